@@ -1,0 +1,18 @@
+//! # penstock-policy
+//!
+//! From the plant document to a verdict, as pure functions: no IO, no clock, no async.
+//!
+//! ```text
+//! plant.yaml ─ document ─ validate ─▶ model ─ compile ─▶ plan ─ decide ─▶ verdict
+//!                                      │                 ├─ check   (is this plan safe to live with?)
+//!                                      ├─ reach, diff    └─ release (what approvers sign, what gateways verify)
+//!                                      └─ graph data
+//! ```
+//!
+//! Invariants: nothing here means "allow" by being absent; the same input gives the same bytes; every
+//! fault of a document is reported at once, with its place.
+
+pub mod ids;
+pub mod model;
+pub mod plan;
+pub mod verdict;

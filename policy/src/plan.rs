@@ -1,0 +1,223 @@
+//! What one gateway has to do, with no choice left to it.
+//!
+//! A plan is compiled from the model for one gateway, holds only that gateway's own flows, and is
+//! deterministic to the byte: [`Plan::to_bytes`] is what the release's Merkle tree covers and what the
+//! gateway verifies. The revision is *not* in it, so that a release which changes nothing for a gateway
+//! leaves its plan's digest as it was.
+//!
+//! Reading is strict: an unknown field, an unknown capability or an unknown format refuses the plan whole.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
+use crate::model::{Enforcement, GatewayMode, OnAgentLoss, OnDrift, Operations};
+
+/// The format that this code writes and reads.
+pub const PLAN_FORMAT: &str = "penstock-plan/1";
+
+/// Everything one gateway enforces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Always [`PLAN_FORMAT`].
+    pub format: String,
+    /// The plant it belongs to.
+    pub plant: PlantId,
+    /// The gateway it is for.
+    pub gateway: GatewayId,
+    /// Routed, or bridged (bump in the wire).
+    pub mode: GatewayMode,
+    /// What the agent must be able to do; an agent that lacks one refuses the plan.
+    pub requires: BTreeSet<Capability>,
+    /// Repair a foreign change of the kernel's table, or only report it.
+    pub on_drift: OnDrift,
+    /// The interfaces that the gateway guards, by name.
+    pub interfaces: Vec<PlanInterface>,
+    /// Where the gateway itself is managed from; never locked out.
+    pub management: Option<Management>,
+    /// The permitted flows, by conduit and flow name.
+    pub rules: Vec<Rule>,
+}
+
+/// Something that an agent must know how to enforce.
+///
+/// `kernel` covers addresses, ports, TCP, UDP and ICMP echo. `inspect:<protocol>` covers operations inside
+/// a protocol. An agent publishes what it has; a plan that requires more is refused, never half enforced.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Capability(pub String);
+
+/// One guarded interface (bridge port on a bridged gateway).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanInterface {
+    /// The kernel's name of the interface.
+    pub name: String,
+    /// The zone that is attached to it.
+    pub zone: ZoneId,
+    /// Further zones that are reached through it.
+    pub behind: Vec<ZoneId>,
+    /// `enforce` if any of those zones enforces.
+    pub enforcement: Enforcement,
+    /// The only addresses that may be seen on this side of the gateway, disjoint and sorted.
+    pub networks: Vec<IpNet>,
+}
+
+impl PlanInterface {
+    /// Whether `address` may be seen on this side.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// The gateway's own way in, kept open in every plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Management {
+    /// The interface.
+    pub interface: String,
+    /// Who may reach the gateway there; empty is refused by validation.
+    pub peers: Vec<IpNet>,
+}
+
+/// One permitted flow: any source to any destination by one transport and set of ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Stable number, also the packet mark.
+    pub id: FlowId,
+    /// The conduit that permits it.
+    pub conduit: ConduitId,
+    /// The flow within that conduit.
+    pub flow: FlowName,
+    /// Who may open it.
+    pub sources: Vec<Endpoint>,
+    /// To whom.
+    pub destinations: Vec<Endpoint>,
+    /// How it is carried.
+    pub transport: Transport,
+    /// Its loss hurts the process.
+    pub must_flow: bool,
+    /// What an inspected flow does while no agent lives.
+    pub on_agent_loss: OnAgentLoss,
+    /// The operations it is limited to, if it is limited (then `requires` names the inspector).
+    pub operations: Option<Operations>,
+}
+
+/// One side of a rule: a network, and the name of what the document calls it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// The asset's or zone's name, for people.
+    pub name: String,
+    /// Its address (a host prefix) or network.
+    pub network: IpNet,
+}
+
+/// A transport and what of it is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Transport {
+    /// TCP to these destination ports.
+    Tcp(Vec<PortRange>),
+    /// UDP to these destination ports.
+    Udp(Vec<PortRange>),
+    /// ICMP or ICMPv6 echo request, and its replies.
+    IcmpEcho,
+}
+
+/// Destination ports, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortRange {
+    /// First port.
+    pub first: u16,
+    /// Last port, not below `first`.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// One port.
+    pub fn single(port: u16) -> Self {
+        Self {
+            first: port,
+            last: port,
+        }
+    }
+
+    /// Whether `port` lies within.
+    pub fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
+/// Why bytes are not a plan that this code may use.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Not JSON of the plan's shape: truncated, altered, or with fields unknown here.
+    #[error("the plan cannot be read")]
+    Unreadable(#[source] serde_json::Error),
+    /// Made for other software.
+    #[error("the plan has format `{0}`, this agent reads `{PLAN_FORMAT}`")]
+    Format(String),
+    /// Its own rules contradict one another (said in words).
+    #[error("the plan is not well formed: {0}")]
+    Malformed(String),
+}
+
+impl Plan {
+    /// The exact bytes that are digested, signed for, sent and stored: JSON with fields in declared order.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // A struct of strings, numbers and lists has no way to fail; an empty plan text would never verify.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a plan strictly, and checks that its rules are well formed.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, PlanError> {
+        let plan: Self = serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?;
+        if plan.format != PLAN_FORMAT {
+            return Err(PlanError::Format(plan.format));
+        }
+        plan.well_formed().map_err(PlanError::Malformed)?;
+        Ok(plan)
+    }
+
+    /// The digest of [`Plan::to_bytes`].
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.to_bytes())
+    }
+
+    fn well_formed(&self) -> Result<(), String> {
+        let mut ids = BTreeSet::new();
+        for rule in &self.rules {
+            let name = format!("{}/{}", rule.conduit, rule.flow);
+            if rule.id.0 == 0 || rule.id.0 > FlowId::MAX || !ids.insert(rule.id) {
+                return Err(format!(
+                    "flow {name} has the number {}, which is taken or out of range",
+                    rule.id
+                ));
+            }
+            if rule.sources.is_empty() || rule.destinations.is_empty() {
+                return Err(format!("flow {name} has no source or no destination"));
+            }
+            if let Transport::Tcp(ports) | Transport::Udp(ports) = &rule.transport
+                && (ports.is_empty() || ports.iter().any(|range| range.first > range.last))
+            {
+                return Err(format!(
+                    "flow {name} has no ports or a range that ends before it begins"
+                ));
+            }
+        }
+        let mut names = BTreeSet::new();
+        for interface in &self.interfaces {
+            if !names.insert(&interface.name) {
+                return Err(format!("interface {} appears twice", interface.name));
+            }
+        }
+        Ok(())
+    }
+}

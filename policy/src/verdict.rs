@@ -1,0 +1,112 @@
+//! The oracle: what a plan says of one connection. Slow, obvious, and what the kernel is tested against.
+//!
+//! A verdict is a function of the plan and the connection alone (DESIGN, promise 3): no state, no history.
+//! Order of judgement, the same in the kernel:
+//! 1. both interfaces are guarded ones, else the packet is not ours to judge;
+//! 2. each end lies in the networks of its side, else it is `Misplaced` (a forged or undeclared address);
+//! 3. both sides are one and the same single zone: that is not a crossing, allow;
+//! 4. a rule matches: allow. A rule whose source, destination and port are each exactly one wins over one
+//!    with ranges; among equals the first in the plan wins;
+//! 5. nothing matches: deny, or would-deny if every zone on both sides only observes.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::ids::{ConduitId, FlowId, FlowName, ZoneId};
+
+/// A connection by its original tuple and the sides it crosses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Connection {
+    /// Interface on which its first packet enters.
+    pub ingress: String,
+    /// Interface by which that packet leaves.
+    pub egress: String,
+    /// Who opens it.
+    pub source: IpAddr,
+    /// To whom.
+    pub destination: IpAddr,
+    /// What carries it.
+    pub transport: Carried,
+}
+
+/// The transport of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Carried {
+    /// TCP to this destination port.
+    Tcp(u16),
+    /// UDP to this destination port.
+    Udp(u16),
+    /// ICMP or ICMPv6 echo.
+    IcmpEcho,
+    /// Another IP protocol by number, which no rule can permit.
+    Other(u8),
+}
+
+/// What happens to the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// It passes.
+    Allow,
+    /// It is dropped.
+    Deny,
+    /// It passes, and is recorded as what enforcement would drop.
+    WouldDeny,
+    /// It crosses no guarded pair of interfaces.
+    NotGuarded,
+}
+
+/// A decision that explains itself (DESIGN, promise 9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// What happens.
+    pub decision: Decision,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Which rule decided, or what came closest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// This rule permits it.
+    Rule(RuleName),
+    /// Both sides are the same zone.
+    SameZone(ZoneId),
+    /// An end is not where its address belongs: which end, and what that side holds.
+    Misplaced {
+        /// The address that does not belong.
+        address: IpAddr,
+        /// The interface on whose side it was seen.
+        interface: String,
+    },
+    /// No rule matches; the nearest one, and what it would have needed.
+    NoRule {
+        /// The closest rule, if any has something in common with the connection.
+        nearest: Option<Nearest>,
+    },
+    /// One of the interfaces is not guarded.
+    NotGuarded,
+}
+
+/// A rule as people and events name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleName {
+    /// The kernel's number.
+    pub id: FlowId,
+    /// The conduit.
+    pub conduit: ConduitId,
+    /// The flow in it.
+    pub flow: FlowName,
+}
+
+/// The rule that came closest, and why it did not match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Nearest {
+    /// The rule.
+    pub rule: RuleName,
+    /// Each thing that differs, in words ("port 503 is not 502").
+    pub differs: Vec<String>,
+}

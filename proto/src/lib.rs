@@ -1,0 +1,14 @@
+//! # penstock-proto
+//!
+//! The contract on the wire: generated messages and services, the conversions between wire and domain, the
+//! TLS profile, and who a peer is. Wire becomes domain only by `TryFrom`, in one place per message; a default
+//! never fills a missing field.
+
+/// Generated from `proto/penstock/v1/*.proto`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod v1 {
+    tonic::include_proto!("penstock.v1");
+
+    /// The encoded descriptor set, for server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/penstock.bin"));
+}

@@ -1,1 +1,5 @@
-//! .
+//! # penstock
+//!
+//! What the operator's program is made of.
+
+pub mod lab;

@@ -1,0 +1,118 @@
+//! Entering the sandbox: the program runs itself again inside namespaces of its own.
+//!
+//! As root in new mount, network and process namespaces, else in a user namespace as well. `/run` becomes an own
+//! tmpfs, so that `ip netns` neither needs nor leaves anything on the machine. `setpriv --pdeathsig` and
+//! `unshare --kill-child` make the inner program die with the outer one, and it is process 1 of its process
+//! namespace, so everything that it started dies with it.
+//!
+//! The inner program is told by [`MARK`] in its environment; it must call [`prepare`] before anything else.
+
+use std::ffi::OsStr;
+use std::process::{Command, ExitStatus, Output, Stdio};
+
+use super::LabError;
+use super::namespace::run;
+
+/// Set in the environment of a program that runs inside the sandbox.
+pub const MARK: &str = "PENSTOCK_LAB";
+
+/// Whether this process is the inner one.
+pub fn inside() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
+/// Makes the mounts of the sandbox. Once, at the start of the inner program.
+pub fn prepare() -> Result<(), LabError> {
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755,size=256m", "penstock-lab", "/run"]))?;
+    for folder in ["/run/netns", "/run/lock"] {
+        std::fs::create_dir_all(folder).map_err(|e| LabError::system("create folder", folder, e))?;
+    }
+    run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+    Ok(())
+}
+
+/// Runs this same program with `arguments` inside the sandbox, with the terminal of this one, and waits for it.
+///
+/// An interrupt ends both: the inner one by the death of the outer.
+pub fn reexecute<S: AsRef<OsStr>>(arguments: &[S]) -> Result<ExitStatus, LabError> {
+    command()?
+        .args(arguments)
+        .status()
+        .map_err(|e| LabError::system("run", "setpriv", e))
+}
+
+/// The body of a `#[test]` that needs namespaces: runs `body` inside the sandbox.
+///
+/// `name` is the test's full name as the harness prints it. In the outer process the test binary runs itself for
+/// this one test in the sandbox and its success is asserted; a name that no test has is a failure, so nothing can
+/// be skipped silently. `body` gets a lab with a scratch folder that goes when the sandbox goes.
+///
+/// # Errors
+/// When the sandbox cannot be made, or the inner run did not pass exactly one test (with all that it printed).
+pub fn test(name: &str, body: impl FnOnce(&super::Lab)) -> Result<(), LabError> {
+    if inside() {
+        prepare()?;
+        body(&super::Lab::new("/run/penstock-lab")?);
+        return Ok(());
+    }
+    let output = command()?
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| LabError::system("run", "setpriv", e))?;
+    let text = both(&output);
+    if output.status.success() && text.contains("test result: ok. 1 passed") {
+        print!("{text}");
+        return Ok(());
+    }
+    Err(LabError::Command {
+        command: format!("{name} in the sandbox"),
+        status: output.status.to_string(),
+        output: text,
+    })
+}
+
+/// This program as a command inside the sandbox, without arguments yet.
+fn command() -> Result<Command, LabError> {
+    let program =
+        std::env::current_exe().map_err(|e| LabError::system("find", "the running program's own file", e))?;
+    let user = rustix::process::geteuid().as_raw();
+    let attempts: &[&str] = if user == 0 {
+        &["-mnp", "-Urmnp"]
+    } else {
+        &["-Urmnp"]
+    };
+    let mut detail = String::new();
+    for flags in attempts {
+        let probe = Command::new("unshare")
+            .args([flags, "--fork", "--mount-proc", "--kill-child", "true"])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|e| missing("unshare", "util-linux", e))?;
+        if probe.status.success() {
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--pdeathsig", "KILL", "unshare", flags])
+                .args(["--fork", "--mount-proc", "--kill-child", "--"])
+                .arg(program)
+                .env(MARK, "1");
+            return Ok(command);
+        }
+        detail = both(&probe).trim().to_owned();
+    }
+    Err(LabError::Forbidden { user, detail })
+}
+
+fn missing(program: &str, package: &'static str, error: std::io::Error) -> LabError {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        let program = program.to_owned();
+        return LabError::Missing { program, package };
+    }
+    LabError::system("run", program, error)
+}
+
+fn both(output: &Output) -> String {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    text
+}

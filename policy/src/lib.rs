@@ -12,6 +12,7 @@
 //! Invariants: nothing here means "allow" by being absent; the same input gives the same bytes; every
 //! fault of a document is reported at once, with its place.
 
+pub mod functions;
 pub mod ids;
 pub mod model;
 pub mod plan;

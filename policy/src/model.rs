@@ -413,12 +413,15 @@ pub enum Operations {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModbusOperation {
-    /// Function by its standard name in kebab case (`read-holding-registers`), or `function-<n>` for a user-defined code.
+    /// Function by its standard name in kebab case (`read-holding-registers`), `function-<n>` for a code without a
+    /// name, or a group (`read-only`, `read-write`, `programming`): see [`crate::functions`].
     pub function: String,
     /// Unit identifiers; `None` only where the document says `units: any`.
     pub units: Option<Vec<NumberRange>>,
     /// Data addresses; `None` where the function has none or the document says `addresses: any` or leaves reading unlimited.
     pub addresses: Option<Vec<NumberRange>>,
+    /// Data addresses that may be read by a function or group that also writes; `None`: the same as `addresses`.
+    pub read_addresses: Option<Vec<NumberRange>>,
     /// Values that may be written; `None`: not limited.
     pub values: Option<Vec<NumberRange>>,
     /// Sub-functions (diagnostics, encapsulated interface); `None`: not limited.

@@ -4,6 +4,8 @@
 //! TLS profile, and who a peer is. Wire becomes domain only by `TryFrom`, in one place per message; a default
 //! never fills a missing field.
 
+pub mod audit;
+
 /// Generated from `proto/penstock/v1/*.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 pub mod v1 {

@@ -1,0 +1,34 @@
+# The few commands of this repository. Each installs what it lacks, and says so (scripts/setup).
+#
+#   make demo    a whole plant on this machine, in network namespaces: two gateways, a coordinator, real peers
+#   make test    the whole suite
+#   make lint    formatting, clippy, and cargo-deny where it is installed
+#   make bench   what the README's table of budgets is measured with
+#   make setup   only installs what is lacking
+
+CARGO ?= cargo
+# For example: make demo ARGS=--keep
+ARGS ?=
+
+.PHONY: demo test lint bench build setup
+
+demo: setup build
+	@PATH="$$PATH:/usr/sbin:/sbin" target/debug/penstock demo $(ARGS)
+
+test: setup
+	@scripts/test $(ARGS)
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --workspace check licenses bans sources; \
+	else echo "lint: cargo-deny is not installed; tests/tests/tidy.rs still checks the licences"; fi
+
+bench: setup
+	$(CARGO) bench --locked --workspace $(ARGS)
+
+build:
+	$(CARGO) build --locked --workspace --bins
+
+setup:
+	@scripts/setup

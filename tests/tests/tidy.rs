@@ -1,0 +1,388 @@
+//! What the repository promises about itself: direction of dependencies, files that say what they own, licences.
+//!
+//! Everything is read from the source tree as it is, so a promise in ARCHITECTURE.md that no longer holds fails here
+//! with the file and line to mend.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Files above [`FILE_LINES_MAX`] outside tests, each with its reason.
+const LONG_FILES: &[(&str, &str)] = &[(
+    "policy/src/model.rs",
+    "the whole vocabulary of a plant, types only: one place to look a noun up",
+)];
+const FILE_LINES_MAX: usize = 500;
+/// From this length on a file must say what it owns.
+const FILE_DOC_LINES_MIN: usize = 20;
+
+/// Which of our crates each crate may be built with.
+const DIRECTION: &[(&str, &[&str])] = &[
+    ("penstock-policy", &[]),
+    ("penstock-inspect", &["penstock-policy"]),
+    ("penstock-proto", &["penstock-policy"]),
+    (
+        "penstock-agent",
+        &["penstock-policy", "penstock-inspect", "penstock-proto"],
+    ),
+    (
+        "penstock-coordinator",
+        &["penstock-policy", "penstock-inspect", "penstock-proto"],
+    ),
+    (
+        "penstock",
+        &["penstock-policy", "penstock-inspect", "penstock-proto"],
+    ),
+];
+
+const LICENCES: &[&str] = &[
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "MIT",
+    "MIT-0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "CC0-1.0",
+    "Unlicense",
+    "0BSD",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
+}
+
+/// Every file that the repository holds, as paths from its root: what git knows, with what is about to be added.
+fn files() -> Vec<String> {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .expect("git lists the repository's files");
+    assert!(
+        output.status.success(),
+        "git ls-files: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let files: Vec<String> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .filter(|file| root().join(file).is_file())
+        .map(str::to_owned)
+        .collect();
+    assert!(files.len() > 20, "git knows only {} files here", files.len());
+    files
+}
+
+fn text(file: &str) -> Option<String> {
+    String::from_utf8(fs::read(root().join(file)).unwrap()).ok()
+}
+
+fn rust_files() -> Vec<(String, String)> {
+    let found: Vec<_> = files()
+        .into_iter()
+        .filter(|file| file.ends_with(".rs"))
+        .map(|file| {
+            let text = text(&file).unwrap_or_else(|| panic!("{file} is not UTF-8"));
+            (file, text)
+        })
+        .collect();
+    assert!(found.len() > 10, "only {} Rust files were found", found.len());
+    found
+}
+
+fn is_test(file: &str) -> bool {
+    file.contains("/tests/")
+        || file.starts_with("tests/")
+        || file.contains("/benches/")
+        || file.ends_with("/tests.rs")
+}
+
+/// Fails with all faults at once.
+fn none(faults: Vec<String>) {
+    assert!(
+        faults.is_empty(),
+        "{} faults:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+}
+
+/// A word that this file itself has to name without containing it.
+fn spelled(parts: &[&str]) -> String {
+    parts.concat()
+}
+
+#[test]
+fn crates_depend_only_in_the_declared_direction() {
+    let allowed: BTreeMap<&str, &[&str]> = DIRECTION.iter().copied().collect();
+    let mut seen = BTreeSet::new();
+    let mut faults = Vec::new();
+    for manifest in files().iter().filter(|file| file.ends_with("/Cargo.toml")) {
+        let table: toml::Table = text(manifest).unwrap().parse().unwrap();
+        let name = table["package"]["name"].as_str().unwrap().to_owned();
+        if name == "penstock-tests" {
+            continue;
+        }
+        let Some(allowed) = allowed.get(name.as_str()) else {
+            faults.push(format!(
+                "{manifest}: {name} is not in this test's table of directions"
+            ));
+            continue;
+        };
+        seen.insert(name.clone());
+        for section in ["dependencies", "build-dependencies", "dev-dependencies"] {
+            let dependencies = table.get(section).and_then(toml::Value::as_table);
+            for dependency in dependencies.into_iter().flat_map(toml::Table::keys) {
+                if dependency.starts_with("penstock") && !allowed.contains(&dependency.as_str()) {
+                    faults.push(format!(
+                        "{manifest}: [{section}] {name} may not depend on {dependency}"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(seen.len() >= 5, "only {seen:?} were looked at");
+    none(faults);
+}
+
+#[test]
+fn nothing_imports_the_module_that_wires_all() {
+    let mut faults = Vec::new();
+    for (file, text) in rust_files() {
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            let imports = line.contains("crate::app::")
+                || line.contains("crate::app;")
+                || line.contains("super::app")
+                || (line.starts_with("use ") && line.contains("::{app"));
+            if imports && !file.ends_with("/main.rs") && file != "tests/tests/tidy.rs" {
+                faults.push(format!("{file}:{}: {line}", number + 1));
+            }
+        }
+    }
+    none(faults);
+}
+
+#[test]
+fn no_folder_or_module_is_a_drawer_for_odds_and_ends() {
+    let drawers = ["common", "util", "utils", "helper", "helpers", "misc"];
+    let faults = files()
+        .into_iter()
+        .filter(|file| {
+            Path::new(file).components().any(|part| {
+                let part = part.as_os_str().to_string_lossy();
+                drawers.contains(&part.trim_end_matches(".rs"))
+            })
+        })
+        .collect();
+    none(faults);
+}
+
+#[test]
+fn every_file_opens_by_saying_what_it_owns() {
+    let faults = rust_files()
+        .into_iter()
+        .filter(|(_, text)| text.lines().count() > FILE_DOC_LINES_MIN)
+        .filter(|(_, text)| {
+            !text.starts_with("//! ") || text.lines().next().is_some_and(|line| line.len() < 20)
+        })
+        .map(|(file, _)| format!("{file}: opens without a `//!` sentence"))
+        .collect();
+    none(faults);
+}
+
+#[test]
+fn no_file_grows_long_without_a_reason() {
+    let mut faults: Vec<String> = rust_files()
+        .into_iter()
+        .filter(|(file, _)| !is_test(file) && LONG_FILES.iter().all(|(listed, _)| listed != file))
+        .map(|(file, text)| (file, text.lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES_MAX)
+        .map(|(file, lines)| format!("{file}: {lines} lines; split it by phase of the flow"))
+        .collect();
+    for (file, reason) in LONG_FILES {
+        assert!(!reason.is_empty());
+        if text(file).is_none_or(|text| text.lines().count() <= FILE_LINES_MAX) {
+            faults.push(format!("{file} is listed as long, and no longer is"));
+        }
+    }
+    none(faults);
+}
+
+#[test]
+fn nothing_is_left_to_be_done_later_in_a_comment() {
+    let marks = [
+        spelled(&["TO", "DO"]),
+        spelled(&["FIX", "ME"]),
+        spelled(&["XX", "X:"]),
+        spelled(&["unimple", "mented!"]),
+    ];
+    let mut faults = Vec::new();
+    for file in files() {
+        if matches!(file.as_str(), "CONTRIBUTING.md" | "Cargo.lock" | "Cargo.toml") {
+            continue; // The page that forbids them names them; `clippy::todo` stands in the manifest.
+        }
+        let Some(text) = text(&file) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            if marks.iter().any(|mark| line.contains(mark.as_str())) {
+                faults.push(format!("{file}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    none(faults);
+}
+
+#[test]
+fn the_policy_crate_touches_no_file_clock_or_network() {
+    let banned = [
+        "std::fs",
+        "std::env",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "std::net::ToSocket",
+        "std::process",
+        "std::thread",
+        "SystemTime",
+        "Instant::now",
+        "tokio",
+        "getrandom",
+        "std::os::unix::net",
+        "async fn",
+    ];
+    let mut looked_at = 0;
+    let mut faults = Vec::new();
+    for (file, text) in rust_files() {
+        if !file.starts_with("policy/src/") && !file.starts_with("inspect/src/") {
+            continue;
+        }
+        looked_at += 1;
+        // What stands below `#[cfg(test)]` is a test and may read its own data.
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        if file.ends_with("/tests.rs") || file.contains("/tests/") {
+            continue;
+        }
+        for (number, line) in code.lines().enumerate() {
+            let line = line.split("//").next().unwrap_or_default();
+            if let Some(word) = banned.iter().find(|word| line.contains(**word)) {
+                faults.push(format!("{file}:{}: {word}", number + 1));
+            }
+        }
+    }
+    assert!(
+        looked_at >= 5,
+        "only {looked_at} files of the policy crate were found"
+    );
+    none(faults);
+}
+
+#[test]
+fn no_file_names_a_path_of_one_persons_machine() {
+    let paths = [
+        spelled(&["/wo", "rk/"]),
+        spelled(&["/ro", "ot/"]),
+        spelled(&["/ho", "me/"]),
+        spelled(&["/Us", "ers/"]),
+    ];
+    let mut faults = Vec::new();
+    for file in files() {
+        let Some(text) = text(&file) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            if paths.iter().any(|path| line.contains(path.as_str())) {
+                faults.push(format!("{file}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    none(faults);
+}
+
+#[test]
+fn every_link_in_the_documents_leads_to_a_file() {
+    let mut looked_at = 0;
+    let mut faults = Vec::new();
+    for file in files().into_iter().filter(|file| file.ends_with(".md")) {
+        let folder = root().join(&file).parent().unwrap().to_path_buf();
+        let text = text(&file).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap_or_default();
+            if path.is_empty() || path.contains("://") || path.starts_with("mailto:") {
+                continue;
+            }
+            looked_at += 1;
+            if !folder.join(path).exists() {
+                faults.push(format!("{file}: {target} leads nowhere"));
+            }
+        }
+    }
+    assert!(looked_at > 5, "only {looked_at} links were found");
+    none(faults);
+}
+
+#[test]
+fn every_linked_crate_has_a_licence_that_binaries_may_carry() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--offline", "--locked", "--format-version", "1"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 50);
+    let faults = packages
+        .iter()
+        .filter(|package| !permitted(package["license"].as_str().unwrap_or("none stated")))
+        .map(|package| format!("{}: {}", package["name"], package["license"]))
+        .collect();
+    none(faults);
+}
+
+/// Whether an SPDX expression can be met with [`LICENCES`] alone. Handles the `AND`, `OR` and brackets that crates use.
+fn permitted(expression: &str) -> bool {
+    let expression = expression.replace(" / ", " OR ").replace('/', " OR ");
+    // `AND` binds more tightly than `OR`; brackets are taken out from the inside.
+    if let Some(close) = expression.find(')') {
+        let open = expression[..close].rfind('(').expect("brackets match");
+        let inner = if permitted(&expression[open + 1..close]) {
+            "MIT"
+        } else {
+            "refused"
+        };
+        return permitted(&format!(
+            "{}{inner}{}",
+            &expression[..open],
+            &expression[close + 1..]
+        ));
+    }
+    expression
+        .split(" OR ")
+        .any(|all| all.split(" AND ").all(|one| LICENCES.contains(&one.trim())))
+}
+
+#[test]
+fn the_licence_reader_refuses_what_cannot_be_met() {
+    assert!(permitted("MIT OR GPL-3.0"));
+    assert!(permitted("(MIT OR Apache-2.0) AND Unicode-3.0"));
+    assert!(permitted("MIT/Apache-2.0"));
+    assert!(!permitted("GPL-3.0-only"));
+    assert!(!permitted("MIT AND LGPL-2.1"));
+    assert!(!permitted("(MIT AND GPL-2.0) OR AGPL-3.0"));
+}

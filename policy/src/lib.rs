@@ -12,8 +12,11 @@
 //! Invariants: nothing here means "allow" by being absent; the same input gives the same bytes; every
 //! fault of a document is reported at once, with its place.
 
+pub mod compile;
 pub mod functions;
 pub mod ids;
+pub mod merkle;
 pub mod model;
 pub mod plan;
+pub mod release;
 pub mod verdict;

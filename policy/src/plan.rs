@@ -51,6 +51,17 @@ pub struct Plan {
 #[serde(transparent)]
 pub struct Capability(pub String);
 
+impl Capability {
+    /// Addresses, ports, TCP, UDP and ICMP echo, in the kernel.
+    pub const KERNEL: &str = "kernel";
+    /// The same on a bridge.
+    pub const KERNEL_BRIDGE: &str = "kernel:bridge";
+    /// Operations inside Modbus/TCP.
+    pub const INSPECT_MODBUS_TCP: &str = "inspect:modbus-tcp";
+    /// Operations inside MQTT 3.1.1 and 5.
+    pub const INSPECT_MQTT: &str = "inspect:mqtt";
+}
+
 /// One guarded interface (bridge port on a bridged gateway).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,218 @@
+//! From the plant to each gateway's plan: everything resolved, sorted and numbered, no choice left.
+//!
+//! Deterministic to the byte: the model's maps are sorted by name, lists whose order means nothing
+//! (addresses, networks, ports) are sorted and merged here, so that writing the same thing in another order
+//! changes no plan. The cost is linear in the number of conduits, and a fleet's plans share one pass
+//! ([`compile_all`]).
+//!
+//! Not here: judging a plan. `check` does that, and shares no code with this file.
+
+mod flow_ids;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+pub use self::flow_ids::FlowIds;
+use crate::ids::{AssetId, ConduitId, GatewayId, ZoneId};
+use crate::model::{
+    Asset, Conduit, Enforcement, FlowEnd, Gateway, GatewayMode, Interface, Operations, Plant,
+};
+use crate::plan::{
+    Capability, Endpoint, Management, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
+};
+
+/// Why no plan can be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// The plant has no such gateway.
+    #[error("the plant has no gateway `{0}`: name one of its gateways")]
+    UnknownGateway(GatewayId),
+    /// More flows than numbers can be given to.
+    #[error("the plant has {0} flows, at most {max} can be numbered: divide it into several plants", max = flow_ids::FLOWS_MAX)]
+    TooManyFlows(usize),
+    /// A name that does not resolve, which validation rules out.
+    #[error("{0}: validate the plant document before compiling it")]
+    Unresolved(String),
+}
+
+/// The plan of one gateway.
+pub fn compile(plant: &Plant, gateway: &GatewayId) -> Result<Plan, CompileError> {
+    Compiler::new(plant)?.gateway(gateway)
+}
+
+/// The plans of all gateways, for about the cost of reading the plant once.
+pub fn compile_all(plant: &Plant) -> Result<BTreeMap<GatewayId, Plan>, CompileError> {
+    let compiler = Compiler::new(plant)?;
+    plant
+        .gateways
+        .keys()
+        .map(|gateway| Ok((gateway.clone(), compiler.gateway(gateway)?)))
+        .collect()
+}
+
+/// What all gateways' plans have in common: numbers, and who needs what.
+struct Compiler<'a> {
+    plant: &'a Plant,
+    ids: FlowIds,
+    conduits: BTreeMap<&'a GatewayId, Vec<(&'a ConduitId, &'a Conduit)>>,
+    assets: BTreeMap<&'a ZoneId, Vec<(&'a AssetId, &'a Asset)>>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(plant: &'a Plant) -> Result<Self, CompileError> {
+        let ids = FlowIds::assign(plant)?;
+        let mut conduits: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (id, conduit) in &plant.conduits {
+            for gateway in &conduit.via {
+                conduits.entry(gateway).or_default().push((id, conduit));
+            }
+        }
+        let mut assets: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (id, asset) in &plant.assets {
+            assets.entry(&asset.zone).or_default().push((id, asset));
+        }
+        Ok(Self {
+            plant,
+            ids,
+            conduits,
+            assets,
+        })
+    }
+
+    fn gateway(&self, id: &GatewayId) -> Result<Plan, CompileError> {
+        let gateway = self
+            .plant
+            .gateways
+            .get(id)
+            .ok_or_else(|| CompileError::UnknownGateway(id.clone()))?;
+        let interfaces = gateway
+            .interfaces
+            .iter()
+            .map(|(name, interface)| self.interface(name, interface))
+            .collect::<Result<_, _>>()?;
+        let mut rules = Vec::new();
+        for (conduit_id, conduit) in self.conduits.get(id).into_iter().flatten() {
+            for (name, flow) in &conduit.flows {
+                let number = self.ids.get(conduit_id, name).ok_or_else(|| {
+                    CompileError::Unresolved(format!("flow `{conduit_id}/{name}` has no number"))
+                })?;
+                rules.push(Rule {
+                    id: number,
+                    conduit: (*conduit_id).clone(),
+                    flow: name.clone(),
+                    sources: endpoints(&flow.sources),
+                    destinations: endpoints(&flow.destinations),
+                    transport: merged(&flow.service.transport),
+                    must_flow: flow.must_flow,
+                    on_agent_loss: conduit.on_agent_loss,
+                    operations: flow.operations.clone(),
+                });
+            }
+        }
+        Ok(Plan {
+            format: PLAN_FORMAT.to_owned(),
+            plant: self.plant.id.clone(),
+            gateway: id.clone(),
+            mode: gateway.mode,
+            requires: requires(gateway, &rules),
+            on_drift: gateway.on_drift,
+            interfaces,
+            management: gateway.management.as_ref().map(|management| Management {
+                interface: management.interface.clone(),
+                peers: sorted(management.peers.iter().map(IpNet::trunc)),
+            }),
+            rules,
+        })
+    }
+
+    fn interface(&self, name: &str, interface: &Interface) -> Result<PlanInterface, CompileError> {
+        let mut networks = Vec::new();
+        let mut enforcement = Enforcement::Observe;
+        for id in std::iter::once(&interface.zone).chain(&interface.behind) {
+            let zone = self.plant.zones.get(id).ok_or_else(|| {
+                CompileError::Unresolved(format!("interface `{name}` names the unknown zone `{id}`"))
+            })?;
+            if zone.enforcement == Enforcement::Enforce {
+                enforcement = Enforcement::Enforce;
+            }
+            networks.extend(zone.networks.iter().map(IpNet::trunc));
+            for (_, asset) in self.assets.get(id).into_iter().flatten() {
+                networks.extend(asset.addresses.iter().copied().map(IpNet::from));
+            }
+        }
+        Ok(PlanInterface {
+            name: name.to_owned(),
+            zone: interface.zone.clone(),
+            behind: sorted(interface.behind.iter().cloned()),
+            enforcement,
+            networks: sorted(IpNet::aggregate(&networks).into_iter()),
+        })
+    }
+}
+
+/// What an agent must be able to do for these rules.
+fn requires(gateway: &Gateway, rules: &[Rule]) -> BTreeSet<Capability> {
+    let mut needed = BTreeSet::from([Capability(Capability::KERNEL.to_owned())]);
+    if gateway.mode == GatewayMode::Bridged {
+        needed.insert(Capability(Capability::KERNEL_BRIDGE.to_owned()));
+    }
+    for rule in rules {
+        match &rule.operations {
+            None => {}
+            Some(Operations::ModbusTcp(_)) => {
+                needed.insert(Capability(Capability::INSPECT_MODBUS_TCP.to_owned()));
+            }
+            Some(Operations::Mqtt(_)) => {
+                needed.insert(Capability(Capability::INSPECT_MQTT.to_owned()));
+            }
+        }
+    }
+    needed
+}
+
+/// The ends of a flow as networks with the document's names (`plc-7`, `zone:control`), sorted by network.
+fn endpoints(ends: &[FlowEnd]) -> Vec<Endpoint> {
+    let mut all = BTreeSet::new();
+    for end in ends {
+        match end {
+            FlowEnd::Asset(id, addresses) => all.extend(
+                addresses
+                    .iter()
+                    .map(|address| (IpNet::from(*address), id.to_string())),
+            ),
+            FlowEnd::Zone(id, networks) => all.extend(
+                networks
+                    .iter()
+                    .map(|network| (network.trunc(), format!("zone:{id}"))),
+            ),
+        }
+    }
+    all.into_iter()
+        .map(|(network, name)| Endpoint { name, network })
+        .collect()
+}
+
+/// The transport with its port ranges sorted, and those that touch or overlap made one.
+fn merged(transport: &Transport) -> Transport {
+    match transport {
+        Transport::Tcp(ports) => Transport::Tcp(merged_ports(ports)),
+        Transport::Udp(ports) => Transport::Udp(merged_ports(ports)),
+        Transport::IcmpEcho => Transport::IcmpEcho,
+    }
+}
+
+fn merged_ports(ports: &[PortRange]) -> Vec<PortRange> {
+    let mut merged: Vec<PortRange> = Vec::new();
+    for range in sorted(ports.iter().copied()) {
+        match merged.last_mut() {
+            Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items.collect::<BTreeSet<_>>().into_iter().collect()
+}

@@ -1,0 +1,32 @@
+//! Releases: what approvers sign, and what a gateway verifies before it obeys (DESIGN, promise 4 and §7).
+//!
+//! ```text
+//! documents ─ digest ─┐
+//! plant ── compile ── plans ── Merkle root ─▶ Statement ── exact bytes ── DSSE ── signatures of approvers
+//!                       │                                        │
+//!                       └── plan, leaf index, proof ─────────────┴─▶ verify_offer ─▶ VerifiedOffer | OfferRefused
+//! ```
+//!
+//! Invariants: what was signed is never encoded again, only its bytes are kept and sent. A release says which
+//! approvers hold *after* it and is itself signed by those who held *before*. Revisions never go backwards.
+//! The half that makes signatures ([`signing`]) is a file of its own which nothing here uses.
+
+mod build;
+mod envelope;
+mod refusal;
+pub mod signing;
+mod statement;
+mod verify;
+
+pub use self::build::{BuildError, Draft, Release, ReleasedPlan, build};
+pub use self::envelope::{
+    Envelope, EnvelopeError, PAYLOAD_TYPE, SIGNATURES_MAX, Signature, pre_authentication_encoding,
+};
+pub use self::refusal::OfferRefused;
+pub use self::statement::{
+    DocumentFile, STATEMENT_BYTES_MAX, STATEMENT_FORMAT, Statement, StatementError, document_digest,
+    leaf_bytes,
+};
+pub use self::verify::{
+    Offer, PLAN_BYTES_MAX, Trust, VerifiedOffer, VerifiedRelease, verify_offer, verify_release,
+};

@@ -1,0 +1,171 @@
+//! How a statement is signed and how it rests in a file: DSSE (Dead Simple Signing Envelope, v1).
+//!
+//! What is signed is not the JSON alone but its *pre-authentication encoding*, which binds the payload's type
+//! and lengths: `DSSEv1 SP LEN(type) SP type SP LEN(body) SP body`. So a signature over a release can never be
+//! one over anything else.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ed25519_dalek::VerifyingKey;
+use serde::{Deserialize, Serialize};
+
+use super::statement::STATEMENT_BYTES_MAX;
+use crate::ids::ApproverId;
+use crate::model::PublicKey;
+
+/// The type of the payload.
+pub const PAYLOAD_TYPE: &str = "application/vnd.penstock.release+json";
+
+/// The most signatures that are looked at, so that an offer's cost is bounded.
+pub const SIGNATURES_MAX: usize = 64;
+
+/// The exact bytes that an approver's key signs for this statement.
+pub fn pre_authentication_encoding(statement: &[u8]) -> Vec<u8> {
+    let mut encoded = format!(
+        "DSSEv1 {} {PAYLOAD_TYPE} {} ",
+        PAYLOAD_TYPE.len(),
+        statement.len()
+    )
+    .into_bytes();
+    encoded.extend_from_slice(statement);
+    encoded
+}
+
+/// An approver's Ed25519 signature over a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// Who says to have signed; whether it is so, only the key tells.
+    pub approver: ApproverId,
+    /// The signature (RFC 8032).
+    pub bytes: [u8; 64],
+}
+
+impl Signature {
+    /// A signature as it came from the wire.
+    pub fn new(approver: ApproverId, bytes: &[u8]) -> Result<Self, EnvelopeError> {
+        let length = bytes.len();
+        let bytes = bytes.try_into().map_err(|_| EnvelopeError::SignatureLength {
+            approver: approver.clone(),
+            length,
+        })?;
+        Ok(Self { approver, bytes })
+    }
+
+    /// Whether `key` made it over these bytes. Strict: no weak keys, no second spelling of a signature.
+    pub fn verifies(&self, encoded: &[u8], key: &PublicKey) -> bool {
+        let signature = ed25519_dalek::Signature::from_bytes(&self.bytes);
+        VerifyingKey::from_bytes(&key.0).is_ok_and(|key| key.verify_strict(encoded, &signature).is_ok())
+    }
+}
+
+/// A signed statement as it rests in a file and travels between people: the standard's JSON envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The statement's exact bytes.
+    pub statement: Vec<u8>,
+    /// Signatures so far; may be none yet.
+    pub signatures: Vec<Signature>,
+}
+
+/// Why a file is not an envelope.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Not the standard's JSON.
+    #[error("this is no signed release: the envelope cannot be read")]
+    Unreadable(#[source] serde_json::Error),
+    /// An envelope around something else.
+    #[error("the envelope holds `{0}`, a release is `{PAYLOAD_TYPE}`")]
+    PayloadType(String),
+    /// A field that is not base64.
+    #[error("{field} is not base64: the file was altered or cut")]
+    Base64 {
+        /// Which.
+        field: &'static str,
+    },
+    /// Not 64 bytes.
+    #[error("the signature of `{approver}` has {length} bytes, an Ed25519 signature has 64")]
+    SignatureLength {
+        /// Whose.
+        approver: ApproverId,
+        /// How long it is.
+        length: usize,
+    },
+    /// More than is looked at.
+    #[error(
+        "the envelope holds more than a release can have: at most {STATEMENT_BYTES_MAX} bytes and {SIGNATURES_MAX} signatures"
+    )]
+    TooLarge,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct EnvelopeJson {
+    payload_type: String,
+    payload: String,
+    signatures: Vec<SignatureJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignatureJson {
+    keyid: ApproverId,
+    sig: String,
+}
+
+impl Envelope {
+    /// The envelope as JSON, to be written to a file.
+    pub fn to_json(&self) -> String {
+        let json = EnvelopeJson {
+            payload_type: PAYLOAD_TYPE.to_owned(),
+            payload: BASE64.encode(&self.statement),
+            signatures: self
+                .signatures
+                .iter()
+                .map(|signature| SignatureJson {
+                    keyid: signature.approver.clone(),
+                    sig: BASE64.encode(signature.bytes),
+                })
+                .collect(),
+        };
+        // Strings have no way to fail; an empty file would be refused as unreadable.
+        serde_json::to_string_pretty(&json).unwrap_or_default()
+    }
+
+    /// Reads an envelope. Neither statement nor signatures are judged here.
+    pub fn from_json(text: &str) -> Result<Self, EnvelopeError> {
+        if text.len() > 2 * STATEMENT_BYTES_MAX {
+            return Err(EnvelopeError::TooLarge);
+        }
+        let json: EnvelopeJson = serde_json::from_str(text).map_err(EnvelopeError::Unreadable)?;
+        if json.payload_type != PAYLOAD_TYPE {
+            return Err(EnvelopeError::PayloadType(json.payload_type));
+        }
+        if json.signatures.len() > SIGNATURES_MAX {
+            return Err(EnvelopeError::TooLarge);
+        }
+        let statement = BASE64
+            .decode(&json.payload)
+            .map_err(|_| EnvelopeError::Base64 { field: "the payload" })?;
+        let signatures = json
+            .signatures
+            .into_iter()
+            .map(|signature| {
+                let bytes = BASE64
+                    .decode(&signature.sig)
+                    .map_err(|_| EnvelopeError::Base64 { field: "a signature" })?;
+                Signature::new(signature.keyid, &bytes)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            statement,
+            signatures,
+        })
+    }
+
+    /// Puts a signature in, in place of an earlier one of the same person.
+    pub fn add(&mut self, signature: Signature) {
+        self.signatures
+            .retain(|earlier| earlier.approver != signature.approver);
+        self.signatures.push(signature);
+    }
+}

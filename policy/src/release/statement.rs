@@ -1,0 +1,191 @@
+//! The statement that approvers sign: one release of one plant, in canonical JSON.
+//!
+//! Canonical means: the bytes that [`Statement::to_bytes`] writes (fields in declared order, no white space, maps
+//! sorted by key) and no others. [`Statement::from_bytes`] refuses any other spelling of the same content, so that
+//! a statement has one digest, no key can appear twice, and no field can be missing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Digest, GatewayId, OperatorId, PlantId, Revision};
+use crate::model::ApproverSet;
+
+/// The format that this code writes and reads.
+pub const STATEMENT_FORMAT: &str = "penstock-release/1";
+
+/// The longest statement that is read, bytes. One approver takes about 150.
+pub const STATEMENT_BYTES_MAX: usize = 256 * 1024;
+
+/// The longest reason, bytes: a page of text.
+pub(super) const TEXT_BYTES_MAX: usize = 4096;
+
+/// What a release says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statement {
+    /// Always [`STATEMENT_FORMAT`].
+    pub format: String,
+    /// The plant.
+    pub plant: PlantId,
+    /// Its number: one more than the parent's.
+    pub revision: Revision,
+    /// Digest of the statement that it follows; `None` only for a plant's first.
+    pub parent: Option<Digest>,
+    /// Digest of the document files it was compiled from ([`document_digest`]).
+    pub document_digest: Digest,
+    /// Merkle root over the gateways' plans (leaf: [`leaf_bytes`], in order of gateway names).
+    pub plans_root: Digest,
+    /// How many gateways, and so leaves, there are.
+    pub gateways: u64,
+    /// Whose signatures the *next* release needs.
+    pub approvers: ApproverSet,
+    /// Who proposes it; their own signature does not count.
+    pub author: OperatorId,
+    /// Where the change was asked for.
+    pub ticket: Option<String>,
+    /// Why, in words.
+    pub reason: String,
+    /// When it was made, milliseconds since 1970; for people, no decision rests on it.
+    pub created_ms: u64,
+}
+
+/// Why bytes are not a statement.
+#[derive(Debug, thiserror::Error)]
+pub enum StatementError {
+    /// Longer than any honest one.
+    #[error("the release statement has {0} bytes, at most {STATEMENT_BYTES_MAX} are read")]
+    TooLong(usize),
+    /// Not JSON of the statement's shape: truncated, or with fields unknown here.
+    #[error("the release statement cannot be read")]
+    Unreadable(#[source] serde_json::Error),
+    /// Made for other software.
+    #[error("the release statement has format `{0}`, this software reads `{STATEMENT_FORMAT}`")]
+    Format(String),
+    /// The same content, spelt differently than the one form that has a digest.
+    #[error("the release statement is not in its canonical form: take the bytes as they were signed")]
+    NotCanonical,
+    /// Its parts contradict one another (said in words).
+    #[error("the release statement contradicts itself: {0}")]
+    Contradiction(String),
+}
+
+impl Statement {
+    /// The exact bytes that are digested, signed, sent and stored.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // A struct of strings, numbers and lists has no way to fail; an empty text would verify nowhere.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a statement strictly.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, StatementError> {
+        if bytes.len() > STATEMENT_BYTES_MAX {
+            return Err(StatementError::TooLong(bytes.len()));
+        }
+        let statement: Self = match serde_json::from_slice(bytes) {
+            Ok(statement) => statement,
+            Err(error) => return Err(foreign_format(bytes).unwrap_or(StatementError::Unreadable(error))),
+        };
+        if statement.format != STATEMENT_FORMAT {
+            return Err(StatementError::Format(statement.format));
+        }
+        if statement.to_bytes() != bytes {
+            return Err(StatementError::NotCanonical);
+        }
+        statement.well_formed().map_err(StatementError::Contradiction)?;
+        Ok(statement)
+    }
+
+    /// The digest of its bytes, by which the next release names it as its parent.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.to_bytes())
+    }
+
+    /// What must hold within the statement, else why not.
+    pub(super) fn well_formed(&self) -> Result<(), String> {
+        if self.revision.0 == 0 {
+            return Err("revisions begin at 1".to_owned());
+        }
+        if self.parent.is_none() != (self.revision.0 == 1) {
+            return Err("exactly the first revision has no parent".to_owned());
+        }
+        let texts = [Some(&self.reason), self.ticket.as_ref()];
+        if texts
+            .into_iter()
+            .flatten()
+            .any(|text| text.len() > TEXT_BYTES_MAX)
+        {
+            return Err(format!("reason and ticket have at most {TEXT_BYTES_MAX} bytes"));
+        }
+        self.approvers.satisfiable()
+    }
+}
+
+impl ApproverSet {
+    /// Whether its threshold can be met at all: by that many different keys.
+    pub(super) fn satisfiable(&self) -> Result<(), String> {
+        let keys: std::collections::BTreeSet<_> = self.people.values().map(|person| person.key).collect();
+        if self.threshold == 0 {
+            return Err("the approvers' threshold is 0, so that nobody would have to sign".to_owned());
+        }
+        if keys.len() < usize::from(self.threshold) {
+            return Err(format!(
+                "{} signatures would be needed, but the approvers have {} different keys",
+                self.threshold,
+                keys.len()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The format that the bytes claim, where that is why they could not be read.
+fn foreign_format(bytes: &[u8]) -> Option<StatementError> {
+    #[derive(Deserialize)]
+    struct Claim {
+        format: String,
+    }
+    let claim: Claim = serde_json::from_slice(bytes).ok()?;
+    (claim.format != STATEMENT_FORMAT).then_some(StatementError::Format(claim.format))
+}
+
+/// One file of a plant document.
+#[derive(Debug, Clone, Copy)]
+pub struct DocumentFile<'a> {
+    /// Its path within the document's folder, with `/`.
+    pub name: &'a str,
+    /// Its bytes as they are.
+    pub content: &'a [u8],
+}
+
+/// The digest of a whole document: its files sorted by name, each as length and name, length and content
+/// (lengths as 64-bit big-endian), so that no two different sets of files look alike.
+pub fn document_digest(files: &[DocumentFile<'_>]) -> Digest {
+    use sha2::Digest as _;
+    let mut files = files.to_vec();
+    files.sort_by(|a, b| a.name.cmp(b.name).then_with(|| a.content.cmp(b.content)));
+    let mut hasher = sha2::Sha256::new();
+    hasher.update(b"penstock-document/1\n");
+    for file in files {
+        for part in [file.name.as_bytes(), file.content] {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+    }
+    Digest(hasher.finalize().into())
+}
+
+/// The content of a gateway's leaf in the release's Merkle tree: canonical JSON.
+pub fn leaf_bytes(gateway: &GatewayId, revision: Revision, plan_digest: Digest) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Leaf<'a> {
+        gateway: &'a GatewayId,
+        revision: Revision,
+        plan_digest: Digest,
+    }
+    // Two strings and a number have no way to fail; an empty leaf would be in no tree.
+    serde_json::to_vec(&Leaf {
+        gateway,
+        revision,
+        plan_digest,
+    })
+    .unwrap_or_default()
+}

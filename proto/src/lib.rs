@@ -5,6 +5,12 @@
 //! never fills a missing field.
 
 pub mod audit;
+pub mod channel;
+pub mod convert;
+pub mod peer;
+pub mod refusal;
+pub mod tls;
+pub mod token;
 
 /// Generated from `proto/penstock/v1/*.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]

@@ -1,0 +1,89 @@
+//! Small conversions between wire and domain that both sides need. Wire becomes domain only by `TryFrom`; what
+//! is missing or has the wrong length is refused by name.
+
+use penstock_policy::ids::{Digest, Revision};
+
+use crate::v1;
+
+/// Why a message is not what it claims to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A field that must be there is not.
+    #[error("the field `{0}` is missing")]
+    Missing(&'static str),
+    /// A digest has not 32 bytes.
+    #[error("the field `{field}` has {length} bytes; a SHA-256 digest has 32")]
+    DigestLength {
+        /// The field.
+        field: &'static str,
+        /// Its length.
+        length: usize,
+    },
+    /// A number that must not be zero is.
+    #[error("the field `{0}` must not be 0")]
+    Zero(&'static str),
+}
+
+/// A digest from the bytes of `field`.
+pub fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, WireError> {
+    bytes.try_into().map(Digest).map_err(|_| WireError::DigestLength {
+        field,
+        length: bytes.len(),
+    })
+}
+
+/// A policy at a place in its life on a gateway: which revision, and which plan of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyMark {
+    /// The release.
+    pub revision: Revision,
+    /// Digest of the gateway's own plan in it.
+    pub plan: Digest,
+}
+
+impl TryFrom<&v1::RevisionDigest> for PolicyMark {
+    type Error = WireError;
+    fn try_from(wire: &v1::RevisionDigest) -> Result<Self, WireError> {
+        if wire.revision == 0 {
+            return Err(WireError::Zero("revision"));
+        }
+        Ok(Self {
+            revision: Revision(wire.revision),
+            plan: digest("plan_digest", &wire.plan_digest)?,
+        })
+    }
+}
+
+impl From<PolicyMark> for v1::RevisionDigest {
+    fn from(mark: PolicyMark) -> Self {
+        Self {
+            revision: mark.revision.0,
+            plan_digest: mark.plan.0.to_vec().into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_mark_with_no_revision_or_a_short_digest_is_refused() {
+        let good = PolicyMark {
+            revision: Revision(7),
+            plan: Digest::of(b"plan"),
+        };
+        let wire = v1::RevisionDigest::from(good);
+        assert_eq!(PolicyMark::try_from(&wire), Ok(good));
+        let mut zero = wire.clone();
+        zero.revision = 0;
+        assert_eq!(PolicyMark::try_from(&zero), Err(WireError::Zero("revision")));
+        let mut short = wire;
+        short.plan_digest = short.plan_digest.slice(..31);
+        assert!(matches!(
+            PolicyMark::try_from(&short),
+            Err(WireError::DigestLength { length: 31, .. })
+        ));
+    }
+}

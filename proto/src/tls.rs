@@ -1,0 +1,192 @@
+//! The TLS profile of the whole system: TLS 1.3 only, both sides, aws-lc-rs, hybrid post-quantum key exchange
+//! preferred (DESIGN §6; IEC 62443-3-3 SR 3.1, SR 4.1, SR 4.3).
+//!
+//! Both ends of a connection are verified against the plant's own root and *named* by their URI (see
+//! [`crate::peer`]); DNS names and IP addresses play no part, so a coordinator can move. Validity in time is
+//! enforced on both sides, and an expired certificate is said to be expired. Sessions are never resumed: each
+//! connection proves possession of its key anew, so that nobody outlives their certificate.
+//!
+//! [`server`] accepts, [`client`] connects; this file holds what they share.
+
+pub mod client;
+pub mod server;
+mod verifier;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::peer::{PeerError, PeerIdentity};
+
+/// Application protocol of every connection: HTTP/2, for gRPC.
+pub const ALPN: &[u8] = b"h2";
+
+/// Why a TLS profile cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A PEM file holds something else.
+    #[error("{what} is not PEM that can be used")]
+    Pem {
+        /// Certificate chain or key, and where it came from.
+        what: String,
+        /// Why.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    /// A chain with no certificate.
+    #[error("{0} holds no certificate")]
+    Empty(String),
+    /// No root to verify a peer against.
+    #[error("no root certificate was given to verify the peer against")]
+    NoRoot,
+    /// The certificate names nobody.
+    #[error("the certificate does not name its holder")]
+    Identity(#[from] PeerError),
+    /// A part is not acceptable to the TLS library (key does not fit the certificate, malformed root …).
+    #[error("the certificate, key or root cannot be used for TLS")]
+    Rustls(#[from] rustls::Error),
+    /// The verifier of clients cannot be made from the roots.
+    #[error("the roots cannot be used to verify clients")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// A certificate chain and its private key.
+#[derive(Debug)]
+pub struct Credentials {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Clone for Credentials {
+    fn clone(&self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+        }
+    }
+}
+
+impl Credentials {
+    /// From DER, leaf first.
+    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
+        if chain.is_empty() {
+            return Err(TlsError::Empty("the certificate chain".to_owned()));
+        }
+        Ok(Self { chain, key })
+    }
+
+    /// From PEM texts, leaf first.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let chain = certificates_from_pem(chain, "the certificate chain")?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem {
+            what: "the private key".to_owned(),
+            source,
+        })?;
+        Self::new(chain, key)
+    }
+
+    /// From PEM files, leaf first.
+    pub fn from_files(chain: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain_pem = read(chain)?;
+        let key_pem = read(key)?;
+        let certificates = certificates_from_pem(&chain_pem, &chain.display().to_string())?;
+        let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|source| TlsError::Pem {
+            what: key.display().to_string(),
+            source,
+        })?;
+        Self::new(certificates, key)
+    }
+
+    /// The chain, leaf first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The private key.
+    pub fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
+    }
+
+    /// Who holds them, by their leaf.
+    pub fn identity(&self) -> Result<PeerIdentity, TlsError> {
+        let leaf = self
+            .chain
+            .first()
+            .ok_or_else(|| TlsError::Empty("the certificate chain".to_owned()))?;
+        Ok(PeerIdentity::from_certificate(leaf)?)
+    }
+
+    /// When they were issued and when they expire; milliseconds since 1970.
+    pub fn validity_ms(&self) -> Result<(u64, u64), TlsError> {
+        let leaf = self
+            .chain
+            .first()
+            .ok_or_else(|| TlsError::Empty("the certificate chain".to_owned()))?;
+        Ok(validity_ms(leaf)?)
+    }
+}
+
+/// From when until when a certificate is valid; milliseconds since 1970.
+pub fn validity_ms(certificate: &CertificateDer<'_>) -> Result<(u64, u64), PeerError> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| PeerError::Unreadable)?;
+    let ms =
+        |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1000);
+    let validity = parsed.validity();
+    Ok((ms(validity.not_before), ms(validity.not_after)))
+}
+
+/// Reads all certificates of a PEM text; `what` names it in errors.
+pub fn certificates_from_pem(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| TlsError::Pem {
+            what: what.to_owned(),
+            source,
+        })?;
+    if certificates.is_empty() {
+        return Err(TlsError::Empty(what.to_owned()));
+    }
+    Ok(certificates)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The cryptography that both sides use: aws-lc-rs, TLS 1.3 suites, X25519MLKEM768 before the classic groups.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+pub(crate) fn root_store(roots: &[CertificateDer<'static>]) -> Result<Arc<rustls::RootCertStore>, TlsError> {
+    if roots.is_empty() {
+        return Err(TlsError::NoRoot);
+    }
+    let mut store = rustls::RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone())?;
+    }
+    Ok(Arc::new(store))
+}
+
+/// A reason of our own inside the TLS library's error, so that it reaches whoever reads the error.
+pub(crate) fn certificate_error(reason: impl std::error::Error + Send + Sync + 'static) -> rustls::Error {
+    rustls::Error::InvalidCertificate(rustls::CertificateError::Other(rustls::OtherError(Arc::new(
+        reason,
+    ))))
+}

@@ -8,6 +8,8 @@
 //! Not here: judging a plan. `check` does that, and shares no code with this file.
 
 mod flow_ids;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -193,7 +195,8 @@ fn endpoints(ends: &[FlowEnd]) -> Vec<Endpoint> {
         .collect()
 }
 
-/// The transport with its port ranges sorted, and those that touch or overlap made one.
+/// The transport with its port ranges sorted, and those that overlap made one. Neighbours stay apart: single ports
+/// are found faster in the kernel than ranges.
 fn merged(transport: &Transport) -> Transport {
     match transport {
         Transport::Tcp(ports) => Transport::Tcp(merged_ports(ports)),
@@ -206,7 +209,7 @@ fn merged_ports(ports: &[PortRange]) -> Vec<PortRange> {
     let mut merged: Vec<PortRange> = Vec::new();
     for range in sorted(ports.iter().copied()) {
         match merged.last_mut() {
-            Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
+            Some(last) if range.first <= last.last => last.last = last.last.max(range.last),
             _ => merged.push(range),
         }
     }

@@ -12,6 +12,8 @@
 //! Invariants: nothing here means "allow" by being absent; the same input gives the same bytes; every
 //! fault of a document is reported at once, with its place.
 
+#[cfg(any(test, feature = "arbitrary"))]
+pub mod arbitrary;
 pub mod compile;
 pub mod functions;
 pub mod ids;
@@ -20,3 +22,6 @@ pub mod model;
 pub mod plan;
 pub mod release;
 pub mod verdict;
+
+#[cfg(test)]
+mod waterworks;

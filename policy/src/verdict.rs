@@ -3,16 +3,30 @@
 //! A verdict is a function of the plan and the connection alone (DESIGN, promise 3): no state, no history.
 //! Order of judgement, the same in the kernel:
 //! 1. both interfaces are guarded ones, else the packet is not ours to judge;
-//! 2. each end lies in the networks of its side, else it is `Misplaced` (a forged or undeclared address);
-//! 3. both sides are one and the same single zone: that is not a crossing, allow;
-//! 4. a rule matches: allow. A rule whose source, destination and port are each exactly one wins over one
-//!    with ranges; among equals the first in the plan wins;
-//! 5. nothing matches: deny, or would-deny if every zone on both sides only observes.
+//! 2. each end lies in the networks of its side, else it is `Misplaced` (a forged or undeclared address), and
+//!    refused;
+//! 3. both sides are one and the same single zone, with nothing behind: that is not a crossing, allow;
+//! 4. a rule matches: allow. A rule in which the source address, the destination address and the port each stand
+//!    as exactly one (an element of the kernel's exact map) wins over one that covers any of them by a network or
+//!    a range; among equals the first in the plan wins;
+//! 5. nothing matches: refused.
+//!
+//! Refused means deny, or would-deny if *both* interfaces only observe.
+//!
+//! A packet in the reply direction has the verdict of its connection: it is looked up by the same original tuple, with the
+//! interfaces of the original direction. Which operations an inspected connection may carry: [`permitted`].
+
+mod decide;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use std::net::IpAddr;
 
 use serde::Serialize;
 
+pub use self::decide::{Permitted, decide, matching, permitted};
+pub use self::words::CarriedError;
 use crate::ids::{ConduitId, FlowId, FlowName, ZoneId};
 
 /// A connection by its original tuple and the sides it crosses.

@@ -1,0 +1,475 @@
+//! Plants from recipes of small numbers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use proptest::prelude::*;
+
+use crate::ids::{ApproverId, AssetId, ConduitId, FlowName, GatewayId, NameError, SiteId, ZoneId};
+use crate::model::{
+    Approver, ApproverSet, Asset, Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode, Interface,
+    ManagementAccess, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift, Operations, Plant,
+    Protocol, PublicKey, Service, Site, SlVector, Zone, ZoneKind,
+};
+use crate::plan::{PortRange, Transport};
+
+/// Small numbers from which a plant is built; any numbers give a valid one.
+#[derive(Debug, Clone)]
+pub(super) struct Recipe {
+    /// Per zone: networks, assets, kind, enforcement, target level.
+    zones: Vec<[u8; 5]>,
+    /// Per gateway: number of sides, first zone, mode, zone behind, which side.
+    gateways: Vec<[u8; 5]>,
+    /// Per conduit: gateway, side, other side, zone on each, agent loss, and its flows.
+    conduits: Vec<([u8; 6], Vec<FlowRecipe>)>,
+}
+
+/// Per flow: direction, ends, service, ports, limits.
+#[derive(Debug, Clone)]
+struct FlowRecipe {
+    reversed: bool,
+    sources: [u8; 3],
+    destinations: [u8; 3],
+    service: u8,
+    ports: Vec<(u8, u8)>,
+    limits: u8,
+    must_flow: bool,
+}
+
+pub(super) fn recipes() -> impl Strategy<Value = Recipe> {
+    let flow = (
+        any::<bool>(),
+        any::<[u8; 3]>(),
+        any::<[u8; 3]>(),
+        any::<u8>(),
+        prop::collection::vec(any::<(u8, u8)>(), 1..4),
+        any::<u8>(),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(reversed, sources, destinations, service, ports, limits, must_flow)| FlowRecipe {
+                reversed,
+                sources,
+                destinations,
+                service,
+                ports,
+                limits,
+                must_flow,
+            },
+        );
+    (
+        prop::collection::vec(any::<[u8; 5]>(), 2..7),
+        prop::collection::vec(any::<[u8; 5]>(), 1..4),
+        prop::collection::vec((any::<[u8; 6]>(), prop::collection::vec(flow, 1..4)), 0..9),
+    )
+        .prop_map(|(zones, gateways, conduits)| Recipe {
+            zones,
+            gateways,
+            conduits,
+        })
+}
+
+/// A name that is well formed because it was made so here.
+fn name<T: TryFrom<String, Error = NameError>>(text: String) -> T {
+    match T::try_from(text) {
+        Ok(name) => name,
+        Err(error) => unreachable!("names made by the generator are well formed: {error}"),
+    }
+}
+
+/// The plant that a recipe means.
+pub(super) fn build(recipe: &Recipe) -> Plant {
+    let mut plant = Plant {
+        id: name("random-plant".to_owned()),
+        title: "A random plant".to_owned(),
+        owner: None,
+        approvers: approvers(),
+        sites: BTreeMap::from([(
+            name::<SiteId>("works".to_owned()),
+            Site {
+                title: "Works".to_owned(),
+                timezone: "Europe/Berlin".to_owned(),
+            },
+        )]),
+        gateways: BTreeMap::new(),
+        zones: BTreeMap::new(),
+        assets: BTreeMap::new(),
+        conduits: BTreeMap::new(),
+        remote_access: BTreeMap::new(),
+        compensating_controls: BTreeMap::new(),
+        risk: Vec::new(),
+    };
+    for (index, numbers) in (0_u8..).zip(&recipe.zones) {
+        add_zone(&mut plant, index, numbers);
+    }
+    for (index, numbers) in (0_u8..).zip(&recipe.gateways) {
+        add_gateway(&mut plant, index, numbers);
+    }
+    for (index, (numbers, flows)) in recipe.conduits.iter().enumerate() {
+        add_conduit(&mut plant, index, numbers, flows);
+    }
+    plant
+}
+
+/// One approver whose key is that of RFC 8032 section 7.1, test 1.
+fn approvers() -> ApproverSet {
+    let key = PublicKey([
+        0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e,
+        0xe1, 0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
+    ]);
+    ApproverSet {
+        threshold: 1,
+        people: BTreeMap::from([(
+            name::<ApproverId>("approver".to_owned()),
+            Approver { key, role: None },
+        )]),
+    }
+}
+
+fn v4(zone: u8, third: u8, fourth: u8, prefix: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(
+        Ipv4Addr::new(10, zone + 1, third, fourth),
+        prefix,
+    ))
+}
+
+fn v6_host(zone: u8, host: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, u16::from(zone) + 1, 0, 0, 0, 0, 0, u16::from(host))
+}
+
+/// Networks of zone `index`: disjoint from every other zone's, and of four shapes.
+fn networks(index: u8, shape: u8) -> Vec<IpNet> {
+    let v6 = |prefix| IpNet::V6(Ipv6Net::new_assert(v6_host(index, 0), prefix));
+    match shape % 4 {
+        0 => vec![v4(index, 0, 0, 24)],
+        1 => vec![v4(index, 0, 0, 25), v4(index, 1, 0, 25)],
+        2 => vec![v4(index, 0, 16, 28), v6(64)],
+        _ => vec![v4(index, 0, 4, 30), v6(120)],
+    }
+}
+
+fn add_zone(plant: &mut Plant, index: u8, [shape, assets, kind, enforcement, level]: &[u8; 5]) {
+    let id: ZoneId = name(format!("zone{index}"));
+    let kinds = [
+        ZoneKind::Enterprise,
+        ZoneKind::Dmz,
+        ZoneKind::Operations,
+        ZoneKind::Control,
+        ZoneKind::Safety,
+        ZoneKind::Wireless,
+    ];
+    let level = level % 5;
+    plant.zones.insert(
+        id.clone(),
+        Zone {
+            title: format!("Zone {index}"),
+            kind: pick(&kinds, *kind).copied().unwrap_or(ZoneKind::Control),
+            parent: None,
+            sl_target: (level > 0).then_some(SlVector {
+                iac: level,
+                uc: level,
+                si: level,
+                dc: level,
+                rdf: level,
+                tre: level,
+                ra: level,
+            }),
+            networks: networks(index, *shape),
+            consequence: None,
+            accountable: None,
+            boundary: None,
+            requirements: Vec::new(),
+            assumptions: Vec::new(),
+            enforcement: if enforcement % 3 == 0 {
+                Enforcement::Observe
+            } else {
+                Enforcement::Enforce
+            },
+        },
+    );
+    let first_host = match shape % 4 {
+        0 | 1 => 10,
+        2 => 17,
+        _ => 5,
+    };
+    for host in 0..assets % 4 {
+        let mut addresses = vec![IpAddr::V4(if host == 2 {
+            // One that lives outside its zone's networks.
+            Ipv4Addr::new(192, 168, index, 7)
+        } else {
+            Ipv4Addr::new(10, index + 1, 0, first_host + host)
+        })];
+        if shape % 4 >= 2 && host != 1 {
+            addresses.push(IpAddr::V6(v6_host(index, first_host + host)));
+        }
+        plant.assets.insert(
+            name(format!("asset{index}-{host}")),
+            Asset {
+                title: None,
+                zone: id.clone(),
+                addresses,
+                mac: None,
+                role: None,
+                vendor: None,
+                model: None,
+                firmware: None,
+                criticality: None,
+                sl_capability: None,
+                identity: None,
+            },
+        );
+    }
+}
+
+fn add_gateway(plant: &mut Plant, index: u8, [sides, first, mode, behind, which]: &[u8; 5]) {
+    let zones: Vec<ZoneId> = plant.zones.keys().cloned().collect();
+    let mode = if mode % 2 == 0 {
+        GatewayMode::Routed
+    } else {
+        GatewayMode::Bridged
+    };
+    let sides = 2 + usize::from(*sides) % zones.len().saturating_sub(1).clamp(1, 2);
+    let mut order = zones
+        .iter()
+        .cycle()
+        .skip(usize::from(*first) % zones.len())
+        .cloned();
+    let mut interfaces: BTreeMap<String, Interface> = BTreeMap::new();
+    for (side, zone) in (1..=sides).zip(order.by_ref()) {
+        interfaces.insert(
+            format!("eth{side}"),
+            Interface {
+                zone,
+                behind: Vec::new(),
+                address: None,
+            },
+        );
+    }
+    // One more zone behind one of the sides, where there is one left.
+    if behind % 3 == 0
+        && zones.len() > sides
+        && let (Some(zone), Some(interface)) = (
+            order.next(),
+            interfaces.get_mut(&format!("eth{}", 1 + usize::from(*which) % sides)),
+        )
+    {
+        interface.behind.push(zone);
+    }
+    // A bridge may have two ports into the same zone.
+    if mode == GatewayMode::Bridged
+        && behind % 3 == 1
+        && let Some(zone) = interfaces.get("eth1").map(|interface| interface.zone.clone())
+    {
+        interfaces.insert(
+            "eth8".to_owned(),
+            Interface {
+                zone,
+                behind: Vec::new(),
+                address: None,
+            },
+        );
+    }
+    plant.gateways.insert(
+        name(format!("gw{index}")),
+        Gateway {
+            site: name("works".to_owned()),
+            mode,
+            labels: BTreeMap::new(),
+            interfaces,
+            management: Some(ManagementAccess {
+                interface: "eth0".to_owned(),
+                peers: vec![IpNet::from(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)))],
+            }),
+            windows: Vec::new(),
+            safe_to_change: None,
+            redundant_with: None,
+            on_drift: OnDrift::Repair,
+        },
+    );
+}
+
+/// Every zone on one side of a gateway.
+fn side(interface: &Interface) -> impl Iterator<Item = &ZoneId> {
+    std::iter::once(&interface.zone).chain(&interface.behind)
+}
+
+/// Every gateway that has both zones, on two different sides.
+fn between(plant: &Plant, from: &ZoneId, to: &ZoneId) -> BTreeSet<GatewayId> {
+    plant
+        .gateways
+        .iter()
+        .filter(|(_, gateway)| {
+            gateway.interfaces.iter().any(|(a, near)| {
+                gateway.interfaces.iter().any(|(b, far)| {
+                    a != b && side(near).any(|zone| zone == from) && side(far).any(|zone| zone == to)
+                })
+            })
+        })
+        .map(|(id, _)| id.clone())
+        .collect()
+}
+
+fn add_conduit(plant: &mut Plant, index: usize, numbers: &[u8; 6], flows: &[FlowRecipe]) {
+    let [gateway, near, far, near_zone, far_zone, loss] = numbers;
+    let Some(gateway) = plant
+        .gateways
+        .values()
+        .nth(usize::from(*gateway) % plant.gateways.len())
+    else {
+        return;
+    };
+    let interfaces: Vec<&Interface> = gateway.interfaces.values().collect();
+    let near = usize::from(*near) % interfaces.len();
+    let far = (near + 1 + usize::from(*far) % (interfaces.len() - 1)) % interfaces.len();
+    let zone_on = |at: usize, number: u8| {
+        let zones: Vec<&ZoneId> = interfaces
+            .get(at)
+            .map(|interface| side(interface).collect())
+            .unwrap_or_default();
+        pick(&zones, number).map(|zone| (*zone).clone())
+    };
+    let (Some(from), Some(to)) = (zone_on(near, *near_zone), zone_on(far, *far_zone)) else {
+        return;
+    };
+    if from == to {
+        return; // Two ports of a bridge in one zone: nothing to cross.
+    }
+    let flows: BTreeMap<FlowName, Flow> = flows
+        .iter()
+        .enumerate()
+        .map(|(number, recipe)| (name(format!("flow{number}")), flow(plant, &from, &to, recipe)))
+        .collect();
+    let via = between(plant, &from, &to);
+    plant.conduits.insert(
+        name::<ConduitId>(format!("conduit{index}")),
+        Conduit {
+            title: format!("Conduit {index}"),
+            from,
+            to,
+            via,
+            sl_target: None,
+            on_agent_loss: if loss % 2 == 0 {
+                OnAgentLoss::Block
+            } else {
+                OnAgentLoss::Pass
+            },
+            tunnel: false,
+            minimum_assurance: None,
+            accountable: None,
+            flows,
+        },
+    );
+}
+
+fn flow(plant: &Plant, from: &ZoneId, to: &ZoneId, recipe: &FlowRecipe) -> Flow {
+    let (opener, opened) = if recipe.reversed { (to, from) } else { (from, to) };
+    let (service, operations) = service(recipe);
+    Flow {
+        title: None,
+        sources: ends(plant, opener, recipe.sources),
+        destinations: ends(plant, opened, recipe.destinations),
+        service,
+        operations,
+        must_flow: recipe.must_flow,
+    }
+}
+
+/// Up to three assets of the zone, or the zone as a whole.
+fn ends(plant: &Plant, zone: &ZoneId, numbers: [u8; 3]) -> Vec<FlowEnd> {
+    let assets: Vec<(&AssetId, &Asset)> = plant
+        .assets
+        .iter()
+        .filter(|(_, asset)| asset.zone == *zone)
+        .collect();
+    let whole = || {
+        let networks = plant.zones.get(zone).map(|zone| zone.networks.clone());
+        FlowEnd::Zone(zone.clone(), networks.unwrap_or_default())
+    };
+    let [count, first, with_zone] = numbers;
+    if assets.is_empty() || with_zone % 4 == 0 {
+        return vec![whole()];
+    }
+    let mut ends: Vec<FlowEnd> = assets
+        .iter()
+        .cycle()
+        .skip(usize::from(first) % assets.len())
+        .take(1 + usize::from(count) % assets.len())
+        .map(|(id, asset)| FlowEnd::Asset((*id).clone(), asset.addresses.clone()))
+        .collect();
+    if with_zone % 4 == 1 {
+        ends.push(whole());
+    }
+    ends
+}
+
+/// Few ports, so that flows overlap, and the two ends of what a port can be.
+fn port_ranges(ports: &[(u8, u8)]) -> Vec<PortRange> {
+    ports
+        .iter()
+        .map(|(first, length)| match first % 12 {
+            0 => PortRange {
+                first: 1,
+                last: 1 + u16::from(length % 3),
+            },
+            1 => PortRange {
+                first: 65535 - u16::from(length % 3),
+                last: 65535,
+            },
+            near => PortRange {
+                first: 500 + u16::from(near),
+                last: 500 + u16::from(near) + u16::from(length % 5),
+            },
+        })
+        .collect()
+}
+
+fn service(recipe: &FlowRecipe) -> (Service, Option<Operations>) {
+    let plain = |name: &str, transport| Service {
+        name: name.to_owned(),
+        protocol: None,
+        transport,
+    };
+    let limited = recipe.limits.is_multiple_of(2);
+    match recipe.service % 8 {
+        0 => (plain("icmp-echo", Transport::IcmpEcho), None),
+        1 | 2 => (plain("udp", Transport::Udp(port_ranges(&recipe.ports))), None),
+        3 | 4 => (
+            Service {
+                name: "modbus-tcp".to_owned(),
+                protocol: Some(Protocol::ModbusTcp),
+                transport: Transport::Tcp(vec![PortRange::single(502)]),
+            },
+            limited.then(|| {
+                let last = u32::from(recipe.limits);
+                Operations::ModbusTcp(vec![ModbusOperation {
+                    function: "read-holding-registers".to_owned(),
+                    units: Some(vec![NumberRange { first: 1, last: 1 }]),
+                    addresses: Some(vec![NumberRange { first: 0, last }]),
+                    read_addresses: None,
+                    values: None,
+                    sub_functions: None,
+                }])
+            }),
+        ),
+        5 => (
+            Service {
+                name: "mqtt".to_owned(),
+                protocol: Some(Protocol::Mqtt),
+                transport: Transport::Tcp(vec![PortRange::single(1883)]),
+            },
+            limited.then(|| {
+                Operations::Mqtt(vec![MqttOperation::Publish {
+                    topics: vec![format!("works/line{}/+", recipe.limits % 4)],
+                    qos: NumberRange { first: 0, last: 1 },
+                    retain: recipe.limits.is_multiple_of(4),
+                }])
+            }),
+        ),
+        _ => (plain("tcp", Transport::Tcp(port_ranges(&recipe.ports))), None),
+    }
+}
+
+fn pick<T>(items: &[T], number: u8) -> Option<&T> {
+    items.get(usize::from(number).checked_rem(items.len())?)
+}

@@ -1,0 +1,229 @@
+//! The judgement itself, written to be read beside the order that `verdict` states.
+
+use std::net::IpAddr;
+
+use super::{Carried, Connection, Decision, Nearest, Reason, RuleName, Verdict, words};
+use crate::model::{Enforcement, Operations};
+use crate::plan::{Endpoint, Plan, PlanInterface, PortRange, Rule, Transport};
+
+/// What `plan` says of `connection`.
+pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {
+    let sides = (
+        interface(plan, &connection.ingress),
+        interface(plan, &connection.egress),
+    );
+    let (Some(ingress), Some(egress)) = sides else {
+        return verdict(Decision::NotGuarded, Reason::NotGuarded);
+    };
+    let both_observe =
+        ingress.enforcement == Enforcement::Observe && egress.enforcement == Enforcement::Observe;
+    let refusal = if both_observe {
+        Decision::WouldDeny
+    } else {
+        Decision::Deny
+    };
+    for (address, side) in [(connection.source, ingress), (connection.destination, egress)] {
+        if !side.holds(address) {
+            let interface = side.name.clone();
+            return verdict(refusal, Reason::Misplaced { address, interface });
+        }
+    }
+    if ingress.zone == egress.zone && ingress.behind.is_empty() && egress.behind.is_empty() {
+        return verdict(Decision::Allow, Reason::SameZone(ingress.zone.clone()));
+    }
+    match winner(plan, connection) {
+        Some(rule) => verdict(Decision::Allow, Reason::Rule(RuleName::of(rule))),
+        None => {
+            let nearest = nearest(plan, connection);
+            verdict(refusal, Reason::NoRule { nearest })
+        }
+    }
+}
+
+/// All rules that match the connection's tuple, in the plan's order. Interfaces are not looked at.
+pub fn matching<'a>(plan: &'a Plan, connection: &Connection) -> impl Iterator<Item = &'a Rule> {
+    plan.rules
+        .iter()
+        .filter(move |rule| fit(rule, connection).is_some())
+}
+
+/// What a connection that [`decide`] allows by a rule may do inside its protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Permitted<'a> {
+    /// No rule matches.
+    Nothing,
+    /// A matching rule sets no limit: it need not be inspected.
+    Anything,
+    /// What any of the matching rules lists, each with the rule that lists it; never empty.
+    Only(Vec<(&'a Rule, &'a Operations)>),
+}
+
+/// The operations that the connection may carry: the union over all rules that match its tuple.
+///
+/// Two flows may share a tuple and differ in their operations (polling and set-points of one client to one
+/// controller). A further rule thus never takes away what another permits.
+pub fn permitted<'a>(plan: &'a Plan, connection: &Connection) -> Permitted<'a> {
+    let mut listed = Vec::new();
+    for rule in matching(plan, connection) {
+        match &rule.operations {
+            None => return Permitted::Anything,
+            Some(operations) => listed.push((rule, operations)),
+        }
+    }
+    if listed.is_empty() {
+        Permitted::Nothing
+    } else {
+        Permitted::Only(listed)
+    }
+}
+
+impl RuleName {
+    /// The name of `rule`.
+    pub fn of(rule: &Rule) -> Self {
+        Self {
+            id: rule.id,
+            conduit: rule.conduit.clone(),
+            flow: rule.flow.clone(),
+        }
+    }
+}
+
+fn verdict(decision: Decision, reason: Reason) -> Verdict {
+    Verdict { decision, reason }
+}
+
+fn interface<'a>(plan: &'a Plan, name: &str) -> Option<&'a PlanInterface> {
+    plan.interfaces.iter().find(|interface| interface.name == name)
+}
+
+/// How closely a rule, or a part of it, names what it matches. Declared from loose to tight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// By a network or a range.
+    Covering,
+    /// As exactly one address, or one port.
+    Exact,
+}
+
+/// The rule that decides.
+fn winner<'a>(plan: &'a Plan, connection: &Connection) -> Option<&'a Rule> {
+    let mut covering = None;
+    for rule in &plan.rules {
+        match fit(rule, connection) {
+            Some(Fit::Exact) => return Some(rule),
+            Some(Fit::Covering) => {
+                covering.get_or_insert(rule);
+            }
+            None => {}
+        }
+    }
+    covering
+}
+
+fn fit(rule: &Rule, connection: &Connection) -> Option<Fit> {
+    let service = fit_service(&rule.transport, connection.transport)?;
+    let source = fit_end(&rule.sources, connection.source)?;
+    let destination = fit_end(&rule.destinations, connection.destination)?;
+    Some(service.min(source).min(destination))
+}
+
+fn fit_end(ends: &[Endpoint], address: IpAddr) -> Option<Fit> {
+    ends.iter()
+        .filter(|end| end.network.contains(&address))
+        .map(|end| {
+            if end.network.prefix_len() == end.network.max_prefix_len() {
+                Fit::Exact
+            } else {
+                Fit::Covering
+            }
+        })
+        .max()
+}
+
+fn fit_service(transport: &Transport, carried: Carried) -> Option<Fit> {
+    match (transport, carried) {
+        (Transport::Tcp(ports), Carried::Tcp(port)) | (Transport::Udp(ports), Carried::Udp(port)) => {
+            fit_port(ports, port)
+        }
+        (Transport::IcmpEcho, Carried::IcmpEcho) => Some(Fit::Exact),
+        _ => None,
+    }
+}
+
+fn fit_port(ports: &[PortRange], port: u16) -> Option<Fit> {
+    ports
+        .iter()
+        .filter(|range| range.contains(port))
+        .map(|range| {
+            if range.first == range.last {
+                Fit::Exact
+            } else {
+                Fit::Covering
+            }
+        })
+        .max()
+}
+
+/// The rule that has most in common with a connection that none matches: the destination weighs most, then the
+/// source, then the service. The transport alone (both are TCP) makes no rule near.
+fn nearest(plan: &Plan, connection: &Connection) -> Option<Nearest> {
+    let mut best: Option<(u8, &Rule)> = None;
+    for rule in &plan.rules {
+        let mut likeness = 0;
+        if fit_end(&rule.destinations, connection.destination).is_some() {
+            likeness += 8;
+        }
+        if fit_end(&rule.sources, connection.source).is_some() {
+            likeness += 6;
+        }
+        if fit_service(&rule.transport, connection.transport).is_some() {
+            likeness += 4;
+        } else if same_transport(&rule.transport, connection.transport) {
+            likeness += 1;
+        }
+        if likeness > best.map_or(1, |(most, _)| most) {
+            best = Some((likeness, rule));
+        }
+    }
+    best.map(|(_, rule)| Nearest {
+        rule: RuleName::of(rule),
+        differs: differences(rule, connection),
+    })
+}
+
+fn same_transport(transport: &Transport, carried: Carried) -> bool {
+    matches!(
+        (transport, carried),
+        (Transport::Tcp(_), Carried::Tcp(_))
+            | (Transport::Udp(_), Carried::Udp(_))
+            | (Transport::IcmpEcho, Carried::IcmpEcho)
+    )
+}
+
+/// What of `rule` would have to be otherwise for it to match, in words.
+fn differences(rule: &Rule, connection: &Connection) -> Vec<String> {
+    let mut differs = Vec::new();
+    if fit_end(&rule.sources, connection.source).is_none() {
+        differs.push(format!(
+            "source {} is not {}",
+            connection.source,
+            words::ends(&rule.sources)
+        ));
+    }
+    if fit_end(&rule.destinations, connection.destination).is_none() {
+        differs.push(format!(
+            "destination {} is not {}",
+            connection.destination,
+            words::ends(&rule.destinations)
+        ));
+    }
+    if fit_service(&rule.transport, connection.transport).is_none() {
+        differs.push(match (&rule.transport, connection.transport) {
+            (Transport::Tcp(ports), Carried::Tcp(port)) | (Transport::Udp(ports), Carried::Udp(port)) => {
+                format!("port {port} is not {}", words::ports(ports))
+            }
+            (permitted, carried) => format!("{carried} is not {permitted}"),
+        });
+    }
+    differs
+}

@@ -1,0 +1,326 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+
+use super::*;
+use crate::arbitrary::{plans_with_connections, plants};
+use crate::compile::{compile, compile_all};
+use crate::model::Enforcement;
+use crate::plan::{Plan, Transport};
+use crate::waterworks::{gateway, id, waterworks};
+
+fn connection(ingress: &str, source: &str, egress: &str, destination: &str, transport: &str) -> Connection {
+    Connection {
+        ingress: ingress.to_owned(),
+        egress: egress.to_owned(),
+        source: id(source),
+        destination: id(destination),
+        transport: id(transport),
+    }
+}
+
+fn said(connection: &Connection) -> String {
+    decide(&compile(&waterworks(), &gateway()).unwrap(), connection).to_string()
+}
+
+#[test]
+fn verdicts_explain_themselves_in_words() {
+    assert_eq!(
+        said(&connection("eth2", "10.20.1.21", "eth3", "10.20.4.7", "tcp/502")),
+        "allowed: flow control-room-to-pumps/polling permits it"
+    );
+    assert_eq!(
+        said(&connection("eth2", "10.20.1.21", "eth3", "10.20.4.7", "tcp/503")),
+        "denied: no flow permits it; the nearest is control-room-to-pumps/polling, but port 503 is not 502"
+    );
+    assert_eq!(
+        said(&connection("eth1", "10.1.7.21", "eth3", "10.20.4.7", "tcp/502")),
+        "denied: no flow permits it; the nearest is control-room-to-pumps/polling, \
+         but source 10.1.7.21 is not hmi-1 (10.20.1.21) or historian (10.20.1.30)"
+    );
+    assert_eq!(
+        said(&connection("eth1", "10.20.1.21", "eth3", "10.20.4.7", "tcp/502")),
+        "denied: 10.20.1.21 is in no zone on the side of eth1: forged, or not declared"
+    );
+    assert_eq!(
+        said(&connection("eth2", "10.20.1.99", "eth4", "10.20.9.4", "tcp/22")),
+        "denied: no flow permits it, nor anything like it"
+    );
+    assert_eq!(
+        said(&connection("eth0", "192.0.2.10", "eth3", "10.20.4.7", "tcp/502")),
+        "not guarded: it does not cross two guarded interfaces"
+    );
+    assert_eq!(
+        said(&connection("eth3", "10.20.4.7", "eth3", "10.20.4.8", "udp/1")),
+        "allowed: both ends are in zone control"
+    );
+}
+
+#[test]
+fn a_pair_of_sides_only_observes_when_both_do() {
+    let mut plant = waterworks();
+    let office_to_safety = connection("eth1", "10.1.7.21", "eth4", "10.20.9.3", "tcp/502");
+    for (office, safety, expected) in [
+        (Enforcement::Observe, Enforcement::Observe, Decision::WouldDeny),
+        (Enforcement::Observe, Enforcement::Enforce, Decision::Deny),
+        (Enforcement::Enforce, Enforcement::Observe, Decision::Deny),
+        (Enforcement::Enforce, Enforcement::Enforce, Decision::Deny),
+    ] {
+        plant.zones.get_mut(&id("office")).unwrap().enforcement = office;
+        plant.zones.get_mut(&id("safety")).unwrap().enforcement = safety;
+        let plan = compile(&plant, &gateway()).unwrap();
+        assert_eq!(decide(&plan, &office_to_safety).decision, expected);
+    }
+}
+
+#[test]
+fn flows_that_share_a_tuple_add_their_operations() {
+    let plan = compile(&waterworks(), &gateway()).unwrap();
+    let steering = connection("eth2", "10.20.1.21", "eth3", "10.20.4.7", "tcp/502");
+    let Permitted::Only(listed) = permitted(&plan, &steering) else {
+        unreachable!("both flows list operations");
+    };
+    let flows: Vec<&str> = listed.iter().map(|(rule, _)| rule.flow.as_str()).collect();
+    assert_eq!(flows, ["polling", "setpoints"]);
+    let polling = connection("eth2", "10.20.1.30", "eth3", "10.20.4.7", "tcp/502");
+    assert!(matches!(permitted(&plan, &polling), Permitted::Only(listed) if listed.len() == 1));
+    let other = connection("eth2", "10.20.1.31", "eth3", "10.20.4.7", "tcp/502");
+    assert_eq!(permitted(&plan, &other), Permitted::Nothing);
+}
+
+#[test]
+fn a_transport_reads_back_as_it_is_written() {
+    for text in ["tcp/502", "udp/161", "icmp-echo", "ip/47"] {
+        assert_eq!(text.parse::<Carried>().unwrap().to_string(), text);
+    }
+    for text in ["", "tcp", "tcp/", "tcp/70000", "sctp/1", "icmp", "any"] {
+        assert!(text.parse::<Carried>().is_err(), "{text}");
+    }
+}
+
+/// One permitted triple as plain numbers: family, source, destination, transport, ports, rule, exactness.
+struct Triple {
+    v4: (bool, bool),
+    source: (u128, u128),
+    destination: (u128, u128),
+    transport: u8,
+    ports: (u16, u16),
+    rule: usize,
+    exact: bool,
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+fn span(network: &IpNet) -> (u128, u128) {
+    let bits = u32::from(network.max_prefix_len() - network.prefix_len());
+    let size = if bits == 128 {
+        u128::MAX
+    } else {
+        (1_u128 << bits) - 1
+    };
+    let first = number(network.addr()) & !size;
+    (first, first + size)
+}
+
+/// A second definition of the verdict, by exhaustion: every rule unfolded into triples of number ranges. The
+/// number of the rule that decides, or why there is none.
+fn naive(plan: &Plan, connection: &Connection) -> Result<usize, (Decision, &'static str)> {
+    let side = |name: &str| plan.interfaces.iter().find(|side| side.name == name);
+    let Some((near, far)) = side(&connection.ingress).zip(side(&connection.egress)) else {
+        return Err((Decision::NotGuarded, "not guarded"));
+    };
+    let enforced = [near, far]
+        .iter()
+        .any(|side| side.enforcement == Enforcement::Enforce);
+    let refused = if enforced {
+        Decision::Deny
+    } else {
+        Decision::WouldDeny
+    };
+    let lives = |address: IpAddr, networks: &[IpNet]| {
+        networks.iter().any(|network| {
+            let (first, last) = span(network);
+            network.addr().is_ipv4() == address.is_ipv4() && (first..=last).contains(&number(address))
+        })
+    };
+    if !lives(connection.source, &near.networks) || !lives(connection.destination, &far.networks) {
+        return Err((refused, "misplaced"));
+    }
+    let zones = |side: &crate::plan::PlanInterface| {
+        let mut zones = side.behind.clone();
+        zones.push(side.zone.clone());
+        zones
+    };
+    if zones(near) == zones(far) && zones(near).len() == 1 {
+        return Err((Decision::Allow, "same zone"));
+    }
+    let mut triples = Vec::new();
+    for (rule, permitted) in plan.rules.iter().enumerate() {
+        let (transport, ports) = match &permitted.transport {
+            Transport::Tcp(ports) => (6, ports.iter().map(|range| (range.first, range.last)).collect()),
+            Transport::Udp(ports) => (17, ports.iter().map(|range| (range.first, range.last)).collect()),
+            Transport::IcmpEcho => (1, vec![(0, 0)]),
+        };
+        for source in &permitted.sources {
+            for destination in &permitted.destinations {
+                for ports in &ports {
+                    let (source, destination) = (&source.network, &destination.network);
+                    let (from, to) = (span(source), span(destination));
+                    triples.push(Triple {
+                        v4: (source.addr().is_ipv4(), destination.addr().is_ipv4()),
+                        source: from,
+                        destination: to,
+                        transport,
+                        ports: *ports,
+                        rule,
+                        exact: from.0 == from.1 && to.0 == to.1 && ports.0 == ports.1,
+                    });
+                }
+            }
+        }
+    }
+    let (transport, port) = match connection.transport {
+        Carried::Tcp(port) => (6, port),
+        Carried::Udp(port) => (17, port),
+        Carried::IcmpEcho => (1, 0),
+        Carried::Other(_) => return Err((refused, "no rule")),
+    };
+    triples
+        .iter()
+        .filter(|triple| {
+            triple.v4 == (connection.source.is_ipv4(), connection.destination.is_ipv4())
+                && (triple.source.0..=triple.source.1).contains(&number(connection.source))
+                && (triple.destination.0..=triple.destination.1).contains(&number(connection.destination))
+                && triple.transport == transport
+                && (triple.ports.0..=triple.ports.1).contains(&port)
+        })
+        .min_by_key(|triple| (!triple.exact, triple.rule))
+        .map_or(Err((refused, "no rule")), |triple| Ok(triple.rule))
+}
+
+proptest! {
+    #[test]
+    fn the_verdict_equals_a_second_definition_by_exhaustion((plan, connections) in plans_with_connections(24)) {
+        for connection in &connections {
+            let verdict = decide(&plan, connection);
+            let found = match &verdict.reason {
+                Reason::Rule(name) => Ok(plan.rules.iter().position(|rule| rule.id == name.id).unwrap()),
+                Reason::SameZone(_) => Err((verdict.decision, "same zone")),
+                Reason::Misplaced { .. } => Err((verdict.decision, "misplaced")),
+                Reason::NoRule { .. } => Err((verdict.decision, "no rule")),
+                Reason::NotGuarded => Err((verdict.decision, "not guarded")),
+            };
+            prop_assert_eq!(found, naive(&plan, connection), "{}", connection);
+        }
+    }
+
+    #[test]
+    fn taking_a_rule_away_never_allows_more_and_takes_only_its_own(
+        (plan, connections) in plans_with_connections(24), at in any::<prop::sample::Index>(),
+    ) {
+        prop_assume!(!plan.rules.is_empty());
+        let mut less = plan.clone();
+        let gone = less.rules.remove(at.index(plan.rules.len()));
+        for connection in &connections {
+            let (before, after) = (decide(&plan, connection), decide(&less, connection));
+            if after.decision == Decision::Allow {
+                prop_assert_eq!(before.decision, Decision::Allow, "{}", connection);
+            } else if before.decision == Decision::Allow {
+                prop_assert_eq!(before.reason, Reason::Rule(RuleName::of(&gone)), "{}", connection);
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_without_rules_allows_nothing_across_zones((plan, connections) in plans_with_connections(24)) {
+        let mut empty = plan;
+        empty.rules.clear();
+        for connection in &connections {
+            let verdict = decide(&empty, connection);
+            prop_assert!(
+                verdict.decision != Decision::Allow || matches!(verdict.reason, Reason::SameZone(_)),
+                "{}", connection
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_was_declared_in_the_plant_between_those_very_ends(
+        plant in plants(), dice in prop::collection::vec(any::<[u32; crate::arbitrary::DICE]>(), 24),
+    ) {
+        for plan in compile_all(&plant).unwrap().values() {
+            for dice in &dice {
+                let connection = crate::arbitrary::connection_near(plan, dice);
+                let Reason::Rule(name) = decide(plan, &connection).reason else { continue };
+                let conduit = &plant.conduits[&name.conduit];
+                prop_assert!(conduit.via.contains(&plan.gateway));
+                let flow = &conduit.flows[&name.flow];
+                let holds = |ends: &[crate::model::FlowEnd], address: IpAddr| ends.iter().any(|end| match end {
+                    crate::model::FlowEnd::Asset(_, addresses) => addresses.contains(&address),
+                    crate::model::FlowEnd::Zone(_, networks) => networks.iter().any(|net| net.contains(&address)),
+                });
+                prop_assert!(holds(&flow.sources, connection.source), "{}", connection);
+                prop_assert!(holds(&flow.destinations, connection.destination), "{}", connection);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_always_says_what_differs_from_the_nearest((plan, connections) in plans_with_connections(24)) {
+        for connection in &connections {
+            if let Reason::NoRule { nearest: Some(nearest) } = decide(&plan, connection).reason {
+                prop_assert!(!nearest.differs.is_empty(), "{}", connection);
+            }
+        }
+    }
+}
+
+/// Without this the properties above could hold for want of cases.
+#[test]
+fn random_connections_meet_every_kind_of_verdict() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let mut seen = std::collections::BTreeMap::new();
+    for _ in 0..200 {
+        let (plan, connections) = plans_with_connections(20)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
+        for connection in connections {
+            let verdict = decide(&plan, &connection);
+            let reason = match verdict.reason {
+                Reason::Rule(_) => "rule",
+                Reason::SameZone(_) => "same zone",
+                Reason::Misplaced { .. } => "misplaced",
+                Reason::NoRule { .. } => "no rule",
+                Reason::NotGuarded => "not guarded",
+            };
+            *seen.entry((verdict.decision.code(), reason)).or_insert(0_u32) += 1;
+        }
+    }
+    for kind in [
+        ("allow", "rule"),
+        ("allow", "same zone"),
+        ("deny", "misplaced"),
+        ("deny", "no rule"),
+        ("would-deny", "misplaced"),
+        ("would-deny", "no rule"),
+        ("not-guarded", "not guarded"),
+    ] {
+        assert!(
+            seen.get(&kind).is_some_and(|count| *count >= 10),
+            "{:?} in {:?}",
+            kind,
+            seen
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! A small water works for example tests: office, operations, control and safety behind one gateway.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use crate::ids::{ApproverId, GatewayId};
+use crate::model::{
+    Approver, ApproverSet, Asset, Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode, Interface,
+    ManagementAccess, ModbusOperation, NumberRange, OnAgentLoss, OnDrift, Operations, Plant, Protocol,
+    Service, Site, SlVector, Zone, ZoneKind,
+};
+use crate::plan::{PortRange, Transport};
+use crate::release::signing::ApproverKey;
+
+/// The gateway of the works.
+pub(crate) fn gateway() -> GatewayId {
+    id("gw-works")
+}
+
+/// The only name or address that `text` can be.
+pub(crate) fn id<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| panic!("{text}"))
+}
+
+/// The key of approver number `seed`.
+pub(crate) fn key(seed: u8) -> ApproverKey {
+    ApproverKey::from_seed(&[seed; 32])
+}
+
+/// A set of these approvers, each with the key of its number.
+pub(crate) fn approvers(threshold: u8, people: &[(&str, u8)]) -> ApproverSet {
+    ApproverSet {
+        threshold,
+        people: people
+            .iter()
+            .map(|(person, seed)| {
+                let approver = Approver {
+                    key: key(*seed).public(),
+                    role: None,
+                };
+                (id::<ApproverId>(person), approver)
+            })
+            .collect(),
+    }
+}
+
+pub(crate) fn zone(kind: ZoneKind, level: u8, network: &str) -> Zone {
+    Zone {
+        title: format!("{kind:?}"),
+        kind,
+        parent: None,
+        sl_target: Some(SlVector {
+            iac: level,
+            uc: level,
+            si: level,
+            dc: level,
+            rdf: level,
+            tre: level,
+            ra: level,
+        }),
+        networks: vec![id(network)],
+        consequence: None,
+        accountable: None,
+        boundary: None,
+        requirements: Vec::new(),
+        assumptions: Vec::new(),
+        enforcement: Enforcement::Enforce,
+    }
+}
+
+pub(crate) fn asset(zone: &str, address: &str) -> Asset {
+    Asset {
+        title: None,
+        zone: id(zone),
+        addresses: vec![id(address)],
+        mac: None,
+        role: None,
+        vendor: None,
+        model: None,
+        firmware: None,
+        criticality: None,
+        sl_capability: None,
+        identity: None,
+    }
+}
+
+pub(crate) fn modbus(operations: Option<Vec<ModbusOperation>>, plant: &Plant, from: &str, to: &str) -> Flow {
+    Flow {
+        title: None,
+        sources: vec![end(plant, from)],
+        destinations: vec![end(plant, to)],
+        service: Service {
+            name: "modbus-tcp".to_owned(),
+            protocol: Some(Protocol::ModbusTcp),
+            transport: Transport::Tcp(vec![PortRange::single(502)]),
+        },
+        operations: operations.map(Operations::ModbusTcp),
+        must_flow: true,
+    }
+}
+
+pub(crate) fn end(plant: &Plant, asset: &str) -> FlowEnd {
+    FlowEnd::Asset(id(asset), plant.assets[&id(asset)].addresses.clone())
+}
+
+pub(crate) fn operation(function: &str, addresses: (u32, u32)) -> ModbusOperation {
+    ModbusOperation {
+        function: function.to_owned(),
+        units: Some(vec![NumberRange { first: 1, last: 1 }]),
+        addresses: Some(vec![NumberRange {
+            first: addresses.0,
+            last: addresses.1,
+        }]),
+        read_addresses: None,
+        values: None,
+        sub_functions: None,
+    }
+}
+
+pub(crate) fn conduit(from: &str, to: &str, flows: Vec<(&str, Flow)>) -> Conduit {
+    Conduit {
+        title: format!("{from} to {to}"),
+        from: id(from),
+        to: id(to),
+        via: BTreeSet::from([gateway()]),
+        sl_target: None,
+        on_agent_loss: OnAgentLoss::Block,
+        tunnel: false,
+        minimum_assurance: None,
+        accountable: None,
+        flows: flows.into_iter().map(|(name, flow)| (id(name), flow)).collect(),
+    }
+}
+
+/// The works: the control room polls and steers one controller; the office may see the historian's web page.
+pub(crate) fn waterworks() -> Plant {
+    let interface = |zone: &str| Interface {
+        zone: id(zone),
+        behind: Vec::new(),
+        address: None,
+    };
+    let mut plant = Plant {
+        id: id("riverside-water"),
+        title: "Riverside drinking-water works".to_owned(),
+        owner: None,
+        approvers: approvers(2, &[("j.meyer", 1), ("a.silva", 2), ("k.ito", 3)]),
+        sites: BTreeMap::from([(
+            id("works"),
+            Site {
+                title: "Water works".to_owned(),
+                timezone: "Europe/Berlin".to_owned(),
+            },
+        )]),
+        gateways: BTreeMap::from([(
+            gateway(),
+            Gateway {
+                site: id("works"),
+                mode: GatewayMode::Routed,
+                labels: BTreeMap::new(),
+                interfaces: BTreeMap::from([
+                    ("eth1".to_owned(), interface("office")),
+                    ("eth2".to_owned(), interface("operations")),
+                    ("eth3".to_owned(), interface("control")),
+                    ("eth4".to_owned(), interface("safety")),
+                ]),
+                management: Some(ManagementAccess {
+                    interface: "eth0".to_owned(),
+                    peers: vec![id::<IpNet>("192.0.2.10/32")],
+                }),
+                windows: Vec::new(),
+                safe_to_change: None,
+                redundant_with: None,
+                on_drift: OnDrift::Repair,
+            },
+        )]),
+        zones: BTreeMap::from([
+            (id("office"), zone(ZoneKind::Enterprise, 1, "10.1.0.0/16")),
+            (id("operations"), zone(ZoneKind::Operations, 2, "10.20.1.0/24")),
+            (id("control"), zone(ZoneKind::Control, 2, "10.20.4.0/24")),
+            (id("safety"), zone(ZoneKind::Safety, 3, "10.20.9.0/28")),
+        ]),
+        assets: BTreeMap::from([
+            (id("desk-1"), asset("office", "10.1.7.21")),
+            (id("hmi-1"), asset("operations", "10.20.1.21")),
+            (id("historian"), asset("operations", "10.20.1.30")),
+            (id("plc-7"), asset("control", "10.20.4.7")),
+            (id("sis-1"), asset("safety", "10.20.9.3")),
+        ]),
+        conduits: BTreeMap::new(),
+        remote_access: BTreeMap::new(),
+        compensating_controls: BTreeMap::new(),
+        risk: Vec::new(),
+    };
+    let mut polling = modbus(
+        Some(vec![operation("read-holding-registers", (0, 199))]),
+        &plant,
+        "hmi-1",
+        "plc-7",
+    );
+    polling.sources.push(end(&plant, "historian"));
+    let setpoints = modbus(
+        Some(vec![operation("write-single-register", (40, 41))]),
+        &plant,
+        "hmi-1",
+        "plc-7",
+    );
+    let mut page = modbus(None, &plant, "desk-1", "historian");
+    page.sources = vec![FlowEnd::Zone(id("office"), vec![id("10.1.0.0/16")])];
+    page.must_flow = false;
+    page.service = Service {
+        name: "https".to_owned(),
+        protocol: None,
+        transport: Transport::Tcp(vec![PortRange::single(443)]),
+    };
+    plant.conduits = BTreeMap::from([
+        (
+            id("control-room-to-pumps"),
+            conduit(
+                "operations",
+                "control",
+                vec![("polling", polling), ("setpoints", setpoints)],
+            ),
+        ),
+        (
+            id("office-to-historian"),
+            conduit("office", "operations", vec![("page", page)]),
+        ),
+    ]);
+    plant
+}

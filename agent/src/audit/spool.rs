@@ -1,0 +1,647 @@
+//! The audit trail on the gateway's disk, until the coordinator has it and as long as there is room after that.
+//!
+//! Owns the sled database `spool/` and the small file `spool.mark` beside it. Synchronous and single-threaded:
+//! [`writer`](super::writer) runs it, batches events into it, and contains what the engine below may do.
+//!
+//! Invariants:
+//! - [`Spool::append`] returns after the blocks, the head and the accounts are durable, in one atomic batch;
+//! - blocks form one chain per epoch (`penstock_proto::audit`); a block holds events of one severity;
+//! - the sum of all costs never exceeds [`Limits::bytes_max`]; acknowledged blocks go first, then the least
+//!   severe, among those the oldest ([`shed`](super::shed)); each loss is told by a later loss record;
+//! - opening reads a fixed number of records, however much is stored;
+//! - a spool that is behind its mark was rolled back or damaged: it begins a new epoch and says so.
+//!
+//! Not here: signing of checkpoints, and the upload.
+
+use std::path::{Path, PathBuf};
+
+use penstock_proto::audit::{BODY_BYTES_MAX, GENESIS, Head, block_digest};
+use penstock_proto::v1::{AuditBlock, AuditBlockBody, AuditEvent, SpoolState, audit_event::Kind};
+use prost::Message as _;
+
+use super::layout::{
+    Cause, Facts, Loss, META_KEY, Meta, Position, Record, block_key, cost_of, index_key, read_block_key,
+    read_index,
+};
+use super::record;
+use crate::durable::{self, FileError};
+
+/// How large the spool may become, and how it cuts blocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Hard quota for all blocks, in bytes.
+    pub bytes_max: u64,
+    /// A block is cut when its body reaches this size, in bytes.
+    pub block_bytes: usize,
+    /// Nothing is written while the file system has less than this free, in bytes.
+    pub free_bytes_min: u64,
+}
+
+/// A block's body is cut at this size: sled rewrites a page per insert, and small pages cost least.
+pub const BLOCK_BYTES: usize = 16 * 1024;
+
+/// Sled's page cache, in bytes. The spool reads what it wrote once, in order; a cache would only hold memory.
+const CACHE_BYTES: u64 = 1024 * 1024;
+const SEGMENT_BYTES: usize = 256 * 1024;
+/// How far the mark may lag behind the trail.
+const MARK_INTERVAL_MS: u64 = 5_000;
+/// The highest severity that the wire knows.
+const SEVERITY_MAX: u8 = 4;
+/// How often at most a loss record is written while events are being lost.
+const LOSS_INTERVAL_MS: u64 = 1_000;
+
+/// Why the spool could not do it. The trail on disk is as it was before.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The engine failed; it has to be opened anew.
+    #[error("the audit spool's database failed")]
+    Engine(#[from] sled::Error),
+    /// The file system is too full to write safely.
+    #[error(
+        "the audit spool's file system has {free_bytes} bytes free, less than the {free_bytes_min} kept in reserve: free some space"
+    )]
+    NoRoom {
+        /// Free now.
+        free_bytes: u64,
+        /// Wanted.
+        free_bytes_min: u64,
+    },
+    /// A file beside the database failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file system could not be asked for its free space.
+    #[error("cannot ask for the free space below {}", path.display())]
+    FreeSpace {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The coordinator acknowledges an epoch that no trail of this gateway can have reached.
+    #[error("the coordinator claims audit epoch {0}, far beyond this gateway's own: the claim is ignored")]
+    AbsurdEpoch(u64),
+}
+
+/// Why a new epoch began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// There was no trail before.
+    First,
+    /// What the mark or the coordinator knew of is not on this disk.
+    Lost(String),
+}
+
+/// The spool. Dropping it without [`Spool::close`] loses nothing that `append` returned for.
+#[derive(Debug)]
+pub struct Spool {
+    pub(super) tree: sled::Tree,
+    db: sled::Db,
+    folder: PathBuf,
+    mark: PathBuf,
+    pub(super) limits: Limits,
+    pub(super) meta: Meta,
+    marked: Position,
+    marked_ms: u64,
+    told_ms: u64,
+}
+
+/// The batch that an operation builds up; nothing is real until it is committed.
+pub(super) struct Change {
+    pub(super) batch: sled::Batch,
+    pub(super) meta: Meta,
+    /// How far the two searches for victims have come ([`super::shed`]).
+    pub(super) acked_cursor: Option<Position>,
+    pub(super) index_cursor: Option<Vec<u8>>,
+}
+
+impl Change {
+    /// Puts a block of this body at the head of the chain.
+    pub(super) fn push(&mut self, facts: Facts, body: Vec<u8>) {
+        let head = self.meta.head;
+        let at = Position {
+            epoch: head.epoch,
+            sequence: head.next_sequence,
+        };
+        self.meta.head = Head {
+            epoch: head.epoch,
+            next_sequence: head.next_sequence.saturating_add(1),
+            digest: block_digest(&head.digest, at.epoch, at.sequence, &body),
+        };
+        self.meta.bytes = self.meta.bytes.saturating_add(facts.cost);
+        let record = Record {
+            facts,
+            previous: head.digest,
+            body,
+        };
+        self.batch.insert(block_key(at), record.to_bytes(at));
+        self.batch
+            .insert(index_key(facts.severity, at), record.index_bytes(at));
+    }
+
+    /// Removes a stored block.
+    pub(super) fn remove(&mut self, at: Position, facts: &Facts) {
+        self.batch.remove(block_key(at));
+        self.batch.remove(index_key(facts.severity, at));
+        self.meta.bytes = self.meta.bytes.saturating_sub(facts.cost);
+    }
+
+    /// Removes a block whose record cannot be read.
+    pub(super) fn remove_damaged(&mut self, at: Position, facts: Option<&Facts>) {
+        match facts {
+            Some(facts) => self.remove(at, facts),
+            None => self.batch.remove(block_key(at)),
+        }
+    }
+
+    /// Accounts for a loss that a later record has to tell.
+    pub(super) fn lose(&mut self, cause: Cause, loss: &Loss, events: u64) {
+        self.meta.lost_events = self.meta.lost_events.saturating_add(events);
+        for (slot, of) in self.meta.untold.iter_mut().zip(Cause::ALL) {
+            if of == cause {
+                slot.add(loss);
+            }
+        }
+    }
+}
+
+impl Spool {
+    /// Opens or creates the spool in `folder`, which must exist. `epoch_min` is the lowest number for a first epoch.
+    pub fn open(folder: &Path, limits: Limits, epoch_min: u64) -> Result<(Self, Option<Begun>), SpoolError> {
+        let mark = folder.join("spool.mark");
+        let marked = read_mark(&mark)?;
+        let db = sled::Config::new()
+            .path(folder.join("spool"))
+            .cache_capacity(CACHE_BYTES)
+            .segment_size(SEGMENT_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::LowSpace)
+            .open()?;
+        let tree = db.open_tree("trail")?;
+        let held = tree
+            .get(META_KEY)?
+            .and_then(|bytes| Meta::from_bytes(&bytes))
+            .filter(|meta| is_sound(&tree, meta));
+        let (meta, begun) = match held {
+            Some(meta) => judge_mark(meta, marked),
+            None => rebuild(&tree, marked, epoch_min)?,
+        };
+        let spool = Self {
+            tree,
+            db,
+            folder: folder.to_owned(),
+            mark,
+            limits,
+            meta,
+            marked: marked.unwrap_or_default(),
+            marked_ms: 0,
+            told_ms: 0,
+        };
+        Ok((spool, begun))
+    }
+
+    /// Appends events, durable when this returns. Sheds what it must; a loss is never an error here.
+    pub fn append(&mut self, events: Vec<AuditEvent>, now_ms: u64) -> Result<(), SpoolError> {
+        self.require_free_space()?;
+        let mut change = self.change();
+        let mut all = self.losses_to_tell(now_ms);
+        let mut told = !all.is_empty();
+        all.extend(events);
+        // Severe events first, so that they find room before the others ask for it. The sort is stable: the loss
+        // records, which are alarms, lie together in the first block.
+        all.sort_by_key(|event| std::cmp::Reverse(event.severity));
+        let mut tells = told;
+        for (facts, body) in cut(all, self.limits.block_bytes) {
+            if self.make_room(&mut change, &facts)? {
+                change.push(facts, body);
+            } else {
+                // The spool's own loss records stay owed; others' are lost with the block and have to be counted.
+                let carried = if tells { 0 } else { facts.carried_events };
+                told &= !tells;
+                change.lose(
+                    Cause::SpoolFull,
+                    &Loss {
+                        events: facts.events.saturating_add(carried),
+                        blocks: 0,
+                        first_ms: facts.first_ms,
+                        last_ms: facts.last_ms,
+                    },
+                    facts.events,
+                );
+            }
+            tells = false;
+        }
+        if told {
+            // What this very change shed is told next time.
+            for (slot, before) in change.meta.untold.iter_mut().zip(&self.meta.untold) {
+                *slot = Loss {
+                    events: slot.events.saturating_sub(before.events),
+                    blocks: slot.blocks.saturating_sub(before.blocks),
+                    ..*slot
+                };
+            }
+        }
+        self.commit(change)?;
+        if told {
+            self.told_ms = now_ms;
+        }
+        self.keep_mark(now_ms, false);
+        Ok(())
+    }
+
+    /// Whether losses wait to be told, and may be now.
+    pub fn owes_loss_record(&self, now_ms: u64) -> bool {
+        self.meta.untold.iter().any(|loss| !loss.is_none())
+            && now_ms.abs_diff(self.told_ms) >= LOSS_INTERVAL_MS
+    }
+
+    /// Accounts for `events` lost before they came here; told by the next append.
+    pub fn count_lost(&mut self, cause: Cause, events: u64, first_ms: u64, last_ms: u64) {
+        let mut change = self.change();
+        change.lose(
+            cause,
+            &Loss {
+                events,
+                blocks: 0,
+                first_ms,
+                last_ms,
+            },
+            events,
+        );
+        self.meta = change.meta;
+    }
+
+    /// Up to `count_max` blocks of together at most `bytes_max` (but at least one), from `from` on in order.
+    ///
+    /// A block that the disk has damaged is dropped, counted, and told as a loss.
+    pub fn read(
+        &mut self,
+        from: Position,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<AuditBlock>, SpoolError> {
+        let mut blocks = Vec::new();
+        let mut damaged = Vec::new();
+        let mut bytes = 0;
+        for entry in self.tree.range(block_key(from)..vec![b'c']) {
+            let (key, value) = entry?;
+            let Some(at) = read_block_key(&key) else {
+                continue;
+            };
+            if self.is_moving(at) {
+                continue;
+            }
+            let Some(record) = Record::from_bytes(at, &value) else {
+                damaged.push(at);
+                continue;
+            };
+            if !blocks.is_empty() && (blocks.len() >= count_max || bytes + record.body.len() > bytes_max) {
+                break;
+            }
+            bytes += record.body.len();
+            blocks.push(AuditBlock {
+                epoch: at.epoch,
+                sequence: at.sequence,
+                previous_digest: record.previous.to_vec().into(),
+                body: record.body.into(),
+            });
+        }
+        if !damaged.is_empty() {
+            self.drop_damaged(&damaged)?;
+        }
+        Ok(blocks)
+    }
+
+    /// Everything before `to` is durable at the coordinator. A position that was never written is ignored.
+    pub fn acknowledge(&mut self, to: Position) {
+        if to <= self.next() && to > self.meta.acked {
+            self.meta.acked = to;
+        }
+    }
+
+    /// The position that the next block will have.
+    pub fn next(&self) -> Position {
+        Position {
+            epoch: self.meta.head.epoch,
+            sequence: self.meta.head.next_sequence,
+        }
+    }
+
+    /// The head of the chain.
+    pub fn head(&self) -> Head {
+        self.meta.head
+    }
+
+    /// The facts for Hello and health.
+    pub fn state(&self) -> SpoolState {
+        let first = self
+            .tree
+            .range(
+                block_key(Position {
+                    epoch: self.meta.head.epoch,
+                    sequence: 0,
+                })..vec![b'c'],
+            )
+            .next()
+            .and_then(Result::ok)
+            .and_then(|(key, _)| read_block_key(&key))
+            .map_or(self.meta.head.next_sequence, |at| at.sequence);
+        SpoolState {
+            epoch: self.meta.head.epoch,
+            first_sequence: first,
+            next_sequence: self.meta.head.next_sequence,
+            bytes: self.meta.bytes,
+            bytes_max: self.limits.bytes_max,
+            lost_events: self.meta.lost_events,
+        }
+    }
+
+    /// What the database takes on disk, in bytes, which is more than the blocks in it.
+    pub fn disk_bytes(&self) -> Result<u64, SpoolError> {
+        Ok(self.db.size_on_disk()?)
+    }
+
+    /// Writes the mark and the accounts, for a clean stop.
+    pub fn close(mut self) -> Result<(), SpoolError> {
+        let change = self.change();
+        self.commit(change)?;
+        self.keep_mark(0, true);
+        Ok(())
+    }
+
+    pub(super) fn change(&self) -> Change {
+        Change {
+            batch: sled::Batch::default(),
+            meta: self.meta.clone(),
+            acked_cursor: None,
+            index_cursor: None,
+        }
+    }
+
+    pub(super) fn commit(&mut self, mut change: Change) -> Result<(), SpoolError> {
+        change.batch.insert(META_KEY, change.meta.to_bytes());
+        self.tree.apply_batch(change.batch)?;
+        self.tree.flush()?;
+        self.meta = change.meta;
+        Ok(())
+    }
+
+    /// Writes `spool.mark` if it is due. It only ever names what is durable, so failing to write it costs
+    /// detection of a loss, never a false alarm.
+    pub(super) fn keep_mark(&mut self, now_ms: u64, due: bool) {
+        let next = self.next();
+        if next == self.marked || (!due && now_ms.abs_diff(self.marked_ms) < MARK_INTERVAL_MS) {
+            return;
+        }
+        let text = format!("{MARK_FORM} {} {}\n", next.epoch, next.sequence);
+        match durable::replace(&self.mark, text.as_bytes(), 0o600) {
+            Ok(()) => {
+                self.marked = next;
+                self.marked_ms = now_ms;
+            }
+            Err(error) => tracing::warn!(%error, "the mark of the audit spool was not written"),
+        }
+    }
+
+    fn losses_to_tell(&self, now_ms: u64) -> Vec<AuditEvent> {
+        if !self.owes_loss_record(now_ms) {
+            return Vec::new();
+        }
+        self.meta
+            .untold
+            .iter()
+            .zip(Cause::ALL)
+            .filter(|(loss, _)| !loss.is_none())
+            .map(|(loss, cause)| record::loss(now_ms, cause, loss))
+            .collect()
+    }
+
+    pub(super) fn require_free_space(&self) -> Result<(), SpoolError> {
+        let free = rustix::fs::statvfs(&self.folder).map_err(|error| SpoolError::FreeSpace {
+            path: self.folder.clone(),
+            source: error.into(),
+        })?;
+        let free_bytes = free.f_bavail.saturating_mul(free.f_frsize);
+        if free_bytes < self.limits.free_bytes_min {
+            return Err(SpoolError::NoRoom {
+                free_bytes,
+                free_bytes_min: self.limits.free_bytes_min,
+            });
+        }
+        Ok(())
+    }
+
+    fn drop_damaged(&mut self, damaged: &[Position]) -> Result<(), SpoolError> {
+        let mut change = self.change();
+        for at in damaged {
+            self.write_off(&mut change, *at);
+        }
+        self.commit(change)
+    }
+
+    /// Removes a block whose record cannot be read, and accounts for what was in it.
+    pub(super) fn write_off(&self, change: &mut Change, at: Position) {
+        let facts = self.facts_of(at);
+        let loss = facts.map_or(
+            Loss {
+                events: 1,
+                blocks: 1,
+                ..Loss::default()
+            },
+            |facts| facts.loss(),
+        );
+        change.lose(Cause::SpoolLost, &loss, facts.map_or(1, |facts| facts.events));
+        change.remove_damaged(at, facts.as_ref());
+    }
+
+    /// The facts of a block whose own record cannot be read, from its index entry.
+    pub(super) fn facts_of(&self, at: Position) -> Option<Facts> {
+        (0..=SEVERITY_MAX).find_map(|severity| {
+            let key = index_key(severity, at);
+            let value = self.tree.get(&key).ok()??;
+            read_index(&key, &value)
+        })
+    }
+}
+
+/// Cuts events, sorted by severity, into bodies of one severity each.
+fn cut(events: Vec<AuditEvent>, block_bytes: usize) -> Vec<(Facts, Vec<u8>)> {
+    let mut blocks = Vec::new();
+    let mut open: Vec<AuditEvent> = Vec::new();
+    let mut open_bytes = 0;
+    for event in events {
+        // A field's tag and length take at most 6 bytes more.
+        let bytes = event.encoded_len() + 6;
+        let other = open.first().is_some_and(|first| first.severity != event.severity);
+        if !open.is_empty() && (other || open_bytes + bytes > block_bytes.min(BODY_BYTES_MAX)) {
+            blocks.push(close_block(std::mem::take(&mut open)));
+            open_bytes = 0;
+        }
+        open_bytes += bytes;
+        open.push(event);
+    }
+    if !open.is_empty() {
+        blocks.push(close_block(open));
+    }
+    blocks
+}
+
+fn close_block(events: Vec<AuditEvent>) -> (Facts, Vec<u8>) {
+    let mut facts = Facts {
+        severity: events.first().map_or(0, |event| {
+            u8::try_from(event.severity).unwrap_or(0).min(SEVERITY_MAX)
+        }),
+        cost: 0,
+        events: 0,
+        carried_events: 0,
+        carried_blocks: 0,
+        first_ms: events.iter().map(|event| event.time_ms).min().unwrap_or(0),
+        last_ms: events.iter().map(|event| event.time_ms).max().unwrap_or(0),
+    };
+    for event in &events {
+        match &event.kind {
+            Some(Kind::Loss(loss)) => {
+                facts.carried_events = facts.carried_events.saturating_add(loss.events);
+                facts.carried_blocks = facts.carried_blocks.saturating_add(loss.blocks);
+            }
+            _ => facts.events += 1,
+        }
+    }
+    let body = AuditBlockBody { events }.encode_to_vec();
+    facts.cost = cost_of(body.len());
+    (facts, body)
+}
+
+/// Whether the last stored block is the one that the accounts say was written last, or an older one.
+fn is_sound(tree: &sled::Tree, meta: &Meta) -> bool {
+    let last = match tree.get_lt([b'c']) {
+        Ok(Some((key, value))) => read_block_key(&key).map(|at| (at, value)),
+        Ok(None) => None,
+        Err(_) => return false,
+    };
+    let Some((at, value)) = last else {
+        return true;
+    };
+    let next = Position {
+        epoch: meta.head.epoch,
+        sequence: meta.head.next_sequence,
+    };
+    if at.epoch == next.epoch && at.sequence.checked_add(1) == Some(next.sequence) {
+        return Record::from_bytes(at, &value).is_some_and(|record| {
+            block_digest(&record.previous, at.epoch, at.sequence, &record.body) == meta.head.digest
+        });
+    }
+    at < next
+}
+
+fn begin(epoch: u64) -> Head {
+    Head {
+        epoch,
+        next_sequence: 0,
+        digest: GENESIS,
+    }
+}
+
+/// Holds the accounts against the mark: a mark that knows more means that durable blocks are gone.
+fn judge_mark(mut meta: Meta, marked: Option<Position>) -> (Meta, Option<Begun>) {
+    let next = Position {
+        epoch: meta.head.epoch,
+        sequence: meta.head.next_sequence,
+    };
+    let Some(marked) = marked.filter(|marked| *marked > next) else {
+        return (meta, None);
+    };
+    let blocks = if marked.epoch == next.epoch {
+        marked.sequence - next.sequence
+    } else {
+        0
+    };
+    let begun = Begun::Lost(format!(
+        "the spool ends at {}/{}, but had been written up to {}/{}: it was damaged or rolled back",
+        next.epoch, next.sequence, marked.epoch, marked.sequence
+    ));
+    lose_blocks(&mut meta, blocks);
+    meta.head = begin(marked.epoch.saturating_add(1));
+    (meta, Some(begun))
+}
+
+/// At least one event was in each lost block; how many more, nobody knows.
+fn lose_blocks(meta: &mut Meta, blocks: u64) {
+    if let Some(slot) = meta.untold.last_mut() {
+        slot.add(&Loss {
+            events: blocks,
+            blocks,
+            first_ms: 0,
+            last_ms: 0,
+        });
+        meta.lost_events = meta.lost_events.saturating_add(blocks);
+    }
+}
+
+/// Accounts for a spool that has none, or none that can be trusted: counts what is there and begins a new epoch.
+fn rebuild(
+    tree: &sled::Tree,
+    marked: Option<Position>,
+    epoch_min: u64,
+) -> Result<(Meta, Option<Begun>), SpoolError> {
+    let mut bytes = 0_u64;
+    let mut last = None;
+    for entry in tree.range(vec![b'b']..vec![b'c']) {
+        let (key, value) = entry?;
+        if let Some(at) = read_block_key(&key) {
+            last = Some(at);
+            bytes = bytes.saturating_add(
+                Record::from_bytes(at, &value).map_or(value.len() as u64, |record| record.facts.cost),
+            );
+        }
+    }
+    let known = last.max(marked);
+    let epoch = known.map_or(epoch_min.max(1), |at| at.epoch.saturating_add(1).max(epoch_min));
+    let mut meta = Meta {
+        head: begin(epoch),
+        bytes,
+        acked: Position::default(),
+        lost_events: 0,
+        untold: [Loss::default(); 4],
+        moving_from: None,
+    };
+    let begun = match (marked, known) {
+        (None, None) => Begun::First,
+        (Some(marked), _) if last.is_none_or(|last| last < marked) => {
+            let held = last.map_or(0, |last| {
+                if last.epoch == marked.epoch {
+                    last.sequence.saturating_add(1)
+                } else {
+                    0
+                }
+            });
+            lose_blocks(&mut meta, marked.sequence.saturating_sub(held));
+            Begun::Lost(format!(
+                "the spool had been written up to {}/{} and is gone: blocks that were not uploaded are lost",
+                marked.epoch, marked.sequence
+            ))
+        }
+        _ => Begun::Lost("the spool's accounts were damaged; its blocks are kept".to_owned()),
+    };
+    Ok((meta, Some(begun)))
+}
+
+const MARK_FORM: &str = "penstock-spool-mark/1";
+
+fn read_mark(path: &Path) -> Result<Option<Position>, FileError> {
+    let Some(bytes) = durable::read(path, 256)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut words = text.split_whitespace();
+    let form = words.next();
+    let mut number = || words.next()?.parse::<u64>().ok();
+    Ok((form == Some(MARK_FORM))
+        .then(|| {
+            Some(Position {
+                epoch: number()?,
+                sequence: number()?,
+            })
+        })
+        .flatten())
+}

@@ -1,0 +1,196 @@
+//! Losing, damaging, rolling back and forking a spool: each is noticed and said.
+
+use penstock_proto::v1::AuditAck;
+
+use super::super::resume::Resume;
+use super::super::spool::Begun;
+use super::*;
+
+fn filled(folder: &Path, blocks: u64) -> Spool {
+    let (mut spool, _) = Spool::open(folder, LIMITS, 1).unwrap();
+    for n in 0..blocks {
+        spool.append(vec![event(2, n, 10)], n * 10_000).unwrap();
+    }
+    spool
+}
+
+fn ack(head: Head) -> AuditAck {
+    AuditAck {
+        epoch: head.epoch,
+        next_sequence: head.next_sequence,
+        digest: head.digest.to_vec().into(),
+    }
+}
+
+#[test]
+fn a_deleted_database_begins_a_new_epoch_and_counts_the_blocks_that_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 5).close().unwrap();
+    std::fs::remove_dir_all(folder.path().join("spool")).unwrap();
+    let (spool, begun) = Spool::open(folder.path(), LIMITS, 1).unwrap();
+    assert!(matches!(begun, Some(Begun::Lost(_))), "{begun:?}");
+    assert_eq!(
+        spool.next(),
+        Position {
+            epoch: 2,
+            sequence: 0
+        }
+    );
+    assert_eq!(spool.state().lost_events, 5);
+}
+
+#[test]
+fn a_rolled_back_database_begins_a_new_epoch_and_keeps_the_old_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 3).close().unwrap();
+    let old = crash(folder.path());
+    let mut spool = Spool::open(folder.path(), LIMITS, 1).unwrap().0;
+    spool.append(vec![event(2, 0, 10)], 0).unwrap();
+    spool.close().unwrap();
+    std::fs::remove_dir_all(folder.path().join("spool")).unwrap();
+    std::fs::rename(old.path().join("spool"), folder.path().join("spool")).unwrap();
+    let (mut spool, begun) = Spool::open(folder.path(), LIMITS, 1).unwrap();
+    assert!(matches!(begun, Some(Begun::Lost(_))), "{begun:?}");
+    assert_eq!(
+        spool.next(),
+        Position {
+            epoch: 2,
+            sequence: 0
+        }
+    );
+    assert_eq!(all(&mut spool).len(), 3);
+}
+
+#[test]
+fn garbage_in_the_database_is_an_error_or_a_new_epoch_and_never_a_panic_that_escapes() {
+    for place in [0.0, 0.1, 0.3, 0.6, 0.9] {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path(), 20).close().unwrap();
+        let file = folder.path().join("spool").join("db");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let at = (bytes.len() as f64 * place) as usize;
+        for byte in bytes.iter_mut().skip(at).take(4096) {
+            *byte ^= 0x5a;
+        }
+        std::fs::write(&file, bytes).unwrap();
+        let path = folder.path().to_owned();
+        let opened = std::panic::catch_unwind(move || {
+            Spool::open(&path, LIMITS, 1).map(|(mut spool, begun)| {
+                let blocks = all(&mut spool);
+                verify(&blocks);
+                (blocks.len(), begun)
+            })
+        });
+        if let Ok(Ok((blocks, begun))) = opened {
+            assert!(blocks == 20 || begun.is_some(), "{blocks} of 20 without a word");
+        }
+    }
+}
+
+#[test]
+fn an_upload_goes_on_where_the_coordinator_is_and_goes_back_when_it_was_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = filled(folder.path(), 6);
+    let full = spool.head();
+    let blocks = all(&mut spool);
+    let third = blocks[..3]
+        .iter()
+        .fold(None, |head: Option<Head>, block| {
+            Some(Head::accept(head.as_ref(), block).unwrap().head)
+        })
+        .unwrap();
+    assert_eq!(
+        spool.resume(&ack(full)).unwrap(),
+        Resume::From(Position {
+            epoch: 1,
+            sequence: 6
+        })
+    );
+    assert_eq!(
+        spool.resume(&ack(third)).unwrap(),
+        Resume::From(Position {
+            epoch: 1,
+            sequence: 3
+        })
+    );
+    let nothing = AuditAck::default();
+    let Resume::From(at) = spool.resume(&nothing).unwrap() else {
+        panic!("an empty coordinator is no fork");
+    };
+    assert_eq!(spool.read(at, 100, 1 << 20).unwrap().len(), 6);
+}
+
+#[test]
+fn a_gateway_restored_from_an_image_moves_what_it_wrote_since_into_a_new_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = filled(folder.path(), 3);
+    spool.acknowledge(Position {
+        epoch: 1,
+        sequence: 3,
+    });
+    spool.append(vec![event(2, 50, 0)], 50).unwrap();
+    let image = crash(folder.path());
+    for n in 0..5 {
+        spool.append(vec![event(2, 100 + n, 10)], 100).unwrap();
+    }
+    let coordinator = spool.head();
+    drop(spool);
+
+    let (mut spool, begun) = Spool::open(image.path(), LIMITS, 1).unwrap();
+    assert!(begun.is_none(), "the image is whole in itself");
+    for n in 0..20 {
+        spool.append(vec![event(3, 200 + n, 20)], 200).unwrap();
+    }
+    let Resume::Reseated(at, _) = spool.resume(&ack(coordinator)).unwrap() else {
+        panic!("the fork was not seen");
+    };
+    assert_eq!(
+        at,
+        Position {
+            epoch: 2,
+            sequence: 0
+        }
+    );
+    spool.append(vec![event(4, 300, 0)], 300).unwrap();
+    while spool.has_blocks_to_move() {
+        spool.move_blocks(3).unwrap();
+    }
+    let moved = spool.read(at, 1000, 1 << 20).unwrap();
+    let (missing, events, ..) = verify(&moved);
+    assert_eq!((missing, events), (0, 1 + 1 + 20));
+    assert!(moved.iter().all(|block| block.epoch == 2));
+    let head = spool.head();
+    spool.close().unwrap();
+    let (spool, _) = Spool::open(image.path(), LIMITS, 1).unwrap();
+    assert_eq!(spool.head(), head);
+}
+
+#[test]
+fn a_coordinator_that_claims_an_absurd_epoch_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = filled(folder.path(), 1);
+    let before = spool.next();
+    let lie = AuditAck {
+        epoch: u64::MAX,
+        next_sequence: u64::MAX,
+        digest: vec![0; 3].into(),
+    };
+    assert!(spool.resume(&lie).is_err());
+    assert_eq!(spool.next(), before);
+}
+
+#[test]
+fn a_file_system_without_room_refuses_the_append_and_counts_it_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        free_bytes_min: u64::MAX,
+        ..LIMITS
+    };
+    let (mut spool, _) = Spool::open(folder.path(), limits, 1).unwrap();
+    assert!(spool.append(vec![event(4, 1, 1)], 1).is_err());
+    spool.count_lost(super::super::layout::Cause::DiskError, 1, 1, 1);
+    spool.limits = LIMITS;
+    spool.append(vec![event(1, 5000, 1)], 5000).unwrap();
+    let (_, events, told, _) = verify(&all(&mut spool));
+    assert_eq!((events, told), (1, 1));
+}

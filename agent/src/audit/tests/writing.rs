@@ -1,0 +1,74 @@
+//! The writer: group commit, overflow, and a database that is taken away under it.
+
+use std::time::Duration;
+
+use super::super::*;
+use super::{LIMITS, verify};
+
+async fn until(audit: &Audit, what: impl FnMut(&AuditState) -> bool) -> AuditState {
+    let mut state = audit.state();
+    tokio::time::timeout(Duration::from_secs(20), state.wait_for(what))
+        .await
+        .unwrap()
+        .unwrap()
+        .clone()
+}
+
+fn limits() -> Limits {
+    Limits {
+        bytes_max: 64 << 20,
+        ..LIMITS
+    }
+}
+
+#[tokio::test]
+async fn every_recorded_event_is_in_the_trail_or_in_a_loss_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let (audit, writer) = start(folder.path().to_owned(), limits());
+    // Three times what the queue holds, without ever letting the writer run.
+    let total = QUEUE_MAX as u64 * 3;
+    for n in 0..total {
+        audit.record(Severity::Info, record::agent("tick", &n.to_string()));
+    }
+    until(&audit, |state| {
+        state.spool.next_sequence > 0 && state.spool.lost_events > 0
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    audit.record(Severity::Info, record::agent("tick", "last"));
+    audit.close().await;
+    writer.await.unwrap();
+    let (mut spool, begun) = spool::Spool::open(folder.path(), limits(), 1).unwrap();
+    assert!(begun.is_none());
+    let (missing, events, told, _) = verify(&super::all(&mut spool));
+    // The writer's own word that the trail began is one more.
+    assert_eq!((missing, events + told), (0, total + 2));
+    assert!(told > 0);
+}
+
+#[tokio::test]
+async fn a_spool_that_cannot_be_opened_counts_losses_and_recovers_when_the_way_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("state");
+    std::fs::write(&place, "a file where the folder should be").unwrap();
+    let (audit, writer) = start(place.clone(), limits());
+    audit.record(Severity::Alarm, record::agent("lost", "one"));
+    let state = until(&audit, |state| state.spool.lost_events == 1).await;
+    assert_eq!(state.fault.unwrap().code, "spool-failed");
+    std::fs::remove_file(&place).unwrap();
+    audit.record(Severity::Alarm, record::agent("lost", "two"));
+    until(&audit, |state| {
+        state.spool.next_sequence > 0 && state.fault.is_none()
+    })
+    .await;
+    audit.record(Severity::Alarm, record::agent("kept", "three"));
+    audit.close().await;
+    writer.await.unwrap();
+    let (mut spool, _) = spool::Spool::open(&place, limits(), 1).unwrap();
+    let (_, events, told, _) = verify(&super::all(&mut spool));
+    assert_eq!(
+        (events, told),
+        (2, 2),
+        "the beginning and `three` are there, two are told as lost"
+    );
+}

@@ -1,0 +1,267 @@
+//! The one task that writes the trail: collects events for at most 20 ms, commits them together, and serves the
+//! uploader in between.
+//!
+//! What a failed commit held is counted as lost (perhaps too much: a commit may have reached the disk before
+//! the failure showed), never retried: memory stays bounded, and order stays true.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use penstock_proto::v1::{AuditEvent, Fault, Severity};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::engine::Engine;
+use super::layout::Cause;
+use super::record;
+use super::resume::Resume;
+use super::spool::{Begun, Limits};
+use super::{AuditError, AuditState, Command, Overflow};
+use crate::clock;
+
+/// How long an event waits for company.
+const COMMIT_DELAY: Duration = Duration::from_millis(20);
+/// Events in one commit.
+const COMMIT_EVENTS_MAX: usize = 4096;
+/// How often the spool is looked after when nothing happens.
+const TICK: Duration = Duration::from_secs(1);
+/// Blocks moved to a new epoch between two commits.
+const MOVE_BLOCKS: usize = 64;
+/// Percent of the quota from which a person should know.
+const HIGH_WATER_PERCENT: u64 = 80;
+
+pub(super) struct Writer {
+    engine: Engine,
+    overflow: Arc<Overflow>,
+    state: watch::Sender<AuditState>,
+    /// Lost in failed commits, not yet in the spool's account: events, first and last time.
+    failed: (u64, u64, u64),
+}
+
+impl Writer {
+    pub(super) fn new(
+        folder: PathBuf,
+        limits: Limits,
+        overflow: Arc<Overflow>,
+        state: watch::Sender<AuditState>,
+    ) -> Self {
+        Self {
+            engine: Engine::new(folder, limits),
+            overflow,
+            state,
+            failed: (0, 0, 0),
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut events: mpsc::Receiver<AuditEvent>,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
+        let mut batch = Vec::new();
+        let mut due: Option<Instant> = None;
+        self.tick().await;
+        loop {
+            let wait = due.unwrap_or_else(|| Instant::now() + TICK);
+            let room = COMMIT_EVENTS_MAX.saturating_sub(batch.len());
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(Command::Close(done)) => {
+                        while let Ok(event) = events.try_recv() {
+                            batch.push(event);
+                        }
+                        self.commit(std::mem::take(&mut batch)).await;
+                        self.engine.close().await;
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(command) => self.serve(command).await,
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wait) => {
+                    due = None;
+                    self.tick().await;
+                    self.commit(std::mem::take(&mut batch)).await;
+                }
+                received = events.recv_many(&mut batch, room), if room > 0 => {
+                    if received > 0 && due.is_none() {
+                        due = Some(Instant::now() + COMMIT_DELAY);
+                    }
+                    if batch.len() >= COMMIT_EVENTS_MAX {
+                        due = Some(Instant::now());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens what is closed, moves what has to move.
+    async fn tick(&mut self) {
+        if let Some(begun) = self.engine.open(Instant::now()).await {
+            let (severity, step, message) = match begun {
+                Begun::First => (
+                    Severity::Notice,
+                    "trail-begun",
+                    "the first audit trail of this gateway".to_owned(),
+                ),
+                Begun::Lost(why) => (Severity::Alarm, "trail-lost", why),
+            };
+            self.say(severity, step, &message).await;
+        }
+        let moved = self
+            .engine
+            .with(|spool| {
+                if spool.has_blocks_to_move() {
+                    spool.move_blocks(MOVE_BLOCKS)?;
+                }
+                Ok(())
+            })
+            .await;
+        if moved.is_err() {
+            self.publish().await;
+        }
+    }
+
+    async fn say(&mut self, severity: Severity, step: &str, message: &str) {
+        let event = record::event(clock::now_ms(), severity, 0, record::agent(step, message));
+        self.commit(vec![event]).await;
+    }
+
+    async fn commit(&mut self, batch: Vec<AuditEvent>) {
+        let now_ms = clock::now_ms();
+        let (count, first_ms, last_ms) = span(&batch);
+        let dropped = self.overflow.events.swap(0, Ordering::Relaxed);
+        let dropped_first = self.overflow.first_ms.load(Ordering::Relaxed);
+        let dropped_last = self.overflow.last_ms.load(Ordering::Relaxed);
+        let failed = std::mem::take(&mut self.failed);
+        let written = self
+            .engine
+            .with(move |spool| {
+                if failed.0 > 0 {
+                    spool.count_lost(Cause::DiskError, failed.0, failed.1, failed.2);
+                }
+                if dropped > 0 {
+                    spool.count_lost(Cause::QueueFull, dropped, dropped_first, dropped_last);
+                }
+                if batch.is_empty() && !spool.owes_loss_record(now_ms) {
+                    // A full disk stays a fault until it has room again, also while nothing happens.
+                    spool.require_free_space()?;
+                    spool.keep_mark(now_ms, false);
+                    return Ok(true);
+                }
+                match spool.append(batch, now_ms) {
+                    Ok(()) => Ok(true),
+                    // The spool lives on and keeps what was counted above; only this batch is lost.
+                    Err(error @ super::spool::SpoolError::Engine(_)) => Err(error),
+                    Err(error) => {
+                        spool.count_lost(Cause::DiskError, count, first_ms, last_ms);
+                        Err(error)
+                    }
+                }
+            })
+            .await;
+        if written.is_err() && !self.engine.is_open() {
+            let first = [(failed.0, failed.1), (dropped, dropped_first), (count, first_ms)];
+            self.failed = (
+                failed.0 + dropped + count,
+                first
+                    .iter()
+                    .filter(|(events, _)| *events > 0)
+                    .map(|(_, first)| *first)
+                    .min()
+                    .unwrap_or(0),
+                failed.2.max(last_ms).max(dropped_last),
+            );
+        }
+        self.publish().await;
+    }
+
+    async fn serve(&mut self, command: Command) {
+        match command {
+            Command::Resume(ack, answer) => {
+                let resumed = self.engine.with(move |spool| spool.resume(&ack)).await;
+                let position = match resumed {
+                    Ok(Resume::From(at)) => Ok(at),
+                    Ok(Resume::Reseated(at, why)) => {
+                        self.say(Severity::Alarm, "trail-forked", &why).await;
+                        Ok(at)
+                    }
+                    Err(failure) => Err(AuditError::Unavailable(failure.message)),
+                };
+                let _ = answer.send(position);
+            }
+            Command::Read {
+                from,
+                count_max,
+                bytes_max,
+                answer,
+            } => {
+                let blocks = self
+                    .engine
+                    .with(move |spool| spool.read(from, count_max, bytes_max))
+                    .await;
+                let _ = answer.send(blocks.map_err(|failure| AuditError::Unavailable(failure.message)));
+            }
+            Command::Acknowledge(to) => {
+                let _ = self
+                    .engine
+                    .with(move |spool| {
+                        spool.acknowledge(to);
+                        Ok(())
+                    })
+                    .await;
+            }
+            // Handled by the loop, which ends with it.
+            Command::Close(done) => drop(done),
+        }
+    }
+
+    async fn publish(&mut self) {
+        let known = self
+            .engine
+            .look(|spool| (spool.state(), spool.next()))
+            .await
+            .unwrap_or_else(|| {
+                let last = self.state.borrow();
+                (last.spool, last.next)
+            });
+        let (mut spool, next) = known;
+        spool.lost_events = spool.lost_events.saturating_add(self.failed.0);
+        let fault = self
+            .engine
+            .failure()
+            .map(|failure| Fault {
+                code: failure.code.to_owned(),
+                message: failure.message.clone(),
+            })
+            .or_else(|| fills(&spool));
+        let state = AuditState { spool, next, fault };
+        self.state.send_if_modified(|current| {
+            let changed = *current != state;
+            *current = state;
+            changed
+        });
+    }
+}
+
+fn fills(spool: &penstock_proto::v1::SpoolState) -> Option<Fault> {
+    let percent = spool.bytes.saturating_mul(100).checked_div(spool.bytes_max)?;
+    (percent >= HIGH_WATER_PERCENT).then(|| Fault {
+        code: "spool-filling".to_owned(),
+        message: format!(
+            "the audit spool is {percent} % full: when it is full, acknowledged blocks go first, then the least severe"
+        ),
+    })
+}
+
+fn span(batch: &[AuditEvent]) -> (u64, u64, u64) {
+    let times = || batch.iter().map(|event| event.time_ms);
+    (
+        batch.len() as u64,
+        times().min().unwrap_or(0),
+        times().max().unwrap_or(0),
+    )
+}

@@ -16,6 +16,8 @@ mod envelope;
 mod refusal;
 pub mod signing;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use self::build::{BuildError, Draft, Release, ReleasedPlan, build};

@@ -1,0 +1,564 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::{Digest, GatewayId, Revision};
+use crate::merkle::Hash;
+use crate::model::{ApproverSet, Plant};
+use crate::plan::{Capability, Plan};
+use crate::waterworks::{approvers, gateway, id, key, waterworks};
+
+/// Three gateways with the same sides, so that proofs have a length.
+fn plant() -> Plant {
+    let mut plant = waterworks();
+    for name in ["gw-east", "gw-west", "gw-yard"] {
+        let copy = plant.gateways[&gateway()].clone();
+        plant.gateways.insert(id(name), copy);
+        for conduit in plant.conduits.values_mut() {
+            conduit.via.insert(id(name));
+        }
+    }
+    plant
+}
+
+fn draft(revision: u64, parent: Option<Digest>) -> Draft {
+    Draft {
+        revision: Revision(revision),
+        parent,
+        document_digest: document_digest(&[DocumentFile {
+            name: "plant.yaml",
+            content: b"plant: riverside-water",
+        }]),
+        author: id("e.okafor"),
+        ticket: Some("CHG-1042".to_owned()),
+        reason: "Poll the new pump".to_owned(),
+        created_ms: 1_790_000_000_000,
+    }
+}
+
+fn first() -> Release {
+    build(&plant(), draft(1, None)).unwrap()
+}
+
+fn trust() -> Trust {
+    Trust {
+        plant: id("riverside-water"),
+        gateway: gateway(),
+        approvers: waterworks().approvers,
+        floor: Revision(0),
+        current: None,
+    }
+}
+
+fn all_capabilities() -> BTreeSet<Capability> {
+    [Capability::KERNEL, Capability::INSPECT_MODBUS_TCP]
+        .map(|name| Capability(name.to_owned()))
+        .into()
+}
+
+/// An offer in parts that a test can spoil.
+#[derive(Debug, Clone)]
+struct Parts {
+    statement: Vec<u8>,
+    signatures: Vec<Signature>,
+    plan: Vec<u8>,
+    leaf_index: u64,
+    proof: Vec<Hash>,
+}
+
+impl Parts {
+    fn of(release: &Release, gateway: &GatewayId, signers: &[(&str, u8)]) -> Self {
+        let statement = release.statement.to_bytes();
+        let released = release.plan(gateway).unwrap();
+        Self {
+            signatures: sign(&statement, signers),
+            statement,
+            plan: released.plan.to_vec(),
+            leaf_index: released.leaf_index,
+            proof: released.proof,
+        }
+    }
+
+    fn verify(&self, trust: &Trust) -> Result<VerifiedOffer, OfferRefused> {
+        let offer = Offer {
+            statement: &self.statement,
+            signatures: &self.signatures,
+            plan: &self.plan,
+            leaf_index: self.leaf_index,
+            proof: &self.proof,
+        };
+        verify_offer(trust, &all_capabilities(), &offer)
+    }
+
+    fn refusal(&self, trust: &Trust) -> &'static str {
+        self.verify(trust).expect_err("this offer must be refused").code()
+    }
+}
+
+fn sign(statement: &[u8], signers: &[(&str, u8)]) -> Vec<Signature> {
+    signers
+        .iter()
+        .map(|(person, seed)| key(*seed).sign(id(person), statement).unwrap())
+        .collect()
+}
+
+const TWO: &[(&str, u8)] = &[("j.meyer", 1), ("a.silva", 2)];
+
+fn good() -> Parts {
+    Parts::of(&first(), &gateway(), TWO)
+}
+
+#[test]
+fn what_enough_approvers_signed_is_accepted_and_moves_the_floor() {
+    let release = first();
+    let verified = good().verify(&trust()).unwrap();
+    assert_eq!(verified.plan.gateway, gateway());
+    assert_eq!(verified.plan_digest, verified.plan.digest());
+    assert_eq!(verified.release.signers, [id("a.silva"), id("j.meyer")]);
+    assert_eq!(verified.release.next.floor, Revision(1));
+    assert_eq!(verified.release.next.current, Some(release.statement.digest()));
+}
+
+#[test]
+fn every_gateway_of_a_release_gets_its_own_plan_and_no_other() {
+    let release = first();
+    assert_eq!(release.offers().count(), 4);
+    for (own, released) in release.offers() {
+        assert_eq!(release.plan(own).unwrap(), released);
+        for (other, _) in release.offers() {
+            let parts = Parts::of(&release, own, TWO);
+            let trust = Trust {
+                gateway: other.clone(),
+                ..trust()
+            };
+            if own == other {
+                parts.verify(&trust).unwrap();
+            } else {
+                assert_eq!(parts.refusal(&trust), "wrong-gateway");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_release_offered_again_is_no_step_back() {
+    let after = good().verify(&trust()).unwrap().release.next;
+    assert_eq!(good().verify(&after).unwrap().release.next, after);
+}
+
+#[test]
+fn signatures_in_another_order_or_of_strangers_beside_change_nothing() {
+    let mut parts = good();
+    parts.signatures.reverse();
+    parts
+        .signatures
+        .extend(sign(&parts.statement, &[("m.stranger", 9)]));
+    assert_eq!(parts.verify(&trust()).unwrap(), good().verify(&trust()).unwrap());
+}
+
+#[test]
+fn signatures_are_counted_by_different_people_with_different_keys() {
+    let refusal = |signers: &[(&str, u8)]| Parts::of(&first(), &gateway(), signers).refusal(&trust());
+    assert_eq!(refusal(&[]), "unsigned");
+    assert_eq!(refusal(&[("j.meyer", 1)]), "under-signed");
+    assert_eq!(
+        refusal(&[("j.meyer", 1), ("j.meyer", 1), ("j.meyer", 1)]),
+        "under-signed"
+    );
+    assert_eq!(refusal(&[("m.stranger", 9), ("n.stranger", 8)]), "under-signed");
+    assert_eq!(refusal(&[("m.stranger", 2), ("j.meyer", 1)]), "under-signed");
+    // A known name with another's key is no signature of either.
+    assert_eq!(refusal(&[("j.meyer", 1), ("a.silva", 3)]), "altered");
+
+    let one_key_twice = Trust {
+        approvers: approvers(2, &[("j.meyer", 1), ("j.meyer-2", 1), ("a.silva", 2)]),
+        ..trust()
+    };
+    let twice = Parts::of(&first(), &gateway(), &[("j.meyer", 1), ("j.meyer-2", 1)]);
+    assert_eq!(twice.refusal(&one_key_twice), "under-signed");
+}
+
+#[test]
+fn the_authors_own_signature_counts_under_none_of_their_names() {
+    let mut plant = plant();
+    plant.approvers = approvers(
+        2,
+        &[
+            ("e.okafor", 1),
+            ("e.okafor-home", 1),
+            ("a.silva", 2),
+            ("k.ito", 3),
+        ],
+    );
+    let trust = Trust {
+        approvers: plant.approvers.clone(),
+        ..trust()
+    };
+    let release = build(&plant, draft(1, None)).unwrap();
+    let offered = |signers: &[(&str, u8)]| Parts::of(&release, &gateway(), signers);
+    assert_eq!(
+        offered(&[("e.okafor", 1), ("a.silva", 2)]).refusal(&trust),
+        "self-approved"
+    );
+    assert_eq!(
+        offered(&[("e.okafor-home", 1), ("a.silva", 2)]).refusal(&trust),
+        "self-approved"
+    );
+    offered(&[("e.okafor", 1), ("k.ito", 3), ("a.silva", 2)])
+        .verify(&trust)
+        .unwrap();
+}
+
+#[test]
+fn a_trust_with_threshold_zero_still_wants_a_signature() {
+    let nobody = Trust {
+        approvers: ApproverSet {
+            threshold: 0,
+            ..trust().approvers
+        },
+        ..trust()
+    };
+    assert_eq!(Parts::of(&first(), &gateway(), &[]).refusal(&nobody), "unsigned");
+    assert_eq!(
+        Parts::of(&first(), &gateway(), &[("m.stranger", 9)]).refusal(&nobody),
+        "under-signed"
+    );
+}
+
+#[test]
+fn revisions_never_go_backwards_nor_sideways() {
+    let one = first();
+    let two = build(&plant(), draft(2, Some(one.statement.digest()))).unwrap();
+    let after_one = good().verify(&trust()).unwrap().release.next;
+    let after_two = Parts::of(&two, &gateway(), TWO)
+        .verify(&after_one)
+        .unwrap()
+        .release
+        .next;
+    assert_eq!(good().refusal(&after_two), "older");
+
+    let mut sideways = draft(2, Some(one.statement.digest()));
+    sideways.reason = "Something else".to_owned();
+    let other_two = build(&plant(), sideways).unwrap();
+    assert_eq!(
+        Parts::of(&other_two, &gateway(), TWO).refusal(&after_two),
+        "older"
+    );
+
+    let elsewhere = build(&plant(), draft(2, Some(Digest::of(b"another history")))).unwrap();
+    assert_eq!(
+        Parts::of(&elsewhere, &gateway(), TWO).refusal(&after_one),
+        "forked"
+    );
+
+    // A gateway that missed revisions cannot know the parent, and takes what its approvers signed.
+    let nine = build(&plant(), draft(9, Some(Digest::of(b"eight")))).unwrap();
+    Parts::of(&nine, &gateway(), TWO).verify(&after_two).unwrap();
+}
+
+#[test]
+fn a_change_of_approvers_is_signed_by_the_old_ones_and_binds_from_then_on() {
+    let after_one = good().verify(&trust()).unwrap().release.next;
+    let mut changed = plant();
+    changed.approvers = approvers(1, &[("n.novak", 7)]);
+    let two = build(&changed, draft(2, after_one.current)).unwrap();
+    let new_only: &[(&str, u8)] = &[("n.novak", 7)];
+    assert_eq!(
+        Parts::of(&two, &gateway(), new_only).refusal(&after_one),
+        "under-signed"
+    );
+    let after_two = Parts::of(&two, &gateway(), TWO)
+        .verify(&after_one)
+        .unwrap()
+        .release
+        .next;
+    let three = build(&changed, draft(3, after_two.current)).unwrap();
+    assert_eq!(
+        Parts::of(&three, &gateway(), TWO).refusal(&after_two),
+        "under-signed"
+    );
+    Parts::of(&three, &gateway(), new_only)
+        .verify(&after_two)
+        .unwrap();
+
+    // One that was in the dark follows the releases one by one.
+    let bytes = two.statement.to_bytes();
+    let caught_up = verify_release(&after_one, &bytes, &sign(&bytes, TWO))
+        .unwrap()
+        .next;
+    Parts::of(&three, &gateway(), new_only)
+        .verify(&caught_up)
+        .unwrap();
+}
+
+#[test]
+fn another_plants_release_is_refused_even_with_the_same_approvers() {
+    let elsewhere = Trust {
+        plant: id("hillside-water"),
+        ..trust()
+    };
+    assert_eq!(good().refusal(&elsewhere), "wrong-plant");
+}
+
+#[test]
+fn a_plan_that_needs_more_than_the_agent_can_do_is_refused_by_name() {
+    let parts = good();
+    let offer = Offer {
+        statement: &parts.statement,
+        signatures: &parts.signatures,
+        plan: &parts.plan,
+        leaf_index: parts.leaf_index,
+        proof: &parts.proof,
+    };
+    let kernel_only = BTreeSet::from([Capability(Capability::KERNEL.to_owned())]);
+    let refused = verify_offer(&trust(), &kernel_only, &offer).unwrap_err();
+    assert_eq!(refused.code(), "unknown-capability");
+    assert!(refused.to_string().contains("`inspect:modbus-tcp`"), "{refused}");
+}
+
+/// A release over plans that are not as the compiler makes them, signed nevertheless.
+fn released_with(spoil: impl Fn(&mut Plan)) -> Parts {
+    let mut plans = first().plans;
+    for bytes in plans.values_mut() {
+        let mut plan = Plan::from_bytes(bytes).unwrap();
+        spoil(&mut plan);
+        *bytes = plan.to_bytes();
+    }
+    let mut statement = first().statement;
+    let leaves = plans.iter().map(|(gateway, plan)| {
+        crate::merkle::leaf_hash(&leaf_bytes(gateway, statement.revision, Digest::of(plan)))
+    });
+    statement.plans_root = Digest(crate::merkle::Tree::new(leaves.collect()).root());
+    Parts::of(&Release::from_parts(statement, plans).unwrap(), &gateway(), TWO)
+}
+
+#[test]
+fn a_signed_plan_that_makes_no_sense_is_refused_all_the_same() {
+    let refusal = |spoil: &dyn Fn(&mut Plan)| released_with(spoil).refusal(&trust());
+    assert_eq!(
+        refusal(&|plan| plan.format = "penstock-plan/2".to_owned()),
+        "unknown-format"
+    );
+    assert_eq!(refusal(&|plan| plan.plant = id("hillside-water")), "wrong-plant");
+    assert_eq!(refusal(&|plan| plan.gateway = id("gw-yard")), "wrong-gateway");
+    assert_eq!(refusal(&|plan| plan.rules[0].sources.clear()), "unreadable");
+    assert_eq!(refusal(&|plan| plan.rules[0].id = plan.rules[1].id), "unreadable");
+    released_with(|_| {}).verify(&trust()).unwrap();
+}
+
+/// The statement spelt otherwise, and signed in that spelling.
+fn respelt(respell: impl Fn(String) -> String) -> Parts {
+    let mut parts = good();
+    parts.statement = respell(String::from_utf8(parts.statement).unwrap()).into_bytes();
+    let encoded = pre_authentication_encoding(&parts.statement);
+    parts.signatures = TWO
+        .iter()
+        .map(|(person, seed)| {
+            use ed25519_dalek::Signer as _;
+            let signature = ed25519_dalek::SigningKey::from_bytes(&[*seed; 32]).sign(&encoded);
+            Signature::new(id(person), &signature.to_bytes()).unwrap()
+        })
+        .collect();
+    parts
+}
+
+#[test]
+fn a_signed_statement_has_one_spelling_and_every_field() {
+    let refusal = |respell: &dyn Fn(String) -> String| respelt(respell).refusal(&trust());
+    assert_eq!(refusal(&|text| text.replacen(':', ": ", 1)), "altered");
+    assert_eq!(refusal(&|text| text.replace(r#""parent":null,"#, "")), "altered");
+    assert_eq!(
+        refusal(&|text| text.replacen('{', r#"{"allow":"all","#, 1)),
+        "unreadable"
+    );
+    assert_eq!(
+        refusal(&|text| text.replace(r#""gateways":4"#, r#""gateways":4,"gateways":4"#)),
+        "unreadable"
+    );
+    assert_eq!(
+        refusal(&|text| text.replace("penstock-release/1", "penstock-release/2")),
+        "unknown-format"
+    );
+    assert_eq!(
+        refusal(&|text| text.replace(r#""threshold":2"#, r#""threshold":0"#)),
+        "contradictory"
+    );
+    assert_eq!(
+        refusal(&|text| text.replace(r#""threshold":2"#, r#""threshold":4"#)),
+        "contradictory"
+    );
+    assert_eq!(
+        refusal(&|text| text.replace(r#""revision":1"#, r#""revision":0"#)),
+        "contradictory"
+    );
+    assert_eq!(
+        refusal(&|text| text.replace(r#""revision":1"#, r#""revision":2"#)),
+        "contradictory"
+    );
+    assert_eq!(
+        refusal(&|text| text + &" ".repeat(STATEMENT_BYTES_MAX)),
+        "too-large"
+    );
+    respelt(|text| text).verify(&trust()).unwrap();
+}
+
+#[test]
+fn what_every_gateway_would_refuse_is_not_built() {
+    let mut nobody = plant();
+    nobody.approvers.threshold = 9;
+    assert!(matches!(
+        build(&nobody, draft(1, None)),
+        Err(BuildError::Refused(_))
+    ));
+    assert!(matches!(
+        build(&plant(), draft(2, None)),
+        Err(BuildError::Refused(_))
+    ));
+}
+
+#[test]
+fn what_is_signed_binds_type_and_lengths() {
+    assert_eq!(
+        pre_authentication_encoding(b"{}"),
+        b"DSSEv1 37 application/vnd.penstock.release+json 2 {}"
+    );
+}
+
+#[test]
+fn nobody_signs_what_is_no_release() {
+    assert!(key(1).sign(id("j.meyer"), b"{\"transfer\":\"all\"}").is_err());
+}
+
+#[test]
+fn an_envelope_reads_back_and_takes_one_signature_of_each() {
+    let parts = good();
+    let mut envelope = Envelope {
+        statement: parts.statement.clone(),
+        signatures: Vec::new(),
+    };
+    for signature in parts.signatures.iter().chain(&parts.signatures) {
+        envelope.add(signature.clone());
+    }
+    assert_eq!(envelope.signatures.len(), 2);
+    let json = envelope.to_json();
+    assert_eq!(Envelope::from_json(&json).unwrap(), envelope);
+    assert!(Envelope::from_json(&json.replace("penstock.release", "other")).is_err());
+    assert!(Envelope::from_json(&json.replacen('{', "{\"extra\": 1,", 1)).is_err());
+    assert!(Envelope::from_json(&json[..json.len() / 2]).is_err());
+}
+
+#[test]
+fn the_digest_of_a_document_knows_its_files_apart_and_not_their_order() {
+    let digest = |files: &[(&str, &str)]| {
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, content)| DocumentFile {
+                name,
+                content: content.as_bytes(),
+            })
+            .collect();
+        document_digest(&files)
+    };
+    assert_eq!(
+        digest(&[("a", "1"), ("b", "2")]),
+        digest(&[("b", "2"), ("a", "1")])
+    );
+    let different = [
+        digest(&[]),
+        digest(&[("a", "1")]),
+        digest(&[("a", "1"), ("b", "")]),
+        digest(&[("a1", ""), ("b", "")]),
+        digest(&[("a", "1b")]),
+        digest(&[("a", "2"), ("b", "1")]),
+    ];
+    assert_eq!(different.iter().collect::<BTreeSet<_>>().len(), different.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn one_flipped_bit_anywhere_is_refused(part in 0..5_u8, at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        let mut parts = good();
+        let flip = |bytes: &mut [u8]| {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        };
+        match part {
+            0 => flip(&mut parts.statement),
+            1 => flip(&mut parts.plan),
+            2 => {
+                let which = at.index(parts.signatures.len());
+                flip(&mut parts.signatures[which].bytes);
+            }
+            3 => {
+                let which = at.index(parts.proof.len());
+                flip(&mut parts.proof[which]);
+            }
+            _ => parts.leaf_index ^= 1 << (at.index(64)),
+        }
+        prop_assert!(parts.verify(&trust()).is_err());
+    }
+
+    #[test]
+    fn anything_cut_is_refused(part in 0..4_u8, at in any::<prop::sample::Index>()) {
+        let mut parts = good();
+        match part {
+            0 => parts.statement.truncate(at.index(parts.statement.len())),
+            1 => parts.plan.truncate(at.index(parts.plan.len())),
+            2 => parts.signatures.truncate(at.index(parts.signatures.len())),
+            _ => parts.proof.truncate(at.index(parts.proof.len())),
+        }
+        prop_assert!(parts.verify(&trust()).is_err());
+    }
+
+    #[test]
+    fn parts_of_two_releases_do_not_fit_together(which in 1..15_u8) {
+        let mut changed = plant();
+        changed.conduits.remove(&id("office-to-historian"));
+        let other = build(&changed, draft(1, None)).unwrap();
+        let (one, two) = (good(), Parts::of(&other, &gateway(), TWO));
+        let from = |bit: u8| if which & (1 << bit) == 0 { &one } else { &two };
+        let mixed = Parts {
+            statement: from(0).statement.clone(),
+            signatures: from(1).signatures.clone(),
+            plan: from(2).plan.clone(),
+            leaf_index: one.leaf_index,
+            proof: from(3).proof.clone(),
+        };
+        prop_assert!(mixed.verify(&trust()).is_err(), "{which:04b}");
+    }
+
+    #[test]
+    fn rubbish_is_refused_and_never_panics(
+        statement in prop::collection::vec(any::<u8>(), 0..300),
+        plan in prop::collection::vec(any::<u8>(), 0..300),
+        leaf_index: u64, proof in prop::collection::vec(any::<[u8; 32]>(), 0..70), bytes: [u8; 32],
+    ) {
+        let mut parts = good();
+        parts.plan = plan;
+        parts.proof = proof;
+        parts.leaf_index = leaf_index;
+        prop_assert!(parts.verify(&trust()).is_err());
+        parts.signatures[0].bytes[..32].copy_from_slice(&bytes);
+        prop_assert!(parts.verify(&trust()).is_err());
+        parts.statement = statement;
+        prop_assert!(parts.verify(&trust()).is_err());
+    }
+
+    #[test]
+    fn building_twice_gives_the_same_bytes_and_parts_give_the_release_again(plant in crate::arbitrary::plants()) {
+        let (one, two) = (build(&plant, draft(1, None)).unwrap(), build(&plant, draft(1, None)).unwrap());
+        prop_assert_eq!(one.statement.to_bytes(), two.statement.to_bytes());
+        prop_assert_eq!(&Statement::from_bytes(&one.statement.to_bytes()).unwrap(), &two.statement);
+        prop_assert_eq!(&build(&plant, Draft::of(&one.statement)).unwrap().statement, &one.statement);
+        let again = Release::from_parts(one.statement.clone(), one.plans.clone()).unwrap();
+        prop_assert!(one.offers().eq(again.offers()));
+        let mut spoilt = one.plans.clone();
+        spoilt.pop_first();
+        prop_assert!(Release::from_parts(one.statement, spoilt).is_none());
+    }
+}

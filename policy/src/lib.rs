@@ -15,13 +15,17 @@
 #[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
 pub mod compile;
+pub mod diff;
+pub mod explain;
 pub mod functions;
 pub mod ids;
 pub mod merkle;
 pub mod model;
 pub mod plan;
+pub mod reach;
 pub mod release;
 pub mod verdict;
+pub mod words;
 
 #[cfg(test)]
 mod waterworks;

@@ -1,0 +1,258 @@
+//! Changes of everything but flows: zones, assets, conduits, gateways, approvers, and what is only recorded.
+//!
+//! Nothing is left out: two records that differ in any field give a change that names the field.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Change, Effect, Subject};
+use crate::model::{ApproverSet, Conduit, Enforcement, OnAgentLoss, Plant, Zone};
+use crate::words::and;
+
+pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change>) {
+    // The records of one kind, before and after.
+    macro_rules! each {
+        ($records:ident, $subject:path, $effective:expr, $words:expr) => {{
+            let none = BTreeMap::new();
+            let before = old.map_or(&none, |old| &old.$records);
+            records(before, &new.$records, $subject, $effective, $words, changes)
+        }};
+    }
+    each!(
+        conduits,
+        Subject::Conduit,
+        &["from", "to", "via", "on_agent_loss", "tunnel"],
+        conduit
+    );
+    each!(zones, Subject::Zone, &["networks", "enforcement"], zone);
+    each!(assets, Subject::Asset, &["zone", "addresses"], unsaid);
+    each!(
+        gateways,
+        Subject::Gateway,
+        &["mode", "interfaces", "management", "on_drift"],
+        unsaid
+    );
+    each!(remote_access, Subject::RemoteAccess, &[], unsaid);
+    each!(compensating_controls, Subject::CompensatingControl, &[], unsaid);
+    each!(sites, Subject::Site, &[], unsaid);
+    approvers(old.map(|old| &old.approvers), &new.approvers, changes);
+    let Some(old) = old else { return };
+    if old.risk != new.risk {
+        changes.push(recorded(Subject::Risk, "the assessment is written otherwise"));
+    }
+    for (differs, words) in [
+        (old.id != new.id, format!("is {} instead of {}", new.id, old.id)),
+        (old.title != new.title, "has another title".to_owned()),
+        (old.owner != new.owner, "has another owner or contact".to_owned()),
+    ] {
+        if differs {
+            changes.push(recorded(Subject::Plant, &words));
+        }
+    }
+}
+
+fn recorded(subject: Subject, words: &str) -> Change {
+    Change {
+        subject,
+        effect: Effect::Recorded,
+        details: vec![words.to_owned()],
+    }
+}
+
+/// What a kind of record says of a difference in its own words: the effect if more is known than "altered", and
+/// details; the fields they account for.
+struct Said {
+    effect: Option<Effect>,
+    details: Vec<String>,
+    fields: &'static [&'static str],
+}
+
+fn unsaid<T>(_: &T, _: &T) -> Said {
+    Said {
+        effect: None,
+        details: Vec::new(),
+        fields: &[],
+    }
+}
+
+fn records<K: Ord + Clone + Display, T: PartialEq + Serialize>(
+    before: &BTreeMap<K, T>,
+    after: &BTreeMap<K, T>,
+    subject: impl Fn(K) -> Subject,
+    effective: &[&str],
+    words: impl Fn(&T, &T) -> Said,
+    changes: &mut Vec<Change>,
+) {
+    let names: BTreeSet<&K> = before.keys().chain(after.keys()).collect();
+    for name in names {
+        let (effect, details) = match (before.get(name), after.get(name)) {
+            (None, Some(_)) => (Effect::Added, vec!["is new".to_owned()]),
+            (Some(_), None) => (Effect::Removed, vec!["is gone".to_owned()]),
+            (Some(old), Some(new)) if old != new => {
+                // Flows have changes of their own.
+                let mut fields = differing_fields(old, new);
+                fields.remove("flows");
+                if fields.is_empty() {
+                    continue;
+                }
+                compare(words(old, new), fields, effective)
+            }
+            _ => continue,
+        };
+        changes.push(Change {
+            subject: subject(name.clone()),
+            effect,
+            details,
+        });
+    }
+}
+
+fn compare(said: Said, fields: BTreeMap<String, String>, effective: &[&str]) -> (Effect, Vec<String>) {
+    let unsaid_effect = fields
+        .keys()
+        .any(|field| effective.contains(&field.as_str()) && !said.fields.contains(&field.as_str()));
+    let mut details = said.details;
+    details.extend(
+        fields
+            .into_iter()
+            .filter(|(field, _)| !said.fields.contains(&field.as_str()))
+            .map(|(_, words)| words),
+    );
+    let effect = match said.effect {
+        _ if unsaid_effect => Effect::Altered,
+        Some(effect) => effect,
+        None => Effect::Recorded,
+    };
+    (effect, details)
+}
+
+/// The fields that differ, each with a phrase; short values are shown.
+fn differing_fields<T: Serialize>(old: &T, new: &T) -> BTreeMap<String, String> {
+    let fields = |record: &T| match serde_json::to_value(record) {
+        Ok(Value::Object(fields)) => fields,
+        // Records are structs; anything else compares as one nameless field.
+        other => serde_json::Map::from_iter([("record".to_owned(), other.unwrap_or(Value::Null))]),
+    };
+    let (old, new) = (fields(old), fields(new));
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name))
+        .map(|name| {
+            let shown = (shown(old.get(name)), shown(new.get(name)));
+            let label = name.replace('_', " ");
+            let words = match shown {
+                (Some(before), Some(after)) => format!("{label}: {after} (was {before})"),
+                _ => format!("another {label}"),
+            };
+            (name.clone(), words)
+        })
+        .collect()
+}
+
+/// A value that is short enough to show in a sentence.
+fn shown(value: Option<&Value>) -> Option<String> {
+    const LENGTH_MAX: usize = 60;
+    let text = match value? {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| shown(Some(item)))
+            .collect::<Option<Vec<_>>>()?
+            .join(", "),
+        Value::Object(_) => return None,
+    };
+    (text.len() <= LENGTH_MAX).then_some(text)
+}
+
+fn zone(old: &Zone, new: &Zone) -> Said {
+    let (effect, details) = match (old.enforcement, new.enforcement) {
+        (Enforcement::Observe, Enforcement::Enforce) => (
+            Some(Effect::Narrowed),
+            vec!["enforces from now on: what no conduit declares is dropped".to_owned()],
+        ),
+        (Enforcement::Enforce, Enforcement::Observe) => (
+            Some(Effect::Widened),
+            vec![
+                "only observes from now on: what no conduit declares passes to other zones that observe"
+                    .to_owned(),
+            ],
+        ),
+        _ => (None, Vec::new()),
+    };
+    Said {
+        effect,
+        details,
+        fields: &["enforcement"],
+    }
+}
+
+fn conduit(old: &Conduit, new: &Conduit) -> Said {
+    let (effect, details) = match (old.on_agent_loss, new.on_agent_loss) {
+        (OnAgentLoss::Block, OnAgentLoss::Pass) => (
+            Some(Effect::Widened),
+            vec!["inspected flows pass uninspected while no agent lives, where they stopped".to_owned()],
+        ),
+        (OnAgentLoss::Pass, OnAgentLoss::Block) => (
+            Some(Effect::Narrowed),
+            vec!["inspected flows stop while no agent lives, where they passed uninspected".to_owned()],
+        ),
+        _ => (None, Vec::new()),
+    };
+    Said {
+        effect,
+        details,
+        fields: &["on_agent_loss"],
+    }
+}
+
+fn approvers(old: Option<&ApproverSet>, new: &ApproverSet, changes: &mut Vec<Change>) {
+    let mut details = Vec::new();
+    let Some(old) = old else {
+        changes.push(Change {
+            subject: Subject::Approvers,
+            effect: Effect::Added,
+            details: vec![format!(
+                "{} of {} must sign",
+                new.threshold,
+                and(new.people.keys())
+            )],
+        });
+        return;
+    };
+    if old == new {
+        return;
+    }
+    if old.threshold != new.threshold {
+        details.push(format!(
+            "{} must sign instead of {}",
+            new.threshold, old.threshold
+        ));
+    }
+    let names: BTreeSet<_> = old.people.keys().chain(new.people.keys()).collect();
+    for name in names {
+        match (old.people.get(name), new.people.get(name)) {
+            (None, Some(_)) => details.push(format!("{name} may approve from the next release on")),
+            (Some(_), None) => details.push(format!("{name} may approve no more after this release")),
+            (Some(before), Some(after)) if before.key != after.key => {
+                details.push(format!("{name} has another key"));
+            }
+            (Some(before), Some(after)) if before != after => {
+                details.push(format!("{name} has another role"))
+            }
+            _ => {}
+        }
+    }
+    changes.push(Change {
+        subject: Subject::Approvers,
+        effect: Effect::Altered,
+        details,
+    });
+}

@@ -1,0 +1,242 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::arbitrary::{DICE, connection_near, plants};
+use crate::model::{Enforcement, Flow, NumberRange, Operations};
+use crate::plan::{PortRange, Transport};
+use crate::verdict::decide;
+use crate::waterworks::{approvers, asset, end, gateway, id, modbus, operation, waterworks};
+
+fn said(change: impl FnOnce(&mut Plant)) -> String {
+    let mut new = waterworks();
+    change(&mut new);
+    diff(Some(&waterworks()), &new).unwrap().to_string()
+}
+
+fn flow<'a>(plant: &'a mut Plant, conduit: &str, flow: &str) -> &'a mut Flow {
+    let conduit = plant.conduits.get_mut(&id(conduit)).unwrap();
+    conduit.flows.get_mut(&id(flow)).unwrap()
+}
+
+#[test]
+fn an_approver_reads_who_may_do_what_from_now_on() {
+    let text = said(|plant| {
+        plant
+            .assets
+            .insert(id("hmi-2"), asset("operations", "10.20.1.22"));
+        let hmi = end(plant, "hmi-2");
+        flow(plant, "control-room-to-pumps", "setpoints")
+            .sources
+            .push(hmi);
+    });
+    assert_eq!(
+        text,
+        "flow control-room-to-pumps/setpoints widened: also from hmi-2 (10.20.1.22)\n\
+         asset hmi-2 added: is new\n\
+         Gateways with a changed plan: gw-works\n\
+         Gateways untouched: 0"
+    );
+}
+
+#[test]
+fn a_new_flow_is_said_whole_and_so_is_one_that_goes() {
+    let text = said(|plant| {
+        let status = modbus(
+            Some(vec![operation("read-coils", (0, 15))]),
+            plant,
+            "hmi-1",
+            "sis-1",
+        );
+        plant.conduits.insert(
+            id("safety-status"),
+            crate::waterworks::conduit("operations", "safety", vec![("status", status)]),
+        );
+        plant.conduits.remove(&id("office-to-historian"));
+    });
+    assert!(
+        text.contains(
+            "flow safety-status/status added: hmi-1 (10.20.1.21) to sis-1 (10.20.9.3) by tcp/502, \
+             only: read-coils (unit 1, addresses 0-15), must flow, at gw-works"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "flow office-to-historian/page removed: zone:office (10.1.0.0/16) to historian (10.20.1.30) \
+             by tcp/443, at gw-works"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn more_and_less_inside_the_protocol_are_told_apart() {
+    let limits =
+        |last| {
+            said(|plant| {
+                flow(plant, "control-room-to-pumps", "polling").operations = Some(Operations::ModbusTcp(
+                    vec![operation("read-holding-registers", (0, last))],
+                ));
+            })
+        };
+    let wider = "flow control-room-to-pumps/polling widened: may also read-holding-registers (unit 1, addresses 0-299)";
+    assert!(limits(299).starts_with(wider), "{}", limits(299));
+    assert!(
+        limits(99).contains("polling narrowed: may not any more"),
+        "{}",
+        limits(99)
+    );
+    assert_eq!(limits(199), "Nothing changes.");
+    let unlimited = said(|plant| flow(plant, "control-room-to-pumps", "polling").operations = None);
+    assert!(
+        unlimited.contains("polling widened: anything is permitted, where only"),
+        "{unlimited}"
+    );
+}
+
+#[test]
+fn ports_widen_narrow_and_alter() {
+    let ports = |first, last| {
+        said(|plant| {
+            flow(plant, "office-to-historian", "page").service.transport =
+                Transport::Tcp(vec![PortRange { first, last }]);
+        })
+    };
+    assert!(ports(443, 444).contains("page widened: by tcp/443-444 instead of tcp/443"));
+    assert!(ports(80, 80).contains("page altered: by tcp/80 instead of tcp/443"));
+}
+
+#[test]
+fn a_zone_that_becomes_part_of_itself_is_narrower_whatever_it_is_called() {
+    let text = said(|plant| {
+        let desk = end(plant, "desk-1");
+        flow(plant, "office-to-historian", "page").sources = vec![desk];
+    });
+    assert!(
+        text.contains("page narrowed: also from desk-1 (10.1.7.21); no longer from zone:office"),
+        "{text}"
+    );
+}
+
+#[test]
+fn enforcement_and_approvers_are_said_with_what_follows_from_them() {
+    let text = said(|plant| {
+        plant.zones.get_mut(&id("office")).unwrap().enforcement = Enforcement::Observe;
+        plant.approvers = approvers(1, &[("j.meyer", 9), ("a.silva", 2)]);
+    });
+    assert!(
+        text.contains("zone office widened: only observes from now on"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "approvers altered: 1 must sign instead of 2; j.meyer has another key; \
+             k.ito may approve no more after this release"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_only_recorded_touches_no_gateway() {
+    let text = said(|plant| plant.zones.get_mut(&id("office")).unwrap().accountable = Some("it".to_owned()));
+    assert_eq!(
+        text,
+        "zone office recorded: accountable: it (was none)\nGateways untouched: 1"
+    );
+}
+
+#[test]
+fn a_first_release_adds_everything() {
+    let first = diff(None, &waterworks()).unwrap();
+    assert!(first.changes.iter().all(|change| change.effect == Effect::Added));
+    assert_eq!(first.gateways[&gateway()], Touch::Added);
+}
+
+proptest! {
+    #[test]
+    fn a_plant_does_not_differ_from_itself(plant in plants()) {
+        let same = diff(Some(&plant), &plant).unwrap();
+        prop_assert!(same.is_empty());
+        prop_assert_eq!(same.to_string(), "Nothing changes.");
+    }
+
+    /// The plants share zone and conduit names, so that every kind of change comes up.
+    #[test]
+    fn two_plants_that_differ_have_a_difference_and_gateways_only_change_for_a_said_reason(
+        old in plants(), new in plants(),
+    ) {
+        let changes = diff(Some(&old), &new).unwrap();
+        prop_assert_eq!(changes.is_empty(), old == new);
+        prop_assert!(changes.changes.iter().all(|change| !change.details.is_empty()));
+        if changes.touched().next().is_some() {
+            let effective = changes.changes.iter().any(|change| change.effect != Effect::Recorded
+                || matches!(change.subject, Subject::Flow { .. }));
+            prop_assert!(effective, "{}", changes);
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_differs_is_a_gateway_touched(
+        old in plants(), new in plants(), dice in prop::collection::vec(any::<[u32; DICE]>(), 8),
+    ) {
+        let changes = diff(Some(&old), &new).unwrap();
+        let (before, after) = (compile_all(&old).unwrap(), compile_all(&new).unwrap());
+        for (gateway, plan) in &before {
+            let Some(other) = after.get(gateway) else { continue };
+            for dice in &dice {
+                let connection = connection_near(plan, dice);
+                if decide(plan, &connection) != decide(other, &connection) {
+                    prop_assert_eq!(changes.gateways[gateway], Touch::Changed, "{}", connection);
+                }
+            }
+        }
+    }
+
+    /// "Narrowed" is a promise: an approver may rest on it.
+    #[test]
+    fn flows_that_only_narrow_allow_nothing_new(
+        plant in plants(), other in plants(), dice in prop::collection::vec(any::<[u32; DICE]>(), 16),
+    ) {
+        // The same plant but with the other's ends and ports on flows that both have.
+        let mut new = plant.clone();
+        for (conduit_id, conduit) in &mut new.conduits {
+            for (name, flow) in &mut conduit.flows {
+                if let Some(from) = other.conduits.get(conduit_id).and_then(|c| c.flows.get(name)) {
+                    flow.service = from.service.clone();
+                    flow.operations = from.operations.clone();
+                    flow.sources.truncate(1);
+                }
+            }
+        }
+        let changes = diff(Some(&plant), &new).unwrap();
+        prop_assume!(!changes.may_widen());
+        for (gateway, plan) in compile_all(&new).unwrap() {
+            let before = &compile_all(&plant).unwrap()[&gateway];
+            for dice in &dice {
+                let connection = connection_near(&plan, dice);
+                if decide(&plan, &connection).decision == crate::verdict::Decision::Allow {
+                    prop_assert_eq!(
+                        decide(before, &connection).decision, crate::verdict::Decision::Allow, "{}", connection
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_of_numbers_covers_another_exactly_when_each_number_is_in_it(
+        outer in prop::collection::vec((0..30_u32, 0..8_u32), 1..5), inner in prop::collection::vec((0..30_u32, 0..8_u32), 1..3),
+    ) {
+        let ranges = |list: &[(u32, u32)]| -> Vec<NumberRange> {
+            list.iter().map(|(first, more)| NumberRange { first: *first, last: first + more }).collect()
+        };
+        let within = |list: &[(u32, u32)], number: u32| {
+            list.iter().any(|(first, more)| (*first..=first + more).contains(&number))
+        };
+        let naive = (0..40).all(|number| !within(&inner, number) || within(&outer, number));
+        prop_assert_eq!(flow::covers_numbers(&ranges(&outer), &ranges(&inner)), naive);
+    }
+}

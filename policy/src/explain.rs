@@ -1,0 +1,264 @@
+//! "Why can (or can't) X talk to Y?": the oracle asked on every gateway between two ends.
+//!
+//! A question names assets or addresses. Each pair of addresses is put to each gateway that has both on its
+//! sides; the answers name the rule, or the nearest one and what differs. If no gateway stands between, that is
+//! the answer: Penstock has no say over that path.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::ids::{AssetId, GatewayId};
+use crate::model::Plant;
+use crate::plan::{Plan, PlanInterface};
+use crate::verdict::{Carried, Connection, Decision, Permitted, RuleName, Verdict, decide, permitted};
+
+/// One end of a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Who {
+    /// An asset, with all its addresses.
+    Asset(AssetId),
+    /// An address, whoever it is.
+    Address(IpAddr),
+}
+
+/// Who asks for what from whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Question {
+    /// Who opens the connection.
+    pub source: Who,
+    /// To whom.
+    pub destination: Who,
+    /// How.
+    pub transport: Carried,
+}
+
+/// What one gateway says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// The connection as it crosses it.
+    pub connection: Connection,
+    /// What becomes of it.
+    pub verdict: Verdict,
+    /// Operations that an allowed connection is limited to, each with the flow that lists it; `None`: not limited.
+    pub operations: Option<Vec<(RuleName, String)>>,
+}
+
+/// The answers, and what they come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// What was asked.
+    pub question: Question,
+    /// One per gateway and pair of addresses that crosses it.
+    pub answers: Vec<Answer>,
+}
+
+/// What all answers come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Every gateway on the way lets it pass.
+    Passes,
+    /// It passes everywhere, but somewhere only because a boundary does not enforce yet.
+    PassesObserved,
+    /// At least one gateway drops it, for at least one pair of addresses.
+    Dropped,
+    /// No gateway stands between the two.
+    NoGateway,
+}
+
+/// Why a question cannot be put.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExplainError {
+    /// No such asset.
+    #[error("the plant has no asset `{0}`: name one of its assets, or an address")]
+    UnknownAsset(AssetId),
+    /// The asset is only recorded.
+    #[error("asset `{0}` has no address: write one into the plant document, or ask by address")]
+    NoAddress(AssetId),
+    /// One end has IPv4 addresses only, the other IPv6 only.
+    #[error(
+        "the two ends have no address family in common: one has only IPv4, the other only IPv6 addresses"
+    )]
+    Families,
+}
+
+/// A text that is neither.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is neither an address nor the name of an asset")]
+pub struct WhoError(String);
+
+impl FromStr for Who {
+    type Err = WhoError;
+
+    fn from_str(text: &str) -> Result<Self, WhoError> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        text.parse()
+            .map(Self::Asset)
+            .map_err(|_| WhoError(text.to_owned()))
+    }
+}
+
+/// Puts the question to every gateway between the two ends.
+pub fn explain(
+    plant: &Plant,
+    plans: &BTreeMap<GatewayId, Plan>,
+    question: &Question,
+) -> Result<Explanation, ExplainError> {
+    let sources = addresses(plant, &question.source)?;
+    let destinations = addresses(plant, &question.destination)?;
+    let pairs: Vec<(IpAddr, IpAddr)> = sources
+        .iter()
+        .flat_map(|source| {
+            destinations
+                .iter()
+                .map(move |destination| (*source, *destination))
+        })
+        .filter(|(source, destination)| source.is_ipv4() == destination.is_ipv4())
+        .collect();
+    if pairs.is_empty() {
+        return Err(ExplainError::Families);
+    }
+    let mut answers = Vec::new();
+    for plan in plans.values() {
+        for (source, destination) in &pairs {
+            for (ingress, egress) in crossings(plan, *source, *destination) {
+                let connection = Connection {
+                    ingress: ingress.name.clone(),
+                    egress: egress.name.clone(),
+                    source: *source,
+                    destination: *destination,
+                    transport: question.transport,
+                };
+                answers.push(answer(plan, connection));
+            }
+        }
+    }
+    Ok(Explanation {
+        question: question.clone(),
+        answers,
+    })
+}
+
+fn answer(plan: &Plan, connection: Connection) -> Answer {
+    let verdict = decide(plan, &connection);
+    let operations = match permitted(plan, &connection) {
+        Permitted::Only(listed) if verdict.decision == Decision::Allow => {
+            let named = listed.iter().flat_map(|(rule, operations)| {
+                operations
+                    .phrases()
+                    .into_iter()
+                    .map(|phrase| (RuleName::of(rule), phrase))
+            });
+            Some(named.collect())
+        }
+        _ => None,
+    };
+    Answer {
+        gateway: plan.gateway.clone(),
+        connection,
+        verdict,
+        operations,
+    }
+}
+
+fn addresses(plant: &Plant, who: &Who) -> Result<Vec<IpAddr>, ExplainError> {
+    match who {
+        Who::Address(address) => Ok(vec![*address]),
+        Who::Asset(id) => {
+            let asset = plant
+                .assets
+                .get(id)
+                .ok_or_else(|| ExplainError::UnknownAsset(id.clone()))?;
+            if asset.addresses.is_empty() {
+                return Err(ExplainError::NoAddress(id.clone()));
+            }
+            Ok(asset.addresses.clone())
+        }
+    }
+}
+
+/// The pairs of different sides on which the two addresses live.
+fn crossings(
+    plan: &Plan,
+    source: IpAddr,
+    destination: IpAddr,
+) -> impl Iterator<Item = (&PlanInterface, &PlanInterface)> {
+    let sides = move |address| plan.interfaces.iter().filter(move |side| side.holds(address));
+    sides(source).flat_map(move |ingress| {
+        sides(destination)
+            .filter(move |egress| egress.name != ingress.name)
+            .map(move |egress| (ingress, egress))
+    })
+}
+
+impl Explanation {
+    /// What the answers come to.
+    pub fn outcome(&self) -> Outcome {
+        let is = |decision| {
+            self.answers
+                .iter()
+                .any(|answer| answer.verdict.decision == decision)
+        };
+        if self.answers.is_empty() {
+            Outcome::NoGateway
+        } else if is(Decision::Deny) {
+            Outcome::Dropped
+        } else if is(Decision::WouldDeny) {
+            Outcome::PassesObserved
+        } else {
+            Outcome::Passes
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asset(asset) => f.pad(asset.as_str()),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Question {
+            source,
+            destination,
+            transport,
+        } = &self.question;
+        let outcome = match self.outcome() {
+            Outcome::Passes => "passes",
+            Outcome::PassesObserved => "passes, but would be denied if its zones enforced",
+            Outcome::Dropped => "is denied",
+            Outcome::NoGateway => "is not guarded: no gateway stands between the two",
+        };
+        write!(f, "{source} to {destination} by {transport} {outcome}.")?;
+        for answer in &self.answers {
+            let Connection {
+                source, destination, ..
+            } = &answer.connection;
+            write!(
+                f,
+                "\n  {}: {source} to {destination}: {}",
+                answer.gateway, answer.verdict
+            )?;
+            for (rule, phrase) in answer.operations.iter().flatten() {
+                write!(f, "\n    only: {phrase} ({rule})")?;
+            }
+        }
+        Ok(())
+    }
+}

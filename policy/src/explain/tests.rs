@@ -1,0 +1,113 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::arbitrary::plants;
+use crate::compile::compile_all;
+use crate::model::Enforcement;
+use crate::waterworks::{id, waterworks};
+
+fn asked(
+    plant: &Plant,
+    source: &str,
+    destination: &str,
+    transport: &str,
+) -> Result<Explanation, ExplainError> {
+    let question = Question {
+        source: id(source),
+        destination: id(destination),
+        transport: id(transport),
+    };
+    explain(plant, &compile_all(plant).unwrap(), &question)
+}
+
+#[test]
+fn an_allowed_connection_is_explained_with_its_flow_and_operations() {
+    let said = asked(&waterworks(), "hmi-1", "plc-7", "tcp/502")
+        .unwrap()
+        .to_string();
+    assert_eq!(
+        said,
+        "hmi-1 to plc-7 by tcp/502 passes.\n  \
+         gw-works: 10.20.1.21 to 10.20.4.7: allowed: flow control-room-to-pumps/polling permits it\n    \
+         only: read-holding-registers (unit 1, addresses 0-199) (control-room-to-pumps/polling)\n    \
+         only: write-single-register (unit 1, addresses 40-41) (control-room-to-pumps/setpoints)"
+    );
+}
+
+#[test]
+fn the_offices_attack_on_the_controller_is_explained_by_the_nearest_flow() {
+    let explanation = asked(&waterworks(), "desk-1", "plc-7", "tcp/502").unwrap();
+    assert_eq!(explanation.outcome(), Outcome::Dropped);
+    assert_eq!(
+        explanation.to_string(),
+        "desk-1 to plc-7 by tcp/502 is denied.\n  \
+         gw-works: 10.1.7.21 to 10.20.4.7: denied: no flow permits it; the nearest is \
+         control-room-to-pumps/polling, but source 10.1.7.21 is not hmi-1 (10.20.1.21) or historian (10.20.1.30)"
+    );
+}
+
+#[test]
+fn what_passes_only_because_nobody_enforces_is_said_so() {
+    let mut plant = waterworks();
+    for zone in plant.zones.values_mut() {
+        zone.enforcement = Enforcement::Observe;
+    }
+    let explanation = asked(&plant, "desk-1", "10.20.9.3", "tcp/102").unwrap();
+    assert_eq!(explanation.outcome(), Outcome::PassesObserved);
+}
+
+#[test]
+fn where_no_gateway_stands_between_that_is_the_answer() {
+    for (from, to) in [("hmi-1", "historian"), ("hmi-1", "203.0.113.9")] {
+        let explanation = asked(&waterworks(), from, to, "tcp/443").unwrap();
+        assert_eq!(explanation.outcome(), Outcome::NoGateway);
+    }
+}
+
+#[test]
+fn questions_that_cannot_be_put_say_why() {
+    let mut plant = waterworks();
+    plant.assets.get_mut(&id("sis-1")).unwrap().addresses.clear();
+    assert_eq!(
+        asked(&plant, "ghost", "plc-7", "tcp/502"),
+        Err(ExplainError::UnknownAsset(id("ghost")))
+    );
+    assert_eq!(
+        asked(&plant, "hmi-1", "sis-1", "tcp/502"),
+        Err(ExplainError::NoAddress(id("sis-1")))
+    );
+    assert_eq!(
+        asked(&plant, "hmi-1", "fd00::1", "tcp/502"),
+        Err(ExplainError::Families)
+    );
+    assert!("not a name".parse::<Who>().is_err());
+}
+
+proptest! {
+    /// Each flow of each conduit passes between its ends, at every gateway that the conduit names.
+    #[test]
+    fn what_the_document_declares_is_explained_as_passing(plant in plants()) {
+        let plans = compile_all(&plant).unwrap();
+        for (id, conduit) in &plant.conduits {
+            for flow in conduit.flows.values() {
+                let transport = match &flow.service.transport {
+                    crate::plan::Transport::Tcp(ports) => Carried::Tcp(ports.first().unwrap().first),
+                    crate::plan::Transport::Udp(ports) => Carried::Udp(ports.first().unwrap().last),
+                    crate::plan::Transport::IcmpEcho => Carried::IcmpEcho,
+                };
+                let first = |ends: &[crate::model::FlowEnd]| ends.first().unwrap().networks().first().unwrap().addr();
+                let (source, destination) = (first(&flow.sources), first(&flow.destinations));
+                let question = Question { source: Who::Address(source), destination: Who::Address(destination), transport };
+                let explanation = explain(&plant, &plans, &question).unwrap();
+                for gateway in &conduit.via {
+                    let passes = explanation.answers.iter().any(|answer| {
+                        answer.gateway == *gateway && answer.verdict.decision == Decision::Allow
+                    });
+                    prop_assert!(passes, "{}: {}", id, explanation);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! How the parts of a plant are said to people: operations, ends of a flow, lists. One wording for `diff`, `reach`,
+//! `check`, the CLI and the console.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use ipnet::IpNet;
+
+use crate::model::{Flow, FlowEnd, ModbusOperation, MqttOperation, NumberRange, Operations};
+
+impl fmt::Display for NumberRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+impl fmt::Display for ModbusOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.function)?;
+        let limits = [
+            ("unit", &self.units),
+            ("addresses", &self.addresses),
+            ("reading addresses", &self.read_addresses),
+            ("values", &self.values),
+            ("sub-functions", &self.sub_functions),
+        ];
+        let said: Vec<String> = limits
+            .into_iter()
+            .filter_map(|(name, ranges)| Some(format!("{name} {}", listed(ranges.as_ref()?))))
+            .collect();
+        if said.is_empty() {
+            return Ok(());
+        }
+        write!(f, " ({})", said.join(", "))
+    }
+}
+
+impl fmt::Display for MqttOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Publish { topics, qos, retain } => {
+                let retained = if *retain {
+                    "may be retained"
+                } else {
+                    "not retained"
+                };
+                write!(f, "publish {} (qos {qos}, {retained})", topics.join(", "))
+            }
+            Self::Subscribe { topics, qos } => write!(f, "subscribe {} (qos {qos})", topics.join(", ")),
+            Self::Connect { client_ids, users } => {
+                f.write_str("connect")?;
+                if let Some(ids) = client_ids {
+                    write!(f, " as client {}", ids.join(" or "))?;
+                }
+                if let Some(users) = users {
+                    write!(f, " as user {}", users.join(" or "))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Operations {
+    /// Each operation as a phrase (`read-coils (unit 1, addresses 0-15)`).
+    pub fn phrases(&self) -> Vec<String> {
+        match self {
+            Self::ModbusTcp(operations) => operations.iter().map(ToString::to_string).collect(),
+            Self::Mqtt(operations) => operations.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl FlowEnd {
+    /// The name as the document writes it (`plc-7`, `zone:control`).
+    pub fn name(&self) -> String {
+        match self {
+            Self::Asset(asset, _) => asset.to_string(),
+            Self::Zone(zone, _) => format!("zone:{zone}"),
+        }
+    }
+
+    /// Its networks.
+    pub fn networks(&self) -> Vec<IpNet> {
+        match self {
+            Self::Asset(_, addresses) => addresses.iter().copied().map(IpNet::from).collect(),
+            Self::Zone(_, networks) => networks.clone(),
+        }
+    }
+}
+
+impl fmt::Display for FlowEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places: Vec<String> = match self {
+            Self::Asset(_, addresses) => addresses.iter().map(ToString::to_string).collect(),
+            Self::Zone(_, networks) => networks.iter().map(ToString::to_string).collect(),
+        };
+        write!(f, "{} ({})", self.name(), places.join(", "))
+    }
+}
+
+impl fmt::Display for Flow {
+    /// `hmi-1 (10.20.1.21) to plc-7 (10.20.4.7) by tcp/502, only: read-coils (unit 1)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} to {} by {}",
+            and(self.sources.iter()),
+            and(self.destinations.iter()),
+            self.service.transport
+        )?;
+        match &self.operations {
+            None => Ok(()),
+            Some(operations) => write!(f, ", only: {}", operations.phrases().join("; ")),
+        }
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`, in order and each once.
+pub(crate) fn and<T: ToString>(items: impl Iterator<Item = T>) -> String {
+    let items: BTreeSet<String> = items.map(|item| item.to_string()).collect();
+    let mut items: Vec<String> = items.into_iter().collect();
+    match items.pop() {
+        None => "nothing".to_owned(),
+        Some(last) if items.is_empty() => last,
+        Some(last) => format!("{} and {last}", items.join(", ")),
+    }
+}
+
+fn listed(ranges: &[NumberRange]) -> String {
+    ranges
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,350 @@
+//! The MQTT half of [`super::Connection`]: framing, order of packets, what passes by without being held.
+//!
+//! What operations become is in [`operations`].
+
+mod operations;
+
+use super::{Ending, Mode, Note, Output, Sender, Sink, Terms, Version, pass};
+use crate::judge::Verdict;
+use crate::judge::mqtt::MqttRules;
+use crate::mqtt::alias::Aliases;
+use crate::mqtt::operation::Operation;
+use crate::mqtt::packet::{Header, Packet, kind};
+use crate::mqtt::wire::MqttError;
+use crate::mqtt::{Connect, Publish};
+
+/// State of one MQTT connection.
+#[derive(Debug)]
+pub(super) struct Mqtt {
+    terms: Terms,
+    stage: Stage,
+    version: Version,
+    extended_authentication: bool,
+    client: Half,
+    server: Half,
+    /// Who connected, and its will: judged again when the policy changes.
+    identity: Vec<Operation<'static>>,
+    revoked: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// CONNECT has to come.
+    Connect,
+    /// CONNACK has to come.
+    ConnAck,
+    Open,
+}
+
+/// What one side sends.
+#[derive(Debug)]
+struct Half {
+    /// The beginning of a packet that is not whole, or whose head is not.
+    held: Vec<u8>,
+    /// A publication's payload that passes, or is let fall.
+    payload: Option<Payload>,
+    /// The gateway's own packets for the *receiver*, waiting for the end of the payload.
+    queue: Vec<u8>,
+    aliases: Aliases,
+    /// QoS 2 publications of this side that were let fall, but for which its PUBREL must still be answered.
+    unreleased: Vec<u16>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Payload {
+    remaining: usize,
+    forward: bool,
+}
+
+/// What becomes of a packet.
+enum Fate {
+    Forward,
+    Withhold,
+    End(Ending),
+}
+
+/// A publication's head, or any other packet whole, with its length in bytes.
+enum Parsed<'a> {
+    Head(Publish<'a>, usize, usize),
+    Whole(Packet<'a>, usize),
+}
+
+impl Half {
+    fn new(terms: &Terms) -> Self {
+        Self {
+            held: Vec::new(),
+            payload: None,
+            queue: Vec::new(),
+            aliases: Aliases::new(terms.limits.aliases),
+            unreleased: Vec::new(),
+        }
+    }
+}
+
+impl Mqtt {
+    pub(super) fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            stage: Stage::Connect,
+            version: Version::V5,
+            extended_authentication: false,
+            client: Half::new(&terms),
+            server: Half::new(&terms),
+            identity: Vec::new(),
+            revoked: false,
+        }
+    }
+
+    /// Goes on within a connection whose beginning was not seen. Aliases set before are unknown.
+    pub(super) fn resume(&mut self, version: Version) {
+        self.version = version;
+        self.stage = Stage::Open;
+        self.extended_authentication = true;
+        self.client.aliases.permit(u16::MAX);
+        self.server.aliases.permit(u16::MAX);
+    }
+
+    /// The policy changed: may whoever is connected still be?
+    pub(super) fn rejudge(&mut self, rules: &MqttRules) {
+        self.revoked = self
+            .identity
+            .iter()
+            .any(|operation| !rules.judge(operation).allows());
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.client.held.len() + self.server.held.len() + self.client.queue.len() + self.server.queue.len()
+    }
+
+    pub(super) fn within_packet(&self, from: Sender) -> bool {
+        let half = match from {
+            Sender::Client => &self.client,
+            Sender::Server => &self.server,
+        };
+        half.payload.is_some() || !half.held.is_empty()
+    }
+
+    pub(super) fn release(&mut self, from: Sender) -> Vec<u8> {
+        std::mem::take(&mut self.half(from).held)
+    }
+
+    fn half(&mut self, from: Sender) -> &mut Half {
+        match from {
+            Sender::Client => &mut self.client,
+            Sender::Server => &mut self.server,
+        }
+    }
+
+    /// Takes bytes; on an ending also says which of them were not used.
+    pub(super) fn feed<'b>(
+        &mut self,
+        rules: &MqttRules,
+        from: Sender,
+        bytes: &'b [u8],
+        out: &mut Sink<'_>,
+    ) -> Option<(Ending, &'b [u8])> {
+        let mut rest = bytes;
+        loop {
+            self.payload(from, &mut rest, out);
+            if rest.is_empty() {
+                return None;
+            }
+            let mut held = std::mem::take(&mut self.half(from).held);
+            let before = held.len();
+            let result = if before == 0 {
+                self.step(rules, from, rest, out)
+            } else {
+                // As much as can be needed: a fixed header, and what of a packet is held at most.
+                let room = self.terms.limits.control_bytes_max + 5;
+                let take = room.saturating_sub(before).min(rest.len());
+                held.extend_from_slice(rest.get(..take).unwrap_or_default());
+                self.step(rules, from, &held, out)
+            };
+            match result {
+                Ok(0) if before == 0 => {
+                    self.half(from).held.extend_from_slice(rest);
+                    return None;
+                }
+                Ok(0) => {
+                    self.half(from).held = held;
+                    return None;
+                }
+                Ok(used) => {
+                    held.clear();
+                    self.half(from).held = held;
+                    rest = rest.get(used.saturating_sub(before)..).unwrap_or_default();
+                }
+                Err(ending) => {
+                    held.truncate(before);
+                    self.half(from).held = held;
+                    return Some((ending, rest));
+                }
+            }
+        }
+    }
+
+    /// Lets the payload of a judged publication pass, or fall.
+    fn payload(&mut self, from: Sender, rest: &mut &[u8], out: &mut Sink<'_>) {
+        let half = self.half(from);
+        let Some(payload) = &mut half.payload else { return };
+        let count = payload.remaining.min(rest.len());
+        let (now, after) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+        if payload.forward {
+            pass(from, now, out);
+        }
+        payload.remaining -= count;
+        *rest = after;
+        if payload.remaining == 0 {
+            half.payload = None;
+            let queue = std::mem::take(&mut half.queue);
+            pass(from, &queue, out);
+        }
+    }
+
+    /// Sends a packet of the gateway's own to the receiver of what `side` sends: now, or after the packet that is
+    /// passing by.
+    fn tell(&mut self, side: Sender, packet: &[u8], out: &mut Sink<'_>) -> Result<(), Ending> {
+        let limit = self.terms.limits.queued_bytes_max;
+        let half = self.half(side);
+        if half.payload.is_none_or(|payload| !payload.forward) {
+            pass(side, packet, out);
+            return Ok(());
+        }
+        if half.queue.len() + packet.len() > limit {
+            out(Output::Noted(Note::Overflow));
+            return Err(Ending::Close { reset: true });
+        }
+        half.queue.extend_from_slice(packet);
+        Ok(())
+    }
+
+    /// Handles the packet at the beginning of `view`; the number of its bytes that were there, 0 for too few.
+    fn step(
+        &mut self,
+        rules: &MqttRules,
+        from: Sender,
+        view: &[u8],
+        out: &mut Sink<'_>,
+    ) -> Result<usize, Ending> {
+        let lost = |error: MqttError| Ending::Lost(Note::Packet(error));
+        if self.revoked && self.terms.mode == Mode::Enforce {
+            out(Output::Noted(Note::Revoked));
+            return Err(self.disconnect(out));
+        }
+        let Some(parsed) = self.parse(from, view).map_err(lost)? else {
+            return Ok(0);
+        };
+        let (used, fate) = match parsed {
+            Parsed::Head(publish, head_bytes, payload_bytes) => {
+                let fate = self.publish(rules, from, &publish, out);
+                self.half(from).payload = (payload_bytes > 0).then_some(Payload {
+                    remaining: payload_bytes,
+                    forward: matches!(fate, Fate::Forward),
+                });
+                (head_bytes, fate)
+            }
+            Parsed::Whole(packet, used) => {
+                self.advance(from, &packet);
+                (used, self.packet(rules, &packet, from, out))
+            }
+        };
+        match fate {
+            Fate::Forward => {
+                pass(from, view.get(..used).unwrap_or_default(), out);
+                Ok(used)
+            }
+            Fate::Withhold => Ok(used),
+            Fate::End(ending) => Err(ending),
+        }
+    }
+
+    fn parse<'a>(&self, from: Sender, view: &'a [u8]) -> Result<Option<Parsed<'a>>, MqttError> {
+        let limits = self.terms.limits;
+        let Some(header) = Header::decode(from, view)? else {
+            return Ok(None);
+        };
+        self.in_order(from, header.kind)?;
+        let too_large = |limit| MqttError::TooLarge {
+            bytes: header.remaining,
+            limit,
+        };
+        if header.remaining > limits.packet_bytes_max {
+            return Err(too_large(limits.packet_bytes_max));
+        }
+        let body = view.get(header.header_bytes..).unwrap_or_default();
+        if header.kind == kind::PUBLISH {
+            let head = Publish::decode(
+                self.version,
+                from,
+                header.flags,
+                body,
+                header.remaining,
+                limits.control_bytes_max,
+            )?;
+            return Ok(head.map(|publish| {
+                let head_bytes = header.header_bytes + publish.head_bytes;
+                Parsed::Head(publish, head_bytes, header.remaining - publish.head_bytes)
+            }));
+        }
+        if header.remaining > limits.control_bytes_max {
+            return Err(too_large(limits.control_bytes_max));
+        }
+        let Some(body) = body.get(..header.remaining) else {
+            return Ok(None);
+        };
+        let packet = Packet::decode(self.version, from, header, body)?;
+        Ok(Some(Parsed::Whole(
+            packet,
+            header.header_bytes + header.remaining,
+        )))
+    }
+
+    /// Whether a packet of that type may come now (3.1, 3.2, 4.12).
+    fn in_order(&self, from: Sender, kind: u8) -> Result<(), MqttError> {
+        let fits = match (self.stage, from) {
+            (Stage::Connect, Sender::Client) => kind == kind::CONNECT,
+            (Stage::Connect, Sender::Server) => false,
+            (Stage::ConnAck, Sender::Server) => {
+                kind == kind::CONNACK || (kind == kind::AUTH && self.extended_authentication)
+            }
+            (_, Sender::Client) => {
+                kind != kind::CONNECT && (kind != kind::AUTH || self.extended_authentication)
+            }
+            (Stage::Open, Sender::Server) => {
+                kind != kind::CONNACK && (kind != kind::AUTH || self.extended_authentication)
+            }
+        };
+        if fits { Ok(()) } else { Err(MqttError::Order(kind)) }
+    }
+
+    /// What a packet changes for those that follow.
+    fn advance(&mut self, from: Sender, packet: &Packet<'_>) {
+        match (from, packet) {
+            (Sender::Client, Packet::Connect(connect)) => {
+                self.version = connect.version;
+                self.extended_authentication = connect.extended_authentication;
+                self.server.aliases.permit(connect.topic_alias_maximum);
+                self.stage = Stage::ConnAck;
+            }
+            (Sender::Server, Packet::ConnAck(answer)) => {
+                self.client.aliases.permit(answer.topic_alias_maximum);
+                self.stage = Stage::Open;
+            }
+            _ => {}
+        }
+    }
+
+    fn keep_identity(&mut self, connect: &Connect<'_>) {
+        self.identity = operations::of_connect(connect)
+            .map(Operation::into_owned)
+            .collect();
+    }
+}
+
+fn forwards(verdict: Verdict, terms: &Terms) -> bool {
+    verdict.allows() || terms.mode == Mode::Observe
+}

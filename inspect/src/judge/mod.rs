@@ -1,0 +1,214 @@
+//! What a flow's permitted operations say of one operation.
+//!
+//! [`Rules::compile`] turns the plan's list into tables once; a decision then costs the same whatever other
+//! conduits hold, and hardly more with a thousand rules than with one. One rule must permit an operation
+//! *whole*: ranges of different rules do not add up, because their limits on values, units and QoS differ.
+//!
+//! - [`modbus`]: by function code and unit, then spans.
+//! - [`mqtt`] on [`trie`]: by topic level.
+//! - [`refusal`]: what a refusal looks like on the wire.
+
+pub mod modbus;
+pub mod mqtt;
+pub mod refusal;
+pub mod trie;
+
+use penstock_policy::model::{Operations, Protocol};
+
+use crate::modbus::request::RequestError;
+use crate::modbus::transactions::Busy;
+use crate::operation::Operation;
+
+/// Position of a rule in the flow's list of operations, from 0.
+pub type RuleIndex = usize;
+
+/// What happens to an operation, and why (DESIGN, promise 9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A rule permits it.
+    Allow(RuleIndex),
+    /// It keeps the connection up and needs no rule: a connection where no rule limits who may connect, the
+    /// end of a subscription.
+    Upkeep,
+    /// Nothing permits it.
+    Refuse(Refusal),
+}
+
+impl Verdict {
+    /// Whether it may be forwarded.
+    pub fn allows(self) -> bool {
+        !matches!(self, Self::Refuse(_))
+    }
+}
+
+/// Why nothing permits it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// What stands against it in the rule that came closest.
+    pub why: Why,
+    /// That rule, where finding it cost nothing; see [`Rules::explain`].
+    pub nearest: Option<RuleIndex>,
+}
+
+/// What stands against an operation. Later means closer to being permitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// Not a request that the standard knows; its bytes went nowhere.
+    #[error("it is malformed: {0}")]
+    Malformed(RequestError),
+    /// Too much in flight.
+    #[error("{0}")]
+    Busy(Busy),
+    /// No rule names the function.
+    #[error("no rule permits the function")]
+    Function,
+    /// Rules name the function, for other units.
+    #[error("the unit is not permitted")]
+    Unit,
+    /// The sub-function is not among those permitted.
+    #[error("the sub-function is not permitted")]
+    SubFunction,
+    /// Addresses or files outside those permitted.
+    #[error("the addresses are not within those permitted")]
+    Address,
+    /// A value outside those permitted.
+    #[error("the value is not within those permitted")]
+    Value,
+    /// No filter covers the topic.
+    #[error("no rule covers the topic")]
+    Topic,
+    /// The topic is permitted at another quality of service.
+    #[error("the quality of service is not permitted")]
+    Qos,
+    /// The topic is permitted, retained messages are not.
+    #[error("retained messages are not permitted")]
+    Retain,
+    /// The client identifier or user is not one that may connect.
+    #[error("the client identifier or the user is not permitted")]
+    Identity,
+    /// The alias was last set by a refused publication.
+    #[error("its topic alias was set by a refused publication")]
+    Alias,
+}
+
+/// Why a list of operations cannot be enforced; the plan is then refused whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RulesError {
+    /// The list is empty, which must never mean "anything".
+    #[error("the list of permitted operations is empty")]
+    Empty,
+    /// A name that this inspector does not know.
+    #[error("operation {index}: `{name}` is no Modbus function or group")]
+    Function {
+        /// Position in the list.
+        index: RuleIndex,
+        /// As written.
+        name: String,
+    },
+    /// A range that ends before it begins, or past what the field can hold.
+    #[error("operation {index}: the range {first}-{last} of {field} is not one")]
+    Range {
+        /// Position in the list.
+        index: RuleIndex,
+        /// Which field.
+        field: &'static str,
+        /// As written.
+        first: u32,
+        /// As written.
+        last: u32,
+    },
+    /// A topic filter that MQTT does not have.
+    #[error("operation {index}: `{filter}` is not a topic filter")]
+    Filter {
+        /// Position in the list.
+        index: RuleIndex,
+        /// As written.
+        filter: String,
+    },
+    /// A list that must name something names nothing.
+    #[error("operation {index}: the list of {field} is empty")]
+    EmptyList {
+        /// Position in the list.
+        index: RuleIndex,
+        /// Which field.
+        field: &'static str,
+    },
+}
+
+/// The permitted operations of one flow, ready to judge.
+#[derive(Debug)]
+pub enum Rules {
+    /// Modbus/TCP.
+    Modbus(modbus::ModbusRules),
+    /// MQTT.
+    Mqtt(mqtt::MqttRules),
+}
+
+impl Rules {
+    /// Compiles a list; anything in it that is not understood refuses it whole.
+    pub fn compile(operations: &Operations) -> Result<Self, RulesError> {
+        match operations {
+            Operations::ModbusTcp(list) => modbus::ModbusRules::compile(list).map(Self::Modbus),
+            Operations::Mqtt(list) => mqtt::MqttRules::compile(list).map(Self::Mqtt),
+        }
+    }
+
+    /// The protocol they speak of.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Modbus(_) => Protocol::ModbusTcp,
+            Self::Mqtt(_) => Protocol::Mqtt,
+        }
+    }
+
+    /// A rule in words: "read-holding-registers, units 1, addresses 0-199".
+    pub fn rule(&self, index: RuleIndex) -> Option<&str> {
+        let texts = match self {
+            Self::Modbus(rules) => rules.texts(),
+            Self::Mqtt(rules) => rules.texts(),
+        };
+        texts.get(index).map(String::as_str)
+    }
+
+    /// A verdict in words, with the rule that decided or came closest.
+    pub fn explain(&self, operation: &Operation<'_>, verdict: Verdict) -> String {
+        let named = |index: RuleIndex| {
+            format!(
+                "operation {} ({})",
+                index + 1,
+                self.rule(index).unwrap_or("unknown")
+            )
+        };
+        match verdict {
+            Verdict::Allow(index) => format!("permitted by {}", named(index)),
+            Verdict::Upkeep => "needs no rule".to_owned(),
+            Verdict::Refuse(refusal) => {
+                let nearest = refusal.nearest.or_else(|| self.nearest(operation));
+                match nearest {
+                    Some(index) => format!("{}; closest is {}", refusal.why, named(index)),
+                    None => refusal.why.to_string(),
+                }
+            }
+        }
+    }
+
+    /// The rule that comes closest, where judging did not find it by the way.
+    fn nearest(&self, operation: &Operation<'_>) -> Option<RuleIndex> {
+        match (self, operation) {
+            (Self::Mqtt(rules), Operation::Mqtt(operation)) => rules.nearest(operation),
+            _ => None,
+        }
+    }
+}
+
+/// A list of number ranges as written: "0-199, 300".
+pub(crate) fn ranges_text(ranges: &[penstock_policy::model::NumberRange]) -> String {
+    let one = |range: &penstock_policy::model::NumberRange| {
+        if range.first == range.last {
+            range.first.to_string()
+        } else {
+            format!("{}-{}", range.first, range.last)
+        }
+    };
+    ranges.iter().map(one).collect::<Vec<_>>().join(", ")
+}

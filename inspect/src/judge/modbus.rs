@@ -1,0 +1,402 @@
+//! Modbus rules by function code and unit.
+//!
+//! For each function code the 256 units share a few buckets, by which rules hold for them. A bucket keeps
+//! its unconditional spans sorted, with the furthest end so far, so that "does one rule hold all of 40–60?" is one binary
+//! search. Rules that also limit values, sub-functions or two parts of a request are then tried one by one.
+
+use std::collections::BTreeMap;
+
+use penstock_policy::functions::{
+    MODBUS_FUNCTIONS, ModbusFunction, modbus_function, modbus_function_number, modbus_group,
+};
+use penstock_policy::model::{ModbusOperation, NumberRange};
+
+use super::{Refusal, RuleIndex, RulesError, Verdict, Why, ranges_text};
+use crate::modbus::Span;
+use crate::modbus::request::{Request, Values, mask_results};
+
+/// Compiled Modbus rules of one flow.
+#[derive(Debug)]
+pub struct ModbusRules {
+    /// By function code, 0–127.
+    codes: Vec<Option<Code>>,
+    texts: Vec<String>,
+}
+
+/// The rules for one function code.
+#[derive(Debug)]
+struct Code {
+    entries: Vec<Entry>,
+    /// By unit.
+    bucket_of: Vec<u16>,
+    buckets: Vec<Bucket>,
+}
+
+/// The rules that hold for some units.
+#[derive(Debug)]
+struct Bucket {
+    /// Positions in [`Code::entries`].
+    entries: Vec<usize>,
+    /// Spans of entries that limit nothing else, by first address.
+    spans: Vec<Reach>,
+}
+
+/// One span, and the furthest end among the spans up to it, with the rule that has it.
+#[derive(Debug, Clone, Copy)]
+struct Reach {
+    first: u16,
+    furthest: u16,
+    rule: RuleIndex,
+}
+
+/// What one rule says of one function.
+#[derive(Debug)]
+struct Entry {
+    rule: RuleIndex,
+    units: Limit,
+    read: Limit,
+    write: Limit,
+    values: Limit,
+    sub_functions: Limit,
+}
+
+/// Sorted, merged ranges, or no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Limit {
+    Any,
+    Within(Vec<Span>),
+}
+
+impl Limit {
+    fn of(
+        index: RuleIndex,
+        field: &'static str,
+        ranges: Option<&[NumberRange]>,
+        greatest: u16,
+    ) -> Result<Self, RulesError> {
+        let Some(ranges) = ranges else {
+            return Ok(Self::Any);
+        };
+        if ranges.is_empty() {
+            return Err(RulesError::EmptyList { index, field });
+        }
+        let mut spans = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let bad = RulesError::Range {
+                index,
+                field,
+                first: range.first,
+                last: range.last,
+            };
+            match (u16::try_from(range.first), u16::try_from(range.last)) {
+                (Ok(first), Ok(last)) if first <= last && last <= greatest => {
+                    spans.push(Span { first, last })
+                }
+                _ => return Err(bad),
+            }
+        }
+        Ok(Self::merged(spans))
+    }
+
+    fn merged(mut spans: Vec<Span>) -> Self {
+        spans.sort_unstable();
+        let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+        for span in spans {
+            match merged.last_mut() {
+                Some(before) if u32::from(span.first) <= u32::from(before.last) + 1 => {
+                    before.last = before.last.max(span.last);
+                }
+                _ => merged.push(span),
+            }
+        }
+        Self::Within(merged)
+    }
+
+    fn holds(&self, span: Span) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Within(spans) => {
+                let after = spans.partition_point(|candidate| candidate.first <= span.first);
+                after
+                    .checked_sub(1)
+                    .and_then(|at| spans.get(at))
+                    .is_some_and(|candidate| candidate.last >= span.last)
+            }
+        }
+    }
+
+    fn holds_one(&self, value: u16) -> bool {
+        self.holds(Span {
+            first: value,
+            last: value,
+        })
+    }
+}
+
+impl ModbusRules {
+    /// Compiles a flow's list.
+    pub fn compile(list: &[ModbusOperation]) -> Result<Self, RulesError> {
+        if list.is_empty() {
+            return Err(RulesError::Empty);
+        }
+        let mut entries: Vec<Vec<Entry>> = (0..128).map(|_| Vec::new()).collect();
+        for (index, operation) in list.iter().enumerate() {
+            for (code, entry) in expand(index, operation)? {
+                if let Some(entries) = entries.get_mut(usize::from(code)) {
+                    entries.push(entry);
+                }
+            }
+        }
+        Ok(Self {
+            codes: entries
+                .into_iter()
+                .map(|entries| (!entries.is_empty()).then(|| Code::of(entries)))
+                .collect(),
+            texts: list.iter().map(text).collect(),
+        })
+    }
+
+    /// Each rule in words.
+    pub fn texts(&self) -> &[String] {
+        &self.texts
+    }
+
+    /// Judges a request.
+    pub fn judge(&self, request: &Request<'_>) -> Verdict {
+        let Some(code) = self.codes.get(usize::from(request.code)).and_then(Option::as_ref) else {
+            return Verdict::Refuse(Refusal {
+                why: Why::Function,
+                nearest: None,
+            });
+        };
+        code.judge(request)
+    }
+}
+
+impl Code {
+    fn of(entries: Vec<Entry>) -> Self {
+        let mut numbers: BTreeMap<Vec<usize>, u16> = BTreeMap::new();
+        let mut bucket_of = Vec::with_capacity(256);
+        for unit in 0..=255 {
+            let held: Vec<usize> = entries
+                .iter()
+                .enumerate()
+                .filter(|(_, entry)| entry.units.holds_one(unit))
+                .map(|(at, _)| at)
+                .collect();
+            let next = u16::try_from(numbers.len()).unwrap_or(u16::MAX);
+            bucket_of.push(*numbers.entry(held).or_insert(next));
+        }
+        let mut in_order: Vec<(u16, Vec<usize>)> =
+            numbers.into_iter().map(|(held, number)| (number, held)).collect();
+        in_order.sort_unstable();
+        let buckets = in_order
+            .into_iter()
+            .map(|(_, held)| Bucket::of(&entries, held))
+            .collect();
+        Self {
+            entries,
+            bucket_of,
+            buckets,
+        }
+    }
+
+    fn judge(&self, request: &Request<'_>) -> Verdict {
+        let bucket = self
+            .bucket_of
+            .get(usize::from(request.unit))
+            .and_then(|number| self.buckets.get(usize::from(*number)));
+        let nearest = self.entries.first().map(|entry| entry.rule);
+        let Some(bucket) = bucket.filter(|bucket| !bucket.entries.is_empty()) else {
+            return Verdict::Refuse(Refusal {
+                why: Why::Unit,
+                nearest,
+            });
+        };
+        let one_span = match (request.read, request.write) {
+            (Some(span), None) | (None, Some(span)) => Some(span),
+            _ => None,
+        };
+        if let Some(rule) = one_span.and_then(|span| bucket.reach(span)) {
+            return Verdict::Allow(rule);
+        }
+        let mut closest = (0, Why::Unit, nearest);
+        for entry in bucket.entries.iter().filter_map(|at| self.entries.get(*at)) {
+            match entry.against(request) {
+                None => return Verdict::Allow(entry.rule),
+                Some((rank, why)) if rank > closest.0 => closest = (rank, why, Some(entry.rule)),
+                Some(_) => {}
+            }
+        }
+        Verdict::Refuse(Refusal {
+            why: closest.1,
+            nearest: closest.2,
+        })
+    }
+}
+
+impl Bucket {
+    fn of(entries: &[Entry], held: Vec<usize>) -> Self {
+        const ALL: Span = Span {
+            first: 0,
+            last: u16::MAX,
+        };
+        let mut spans: Vec<(Span, RuleIndex)> = Vec::new();
+        for entry in held.iter().filter_map(|at| entries.get(*at)) {
+            // One limit for whichever part a request has: those of a group differ, and are tried one by one.
+            if entry.values != Limit::Any || entry.sub_functions != Limit::Any || entry.read != entry.write {
+                continue;
+            }
+            match &entry.read {
+                Limit::Any => spans.push((ALL, entry.rule)),
+                Limit::Within(within) => spans.extend(within.iter().map(|span| (*span, entry.rule))),
+            }
+        }
+        spans.sort_unstable();
+        let mut furthest: Option<(u16, RuleIndex)> = None;
+        let spans = spans
+            .into_iter()
+            .map(|(span, rule)| {
+                let (last, by) = furthest
+                    .filter(|(last, _)| *last >= span.last)
+                    .unwrap_or((span.last, rule));
+                furthest = Some((last, by));
+                Reach {
+                    first: span.first,
+                    furthest: last,
+                    rule: by,
+                }
+            })
+            .collect();
+        Self { entries: held, spans }
+    }
+
+    /// A rule that holds all of `span`, if an unconditional one does.
+    fn reach(&self, span: Span) -> Option<RuleIndex> {
+        let after = self.spans.partition_point(|reach| reach.first <= span.first);
+        let reach = self.spans.get(after.checked_sub(1)?)?;
+        (reach.furthest >= span.last).then_some(reach.rule)
+    }
+}
+
+impl Entry {
+    /// What stands against the request, and how close it came; `None` if nothing does.
+    fn against(&self, request: &Request<'_>) -> Option<(u8, Why)> {
+        if request
+            .sub_function
+            .is_some_and(|sub_function| !self.sub_functions.holds_one(sub_function))
+        {
+            return Some((1, Why::SubFunction));
+        }
+        let read = request.read.is_none_or(|span| self.read.holds(span));
+        let write = request.write.is_none_or(|span| self.write.holds(span));
+        let files = request.files.iter().all(|record| {
+            let limit = if record.data.is_empty() {
+                &self.read
+            } else {
+                &self.write
+            };
+            limit.holds_one(record.file)
+        });
+        if !(read && write && files) {
+            return Some((2, Why::Address));
+        }
+        let values = match request.values {
+            // What a mask leaves behind depends on the device, so all that it can leave must be permitted.
+            Values::Mask { and, or } => self.values.holds(mask_results(and, or)),
+            values => values.all(|value| self.values.holds_one(value)),
+        };
+        let values = values && request.files.all_values(|value| self.values.holds_one(value));
+        (!values).then_some((3, Why::Value))
+    }
+}
+
+/// The functions that a rule names, each with what the rule says of it.
+fn expand(index: RuleIndex, operation: &ModbusOperation) -> Result<Vec<(u8, Entry)>, RulesError> {
+    let limit = |field, ranges: &Option<Vec<NumberRange>>, greatest| {
+        Limit::of(index, field, ranges.as_deref(), greatest)
+    };
+    let units = limit("units", &operation.units, 255)?;
+    let addresses = limit("addresses", &operation.addresses, u16::MAX)?;
+    let read = match &operation.read_addresses {
+        None => addresses.clone(),
+        ranges => limit("read_addresses", ranges, u16::MAX)?,
+    };
+    let values = limit("values", &operation.values, u16::MAX)?;
+    let sub_functions = limit("sub_functions", &operation.sub_functions, u16::MAX)?;
+    // A limit binds only a function that has such a field. `Any` on both sides of a span that a function lacks
+    // would make it look unlimited to the table of spans, which is asked only for spans that requests have.
+    let entry = |function: Option<&ModbusFunction>, fixed: Option<Limit>| Entry {
+        rule: index,
+        units: units.clone(),
+        read: if function.is_some_and(|function| function.writes && !function.reads) {
+            addresses.clone()
+        } else {
+            read.clone()
+        },
+        write: if function.is_some_and(|function| function.reads && !function.writes) {
+            read.clone()
+        } else {
+            addresses.clone()
+        },
+        values: if function.is_some_and(|function| function.values) {
+            values.clone()
+        } else {
+            Limit::Any
+        },
+        sub_functions: fixed.unwrap_or_else(|| sub_functions.clone()),
+    };
+    if let Some(function) = modbus_function(&operation.function) {
+        let fixed = function.sub_function.map(|mei_type| {
+            Limit::merged(vec![Span {
+                first: mei_type,
+                last: mei_type,
+            }])
+        });
+        return Ok(vec![(function.code, entry(Some(function), fixed))]);
+    }
+    if let Some(code) = modbus_function_number(&operation.function) {
+        return Ok(vec![(code, entry(None, None))]);
+    }
+    let Some(lists) = modbus_group(&operation.function) else {
+        return Err(RulesError::Function {
+            index,
+            name: operation.function.clone(),
+        });
+    };
+    let members = lists.iter().copied().flatten().map(|member| {
+        let function = MODBUS_FUNCTIONS
+            .iter()
+            .find(|function| function.code == member.code);
+        let fixed = (!member.sub_functions.is_empty()).then(|| {
+            Limit::merged(
+                member
+                    .sub_functions
+                    .iter()
+                    .map(|(first, last)| Span {
+                        first: *first,
+                        last: *last,
+                    })
+                    .collect(),
+            )
+        });
+        (member.code, entry(function, fixed.or(Some(Limit::Any))))
+    });
+    Ok(members.collect())
+}
+
+fn text(operation: &ModbusOperation) -> String {
+    let mut text = operation.function.clone();
+    for (field, ranges) in [
+        ("units", &operation.units),
+        ("addresses", &operation.addresses),
+        ("read addresses", &operation.read_addresses),
+        ("values", &operation.values),
+        ("sub-functions", &operation.sub_functions),
+    ] {
+        if let Some(ranges) = ranges {
+            text.push_str(&format!(", {field} {}", ranges_text(ranges)));
+        }
+    }
+    text
+}

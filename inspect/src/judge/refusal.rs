@@ -1,0 +1,87 @@
+//! What a refusal looks like on the wire: the protocol's own answer, so that no client hangs.
+
+use super::Why;
+use crate::mqtt::packet::{Version, kind};
+use crate::mqtt::wire::put_variable;
+
+/// What a client gets for a refused operation; chosen per flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnRefusal {
+    /// The protocol's own answer: a Modbus exception, an MQTT reason code; where MQTT 3.1.1 has none for a
+    /// publication, the acknowledgement that keeps the client from sending it again.
+    #[default]
+    Answer,
+    /// As though it had been done: an MQTT publication is acknowledged and goes nowhere. Modbus has no such
+    /// answer that would not lie about a value, and gets its exception.
+    Acknowledge,
+    /// An answer where MQTT 5 has one, then the end of the connection.
+    Disconnect,
+    /// The connection is reset.
+    Reset,
+    /// Nothing; the operation is lost.
+    Drop,
+}
+
+/// The exception code for a refused Modbus request (V1.1b3, section 7).
+pub fn modbus_exception_code(why: Why) -> u8 {
+    match why {
+        Why::Malformed(error) => error.exception(),
+        Why::Busy(_) => 6,
+        Why::Address => 2,
+        Why::Value => 3,
+        _ => 1,
+    }
+}
+
+/// A Modbus exception: the ADU that answers transaction, unit and function.
+pub fn modbus_exception(transaction: u16, unit: u8, code: u8, exception: u8) -> [u8; 9] {
+    let [high, low] = transaction.to_be_bytes();
+    [high, low, 0, 0, 0, 3, unit, code | 0x80, exception]
+}
+
+/// MQTT 5 reason "not authorised".
+pub const NOT_AUTHORISED: u8 = 0x87;
+
+/// CONNACK that refuses: "not authorised" (3.1.1: return code 5, section 3.2.2.3).
+pub fn connack(version: Version) -> Vec<u8> {
+    match version {
+        Version::V311 => vec![0x20, 2, 0, 5],
+        Version::V5 => vec![0x20, 3, 0, NOT_AUTHORISED, 0],
+    }
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP with a reason where the version has them.
+pub fn acknowledgement(version: Version, which: u8, identifier: u16, reason: u8) -> Vec<u8> {
+    let flags = if which == kind::PUBREL { 2 } else { 0 };
+    let [high, low] = identifier.to_be_bytes();
+    let first = which << 4 | flags;
+    match (version, reason) {
+        (Version::V311, _) | (Version::V5, 0) => vec![first, 2, high, low],
+        (Version::V5, reason) => vec![first, 3, high, low, reason],
+    }
+}
+
+/// SUBACK that refuses every filter of a list: those that no rule covers, and for their sake the others too.
+/// `refused` tells for each filter whether it was refused itself.
+pub fn suback(version: Version, identifier: u16, refused: &[bool]) -> Vec<u8> {
+    let mut body = identifier.to_be_bytes().to_vec();
+    if version == Version::V5 {
+        body.push(0);
+    }
+    body.extend(refused.iter().map(|refused| match version {
+        Version::V5 if *refused => NOT_AUTHORISED,
+        _ => 0x80,
+    }));
+    let mut packet = vec![kind::SUBACK << 4];
+    put_variable(&mut packet, body.len());
+    packet.extend(body);
+    packet
+}
+
+/// DISCONNECT from the broker's side, which only MQTT 5 has.
+pub fn disconnect(version: Version, reason: u8) -> Vec<u8> {
+    match version {
+        Version::V311 => Vec::new(),
+        Version::V5 => vec![kind::DISCONNECT << 4, 2, reason, 0],
+    }
+}

@@ -1,0 +1,22 @@
+//! # penstock-inspect
+//!
+//! From bytes to operations, and from operations to verdicts: pure, sans-IO, without a way to panic.
+//!
+//! ```text
+//! live connection ─┐                    ┌ modbus ┐
+//!                  ├─▶ connection ─▶ decode       ├─▶ judge ─▶ forward these bytes | refuse with those
+//! capture file ────┘   (either way)     └ mqtt   ┘
+//! ```
+//!
+//! Invariants: what is forwarded is byte for byte what was judged; how a stream is cut changes nothing; what
+//! two readers could understand differently is refused; memory per connection is bounded by its limits.
+//! Not here: sockets, clocks, the kernel. Whoever calls brings bytes and the time.
+
+mod bytes;
+pub mod connection;
+pub mod judge;
+pub mod modbus;
+pub mod mqtt;
+pub mod operation;
+
+pub use operation::Operation;

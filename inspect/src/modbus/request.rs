@@ -1,0 +1,469 @@
+//! What a client asks for: every public function decoded strictly (V1.1b3, section 6).
+//!
+//! The PDU must have exactly the length that its function, quantities and byte counts say; zero quantities,
+//! quantities above the standard's, spans past address 65535 and reserved fields are errors. Codes that no
+//! standard defines are taken whole, as opaque: only their code and unit can be judged.
+
+use super::operation::{Operation, Span};
+use crate::bytes::Reader;
+
+/// A decoded request; borrows what it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// Unit identifier.
+    pub unit: u8,
+    /// Function code, 1–127.
+    pub code: u8,
+    /// Sub-function (diagnostics) or MEI type.
+    pub sub_function: Option<u16>,
+    /// Data addresses it reads.
+    pub read: Option<Span>,
+    /// Data addresses it writes.
+    pub write: Option<Span>,
+    /// What it writes.
+    pub values: Values<'a>,
+    /// Sub-requests of a file function, already checked.
+    pub files: Files<'a>,
+}
+
+/// What a request writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values<'a> {
+    /// Nothing.
+    None,
+    /// One value: a register, or 0 or 1 for a coil.
+    One(u16),
+    /// So many coils, the first in the lowest bit of the first byte.
+    Coils(&'a [u8], u16),
+    /// Registers, big-endian.
+    Registers(&'a [u8]),
+    /// `(current AND and) OR (or AND NOT and)`: what results depends on the device (section 6.16).
+    Mask {
+        /// AND mask.
+        and: u16,
+        /// OR mask.
+        or: u16,
+    },
+}
+
+/// The sub-requests of a file function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Files<'a> {
+    records: &'a [u8],
+    with_data: bool,
+}
+
+/// One sub-request of a file function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileRecord<'a> {
+    /// File number, 1–65535.
+    pub file: u16,
+    /// First record, 0–9999.
+    pub record: u16,
+    /// Registers.
+    pub registers: u16,
+    /// What is written, big-endian registers; empty for a read.
+    pub data: &'a [u8],
+}
+
+/// Why a PDU is not a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// A response's or no function's code.
+    #[error("{0} is not a request's function code")]
+    Code(u8),
+    /// A type of encapsulated interface that the standard reserves.
+    #[error("encapsulated interface type {0} is reserved")]
+    Interface(u8),
+    /// Shorter or longer than the function says.
+    #[error("function {code} does not have {bytes} bytes here")]
+    Length {
+        /// Function code.
+        code: u8,
+        /// PDU bytes that were sent.
+        bytes: usize,
+    },
+    /// Zero, or more than the function can carry, or not what the byte count says.
+    #[error("function {code} cannot have quantity {quantity}")]
+    Quantity {
+        /// Function code.
+        code: u8,
+        /// Quantity or byte count as sent.
+        quantity: u16,
+    },
+    /// The last address would be above 65535 (a file's record: above 9999).
+    #[error("function {code} from address {first} runs past the last address")]
+    Address {
+        /// Function code.
+        code: u8,
+        /// First address as sent.
+        first: u16,
+    },
+    /// A field has a value that the standard does not give it.
+    #[error("function {code} has {value:#06x} in a field where the standard has no such value")]
+    Reserved {
+        /// Function code.
+        code: u8,
+        /// The field as sent.
+        value: u16,
+    },
+}
+
+impl RequestError {
+    /// The exception code that answers it (section 7): 1 illegal function, 2 illegal address, 3 illegal value.
+    pub fn exception(self) -> u8 {
+        match self {
+            Self::Code(_) | Self::Interface(_) => 1,
+            Self::Address { .. } => 2,
+            Self::Length { .. } | Self::Quantity { .. } | Self::Reserved { .. } => 3,
+        }
+    }
+}
+
+impl<'a> Values<'a> {
+    /// Each value written, until `keep_on` says no; `true` if it never did. A mask has no single value.
+    pub fn all(self, mut keep_on: impl FnMut(u16) -> bool) -> bool {
+        match self {
+            Self::None | Self::Mask { .. } => true,
+            Self::One(value) => keep_on(value),
+            Self::Coils(bytes, count) => (0..count).all(|at| {
+                let byte = bytes.get(usize::from(at / 8)).copied().unwrap_or(0);
+                keep_on(u16::from((byte >> (at % 8)) & 1))
+            }),
+            Self::Registers(bytes) => registers(bytes).all(keep_on),
+        }
+    }
+
+    fn hull(self) -> Option<Span> {
+        if let Self::Mask { and, or } = self {
+            return Some(mask_results(and, or));
+        }
+        let mut hull: Option<Span> = None;
+        self.all(|value| {
+            let one = Span {
+                first: value,
+                last: value,
+            };
+            hull = Some(hull.map_or(one, |hull| hull.hull(one)));
+            true
+        });
+        hull
+    }
+}
+
+/// The least and the greatest register that a mask can leave behind.
+pub fn mask_results(and: u16, or: u16) -> Span {
+    Span {
+        first: or & !and,
+        last: and | or,
+    }
+}
+
+fn registers(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
+    bytes
+        .chunks_exact(2)
+        .map(|pair| pair.iter().fold(0, |value, byte| (value << 8) | u16::from(*byte)))
+}
+
+impl<'a> Files<'a> {
+    const NONE: Files<'static> = Files {
+        records: &[],
+        with_data: false,
+    };
+
+    /// The sub-requests in the order they were written.
+    pub fn iter(self) -> impl Iterator<Item = FileRecord<'a>> {
+        let mut reader = Reader::new(self.records);
+        std::iter::from_fn(move || next_record(&mut reader, self.with_data))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Whether every register written is one that `keep_on` takes.
+    pub fn all_values(self, mut keep_on: impl FnMut(u16) -> bool) -> bool {
+        self.iter().all(|record| registers(record.data).all(&mut keep_on))
+    }
+}
+
+fn next_record<'a>(reader: &mut Reader<'a>, with_data: bool) -> Option<FileRecord<'a>> {
+    let _reference_type = reader.u8()?;
+    let (file, record, registers) = (reader.u16()?, reader.u16()?, reader.u16()?);
+    let data = if with_data {
+        reader.take(usize::from(registers) * 2)?
+    } else {
+        &[]
+    };
+    Some(FileRecord {
+        file,
+        record,
+        registers,
+        data,
+    })
+}
+
+impl<'a> Request<'a> {
+    /// Decodes the PDU of a request to `unit`.
+    pub fn decode(unit: u8, pdu: &'a [u8]) -> Result<Self, RequestError> {
+        let (&code, body) = pdu.split_first().ok_or(RequestError::Code(0))?;
+        let fields = Fields {
+            code,
+            pdu_bytes: pdu.len(),
+            reader: Reader::new(body),
+        };
+        let mut request = Request {
+            unit,
+            code,
+            sub_function: None,
+            read: None,
+            write: None,
+            values: Values::None,
+            files: Files::NONE,
+        };
+        fields.fill(&mut request)?;
+        Ok(request)
+    }
+
+    /// The request without its data, for events.
+    pub fn operation(&self) -> Operation {
+        let mut files: Option<Span> = None;
+        let mut values = self.values.hull();
+        for record in self.files.iter() {
+            let file = Span {
+                first: record.file,
+                last: record.file,
+            };
+            files = Some(files.map_or(file, |files| files.hull(file)));
+            if let Some(written) = Values::Registers(record.data).hull() {
+                values = Some(values.map_or(written, |values| values.hull(written)));
+            }
+        }
+        Operation {
+            unit: self.unit,
+            code: self.code,
+            sub_function: self.sub_function,
+            read: self.read,
+            write: self.write,
+            files,
+            values,
+        }
+    }
+}
+
+/// The fields of one PDU while they are read.
+struct Fields<'a> {
+    code: u8,
+    pdu_bytes: usize,
+    reader: Reader<'a>,
+}
+
+impl<'a> Fields<'a> {
+    fn fill(mut self, request: &mut Request<'a>) -> Result<(), RequestError> {
+        match self.code {
+            1 | 2 => request.read = Some(self.span(2000)?),
+            3 | 4 => request.read = Some(self.span(125)?),
+            5 => {
+                request.write = Some(self.single()?);
+                request.values = Values::One(match self.word()? {
+                    0xff00 => 1,
+                    0x0000 => 0,
+                    value => return Err(self.reserved(value)),
+                });
+            }
+            6 => {
+                request.write = Some(self.single()?);
+                request.values = Values::One(self.word()?);
+            }
+            7 | 11 | 12 | 17 => {}
+            8 => request.sub_function = Some(self.diagnostic()?),
+            15 => {
+                let span = self.span(1968)?;
+                let count = self.counted(span)?;
+                let bytes = self.byte_counted(usize::from(count).div_ceil(8))?;
+                request.write = Some(span);
+                request.values = Values::Coils(bytes, count);
+            }
+            16 => {
+                let span = self.span(123)?;
+                let count = self.counted(span)?;
+                request.write = Some(span);
+                request.values = Values::Registers(self.byte_counted(usize::from(count) * 2)?);
+            }
+            20 => request.files = self.files(false)?,
+            21 => request.files = self.files(true)?,
+            22 => {
+                request.write = Some(self.single()?);
+                request.values = Values::Mask {
+                    and: self.word()?,
+                    or: self.word()?,
+                };
+            }
+            23 => {
+                request.read = Some(self.span(125)?);
+                let span = self.span(121)?;
+                let count = self.counted(span)?;
+                request.write = Some(span);
+                request.values = Values::Registers(self.byte_counted(usize::from(count) * 2)?);
+            }
+            24 => request.read = Some(self.single()?),
+            43 => request.sub_function = Some(self.interface()?),
+            0 | 128.. => return Err(RequestError::Code(self.code)),
+            // Reserved and user-defined: their data has no standard shape.
+            _ => return Ok(()),
+        }
+        if self.reader.is_empty() {
+            Ok(())
+        } else {
+            Err(self.length())
+        }
+    }
+
+    fn length(&self) -> RequestError {
+        RequestError::Length {
+            code: self.code,
+            bytes: self.pdu_bytes,
+        }
+    }
+
+    fn reserved(&self, value: u16) -> RequestError {
+        RequestError::Reserved {
+            code: self.code,
+            value,
+        }
+    }
+
+    fn word(&mut self) -> Result<u16, RequestError> {
+        self.reader.u16().ok_or(self.length())
+    }
+
+    fn byte(&mut self) -> Result<u8, RequestError> {
+        self.reader.u8().ok_or(self.length())
+    }
+
+    fn single(&mut self) -> Result<Span, RequestError> {
+        let first = self.word()?;
+        Ok(Span { first, last: first })
+    }
+
+    fn span(&mut self, quantity_max: u16) -> Result<Span, RequestError> {
+        let (first, quantity) = (self.word()?, self.word()?);
+        if !(1..=quantity_max).contains(&quantity) {
+            return Err(RequestError::Quantity {
+                code: self.code,
+                quantity,
+            });
+        }
+        Span::of(first, quantity).ok_or(RequestError::Address {
+            code: self.code,
+            first,
+        })
+    }
+
+    /// The quantity of a span that [`Self::span`] made: at most 2000.
+    fn counted(&self, span: Span) -> Result<u16, RequestError> {
+        u16::try_from(span.count()).map_err(|_| self.length())
+    }
+
+    fn byte_counted(&mut self, bytes: usize) -> Result<&'a [u8], RequestError> {
+        let count = self.byte()?;
+        if usize::from(count) != bytes {
+            return Err(RequestError::Quantity {
+                code: self.code,
+                quantity: u16::from(count),
+            });
+        }
+        self.reader.take(bytes).ok_or(self.length())
+    }
+
+    /// Section 6.8: the echo carries any words, everything else exactly one, mostly zero.
+    fn diagnostic(&mut self) -> Result<u16, RequestError> {
+        let sub_function = self.word()?;
+        if sub_function == 0 {
+            let data = self.reader.rest();
+            if data.is_empty() || !data.len().is_multiple_of(2) {
+                return Err(self.length());
+            }
+            self.reader.take(data.len());
+            return Ok(sub_function);
+        }
+        let data = self.word()?;
+        let fits = match sub_function {
+            1 => matches!(data, 0x0000 | 0xff00),
+            3 => data & 0x00ff == 0,
+            2 | 4 | 10..=18 | 20 => data == 0,
+            _ => true,
+        };
+        if fits {
+            Ok(sub_function)
+        } else {
+            Err(self.reserved(data))
+        }
+    }
+
+    /// Sections 6.19–6.21: CANopen carries its own protocol, identification a code and an object.
+    fn interface(&mut self) -> Result<u16, RequestError> {
+        let mei_type = self.byte()?;
+        match mei_type {
+            13 => {
+                let data = self.reader.rest();
+                if data.is_empty() {
+                    return Err(self.length());
+                }
+                self.reader.take(data.len());
+            }
+            14 => {
+                let code = self.byte()?;
+                if !(1..=4).contains(&code) {
+                    return Err(self.reserved(u16::from(code)));
+                }
+                self.byte()?;
+            }
+            other => return Err(RequestError::Interface(other)),
+        }
+        Ok(u16::from(mei_type))
+    }
+
+    /// Sections 6.14 and 6.15: reference type 6, files from 1, records 0–9999, and for a read an answer
+    /// that fits a PDU.
+    fn files(&mut self, with_data: bool) -> Result<Files<'a>, RequestError> {
+        let code = self.code;
+        let count = self.byte()?;
+        let (least, greatest) = if with_data { (9, 251) } else { (7, 245) };
+        if !(least..=greatest).contains(&count) {
+            return Err(RequestError::Quantity {
+                code,
+                quantity: u16::from(count),
+            });
+        }
+        let records = self.reader.take(usize::from(count)).ok_or(self.length())?;
+        let mut reader = Reader::new(records);
+        let mut answer_bytes = 2;
+        while !reader.is_empty() {
+            let reference_type = reader.rest().first().copied().unwrap_or(0);
+            let record = next_record(&mut reader, with_data).ok_or(self.length())?;
+            if reference_type != 6 {
+                return Err(self.reserved(u16::from(reference_type)));
+            }
+            if record.file == 0 {
+                return Err(self.reserved(0));
+            }
+            let last = u32::from(record.record) + u32::from(record.registers);
+            if last > 10_000 {
+                return Err(RequestError::Address {
+                    code,
+                    first: record.record,
+                });
+            }
+            answer_bytes += 2 + usize::from(record.registers) * 2;
+            if record.registers == 0 || (!with_data && answer_bytes > super::frame::PDU_BYTES_MAX) {
+                return Err(RequestError::Quantity {
+                    code,
+                    quantity: record.registers,
+                });
+            }
+        }
+        Ok(Files { records, with_data })
+    }
+}

@@ -1,0 +1,119 @@
+//! MQTT 5 topic aliases of one direction (section 3.3.2.3.4), as the *receiver* knows them.
+//!
+//! What the receiver would do with an alias is what has to be judged: so an alias is set only by what was
+//! forwarded. One that was set by a refused publication is known as refused: the sender
+//! believes it means that topic, the receiver may remember an older one, and neither reading may pass.
+
+use std::collections::HashMap;
+
+use super::wire::MqttError;
+
+/// Bounds of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Aliases in use.
+    pub aliases_max: usize,
+    /// Bytes of all topics that aliases stand for.
+    pub topic_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            aliases_max: 1024,
+            topic_bytes_max: 64 * 1024,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    topic: Box<str>,
+    forwarded: bool,
+}
+
+/// The aliases of one direction of one connection.
+#[derive(Debug)]
+pub struct Aliases {
+    limits: Limits,
+    maximum: u16,
+    entries: HashMap<u16, Entry>,
+    topic_bytes: usize,
+}
+
+/// What an alias without a topic stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolved<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Whether the receiver knows it by this topic.
+    pub forwarded: bool,
+}
+
+impl Aliases {
+    /// None yet, and none permitted until the receiver says how many it takes.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            maximum: 0,
+            entries: HashMap::new(),
+            topic_bytes: 0,
+        }
+    }
+
+    /// The receiver takes aliases up to `maximum`.
+    pub fn permit(&mut self, maximum: u16) {
+        self.maximum = maximum;
+    }
+
+    /// An alias that a publication names: within what the receiver takes.
+    pub fn check(&self, alias: u16) -> Result<(), MqttError> {
+        if alias == 0 || alias > self.maximum {
+            Err(MqttError::Alias(alias))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What `alias` stands for.
+    pub fn resolve(&self, alias: u16) -> Result<Resolved<'_>, MqttError> {
+        self.check(alias)?;
+        let entry = self.entries.get(&alias).ok_or(MqttError::Alias(alias))?;
+        Ok(Resolved {
+            topic: &entry.topic,
+            forwarded: entry.forwarded,
+        })
+    }
+
+    /// `alias` stands for `topic` from now on, for the receiver too if it was `forwarded`.
+    pub fn set(&mut self, alias: u16, topic: &str, forwarded: bool) -> Result<(), MqttError> {
+        self.check(alias)?;
+        if let Some(entry) = self.entries.get_mut(&alias)
+            && *entry.topic == *topic
+        {
+            entry.forwarded = forwarded;
+            return Ok(());
+        }
+        let replaced = self.entries.get(&alias).map_or(0, |entry| entry.topic.len());
+        let topic_bytes = self.topic_bytes - replaced + topic.len();
+        let grows = replaced == 0 && !self.entries.contains_key(&alias);
+        if topic_bytes > self.limits.topic_bytes_max {
+            return Err(MqttError::TooLarge {
+                bytes: topic_bytes,
+                limit: self.limits.topic_bytes_max,
+            });
+        }
+        if grows && self.entries.len() >= self.limits.aliases_max {
+            return Err(MqttError::Alias(alias));
+        }
+        self.topic_bytes = topic_bytes;
+        self.entries.insert(
+            alias,
+            Entry {
+                topic: topic.into(),
+                forwarded,
+            },
+        );
+        Ok(())
+    }
+}

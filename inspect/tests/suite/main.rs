@@ -1,0 +1,16 @@
+//! What the inspector promises, as properties and examples.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod judge_modbus;
+mod modbus_connection;
+mod modbus_requests;
+mod mqtt_connection;
+mod mqtt_packets;
+mod recorder;
+mod topics;

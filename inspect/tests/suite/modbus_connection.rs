@@ -1,0 +1,262 @@
+//! A Modbus connection: what is forwarded is what was judged, however it is cut.
+
+use std::time::Duration;
+
+use penstock_inspect::connection::{Mode, Sender};
+use penstock_inspect::judge::refusal::OnRefusal;
+use penstock_policy::model::Operations;
+use proptest::prelude::*;
+
+use crate::recorder::{Record, connection, cut, function, modbus, range, run};
+
+fn adu(transaction: u16, unit: u8, pdu: &[u8]) -> Vec<u8> {
+    let mut bytes = transaction.to_be_bytes().to_vec();
+    bytes.extend([0, 0]);
+    bytes.extend(u16::try_from(pdu.len() + 1).unwrap().to_be_bytes());
+    bytes.push(unit);
+    bytes.extend(pdu);
+    bytes
+}
+
+fn read_only() -> Operations {
+    modbus(vec![function("read-only")])
+}
+
+/// A reader that knows nothing of ours: cuts by the length field, as the simplest of servers does.
+fn functions_executed(stream: &[u8]) -> Vec<(u8, Option<u16>)> {
+    let mut at = 0;
+    let mut out = Vec::new();
+    while stream.len() >= at + 8 {
+        let length = usize::from(stream[at + 4]) << 8 | usize::from(stream[at + 5]);
+        let sub = stream
+            .get(at + 8..at + 10)
+            .map(|pair| u16::from(pair[0]) << 8 | u16::from(pair[1]));
+        out.push((stream[at + 7], sub));
+        at += 6 + length.max(2);
+    }
+    out
+}
+
+/// Frames that are mostly right, and streams of them that are mostly not.
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    let pdu = prop_oneof![
+        (any::<u16>(), 1_u8..126).prop_map(|(at, count)| [&[3][..], &at.to_be_bytes(), &[0, count]].concat()),
+        (any::<u16>(), any::<u16>()).prop_map(|(at, value)| [
+            &[6][..],
+            &at.to_be_bytes(),
+            &value.to_be_bytes()
+        ]
+        .concat()),
+        any::<u16>().prop_map(|at| [&[16][..], &at.to_be_bytes(), &[0, 1, 2, 3, 4]].concat()),
+        (0_u8..20).prop_map(|sub| vec![8, 0, sub, 0, 0]),
+        (0_u8..129, prop::collection::vec(any::<u8>(), 0..20))
+            .prop_map(|(code, data)| [&[code][..], &data].concat()),
+        Just(vec![43, 14, 1, 0]),
+        Just(vec![7]),
+    ];
+    let frame = (0_u16..6, any::<u8>(), pdu, 0_u8..40, any::<u16>()).prop_map(
+        |(transaction, unit, pdu, spoil, noise)| {
+            let mut frame = adu(transaction, unit, &pdu);
+            match spoil {
+                0 => frame[2] = 1,
+                1 => frame[5] = frame[5].wrapping_add(1),
+                2 => frame[5] = frame[5].wrapping_sub(1),
+                3 => frame[4] = 1,
+                4 => frame.push(0),
+                5 => frame.truncate(frame.len() - 1),
+                6 => {
+                    let at = usize::from(noise) % frame.len();
+                    frame[at] ^= 1 << (noise % 8);
+                }
+                _ => {}
+            }
+            frame
+        },
+    );
+    prop::collection::vec(frame, 1..12).prop_map(|frames| frames.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn however_a_stream_is_cut_the_same_comes_out(stream in stream(), answers in stream(), cuts in prop::collection::vec(any::<usize>(), 0..12), observe in any::<bool>()) {
+        let mode = if observe { Mode::Observe } else { Mode::Enforce };
+        let whole = vec![(Sender::Client, stream), (Sender::Server, answers)];
+        let (uncut, _) = run(connection(&read_only(), mode, OnRefusal::Answer), &whole);
+        let (pieces, _) = run(connection(&read_only(), mode, OnRefusal::Answer), &cut(&whole, &cuts));
+        prop_assert_eq!(&uncut, &pieces);
+        let every: Vec<usize> = (0..4000).collect();
+        let (bytes, _) = run(connection(&read_only(), mode, OnRefusal::Answer), &cut(&whole, &every));
+        prop_assert_eq!(&uncut, &bytes);
+    }
+
+    #[test]
+    fn with_a_read_only_rule_no_byte_stream_carries_a_write(stream in stream(), cuts in prop::collection::vec(any::<usize>(), 0..8)) {
+        let whole = vec![(Sender::Client, stream)];
+        let (record, connection) = run(connection(&read_only(), Mode::Enforce, OnRefusal::Answer), &cut(&whole, &cuts));
+        for (code, sub) in functions_executed(&record.to_server) {
+            let reads = matches!(code, 1..=4 | 7 | 11 | 12 | 17 | 20 | 24)
+                || (code == 8 && matches!(sub, Some(0 | 2 | 11..=18)))
+                || (code == 43 && sub.is_some_and(|sub| sub >> 8 == 14));
+            prop_assert!(reads, "function {} with {:?}", code, sub);
+        }
+        prop_assert!(connection.held_bytes() <= 520);
+    }
+
+    #[test]
+    fn observing_forwards_every_byte_that_ends_a_packet(stream in stream(), answers in stream()) {
+        let whole = vec![(Sender::Client, stream.clone()), (Sender::Server, answers.clone())];
+        let (record, connection) = run(connection(&read_only(), Mode::Observe, OnRefusal::Answer), &whole);
+        prop_assert_eq!(record.to_server.len() + record.to_client.len() + connection.held_bytes(), stream.len() + answers.len());
+        prop_assert!(stream.starts_with(&record.to_server) && answers.starts_with(&record.to_client));
+        prop_assert!(record.closed.is_none());
+    }
+
+    #[test]
+    fn noise_is_survived(client in prop::collection::vec(any::<u8>(), 0..600), server in prop::collection::vec(any::<u8>(), 0..600)) {
+        let (record, _) = run(connection(&read_only(), Mode::Enforce, OnRefusal::Answer), &[(Sender::Client, client), (Sender::Server, server)]);
+        prop_assert!(record.judged.len() < 100);
+    }
+}
+
+#[test]
+fn a_refused_request_is_answered_by_its_exception_and_the_next_one_passes() {
+    let mut holding = function("read-holding-registers");
+    holding.addresses = Some(vec![range(0, 9)]);
+    let mut setpoint = function("write-single-register");
+    setpoint.values = Some(vec![range(0, 5)]);
+    let rules = modbus(vec![holding, setpoint]);
+    let good = adu(9, 1, &[3, 0, 0, 0, 10]);
+    let stream = [
+        adu(5, 1, &[5, 0, 0, 0xff, 0]), // a function that nobody permits
+        adu(6, 1, &[3, 0, 5, 0, 10]),   // addresses beyond
+        adu(7, 1, &[6, 0, 0, 0, 6]),    // value beyond
+        adu(8, 1, &[3, 0, 0, 0, 0]),    // malformed
+        good.clone(),
+    ]
+    .concat();
+    let (record, _) = run(
+        connection(&rules, Mode::Enforce, OnRefusal::Answer),
+        &[(Sender::Client, stream)],
+    );
+    assert_eq!(record.to_server, good);
+    let exceptions = [
+        adu(5, 1, &[0x85, 1]),
+        adu(6, 1, &[0x83, 2]),
+        adu(7, 1, &[0x86, 3]),
+        adu(8, 1, &[0x83, 3]),
+    ];
+    assert_eq!(record.to_client, exceptions.concat());
+}
+
+#[test]
+fn a_header_that_cannot_be_followed_ends_the_connection_before_anything_after_it() {
+    let mut stream = adu(1, 1, &[3, 0, 0, 0, 1]);
+    let first = stream.clone();
+    stream.extend([0, 2, 0, 1, 0, 6, 1, 3, 0, 0, 0, 1]);
+    stream.extend(adu(3, 1, &[3, 0, 0, 0, 1]));
+    let (record, _) = run(
+        connection(&read_only(), Mode::Enforce, OnRefusal::Answer),
+        &[(Sender::Client, stream)],
+    );
+    assert_eq!((record.to_server, record.closed), (first, Some(false)));
+}
+
+#[test]
+fn answers_that_nobody_asked_for_or_that_do_not_fit_never_reach_the_client() {
+    let asked = adu(1, 1, &[3, 0, 0, 0, 2]);
+    let stray = adu(2, 1, &[3, 4, 0, 0, 0, 0]);
+    let other_unit = adu(1, 2, &[3, 4, 0, 0, 0, 0]);
+    let short = adu(1, 1, &[3, 2, 0, 0]);
+    let (record, _) = run(
+        connection(&read_only(), Mode::Enforce, OnRefusal::Answer),
+        &[
+            (Sender::Client, asked),
+            (Sender::Server, [stray, other_unit, short].concat()),
+        ],
+    );
+    assert_eq!(record.to_client, adu(1, 1, &[0x83, 4]));
+    assert_eq!(record.noted.len(), 3);
+}
+
+#[test]
+fn a_transaction_in_flight_cannot_be_used_twice_until_its_master_must_have_given_up() {
+    let mut connection = connection(&read_only(), Mode::Enforce, OnRefusal::Answer);
+    let mut record = Record::default();
+    let request = adu(0, 1, &[3, 0, 0, 0, 1]);
+    for (now, sent) in [(0, 1), (249, 1), (250, 2), (251, 2), (900, 3)] {
+        connection.feed(
+            Sender::Client,
+            Duration::from_millis(now),
+            &request,
+            &mut |output| record.take(output),
+        );
+        assert_eq!(record.to_server.len(), sent * request.len(), "at {now} ms");
+    }
+    assert_eq!(record.to_client, adu(0, 1, &[0x83, 6]).repeat(2));
+}
+
+#[test]
+fn no_more_requests_are_in_flight_than_the_limit() {
+    let stream: Vec<u8> = (0..40)
+        .flat_map(|transaction| adu(transaction, 1, &[3, 0, 0, 0, 1]))
+        .collect();
+    let (record, _) = run(
+        connection(&read_only(), Mode::Enforce, OnRefusal::Answer),
+        &[(Sender::Client, stream)],
+    );
+    assert_eq!(record.to_server.len(), 32 * 12);
+    assert_eq!(record.to_client.len(), 8 * 9);
+}
+
+#[test]
+fn a_new_policy_holds_from_the_next_request_on() {
+    let mut connection = connection(
+        &modbus(vec![function("read-write")]),
+        Mode::Enforce,
+        OnRefusal::Answer,
+    );
+    let mut record = Record::default();
+    let write = |transaction| adu(transaction, 1, &[6, 0, 0, 0, 1]);
+    connection.feed(Sender::Client, Duration::ZERO, &write(1), &mut |output| {
+        record.take(output)
+    });
+    connection.feed(Sender::Client, Duration::ZERO, &write(2)[..5], &mut |output| {
+        record.take(output)
+    });
+    connection.set_rules(std::sync::Arc::new(
+        penstock_inspect::judge::Rules::compile(&read_only()).unwrap(),
+    ));
+    connection.feed(Sender::Client, Duration::ZERO, &write(2)[5..], &mut |output| {
+        record.take(output)
+    });
+    connection.feed(Sender::Server, Duration::ZERO, &write(1), &mut |output| {
+        record.take(output)
+    });
+    assert_eq!(record.to_server, write(1));
+    assert_eq!(record.to_client, [adu(2, 1, &[0x86, 1]), write(1)].concat());
+}
+
+#[test]
+fn each_way_of_refusing_does_what_it_says() {
+    let write = adu(1, 1, &[6, 0, 0, 0, 1]);
+    for (style, to_client, closed) in [
+        (OnRefusal::Answer, 9, None),
+        (OnRefusal::Acknowledge, 9, None),
+        (OnRefusal::Drop, 0, None),
+        (OnRefusal::Disconnect, 0, Some(false)),
+        (OnRefusal::Reset, 0, Some(true)),
+    ] {
+        let (record, _) = run(
+            connection(&read_only(), Mode::Enforce, style),
+            &[(Sender::Client, write.clone())],
+        );
+        assert_eq!(
+            (record.to_client.len(), record.closed),
+            (to_client, closed),
+            "{style:?}"
+        );
+        assert!(record.to_server.is_empty());
+    }
+}

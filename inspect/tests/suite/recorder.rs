@@ -1,0 +1,102 @@
+//! Runs a connection and writes down all that comes out of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
+use penstock_inspect::judge::Rules;
+use penstock_inspect::judge::refusal::OnRefusal;
+use penstock_policy::model::{ModbusOperation, MqttOperation, NumberRange, Operations};
+
+/// Everything that came out.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) to_server: Vec<u8>,
+    pub(crate) to_client: Vec<u8>,
+    /// Operations and verdicts in words.
+    pub(crate) judged: Vec<String>,
+    pub(crate) noted: Vec<String>,
+    pub(crate) closed: Option<bool>,
+}
+
+impl Record {
+    pub(crate) fn take(&mut self, output: Output<'_>) {
+        assert!(self.closed.is_none(), "output after the end");
+        match output {
+            Output::ToServer(bytes) => self.to_server.extend_from_slice(bytes),
+            Output::ToClient(bytes) => self.to_client.extend_from_slice(bytes),
+            Output::Judged {
+                operation,
+                verdict,
+                forwarded,
+            } => self.judged.push(format!("{operation}: {verdict:?} {forwarded}")),
+            Output::Exception { code, exception } => {
+                self.judged.push(format!("exception {exception} to {code}"))
+            }
+            Output::Noted(note) => self.noted.push(note.to_string()),
+            Output::Close { reset } => self.closed = Some(reset),
+        }
+    }
+}
+
+pub(crate) fn connection(operations: &Operations, mode: Mode, on_refusal: OnRefusal) -> Connection {
+    let rules = Arc::new(Rules::compile(operations).unwrap());
+    Connection::new(rules, mode, on_refusal, Limits::default())
+}
+
+/// Feeds chunks in order, all at the same moment.
+pub(crate) fn run(mut connection: Connection, chunks: &[(Sender, Vec<u8>)]) -> (Record, Connection) {
+    let mut record = Record::default();
+    for (from, bytes) in chunks {
+        connection.feed(*from, Duration::ZERO, bytes, &mut |output| record.take(output));
+    }
+    (record, connection)
+}
+
+/// Cuts each chunk at the given places (taken modulo its length).
+pub(crate) fn cut(chunks: &[(Sender, Vec<u8>)], cuts: &[usize]) -> Vec<(Sender, Vec<u8>)> {
+    let mut out = Vec::new();
+    for (from, bytes) in chunks {
+        let mut at: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+        at.extend([0, bytes.len()]);
+        at.sort_unstable();
+        for pair in at.windows(2) {
+            out.push((*from, bytes[pair[0]..pair[1]].to_vec()));
+        }
+    }
+    out
+}
+
+pub(crate) fn range(first: u32, last: u32) -> NumberRange {
+    NumberRange { first, last }
+}
+
+pub(crate) fn function(name: &str) -> ModbusOperation {
+    ModbusOperation {
+        function: name.to_owned(),
+        units: None,
+        addresses: None,
+        read_addresses: None,
+        values: None,
+        sub_functions: None,
+    }
+}
+
+pub(crate) fn modbus(list: Vec<ModbusOperation>) -> Operations {
+    Operations::ModbusTcp(list)
+}
+
+pub(crate) fn publish(topics: &[&str], qos: (u32, u32), retain: bool) -> MqttOperation {
+    MqttOperation::Publish {
+        topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        qos: range(qos.0, qos.1),
+        retain,
+    }
+}
+
+pub(crate) fn subscribe(topics: &[&str]) -> MqttOperation {
+    MqttOperation::Subscribe {
+        topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        qos: range(0, 2),
+    }
+}

@@ -1,0 +1,313 @@
+//! The data plane: keeps the kernel's rules equal to the plan, and tells what they decided.
+//!
+//! ```text
+//! plan ── lower ──▶ elements ─┐                     ┌─▶ kernel (nft -f -, one transaction)
+//!     └── structure ──────────┴─ render ── table ───┤
+//!                                                   └─◀ readback (netlink: digests, generation, counters)
+//! kernel ── NFLOG ──▶ nflog ─▶ events ─▶ explain ──▶ Observed::Verdict, Lost
+//!        └─ NEWGEN ─▶ drift ─▶ table (compare, repair) ─▶ Observed::Drift
+//! ```
+//!
+//! Invariants: the kernel holds one whole plan or another, never a mixture; a plan that cannot be loaded leaves what
+//! was there; nothing outside the tables `inet penstock` and `bridge penstock` is touched, but for the two kernel
+//! parameters that show bridged packets to the rules; the rules stay in the kernel when the agent ends, and an agent
+//! that comes back with the same plan leaves them as they are.
+//!
+//! Not here: operations inside protocols, and which plan is the right one (`reconcile`).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_policy::ids::{FlowId, Revision};
+use penstock_policy::plan::{Capability, Plan};
+use penstock_policy::verdict::Decision;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+pub mod base;
+pub mod block;
+mod drift;
+pub mod events;
+mod explain;
+pub mod kernel;
+pub mod lower;
+mod netlink;
+pub mod nflog;
+mod outbox;
+pub mod readback;
+pub mod render;
+pub mod structure;
+mod sysctl;
+mod table;
+mod tell;
+
+pub use base::{Base, BaseError};
+pub use kernel::KernelError;
+pub use lower::LowerError;
+pub use structure::{Finding, StructureError};
+use table::Table;
+
+/// What the data plane needs to know of the machine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The `nft` program, by name or path.
+    pub nft: PathBuf,
+    /// The kernel's log group (NFLOG) for verdicts; no other program may use it.
+    pub log_group: u16,
+    /// Where the names of the guarded interfaces are left for the base rules of the next boot.
+    pub base_path: Option<PathBuf>,
+    /// How often the kernel is compared with the plan although no change was seen.
+    pub verify_interval: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            nft: PathBuf::from("nft"),
+            log_group: 86,
+            base_path: None,
+            verify_interval: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Something that the data plane saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// Packets with one verdict.
+    Verdict(VerdictSeen),
+    /// The kernel's rules were changed by somebody else.
+    Drift {
+        /// Found, repaired, or not repaired.
+        step: DriftStep,
+        /// What differs, in words.
+        message: String,
+        /// The process that did it (`nft[1234]`), if the kernel told.
+        process: Option<String>,
+    },
+    /// Packets whose verdict was carried out but could not be told one by one.
+    Lost {
+        /// How many; at least so many where the kernel does not count.
+        packets: u64,
+        /// Where they were lost.
+        cause: LossCause,
+    },
+}
+
+/// A step of a drift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriftStep {
+    /// The kernel differs from the plan.
+    Found,
+    /// It is equal again.
+    Repaired,
+    /// It could not be made equal.
+    RepairFailed,
+}
+
+/// Where verdicts were lost to the trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LossCause {
+    /// The kernel's own limit of log messages: counted exactly.
+    RateLimit,
+    /// The log socket overran: at least so many.
+    KernelOverrun,
+    /// More different tuples than are followed at once.
+    TableFull,
+    /// The agent did not take events as fast as they came.
+    ReceiverSlow,
+}
+
+/// Packets or connections with one verdict, aggregated over an interval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerdictSeen {
+    /// What the kernel did.
+    pub decision: Decision,
+    /// The flow that let it through.
+    pub flow_id: Option<FlowId>,
+    /// That flow's `conduit/flow`, if the plan in force still has it.
+    pub flow: Option<String>,
+    /// The revision in force.
+    pub revision: Revision,
+    /// Interface (port of a bridge) on the side of the connection's opener; empty if unknown.
+    pub ingress: String,
+    /// The other side's; empty for packets to the gateway itself.
+    pub egress: String,
+    /// Who opened the connection, or sent the packet.
+    pub source: Option<IpAddr>,
+    /// To whom.
+    pub destination: Option<IpAddr>,
+    /// IP protocol number; 0 of what is not IP.
+    pub protocol: u8,
+    /// Destination port; 0 where the protocol has none.
+    pub port: u16,
+    /// How many packets (connections, of allowed ones).
+    pub count: u64,
+    /// When the first was read, milliseconds since 1970.
+    pub first_ms: u64,
+    /// When the last was read, milliseconds since 1970.
+    pub last_ms: u64,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// What loading a plan came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// What had to be done for it.
+    pub change: Change,
+    /// Elements of the plan in the kernel's maps.
+    pub elements: usize,
+    /// What a person should know about the plan in force.
+    pub findings: Vec<Finding>,
+    /// How long the kernel's part took.
+    pub took: Duration,
+}
+
+/// How the kernel was brought to a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It held the plan already, from before this agent's start.
+    Adopted,
+    /// Nothing of the plan that concerns the kernel is new.
+    Unchanged,
+    /// The differences were sent.
+    Differences,
+    /// The tables were replaced, in one transaction.
+    Whole,
+}
+
+/// Whether the kernel equals the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DriftState {
+    /// No plan was applied yet.
+    NoPlan,
+    /// It does.
+    None,
+    /// It did not and was repaired just now.
+    Repaired(String),
+    /// It does not, in this way.
+    Present(String),
+}
+
+/// Totals since the agent began; they go on through reloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Packets that a flow let through.
+    pub allowed_packets: u64,
+    /// Their bytes.
+    pub allowed_bytes: u64,
+    /// Packets dropped between zones.
+    pub denied_packets: u64,
+    /// Packets that passed between observing zones and would be dropped.
+    pub would_deny_packets: u64,
+    /// Packets to the gateway itself that were dropped.
+    pub input_denied_packets: u64,
+    /// Bridged packets dropped because the kernel did not show them to the rules.
+    pub uninspected_packets: u64,
+    /// Of the dropped and would-be dropped, those that the log's limit left out.
+    pub untold_packets: u64,
+}
+
+/// Why a plan is not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum EnforceError {
+    /// It cannot be put into the kernel's maps.
+    #[error("the plan cannot be enforced")]
+    Lower(#[from] LowerError),
+    /// Its interfaces cannot be guarded.
+    #[error("the plan's interfaces cannot be guarded")]
+    Structure(#[from] StructureError),
+    /// `nft` or the kernel refused.
+    #[error("the plan was not loaded")]
+    Kernel(#[from] KernelError),
+    /// The kernel cannot show bridged packets to the rules.
+    #[error(
+        "this kernel does not show bridged packets to the rules (no /proc/sys/net/bridge): load the module \
+         br_netfilter (modprobe br_netfilter; echo br_netfilter > /etc/modules-load.d/penstock.conf); until then the \
+         bridge forwards nothing between guarded ports"
+    )]
+    NoBridgeFilter,
+    /// A kernel parameter could not be read or set.
+    #[error(
+        "cannot switch on net.bridge.bridge-nf-call-iptables and -ip6tables, which show bridged packets to the rules"
+    )]
+    BridgeParameter(#[source] std::io::Error),
+    /// The kernel could not be asked.
+    #[error("cannot read the kernel's rules back")]
+    ReadBack(#[source] std::io::Error),
+    /// The plan's entries could not be computed.
+    #[error("the computation of the kernel's entries was cut short")]
+    Interrupted(#[source] tokio::task::JoinError),
+    /// A netlink socket could not be opened.
+    #[error("cannot open a netlink socket to the kernel's packet filter: is this root, or CAP_NET_ADMIN?")]
+    Socket(#[source] std::io::Error),
+}
+
+/// The running data plane. Dropping it ends the watching; the rules stay in the kernel.
+#[derive(Debug)]
+pub struct Enforcer {
+    table: Arc<Table>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Enforcer {
+    /// Begins to watch the kernel. Nothing is changed in it before the first [`Enforcer::apply`].
+    ///
+    /// What is seen goes to `observed`; a receiver that is slow loses verdicts, which are then counted. Must be called
+    /// within a tokio runtime whose threads are in the network namespace that is to be guarded.
+    pub fn start(settings: Settings, observed: mpsc::Sender<Observed>) -> Result<Self, EnforceError> {
+        let watch = drift::subscribe().map_err(EnforceError::Socket)?;
+        let table = Arc::new(Table::new(settings, observed));
+        let tasks = vec![
+            tokio::spawn(drift::watch(Arc::clone(&table), watch)).abort_handle(),
+            tokio::spawn(drift::verify_now_and_then(Arc::clone(&table))).abort_handle(),
+            tokio::spawn(tell::run(Arc::clone(&table))).abort_handle(),
+        ];
+        Ok(Self { table, tasks })
+    }
+
+    /// What this machine's kernel can enforce.
+    pub fn capabilities(&self) -> BTreeSet<Capability> {
+        let mut capabilities = BTreeSet::from([Capability(Capability::KERNEL.to_owned())]);
+        if sysctl::can_filter_bridged() {
+            capabilities.insert(Capability(Capability::KERNEL_BRIDGE.to_owned()));
+        }
+        capabilities
+    }
+
+    /// Whether the kernel would take `plan`; changes nothing.
+    pub async fn check(&self, plan: &Plan) -> Result<(), EnforceError> {
+        self.table.check(plan).await
+    }
+
+    /// Puts `plan` into the kernel: by differences where only flows changed, else whole; one transaction each.
+    ///
+    /// # Errors
+    /// The plan is not in force and what was in the kernel before still is, except after
+    /// [`KernelError::TimedOut`], where either may be; [`Enforcer::verify`] tells.
+    pub async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Applied, EnforceError> {
+        self.table.apply(plan, revision).await
+    }
+
+    /// Compares the kernel with the plan in force, and repairs it if the plan says so.
+    pub async fn verify(&self) -> Result<DriftState, EnforceError> {
+        self.table.verify(None).await
+    }
+
+    /// Totals of what the kernel decided.
+    pub async fn counters(&self) -> Result<Counters, EnforceError> {
+        self.table.counters().await
+    }
+}
+
+impl Drop for Enforcer {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The base rules: between boot and the agent's first plan nothing crosses the guarded interfaces.
+//!
+//! The names of the guarded interfaces are kept in a file that every applied plan rewrites. At boot, before the network
+//! comes up, the base rules are loaded for them (`penstock-agent base`). They take the place of the table's name, so
+//! that a table which is there already, a living one above all, is left alone.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use penstock_policy::model::GatewayMode;
+use serde::{Deserialize, Serialize};
+
+use super::kernel::{KernelError, Nft};
+use super::render::TABLE;
+
+/// What the base rules guard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// Routed or bridged.
+    pub mode: GatewayMode,
+    /// Names of the guarded interfaces.
+    pub interfaces: BTreeSet<String>,
+}
+
+/// What loading the base rules came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loaded {
+    /// They are in the kernel.
+    Denying,
+    /// There were rules of ours already, which stay.
+    LeftAlone,
+}
+
+/// Why there are no base rules.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseError {
+    /// The file that names the interfaces cannot be read, written or understood.
+    #[error("cannot {verb} {path}")]
+    File {
+        /// The operation.
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kernel did not take the rules.
+    #[error("the base rules were not loaded")]
+    Kernel(#[from] KernelError),
+}
+
+impl Base {
+    /// Reads what a plan left at `path`; `None` on a gateway that never had one.
+    pub fn read(path: &Path) -> Result<Option<Self>, BaseError> {
+        match std::fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| file("understand", path, e.into())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(file("read", path, error)),
+        }
+    }
+
+    /// Writes it to `path`, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), BaseError> {
+        if Self::read(path).is_ok_and(|there| there.as_ref() == Some(self)) {
+            return Ok(());
+        }
+        let write = || -> std::io::Result<()> {
+            let beside = path.with_extension("new");
+            let mut out = std::fs::File::create(&beside)?;
+            out.write_all(&serde_json::to_vec(self)?)?;
+            out.sync_all()?;
+            std::fs::rename(&beside, path)
+        };
+        write().map_err(|source| file("write", path, source))
+    }
+
+    /// The script. It creates its tables, so it fails whole where one exists.
+    pub fn script(&self) -> String {
+        let names: Vec<String> = self.interfaces.iter().map(|name| format!("\"{name}\"")).collect();
+        let (family, priority) = match self.mode {
+            GatewayMode::Routed => ("inet", "filter"),
+            GatewayMode::Bridged => ("bridge", "-200"),
+        };
+        let names = names.join(", ");
+        let mut script = format!("create table inet {TABLE}\n");
+        if family == "bridge" {
+            script += &format!("create table bridge {TABLE}\n");
+        }
+        if !names.is_empty() {
+            script += &format!(
+                "table {family} {TABLE} {{
+                 chain forward {{
+                 type filter hook forward priority {priority}; policy accept;
+                 iifname {{ {names} }} oifname {{ {names} }} drop
+                 }}
+                 }}
+                "
+            );
+        }
+        script
+    }
+
+    /// Loads the base rules, unless rules of ours are there.
+    pub async fn load(&self, nft: &Nft) -> Result<Loaded, BaseError> {
+        match nft.load(&self.script()).await {
+            Ok(()) => Ok(Loaded::Denying),
+            Err(KernelError::Refused { exists: true, .. }) => Ok(Loaded::LeftAlone),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn file(verb: &'static str, path: &Path, source: std::io::Error) -> BaseError {
+    BaseError::File {
+        verb,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,150 @@
+//! From a logged packet to the event that a person reads: names for numbers, and the reason.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use penstock_policy::ids::{FlowId, Revision};
+use penstock_policy::plan::Plan;
+use penstock_policy::verdict::{Carried, Connection, Decision, decide};
+
+use super::VerdictSeen;
+use super::events::Aggregate;
+use super::nflog::{Content, Logged};
+
+/// How long one batch of events may search for the nearest rules; after that the reason is the plain one.
+const SEARCH: Duration = Duration::from_millis(100);
+
+/// The policy that verdicts are explained by: the one in the kernel.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) plan: Arc<Plan>,
+    pub(super) revision: Revision,
+    names: HashMap<FlowId, String>,
+}
+
+impl Current {
+    pub(super) fn new(plan: Arc<Plan>, revision: Revision) -> Self {
+        let names = plan
+            .rules
+            .iter()
+            .map(|rule| (rule.id, format!("{}/{}", rule.conduit, rule.flow)))
+            .collect();
+        Self {
+            plan,
+            revision,
+            names,
+        }
+    }
+
+    /// One event for each aggregate; `interface` gives interfaces their names.
+    pub(super) fn events(
+        &self,
+        batch: Vec<Aggregate>,
+        interface: impl Fn(u32) -> String,
+    ) -> Vec<VerdictSeen> {
+        let began = Instant::now();
+        batch
+            .into_iter()
+            .map(|aggregate| {
+                let (ingress, egress) = (
+                    interface(aggregate.packet.ingress),
+                    interface(aggregate.packet.egress),
+                );
+                let search = began.elapsed() < SEARCH;
+                self.event(&aggregate, ingress, egress, search)
+            })
+            .collect()
+    }
+
+    fn event(&self, aggregate: &Aggregate, ingress: String, egress: String, search: bool) -> VerdictSeen {
+        let packet = &aggregate.packet;
+        let decision = match packet.logged {
+            Logged::Allow => Decision::Allow,
+            Logged::WouldDeny => Decision::WouldDeny,
+            Logged::Deny | Logged::Input => Decision::Deny,
+        };
+        let mut event = VerdictSeen {
+            decision,
+            flow_id: (packet.flow != 0).then_some(FlowId(packet.flow)),
+            flow: None,
+            revision: self.revision,
+            ingress,
+            egress,
+            source: None,
+            destination: None,
+            protocol: 0,
+            port: 0,
+            count: aggregate.count,
+            first_ms: milliseconds(aggregate.first),
+            last_ms: milliseconds(aggregate.last),
+            reason: String::new(),
+        };
+        event.flow = event.flow_id.and_then(|id| self.names.get(&id).cloned());
+        match packet.content {
+            Content::Ip {
+                source,
+                destination,
+                protocol,
+                port,
+                echo,
+            } => {
+                (event.source, event.destination) = (Some(source), Some(destination));
+                (event.protocol, event.port) = (protocol, port);
+                event.reason = match (packet.logged, &event.flow) {
+                    (Logged::Allow, Some(flow)) => format!("rule {flow} permits it"),
+                    (Logged::Allow, None) => "a rule of an earlier revision permitted it".to_owned(),
+                    (Logged::Input, _) => "the gateway itself answers only its management's peers".to_owned(),
+                    _ if !search => "no rule of the plan matches".to_owned(),
+                    _ => self.denied(&event, carried(protocol, port, echo)),
+                };
+            }
+            Content::Arp { source, destination } => {
+                (event.source, event.destination) = (Some(source.into()), Some(destination.into()));
+                event.reason = format!("ARP from {source}, an address that does not belong to this side");
+            }
+            Content::Frame { kind } => {
+                event.reason = format!(
+                    "a frame of type {kind:#06x}: between zones only IPv4, IPv6 and ARP can be judged, untagged"
+                );
+            }
+        }
+        event
+    }
+
+    /// The oracle's reason for a connection that the kernel did not let through.
+    fn denied(&self, event: &VerdictSeen, transport: Carried) -> String {
+        let (Some(source), Some(destination)) = (event.source, event.destination) else {
+            return String::new();
+        };
+        let (ingress, egress) = (event.ingress.clone(), event.egress.clone());
+        let connection = Connection {
+            ingress,
+            egress,
+            source,
+            destination,
+            transport,
+        };
+        let verdict = decide(&self.plan, &connection);
+        match verdict.decision {
+            Decision::Deny | Decision::WouldDeny => verdict.reason.to_string(),
+            // The plan allows such a connection, yet this packet was none of it: without a beginning that was seen,
+            // with headers that hide the ports, or logged just before the policy changed.
+            _ => "the packet belongs to no connection that a rule permits".to_owned(),
+        }
+    }
+}
+
+fn carried(protocol: u8, port: u16, echo: bool) -> Carried {
+    match protocol {
+        6 => Carried::Tcp(port),
+        17 => Carried::Udp(port),
+        _ if echo => Carried::IcmpEcho,
+        other => Carried::Other(other),
+    }
+}
+
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,143 @@
+//! Runs the `nft` program: one script, one transaction.
+//!
+//! The program gets the script on its standard input, a fixed environment, a limited time, and only the beginning of
+//! what it says is kept. The kernel takes a script whole or not at all.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+
+/// How long one transaction may take. Loading 100,000 elements takes about a second.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// How much of the program's complaint is kept.
+const COMPLAINT_BYTES: u64 = 4096;
+/// Where programs are searched.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why a script was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// There is no such program.
+    #[error(
+        "`{program}` was not found: install nftables (Debian: apt-get install nftables); the kernel's rules are as before"
+    )]
+    Missing {
+        /// What was searched.
+        program: String,
+    },
+    /// The program could not be started or spoken to.
+    #[error("`{program}` could not be run; the kernel's rules are as before")]
+    Run {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The script was refused. The kernel is as it was before.
+    #[error("the kernel refused the rules, which are as before: {complaint}")]
+    Refused {
+        /// The beginning of what the program said.
+        complaint: String,
+        /// Whether the refusal was that something to be created was there already.
+        exists: bool,
+    },
+    /// The program did not end in time and was killed; the kernel may be as before or as wanted.
+    #[error("`{program}` did not end within {} s and was killed", TIMEOUT.as_secs())]
+    TimedOut {
+        /// The program.
+        program: String,
+    },
+}
+
+/// The `nft` program.
+#[derive(Debug, Clone)]
+pub struct Nft {
+    program: PathBuf,
+}
+
+impl Nft {
+    /// The program of this name or path.
+    pub fn new(program: PathBuf) -> Self {
+        Self { program }
+    }
+
+    /// Loads `script` as one transaction.
+    pub async fn load(&self, script: &str) -> Result<(), KernelError> {
+        self.run(&["-f", "-"], script).await
+    }
+
+    /// Asks the kernel whether it would take `script`, and changes nothing.
+    pub async fn check(&self, script: &str) -> Result<(), KernelError> {
+        self.run(&["--check", "-f", "-"], script).await
+    }
+
+    async fn run(&self, arguments: &[&str], script: &str) -> Result<(), KernelError> {
+        let program = || self.program.display().to_string();
+        let mut child = Command::new(&self.program)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| match source.kind() {
+                std::io::ErrorKind::NotFound => KernelError::Missing { program: program() },
+                _ => KernelError::Run {
+                    program: program(),
+                    source,
+                },
+            })?;
+        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+        let write = async {
+            if let Some(mut pipe) = stdin {
+                // A program that gives up early closes the pipe; its exit status says why.
+                let _ = pipe.write_all(script.as_bytes()).await;
+            }
+        };
+        let read = async {
+            let mut complaint = Vec::new();
+            if let Some(pipe) = stderr {
+                let mut head = pipe.take(COMPLAINT_BYTES);
+                let _ = head.read_to_end(&mut complaint).await;
+                // The rest is drained, so that the program does not wait for a reader.
+                let _ = tokio::io::copy(&mut head.into_inner(), &mut tokio::io::sink()).await;
+            }
+            String::from_utf8_lossy(&complaint).into_owned()
+        };
+        let whole = async { tokio::join!(write, read, child.wait()) };
+        let Ok(((), complaint, status)) = tokio::time::timeout(TIMEOUT, whole).await else {
+            return Err(KernelError::TimedOut { program: program() });
+        };
+        let status = status.map_err(|source| KernelError::Run {
+            program: program(),
+            source,
+        })?;
+        if status.success() {
+            return Ok(());
+        }
+        let exists = complaint.contains("File exists");
+        let complaint = first_lines(&complaint, status);
+        Err(KernelError::Refused { complaint, exists })
+    }
+}
+
+/// The complaint in one line: its first lines, without the quoted script, or how the program ended.
+fn first_lines(complaint: &str, status: std::process::ExitStatus) -> String {
+    let said: Vec<&str> = complaint
+        .lines()
+        .filter(|line| line.contains("rror"))
+        .take(3)
+        .collect();
+    if said.is_empty() {
+        let head: String = complaint.chars().take(300).collect();
+        return format!("{} ({status})", head.trim());
+    }
+    said.join("; ")
+}

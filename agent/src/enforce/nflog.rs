@@ -1,0 +1,290 @@
+//! The kernel's log messages (NFLOG): binding to a log group, and what a message tells. Parsing is pure.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use rustix::net::netdevice::index_to_name;
+
+use super::netlink::{ACK, ERROR, Hearer, Message, Socket, attributes, be32, messages, request, text};
+use super::render::{MARK_FLOW, prefix};
+
+/// `NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET`.
+const PACKET: u16 = 4 << 8;
+/// `NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_CONFIG`.
+const CONFIG: u16 = (4 << 8) | 1;
+/// What is kept unread before the kernel counts losses (`ENOBUFS`).
+const RECEIVE_BYTES: usize = 4 << 20;
+/// Log messages that the kernel gathers into one datagram.
+const GATHER: u32 = 64;
+/// How long it gathers at most, in hundredths of a second.
+const GATHER_CENTISECONDS: u32 = 10;
+
+/// What a log message says that the kernel did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Logged {
+    /// Let the first packet of a connection through.
+    Allow,
+    /// Dropped a packet.
+    Deny,
+    /// Let through what enforcement would drop.
+    WouldDeny,
+    /// Dropped a packet to the gateway itself.
+    Input,
+}
+
+/// A logged packet, turned round if it was of the answering side: `source` is always who opened the connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Packet {
+    /// What was done.
+    pub logged: Logged,
+    /// Number of the flow; 0 if none.
+    pub flow: u32,
+    /// Interface number (bridge port, if any) on the opener's side; 0 if unknown.
+    pub ingress: u32,
+    /// The other side's.
+    pub egress: u32,
+    /// What it carries.
+    pub content: Content,
+}
+
+/// What was in a logged packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// IPv4 or IPv6.
+    Ip {
+        /// Who opened the connection, or sent the packet.
+        source: IpAddr,
+        /// To whom.
+        destination: IpAddr,
+        /// IP protocol number.
+        protocol: u8,
+        /// Destination port of TCP and UDP, else 0.
+        port: u16,
+        /// Whether it is an ICMP or ICMPv6 echo.
+        echo: bool,
+    },
+    /// ARP: sender and target.
+    Arp {
+        /// Who sent it.
+        source: Ipv4Addr,
+        /// Who is looked for.
+        destination: Ipv4Addr,
+    },
+    /// A frame of another type, tagged ones among them.
+    Frame {
+        /// EtherType.
+        kind: u16,
+    },
+}
+
+/// A socket that hears one log group.
+pub(super) fn listen(group: u16) -> io::Result<Hearer> {
+    let socket = Socket::open(0, RECEIVE_BYTES)?;
+    socket.limit_wait(std::time::Duration::from_secs(5))?;
+    let mode = [0, 0, 0xff, 0xff, 2, 0]; // Up to 65535 bytes (the rules say less), copy the packet.
+    let commands: [(u16, &[u8]); 4] = [
+        (1, &[1]), // NFULA_CFG_CMD: bind.
+        (2, &mode),
+        (4, &GATHER_CENTISECONDS.to_be_bytes()),
+        (5, &GATHER.to_be_bytes()),
+    ];
+    let mut buffer = [0; 4096];
+    for command in commands {
+        socket.send(&request(CONFIG, ACK, 0, group, &[command]))?;
+        for message in messages(socket.receive(&mut buffer)?) {
+            if message.kind == ERROR && message.error_number() != 0 {
+                return Err(io::Error::from_raw_os_error(message.error_number()));
+            }
+        }
+    }
+    socket.hear()
+}
+
+/// The name of an interface, if it still has one.
+pub fn interface_name(index: u32) -> String {
+    if index == 0 {
+        return String::new();
+    }
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    );
+    socket
+        .and_then(|socket| index_to_name(socket, index))
+        .unwrap_or_else(|_| format!("#{index}"))
+}
+
+/// The logged packets of one datagram; messages of other origin are passed over.
+pub fn packets(datagram: &[u8]) -> impl Iterator<Item = Packet> {
+    messages(datagram).filter_map(|message| packet(&message))
+}
+
+fn packet(message: &Message<'_>) -> Option<Packet> {
+    if message.kind != PACKET {
+        return None;
+    }
+    let (mut kind, mut mark, mut payload, mut said) = (0, 0, &[][..], String::new());
+    let (mut ingress, mut egress, mut port_in, mut port_out) = (0, 0, 0, 0);
+    let mut vlan = false;
+    for (attribute, value) in attributes(message.payload) {
+        let number = || be32(value).unwrap_or_default();
+        match attribute {
+            1 => kind = value.first_chunk().map_or(0, |b| u16::from_be_bytes(*b)),
+            2 => mark = number(),
+            4 => ingress = number(),
+            5 => egress = number(),
+            6 => port_in = number(),
+            7 => port_out = number(),
+            9 => payload = value,
+            10 => said = text(value),
+            20 => vlan = true,
+            _ => {}
+        }
+    }
+    let (logged, turned) = match said.as_str() {
+        prefix::ALLOW => (Logged::Allow, false),
+        prefix::ALLOW_REPLY => (Logged::Allow, true),
+        prefix::DENY => (Logged::Deny, false),
+        prefix::DENY_REPLY => (Logged::Deny, true),
+        prefix::WOULD_DENY => (Logged::WouldDeny, false),
+        prefix::WOULD_DENY_REPLY => (Logged::WouldDeny, true),
+        prefix::INPUT => (Logged::Input, false),
+        _ => return None,
+    };
+    // Of a bridged packet the ports tell more than the bridge.
+    let ingress = if port_in == 0 { ingress } else { port_in };
+    let egress = if port_out == 0 { egress } else { port_out };
+    let content = if vlan {
+        Content::Frame { kind: 0x8100 }
+    } else {
+        content(kind, payload)
+    };
+    let content = if turned { turn(content, payload) } else { content };
+    let (ingress, egress) = if turned {
+        (egress, ingress)
+    } else {
+        (ingress, egress)
+    };
+    let flow = if logged == Logged::Allow {
+        mark & MARK_FLOW
+    } else {
+        0
+    };
+    Some(Packet {
+        logged,
+        flow,
+        ingress,
+        egress,
+        content,
+    })
+}
+
+/// The content of a packet by its EtherType.
+pub fn content(kind: u16, payload: &[u8]) -> Content {
+    let known = match kind {
+        0x0800 => ipv4(payload),
+        0x86dd => ipv6(payload),
+        0x0806 => arp(payload),
+        _ => None,
+    };
+    known.unwrap_or(Content::Frame { kind })
+}
+
+fn ipv4(bytes: &[u8]) -> Option<Content> {
+    let header = bytes.first_chunk::<20>()?;
+    let [first, .., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let protocol = *header.get(9)?;
+    let fragment = u16::from_be_bytes(*header.get(6..)?.first_chunk()?) & 0x1fff;
+    let rest = bytes
+        .get(usize::from(first & 0xf) * 4..)
+        .filter(|_| fragment == 0)
+        .unwrap_or_default();
+    let (port, echo) = service(protocol, rest);
+    let source = Ipv4Addr::new(s0, s1, s2, s3).into();
+    let destination = Ipv4Addr::new(d0, d1, d2, d3).into();
+    Some(Content::Ip {
+        source,
+        destination,
+        protocol,
+        port,
+        echo,
+    })
+}
+
+fn ipv6(bytes: &[u8]) -> Option<Content> {
+    let address =
+        |at: usize| -> Option<IpAddr> { Some(Ipv6Addr::from(*bytes.get(at..)?.first_chunk::<16>()?).into()) };
+    let (source, destination) = (address(8)?, address(24)?);
+    let mut protocol = *bytes.get(6)?;
+    let mut rest = bytes.get(40..)?;
+    // Hop-by-hop, routing and destination options, at most as many as fit into what was copied.
+    while let (0 | 43 | 60, [next, length, ..]) = (protocol, rest) {
+        protocol = *next;
+        rest = rest.get((usize::from(*length) + 1) * 8..).unwrap_or_default();
+    }
+    let (port, echo) = service(protocol, rest);
+    Some(Content::Ip {
+        source,
+        destination,
+        protocol,
+        port,
+        echo,
+    })
+}
+
+fn arp(bytes: &[u8]) -> Option<Content> {
+    let address = |at: usize| Some(Ipv4Addr::from(*bytes.get(at..)?.first_chunk::<4>()?));
+    Some(Content::Arp {
+        source: address(14)?,
+        destination: address(24)?,
+    })
+}
+
+/// Destination port, and whether it is an echo.
+fn service(protocol: u8, header: &[u8]) -> (u16, bool) {
+    let port = header
+        .get(2..)
+        .and_then(<[u8]>::first_chunk)
+        .map_or(0, |b| u16::from_be_bytes(*b));
+    match (protocol, header.first()) {
+        (6 | 17, _) => (port, false),
+        (1, Some(0 | 8)) | (58, Some(128 | 129)) => (0, true),
+        _ => (0, false),
+    }
+}
+
+/// The content as its connection's opener would have sent it.
+fn turn(content: Content, payload: &[u8]) -> Content {
+    match content {
+        Content::Ip {
+            source,
+            destination,
+            protocol,
+            echo,
+            ..
+        } => {
+            let header = match source {
+                IpAddr::V4(_) => payload.first().map_or(20, |first| usize::from(first & 0xf) * 4),
+                IpAddr::V6(_) => 40,
+            };
+            let ported = matches!(protocol, 6 | 17);
+            let port = payload
+                .get(header..)
+                .and_then(<[u8]>::first_chunk)
+                .filter(|_| ported);
+            let port = port.map_or(0, |b| u16::from_be_bytes(*b));
+            Content::Ip {
+                source: destination,
+                destination: source,
+                protocol,
+                port,
+                echo,
+            }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,379 @@
+//! Reads back what the kernel holds, straight from netlink, as digests.
+//!
+//! A table's *structure* (chains, rules, sets, and the elements of all sets but the flows' maps) is digested as the
+//! kernel describes it, without handles and counters. The flows' maps are digested by element, in any order, so that
+//! the digest can also be computed from the elements that were meant. A table of 100,000 elements is read in a tenth
+//! of a second with a buffer of 64 KiB.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use penstock_policy::ids::{Digest, FlowId};
+use sha2::Digest as _;
+
+use super::block::{Address, Block, Carrier};
+use super::lower::Elements;
+use super::netlink::{
+    ACK, DONE, DUMP, ERROR, INTERRUPTED, Message, Socket, attributes, be32, messages, request, text,
+};
+use super::render::{MAPS, TABLE, map_of};
+
+/// `NFPROTO_INET` and `NFPROTO_BRIDGE`: the families of our tables.
+pub const FAMILIES: [u8; 2] = [1, 7];
+/// `NFNL_SUBSYS_NFTABLES`.
+pub const SUBSYSTEM: u16 = 10 << 8;
+/// `NFT_MSG_NEWGEN`: the end of a transaction.
+pub const NEW_GENERATION: u16 = SUBSYSTEM | 15;
+
+// `enum nf_tables_msg_types`, `nf_tables_attributes` and so on: linux/netfilter/nf_tables.h.
+const GET_TABLE: u16 = SUBSYSTEM | 1;
+const GET_CHAIN: u16 = SUBSYSTEM | 4;
+const GET_RULE: u16 = SUBSYSTEM | 7;
+const GET_SET: u16 = SUBSYSTEM | 10;
+const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
+const GET_GENERATION: u16 = SUBSYSTEM | 16;
+const GET_OBJECT: u16 = SUBSYSTEM | 19;
+/// The attribute that names the table, in every kind of object but tables themselves, where it is their own name.
+const TABLE_ATTRIBUTE: u16 = 1;
+const SET_NAME: u16 = 2;
+const ELEMENTS_SET: u16 = 2;
+const ELEMENTS_LIST: u16 = 3;
+const ELEMENT_KEY: u16 = 1;
+const ELEMENT_DATA: u16 = 2;
+const ELEMENT_FLAGS: u16 = 3;
+const ELEMENT_KEY_END: u16 = 10;
+const DATA_VALUE: u16 = 1;
+const GENERATION_ID: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const CHAIN_USERDATA: u16 = 12;
+const OBJECT_NAME: u16 = 2;
+const OBJECT_DATA: u16 = 4;
+const COUNTER_BYTES: u16 = 1;
+const COUNTER_PACKETS: u16 = 2;
+
+/// Room for the largest datagram of a dump.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a dump is begun again because somebody changed the rules meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// An order-independent digest of a map's elements: the sum of the elements' digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sum {
+    words: [u64; 4],
+    count: u64,
+}
+
+impl Sum {
+    fn add(&mut self, element: &[u8]) {
+        let digest = sha2::Sha256::digest(element);
+        for (word, bytes) in self.words.iter_mut().zip(digest.chunks_exact(8)) {
+            let bytes = bytes.first_chunk().copied().unwrap_or_default();
+            *word = word.wrapping_add(u64::from_ne_bytes(bytes));
+        }
+        self.count += 1;
+    }
+}
+
+/// What the kernel holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Which of our tables there are, by family.
+    pub tables: Vec<u8>,
+    /// Digest of everything but the flows' maps.
+    pub structure: Digest,
+    /// The flows' maps by name, and `live`.
+    pub maps: BTreeMap<String, Sum>,
+    /// What the seal says: the comment of the chain `seal`.
+    pub seal: Option<String>,
+}
+
+/// What the flows' maps hold if they hold exactly `elements`.
+pub fn meant(elements: &Elements) -> BTreeMap<String, Sum> {
+    let mut maps: BTreeMap<String, Sum> = BTreeMap::new();
+    maps.insert("live".to_owned(), Sum::default());
+    for map in MAPS {
+        for family in ['4', '6'] {
+            maps.insert(format!("{map}{family}"), Sum::default());
+        }
+    }
+    sum_family(&mut maps, &elements.v4);
+    sum_family(&mut maps, &elements.v6);
+    for id in &elements.live {
+        // Marks are in the byte order of the machine.
+        let bytes = flat(&id.0.to_ne_bytes(), &[], &[]);
+        maps.entry("live".to_owned()).or_default().add(&bytes);
+    }
+    maps
+}
+
+fn sum_family<A: Address>(maps: &mut BTreeMap<String, Sum>, blocks: &BTreeMap<Block<A>, FlowId>) {
+    for (block, id) in blocks {
+        let key = key(block, |span| span.0, block.ports.first);
+        let end = if block.is_exact() {
+            vec![]
+        } else {
+            self::key(block, |span| span.1, block.ports.last)
+        };
+        let bytes = flat(&key, &end, &id.0.to_ne_bytes());
+        maps.entry(format!("{}{}", map_of(block), A::FAMILY))
+            .or_default()
+            .add(&bytes);
+    }
+}
+
+/// An element's key as the kernel has it: each field padded to 4 bytes.
+fn key<A: Address>(block: &Block<A>, end: impl Fn((A, A)) -> A, port: u16) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(40);
+    end((block.source.first, block.source.last)).put(&mut bytes);
+    end((block.destination.first, block.destination.last)).put(&mut bytes);
+    match block.carrier {
+        Carrier::Echo => return bytes,
+        Carrier::Tcp => bytes.extend([6, 0, 0, 0]),
+        Carrier::Udp => bytes.extend([17, 0, 0, 0]),
+    }
+    bytes.extend(port.to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes
+}
+
+/// Three byte strings as one that is different for any different three.
+fn flat(key: &[u8], end: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(key.len() + end.len() + data.len() + 12);
+    for part in [key, end, data] {
+        bytes.extend(part.len().to_ne_bytes());
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+/// A socket to ask the kernel with. Blocking, but the kernel answers at once.
+#[derive(Debug)]
+pub struct Reader(Socket);
+
+impl Reader {
+    /// Opens the socket.
+    pub fn open() -> io::Result<Self> {
+        let socket = Socket::open(0, 1 << 20)?;
+        socket.limit_wait(PATIENCE)?;
+        Ok(Self(socket))
+    }
+
+    /// Number of the rules' current generation: it changes with every transaction of anybody.
+    pub fn generation(&self) -> io::Result<u32> {
+        let mut id = None;
+        self.ask(GET_GENERATION, 0, 0, &[], |message| {
+            let found = attributes(message.payload).find(|(kind, _)| *kind == GENERATION_ID);
+            id = found.and_then(|(_, value)| be32(value));
+        })?;
+        id.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the kernel told no generation of its rules",
+            )
+        })
+    }
+
+    /// Reads our tables.
+    pub fn held(&self) -> io::Result<Held> {
+        for _ in 0..ATTEMPTS {
+            match self.held_once() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::Interrupted,
+            "the rules kept changing while they were read",
+        ))
+    }
+
+    fn held_once(&self) -> io::Result<Held> {
+        let mut held = Held {
+            tables: Vec::new(),
+            structure: Digest([0; 32]),
+            maps: BTreeMap::new(),
+            seal: None,
+        };
+        let mut hash = sha2::Sha256::new();
+        let mut sets: Vec<(u8, String)> = Vec::new();
+        for family in FAMILIES {
+            self.dump(GET_TABLE, family, &[], |message| {
+                if is_ours(&message) {
+                    held.tables.push(family);
+                }
+            })?;
+            for kind in [GET_CHAIN, GET_RULE, GET_SET, GET_OBJECT] {
+                self.dump(kind, family, &[], |message| {
+                    if !is_ours(&message) {
+                        return;
+                    }
+                    if kind == GET_CHAIN && name(&message, CHAIN_NAME).as_deref() == Some("seal") {
+                        held.seal = comment(&message);
+                        return;
+                    }
+                    if kind == GET_SET {
+                        sets.extend(name(&message, SET_NAME).map(|set| (family, set)));
+                    }
+                    hash.update([family]);
+                    hash.update(kind.to_ne_bytes());
+                    for (attribute, value) in attributes(message.payload) {
+                        if !is_fleeting(kind, attribute) {
+                            hash.update(attribute.to_ne_bytes());
+                            hash.update(value.len().to_ne_bytes());
+                            hash.update(value);
+                        }
+                    }
+                })?;
+            }
+        }
+        for (family, set) in sets {
+            let sum = self.elements(family, &set)?;
+            let of_flows =
+                family == 1 && (set == "live" || MAPS.iter().any(|m| set.trim_end_matches(['4', '6']) == *m));
+            if of_flows {
+                held.maps.insert(set, sum);
+            } else {
+                hash.update([family]);
+                hash.update(set.as_bytes());
+                hash.update(sum.words.map(u64::to_ne_bytes).as_flattened());
+                hash.update(sum.count.to_ne_bytes());
+            }
+        }
+        held.structure = Digest(hash.finalize().into());
+        Ok(held)
+    }
+
+    fn elements(&self, family: u8, set: &str) -> io::Result<Sum> {
+        let mut sum = Sum::default();
+        let (table, set) = (terminated(TABLE), terminated(set));
+        let names: [(u16, &[u8]); 2] = [(TABLE_ATTRIBUTE, &table), (ELEMENTS_SET, &set)];
+        self.dump(GET_ELEMENTS, family, &names, |message| {
+            let lists = attributes(message.payload).filter(|(kind, _)| *kind == ELEMENTS_LIST);
+            for (_, element) in lists.flat_map(|(_, list)| attributes(list)) {
+                let (mut key, mut end, mut data, mut flags): (&[u8], &[u8], &[u8], &[u8]) =
+                    (&[], &[], &[], &[]);
+                for (kind, value) in attributes(element) {
+                    match kind {
+                        ELEMENT_KEY => key = inner(value),
+                        ELEMENT_KEY_END => end = inner(value),
+                        ELEMENT_DATA => data = inner(value),
+                        ELEMENT_FLAGS => flags = value,
+                        _ => {}
+                    }
+                }
+                if flags.is_empty() {
+                    sum.add(&flat(key, end, data));
+                } else {
+                    sum.add(&[flat(key, end, data).as_slice(), flags].concat());
+                }
+            }
+        })?;
+        Ok(sum)
+    }
+
+    /// Packets and bytes of our named counters, by family and name.
+    pub fn counters(&self) -> io::Result<BTreeMap<(u8, String), (u64, u64)>> {
+        let mut counters = BTreeMap::new();
+        for family in FAMILIES {
+            self.dump(GET_OBJECT, family, &[], |message| {
+                let Some(name) = is_ours(&message).then(|| name(&message, OBJECT_NAME)).flatten() else {
+                    return;
+                };
+                let (mut packets, mut bytes) = (0, 0);
+                let data = attributes(message.payload).filter(|(kind, _)| *kind == OBJECT_DATA);
+                for (kind, value) in data.flat_map(|(_, data)| attributes(data)) {
+                    let number = value.first_chunk().map_or(0, |b| u64::from_be_bytes(*b));
+                    match kind {
+                        COUNTER_BYTES => bytes = number,
+                        COUNTER_PACKETS => packets = number,
+                        _ => {}
+                    }
+                }
+                counters.insert((family, name), (packets, bytes));
+            })?;
+        }
+        Ok(counters)
+    }
+
+    fn dump(
+        &self,
+        kind: u16,
+        family: u8,
+        filter: &[(u16, &[u8])],
+        each: impl FnMut(Message<'_>),
+    ) -> io::Result<()> {
+        self.ask(kind, DUMP, family, filter, each)
+    }
+
+    fn ask(
+        &self,
+        kind: u16,
+        flags: u16,
+        family: u8,
+        filter: &[(u16, &[u8])],
+        mut each: impl FnMut(Message<'_>),
+    ) -> io::Result<()> {
+        self.0.send(&request(kind, flags | ACK, family, 0, filter))?;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut interrupted = false;
+        loop {
+            for message in messages(self.0.receive(&mut buffer)?) {
+                interrupted |= message.flags & INTERRUPTED != 0;
+                match message.kind {
+                    DONE if interrupted => return Err(io::ErrorKind::Interrupted.into()),
+                    DONE => return Ok(()),
+                    ERROR if message.error_number() == 0 => return Ok(()),
+                    ERROR => return Err(io::Error::from_raw_os_error(message.error_number())),
+                    _ => each(message),
+                }
+            }
+        }
+    }
+}
+
+/// Whether a message speaks of our table.
+pub(super) fn is_ours(message: &Message<'_>) -> bool {
+    FAMILIES.contains(&message.family) && name(message, TABLE_ATTRIBUTE).as_deref() == Some(TABLE)
+}
+
+fn name(message: &Message<'_>, attribute: u16) -> Option<String> {
+    attributes(message.payload)
+        .find(|(kind, _)| *kind == attribute)
+        .map(|(_, value)| text(value))
+}
+
+/// The comment among a chain's user data: entries of type, length and text.
+fn comment(message: &Message<'_>) -> Option<String> {
+    let (_, data) = attributes(message.payload).find(|(kind, _)| *kind == CHAIN_USERDATA)?;
+    let [0, length, rest @ ..] = data else { return None };
+    Some(text(rest.get(..usize::from(*length))?))
+}
+
+/// The value inside a nested `NFTA_DATA_VALUE`.
+fn inner(value: &[u8]) -> &[u8] {
+    attributes(value)
+        .find(|(kind, _)| *kind == DATA_VALUE)
+        .map_or(&[], |(_, value)| value)
+}
+
+fn terminated(name: &str) -> Vec<u8> {
+    [name.as_bytes(), &[0]].concat()
+}
+
+/// Attributes that change without anybody changing the rules: handles, uses, counts.
+fn is_fleeting(kind: u16, attribute: u16) -> bool {
+    match kind {
+        // NFTA_CHAIN_HANDLE, NFTA_CHAIN_USE, NFTA_CHAIN_COUNTERS.
+        GET_CHAIN => matches!(attribute, 2 | 6 | 8),
+        // NFTA_RULE_HANDLE, NFTA_RULE_POSITION.
+        GET_RULE => matches!(attribute, 3 | 6),
+        // NFTA_SET_HANDLE, NFTA_SET_COUNT.
+        GET_SET => matches!(attribute, 16 | 20),
+        // NFTA_OBJ_DATA (the count), NFTA_OBJ_USE, NFTA_OBJ_HANDLE.
+        GET_OBJECT => matches!(attribute, 4 | 5 | 6),
+        _ => false,
+    }
+}

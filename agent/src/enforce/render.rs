@@ -1,0 +1,226 @@
+//! From structure and elements to the script that `nft -f -` loads. Pure.
+//!
+//! [`whole`] replaces the tables in one transaction; [`difference`] changes elements alone. Both are one
+//! transaction: the kernel shows packets either what was before or what comes after.
+//!
+//! Marks: the low 28 bits of a packet's or connection's mark are the flow's number. On packets of a bridge the bits
+//! above carry what the bridge table found to the `inet` table (which sees the bridge, not its ports):
+//! [`MARK_GUARDED`], [`MARK_OBSERVED`], [`MARK_MISPLACED`]. On connections [`MARK_TOLD`] says that a would-deny
+//! was logged.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use penstock_policy::ids::FlowId;
+use penstock_policy::model::GatewayMode;
+
+use super::block::{Address, Block, Carrier, Span};
+use super::lower::Elements;
+use super::structure::Structure;
+
+mod bridge;
+mod inet;
+
+/// The name of our tables, in the families `inet` and `bridge`.
+pub const TABLE: &str = "penstock";
+/// Bits of a mark that hold a flow's number.
+pub const MARK_FLOW: u32 = FlowId::MAX;
+/// Packet mark: crosses a guarded pair of ports and was not judged yet.
+pub const MARK_GUARDED: u32 = 0x8000_0000;
+/// Packet mark: both ports' zones only observe.
+pub const MARK_OBSERVED: u32 = 0x4000_0000;
+/// Packet mark: an end does not belong to its side.
+pub const MARK_MISPLACED: u32 = 0x2000_0000;
+/// Connection mark: its would-deny was logged.
+pub const MARK_TOLD: u32 = 0x1000_0000;
+/// How many log messages a second the kernel sends per kind; what is above is counted only.
+pub const LOG_PER_SECOND: u32 = 2000;
+/// Bytes of a logged packet that are copied: an IPv6 header with some extensions, and ports.
+const LOG_SNAP_BYTES: u32 = 128;
+/// Elements per line of the script: bounds the length of a line, not of a transaction.
+const ELEMENTS_PER_LINE: usize = 500;
+
+/// Prefixes of log messages: what the kernel decided.
+pub mod prefix {
+    /// First packet of an allowed connection.
+    pub const ALLOW: &str = "ps:a";
+    /// Dropped.
+    pub const DENY: &str = "ps:d";
+    /// Passed, would be dropped.
+    pub const WOULD_DENY: &str = "ps:w";
+    /// As [`ALLOW`], seen first on a packet of the answering side.
+    pub const ALLOW_REPLY: &str = "ps:ar";
+    /// As [`DENY`], of the answering side.
+    pub const DENY_REPLY: &str = "ps:dr";
+    /// As [`WOULD_DENY`], of the answering side.
+    pub const WOULD_DENY_REPLY: &str = "ps:wr";
+    /// Dropped on its way to the gateway itself.
+    pub const INPUT: &str = "ps:i";
+}
+
+/// The script that puts exactly this into the kernel, whatever was there.
+pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> String {
+    let mut script = remove();
+    inet::table(&mut script, structure, log_group);
+    if structure.mode == GatewayMode::Bridged {
+        bridge::table(&mut script, structure, log_group);
+    }
+    family(&mut script, "add", &elements.v4, |_| true);
+    family(&mut script, "add", &elements.v6, |_| true);
+    let live = elements.live.iter().map(|id| id.0.to_string());
+    list(&mut script, "add", "live", live);
+    script
+}
+
+/// The script that removes our tables, and succeeds where there are none.
+pub fn remove() -> String {
+    let mut script = String::new();
+    for family in ["inet", "bridge"] {
+        // Adding first makes the deletion succeed where there is no table.
+        let _ = writeln!(
+            script,
+            "add table {family} {TABLE}\ndelete table {family} {TABLE}"
+        );
+    }
+    script
+}
+
+/// The script that leads from one set of elements to another; empty if there is no difference.
+pub fn difference(old: &Elements, new: &Elements) -> String {
+    let mut script = String::new();
+    // Deletions come first, so that what takes a freed place does not overlap it.
+    family(&mut script, "delete", &old.v4, |(block, id)| {
+        new.v4.get(block) != Some(id)
+    });
+    family(&mut script, "delete", &old.v6, |(block, id)| {
+        new.v6.get(block) != Some(id)
+    });
+    list(
+        &mut script,
+        "delete",
+        "live",
+        old.live.difference(&new.live).map(|id| id.0.to_string()),
+    );
+    family(&mut script, "add", &new.v4, |(block, id)| {
+        old.v4.get(block) != Some(id)
+    });
+    family(&mut script, "add", &new.v6, |(block, id)| {
+        old.v6.get(block) != Some(id)
+    });
+    list(
+        &mut script,
+        "add",
+        "live",
+        new.live.difference(&old.live).map(|id| id.0.to_string()),
+    );
+    script
+}
+
+/// The map that holds a block: its name without the family.
+pub fn map_of<A: Address>(block: &Block<A>) -> &'static str {
+    match (block.carrier, block.is_exact()) {
+        (Carrier::Echo, true) => "echo",
+        (Carrier::Echo, false) => "echo_ranges",
+        (_, true) => "exact",
+        (_, false) => "ranges",
+    }
+}
+
+/// All maps of a family, without the family's number.
+pub const MAPS: [&str; 4] = ["exact", "ranges", "echo", "echo_ranges"];
+
+fn family<A: Address>(
+    script: &mut String,
+    verb: &str,
+    blocks: &BTreeMap<Block<A>, FlowId>,
+    wanted: impl Fn((&Block<A>, &FlowId)) -> bool,
+) {
+    for map in MAPS {
+        let elements = blocks
+            .iter()
+            .filter(|(block, id)| map_of(block) == map && wanted((block, id)))
+            .map(|(block, id)| format!("{} : {}", key(block), id.0));
+        list(script, verb, &format!("{map}{}", A::FAMILY), elements);
+    }
+}
+
+fn key<A: Address>(block: &Block<A>) -> String {
+    let Block {
+        source,
+        destination,
+        carrier,
+        ports,
+    } = block;
+    match carrier {
+        Carrier::Tcp => format!("{source} . {destination} . tcp . {ports}"),
+        Carrier::Udp => format!("{source} . {destination} . udp . {ports}"),
+        Carrier::Echo => format!("{source} . {destination}"),
+    }
+}
+
+fn list(script: &mut String, verb: &str, set: &str, elements: impl Iterator<Item = String>) {
+    let mut elements = elements.peekable();
+    while elements.peek().is_some() {
+        let _ = write!(script, "{verb} element inet {TABLE} {set} {{ ");
+        for (place, element) in elements.by_ref().take(ELEMENTS_PER_LINE).enumerate() {
+            if place > 0 {
+                script.push_str(", ");
+            }
+            script.push_str(&element);
+        }
+        script.push_str(" }\n");
+    }
+}
+
+/// The definition of a set, with its elements if it has any (an empty list is not nft syntax).
+fn set(name: &str, kind: &str, elements: impl Iterator<Item = String>) -> String {
+    let elements: Vec<String> = elements.collect();
+    if elements.is_empty() {
+        return format!("set {name} {{ type {kind}; }}\n");
+    }
+    format!(
+        "set {name} {{ type {kind}; elements = {{ {} }}; }}\n",
+        elements.join(", ")
+    )
+}
+
+/// The sets that tell interfaces, pairs and sides, which both tables have.
+fn shape(structure: &Structure) -> String {
+    let mut text = set(
+        "guarded",
+        "ifname",
+        structure.guarded.iter().map(|name| format!("\"{name}\"")),
+    );
+    for (name, pairs) in [
+        ("same_zone", &structure.same_zone),
+        ("observed", &structure.observed),
+    ] {
+        text += &set(
+            name,
+            "ifname . ifname",
+            pairs.iter().map(|(a, b)| format!("\"{a}\" . \"{b}\"")),
+        );
+    }
+    text += &set(
+        "sides4",
+        "ifname . ipv4_addr; flags interval",
+        structure.sides4.iter().map(side),
+    );
+    text += &set(
+        "sides6",
+        "ifname . ipv6_addr; flags interval",
+        structure.sides6.iter().map(side),
+    );
+    text
+}
+
+fn side<A: Address>((interface, span): &(String, Span<A>)) -> String {
+    format!("\"{interface}\" . {span}")
+}
+
+fn log(prefix: &str, group: u16) -> String {
+    format!("log prefix \"{prefix}\" group {group} snaplen {LOG_SNAP_BYTES}")
+}
+
+#[cfg(test)]
+mod tests;

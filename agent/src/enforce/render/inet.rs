@@ -1,0 +1,269 @@
+//! The text of `table inet penstock`: judges forwarded packets of routed and bridged gateways, and guards the
+//! gateway's own input.
+//!
+//! A packet is judged by its connection's original tuple, in both directions, at every packet: nothing is accepted
+//! merely for being established (DESIGN §5; IEC 62443-3-3 SR 5.2, deny by default, allow by exception).
+
+use std::fmt::Write;
+
+use penstock_policy::model::GatewayMode;
+
+use super::{
+    LOG_PER_SECOND, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_TOLD, TABLE, log, prefix,
+    set, shape,
+};
+use crate::enforce::structure::{Input, Structure};
+
+/// What one family calls things.
+struct Family {
+    number: char,
+    address: &'static str,
+    header: &'static str,
+    icmp: &'static str,
+    nfproto: &'static str,
+    /// Ends the judgement of packets that carry headers in which a rule cannot see.
+    plain: &'static str,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family {
+        number: '4',
+        address: "ipv4_addr",
+        header: "ip",
+        icmp: "icmp",
+        nfproto: "ipv4",
+        plain: "",
+    },
+    Family {
+        number: '6',
+        address: "ipv6_addr",
+        header: "ip6",
+        icmp: "icmpv6",
+        nfproto: "ipv6",
+        // Fragments are whole again here; any other extension header is not in any rule.
+        plain: "ip6 nexthdr != { tcp, udp, icmpv6 } goto miss\n",
+    },
+];
+
+pub(super) fn table(script: &mut String, structure: &Structure, group: u16) {
+    let bridged = structure.mode == GatewayMode::Bridged;
+    let _ = writeln!(script, "table inet {TABLE} {{");
+    for counter in [
+        "allowed",
+        "denied",
+        "denied_told",
+        "would_deny",
+        "would_deny_told",
+        "input_denied",
+        "input_told",
+    ] {
+        let _ = writeln!(script, "counter {counter} {{ }}");
+    }
+    script.push_str(&shape(structure));
+    script.push_str("set live { type mark; }\n");
+    let observed = if bridged {
+        format!("meta mark & {MARK_OBSERVED:#x} != 0")
+    } else {
+        "iifname . oifname @observed".to_owned()
+    };
+    let _ = write!(
+        script,
+        "chain hit {{
+         counter name allowed
+         ct mark & {MARK_FLOW:#x} != 0 accept
+         ct mark set meta mark
+         ct direction reply {allow_reply} accept
+         {allow} accept
+         }}
+         chain tell {{
+         ct direction reply {would_deny_reply} meta mark set 0 accept
+         {would_deny} meta mark set 0 accept
+         }}
+         chain observe {{
+         counter name would_deny
+         ct mark & {MARK_TOLD:#x} != 0 meta mark set 0 accept
+         ct mark set ct mark | {MARK_TOLD:#x}
+         limit rate {LOG_PER_SECOND}/second counter name would_deny_told goto tell
+         meta mark set 0 accept
+         }}
+         chain refuse_told {{
+         counter name denied_told
+         ct direction reply {deny_reply} drop
+         {deny} drop
+         }}
+         chain miss {{
+         {observed} goto observe
+         counter name denied
+         limit rate {LOG_PER_SECOND}/second goto refuse_told
+         drop
+         }}
+        ",
+        allow = log(prefix::ALLOW, group),
+        allow_reply = log(prefix::ALLOW_REPLY, group),
+        would_deny = log(prefix::WOULD_DENY, group),
+        would_deny_reply = log(prefix::WOULD_DENY_REPLY, group),
+        deny = log(prefix::DENY, group),
+        deny_reply = log(prefix::DENY_REPLY, group),
+    );
+    for family in &FAMILIES {
+        judge(script, family, bridged);
+    }
+    script.push_str("chain forward {\ntype filter hook forward priority filter; policy accept;\n");
+    if bridged {
+        let _ = writeln!(script, "meta mark & {MARK_GUARDED:#x} == 0 accept");
+    } else {
+        script.push_str("iifname != @guarded accept\noifname != @guarded accept\n");
+    }
+    for family in &FAMILIES {
+        let _ = writeln!(
+            script,
+            "meta nfproto {} goto judge{}",
+            family.nfproto, family.number
+        );
+    }
+    script.push_str("goto miss\n}\n");
+    if let Some(guard) = &structure.input {
+        input(script, guard, bridged, group);
+    }
+    script.push_str("}\n");
+}
+
+/// Maps and chains of one family.
+fn judge(script: &mut String, family: &Family, bridged: bool) {
+    let Family {
+        number: n,
+        address,
+        header: ip,
+        icmp,
+        plain,
+        ..
+    } = family;
+    let tuple = format!("{address} . {address} . inet_proto . inet_service");
+    let pair = format!("{address} . {address}");
+    for (name, kind, flags) in [
+        ("exact", &tuple, ""),
+        ("ranges", &tuple, "flags interval; "),
+        ("echo", &pair, ""),
+        ("echo_ranges", &pair, "flags interval; "),
+    ] {
+        let _ = writeln!(script, "map {name}{n} {{ type {kind} : mark; {flags}counter; }}");
+    }
+    let (forth, back) = (
+        format!("{ip} saddr . {ip} daddr . meta l4proto . th dport"),
+        format!("{ip} daddr . {ip} saddr . meta l4proto . th sport"),
+    );
+    for (chain, tuple) in [("original", &forth), ("reply", &back)] {
+        let _ = write!(
+            script,
+            "chain {chain}{n} {{
+             meta mark set {tuple} map @exact{n} goto hit
+             meta mark set {tuple} map @ranges{n} goto hit
+             goto miss
+             }}
+            "
+        );
+    }
+    let _ = writeln!(script, "chain echo{n} {{");
+    for map in ["echo", "echo_ranges"] {
+        let _ = write!(
+            script,
+            "ct direction original {icmp} type echo-request meta mark set {ip} saddr . {ip} daddr map @{map}{n} goto hit
+             ct direction reply {icmp} type echo-reply meta mark set {ip} daddr . {ip} saddr map @{map}{n} goto hit
+            "
+        );
+    }
+    script.push_str("goto miss\n}\n");
+    // An ICMP error is judged by the connection that it is about: one that a living flow let through. Its own
+    // sender may be any router on the side of that connection's far end.
+    let far_end = if bridged {
+        String::new()
+    } else {
+        format!(
+            "oifname . {ip} daddr != @sides{n} goto miss
+             ct direction original iifname . ct original {ip} saddr != @sides{n} goto miss
+             ct direction reply iifname . ct original {ip} daddr != @sides{n} goto miss
+             iifname . oifname @same_zone accept
+            "
+        )
+    };
+    let _ = write!(
+        script,
+        "chain related{n} {{
+         {far_end}ct mark & {MARK_FLOW:#x} @live meta mark set ct mark & {MARK_FLOW:#x} goto hit
+         goto miss
+         }}
+        "
+    );
+    let bound = if bridged {
+        format!(
+            "meta mark & {MARK_MISPLACED:#x} != 0 goto miss
+             ct state related goto related{n}
+            "
+        )
+    } else {
+        format!(
+            "ct state related goto related{n}
+             iifname . {ip} saddr != @sides{n} goto miss
+             oifname . {ip} daddr != @sides{n} goto miss
+             iifname . oifname @same_zone accept
+            "
+        )
+    };
+    let _ = write!(
+        script,
+        "chain judge{n} {{
+         {bound}{plain}meta l4proto {icmp} goto echo{n}
+         ct direction original goto original{n}
+         ct direction reply goto reply{n}
+         goto miss
+         }}
+        "
+    );
+}
+
+/// The gateway's own input: nobody but the management's peers may open anything, and what the gateway itself opened
+/// is always answered.
+fn input(script: &mut String, guard: &Input, bridged: bool, group: u16) {
+    let peers = |nets: &std::collections::BTreeSet<ipnet::IpNet>| {
+        nets.iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .into_iter()
+    };
+    script.push_str(&set("peers4", "ipv4_addr; flags interval", peers(&guard.peers4)));
+    script.push_str(&set("peers6", "ipv6_addr; flags interval", peers(&guard.peers6)));
+    let guarded = if bridged {
+        format!("meta mark & {MARK_GUARDED:#x} != 0")
+    } else {
+        "iifname @guarded".to_owned()
+    };
+    let _ = write!(
+        script,
+        "chain refuse {{
+         counter name input_denied
+         limit rate {LOG_PER_SECOND}/second counter name input_told {log}
+         drop
+         }}
+         chain management {{
+         ip saddr @peers4 accept
+         ip6 saddr @peers6 accept
+         udp sport 67 udp dport 68 accept
+         udp sport 547 udp dport 546 accept
+         goto refuse
+         }}
+         chain input {{
+         type filter hook input priority filter; policy accept;
+         iifname \"lo\" accept
+         ct direction reply accept
+         icmp type {{ echo-request, destination-unreachable, time-exceeded, parameter-problem }} accept
+         icmpv6 type {{ echo-request, destination-unreachable, packet-too-big, time-exceeded, parameter-problem, \
+             nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert, mld-listener-query, \
+             mld-listener-report, mld-listener-done, mld2-listener-report }} accept
+         iifname \"{management}\" goto management
+         {guarded} goto refuse
+         }}
+        ",
+        log = log(prefix::INPUT, group),
+        management = guard.interface,
+    );
+}

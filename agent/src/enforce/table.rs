@@ -1,0 +1,460 @@
+//! What is in the kernel, and the ways it changes: load, adopt, differ, compare, repair.
+//!
+//! All of them hold one lock, so that at most one transaction of ours is under way. The generation number of the
+//! rules tells own transactions from foreign ones: what happened up to [`State::seen`] is ours or was compared.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use penstock_policy::ids::{Digest, Revision};
+use penstock_policy::model::{GatewayMode, OnDrift};
+use penstock_policy::plan::Plan;
+use tokio::sync::mpsc;
+
+use super::base::Base;
+use super::events::Aggregator;
+use super::explain::Current;
+use super::kernel::{KernelError, Nft};
+use super::lower::{Elements, lower};
+use super::outbox::Outbox;
+use super::readback::{Held, Reader, meant};
+use super::structure::{Finding, Structure, structure};
+use super::{
+    Applied, Change, Counters, DriftState, DriftStep, EnforceError, Observed, Settings, render, sysctl,
+};
+
+/// Hexadecimal digits of each digest in the seal: a chain's comment holds 128 characters.
+const SEAL_DIGITS: usize = 48;
+
+/// The kernel's tables as this agent knows them.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) settings: Settings,
+    pub(super) outbox: Outbox,
+    pub(super) current: RwLock<Option<Arc<Current>>>,
+    pub(super) aggregator: Mutex<Aggregator>,
+    nft: Nft,
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    loaded: Option<Loaded>,
+    /// The last generation of the kernel's rules that is known to be as loaded.
+    seen: u32,
+    /// What the counters had when the tables were last replaced.
+    counted: Counters,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    plan: Arc<Plan>,
+    structure: Structure,
+    elements: Elements,
+    /// Digest of the structure as the kernel describes it.
+    described: Digest,
+}
+
+/// A plan made ready for the kernel.
+struct Ready {
+    structure: Structure,
+    elements: Elements,
+    findings: Vec<Finding>,
+}
+
+impl Table {
+    pub(super) fn new(settings: Settings, observed: mpsc::Sender<Observed>) -> Self {
+        Self {
+            nft: Nft::new(settings.nft.clone()),
+            settings,
+            outbox: Outbox::new(observed),
+            current: RwLock::default(),
+            aggregator: Mutex::default(),
+            state: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) async fn check(&self, plan: &Plan) -> Result<(), EnforceError> {
+        let ready = make_ready(Arc::new(plan.clone())).await?;
+        let script = render::whole(&ready.structure, &ready.elements, self.settings.log_group);
+        Ok(self.nft.check(&script).await?)
+    }
+
+    pub(super) async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Applied, EnforceError> {
+        let Ready {
+            structure,
+            elements,
+            findings,
+        } = make_ready(Arc::clone(&plan)).await?;
+        let mut state = self.state.lock().await;
+        let began = Instant::now();
+        if structure.mode == GatewayMode::Bridged {
+            self.open_bridge(&structure).await?;
+        }
+        let count = elements.v4.len() + elements.v6.len();
+        let change = match &mut state.loaded {
+            Some(loaded) if loaded.structure == structure => {
+                let script = render::difference(&loaded.elements, &elements);
+                if script.is_empty() {
+                    loaded.plan = Arc::clone(&plan);
+                    Change::Unchanged
+                } else {
+                    let before = generation().await?;
+                    // The kernel refuses differences if somebody changed the elements meanwhile; then all is replaced.
+                    match self.nft.load(&script).await {
+                        Ok(()) => {
+                            loaded.plan = Arc::clone(&plan);
+                            loaded.elements = elements;
+                            self.after_own(&mut state, before).await?;
+                            Change::Differences
+                        }
+                        Err(KernelError::Refused { .. }) => {
+                            self.replace(&mut state, Arc::clone(&plan), structure, elements)
+                                .await?;
+                            Change::Whole
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+            None => match self.adoptable(&structure, &elements).await? {
+                Some((described, generation)) => {
+                    let plan = Arc::clone(&plan);
+                    state.loaded = Some(Loaded {
+                        plan,
+                        structure,
+                        elements,
+                        described,
+                    });
+                    state.seen = generation;
+                    Change::Adopted
+                }
+                None => {
+                    self.replace(&mut state, Arc::clone(&plan), structure, elements)
+                        .await?;
+                    Change::Whole
+                }
+            },
+            Some(_) => {
+                self.replace(&mut state, Arc::clone(&plan), structure, elements)
+                    .await?;
+                Change::Whole
+            }
+        };
+        let took = began.elapsed();
+        self.tell_all();
+        let current = Arc::new(Current::new(plan, revision));
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
+        self.leave_base(&state);
+        Ok(Applied {
+            change,
+            elements: count,
+            findings,
+            took,
+        })
+    }
+
+    /// Makes sure that a bridged gateway's packets will be shown to the rules.
+    async fn open_bridge(&self, structure: &Structure) -> Result<(), EnforceError> {
+        if sysctl::can_filter_bridged() {
+            sysctl::filter_bridged().map_err(EnforceError::BridgeParameter)?;
+            return Ok(());
+        }
+        // Without the module nothing could be judged: then nothing may cross, unless rules of ours (which then
+        // drop what they are not shown) are there already.
+        let base = Base {
+            mode: structure.mode,
+            interfaces: structure.guarded.clone(),
+        };
+        match base.load(&self.nft).await {
+            Ok(_) => Err(EnforceError::NoBridgeFilter),
+            Err(super::BaseError::Kernel(error)) => Err(error.into()),
+            Err(super::BaseError::File { .. }) => Err(EnforceError::NoBridgeFilter),
+        }
+    }
+
+    /// Replaces our tables, reads back how the kernel describes them, and seals them.
+    async fn replace(
+        &self,
+        state: &mut State,
+        plan: Arc<Plan>,
+        structure: Structure,
+        elements: Elements,
+    ) -> Result<(), EnforceError> {
+        let counted = self.counters_of(state).await.unwrap_or(state.counted);
+        let script = render::whole(&structure, &elements, self.settings.log_group);
+        self.nft.load(&script).await?;
+        drop(script);
+        state.counted = counted;
+        let (held, generation) = read_held().await?;
+        let described = held.structure;
+        let seal = self.seal(&structure, described);
+        state.loaded = Some(Loaded {
+            plan,
+            structure,
+            elements,
+            described,
+        });
+        state.seen = generation;
+        if let Some(loaded) = &state.loaded
+            && held.maps != meant(&loaded.elements)
+        {
+            // Somebody changed the tables between loading and reading: the structure read is not to be trusted either.
+            state.loaded = None;
+            return Err(EnforceError::ReadBack(std::io::Error::other(
+                "the kernel holds other elements than were just loaded; another program changes the same tables",
+            )));
+        }
+        let script = format!(
+            "add chain inet {} seal {{ comment \"{seal}\"; }}\n",
+            render::TABLE
+        );
+        self.nft.load(&script).await?;
+        self.after_own(state, generation).await
+    }
+
+    /// After a transaction of ours: if others came in between, the kernel is compared.
+    async fn after_own(&self, state: &mut State, before: u32) -> Result<(), EnforceError> {
+        let now = generation().await?;
+        let alone = now == before.wrapping_add(1) && state.seen == before;
+        if !alone {
+            let (held, generation) = read_held().await?;
+            let differs = state.loaded.as_ref().and_then(|loaded| differs(&held, loaded));
+            state.seen = generation;
+            if let Some(message) = differs {
+                self.drifted(state, message, None).await;
+            }
+            return Ok(());
+        }
+        state.seen = now;
+        Ok(())
+    }
+
+    /// The text that marks tables as loaded by an agent, whole, from this structure.
+    fn seal(&self, structure: &Structure, described: Digest) -> String {
+        let script = render::whole(structure, &Elements::default(), self.settings.log_group);
+        let digits = |digest: Digest| {
+            hex::encode(digest.0)
+                .chars()
+                .take(SEAL_DIGITS)
+                .collect::<String>()
+        };
+        format!(
+            "penstock {} {}",
+            digits(Digest::of(script.as_bytes())),
+            digits(described)
+        )
+    }
+
+    /// Whether the kernel holds exactly this, sealed by an agent before this one.
+    async fn adoptable(
+        &self,
+        structure: &Structure,
+        elements: &Elements,
+    ) -> Result<Option<(Digest, u32)>, EnforceError> {
+        let (held, generation) = read_held().await?;
+        let sealed = held.seal.as_deref() == Some(&self.seal(structure, held.structure));
+        Ok((sealed && held.maps == meant(elements)).then_some((held.structure, generation)))
+    }
+
+    /// Compares the kernel with what was loaded. `noticed` is the generation and process of a foreign transaction.
+    pub(super) async fn verify(&self, noticed: Option<(u32, String)>) -> Result<DriftState, EnforceError> {
+        let mut state = self.state.lock().await;
+        let Some(loaded) = &state.loaded else {
+            return Ok(DriftState::NoPlan);
+        };
+        if let Some((generation, _)) = &noticed
+            && !is_newer(*generation, state.seen)
+        {
+            return Ok(DriftState::None);
+        }
+        let mut parameters = Vec::new();
+        if loaded.structure.mode == GatewayMode::Bridged && loaded.plan.on_drift == OnDrift::Repair {
+            parameters = sysctl::filter_bridged().map_err(EnforceError::BridgeParameter)?;
+        }
+        for parameter in parameters {
+            let message =
+                format!("net.bridge.{parameter} was off, so bridged packets were not judged and dropped");
+            self.say(DriftStep::Found, &message, None);
+            self.say(DriftStep::Repaired, &message, None);
+        }
+        let (held, generation) = read_held().await?;
+        state.seen = generation;
+        let process = noticed.map(|(_, process)| process);
+        let Some(message) = state.loaded.as_ref().and_then(|loaded| differs(&held, loaded)) else {
+            if process.is_some() {
+                let message = "our tables were changed, and hold again what the plan says";
+                self.say(DriftStep::Found, message, process);
+            }
+            return Ok(DriftState::None);
+        };
+        Ok(self.drifted(&mut state, message, process).await)
+    }
+
+    /// The kernel differs: says so, and repairs it if that is wanted.
+    async fn drifted(&self, state: &mut State, message: String, process: Option<String>) -> DriftState {
+        self.say(DriftStep::Found, &message, process.clone());
+        let wanted = state
+            .loaded
+            .take_if(|loaded| loaded.plan.on_drift == OnDrift::Repair);
+        let Some(Loaded {
+            plan,
+            structure,
+            elements,
+            described,
+        }) = wanted
+        else {
+            return DriftState::Present(message);
+        };
+        let again = Loaded {
+            plan: Arc::clone(&plan),
+            structure: structure.clone(),
+            elements: elements.clone(),
+            described,
+        };
+        match Box::pin(self.replace(state, plan, structure, elements)).await {
+            Ok(()) => {
+                self.say(DriftStep::Repaired, &message, process);
+                DriftState::Repaired(message)
+            }
+            Err(error) => {
+                state.loaded = Some(again);
+                let cause = std::error::Error::source(&error)
+                    .map(|e| format!(": {e}"))
+                    .unwrap_or_default();
+                self.say(
+                    DriftStep::RepairFailed,
+                    &format!("{message}; {error}{cause}"),
+                    process,
+                );
+                DriftState::Present(message)
+            }
+        }
+    }
+
+    fn say(&self, step: DriftStep, message: &str, process: Option<String>) {
+        tracing::warn!(?step, message, process, "the kernel's rules differ from the plan");
+        self.outbox.put(Observed::Drift {
+            step,
+            message: message.to_owned(),
+            process,
+        });
+    }
+
+    pub(super) async fn counters(&self) -> Result<Counters, EnforceError> {
+        let state = self.state.lock().await;
+        self.counters_of(&state).await
+    }
+
+    async fn counters_of(&self, state: &State) -> Result<Counters, EnforceError> {
+        let held = blocking(|reader| reader.counters()).await?;
+        let packets =
+            |family: u8, name: &str| held.get(&(family, name.to_owned())).copied().unwrap_or_default();
+        let both = |name: &str| packets(1, name).0 + packets(7, name).0;
+        let (allowed_packets, allowed_bytes) = packets(1, "allowed");
+        let untold = |all: &str, told: &str| both(all).saturating_sub(both(told));
+        let base = state.counted;
+        Ok(Counters {
+            allowed_packets: base.allowed_packets + allowed_packets,
+            allowed_bytes: base.allowed_bytes + allowed_bytes,
+            denied_packets: base.denied_packets + both("denied"),
+            would_deny_packets: base.would_deny_packets + both("would_deny"),
+            input_denied_packets: base.input_denied_packets + packets(1, "input_denied").0,
+            uninspected_packets: base.uninspected_packets + packets(7, "uninspected").0,
+            untold_packets: base.untold_packets
+                + untold("denied", "denied_told")
+                + untold("input_denied", "input_told"),
+        })
+    }
+
+    /// Leaves the names of the guarded interfaces for the next boot.
+    fn leave_base(&self, state: &State) {
+        let (Some(path), Some(loaded)) = (&self.settings.base_path, &state.loaded) else {
+            return;
+        };
+        let base = Base {
+            mode: loaded.structure.mode,
+            interfaces: loaded.structure.guarded.clone(),
+        };
+        if let Err(error) = base.write(path) {
+            // A full disk must not undo a plan that is in force.
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the base rules of the next boot are not up to date"
+            );
+        }
+    }
+}
+
+/// What differs between the kernel and what was loaded, in words.
+fn differs(held: &Held, loaded: &Loaded) -> Option<String> {
+    let wanted: &[u8] = match loaded.structure.mode {
+        GatewayMode::Routed => &[1],
+        GatewayMode::Bridged => &[1, 7],
+    };
+    if held.tables != wanted {
+        return Some(if wanted.iter().all(|family| held.tables.contains(family)) {
+            format!(
+                "there is a table bridge {} that nobody of us loaded",
+                render::TABLE
+            )
+        } else {
+            format!("the table {} is gone", render::TABLE)
+        });
+    }
+    if held.structure != loaded.described {
+        return Some(format!(
+            "chains, rules or sets of the table {} were changed",
+            render::TABLE
+        ));
+    }
+    let meant = meant(&loaded.elements);
+    let maps: Vec<&str> = meant
+        .iter()
+        .filter(|(name, sum)| held.maps.get(*name) != Some(*sum))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    (!maps.is_empty()).then(|| format!("entries of {} were changed", maps.join(", ")))
+}
+
+/// Generation numbers grow and wrap.
+fn is_newer(generation: u32, than: u32) -> bool {
+    generation.wrapping_sub(than).cast_signed() > 0
+}
+
+async fn make_ready(plan: Arc<Plan>) -> Result<Ready, EnforceError> {
+    let work = move || -> Result<Ready, EnforceError> {
+        let (structure, findings) = structure(&plan, sysctl::interface_exists)?;
+        Ok(Ready {
+            structure,
+            elements: lower(&plan)?,
+            findings,
+        })
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(EnforceError::Interrupted)?
+}
+
+async fn generation() -> Result<u32, EnforceError> {
+    blocking(Reader::generation).await
+}
+
+/// What the kernel holds, and the generation before it was read: whatever comes later is newer.
+async fn read_held() -> Result<(Held, u32), EnforceError> {
+    blocking(|reader| {
+        let generation = reader.generation()?;
+        Ok((reader.held()?, generation))
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce(&Reader) -> std::io::Result<T> + Send + 'static,
+) -> Result<T, EnforceError> {
+    tokio::task::spawn_blocking(move || work(&Reader::open()?))
+        .await
+        .map_err(std::io::Error::other)
+        .flatten()
+        .map_err(EnforceError::ReadBack)
+}

@@ -1,0 +1,119 @@
+//! Reads the kernel's log and tells verdicts: the loop around `nflog`, `events` and `explain`.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::events::Aggregate;
+use super::netlink::Hearer;
+use super::table::Table;
+use super::{LossCause, Observed, nflog};
+
+/// How often due events are handed on.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the kernel's counters are asked for what its log left out.
+const COUNT: Duration = Duration::from_secs(10);
+/// Pause before the log group is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Room for one datagram.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// Tells for as long as the agent runs. Enforcement does not depend on it.
+pub(super) async fn run(table: Arc<Table>) {
+    loop {
+        let error = match nflog::listen(table.settings.log_group) {
+            Ok(socket) => listen(&table, &socket).await,
+            Err(error) => error,
+        };
+        let group = table.settings.log_group;
+        tracing::error!(%error, group, "the kernel's log cannot be read; enforcement goes on, verdicts are only counted");
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn listen(table: &Table, socket: &Hearer) -> io::Error {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut untold = None;
+    let mut counted = Instant::now();
+    loop {
+        tokio::select! {
+            read = socket.receive(&mut buffer) => match read {
+                Ok(length) => {
+                    let (now, clock) = (Instant::now(), SystemTime::now());
+                    let mut aggregator = table.aggregator.lock().unwrap_or_else(PoisonError::into_inner);
+                    for packet in nflog::packets(buffer.get(..length).unwrap_or_default()) {
+                        aggregator.record(packet, now, clock);
+                    }
+                }
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                    table.outbox.put(Observed::Lost { packets: 1, cause: LossCause::KernelOverrun });
+                }
+                Err(error) => return error,
+            },
+            _ = tick.tick() => {
+                table.tell_due();
+                if counted.elapsed() >= COUNT {
+                    counted = Instant::now();
+                    untold = count_untold(table, untold).await.or(untold);
+                }
+            }
+        }
+    }
+}
+
+/// Tells how many verdicts the log's limit left out since the last time.
+async fn count_untold(table: &Table, before: Option<u64>) -> Option<u64> {
+    let now = table.counters().await.ok()?.untold_packets;
+    let packets = now.saturating_sub(before.unwrap_or(0));
+    if packets > 0 {
+        table.outbox.put(Observed::Lost {
+            packets,
+            cause: LossCause::RateLimit,
+        });
+    }
+    Some(now)
+}
+
+impl Table {
+    /// Hands on what is due.
+    fn tell_due(&self) {
+        let (batch, overflow) = {
+            let mut aggregator = self.aggregator.lock().unwrap_or_else(PoisonError::into_inner);
+            (aggregator.due(Instant::now()), aggregator.take_overflow())
+        };
+        if overflow > 0 {
+            self.outbox.put(Observed::Lost {
+                packets: overflow,
+                cause: LossCause::TableFull,
+            });
+        }
+        self.tell(batch);
+        self.outbox.flush();
+    }
+
+    /// Hands on everything, due or not: what follows is judged by another policy.
+    pub(super) fn tell_all(&self) {
+        let batch = self
+            .aggregator
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .all();
+        self.tell(batch);
+    }
+
+    fn tell(&self, batch: Vec<Aggregate>) {
+        let current = self
+            .current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let (Some(current), false) = (current, batch.is_empty()) else {
+            return;
+        };
+        for event in current.events(batch, nflog::interface_name) {
+            self.outbox.put(Observed::Verdict(event));
+        }
+    }
+}

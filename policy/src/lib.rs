@@ -14,6 +14,7 @@
 
 #[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
+pub mod check;
 pub mod compile;
 pub mod diff;
 pub mod explain;

@@ -1,0 +1,183 @@
+//! `PC011x`: the plan says what the plant says, no more and no less.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::Findings;
+use super::spans::{Spans, ports};
+use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
+use crate::model::{Conduit, Enforcement, Flow, FlowEnd, Operations, Plant};
+use crate::plan::{Capability, Endpoint, Plan, PlanInterface, Rule, Transport};
+
+const RECOMPILE: &str =
+    "compile the plans anew; if the finding stays, it is a fault in Penstock: please report it";
+
+/// Every gateway has its plan, and no other has one.
+pub(super) fn fleet(plant: &Plant, plans: &BTreeMap<GatewayId, Plan>, findings: &mut Findings) {
+    for gateway in plant.gateways.keys() {
+        if !plans.contains_key(gateway) {
+            findings.error("PC0111", format!("gateway {gateway} has no plan"), RECOMPILE);
+        }
+    }
+    for (gateway, plan) in plans {
+        if !plant.gateways.contains_key(gateway) || plan.gateway != *gateway || plan.plant != plant.id {
+            let words = format!(
+                "the plan kept for gateway {gateway} is for {} of plant {}, which is not it",
+                plan.gateway, plan.plant
+            );
+            findings.error("PC0112", words, RECOMPILE);
+        }
+    }
+}
+
+pub(super) fn check(plant: &Plant, plan: &Plan, findings: &mut Findings) {
+    if let Err(error) = Plan::from_bytes(&plan.to_bytes()) {
+        let words = format!("the agent would refuse this plan: {error}");
+        findings.error("PC0116", words, RECOMPILE);
+    }
+    let mut declared: BTreeMap<(&ConduitId, &FlowName), (&Conduit, &Flow)> = BTreeMap::new();
+    for (id, conduit) in &plant.conduits {
+        if conduit.via.contains(&plan.gateway) {
+            for (name, flow) in &conduit.flows {
+                declared.insert((id, name), (conduit, flow));
+            }
+        }
+    }
+    for rule in &plan.rules {
+        let name = format!("{}/{}", rule.conduit, rule.flow);
+        match declared.remove(&(&rule.conduit, &rule.flow)) {
+            None => findings.error(
+                "PC0113",
+                format!("rule {name} permits what no flow of this gateway declares"),
+                RECOMPILE,
+            ),
+            Some((conduit, flow)) => {
+                for differs in differences(conduit, flow, rule) {
+                    let words = format!("rule {name} has {differs} than its flow declares");
+                    findings.error("PC0113", words, RECOMPILE);
+                }
+                if !inspected(plan, rule) {
+                    let words =
+                        format!("rule {name} limits operations, but the plan does not require an inspector");
+                    findings.error("PC0117", words, RECOMPILE);
+                }
+            }
+        }
+    }
+    for (conduit, flow) in declared.into_keys() {
+        let words = format!("flow {conduit}/{flow} is declared for this gateway but not in its plan");
+        findings.error("PC0114", words, RECOMPILE);
+    }
+    sides(plant, plan, findings);
+}
+
+fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule) -> Vec<&'static str> {
+    let mut differs = Vec::new();
+    if networks(&rule.sources) != declared_networks(&flow.sources) {
+        differs.push("other sources");
+    }
+    if networks(&rule.destinations) != declared_networks(&flow.destinations) {
+        differs.push("other destinations");
+    }
+    let same_transport = match (&flow.service.transport, &rule.transport) {
+        (Transport::Tcp(declared), Transport::Tcp(planned))
+        | (Transport::Udp(declared), Transport::Udp(planned)) => ports(declared) == ports(planned),
+        (Transport::IcmpEcho, Transport::IcmpEcho) => true,
+        _ => false,
+    };
+    if !same_transport {
+        differs.push("another transport or other ports");
+    }
+    if rule.operations != flow.operations {
+        differs.push("other operations");
+    }
+    if rule.on_agent_loss != conduit.on_agent_loss || rule.must_flow != flow.must_flow {
+        differs.push("another duty to flow");
+    }
+    differs
+}
+
+fn networks(ends: &[Endpoint]) -> BTreeSet<IpNet> {
+    ends.iter().map(|end| end.network).collect()
+}
+
+fn declared_networks(ends: &[FlowEnd]) -> BTreeSet<IpNet> {
+    let mut networks = BTreeSet::new();
+    for end in ends {
+        match end {
+            FlowEnd::Asset(_, addresses) => {
+                networks.extend(addresses.iter().map(|address| IpNet::from(*address)))
+            }
+            FlowEnd::Zone(_, whole) => networks.extend(whole.iter().map(IpNet::trunc)),
+        }
+    }
+    networks
+}
+
+fn inspected(plan: &Plan, rule: &Rule) -> bool {
+    let inspector = match rule.operations {
+        None => return true,
+        Some(Operations::ModbusTcp(_)) => Capability::INSPECT_MODBUS_TCP,
+        Some(Operations::Mqtt(_)) => Capability::INSPECT_MQTT,
+    };
+    plan.requires.iter().any(|capability| capability.0 == inspector)
+}
+
+/// Each interface of the gateway is a side of the plan, and holds exactly what lives there.
+fn sides(plant: &Plant, plan: &Plan, findings: &mut Findings) {
+    let Some(gateway) = plant.gateways.get(&plan.gateway) else {
+        return; // Already said as PC0112.
+    };
+    let planned: BTreeSet<&str> = plan.interfaces.iter().map(|side| side.name.as_str()).collect();
+    let declared: BTreeSet<&str> = gateway.interfaces.keys().map(String::as_str).collect();
+    for name in planned.symmetric_difference(&declared) {
+        let words = format!("interface {name} is guarded in only one of plant and plan");
+        findings.error("PC0115", words, RECOMPILE);
+    }
+    for side in &plan.interfaces {
+        let Some(interface) = gateway.interfaces.get(&side.name) else {
+            continue;
+        };
+        let zones: BTreeSet<_> = std::iter::once(&interface.zone)
+            .chain(&interface.behind)
+            .collect();
+        let planned: BTreeSet<_> = std::iter::once(&side.zone).chain(&side.behind).collect();
+        if zones != planned || side.zone != interface.zone {
+            let words = format!("interface {} has other zones than the plant gives it", side.name);
+            findings.error("PC0115", words, RECOMPILE);
+        }
+        if Spans::of(side.networks.iter().copied()) != living_in(plant, side) {
+            let words = format!(
+                "interface {} may see other addresses than its zones and their assets have",
+                side.name
+            );
+            findings.error("PC0115", words, RECOMPILE);
+        }
+        let enforces = zones.iter().any(|zone| {
+            plant
+                .zones
+                .get(*zone)
+                .is_some_and(|zone| zone.enforcement == Enforcement::Enforce)
+        });
+        if enforces != (side.enforcement == Enforcement::Enforce) {
+            let words = format!("interface {} does not enforce as its zones say", side.name);
+            findings.error("PC0115", words, RECOMPILE);
+        }
+    }
+}
+
+fn living_in(plant: &Plant, side: &PlanInterface) -> Spans {
+    let here = |zone: &ZoneId| *zone == side.zone || side.behind.contains(zone);
+    let zones = plant
+        .zones
+        .iter()
+        .filter(|(id, _)| here(id))
+        .flat_map(|(_, zone)| zone.networks.iter().copied());
+    let assets = plant
+        .assets
+        .values()
+        .filter(|asset| here(&asset.zone))
+        .flat_map(|asset| asset.addresses.iter().map(|address| IpNet::from(*address)));
+    Spans::of(zones.chain(assets))
+}

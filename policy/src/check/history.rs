@@ -1,0 +1,108 @@
+//! `PC013x`: what must flow still flows, judged against the plans in force.
+//!
+//! A document cannot know by itself that a flow is missing; only the plan before can tell. Where the process is
+//! to lose a flow on purpose, the flow is first released as one that need not flow.
+
+use std::collections::BTreeMap;
+
+use super::Findings;
+use super::rules::{Element, Index, elements};
+use super::spans::Spans;
+use crate::ids::GatewayId;
+use crate::model::Operations;
+use crate::plan::{Plan, Rule};
+
+const HELP: &str =
+    "put the flow back; if the process can do without it, first release it without `must_flow`";
+
+pub(super) fn check(
+    previous: &BTreeMap<GatewayId, Plan>,
+    plans: &BTreeMap<GatewayId, Plan>,
+    findings: &mut Findings,
+) {
+    for (gateway, before) in previous {
+        let needed = || before.rules.iter().filter(|rule| rule.must_flow);
+        findings.gateway = Some(gateway.clone());
+        let Some(after) = plans.get(gateway) else {
+            for rule in needed() {
+                lost(rule, "its gateway has no plan any more", findings);
+            }
+            continue;
+        };
+        let index = Index::new(&after.rules);
+        let sides: Vec<Spans> = after
+            .interfaces
+            .iter()
+            .map(|side| Spans::of(side.networks.iter().copied()))
+            .collect();
+        for rule in needed() {
+            compare(rule, &index, &sides, findings);
+        }
+    }
+    findings.gateway = None;
+}
+
+fn compare(rule: &Rule, index: &Index<'_>, sides: &[Spans], findings: &mut Findings) {
+    let mut narrowed = false;
+    for element in elements(rule) {
+        let covering = index.covering(&element);
+        if covering.is_empty() {
+            return lost(rule, "no flow permits all of it any more", findings);
+        }
+        if !crosses(sides, &element) {
+            return lost(
+                rule,
+                "its ends are not on two sides of the gateway any more",
+                findings,
+            );
+        }
+        let limits: Vec<Option<&Operations>> = covering
+            .iter()
+            .map(|(_, other, _)| other.operations.as_ref())
+            .collect();
+        narrowed |= !still_permitted(rule.operations.as_ref(), &limits);
+    }
+    if narrowed {
+        let words = format!(
+            "flow {}/{} must flow, but may do less inside its protocol than in the plan in force",
+            rule.conduit, rule.flow
+        );
+        findings.warning(
+            "PC0132",
+            words,
+            "make sure that the process does not use what is taken away",
+        );
+    }
+}
+
+fn lost(rule: &Rule, why: &str, findings: &mut Findings) {
+    let words = format!(
+        "flow {}/{} must flow, but would be lost: {why}",
+        rule.conduit, rule.flow
+    );
+    findings.error("PC0131", words, HELP);
+}
+
+fn crosses(sides: &[Spans], element: &Element) -> bool {
+    let (source, destination) = element.ends();
+    sides.iter().enumerate().any(|(near, from)| {
+        from.hold(source)
+            && sides
+                .iter()
+                .enumerate()
+                .any(|(far, to)| far != near && to.hold(destination))
+    })
+}
+
+/// Whether the union of `limits` (an absent one permits anything) has every operation that was permitted before.
+fn still_permitted(before: Option<&Operations>, limits: &[Option<&Operations>]) -> bool {
+    if limits.iter().any(Option::is_none) {
+        return true;
+    }
+    let now: Vec<String> = limits
+        .iter()
+        .flatten()
+        .flat_map(|operations| operations.phrases())
+        .collect();
+    before.is_some_and(|before| before.phrases().iter().all(|phrase| now.contains(phrase)))
+}

@@ -1,0 +1,214 @@
+//! `PC012x`: rules among each other.
+//!
+//! A rule unfolds into elements: a source network, a destination network and a range of ports. Which elements
+//! cover a given one is looked up by the lengths of prefixes that occur, so that the cost stays near linear.
+
+use std::collections::{BTreeSet, HashMap};
+
+use ipnet::IpNet;
+
+use super::Findings;
+use super::spans::Spans;
+use crate::model::Operations;
+use crate::plan::{Plan, Rule, Transport};
+
+/// One permitted combination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Element {
+    source: IpNet,
+    destination: IpNet,
+    /// IP protocol number; 1 stands for echo of both families.
+    protocol: u8,
+    first: u16,
+    last: u16,
+}
+
+impl Element {
+    /// Source and destination.
+    pub(super) fn ends(&self) -> (&IpNet, &IpNet) {
+        (&self.source, &self.destination)
+    }
+}
+
+/// All combinations of one rule whose ends have a family in common.
+pub(super) fn elements(rule: &Rule) -> Vec<Element> {
+    let (protocol, ranges): (u8, Vec<(u16, u16)>) = match &rule.transport {
+        Transport::Tcp(ports) => (6, super::spans::ports(ports)),
+        Transport::Udp(ports) => (17, super::spans::ports(ports)),
+        Transport::IcmpEcho => (1, vec![(0, 0)]),
+    };
+    let mut elements = Vec::new();
+    for source in &rule.sources {
+        for destination in &rule.destinations {
+            if source.network.addr().is_ipv4() != destination.network.addr().is_ipv4() {
+                continue;
+            }
+            for (first, last) in &ranges {
+                elements.push(Element {
+                    source: source.network,
+                    destination: destination.network,
+                    protocol,
+                    first: *first,
+                    last: *last,
+                });
+            }
+        }
+    }
+    elements
+}
+
+/// All elements of a plan, to be asked which rules cover one.
+pub(super) struct Index<'a> {
+    rules: &'a [Rule],
+    by_ends: HashMap<(IpNet, IpNet), Vec<(usize, Element)>>,
+    source_lengths: BTreeSet<u8>,
+    destination_lengths: BTreeSet<u8>,
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn new(rules: &'a [Rule]) -> Self {
+        let mut index = Self {
+            rules,
+            by_ends: HashMap::new(),
+            source_lengths: BTreeSet::new(),
+            destination_lengths: BTreeSet::new(),
+        };
+        for (number, rule) in rules.iter().enumerate() {
+            for element in elements(rule) {
+                index.source_lengths.insert(element.source.prefix_len());
+                index.destination_lengths.insert(element.destination.prefix_len());
+                let ends = (element.source.trunc(), element.destination.trunc());
+                index.by_ends.entry(ends).or_default().push((number, element));
+            }
+        }
+        index
+    }
+
+    /// The rules that permit the whole of `element`, each with the element that does.
+    pub(super) fn covering(&self, element: &Element) -> Vec<(usize, &'a Rule, Element)> {
+        let mut covering = Vec::new();
+        for source in wider(&element.source, &self.source_lengths) {
+            for destination in wider(&element.destination, &self.destination_lengths) {
+                for (number, other) in self.by_ends.get(&(source, destination)).into_iter().flatten() {
+                    let permits = other.protocol == element.protocol
+                        && other.first <= element.first
+                        && element.last <= other.last;
+                    if permits && let Some(rule) = self.rules.get(*number) {
+                        covering.push((*number, rule, *other));
+                    }
+                }
+            }
+        }
+        covering
+    }
+}
+
+/// The network itself and those around it, of the lengths that occur.
+fn wider(network: &IpNet, lengths: &BTreeSet<u8>) -> impl Iterator<Item = IpNet> {
+    lengths
+        .range(..=network.prefix_len())
+        .filter_map(|length| IpNet::new(network.addr(), *length).ok())
+        .map(|network| network.trunc())
+}
+
+pub(super) fn check(plan: &Plan, findings: &mut Findings) {
+    let index = Index::new(&plan.rules);
+    for (number, rule) in plan.rules.iter().enumerate() {
+        overlaps(&index, number, rule, findings);
+    }
+    let sides: Vec<Spans> = plan
+        .interfaces
+        .iter()
+        .map(|side| Spans::of(side.networks.iter().copied()))
+        .collect();
+    for rule in &plan.rules {
+        if !can_cross(&sides, rule) {
+            findings.warning(
+                "PC0123",
+                format!(
+                    "flow {} can never pass here: its ends are not on two sides of this gateway",
+                    name(rule)
+                ),
+                "correct the addresses, or name the gateways it crosses with `via`",
+            );
+        }
+    }
+}
+
+fn name(rule: &Rule) -> String {
+    format!("{}/{}", rule.conduit, rule.flow)
+}
+
+fn overlaps(index: &Index<'_>, number: usize, rule: &Rule, findings: &mut Findings) {
+    let elements = elements(rule);
+    let mut redundant_to: Option<String> = None;
+    let mut redundant = !elements.is_empty();
+    let mut said = BTreeSet::new();
+    for element in &elements {
+        let others: Vec<_> = index
+            .covering(element)
+            .into_iter()
+            .filter(|(other, _, _)| *other != number)
+            .collect();
+        for (_, other, _) in &others {
+            contradiction(rule, other, &mut said, findings);
+        }
+        // Of two that say the same, only the later one is too many.
+        let same = others.iter().find(|(place, other, covering)| {
+            (*place < number || covering != element) && other.operations == rule.operations
+        });
+        match same {
+            Some((_, other, _)) => redundant_to = Some(name(other)),
+            None => redundant = false,
+        }
+    }
+    if redundant && let Some(other) = redundant_to {
+        findings.warning(
+            "PC0121",
+            format!(
+                "flow {} permits nothing that others do not permit already ({other})",
+                name(rule)
+            ),
+            "remove one of the two, so that the trail names the one that was meant",
+        );
+    }
+}
+
+fn contradiction(rule: &Rule, other: &Rule, said: &mut BTreeSet<String>, findings: &mut Findings) {
+    let Some(limits) = &rule.operations else { return };
+    let protocol = |operations: &Operations| std::mem::discriminant(operations);
+    match &other.operations {
+        None if said.insert(name(other)) => findings.warning(
+            "PC0122",
+            format!(
+                "flow {} limits operations, but flow {} permits anything on the same connections",
+                name(rule),
+                name(other)
+            ),
+            "give the wider flow its operations too, or take these ends and ports out of it",
+        ),
+        Some(others) if protocol(others) != protocol(limits) && said.insert(name(other)) => findings.error(
+            "PC0124",
+            format!(
+                "flows {} and {} name different protocols for the same connections",
+                name(rule),
+                name(other)
+            ),
+            "a port speaks one protocol: correct the service of one of them",
+        ),
+        _ => {}
+    }
+}
+
+/// Whether some source and some destination of the rule live on two different sides.
+fn can_cross(sides: &[Spans], rule: &Rule) -> bool {
+    elements(rule).iter().any(|element| {
+        sides.iter().enumerate().any(|(near, from)| {
+            from.touch(&element.source)
+                && sides
+                    .iter()
+                    .enumerate()
+                    .any(|(far, to)| far != near && to.touch(&element.destination))
+        })
+    })
+}

@@ -1,0 +1,59 @@
+//! `PC015x`: zones and the sides of gateways.
+
+use super::Findings;
+use super::spans::Spans;
+use crate::model::{Enforcement, Plant, SlVector};
+use crate::plan::Plan;
+
+/// From this target level on (IEC 62443-1-1: intentional violation), observing is not protecting.
+const OBSERVED_LEVEL_MAX: u8 = 1;
+
+pub(super) fn check(plant: &Plant, findings: &mut Findings) {
+    for (id, zone) in &plant.zones {
+        let target = zone.sl_target.map_or(0, highest);
+        if zone.enforcement == Enforcement::Observe && target > OBSERVED_LEVEL_MAX {
+            findings.warning(
+                "PC0151",
+                format!("zone {id} only observes, while its target security level is {target}"),
+                "set `enforcement: enforce` once its recorded would-denials are understood",
+            );
+        }
+    }
+}
+
+fn highest(vector: SlVector) -> u8 {
+    let SlVector {
+        iac,
+        uc,
+        si,
+        dc,
+        rdf,
+        tre,
+        ra,
+    } = vector;
+    [iac, uc, si, dc, rdf, tre, ra].into_iter().max().unwrap_or(0)
+}
+
+/// An address lives on one side of a gateway, unless both sides are the same zone.
+pub(super) fn sides(plan: &Plan, findings: &mut Findings) {
+    let sides: Vec<_> = plan
+        .interfaces
+        .iter()
+        .map(|side| (side, Spans::of(side.networks.iter().copied())))
+        .collect();
+    for (place, (side, spans)) in sides.iter().enumerate() {
+        for (other, other_spans) in sides.iter().skip(place + 1) {
+            let same = side.zone == other.zone && side.behind == other.behind;
+            if !same && spans.meet(other_spans) {
+                findings.warning(
+                    "PC0152",
+                    format!(
+                        "interfaces {} and {} have addresses in common, so that a forged sender is not known by its side",
+                        side.name, other.name
+                    ),
+                    "divide the networks of their zones, so that each address lives in one of them",
+                );
+            }
+        }
+    }
+}

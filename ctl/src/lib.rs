@@ -2,4 +2,5 @@
 //!
 //! What the operator's program is made of.
 
+pub mod demo;
 pub mod lab;

@@ -16,10 +16,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Files above [`FILE_LINES_MAX`] outside tests, each with its reason.
-const LONG_FILES: &[(&str, &str)] = &[(
-    "policy/src/model.rs",
-    "the whole vocabulary of a plant, types only: one place to look a noun up",
-)];
+const LONG_FILES: &[(&str, &str)] = &[
+    (
+        "agent/src/audit/spool.rs",
+        "one state machine over one store: what a crash leaves behind is judged in one place",
+    ),
+    (
+        "policy/src/model.rs",
+        "the whole vocabulary of a plant, types only: one place to look a noun up",
+    ),
+];
 const FILE_LINES_MAX: usize = 500;
 /// From this length on a file must say what it owns.
 const FILE_DOC_LINES_MIN: usize = 20;
@@ -111,6 +117,11 @@ fn is_test(file: &str) -> bool {
         || file.ends_with("/tests.rs")
 }
 
+/// What stands above a file's own tests.
+fn code(text: &str) -> &str {
+    text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+}
+
 /// Fails with all faults at once.
 fn none(faults: Vec<String>) {
     assert!(
@@ -168,7 +179,8 @@ fn nothing_imports_the_module_that_wires_all() {
             let imports = line.contains("crate::app::")
                 || line.contains("crate::app;")
                 || line.contains("super::app")
-                || (line.starts_with("use ") && line.contains("::{app"));
+                || (line.starts_with("use ")
+                    && (line.contains("::{app,") || line.contains("::{app:") || line.contains("{app}")));
             if imports && !file.ends_with("/main.rs") && file != "tests/tests/tidy.rs" {
                 faults.push(format!("{file}:{}: {line}", number + 1));
             }
@@ -196,7 +208,8 @@ fn no_folder_or_module_is_a_drawer_for_odds_and_ends() {
 fn every_file_opens_by_saying_what_it_owns() {
     let faults = rust_files()
         .into_iter()
-        .filter(|(_, text)| text.lines().count() > FILE_DOC_LINES_MIN)
+        // A module's own `tests.rs` owns the claims about the module that it lies in.
+        .filter(|(file, text)| !file.ends_with("/tests.rs") && text.lines().count() > FILE_DOC_LINES_MIN)
         .filter(|(_, text)| {
             !text.starts_with("//! ") || text.lines().next().is_some_and(|line| line.len() < 20)
         })
@@ -210,13 +223,13 @@ fn no_file_grows_long_without_a_reason() {
     let mut faults: Vec<String> = rust_files()
         .into_iter()
         .filter(|(file, _)| !is_test(file) && LONG_FILES.iter().all(|(listed, _)| listed != file))
-        .map(|(file, text)| (file, text.lines().count()))
+        .map(|(file, text)| (file, code(&text).lines().count()))
         .filter(|(_, lines)| *lines > FILE_LINES_MAX)
         .map(|(file, lines)| format!("{file}: {lines} lines; split it by phase of the flow"))
         .collect();
     for (file, reason) in LONG_FILES {
         assert!(!reason.is_empty());
-        if text(file).is_none_or(|text| text.lines().count() <= FILE_LINES_MAX) {
+        if text(file).is_none_or(|text| code(&text).lines().count() <= FILE_LINES_MAX) {
             faults.push(format!("{file} is listed as long, and no longer is"));
         }
     }
@@ -301,7 +314,12 @@ fn no_file_names_a_path_of_one_persons_machine() {
     for file in files() {
         let Some(text) = text(&file) else { continue };
         for (number, line) in text.lines().enumerate() {
-            if paths.iter().any(|path| line.contains(path.as_str())) {
+            // At the beginning of a word: `spiffe://plant/root/a` is none.
+            let names = |path: &String| {
+                line.match_indices(path.as_str())
+                    .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '.'))
+            };
+            if paths.iter().any(names) {
                 faults.push(format!("{file}:{}: {}", number + 1, line.trim()));
             }
         }

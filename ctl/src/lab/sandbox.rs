@@ -13,7 +13,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use super::LabError;
 use super::namespace::run;
 
-/// Set in the environment of a program that runs inside the sandbox.
+/// Set in the environment of a program that runs inside the sandbox; its value is the outer process's number.
 pub const MARK: &str = "PENSTOCK_LAB";
 
 /// Whether this process is the inner one.
@@ -95,7 +95,7 @@ fn command() -> Result<Command, LabError> {
                 .args(["--pdeathsig", "KILL", "unshare", flags])
                 .args(["--fork", "--mount-proc", "--kill-child", "--"])
                 .arg(program)
-                .env(MARK, "1");
+                .env(MARK, std::process::id().to_string());
             return Ok(command);
         }
         detail = both(&probe).trim().to_owned();

@@ -1,0 +1,243 @@
+//! The plant, its people and its gateways.
+
+use std::path::Path;
+
+use crate::lab::{Daemon, Lab, Namespace, wait_until};
+
+use super::{ADMIN, ENGINEER, MANAGER, SAFETY, gateways};
+use crate::demo::control::{Control, PATIENCE, Person, list, number, text};
+use crate::demo::peers::{self, Devices};
+use crate::demo::programs::Programs;
+use crate::demo::show::Step;
+use crate::demo::topology::{COORDINATOR, PLC_7, Topology};
+use crate::demo::{DemoError, claim};
+
+/// The demo's document, with a mark where each approver's key belongs.
+const DOCUMENT: &str = include_str!("../plant/plant.yaml");
+/// Coordinator's port for gateways and operators.
+pub(super) const PORT: u16 = 7643;
+
+/// Starts the devices and shows that without rules everything reaches everything.
+pub(super) fn plant<'a>(
+    step: &mut Step,
+    lab: &Lab,
+    plant: &'a Topology,
+    programs: &Programs,
+) -> Result<(&'a Topology, Devices), DemoError> {
+    let devices = Devices::start(lab, plant, &programs.python)?;
+    step.saw("office, operations, control and safety; gw-ops and gw-safety route between them");
+    step.saw("three controllers (pymodbus) and a broker (mosquitto) answer");
+    peers::write_register(&plant.office_pc, PLC_7, 150, 1)?;
+    let seen = peers::read_register(&plant.hmi, PLC_7, 150)?;
+    claim(
+        "without a policy the office can write to a controller",
+        seen == 1,
+        || format!("the register holds {seen}"),
+    )?;
+    step.saw("nothing guards it yet: the office has just written a register of plc-7");
+    Ok((plant, devices))
+}
+
+/// Makes the coordinator, the people's keys and logins, and the document.
+pub(super) fn coordinator(step: &mut Step, control: &Control<'_>) -> Result<Daemon, DemoError> {
+    control.write("coordinator.toml", &coordinator_config(control))?;
+    let config = control.argument("coordinator.toml");
+    let admin_token = control.argument("people/root.admin/admin.token");
+    std::fs::create_dir_all(control.home(ADMIN))
+        .map_err(|e| DemoError::system("create folder", &control.home(ADMIN), e))?;
+    let address = format!("{COORDINATOR}:{PORT}");
+    control
+        .coordinator(&[
+            "init",
+            "--config",
+            &config,
+            "--plant",
+            "riverside-water",
+            "--admin",
+            ADMIN.0,
+            "--token",
+            &admin_token,
+            "--address",
+            &address,
+        ])?
+        .done()?;
+    let daemon = control.run_coordinator(&["run", "--config", &config])?;
+    control.plant.coordinator.wait_for_tcp(&address, PATIENCE)?;
+    step.saw("the coordinator made its certificate authority and listens");
+
+    control
+        .penstock(ADMIN, &["login", "--token", &admin_token])?
+        .done()?;
+    for (person, role) in [
+        (ENGINEER, "engineer"),
+        (MANAGER, "approver"),
+        (SAFETY, "approver"),
+    ] {
+        add(control, person, role)?;
+    }
+    step.saw("k.ito (engineer), j.meyer and a.silva (approvers) logged in, each with a key born on their own machine");
+
+    let mut document = DOCUMENT.to_owned();
+    for person in [ENGINEER, MANAGER, SAFETY] {
+        let made = control
+            .penstock(person, &["key", "new", &key(control, person)])?
+            .done()?
+            .json()?;
+        document = document.replace(&format!("@{}@", person.0), text(&made, "/public"));
+    }
+    control.write("r1/plant.yaml", &document)?;
+    let before = document.split("      # begin archive").next().unwrap_or_default();
+    let after = document.split("# end archive\n").nth(1).unwrap_or_default();
+    control.write("r2/plant.yaml", &format!("{before}{after}"))?;
+    for release in ["r1", "r2"] {
+        control
+            .penstock(ENGINEER, &["check", "--strict", &control.argument(release)])?
+            .done()?;
+    }
+    step.saw("the plant document passes `penstock check --strict`");
+    Ok(daemon)
+}
+
+/// Where a person keeps the key that signs releases.
+pub(super) fn key(control: &Control<'_>, person: Person) -> String {
+    control
+        .home(person)
+        .join("approver.key")
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn coordinator_config(control: &Control<'_>) -> String {
+    let folder = control.argument("coordinator");
+    format!("[coordinator]\nstate_folder = \"{folder}\"\n\n[api]\nlisten = [\"{COORDINATOR}:{PORT}\"]\n")
+}
+
+/// Gives a person a role and a login.
+fn add(control: &Control<'_>, person: Person, role: &str) -> Result<(), DemoError> {
+    let token = control.argument(&format!("people/{}.token", person.0));
+    control
+        .penstock(
+            ADMIN,
+            &["operators", "add", person.0, "--role", role, "--out", &token],
+        )?
+        .done()?;
+    control.penstock(person, &["login", "--token", &token])?.done()?;
+    Ok(())
+}
+
+/// Enrols both gateways, tries a token twice, starts the agents, and shows that nothing passes yet.
+pub(super) fn enrol(step: &mut Step, control: &Control<'_>) -> Result<Vec<Daemon>, DemoError> {
+    let document = control.argument("r1");
+    let mut agents = Vec::new();
+    for gateway in gateways(control) {
+        let name = gateway.name();
+        let token = control.argument(&format!("{name}.token"));
+        control
+            .penstock(ADMIN, &["gateways", "token", name, &document, "--out", &token])?
+            .done()?;
+        control.write(&format!("{name}.toml"), &agent_config(control, name))?;
+        let config = control.argument(&format!("{name}.toml"));
+        control
+            .agent(gateway, &["enrol", "--config", &config, "--token-file", &token])?
+            .done()?;
+
+        // Somebody who copied the token tries to become the gateway with a key of their own.
+        let thief = format!("thief-of-{name}");
+        control.write(&format!("{thief}.toml"), &agent_config(control, &thief))?;
+        let config_of_thief = control.argument(&format!("{thief}.toml"));
+        let again = control.agent(
+            gateway,
+            &["enrol", "--config", &config_of_thief, "--token-file", &token],
+        )?;
+        claim("a token used a second time is refused", again.code != 0, || {
+            format!("{name} was enrolled twice")
+        })?;
+        let why = format!("{}{}", again.complained, again.said);
+        claim("the refusal names the token", why.contains("token"), || {
+            why.clone()
+        })?;
+
+        control.agent(gateway, &["base", "--config", &config])?.done()?;
+        agents.push(control.run_agent(gateway, &["run", "--config", &config])?);
+        step.saw(format!("{name} enrolled; the same token a second time: refused"));
+    }
+    wait_until("both gateways to be connected", PATIENCE, || {
+        connected(control) == 2
+    })?;
+    step.saw("both agents hold a mutually authenticated session (TLS 1.3)");
+    let refused = peers::read_register(&control.plant.hmi, PLC_7, 0);
+    claim(
+        "before the first release nothing passes",
+        refused.is_err(),
+        || "hmi-1 read a register of plc-7".to_owned(),
+    )?;
+    step.saw("no release yet: nothing crosses a gateway");
+    Ok(agents)
+}
+
+/// How many gateways are connected, as the coordinator says.
+pub(super) fn connected(control: &Control<'_>) -> usize {
+    let Ok(answer) = control
+        .penstock(ENGINEER, &["gateways", "list"])
+        .and_then(|answer| answer.done()?.json())
+    else {
+        return 0;
+    };
+    list(&answer, "/gateways")
+        .iter()
+        .filter(|gateway| gateway.pointer("/connected").is_some_and(|yes| yes == true))
+        .count()
+}
+
+/// Waits until every gateway's kernel holds `revision`, as the coordinator says.
+pub(super) fn wait_for_effective(control: &Control<'_>, revision: u64) -> Result<(), DemoError> {
+    wait_until(
+        &format!("r{revision} to be effective on both gateways"),
+        PATIENCE,
+        || {
+            control
+                .penstock(ENGINEER, &["gateways", "list"])
+                .and_then(|answer| answer.done()?.json())
+                .is_ok_and(|answer| {
+                    let gateways = list(&answer, "/gateways");
+                    gateways.len() == 2
+                        && gateways
+                            .iter()
+                            .all(|gateway| number(gateway, "/effective") == revision)
+                })
+        },
+    )?;
+    Ok(())
+}
+
+/// Waits until a restarted agent has its stored policy in the kernel, as it says itself.
+pub(super) fn wait_for_policy_in_force(
+    control: &Control<'_>,
+    agent: &Daemon,
+    gateway: &Namespace,
+) -> Result<(), DemoError> {
+    let config = control.argument(&format!("{}.toml", gateway.name()));
+    wait_until(
+        &format!("{} to have its policy in force", agent.name()),
+        PATIENCE,
+        || {
+            control
+                .agent(gateway, &["status", "--config", &config])
+                .is_ok_and(|answer| answer.code == 0)
+        },
+    )?;
+    Ok(())
+}
+
+/// An agent's configuration: its own state folder, on a small disk.
+fn agent_config(control: &Control<'_>, name: &str) -> String {
+    let folder = control.argument(&format!("state-{name}"));
+    let nft = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"]
+        .into_iter()
+        .find(|path| Path::new(path).exists());
+    format!(
+        "[agent]\nstate_folder = \"{folder}\"\n\n[audit]\nspool_bytes_max = 33554432\nfree_bytes_min = 1048576\n\n\
+         [enforce]\nnft = \"{}\"\n",
+        nft.unwrap_or("/usr/sbin/nft")
+    )
+}

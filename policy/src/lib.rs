@@ -16,7 +16,9 @@
 pub mod arbitrary;
 pub mod check;
 pub mod compile;
+pub mod diagnostics;
 pub mod diff;
+pub mod document;
 pub mod explain;
 pub mod functions;
 pub mod ids;
@@ -25,8 +27,12 @@ pub mod model;
 pub mod plan;
 pub mod reach;
 pub mod release;
+pub mod schema;
+mod validate;
 pub mod verdict;
 pub mod words;
+
+pub use document::{Loaded, load};
 
 #[cfg(test)]
 mod waterworks;

@@ -256,7 +256,8 @@ pub struct Zone {
     pub parent: Option<ZoneId>,
     /// Target security level.
     pub sl_target: Option<SlVector>,
-    /// Its networks; together with its assets' addresses all that may be seen there.
+    /// Its networks, without what belongs to the zones inside it, so that no two zones' networks overlap;
+    /// together with its assets' addresses all that may be seen there.
     pub networks: Vec<IpNet>,
     /// Consequence class.
     pub consequence: Option<Consequence>,
@@ -295,8 +296,8 @@ pub struct Asset {
     pub criticality: Option<String>,
     /// What it can do by itself (IEC 62443-4-2).
     pub sl_capability: Option<SlVector>,
-    /// How it can prove who it is.
-    pub identity: Option<String>,
+    /// How well it can prove who it is; `None`: not recorded, so no better than [`Assurance::D0`].
+    pub identity: Option<Assurance>,
 }
 
 /// What an inspected flow does while no agent lives.
@@ -332,9 +333,9 @@ pub enum Assurance {
 pub struct Conduit {
     /// For people.
     pub title: String,
-    /// The zone whose assets open its flows.
+    /// One of its two zones; its flows lead from either to the other.
     pub from: ZoneId,
-    /// The zone they reach.
+    /// The other zone.
     pub to: ZoneId,
     /// The gateways it crosses; resolved: as written, else every gateway that has both zones on two sides.
     pub via: BTreeSet<GatewayId>,

@@ -1,0 +1,529 @@
+//! The grammar: every section of a plant document with its keys, as written and not yet judged together.
+//!
+//! The text above each field is what editors show and what the help of a missing key says. `docs/plant-document.md`
+//! explains the same for people, and a test holds the two together.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use super::node::{Kind, Node};
+use super::numbers::Numbers;
+use super::read::{At, List, OneOrMany, Table, Term, record, scalar, wrong_shape};
+use super::scalars::{
+    Criticality, HardwareAddress, InterfaceAddress, InterfaceName, LabelKey, Number, Peer, Text,
+};
+use super::times::{Day, Moment, Windows, ZoneName};
+use crate::diagnostics::codes::Code;
+use crate::diagnostics::faults::{Fault, Faults};
+use crate::ids::{
+    ApproverId, AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, PlantId, SiteId, ZoneId,
+};
+use crate::model::{
+    Assurance, Consequence, Enforcement, GatewayMode, OnAgentLoss, OnDrift, PublicKey, Service, SlVector,
+    ZoneKind,
+};
+
+record! {
+    /// A plant: its zones, the conduits between them, and who answers for them.
+    Document "a plant document" {
+        /// The plant's name: the trust domain of every identity in it.
+        required plant: PlantId,
+        /// What people call it.
+        optional title: Text,
+        /// The organisation that owns it, and where to ask.
+        optional owner: Owner,
+        /// Who signs releases, and how many signatures it takes.
+        required approvers: Approvers,
+        /// Places, each with its own clock.
+        required sites: Table<SiteId, Site>,
+        /// Edge gateways.
+        optional gateways: Table<GatewayId, Gateway>,
+        /// Zones (IEC 62443-3-2): assets with the same security requirements.
+        required zones: Table<ZoneId, Zone>,
+        /// Assets that live in the zones.
+        optional assets: Table<AssetId, Asset>,
+        /// Conduits: the only ways between zones.
+        optional conduits: Table<ConduitId, Conduit>,
+        /// Remote access, each grant for a time.
+        optional remote_access: Table<GrantId, RemoteAccess>,
+        /// What is done instead where a requirement cannot be met.
+        optional compensating_controls: Table<ControlId, CompensatingControl>,
+        /// The risk assessment, one entry for each threat.
+        optional risk: List<Risk>,
+    }
+}
+
+record! {
+    /// Who owns the plant.
+    Owner "the plant's owner" {
+        /// The organisation's name.
+        required organisation: Text,
+        /// A mail address, telephone number or web address.
+        optional contact: Text,
+    }
+}
+
+record! {
+    /// The people whose signatures make a release valid.
+    Approvers "the approvers" {
+        /// How many different people must sign, none of them the author. At least 1.
+        required threshold: Number<1, 255>,
+        /// The people by name.
+        required people: Table<ApproverId, Approver>,
+    }
+}
+
+record! {
+    /// One approver.
+    Approver "an approver" {
+        /// The Ed25519 public key, `ed25519:` and 64 hexadecimal digits.
+        required key: PublicKey,
+        /// What the person is in the plant.
+        optional role: Text,
+    }
+}
+
+record! {
+    /// A place with its own clock.
+    Site "a site" {
+        /// What people call it.
+        optional title: Text,
+        /// The IANA name of its time zone, such as `Europe/Berlin`; windows are in its time.
+        required timezone: ZoneName,
+    }
+}
+
+record! {
+    /// An edge gateway.
+    Gateway "a gateway" {
+        /// The site it stands in.
+        required site: SiteId,
+        /// `routed`, or `bridged` (bump in the wire: no address in the plant changes).
+        required mode: GatewayMode,
+        /// Labels by which rollouts choose gateways.
+        optional labels: Table<LabelKey, Text>,
+        /// The interfaces it guards, by their kernel's names.
+        required interfaces: Table<InterfaceName, Interface>,
+        /// The way in for people and the coordinator.
+        optional management: Management,
+        /// When it may be changed: `Sun 02:00-04:00`, one or a list, in the site's time.
+        optional window: OneOrMany<Windows>,
+        /// What must hold in the process before a change.
+        optional safe_to_change: SafeToChange,
+        /// The other gateway of a redundant pair, which names this one.
+        optional redundant_with: GatewayId,
+        /// What to do when something else changed its ruleset: `repair` (unless said) or `report`.
+        optional on_drift: OnDrift,
+    }
+}
+
+record! {
+    /// A guarded interface.
+    Interface "an interface" {
+        /// The zone that is attached to it.
+        required zone: ZoneId,
+        /// Zones further away that are reached through it, one or a list.
+        optional behind: OneOrMany<ZoneId>,
+        /// A routed gateway's own address there, with its prefix.
+        optional address: InterfaceAddress,
+    }
+}
+
+record! {
+    /// Management access to a gateway.
+    Management "management access" {
+        /// The interface it comes in by.
+        required interface: InterfaceName,
+        /// Addresses or networks that may use it, one or a list.
+        required peers: OneOrMany<Peer>,
+    }
+}
+
+record! {
+    /// A condition in the process, read by Modbus.
+    SafeToChange "a condition in the process" {
+        /// The asset that is asked.
+        required modbus: AssetId,
+        /// The coil that tells, 0–65535.
+        required coil: Number<0, 65535>,
+        /// The coil's value that means safe: `on` or `off`.
+        required is: bool,
+    }
+}
+
+record! {
+    /// A zone.
+    Zone "a zone" {
+        /// What people call it.
+        optional title: Text,
+        /// The kind of zone.
+        required kind: ZoneKind,
+        /// The zone that contains it.
+        optional parent: ZoneId,
+        /// Target security level: 0–4, or a vector over IAC UC SI DC RDF TRE RA.
+        optional sl_target: SlVector,
+        /// Its networks, one or a list.
+        optional networks: OneOrMany<IpNet>,
+        /// What a compromise can lead to.
+        optional consequence: Consequence,
+        /// The accountable organisation or role.
+        optional accountable: Text,
+        /// Its physical or logical boundary, in words.
+        optional boundary: Text,
+        /// Security requirements and policies that apply, in words.
+        optional requirements: OneOrMany<Text>,
+        /// Assumptions and external dependencies, in words.
+        optional assumptions: OneOrMany<Text>,
+        /// `enforce` (unless said), or `observe` while the zone is being adopted.
+        optional enforcement: Enforcement,
+    }
+}
+
+record! {
+    /// An asset.
+    Asset "an asset" {
+        /// What people call it.
+        optional title: Text,
+        /// The zone it lives in.
+        required zone: ZoneId,
+        /// Its address.
+        optional address: IpAddr,
+        /// Its addresses, if it has several.
+        optional addresses: List<IpAddr>,
+        /// Its MAC address.
+        optional mac: HardwareAddress,
+        /// What it is: `plc`, `hmi`, `historian` …
+        optional role: Text,
+        /// Who made it.
+        optional vendor: Text,
+        /// Which model it is.
+        optional model: Text,
+        /// Which firmware it runs.
+        optional firmware: Text,
+        /// How much the plant depends on it.
+        optional criticality: Criticality,
+        /// What it can do by itself (IEC 62443-4-2): 0–4, or a vector.
+        optional sl_capability: SlVector,
+        /// How well it can prove who it is, D0 (only its address) to D5 (a key in hardware).
+        optional identity: Assurance,
+    }
+}
+
+record! {
+    /// A conduit.
+    Conduit "a conduit" {
+        /// What people call it.
+        optional title: Text,
+        /// One of the two zones it joins: by custom that which opens most of its flows.
+        required from: ZoneId,
+        /// The other zone. Each flow leads from one of the two to the other, either way.
+        required to: ZoneId,
+        /// The gateways it crosses, one or a list; found from the interfaces unless said.
+        optional via: OneOrMany<GatewayId>,
+        /// Target security level: 0–4, or a vector.
+        optional sl_target: SlVector,
+        /// What inspected flows do while no agent lives: `block` (unless said) or `pass`.
+        optional on_agent_loss: OnAgentLoss,
+        /// Whether its gateways tunnel it between them.
+        optional tunnel: bool,
+        /// The least assurance of identity that both ends must have.
+        optional minimum_assurance: Assurance,
+        /// The accountable organisation or role.
+        optional accountable: Text,
+        /// What may flow, by name.
+        required flows: Table<FlowName, Flow>,
+    }
+}
+
+record! {
+    /// A flow: who may open a connection to whom, and what it may do.
+    Flow "a flow" {
+        /// What people call it.
+        optional title: Text,
+        /// Who opens it: an asset, `zone:NAME`, or a list.
+        required source: OneOrMany<End>,
+        /// To whom: an asset, `zone:NAME`, or a list.
+        required destination: OneOrMany<End>,
+        /// A service by name, `NAME:PORT`, `tcp/PORTS` or `udp/PORTS`.
+        required service: Service,
+        /// The operations it may use, or the word `any`.
+        optional allow: Allow,
+        /// Whether its loss hurts the process.
+        optional must_flow: bool,
+    }
+}
+
+/// One end of a flow, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// An asset.
+    Asset(AssetId),
+    /// A whole zone, `zone:NAME`.
+    Zone(ZoneId),
+}
+
+impl Term for End {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        let text = scalar(node, "an asset or `zone:NAME`", faults)?;
+        let end = match text.strip_prefix("zone:") {
+            Some(zone) => ZoneId::new(zone).map(Self::Zone),
+            None => AssetId::new(text).map(Self::Asset),
+        };
+        end.map_err(|error| {
+            faults.add(
+                Fault::new(Code::BadName, node.place, error.to_string())
+                    .label("expected: an asset, or `zone:NAME`"),
+            );
+        })
+        .ok()
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": "^(zone:)?[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$" })
+    }
+}
+
+/// What a flow allows, as written: read only once its service is known.
+#[derive(Debug, Clone)]
+pub(crate) enum Allow {
+    /// The word `any`.
+    Any,
+    /// Operations, at least one.
+    Operations(Vec<Node>),
+}
+
+impl Term for Allow {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        match &node.kind {
+            Kind::Scalar { text, .. } if text == "any" => Some(Self::Any),
+            Kind::List(items) if items.is_empty() => {
+                faults.add(
+                    Fault::new(Code::EmptyList, node.place, "no operation is allowed")
+                        .label("nothing in it")
+                        .help("an empty list never means `any`: name the operations, write `allow: any`, or remove the flow"),
+                );
+                None
+            }
+            Kind::List(items) => Some(Self::Operations(items.clone())),
+            _ => {
+                wrong_shape(node, "a list of operations, or the word `any`,", faults);
+                None
+            }
+        }
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [
+            { "const": "any" },
+            { "type": "array", "minItems": 1, "items": { "anyOf": super::operations::schemas() } },
+        ] })
+    }
+}
+
+record! {
+    /// The limits of a Modbus operation.
+    ModbusLimits "a Modbus operation" {
+        /// Unit identifiers, 0–255, or `any`.
+        optional units: Numbers<255>,
+        /// Data addresses (file records: file numbers), 0–65535, or `any`.
+        optional addresses: Numbers<65535>,
+        /// Data addresses that may be read by what also writes; the same as `addresses` unless said.
+        optional read_addresses: Numbers<65535>,
+        /// Values that may be written, 0–65535 (coils: 0 and 1), or `any`.
+        optional values: Numbers<65535>,
+        /// Sub-functions, 0–65535, or `any`.
+        optional sub_functions: Numbers<65535>,
+    }
+}
+
+record! {
+    /// The limits of publishing by MQTT.
+    PublishLimits "the MQTT operation `publish`" {
+        /// Topic filters that cover what may be published, one or a list, or `any`.
+        optional topics: Topics,
+        /// Quality of service, 0–2; any unless said.
+        optional qos: Numbers<2>,
+        /// Whether messages may be retained; no unless said.
+        optional retain: bool,
+    }
+}
+
+record! {
+    /// The limits of subscribing by MQTT.
+    SubscribeLimits "the MQTT operation `subscribe`" {
+        /// Topic filters that cover what may be subscribed to, one or a list, or `any`.
+        optional topics: Topics,
+        /// Quality of service, 0–2; any unless said.
+        optional qos: Numbers<2>,
+    }
+}
+
+record! {
+    /// The limits of connecting by MQTT.
+    ConnectLimits "the MQTT operation `connect`" {
+        /// Client identifiers, one or a list.
+        optional client_ids: OneOrMany<Text>,
+        /// User names, one or a list.
+        optional users: OneOrMany<Text>,
+    }
+}
+
+/// MQTT topic filters, or the word `any`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Topics(pub(crate) Vec<At<String>>);
+
+impl Term for Topics {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        if matches!(&node.kind, Kind::Scalar { text, .. } if text == "any") {
+            return Some(Self(vec![At {
+                value: "#".to_owned(),
+                place: node.place,
+            }]));
+        }
+        let filters = OneOrMany::<TopicFilter>::read(node, faults)?;
+        let places = filters.0.into_iter().map(|at| At {
+            value: at.value.0,
+            place: at.place,
+        });
+        Some(Self(places.collect()))
+    }
+
+    fn schema() -> Value {
+        OneOrMany::<TopicFilter>::schema()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TopicFilter(String);
+
+impl Term for TopicFilter {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        let text = scalar(node, "a topic filter", faults)?;
+        // MQTT 5, section 4.7.1: `#` only alone in the last level, `+` only alone in its level.
+        let levels: Vec<&str> = text.split('/').collect();
+        let good = !text.is_empty()
+            && levels.iter().enumerate().all(|(n, level)| {
+                (!level.contains('#') || (*level == "#" && n + 1 == levels.len()))
+                    && (!level.contains('+') || *level == "+")
+            });
+        if good {
+            return Some(Self(text.to_owned()));
+        }
+        faults.add(
+            Fault::new(
+                Code::NotATopicFilter,
+                node.place,
+                format!("{} is not a topic filter", node.describe()),
+            )
+            .label("`+` stands alone between slashes, `#` alone and last"),
+        );
+        None
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": "^(([^+#/]*|\\+)/)*([^+#/]*|\\+|#)$", "minLength": 1 })
+    }
+}
+
+record! {
+    /// A grant of remote access.
+    RemoteAccess "a grant of remote access" {
+        /// Who is let in.
+        required person: Text,
+        /// The conduit that it opens.
+        required conduit: ConduitId,
+        /// What for.
+        required reason: Text,
+        /// From when, such as `2027-06-30T14:00:00+02:00`.
+        required from: Moment,
+        /// Until when, such as `2027-06-30T18:00:00+02:00`.
+        required until: Moment,
+        /// The approver who granted it.
+        required approved_by: ApproverId,
+    }
+}
+
+record! {
+    /// A compensating control.
+    CompensatingControl "a compensating control" {
+        /// The zone it stands in.
+        optional zone: ZoneId,
+        /// The asset it stands for.
+        optional asset: AssetId,
+        /// The conduit it stands for.
+        optional conduit: ConduitId,
+        /// The requirement that is not met as it stands: `SR 1.2`, `CR 1.1 RE 1`.
+        required requirement: Requirement,
+        /// Why it is not met.
+        required reason: Text,
+        /// What is done instead.
+        required measure: Text,
+        /// The approver who accepted it.
+        required approved_by: ApproverId,
+        /// The last day on which it holds, such as `2027-06-30`.
+        required expires: Day,
+    }
+}
+
+record! {
+    /// An entry of the risk assessment (IEC 62443-3-2 ZCR 5).
+    Risk "a risk" {
+        /// The threat, in words.
+        required threat: Text,
+        /// The zone it concerns.
+        optional zone: ZoneId,
+        /// The conduit it concerns.
+        optional conduit: ConduitId,
+        /// 1 (rare) to 5 (expected).
+        required likelihood: Number<1, 5>,
+        /// 1 (slight) to 5 (disastrous).
+        required impact: Number<1, 5>,
+        /// Likelihood × impact after the countermeasures, 1–25.
+        optional residual: Number<1, 25>,
+        /// Countermeasures, in words, one or a list.
+        optional countermeasures: OneOrMany<Text>,
+    }
+}
+
+/// Entries of a risk list are never compared: the same threat may be recorded twice.
+impl PartialEq for Risk {
+    fn eq(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+/// A requirement of IEC 62443-3-3 or 62443-4-2, by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Requirement(pub(crate) String);
+
+impl Term for Requirement {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        let text = scalar(node, "a requirement", faults)?;
+        if let Some(known) = super::requirements::all().find(|known| known.id == text) {
+            return Some(Self(known.id.to_owned()));
+        }
+        let ids = super::requirements::all().map(|known| known.id);
+        faults.add(
+            Fault::new(
+                Code::UnknownRequirement,
+                node.place,
+                format!("there is no requirement {}", node.describe()),
+            )
+            .label("unknown requirement")
+            .help(super::suggest::nearest(text, ids).map_or_else(
+                || {
+                    "write it as in IEC 62443-3-3 (`SR 1.2`, `SR 1.1 RE 1`) or 62443-4-2 (`CR 1.2`)"
+                        .to_owned()
+                },
+                |id| format!("did you mean `{id}`?"),
+            )),
+        );
+        None
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "enum": super::requirements::all().map(|known| known.id).collect::<Vec<_>>() })
+    }
+}

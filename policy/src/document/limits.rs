@@ -1,0 +1,12 @@
+//! What a plant document may cost at most, before anything in it is believed.
+
+/// Bytes of all files together.
+pub const DOCUMENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Files of one document.
+pub const FILES_MAX: usize = 1000;
+/// Nesting of lists and mappings. The grammar's deepest place is 9 deep.
+pub const DEPTH_MAX: usize = 16;
+/// Keys, values, lists and mappings of all files together.
+pub const NODES_MAX: usize = 2_000_000;
+/// Characters of one text or key.
+pub const TEXT_LENGTH_MAX: usize = 4096;

@@ -1,0 +1,181 @@
+//! Assets and every address that one thing alone may have: the assets' own and the gateways' on their interfaces.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use super::{Context, each, resolve, text};
+use crate::diagnostics::codes::Code;
+use crate::diagnostics::faults::{Fault, Faults};
+use crate::diagnostics::source::Place;
+use crate::document::grammar;
+use crate::document::read::At;
+use crate::ids::{AssetId, ZoneId};
+use crate::model::Asset;
+
+pub(super) fn assets(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeMap<AssetId, Asset>> {
+    if matches!(context.document.assets, crate::document::read::Field::Faulty) {
+        return None;
+    }
+    unique_addresses(context, faults);
+    each(context.document.assets.value(), |name, asset| {
+        let zone = resolve(&asset.zone, context.document.zones.value(), "zone", faults);
+        let written = addresses(asset);
+        for address in &written {
+            belongs(
+                &format!("the asset `{name}`"),
+                (*address).clone(),
+                zone.as_ref(),
+                context,
+                Code::AddressOutsideZone,
+                faults,
+            );
+        }
+        Some(Asset {
+            title: text(&asset.title),
+            zone: zone?,
+            addresses: written.iter().map(|at| at.value).collect(),
+            mac: asset.mac.value().map(|mac| mac.0.clone()),
+            role: text(&asset.role),
+            vendor: text(&asset.vendor),
+            model: text(&asset.model),
+            firmware: text(&asset.firmware),
+            criticality: asset
+                .criticality
+                .value()
+                .map(|criticality| criticality.0.to_owned()),
+            sl_capability: asset.sl_capability.value().copied(),
+            identity: asset.identity.value().copied(),
+        })
+    })
+}
+
+/// All addresses of an asset, whether written as `address` or `addresses`.
+pub(super) fn addresses(asset: &grammar::Asset) -> Vec<&At<IpAddr>> {
+    asset
+        .address
+        .get()
+        .into_iter()
+        .chain(asset.addresses.value().into_iter().flat_map(|list| &list.0))
+        .collect()
+}
+
+/// Checks that an address can be a machine's own, and lies in its zone.
+pub(super) fn belongs(
+    who: &str,
+    at: At<IpAddr>,
+    zone: Option<&ZoneId>,
+    context: &Context<'_>,
+    outside: Code,
+    faults: &mut Faults,
+) {
+    let At {
+        value: address,
+        place,
+    } = at;
+    let holding = context.networks.holding(address);
+    if let Some(reason) = not_a_host(address) {
+        faults.add(
+            Fault::new(
+                Code::NotAHostAddress,
+                place,
+                format!("{who} cannot have the address {address}"),
+            )
+            .label(reason)
+            .help("give it the address of a single machine"),
+        );
+        return;
+    }
+    let Some(zone) = zone else { return };
+    let networks = context.networks.of(zone);
+    let elsewhere = match holding {
+        Some((_, holder)) if holder == zone => return,
+        Some((net, holder)) => format!("it lies in {net} of the zone `{holder}`"),
+        // A zone without networks consists of its assets' addresses.
+        None if networks.is_empty() => return,
+        None => "it lies in no zone's networks".to_owned(),
+    };
+    let help = if networks.is_empty() {
+        "correct the address or the zone".to_owned()
+    } else {
+        let list: Vec<String> = networks.iter().take(4).map(IpNet::to_string).collect();
+        format!(
+            "the zone has {}; correct the address, the zone, or its `networks`",
+            list.join(", ")
+        )
+    };
+    faults.add(
+        Fault::new(
+            outside,
+            place,
+            format!("the address {address} of {who} is not in the zone `{zone}`: {elsewhere}"),
+        )
+        .label("not in the zone")
+        .help(help),
+    );
+}
+
+/// Why an address cannot be one machine's.
+fn not_a_host(address: IpAddr) -> Option<&'static str> {
+    if address.is_multicast() {
+        return Some("a multicast address");
+    }
+    if address.is_loopback() || address.is_unspecified() {
+        return Some("a loopback or unspecified address");
+    }
+    (address == IpAddr::V4(Ipv4Addr::BROADCAST)).then_some("the broadcast address")
+}
+
+/// Refuses an address that two things have.
+fn unique_addresses(context: &Context<'_>, faults: &mut Faults) {
+    let mut seen: HashMap<IpAddr, (Place, String)> = HashMap::new();
+    let mut take = |address: IpAddr, place: Place, who: String| match seen.get(&address) {
+        None => {
+            seen.insert(address, (place, who));
+        }
+        Some((first, other)) => faults.add(
+            Fault::new(
+                Code::AddressTwice,
+                place,
+                format!("{who} has the address {address}, which {other} has already"),
+            )
+            .label("again here")
+            .related(*first, format!("of {other}"))
+            .help("correct one of the two"),
+        ),
+    };
+    for (name, _, asset) in context
+        .document
+        .assets
+        .value()
+        .into_iter()
+        .flat_map(|table| table.readable())
+    {
+        for at in addresses(asset) {
+            take(at.value, at.place, format!("the asset `{name}`"));
+        }
+    }
+    for (name, _, gateway) in context
+        .document
+        .gateways
+        .value()
+        .into_iter()
+        .flat_map(|table| table.readable())
+    {
+        for (interface, _, it) in gateway
+            .interfaces
+            .value()
+            .into_iter()
+            .flat_map(|table| table.readable())
+        {
+            if let Some(at) = it.address.get() {
+                take(
+                    at.value.0.addr(),
+                    at.place,
+                    format!("the interface `{interface}` of `{name}`"),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Conduits: two different zones, the gateways between them, and the conduit's own record.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Context, each, flows, gateways, resolve, resolves, text};
+use crate::diagnostics::codes::Code;
+use crate::diagnostics::faults::{Fault, Faults};
+use crate::diagnostics::source::Place;
+use crate::document::grammar;
+use crate::document::read::{At, Field};
+use crate::document::scalars::InterfaceName;
+use crate::ids::{ConduitId, GatewayId, ZoneId};
+use crate::model::{Assurance, Conduit, Flow, OnAgentLoss, ZoneKind};
+
+/// On which gateways and interfaces each zone is to be found.
+struct Sides<'a>(BTreeMap<&'a ZoneId, BTreeMap<&'a GatewayId, BTreeSet<&'a InterfaceName>>>);
+
+impl<'a> Sides<'a> {
+    fn new(context: &Context<'a>) -> Self {
+        let mut sides: BTreeMap<_, BTreeMap<_, BTreeSet<_>>> = BTreeMap::new();
+        let table = context.document.gateways.value();
+        for (name, _, gateway) in table.into_iter().flat_map(|table| table.readable()) {
+            for (interface, zones) in gateways::zones_by_interface(gateway) {
+                for zone in zones {
+                    sides
+                        .entry(zone)
+                        .or_default()
+                        .entry(name)
+                        .or_default()
+                        .insert(interface);
+                }
+            }
+        }
+        Self(sides)
+    }
+
+    /// Whether the gateway has the two zones on two different interfaces.
+    fn between(&self, gateway: &GatewayId, from: &ZoneId, to: &ZoneId) -> bool {
+        let of = |zone: &ZoneId| self.0.get(zone).and_then(|gateways| gateways.get(gateway));
+        match (of(from), of(to)) {
+            (Some(a), Some(b)) => a.len() > 1 || b.len() > 1 || a != b,
+            _ => false,
+        }
+    }
+
+    /// All gateways between the two zones.
+    fn all_between(&self, from: &ZoneId, to: &ZoneId) -> BTreeSet<GatewayId> {
+        let gateways = self.0.get(from).into_iter().flat_map(|gateways| gateways.keys());
+        gateways
+            .filter(|gateway| self.between(gateway, from, to))
+            .map(|gateway| (*gateway).clone())
+            .collect()
+    }
+}
+
+pub(super) fn conduits(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeMap<ConduitId, Conduit>> {
+    if matches!(context.document.conduits, Field::Faulty) {
+        return None;
+    }
+    let table = context.document.conduits.value();
+    let sides = Sides::new(context);
+    for (name, named, conduit) in table.into_iter().flat_map(|table| table.readable()) {
+        incomplete(name, named.key_place, conduit, faults);
+    }
+    each(table, |name, conduit| {
+        conduit_of(name, conduit, &sides, context, faults)
+    })
+}
+
+fn conduit_of(
+    name: &ConduitId,
+    conduit: &grammar::Conduit,
+    sides: &Sides<'_>,
+    context: &Context<'_>,
+    faults: &mut Faults,
+) -> Option<Conduit> {
+    let zones = context.document.zones.value();
+    let from = resolve(&conduit.from, zones, "zone", faults);
+    let to = resolve(&conduit.to, zones, "zone", faults);
+    let ends = from.clone().zip(to.clone());
+    let mut via = BTreeSet::new();
+    if let (Some((from, to)), Some(place)) = (&ends, conduit.to.get().map(|at| at.place)) {
+        if from == to {
+            faults.add(
+                Fault::new(
+                    Code::SameZone,
+                    place,
+                    format!("the conduit `{name}` leads from `{from}` to `{to}` itself"),
+                )
+                .label("the same zone")
+                .help("name two different zones"),
+            );
+        } else {
+            via = way(name, conduit, (from, to), place, sides, context, faults);
+            straight_to_safety(name, (from, to), place, context, faults);
+        }
+    } else {
+        for gateway in conduit.via.value().into_iter().flat_map(|list| &list.0) {
+            resolves(gateway, context.document.gateways.value(), "gateway", faults);
+        }
+    }
+    let between = flows::Between {
+        conduit: name,
+        from: from.as_ref(),
+        to: to.as_ref(),
+    };
+    let flows = each(conduit.flows.value(), |flow_name, flow| {
+        flows::flow(flow_name, flow, &between, context, faults)
+    });
+    if let Some(minimum) = conduit.minimum_assurance.value() {
+        assurance(name, conduit, *minimum, context, faults);
+    }
+    let flows = flows?;
+    agent_loss(
+        name,
+        conduit,
+        [from.as_ref(), to.as_ref()],
+        flows.values(),
+        context,
+        faults,
+    );
+    Some(Conduit {
+        title: text(&conduit.title).unwrap_or_else(|| name.to_string()),
+        from: from?,
+        to: to?,
+        via,
+        sl_target: conduit.sl_target.value().copied(),
+        on_agent_loss: conduit
+            .on_agent_loss
+            .value()
+            .copied()
+            .unwrap_or(OnAgentLoss::Block),
+        tunnel: conduit.tunnel.value().copied().unwrap_or(false),
+        minimum_assurance: conduit.minimum_assurance.value().copied(),
+        accountable: text(&conduit.accountable),
+        flows,
+    })
+}
+
+/// The gateways that the conduit crosses: as written and checked, else all that stand between its zones.
+fn way(
+    name: &ConduitId,
+    conduit: &grammar::Conduit,
+    (from, to): (&ZoneId, &ZoneId),
+    place: Place,
+    sides: &Sides<'_>,
+    context: &Context<'_>,
+    faults: &mut Faults,
+) -> BTreeSet<GatewayId> {
+    let Field::Given(At { value: written, .. }) = &conduit.via else {
+        let found = sides.all_between(from, to);
+        if found.is_empty() && conduit.via.is_absent() {
+            faults.add(
+                Fault::new(
+                    Code::NoGatewayBetween,
+                    place,
+                    format!("no gateway stands between `{from}` and `{to}`, so nothing could pass the conduit `{name}`"),
+                )
+                .label("no way to this zone")
+                .help("attach both zones to a gateway, each to another interface (`zone`, or `behind` for those further away)"),
+            );
+        }
+        return found;
+    };
+    let mut via = BTreeSet::new();
+    for gateway in &written.0 {
+        if !resolves(gateway, context.document.gateways.value(), "gateway", faults) {
+            continue;
+        }
+        let unread = context
+            .document
+            .gateways
+            .value()
+            .is_none_or(|table| table.get(&gateway.value).is_none());
+        if !unread && !sides.between(&gateway.value, from, to) {
+            faults.add(
+                Fault::new(
+                    Code::NotOnTheWay,
+                    gateway.place,
+                    format!(
+                        "the gateway `{}` does not stand between `{from}` and `{to}`",
+                        gateway.value
+                    ),
+                )
+                .label("not on the way")
+                .help("attach both zones to it on different interfaces, or leave `via` out and it is found"),
+            );
+        }
+        via.insert(gateway.value.clone());
+    }
+    via
+}
+
+fn kind(zone: &ZoneId, context: &Context<'_>) -> Option<ZoneKind> {
+    context.document.zones.value()?.get(zone)?.kind.value().copied()
+}
+
+fn straight_to_safety(
+    name: &ConduitId,
+    (from, to): (&ZoneId, &ZoneId),
+    place: Place,
+    context: &Context<'_>,
+    faults: &mut Faults,
+) {
+    let kinds = (kind(from, context), kind(to, context));
+    let outside = |kind| {
+        matches!(
+            kind,
+            Some(ZoneKind::Enterprise | ZoneKind::External | ZoneKind::RemoteAccess | ZoneKind::Transient)
+        )
+    };
+    let safety = |kind| kind == Some(ZoneKind::Safety);
+    if (outside(kinds.0) && safety(kinds.1)) || (safety(kinds.0) && outside(kinds.1)) {
+        let message =
+            format!("the conduit `{name}` joins `{from}` and `{to}`, one of them outside, one a safety zone");
+        faults.add(
+            Fault::new(Code::EnterpriseToSafety, place, message)
+                .label("straight to safety")
+                .help("lead it through a DMZ or the operations zone, or remove it"),
+        );
+    }
+}
+
+fn agent_loss<'a>(
+    name: &ConduitId,
+    conduit: &grammar::Conduit,
+    ends: [Option<&ZoneId>; 2],
+    mut flows: impl Iterator<Item = &'a Flow>,
+    context: &Context<'_>,
+    faults: &mut Faults,
+) {
+    let Some(At {
+        value: OnAgentLoss::Pass,
+        place,
+    }) = conduit.on_agent_loss.get()
+    else {
+        return;
+    };
+    if !flows.any(|flow| flow.operations.is_some()) {
+        faults.add(
+            Fault::new(
+                Code::PassWithoutInspection,
+                *place,
+                format!("no flow of the conduit `{name}` is inspected, so `pass` says nothing"),
+            )
+            .label("without effect")
+            .help("remove the key, or limit a flow to operations"),
+        );
+    } else if ends
+        .into_iter()
+        .flatten()
+        .any(|zone| kind(zone, context) == Some(ZoneKind::Safety))
+    {
+        faults.add(
+            Fault::new(
+                Code::PassIntoSafety,
+                *place,
+                format!("the conduit `{name}` stays open into a safety zone while no agent lives"),
+            )
+            .label("passes uninspected")
+            .help("write `on_agent_loss: block`"),
+        );
+    }
+}
+
+/// Warns of ends that prove less than the conduit asks for.
+fn assurance(
+    name: &ConduitId,
+    conduit: &grammar::Conduit,
+    minimum: Assurance,
+    context: &Context<'_>,
+    faults: &mut Faults,
+) {
+    let mut seen = BTreeSet::new();
+    let flows = conduit
+        .flows
+        .value()
+        .into_iter()
+        .flat_map(|table| table.readable());
+    let ends = flows
+        .flat_map(|(_, _, flow)| [&flow.source, &flow.destination])
+        .filter_map(Field::value);
+    for end in ends.flat_map(|list| &list.0) {
+        let (who, identity) = match &end.value {
+            grammar::End::Asset(asset) => {
+                match context.document.assets.value().and_then(|table| table.get(asset)) {
+                    Some(found) => (format!("the asset `{asset}`"), found.identity.value().copied()),
+                    None => continue,
+                }
+            }
+            grammar::End::Zone(zone) => (format!("not everything in the zone `{zone}`"), None),
+        };
+        let identity = identity.unwrap_or(Assurance::D0);
+        if identity < minimum && seen.insert(who.clone()) {
+            let message = if who.starts_with("not") {
+                format!("{who} proves its identity as `{name}` asks (D{})", minimum as u8)
+            } else {
+                format!(
+                    "{who} proves its identity only to D{}, `{name}` asks for D{}",
+                    identity as u8, minimum as u8
+                )
+            };
+            faults.add(
+                Fault::new(Code::AssuranceTooLow, end.place, message)
+                    .label("too weak an identity")
+                    .help("record a better `identity`, put something in front of it, or lower `minimum_assurance`"),
+            );
+        }
+    }
+}
+
+/// Warns by name of what the conduit's record lacks.
+fn incomplete(name: &ConduitId, place: Place, conduit: &grammar::Conduit, faults: &mut Faults) {
+    let missing: Vec<&str> = [
+        ("`accountable`", conduit.accountable.is_absent()),
+        ("`sl_target`", conduit.sl_target.is_absent()),
+    ]
+    .into_iter()
+    .filter_map(|(key, missing)| missing.then_some(key))
+    .collect();
+    if missing.is_empty() {
+        return;
+    }
+    let keys = missing.join(", ");
+    faults.add(
+        Fault::new(
+            Code::ConduitRecordIncomplete,
+            place,
+            format!("the record of the conduit `{name}` lacks {keys}"),
+        )
+        .label("incomplete (IEC 62443-3-2 ZCR 6.4)")
+        .help(format!("add {keys}")),
+    );
+}

@@ -1,0 +1,215 @@
+//! Which addresses belong to which zone.
+//!
+//! Two networks either nest or have nothing in common, so one pass over all of them in the order of their
+//! addresses, with the enclosing ones on a stack, finds every conflict. An inner zone's network is cut out of its
+//! parent's: afterwards no two zones share an address, and every other part of the program may rely on that.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Ancestors;
+use crate::diagnostics::codes::Code;
+use crate::diagnostics::faults::{Fault, Faults};
+use crate::diagnostics::source::Place;
+use crate::document::grammar::Document;
+use crate::ids::ZoneId;
+
+/// The networks of all zones, none of them in two.
+pub(super) struct ZoneNetworks {
+    by_zone: BTreeMap<ZoneId, Vec<IpNet>>,
+    /// Sorted by address and disjoint.
+    sorted: Vec<(IpNet, ZoneId)>,
+}
+
+/// A network as written.
+struct Written<'a> {
+    net: IpNet,
+    zone: &'a ZoneId,
+    depth: usize,
+    place: Place,
+    /// Networks of inner zones within it.
+    holes: Vec<IpNet>,
+}
+
+impl ZoneNetworks {
+    pub(super) fn new(document: &Document, ancestors: &Ancestors, faults: &mut Faults) -> Self {
+        let mut written = written(document, ancestors);
+        let mut enclosing: Vec<usize> = Vec::new();
+        let mut redundant: Vec<usize> = Vec::new();
+        for at in 0..written.len() {
+            let Some(inner) = written.get(at).map(|w| (w.net, w.zone, w.place)) else {
+                continue;
+            };
+            while let Some(outer) = enclosing.last().and_then(|outer| written.get(*outer)) {
+                if outer.net.contains(&inner.0) {
+                    break;
+                }
+                enclosing.pop();
+            }
+            let outer = enclosing.last().copied().and_then(|outer| written.get_mut(outer));
+            if let Some(outer) = outer {
+                if !judge(outer, inner, ancestors, faults) {
+                    redundant.push(at);
+                    continue;
+                }
+                outer.holes.push(inner.0);
+            }
+            enclosing.push(at);
+        }
+        let mut by_zone: BTreeMap<ZoneId, Vec<IpNet>> = BTreeMap::new();
+        let mut sorted = Vec::new();
+        for (at, network) in written.iter().enumerate() {
+            if redundant.contains(&at) {
+                continue;
+            }
+            for part in without(network.net, &network.holes) {
+                by_zone.entry(network.zone.clone()).or_default().push(part);
+                sorted.push((part, network.zone.clone()));
+            }
+        }
+        sorted.sort();
+        Self { by_zone, sorted }
+    }
+
+    /// The networks of a zone, in order; none if it has none, or only such as belong to inner zones.
+    pub(super) fn of(&self, zone: &ZoneId) -> &[IpNet] {
+        self.by_zone.get(zone).map_or(&[], Vec::as_slice)
+    }
+
+    /// The network that an address lies in, and its zone.
+    pub(super) fn holding(&self, address: IpAddr) -> Option<(IpNet, &ZoneId)> {
+        let after = self.sorted.partition_point(|(net, _)| net.network() <= address);
+        let (net, zone) = self.sorted.get(after.checked_sub(1)?)?;
+        net.contains(&address).then_some((*net, zone))
+    }
+}
+
+/// All networks, outer before inner.
+fn written<'a>(document: &'a Document, ancestors: &Ancestors) -> Vec<Written<'a>> {
+    let mut written = Vec::new();
+    for (name, _, zone) in document
+        .zones
+        .value()
+        .into_iter()
+        .flat_map(|zones| zones.readable())
+    {
+        let depth = ancestors.get(name).map_or(0, Vec::len);
+        for at in zone.networks.value().into_iter().flat_map(|list| &list.0) {
+            written.push(Written {
+                net: at.value,
+                zone: name,
+                depth,
+                place: at.place,
+                holes: Vec::new(),
+            });
+        }
+    }
+    // Of equal networks the outer zone's comes first, so that the inner one takes all of it.
+    written.sort_by(|a, b| {
+        let key = |w: &Written<'_>| (w.net.network(), w.net.prefix_len(), w.depth);
+        key(a).cmp(&key(b)).then_with(|| a.zone.cmp(b.zone))
+    });
+    written
+}
+
+/// Whether a network may lie inside another; a fault says if not.
+fn judge(
+    outer: &Written<'_>,
+    (net, zone, place): (IpNet, &ZoneId, Place),
+    ancestors: &Ancestors,
+    faults: &mut Faults,
+) -> bool {
+    let contains =
+        |inner: &ZoneId, outer: &ZoneId| ancestors.get(inner).is_some_and(|chain| chain.contains(outer));
+    if contains(zone, outer.zone) {
+        return true;
+    }
+    let fault = if zone == outer.zone {
+        Fault::new(
+            Code::RepeatedItem,
+            place,
+            format!(
+                "{net} lies within {}, which the zone `{zone}` has already",
+                outer.net
+            ),
+        )
+        .label("nothing is added by this")
+        .related(outer.place, "it lies within this one")
+        .help("remove it")
+    } else if contains(outer.zone, zone) {
+        Fault::new(
+            Code::NotWithinParent,
+            outer.place,
+            format!(
+                "{} of the zone `{}` is wider than {net} of its parent `{zone}`",
+                outer.net, outer.zone
+            ),
+        )
+        .label("wider than the parent's")
+        .related(place, "the parent's network")
+        .help("make it a part of the parent's network, or let the two be apart")
+    } else {
+        Fault::new(
+            Code::NetworksOverlap,
+            place,
+            format!(
+                "{net} of the zone `{zone}` overlaps {} of the zone `{}`",
+                outer.net, outer.zone
+            ),
+        )
+        .label("claimed here")
+        .related(outer.place, format!("and here by `{}`", outer.zone))
+        .help(format!(
+            "correct one of the two, or say `parent: {}` if `{zone}` lies inside it",
+            outer.zone
+        ))
+    };
+    faults.add(fault);
+    false
+}
+
+/// `net` without the `holes`, which lie within it, in as few networks as possible.
+fn without(net: IpNet, holes: &[IpNet]) -> Vec<IpNet> {
+    if holes.is_empty() {
+        return vec![net];
+    }
+    if holes.contains(&net) {
+        return Vec::new();
+    }
+    let Ok(halves) = net.subnets(net.prefix_len() + 1) else {
+        return Vec::new();
+    };
+    halves
+        .flat_map(|half| {
+            let within: Vec<IpNet> = holes
+                .iter()
+                .filter(|hole| half.contains(*hole))
+                .copied()
+                .collect();
+            without(half, &within)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cutting_out_networks_leaves_exactly_the_other_addresses() {
+        let net: IpNet = "10.0.0.0/24".parse().unwrap();
+        let holes: Vec<IpNet> = ["10.0.0.4/32", "10.0.0.64/26", "10.0.0.255/32"]
+            .iter()
+            .map(|hole| hole.parse().unwrap())
+            .collect();
+        let rest = without(net, &holes);
+        for last in 0..=255_u8 {
+            let address = IpAddr::from([10, 0, 0, last]);
+            let cut = holes.iter().any(|hole| hole.contains(&address));
+            let kept = rest.iter().filter(|part| part.contains(&address)).count();
+            assert_eq!(kept, usize::from(!cut), "{address}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Zones: nesting, and the record that IEC 62443-3-2 ZCR 6.4 wants of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Ancestors, Context, each, resolve, text, texts};
+use crate::diagnostics::codes::Code;
+use crate::diagnostics::faults::{Fault, Faults};
+use crate::document::grammar::{self, Document};
+use crate::document::read::Named;
+use crate::ids::ZoneId;
+use crate::model::{Enforcement, Zone, ZoneKind};
+
+/// Follows every zone's parents; a cycle is a fault and ends the chain.
+pub(super) fn ancestors(document: &Document, faults: &mut Faults) -> Ancestors {
+    let Some(zones) = document.zones.value() else {
+        return Ancestors::new();
+    };
+    let parent = |zone: &ZoneId| zones.get(zone).and_then(|zone| zone.parent.get());
+    let mut ancestors = Ancestors::new();
+    for zone in zones.0.keys() {
+        let mut chain: Vec<ZoneId> = Vec::new();
+        let mut seen = BTreeSet::from([zone]);
+        let mut at = zone;
+        while let Some(next) = parent(at) {
+            if !seen.insert(&next.value) {
+                // Said once for each zone on the cycle, not for those that only lead into it.
+                if &next.value == zone {
+                    let way: Vec<&str> = chain.iter().map(ZoneId::as_str).collect();
+                    let way = if way.is_empty() {
+                        "itself".to_owned()
+                    } else {
+                        format!("itself, by way of {}", way.join(", "))
+                    };
+                    faults.add(
+                        Fault::new(
+                            Code::ParentCycle,
+                            next.place,
+                            format!("the zone `{zone}` contains {way}"),
+                        )
+                        .label("leads back to the zone")
+                        .help("remove `parent` where the chain ought to end"),
+                    );
+                }
+                break;
+            }
+            chain.push(next.value.clone());
+            at = &next.value;
+        }
+        ancestors.insert(zone.clone(), chain);
+    }
+    ancestors
+}
+
+pub(super) fn zones(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeMap<ZoneId, Zone>> {
+    let zones = context.document.zones.value()?;
+    let guarded = guarded(context.document);
+    let inhabited = inhabited(context.document);
+    for (name, named, zone) in zones.readable() {
+        incomplete(name, named, zone, inhabited.contains(name), faults);
+        let inner = || {
+            zones
+                .readable()
+                .any(|(_, _, other)| other.parent.value() == Some(name))
+        };
+        let only_a_frame = zone.networks.is_absent() && !inhabited.contains(name) && inner();
+        if !guarded.contains(name) && !only_a_frame {
+            faults.add(
+                Fault::new(
+                    Code::ZoneUnguarded,
+                    named.key_place,
+                    format!("no gateway stands at the boundary of the zone `{name}`"),
+                )
+                .label("nothing enforces this zone's boundary")
+                .help("add it to an interface of a gateway, as its `zone` or `behind` it"),
+            );
+        }
+    }
+    each(Some(zones), |name, zone| {
+        Some(Zone {
+            title: text(&zone.title).unwrap_or_else(|| name.to_string()),
+            kind: *zone.kind.value()?,
+            parent: resolve(&zone.parent, Some(zones), "zone", faults),
+            sl_target: zone.sl_target.value().copied(),
+            networks: context.networks.of(name).to_vec(),
+            consequence: zone.consequence.value().copied(),
+            accountable: text(&zone.accountable),
+            boundary: text(&zone.boundary),
+            requirements: texts(&zone.requirements),
+            assumptions: texts(&zone.assumptions),
+            enforcement: zone.enforcement.value().copied().unwrap_or(Enforcement::Enforce),
+        })
+    })
+}
+
+/// Zones that some gateway has on an interface or behind one.
+fn guarded(document: &Document) -> BTreeSet<&ZoneId> {
+    let gateways = document
+        .gateways
+        .value()
+        .into_iter()
+        .flat_map(|table| table.readable());
+    let interfaces = gateways
+        .filter_map(|(_, _, gateway)| gateway.interfaces.value())
+        .flat_map(|table| table.readable());
+    interfaces
+        .flat_map(|(_, _, interface)| {
+            let behind = interface
+                .behind
+                .value()
+                .into_iter()
+                .flat_map(|list| list.0.iter().map(|at| &at.value));
+            interface.zone.value().into_iter().chain(behind)
+        })
+        .collect()
+}
+
+/// Zones in which some asset lives.
+fn inhabited(document: &Document) -> BTreeSet<&ZoneId> {
+    let assets = document
+        .assets
+        .value()
+        .into_iter()
+        .flat_map(|table| table.readable());
+    assets.filter_map(|(_, _, asset)| asset.zone.value()).collect()
+}
+
+/// Warns by name of what the zone's record lacks.
+fn incomplete(
+    name: &ZoneId,
+    named: &Named<grammar::Zone>,
+    zone: &grammar::Zone,
+    inhabited: bool,
+    faults: &mut Faults,
+) {
+    // What lies outside the plant has no security level and no consequence that its owner could set.
+    let outside = zone.kind.value() == Some(&ZoneKind::External);
+    // Machines that come and go have no network of their own; they are known by their addresses where they are.
+    let roaming = outside
+        || inhabited
+        || matches!(
+            zone.kind.value(),
+            Some(ZoneKind::Transient | ZoneKind::RemoteAccess)
+        );
+    let missing: Vec<&str> = [
+        ("accountable", zone.accountable.is_absent()),
+        ("boundary", zone.boundary.is_absent()),
+        ("consequence", zone.consequence.is_absent() && !outside),
+        ("networks", zone.networks.is_absent() && !roaming),
+        ("sl_target", zone.sl_target.is_absent() && !outside),
+    ]
+    .into_iter()
+    .filter_map(|(key, missing)| missing.then_some(key))
+    .collect();
+    if missing.is_empty() {
+        return;
+    }
+    let keys = missing
+        .iter()
+        .map(|key| format!("`{key}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    faults.add(
+        Fault::new(
+            Code::ZoneRecordIncomplete,
+            named.key_place,
+            format!("the record of the zone `{name}` lacks {keys}"),
+        )
+        .label("incomplete (IEC 62443-3-2 ZCR 6.4)")
+        .help(format!("add {keys}")),
+    );
+}

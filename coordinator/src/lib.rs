@@ -1,1 +1,47 @@
-//! .
+//! # penstock-coordinator
+//!
+//! The coordinator issues identities, carries signed releases to the gateways, gathers their audit trails and shows
+//! each zone's health. It decides nothing about traffic: a gateway obeys only what the approvers signed, and
+//! goes on without the coordinator (DESIGN, promises 1 and 4).
+//!
+//! ```text
+//!            api ── gate (who may do what, in one place)
+//!   ┌─────────┼──────────┬────────────┬──────────┐
+//! enrolment  releases   sessions    query      health
+//!   │ ca       │          │ ingest    │          │
+//!   └──────────┴──────────┴─ store ───┴──────────┘        journal: what operators did, in our own chain
+//! ```
+//!
+//! Invariants: who a caller is comes from its certificate alone; a change of state is one record, written
+//! against the revision that was read; an acknowledged audit block is on disk; every queue is bounded.
+//!
+//! `app` wires all of it, and nothing imports `app`.
+
+pub mod api;
+pub mod app;
+pub mod ca;
+pub mod clock;
+pub mod config;
+pub mod enrolment;
+pub mod files;
+pub mod health;
+pub mod ingest;
+pub mod journal;
+pub mod metrics;
+pub mod operators;
+pub mod query;
+pub mod releases;
+pub mod sessions;
+pub mod store;
+
+/// An error with its causes, for logs.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}

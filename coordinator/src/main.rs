@@ -1,1 +1,258 @@
-fn main() {}
+//! `penstock-coordinator`: sets a plant's coordinator up, runs it, and backs it up.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand};
+use penstock_coordinator::config::{Config, ConfigFile, DEFAULT, LogFile, LogFormat};
+use penstock_coordinator::operators::Role;
+use penstock_coordinator::{app, files};
+use penstock_policy::ids::{CoordinatorId, OperatorId, PlantId};
+use penstock_proto::channel::Address;
+use penstock_proto::peer::Subject;
+use penstock_proto::token::Token;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Issues identities, carries signed releases to gateways, gathers their audit trails.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes a new plant's coordinator: its authority, its configuration, and a token for the first admin.
+    Init {
+        /// Folder for everything that it keeps.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// The plant's name.
+        #[arg(long)]
+        plant: PlantId,
+        /// This coordinator's name.
+        #[arg(long, default_value = "coordinator-1")]
+        name: CoordinatorId,
+        /// Address to listen on; may be repeated.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Vec<std::net::SocketAddr>,
+        /// Address for Prometheus, loopback only; `none` for none.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        metrics: Option<String>,
+        /// Where gateways and operators reach it, as written into tokens; may be repeated.
+        #[arg(long, value_name = "HOST:PORT", required = true)]
+        address: Vec<Address>,
+        /// Name of the first admin.
+        #[arg(long, default_value = "admin")]
+        admin: OperatorId,
+        /// Where the configuration is written; DIR/coordinator.toml if not said.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Runs the coordinator.
+    Serve {
+        /// Its configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Makes a token for an operator while the coordinator is stopped: for when no admin is left.
+    Token {
+        /// Its configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The operator's name.
+        #[arg(long)]
+        operator: OperatorId,
+        /// The operator's role: viewer, engineer, approver or admin.
+        #[arg(long, default_value = "admin")]
+        role: Role,
+        /// Where the coordinator is reached; may be repeated.
+        #[arg(long, value_name = "HOST:PORT", required = true)]
+        address: Vec<Address>,
+    },
+    /// Copies store and authority to a new folder, also while the coordinator runs.
+    Backup {
+        /// Its configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The new folder. It holds the authority's key: keep it like that.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Prints a configuration, or checks one.
+    Config {
+        /// Print one with every key at its default.
+        #[arg(long)]
+        default: bool,
+        /// Check this one.
+        #[arg(long, value_name = "FILE", conflicts_with = "default")]
+        check: Option<PathBuf>,
+    },
+}
+
+/// How long the first admin's token is good.
+const TOKEN_SECONDS: u32 = 24 * 3600;
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Init {
+            data,
+            plant,
+            name,
+            listen,
+            metrics,
+            address,
+            admin,
+            config,
+        } => {
+            let mut file = ConfigFile::with_defaults(plant, name, data);
+            if !listen.is_empty() {
+                file.listen.grpc = listen;
+            }
+            if let Some(metrics) = metrics {
+                file.listen.metrics = if metrics == "none" { String::new() } else { metrics };
+            }
+            init(&file, &address, &admin, config)
+        }
+        Command::Serve { config } => {
+            let file = ConfigFile::read(&config)?;
+            let checked = check(&file, &config)?;
+            log(&file.log)?;
+            runtime()?.block_on(serve(&checked))
+        }
+        Command::Token {
+            config,
+            operator,
+            role,
+            address,
+        } => {
+            let checked = check(&ConfigFile::read(&config)?, &config)?;
+            println!("{}", token(&checked, &operator, role, address)?);
+            Ok(())
+        }
+        Command::Backup { config, to } => {
+            let checked = check(&ConfigFile::read(&config)?, &config)?;
+            app::backup(&checked, &to)?;
+            println!(
+                "Backed up to {}. It holds the authority's key: keep it as safe.",
+                to.display()
+            );
+            Ok(())
+        }
+        Command::Config { default: true, .. } => {
+            print!("{DEFAULT}");
+            Ok(())
+        }
+        Command::Config {
+            check: Some(path), ..
+        } => {
+            check(&ConfigFile::read(&path)?, &path)?;
+            println!("{} can be used", path.display());
+            Ok(())
+        }
+        Command::Config { .. } => bail!("say --default, or --check FILE"),
+    }
+}
+
+fn check(file: &ConfigFile, path: &Path) -> anyhow::Result<Config> {
+    file.check()
+        .with_context(|| format!("{} cannot be used", path.display()))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+fn log(file: &LogFile) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&file.level).context("`log.level` cannot be used")?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match file.format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+fn token(
+    config: &Config,
+    operator: &OperatorId,
+    role: Role,
+    coordinators: Vec<Address>,
+) -> anyhow::Result<Token> {
+    let (token, root_digest) =
+        runtime()?.block_on(app::operator_token(config, operator, role, TOKEN_SECONDS))?;
+    Ok(Token {
+        plant: config.plant.clone(),
+        subject: Subject::Operator(operator.clone()),
+        coordinators,
+        secret: token.secret,
+        root_digest,
+        approvers: None,
+        expires_ms: token.expires_ms,
+    })
+}
+
+fn init(
+    file: &ConfigFile,
+    addresses: &[Address],
+    admin: &OperatorId,
+    config: Option<PathBuf>,
+) -> anyhow::Result<()> {
+    let checked = file.check()?;
+    app::init(&checked)?;
+    let config = config.unwrap_or_else(|| checked.data.join("coordinator.toml"));
+    let grpc: Vec<_> = checked
+        .grpc
+        .iter()
+        .map(|a| format!("{:?}", a.to_string()))
+        .collect();
+    let text = format!(
+        "# Written by `penstock-coordinator init`; `penstock-coordinator config --default` shows every key.\n\
+         plant = {:?}\nname = {:?}\ndata = {:?}\n\n[listen]\ngrpc = [{}]\nmetrics = {:?}\n",
+        checked.plant.to_string(),
+        checked.name.to_string(),
+        checked.data.display().to_string(),
+        grpc.join(", "),
+        file.listen.metrics,
+    );
+    files::write_new(&config, text.as_bytes())?;
+    let token = token(&checked, admin, Role::Admin, addresses.to_vec())?;
+    eprintln!(
+        "Plant {} has an authority in {}, and a configuration in {}.\n\
+         Next: penstock-coordinator serve --config {}\n\
+         The first admin ({admin}) enrols within 24 hours with this token, once:",
+        checked.plant,
+        checked.data.display(),
+        config.display(),
+        config.display()
+    );
+    println!("{token}");
+    Ok(())
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let running = app::start(config).await?;
+    for address in &running.grpc {
+        tracing::info!(%address, plant = %config.plant, name = %config.name, "serving");
+    }
+    if let Some(address) = running.metrics {
+        tracing::info!(%address, "metrics");
+    }
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    running.stop().await;
+    Ok(())
+}

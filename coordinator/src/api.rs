@@ -1,0 +1,13 @@
+//! The coordinator's gRPC services, thin: who calls and whether they may ([`gate`]), wire to domain, one call into
+//! the module that does it, and back. What operators change, or were refused, is in the trail before the
+//! answer goes out.
+
+mod control;
+mod enrol;
+pub mod gate;
+mod link;
+mod views;
+
+pub use self::control::ControlService;
+pub use self::enrol::EnrolmentService;
+pub use self::link::LinkService;

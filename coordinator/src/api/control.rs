@@ -1,0 +1,329 @@
+//! What operators call. Each method begins at the gate; what changes something ends in the trail.
+
+use std::sync::Arc;
+
+use penstock_policy::ids::{CoordinatorId, GatewayId, OperatorId, Revision};
+use penstock_proto::peer::Subject;
+use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::v1;
+use penstock_proto::v1::control_server::Control;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tonic::{Request, Response, Status};
+
+use super::gate::{Action, Gate};
+use super::views;
+use crate::ca::Authority;
+use crate::clock;
+use crate::enrolment::{VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
+use crate::operators::{self, OperatorRecord, Role};
+use crate::query::{self, Filter};
+use crate::releases::Releases;
+use crate::sessions::Fleet;
+use crate::store::Store;
+
+/// Releases in one list if nothing is said, and at most.
+const RELEASES_DEFAULT: usize = 20;
+const RELEASES_MAX: usize = 1000;
+/// Records that may wait for a slow reader.
+const RECORDS_MAX: usize = 64;
+
+/// The service.
+pub struct ControlService {
+    /// Ourselves.
+    pub coordinator: CoordinatorId,
+    /// Who may do what.
+    pub gate: Gate,
+    /// Records and trails.
+    pub store: Store,
+    /// Releases.
+    pub releases: Releases,
+    /// Gateways.
+    pub fleet: Arc<Fleet>,
+    /// For the root's digest.
+    pub authority: Arc<Authority>,
+    /// Health as it changes.
+    pub health: watch::Receiver<Arc<v1::PlantHealth>>,
+}
+
+type Streamed<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+
+impl ControlService {
+    /// What a token is to be made for: whom, with which role, for how long.
+    fn token_subject(request: v1::CreateTokenRequest) -> Result<(Subject, Option<Role>, u32), Refusal> {
+        use v1::create_token_request::Subject as Wire;
+        let bad = |field: &str, what: String| {
+            Refusal::new(Reason::BadRequest, format!("{field} {what}")).field(field, what)
+        };
+        let role = Role::from_wire(request.role);
+        let (subject, role) = match request.subject {
+            Some(Wire::Gateway(name)) => {
+                if request.role != 0 {
+                    return Err(bad("role", "is only for operators".to_owned()));
+                }
+                let gateway = GatewayId::new(name).map_err(|e| bad("gateway", e.to_string()))?;
+                (Subject::Gateway(gateway), None)
+            }
+            Some(Wire::Operator(name)) => {
+                let operator = OperatorId::new(name).map_err(|e| bad("operator", e.to_string()))?;
+                let role = role.ok_or_else(|| bad("role", "must be said for an operator".to_owned()))?;
+                (Subject::Operator(operator), Some(role))
+            }
+            None => return Err(bad("subject", "is missing: a gateway or an operator".to_owned())),
+        };
+        let valid = match request.valid_seconds {
+            0 => VALID_SECONDS_DEFAULT,
+            seconds if VALID_SECONDS.contains(&seconds) => seconds,
+            _ => {
+                return Err(bad(
+                    "valid_seconds",
+                    format!(
+                        "is not between {} and {}",
+                        VALID_SECONDS.start(),
+                        VALID_SECONDS.end()
+                    ),
+                ));
+            }
+        };
+        Ok((subject, role, valid))
+    }
+
+    fn filter(request: v1::SearchAuditRequest) -> Result<Filter, Refusal> {
+        Filter::try_from(request).map_err(|error| {
+            Refusal::new(Reason::BadRequest, error.to_string()).field(error.field, error.what)
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    async fn who_am_i(
+        &self,
+        request: Request<v1::WhoAmIRequest>,
+    ) -> Result<Response<v1::WhoAmIResponse>, Status> {
+        let caller = self.gate.operator(request.extensions(), Action::WhoAmI).await?;
+        Ok(Response::new(v1::WhoAmIResponse {
+            operator: caller.operator.to_string(),
+            role: caller.role.to_wire().into(),
+            plant: self.authority.plant().to_string(),
+            coordinator: self.coordinator.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }))
+    }
+
+    async fn propose_release(
+        &self,
+        request: Request<v1::ProposeReleaseRequest>,
+    ) -> Result<Response<v1::Release>, Status> {
+        let caller = self
+            .gate
+            .operator(request.extensions(), Action::ProposeRelease)
+            .await?;
+        let message = request.into_inner();
+        let outcome = self
+            .releases
+            .propose(
+                &caller.operator,
+                &message.statement,
+                message.documents,
+                clock::now_ms(),
+            )
+            .await;
+        let target = match &outcome {
+            Ok(recorded) => format!("{} {}", recorded.statement.revision, recorded.digest),
+            Err(_) => String::new(),
+        };
+        let recorded = self.gate.record(&caller, &target, outcome).await?;
+        Ok(Response::new(views::release(
+            &recorded,
+            &self.releases,
+            &self.fleet,
+        )))
+    }
+
+    async fn approve_release(
+        &self,
+        request: Request<v1::ApproveReleaseRequest>,
+    ) -> Result<Response<v1::Release>, Status> {
+        let caller = self
+            .gate
+            .operator(request.extensions(), Action::ApproveRelease)
+            .await?;
+        let message = request.into_inner();
+        let outcome = self
+            .releases
+            .approve(&caller.operator, &message, clock::now_ms())
+            .await;
+        let target = Revision(message.revision).to_string();
+        let recorded = self.gate.record(&caller, &target, outcome).await?;
+        Ok(Response::new(views::release(
+            &recorded,
+            &self.releases,
+            &self.fleet,
+        )))
+    }
+
+    async fn list_releases(
+        &self,
+        request: Request<v1::ListReleasesRequest>,
+    ) -> Result<Response<v1::ListReleasesResponse>, Status> {
+        self.gate
+            .operator(request.extensions(), Action::ListReleases)
+            .await?;
+        let limit = match request.into_inner().limit as usize {
+            0 => RELEASES_DEFAULT,
+            limit => limit.min(RELEASES_MAX),
+        };
+        let releases = self.releases.list().await?;
+        Ok(Response::new(v1::ListReleasesResponse {
+            releases: releases
+                .iter()
+                .take(limit)
+                .map(|recorded| views::release(recorded, &self.releases, &self.fleet))
+                .collect(),
+        }))
+    }
+
+    async fn get_release(
+        &self,
+        request: Request<v1::GetReleaseRequest>,
+    ) -> Result<Response<v1::GetReleaseResponse>, Status> {
+        self.gate
+            .operator(request.extensions(), Action::GetRelease)
+            .await?;
+        let recorded = self.releases.get(Revision(request.into_inner().revision)).await?;
+        Ok(Response::new(v1::GetReleaseResponse {
+            release: Some(views::release(&recorded, &self.releases, &self.fleet)),
+            signed: Some(recorded.signed()),
+            documents: self.releases.documents(&recorded).await?,
+        }))
+    }
+
+    async fn list_gateways(
+        &self,
+        request: Request<v1::ListGatewaysRequest>,
+    ) -> Result<Response<v1::ListGatewaysResponse>, Status> {
+        self.gate
+            .operator(request.extensions(), Action::ListGateways)
+            .await?;
+        Ok(Response::new(v1::ListGatewaysResponse {
+            gateways: views::gateways(&self.releases, &self.fleet),
+        }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let caller = self
+            .gate
+            .operator(request.extensions(), Action::CreateToken)
+            .await?;
+        let mut target = String::new();
+        let outcome = match Self::token_subject(request.into_inner()) {
+            Ok((subject, role, valid_seconds)) => {
+                target = match role {
+                    Some(role) => format!("{subject} as {role}"),
+                    None => subject.to_string(),
+                };
+                create_token(
+                    &self.store,
+                    &subject,
+                    role,
+                    valid_seconds,
+                    caller.operator.as_str(),
+                    clock::now_ms(),
+                )
+                .await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let token = self.gate.record(&caller, &target, outcome).await?;
+        Ok(Response::new(v1::CreateTokenResponse {
+            secret: token.secret.0.to_vec().into(),
+            expires_ms: token.expires_ms,
+            root_digest: self.authority.root_digest().0.to_vec().into(),
+        }))
+    }
+
+    async fn list_operators(
+        &self,
+        request: Request<v1::ListOperatorsRequest>,
+    ) -> Result<Response<v1::ListOperatorsResponse>, Status> {
+        self.gate
+            .operator(request.extensions(), Action::ListOperators)
+            .await?;
+        let records = self.store.list_json::<OperatorRecord>(operators::PREFIX).await?;
+        Ok(Response::new(v1::ListOperatorsResponse {
+            operators: records
+                .into_iter()
+                .map(|(name, record, _)| v1::Operator {
+                    name,
+                    role: record.role.to_wire().into(),
+                    enrolled: true,
+                })
+                .collect(),
+        }))
+    }
+
+    type WatchHealthStream = Streamed<v1::PlantHealth>;
+
+    async fn watch_health(
+        &self,
+        request: Request<v1::WatchHealthRequest>,
+    ) -> Result<Response<Self::WatchHealthStream>, Status> {
+        self.gate
+            .operator(request.extensions(), Action::WatchHealth)
+            .await?;
+        let once = request.into_inner().once;
+        let states = WatchStream::new(self.health.clone()).map(|health| Ok((*health).clone()));
+        Ok(Response::new(if once {
+            Box::pin(states.take(1))
+        } else {
+            Box::pin(states)
+        }))
+    }
+
+    type SearchAuditStream = ReceiverStream<Result<v1::AuditRecord, Status>>;
+
+    async fn search_audit(
+        &self,
+        request: Request<v1::SearchAuditRequest>,
+    ) -> Result<Response<Self::SearchAuditStream>, Status> {
+        self.gate
+            .operator(request.extensions(), Action::SearchAudit)
+            .await?;
+        let filter = Self::filter(request.into_inner())?;
+        let (out, records) = mpsc::channel(RECORDS_MAX);
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = query::search(&store, &filter, &out).await {
+                // Nobody listening is no fault.
+                let _ = out.send(Err(error.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(records)))
+    }
+
+    type TailAuditStream = ReceiverStream<Result<v1::AuditRecord, Status>>;
+
+    async fn tail_audit(
+        &self,
+        request: Request<v1::TailAuditRequest>,
+    ) -> Result<Response<Self::TailAuditStream>, Status> {
+        self.gate
+            .operator(request.extensions(), Action::TailAudit)
+            .await?;
+        let filter = Self::filter(request.into_inner().filter.unwrap_or_default())?;
+        let (out, records) = mpsc::channel(RECORDS_MAX);
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = query::tail(&store, &filter, &out).await {
+                // Nobody listening is no fault.
+                let _ = out.send(Err(error.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(records)))
+    }
+}

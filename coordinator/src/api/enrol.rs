@@ -1,0 +1,94 @@
+//! Enrolment over gRPC: the one service that a caller without a certificate may use.
+
+use std::sync::Arc;
+
+use penstock_proto::peer::Subject;
+use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::server::PeerInfo;
+use penstock_proto::v1;
+use penstock_proto::v1::enrolment_server::Enrolment;
+use tonic::{Request, Response, Status};
+
+use crate::ca::{Authority, Issued};
+use crate::clock;
+use crate::enrolment::{self, Application, Attempts, Enrolled};
+use crate::journal::Journal;
+use crate::sessions::Fleet;
+use crate::store::Store;
+
+/// The service.
+pub struct EnrolmentService {
+    /// Where tokens are.
+    pub store: Store,
+    /// Who issues.
+    pub authority: Arc<Authority>,
+    /// Wrong attempts so far.
+    pub attempts: Attempts,
+    /// Where it is written down.
+    pub journal: Journal,
+    /// Learns of new gateways.
+    pub fleet: Arc<Fleet>,
+}
+
+/// A certificate for the wire.
+pub(super) fn to_wire(issued: Issued, authority: &Authority) -> v1::EnrolResponse {
+    let der = |certificate: &rustls::pki_types::CertificateDer<'_>| certificate.to_vec().into();
+    v1::EnrolResponse {
+        certificate_chain: issued.chain.iter().map(der).collect(),
+        trust_bundle: authority.roots().iter().map(der).collect(),
+    }
+}
+
+#[tonic::async_trait]
+impl Enrolment for EnrolmentService {
+    async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
+        let address = request
+            .extensions()
+            .get::<PeerInfo>()
+            .map(|info| info.address.ip())
+            .ok_or_else(|| Refusal::new(Reason::Internal, "the connection's peer is not known"))?;
+        let message = request.into_inner();
+        let now_ms = clock::now_ms();
+        let application = Application {
+            name: &message.name,
+            secret: &message.secret,
+            certificate_request: &message.certificate_request,
+            address,
+        };
+        let outcome =
+            enrolment::enrol(&self.store, &self.authority, &self.attempts, application, now_ms).await;
+        let enrolled = match outcome {
+            Ok(enrolled) => enrolled,
+            Err(refusal) => {
+                metrics::counter!("penstock_denied_total", "reason" => refusal.reason.as_str()).increment(1);
+                // What is over the limit is counted, not written: an attacker must not fill the trail.
+                if refusal.reason != Reason::TooManyAttempts {
+                    self.journal
+                        .operator(
+                            &message.name,
+                            "",
+                            "enrol",
+                            &address.to_string(),
+                            Err(&refusal.message),
+                        )
+                        .await?;
+                }
+                return Err(refusal.into());
+            }
+        };
+        let Enrolled {
+            subject,
+            issued,
+            repeated,
+        } = enrolled;
+        let words = if repeated { "the same key again" } else { "" };
+        self.journal
+            .operator(&subject.to_string(), "", "enrol", &address.to_string(), Ok(words))
+            .await?;
+        if let Subject::Gateway(gateway) = &subject {
+            self.fleet.enrolled(gateway, now_ms, issued.expires_ms);
+        }
+        metrics::counter!("penstock_enrolments_total", "kind" => subject.kind()).increment(1);
+        Ok(Response::new(to_wire(issued, &self.authority)))
+    }
+}

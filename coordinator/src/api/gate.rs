@@ -1,0 +1,230 @@
+//! Who may do what: the one place (IEC 62443-3-3 SR 2.1).
+//!
+//! A caller is who their verified certificate says, and nothing else. An operator's role comes from the coordinator's
+//! record. The table of actions below is whole: a service cannot be called without naming its action.
+
+use penstock_policy::ids::OperatorId;
+use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::server::PeerInfo;
+use penstock_proto::tls::validity_ms;
+use tonic::Extensions;
+
+use crate::journal::Journal;
+use crate::operators::{self, Role};
+use crate::sessions::Peer;
+use crate::store::Store;
+
+/// What an operator can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // They are the methods of the service.
+pub enum Action {
+    WhoAmI,
+    ListReleases,
+    GetRelease,
+    ListGateways,
+    WatchHealth,
+    SearchAudit,
+    TailAudit,
+    ProposeRelease,
+    ApproveRelease,
+    CreateToken,
+    ListOperators,
+}
+
+impl Action {
+    /// All actions.
+    pub const ALL: [Self; 11] = [
+        Self::WhoAmI,
+        Self::ListReleases,
+        Self::GetRelease,
+        Self::ListGateways,
+        Self::WatchHealth,
+        Self::SearchAudit,
+        Self::TailAudit,
+        Self::ProposeRelease,
+        Self::ApproveRelease,
+        Self::CreateToken,
+        Self::ListOperators,
+    ];
+
+    /// The role that it needs.
+    pub fn needs(self) -> Role {
+        match self {
+            Self::WhoAmI
+            | Self::ListReleases
+            | Self::GetRelease
+            | Self::ListGateways
+            | Self::WatchHealth
+            | Self::SearchAudit
+            | Self::TailAudit => Role::Viewer,
+            Self::ProposeRelease => Role::Engineer,
+            Self::ApproveRelease => Role::Approver,
+            Self::CreateToken | Self::ListOperators => Role::Admin,
+        }
+    }
+
+    /// Its word in the trail.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WhoAmI => "who-am-i",
+            Self::ListReleases => "list-releases",
+            Self::GetRelease => "get-release",
+            Self::ListGateways => "list-gateways",
+            Self::WatchHealth => "watch-health",
+            Self::SearchAudit => "search-audit",
+            Self::TailAudit => "tail-audit",
+            Self::ProposeRelease => "propose-release",
+            Self::ApproveRelease => "approve-release",
+            Self::CreateToken => "create-token",
+            Self::ListOperators => "list-operators",
+        }
+    }
+}
+
+/// An operator who may do what they ask for.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who.
+    pub operator: OperatorId,
+    /// Their role.
+    pub role: Role,
+    /// What for.
+    pub action: Action,
+}
+
+/// Judges callers.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    store: Store,
+    journal: Journal,
+}
+
+/// The verified identity of a request's peer.
+fn identity(extensions: &Extensions) -> Result<(&PeerIdentity, &PeerInfo), Refusal> {
+    let info = extensions
+        .get::<PeerInfo>()
+        .ok_or_else(|| Refusal::new(Reason::Internal, "the connection's peer is not known"))?;
+    let identity = info.identity.as_ref().ok_or_else(|| {
+        metrics::counter!("penstock_denied_total", "reason" => "no-certificate").increment(1);
+        Refusal::new(
+            Reason::NoCertificate,
+            "this needs a client certificate of this plant; enrol first",
+        )
+    })?;
+    Ok((identity, info))
+}
+
+fn wrong_kind(identity: &PeerIdentity, wanted: &str) -> Refusal {
+    metrics::counter!("penstock_denied_total", "reason" => "wrong-kind").increment(1);
+    Refusal::new(
+        Reason::WrongKindOfPeer,
+        format!("this is for {wanted}, and you are {}", identity.subject),
+    )
+}
+
+impl Gate {
+    /// With the records of this store; refusals go to this journal.
+    pub fn new(store: Store, journal: Journal) -> Self {
+        Self { store, journal }
+    }
+
+    /// An operator whose role includes `action`.
+    pub async fn operator(&self, extensions: &Extensions, action: Action) -> Result<Caller, Refusal> {
+        let (identity, _) = identity(extensions)?;
+        let Subject::Operator(operator) = &identity.subject else {
+            let refusal = wrong_kind(identity, "operators");
+            self.refused(&identity.subject.to_string(), "", action, &refusal)
+                .await?;
+            return Err(refusal);
+        };
+        let Some(role) = operators::role_of(&self.store, operator).await? else {
+            let refusal = Refusal::new(
+                Reason::UnknownOperator,
+                format!("operator {operator} is not known here; ask an admin for a token"),
+            );
+            self.refused(operator.as_str(), "", action, &refusal).await?;
+            return Err(refusal);
+        };
+        let needed = action.needs();
+        if !role.includes(needed) {
+            let refusal = Refusal::new(
+                Reason::WrongRole,
+                format!(
+                    "{} needs the role {needed}; {operator} is {role}",
+                    action.as_str()
+                ),
+            )
+            .condition("role", format!("{needed} is needed"));
+            self.refused(operator.as_str(), role.as_str(), action, &refusal)
+                .await?;
+            return Err(refusal);
+        }
+        Ok(Caller {
+            operator: operator.clone(),
+            role,
+            action,
+        })
+    }
+
+    async fn refused(&self, who: &str, role: &str, action: Action, refusal: &Refusal) -> Result<(), Refusal> {
+        metrics::counter!("penstock_denied_total", "reason" => refusal.reason.as_str()).increment(1);
+        self.journal
+            .operator(who, role, action.as_str(), "", Err(&refusal.message))
+            .await?;
+        Ok(())
+    }
+
+    /// Writes down what came of a caller's action, and hands the result on.
+    pub async fn record<T>(
+        &self,
+        caller: &Caller,
+        target: &str,
+        result: Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let outcome = match &result {
+            Ok(_) => Ok(""),
+            Err(refusal) => {
+                metrics::counter!("penstock_denied_total", "reason" => refusal.reason.as_str()).increment(1);
+                Err(refusal.message.as_str())
+            }
+        };
+        self.journal
+            .operator(
+                caller.operator.as_str(),
+                caller.role.as_str(),
+                caller.action.as_str(),
+                target,
+                outcome,
+            )
+            .await?;
+        result
+    }
+}
+
+/// A gateway. Its certificate is enough: a coordinator that was restored from an older backup does not lock out
+/// gateways that enrolled since.
+pub fn gateway(extensions: &Extensions) -> Result<Peer, Refusal> {
+    let (identity, info) = identity(extensions)?;
+    let Subject::Gateway(gateway) = &identity.subject else {
+        return Err(wrong_kind(identity, "gateways"));
+    };
+    let expires_ms = info
+        .certificates
+        .first()
+        .and_then(|leaf| validity_ms(leaf).ok())
+        .map_or(0, |(_, until)| until);
+    Ok(Peer {
+        gateway: gateway.clone(),
+        certificate_expires_ms: expires_ms,
+    })
+}
+
+/// Whoever may renew a certificate: a gateway or an operator.
+pub fn renewable(extensions: &Extensions) -> Result<Subject, Refusal> {
+    let (identity, _) = identity(extensions)?;
+    match &identity.subject {
+        Subject::Gateway(_) | Subject::Operator(_) => Ok(identity.subject.clone()),
+        Subject::Coordinator(_) | Subject::Device(_) => Err(wrong_kind(identity, "gateways and operators")),
+    }
+}

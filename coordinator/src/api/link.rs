@@ -1,0 +1,59 @@
+//! What gateways call: their session, and the renewal of their certificate.
+
+use std::sync::Arc;
+
+use penstock_proto::v1;
+use penstock_proto::v1::gateway_link_server::GatewayLink;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::enrol::to_wire;
+use super::gate;
+use crate::ca::Authority;
+use crate::clock;
+use crate::enrolment;
+use crate::journal::Journal;
+use crate::sessions::Sessions;
+use crate::store::Store;
+
+/// The service.
+pub struct LinkService {
+    /// Opens sessions.
+    pub sessions: Sessions,
+    /// Issues.
+    pub authority: Arc<Authority>,
+    /// Remembers.
+    pub store: Store,
+    /// Where renewals are written down.
+    pub journal: Journal,
+}
+
+#[tonic::async_trait]
+impl GatewayLink for LinkService {
+    type SessionStream = ReceiverStream<Result<v1::CoordinatorMessage, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::GatewayMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let peer = gate::gateway(request.extensions())?;
+        Ok(Response::new(self.sessions.open(peer, request.into_inner())))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
+        let subject = gate::renewable(request.extensions())?;
+        let message = request.into_inner();
+        let issued = enrolment::renew(
+            &self.store,
+            &self.authority,
+            &subject,
+            &message.certificate_request,
+            clock::now_ms(),
+        )
+        .await?;
+        self.journal
+            .operator(&subject.to_string(), "", "renew", "", Ok(""))
+            .await?;
+        Ok(Response::new(to_wire(issued, &self.authority)))
+    }
+}

@@ -1,0 +1,112 @@
+//! From what is known to what operators see.
+
+use std::collections::BTreeSet;
+
+use penstock_policy::ids::{GatewayId, Revision};
+use penstock_proto::v1;
+
+use crate::releases::{Recorded, Releases};
+use crate::sessions::{Facts, Fleet};
+
+/// A release with its progress over its gateways.
+pub(super) fn release(recorded: &Recorded, releases: &Releases, fleet: &Fleet) -> v1::Release {
+    let statement = &recorded.statement;
+    let record = &recorded.record;
+    let revision = statement.revision;
+    let current = releases.now().map(|current| current.revision());
+    let state = match record.approved_ms {
+        None => v1::ReleaseState::Proposed,
+        Some(_) if current == Some(revision) => v1::ReleaseState::Current,
+        Some(_) => v1::ReleaseState::Superseded,
+    };
+    let threshold = match state {
+        v1::ReleaseState::Proposed => releases.approvers_in_force(recorded).threshold,
+        // Who had to sign what is history stands in the release before it; the count of signatures is what it took.
+        _ => u8::try_from(record.signatures.len()).unwrap_or(u8::MAX),
+    };
+    let mut wire = v1::Release {
+        revision: revision.0,
+        statement_digest: recorded.digest.0.to_vec().into(),
+        state: state.into(),
+        author: statement.author.to_string(),
+        ticket: statement.ticket.clone().unwrap_or_default(),
+        reason: statement.reason.clone(),
+        approved_by: record.signatures.keys().map(ToString::to_string).collect(),
+        threshold: u32::from(threshold),
+        created_ms: record.proposed_ms,
+        approved_ms: record.approved_ms.unwrap_or(0),
+        gateways: u32::try_from(record.plans.len()).unwrap_or(u32::MAX),
+        ..v1::Release::default()
+    };
+    fleet.inspect(|gateway, facts| {
+        if record.plans.contains_key(gateway) {
+            count(&mut wire, facts, revision);
+        }
+    });
+    wire
+}
+
+/// Each step includes the ones after it: what is effective was staged and offered.
+fn count(release: &mut v1::Release, facts: &Facts, revision: Revision) {
+    let is = |mark: &Option<penstock_proto::convert::PolicyMark>| {
+        mark.is_some_and(|mark| mark.revision == revision)
+    };
+    let effective = is(&facts.effective);
+    let staged = effective || is(&facts.staged);
+    let refused = facts
+        .refused
+        .as_ref()
+        .is_some_and(|(refused, ..)| *refused == revision);
+    let offered = staged || refused || is(&facts.offered);
+    release.effective += u32::from(effective);
+    release.staged += u32::from(staged);
+    release.offered += u32::from(offered);
+    release.refused += u32::from(refused && !effective);
+}
+
+/// Every gateway that the current release or anybody ever named.
+pub(super) fn gateways(releases: &Releases, fleet: &Fleet) -> Vec<v1::Gateway> {
+    let known = fleet.all();
+    let mut names: BTreeSet<GatewayId> = known.iter().map(|(gateway, _)| gateway.clone()).collect();
+    if let Some(current) = releases.now() {
+        names.extend(current.recorded.record.plans.keys().cloned());
+    }
+    let mut known: std::collections::BTreeMap<_, _> = known.into_iter().collect();
+    names
+        .into_iter()
+        .map(|name| gateway(&name, known.remove(&name).unwrap_or_default()))
+        .collect()
+}
+
+fn gateway(name: &GatewayId, facts: Facts) -> v1::Gateway {
+    v1::Gateway {
+        name: name.to_string(),
+        enrolled: facts.enrolled_ms > 0 || facts.certificate_expires_ms > 0,
+        connected: facts.connected,
+        last_seen_ms: facts.last_seen_ms,
+        software_version: facts.software_version,
+        offered: facts.offered.map(Into::into),
+        policy: Some(v1::PolicyState {
+            effective: facts.effective.map(Into::into),
+            staged: facts.staged.map(Into::into),
+            refused: facts.refused.map(|(revision, code, message)| v1::Refusal {
+                revision: revision.0,
+                code,
+                message,
+            }),
+        }),
+        spool: facts.spool,
+        faults: facts
+            .faults
+            .into_iter()
+            .map(|(code, message)| v1::Fault { code, message })
+            .chain(facts.trail_fault.map(|message| v1::Fault {
+                code: "trail".to_owned(),
+                message,
+            }))
+            .collect(),
+        capabilities: facts.capabilities,
+        certificate_expires_ms: facts.certificate_expires_ms,
+        drift: facts.drift,
+    }
+}

@@ -1,0 +1,475 @@
+//! Wires the coordinator together, starts it and stops it. Nothing imports this but `main` and tests.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_policy::ids::{GatewayId, OperatorId};
+use penstock_proto::channel::{
+    COORDINATOR_MESSAGE_BYTES_MAX, GATEWAY_MESSAGE_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+    OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX,
+};
+use penstock_proto::peer::Subject;
+use penstock_proto::refusal::Refusal;
+use penstock_proto::tls::server::{ServerCredentials, incoming, server_config};
+use penstock_proto::tls::{Credentials, TlsError};
+use penstock_proto::v1;
+use penstock_proto::v1::control_server::ControlServer;
+use penstock_proto::v1::enrolment_server::EnrolmentServer;
+use penstock_proto::v1::gateway_link_server::GatewayLinkServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use crate::api::gate::Gate;
+use crate::api::{ControlService, EnrolmentService, LinkService};
+use crate::ca::{Authority, CaError};
+use crate::clock;
+use crate::config::Config;
+use crate::enrolment::{Attempts, GATEWAY_PREFIX, GatewayRecord, NewToken, create_token};
+use crate::files::{self, FileError};
+use crate::health;
+use crate::ingest::Ingest;
+use crate::journal::Journal;
+use crate::metrics;
+use crate::operators::Role;
+use crate::releases::Releases;
+use crate::sessions::{Fleet, Sessions};
+use crate::store::{Store, StoreError, backup_file};
+
+/// Calls that one connection may have under way.
+const CALLS_PER_CONNECTION_MAX: usize = 64;
+/// How long a call may take before its answer begins.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long open streams may take to end when the coordinator stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the coordinator's own certificate is looked at.
+const OWN_CERTIFICATE_CHECK: Duration = Duration::from_secs(3600);
+
+/// The store's file in the data folder.
+const STORE_FILE: &str = "penstock.db";
+
+/// Why the coordinator does not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A file of the data folder.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another coordinator runs on the same data.
+    #[error("the data folder {0} is in use by another coordinator; stop that one first")]
+    Locked(String),
+    /// The lock cannot be taken.
+    #[error("cannot lock the data folder {folder}")]
+    Lock {
+        /// The folder.
+        folder: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The authority.
+    #[error("the certificate authority cannot be used; was `penstock-coordinator init` run?")]
+    Authority(#[from] CaError),
+    /// The store.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// What is recorded cannot be taken up.
+    #[error("what is recorded cannot be used")]
+    Recorded(#[from] Refusal),
+    /// TLS.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The metrics recorder.
+    #[error("metrics cannot be set up")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The descriptors of our own services.
+    #[error("server reflection cannot be set up")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Holds the data folder for one coordinator.
+#[derive(Debug)]
+pub struct DataLock {
+    _file: File,
+}
+
+impl DataLock {
+    /// Takes it, or says who has it.
+    pub fn take(data: &Path) -> Result<Self, AppError> {
+        let folder = data.display().to_string();
+        let file = File::create(data.join("lock")).map_err(|source| AppError::Lock {
+            folder: folder.clone(),
+            source,
+        })?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(std::fs::TryLockError::WouldBlock) => Err(AppError::Locked(folder)),
+            Err(std::fs::TryLockError::Error(source)) => Err(AppError::Lock { folder, source }),
+        }
+    }
+}
+
+/// A coordinator that runs.
+pub struct Running {
+    /// Where gateways and operators connect.
+    pub grpc: Vec<SocketAddr>,
+    /// Where metrics are read.
+    pub metrics: Option<SocketAddr>,
+    stopping: CancellationToken,
+    tasks: JoinSet<()>,
+    store: Store,
+    _lock: DataLock,
+}
+
+/// Makes a new plant's authority in the data folder.
+pub fn init(config: &Config) -> Result<(), AppError> {
+    files::private_folder(&config.data)?;
+    let _lock = DataLock::take(&config.data)?;
+    let ca = config.data.join("ca");
+    files::private_folder(&ca)?;
+    Authority::create(&ca, config.plant.clone(), config.lifetimes, clock::now_ms())?;
+    Store::open(&config.data.join(STORE_FILE))?;
+    Ok(())
+}
+
+/// Makes a token for an operator directly in the store, while no coordinator runs: for the first admin, and for
+/// when every admin's certificate is lost. It is written in the trail like any other.
+pub async fn operator_token(
+    config: &Config,
+    operator: &OperatorId,
+    role: Role,
+    valid_seconds: u32,
+) -> Result<(NewToken, penstock_policy::ids::Digest), AppError> {
+    let _lock = DataLock::take(&config.data)?;
+    let authority = Authority::load(&config.data.join("ca"), config.plant.clone(), config.lifetimes)?;
+    let store = Store::open(&config.data.join(STORE_FILE))?;
+    let journal = Journal::new(store.clone(), &config.name);
+    let subject = Subject::Operator(operator.clone());
+    let token = create_token(
+        &store,
+        &subject,
+        Some(role),
+        valid_seconds,
+        "local",
+        clock::now_ms(),
+    )
+    .await?;
+    journal
+        .operator(
+            "local",
+            "",
+            "create-token",
+            &format!("{subject} as {role}"),
+            Ok(""),
+        )
+        .await?;
+    Ok((token, authority.root_digest()))
+}
+
+/// Copies store and authority to a new folder, also while the coordinator runs.
+pub fn backup(config: &Config, to: &Path) -> Result<(), AppError> {
+    files::private_folder(to)?;
+    let ca = to.join("ca");
+    files::private_folder(&ca)?;
+    backup_file(&config.data.join(STORE_FILE), &to.join(STORE_FILE))?;
+    for (name, secret) in [("root.pem", false), ("root.key", true)] {
+        let content = files::read(&config.data.join("ca").join(name))?;
+        if secret {
+            files::write_secret(&ca.join(name), &content)?;
+        } else {
+            files::write_new(&ca.join(name), &content)?;
+        }
+    }
+    Ok(())
+}
+
+/// Our own certificate: the stored one while it has a third of its life left, else a new one.
+fn own_credentials(config: &Config, authority: &Authority) -> Result<Credentials, AppError> {
+    let (chain_file, key_file) = (
+        config.data.join("coordinator.pem"),
+        config.data.join("coordinator.key"),
+    );
+    let now_ms = clock::now_ms();
+    if chain_file.exists() && key_file.exists() {
+        let stored = Credentials::from_files(&chain_file, &key_file)?;
+        if !worn(&stored, config, authority, now_ms) {
+            return Ok(stored);
+        }
+    }
+    let subject = Subject::Coordinator(config.name.clone());
+    let (credentials, key_pem) = authority.issue_own(&subject, now_ms)?;
+    let chain_pem: String = credentials
+        .chain()
+        .iter()
+        .map(|certificate| pem("CERTIFICATE", certificate))
+        .collect();
+    // The key first: a certificate without its key would be taken for whole at the next start. A key that does
+    // not fit the certificate is refused there, and both are made anew.
+    files::replace_secret(&key_file, key_pem.as_bytes())?;
+    files::replace_secret(&chain_file, chain_pem.as_bytes())?;
+    tracing::info!("a new certificate for the coordinator itself");
+    Ok(credentials)
+}
+
+fn worn(stored: &Credentials, config: &Config, authority: &Authority, now_ms: u64) -> bool {
+    let whose = stored
+        .identity()
+        .is_ok_and(|identity| identity.subject == Subject::Coordinator(config.name.clone()));
+    let issued_here = stored.chain().last() == authority.roots().first();
+    let fits = ServerCredentials::new(stored).is_ok();
+    let fresh = stored
+        .validity_ms()
+        .is_ok_and(|(from, until)| now_ms >= from && until.saturating_sub(now_ms) > (until - from) / 3);
+    !(whose && issued_here && fits && fresh)
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
+}
+
+/// Starts a coordinator.
+pub async fn start(config: &Config) -> Result<Running, AppError> {
+    let lock = DataLock::take(&config.data)?;
+    let recorder = metrics::install()?;
+    let authority = Arc::new(Authority::load(
+        &config.data.join("ca"),
+        config.plant.clone(),
+        config.lifetimes,
+    )?);
+    let store = Store::open(&config.data.join(STORE_FILE))?;
+    let stopping = CancellationToken::new();
+    let journal = Journal::new(store.clone(), &config.name);
+    let releases = Releases::open(store.clone(), config.plant.clone()).await?;
+    let fleet = Arc::new(Fleet::remembered(remembered(&store).await?));
+    let (publish, health) = watch::channel(Arc::new(health::watch::look(
+        &fleet,
+        releases.now().as_deref(),
+        clock::now_ms(),
+        config.sessions.stale_after_ms(),
+    )));
+
+    let server = ServerCredentials::new(&own_credentials(config, &authority)?)?;
+    let tls = server_config(&config.plant, server.clone(), &authority.roots())?;
+    let services = Services {
+        config,
+        store: store.clone(),
+        journal,
+        authority: authority.clone(),
+        releases: releases.clone(),
+        fleet: fleet.clone(),
+        stopping: stopping.clone(),
+        health,
+    };
+    let routes = services.routes().await?;
+
+    let mut tasks = JoinSet::new();
+    let mut grpc = Vec::new();
+    for address in &config.grpc {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| AppError::Listen {
+                address: *address,
+                source,
+            })?;
+        grpc.push(listener.local_addr().unwrap_or(*address));
+        let accepted = incoming(listener, tls.clone(), config.accept);
+        let (routes, stopping) = (routes.clone(), stopping.clone());
+        tasks.spawn(async move {
+            let served = server_builder()
+                .add_routes(routes)
+                .serve_with_incoming_shutdown(accepted, stopping.cancelled_owned());
+            if let Err(error) = served.await {
+                tracing::error!(error = %crate::chain(&error), "the gRPC server stopped");
+            }
+        });
+    }
+    let mut metrics_address = None;
+    if let Some(address) = config.metrics {
+        let listen = |source| AppError::Listen { address, source };
+        let listener = metrics::bind(address).await.map_err(listen)?;
+        metrics_address = listener.local_addr().ok();
+        let served = metrics::serve(listener, recorder, store.clone(), stopping.clone());
+        tasks.spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the metrics server stopped");
+            }
+        });
+    }
+    background(&mut tasks, &stopping, {
+        let releases = releases.clone();
+        async move { releases.follow().await }
+    });
+    background(
+        &mut tasks,
+        &stopping,
+        health::watch::follow(fleet.clone(), releases, config.sessions.stale_after_ms(), publish),
+    );
+    background(
+        &mut tasks,
+        &stopping,
+        keep_certificate(config.clone(), authority, server),
+    );
+    Ok(Running {
+        grpc,
+        metrics: metrics_address,
+        stopping,
+        tasks,
+        store,
+        _lock: lock,
+    })
+}
+
+/// Runs something until it ends or the coordinator stops.
+fn background(
+    tasks: &mut JoinSet<()>,
+    stopping: &CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    let stopping = stopping.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = work => {}
+            () = stopping.cancelled() => {}
+        }
+    });
+}
+
+async fn remembered(store: &Store) -> Result<Vec<(GatewayId, GatewayRecord)>, AppError> {
+    let records = store.list_json::<GatewayRecord>(GATEWAY_PREFIX).await?;
+    Ok(records
+        .into_iter()
+        .filter_map(|(name, record, _)| GatewayId::new(name).ok().map(|gateway| (gateway, record)))
+        .collect())
+}
+
+/// Replaces the coordinator's own certificate in time.
+async fn keep_certificate(config: Config, authority: Arc<Authority>, server: Arc<ServerCredentials>) {
+    loop {
+        tokio::time::sleep(OWN_CERTIFICATE_CHECK).await;
+        let renewed = own_credentials(&config, &authority)
+            .and_then(|credentials| server.replace(&credentials).map_err(AppError::from));
+        if let Err(error) = renewed {
+            tracing::error!(error = %crate::chain(&error), "cannot renew the coordinator's own certificate");
+        }
+    }
+}
+
+fn server_builder() -> Server {
+    Server::builder()
+        .timeout(CALL_TIMEOUT)
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
+        .max_concurrent_streams(128)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(16 * 1024)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1 << 20)
+}
+
+struct Services<'a> {
+    config: &'a Config,
+    store: Store,
+    journal: Journal,
+    authority: Arc<Authority>,
+    releases: Releases,
+    fleet: Arc<Fleet>,
+    stopping: CancellationToken,
+    health: watch::Receiver<Arc<v1::PlantHealth>>,
+}
+
+impl Services<'_> {
+    async fn routes(self) -> Result<Routes, AppError> {
+        let control = ControlServer::new(ControlService {
+            coordinator: self.config.name.clone(),
+            gate: Gate::new(self.store.clone(), self.journal.clone()),
+            store: self.store.clone(),
+            releases: self.releases.clone(),
+            fleet: self.fleet.clone(),
+            authority: self.authority.clone(),
+            health: self.health,
+        })
+        .max_decoding_message_size(OPERATOR_REQUEST_BYTES_MAX)
+        .max_encoding_message_size(OPERATOR_RESPONSE_BYTES_MAX);
+        let enrolment = EnrolmentServer::new(EnrolmentService {
+            store: self.store.clone(),
+            authority: self.authority.clone(),
+            attempts: Attempts::new(self.config.attempts),
+            journal: self.journal.clone(),
+            fleet: self.fleet.clone(),
+        })
+        .max_decoding_message_size(64 * 1024);
+        let link = GatewayLinkServer::new(LinkService {
+            sessions: Sessions {
+                coordinator: self.config.name.clone(),
+                fleet: self.fleet,
+                releases: self.releases,
+                ingest: Ingest::new(self.store.clone(), self.journal.clone()),
+                store: self.store.clone(),
+                limits: self.config.sessions,
+                stopping: self.stopping,
+            },
+            authority: self.authority,
+            store: self.store,
+            journal: self.journal,
+        })
+        .max_decoding_message_size(GATEWAY_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(COORDINATOR_MESSAGE_BYTES_MAX);
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let (reporter, standard_health) = tonic_health::server::health_reporter();
+        reporter.set_serving::<ControlServer<ControlService>>().await;
+        reporter.set_serving::<EnrolmentServer<EnrolmentService>>().await;
+        reporter.set_serving::<GatewayLinkServer<LinkService>>().await;
+        let mut routes = Routes::builder();
+        routes
+            .add_service(control)
+            .add_service(enrolment)
+            .add_service(link)
+            .add_service(reflection)
+            .add_service(standard_health);
+        Ok(routes.routes())
+    }
+}
+
+impl Running {
+    /// The store, for tests that look at what was recorded.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Stops: no new connections, sessions are told, then it ends; at the latest after [`STOP_TIMEOUT`].
+    pub async fn stop(mut self) {
+        self.stopping.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The plant's certificate authority: one root, and leaves that name who holds them (DESIGN §6;
+//! IEC 62443-3-3 SR 1.8).
+//!
+//! A certificate's name comes from whoever *decided* it (the token's record, the verified peer), never from what
+//! a certificate request wishes. Of a request only the public key is used, and only after its signature proved
+//! possession of the private one. Keys: ECDSA P-256 or P-384, or Ed25519.
+//!
+//! The root's key is a file with mode 0600 in the data directory. Keeping it elsewhere (HSM) comes later.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use penstock_policy::ids::{Digest, PlantId};
+use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+
+use crate::files;
+
+/// How long the root is valid: as long as the plant may stand.
+const ROOT_VALIDITY: Duration = Duration::from_secs(30 * 365 * 86_400);
+/// Clocks of gateways may be behind; certificates are valid from a little earlier.
+const BACKDATED: Duration = Duration::from_secs(3600);
+/// Longest certificate request that is read, bytes.
+pub const REQUEST_BYTES_MAX: usize = 8 * 1024;
+
+/// How long certificates are valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Of gateways.
+    pub gateway: Duration,
+    /// Of operators.
+    pub operator: Duration,
+    /// Of coordinators.
+    pub coordinator: Duration,
+}
+
+/// The authority.
+pub struct Authority {
+    plant: PlantId,
+    root: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+    lifetimes: Lifetimes,
+}
+
+/// A certificate as it was issued.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// Leaf first, then the root, DER.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// When it expires, milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+/// A public key with the proof that whoever asks holds the private one.
+#[derive(Debug, Clone)]
+pub struct ProvenKey {
+    key: rcgen::PublicKey,
+    digest: Digest,
+}
+
+impl ProvenKey {
+    /// SHA-256 of the public key (subjectPublicKeyInfo).
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// Why the authority cannot do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// A file of the authority.
+    #[error(transparent)]
+    File(#[from] files::FileError),
+    /// There is one already.
+    #[error("{0} exists already; a plant has one authority, and a second one would lock all gateways out")]
+    Exists(PathBuf),
+    /// The certificate library refused.
+    #[error("the certificate cannot be made")]
+    Certificate(#[from] rcgen::Error),
+    /// The stored certificate or key cannot be used.
+    #[error("the stored certificate or key of the authority cannot be used")]
+    Stored(#[from] TlsError),
+    /// No randomness.
+    #[error("the system gives no random numbers")]
+    Random(#[from] getrandom::Error),
+    /// A request that is too long, unreadable, or not signed by its own key.
+    #[error("the certificate request cannot be used: {0}")]
+    Request(String),
+    /// A key of a kind that is not accepted.
+    #[error(
+        "the certificate request has a key of a kind that is not accepted; use ECDSA P-256, P-384 or Ed25519"
+    )]
+    KeyKind,
+    /// An identity that cannot be written into a certificate.
+    #[error("`{0}` cannot be written into a certificate")]
+    Name(String),
+}
+
+impl Authority {
+    /// Makes a new authority for `plant` in the folder `dir`.
+    pub fn create(dir: &Path, plant: PlantId, lifetimes: Lifetimes, now_ms: u64) -> Result<Self, CaError> {
+        let (certificate_file, key_file) = (dir.join("root.pem"), dir.join("root.key"));
+        if certificate_file.exists() || key_file.exists() {
+            return Err(CaError::Exists(dir.to_owned()));
+        }
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name = name(&format!("Penstock root of {plant}"));
+        // A second authority of the same plant must not look like the first one to those who compare names.
+        let serial = serial()?;
+        params
+            .distinguished_name
+            .push(DnType::OrganizationalUnitName, hex::encode(serial.to_bytes()));
+        params.serial_number = Some(serial);
+        validity(&mut params, now_ms, ROOT_VALIDITY);
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384)?;
+        let certificate = params.self_signed(&key)?;
+        files::write_secret(&key_file, key.serialize_pem().as_bytes())?;
+        files::write_new(&certificate_file, certificate.pem().as_bytes())?;
+        Self::load(dir, plant, lifetimes)
+    }
+
+    /// Opens the authority in `dir`.
+    pub fn load(dir: &Path, plant: PlantId, lifetimes: Lifetimes) -> Result<Self, CaError> {
+        let file = dir.join("root.pem");
+        let pem = files::read(&file)?;
+        let root = certificates_from_pem(&pem, &file.display().to_string())?
+            .into_iter()
+            .next()
+            .ok_or_else(|| TlsError::Empty(file.display().to_string()))?;
+        let key_pem = files::read_secret(&dir.join("root.key"))?;
+        let key = KeyPair::from_pem(&String::from_utf8_lossy(&key_pem))?;
+        let issuer = Issuer::from_ca_cert_der(&root, key)?;
+        Ok(Self {
+            plant,
+            root,
+            issuer,
+            lifetimes,
+        })
+    }
+
+    /// The plant.
+    pub fn plant(&self) -> &PlantId {
+        &self.plant
+    }
+
+    /// The roots to trust, DER. (One; two while it is being changed for another.)
+    pub fn roots(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.root.clone()]
+    }
+
+    /// SHA-256 of the root's DER, as it stands in tokens.
+    pub fn root_digest(&self) -> Digest {
+        Digest::of(&self.root)
+    }
+
+    /// Reads a PKCS#10 request and checks that it is signed by the key in it.
+    pub fn prove(request: &[u8]) -> Result<ProvenKey, CaError> {
+        if request.len() > REQUEST_BYTES_MAX {
+            return Err(CaError::Request(format!(
+                "it has {} bytes, at most {REQUEST_BYTES_MAX} are read",
+                request.len()
+            )));
+        }
+        let parsed = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
+            .map_err(|error| CaError::Request(error.to_string()))?;
+        let key = parsed.public_key;
+        let accepted: [&rcgen::SignatureAlgorithm; 3] = [
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_ED25519,
+        ];
+        if !accepted.contains(&key.algorithm()) {
+            return Err(CaError::KeyKind);
+        }
+        let digest = Digest::of(&key.subject_public_key_info());
+        Ok(ProvenKey { key, digest })
+    }
+
+    /// Issues a certificate that says: whoever holds this key is `subject`.
+    pub fn issue(&self, subject: &Subject, key: &ProvenKey, now_ms: u64) -> Result<Issued, CaError> {
+        self.issue_for(subject, &key.key, now_ms)
+    }
+
+    /// Makes a key and issues a certificate for it; only for the coordinator itself.
+    pub fn issue_own(&self, subject: &Subject, now_ms: u64) -> Result<(Credentials, String), CaError> {
+        let key = KeyPair::generate()?;
+        let issued = self.issue_for(subject, &key, now_ms)?;
+        let der =
+            PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
+        Ok((Credentials::new(issued.chain, der)?, key.serialize_pem()))
+    }
+
+    fn issue_for(&self, subject: &Subject, key: &impl PublicKeyData, now_ms: u64) -> Result<Issued, CaError> {
+        let identity = PeerIdentity {
+            plant: self.plant.clone(),
+            subject: subject.clone(),
+        };
+        let uri = identity.to_string();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name(&subject.to_string());
+        params.subject_alt_names = vec![SanType::URI(
+            uri.as_str().try_into().map_err(|_| CaError::Name(uri.clone()))?,
+        )];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let (usages, lifetime) = match subject {
+            // A coordinator also connects to others of its kind.
+            Subject::Coordinator(_) => (
+                vec![
+                    ExtendedKeyUsagePurpose::ServerAuth,
+                    ExtendedKeyUsagePurpose::ClientAuth,
+                ],
+                self.lifetimes.coordinator,
+            ),
+            Subject::Operator(_) => (vec![ExtendedKeyUsagePurpose::ClientAuth], self.lifetimes.operator),
+            Subject::Gateway(_) | Subject::Device(_) => {
+                (vec![ExtendedKeyUsagePurpose::ClientAuth], self.lifetimes.gateway)
+            }
+        };
+        params.extended_key_usages = usages;
+        params.use_authority_key_identifier_extension = true;
+        params.serial_number = Some(serial()?);
+        let expires_ms = validity(&mut params, now_ms, lifetime);
+        let certificate = params.signed_by(key, &self.issuer)?;
+        Ok(Issued {
+            chain: vec![certificate.der().clone(), self.root.clone()],
+            expires_ms,
+        })
+    }
+}
+
+fn name(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+/// 127 random bits (RFC 5280, 4.1.2.2: positive, at most 20 bytes).
+fn serial() -> Result<SerialNumber, CaError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    if let Some(first) = bytes.first_mut() {
+        *first = (*first & 0x7f) | 0x01;
+    }
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+/// Sets the validity, and gives its end in milliseconds since 1970.
+fn validity(params: &mut CertificateParams, now_ms: u64, lifetime: Duration) -> u64 {
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let now = Duration::from_secs(now_ms / 1000);
+    params.not_before = epoch + now.saturating_sub(BACKDATED);
+    params.not_after = epoch + now + lifetime;
+    u64::try_from((now + lifetime).as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+
+    const NOW_MS: u64 = 1_800_000_000_000;
+
+    fn authority(dir: &Path) -> Authority {
+        let day = Duration::from_secs(86_400);
+        let lifetimes = Lifetimes {
+            gateway: 90 * day,
+            operator: 30 * day,
+            coordinator: 60 * day,
+        };
+        Authority::create(dir, PlantId::new("water").unwrap(), lifetimes, NOW_MS).unwrap()
+    }
+
+    #[test]
+    fn the_name_comes_from_the_decision_and_never_from_the_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = authority(dir.path());
+        let key = KeyPair::generate().unwrap();
+        let mut wishes = CertificateParams::new(vec!["coordinator.example".to_owned()]).unwrap();
+        wishes
+            .subject_alt_names
+            .push(SanType::URI("spiffe://water/operator/root".try_into().unwrap()));
+        wishes.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        wishes.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let request = wishes.serialize_request(&key).unwrap();
+        let proven = Authority::prove(request.der()).unwrap();
+        let subject: Subject = "gateway/gw-1".parse().unwrap();
+        let issued = ca.issue(&subject, &proven, NOW_MS).unwrap();
+        let identity = PeerIdentity::from_certificate(&issued.chain[0]).unwrap();
+        assert_eq!(identity.subject, subject);
+        let (_, leaf) = x509_parser::parse_x509_certificate(&issued.chain[0]).unwrap();
+        assert!(!leaf.is_ca());
+        let usage = leaf.extended_key_usage().unwrap().unwrap().value;
+        assert!(usage.client_auth && !usage.server_auth);
+        assert_eq!(
+            leaf.subject_alternative_name()
+                .unwrap()
+                .unwrap()
+                .value
+                .general_names
+                .len(),
+            1
+        );
+        assert_eq!(
+            (issued.expires_ms - NOW_MS) / 86_400_000,
+            90,
+            "the gateway's lifetime"
+        );
+    }
+
+    #[test]
+    fn requests_that_are_garbage_altered_too_long_or_have_a_weak_key_are_refused() {
+        let key = KeyPair::generate().unwrap();
+        let request = CertificateParams::default().serialize_request(&key).unwrap();
+        let good = request.der().to_vec();
+        assert!(Authority::prove(&good).is_ok());
+        let proven = Authority::prove(&good).unwrap().digest();
+        for n in 0..good.len() {
+            let mut altered = good.clone();
+            altered[n] ^= 0x55;
+            // What is not signed may be altered; another key than the one that signed is never proven.
+            assert!(
+                Authority::prove(&altered).is_ok_and(|other| other.digest() == proven)
+                    || Authority::prove(&altered).is_err()
+            );
+        }
+        assert!(Authority::prove(&good[..good.len() - 1]).is_err());
+        assert!(Authority::prove(&vec![0x30; REQUEST_BYTES_MAX + 1]).is_err());
+        let rsa = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let request = CertificateParams::default().serialize_request(&rsa).unwrap();
+        assert!(matches!(Authority::prove(request.der()), Err(CaError::KeyKind)));
+    }
+
+    #[test]
+    fn an_authority_is_made_once_its_key_is_private_and_it_opens_again() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let ca = authority(dir.path());
+        let mode = std::fs::metadata(dir.path().join("root.key"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let again = Authority::load(dir.path(), ca.plant.clone(), ca.lifetimes).unwrap();
+        assert_eq!(again.root_digest(), ca.root_digest());
+        assert!(matches!(
+            Authority::create(dir.path(), ca.plant.clone(), ca.lifetimes, NOW_MS),
+            Err(CaError::Exists(_))
+        ));
+        std::fs::set_permissions(
+            dir.path().join("root.key"),
+            std::fs::Permissions::from_mode(0o644),
+        )
+        .unwrap();
+        assert!(Authority::load(dir.path(), ca.plant.clone(), ca.lifetimes).is_err());
+    }
+}

@@ -1,0 +1,381 @@
+//! The coordinator's configuration: what was typed ([`ConfigFile`]) and what was checked ([`Config`]).
+//!
+//! TOML, strict: an unknown key is refused. Every value but three has a default; [`DEFAULT`] is a file that
+//! says them all, and a test holds it equal to the code.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use penstock_policy::ids::{CoordinatorId, PlantId};
+use penstock_proto::tls::server::AcceptLimits;
+use serde::Deserialize;
+
+use crate::ca::Lifetimes;
+use crate::enrolment::AttemptsLimits;
+use crate::files::{self, FileError};
+use crate::sessions::SessionLimits;
+
+/// A file with every key at its default.
+pub const DEFAULT: &str = include_str!("config/default.toml");
+
+/// What was typed.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// The plant's name.
+    pub plant: PlantId,
+    /// This coordinator's name.
+    pub name: CoordinatorId,
+    /// Where it keeps everything.
+    pub data: PathBuf,
+    /// Where it listens.
+    #[serde(default)]
+    pub listen: ListenFile,
+    /// How long certificates are valid.
+    #[serde(default)]
+    pub certificates: CertificatesFile,
+    /// How sessions behave.
+    #[serde(default)]
+    pub sessions: SessionsFile,
+    /// How much at once.
+    #[serde(default)]
+    pub limits: LimitsFile,
+    /// What is logged, and how.
+    #[serde(default)]
+    pub log: LogFile,
+}
+
+/// Section `listen`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenFile {
+    /// For gateways and operators; TLS 1.3.
+    pub grpc: Vec<SocketAddr>,
+    /// For Prometheus and liveness probes; plain HTTP, loopback only. `""`: none.
+    pub metrics: String,
+}
+
+impl Default for ListenFile {
+    fn default() -> Self {
+        Self {
+            grpc: vec![SocketAddr::from((
+                std::net::Ipv6Addr::UNSPECIFIED,
+                penstock_proto::channel::DEFAULT_PORT,
+            ))],
+            metrics: "127.0.0.1:9643".to_owned(),
+        }
+    }
+}
+
+/// Section `certificates`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CertificatesFile {
+    /// Days a gateway's certificate is valid.
+    pub gateway_days: u32,
+    /// Days an operator's certificate is valid.
+    pub operator_days: u32,
+    /// Days the coordinator's own certificate is valid.
+    pub coordinator_days: u32,
+}
+
+impl Default for CertificatesFile {
+    fn default() -> Self {
+        Self {
+            gateway_days: 90,
+            operator_days: 30,
+            coordinator_days: 60,
+        }
+    }
+}
+
+/// Section `sessions`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionsFile {
+    /// How often gateways report, milliseconds.
+    pub health_interval_ms: u64,
+    /// How long a gateway may take to make room for a message, milliseconds.
+    pub send_timeout_ms: u64,
+}
+
+impl Default for SessionsFile {
+    fn default() -> Self {
+        Self {
+            health_interval_ms: 10_000,
+            send_timeout_ms: 30_000,
+        }
+    }
+}
+
+/// Section `limits`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsFile {
+    /// Connections with a certificate, at once.
+    pub connections_max: usize,
+    /// Connections without one (for enrolment), at once.
+    pub anonymous_max: usize,
+    /// Handshakes under way, at once.
+    pub handshakes_max: usize,
+    /// How long a handshake may take, milliseconds.
+    pub handshake_timeout_ms: u64,
+    /// Wrong enrolment attempts from one address within a minute.
+    pub enrolment_failures_per_minute: u32,
+}
+
+impl Default for LimitsFile {
+    fn default() -> Self {
+        Self {
+            connections_max: 20_000,
+            anonymous_max: 256,
+            handshakes_max: 512,
+            handshake_timeout_ms: 10_000,
+            enrolment_failures_per_minute: 10,
+        }
+    }
+}
+
+/// Section `log`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogFile {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,penstock_coordinator=debug`.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for LogFile {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// What was checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The plant.
+    pub plant: PlantId,
+    /// This coordinator.
+    pub name: CoordinatorId,
+    /// Its folder.
+    pub data: PathBuf,
+    /// Where gateways and operators connect.
+    pub grpc: Vec<SocketAddr>,
+    /// Where metrics are read.
+    pub metrics: Option<SocketAddr>,
+    /// How long certificates are valid.
+    pub lifetimes: Lifetimes,
+    /// How sessions behave.
+    pub sessions: SessionLimits,
+    /// How many connections.
+    pub accept: AcceptLimits,
+    /// How many wrong enrolments.
+    pub attempts: AttemptsLimits,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is not UTF-8.
+    #[error("{0} is not text")]
+    NotText(PathBuf),
+    /// It is not TOML of the right shape.
+    #[error("{path} cannot be used")]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value makes no sense.
+    #[error("`{key}` {what}")]
+    Value {
+        /// Section and key.
+        key: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl ConfigFile {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            String::from_utf8(files::read(path)?).map_err(|_| ConfigError::NotText(path.to_owned()))?;
+        toml::from_str(&text).map_err(|source| ConfigError::Shape {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// A configuration with every default.
+    pub fn with_defaults(plant: PlantId, name: CoordinatorId, data: PathBuf) -> Self {
+        Self {
+            plant,
+            name,
+            data,
+            listen: ListenFile::default(),
+            certificates: CertificatesFile::default(),
+            sessions: SessionsFile::default(),
+            limits: LimitsFile::default(),
+            log: LogFile::default(),
+        }
+    }
+
+    /// Checks the values.
+    pub fn check(&self) -> Result<Config, ConfigError> {
+        let bad = |key, what: &str| ConfigError::Value {
+            key,
+            what: what.to_owned(),
+        };
+        if self.listen.grpc.is_empty() {
+            return Err(bad("listen.grpc", "is empty: nobody could connect"));
+        }
+        let metrics = match self.listen.metrics.as_str() {
+            "" => None,
+            text => {
+                let address: SocketAddr = text
+                    .parse()
+                    .map_err(|_| bad("listen.metrics", "is not `address:port`"))?;
+                if !address.ip().is_loopback() {
+                    return Err(bad(
+                        "listen.metrics",
+                        "must be a loopback address: it has neither encryption nor authentication",
+                    ));
+                }
+                Some(address)
+            }
+        };
+        let days = |key, days: u32| {
+            if (1..=825).contains(&days) {
+                Ok(Duration::from_secs(u64::from(days) * 86_400))
+            } else {
+                Err(bad(key, "is not between 1 and 825 days"))
+            }
+        };
+        let ms = |key, ms: u64, least: u64| {
+            if (least..=600_000).contains(&ms) {
+                Ok(Duration::from_millis(ms))
+            } else {
+                Err(ConfigError::Value {
+                    key,
+                    what: format!("is not between {least} and 600000 ms"),
+                })
+            }
+        };
+        let limits = &self.limits;
+        for (key, value) in [
+            ("limits.connections_max", limits.connections_max),
+            ("limits.anonymous_max", limits.anonymous_max),
+            ("limits.handshakes_max", limits.handshakes_max),
+        ] {
+            if !(1..=1_000_000).contains(&value) {
+                return Err(bad(key, "is not between 1 and 1000000"));
+            }
+        }
+        Ok(Config {
+            plant: self.plant.clone(),
+            name: self.name.clone(),
+            data: self.data.clone(),
+            grpc: self.listen.grpc.clone(),
+            metrics,
+            lifetimes: Lifetimes {
+                gateway: days("certificates.gateway_days", self.certificates.gateway_days)?,
+                operator: days("certificates.operator_days", self.certificates.operator_days)?,
+                coordinator: days(
+                    "certificates.coordinator_days",
+                    self.certificates.coordinator_days,
+                )?,
+            },
+            sessions: SessionLimits {
+                health_interval: ms(
+                    "sessions.health_interval_ms",
+                    self.sessions.health_interval_ms,
+                    100,
+                )?,
+                send_timeout: ms("sessions.send_timeout_ms", self.sessions.send_timeout_ms, 100)?,
+                ..SessionLimits::default()
+            },
+            accept: AcceptLimits {
+                handshake_timeout: ms("limits.handshake_timeout_ms", limits.handshake_timeout_ms, 100)?,
+                handshakes_max: limits.handshakes_max,
+                connections_max: limits.connections_max,
+                anonymous_max: limits.anonymous_max,
+                ..AcceptLimits::default()
+            },
+            attempts: AttemptsLimits {
+                per_address: limits.enrolment_failures_per_minute.max(1),
+                ..AttemptsLimits::default()
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_default_file_says_exactly_what_the_code_does_without_it() {
+        let written: ConfigFile = toml::from_str(DEFAULT).unwrap();
+        let short = format!(
+            "plant = \"{}\"\nname = \"{}\"\ndata = \"{}\"",
+            written.plant,
+            written.name,
+            written.data.display()
+        );
+        let silent: ConfigFile = toml::from_str(&short).unwrap();
+        assert_eq!(written, silent);
+        written.check().unwrap();
+        // Every key of every section stands in the file.
+        let table: toml::Table = DEFAULT.parse().unwrap();
+        let keys: usize = table
+            .values()
+            .map(|value| value.as_table().map_or(1, toml::Table::len))
+            .sum();
+        assert_eq!(keys, 3 + 2 + 3 + 2 + 5 + 2);
+    }
+
+    #[test]
+    fn unknown_keys_and_values_that_make_no_sense_are_refused_by_name() {
+        let with = |more: &str| format!("plant = \"p\"\nname = \"c\"\ndata = \"/d\"\n{more}");
+        assert!(toml::from_str::<ConfigFile>(&with("colour = 1")).is_err());
+        assert!(toml::from_str::<ConfigFile>(&with("[listen]\nhttp = \"x\"")).is_err());
+        assert!(toml::from_str::<ConfigFile>("plant = \"P!\"\nname = \"c\"\ndata = \"/d\"").is_err());
+        for (more, key) in [
+            ("[listen]\ngrpc = []", "listen.grpc"),
+            ("[listen]\nmetrics = \"0.0.0.0:1\"", "listen.metrics"),
+            ("[certificates]\ngateway_days = 0", "certificates.gateway_days"),
+            (
+                "[sessions]\nhealth_interval_ms = 1",
+                "sessions.health_interval_ms",
+            ),
+            ("[limits]\nconnections_max = 0", "limits.connections_max"),
+        ] {
+            let file: ConfigFile = toml::from_str(&with(more)).unwrap();
+            let error = file.check().unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Enrolment: a single-use token becomes a certificate (DESIGN §6; IEC 62443-3-3 SR 1.5, SR 1.9).
+//!
+//! A token is bound to one subject, expires, and is consumed atomically: of two who use it at once with different
+//! keys one wins, since both write against the revision that they read. The same token with the *same* key gets
+//! its answer again, so that a lost reply does not strand a gateway. At rest there is only a hash of the secret.
+//! Whether a name or a secret was wrong is not told, and wrong attempts are limited.
+//!
+//! One record per subject (`token/<kind>/<name>`): a new token for a subject ends the one before.
+
+mod attempts;
+
+use std::net::IpAddr;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use penstock_policy::ids::Digest;
+use penstock_proto::peer::Subject;
+use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::token::{SECRET_BYTES, Secret};
+use serde::{Deserialize, Serialize};
+
+pub use self::attempts::{Attempts, AttemptsLimits};
+use crate::ca::{Authority, CaError, Issued, ProvenKey};
+use crate::operators::{self, OperatorRecord, Role};
+use crate::store::{Expect, Store, StoreError};
+
+/// Shortest and longest validity of a token, seconds.
+pub const VALID_SECONDS: std::ops::RangeInclusive<u32> = 60..=30 * 86_400;
+/// Validity of a token if nothing is said, seconds.
+pub const VALID_SECONDS_DEFAULT: u32 = 24 * 3600;
+
+/// Prefix of gateways' records.
+pub const GATEWAY_PREFIX: &str = "gateway/";
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenRecord {
+    /// Hash of the secret.
+    secret: Digest,
+    /// For an operator.
+    role: Option<Role>,
+    expires_ms: u64,
+    created_by: String,
+    created_ms: u64,
+    used: Option<Used>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Used {
+    key: Digest,
+    used_ms: u64,
+}
+
+/// What is remembered of a gateway across restarts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayRecord {
+    /// When it enrolled last, milliseconds since 1970; 0: a certificate of it was seen, but no enrolment here.
+    pub enrolled_ms: u64,
+    /// When its certificate expires, milliseconds since 1970.
+    pub certificate_expires_ms: u64,
+    /// When it was last connected, milliseconds since 1970.
+    pub last_seen_ms: u64,
+}
+
+/// A token as it is handed out, once.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// The secret; not kept.
+    pub secret: Secret,
+    /// When it ends, milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+fn key_of(subject: &Subject) -> String {
+    format!("token/{subject}")
+}
+
+fn hash(secret: &Secret) -> Digest {
+    let mut bytes = b"penstock token secret 1\0".to_vec();
+    bytes.extend(secret.0);
+    Digest::of(&bytes)
+}
+
+/// Makes a token for a gateway, or for an operator with a role.
+pub async fn create_token(
+    store: &Store,
+    subject: &Subject,
+    role: Option<Role>,
+    valid_seconds: u32,
+    created_by: &str,
+    now_ms: u64,
+) -> Result<NewToken, Refusal> {
+    let mut secret = Secret([0; SECRET_BYTES]);
+    getrandom::fill(&mut secret.0)
+        .map_err(|_| Refusal::new(Reason::Internal, "the system gives no random numbers"))?;
+    let expires_ms = now_ms.saturating_add(u64::from(valid_seconds) * 1000);
+    let record = TokenRecord {
+        secret: hash(&secret),
+        role,
+        expires_ms,
+        created_by: created_by.to_owned(),
+        created_ms: now_ms,
+        used: None,
+    };
+    let key = key_of(subject);
+    let expect = match store.get(&key).await? {
+        None => Expect::Absent,
+        Some(found) => Expect::Revision(found.revision),
+    };
+    store.put_json(&key, expect, &record).await?;
+    Ok(NewToken { secret, expires_ms })
+}
+
+/// What came of an enrolment.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// Who.
+    pub subject: Subject,
+    /// Their certificate.
+    pub issued: Issued,
+    /// Whether it is the answer to a repeated request.
+    pub repeated: bool,
+}
+
+/// Who asks to be enrolled, with what.
+#[derive(Debug)]
+pub struct Application<'a> {
+    /// The name that the applicant says the token was made for.
+    pub name: &'a str,
+    /// The token's secret.
+    pub secret: &'a [u8],
+    /// PKCS#10, DER.
+    pub certificate_request: &'a [u8],
+    /// Where it came from, for the limit of attempts.
+    pub address: IpAddr,
+}
+
+/// Consumes a token and issues a certificate for the key in the request.
+pub async fn enrol(
+    store: &Store,
+    authority: &Authority,
+    attempts: &Attempts,
+    application: Application<'_>,
+    now_ms: u64,
+) -> Result<Enrolled, Refusal> {
+    attempts.admit(application.address, now_ms)?;
+    let unknown = || {
+        attempts.failed(application.address, now_ms);
+        Refusal::new(
+            Reason::TokenUnknown,
+            "this enrolment token is not known here for this name; ask an admin for a new one",
+        )
+    };
+    let secret = Secret::try_from(application.secret).map_err(|_| unknown())?;
+    let proven = Authority::prove(application.certificate_request).map_err(bad_request)?;
+    let (subject, record, revision) = find(store, application.name, &secret)
+        .await?
+        .ok_or_else(unknown)?;
+    let repeated = match &record.used {
+        Some(used) if used.key != proven.digest() => {
+            return Err(Refusal::new(
+                Reason::TokenUsed,
+                format!(
+                    "the token for {subject} was already used, with another key; if that was not you, tell an admin now, \
+                     else ask for a new token"
+                ),
+            ));
+        }
+        Some(_) => true,
+        None => false,
+    };
+    if record.expires_ms <= now_ms {
+        return Err(Refusal::new(
+            Reason::TokenExpired,
+            format!("the token for {subject} has expired; ask an admin for a new one"),
+        ));
+    }
+    if !repeated {
+        let used = TokenRecord {
+            used: Some(Used {
+                key: proven.digest(),
+                used_ms: now_ms,
+            }),
+            ..record.clone()
+        };
+        store
+            .put_json(&key_of(&subject), Expect::Revision(revision), &used)
+            .await?;
+    }
+    // From here on a crash is healed by the same request again: the token is bound to this key.
+    let issued = authority.issue(&subject, &proven, now_ms).map_err(internal)?;
+    remember(store, &subject, record.role, &issued, now_ms).await?;
+    Ok(Enrolled {
+        subject,
+        issued,
+        repeated,
+    })
+}
+
+/// The token of this name and secret. Both kinds of subject are looked at, in the same way, whatever is found.
+async fn find(
+    store: &Store,
+    name: &str,
+    secret: &Secret,
+) -> Result<Option<(Subject, TokenRecord, u64)>, StoreError> {
+    let wanted = hash(secret);
+    let mut found = None;
+    for kind in ["gateway", "operator"] {
+        let Ok(subject) = format!("{kind}/{name}").parse::<Subject>() else {
+            return Ok(None);
+        };
+        if let Some((record, revision)) = store.get_json::<TokenRecord>(&key_of(&subject)).await?
+            && verify_slices_are_equal(&record.secret.0, &wanted.0).is_ok()
+        {
+            found = Some((subject, record, revision));
+        }
+    }
+    Ok(found)
+}
+
+async fn remember(
+    store: &Store,
+    subject: &Subject,
+    role: Option<Role>,
+    issued: &Issued,
+    now_ms: u64,
+) -> Result<(), Refusal> {
+    match (subject, role) {
+        (Subject::Operator(operator), Some(role)) => {
+            let record = OperatorRecord {
+                role,
+                enrolled_ms: now_ms,
+            };
+            operators::record(store, operator, &record).await?;
+        }
+        (Subject::Gateway(gateway), _) => {
+            update_gateway(store, gateway.as_str(), |record| {
+                record.enrolled_ms = now_ms;
+                record.certificate_expires_ms = issued.expires_ms;
+            })
+            .await?;
+        }
+        _ => {
+            return Err(Refusal::new(
+                Reason::Internal,
+                format!("the token of {subject} has no role"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Changes what is remembered of a gateway.
+pub async fn update_gateway(
+    store: &Store,
+    gateway: &str,
+    change: impl Fn(&mut GatewayRecord),
+) -> Result<GatewayRecord, StoreError> {
+    let key = format!("{GATEWAY_PREFIX}{gateway}");
+    loop {
+        let (mut record, expect) = match store.get_json::<GatewayRecord>(&key).await? {
+            Some((record, revision)) => (record, Expect::Revision(revision)),
+            None => (GatewayRecord::default(), Expect::Absent),
+        };
+        change(&mut record);
+        match store.put_json(&key, expect, &record).await {
+            Err(StoreError::Conflict { .. }) => {}
+            Err(other) => return Err(other),
+            Ok(_) => return Ok(record),
+        }
+    }
+}
+
+/// Issues a new certificate to a peer that has a valid one, for the same subject.
+pub async fn renew(
+    store: &Store,
+    authority: &Authority,
+    subject: &Subject,
+    certificate_request: &[u8],
+    now_ms: u64,
+) -> Result<Issued, Refusal> {
+    let proven: ProvenKey = Authority::prove(certificate_request).map_err(bad_request)?;
+    let issued = authority.issue(subject, &proven, now_ms).map_err(internal)?;
+    if let Subject::Gateway(gateway) = subject {
+        update_gateway(store, gateway.as_str(), |record| {
+            record.certificate_expires_ms = issued.expires_ms;
+        })
+        .await?;
+    }
+    Ok(issued)
+}
+
+fn bad_request(error: CaError) -> Refusal {
+    Refusal::new(Reason::BadCertificateRequest, error.to_string())
+        .field("certificate_request", error.to_string())
+}
+
+fn internal(error: CaError) -> Refusal {
+    tracing::error!(error = %crate::chain(&error), "cannot issue a certificate");
+    Refusal::new(
+        Reason::Internal,
+        "the certificate cannot be issued; the coordinator's log says why",
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+#![allow(clippy::unwrap_used)]
+
+use penstock_policy::ids::Digest;
+use proptest::prelude::*;
+
+use super::*;
+
+const STALE_AFTER_MS: u64 = 30_000;
+const NOW_MS: u64 = 1_000_000;
+
+fn mark(revision: u64) -> PolicyMark {
+    PolicyMark {
+        revision: Revision(revision),
+        plan: Digest::of(&revision.to_be_bytes()),
+    }
+}
+
+fn evidence() -> impl Strategy<Value = GatewayEvidence> {
+    (
+        any::<bool>(),
+        prop::option::of(900_000u64..NOW_MS),
+        prop::option::of(1u64..4),
+        prop::option::weighted(0.9, Just(2u64)),
+        prop::option::weighted(0.2, Just((Revision(2), "altered".to_owned()))),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+        prop::collection::vec(Just("spool-full".to_owned()), 0..2),
+    )
+        .prop_map(
+            |(connected, reported_ms, effective, wanted, refused, drift, kernel_failed, faults)| {
+                GatewayEvidence {
+                    connected,
+                    reported_ms,
+                    effective: effective.map(mark),
+                    wanted: wanted.map(mark),
+                    refused,
+                    drift,
+                    kernel_failed,
+                    faults,
+                }
+            },
+        )
+}
+
+fn fine() -> GatewayEvidence {
+    GatewayEvidence {
+        connected: true,
+        reported_ms: Some(NOW_MS),
+        effective: Some(mark(2)),
+        wanted: Some(mark(2)),
+        refused: None,
+        drift: false,
+        kernel_failed: false,
+        faults: Vec::new(),
+    }
+}
+
+fn zone(enforce: bool, gateways: usize) -> Boundary {
+    Boundary {
+        enforcement: if enforce {
+            Enforcement::Enforce
+        } else {
+            Enforcement::Observe
+        },
+        gateways: (0..gateways)
+            .map(|n| GatewayId::new(format!("gw-{n}")).unwrap())
+            .collect(),
+    }
+}
+
+fn named(all: Vec<GatewayEvidence>) -> BTreeMap<GatewayId, GatewayEvidence> {
+    all.into_iter()
+        .zip(0..)
+        .map(|(evidence, n)| (GatewayId::new(format!("gw-{n}")).unwrap(), evidence))
+        .collect()
+}
+
+fn judged(boundary: &Boundary, all: &BTreeMap<GatewayId, GatewayEvidence>) -> ZoneJudgement {
+    judge(boundary, all, Some(Revision(2)), NOW_MS, STALE_AFTER_MS)
+}
+
+proptest! {
+    #[test]
+    fn a_state_always_has_reasons(all in prop::collection::vec(evidence(), 0..5), enforce: bool) {
+        let boundary = zone(enforce, all.len());
+        prop_assert!(!judged(&boundary, &named(all)).reasons.is_empty());
+    }
+
+    #[test]
+    fn only_full_and_fresh_evidence_is_healthy(all in prop::collection::vec(evidence(), 1..5), enforce: bool) {
+        let boundary = zone(enforce, all.len());
+        let well = all.iter().all(|e| {
+            e.connected && e.reported_ms.is_some_and(|at| NOW_MS - at <= STALE_AFTER_MS)
+                && e.effective.is_some() && e.effective == e.wanted && e.refused.is_none()
+                && !e.drift && !e.kernel_failed && e.faults.is_empty()
+        });
+        let state = judged(&boundary, &named(all)).state;
+        let healthy = if enforce { State::Enforcing } else { State::Observing };
+        prop_assert_eq!(well, state == healthy);
+        prop_assert!(enforce || state != State::Enforcing, "what only observes never counts as enforcing");
+    }
+
+    #[test]
+    fn taking_evidence_away_or_adding_a_fault_never_makes_a_zone_look_better(
+        all in prop::collection::vec(evidence(), 1..4), which in 0usize..4, how in 0u8..7,
+    ) {
+        let boundary = zone(true, all.len());
+        let before = judged(&boundary, &named(all.clone())).state;
+        let mut worse = named(all);
+        let name = GatewayId::new(format!("gw-{}", which % worse.len())).unwrap();
+        let one = worse.get_mut(&name).unwrap();
+        match how {
+            0 => { worse.remove(&name); }
+            1 => one.connected = false,
+            2 => one.faults.push("more".to_owned()),
+            3 => one.drift = true,
+            4 => one.kernel_failed = true,
+            5 => one.reported_ms = one.reported_ms.map(|at| at.saturating_sub(600_000)),
+            _ => one.refused = Some((Revision(2), "altered".to_owned())),
+        }
+        let after = judged(&boundary, &worse).state;
+        // What was certainly open stays bad, but without evidence it is unknown whether it still is.
+        prop_assert!(after >= before || (how == 0 && after == State::Unknown), "{before:?} → {after:?}");
+    }
+
+    #[test]
+    fn the_order_of_gateways_and_strangers_elsewhere_do_not_matter(
+        all in prop::collection::vec(evidence(), 1..5), stranger in evidence(),
+    ) {
+        let mut boundary = zone(true, all.len());
+        let mut facts = named(all);
+        let before = judged(&boundary, &facts).state;
+        boundary.gateways.reverse();
+        facts.insert(GatewayId::new("elsewhere").unwrap(), stranger);
+        prop_assert_eq!(judged(&boundary, &facts).state, before);
+    }
+}
+
+#[test]
+fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
+    let cases: [(State, &str, GatewayEvidence); 9] = [
+        (State::Enforcing, "r2 is effective", fine()),
+        (
+            State::Unknown,
+            "has not reported",
+            GatewayEvidence {
+                reported_ms: None,
+                ..fine()
+            },
+        ),
+        (
+            State::Stale,
+            "not connected",
+            GatewayEvidence {
+                connected: false,
+                ..fine()
+            },
+        ),
+        (
+            State::Stale,
+            "has not reported for",
+            GatewayEvidence {
+                reported_ms: Some(NOW_MS - STALE_AFTER_MS - 1),
+                ..fine()
+            },
+        ),
+        (
+            State::Unprotected,
+            "no policy",
+            GatewayEvidence {
+                effective: None,
+                ..fine()
+            },
+        ),
+        (
+            State::Degraded,
+            "enforces r1, not yet r2",
+            GatewayEvidence {
+                effective: Some(mark(1)),
+                ..fine()
+            },
+        ),
+        (
+            State::Degraded,
+            "restored from a backup",
+            GatewayEvidence {
+                effective: Some(mark(3)),
+                ..fine()
+            },
+        ),
+        (
+            State::Degraded,
+            "changed its kernel's rules",
+            GatewayEvidence {
+                drift: true,
+                ..fine()
+            },
+        ),
+        (
+            State::Unprotected,
+            "kernel",
+            GatewayEvidence {
+                kernel_failed: true,
+                ..fine()
+            },
+        ),
+    ];
+    for (state, words, evidence) in cases {
+        let judgement = judged(&zone(true, 2), &named(vec![fine(), evidence]));
+        assert_eq!(judgement.state, state, "{words}");
+        assert!(
+            judgement.reasons.iter().any(|reason| reason.contains(words)),
+            "{:?}",
+            judgement.reasons
+        );
+    }
+    let none = judged(&zone(true, 0), &named(Vec::new()));
+    assert_eq!(none.state, State::Unprotected);
+}

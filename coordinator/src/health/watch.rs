@@ -1,0 +1,120 @@
+//! The plant's health as it changes: gathers the facts, asks [`super::judge`], and publishes what is new.
+//!
+//! Level-triggered: a change of facts or of the release wakes it, a tick finds what went stale; it always judges all
+//! from what is known then. Changes within [`DEBOUNCE`] become one answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_proto::v1;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::{GatewayEvidence, State, ZoneJudgement, judge};
+use crate::clock;
+use crate::releases::{Current, Releases, gauge};
+use crate::sessions::Fleet;
+
+/// Shortest time between two answers.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// How often age is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Judges whenever something changed, until the receivers are gone.
+pub async fn follow(
+    fleet: Arc<Fleet>,
+    releases: Releases,
+    stale_after_ms: u64,
+    publish: watch::Sender<Arc<v1::PlantHealth>>,
+) {
+    let mut current = releases.current();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let release = current.borrow_and_update().clone();
+        let now = look(&fleet, release.as_deref(), clock::now_ms(), stale_after_ms);
+        publish.send_if_modified(|held| {
+            let new = held.zones != now.zones || held.current_revision != now.current_revision;
+            if new {
+                *held = Arc::new(now);
+            }
+            new
+        });
+        tokio::select! {
+            () = fleet.changed() => {}
+            changed = current.changed() => if changed.is_err() { return },
+            _ = tick.tick() => {}
+            () = publish.closed() => return,
+        }
+        tokio::time::sleep(DEBOUNCE).await;
+    }
+}
+
+/// The plant's health at one moment.
+pub fn look(fleet: &Fleet, release: Option<&Current>, now_ms: u64, stale_after_ms: u64) -> v1::PlantHealth {
+    let Some(release) = release else {
+        return v1::PlantHealth {
+            time_ms: now_ms,
+            current_revision: 0,
+            zones: Vec::new(),
+        };
+    };
+    let mut evidence: BTreeMap<_, GatewayEvidence> = BTreeMap::new();
+    let mut lagging = 0u64;
+    fleet.inspect(|gateway, facts| {
+        let wanted = release.mark(gateway);
+        if wanted.is_some() && facts.effective != wanted {
+            lagging += 1;
+        }
+        evidence.insert(gateway.clone(), facts.evidence(wanted));
+    });
+    metrics::gauge!("penstock_gateways_behind").set(gauge(lagging));
+    let zones: Vec<_> = release
+        .recorded
+        .record
+        .zones
+        .iter()
+        .map(|(zone, boundary)| {
+            let judged = judge(
+                boundary,
+                &evidence,
+                Some(release.revision()),
+                now_ms,
+                stale_after_ms,
+            );
+            for state in State::ALL {
+                let holds = if state == judged.state { 1.0 } else { 0.0 };
+                metrics::gauge!("penstock_zone_state", "zone" => zone.to_string(), "state" => state.as_str())
+                    .set(holds);
+            }
+            to_wire(
+                zone.to_string(),
+                judged,
+                boundary.gateways.iter().map(ToString::to_string),
+            )
+        })
+        .collect();
+    v1::PlantHealth {
+        time_ms: now_ms,
+        current_revision: release.revision().0,
+        zones,
+    }
+}
+
+fn to_wire(zone: String, judged: ZoneJudgement, gateways: impl Iterator<Item = String>) -> v1::ZoneHealth {
+    let state = match judged.state {
+        State::Enforcing => v1::ZoneState::Enforcing,
+        State::Observing => v1::ZoneState::Observing,
+        State::Degraded => v1::ZoneState::Degraded,
+        State::Stale => v1::ZoneState::Stale,
+        State::Unprotected => v1::ZoneState::Unprotected,
+        State::Unknown => v1::ZoneState::Unknown,
+    };
+    v1::ZoneHealth {
+        zone,
+        state: state.into(),
+        reasons: judged.reasons,
+        gateways: gateways.collect(),
+    }
+}

@@ -1,0 +1,296 @@
+//! Reading the trails: which events a person asked for, oldest or newest first, and new ones as they come.
+//!
+//! Two steps: the store skips whole blocks by their summary, then each remaining block is decoded, one at a time, and
+//! its events are held against the filter. Memory is bounded by a page of blocks, however long the answer.
+//! Order is that of arrival at the coordinator; within one source that is the order of its chain.
+
+use std::ops::ControlFlow;
+
+use penstock_proto::audit::read_body;
+use penstock_proto::v1::audit_event::Kind;
+use penstock_proto::v1::{AuditBlockBody, AuditEvent, AuditRecord, SearchAuditRequest};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::store::{BlockFilter, Store, StoreError, StoredBlock, Summary};
+
+/// Events that a search gives if it does not say how many.
+pub const LIMIT_DEFAULT: u32 = 100;
+/// Most events of one search.
+pub const LIMIT_MAX: u32 = 100_000;
+/// Blocks read at once.
+const PAGE: usize = 32;
+/// Longest text to search for, bytes.
+const TEXT_BYTES_MAX: usize = 256;
+
+/// Kinds of event as they are written in a search, by their bit.
+const KINDS: [&str; 6] = ["verdict", "policy", "drift", "loss", "agent", "operator"];
+
+/// A search that was checked.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    source: Option<String>,
+    from_ms: u64,
+    until_ms: u64,
+    kinds: u32,
+    severity_min: i32,
+    decision: i32,
+    /// Lower case; empty: any.
+    text: String,
+    limit: u32,
+    newest_first: bool,
+}
+
+/// A search that makes no sense: the field, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the search cannot be done: {field} {what}")]
+pub struct FilterError {
+    /// Which field.
+    pub field: &'static str,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl TryFrom<SearchAuditRequest> for Filter {
+    type Error = FilterError;
+    fn try_from(request: SearchAuditRequest) -> Result<Self, FilterError> {
+        let fault = |field, what: String| FilterError { field, what };
+        let mut kinds = 0;
+        for kind in &request.kinds {
+            let bit = KINDS
+                .iter()
+                .position(|known| known == kind)
+                .ok_or_else(|| fault("kinds", format!("has `{kind}`; known are {}", KINDS.join(", "))))?;
+            kinds |= 1 << bit;
+        }
+        if request.limit > LIMIT_MAX {
+            return Err(fault(
+                "limit",
+                format!("is {}, at most {LIMIT_MAX}", request.limit),
+            ));
+        }
+        if request.until_ms != 0 && request.until_ms < request.from_ms {
+            return Err(fault("until_ms", "lies before from_ms".to_owned()));
+        }
+        if request.text.len() > TEXT_BYTES_MAX {
+            return Err(fault("text", format!("is longer than {TEXT_BYTES_MAX} bytes")));
+        }
+        if !(0..=3).contains(&request.decision) {
+            return Err(fault("decision", "is unknown".to_owned()));
+        }
+        if !(0..=4).contains(&request.severity_min) {
+            return Err(fault("severity_min", "is unknown".to_owned()));
+        }
+        Ok(Self {
+            source: (!request.source.is_empty()).then_some(request.source),
+            from_ms: request.from_ms,
+            until_ms: request.until_ms,
+            kinds,
+            severity_min: request.severity_min,
+            decision: request.decision,
+            text: request.text.to_lowercase(),
+            limit: if request.limit == 0 {
+                LIMIT_DEFAULT
+            } else {
+                request.limit
+            },
+            newest_first: request.newest_first,
+        })
+    }
+}
+
+/// The bit of an event's kind; 0 for an event with none.
+pub fn kind_bit(event: &AuditEvent) -> u32 {
+    match &event.kind {
+        Some(Kind::Verdict(_)) => 1,
+        Some(Kind::Policy(_)) => 1 << 1,
+        Some(Kind::Drift(_)) => 1 << 2,
+        Some(Kind::Loss(_)) => 1 << 3,
+        Some(Kind::Agent(_)) => 1 << 4,
+        Some(Kind::Operator(_)) => 1 << 5,
+        None => 0,
+    }
+}
+
+fn decision(event: &AuditEvent) -> i32 {
+    match &event.kind {
+        Some(Kind::Verdict(verdict)) => verdict.decision,
+        _ => 0,
+    }
+}
+
+/// What a block's summary says of its events.
+pub fn summarize(body: &AuditBlockBody) -> Summary {
+    let mut summary = Summary {
+        first_ms: u64::MAX,
+        ..Summary::default()
+    };
+    for event in &body.events {
+        summary.first_ms = summary.first_ms.min(event.time_ms);
+        summary.last_ms = summary.last_ms.max(event.time_ms);
+        summary.kinds |= kind_bit(event);
+        summary.severity = summary.severity.max(event.severity);
+        if let Ok(bit @ 1..=3) = u32::try_from(decision(event)) {
+            summary.decisions |= 1 << bit;
+        }
+    }
+    summary.first_ms = summary.first_ms.min(summary.last_ms);
+    // Times are stored as signed numbers; what no clock shows is held at the end.
+    let latest = i64::MAX.cast_unsigned();
+    summary.first_ms = summary.first_ms.min(latest);
+    summary.last_ms = summary.last_ms.min(latest);
+    summary
+}
+
+impl Filter {
+    fn blocks(&self, beyond: i64) -> BlockFilter {
+        BlockFilter {
+            source: self.source.clone(),
+            from_ms: self.from_ms,
+            until_ms: self.until_ms,
+            kinds: self.kinds,
+            decisions: if self.decision == 0 { 0 } else { 1 << self.decision },
+            severity_min: self.severity_min,
+            beyond,
+            newest_first: self.newest_first,
+        }
+    }
+
+    /// Whether an event of `source` is asked for.
+    pub fn matches(&self, source: &str, event: &AuditEvent) -> bool {
+        self.source.as_deref().is_none_or(|wanted| wanted == source)
+            && event.time_ms >= self.from_ms
+            && (self.until_ms == 0 || event.time_ms <= self.until_ms)
+            && (self.kinds == 0 || self.kinds & kind_bit(event) != 0)
+            && event.severity >= self.severity_min
+            && (self.decision == 0 || decision(event) == self.decision)
+            && (self.text.is_empty() || texts(event).iter().any(|t| contains(t, &self.text)))
+    }
+}
+
+fn contains(text: &str, lower: &str) -> bool {
+    text.to_lowercase().contains(lower)
+}
+
+/// What of an event is searched by text.
+fn texts(event: &AuditEvent) -> Vec<&str> {
+    match &event.kind {
+        Some(Kind::Verdict(v)) => vec![
+            &v.source,
+            &v.destination,
+            &v.flow,
+            &v.ingress,
+            &v.egress,
+            &v.reason,
+        ],
+        Some(Kind::Policy(p)) => vec![&p.step, &p.code, &p.message],
+        Some(Kind::Drift(d)) => vec![&d.step, &d.message, &d.process],
+        Some(Kind::Loss(l)) => vec![&l.cause],
+        Some(Kind::Agent(a)) => vec![&a.step, &a.message],
+        Some(Kind::Operator(o)) => vec![&o.operator, &o.role, &o.action, &o.target, &o.message],
+        None => Vec::new(),
+    }
+}
+
+/// The records of a block that a filter asks for, in chain order.
+fn records(block: &StoredBlock, filter: &Filter) -> Result<Vec<AuditRecord>, Status> {
+    let body = read_body(&block.body).map_err(|_| {
+        Status::data_loss(format!(
+            "block {}/{} of {} cannot be read",
+            block.epoch, block.sequence, block.source
+        ))
+    })?;
+    Ok(body
+        .events
+        .into_iter()
+        .zip(0..)
+        .filter(|(event, _)| filter.matches(&block.source, event))
+        .map(|(event, index)| AuditRecord {
+            source: block.source.clone(),
+            epoch: block.epoch,
+            sequence: block.sequence,
+            index,
+            received_ms: block.received_ms,
+            event: Some(event),
+        })
+        .collect())
+}
+
+type Out = mpsc::Sender<Result<AuditRecord, Status>>;
+
+/// Sends what is stored and asked for; ends at the limit, or when nobody listens.
+pub async fn search(store: &Store, filter: &Filter, out: &Out) -> Result<(), StoreError> {
+    let mut left = filter.limit;
+    let mut beyond = 0;
+    loop {
+        let page = store.blocks(filter.blocks(beyond), PAGE).await?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        beyond = last.id;
+        if send_all(&page, filter, Some(&mut left), out).await.is_break() {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends new records as they become durable, until nobody listens.
+pub async fn tail(store: &Store, filter: &Filter, out: &Out) -> Result<(), StoreError> {
+    let mut appended = store.appended();
+    let mut beyond = *appended.borrow_and_update();
+    let filter = Filter {
+        newest_first: false,
+        ..filter.clone()
+    };
+    loop {
+        let newest = *appended.borrow_and_update();
+        while beyond < newest {
+            let page = store.blocks(filter.blocks(beyond), PAGE).await?;
+            // Blocks up to `newest` that the summary rules out are passed over at once.
+            beyond = page.last().map_or(newest, |last| last.id);
+            if send_all(&page, &filter, None, out).await.is_break() {
+                return Ok(());
+            }
+        }
+        tokio::select! {
+            changed = appended.changed() => if changed.is_err() { return Ok(()) },
+            () = out.closed() => return Ok(()),
+        }
+    }
+}
+
+async fn send_all(
+    page: &[StoredBlock],
+    filter: &Filter,
+    mut left: Option<&mut u32>,
+    out: &Out,
+) -> ControlFlow<()> {
+    for block in page {
+        let mut found = match records(block, filter) {
+            Ok(found) => found,
+            Err(status) => {
+                // Nobody listening is no reason to say it elsewhere; else the search ends with the fault.
+                let _ = out.send(Err(status)).await;
+                return ControlFlow::Break(());
+            }
+        };
+        if filter.newest_first {
+            found.reverse();
+        }
+        for record in found {
+            if let Some(left) = &mut left {
+                if **left == 0 {
+                    return ControlFlow::Break(());
+                }
+                **left -= 1;
+            }
+            if out.send(Ok(record)).await.is_err() {
+                return ControlFlow::Break(());
+            }
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Approving: a signature over the recorded bytes, by one of the approvers in force, who is not the author.
+//!
+//! The signature is made on the approver's own machine. The verdict on the whole is the same function that gateways
+//! use; here it only decides when the release is offered.
+
+use penstock_policy::ids::{ApproverId, Digest, GatewayId, OperatorId, Revision};
+use penstock_policy::model::ApproverSet;
+use penstock_policy::release::{OfferRefused, Signature, Trust, pre_authentication_encoding, verify_release};
+use penstock_proto::convert;
+use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::v1;
+
+use super::{Recorded, Releases, key_of};
+use crate::store::{Expect, StoreError};
+
+impl Releases {
+    /// Adds a signature; the release becomes current when there are enough.
+    pub async fn approve(
+        &self,
+        caller: &OperatorId,
+        request: &v1::ApproveReleaseRequest,
+        now_ms: u64,
+    ) -> Result<Recorded, Refusal> {
+        let revision = Revision(request.revision);
+        let digest = convert::digest("statement_digest", &request.statement_digest)
+            .map_err(|error| bad("statement_digest", &error))?;
+        let wire = request
+            .signature
+            .as_ref()
+            .ok_or_else(|| bad("signature", &"is missing"))?;
+        let approver =
+            ApproverId::new(wire.approver.as_str()).map_err(|error| bad("signature.approver", &error))?;
+        let signature = Signature::new(approver.clone(), &wire.signature)
+            .map_err(|error| bad("signature.signature", &error))?;
+        loop {
+            let mut recorded = self
+                .find(revision)
+                .await?
+                .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no release {revision}")))?;
+            self.judge(caller, &recorded, digest, &signature)?;
+            recorded
+                .record
+                .signatures
+                .insert(approver.clone(), hex::encode(&wire.signature));
+            if self.suffices(&recorded)? {
+                recorded.record.approved_ms = Some(now_ms);
+            }
+            let stored = self
+                .store
+                .put_json(
+                    &key_of(revision),
+                    Expect::Revision(recorded.stored_at),
+                    &recorded.record,
+                )
+                .await;
+            match stored {
+                // Another approver was faster: their signature must be kept, so judge again.
+                Err(StoreError::Conflict { .. }) => {}
+                Err(other) => return Err(other.into()),
+                Ok(stored_at) => {
+                    recorded.stored_at = stored_at;
+                    if recorded.record.approved_ms.is_some() {
+                        self.refresh().await?;
+                    }
+                    return Ok(recorded);
+                }
+            }
+        }
+    }
+
+    /// The approvers whose signatures count now.
+    pub fn approvers_in_force(&self, recorded: &Recorded) -> ApproverSet {
+        match self.now() {
+            Some(current) => current.recorded.statement.approvers.clone(),
+            None => recorded.statement.approvers.clone(),
+        }
+    }
+
+    fn judge(
+        &self,
+        caller: &OperatorId,
+        recorded: &Recorded,
+        digest: Digest,
+        signature: &Signature,
+    ) -> Result<(), Refusal> {
+        let revision = recorded.statement.revision;
+        if recorded.record.approved_ms.is_some() {
+            return Err(Refusal::new(
+                Reason::NotProposed,
+                format!("{revision} does not wait for signatures, it is approved"),
+            ));
+        }
+        let (next, parent) = self.next();
+        if revision != next || recorded.statement.parent != parent {
+            return Err(Refusal::new(
+                Reason::NotProposed,
+                format!("{revision} was overtaken by another release; it has to be built again"),
+            ));
+        }
+        if recorded.digest != digest {
+            return Err(Refusal::new(
+                Reason::DigestMismatch,
+                format!(
+                    "what was signed is not the recorded {revision}; it was proposed anew: read it again before you sign"
+                ),
+            )
+            .condition("statement_digest", recorded.digest.to_string()));
+        }
+        if signature.approver.as_str() != caller.as_str() {
+            return Err(Refusal::new(
+                Reason::NotAnApprover,
+                format!("the signature is {}'s, but {caller} sends it", signature.approver),
+            ));
+        }
+        let approvers = self.approvers_in_force(recorded);
+        let Some(own) = approvers.people.get(&signature.approver) else {
+            return Err(Refusal::new(
+                Reason::NotAnApprover,
+                format!("{caller} is not one of the approvers in force"),
+            ));
+        };
+        let author = recorded.statement.author.as_str();
+        let author_key = approvers
+            .people
+            .iter()
+            .find(|(name, _)| name.as_str() == author)
+            .map(|(_, person)| person.key);
+        if caller.as_str() == author || author_key == Some(own.key) {
+            return Err(Refusal::new(
+                Reason::SelfApproval,
+                format!("{author} proposed {revision} and cannot approve it; another approver has to"),
+            ));
+        }
+        let encoded = pre_authentication_encoding(recorded.record.statement.as_bytes());
+        if !signature.verifies(&encoded, &own.key) {
+            return Err(Refusal::new(
+                Reason::BadSignature,
+                format!(
+                    "the signature does not fit {revision} and the key that the plant document gives {caller}"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the signatures are enough, by the gateways' own verifier.
+    fn suffices(&self, recorded: &Recorded) -> Result<bool, Refusal> {
+        let current = self.now();
+        let trust = Trust {
+            plant: self.plant.clone(),
+            // The verifier of a whole release does not look at the gateway's name.
+            gateway: GatewayId::new("coordinator")
+                .map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?,
+            approvers: self.approvers_in_force(recorded),
+            floor: current.as_ref().map_or(Revision(0), |current| current.revision()),
+            current: current.as_ref().map(|current| current.recorded.digest),
+        };
+        match verify_release(
+            &trust,
+            recorded.record.statement.as_bytes(),
+            &recorded.signatures(),
+        ) {
+            Ok(_) => Ok(true),
+            Err(OfferRefused::UnderSigned { .. } | OfferRefused::Unsigned { .. }) => Ok(false),
+            Err(other) => Err(Refusal::new(Reason::BadSignature, crate::chain(&other))),
+        }
+    }
+}
+
+fn bad(field: &str, what: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(Reason::BadRequest, format!("{field}: {what}")).field(field, what.to_string())
+}

@@ -1,0 +1,48 @@
+//! Sessions: the long-lived stream of each gateway (DESIGN §7).
+//!
+//! A session does three things at once, in one task: it reads what the gateway tells, it offers each release as soon
+//! as it is current, and it takes the audit trail in. Offers wait for nothing but the gateway's own connection: every
+//! session watches the current release by itself, so none holds up another.
+//!
+//! What is known of gateways is the [`Fleet`], in memory. Heartbeats write nothing to the store; when a
+//! session ends, the time is written, once. A second session of the same gateway ends the first. All queues are
+//! bounded; a gateway that does not take what it is sent is cut off, and told why.
+
+mod fleet;
+mod session;
+
+use std::time::Duration;
+
+pub use self::fleet::{Facts, Fleet};
+pub use self::session::{Peer, Sessions};
+
+/// How sessions behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// How often gateways report their health.
+    pub health_interval: Duration,
+    /// How long the first message may take.
+    pub hello_timeout: Duration,
+    /// How long a gateway may take to make room for a message.
+    pub send_timeout: Duration,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            health_interval: Duration::from_secs(10),
+            hello_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl SessionLimits {
+    /// How old a report may be before it counts as stale: three missed, and a little for the way.
+    pub fn stale_after_ms(&self) -> u64 {
+        u64::try_from(self.health_interval.as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(3)
+            .saturating_add(5000)
+    }
+}

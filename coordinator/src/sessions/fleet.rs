@@ -1,0 +1,273 @@
+//! What is known of each gateway, in memory: last told facts, bounded in size whatever a gateway sends.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use penstock_policy::ids::{GatewayId, Revision};
+use penstock_proto::convert::PolicyMark;
+use penstock_proto::v1;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::enrolment::GatewayRecord;
+use crate::health::GatewayEvidence;
+
+/// Longest text a gateway may have remembered, bytes.
+const TEXT_BYTES_MAX: usize = 256;
+/// Most faults or capabilities remembered of one gateway.
+const ITEMS_MAX: usize = 32;
+
+/// What is known of one gateway.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// Its session stands.
+    pub connected: bool,
+    /// When it enrolled, milliseconds since 1970; 0: not that is known here.
+    pub enrolled_ms: u64,
+    /// When its certificate expires, milliseconds since 1970.
+    pub certificate_expires_ms: u64,
+    /// When anything came from it last, milliseconds since 1970.
+    pub last_seen_ms: u64,
+    /// When it told its state last; `None`: not since this coordinator started.
+    pub reported_ms: Option<u64>,
+    /// Its software.
+    pub software_version: String,
+    /// What it can enforce.
+    pub capabilities: Vec<String>,
+    /// What it was offered last, in this session.
+    pub offered: Option<PolicyMark>,
+    /// What it verified and stored.
+    pub staged: Option<PolicyMark>,
+    /// What its kernel holds.
+    pub effective: Option<PolicyMark>,
+    /// What it refused: revision, code, words.
+    pub refused: Option<(Revision, String, String)>,
+    /// The kernel's table against the plan.
+    pub drift: i32,
+    /// Its audit spool.
+    pub spool: Option<v1::SpoolState>,
+    /// Faults that it told: code and words.
+    pub faults: Vec<(String, String)>,
+    /// What is wrong with its trail here.
+    pub trail_fault: Option<String>,
+}
+
+impl Facts {
+    /// For the judgement on health; `wanted` is what the current release holds for it.
+    pub fn evidence(&self, wanted: Option<PolicyMark>) -> GatewayEvidence {
+        let mut faults: Vec<String> = self
+            .faults
+            .iter()
+            .map(|(code, message)| format!("{message} ({code})"))
+            .collect();
+        faults.extend(self.trail_fault.clone());
+        GatewayEvidence {
+            connected: self.connected,
+            reported_ms: self.reported_ms,
+            effective: self.effective,
+            wanted,
+            // A refusal of what is no longer wanted is history.
+            refused: self
+                .refused
+                .as_ref()
+                .filter(|(revision, ..)| wanted.is_some_and(|wanted| wanted.revision == *revision))
+                .map(|(revision, code, message)| (*revision, format!("{message} ({code})"))),
+            drift: self.drift == i32::from(v1::Drift::Present),
+            kernel_failed: self.faults.iter().any(|(code, _)| code == "kernel-failed"),
+            faults,
+        }
+    }
+
+    /// Takes a told policy state over; what is malformed counts as not told.
+    pub fn take_policy(&mut self, policy: &v1::PolicyState) {
+        let read = |mark: &Option<v1::RevisionDigest>| mark.as_ref().and_then(|mark| mark.try_into().ok());
+        self.effective = read(&policy.effective);
+        self.staged = read(&policy.staged);
+        self.refused = policy.refused.as_ref().map(|refused| {
+            (
+                Revision(refused.revision),
+                bounded(&refused.code),
+                bounded(&refused.message),
+            )
+        });
+    }
+
+    /// Takes the first message of a session over.
+    pub fn take_hello(&mut self, hello: &v1::Hello) {
+        self.software_version = bounded(&hello.software_version);
+        self.capabilities = hello
+            .capabilities
+            .iter()
+            .take(ITEMS_MAX)
+            .map(|c| bounded(c))
+            .collect();
+        self.spool = hello.spool;
+        if let Some(policy) = &hello.policy {
+            self.take_policy(policy);
+        }
+    }
+
+    /// Takes a health report over.
+    pub fn take_report(&mut self, report: &v1::HealthReport) {
+        if let Some(policy) = &report.policy {
+            self.take_policy(policy);
+        }
+        self.drift = report.drift;
+        self.spool = report.spool;
+        self.faults = report
+            .faults
+            .iter()
+            .take(ITEMS_MAX)
+            .map(|fault| (bounded(&fault.code), bounded(&fault.message)))
+            .collect();
+    }
+
+    /// Whether two states of knowledge lead to the same judgement, but for their age.
+    fn same_judgement(&self, other: &Self) -> bool {
+        self.connected == other.connected
+            && self.reported_ms.is_some() == other.reported_ms.is_some()
+            && self.effective == other.effective
+            && self.refused == other.refused
+            && self.drift == other.drift
+            && self.faults == other.faults
+            && self.trail_fault == other.trail_fault
+            && self.staged == other.staged
+            && self.offered == other.offered
+    }
+}
+
+fn bounded(text: &str) -> String {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    facts: Facts,
+    /// The session that stands, by number, and how to end it.
+    session: Option<(u64, CancellationToken)>,
+}
+
+/// All gateways that are known.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    entries: Mutex<BTreeMap<GatewayId, Entry>>,
+    sessions_so_far: std::sync::atomic::AtomicU64,
+    changed: Notify,
+}
+
+impl Fleet {
+    /// What is remembered from before a restart.
+    pub fn remembered(records: Vec<(GatewayId, GatewayRecord)>) -> Self {
+        let entries = records
+            .into_iter()
+            .map(|(gateway, record)| {
+                let facts = Facts {
+                    enrolled_ms: record.enrolled_ms,
+                    certificate_expires_ms: record.certificate_expires_ms,
+                    last_seen_ms: record.last_seen_ms,
+                    ..Facts::default()
+                };
+                let entry = Entry { facts, session: None };
+                (gateway, entry)
+            })
+            .collect();
+        Self {
+            entries: Mutex::new(entries),
+            ..Self::default()
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<GatewayId, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session begins; one that stood before is ended. Answers with its number and how it is told to end.
+    pub fn begin(&self, gateway: &GatewayId) -> (u64, CancellationToken) {
+        let number = self
+            .sessions_so_far
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let token = CancellationToken::new();
+        let before = self
+            .lock()
+            .entry(gateway.clone())
+            .or_default()
+            .session
+            .replace((number, token.clone()));
+        if let Some((_, before)) = before {
+            before.cancel();
+        }
+        (number, token)
+    }
+
+    /// A session ends. If it was the one that stood, the gateway is no longer connected.
+    pub fn end(&self, gateway: &GatewayId, number: u64) -> bool {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(gateway) else {
+            return false;
+        };
+        if entry.session.as_ref().is_none_or(|(stands, _)| *stands != number) {
+            return false;
+        }
+        entry.session = None;
+        entry.facts.connected = false;
+        entry.facts.offered = None;
+        drop(entries);
+        self.changed.notify_one();
+        true
+    }
+
+    /// Changes what is known of a gateway by its standing session; what an older session says no longer counts.
+    pub fn tell(&self, gateway: &GatewayId, number: u64, change: impl FnOnce(&mut Facts)) {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(gateway) else {
+            return;
+        };
+        if entry.session.as_ref().is_none_or(|(stands, _)| *stands != number) {
+            return;
+        }
+        let before = entry.facts.clone();
+        change(&mut entry.facts);
+        let same = before.same_judgement(&entry.facts);
+        drop(entries);
+        if !same {
+            self.changed.notify_one();
+        }
+    }
+
+    /// A gateway enrolled.
+    pub fn enrolled(&self, gateway: &GatewayId, enrolled_ms: u64, certificate_expires_ms: u64) {
+        let mut entries = self.lock();
+        let facts = &mut entries.entry(gateway.clone()).or_default().facts;
+        facts.enrolled_ms = enrolled_ms;
+        facts.certificate_expires_ms = certificate_expires_ms;
+    }
+
+    /// What is known of one gateway.
+    pub fn facts(&self, gateway: &GatewayId) -> Option<Facts> {
+        self.lock().get(gateway).map(|entry| entry.facts.clone())
+    }
+
+    /// What is known of all.
+    pub fn all(&self) -> Vec<(GatewayId, Facts)> {
+        self.lock()
+            .iter()
+            .map(|(gateway, entry)| (gateway.clone(), entry.facts.clone()))
+            .collect()
+    }
+
+    /// Looks at all without copying them.
+    pub fn inspect(&self, mut look: impl FnMut(&GatewayId, &Facts)) {
+        for (gateway, entry) in self.lock().iter() {
+            look(gateway, &entry.facts);
+        }
+    }
+
+    /// Waits for a change that may change a judgement.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}

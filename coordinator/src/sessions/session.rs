@@ -1,0 +1,319 @@
+//! One session, from its first message to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_policy::ids::{CoordinatorId, GatewayId};
+use penstock_proto::convert::PolicyMark;
+use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::v1;
+use penstock_proto::v1::coordinator_message::Message as Down;
+use penstock_proto::v1::gateway_message::Message as Up;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::{Fleet, SessionLimits};
+use crate::clock;
+use crate::enrolment::update_gateway;
+use crate::ingest::Ingest;
+use crate::releases::Releases;
+use crate::store::Store;
+
+/// Messages to a gateway that may wait for it.
+const OUT_MAX: usize = 8;
+/// Audit blocks of one gateway that may wait for the store.
+const BLOCKS_MAX: usize = 32;
+/// Longest pause between two attempts to store blocks.
+const STORE_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// The gateway at the other end, by its certificate.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its name.
+    pub gateway: GatewayId,
+    /// When its certificate expires, milliseconds since 1970.
+    pub certificate_expires_ms: u64,
+}
+
+/// Opens sessions.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    /// Ourselves.
+    pub coordinator: CoordinatorId,
+    /// What is known of gateways.
+    pub fleet: Arc<Fleet>,
+    /// What is offered.
+    pub releases: Releases,
+    /// Where audit goes.
+    pub ingest: Ingest,
+    /// For the time at which a gateway was last seen.
+    pub store: Store,
+    /// How sessions behave.
+    pub limits: SessionLimits,
+    /// The coordinator is stopping.
+    pub stopping: CancellationToken,
+}
+
+type Out = mpsc::Sender<Result<v1::CoordinatorMessage, Status>>;
+
+/// What a session's parts share.
+struct Session<'a> {
+    all: &'a Sessions,
+    gateway: GatewayId,
+    number: u64,
+    out: Out,
+}
+
+impl Sessions {
+    /// Begins a session; what is returned is the stream to the gateway.
+    pub fn open(
+        &self,
+        peer: Peer,
+        inbound: Streaming<v1::GatewayMessage>,
+    ) -> ReceiverStream<Result<v1::CoordinatorMessage, Status>> {
+        let (out, stream) = mpsc::channel(OUT_MAX);
+        let all = self.clone();
+        tokio::spawn(async move { all.run(peer, inbound, out).await });
+        ReceiverStream::new(stream)
+    }
+
+    async fn run(self, peer: Peer, mut inbound: Streaming<v1::GatewayMessage>, out: Out) {
+        let gateway = peer.gateway.clone();
+        let hello = match self.hello(&mut inbound).await {
+            Ok(hello) => hello,
+            Err(refusal) => {
+                tracing::warn!(%gateway, %refusal, "session refused");
+                // The gateway may be gone already.
+                let _ = out.send(Err(refusal.into())).await;
+                return;
+            }
+        };
+        let (number, replaced) = self.fleet.begin(&gateway);
+        self.fleet.tell(&gateway, number, |facts| {
+            let now_ms = clock::now_ms();
+            facts.connected = true;
+            facts.trail_fault = None;
+            facts.certificate_expires_ms = peer.certificate_expires_ms;
+            facts.last_seen_ms = now_ms;
+            facts.reported_ms = Some(now_ms);
+            facts.take_hello(&hello);
+        });
+        tracing::info!(%gateway, version = hello.software_version, "gateway connected");
+        metrics::gauge!("penstock_gateways_connected").increment(1.0);
+        let session = Session {
+            all: &self,
+            gateway: gateway.clone(),
+            number,
+            out: out.clone(),
+        };
+        let end = tokio::select! {
+            end = session.work(inbound) => end,
+            () = replaced.cancelled() => Err(Refusal::new(
+                Reason::SessionReplaced,
+                "a newer session of this gateway took over; are there two machines with one identity?",
+            )),
+            () = self.stopping.cancelled() => {
+                Err(Refusal::new(Reason::Stopping, "the coordinator is stopping"))
+            }
+            () = out.closed() => Ok(()),
+        };
+        metrics::gauge!("penstock_gateways_connected").decrement(1.0);
+        match end {
+            Ok(()) => tracing::info!(%gateway, "gateway disconnected"),
+            Err(refusal) => {
+                tracing::warn!(%gateway, %refusal, "session ended");
+                let _ = out.try_send(Err(refusal.into()));
+            }
+        }
+        if self.fleet.end(&gateway, number) {
+            let now_ms = clock::now_ms();
+            let remembered = update_gateway(&self.store, gateway.as_str(), |record| {
+                record.last_seen_ms = now_ms;
+                record.certificate_expires_ms = peer.certificate_expires_ms;
+            });
+            if let Err(error) = remembered.await {
+                tracing::warn!(%gateway, error = %crate::chain(&error), "cannot remember when the gateway was seen");
+            }
+        }
+    }
+
+    async fn hello(&self, inbound: &mut Streaming<v1::GatewayMessage>) -> Result<v1::Hello, Refusal> {
+        let protocol = |what: &str| Refusal::new(Reason::SessionProtocol, what);
+        let first = tokio::time::timeout(self.limits.hello_timeout, inbound.message())
+            .await
+            .map_err(|_| protocol("the session's first message did not come in time"))?;
+        match first {
+            Ok(Some(v1::GatewayMessage {
+                message: Some(Up::Hello(hello)),
+            })) => Ok(hello),
+            Ok(_) => Err(protocol("the first message of a session is a hello")),
+            Err(status) => Err(protocol(&format!(
+                "the session's first message cannot be read: {}",
+                status.message()
+            ))),
+        }
+    }
+}
+
+impl Session<'_> {
+    async fn work(&self, inbound: Streaming<v1::GatewayMessage>) -> Result<(), Refusal> {
+        let source = self.gateway.as_str();
+        let position = self.all.ingest.position(source).await?.unwrap_or_default();
+        self.send(Down::Welcome(v1::Welcome {
+            coordinator: self.all.coordinator.to_string(),
+            time_ms: clock::now_ms(),
+            health_interval_ms: u32::try_from(self.all.limits.health_interval.as_millis())
+                .unwrap_or(u32::MAX),
+            audit: Some(position),
+        }))
+        .await?;
+        let (blocks, waiting) = mpsc::channel(BLOCKS_MAX);
+        // Each of the three runs until the session is over; the first to end ends it.
+        tokio::select! {
+            end = self.read(inbound, blocks) => end,
+            end = self.offer() => end,
+            end = self.take_audit(waiting) => end,
+        }
+    }
+
+    async fn read(
+        &self,
+        mut inbound: Streaming<v1::GatewayMessage>,
+        blocks: mpsc::Sender<v1::AuditBlock>,
+    ) -> Result<(), Refusal> {
+        loop {
+            let message = match inbound.message().await {
+                Ok(Some(message)) => message.message,
+                Ok(None) => return Ok(()),
+                Err(status) => {
+                    tracing::debug!(gateway = %self.gateway, %status, "the stream broke");
+                    return Ok(());
+                }
+            };
+            let now_ms = clock::now_ms();
+            match message {
+                Some(Up::Policy(policy)) => self.tell(|facts| {
+                    facts.last_seen_ms = now_ms;
+                    facts.reported_ms = Some(now_ms);
+                    facts.take_policy(&policy);
+                }),
+                Some(Up::Health(report)) => self.tell(|facts| {
+                    facts.last_seen_ms = now_ms;
+                    facts.reported_ms = Some(now_ms);
+                    facts.take_report(&report);
+                }),
+                Some(Up::Audit(block)) => {
+                    self.tell(|facts| facts.last_seen_ms = now_ms);
+                    // A full queue is back-pressure on this gateway's stream alone.
+                    if blocks.send(block).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Some(Up::Hello(_)) | None => {
+                    return Err(Refusal::new(
+                        Reason::SessionProtocol,
+                        "a session has one hello, and no empty messages",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Offers the current release if the gateway is behind, and each one that becomes current.
+    async fn offer(&self) -> Result<(), Refusal> {
+        let mut current = self.all.releases.current();
+        loop {
+            let release = current.borrow_and_update().clone();
+            if let Some(release) = release
+                && let Some(wanted) = release.mark(&self.gateway)
+            {
+                let facts = self.all.fleet.facts(&self.gateway).unwrap_or_default();
+                let holds = |mark: Option<PolicyMark>| mark.is_some_and(|m| m.revision >= wanted.revision);
+                if !holds(facts.effective)
+                    && !holds(facts.staged)
+                    && let Some(offer) = release.offer(&self.gateway)
+                {
+                    // Recorded first, so that an answer never comes before it.
+                    self.tell(|facts| facts.offered = Some(wanted));
+                    self.send(Down::Offer(offer)).await?;
+                    metrics::counter!("penstock_offers_total").increment(1);
+                }
+            }
+            if current.changed().await.is_err() {
+                return Err(Refusal::new(Reason::Stopping, "the coordinator is stopping"));
+            }
+        }
+    }
+
+    /// Stores audit blocks as they come, all that wait at once, and acknowledges what is durable.
+    async fn take_audit(&self, mut waiting: mpsc::Receiver<v1::AuditBlock>) -> Result<(), Refusal> {
+        let mut batch = Vec::new();
+        while waiting.recv_many(&mut batch, BLOCKS_MAX).await > 0 {
+            let blocks = std::mem::take(&mut batch);
+            let ingested = self.store_blocks(blocks).await;
+            if let Some(ack) = ingested.ack {
+                self.send(Down::AuditAck(ack)).await?;
+            }
+            if let Some(fault) = ingested.fault {
+                // The gateway compares positions when it comes back, and begins a new epoch if it has to.
+                self.tell(|facts| facts.trail_fault = Some(format!("audit trail: {fault}")));
+                return Err(Refusal::new(Reason::AuditFork, fault));
+            }
+        }
+        // The reader dropped its end: it has said why.
+        std::future::pending().await
+    }
+
+    /// Tries until the store takes the blocks. Until then nothing more is read of this trail, but everything
+    /// else of the session goes on: a full disk here does not keep a release from a gateway.
+    async fn store_blocks(&self, blocks: Vec<v1::AuditBlock>) -> crate::ingest::Ingested {
+        let mut pause = Duration::from_millis(250);
+        loop {
+            let accepted = self
+                .all
+                .ingest
+                .accept(self.gateway.as_str(), blocks.clone(), clock::now_ms())
+                .await;
+            match accepted {
+                Ok(ingested) => {
+                    self.tell(|facts| facts.trail_fault = None);
+                    return ingested;
+                }
+                Err(error) => {
+                    tracing::error!(gateway = %self.gateway, error = %crate::chain(&error), "cannot store audit");
+                    self.tell(|facts| {
+                        facts.trail_fault = Some(format!(
+                            "its audit waits, the coordinator cannot store it: {error}"
+                        ));
+                    });
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(STORE_RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut super::Facts)) {
+        self.all.fleet.tell(&self.gateway, self.number, change);
+    }
+
+    async fn send(&self, message: Down) -> Result<(), Refusal> {
+        let message = v1::CoordinatorMessage {
+            message: Some(message),
+        };
+        match tokio::time::timeout(self.all.limits.send_timeout, self.out.send(Ok(message))).await {
+            Ok(Ok(())) => Ok(()),
+            // The stream is gone; `run` sees that by itself.
+            Ok(Err(_)) => std::future::pending().await,
+            Err(_) => {
+                metrics::counter!("penstock_slow_gateways_total").increment(1);
+                Err(Refusal::new(
+                    Reason::SlowConsumer,
+                    "the gateway does not take what it is sent; the session ends so that others do not wait",
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Blocks of audit trails: the statements behind the *audit* interface.
+//!
+//! Each block keeps its exact body and its digest, so that the chain can be verified again from what is stored,
+//! and a summary by which a query skips it without decoding.
+
+use bytes::Bytes;
+use penstock_proto::audit::{Accepted, ChainError, Head};
+use penstock_proto::v1::AuditBlock;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::state::unsigned;
+
+/// What is in a block, coarsely.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Time of its earliest event, milliseconds since 1970.
+    pub first_ms: u64,
+    /// Time of its latest event.
+    pub last_ms: u64,
+    /// One bit per kind of event (`query::kind_bit`).
+    pub kinds: u32,
+    /// One bit per decision.
+    pub decisions: u32,
+    /// Highest severity.
+    pub severity: i32,
+}
+
+/// A block that was read and is ready to be stored.
+#[derive(Debug, Clone)]
+pub struct NewBlock {
+    /// As it came.
+    pub block: AuditBlock,
+    /// What is in it.
+    pub summary: Summary,
+    /// When it came, milliseconds since 1970.
+    pub received_ms: u64,
+}
+
+/// What became of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Append {
+    /// Stored now. `missing`: sequences that the source never delivered before it.
+    Stored {
+        /// The head with it.
+        head: Head,
+        /// Sequences shed before it.
+        missing: u64,
+    },
+    /// Was there already, the same.
+    Held {
+        /// The head, unchanged.
+        head: Head,
+    },
+    /// Not stored: it contradicts the trail, or its form is wrong.
+    Refused(ChainError),
+}
+
+/// Which blocks to read.
+#[derive(Debug, Clone, Default)]
+pub struct BlockFilter {
+    /// Only this source.
+    pub source: Option<String>,
+    /// Only events not before this time.
+    pub from_ms: u64,
+    /// Only events not after this time; 0: no end.
+    pub until_ms: u64,
+    /// Only blocks with one of these kinds; 0: any.
+    pub kinds: u32,
+    /// Only blocks with one of these decisions; 0: any.
+    pub decisions: u32,
+    /// Only blocks that hold at least this severity.
+    pub severity_min: i32,
+    /// Only blocks after this number (oldest first) or before it (newest first); 0: from the end.
+    pub beyond: i64,
+    /// The newest first.
+    pub newest_first: bool,
+}
+
+/// A block as it is stored.
+#[derive(Debug, Clone)]
+pub struct StoredBlock {
+    /// Its number in order of arrival.
+    pub id: i64,
+    /// Whose it is.
+    pub source: String,
+    /// Chain number.
+    pub epoch: u64,
+    /// Position in the chain.
+    pub sequence: u64,
+    /// When it came, milliseconds since 1970.
+    pub received_ms: u64,
+    /// The encoded body.
+    pub body: Bytes,
+}
+
+pub(super) fn last_block(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT coalesce(max(id), 0) FROM block", [], |row| row.get(0))
+}
+
+fn digest(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<[u8; 32]> {
+    row.get(column)
+}
+
+/// A source's number and head.
+pub(super) fn source(connection: &Connection, name: &str) -> rusqlite::Result<Option<(i64, Head)>> {
+    connection
+        .prepare_cached("SELECT id, epoch, next_sequence, digest FROM source WHERE name = ?1")?
+        .query_row([name], |row| {
+            let head = Head {
+                epoch: unsigned(row, 1)?,
+                next_sequence: unsigned(row, 2)?,
+                digest: digest(row, 3)?,
+            };
+            Ok((row.get(0)?, head))
+        })
+        .optional()
+}
+
+pub(super) fn head(connection: &Connection, name: &str) -> rusqlite::Result<Option<Head>> {
+    Ok(source(connection, name)?.map(|(_, head)| head))
+}
+
+/// Judges a block against the source's head, and stores it if it belongs there.
+pub(super) fn append(connection: &Connection, name: &str, new: &NewBlock) -> rusqlite::Result<Append> {
+    let found = source(connection, name)?;
+    let head = found.as_ref().map(|(_, head)| *head);
+    let accepted = match Head::accept(head.as_ref(), &new.block) {
+        Ok(accepted) => accepted,
+        Err(ChainError::Held { epoch, sequence }) => {
+            let same = match &found {
+                Some((id, _)) => same_as_stored(connection, *id, &new.block)?,
+                None => true,
+            };
+            return Ok(match (same, head) {
+                (true, Some(head)) => Append::Held { head },
+                _ => Append::Refused(ChainError::Forked { epoch, sequence }),
+            });
+        }
+        Err(refused) => return Ok(Append::Refused(refused)),
+    };
+    store(connection, name, found.map(|(id, _)| id), new, accepted)?;
+    Ok(Append::Stored {
+        head: accepted.head,
+        missing: accepted.missing,
+    })
+}
+
+/// Whether the block that was accepted at this position is this one. A position that was never delivered (shed
+/// by the source, then sent after all) holds nothing to contradict.
+fn same_as_stored(connection: &Connection, source: i64, block: &AuditBlock) -> rusqlite::Result<bool> {
+    let stored: Option<(Vec<u8>, Vec<u8>)> = connection
+        .prepare_cached(
+            "SELECT previous, body FROM block WHERE source = ?1 AND epoch = ?2 AND sequence = ?3",
+        )?
+        .query_row(
+            (source, block.epoch.cast_signed(), block.sequence.cast_signed()),
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    Ok(stored.is_none_or(|(previous, body)| block.previous_digest == previous && block.body == body))
+}
+
+fn store(
+    connection: &Connection,
+    name: &str,
+    id: Option<i64>,
+    new: &NewBlock,
+    accepted: Accepted,
+) -> rusqlite::Result<()> {
+    let head = accepted.head;
+    let position = (head.epoch.cast_signed(), head.next_sequence.cast_signed());
+    let id = match id {
+        Some(id) => {
+            connection
+                .prepare_cached("UPDATE source SET epoch = ?2, next_sequence = ?3, digest = ?4 WHERE id = ?1")?
+                .execute((id, position.0, position.1, head.digest))?;
+            id
+        }
+        None => connection
+            .prepare_cached(
+                "INSERT INTO source (name, epoch, next_sequence, digest) VALUES (?1, ?2, ?3, ?4) RETURNING id",
+            )?
+            .query_row((name, position.0, position.1, head.digest), |row| row.get(0))?,
+    };
+    connection
+        .prepare_cached(
+            "INSERT INTO block (source, epoch, sequence, previous, digest, received_ms, first_ms, last_ms, kinds, \
+             decisions, severity, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute((
+            id,
+            new.block.epoch.cast_signed(),
+            new.block.sequence.cast_signed(),
+            new.block.previous_digest.as_ref(),
+            head.digest,
+            new.received_ms.cast_signed(),
+            new.summary.first_ms.cast_signed(),
+            new.summary.last_ms.cast_signed(),
+            new.summary.kinds,
+            new.summary.decisions,
+            new.summary.severity,
+            new.block.body.as_ref(),
+        ))?;
+    Ok(())
+}
+
+pub(super) fn blocks(
+    connection: &Connection,
+    filter: &BlockFilter,
+    limit: usize,
+) -> rusqlite::Result<Vec<StoredBlock>> {
+    let (beyond, order) = match (filter.newest_first, filter.beyond) {
+        (true, 0) => ("b.id > ?1", "DESC"),
+        (true, _) => ("b.id < ?1", "DESC"),
+        (false, _) => ("b.id > ?1", "ASC"),
+    };
+    let sql = format!(
+        "SELECT b.id, s.name, b.epoch, b.sequence, b.received_ms, b.body FROM block b JOIN source s ON s.id = b.source \
+         WHERE {beyond} AND (?2 IS NULL OR s.name = ?2) AND b.last_ms >= ?3 AND (?4 = 0 OR b.first_ms <= ?4) \
+         AND (?5 = 0 OR b.kinds & ?5 <> 0) AND (?6 = 0 OR b.decisions & ?6 <> 0) AND b.severity >= ?7 \
+         ORDER BY b.id {order} LIMIT ?8"
+    );
+    connection
+        .prepare_cached(&sql)?
+        .query_map(
+            (
+                filter.beyond,
+                &filter.source,
+                filter.from_ms.min(i64::MAX.cast_unsigned()).cast_signed(),
+                filter.until_ms.min(i64::MAX.cast_unsigned()).cast_signed(),
+                filter.kinds,
+                filter.decisions,
+                filter.severity_min,
+                i64::try_from(limit).unwrap_or(i64::MAX),
+            ),
+            |row| {
+                Ok(StoredBlock {
+                    id: row.get(0)?,
+                    source: row.get(1)?,
+                    epoch: unsigned(row, 2)?,
+                    sequence: unsigned(row, 3)?,
+                    received_ms: unsigned(row, 4)?,
+                    body: row.get::<_, Vec<u8>>(5)?.into(),
+                })
+            },
+        )?
+        .collect()
+}

@@ -1,0 +1,110 @@
+//! Versioned records and blobs: the statements behind the *state* interface.
+
+use penstock_policy::ids::Digest;
+use rusqlite::{Connection, OptionalExtension};
+
+/// A stored value and the revision at which it was written. Revisions rise over the whole store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// When it was written, counted in writes.
+    pub revision: u64,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+/// What a write expects to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// No record of that key.
+    Absent,
+    /// The record that was read at this revision.
+    Revision(u64),
+}
+
+/// A record was written or removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub key: String,
+    /// Its new revision.
+    pub revision: u64,
+}
+
+pub(super) fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(column)?.cast_unsigned())
+}
+
+pub(super) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<Record>> {
+    connection
+        .prepare_cached("SELECT revision, value FROM state WHERE key = ?1")?
+        .query_row([key], |row| {
+            Ok(Record {
+                revision: unsigned(row, 0)?,
+                value: row.get(1)?,
+            })
+        })
+        .optional()
+}
+
+pub(super) fn list(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<(String, Record)>> {
+    // Keys are ASCII, so everything with the prefix sorts before the prefix followed by DEL.
+    let end = format!("{prefix}\u{7f}");
+    connection
+        .prepare_cached("SELECT key, revision, value FROM state WHERE key >= ?1 AND key < ?2 ORDER BY key")?
+        .query_map([prefix, &end], |row| {
+            Ok((
+                row.get(0)?,
+                Record {
+                    revision: unsigned(row, 1)?,
+                    value: row.get(2)?,
+                },
+            ))
+        })?
+        .collect()
+}
+
+/// `Ok(Err(found))`: the record is not what was expected.
+pub(super) fn put_if(
+    connection: &Connection,
+    key: &str,
+    expect: Expect,
+    value: Option<&[u8]>,
+) -> rusqlite::Result<Result<u64, Option<u64>>> {
+    let found = connection
+        .prepare_cached("SELECT revision FROM state WHERE key = ?1")?
+        .query_row([key], |row| unsigned(row, 0))
+        .optional()?;
+    let expected = match expect {
+        Expect::Absent => None,
+        Expect::Revision(revision) => Some(revision),
+    };
+    if found != expected {
+        return Ok(Err(found));
+    }
+    let revision: i64 = connection
+        .prepare_cached("UPDATE counter SET revision = revision + 1 RETURNING revision")?
+        .query_row([], |row| row.get(0))?;
+    match value {
+        Some(value) => connection
+            .prepare_cached("INSERT OR REPLACE INTO state (key, revision, value) VALUES (?1, ?2, ?3)")?
+            .execute((key, revision, value))?,
+        None => connection
+            .prepare_cached("DELETE FROM state WHERE key = ?1")?
+            .execute([key])?,
+    };
+    Ok(Ok(revision.cast_unsigned()))
+}
+
+pub(super) fn put_blob(connection: &Connection, content: &[u8]) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO blob (digest, content) VALUES (?1, ?2)")?
+        .execute((Digest::of(content).0, content))?;
+    Ok(())
+}
+
+pub(super) fn blob(connection: &Connection, digest: &Digest) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT content FROM blob WHERE digest = ?1")?
+        .query_row([digest.0], |row| row.get(0))
+        .optional()
+}

@@ -1,0 +1,244 @@
+//! The one writer: takes what waits, does it in one transaction, commits, then answers.
+//!
+//! So one `fsync` serves all who wait, and an answer always means "on disk". If the engine fails in the middle, the
+//! transaction is rolled back and everyone in it is told; nobody was answered before.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use penstock_proto::audit::{GENESIS, Head};
+use penstock_proto::v1::AuditBlock;
+use rusqlite::Connection;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::StoreError;
+use super::audit::{self, Append, NewBlock, Summary};
+use super::state::{self, Change, Expect};
+
+/// Most commands in one transaction.
+const GROUP_MAX: usize = 256;
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+pub(super) enum Command {
+    Put {
+        key: String,
+        expect: Expect,
+        /// `None`: remove.
+        value: Option<Vec<u8>>,
+        reply: Reply<u64>,
+    },
+    Blobs {
+        blobs: Vec<Vec<u8>>,
+        reply: Reply<()>,
+    },
+    Append {
+        source: String,
+        blocks: Vec<NewBlock>,
+        reply: Reply<Vec<Append>>,
+    },
+    AppendOwn {
+        source: String,
+        body: Bytes,
+        summary: Summary,
+        received_ms: u64,
+        reply: Reply<Head>,
+    },
+}
+
+/// A command that is done but not yet committed, with its answer.
+enum Done {
+    Put(Reply<u64>, Result<u64, StoreError>, Option<Change>),
+    Blobs(Reply<()>),
+    Append(Reply<Vec<Append>>, Vec<Append>),
+    AppendOwn(Reply<Head>, Head),
+}
+
+pub(super) fn spawn(
+    connection: Connection,
+    path: PathBuf,
+    commands: mpsc::Receiver<Command>,
+    changes: broadcast::Sender<Change>,
+    appended: watch::Sender<i64>,
+) -> Result<(), StoreError> {
+    std::thread::Builder::new()
+        .name("store-writer".to_owned())
+        .spawn(move || run(connection, &path, commands, &changes, &appended))
+        .map(|_| ())
+        .map_err(StoreError::Thread)
+}
+
+fn run(
+    connection: Connection,
+    path: &Path,
+    mut commands: mpsc::Receiver<Command>,
+    changes: &broadcast::Sender<Change>,
+    appended: &watch::Sender<i64>,
+) {
+    while let Some(first) = commands.blocking_recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP_MAX
+            && let Ok(next) = commands.try_recv()
+        {
+            group.push(next);
+        }
+        match commit(&connection, path, &mut group) {
+            Ok((done, last_block)) => {
+                if let Some(last_block) = last_block {
+                    appended.send_replace(last_block);
+                }
+                done.into_iter().for_each(|done| done.answer(changes));
+            }
+            Err(error) => {
+                tracing::error!(error = %crate::chain(&error), commands = group.len(), "a commit failed");
+                group.into_iter().for_each(|command| command.fail(&error));
+            }
+        }
+    }
+}
+
+/// Does the whole group in one transaction. On failure the commands that were not answered stay in `group`.
+fn commit(
+    connection: &Connection,
+    path: &Path,
+    group: &mut Vec<Command>,
+) -> Result<(Vec<Done>, Option<i64>), StoreError> {
+    let sqlite = |error| StoreError::from_sqlite(path, error);
+    // Immediate: a lock that another process holds shows here, before anything is done.
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(sqlite)?;
+    let work = || -> rusqlite::Result<(Vec<Outcome>, Option<i64>)> {
+        let outcomes = group
+            .iter()
+            .map(|command| command.run(connection))
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        let appends = outcomes
+            .iter()
+            .any(|outcome| matches!(outcome, Outcome::Append(_) | Outcome::AppendOwn(_)));
+        let last_block = appends.then(|| audit::last_block(connection)).transpose()?;
+        connection.execute_batch("COMMIT")?;
+        Ok((outcomes, last_block))
+    };
+    match work() {
+        Ok((outcomes, last_block)) => Ok((
+            group
+                .drain(..)
+                .zip(outcomes)
+                .filter_map(|(command, outcome)| command.done(outcome))
+                .collect(),
+            last_block,
+        )),
+        Err(error) => {
+            // Some failures have rolled back already; then this has nothing to do.
+            let _ = connection.execute_batch("ROLLBACK");
+            Err(sqlite(error))
+        }
+    }
+}
+
+enum Outcome {
+    Put(Result<u64, Option<u64>>),
+    Blobs,
+    Append(Vec<Append>),
+    AppendOwn(Head),
+}
+
+impl Command {
+    fn run(&self, connection: &Connection) -> rusqlite::Result<Outcome> {
+        Ok(match self {
+            Self::Put {
+                key, expect, value, ..
+            } => Outcome::Put(state::put_if(connection, key, *expect, value.as_deref())?),
+            Self::Blobs { blobs, .. } => {
+                for blob in blobs {
+                    state::put_blob(connection, blob)?;
+                }
+                Outcome::Blobs
+            }
+            Self::Append { source, blocks, .. } => Outcome::Append(
+                blocks
+                    .iter()
+                    .map(|block| audit::append(connection, source, block))
+                    .collect::<rusqlite::Result<_>>()?,
+            ),
+            Self::AppendOwn {
+                source,
+                body,
+                summary,
+                received_ms,
+                ..
+            } => Outcome::AppendOwn(append_own(connection, source, body, *summary, *received_ms)?),
+        })
+    }
+
+    fn done(self, outcome: Outcome) -> Option<Done> {
+        Some(match (self, outcome) {
+            (Self::Put { key, reply, .. }, Outcome::Put(Ok(revision))) => {
+                Done::Put(reply, Ok(revision), Some(Change { key, revision }))
+            }
+            (Self::Put { key, reply, .. }, Outcome::Put(Err(found))) => {
+                Done::Put(reply, Err(StoreError::Conflict { key, found }), None)
+            }
+            (Self::Blobs { reply, .. }, Outcome::Blobs) => Done::Blobs(reply),
+            (Self::Append { reply, .. }, Outcome::Append(outcomes)) => Done::Append(reply, outcomes),
+            (Self::AppendOwn { reply, .. }, Outcome::AppendOwn(head)) => Done::AppendOwn(reply, head),
+            _ => return None,
+        })
+    }
+
+    fn fail(self, error: &StoreError) {
+        // Who asked may have gone; then nobody needs the answer.
+        match self {
+            Self::Put { reply, .. } => drop(reply.send(Err(error.again()))),
+            Self::Blobs { reply, .. } => drop(reply.send(Err(error.again()))),
+            Self::Append { reply, .. } => drop(reply.send(Err(error.again()))),
+            Self::AppendOwn { reply, .. } => drop(reply.send(Err(error.again()))),
+        }
+    }
+}
+
+impl Done {
+    fn answer(self, changes: &broadcast::Sender<Change>) {
+        match self {
+            Self::Put(reply, result, change) => {
+                if let Some(change) = change {
+                    // Nobody may be watching.
+                    let _ = changes.send(change);
+                }
+                drop(reply.send(result));
+            }
+            Self::Blobs(reply) => drop(reply.send(Ok(()))),
+            Self::Append(reply, outcomes) => drop(reply.send(Ok(outcomes))),
+            Self::AppendOwn(reply, head) => drop(reply.send(Ok(head))),
+        }
+    }
+}
+
+/// The writer itself knows the head, so the coordinator's own events need no reservation of a sequence.
+fn append_own(
+    connection: &Connection,
+    source: &str,
+    body: &Bytes,
+    summary: Summary,
+    received_ms: u64,
+) -> rusqlite::Result<Head> {
+    let head = audit::head(connection, source)?.unwrap_or(Head {
+        epoch: 1,
+        next_sequence: 0,
+        digest: GENESIS,
+    });
+    let new = NewBlock {
+        block: AuditBlock {
+            epoch: head.epoch,
+            sequence: head.next_sequence,
+            previous_digest: Bytes::copy_from_slice(&head.digest),
+            body: body.clone(),
+        },
+        summary,
+        received_ms,
+    };
+    match audit::append(connection, source, &new)? {
+        Append::Stored { head, .. } | Append::Held { head } => Ok(head),
+        // Built on the head itself, a block can only be refused for its size, which the journal bounds.
+        Append::Refused(_) => Err(rusqlite::Error::InvalidQuery),
+    }
+}

@@ -10,6 +10,7 @@
 //! to few zones and few flows, and stays valid on the way.
 
 mod connection;
+mod flow;
 mod plant;
 
 use std::sync::Arc;

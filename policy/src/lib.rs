@@ -4,9 +4,10 @@
 //!
 //! ```text
 //! plant.yaml ─ document ─ validate ─▶ model ─ compile ─▶ plan ─ decide ─▶ verdict
-//!                                      │                 ├─ check   (is this plan safe to live with?)
-//!                                      ├─ reach, diff    └─ release (what approvers sign, what gateways verify)
-//!                                      └─ graph data
+//!                                      │                 ├─ check    is this plan safe to live with?
+//!                                      │                 ├─ explain  why does this pass, or not?
+//!                                      │                 └─ release  what approvers sign, what gateways verify
+//!                                      └─ diff, reach    what changes for whom; what can act on what
 //! ```
 //!
 //! Invariants: nothing here means "allow" by being absent; the same input gives the same bytes; every

@@ -74,6 +74,51 @@ fn a_zone_behind_an_interface_is_seen_through_it_and_can_make_it_enforce() {
     assert!(plan.interfaces[0].holds(id("10.20.9.3")));
 }
 
+/// The example's text, cut before each of its top-level keys.
+fn sections() -> Vec<String> {
+    let mut sections: Vec<String> = Vec::new();
+    for line in include_str!("../../../deploy/examples/waterworks/plant.yaml").lines() {
+        let begins = line.starts_with(|c: char| c.is_ascii_lowercase());
+        match sections.last_mut() {
+            Some(section) if !begins => section.push_str(line),
+            _ => sections.push(line.to_owned()),
+        }
+        sections.last_mut().unwrap().push('\n');
+    }
+    sections
+}
+
+fn plans_of(files: &[(String, String)]) -> BTreeMap<GatewayId, Vec<u8>> {
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, text)| crate::diagnostics::SourceFile {
+            name: name.clone(),
+            text: text.clone(),
+        })
+        .collect();
+    let loaded = crate::load(&files, jiff::civil::date(2027, 1, 1));
+    let plans = compile_all(&loaded.plant.unwrap()).unwrap();
+    plans
+        .into_iter()
+        .map(|(id, plan)| (id, plan.to_bytes()))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    #[test]
+    fn the_order_of_sections_and_their_division_into_files_changes_no_byte(
+        shuffled in Just(sections()).prop_shuffle(), cut in any::<prop::sample::Index>(),
+    ) {
+        let one = plans_of(&[("plant.yaml".to_owned(), sections().concat())]);
+        prop_assert!(one.len() >= 2);
+        let (head, tail) = shuffled.split_at(cut.index(shuffled.len()));
+        let two = [("a.yaml".to_owned(), head.concat()), ("b.yaml".to_owned(), tail.concat())];
+        prop_assert_eq!(plans_of(&two), one);
+    }
+}
+
 proptest! {
     #[test]
     fn a_plan_reads_back_from_its_bytes_and_has_the_same_bytes_again(plan in plans()) {

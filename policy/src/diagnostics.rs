@@ -77,6 +77,15 @@ impl Diagnostics {
         Self { items, sources }
     }
 
+    /// One of them alone, with the same files.
+    #[cfg(test)]
+    pub(crate) fn only(all: &Self, one: &Diagnostic) -> Self {
+        Self {
+            items: vec![one.clone()],
+            sources: Arc::clone(&all.sources),
+        }
+    }
+
     /// Each of them, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.items.iter()

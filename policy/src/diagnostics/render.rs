@@ -97,14 +97,23 @@ impl<'a> Report<'a> {
             elsewhere: Vec::new(),
         };
         if let Some(location) = &diagnostic.location {
-            report.file = sources.file(&location.file);
+            report.file = sources
+                .file(&location.file)
+                .filter(|file| file.shown_at(location.offset));
+            if report.file.is_none() {
+                let at = format!(" ({}:{}:{})", location.file, location.line, location.column);
+                report.message.push_str(&at);
+            }
             report.labels.push(LabeledSpan::new_primary_with_span(
                 Some(diagnostic.label.clone()),
                 span(location),
             ));
         }
         for related in &diagnostic.related {
-            let same_file = report.file.is_some_and(|file| file.name == related.location.file);
+            let file = sources
+                .file(&related.location.file)
+                .filter(|file| file.shown_at(related.location.offset));
+            let same_file = report.file.zip(file).is_some_and(|(a, b)| a.name == b.name);
             if same_file {
                 report.labels.push(LabeledSpan::new_with_span(
                     Some(related.note.clone()),
@@ -116,7 +125,7 @@ impl<'a> Report<'a> {
                     code: None,
                     severity: miette::Severity::Advice,
                     help: None,
-                    file: sources.file(&related.location.file),
+                    file,
                     labels: vec![LabeledSpan::new_primary_with_span(None, span(&related.location))],
                     elsewhere: Vec::new(),
                 });

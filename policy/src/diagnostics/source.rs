@@ -62,6 +62,9 @@ impl SourceFile {
     }
 }
 
+/// Lines with more bytes than this are not drawn: a wall of text would hide the sentence it is about.
+const LINE_SHOWN_MAX: usize = 400;
+
 /// Where in the files something stands: bytes `start..end` of file number `file`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
@@ -138,6 +141,18 @@ impl IndexedFile {
         (line, self.line_starts.get(line).copied().unwrap_or(0))
     }
 
+    /// Whether a line (from 0) is short enough to be shown to a person.
+    fn shown(&self, line: usize) -> bool {
+        let start = self.line_starts.get(line).copied().unwrap_or(0);
+        let end = self.line_starts.get(line + 1).copied().unwrap_or(self.text.len());
+        end.saturating_sub(start) <= LINE_SHOWN_MAX
+    }
+
+    /// Whether the line that holds the byte `offset` is short enough to be shown to a person.
+    pub(crate) fn shown_at(&self, offset: usize) -> bool {
+        self.shown(self.line_of(offset).0)
+    }
+
     /// Line and column of the byte `offset`, both from 1, the column in characters.
     fn position(&self, offset: usize) -> (usize, usize) {
         let offset = offset.min(self.text.len());
@@ -165,8 +180,22 @@ impl SourceCode for IndexedFile {
         if end > self.text.len() {
             return Err(MietteError::OutOfBounds);
         }
-        let first = self.line_of(span.offset()).0.saturating_sub(lines_before);
-        let after = (self.line_of(end).0 + lines_after + 1).min(self.line_starts.len());
+        let (mut first, mut last) = (self.line_of(span.offset()).0, self.line_of(end).0);
+        for _ in 0..lines_before {
+            first = first
+                .checked_sub(1)
+                .filter(|line| self.shown(*line))
+                .unwrap_or(first);
+        }
+        for _ in 0..lines_after {
+            let next = last + 1;
+            last = if next < self.line_starts.len() && self.shown(next) {
+                next
+            } else {
+                last
+            };
+        }
+        let after = last + 1;
         let stop = self.line_starts.get(after).copied().unwrap_or(self.text.len());
         // Without context lines miette wants the contents to begin at the span itself, with its column.
         let (start, column) = if lines_before == 0 {

@@ -1,23 +1,38 @@
-//! The document as a whole: the example loads clean, split files mean the same, and nothing stops at the first fault.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+//! The document as a whole: the examples load clean, split files mean the same, every code has its example, and
+//! no input panics.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+mod codes;
+mod examples;
+mod properties;
+mod schema;
 
 use jiff::civil::{Date, date};
 
 use super::{Loaded, load};
 use crate::diagnostics::{Code, SourceFile};
 
+/// The example that people start from.
 const WATERWORKS: &str = include_str!("../../../deploy/examples/waterworks/plant.yaml");
+/// A small plant in which every section occurs, to make faults in.
+const BASE: &str = include_str!("tests/base.yaml");
 const TODAY: Date = date(2026, 11, 22);
 
 fn load_text(text: &str) -> Loaded {
     load(&[SourceFile::new("plant.yaml", text)], TODAY)
 }
 
-#[test]
-fn the_water_works_load_without_any_diagnostic() {
-    let loaded = load_text(WATERWORKS);
-    assert_eq!(loaded.diagnostics.render(crate::diagnostics::Style::Narrated), "");
-    assert_eq!(loaded.plant.unwrap().conduits.len(), 3);
+fn codes(loaded: &Loaded) -> Vec<Code> {
+    loaded
+        .diagnostics
+        .iter()
+        .map(|diagnostic| diagnostic.code)
+        .collect()
 }
 
 #[test]
@@ -29,27 +44,158 @@ fn all_faults_come_at_once_and_no_plant_with_them() {
         .replace("threshold: 2", "threshold: 9");
     let loaded = load_text(&text);
     assert!(loaded.plant.is_none());
-    let codes: Vec<Code> = loaded
-        .diagnostics
-        .iter()
-        .map(|diagnostic| diagnostic.code)
-        .collect();
     let expected = [
         Code::ThresholdUnreachable,
         Code::NotATimeZone,
         Code::UnknownKey,
         Code::UnknownName,
     ];
-    assert_eq!(codes, expected, "in the order of the text");
+    assert_eq!(codes(&loaded), expected, "in the order of the text");
+}
+
+#[test]
+fn one_wrong_field_brings_no_second_fault_about_what_hangs_on_it() {
+    for (from, to, code) in [
+        (
+            "networks: 10.3.0.0/24",
+            "networks: 10.3.0.0/33",
+            Code::NotANetwork,
+        ),
+        ("kind: safety", "kind: safetty", Code::NotOneOf),
+        ("address: 10.3.0.7", "address: 10.3.0.777", Code::NotANetwork),
+        ("service: https", "service: htps", Code::UnknownService),
+        ("    site: works", "    site: [works]", Code::WrongShape),
+    ] {
+        let loaded = load_text(&BASE.replacen(from, to, 1));
+        assert_eq!(codes(&loaded), [code], "{to}");
+    }
 }
 
 #[test]
 fn a_document_in_several_files_is_the_same_plant() {
-    let whole = load_text(WATERWORKS).plant.unwrap();
-    let at = WATERWORKS.find("\nassets:").unwrap();
+    for text in [WATERWORKS, BASE] {
+        let whole = load_text(text).plant.unwrap();
+        let cuts: Vec<usize> = ["\nassets:", "\nconduits:", "\nzones:"]
+            .iter()
+            .map(|key| text.find(key).unwrap())
+            .collect();
+        for cut in cuts {
+            let files = [
+                SourceFile::new("b.yaml", &text[cut..]),
+                SourceFile::new("a.yaml", &text[..cut]),
+            ];
+            assert_eq!(load(&files, TODAY).plant.unwrap(), whole);
+        }
+    }
+}
+
+#[test]
+fn a_section_continues_in_another_file_and_a_name_does_not() {
+    let more = "assets:\n  plc-2: { zone: safety, address: 10.3.0.8 }\n";
+    let files = [SourceFile::new("a.yaml", BASE), SourceFile::new("b.yaml", more)];
+    assert_eq!(load(&files, TODAY).plant.unwrap().assets.len(), 4);
+
+    let again = "assets:\n  plc: { zone: safety, address: 10.3.0.8 }\nplant: other\n";
+    let files = [SourceFile::new("a.yaml", BASE), SourceFile::new("b.yaml", again)];
+    let loaded = load(&files, TODAY);
+    assert_eq!(codes(&loaded), [Code::DuplicateKey, Code::DuplicateKey]);
+    for diagnostic in &loaded.diagnostics {
+        assert_eq!(diagnostic.location.as_ref().unwrap().file, "b.yaml");
+        assert_eq!(
+            diagnostic.related[0].location.file, "a.yaml",
+            "both places are named"
+        );
+    }
+}
+
+#[test]
+fn an_inner_zone_takes_its_network_out_of_its_parents() {
+    let plant = load_text(BASE).plant.unwrap();
+    let networks = |zone: &str| plant.zones[&zone.parse().unwrap()].networks.clone();
+    let written: Vec<ipnet::IpNet> = ["10.2.0.0/25", "10.2.0.192/26", "fd00:2::/64"]
+        .iter()
+        .map(|net| net.parse().unwrap())
+        .collect();
+    assert_eq!(networks("ops"), written);
+    assert_eq!(networks("cells"), ["10.2.0.128/26".parse().unwrap()]);
+}
+
+#[test]
+fn yaml_of_both_versions_means_what_it_says() {
+    // Booleans in all their spellings, where a boolean is expected.
+    for (word, value) in [
+        ("on", true),
+        ("yes", true),
+        ("True", true),
+        ("off", false),
+        ("no", false),
+        ("FALSE", false),
+    ] {
+        let plant = load_text(&BASE.replace("is: on", &format!("is: {word}")))
+            .plant
+            .unwrap();
+        assert_eq!(
+            plant
+                .gateways
+                .values()
+                .next()
+                .unwrap()
+                .safe_to_change
+                .as_ref()
+                .unwrap()
+                .is,
+            value,
+            "{word}"
+        );
+    }
+    // Text stays as written, quoted or not; unquoted it is a warning where readers disagree.
+    for (written, text, warned) in [
+        ("2.10", "2.10", true),
+        ("no", "no", true),
+        ("\"2.10\"", "2.10", false),
+        ("12:30", "12:30", true),
+        ("v2", "v2", false),
+    ] {
+        let loaded = load_text(&BASE.replace("identity: D0", &format!("firmware: {written}")));
+        assert_eq!(
+            codes(&loaded),
+            if warned { vec![Code::AmbiguousText] } else { vec![] },
+            "{written}"
+        );
+        assert_eq!(
+            loaded.plant.unwrap().assets[&"plc".parse().unwrap()]
+                .firmware
+                .as_deref(),
+            Some(text)
+        );
+    }
+    // Numbers are plain decimal digits.
+    for written in ["010", "0x10", "1_0", "12:30", "1e3", "+1", "-1", "1.0", "٣"] {
+        let loaded = load_text(&BASE.replace("coil: 1,", &format!("coil: {written},")));
+        assert_eq!(codes(&loaded), [Code::NotANumber], "{written}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_says_where() {
+    let error = SourceFile::from_bytes("plant.yaml", b"plant: x\ntitle: caf\xe9\n".to_vec()).unwrap_err();
+    assert_eq!((error.line, error.offset, error.byte), (2, 19, 0xe9));
+    assert!(error.to_string().contains("plant.yaml"));
+}
+
+#[test]
+fn one_broken_file_does_not_hide_the_faults_of_the_others() {
     let files = [
-        SourceFile::new("b.yaml", &WATERWORKS[at..]),
-        SourceFile::new("a.yaml", &WATERWORKS[..at]),
+        SourceFile::new("a.yaml", BASE.replace("kind: safety", "kind: safetty")),
+        SourceFile::new("b.yaml", "assets: { plc-2: [ }\n"),
     ];
-    assert_eq!(load(&files, TODAY).plant.unwrap(), whole);
+    assert_eq!(codes(&load(&files, TODAY)), [Code::NotOneOf, Code::NotYaml]);
+}
+
+#[test]
+fn a_folder_of_too_many_files_is_refused_before_it_is_read() {
+    let files: Vec<SourceFile> = (0..1001)
+        .map(|n| SourceFile::new(format!("{n}.yaml"), "["))
+        .collect();
+    assert_eq!(codes(&load(&files, TODAY)), [Code::TooLarge]);
 }

@@ -30,8 +30,11 @@ pub(super) fn flow(
     let (source_zone, destination_zone) = direction(flow, between, context);
     let sources = ends(&flow.source, source_zone, between, context, faults);
     let destinations = ends(&flow.destination, destination_zone, between, context, faults);
+    let before = faults.errors();
     families(&sources, &destinations, "destination", faults);
-    families(&destinations, &sources, "source", faults);
+    if faults.errors() == before {
+        families(&destinations, &sources, "source", faults);
+    }
     let operations = allowed(name, flow, faults);
     if let Some(At {
         value: service,

@@ -1,0 +1,442 @@
+//! Every code has an example here that gives it, and the text that people see is held by a golden file.
+//!
+//! To accept new texts: `PENSTOCK_UPDATE_GOLDENS=1 cargo nextest run -p penstock-policy golden`, then read the diff.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::{BASE, TODAY};
+use crate::diagnostics::{Code, Severity, SourceFile, Style};
+use crate::document::{Loaded, load};
+
+/// How the base document is spoilt so that a code appears.
+enum Spoil {
+    /// One text replaced by another.
+    Edit(&'static str, &'static str),
+    /// Another document altogether.
+    Whole(&'static str),
+    /// A second file beside the base document.
+    Beside(&'static str),
+    /// A document made by a function, too large to be written here.
+    Made(fn() -> String),
+}
+use Spoil::{Beside, Edit, Made, Whole};
+
+const EXAMPLES: &[(Code, Spoil)] = &[
+    (Code::NotYaml, Edit("kind: safety", "kind: {safety")),
+    (Code::TooLarge, Made(|| format!("plant: {}\n", "a".repeat(5000)))),
+    (
+        Code::TooDeep,
+        Edit(
+            "boundary: a cabinet",
+            "boundary: [[[[[[[[[[[[[[[[[x]]]]]]]]]]]]]]]]]",
+        ),
+    ),
+    (
+        Code::DuplicateKey,
+        Edit(
+            "    boundary: a cabinet",
+            "    boundary: a cabinet\n    kind: control",
+        ),
+    ),
+    (Code::DuplicateKey, Beside("zones:\n  ops: { kind: control }\n")),
+    (Code::DuplicateKey, Beside("plant: other-works\n")),
+    (
+        Code::Alias,
+        Edit(
+            "accountable: it\n    boundary",
+            "accountable: &who it\n    boundary",
+        ),
+    ),
+    (
+        Code::Alias,
+        Edit("boundary: a cabinet", "boundary: &b a cabinet\n    title: *b"),
+    ),
+    (
+        Code::Alias,
+        Edit("    kind: safety", "    <<: { tunnel: yes }\n    kind: safety"),
+    ),
+    (Code::Tag, Edit("kind: safety", "kind: !!str safety")),
+    (Code::ManyDocuments, Edit("sites:", "---\nsites:")),
+    (Code::EmptyDocument, Whole("# nothing yet\n")),
+    (
+        Code::KeyNotText,
+        Edit("  works: { timezone: UTC }", "  ? [works]\n  : { timezone: UTC }"),
+    ),
+    (
+        Code::HiddenCharacter,
+        Edit("boundary: a cabinet", "boundary: a \u{202e}tenibac"),
+    ),
+    (Code::TooManyFaults, Made(many_faults)),
+    (
+        Code::UnknownKey,
+        Edit("on_agent_loss: block", "on_agent_los: block"),
+    ),
+    (Code::UnknownKey, Edit("on_agent_loss: block", "colour: red")),
+    (
+        Code::MissingKey,
+        Edit("works: { timezone: UTC }", "works: { title: Works }"),
+    ),
+    (
+        Code::WrongShape,
+        Edit("peers: 192.0.2.10", "peers: { a: 192.0.2.10 }"),
+    ),
+    (Code::WrongShape, Edit("works: { timezone: UTC }", "works: UTC")),
+    (Code::EmptyValue, Edit("boundary: a cabinet", "boundary:")),
+    (Code::EmptyList, Edit("networks: 10.3.0.0/24", "networks: []")),
+    (
+        Code::EmptyList,
+        Edit("allow: [{ publish: { topics: a/b } }]", "allow: []"),
+    ),
+    (Code::BadName, Edit("  clerk: {", "  Clerk_1: {")),
+    (Code::BadName, Edit("eth3: {", "\"eth 3\": {")),
+    (Code::NotOneOf, Edit("kind: safety", "kind: safty")),
+    (Code::NotANumber, Edit("coil: 1,", "coil: 010,")),
+    (Code::OutOfRange, Edit("sl_target: 3", "sl_target: 5")),
+    (
+        Code::OutOfRange,
+        Edit(
+            "[{ read-coils: { units: 1, addresses: 0-9 } }]",
+            "[{ write-single-coil: { units: 1, addresses: 1, values: 2 } }]",
+        ),
+    ),
+    (Code::NotABoolean, Edit("is: on", "is: maybe")),
+    (
+        Code::NotANetwork,
+        Edit("networks: 10.3.0.0/24", "networks: 10.3.0.0/33"),
+    ),
+    (
+        Code::HostBits,
+        Edit("networks: 10.3.0.0/24", "networks: 10.3.0.1/24"),
+    ),
+    (Code::NotADate, Edit("expires: 2027-06-30", "expires: 30.06.2027")),
+    (Code::NotAWindow, Edit("Sun 02:00-04:00", "Sun 23:00-01:00")),
+    (Code::NotAKey, Edit("ed25519:3b6a", "ed25519:zz6a")),
+    (Code::NotARange, Edit("addresses: 0-9", "addresses: 9-0")),
+    (Code::AmbiguousText, Edit("boundary: a cabinet", "boundary: 2.10")),
+    (
+        Code::RepeatedItem,
+        Edit("source: clerk", "source: [clerk, clerk]"),
+    ),
+    (
+        Code::RepeatedItem,
+        Edit("networks: 10.3.0.0/24", "networks: [10.3.0.0/24, 10.3.0.0/25]"),
+    ),
+    (
+        Code::NotAHardwareAddress,
+        Edit("00:1d:9c:00:47:07", "001d9c004707"),
+    ),
+    (
+        Code::NotATimeZone,
+        Edit("works: { timezone: UTC }", "works: { timezone: CET }"),
+    ),
+    (Code::UnknownName, Edit("destination: plc", "destination: pcl")),
+    (
+        Code::ParentCycle,
+        Edit("    kind: operations", "    parent: cells\n    kind: operations"),
+    ),
+    (
+        Code::NotMutual,
+        Edit("    mode: routed", "    mode: routed\n    redundant_with: gw-1"),
+    ),
+    (
+        Code::NetworksOverlap,
+        Edit("networks: 10.3.0.0/24", "networks: [10.3.0.0/24, 10.1.0.64/28]"),
+    ),
+    (
+        Code::AddressTwice,
+        Edit("address: 10.1.0.20", "address: 10.1.0.1"),
+    ),
+    (
+        Code::AddressOutsideZone,
+        Edit("address: 10.1.0.20", "address: 10.3.0.20"),
+    ),
+    (
+        Code::AddressOutsideZone,
+        Edit("address: 10.1.0.20", "address: 172.16.0.20"),
+    ),
+    (
+        Code::NotAHostAddress,
+        Edit("address: 10.1.0.20", "address: 224.0.0.20"),
+    ),
+    (
+        Code::ZoneRecordIncomplete,
+        Edit("    consequence: safety\n    accountable: safety\n", ""),
+    ),
+    (Code::ZoneUnguarded, Edit("behind: cells, ", "")),
+    (
+        Code::NotWithinParent,
+        Edit("networks: 10.2.0.128/26", "networks: 10.2.0.0/23"),
+    ),
+    (
+        Code::InterfaceOutsideZone,
+        Edit("address: 10.3.0.1/24", "address: 10.4.0.1/24"),
+    ),
+    (Code::AddressOnBridge, Edit("mode: routed", "mode: bridged")),
+    (
+        Code::RoutedWithoutAddress,
+        Edit(
+            "eth3: { zone: safety, address: 10.3.0.1/24 }",
+            "eth3: { zone: safety }",
+        ),
+    ),
+    (Code::TooFewSides, Made(one_sided)),
+    (
+        Code::NoManagement,
+        Edit("    management: { interface: eth0, peers: 192.0.2.10 }\n", ""),
+    ),
+    (
+        Code::ZoneOnTwoSides,
+        Edit("eth3: { zone: safety,", "eth3: { zone: safety, behind: cells,"),
+    ),
+    (
+        Code::SameZone,
+        Edit(
+            "    from: office\n    to: ops",
+            "    from: office\n    to: office",
+        ),
+    ),
+    (
+        Code::EndOutsideConduit,
+        Edit("source: clerk, destination: hmi", "source: plc, destination: hmi"),
+    ),
+    (
+        Code::EndOutsideConduit,
+        Edit("source: clerk, destination: hmi", "source: hmi, destination: hmi"),
+    ),
+    (
+        Code::NoGatewayBetween,
+        Edit("    from: office\n    to: ops", "    from: cells\n    to: ops"),
+    ),
+    (
+        Code::NotOnTheWay,
+        Edit(
+            "    from: office\n    to: ops",
+            "    via: gw-1\n    from: cells\n    to: ops",
+        ),
+    ),
+    (
+        Code::MissingAllow,
+        Edit(
+            "        allow: [{ read-coils: { units: 1, addresses: 0-9 } }]\n",
+            "",
+        ),
+    ),
+    (
+        Code::AllowWithoutOperations,
+        Edit("service: https }", "service: https, allow: [get] }"),
+    ),
+    (Code::UnknownService, Edit("service: https }", "service: htpps }")),
+    (Code::UnknownService, Edit("service: https }", "service: tcp/0 }")),
+    (Code::UnknownOperation, Edit("read-coils:", "read-coil:")),
+    (Code::UnknownOperation, Edit("publish:", "write:")),
+    (
+        Code::OperationIncomplete,
+        Edit(
+            "read-coils: { units: 1, addresses: 0-9 }",
+            "write-single-coil: { units: 1 }",
+        ),
+    ),
+    (
+        Code::OperationIncomplete,
+        Edit("{ read-coils: { units: 1, addresses: 0-9 } }", "read-only"),
+    ),
+    (
+        Code::NotForOperation,
+        Edit("addresses: 0-9 }", "addresses: 0-9, values: 1 }"),
+    ),
+    (
+        Code::MixedFamilies,
+        Edit(
+            "addresses: [10.2.0.20, \"fd00:2::20\"]",
+            "address: \"fd00:2::20\"",
+        ),
+    ),
+    (
+        Code::NoAddress,
+        Edit("{ zone: office, address: 10.1.0.20 }", "{ zone: office }"),
+    ),
+    (Code::NotATopicFilter, Edit("topics: a/b", "topics: \"a/#/b\"")),
+    (
+        Code::EnterpriseToSafety,
+        Edit("kind: operations", "kind: external"),
+    ),
+    (Code::AnyPort, Edit("service: https }", "service: tcp/any }")),
+    (
+        Code::ConduitRecordIncomplete,
+        Edit("    sl_target: 1\n    accountable: it\n    flows", "    flows"),
+    ),
+    (
+        Code::PassIntoSafety,
+        Edit("on_agent_loss: block", "on_agent_loss: pass"),
+    ),
+    (
+        Code::AssuranceTooLow,
+        Edit("on_agent_loss: block", "minimum_assurance: D2"),
+    ),
+    (
+        Code::PassWithoutInspection,
+        Edit(
+            "    accountable: it\n    flows",
+            "    accountable: it\n    on_agent_loss: pass\n    flows",
+        ),
+    ),
+    (Code::ThresholdUnreachable, Edit("threshold: 2", "threshold: 3")),
+    (
+        Code::SharedKey,
+        Edit(
+            "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c",
+            "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29",
+        ),
+    ),
+    (Code::UnknownRequirement, Edit("SR 1.2", "SR 1.22")),
+    (Code::Expired, Edit("expires: 2027-06-30", "expires: 2026-11-21")),
+    (Code::NoSubject, Edit("    zone: safety\n    asset: plc\n", "")),
+    (
+        Code::SubjectsDisagree,
+        Edit(
+            "    zone: safety\n    asset: plc\n",
+            "    zone: ops\n    asset: plc\n",
+        ),
+    ),
+    (
+        Code::EndsBeforeItBegins,
+        Edit("until: 2026-12-01T16:00:00Z", "until: 2026-12-01T07:00:00Z"),
+    ),
+    (
+        Code::GrantTooLong,
+        Edit("until: 2026-12-01T16:00:00Z", "until: 2027-12-01T16:00:00Z"),
+    ),
+    (Code::ResidualAboveRisk, Edit("residual: 4", "residual: 11")),
+];
+
+fn many_faults() -> String {
+    let zones: String = (0..600)
+        .map(|n| format!("  z{n}: {{ kind: contrl, colour: red }}\n"))
+        .collect();
+    BASE.replace("zones:\n", &format!("zones:\n{zones}"))
+}
+
+fn one_sided() -> String {
+    BASE.replace(
+        "      eth2: { zone: ops, behind: cells, address: 10.2.0.1/24 }\n",
+        "",
+    )
+    .replace("      eth3: { zone: safety, address: 10.3.0.1/24 }\n", "")
+}
+
+fn spoilt(spoil: &Spoil) -> Loaded {
+    let file = |text: &str| SourceFile::new("plant.yaml", text);
+    match spoil {
+        Edit(from, to) => {
+            assert!(BASE.contains(from), "the base document holds `{from}`");
+            load(&[file(&BASE.replacen(from, to, 1))], TODAY)
+        }
+        Whole(text) => load(&[file(text)], TODAY),
+        Beside(text) => load(&[file(BASE), SourceFile::new("second.yaml", *text)], TODAY),
+        Made(make) => load(&[file(&make())], TODAY),
+    }
+}
+
+#[test]
+fn the_base_document_itself_has_no_fault() {
+    let loaded = load(&[SourceFile::new("plant.yaml", BASE)], TODAY);
+    assert_eq!(loaded.diagnostics.render(Style::Narrated), "");
+}
+
+#[test]
+fn every_code_has_an_example_that_gives_it() {
+    for code in Code::ALL {
+        assert!(
+            EXAMPLES.iter().any(|(example, _)| example == code),
+            "{code} has no example"
+        );
+    }
+    for (code, spoil) in EXAMPLES {
+        let loaded = spoilt(spoil);
+        let found = super::codes(&loaded);
+        assert!(found.contains(code), "{code} is not among {found:?}");
+        assert_eq!(loaded.plant.is_none(), loaded.diagnostics.has_errors(), "{code}");
+    }
+}
+
+#[test]
+fn codes_are_numbered_in_order_and_explained() {
+    let numbers: Vec<u16> = Code::ALL.iter().map(|code| code.number()).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "each number once, in order");
+    for code in Code::ALL {
+        assert_eq!(Code::parse(&code.to_string().to_lowercase()), Some(*code));
+        assert!(
+            code.meaning().ends_with('.') && code.meaning().len() <= 110,
+            "{code} has one line"
+        );
+        assert!(
+            code.explanation().len() > code.meaning().len() / 2,
+            "{code} is explained"
+        );
+    }
+    assert_eq!(Code::parse("PS9999"), None);
+}
+
+/// What a person sees for every example, and one of them as a machine does.
+#[test]
+fn golden_texts_of_all_diagnostics() {
+    let mut text = String::new();
+    for (code, spoil) in EXAMPLES {
+        let loaded = spoilt(spoil);
+        writeln!(text, "=== {code} {}", code.meaning()).unwrap();
+        // Only the code in question: what else the spoilt document brings is another example's business.
+        for diagnostic in loaded
+            .diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.code == *code)
+        {
+            let one = crate::diagnostics::Diagnostics::only(&loaded.diagnostics, diagnostic);
+            text.push_str(&one.render(Style::Graphical {
+                colour: false,
+                width: 110,
+            }));
+        }
+        text.push('\n');
+    }
+    let duplicate = spoilt(&Beside("plant: other-works\n"));
+    writeln!(
+        text,
+        "=== as JSON\n{}",
+        serde_json::to_string_pretty(&duplicate.diagnostics).unwrap()
+    )
+    .unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/document/tests/golden.txt");
+    if std::env::var_os("PENSTOCK_UPDATE_GOLDENS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    let differs = golden.lines().zip(text.lines()).position(|(a, b)| a != b);
+    assert!(
+        golden == text,
+        "line {:?} of {} differs from what is said now",
+        differs.map(|line| line + 1),
+        path.display()
+    );
+}
+
+#[test]
+fn an_error_always_has_a_place_or_concerns_the_whole() {
+    for (code, spoil) in EXAMPLES {
+        for diagnostic in &spoilt(spoil).diagnostics {
+            let whole = matches!(
+                diagnostic.code,
+                Code::TooLarge | Code::TooManyFaults | Code::EmptyDocument
+            );
+            assert!(
+                diagnostic.location.is_some() || whole,
+                "{code}: {}",
+                diagnostic.message
+            );
+            assert!(
+                diagnostic.severity == Severity::Warning || diagnostic.code.severity() == Severity::Error
+            );
+            assert!(!diagnostic.message.contains('\n'), "one sentence");
+        }
+    }
+}

@@ -89,7 +89,11 @@ impl TryFrom<String> for PublicKey {
         let digits = text.strip_prefix("ed25519:").ok_or(PublicKeyError)?;
         let mut bytes = [0; 32];
         hex::decode_to_slice(digits, &mut bytes).map_err(|_| PublicKeyError)?;
-        ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| PublicKeyError)?;
+        let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| PublicKeyError)?;
+        // For a key of small order anyone can make signatures that verify.
+        if key.is_weak() {
+            return Err(PublicKeyError);
+        }
         Ok(Self(bytes))
     }
 }

@@ -11,6 +11,7 @@ mod gateways;
 mod networks;
 mod people;
 mod records;
+mod ways;
 mod zones;
 
 use std::collections::BTreeMap;
@@ -126,16 +127,10 @@ fn resolves<K: Key, T>(
     what: &str,
     faults: &mut Faults,
 ) -> bool {
-    let names = || {
-        table
-            .into_iter()
-            .flat_map(|table| table.0.keys())
-            .map(ToString::to_string)
-    };
     if table.is_some_and(|table| table.0.contains_key(&reference.value)) {
         return true;
     }
-    let known: Vec<String> = names().collect();
+    let known = table.into_iter().flat_map(|table| table.0.keys()).map(Key::text);
     faults.add(
         Fault::new(
             Code::UnknownName,
@@ -143,10 +138,7 @@ fn resolves<K: Key, T>(
             format!("there is no {what} `{}`", reference.value),
         )
         .label(format!("unknown {what}"))
-        .help(suggest::help(
-            &reference.value.to_string(),
-            known.iter().map(String::as_str),
-        )),
+        .help(suggest::help(reference.value.text(), known)),
     );
     false
 }

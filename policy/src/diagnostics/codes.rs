@@ -94,7 +94,7 @@ codes! {
         "YAML allows lists and mappings as keys. The grammar has no use for them; this is usually a `?` or a `{` too many."
     110 Error HiddenCharacter "The text holds a character that cannot be seen."
         "Control characters, bidirectional overrides and bare carriage returns make a document show something else on the screen than what is enforced, and a NUL ends it early for some readers. Delete the character; an editor's hexadecimal view shows it. Text in any script is welcome."
-    111 Error TooManyFaults "There are more faults than are worth listing."
+    111 Warning TooManyFaults "There are more faults than are worth listing."
         "The first ones are listed; the rest is only counted. Mend those first, the rest often follows from them."
 
     201 Error UnknownKey "A key that the grammar does not have."
@@ -211,6 +211,9 @@ codes! {
         "`minimum_assurance` is more than what the asset's `identity` says (D0, only its address, unless said). Give the asset a better identity, put a compensating control in its place, or lower the minimum."
     619 Warning PassWithoutInspection "`on_agent_loss` is said where nothing is inspected."
         "None of the conduit's flows is limited to operations, so the kernel alone decides about them and goes on doing so without an agent. Remove the key, or limit a flow."
+
+    620 Warning BrokenWay "A gateway on the way between the two zones does not know them both."
+        "From its attached zones the gateway stands on the way, but one of the conduit's zones is on none of its sides, so it would drop what the others let pass. Add the zone there: `behind` the interface that leads to it."
 
     701 Error ThresholdUnreachable "There are fewer approvers than a release needs."
         "`threshold` is the number of different people who must sign. It is at least 1 and at most the number of `people`."

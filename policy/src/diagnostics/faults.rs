@@ -7,7 +7,7 @@ use super::codes::Code;
 use super::source::{Place, Sources};
 use super::{Diagnostic, Diagnostics, Location, Related, Severity};
 
-/// How many diagnostics are kept; the rest is counted and said in one more.
+/// How many errors are kept, and as many warnings; the rest is counted and said in one more.
 pub(crate) const FAULTS_MAX: usize = 1000;
 
 /// One fault as it is found.
@@ -58,19 +58,27 @@ pub(crate) struct Faults {
     found: Vec<Fault>,
     dropped: usize,
     errors: usize,
+    warnings: usize,
 }
 
 impl Faults {
     /// Takes one more.
     pub(crate) fn add(&mut self, fault: Fault) {
-        if fault.code.severity() == Severity::Error {
-            self.errors += 1;
-        }
-        if self.found.len() < FAULTS_MAX {
+        let count = match fault.code.severity() {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= FAULTS_MAX {
             self.found.push(fault);
         } else {
             self.dropped += 1;
         }
+    }
+
+    /// Whether further errors are only counted.
+    pub(crate) fn full(&self) -> bool {
+        self.errors >= FAULTS_MAX
     }
 
     /// Errors so far, those dropped included.

@@ -10,3 +10,5 @@ pub const DEPTH_MAX: usize = 16;
 pub const NODES_MAX: usize = 2_000_000;
 /// Characters of one text or key.
 pub const TEXT_LENGTH_MAX: usize = 4096;
+/// Items of one list. What has more members is named by its zone, not one by one.
+pub const LIST_ITEMS_MAX: usize = 1000;

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
-use super::limits::{DEPTH_MAX, NODES_MAX, TEXT_LENGTH_MAX};
+use super::limits::{DEPTH_MAX, LIST_ITEMS_MAX, NODES_MAX, TEXT_LENGTH_MAX};
 use super::node::{Entry, Kind, Node, excerpt};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
-use crate::diagnostics::source::Place;
+use crate::diagnostics::source::{Place, is_hidden};
 
 /// Reads file number `file`. `None` if nothing can be said about its content; a fault says why.
 pub(crate) fn parse(file: usize, text: &str, nodes: &mut usize, faults: &mut Faults) -> Option<Node> {
@@ -70,17 +70,10 @@ pub(crate) fn parse(file: usize, text: &str, nodes: &mut usize, faults: &mut Fau
 fn visible(file: usize, text: &str, faults: &mut Faults) -> bool {
     let before = faults.errors();
     for (at, c) in text.char_indices() {
-        let bare_return = c == '\r' && text.as_bytes().get(at + 1) != Some(&b'\n');
         let hidden = match c {
-            '\t' | '\n' => false,
-            '\r' => bare_return,
+            '\r' => text.as_bytes().get(at + 1) != Some(&b'\n'),
             '\u{feff}' => at != 0,
-            '\u{2028}'
-            | '\u{2029}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}' => true,
-            _ => c.is_control(),
+            c => is_hidden(c),
         };
         if hidden {
             let place = Place {
@@ -136,6 +129,8 @@ impl Offsets {
 struct Open {
     start: Marker,
     hangs_on: Option<Place>,
+    /// A list that was given more items than it may have.
+    overfull: bool,
     content: OpenContent,
 }
 
@@ -248,7 +243,19 @@ impl Builder<'_> {
                         Fault::new(Code::TooLarge, place, message).help("shorten it, or refer to a document"),
                     );
                 }
-                let kind = if marked || long {
+                let hidden = text.chars().find(|c| is_hidden(*c));
+                if let Some(c) = hidden {
+                    let message = format!(
+                        "an escape in this text makes the hidden character U+{:04X}",
+                        c as u32
+                    );
+                    faults.add(
+                        Fault::new(Code::HiddenCharacter, place, message)
+                            .label("with an escape")
+                            .help("write the text without it"),
+                    );
+                }
+                let kind = if marked || long || hidden.is_some() {
                     Kind::Broken
                 } else {
                     Kind::Scalar {
@@ -325,6 +332,7 @@ impl Builder<'_> {
         self.stack.push(Open {
             start: span.start,
             hangs_on: self.pending_key(),
+            overfull: false,
             content,
         });
         Some(())
@@ -367,7 +375,18 @@ impl Builder<'_> {
             return;
         };
         match &mut open.content {
-            OpenContent::List(items) => items.push(node),
+            OpenContent::List(items) if items.len() < LIST_ITEMS_MAX => items.push(node),
+            OpenContent::List(items) => {
+                // Said once: a list is never shorter again, and the first item too many is refused with all after it.
+                if !std::mem::replace(&mut open.overfull, true) {
+                    let message = format!("a list has more than {} items", items.len());
+                    faults.add(
+                        Fault::new(Code::TooLarge, node.place, message)
+                            .label("one too many")
+                            .help("name the whole zone with `zone:NAME`, or divide the list"),
+                    );
+                }
+            }
             OpenContent::Mapping { entries, places, key } => match key.take() {
                 None => *key = Some(as_key(node, places, faults)),
                 Some(None) => {}

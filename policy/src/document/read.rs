@@ -171,6 +171,9 @@ impl<T: Term + PartialEq> Term for OneOrMany<T> {
 
 /// What the names in a [`Table`] are.
 pub(crate) trait Key: Ord + Clone + std::fmt::Display {
+    /// The name as text.
+    fn text(&self) -> &str;
+
     /// The name, or why it is none.
     fn parse(text: &str) -> Result<Self, String>;
 
@@ -273,13 +276,16 @@ impl<'a> Record<'a> {
             return None;
         };
         for entry in entries {
+            // Beyond what is listed a fault is only counted, and the search for a likely key not worth its cost.
             if !known.contains(&entry.key.as_str()) {
                 let message = format!("`{}` is not a key of {what}", excerpt(&entry.key));
-                faults.add(
-                    Fault::new(Code::UnknownKey, entry.key_place, message)
-                        .label("unknown key")
-                        .help(suggest::help(&entry.key, known.iter().copied())),
-                );
+                let fault = Fault::new(Code::UnknownKey, entry.key_place, message).label("unknown key");
+                let listed = !faults.full();
+                faults.add(if listed {
+                    fault.help(suggest::help(&entry.key, known.iter().copied()))
+                } else {
+                    fault
+                });
             }
         }
         Some(Self {

@@ -195,6 +195,9 @@ macro_rules! names {
         }
 
         impl Key for $type {
+            fn text(&self) -> &str {
+                self.as_str()
+            }
             fn parse(text: &str) -> Result<Self, String> {
                 <$type>::new(text).map_err(|error| error.to_string())
             }
@@ -227,6 +230,10 @@ impl std::fmt::Display for LabelKey {
 }
 
 impl Key for LabelKey {
+    fn text(&self) -> &str {
+        &self.0
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         check_name(text)
             .map(|()| Self(text.to_owned()))
@@ -246,6 +253,10 @@ impl std::fmt::Display for InterfaceName {
 }
 
 impl Key for InterfaceName {
+    fn text(&self) -> &str {
+        &self.0
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         // The kernel allows more; this is what interfaces are really called, and safe in a ruleset as it stands.
         let fits = (1..=15).contains(&text.len())

@@ -2,75 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, each, flows, gateways, resolve, resolves, text};
+use super::ways::Ways;
+use super::{Context, each, flows, resolve, resolves, text};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
 use crate::document::grammar;
 use crate::document::read::{At, Field};
-use crate::document::scalars::InterfaceName;
 use crate::ids::{ConduitId, GatewayId, ZoneId};
 use crate::model::{Assurance, Conduit, Flow, OnAgentLoss, ZoneKind};
-
-/// On which gateways and interfaces each zone is to be found.
-struct Sides<'a>(BTreeMap<&'a ZoneId, BTreeMap<&'a GatewayId, BTreeSet<&'a InterfaceName>>>);
-
-impl<'a> Sides<'a> {
-    fn new(context: &Context<'a>) -> Self {
-        let mut sides: BTreeMap<_, BTreeMap<_, BTreeSet<_>>> = BTreeMap::new();
-        let table = context.document.gateways.value();
-        for (name, _, gateway) in table.into_iter().flat_map(|table| table.readable()) {
-            for (interface, zones) in gateways::zones_by_interface(gateway) {
-                for zone in zones {
-                    sides
-                        .entry(zone)
-                        .or_default()
-                        .entry(name)
-                        .or_default()
-                        .insert(interface);
-                }
-            }
-        }
-        Self(sides)
-    }
-
-    /// Whether the gateway has the two zones on two different interfaces.
-    fn between(&self, gateway: &GatewayId, from: &ZoneId, to: &ZoneId) -> bool {
-        let of = |zone: &ZoneId| self.0.get(zone).and_then(|gateways| gateways.get(gateway));
-        match (of(from), of(to)) {
-            (Some(a), Some(b)) => a.len() > 1 || b.len() > 1 || a != b,
-            _ => false,
-        }
-    }
-
-    /// All gateways between the two zones.
-    fn all_between(&self, from: &ZoneId, to: &ZoneId) -> BTreeSet<GatewayId> {
-        let gateways = self.0.get(from).into_iter().flat_map(|gateways| gateways.keys());
-        gateways
-            .filter(|gateway| self.between(gateway, from, to))
-            .map(|gateway| (*gateway).clone())
-            .collect()
-    }
-}
 
 pub(super) fn conduits(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeMap<ConduitId, Conduit>> {
     if matches!(context.document.conduits, Field::Faulty) {
         return None;
     }
     let table = context.document.conduits.value();
-    let sides = Sides::new(context);
+    let ways = Ways::new(context);
     for (name, named, conduit) in table.into_iter().flat_map(|table| table.readable()) {
         incomplete(name, named.key_place, conduit, faults);
     }
     each(table, |name, conduit| {
-        conduit_of(name, conduit, &sides, context, faults)
+        conduit_of(name, conduit, &ways, context, faults)
     })
 }
 
 fn conduit_of(
     name: &ConduitId,
     conduit: &grammar::Conduit,
-    sides: &Sides<'_>,
+    ways: &Ways<'_>,
     context: &Context<'_>,
     faults: &mut Faults,
 ) -> Option<Conduit> {
@@ -91,7 +50,21 @@ fn conduit_of(
                 .help("name two different zones"),
             );
         } else {
-            via = way(name, conduit, (from, to), place, sides, context, faults);
+            via = way(name, conduit, (from, to), place, ways, context, faults);
+            for left_out in ways
+                .left_out(from, to, &via)
+                .into_iter()
+                .filter(|_| !via.is_empty())
+            {
+                let message = format!(
+                    "the gateway `{left_out}` stands on the way from `{from}` to `{to}`, but does not let the conduit `{name}` pass"
+                );
+                faults.add(
+                    Fault::new(Code::BrokenWay, place, message)
+                        .label(format!("reached through `{left_out}`"))
+                        .help(format!("at `{left_out}`, write the zone that it lacks `behind` the interface that leads to it")),
+                );
+            }
             straight_to_safety(name, (from, to), place, context, faults);
         }
     } else {
@@ -143,12 +116,12 @@ fn way(
     conduit: &grammar::Conduit,
     (from, to): (&ZoneId, &ZoneId),
     place: Place,
-    sides: &Sides<'_>,
+    ways: &Ways<'_>,
     context: &Context<'_>,
     faults: &mut Faults,
 ) -> BTreeSet<GatewayId> {
     let Field::Given(At { value: written, .. }) = &conduit.via else {
-        let found = sides.all_between(from, to);
+        let found = ways.all_between(from, to);
         if found.is_empty() && conduit.via.is_absent() {
             faults.add(
                 Fault::new(
@@ -172,7 +145,7 @@ fn way(
             .gateways
             .value()
             .is_none_or(|table| table.get(&gateway.value).is_none());
-        if !unread && !sides.between(&gateway.value, from, to) {
+        if !unread && !ways.between(&gateway.value, from, to) {
             faults.add(
                 Fault::new(
                     Code::NotOnTheWay,

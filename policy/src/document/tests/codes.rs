@@ -67,6 +67,10 @@ const EXAMPLES: &[(Code, Spoil)] = &[
         Code::HiddenCharacter,
         Edit("boundary: a cabinet", "boundary: a \u{202e}tenibac"),
     ),
+    (
+        Code::HiddenCharacter,
+        Edit("boundary: a cabinet", "boundary: \"a \\e[8mcabinet\""),
+    ),
     (Code::TooManyFaults, Made(many_faults)),
     (
         Code::UnknownKey,
@@ -281,6 +285,7 @@ const EXAMPLES: &[(Code, Spoil)] = &[
             "    accountable: it\n    on_agent_loss: pass\n    flows",
         ),
     ),
+    (Code::BrokenWay, Made(broken_way)),
     (Code::ThresholdUnreachable, Edit("threshold: 2", "threshold: 3")),
     (
         Code::SharedKey,
@@ -315,6 +320,23 @@ fn many_faults() -> String {
         .map(|n| format!("  z{n}: {{ kind: contrl, colour: red }}\n"))
         .collect();
     BASE.replace("zones:\n", &format!("zones:\n{zones}"))
+}
+
+/// From the office to the safety zone two gateways are crossed, and the second does not know the office.
+fn broken_way() -> String {
+    let second = "  gw-2:\n    site: works\n    mode: routed\n    interfaces:\n      eth1: { zone: ops, address: 10.2.0.2/24 }\n      \
+                  eth2: { zone: safety, address: 10.3.0.1/24 }\n    management: { interface: eth0, peers: 192.0.2.10 }\nzones:\n";
+    BASE.replace("      eth3: { zone: safety, address: 10.3.0.1/24 }\n", "")
+        .replace("behind: cells", "behind: [cells, safety]")
+        .replace("zones:\n", second)
+        .replace(
+            "    from: office\n    to: ops",
+            "    from: office\n    to: safety",
+        )
+        .replace(
+            "source: clerk, destination: hmi",
+            "source: clerk, destination: plc",
+        )
 }
 
 fn one_sided() -> String {

@@ -56,9 +56,7 @@ pub(crate) fn parse(file: usize, text: &str, nodes: &mut usize, faults: &mut Fau
             ));
             return None;
         }
-        if builder.take(event, span, faults).is_none() {
-            return None;
-        }
+        builder.take(event, span, faults)?;
     }
     if builder.documents > 1 {
         return None;

@@ -1,0 +1,81 @@
+//! From the command line to a command: the one place that knows them all. Nothing imports this but `main`.
+
+use clap::CommandFactory as _;
+
+use crate::args::{Cli, Color, Command, Format};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::offline;
+use crate::online;
+use crate::output::Output;
+
+/// Does what the command line says; failures were told when this returns.
+pub fn run(cli: &Cli) -> Exit {
+    let out = Output::new(cli.global.output, cli.global.color);
+    match dispatch(&out, cli) {
+        Ok(exit) => exit,
+        Err(failure) if failure.code == crate::failure::PIPE_CLOSED => Exit::Done,
+        Err(failure) => {
+            out.fail(&failure);
+            failure.exit
+        }
+    }
+}
+
+/// Says why the command line cannot be understood, or what was asked about it (`--help`, `--version`).
+pub fn misunderstood(error: &clap::Error) -> Exit {
+    let arguments: Vec<String> = std::env::args().collect();
+    let json = arguments.iter().any(|argument| argument == "--output=json")
+        || arguments.windows(2).any(|pair| pair == ["--output", "json"])
+        || std::env::var("PENSTOCK_OUTPUT").is_ok_and(|value| value == "json");
+    if json && error.use_stderr() {
+        let said = error.to_string();
+        let sentence = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Output::new(Format::Json, Color::Never).fail(&Failure::usage(sentence).help("see: penstock --help"));
+    } else {
+        // Nobody is left to be told if this fails.
+        let _ = error.print();
+    }
+    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+}
+
+fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
+    let context = cli.global.context.as_deref();
+    match &cli.command {
+        Command::Init(args) => offline::init::init(out, args),
+        Command::Check(args) => offline::check::check(out, args),
+        Command::Schema(args) => offline::schemas::schema(out, args),
+        Command::Explain(args) => offline::explain::explain(out, args),
+        Command::Diff(args) if args.against_current => {
+            wait(online::releases::diff_current(out, context, &args.old))
+        }
+        Command::Diff(args) => offline::changes::diff(out, args),
+        Command::Reach(args) => offline::reach::reach(out, args),
+        Command::Graph(args) => offline::plans::graph(out, args),
+        Command::Compile(args) => offline::plans::compile(out, args),
+        Command::Key(args) => offline::plans::key(out, args),
+        Command::Release(args) => wait(online::releases::release(out, context, args)),
+        Command::Login(args) => wait(online::login::login(out, context, args)),
+        Command::Whoami => wait(online::login::whoami(out, context)),
+        Command::Context(args) => online::login::context(out, args),
+        Command::Gateways(args) => wait(online::fleet::gateways(out, context, args)),
+        Command::Operators(args) => wait(online::fleet::operators(out, context, args)),
+        Command::Health(args) => wait(online::health::health(out, context, args)),
+        Command::Audit(args) => wait(online::audit::audit(out, context, args)),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "penstock", &mut text);
+            out.text(&String::from_utf8_lossy(&text))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Runs what waits for the network, on one thread: there is never more than one thing to wait for.
+fn wait<F: Future<Output = Result<Exit, Failure>>>(work: F) -> Result<Exit, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local("no-runtime", "the network cannot be used").caused_by(&error))?
+        .block_on(work)
+}

@@ -1,0 +1,153 @@
+//! Files that this program reads and makes: bounded when read; when made, whole or not at all, never over another.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+
+/// Why a file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Reading failed.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Writing failed.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is there already.
+    #[error("{path} exists already, and is not overwritten")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Larger than allowed.
+    #[error("{path} has more than {max} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        max: u64,
+    },
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        let code = match &error {
+            FileError::Read { .. } => "file-unreadable",
+            FileError::Write { .. } => "file-unwritable",
+            FileError::Exists { .. } => "file-exists",
+            FileError::TooLarge { .. } => "file-too-large",
+        };
+        let failure = Self::local(code, error.to_string());
+        match std::error::Error::source(&error) {
+            Some(source) => failure.caused_by(source),
+            None if code == "file-exists" => failure.help("choose another name, or move the old file away"),
+            None => failure,
+        }
+    }
+}
+
+/// Who may read a file that is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As the user's mask says.
+    Shared,
+    /// Only the owner.
+    Secret,
+}
+
+/// The whole file, if it has at most `max` bytes.
+pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
+    let failed = |source| FileError::Read { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > max {
+        return Err(FileError::TooLarge { path: path.to_owned(), max });
+    }
+    Ok(bytes)
+}
+
+/// Makes a file that was not there.
+pub fn create(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
+    place(path, bytes, mode, false)
+}
+
+/// Makes a file, or takes the place of the old one in one step.
+pub fn replace(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
+    place(path, bytes, mode, true)
+}
+
+fn place(path: &Path, bytes: &[u8], mode: Mode, over: bool) -> Result<(), FileError> {
+    let failed = |source| FileError::Write { path: path.to_owned(), source };
+    // Devices and pipes (`-o /dev/stdout`) are written as they are.
+    if over && std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return std::fs::write(path, bytes).map_err(failed);
+    }
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let permissions = if mode == Mode::Secret { 0o600 } else { 0o666 };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let draft = folder.join(format!(".{name}.{}.part", std::process::id()));
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(permissions)
+        .open(&draft)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
+        .and_then(|()| {
+            if over {
+                std::fs::rename(&draft, path)
+            } else {
+                // A hard link fails where the name is taken, in one step.
+                std::fs::hard_link(&draft, path).and_then(|()| std::fs::remove_file(&draft))
+            }
+        });
+    written.map_err(|source| {
+        let _ = std::fs::remove_file(&draft);
+        if source.kind() == std::io::ErrorKind::AlreadyExists && !over {
+            FileError::Exists { path: path.to_owned() }
+        } else {
+            failed(source)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_made_file_is_whole_and_takes_nobodys_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.key");
+        create(&path, b"one", Mode::Secret).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(create(&path, b"two", Mode::Secret), Err(FileError::Exists { .. })));
+        assert_eq!(read(&path, 100).unwrap(), b"one");
+        replace(&path, b"three", Mode::Shared).unwrap();
+        assert_eq!(read(&path, 5).unwrap(), b"three");
+        assert!(matches!(read(&path, 4), Err(FileError::TooLarge { .. })));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left behind");
+    }
+}

@@ -1,0 +1,78 @@
+//! Small pictures for the roles of assets, for gates and for marks: strokes in a 16 × 16 square.
+
+/// The glyph of an asset's role; a plain chip for a role that has none.
+pub(super) fn of_role(role: Option<&str>) -> &'static str {
+    let role = role.unwrap_or_default();
+    let is = |words: &[&str]| words.iter().any(|word| role.contains(word));
+    if is(&["safety", "sis", "esd"]) {
+        SHIELD
+    } else if is(&["hmi", "panel", "display", "scada"]) {
+        SCREEN
+    } else if is(&["historian", "database", "archive"]) {
+        DRUM
+    } else if is(&["engineering", "workstation", "laptop", "client", "pc", "office"]) && !is(&["opc"]) {
+        LAPTOP
+    } else if is(&["plc", "controller", "dcs", "pac"]) {
+        RACK
+    } else if is(&["rtu", "ied", "relay", "protection", "bay"]) {
+        RELAY
+    } else if is(&[
+        "sensor",
+        "meter",
+        "transmitter",
+        "analyser",
+        "analyzer",
+        "instrument",
+        "scale",
+    ]) {
+        GAUGE
+    } else if is(&["drive", "motor", "pump", "fan"]) {
+        MOTOR
+    } else if is(&["valve", "actuator"]) {
+        VALVE
+    } else if is(&["robot", "cell", "machine"]) {
+        ARM
+    } else if is(&["switch", "router", "firewall", "gateway", "access-point", "radio"]) {
+        NODE
+    } else if is(&["camera", "vision"]) {
+        CAMERA
+    } else if is(&[
+        "broker", "server", "mes", "erp", "jump", "proxy", "update", "time", "ntp", "dns",
+    ]) {
+        SERVER
+    } else if is(&["cloud", "vendor", "internet"]) {
+        CLOUD
+    } else {
+        CHIP
+    }
+}
+
+/// A gate lifted between its posts.
+pub(super) const GATE: &str =
+    "M2.5 14V2.5M13.5 14V2.5M1 2.5H15M8 2.5V5.5M4.5 5.5H11.5V9.5H4.5ZM1 14H4M12 14H15";
+/// An eye glass: the gate looks inside the protocol.
+pub(super) const LENS: &str = "M7 2.5A4.5 4.5 0 1 1 6.99 2.5ZM10.3 10.3 14 14M5 7H9";
+/// A drop: the process needs it to flow.
+pub(super) const DROP: &str = "M8 1.5C11 5.5 12.8 7.6 12.8 10.2A4.8 4.8 0 0 1 3.2 10.2C3.2 7.6 5 5.5 8 1.5Z";
+/// A tunnel's mouth.
+pub(super) const TUNNEL: &str = "M2 14V8A6 6 0 0 1 14 8V14M5 14V8.5A3 3 0 0 1 11 8.5V14M1 14H15";
+/// An open way: passes when the agent is lost.
+pub(super) const OPEN: &str = "M2 8H13M9.5 4.5 13 8 9.5 11.5";
+
+const SHIELD: &str =
+    "M8 1.5 13.5 3.5V8C13.5 11.3 11 13.6 8 14.5 5 13.6 2.5 11.3 2.5 8V3.5ZM5.5 8 7.3 9.8 10.6 6.3";
+const SCREEN: &str = "M1.5 2.5H14.5V11H1.5ZM5.5 14H10.5M8 11V14M4 8.5 6.2 6 8.2 7.6 11.8 4.8";
+const DRUM: &str = "M2.5 4C2.5 1.4 13.5 1.4 13.5 4V12C13.5 14.6 2.5 14.6 2.5 12ZM2.5 4C2.5 6.6 13.5 6.6 13.5 4M2.5 8C2.5 10.6 13.5 10.6 13.5 8";
+const LAPTOP: &str = "M3 3H13V10.5H3ZM1 13H15M3 10.5 1 13M13 10.5 15 13";
+const RACK: &str = "M1.5 2.5H14.5V13.5H1.5ZM5.8 2.5V13.5M10.2 2.5V13.5M3 5H4.3M7.3 5H8.7M11.7 5H13M3 11H4.3M7.3 11H8.7M11.7 11H13";
+const RELAY: &str = "M2.5 1.5H13.5V14.5H2.5ZM5 4.5H11M8.8 6 6.2 9.3H9.6L7.2 12.5";
+const GAUGE: &str = "M8 1.8A6.2 6.2 0 1 1 7.99 1.8ZM8 8 11 5M4.6 10.8H11.4";
+const MOTOR: &str = "M2 4.5H10.5V12H2ZM10.5 7H14V9.5H10.5M4.5 4.5V12M7.5 4.5V12M3 14H9.5M4 12V14M8.5 12V14";
+const VALVE: &str = "M1.5 6V13L14.5 6V13ZM8 9.5V4M5 4C5 2 11 2 11 4Z";
+const ARM: &str =
+    "M2 14H9M5.5 14V11M5.5 11 4 6 9.5 3M9.5 3 13 6M13 6 12 8.5M13 6 15 7.5M4 5A1 1 0 1 1 3.99 5Z";
+const NODE: &str = "M1.5 5.5H14.5V10.5H1.5ZM4 8H4.6M6.7 8H7.3M9.4 8H10M4 5.5V3M12 5.5V3M4 13V10.5M12 13V10.5";
+const CAMERA: &str = "M1.5 4.5H10.5V11.5H1.5ZM10.5 7 14.5 4.8V11.2L10.5 9M4 13.5H8";
+const SERVER: &str = "M2.5 2H13.5V6.5H2.5ZM2.5 9H13.5V13.5H2.5ZM5 4.2H5.6M5 11.2H5.6M9 4.2H11.5M9 11.2H11.5";
+const CLOUD: &str = "M4.5 12.5A3.2 3.2 0 0 1 4.3 6.1 4.2 4.2 0 0 1 12.2 6.6 3 3 0 0 1 12 12.5Z";
+const CHIP: &str = "M3.5 3.5H12.5V12.5H3.5ZM6 1.5V3.5M10 1.5V3.5M6 12.5V14.5M10 12.5V14.5M1.5 6H3.5M1.5 10H3.5M12.5 6H14.5M12.5 10H14.5";

@@ -1,0 +1,77 @@
+//! From the files of a document to a plant, or to all that is wrong with them.
+
+use std::path::Path;
+
+use penstock_policy::diagnostics::{Diagnostics, SourceFile, Style};
+use penstock_policy::ids::Digest;
+use penstock_policy::model::Plant;
+
+use crate::documents::Documents;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::words;
+
+/// A plant with the document it was read from.
+#[derive(Debug, Clone)]
+pub struct LoadedPlant {
+    /// The plant.
+    pub plant: Plant,
+    /// Its files.
+    pub documents: Documents,
+    /// Their digest.
+    pub digest: Digest,
+    /// Warnings; there are no errors.
+    pub diagnostics: Diagnostics,
+}
+
+/// How diagnostics are drawn on this output.
+pub fn drawing(out: &Output) -> Style {
+    Style::Graphical { colour: out.style.color, width: out.style.width }
+}
+
+/// Reads a plant from disk; one with errors is a failure that tells them all.
+pub fn load(path: &Path, out: &Output) -> Result<LoadedPlant, Failure> {
+    judge(Documents::read(path)?, out)
+}
+
+/// Judges files that were read.
+pub fn judge(documents: Documents, out: &Output) -> Result<LoadedPlant, Failure> {
+    let (plant, diagnostics) = examine(&documents)?;
+    match plant {
+        Some(plant) => Ok(LoadedPlant { plant, digest: documents.digest(), documents, diagnostics }),
+        None => Err(bad_document(&documents, &diagnostics, out)),
+    }
+}
+
+/// The plant, if there are no errors, and all diagnostics.
+pub fn examine(documents: &Documents) -> Result<(Option<Plant>, Diagnostics), Failure> {
+    let mut sources = Vec::new();
+    for file in &documents.files {
+        let source = SourceFile::from_bytes(file.shown.clone(), file.content.clone())
+            .map_err(|error| Failure::new(Exit::BadDocument, "not-utf8", error.to_string()))?;
+        sources.push(source);
+    }
+    let loaded = penstock_policy::load(&sources, words::today());
+    Ok((loaded.plant, loaded.diagnostics))
+}
+
+/// A document with errors as a failure.
+pub fn bad_document(documents: &Documents, diagnostics: &Diagnostics, out: &Output) -> Failure {
+    let errors = diagnostics.errors().count();
+    let named = match documents.files.as_slice() {
+        [only] => only.shown.clone(),
+        several => words::count(several.len(), "file"),
+    };
+    let mut failure = Failure::new(
+        Exit::BadDocument,
+        "document-errors",
+        format!("the plant document ({named}) has {}", words::count(errors, "error")),
+    )
+    .help("`penstock explain CODE` says more about a code; nothing was compiled or changed");
+    if out.for_people() {
+        failure.drawn = Some(diagnostics.render(drawing(out)));
+    }
+    failure.diagnostics = serde_json::to_value(diagnostics).ok();
+    failure
+}

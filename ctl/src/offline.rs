@@ -1,0 +1,10 @@
+//! Commands that need no coordinator: they read documents, keys and signed releases from disk.
+
+pub mod changes;
+pub mod check;
+pub mod explain;
+pub mod init;
+pub mod plans;
+pub mod reach;
+pub mod schemas;
+pub mod signing;

@@ -1,0 +1,111 @@
+//! `compile` and `graph`: what a plant becomes for a gateway, and for eyes. `key`: what approvers sign with.
+
+use std::path::Path;
+
+use penstock_policy::ids::GatewayId;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::args;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::files::{self, Mode};
+use crate::graph;
+use crate::keys;
+use crate::loading;
+use crate::output::{Output, Page, Report, Tone};
+
+/// A file that was written.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Written {
+    /// What it is: `picture` or `plan`.
+    pub what: String,
+    /// The file.
+    pub file: String,
+    /// SHA-256 of its bytes.
+    pub digest: String,
+    /// How many bytes it has.
+    pub bytes: usize,
+}
+
+impl Report for Written {
+    const SCHEMA: &'static str = "penstock.written/1";
+    fn page(&self, page: &mut Page) {
+        let (done, file) = (page.paint(Tone::Good, "✓"), page.paint(Tone::Name, &self.file));
+        page.line(format!("{done} {} written to {file} ({} bytes)", self.what, self.bytes));
+    }
+}
+
+/// Writes into the file, or to standard output as it is.
+fn deliver(out: &Output, what: &str, file: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
+    let Some(file) = file else {
+        return out.text(&String::from_utf8_lossy(bytes));
+    };
+    files::replace(file, bytes, Mode::Shared)?;
+    out.show(&Written {
+        what: what.to_owned(),
+        file: file.display().to_string(),
+        digest: penstock_policy::ids::Digest::of(bytes).to_string(),
+        bytes: bytes.len(),
+    })
+}
+
+/// `penstock graph`.
+pub fn graph(out: &Output, args: &args::Graph) -> Result<Exit, Failure> {
+    let loaded = loading::load(&args.path, out)?;
+    let picture = graph::draw(&loaded.plant, Some(&loaded.digest));
+    deliver(out, "picture", args.out.as_deref(), picture.svg.as_bytes())?;
+    Ok(Exit::Done)
+}
+
+/// `penstock compile`.
+pub fn compile(out: &Output, args: &args::Compile) -> Result<Exit, Failure> {
+    let loaded = loading::load(&args.path, out)?;
+    let known = || loaded.plant.gateways.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let gateway: GatewayId = args
+        .gateway
+        .parse()
+        .ok()
+        .filter(|id| loaded.plant.gateways.contains_key(id))
+        .ok_or_else(|| Failure::usage(format!("the document knows no gateway `{}`", args.gateway)).help(format!("it knows: {}", known())))?;
+    let plan = penstock_policy::compile::compile(&loaded.plant, &gateway).map_err(|error| {
+        Failure::new(Exit::BadDocument, "not-compiled", format!("no plan can be made for {gateway}")).caused_by(&error)
+    })?;
+    // Without a line end: these are the exact bytes that a release's digest covers.
+    deliver(out, "plan", args.out.as_deref(), &plan.to_bytes())?;
+    Ok(Exit::Done)
+}
+
+/// The public half of a key.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KeyShown {
+    /// The file of the secret half.
+    pub file: String,
+    /// The public half, as the plant document wants it.
+    pub key: String,
+    /// Whether it was made just now.
+    pub made: bool,
+}
+
+impl Report for KeyShown {
+    const SCHEMA: &'static str = "penstock.key/1";
+    fn page(&self, page: &mut Page) {
+        if self.made {
+            let (done, file) = (page.paint(Tone::Good, "✓"), page.paint(Tone::Name, &self.file));
+            page.line(format!("{done} the secret half is in {file}; it is yours alone, keep a copy in a safe place"));
+            page.line("  the public half, for `approvers` in the plant document:");
+        }
+        let key = page.paint(Tone::Strong, &self.key);
+        page.line(key);
+    }
+}
+
+/// `penstock key …`.
+pub fn key(out: &Output, args: &args::Key) -> Result<Exit, Failure> {
+    let (file, key, made) = match args {
+        args::Key::New { file } => (file, keys::make(file)?, true),
+        args::Key::Show { file } => (file, keys::read(file)?, false),
+    };
+    out.show(&KeyShown { file: file.display().to_string(), key: keys::public_words(&key), made })?;
+    Ok(Exit::Done)
+}

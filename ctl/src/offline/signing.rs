@@ -1,0 +1,290 @@
+//! `release sign` and `release verify` without a coordinator: for machines that have no network, and for doubters.
+//!
+//! Nothing is signed that was not compiled again here and found to be what the statement says.
+
+use std::path::Path;
+
+use penstock_policy::ids::{ApproverId, Digest, GatewayId, Revision};
+use penstock_policy::release::{self, Draft, Envelope, Statement, Trust};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::files::{self, Mode};
+use crate::keys;
+use crate::loading::{self, LoadedPlant};
+use crate::output::{Output, Page, Report, Tone};
+use crate::words;
+
+/// Largest signed release that is read, bytes.
+const SIGNED_BYTES_MAX: u64 = 1 << 20;
+
+/// What a release states.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Stated {
+    /// The plant.
+    pub plant: String,
+    /// Its revision.
+    pub revision: u64,
+    /// Digest of the statement that it follows; absent for the first.
+    pub parent: Option<String>,
+    /// Digest of the documents.
+    pub document_digest: String,
+    /// Merkle root over all plans.
+    pub plans_root: String,
+    /// How many gateways it has a plan for.
+    pub gateways: u64,
+    /// Who proposed it.
+    pub author: String,
+    /// Where it was agreed.
+    pub ticket: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// When it was made, milliseconds since 1970.
+    pub created_ms: u64,
+    /// Digest of the statement's exact bytes.
+    pub statement_digest: String,
+}
+
+impl Stated {
+    /// What the statement with these exact bytes says.
+    pub fn of(statement: &Statement, bytes: &[u8]) -> Self {
+        Self {
+            plant: statement.plant.to_string(),
+            revision: statement.revision.0,
+            parent: statement.parent.map(|digest| digest.to_string()),
+            document_digest: statement.document_digest.to_string(),
+            plans_root: statement.plans_root.to_string(),
+            gateways: statement.gateways,
+            author: statement.author.to_string(),
+            ticket: statement.ticket.clone(),
+            reason: statement.reason.clone(),
+            created_ms: statement.created_ms,
+            statement_digest: Digest::of(bytes).to_string(),
+        }
+    }
+
+    /// Writes it for people.
+    pub fn page(&self, page: &mut Page) {
+        let plain = |text: &str| page.style.paint(Tone::Plain, text);
+        let facts = [
+            ("release", page.paint(Tone::Strong, &format!("r{} of {}", self.revision, self.plant))),
+            ("author", plain(&self.author)),
+            ("ticket", plain(self.ticket.as_deref().unwrap_or("—"))),
+            ("reason", plain(&self.reason)),
+            ("made", plain(&words::when(self.created_ms, words::now_ms()))),
+            ("gateways", plain(&self.gateways.to_string())),
+            ("statement", page.paint(Tone::Dim, &self.statement_digest)),
+            ("document", page.paint(Tone::Dim, &self.document_digest)),
+            ("plans", page.paint(Tone::Dim, &self.plans_root)),
+        ];
+        page.facts(&facts);
+    }
+}
+
+/// A statement's exact bytes, read strictly.
+pub fn read_statement(bytes: &[u8]) -> Result<Statement, Failure> {
+    Statement::from_bytes(bytes).map_err(|error| {
+        Failure::altered("statement-unusable", "this is not a release statement that can be trusted").caused_by(&error)
+    })
+}
+
+/// Refuses unless the documents compile to exactly what the statement says.
+pub fn compare(statement: &Statement, loaded: &LoadedPlant) -> Result<(), Failure> {
+    let mismatch = |what: &str, stated: &str, found: &str| {
+        Failure::altered(
+            "statement-mismatch",
+            format!("the release does not say what its documents say: its {what} differs"),
+        )
+        .because(format!("stated: {stated}"))
+        .because(format!("compiled here: {found}"))
+        .help("do not sign it; ask its author, and tell whoever runs the coordinator")
+    };
+    if statement.document_digest != loaded.digest {
+        return Err(mismatch("document digest", &statement.document_digest.to_string(), &loaded.digest.to_string()));
+    }
+    let built = release::build(&loaded.plant, Draft::of(statement)).map_err(|error| {
+        Failure::altered("not-compiled", "the release's documents cannot be compiled here").caused_by(&error)
+    })?;
+    if built.statement.plans_root != statement.plans_root {
+        let (stated, found) = (statement.plans_root.to_string(), built.statement.plans_root.to_string());
+        return Err(mismatch("root over all plans", &stated, &found));
+    }
+    if built.statement.approvers != statement.approvers {
+        let words = |set| serde_json::to_string(set).unwrap_or_default();
+        return Err(mismatch("set of approvers", &words(&statement.approvers), &words(&built.statement.approvers)));
+    }
+    // Field by field above for the sake of words; here nothing can have been forgotten.
+    if built.statement != *statement {
+        return Err(mismatch("statement", &statement.digest().to_string(), &built.statement.digest().to_string()));
+    }
+    Ok(())
+}
+
+/// A signed release that was written.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Signed {
+    /// What it says.
+    pub statement: Stated,
+    /// Who signed just now.
+    pub signed_as: String,
+    /// Everybody whose signature is in the file now.
+    pub signatures: Vec<String>,
+    /// The file.
+    pub file: String,
+}
+
+impl Report for Signed {
+    const SCHEMA: &'static str = "penstock.release-sign/1";
+    fn page(&self, page: &mut Page) {
+        let (done, by) = (page.paint(Tone::Good, "✓"), page.paint(Tone::Strong, &self.signed_as));
+        let file = page.paint(Tone::Name, &self.file);
+        page.line(format!("{done} r{} signed by {by}, written to {file}", self.statement.revision));
+        let all = page.paint(Tone::Plain, &self.signatures.join(", "));
+        page.line(format!("  signatures in it: {all}"));
+    }
+}
+
+/// What `release sign` was asked.
+#[derive(Debug)]
+pub struct SignRequest<'a> {
+    /// Statement or signed release.
+    pub statement: &'a Path,
+    /// The key.
+    pub key: &'a Path,
+    /// The approver's name.
+    pub approver: &'a str,
+    /// The documents.
+    pub documents: &'a Path,
+    /// Where the signed release goes.
+    pub out: &'a Path,
+    /// Do not ask.
+    pub yes: bool,
+}
+
+/// `penstock release sign`.
+pub fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
+    let bytes = files::read(request.statement, SIGNED_BYTES_MAX)?;
+    let mut envelope = match std::str::from_utf8(&bytes).ok().and_then(|text| Envelope::from_json(text).ok()) {
+        Some(envelope) => envelope,
+        None => Envelope { statement: bytes, signatures: Vec::new() },
+    };
+    let statement = read_statement(&envelope.statement)?;
+    let approver: ApproverId = request
+        .approver
+        .parse()
+        .map_err(|error: penstock_policy::ids::NameError| Failure::usage(error.to_string()))?;
+    let loaded = loading::load(request.documents, out)?;
+    compare(&statement, &loaded)?;
+    let key = keys::read(request.key)?;
+    may_sign(&statement, &approver, &key)?;
+    let stated = Stated::of(&statement, &envelope.statement);
+    if out.for_people() {
+        let mut page = Page::new(out.style);
+        stated.page(&mut page);
+        out.text(&page.finish())?;
+    }
+    crate::ask::confirm(out, request.yes, &format!("Sign release r{} as {approver}?", statement.revision.0))?;
+    let signature = key.sign(approver.clone(), &envelope.statement).map_err(|error| {
+        Failure::altered("statement-unusable", "the statement cannot be signed").caused_by(&error)
+    })?;
+    envelope.add(signature);
+    files::create(request.out, envelope.to_json().as_bytes(), Mode::Shared)?;
+    out.show(&Signed {
+        statement: stated,
+        signed_as: approver.to_string(),
+        signatures: envelope.signatures.iter().map(|s| s.approver.to_string()).collect(),
+        file: request.out.display().to_string(),
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Refuses signatures that no gateway would count: the author's own, and a key that is not the approver's.
+pub fn may_sign(
+    statement: &Statement,
+    approver: &ApproverId,
+    key: &penstock_policy::release::signing::ApproverKey,
+) -> Result<(), Failure> {
+    if statement.author.as_str() == approver.as_str() {
+        return Err(Failure::new(
+            Exit::Refused,
+            "SELF_APPROVAL",
+            format!("{approver} is the author of r{}, and nobody approves their own release", statement.revision.0),
+        )
+        .help("another approver has to sign"));
+    }
+    // The set that counts is the one before this release. Its own set is what is at hand: a key that differs from it is
+    // a slip worth stopping, unless the release is what introduces the approver.
+    match statement.approvers.people.get(approver) {
+        Some(known) if known.key != key.public() => Err(Failure::local(
+            "wrong-key",
+            format!("this is not the key that the plant document has for {approver}"),
+        )
+        .because(format!("the document has {}", String::from(known.key)))
+        .because(format!("the file holds {}", keys::public_words(key)))),
+        _ => Ok(()),
+    }
+}
+
+/// What verification found.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Verified {
+    /// What the release says.
+    pub statement: Stated,
+    /// Whose signatures counted.
+    pub signers: Vec<String>,
+    /// How many were needed.
+    pub threshold: u8,
+    /// Whether the documents were compiled and compared too.
+    pub documents_compared: bool,
+}
+
+impl Report for Verified {
+    const SCHEMA: &'static str = "penstock.release-verify/1";
+    fn page(&self, page: &mut Page) {
+        let done = page.paint(Tone::Good, "✓");
+        let signers = page.paint(Tone::Strong, &self.signers.join(", "));
+        page.line(format!("{done} signed by {signers}; {} needed", self.threshold));
+        if self.documents_compared {
+            page.line(format!("{done} its documents compile to exactly what it states"));
+        } else {
+            let note = page.paint(Tone::Dim, "its documents were not looked at (--documents PATH)");
+            page.line(format!("  {note}"));
+        }
+        page.gap();
+        self.statement.page(page);
+    }
+}
+
+/// `penstock release verify`.
+pub fn verify(out: &Output, file: &Path, approvers: &Path, documents: Option<&Path>) -> Result<Exit, Failure> {
+    let bytes = files::read(file, SIGNED_BYTES_MAX)?;
+    let unreadable = |error: &(dyn std::error::Error + 'static)| {
+        Failure::altered("envelope-unusable", format!("{} is not a signed release", file.display())).caused_by(error)
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|error| unreadable(&error))?;
+    let envelope = Envelope::from_json(text).map_err(|error| unreadable(&error))?;
+    let believed = loading::load(approvers, out)?.plant;
+    let trust = Trust {
+        plant: believed.id,
+        // Only a gateway's own plan depends on its name, and here is none.
+        gateway: GatewayId::new("offline").map_err(|error| Failure::usage(error.to_string()))?,
+        approvers: believed.approvers,
+        floor: Revision(0),
+        current: None,
+    };
+    let verified = release::verify_release(&trust, &envelope.statement, &envelope.signatures).map_err(|error| {
+        Failure::altered(error.code(), format!("{} must not be believed", file.display())).caused_by(&error)
+    })?;
+    if let Some(documents) = documents {
+        compare(&verified.statement, &loading::load(documents, out)?)?;
+    }
+    out.show(&Verified {
+        statement: Stated::of(&verified.statement, &envelope.statement),
+        signers: verified.signers.iter().map(ToString::to_string).collect(),
+        threshold: trust.approvers.threshold,
+        documents_compared: documents.is_some(),
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,129 @@
+//! Commands that talk to a coordinator: one connection, made from the login, and refusals in a person's words.
+
+pub mod audit;
+pub mod fleet;
+pub mod health;
+pub mod login;
+pub mod releases;
+
+use penstock_policy::ids::Digest;
+use penstock_proto::channel::{self, OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX};
+use penstock_proto::refusal::{self, Reason};
+use penstock_proto::tls::client::{ClientProfile, Trust};
+use penstock_proto::v1::control_client::ControlClient;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::contexts::{Contexts, Named};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// A connection as a logged-in operator.
+#[derive(Debug)]
+pub struct Online {
+    /// The login.
+    pub login: Named,
+    /// The operators' API.
+    pub client: ControlClient<Channel>,
+}
+
+impl Online {
+    /// Connects with the login that `name` asks for.
+    pub async fn connect(name: Option<&str>) -> Result<Self, Failure> {
+        let contexts = Contexts::open()?;
+        let login = contexts.find(name)?;
+        let profile = ClientProfile {
+            plant: login.context.plant.clone(),
+            trust: Trust::Roots(contexts.roots(&login.name)?),
+            credentials: Some(contexts.credentials(&login.name)?),
+        };
+        let tls = profile.config().map_err(|error| {
+            Failure::local("context-damaged", format!("the login `{}` cannot be used", login.name))
+                .caused_by(&error)
+                .help("log in again")
+        })?;
+        let channel = channel::connect(login.context.coordinators.clone(), tls)
+            .await
+            .map_err(|error| unreachable(&error.to_string()))?;
+        let client = ControlClient::new(channel)
+            .max_encoding_message_size(OPERATOR_REQUEST_BYTES_MAX)
+            .max_decoding_message_size(OPERATOR_RESPONSE_BYTES_MAX);
+        Ok(Self { login, client })
+    }
+}
+
+/// No coordinator answered.
+pub(crate) fn unreachable(why: &str) -> Failure {
+    Failure::new(Exit::Unreachable, "unreachable", why)
+        .help("offline commands (check, explain, diff, reach, graph, release sign) still work; gateways go on enforcing")
+}
+
+/// What the coordinator refused, or why it could not be asked.
+pub(crate) fn refused(status: &Status) -> Failure {
+    let explained = refusal::explain(status);
+    let broken = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled);
+    if explained.reason.is_none() && broken {
+        return unreachable(&explained.message);
+    }
+    let code = explained.reason.clone().unwrap_or_else(|| format!("{:?}", status.code()));
+    let mut failure = Failure::new(Exit::Refused, &code, explained.message.clone());
+    for (subject, what) in &explained.details {
+        failure = failure.because(if subject.is_empty() { what.clone() } else { format!("{subject}: {what}") });
+    }
+    let advice = [
+        (Reason::WrongRole, "see your role with `penstock whoami`; an administrator can add a login with another one"),
+        (Reason::UnknownOperator, "your login is not known any more: ask an administrator for a new token"),
+        (Reason::RevisionTaken, "somebody proposed in the meantime: look at `penstock release list`, then propose again"),
+        (Reason::ParentMismatch, "another release became current in the meantime: propose again on top of it"),
+        (Reason::TokenExpired, "ask an administrator for a new token"),
+        (Reason::TokenUsed, "a token enrols once: ask an administrator for a new one, and tell them if it was not you"),
+        (Reason::TokenUnknown, "ask an administrator for a new token"),
+        (Reason::SelfApproval, "another approver has to sign"),
+        (Reason::DocumentErrors, "run `penstock check` on the document"),
+    ];
+    for (reason, words) in advice {
+        if explained.is(reason) {
+            failure = failure.help(words);
+        }
+    }
+    if let Some(after) = explained.retry_after {
+        failure = failure.help(format!("try again in {} s", after.as_secs().max(1)));
+    }
+    failure
+}
+
+/// A field of an answer that is not what the contract says.
+pub(crate) fn malformed(what: &str) -> Failure {
+    Failure::altered("malformed-answer", format!("the coordinator's answer makes no sense: {what}"))
+        .help("is the coordinator of the same version? nothing was changed")
+}
+
+/// A digest from the wire.
+pub(crate) fn digest(what: &'static str, bytes: &[u8]) -> Result<Digest, Failure> {
+    penstock_proto::convert::digest(what, bytes).map_err(|error| malformed(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_proto::refusal::Refusal;
+
+    #[test]
+    fn a_refusal_keeps_its_code_its_reasons_and_says_what_to_do() {
+        let status: Status = Refusal::new(Reason::ParentMismatch, "release r4 was made on top of r2")
+            .condition("parent", "r3 is current")
+            .into();
+        let failure = refused(&status);
+        assert_eq!((failure.exit, failure.code.as_str()), (Exit::Refused, "PARENT_MISMATCH"));
+        assert_eq!(failure.because, ["parent: r3 is current"]);
+        assert!(failure.help.iter().any(|help| help.contains("propose again")));
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_apart_from_a_refusal() {
+        assert_eq!(refused(&Status::unavailable("gone")).exit, Exit::Unreachable);
+        assert_eq!(refused(&Status::permission_denied("no")).exit, Exit::Refused);
+        let busy: Status = Refusal::new(Reason::StoreBusy, "the store is busy").into();
+        assert_eq!(refused(&busy).exit, Exit::Refused);
+    }
+}

@@ -1,0 +1,290 @@
+//! `audit search` and `audit tail`: the trail, record by record, each with its place in its chain.
+
+use penstock_proto::v1::audit_event::Kind;
+use penstock_proto::v1::{
+    AuditEvent, AuditRecord, Decision, SearchAuditRequest, Severity, TailAuditRequest, VerdictEvent,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Online, refused};
+use crate::args::{self, AuditFilter, DecisionArg, KindArg, SeverityArg};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Output, Page, Report, Tone};
+use crate::words;
+
+/// One record.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Record {
+    /// Gateway, or `coordinator/<name>`.
+    pub source: String,
+    /// Number of the chain.
+    pub epoch: u64,
+    /// Block within the chain.
+    pub sequence: u64,
+    /// Event within the block.
+    pub index: u32,
+    /// When the coordinator had it, milliseconds since 1970.
+    pub received_ms: u64,
+    /// When it happened by the source's clock, milliseconds since 1970.
+    pub time_ms: u64,
+    /// `info`, `notice`, `warning` or `alarm`.
+    pub severity: String,
+    /// The policy revision in force; 0 if none.
+    pub revision: u64,
+    /// `verdict`, `policy`, `drift`, `loss`, `agent`, `operator` or `unknown`.
+    pub kind: String,
+    /// The event in one sentence, for people; its words may change.
+    pub summary: String,
+    /// The event's own fields.
+    pub event: serde_json::Map<String, serde_json::Value>,
+}
+
+fn severity_word(severity: i32) -> (&'static str, Tone) {
+    match Severity::try_from(severity) {
+        Ok(Severity::Info) => ("info", Tone::Dim),
+        Ok(Severity::Notice) => ("notice", Tone::Plain),
+        Ok(Severity::Warning) => ("warning", Tone::Warn),
+        Ok(Severity::Alarm) => ("alarm", Tone::Bad),
+        Ok(Severity::Unspecified) | Err(_) => ("unknown", Tone::Warn),
+    }
+}
+
+fn decision_word(decision: i32) -> &'static str {
+    match Decision::try_from(decision) {
+        Ok(Decision::Allow) => "allow",
+        Ok(Decision::Deny) => "deny",
+        Ok(Decision::WouldDeny) => "would-deny",
+        Ok(Decision::Unspecified) | Err(_) => "unknown",
+    }
+}
+
+/// Kind, sentence and fields of an event.
+fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
+    use serde_json::json;
+    match event.kind {
+        None => ("unknown", "an event of a kind that this version does not know".to_owned(), json!({})),
+        Some(Kind::Verdict(e)) => {
+            let fields = json!({
+                "decision": decision_word(e.decision), "flow_id": e.flow_id, "flow": e.flow, "ingress": e.ingress,
+                "egress": e.egress, "source": e.source, "destination": e.destination, "protocol": e.protocol,
+                "port": e.port, "count": e.count, "first_ms": e.first_ms, "last_ms": e.last_ms, "reason": e.reason,
+            });
+            ("verdict", verdict_words(&e), fields)
+        }
+        Some(Kind::Policy(e)) => {
+            let mut said = format!("policy r{} {}", e.revision, e.step);
+            if !e.message.is_empty() {
+                said.push_str(&format!(": {}", e.message));
+            }
+            let digest: String = e.plan_digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let fields = json!({
+                "step": e.step, "revision": e.revision, "plan_digest": format!("sha256:{digest}"), "code": e.code,
+                "message": e.message,
+            });
+            ("policy", said, fields)
+        }
+        Some(Kind::Drift(e)) => {
+            let by = if e.process.is_empty() { String::new() } else { format!(" by {}", e.process) };
+            let said = format!("drift {}{by}: {}", e.step, e.message);
+            ("drift", said, json!({ "step": e.step, "message": e.message, "process": e.process }))
+        }
+        Some(Kind::Loss(e)) => {
+            let said = format!("{} events were shed ({})", e.events, e.cause);
+            let fields =
+                json!({ "events": e.events, "first_ms": e.first_ms, "last_ms": e.last_ms, "cause": e.cause });
+            ("loss", said, fields)
+        }
+        Some(Kind::Agent(e)) => {
+            let more = if e.message.is_empty() { String::new() } else { format!(": {}", e.message) };
+            ("agent", format!("agent {}{more}", e.step), json!({ "step": e.step, "message": e.message }))
+        }
+        Some(Kind::Operator(e)) => {
+            let verdict = if e.allowed { "" } else { " was refused" };
+            let more = if e.message.is_empty() { String::new() } else { format!(": {}", e.message) };
+            let said = format!("{} ({}) {} {}{verdict}{more}", e.operator, e.role, e.action, e.target);
+            let fields = json!({
+                "operator": e.operator, "role": e.role, "action": e.action, "target": e.target, "allowed": e.allowed,
+                "message": e.message,
+            });
+            ("operator", said, fields)
+        }
+    }
+}
+
+fn verdict_words(event: &VerdictEvent) -> String {
+    let port = if event.port == 0 { String::new() } else { format!("/{}", event.port) };
+    let protocol = match event.protocol {
+        1 | 58 => "icmp".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        other => format!("ip protocol {other}"),
+    };
+    let times = if event.count > 1 { format!(" ×{}", event.count) } else { String::new() };
+    let flow = if event.flow.is_empty() { String::new() } else { format!(" [{}]", event.flow) };
+    let reason = if event.reason.is_empty() { String::new() } else { format!(": {}", event.reason) };
+    format!(
+        "{} {} → {} {protocol}{port}{times}{flow}{reason}",
+        decision_word(event.decision),
+        event.source,
+        event.destination
+    )
+}
+
+impl From<AuditRecord> for Record {
+    fn from(record: AuditRecord) -> Self {
+        let event = record.event.unwrap_or_default();
+        let (time_ms, severity, revision) = (event.time_ms, event.severity, event.revision);
+        let (kind, summary, fields) = tell(event);
+        Self {
+            source: record.source,
+            epoch: record.epoch,
+            sequence: record.sequence,
+            index: record.index,
+            received_ms: record.received_ms,
+            time_ms,
+            severity: severity_word(severity).0.to_owned(),
+            revision,
+            kind: kind.to_owned(),
+            summary,
+            event: match fields {
+                serde_json::Value::Object(fields) => fields,
+                _ => serde_json::Map::new(),
+            },
+        }
+    }
+}
+
+impl Report for Record {
+    const SCHEMA: &'static str = "penstock.audit/1";
+    fn page(&self, page: &mut Page) {
+        let tone = match self.severity.as_str() {
+            "info" => Tone::Dim,
+            "notice" => Tone::Plain,
+            "alarm" => Tone::Bad,
+            _ => Tone::Warn,
+        };
+        let time = page.paint(Tone::Dim, &words::instant(self.time_ms));
+        let severity = page.paint(tone, &format!("{:<7}", self.severity));
+        let source = page.paint(Tone::Name, &self.source);
+        let summary = page.paint(Tone::Plain, &self.summary);
+        let place = page.paint(Tone::Dim, &format!("({}/{}/{})", self.epoch, self.sequence, self.index));
+        page.line(format!("{time}  {severity}  {source}  {summary}  {place}"));
+    }
+}
+
+fn request(filter: &AuditFilter) -> Result<SearchAuditRequest, Failure> {
+    let now = words::now_ms();
+    let since = filter.since.as_deref().map(|text| words::parse_time(text, now)).transpose().map_err(Failure::usage)?;
+    let kinds = filter.kind.iter().map(|kind| {
+        match kind {
+            KindArg::Verdict => "verdict",
+            KindArg::Policy => "policy",
+            KindArg::Drift => "drift",
+            KindArg::Loss => "loss",
+            KindArg::Agent => "agent",
+            KindArg::Operator => "operator",
+        }
+        .to_owned()
+    });
+    Ok(SearchAuditRequest {
+        source: filter.source.clone().unwrap_or_default(),
+        from_ms: since.unwrap_or(0),
+        until_ms: 0,
+        kinds: kinds.collect(),
+        severity_min: match filter.severity {
+            None => Severity::Unspecified,
+            Some(SeverityArg::Info) => Severity::Info,
+            Some(SeverityArg::Notice) => Severity::Notice,
+            Some(SeverityArg::Warning) => Severity::Warning,
+            Some(SeverityArg::Alarm) => Severity::Alarm,
+        } as i32,
+        decision: match filter.decision {
+            None => Decision::Unspecified,
+            Some(DecisionArg::Allow) => Decision::Allow,
+            Some(DecisionArg::Deny) => Decision::Deny,
+            Some(DecisionArg::WouldDeny) => Decision::WouldDeny,
+        } as i32,
+        text: filter.text.clone().unwrap_or_default(),
+        limit: 0,
+        newest_first: false,
+    })
+}
+
+/// `penstock audit …`.
+pub async fn audit(out: &Output, context: Option<&str>, args: &args::Audit) -> Result<Exit, Failure> {
+    match args {
+        args::Audit::Search { filter, until, limit, oldest_first } => {
+            let mut request = request(filter)?;
+            let now = words::now_ms();
+            let until = until.as_deref().map(|text| words::parse_time(text, now)).transpose();
+            request.until_ms = until.map_err(Failure::usage)?.unwrap_or(0);
+            request.limit = *limit;
+            request.newest_first = !oldest_first;
+            let mut online = Online::connect(context).await?;
+            let mut stream = online.client.search_audit(request).await.map_err(|s| refused(&s))?.into_inner();
+            let mut found = 0;
+            while let Some(record) = stream.message().await.map_err(|status| refused(&status))? {
+                out.show_next(&Record::from(record))?;
+                found += 1;
+            }
+            if found == 0 {
+                out.remark("no records match");
+            } else if found == *limit {
+                out.remark(&format!("the first {found} records; there may be more (--limit)"));
+            }
+            Ok(Exit::Done)
+        }
+        args::Audit::Tail { filter } => {
+            let request = TailAuditRequest { filter: Some(request(filter)?) };
+            let mut online = Online::connect(context).await?;
+            let mut stream = online.client.tail_audit(request).await.map_err(|s| refused(&s))?.into_inner();
+            loop {
+                let next = tokio::select! {
+                    next = stream.message() => next.map_err(|status| refused(&status))?,
+                    _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+                };
+                match next {
+                    Some(record) => out.show_next(&Record::from(record))?,
+                    None => return Err(super::unreachable("the coordinator ended the connection")),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_reads_as_a_sentence_with_its_reason() {
+        let event = AuditEvent {
+            time_ms: 1_700_000_000_000,
+            severity: Severity::Warning as i32,
+            revision: 3,
+            kind: Some(Kind::Verdict(VerdictEvent {
+                decision: Decision::Deny as i32,
+                source: "10.1.0.9".into(),
+                destination: "10.20.4.7".into(),
+                protocol: 6,
+                port: 502,
+                count: 4,
+                reason: "no rule matches".into(),
+                ..VerdictEvent::default()
+            })),
+        };
+        let record = Record::from(AuditRecord { source: "gw-a".into(), event: Some(event), ..AuditRecord::default() });
+        assert_eq!(record.summary, "deny 10.1.0.9 → 10.20.4.7 tcp/502 ×4: no rule matches");
+        assert_eq!((record.kind.as_str(), record.severity.as_str()), ("verdict", "warning"));
+        assert_eq!(record.event.get("decision"), Some(&serde_json::json!("deny")));
+    }
+
+    #[test]
+    fn an_event_of_the_future_is_shown_rather_than_hidden() {
+        let record = Record::from(AuditRecord { event: Some(AuditEvent::default()), ..AuditRecord::default() });
+        assert_eq!((record.kind.as_str(), record.severity.as_str()), ("unknown", "unknown"));
+        assert!(!record.summary.is_empty());
+    }
+}

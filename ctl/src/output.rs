@@ -1,0 +1,353 @@
+//! What leaves the program: pages for people, JSON for programs.
+//!
+//! Every answer is a [`Report`]: plain data that serialises to JSON (with its `schema`), and can write itself as
+//! a page. Texts that came from elsewhere (documents, coordinator, audit trail) never carry control characters
+//! to the terminal: everything that is painted or put into a table goes through [`clean`].
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+
+use comfy_table::{Attribute, Cell, ContentArrangement, Table};
+use owo_colors::OwoColorize as _;
+use serde::Serialize;
+
+use crate::args::{Color, Format};
+use crate::failure::{Failure, PIPE_CLOSED};
+
+/// Narrowest page that is laid out.
+const WIDTH_MIN: usize = 60;
+/// Width where there is no terminal to ask.
+const WIDTH_PLAIN: usize = 120;
+
+/// A role of text on the page. None is told apart by colour alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// As it is.
+    Plain,
+    /// Stands out.
+    Strong,
+    /// Stands back.
+    Dim,
+    /// As it should be.
+    Good,
+    /// Deserves a look.
+    Warn,
+    /// Is wrong.
+    Bad,
+    /// A name to find again.
+    Name,
+}
+
+/// `text` without control characters; line ends become spaces.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    // The marks that reorder text (bidirectional controls) can make a line read as something else.
+    let bad = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(bad) {
+        return Cow::Borrowed(text);
+    }
+    let replaced = text.chars().map(|c| match c {
+        '\n' | '\t' => ' ',
+        c if bad(c) => '\u{fffd}',
+        c => c,
+    });
+    Cow::Owned(replaced.collect())
+}
+
+/// How pages are drawn.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    /// ANSI colours.
+    pub color: bool,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Style {
+    /// `text`, cleaned and painted.
+    pub fn paint(self, tone: Tone, text: &str) -> String {
+        let text = clean(text);
+        if !self.color {
+            return text.into_owned();
+        }
+        match tone {
+            Tone::Plain => text.into_owned(),
+            Tone::Strong => text.bold().to_string(),
+            Tone::Dim => text.dimmed().to_string(),
+            Tone::Good => text.green().to_string(),
+            Tone::Warn => text.yellow().to_string(),
+            Tone::Bad => text.red().bold().to_string(),
+            Tone::Name => text.cyan().to_string(),
+        }
+    }
+}
+
+/// A text under construction.
+#[derive(Debug)]
+pub struct Page {
+    text: String,
+    /// How it is drawn.
+    pub style: Style,
+}
+
+impl Page {
+    /// An empty page.
+    pub fn new(style: Style) -> Self {
+        Self { text: String::new(), style }
+    }
+
+    /// `text`, cleaned and painted, to be put into a line.
+    pub fn paint(&self, tone: Tone, text: &str) -> String {
+        self.style.paint(tone, text)
+    }
+
+    /// A line; what it holds from elsewhere must have been painted or cleaned.
+    pub fn line(&mut self, line: impl AsRef<str>) {
+        self.text.push_str(line.as_ref());
+        self.text.push('\n');
+    }
+
+    /// An empty line, unless there is one or the page has not begun.
+    pub fn gap(&mut self) {
+        if !self.text.is_empty() && !self.text.ends_with("\n\n") {
+            self.text.push('\n');
+        }
+    }
+
+    /// `name  value` with the names in a column.
+    pub fn facts(&mut self, facts: &[(&str, String)]) {
+        let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        for (name, value) in facts {
+            let name = self.paint(Tone::Dim, &format!("{name:width$}"));
+            self.line(format!("{name}  {value}"));
+        }
+    }
+
+    /// A paragraph, wrapped to the page's width behind `indent` spaces.
+    pub fn paragraph(&mut self, indent: usize, tone: Tone, text: &str) {
+        let room = self.style.width.saturating_sub(indent).max(20);
+        let mut line = String::new();
+        for word in clean(text).split_whitespace() {
+            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+                let painted = self.paint(tone, &line);
+                self.line(format!("{:indent$}{painted}", ""));
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        if !line.is_empty() {
+            let painted = self.paint(tone, &line);
+            self.line(format!("{:indent$}{painted}", ""));
+        }
+    }
+
+    /// A table: headings and rows of toned texts.
+    pub fn table(&mut self, headings: &[&str], rows: &[Vec<(Tone, String)>]) {
+        let mut table = Table::new();
+        table
+            .load_preset("                   ")
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(u16::try_from(self.style.width).unwrap_or(u16::MAX));
+        if self.style.color {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table.set_header(headings.iter().map(|text| Cell::new(text).add_attribute(Attribute::Dim)));
+        for row in rows {
+            table.add_row(row.iter().map(|(tone, text)| cell(*tone, text)));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 1));
+        }
+        for line in table.lines() {
+            self.line(line.trim_end());
+        }
+    }
+
+    /// The finished text.
+    pub fn finish(self) -> String {
+        self.text
+    }
+}
+
+fn cell(tone: Tone, text: &str) -> Cell {
+    let cell = Cell::new(clean(text));
+    match tone {
+        Tone::Plain => cell,
+        Tone::Strong => cell.add_attribute(Attribute::Bold),
+        Tone::Dim => cell.add_attribute(Attribute::Dim),
+        Tone::Good => cell.fg(comfy_table::Color::DarkGreen),
+        Tone::Warn => cell.fg(comfy_table::Color::DarkYellow),
+        Tone::Bad => cell.fg(comfy_table::Color::DarkRed).add_attribute(Attribute::Bold),
+        Tone::Name => cell.fg(comfy_table::Color::DarkCyan),
+    }
+}
+
+/// An answer of a command.
+pub trait Report: Serialize {
+    /// Name and version of its JSON form: `penstock.check/1`.
+    const SCHEMA: &'static str;
+    /// Writes it for people.
+    fn page(&self, page: &mut Page);
+}
+
+#[derive(Serialize)]
+struct Tagged<'a, T: Serialize> {
+    schema: &'static str,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+/// Where answers go.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// For people or for programs.
+    pub format: Format,
+    /// How pages are drawn.
+    pub style: Style,
+    /// Standard output is a terminal.
+    pub live: bool,
+}
+
+impl Output {
+    /// Decides by the arguments and by where the output goes.
+    pub fn new(format: Format, color: Color) -> Self {
+        let live = std::io::stdout().is_terminal();
+        let color = match color {
+            Color::Always => true,
+            Color::Never => false,
+            // https://no-color.org: any value that is not empty.
+            Color::Auto => live && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        };
+        let width = if live {
+            rustix::termios::tcgetwinsize(std::io::stdout())
+                .map_or(WIDTH_PLAIN, |size| usize::from(size.ws_col).max(WIDTH_MIN))
+        } else {
+            WIDTH_PLAIN
+        };
+        Self { format, style: Style { color, width }, live }
+    }
+
+    /// Whether a person reads.
+    pub fn for_people(&self) -> bool {
+        self.format == Format::Text
+    }
+
+    /// Shows a whole answer.
+    pub fn show<R: Report>(&self, report: &R) -> Result<(), Failure> {
+        match self.format {
+            Format::Text => self.text(&self.page(report)),
+            Format::Json => self.json(report, true),
+        }
+    }
+
+    /// Shows one of many answers: a line of JSON, or the page without more.
+    pub fn show_next<R: Report>(&self, report: &R) -> Result<(), Failure> {
+        match self.format {
+            Format::Text => self.text(&self.page(report)),
+            Format::Json => self.json(report, false),
+        }
+    }
+
+    /// The page of a report.
+    pub fn page<R: Report>(&self, report: &R) -> String {
+        let mut page = Page::new(self.style);
+        report.page(&mut page);
+        page.finish()
+    }
+
+    fn json<R: Report>(&self, report: &R, pretty: bool) -> Result<(), Failure> {
+        let tagged = Tagged { schema: R::SCHEMA, body: report };
+        let text = if pretty { serde_json::to_string_pretty(&tagged) } else { serde_json::to_string(&tagged) };
+        let text = text.map_err(|error| {
+            Failure::local("internal", "the answer cannot be written as JSON").caused_by(&error)
+        })?;
+        self.text(&format!("{text}\n"))
+    }
+
+    /// Writes text to standard output as it is.
+    pub fn text(&self, text: &str) -> Result<(), Failure> {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::BrokenPipe {
+                Failure::local(PIPE_CLOSED, "")
+            } else {
+                Failure::local("output-failed", "standard output cannot be written").caused_by(&error)
+            }
+        })
+    }
+
+    /// A remark for people beside the answer; silent in JSON.
+    pub fn remark(&self, text: &str) {
+        if self.for_people() {
+            // A remark that nobody can see is no reason to fail.
+            let _ = writeln!(std::io::stderr(), "{}", clean(text));
+        }
+    }
+
+    /// Says on standard error why the command failed: in JSON mode as JSON.
+    pub fn fail(&self, failure: &Failure) {
+        if failure.code == PIPE_CLOSED {
+            return;
+        }
+        let text = match self.format {
+            Format::Json => {
+                #[derive(Serialize)]
+                struct Body<'a> {
+                    schema: &'static str,
+                    exit: u8,
+                    error: &'a Failure,
+                }
+                let body = Body { schema: "penstock.error/1", exit: failure.exit as u8, error: failure };
+                serde_json::to_string_pretty(&body).unwrap_or_default() + "\n"
+            }
+            Format::Text => self.failure_page(failure),
+        };
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+
+    fn failure_page(&self, failure: &Failure) -> String {
+        let color = self.style.color && std::io::stderr().is_terminal();
+        let style = Style { color, ..self.style };
+        let mut text = failure.drawn.clone().unwrap_or_default();
+        let _ = writeln!(text, "{} {}", style.paint(Tone::Bad, "error:"), style.paint(Tone::Strong, &failure.message));
+        for why in &failure.because {
+            let _ = writeln!(text, "  {} {}", style.paint(Tone::Dim, "because"), clean(why));
+        }
+        for help in &failure.help {
+            let _ = writeln!(text, "  {} {}", style.paint(Tone::Good, "help:"), clean(help));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_elsewhere_cannot_command_the_terminal() {
+        let style = Style { color: true, width: 80 };
+        for tone in [Tone::Plain, Tone::Bad, Tone::Name] {
+            let painted = style.paint(tone, "a\u{1b}]0;owned\u{7}b\u{9b}2J\u{202e}c");
+            assert!(!painted.contains("\u{1b}]") && !painted.contains('\u{9b}'), "{painted:?}");
+            assert!(!painted.contains('\u{202e}') && !painted.contains('\u{7}'));
+        }
+        let mut page = Page::new(style);
+        page.table(&["name"], &[vec![(Tone::Name, "x\u{1b}[2Jy\nz".to_owned())]]);
+        page.paragraph(2, Tone::Plain, "x\u{1b}[2J");
+        assert!(!page.finish().contains("[2J") || !style.color, "cleaned");
+    }
+
+    #[test]
+    fn without_colour_there_is_no_escape_sequence_at_all() {
+        let mut page = Page::new(Style { color: false, width: 80 });
+        page.table(&["zone", "state"], &[vec![(Tone::Name, "office".into()), (Tone::Bad, "stale".into())]]);
+        page.facts(&[("plant", "riverside".to_owned())]);
+        assert!(!page.finish().contains('\u{1b}'));
+    }
+}

@@ -2,7 +2,8 @@
 
 use clap::CommandFactory as _;
 
-use crate::args::{Cli, Color, Command, Format};
+use crate::args::{self, Cli, Color, Command, Format};
+use crate::demo;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offline;
@@ -30,13 +31,21 @@ pub fn misunderstood(error: &clap::Error) -> Exit {
         || std::env::var("PENSTOCK_OUTPUT").is_ok_and(|value| value == "json");
     if json && error.use_stderr() {
         let said = error.to_string();
-        let sentence = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let sentence = said
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ");
         Output::new(Format::Json, Color::Never).fail(&Failure::usage(sentence).help("see: penstock --help"));
     } else {
         // Nobody is left to be told if this fails.
         let _ = error.print();
     }
-    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+    if error.use_stderr() {
+        Exit::Usage
+    } else {
+        Exit::Done
+    }
 }
 
 fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
@@ -62,6 +71,7 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
         Command::Operators(args) => wait(online::fleet::operators(out, context, args)),
         Command::Health(args) => wait(online::health::health(out, context, args)),
         Command::Audit(args) => wait(online::audit::audit(out, context, args)),
+        Command::Demo(args) => demo(out, args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "penstock", &mut text);
@@ -78,4 +88,30 @@ fn wait<F: Future<Output = Result<Exit, Failure>>>(work: F) -> Result<Exit, Fail
         .build()
         .map_err(|error| Failure::local("no-runtime", "the network cannot be used").caused_by(&error))?
         .block_on(work)
+}
+
+/// The demo tells its own story; here it only gets its options.
+fn demo(out: &Output, args: &args::Demo) -> Result<Exit, Failure> {
+    let failed = |error: demo::DemoError| Failure::local("demo", "the demo cannot run").caused_by(&error);
+    if let Some(outer) = args.enter {
+        return match demo::enter(outer, &args.command) {
+            Ok(never) => match never {},
+            Err(error) => Err(failed(error)),
+        };
+    }
+    let options = demo::Options {
+        keep: args.keep,
+        tone: if out.for_people() {
+            demo::Tone::Human
+        } else {
+            demo::Tone::Json
+        },
+        peers: args.peers.clone(),
+    };
+    let ended = demo::run(&options).map_err(failed)?;
+    Ok(if ended == std::process::ExitCode::SUCCESS {
+        Exit::Done
+    } else {
+        Exit::Findings
+    })
 }

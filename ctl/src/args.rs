@@ -65,7 +65,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  penstock init waterworks && penstock check waterworks")]
     Init(Init),
     /// Check a plant document: all its faults at once, and whether its plans are safe to live with
-    #[command(after_help = "Examples:\n  penstock check plant.yaml\n  penstock check plant/ --strict --output json")]
+    #[command(
+        after_help = "Examples:\n  penstock check plant.yaml\n  penstock check plant/ --strict --output json"
+    )]
     Check(Check),
     /// Print the JSON Schema of the plant document, or of a command's JSON output
     #[command(after_help = "Examples:\n  penstock schema > plant.schema.json\n  penstock schema check")]
@@ -117,12 +119,34 @@ pub enum Command {
     /// Search and follow the audit trail
     #[command(subcommand)]
     Audit(Audit),
+    /// Run a whole plant on this machine, in network namespaces, and check every promise as it is shown
+    #[command(
+        after_help = "Examples:\n  penstock demo\n  penstock demo --keep      leave the plant running to play with"
+    )]
+    Demo(Demo),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  penstock completions bash > /etc/bash_completion.d/penstock")]
     Completions {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// `penstock demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Leave the plant running afterwards, until an interrupt.
+    #[arg(long)]
+    pub keep: bool,
+    /// Python environment with pymodbus; beside the programs unless said.
+    #[arg(long, value_name = "DIR")]
+    pub peers: Option<PathBuf>,
+    /// Enter the demo that was kept running under this process number: a shell, or the command that follows.
+    #[arg(long, value_name = "PID")]
+    pub enter: Option<u32>,
+    /// The command to run inside it.
+    #[arg(last = true, requires = "enter")]
+    pub command: Vec<String>,
 }
 
 /// `penstock init`.
@@ -298,7 +322,9 @@ pub enum Release {
         statement: Option<PathBuf>,
     },
     /// Propose the documents of an earlier release as a new one
-    #[command(after_help = "Example:\n  penstock release revert 3 --ticket CHG-4712 --reason 'Back to before the trial'")]
+    #[command(
+        after_help = "Example:\n  penstock release revert 3 --ticket CHG-4712 --reason 'Back to before the trial'"
+    )]
     Revert {
         /// The earlier revision whose documents are to hold again.
         #[arg(value_parser = revision)]
@@ -337,7 +363,9 @@ pub enum Release {
         yes: bool,
     },
     /// Verify a signed release without a coordinator: signatures, threshold, and that the documents compile to it
-    #[command(after_help = "Example:\n  penstock release verify r4.signed --approvers plant-before/ --documents plant/")]
+    #[command(
+        after_help = "Example:\n  penstock release verify r4.signed --approvers plant-before/ --documents plant/"
+    )]
     Verify {
         /// The signed release.
         file: PathBuf,
@@ -372,7 +400,9 @@ pub enum Context {
 
 /// `penstock gateways`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  penstock gateways\n  penstock gateways token gw-works-a plant/ -o gw-works-a.token")]
+#[command(
+    after_help = "Examples:\n  penstock gateways\n  penstock gateways token gw-works-a plant/ -o gw-works-a.token"
+)]
 pub struct Gateways {
     /// Without one: list them.
     #[command(subcommand)]
@@ -538,7 +568,9 @@ pub enum SeverityArg {
 fn revision(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix('r').unwrap_or(text);
     match digits.parse() {
-        Ok(0) | Err(_) => Err(format!("`{text}` is no revision: write a number from 1, as `release list` shows it")),
+        Ok(0) | Err(_) => Err(format!(
+            "`{text}` is no revision: write a number from 1, as `release list` shows it"
+        )),
         Ok(n) => Ok(n),
     }
 }
@@ -557,7 +589,12 @@ mod tests {
             for sub in command.get_subcommands() {
                 assert!(sub.get_about().is_some(), "{} says nothing", sub.get_name());
                 for argument in sub.get_arguments() {
-                    assert!(argument.get_help().is_some() || argument.is_global_set(), "{}: {}", sub.get_name(), argument.get_id());
+                    assert!(
+                        argument.get_help().is_some() || argument.is_global_set(),
+                        "{}: {}",
+                        sub.get_name(),
+                        argument.get_id()
+                    );
                 }
                 check(sub);
             }

@@ -14,7 +14,8 @@ pub fn confirm(out: &Output, yes: bool, question: &str) -> Result<(), Failure> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() || !out.for_people() {
-        return Err(Failure::usage("nobody can be asked here").help("look at what would happen, then repeat with --yes"));
+        return Err(Failure::usage("nobody can be asked here")
+            .help("look at what would happen, then repeat with --yes"));
     }
     let mut stderr = std::io::stderr().lock();
     let _ = write!(stderr, "{} [y/N] ", clean(question));

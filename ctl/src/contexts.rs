@@ -113,9 +113,15 @@ pub struct Named {
 impl Contexts {
     /// By XDG_CONFIG_HOME, else HOME.
     pub fn open() -> Result<Self, ContextError> {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let set = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let base = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
-        Ok(Self { root: base.ok_or(ContextError::NoHome)?.join("penstock") })
+        Ok(Self {
+            root: base.ok_or(ContextError::NoHome)?.join("penstock"),
+        })
     }
 
     /// In this folder.
@@ -134,7 +140,13 @@ impl Contexts {
             .into_iter()
             .flatten()
             .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".toml").map(str::to_owned))
+            .filter_map(|entry| {
+                entry
+                    .file_name()
+                    .to_str()?
+                    .strip_suffix(".toml")
+                    .map(str::to_owned)
+            })
             .filter(|name| check_name(name).is_ok())
             .collect();
         names.sort();
@@ -150,20 +162,30 @@ impl Contexts {
     /// Chooses one.
     pub fn choose(&self, name: &str) -> Result<(), ContextError> {
         self.load(name)?;
-        files::replace(&self.root.join("context"), format!("{name}\n").as_bytes(), Mode::Shared)?;
+        files::replace(
+            &self.root.join("context"),
+            format!("{name}\n").as_bytes(),
+            Mode::Shared,
+        )?;
         Ok(())
     }
 
     /// The named one, else the chosen one, else the only one.
     pub fn find(&self, name: Option<&str>) -> Result<Named, ContextError> {
         let names = self.names();
-        let name = match (name.map(str::to_owned).or_else(|| self.chosen()), names.as_slice()) {
+        let name = match (
+            name.map(str::to_owned).or_else(|| self.chosen()),
+            names.as_slice(),
+        ) {
             (Some(name), _) => name,
             (None, []) => return Err(ContextError::None),
             (None, [only]) => only.clone(),
             (None, several) => return Err(ContextError::Several(several.join(", "))),
         };
-        Ok(Named { context: self.load(&name)?, name })
+        Ok(Named {
+            context: self.load(&name)?,
+            name,
+        })
     }
 
     fn load(&self, name: &str) -> Result<Context, ContextError> {
@@ -174,7 +196,10 @@ impl Contexts {
             if known.is_empty() {
                 return Err(ContextError::None);
             }
-            return Err(ContextError::Unknown { name: name.to_owned(), known: known.join(", ") });
+            return Err(ContextError::Unknown {
+                name: name.to_owned(),
+                known: known.join(", "),
+            });
         }
         let bytes = files::read(&path, FILE_BYTES_MAX)?;
         toml::from_str(&String::from_utf8_lossy(&bytes)).map_err(|source| ContextError::Form { path, source })
@@ -182,14 +207,20 @@ impl Contexts {
 
     /// Key and certificate of a context.
     pub fn credentials(&self, name: &str) -> Result<Credentials, ContextError> {
-        Ok(Credentials::from_files(&self.file(name, "crt"), &self.file(name, "key"))?)
+        Ok(Credentials::from_files(
+            &self.file(name, "crt"),
+            &self.file(name, "key"),
+        )?)
     }
 
     /// The plant's roots.
     pub fn roots(&self, name: &str) -> Result<Vec<CertificateDer<'static>>, ContextError> {
         let path = self.file(name, "roots");
         let pem = files::read(&path, FILE_BYTES_MAX)?;
-        Ok(penstock_proto::tls::certificates_from_pem(&pem, &path.display().to_string())?)
+        Ok(penstock_proto::tls::certificates_from_pem(
+            &pem,
+            &path.display().to_string(),
+        )?)
     }
 
     /// The private key that a login begun earlier left behind, so that it can be finished with the same one.
@@ -215,7 +246,13 @@ impl Contexts {
     }
 
     /// Completes a login: the pending key becomes the context's, and the context the chosen one.
-    pub fn save(&self, name: &str, context: &Context, chain_pem: &str, roots_pem: &str) -> Result<(), ContextError> {
+    pub fn save(
+        &self,
+        name: &str,
+        context: &Context,
+        chain_pem: &str,
+        roots_pem: &str,
+    ) -> Result<(), ContextError> {
         let pending = self.file(name, "pending");
         let key = files::read(&pending, FILE_BYTES_MAX)?;
         files::replace(&self.file(name, "key"), &key, Mode::Secret)?;
@@ -224,7 +261,10 @@ impl Contexts {
         // Strings and lists of strings cannot fail to be TOML.
         let text = toml::to_string(context).unwrap_or_default();
         files::replace(&self.file(name, "toml"), text.as_bytes(), Mode::Shared)?;
-        std::fs::remove_file(&pending).map_err(|source| FileError::Write { path: pending, source })?;
+        std::fs::remove_file(&pending).map_err(|source| FileError::Write {
+            path: pending,
+            source,
+        })?;
         self.choose(name)
     }
 }
@@ -256,8 +296,14 @@ mod tests {
         assert_eq!(contexts.find(Some("one")).unwrap().context, context("one"));
         contexts.choose("one").unwrap();
         assert_eq!(contexts.find(None).unwrap().name, "one");
-        assert!(matches!(contexts.find(Some("three")), Err(ContextError::Unknown { .. })));
-        assert!(matches!(contexts.find(Some("../one")), Err(ContextError::Name(_))));
+        assert!(matches!(
+            contexts.find(Some("three")),
+            Err(ContextError::Unknown { .. })
+        ));
+        assert!(matches!(
+            contexts.find(Some("../one")),
+            Err(ContextError::Name(_))
+        ));
         assert_eq!(contexts.pending_key("one").unwrap(), None);
     }
 }

@@ -94,11 +94,24 @@ impl From<DocumentsError> for Failure {
 impl Documents {
     /// From a file or a folder.
     pub fn read(path: &Path) -> Result<Self, DocumentsError> {
-        let failed = |source| DocumentsError::Read { path: path.to_owned(), source };
+        let failed = |source| DocumentsError::Read {
+            path: path.to_owned(),
+            source,
+        };
         if !std::fs::metadata(path).map_err(failed)?.is_dir() {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             let content = files::read(path, BYTES_MAX)?;
-            return Ok(Self { files: vec![File { name, shown: path.display().to_string(), content }] });
+            return Ok(Self {
+                files: vec![File {
+                    name,
+                    shown: path.display().to_string(),
+                    content,
+                }],
+            });
         }
         let mut names = Vec::new();
         walk(path, path, 0, &mut names)?;
@@ -109,7 +122,11 @@ impl Documents {
             let full = path.join(&name);
             let content = files::read(&full, left)?;
             left -= content.len() as u64;
-            read.push(File { name, shown: full.display().to_string(), content });
+            read.push(File {
+                name,
+                shown: full.display().to_string(),
+                content,
+            });
         }
         Self::of(path, read)
     }
@@ -122,16 +139,31 @@ impl Documents {
             return Err(git.failed("this is no revision"));
         }
         let is_folder = path.is_dir();
-        let folder = if is_folder { path } else { path.parent().unwrap_or(Path::new("")) };
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let folder = if is_folder {
+            path
+        } else {
+            path.parent().unwrap_or(Path::new(""))
+        };
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
         let mut read = Vec::new();
         if is_folder {
-            let listed = git.run(folder, &["ls-tree", "-r", "-z", "--name-only", revision, "--", "."])?;
+            let listed = git.run(
+                folder,
+                &["ls-tree", "-r", "-z", "--name-only", revision, "--", "."],
+            )?;
             for name in listed.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
                 let name = String::from_utf8_lossy(name).into_owned();
                 if is_document(Path::new(&name)) {
                     let content = git.run(folder, &["show", &format!("{revision}:./{name}")])?;
-                    read.push(File { shown: format!("{revision}:{name}"), name, content });
+                    read.push(File {
+                        shown: format!("{revision}:{name}"),
+                        name,
+                        content,
+                    });
                 }
                 if read.len() > FILES_MAX {
                     return Err(too_many(path));
@@ -139,9 +171,17 @@ impl Documents {
             }
             read.sort_by(|a, b| a.name.cmp(&b.name));
         } else {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             let content = git.run(folder, &["show", &format!("{revision}:./{name}")])?;
-            read.push(File { shown: format!("{revision}:{name}"), name, content });
+            read.push(File {
+                shown: format!("{revision}:{name}"),
+                name,
+                content,
+            });
         }
         Self::of(path, read)
     }
@@ -150,7 +190,11 @@ impl Documents {
     pub fn received(origin: &str, received: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         let mut files: Vec<File> = received
             .into_iter()
-            .map(|(name, content)| File { shown: format!("{origin}:{name}"), name, content })
+            .map(|(name, content)| File {
+                shown: format!("{origin}:{name}"),
+                name,
+                content,
+            })
             .collect();
         files.sort_by(|a, b| a.name.cmp(&b.name));
         Self { files }
@@ -168,7 +212,10 @@ impl Documents {
         let files: Vec<release::DocumentFile<'_>> = self
             .files
             .iter()
-            .map(|file| release::DocumentFile { name: &file.name, content: &file.content })
+            .map(|file| release::DocumentFile {
+                name: &file.name,
+                content: &file.content,
+            })
             .collect();
         release::document_digest(&files)
     }
@@ -179,12 +226,18 @@ fn is_document(path: &Path) -> bool {
 }
 
 fn too_many(path: &Path) -> DocumentsError {
-    DocumentsError::TooLarge { path: path.to_owned(), what: format!("more than {FILES_MAX} files") }
+    DocumentsError::TooLarge {
+        path: path.to_owned(),
+        what: format!("more than {FILES_MAX} files"),
+    }
 }
 
 /// Collects names of YAML files below `root`, without hidden ones.
 fn walk(root: &Path, folder: &Path, depth: usize, names: &mut Vec<String>) -> Result<(), DocumentsError> {
-    let failed = |source| DocumentsError::Read { path: folder.to_owned(), source };
+    let failed = |source| DocumentsError::Read {
+        path: folder.to_owned(),
+        source,
+    };
     if depth > DEPTH_MAX {
         return Err(DocumentsError::TooLarge {
             path: root.to_owned(),
@@ -197,13 +250,18 @@ fn walk(root: &Path, folder: &Path, depth: usize, names: &mut Vec<String>) -> Re
             continue;
         }
         let path = entry.path();
-        let kind = std::fs::metadata(&path)
-            .map_err(|source| DocumentsError::Read { path: path.clone(), source })?;
+        let kind = std::fs::metadata(&path).map_err(|source| DocumentsError::Read {
+            path: path.clone(),
+            source,
+        })?;
         if kind.is_dir() {
             walk(root, &path, depth + 1, names)?;
         } else if is_document(&path) {
             let relative = path.strip_prefix(root).unwrap_or(&path);
-            let parts: Vec<_> = relative.components().map(|c| c.as_os_str().to_string_lossy()).collect();
+            let parts: Vec<_> = relative
+                .components()
+                .map(|c| c.as_os_str().to_string_lossy())
+                .collect();
             names.push(parts.join("/"));
         }
         if names.len() > FILES_MAX {
@@ -274,7 +332,13 @@ mod tests {
     #[test]
     fn a_folder_without_documents_says_so() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(Documents::read(folder.path()), Err(DocumentsError::Empty(_))));
-        assert!(matches!(Documents::read(&folder.path().join("no")), Err(DocumentsError::Read { .. })));
+        assert!(matches!(
+            Documents::read(folder.path()),
+            Err(DocumentsError::Empty(_))
+        ));
+        assert!(matches!(
+            Documents::read(&folder.path().join("no")),
+            Err(DocumentsError::Read { .. })
+        ));
     }
 }

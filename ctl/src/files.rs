@@ -71,12 +71,18 @@ pub enum Mode {
 
 /// The whole file, if it has at most `max` bytes.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
-    let failed = |source| FileError::Read { path: path.to_owned(), source };
+    let failed = |source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > max {
-        return Err(FileError::TooLarge { path: path.to_owned(), max });
+        return Err(FileError::TooLarge {
+            path: path.to_owned(),
+            max,
+        });
     }
     Ok(bytes)
 }
@@ -92,7 +98,10 @@ pub fn replace(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
 }
 
 fn place(path: &Path, bytes: &[u8], mode: Mode, over: bool) -> Result<(), FileError> {
-    let failed = |source| FileError::Write { path: path.to_owned(), source };
+    let failed = |source| FileError::Write {
+        path: path.to_owned(),
+        source,
+    };
     // Devices and pipes (`-o /dev/stdout`) are written as they are.
     if over && std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return std::fs::write(path, bytes).map_err(failed);
@@ -124,7 +133,9 @@ fn place(path: &Path, bytes: &[u8], mode: Mode, over: bool) -> Result<(), FileEr
     written.map_err(|source| {
         let _ = std::fs::remove_file(&draft);
         if source.kind() == std::io::ErrorKind::AlreadyExists && !over {
-            FileError::Exists { path: path.to_owned() }
+            FileError::Exists {
+                path: path.to_owned(),
+            }
         } else {
             failed(source)
         }
@@ -142,12 +153,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.key");
         create(&path, b"one", Mode::Secret).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(matches!(create(&path, b"two", Mode::Secret), Err(FileError::Exists { .. })));
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert!(matches!(
+            create(&path, b"two", Mode::Secret),
+            Err(FileError::Exists { .. })
+        ));
         assert_eq!(read(&path, 100).unwrap(), b"one");
         replace(&path, b"three", Mode::Shared).unwrap();
         assert_eq!(read(&path, 5).unwrap(), b"three");
         assert!(matches!(read(&path, 4), Err(FileError::TooLarge { .. })));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left behind");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no draft is left behind"
+        );
     }
 }

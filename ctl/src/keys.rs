@@ -67,7 +67,9 @@ impl From<KeyError> for Failure {
 pub fn make(path: &Path) -> Result<ApproverKey, KeyError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(KeyError::Random)?;
-    let pem = SigningKey::from_bytes(&seed).to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Encode)?;
+    let pem = SigningKey::from_bytes(&seed)
+        .to_pkcs8_pem(LineEnding::LF)
+        .map_err(|_| KeyError::Encode)?;
     files::create(path, pem.as_bytes(), Mode::Secret)?;
     Ok(ApproverKey::from_seed(&seed))
 }
@@ -78,10 +80,15 @@ pub fn read(path: &Path) -> Result<ApproverKey, KeyError> {
     if let Ok(found) = std::fs::metadata(path) {
         let mode = found.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed { path: path.to_owned(), mode });
+            return Err(KeyError::Exposed {
+                path: path.to_owned(),
+                mode,
+            });
         }
     }
-    let form = || KeyError::Form { path: path.to_owned() };
+    let form = || KeyError::Form {
+        path: path.to_owned(),
+    };
     let pem = std::str::from_utf8(&bytes).map_err(|_| form())?;
     let key = SigningKey::from_pkcs8_pem(pem).map_err(|_| form())?;
     Ok(ApproverKey::from_seed(&key.to_bytes()))
@@ -103,7 +110,10 @@ mod tests {
         let path = folder.path().join("a.key");
         let made = make(&path).unwrap();
         assert_eq!(read(&path).unwrap().public(), made.public());
-        assert!(matches!(make(&path), Err(KeyError::File(FileError::Exists { .. }))));
+        assert!(matches!(
+            make(&path),
+            Err(KeyError::File(FileError::Exists { .. }))
+        ));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(read(&path), Err(KeyError::Exposed { mode: 0o640, .. })));
     }
@@ -112,7 +122,12 @@ mod tests {
     fn what_is_no_key_is_not_taken_for_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("no.key");
-        files::create(&path, b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", Mode::Secret).unwrap();
+        files::create(
+            &path,
+            b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            Mode::Secret,
+        )
+        .unwrap();
         assert!(matches!(read(&path), Err(KeyError::Form { .. })));
     }
 }

@@ -27,7 +27,10 @@ pub struct LoadedPlant {
 
 /// How diagnostics are drawn on this output.
 pub fn drawing(out: &Output) -> Style {
-    Style::Graphical { colour: out.style.color, width: out.style.width }
+    Style::Graphical {
+        colour: out.style.color,
+        width: out.style.width,
+    }
 }
 
 /// Reads a plant from disk; one with errors is a failure that tells them all.
@@ -39,7 +42,12 @@ pub fn load(path: &Path, out: &Output) -> Result<LoadedPlant, Failure> {
 pub fn judge(documents: Documents, out: &Output) -> Result<LoadedPlant, Failure> {
     let (plant, diagnostics) = examine(&documents)?;
     match plant {
-        Some(plant) => Ok(LoadedPlant { plant, digest: documents.digest(), documents, diagnostics }),
+        Some(plant) => Ok(LoadedPlant {
+            plant,
+            digest: documents.digest(),
+            documents,
+            diagnostics,
+        }),
         None => Err(bad_document(&documents, &diagnostics, out)),
     }
 }
@@ -66,7 +74,10 @@ pub fn bad_document(documents: &Documents, diagnostics: &Diagnostics, out: &Outp
     let mut failure = Failure::new(
         Exit::BadDocument,
         "document-errors",
-        format!("the plant document ({named}) has {}", words::count(errors, "error")),
+        format!(
+            "the plant document ({named}) has {}",
+            words::count(errors, "error")
+        ),
     )
     .help("`penstock explain CODE` says more about a code; nothing was compiled or changed");
     if out.for_people() {

@@ -29,7 +29,10 @@ pub fn flow(documents: &Documents, conduit: &str, flow: &str) -> Option<Line> {
     documents.files.iter().find_map(|file| {
         let text = std::str::from_utf8(&file.content).ok()?;
         let line = descend(text, &["conduits", conduit, "flows", flow])?;
-        Some(Line { file: file.shown.clone(), line })
+        Some(Line {
+            file: file.shown.clone(),
+            line,
+        })
     })
 }
 
@@ -102,14 +105,26 @@ conduits:
 
     #[test]
     fn a_flow_is_found_in_its_own_conduit() {
-        assert_eq!(descend(TEXT, &["conduits", "pumps", "flows", "polling"]), Some(13));
-        assert_eq!(descend(TEXT, &["conduits", "pumps", "flows", "writing"]), Some(15));
-        assert_eq!(descend(TEXT, &["conduits", "status", "flows", "polling"]), Some(8));
+        assert_eq!(
+            descend(TEXT, &["conduits", "pumps", "flows", "polling"]),
+            Some(13)
+        );
+        assert_eq!(
+            descend(TEXT, &["conduits", "pumps", "flows", "writing"]),
+            Some(15)
+        );
+        assert_eq!(
+            descend(TEXT, &["conduits", "status", "flows", "polling"]),
+            Some(8)
+        );
     }
 
     #[test]
     fn what_is_written_on_one_line_is_found_as_that_line_and_what_is_not_there_is_not_found() {
-        assert_eq!(descend(TEXT, &["conduits", "short", "flows", "polling"]), Some(17));
+        assert_eq!(
+            descend(TEXT, &["conduits", "short", "flows", "polling"]),
+            Some(17)
+        );
         assert_eq!(descend(TEXT, &["conduits", "none", "flows", "polling"]), None);
         assert_eq!(descend("plant: x\n", &["conduits", "pumps"]), None);
     }

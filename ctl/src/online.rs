@@ -38,9 +38,12 @@ impl Online {
             credentials: Some(contexts.credentials(&login.name)?),
         };
         let tls = profile.config().map_err(|error| {
-            Failure::local("context-damaged", format!("the login `{}` cannot be used", login.name))
-                .caused_by(&error)
-                .help("log in again")
+            Failure::local(
+                "context-damaged",
+                format!("the login `{}` cannot be used", login.name),
+            )
+            .caused_by(&error)
+            .help("log in again")
         })?;
         let channel = channel::connect(login.context.coordinators.clone(), tls)
             .await
@@ -61,22 +64,47 @@ pub(crate) fn unreachable(why: &str) -> Failure {
 /// What the coordinator refused, or why it could not be asked.
 pub(crate) fn refused(status: &Status) -> Failure {
     let explained = refusal::explain(status);
-    let broken = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled);
+    let broken = matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled
+    );
     if explained.reason.is_none() && broken {
         return unreachable(&explained.message);
     }
-    let code = explained.reason.clone().unwrap_or_else(|| format!("{:?}", status.code()));
+    let code = explained
+        .reason
+        .clone()
+        .unwrap_or_else(|| format!("{:?}", status.code()));
     let mut failure = Failure::new(Exit::Refused, &code, explained.message.clone());
     for (subject, what) in &explained.details {
-        failure = failure.because(if subject.is_empty() { what.clone() } else { format!("{subject}: {what}") });
+        failure = failure.because(if subject.is_empty() {
+            what.clone()
+        } else {
+            format!("{subject}: {what}")
+        });
     }
     let advice = [
-        (Reason::WrongRole, "see your role with `penstock whoami`; an administrator can add a login with another one"),
-        (Reason::UnknownOperator, "your login is not known any more: ask an administrator for a new token"),
-        (Reason::RevisionTaken, "somebody proposed in the meantime: look at `penstock release list`, then propose again"),
-        (Reason::ParentMismatch, "another release became current in the meantime: propose again on top of it"),
+        (
+            Reason::WrongRole,
+            "see your role with `penstock whoami`; an administrator can add a login with another one",
+        ),
+        (
+            Reason::UnknownOperator,
+            "your login is not known any more: ask an administrator for a new token",
+        ),
+        (
+            Reason::RevisionTaken,
+            "somebody proposed in the meantime: look at `penstock release list`, then propose again",
+        ),
+        (
+            Reason::ParentMismatch,
+            "another release became current in the meantime: propose again on top of it",
+        ),
         (Reason::TokenExpired, "ask an administrator for a new token"),
-        (Reason::TokenUsed, "a token enrols once: ask an administrator for a new one, and tell them if it was not you"),
+        (
+            Reason::TokenUsed,
+            "a token enrols once: ask an administrator for a new one, and tell them if it was not you",
+        ),
         (Reason::TokenUnknown, "ask an administrator for a new token"),
         (Reason::SelfApproval, "another approver has to sign"),
         (Reason::DocumentErrors, "run `penstock check` on the document"),
@@ -94,8 +122,11 @@ pub(crate) fn refused(status: &Status) -> Failure {
 
 /// A field of an answer that is not what the contract says.
 pub(crate) fn malformed(what: &str) -> Failure {
-    Failure::altered("malformed-answer", format!("the coordinator's answer makes no sense: {what}"))
-        .help("is the coordinator of the same version? nothing was changed")
+    Failure::altered(
+        "malformed-answer",
+        format!("the coordinator's answer makes no sense: {what}"),
+    )
+    .help("is the coordinator of the same version? nothing was changed")
 }
 
 /// A digest from the wire.
@@ -114,7 +145,10 @@ mod tests {
             .condition("parent", "r3 is current")
             .into();
         let failure = refused(&status);
-        assert_eq!((failure.exit, failure.code.as_str()), (Exit::Refused, "PARENT_MISMATCH"));
+        assert_eq!(
+            (failure.exit, failure.code.as_str()),
+            (Exit::Refused, "PARENT_MISMATCH")
+        );
         assert_eq!(failure.because, ["parent: r3 is current"]);
         assert!(failure.help.iter().any(|help| help.contains("propose again")));
     }

@@ -93,7 +93,10 @@ pub struct Page {
 impl Page {
     /// An empty page.
     pub fn new(style: Style) -> Self {
-        Self { text: String::new(), style }
+        Self {
+            text: String::new(),
+            style,
+        }
     }
 
     /// `text`, cleaned and painted, to be put into a line.
@@ -116,7 +119,11 @@ impl Page {
 
     /// `name  value` with the names in a column.
     pub fn facts(&mut self, facts: &[(&str, String)]) {
-        let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let width = facts
+            .iter()
+            .map(|(name, _)| name.chars().count())
+            .max()
+            .unwrap_or(0);
         for (name, value) in facts {
             let name = self.paint(Tone::Dim, &format!("{name:width$}"));
             self.line(format!("{name}  {value}"));
@@ -156,7 +163,11 @@ impl Page {
         } else {
             table.force_no_tty();
         }
-        table.set_header(headings.iter().map(|text| Cell::new(text).add_attribute(Attribute::Dim)));
+        table.set_header(
+            headings
+                .iter()
+                .map(|text| Cell::new(text).add_attribute(Attribute::Dim)),
+        );
         for row in rows {
             table.add_row(row.iter().map(|(tone, text)| cell(*tone, text)));
         }
@@ -182,7 +193,9 @@ fn cell(tone: Tone, text: &str) -> Cell {
         Tone::Dim => cell.add_attribute(Attribute::Dim),
         Tone::Good => cell.fg(comfy_table::Color::DarkGreen),
         Tone::Warn => cell.fg(comfy_table::Color::DarkYellow),
-        Tone::Bad => cell.fg(comfy_table::Color::DarkRed).add_attribute(Attribute::Bold),
+        Tone::Bad => cell
+            .fg(comfy_table::Color::DarkRed)
+            .add_attribute(Attribute::Bold),
         Tone::Name => cell.fg(comfy_table::Color::DarkCyan),
     }
 }
@@ -229,7 +242,11 @@ impl Output {
         } else {
             WIDTH_PLAIN
         };
-        Self { format, style: Style { color, width }, live }
+        Self {
+            format,
+            style: Style { color, width },
+            live,
+        }
     }
 
     /// Whether a person reads.
@@ -261,8 +278,15 @@ impl Output {
     }
 
     fn json<R: Report>(&self, report: &R, pretty: bool) -> Result<(), Failure> {
-        let tagged = Tagged { schema: R::SCHEMA, body: report };
-        let text = if pretty { serde_json::to_string_pretty(&tagged) } else { serde_json::to_string(&tagged) };
+        let tagged = Tagged {
+            schema: R::SCHEMA,
+            body: report,
+        };
+        let text = if pretty {
+            serde_json::to_string_pretty(&tagged)
+        } else {
+            serde_json::to_string(&tagged)
+        };
         let text = text.map_err(|error| {
             Failure::local("internal", "the answer cannot be written as JSON").caused_by(&error)
         })?;
@@ -272,13 +296,16 @@ impl Output {
     /// Writes text to standard output as it is.
     pub fn text(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::BrokenPipe {
-                Failure::local(PIPE_CLOSED, "")
-            } else {
-                Failure::local("output-failed", "standard output cannot be written").caused_by(&error)
-            }
-        })
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+            .map_err(|error| {
+                if error.kind() == std::io::ErrorKind::BrokenPipe {
+                    Failure::local(PIPE_CLOSED, "")
+                } else {
+                    Failure::local("output-failed", "standard output cannot be written").caused_by(&error)
+                }
+            })
     }
 
     /// A remark for people beside the answer; silent in JSON.
@@ -302,7 +329,11 @@ impl Output {
                     exit: u8,
                     error: &'a Failure,
                 }
-                let body = Body { schema: "penstock.error/1", exit: failure.exit as u8, error: failure };
+                let body = Body {
+                    schema: "penstock.error/1",
+                    exit: failure.exit as u8,
+                    error: failure,
+                };
                 serde_json::to_string_pretty(&body).unwrap_or_default() + "\n"
             }
             Format::Text => self.failure_page(failure),
@@ -314,7 +345,12 @@ impl Output {
         let color = self.style.color && std::io::stderr().is_terminal();
         let style = Style { color, ..self.style };
         let mut text = failure.drawn.clone().unwrap_or_default();
-        let _ = writeln!(text, "{} {}", style.paint(Tone::Bad, "error:"), style.paint(Tone::Strong, &failure.message));
+        let _ = writeln!(
+            text,
+            "{} {}",
+            style.paint(Tone::Bad, "error:"),
+            style.paint(Tone::Strong, &failure.message)
+        );
         for why in &failure.because {
             let _ = writeln!(text, "  {} {}", style.paint(Tone::Dim, "because"), clean(why));
         }
@@ -331,10 +367,16 @@ mod tests {
 
     #[test]
     fn text_from_elsewhere_cannot_command_the_terminal() {
-        let style = Style { color: true, width: 80 };
+        let style = Style {
+            color: true,
+            width: 80,
+        };
         for tone in [Tone::Plain, Tone::Bad, Tone::Name] {
             let painted = style.paint(tone, "a\u{1b}]0;owned\u{7}b\u{9b}2J\u{202e}c");
-            assert!(!painted.contains("\u{1b}]") && !painted.contains('\u{9b}'), "{painted:?}");
+            assert!(
+                !painted.contains("\u{1b}]") && !painted.contains('\u{9b}'),
+                "{painted:?}"
+            );
             assert!(!painted.contains('\u{202e}') && !painted.contains('\u{7}'));
         }
         let mut page = Page::new(style);
@@ -345,8 +387,14 @@ mod tests {
 
     #[test]
     fn without_colour_there_is_no_escape_sequence_at_all() {
-        let mut page = Page::new(Style { color: false, width: 80 });
-        page.table(&["zone", "state"], &[vec![(Tone::Name, "office".into()), (Tone::Bad, "stale".into())]]);
+        let mut page = Page::new(Style {
+            color: false,
+            width: 80,
+        });
+        page.table(
+            &["zone", "state"],
+            &[vec![(Tone::Name, "office".into()), (Tone::Bad, "stale".into())]],
+        );
         page.facts(&[("plant", "riverside".to_owned())]);
         assert!(!page.finish().contains('\u{1b}'));
     }

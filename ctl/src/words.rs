@@ -7,14 +7,21 @@ pub fn instant(ms: u64) -> String {
     i64::try_from(ms)
         .ok()
         .and_then(|ms| Timestamp::from_millisecond(ms).ok())
-        .map_or_else(|| format!("{ms} ms"), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+        .map_or_else(
+            || format!("{ms} ms"),
+            |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        )
 }
 
 /// How long ago, or in how long, seen from `now_ms`: `3 min ago`, `in 2 d`.
 pub fn relative(ms: u64, now_ms: u64) -> String {
     if ms <= now_ms {
         let ago = span(now_ms - ms);
-        if ago == "0 s" { "just now".to_owned() } else { format!("{ago} ago") }
+        if ago == "0 s" {
+            "just now".to_owned()
+        } else {
+            format!("{ago} ago")
+        }
     } else {
         format!("in {}", span(ms - now_ms))
     }
@@ -33,7 +40,11 @@ pub fn span(ms: u64) -> String {
 
 /// `2026-05-01T10:00:00Z (3 min ago)`; a dash for 0, which means "never".
 pub fn when(ms: u64, now_ms: u64) -> String {
-    if ms == 0 { "—".to_owned() } else { format!("{} ({})", instant(ms), relative(ms, now_ms)) }
+    if ms == 0 {
+        "—".to_owned()
+    } else {
+        format!("{} ({})", instant(ms), relative(ms, now_ms))
+    }
 }
 
 /// The clock, in milliseconds since 1970.
@@ -49,7 +60,9 @@ pub fn today() -> jiff::civil::Date {
 /// A time that a person gives: RFC 3339, a date, or a span back from now (`2h`, `30min`, `7d`).
 pub fn parse_time(text: &str, now_ms: u64) -> Result<u64, String> {
     let explained = || {
-        format!("`{text}` is no time: write RFC 3339 (2026-05-01T10:00:00Z), a date (2026-05-01) or a span back from now (2h)")
+        format!(
+            "`{text}` is no time: write RFC 3339 (2026-05-01T10:00:00Z), a date (2026-05-01) or a span back from now (2h)"
+        )
     };
     if let Ok(time) = text.parse::<Timestamp>() {
         return u64::try_from(time.as_millisecond()).map_err(|_| explained());
@@ -73,7 +86,11 @@ pub fn parse_time(text: &str, now_ms: u64) -> Result<u64, String> {
 
 /// `1 zone`, `2 zones`.
 pub fn count(n: usize, noun: &str) -> String {
-    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+    if n == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{n} {noun}s")
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ impl Area {
     }
 
     /// Whether the insides of both have a point in common.
+    #[cfg(test)]
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         self.x < other.x + other.w
             && other.x < self.x + self.w
@@ -32,6 +33,7 @@ impl Area {
     }
 
     /// Whether `inner` lies wholly within.
+    #[cfg(test)]
     pub(super) fn holds(&self, inner: &Self) -> bool {
         inner.x >= self.x
             && inner.y >= self.y
@@ -40,6 +42,7 @@ impl Area {
     }
 
     /// The same, moved.
+    #[cfg(test)]
     pub(super) fn moved(&self, x: f64, y: f64) -> Self {
         Self::new(self.x + x, self.y + y, self.w, self.h)
     }
@@ -103,6 +106,7 @@ impl Line {
     }
 
     /// What it covers at most.
+    #[cfg(test)]
     pub(super) fn bounds(&self) -> Area {
         let width = text::width(&self.content, self.size, self.face);
         let x = match self.align {

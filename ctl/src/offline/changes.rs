@@ -75,7 +75,11 @@ impl From<&Diff> for Changes {
             gateway: gateway.to_string(),
             plan: touch_word(*touch).to_owned(),
         });
-        Self { may_widen: diff.may_widen(), changes: changes.collect(), gateways: gateways.collect() }
+        Self {
+            may_widen: diff.may_widen(),
+            changes: changes.collect(),
+            gateways: gateways.collect(),
+        }
     }
 }
 
@@ -114,8 +118,15 @@ impl Report for Changes {
             }
         }
         page.gap();
-        let names: Vec<String> = touched.iter().map(|g| format!("{} ({})", g.gateway, g.plan)).collect();
-        let whom = if names.is_empty() { "no gateway's plan changes".to_owned() } else { format!("plans: {}", names.join(", ")) };
+        let names: Vec<String> = touched
+            .iter()
+            .map(|g| format!("{} ({})", g.gateway, g.plan))
+            .collect();
+        let whom = if names.is_empty() {
+            "no gateway's plan changes".to_owned()
+        } else {
+            format!("plans: {}", names.join(", "))
+        };
         let untouched = self.gateways.len() - touched.len();
         let rest = if untouched > 0 && !touched.is_empty() {
             format!("; untouched: {}", words::count(untouched, "gateway"))
@@ -134,8 +145,15 @@ impl Report for Changes {
 pub fn diff(out: &Output, args: &args::Diff) -> Result<Exit, Failure> {
     let (old, new) = match (&args.new, &args.against) {
         (Some(new), _) => (Documents::read(&args.old)?, Documents::read(new)?),
-        (None, Some(revision)) => (Documents::read_git(&args.old, revision)?, Documents::read(&args.old)?),
-        (None, None) => return Err(Failure::usage("name two documents, or one with --against REV or --against-current")),
+        (None, Some(revision)) => (
+            Documents::read_git(&args.old, revision)?,
+            Documents::read(&args.old)?,
+        ),
+        (None, None) => {
+            return Err(Failure::usage(
+                "name two documents, or one with --against REV or --against-current",
+            ));
+        }
     };
     let (old, new) = (loading::judge(old, out)?, loading::judge(new, out)?);
     out.show(&Changes::between(Some(&old.plant), &new.plant)?)?;

@@ -83,11 +83,19 @@ impl From<Finding> for FindingLine {
 pub fn findings(plant: &Plant, in_force: Option<&Plant>) -> Result<Vec<FindingLine>, Failure> {
     let compile = |plant: &Plant| {
         compile_all(plant).map_err(|error| {
-            Failure::new(Exit::BadDocument, "not-compiled", "no plans can be made of the document").caused_by(&error)
+            Failure::new(
+                Exit::BadDocument,
+                "not-compiled",
+                "no plans can be made of the document",
+            )
+            .caused_by(&error)
         })
     };
     let (plans, previous) = (compile(plant)?, in_force.map(compile).transpose()?);
-    Ok(check::check(plant, &plans, previous.as_ref()).into_iter().map(FindingLine::from).collect())
+    Ok(check::check(plant, &plans, previous.as_ref())
+        .into_iter()
+        .map(FindingLine::from)
+        .collect())
 }
 
 impl Summary {
@@ -126,7 +134,11 @@ impl Report for Checked {
             return;
         };
         let clean = !self.is_doubtful();
-        let mark = if clean { page.paint(Tone::Good, "✓") } else { page.paint(Tone::Warn, "▲") };
+        let mark = if clean {
+            page.paint(Tone::Good, "✓")
+        } else {
+            page.paint(Tone::Warn, "▲")
+        };
         let name = page.paint(Tone::Strong, &summary.plant);
         let counts = [
             words::count(summary.zones, "zone"),
@@ -142,7 +154,10 @@ impl Report for Checked {
             format!(
                 "{} and {} about its plans",
                 words::count(self.warnings, "warning"),
-                words::count(self.findings.iter().filter(|f| f.severity != "note").count(), "finding")
+                words::count(
+                    self.findings.iter().filter(|f| f.severity != "note").count(),
+                    "finding"
+                )
             )
         };
         page.line(format!("  {verdict}"));
@@ -158,7 +173,9 @@ impl FindingLine {
             _ => ("·", Tone::Dim),
         };
         let code = page.paint(tone, &format!("{mark} {} {}", self.severity, self.code));
-        let gateway = self.gateway.as_ref().map_or_else(String::new, |name| format!(" {}", page.style.paint(Tone::Name, name)));
+        let gateway = self.gateway.as_ref().map_or_else(String::new, |name| {
+            format!(" {}", page.style.paint(Tone::Name, name))
+        });
         page.line(format!("{code}{gateway}"));
         page.paragraph(2, Tone::Plain, &self.message);
         page.paragraph(2, Tone::Dim, &format!("help: {}", self.help));
@@ -179,14 +196,25 @@ pub fn check(out: &Output, args: &args::Check) -> Result<Exit, Failure> {
         warnings: diagnostics.warnings().count(),
         diagnostics: as_values(&diagnostics),
         findings: findings(&plant, None)?,
-        drawn: if out.for_people() { diagnostics.render(loading::drawing(out)) } else { String::new() },
+        drawn: if out.for_people() {
+            diagnostics.render(loading::drawing(out))
+        } else {
+            String::new()
+        },
     };
     let bad = checked.findings.iter().any(|finding| finding.severity == "error");
-    let exit = if bad || (args.strict && checked.is_doubtful()) { Exit::Findings } else { Exit::Done };
+    let exit = if bad || (args.strict && checked.is_doubtful()) {
+        Exit::Findings
+    } else {
+        Exit::Done
+    };
     out.show(&checked)?;
     Ok(exit)
 }
 
 fn as_values(diagnostics: &Diagnostics) -> Vec<serde_json::Value> {
-    diagnostics.iter().filter_map(|diagnostic| serde_json::to_value(diagnostic).ok()).collect()
+    diagnostics
+        .iter()
+        .filter_map(|diagnostic| serde_json::to_value(diagnostic).ok())
+        .collect()
 }

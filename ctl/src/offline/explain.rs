@@ -35,8 +35,15 @@ pub struct CodeMeaning {
 impl Report for CodeMeaning {
     const SCHEMA: &'static str = "penstock.code/1";
     fn page(&self, page: &mut Page) {
-        let tone = if self.severity == "error" { Tone::Bad } else { Tone::Warn };
-        let (code, meaning) = (page.paint(tone, &self.code), page.paint(Tone::Strong, &self.meaning));
+        let tone = if self.severity == "error" {
+            Tone::Bad
+        } else {
+            Tone::Warn
+        };
+        let (code, meaning) = (
+            page.paint(tone, &self.code),
+            page.paint(Tone::Strong, &self.meaning),
+        );
         page.line(format!("{code} ({}): {meaning}", self.severity));
         page.gap();
         page.paragraph(0, Tone::Plain, &self.explanation);
@@ -56,6 +63,8 @@ pub struct Explanation {
     pub destination: End,
     /// `tcp/502`, `icmp-echo`.
     pub service: String,
+    /// The answer in one sentence, for people; its words may change.
+    pub sentence: String,
 }
 
 /// One end of the connection.
@@ -109,22 +118,35 @@ impl Report for Explanation {
     const SCHEMA: &'static str = "penstock.explain/1";
     fn page(&self, page: &mut Page) {
         let end = |end: &End| {
-            let zone = end.zone.as_ref().map_or_else(|| "in no zone".to_owned(), |zone| format!("zone {zone}"));
+            let zone = end
+                .zone
+                .as_ref()
+                .map_or_else(|| "in no zone".to_owned(), |zone| format!("zone {zone}"));
             format!("{} ({zone})", end.name)
         };
-        let asked = format!("{} → {} {}", end(&self.source), end(&self.destination), self.service);
+        let asked = format!(
+            "{} → {} {}",
+            end(&self.source),
+            end(&self.destination),
+            self.service
+        );
         let asked = page.paint(Tone::Strong, &asked);
         page.line(asked);
         page.gap();
         if self.gateways.is_empty() {
             let mark = page.paint(Tone::Warn, "? not guarded");
-            page.line(format!("{mark}: no gateway has these two addresses on two different sides"));
+            page.line(format!(
+                "{mark}: no gateway has these two addresses on two different sides"
+            ));
         }
         for verdict in &self.gateways {
             let (mark, tone) = match verdict.decision.as_str() {
                 "allow" => ("✓ allowed", Tone::Good),
                 "deny" => ("✗ denied", Tone::Bad),
-                "would-deny" => ("◉ passes, but is recorded as what enforcement would deny", Tone::Warn),
+                "would-deny" => (
+                    "◉ passes, but is recorded as what enforcement would deny",
+                    Tone::Warn,
+                ),
                 _ => ("? not guarded", Tone::Warn),
             };
             let mark = page.paint(tone, mark);
@@ -139,7 +161,10 @@ impl Report for Explanation {
             page.paragraph(2, Tone::Plain, &verdict.reason);
             if let Some(rule) = &verdict.rule {
                 let what = if rule.matched { "by" } else { "closest:" };
-                let place = rule.line.as_ref().map_or_else(String::new, |line| format!("  {line}"));
+                let place = rule
+                    .line
+                    .as_ref()
+                    .map_or_else(String::new, |line| format!("  {line}"));
                 let name = page.paint(Tone::Name, &rule.flow);
                 let place = page.paint(Tone::Dim, &format!("flow {:07x}{place}", rule.flow_id));
                 page.line(format!("  {what} {name}  {place}"));
@@ -174,18 +199,27 @@ pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let looks_like_code = args.subject.to_ascii_uppercase().starts_with("PS")
-        && args.subject.get(2..).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit()));
+        && args
+            .subject
+            .get(2..)
+            .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit()));
     if looks_like_code && !asks_connection {
         return Err(Failure::usage(format!("there is no code {}", args.subject)));
     }
     let (Some(from), Some(to), Some(service)) = (&args.from, &args.to, &args.service) else {
-        return Err(Failure::usage("to explain a connection, name --from, --to and --service")
-            .help("for example: penstock explain plant/ --from hmi-1 --to plc-7 --service tcp/502"));
+        return Err(
+            Failure::usage("to explain a connection, name --from, --to and --service")
+                .help("for example: penstock explain plant/ --from hmi-1 --to plc-7 --service tcp/502"),
+        );
     };
     let loaded = loading::load(std::path::Path::new(&args.subject), out)?;
     let explanation = judge(&loaded, from, to, service, args.gateway.as_deref())?;
     out.show(&explanation)?;
-    Ok(if explanation.decision == "allow" { Exit::Done } else { Exit::Findings })
+    Ok(if explanation.decision == "allow" {
+        Exit::Done
+    } else {
+        Exit::Findings
+    })
 }
 
 fn judge(
@@ -203,9 +237,18 @@ fn judge(
         return Err(Failure::usage(format!("the document knows no gateway `{only}`"))
             .help(format!("it knows: {}", known.join(", "))));
     }
-    let question = Question { source: who(plant, from)?, destination: who(plant, to)?, transport: carried(plant, service)? };
+    let question = Question {
+        source: who(plant, from)?,
+        destination: who(plant, to)?,
+        transport: carried(plant, service)?,
+    };
     let mut plans = penstock_policy::compile::compile_all(plant).map_err(|error| {
-        Failure::new(Exit::BadDocument, "not-compiled", "no plans can be made of the document").caused_by(&error)
+        Failure::new(
+            Exit::BadDocument,
+            "not-compiled",
+            "no plans can be made of the document",
+        )
+        .caused_by(&error)
     })?;
     plans.retain(|gateway, _| only.is_none_or(|only| gateway.as_str() == only));
     let explained = explain::explain(plant, &plans, &question).map_err(|error| {
@@ -215,7 +258,11 @@ fn judge(
         let rules = plans.get(&answer.gateway);
         told(loaded, answer, rules)
     });
-    let end = |name: &str| End { name: name.to_owned(), zone: zone_of(plant, name) };
+    let gateways: Vec<GatewayVerdict> = gateways.collect();
+    let end = |name: &str| End {
+        name: name.to_owned(),
+        zone: zone_of(plant, name),
+    };
     Ok(Explanation {
         decision: match explained.outcome() {
             Outcome::Passes => "allow",
@@ -227,8 +274,36 @@ fn judge(
         source: end(from),
         destination: end(to),
         service: question.transport.to_string(),
-        gateways: gateways.collect(),
+        sentence: sentence(&gateways),
+        gateways,
     })
+}
+
+/// What decided: the first gateway that drops it, else the first that would, else the first.
+fn sentence(gateways: &[GatewayVerdict]) -> String {
+    let deciding = ["deny", "would-deny", "allow"]
+        .into_iter()
+        .find_map(|decision| gateways.iter().find(|verdict| verdict.decision == decision));
+    let Some(verdict) = deciding else {
+        return "no gateway stands between the two".to_owned();
+    };
+    let place = |rule: &RuleLine| {
+        let line = rule
+            .line
+            .as_ref()
+            .map_or_else(String::new, |line| format!(" ({line})"));
+        format!("flow {}{line}", rule.flow)
+    };
+    match &verdict.rule {
+        Some(rule) if rule.matched => format!("{} permits it at {}", place(rule), verdict.gateway),
+        Some(rule) => format!(
+            "no conduit permits it at {}; closest is {}, but {}",
+            verdict.gateway,
+            place(rule),
+            verdict.differs.join(", and ")
+        ),
+        None => format!("{} at {}", verdict.reason, verdict.gateway),
+    }
 }
 
 /// An asset or address as it was written; for a name that is neither, those that look like it.
@@ -244,17 +319,30 @@ fn who(plant: &Plant, name: &str) -> Result<Who, Failure> {
         .assets
         .keys()
         .map(ToString::to_string)
-        .filter(|known| known.contains(name) || name.contains(known.as_str()) || distance_is_small(known, name))
+        .filter(|known| {
+            known.contains(name) || name.contains(known.as_str()) || distance_is_small(known, name)
+        })
         .collect();
-    let failure = Failure::usage(format!("`{name}` is neither an asset of the plant nor an address"));
-    Err(if near.is_empty() { failure } else { failure.help(format!("did you mean {}?", near.join(" or "))) })
+    let failure = Failure::usage(format!(
+        "`{name}` is neither an asset of the plant nor an address"
+    ));
+    Err(if near.is_empty() {
+        failure
+    } else {
+        failure.help(format!("did you mean {}?", near.join(" or ")))
+    })
 }
 
 /// One character was left out, added or changed.
 fn distance_is_small(a: &str, b: &str) -> bool {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let same_start = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
-    let same_end = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count();
+    let same_end = a
+        .iter()
+        .rev()
+        .zip(b.iter().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
     a.len().abs_diff(b.len()) <= 1 && same_start + same_end + 1 >= a.len().max(b.len())
 }
 
@@ -269,7 +357,9 @@ fn carried(plant: &Plant, service: &str) -> Result<Carried, Failure> {
         Transport::IcmpEcho => Some(Carried::IcmpEcho),
     };
     let flows = plant.conduits.values().flat_map(|conduit| conduit.flows.values());
-    let by_document = flows.filter(|flow| flow.service.name == service).find_map(|flow| of(&flow.service.transport));
+    let by_document = flows
+        .filter(|flow| flow.service.name == service)
+        .find_map(|flow| of(&flow.service.transport));
     let by_name = || {
         let known = SERVICES.iter().find(|known| known.name == service)?;
         Some(match known.carrier {
@@ -289,14 +379,23 @@ fn zone_of(plant: &Plant, name: &str) -> Option<String> {
         return Some(asset.zone.to_string());
     }
     let address: IpAddr = name.parse().ok()?;
-    if let Some(asset) = plant.assets.values().find(|asset| asset.addresses.contains(&address)) {
+    if let Some(asset) = plant
+        .assets
+        .values()
+        .find(|asset| asset.addresses.contains(&address))
+    {
         return Some(asset.zone.to_string());
     }
     plant
         .zones
         .iter()
         .filter_map(|(id, zone)| {
-            let length = zone.networks.iter().filter(|n| n.contains(&address)).map(ipnet::IpNet::prefix_len).max()?;
+            let length = zone
+                .networks
+                .iter()
+                .filter(|n| n.contains(&address))
+                .map(ipnet::IpNet::prefix_len)
+                .max()?;
             // An external zone often holds every address; whoever is named closer wins.
             Some((zone.kind != ZoneKind::External, length, id))
         })
@@ -314,7 +413,9 @@ fn told(loaded: &LoadedPlant, answer: &Answer, plan: Option<&Plan>) -> GatewayVe
     let verdict = &answer.verdict;
     let (rule, differs) = match &verdict.reason {
         Reason::Rule(rule) => (Some(line(rule, true)), Vec::new()),
-        Reason::NoRule { nearest: Some(nearest) } => (Some(line(&nearest.rule, false)), nearest.differs.clone()),
+        Reason::NoRule {
+            nearest: Some(nearest),
+        } => (Some(line(&nearest.rule, false)), nearest.differs.clone()),
         _ => (None, Vec::new()),
     };
     let reason = match &verdict.reason {
@@ -333,12 +434,17 @@ fn told(loaded: &LoadedPlant, answer: &Answer, plan: Option<&Plan>) -> GatewayVe
         reason,
         rule,
         differs,
-        operations: answer.operations.as_ref().map(|listed| listed.iter().map(|(_, phrase)| phrase.clone()).collect()),
+        operations: answer
+            .operations
+            .as_ref()
+            .map(|listed| listed.iter().map(|(_, phrase)| phrase.clone()).collect()),
     }
 }
 
 /// `eth1`, as the plan names it.
 fn side_words(plan: Option<&Plan>, name: &str) -> String {
-    let zone = plan.and_then(|plan| plan.interfaces.iter().find(|side| side.name == name)).map(|side| &side.zone);
+    let zone = plan
+        .and_then(|plan| plan.interfaces.iter().find(|side| side.name == name))
+        .map(|side| &side.zone);
     zone.map_or_else(|| name.to_owned(), |zone| format!("{name}: {zone}"))
 }

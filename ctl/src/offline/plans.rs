@@ -32,7 +32,10 @@ impl Report for Written {
     const SCHEMA: &'static str = "penstock.written/1";
     fn page(&self, page: &mut Page) {
         let (done, file) = (page.paint(Tone::Good, "✓"), page.paint(Tone::Name, &self.file));
-        page.line(format!("{done} {} written to {file} ({} bytes)", self.what, self.bytes));
+        page.line(format!(
+            "{done} {} written to {file} ({} bytes)",
+            self.what, self.bytes
+        ));
     }
 }
 
@@ -61,15 +64,31 @@ pub fn graph(out: &Output, args: &args::Graph) -> Result<Exit, Failure> {
 /// `penstock compile`.
 pub fn compile(out: &Output, args: &args::Compile) -> Result<Exit, Failure> {
     let loaded = loading::load(&args.path, out)?;
-    let known = || loaded.plant.gateways.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let known = || {
+        loaded
+            .plant
+            .gateways
+            .keys()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let gateway: GatewayId = args
         .gateway
         .parse()
         .ok()
         .filter(|id| loaded.plant.gateways.contains_key(id))
-        .ok_or_else(|| Failure::usage(format!("the document knows no gateway `{}`", args.gateway)).help(format!("it knows: {}", known())))?;
+        .ok_or_else(|| {
+            Failure::usage(format!("the document knows no gateway `{}`", args.gateway))
+                .help(format!("it knows: {}", known()))
+        })?;
     let plan = penstock_policy::compile::compile(&loaded.plant, &gateway).map_err(|error| {
-        Failure::new(Exit::BadDocument, "not-compiled", format!("no plan can be made for {gateway}")).caused_by(&error)
+        Failure::new(
+            Exit::BadDocument,
+            "not-compiled",
+            format!("no plan can be made for {gateway}"),
+        )
+        .caused_by(&error)
     })?;
     // Without a line end: these are the exact bytes that a release's digest covers.
     deliver(out, "plan", args.out.as_deref(), &plan.to_bytes())?;
@@ -82,7 +101,7 @@ pub struct KeyShown {
     /// The file of the secret half.
     pub file: String,
     /// The public half, as the plant document wants it.
-    pub key: String,
+    pub public: String,
     /// Whether it was made just now.
     pub made: bool,
 }
@@ -92,10 +111,12 @@ impl Report for KeyShown {
     fn page(&self, page: &mut Page) {
         if self.made {
             let (done, file) = (page.paint(Tone::Good, "✓"), page.paint(Tone::Name, &self.file));
-            page.line(format!("{done} the secret half is in {file}; it is yours alone, keep a copy in a safe place"));
+            page.line(format!(
+                "{done} the secret half is in {file}; it is yours alone, keep a copy in a safe place"
+            ));
             page.line("  the public half, for `approvers` in the plant document:");
         }
-        let key = page.paint(Tone::Strong, &self.key);
+        let key = page.paint(Tone::Strong, &self.public);
         page.line(key);
     }
 }
@@ -106,6 +127,10 @@ pub fn key(out: &Output, args: &args::Key) -> Result<Exit, Failure> {
         args::Key::New { file } => (file, keys::make(file)?, true),
         args::Key::Show { file } => (file, keys::read(file)?, false),
     };
-    out.show(&KeyShown { file: file.display().to_string(), key: keys::public_words(&key), made })?;
+    out.show(&KeyShown {
+        file: file.display().to_string(),
+        public: keys::public_words(&key),
+        made,
+    })?;
     Ok(Exit::Done)
 }

@@ -62,7 +62,13 @@ pub struct WayLine {
 /// `tcp/502,1000-1010`.
 pub(crate) fn transport_words(transport: &Transport) -> String {
     let ports = |ports: &[PortRange]| {
-        let each = |r: &PortRange| if r.first == r.last { r.first.to_string() } else { format!("{}-{}", r.first, r.last) };
+        let each = |r: &PortRange| {
+            if r.first == r.last {
+                r.first.to_string()
+            } else {
+                format!("{}-{}", r.first, r.last)
+            }
+        };
         ports.iter().map(each).collect::<Vec<_>>().join(",")
     };
     match transport {
@@ -75,7 +81,14 @@ pub(crate) fn transport_words(transport: &Transport) -> String {
 impl From<Way> for WayLine {
     fn from(way: Way) -> Self {
         match way {
-            Way::Flow { conduit, flow, sources, destinations, transport, operations } => Self {
+            Way::Flow {
+                conduit,
+                flow,
+                sources,
+                destinations,
+                transport,
+                operations,
+            } => Self {
                 flow: Some(format!("{conduit}/{flow}")),
                 observed_at: None,
                 sources,
@@ -105,7 +118,11 @@ impl From<Reach> for ReachLine {
         Self {
             from: reach.from.to_string(),
             to: reach.to.to_string(),
-            paths: reach.paths.into_iter().map(|path| path.into_iter().map(step).collect()).collect(),
+            paths: reach
+                .paths
+                .into_iter()
+                .map(|path| path.into_iter().map(step).collect())
+                .collect(),
         }
     }
 }
@@ -114,12 +131,17 @@ impl Report for Reaches {
     const SCHEMA: &'static str = "penstock.reach/1";
     fn page(&self, page: &mut Page) {
         if self.reaches.is_empty() {
-            page.line("no zone that was asked for can open anything towards another, by any path of conduits");
+            page.line(
+                "no zone that was asked for can open anything towards another, by any path of conduits",
+            );
             return;
         }
         for reach in &self.reaches {
             page.gap();
-            let (from, to) = (page.paint(Tone::Strong, &reach.from), page.paint(Tone::Strong, &reach.to));
+            let (from, to) = (
+                page.paint(Tone::Strong, &reach.from),
+                page.paint(Tone::Strong, &reach.to),
+            );
             page.line(format!("{from} can act on {to}"));
             for path in &reach.paths {
                 let mut zones = vec![reach.from.as_str()];
@@ -154,7 +176,10 @@ impl WayLine {
         };
         let ends = format!("{} → {}", self.sources.join(", "), self.destinations.join(", "));
         let transport = self.transport.clone().unwrap_or_default();
-        let (flow, ends) = (page.paint(Tone::Plain, flow), page.paint(Tone::Dim, &format!("{ends}, {transport}")));
+        let (flow, ends) = (
+            page.paint(Tone::Plain, flow),
+            page.paint(Tone::Dim, &format!("{ends}, {transport}")),
+        );
         page.line(format!("    {flow}  {ends}"));
         match &self.operations {
             None => page.paragraph(6, Tone::Warn, "▲ anything that the service can do"),
@@ -170,19 +195,33 @@ impl WayLine {
 /// `penstock reach`.
 pub fn reach(out: &Output, args: &args::Reach) -> Result<Exit, Failure> {
     let loaded = loading::load(&args.path, out)?;
-    let from = args.from.as_deref().map(|name| zone(&loaded.plant, name)).transpose()?;
-    let to = args.to.as_deref().map(|name| zone(&loaded.plant, name)).transpose()?;
+    let from = args
+        .from
+        .as_deref()
+        .map(|name| zone(&loaded.plant, name))
+        .transpose()?;
+    let to = args
+        .to
+        .as_deref()
+        .map(|name| zone(&loaded.plant, name))
+        .transpose()?;
     let reaches = reach::reach_all(&loaded.plant)
         .into_iter()
         .filter(|reach| from.as_ref().is_none_or(|from| reach.from == *from))
         .filter(|reach| to.as_ref().is_none_or(|to| reach.to == *to));
-    out.show(&Reaches { reaches: reaches.map(ReachLine::from).collect() })?;
+    out.show(&Reaches {
+        reaches: reaches.map(ReachLine::from).collect(),
+    })?;
     Ok(Exit::Done)
 }
 
 fn zone(plant: &Plant, name: &str) -> Result<ZoneId, Failure> {
-    ZoneId::new(name).ok().filter(|id| plant.zones.contains_key(id)).ok_or_else(|| {
-        let known: Vec<_> = plant.zones.keys().map(ToString::to_string).collect();
-        Failure::usage(format!("the document knows no zone `{name}`")).help(format!("it knows: {}", known.join(", ")))
-    })
+    ZoneId::new(name)
+        .ok()
+        .filter(|id| plant.zones.contains_key(id))
+        .ok_or_else(|| {
+            let known: Vec<_> = plant.zones.keys().map(ToString::to_string).collect();
+            Failure::usage(format!("the document knows no zone `{name}`"))
+                .help(format!("it knows: {}", known.join(", ")))
+        })
 }

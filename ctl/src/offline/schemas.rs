@@ -13,7 +13,10 @@ use crate::output::{Output, Report};
 fn all() -> Vec<(&'static str, Schema)> {
     fn of<R: Report + JsonSchema>(command: &'static str) -> (&'static str, Schema) {
         let mut schema = schema_for!(R);
-        if let Some(properties) = schema.pointer_mut("/properties").and_then(|found| found.as_object_mut()) {
+        if let Some(properties) = schema
+            .pointer_mut("/properties")
+            .and_then(|found| found.as_object_mut())
+        {
             properties.insert("schema".to_owned(), serde_json::json!({ "const": R::SCHEMA }));
         }
         (command, schema)
@@ -39,7 +42,9 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<fleet::OperatorList>("operators"),
         of::<fleet::TokenMade>("token"),
         of::<health::Health>("health"),
-        of::<audit::Record>("audit"),
+        of::<audit::Found>("audit-search"),
+        of::<audit::Record>("audit-tail"),
+        of::<health::Change>("health-watch"),
     ]
 }
 
@@ -52,8 +57,10 @@ pub fn schema(out: &Output, args: &args::Schema) -> Result<Exit, Failure> {
             let mut known = all();
             let Some(at) = known.iter().position(|(name, _)| *name == wanted) else {
                 let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-                return Err(Failure::usage(format!("no command `{command}` has a schema of its own"))
-                    .help(format!("there are: {}", names.join(", "))));
+                return Err(
+                    Failure::usage(format!("no command `{command}` has a schema of its own"))
+                        .help(format!("there are: {}", names.join(", "))),
+                );
             };
             let (_, schema) = known.swap_remove(at);
             serde_json::to_string_pretty(&schema).unwrap_or_default()

@@ -69,7 +69,10 @@ impl Stated {
     pub fn page(&self, page: &mut Page) {
         let plain = |text: &str| page.style.paint(Tone::Plain, text);
         let facts = [
-            ("release", page.paint(Tone::Strong, &format!("r{} of {}", self.revision, self.plant))),
+            (
+                "release",
+                page.paint(Tone::Strong, &format!("r{} of {}", self.revision, self.plant)),
+            ),
             ("author", plain(&self.author)),
             ("ticket", plain(self.ticket.as_deref().unwrap_or("—"))),
             ("reason", plain(&self.reason)),
@@ -86,7 +89,11 @@ impl Stated {
 /// A statement's exact bytes, read strictly.
 pub fn read_statement(bytes: &[u8]) -> Result<Statement, Failure> {
     Statement::from_bytes(bytes).map_err(|error| {
-        Failure::altered("statement-unusable", "this is not a release statement that can be trusted").caused_by(&error)
+        Failure::altered(
+            "statement-unusable",
+            "this is not a release statement that can be trusted",
+        )
+        .caused_by(&error)
     })
 }
 
@@ -102,22 +109,37 @@ pub fn compare(statement: &Statement, loaded: &LoadedPlant) -> Result<(), Failur
         .help("do not sign it; ask its author, and tell whoever runs the coordinator")
     };
     if statement.document_digest != loaded.digest {
-        return Err(mismatch("document digest", &statement.document_digest.to_string(), &loaded.digest.to_string()));
+        return Err(mismatch(
+            "document digest",
+            &statement.document_digest.to_string(),
+            &loaded.digest.to_string(),
+        ));
     }
     let built = release::build(&loaded.plant, Draft::of(statement)).map_err(|error| {
         Failure::altered("not-compiled", "the release's documents cannot be compiled here").caused_by(&error)
     })?;
     if built.statement.plans_root != statement.plans_root {
-        let (stated, found) = (statement.plans_root.to_string(), built.statement.plans_root.to_string());
+        let (stated, found) = (
+            statement.plans_root.to_string(),
+            built.statement.plans_root.to_string(),
+        );
         return Err(mismatch("root over all plans", &stated, &found));
     }
     if built.statement.approvers != statement.approvers {
         let words = |set| serde_json::to_string(set).unwrap_or_default();
-        return Err(mismatch("set of approvers", &words(&statement.approvers), &words(&built.statement.approvers)));
+        return Err(mismatch(
+            "set of approvers",
+            &words(&statement.approvers),
+            &words(&built.statement.approvers),
+        ));
     }
     // Field by field above for the sake of words; here nothing can have been forgotten.
     if built.statement != *statement {
-        return Err(mismatch("statement", &statement.digest().to_string(), &built.statement.digest().to_string()));
+        return Err(mismatch(
+            "statement",
+            &statement.digest().to_string(),
+            &built.statement.digest().to_string(),
+        ));
     }
     Ok(())
 }
@@ -138,9 +160,15 @@ pub struct Signed {
 impl Report for Signed {
     const SCHEMA: &'static str = "penstock.release-sign/1";
     fn page(&self, page: &mut Page) {
-        let (done, by) = (page.paint(Tone::Good, "✓"), page.paint(Tone::Strong, &self.signed_as));
+        let (done, by) = (
+            page.paint(Tone::Good, "✓"),
+            page.paint(Tone::Strong, &self.signed_as),
+        );
         let file = page.paint(Tone::Name, &self.file);
-        page.line(format!("{done} r{} signed by {by}, written to {file}", self.statement.revision));
+        page.line(format!(
+            "{done} r{} signed by {by}, written to {file}",
+            self.statement.revision
+        ));
         let all = page.paint(Tone::Plain, &self.signatures.join(", "));
         page.line(format!("  signatures in it: {all}"));
     }
@@ -166,9 +194,15 @@ pub struct SignRequest<'a> {
 /// `penstock release sign`.
 pub fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
     let bytes = files::read(request.statement, SIGNED_BYTES_MAX)?;
-    let mut envelope = match std::str::from_utf8(&bytes).ok().and_then(|text| Envelope::from_json(text).ok()) {
+    let mut envelope = match std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| Envelope::from_json(text).ok())
+    {
         Some(envelope) => envelope,
-        None => Envelope { statement: bytes, signatures: Vec::new() },
+        None => Envelope {
+            statement: bytes,
+            signatures: Vec::new(),
+        },
     };
     let statement = read_statement(&envelope.statement)?;
     let approver: ApproverId = request
@@ -185,7 +219,11 @@ pub fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
         stated.page(&mut page);
         out.text(&page.finish())?;
     }
-    crate::ask::confirm(out, request.yes, &format!("Sign release r{} as {approver}?", statement.revision.0))?;
+    crate::ask::confirm(
+        out,
+        request.yes,
+        &format!("Sign release r{} as {approver}?", statement.revision.0),
+    )?;
     let signature = key.sign(approver.clone(), &envelope.statement).map_err(|error| {
         Failure::altered("statement-unusable", "the statement cannot be signed").caused_by(&error)
     })?;
@@ -194,7 +232,11 @@ pub fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
     out.show(&Signed {
         statement: stated,
         signed_as: approver.to_string(),
-        signatures: envelope.signatures.iter().map(|s| s.approver.to_string()).collect(),
+        signatures: envelope
+            .signatures
+            .iter()
+            .map(|s| s.approver.to_string())
+            .collect(),
         file: request.out.display().to_string(),
     })?;
     Ok(Exit::Done)
@@ -210,7 +252,10 @@ pub fn may_sign(
         return Err(Failure::new(
             Exit::Refused,
             "SELF_APPROVAL",
-            format!("{approver} is the author of r{}, and nobody approves their own release", statement.revision.0),
+            format!(
+                "{approver} is the author of r{}, and nobody approves their own release",
+                statement.revision.0
+            ),
         )
         .help("another approver has to sign"));
     }
@@ -258,10 +303,19 @@ impl Report for Verified {
 }
 
 /// `penstock release verify`.
-pub fn verify(out: &Output, file: &Path, approvers: &Path, documents: Option<&Path>) -> Result<Exit, Failure> {
+pub fn verify(
+    out: &Output,
+    file: &Path,
+    approvers: &Path,
+    documents: Option<&Path>,
+) -> Result<Exit, Failure> {
     let bytes = files::read(file, SIGNED_BYTES_MAX)?;
     let unreadable = |error: &(dyn std::error::Error + 'static)| {
-        Failure::altered("envelope-unusable", format!("{} is not a signed release", file.display())).caused_by(error)
+        Failure::altered(
+            "envelope-unusable",
+            format!("{} is not a signed release", file.display()),
+        )
+        .caused_by(error)
     };
     let text = std::str::from_utf8(&bytes).map_err(|error| unreadable(&error))?;
     let envelope = Envelope::from_json(text).map_err(|error| unreadable(&error))?;
@@ -274,9 +328,11 @@ pub fn verify(out: &Output, file: &Path, approvers: &Path, documents: Option<&Pa
         floor: Revision(0),
         current: None,
     };
-    let verified = release::verify_release(&trust, &envelope.statement, &envelope.signatures).map_err(|error| {
-        Failure::altered(error.code(), format!("{} must not be believed", file.display())).caused_by(&error)
-    })?;
+    let verified =
+        release::verify_release(&trust, &envelope.statement, &envelope.signatures).map_err(|error| {
+            Failure::altered(error.code(), format!("{} must not be believed", file.display()))
+                .caused_by(&error)
+        })?;
     if let Some(documents) = documents {
         compare(&verified.statement, &loading::load(documents, out)?)?;
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{Online, refused};
 use crate::args::{self, AuditFilter, DecisionArg, KindArg, SeverityArg};
+use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, Page, Report, Tone};
@@ -64,7 +65,11 @@ fn decision_word(decision: i32) -> &'static str {
 fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
     use serde_json::json;
     match event.kind {
-        None => ("unknown", "an event of a kind that this version does not know".to_owned(), json!({})),
+        None => (
+            "unknown",
+            "an event of a kind that this version does not know".to_owned(),
+            json!({}),
+        ),
         Some(Kind::Verdict(e)) => {
             let fields = json!({
                 "decision": decision_word(e.decision), "flow_id": e.flow_id, "flow": e.flow, "ingress": e.ingress,
@@ -86,9 +91,17 @@ fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
             ("policy", said, fields)
         }
         Some(Kind::Drift(e)) => {
-            let by = if e.process.is_empty() { String::new() } else { format!(" by {}", e.process) };
+            let by = if e.process.is_empty() {
+                String::new()
+            } else {
+                format!(" by {}", e.process)
+            };
             let said = format!("drift {}{by}: {}", e.step, e.message);
-            ("drift", said, json!({ "step": e.step, "message": e.message, "process": e.process }))
+            (
+                "drift",
+                said,
+                json!({ "step": e.step, "message": e.message, "process": e.process }),
+            )
         }
         Some(Kind::Loss(e)) => {
             let said = format!("{} events were shed ({})", e.events, e.cause);
@@ -97,13 +110,28 @@ fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
             ("loss", said, fields)
         }
         Some(Kind::Agent(e)) => {
-            let more = if e.message.is_empty() { String::new() } else { format!(": {}", e.message) };
-            ("agent", format!("agent {}{more}", e.step), json!({ "step": e.step, "message": e.message }))
+            let more = if e.message.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", e.message)
+            };
+            (
+                "agent",
+                format!("agent {}{more}", e.step),
+                json!({ "step": e.step, "message": e.message }),
+            )
         }
         Some(Kind::Operator(e)) => {
             let verdict = if e.allowed { "" } else { " was refused" };
-            let more = if e.message.is_empty() { String::new() } else { format!(": {}", e.message) };
-            let said = format!("{} ({}) {} {}{verdict}{more}", e.operator, e.role, e.action, e.target);
+            let more = if e.message.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", e.message)
+            };
+            let said = format!(
+                "{} ({}) {} {}{verdict}{more}",
+                e.operator, e.role, e.action, e.target
+            );
             let fields = json!({
                 "operator": e.operator, "role": e.role, "action": e.action, "target": e.target, "allowed": e.allowed,
                 "message": e.message,
@@ -114,16 +142,32 @@ fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
 }
 
 fn verdict_words(event: &VerdictEvent) -> String {
-    let port = if event.port == 0 { String::new() } else { format!("/{}", event.port) };
+    let port = if event.port == 0 {
+        String::new()
+    } else {
+        format!("/{}", event.port)
+    };
     let protocol = match event.protocol {
         1 | 58 => "icmp".to_owned(),
         6 => "tcp".to_owned(),
         17 => "udp".to_owned(),
         other => format!("ip protocol {other}"),
     };
-    let times = if event.count > 1 { format!(" ×{}", event.count) } else { String::new() };
-    let flow = if event.flow.is_empty() { String::new() } else { format!(" [{}]", event.flow) };
-    let reason = if event.reason.is_empty() { String::new() } else { format!(": {}", event.reason) };
+    let times = if event.count > 1 {
+        format!(" ×{}", event.count)
+    } else {
+        String::new()
+    };
+    let flow = if event.flow.is_empty() {
+        String::new()
+    } else {
+        format!(" [{}]", event.flow)
+    };
+    let reason = if event.reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", event.reason)
+    };
     format!(
         "{} {} → {} {protocol}{port}{times}{flow}{reason}",
         decision_word(event.decision),
@@ -169,14 +213,22 @@ impl Report for Record {
         let severity = page.paint(tone, &format!("{:<7}", self.severity));
         let source = page.paint(Tone::Name, &self.source);
         let summary = page.paint(Tone::Plain, &self.summary);
-        let place = page.paint(Tone::Dim, &format!("({}/{}/{})", self.epoch, self.sequence, self.index));
+        let place = page.paint(
+            Tone::Dim,
+            &format!("({}/{}/{})", self.epoch, self.sequence, self.index),
+        );
         page.line(format!("{time}  {severity}  {source}  {summary}  {place}"));
     }
 }
 
 fn request(filter: &AuditFilter) -> Result<SearchAuditRequest, Failure> {
     let now = words::now_ms();
-    let since = filter.since.as_deref().map(|text| words::parse_time(text, now)).transpose().map_err(Failure::usage)?;
+    let since = filter
+        .since
+        .as_deref()
+        .map(|text| words::parse_time(text, now))
+        .transpose()
+        .map_err(Failure::usage)?;
     let kinds = filter.kind.iter().map(|kind| {
         match kind {
             KindArg::Verdict => "verdict",
@@ -212,34 +264,85 @@ fn request(filter: &AuditFilter) -> Result<SearchAuditRequest, Failure> {
     })
 }
 
+/// What a search found.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Found {
+    /// Each record, newest first unless asked otherwise.
+    pub records: Vec<Record>,
+    /// Whether the limit was reached, so that there may be more.
+    pub may_be_more: bool,
+}
+
+impl Report for Found {
+    const SCHEMA: &'static str = "penstock.audit-search/1";
+    fn page(&self, page: &mut Page) {
+        for record in &self.records {
+            record.page(page);
+        }
+        if self.records.is_empty() {
+            page.line("no records match");
+        } else if self.may_be_more {
+            let more = format!(
+                "the first {} records; there may be more (--limit)",
+                self.records.len()
+            );
+            let more = page.paint(Tone::Dim, &more);
+            page.line(more);
+        }
+    }
+}
+
 /// `penstock audit …`.
 pub async fn audit(out: &Output, context: Option<&str>, args: &args::Audit) -> Result<Exit, Failure> {
     match args {
-        args::Audit::Search { filter, until, limit, oldest_first } => {
+        args::Audit::Search {
+            filter,
+            until,
+            limit,
+            oldest_first,
+        } => {
             let mut request = request(filter)?;
             let now = words::now_ms();
-            let until = until.as_deref().map(|text| words::parse_time(text, now)).transpose();
+            let until = until
+                .as_deref()
+                .map(|text| words::parse_time(text, now))
+                .transpose();
             request.until_ms = until.map_err(Failure::usage)?.unwrap_or(0);
             request.limit = *limit;
             request.newest_first = !oldest_first;
             let mut online = Online::connect(context).await?;
-            let mut stream = online.client.search_audit(request).await.map_err(|s| refused(&s))?.into_inner();
-            let mut found = 0;
+            let mut stream = online
+                .client
+                .search_audit(request)
+                .await
+                .map_err(|s| refused(&s))?
+                .into_inner();
+            let mut records = Vec::new();
+            let waiting = ask::waiting(out, "searching the trail");
             while let Some(record) = stream.message().await.map_err(|status| refused(&status))? {
-                out.show_next(&Record::from(record))?;
-                found += 1;
+                // The coordinator keeps to the limit; whoever is in its place need not.
+                if records.len() < *limit as usize {
+                    records.push(Record::from(record));
+                }
             }
-            if found == 0 {
-                out.remark("no records match");
-            } else if found == *limit {
-                out.remark(&format!("the first {found} records; there may be more (--limit)"));
-            }
+            drop(waiting);
+            out.show(&Found {
+                may_be_more: records.len() == *limit as usize,
+                records,
+            })?;
             Ok(Exit::Done)
         }
         args::Audit::Tail { filter } => {
-            let request = TailAuditRequest { filter: Some(request(filter)?) };
+            let request = TailAuditRequest {
+                filter: Some(request(filter)?),
+            };
             let mut online = Online::connect(context).await?;
-            let mut stream = online.client.tail_audit(request).await.map_err(|s| refused(&s))?.into_inner();
+            let mut stream = online
+                .client
+                .tail_audit(request)
+                .await
+                .map_err(|s| refused(&s))?
+                .into_inner();
             loop {
                 let next = tokio::select! {
                     next = stream.message() => next.map_err(|status| refused(&status))?,
@@ -275,16 +378,32 @@ mod tests {
                 ..VerdictEvent::default()
             })),
         };
-        let record = Record::from(AuditRecord { source: "gw-a".into(), event: Some(event), ..AuditRecord::default() });
-        assert_eq!(record.summary, "deny 10.1.0.9 → 10.20.4.7 tcp/502 ×4: no rule matches");
-        assert_eq!((record.kind.as_str(), record.severity.as_str()), ("verdict", "warning"));
+        let record = Record::from(AuditRecord {
+            source: "gw-a".into(),
+            event: Some(event),
+            ..AuditRecord::default()
+        });
+        assert_eq!(
+            record.summary,
+            "deny 10.1.0.9 → 10.20.4.7 tcp/502 ×4: no rule matches"
+        );
+        assert_eq!(
+            (record.kind.as_str(), record.severity.as_str()),
+            ("verdict", "warning")
+        );
         assert_eq!(record.event.get("decision"), Some(&serde_json::json!("deny")));
     }
 
     #[test]
     fn an_event_of_the_future_is_shown_rather_than_hidden() {
-        let record = Record::from(AuditRecord { event: Some(AuditEvent::default()), ..AuditRecord::default() });
-        assert_eq!((record.kind.as_str(), record.severity.as_str()), ("unknown", "unknown"));
+        let record = Record::from(AuditRecord {
+            event: Some(AuditEvent::default()),
+            ..AuditRecord::default()
+        });
+        assert_eq!(
+            (record.kind.as_str(), record.severity.as_str()),
+            ("unknown", "unknown")
+        );
         assert!(!record.summary.is_empty());
     }
 }

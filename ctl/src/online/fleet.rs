@@ -86,10 +86,16 @@ impl From<Gateway> for GatewayLine {
             offered: gateway.offered.map(|mark| mark.revision),
             staged: policy.staged.map(|mark| mark.revision),
             effective: policy.effective.map(|mark| mark.revision),
-            refused: policy.refused.map(|refusal| format!("r{}: {}", refusal.revision, refusal.message)),
+            refused: policy
+                .refused
+                .map(|refusal| format!("r{}: {}", refusal.revision, refusal.message)),
             spool_bytes: spool.bytes,
             lost_events: spool.lost_events,
-            faults: gateway.faults.into_iter().map(|fault| format!("{}: {}", fault.code, fault.message)).collect(),
+            faults: gateway
+                .faults
+                .into_iter()
+                .map(|fault| format!("{}: {}", fault.code, fault.message))
+                .collect(),
             capabilities: gateway.capabilities,
             certificate_expires_ms: gateway.certificate_expires_ms,
         }
@@ -105,7 +111,10 @@ impl GatewayLine {
         } else if self.last_seen_ms == 0 {
             (Tone::Warn, "◌ never seen".to_owned())
         } else {
-            (Tone::Warn, format!("◌ last seen {}", words::relative(self.last_seen_ms, now_ms)))
+            (
+                Tone::Warn,
+                format!("◌ last seen {}", words::relative(self.last_seen_ms, now_ms)),
+            )
         }
     }
 
@@ -116,7 +125,10 @@ impl GatewayLine {
         }
         match self.drift.as_str() {
             "present" => remarks.push((Tone::Bad, "somebody else changed the kernel's table".to_owned())),
-            "repaired" => remarks.push((Tone::Warn, "a foreign change of the kernel's table was repaired".to_owned())),
+            "repaired" => remarks.push((
+                Tone::Warn,
+                "a foreign change of the kernel's table was repaired".to_owned(),
+            )),
             _ => {}
         }
         if self.lost_events > 0 {
@@ -131,7 +143,9 @@ impl Report for GatewayList {
     const SCHEMA: &'static str = "penstock.gateways/1";
     fn page(&self, page: &mut Page) {
         if self.gateways.is_empty() {
-            page.line("no gateways yet: they appear with the first release, or when a token is made for them");
+            page.line(
+                "no gateways yet: they appear with the first release, or when a token is made for them",
+            );
             return;
         }
         let now = words::now_ms();
@@ -146,13 +160,34 @@ impl Report for GatewayList {
                     gateway.link(now),
                     (Tone::Plain, revision(gateway.offered)),
                     (Tone::Plain, revision(gateway.staged)),
-                    (if behind { Tone::Warn } else { Tone::Good }, revision(gateway.effective)),
+                    (
+                        if behind { Tone::Warn } else { Tone::Good },
+                        revision(gateway.effective),
+                    ),
                     (Tone::Dim, gateway.software_version.clone()),
-                    (Tone::Dim, if gateway.certificate_expires_ms == 0 { "—".into() } else { words::relative(gateway.certificate_expires_ms, now) }),
+                    (
+                        Tone::Dim,
+                        if gateway.certificate_expires_ms == 0 {
+                            "—".into()
+                        } else {
+                            words::relative(gateway.certificate_expires_ms, now)
+                        },
+                    ),
                 ]
             })
             .collect();
-        page.table(&["GATEWAY", "LINK", "OFFERED", "STAGED", "EFFECTIVE", "VERSION", "CERTIFICATE ENDS"], &rows);
+        page.table(
+            &[
+                "GATEWAY",
+                "LINK",
+                "OFFERED",
+                "STAGED",
+                "EFFECTIVE",
+                "VERSION",
+                "CERTIFICATE ENDS",
+            ],
+            &rows,
+        );
         for gateway in &self.gateways {
             for (tone, remark) in gateway.remarks() {
                 let name = page.paint(Tone::Strong, &gateway.name);
@@ -168,18 +203,30 @@ pub async fn gateways(out: &Output, context: Option<&str>, args: &args::Gateways
     match &args.command {
         None | Some(GatewaysCommand::List) => {
             let mut online = Online::connect(context).await?;
-            let answer =
-                online.client.list_gateways(ListGatewaysRequest {}).await.map_err(|s| refused(&s))?.into_inner();
+            let answer = online
+                .client
+                .list_gateways(ListGatewaysRequest {})
+                .await
+                .map_err(|s| refused(&s))?
+                .into_inner();
             let gateways = answer.gateways.into_iter().map(GatewayLine::from).collect();
             out.show(&GatewayList { gateways })?;
         }
-        Some(GatewaysCommand::Token { gateway, path, out: file, hours, coordinator }) => {
+        Some(GatewaysCommand::Token {
+            gateway,
+            path,
+            out: file,
+            hours,
+            coordinator,
+        }) => {
             let gateway: GatewayId = gateway.parse().map_err(|error| bad_name("gateway", &error))?;
             let loaded = loading::load(path, out)?;
             if !loaded.plant.gateways.contains_key(&gateway) {
                 let known: Vec<_> = loaded.plant.gateways.keys().map(ToString::to_string).collect();
-                return Err(Failure::usage(format!("the document knows no gateway `{gateway}`"))
-                    .help(format!("it knows: {}", known.join(", "))));
+                return Err(
+                    Failure::usage(format!("the document knows no gateway `{gateway}`"))
+                        .help(format!("it knows: {}", known.join(", "))),
+                );
             }
             let online = Online::connect(context).await?;
             if online.login.context.plant != loaded.plant.id {
@@ -233,7 +280,11 @@ impl Report for OperatorList {
                 } else {
                     (Tone::Dim, "○ token not used yet".to_owned())
                 };
-                vec![(Tone::Strong, operator.name.clone()), (Tone::Plain, operator.role.clone()), enrolled]
+                vec![
+                    (Tone::Strong, operator.name.clone()),
+                    (Tone::Plain, operator.role.clone()),
+                    enrolled,
+                ]
             })
             .collect();
         page.table(&["OPERATOR", "ROLE", "LOGIN"], &rows);
@@ -245,16 +296,28 @@ pub async fn operators(out: &Output, context: Option<&str>, args: &args::Operato
     let mut online = Online::connect(context).await?;
     match args {
         args::Operators::List => {
-            let answer =
-                online.client.list_operators(ListOperatorsRequest {}).await.map_err(|s| refused(&s))?.into_inner();
+            let answer = online
+                .client
+                .list_operators(ListOperatorsRequest {})
+                .await
+                .map_err(|s| refused(&s))?
+                .into_inner();
             let operators = answer.operators.into_iter().map(|operator| OperatorLine {
                 role: role_word(operator.role).to_owned(),
                 name: operator.name,
                 enrolled: operator.enrolled,
             });
-            out.show(&OperatorList { operators: operators.collect() })?;
+            out.show(&OperatorList {
+                operators: operators.collect(),
+            })?;
         }
-        args::Operators::Add { name, role, out: file, hours, coordinator } => {
+        args::Operators::Add {
+            name,
+            role,
+            out: file,
+            hours,
+            coordinator,
+        } => {
             let name: OperatorId = name.parse().map_err(|error| bad_name("operator", &error))?;
             let role = match role {
                 RoleArg::Viewer => Role::Viewer,
@@ -283,7 +346,10 @@ fn bad_name(what: &str, error: &penstock_policy::ids::NameError) -> Failure {
 fn addresses(texts: &[String]) -> Result<Vec<Address>, Failure> {
     texts
         .iter()
-        .map(|text| text.parse().map_err(|error: penstock_proto::channel::AddressError| Failure::usage(error.to_string())))
+        .map(|text| {
+            text.parse()
+                .map_err(|error: penstock_proto::channel::AddressError| Failure::usage(error.to_string()))
+        })
         .collect()
 }
 
@@ -327,7 +393,10 @@ impl Report for TokenMade {
         page.line(format!("  it is a secret, works once, and ends {until}"));
         if !self.approvers.is_empty() {
             let people = page.paint(Tone::Plain, &self.approvers.join(", "));
-            page.line(format!("  the gateway will believe {} of: {people}", self.threshold));
+            page.line(format!(
+                "  the gateway will believe {} of: {people}",
+                self.threshold
+            ));
         }
         page.line(format!("  {} {}", page.paint(Tone::Dim, "next,"), self.next));
     }
@@ -336,7 +405,10 @@ impl Report for TokenMade {
 async fn token(out: &Output, mut online: Online, wanted: Wanted, file: &Path) -> Result<(), Failure> {
     // Looked at before the coordinator is asked, so that no token is made that cannot be kept.
     if file.exists() {
-        return Err(files::FileError::Exists { path: file.to_owned() }.into());
+        return Err(files::FileError::Exists {
+            path: file.to_owned(),
+        }
+        .into());
     }
     let subject = match &wanted.subject {
         Subject::Gateway(id) => TokenSubject::Gateway(id.to_string()),
@@ -347,12 +419,21 @@ async fn token(out: &Output, mut online: Online, wanted: Wanted, file: &Path) ->
         role: wanted.role as i32,
         valid_seconds: wanted.hours.saturating_mul(3_600),
     };
-    let answer = online.client.create_token(request).await.map_err(|status| refused(&status))?.into_inner();
+    let answer = online
+        .client
+        .create_token(request)
+        .await
+        .map_err(|status| refused(&status))?
+        .into_inner();
     let context = &online.login.context;
     let made = Token {
         plant: context.plant.clone(),
         subject: wanted.subject,
-        coordinators: if wanted.coordinators.is_empty() { context.coordinators.clone() } else { wanted.coordinators },
+        coordinators: if wanted.coordinators.is_empty() {
+            context.coordinators.clone()
+        } else {
+            wanted.coordinators
+        },
         secret: Secret::try_from(answer.secret.as_ref()).map_err(|error| malformed(&error.to_string()))?,
         root_digest: digest("root_digest", &answer.root_digest)?,
         approvers: wanted.approvers,
@@ -363,7 +444,11 @@ async fn token(out: &Output, mut online: Online, wanted: Wanted, file: &Path) ->
         subject: made.subject.to_string(),
         file: file.display().to_string(),
         expires_ms: made.expires_ms,
-        approvers: made.approvers.iter().flat_map(|set| set.people.keys().map(ToString::to_string)).collect(),
+        approvers: made
+            .approvers
+            .iter()
+            .flat_map(|set| set.people.keys().map(ToString::to_string))
+            .collect(),
         threshold: made.approvers.as_ref().map_or(0, |set| set.threshold),
         next: wanted.next.to_owned(),
     })

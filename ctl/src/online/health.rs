@@ -31,9 +31,7 @@ pub struct Health {
     pub current_revision: u64,
     /// Each zone.
     pub zones: Vec<ZoneLine>,
-    /// Each gateway; empty in lines of `--watch`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
+    /// Each gateway.
     pub gateways: Vec<GatewayBrief>,
     /// Why the view is old, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,25 +104,40 @@ impl Health {
 
     /// Every zone is enforcing or meant to observe only.
     fn is_well(&self) -> bool {
-        self.zones.iter().all(|zone| matches!(zone.state.as_str(), "enforcing" | "observing"))
+        self.zones
+            .iter()
+            .all(|zone| matches!(zone.state.as_str(), "enforcing" | "observing"))
     }
 
     /// Zones of this view that differ from the one before.
     fn changes<'a>(&'a self, before: Option<&'a Self>) -> impl Iterator<Item = &'a ZoneLine> {
-        self.zones.iter().filter(move |zone| before.is_none_or(|before| !before.zones.contains(zone)))
+        self.zones
+            .iter()
+            .filter(move |zone| before.is_none_or(|before| !before.zones.contains(zone)))
     }
 }
 
 impl Report for Health {
     const SCHEMA: &'static str = "penstock.health/1";
     fn page(&self, page: &mut Page) {
-        let well = self.zones.iter().filter(|z| matches!(z.state.as_str(), "enforcing" | "observing")).count();
-        let release =
-            if self.current_revision == 0 { "no release yet".to_owned() } else { format!("release r{}", self.current_revision) };
+        let well = self
+            .zones
+            .iter()
+            .filter(|z| matches!(z.state.as_str(), "enforcing" | "observing"))
+            .count();
+        let release = if self.current_revision == 0 {
+            "no release yet".to_owned()
+        } else {
+            format!("release r{}", self.current_revision)
+        };
         let plant = page.paint(Tone::Strong, &self.plant);
         let facts = page.paint(
             Tone::Dim,
-            &format!(" · {release} · {well} of {} well · {}", words::count(self.zones.len(), "zone"), words::instant(self.time_ms)),
+            &format!(
+                " · {release} · {well} of {} well · {}",
+                words::count(self.zones.len(), "zone"),
+                words::instant(self.time_ms)
+            ),
         );
         page.line(format!("{plant}{facts}"));
         if let Some(stale) = &self.stale {
@@ -132,7 +145,12 @@ impl Report for Health {
             page.line(stale);
         }
         page.gap();
-        let width = self.zones.iter().map(|zone| zone.zone.chars().count()).max().unwrap_or(0);
+        let width = self
+            .zones
+            .iter()
+            .map(|zone| zone.zone.chars().count())
+            .max()
+            .unwrap_or(0);
         for zone in &self.zones {
             let (mark, tone) = sign(&zone.state);
             let state = page.paint(tone, &format!("{mark} {:<11}", zone.state));
@@ -151,9 +169,18 @@ impl Report for Health {
                 } else if gateway.last_seen_ms == 0 {
                     ("○", Tone::Dim, "never seen".to_owned())
                 } else {
-                    ("◌", Tone::Warn, format!("last seen {}", words::relative(gateway.last_seen_ms, words::now_ms())))
+                    (
+                        "◌",
+                        Tone::Warn,
+                        format!(
+                            "last seen {}",
+                            words::relative(gateway.last_seen_ms, words::now_ms())
+                        ),
+                    )
                 };
-                let revision = gateway.effective.map_or_else(|| "nothing enforced".to_owned(), |n| format!("enforces r{n}"));
+                let revision = gateway
+                    .effective
+                    .map_or_else(|| "nothing enforced".to_owned(), |n| format!("enforces r{n}"));
                 let link = page.paint(tone, &format!("{mark} {words}"));
                 let name = page.paint(Tone::Strong, &gateway.name);
                 let revision = page.paint(Tone::Dim, &revision);
@@ -176,47 +203,73 @@ pub async fn health(out: &Output, context: Option<&str>, args: &args::Health) ->
         .await
         .map_err(|status| refused(&status))?
         .into_inner();
-    let first = stream.message().await.map_err(|s| refused(&s))?.ok_or_else(|| malformed("it is empty"))?;
+    let first = stream
+        .message()
+        .await
+        .map_err(|s| refused(&s))?
+        .ok_or_else(|| malformed("it is empty"))?;
     let mut health = Health::of(&plant, first);
     health.gateways = gateways(&mut online).await?;
     out.show(&health)?;
-    Ok(if health.is_well() { Exit::Done } else { Exit::Findings })
+    Ok(if health.is_well() {
+        Exit::Done
+    } else {
+        Exit::Findings
+    })
 }
 
 async fn gateways(online: &mut Online) -> Result<Vec<GatewayBrief>, Failure> {
-    let answer = online.client.list_gateways(ListGatewaysRequest {}).await.map_err(|s| refused(&s))?.into_inner();
-    let lines = answer.gateways.into_iter().map(GatewayLine::from).map(|line| GatewayBrief {
-        name: line.name,
-        connected: line.connected,
-        last_seen_ms: line.last_seen_ms,
-        effective: line.effective,
-    });
+    let answer = online
+        .client
+        .list_gateways(ListGatewaysRequest {})
+        .await
+        .map_err(|s| refused(&s))?
+        .into_inner();
+    let lines = answer
+        .gateways
+        .into_iter()
+        .map(GatewayLine::from)
+        .map(|line| GatewayBrief {
+            name: line.name,
+            connected: line.connected,
+            last_seen_ms: line.last_seen_ms,
+            effective: line.effective,
+        });
     Ok(lines.collect())
 }
 
 /// A change of one zone, a line each where there is no terminal.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Change<'a> {
-    time_ms: u64,
-    current_revision: u64,
+pub struct Change {
+    /// When it was so, milliseconds since 1970.
+    pub time_ms: u64,
+    /// The release that holds; 0 before the first.
+    pub current_revision: u64,
+    /// The zone as it is now.
     #[serde(flatten)]
-    zone: &'a ZoneLine,
+    pub zone: ZoneLine,
 }
 
-impl Report for Change<'_> {
+impl Report for Change {
     const SCHEMA: &'static str = "penstock.health-change/1";
     fn page(&self, page: &mut Page) {
         let (mark, tone) = sign(&self.zone.state);
         let state = page.paint(tone, &format!("{mark} {}", self.zone.state));
         let zone = page.paint(Tone::Strong, &self.zone.zone);
         let why = page.paint(Tone::Dim, &self.zone.reasons.join("; "));
-        page.line(format!("{}  {zone}  {state}  {why}", words::instant(self.time_ms)));
+        page.line(format!(
+            "{}  {zone}  {state}  {why}",
+            words::instant(self.time_ms)
+        ));
     }
 }
 
 /// Watches until interrupted; the coordinator may come and go.
 async fn watch(out: &Output, context: Option<&str>) -> Result<Exit, Failure> {
-    let mut screen = Screen { lines: 0, live: out.live && out.for_people() };
+    let mut screen = Screen {
+        lines: 0,
+        live: out.live && out.for_people(),
+    };
     let mut last: Option<Health> = None;
     let mut connected_once = false;
     loop {
@@ -231,7 +284,10 @@ async fn watch(out: &Output, context: Option<&str>) -> Result<Exit, Failure> {
         }
         match &mut last {
             Some(view) if screen.live => {
-                view.stale = Some(format!("no word from the coordinator since {}; trying again", words::instant(view.time_ms)));
+                view.stale = Some(format!(
+                    "no word from the coordinator since {}; trying again",
+                    words::instant(view.time_ms)
+                ));
                 screen.draw(out, &out.page(view))?;
             }
             _ => out.remark(&format!("{}; trying again", failure.message)),
@@ -254,7 +310,12 @@ async fn follow(
     *connected_once = true;
     let plant = online.login.context.plant.to_string();
     let request = WatchHealthRequest { once: false };
-    let mut stream = online.client.watch_health(request).await.map_err(|s| refused(&s))?.into_inner();
+    let mut stream = online
+        .client
+        .watch_health(request)
+        .await
+        .map_err(|s| refused(&s))?
+        .into_inner();
     while let Some(next) = stream.message().await.map_err(|status| refused(&status))? {
         let mut view = Health::of(&plant, next);
         if screen.live {
@@ -262,7 +323,12 @@ async fn follow(
             screen.draw(out, &out.page(&view))?;
         } else {
             for zone in view.changes(last.as_ref()) {
-                out.show_next(&Change { time_ms: view.time_ms, current_revision: view.current_revision, zone })?;
+                let (time_ms, current_revision) = (view.time_ms, view.current_revision);
+                out.show_next(&Change {
+                    time_ms,
+                    current_revision,
+                    zone: zone.clone(),
+                })?;
             }
         }
         *last = Some(view);
@@ -279,7 +345,11 @@ struct Screen {
 impl Screen {
     fn draw(&mut self, out: &Output, page: &str) -> Result<(), Failure> {
         // Up to where the last page began, and clear from there: the scroll-back stays as it was.
-        let up = if self.lines > 0 { format!("\u{1b}[{}A\u{1b}[J", self.lines) } else { String::new() };
+        let up = if self.lines > 0 {
+            format!("\u{1b}[{}A\u{1b}[J", self.lines)
+        } else {
+            String::new()
+        };
         self.lines = page.lines().count();
         out.text(&format!("{up}{page}"))
     }
@@ -297,12 +367,23 @@ mod tests {
             reasons: vec!["gw-a was last heard 3 min ago".into()],
             gateways: vec!["gw-a".into()],
         };
-        Health::of("riverside", PlantHealth { time_ms: 1, current_revision: 2, zones: vec![zone] })
+        Health::of(
+            "riverside",
+            PlantHealth {
+                time_ms: 1,
+                current_revision: 2,
+                zones: vec![zone],
+            },
+        )
     }
 
     #[test]
     fn only_what_changed_is_said_again() {
-        let (before, same, after) = (view(ZoneState::Enforcing), view(ZoneState::Enforcing), view(ZoneState::Stale));
+        let (before, same, after) = (
+            view(ZoneState::Enforcing),
+            view(ZoneState::Enforcing),
+            view(ZoneState::Stale),
+        );
         assert_eq!(same.changes(Some(&before)).count(), 0);
         assert_eq!(after.changes(Some(&before)).count(), 1);
         assert_eq!(before.changes(None).count(), 1);

@@ -45,7 +45,10 @@ impl Report for Whoami {
             ("operator", page.paint(Tone::Strong, &self.operator)),
             ("role", page.paint(Tone::Plain, &self.role)),
             ("plant", page.paint(Tone::Name, &self.plant)),
-            ("coordinator", page.paint(Tone::Plain, &format!("{} ({})", self.coordinator, self.version))),
+            (
+                "coordinator",
+                page.paint(Tone::Plain, &format!("{} ({})", self.coordinator, self.version)),
+            ),
             ("login", page.paint(Tone::Plain, &self.context)),
         ]);
     }
@@ -65,7 +68,12 @@ pub(crate) fn role_word(role: i32) -> &'static str {
 /// `penstock whoami`.
 pub async fn whoami(out: &Output, context: Option<&str>) -> Result<Exit, Failure> {
     let mut online = Online::connect(context).await?;
-    let answer = online.client.who_am_i(WhoAmIRequest {}).await.map_err(|s| refused(&s))?.into_inner();
+    let answer = online
+        .client
+        .who_am_i(WhoAmIRequest {})
+        .await
+        .map_err(|s| refused(&s))?
+        .into_inner();
     out.show(&Whoami {
         role: role_word(answer.role).to_owned(),
         operator: answer.operator,
@@ -102,7 +110,10 @@ impl Report for LoggedIn {
             page.paint(Tone::Name, &self.plant),
             self.context,
         ));
-        let until = format!("the certificate holds until {}", words::when(self.expires_ms, words::now_ms()));
+        let until = format!(
+            "the certificate holds until {}",
+            words::when(self.expires_ms, words::now_ms())
+        );
         page.line(format!("  {}", page.paint(Tone::Dim, &until)));
     }
 }
@@ -111,14 +122,19 @@ impl Report for LoggedIn {
 pub async fn login(out: &Output, context: Option<&str>, args: &args::Login) -> Result<Exit, Failure> {
     let token = read_token(&args.token)?;
     let Subject::Operator(operator) = token.subject.clone() else {
-        return Err(Failure::usage(format!("this token enrols {}, not a person", token.subject))
-            .help("a gateway enrols with: penstock-agent enrol --token FILE"));
+        return Err(
+            Failure::usage(format!("this token enrols {}, not a person", token.subject))
+                .help("a gateway enrols with: penstock-agent enrol --token FILE"),
+        );
     };
     let name = context.map_or_else(|| format!("{}.{operator}", token.plant), str::to_owned);
     let contexts = Contexts::open()?;
 
     // The key is on disk before the token is spent: if the answer is lost, the same key asks again.
-    let key = match contexts.pending_key(&name)?.and_then(|pem| rcgen::KeyPair::from_pem(&pem).ok()) {
+    let key = match contexts
+        .pending_key(&name)?
+        .and_then(|pem| rcgen::KeyPair::from_pem(&pem).ok())
+    {
         Some(key) => key,
         None => {
             let key = rcgen::KeyPair::generate().map_err(key_failed)?;
@@ -126,23 +142,50 @@ pub async fn login(out: &Output, context: Option<&str>, args: &args::Login) -> R
             key
         }
     };
-    let identity = PeerIdentity { plant: token.plant.clone(), subject: token.subject.clone() };
+    let identity = PeerIdentity {
+        plant: token.plant.clone(),
+        subject: token.subject.clone(),
+    };
     let answer = enrol(&token, &key, &identity).await?;
 
-    let chain: Vec<CertificateDer<'static>> =
-        answer.certificate_chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
-    let leaf = chain.first().ok_or_else(|| malformed("it holds no certificate"))?;
+    let chain: Vec<CertificateDer<'static>> = answer
+        .certificate_chain
+        .iter()
+        .map(|der| CertificateDer::from(der.to_vec()))
+        .collect();
+    let leaf = chain
+        .first()
+        .ok_or_else(|| malformed("it holds no certificate"))?;
     let named = PeerIdentity::from_certificate(leaf).map_err(|error| malformed(&error.to_string()))?;
     if named != identity {
-        return Err(malformed(&format!("the certificate names {}, not {}", named.subject, identity.subject)));
+        return Err(malformed(&format!(
+            "the certificate names {}, not {}",
+            named.subject, identity.subject
+        )));
     }
-    if !answer.trust_bundle.iter().any(|der| Digest::of(der) == token.root_digest) {
-        return Err(Failure::altered("wrong-root", "the coordinator's roots lack the one that the token names"));
+    if !answer
+        .trust_bundle
+        .iter()
+        .any(|der| Digest::of(der) == token.root_digest)
+    {
+        return Err(Failure::altered(
+            "wrong-root",
+            "the coordinator's roots lack the one that the token names",
+        ));
     }
     let (_, expires_ms) =
         penstock_proto::tls::validity_ms(leaf).map_err(|error| malformed(&error.to_string()))?;
-    let made = contexts::Context { plant: token.plant, operator, coordinators: token.coordinators };
-    contexts.save(&name, &made, &pem(&answer.certificate_chain), &pem(&answer.trust_bundle))?;
+    let made = contexts::Context {
+        plant: token.plant,
+        operator,
+        coordinators: token.coordinators,
+    };
+    contexts.save(
+        &name,
+        &made,
+        &pem(&answer.certificate_chain),
+        &pem(&answer.trust_bundle),
+    )?;
     out.show(&LoggedIn {
         context: name,
         operator: made.operator.to_string(),
@@ -159,32 +202,53 @@ fn key_failed(error: rcgen::Error) -> Failure {
 
 fn read_token(path: &std::path::Path) -> Result<Token, Failure> {
     let max = penstock_proto::token::TOKEN_LENGTH_MAX as u64 + 16;
-    let path = if path.as_os_str() == "-" { std::path::Path::new("/dev/stdin") } else { path };
+    let path = if path.as_os_str() == "-" {
+        std::path::Path::new("/dev/stdin")
+    } else {
+        path
+    };
     let bytes = files::read(path, max)?;
     let unusable = |error: &(dyn std::error::Error + 'static)| {
-        Failure::local("token-unusable", format!("{} holds no token that can be used", path.display())).caused_by(error)
+        Failure::local(
+            "token-unusable",
+            format!("{} holds no token that can be used", path.display()),
+        )
+        .caused_by(error)
     };
     let text = String::from_utf8(bytes).map_err(|error| unusable(&error))?;
-    let token: Token = text.parse().map_err(|error: penstock_proto::token::TokenError| unusable(&error))?;
+    let token: Token = text
+        .parse()
+        .map_err(|error: penstock_proto::token::TokenError| unusable(&error))?;
     let now = words::now_ms();
     if token.expires_ms < now {
         let when = words::when(token.expires_ms, now);
-        return Err(Failure::local("token-expired", format!("the token expired at {when}"))
-            .help("ask an administrator for a new one, or set this machine's clock if it is wrong"));
+        return Err(
+            Failure::local("token-expired", format!("the token expired at {when}"))
+                .help("ask an administrator for a new one, or set this machine's clock if it is wrong"),
+        );
     }
     Ok(token)
 }
 
-async fn enrol(token: &Token, key: &rcgen::KeyPair, identity: &PeerIdentity) -> Result<EnrolResponse, Failure> {
+async fn enrol(
+    token: &Token,
+    key: &rcgen::KeyPair,
+    identity: &PeerIdentity,
+) -> Result<EnrolResponse, Failure> {
     let mut request = rcgen::CertificateParams::default();
     request.distinguished_name = rcgen::DistinguishedName::new();
-    request.distinguished_name.push(rcgen::DnType::CommonName, identity.subject.name());
+    request
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, identity.subject.name());
     let uri = rcgen::string::Ia5String::try_from(identity.to_string()).map_err(key_failed)?;
     request.subject_alt_names = vec![rcgen::SanType::URI(uri)];
     let request = request.serialize_request(key).map_err(key_failed)?;
 
-    let profile =
-        ClientProfile { plant: token.plant.clone(), trust: Trust::Pin(token.root_digest), credentials: None };
+    let profile = ClientProfile {
+        plant: token.plant.clone(),
+        trust: Trust::Pin(token.root_digest),
+        credentials: None,
+    };
     let tls = profile
         .config()
         .map_err(|error| Failure::local("tls", "no connection can be prepared").caused_by(&error))?;
@@ -281,7 +345,12 @@ pub fn context(out: &Output, args: &args::Context) -> Result<Exit, Failure> {
             name,
             plant: found.context.plant.to_string(),
             operator: found.context.operator.to_string(),
-            coordinators: found.context.coordinators.iter().map(ToString::to_string).collect(),
+            coordinators: found
+                .context
+                .coordinators
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         });
     }
     out.show(&ContextList { contexts: lines })?;

@@ -116,7 +116,11 @@ impl ReleaseLine {
     }
 
     fn signatures(&self) -> String {
-        let who = if self.approved_by.is_empty() { String::new() } else { format!(" ({})", self.approved_by.join(", ")) };
+        let who = if self.approved_by.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.approved_by.join(", "))
+        };
         format!("{} of {}{who}", self.approved_by.len(), self.threshold)
     }
 }
@@ -151,7 +155,18 @@ impl Report for ReleaseList {
                 ]
             })
             .collect();
-        page.table(&["RELEASE", "STATE", "AUTHOR", "SIGNATURES", "GATEWAYS", "MADE", "REASON"], &rows);
+        page.table(
+            &[
+                "RELEASE",
+                "STATE",
+                "AUTHOR",
+                "SIGNATURES",
+                "GATEWAYS",
+                "MADE",
+                "REASON",
+            ],
+            &rows,
+        );
     }
 }
 
@@ -190,7 +205,11 @@ impl Report for ReleaseShown {
         }
         let done = page.paint(Tone::Good, "✓");
         let missing = (self.release.threshold as usize).saturating_sub(self.release.approved_by.len());
-        page.line(format!("{done} release r{revision} {}; signatures: {}", self.done, page.style.paint(Tone::Plain, &self.release.signatures())));
+        page.line(format!(
+            "{done} release r{revision} {}; signatures: {}",
+            self.done,
+            page.style.paint(Tone::Plain, &self.release.signatures())
+        ));
         if self.release.state == "current" {
             page.line("  it is current: gateways are offered it now; follow with `penstock gateways` or `penstock health --watch`");
         } else if missing > 0 {
@@ -218,37 +237,70 @@ impl Online {
             Err(status) if refusal::explain(&status).is(Reason::NotFound) => return Ok(None),
             Err(status) => return Err(refused(&status)),
         };
-        let GetReleaseResponse { release, signed, documents } = answer;
+        let GetReleaseResponse {
+            release,
+            signed,
+            documents,
+        } = answer;
         let release = release.ok_or_else(|| malformed("the release is missing"))?;
         let signed = signed.ok_or_else(|| malformed("the signed statement is missing"))?;
         let statement = signing::read_statement(&signed.statement)?;
         if digest("statement_digest", &release.statement_digest)? != Digest::of(&signed.statement) {
-            return Err(Failure::altered("digest-mismatch", "the coordinator's statement is not the one that its digest names"));
+            return Err(Failure::altered(
+                "digest-mismatch",
+                "the coordinator's statement is not the one that its digest names",
+            ));
         }
-        if statement.plant != self.login.context.plant || (revision != 0 && statement.revision.0 != revision) {
+        if statement.plant != self.login.context.plant || (revision != 0 && statement.revision.0 != revision)
+        {
             return Err(Failure::altered(
                 "wrong-release",
-                format!("asked for r{revision} of {}, got {} of {}", self.login.context.plant, statement.revision, statement.plant),
+                format!(
+                    "asked for r{revision} of {}, got {} of {}",
+                    self.login.context.plant, statement.revision, statement.plant
+                ),
             ));
         }
         let origin = statement.revision.to_string();
-        let documents = documents.into_iter().map(|file| (file.name, file.content.to_vec()));
+        let documents = documents
+            .into_iter()
+            .map(|file| (file.name, file.content.to_vec()));
         let documents = Documents::received(&origin, documents);
-        Ok(Some(Fetched { release, statement, signed, documents }))
+        Ok(Some(Fetched {
+            release,
+            statement,
+            signed,
+            documents,
+        }))
     }
 
     /// The release by revision, or that there is none.
     async fn require(&mut self, revision: u64) -> Result<Fetched, Failure> {
         self.fetch(revision).await?.ok_or_else(|| {
-            let what = if revision == 0 { "there is no current release yet".to_owned() } else { format!("there is no release r{revision}") };
+            let what = if revision == 0 {
+                "there is no current release yet".to_owned()
+            } else {
+                format!("there is no release r{revision}")
+            };
             Failure::new(Exit::Refused, "NOT_FOUND", what).help("see: penstock release list")
         })
     }
 
     /// The next revision.
     async fn next_revision(&mut self) -> Result<u64, Failure> {
-        let answer = self.client.list_releases(ListReleasesRequest { limit: 1 }).await.map_err(|s| refused(&s))?;
-        Ok(answer.into_inner().releases.iter().map(|release| release.revision).max().unwrap_or(0) + 1)
+        let answer = self
+            .client
+            .list_releases(ListReleasesRequest { limit: 1 })
+            .await
+            .map_err(|s| refused(&s))?;
+        Ok(answer
+            .into_inner()
+            .releases
+            .iter()
+            .map(|release| release.revision)
+            .max()
+            .unwrap_or(0)
+            + 1)
     }
 }
 
@@ -281,32 +333,61 @@ pub async fn diff_current(out: &Output, context: Option<&str>, path: &Path) -> R
 /// `penstock release …`.
 pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) -> Result<Exit, Failure> {
     match args {
-        args::Release::Propose { path, ticket, reason, yes } => {
+        args::Release::Propose {
+            path,
+            ticket,
+            reason,
+            yes,
+        } => {
             let loaded = loading::load(path, out)?;
             if out.for_people() && !loaded.diagnostics.is_empty() {
                 out.text(&loaded.diagnostics.render(loading::drawing(out)))?;
             }
             let mut online = Online::connect(context).await?;
-            let why = Why { ticket: ticket.clone(), reason: reason.clone(), yes: *yes };
+            let why = Why {
+                ticket: ticket.clone(),
+                reason: reason.clone(),
+                yes: *yes,
+            };
             propose(out, &mut online, &loaded, why).await
         }
-        args::Release::Revert { revision, ticket, reason, yes } => {
+        args::Release::Revert {
+            revision,
+            ticket,
+            reason,
+            yes,
+        } => {
             let mut online = Online::connect(context).await?;
             let earlier = online.require(*revision).await?;
             let loaded = plant_of(&earlier, out)?;
-            let why = Why { ticket: ticket.clone(), reason: reason.clone(), yes: *yes };
+            let why = Why {
+                ticket: ticket.clone(),
+                reason: reason.clone(),
+                yes: *yes,
+            };
             propose(out, &mut online, &loaded, why).await
         }
         args::Release::Approve { revision, key, yes } => approve(out, context, *revision, key, *yes).await,
         args::Release::List { limit } => {
             let mut online = Online::connect(context).await?;
-            let answer = online.client.list_releases(ListReleasesRequest { limit: *limit }).await;
+            let answer = online
+                .client
+                .list_releases(ListReleasesRequest { limit: *limit })
+                .await;
             let releases = answer.map_err(|status| refused(&status))?.into_inner().releases;
-            let releases = releases.into_iter().map(ReleaseLine::of).collect::<Result<_, _>>()?;
+            let releases = releases
+                .into_iter()
+                .map(ReleaseLine::of)
+                .collect::<Result<_, _>>()?;
             out.show(&ReleaseList { releases })?;
             Ok(Exit::Done)
         }
-        args::Release::Show { revision, documents, save, statement } => {
+        args::Release::Show {
+            revision,
+            documents,
+            save,
+            statement,
+        } => {
             let mut online = Online::connect(context).await?;
             let fetched = online.require(revision.unwrap_or(0)).await?;
             if let Some(folder) = documents {
@@ -321,14 +402,29 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             out.show(&shown(&fetched, "shown", None)?)?;
             Ok(Exit::Done)
         }
-        args::Release::Sign { statement, key, approver, documents, out: file, yes } => {
-            let request =
-                signing::SignRequest { statement, key, approver, documents, out: file, yes: *yes };
+        args::Release::Sign {
+            statement,
+            key,
+            approver,
+            documents,
+            out: file,
+            yes,
+        } => {
+            let request = signing::SignRequest {
+                statement,
+                key,
+                approver,
+                documents,
+                out: file,
+                yes: *yes,
+            };
             signing::sign(out, &request)
         }
-        args::Release::Verify { file, approvers, documents } => {
-            signing::verify(out, file, approvers, documents.as_deref())
-        }
+        args::Release::Verify {
+            file,
+            approvers,
+            documents,
+        } => signing::verify(out, file, approvers, documents.as_deref()),
     }
 }
 
@@ -344,15 +440,24 @@ fn shown(
         changes,
         findings: findings.unwrap_or_default(),
         done: done.to_owned(),
-        documents: fetched.documents.files.iter().map(|file| file.name.clone()).collect(),
+        documents: fetched
+            .documents
+            .files
+            .iter()
+            .map(|file| file.name.clone())
+            .collect(),
     })
 }
 
 fn envelope(fetched: &Fetched) -> Result<Envelope, Failure> {
-    let mut envelope = Envelope { statement: fetched.signed.statement.to_vec(), signatures: Vec::new() };
+    let mut envelope = Envelope {
+        statement: fetched.signed.statement.to_vec(),
+        signatures: Vec::new(),
+    };
     for signature in &fetched.signed.signatures {
         let approver = ApproverId::new(&signature.approver).map_err(|error| malformed(&error.to_string()))?;
-        let signature = release::Signature::new(approver, &signature.signature).map_err(|error| malformed(&error.to_string()))?;
+        let signature = release::Signature::new(approver, &signature.signature)
+            .map_err(|error| malformed(&error.to_string()))?;
         envelope.add(signature);
     }
     Ok(envelope)
@@ -362,13 +467,18 @@ fn envelope(fetched: &Fetched) -> Result<Envelope, Failure> {
 fn write_documents(documents: &Documents, folder: &Path) -> Result<(), Failure> {
     for file in &documents.files {
         let name = Path::new(&file.name);
-        if name.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+        if name
+            .components()
+            .any(|part| !matches!(part, std::path::Component::Normal(_)))
+        {
             return Err(malformed(&format!("a document is named `{}`", file.name)));
         }
         let path = folder.join(name);
         let parent = path.parent().unwrap_or(folder);
-        std::fs::create_dir_all(parent)
-            .map_err(|source| files::FileError::Write { path: parent.to_owned(), source })?;
+        std::fs::create_dir_all(parent).map_err(|source| files::FileError::Write {
+            path: parent.to_owned(),
+            source,
+        })?;
         files::create(&path, &file.content, Mode::Shared)?;
     }
     Ok(())
@@ -405,7 +515,9 @@ async fn propose(out: &Output, online: &mut Online, loaded: &LoadedPlant, why: W
     ask::confirm(out, why.yes, &format!("Propose this as release r{revision}?"))?;
     let draft = Draft {
         revision: Revision(revision),
-        parent: current.as_ref().map(|current| Digest::of(&current.signed.statement)),
+        parent: current
+            .as_ref()
+            .map(|current| Digest::of(&current.signed.statement)),
         document_digest: loaded.digest,
         author: online.login.context.operator.clone(),
         ticket: why.ticket,
@@ -413,16 +525,29 @@ async fn propose(out: &Output, online: &mut Online, loaded: &LoadedPlant, why: W
         created_ms: words::now_ms(),
     };
     let built = release::build(&loaded.plant, draft).map_err(|error| {
-        Failure::new(Exit::BadDocument, "not-released", "no release can be made of this document").caused_by(&error)
+        Failure::new(
+            Exit::BadDocument,
+            "not-released",
+            "no release can be made of this document",
+        )
+        .caused_by(&error)
     })?;
     let statement = built.statement.to_bytes();
     let documents = loaded.documents.files.iter().map(|file| DocumentFile {
         name: file.name.clone(),
         content: file.content.clone().into(),
     });
-    let request = ProposeReleaseRequest { statement: statement.clone().into(), documents: documents.collect() };
+    let request = ProposeReleaseRequest {
+        statement: statement.clone().into(),
+        documents: documents.collect(),
+    };
     let waiting = ask::waiting(out, "the coordinator compiles the release again");
-    let answer = online.client.propose_release(request).await.map_err(|status| refused(&status))?.into_inner();
+    let answer = online
+        .client
+        .propose_release(request)
+        .await
+        .map_err(|status| refused(&status))?
+        .into_inner();
     drop(waiting);
     out.show(&ReleaseShown {
         statement: Stated::of(&built.statement, &statement),
@@ -430,7 +555,12 @@ async fn propose(out: &Output, online: &mut Online, loaded: &LoadedPlant, why: W
         changes: Some(changes),
         findings,
         done: "proposed".to_owned(),
-        documents: loaded.documents.files.iter().map(|file| file.name.clone()).collect(),
+        documents: loaded
+            .documents
+            .files
+            .iter()
+            .map(|file| file.name.clone())
+            .collect(),
     })?;
     Ok(Exit::Done)
 }
@@ -448,15 +578,21 @@ async fn approve(
     let loaded = plant_of(&fetched, out)?;
     let current = online.fetch(0).await?;
     // What is shown as the change must be the change from what this release was made on top of.
-    let base = current.as_ref().map(|current| Digest::of(&current.signed.statement));
+    let base = current
+        .as_ref()
+        .map(|current| Digest::of(&current.signed.statement));
     if fetched.statement.parent != base {
-        let on_top = |digest: Option<Digest>| digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
+        let on_top =
+            |digest: Option<Digest>| digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
         return Err(Failure::new(
             Exit::Refused,
             "PARENT_MISMATCH",
             format!("release r{revision} was not made on top of the current one"),
         )
-        .because(format!("it was made on top of {}", on_top(fetched.statement.parent)))
+        .because(format!(
+            "it was made on top of {}",
+            on_top(fetched.statement.parent)
+        ))
         .because(format!("current is {}", on_top(base)))
         .help("its author has to propose it again"));
     }
@@ -475,20 +611,35 @@ async fn approve(
         findings.iter().for_each(|finding| finding.page(&mut page));
         page.gap();
         let done = page.paint(Tone::Good, "✓");
-        page.line(format!("{done} compiled here: its documents say exactly what it states"));
+        page.line(format!(
+            "{done} compiled here: its documents say exactly what it states"
+        ));
         out.text(&page.finish())?;
     }
     ask::confirm(out, yes, &format!("Sign release r{revision} as {approver}?"))?;
-    let signature = key.sign(approver.clone(), &fetched.signed.statement).map_err(|error| {
-        Failure::altered("statement-unusable", "the statement cannot be signed").caused_by(&error)
-    })?;
+    let signature = key
+        .sign(approver.clone(), &fetched.signed.statement)
+        .map_err(|error| {
+            Failure::altered("statement-unusable", "the statement cannot be signed").caused_by(&error)
+        })?;
     let request = ApproveReleaseRequest {
         revision,
         statement_digest: Digest::of(&fetched.signed.statement).0.to_vec().into(),
-        signature: Some(Signature { approver: approver.to_string(), signature: signature.bytes.to_vec().into() }),
+        signature: Some(Signature {
+            approver: approver.to_string(),
+            signature: signature.bytes.to_vec().into(),
+        }),
     };
-    let answer = online.client.approve_release(request).await.map_err(|status| refused(&status))?.into_inner();
-    let fetched = Fetched { release: answer, ..fetched };
+    let answer = online
+        .client
+        .approve_release(request)
+        .await
+        .map_err(|status| refused(&status))?
+        .into_inner();
+    let fetched = Fetched {
+        release: answer,
+        ..fetched
+    };
     out.show(&shown(&fetched, "approved", Some((changes, findings)))?)?;
     Ok(Exit::Done)
 }
@@ -503,7 +654,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for name in ["../up.yaml", "/etc/x.yaml", "a/../../b.yaml"] {
             let documents = Documents::received("r1", [(name.to_owned(), b"x".to_vec())]);
-            assert_eq!(write_documents(&documents, folder.path()).unwrap_err().exit, Exit::Altered, "{name}");
+            assert_eq!(
+                write_documents(&documents, folder.path()).unwrap_err().exit,
+                Exit::Altered,
+                "{name}"
+            );
         }
         let documents = Documents::received("r1", [("zones/a.yaml".to_owned(), b"x".to_vec())]);
         write_documents(&documents, folder.path()).unwrap();

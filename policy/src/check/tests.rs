@@ -269,6 +269,26 @@ fn a_zone_that_observes_above_its_level_and_sides_that_overlap_are_found() {
     };
     assert_eq!(observing("control"), ["PC0151"]);
     assert_eq!(observing("office"), [""; 0]);
+    let severity = |requirement: &str| {
+        let mut plant = waterworks();
+        plant.zones.get_mut(&id("control")).unwrap().enforcement = Enforcement::Observe;
+        plant.compensating_controls.insert(
+            id("adoption"),
+            crate::model::CompensatingControl {
+                zone: Some(id("control")),
+                asset: None,
+                conduit: None,
+                requirement: requirement.to_owned(),
+                reason: "The line learns its own traffic first.".to_owned(),
+                measure: "The old firewall stays in front.".to_owned(),
+                approved_by: id("a.silva"),
+                expires: "2027-06-30".to_owned(),
+            },
+        );
+        check(&plant, &compile_all(&plant).unwrap(), None)[0].severity
+    };
+    assert_eq!(severity("SR 5.2"), Severity::Note);
+    assert_eq!(severity("SR 1.2"), Severity::Warning);
     let overlapping = codes(|plant| {
         plant
             .zones

@@ -1,23 +1,40 @@
 //! `PC015x`: zones and the sides of gateways.
 
-use super::Findings;
 use super::spans::Spans;
+use super::{Findings, Severity};
 use crate::model::{Enforcement, Plant, SlVector};
 use crate::plan::Plan;
 
 /// From this target level on (IEC 62443-1-1: intentional violation), observing is not protecting.
 const OBSERVED_LEVEL_MAX: u8 = 1;
 
+/// The requirement that an observing boundary does not meet (IEC 62443-3-3: zone boundary protection).
+const BOUNDARY_PROTECTION: &str = "SR 5.2";
+
 pub(super) fn check(plant: &Plant, findings: &mut Findings) {
     for (id, zone) in &plant.zones {
         let target = zone.sl_target.map_or(0, highest);
-        if zone.enforcement == Enforcement::Observe && target > OBSERVED_LEVEL_MAX {
-            findings.warning(
-                "PC0151",
-                format!("zone {id} only observes, while its target security level is {target}"),
-                "set `enforcement: enforce` once its recorded would-denials are understood",
-            );
+        if zone.enforcement == Enforcement::Enforce || target <= OBSERVED_LEVEL_MAX {
+            continue;
         }
+        // Adoption goes zone by zone: a reason, a measure and an expiry on record make it a stage, not a gap.
+        let recorded = plant.compensating_controls.iter().find(|(_, control)| {
+            control.zone.as_ref() == Some(id) && control.requirement.starts_with(BOUNDARY_PROTECTION)
+        });
+        let (severity, until) = match recorded {
+            Some((name, control)) => (
+                Severity::Note,
+                format!("; {name} stands in until {}", control.expires),
+            ),
+            None => (Severity::Warning, String::new()),
+        };
+        findings.add(
+            severity,
+            "PC0151",
+            format!("zone {id} only observes, while its target security level is {target}{until}"),
+            "set `enforcement: enforce` once its recorded would-denials are understood; until then, record a \
+             compensating control for SR 5.2 with its measure and expiry",
+        );
     }
 }
 

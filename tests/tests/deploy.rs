@@ -1,0 +1,105 @@
+//! What `deploy/` promises: units that cannot open or stop the plant, examples that hold, configurations that are the
+//! programs' defaults.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
+}
+
+/// The settings of a unit, as `key=value` without comments.
+fn unit(name: &str) -> Vec<String> {
+    let text = fs::read_to_string(deploy("systemd").join(name)).unwrap();
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn has(unit: &[String], setting: &str) -> bool {
+    unit.iter().any(|line| line == setting)
+}
+
+const UNITS: [&str; 3] = [
+    "penstock-agent.service",
+    "penstock-base.service",
+    "penstock-coordinator.service",
+];
+
+#[test]
+fn no_unit_does_anything_to_the_kernel_when_it_is_stopped() {
+    for name in UNITS {
+        let unit = unit(name);
+        for key in ["ExecStop=", "ExecStopPost="] {
+            assert!(!unit.iter().any(|line| line.starts_with(key)), "{name} has {key}");
+        }
+    }
+}
+
+#[test]
+fn the_agent_is_started_again_for_as_long_as_the_machine_runs() {
+    let unit = unit("penstock-agent.service");
+    for setting in ["Restart=always", "StartLimitIntervalSec=0", "Type=notify"] {
+        assert!(has(&unit, setting), "{setting}");
+    }
+    assert!(unit.iter().any(|line| line.starts_with("WatchdogSec=")));
+}
+
+#[test]
+fn the_gateway_is_closed_before_the_network_comes_up() {
+    let unit = unit("penstock-base.service");
+    let before = unit.iter().find(|line| line.starts_with("Before=")).unwrap();
+    assert!(before.contains("network-pre.target"));
+    for setting in [
+        "Type=oneshot",
+        "RemainAfterExit=yes",
+        "DefaultDependencies=no",
+        "WantedBy=sysinit.target",
+    ] {
+        assert!(has(&unit, setting), "{setting}");
+    }
+}
+
+#[test]
+fn no_unit_has_a_right_that_it_does_not_need() {
+    for name in UNITS {
+        let unit = unit(name);
+        for setting in [
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            "ProtectHome=yes",
+            "PrivateTmp=yes",
+            "ProtectKernelModules=yes",
+            "ProtectKernelTunables=yes",
+            "MemoryDenyWriteExecute=yes",
+            "RestrictNamespaces=yes",
+            "SystemCallArchitectures=native",
+            "SystemCallFilter=@system-service",
+            "SystemCallFilter=~@privileged @resources",
+            "UMask=0077",
+        ] {
+            assert!(has(&unit, setting), "{name} lacks {setting}");
+        }
+        assert!(
+            !unit.iter().any(|line| line.contains("CAP_SYS_")),
+            "{name} has more than network rights"
+        );
+    }
+    assert!(has(
+        &unit("penstock-agent.service"),
+        "CapabilityBoundingSet=CAP_NET_ADMIN"
+    ));
+    assert!(has(
+        &unit("penstock-coordinator.service"),
+        "CapabilityBoundingSet="
+    ));
+}

@@ -178,10 +178,11 @@ mod tests {
                 assert_eq!(peers::read_register(&plant.hmi, PLC_7, 3).unwrap(), 4242);
                 assert_eq!(peers::read_register(&plant.office_pc, SIS_1, 1).unwrap(), 1);
 
-                let _publisher = peers::publisher(&plant).unwrap();
+                let _publisher = peers::publisher(&plant.plc_7, peers::PRESSURE).unwrap();
                 let polls = Counter::modbus("polling", &plant.hmi, PLC_7).unwrap();
                 let pings = Counter::ping("reachability", &plant.hmi, PLC_7).unwrap();
-                let messages = Counter::mqtt("figures", &plant.office_pc, HISTORIAN, peers::TOPIC).unwrap();
+                let messages =
+                    Counter::mqtt("figures", &plant.office_pc, HISTORIAN, peers::PRESSURE).unwrap();
                 for counter in [&polls, &pings, &messages] {
                     let tally = counter.wait_for_answers(20, Duration::from_secs(10)).unwrap();
                     assert_eq!(tally.lost, 0, "{}", counter.what());

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::DemoError;
-use super::peers::TOPIC;
+use super::peers::PRESSURE;
 use super::show::Show;
 use super::topology::{HISTORIAN, PLC_7};
 use crate::lab::{LabError, sandbox};
@@ -23,7 +23,7 @@ pub(super) fn explain(show: &Show) {
          \x20  penstock demo --enter {outer}        a shell among its machines; there, for instance:\n\n\
          \x20  ip netns exec hmi-1 mbpoll -m tcp -a 1 -0 -r 0 -c 4 -1 {PLC_7}      a declared read\n\
          \x20  ip netns exec office-pc mbpoll -m tcp -a 1 -0 -r 0 -c 4 -1 {PLC_7}  is refused\n\
-         \x20  ip netns exec office-pc mosquitto_sub -h {HISTORIAN} -t '{TOPIC}'\n\
+         \x20  ip netns exec office-pc mosquitto_sub -h {HISTORIAN} -t {PRESSURE}\n\
          \x20  ip netns exec gw-ops nft list table inet penstock\n\
          \x20  export XDG_CONFIG_HOME=/run/penstock-demo/people/k.ito\n\
          \x20  ip netns exec engineering penstock health --watch\n\

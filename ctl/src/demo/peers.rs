@@ -8,8 +8,10 @@ use crate::lab::{Daemon, Lab, LabError, Namespace};
 use super::DemoError;
 use super::topology::{HISTORIAN, PLC_7, PLC_8, SIS_1, Topology};
 
-/// Where the pumps' pressure is published.
-pub(super) const TOPIC: &str = "works/filters/7/pressure";
+/// Where plc-7 publishes a pressure.
+pub(super) const PRESSURE: &str = "works/filters/7/pressure";
+/// Where the safety controller publishes its state.
+pub(super) const SAFETY_STATE: &str = "works/chlorine/state";
 /// What a device may take to start on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -54,10 +56,14 @@ impl Devices {
     }
 }
 
-/// A controller that publishes numbered messages to the historian until it is dropped.
-pub(super) fn publisher(plant: &Topology) -> Result<Daemon, LabError> {
-    let script = format!("({PUBLISH}) | exec mosquitto_pub -h {HISTORIAN} -q 1 -t {TOPIC} -l");
-    plant.plc_7.spawn("publisher", "sh", &["-c", &script])
+/// A controller that publishes numbered messages to the historian's broker until this is dropped.
+pub(super) fn publisher(controller: &Namespace, topic: &str) -> Result<Daemon, LabError> {
+    let script = format!("({PUBLISH}) | exec mosquitto_pub -h {HISTORIAN} -q 1 -t {topic} -l");
+    controller.spawn(
+        &format!("publisher-{}", controller.name()),
+        "sh",
+        &["-c", &script],
+    )
 }
 
 /// Reads one holding register; the error tells that nobody answered.

@@ -43,7 +43,7 @@ struct Traffic {
     archive: Counter,
     /// What must never lose anything.
     lasting: Vec<Counter>,
-    _publisher: Daemon,
+    _publishers: [Daemon; 2],
 }
 
 /// Tells the whole story; what runs in the end is given back, to be kept or dropped.

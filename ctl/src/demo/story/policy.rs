@@ -11,7 +11,7 @@ use crate::demo::control::{Control, PATIENCE, list, number, text};
 use crate::demo::counter::{Counter, Tally};
 use crate::demo::peers;
 use crate::demo::show::Step;
-use crate::demo::topology::{HISTORIAN, PLC_7, PLC_8, SIS_1};
+use crate::demo::topology::{HISTORIAN, PLC_7, PLC_8};
 use crate::demo::{DemoError, claim};
 use crate::lab::wait_until;
 
@@ -49,18 +49,26 @@ pub(super) fn first(step: &mut Step, control: &Control<'_>) -> Result<Traffic, D
 
     let plant = control.plant;
     Ok(Traffic {
-        _publisher: peers::publisher(plant)?,
+        _publishers: [
+            peers::publisher(&plant.plc_7, peers::PRESSURE)?,
+            peers::publisher(&plant.sis, peers::SAFETY_STATE)?,
+        ],
         archive: Counter::modbus("historian reads plc-7", &plant.historian, PLC_7)?,
         lasting: vec![
             Counter::modbus("hmi-1 polls plc-7", &plant.hmi, PLC_7)?,
             Counter::modbus("hmi-1 polls plc-8", &plant.hmi, PLC_8)?,
-            Counter::modbus("hmi-1 sees sis-1", &plant.hmi, SIS_1)?,
             Counter::ping("hmi-1 pings plc-7", &plant.hmi, PLC_7)?,
             Counter::mqtt(
-                "office reads plc-7's figures by MQTT",
+                "office reads plc-7's pressure by MQTT",
                 &plant.office_pc,
                 HISTORIAN,
-                peers::TOPIC,
+                peers::PRESSURE,
+            )?,
+            Counter::mqtt(
+                "hmi-1 sees sis-1's state by MQTT",
+                &plant.hmi,
+                HISTORIAN,
+                peers::SAFETY_STATE,
             )?,
         ],
     })

@@ -144,7 +144,13 @@ pub fn run(options: &Options) -> Result<ExitCode, DemoError> {
 fn last_words(folder: &Path) -> String {
     const LINES: usize = 12;
     let mut text = String::new();
-    for name in ["coordinator", "agent-gw-ops", "agent-gw-safety"] {
+    for name in [
+        "coordinator",
+        "agent-gw-ops",
+        "agent-gw-safety",
+        "agent-gw-ops-again",
+        "agent-gw-safety-again",
+    ] {
         let Ok(log) = std::fs::read(folder.join(format!("{name}.log"))) else {
             continue;
         };

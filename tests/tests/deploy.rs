@@ -103,3 +103,11 @@ fn no_unit_has_a_right_that_it_does_not_need() {
         "CapabilityBoundingSet="
     ));
 }
+
+#[test]
+fn the_agents_example_configuration_is_its_default() {
+    assert_eq!(
+        fs::read_to_string(deploy("agent.toml")).unwrap(),
+        penstock_agent::config::DEFAULT_TEXT
+    );
+}

@@ -155,11 +155,16 @@ impl<'a> Control<'a> {
         Answer::of(command)
     }
 
-    /// A gateway's agent, running.
-    pub(super) fn run_agent(&self, gateway: &Namespace, arguments: &[&str]) -> Result<Daemon, DemoError> {
+    /// A gateway's agent, running, with its log under `name`.
+    pub(super) fn run_agent(
+        &self,
+        gateway: &Namespace,
+        name: &str,
+        arguments: &[&str],
+    ) -> Result<Daemon, DemoError> {
         let mut command = self.command(gateway, &self.programs.agent);
         command.args(arguments);
-        Ok(gateway.spawn_command(&format!("agent-{}", gateway.name()), command)?)
+        Ok(gateway.spawn_command(name, command)?)
     }
 
     fn command(&self, machine: &Namespace, program: &Path) -> Command {

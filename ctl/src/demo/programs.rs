@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::DemoError;
+use crate::lab::sandbox;
 
 /// Programs of the system, each with the Debian package that has it.
 const SYSTEM: &[(&str, &str)] = &[
@@ -71,8 +72,7 @@ impl Programs {
     }
 }
 
-/// Whether a program can be found by name. The system's own folders count too: an ordinary user's path lacks them.
+/// Whether a program can be found by name.
 fn in_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&sandbox::path()).any(|folder| folder.join(program).is_file())
 }

@@ -70,10 +70,9 @@ pub(super) fn tell<'a>(
             begin::coordinator(step, &control)
         })?,
     );
-    cast.agents = show.step(
-        "Both gateways enrol with single-use tokens, and begin closed",
-        |step| begin::enrol(step, &control),
-    )?;
+    cast.agents = show.step("Both gateways enrol with single-use tokens", |step| {
+        begin::enrol(step, &control)
+    })?;
     cast.traffic = Some(show.step(
         "Release r1: proposed by one, approved by two others, enforced",
         |step| policy::first(step, &control),

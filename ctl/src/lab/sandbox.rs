@@ -95,12 +95,20 @@ fn command() -> Result<Command, LabError> {
                 .args(["--pdeathsig", "KILL", "unshare", flags])
                 .args(["--fork", "--mount-proc", "--kill-child", "--"])
                 .arg(program)
+                .env("PATH", path())
                 .env(MARK, std::process::id().to_string());
             return Ok(command);
         }
         detail = both(&probe).trim().to_owned();
     }
     Err(LabError::Forbidden { user, detail })
+}
+
+/// The search path with the system's own folders: an ordinary user's lacks them on Debian, and `nft` lies there.
+pub fn path() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
 }
 
 fn missing(program: &str, package: &'static str, error: std::io::Error) -> LabError {

@@ -48,11 +48,15 @@ pub(super) fn alone(
     step.saw("both agents ended (one by SIGTERM, one by kill -9): the office is still refused");
     agents.clear();
     for gateway in gateways(control) {
-        let config = control.argument(&format!("{}.toml", gateway.name()));
-        agents.push(control.run_agent(gateway, &["run", "--config", &config])?);
-    }
-    for (agent, gateway) in agents.iter().zip(gateways(control)) {
-        begin::wait_for_policy_in_force(control, agent, gateway)?;
+        let name = gateway.name();
+        let config = control.argument(&format!("{name}.toml"));
+        let agent = control.run_agent(
+            gateway,
+            &format!("agent-{name}-again"),
+            &["run", "--config", &config],
+        )?;
+        agent.wait_for_log("policy in force", PATIENCE)?;
+        agents.push(agent);
     }
     undeclared_is_refused(control, "with restarted agents")?;
     let probes = PROBES.to_string();

@@ -1,8 +1,30 @@
 //! # penstock-agent
 //!
 //! What runs on an edge gateway: obeys signed policy, enforces it in the kernel, and keeps the audit trail.
+//!
+//! ```text
+//! link (session, enrol, renew) ── offers ──▶ reconcile ── plans ──▶ kernel (enforce)
+//!        ▲                                      │  ▲                   │
+//!        │ blocks, state, health        policy_store, store            │ verdicts, drift
+//!        └────────────────────── audit (spool) ◀┴──────────────────────┘
+//! ```
+//!
+//! Invariants: the stored policy is in force before anything waits for the network; no input from network, disk or
+//! kernel makes anything here panic; every queue is bounded and says what happens when it is full.
 
+pub mod app;
 pub mod audit;
 pub mod clock;
+pub mod config;
+pub mod data_plane;
 pub mod durable;
 pub mod enforce;
+pub mod health;
+pub mod identity;
+pub mod kernel;
+pub mod link;
+pub mod offer;
+pub mod policy_store;
+pub mod reconcile;
+pub mod status;
+pub mod store;

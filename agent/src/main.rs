@@ -1,1 +1,240 @@
-fn main() {}
+//! The program `penstock-agent`: its commands, its log, its signals. Everything else is in the library.
+//!
+//! Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 the configuration is wrong; 4 not enrolled, or
+//! the enrolment was refused.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
+use penstock_agent::data_plane::{self, OBSERVED_MAX};
+use penstock_agent::enforce::{Base, Enforcer, Settings};
+use penstock_agent::link::enrol::{EnrolError, enrol};
+use penstock_agent::{app, status};
+use penstock_proto::token::{TOKEN_LENGTH_MAX, Token};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+const EXIT_FAILED: u8 = 1;
+const EXIT_CONFIG: u8 = 3;
+const EXIT_ENROLMENT: u8 = 4;
+
+/// Where the configuration is unless told otherwise.
+const CONFIG_PATH: &str = "/etc/penstock/agent.toml";
+
+#[derive(Parser)]
+#[command(
+    name = "penstock-agent",
+    version,
+    about = "Penstock on an edge gateway",
+    max_term_width = 100
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Enforce the stored policy and keep in touch with the coordinator.
+    Run {
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+    },
+    /// Make this machine a gateway of a plant, by a single-use token.
+    Enrol {
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+        /// The file that holds the token, or `-` for standard input.
+        #[arg(long, value_name = "FILE")]
+        token: PathBuf,
+    },
+    /// Load the boot-time rules: guarded interfaces pass nothing until the agent has put its policy in force.
+    Base {
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+    },
+    /// Show identity, policy and audit spool as they are on this machine, also while the agent runs.
+    Status {
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a configuration, or print the default one.
+    Config {
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+        /// Print the default configuration with what each line means.
+        #[arg(long)]
+        default: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("penstock-agent: {}", sentence(&error));
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<ConfigError>() {
+        EXIT_CONFIG
+    } else if error.is::<EnrolError>() || error.is::<status::NotEnrolled>() {
+        EXIT_ENROLMENT
+    } else {
+        EXIT_FAILED
+    }
+}
+
+fn sentence(error: &anyhow::Error) -> String {
+    let parts: Vec<_> = error.chain().map(ToString::to_string).collect();
+    parts.join(": ")
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run { config } => {
+            let config = Config::load(&config)?;
+            begin_log(&config);
+            runtime()?.block_on(run(config))
+        }
+        Command::Enrol { config, token } => {
+            let config = Config::load(&config)?;
+            let token: Token = read_token(&token)?.parse().context("the token is not used")?;
+            penstock_agent::durable::create_folder(&config.state_folder)?;
+            let enrolment = runtime()?.block_on(enrol(&config.state_folder, &token))?;
+            println!(
+                "enrolled as gateway {} of plant {}; {} of {} approvers must sign a release",
+                enrolment.gateway,
+                enrolment.plant,
+                enrolment.approvers.threshold,
+                enrolment.approvers.people.len()
+            );
+            Ok(())
+        }
+        Command::Base { config } => {
+            let config = Config::load(&config)?;
+            let Some(base) = Base::read(&base_path(&config))? else {
+                println!("no policy was ever in force here: there is nothing to guard yet");
+                return Ok(());
+            };
+            let nft = penstock_agent::enforce::kernel::Nft::new(config.nft);
+            let loaded = runtime()?.block_on(base.load(&nft))?;
+            println!(
+                "{}",
+                match loaded {
+                    penstock_agent::enforce::base::Loaded::Denying =>
+                        "the guarded interfaces pass nothing now",
+                    penstock_agent::enforce::base::Loaded::LeftAlone =>
+                        "rules of penstock are there already and stay",
+                }
+            );
+            Ok(())
+        }
+        Command::Status { config, json } => {
+            let status = status::read(&Config::load(&config)?.state_folder);
+            if json {
+                println!("{}", serde_json::to_string(&status)?);
+            } else {
+                print!("{status}");
+            }
+            status.enrolled()?;
+            Ok(())
+        }
+        Command::Config { config, default } => {
+            if default {
+                print!("{DEFAULT_TEXT}");
+            } else {
+                Config::load(&config)?;
+                println!("{} is valid", config.display());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Two threads: one may wait for the kernel while the other keeps the link; more would only cost memory.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .enable_all()
+        .build()
+        .context("cannot start the run time")
+}
+
+fn begin_log(config: &Config) {
+    let filter = tracing_subscriber::EnvFilter::new(&config.log_level);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match config.log_format {
+        LogFormat::Human => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn base_path(config: &Config) -> PathBuf {
+    config.state_folder.join("base.json")
+}
+
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let limit = TOKEN_LENGTH_MAX as u64 + 16;
+    if path == Path::new("-") {
+        std::io::stdin().take(limit).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text))
+    }
+    .with_context(|| format!("cannot read the token from {}", path.display()))?;
+    Ok(text)
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let nudge = Arc::new(Notify::new());
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (stopping, looking) = (stop.clone(), nudge.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => looking.notify_one(),
+            }
+        }
+        stopping.cancel();
+    });
+    let (observed_in, observed) = mpsc::channel(OBSERVED_MAX);
+    let (seen_in, seen) = mpsc::channel(OBSERVED_MAX);
+    let settings = Settings {
+        nft: config.nft.clone(),
+        log_group: config.log_group,
+        base_path: Some(base_path(&config)),
+        verify_interval: config.verify_interval,
+    };
+    let kernel = Arc::new(Enforcer::start(settings, observed_in)?);
+    tokio::spawn(data_plane::tell(observed, seen_in));
+    app::run(config, kernel, seen, nudge, stop, |_| {}).await?;
+    Ok(())
+}

@@ -16,10 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 pub use self::flow_ids::FlowIds;
-use crate::ids::{AssetId, ConduitId, GatewayId, ZoneId};
-use crate::model::{
-    Asset, Conduit, Enforcement, FlowEnd, Gateway, GatewayMode, Interface, Operations, Plant,
-};
+use crate::ids::{ConduitId, GatewayId, ZoneId};
+use crate::model::{Conduit, Enforcement, FlowEnd, Gateway, GatewayMode, Interface, Operations, Plant};
 use crate::plan::{
     Capability, Endpoint, Management, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
 };
@@ -58,7 +56,8 @@ struct Compiler<'a> {
     plant: &'a Plant,
     ids: FlowIds,
     conduits: BTreeMap<&'a GatewayId, Vec<(&'a ConduitId, &'a Conduit)>>,
-    assets: BTreeMap<&'a ZoneId, Vec<(&'a AssetId, &'a Asset)>>,
+    /// What lives in each zone, aggregated once however many gateways see it.
+    networks: BTreeMap<&'a ZoneId, Vec<IpNet>>,
 }
 
 impl<'a> Compiler<'a> {
@@ -70,15 +69,23 @@ impl<'a> Compiler<'a> {
                 conduits.entry(gateway).or_default().push((id, conduit));
             }
         }
-        let mut assets: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (id, asset) in &plant.assets {
-            assets.entry(&asset.zone).or_default().push((id, asset));
+        let mut networks: BTreeMap<&ZoneId, Vec<IpNet>> = plant
+            .zones
+            .iter()
+            .map(|(id, zone)| (id, zone.networks.iter().map(IpNet::trunc).collect()))
+            .collect();
+        for asset in plant.assets.values() {
+            let addresses = asset.addresses.iter().copied().map(IpNet::from);
+            networks.entry(&asset.zone).or_default().extend(addresses);
+        }
+        for living in networks.values_mut() {
+            *living = IpNet::aggregate(living);
         }
         Ok(Self {
             plant,
             ids,
             conduits,
-            assets,
+            networks,
         })
     }
 
@@ -138,10 +145,7 @@ impl<'a> Compiler<'a> {
             if zone.enforcement == Enforcement::Enforce {
                 enforcement = Enforcement::Enforce;
             }
-            networks.extend(zone.networks.iter().map(IpNet::trunc));
-            for (_, asset) in self.assets.get(id).into_iter().flatten() {
-                networks.extend(asset.addresses.iter().copied().map(IpNet::from));
-            }
+            networks.extend(self.networks.get(id).into_iter().flatten().copied());
         }
         Ok(PlanInterface {
             name: name.to_owned(),

@@ -189,7 +189,9 @@ impl<'a> Steps<'a> {
             return;
         }
         let ways = self.0.entry(from).or_default().entry(to).or_default();
-        if !ways.contains(&way) {
+        // Each flow comes once per pair of zones; only sides of one gateway can come again.
+        let again = matches!(way, Way::Observed { .. }) && ways.contains(&way);
+        if !again {
             ways.push(way);
         }
     }

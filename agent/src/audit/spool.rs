@@ -626,6 +626,11 @@ fn rebuild(
     Ok((meta, Some(begun)))
 }
 
+/// How far the trail in `folder` had come when it was last noted.
+pub fn marked(folder: &Path) -> Option<Position> {
+    read_mark(&folder.join("spool.mark")).ok().flatten()
+}
+
 const MARK_FORM: &str = "penstock-spool-mark/1";
 
 fn read_mark(path: &Path) -> Result<Option<Position>, FileError> {

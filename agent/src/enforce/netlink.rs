@@ -133,8 +133,6 @@ pub(super) struct Message<'a> {
     pub flags: u16,
     /// Protocol family (`NFPROTO_…`) of the generic header.
     pub family: u8,
-    /// Resource of the generic header, host order: the log group, or the low bits of the rules' generation.
-    pub resource: u16,
     /// What follows the headers. Of an [`ERROR`] it begins with the negative error number.
     pub payload: &'a [u8],
 }
@@ -163,18 +161,15 @@ pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>>
                 kind,
                 flags,
                 family: 0,
-                resource: 0,
                 payload,
             });
         }
-        let resource = u16::from_be_bytes(*message.get(HEADER + 2..)?.first_chunk()?);
         let family = *message.get(HEADER)?;
         let payload = message.get(HEADER + GENERIC..)?;
         Some(Message {
             kind,
             flags,
             family,
-            resource,
             payload,
         })
     })

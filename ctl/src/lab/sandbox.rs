@@ -48,7 +48,7 @@ pub fn reexecute<S: AsRef<OsStr>>(arguments: &[S]) -> Result<ExitStatus, LabErro
 /// be skipped silently. `body` gets a lab with a scratch folder that goes when the sandbox goes.
 ///
 /// # Errors
-/// When the sandbox cannot be made, or the inner run did not pass exactly one test (with all that it printed).
+/// When the sandbox cannot be made, or the inner run did not pass exactly one test; all that it printed is printed.
 pub fn test(name: &str, body: impl FnOnce(&super::Lab)) -> Result<(), LabError> {
     if inside() {
         prepare()?;
@@ -65,10 +65,12 @@ pub fn test(name: &str, body: impl FnOnce(&super::Lab)) -> Result<(), LabError> 
         print!("{text}");
         return Ok(());
     }
+    eprintln!("{text}");
+    let result = text.lines().find(|line| line.starts_with("test result"));
     Err(LabError::Command {
         command: format!("{name} in the sandbox"),
         status: output.status.to_string(),
-        output: text,
+        output: result.unwrap_or("its output is above").to_owned(),
     })
 }
 

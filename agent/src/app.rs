@@ -1,0 +1,199 @@
+//! The whole agent: opens, wires, runs and stops the parts. Nothing imports this but the program and its tests.
+//!
+//! Order at start: the stored policy is in force before the service manager hears READY and before the first
+//! packet to a coordinator. Order at stop: link, reconciler, spool; the kernel keeps the policy.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use penstock_proto::v1::Severity;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::{self, Audit, BLOCK_BYTES, Limits, record};
+use crate::config::Config;
+use crate::health::ServiceManager;
+use crate::identity::{Identity, IdentityError, IdentityFolder};
+use crate::kernel::{Kernel, Seen};
+use crate::link::renew;
+use crate::link::session::{Link, LinkState};
+use crate::reconcile::{PolicyView, Reconciler, SharedStore};
+use crate::store::{self, LockError, Store};
+
+/// How long the parts have to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+/// How often a gateway that is not enrolled looks whether somebody enrolled it.
+const ENROLMENT_LOOK: Duration = Duration::from_secs(2);
+
+/// What a running agent shows of itself.
+#[derive(Debug, Clone)]
+pub struct Views {
+    /// Policy, drift, faults.
+    pub policy: watch::Receiver<PolicyView>,
+    /// The link.
+    pub link: watch::Receiver<LinkState>,
+    /// The trail.
+    pub audit: Audit,
+}
+
+/// Runs until `stop` is cancelled. `ready` is called once the stored policy is in force.
+pub async fn run<K: Kernel>(
+    config: Config,
+    kernel: Arc<K>,
+    seen: mpsc::Receiver<Seen>,
+    nudge: Arc<Notify>,
+    stop: CancellationToken,
+    ready: impl FnOnce(Views) + Send,
+) -> Result<(), LockError> {
+    let started = Instant::now();
+    let _lock = store::lock(&config.state_folder)?;
+    let folder = IdentityFolder::new(&config.state_folder);
+    let store: SharedStore = {
+        let state_folder = config.state_folder.clone();
+        let opened = tokio::task::spawn_blocking(move || Store::open(&state_folder)).await;
+        Arc::new(Mutex::new(
+            opened.unwrap_or_else(|_| Store::empty(&config.state_folder)),
+        ))
+    };
+    let (audit, writer) = audit::start(
+        config.state_folder.clone(),
+        Limits {
+            bytes_max: config.spool_bytes_max,
+            block_bytes: BLOCK_BYTES,
+            free_bytes_min: config.free_bytes_min,
+        },
+    );
+    audit.record(
+        Severity::Notice,
+        record::agent("started", concat!("version ", env!("CARGO_PKG_VERSION"))),
+    );
+
+    let identity = load_identity(&store, &folder).await;
+    let first_trust = match &identity {
+        Ok(identity) => Some(identity.enrolment.first_trust()),
+        Err(error) => {
+            tracing::warn!(%error, "no link without an identity; the stored policy stays in force");
+            None
+        }
+    };
+    let (mut reconciler, policy) = Reconciler::new(kernel.clone(), store.clone(), audit.clone(), first_trust);
+    reconciler.start().await;
+
+    let (identity_in, identity) = watch::channel(identity.ok().map(Arc::new));
+    let (offers_in, offers) = watch::channel(None);
+    let (link_in, link_state) = watch::channel(LinkState::default());
+    let link = Link {
+        identity,
+        coordinators: config.coordinators.clone(),
+        audit: audit.clone(),
+        offers: offers_in,
+        policy: policy.clone(),
+        kernel,
+        started,
+        state: link_in,
+    };
+    let mut parts = tokio::task::JoinSet::new();
+    parts.spawn(reconciler.run(offers, seen, nudge, stop.clone()));
+    parts.spawn(link.run(stop.clone()));
+    parts.spawn(wait_for_enrolment(
+        config.state_folder.clone(),
+        folder.clone(),
+        identity_in.clone(),
+        stop.clone(),
+    ));
+    parts.spawn(renew::run(
+        folder,
+        config.coordinators.clone(),
+        audit.clone(),
+        identity_in,
+        stop.clone(),
+    ));
+    let manager = ServiceManager::from_environment();
+    if let Some(manager) = &manager {
+        manager.tell("READY=1");
+    }
+    ready(Views {
+        policy,
+        link: link_state,
+        audit: audit.clone(),
+    });
+    live(&mut parts, manager.as_ref(), stop).await;
+
+    if let Some(manager) = &manager {
+        manager.tell("STOPPING=1");
+    }
+    let stopped =
+        tokio::time::timeout(STOP_TIMEOUT, async { while parts.join_next().await.is_some() {} }).await;
+    if stopped.is_err() {
+        tracing::warn!("a part did not stop in time and is cut off");
+        parts.abort_all();
+    }
+    audit.record(
+        Severity::Notice,
+        record::agent("stopped", "the policy stays in force"),
+    );
+    if tokio::time::timeout(STOP_TIMEOUT, audit.close()).await.is_err() {
+        tracing::warn!("the audit spool did not close in time; what it acknowledged is durable all the same");
+    }
+    drop(writer);
+    Ok(())
+}
+
+/// Waits for the stop. A part that ends before is a fault of ours: it is said, and the others go on, since
+/// enforcement is worth more than a clean picture.
+async fn live(
+    parts: &mut tokio::task::JoinSet<()>,
+    manager: Option<&ServiceManager>,
+    stop: CancellationToken,
+) {
+    let watchdog = ServiceManager::watchdog_interval().unwrap_or(Duration::from_secs(3600));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            ended = parts.join_next(), if !parts.is_empty() => {
+                if let Some(Err(error)) = ended {
+                    tracing::error!(%error, "a part of the agent failed in itself; restart the agent");
+                }
+            }
+            () = tokio::time::sleep(watchdog) => {
+                if let Some(manager) = manager {
+                    manager.tell("WATCHDOG=1");
+                }
+            }
+        }
+    }
+}
+
+async fn load_identity(store: &SharedStore, folder: &IdentityFolder) -> Result<Identity, IdentityError> {
+    let (store, folder) = (store.clone(), folder.clone());
+    tokio::task::spawn_blocking(move || {
+        let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        folder.load(IdentityFolder::enrolment(&mut store)?)
+    })
+    .await
+    .unwrap_or(Err(IdentityError::NotEnrolled))
+}
+
+/// Takes up an enrolment that was made while the agent ran.
+async fn wait_for_enrolment(
+    state_folder: PathBuf,
+    folder: IdentityFolder,
+    identity: watch::Sender<Option<Arc<Identity>>>,
+    stop: CancellationToken,
+) {
+    while identity.borrow().is_none() {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(ENROLMENT_LOOK) => {}
+        }
+        let (state_folder, folder) = (state_folder.clone(), folder.clone());
+        let loaded =
+            tokio::task::spawn_blocking(move || folder.load(IdentityFolder::peek_enrolment(&state_folder)?))
+                .await;
+        if let Ok(Ok(found)) = loaded {
+            identity.send_replace(Some(Arc::new(found)));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The agent's configuration: as it was typed ([`Typed`]), and as it was checked ([`Config`]).
+//!
+//! One TOML file, strict: an unknown key is refused with its place. Every field has a default, and
+//! [`DEFAULT_TEXT`] is the file that says so; a test holds the two together. What the *plant* decides (zones, drift,
+//! windows) is not here but in the signed policy.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use penstock_proto::channel::Address;
+use serde::{Deserialize, Serialize};
+
+use crate::durable::{self, FileError};
+
+/// The configuration with its defaults and what they mean; `penstock-agent config --default` prints it.
+pub const DEFAULT_TEXT: &str = include_str!("config/default.toml");
+
+const CONFIG_BYTES_MAX: u64 = 256 * 1024;
+
+/// The file as typed. Everything may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Typed {
+    agent: TypedAgent,
+    link: TypedLink,
+    audit: TypedAudit,
+    enforce: TypedEnforce,
+    log: TypedLog,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedAgent {
+    state_folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedLink {
+    coordinators: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedAudit {
+    spool_bytes_max: Option<u64>,
+    free_bytes_min: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedEnforce {
+    nft: Option<PathBuf>,
+    log_group: Option<u16>,
+    verify_interval_s: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedLog {
+    level: Option<String>,
+    format: Option<LogFormat>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people and the journal.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A configuration that holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where identity, policy and audit spool are kept.
+    pub state_folder: PathBuf,
+    /// Coordinators instead of those in the token; empty: the token's.
+    pub coordinators: Vec<Address>,
+    /// Hard quota of the audit spool, bytes.
+    pub spool_bytes_max: u64,
+    /// The spool writes nothing while its file system has less than this free, bytes.
+    pub free_bytes_min: u64,
+    /// The `nft` program, by name or path.
+    pub nft: PathBuf,
+    /// The kernel's log group (NFLOG) for verdicts.
+    pub log_group: u16,
+    /// How often the kernel is compared with the plan although no change was seen.
+    pub verify_interval: Duration,
+    /// A `tracing` filter, such as `info` or `info,penstock_agent::link=debug`.
+    pub log_level: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_folder: PathBuf::from("/var/lib/penstock-agent"),
+            coordinators: Vec::new(),
+            spool_bytes_max: 256 * 1024 * 1024,
+            free_bytes_min: 64 * 1024 * 1024,
+            nft: PathBuf::from("nft"),
+            log_group: 86,
+            verify_interval: Duration::from_secs(300),
+            log_level: "info".to_owned(),
+            log_format: LogFormat::Human,
+        }
+    }
+}
+
+/// Why a configuration is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no such file.
+    #[error("there is no configuration {}: `penstock-agent config --default` prints one to begin with", .0.display())]
+    Missing(PathBuf),
+    /// It cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is not text.
+    #[error("{} is not UTF-8 text", .0.display())]
+    Text(PathBuf),
+    /// It is not TOML of our shape; the source shows where.
+    #[error("{} is not a valid configuration", path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and what is wrong.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value does not hold.
+    #[error("{}: `{key}` {problem}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Section and key.
+        key: &'static str,
+        /// What is wrong and what to write instead.
+        problem: String,
+    },
+}
+
+/// The smallest spool that can hold the largest block and a loss record.
+pub const SPOOL_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Comparing more often would cost more than it could find.
+pub const VERIFY_INTERVAL_MIN: Duration = Duration::from_secs(5);
+
+impl Config {
+    /// Reads and checks the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let bytes =
+            durable::read(path, CONFIG_BYTES_MAX)?.ok_or_else(|| ConfigError::Missing(path.to_owned()))?;
+        let text = String::from_utf8(bytes).map_err(|_| ConfigError::Text(path.to_owned()))?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks a text; `path` names it in errors.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let typed: Typed = toml::from_str(text).map_err(|source| ConfigError::Form {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        check(typed).map_err(|(key, problem)| ConfigError::Value {
+            path: path.to_owned(),
+            key,
+            problem,
+        })
+    }
+}
+
+fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
+    let default = Config::default();
+    let config = Config {
+        state_folder: typed.agent.state_folder.unwrap_or(default.state_folder),
+        coordinators: typed
+            .link
+            .coordinators
+            .unwrap_or_default()
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()
+            .map_err(|error: penstock_proto::channel::AddressError| {
+                (
+                    "link.coordinators",
+                    format!("holds an address that cannot be used: {error}"),
+                )
+            })?,
+        spool_bytes_max: typed.audit.spool_bytes_max.unwrap_or(default.spool_bytes_max),
+        free_bytes_min: typed.audit.free_bytes_min.unwrap_or(default.free_bytes_min),
+        nft: typed.enforce.nft.unwrap_or(default.nft),
+        log_group: typed.enforce.log_group.unwrap_or(default.log_group),
+        verify_interval: typed
+            .enforce
+            .verify_interval_s
+            .map_or(default.verify_interval, |s| Duration::from_secs(u64::from(s))),
+        log_level: typed.log.level.unwrap_or(default.log_level),
+        log_format: typed.log.format.unwrap_or(default.log_format),
+    };
+    if !config.state_folder.is_absolute() {
+        return Err(("agent.state_folder", "must be an absolute path".to_owned()));
+    }
+    if config.spool_bytes_max < SPOOL_BYTES_MIN {
+        return Err((
+            "audit.spool_bytes_max",
+            format!("must be at least {SPOOL_BYTES_MIN}"),
+        ));
+    }
+    if config.verify_interval < VERIFY_INTERVAL_MIN {
+        return Err((
+            "enforce.verify_interval_s",
+            format!("must be at least {}", VERIFY_INTERVAL_MIN.as_secs()),
+        ));
+    }
+    if config.log_level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+        return Err((
+            "log.level",
+            format!(
+                "is `{}`, which is no log filter; write `info` or `debug`",
+                config.log_level
+            ),
+        ));
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("agent.toml"))
+    }
+
+    #[test]
+    fn the_printed_default_is_the_default_and_so_is_an_empty_file() {
+        assert_eq!(parse(DEFAULT_TEXT).unwrap(), Config::default());
+        assert_eq!(parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_printed_default_names_every_field() {
+        let table: toml::Table = DEFAULT_TEXT.parse().unwrap();
+        let keys: Vec<_> = table
+            .iter()
+            .flat_map(|(section, keys)| {
+                keys.as_table()
+                    .unwrap()
+                    .keys()
+                    .map(move |key| format!("{section}.{key}"))
+            })
+            .collect();
+        assert_eq!(keys.len(), 9, "{keys:?}");
+    }
+
+    #[test]
+    fn what_is_unknown_or_does_not_hold_is_refused_by_name() {
+        for (text, names) in [
+            ("[agent]\nstate_dir = \"/x\"", "state_dir"),
+            ("[enforcement]", "enforcement"),
+            ("[agent]\nstate_folder = \"relative\"", "agent.state_folder"),
+            ("[link]\ncoordinators = [\"no-port\"]", "link.coordinators"),
+            ("[audit]\nspool_bytes_max = 1", "audit.spool_bytes_max"),
+            ("[log]\nformat = \"xml\"", "xml"),
+            ("[log]\nlevel = \"=,=\"", "log.level"),
+        ] {
+            let error = parse(text).unwrap_err();
+            let mut all = error.to_string();
+            if let Some(source) = std::error::Error::source(&error) {
+                all.push_str(&source.to_string());
+            }
+            assert!(all.contains(names), "{all}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The real kernel behind [`crate::kernel::Kernel`]: `enforce` on one side, the reconciler and the trail on the other.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use penstock_policy::ids::Revision;
+use penstock_policy::plan::{Capability, Plan};
+use penstock_policy::verdict::Decision;
+use penstock_proto::v1::{self, AuditEvent, KernelCounters, Severity, VerdictEvent, audit_event::Kind};
+use tokio::sync::mpsc;
+
+use crate::audit::record;
+use crate::clock;
+use crate::enforce::{DriftState, DriftStep, EnforceError, Enforcer, LossCause, Observed, VerdictSeen};
+use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Seen};
+
+/// Observations that may wait on their way to the reconciler.
+pub const OBSERVED_MAX: usize = 1024;
+
+impl Kernel for Enforcer {
+    fn capabilities(&self) -> BTreeSet<Capability> {
+        Self::capabilities(self)
+    }
+
+    async fn check(&self, plan: Arc<Plan>) -> Result<(), KernelError> {
+        Self::check(self, &plan).await.map_err(|error| refused(&error))
+    }
+
+    async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {
+        let applied = Self::apply(self, plan, revision)
+            .await
+            .map_err(|error| refused(&error))?;
+        tracing::info!(
+            %revision, change = ?applied.change, elements = applied.elements, took = ?applied.took,
+            "the kernel holds the plan"
+        );
+        Ok(applied
+            .findings
+            .into_iter()
+            .map(|finding| format!("{}: {}", finding.code, finding.message))
+            .collect())
+    }
+
+    async fn verify(&self) -> Result<Holds, KernelError> {
+        Ok(match Self::verify(self).await.map_err(|error| refused(&error))? {
+            DriftState::None | DriftState::NoPlan | DriftState::Repaired(_) => Holds::AsApplied,
+            DriftState::Present(message) => Holds::Drifted(message),
+        })
+    }
+
+    async fn counters(&self) -> Result<KernelCounters, KernelError> {
+        let counters = Self::counters(self).await.map_err(|error| refused(&error))?;
+        Ok(KernelCounters {
+            allowed_packets: counters.allowed_packets,
+            denied_packets: counters
+                .denied_packets
+                .saturating_add(counters.input_denied_packets)
+                .saturating_add(counters.uninspected_packets),
+            would_deny_packets: counters.would_deny_packets,
+            allowed_bytes: counters.allowed_bytes,
+        })
+    }
+}
+
+fn refused(error: &EnforceError) -> KernelError {
+    let mut message = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        message = format!("{message}: {cause}");
+        next = cause.source();
+    }
+    KernelError {
+        code: match error {
+            EnforceError::Lower(_) => "plan-not-enforceable",
+            EnforceError::Structure(_) => "interfaces-not-guardable",
+            EnforceError::NoBridgeFilter | EnforceError::BridgeParameter(_) => "bridge-not-filtered",
+            EnforceError::Kernel(_)
+            | EnforceError::ReadBack(_)
+            | EnforceError::Interrupted(_)
+            | EnforceError::Socket(_) => "kernel-failed",
+        },
+        message,
+    }
+}
+
+/// Hands on what the data plane saw, as events for the trail. Ends with its sender.
+pub async fn tell(mut observed: mpsc::Receiver<Observed>, seen: mpsc::Sender<Seen>) {
+    while let Some(observed) = observed.recv().await {
+        let what = match observed {
+            Observed::Verdict(verdict) => Seen::Event(Box::new(verdict_event(verdict))),
+            Observed::Drift {
+                step,
+                message,
+                process,
+            } => Seen::Drift {
+                step: match step {
+                    DriftStep::Found => DriftSeen::Found,
+                    DriftStep::Repaired => DriftSeen::Repaired,
+                    DriftStep::RepairFailed => DriftSeen::RepairFailed,
+                },
+                message,
+                process: process.unwrap_or_default(),
+            },
+            Observed::Lost { packets, cause } => Seen::Lost {
+                events: packets,
+                cause: match cause {
+                    LossCause::RateLimit => "kernel-rate-limit",
+                    LossCause::KernelOverrun => "kernel-overrun",
+                    LossCause::TableFull => "aggregation-full",
+                    LossCause::ReceiverSlow => "queue-full",
+                },
+            },
+        };
+        if seen.send(what).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn verdict_event(seen: VerdictSeen) -> AuditEvent {
+    let (decision, severity) = match seen.decision {
+        Decision::Allow | Decision::NotGuarded => (v1::Decision::Allow, Severity::Info),
+        Decision::Deny => (v1::Decision::Deny, Severity::Warning),
+        Decision::WouldDeny => (v1::Decision::WouldDeny, Severity::Notice),
+    };
+    let address = |address: Option<std::net::IpAddr>| address.map_or_else(String::new, |a| a.to_string());
+    let event = VerdictEvent {
+        decision: decision.into(),
+        flow_id: seen.flow_id.map_or(0, |id| id.0),
+        flow: seen.flow.unwrap_or_default(),
+        ingress: record::bounded(&seen.ingress),
+        egress: record::bounded(&seen.egress),
+        source: address(seen.source),
+        destination: address(seen.destination),
+        protocol: u32::from(seen.protocol),
+        port: u32::from(seen.port),
+        count: seen.count,
+        first_ms: seen.first_ms,
+        last_ms: seen.last_ms,
+        reason: record::bounded(&seen.reason),
+    };
+    let time_ms = if seen.last_ms == 0 {
+        clock::now_ms()
+    } else {
+        seen.last_ms
+    };
+    record::event(time_ms, severity, seen.revision.0, Kind::Verdict(event))
+}

@@ -1,0 +1,272 @@
+//! Who this gateway is: its key, born here and never leaving, its certificate, and whom it was enrolled with.
+//!
+//! ```text
+//! identity/key.pem     PKCS#8, ECDSA P-256, mode 0600
+//! identity/chain.pem   certificate chain, leaf first
+//! identity/roots.pem   the plant's roots
+//! record "enrolment"   plant, gateway, coordinators, root digest, approvers (JSON)
+//! ```
+//!
+//! No decision about traffic reads any of this except the approvers (DESIGN, promises 1 and 8; IEC 62443-3-3 SR 1.5).
+
+use std::path::{Path, PathBuf};
+
+use penstock_policy::ids::{Digest, GatewayId, PlantId, Revision};
+use penstock_policy::model::ApproverSet;
+use penstock_policy::release::Trust;
+use penstock_proto::channel::Address;
+use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::tls::client::{ClientProfile, Trust as PeerTrust};
+use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem};
+use rcgen::PublicKeyData as _;
+use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+
+use crate::durable::{self, FileError};
+use crate::store::Store;
+
+const RECORD: &str = "enrolment";
+const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What the token and the coordinator made of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolment {
+    /// The plant.
+    pub plant: PlantId,
+    /// Our name in it.
+    pub gateway: GatewayId,
+    /// Where coordinators were said to be.
+    pub coordinators: Vec<Address>,
+    /// SHA-256 of the plant's root that was pinned.
+    pub root_digest: Digest,
+    /// Whose signatures to obey first. They came with the token, not from the coordinator.
+    pub approvers: ApproverSet,
+}
+
+impl Enrolment {
+    /// What the gateway believes before its first policy.
+    pub fn first_trust(&self) -> Trust {
+        Trust {
+            plant: self.plant.clone(),
+            gateway: self.gateway.clone(),
+            approvers: self.approvers.clone(),
+            floor: Revision(0),
+            current: None,
+        }
+    }
+}
+
+/// Why there is no usable identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Never enrolled here.
+    #[error("this gateway is not enrolled: get a token and run `penstock-agent enrol --token FILE`")]
+    NotEnrolled,
+    /// The record cannot be read.
+    #[error("the enrolment record is damaged: enrol this gateway again")]
+    Record(#[source] serde_json::Error),
+    /// A file is missing.
+    #[error("{} is missing: enrol this gateway again", .0.display())]
+    Missing(PathBuf),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A certificate or key is unusable.
+    #[error("the key or certificate of this gateway cannot be used")]
+    Tls(#[from] TlsError),
+    /// The key cannot be made or used.
+    #[error("the key of this gateway cannot be made or used")]
+    Key(#[from] rcgen::Error),
+    /// The key file is not text.
+    #[error("{} is not PEM", .0.display())]
+    KeyForm(PathBuf),
+    /// The coordinator certified something else.
+    #[error("the coordinator issued {0}: its answer is not used")]
+    Issued(String),
+}
+
+/// Key, certificate and roots, loaded.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// What this machine was enrolled as.
+    pub enrolment: Enrolment,
+    credentials: Credentials,
+    roots: Vec<CertificateDer<'static>>,
+}
+
+/// Where the files are.
+#[derive(Debug, Clone)]
+pub struct IdentityFolder(PathBuf);
+
+/// What a coordinator issued, after it was checked.
+#[derive(Debug)]
+pub struct Issued {
+    chain: Vec<CertificateDer<'static>>,
+    roots: Vec<CertificateDer<'static>>,
+}
+
+impl Identity {
+    /// The TLS profile for sessions.
+    pub fn profile(&self) -> ClientProfile {
+        ClientProfile {
+            plant: self.enrolment.plant.clone(),
+            trust: PeerTrust::Roots(self.roots.clone()),
+            credentials: Some(self.credentials.clone()),
+        }
+    }
+
+    /// From when until when the certificate holds, milliseconds since 1970.
+    pub fn validity_ms(&self) -> Result<(u64, u64), TlsError> {
+        self.credentials.validity_ms()
+    }
+}
+
+impl IdentityFolder {
+    /// Below the agent's state folder.
+    pub fn new(state_folder: &Path) -> Self {
+        Self(state_folder.join("identity"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The enrolment record alone.
+    pub fn enrolment(store: &mut Store) -> Result<Enrolment, IdentityError> {
+        let bytes = store.load(RECORD).ok_or(IdentityError::NotEnrolled)?;
+        serde_json::from_slice(&bytes).map_err(IdentityError::Record)
+    }
+
+    /// The enrolment record from its copy in a file, while the agent holds the database.
+    pub fn peek_enrolment(state_folder: &Path) -> Result<Enrolment, IdentityError> {
+        let (_, bytes) = crate::store::read_copy(state_folder, RECORD)
+            .ok()
+            .flatten()
+            .ok_or(IdentityError::NotEnrolled)?;
+        serde_json::from_slice(&bytes).map_err(IdentityError::Record)
+    }
+
+    /// Loads everything that a session needs.
+    pub fn load(&self, enrolment: Enrolment) -> Result<Identity, IdentityError> {
+        let chain = self.read("chain.pem")?;
+        let key = self.read("key.pem")?;
+        let credentials = Credentials::from_pem(&chain, &key)?;
+        let roots = certificates_from_pem(
+            &self.read("roots.pem")?,
+            &self.path("roots.pem").display().to_string(),
+        )?;
+        Ok(Identity {
+            enrolment,
+            credentials,
+            roots,
+        })
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, IdentityError> {
+        let path = self.path(name);
+        durable::read(&path, PEM_BYTES_MAX)?.ok_or(IdentityError::Missing(path))
+    }
+
+    /// The gateway's key; born now if there is none. A repeated enrolment uses the same one, so that a token whose
+    /// answer was lost on the way still works.
+    pub fn key(&self) -> Result<rcgen::KeyPair, IdentityError> {
+        let path = self.path("key.pem");
+        if let Some(pem) = durable::read(&path, PEM_BYTES_MAX)? {
+            let text = String::from_utf8(pem).map_err(|_| IdentityError::KeyForm(path))?;
+            return Ok(rcgen::KeyPair::from_pem(&text)?);
+        }
+        durable::create_folder(&self.0)?;
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        durable::replace(&path, key.serialize_pem().as_bytes(), 0o600)?;
+        Ok(key)
+    }
+
+    /// A certificate request (PKCS#10, DER) for `identity`, signed by `key`.
+    pub fn request(key: &rcgen::KeyPair, identity: &PeerIdentity) -> Result<Vec<u8>, IdentityError> {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, identity.subject.name());
+        params
+            .subject_alt_names
+            .push(rcgen::SanType::URI(identity.to_string().try_into()?));
+        Ok(params.serialize_request(key)?.der().to_vec())
+    }
+
+    /// Holds a coordinator's answer against what was asked for: our name, our key, the plant's pinned root.
+    pub fn check(
+        enrolment: &Enrolment,
+        key: &rcgen::KeyPair,
+        answer: &penstock_proto::v1::EnrolResponse,
+    ) -> Result<Issued, IdentityError> {
+        let der = |list: &[prost::bytes::Bytes]| -> Vec<CertificateDer<'static>> {
+            list.iter()
+                .map(|bytes| CertificateDer::from(bytes.to_vec()))
+                .collect()
+        };
+        let (chain, roots) = (der(&answer.certificate_chain), der(&answer.trust_bundle));
+        let leaf = chain
+            .first()
+            .ok_or_else(|| IdentityError::Issued("no certificate".to_owned()))?;
+        let named = PeerIdentity::from_certificate(leaf).map_err(TlsError::from)?;
+        let wanted = PeerIdentity {
+            plant: enrolment.plant.clone(),
+            subject: Subject::Gateway(enrolment.gateway.clone()),
+        };
+        if named != wanted {
+            return Err(IdentityError::Issued(format!(
+                "a certificate for {named} instead of {wanted}"
+            )));
+        }
+        if !holds_key(leaf, &key.subject_public_key_info()) {
+            return Err(IdentityError::Issued("a certificate for another key".to_owned()));
+        }
+        if !roots.iter().any(|root| Digest::of(root) == enrolment.root_digest) {
+            return Err(IdentityError::Issued(
+                "roots without the one that the token names".to_owned(),
+            ));
+        }
+        Ok(Issued { chain, roots })
+    }
+
+    /// Stores what was issued.
+    pub fn store_issued(&self, issued: &Issued) -> Result<(), IdentityError> {
+        durable::create_folder(&self.0)?;
+        durable::replace(&self.path("roots.pem"), pem(&issued.roots).as_bytes(), 0o644)?;
+        durable::replace(&self.path("chain.pem"), pem(&issued.chain).as_bytes(), 0o644)?;
+        Ok(())
+    }
+
+    /// Stores the enrolment record.
+    pub fn store_enrolment(store: &mut Store, enrolment: &Enrolment) -> Result<(), crate::store::StoreError> {
+        // Names, addresses and keys cannot fail to be JSON.
+        store.save(RECORD, &serde_json::to_vec(enrolment).unwrap_or_default())
+    }
+}
+
+/// Whether a certificate's public key is exactly this one: its SubjectPublicKeyInfo stands in the certificate.
+fn holds_key(certificate: &CertificateDer<'_>, public_key_info: &[u8]) -> bool {
+    certificate
+        .windows(public_key_info.len().max(1))
+        .any(|window| window == public_key_info)
+}
+
+fn pem(certificates: &[CertificateDer<'static>]) -> String {
+    use base64::Engine as _;
+    let mut text = String::new();
+    for certificate in certificates {
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        let encoded = base64::engine::general_purpose::STANDARD.encode(certificate);
+        let mut rest = encoded.as_str();
+        while !rest.is_empty() {
+            let (line, more) = rest.split_at_checked(64).unwrap_or((rest, ""));
+            text.push_str(line);
+            text.push('\n');
+            rest = more;
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text
+}

@@ -1,0 +1,81 @@
+//! What the reconciler needs of whatever enforces: the seam between deciding and doing.
+//!
+//! `enforce` is the real one; tests have one that remembers, and one that fails.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use penstock_policy::ids::Revision;
+use penstock_policy::plan::{Capability, Plan};
+use penstock_proto::v1::{AuditEvent, KernelCounters};
+
+/// Why the kernel does not do it. Its state is as before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct KernelError {
+    /// Stable code, as in refusals and faults.
+    pub code: &'static str,
+    /// What happened, why, and what to do.
+    pub message: String,
+}
+
+/// Whether the kernel still holds what was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holds {
+    /// Exactly.
+    AsApplied,
+    /// Somebody changed it; what differs, in words.
+    Drifted(String),
+}
+
+/// What the kernel tells by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    /// Something for the trail, as it stands.
+    Event(Box<AuditEvent>),
+    /// The table was changed by somebody else.
+    Drift {
+        /// Found, repaired, or not repaired.
+        step: DriftSeen,
+        /// What differs, in words.
+        message: String,
+        /// The process that did it, if it told.
+        process: String,
+    },
+    /// So many events were lost between the kernel and here.
+    Lost {
+        /// How many.
+        events: u64,
+        /// Where, as in a loss record.
+        cause: &'static str,
+    },
+}
+
+/// A step of a drift, as the data plane takes it by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriftSeen {
+    /// The kernel differs from the plan.
+    Found,
+    /// It is equal again.
+    Repaired,
+    /// It could not be made equal.
+    RepairFailed,
+}
+
+/// Something that enforces plans.
+pub trait Kernel: Send + Sync + 'static {
+    /// What it can enforce.
+    fn capabilities(&self) -> BTreeSet<Capability>;
+    /// Whether the kernel would take this plan; changes nothing.
+    fn check(&self, plan: Arc<Plan>) -> impl Future<Output = Result<(), KernelError>> + Send;
+    /// Puts the plan in force, in one transaction. Returns what a person should know about it.
+    fn apply(
+        &self,
+        plan: Arc<Plan>,
+        revision: Revision,
+    ) -> impl Future<Output = Result<Vec<String>, KernelError>> + Send;
+    /// Compares the kernel with what was applied, and repairs it if the plan says so.
+    fn verify(&self) -> impl Future<Output = Result<Holds, KernelError>> + Send;
+    /// Counters of the data plane.
+    fn counters(&self) -> impl Future<Output = Result<KernelCounters, KernelError>> + Send;
+}

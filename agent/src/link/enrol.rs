@@ -1,0 +1,137 @@
+//! From a token to an identity: the pinned root, the key born here, the certificate for it.
+//!
+//! Order matters for a broken connection: the key is on the disk before the token is shown to anybody, so that
+//! trying again with the same token and key gets the same answer instead of "used".
+
+use std::path::Path;
+
+use penstock_proto::channel;
+use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::refusal::{Reason, explain};
+use penstock_proto::tls::TlsError;
+use penstock_proto::tls::client::{ClientProfile, Trust};
+use penstock_proto::token::Token;
+use penstock_proto::v1::EnrolRequest;
+use penstock_proto::v1::enrolment_client::EnrolmentClient;
+use tonic::Status;
+
+use crate::identity::{Enrolment, IdentityError, IdentityFolder};
+use crate::store::{Store, StoreError};
+
+/// Why this machine was not enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The token is for a person or another kind of peer.
+    #[error("this token enrols {0}, not a gateway: ask for a token of this gateway")]
+    WrongSubject(Subject),
+    /// The token lacks what a gateway must not learn from the coordinator.
+    #[error(
+        "this token carries no approvers: make it with `penstock gateway token`, with the plant document at hand"
+    )]
+    NoApprovers,
+    /// Already somebody else here.
+    #[error(
+        "this machine is already enrolled as gateway {gateway} of plant {plant}: to make it another one, stop the agent and remove its state folder"
+    )]
+    AlreadyEnrolled {
+        /// Its name.
+        gateway: String,
+        /// Its plant.
+        plant: String,
+    },
+    /// Our own key, files or the answer.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// TLS could not be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// No coordinator could be reached, or it is not ours.
+    #[error(transparent)]
+    Connect(#[from] channel::ConnectError),
+    /// The token's time is over.
+    #[error("the token has expired: ask for a new one")]
+    Expired,
+    /// The token was used, with another key.
+    #[error("the token was already used: ask for a new one, and find out who used it")]
+    Used,
+    /// The coordinator does not know the token for this name.
+    #[error(
+        "the coordinator does not know this token for {0}: it belongs to another gateway, or was withdrawn"
+    )]
+    Unknown(String),
+    /// Refused for another reason.
+    #[error("the coordinator refused: {}", explain(.0).message)]
+    Refused(#[source] Box<Status>),
+    /// The result could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Status> for EnrolError {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+/// Enrols this machine with `token`; key, certificate and record are stored in `state_folder` when it returns.
+pub async fn enrol(state_folder: &Path, token: &Token) -> Result<Enrolment, EnrolError> {
+    let Subject::Gateway(gateway) = &token.subject else {
+        return Err(EnrolError::WrongSubject(token.subject.clone()));
+    };
+    let approvers = token.approvers.clone().ok_or(EnrolError::NoApprovers)?;
+    let mut store = Store::open(state_folder);
+    if let Ok(before) = IdentityFolder::enrolment(&mut store)
+        && (before.gateway != *gateway || before.plant != token.plant)
+    {
+        return Err(EnrolError::AlreadyEnrolled {
+            gateway: before.gateway.to_string(),
+            plant: before.plant.to_string(),
+        });
+    }
+    let folder = IdentityFolder::new(state_folder);
+    let key = folder.key()?;
+    let identity = PeerIdentity {
+        plant: token.plant.clone(),
+        subject: token.subject.clone(),
+    };
+    let request = IdentityFolder::request(&key, &identity)?;
+    let profile = ClientProfile {
+        plant: token.plant.clone(),
+        trust: Trust::Pin(token.root_digest),
+        credentials: None,
+    };
+    let connection = channel::connect(token.coordinators.clone(), profile.config()?).await?;
+    let answer = EnrolmentClient::new(connection)
+        .enrol(EnrolRequest {
+            name: gateway.to_string(),
+            secret: token.secret.0.to_vec().into(),
+            certificate_request: request.into(),
+        })
+        .await
+        .map_err(|status| refused(status, gateway.as_str()))?
+        .into_inner();
+    let enrolment = Enrolment {
+        plant: token.plant.clone(),
+        gateway: gateway.clone(),
+        coordinators: token.coordinators.clone(),
+        root_digest: token.root_digest,
+        approvers,
+    };
+    let issued = IdentityFolder::check(&enrolment, &key, &answer)?;
+    folder.store_issued(&issued)?;
+    IdentityFolder::store_enrolment(&mut store, &enrolment)?;
+    Ok(enrolment)
+}
+
+fn refused(status: Status, gateway: &str) -> EnrolError {
+    let explained = explain(&status);
+    if explained.is(Reason::TokenExpired) {
+        EnrolError::Expired
+    } else if explained.is(Reason::TokenUsed) {
+        EnrolError::Used
+    } else if explained.is(Reason::TokenUnknown) {
+        EnrolError::Unknown(gateway.to_owned())
+    } else {
+        status.into()
+    }
+}

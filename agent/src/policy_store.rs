@@ -1,0 +1,203 @@
+//! The policy as it rests on the gateway: the exact bytes of the offer, what the gateway believes with it, and which
+//! of the two slots is in force.
+//!
+//! ```text
+//! record "policy-a", "policy-b":  length of trust (4, BE) | trust (JSON) | offer (protobuf, the exact bytes inside)
+//! record "effective":             digest of the statement in force (32)
+//! record "trust":                 what the gateway believes now (JSON), also when both slots are lost
+//! ```
+//!
+//! A new policy is staged into the slot that is not in force, so that the last good one is never overwritten
+//! before its successor is in the kernel. Gateways keep only what they verified; reading it back checks integrity
+//! and ownership, not signatures, since the approvers may have changed with that very release.
+
+use std::sync::Arc;
+
+use penstock_policy::ids::Digest;
+use penstock_policy::plan::Plan;
+use penstock_policy::release::Trust;
+use penstock_proto::convert::PolicyMark;
+use penstock_proto::v1::PolicyOffer;
+use prost::Message as _;
+
+use crate::store::{Store, StoreError};
+
+const SLOTS: [&str; 2] = ["policy-a", "policy-b"];
+const EFFECTIVE: &str = "effective";
+const TRUST: &str = "trust";
+
+/// A policy that was verified once, ready to be enforced.
+#[derive(Debug, Clone)]
+pub struct StoredPolicy {
+    /// What the gateway believes once it has accepted it.
+    pub trust: Trust,
+    /// Revision and plan digest.
+    pub mark: PolicyMark,
+    /// Digest of the statement.
+    pub statement: Digest,
+    /// The plan.
+    pub plan: Arc<Plan>,
+}
+
+/// What the store holds of policies.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// In the kernel when the agent last ran.
+    pub effective: Option<StoredPolicy>,
+    /// Verified and stored, newer than `effective`, perhaps never enforced.
+    pub staged: Option<StoredPolicy>,
+    /// What the gateway believes: the newest of all records that say so.
+    pub trust: Option<Trust>,
+    /// Faults of records that could not be used, for people.
+    pub faults: Vec<String>,
+}
+
+impl Held {
+    /// What should be in the kernel.
+    pub fn desired(&self) -> Option<&StoredPolicy> {
+        self.staged.as_ref().or(self.effective.as_ref())
+    }
+}
+
+/// Why a stored policy is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoredPolicyError {
+    /// Its form is wrong.
+    #[error("the stored policy is damaged")]
+    Damaged,
+    /// Its trust cannot be read.
+    #[error("the stored policy's trust cannot be read")]
+    Trust(#[source] serde_json::Error),
+    /// Its plan cannot be read, perhaps since the agent was downgraded.
+    #[error("the stored plan cannot be read")]
+    Plan(#[from] penstock_policy::plan::PlanError),
+    /// It is another gateway's.
+    #[error("the stored policy belongs to another gateway or statement")]
+    Foreign,
+}
+
+/// Reads both slots.
+pub fn load(store: &mut Store) -> Held {
+    let in_force = store
+        .load(EFFECTIVE)
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        .map(Digest);
+    let mut held = Held {
+        trust: store
+            .load(TRUST)
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+        ..Held::default()
+    };
+    let mut found = Vec::new();
+    for slot in SLOTS {
+        match store.load(slot).map(|bytes| decode(&bytes)) {
+            Some(Ok(policy)) => found.push(policy),
+            Some(Err(error)) => held.faults.push(format!("{slot}: {error}")),
+            None => {}
+        }
+    }
+    found.sort_by_key(|policy| policy.mark.revision);
+    for policy in found {
+        if held
+            .trust
+            .as_ref()
+            .is_none_or(|trust| trust.floor < policy.trust.floor)
+        {
+            held.trust = Some(policy.trust.clone());
+        }
+        if Some(policy.statement) == in_force {
+            held.effective = Some(policy);
+            held.staged = None;
+        } else {
+            held.staged = Some(policy);
+        }
+    }
+    // A slot older than the one in force is what was there before; one without any mark was in force or about to be.
+    if let (Some(effective), Some(staged)) = (&held.effective, &held.staged)
+        && staged.mark.revision < effective.mark.revision
+    {
+        held.staged = None;
+    }
+    held
+}
+
+/// Stores a verified offer in the slot that is not in force; durable when this returns.
+pub fn stage(store: &mut Store, trust: &Trust, offer: &PolicyOffer) -> Result<(), StoreError> {
+    let in_force = store.load(EFFECTIVE);
+    let [first, second] = SLOTS;
+    let first_in_force = store
+        .load(first)
+        .and_then(|bytes| decode(&bytes).ok())
+        .is_some_and(|policy| Some(policy.statement.0.as_slice()) == in_force.as_deref());
+    let slot = if first_in_force { second } else { first };
+    store.save(slot, &encode(trust, offer))?;
+    // Names, numbers and keys cannot fail to be JSON.
+    store.save(TRUST, &serde_json::to_vec(trust).unwrap_or_default())
+}
+
+/// Notes that the policy of this statement is the one in the kernel.
+pub fn set_effective(store: &mut Store, statement: Digest) -> Result<(), StoreError> {
+    store.save(EFFECTIVE, &statement.0)
+}
+
+/// The policy that was last in force, from the copies in files alone (while the agent holds the database).
+pub fn peek(folder: &std::path::Path) -> Held {
+    let mut held = Held::default();
+    let in_force = crate::store::read_copy(folder, EFFECTIVE).ok().flatten();
+    for slot in SLOTS {
+        match crate::store::read_copy(folder, slot) {
+            Ok(Some((_, bytes))) => match decode(&bytes) {
+                Ok(policy)
+                    if in_force
+                        .as_ref()
+                        .is_some_and(|(_, digest)| *digest == policy.statement.0) =>
+                {
+                    held.effective = Some(policy);
+                }
+                Ok(policy) => held.staged = Some(policy),
+                Err(error) => held.faults.push(format!("{slot}: {error}")),
+            },
+            Ok(None) => {}
+            Err(why) => held.faults.push(why),
+        }
+    }
+    if let (Some(effective), Some(staged)) = (&held.effective, &held.staged)
+        && staged.mark.revision < effective.mark.revision
+    {
+        held.staged = None;
+    }
+    held
+}
+
+fn encode(trust: &Trust, offer: &PolicyOffer) -> Vec<u8> {
+    // Names, numbers and keys cannot fail to be JSON; an empty trust is refused when it is read.
+    let trust = serde_json::to_vec(trust).unwrap_or_default();
+    let mut out = Vec::with_capacity(4 + trust.len() + offer.encoded_len());
+    out.extend_from_slice(&u32::try_from(trust.len()).unwrap_or(0).to_be_bytes());
+    out.extend_from_slice(&trust);
+    out.extend_from_slice(&offer.encode_to_vec());
+    out
+}
+
+fn decode(bytes: &[u8]) -> Result<StoredPolicy, StoredPolicyError> {
+    let (length, rest) = bytes.split_first_chunk::<4>().ok_or(StoredPolicyError::Damaged)?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| StoredPolicyError::Damaged)?;
+    let (trust, offer) = rest.split_at_checked(length).ok_or(StoredPolicyError::Damaged)?;
+    let trust: Trust = serde_json::from_slice(trust).map_err(StoredPolicyError::Trust)?;
+    let offer = PolicyOffer::decode(offer).map_err(|_| StoredPolicyError::Damaged)?;
+    let release = offer.release.as_ref().ok_or(StoredPolicyError::Damaged)?;
+    let statement = Digest::of(&release.statement);
+    let plan = Plan::from_bytes(&offer.plan)?;
+    if trust.current != Some(statement) || plan.gateway != trust.gateway || plan.plant != trust.plant {
+        return Err(StoredPolicyError::Foreign);
+    }
+    Ok(StoredPolicy {
+        mark: PolicyMark {
+            revision: trust.floor,
+            plan: Digest::of(&offer.plan),
+        },
+        trust,
+        statement,
+        plan: Arc::new(plan),
+    })
+}

@@ -1,0 +1,496 @@
+//! Brings what the kernel holds to what the approvers signed, and keeps it there.
+//!
+//! ```text
+//! offered ─▶ verified ─▶ checked (nft --check) ─▶ staged (durable) ─▶ effective (in the kernel)
+//!    └──────────┴────────────┴──▶ refused: stable code in the trail and in PolicyState; the last good policy stays
+//! ```
+//!
+//! Level-triggered: [`Reconciler::run`] looks at desired against effective on start, on each offer, on each drift and
+//! every [`TICK`]; an attempt that failed is made again. On start the stored policy is put in force before anything
+//! else, with no coordinator needed (DESIGN, promises 1, 4 and 5; IEC 62443-3-3 SR 7.4, SR 3.4).
+//!
+//! Not here: how the kernel is programmed ([`crate::kernel`]) and how offers arrive ([`crate::link`]).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use penstock_policy::ids::Digest;
+use penstock_policy::release::Trust;
+use penstock_proto::v1::{Drift, Fault, PolicyOffer, PolicyState, Refusal, Severity};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::{Audit, record};
+use crate::identity::IdentityFolder;
+use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Seen};
+use crate::offer;
+use crate::policy_store::{self, StoredPolicy};
+use crate::store::Store;
+
+/// How often desired and effective are compared when nothing happens.
+pub const TICK: Duration = Duration::from_secs(10);
+
+/// The store, shared by those who keep something in it. Locked only on blocking threads.
+pub type SharedStore = Arc<Mutex<Store>>;
+
+/// The newest offer; an older one that was not yet looked at is overtaken.
+pub type OfferSlot = watch::Sender<Option<Arc<PolicyOffer>>>;
+
+/// What others may know of the policy.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PolicyView {
+    /// Effective, staged, refused.
+    pub state: PolicyState,
+    /// Whether the kernel's table was changed by somebody else.
+    pub drift: Drift,
+    /// What a person should know.
+    pub faults: Vec<Fault>,
+}
+
+/// The one task that changes policy.
+pub struct Reconciler<K> {
+    kernel: Arc<K>,
+    store: SharedStore,
+    audit: Audit,
+    view: watch::Sender<PolicyView>,
+    trust: Option<Trust>,
+    /// What should be in the kernel.
+    desired: Option<StoredPolicy>,
+    /// What is in the kernel, put there by this process.
+    effective: Option<StoredPolicy>,
+    /// What was in force when the process began, should the newer one fail.
+    fallback: Option<StoredPolicy>,
+    /// The offer that was refused last: it is not judged, told or recorded again.
+    refused: Option<(Digest, Refusal)>,
+    drift: Drift,
+    kernel_fault: Option<Fault>,
+    /// What a person should know about the policy in force.
+    findings: Vec<Fault>,
+    store_faults: Vec<Fault>,
+}
+
+impl<K: Kernel> Reconciler<K> {
+    /// `first_trust` is what the gateway was enrolled with; `None` while it is not enrolled.
+    pub fn new(
+        kernel: Arc<K>,
+        store: SharedStore,
+        audit: Audit,
+        first_trust: Option<Trust>,
+    ) -> (Self, watch::Receiver<PolicyView>) {
+        let (view, seen) = watch::channel(PolicyView {
+            drift: Drift::None,
+            ..PolicyView::default()
+        });
+        let reconciler = Self {
+            kernel,
+            store,
+            audit,
+            view,
+            trust: first_trust,
+            desired: None,
+            effective: None,
+            fallback: None,
+            refused: None,
+            drift: Drift::None,
+            kernel_fault: None,
+            findings: Vec::new(),
+            store_faults: Vec::new(),
+        };
+        (reconciler, seen)
+    }
+
+    /// Puts the stored policy in force. Call it before anything that waits for the network.
+    pub async fn start(&mut self) {
+        let held = self.with_store(policy_store::load).await.unwrap_or_default();
+        for fault in &held.faults {
+            self.audit
+                .record(Severity::Alarm, record::agent("stored-policy-damaged", fault));
+        }
+        self.store_faults.extend(held.faults.iter().map(|message| Fault {
+            code: "stored-policy-damaged".to_owned(),
+            message: message.clone(),
+        }));
+        if let Some(trust) = held.trust.clone() {
+            let same = self
+                .trust
+                .as_ref()
+                .is_none_or(|own| own.plant == trust.plant && own.gateway == trust.gateway);
+            // A trust of another plant or gateway is left over from before a new enrolment: no part of it holds.
+            if same {
+                self.trust = Some(trust);
+            } else {
+                return;
+            }
+        }
+        self.desired = held.desired().cloned();
+        self.fallback = held.effective;
+        self.bring_about("loaded from the store at start").await;
+        self.publish();
+    }
+
+    /// Runs until `stop` is cancelled; `nudge` asks for a look now. The kernel keeps what it has.
+    pub async fn run(
+        mut self,
+        mut offers: watch::Receiver<Option<Arc<PolicyOffer>>>,
+        mut seen: mpsc::Receiver<Seen>,
+        nudge: Arc<Notify>,
+        stop: CancellationToken,
+    ) {
+        let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen_open = true;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = offers.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let offered = offers.borrow_and_update().clone();
+                    if let Some(offered) = offered {
+                        self.consider(offered).await;
+                    }
+                }
+                event = seen.recv(), if seen_open => match event {
+                    Some(event) => self.observe(event).await,
+                    None => seen_open = false,
+                },
+                () = nudge.notified() => self.look_closely().await,
+                _ = tick.tick() => self.look().await,
+            }
+            self.publish();
+        }
+    }
+
+    /// Judges an offer and, if it may be obeyed, obeys it.
+    pub async fn consider(&mut self, offered: Arc<PolicyOffer>) {
+        let statement = offered
+            .release
+            .as_ref()
+            .map(|release| Digest::of(&release.statement));
+        let is_held = |policy: &Option<StoredPolicy>| {
+            policy.as_ref().is_some_and(|policy| {
+                Some(policy.statement) == statement && policy.mark.plan == Digest::of(&offered.plan)
+            })
+        };
+        if is_held(&self.desired) {
+            self.refused = None;
+            self.bring_about("offered again").await;
+            return;
+        }
+        let fingerprint = fingerprint(&offered);
+        if self
+            .refused
+            .as_ref()
+            .is_some_and(|(last, _)| *last == fingerprint)
+        {
+            return;
+        }
+        if self.trust.is_none() {
+            // Perhaps it was enrolled while the agent ran.
+            self.trust = self
+                .with_store(|store| IdentityFolder::enrolment(store).ok())
+                .await
+                .flatten()
+                .map(|enrolment| enrolment.first_trust());
+        }
+        let Some(trust) = self.trust.clone() else {
+            self.refuse(
+                fingerprint,
+                &offered,
+                "not-enrolled",
+                "this gateway is not enrolled",
+            );
+            return;
+        };
+        let capabilities = self.kernel.capabilities();
+        let judged = {
+            let offered = offered.clone();
+            let trust = trust.clone();
+            tokio::task::spawn_blocking(move || offer::judge(&trust, &capabilities, &offered)).await
+        };
+        let verified = match judged {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(why)) => {
+                let message = sentence(&why);
+                self.refuse(fingerprint, &offered, why.code(), &message);
+                return;
+            }
+            Err(_) => {
+                let message = "the offer could not be judged: a fault of the agent itself";
+                self.refuse(fingerprint, &offered, "agent-fault", message);
+                return;
+            }
+        };
+        let revision = verified.release.statement.revision;
+        let signers: Vec<_> = verified.release.signers.iter().map(ToString::to_string).collect();
+        self.audit.record(
+            Severity::Info,
+            record::policy(
+                "verified",
+                revision.0,
+                verified.plan_digest.0,
+                &format!("signed by {}", signers.join(", ")),
+            ),
+        );
+        let plan = Arc::new(verified.plan);
+        if let Err(error) = self.kernel.check(plan.clone()).await {
+            self.refuse(fingerprint, &offered, error.code, &error.message);
+            return;
+        }
+        let policy = StoredPolicy {
+            trust: verified.release.next,
+            mark: penstock_proto::convert::PolicyMark {
+                revision,
+                plan: verified.plan_digest,
+            },
+            statement: verified.release.digest,
+            plan,
+        };
+        let stored = {
+            let trust = policy.trust.clone();
+            let offered = offered.clone();
+            self.with_store(move |store| policy_store::stage(store, &trust, &offered))
+                .await
+        };
+        match stored {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                let message = sentence(&error);
+                self.refuse(fingerprint, &offered, "not-stored", &message);
+                return;
+            }
+            None => {
+                self.refuse(fingerprint, &offered, "not-stored", "the store failed in itself");
+                return;
+            }
+        }
+        self.audit.record(
+            Severity::Info,
+            record::policy("staged", revision.0, policy.mark.plan.0, ""),
+        );
+        self.refused = None;
+        self.trust = Some(policy.trust.clone());
+        self.desired = Some(policy);
+        self.publish();
+        self.bring_about("").await;
+    }
+
+    /// Puts the desired policy in force, if it is not.
+    async fn bring_about(&mut self, why: &str) {
+        let Some(desired) = self.desired.clone() else {
+            return;
+        };
+        if self.is_effective(&desired) {
+            return;
+        }
+        match self
+            .kernel
+            .apply(desired.plan.clone(), desired.mark.revision)
+            .await
+        {
+            Ok(findings) => self.took_effect(desired, why, &findings).await,
+            Err(error) => {
+                self.kernel_failed(&error, desired.mark.revision.0);
+                // At start nothing is in the kernel yet: then the policy before is better than none.
+                if let (None, Some(fallback)) = (&self.effective, self.fallback.clone())
+                    && fallback.statement != desired.statement
+                    && let Ok(findings) = self
+                        .kernel
+                        .apply(fallback.plan.clone(), fallback.mark.revision)
+                        .await
+                {
+                    let why = "the newer policy could not be put in force";
+                    self.took_effect(fallback, why, &findings).await;
+                }
+            }
+        }
+    }
+
+    async fn took_effect(&mut self, policy: StoredPolicy, why: &str, findings: &[String]) {
+        let statement = policy.statement;
+        if self.is_desired(&policy) {
+            self.kernel_fault = None;
+        }
+        self.audit.set_revision(policy.mark.revision.0);
+        self.audit.record(
+            Severity::Notice,
+            record::policy("effective", policy.mark.revision.0, policy.mark.plan.0, why),
+        );
+        for finding in findings {
+            self.audit
+                .record(Severity::Warning, record::agent("policy-finding", finding));
+        }
+        self.findings = findings
+            .iter()
+            .map(|finding| Fault {
+                code: "policy-finding".to_owned(),
+                message: finding.clone(),
+            })
+            .collect();
+        tracing::info!(revision = %policy.mark.revision, "policy in force");
+        let noted = self.fallback.as_ref().map(|fallback| fallback.statement) == Some(statement);
+        self.fallback = Some(policy.clone());
+        self.effective = Some(policy);
+        self.drift = Drift::None;
+        // The others learn it before the disk does.
+        self.publish();
+        if !noted
+            && let Some(Err(error)) = self
+                .with_store(move |store| policy_store::set_effective(store, statement))
+                .await
+        {
+            tracing::warn!(error = %sentence(&error), "the store does not know yet which policy is in force");
+        }
+    }
+
+    async fn observe(&mut self, seen: Seen) {
+        match seen {
+            Seen::Event(event) => self.audit.record_event(*event),
+            Seen::Lost { events, cause } => {
+                let now = crate::clock::now_ms();
+                self.audit
+                    .record(Severity::Alarm, record::lost(cause, events, now, now));
+            }
+            Seen::Drift {
+                step,
+                message,
+                process,
+            } => {
+                let (severity, word, drift) = match step {
+                    DriftSeen::Found => (Severity::Alarm, "found", Drift::Present),
+                    DriftSeen::Repaired => (Severity::Notice, "repaired", Drift::Repaired),
+                    DriftSeen::RepairFailed => (Severity::Alarm, "repair-failed", Drift::Present),
+                };
+                self.audit
+                    .record(severity, record::drift(word, &message, &process));
+                self.drift = drift;
+            }
+        }
+    }
+
+    /// The periodic look: retries what failed. The data plane watches for drift by itself.
+    async fn look(&mut self) {
+        self.refresh_store_faults().await;
+        self.bring_about("").await;
+    }
+
+    /// The look that a person asks for: compares the kernel with what was applied, too.
+    async fn look_closely(&mut self) {
+        self.look().await;
+        match self.kernel.verify().await {
+            Ok(Holds::AsApplied) if self.drift == Drift::Present => self.drift = Drift::Repaired,
+            Ok(Holds::AsApplied) => {}
+            Ok(Holds::Drifted(_)) => self.drift = Drift::Present,
+            Err(error) => {
+                let revision = self.effective.as_ref().map_or(0, |policy| policy.mark.revision.0);
+                self.kernel_failed(&error, revision);
+            }
+        }
+    }
+
+    fn kernel_failed(&mut self, error: &KernelError, revision: u64) {
+        let fault = Fault {
+            code: error.code.to_owned(),
+            message: record::bounded(&error.message),
+        };
+        // The same failure every ten seconds is one event.
+        if self.kernel_fault.as_ref() != Some(&fault) {
+            tracing::warn!(code = error.code, revision, "{}", error.message);
+            self.audit.record(
+                Severity::Alarm,
+                record::agent("kernel-failed", &format!("r{revision}: {}", error.message)),
+            );
+        }
+        self.kernel_fault = Some(fault);
+    }
+
+    fn refuse(&mut self, fingerprint: Digest, offered: &PolicyOffer, code: &str, message: &str) {
+        let revision = offer::claimed_revision(offered);
+        tracing::warn!(revision, code, "offer refused: {message}");
+        self.audit
+            .record(Severity::Warning, record::refused(revision, code, message));
+        let refusal = Refusal {
+            revision,
+            code: code.to_owned(),
+            message: record::bounded(message),
+        };
+        self.refused = Some((fingerprint, refusal));
+    }
+
+    fn is_effective(&self, policy: &StoredPolicy) -> bool {
+        self.effective
+            .as_ref()
+            .is_some_and(|effective| effective.statement == policy.statement)
+    }
+
+    fn is_desired(&self, policy: &StoredPolicy) -> bool {
+        self.desired
+            .as_ref()
+            .is_some_and(|desired| desired.statement == policy.statement)
+    }
+
+    fn publish(&self) {
+        let staged = self
+            .desired
+            .as_ref()
+            .filter(|desired| !self.is_effective(desired))
+            .map(|policy| policy.mark.into());
+        let state = PolicyState {
+            effective: self.effective.as_ref().map(|policy| policy.mark.into()),
+            staged,
+            refused: self.refused.as_ref().map(|(_, refusal)| refusal.clone()),
+        };
+        let mut faults = self.store_faults.clone();
+        faults.extend(self.kernel_fault.clone());
+        faults.extend(self.findings.iter().cloned());
+        let view = PolicyView {
+            state,
+            drift: self.drift,
+            faults,
+        };
+        self.view.send_if_modified(|current| {
+            let changed = *current != view;
+            *current = view;
+            changed
+        });
+    }
+
+    async fn refresh_store_faults(&mut self) {
+        if let Some(faults) = self.with_store(|store| store.faults()).await {
+            self.store_faults = faults;
+        }
+    }
+
+    /// Runs `work` on a blocking thread; `None` if it panicked.
+    async fn with_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> T + Send + 'static,
+    ) -> Option<T> {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut store)
+        })
+        .await
+        .ok()
+    }
+}
+
+/// What makes two offers the same, before anything of them is believed.
+fn fingerprint(offered: &PolicyOffer) -> Digest {
+    use prost::Message as _;
+    Digest::of(&offered.encode_to_vec())
+}
+
+/// An error with its causes, as one line.
+fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

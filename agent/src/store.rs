@@ -1,0 +1,385 @@
+//! What the agent must not forget: who it is enrolled as, whom it believes, and the last good policy.
+//!
+//! Every record is kept twice: in the sled database `store/`, and as a sealed file in `copies/` that is replaced
+//! atomically. Reading takes the newer of the copies that are whole, so that a lost, damaged or rolled-back database
+//! cannot take the policy with it (DESIGN, promise 1; IEC 62443-3-3 SR 7.4). Writing succeeds if one copy is
+//! durable. Whatever the database does, panics included, ends in this file as a fault.
+//!
+//! The records are opaque here; [`crate::policy_store`] and [`crate::identity`] say what is in them.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use penstock_proto::v1::Fault;
+
+use crate::durable::{self, FileError};
+
+/// The largest record: a stored offer of the largest plan.
+pub const RECORD_BYTES_MAX: u64 = 160 * 1024 * 1024;
+
+const CACHE_BYTES: u64 = 256 * 1024;
+const SEGMENT_BYTES: usize = 64 * 1024;
+
+/// No copy of a record could be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the record `{record}` could not be stored: {database}")]
+pub struct StoreError {
+    /// Which.
+    pub record: &'static str,
+    /// What the database said.
+    pub database: String,
+    /// What the file system said.
+    #[source]
+    pub source: FileError,
+}
+
+/// Why the state folder is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// It cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FileError),
+    /// Another agent has it.
+    #[error("another agent uses {}: stop it first", .0.display())]
+    Taken(PathBuf),
+    /// The lock cannot be taken.
+    #[error("cannot lock {}", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Takes the state folder for this process alone; held until the file is closed.
+pub fn lock(state_folder: &Path) -> Result<std::fs::File, LockError> {
+    durable::create_folder(state_folder)?;
+    let path = state_folder.join("lock");
+    let failed = |source: std::io::Error| LockError::Lock {
+        path: path.clone(),
+        source,
+    };
+    let file = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Taken(state_folder.to_owned())),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+/// The store. Synchronous; its callers run it on a blocking thread.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    db: Option<sled::Db>,
+    generations: BTreeMap<&'static str, u64>,
+    faults: BTreeMap<&'static str, String>,
+}
+
+impl Store {
+    /// A store without a database: files only.
+    pub fn empty(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            db: None,
+            generations: BTreeMap::new(),
+            faults: BTreeMap::new(),
+        }
+    }
+
+    /// Opens the store in `folder`. Never fails: what is damaged becomes a fault, and the other copy serves.
+    pub fn open(folder: &Path) -> Self {
+        let mut store = Self::empty(folder);
+        if let Err(error) = durable::create_folder(&folder.join("copies")) {
+            store.fault("store-copies", &error);
+        }
+        store.open_database();
+        store
+    }
+
+    /// What a person should know about the store.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.faults
+            .iter()
+            .map(|(code, message)| Fault {
+                code: (*code).to_owned(),
+                message: message.clone(),
+            })
+            .collect()
+    }
+
+    /// The record, from the newer of its whole copies; `None` if there is none.
+    pub fn load(&mut self, record: &'static str) -> Option<Vec<u8>> {
+        let from_file = match read_copy(&self.folder, record) {
+            Ok(found) => found,
+            Err(why) => {
+                self.faults.insert("store-copy-damaged", why);
+                None
+            }
+        };
+        let from_database = match self.guarded(|db| db.get(record)) {
+            Some(Some(bytes)) => {
+                let whole = durable::unseal(record, &bytes)
+                    .map(|(generation, payload)| (generation, payload.to_vec()));
+                if whole.is_none() {
+                    self.faults.insert(
+                        "store-damaged",
+                        format!(
+                            "the record `{record}` is damaged in the database; its copy in a file is used"
+                        ),
+                    );
+                }
+                whole
+            }
+            _ => None,
+        };
+        let (generation, payload) = match (from_file, from_database) {
+            (Some(file), Some(database)) => {
+                if file.0 >= database.0 {
+                    file
+                } else {
+                    database
+                }
+            }
+            (file, database) => file.or(database)?,
+        };
+        self.generations.insert(record, generation);
+        Some(payload)
+    }
+
+    /// Stores the record; at least one copy is durable when this returns well.
+    pub fn save(&mut self, record: &'static str, payload: &[u8]) -> Result<(), StoreError> {
+        if !self.generations.contains_key(record) {
+            self.load(record);
+        }
+        let generation = self
+            .generations
+            .get(record)
+            .copied()
+            .unwrap_or(0)
+            .saturating_add(1);
+        let sealed = durable::seal(record, generation, payload);
+        let file = durable::replace(&copy_path(&self.folder, record), &sealed, 0o600);
+        if self.db.is_none() {
+            self.open_database();
+        }
+        let database = self.guarded(|db| {
+            db.insert(record, sealed.as_slice())?;
+            db.flush().map(|_| ())
+        });
+        match (file, database) {
+            (Err(source), None) => {
+                return Err(StoreError {
+                    record,
+                    database: self.faults.get("store-failed").cloned().unwrap_or_default(),
+                    source,
+                });
+            }
+            (Err(error), Some(())) => self.fault("store-copies", &error),
+            (Ok(()), _) => {
+                self.faults.remove("store-copies");
+                self.faults.remove("store-copy-damaged");
+            }
+        }
+        self.generations.insert(record, generation);
+        Ok(())
+    }
+
+    fn fault(&mut self, code: &'static str, error: &(dyn std::error::Error + 'static)) {
+        let mut message = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            message = format!("{message}: {cause}");
+            next = cause.source();
+        }
+        tracing::warn!(code, "{message}");
+        self.faults.insert(code, message);
+    }
+
+    fn open_database(&mut self) {
+        let path = self.folder.join("store");
+        for attempt in 0..2 {
+            let opened = catch_unwind(|| {
+                sled::Config::new()
+                    .path(&path)
+                    .cache_capacity(CACHE_BYTES)
+                    .segment_size(SEGMENT_BYTES)
+                    .flush_every_ms(None)
+                    .mode(sled::Mode::LowSpace)
+                    .open()
+            });
+            let why = match opened {
+                Ok(Ok(db)) => {
+                    self.db = Some(db);
+                    self.faults.remove("store-failed");
+                    return;
+                }
+                Ok(Err(error @ sled::Error::Io(_))) => {
+                    // A full disk or a lock: what is there may be whole.
+                    self.fault("store-failed", &error);
+                    return;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it failed in itself (a panic)".to_owned(),
+            };
+            self.faults.insert(
+                "store-damaged",
+                format!("the store's database was damaged and set aside as store.damaged ({why}); the copies in files are used"),
+            );
+            if attempt == 0 && set_aside(&path).is_err() {
+                break;
+            }
+        }
+        self.faults.insert(
+            "store-failed",
+            "the store's database cannot be opened; records are kept in files only".to_owned(),
+        );
+    }
+
+    /// Runs `work` on the database; `None` if there is none, or it failed and was let go.
+    fn guarded<T>(&mut self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Option<T> {
+        let db = self.db.as_ref()?;
+        match catch_unwind(AssertUnwindSafe(|| work(db))) {
+            Ok(Ok(value)) => return Some(value),
+            Ok(Err(error)) => self.fault("store-failed", &error),
+            Err(_) => {
+                self.faults.insert(
+                    "store-failed",
+                    "the store's database failed in itself (a panic)".to_owned(),
+                );
+            }
+        }
+        let broken = self.db.take();
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(broken)));
+        None
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let db = self.db.take();
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(db)));
+    }
+}
+
+fn set_aside(path: &Path) -> std::io::Result<()> {
+    let aside = path.with_extension("damaged");
+    if aside.exists() {
+        std::fs::remove_dir_all(&aside)?;
+    }
+    std::fs::rename(path, aside)
+}
+
+fn copy_path(folder: &Path, record: &str) -> PathBuf {
+    folder.join("copies").join(record)
+}
+
+/// Reads only the copy in a file, as other programs may while the agent holds the database.
+pub fn read_copy(folder: &Path, record: &'static str) -> Result<Option<(u64, Vec<u8>)>, String> {
+    let path = copy_path(folder, record);
+    let Some(bytes) =
+        durable::read(&path, RECORD_BYTES_MAX).map_err(|error| match std::error::Error::source(&error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        })?
+    else {
+        return Ok(None);
+    };
+    durable::unseal(record, &bytes)
+        .map(|(generation, payload)| Some((generation, payload.to_vec())))
+        .ok_or_else(|| format!("{} is damaged; the database's copy is used", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    fn flip(path: &Path) {
+        let mut bytes = std::fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        for byte in bytes.iter_mut().skip(middle).take(64) {
+            *byte ^= 0xff;
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_record_survives_the_loss_of_either_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let payload = vec![7_u8; 100_000];
+        Store::open(folder.path()).save("policy", &payload).unwrap();
+        std::fs::remove_dir_all(folder.path().join("store")).unwrap();
+        assert_eq!(Store::open(folder.path()).load("policy").unwrap(), payload);
+        let mut store = Store::open(folder.path());
+        store.save("policy", b"second").unwrap();
+        drop(store);
+        std::fs::remove_dir_all(folder.path().join("copies")).unwrap();
+        assert_eq!(Store::open(folder.path()).load("policy").unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_damaged_database_is_a_fault_and_the_copy_serves() {
+        for place in ["db", "conf"] {
+            let folder = tempfile::tempdir().unwrap();
+            Store::open(folder.path()).save("policy", b"last good").unwrap();
+            flip(&folder.path().join("store").join(place));
+            let mut store = Store::open(folder.path());
+            assert_eq!(store.load("policy").unwrap(), b"last good", "{place}");
+            store.save("policy", b"next").unwrap();
+            drop(store);
+            assert_eq!(
+                Store::open(folder.path()).load("policy").unwrap(),
+                b"next",
+                "{place}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_damaged_copy_is_a_fault_and_the_database_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        Store::open(folder.path()).save("policy", b"last good").unwrap();
+        flip(&folder.path().join("copies/policy"));
+        let mut store = Store::open(folder.path());
+        assert_eq!(store.load("policy").unwrap(), b"last good");
+        assert!(
+            store
+                .faults()
+                .iter()
+                .any(|fault| fault.code == "store-copy-damaged")
+        );
+    }
+
+    #[test]
+    fn a_store_with_nowhere_to_write_says_so_and_does_not_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("file");
+        std::fs::write(&place, "not a folder").unwrap();
+        let mut store = Store::open(&place);
+        assert!(!store.faults().is_empty());
+        assert!(store.load("policy").is_none());
+        assert!(store.save("policy", b"x").is_err());
+    }
+
+    #[test]
+    fn the_newer_copy_wins_when_one_was_rolled_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path());
+        store.save("policy", b"old").unwrap();
+        let old = std::fs::read(folder.path().join("copies/policy")).unwrap();
+        store.save("policy", b"new").unwrap();
+        std::fs::write(folder.path().join("copies/policy"), old).unwrap();
+        drop(store);
+        assert_eq!(Store::open(folder.path()).load("policy").unwrap(), b"new");
+    }
+}

@@ -1,0 +1,13 @@
+//! The kernel data plane in namespaces: what really passes a gateway, by raw frames on its wires.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    missing_docs
+)]
+
+mod random;
+mod wire;
+mod world;

@@ -1,0 +1,194 @@
+//! Random plans and random packets: the kernel's verdict is the oracle's.
+
+use std::collections::{BTreeSet, HashSet};
+
+use penstock::lab::{self, Lab};
+use penstock_agent::enforce::Change;
+use penstock_policy::arbitrary::plans_with_connections;
+use penstock_policy::model::GatewayMode;
+use penstock_policy::plan::Plan;
+use penstock_policy::verdict::{Carried, Connection, Decision, decide};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use super::wire::{Part, Probe};
+use super::world::{Agent, World};
+
+/// Plans per mode, and connections per plan.
+const PLANS: u64 = 40;
+const CONNECTIONS: usize = 70;
+const INTERFACES: [&str; 7] = ["eth1", "eth2", "eth3", "eth4", "eth5", "eth6", "unguarded9"];
+
+#[test]
+fn a_routed_gateway_decides_as_the_oracle_does() {
+    lab::sandbox::test("random::a_routed_gateway_decides_as_the_oracle_does", |lab| {
+        compare(lab, GatewayMode::Routed);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_bridged_gateway_decides_as_the_oracle_does() {
+    lab::sandbox::test("random::a_bridged_gateway_decides_as_the_oracle_does", |lab| {
+        compare(lab, GatewayMode::Bridged);
+    })
+    .unwrap();
+}
+
+/// Seeds come from the clock and are printed; `PENSTOCK_SEED` repeats a run.
+fn first_seed() -> u64 {
+    let given = std::env::var("PENSTOCK_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    given.unwrap_or_else(|| {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+    })
+}
+
+fn compare(lab: &Lab, mode: GatewayMode) {
+    let world = World::new(lab, mode, &INTERFACES);
+    let first = first_seed();
+    println!("seeds from PENSTOCK_SEED={first}");
+    let (mut cases, mut allowed, mut kinds) = (0, 0, BTreeSet::new());
+    world.at_gateway(async || {
+        let agent = Agent::start();
+        let mut number = 1024_u16;
+        for seed in first..first + PLANS {
+            let (mut plan, connections) = draw(seed);
+            plan.mode = mode;
+            agent.apply(&plan, seed).await;
+            let tally = judge(&world, &plan, &connections, &mut number, &format!("seed {seed}"));
+            // The same again with fewer and reordered flows, which the kernel gets as differences.
+            let mut fewer = plan.clone();
+            fewer.rules = plan.rules.iter().rev().step_by(2).cloned().collect();
+            let change = agent.apply(&fewer, seed).await.change;
+            assert!(
+                matches!(change, Change::Differences | Change::Unchanged),
+                "seed {seed}: {change:?}"
+            );
+            let label = format!("seed {seed}, every second flow");
+            let again = judge(&world, &fewer, &connections, &mut number, &label);
+            for tally in [tally, again] {
+                cases += tally.cases;
+                allowed += tally.allowed;
+                kinds.extend(tally.kinds);
+            }
+        }
+    });
+    println!("{cases} cases, {allowed} connections let through, verdicts {kinds:?}");
+    assert!(
+        cases > 3000,
+        "only {cases} cases: the generator makes connections that the lab cannot send"
+    );
+    assert!(
+        allowed > 300,
+        "only {allowed} connections were let through: the comparison says little"
+    );
+}
+
+/// A plan and connections near it.
+fn draw(seed: u64) -> (Plan, Vec<Connection>) {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    plans_with_connections(CONNECTIONS)
+        .new_tree(&mut runner)
+        .unwrap()
+        .current()
+}
+
+struct Tally {
+    cases: usize,
+    allowed: usize,
+    kinds: BTreeSet<&'static str>,
+}
+
+/// Sends each connection's first packet, and the answers of those that were let through.
+fn judge(world: &World, plan: &Plan, connections: &[Connection], number: &mut u16, label: &str) -> Tally {
+    let probes: Vec<(&Connection, Probe)> = connections
+        .iter()
+        .filter(|c| world.sides.contains_key(&c.ingress) && world.sides.contains_key(&c.egress))
+        // A bridge never sends a frame back out of the port it came in by.
+        .filter(|c| world.mode == GatewayMode::Routed || c.ingress != c.egress)
+        .map(|connection| {
+            *number += 1;
+            let Connection {
+                source,
+                destination,
+                transport,
+                ..
+            } = *connection;
+            (
+                connection,
+                Probe {
+                    source,
+                    destination,
+                    transport,
+                    number: *number,
+                    dscp: 0,
+                },
+            )
+        })
+        .collect();
+    let verdicts: Vec<_> = probes
+        .iter()
+        .map(|(connection, _)| decide(plan, connection))
+        .collect();
+    let wanted = verdicts
+        .iter()
+        .enumerate()
+        .filter(|(_, v)| v.decision != Decision::Deny);
+    let expected: HashSet<usize> = wanted.map(|(index, _)| index).collect();
+    let frames: Vec<_> = probes
+        .iter()
+        .map(|(c, p)| {
+            (
+                c.ingress.clone(),
+                c.egress.clone(),
+                world.frame(&c.ingress, &c.egress, p, Part::Opening),
+            )
+        })
+        .collect();
+    let passed = world.through(&frames, &expected);
+    for (index, (connection, _)) in probes.iter().enumerate() {
+        assert_eq!(
+            passed.contains(&index),
+            expected.contains(&index),
+            "{label}: {connection}: the kernel {}, the oracle says {}",
+            if passed.contains(&index) {
+                "let it through"
+            } else {
+                "dropped it"
+            },
+            verdicts[index],
+        );
+    }
+    // What was let through is answered through the gateway, in the same connection.
+    let answers: Vec<_> = expected
+        .iter()
+        .map(|index| &probes[*index])
+        .filter(|(c, _)| !matches!(c.transport, Carried::Other(_)))
+        .map(|(c, p)| {
+            (
+                c.egress.clone(),
+                c.ingress.clone(),
+                world.frame(&c.ingress, &c.egress, p, Part::Answer),
+            )
+        })
+        .collect();
+    let all: HashSet<usize> = (0..answers.len()).collect();
+    assert_eq!(
+        world.through(&answers, &all).len(),
+        answers.len(),
+        "{label}: answers were dropped"
+    );
+    Tally {
+        cases: probes.len() + answers.len(),
+        allowed: expected.len(),
+        kinds: verdicts.iter().map(|v| v.decision.code()).collect(),
+    }
+}

@@ -1,0 +1,301 @@
+//! A gateway with one namespace on each of its sides, in which raw frames are sent and caught.
+//!
+//! The far interface is chosen by the sender: on a routed gateway by the packet's DSCP (a test's own routing, no part
+//! of Penstock), on a bridged one by the frame's destination.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use penstock::lab::{Lab, Namespace};
+use penstock_agent::enforce::{Applied, Enforcer, Observed, Settings};
+use penstock_policy::ids::Revision;
+use penstock_policy::model::GatewayMode;
+use penstock_policy::plan::Plan;
+use tokio::sync::mpsc;
+
+use super::wire::{Mac, Part, Probe, Wire, essence, frame};
+
+/// One side of the gateway.
+#[derive(Debug)]
+pub struct Side {
+    pub namespace: Namespace,
+    pub wire: Wire,
+    pub mac: Mac,
+    /// The gateway's interface there.
+    pub gateway_mac: Mac,
+    pub dscp: u8,
+}
+
+#[derive(Debug)]
+pub struct World {
+    pub mode: GatewayMode,
+    pub gateway: Namespace,
+    /// The other end of the gateway's `eth0`.
+    pub manager: Namespace,
+    pub sides: BTreeMap<String, Side>,
+}
+
+impl World {
+    /// A gateway with these interfaces, and `eth0` to manage it by.
+    pub fn new(lab: &Lab, mode: GatewayMode, interfaces: &[&str]) -> Self {
+        let prefix = if mode == GatewayMode::Routed {
+            "routed"
+        } else {
+            "bridged"
+        };
+        let gateway = lab.namespace(&format!("{prefix}-gateway")).unwrap();
+        let manager = lab.namespace(&format!("{prefix}-manager")).unwrap();
+        lab.link((&gateway, "eth0"), (&manager, "eth0")).unwrap();
+        let mut world = Self {
+            mode,
+            gateway,
+            manager,
+            sides: BTreeMap::new(),
+        };
+        for (number, interface) in (1_u8..).zip(interfaces) {
+            world.add_side(lab, number, interface, prefix);
+        }
+        match mode {
+            GatewayMode::Routed => world.route(),
+            GatewayMode::Bridged => world.bridge(),
+        }
+        world
+    }
+
+    fn add_side(&mut self, lab: &Lab, number: u8, interface: &str, prefix: &str) {
+        let namespace = lab.namespace(&format!("{prefix}-side{number}")).unwrap();
+        namespace
+            .sysctl("net.ipv6.conf.default.disable_ipv6", "1")
+            .unwrap();
+        lab.link((&self.gateway, interface), (&namespace, "eth0"))
+            .unwrap();
+        let (gateway_mac, mac) = ([2, 0, 0, 0, 1, number], [2, 0, 0, 0, 2, number]);
+        for (place, name, address) in [(&self.gateway, interface, gateway_mac), (&namespace, "eth0", mac)] {
+            place
+                .ip(&["link", "set", name, "address", &text(address)])
+                .unwrap();
+        }
+        let wire = namespace.enter(|| Wire::open("eth0")).unwrap();
+        let side = Side {
+            namespace,
+            wire,
+            mac,
+            gateway_mac,
+            dscp: number,
+        };
+        self.sides.insert(interface.to_owned(), side);
+    }
+
+    fn route(&self) {
+        let gateway = &self.gateway;
+        gateway.forward().unwrap();
+        for scope in ["all", "default"] {
+            gateway
+                .sysctl(&format!("net.ipv4.conf.{scope}.rp_filter"), "0")
+                .unwrap();
+        }
+        let mut ways = Vec::new();
+        for (interface, side) in &self.sides {
+            gateway
+                .sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0")
+                .unwrap();
+            let (dscp, mac) = (side.dscp, text(side.mac));
+            let table = 100 + u32::from(dscp);
+            ways.push(format!(
+                "ip dscp {dscp} meta mark set {table}\nip6 dscp {dscp} meta mark set {table}"
+            ));
+            let (hop4, hop6) = (format!("169.254.0.{dscp}"), format!("fe80::aaaa:{dscp}"));
+            for (family, hop) in [("-4", &hop4), ("-6", &hop6)] {
+                let run = |words: String| gateway.ip(&words.split(' ').collect::<Vec<_>>()).unwrap();
+                run(format!(
+                    "{family} neigh replace {hop} lladdr {mac} dev {interface} nud permanent"
+                ));
+                run(format!(
+                    "{family} route add default via {hop} dev {interface} onlink table {table}"
+                ));
+                run(format!("{family} rule add fwmark {table} lookup {table}"));
+            }
+        }
+        let script = format!(
+            "table inet test_routing {{
+               chain pre {{
+                 type filter hook prerouting priority mangle;
+                 {}
+               }}
+             }}",
+            ways.join("\n")
+        );
+        gateway.run_with_input("nft", &["-f", "-"], &script).unwrap();
+    }
+
+    fn bridge(&self) {
+        let ports: Vec<&str> = self.sides.keys().map(String::as_str).collect();
+        self.gateway.bridge("br0", &ports).unwrap();
+        for (interface, side) in &self.sides {
+            let mac = text(side.mac);
+            self.gateway
+                .run(
+                    "bridge",
+                    &["fdb", "replace", &mac, "dev", interface, "master", "static"],
+                )
+                .unwrap();
+        }
+    }
+
+    /// The frame that carries `probe`'s part over the wire.
+    pub fn frame(&self, ingress: &str, egress: &str, probe: &Probe, part: Part) -> Vec<u8> {
+        let (near, far) = if part == Part::Answer {
+            (egress, ingress)
+        } else {
+            (ingress, egress)
+        };
+        let (near, far) = (&self.sides[near], &self.sides[far]);
+        let packet = Probe {
+            dscp: far.dscp,
+            ..*probe
+        }
+        .packet(part);
+        let next = match self.mode {
+            GatewayMode::Routed => near.gateway_mac,
+            GatewayMode::Bridged => far.mac,
+        };
+        frame(near.mac, next, &packet)
+    }
+
+    /// Sends an IP packet from one side to another as it is.
+    pub fn send(&self, ingress: &str, egress: &str, packet: &[u8]) {
+        let (near, far) = (&self.sides[ingress], &self.sides[egress]);
+        let next = if self.mode == GatewayMode::Routed {
+            near.gateway_mac
+        } else {
+            far.mac
+        };
+        near.wire.send(&frame(near.mac, next, packet));
+    }
+
+    /// Forgets what was caught so far.
+    pub fn drain(&self) {
+        for side in self.sides.values() {
+            while side.wire.try_catch().is_some() {}
+        }
+    }
+
+    /// Sends the frames, each by its interface, and tells which of them came out where they should: waits until all
+    /// of `expected` (indices) did, and a little for those that should not.
+    pub fn through(&self, frames: &[(String, String, Vec<u8>)], expected: &HashSet<usize>) -> HashSet<usize> {
+        self.drain();
+        let mut outstanding = BTreeMap::new();
+        for (index, (ingress, egress, frame)) in frames.iter().enumerate() {
+            outstanding.insert((egress.clone(), essence(&frame[14..])), index);
+            self.sides[ingress].wire.send(frame);
+        }
+        let mut passed = HashSet::new();
+        let (patience, begun) = (Duration::from_secs(3), Instant::now());
+        let mut quiet_since = Instant::now();
+        while quiet_since.elapsed() < Duration::from_millis(20)
+            || (!expected.is_subset(&passed) && begun.elapsed() < patience)
+        {
+            let mut heard = false;
+            for (interface, side) in &self.sides {
+                while let Some(caught) = side.wire.try_catch() {
+                    heard = true;
+                    if caught.len() > 34
+                        && matches!(caught[12..14], [0x08, 0x00] | [0x86, 0xdd])
+                        && let Some(index) = outstanding.get(&(interface.clone(), essence(&caught[14..])))
+                    {
+                        passed.insert(*index);
+                    }
+                }
+            }
+            if heard {
+                quiet_since = Instant::now();
+            } else {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        passed
+    }
+
+    /// Whether one frame from `ingress` comes out at `egress`.
+    pub fn passes(&self, ingress: &str, egress: &str, probe: &Probe, part: Part, expected: bool) -> bool {
+        let (from, to) = if part == Part::Answer {
+            (egress, ingress)
+        } else {
+            (ingress, egress)
+        };
+        let frames = [(
+            from.to_owned(),
+            to.to_owned(),
+            self.frame(ingress, egress, probe, part),
+        )];
+        let expected = if expected {
+            HashSet::from([0])
+        } else {
+            HashSet::new()
+        };
+        !self.through(&frames, &expected).is_empty()
+    }
+
+    /// Runs `work` in the gateway's namespace, on a tokio runtime of its thread.
+    pub fn at_gateway<T: Send>(&self, work: impl AsyncFnOnce() -> T + Send) -> T {
+        self.gateway
+            .enter(|| {
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap()
+                    .block_on(work())
+            })
+            .unwrap()
+    }
+}
+
+/// An enforcer and what it observes.
+#[derive(Debug)]
+pub struct Agent {
+    pub enforcer: Enforcer,
+    pub observed: mpsc::Receiver<Observed>,
+}
+
+impl Agent {
+    pub fn start() -> Self {
+        Self::start_with(Settings::default())
+    }
+
+    pub fn start_with(settings: Settings) -> Self {
+        let (sender, observed) = mpsc::channel(4096);
+        Self {
+            enforcer: Enforcer::start(settings, sender).unwrap(),
+            observed,
+        }
+    }
+
+    pub async fn apply(&self, plan: &Plan, revision: u64) -> Applied {
+        self.enforcer
+            .apply(Arc::new(plan.clone()), Revision(revision))
+            .await
+            .unwrap()
+    }
+
+    /// What is observed until `wanted` says that it has seen enough; fails after ten seconds.
+    pub async fn observe_until(&mut self, mut wanted: impl FnMut(&Observed) -> bool) -> Vec<Observed> {
+        let mut all = Vec::new();
+        let waiting = async {
+            while let Some(observed) = self.observed.recv().await {
+                let enough = wanted(&observed);
+                all.push(observed);
+                if enough {
+                    return;
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        assert!(in_time.is_ok(), "not observed in time; seen: {all:#?}");
+        all
+    }
+}
+
+pub fn text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

@@ -107,7 +107,7 @@ fn a_plan_that_is_not_what_the_plant_says_is_found() {
         plan.requires
             .remove(&Capability(Capability::INSPECT_MODBUS_TCP.to_owned()));
     };
-    assert_eq!(plan_codes(uninspected), ["PC0117", "PC0117"]);
+    assert_eq!(plan_codes(uninspected), ["PC0116", "PC0117", "PC0117"]);
 
     let plant = waterworks();
     assert_eq!(listed(&check(&plant, &BTreeMap::new(), None)), ["PC0111"]);

@@ -411,6 +411,7 @@ impl Services<'_> {
             releases: self.releases.clone(),
             fleet: self.fleet.clone(),
             authority: self.authority.clone(),
+            stopping: self.stopping.clone(),
             health: self.health,
         })
         .max_decoding_message_size(OPERATOR_REQUEST_BYTES_MAX)

@@ -108,6 +108,8 @@ fn main() -> anyhow::Result<()> {
             admin,
             config,
         } => {
+            // The configuration is read from anywhere later on.
+            let data = std::path::absolute(&data).context("`--data` cannot be used")?;
             let mut file = ConfigFile::with_defaults(plant, name, data);
             if !listen.is_empty() {
                 file.listen.grpc = listen;

@@ -317,6 +317,3 @@ impl Releases {
 pub(crate) fn gauge(count: u64) -> f64 {
     count as f64
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,6 +10,7 @@ use penstock_proto::v1::control_server::Control;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::gate::{Action, Gate};
@@ -43,6 +44,8 @@ pub struct ControlService {
     pub fleet: Arc<Fleet>,
     /// For the root's digest.
     pub authority: Arc<Authority>,
+    /// The coordinator is stopping: streams that would go on for ever end.
+    pub stopping: CancellationToken,
     /// Health as it changes.
     pub health: watch::Receiver<Arc<v1::PlantHealth>>,
 }
@@ -317,11 +320,17 @@ impl Control for ControlService {
             .await?;
         let filter = Self::filter(request.into_inner().filter.unwrap_or_default())?;
         let (out, records) = mpsc::channel(RECORDS_MAX);
-        let store = self.store.clone();
+        let (store, stopping) = (self.store.clone(), self.stopping.clone());
         tokio::spawn(async move {
-            if let Err(error) = query::tail(&store, &filter, &out).await {
+            let end = tokio::select! {
+                end = query::tail(&store, &filter, &out) => end.map_err(Refusal::from),
+                () = stopping.cancelled() => {
+                    Err(Refusal::new(Reason::Stopping, "the coordinator is stopping"))
+                }
+            };
+            if let Err(refusal) = end {
                 // Nobody listening is no fault.
-                let _ = out.send(Err(error.into())).await;
+                let _ = out.try_send(Err(refusal.into()));
             }
         });
         Ok(Response::new(ReceiverStream::new(records)))

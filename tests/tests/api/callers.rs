@@ -1,0 +1,287 @@
+//! Who gets in, and what each may do.
+
+use std::time::Duration;
+
+use penstock_coordinator::api::gate::Action;
+use penstock_coordinator::ca::Authority;
+use penstock_proto::refusal::{Reason, explain};
+use penstock_proto::v1;
+use penstock_proto::v1::audit_event::Kind;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::{Code, Status};
+
+use crate::world::{Control, World, now_ms, refused};
+
+/// Calls the method of an action with an empty request; what matters is whether the gate lets it through.
+async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
+    match action {
+        Action::WhoAmI => control.who_am_i(v1::WhoAmIRequest {}).await.map(drop),
+        Action::ListReleases => control
+            .list_releases(v1::ListReleasesRequest::default())
+            .await
+            .map(drop),
+        Action::GetRelease => control
+            .get_release(v1::GetReleaseRequest { revision: 77 })
+            .await
+            .map(drop),
+        Action::ListGateways => control.list_gateways(v1::ListGatewaysRequest {}).await.map(drop),
+        Action::WatchHealth => control
+            .watch_health(v1::WatchHealthRequest { once: true })
+            .await
+            .map(drop),
+        Action::SearchAudit => control
+            .search_audit(v1::SearchAuditRequest::default())
+            .await
+            .map(drop),
+        Action::TailAudit => control
+            .tail_audit(v1::TailAuditRequest::default())
+            .await
+            .map(drop),
+        Action::ProposeRelease => control
+            .propose_release(v1::ProposeReleaseRequest::default())
+            .await
+            .map(drop),
+        Action::ApproveRelease => control
+            .approve_release(v1::ApproveReleaseRequest::default())
+            .await
+            .map(drop),
+        Action::CreateToken => control
+            .create_token(v1::CreateTokenRequest::default())
+            .await
+            .map(drop),
+        Action::ListOperators => control
+            .list_operators(v1::ListOperatorsRequest {})
+            .await
+            .map(drop),
+    }
+}
+
+#[tokio::test]
+async fn each_role_may_do_exactly_what_the_table_says_and_refusals_are_in_the_trail() {
+    let world = World::start().await;
+    for (name, wire, role) in [
+        (
+            "vic",
+            v1::Role::Viewer,
+            penstock_coordinator::operators::Role::Viewer,
+        ),
+        (
+            "anna",
+            v1::Role::Engineer,
+            penstock_coordinator::operators::Role::Engineer,
+        ),
+        (
+            "bob",
+            v1::Role::Approver,
+            penstock_coordinator::operators::Role::Approver,
+        ),
+        (
+            "root",
+            v1::Role::Admin,
+            penstock_coordinator::operators::Role::Admin,
+        ),
+    ] {
+        let mut control = world.operator(name, wire).await;
+        let mut denied = 0;
+        for action in Action::ALL {
+            let outcome = call(&mut control, action).await;
+            let stopped = outcome
+                .as_ref()
+                .err()
+                .is_some_and(|status| explain(status).is(Reason::WrongRole));
+            assert_eq!(
+                stopped,
+                !role.includes(action.needs()),
+                "{name} {action:?}: {outcome:?}"
+            );
+            denied += usize::from(stopped);
+        }
+        let written = world
+            .trail("coordinator/c1")
+            .await
+            .into_iter()
+            .filter(|record| {
+                matches!(&record.event.as_ref().unwrap().kind,
+                    Some(Kind::Operator(event)) if event.operator == name && !event.allowed && event.message.contains("needs the role"))
+            })
+            .count();
+        assert_eq!(written, denied, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn no_method_is_open_to_callers_without_certificate_to_gateways_or_to_unknown_operators() {
+    let world = World::start().await;
+    for (credentials, reason) in [
+        (None, Reason::NoCertificate),
+        (Some(world.certificate("gateway/gw-a")), Reason::WrongKindOfPeer),
+        (Some(world.certificate("device/plc")), Reason::WrongKindOfPeer),
+        (Some(world.certificate("coordinator/c2")), Reason::WrongKindOfPeer),
+        (
+            Some(world.certificate("operator/stranger")),
+            Reason::UnknownOperator,
+        ),
+    ] {
+        for action in Action::ALL {
+            let mut control = world.control(credentials.clone()).await.unwrap();
+            refused(call(&mut control, action).await, reason);
+        }
+    }
+    // And operators are no gateways.
+    use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
+    let channel = world
+        .channel(world.roots(), Some(world.certificate("operator/admin")))
+        .await
+        .unwrap();
+    let outcome = GatewayLinkClient::new(channel)
+        .session(tokio_stream::empty())
+        .await;
+    refused(outcome, Reason::WrongKindOfPeer);
+}
+
+#[tokio::test]
+async fn certificates_of_another_authority_or_past_their_time_do_not_pass_the_handshake() {
+    let world = World::start().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Authority::create(
+        elsewhere.path(),
+        world.config.plant.clone(),
+        world.config.lifetimes,
+        now_ms(),
+    )
+    .unwrap();
+    let (forged, _) = other
+        .issue_own(&"operator/admin".parse().unwrap(), now_ms())
+        .unwrap();
+    let told = world.control(Some(forged)).await.unwrap_err();
+    assert!(told.contains("does not accept our certificate"), "{told}");
+
+    let year_ms = 365 * 86_400_000;
+    let expired = world.certificate_at("operator/admin", now_ms() - year_ms);
+    let told = world.control(Some(expired)).await.unwrap_err();
+    assert!(told.contains("our own certificate has expired"), "{told}");
+}
+
+#[tokio::test]
+async fn messages_that_are_too_large_or_garbage_are_refused_and_the_connection_serves_on() {
+    let world = World::start().await;
+    let mut control = world.operator("anna", v1::Role::Engineer).await;
+    let huge = v1::ProposeReleaseRequest {
+        statement: vec![7; 17 << 20].into(),
+        documents: Vec::new(),
+    };
+    let status = control.propose_release(huge).await.unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+    let garbage = v1::ProposeReleaseRequest {
+        statement: vec![0xff; 1000].into(),
+        documents: Vec::new(),
+    };
+    refused(control.propose_release(garbage).await, Reason::BadRequest);
+    control.who_am_i(v1::WhoAmIRequest {}).await.unwrap();
+
+    // Bytes that are no gRPC message at all, on the path of a method, over a good connection.
+    let channel = world
+        .channel(world.roots(), Some(world.certificate("operator/admin")))
+        .await
+        .unwrap();
+    let mut raw = tonic::client::Grpc::new(channel);
+    raw.ready().await.unwrap();
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/penstock.v1.Control/WhoAmI");
+    // A WhoAmI that is really a health report: unknown fields of a well-formed message are ignored by protobuf.
+    let codec = tonic_prost::ProstCodec::<v1::RevisionDigest, v1::WhoAmIResponse>::default();
+    let odd = v1::RevisionDigest {
+        revision: u64::MAX,
+        plan_digest: vec![1; 100].into(),
+    };
+    raw.unary(tonic::Request::new(odd), path, codec).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_no_tls_gets_nothing_and_harms_nobody() {
+    let world = World::start().await;
+    for opening in [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        vec![0x16, 3, 1, 0xff, 0xff],
+        vec![0; 100_000],
+    ] {
+        let mut stream = TcpStream::connect(world.address.to_string()).await.unwrap();
+        // The server may close while we still write.
+        let _ = stream.write_all(&opening).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(15), stream.read_to_end(&mut answer))
+            .await
+            .expect("the server ends it");
+        assert!(
+            answer.is_empty() || answer[0] == 21,
+            "only a TLS alert: {answer:?}"
+        );
+    }
+    world.admin().who_am_i(v1::WhoAmIRequest {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn reflection_and_the_standard_health_service_answer() {
+    let world = World::start().await;
+    let channel = world
+        .channel(world.roots(), Some(world.certificate("operator/admin")))
+        .await
+        .unwrap();
+    use tonic_health::pb::health_client::HealthClient;
+    for service in [
+        "",
+        "penstock.v1.Control",
+        "penstock.v1.GatewayLink",
+        "penstock.v1.Enrolment",
+    ] {
+        let answer = HealthClient::new(channel.clone())
+            .check(tonic_health::pb::HealthCheckRequest {
+                service: service.to_owned(),
+            })
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(answer.status, 1, "{service}");
+    }
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    let request = tonic_reflection::pb::v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut answers = ServerReflectionClient::new(channel)
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    let Some(MessageResponse::ListServicesResponse(listed)) =
+        answers.message().await.unwrap().unwrap().message_response
+    else {
+        panic!("a list");
+    };
+    let names: Vec<_> = listed.service.into_iter().map(|s| s.name).collect();
+    for service in ["Control", "GatewayLink", "Enrolment"] {
+        assert!(names.contains(&format!("penstock.v1.{service}")), "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_and_liveness_are_served_on_loopback() {
+    let world = World::start().await;
+    let address = world.running.as_ref().unwrap().metrics.unwrap();
+    assert!(address.ip().is_loopback());
+    for (path, expected) in [("/metrics", "penstock_"), ("/healthz", "ok")] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains(expected),
+            "{answer}"
+        );
+    }
+}

@@ -1,0 +1,20 @@
+//! The coordinator's API against those who should not get in, those who should not do that, and those who should.
+//!
+//! Everything runs over real TLS connections against a whole coordinator in this process, or, where it is killed,
+//! against the real program.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod audit;
+mod callers;
+mod releases;
+mod sessions;
+mod tokens;
+mod world;

@@ -1,0 +1,108 @@
+//! Enrolment over the wire.
+
+use penstock_proto::refusal::Reason;
+use penstock_proto::v1;
+use penstock_proto::v1::create_token_request::Subject;
+use rcgen::KeyPair;
+
+use crate::world::{World, refused};
+
+#[tokio::test]
+async fn a_token_serves_one_key_of_one_name_also_after_a_restart() {
+    let mut world = World::start().await;
+    let secret = world
+        .token(Subject::Gateway("gw-a".into()), v1::Role::Unspecified)
+        .await;
+    refused(world.enrol("gw-b", &secret).await, Reason::TokenUnknown);
+    refused(world.enrol("gw-a", &secret[..31]).await, Reason::TokenUnknown);
+    let key = KeyPair::generate().unwrap();
+    world.enrol_key("gw-a", &secret, &key).await.unwrap();
+    world.restart().await;
+    // The reply may have been lost: the same key gets it again, another one does not.
+    let credentials = world.enrol_key("gw-a", &secret, &key).await.unwrap();
+    assert_eq!(
+        credentials.identity().unwrap().to_string(),
+        "spiffe://riverside/gateway/gw-a"
+    );
+    refused(world.enrol("gw-a", &secret).await, Reason::TokenUsed);
+    let known = world
+        .admin()
+        .list_gateways(v1::ListGatewaysRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(
+        known
+            .gateways
+            .iter()
+            .any(|g| g.name == "gw-a" && g.enrolled && !g.connected)
+    );
+}
+
+#[tokio::test]
+async fn requests_for_tokens_that_make_no_sense_name_the_field() {
+    let world = World::start().await;
+    for (subject, role, valid_seconds) in [
+        (None, v1::Role::Unspecified, 600),
+        (Some(Subject::Gateway("GW".into())), v1::Role::Unspecified, 600),
+        (Some(Subject::Gateway("gw".into())), v1::Role::Admin, 600),
+        (Some(Subject::Operator("bob".into())), v1::Role::Unspecified, 600),
+        (Some(Subject::Operator("bob".into())), v1::Role::Viewer, 1),
+        (Some(Subject::Operator("bob".into())), v1::Role::Viewer, u32::MAX),
+    ] {
+        let request = v1::CreateTokenRequest {
+            role: role.into(),
+            valid_seconds,
+            subject,
+        };
+        let status = world.admin().create_token(request).await.unwrap_err();
+        let explained = penstock_proto::refusal::explain(&status);
+        assert!(
+            explained.is(Reason::BadRequest) && !explained.details.is_empty(),
+            "{status:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down() {
+    let world = World::start().await;
+    let secret = world
+        .token(Subject::Gateway("gw-a".into()), v1::Role::Unspecified)
+        .await;
+    for _ in 0..10 {
+        refused(world.enrol("gw-a", &[0; 32]).await, Reason::TokenUnknown);
+    }
+    refused(world.enrol("gw-a", &secret).await, Reason::TooManyAttempts);
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_for_its_own_name_only() {
+    use penstock_proto::tls::{Credentials, validity_ms};
+    use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
+    let world = World::start().await;
+    let old = world.certificate("gateway/gw-a");
+    let channel = world.channel(world.roots(), Some(old)).await.unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut wishes = rcgen::CertificateParams::default();
+    wishes.subject_alt_names = vec![rcgen::SanType::URI(
+        "spiffe://riverside/operator/admin".try_into().unwrap(),
+    )];
+    let request = wishes.serialize_request(&key).unwrap();
+    let renewed = GatewayLinkClient::new(channel)
+        .renew(v1::RenewRequest {
+            certificate_request: request.der().to_vec().into(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    let chain: Vec<_> = renewed
+        .certificate_chain
+        .iter()
+        .map(|der| der.to_vec().into())
+        .collect();
+    assert!(validity_ms(&chain[0]).unwrap().1 > crate::world::now_ms());
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let identity = Credentials::new(chain, key).unwrap().identity().unwrap();
+    assert_eq!(identity.to_string(), "spiffe://riverside/gateway/gw-a");
+}

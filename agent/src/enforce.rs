@@ -174,8 +174,10 @@ pub enum Change {
     Adopted,
     /// Nothing of the plan that concerns the kernel is new.
     Unchanged,
-    /// The differences were sent.
+    /// The differing elements were sent.
     Differences,
+    /// The rules were written anew around the maps, whose differing elements were sent.
+    Restructured,
     /// The tables were replaced, in one transaction.
     Whole,
 }

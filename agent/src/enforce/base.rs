@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kernel::{KernelError, Nft};
 use super::render::TABLE;
+use super::structure::is_interface_name;
 
 /// What the base rules guard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,9 +57,18 @@ impl Base {
     /// Reads what a plan left at `path`; `None` on a gateway that never had one.
     pub fn read(path: &Path) -> Result<Option<Self>, BaseError> {
         match std::fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .map_err(|e| file("understand", path, e.into())),
+            Ok(bytes) => {
+                let base: Self =
+                    serde_json::from_slice(&bytes).map_err(|e| file("understand", path, e.into()))?;
+                match base.interfaces.iter().find(|name| !is_interface_name(name)) {
+                    None => Ok(Some(base)),
+                    Some(name) => Err(file(
+                        "understand",
+                        path,
+                        std::io::Error::other(format!("interface `{name}`")),
+                    )),
+                }
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(file("read", path, error)),
         }

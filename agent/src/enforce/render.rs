@@ -8,7 +8,7 @@
 //! [`MARK_GUARDED`], [`MARK_OBSERVED`], [`MARK_MISPLACED`]. On connections [`MARK_TOLD`] says that a would-deny
 //! was logged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use penstock_policy::ids::FlowId;
@@ -61,15 +61,63 @@ pub mod prefix {
 /// The script that puts exactly this into the kernel, whatever was there.
 pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> String {
     let mut script = remove();
-    inet::table(&mut script, structure, log_group);
+    inet::objects(&mut script, structure);
+    inet::chains(&mut script, structure, log_group);
     if structure.mode == GatewayMode::Bridged {
-        bridge::table(&mut script, structure, log_group);
+        bridge::objects(&mut script, structure);
+        bridge::chains(&mut script, log_group);
     }
     family(&mut script, "add", &elements.v4, |_| true);
     family(&mut script, "add", &elements.v6, |_| true);
     let live = elements.live.iter().map(|id| id.0.to_string());
-    list(&mut script, "add", "live", live);
+    list(&mut script, "add", "inet", "live", live);
     script
+}
+
+/// The script that leads from one structure and its elements to another of the same mode.
+///
+/// The tables and their maps stay, only rules are written anew: a packet that is judged at the moment of the swap finds
+/// the flows where they were. (When a table is replaced, the kernel runs the old rules for a moment on maps that are
+/// emptied already; a packet or two may be dropped then.)
+pub fn restructure(
+    (old, old_elements): (&Structure, &Elements),
+    (new, new_elements): (&Structure, &Elements),
+    log_group: u16,
+) -> String {
+    let mut script = String::new();
+    let mut families = vec![("inet", inet::CHAINS.as_slice())];
+    if new.mode == GatewayMode::Bridged {
+        families.push(("bridge", bridge::CHAINS.as_slice()));
+    }
+    for (family, chains) in &families {
+        for chain in *chains {
+            let _ = writeln!(script, "flush chain {family} {TABLE} {chain}");
+        }
+    }
+    let _ = writeln!(script, "delete chain inet {TABLE} seal");
+    inet::chains(&mut script, new, log_group);
+    if new.mode == GatewayMode::Bridged {
+        bridge::chains(&mut script, log_group);
+    }
+    for (family, _) in &families {
+        for ((name, _, before), (_, _, after)) in shape_sets(old).into_iter().zip(shape_sets(new)) {
+            list(
+                &mut script,
+                "delete",
+                family,
+                name,
+                before.difference(&after).cloned(),
+            );
+            list(
+                &mut script,
+                "add",
+                family,
+                name,
+                after.difference(&before).cloned(),
+            );
+        }
+    }
+    script + &difference(old_elements, new_elements)
 }
 
 /// The script that removes our tables, and succeeds where there are none.
@@ -98,6 +146,7 @@ pub fn difference(old: &Elements, new: &Elements) -> String {
     list(
         &mut script,
         "delete",
+        "inet",
         "live",
         old.live.difference(&new.live).map(|id| id.0.to_string()),
     );
@@ -110,6 +159,7 @@ pub fn difference(old: &Elements, new: &Elements) -> String {
     list(
         &mut script,
         "add",
+        "inet",
         "live",
         new.live.difference(&old.live).map(|id| id.0.to_string()),
     );
@@ -140,7 +190,7 @@ fn family<A: Address>(
             .iter()
             .filter(|(block, id)| map_of(block) == map && wanted((block, id)))
             .map(|(block, id)| format!("{} : {}", key(block), id.0));
-        list(script, verb, &format!("{map}{}", A::FAMILY), elements);
+        list(script, verb, "inet", &format!("{map}{}", A::FAMILY), elements);
     }
 }
 
@@ -158,10 +208,10 @@ fn key<A: Address>(block: &Block<A>) -> String {
     }
 }
 
-fn list(script: &mut String, verb: &str, set: &str, elements: impl Iterator<Item = String>) {
+fn list(script: &mut String, verb: &str, family: &str, set: &str, elements: impl Iterator<Item = String>) {
     let mut elements = elements.peekable();
     while elements.peek().is_some() {
-        let _ = write!(script, "{verb} element inet {TABLE} {set} {{ ");
+        let _ = write!(script, "{verb} element {family} {TABLE} {set} {{ ");
         for (place, element) in elements.by_ref().take(ELEMENTS_PER_LINE).enumerate() {
             if place > 0 {
                 script.push_str(", ");
@@ -172,45 +222,50 @@ fn list(script: &mut String, verb: &str, set: &str, elements: impl Iterator<Item
     }
 }
 
-/// The definition of a set, with its elements if it has any (an empty list is not nft syntax).
-fn set(name: &str, kind: &str, elements: impl Iterator<Item = String>) -> String {
-    let elements: Vec<String> = elements.collect();
-    if elements.is_empty() {
-        return format!("set {name} {{ type {kind}; }}\n");
-    }
-    format!(
-        "set {name} {{ type {kind}; elements = {{ {} }}; }}\n",
-        elements.join(", ")
-    )
+/// The sets that tell interfaces, pairs and sides, which both tables have: name, type and elements.
+fn shape_sets(structure: &Structure) -> [(&'static str, &'static str, BTreeSet<String>); 5] {
+    let pair = |(a, b): &(String, String)| format!("\"{a}\" . \"{b}\"");
+    let guarded = structure.guarded.iter().map(|name| format!("\"{name}\""));
+    [
+        ("guarded", "ifname", guarded.collect()),
+        (
+            "same_zone",
+            "ifname . ifname",
+            structure.same_zone.iter().map(pair).collect(),
+        ),
+        (
+            "observed",
+            "ifname . ifname",
+            structure.observed.iter().map(pair).collect(),
+        ),
+        (
+            "sides4",
+            "ifname . ipv4_addr; flags interval",
+            structure.sides4.iter().map(side).collect(),
+        ),
+        (
+            "sides6",
+            "ifname . ipv6_addr; flags interval",
+            structure.sides6.iter().map(side).collect(),
+        ),
+    ]
 }
 
-/// The sets that tell interfaces, pairs and sides, which both tables have.
+/// The definitions of these sets. An empty list of elements is not nft syntax.
 fn shape(structure: &Structure) -> String {
-    let mut text = set(
-        "guarded",
-        "ifname",
-        structure.guarded.iter().map(|name| format!("\"{name}\"")),
-    );
-    for (name, pairs) in [
-        ("same_zone", &structure.same_zone),
-        ("observed", &structure.observed),
-    ] {
-        text += &set(
-            name,
-            "ifname . ifname",
-            pairs.iter().map(|(a, b)| format!("\"{a}\" . \"{b}\"")),
-        );
+    let mut text = String::new();
+    for (name, kind, elements) in shape_sets(structure) {
+        let elements: Vec<String> = elements.into_iter().collect();
+        let _ = if elements.is_empty() {
+            writeln!(text, "set {name} {{ type {kind}; }}")
+        } else {
+            writeln!(
+                text,
+                "set {name} {{ type {kind}; elements = {{ {} }}; }}",
+                elements.join(", ")
+            )
+        };
     }
-    text += &set(
-        "sides4",
-        "ifname . ipv4_addr; flags interval",
-        structure.sides4.iter().map(side),
-    );
-    text += &set(
-        "sides6",
-        "ifname . ipv6_addr; flags interval",
-        structure.sides6.iter().map(side),
-    );
     text
 }
 

@@ -182,7 +182,7 @@ fn sides<A: Address>(plan: &Plan) -> BTreeSet<(String, Span<A>)> {
 }
 
 /// A wildcard (`*`), a quote or a space in a name would change the meaning of the script it is written into.
-fn is_interface_name(name: &str) -> bool {
+pub(super) fn is_interface_name(name: &str) -> bool {
     (1..=INTERFACE_NAME_MAX).contains(&name.len())
         && name
             .chars()

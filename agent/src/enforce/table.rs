@@ -42,6 +42,8 @@ struct State {
     loaded: Option<Loaded>,
     /// The last generation of the kernel's rules that is known to be as loaded.
     seen: u32,
+    /// The kernel was found to differ and was left so.
+    differs: bool,
     /// What the counters had when the tables were last replaced.
     counted: Counters,
 }
@@ -92,29 +94,40 @@ impl Table {
             self.open_bridge(&structure).await?;
         }
         let count = elements.v4.len() + elements.v6.len();
+        let differs = state.differs;
         let change = match &mut state.loaded {
-            Some(loaded) if loaded.structure == structure => {
-                let script = render::difference(&loaded.elements, &elements);
-                if script.is_empty() {
-                    loaded.plan = Arc::clone(&plan);
-                    Change::Unchanged
+            Some(loaded) if !differs && loaded.structure == structure && loaded.elements == elements => {
+                loaded.plan = Arc::clone(&plan);
+                Change::Unchanged
+            }
+            Some(loaded) if !differs && loaded.structure.mode == structure.mode => {
+                let (old, new) = ((&loaded.structure, &loaded.elements), (&structure, &elements));
+                let restructured = old.0 != new.0;
+                let script = if restructured {
+                    render::restructure(old, new, self.settings.log_group)
                 } else {
-                    let before = generation().await?;
-                    // The kernel refuses differences if somebody changed the elements meanwhile; then all is replaced.
-                    match self.nft.load(&script).await {
-                        Ok(()) => {
-                            loaded.plan = Arc::clone(&plan);
-                            loaded.elements = elements;
-                            self.after_own(&mut state, before).await?;
-                            Change::Differences
-                        }
-                        Err(KernelError::Refused { .. }) => {
-                            self.replace(&mut state, Arc::clone(&plan), structure, elements)
-                                .await?;
-                            Change::Whole
-                        }
-                        Err(error) => return Err(error.into()),
+                    render::difference(old.1, new.1)
+                };
+                let before = generation().await?;
+                // The kernel refuses differences if somebody changed the tables meanwhile; then all is replaced.
+                match self.nft.load(&script).await {
+                    Ok(()) if restructured => {
+                        self.settle(&mut state, Arc::clone(&plan), structure, elements)
+                            .await?;
+                        Change::Restructured
                     }
+                    Ok(()) => {
+                        loaded.plan = Arc::clone(&plan);
+                        loaded.elements = elements;
+                        self.after_own(&mut state, before).await?;
+                        Change::Differences
+                    }
+                    Err(KernelError::Refused { .. }) => {
+                        self.replace(&mut state, Arc::clone(&plan), structure, elements)
+                            .await?;
+                        Change::Whole
+                    }
+                    Err(error) => return Err(error.into()),
                 }
             }
             None => match self.adoptable(&structure, &elements).await? {
@@ -173,7 +186,7 @@ impl Table {
         }
     }
 
-    /// Replaces our tables, reads back how the kernel describes them, and seals them.
+    /// Replaces our tables.
     async fn replace(
         &self,
         state: &mut State,
@@ -186,7 +199,25 @@ impl Table {
         self.nft.load(&script).await?;
         drop(script);
         state.counted = counted;
+        self.settle(state, plan, structure, elements).await
+    }
+
+    /// After rules were loaded: reads back how the kernel describes them, and seals them.
+    async fn settle(
+        &self,
+        state: &mut State,
+        plan: Arc<Plan>,
+        structure: Structure,
+        elements: Elements,
+    ) -> Result<(), EnforceError> {
         let (held, generation) = read_held().await?;
+        if held.maps != meant(&elements) {
+            // Somebody changed the tables between loading and reading: the structure read is not to be trusted either.
+            state.loaded = None;
+            return Err(EnforceError::ReadBack(std::io::Error::other(
+                "the kernel holds other elements than were just loaded; another program changes the same tables",
+            )));
+        }
         let described = held.structure;
         let seal = self.seal(&structure, described);
         state.loaded = Some(Loaded {
@@ -196,15 +227,7 @@ impl Table {
             described,
         });
         state.seen = generation;
-        if let Some(loaded) = &state.loaded
-            && held.maps != meant(&loaded.elements)
-        {
-            // Somebody changed the tables between loading and reading: the structure read is not to be trusted either.
-            state.loaded = None;
-            return Err(EnforceError::ReadBack(std::io::Error::other(
-                "the kernel holds other elements than were just loaded; another program changes the same tables",
-            )));
-        }
+        state.differs = false;
         let script = format!(
             "add chain inet {} seal {{ comment \"{seal}\"; }}\n",
             render::TABLE
@@ -286,6 +309,7 @@ impl Table {
                 let message = "our tables were changed, and hold again what the plan says";
                 self.say(DriftStep::Found, message, process);
             }
+            state.differs = false;
             return Ok(DriftState::None);
         };
         Ok(self.drifted(&mut state, message, process).await)
@@ -304,6 +328,7 @@ impl Table {
             described,
         }) = wanted
         else {
+            state.differs = true;
             return DriftState::Present(message);
         };
         let again = Loaded {
@@ -319,6 +344,7 @@ impl Table {
             }
             Err(error) => {
                 state.loaded = Some(again);
+                state.differs = true;
                 let cause = std::error::Error::source(&error)
                     .map(|e| format!(": {e}"))
                     .unwrap_or_default();

@@ -8,6 +8,11 @@
     missing_docs
 )]
 
+mod bridge;
+mod flows;
+mod input;
+mod plans;
 mod random;
+mod watch;
 mod wire;
 mod world;

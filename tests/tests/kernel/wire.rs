@@ -51,7 +51,7 @@ impl Wire {
 
     /// One frame, if one is there.
     pub fn try_catch(&self) -> Option<Vec<u8>> {
-        let mut buffer = vec![0; 70_000];
+        let mut buffer = vec![0; 4096];
         match (&self.0).read(&mut buffer) {
             Ok(length) => {
                 buffer.truncate(length);

@@ -13,7 +13,21 @@ use std::fmt::Write;
 use super::{LOG_PER_SECOND, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, TABLE, log, prefix, shape};
 use crate::enforce::structure::Structure;
 
-pub(super) fn table(script: &mut String, structure: &Structure, group: u16) {
+/// All chains: what a change of structure writes anew.
+pub(super) const CHAINS: [&str; 9] = [
+    "forward",
+    "own",
+    "inspected",
+    "judge4",
+    "judge6",
+    "neighbour",
+    "resolve",
+    "observe",
+    "other",
+];
+
+/// Counters and sets, which stay when the structure changes.
+pub(super) fn objects(script: &mut String, structure: &Structure) {
     let _ = writeln!(script, "table bridge {TABLE} {{");
     for counter in [
         "denied",
@@ -26,6 +40,12 @@ pub(super) fn table(script: &mut String, structure: &Structure, group: u16) {
         let _ = writeln!(script, "counter {counter} {{ }}");
     }
     script.push_str(&shape(structure));
+    script.push_str("}\n");
+}
+
+/// The chains with their rules.
+pub(super) fn chains(script: &mut String, group: u16) {
+    let _ = writeln!(script, "table bridge {TABLE} {{");
     let judged = MARK_GUARDED | MARK_OBSERVED;
     let _ = write!(
         script,

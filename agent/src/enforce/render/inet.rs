@@ -10,7 +10,7 @@ use penstock_policy::model::GatewayMode;
 
 use super::{
     LOG_PER_SECOND, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_TOLD, TABLE, log, prefix,
-    set, shape,
+    shape,
 };
 use crate::enforce::structure::{Input, Structure};
 
@@ -45,8 +45,31 @@ const FAMILIES: [Family; 2] = [
     },
 ];
 
-pub(super) fn table(script: &mut String, structure: &Structure, group: u16) {
-    let bridged = structure.mode == GatewayMode::Bridged;
+/// All chains but the seal: what a change of structure writes anew.
+pub(super) const CHAINS: [&str; 19] = [
+    "forward",
+    "input",
+    "judge4",
+    "judge6",
+    "related4",
+    "related6",
+    "original4",
+    "original6",
+    "reply4",
+    "reply6",
+    "echo4",
+    "echo6",
+    "miss",
+    "refuse_told",
+    "observe",
+    "tell",
+    "hit",
+    "management",
+    "refuse",
+];
+
+/// Counters, sets and maps, which stay when the structure changes.
+pub(super) fn objects(script: &mut String, structure: &Structure) {
     let _ = writeln!(script, "table inet {TABLE} {{");
     for counter in [
         "allowed",
@@ -61,6 +84,28 @@ pub(super) fn table(script: &mut String, structure: &Structure, group: u16) {
     }
     script.push_str(&shape(structure));
     script.push_str("set live { type mark; }\n");
+    for Family {
+        number: n, address, ..
+    } in &FAMILIES
+    {
+        let tuple = format!("{address} . {address} . inet_proto . inet_service");
+        let pair = format!("{address} . {address}");
+        for (name, kind, flags) in [
+            ("exact", &tuple, ""),
+            ("ranges", &tuple, "flags interval; "),
+            ("echo", &pair, ""),
+            ("echo_ranges", &pair, "flags interval; "),
+        ] {
+            let _ = writeln!(script, "map {name}{n} {{ type {kind} : mark; {flags}counter; }}");
+        }
+    }
+    script.push_str("}\n");
+}
+
+/// The chains with their rules.
+pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
+    let bridged = structure.mode == GatewayMode::Bridged;
+    let _ = writeln!(script, "table inet {TABLE} {{");
     let observed = if bridged {
         format!("meta mark & {MARK_OBSERVED:#x} != 0")
     } else {
@@ -122,9 +167,7 @@ pub(super) fn table(script: &mut String, structure: &Structure, group: u16) {
         );
     }
     script.push_str("goto miss\n}\n");
-    if let Some(guard) = &structure.input {
-        input(script, guard, bridged, group);
-    }
+    input(script, structure.input.as_ref(), bridged, group);
     script.push_str("}\n");
 }
 
@@ -132,22 +175,11 @@ pub(super) fn table(script: &mut String, structure: &Structure, group: u16) {
 fn judge(script: &mut String, family: &Family, bridged: bool) {
     let Family {
         number: n,
-        address,
         header: ip,
         icmp,
         plain,
         ..
     } = family;
-    let tuple = format!("{address} . {address} . inet_proto . inet_service");
-    let pair = format!("{address} . {address}");
-    for (name, kind, flags) in [
-        ("exact", &tuple, ""),
-        ("ranges", &tuple, "flags interval; "),
-        ("echo", &pair, ""),
-        ("echo_ranges", &pair, "flags interval; "),
-    ] {
-        let _ = writeln!(script, "map {name}{n} {{ type {kind} : mark; {flags}counter; }}");
-    }
     let (forth, back) = (
         format!("{ip} saddr . {ip} daddr . meta l4proto . th dport"),
         format!("{ip} daddr . {ip} saddr . meta l4proto . th sport"),
@@ -222,21 +254,25 @@ fn judge(script: &mut String, family: &Family, bridged: bool) {
 }
 
 /// The gateway's own input: nobody but the management's peers may open anything, and what the gateway itself opened
-/// is always answered.
-fn input(script: &mut String, guard: &Input, bridged: bool, group: u16) {
-    let peers = |nets: &std::collections::BTreeSet<ipnet::IpNet>| {
-        nets.iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .into_iter()
+/// is always answered. Without a guard the chains are there, and let everything in.
+fn input(script: &mut String, guard: Option<&Input>, bridged: bool, group: u16) {
+    let base = "chain input {\ntype filter hook input priority filter; policy accept;\n";
+    let Some(guard) = guard else {
+        let _ = writeln!(script, "chain refuse {{ }}\nchain management {{ }}\n{base}}}");
+        return;
     };
-    script.push_str(&set("peers4", "ipv4_addr; flags interval", peers(&guard.peers4)));
-    script.push_str(&set("peers6", "ipv6_addr; flags interval", peers(&guard.peers6)));
     let guarded = if bridged {
         format!("meta mark & {MARK_GUARDED:#x} != 0")
     } else {
         "iifname @guarded".to_owned()
     };
+    let mut peers = String::new();
+    for (family, nets) in [("ip", &guard.peers4), ("ip6", &guard.peers6)] {
+        let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
+        if !nets.is_empty() {
+            let _ = writeln!(peers, "{family} saddr {{ {} }} accept", nets.join(", "));
+        }
+    }
     let _ = write!(
         script,
         "chain refuse {{
@@ -245,15 +281,11 @@ fn input(script: &mut String, guard: &Input, bridged: bool, group: u16) {
          drop
          }}
          chain management {{
-         ip saddr @peers4 accept
-         ip6 saddr @peers6 accept
-         udp sport 67 udp dport 68 accept
+         {peers}udp sport 67 udp dport 68 accept
          udp sport 547 udp dport 546 accept
          goto refuse
          }}
-         chain input {{
-         type filter hook input priority filter; policy accept;
-         iifname \"lo\" accept
+         {base}iifname \"lo\" accept
          ct direction reply accept
          icmp type {{ echo-request, destination-unreachable, time-exceeded, parameter-problem }} accept
          icmpv6 type {{ echo-request, destination-unreachable, packet-too-big, time-exceeded, parameter-problem, \

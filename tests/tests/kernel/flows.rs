@@ -1,0 +1,412 @@
+//! Verdicts over a connection's life: revocation, change of policy, errors about it, fragments and odd headers.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use penstock::lab;
+use penstock_agent::enforce::Change;
+use penstock_policy::model::{Enforcement, GatewayMode};
+use penstock_policy::verdict::Carried;
+
+use super::plans::{SIDES, plan, rule, tcp, two_flows};
+use super::wire::{Part, Probe, checksum, frame, ip, pseudo};
+use super::world::{Agent, World};
+
+const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
+
+fn probe(source: &str, destination: &str, transport: Carried, number: u16) -> Probe {
+    let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+    Probe {
+        source,
+        destination,
+        transport,
+        number,
+        dscp: 0,
+    }
+}
+
+fn modbus(v6: bool) -> Probe {
+    if v6 {
+        probe("fd00:1::5", "fd00:2::9", Carried::Tcp(502), 4000)
+    } else {
+        probe("10.1.0.5", "10.2.0.9", Carried::Tcp(502), 4000)
+    }
+}
+
+#[test]
+fn a_revoked_flow_stops_at_its_next_packet_in_both_directions_and_others_go_on() {
+    lab::sandbox::test(
+        "flows::a_revoked_flow_stops_at_its_next_packet_in_both_directions_and_others_go_on",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                world.at_gateway(async || {
+                    let agent = Agent::start();
+                    let both = two_flows(mode);
+                    agent.apply(&both, 1).await;
+                    let others = [
+                        probe("10.1.0.6", "10.2.0.9", Carried::Udp(4050), 5000),
+                        probe("fd00:1::6", "fd00:2::9", Carried::Udp(4050), 5001),
+                    ];
+                    for standing in [modbus(false), modbus(true), others[0], others[1]] {
+                        for part in [Part::Opening, Part::Answer, Part::Data] {
+                            assert!(
+                                world.passes("lan1", "lan2", &standing, part, true),
+                                "{standing:?} {part:?}"
+                            );
+                        }
+                    }
+                    let mut without = both.clone();
+                    without.rules.remove(0);
+                    assert_eq!(agent.apply(&without, 2).await.change, Change::Differences);
+                    for revoked in [modbus(false), modbus(true)] {
+                        for part in [Part::Data, Part::Answer] {
+                            assert!(
+                                !world.passes("lan1", "lan2", &revoked, part, false),
+                                "{revoked:?} {part:?}"
+                            );
+                        }
+                    }
+                    for other in others {
+                        for part in [Part::Data, Part::Answer] {
+                            assert!(
+                                world.passes("lan1", "lan2", &other, part, true),
+                                "{other:?} {part:?}"
+                            );
+                        }
+                    }
+                    agent.apply(&both, 3).await;
+                    for again in [modbus(false), modbus(true)] {
+                        assert!(
+                            world.passes("lan1", "lan2", &again, Part::Data, true),
+                            "{again:?}"
+                        );
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn no_packet_of_a_flow_that_stays_is_lost_while_plans_are_swapped() {
+    lab::sandbox::test(
+        "flows::no_packet_of_a_flow_that_stays_is_lost_while_plans_are_swapped",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                let stays = probe("10.1.0.6", "10.2.0.9", Carried::Udp(4050), 5000);
+                let packet = world.frame("lan1", "lan2", &stays, Part::Opening);
+                let (go, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+                let sent = std::thread::scope(|scope| {
+                    let sender = scope.spawn(|| {
+                        let mut sent = 0_usize;
+                        while !stop.load(Relaxed) {
+                            std::thread::sleep(Duration::from_micros(100));
+                            if go.load(Relaxed) {
+                                world.sides["lan1"].wire.send(&packet);
+                                sent += 1;
+                            }
+                        }
+                        sent
+                    });
+                    let swaps = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                        world.at_gateway(async || {
+                            let agent = Agent::start();
+                            agent.apply(&two_flows(mode), 1).await;
+                            world.drain();
+                            go.store(true, Relaxed);
+                            for round in 0..20_u64 {
+                                let mut next = two_flows(mode);
+                                if round % 2 == 0 {
+                                    next.rules.remove(0);
+                                }
+                                if round % 4 == 0 {
+                                    // A change of structure: the tables are replaced whole.
+                                    next.interfaces[2].enforcement = Enforcement::Observe;
+                                }
+                                agent.apply(&next, round + 2).await;
+                            }
+                        });
+                    }));
+                    stop.store(true, Relaxed);
+                    let sent = sender.join().unwrap();
+                    swaps.unwrap();
+                    sent
+                });
+                let caught = world.sides["lan2"].wire.catch_for(Duration::from_millis(200));
+                let of_flow = caught
+                    .iter()
+                    .filter(|f| f[12..14] == [8, 0] && f[23] == 17)
+                    .count();
+                assert_eq!(of_flow, sent, "{mode:?}: packets were lost");
+                assert!(sent > 300, "{mode:?}: only {sent} packets during the swaps");
+            }
+        },
+    )
+    .unwrap();
+}
+
+/// An ICMP "fragmentation needed" or ICMPv6 "packet too big" from `router` about the packet `about`.
+fn too_big(router: IpAddr, to: IpAddr, about: &[u8]) -> Vec<u8> {
+    let quoted = &about[..about.len().min(64)];
+    let v6 = router.is_ipv6();
+    let mut body = if v6 {
+        vec![2, 0, 0, 0, 0, 0, 5, 0]
+    } else {
+        vec![3, 4, 0, 0, 0, 0, 5, 0]
+    };
+    body.extend_from_slice(quoted);
+    let protocol = if v6 { 58 } else { 1 };
+    let header = if v6 {
+        pseudo(router, to, 58, body.len())
+    } else {
+        vec![]
+    };
+    let sum = checksum(&[&header, &body]);
+    body[2..4].copy_from_slice(&sum.to_be_bytes());
+    ip(router, to, protocol, 0, &body)
+}
+
+#[test]
+fn path_mtu_errors_pass_for_allowed_connections_only_and_from_the_right_side_only() {
+    lab::sandbox::test(
+        "flows::path_mtu_errors_pass_for_allowed_connections_only_and_from_the_right_side_only",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                world.at_gateway(async || {
+                    let agent = Agent::start();
+                    agent.apply(&two_flows(mode), 1).await;
+                    for v6 in [false, true] {
+                        let allowed = modbus(v6);
+                        assert!(world.passes("lan1", "lan2", &allowed, Part::Opening, true));
+                        assert!(world.passes("lan1", "lan2", &allowed, Part::Answer, true));
+                        let denied = Probe {
+                            transport: Carried::Tcp(503),
+                            number: 4001,
+                            ..allowed
+                        };
+                        assert!(!world.passes("lan1", "lan2", &denied, Part::Opening, false));
+                        let error = |router: &str, about: &Probe| {
+                            let mut packet =
+                                too_big(router.parse().unwrap(), about.source, &about.packet(Part::Data));
+                            // The lab's routing goes by DSCP.
+                            set_dscp(&mut packet, world.sides["lan1"].dscp);
+                            packet
+                        };
+                        // A bridged gateway cannot tell sides apart once it knows the connection, so there the
+                        // router itself must be one of its side.
+                        let router = match (mode, v6) {
+                            (GatewayMode::Routed, false) => "203.0.113.1",
+                            (GatewayMode::Routed, true) => "2001:db8::1",
+                            (GatewayMode::Bridged, false) => "10.2.0.1",
+                            (GatewayMode::Bridged, true) => "fd00:2::1",
+                        };
+                        assert!(
+                            arrives(&world, "lan2", "lan1", &error(router, &allowed), true),
+                            "{mode:?} {v6}"
+                        );
+                        assert!(
+                            !arrives(&world, "lan2", "lan1", &error(router, &denied), false),
+                            "{mode:?} {v6}"
+                        );
+                        assert!(
+                            !arrives(&world, "lan3", "lan1", &error(router, &allowed), false),
+                            "{mode:?} {v6}"
+                        );
+                        let mut without = two_flows(mode);
+                        without.rules.remove(0);
+                        agent.apply(&without, 2).await;
+                        assert!(
+                            !arrives(&world, "lan2", "lan1", &error(router, &allowed), false),
+                            "{mode:?} {v6}"
+                        );
+                        agent.apply(&two_flows(mode), 3).await;
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+fn set_dscp(packet: &mut [u8], dscp: u8) {
+    if packet[0] >> 4 == 6 {
+        packet[0] = 0x60 | (dscp >> 2);
+        packet[1] = (dscp & 3) << 6;
+    } else {
+        packet[1] = dscp << 2;
+        packet[10..12].copy_from_slice(&[0, 0]);
+        let sum = checksum(&[&packet[..20]]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// Whether an IP packet sent at `from` comes out at `to`.
+fn arrives(world: &World, from: &str, to: &str, packet: &[u8], expected: bool) -> bool {
+    let (near, far) = (&world.sides[from], &world.sides[to]);
+    let next = if world.mode == GatewayMode::Routed {
+        near.gateway_mac
+    } else {
+        far.mac
+    };
+    let frames = [(from.to_owned(), to.to_owned(), frame(near.mac, next, packet))];
+    let expected = if expected {
+        HashSet::from([0])
+    } else {
+        HashSet::new()
+    };
+    !world.through(&frames, &expected).is_empty()
+}
+
+#[test]
+fn a_standing_connection_is_judged_by_its_wire_at_every_packet() {
+    lab::sandbox::test(
+        "flows::a_standing_connection_is_judged_by_its_wire_at_every_packet",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                world.at_gateway(async || {
+                    let agent = Agent::start();
+                    agent.apply(&two_flows(mode), 1).await;
+                    for v6 in [false, true] {
+                        let standing = modbus(v6);
+                        for part in [Part::Opening, Part::Answer, Part::Data] {
+                            assert!(world.passes("lan1", "lan2", &standing, part, true));
+                        }
+                        // The same bytes from another side are forged, in either direction.
+                        assert!(
+                            !world.passes("lan3", "lan2", &standing, Part::Data, false),
+                            "{mode:?}"
+                        );
+                        assert!(
+                            !world.passes("lan1", "lan3", &standing, Part::Answer, false),
+                            "{mode:?}"
+                        );
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn fragments_of_an_allowed_flow_pass_and_headers_that_hide_ports_do_not() {
+    lab::sandbox::test(
+        "flows::fragments_of_an_allowed_flow_pass_and_headers_that_hide_ports_do_not",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                world.at_gateway(async || {
+                    let agent = Agent::start();
+                    agent.apply(&two_flows(mode), 1).await;
+                    for (port, passes) in [(4050, true), (5050, false)] {
+                        assert_eq!(fragments_pass(&world, port), passes, "{mode:?} IPv4 UDP {port}");
+                    }
+                    // Destination options before UDP: no rule can see through every header there is.
+                    let (from, to): (IpAddr, IpAddr) =
+                        ("fd00:1::6".parse().unwrap(), "fd00:2::9".parse().unwrap());
+                    let plain = probe("fd00:1::6", "fd00:2::9", Carried::Udp(4050), 6001);
+                    assert!(world.passes("lan1", "lan2", &plain, Part::Opening, true));
+                    let udp = Probe {
+                        number: 6002,
+                        ..plain
+                    }
+                    .packet(Part::Opening)[40..]
+                        .to_vec();
+                    let body = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &udp].concat();
+                    let hidden = ip(from, to, 60, world.sides["lan2"].dscp, &body);
+                    assert!(!arrives(&world, "lan1", "lan2", &hidden, false), "{mode:?}");
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+/// Sends a UDP datagram over IPv4 in two fragments; whether two fragments, or the whole, come out.
+fn fragments_pass(world: &World, port: u16) -> bool {
+    let (from, to): (IpAddr, IpAddr) = ("10.1.0.6".parse().unwrap(), "10.2.0.9".parse().unwrap());
+    let mut udp = [
+        7000_u16.to_be_bytes(),
+        port.to_be_bytes(),
+        1208_u16.to_be_bytes(),
+        [0, 0],
+    ]
+    .concat();
+    udp.resize(1208, 0x55);
+    let sum = checksum(&[&pseudo(from, to, 17, udp.len()), &udp]);
+    udp[6..8].copy_from_slice(&sum.to_be_bytes());
+    world.drain();
+    for (offset, more, part) in [(0_u16, true, &udp[..800]), (100, false, &udp[800..])] {
+        let mut packet = ip(from, to, 17, world.sides["lan2"].dscp, part);
+        packet[4..6].copy_from_slice(&port.to_be_bytes());
+        let flags = offset | if more { 0x2000 } else { 0 };
+        packet[6..8].copy_from_slice(&flags.to_be_bytes());
+        packet[10..12].copy_from_slice(&[0, 0]);
+        let sum = checksum(&[&packet[..20]]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        world.send("lan1", "lan2", &packet);
+    }
+    let frames = world.sides["lan2"].wire.catch_for(Duration::from_millis(100));
+    let bytes: usize = frames
+        .iter()
+        .filter(|f| f[12..14] == [8, 0] && f[23] == 17)
+        .map(|f| f.len() - 34)
+        .sum();
+    assert!(
+        bytes == 0 || bytes == 1208,
+        "{bytes} bytes of a datagram of 1208 came out"
+    );
+    bytes == 1208
+}
+
+#[test]
+fn an_observing_pair_passes_everything_and_an_enforcing_side_makes_it_enforce() {
+    lab::sandbox::test(
+        "flows::an_observing_pair_passes_everything_and_an_enforcing_side_makes_it_enforce",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                world.at_gateway(async || {
+                    let agent = Agent::start();
+                    let rules = vec![rule(7, &["10.1.0.5"], &["10.2.0.9"], tcp(502))];
+                    let observed = super::plans::observing(plan(mode, rules), &["lan1", "lan2"]);
+                    agent.apply(&observed, 1).await;
+                    let undeclared = probe("10.1.0.5", "10.2.0.9", Carried::Tcp(22), 4100);
+                    assert!(
+                        world.passes("lan1", "lan2", &undeclared, Part::Opening, true),
+                        "{mode:?}"
+                    );
+                    assert!(
+                        world.passes("lan1", "lan2", &undeclared, Part::Answer, true),
+                        "{mode:?}"
+                    );
+                    let forged = probe("192.0.2.1", "10.2.0.9", Carried::Udp(53), 4101);
+                    assert!(
+                        world.passes("lan1", "lan2", &forged, Part::Opening, true),
+                        "{mode:?}"
+                    );
+                    let to_enforcing = probe("10.1.0.5", "10.3.0.9", Carried::Tcp(22), 4102);
+                    assert!(
+                        !world.passes("lan1", "lan3", &to_enforcing, Part::Opening, false),
+                        "{mode:?}"
+                    );
+                    let counters = agent.enforcer.counters().await.unwrap();
+                    assert_eq!(
+                        (counters.would_deny_packets, counters.denied_packets),
+                        (3, 1),
+                        "{mode:?}"
+                    );
+                });
+            }
+        },
+    )
+    .unwrap();
+}

@@ -15,7 +15,7 @@ pub fn run(cli: &Cli) -> Exit {
     let out = Output::new(cli.global.output, cli.global.color);
     match dispatch(&out, cli) {
         Ok(exit) => exit,
-        Err(failure) if failure.code == crate::failure::PIPE_CLOSED => Exit::Done,
+        Err(failure) if &*failure.code == crate::failure::PIPE_CLOSED => Exit::Done,
         Err(failure) => {
             out.fail(&failure);
             failure.exit

@@ -11,7 +11,7 @@ pub struct Failure {
     #[serde(skip)]
     pub exit: Exit,
     /// Stable code for scripts (`file-unreadable`, `WRONG_ROLE`, …).
-    pub code: String,
+    pub code: Box<str>,
     /// What happened, to what.
     pub message: String,
     /// Why: causes, faulty fields, conditions that do not hold; outermost first.
@@ -20,10 +20,10 @@ pub struct Failure {
     pub help: Vec<String>,
     /// Text that is shown as it is (drawn diagnostics of a document); not part of JSON.
     #[serde(skip)]
-    pub drawn: Option<String>,
+    pub drawn: Option<Box<str>>,
     /// Diagnostics of a document, for JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub diagnostics: Option<serde_json::Value>,
+    pub diagnostics: Option<Box<serde_json::Value>>,
 }
 
 impl Failure {
@@ -31,7 +31,7 @@ impl Failure {
     pub fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
         Self {
             exit,
-            code: code.to_owned(),
+            code: code.into(),
             message: message.into(),
             because: Vec::new(),
             help: Vec::new(),

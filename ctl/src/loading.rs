@@ -81,8 +81,8 @@ pub fn bad_document(documents: &Documents, diagnostics: &Diagnostics, out: &Outp
     )
     .help("`penstock explain CODE` says more about a code; nothing was compiled or changed");
     if out.for_people() {
-        failure.drawn = Some(diagnostics.render(drawing(out)));
+        failure.drawn = Some(diagnostics.render(drawing(out)).into());
     }
-    failure.diagnostics = serde_json::to_value(diagnostics).ok();
+    failure.diagnostics = serde_json::to_value(diagnostics).ok().map(Box::new);
     failure
 }

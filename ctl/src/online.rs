@@ -145,10 +145,7 @@ mod tests {
             .condition("parent", "r3 is current")
             .into();
         let failure = refused(&status);
-        assert_eq!(
-            (failure.exit, failure.code.as_str()),
-            (Exit::Refused, "PARENT_MISMATCH")
-        );
+        assert_eq!((failure.exit, &*failure.code), (Exit::Refused, "PARENT_MISMATCH"));
         assert_eq!(failure.because, ["parent: r3 is current"]);
         assert!(failure.help.iter().any(|help| help.contains("propose again")));
     }

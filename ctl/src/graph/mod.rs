@@ -23,7 +23,7 @@ mod text;
 use std::fmt::Write as _;
 
 use penstock_policy::ids::Digest;
-use penstock_policy::model::Plant;
+use penstock_policy::model::{FlowEnd, Plant};
 
 use order::{Half, Node};
 use place::Wire;
@@ -59,6 +59,17 @@ struct Placed {
     block: Block,
 }
 
+/// How a wire is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look {
+    /// Style class of the zone that the conduit leads to.
+    class: &'static str,
+    /// The process needs one of its flows.
+    must: bool,
+    /// Some flow opens into the zone at this half's end; else the end has a dot.
+    arrow: bool,
+}
+
 /// Everything at its place, before it is written.
 #[derive(Debug, Clone)]
 struct Scene {
@@ -67,7 +78,7 @@ struct Scene {
     bands: Vec<Placed>,
     rooms: Vec<Placed>,
     cards: Vec<Placed>,
-    wires: Vec<(Wire, String)>,
+    wires: Vec<(Wire, Look)>,
     frame: Vec<Placed>,
 }
 
@@ -137,16 +148,8 @@ fn compose(plant: &Plant, digest: Option<&Digest>) -> Scene {
         for point in &mut wire.points {
             *point = (point.0 + left, point.1 + top);
         }
-        let must = plant
-            .conduits
-            .get(&wire.conduit)
-            .is_some_and(|c| c.flows.values().any(|f| f.must_flow));
-        let class = format!(
-            "{}{}",
-            target_class(plant, &wire.conduit),
-            if must { " must" } else { "" }
-        );
-        scene.wires.push((wire, class));
+        let look = look(plant, &wire);
+        scene.wires.push((wire, look));
     }
     let below = top + places.h + BAND_PADDING + 22.0;
     let foot = legend::draw(plant, digest, w - 2.0 * MARGIN);
@@ -157,6 +160,35 @@ fn compose(plant: &Plant, digest: Option<&Digest>) -> Scene {
         block: foot,
     });
     scene
+}
+
+/// Flows run either way within a conduit: an end gets an arrowhead where some flow opens into its zone.
+fn look(plant: &Plant, wire: &Wire) -> Look {
+    let class = target_class(plant, &wire.conduit);
+    let Some(conduit) = plant.conduits.get(&wire.conduit) else {
+        return Look {
+            class,
+            must: false,
+            arrow: wire.half == Half::In,
+        };
+    };
+    let zone = if wire.half == Half::In {
+        &conduit.to
+    } else {
+        &conduit.from
+    };
+    let lies_in = |end: &FlowEnd| match end {
+        FlowEnd::Asset(id, _) => plant.assets.get(id).is_some_and(|asset| asset.zone == *zone),
+        FlowEnd::Zone(id, _) => id == zone,
+    };
+    Look {
+        class,
+        must: conduit.flows.values().any(|flow| flow.must_flow),
+        arrow: conduit
+            .flows
+            .values()
+            .any(|flow| flow.destinations.iter().any(lies_in)),
+    }
 }
 
 /// The class of the kind of zone that a conduit reaches: its colour.
@@ -282,8 +314,8 @@ fn write(plant: &Plant, scene: &Scene) -> String {
     for room in &scene.rooms {
         room.block.write(room.x, room.y, &mut svg);
     }
-    for (wire, class) in &scene.wires {
-        write_wire(wire, class, &mut svg);
+    for (wire, look) in &scene.wires {
+        write_wire(wire, *look, &mut svg);
     }
     for placed in scene.cards.iter().chain(&scene.frame) {
         placed.block.write(placed.x, placed.y, &mut svg);
@@ -321,45 +353,42 @@ fn write_turned(band: &Placed, svg: &mut String) {
     svg.push_str("</g>\n");
 }
 
-/// A wire with a dot where it begins and an arrowhead where it ends.
-fn write_wire(wire: &Wire, class: &str, svg: &mut String) {
-    let must = class.ends_with(" must");
-    let kind = class.trim_end_matches(" must");
+/// A wire; where it meets its zone an arrowhead, or a dot if flows only begin there.
+fn write_wire(wire: &Wire, look: Look, svg: &mut String) {
     let mut points = wire.points.clone();
-    let ends = (points.first().copied(), points.last().copied());
-    let _ = writeln!(svg, r#"<g class="way {kind}">"#);
+    // From the card to the zone, whichever way flows run.
+    if wire.half == Half::Out {
+        points.reverse();
+    }
+    let _ = writeln!(svg, r#"<g class="way {}">"#, look.class);
     let mut head = String::new();
-    if wire.half == Half::In
-        && let (Some(tip), Some(before)) = (ends.1, points.len().checked_sub(2).and_then(|at| points.get(at)))
-    {
-        let down = if tip.1 > before.1 { 1.0 } else { -1.0 };
-        let size = if must { 6.5 } else { 5.5 };
-        let base = tip.1 - down * size * 1.9;
-        head = format!(
-            "M{} {}L{} {base}L{} {base}Z",
-            tip.0,
-            tip.1,
-            tip.0 - size,
-            tip.0 + size
-        );
-        // The line ends within the head, not at its tip, where it would show beside it.
-        if let Some(last) = points.last_mut() {
-            last.1 = base + down * 2.0;
+    if let [.., before, tip] = points.as_mut_slice() {
+        if look.arrow {
+            let down = if tip.1 > before.1 { 1.0 } else { -1.0 };
+            let size = if look.must { 6.5 } else { 5.5 };
+            let base = tip.1 - down * size * 1.9;
+            head = format!(
+                "M{} {}L{} {base}L{} {base}Z",
+                tip.0,
+                tip.1,
+                tip.0 - size,
+                tip.0 + size
+            );
+            // The line ends within the head, not at its tip, where it would show beside it.
+            tip.1 = base + down * 2.0;
+        } else {
+            let r = if look.must { 4.0 } else { 3.2 };
+            let (left, wide) = (tip.0 - r, 2.0 * r);
+            head = format!(
+                "M{left} {}a{r} {r} 0 1 1 {wide} 0a{r} {r} 0 1 1 -{wide} 0Z",
+                tip.1
+            );
         }
-    } else if let (Half::Out, Some(start)) = (wire.half, ends.0) {
-        let r = if must { 4.0 } else { 3.2 };
-        head = format!(
-            "M{} {}a{r} {r} 0 1 1 {} 0a{r} {r} 0 1 1 {} 0Z",
-            start.0 - r,
-            start.1,
-            2.0 * r,
-            -2.0 * r
-        );
     }
     let _ = writeln!(
         svg,
         r#"<path class="wire{}" d="{}"/><path class="head" d="{head}"/>"#,
-        if must { " must" } else { "" },
+        if look.must { " must" } else { "" },
         route::path(&points, 8.0)
     );
     svg.push_str("</g>\n");

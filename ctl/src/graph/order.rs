@@ -166,13 +166,16 @@ pub(super) fn arrange(plant: &Plant) -> Rows {
     rows
 }
 
+/// Zones that stand side by side, and the layer that they belong to.
+type ZoneRow = (Layer, Vec<ZoneId>);
+
 /// Zones by layer, at most [`ZONES_PER_ROW_MAX`] in a row, and the row of each.
-fn zone_rows(plant: &Plant) -> (Vec<(Layer, Vec<ZoneId>)>, BTreeMap<ZoneId, usize>) {
+fn zone_rows(plant: &Plant) -> (Vec<ZoneRow>, BTreeMap<ZoneId, usize>) {
     let mut layers: BTreeMap<Layer, Vec<ZoneId>> = BTreeMap::new();
     for (id, zone) in &plant.zones {
         layers.entry(Layer::of(zone.kind)).or_default().push(id.clone());
     }
-    let mut rows: Vec<(Layer, Vec<ZoneId>)> = Vec::new();
+    let mut rows: Vec<ZoneRow> = Vec::new();
     let mut row_of = BTreeMap::new();
     for (layer, zones) in layers {
         let per_row = zones

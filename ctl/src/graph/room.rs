@@ -9,13 +9,13 @@ use super::text::{self, Face};
 
 /// Most assets drawn one by one; the rest are counted by role.
 const ASSETS_MAX: usize = 16;
-const CHIP_W: f64 = 164.0;
+const CHIP_W: f64 = 176.0;
 const CHIP_H: f64 = 38.0;
 const CHIP_GAP: f64 = 8.0;
 const PADDING: f64 = 14.0;
 const WIDTH_MIN: f64 = 280.0;
 /// A long title widens its room up to this.
-const TITLE_WIDTH_MAX: f64 = 380.0;
+const TITLE_WIDTH_MAX: f64 = 440.0;
 /// The badge's width.
 const BADGE_W: f64 = 74.0;
 const HEADER_H: f64 = 62.0;
@@ -29,7 +29,11 @@ pub(super) fn draw(id: &ZoneId, zone: &Zone, assets: &[(&AssetId, &Asset)], widt
         _ => 4,
     };
     let wanted = columns as f64 * (CHIP_W + CHIP_GAP) - CHIP_GAP + 2.0 * PADDING;
-    let title_w = text::width(&zone.title, 15.0, Face::Bold) + BADGE_W + 10.0 + 2.0 * PADDING;
+    let title_w =
+        text::width(&zone.title, 15.0, Face::Bold).max(text::width(&facts(id, zone), 11.0, Face::Regular))
+            + BADGE_W
+            + 10.0
+            + 2.0 * PADDING;
     let w = wanted
         .max(WIDTH_MIN)
         .max(title_w.min(TITLE_WIDTH_MAX))
@@ -84,9 +88,20 @@ pub(super) fn draw(id: &ZoneId, zone: &Zone, assets: &[(&AssetId, &Asset)], widt
     }
 }
 
+/// Name, kind, and what else sets the zone apart.
+fn facts(id: &ZoneId, zone: &Zone) -> String {
+    let mut facts = format!("{id} · {}", kind_words(zone.kind));
+    if let Some(parent) = &zone.parent {
+        facts.push_str(&format!(" · in {parent}"));
+    }
+    if zone.enforcement == Enforcement::Observe {
+        facts.push_str(" · observe only");
+    }
+    facts
+}
+
 /// Title, facts and badge.
 fn header(id: &ZoneId, zone: &Zone, w: f64, shapes: &mut Vec<Shape>) {
-    let observe = zone.enforcement == Enforcement::Observe;
     let title_room = w - 2.0 * PADDING - BADGE_W - 10.0;
     let title = text::fit(&zone.title, title_room, 15.0, Face::Bold);
     shapes.push(Shape::Text(Line::new(
@@ -97,14 +112,7 @@ fn header(id: &ZoneId, zone: &Zone, w: f64, shapes: &mut Vec<Shape>) {
         "ink",
         title,
     )));
-    let mut facts = format!("{id} · {}", kind_words(zone.kind));
-    if let Some(parent) = &zone.parent {
-        facts.push_str(&format!(" · in {parent}"));
-    }
-    if observe {
-        facts.push_str(" · observe only");
-    }
-    let facts = text::fit(&facts, title_room, 11.0, Face::Regular);
+    let facts = text::fit(&facts(id, zone), title_room, 11.0, Face::Regular);
     shapes.push(Shape::Text(Line::new(
         PADDING,
         43.0,

@@ -93,6 +93,19 @@ impl Changes {
     }
 }
 
+/// The sign and word of an effect, and how it is painted.
+fn effect_head(effect: &str) -> (String, Tone) {
+    let (mark, tone) = match effect {
+        "added" => ("+", Tone::Warn),
+        "widened" => ("▲", Tone::Warn),
+        "altered" => ("~", Tone::Warn),
+        "narrowed" => ("▼", Tone::Good),
+        "removed" => ("−", Tone::Good),
+        _ => ("·", Tone::Dim),
+    };
+    (format!("{mark} {effect:<8}"), tone)
+}
+
 impl Report for Changes {
     const SCHEMA: &'static str = "penstock.diff/1";
     fn page(&self, page: &mut Page) {
@@ -101,21 +114,30 @@ impl Report for Changes {
             page.line("nothing changes");
             return;
         }
+        let mut bare: Vec<(String, Vec<&str>)> = Vec::new();
         for change in &self.changes {
-            let (mark, tone) = match change.effect.as_str() {
-                "added" => ("+", Tone::Warn),
-                "widened" => ("▲", Tone::Warn),
-                "altered" => ("~", Tone::Warn),
-                "narrowed" => ("▼", Tone::Good),
-                "removed" => ("−", Tone::Good),
-                _ => ("·", Tone::Dim),
-            };
-            let effect = page.paint(tone, &format!("{mark} {:<8}", change.effect));
+            // What only came or went needs no more words than its name; names of a kind share a line.
+            if let ([_], Some((kind, name))) = (change.details.as_slice(), change.subject.rsplit_once(' '))
+                && matches!(change.effect.as_str(), "added" | "removed")
+                && kind != "flow"
+            {
+                let head = format!("{} {kind}", effect_head(&change.effect).0);
+                match bare.iter_mut().find(|(known, _)| *known == head) {
+                    Some((_, names)) => names.push(name),
+                    None => bare.push((head, vec![name])),
+                }
+                continue;
+            }
+            let (head, tone) = effect_head(&change.effect);
+            let effect = page.paint(tone, &head);
             let subject = page.paint(Tone::Strong, &change.subject);
             page.line(format!("{effect}  {subject}"));
             for detail in &change.details {
                 page.paragraph(12, Tone::Plain, detail);
             }
+        }
+        for (head, names) in bare {
+            page.paragraph(0, Tone::Plain, &format!("{head}: {}", names.join(", ")));
         }
         page.gap();
         let names: Vec<String> = touched

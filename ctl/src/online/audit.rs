@@ -128,10 +128,12 @@ fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
             } else {
                 format!(": {}", e.message)
             };
-            let said = format!(
-                "{} ({}) {} {}{verdict}{more}",
-                e.operator, e.role, e.action, e.target
-            );
+            let on = if e.target.is_empty() {
+                String::new()
+            } else {
+                format!(" {}", e.target)
+            };
+            let said = format!("{} ({}) {}{on}{verdict}{more}", e.operator, e.role, e.action);
             let fields = json!({
                 "operator": e.operator, "role": e.role, "action": e.action, "target": e.target, "allowed": e.allowed,
                 "message": e.message,

@@ -163,6 +163,12 @@ impl Report for Health {
         }
         if !self.gateways.is_empty() {
             page.gap();
+            let width = self
+                .gateways
+                .iter()
+                .map(|gateway| gateway.name.chars().count())
+                .max()
+                .unwrap_or(0);
             for gateway in &self.gateways {
                 let (mark, tone, words) = if gateway.connected {
                     ("●", Tone::Good, "connected".to_owned())
@@ -182,7 +188,7 @@ impl Report for Health {
                     .effective
                     .map_or_else(|| "nothing enforced".to_owned(), |n| format!("enforces r{n}"));
                 let link = page.paint(tone, &format!("{mark} {words}"));
-                let name = page.paint(Tone::Strong, &gateway.name);
+                let name = page.paint(Tone::Strong, &format!("{:<width$}", gateway.name));
                 let revision = page.paint(Tone::Dim, &revision);
                 page.line(format!("  {name}  {link}  {revision}"));
             }

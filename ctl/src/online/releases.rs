@@ -181,7 +181,7 @@ pub struct ReleaseShown {
     pub changes: Option<Changes>,
     /// What the checker of plans found, against the plans in force; only where it was compared.
     pub findings: Vec<FindingLine>,
-    /// What was done, in a word: `shown`, `proposed` or `approved`.
+    /// What was done, in a word: `shown`, `proposed` or `signed`.
     pub done: String,
     /// Names of its documents.
     pub documents: Vec<String>,
@@ -284,23 +284,6 @@ impl Online {
             };
             Failure::new(Exit::Refused, "NOT_FOUND", what).help("see: penstock release list")
         })
-    }
-
-    /// The next revision.
-    async fn next_revision(&mut self) -> Result<u64, Failure> {
-        let answer = self
-            .client
-            .list_releases(ListReleasesRequest { limit: 1 })
-            .await
-            .map_err(|s| refused(&s))?;
-        Ok(answer
-            .into_inner()
-            .releases
-            .iter()
-            .map(|release| release.revision)
-            .max()
-            .unwrap_or(0)
-            + 1)
     }
 }
 
@@ -500,6 +483,15 @@ async fn propose(out: &Output, online: &mut Online, loaded: &LoadedPlant, why: W
         .help("name another login with --context"));
     }
     let current = online.fetch(0).await?;
+    if let Some(current) = current
+        .as_ref()
+        .filter(|current| current.statement.document_digest == loaded.digest)
+    {
+        return Err(Failure::usage(format!(
+            "nothing to propose: release {} has exactly this document, and is current",
+            current.statement.revision
+        )));
+    }
     let old = base_plant(current.as_ref(), out)?;
     let changes = Changes::between(old.as_ref(), &loaded.plant)?;
     let findings = findings(&loaded.plant, old.as_ref())?;
@@ -511,7 +503,8 @@ async fn propose(out: &Output, online: &mut Online, loaded: &LoadedPlant, why: W
         page.gap();
         out.text(&page.finish())?;
     }
-    let revision = online.next_revision().await?;
+    // A release follows the current one; a proposal that still waits for signatures gives way to a newer one.
+    let revision = current.as_ref().map_or(0, |current| current.statement.revision.0) + 1;
     ask::confirm(out, why.yes, &format!("Propose this as release r{revision}?"))?;
     let draft = Draft {
         revision: Revision(revision),
@@ -640,7 +633,7 @@ async fn approve(
         release: answer,
         ..fetched
     };
-    out.show(&shown(&fetched, "approved", Some((changes, findings)))?)?;
+    out.show(&shown(&fetched, "signed", Some((changes, findings)))?)?;
     Ok(Exit::Done)
 }
 

@@ -1,0 +1,624 @@
+//! The real program on the example plants: what it says, to people and to programs, and how it ends.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// The examples that ship with Penstock.
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples")
+}
+
+/// What the program said.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// Runs the program without a terminal, with an empty home of its own.
+fn penstock(folder: &Path, arguments: &[&str]) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_penstock"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("XDG_CONFIG_HOME", folder.join("home"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs the program and holds it to an exit code.
+fn ends(folder: &Path, code: i32, arguments: &[&str]) -> Said {
+    let said = penstock(folder, arguments);
+    assert_eq!(said.code, code, "{arguments:?}\n{}\n{}", said.out, said.err);
+    said
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in: {text}"))
+}
+
+/// A folder with the water works under `plant/` and its approvers' keys made anew.
+fn works() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = std::fs::read_to_string(examples().join("waterworks/plant.yaml")).unwrap();
+    for approver in ["j.meyer", "a.silva", "m.okoye"] {
+        let key = json(
+            &ends(
+                folder.path(),
+                0,
+                &["key", "new", &format!("{approver}.key"), "--output", "json"],
+            )
+            .out,
+        );
+        let start = text.find(&format!("{approver}: {{ key: \"")).unwrap();
+        let first = start + text[start..].find("ed25519:").unwrap();
+        let last = first + text[first..].find('"').unwrap();
+        text.replace_range(first..last, key["public"].as_str().unwrap());
+    }
+    std::fs::create_dir(folder.path().join("plant")).unwrap();
+    std::fs::write(folder.path().join("plant/plant.yaml"), text).unwrap();
+    folder
+}
+
+/// The documents once more, with a change in their text.
+fn altered(folder: &Path, name: &str, from: &str, to: &str) {
+    let text = std::fs::read_to_string(folder.join("plant/plant.yaml")).unwrap();
+    assert!(text.contains(from));
+    std::fs::create_dir(folder.join(name)).unwrap();
+    std::fs::write(folder.join(name).join("plant.yaml"), text.replace(from, to)).unwrap();
+}
+
+/// The statement of a first release of `plant/`, as an author's `release propose` makes it.
+fn statement(folder: &Path, author: &str) -> Vec<u8> {
+    use penstock::documents::Documents;
+    use penstock_policy::ids::Revision;
+    use penstock_policy::release::{Draft, build};
+    let documents = Documents::read(&folder.join("plant")).unwrap();
+    let (plant, _) = penstock::loading::examine(&documents).unwrap();
+    let draft = Draft {
+        revision: Revision(1),
+        parent: None,
+        document_digest: documents.digest(),
+        author: author.parse().unwrap(),
+        ticket: Some("CHG-1".into()),
+        reason: "the first".into(),
+        created_ms: 1_700_000_000_000,
+    };
+    let bytes = build(&plant.unwrap(), draft).unwrap().statement.to_bytes();
+    std::fs::write(folder.join("r1.statement"), &bytes).unwrap();
+    bytes
+}
+
+fn sign(folder: &Path, code: i32, from: &str, approver: &str, out: &str) -> Said {
+    let key = format!("{approver}.key");
+    let arguments = [
+        "release",
+        "sign",
+        from,
+        "--key",
+        &key,
+        "--as",
+        approver,
+        "--documents",
+        "plant",
+        "-o",
+        out,
+        "--yes",
+    ];
+    ends(folder, code, &arguments)
+}
+
+#[test]
+fn the_water_works_pass_a_strict_check() {
+    let folder = works();
+    let said = ends(folder.path(), 0, &["check", "--strict", "plant"]);
+    assert!(
+        said.out
+            .contains("✓ riverside-water: 4 zones, 3 conduits, 5 flows, 2 gateways, 5 assets"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("nothing to object to"));
+    let checked = json(&ends(folder.path(), 0, &["check", "plant", "--output", "json"]).out);
+    assert_eq!(checked["schema"], "penstock.check/1");
+    assert_eq!(checked["plant"]["flows"], 5);
+    assert_eq!(checked["warnings"], 0);
+}
+
+#[test]
+fn a_wrong_document_tells_every_fault_with_its_place_and_ends_with_3() {
+    let folder = works();
+    altered(
+        folder.path(),
+        "bad",
+        "kind: control",
+        "kind: contrl\n    colour: red",
+    );
+    let said = ends(folder.path(), 3, &["check", "bad"]);
+    assert!(said.out.is_empty());
+    assert!(
+        said.err.contains("contrl") && said.err.contains("colour"),
+        "{}",
+        said.err
+    );
+    assert!(said.err.contains("plant.yaml"));
+    assert!(!said.err.contains('\u{1b}'), "no colours where nobody sees them");
+    let said = ends(folder.path(), 3, &["check", "bad", "--output", "json"]);
+    let error = json(&said.err);
+    assert_eq!(error["schema"], "penstock.error/1");
+    assert_eq!(error["error"]["code"], "document-errors");
+    let diagnostics = error["error"]["diagnostics"].as_array().unwrap();
+    assert!(diagnostics.len() >= 2, "all at once");
+    assert!(
+        diagnostics
+            .iter()
+            .all(|d| d["location"]["line"].as_u64().unwrap() > 0)
+    );
+    for command in [["graph", "bad"], ["reach", "bad"]] {
+        ends(folder.path(), 3, &command);
+    }
+}
+
+#[test]
+fn what_init_writes_passes_a_strict_check_and_is_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = json(&ends(folder.path(), 0, &["init", "My Works", "--output", "json"]).out);
+    assert_eq!(started["plant"], "my-works");
+    ends(folder.path(), 0, &["check", "--strict", "My Works"]);
+    let shown = ends(folder.path(), 0, &["key", "show", "My Works/approver-1.key"]).out;
+    let document = std::fs::read_to_string(folder.path().join("My Works/plant.yaml")).unwrap();
+    assert!(
+        document.contains(shown.trim()),
+        "the document has the key's public half"
+    );
+    ends(folder.path(), 6, &["init", "My Works"]);
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("My Works/plant.yaml")).unwrap(),
+        document
+    );
+}
+
+#[test]
+fn explain_names_the_rule_and_its_line_or_what_came_closest() {
+    let folder = works();
+    let ask = |code, to: &str, service: &str, more: &[&str]| {
+        let mut arguments = vec![
+            "explain",
+            "plant",
+            "--from",
+            "hmi-1",
+            "--to",
+            to,
+            "--service",
+            service,
+        ];
+        arguments.extend(more);
+        ends(folder.path(), code, &arguments).out
+    };
+    let allowed = ask(0, "plc-7", "modbus-tcp", &[]);
+    let text = std::fs::read_to_string(folder.path().join("plant/plant.yaml")).unwrap();
+    let line = 1 + text.lines().position(|line| line.trim() == "polling:").unwrap();
+    assert!(allowed.contains("✓ allowed at gw-works"), "{allowed}");
+    assert!(
+        allowed.contains(&format!(
+            "by control-room-to-pumps/polling  flow 07ef476  plant/plant.yaml:{line}"
+        )),
+        "{allowed}"
+    );
+    assert!(allowed.contains("read-holding-registers (unit 1, addresses 0-199)"));
+    let denied = ask(1, "plc-7", "tcp/503", &[]);
+    assert!(
+        denied.contains("✗ denied at gw-works") && denied.contains("port 503 is not 502"),
+        "{denied}"
+    );
+    let told = json(&ask(1, "plc-7", "tcp/503", &["--output", "json"]));
+    assert_eq!(
+        (told["schema"].as_str(), told["decision"].as_str()),
+        (Some("penstock.explain/1"), Some("deny"))
+    );
+    assert!(
+        told["sentence"]
+            .as_str()
+            .unwrap()
+            .contains("control-room-to-pumps/polling")
+    );
+    assert!(ask(2, "plc-8", "tcp/502", &[]).is_empty());
+    let unknown = penstock(
+        folder.path(),
+        &[
+            "explain",
+            "plant",
+            "--from",
+            "hmi-1",
+            "--to",
+            "plc-8",
+            "--service",
+            "tcp/1",
+        ],
+    );
+    assert!(unknown.err.contains("did you mean plc-7?"), "{}", unknown.err);
+}
+
+#[test]
+fn explain_tells_what_a_code_means_and_knows_which_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(
+        ends(folder.path(), 0, &["explain", "ps0204"])
+            .out
+            .starts_with("PS0204 (error): ")
+    );
+    ends(folder.path(), 2, &["explain", "PS9999"]);
+}
+
+#[test]
+fn diff_says_in_words_what_changes_for_whom() {
+    let folder = works();
+    altered(folder.path(), "less", "addresses: 0-199", "addresses: 0-99");
+    let said = ends(folder.path(), 0, &["diff", "plant", "less"]).out;
+    assert!(
+        said.contains("▼ narrowed  flow control-room-to-pumps/polling"),
+        "{said}"
+    );
+    assert!(
+        said.contains("plans: gw-works (changed); untouched: 1 gateway"),
+        "{said}"
+    );
+    assert!(!said.contains("did not pass before"));
+    let back = json(&ends(folder.path(), 0, &["diff", "less", "plant", "--output", "json"]).out);
+    assert_eq!(back["may_widen"], true);
+    assert_eq!(back["changes"][0]["effect"], "widened");
+    assert!(
+        ends(folder.path(), 0, &["diff", "plant", "plant"])
+            .out
+            .contains("nothing changes")
+    );
+}
+
+#[test]
+fn diff_compares_with_a_revision_of_git() {
+    let folder = works();
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(folder.path())
+            .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
+            .args(arguments);
+        assert!(git.output().unwrap().status.success(), "{arguments:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "plant"]);
+    git(&["commit", "-qm", "first"]);
+    let path = folder.path().join("plant/plant.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("addresses: 0-199", "addresses: 0-99")).unwrap();
+    for document in ["plant", "plant/plant.yaml"] {
+        let said = ends(folder.path(), 0, &["diff", document, "--against", "HEAD"]).out;
+        assert!(
+            said.contains("▼ narrowed  flow control-room-to-pumps/polling"),
+            "{said}"
+        );
+    }
+    let said = ends(folder.path(), 6, &["diff", "plant", "--against", "nowhere"]);
+    assert!(
+        said.err.contains("git cannot show plant at nowhere"),
+        "{}",
+        said.err
+    );
+    ends(folder.path(), 6, &["diff", "plant", "--against=--output=x"]);
+}
+
+#[test]
+fn reach_follows_conduits_and_says_what_can_be_done_at_most() {
+    let folder = works();
+    let said = ends(
+        folder.path(),
+        0,
+        &["reach", "plant", "--from", "office", "--to", "safety"],
+    )
+    .out;
+    assert!(said.contains("office → operations → safety"), "{said}");
+    assert!(said.contains("· read-coils (unit 1, addresses 0-15)"), "{said}");
+    let none = json(
+        &ends(
+            folder.path(),
+            0,
+            &["reach", "plant", "--from", "safety", "--output", "json"],
+        )
+        .out,
+    );
+    assert_eq!(none["reaches"].as_array().unwrap().len(), 0);
+    ends(folder.path(), 2, &["reach", "plant", "--from", "nowhere"]);
+}
+
+#[test]
+fn every_example_can_be_drawn_and_is_drawn_the_same_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for example in std::fs::read_dir(examples()).unwrap() {
+        let path = example.unwrap().path();
+        let path = path.to_str().unwrap();
+        let first = ends(folder.path(), 0, &["graph", path]).out;
+        assert!(first.starts_with("<svg ") && first.ends_with("</svg>\n"));
+        assert!(first.contains("prefers-color-scheme:dark"));
+        assert_eq!(first, ends(folder.path(), 0, &["graph", path]).out);
+        ends(folder.path(), 0, &["graph", path, "-o", "plant.svg"]);
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join("plant.svg")).unwrap(),
+            first
+        );
+    }
+}
+
+#[test]
+fn compile_gives_the_exact_bytes_of_the_plan() {
+    use penstock_policy::plan::Plan;
+    let folder = works();
+    let bytes = ends(folder.path(), 0, &["compile", "plant", "--gateway", "gw-works"]).out;
+    let plan = Plan::from_bytes(bytes.as_bytes()).unwrap();
+    assert_eq!(plan.to_bytes(), bytes.as_bytes());
+    assert_eq!(plan.gateway.as_str(), "gw-works");
+    let said = ends(folder.path(), 2, &["compile", "plant", "--gateway", "gw-none"]);
+    assert!(said.err.contains("it knows: gw-office, gw-works"), "{}", said.err);
+}
+
+#[test]
+fn a_release_is_signed_and_verified_without_a_coordinator() {
+    let folder = works();
+    statement(folder.path(), "k.ito");
+    sign(folder.path(), 0, "r1.statement", "j.meyer", "r1.one");
+    let verify = |code, file| {
+        ends(
+            folder.path(),
+            code,
+            &[
+                "release",
+                "verify",
+                file,
+                "--approvers",
+                "plant",
+                "--documents",
+                "plant",
+            ],
+        )
+    };
+    let under = verify(7, "r1.one");
+    assert!(
+        under.err.contains("error:") && under.out.is_empty(),
+        "{}",
+        under.err
+    );
+    sign(folder.path(), 0, "r1.one", "a.silva", "r1.two");
+    let whole = verify(0, "r1.two").out;
+    assert!(
+        whole.contains("✓ signed by a.silva, j.meyer; 2 needed"),
+        "{whole}"
+    );
+    assert!(whole.contains("✓ its documents compile to exactly what it states"));
+    // The approvers that count are those that the reader believes, not those in the file.
+    altered(folder.path(), "others", "threshold: 2", "threshold: 3");
+    ends(
+        folder.path(),
+        7,
+        &["release", "verify", "r1.two", "--approvers", "others"],
+    );
+}
+
+#[test]
+fn nothing_is_signed_whose_documents_say_something_else() {
+    let folder = works();
+    let bytes = statement(folder.path(), "k.ito");
+    let path = folder.path().join("plant/plant.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("addresses: 0-199", "addresses: 0-65535")).unwrap();
+    let said = sign(folder.path(), 7, "r1.statement", "j.meyer", "r1.signed");
+    assert!(said.err.contains("its document digest differs"), "{}", said.err);
+    assert!(!folder.path().join("r1.signed").exists());
+    std::fs::write(&path, text).unwrap();
+    // Every byte of a statement counts: with any one changed it is refused, or it is not what the documents say.
+    for at in (0..bytes.len()).step_by(23) {
+        let mut tampered = bytes.clone();
+        tampered[at] = if tampered[at] == b'7' { b'8' } else { b'7' };
+        if tampered == bytes {
+            continue;
+        }
+        std::fs::write(folder.path().join("tampered"), &tampered).unwrap();
+        let arguments = [
+            "release",
+            "sign",
+            "tampered",
+            "--key",
+            "j.meyer.key",
+            "--as",
+            "j.meyer",
+            "--documents",
+            "plant",
+            "-o",
+            "t.signed",
+            "--yes",
+        ];
+        let said = penstock(folder.path(), &arguments);
+        let honest_text = String::from_utf8_lossy(&tampered).into_owned();
+        let free = ["\"author\":", "\"ticket\":", "\"reason\":", "\"created_ms\":"];
+        // Author, ticket, reason and time are the author's own words: the documents cannot contradict them.
+        let in_free = free
+            .iter()
+            .any(|key| honest_text.find(key).is_some_and(|start| at >= start));
+        if !in_free {
+            assert_eq!(said.code, 7, "byte {at}: {}{}", said.out, said.err);
+            assert!(!folder.path().join("t.signed").exists());
+        }
+        let _ = std::fs::remove_file(folder.path().join("t.signed"));
+    }
+}
+
+#[test]
+fn a_signed_release_that_was_tampered_with_is_not_believed() {
+    let folder = works();
+    statement(folder.path(), "k.ito");
+    sign(folder.path(), 0, "r1.statement", "j.meyer", "r1.one");
+    sign(folder.path(), 0, "r1.one", "a.silva", "r1.two");
+    let whole = std::fs::read_to_string(folder.path().join("r1.two")).unwrap();
+    let envelope = json(&whole);
+    let mut swapped = envelope.clone();
+    swapped["signatures"][0]["sig"] = envelope["signatures"][1]["sig"].clone();
+    let mut cut = whole.clone();
+    cut.truncate(whole.len() - 5);
+    for tampered in [
+        swapped.to_string(),
+        cut,
+        whole.replace("release+json", "other+json"),
+    ] {
+        std::fs::write(folder.path().join("bad"), tampered).unwrap();
+        ends(
+            folder.path(),
+            7,
+            &["release", "verify", "bad", "--approvers", "plant"],
+        );
+    }
+}
+
+#[test]
+fn the_author_cannot_sign_and_neither_can_a_key_of_somebody_else() {
+    let folder = works();
+    statement(folder.path(), "j.meyer");
+    let said = sign(folder.path(), 4, "r1.statement", "j.meyer", "r1.signed");
+    assert!(
+        said.err.contains("nobody approves their own release"),
+        "{}",
+        said.err
+    );
+    let arguments = [
+        "release",
+        "sign",
+        "r1.statement",
+        "--key",
+        "a.silva.key",
+        "--as",
+        "m.okoye",
+        "--documents",
+        "plant",
+        "-o",
+        "x",
+        "--yes",
+    ];
+    let said = ends(folder.path(), 6, &arguments);
+    assert!(
+        said.err
+            .contains("not the key that the plant document has for m.okoye"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn a_key_that_others_may_read_is_not_used() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = works();
+    let key = folder.path().join("j.meyer.key");
+    assert_eq!(
+        std::fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = ends(folder.path(), 6, &["key", "show", "j.meyer.key"]);
+    assert!(said.err.contains("chmod 600"), "{}", said.err);
+    ends(folder.path(), 6, &["key", "new", "a.silva.key"]);
+}
+
+#[test]
+fn without_a_login_online_commands_say_how_to_get_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["health"][..],
+        &["gateways"],
+        &["whoami"],
+        &["release", "list"],
+        &["audit", "tail"],
+    ] {
+        let said = ends(folder.path(), 6, arguments);
+        assert!(said.err.contains("penstock login --token FILE"), "{}", said.err);
+    }
+    std::fs::write(folder.path().join("t"), "penstock-token-1.AAAA").unwrap();
+    ends(folder.path(), 6, &["login", "--token", "t"]);
+}
+
+#[test]
+fn a_command_line_that_cannot_be_understood_ends_with_2_in_json_too() {
+    let folder = tempfile::tempdir().unwrap();
+    ends(folder.path(), 2, &["chekc"]);
+    let said = ends(folder.path(), 2, &["chekc", "--output", "json"]);
+    assert_eq!(json(&said.err)["error"]["code"], "usage");
+    let help = ends(folder.path(), 0, &["--help"]).out;
+    assert!(help.contains("Exit codes:"));
+}
+
+#[test]
+fn every_answer_has_a_schema_that_its_json_keeps_to() {
+    let folder = works();
+    let answers: [(&str, &[&str]); 7] = [
+        ("check", &["check", "plant"]),
+        ("diff", &["diff", "plant", "plant"]),
+        (
+            "explain",
+            &[
+                "explain",
+                "plant",
+                "--from",
+                "hmi-1",
+                "--to",
+                "plc-7",
+                "--service",
+                "tcp/502",
+            ],
+        ),
+        ("explain-code", &["explain", "PS0204"]),
+        ("reach", &["reach", "plant"]),
+        ("key", &["key", "show", "j.meyer.key"]),
+        ("graph", &["graph", "plant", "-o", "p.svg"]),
+    ];
+    for (command, arguments) in answers {
+        let schema = json(&ends(folder.path(), 0, &["schema", command]).out);
+        let mut all = arguments.to_vec();
+        all.extend(["--output", "json"]);
+        let answer = json(&ends(folder.path(), 0, &all).out);
+        assert_eq!(
+            answer["schema"], schema["properties"]["schema"]["const"],
+            "{command}"
+        );
+        for required in schema["required"].as_array().unwrap() {
+            assert!(
+                answer.get(required.as_str().unwrap()).is_some(),
+                "{command}: {required} is missing"
+            );
+        }
+        for key in answer.as_object().unwrap().keys() {
+            assert!(
+                schema["properties"].get(key).is_some(),
+                "{command}: {key} is not described"
+            );
+        }
+    }
+    let plant = json(&ends(folder.path(), 0, &["schema"]).out);
+    assert_eq!(plant["title"], "Penstock plant document");
+    ends(folder.path(), 2, &["schema", "nonsense"]);
+}
+
+#[test]
+fn completions_exist_for_the_usual_shells() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            ends(folder.path(), 0, &["completions", shell])
+                .out
+                .contains("explain")
+        );
+    }
+}

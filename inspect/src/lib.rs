@@ -13,10 +13,13 @@
 //! Not here: sockets, clocks, the kernel. Whoever calls brings bytes and the time.
 
 mod bytes;
+pub mod capture;
 pub mod connection;
+pub mod follow;
 pub mod judge;
 pub mod modbus;
 pub mod mqtt;
 pub mod operation;
+pub mod replay;
 
 pub use operation::Operation;

@@ -203,6 +203,14 @@ impl Connection {
         self
     }
 
+    /// Bytes of `from` are missing (recorded traffic): what was held of it is forgotten, the next bytes begin a packet.
+    pub fn skip_to_boundary(&mut self, from: Sender) {
+        match &mut self.machine {
+            Machine::Modbus(machine) => drop(machine.release(from)),
+            Machine::Mqtt(machine) => machine.skip_to_boundary(from),
+        }
+    }
+
     /// From the next operation on, other rules hold. Rules for another protocol end the connection.
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
         if rules.protocol() != self.rules.protocol() {

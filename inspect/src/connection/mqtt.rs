@@ -132,6 +132,12 @@ impl Mqtt {
         std::mem::take(&mut self.half(from).held)
     }
 
+    pub(super) fn skip_to_boundary(&mut self, from: Sender) {
+        let half = self.half(from);
+        half.held.clear();
+        half.payload = None;
+    }
+
     fn half(&mut self, from: Sender) -> &mut Half {
         match from {
             Sender::Client => &mut self.client,

@@ -97,6 +97,9 @@ pub enum RulesError {
     /// The list is empty, which must never mean "anything".
     #[error("the list of permitted operations is empty")]
     Empty,
+    /// Two flows say that the same port speaks different protocols.
+    #[error("the flows that share this connection speak different protocols")]
+    TwoProtocols,
     /// A name that this inspector does not know.
     #[error("operation {index}: `{name}` is no Modbus function or group")]
     Function {
@@ -150,6 +153,41 @@ impl Rules {
         match operations {
             Operations::ModbusTcp(list) => modbus::ModbusRules::compile(list).map(Self::Modbus),
             Operations::Mqtt(list) => mqtt::MqttRules::compile(list).map(Self::Mqtt),
+        }
+    }
+
+    /// Compiles several flows' lists for one connection: what any of them permits is permitted. Also gives for
+    /// each rule which list it came from.
+    pub fn union<'a>(
+        lists: impl IntoIterator<Item = &'a Operations>,
+    ) -> Result<(Self, Vec<usize>), RulesError> {
+        let (mut modbus, mut mqtt, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        for (owner, operations) in lists.into_iter().enumerate() {
+            let count = match operations {
+                Operations::ModbusTcp(list) => {
+                    modbus.extend_from_slice(list);
+                    list.len()
+                }
+                Operations::Mqtt(list) => {
+                    mqtt.extend_from_slice(list);
+                    list.len()
+                }
+            };
+            owners.extend(std::iter::repeat_n(owner, count));
+        }
+        match (modbus.is_empty(), mqtt.is_empty()) {
+            (true, true) => Err(RulesError::Empty),
+            (false, true) => Ok((modbus::ModbusRules::compile(&modbus).map(Self::Modbus)?, owners)),
+            (true, false) => Ok((mqtt::MqttRules::compile(&mqtt).map(Self::Mqtt)?, owners)),
+            (false, false) => Err(RulesError::TwoProtocols),
+        }
+    }
+
+    /// Rules that permit nothing: to see what is asked, whatever the answer.
+    pub fn nothing(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::ModbusTcp => Self::Modbus(modbus::ModbusRules::nothing()),
+            Protocol::Mqtt => Self::Mqtt(mqtt::MqttRules::nothing()),
         }
     }
 

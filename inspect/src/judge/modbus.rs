@@ -156,6 +156,14 @@ impl ModbusRules {
         })
     }
 
+    /// Permits nothing.
+    pub(super) fn nothing() -> Self {
+        Self {
+            codes: Vec::new(),
+            texts: Vec::new(),
+        }
+    }
+
     /// Each rule in words.
     pub fn texts(&self) -> &[String] {
         &self.texts

@@ -50,18 +50,26 @@ impl MqttRules {
             return Err(RulesError::Empty);
         }
         let mut rules = Self {
+            texts: list.iter().map(text).collect(),
+            ..Self::nothing()
+        };
+        for (index, operation) in list.iter().enumerate() {
+            rules.add(index, operation)?;
+        }
+        Ok(rules)
+    }
+
+    /// Permits nothing but to connect.
+    pub(super) fn nothing() -> Self {
+        Self {
             publish: Trie::default(),
             subscribe: Trie::default(),
             shared: Vec::new(),
             deliver: Trie::default(),
             connect: Vec::new(),
             filters: Vec::new(),
-            texts: list.iter().map(text).collect(),
-        };
-        for (index, operation) in list.iter().enumerate() {
-            rules.add(index, operation)?;
+            texts: Vec::new(),
         }
-        Ok(rules)
     }
 
     fn add(&mut self, index: RuleIndex, operation: &MqttOperation) -> Result<(), RulesError> {

@@ -7,10 +7,12 @@
     missing_docs
 )]
 
+mod captures;
 mod judge_modbus;
 mod modbus_connection;
 mod modbus_requests;
 mod mqtt_connection;
 mod mqtt_packets;
+mod reassembly;
 mod recorder;
 mod topics;

@@ -1,0 +1,131 @@
+//! From a captured packet to the TCP segment in it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{EtherType, IpNumber, LaxNetSlice, LaxSlicedPacket, TransportSlice};
+
+use super::file::Frame;
+
+/// A TCP segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// To whom.
+    pub destination: SocketAddr,
+    /// Sequence number of the first byte (of SYN, if it has one).
+    pub sequence: u32,
+    /// Acknowledgement number, if it has one.
+    pub acknowledged: Option<u32>,
+    /// SYN.
+    pub syn: bool,
+    /// FIN.
+    pub fin: bool,
+    /// RST.
+    pub rst: bool,
+    /// What was kept of the payload.
+    pub payload: &'a [u8],
+    /// Payload bytes that were on the wire and were not kept.
+    pub missing_bytes: usize,
+}
+
+/// Why a packet brings no segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum SkipReason {
+    /// A link type that is not read.
+    #[error("link type {0} is not read")]
+    LinkType(u16),
+    /// No IP, or IP that carries no TCP.
+    #[error("not TCP")]
+    NotTcp,
+    /// A fragment of an IP packet.
+    #[error("a fragment of an IP packet, which is not put together")]
+    Fragment,
+    /// Headers that are wrong, or were cut off.
+    #[error("headers that are wrong or cut off")]
+    Headers,
+}
+
+/// The segment in `frame`.
+pub fn segment<'a>(frame: &Frame<'a>) -> Result<Segment<'a>, SkipReason> {
+    let packet = sliced(frame)?;
+    let (source, destination, announced) = match &packet.net {
+        Some(LaxNetSlice::Ipv4(ip)) => {
+            let header = ip.header();
+            let bytes = usize::from(header.total_len()).checked_sub(header.slice().len());
+            (
+                IpAddr::V4(header.source_addr()),
+                IpAddr::V4(header.destination_addr()),
+                bytes,
+            )
+        }
+        Some(LaxNetSlice::Ipv6(ip)) => {
+            let header = ip.header();
+            let extensions = ip.extensions().slice().len();
+            let bytes = usize::from(header.payload_length()).checked_sub(extensions);
+            (
+                IpAddr::V6(header.source_addr()),
+                IpAddr::V6(header.destination_addr()),
+                bytes,
+            )
+        }
+        Some(LaxNetSlice::Arp(_)) => return Err(SkipReason::NotTcp),
+        None if packet.stop_err.is_some() => return Err(SkipReason::Headers),
+        None => return Err(SkipReason::NotTcp),
+    };
+    let Some(ip_payload) = packet.ip_payload() else {
+        return Err(SkipReason::Headers);
+    };
+    if ip_payload.fragmented {
+        return Err(SkipReason::Fragment);
+    }
+    let tcp = match &packet.transport {
+        Some(TransportSlice::Tcp(tcp)) => tcp,
+        None if ip_payload.ip_number == IpNumber::TCP => return Err(SkipReason::Headers),
+        _ => return Err(SkipReason::NotTcp),
+    };
+    // A length of 0 is what segmentation offload leaves behind: then the packet is as long as it is.
+    let announced = announced
+        .filter(|bytes| *bytes > 0)
+        .unwrap_or(ip_payload.payload.len());
+    let payload = tcp.payload();
+    let missing_bytes = announced
+        .saturating_sub(tcp.header_slice().len())
+        .saturating_sub(payload.len());
+    Ok(Segment {
+        source: SocketAddr::new(source, tcp.source_port()),
+        destination: SocketAddr::new(destination, tcp.destination_port()),
+        sequence: tcp.sequence_number(),
+        acknowledged: tcp.ack().then(|| tcp.acknowledgment_number()),
+        // SYN together with FIN or RST opens nothing (RFC 9293, 3.10.7): it is a probe, or noise.
+        syn: tcp.syn() && !tcp.fin() && !tcp.rst(),
+        fin: tcp.fin(),
+        rst: tcp.rst(),
+        payload,
+        missing_bytes,
+    })
+}
+
+/// Finds the network layer by the link type.
+fn sliced<'a>(frame: &Frame<'a>) -> Result<LaxSlicedPacket<'a>, SkipReason> {
+    let bytes = frame.bytes;
+    let from_ip = |skip: usize| {
+        let packet = bytes.get(skip..).ok_or(SkipReason::Headers)?;
+        LaxSlicedPacket::from_ip(packet).map_err(|_| SkipReason::Headers)
+    };
+    let cooked = |protocol_at: usize, header_bytes: usize| {
+        let field = bytes.get(protocol_at..).and_then(|rest| rest.first_chunk::<2>());
+        let payload = bytes.get(header_bytes..).ok_or(SkipReason::Headers)?;
+        let ether_type = EtherType(u16::from_be_bytes(*field.ok_or(SkipReason::Headers)?));
+        Ok(LaxSlicedPacket::from_ether_type(ether_type, payload))
+    };
+    match frame.link_type {
+        1 => LaxSlicedPacket::from_ethernet(bytes).map_err(|_| SkipReason::Headers),
+        // BSD loopback: four bytes of address family, and which number means IP is nobody's standard.
+        0 | 108 => from_ip(4),
+        12 | 14 | 101 | 228 | 229 => from_ip(0),
+        113 => cooked(14, 16),
+        276 => cooked(0, 20),
+        other => Err(SkipReason::LinkType(other)),
+    }
+}

@@ -1,0 +1,73 @@
+//! TCP streams put in order: whatever the network does to the segments, the bytes come out as they were sent.
+
+use penstock_inspect::capture::reassembly::{Limits, Piece, Stream};
+use proptest::prelude::*;
+
+fn run(segments: &[(u32, Vec<u8>)], limits: Limits) -> (Vec<u8>, u64, usize, usize) {
+    let mut stream = Stream::new(limits);
+    let (mut data, mut gaps, mut conflicts, mut held) = (Vec::new(), 0, 0, 0);
+    let mut take = |piece: Piece<'_>| match piece {
+        Piece::Data(bytes) => data.extend_from_slice(bytes),
+        Piece::Gap(bytes) => gaps += bytes,
+        Piece::Conflict(bytes) => conflicts += bytes,
+    };
+    for (sequence, payload) in segments {
+        stream.segment(*sequence, payload, &mut take);
+        held = held.max(stream.held_bytes());
+    }
+    stream.finish(&mut take);
+    (data, gaps, conflicts, held)
+}
+
+proptest! {
+    #[test]
+    fn doubled_overlapping_and_shuffled_segments_give_the_stream_once(
+        origin in any::<u32>(), sent in prop::collection::vec(any::<u8>(), 2..400),
+        extra in prop::collection::vec((any::<prop::sample::Index>(), 2_usize..50), 0..20), order in any::<u64>()
+    ) {
+        // The first segment comes first (a stream begins where it is first seen); all else in any order, doubled.
+        let mut pieces: Vec<(usize, usize)> = (0..sent.len()).step_by(7).map(|at| (at, 7)).collect();
+        pieces.extend(extra.iter().map(|(at, length)| (at.index(sent.len()), *length)));
+        let mut state = order | 1;
+        for at in (2..pieces.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            pieces.swap(at, 1 + usize::try_from(state >> 33).unwrap() % at);
+        }
+        let segments: Vec<(u32, Vec<u8>)> = pieces.iter().map(|(at, length)| {
+            let end = (at + length).min(sent.len());
+            (origin.wrapping_add(u32::try_from(*at).unwrap()), sent[*at..end].to_vec())
+        }).collect();
+        let (data, gaps, conflicts, _) = run(&segments, Limits::default());
+        prop_assert_eq!((data, gaps, conflicts), (sent, 0, 0));
+    }
+
+    #[test]
+    fn any_segments_at_all_stay_within_the_bounds(segments in prop::collection::vec((any::<u32>(), prop::collection::vec(any::<u8>(), 0..200)), 0..60)) {
+        let limits = Limits { waiting_bytes_max: 1000, remembered_bytes_max: 500 };
+        let (_, _, _, held) = run(&segments, limits);
+        prop_assert!(held <= 1000 + 750 + 200, "held {}", held);
+    }
+}
+
+#[test]
+fn a_retransmission_with_other_content_is_told_and_the_first_content_stands() {
+    let segments = [
+        (10, b"abcdef".to_vec()),
+        (12, b"XdY".to_vec()),
+        (20, b"later".to_vec()),
+        (21, b"AT".to_vec()),
+    ];
+    let (data, gaps, conflicts, _) = run(&segments, Limits::default());
+    assert_eq!((data.as_slice(), gaps, conflicts), (&b"abcdeflater"[..], 4, 4));
+}
+
+#[test]
+fn what_the_peer_acknowledged_but_the_capture_lacks_is_a_gap_at_once() {
+    let mut stream = Stream::new(Limits::default());
+    let mut pieces = Vec::new();
+    let mut take = |piece: Piece<'_>| pieces.push(format!("{piece:?}"));
+    stream.segment(u32::MAX - 1, b"ab", &mut take);
+    stream.segment(5, b"cd", &mut take);
+    stream.acknowledged(7, &mut take);
+    assert_eq!(pieces, ["Data([97, 98])", "Gap(5)", "Data([99, 100])"]);
+}

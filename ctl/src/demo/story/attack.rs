@@ -68,7 +68,7 @@ pub(super) fn refused(step: &mut Step, control: &Control<'_>) -> Result<(), Demo
         denials(control, PLC_7).is_ok_and(|count| count > 0)
     })?;
     step.saw(format!(
-        "penstock audit search --decision deny: office-pc → plc-7 tcp/502, {} packets",
+        "penstock audit search --decision deny: office-pc → plc-7 tcp/502, refused {} times",
         denials(control, PLC_7)?
     ));
     Ok(())

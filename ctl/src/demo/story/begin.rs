@@ -38,28 +38,31 @@ pub(super) fn plant<'a>(
 
 /// Makes the coordinator, the people's keys and logins, and the document.
 pub(super) fn coordinator(step: &mut Step, control: &Control<'_>) -> Result<Daemon, DemoError> {
-    control.write("coordinator.toml", &coordinator_config(control))?;
     let config = control.argument("coordinator.toml");
-    let admin_token = control.argument("people/root.admin/admin.token");
-    std::fs::create_dir_all(control.home(ADMIN))
-        .map_err(|e| DemoError::system("create folder", &control.home(ADMIN), e))?;
+    let data = control.argument("coordinator");
     let address = format!("{COORDINATOR}:{PORT}");
-    control
+    let made = control
         .coordinator(&[
             "init",
-            "--config",
-            &config,
+            "--data",
+            &data,
             "--plant",
             "riverside-water",
-            "--admin",
-            ADMIN.0,
-            "--token",
-            &admin_token,
+            "--listen",
+            &address,
+            "--metrics",
+            "none",
             "--address",
             &address,
+            "--admin",
+            ADMIN.0,
+            "--config",
+            &config,
         ])?
         .done()?;
-    let daemon = control.run_coordinator(&["run", "--config", &config])?;
+    let admin_token = control.argument("people/admin.token");
+    control.write("people/admin.token", &made.said)?;
+    let daemon = control.run_coordinator(&["serve", "--config", &config])?;
     control.plant.coordinator.wait_for_tcp(&address, PATIENCE)?;
     step.saw("the coordinator made its certificate authority and listens");
 
@@ -103,11 +106,6 @@ pub(super) fn key(control: &Control<'_>, person: Person) -> String {
         .join("approver.key")
         .to_string_lossy()
         .into_owned()
-}
-
-fn coordinator_config(control: &Control<'_>) -> String {
-    let folder = control.argument("coordinator");
-    format!("[coordinator]\nstate_folder = \"{folder}\"\n\n[api]\nlisten = [\"{COORDINATOR}:{PORT}\"]\n")
 }
 
 /// Gives a person a role and a login.

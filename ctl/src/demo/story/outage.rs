@@ -94,7 +94,7 @@ pub(super) fn back(
     outage: &Outage,
 ) -> Result<Daemon, DemoError> {
     let config = control.argument("coordinator.toml");
-    let daemon = control.run_coordinator(&["run", "--config", &config])?;
+    let daemon = control.run_coordinator(&["serve", "--config", &config])?;
     control
         .plant
         .coordinator

@@ -210,13 +210,18 @@ pub(super) fn retransmissions(control: &Control<'_>) -> Result<u64, DemoError> {
     })
 }
 
-/// The historian's connection to plc-7, as `ss` shows it: its own port.
+/// The historian's own end of its connection to plc-7's Modbus port, as `ss` shows it.
 fn standing_connection(control: &Control<'_>) -> Result<String, DemoError> {
+    let filter = format!("dst {PLC_7} and dport = :502");
     let sockets = control
         .plant
         .historian
-        .run("ss", &["-Htn", "state", "established", "dst", PLC_7])?;
-    Ok(sockets.split_whitespace().nth(2).unwrap_or("none").to_owned())
+        .run("ss", &["-Htn", "state", "established", &filter])?;
+    let own = sockets.split_whitespace().nth(2).map(str::to_owned);
+    own.ok_or(DemoError::NotSo {
+        claim: "the historian's connection to plc-7 stands",
+        seen: "there is none".to_owned(),
+    })
 }
 
 /// Proposes a document as `revision`.

@@ -130,16 +130,19 @@ fn resolves<K: Key, T>(
     if table.is_some_and(|table| table.0.contains_key(&reference.value)) {
         return true;
     }
+    let fault = Fault::new(
+        Code::UnknownName,
+        reference.place,
+        format!("there is no {what} `{}`", reference.value),
+    )
+    .label(format!("unknown {what}"));
+    // Beyond what is listed a fault is only counted, and the search for a likely name not worth its cost.
     let known = table.into_iter().flat_map(|table| table.0.keys()).map(Key::text);
-    faults.add(
-        Fault::new(
-            Code::UnknownName,
-            reference.place,
-            format!("there is no {what} `{}`", reference.value),
-        )
-        .label(format!("unknown {what}"))
-        .help(suggest::help(reference.value.text(), known)),
-    );
+    faults.add(if faults.full() {
+        fault
+    } else {
+        fault.help(suggest::help(reference.value.text(), known))
+    });
     false
 }
 

@@ -12,3 +12,5 @@ pub const NODES_MAX: usize = 2_000_000;
 pub const TEXT_LENGTH_MAX: usize = 4096;
 /// Items of one list. What has more members is named by its zone, not one by one.
 pub const LIST_ITEMS_MAX: usize = 1000;
+/// Zones around one zone.
+pub const ZONE_DEPTH_MAX: usize = 16;

@@ -6,6 +6,7 @@ use super::{Ancestors, Context, each, resolve, text, texts};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::document::grammar::{self, Document};
+use crate::document::limits::ZONE_DEPTH_MAX;
 use crate::document::read::Named;
 use crate::ids::ZoneId;
 use crate::model::{Enforcement, Zone, ZoneKind};
@@ -43,6 +44,14 @@ pub(super) fn ancestors(document: &Document, faults: &mut Faults) -> Ancestors {
                 }
                 break;
             }
+            if chain.len() >= ZONE_DEPTH_MAX {
+                let message = format!("the zone `{zone}` lies more than {ZONE_DEPTH_MAX} zones deep");
+                faults.add(
+                    Fault::new(Code::TooDeep, next.place, message)
+                        .help("no plant nests its zones so deep; remove a `parent`"),
+                );
+                break;
+            }
             chain.push(next.value.clone());
             at = &next.value;
         }
@@ -55,14 +64,13 @@ pub(super) fn zones(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeM
     let zones = context.document.zones.value()?;
     let guarded = guarded(context.document);
     let inhabited = inhabited(context.document);
+    let outer: BTreeSet<&ZoneId> = zones
+        .readable()
+        .filter_map(|(_, _, zone)| zone.parent.value())
+        .collect();
     for (name, named, zone) in zones.readable() {
         incomplete(name, named, zone, inhabited.contains(name), faults);
-        let inner = || {
-            zones
-                .readable()
-                .any(|(_, _, other)| other.parent.value() == Some(name))
-        };
-        let only_a_frame = zone.networks.is_absent() && !inhabited.contains(name) && inner();
+        let only_a_frame = zone.networks.is_absent() && !inhabited.contains(name) && outer.contains(name);
         if !guarded.contains(name) && !only_a_frame {
             faults.add(
                 Fault::new(

@@ -285,6 +285,7 @@ const EXAMPLES: &[(Code, Spoil)] = &[
             "    accountable: it\n    on_agent_loss: pass\n    flows",
         ),
     ),
+    (Code::TooDeep, Made(nested_zones)),
     (Code::BrokenWay, Made(broken_way)),
     (Code::ThresholdUnreachable, Edit("threshold: 2", "threshold: 3")),
     (
@@ -320,6 +321,16 @@ fn many_faults() -> String {
         .map(|n| format!("  z{n}: {{ kind: contrl, colour: red }}\n"))
         .collect();
     BASE.replace("zones:\n", &format!("zones:\n{zones}"))
+}
+
+fn nested_zones() -> String {
+    let zones: String = (0..18)
+        .map(|n| format!("  z{n}: {{ kind: control, parent: z{} }}\n", n + 1))
+        .collect();
+    BASE.replace(
+        "zones:\n",
+        &format!("zones:\n{zones}  z18: {{ kind: control }}\n"),
+    )
 }
 
 /// From the office to the safety zone two gateways are crossed, and the second does not know the office.

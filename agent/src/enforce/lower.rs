@@ -17,7 +17,7 @@ use super::block::{Address, Block, Carrier, Span};
 
 /// The most elements that one gateway loads: what was measured to load in seconds, and a stop to products of
 /// overlapping ranges that grow without bound.
-pub const ELEMENTS_MAX: usize = 1_000_000;
+pub const ELEMENTS_MAX: usize = 500_000;
 
 /// What the kernel's maps hold for one plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -127,7 +127,7 @@ fn plan() -> impl Strategy<Value = Plan> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn elements_give_every_connection_the_rule_that_the_plan_gives_it(plan in plan()) {
@@ -156,7 +156,7 @@ proptest! {
 #[test]
 fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named() {
     let hosts = |third: u8| -> Vec<Endpoint> {
-        (0..1100_u32)
+        (0..750_u32)
             .map(|n| Endpoint {
                 name: "h".into(),
                 network: IpNet::from(IpAddr::from(Ipv4Addr::from_bits(

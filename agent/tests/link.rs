@@ -1,0 +1,284 @@
+//! The agent against a coordinator that is honest, gone, or hostile: over real TLS, with a kernel that remembers.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod world;
+
+use std::sync::Arc;
+
+use penstock_agent::identity::IdentityFolder;
+use penstock_agent::link::enrol::{EnrolError, enrol};
+use penstock_agent::link::renew::renew;
+use penstock_agent::store::Store;
+use penstock_policy::ids::Digest;
+use penstock_proto::refusal::Reason;
+use penstock_proto::v1::audit_event::Kind;
+use penstock_proto::v1::coordinator_message::Message as Outbound;
+use world::coordinator::Coordinator;
+use world::{BOTH, FakeKernel, Running, offer};
+
+async fn enrolled() -> (Coordinator, tempfile::TempDir) {
+    let coordinator = Coordinator::start().await;
+    let state = tempfile::tempdir().unwrap();
+    enrol(state.path(), &coordinator.token()).await.unwrap();
+    (coordinator, state)
+}
+
+fn steps(coordinator: &Coordinator) -> Vec<String> {
+    coordinator
+        .events()
+        .into_iter()
+        .filter_map(|event| match event.kind {
+            Some(Kind::Policy(policy)) => {
+                Some(format!("{} r{} {}", policy.step, policy.revision, policy.code))
+            }
+            Some(Kind::Agent(agent)) => Some(agent.step),
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_signed_offer_takes_effect_and_its_life_is_in_the_trail() {
+    let (coordinator, state) = enrolled().await;
+    let agent = Running::start(state.path()).await;
+    coordinator.keep_sending(Outbound::Offer(offer(1, None, BOTH).0));
+    agent.effective(1).await;
+    assert_eq!(agent.kernel.last(), Some(1));
+    coordinator
+        .until(|memory| {
+            memory
+                .policy
+                .as_ref()
+                .is_some_and(|policy| policy.effective.as_ref().is_some_and(|mark| mark.revision == 1))
+        })
+        .await;
+    for step in [
+        "started",
+        "connected",
+        "verified r1 ",
+        "staged r1 ",
+        "effective r1 ",
+    ] {
+        world::within(async {
+            while !steps(&coordinator).iter().any(|said| said == step) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn hostile_offers_are_refused_by_name_and_the_last_good_policy_stays() {
+    let (coordinator, state) = enrolled().await;
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(1).await;
+    let before = Some(Digest::of(b"what came before"));
+    let (first, digest) = offer(5, before, BOTH);
+    coordinator.send(Some(Outbound::Offer(first)));
+    agent.effective(5).await;
+
+    let next = || offer(6, Some(digest), BOTH).0;
+    let unsigned = offer(6, Some(digest), &[]).0;
+    let under_signed = offer(6, Some(digest), &[("anna", 1)]).0;
+    let forged = offer(6, Some(digest), &[("anna", 1), ("ben", 9)]).0;
+    let older = offer(4, before, BOTH).0;
+    let forked = offer(6, Some(Digest::of(b"another")), BOTH).0;
+    let mut altered_plan = next();
+    altered_plan.plan = [altered_plan.plan.as_ref(), b" "].concat().into();
+    let mut cut = next();
+    let statement = cut.release.as_ref().unwrap().statement.clone();
+    cut.release.as_mut().unwrap().statement = statement.slice(..statement.len() / 2);
+    let mut empty = next();
+    empty.release = None;
+    for (hostile, code) in [
+        (unsigned, "unsigned"),
+        (under_signed, "under-signed"),
+        (forged, "altered"),
+        (older, "older"),
+        (forked, "forked"),
+        (altered_plan, "plan-not-in-release"),
+        (cut, "unreadable"),
+        (empty, "altered"),
+    ] {
+        coordinator.send(Some(Outbound::Offer(hostile)));
+        agent.refused(code).await;
+        assert_eq!(agent.kernel.last(), Some(5), "{code}");
+    }
+    coordinator.send(Some(Outbound::Offer(next())));
+    agent.effective(6).await;
+    agent.policy(|view| view.state.refused.is_none()).await;
+    coordinator.until(|memory| memory.blocks.len() > 3).await;
+    agent.stop().await;
+    assert!(
+        steps(&coordinator)
+            .iter()
+            .any(|step| step == "refused r6 under-signed")
+    );
+}
+
+#[tokio::test]
+async fn garbage_and_huge_messages_end_the_session_and_the_next_one_works() {
+    let (coordinator, state) = enrolled().await;
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(1).await;
+    coordinator.send(None);
+    coordinator.sessions(2).await;
+    let (mut huge, _) = offer(1, None, BOTH);
+    huge.plan = vec![b'x'; penstock_proto::channel::COORDINATOR_MESSAGE_BYTES_MAX + 1].into();
+    coordinator.send(Some(Outbound::Offer(huge)));
+    coordinator.sessions(3).await;
+    coordinator.send(Some(Outbound::Offer(offer(1, None, BOTH).0)));
+    agent.effective(1).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_not_acknowledged_is_sent_again_and_arrives_whole_once() {
+    let (mut coordinator, state) = enrolled().await;
+    coordinator.memory.lock().unwrap().withhold_acks = true;
+    let agent = Running::start(state.path()).await;
+    coordinator.until(|memory| memory.blocks.len() >= 2).await;
+    // The coordinator loses what it never acknowledged.
+    coordinator.kill().await;
+    {
+        let mut memory = coordinator.memory.lock().unwrap();
+        memory.blocks.clear();
+        memory.head = None;
+        memory.withhold_acks = false;
+    }
+    for _ in 0..200 {
+        agent.views.audit.record(
+            penstock_proto::v1::Severity::Notice,
+            penstock_agent::audit::record::agent("buffered", "while the coordinator was away"),
+        );
+    }
+    coordinator.restart().await;
+    world::within(async {
+        while steps(&coordinator)
+            .iter()
+            .filter(|step| *step == "buffered")
+            .count()
+            < 200
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    agent.stop().await;
+    let said = steps(&coordinator);
+    assert_eq!(said.iter().filter(|step| *step == "buffered").count(), 200);
+    assert_eq!(said.iter().filter(|step| *step == "started").count(), 1);
+    assert_eq!(coordinator.memory.lock().unwrap().faults, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_policy_is_in_force_after_a_restart_with_no_coordinator_and_no_database() {
+    let (mut coordinator, state) = enrolled().await;
+    let agent = Running::start(state.path()).await;
+    coordinator.keep_sending(Outbound::Offer(offer(1, None, BOTH).0));
+    agent.effective(1).await;
+    agent.stop().await;
+    coordinator.kill().await;
+    for lost in ["", "store", "spool"] {
+        if !lost.is_empty() {
+            std::fs::remove_dir_all(state.path().join(lost)).unwrap();
+        }
+        let agent = Running::start(state.path()).await;
+        // `start` returns when the agent says it is ready: the kernel has the policy by then.
+        assert_eq!(agent.kernel.last(), Some(1), "without {lost}");
+        agent.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_kernel_that_fails_keeps_the_last_policy_and_takes_the_offer_when_it_works_again() {
+    let (coordinator, state) = enrolled().await;
+    let kernel = Arc::new(FakeKernel::default());
+    let agent = Running::start_with(state.path(), kernel.clone()).await;
+    coordinator.sessions(1).await;
+    let (first, digest) = offer(1, None, BOTH);
+    coordinator.send(Some(Outbound::Offer(first)));
+    agent.effective(1).await;
+    *kernel.fails.lock().unwrap() = true;
+    let (second, _) = offer(2, Some(digest), BOTH);
+    coordinator.send(Some(Outbound::Offer(second)));
+    agent.refused("kernel-failed").await;
+    assert_eq!(kernel.last(), Some(1));
+    *kernel.fails.lock().unwrap() = false;
+    let (third, _) = offer(3, Some(digest), BOTH);
+    coordinator.send(Some(Outbound::Offer(third)));
+    agent.effective(3).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn refused_tokens_say_why_and_an_impostor_is_not_shown_the_secret() {
+    let coordinator = Coordinator::start().await;
+    for (reason, expected) in [
+        (Reason::TokenExpired, "expired"),
+        (Reason::TokenUsed, "already used"),
+        (Reason::TokenUnknown, "another gateway"),
+    ] {
+        coordinator.memory.lock().unwrap().refuse_token = Some(reason);
+        let state = tempfile::tempdir().unwrap();
+        let error = enrol(state.path(), &coordinator.token()).await.unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    coordinator.memory.lock().unwrap().refuse_token = None;
+    let state = tempfile::tempdir().unwrap();
+    let mut other_plant = coordinator.token();
+    other_plant.root_digest = Digest::of(b"another root");
+    assert!(matches!(
+        enrol(state.path(), &other_plant).await,
+        Err(EnrolError::Connect(_))
+    ));
+    let mut no_approvers = coordinator.token();
+    no_approvers.approvers = None;
+    assert!(matches!(
+        enrol(state.path(), &no_approvers).await,
+        Err(EnrolError::NoApprovers)
+    ));
+}
+
+#[tokio::test]
+async fn enrolling_again_uses_the_same_key_and_another_gateway_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (coordinator, state) = enrolled().await;
+    let key = state.path().join("identity/key.pem");
+    let before = std::fs::read(&key).unwrap();
+    assert_eq!(
+        std::fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    enrol(state.path(), &coordinator.token()).await.unwrap();
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+    let mut other = coordinator.token();
+    other.subject = penstock_proto::peer::Subject::Gateway("gw-2".parse().unwrap());
+    assert!(matches!(
+        enrol(state.path(), &other).await,
+        Err(EnrolError::AlreadyEnrolled { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_stored_and_used() {
+    let (coordinator, state) = enrolled().await;
+    let folder = IdentityFolder::new(state.path());
+    let identity = {
+        let mut store = Store::open(state.path());
+        folder
+            .load(IdentityFolder::enrolment(&mut store).unwrap())
+            .unwrap()
+    };
+    let before = std::fs::read(state.path().join("identity/chain.pem")).unwrap();
+    renew(&folder, &[], &identity).await.unwrap();
+    assert_ne!(
+        std::fs::read(state.path().join("identity/chain.pem")).unwrap(),
+        before
+    );
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(1).await;
+    agent.stop().await;
+}

@@ -1,0 +1,291 @@
+//! A small world for the agent: a plant with approvers, a certificate authority, a kernel that remembers, and a
+//! coordinator that does what a test tells it to.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    unreachable_pub,
+    dead_code
+)]
+
+pub mod coordinator;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use penstock_agent::app::{self, Views};
+use penstock_agent::config::Config;
+use penstock_agent::kernel::{Holds, Kernel, KernelError, Seen};
+use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
+use penstock_policy::merkle::leaf_hash;
+use penstock_policy::model::{Approver, ApproverSet, GatewayMode, OnDrift};
+use penstock_policy::plan::{Capability, PLAN_FORMAT, Plan};
+use penstock_policy::release::signing::ApproverKey;
+use penstock_policy::release::{STATEMENT_FORMAT, Statement, leaf_bytes};
+use penstock_proto::v1::{self, KernelCounters, PolicyOffer, SignedRelease};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const PLANT: &str = "water";
+pub const GATEWAY: &str = "gw-1";
+
+pub fn plant() -> PlantId {
+    PlantId::new(PLANT).unwrap()
+}
+
+pub fn gateway() -> GatewayId {
+    GatewayId::new(GATEWAY).unwrap()
+}
+
+/// The certificate authority of the plant.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub fn root(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    pub fn coordinator(&self) -> penstock_proto::tls::Credentials {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let uri = format!("spiffe://{PLANT}/coordinator/c-1");
+        params
+            .subject_alt_names
+            .push(SanType::URI(uri.as_str().try_into().unwrap()));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        penstock_proto::tls::Credentials::new(
+            vec![certificate.der().clone(), self.root()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap()
+    }
+
+    /// A certificate for the key and name in the request.
+    pub fn sign(&self, request: &[u8]) -> CertificateDer<'static> {
+        let mut request = rcgen::CertificateSigningRequestParams::from_der(&request.into()).unwrap();
+        request.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        request.signed_by(&self.0).unwrap().der().clone()
+    }
+}
+
+pub fn approver_key(seed: u8) -> ApproverKey {
+    ApproverKey::from_seed(&[seed; 32])
+}
+
+/// Anna and Ben, both needed.
+pub fn approvers() -> ApproverSet {
+    let person = |seed| Approver {
+        key: approver_key(seed).public(),
+        role: None,
+    };
+    ApproverSet {
+        threshold: 2,
+        people: BTreeMap::from([
+            (ApproverId::new("anna").unwrap(), person(1)),
+            (ApproverId::new("ben").unwrap(), person(2)),
+        ]),
+    }
+}
+
+pub fn plan() -> Plan {
+    Plan {
+        format: PLAN_FORMAT.to_owned(),
+        plant: plant(),
+        gateway: gateway(),
+        mode: GatewayMode::Routed,
+        requires: BTreeSet::from([Capability(Capability::KERNEL.to_owned())]),
+        on_drift: OnDrift::Repair,
+        interfaces: Vec::new(),
+        management: None,
+        rules: Vec::new(),
+    }
+}
+
+/// A release of one plan, signed by `signers`, with the digest of its statement.
+pub fn offer(revision: u64, parent: Option<Digest>, signers: &[(&str, u8)]) -> (PolicyOffer, Digest) {
+    let plan = plan().to_bytes();
+    let leaf = leaf_bytes(&gateway(), Revision(revision), Digest::of(&plan));
+    let statement = Statement {
+        format: STATEMENT_FORMAT.to_owned(),
+        plant: plant(),
+        revision: Revision(revision),
+        parent,
+        document_digest: Digest::of(b"document"),
+        plans_root: Digest(leaf_hash(&leaf)),
+        gateways: 1,
+        approvers: approvers(),
+        author: penstock_policy::ids::OperatorId::new("carla").unwrap(),
+        ticket: None,
+        reason: "test".to_owned(),
+        created_ms: 1,
+    };
+    let bytes = statement.to_bytes();
+    let signatures = signers
+        .iter()
+        .map(|(name, seed)| v1::Signature {
+            approver: (*name).to_owned(),
+            signature: approver_key(*seed)
+                .sign(ApproverId::new(*name).unwrap(), &bytes)
+                .unwrap()
+                .bytes
+                .to_vec()
+                .into(),
+        })
+        .collect();
+    let digest = Digest::of(&bytes);
+    let offer = PolicyOffer {
+        release: Some(SignedRelease {
+            statement: bytes.into(),
+            signatures,
+        }),
+        plan: plan.into(),
+        leaf_index: 0,
+        inclusion_proof: Vec::new(),
+    };
+    (offer, digest)
+}
+
+pub const BOTH: &[(&str, u8)] = &[("anna", 1), ("ben", 2)];
+
+/// Remembers what it was told to enforce, in order; fails on demand.
+#[derive(Debug, Default)]
+pub struct FakeKernel {
+    pub applied: Mutex<Vec<u64>>,
+    pub fails: Mutex<bool>,
+}
+
+impl FakeKernel {
+    pub fn last(&self) -> Option<u64> {
+        self.applied.lock().unwrap().last().copied()
+    }
+
+    fn answer(&self) -> Result<(), KernelError> {
+        if *self.fails.lock().unwrap() {
+            return Err(KernelError {
+                code: "kernel-failed",
+                message: "nft is missing".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Kernel for FakeKernel {
+    fn capabilities(&self) -> BTreeSet<Capability> {
+        BTreeSet::from([Capability(Capability::KERNEL.to_owned())])
+    }
+
+    async fn check(&self, _plan: Arc<Plan>) -> Result<(), KernelError> {
+        self.answer()
+    }
+
+    async fn apply(&self, _plan: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {
+        self.answer()?;
+        self.applied.lock().unwrap().push(revision.0);
+        Ok(Vec::new())
+    }
+
+    async fn verify(&self) -> Result<Holds, KernelError> {
+        Ok(Holds::AsApplied)
+    }
+
+    async fn counters(&self) -> Result<KernelCounters, KernelError> {
+        Ok(KernelCounters::default())
+    }
+}
+
+/// An agent under way.
+pub struct Running {
+    pub kernel: Arc<FakeKernel>,
+    pub views: Views,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    _seen: mpsc::Sender<Seen>,
+}
+
+impl Running {
+    pub async fn start(state_folder: &Path) -> Self {
+        Self::start_with(state_folder, Arc::new(FakeKernel::default())).await
+    }
+
+    pub async fn start_with(state_folder: &Path, kernel: Arc<FakeKernel>) -> Self {
+        let config = Config {
+            state_folder: state_folder.to_owned(),
+            free_bytes_min: 0,
+            ..Config::default()
+        };
+        let stop = CancellationToken::new();
+        let (seen_in, seen) = mpsc::channel(8);
+        let (ready_in, ready) = oneshot::channel();
+        let task = tokio::spawn({
+            let (kernel, stop) = (kernel.clone(), stop.clone());
+            async move {
+                app::run(config, kernel, seen, Arc::new(Notify::new()), stop, |views| {
+                    let _ = ready_in.send(views);
+                })
+                .await
+                .unwrap();
+            }
+        });
+        let views = within(ready).await.unwrap();
+        Self {
+            kernel,
+            views,
+            stop,
+            task,
+            _seen: seen_in,
+        }
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        within(self.task).await.unwrap();
+    }
+
+    /// Waits until the policy's view satisfies `what`.
+    pub async fn policy(&self, what: impl FnMut(&penstock_agent::reconcile::PolicyView) -> bool) {
+        let mut view = self.views.policy.clone();
+        within(view.wait_for(what)).await.unwrap();
+    }
+
+    pub async fn effective(&self, revision: u64) {
+        self.policy(|view| {
+            view.state
+                .effective
+                .as_ref()
+                .is_some_and(|mark| mark.revision == revision)
+        })
+        .await;
+    }
+
+    pub async fn refused(&self, code: &str) {
+        self.policy(|view| {
+            view.state
+                .refused
+                .as_ref()
+                .is_some_and(|refusal| refusal.code == code)
+        })
+        .await;
+    }
+}
+
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future)
+        .await
+        .expect("it did not happen within a minute")
+}

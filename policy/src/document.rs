@@ -4,11 +4,14 @@
 //! the grammar (`grammar`, `read`), and judged as a whole by [`crate::validate`]. Every stage goes on after a
 //! fault, so that all of them come at once; none of them returns a plant if there was any error.
 
+mod addresses;
 pub(crate) mod grammar;
 pub mod limits;
 mod merge;
+pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod numbers;
+mod operation_limits;
 pub(crate) mod operations;
 mod parse;
 pub(crate) mod read;
@@ -19,6 +22,7 @@ pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
 pub(crate) mod times;
+mod vocabulary;
 
 use std::sync::Arc;
 

@@ -8,13 +8,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use super::addresses::{HardwareAddress, InterfaceAddress, Peer};
+use super::names::{InterfaceName, LabelKey};
 use super::node::{Kind, Node};
-use super::numbers::Numbers;
-use super::read::{At, List, OneOrMany, Table, Term, record, scalar, wrong_shape};
-use super::scalars::{
-    Criticality, HardwareAddress, InterfaceAddress, InterfaceName, LabelKey, Number, Peer, Text,
-};
+use super::read::{List, OneOrMany, Table, Term, record, scalar, wrong_shape};
+use super::scalars::{Number, Text};
 use super::times::{Day, Moment, Windows, ZoneName};
+use super::vocabulary::Criticality;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::ids::{
@@ -319,111 +319,6 @@ impl Term for Allow {
             { "const": "any" },
             { "type": "array", "minItems": 1, "items": { "anyOf": super::operations::schemas() } },
         ] })
-    }
-}
-
-record! {
-    /// The limits of a Modbus operation.
-    ModbusLimits "a Modbus operation" {
-        /// Unit identifiers, 0–255, or `any`.
-        optional units: Numbers<255>,
-        /// Data addresses (file records: file numbers), 0–65535, or `any`.
-        optional addresses: Numbers<65535>,
-        /// Data addresses that may be read by what also writes; the same as `addresses` unless said.
-        optional read_addresses: Numbers<65535>,
-        /// Values that may be written, 0–65535 (coils: 0 and 1), or `any`.
-        optional values: Numbers<65535>,
-        /// Sub-functions, 0–65535, or `any`.
-        optional sub_functions: Numbers<65535>,
-    }
-}
-
-record! {
-    /// The limits of publishing by MQTT.
-    PublishLimits "the MQTT operation `publish`" {
-        /// Topic filters that cover what may be published, one or a list, or `any`.
-        optional topics: Topics,
-        /// Quality of service, 0–2; any unless said.
-        optional qos: Numbers<2>,
-        /// Whether messages may be retained; no unless said.
-        optional retain: bool,
-    }
-}
-
-record! {
-    /// The limits of subscribing by MQTT.
-    SubscribeLimits "the MQTT operation `subscribe`" {
-        /// Topic filters that cover what may be subscribed to, one or a list, or `any`.
-        optional topics: Topics,
-        /// Quality of service, 0–2; any unless said.
-        optional qos: Numbers<2>,
-    }
-}
-
-record! {
-    /// The limits of connecting by MQTT.
-    ConnectLimits "the MQTT operation `connect`" {
-        /// Client identifiers, one or a list.
-        optional client_ids: OneOrMany<Text>,
-        /// User names, one or a list.
-        optional users: OneOrMany<Text>,
-    }
-}
-
-/// MQTT topic filters, or the word `any`.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Topics(pub(crate) Vec<At<String>>);
-
-impl Term for Topics {
-    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
-        if matches!(&node.kind, Kind::Scalar { text, .. } if text == "any") {
-            return Some(Self(vec![At {
-                value: "#".to_owned(),
-                place: node.place,
-            }]));
-        }
-        let filters = OneOrMany::<TopicFilter>::read(node, faults)?;
-        let places = filters.0.into_iter().map(|at| At {
-            value: at.value.0,
-            place: at.place,
-        });
-        Some(Self(places.collect()))
-    }
-
-    fn schema() -> Value {
-        OneOrMany::<TopicFilter>::schema()
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct TopicFilter(String);
-
-impl Term for TopicFilter {
-    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
-        let text = scalar(node, "a topic filter", faults)?;
-        // MQTT 5, section 4.7.1: `#` only alone in the last level, `+` only alone in its level.
-        let levels: Vec<&str> = text.split('/').collect();
-        let good = !text.is_empty()
-            && levels.iter().enumerate().all(|(n, level)| {
-                (!level.contains('#') || (*level == "#" && n + 1 == levels.len()))
-                    && (!level.contains('+') || *level == "+")
-            });
-        if good {
-            return Some(Self(text.to_owned()));
-        }
-        faults.add(
-            Fault::new(
-                Code::NotATopicFilter,
-                node.place,
-                format!("{} is not a topic filter", node.describe()),
-            )
-            .label("`+` stands alone between slashes, `#` alone and last"),
-        );
-        None
-    }
-
-    fn schema() -> Value {
-        json!({ "type": "string", "pattern": "^(([^+#/]*|\\+)/)*([^+#/]*|\\+|#)$", "minLength": 1 })
     }
 }
 

@@ -5,9 +5,9 @@
 
 use serde_json::{Value, json};
 
-use super::grammar::{ConnectLimits, ModbusLimits, PublishLimits, SubscribeLimits};
 use super::node::{Kind, Node, excerpt};
 use super::numbers::Numbers;
+use super::operation_limits::{ConnectLimits, ModbusLimits, PublishLimits, SubscribeLimits};
 use super::read::{At, Field, Term, wrong_shape};
 use super::scalars::values;
 use super::suggest;

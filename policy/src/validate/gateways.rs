@@ -8,8 +8,8 @@ use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
 use crate::document::grammar;
+use crate::document::names::InterfaceName;
 use crate::document::read::{At, Field};
-use crate::document::scalars::InterfaceName;
 use crate::ids::{GatewayId, ZoneId};
 use crate::model::{Gateway, GatewayMode, Interface, ManagementAccess, OnDrift, SafeToChange, Window};
 

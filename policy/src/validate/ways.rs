@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Context, gateways};
-use crate::document::scalars::InterfaceName;
+use crate::document::names::InterfaceName;
 use crate::ids::{GatewayId, ZoneId};
 
 /// Where each zone is to be found.

@@ -111,3 +111,31 @@ fn the_agents_example_configuration_is_its_default() {
         penstock_agent::config::DEFAULT_TEXT
     );
 }
+
+#[test]
+fn the_coordinators_example_configuration_is_its_default() {
+    assert_eq!(
+        fs::read_to_string(deploy("coordinator.toml")).unwrap(),
+        penstock_coordinator::config::DEFAULT
+    );
+}
+
+#[test]
+fn every_command_in_a_unit_is_one_that_its_program_has() {
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (name, main) in [
+        ("penstock-agent.service", "agent/src/main.rs"),
+        ("penstock-base.service", "agent/src/main.rs"),
+        ("penstock-coordinator.service", "coordinator/src/main.rs"),
+    ] {
+        let unit = unit(name);
+        let start = unit
+            .iter()
+            .find_map(|line| line.strip_prefix("ExecStart="))
+            .unwrap();
+        let word = start.split(' ').nth(1).unwrap();
+        let variant = format!("    {}{} {{", word[..1].to_uppercase(), &word[1..]);
+        let text = fs::read_to_string(programs.join(main)).unwrap();
+        assert!(text.contains(&variant), "{name}: {start}");
+    }
+}

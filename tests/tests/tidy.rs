@@ -210,9 +210,7 @@ fn every_file_opens_by_saying_what_it_owns() {
         .into_iter()
         // A module's own `tests.rs` owns the claims about the module that it lies in.
         .filter(|(file, text)| !file.ends_with("/tests.rs") && text.lines().count() > FILE_DOC_LINES_MIN)
-        .filter(|(_, text)| {
-            !text.starts_with("//! ") || text.lines().next().is_some_and(|line| line.len() < 20)
-        })
+        .filter(|(_, text)| !text.starts_with("//! "))
         .map(|(file, _)| format!("{file}: opens without a `//!` sentence"))
         .collect();
     none(faults);

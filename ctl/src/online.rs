@@ -71,6 +71,10 @@ pub(crate) fn refused(status: &Status) -> Failure {
     if explained.reason.is_none() && broken {
         return unreachable(&explained.message);
     }
+    // A status that was made on this side has a cause: the connection broke in the middle of an answer.
+    if explained.reason.is_none() && std::error::Error::source(status).is_some() {
+        return unreachable("the connection to the coordinator broke").because(explained.message);
+    }
     let code = explained
         .reason
         .clone()
@@ -154,6 +158,10 @@ mod tests {
     fn a_lost_connection_is_told_apart_from_a_refusal() {
         assert_eq!(refused(&Status::unavailable("gone")).exit, Exit::Unreachable);
         assert_eq!(refused(&Status::permission_denied("no")).exit, Exit::Refused);
+        let cut = Status::from_error(Box::new(std::io::Error::other(
+            "error reading a body from connection",
+        )));
+        assert_eq!(refused(&cut).exit, Exit::Unreachable);
         let busy: Status = Refusal::new(Reason::StoreBusy, "the store is busy").into();
         assert_eq!(refused(&busy).exit, Exit::Refused);
     }

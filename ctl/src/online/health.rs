@@ -356,9 +356,24 @@ impl Screen {
         } else {
             String::new()
         };
-        self.lines = page.lines().count();
+        self.lines = page.lines().map(|line| rows(line, out.style.width)).sum();
         out.text(&format!("{up}{page}"))
     }
+}
+
+/// How many rows of the terminal a line takes; colours take no room.
+fn rows(line: &str, width: usize) -> usize {
+    let mut shown: usize = 0;
+    let mut in_colour = false;
+    for character in line.chars() {
+        match (in_colour, character) {
+            (false, '\u{1b}') => in_colour = true,
+            (true, 'm') => in_colour = false,
+            (true, _) => {}
+            (false, _) => shown += 1,
+        }
+    }
+    shown.max(1).div_ceil(width.max(1))
 }
 
 #[cfg(test)]
@@ -393,6 +408,13 @@ mod tests {
         assert_eq!(same.changes(Some(&before)).count(), 0);
         assert_eq!(after.changes(Some(&before)).count(), 1);
         assert_eq!(before.changes(None).count(), 1);
+    }
+
+    #[test]
+    fn a_line_takes_as_many_rows_as_its_letters_need() {
+        assert_eq!(rows("", 10), 1);
+        assert_eq!(rows("\u{1b}[1m0123456789\u{1b}[0m", 10), 1);
+        assert_eq!(rows("0123456789x", 10), 2);
     }
 
     #[test]

@@ -61,6 +61,8 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
         Command::Diff(args) => offline::changes::diff(out, args),
         Command::Reach(args) => offline::reach::reach(out, args),
         Command::Graph(args) => offline::plans::graph(out, args),
+        Command::Replay(args) => offline::replay::replay(out, args),
+        Command::Learn(args) => offline::learn::learn(out, args),
         Command::Compile(args) => offline::plans::compile(out, args),
         Command::Key(args) => offline::plans::key(out, args),
         Command::Release(args) => wait(online::releases::release(out, context, args)),

@@ -91,6 +91,16 @@ pub enum Command {
     /// Draw zones and conduits as an SVG picture
     #[command(after_help = "Example:\n  penstock graph plant/ -o plant.svg")]
     Graph(Graph),
+    /// Say what a plant would have done with recorded traffic, per connection and per operation
+    #[command(after_help = "Examples:\n  penstock replay --pcap monday.pcapng plant/\n  \
+                      penstock replay --pcap a.pcap --pcap b.pcap plant.yaml --output json")]
+    Replay(Replay),
+    /// Propose the smallest conduits that let recorded traffic pass, as a plant document
+    #[command(
+        after_help = "Examples:\n  penstock learn --pcap monday.pcapng --plant plant/ > plant/learned.yaml\n  \
+                      penstock learn --pcap monday.pcapng --approver ed25519:... -o learned.yaml"
+    )]
+    Learn(Learn),
     /// Compile what one gateway would have to enforce, as the exact bytes of its plan
     #[command(after_help = "Example:\n  penstock compile plant/ --gateway gw-works-a > plan.json")]
     Compile(Compile),
@@ -233,6 +243,33 @@ pub struct Reach {
 pub struct Graph {
     /// A plant document.
     pub path: PathBuf,
+    /// Where to write; standard output unless said.
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `penstock replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// A capture file, pcap or pcapng; repeat for several, in the order of time.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub pcap: Vec<PathBuf>,
+    /// A plant document.
+    pub path: PathBuf,
+}
+
+/// `penstock learn`.
+#[derive(Debug, Args)]
+pub struct Learn {
+    /// A capture file, pcap or pcapng; repeat for several, in the order of time.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub pcap: Vec<PathBuf>,
+    /// A plant document that the proposal is to stand beside; what it permits is left out.
+    #[arg(long, value_name = "PLANT")]
+    pub plant: Option<PathBuf>,
+    /// The public key of the first approver, for a whole document.
+    #[arg(long, value_name = "KEY", conflicts_with = "plant")]
+    pub approver: Option<String>,
     /// Where to write; standard output unless said.
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,

@@ -17,6 +17,7 @@ pub mod capture;
 pub mod connection;
 pub mod follow;
 pub mod judge;
+pub mod learn;
 pub mod modbus;
 pub mod mqtt;
 pub mod operation;

@@ -18,7 +18,7 @@ use crate::output::{Output, Page, Report, Tone};
 /// A file that was written.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Written {
-    /// What it is: `picture` or `plan`.
+    /// What it is: `picture`, `plan` or `proposal`.
     pub what: String,
     /// The file.
     pub file: String,
@@ -40,7 +40,7 @@ impl Report for Written {
 }
 
 /// Writes into the file, or to standard output as it is.
-fn deliver(out: &Output, what: &str, file: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn deliver(out: &Output, what: &str, file: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
     let Some(file) = file else {
         return out.text(&String::from_utf8_lossy(bytes));
     };

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::offline::{changes, check, explain, init, plans, reach, signing};
+use crate::offline::{changes, check, explain, init, plans, reach, replay, signing};
 use crate::online::{audit, fleet, health, login, releases};
 use crate::output::{Output, Report};
 
@@ -29,6 +29,8 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<reach::Reaches>("reach"),
         of::<plans::Written>("graph"),
         of::<plans::Written>("compile"),
+        of::<plans::Written>("learn"),
+        of::<replay::Replayed>("replay"),
         of::<plans::KeyShown>("key"),
         of::<init::Started>("init"),
         of::<signing::Signed>("release-sign"),

@@ -13,6 +13,7 @@ mod modbus_connection;
 mod modbus_requests;
 mod mqtt_connection;
 mod mqtt_packets;
+mod offline;
 mod reassembly;
 mod recorder;
 mod topics;

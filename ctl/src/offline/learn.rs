@@ -1,0 +1,34 @@
+//! `learn`: the smallest conduits that would have let recorded traffic pass.
+
+use penstock_inspect::learn::{Learner, document};
+
+use crate::args;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::loading;
+use crate::offline::plans::deliver;
+use crate::offline::replay::{clock, plans, read};
+use crate::output::Output;
+
+/// `penstock learn`.
+pub fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
+    let loaded = args
+        .plant
+        .as_ref()
+        .map(|path| loading::load(path, out))
+        .transpose()?;
+    let plans = loaded.as_ref().map(plans).transpose()?;
+    let mut learner = Learner::new(plans.as_ref());
+    let cut = read(&args.pcap, |frame| learner.frame(frame))?;
+    let learned = learner.finish();
+    let plant = loaded.as_ref().map(|loaded| &loaded.plant);
+    let mut text = document::write(&learned, plant, args.approver.as_deref(), &clock);
+    for cut in cut {
+        text.insert_str(
+            0,
+            &format!("# Not read to its end: {}\n", cut.replace(['\n', '\r'], " ")),
+        );
+    }
+    deliver(out, "proposal", args.out.as_deref(), text.as_bytes())?;
+    Ok(Exit::Done)
+}

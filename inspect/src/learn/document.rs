@@ -1,0 +1,348 @@
+//! A proposal as YAML: assets and conduits that a plant document takes as they stand.
+//!
+//! Beside a plant the proposal is one more file of its folder. Without one it is a whole document: clients are put
+//! into a zone `operations`, servers into a zone `control`, with one gateway between them, as a first sketch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use penstock_policy::model::{Plant, Protocol};
+
+use super::{Ends, Learned, MessagesSeen, Talk};
+use crate::modbus::Span;
+use crate::replay::Seen;
+
+/// How a time is written; the caller knows time zones.
+pub type Clock<'c> = dyn Fn(std::time::Duration) -> String + 'c;
+
+/// Where an address belongs.
+struct Place {
+    zone: String,
+    asset: String,
+    is_new: bool,
+}
+
+/// Writes the proposal. `approver` is the public key of the first approver of a whole document.
+pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, clock: &Clock<'_>) -> String {
+    let mut out = String::from(
+        "# Proposed from recorded traffic. It says what happens, not what should: read it before you sign it.\n",
+    );
+    let _ = writeln!(
+        out,
+        "# {} packets read; {} connections or operations are permitted already or cross no gateway.",
+        learned.packets, learned.permitted_already
+    );
+    let talks: Vec<(&Ends, &Talk)> = learned
+        .talks
+        .iter()
+        // A connection that passes, all of whose operations do, has nothing to propose.
+        .filter(|(_, talk)| plant.is_none() || talk.protocol.is_none() || talk.has_operations())
+        .collect();
+    let servers: BTreeSet<IpAddr> = talks.iter().map(|(ends, _)| ends.server.ip()).collect();
+    let clients: BTreeSet<IpAddr> = talks.iter().map(|(ends, _)| ends.client).collect();
+    let place = |address: IpAddr| match plant {
+        Some(plant) => place_in(plant, address),
+        None => Some(Place {
+            // Whoever opens connections is no controller, even if it also answers some.
+            zone: if clients.contains(&address) {
+                "operations"
+            } else {
+                "control"
+            }
+            .to_owned(),
+            asset: asset_name(address),
+            is_new: true,
+        }),
+    };
+    if plant.is_none() {
+        heading(&mut out, approver);
+    } else if !talks.is_empty() {
+        out.push_str("# Everything below WIDENS the existing plant: it is refused today.\n");
+    }
+    assets(&mut out, clients.union(&servers), &place);
+    conduits(&mut out, &talks, &place, plant, clock);
+    out
+}
+
+fn heading(out: &mut String, approver: Option<&str>) {
+    out.push_str("plant: learned\ntitle: Learned from recorded traffic\n\n");
+    match approver {
+        Some(key) => {
+            let _ = writeln!(out, "approvers:\n  threshold: 1\n  people:\n    first: {{ key: \"{key}\" }}\n");
+        }
+        None => out.push_str("# Name who approves before anything else: approvers: { threshold: 1, people: { NAME: { key: \"ed25519:...\" } } }\n\n"),
+    }
+    out.push_str(
+        "sites:\n  site: { title: Site, timezone: UTC }\n\n\
+         # One gateway in the wire between the two zones: put the real one here, with its interfaces.\n\
+         gateways:\n  gw-1:\n    site: site\n    mode: bridged\n    interfaces:\n      \
+         eth1: { zone: operations }\n      eth2: { zone: control }\n\n\
+         zones:\n  operations: { title: Who opens connections, kind: operations, enforcement: observe }\n  \
+         control: { title: Who is opened to, kind: control, enforcement: observe }\n\n",
+    );
+}
+
+fn place_in(plant: &Plant, address: IpAddr) -> Option<Place> {
+    let known = plant
+        .assets
+        .iter()
+        .find(|(_, asset)| asset.addresses.contains(&address));
+    if let Some((id, asset)) = known {
+        return Some(Place {
+            zone: asset.zone.to_string(),
+            asset: id.to_string(),
+            is_new: false,
+        });
+    }
+    plant
+        .zones
+        .iter()
+        .filter_map(|(id, zone)| {
+            let network = zone
+                .networks
+                .iter()
+                .filter(|network| network.contains(&address))
+                .max_by_key(|network| network.prefix_len())?;
+            Some((network.prefix_len(), id))
+        })
+        .max_by_key(|(length, _)| *length)
+        .map(|(_, id)| Place {
+            zone: id.to_string(),
+            asset: asset_name(address),
+            is_new: true,
+        })
+}
+
+/// A name that an address can have.
+fn asset_name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => format!("host-{}", address.to_string().replace('.', "-")),
+        IpAddr::V6(address) => format!("host-{:032x}", u128::from(address)),
+    }
+}
+
+fn assets<'a>(
+    out: &mut String,
+    addresses: impl Iterator<Item = &'a IpAddr>,
+    place: &dyn Fn(IpAddr) -> Option<Place>,
+) {
+    let mut lines = String::new();
+    for address in addresses {
+        match place(*address) {
+            Some(place) if place.is_new => {
+                let _ = writeln!(
+                    lines,
+                    "  {}: {{ zone: {}, address: \"{address}\" }}",
+                    place.asset, place.zone
+                );
+            }
+            Some(_) => {}
+            None => {
+                let _ = writeln!(
+                    out,
+                    "# {address} lies in no zone of the plant: nothing is proposed for it."
+                );
+            }
+        }
+    }
+    if !lines.is_empty() {
+        let _ = writeln!(out, "assets:\n{lines}");
+    }
+}
+
+fn conduits(
+    out: &mut String,
+    talks: &[(&Ends, &Talk)],
+    place: &dyn Fn(IpAddr) -> Option<Place>,
+    plant: Option<&Plant>,
+    clock: &Clock<'_>,
+) {
+    let mut by_zones: BTreeMap<(String, String), String> = BTreeMap::new();
+    for (ends, talk) in talks {
+        let (Some(from), Some(to)) = (place(ends.client), place(ends.server.ip())) else {
+            continue;
+        };
+        if from.zone == to.zone {
+            let _ = writeln!(
+                out,
+                "# {} to {}: inside zone {}, which needs no conduit.",
+                ends.client, ends.server, from.zone
+            );
+            continue;
+        }
+        let flows = by_zones.entry((from.zone.clone(), to.zone.clone())).or_default();
+        flow(flows, ends, talk, &from, &to, plant.is_some(), clock);
+    }
+    if by_zones.is_empty() {
+        return;
+    }
+    out.push_str("conduits:\n");
+    for ((from, to), flows) in by_zones {
+        let taken =
+            |name: &str| plant.is_some_and(|plant| plant.conduits.keys().any(|id| id.as_str() == name));
+        let base = format!("learned-{from}-{to}");
+        let mut name: String = base.chars().take(55).collect();
+        for number in 2.. {
+            if !taken(&name) {
+                break;
+            }
+            name = format!("{}-{number}", base.chars().take(55).collect::<String>());
+        }
+        let _ = write!(
+            out,
+            "  {name}:\n    from: {from}\n    to: {to}\n    flows:\n{flows}"
+        );
+    }
+}
+
+fn flow(
+    out: &mut String,
+    ends: &Ends,
+    talk: &Talk,
+    from: &Place,
+    to: &Place,
+    widens: bool,
+    clock: &Clock<'_>,
+) {
+    let port = ends.server.port();
+    // Names have at most 63 characters; the address of the client and the port tell flows to one server apart.
+    let tail = |name: &str| {
+        name.chars()
+            .rev()
+            .take(26)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect::<String>()
+    };
+    let name = format!("{}-to-{}-{port}", tail(&from.asset), tail(&to.asset));
+    let name = name.trim_start_matches(['-', '.']);
+    let readable = talk.protocol.filter(|_| talk.has_operations());
+    let service = match readable {
+        Some(Protocol::ModbusTcp) => "modbus-tcp".to_owned(),
+        Some(Protocol::Mqtt) => "mqtt".to_owned(),
+        None => format!("tcp/{port}"),
+    };
+    let connections = seen(&talk.connections, clock);
+    let _ = writeln!(out, "      # connections: {connections}");
+    if talk.unread {
+        out.push_str(
+            "      # Some of it could not be read as the protocol; inspection would end such connections.\n",
+        );
+    }
+    if talk.further > 0 {
+        let _ = writeln!(out, "      # {} further topics are left out.", talk.further);
+    }
+    let _ = write!(
+        out,
+        "      {name}:\n        source: {}\n        destination: {}\n        service: {service}\n",
+        from.asset, to.asset
+    );
+    let widening = if widens { "widens: " } else { "" };
+    match readable {
+        None => {}
+        Some(Protocol::ModbusTcp) => {
+            out.push_str("        allow:\n");
+            for (key, entry) in &talk.modbus {
+                let mut limits = format!("units: {}", key.unit);
+                if !entry.write.is_empty() {
+                    let _ = write!(limits, ", addresses: {}", spans(&entry.write));
+                }
+                if !entry.read.is_empty() {
+                    let _ = write!(limits, ", read_addresses: {}", spans(&entry.read));
+                }
+                if !entry.sub_functions.is_empty() {
+                    let list: Vec<Span> = entry
+                        .sub_functions
+                        .iter()
+                        .map(|sub| Span {
+                            first: *sub,
+                            last: *sub,
+                        })
+                        .collect();
+                    let _ = write!(limits, ", sub_functions: {}", spans(&list));
+                }
+                let values = entry
+                    .values
+                    .map_or(String::new(), |values| format!(", values {values}"));
+                let _ = writeln!(
+                    out,
+                    "          - {}: {{ {limits} }} # {widening}{}{values}",
+                    key.function,
+                    seen(&entry.seen, clock)
+                );
+            }
+        }
+        Some(Protocol::Mqtt) => {
+            out.push_str("        allow:\n");
+            if !talk.client_ids.is_empty() && !talk.client_ids.contains("") {
+                let ids: Vec<String> = talk.client_ids.iter().map(|id| quoted(id)).collect();
+                let _ = writeln!(out, "          - connect: {{ client_ids: [{}] }}", ids.join(", "));
+            }
+            for (verb, list) in [("publish", &talk.published), ("subscribe", &talk.subscribed)] {
+                for (topic, messages) in list {
+                    let _ = writeln!(
+                        out,
+                        "          - {verb}: {{ topics: [{}], {} }} # {widening}{}",
+                        quoted(topic),
+                        message_limits(verb, messages),
+                        seen(&messages.seen, clock)
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn message_limits(verb: &str, messages: &MessagesSeen) -> String {
+    let (least, greatest) = messages.qos;
+    let qos = if least == greatest {
+        format!("qos: {least}")
+    } else {
+        format!("qos: {least}-{greatest}")
+    };
+    if verb == "publish" {
+        let retain = if messages.retain { "yes" } else { "no" };
+        format!("{qos}, retain: {retain}")
+    } else {
+        qos
+    }
+}
+
+/// "120 times, 2026-03-01T08:00:00Z to 2026-03-01T09:00:00Z".
+fn seen(seen: &Seen, clock: &Clock<'_>) -> String {
+    let times = if seen.count == 1 {
+        "once".to_owned()
+    } else {
+        format!("{} times", seen.count)
+    };
+    format!("{times}, first {}, last {}", clock(seen.first), clock(seen.last))
+}
+
+fn spans(spans: &[Span]) -> String {
+    let one = |span: &Span| {
+        if span.first == span.last {
+            span.first.to_string()
+        } else {
+            format!("{}-{}", span.first, span.last)
+        }
+    };
+    format!("[{}]", spans.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+/// A YAML string in double quotes, whatever a client put into a topic.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() || !c.is_ascii() => {
+                let _ = write!(out, "\\U{:08X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

@@ -7,18 +7,34 @@
 //!
 //! Reading a block's body happens here, on the session's side; only storing waits for the one writer.
 
+use std::sync::Arc;
+
 use penstock_proto::audit::{BODY_BYTES_MAX, ChainError, Head, read_body};
 use penstock_proto::v1::{AuditAck, AuditBlock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::journal::Journal;
 use crate::query::summarize;
 use crate::store::{Append, NewBlock, Store, StoreError};
+
+/// Audit of all gateways together that may wait in memory for the store, KiB. When it is used up, nothing more is
+/// read from gateways' trails; they keep it.
+const ROOM_KIB: usize = 128 * 1024;
 
 /// Takes blocks in.
 #[derive(Clone, Debug)]
 pub struct Ingest {
     store: Store,
     journal: Journal,
+    room: Arc<Semaphore>,
+}
+
+/// A block with its share of the room, which it gives back when it is dropped.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The block.
+    pub block: AuditBlock,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// What came of some blocks of one source.
@@ -35,7 +51,19 @@ pub struct Ingested {
 impl Ingest {
     /// Into this store.
     pub fn new(store: Store, journal: Journal) -> Self {
-        Self { store, journal }
+        Self {
+            store,
+            journal,
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
+        }
+    }
+
+    /// Waits until there is room for a block.
+    pub async fn admit(&self, block: AuditBlock) -> Waiting {
+        let kib = u32::try_from(block.body.len() / 1024 + 1).unwrap_or(u32::MAX);
+        // Fails only if the semaphore were closed, which nobody does.
+        let room = self.room.clone().acquire_many_owned(kib).await.ok();
+        Waiting { block, _room: room }
     }
 
     /// First position that is not held, for the welcome of a session.

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use penstock_policy::ids::CoordinatorId;
 use penstock_proto::v1::{
-    AuditBlockBody, AuditEvent, DriftEvent, OperatorEvent, PolicyEvent, Severity, audit_event::Kind,
+    AuditBlockBody, AuditEvent, DriftEvent, OperatorEvent, Severity, audit_event::Kind,
 };
 use prost::Message as _;
 
@@ -60,13 +60,7 @@ impl Journal {
         } else {
             Severity::Warning
         };
-        self.write(severity, 0, Kind::Operator(event)).await
-    }
-
-    /// A step in the life of a release, seen from here.
-    pub async fn policy(&self, event: PolicyEvent) -> Result<(), StoreError> {
-        let revision = event.revision;
-        self.write(Severity::Notice, revision, Kind::Policy(event)).await
+        self.write(severity, Kind::Operator(event)).await
     }
 
     /// A gateway's trail that does not fit what is stored.
@@ -76,16 +70,16 @@ impl Journal {
             message: bounded(&format!("{gateway}: {message}")),
             process: String::new(),
         };
-        self.write(Severity::Alarm, 0, Kind::Drift(event)).await
+        self.write(Severity::Alarm, Kind::Drift(event)).await
     }
 
-    async fn write(&self, severity: Severity, revision: u64, kind: Kind) -> Result<(), StoreError> {
+    async fn write(&self, severity: Severity, kind: Kind) -> Result<(), StoreError> {
         let now_ms = clock::now_ms();
         let body = AuditBlockBody {
             events: vec![AuditEvent {
                 time_ms: now_ms,
                 severity: severity.into(),
-                revision,
+                revision: 0,
                 kind: Some(kind),
             }],
         };

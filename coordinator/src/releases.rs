@@ -183,17 +183,17 @@ impl Releases {
         self.current.borrow().clone()
     }
 
-    /// All records, the newest first.
-    pub async fn list(&self) -> Result<Vec<Recorded>, Refusal> {
-        let mut all = self
-            .store
-            .list_json::<ReleaseRecord>(PREFIX)
+    /// The newest records, the newest first.
+    pub async fn list(&self, limit: usize) -> Result<Vec<Recorded>, Refusal> {
+        self.store
+            .list_last(PREFIX, limit)
             .await?
             .into_iter()
-            .map(|(key, record, revision)| Recorded::read(&key, record, revision))
-            .collect::<Result<Vec<_>, _>>()?;
-        all.reverse();
-        Ok(all)
+            .map(|(key, found)| {
+                let record = self.store.decode(&key, &found.value)?;
+                Recorded::read(&key, record, found.revision)
+            })
+            .collect()
     }
 
     /// One record; revision 0 is the current one.
@@ -241,8 +241,9 @@ impl Releases {
 
     /// Takes up whatever is the newest approved release in the store.
     pub async fn refresh(&self) -> Result<(), Refusal> {
+        // At most one proposal stands above the newest approved release.
         let newest = self
-            .list()
+            .list(2)
             .await?
             .into_iter()
             .find(|recorded| recorded.record.approved_ms.is_some());

@@ -127,7 +127,14 @@ impl Store {
     /// All records whose key begins with `prefix`, by key.
     pub async fn list(&self, prefix: &str) -> Result<Vec<(String, Record)>, StoreError> {
         let prefix = prefix.to_owned();
-        self.read(move |connection| state::list(connection, &prefix))
+        self.read(move |connection| state::list(connection, &prefix, false, usize::MAX))
+            .await
+    }
+
+    /// The last records of a prefix by key, the last one first.
+    pub async fn list_last(&self, prefix: &str, limit: usize) -> Result<Vec<(String, Record)>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.read(move |connection| state::list(connection, &prefix, true, limit))
             .await
     }
 
@@ -205,7 +212,8 @@ impl Store {
         self.put_if(key, expect, bytes).await
     }
 
-    fn decode<T: DeserializeOwned>(&self, key: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    /// Reads a record's value as JSON of `T`.
+    pub fn decode<T: DeserializeOwned>(&self, key: &str, bytes: &[u8]) -> Result<T, StoreError> {
         serde_json::from_slice(bytes).map_err(|source| StoreError::Record {
             key: key.to_owned(),
             source,

@@ -158,7 +158,11 @@ impl Control for ControlService {
             .releases
             .approve(&caller.operator, &message, clock::now_ms())
             .await;
-        let target = Revision(message.revision).to_string();
+        let current = match &outcome {
+            Ok(recorded) if recorded.record.approved_ms.is_some() => ", now current",
+            _ => "",
+        };
+        let target = format!("{}{current}", Revision(message.revision));
         let recorded = self.gate.record(&caller, &target, outcome).await?;
         Ok(Response::new(views::release(
             &recorded,
@@ -178,11 +182,10 @@ impl Control for ControlService {
             0 => RELEASES_DEFAULT,
             limit => limit.min(RELEASES_MAX),
         };
-        let releases = self.releases.list().await?;
+        let releases = self.releases.list(limit).await?;
         Ok(Response::new(v1::ListReleasesResponse {
             releases: releases
                 .iter()
-                .take(limit)
                 .map(|recorded| views::release(recorded, &self.releases, &self.fleet))
                 .collect(),
         }))

@@ -37,6 +37,7 @@ pub async fn follow(
         publish.send_if_modified(|held| {
             let new = held.zones != now.zones || held.current_revision != now.current_revision;
             if new {
+                measure(&now);
                 *held = Arc::new(now);
             }
             new
@@ -83,11 +84,6 @@ pub fn look(fleet: &Fleet, release: Option<&Current>, now_ms: u64, stale_after_m
                 now_ms,
                 stale_after_ms,
             );
-            for state in State::ALL {
-                let holds = if state == judged.state { 1.0 } else { 0.0 };
-                metrics::gauge!("penstock_zone_state", "zone" => zone.to_string(), "state" => state.as_str())
-                    .set(holds);
-            }
             to_wire(
                 zone.to_string(),
                 judged,
@@ -102,18 +98,36 @@ pub fn look(fleet: &Fleet, release: Option<&Current>, now_ms: u64, stale_after_m
     }
 }
 
-fn to_wire(zone: String, judged: ZoneJudgement, gateways: impl Iterator<Item = String>) -> v1::ZoneHealth {
-    let state = match judged.state {
+/// One series per zone and state, 1 for the state that it is in.
+fn measure(plant: &v1::PlantHealth) {
+    for zone in &plant.zones {
+        for state in State::ALL {
+            let holds = if wire_state(state) == zone.state() {
+                1.0
+            } else {
+                0.0
+            };
+            metrics::gauge!("penstock_zone_state", "zone" => zone.zone.clone(), "state" => state.as_str())
+                .set(holds);
+        }
+    }
+}
+
+fn wire_state(state: State) -> v1::ZoneState {
+    match state {
         State::Enforcing => v1::ZoneState::Enforcing,
         State::Observing => v1::ZoneState::Observing,
         State::Degraded => v1::ZoneState::Degraded,
         State::Stale => v1::ZoneState::Stale,
         State::Unprotected => v1::ZoneState::Unprotected,
         State::Unknown => v1::ZoneState::Unknown,
-    };
+    }
+}
+
+fn to_wire(zone: String, judged: ZoneJudgement, gateways: impl Iterator<Item = String>) -> v1::ZoneHealth {
     v1::ZoneHealth {
         zone,
-        state: state.into(),
+        state: wire_state(judged.state).into(),
         reasons: judged.reasons,
         gateways: gateways.collect(),
     }

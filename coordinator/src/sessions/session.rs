@@ -17,7 +17,7 @@ use tonic::{Status, Streaming};
 use super::{Fleet, SessionLimits};
 use crate::clock;
 use crate::enrolment::update_gateway;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Waiting};
 use crate::releases::Releases;
 use crate::store::Store;
 
@@ -181,7 +181,7 @@ impl Session<'_> {
     async fn read(
         &self,
         mut inbound: Streaming<v1::GatewayMessage>,
-        blocks: mpsc::Sender<v1::AuditBlock>,
+        blocks: mpsc::Sender<Waiting>,
     ) -> Result<(), Refusal> {
         loop {
             let message = match inbound.message().await {
@@ -206,7 +206,8 @@ impl Session<'_> {
                 }),
                 Some(Up::Audit(block)) => {
                     self.tell(|facts| facts.last_seen_ms = now_ms);
-                    // A full queue is back-pressure on this gateway's stream alone.
+                    // A full queue is back-pressure on this gateway's stream alone; a full room on all trails.
+                    let block = self.all.ingest.admit(block).await;
                     if blocks.send(block).await.is_err() {
                         return Ok(());
                     }
@@ -248,11 +249,13 @@ impl Session<'_> {
     }
 
     /// Stores audit blocks as they come, all that wait at once, and acknowledges what is durable.
-    async fn take_audit(&self, mut waiting: mpsc::Receiver<v1::AuditBlock>) -> Result<(), Refusal> {
+    async fn take_audit(&self, mut waiting: mpsc::Receiver<Waiting>) -> Result<(), Refusal> {
         let mut batch = Vec::new();
         while waiting.recv_many(&mut batch, BLOCKS_MAX).await > 0 {
-            let blocks = std::mem::take(&mut batch);
+            let blocks = batch.iter().map(|waiting| waiting.block.clone()).collect();
             let ingested = self.store_blocks(blocks).await;
+            // Only now is their room free.
+            batch.clear();
             if let Some(ack) = ingested.ack {
                 self.send(Down::AuditAck(ack)).await?;
             }
@@ -266,8 +269,8 @@ impl Session<'_> {
         std::future::pending().await
     }
 
-    /// Tries until the store takes the blocks. Until then nothing more is read of this trail, but everything
-    /// else of the session goes on: a full disk here does not keep a release from a gateway.
+    /// Tries until the store takes the blocks. Until then the gateway's stream fills up behind them and it counts as
+    /// stale, but offers go on: a full disk here does not keep a release from a gateway.
     async fn store_blocks(&self, blocks: Vec<v1::AuditBlock>) -> crate::ingest::Ingested {
         let mut pause = Duration::from_millis(250);
         loop {

@@ -46,12 +46,23 @@ pub(super) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option
         .optional()
 }
 
-pub(super) fn list(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<(String, Record)>> {
+/// Records of a prefix by key: the first ones ascending, or the last ones descending.
+pub(super) fn list(
+    connection: &Connection,
+    prefix: &str,
+    last_first: bool,
+    limit: usize,
+) -> rusqlite::Result<Vec<(String, Record)>> {
     // Keys are ASCII, so everything with the prefix sorts before the prefix followed by DEL.
     let end = format!("{prefix}\u{7f}");
+    let order = if last_first { "DESC" } else { "ASC" };
+    let sql = format!(
+        "SELECT key, revision, value FROM state WHERE key >= ?1 AND key < ?2 ORDER BY key {order} LIMIT ?3"
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     connection
-        .prepare_cached("SELECT key, revision, value FROM state WHERE key >= ?1 AND key < ?2 ORDER BY key")?
-        .query_map([prefix, &end], |row| {
+        .prepare_cached(&sql)?
+        .query_map((prefix, &end, limit), |row| {
             Ok((
                 row.get(0)?,
                 Record {

@@ -20,20 +20,20 @@ const SEARCH: Duration = Duration::from_millis(100);
 pub(super) struct Current {
     pub(super) plan: Arc<Plan>,
     pub(super) revision: Revision,
-    names: HashMap<FlowId, String>,
+    /// Place of each flow in the plan.
+    places: HashMap<FlowId, usize>,
 }
 
 impl Current {
     pub(super) fn new(plan: Arc<Plan>, revision: Revision) -> Self {
-        let names = plan
-            .rules
-            .iter()
-            .map(|rule| (rule.id, format!("{}/{}", rule.conduit, rule.flow)))
+        let places = (0..)
+            .zip(&plan.rules)
+            .map(|(place, rule)| (rule.id, place))
             .collect();
         Self {
             plan,
             revision,
-            names,
+            places,
         }
     }
 
@@ -80,7 +80,7 @@ impl Current {
             last_ms: milliseconds(aggregate.last),
             reason: String::new(),
         };
-        event.flow = event.flow_id.and_then(|id| self.names.get(&id).cloned());
+        event.flow = event.flow_id.and_then(|id| self.name(id));
         match packet.content {
             Content::Ip {
                 source,
@@ -110,6 +110,12 @@ impl Current {
             }
         }
         event
+    }
+
+    /// `conduit/flow` of a flow that the plan has.
+    fn name(&self, id: FlowId) -> Option<String> {
+        let rule = self.plan.rules.get(*self.places.get(&id)?)?;
+        Some(format!("{}/{}", rule.conduit, rule.flow))
     }
 
     /// The oracle's reason for a connection that the kernel did not let through.

@@ -7,6 +7,7 @@
 //! Invariant: the blocks of a lowered plan that are not exact are pairwise disjoint, and there are at most
 //! [`ELEMENTS_MAX`] of all; a plan that would need more is refused whole.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -61,9 +62,9 @@ fn family<A: Address>(plan: &Plan, budget: &mut usize) -> Result<BTreeMap<Block<
         for block in blocks::<A>(rule) {
             if !block.is_exact() {
                 ranges.push((block, rule));
-            } else if !placed.contains_key(&block) {
+            } else if let Entry::Vacant(free) = placed.entry(block) {
                 spend(budget, rule)?;
-                placed.insert(block, rule.id);
+                free.insert(rule.id);
             }
         }
     }

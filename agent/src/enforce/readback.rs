@@ -373,7 +373,7 @@ fn is_fleeting(kind: u16, attribute: u16) -> bool {
         // NFTA_SET_HANDLE, NFTA_SET_COUNT.
         GET_SET => matches!(attribute, 16 | 20),
         // NFTA_OBJ_DATA (the count), NFTA_OBJ_USE, NFTA_OBJ_HANDLE.
-        GET_OBJECT => matches!(attribute, 4 | 5 | 6),
+        GET_OBJECT => matches!(attribute, 4..=6),
         _ => false,
     }
 }

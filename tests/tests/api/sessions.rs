@@ -287,7 +287,7 @@ async fn a_gateway_that_takes_nothing_is_cut_off_and_does_not_hold_up_the_others
         .expect("it is cut off")
         .unwrap();
     drop(deaf);
-    assert!(matches!(good.next_or_silence().await, None));
+    assert!(good.next_or_silence().await.is_none());
 }
 
 impl crate::world::Session {

@@ -4,7 +4,7 @@
 //! helps the faulty fields (BadRequest), the conditions that do not hold (PreconditionFailure) or when to try
 //! again (RetryInfo). Details are bounded, since they travel in an HTTP/2 header.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ pub struct Refusal {
     /// Conditions that do not hold: subject and description.
     pub conditions: Vec<(String, String)>,
     /// More facts by name.
-    pub facts: HashMap<String, String>,
+    pub facts: BTreeMap<String, String>,
     /// When to try again.
     pub retry_after: Option<Duration>,
 }
@@ -142,7 +142,7 @@ impl Refusal {
             message: message.into(),
             fields: Vec::new(),
             conditions: Vec::new(),
-            facts: HashMap::new(),
+            facts: BTreeMap::new(),
             retry_after: None,
         }
     }
@@ -198,7 +198,8 @@ fn bounded(text: &str) -> String {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Status {
         let mut details = ErrorDetails::new();
-        details.set_error_info(refusal.reason.as_str(), REASON_DOMAIN, refusal.facts);
+        let facts: std::collections::HashMap<_, _> = refusal.facts.into_iter().collect();
+        details.set_error_info(refusal.reason.as_str(), REASON_DOMAIN, facts);
         let surplus = |n: usize| (n > DETAILS_MAX).then(|| format!("and {} more", n - DETAILS_MAX));
         for (field, what) in refusal.fields.iter().take(DETAILS_MAX) {
             details.add_bad_request_violation(bounded(field), bounded(what));

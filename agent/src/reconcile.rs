@@ -61,8 +61,10 @@ pub struct Reconciler<K> {
     effective: Option<StoredPolicy>,
     /// What was in force when the process began, should the newer one fail.
     fallback: Option<StoredPolicy>,
-    /// The offer that was refused last: it is not judged, told or recorded again.
+    /// The offer that was refused last: it is not told or recorded again.
     refused: Option<(Digest, Refusal)>,
+    /// An offer that failed for this machine's own reasons (disk, kernel): judged again at each look.
+    unsettled: Option<Arc<PolicyOffer>>,
     drift: Drift,
     kernel_fault: Option<Fault>,
     /// What a person should know about the policy in force.
@@ -92,6 +94,7 @@ impl<K: Kernel> Reconciler<K> {
             effective: None,
             fallback: None,
             refused: None,
+            unsettled: None,
             drift: Drift::None,
             kernel_fault: None,
             findings: Vec::new(),
@@ -176,17 +179,22 @@ impl<K: Kernel> Reconciler<K> {
         };
         if is_held(&self.desired) {
             self.refused = None;
+            self.unsettled = None;
             self.bring_about("offered again").await;
             return;
         }
-        let fingerprint = fingerprint(&offered);
-        if self
+        let known = self
             .refused
             .as_ref()
-            .is_some_and(|(last, _)| *last == fingerprint)
-        {
-            return;
+            .is_some_and(|(last, _)| *last == fingerprint(&offered));
+        if !known {
+            self.obey_if_valid(offered).await;
         }
+    }
+
+    async fn obey_if_valid(&mut self, offered: Arc<PolicyOffer>) {
+        let fingerprint = fingerprint(&offered);
+        self.unsettled = None;
         if self.trust.is_none() {
             // Perhaps it was enrolled while the agent ran.
             self.trust = self
@@ -225,18 +233,16 @@ impl<K: Kernel> Reconciler<K> {
         };
         let revision = verified.release.statement.revision;
         let signers: Vec<_> = verified.release.signers.iter().map(ToString::to_string).collect();
-        self.audit.record(
-            Severity::Info,
-            record::policy(
-                "verified",
-                revision.0,
-                verified.plan_digest.0,
-                &format!("signed by {}", signers.join(", ")),
-            ),
-        );
+        // An offer that is judged again was told the first time.
+        if self.refused.as_ref().is_none_or(|(last, _)| *last != fingerprint) {
+            let by = format!("signed by {}", signers.join(", "));
+            let verified = record::policy("verified", revision.0, verified.plan_digest.0, &by);
+            self.audit.record(Severity::Info, verified);
+        }
         let plan = Arc::new(verified.plan);
         if let Err(error) = self.kernel.check(plan.clone()).await {
             self.refuse(fingerprint, &offered, error.code, &error.message);
+            self.unsettled = Some(offered);
             return;
         }
         let policy = StoredPolicy {
@@ -259,10 +265,12 @@ impl<K: Kernel> Reconciler<K> {
             Some(Err(error)) => {
                 let message = sentence(&error);
                 self.refuse(fingerprint, &offered, "not-stored", &message);
+                self.unsettled = Some(offered);
                 return;
             }
             None => {
                 self.refuse(fingerprint, &offered, "not-stored", "the store failed in itself");
+                self.unsettled = Some(offered);
                 return;
             }
         }
@@ -373,6 +381,9 @@ impl<K: Kernel> Reconciler<K> {
     /// The periodic look: retries what failed. The data plane watches for drift by itself.
     async fn look(&mut self) {
         self.refresh_store_faults().await;
+        if let Some(offered) = self.unsettled.take() {
+            self.obey_if_valid(offered).await;
+        }
         self.bring_about("").await;
     }
 
@@ -408,6 +419,10 @@ impl<K: Kernel> Reconciler<K> {
 
     fn refuse(&mut self, fingerprint: Digest, offered: &PolicyOffer, code: &str, message: &str) {
         let revision = offer::claimed_revision(offered);
+        let again = |(last, why): &(Digest, Refusal)| *last == fingerprint && why.code == code;
+        if self.refused.as_ref().is_some_and(again) {
+            return;
+        }
         tracing::warn!(revision, code, "offer refused: {message}");
         self.audit
             .record(Severity::Warning, record::refused(revision, code, message));

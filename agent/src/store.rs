@@ -2,8 +2,9 @@
 //!
 //! Every record is kept twice: in the sled database `store/`, and as a sealed file in `copies/` that is replaced
 //! atomically. Reading takes the newer of the copies that are whole, so that a lost, damaged or rolled-back database
-//! cannot take the policy with it (DESIGN, promise 1; IEC 62443-3-3 SR 7.4). Writing succeeds if one copy is
-//! durable. Whatever the database does, panics included, ends in this file as a fault.
+//! cannot take the policy with it (DESIGN, promise 1; IEC 62443-3-3 SR 7.4). Writing succeeds only if the file is
+//! durable: a file can be read on a full disk, where the database cannot even be opened, and a policy that came back
+//! from before would open what was revoked. Whatever the database does, panics included, ends here as a fault.
 //!
 //! The records are opaque here; [`crate::policy_store`] and [`crate::identity`] say what is in them.
 
@@ -21,14 +22,12 @@ pub const RECORD_BYTES_MAX: u64 = 160 * 1024 * 1024;
 const CACHE_BYTES: u64 = 256 * 1024;
 const SEGMENT_BYTES: usize = 64 * 1024;
 
-/// No copy of a record could be written.
+/// The file of a record could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("the record `{record}` could not be stored: {database}")]
+#[error("the record `{record}` could not be stored")]
 pub struct StoreError {
     /// Which.
     pub record: &'static str,
-    /// What the database said.
-    pub database: String,
     /// What the file system said.
     #[source]
     pub source: FileError,
@@ -155,7 +154,7 @@ impl Store {
         Some(payload)
     }
 
-    /// Stores the record; at least one copy is durable when this returns well.
+    /// Stores the record; its file is durable when this returns well, and the database's copy if that works.
     pub fn save(&mut self, record: &'static str, payload: &[u8]) -> Result<(), StoreError> {
         if !self.generations.contains_key(record) {
             self.load(record);
@@ -167,29 +166,20 @@ impl Store {
             .unwrap_or(0)
             .saturating_add(1);
         let sealed = durable::seal(record, generation, payload);
-        let file = durable::replace(&copy_path(&self.folder, record), &sealed, 0o600);
+        if let Err(source) = durable::replace(&copy_path(&self.folder, record), &sealed, 0o600) {
+            self.fault("store-copies", &source);
+            return Err(StoreError { record, source });
+        }
+        self.generations.insert(record, generation);
+        self.faults.remove("store-copies");
+        self.faults.remove("store-copy-damaged");
         if self.db.is_none() {
             self.open_database();
         }
-        let database = self.guarded(|db| {
+        self.guarded(|db| {
             db.insert(record, sealed.as_slice())?;
             db.flush().map(|_| ())
         });
-        match (file, database) {
-            (Err(source), None) => {
-                return Err(StoreError {
-                    record,
-                    database: self.faults.get("store-failed").cloned().unwrap_or_default(),
-                    source,
-                });
-            }
-            (Err(error), Some(())) => self.fault("store-copies", &error),
-            (Ok(()), _) => {
-                self.faults.remove("store-copies");
-                self.faults.remove("store-copy-damaged");
-            }
-        }
-        self.generations.insert(record, generation);
         Ok(())
     }
 

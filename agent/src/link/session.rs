@@ -13,7 +13,7 @@ use penstock_proto::tls::TlsError;
 use penstock_proto::v1::coordinator_message::Message as Inbound;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Outbound;
-use penstock_proto::v1::{CoordinatorMessage, GatewayMessage, Hello, Severity, Welcome};
+use penstock_proto::v1::{AuditAck, CoordinatorMessage, GatewayMessage, Hello, Severity, Welcome};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -249,12 +249,8 @@ impl<K: Kernel> Link<K> {
         });
         let interval = Duration::from_millis(u64::from(welcome.health_interval_ms))
             .clamp(REPORT_INTERVAL.0, REPORT_INTERVAL.1);
-        // A spool that is out of order now does not keep offers and health from passing.
-        let mut upload = match self.audit.resume(welcome.audit.unwrap_or_default()).await {
-            Ok(from) => Some(Upload::new(from)),
-            Err(AuditError::Closed) => return Err(AuditError::Closed.into()),
-            Err(AuditError::Unavailable(_)) => None,
-        };
+        let held = welcome.audit.unwrap_or_default();
+        let mut upload = self.take_up(&held).await?;
         let mut audit_state = self.audit.state();
         let mut report_at = Instant::now();
         let mut ack_due = Instant::now() + ACK_TIMEOUT;
@@ -307,11 +303,24 @@ impl<K: Kernel> Link<K> {
                     send(&outbound, Outbound::Health(report)).await?;
                 }
                 _ = tick.tick() => {
+                    if upload.is_none() {
+                        upload = self.take_up(&held).await?;
+                    }
                     if upload.as_ref().is_some_and(Upload::is_waiting) && Instant::now() >= ack_due {
                         return Err(SessionEnd::NoAck);
                     }
                 }
             }
+        }
+    }
+
+    /// The upload from where the coordinator's trail ends. `None`: the spool is out of order for now, which does not
+    /// keep offers and health from passing.
+    async fn take_up(&self, held: &AuditAck) -> Result<Option<Upload>, SessionEnd> {
+        match self.audit.resume(held.clone()).await {
+            Ok(from) => Ok(Some(Upload::new(from))),
+            Err(AuditError::Closed) => Err(AuditError::Closed.into()),
+            Err(AuditError::Unavailable(_)) => Ok(None),
         }
     }
 

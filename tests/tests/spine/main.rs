@@ -1,0 +1,13 @@
+//! The spine with the real programs over real mTLS: what is promised when processes are killed and disks are full.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    missing_docs
+)]
+
+mod disk;
+mod killed;
+mod world;

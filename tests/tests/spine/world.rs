@@ -1,0 +1,287 @@
+//! One gateway between an office and a controller, a coordinator, and three people, by the programs they would use.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use penstock::lab::{Daemon, Lab, Namespace, sandbox, wait_until};
+use serde_json::Value;
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+const COORDINATOR: &str = "192.0.2.10:7643";
+
+/// The controller's services: the first is always declared, the second only where a document says so.
+pub const DECLARED: &str = "10.20.4.7:502";
+pub const SOMETIMES: &str = "10.20.4.7:8080";
+pub const NEVER: &str = "10.20.4.7:22";
+
+const DOCUMENT: &str = r#"
+plant: spine
+title: A plant for tests
+approvers:
+  threshold: 1
+  people: { approver: { key: "@KEY@" } }
+sites: { here: { title: Here, timezone: UTC } }
+gateways:
+  gw-1:
+    site: here
+    mode: routed
+    interfaces:
+      office: { zone: office, address: 10.1.0.1/24 }
+      control: { zone: control, address: 10.20.4.1/24 }
+    management: { interface: mgmt, peers: [192.0.2.10] }
+zones:
+  office: { title: Office, kind: enterprise, sl_target: 1, networks: [10.1.0.0/24] }
+  control: { title: Control, kind: control, sl_target: 2, networks: [10.20.4.0/24] }
+assets:
+  desk: { zone: office, address: 10.1.0.66 }
+  plc: { zone: control, address: 10.20.4.7 }
+conduits:
+  reports:
+    title: Reports
+    from: office
+    to: control
+    flows:
+      always: { source: desk, destination: plc, service: tcp/502 }
+"#;
+
+/// A line that a document has or has not: the flow that comes and goes.
+const FLOW: &str = "      sometimes: { source: desk, destination: plc, service: tcp/8080 }\n";
+
+pub struct World {
+    pub desk: Namespace,
+    pub gateway: Namespace,
+    headquarters: Namespace,
+    folder: PathBuf,
+    _listeners: Vec<TcpListener>,
+}
+
+impl World {
+    /// The networks, a coordinator that runs, people with keys, and `gw-1` enrolled with its state in `state`.
+    pub fn new(lab: &Lab, state: &Path) -> (Self, Daemon) {
+        let [desk, gateway, plc, headquarters] =
+            ["desk", "gw-1", "plc", "hq"].map(|name| lab.namespace(name).unwrap());
+        gateway.forward().unwrap();
+        for (a, b, here, there) in [
+            ("office", &desk, "10.1.0.1/24", "10.1.0.66/24"),
+            ("control", &plc, "10.20.4.1/24", "10.20.4.7/24"),
+            ("mgmt", &headquarters, "192.0.2.21/24", "192.0.2.10/24"),
+        ] {
+            lab.link((&gateway, a), (b, "eth0")).unwrap();
+            gateway.address(a, here).unwrap();
+            b.address("eth0", there).unwrap();
+        }
+        desk.route("default", "10.1.0.1").unwrap();
+        plc.route("default", "10.20.4.1").unwrap();
+        let listeners = [DECLARED, SOMETIMES, NEVER]
+            .map(|address| plc.enter(|| TcpListener::bind(address).unwrap()).unwrap());
+        let world = Self {
+            desk,
+            gateway,
+            headquarters,
+            folder: lab.directory().to_owned(),
+            _listeners: listeners.into(),
+        };
+        let coordinator = world.found(state);
+        (world, coordinator)
+    }
+
+    fn found(&self, state: &Path) -> Daemon {
+        let data = self.path("coordinator");
+        let arguments = [
+            "init",
+            "--data",
+            &data,
+            "--plant",
+            "spine",
+            "--listen",
+            COORDINATOR,
+        ];
+        let more = ["--metrics", "none", "--address", COORDINATOR];
+        let token = self.run(
+            &self.headquarters,
+            "penstock-coordinator",
+            &[&arguments[..], &more].concat(),
+        );
+        let coordinator = self.start_coordinator();
+        self.log_in("admin", &token);
+        for (person, role) in [("engineer", "engineer"), ("approver", "approver")] {
+            let file = self.path(&format!("{person}.token"));
+            self.penstock(
+                "admin",
+                &["operators", "add", person, "--role", role, "--out", &file],
+            );
+            self.log_in(person, &std::fs::read_to_string(file).unwrap());
+        }
+        let made = self.penstock("approver", &["key", "new", &self.path("approver.key")]);
+        let key = made["public"].as_str().unwrap();
+        let document = DOCUMENT.replace("@KEY@", key);
+        std::fs::write(self.path("without.yaml"), &document).unwrap();
+        std::fs::write(self.path("with.yaml"), format!("{document}{FLOW}")).unwrap();
+
+        let config = format!(
+            "[agent]\nstate_folder = \"{}\"\n[audit]\nspool_bytes_max = 8388608\nfree_bytes_min = 1048576\n",
+            state.display()
+        );
+        std::fs::write(self.path("agent.toml"), config).unwrap();
+        let token = self.path("gw-1.token");
+        self.penstock(
+            "admin",
+            &[
+                "gateways",
+                "token",
+                "gw-1",
+                &self.path("with.yaml"),
+                "--out",
+                &token,
+            ],
+        );
+        let config = self.path("agent.toml");
+        self.run(
+            &self.gateway,
+            "penstock-agent",
+            &["enrol", "--config", &config, "--token", &token],
+        );
+        coordinator
+    }
+
+    pub fn start_coordinator(&self) -> Daemon {
+        let config = self.path("coordinator/coordinator.toml");
+        let mut command = self.headquarters.command(&program("penstock-coordinator"));
+        command.args(["serve", "--config", &config]);
+        let daemon = self.headquarters.spawn_command("coordinator", command).unwrap();
+        self.headquarters.wait_for_tcp(COORDINATOR, PATIENCE).unwrap();
+        daemon
+    }
+
+    pub fn start_agent(&self) -> Daemon {
+        let mut command = self.gateway.command(&program("penstock-agent"));
+        command.args(["run", "--config", &self.path("agent.toml")]);
+        self.gateway.spawn_command("agent", command).unwrap()
+    }
+
+    /// Proposes and approves the document with or without the flow that comes and goes; gives its revision.
+    pub fn release(&self, with_flow: bool) -> u64 {
+        let document = self.path(if with_flow { "with.yaml" } else { "without.yaml" });
+        let arguments = [
+            "release", "propose", &document, "--ticket", "T-1", "--reason", "test", "--yes",
+        ];
+        self.penstock("engineer", &arguments);
+        let newest = self.penstock("engineer", &["release", "list"]);
+        let revisions = newest["releases"].as_array().unwrap().iter();
+        let revision = revisions.filter_map(|r| r["revision"].as_u64()).max().unwrap();
+        self.approve(revision);
+        revision
+    }
+
+    fn approve(&self, revision: u64) {
+        let key = self.path("approver.key");
+        self.penstock(
+            "approver",
+            &[
+                "release",
+                "approve",
+                &revision.to_string(),
+                "--key",
+                &key,
+                "--yes",
+            ],
+        );
+    }
+
+    /// What the coordinator knows of the gateway.
+    pub fn seen(&self) -> Value {
+        self.penstock("engineer", &["gateways", "list"])["gateways"][0].clone()
+    }
+
+    pub fn wait_for_effective(&self, revision: u64) {
+        wait_until(&format!("r{revision} in force"), PATIENCE, || {
+            let seen = self.seen();
+            seen["connected"] == true && seen["effective"] == revision
+        })
+        .unwrap_or_else(|error| panic!("{error}: {}", self.seen()));
+    }
+
+    /// The gateway's audit records, oldest first.
+    pub fn trail(&self) -> Vec<Value> {
+        let arguments = [
+            "audit",
+            "search",
+            "--source",
+            "gw-1",
+            "--limit",
+            "100000",
+            "--oldest-first",
+        ];
+        self.penstock("engineer", &arguments)["records"]
+            .as_array()
+            .unwrap()
+            .clone()
+    }
+
+    /// Whether the desk can open a connection.
+    pub fn passes(&self, address: &str) -> bool {
+        let address: SocketAddr = address.parse().unwrap();
+        let reach = || TcpStream::connect_timeout(&address, Duration::from_millis(700)).is_ok();
+        self.desk.enter(reach).unwrap()
+    }
+
+    /// Holds the kernel to what the document in force says.
+    pub fn assert_enforced(&self, when: &str) {
+        assert!(self.passes(DECLARED), "the declared flow passes {when}");
+        assert!(!self.passes(NEVER), "what is not declared is refused {when}");
+    }
+
+    /// `penstock …` as a person; gives its JSON.
+    pub fn penstock(&self, person: &str, arguments: &[&str]) -> Value {
+        let home = format!("XDG_CONFIG_HOME={}", self.path(person));
+        let program = program("penstock");
+        let words = [&[home.as_str(), &program, "--output", "json"], arguments].concat();
+        let said = self.run_found(&self.headquarters, "env", &words);
+        serde_json::from_str(&said).unwrap_or(Value::Null)
+    }
+
+    fn log_in(&self, person: &str, token: &str) {
+        let file = self.path(&format!("{person}.login"));
+        std::fs::write(&file, token).unwrap();
+        self.penstock(person, &["login", "--token", &file]);
+    }
+
+    fn run(&self, place: &Namespace, name: &str, arguments: &[&str]) -> String {
+        self.run_found(place, &program(name), arguments)
+    }
+
+    fn run_found(&self, place: &Namespace, program: &str, arguments: &[&str]) -> String {
+        let mut command: Command = place.command(program);
+        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?}: {said}{complained}"
+        );
+        said
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_string_lossy().into_owned()
+    }
+}
+
+/// A program of the workspace: `make test` builds all of them, into the folder above the tests'.
+fn program(name: &str) -> String {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(
+        program.is_file(),
+        "{}: cargo build --workspace --bins",
+        program.display()
+    );
+    program.to_string_lossy().into_owned()
+}
+
+/// The body of a test with a world of its own; see [`sandbox::test`].
+pub fn test(name: &str, body: impl FnOnce(&Lab)) {
+    sandbox::test(name, body).unwrap();
+}

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use penstock_policy::model::PublicKey;
 
 use crate::exit;
 
@@ -92,12 +93,14 @@ pub enum Command {
     #[command(after_help = "Example:\n  penstock graph plant/ -o plant.svg")]
     Graph(Graph),
     /// Say what a plant would have done with recorded traffic, per connection and per operation
+    ///
+    /// Ends with 1 if anything would have been refused or ended, or if a capture could not be read to its end.
     #[command(after_help = "Examples:\n  penstock replay --pcap monday.pcapng plant/\n  \
                       penstock replay --pcap a.pcap --pcap b.pcap plant.yaml --output json")]
     Replay(Replay),
     /// Propose the smallest conduits that let recorded traffic pass, as a plant document
     #[command(
-        after_help = "Examples:\n  penstock learn --pcap monday.pcapng --plant plant/ > plant/learned.yaml\n  \
+        after_help = "Examples:\n  penstock learn --pcap monday.pcapng --plant plant/ -o plant/learned.yaml\n  \
                       penstock learn --pcap monday.pcapng --approver ed25519:... -o learned.yaml"
     )]
     Learn(Learn),
@@ -268,8 +271,8 @@ pub struct Learn {
     #[arg(long, value_name = "PLANT")]
     pub plant: Option<PathBuf>,
     /// The public key of the first approver, for a whole document.
-    #[arg(long, value_name = "KEY", conflicts_with = "plant")]
-    pub approver: Option<String>,
+    #[arg(long, value_name = "KEY", conflicts_with = "plant", value_parser = public_key)]
+    pub approver: Option<PublicKey>,
     /// Where to write; standard output unless said.
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -599,6 +602,12 @@ pub enum SeverityArg {
     Notice,
     Warning,
     Alarm,
+}
+
+/// `ed25519:` and 64 hexadecimal digits.
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    PublicKey::try_from(text.to_owned())
+        .map_err(|error| format!("{error}; `penstock key new FILE` makes a key and shows it"))
 }
 
 /// `4` or `r4`.

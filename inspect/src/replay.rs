@@ -74,6 +74,10 @@ pub struct Treatment {
     pub operations: Vec<JudgedOperation>,
     /// Operations beyond [`OPERATIONS_MAX`].
     pub further_operations: u64,
+    /// No rule permits it; it passes because the zones only observe.
+    pub observed: bool,
+    /// The gateway would have ended it: it carried what cannot be read as the protocol.
+    pub ended: bool,
     /// What else was seen on it, in words.
     pub notes: BTreeMap<String, Seen>,
 }
@@ -146,6 +150,7 @@ struct RunningTrack {
     follower: Option<Follower>,
     operations: BTreeMap<(String, Answer), Seen>,
     further: u64,
+    ended: bool,
     notes: BTreeMap<String, Seen>,
 }
 
@@ -245,6 +250,7 @@ impl Running {
                 follower: rules.map(|rules| Follower::new(rules, midway)),
                 operations: BTreeMap::new(),
                 further: 0,
+                ended: false,
                 notes: BTreeMap::new(),
             }
         };
@@ -281,6 +287,7 @@ impl Running {
     fn report(self) -> FlowReport {
         let treatment = |track: RunningTrack| Treatment {
             connection: track.track.gate.answer(),
+            observed: matches!(track.track.gate, Gate::Shut { observing: true, .. }),
             gateway: track.track.gateway,
             operations: track
                 .operations
@@ -292,6 +299,7 @@ impl Running {
                 })
                 .collect(),
             further_operations: track.further,
+            ended: track.ended,
             notes: track.notes,
         };
         FlowReport {
@@ -308,6 +316,7 @@ impl RunningTrack {
             follower,
             operations,
             further,
+            ended,
             notes,
         } = self;
         let Some(follower) = follower else { return };
@@ -339,7 +348,8 @@ impl RunningTrack {
                 ));
             }
             Finding::Noted(what) => note(what.to_string()),
-            Finding::WouldEnd => note("a gateway that enforces would have ended the connection".to_owned()),
+            // Only who reads a connection can end it for what it carries.
+            Finding::WouldEnd => *ended |= rules.is_some(),
             Finding::Resynchronised { from, skipped_bytes } => {
                 if skipped_bytes > 0 {
                     note(format!(

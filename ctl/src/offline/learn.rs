@@ -22,13 +22,19 @@ pub fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
     let cut = read(&args.pcap, |frame| learner.frame(frame))?;
     let learned = learner.finish();
     let plant = loaded.as_ref().map(|loaded| &loaded.plant);
-    let mut text = document::write(&learned, plant, args.approver.as_deref(), &clock);
-    for cut in cut {
-        text.insert_str(
-            0,
-            &format!("# Not read to its end: {}\n", cut.replace(['\n', '\r'], " ")),
-        );
+    let approver = args.approver.map(String::from);
+    let mut text = document::write(&learned, plant, approver.as_deref(), &clock);
+    for cut in &cut {
+        let cut = format!("not read to its end: {}", cut.replace(['\n', '\r'], " "));
+        text.insert_str(0, &format!("# {cut}\n"));
+        out.remark(&format!("▲ {cut}"));
     }
     deliver(out, "proposal", args.out.as_deref(), text.as_bytes())?;
+    if plant.is_none() && approver.is_none() {
+        out.remark(
+            "▲ the proposal names no approver, so `penstock check` will refuse it: add `--approver KEY` for a whole \
+             document, or `--plant PLANT` for one more file of a plant",
+        );
+    }
     Ok(Exit::Done)
 }

@@ -1,5 +1,6 @@
 //! `replay`: what a plant would have done with recorded traffic, and by which rule.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use penstock_inspect::capture::{Frame, Frames};
@@ -19,12 +20,14 @@ use crate::words;
 pub struct Replayed {
     /// Packets read.
     pub packets: u64,
-    /// Operations that would have passed.
+    /// Operations that would have passed a gateway.
     pub allowed: u64,
     /// Operations that would have been refused.
     pub refused: u64,
+    /// Operations on connections that cross no gateway: nothing judges them.
+    pub unjudged: u64,
     /// Packets that bring nothing to judge, by reason.
-    pub skipped: std::collections::BTreeMap<String, u64>,
+    pub skipped: BTreeMap<String, u64>,
     /// Files that could not be read to their end, and why.
     pub cut: Vec<String>,
     /// Connections in the order they began.
@@ -52,6 +55,10 @@ pub struct Connection {
     pub allowed: bool,
     /// By which rule, or why not.
     pub because: String,
+    /// No rule permits it; it passes because the zones only observe.
+    pub observed: bool,
+    /// The gateway would have ended it: it carries what cannot be read as the protocol.
+    pub ended: bool,
     /// Its operations.
     pub operations: Vec<Operation>,
     /// What else was seen on it, with how often.
@@ -97,6 +104,7 @@ pub(crate) fn read(files: &[PathBuf], mut take: impl FnMut(&Frame<'_>)) -> Resul
                 format!("the capture {} cannot be read", file.display()),
             )
             .because(error.to_string())
+            .help("name a file as `tcpdump -w`, `dumpcap` or Wireshark write it (pcap or pcapng)")
         };
         let bytes = std::fs::read(file).map_err(|error| unreadable(&error))?;
         for frame in Frames::open(&bytes).map_err(|error| unreadable(&error))? {
@@ -127,25 +135,39 @@ pub fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure> {
     let cut = read(&args.pcap, |frame| replay.frame(frame))?;
     let report = replay.finish();
     let connections: Vec<Connection> = report.flows.iter().flat_map(connections).collect();
-    let count = |allowed: bool| {
+    let count = |taken: &dyn Fn(&Connection, &Operation) -> bool| {
         connections
             .iter()
-            .flat_map(|connection| &connection.operations)
-            .filter(|operation| operation.allowed == allowed)
+            .flat_map(|connection| {
+                let of = move |operation: &&Operation| taken(connection, operation);
+                connection.operations.iter().filter(of)
+            })
             .map(|operation| operation.count)
             .sum()
     };
     let replayed = Replayed {
         packets: report.packets,
-        allowed: count(true),
-        refused: count(false),
+        allowed: count(&|connection, operation| connection.gateway.is_some() && operation.allowed),
+        refused: count(&|_, operation| !operation.allowed),
+        unjudged: count(&|connection, operation| connection.gateway.is_none() && operation.allowed),
         skipped: report.skipped,
         cut,
         connections,
     };
-    let refused = replayed.connections.iter().any(|connection| !connection.allowed) || replayed.refused > 0;
     out.show(&replayed)?;
-    Ok(if refused { Exit::Findings } else { Exit::Done })
+    Ok(if replayed.is_whole_and_passes() {
+        Exit::Done
+    } else {
+        Exit::Findings
+    })
+}
+
+impl Replayed {
+    /// Everything was read, and would have passed.
+    fn is_whole_and_passes(&self) -> bool {
+        let stopped = |connection: &Connection| !connection.allowed || connection.ended;
+        self.refused == 0 && self.cut.is_empty() && !self.connections.iter().any(stopped)
+    }
 }
 
 fn connections(flow: &FlowReport) -> impl Iterator<Item = Connection> + '_ {
@@ -174,6 +196,8 @@ fn connections(flow: &FlowReport) -> impl Iterator<Item = Connection> + '_ {
             gateway: treatment.gateway.clone(),
             allowed: treatment.connection.allowed,
             because: treatment.connection.because.clone(),
+            observed: treatment.observed,
+            ended: treatment.ended,
             operations: treatment
                 .operations
                 .iter()
@@ -197,18 +221,54 @@ impl Report for Replayed {
             connection.page(page);
         }
         page.gap();
+        // A connection that crosses several gateways is told once for each of them.
+        let ways: BTreeSet<_> = self
+            .connections
+            .iter()
+            .map(|way| (&way.client, &way.server, &way.first))
+            .collect();
+        let count = |taken: &dyn Fn(&Connection) -> bool| {
+            self.connections
+                .iter()
+                .filter(|connection| taken(connection))
+                .count()
+        };
         page.line(format!(
-            "{} in {}: {} allowed, {} refused",
+            "{} {} in {}",
+            if self.is_whole_and_passes() {
+                page.paint(Tone::Good, "✓")
+            } else {
+                page.paint(Tone::Bad, "✗")
+            },
             words::count(usize::try_from(self.packets).unwrap_or(usize::MAX), "packet"),
-            words::count(self.connections.len(), "connection"),
+            words::count(ways.len(), "connection"),
+        ));
+        let connections = [
+            (count(&|connection| !connection.allowed), "refused"),
+            (count(&|connection| connection.ended), "ended by the gateway"),
+            (
+                count(&|connection| connection.observed),
+                "only observed, to be refused once the zones enforce",
+            ),
+        ];
+        for (count, what) in connections.iter().filter(|(count, _)| *count > 0) {
+            page.line(format!("  {} {what}", words::count(*count, "connection")));
+        }
+        page.line(format!(
+            "  operations: {} allowed, {} refused{}",
             self.allowed,
-            self.refused
+            self.refused,
+            match self.unjudged {
+                0 => String::new(),
+                count => format!(", {count} cross no gateway"),
+            }
         ));
         for (reason, count) in &self.skipped {
-            page.paragraph(2, Tone::Dim, &format!("{count} packets: {reason}"));
+            let packets = words::count(usize::try_from(*count).unwrap_or(usize::MAX), "packet");
+            page.paragraph(2, Tone::Dim, &format!("{packets} left aside: {reason}"));
         }
         for cut in &self.cut {
-            page.paragraph(2, Tone::Warn, cut);
+            page.paragraph(2, Tone::Warn, &format!("▲ not read to its end: {cut}"));
         }
     }
 }
@@ -216,33 +276,79 @@ impl Report for Replayed {
 impl Connection {
     fn page(&self, page: &mut Page) {
         page.gap();
-        let mark = |page: &Page, allowed: bool| {
-            if allowed {
-                page.paint(Tone::Good, "✓")
-            } else {
-                page.paint(Tone::Bad, "✗ refused:")
-            }
+        let mark = if !self.allowed {
+            page.paint(Tone::Bad, "✗ refused:")
+        } else if self.gateway.is_none() {
+            page.paint(Tone::Dim, "·")
+        } else if self.observed {
+            page.paint(Tone::Warn, "▲")
+        } else {
+            page.paint(Tone::Good, "✓")
         };
-        let (done, client) = (mark(page, self.allowed), page.paint(Tone::Name, &self.client));
-        let (server, gateway) = (
+        let (client, server) = (
+            page.paint(Tone::Name, &self.client),
             page.paint(Tone::Name, &self.server),
-            page.paint(Tone::Dim, self.gateway.as_deref().unwrap_or("no gateway")),
         );
-        page.line(format!("{done} {client} → {server}  {gateway}"));
+        let at = self
+            .gateway
+            .as_ref()
+            .map_or(String::new(), |gateway| format!(" at {gateway}"));
+        page.line(format!("{mark} {client} → {server}{at}, {}", self.first));
         page.paragraph(2, Tone::Dim, &self.because);
-        for operation in &self.operations {
-            let (done, what) = (
-                mark(page, operation.allowed),
-                page.paint(Tone::Plain, &operation.operation),
-            );
-            page.line(format!("    {done} {what}  ×{}", operation.count));
-            page.paragraph(8, Tone::Dim, &operation.because);
+        if self.ended {
+            let why = "ended by the gateway: it carries what cannot be read as the protocol";
+            page.line(format!("  {}", page.paint(Tone::Bad, &format!("✗ {why}"))));
         }
-        let mut also: Vec<String> = self
-            .notes
-            .iter()
-            .map(|note| format!("{} (×{})", note.what, note.count))
-            .collect();
+        self.operations(page);
+        self.remarks(page);
+    }
+
+    /// Operations by the rule that decided, what is refused first.
+    fn operations(&self, page: &mut Page) {
+        let mut by_answer: BTreeMap<(bool, &str), Vec<&Operation>> = BTreeMap::new();
+        for operation in &self.operations {
+            let because = self.shortened(&operation.because);
+            by_answer
+                .entry((operation.allowed, because))
+                .or_default()
+                .push(operation);
+        }
+        for ((allowed, because), operations) in by_answer {
+            // What already stands above for the whole connection is not said again.
+            if because != self.because {
+                let (tone, words) = if allowed {
+                    (Tone::Good, format!("✓ {because}"))
+                } else {
+                    (Tone::Bad, format!("✗ refused: {because}"))
+                };
+                page.paragraph(4, tone, &words);
+            }
+            for operation in operations {
+                let what = page.paint(Tone::Plain, &operation.operation);
+                page.line(format!("    {:>7} × {what}", operation.count));
+            }
+        }
+    }
+
+    /// A reason without the flow's name where the connection has just named it.
+    fn shortened<'a>(&self, because: &'a str) -> &'a str {
+        because
+            .split_once(": ")
+            .filter(|(flow, _)| {
+                self.because
+                    .strip_prefix(flow)
+                    .is_some_and(|rest| rest.starts_with(", each operation"))
+            })
+            .map_or(because, |(_, rest)| rest)
+    }
+
+    /// What else there is to know.
+    fn remarks(&self, page: &mut Page) {
+        let times = |note: &Noted| match note.count {
+            1 => note.what.clone(),
+            count => format!("{} ({count} times)", note.what),
+        };
+        let mut also: Vec<String> = self.notes.iter().map(times).collect();
         if self.midway {
             also.push("its opening is not in the capture".to_owned());
         }
@@ -259,7 +365,7 @@ impl Connection {
             ));
         }
         for note in also {
-            page.paragraph(4, Tone::Warn, &note);
+            page.paragraph(4, Tone::Warn, &format!("▲ {note}"));
         }
     }
 }

@@ -23,9 +23,15 @@ pub struct Frame<'a> {
 /// Why a file cannot be read, or not further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CaptureError {
+    /// Nothing in it.
+    #[error("the file is empty")]
+    Empty,
     /// Not a capture file.
     #[error("this is not a pcap or pcapng file: it begins with {0:#010x}")]
     Format(u32),
+    /// The file ends within its own header.
+    #[error("the file ends within its header: nothing of what was recorded is there")]
+    NoHeader,
     /// The file ends within a packet; those before it are whole.
     #[error("the file ends within packet {0}: it was cut short, or is still being written")]
     CutShort(u64),
@@ -106,10 +112,13 @@ impl Order {
 impl<'a> Frames<'a> {
     /// Opens a file by its bytes.
     pub fn open(bytes: &'a [u8]) -> Result<Self, CaptureError> {
-        let magic = Order::Big.u32(bytes, 0).unwrap_or(0);
+        if bytes.is_empty() {
+            return Err(CaptureError::Empty);
+        }
+        let magic = Order::Big.u32(bytes, 0).ok_or(CaptureError::NoHeader)?;
         let pcap = |order: Order, nanoseconds: bool| {
             // The high bits of the link type tell about frame check sequences.
-            let link_type = order.u32(bytes, 20).ok_or(CaptureError::CutShort(0))? & 0xffff;
+            let link_type = order.u32(bytes, 20).ok_or(CaptureError::NoHeader)? & 0xffff;
             Ok(Format::Pcap {
                 order,
                 link_type: u16::try_from(link_type).unwrap_or(u16::MAX),

@@ -28,11 +28,14 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     let mut out = String::from(
         "# Proposed from recorded traffic. It says what happens, not what should: read it before you sign it.\n",
     );
-    let _ = writeln!(
-        out,
-        "# {} packets read; {} connections or operations are permitted already or cross no gateway.",
-        learned.packets, learned.permitted_already
-    );
+    let _ = match plant {
+        None => writeln!(out, "# {} packets read.", learned.packets),
+        Some(_) => writeln!(
+            out,
+            "# {} packets read; {} connections or operations are permitted already or cross no gateway.",
+            learned.packets, learned.permitted_already
+        ),
+    };
     let talks: Vec<(&Ends, &Talk)> = learned
         .talks
         .iter()
@@ -55,6 +58,14 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
             is_new: true,
         }),
     };
+    if talks.iter().any(|(_, talk)| talk.has_operations()) {
+        out.push_str(
+            "# `allow` limits a flow to operations. A gateway whose agent cannot inspect the protocol refuses such a plan whole.\n",
+        );
+    }
+    if talks.is_empty() {
+        out.push_str("# Nothing is proposed: no TCP connection was seen that needs it.\n");
+    }
     if plant.is_none() {
         heading(&mut out, approver);
     } else if !talks.is_empty() {
@@ -69,9 +80,15 @@ fn heading(out: &mut String, approver: Option<&str>) {
     out.push_str("plant: learned\ntitle: Learned from recorded traffic\n\n");
     match approver {
         Some(key) => {
-            let _ = writeln!(out, "approvers:\n  threshold: 1\n  people:\n    first: {{ key: \"{key}\" }}\n");
+            let _ = writeln!(
+                out,
+                "approvers:\n  threshold: 1\n  people:\n    first: {{ key: \"{key}\" }}\n"
+            );
         }
-        None => out.push_str("# Name who approves before anything else: approvers: { threshold: 1, people: { NAME: { key: \"ed25519:...\" } } }\n\n"),
+        None => out.push_str(
+            "# Not valid yet: name who approves. `penstock key new FILE` makes a key.\n\
+             # approvers: { threshold: 1, people: { NAME: { key: \"ed25519:...\" } } }\n\n",
+        ),
     }
     out.push_str(
         "sites:\n  site: { title: Site, timezone: UTC }\n\n\
@@ -225,7 +242,7 @@ fn flow(
         None => format!("tcp/{port}"),
     };
     let connections = seen(&talk.connections, clock);
-    let _ = writeln!(out, "      # connections: {connections}");
+    let _ = writeln!(out, "      # Connected {connections}.");
     if talk.unread {
         out.push_str(
             "      # Some of it could not be read as the protocol; inspection would end such connections.\n",
@@ -310,14 +327,14 @@ fn message_limits(verb: &str, messages: &MessagesSeen) -> String {
     }
 }
 
-/// "120 times, 2026-03-01T08:00:00Z to 2026-03-01T09:00:00Z".
+/// "120 times, from 2026-03-01T08:00:00Z to 2026-03-01T09:00:00Z".
 fn seen(seen: &Seen, clock: &Clock<'_>) -> String {
-    let times = if seen.count == 1 {
-        "once".to_owned()
-    } else {
-        format!("{} times", seen.count)
-    };
-    format!("{times}, first {}, last {}", clock(seen.first), clock(seen.last))
+    let (first, last) = (clock(seen.first), clock(seen.last));
+    match seen.count {
+        1 => format!("once, at {first}"),
+        count if first == last => format!("{count} times, at {first}"),
+        count => format!("{count} times, from {first} to {last}"),
+    }
 }
 
 fn spans(spans: &[Span]) -> String {

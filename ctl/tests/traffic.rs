@@ -1,0 +1,297 @@
+//! `learn` and `replay` as the real program, on traffic that real devices sent.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
+
+/// A recorded file; `inspect/tests/captures/README.md` says whence.
+fn capture(name: &str) -> String {
+    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../inspect/tests/captures/modbus");
+    captures.join(name).display().to_string()
+}
+
+struct Said {
+    out: String,
+    err: String,
+}
+
+/// Runs the program in `folder` and holds it to an exit code.
+fn ends(folder: &Path, code: i32, arguments: &[&str]) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_penstock"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("XDG_CONFIG_HOME", folder.join("home"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = Said {
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    };
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{arguments:?}\n{}\n{}",
+        said.out,
+        said.err
+    );
+    said
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in: {text}"))
+}
+
+/// A folder with `learned.yaml`, a whole document learned from a capture.
+fn learned(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = capture(name);
+    let said = ends(
+        folder.path(),
+        0,
+        &[
+            "learn",
+            "--pcap",
+            &capture,
+            "--approver",
+            KEY,
+            "-o",
+            "learned.yaml",
+        ],
+    );
+    assert!(said.err.is_empty(), "{}", said.err);
+    let document = folder.path().join("learned.yaml");
+    (folder, document)
+}
+
+/// Every operation of a replay in JSON.
+fn operations(replayed: &Value) -> impl Iterator<Item = &Value> {
+    let connections = replayed["connections"].as_array().unwrap().iter();
+    connections.flat_map(|connection| connection["operations"].as_array().unwrap())
+}
+
+#[test]
+fn what_is_learned_passes_the_check_and_a_replay_refuses_nothing_that_is_well_formed() {
+    // Of the second, a client used a transaction's number again before its answer: no document permits that.
+    for (name, code, passing) in [
+        ("modbus_test_data_part1.pcap", 0, 16),
+        ("modbus_test.pcap", 1, 1140),
+    ] {
+        let (folder, _) = learned(name);
+        let said = ends(folder.path(), 0, &["check", "learned.yaml"]);
+        assert!(said.out.contains("learned: 2 zones, 1 conduit, "), "{}", said.out);
+        let arguments = [
+            "replay",
+            "--pcap",
+            &capture(name),
+            "learned.yaml",
+            "--output",
+            "json",
+        ];
+        let replayed = json(&ends(folder.path(), code, &arguments).out);
+        assert_eq!(replayed["schema"], "penstock.replay/1");
+        assert_eq!(replayed["allowed"], passing);
+        for operation in operations(&replayed) {
+            let because = operation["because"].as_str().unwrap();
+            assert!(
+                operation["allowed"] == true || because == "transaction 504 is still in flight",
+                "{name}: {operation}"
+            );
+        }
+        let stopped = |connection: &&Value| connection["allowed"] == false || connection["ended"] == true;
+        assert!(
+            !replayed["connections"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|connection| stopped(&connection))
+        );
+    }
+}
+
+#[test]
+fn a_policy_that_only_reads_refuses_the_writes_and_names_flow_and_reason() {
+    let name = "modbus_test_data_part1.pcap";
+    let (folder, document) = learned(name);
+    let text = fs::read_to_string(&document).unwrap();
+    let reading: Vec<&str> = text.lines().filter(|line| !line.contains("- write-")).collect();
+    assert_eq!(text.lines().count(), reading.len() + 2);
+    fs::write(&document, reading.join("\n")).unwrap();
+    let said = ends(
+        folder.path(),
+        1,
+        &["replay", "--pcap", &capture(name), "learned.yaml"],
+    );
+    let told = "\
+✓ 10.0.0.9:3082 → 10.0.0.3:502 at gw-1, 2004-08-26T12:12:06Z
+  learned-operations-control/host-10-0-0-9-to-host-10-0-0-3-502, each operation on its own
+    ✗ refused: no rule permits the function
+          1 × write-single-coil 1 of unit 10
+          1 × write-single-coil 2 of unit 10
+          1 × write-single-register 5 of unit 10
+    ✓ permitted by operation 1 (read-coils, units 10, addresses 0, 2-3)
+          1 × read-coils 0 of unit 10
+          1 × read-coils 2–3 of unit 10
+    ✓ permitted by operation 2 (read-holding-registers, units 10, addresses 5-6)
+          1 × read-holding-registers 5–6 of unit 10
+";
+    assert!(said.out.contains(told), "{}", said.out);
+    let sum = "\n✗ 118 packets in 5 connections\n  operations: 13 allowed, 3 refused, 2 cross no gateway\n";
+    assert!(said.out.ends_with(sum), "{}", said.out);
+}
+
+#[test]
+fn a_connection_that_no_rule_names_is_refused_or_said_to_be_only_observed() {
+    let name = "modbus_test_data_part1.pcap";
+    let (folder, document) = learned(name);
+    let text = fs::read_to_string(&document).unwrap();
+    let conduits = text.find("\nconduits:").unwrap();
+    let replay = ["replay", "--pcap", &capture(name), "learned.yaml"];
+    fs::write(&document, &text[..conduits]).unwrap();
+    let said = ends(folder.path(), 0, &replay);
+    assert!(
+        said.out
+            .contains("▲ 10.0.0.9:3082 → 10.0.0.3:502 at gw-1, 2004-08-26T12:12:06Z\n  would be refused"),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.out.contains(
+            "\n✓ 118 packets in 5 connections\n  2 connections only observed, to be refused once the zones enforce\n"
+        ),
+        "{}",
+        said.out
+    );
+    fs::write(&document, text[..conduits].replace("observe", "enforce")).unwrap();
+    let said = ends(folder.path(), 1, &replay);
+    assert!(
+        said.out.contains(
+            "✗ refused: 10.0.0.9:3082 → 10.0.0.3:502 at gw-1, 2004-08-26T12:12:06Z\n  no rule matches\n"
+        ),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn beside_a_plant_only_what_it_lacks_is_proposed_and_afterwards_nothing() {
+    let name = "modbus_test_data_part1.pcap";
+    let (folder, document) = learned(name);
+    let text = fs::read_to_string(&document).unwrap();
+    fs::create_dir(folder.path().join("plant")).unwrap();
+    let reading: Vec<&str> = text.lines().filter(|line| !line.contains("- write-")).collect();
+    fs::write(folder.path().join("plant/plant.yaml"), reading.join("\n")).unwrap();
+    let learn = ["learn", "--pcap", &capture(name), "--plant", "plant"];
+    let to = |file| [&learn[..], &["-o", file]].concat();
+    ends(folder.path(), 0, &to("plant/learned.yaml"));
+    let proposal = fs::read_to_string(folder.path().join("plant/learned.yaml")).unwrap();
+    let rules: Vec<&str> = proposal.lines().filter(|line| line.contains("- ")).collect();
+    assert_eq!(rules.len(), 2, "{proposal}");
+    assert!(
+        rules
+            .iter()
+            .all(|rule| rule.contains("- write-single-") && rule.contains("# widens: ")),
+        "{proposal}"
+    );
+    ends(folder.path(), 0, &["check", "plant"]);
+    ends(folder.path(), 0, &["replay", "--pcap", &capture(name), "plant"]);
+    let said = ends(folder.path(), 0, &learn);
+    assert!(
+        said.out.contains("# Nothing is proposed") && !said.out.contains("conduits:"),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn a_proposal_without_an_approver_says_that_it_is_not_valid_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let learn = [
+        "learn",
+        "--pcap",
+        &capture("modbus_test_data_part1.pcap"),
+        "-o",
+        "learned.yaml",
+    ];
+    let said = ends(folder.path(), 0, &learn);
+    assert!(said.err.contains("--approver KEY"), "{}", said.err);
+    let text = fs::read_to_string(folder.path().join("learned.yaml")).unwrap();
+    assert!(text.contains("# Not valid yet: name who approves."), "{text}");
+    let said = ends(folder.path(), 3, &["check", "learned.yaml"]);
+    assert!(said.err.contains("`approvers` is missing"), "{}", said.err);
+}
+
+#[test]
+fn a_connection_that_carries_what_is_no_modbus_is_told_to_be_ended() {
+    let (folder, _) = learned("modicon_test.pcap");
+    let replay = ["replay", "--pcap", &capture("modicon_test.pcap"), "learned.yaml"];
+    let said = ends(folder.path(), 1, &replay);
+    assert!(
+        said.out
+            .contains("  ✗ ended by the gateway: it carries what cannot be read as the protocol\n")
+            && said.out.contains("▲ the MBAP length is 255, it must be 2 to 254"),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn captures_and_plants_that_cannot_be_read_have_their_error_and_exit_code() {
+    let (folder, _) = learned("modbus_test_data_part1.pcap");
+    let (folder, whole) = (folder.path(), capture("modbus_test_data_part1.pcap"));
+    let bytes = fs::read(&whole).unwrap();
+    fs::write(folder.join("empty.pcap"), b"").unwrap();
+    fs::write(folder.join("header.pcap"), &bytes[..10]).unwrap();
+    fs::write(folder.join("cut.pcap"), &bytes[..bytes.len() - 5]).unwrap();
+    fs::write(folder.join("text.pcap"), b"no capture").unwrap();
+    for (file, why) in [
+        ("none.pcap", "No such file"),
+        ("empty.pcap", "the file is empty"),
+        ("header.pcap", "the file ends within its header"),
+        ("text.pcap", "this is not a pcap or pcapng file"),
+    ] {
+        for command in [&["learn"][..], &["replay", "learned.yaml"]] {
+            let said = ends(folder, 6, &[command, &["--pcap", file]].concat());
+            let message = format!("error: the capture {file} cannot be read\n  because {why}");
+            assert!(
+                said.err.starts_with(&message) && said.out.is_empty(),
+                "{}",
+                said.err
+            );
+        }
+    }
+    // What was read of a truncated file counts, but nobody may take it for the whole.
+    let cut = "not read to its end: cut.pcap: the file ends within packet 118";
+    let said = ends(folder, 1, &["replay", "--pcap", "cut.pcap", "learned.yaml"]);
+    assert!(
+        said.out.contains("✗ 117 packets") && said.out.contains(cut),
+        "{}",
+        said.out
+    );
+    let said = ends(
+        folder,
+        0,
+        &["learn", "--pcap", "cut.pcap", "--plant", "learned.yaml"],
+    );
+    assert!(
+        said.err.contains(cut) && said.out.starts_with("# not read to its end"),
+        "{}",
+        said.out
+    );
+    let said = ends(folder, 6, &["replay", "--pcap", &whole, "nowhere"]);
+    assert!(said.err.starts_with("error: cannot read nowhere"), "{}", said.err);
+    ends(folder, 2, &["replay", "--pcap", &whole]);
+    ends(folder, 2, &["replay", "learned.yaml"]);
+    let said = ends(
+        folder,
+        2,
+        &["learn", "--pcap", &whole, "--approver", "\" }\nzones: {}"],
+    );
+    assert!(said.err.contains("not a public key"), "{}", said.err);
+}

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-pub use self::connection::{DICE, connection_near};
+pub use self::connection::{DICE, UNGUARDED, connection_near};
 use crate::compile::compile_all;
 use crate::model::Plant;
 use crate::plan::Plan;

@@ -2,7 +2,9 @@
 //!
 //! A verdict is a function of the plan and the connection alone (DESIGN, promise 3): no state, no history.
 //! Order of judgement, the same in the kernel:
-//! 1. both interfaces are guarded ones, else the packet is not ours to judge;
+//! 1. neither interface is in the plan: the packet is not ours to judge. If exactly one is, no rule can permit the
+//!    crossing, and it is refused: else the management network, or any other behind an interface that was left out of
+//!    the plan, would lead into the plant;
 //! 2. each end lies in the networks of its side, else it is `Misplaced` (a forged or undeclared address), and
 //!    refused;
 //! 3. both sides are one and the same single zone, with nothing behind: that is not a crossing, allow;
@@ -11,7 +13,8 @@
 //!    a range; among equals the first in the plan wins;
 //! 5. nothing matches: refused.
 //!
-//! Refused means deny, or would-deny if *both* interfaces only observe.
+//! Refused means deny, or would-deny if *both* interfaces only observe (where only one is in the plan: if that one
+//! does).
 //!
 //! A packet in the reply direction has the verdict of its connection: it is looked up by the same original tuple, with the
 //! interfaces of the original direction. Which operations an inspected connection may carry: [`permitted`].
@@ -68,7 +71,7 @@ pub enum Decision {
     Deny,
     /// It passes, and is recorded as what enforcement would drop.
     WouldDeny,
-    /// It crosses no guarded pair of interfaces.
+    /// It crosses no guarded interface.
     NotGuarded,
 }
 
@@ -101,7 +104,12 @@ pub enum Reason {
         /// The closest rule, if any has something in common with the connection.
         nearest: Option<Nearest>,
     },
-    /// One of the interfaces is not guarded.
+    /// One of the two interfaces is guarded, the other is not in the plan.
+    Unguarded {
+        /// The one that the plan does not name.
+        interface: String,
+    },
+    /// Neither interface is guarded.
     NotGuarded,
 }
 

@@ -1,4 +1,4 @@
-//! The base rules: between boot and the agent's first plan nothing crosses the guarded interfaces.
+//! The base rules: between boot and the agent's first plan nothing is forwarded from or to a guarded interface.
 //!
 //! The names of the guarded interfaces are kept in a file that every applied plan rewrites. At boot, before the network
 //! comes up, the base rules are loaded for them (`penstock-agent base`). They take the place of the table's name, so
@@ -12,7 +12,7 @@ use penstock_policy::model::GatewayMode;
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{KernelError, Nft};
-use super::render::TABLE;
+use super::render::{MARK_GUARDED, MARK_ROUTED, TABLE};
 use super::structure::is_interface_name;
 
 /// What the base rules guard.
@@ -92,26 +92,51 @@ impl Base {
     /// The script. It creates its tables, so it fails whole where one exists.
     pub fn script(&self) -> String {
         let names: Vec<String> = self.interfaces.iter().map(|name| format!("\"{name}\"")).collect();
-        let (family, priority) = match self.mode {
-            GatewayMode::Routed => ("inet", "filter"),
-            GatewayMode::Bridged => ("bridge", "-200"),
-        };
         let names = names.join(", ");
         let mut script = format!("create table inet {TABLE}\n");
-        if family == "bridge" {
+        if self.mode == GatewayMode::Bridged {
             script += &format!("create table bridge {TABLE}\n");
         }
-        if !names.is_empty() {
-            script += &format!(
-                "table {family} {TABLE} {{
+        if names.is_empty() {
+            return script;
+        }
+        let ways = format!("iifname {{ {names} }} drop\noifname {{ {names} }} drop");
+        script += &match self.mode {
+            GatewayMode::Routed => format!(
+                "table inet {TABLE} {{
                  chain forward {{
-                 type filter hook forward priority {priority}; policy accept;
-                 iifname {{ {names} }} oifname {{ {names} }} drop
+                 type filter hook forward priority filter; policy accept;
+                 {ways}
                  }}
                  }}
                 "
-            );
-        }
+            ),
+            // As in the agent's own tables, what is routed off or onto the bridge is told by its mark.
+            GatewayMode::Bridged => format!(
+                "table inet {TABLE} {{
+                 chain forward {{
+                 type filter hook forward priority filter; policy accept;
+                 meta mark & {MARK_GUARDED:#x} != 0 drop
+                 meta mark set meta mark | {MARK_ROUTED:#x}
+                 }}
+                 }}
+                 table bridge {TABLE} {{
+                 chain forward {{
+                 type filter hook forward priority -200; policy accept;
+                 {ways}
+                 }}
+                 chain own {{
+                 type filter hook input priority -200; policy accept;
+                 iifname {{ {names} }} meta mark set {MARK_GUARDED:#x}
+                 }}
+                 chain sent {{
+                 type filter hook output priority -200; policy accept;
+                 oifname {{ {names} }} meta mark & {MARK_ROUTED:#x} != 0 drop
+                 }}
+                 }}
+                "
+            ),
+        };
         script
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use penstock_policy::ids::{FlowId, Revision};
+use penstock_policy::model::GatewayMode;
 use penstock_policy::plan::Plan;
-use penstock_policy::verdict::{Carried, Connection, Decision, decide};
+use penstock_policy::verdict::{Carried, Connection, Decision, Reason, decide};
 
 use super::VerdictSeen;
 use super::events::Aggregate;
@@ -104,9 +105,12 @@ impl Current {
                 event.reason = format!("ARP from {source}, an address that does not belong to this side");
             }
             Content::Frame { kind } => {
-                event.reason = format!(
-                    "a frame of type {kind:#06x}: between zones only IPv4, IPv6 and ARP can be judged, untagged"
-                );
+                event.reason = match self.unnamed(&event) {
+                    Some(interface) => Reason::Unguarded { interface }.to_string(),
+                    None => format!(
+                        "a frame of type {kind:#06x}: between zones only IPv4, IPv6 and ARP can be judged, untagged"
+                    ),
+                };
             }
         }
         event
@@ -116,6 +120,14 @@ impl Current {
     fn name(&self, id: FlowId) -> Option<String> {
         let rule = self.plan.rules.get(*self.places.get(&id)?)?;
         Some(format!("{}/{}", rule.conduit, rule.flow))
+    }
+
+    /// The first of a packet's interfaces that the plan does not name.
+    fn unnamed(&self, event: &VerdictSeen) -> Option<String> {
+        [&event.ingress, &event.egress]
+            .into_iter()
+            .find(|name| !self.plan.interfaces.iter().any(|side| side.name == **name))
+            .cloned()
     }
 
     /// The oracle's reason for a connection that the kernel did not let through.
@@ -132,7 +144,12 @@ impl Current {
             transport,
         };
         let verdict = decide(&self.plan, &connection);
+        // What is routed has the bridge itself for an interface, or none: it does not go from port to port.
+        let routed = verdict.decision == Decision::NotGuarded || event.ingress.is_empty();
         match verdict.decision {
+            _ if routed && self.plan.mode == GatewayMode::Bridged => {
+                "a bridged gateway routes nothing from or to its guarded ports".to_owned()
+            }
             Decision::Deny | Decision::WouldDeny => verdict.reason.to_string(),
             // The plan allows such a connection, yet this packet was none of it: without a beginning that was seen,
             // with headers that hide the ports, or logged just before the policy changed.

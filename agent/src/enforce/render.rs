@@ -5,8 +5,8 @@
 //!
 //! Marks: the low 28 bits of a packet's or connection's mark are the flow's number. On packets of a bridge the bits
 //! above carry what the bridge table found to the `inet` table (which sees the bridge, not its ports):
-//! [`MARK_GUARDED`], [`MARK_OBSERVED`], [`MARK_MISPLACED`]. On connections [`MARK_TOLD`] says that a would-deny
-//! was logged.
+//! [`MARK_GUARDED`], [`MARK_OBSERVED`], [`MARK_MISPLACED`], and back to it [`MARK_ROUTED`]. On connections
+//! [`MARK_TOLD`] says that a would-deny was logged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -25,12 +25,14 @@ mod inet;
 pub const TABLE: &str = "penstock";
 /// Bits of a mark that hold a flow's number.
 pub const MARK_FLOW: u32 = FlowId::MAX;
-/// Packet mark: crosses a guarded pair of ports and was not judged yet.
+/// Packet mark: crosses a guarded port and was not judged yet.
 pub const MARK_GUARDED: u32 = 0x8000_0000;
-/// Packet mark: both ports' zones only observe.
+/// Packet mark: all guarded ports that it crosses only observe.
 pub const MARK_OBSERVED: u32 = 0x4000_0000;
-/// Packet mark: an end does not belong to its side.
+/// Packet mark: an end does not belong to its side, or one of the ports is not in the plan: no rule can permit it.
 pub const MARK_MISPLACED: u32 = 0x2000_0000;
+/// Packet mark, on bridged gateways: it does not stay on the bridge, but came to the gateway or is routed by it.
+pub const MARK_ROUTED: u32 = 0x1000_0000;
 /// Connection mark: its would-deny was logged.
 pub const MARK_TOLD: u32 = 0x1000_0000;
 /// How many log messages a second the kernel sends per kind; what is above is counted only.
@@ -223,11 +225,12 @@ fn list(script: &mut String, verb: &str, family: &str, set: &str, elements: impl
 }
 
 /// The sets that tell interfaces, pairs and sides, which both tables have: name, type and elements.
-fn shape_sets(structure: &Structure) -> [(&'static str, &'static str, BTreeSet<String>); 5] {
+fn shape_sets(structure: &Structure) -> [(&'static str, &'static str, BTreeSet<String>); 6] {
     let pair = |(a, b): &(String, String)| format!("\"{a}\" . \"{b}\"");
-    let guarded = structure.guarded.iter().map(|name| format!("\"{name}\""));
+    let names = |names: &BTreeSet<String>| names.iter().map(|name| format!("\"{name}\"")).collect();
     [
-        ("guarded", "ifname", guarded.collect()),
+        ("guarded", "ifname", names(&structure.guarded)),
+        ("observers", "ifname", names(&structure.observers)),
         (
             "same_zone",
             "ifname . ifname",

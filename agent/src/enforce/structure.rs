@@ -31,6 +31,8 @@ pub struct Structure {
     pub sides6: BTreeSet<(String, Span<Ipv6Addr>)>,
     /// Pairs between which nothing is a crossing.
     pub same_zone: BTreeSet<(String, String)>,
+    /// Those of the guarded interfaces that only observe.
+    pub observers: BTreeSet<String>,
     /// Pairs whose zones all only observe.
     pub observed: BTreeSet<(String, String)>,
     /// Who may reach the gateway itself; `None` leaves its input open, so that nobody is locked out.
@@ -114,6 +116,12 @@ pub fn structure(
         sides4: sides(plan),
         sides6: sides(plan),
         same_zone: pairs(&|a, b| a.zone == b.zone && a.behind.is_empty() && b.behind.is_empty()),
+        observers: plan
+            .interfaces
+            .iter()
+            .filter(|i| i.enforcement == Enforcement::Observe)
+            .map(|i| i.name.clone())
+            .collect(),
         observed: pairs(&|a, b| [a, b].iter().all(|i| i.enforcement == Enforcement::Observe)),
         input,
     };

@@ -134,6 +134,7 @@ fn gate(plan: &Plan, connection: &Connection) -> Gate {
             named(&nearest.rule),
             nearest.differs.join(", ")
         ),
+        Reason::Unguarded { interface } => format!("interface {interface} belongs to no zone of the plan"),
         Reason::NotGuarded => return Gate::Uncrossed,
     };
     match verdict.decision {

@@ -10,6 +10,9 @@ use crate::verdict::{Carried, Connection};
 /// How many random numbers make one connection.
 pub const DICE: usize = 12;
 
+/// Interfaces that no random plan names.
+pub const UNGUARDED: [&str; 2] = ["unguarded8", "unguarded9"];
+
 /// Random numbers, taken one after the other.
 struct Dice<'a>(std::slice::Iter<'a, u32>);
 
@@ -47,6 +50,12 @@ pub fn connection_near(plan: &Plan, dice: &[u32; DICE]) -> Connection {
     let transport = transport_near(&mut dice, rule);
     let ingress = interface_of(&mut dice, plan, source);
     let egress = interface_of(&mut dice, plan, destination);
+    // Seldom neither end is at a guarded interface.
+    let egress = if ingress == UNGUARDED[0] && dice.roll(3) == 1 {
+        UNGUARDED[1].to_owned()
+    } else {
+        egress
+    };
     Connection {
         ingress,
         egress,
@@ -141,10 +150,10 @@ fn interface_of(dice: &mut Dice<'_>, plan: &Plan, address: IpAddr) -> String {
     let roll = dice.roll(20);
     match own {
         Some(own) if roll > 2 => own.name.clone(),
-        _ if roll == 0 => "unguarded9".to_owned(),
+        _ if roll == 0 => UNGUARDED[0].to_owned(),
         _ => plan
             .interfaces
             .get(roll % plan.interfaces.len().max(1))
-            .map_or_else(|| "unguarded9".to_owned(), |interface| interface.name.clone()),
+            .map_or_else(|| UNGUARDED[0].to_owned(), |interface| interface.name.clone()),
     }
 }

@@ -12,16 +12,13 @@ pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {
         interface(plan, &connection.ingress),
         interface(plan, &connection.egress),
     );
-    let (Some(ingress), Some(egress)) = sides else {
-        return verdict(Decision::NotGuarded, Reason::NotGuarded);
+    let (ingress, egress) = match sides {
+        (Some(ingress), Some(egress)) => (ingress, egress),
+        (Some(guarded), None) => return unguarded(guarded, &connection.egress),
+        (None, Some(guarded)) => return unguarded(guarded, &connection.ingress),
+        (None, None) => return verdict(Decision::NotGuarded, Reason::NotGuarded),
     };
-    let both_observe =
-        ingress.enforcement == Enforcement::Observe && egress.enforcement == Enforcement::Observe;
-    let refusal = if both_observe {
-        Decision::WouldDeny
-    } else {
-        Decision::Deny
-    };
+    let refusal = refusal(&[ingress, egress]);
     for (address, side) in [(connection.source, ingress), (connection.destination, egress)] {
         if !side.holds(address) {
             let interface = side.name.clone();
@@ -90,6 +87,24 @@ impl RuleName {
 
 fn verdict(decision: Decision, reason: Reason) -> Verdict {
     Verdict { decision, reason }
+}
+
+/// How a crossing of these guarded interfaces is refused.
+fn refusal(guarded: &[&PlanInterface]) -> Decision {
+    if guarded
+        .iter()
+        .all(|side| side.enforcement == Enforcement::Observe)
+    {
+        Decision::WouldDeny
+    } else {
+        Decision::Deny
+    }
+}
+
+/// Between `guarded` and an interface that the plan does not name.
+fn unguarded(guarded: &PlanInterface, interface: &str) -> Verdict {
+    let interface = interface.to_owned();
+    verdict(refusal(&[guarded]), Reason::Unguarded { interface })
 }
 
 fn interface<'a>(plan: &'a Plan, name: &str) -> Option<&'a PlanInterface> {

@@ -51,7 +51,17 @@ fn verdicts_explain_themselves_in_words() {
     );
     assert_eq!(
         said(&connection("eth0", "192.0.2.10", "eth3", "10.20.4.7", "tcp/502")),
-        "not guarded: it does not cross two guarded interfaces"
+        "denied: interface eth0 belongs to no zone of this plan: name it under the gateway's interfaces if traffic \
+         should cross it"
+    );
+    assert_eq!(
+        said(&connection("eth3", "10.20.4.7", "eth0", "192.0.2.10", "tcp/443")),
+        "denied: interface eth0 belongs to no zone of this plan: name it under the gateway's interfaces if traffic \
+         should cross it"
+    );
+    assert_eq!(
+        said(&connection("eth0", "192.0.2.10", "eth9", "10.20.4.7", "tcp/502")),
+        "not guarded: neither of its interfaces belongs to a zone of this plan"
     );
     assert_eq!(
         said(&connection("eth3", "10.20.4.7", "eth3", "10.20.4.8", "udp/1")),
@@ -134,16 +144,22 @@ fn span(network: &IpNet) -> (u128, u128) {
 /// number of the rule that decides, or why there is none.
 fn naive(plan: &Plan, connection: &Connection) -> Result<usize, (Decision, &'static str)> {
     let side = |name: &str| plan.interfaces.iter().find(|side| side.name == name);
-    let Some((near, far)) = side(&connection.ingress).zip(side(&connection.egress)) else {
-        return Err((Decision::NotGuarded, "not guarded"));
-    };
-    let enforced = [near, far]
+    let ends = [side(&connection.ingress), side(&connection.egress)];
+    let enforced = ends
         .iter()
+        .flatten()
         .any(|side| side.enforcement == Enforcement::Enforce);
     let refused = if enforced {
         Decision::Deny
     } else {
         Decision::WouldDeny
+    };
+    let [Some(near), Some(far)] = ends else {
+        return Err(if ends == [None, None] {
+            (Decision::NotGuarded, "not guarded")
+        } else {
+            (refused, "unguarded")
+        });
     };
     let lives = |address: IpAddr, networks: &[IpNet]| {
         networks.iter().any(|network| {
@@ -216,6 +232,7 @@ proptest! {
                 Reason::SameZone(_) => Err((verdict.decision, "same zone")),
                 Reason::Misplaced { .. } => Err((verdict.decision, "misplaced")),
                 Reason::NoRule { .. } => Err((verdict.decision, "no rule")),
+                Reason::Unguarded { .. } => Err((verdict.decision, "unguarded")),
                 Reason::NotGuarded => Err((verdict.decision, "not guarded")),
             };
             prop_assert_eq!(found, naive(&plan, connection), "{}", connection);
@@ -249,6 +266,31 @@ proptest! {
                 verdict.decision != Decision::Allow || matches!(verdict.reason, Reason::SameZone(_)),
                 "{}", connection
             );
+        }
+    }
+
+    #[test]
+    fn no_plan_lets_anything_cross_between_a_guarded_interface_and_one_that_it_does_not_name(
+        (plan, connections) in plans_with_connections(24),
+    ) {
+        for connection in &connections {
+            let named = |name: &str| plan.interfaces.iter().find(|side| side.name == name);
+            for guarded in [named(&connection.ingress), named(&connection.egress)].into_iter().flatten() {
+                let (inwards, outwards) = (
+                    Connection { ingress: "elsewhere".to_owned(), egress: guarded.name.clone(), ..connection.clone() },
+                    Connection { ingress: guarded.name.clone(), egress: "elsewhere".to_owned(), ..connection.clone() },
+                );
+                for crossing in [inwards, outwards] {
+                    let verdict = decide(&plan, &crossing);
+                    let refused = match guarded.enforcement {
+                        Enforcement::Enforce => Decision::Deny,
+                        Enforcement::Observe => Decision::WouldDeny,
+                    };
+                    prop_assert_eq!(verdict.decision, refused, "{}", crossing);
+                    let interface = "elsewhere".to_owned();
+                    prop_assert_eq!(verdict.reason, Reason::Unguarded { interface }, "{}", crossing);
+                }
+            }
         }
     }
 
@@ -302,6 +344,7 @@ fn random_connections_meet_every_kind_of_verdict() {
                 Reason::SameZone(_) => "same zone",
                 Reason::Misplaced { .. } => "misplaced",
                 Reason::NoRule { .. } => "no rule",
+                Reason::Unguarded { .. } => "unguarded",
                 Reason::NotGuarded => "not guarded",
             };
             *seen.entry((verdict.decision.code(), reason)).or_insert(0_u32) += 1;
@@ -314,6 +357,8 @@ fn random_connections_meet_every_kind_of_verdict() {
         ("deny", "no rule"),
         ("would-deny", "misplaced"),
         ("would-deny", "no rule"),
+        ("deny", "unguarded"),
+        ("would-deny", "unguarded"),
         ("not-guarded", "not guarded"),
     ] {
         assert!(

@@ -153,7 +153,12 @@ impl fmt::Display for Reason {
                 write!(f, "no flow permits it; the nearest is {nearest}")
             }
             Self::NoRule { nearest: None } => f.write_str("no flow permits it, nor anything like it"),
-            Self::NotGuarded => f.write_str("it does not cross two guarded interfaces"),
+            Self::Unguarded { interface } => write!(
+                f,
+                "interface {interface} belongs to no zone of this plan: name it under the gateway's interfaces if \
+                 traffic should cross it"
+            ),
+            Self::NotGuarded => f.write_str("neither of its interfaces belongs to a zone of this plan"),
         }
     }
 }

@@ -11,6 +11,7 @@
 mod bridge;
 mod flows;
 mod input;
+mod outside;
 mod plans;
 mod random;
 mod watch;

@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashSet};
 
 use penstock::lab::{self, Lab};
 use penstock_agent::enforce::Change;
-use penstock_policy::arbitrary::plans_with_connections;
+use penstock_policy::arbitrary::{UNGUARDED, plans_with_connections};
 use penstock_policy::model::GatewayMode;
 use penstock_policy::plan::Plan;
-use penstock_policy::verdict::{Carried, Connection, Decision, decide};
+use penstock_policy::verdict::{Carried, Connection, Decision, Reason, Verdict, decide};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -17,7 +17,16 @@ use super::world::{Agent, World};
 /// Plans per mode, and connections per plan.
 const PLANS: u64 = 40;
 const CONNECTIONS: usize = 70;
-const INTERFACES: [&str; 7] = ["eth1", "eth2", "eth3", "eth4", "eth5", "eth6", "unguarded9"];
+const INTERFACES: [&str; 8] = [
+    "eth1",
+    "eth2",
+    "eth3",
+    "eth4",
+    "eth5",
+    "eth6",
+    UNGUARDED[0],
+    UNGUARDED[1],
+];
 
 #[test]
 fn a_routed_gateway_decides_as_the_oracle_does() {
@@ -83,6 +92,13 @@ fn compare(lab: &Lab, mode: GatewayMode) {
         cases > 3000,
         "only {cases} cases: the generator makes connections that the lab cannot send"
     );
+    for wanted in [
+        "not-guarded",
+        "deny, unnamed interface",
+        "would-deny, unnamed interface",
+    ] {
+        assert!(kinds.contains(wanted), "no case of `{wanted}` in {kinds:?}");
+    }
     assert!(
         allowed > 300,
         "only {allowed} connections were let through: the comparison says little"
@@ -101,10 +117,17 @@ fn draw(seed: u64) -> (Plan, Vec<Connection>) {
         .current()
 }
 
+/// What a verdict is, and whether it is so for an interface that the plan does not name.
+fn kind(verdict: &Verdict) -> String {
+    let unnamed = matches!(verdict.reason, Reason::Unguarded { .. });
+    let addition = if unnamed { ", unnamed interface" } else { "" };
+    format!("{}{addition}", verdict.decision.code())
+}
+
 struct Tally {
     cases: usize,
     allowed: usize,
-    kinds: BTreeSet<&'static str>,
+    kinds: BTreeSet<String>,
 }
 
 /// Sends each connection's first packet, and the answers of those that were let through.
@@ -189,6 +212,6 @@ fn judge(world: &World, plan: &Plan, connections: &[Connection], number: &mut u1
     Tally {
         cases: probes.len() + answers.len(),
         allowed: expected.len(),
-        kinds: verdicts.iter().map(|v| v.decision.code()).collect(),
+        kinds: verdicts.iter().map(kind).collect(),
     }
 }

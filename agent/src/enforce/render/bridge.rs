@@ -7,16 +7,24 @@
 //! A packet leaves by a guarded port only if the `inet` table has judged it: it takes [`MARK_GUARDED`] off, and
 //! the last chain drops what still has it. So a gateway whose `bridge-nf-call-*` parameters are switched off fails
 //! closed, not open.
+//!
+//! A port that is not in the plan is no way around it: no rule can permit a frame between it and a guarded port. Nor is
+//! routing: a bridged gateway has no address on its guarded side, so what comes in by a guarded port to be routed, or is
+//! routed and would leave by one, is refused ([`MARK_ROUTED`]); what the gateway itself sends is not.
 
 use std::fmt::Write;
 
-use super::{LOG_PER_SECOND, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, TABLE, log, prefix, shape};
+use super::{
+    LOG_PER_SECOND, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, TABLE, log, prefix, shape,
+};
 use crate::enforce::structure::Structure;
 
 /// All chains: what a change of structure writes anew.
-pub(super) const CHAINS: [&str; 9] = [
+pub(super) const CHAINS: [&str; 12] = [
     "forward",
+    "half",
     "own",
+    "sent",
     "inspected",
     "judge4",
     "judge6",
@@ -24,6 +32,7 @@ pub(super) const CHAINS: [&str; 9] = [
     "resolve",
     "observe",
     "other",
+    "deny",
 ];
 
 /// Counters and sets, which stay when the structure changes.
@@ -47,14 +56,20 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
 pub(super) fn chains(script: &mut String, group: u16) {
     let _ = writeln!(script, "table bridge {TABLE} {{");
     let judged = MARK_GUARDED | MARK_OBSERVED;
+    let refused = MARK_GUARDED | MARK_MISPLACED;
+    let all = judged | MARK_MISPLACED;
+    let (came, came_observed) = (refused | MARK_ROUTED, all | MARK_ROUTED);
     let _ = write!(
         script,
-        "chain other {{
-         iifname . oifname @same_zone meta mark set 0 accept
-         iifname . oifname @observed goto observe
+        "chain deny {{
          counter name denied
          limit rate {LOG_PER_SECOND}/second counter name denied_told {deny}
          drop
+         }}
+         chain other {{
+         iifname . oifname @same_zone meta mark set 0 accept
+         meta mark & {MARK_OBSERVED:#x} != 0 goto observe
+         goto deny
          }}
          chain observe {{
          counter name would_deny
@@ -90,10 +105,20 @@ pub(super) fn chains(script: &mut String, group: u16) {
          iifname . oifname @same_zone meta mark set 0
          accept
          }}
+         chain half {{
+         iifname != @guarded oifname != @guarded accept
+         meta mark set {refused:#x}
+         iifname @observers meta mark set {all:#x}
+         oifname @observers meta mark set {all:#x}
+         @ll,96,16 {{ 0x0800, 0x86dd }} accept
+         @ll,96,16 0x0806 meta mark & {MARK_OBSERVED:#x} != 0 accept
+         @ll,96,16 0x0806 counter name unresolved drop
+         goto other
+         }}
          chain forward {{
          type filter hook forward priority -200; policy accept;
-         iifname != @guarded accept
-         oifname != @guarded accept
+         iifname != @guarded goto half
+         oifname != @guarded goto half
          meta mark set {MARK_GUARDED:#x}
          iifname . oifname @observed meta mark set {judged:#x}
          @ll,96,16 0x0800 goto judge4
@@ -103,12 +128,21 @@ pub(super) fn chains(script: &mut String, group: u16) {
          }}
          chain own {{
          type filter hook input priority -200; policy accept;
-         iifname @guarded meta mark set {MARK_GUARDED:#x}
+         iifname @guarded meta mark set {came:#x}
+         iifname @observers meta mark set {came_observed:#x}
+         }}
+         chain sent {{
+         type filter hook output priority -200; policy accept;
+         meta mark & {MARK_ROUTED:#x} == 0 accept
+         oifname != @guarded accept
+         oifname @observers goto observe
+         goto deny
          }}
          chain inspected {{
          type filter hook postrouting priority 300; policy accept;
          oifname @guarded meta protocol {{ ip, ip6 }} meta mark & {judged:#x} == {MARK_GUARDED:#x} \
              counter name uninspected drop
+         meta protocol {{ ip, ip6 }} meta mark & {all:#x} == {refused:#x} counter name uninspected drop
          }}
          }}
         ",

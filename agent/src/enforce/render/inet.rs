@@ -2,15 +2,16 @@
 //! gateway's own input.
 //!
 //! A packet is judged by its connection's original tuple, in both directions, at every packet: nothing is accepted
-//! merely for being established (DESIGN §5; IEC 62443-3-3 SR 5.2, deny by default, allow by exception).
+//! merely for being established (DESIGN §5; IEC 62443-3-3 SR 5.2, deny by default, allow by exception). What crosses
+//! from or to a guarded interface, while the other one is not in the plan, is refused before any rule is looked at.
 
 use std::fmt::Write;
 
 use penstock_policy::model::GatewayMode;
 
 use super::{
-    LOG_PER_SECOND, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_TOLD, TABLE, log, prefix,
-    shape,
+    LOG_PER_SECOND, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_TOLD, TABLE,
+    log, prefix, shape,
 };
 use crate::enforce::structure::{Input, Structure};
 
@@ -46,7 +47,7 @@ const FAMILIES: [Family; 2] = [
 ];
 
 /// All chains but the seal: what a change of structure writes anew.
-pub(super) const CHAINS: [&str; 19] = [
+pub(super) const CHAINS: [&str; 22] = [
     "forward",
     "input",
     "judge4",
@@ -59,7 +60,10 @@ pub(super) const CHAINS: [&str; 19] = [
     "reply6",
     "echo4",
     "echo6",
+    "from_unguarded",
+    "unguarded",
     "miss",
+    "deny",
     "refuse_told",
     "observe",
     "tell",
@@ -111,6 +115,12 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     } else {
         "iifname . oifname @observed".to_owned()
     };
+    // A bridge's frames leave the judgement without a mark; what is routed off or onto the bridge is still known as such.
+    let passed = if bridged {
+        format!("meta mark set meta mark & {MARK_ROUTED:#x} accept")
+    } else {
+        "meta mark set 0 accept".to_owned()
+    };
     let _ = write!(
         script,
         "chain hit {{
@@ -121,26 +131,38 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          {allow} accept
          }}
          chain tell {{
-         ct direction reply {would_deny_reply} meta mark set 0 accept
-         {would_deny} meta mark set 0 accept
+         ct direction reply {would_deny_reply} {passed}
+         {would_deny} {passed}
          }}
          chain observe {{
          counter name would_deny
-         ct mark & {MARK_TOLD:#x} != 0 meta mark set 0 accept
+         ct mark & {MARK_TOLD:#x} != 0 {passed}
          ct mark set ct mark | {MARK_TOLD:#x}
          limit rate {LOG_PER_SECOND}/second counter name would_deny_told goto tell
-         meta mark set 0 accept
+         {passed}
          }}
          chain refuse_told {{
          counter name denied_told
          ct direction reply {deny_reply} drop
          {deny} drop
          }}
-         chain miss {{
-         {observed} goto observe
+         chain deny {{
          counter name denied
          limit rate {LOG_PER_SECOND}/second goto refuse_told
          drop
+         }}
+         chain miss {{
+         {observed} goto observe
+         goto deny
+         }}
+         chain unguarded {{
+         iifname @observers goto observe
+         oifname @observers goto observe
+         goto deny
+         }}
+         chain from_unguarded {{
+         oifname != @guarded accept
+         goto unguarded
          }}
         ",
         allow = log(prefix::ALLOW, group),
@@ -155,9 +177,13 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     }
     script.push_str("chain forward {\ntype filter hook forward priority filter; policy accept;\n");
     if bridged {
-        let _ = writeln!(script, "meta mark & {MARK_GUARDED:#x} == 0 accept");
+        // The ports of what is routed onto the bridge are known only later: the bridge table refuses it there.
+        let _ = writeln!(
+            script,
+            "meta mark & {MARK_GUARDED:#x} == 0 meta mark set meta mark | {MARK_ROUTED:#x} accept"
+        );
     } else {
-        script.push_str("iifname != @guarded accept\noifname != @guarded accept\n");
+        script.push_str("iifname != @guarded goto from_unguarded\noifname != @guarded goto unguarded\n");
     }
     for family in &FAMILIES {
         let _ = writeln!(

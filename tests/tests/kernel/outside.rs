@@ -1,0 +1,231 @@
+//! Interfaces that no plan names: nothing leads from them into the plant, nor out to them, and the gateway itself stays
+//! manageable.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use penstock::lab::{self, Lab, Namespace};
+use penstock_agent::enforce::base::{Base, Loaded};
+use penstock_agent::enforce::kernel::Nft;
+use penstock_agent::enforce::{Observed, Settings, render};
+use penstock_policy::model::GatewayMode;
+use penstock_policy::verdict::Decision;
+
+use super::plans::{SIDES, observing, two_flows};
+use super::wire::frame;
+use super::world::{Agent, World};
+
+const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
+const MANAGER: &str = "192.168.9.2:7000";
+const PLANT: &str = "10.1.0.5:4840";
+const SHELL: &str = "192.168.9.1:22";
+
+fn connect(address: &str) -> std::io::Result<TcpStream> {
+    let address: SocketAddr = address.parse().unwrap();
+    TcpStream::connect_timeout(&address, Duration::from_millis(400))
+}
+
+fn reaches(from: &Namespace, address: &str) -> bool {
+    from.enter(|| connect(address).is_ok()).unwrap()
+}
+
+/// A gateway that would route between the management network and the plant, if nothing kept it from doing so.
+fn leaky(lab: &Lab, mode: GatewayMode) -> World {
+    let world = World::new(lab, mode, &SIDES);
+    let (gateway, manager, plant) = (&world.gateway, &world.manager, plant(&world));
+    gateway.forward().unwrap();
+    gateway.address("eth0", "192.168.9.1/24").unwrap();
+    manager.address("eth0", "192.168.9.2/24").unwrap();
+    plant.address("eth0", "10.1.0.5/24").unwrap();
+    let inside = match mode {
+        GatewayMode::Routed => "lan1",
+        GatewayMode::Bridged => "br0",
+    };
+    gateway.address(inside, "10.1.0.1/24").unwrap();
+    manager.route("10.1.0.0/24", "192.168.9.1").unwrap();
+    plant.route("192.168.9.0/24", "10.1.0.1").unwrap();
+    world
+}
+
+fn plant(world: &World) -> &Namespace {
+    &world.sides["lan1"].namespace
+}
+
+fn listen(at: &Namespace, address: &str) -> TcpListener {
+    at.enter(|| TcpListener::bind(address).unwrap()).unwrap()
+}
+
+#[test]
+fn the_management_network_is_not_routed_into_the_plant_nor_the_plant_out_to_it() {
+    lab::sandbox::test(
+        "outside::the_management_network_is_not_routed_into_the_plant_nor_the_plant_out_to_it",
+        |lab| {
+            for mode in MODES {
+                let world = leaky(lab, mode);
+                let (manager, plant) = (&world.manager, plant(&world));
+                world.at_gateway(async || {
+                    let _shell = TcpListener::bind("0.0.0.0:22").unwrap();
+                    let (_manager, _plant) = (listen(manager, MANAGER), listen(plant, PLANT));
+                    assert!(reaches(manager, PLANT), "{mode:?}: without Penstock it is routed");
+                    assert!(reaches(plant, MANAGER), "{mode:?}: without Penstock it is routed");
+                    let mut agent = Agent::start();
+                    agent.apply(&two_flows(mode), 1).await;
+                    assert!(!reaches(manager, PLANT), "{mode:?}: into the plant");
+                    assert!(!reaches(plant, MANAGER), "{mode:?}: out of the plant");
+                    let ping = ["-c1", "-W1", "10.1.0.5"];
+                    assert!(manager.run("ping", &ping).is_err(), "{mode:?}: echo");
+                    assert!(reaches(manager, SHELL), "{mode:?}: management comes in");
+                    let own = [MANAGER, PLANT].map(connect);
+                    assert!(own.iter().all(Result::is_ok), "{mode:?}: what the gateway opens: {own:?}");
+                    let of_crossing = match mode {
+                        GatewayMode::Routed => "interface eth0 belongs to no zone of this plan",
+                        GatewayMode::Bridged => "a bridged gateway routes nothing",
+                    };
+                    let is_told = |o: &Observed| matches!(o, Observed::Verdict(v) if v.decision == Decision::Deny && v.reason.contains(of_crossing));
+                    agent.observe_until(is_told).await;
+
+                    // A side that only observes lets it pass, and it is told what enforcement would do.
+                    agent.apply(&observing(two_flows(mode), &["lan1"]), 2).await;
+                    assert!(reaches(manager, PLANT), "{mode:?}: observed only");
+                    assert!(reaches(plant, MANAGER), "{mode:?}: observed only");
+                    let is_told = |o: &Observed| matches!(o, Observed::Verdict(v) if v.decision == Decision::WouldDeny && v.reason.contains(of_crossing));
+                    agent.observe_until(is_told).await;
+                    agent.apply(&observing(two_flows(mode), &["lan2", "lan3"]), 3).await;
+                    assert!(!reaches(manager, PLANT), "{mode:?}: the others' observing is not lan1's");
+                    assert!(!reaches(plant, MANAGER), "{mode:?}: the others' observing is not lan1's");
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_connection_across_that_stands_when_the_plan_comes_carries_nothing_more() {
+    lab::sandbox::test(
+        "outside::a_connection_across_that_stands_when_the_plan_comes_carries_nothing_more",
+        |lab| {
+            for mode in MODES {
+                let world = leaky(lab, mode);
+                let (manager, plant) = (&world.manager, plant(&world));
+                world.at_gateway(async || {
+                    let listener = listen(plant, PLANT);
+                    let near = manager.enter(|| connect(PLANT).unwrap()).unwrap();
+                    let (far, _) = listener.accept().unwrap();
+                    let agent = Agent::start();
+                    agent.apply(&two_flows(mode), 1).await;
+                    for (mut sender, mut receiver) in [(&near, &far), (&far, &near)] {
+                        std::io::Write::write_all(&mut sender, b"more").unwrap();
+                        receiver
+                            .set_read_timeout(Some(Duration::from_millis(500)))
+                            .unwrap();
+                        let heard = std::io::Read::read(&mut receiver, &mut [0; 4]);
+                        assert!(heard.is_err(), "{mode:?}: {heard:?}");
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn before_the_first_plan_the_base_rules_close_these_ways_too() {
+    lab::sandbox::test(
+        "outside::before_the_first_plan_the_base_rules_close_these_ways_too",
+        |lab| {
+            for mode in MODES {
+                let world = leaky(lab, mode);
+                let (manager, plant) = (&world.manager, plant(&world));
+                let base_path = lab.directory().join(format!("outside-{mode:?}.json"));
+                world.at_gateway(async || {
+                    let _shell = TcpListener::bind("0.0.0.0:22").unwrap();
+                    let (_manager, _plant) = (listen(manager, MANAGER), listen(plant, PLANT));
+                    let agent = Agent::start_with(Settings {
+                        base_path: Some(base_path.clone()),
+                        ..Settings::default()
+                    });
+                    agent.apply(&two_flows(mode), 1).await;
+                    drop(agent);
+                    let nft = Nft::new("nft".into());
+                    nft.load(&render::remove()).await.unwrap();
+                    assert!(reaches(manager, PLANT), "{mode:?}: nothing guards it");
+                    let base = Base::read(&base_path).unwrap().unwrap();
+                    assert_eq!(base.load(&nft).await.unwrap(), Loaded::Denying);
+                    assert!(!reaches(manager, PLANT), "{mode:?}");
+                    assert!(!reaches(plant, MANAGER), "{mode:?}");
+                    assert!(reaches(manager, SHELL), "{mode:?}: management comes in");
+                    let own = [MANAGER, PLANT].map(connect);
+                    assert!(
+                        own.iter().all(Result::is_ok),
+                        "{mode:?}: what the gateway opens: {own:?}"
+                    );
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_port_of_the_bridge_that_is_not_in_the_plan_gets_no_frame_across() {
+    lab::sandbox::test(
+        "outside::a_port_of_the_bridge_that_is_not_in_the_plan_gets_no_frame_across",
+        |lab| {
+            let world = World::new(
+                lab,
+                GatewayMode::Bridged,
+                &["lan1", "lan2", "lan3", "spare1", "spare2"],
+            );
+            let comes_out = |from: &str, to: &str, kind: [u8; 2], body: &[u8]| {
+                let (near, far) = (&world.sides[from], &world.sides[to]);
+                let mut sent = frame(near.mac, far.mac, body);
+                sent[12..14].copy_from_slice(&kind);
+                sent.resize(sent.len().max(60), 0);
+                world.drain();
+                near.wire.send(&sent);
+                far.wire
+                    .catch_for(Duration::from_millis(60))
+                    .iter()
+                    .any(|caught| caught[..sent.len().min(caught.len())] == sent[..])
+            };
+            let arp = [
+                &[0, 1, 8, 0, 6, 4, 0, 1][..],
+                &[2, 0, 0, 0, 2, 4],
+                &[10, 1, 0, 5],
+                &[0; 6],
+                &[10, 2, 0, 9],
+                &[7; 20],
+            ]
+            .concat();
+            let frames = [([0x08, 0x06], arp.as_slice()), ([0x88, 0x92], &[0x80; 46])];
+            world.at_gateway(async || {
+                let mut agent = Agent::start();
+                agent.apply(&two_flows(GatewayMode::Bridged), 1).await;
+                for (kind, body) in frames {
+                    assert!(!comes_out("spare1", "lan2", kind, body), "{kind:x?} in");
+                    assert!(!comes_out("lan2", "spare1", kind, body), "{kind:x?} out");
+                    assert!(comes_out("spare1", "spare2", kind, body), "{kind:x?} is not ours");
+                }
+                let is_told =
+                    |o: &Observed| matches!(o, Observed::Verdict(v) if v.reason.contains("interface spare1"));
+                agent.observe_until(is_told).await;
+                agent
+                    .apply(&observing(two_flows(GatewayMode::Bridged), &["lan2"]), 2)
+                    .await;
+                for (kind, body) in frames {
+                    assert!(
+                        comes_out("spare1", "lan2", kind, body),
+                        "{kind:x?} in, observed only"
+                    );
+                    assert!(
+                        comes_out("lan2", "spare1", kind, body),
+                        "{kind:x?} out, observed only"
+                    );
+                    assert!(!comes_out("lan1", "spare1", kind, body), "{kind:x?} out of lan1");
+                }
+            });
+        },
+    )
+    .unwrap();
+}

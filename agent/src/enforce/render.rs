@@ -69,8 +69,8 @@ pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> Stri
         bridge::objects(&mut script, structure);
         bridge::chains(&mut script, log_group);
     }
-    family(&mut script, "add", &elements.v4, |_| true);
-    family(&mut script, "add", &elements.v6, |_| true);
+    family(&mut script, "add", elements.v4.iter());
+    family(&mut script, "add", elements.v6.iter());
     let live = elements.live.iter().map(|id| id.0.to_string());
     list(&mut script, "add", "inet", "live", live);
     script
@@ -139,12 +139,8 @@ pub fn remove() -> String {
 pub fn difference(old: &Elements, new: &Elements) -> String {
     let mut script = String::new();
     // Deletions come first, so that what takes a freed place does not overlap it.
-    family(&mut script, "delete", &old.v4, |(block, id)| {
-        new.v4.get(block) != Some(id)
-    });
-    family(&mut script, "delete", &old.v6, |(block, id)| {
-        new.v6.get(block) != Some(id)
-    });
+    family(&mut script, "delete", only_in(&old.v4, &new.v4).into_iter());
+    family(&mut script, "delete", only_in(&old.v6, &new.v6).into_iter());
     list(
         &mut script,
         "delete",
@@ -152,12 +148,8 @@ pub fn difference(old: &Elements, new: &Elements) -> String {
         "live",
         old.live.difference(&new.live).map(|id| id.0.to_string()),
     );
-    family(&mut script, "add", &new.v4, |(block, id)| {
-        old.v4.get(block) != Some(id)
-    });
-    family(&mut script, "add", &new.v6, |(block, id)| {
-        old.v6.get(block) != Some(id)
-    });
+    family(&mut script, "add", only_in(&new.v4, &old.v4).into_iter());
+    family(&mut script, "add", only_in(&new.v6, &old.v6).into_iter());
     list(
         &mut script,
         "add",
@@ -181,16 +173,28 @@ pub fn map_of<A: Address>(block: &Block<A>) -> &'static str {
 /// All maps of a family, without the family's number.
 pub const MAPS: [&str; 4] = ["exact", "ranges", "echo", "echo_ranges"];
 
-fn family<A: Address>(
+/// What one map has and the other has not, in one walk along both: a change of one flow among many must be quick.
+fn only_in<'a, A: Address>(
+    these: &'a BTreeMap<Block<A>, FlowId>,
+    those: &BTreeMap<Block<A>, FlowId>,
+) -> Vec<(&'a Block<A>, &'a FlowId)> {
+    let mut others = those.iter().peekable();
+    let missing = |entry: &(&Block<A>, &FlowId)| {
+        while others.next_if(|other| other < entry).is_some() {}
+        others.peek() != Some(entry)
+    };
+    these.iter().filter(missing).collect()
+}
+
+fn family<'a, A: Address + 'a>(
     script: &mut String,
     verb: &str,
-    blocks: &BTreeMap<Block<A>, FlowId>,
-    wanted: impl Fn((&Block<A>, &FlowId)) -> bool,
+    blocks: impl Iterator<Item = (&'a Block<A>, &'a FlowId)> + Clone,
 ) {
     for map in MAPS {
         let elements = blocks
-            .iter()
-            .filter(|(block, id)| map_of(block) == map && wanted((block, id)))
+            .clone()
+            .filter(|(block, _)| map_of(block) == map)
             .map(|(block, id)| format!("{} : {}", key(block), id.0));
         list(script, verb, "inet", &format!("{map}{}", A::FAMILY), elements);
     }

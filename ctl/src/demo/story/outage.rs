@@ -71,7 +71,22 @@ pub(super) fn alone(
         "both agents back without a coordinator; {PROBES} pings from the office to plc-8: refused"
     ));
     nothing_lost(step, control, traffic, &before, retransmitted)?;
+    let resident: Vec<String> = agents
+        .iter()
+        .filter_map(|agent| resident_mb(step, agent))
+        .collect();
+    step.saw(format!("resident memory of the agents: {}", resident.join(", ")));
     Ok(outage)
+}
+
+/// What an agent holds in memory now, as the kernel counts it.
+fn resident_mb(step: &mut Step, agent: &Daemon) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.id())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u32 = line.split_whitespace().next()?.parse().ok()?;
+    let megabytes = f64::from(kilobytes) / 1024.0;
+    step.measured("agent resident", megabytes, "MB");
+    Some(format!("{megabytes:.1} MB"))
 }
 
 fn undeclared_is_refused(control: &Control<'_>, when: &'static str) -> Result<(), DemoError> {

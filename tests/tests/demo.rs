@@ -54,7 +54,7 @@ fn the_demo_of_a_whole_plant_holds_in_under_a_minute() {
         .flat_map(|step| step["measured"].as_array().cloned().unwrap_or_default())
         .map(|measured| measured["value"].as_f64().unwrap())
         .collect();
-    assert_eq!(measured.len(), 2, "both releases are measured");
+    assert_eq!(measured.len(), 4, "two releases and two agents are measured");
     assert_eq!(end["ok"], true);
     assert!(end["seconds"].as_f64().unwrap() < SECONDS_MAX, "{end}");
 }

@@ -154,6 +154,9 @@ fn add_conduit(plant: &mut Plant, number: usize, gateways: usize) {
         },
         operations: None,
         must_flow: true,
+        on_refusal: penstock_policy::model::OnRefusal::default(),
+        tls: None,
+        bridged: false,
     };
     plant.conduits.insert(
         id(&format!("conduit-{number}")),

@@ -116,6 +116,8 @@ impl<'a> Compiler<'a> {
                     must_flow: flow.must_flow,
                     on_agent_loss: conduit.on_agent_loss,
                     operations: flow.operations.clone(),
+                    on_refusal: flow.on_refusal,
+                    tls: flow.tls.clone(),
                 });
             }
         }
@@ -132,6 +134,7 @@ impl<'a> Compiler<'a> {
                 peers: sorted(management.peers.iter().map(IpNet::trunc)),
             }),
             rules,
+            bridges: Vec::new(),
         })
     }
 

@@ -372,6 +372,43 @@ pub struct Flow {
     pub operations: Option<Operations>,
     /// Its loss hurts the process.
     pub must_flow: bool,
+    /// What a client gets for a refused operation.
+    pub on_refusal: OnRefusal,
+    /// The gateway ends the client's TLS and begins its own towards the server, to read what is inside.
+    pub tls: Option<Tls>,
+    /// Not forwarded: the gateway itself takes messages from the source and gives them to the destination
+    /// (service `mqtt-bridge`). One source, one destination, `operations` only of publications.
+    pub bridged: bool,
+}
+
+/// What a client gets for a refused operation; chosen per flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnRefusal {
+    /// The protocol's own answer: a Modbus exception, an MQTT reason code; where MQTT 3.1.1 has none for a
+    /// publication, the acknowledgement that keeps the client from sending it again.
+    #[default]
+    Answer,
+    /// As though it had been done: an MQTT publication is acknowledged and goes nowhere. Modbus has no such
+    /// answer that would not lie about a value, and gets its exception.
+    Acknowledge,
+    /// An answer where MQTT 5 has one, then the end of the connection.
+    Disconnect,
+    /// The connection is reset.
+    Reset,
+    /// Nothing; the operation is lost.
+    Drop,
+}
+
+/// TLS on both sides of an inspected flow: the client's ends at the gateway, which begins its own to the server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM certificates of the authorities that the server's certificate must chain to; `None`: the plant's own
+    /// authority, and the certificate names the server as `/device/<asset>` (DESIGN §6).
+    pub server_authorities: Option<String>,
+    /// The DNS name in the server's certificate, where it has other authorities; `None`: its address.
+    pub server_name: Option<String>,
 }
 
 /// One end of a flow, resolved to networks.

@@ -13,8 +13,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
-use crate::model::{Enforcement, GatewayMode, OnAgentLoss, OnDrift, Operations};
+use crate::ids::{AssetId, ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
+use crate::model::{
+    Enforcement, GatewayMode, MqttOperation, OnAgentLoss, OnDrift, OnRefusal, Operations, Tls,
+};
 
 /// The format that this code writes and reads.
 pub const PLAN_FORMAT: &str = "penstock-plan/1";
@@ -41,6 +43,8 @@ pub struct Plan {
     pub management: Option<Management>,
     /// The permitted flows, by conduit and flow name.
     pub rules: Vec<Rule>,
+    /// What the gateway itself carries from one broker to another, by conduit and flow name.
+    pub bridges: Vec<Bridge>,
 }
 
 /// Something that an agent must know how to enforce.
@@ -60,6 +64,10 @@ impl Capability {
     pub const INSPECT_MODBUS_TCP: &str = "inspect:modbus-tcp";
     /// Operations inside MQTT 3.1.1 and 5.
     pub const INSPECT_MQTT: &str = "inspect:mqtt";
+    /// The same where TLS carries it.
+    pub const INSPECT_MQTT_TLS: &str = "inspect:mqtt-tls";
+    /// One-way bridges between brokers.
+    pub const BRIDGE_MQTT: &str = "bridge:mqtt";
 }
 
 /// One guarded interface (bridge port on a bridged gateway).
@@ -117,6 +125,44 @@ pub struct Rule {
     pub on_agent_loss: OnAgentLoss,
     /// The operations it is limited to, if it is limited (then `requires` names the inspector).
     pub operations: Option<Operations>,
+    /// What a client gets for a refused operation.
+    pub on_refusal: OnRefusal,
+    /// The client's TLS ends at the gateway (then `requires` has `inspect:mqtt-tls`); only with operations.
+    pub tls: Option<Tls>,
+}
+
+/// A one-way bridge between two brokers: the gateway is a client of both, and forwards no packet between them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bridge {
+    /// Stable number, from the same series as the rules'.
+    pub id: FlowId,
+    /// The conduit that permits it.
+    pub conduit: ConduitId,
+    /// The flow within that conduit.
+    pub flow: FlowName,
+    /// The broker that messages are taken from.
+    pub from: Broker,
+    /// The broker that they are given to.
+    pub to: Broker,
+    /// What may cross; only publications, never empty.
+    pub publications: Vec<MqttOperation>,
+    /// Its loss hurts the process.
+    pub must_flow: bool,
+}
+
+/// A broker, as the gateway reaches it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// The asset's name.
+    pub asset: AssetId,
+    /// Its address.
+    pub address: IpAddr,
+    /// TCP port.
+    pub port: u16,
+    /// Spoken inside TLS.
+    pub tls: Option<Tls>,
 }
 
 /// One side of a rule: a network, and the name of what the document calls it.

@@ -99,6 +99,9 @@ pub(crate) fn modbus(operations: Option<Vec<ModbusOperation>>, plant: &Plant, fr
         },
         operations: operations.map(Operations::ModbusTcp),
         must_flow: true,
+        on_refusal: crate::model::OnRefusal::default(),
+        tls: None,
+        bridged: false,
     }
 }
 

@@ -86,6 +86,8 @@ fn plan(count: u32) -> Plan {
         destinations: host(2, destination),
         transport: Transport::Tcp(vec![PortRange::single(port)]),
         must_flow: false,
+        on_refusal: penstock_policy::model::OnRefusal::default(),
+        tls: None,
         on_agent_loss: OnAgentLoss::Block,
         operations: None,
     };
@@ -111,6 +113,7 @@ fn plan(count: u32) -> Plan {
             .collect(),
         management: None,
         rules,
+        bridges: Vec::new(),
     }
 }
 

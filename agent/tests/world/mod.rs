@@ -113,6 +113,7 @@ pub fn plan() -> Plan {
         interfaces: Vec::new(),
         management: None,
         rules: Vec::new(),
+        bridges: Vec::new(),
     }
 }
 

@@ -125,6 +125,9 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                 },
                 operations: (f % 2 == 0).then(|| Operations::Mqtt(Vec::new())),
                 must_flow: (n + f) % 3 == 0,
+                on_refusal: penstock_policy::model::OnRefusal::default(),
+                tls: None,
+                bridged: false,
             };
             (FlowName::new(format!("flow-{f}")).unwrap(), flow)
         });

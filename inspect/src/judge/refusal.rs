@@ -1,26 +1,10 @@
 //! What a refusal looks like on the wire: the protocol's own answer, so that no client hangs.
 
+pub use penstock_policy::model::OnRefusal;
+
 use super::Why;
 use crate::mqtt::packet::{Version, kind};
 use crate::mqtt::wire::put_variable;
-
-/// What a client gets for a refused operation; chosen per flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnRefusal {
-    /// The protocol's own answer: a Modbus exception, an MQTT reason code; where MQTT 3.1.1 has none for a
-    /// publication, the acknowledgement that keeps the client from sending it again.
-    #[default]
-    Answer,
-    /// As though it had been done: an MQTT publication is acknowledged and goes nowhere. Modbus has no such
-    /// answer that would not lie about a value, and gets its exception.
-    Acknowledge,
-    /// An answer where MQTT 5 has one, then the end of the connection.
-    Disconnect,
-    /// The connection is reset.
-    Reset,
-    /// Nothing; the operation is lost.
-    Drop,
-}
 
 /// The exception code for a refused Modbus request (V1.1b3, section 7).
 pub fn modbus_exception_code(why: Why) -> u8 {

@@ -54,6 +54,9 @@ pub(super) fn build(plant: &Plant, from: &ZoneId, to: &ZoneId, recipe: &FlowReci
         service,
         operations,
         must_flow: recipe.must_flow,
+        on_refusal: crate::model::OnRefusal::default(),
+        tls: None,
+        bridged: false,
     }
 }
 

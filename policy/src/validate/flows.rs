@@ -59,6 +59,9 @@ pub(super) fn flow(
         service: flow.service.value()?.clone(),
         operations: operations?,
         must_flow: flow.must_flow.value().copied().unwrap_or(false),
+        on_refusal: crate::model::OnRefusal::default(),
+        tls: None,
+        bridged: false,
     })
 }
 

@@ -37,6 +37,7 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
             peers: vec!["192.168.9.0/28".parse().unwrap(), "fd00:99::/64".parse().unwrap()],
         }),
         rules,
+        bridges: Vec::new(),
     }
 }
 
@@ -73,6 +74,8 @@ pub fn rule(id: u32, sources: &[&str], destinations: &[&str], transport: Transpo
         destinations: ends(destinations),
         transport,
         must_flow: false,
+        on_refusal: penstock_policy::model::OnRefusal::default(),
+        tls: None,
         on_agent_loss: OnAgentLoss::Block,
         operations: None,
     }

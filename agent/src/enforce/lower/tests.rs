@@ -109,6 +109,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         on_drift: OnDrift::Repair,
         interfaces: vec![],
         management: None,
+        bridges: Vec::new(),
         rules: (1..)
             .zip(rules)
             .map(|(number, (sources, destinations, transport))| Rule {
@@ -119,6 +120,8 @@ fn plan() -> impl Strategy<Value = Plan> {
                 destinations,
                 transport,
                 must_flow: false,
+                on_refusal: penstock_policy::model::OnRefusal::default(),
+                tls: None,
                 on_agent_loss: OnAgentLoss::Block,
                 operations: None,
             })
@@ -173,6 +176,8 @@ fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named() {
         destinations: hosts(2),
         transport: Transport::Tcp(vec![PortRange::single(502)]),
         must_flow: false,
+        on_refusal: penstock_policy::model::OnRefusal::default(),
+        tls: None,
         on_agent_loss: OnAgentLoss::Block,
         operations: None,
     };
@@ -186,6 +191,7 @@ fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named() {
         interfaces: vec![],
         management: None,
         rules: vec![rule],
+        bridges: Vec::new(),
     };
     assert_eq!(
         lower(&plan),

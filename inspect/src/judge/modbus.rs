@@ -13,7 +13,7 @@ use penstock_policy::model::{ModbusOperation, NumberRange};
 
 use super::{Refusal, RuleIndex, RulesError, Verdict, Why, ranges_text};
 use crate::modbus::Span;
-use crate::modbus::request::{Request, Values, mask_results};
+use crate::modbus::request::{Request, Values, least_mask_result};
 
 /// Compiled Modbus rules of one flow.
 #[derive(Debug)]
@@ -116,13 +116,26 @@ impl Limit {
         match self {
             Self::Any => true,
             Self::Within(spans) => {
-                let after = spans.partition_point(|candidate| candidate.first <= span.first);
-                after
-                    .checked_sub(1)
-                    .and_then(|at| spans.get(at))
-                    .is_some_and(|candidate| candidate.last >= span.last)
+                around(spans, span.first).is_some_and(|candidate| candidate.last >= span.last)
             }
         }
+    }
+
+    /// Whether every value that a mask can leave behind is held. Hops from span to span, so that a mask with
+    /// thousands of results costs no more than the limit has spans.
+    fn holds_mask(&self, and: u16, or: u16) -> bool {
+        let Self::Within(spans) = self else { return true };
+        let mut result = least_mask_result(and, or, 0);
+        while let Some(value) = result {
+            let Some(span) = around(spans, value) else {
+                return false;
+            };
+            result = span
+                .last
+                .checked_add(1)
+                .and_then(|from| least_mask_result(and, or, from));
+        }
+        true
     }
 
     fn holds_one(&self, value: u16) -> bool {
@@ -131,6 +144,13 @@ impl Limit {
             last: value,
         })
     }
+}
+
+/// The span that holds `value`, among merged ones.
+fn around(spans: &[Span], value: u16) -> Option<Span> {
+    let after = spans.partition_point(|candidate| candidate.first <= value);
+    let span = *spans.get(after.checked_sub(1)?)?;
+    (span.last >= value).then_some(span)
 }
 
 impl ModbusRules {
@@ -311,7 +331,7 @@ impl Entry {
         }
         let values = match request.values {
             // What a mask leaves behind depends on the device, so all that it can leave must be permitted.
-            Values::Mask { and, or } => self.values.holds(mask_results(and, or)),
+            Values::Mask { and, or } => self.values.holds_mask(and, or),
             values => values.all(|value| self.values.holds_one(value)),
         };
         let values = values && request.files.all_values(|value| self.values.holds_one(value));

@@ -136,7 +136,10 @@ impl<'a> Values<'a> {
 
     fn hull(self) -> Option<Span> {
         if let Self::Mask { and, or } = self {
-            return Some(mask_results(and, or));
+            return Some(Span {
+                first: or & !and,
+                last: and | or,
+            });
         }
         let mut hull: Option<Span> = None;
         self.all(|value| {
@@ -151,12 +154,18 @@ impl<'a> Values<'a> {
     }
 }
 
-/// The least and the greatest register that a mask can leave behind.
-pub fn mask_results(and: u16, or: u16) -> Span {
-    Span {
-        first: or & !and,
-        last: and | or,
+/// The least value from `from` on that a mask can leave behind: bits of `and` are the device's, which are not
+/// known, all others are those of `or`.
+pub fn least_mask_result(and: u16, or: u16, from: u16) -> Option<u16> {
+    let greatest = and | or;
+    if greatest < from {
+        return None;
     }
+    // From the highest of the device's bits down: each is 0 unless the result would then be below `from`.
+    let bits = (0..u16::BITS).rev().map(|place| 1 << place);
+    Some(bits.filter(|bit| and & bit != 0).fold(greatest, |least, bit| {
+        if least & !bit >= from { least & !bit } else { least }
+    }))
 }
 
 fn registers(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {

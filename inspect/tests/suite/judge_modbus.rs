@@ -129,6 +129,35 @@ proptest! {
     }
 }
 
+/// A mask with AND 2 and OR 0 leaves 0 or 2 behind, never 1: values 0 and 2 permit it. It was refused for the 1 between.
+#[test]
+fn a_mask_is_judged_by_the_values_it_can_leave_and_not_by_those_between_them() {
+    let mut masked = function("mask-write-register");
+    masked.values = Some(vec![range(0, 0), range(2, 2), range(0x8000, 0x8003)]);
+    let rules = ModbusRules::compile(&[masked]).unwrap();
+    for (and, or, permitted) in [
+        (2, 0, true),
+        (2, 2, true),
+        (0, 2, true),
+        (3, 0, false),
+        (1, 0, false),
+        (0x8002, 0, true),
+        (0x8003, 0, false),
+        (3, 0x8000, true),
+        (7, 0x8000, false),
+        (0xffff, 0, false),
+    ] {
+        let (and, or): (u16, u16) = (and, or);
+        let pdu = [&[22, 0, 7][..], &and.to_be_bytes(), &or.to_be_bytes()].concat();
+        let request = Request::decode(1, &pdu).unwrap();
+        assert_eq!(
+            rules.judge(&request).allows(),
+            permitted,
+            "AND {and:#06x}, OR {or:#06x}"
+        );
+    }
+}
+
 #[test]
 fn a_refusal_names_the_rule_that_came_closest_and_what_stands_against_it() {
     let mut holding = function("read-holding-registers");

@@ -1,0 +1,103 @@
+//! Sites, and the gateways that stand at the zones' borders.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AssetId, GatewayId, SiteId, ZoneId};
+
+/// A site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Site {
+    /// For people.
+    pub title: String,
+    /// IANA name of its time zone.
+    pub timezone: String,
+}
+
+/// How a gateway sits in the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// It is the router between the zones.
+    Routed,
+    /// Bump in the wire: no address in the plant changes.
+    Bridged,
+}
+
+/// What the agent does about a foreign change of its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDrift {
+    /// Alarm, and put the table back.
+    #[default]
+    Repair,
+    /// Alarm only.
+    Report,
+}
+
+/// An edge gateway.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gateway {
+    /// Its site.
+    pub site: SiteId,
+    /// Routed or bridged.
+    pub mode: GatewayMode,
+    /// Labels for rollouts.
+    pub labels: BTreeMap<String, String>,
+    /// Guarded interfaces by kernel name.
+    pub interfaces: BTreeMap<String, Interface>,
+    /// The way in for people and the coordinator.
+    pub management: Option<ManagementAccess>,
+    /// Change windows, as written (`Sun 02:00-04:00`), in the site's time.
+    pub windows: Vec<Window>,
+    /// What must hold in the process before a change.
+    pub safe_to_change: Option<SafeToChange>,
+    /// The other gateway of a redundant pair.
+    pub redundant_with: Option<GatewayId>,
+    /// Foreign change of the kernel's table.
+    pub on_drift: OnDrift,
+}
+
+/// One guarded interface of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Interface {
+    /// The zone attached to it.
+    pub zone: ZoneId,
+    /// Zones that are reached through it, beyond the attached one.
+    pub behind: Vec<ZoneId>,
+    /// The gateway's own address there (routed).
+    pub address: Option<IpNet>,
+}
+
+/// Management access to the gateway itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ManagementAccess {
+    /// Interface it comes in by.
+    pub interface: String,
+    /// Who may use it; never empty.
+    pub peers: Vec<IpNet>,
+}
+
+/// A weekly change window. Minutes since midnight, site time; `end` above `start`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Window {
+    /// 0 = Monday … 6 = Sunday.
+    pub weekday: u8,
+    /// First minute.
+    pub start_minute: u16,
+    /// First minute after it.
+    pub end_minute: u16,
+}
+
+/// A condition in the process that makes a change safe, read by Modbus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SafeToChange {
+    /// The asset that is asked.
+    pub modbus: AssetId,
+    /// The coil that tells.
+    pub coil: u16,
+    /// The value that means "safe".
+    pub is: bool,
+}

@@ -23,7 +23,7 @@ impl Kernel for Enforcer {
     }
 
     async fn check(&self, plan: Arc<Plan>) -> Result<(), KernelError> {
-        Self::check(self, &plan).await.map_err(|error| refused(&error))
+        Self::check(self, plan).await.map_err(|error| refused(&error))
     }
 
     async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {

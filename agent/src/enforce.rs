@@ -38,6 +38,7 @@ mod netlink;
 pub mod nflog;
 mod outbox;
 pub mod readback;
+mod ready;
 pub mod render;
 pub mod structure;
 mod sysctl;
@@ -281,8 +282,8 @@ impl Enforcer {
         capabilities
     }
 
-    /// Whether the kernel would take `plan`; changes nothing.
-    pub async fn check(&self, plan: &Plan) -> Result<(), EnforceError> {
+    /// Whether the kernel would take `plan`; changes nothing. An [`Enforcer::apply`] of the same plan goes on from here.
+    pub async fn check(&self, plan: Arc<Plan>) -> Result<(), EnforceError> {
         self.table.check(plan).await
     }
 

@@ -15,16 +15,19 @@ use super::base::Base;
 use super::events::Aggregator;
 use super::explain::Current;
 use super::kernel::{KernelError, Nft};
-use super::lower::{Elements, lower};
+use super::lower::Elements;
 use super::outbox::Outbox;
 use super::readback::{Held, Reader, meant};
-use super::structure::{Finding, Structure, structure};
+use super::ready::{Ready, Way};
+use super::structure::Structure;
 use super::{
     Applied, Change, Counters, DriftState, DriftStep, EnforceError, Observed, Settings, render, sysctl,
 };
 
 /// Hexadecimal digits of each digest in the seal: a chain's comment holds 128 characters.
 const SEAL_DIGITS: usize = 48;
+/// Up to this size (some thousand elements) a change of elements alone is not asked of the kernel beforehand.
+const UNASKED_BYTES: usize = 256 * 1024;
 
 /// The kernel's tables as this agent knows them.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ struct State {
     differs: bool,
     /// What the counters had when the tables were last replaced.
     counted: Counters,
+    /// The plan that was checked last, until it is applied.
+    ready: Option<Ready>,
 }
 
 #[derive(Debug)]
@@ -55,13 +60,6 @@ struct Loaded {
     elements: Elements,
     /// Digest of the structure as the kernel describes it.
     described: Digest,
-}
-
-/// A plan made ready for the kernel.
-struct Ready {
-    structure: Structure,
-    elements: Elements,
-    findings: Vec<Finding>,
 }
 
 impl Table {
@@ -76,61 +74,90 @@ impl Table {
         }
     }
 
-    pub(super) async fn check(&self, plan: &Plan) -> Result<(), EnforceError> {
-        let ready = make_ready(Arc::new(plan.clone())).await?;
-        let script = render::whole(&ready.structure, &ready.elements, self.settings.log_group);
-        Ok(self.nft.check(&script).await?)
+    /// Whether the kernel would take `plan`. What was made ready for it is kept for the loading that follows.
+    pub(super) async fn check(&self, plan: Arc<Plan>) -> Result<(), EnforceError> {
+        let ready = Ready::of(plan).await?;
+        let mut state = self.state.lock().await;
+        state.ready = None;
+        if !self.takes_change(&state, &ready).await? {
+            let script = render::whole(&ready.structure, &ready.elements, self.settings.log_group);
+            self.nft.check(&script).await?;
+        }
+        state.ready = Some(ready);
+        Ok(())
+    }
+
+    /// Whether the kernel would take the change from what it holds; `false` if only the whole script can tell.
+    async fn takes_change(&self, state: &State, ready: &Ready) -> Result<bool, EnforceError> {
+        let known = state.loaded.as_ref().filter(|_| !state.differs);
+        let Some(way) =
+            known.and_then(|old| ready.way_from(&old.structure, &old.elements, self.settings.log_group))
+        else {
+            return Ok(false);
+        };
+        // A check costs the kernel a whole RCU grace period (10 to 25 ms). Disjoint elements of the right kind for maps
+        // that are as we loaded them could only be refused for lack of memory, and then the loading says so.
+        let small = matches!(&way, Way::Elements(script) if script.len() <= UNASKED_BYTES);
+        if small && generation().await? == state.seen {
+            return Ok(true);
+        }
+        match self.nft.check(way.script()).await {
+            Ok(()) => Ok(true),
+            Err(KernelError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Applied, EnforceError> {
+        let mut state = self.state.lock().await;
+        let checked = state.ready.take().filter(|ready| Arc::ptr_eq(&ready.plan, &plan));
+        let ready = match checked {
+            Some(ready) => ready,
+            None => Ready::of(Arc::clone(&plan)).await?,
+        };
+        let began = Instant::now();
+        if ready.structure.mode == GatewayMode::Bridged {
+            self.open_bridge(&ready.structure).await?;
+        }
+        let known = state.loaded.as_ref().filter(|_| !state.differs);
+        let way =
+            known.and_then(|old| ready.way_from(&old.structure, &old.elements, self.settings.log_group));
         let Ready {
             structure,
             elements,
             findings,
-        } = make_ready(Arc::clone(&plan)).await?;
-        let mut state = self.state.lock().await;
-        let began = Instant::now();
-        if structure.mode == GatewayMode::Bridged {
-            self.open_bridge(&structure).await?;
-        }
+            ..
+        } = ready;
         let count = elements.v4.len() + elements.v6.len();
-        let differs = state.differs;
-        let change = match &mut state.loaded {
-            Some(loaded) if !differs && loaded.structure == structure && loaded.elements == elements => {
+        let change = match (&mut state.loaded, way) {
+            (Some(loaded), Some(Way::Elements(script))) if script.is_empty() => {
                 loaded.plan = Arc::clone(&plan);
                 Change::Unchanged
             }
-            Some(loaded) if !differs && loaded.structure.mode == structure.mode => {
-                let (old, new) = ((&loaded.structure, &loaded.elements), (&structure, &elements));
-                let restructured = old.0 != new.0;
-                let script = if restructured {
-                    render::restructure(old, new, self.settings.log_group)
-                } else {
-                    render::difference(old.1, new.1)
-                };
+            (Some(loaded), Some(way)) => {
                 let before = generation().await?;
                 // The kernel refuses differences if somebody changed the tables meanwhile; then all is replaced.
-                match self.nft.load(&script).await {
-                    Ok(()) if restructured => {
-                        self.settle(&mut state, Arc::clone(&plan), structure, elements)
-                            .await?;
-                        Change::Restructured
-                    }
-                    Ok(()) => {
+                match (self.nft.load(way.script()).await, way) {
+                    (Ok(()), Way::Elements(_)) => {
                         loaded.plan = Arc::clone(&plan);
                         loaded.elements = elements;
                         self.after_own(&mut state, before).await?;
                         Change::Differences
                     }
-                    Err(KernelError::Refused { .. }) => {
+                    (Ok(()), Way::Rules(_)) => {
+                        self.settle(&mut state, Arc::clone(&plan), structure, elements)
+                            .await?;
+                        Change::Restructured
+                    }
+                    (Err(KernelError::Refused { .. }), _) => {
                         self.replace(&mut state, Arc::clone(&plan), structure, elements)
                             .await?;
                         Change::Whole
                     }
-                    Err(error) => return Err(error.into()),
+                    (Err(error), _) => return Err(error.into()),
                 }
             }
-            None => match self.adoptable(&structure, &elements).await? {
+            (None, _) => match self.adoptable(&structure, &elements).await? {
                 Some((described, generation)) => {
                     let plan = Arc::clone(&plan);
                     state.loaded = Some(Loaded {
@@ -148,7 +175,7 @@ impl Table {
                     Change::Whole
                 }
             },
-            Some(_) => {
+            (Some(_), None) => {
                 self.replace(&mut state, Arc::clone(&plan), structure, elements)
                     .await?;
                 Change::Whole
@@ -446,20 +473,6 @@ fn differs(held: &Held, loaded: &Loaded) -> Option<String> {
 /// Generation numbers grow and wrap.
 fn is_newer(generation: u32, than: u32) -> bool {
     generation.wrapping_sub(than).cast_signed() > 0
-}
-
-async fn make_ready(plan: Arc<Plan>) -> Result<Ready, EnforceError> {
-    let work = move || -> Result<Ready, EnforceError> {
-        let (structure, findings) = structure(&plan, sysctl::interface_exists)?;
-        Ok(Ready {
-            structure,
-            elements: lower(&plan)?,
-            findings,
-        })
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(EnforceError::Interrupted)?
 }
 
 async fn generation() -> Result<u32, EnforceError> {

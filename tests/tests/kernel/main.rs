@@ -9,6 +9,7 @@
 )]
 
 mod bridge;
+mod check;
 mod flows;
 mod input;
 mod outside;

@@ -271,11 +271,11 @@ impl Agent {
         }
     }
 
+    /// Checks and applies, as the agent does with what it is offered.
     pub async fn apply(&self, plan: &Plan, revision: u64) -> Applied {
-        self.enforcer
-            .apply(Arc::new(plan.clone()), Revision(revision))
-            .await
-            .unwrap()
+        let plan = Arc::new(plan.clone());
+        self.enforcer.check(Arc::clone(&plan)).await.unwrap();
+        self.enforcer.apply(plan, Revision(revision)).await.unwrap()
     }
 
     /// What is observed until `wanted` says that it has seen enough; fails after ten seconds.

@@ -1,0 +1,70 @@
+//! A plan made ready for the kernel, and the script that leads there from what the kernel holds.
+//!
+//! Pure, but for the question which interfaces this machine has. Making ready is most of the agent's own work for a
+//! plan, so it is done once: [`super::table`] keeps what a check made for the loading that follows.
+
+use std::sync::Arc;
+
+use penstock_policy::plan::Plan;
+
+use super::lower::{Elements, lower};
+use super::structure::{Finding, Structure, structure};
+use super::{EnforceError, render, sysctl};
+
+/// A plan made ready for the kernel.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) plan: Arc<Plan>,
+    pub(super) structure: Structure,
+    pub(super) elements: Elements,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// The script of a change from what the kernel holds.
+pub(super) enum Way {
+    /// Elements alone are taken away and added. Empty if there is no difference.
+    Elements(String),
+    /// The rules are written anew around the maps.
+    Rules(String),
+}
+
+impl Way {
+    pub(super) fn script(&self) -> &str {
+        match self {
+            Self::Elements(script) | Self::Rules(script) => script,
+        }
+    }
+}
+
+impl Ready {
+    /// Makes `plan` ready, on a blocking thread.
+    pub(super) async fn of(plan: Arc<Plan>) -> Result<Self, EnforceError> {
+        let work = move || -> Result<Self, EnforceError> {
+            let (structure, findings) = structure(&plan, sysctl::interface_exists)?;
+            Ok(Self {
+                elements: lower(&plan)?,
+                plan,
+                structure,
+                findings,
+            })
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(EnforceError::Interrupted)?
+    }
+
+    /// The way from an old structure and its elements; `None` if only replacing the tables leads from one mode to the
+    /// other.
+    pub(super) fn way_from(&self, old: &Structure, elements: &Elements, log_group: u16) -> Option<Way> {
+        if *old == self.structure {
+            return Some(Way::Elements(render::difference(elements, &self.elements)));
+        }
+        (old.mode == self.structure.mode).then(|| {
+            Way::Rules(render::restructure(
+                (old, elements),
+                (&self.structure, &self.elements),
+                log_group,
+            ))
+        })
+    }
+}

@@ -222,6 +222,30 @@ impl Connection {
         self.rules = rules;
     }
 
+    /// From the next packet on, refusals are carried out so. What observed and could no longer follow the stream is
+    /// closed when it is to enforce.
+    pub fn set_terms(&mut self, mode: Mode, on_refusal: OnRefusal) {
+        let terms = match &mut self.machine {
+            Machine::Modbus(machine) => machine.terms_mut(),
+            Machine::Mqtt(machine) => machine.terms_mut(),
+        };
+        (terms.mode, terms.on_refusal) = (mode, on_refusal);
+        if self.stage == Stage::Passing && mode == Mode::Enforce {
+            self.stage = Stage::Closed;
+        }
+    }
+
+    /// `from` sends no more. Observing, what was held of a packet that will never be whole passes on.
+    pub fn end(&mut self, from: Sender, out: &mut Sink<'_>) {
+        if self.stage == Stage::Following && self.observes() {
+            let held = match &mut self.machine {
+                Machine::Modbus(machine) => machine.release(from),
+                Machine::Mqtt(machine) => machine.release(from),
+            };
+            pass(from, &held, out);
+        }
+    }
+
     /// Takes bytes that `from` sent, `now` after any fixed moment; tells `out` what follows from them.
     pub fn feed(&mut self, from: Sender, now: Duration, bytes: &[u8], out: &mut Sink<'_>) {
         match self.stage {

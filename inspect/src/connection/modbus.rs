@@ -42,6 +42,10 @@ impl Modbus {
         self.terms
     }
 
+    pub(super) fn terms_mut(&mut self) -> &mut Terms {
+        &mut self.terms
+    }
+
     pub(super) fn held_bytes(&self) -> usize {
         self.from_client.len() + self.from_server.len()
     }

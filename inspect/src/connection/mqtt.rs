@@ -116,6 +116,10 @@ impl Mqtt {
         self.terms
     }
 
+    pub(super) fn terms_mut(&mut self) -> &mut Terms {
+        &mut self.terms
+    }
+
     pub(super) fn held_bytes(&self) -> usize {
         self.client.held.len() + self.server.held.len() + self.client.queue.len() + self.server.queue.len()
     }

@@ -16,4 +16,5 @@ mod mqtt_packets;
 mod offline;
 mod reassembly;
 mod recorder;
+mod terms;
 mod topics;

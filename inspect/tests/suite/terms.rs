@@ -26,7 +26,7 @@ fn feed(connection: &mut Connection, bytes: &[u8]) -> Record {
 fn a_zone_that_begins_to_enforce_does_so_from_the_next_request_on() {
     let mut connection = read_only(Mode::Observe);
     assert_eq!(feed(&mut connection, &WRITE).to_server, WRITE);
-    assert_eq!(feed(&mut connection, &READ[..5]).to_server, []);
+    assert!(feed(&mut connection, &READ[..5]).to_server.is_empty());
     connection.set_terms(Mode::Enforce, OnRefusal::Answer);
     // The request that was half there is still whole.
     assert_eq!(feed(&mut connection, &READ[5..]).to_server, READ);
@@ -54,6 +54,7 @@ fn what_was_held_at_the_end_of_a_side_passes_only_while_observing() {
         feed(&mut connection, &READ[..7]);
         let mut record = Record::default();
         connection.end(Sender::Client, &mut |output| record.take(output));
-        assert_eq!(record.to_server == READ[..7], passes);
+        let expected: &[u8] = if passes { &READ[..7] } else { &[] };
+        assert_eq!(record.to_server, expected);
     }
 }

@@ -2,15 +2,21 @@
 //! preferred (DESIGN §6; IEC 62443-3-3 SR 3.1, SR 4.1, SR 4.3).
 //!
 //! Both ends of a connection are verified against the plant's own root and *named* by their URI (see
-//! [`crate::peer`]); DNS names and IP addresses play no part, so a coordinator can move. Validity in time is
+//! [`crate::peer`]); DNS names and IP addresses play no part, so a coordinator can move. (They do for ordinary TLS
+//! clients and brokers on the [`data_path`]: see [`names`].) Validity in time is
 //! enforced on both sides, and an expired certificate is said to be expired. Sessions are never resumed: each
 //! connection proves possession of its key anew, so that nobody outlives their certificate.
 //!
-//! [`server`] accepts, [`client`] connects; this file holds what they share.
+//! Between gateways, operators and coordinators [`server`] accepts and [`client`] connects; devices and brokers meet
+//! the gateway by [`data_path`]. This file holds what they share.
 
 pub mod client;
+pub mod data_path;
+pub mod names;
 pub mod server;
 mod verifier;
+
+pub use verifier::WrongPeer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,8 +63,8 @@ pub enum TlsError {
     /// A part is not acceptable to the TLS library (key does not fit the certificate, malformed root …).
     #[error("the certificate, key or root cannot be used for TLS")]
     Rustls(#[from] rustls::Error),
-    /// The verifier of clients cannot be made from the roots.
-    #[error("the roots cannot be used to verify clients")]
+    /// No verifier can be made from the roots.
+    #[error("the roots cannot be used to verify peers")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 

@@ -49,6 +49,23 @@ impl Authority {
         } else {
             ExtendedKeyUsagePurpose::ClientAuth
         }];
+        self.sign(params)
+    }
+
+    /// A certificate as gateways have it that end TLS: good for serving, with an address in it.
+    fn issue_serving(&self, uri: &str) -> Credentials {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params
+            .subject_alt_names
+            .push(SanType::URI(uri.try_into().unwrap()));
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Credentials {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Credentials::new(
@@ -192,6 +209,26 @@ async fn servers_that_are_no_coordinator_of_this_plant_are_refused() {
         .await
         .unwrap_err();
         assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_tls_for_the_dialled_address_speaks_for_no_coordinator() {
+    let ca = Authority::new();
+    for uri in [GATEWAY, "spiffe://water/device/broker"] {
+        let server = serve(&ca.issue_serving(uri), ca.root(), AcceptLimits::default()).await;
+        // Neither to agents and people that are enrolled, nor to those that hold a token.
+        for (trust, own) in [
+            (Trust::Roots(vec![ca.root()]), Some(ca.issue(GATEWAY))),
+            (
+                Trust::Roots(vec![ca.root()]),
+                Some(ca.issue("spiffe://water/operator/bob")),
+            ),
+            (Trust::Pin(Digest::of(&ca.root())), None),
+        ] {
+            let told = call(&[server], profile(trust, own)).await.unwrap_err();
+            assert!(told.contains("not a coordinator of plant water"), "{told}");
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use penstock_policy::ids::PlantId;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,8 +27,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-use super::verifier::PeerVerifier;
-use super::{ALPN, Credentials, TlsError, provider, root_store};
+use super::verifier::{ClientVerifier, Named, Who};
+use super::{ALPN, Credentials, TlsError, provider};
 use crate::peer::PeerIdentity;
 
 /// How many, and for how long.
@@ -113,16 +113,28 @@ pub fn server_config(
     credentials: Arc<ServerCredentials>,
     roots: &[CertificateDer<'static>],
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = provider();
-    let chains = WebPkiClientVerifier::builder_with_provider(root_store(roots)?, provider.clone()).build()?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(Arc::new(PeerVerifier::new(plant.clone(), chains)))
-        .with_cert_resolver(credentials);
+    let named = Named {
+        plant: plant.clone(),
+        who: Who::AnyPeer,
+    };
+    // No certificate at all is no fault here: what a client without identity may do is decided by the service.
+    let mut config = accepting(ClientVerifier::new(roots, named, false)?, credentials)?;
     config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// What all accepting sides share: TLS 1.3, no resumption, a certificate that can be replaced.
+pub(super) fn accepting(
+    verifier: Arc<ClientVerifier>,
+    credentials: Arc<ServerCredentials>,
+) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(credentials);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// What is known of a connection's peer; in the extensions of each request.

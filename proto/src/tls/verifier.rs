@@ -1,47 +1,125 @@
-//! How a server judges the certificate that a client shows: a chain to the plant's roots (webpki), and a name
-//! within this plant. No certificate at all is no fault here; what a client without identity may do is decided
-//! by the service.
+//! How either side judges the certificate that the other shows: a chain to roots that we trust (webpki), then the
+//! name in it. Which names are good is the one thing in which the profiles differ ([`Named`]).
+//!
+//! rustls asks clients and servers by two traits; [`ClientVerifier`] and [`ServerVerifier`] answer them with the same
+//! judgement of the name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use penstock_policy::ids::PlantId;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use penstock_policy::ids::{AssetId, Digest, PlantId};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
-};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 
-use super::certificate_error;
-use crate::peer::PeerIdentity;
+use super::{TlsError, certificate_error, provider, root_store};
+use crate::peer::{PeerIdentity, Subject};
 
-/// A valid certificate, but of another plant.
+/// Why a peer with a valid certificate was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the client is {found}, not of plant {plant}")]
-struct OtherPlant {
-    found: String,
-    plant: PlantId,
+pub enum WrongPeer {
+    /// No presented certificate has the pinned digest.
+    #[error(
+        "the server shows no root certificate with the digest in the token ({0}): either it belongs to another plant, \
+         or somebody is in between"
+    )]
+    Pin(Digest),
+    /// It is somebody else.
+    #[error("the peer is {found}, not {wanted}")]
+    Other {
+        /// Who it is.
+        found: String,
+        /// Who it has to be.
+        wanted: String,
+    },
 }
 
-#[derive(Debug)]
-pub(super) struct PeerVerifier {
-    plant: PlantId,
-    chains: Arc<dyn ClientCertVerifier>,
+/// Whom a verified certificate has to name.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    pub(super) plant: PlantId,
+    pub(super) who: Who,
 }
 
-impl PeerVerifier {
-    pub(super) fn new(plant: PlantId, chains: Arc<dyn ClientCertVerifier>) -> Self {
-        Self { plant, chains }
+#[derive(Debug, Clone)]
+pub(super) enum Who {
+    /// Whoever the plant's authority vouches for; what they may do is decided by the service.
+    AnyPeer,
+    /// A coordinator.
+    Coordinator,
+    /// One of these; nobody if there are none.
+    Devices(BTreeSet<AssetId>),
+}
+
+impl Named {
+    fn judge(&self, leaf: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        let identity = PeerIdentity::from_certificate(leaf).map_err(certificate_error)?;
+        let good = match (&self.who, &identity.subject) {
+            (Who::AnyPeer, _) | (Who::Coordinator, Subject::Coordinator(_)) => true,
+            (Who::Devices(devices), Subject::Device(device)) => devices.contains(device),
+            (Who::Coordinator | Who::Devices(_), _) => false,
+        };
+        if good && identity.plant == self.plant {
+            return Ok(());
+        }
+        Err(certificate_error(WrongPeer::Other {
+            found: identity.to_string(),
+            wanted: self.wanted(),
+        }))
+    }
+
+    fn wanted(&self) -> String {
+        let plant = &self.plant;
+        match &self.who {
+            Who::AnyPeer => format!("of plant {plant}"),
+            Who::Coordinator => format!("a coordinator of plant {plant}"),
+            Who::Devices(devices) => match (devices.first(), devices.len()) {
+                (Some(device), 1) => format!("device/{device} of plant {plant}"),
+                (_, count) => format!("one of the {count} devices of plant {plant} that may connect here"),
+            },
+        }
     }
 }
 
-impl ClientCertVerifier for PeerVerifier {
+fn no_tls12() -> Result<HandshakeSignatureValid, rustls::Error> {
+    // TLS 1.2 is not configured, so this cannot be asked; if it were, the answer is no.
+    Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature))
+}
+
+/// Judges clients.
+#[derive(Debug)]
+pub(super) struct ClientVerifier {
+    chains: Arc<dyn ClientCertVerifier>,
+    named: Named,
+    mandatory: bool,
+}
+
+impl ClientVerifier {
+    /// `mandatory`: a client without a certificate does not get in.
+    pub(super) fn new(
+        roots: &[CertificateDer<'static>],
+        named: Named,
+        mandatory: bool,
+    ) -> Result<Arc<Self>, TlsError> {
+        let chains = WebPkiClientVerifier::builder_with_provider(root_store(roots)?, provider()).build()?;
+        Ok(Arc::new(Self {
+            chains,
+            named,
+            mandatory,
+        }))
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
     fn offer_client_auth(&self) -> bool {
         true
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        false
+        self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -55,13 +133,7 @@ impl ClientCertVerifier for PeerVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.chains.verify_client_cert(end_entity, intermediates, now)?;
-        let identity = PeerIdentity::from_certificate(end_entity).map_err(certificate_error)?;
-        if identity.plant != self.plant {
-            return Err(certificate_error(OtherPlant {
-                found: identity.to_string(),
-                plant: self.plant.clone(),
-            }));
-        }
+        self.named.judge(end_entity)?;
         Ok(verified)
     }
 
@@ -71,8 +143,7 @@ impl ClientCertVerifier for PeerVerifier {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        // TLS 1.2 is not configured, so this cannot be asked; if it were, the answer is no.
-        Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature))
+        no_tls12()
     }
 
     fn verify_tls13_signature(
@@ -86,5 +157,84 @@ impl ClientCertVerifier for PeerVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chains.supported_verify_schemes()
+    }
+}
+
+/// Where a server's chain must end.
+#[derive(Debug)]
+pub(super) enum Anchor {
+    /// In one of these.
+    Roots(Arc<RootCertStore>),
+    /// In the presented root with this digest.
+    Pin(Digest),
+}
+
+/// Judges servers by the URI in their certificate; the address that was dialled plays no part.
+#[derive(Debug)]
+pub(super) struct ServerVerifier {
+    pub(super) anchor: Anchor,
+    pub(super) named: Named,
+    pub(super) provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let roots = match &self.anchor {
+            Anchor::Roots(roots) => roots.clone(),
+            Anchor::Pin(digest) => {
+                let root = intermediates
+                    .iter()
+                    .find(|certificate| Digest::of(certificate) == *digest)
+                    .ok_or_else(|| certificate_error(WrongPeer::Pin(*digest)))?;
+                let mut store = RootCertStore::empty();
+                store.add(root.clone().into_owned())?;
+                Arc::new(store)
+            }
+        };
+        rustls::client::verify_server_cert_signed_by_trust_anchor(
+            &ParsedCertificate::try_from(end_entity)?,
+            &roots,
+            intermediates,
+            now,
+            self.provider.signature_verification_algorithms.all,
+        )?;
+        self.named.judge(end_entity)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        no_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

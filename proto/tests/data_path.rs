@@ -1,0 +1,298 @@
+//! TLS that ends at the gateway, by real handshakes: devices towards it, and it towards brokers.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use penstock_policy::ids::{AssetId, PlantId};
+use penstock_policy::model::Tls;
+use penstock_proto::tls::data_path::{BrokerProfile, device, device_server, explain};
+use penstock_proto::tls::server::ServerCredentials;
+use penstock_proto::tls::{Credentials, WrongPeer};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const BROKER_ADDRESS: &str = "10.0.0.5";
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn root(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    fn issue(&self, subject: &str, names: &[&str]) -> Credentials {
+        self.issue_in(subject, names, (2020, 2099))
+    }
+
+    /// What the coordinator issues: one URI, perhaps names, for both ends of a connection.
+    fn issue_in(&self, subject: &str, names: &[&str], years: (i32, i32)) -> Credentials {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        let uri = format!("spiffe://water/{subject}");
+        params
+            .subject_alt_names
+            .push(SanType::URI(uri.try_into().unwrap()));
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        Credentials::new(vec![certificate.der().clone(), self.root()], key).unwrap()
+    }
+}
+
+fn plant() -> PlantId {
+    PlantId::new("water").unwrap()
+}
+
+fn asset(name: &str) -> AssetId {
+    AssetId::new(name).unwrap()
+}
+
+/// The gateway, for these devices.
+fn gateway(ca: &Authority, devices: &[&str]) -> Arc<ServerConfig> {
+    let own = ServerCredentials::new(&ca.issue("gateway/gw-1", &[BROKER_ADDRESS, "broker.example"])).unwrap();
+    let devices: BTreeSet<AssetId> = devices.iter().map(|name| asset(name)).collect();
+    device_server(&plant(), own, &[ca.root()], devices).unwrap()
+}
+
+/// An ordinary TLS client, such as an MQTT library: it checks the broker's name, and knows nothing of Penstock.
+fn ordinary(ca: &Authority, own: Option<&Credentials>) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.root()).unwrap();
+    let builder =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+    Arc::new(match own {
+        Some(own) => builder
+            .with_client_auth_cert(own.chain().to_vec(), own.key().clone_key())
+            .unwrap(),
+        None => builder.with_no_client_auth(),
+    })
+}
+
+/// A handshake and a byte each way: what either side makes of it. The server gives who it spoke to.
+async fn meet(
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> (io::Result<Option<AssetId>>, io::Result<()>) {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let accept = async move {
+        let mut stream = tokio_rustls::TlsAcceptor::from(server).accept(far).await?;
+        let peer = device(stream.get_ref().1);
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await?;
+        stream.write_all(&byte).await?;
+        stream.shutdown().await?;
+        Ok(peer)
+    };
+    let connect = async move {
+        let mut stream = tokio_rustls::TlsConnector::from(client)
+            .connect(name, near)
+            .await?;
+        stream.write_all(b"x").await?;
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await.map(drop)
+    };
+    tokio::join!(accept, connect)
+}
+
+fn broker_name() -> ServerName<'static> {
+    ServerName::try_from(BROKER_ADDRESS).unwrap()
+}
+
+async fn device_meets(
+    devices: &[&str],
+    ca: &Authority,
+    own: Option<Credentials>,
+) -> Result<Option<AssetId>, String> {
+    let (server, client) = meet(gateway(ca, devices), ordinary(ca, own.as_ref()), broker_name()).await;
+    assert_eq!(server.is_ok(), client.is_ok(), "{server:?} {client:?}");
+    server.map_err(|error| explain(&error))
+}
+
+#[tokio::test]
+async fn an_ordinary_client_with_its_devices_certificate_takes_the_gateway_for_the_broker() {
+    let ca = Authority::new("plant");
+    let own = ca.issue("device/scada", &[]);
+    let met = device_meets(&["scada", "hmi"], &ca, Some(own.clone())).await;
+    assert_eq!(met.unwrap(), Some(asset("scada")));
+    let by_name = ServerName::try_from("broker.example").unwrap();
+    let (server, _) = meet(gateway(&ca, &["scada"]), ordinary(&ca, Some(&own)), by_name).await;
+    server.unwrap();
+    // And for no other server.
+    let elsewhere = ServerName::try_from("10.0.0.6").unwrap();
+    let (server, client) = meet(gateway(&ca, &["scada"]), ordinary(&ca, Some(&own)), elsewhere).await;
+    server.unwrap_err();
+    assert!(client.unwrap_err().to_string().contains("not valid for name"));
+}
+
+#[tokio::test]
+async fn nobody_but_the_listed_devices_gets_a_handshake_at_the_gateway() {
+    let (ca, other) = (Authority::new("plant"), Authority::new("other"));
+    for (own, told) in [
+        (None, "no certificates"),
+        (Some(other.issue("device/scada", &[])), "UnknownIssuer"),
+        (
+            Some(ca.issue_in("device/scada", &[], (2020, 2021))),
+            "certificate expired",
+        ),
+        (
+            Some(ca.issue_in("device/scada", &[], (2098, 2099))),
+            "not valid yet",
+        ),
+        (Some(ca.issue("gateway/scada", &[])), "not device/scada"),
+        (Some(ca.issue("operator/scada", &[])), "not device/scada"),
+        (
+            Some(ca.issue("device/hmi", &[])),
+            "not device/scada of plant water",
+        ),
+    ] {
+        let refused = device_meets(&["scada"], &ca, own).await.unwrap_err();
+        assert!(refused.contains(told), "{told}: {refused}");
+    }
+    // No device listed: nobody.
+    let refused = device_meets(&[], &ca, Some(ca.issue("device/scada", &[]))).await;
+    assert!(refused.unwrap_err().contains("one of the 0 devices"));
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_of_the_gateway_serves_the_next_connection() {
+    let ca = Authority::new("plant");
+    let own = ServerCredentials::new(&ca.issue("gateway/gw-1", &[])).unwrap();
+    let devices = BTreeSet::from([asset("scada")]);
+    let server = device_server(&plant(), own.clone(), &[ca.root()], devices).unwrap();
+    let client = ordinary(&ca, Some(&ca.issue("device/scada", &[])));
+    let (_, refused) = meet(server.clone(), client.clone(), broker_name()).await;
+    assert!(refused.unwrap_err().to_string().contains("not valid for"));
+    own.replace(&ca.issue("gateway/gw-1", &[BROKER_ADDRESS])).unwrap();
+    let (met, _) = meet(server, client, broker_name()).await;
+    assert_eq!(met.unwrap(), Some(asset("scada")));
+}
+
+/// A broker with this certificate, which lets in whoever the plant's authority vouches for.
+fn broker(ca: &Authority, credentials: &Credentials) -> Arc<ServerConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.root()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+        .build()
+        .unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(credentials.chain().to_vec(), credentials.key().clone_key())
+        .unwrap();
+    Arc::new(config)
+}
+
+/// How the gateway gets on with a broker, by what its plan says of it.
+async fn gateway_meets(ca: &Authority, tls: &Tls, credentials: &Credentials) -> Result<(), io::Error> {
+    let profile = BrokerProfile::of_plan(
+        tls,
+        &plant(),
+        &[ca.root()],
+        (&asset("broker"), BROKER_ADDRESS.parse().unwrap()),
+        ca.issue("gateway/gw-1", &[]),
+    )
+    .unwrap();
+    let config = profile.config().unwrap();
+    let (server, client) = meet(broker(ca, credentials), config, profile.server_name).await;
+    assert_eq!(server.is_ok(), client.is_ok(), "{server:?} {client:?}");
+    client
+}
+
+#[tokio::test]
+async fn the_plants_own_broker_is_known_by_its_asset_and_nobody_else_passes_for_it() {
+    let (ca, other) = (Authority::new("plant"), Authority::new("other"));
+    let tls = Tls::default();
+    // By the asset alone: the address need not stand in the certificate.
+    gateway_meets(&ca, &tls, &ca.issue("device/broker", &[]))
+        .await
+        .unwrap();
+    for (credentials, told) in [
+        (other.issue("device/broker", &[BROKER_ADDRESS]), "UnknownIssuer"),
+        (
+            ca.issue_in("device/broker", &[BROKER_ADDRESS], (2020, 2021)),
+            "expired",
+        ),
+        (ca.issue("gateway/broker", &[BROKER_ADDRESS]), "not device/broker"),
+        (ca.issue("coordinator/broker", &[]), "not device/broker"),
+        (
+            ca.issue("device/historian", &[BROKER_ADDRESS]),
+            "not device/broker",
+        ),
+    ] {
+        let error = gateway_meets(&ca, &tls, &credentials).await.unwrap_err();
+        assert!(explain(&error).contains(told), "{told}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_of_other_authorities_is_known_by_its_name_there() {
+    use base64::Engine as _;
+    let (ca, vendor) = (Authority::new("plant"), Authority::new("other"));
+    let pem = format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        base64::engine::general_purpose::STANDARD.encode(vendor.root())
+    );
+    let tls = |server_name: Option<&str>| Tls {
+        server_authorities: Some(pem.clone()),
+        server_name: server_name.map(str::to_owned),
+    };
+    let cloud = vendor.issue("device/x", &["broker.vendor.example"]);
+    gateway_meets(&ca, &tls(Some("broker.vendor.example")), &cloud)
+        .await
+        .unwrap();
+    gateway_meets(&ca, &tls(None), &vendor.issue("device/x", &[BROKER_ADDRESS]))
+        .await
+        .unwrap();
+    let told = |result: io::Result<()>| result.unwrap_err().to_string();
+    assert!(told(gateway_meets(&ca, &tls(None), &cloud).await).contains("not valid for name"));
+    // The plant's own authority has no say here, even for the right name.
+    let own = ca.issue("device/broker", &["broker.vendor.example"]);
+    let refused = gateway_meets(&ca, &tls(Some("broker.vendor.example")), &own).await;
+    assert!(told(refused).contains("UnknownIssuer"));
+    let expired = vendor.issue_in("device/x", &["broker.vendor.example"], (2020, 2021));
+    let refused = gateway_meets(&ca, &tls(Some("broker.vendor.example")), &expired).await;
+    assert!(told(refused).contains("expired"));
+}
+
+#[tokio::test]
+async fn the_reason_of_our_own_stands_in_the_error_for_programs_too() {
+    let ca = Authority::new("plant");
+    let error = gateway_meets(&ca, &Tls::default(), &ca.issue("device/historian", &[]))
+        .await
+        .unwrap_err();
+    let inner = error.get_ref().unwrap().downcast_ref::<rustls::Error>().unwrap();
+    let rustls::Error::InvalidCertificate(CertificateError::Other(reason)) = inner else {
+        panic!("{inner:?}");
+    };
+    let wrong = reason.0.downcast_ref::<WrongPeer>().unwrap();
+    assert_eq!(
+        wrong.to_string(),
+        "the peer is spiffe://water/device/historian, not device/broker of plant water"
+    );
+}

@@ -13,6 +13,7 @@
 //! - [`Mode::Observe`] forwards everything and says what it would have refused; where it cannot follow the
 //!   stream any more it passes the rest on, and says that.
 
+mod frozen;
 mod modbus;
 mod mqtt;
 
@@ -29,6 +30,7 @@ use crate::mqtt::wire::MqttError;
 use crate::operation::Operation;
 use crate::{modbus as modbus_protocol, mqtt as mqtt_protocol};
 
+pub use self::frozen::ThawError;
 pub use crate::mqtt::packet::{Sender, Version};
 
 /// Whether refusals are carried out.

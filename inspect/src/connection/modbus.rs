@@ -1,5 +1,7 @@
 //! The Modbus half of [`super::Connection`].
 
+mod frozen;
+
 use std::time::Duration;
 
 use super::{Ending, Mode, Note, Output, Sender, Sink, Terms, pass};
@@ -8,9 +10,11 @@ use crate::judge::refusal::{OnRefusal, modbus_exception, modbus_exception_code};
 use crate::judge::{Refusal, Verdict, Why};
 use crate::modbus::frame::{self, ADU_BYTES_MAX, Frame, PREFIX_BYTES};
 use crate::modbus::response::{Expectation, Response};
-use crate::modbus::transactions::Transactions;
+use crate::modbus::transactions::{Overflow, Refused, Transactions};
 use crate::modbus::{Operation, Request};
 use crate::operation::Operation as AnyOperation;
+
+pub(super) use self::frozen::FrozenModbus;
 
 /// State of one Modbus connection.
 #[derive(Debug)]
@@ -130,6 +134,11 @@ impl Modbus {
                     return Some((ending, rest));
                 }
             }
+            if from == Sender::Server && self.transactions.holds_refusals() {
+                pass(from, run.get(..run_bytes).unwrap_or_default(), out);
+                (run, run_bytes) = (rest, 0);
+                self.tell_due(out);
+            }
         }
     }
 
@@ -156,6 +165,7 @@ impl Modbus {
                         }
                     }
                     held.clear();
+                    self.tell_due(out);
                     return Ok(true);
                 }
                 Ok(None) => {}
@@ -187,7 +197,7 @@ impl Modbus {
     ) -> Fate {
         match from {
             Sender::Client => self.request(rules, now, frame, out),
-            Sender::Server => self.response(frame, out),
+            Sender::Server => self.response(now, frame, out),
         }
     }
 
@@ -230,6 +240,7 @@ impl Modbus {
             forwarded,
         });
         let Verdict::Refuse(refusal) = verdict else {
+            self.tell_due(out);
             return Fate::Forward;
         };
         if forwarded {
@@ -237,13 +248,15 @@ impl Modbus {
         }
         match self.terms.on_refusal {
             OnRefusal::Answer | OnRefusal::Acknowledge => {
-                let exception = modbus_exception_code(refusal.why);
-                out(Output::ToClient(&modbus_exception(
-                    transaction,
-                    unit,
-                    operation.code,
-                    exception,
-                )));
+                let refused = Refused {
+                    code: operation.code,
+                    exception: modbus_exception_code(refusal.why),
+                };
+                if let Err(Overflow) = self.transactions.refused(now, transaction, unit, refused) {
+                    out(Output::Noted(Note::Overflow));
+                    return Fate::End(Ending::Close { reset: true });
+                }
+                self.tell_due(out);
                 Fate::Withhold
             }
             OnRefusal::Drop => Fate::Withhold,
@@ -252,7 +265,19 @@ impl Modbus {
         }
     }
 
-    fn response(&mut self, frame: Frame<'_>, out: &mut Sink<'_>) -> Fate {
+    /// Tells the refusals whose turn has come.
+    fn tell_due(&mut self, out: &mut Sink<'_>) {
+        while let Some((transaction, unit, refused)) = self.transactions.due() {
+            out(Output::ToClient(&modbus_exception(
+                transaction,
+                unit,
+                refused.code,
+                refused.exception,
+            )));
+        }
+    }
+
+    fn response(&mut self, now: Duration, frame: Frame<'_>, out: &mut Sink<'_>) -> Fate {
         let Frame {
             transaction,
             unit,
@@ -261,11 +286,14 @@ impl Modbus {
         } = frame;
         let observe = self.terms.mode == Mode::Observe;
         let withhold = if observe { Fate::Forward } else { Fate::Withhold };
-        let Some(expectation) = self.transactions.answered(transaction, unit) else {
+        let Some((expectation, answer)) = self.transactions.match_answer(transaction, unit, pdu) else {
             out(Output::Noted(Note::Unasked { transaction, unit }));
             return withhold;
         };
-        match expectation.check(pdu) {
+        // Refusals that waited only for requests that the server passed over come before this answer.
+        self.tell_due(out);
+        self.transactions.answered(now, transaction, unit);
+        match answer {
             Ok(Response::Normal) => Fate::Forward,
             Ok(Response::Exception(exception)) => {
                 out(Output::Exception {

@@ -2,7 +2,10 @@
 //!
 //! What operations become is in [`operations`].
 
+mod frozen;
 mod operations;
+
+use serde::{Deserialize, Serialize};
 
 use super::{Ending, Mode, Note, Output, Sender, Sink, Terms, Version, pass};
 use crate::judge::Verdict;
@@ -12,6 +15,8 @@ use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Header, Packet, kind};
 use crate::mqtt::wire::MqttError;
 use crate::mqtt::{Connect, Publish};
+
+pub(super) use self::frozen::FrozenMqtt;
 
 /// State of one MQTT connection.
 #[derive(Debug)]
@@ -27,7 +32,8 @@ pub(super) struct Mqtt {
     revoked: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 enum Stage {
     /// CONNECT has to come.
     Connect,
@@ -50,7 +56,8 @@ struct Half {
     unreleased: Vec<u16>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Payload {
     remaining: usize,
     forward: bool,

@@ -3,17 +3,21 @@
 //! An [`Expectation`] is all that is kept of a forwarded request: what its answer must look like. An answer
 //! that does not fit never reaches the client, who could read it as something else.
 
+use serde::{Deserialize, Serialize};
+
 use super::request::Request;
 use crate::bytes::Reader;
 
 /// What the answer to one request must look like; a few bytes, no borrow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Expectation {
     code: u8,
     body: Body,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum Body {
     /// A byte count of exactly this, and as many bytes.
     Counted(u8),
@@ -120,6 +124,11 @@ impl Expectation {
     /// The function code it waits for.
     pub fn code(&self) -> u8 {
         self.code
+    }
+
+    /// Whether some request has it: what was written down elsewhere may be damaged.
+    pub(crate) fn could_be(&self) -> bool {
+        self.code < 0x80 && !matches!(self.body, Body::Echo { length: 7.., .. })
     }
 
     /// Judges the PDU of an answer.

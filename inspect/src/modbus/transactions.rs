@@ -1,18 +1,24 @@
-//! Which forwarded requests wait for an answer: bounded, matched by transaction identifier.
+//! Which forwarded requests wait for an answer: bounded, matched by transaction identifier and unit.
 //!
-//! Two requests in flight under one identifier could be answered the wrong way round without anybody seeing
-//! it, so the second is refused. But a master that gave up waiting may use the identifier again (many use
-//! always the same): after [`Limits::reuse_after`] the earlier one counts as abandoned. A late answer to it
-//! then belongs to nothing and is withheld.
+//! The standard wants a new identifier for each request in flight; real masters use one twice, and some use always the
+//! same. Their servers answer in order, so requests of one identifier form a *line*:
+//!
+//! - An answer belongs to the first request of its line (and unit) that it fits; those before it were passed over.
+//! - The gateway's own refusal waits for its turn in the line. Told at once it would be taken for the answer to
+//!   the request before it, and that one's answer for the refused one's.
+//! - A request that had no answer for [`Limits::reuse_after`] when its identifier is used again was given up by its
+//!   master, and is forgotten. A late answer to it then belongs to nothing, and is withheld.
 
 use std::time::Duration;
 
-use super::response::Expectation;
+use serde::{Deserialize, Serialize};
+
+use super::response::{Expectation, Response, ResponseError};
 
 /// Bounds of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests in flight; the standard's servers take 1–16.
+    /// Requests in flight; the standard's servers take 1–16. As many refusals may wait for their turn.
     pub outstanding_max: usize,
     /// After this long a request without an answer may be forgotten.
     pub reuse_after: Duration,
@@ -27,31 +33,52 @@ impl Default for Limits {
     }
 }
 
-/// A request in flight.
-#[derive(Debug, Clone, Copy)]
-struct Outstanding {
-    transaction: u16,
-    unit: u8,
-    expectation: Expectation,
-    sent: Duration,
+/// A request that its client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outstanding {
+    pub(crate) transaction: u16,
+    pub(crate) unit: u8,
+    /// When it was sent, or when the one before it in its line was answered.
+    pub(crate) since: Duration,
+    pub(crate) awaits: Awaits,
 }
 
-/// Why a request cannot be sent now; it is answered with exception 6, server device busy.
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Awaits {
+    /// The server's answer.
+    Answer(Expectation),
+    /// Its turn to be told that it was refused.
+    Turn(Refused),
+}
+
+/// A refused request's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// Function code.
+    pub code: u8,
+    /// Exception code.
+    pub exception: u8,
+}
+
+/// As many requests as the limit are in flight; one more is answered with exception 6, server device busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Busy {
-    /// Its identifier is in flight.
-    #[error("transaction {0} is still in flight")]
-    Duplicate(u16),
-    /// As many as the limit are in flight.
-    #[error("{0} requests are in flight, which is the most that one connection may have")]
-    Full(usize),
-}
+#[error("{0} requests are in flight, which is the most that one connection may have")]
+pub struct Busy(pub usize);
 
-/// The requests in flight of one connection.
+/// More refusals wait for their turn than the limit: a client that sends on and on under one identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overflow;
+
+/// The requests in flight of one connection, in the order in which they were sent.
 #[derive(Debug)]
 pub struct Transactions {
     limits: Limits,
     in_flight: Vec<Outstanding>,
+    /// How many of them wait for their turn.
+    refused: usize,
 }
 
 impl Transactions {
@@ -60,7 +87,29 @@ impl Transactions {
         Self {
             limits,
             in_flight: Vec::new(),
+            refused: 0,
         }
+    }
+
+    /// Those that waited elsewhere, in their order, within the limits; `None` if requests cannot wait so.
+    pub(crate) fn of(limits: Limits, in_flight: Vec<Outstanding>) -> Option<Self> {
+        let before = |at: usize, entry: &Outstanding| {
+            let mut earlier = in_flight.iter().take(at);
+            earlier.any(|earlier| earlier.is_sent() && earlier.transaction == entry.transaction)
+        };
+        let could_be = |(at, entry): (usize, &Outstanding)| match entry.awaits {
+            Awaits::Answer(expectation) => expectation.could_be(),
+            Awaits::Turn(_) => before(at, entry),
+        };
+        if !in_flight.iter().enumerate().all(could_be) {
+            return None;
+        }
+        let refused = in_flight.iter().filter(|entry| !entry.is_sent()).count();
+        Some(Self {
+            limits,
+            in_flight,
+            refused,
+        })
     }
 
     /// Notes a request that is about to be forwarded.
@@ -71,48 +120,170 @@ impl Transactions {
         unit: u8,
         expectation: Expectation,
     ) -> Result<(), Busy> {
-        let stale = |entry: &Outstanding| now.saturating_sub(entry.sent) >= self.limits.reuse_after;
-        if let Some(at) = self
-            .in_flight
-            .iter()
-            .position(|entry| entry.transaction == transaction)
-        {
-            if !self.in_flight.get(at).is_some_and(stale) {
-                return Err(Busy::Duplicate(transaction));
-            }
-            self.in_flight.remove(at);
-        }
-        if self.in_flight.len() >= self.limits.outstanding_max {
-            let Some(at) = self.in_flight.iter().position(stale) else {
-                return Err(Busy::Full(self.in_flight.len()));
+        self.forget(now, transaction);
+        if self.len() >= self.limits.outstanding_max {
+            let given_up = |entry: &Outstanding| entry.is_sent() && self.is_stale(now, entry);
+            let Some(at) = self.in_flight.iter().position(given_up) else {
+                return Err(Busy(self.len()));
             };
             self.in_flight.remove(at);
         }
         self.in_flight.push(Outstanding {
             transaction,
             unit,
-            expectation,
-            sent: now,
+            since: now,
+            awaits: Awaits::Answer(expectation),
         });
         Ok(())
     }
 
-    /// Takes the request that an answer belongs to: same identifier, same unit.
-    pub fn answered(&mut self, transaction: u16, unit: u8) -> Option<Expectation> {
-        let at = self
-            .in_flight
-            .iter()
-            .position(|entry| entry.transaction == transaction && entry.unit == unit)?;
-        Some(self.in_flight.remove(at).expectation)
+    /// Notes a request that is not forwarded: [`Self::due`] says when to tell so.
+    pub fn refused(
+        &mut self,
+        now: Duration,
+        transaction: u16,
+        unit: u8,
+        refused: Refused,
+    ) -> Result<(), Overflow> {
+        self.forget(now, transaction);
+        if self.refused >= self.limits.outstanding_max {
+            return Err(Overflow);
+        }
+        self.refused += 1;
+        self.in_flight.push(Outstanding {
+            transaction,
+            unit,
+            since: now,
+            awaits: Awaits::Turn(refused),
+        });
+        Ok(())
     }
 
-    /// How many are in flight.
+    /// Whether any refusal waits for its turn.
+    pub fn holds_refusals(&self) -> bool {
+        self.refused > 0
+    }
+
+    /// The next refusal whose turn has come: no request before it in its line waits for an answer.
+    pub fn due(&mut self) -> Option<(u16, u8, Refused)> {
+        if self.refused == 0 {
+            return None;
+        }
+        let first_of_line = |at: usize, entry: &Outstanding| {
+            let before = self.in_flight.iter().take(at);
+            before
+                .into_iter()
+                .all(|earlier| earlier.transaction != entry.transaction)
+        };
+        let (at, transaction, unit, refused) =
+            self.in_flight
+                .iter()
+                .enumerate()
+                .find_map(|(at, entry)| match entry.awaits {
+                    Awaits::Turn(refused) if first_of_line(at, entry) => {
+                        Some((at, entry.transaction, entry.unit, refused))
+                    }
+                    _ => None,
+                })?;
+        self.in_flight.remove(at);
+        self.refused -= 1;
+        Some((transaction, unit, refused))
+    }
+
+    /// Finds the request that an answer belongs to, and forgets those that it passed over; what it must look like,
+    /// and whether it does. The request waits on until [`Self::answered`].
+    pub fn match_answer(
+        &mut self,
+        transaction: u16,
+        unit: u8,
+        pdu: &[u8],
+    ) -> Option<(Expectation, Result<Response, ResponseError>)> {
+        let line = || {
+            self.in_flight
+                .iter()
+                .filter_map(|entry| entry.expects(transaction, unit))
+        };
+        let first = line().next()?;
+        let found = match first.check(pdu) {
+            Ok(response) => return Some((first, Ok(response))),
+            Err(error) => line()
+                .enumerate()
+                .find_map(|(place, expectation)| Some((place, expectation, expectation.check(pdu).ok()?)))
+                .ok_or(error),
+        };
+        match found {
+            Err(error) => Some((first, Err(error))),
+            Ok((place, expectation, response)) => {
+                for _ in 0..place {
+                    self.remove_first(transaction, unit);
+                }
+                Some((expectation, Ok(response)))
+            }
+        }
+    }
+
+    /// The first request of that line and unit has its answer.
+    pub fn answered(&mut self, now: Duration, transaction: u16, unit: u8) {
+        self.remove_first(transaction, unit);
+        // Servers work on one request after another, so the next one's time begins here.
+        for entry in &mut self.in_flight {
+            if entry.transaction == transaction {
+                entry.since = now;
+            }
+        }
+    }
+
+    fn remove_first(&mut self, transaction: u16, unit: u8) {
+        let first = |entry: &Outstanding| entry.expects(transaction, unit).is_some();
+        if let Some(at) = self.in_flight.iter().position(first) {
+            self.in_flight.remove(at);
+        }
+    }
+
+    /// An identifier is used again: what waits too long under it was given up.
+    fn forget(&mut self, now: Duration, transaction: u16) {
+        let stale = |entry: &Outstanding| entry.transaction == transaction && self.is_stale(now, entry);
+        if !self.in_flight.iter().any(stale) {
+            return;
+        }
+        let reuse_after = self.limits.reuse_after;
+        self.in_flight.retain(|entry| {
+            entry.transaction != transaction || now.saturating_sub(entry.since) < reuse_after
+        });
+        self.refused = self.in_flight.iter().filter(|entry| !entry.is_sent()).count();
+    }
+
+    fn is_stale(&self, now: Duration, entry: &Outstanding) -> bool {
+        now.saturating_sub(entry.since) >= self.limits.reuse_after
+    }
+
+    /// How many forwarded requests wait for an answer.
     pub fn len(&self) -> usize {
-        self.in_flight.len()
+        self.in_flight.len() - self.refused
     }
 
-    /// Whether none is in flight.
+    /// Whether none does.
     pub fn is_empty(&self) -> bool {
-        self.in_flight.is_empty()
+        self.len() == 0
+    }
+
+    /// All that wait, in their order.
+    pub(crate) fn outstanding(&self) -> &[Outstanding] {
+        &self.in_flight
+    }
+}
+
+impl Outstanding {
+    fn is_sent(&self) -> bool {
+        matches!(self.awaits, Awaits::Answer(_))
+    }
+
+    fn expects(&self, transaction: u16, unit: u8) -> Option<Expectation> {
+        match self.awaits {
+            Awaits::Answer(expectation) if self.transaction == transaction && self.unit == unit => {
+                Some(expectation)
+            }
+            _ => None,
+        }
     }
 }

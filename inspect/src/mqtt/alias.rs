@@ -66,6 +66,17 @@ impl Aliases {
         self.maximum = maximum;
     }
 
+    /// The greatest alias that the receiver takes.
+    pub fn maximum(&self) -> u16 {
+        self.maximum
+    }
+
+    /// Each alias with its topic, and whether the receiver knows it by that.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &str, bool)> {
+        let entries = self.entries.iter();
+        entries.map(|(alias, entry)| (*alias, &*entry.topic, entry.forwarded))
+    }
+
     /// An alias that a publication names: within what the receiver takes.
     pub fn check(&self, alias: u16) -> Result<(), MqttError> {
         if alias == 0 || alias > self.maximum {

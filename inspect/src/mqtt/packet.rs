@@ -1,5 +1,7 @@
 //! The fixed header (section 2.1), and the packets that carry no operation of their own.
 
+use serde::{Deserialize, Serialize};
+
 use super::connect::{ConnAck, Connect};
 use super::properties::{self, Place};
 use super::subscribe::Filters;
@@ -7,7 +9,7 @@ use super::wire::{self, MqttError};
 use crate::bytes::Reader;
 
 /// The protocol version of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Version {
     /// MQTT 3.1.1.
     V311,

@@ -11,7 +11,7 @@ use penstock_inspect::judge::{Refusal, Rules, Verdict, Why};
 use penstock_inspect::{Operation, modbus};
 use penstock_policy::model::Protocol;
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/modbus")
 }
 

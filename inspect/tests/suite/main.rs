@@ -8,6 +8,7 @@
 )]
 
 mod captures;
+mod frozen;
 mod judge_modbus;
 mod modbus_connection;
 mod modbus_requests;

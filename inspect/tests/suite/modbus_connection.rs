@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::recorder::{Record, connection, cut, function, modbus, range, run};
 
-fn adu(transaction: u16, unit: u8, pdu: &[u8]) -> Vec<u8> {
+pub(crate) fn adu(transaction: u16, unit: u8, pdu: &[u8]) -> Vec<u8> {
     let mut bytes = transaction.to_be_bytes().to_vec();
     bytes.extend([0, 0]);
     bytes.extend(u16::try_from(pdu.len() + 1).unwrap().to_be_bytes());
@@ -18,7 +18,7 @@ fn adu(transaction: u16, unit: u8, pdu: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn read_only() -> Operations {
+pub(crate) fn read_only() -> Operations {
     modbus(vec![function("read-only")])
 }
 
@@ -38,7 +38,7 @@ fn functions_executed(stream: &[u8]) -> Vec<(u8, Option<u16>)> {
 }
 
 /// Frames that are mostly right, and streams of them that are mostly not.
-fn stream() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn stream() -> impl Strategy<Value = Vec<u8>> {
     let pdu = prop_oneof![
         (any::<u16>(), 1_u8..126).prop_map(|(at, count)| [&[3][..], &at.to_be_bytes(), &[0, count]].concat()),
         (any::<u16>(), any::<u16>()).prop_map(|(at, value)| [
@@ -180,21 +180,129 @@ fn answers_that_nobody_asked_for_or_that_do_not_fit_never_reach_the_client() {
     assert_eq!(record.noted.len(), 3);
 }
 
+/// Feeds packets at their milliseconds; what each brought, as (to the server, to the client).
+fn timed(rules: &Operations, packets: &[(u64, Sender, Vec<u8>)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut connection = connection(rules, Mode::Enforce, OnRefusal::Answer);
+    let step = |(now, from, bytes): &(u64, Sender, Vec<u8>)| {
+        let mut record = Record::default();
+        connection.feed(*from, Duration::from_millis(*now), bytes, &mut |output| {
+            record.take(output)
+        });
+        (record.to_server, record.to_client)
+    };
+    packets.iter().map(step).collect()
+}
+
+fn read(transaction: u16, count: u8) -> Vec<u8> {
+    adu(transaction, 1, &[3, 0, 0, 0, count])
+}
+
+fn registers(transaction: u16, count: u8, value: u8) -> Vec<u8> {
+    let data = vec![value; usize::from(count) * 2];
+    adu(transaction, 1, &[&[3, count * 2][..], &data].concat())
+}
+
+/// Frames 68 and 69 of modbus_test.pcap hold three requests under one identifier within half a millisecond; the second
+/// and third were refused as busy.
 #[test]
-fn a_transaction_in_flight_cannot_be_used_twice_until_its_master_must_have_given_up() {
-    let mut connection = connection(&read_only(), Mode::Enforce, OnRefusal::Answer);
-    let mut record = Record::default();
-    let request = adu(0, 1, &[3, 0, 0, 0, 1]);
-    for (now, sent) in [(0, 1), (249, 1), (250, 2), (251, 2), (900, 3)] {
-        connection.feed(
-            Sender::Client,
-            Duration::from_millis(now),
-            &request,
-            &mut |output| record.take(output),
-        );
-        assert_eq!(record.to_server.len(), sent * request.len(), "at {now} ms");
+fn requests_that_share_an_identifier_all_pass_and_their_answers_are_matched_in_order() {
+    let requests = [read(504, 1), read(504, 2), read(504, 1)].concat();
+    let answers = [registers(504, 1, 7), registers(504, 2, 8), registers(504, 1, 9)];
+    let came = timed(
+        &read_only(),
+        &[
+            (0, Sender::Client, requests.clone()),
+            (40, Sender::Server, answers[0].clone()),
+            (1000, Sender::Server, answers[1..].concat()),
+            (1001, Sender::Server, answers[0].clone()),
+        ],
+    );
+    assert_eq!(came[0].0, requests);
+    assert_eq!((&came[1].1, &came[2].1), (&answers[0], &answers[1..].concat()));
+    assert!(came[3].1.is_empty(), "a fourth answer to three requests");
+}
+
+/// Told at once, a master that matches in order would take the refusal for the answer to its read, and the registers
+/// for the answer to its write.
+#[test]
+fn a_refusal_waits_for_the_answers_to_what_was_asked_before_under_the_same_identifier() {
+    let write = adu(0, 1, &[6, 0, 0, 0, 1]);
+    let refusal = adu(0, 1, &[0x86, 1]);
+    let other = adu(1, 1, &[6, 0, 0, 0, 1]);
+    let client = [read(0, 1), write.clone(), read(0, 2), write, other].concat();
+    let answers = [registers(0, 1, 7), registers(0, 2, 8)];
+    let came = timed(
+        &read_only(),
+        &[
+            (0, Sender::Client, client),
+            (40, Sender::Server, answers.concat()),
+        ],
+    );
+    assert_eq!(
+        came[0],
+        ([read(0, 1), read(0, 2)].concat(), adu(1, 1, &[0x86, 1]))
+    );
+    assert_eq!(
+        came[1].1,
+        [&answers[0][..], &refusal, &answers[1], &refusal].concat()
+    );
+}
+
+#[test]
+fn a_request_that_the_server_passed_over_hurts_neither_the_next_answer_nor_its_refusals() {
+    let refusal = adu(0, 1, &[0x86, 1]);
+    let client = [read(0, 1), adu(0, 1, &[6, 0, 0, 0, 1]), read(0, 2)].concat();
+    let came = timed(
+        &read_only(),
+        &[
+            (0, Sender::Client, client),
+            (40, Sender::Server, registers(0, 2, 8)),
+            (41, Sender::Server, registers(0, 1, 7)),
+        ],
+    );
+    assert_eq!(came[1].1, [refusal, registers(0, 2, 8)].concat());
+    assert!(came[2].1.is_empty(), "the late answer belongs to nothing");
+}
+
+#[test]
+fn an_identifier_that_is_used_again_after_a_quarter_second_without_answer_begins_anew() {
+    let write = adu(0, 1, &[6, 0, 0, 0, 1]);
+    let came = timed(
+        &read_only(),
+        &[
+            (0, Sender::Client, read(0, 1)),
+            (249, Sender::Client, write.clone()),
+            (250, Sender::Client, write),
+            (600, Sender::Client, read(0, 2)),
+            (
+                610,
+                Sender::Server,
+                [registers(0, 2, 8), registers(0, 1, 7)].concat(),
+            ),
+        ],
+    );
+    let refusal = adu(0, 1, &[0x86, 1]);
+    assert!(came[1].1.is_empty());
+    assert_eq!(
+        came[2].1,
+        refusal.repeat(2),
+        "the read was given up, so both refusals have their turn"
+    );
+    assert_eq!(came[4].1, registers(0, 2, 8));
+}
+
+#[test]
+fn refusals_that_wait_for_their_turn_are_bounded() {
+    let mut stream = read(0, 1);
+    for _ in 0..33 {
+        stream.extend(adu(0, 1, &[6, 0, 0, 0, 1]));
     }
-    assert_eq!(record.to_client, adu(0, 1, &[0x83, 6]).repeat(2));
+    let (record, _) = run(
+        connection(&read_only(), Mode::Enforce, OnRefusal::Answer),
+        &[(Sender::Client, stream)],
+    );
+    assert_eq!((record.to_server, record.closed), (read(0, 1), Some(true)));
+    assert!(record.to_client.is_empty());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use crate::mqtt_packets::{connack, connect, packet, publication, subscription, text};
 use crate::recorder::{Record, connection, cut, publish, run, subscribe};
 
-fn rules() -> Operations {
+pub(crate) fn rules() -> Operations {
     Operations::Mqtt(vec![
         publish(&["line/+/temperature"], (0, 1), false),
         publish(&["log/#"], (2, 2), true),
@@ -312,7 +312,7 @@ fn executed(version: u8, stream: &[u8]) -> Vec<(u8, String)> {
     out
 }
 
-fn stream(version: u8) -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn stream(version: u8) -> impl Strategy<Value = Vec<u8>> {
     let topics = prop::sample::select(vec![
         "line/4/temperature",
         "line/4/setpoint",

@@ -1,0 +1,202 @@
+//! A connection's state as bytes, so that a restarted agent goes on with connections that stand.
+//!
+//! JSON, strict: an unknown format, an unknown or lacking field, anything that a connection could not have come to,
+//! and anything beyond the limits is refused; the caller then ends the connection, which its peers know how to open
+//! again. What the flow says (rules, mode, refusals, limits) is not in it: the plan says that anew.
+//!
+//! The bytes hold what passed by: topics, client identifiers, the beginning of a packet, which may be a CONNECT with a
+//! password. They are as secret as the traffic, and belong on no disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_policy::model::Protocol;
+use serde::{Deserialize, Serialize};
+
+use super::modbus::{FrozenModbus, Modbus};
+use super::mqtt::{FrozenMqtt, Mqtt};
+use super::{Connection, Limits, Machine, Mode, Stage, Terms};
+use crate::judge::Rules;
+use crate::judge::refusal::OnRefusal;
+
+/// The format that is written, and the only one that is read.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frozen {
+    format: u32,
+    state: State,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Modbus(FrozenModbus),
+    Mqtt(Box<FrozenMqtt>),
+    /// Observed, and no longer understood.
+    Passing(Protocol),
+    Closed,
+}
+
+/// Only the format, whatever else there is.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+/// Why bytes are not a connection that can go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ThawError {
+    /// Not what `freeze` writes.
+    #[error("the frozen connection cannot be read: {0}")]
+    Unreadable(String),
+    /// Another version of the agent wrote it.
+    #[error("the frozen connection has format {0}, this agent knows {FORMAT}")]
+    Format(u32),
+    /// The flow now has rules for another protocol.
+    #[error("the frozen connection speaks {frozen:?}, its rules now speak of {rules:?}")]
+    Protocol {
+        /// What it speaks.
+        frozen: Protocol,
+        /// What the rules are for.
+        rules: Protocol,
+    },
+    /// It was observed and not understood any more, and the flow is now enforced.
+    #[error("the frozen connection passes without being understood, which an enforced flow does not permit")]
+    Unfollowed,
+    /// More than a connection may hold.
+    #[error("the frozen connection has {count} {what}, the limit is {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Parts that contradict each other.
+    #[error("the frozen connection is not one that could be: {0}")]
+    Inconsistent(&'static str),
+}
+
+impl ThawError {
+    pub(super) fn unless_within(what: &'static str, count: usize, limit: usize) -> Result<(), Self> {
+        if count > limit {
+            Err(Self::TooMany { what, count, limit })
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn unless(fits: bool, fault: &'static str) -> Result<(), Self> {
+        if fits {
+            Ok(())
+        } else {
+            Err(Self::Inconsistent(fault))
+        }
+    }
+}
+
+/// Bytes as hexadecimal text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct Bytes(pub(super) Vec<u8>);
+
+impl TryFrom<String> for Bytes {
+    type Error = hex::FromHexError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        hex::decode(text).map(Self)
+    }
+}
+
+impl From<Bytes> for String {
+    fn from(bytes: Bytes) -> Self {
+        hex::encode(bytes.0)
+    }
+}
+
+impl Limits {
+    /// The most bytes that [`Connection::freeze`] gives under these limits.
+    pub fn frozen_bytes_max(&self) -> usize {
+        // A byte of text takes six at most ("\u0001"), an entry with its names and numbers below 256.
+        let text = 3 * self.control_bytes_max + 2 * self.queued_bytes_max + 2 * self.aliases.topic_bytes_max;
+        let entries = 2 * self.aliases.aliases_max
+            + 2 * self.refused_publications_max
+            + 2 * self.transactions.outstanding_max;
+        4096 + 6 * text + 256 * entries
+    }
+}
+
+impl Connection {
+    /// All that [`Self::thaw`] needs to go on at exactly this place, `now` as in [`Self::feed`].
+    pub fn freeze(&self, now: Duration) -> Vec<u8> {
+        let state = match (self.stage, &self.machine) {
+            (Stage::Closed, _) => State::Closed,
+            (Stage::Passing, _) => State::Passing(self.rules.protocol()),
+            (Stage::Following, Machine::Modbus(machine)) => State::Modbus(machine.freeze(now)),
+            (Stage::Following, Machine::Mqtt(machine)) => State::Mqtt(Box::new(machine.freeze())),
+        };
+        let frozen = Frozen {
+            format: FORMAT,
+            state,
+        };
+        // Maps with number keys and strings only: it cannot fail, and nothing at all would thaw as an error.
+        serde_json::to_vec(&frozen).unwrap_or_default()
+    }
+
+    /// Goes on with a frozen connection, judged by `rules` from the next operation on. `now` may count from another
+    /// moment than it did for `freeze`; no time counts as passed between the two.
+    pub fn thaw(
+        frozen: &[u8],
+        now: Duration,
+        rules: Arc<Rules>,
+        mode: Mode,
+        on_refusal: OnRefusal,
+        limits: Limits,
+    ) -> Result<Self, ThawError> {
+        let most = limits.frozen_bytes_max();
+        ThawError::unless_within("bytes", frozen.len(), most)?;
+        let unreadable = |error: serde_json::Error| ThawError::Unreadable(error.to_string());
+        let Format { format } = serde_json::from_slice(frozen).map_err(unreadable)?;
+        if format != FORMAT {
+            return Err(ThawError::Format(format));
+        }
+        let Frozen { state, .. } = serde_json::from_slice(frozen).map_err(unreadable)?;
+        let terms = Terms {
+            mode,
+            on_refusal,
+            limits,
+        };
+        let protocol = match &state {
+            State::Modbus(_) => Some(Protocol::ModbusTcp),
+            State::Mqtt(_) => Some(Protocol::Mqtt),
+            State::Passing(protocol) => Some(*protocol),
+            State::Closed => None,
+        };
+        if let Some(frozen) = protocol.filter(|protocol| *protocol != rules.protocol()) {
+            return Err(ThawError::Protocol {
+                frozen,
+                rules: rules.protocol(),
+            });
+        }
+        let mut connection = Self::new(rules, mode, on_refusal, limits);
+        match state {
+            State::Modbus(state) => {
+                connection.machine = Machine::Modbus(Modbus::thaw(terms, state, now)?);
+            }
+            State::Mqtt(state) => {
+                let mut machine = Mqtt::thaw(terms, *state)?;
+                if let Rules::Mqtt(rules) = &*connection.rules {
+                    machine.rejudge(rules);
+                }
+                connection.machine = Machine::Mqtt(Box::new(machine));
+            }
+            State::Passing(_) if mode == Mode::Enforce => return Err(ThawError::Unfollowed),
+            State::Passing(_) => connection.stage = Stage::Passing,
+            State::Closed => connection.stage = Stage::Closed,
+        }
+        Ok(connection)
+    }
+}

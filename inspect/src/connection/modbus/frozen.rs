@@ -1,0 +1,87 @@
+//! The Modbus half of [`super::super::frozen`]: ADUs that are not whole, and requests that wait.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::Terms;
+use super::super::frozen::{Bytes, ThawError};
+use super::Modbus;
+use crate::modbus::frame;
+use crate::modbus::transactions::{Awaits, Outstanding, Transactions};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::connection) struct FrozenModbus {
+    from_client: Bytes,
+    from_server: Bytes,
+    in_flight: Vec<FrozenRequest>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FrozenRequest {
+    transaction: u16,
+    unit: u8,
+    /// For how long it has waited.
+    age: Duration,
+    awaits: Awaits,
+}
+
+impl Modbus {
+    pub(in crate::connection) fn freeze(&self, now: Duration) -> FrozenModbus {
+        let request = |entry: &Outstanding| FrozenRequest {
+            transaction: entry.transaction,
+            unit: entry.unit,
+            age: now.saturating_sub(entry.since),
+            awaits: entry.awaits,
+        };
+        FrozenModbus {
+            from_client: Bytes(self.from_client.clone()),
+            from_server: Bytes(self.from_server.clone()),
+            in_flight: self.transactions.outstanding().iter().map(request).collect(),
+        }
+    }
+
+    pub(in crate::connection) fn thaw(
+        terms: Terms,
+        frozen: FrozenModbus,
+        now: Duration,
+    ) -> Result<Self, ThawError> {
+        let (Bytes(from_client), Bytes(from_server)) = (frozen.from_client, frozen.from_server);
+        for held in [&from_client, &from_server] {
+            ThawError::unless(
+                matches!(frame::next(held), Ok(None)),
+                "what is held is not the beginning of one ADU",
+            )?;
+        }
+        let most = terms.limits.transactions.outstanding_max;
+        let sent = |request: &&FrozenRequest| matches!(request.awaits, Awaits::Answer(_));
+        let sent = frozen.in_flight.iter().filter(sent).count();
+        ThawError::unless_within("requests in flight", sent, most)?;
+        ThawError::unless_within(
+            "refusals that wait for their turn",
+            frozen.in_flight.len() - sent,
+            most,
+        )?;
+        let in_flight: Vec<Outstanding> = frozen
+            .in_flight
+            .into_iter()
+            .map(|request| Outstanding {
+                transaction: request.transaction,
+                unit: request.unit,
+                since: now.saturating_sub(request.age),
+                awaits: request.awaits,
+            })
+            .collect();
+        let transactions = Transactions::of(terms.limits.transactions, in_flight).ok_or(
+            ThawError::Inconsistent("a request waits for what no request waits for"),
+        )?;
+        Ok(Self {
+            terms,
+            from_client,
+            from_server,
+            transactions,
+        })
+    }
+}

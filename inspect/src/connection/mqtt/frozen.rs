@@ -1,0 +1,255 @@
+//! The MQTT half of [`super::super::frozen`]: how far the connection has come, and what each side is in the middle of.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::frozen::{Bytes, ThawError};
+use super::super::{Sender, Terms, Version};
+use super::{Half, Mqtt, Payload, Stage};
+use crate::mqtt::alias::Aliases;
+use crate::mqtt::operation::Operation;
+use crate::mqtt::packet::{Header, Packet, kind};
+use crate::mqtt::topic::check_name;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::connection) struct FrozenMqtt {
+    stage: Stage,
+    version: Version,
+    extended_authentication: bool,
+    identity: Option<FrozenIdentity>,
+    client: FrozenHalf,
+    server: FrozenHalf,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FrozenIdentity {
+    client_id: String,
+    user: Option<String>,
+    will: Option<FrozenWill>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FrozenWill {
+    topic: String,
+    qos: u8,
+    retain: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FrozenHalf {
+    held: Bytes,
+    payload: Option<Payload>,
+    queue: Bytes,
+    alias_maximum: u16,
+    aliases: BTreeMap<u16, FrozenAlias>,
+    unreleased: Vec<u16>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FrozenAlias {
+    topic: String,
+    forwarded: bool,
+}
+
+impl FrozenIdentity {
+    fn of(operations: &[Operation<'_>]) -> Option<Self> {
+        let (Operation::Connect { client_id, user }, rest) = operations.split_first()? else {
+            return None;
+        };
+        let will = match rest.first() {
+            Some(Operation::Will { topic, qos, retain }) => Some(FrozenWill {
+                topic: topic.clone().into_owned(),
+                qos: *qos,
+                retain: *retain,
+            }),
+            _ => None,
+        };
+        Some(Self {
+            client_id: client_id.clone().into_owned(),
+            user: user.clone().map(Into::into),
+            will,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        let will = self.will.as_ref().map_or(0, |will| will.topic.len());
+        self.client_id.len() + self.user.as_ref().map_or(0, String::len) + will
+    }
+
+    fn into_operations(self) -> Vec<Operation<'static>> {
+        let itself = Operation::Connect {
+            client_id: self.client_id.into(),
+            user: self.user.map(Into::into),
+        };
+        let will = self.will.map(|will| Operation::Will {
+            topic: will.topic.into(),
+            qos: will.qos,
+            retain: will.retain,
+        });
+        std::iter::once(itself).chain(will).collect()
+    }
+}
+
+impl FrozenHalf {
+    fn of(half: &Half) -> Self {
+        let alias = |(alias, topic, forwarded): (u16, &str, bool)| {
+            let topic = topic.to_owned();
+            (alias, FrozenAlias { topic, forwarded })
+        };
+        Self {
+            held: Bytes(half.held.clone()),
+            payload: half.payload,
+            queue: Bytes(half.queue.clone()),
+            alias_maximum: half.aliases.maximum(),
+            aliases: half.aliases.iter().map(alias).collect(),
+            unreleased: half.unreleased.clone(),
+        }
+    }
+
+    /// Nothing has happened on this side but, perhaps, the beginning of a packet.
+    fn is_fresh(&self) -> bool {
+        self.payload.is_none()
+            && self.queue.0.is_empty()
+            && self.alias_maximum == 0
+            && self.aliases.is_empty()
+            && self.unreleased.is_empty()
+    }
+
+    fn thaw(self, terms: &Terms, version: Version, side: Sender) -> Result<Half, ThawError> {
+        let limits = terms.limits;
+        let (Bytes(held), Bytes(queue)) = (self.held, self.queue);
+        if let Some(payload) = self.payload {
+            ThawError::unless_within("bytes of a payload", payload.remaining, limits.packet_bytes_max)?;
+            ThawError::unless(
+                payload.remaining > 0 && held.is_empty(),
+                "a packet begins before the payload before it has ended",
+            )?;
+        }
+        ThawError::unless_within("bytes of queued answers", queue.len(), limits.queued_bytes_max)?;
+        ThawError::unless(
+            queue.is_empty() || self.payload.is_some_and(|payload| payload.forward),
+            "answers wait for no payload",
+        )?;
+        ThawError::unless(
+            are_answers(version, side, &queue),
+            "what is queued is not answers",
+        )?;
+        ThawError::unless_within(
+            "refused publications",
+            self.unreleased.len(),
+            limits.refused_publications_max,
+        )?;
+        let repeats =
+            |at: usize, identifier: &u16| self.unreleased.iter().take(at).any(|kept| kept == identifier);
+        ThawError::unless(
+            self.unreleased
+                .iter()
+                .enumerate()
+                .all(|(at, identifier)| *identifier != 0 && !repeats(at, identifier)),
+            "a packet identifier is 0, or waits twice",
+        )?;
+        ThawError::unless(
+            version == Version::V5 || self.aliases.is_empty(),
+            "MQTT 3.1.1 has no topic aliases",
+        )?;
+        let mut aliases = Aliases::new(limits.aliases);
+        aliases.permit(self.alias_maximum);
+        for (alias, entry) in self.aliases {
+            let set =
+                check_name(&entry.topic).and_then(|()| aliases.set(alias, &entry.topic, entry.forwarded));
+            ThawError::unless(set.is_ok(), "a topic alias is one that nobody could have set")?;
+        }
+        Ok(Half {
+            held,
+            payload: self.payload,
+            queue,
+            aliases,
+            unreleased: self.unreleased,
+        })
+    }
+}
+
+/// Whether `queue` holds whole packets of the kinds that the gateway sends by itself.
+fn are_answers(version: Version, side: Sender, mut queue: &[u8]) -> bool {
+    let first = |queue: &[u8]| {
+        let header = Header::decode(side, queue).ok()??;
+        let length = header.header_bytes + header.remaining;
+        let body = queue.get(header.header_bytes..length)?;
+        Packet::decode(version, side, header, body).ok()?;
+        let own = matches!(
+            header.kind,
+            kind::PUBACK | kind::PUBREC | kind::PUBCOMP | kind::SUBACK
+        );
+        own.then_some(length)
+    };
+    while !queue.is_empty() {
+        let Some(length) = first(queue) else { return false };
+        queue = queue.get(length..).unwrap_or_default();
+    }
+    true
+}
+
+impl Mqtt {
+    pub(in crate::connection) fn freeze(&self) -> FrozenMqtt {
+        FrozenMqtt {
+            stage: self.stage,
+            version: self.version,
+            extended_authentication: self.extended_authentication,
+            identity: FrozenIdentity::of(&self.identity),
+            client: FrozenHalf::of(&self.client),
+            server: FrozenHalf::of(&self.server),
+        }
+    }
+
+    /// Goes on; whether the rules still permit who is connected, the caller asks anew.
+    pub(in crate::connection) fn thaw(terms: Terms, frozen: FrozenMqtt) -> Result<Self, ThawError> {
+        let (stage, version) = (frozen.stage, frozen.version);
+        let early = match stage {
+            Stage::Connect => {
+                frozen.client.is_fresh() && frozen.server.is_fresh() && frozen.identity.is_none()
+            }
+            Stage::ConnAck => {
+                let server = &frozen.server;
+                server.payload.is_none() && server.aliases.is_empty() && frozen.client.aliases.is_empty()
+            }
+            Stage::Open => true,
+        };
+        ThawError::unless(early, "packets passed before the connection was open")?;
+        let identity = frozen.identity.map_or(Ok(Vec::new()), |identity| {
+            let most = terms.limits.control_bytes_max;
+            ThawError::unless_within("bytes of identity", identity.bytes(), most)?;
+            let will = identity.will.as_ref();
+            ThawError::unless(
+                will.is_none_or(|will| will.qos <= 2 && check_name(&will.topic).is_ok()),
+                "a will that no client could leave",
+            )?;
+            Ok(identity.into_operations())
+        })?;
+        let machine = Self {
+            terms,
+            stage,
+            version,
+            extended_authentication: frozen.extended_authentication,
+            client: frozen.client.thaw(&terms, version, Sender::Client)?,
+            server: frozen.server.thaw(&terms, version, Sender::Server)?,
+            identity,
+            revoked: false,
+        };
+        for (side, half) in [
+            (Sender::Client, &machine.client),
+            (Sender::Server, &machine.server),
+        ] {
+            ThawError::unless(
+                matches!(machine.parse(side, &half.held), Ok(None)),
+                "what is held is not the beginning of one packet",
+            )?;
+        }
+        Ok(machine)
+    }
+}

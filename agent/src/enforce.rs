@@ -32,6 +32,7 @@ pub mod block;
 mod drift;
 pub mod events;
 mod explain;
+pub mod intercept;
 pub mod kernel;
 pub mod lower;
 mod netlink;
@@ -46,6 +47,7 @@ mod table;
 mod tell;
 
 pub use base::{Base, BaseError};
+pub use intercept::InspectorPorts;
 pub use kernel::KernelError;
 pub use lower::LowerError;
 pub use structure::{Finding, StructureError};
@@ -62,6 +64,8 @@ pub struct Settings {
     pub base_path: Option<PathBuf>,
     /// How often the kernel is compared with the plan although no change was seen.
     pub verify_interval: Duration,
+    /// Where the inspector listens, if there is one.
+    pub inspector: Option<InspectorPorts>,
 }
 
 impl Default for Settings {
@@ -71,6 +75,7 @@ impl Default for Settings {
             log_group: 86,
             base_path: None,
             verify_interval: Duration::from_secs(300),
+            inspector: None,
         }
     }
 }

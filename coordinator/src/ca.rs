@@ -5,6 +5,10 @@
 //! a certificate request wishes. Of a request only the public key is used, and only after its signature proved
 //! possession of the private one. Keys: ECDSA P-256 or P-384, or Ed25519.
 //!
+//! The one URI says who somebody is. Addresses and DNS names beside it ([`ServerNames`], from the approved release) are
+//! what ordinary TLS clients look for where a gateway ends their TLS, or at a device that serves; no program of
+//! Penstock takes a peer for anything because of them.
+//!
 //! The root's key is a file with mode 0600 in the data directory. Keeping it elsewhere (HSM) comes later.
 
 use std::path::{Path, PathBuf};
@@ -12,6 +16,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::{Digest, PlantId};
 use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
@@ -37,6 +42,8 @@ pub struct Lifetimes {
     pub operator: Duration,
     /// Of coordinators.
     pub coordinator: Duration,
+    /// Of devices.
+    pub device: Duration,
 }
 
 /// The authority.
@@ -183,21 +190,34 @@ impl Authority {
         Ok(ProvenKey { key, digest })
     }
 
-    /// Issues a certificate that says: whoever holds this key is `subject`.
-    pub fn issue(&self, subject: &Subject, key: &ProvenKey, now_ms: u64) -> Result<Issued, CaError> {
-        self.issue_for(subject, &key.key, now_ms)
+    /// Issues a certificate that says: whoever holds this key is `subject`, and answers by `names`, which only
+    /// gateways and devices have.
+    pub fn issue(
+        &self,
+        subject: &Subject,
+        names: &ServerNames,
+        key: &ProvenKey,
+        now_ms: u64,
+    ) -> Result<Issued, CaError> {
+        self.issue_for(subject, names, &key.key, now_ms)
     }
 
     /// Makes a key and issues a certificate for it; only for the coordinator itself.
     pub fn issue_own(&self, subject: &Subject, now_ms: u64) -> Result<(Credentials, String), CaError> {
         let key = KeyPair::generate()?;
-        let issued = self.issue_for(subject, &key, now_ms)?;
+        let issued = self.issue_for(subject, &ServerNames::default(), &key, now_ms)?;
         let der =
             PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
         Ok((Credentials::new(issued.chain, der)?, key.serialize_pem()))
     }
 
-    fn issue_for(&self, subject: &Subject, key: &impl PublicKeyData, now_ms: u64) -> Result<Issued, CaError> {
+    fn issue_for(
+        &self,
+        subject: &Subject,
+        names: &ServerNames,
+        key: &impl PublicKeyData,
+        now_ms: u64,
+    ) -> Result<Issued, CaError> {
         let identity = PeerIdentity {
             plant: self.plant.clone(),
             subject: subject.clone(),
@@ -208,21 +228,34 @@ impl Authority {
         params.subject_alt_names = vec![SanType::URI(
             uri.as_str().try_into().map_err(|_| CaError::Name(uri.clone()))?,
         )];
+        if matches!(subject, Subject::Gateway(_) | Subject::Device(_)) {
+            params
+                .subject_alt_names
+                .extend(names.addresses().map(SanType::IpAddress));
+            for name in names.dns() {
+                params.subject_alt_names.push(SanType::DnsName(
+                    name.try_into().map_err(|_| CaError::Name(name.to_owned()))?,
+                ));
+            }
+        }
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let client = || vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let both = || {
+            vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ]
+        };
         let (usages, lifetime) = match subject {
             // A coordinator also connects to others of its kind.
-            Subject::Coordinator(_) => (
-                vec![
-                    ExtendedKeyUsagePurpose::ServerAuth,
-                    ExtendedKeyUsagePurpose::ClientAuth,
-                ],
-                self.lifetimes.coordinator,
-            ),
-            Subject::Operator(_) => (vec![ExtendedKeyUsagePurpose::ClientAuth], self.lifetimes.operator),
-            Subject::Gateway(_) | Subject::Device(_) => {
-                (vec![ExtendedKeyUsagePurpose::ClientAuth], self.lifetimes.gateway)
-            }
+            Subject::Coordinator(_) => (both(), self.lifetimes.coordinator),
+            Subject::Operator(_) => (client(), self.lifetimes.operator),
+            // A gateway that ends nobody's TLS serves nobody.
+            Subject::Gateway(_) if names.is_empty() => (client(), self.lifetimes.gateway),
+            Subject::Gateway(_) => (both(), self.lifetimes.gateway),
+            // Some are brokers.
+            Subject::Device(_) => (both(), self.lifetimes.device),
         };
         params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
@@ -274,6 +307,7 @@ mod tests {
             gateway: 90 * day,
             operator: 30 * day,
             coordinator: 60 * day,
+            device: 365 * day,
         };
         Authority::create(dir, PlantId::new("water").unwrap(), lifetimes, NOW_MS).unwrap()
     }
@@ -292,7 +326,9 @@ mod tests {
         let request = wishes.serialize_request(&key).unwrap();
         let proven = Authority::prove(request.der()).unwrap();
         let subject: Subject = "gateway/gw-1".parse().unwrap();
-        let issued = ca.issue(&subject, &proven, NOW_MS).unwrap();
+        let issued = ca
+            .issue(&subject, &ServerNames::default(), &proven, NOW_MS)
+            .unwrap();
         let identity = PeerIdentity::from_certificate(&issued.chain[0]).unwrap();
         assert_eq!(identity.subject, subject);
         let (_, leaf) = x509_parser::parse_x509_certificate(&issued.chain[0]).unwrap();
@@ -313,6 +349,35 @@ mod tests {
             90,
             "the gateway's lifetime"
         );
+    }
+
+    #[test]
+    fn gateways_and_devices_serve_by_the_names_that_were_decided_and_people_by_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = authority(dir.path());
+        let key = KeyPair::generate().unwrap();
+        let request = CertificateParams::default().serialize_request(&key).unwrap();
+        let proven = Authority::prove(request.der()).unwrap();
+        let mut names = ServerNames::default();
+        for name in ["10.0.0.5", "fd00::5", "broker.plant.example"] {
+            names.add(name).unwrap();
+        }
+        for (subject, expected, days) in [
+            ("gateway/gw-1", &names, 90),
+            ("device/broker", &names, 365),
+            ("operator/eve", &ServerNames::default(), 30),
+        ] {
+            let subject: Subject = subject.parse().unwrap();
+            let issued = ca.issue(&subject, &names, &proven, NOW_MS).unwrap();
+            let leaf = &issued.chain[0];
+            assert_eq!(PeerIdentity::from_certificate(leaf).unwrap().subject, subject);
+            assert_eq!(ServerNames::of_certificate(leaf).unwrap(), *expected);
+            assert_eq!((issued.expires_ms - NOW_MS) / 86_400_000, days);
+            let (_, parsed) = x509_parser::parse_x509_certificate(leaf).unwrap();
+            let alternative = parsed.subject_alternative_name().unwrap().unwrap();
+            assert_eq!(alternative.value.general_names.len(), 1 + expected.len());
+            assert!(parsed.extended_key_usage().unwrap().unwrap().value.client_auth);
+        }
     }
 
     #[test]

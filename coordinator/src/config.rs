@@ -78,6 +78,8 @@ pub struct CertificatesFile {
     pub operator_days: u32,
     /// Days the coordinator's own certificate is valid.
     pub coordinator_days: u32,
+    /// Days a device's certificate is valid; a person carries each renewal to the device.
+    pub device_days: u32,
 }
 
 impl Default for CertificatesFile {
@@ -86,6 +88,7 @@ impl Default for CertificatesFile {
             gateway_days: 90,
             operator_days: 30,
             coordinator_days: 60,
+            device_days: 365,
         }
     }
 }
@@ -306,6 +309,7 @@ impl ConfigFile {
                     "certificates.coordinator_days",
                     self.certificates.coordinator_days,
                 )?,
+                device: days("certificates.device_days", self.certificates.device_days)?,
             },
             sessions: SessionLimits {
                 health_interval: ms(
@@ -354,7 +358,7 @@ mod tests {
             .values()
             .map(|value| value.as_table().map_or(1, toml::Table::len))
             .sum();
-        assert_eq!(keys, 3 + 2 + 3 + 2 + 5 + 2);
+        assert_eq!(keys, 3 + 2 + 4 + 2 + 5 + 2);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use penstock_policy::ids::Digest;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::names::ServerNames;
 use penstock_proto::token::{SECRET_BYTES, Secret};
 use serde::{Deserialize, Serialize};
 
@@ -188,8 +189,11 @@ pub async fn enrol(
             .put_json(&key_of(&subject), Expect::Revision(revision), &used)
             .await?;
     }
-    // From here on a crash is healed by the same request again: the token is bound to this key.
-    let issued = authority.issue(&subject, &proven, now_ms).map_err(internal)?;
+    // From here on a crash is healed by the same request again: the token is bound to this key. A gateway that ends
+    // TLS by its plan renews for the names that it needs.
+    let issued = authority
+        .issue(&subject, &ServerNames::default(), &proven, now_ms)
+        .map_err(internal)?;
     remember(store, &subject, record.role, &issued, now_ms).await?;
     Ok(Enrolled {
         subject,
@@ -272,16 +276,20 @@ pub async fn update_gateway(
     }
 }
 
-/// Issues a new certificate to a peer that has a valid one, for the same subject.
+/// Issues a new certificate to a peer that has a valid one, for the same subject; with the names by which a gateway
+/// serves where it ends TLS.
 pub async fn renew(
     store: &Store,
     authority: &Authority,
     subject: &Subject,
+    names: &ServerNames,
     certificate_request: &[u8],
     now_ms: u64,
 ) -> Result<Issued, Refusal> {
     let proven: ProvenKey = Authority::prove(certificate_request).map_err(bad_request)?;
-    let issued = authority.issue(subject, &proven, now_ms).map_err(internal)?;
+    let issued = authority
+        .issue(subject, names, &proven, now_ms)
+        .map_err(internal)?;
     if let Subject::Gateway(gateway) = subject {
         update_gateway(store, gateway.as_str(), |record| {
             record.certificate_expires_ms = issued.expires_ms;
@@ -291,12 +299,14 @@ pub async fn renew(
     Ok(issued)
 }
 
-fn bad_request(error: CaError) -> Refusal {
+/// A certificate request that cannot be used.
+pub(crate) fn bad_request(error: CaError) -> Refusal {
     Refusal::new(Reason::BadCertificateRequest, error.to_string())
         .field("certificate_request", error.to_string())
 }
 
-fn internal(error: CaError) -> Refusal {
+/// A certificate that cannot be issued.
+pub(crate) fn internal(error: CaError) -> Refusal {
     tracing::error!(error = %crate::chain(&error), "cannot issue a certificate");
     Refusal::new(
         Reason::Internal,

@@ -22,6 +22,7 @@ pub mod app;
 pub mod ca;
 pub mod clock;
 pub mod config;
+pub mod devices;
 pub mod enrolment;
 pub mod files;
 pub mod health;

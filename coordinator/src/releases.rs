@@ -16,6 +16,7 @@
 //! since they are over other bytes.
 
 mod approve;
+mod document;
 mod propose;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision, Zon
 use penstock_policy::release::{Release, Signature, Statement};
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -88,6 +90,19 @@ impl Current {
         self.recorded.record.plans.get(gateway).map(|plan| PolicyMark {
             revision: self.revision(),
             plan: *plan,
+        })
+    }
+
+    /// The servers whose TLS ends at a gateway by its plan. Empty also where they cannot stand in a certificate, which
+    /// a release that was proposed here excludes: the gateway must not lose its link because of it.
+    pub fn tls_ends(&self, gateway: &GatewayId) -> ServerNames {
+        let Some(bytes) = self.release.plan(gateway) else {
+            return ServerNames::default();
+        };
+        let names = propose::tls_ends(&bytes.plan);
+        names.unwrap_or_else(|problem| {
+            tracing::warn!(%gateway, revision = %self.revision(), %problem, "a certificate is issued without names");
+            ServerNames::default()
         })
     }
 

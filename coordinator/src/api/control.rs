@@ -13,10 +13,12 @@ use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::enrol::to_wire;
 use super::gate::{Action, Gate};
 use super::views;
 use crate::ca::Authority;
 use crate::clock;
+use crate::devices;
 use crate::enrolment::{VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
 use crate::operators::{self, OperatorRecord, Role};
 use crate::query::{self, Filter};
@@ -250,6 +252,35 @@ impl Control for ControlService {
             secret: token.secret.0.to_vec().into(),
             expires_ms: token.expires_ms,
             root_digest: self.authority.root_digest().0.to_vec().into(),
+        }))
+    }
+
+    async fn issue_device(
+        &self,
+        request: Request<v1::IssueDeviceRequest>,
+    ) -> Result<Response<v1::IssueDeviceResponse>, Status> {
+        let caller = self
+            .gate
+            .operator(request.extensions(), Action::IssueDevice)
+            .await?;
+        let message = request.into_inner();
+        let outcome = devices::issue(
+            &self.releases,
+            &self.authority,
+            &message.asset,
+            &message.certificate_request,
+            clock::now_ms(),
+        )
+        .await;
+        let target = match &outcome {
+            Ok(device) => format!("{} [{}] with key {}", device.subject, device.names, device.key),
+            Err(_) => format!("device/{}", message.asset),
+        };
+        let device = self.gate.record(&caller, &target, outcome).await?;
+        let wire = to_wire(device.issued, &self.authority);
+        Ok(Response::new(v1::IssueDeviceResponse {
+            certificate_chain: wire.certificate_chain,
+            trust_bundle: wire.trust_bundle,
         }))
     }
 

@@ -29,12 +29,13 @@ pub enum Action {
     ProposeRelease,
     ApproveRelease,
     CreateToken,
+    IssueDevice,
     ListOperators,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -45,6 +46,7 @@ impl Action {
         Self::ProposeRelease,
         Self::ApproveRelease,
         Self::CreateToken,
+        Self::IssueDevice,
         Self::ListOperators,
     ];
 
@@ -60,7 +62,7 @@ impl Action {
             | Self::TailAudit => Role::Viewer,
             Self::ProposeRelease => Role::Engineer,
             Self::ApproveRelease => Role::Approver,
-            Self::CreateToken | Self::ListOperators => Role::Admin,
+            Self::CreateToken | Self::IssueDevice | Self::ListOperators => Role::Admin,
         }
     }
 
@@ -77,6 +79,7 @@ impl Action {
             Self::ProposeRelease => "propose-release",
             Self::ApproveRelease => "approve-release",
             Self::CreateToken => "create-token",
+            Self::IssueDevice => "issue-device",
             Self::ListOperators => "list-operators",
         }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use penstock_proto::peer::Subject;
+use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use penstock_proto::v1::gateway_link_server::GatewayLink;
 use tokio_stream::wrappers::ReceiverStream;
@@ -43,16 +45,22 @@ impl GatewayLink for LinkService {
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
         let subject = gate::renewable(request.extensions())?;
         let message = request.into_inner();
+        // What a gateway serves by is what the approved release says; nothing that it asks for.
+        let names = match (&subject, self.sessions.releases.now()) {
+            (Subject::Gateway(gateway), Some(current)) => current.tls_ends(gateway),
+            _ => ServerNames::default(),
+        };
         let issued = enrolment::renew(
             &self.store,
             &self.authority,
             &subject,
+            &names,
             &message.certificate_request,
             clock::now_ms(),
         )
         .await?;
         self.journal
-            .operator(&subject.to_string(), "", "renew", "", Ok(""))
+            .operator(&subject.to_string(), "", "renew", &names.to_string(), Ok(""))
             .await?;
         Ok(Response::new(to_wire(issued, &self.authority)))
     }

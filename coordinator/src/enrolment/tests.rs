@@ -25,6 +25,7 @@ fn world(dir: &Path) -> World {
         gateway: day,
         operator: day,
         coordinator: day,
+        device: day,
     };
     World {
         store: Store::open(&dir.join("s.db")).unwrap(),

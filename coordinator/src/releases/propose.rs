@@ -1,13 +1,14 @@
 //! Proposing: the coordinator compiles the documents itself and takes only a statement that says the same.
 
-use penstock_policy::diagnostics::SourceFile;
 use penstock_policy::ids::{Digest, OperatorId};
 use penstock_policy::model::Plant;
+use penstock_policy::plan::Plan;
 use penstock_policy::release::{DocumentFile, Draft, Release, Statement, build, document_digest};
 use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 
-use super::{Recorded, ReleaseRecord, Releases, key_of};
+use super::{Recorded, ReleaseRecord, Releases, document, key_of};
 use crate::health::boundaries;
 use crate::store::Expect;
 
@@ -152,35 +153,7 @@ fn compile(
             format!("the documents have {digest}"),
         ));
     }
-    let sources = documents
-        .iter()
-        .map(|file| {
-            let text = std::str::from_utf8(&file.content).map_err(|_| {
-                Refusal::new(Reason::DocumentErrors, format!("{} is not UTF-8 text", file.name))
-                    .field(file.name.clone(), "is not UTF-8 text")
-            })?;
-            Ok(SourceFile {
-                name: file.name.clone(),
-                text: text.to_owned(),
-            })
-        })
-        .collect::<Result<Vec<_>, Refusal>>()?;
-    let loaded = penstock_policy::load(&sources, today(now_ms));
-    let Some(plant) = loaded.plant else {
-        let count = loaded.diagnostics.errors().count();
-        let mut refusal = Refusal::new(
-            Reason::DocumentErrors,
-            format!("the plant document has {count} errors; run `penstock check` on it"),
-        );
-        for fault in loaded.diagnostics.errors() {
-            let place = fault.location.as_ref().map_or_else(
-                || "document".to_owned(),
-                |at| format!("{}:{}:{}", at.file, at.line, at.column),
-            );
-            refusal = refusal.field(place, format!("{}: {}", fault.code, fault.message));
-        }
-        return Err(refusal);
-    };
+    let plant = document::read(documents, now_ms)?;
     let release = build(&plant, Draft::of(statement)).map_err(|error| {
         Refusal::new(Reason::DocumentErrors, crate::chain(&error)).field("documents", error.to_string())
     })?;
@@ -214,13 +187,16 @@ fn compile(
         }
         return Err(refusal);
     }
+    for plan in release.plans.values() {
+        tls_ends(plan).map_err(|problem| {
+            Refusal::new(Reason::DocumentErrors, problem.clone()).field("documents", problem)
+        })?;
+    }
     Ok((plant, release))
 }
 
-fn today(now_ms: u64) -> jiff::civil::Date {
-    let ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms)
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-        .to_zoned(jiff::tz::TimeZone::UTC)
-        .date()
+/// The servers whose TLS ends at the gateway of a plan, given as its bytes; or why not, in words.
+pub(super) fn tls_ends(plan: &[u8]) -> Result<ServerNames, String> {
+    let plan = Plan::from_bytes(plan).map_err(|error| crate::chain(&error))?;
+    ServerNames::of_plan(&plan).map_err(|error| error.to_string())
 }

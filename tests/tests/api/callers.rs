@@ -50,6 +50,10 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .create_token(v1::CreateTokenRequest::default())
             .await
             .map(drop),
+        Action::IssueDevice => control
+            .issue_device(v1::IssueDeviceRequest::default())
+            .await
+            .map(drop),
         Action::ListOperators => control
             .list_operators(v1::ListOperatorsRequest {})
             .await

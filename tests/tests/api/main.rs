@@ -14,6 +14,7 @@
 
 mod audit;
 mod callers;
+mod devices;
 mod releases;
 mod sessions;
 mod tokens;

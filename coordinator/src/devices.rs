@@ -1,0 +1,98 @@
+//! Certificates for devices that hold a key of their own: PLCs, clients, brokers (DESIGN §6; IEC 62443-3-3 SR 1.2).
+//!
+//! A person with the role *admin* carries a certificate request from the device and its certificate back; there is
+//! no token, and no device connects here. Its name must be an asset of the current release, and its addresses and DNS
+//! names come from the same approved document. Renewing is issuing again.
+
+use penstock_policy::ids::{AssetId, Digest};
+use penstock_policy::model::{FlowEnd, Plant};
+use penstock_proto::peer::Subject;
+use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::names::{NAMES_MAX, NamesError, ServerNames};
+
+use crate::ca::{Authority, Issued};
+use crate::enrolment::{bad_request, internal};
+use crate::releases::Releases;
+
+/// A device's certificate, and what it says.
+#[derive(Debug)]
+pub struct Device {
+    /// What it is called.
+    pub subject: Subject,
+    /// What it serves by.
+    pub names: ServerNames,
+    /// SHA-256 of its public key (subjectPublicKeyInfo).
+    pub key: Digest,
+    /// The certificate.
+    pub issued: Issued,
+}
+
+/// Issues a certificate for `asset` to the key in the request.
+pub async fn issue(
+    releases: &Releases,
+    authority: &Authority,
+    asset: &str,
+    certificate_request: &[u8],
+    now_ms: u64,
+) -> Result<Device, Refusal> {
+    let asset = AssetId::new(asset).map_err(|error| {
+        Refusal::new(Reason::BadRequest, format!("asset: {error}")).field("asset", error.to_string())
+    })?;
+    let proven = Authority::prove(certificate_request).map_err(bad_request)?;
+    let (revision, plant) = releases.plant().await?;
+    let names = names(&plant, &asset)
+        .map_err(|error| Refusal::new(Reason::DocumentErrors, error.to_string()))?
+        .ok_or_else(|| {
+            Refusal::new(
+                Reason::NotFound,
+                format!(
+                    "there is no asset {asset} in {revision}, the current release; a device has to be declared and \
+                     approved before it gets a certificate"
+                ),
+            )
+            .field("asset", format!("{asset} is not in {revision}"))
+        })?;
+    if names.len() > NAMES_MAX {
+        return Err(Refusal::new(
+            Reason::DocumentErrors,
+            format!(
+                "{asset} has {} addresses and names, and a certificate carries at most {NAMES_MAX}",
+                names.len()
+            ),
+        ));
+    }
+    let subject = Subject::Device(asset);
+    let issued = authority
+        .issue(&subject, &names, &proven, now_ms)
+        .map_err(internal)?;
+    Ok(Device {
+        subject,
+        names,
+        key: proven.digest(),
+        issued,
+    })
+}
+
+/// What an asset serves by: its addresses, and the DNS names that flows to it expect in a certificate of the plant's
+/// authority. `None`: there is no such asset.
+fn names(plant: &Plant, asset: &AssetId) -> Result<Option<ServerNames>, NamesError> {
+    let Some(found) = plant.assets.get(asset) else {
+        return Ok(None);
+    };
+    let mut names = ServerNames::default();
+    names.extend(found.addresses.iter().copied());
+    let flows = plant.conduits.values().flat_map(|conduit| conduit.flows.values());
+    for flow in flows {
+        let leads_here = flow
+            .destinations
+            .iter()
+            .any(|end| matches!(end, FlowEnd::Asset(named, _) if named == asset));
+        if let Some(tls) = &flow.tls
+            && leads_here
+            && tls.server_authorities.is_none()
+        {
+            tls.server_name.iter().try_for_each(|name| names.add(name))?;
+        }
+    }
+    Ok(Some(names))
+}

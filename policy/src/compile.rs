@@ -16,10 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 pub use self::flow_ids::FlowIds;
-use crate::ids::{ConduitId, GatewayId, ZoneId};
-use crate::model::{Conduit, Enforcement, FlowEnd, Gateway, GatewayMode, Interface, Operations, Plant};
+use crate::ids::{ConduitId, FlowId, FlowName, GatewayId, ZoneId};
+use crate::model::{Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode, Interface, Operations, Plant};
 use crate::plan::{
-    Capability, Endpoint, Management, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
+    Bridge, Broker, Capability, Endpoint, Management, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule,
+    Transport,
 };
 
 /// Why no plan can be made.
@@ -101,11 +102,16 @@ impl<'a> Compiler<'a> {
             .map(|(name, interface)| self.interface(name, interface))
             .collect::<Result<_, _>>()?;
         let mut rules = Vec::new();
+        let mut bridges = Vec::new();
         for (conduit_id, conduit) in self.conduits.get(id).into_iter().flatten() {
             for (name, flow) in &conduit.flows {
                 let number = self.ids.get(conduit_id, name).ok_or_else(|| {
                     CompileError::Unresolved(format!("flow `{conduit_id}/{name}` has no number"))
                 })?;
+                if flow.bridged {
+                    bridges.push(bridge(number, conduit_id, name, flow)?);
+                    continue;
+                }
                 rules.push(Rule {
                     id: number,
                     conduit: (*conduit_id).clone(),
@@ -126,7 +132,7 @@ impl<'a> Compiler<'a> {
             plant: self.plant.id.clone(),
             gateway: id.clone(),
             mode: gateway.mode,
-            requires: requires(gateway, &rules),
+            requires: requires(gateway, &rules, &bridges),
             on_drift: gateway.on_drift,
             interfaces,
             management: gateway.management.as_ref().map(|management| Management {
@@ -134,7 +140,7 @@ impl<'a> Compiler<'a> {
                 peers: sorted(management.peers.iter().map(IpNet::trunc)),
             }),
             rules,
-            bridges: Vec::new(),
+            bridges,
         })
     }
 
@@ -161,23 +167,69 @@ impl<'a> Compiler<'a> {
 }
 
 /// What an agent must be able to do for these rules.
-fn requires(gateway: &Gateway, rules: &[Rule]) -> BTreeSet<Capability> {
-    let mut needed = BTreeSet::from([Capability(Capability::KERNEL.to_owned())]);
+fn requires(gateway: &Gateway, rules: &[Rule], bridges: &[Bridge]) -> BTreeSet<Capability> {
+    let mut needed = BTreeSet::from([Capability::KERNEL]);
     if gateway.mode == GatewayMode::Bridged {
-        needed.insert(Capability(Capability::KERNEL_BRIDGE.to_owned()));
+        needed.insert(Capability::KERNEL_BRIDGE);
     }
     for rule in rules {
         match &rule.operations {
             None => {}
             Some(Operations::ModbusTcp(_)) => {
-                needed.insert(Capability(Capability::INSPECT_MODBUS_TCP.to_owned()));
+                needed.insert(Capability::INSPECT_MODBUS_TCP);
             }
             Some(Operations::Mqtt(_)) => {
-                needed.insert(Capability(Capability::INSPECT_MQTT.to_owned()));
+                needed.insert(Capability::INSPECT_MQTT);
             }
         }
+        if rule.tls.is_some() {
+            needed.insert(Capability::INSPECT_MQTT_TLS);
+        }
+    }
+    if !bridges.is_empty() {
+        needed.insert(Capability::BRIDGE_MQTT);
     }
     needed
+        .into_iter()
+        .map(|name| Capability(name.to_owned()))
+        .collect()
+}
+
+/// A flow that the gateway carries itself. Validation has seen to its one broker at each end.
+fn bridge(id: FlowId, conduit: &ConduitId, name: &FlowName, flow: &Flow) -> Result<Bridge, CompileError> {
+    let unresolved =
+        |what: &str| CompileError::Unresolved(format!("the bridge `{conduit}/{name}` has {what}"));
+    let port = match &flow.service.transport {
+        Transport::Tcp(ports) => match ports.as_slice() {
+            [only] if only.first == only.last => only.first,
+            _ => return Err(unresolved("not one port")),
+        },
+        Transport::Udp(_) | Transport::IcmpEcho => return Err(unresolved("no TCP port")),
+    };
+    let broker = |ends: &[FlowEnd]| match ends {
+        [FlowEnd::Asset(asset, addresses)] => match addresses.as_slice() {
+            [address] => Ok(Broker {
+                asset: asset.clone(),
+                address: *address,
+                port,
+                tls: flow.tls.clone(),
+            }),
+            _ => Err(unresolved("an end with not one address")),
+        },
+        _ => Err(unresolved("an end that is not one broker")),
+    };
+    let Some(Operations::Mqtt(publications)) = &flow.operations else {
+        return Err(unresolved("no publications"));
+    };
+    Ok(Bridge {
+        id,
+        conduit: conduit.clone(),
+        flow: name.clone(),
+        from: broker(&flow.sources)?,
+        to: broker(&flow.destinations)?,
+        publications: publications.clone(),
+        must_flow: flow.must_flow,
+    })
 }
 
 /// The ends of a flow as networks with the document's names (`plc-7`, `zone:control`), sorted by network.

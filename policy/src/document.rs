@@ -22,6 +22,7 @@ pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
 pub(crate) mod times;
+pub(crate) mod tls;
 mod vocabulary;
 
 use std::sync::Arc;

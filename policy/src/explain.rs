@@ -15,7 +15,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::ids::{AssetId, GatewayId};
-use crate::model::Plant;
+use crate::model::{MqttOperation, Plant};
 use crate::plan::{Plan, PlanInterface};
 use crate::verdict::{Carried, Connection, Decision, Permitted, RuleName, Verdict, decide, permitted};
 
@@ -60,6 +60,19 @@ pub struct Explanation {
     pub question: Question,
     /// One per gateway and pair of addresses that crosses it.
     pub answers: Vec<Answer>,
+    /// What gateways carry from the one to the other themselves, whatever becomes of a connection between the two.
+    pub bridges: Vec<Carries>,
+}
+
+/// A one-way bridge between the two ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Carries {
+    /// The gateway that is the client of both.
+    pub gateway: GatewayId,
+    /// The flow that declares it.
+    pub rule: RuleName,
+    /// What may cross.
+    pub publications: Vec<MqttOperation>,
 }
 
 /// What all answers come to.
@@ -131,7 +144,26 @@ pub fn explain(
         return Err(ExplainError::Families);
     }
     let mut answers = Vec::new();
+    let mut bridges = Vec::new();
     for plan in plans.values() {
+        bridges.extend(
+            plan.bridges
+                .iter()
+                .filter(|bridge| {
+                    let ports = [bridge.from.port, bridge.to.port].map(Carried::Tcp);
+                    pairs.contains(&(bridge.from.address, bridge.to.address))
+                        && ports.contains(&question.transport)
+                })
+                .map(|bridge| Carries {
+                    gateway: plan.gateway.clone(),
+                    rule: RuleName {
+                        id: bridge.id,
+                        conduit: bridge.conduit.clone(),
+                        flow: bridge.flow.clone(),
+                    },
+                    publications: bridge.publications.clone(),
+                }),
+        );
         for (source, destination) in &pairs {
             for (ingress, egress) in crossings(plan, *source, *destination) {
                 let connection = Connection {
@@ -148,6 +180,7 @@ pub fn explain(
     Ok(Explanation {
         question: question.clone(),
         answers,
+        bridges,
     })
 }
 
@@ -257,6 +290,16 @@ impl fmt::Display for Explanation {
             )?;
             for (rule, phrase) in answer.operations.iter().flatten() {
                 write!(f, "\n    only: {phrase} ({rule})")?;
+            }
+        }
+        for carries in &self.bridges {
+            write!(
+                f,
+                "\n  {}: {} is a bridge: the gateway itself carries messages one way",
+                carries.gateway, carries.rule
+            )?;
+            for publication in &carries.publications {
+                write!(f, "\n    only: {publication}")?;
             }
         }
         Ok(())

@@ -7,6 +7,8 @@
 //!
 //! Reading is strict: an unknown field, an unknown capability or an unknown format refuses the plan whole.
 
+mod well_formed;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -239,127 +241,12 @@ impl Plan {
         if plan.format != PLAN_FORMAT {
             return Err(PlanError::Format(plan.format));
         }
-        plan.well_formed().map_err(PlanError::Malformed)?;
+        well_formed::check(&plan).map_err(PlanError::Malformed)?;
         Ok(plan)
     }
 
     /// The digest of [`Plan::to_bytes`].
     pub fn digest(&self) -> Digest {
         Digest::of(&self.to_bytes())
-    }
-
-    fn well_formed(&self) -> Result<(), String> {
-        let mut ids = BTreeSet::new();
-        for rule in &self.rules {
-            let name = format!("{}/{}", rule.conduit, rule.flow);
-            if rule.id.0 == 0 || rule.id.0 > FlowId::MAX || !ids.insert(rule.id) {
-                return Err(format!(
-                    "flow {name} has the number {}, which is taken or out of range",
-                    rule.id
-                ));
-            }
-            if rule.sources.is_empty() || rule.destinations.is_empty() {
-                return Err(format!("flow {name} has no source or no destination"));
-            }
-            if let Transport::Tcp(ports) | Transport::Udp(ports) = &rule.transport
-                && (ports.is_empty() || ports.iter().any(|range| range.first > range.last))
-            {
-                return Err(format!(
-                    "flow {name} has no ports or a range that ends before it begins"
-                ));
-            }
-        }
-        for rule in &self.rules {
-            let inspector = match &rule.operations {
-                None => continue,
-                Some(Operations::ModbusTcp(listed)) if !listed.is_empty() => Capability::INSPECT_MODBUS_TCP,
-                Some(Operations::Mqtt(listed)) if !listed.is_empty() => Capability::INSPECT_MQTT,
-                Some(_) => return Err(format!("flow {}/{} lists no operation", rule.conduit, rule.flow)),
-            };
-            // Without it, an agent that has no inspector would take the limits for met.
-            if !self.requires.iter().any(|capability| capability.0 == inspector) {
-                return Err(format!(
-                    "flow {}/{} limits operations, but the plan does not require `{inspector}`",
-                    rule.conduit, rule.flow
-                ));
-            }
-        }
-        let mut names = BTreeSet::new();
-        let managed = self.management.iter().map(|management| &management.interface);
-        for name in self
-            .interfaces
-            .iter()
-            .map(|interface| &interface.name)
-            .chain(managed)
-        {
-            if !is_interface_name(name) {
-                return Err(format!("`{name}` is not the name of an interface"));
-            }
-        }
-        for interface in &self.interfaces {
-            if !names.insert(&interface.name) {
-                return Err(format!("interface {} appears twice", interface.name));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether a name can stand in a kernel ruleset as it is: 1–15 of `A-Z a-z 0-9 @ _ . -`, the first a letter or digit.
-fn is_interface_name(name: &str) -> bool {
-    (1..=15).contains(&name.len())
-        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"@_.-".contains(&byte))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-    use super::*;
-    use crate::compile::compile;
-    use crate::waterworks::{gateway, waterworks};
-
-    fn refused(spoil: impl Fn(&mut Plan)) -> String {
-        let mut plan = compile(&waterworks(), &gateway()).unwrap();
-        spoil(&mut plan);
-        Plan::from_bytes(&plan.to_bytes()).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_name_that_would_be_more_than_a_name_in_a_ruleset_is_refused() {
-        for name in [
-            "",
-            "eth0\"; flush ruleset",
-            "eth 0",
-            "$eth",
-            "-eth0",
-            "an-interface-too-long",
-            "é",
-        ] {
-            assert!(refused(|plan| plan.interfaces[0].name = name.to_owned()).contains("is not the name"));
-            let managed = |plan: &mut Plan| plan.management.as_mut().unwrap().interface = name.to_owned();
-            assert!(refused(managed).contains("is not the name"), "{name}");
-        }
-    }
-
-    #[test]
-    fn limits_that_nobody_would_inspect_are_refused() {
-        assert!(refused(|plan| plan.requires.clear()).contains("does not require `inspect:modbus-tcp`"));
-        let none = |plan: &mut Plan| plan.rules[0].operations = Some(Operations::Mqtt(Vec::new()));
-        assert!(refused(none).contains("lists no operation"));
-    }
-
-    #[test]
-    fn rules_that_could_mean_anything_or_nothing_are_refused() {
-        assert!(refused(|plan| plan.rules[0].destinations.clear()).contains("no source or no destination"));
-        let ports =
-            |ports: Vec<PortRange>| refused(|plan| plan.rules[0].transport = Transport::Tcp(ports.clone()));
-        assert!(ports(Vec::new()).contains("no ports"));
-        assert!(ports(vec![PortRange { first: 2, last: 1 }]).contains("ends before it begins"));
-        assert!(refused(|plan| plan.rules[0].id = FlowId(FlowId::MAX + 1)).contains("out of range"));
-        assert!(refused(|plan| plan.format = "penstock-plan/9".to_owned()).contains("penstock-plan/9"));
     }
 }

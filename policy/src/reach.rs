@@ -2,7 +2,7 @@
 //!
 //! The answer is on the safe side of the plant's conduits: whoever holds one asset of a zone is taken to hold the
 //! whole zone, and to open any flow that starts there. Only opening counts: that an answer can carry harm back to who
-//! asked is not looked at. Zones whose boundary only observes let undeclared traffic pass, so two sides of a
+//! asked is not looked at; a bridge carries none back in any case. Zones whose boundary only observes let undeclared traffic pass, so two sides of a
 //! gateway that both observe are a step as well. What the gateways do not stand between is not known here.
 //!
 //! The paths themselves can be more than anyone reads; so an answer holds the shortest path to each way in, and
@@ -39,6 +39,8 @@ pub enum Way {
         transport: Transport,
         /// What it is limited to; `None`: anything its service can do.
         operations: Option<Operations>,
+        /// The gateway carries messages one way and forwards no packet: nothing but these publications arrives.
+        bridged: bool,
     },
     /// Two sides of a gateway that both only observe: anything passes, and is recorded.
     Observed {
@@ -131,6 +133,7 @@ impl<'a> Steps<'a> {
                     destinations: names(&flow.destinations),
                     transport: flow.service.transport.clone(),
                     operations: flow.operations.clone(),
+                    bridged: flow.bridged,
                 };
                 // Flows run either way within a conduit: from the zone of their sources.
                 let starts: BTreeSet<_> = flow
@@ -277,11 +280,17 @@ impl fmt::Display for Way {
                 destinations,
                 transport,
                 operations,
+                bridged,
             } => {
                 let (sources, destinations) = (and(sources.iter()), and(destinations.iter()));
                 write!(f, "{conduit}/{flow}: {sources} to {destinations} by {transport}")?;
+                let only = if *bridged {
+                    "only these messages, carried by the gateway one way"
+                } else {
+                    "only"
+                };
                 match operations {
-                    Some(operations) => write!(f, ", only: {}", operations.phrases().join("; ")),
+                    Some(operations) => write!(f, ", {only}: {}", operations.phrases().join("; ")),
                     None => Ok(()),
                 }
             }

@@ -8,6 +8,7 @@ mod assets;
 mod conduits;
 mod flows;
 mod gateways;
+mod inside;
 mod networks;
 mod people;
 mod records;

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use crate::ids::{ApproverId, GatewayId};
 use crate::model::{
     Approver, ApproverSet, Asset, Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode, Interface,
-    ManagementAccess, ModbusOperation, NumberRange, OnAgentLoss, OnDrift, Operations, Plant, Protocol,
-    Service, Site, SlVector, Zone, ZoneKind,
+    ManagementAccess, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal,
+    Operations, Plant, Protocol, Service, Site, SlVector, Zone, ZoneKind,
 };
 use crate::plan::{PortRange, Transport};
 use crate::release::signing::ApproverKey;
@@ -99,7 +99,7 @@ pub(crate) fn modbus(operations: Option<Vec<ModbusOperation>>, plant: &Plant, fr
         },
         operations: operations.map(Operations::ModbusTcp),
         must_flow: true,
-        on_refusal: crate::model::OnRefusal::default(),
+        on_refusal: OnRefusal::default(),
         tls: None,
         bridged: false,
     }
@@ -233,4 +233,50 @@ pub(crate) fn waterworks() -> Plant {
         ),
     ]);
     plant
+}
+
+/// The works with a broker in the control zone and one in operations, and this flow between the two.
+pub(crate) fn with_brokers(flow: impl FnOnce(&Plant) -> Flow) -> Plant {
+    let mut plant = waterworks();
+    plant
+        .assets
+        .insert(id("broker-pumps"), asset("control", "10.20.4.40"));
+    plant
+        .assets
+        .insert(id("broker-works"), asset("operations", "10.20.1.40"));
+    let flow = flow(&plant);
+    plant.conduits.insert(
+        id("telemetry"),
+        conduit("control", "operations", vec![("upwards", flow)]),
+    );
+    plant
+}
+
+/// A bridge from the pumps' broker to the works' one.
+pub(crate) fn bridge(plant: &Plant) -> Flow {
+    let mut bridge = messages(plant);
+    bridge.service.name = "mqtt-bridge".to_owned();
+    bridge.bridged = true;
+    bridge
+}
+
+/// An MQTT flow from the pumps' broker to the works' one, limited to publishing pressures.
+pub(crate) fn messages(plant: &Plant) -> Flow {
+    let mut flow = modbus(None, plant, "broker-pumps", "broker-works");
+    flow.service = Service {
+        name: "mqtt".to_owned(),
+        protocol: Some(Protocol::Mqtt),
+        transport: Transport::Tcp(vec![PortRange::single(1883)]),
+    };
+    flow.operations = Some(Operations::Mqtt(vec![publish("pumps/+/pressure")]));
+    flow
+}
+
+/// Publishing to one filter, QoS 0–1, not retained.
+pub(crate) fn publish(topic: &str) -> MqttOperation {
+    MqttOperation::Publish {
+        topics: vec![topic.to_owned()],
+        qos: NumberRange { first: 0, last: 1 },
+        retain: false,
+    }
 }

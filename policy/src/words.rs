@@ -6,7 +6,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use crate::model::{Flow, FlowEnd, ModbusOperation, MqttOperation, NumberRange, Operations};
+use crate::model::{Flow, FlowEnd, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations, Tls};
 
 impl fmt::Display for NumberRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,9 +113,49 @@ impl fmt::Display for Flow {
             and(self.destinations.iter()),
             self.service.transport
         )?;
-        match &self.operations {
-            None => Ok(()),
-            Some(operations) => write!(f, ", only: {}", operations.phrases().join("; ")),
+        if let Some(operations) = &self.operations {
+            let only = if self.bridged {
+                "carried by the gateway, one way, only"
+            } else {
+                "only"
+            };
+            write!(f, ", {only}: {}", operations.phrases().join("; "))?;
+        }
+        if let (Some(tls), false) = (&self.tls, self.bridged) {
+            write!(f, "; TLS ends at the gateway, {tls}")?;
+        }
+        match self.on_refusal {
+            OnRefusal::Answer => Ok(()),
+            other => write!(f, "; refused: {other}"),
+        }
+    }
+}
+
+impl fmt::Display for OnRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Answer => "answered as the protocol does",
+            Self::Acknowledge => "acknowledged as though done",
+            Self::Disconnect => "answered, and the connection ended",
+            Self::Reset => "the connection reset",
+            Self::Drop => "dropped without an answer",
+        })
+    }
+}
+
+impl fmt::Display for Tls {
+    /// Whom the gateway takes for the server: `the server known by the plant's own authority`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authorities = match &self.server_authorities {
+            None => "the plant's own authority".to_owned(),
+            Some(pem) => match pem.matches("BEGIN CERTIFICATE").count() {
+                1 => "an authority of its own".to_owned(),
+                count => format!("{count} authorities of its own"),
+            },
+        };
+        match &self.server_name {
+            None => write!(f, "the server known by {authorities}"),
+            Some(name) => write!(f, "the server known as {name} by {authorities}"),
         }
     }
 }

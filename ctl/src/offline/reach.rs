@@ -57,6 +57,8 @@ pub struct WayLine {
     pub transport: Option<String>,
     /// The operations it is limited to; absent if it is not limited.
     pub operations: Option<Vec<String>>,
+    /// The gateway itself carries these messages, one way; no connection passes.
+    pub bridged: bool,
 }
 
 /// `tcp/502,1000-1010`.
@@ -88,6 +90,7 @@ impl From<Way> for WayLine {
                 destinations,
                 transport,
                 operations,
+                bridged,
             } => Self {
                 flow: Some(format!("{conduit}/{flow}")),
                 observed_at: None,
@@ -95,6 +98,7 @@ impl From<Way> for WayLine {
                 destinations,
                 transport: Some(transport_words(&transport)),
                 operations: operations.as_ref().map(Operations::phrases),
+                bridged,
             },
             Way::Observed { gateway } => Self {
                 flow: None,
@@ -103,6 +107,7 @@ impl From<Way> for WayLine {
                 destinations: Vec::new(),
                 transport: None,
                 operations: None,
+                bridged: false,
             },
         }
     }
@@ -184,6 +189,13 @@ impl WayLine {
         match &self.operations {
             None => page.paragraph(6, Tone::Warn, "▲ anything that the service can do"),
             Some(operations) => {
+                if self.bridged {
+                    page.paragraph(
+                        6,
+                        Tone::Dim,
+                        "carried by the gateway one way, nothing comes back:",
+                    );
+                }
                 for operation in operations {
                     page.paragraph(6, Tone::Plain, &format!("· {operation}"));
                 }

@@ -1,12 +1,20 @@
 //! Flows of random plants, from recipes of small numbers.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 
-use crate::ids::{AssetId, ZoneId};
+use crate::ids::{AssetId, GatewayId, ZoneId};
 use crate::model::{
-    Asset, Flow, FlowEnd, ModbusOperation, MqttOperation, NumberRange, Operations, Plant, Protocol, Service,
+    Asset, Flow, FlowEnd, GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations,
+    Plant, Protocol, Service, Tls,
 };
 use crate::plan::{PortRange, Transport};
+
+/// How many kinds of service there are; those from [`BRIDGED`] on are bridges where one can stand.
+const SERVICES: u8 = 11;
+const BRIDGED: u8 = 9;
 
 /// Per flow: direction, ends, service, ports, limits.
 #[derive(Debug, Clone)]
@@ -43,21 +51,84 @@ pub(super) fn recipes() -> impl Strategy<Value = FlowRecipe> {
         )
 }
 
-/// The flow that a recipe means, between two zones that each have networks.
-pub(super) fn build(plant: &Plant, from: &ZoneId, to: &ZoneId, recipe: &FlowRecipe) -> Flow {
+/// The flow that a recipe means, between two zones that each have networks, over these gateways.
+pub(super) fn build(
+    plant: &Plant,
+    from: &ZoneId,
+    to: &ZoneId,
+    via: &BTreeSet<GatewayId>,
+    recipe: &FlowRecipe,
+) -> Flow {
     let (opener, opened) = if recipe.reversed { (to, from) } else { (from, to) };
+    let lone = match via.iter().collect::<Vec<_>>().as_slice() {
+        [only] => plant.gateways.get(*only),
+        _ => None,
+    };
+    let routed = lone.is_some_and(|gateway| gateway.mode == GatewayMode::Routed);
+    if let (true, BRIDGED.., Some(source), Some(destination)) = (
+        routed,
+        recipe.service % SERVICES,
+        broker(plant, opener, recipe.sources),
+        broker(plant, opened, recipe.destinations),
+    ) {
+        return bridge(source, destination, recipe);
+    }
     let (service, operations) = service(recipe);
+    let on_refusal = match (&operations, recipe.limits % 12) {
+        (Some(Operations::Mqtt(_)), 0) => OnRefusal::Acknowledge,
+        (Some(_), 2) => OnRefusal::Disconnect,
+        (Some(_), 4) => OnRefusal::Reset,
+        (Some(_), 6) => OnRefusal::Drop,
+        _ => OnRefusal::Answer,
+    };
+    // Two gateways on the way cannot both end the same TLS: there it passes encrypted.
+    let encrypted = service.name == "mqtts";
+    let operations = operations.filter(|_| !encrypted || lone.is_some());
     Flow {
         title: None,
         sources: ends(plant, opener, recipe.sources),
         destinations: ends(plant, opened, recipe.destinations),
         service,
-        operations,
         must_flow: recipe.must_flow,
-        on_refusal: crate::model::OnRefusal::default(),
-        tls: None,
+        on_refusal: if operations.is_some() {
+            on_refusal
+        } else {
+            OnRefusal::Answer
+        },
+        tls: (encrypted && operations.is_some()).then(Tls::default),
         bridged: false,
+        operations,
     }
+}
+
+fn bridge(source: FlowEnd, destination: FlowEnd, recipe: &FlowRecipe) -> Flow {
+    let (name, port) = if recipe.limits.is_multiple_of(2) {
+        ("mqtt-bridge", 1883)
+    } else {
+        ("mqtts-bridge", 8883)
+    };
+    Flow {
+        title: None,
+        sources: vec![source],
+        destinations: vec![destination],
+        service: mqtt(name, port),
+        operations: Some(publications(recipe)),
+        must_flow: recipe.must_flow,
+        on_refusal: OnRefusal::Answer,
+        tls: (port == 8883).then(Tls::default),
+        bridged: true,
+    }
+}
+
+/// An asset of the zone with one IPv4 address, if it has one.
+fn broker(plant: &Plant, zone: &ZoneId, [_, first, _]: [u8; 3]) -> Option<FlowEnd> {
+    let fit: Vec<(&AssetId, &Asset)> = plant
+        .assets
+        .iter()
+        .filter(|(_, asset)| asset.zone == *zone && matches!(asset.addresses.as_slice(), [IpAddr::V4(_)]))
+        .collect();
+    let (id, asset) = fit.get(usize::from(first).checked_rem(fit.len())?)?;
+    Some(FlowEnd::Asset((*id).clone(), asset.addresses.clone()))
 }
 
 /// Up to three assets of the zone, or the zone as a whole.
@@ -116,7 +187,7 @@ fn service(recipe: &FlowRecipe) -> (Service, Option<Operations>) {
         transport,
     };
     let limited = recipe.limits.is_multiple_of(2);
-    match recipe.service % 8 {
+    match recipe.service % SERVICES {
         0 => (plain("icmp-echo", Transport::IcmpEcho), None),
         1 | 2 => (plain("udp", Transport::Udp(port_ranges(&recipe.ports))), None),
         3 | 4 => (
@@ -137,20 +208,24 @@ fn service(recipe: &FlowRecipe) -> (Service, Option<Operations>) {
                 }])
             }),
         ),
-        5 => (
-            Service {
-                name: "mqtt".to_owned(),
-                protocol: Some(Protocol::Mqtt),
-                transport: Transport::Tcp(vec![PortRange::single(1883)]),
-            },
-            limited.then(|| {
-                Operations::Mqtt(vec![MqttOperation::Publish {
-                    topics: vec![format!("works/line{}/+", recipe.limits % 4)],
-                    qos: NumberRange { first: 0, last: 1 },
-                    retain: recipe.limits.is_multiple_of(4),
-                }])
-            }),
-        ),
+        5 => (mqtt("mqtt", 1883), limited.then(|| publications(recipe))),
+        8 => (mqtt("mqtts", 8883), limited.then(|| publications(recipe))),
         _ => (plain("tcp", Transport::Tcp(port_ranges(&recipe.ports))), None),
     }
+}
+
+fn mqtt(name: &str, port: u16) -> Service {
+    Service {
+        name: name.to_owned(),
+        protocol: Some(Protocol::Mqtt),
+        transport: Transport::Tcp(vec![PortRange::single(port)]),
+    }
+}
+
+fn publications(recipe: &FlowRecipe) -> Operations {
+    Operations::Mqtt(vec![MqttOperation::Publish {
+        topics: vec![format!("works/line{}/+", recipe.limits % 4)],
+        qos: NumberRange { first: 0, last: 1 },
+        retain: recipe.limits.is_multiple_of(4),
+    }])
 }

@@ -305,17 +305,17 @@ fn add_conduit(plant: &mut Plant, index: usize, numbers: &[u8; 6], flows: &[flow
     if from == to {
         return; // Two ports of a bridge in one zone: nothing to cross.
     }
+    let via = between(plant, &from, &to);
     let flows: BTreeMap<FlowName, Flow> = flows
         .iter()
         .enumerate()
         .map(|(number, recipe)| {
             (
                 name(format!("flow{number}")),
-                flow::build(plant, &from, &to, recipe),
+                flow::build(plant, &from, &to, &via, recipe),
             )
         })
         .collect();
-    let via = between(plant, &from, &to);
     plant.conduits.insert(
         name::<ConduitId>(format!("conduit{index}")),
         Conduit {

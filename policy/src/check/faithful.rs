@@ -8,7 +8,7 @@ use super::Findings;
 use super::spans::{Spans, ports};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Conduit, Enforcement, Flow, FlowEnd, Operations, Plant};
-use crate::plan::{Capability, Endpoint, Plan, PlanInterface, Rule, Transport};
+use crate::plan::{Bridge, Broker, Capability, Endpoint, Plan, PlanInterface, Rule, Transport};
 
 const RECOMPILE: &str =
     "compile the plans anew; if the finding stays, it is a fault in Penstock: please report it";
@@ -65,6 +65,27 @@ pub(super) fn check(plant: &Plant, plan: &Plan, findings: &mut Findings) {
             }
         }
     }
+    for bridge in &plan.bridges {
+        let name = format!("{}/{}", bridge.conduit, bridge.flow);
+        match declared.remove(&(&bridge.conduit, &bridge.flow)) {
+            None => findings.error(
+                "PC0113",
+                format!("bridge {name} carries what no flow of this gateway declares"),
+                RECOMPILE,
+            ),
+            Some((_, flow)) => {
+                for differs in bridge_differences(flow, bridge) {
+                    let words = format!("bridge {name} has {differs} than its flow declares");
+                    findings.error("PC0113", words, RECOMPILE);
+                }
+                if !required(plan, Capability::BRIDGE_MQTT) {
+                    let words =
+                        format!("the plan has the bridge {name}, but does not require one that carries it");
+                    findings.error("PC0117", words, RECOMPILE);
+                }
+            }
+        }
+    }
     for (conduit, flow) in declared.into_keys() {
         let words = format!("flow {conduit}/{flow} is declared for this gateway but not in its plan");
         findings.error("PC0114", words, RECOMPILE);
@@ -95,6 +116,47 @@ fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule) -> Vec<&'static str>
     if rule.on_agent_loss != conduit.on_agent_loss || rule.must_flow != flow.must_flow {
         differs.push("another duty to flow");
     }
+    if rule.on_refusal != flow.on_refusal {
+        differs.push("another answer to refusals");
+    }
+    if rule.tls != flow.tls {
+        differs.push("another end of TLS");
+    }
+    if flow.bridged {
+        differs.push("packets forwarded rather than messages carried, other");
+    }
+    differs
+}
+
+fn bridge_differences(flow: &Flow, bridge: &Bridge) -> Vec<&'static str> {
+    let mut differs = Vec::new();
+    if !flow.bridged {
+        differs.push("messages carried rather than packets forwarded, other");
+    }
+    let host = |broker: &Broker| BTreeSet::from([IpNet::from(broker.address)]);
+    if host(&bridge.from) != declared_networks(&flow.sources) {
+        differs.push("another broker to take from");
+    }
+    if host(&bridge.to) != declared_networks(&flow.destinations) {
+        differs.push("another broker to give to");
+    }
+    let at = |broker: &Broker| vec![(broker.port, broker.port)];
+    let declared = match &flow.service.transport {
+        Transport::Tcp(declared) => ports(declared),
+        Transport::Udp(_) | Transport::IcmpEcho => Vec::new(),
+    };
+    if at(&bridge.from) != declared || at(&bridge.to) != declared {
+        differs.push("other ports");
+    }
+    if bridge.from.tls != flow.tls || bridge.to.tls != flow.tls {
+        differs.push("another TLS");
+    }
+    if flow.operations != Some(Operations::Mqtt(bridge.publications.clone())) {
+        differs.push("other publications");
+    }
+    if bridge.must_flow != flow.must_flow {
+        differs.push("another duty to flow");
+    }
     differs
 }
 
@@ -121,7 +183,11 @@ fn inspected(plan: &Plan, rule: &Rule) -> bool {
         Some(Operations::ModbusTcp(_)) => Capability::INSPECT_MODBUS_TCP,
         Some(Operations::Mqtt(_)) => Capability::INSPECT_MQTT,
     };
-    plan.requires.iter().any(|capability| capability.0 == inspector)
+    required(plan, inspector) && (rule.tls.is_none() || required(plan, Capability::INSPECT_MQTT_TLS))
+}
+
+fn required(plan: &Plan, wanted: &str) -> bool {
+    plan.requires.iter().any(|capability| capability.0 == wanted)
 }
 
 /// Each interface of the gateway is a side of the plan, and holds exactly what lives there.

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use super::Findings;
 use super::rules::{Element, Index, elements};
 use super::spans::Spans;
-use crate::ids::GatewayId;
-use crate::model::Operations;
-use crate::plan::{Plan, Rule};
+use crate::ids::{ConduitId, FlowName, GatewayId};
+use crate::model::{MqttOperation, Operations};
+use crate::plan::{Bridge, Broker, Plan, Rule};
 
 const HELP: &str =
     "put the flow back; if the process can do without it, first release it without `must_flow`";
@@ -22,10 +22,24 @@ pub(super) fn check(
 ) {
     for (gateway, before) in previous {
         let needed = || before.rules.iter().filter(|rule| rule.must_flow);
+        let needed_bridges = || before.bridges.iter().filter(|bridge| bridge.must_flow);
         findings.gateway = Some(gateway.clone());
         let Some(after) = plans.get(gateway) else {
             for rule in needed() {
-                lost(rule, "its gateway has no plan any more", findings);
+                lost(
+                    &rule.conduit,
+                    &rule.flow,
+                    "its gateway has no plan any more",
+                    findings,
+                );
+            }
+            for bridge in needed_bridges() {
+                lost(
+                    &bridge.conduit,
+                    &bridge.flow,
+                    "its gateway has no plan any more",
+                    findings,
+                );
             }
             continue;
         };
@@ -38,6 +52,9 @@ pub(super) fn check(
         for rule in needed() {
             compare(rule, &index, &sides, findings);
         }
+        for bridge in needed_bridges() {
+            compare_bridge(bridge, &after.bridges, findings);
+        }
     }
     findings.gateway = None;
 }
@@ -47,11 +64,17 @@ fn compare(rule: &Rule, index: &Index<'_>, sides: &[Spans], findings: &mut Findi
     for element in elements(rule) {
         let covering = index.covering(&element);
         if covering.is_empty() {
-            return lost(rule, "no flow permits all of it any more", findings);
+            return lost(
+                &rule.conduit,
+                &rule.flow,
+                "no flow permits all of it any more",
+                findings,
+            );
         }
         if !crosses(sides, &element) {
             return lost(
-                rule,
+                &rule.conduit,
+                &rule.flow,
                 "its ends are not on two sides of the gateway any more",
                 findings,
             );
@@ -63,23 +86,42 @@ fn compare(rule: &Rule, index: &Index<'_>, sides: &[Spans], findings: &mut Findi
         narrowed |= !still_permitted(rule.operations.as_ref(), &limits);
     }
     if narrowed {
-        let words = format!(
-            "flow {}/{} must flow, but may do less inside its protocol than in the plan in force",
-            rule.conduit, rule.flow
-        );
-        findings.warning(
-            "PC0132",
-            words,
-            "make sure that the process does not use what is taken away",
-        );
+        less(&rule.conduit, &rule.flow, findings);
     }
 }
 
-fn lost(rule: &Rule, why: &str, findings: &mut Findings) {
-    let words = format!(
-        "flow {}/{} must flow, but would be lost: {why}",
-        rule.conduit, rule.flow
+/// A bridge goes on if some bridge joins the same brokers, and carries what it carried.
+fn compare_bridge(bridge: &Bridge, after: &[Bridge], findings: &mut Findings) {
+    let place = |broker: &Broker| (broker.address, broker.port);
+    let joins =
+        |other: &&Bridge| place(&other.from) == place(&bridge.from) && place(&other.to) == place(&bridge.to);
+    let mut standing = after.iter().filter(joins).peekable();
+    if standing.peek().is_none() {
+        return lost(
+            &bridge.conduit,
+            &bridge.flow,
+            "no bridge joins its brokers any more",
+            findings,
+        );
+    }
+    let carried: Vec<&MqttOperation> = standing.flat_map(|other| &other.publications).collect();
+    if !bridge.publications.iter().all(|one| carried.contains(&one)) {
+        less(&bridge.conduit, &bridge.flow, findings);
+    }
+}
+
+fn less(conduit: &ConduitId, flow: &FlowName, findings: &mut Findings) {
+    findings.warning(
+        "PC0132",
+        format!(
+            "flow {conduit}/{flow} must flow, but may do less inside its protocol than in the plan in force"
+        ),
+        "make sure that the process does not use what is taken away",
     );
+}
+
+fn lost(conduit: &ConduitId, flow: &FlowName, why: &str, findings: &mut Findings) {
+    let words = format!("flow {conduit}/{flow} must flow, but would be lost: {why}");
     findings.error("PC0131", words, HELP);
 }
 

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::Findings;
 use super::spans::Spans;
 use crate::model::Operations;
-use crate::plan::{Plan, Rule, Transport};
+use crate::plan::{Bridge, Broker, Plan, Rule, Transport};
 
 /// One permitted combination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +116,9 @@ pub(super) fn check(plan: &Plan, findings: &mut Findings) {
     for (number, rule) in plan.rules.iter().enumerate() {
         overlaps(&index, number, rule, findings);
     }
+    for bridge in &plan.bridges {
+        forwarded_too(&index, bridge, findings);
+    }
     let sides: Vec<Spans> = plan
         .interfaces
         .iter()
@@ -196,7 +199,54 @@ fn contradiction(rule: &Rule, other: &Rule, said: &mut BTreeSet<String>, finding
             ),
             "a port speaks one protocol: correct the service of one of them",
         ),
+        Some(_) if other.tls != rule.tls && said.insert(name(other)) => findings.error(
+            "PC0125",
+            format!(
+                "flows {} and {} share connections, but not how their TLS ends at the gateway",
+                name(rule),
+                name(other)
+            ),
+            "give both the same service and the same `tls`, or take these ends out of one of them",
+        ),
+        Some(_) if other.on_refusal != rule.on_refusal && said.insert(name(other)) => findings.warning(
+            "PC0126",
+            format!(
+                "flows {} and {} share connections, but answer a refusal differently: it cannot be told whose \
+                 refusal it is",
+                name(rule),
+                name(other)
+            ),
+            "write the same `on_refusal` at both",
+        ),
         _ => {}
+    }
+}
+
+/// A bridge whose brokers can also open connections to each other is not the only way between them.
+fn forwarded_too(index: &Index<'_>, bridge: &Bridge, findings: &mut Findings) {
+    let host = |broker: &Broker| IpNet::from(broker.address);
+    for (opener, opened) in [(&bridge.from, &bridge.to), (&bridge.to, &bridge.from)] {
+        let element = Element {
+            source: host(opener),
+            destination: host(opened),
+            protocol: 6,
+            first: opened.port,
+            last: opened.port,
+        };
+        if let Some((_, rule, _)) = index.covering(&element).first() {
+            findings.warning(
+                "PC0127",
+                format!(
+                    "flow {} lets {} open connections to {}, past the one-way bridge {}/{}",
+                    name(rule),
+                    opener.asset,
+                    opened.asset,
+                    bridge.conduit,
+                    bridge.flow
+                ),
+                "take these brokers out of the flow, or do without the bridge",
+            );
+        }
     }
 }
 

@@ -73,7 +73,8 @@ pub(super) fn check(plant: &Plant, findings: &mut Findings) {
                     "list the operations that it needs under `allow`",
                 );
             }
-            if into_safety && flow.operations.is_some() && conduit.on_agent_loss == OnAgentLoss::Pass {
+            let inspected = flow.operations.is_some() && !flow.bridged;
+            if into_safety && inspected && conduit.on_agent_loss == OnAgentLoss::Pass {
                 findings.warning(
                     "PC0144",
                     format!(

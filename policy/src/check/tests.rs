@@ -6,10 +6,12 @@ use super::*;
 use crate::arbitrary::{DICE, connection_near, plants};
 use crate::compile::compile_all;
 use crate::ids::FlowId;
-use crate::model::{Enforcement, FlowEnd, OnAgentLoss, Operations, ZoneKind};
+use crate::model::{Enforcement, FlowEnd, OnAgentLoss, OnRefusal, Operations, Tls, ZoneKind};
 use crate::plan::{Capability, PortRange, Transport};
 use crate::verdict::decide;
-use crate::waterworks::{asset, conduit, gateway, id, modbus, operation, waterworks};
+use crate::waterworks::{
+    asset, bridge, conduit, gateway, id, messages, modbus, operation, publish, waterworks, with_brokers,
+};
 
 /// Codes found in a plant that was changed before compiling.
 fn codes(change: impl FnOnce(&mut Plant)) -> Vec<&'static str> {
@@ -72,6 +74,130 @@ fn people_who_could_be_locked_out_are_found() {
     assert_eq!(management("eth2", &["10.20.1.50/32"]), ["PC0103"]);
     assert_eq!(management("eth0", &["10.1.3.0/24"]), ["PC0104"]);
     assert_eq!(management("eth2", &["10.1.3.0/24"]), ["PC0104", "PC0103"]);
+}
+
+/// Codes found in the plan of the works with brokers, changed after compiling.
+fn broker_codes(flow: fn(&Plant) -> crate::model::Flow, change: impl FnOnce(&mut Plan)) -> Vec<&'static str> {
+    let plant = with_brokers(flow);
+    let mut plans = compile_all(&plant).unwrap();
+    change(plans.get_mut(&gateway()).unwrap());
+    listed(&check(&plant, &plans, None))
+}
+
+fn over_tls(plant: &Plant) -> crate::model::Flow {
+    crate::model::Flow {
+        tls: Some(Tls::default()),
+        ..messages(plant)
+    }
+}
+
+#[test]
+fn a_bridge_or_an_end_of_tls_that_is_not_as_declared_is_found() {
+    for flow in [bridge, messages, over_tls] {
+        assert_eq!(broker_codes(flow, |_| ()), [""; 0]);
+    }
+    type Make = fn(&Plant) -> crate::model::Flow;
+    type Spoil = fn(&mut Plan);
+    let spoilt: [(Make, Spoil, &[&str]); 12] = [
+        (bridge, |plan| plan.bridges[0].to.port = 1884, &["PC0113"]),
+        (
+            bridge,
+            |plan| plan.bridges[0].from.address = id("10.20.4.41"),
+            &["PC0113"],
+        ),
+        (
+            bridge,
+            |plan| plan.bridges[0].to.tls = Some(Tls::default()),
+            &["PC0113"],
+        ),
+        (
+            bridge,
+            |plan| plan.bridges[0].publications.push(publish("#")),
+            &["PC0113"],
+        ),
+        (bridge, |plan| plan.bridges[0].must_flow = false, &["PC0113"]),
+        (
+            bridge,
+            |plan| plan.bridges[0].flow = id("downwards"),
+            &["PC0113", "PC0114"],
+        ),
+        (bridge, |plan| plan.bridges.clear(), &["PC0114"]),
+        (
+            bridge,
+            |plan| plan.requires.retain(|one| one.0 != Capability::BRIDGE_MQTT),
+            &["PC0116", "PC0117"],
+        ),
+        (over_tls, |plan| plan.rules[3].tls = None, &["PC0113"]),
+        (
+            over_tls,
+            |plan| plan.requires.retain(|one| one.0 != Capability::INSPECT_MQTT_TLS),
+            &["PC0116", "PC0117"],
+        ),
+        (
+            messages,
+            |plan| plan.rules[3].on_refusal = OnRefusal::Drop,
+            &["PC0113"],
+        ),
+        (
+            messages,
+            |plan| plan.rules[3].tls = Some(Tls::default()),
+            &["PC0113", "PC0116", "PC0117"],
+        ),
+    ];
+    for (number, (flow, spoil, expected)) in spoilt.into_iter().enumerate() {
+        assert_eq!(broker_codes(flow, spoil), expected, "case {number}");
+    }
+    // A bridge that is forwarded as well: the plan of a plain flow, judged against a plant that has a bridge there.
+    let plans = compile_all(&with_brokers(messages)).unwrap();
+    let found = listed(&check(&with_brokers(bridge), &plans, None));
+    assert_eq!(found, ["PC0113"]);
+}
+
+#[test]
+fn flows_that_share_connections_and_treat_them_differently_are_found() {
+    let beside = |change: fn(&mut crate::model::Flow)| {
+        let mut plant = with_brokers(messages);
+        let flows = &mut plant.conduits.get_mut(&id("telemetry")).unwrap().flows;
+        let mut second = flows[&id("upwards")].clone();
+        second.operations = Some(Operations::Mqtt(vec![publish("pumps/+/level")]));
+        change(&mut second);
+        flows.insert(id("levels"), second);
+        listed(&check(&plant, &compile_all(&plant).unwrap(), None))
+    };
+    assert_eq!(beside(|_| ()), [""; 0]);
+    assert_eq!(beside(|flow| flow.tls = Some(Tls::default())), ["PC0125"; 2]);
+    assert_eq!(beside(|flow| flow.on_refusal = OnRefusal::Reset), ["PC0126"; 2]);
+    // A bridge and a way past it, in either direction.
+    assert_eq!(
+        beside(|flow| {
+            flow.bridged = true;
+        }),
+        ["PC0127"]
+    );
+    assert_eq!(
+        beside(|flow| {
+            flow.bridged = true;
+            std::mem::swap(&mut flow.sources, &mut flow.destinations);
+        }),
+        ["PC0127"]
+    );
+}
+
+#[test]
+fn a_bridge_that_must_flow_is_missed_when_it_goes_or_carries_less() {
+    let before = compile_all(&with_brokers(bridge)).unwrap();
+    let after = |plant: Plant| listed(&check(&plant, &compile_all(&plant).unwrap(), Some(&before)));
+    assert_eq!(after(with_brokers(bridge)), [""; 0]);
+    assert_eq!(
+        after(with_brokers(messages)),
+        ["PC0131"],
+        "a connection in its place is not it"
+    );
+    let less = |plant: &Plant| crate::model::Flow {
+        operations: Some(Operations::Mqtt(vec![publish("pumps/1/pressure")])),
+        ..bridge(plant)
+    };
+    assert_eq!(after(with_brokers(less)), ["PC0132"]);
 }
 
 #[test]

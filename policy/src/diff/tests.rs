@@ -204,9 +204,11 @@ proptest! {
         let mut new = plant.clone();
         for (conduit_id, conduit) in &mut new.conduits {
             for (name, flow) in &mut conduit.flows {
-                if let Some(from) = other.conduits.get(conduit_id).and_then(|c| c.flows.get(name)) {
+                let from = other.conduits.get(conduit_id).and_then(|c| c.flows.get(name));
+                if let Some(from) = from.filter(|from| !from.bridged && !flow.bridged) {
                     flow.service = from.service.clone();
                     flow.operations = from.operations.clone();
+                    flow.tls = from.tls.clone();
                     flow.sources.truncate(1);
                 }
             }

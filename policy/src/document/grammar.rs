@@ -14,6 +14,7 @@ use super::node::{Kind, Node};
 use super::read::{List, OneOrMany, Table, Term, record, scalar, wrong_shape};
 use super::scalars::{Number, Text};
 use super::times::{Day, Moment, Windows, ZoneName};
+use super::tls::Tls;
 use super::vocabulary::Criticality;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
@@ -21,8 +22,8 @@ use crate::ids::{
     ApproverId, AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, PlantId, SiteId, ZoneId,
 };
 use crate::model::{
-    Assurance, Consequence, Enforcement, GatewayMode, OnAgentLoss, OnDrift, PublicKey, Service, SlVector,
-    ZoneKind,
+    Assurance, Consequence, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, PublicKey, Service,
+    SlVector, ZoneKind,
 };
 
 record! {
@@ -252,6 +253,10 @@ record! {
         optional allow: Allow,
         /// Whether its loss hurts the process.
         optional must_flow: bool,
+        /// What a client gets for a refused operation: `answer` (unless said), `acknowledge`, `disconnect`, `reset`, `drop`.
+        optional on_refusal: OnRefusal,
+        /// How the gateway speaks TLS to the server, where it ends the client's.
+        optional tls: Tls,
     }
 }
 

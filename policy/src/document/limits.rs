@@ -8,8 +8,8 @@ pub const FILES_MAX: usize = 1000;
 pub const DEPTH_MAX: usize = 16;
 /// Keys, values, lists and mappings of all files together.
 pub const NODES_MAX: usize = 2_000_000;
-/// Characters of one text or key.
-pub const TEXT_LENGTH_MAX: usize = 4096;
+/// Characters of one text or key. The longest are the certificates of a few authorities.
+pub const TEXT_LENGTH_MAX: usize = 16_384;
 /// Items of one list. What has more members is named by its zone, not one by one.
 pub const LIST_ITEMS_MAX: usize = 1000;
 /// Zones around one zone.

@@ -33,6 +33,10 @@ pub struct NamedService {
     pub port: u16,
     /// The protocol whose operations can be told apart, if it is one.
     pub protocol: Option<Protocol>,
+    /// TLS carries that protocol, so that it is read only where the TLS ends at the gateway.
+    pub tls: bool,
+    /// The gateway is itself the client of both ends, and forwards nothing between them.
+    pub bridged: bool,
     /// What it is, for people.
     pub title: &'static str,
 }
@@ -43,6 +47,8 @@ const fn tcp(name: &'static str, port: u16, title: &'static str) -> NamedService
         carrier: Carrier::Tcp,
         port,
         protocol: None,
+        tls: false,
+        bridged: false,
         title,
     }
 }
@@ -53,6 +59,8 @@ const fn udp(name: &'static str, port: u16, title: &'static str) -> NamedService
         carrier: Carrier::Udp,
         port,
         protocol: None,
+        tls: false,
+        bridged: false,
         title,
     }
 }
@@ -64,12 +72,33 @@ const fn inspected(service: NamedService, protocol: Protocol) -> NamedService {
     }
 }
 
+const fn inside_tls(service: NamedService) -> NamedService {
+    NamedService { tls: true, ..service }
+}
+
+const fn bridged(service: NamedService) -> NamedService {
+    NamedService {
+        bridged: true,
+        ..inspected(service, Protocol::Mqtt)
+    }
+}
+
 /// Every service with a name. Ports are those registered with IANA, or the protocol's own custom.
 pub const SERVICES: &[NamedService] = &[
     inspected(tcp("modbus-tcp", 502, "Modbus/TCP"), Protocol::ModbusTcp),
     inspected(tcp("mqtt", 1883, "MQTT 3.1.1 and 5"), Protocol::Mqtt),
+    inside_tls(inspected(tcp("mqtts", 8883, "MQTT over TLS"), Protocol::Mqtt)),
+    bridged(tcp(
+        "mqtt-bridge",
+        1883,
+        "one-way bridge between two MQTT brokers",
+    )),
+    inside_tls(bridged(tcp(
+        "mqtts-bridge",
+        8883,
+        "one-way bridge between two MQTT brokers, over TLS",
+    ))),
     tcp("modbus-tls", 802, "Modbus/TCP Security"),
-    tcp("mqtts", 8883, "MQTT over TLS"),
     tcp("opc-ua", 4840, "OPC UA binary"),
     tcp("s7comm", 102, "Siemens S7 communication (ISO on TCP)"),
     tcp("iec-61850-mms", 102, "IEC 61850 MMS (ISO on TCP)"),
@@ -106,9 +135,19 @@ pub const SERVICES: &[NamedService] = &[
         carrier: Carrier::IcmpEcho,
         port: 0,
         protocol: None,
+        tls: false,
+        bridged: false,
         title: "ICMP echo (ping)",
     },
 ];
+
+impl NamedService {
+    /// The one that a service names, if it does: `mqtt` and `mqtt:1884` name `mqtt`, `tcp/1883` names none.
+    pub fn of(service: &Service) -> Option<&'static Self> {
+        let name = service.name.split(':').next()?;
+        SERVICES.iter().find(|known| known.name == name)
+    }
+}
 
 /// Reads a service as written.
 impl Term for Service {

@@ -9,6 +9,7 @@
 
 mod codes;
 mod examples;
+mod inside;
 mod properties;
 mod schema;
 

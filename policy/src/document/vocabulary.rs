@@ -8,7 +8,8 @@ use super::scalars::Number;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::model::{
-    Assurance, Consequence, Enforcement, GatewayMode, OnAgentLoss, OnDrift, PublicKey, SlVector, ZoneKind,
+    Assurance, Consequence, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, PublicKey, SlVector,
+    ZoneKind,
 };
 
 impl Term for PublicKey {
@@ -64,6 +65,13 @@ words!(Enforcement, "`observe` or `enforce`", {
 words!(OnAgentLoss, "`block` or `pass`", {
     "block" => OnAgentLoss::Block,
     "pass" => OnAgentLoss::Pass,
+});
+words!(OnRefusal, "`answer`, `acknowledge`, `disconnect`, `reset` or `drop`", {
+    "answer" => OnRefusal::Answer,
+    "acknowledge" => OnRefusal::Acknowledge,
+    "disconnect" => OnRefusal::Disconnect,
+    "reset" => OnRefusal::Reset,
+    "drop" => OnRefusal::Drop,
 });
 words!(Assurance, "an assurance of identity, D0–D5", {
     "D0" => Assurance::D0,

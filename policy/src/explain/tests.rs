@@ -6,7 +6,7 @@ use super::*;
 use crate::arbitrary::plants;
 use crate::compile::compile_all;
 use crate::model::Enforcement;
-use crate::waterworks::{id, waterworks};
+use crate::waterworks::{bridge, id, waterworks, with_brokers};
 
 fn asked(
     plant: &Plant,
@@ -85,13 +85,29 @@ fn questions_that_cannot_be_put_say_why() {
     assert!("not a name".parse::<Who>().is_err());
 }
 
+#[test]
+fn a_bridge_is_told_beside_the_connection_that_it_takes_the_place_of() {
+    let plant = with_brokers(bridge);
+    let up = asked(&plant, "broker-pumps", "broker-works", "tcp/1883").unwrap();
+    assert_eq!(up.outcome(), Outcome::Dropped, "no packet passes");
+    assert!(
+        up.to_string().ends_with(
+            "gw-works: telemetry/upwards is a bridge: the gateway itself carries messages one way\n    \
+             only: publish pumps/+/pressure (qos 0-1, not retained)"
+        ),
+        "{up}"
+    );
+    let down = asked(&plant, "broker-works", "broker-pumps", "tcp/1883").unwrap();
+    assert!(down.bridges.is_empty());
+}
+
 proptest! {
-    /// Each flow of each conduit passes between its ends, at every gateway that the conduit names.
+    /// Each flow of each conduit passes between its ends, at every gateway that the conduit names; a bridge is carried.
     #[test]
     fn what_the_document_declares_is_explained_as_passing(plant in plants()) {
         let plans = compile_all(&plant).unwrap();
         for (id, conduit) in &plant.conduits {
-            for flow in conduit.flows.values() {
+            for (name, flow) in &conduit.flows {
                 let transport = match &flow.service.transport {
                     crate::plan::Transport::Tcp(ports) => Carried::Tcp(ports.first().unwrap().first),
                     crate::plan::Transport::Udp(ports) => Carried::Udp(ports.first().unwrap().last),
@@ -102,6 +118,13 @@ proptest! {
                 let question = Question { source: Who::Address(source), destination: Who::Address(destination), transport };
                 let explanation = explain(&plant, &plans, &question).unwrap();
                 for gateway in &conduit.via {
+                    if flow.bridged {
+                        let carried = explanation.bridges.iter().any(|carries| {
+                            (&carries.gateway, &carries.rule.conduit, &carries.rule.flow) == (gateway, id, name)
+                        });
+                        prop_assert!(carried, "{}: {}", id, explanation);
+                        continue;
+                    }
                     let passes = explanation.answers.iter().any(|answer| {
                         answer.gateway == *gateway && answer.verdict.decision == Decision::Allow
                     });

@@ -7,7 +7,7 @@ use crate::arbitrary::{DICE, connection_near, plants};
 use crate::compile::compile_all;
 use crate::plan::Plan;
 use crate::verdict::{Decision, Reason, decide};
-use crate::waterworks::{id, waterworks};
+use crate::waterworks::{bridge, id, waterworks, with_brokers};
 
 #[test]
 fn the_office_reaches_the_pumps_only_over_the_control_room_and_with_its_operations() {
@@ -38,6 +38,24 @@ fn what_no_conduit_leads_to_is_not_reached() {
         "control is one zone: nothing stands within it."
     );
     assert_eq!(reach_all(&plant).len(), 3);
+}
+
+#[test]
+fn a_bridge_leads_one_way_and_with_its_publications_only() {
+    let plant = with_brokers(bridge);
+    let up = reach(&plant, &id("control"), &id("operations")).unwrap();
+    assert_eq!(
+        up.to_string(),
+        "control → operations\n  control → operations  telemetry/upwards: broker-pumps to broker-works by tcp/1883, \
+         only these messages, carried by the gateway one way: publish pumps/+/pressure (qos 0-1, not retained)"
+    );
+    let mut alone = plant.clone();
+    alone.conduits.retain(|name, _| name.as_str() == "telemetry");
+    assert!(
+        !reach(&alone, &id("operations"), &id("control"))
+            .unwrap()
+            .is_possible()
+    );
 }
 
 #[test]

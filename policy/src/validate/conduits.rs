@@ -76,6 +76,7 @@ fn conduit_of(
         conduit: name,
         from: from.as_ref(),
         to: to.as_ref(),
+        via: &via,
     };
     let flows = each(conduit.flows.value(), |flow_name, flow| {
         flows::flow(flow_name, flow, &between, context, faults)
@@ -209,7 +210,7 @@ fn agent_loss<'a>(
     else {
         return;
     };
-    if !flows.any(|flow| flow.operations.is_some()) {
+    if !flows.any(|flow| flow.operations.is_some() && !flow.bridged) {
         faults.add(
             Fault::new(
                 Code::PassWithoutInspection,

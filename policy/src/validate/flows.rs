@@ -1,15 +1,17 @@
 //! Flows: their ends lie in the conduit's zones and can meet, and what they may do is said.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Context, assets, resolves, text};
+use super::{Context, assets, inside, resolves, text};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
 use crate::document::grammar::{self, Allow, End};
 use crate::document::operations;
 use crate::document::read::{At, Field, OneOrMany};
-use crate::ids::{ConduitId, FlowName, ZoneId};
+use crate::document::services::NamedService;
+use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Flow, FlowEnd, Operations, Protocol, Service};
 use crate::plan::{PortRange, Transport};
 
@@ -18,6 +20,8 @@ pub(super) struct Between<'a> {
     pub(super) conduit: &'a ConduitId,
     pub(super) from: Option<&'a ZoneId>,
     pub(super) to: Option<&'a ZoneId>,
+    /// The gateways that it crosses, as far as they are known.
+    pub(super) via: &'a BTreeSet<GatewayId>,
 }
 
 pub(super) fn flow(
@@ -36,6 +40,13 @@ pub(super) fn flow(
         families(&destinations, &sources, "source", faults);
     }
     let operations = allowed(name, flow, faults);
+    let ends = [
+        (&flow.source, sources.as_slice()),
+        (&flow.destination, destinations.as_slice()),
+    ];
+    let inside = operations.as_ref().and_then(|operations| {
+        inside::inside(name, flow, operations.as_ref(), ends, between, context, faults)
+    });
     if let Some(At {
         value: service,
         place,
@@ -52,6 +63,7 @@ pub(super) fn flow(
             .help("name the ports that are needed, such as `tcp/8080` or `tcp/5000-5010`"),
         );
     }
+    let inside = inside?;
     Some(Flow {
         title: text(&flow.title),
         sources: sources.into_iter().map(|(end, _)| end).collect(),
@@ -59,9 +71,9 @@ pub(super) fn flow(
         service: flow.service.value()?.clone(),
         operations: operations?,
         must_flow: flow.must_flow.value().copied().unwrap_or(false),
-        on_refusal: crate::model::OnRefusal::default(),
-        tls: None,
-        bridged: false,
+        on_refusal: inside.on_refusal,
+        tls: inside.tls,
+        bridged: inside.bridged,
     })
 }
 
@@ -265,6 +277,11 @@ fn allowed(name: &FlowName, flow: &grammar::Flow, faults: &mut Faults) -> Option
                 Protocol::ModbusTcp => "`allow: [{ read-holding-registers: { units: 1, addresses: 0-99 } }]`",
                 Protocol::Mqtt => "`allow: [{ publish: { topics: [\"works/#\"] } }]`",
             };
+            let any = if NamedService::of(service).is_some_and(|known| known.bridged) {
+                ""
+            } else {
+                ", or `allow: any` if really all are meant"
+            };
             faults.add(
                 Fault::new(
                     Code::MissingAllow,
@@ -272,9 +289,7 @@ fn allowed(name: &FlowName, flow: &grammar::Flow, faults: &mut Faults) -> Option
                     format!("the flow `{name}` does not say which operations it allows"),
                 )
                 .label("this service has operations")
-                .help(format!(
-                    "write for instance {example}, or `allow: any` if really all are meant"
-                )),
+                .help(format!("write for instance {example}{any}")),
             );
             None
         }
@@ -292,7 +307,7 @@ fn allowed(name: &FlowName, flow: &grammar::Flow, faults: &mut Faults) -> Option
                     format!("`{}` has no operations to choose from", service.name),
                 )
                 .label("nobody checks this")
-                .help("remove `allow`; only `modbus-tcp` and `mqtt` are read inside so far"),
+                .help("remove `allow`; only `modbus-tcp`, `mqtt` and `mqtts` are read inside so far"),
             );
             None
         }

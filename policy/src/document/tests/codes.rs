@@ -24,7 +24,10 @@ use Spoil::{Beside, Edit, Made, Whole};
 
 const EXAMPLES: &[(Code, Spoil)] = &[
     (Code::NotYaml, Edit("kind: safety", "kind: {safety")),
-    (Code::TooLarge, Made(|| format!("plant: {}\n", "a".repeat(5000)))),
+    (
+        Code::TooLarge,
+        Made(|| format!("plant: {}\n", "a".repeat(17_000))),
+    ),
     (
         Code::TooDeep,
         Edit(
@@ -133,6 +136,28 @@ const EXAMPLES: &[(Code, Spoil)] = &[
     (
         Code::NotATimeZone,
         Edit("works: { timezone: UTC }", "works: { timezone: CET }"),
+    ),
+    (
+        Code::NotCertificates,
+        Edit(
+            "service: mqtt\n",
+            "service: mqtts\n        tls: { server_authorities: ca.pem }\n",
+        ),
+    ),
+    (Code::NotCertificates, Made(private_key)),
+    (
+        Code::NotADnsName,
+        Edit(
+            "service: mqtt\n",
+            "service: mqtts\n        tls: { server_name: \"*.example\" }\n",
+        ),
+    ),
+    (
+        Code::NotADnsName,
+        Edit(
+            "service: mqtt\n",
+            "service: mqtts\n        tls: { server_name: 10.2.0.20 }\n",
+        ),
     ),
     (Code::UnknownName, Edit("destination: plc", "destination: pcl")),
     (
@@ -287,6 +312,58 @@ const EXAMPLES: &[(Code, Spoil)] = &[
     ),
     (Code::TooDeep, Made(nested_zones)),
     (Code::BrokenWay, Made(broken_way)),
+    (
+        Code::RefusalWithoutOperations,
+        Edit("service: https }", "service: https, on_refusal: reset }"),
+    ),
+    (
+        Code::AcknowledgeWithoutMqtt,
+        Edit(
+            "service: modbus-tcp\n",
+            "service: modbus-tcp\n        on_refusal: acknowledge\n",
+        ),
+    ),
+    (
+        Code::TlsNotEnded,
+        Edit("service: https }", "service: https, tls: {} }"),
+    ),
+    (
+        Code::BridgeEnds,
+        Edit("service: mqtt\n", "service: mqtt-bridge\n"),
+    ),
+    (
+        Code::BridgeOperations,
+        Edit("service: https }", "service: mqtt-bridge, allow: any }"),
+    ),
+    (
+        Code::BridgeOperations,
+        Edit(
+            "service: https }",
+            "service: mqtt-bridge, allow: [{ subscribe: { topics: a/b } }] }",
+        ),
+    ),
+    (
+        Code::BridgeGateway,
+        Made(|| {
+            BASE.replace("mode: routed", "mode: bridged")
+                .replace("service: mqtt\n", "service: mqtt-bridge\n")
+        }),
+    ),
+    (
+        Code::BridgeGateway,
+        Made(|| second_gateway().replace("service: mqtt\n", "service: mqtt-bridge\n")),
+    ),
+    (
+        Code::NameOfTwoServers,
+        Edit(
+            "service: mqtt\n",
+            "service: mqtts-bridge\n        tls: { server_name: broker.example }\n",
+        ),
+    ),
+    (
+        Code::TlsEndedTwice,
+        Made(|| second_gateway().replace("service: mqtt\n", "service: mqtts\n")),
+    ),
     (Code::ThresholdUnreachable, Edit("threshold: 2", "threshold: 3")),
     (
         Code::SharedKey,
@@ -334,6 +411,23 @@ fn nested_zones() -> String {
 }
 
 /// From the office to the safety zone two gateways are crossed, and the second does not know the office.
+fn private_key() -> String {
+    let key = "|\n            -----BEGIN PRIVATE KEY-----\n            MC4CAQ==\n            -----END PRIVATE KEY-----\n";
+    BASE.replace(
+        "service: mqtt\n",
+        &format!("service: mqtts\n        tls:\n          server_authorities: {key}"),
+    )
+}
+
+/// A bump in the wire in front of the safety zone, which the conduit crosses too.
+fn second_gateway() -> String {
+    BASE.replace(
+        "\nzones:\n",
+        "\n  gw-2:\n    site: works\n    mode: bridged\n    interfaces:\n      eth1: { zone: ops }\n      eth2: { zone: safety }\n    \
+         management: { interface: eth0, peers: 192.0.2.10 }\nzones:\n",
+    )
+}
+
 fn broken_way() -> String {
     let second = "  gw-2:\n    site: works\n    mode: routed\n    interfaces:\n      eth1: { zone: ops, address: 10.2.0.2/24 }\n      \
                   eth2: { zone: safety, address: 10.3.0.1/24 }\n    management: { interface: eth0, peers: 192.0.2.10 }\nzones:\n";

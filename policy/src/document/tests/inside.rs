@@ -1,0 +1,145 @@
+//! What a document says about being looked into, and what becomes of it in model and plan.
+
+use super::{BASE, load_text};
+use crate::compile::compile;
+use crate::model::{Flow, OnRefusal, Plant, Tls};
+use crate::plan::{Capability, Plan};
+
+/// The base plant with another service, and further keys, for the flow of messages from `plc` to `broker`.
+fn plant(service: &str, allow: &str, keys: &str) -> Plant {
+    let text = BASE
+        .replace(
+            "service: mqtt\n        allow: [{ publish: { topics: a/b } }]\n",
+            &format!("service: {service}\n        allow: {allow}\n{keys}"),
+        )
+        .replace(
+            "source: plc\n        destination: hmi",
+            "source: plc\n        destination: broker",
+        )
+        .replace(
+            "assets:\n",
+            "assets:\n  broker: { zone: ops, address: 10.2.0.30 }\n",
+        );
+    let loaded = load_text(&text);
+    loaded.plant.unwrap_or_else(|| {
+        panic!(
+            "{}",
+            loaded.diagnostics.render(crate::diagnostics::Style::Narrated)
+        )
+    })
+}
+
+fn tell(plant: &Plant) -> &Flow {
+    &plant.conduits[&"watch".parse().unwrap()].flows[&"tell".parse().unwrap()]
+}
+
+fn plan(plant: &Plant) -> Plan {
+    compile(plant, &"gw-1".parse().unwrap()).unwrap()
+}
+
+fn requires(plan: &Plan, capability: &str) -> bool {
+    plan.requires.contains(&Capability(capability.to_owned()))
+}
+
+const PUBLISH: &str = "[{ publish: { topics: a/b } }]";
+
+/// Two blocks that have the shape of certificates, as an authority hands them out.
+const AUTHORITIES: &str = "        tls:
+          server_name: Broker.example
+          server_authorities: |
+            # the works
+            -----BEGIN CERTIFICATE-----
+            MIIB
+            AAAA
+            -----END CERTIFICATE-----
+
+            -----BEGIN CERTIFICATE-----
+            MIIC
+            -----END CERTIFICATE-----
+";
+
+#[test]
+fn tls_ends_at_the_gateway_only_where_operations_are_named() {
+    let passing = plant("mqtts", "any", "");
+    assert_eq!(tell(&passing).tls, None);
+    assert!(!requires(&plan(&passing), Capability::INSPECT_MQTT_TLS));
+
+    let ended = plant("mqtts:8884", PUBLISH, "");
+    assert_eq!(
+        tell(&ended).tls,
+        Some(Tls::default()),
+        "the plant's own authority"
+    );
+    let plan = plan(&ended);
+    for capability in [Capability::INSPECT_MQTT, Capability::INSPECT_MQTT_TLS] {
+        assert!(requires(&plan, capability), "{capability}");
+    }
+    let rule = plan
+        .rules
+        .iter()
+        .find(|rule| rule.flow.as_str() == "tell")
+        .unwrap();
+    assert_eq!(rule.tls, Some(Tls::default()));
+    assert_eq!(rule.transport.to_string(), "tcp/8884");
+}
+
+#[test]
+fn of_certificates_only_the_blocks_are_kept_and_of_names_the_case_is_not() {
+    let plant = plant("mqtts", PUBLISH, AUTHORITIES);
+    let tls = tell(&plant).tls.clone().unwrap();
+    assert_eq!(tls.server_name.as_deref(), Some("broker.example"));
+    assert_eq!(
+        tls.server_authorities.as_deref(),
+        Some(
+            "-----BEGIN CERTIFICATE-----\nMIIBAAAA\n-----END CERTIFICATE-----\n\
+             -----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n"
+        )
+    );
+}
+
+#[test]
+fn how_a_refusal_is_answered_reaches_the_plan() {
+    for (written, meant) in [
+        ("answer", OnRefusal::Answer),
+        ("acknowledge", OnRefusal::Acknowledge),
+        ("disconnect", OnRefusal::Disconnect),
+        ("reset", OnRefusal::Reset),
+        ("drop", OnRefusal::Drop),
+    ] {
+        let plant = plant("mqtt", PUBLISH, &format!("        on_refusal: {written}\n"));
+        assert_eq!(tell(&plant).on_refusal, meant, "{written}");
+        let plan = plan(&plant);
+        let rule = plan
+            .rules
+            .iter()
+            .find(|rule| rule.flow.as_str() == "tell")
+            .unwrap();
+        assert_eq!(rule.on_refusal, meant, "{written}");
+    }
+    assert_eq!(tell(&plant("mqtt", PUBLISH, "")).on_refusal, OnRefusal::Answer);
+}
+
+#[test]
+fn a_bridge_stands_among_the_bridges_and_no_rule_forwards_anything_for_it() {
+    for (service, port, tls) in [
+        ("mqtt-bridge", 1883, None),
+        ("mqtts-bridge", 8883, Some(Tls::default())),
+        ("mqtt-bridge:1885", 1885, None),
+    ] {
+        let plant = plant(service, PUBLISH, "");
+        assert!(tell(&plant).bridged);
+        let plan = plan(&plant);
+        assert!(plan.rules.iter().all(|rule| rule.flow.as_str() != "tell"));
+        let [bridge] = plan.bridges.as_slice() else {
+            panic!("one bridge, not {:?}", plan.bridges);
+        };
+        assert_eq!(bridge.from.asset.as_str(), "plc");
+        assert_eq!(bridge.to.address.to_string(), "10.2.0.30");
+        assert_eq!((bridge.from.port, bridge.to.port), (port, port));
+        assert_eq!((&bridge.from.tls, &bridge.to.tls), (&tls, &tls));
+        assert_eq!(bridge.publications.len(), 1);
+        assert!(requires(&plan, Capability::BRIDGE_MQTT));
+        assert!(!requires(&plan, Capability::INSPECT_MQTT), "nothing is inspected");
+        assert!(Plan::from_bytes(&plan.to_bytes()).is_ok());
+    }
+}

@@ -1,0 +1,312 @@
+//! What must hold within a plan for an agent to use it: no rule that could mean anything or nothing, nothing limited
+//! or carried that the plan does not require an agent to know.
+//!
+//! A plan that says less than it should is as bad as one that says too much: an agent without an inspector would
+//! take a limit for met, so a capability that is needed and not required refuses the plan whole.
+
+use std::collections::BTreeSet;
+
+use super::{Bridge, Broker, Capability, Plan, Rule, Transport};
+use crate::ids::{ConduitId, FlowId, FlowName};
+use crate::model::{MqttOperation, Operations};
+
+/// Whether the plan is well formed; if not, why, in words.
+pub(super) fn check(plan: &Plan) -> Result<(), String> {
+    let numbered = plan
+        .rules
+        .iter()
+        .map(|rule| (rule.id, &rule.conduit, &rule.flow))
+        .chain(
+            plan.bridges
+                .iter()
+                .map(|bridge| (bridge.id, &bridge.conduit, &bridge.flow)),
+        );
+    numbers(numbered)?;
+    for rule in &plan.rules {
+        ends_and_ports(rule)?;
+        operations(plan, rule)?;
+    }
+    for bridged in &plan.bridges {
+        bridge(plan, bridged)?;
+    }
+    interfaces(plan)
+}
+
+fn requires(plan: &Plan, capability: &str) -> bool {
+    plan.requires.iter().any(|required| required.0 == capability)
+}
+
+/// Each number is in range, and stands for one flow, be it forwarded or bridged.
+fn numbers<'a>(flows: impl Iterator<Item = (FlowId, &'a ConduitId, &'a FlowName)>) -> Result<(), String> {
+    let mut ids = BTreeSet::new();
+    for (id, conduit, flow) in flows {
+        if id.0 == 0 || id.0 > FlowId::MAX || !ids.insert(id) {
+            return Err(format!(
+                "flow {conduit}/{flow} has the number {id}, which is taken or out of range"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn ends_and_ports(rule: &Rule) -> Result<(), String> {
+    let name = format!("{}/{}", rule.conduit, rule.flow);
+    if rule.sources.is_empty() || rule.destinations.is_empty() {
+        return Err(format!("flow {name} has no source or no destination"));
+    }
+    if let Transport::Tcp(ports) | Transport::Udp(ports) = &rule.transport {
+        if ports.is_empty() || ports.iter().any(|range| range.first > range.last) {
+            return Err(format!(
+                "flow {name} has no ports or a range that ends before it begins"
+            ));
+        }
+        if ports.iter().any(|range| range.first == 0) {
+            return Err(format!("flow {name} has the port 0, which no socket can have"));
+        }
+    }
+    Ok(())
+}
+
+fn operations(plan: &Plan, rule: &Rule) -> Result<(), String> {
+    let name = format!("{}/{}", rule.conduit, rule.flow);
+    let inspector = match &rule.operations {
+        None if rule.tls.is_some() => {
+            return Err(format!(
+                "flow {name} ends TLS at the gateway, but limits no operations"
+            ));
+        }
+        None => return Ok(()),
+        Some(Operations::ModbusTcp(listed)) if !listed.is_empty() => Capability::INSPECT_MODBUS_TCP,
+        Some(Operations::Mqtt(listed)) if !listed.is_empty() => Capability::INSPECT_MQTT,
+        Some(_) => return Err(format!("flow {name} lists no operation")),
+    };
+    if !requires(plan, inspector) {
+        return Err(format!(
+            "flow {name} limits operations, but the plan does not require `{inspector}`"
+        ));
+    }
+    if rule.tls.is_none() {
+        return Ok(());
+    }
+    if !matches!(rule.operations, Some(Operations::Mqtt(_))) {
+        return Err(format!(
+            "flow {name} ends TLS at the gateway for a protocol that is not read inside it"
+        ));
+    }
+    let inside = Capability::INSPECT_MQTT_TLS;
+    if !requires(plan, inside) {
+        return Err(format!(
+            "flow {name} ends TLS at the gateway, but the plan does not require `{inside}`"
+        ));
+    }
+    Ok(())
+}
+
+fn bridge(plan: &Plan, bridge: &Bridge) -> Result<(), String> {
+    let name = format!("{}/{}", bridge.conduit, bridge.flow);
+    let needed = Capability::BRIDGE_MQTT;
+    if !requires(plan, needed) {
+        return Err(format!(
+            "the bridge {name} stands in the plan, but the plan does not require `{needed}`"
+        ));
+    }
+    if bridge.publications.is_empty() {
+        return Err(format!("the bridge {name} lists no publication"));
+    }
+    for operation in &bridge.publications {
+        match operation {
+            MqttOperation::Publish { topics, .. } if topics.is_empty() => {
+                return Err(format!("the bridge {name} lists a publication without topics"));
+            }
+            MqttOperation::Publish { .. } => {}
+            MqttOperation::Subscribe { .. } | MqttOperation::Connect { .. } => {
+                return Err(format!(
+                    "the bridge {name} lists something else than publications"
+                ));
+            }
+        }
+    }
+    let place = |broker: &Broker| (broker.address, broker.port);
+    if bridge.from.port == 0 || bridge.to.port == 0 {
+        return Err(format!(
+            "the bridge {name} has a broker at port 0, which no socket can have"
+        ));
+    }
+    if place(&bridge.from) == place(&bridge.to) {
+        return Err(format!("the bridge {name} leads from a broker to itself"));
+    }
+    Ok(())
+}
+
+fn interfaces(plan: &Plan) -> Result<(), String> {
+    let managed = plan.management.iter().map(|management| &management.interface);
+    let guarded = plan.interfaces.iter().map(|interface| &interface.name);
+    for name in guarded.clone().chain(managed) {
+        if !is_interface_name(name) {
+            return Err(format!("`{name}` is not the name of an interface"));
+        }
+    }
+    let mut names = BTreeSet::new();
+    for name in guarded {
+        if !names.insert(name) {
+            return Err(format!("interface {name} appears twice"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a name can stand in a kernel ruleset as it is: 1–15 of `A-Z a-z 0-9 @ _ . -`, the first a letter or digit.
+fn is_interface_name(name: &str) -> bool {
+    (1..=15).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"@_.-".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+    use crate::compile::compile;
+    use crate::ids::AssetId;
+    use crate::model::{NumberRange, Tls};
+    use crate::plan::PortRange;
+    use crate::waterworks::{gateway, waterworks};
+
+    fn refused(spoil: impl Fn(&mut Plan)) -> String {
+        let mut plan = compile(&waterworks(), &gateway()).unwrap();
+        spoil(&mut plan);
+        Plan::from_bytes(&plan.to_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_name_that_would_be_more_than_a_name_in_a_ruleset_is_refused() {
+        for name in [
+            "",
+            "eth0\"; flush ruleset",
+            "eth 0",
+            "$eth",
+            "-eth0",
+            "an-interface-too-long",
+            "é",
+        ] {
+            assert!(refused(|plan| plan.interfaces[0].name = name.to_owned()).contains("is not the name"));
+            let managed = |plan: &mut Plan| plan.management.as_mut().unwrap().interface = name.to_owned();
+            assert!(refused(managed).contains("is not the name"), "{name}");
+        }
+    }
+
+    #[test]
+    fn limits_that_nobody_would_inspect_are_refused() {
+        assert!(refused(|plan| plan.requires.clear()).contains("does not require `inspect:modbus-tcp`"));
+        let none = |plan: &mut Plan| plan.rules[0].operations = Some(Operations::Mqtt(Vec::new()));
+        assert!(refused(none).contains("lists no operation"));
+    }
+
+    #[test]
+    fn tls_that_nobody_would_end_is_refused() {
+        let ended = |plan: &mut Plan| plan.rules[0].tls = Some(Tls::default());
+        assert!(refused(ended).contains("not read inside it"), "Modbus");
+        assert!(
+            refused(|plan| {
+                ended(plan);
+                plan.rules[0].operations = None;
+            })
+            .contains("limits no operations")
+        );
+        assert!(
+            refused(|plan| {
+                ended(plan);
+                plan.rules[0].operations = Some(Operations::Mqtt(vec![publish()]));
+                plan.requires
+                    .insert(Capability(Capability::INSPECT_MQTT.to_owned()));
+            })
+            .contains("does not require `inspect:mqtt-tls`")
+        );
+    }
+
+    fn publish() -> MqttOperation {
+        MqttOperation::Publish {
+            topics: vec!["line4/#".to_owned()],
+            qos: NumberRange { first: 0, last: 1 },
+            retain: false,
+        }
+    }
+
+    fn broker(asset: &str, address: &str) -> Broker {
+        Broker {
+            asset: asset.parse::<AssetId>().unwrap(),
+            address: address.parse().unwrap(),
+            port: 1883,
+            tls: None,
+        }
+    }
+
+    /// The works' plan with a bridge in it, spoilt.
+    fn bridged(spoil: impl Fn(&mut Plan)) -> Result<Plan, String> {
+        let mut plan = compile(&waterworks(), &gateway()).unwrap();
+        plan.requires
+            .insert(Capability(Capability::BRIDGE_MQTT.to_owned()));
+        plan.bridges.push(Bridge {
+            id: FlowId(7),
+            conduit: plan.rules[0].conduit.clone(),
+            flow: "upwards".parse().unwrap(),
+            from: broker("plc-7", "10.20.4.7"),
+            to: broker("historian", "10.20.1.30"),
+            publications: vec![publish()],
+            must_flow: false,
+        });
+        spoil(&mut plan);
+        Plan::from_bytes(&plan.to_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_bridge_that_nobody_would_carry_or_that_carries_anything_is_refused() {
+        assert!(bridged(|_| ()).is_ok());
+        let because = |spoil: &dyn Fn(&mut Plan)| bridged(spoil).unwrap_err();
+        assert!(
+            because(&|plan| plan.requires.retain(|one| one.0 != Capability::BRIDGE_MQTT))
+                .contains("does not require `bridge:mqtt`")
+        );
+        assert!(because(&|plan| plan.bridges[0].publications.clear()).contains("lists no publication"));
+        let subscribe = MqttOperation::Subscribe {
+            topics: vec!["#".to_owned()],
+            qos: NumberRange { first: 0, last: 0 },
+        };
+        assert!(
+            because(&|plan| plan.bridges[0].publications.push(subscribe.clone()))
+                .contains("something else than publications")
+        );
+        let topicless = |plan: &mut Plan| {
+            if let MqttOperation::Publish { topics, .. } = &mut plan.bridges[0].publications[0] {
+                topics.clear();
+            }
+        };
+        assert!(because(&topicless).contains("without topics"));
+        assert!(because(&|plan| plan.bridges[0].to.port = 0).contains("port 0"));
+        assert!(
+            because(&|plan| plan.bridges[0].to.address = plan.bridges[0].from.address).contains("to itself")
+        );
+    }
+
+    #[test]
+    fn a_number_stands_for_one_flow_be_it_forwarded_or_bridged() {
+        let taken = bridged(|plan| plan.bridges[0].id = plan.rules[1].id).unwrap_err();
+        assert!(taken.contains("upwards has the number"), "{taken}");
+        assert!(bridged(|plan| plan.bridges[0].id = FlowId(0)).is_err());
+    }
+
+    #[test]
+    fn rules_that_could_mean_anything_or_nothing_are_refused() {
+        assert!(refused(|plan| plan.rules[0].destinations.clear()).contains("no source or no destination"));
+        let ports =
+            |ports: Vec<PortRange>| refused(|plan| plan.rules[0].transport = Transport::Tcp(ports.clone()));
+        assert!(ports(Vec::new()).contains("no ports"));
+        assert!(ports(vec![PortRange { first: 2, last: 1 }]).contains("ends before it begins"));
+        assert!(ports(vec![PortRange { first: 0, last: 1 }]).contains("port 0"));
+        assert!(refused(|plan| plan.rules[0].id = FlowId(FlowId::MAX + 1)).contains("out of range"));
+        assert!(refused(|plan| plan.format = "penstock-plan/9".to_owned()).contains("penstock-plan/9"));
+    }
+}

@@ -1,0 +1,264 @@
+//! What a flow says about being looked into: how a refusal is answered, whose TLS ends at the gateway, what is bridged.
+//!
+//! None of it takes effect by itself. `on_refusal` and `tls` are refused where nothing would read them, since a key
+//! without effect is one that somebody relies on in vain; a bridge is refused where it could not stand.
+
+use super::Context;
+use super::flows::Between;
+use crate::diagnostics::codes::Code;
+use crate::diagnostics::faults::{Fault, Faults};
+use crate::diagnostics::source::Place;
+use crate::document::grammar::{self, Allow, End};
+use crate::document::read::{At, Field, OneOrMany};
+use crate::document::services::NamedService;
+use crate::ids::FlowName;
+use crate::model::{FlowEnd, GatewayMode, MqttOperation, OnRefusal, Operations, Tls};
+
+/// What comes of it.
+pub(super) struct Inside {
+    pub(super) on_refusal: OnRefusal,
+    pub(super) tls: Option<Tls>,
+    pub(super) bridged: bool,
+}
+
+/// The two ends of a flow: as written, and those that hold.
+type Ends<'a> = [(&'a Field<OneOrMany<End>>, &'a [(FlowEnd, Place)]); 2];
+
+/// Judges the keys of `flow`, whose `operations` are those that its `allow` lists. `None` if a fault was added.
+pub(super) fn inside(
+    name: &FlowName,
+    flow: &grammar::Flow,
+    operations: Option<&Operations>,
+    ends: Ends<'_>,
+    between: &Between<'_>,
+    context: &Context<'_>,
+    faults: &mut Faults,
+) -> Option<Inside> {
+    let At {
+        value: service,
+        place,
+    } = flow.service.get()?;
+    let before = faults.errors();
+    let (tls, bridged) = NamedService::of(service).map_or((false, false), |known| (known.tls, known.bridged));
+    refusal(flow, operations, bridged, faults);
+    if bridged {
+        one_broker_at_each_end(name, ends, faults);
+        only_publications(flow, operations, faults);
+        one_routed_gateway(name, *place, between, context, faults);
+    }
+    let ended = tls && operations.is_some();
+    ended_tls(&service.name, flow, ended, bridged, faults);
+    if ended && !bridged {
+        ended_once(name, *place, between, context, faults);
+    }
+    (faults.errors() == before).then(|| Inside {
+        on_refusal: flow.on_refusal.value().copied().unwrap_or_default(),
+        tls: ended.then(|| flow.tls.value().map(model).unwrap_or_default()),
+        bridged,
+    })
+}
+
+fn model(tls: &crate::document::tls::Tls) -> Tls {
+    Tls {
+        server_authorities: tls
+            .server_authorities
+            .value()
+            .map(|certificates| certificates.0.clone()),
+        server_name: tls.server_name.value().map(|name| name.0.clone()),
+    }
+}
+
+fn refusal(flow: &grammar::Flow, operations: Option<&Operations>, bridged: bool, faults: &mut Faults) {
+    let Some(At { value, place }) = flow.on_refusal.get() else {
+        return;
+    };
+    if operations.is_none() || bridged {
+        let message = if bridged {
+            "a bridge has no client whose operation it could refuse"
+        } else {
+            "the flow is not limited to operations, so none is refused"
+        };
+        faults.add(
+            Fault::new(Code::RefusalWithoutOperations, *place, message)
+                .label("without effect")
+                .help("remove the key, or limit the flow with `allow`"),
+        );
+    } else if *value == OnRefusal::Acknowledge && !matches!(operations, Some(Operations::Mqtt(_))) {
+        faults.add(
+            Fault::new(
+                Code::AcknowledgeWithoutMqtt,
+                *place,
+                "a refused Modbus request cannot be acknowledged as though it had been done",
+            )
+            .label("only for MQTT")
+            .help("write `answer`: the master gets the exception that the protocol has for it"),
+        );
+    }
+}
+
+fn ended_tls(service: &str, flow: &grammar::Flow, ended: bool, bridged: bool, faults: &mut Faults) {
+    let Some(At { value: tls, place }) = flow.tls.get() else {
+        return;
+    };
+    if !ended {
+        faults.add(
+            Fault::new(
+                Code::TlsNotEnded,
+                *place,
+                format!("the gateway ends no TLS for this flow (`{service}`)"),
+            )
+            .label("without effect")
+            .help("remove the key, or write `service: mqtts` and list the operations under `allow`"),
+        );
+    } else if let (true, Some(At { place, .. })) = (bridged, tls.server_name.get()) {
+        faults.add(
+            Fault::new(
+                Code::NameOfTwoServers,
+                *place,
+                "both brokers of a bridge would have to bear this name",
+            )
+            .label("whose name?")
+            .help("remove `server_name`; each broker's certificate then bears its own address"),
+        );
+    }
+}
+
+fn one_broker_at_each_end(name: &FlowName, ends: Ends<'_>, faults: &mut Faults) {
+    for ((written, found), role) in ends.into_iter().zip(["source", "destination"]) {
+        let Some(At { value: list, place }) = written.get() else {
+            continue;
+        };
+        // An end that does not hold was said already.
+        if list.0.len() != found.len() {
+            continue;
+        }
+        let problem = match found {
+            [(FlowEnd::Asset(_, addresses), _)] if addresses.len() == 1 => continue,
+            [(FlowEnd::Asset(asset, addresses), _)] => {
+                format!("the {role} `{asset}` has {} addresses", addresses.len())
+            }
+            [(FlowEnd::Zone(zone, _), _)] => format!("the {role} is the whole zone `{zone}`"),
+            several => format!("there are {} {role}s", several.len()),
+        };
+        faults.add(
+            Fault::new(
+                Code::BridgeEnds,
+                *place,
+                format!("the bridge `{name}` needs one broker at each end, but {problem}"),
+            )
+            .label("one asset with one address")
+            .help("name the broker's asset; write a flow for each further broker"),
+        );
+    }
+}
+
+fn only_publications(flow: &grammar::Flow, operations: Option<&Operations>, faults: &mut Faults) {
+    const HELP: &str = "list only `publish` entries, such as `publish: { topics: [\"line4/#\"] }`";
+    let Some(At { value: allow, place }) = flow.allow.get() else {
+        return;
+    };
+    match (allow, operations) {
+        (Allow::Operations(entries), Some(Operations::Mqtt(listed))) => {
+            for (entry, operation) in entries.iter().zip(listed) {
+                if !matches!(operation, MqttOperation::Publish { .. }) {
+                    faults.add(
+                        Fault::new(
+                            Code::BridgeOperations,
+                            entry.place,
+                            "a bridge carries publications, and nothing else",
+                        )
+                        .label("not a publication")
+                        .help(HELP),
+                    );
+                }
+            }
+        }
+        _ => faults.add(
+            Fault::new(
+                Code::BridgeOperations,
+                *place,
+                "a bridge carries only the publications that it names",
+            )
+            .label("no `any` here")
+            .help(HELP),
+        ),
+    }
+}
+
+fn one_routed_gateway(
+    name: &FlowName,
+    place: Place,
+    between: &Between<'_>,
+    context: &Context<'_>,
+    faults: &mut Faults,
+) {
+    let gateways = context.document.gateways.value();
+    let mode = |id| gateways?.get(id)?.mode.value().copied();
+    let mut crossed = between.via.iter();
+    let (message, label) = match (crossed.next(), crossed.next()) {
+        // That no gateway stands between was said already.
+        (None, _) => return,
+        (Some(gateway), None) if mode(gateway) == Some(GatewayMode::Bridged) => (
+            format!(
+                "the gateway `{gateway}` is bridged and has no address of its own from which to speak to the brokers of `{name}`"
+            ),
+            "needs a routed gateway".to_owned(),
+        ),
+        (Some(_), None) => return,
+        (Some(_), Some(_)) => (
+            format!(
+                "the conduit crosses {} gateways, and only one of them can be the bridge `{name}`",
+                between.via.len()
+            ),
+            "needs one gateway".to_owned(),
+        ),
+    };
+    faults.add(
+        Fault::new(Code::BridgeGateway, place, message)
+            .label(label)
+            .help("name one routed gateway with `via`, in a conduit of its own if other flows need more"),
+    );
+}
+
+fn ended_once(
+    name: &FlowName,
+    place: Place,
+    between: &Between<'_>,
+    context: &Context<'_>,
+    faults: &mut Faults,
+) {
+    let gateways = context.document.gateways.value();
+    let partner = |id| gateways?.get(id)?.redundant_with.value();
+    // Every gateway but the first stands beside the first, not behind it.
+    let mut crossed = between.via.iter();
+    let Some(first) = crossed.next() else { return };
+    let second = crossed.find(|other| partner(other) != Some(first));
+    if let Some(second) = second {
+        faults.add(
+            Fault::new(
+                Code::TlsEndedTwice,
+                place,
+                format!("both `{first}` and `{second}` would end the TLS of the flow `{name}`"),
+            )
+            .label("ended twice")
+            .help("lead the conduit through one gateway (`via`), or write `allow: any` and let it pass encrypted"),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::Protocol;
+
+    #[test]
+    fn only_mqtt_services_can_be_bridged_or_read_inside_tls() {
+        for known in crate::document::services::SERVICES {
+            if known.bridged {
+                assert_eq!(known.protocol, Some(Protocol::Mqtt), "{}", known.name);
+            }
+            if known.tls && known.protocol.is_some() {
+                assert_eq!(known.protocol, Some(Protocol::Mqtt), "{}", known.name);
+            }
+        }
+    }
+}

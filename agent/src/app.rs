@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use penstock_proto::v1::Severity;
+use penstock_proto::v1::{Fault, Severity};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::health::ServiceManager;
 use crate::identity::{Identity, IdentityError, IdentityFolder};
 use crate::kernel::{Kernel, Seen};
-use crate::link::renew;
+use crate::link::renew::Renewal;
 use crate::link::session::{Link, LinkState};
 use crate::reconcile::{PolicyView, Reconciler, SharedStore};
 use crate::store::{self, LockError, Store};
@@ -34,6 +34,8 @@ pub struct Views {
     pub policy: watch::Receiver<PolicyView>,
     /// The link.
     pub link: watch::Receiver<LinkState>,
+    /// What is wrong with the certificate.
+    pub certificate: watch::Receiver<Option<Fault>>,
     /// The trail.
     pub audit: Audit,
 }
@@ -83,6 +85,7 @@ pub async fn run<K: Kernel>(
 
     let (identity_in, identity) = watch::channel(identity.ok().map(Arc::new));
     let (offers_in, offers) = watch::channel(None);
+    let (certificate_in, certificate) = watch::channel(None);
     let (link_in, link_state) = watch::channel(LinkState::default());
     let link = Link {
         identity,
@@ -90,6 +93,7 @@ pub async fn run<K: Kernel>(
         audit: audit.clone(),
         offers: offers_in,
         policy: policy.clone(),
+        certificate: certificate.clone(),
         kernel,
         started,
         state: link_in,
@@ -103,13 +107,15 @@ pub async fn run<K: Kernel>(
         identity_in.clone(),
         stop.clone(),
     ));
-    parts.spawn(renew::run(
+    let renewal = Renewal {
         folder,
-        config.coordinators.clone(),
-        audit.clone(),
-        identity_in,
-        stop.clone(),
-    ));
+        coordinators: config.coordinators.clone(),
+        audit: audit.clone(),
+        identity: identity_in,
+        policy: policy.clone(),
+        fault: certificate_in,
+    };
+    parts.spawn(renewal.run(stop.clone()));
     let manager = ServiceManager::from_environment();
     if let Some(manager) = &manager {
         manager.tell("READY=1");
@@ -117,6 +123,7 @@ pub async fn run<K: Kernel>(
     ready(Views {
         policy,
         link: link_state,
+        certificate,
         audit: audit.clone(),
     });
     live(&mut parts, manager.as_ref(), stop).await;

@@ -17,6 +17,7 @@ use penstock_policy::release::Trust;
 use penstock_proto::channel::Address;
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::client::{ClientProfile, Trust as PeerTrust};
+use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem};
 use rcgen::PublicKeyData as _;
 use rustls::pki_types::CertificateDer;
@@ -114,6 +115,21 @@ impl Identity {
             trust: PeerTrust::Roots(self.roots.clone()),
             credentials: Some(self.credentials.clone()),
         }
+    }
+
+    /// The certificate and its key, for TLS that ends here.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// The plant's roots, DER.
+    pub fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
+    }
+
+    /// The servers that the certificate is good for: where it says so, devices take this gateway for them.
+    pub fn server_names(&self) -> Result<ServerNames, TlsError> {
+        self.credentials.server_names()
     }
 
     /// From when until when the certificate holds, milliseconds since 1970.

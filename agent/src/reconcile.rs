@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::release::Trust;
+use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1::{Drift, Fault, PolicyOffer, PolicyState, Refusal, Severity};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -46,6 +47,8 @@ pub struct PolicyView {
     pub drift: Drift,
     /// What a person should know.
     pub faults: Vec<Fault>,
+    /// The servers whose TLS ends here by the policy in force.
+    pub tls_ends: ServerNames,
 }
 
 /// The one task that changes policy.
@@ -460,10 +463,26 @@ impl<K: Kernel> Reconciler<K> {
         let mut faults = self.store_faults.clone();
         faults.extend(self.kernel_fault.clone());
         faults.extend(self.findings.iter().cloned());
+        let tls_ends = match self
+            .effective
+            .as_ref()
+            .map(|policy| ServerNames::of_plan(&policy.plan))
+        {
+            Some(Ok(names)) => names,
+            Some(Err(error)) => {
+                faults.push(Fault {
+                    code: "tls-names".to_owned(),
+                    message: record::bounded(&error.to_string()),
+                });
+                ServerNames::default()
+            }
+            None => ServerNames::default(),
+        };
         let view = PolicyView {
             state,
             drift: self.drift,
             faults,
+            tls_ends,
         };
         self.view.send_if_modified(|current| {
             let changed = *current != view;

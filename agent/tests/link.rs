@@ -3,18 +3,22 @@
 
 mod world;
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock_agent::identity::IdentityFolder;
 use penstock_agent::link::enrol::{EnrolError, enrol};
+use penstock_agent::link::lack;
 use penstock_agent::link::renew::renew;
+use penstock_agent::link::session::LinkState;
 use penstock_agent::store::Store;
 use penstock_policy::ids::Digest;
 use penstock_proto::refusal::Reason;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::coordinator_message::Message as Outbound;
 use world::coordinator::Coordinator;
-use world::{BOTH, FakeKernel, Running, offer};
+use world::{BOTH, FakeKernel, Running, ending_tls, offer, offer_of, within};
 
 async fn enrolled() -> (Coordinator, tempfile::TempDir) {
     let coordinator = Coordinator::start().await;
@@ -281,4 +285,91 @@ async fn a_renewed_certificate_is_stored_and_used() {
     let agent = Running::start(state.path()).await;
     coordinator.sessions(1).await;
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_release_that_ends_tls_here_brings_a_certificate_for_it_and_one_that_does_not_come_is_a_fault() {
+    let (coordinator, state) = enrolled().await;
+    let agent = Running::start(state.path()).await;
+    let brokers: [IpAddr; 2] = ["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()];
+    coordinator.memory.lock().unwrap().tls_ends = brokers.to_vec();
+    let (first, digest) = offer_of(&ending_tls(&brokers), 1, None, BOTH);
+    coordinator.keep_sending(Outbound::Offer(first));
+    agent.effective(1).await;
+    coordinator.until(|memory| memory.renewals == 1).await;
+    let names = |state: &std::path::Path| {
+        let enrolment = IdentityFolder::peek_enrolment(state).unwrap();
+        let identity = IdentityFolder::new(state).load(enrolment).unwrap();
+        identity.server_names().unwrap().to_string()
+    };
+    // The renewed identity is in use when the session with the old one has given way.
+    coordinator.sessions(2).await;
+    assert_eq!(names(state.path()), "10.0.0.5, fd00::5");
+    assert_eq!(*agent.views.certificate.borrow(), None);
+
+    // Another broker, which this coordinator gives nobody: asked for once, then it is a fault, and no loop.
+    let more: Vec<IpAddr> = brokers.into_iter().chain(["10.0.0.6".parse().unwrap()]).collect();
+    let (second, digest) = offer_of(&ending_tls(&more), 2, Some(digest), BOTH);
+    coordinator.keep_sending(Outbound::Offer(second));
+    agent.effective(2).await;
+    coordinator
+        .until(|memory| memory.reported.iter().any(|code| code == "certificate-names"))
+        .await;
+    let fault = agent.views.certificate.borrow().clone().unwrap();
+    assert!(
+        fault.message.contains("TLS clients of 10.0.0.6 cannot be served"),
+        "{fault:?}"
+    );
+    within(async {
+        while !steps(&coordinator).contains(&"certificate-names".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    tokio::time::sleep(lack::FIRST_WITHIN + Duration::from_secs(1)).await;
+    assert_eq!(coordinator.memory.lock().unwrap().renewals, 2);
+
+    // The policy needs it no more, and the fault goes by itself.
+    let (third, _) = offer_of(&ending_tls(&brokers), 3, Some(digest), BOTH);
+    coordinator.keep_sending(Outbound::Offer(third));
+    agent.effective(3).await;
+    coordinator.until(|memory| memory.reported.is_empty()).await;
+    assert_eq!(*agent.views.certificate.borrow(), None);
+    assert_eq!(coordinator.memory.lock().unwrap().renewals, 2);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_or_device_that_may_serve_is_taken_for_no_coordinator() {
+    let (mut coordinator, state) = enrolled().await;
+    for subject in ["gateway/gw-2", "device/broker"] {
+        coordinator.restart_as(subject).await;
+        // Neither for a token …
+        let elsewhere = tempfile::tempdir().unwrap();
+        let error = enrol(elsewhere.path(), &coordinator.token()).await.unwrap_err();
+        assert!(
+            error.to_string().contains("not a coordinator of plant water"),
+            "{error}"
+        );
+        // … nor for a session, nor for a renewal.
+        let agent = Running::start(state.path()).await;
+        let mut link = agent.views.link.clone();
+        let refused = |state: &LinkState| {
+            let problem = state.problem.as_deref().unwrap_or_default();
+            problem.contains("not a coordinator of plant water")
+        };
+        within(link.wait_for(refused)).await.unwrap();
+        agent.stop().await;
+        let folder = IdentityFolder::new(state.path());
+        let identity = folder
+            .load(IdentityFolder::peek_enrolment(state.path()).unwrap())
+            .unwrap();
+        let error = renew(&folder, &[], &identity).await.unwrap_err();
+        assert!(
+            error.to_string().contains("not a coordinator of plant water"),
+            "{error}"
+        );
+    }
+    let memory = coordinator.memory.lock().unwrap();
+    assert_eq!((memory.sessions, memory.renewals), (0, 0));
 }

@@ -99,7 +99,7 @@ impl Current {
         let Some(bytes) = self.release.plan(gateway) else {
             return ServerNames::default();
         };
-        let names = propose::tls_ends(&bytes.plan);
+        let names = propose::tls_ends(bytes.plan);
         names.unwrap_or_else(|problem| {
             tracing::warn!(%gateway, revision = %self.revision(), %problem, "a certificate is issued without names");
             ServerNames::default()

@@ -25,6 +25,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use self::names::ServerNames;
 use crate::peer::{PeerError, PeerIdentity};
 
 /// Application protocol of every connection: HTTP/2, for gRPC.
@@ -132,6 +133,15 @@ impl Credentials {
             .first()
             .ok_or_else(|| TlsError::Empty("the certificate chain".to_owned()))?;
         Ok(PeerIdentity::from_certificate(leaf)?)
+    }
+
+    /// The servers that they are good for.
+    pub fn server_names(&self) -> Result<ServerNames, TlsError> {
+        let leaf = self
+            .chain
+            .first()
+            .ok_or_else(|| TlsError::Empty("the certificate chain".to_owned()))?;
+        Ok(ServerNames::of_certificate(leaf)?)
     }
 
     /// When they were issued and when they expire; milliseconds since 1970.

@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod enrol;
+pub mod lack;
 pub mod renew;
 pub mod session;
 pub mod upload;

@@ -1,4 +1,5 @@
-//! A new certificate long before the old one ends: looked at each minute, asked for at two thirds of its life.
+//! A new certificate long before the old one ends: looked at each minute, asked for at two thirds of its life; or at
+//! once, if the policy in force ends TLS for servers that the certificate does not name ([`super::lack`]).
 //!
 //! Level-triggered: whatever failed is tried again at the next look. An expired certificate stops the link, never
 //! the policy in force.
@@ -9,15 +10,18 @@ use std::time::Duration;
 use penstock_proto::channel::{self, Address};
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
-use penstock_proto::v1::{RenewRequest, Severity};
+use penstock_proto::v1::{Fault, RenewRequest, Severity};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::jitter;
+use super::lack::Lack;
 use super::random;
 use crate::audit::{Audit, record};
 use crate::clock;
 use crate::identity::{Identity, IdentityError, IdentityFolder};
+use crate::reconcile::PolicyView;
 
 /// How often the certificate is looked at, at least.
 const LOOK: Duration = Duration::from_secs(60);
@@ -54,46 +58,98 @@ pub enum RenewError {
     Agent,
 }
 
-/// Renews until `stop` is cancelled; new identities go out by `identity`.
-pub async fn run(
-    folder: IdentityFolder,
-    coordinators: Vec<Address>,
-    audit: Audit,
-    identity: watch::Sender<Option<Arc<Identity>>>,
-    stop: CancellationToken,
-) {
-    let spread = random() % 1000;
-    let mut last_problem = String::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK + jitter(LOOK / 4, random())) => {}
-        }
-        let Some(current) = identity.borrow().clone() else {
-            continue;
-        };
-        let due = current
-            .validity_ms()
-            .is_ok_and(|validity| is_due(validity, clock::now_ms(), spread));
-        if !due {
-            continue;
-        }
-        match renew(&folder, &coordinators, &current).await {
-            Ok(renewed) => {
-                audit.record(
-                    Severity::Info,
-                    record::agent("renewed", "a new certificate is in use"),
-                );
-                identity.send_replace(Some(Arc::new(renewed)));
-                last_problem.clear();
+/// What renewing needs of the others.
+pub struct Renewal {
+    /// Where the identity is kept.
+    pub folder: IdentityFolder,
+    /// Coordinators instead of those in the enrolment; empty: those.
+    pub coordinators: Vec<Address>,
+    /// The trail.
+    pub audit: Audit,
+    /// Where new identities go out.
+    pub identity: watch::Sender<Option<Arc<Identity>>>,
+    /// The policy in force, for the names that it needs.
+    pub policy: watch::Receiver<PolicyView>,
+    /// Where a certificate that lacks names is said.
+    pub fault: watch::Sender<Option<Fault>>,
+}
+
+impl Renewal {
+    /// Renews until `stop` is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let spread = random() % 1000;
+        let mut lack = Lack::default();
+        let mut last_problem = String::new();
+        let mut policy_lives = true;
+        loop {
+            let look = Instant::now() + LOOK + jitter(LOOK / 4, random());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep_until(lack.due().map_or(look, |due| due.min(look))) => {}
+                changed = self.policy.changed(), if policy_lives => policy_lives = changed.is_ok(),
             }
-            Err(error) => {
-                let problem = error.to_string();
-                if problem != last_problem {
-                    tracing::warn!(%problem, "the certificate was not renewed; it is tried again");
-                    last_problem = problem;
+            let Some(current) = self.identity.borrow().clone() else {
+                continue;
+            };
+            self.see(&mut lack, &current);
+            let aged = current
+                .validity_ms()
+                .is_ok_and(|validity| is_due(validity, clock::now_ms(), spread));
+            let lacking = lack.due().is_some_and(|due| due <= Instant::now());
+            if !aged && !lacking {
+                continue;
+            }
+            match renew(&self.folder, &self.coordinators, &current).await {
+                Ok(renewed) => {
+                    self.audit.record(
+                        Severity::Info,
+                        record::agent("renewed", "a new certificate is in use"),
+                    );
+                    self.see(&mut lack, &renewed);
+                    self.identity.send_replace(Some(Arc::new(renewed)));
+                    last_problem.clear();
+                    self.asked(
+                        &mut lack,
+                        "the coordinator's newest release does not give it them",
+                    );
+                }
+                Err(error) => {
+                    let problem = error.to_string();
+                    self.asked(&mut lack, &problem);
+                    if problem != last_problem {
+                        tracing::warn!(%problem, "the certificate was not renewed; it is tried again");
+                        last_problem = problem;
+                    }
                 }
             }
+        }
+    }
+
+    /// Holds the names in a certificate against those that the policy in force needs.
+    fn see(&mut self, lack: &mut Lack, identity: &Identity) {
+        let held = identity.server_names().unwrap_or_default();
+        let needed = self.policy.borrow_and_update().tls_ends.clone();
+        lack.see(needed.missing_from(&held), Instant::now(), random());
+        self.tell(lack);
+    }
+
+    fn asked(&self, lack: &mut Lack, why: &str) {
+        lack.asked(why, Instant::now(), random());
+        self.tell(lack);
+    }
+
+    /// Says a fault when it begins, and when it changes.
+    fn tell(&self, lack: &Lack) {
+        let fault = lack.fault();
+        let changed = self.fault.send_if_modified(|told| {
+            let changed = *told != fault;
+            told.clone_from(&fault);
+            changed
+        });
+        if let Some(fault) = fault.filter(|_| changed) {
+            tracing::warn!("{}", fault.message);
+            self.audit
+                .record(Severity::Warning, record::agent(&fault.code, &fault.message));
         }
     }
 }

@@ -13,7 +13,7 @@ use penstock_proto::tls::TlsError;
 use penstock_proto::v1::coordinator_message::Message as Inbound;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Outbound;
-use penstock_proto::v1::{AuditAck, CoordinatorMessage, GatewayMessage, Hello, Severity, Welcome};
+use penstock_proto::v1::{AuditAck, CoordinatorMessage, Fault, GatewayMessage, Hello, Severity, Welcome};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -107,6 +107,8 @@ pub struct Link<K> {
     pub offers: OfferSlot,
     /// The policy's state.
     pub policy: watch::Receiver<PolicyView>,
+    /// What is wrong with the certificate.
+    pub certificate: watch::Receiver<Option<Fault>>,
     /// For capabilities and counters.
     pub kernel: Arc<K>,
     /// When the agent started.
@@ -365,7 +367,7 @@ impl<K: Kernel> Link<K> {
             uptime: self.started.elapsed(),
             resident_bytes: health::resident_bytes(),
             time_ms: crate::clock::now_ms(),
-            faults: Vec::new(),
+            faults: self.certificate.borrow().iter().cloned().collect(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! A coordinator that keeps what gateways send, and sends what a test wants.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,6 +41,12 @@ pub struct Memory {
     pub withhold_acks: bool,
     pub refuse_token: Option<Reason>,
     pub policy: Option<PolicyState>,
+    /// What it puts into gateways' certificates.
+    pub tls_ends: Vec<IpAddr>,
+    /// Certificates renewed.
+    pub renewals: usize,
+    /// Codes of the faults in the last health report.
+    pub reported: Vec<String>,
 }
 
 pub struct Coordinator {
@@ -79,6 +85,11 @@ impl Coordinator {
 
     /// Cuts all connections and listens again at the same place.
     pub async fn restart(&mut self) {
+        self.restart_as("coordinator/c-1").await;
+    }
+
+    /// The same, but it shows a certificate of somebody else in the plant.
+    pub async fn restart_as(&mut self, subject: &str) {
         self.kill().await;
         let listener = within(async {
             loop {
@@ -90,7 +101,7 @@ impl Coordinator {
         })
         .await;
         self.address = listener.local_addr().unwrap();
-        let credentials = ServerCredentials::new(&self.authority.coordinator()).unwrap();
+        let credentials = ServerCredentials::new(&self.authority.server(subject)).unwrap();
         let config = server_config(&plant(), credentials, &[self.authority.root()]).unwrap();
         let service = Service {
             authority: self.authority.clone(),
@@ -182,7 +193,9 @@ impl Enrolment for Service {
 
 impl Service {
     fn issue(&self, request: &[u8]) -> EnrolResponse {
-        let leaf = self.authority.sign(request);
+        let leaf = self
+            .authority
+            .sign(request, &self.memory.lock().unwrap().tls_ends);
         let root = self.authority.root();
         EnrolResponse {
             certificate_chain: vec![leaf.to_vec().into(), root.to_vec().into()],
@@ -273,6 +286,10 @@ impl GatewayLink for Service {
                         Ok(Some(GatewayMessage { message: Some(Inbound::Policy(state)) })) => {
                             service.memory.lock().unwrap().policy = Some(state);
                         }
+                        Ok(Some(GatewayMessage { message: Some(Inbound::Health(report)) })) => {
+                            let codes = report.faults.into_iter().map(|fault| fault.code).collect();
+                            service.memory.lock().unwrap().reported = codes;
+                        }
                         Ok(Some(_)) => {}
                         _ => return,
                     },
@@ -289,6 +306,7 @@ impl GatewayLink for Service {
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<EnrolResponse>, Status> {
+        self.memory.lock().unwrap().renewals += 1;
         Ok(Response::new(
             self.issue(&request.into_inner().certificate_request),
         ))

@@ -12,6 +12,7 @@
 pub mod coordinator;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,10 +20,13 @@ use std::time::Duration;
 use penstock_agent::app::{self, Views};
 use penstock_agent::config::Config;
 use penstock_agent::kernel::{Holds, Kernel, KernelError, Seen};
-use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
+use penstock_policy::ids::{ApproverId, Digest, FlowId, GatewayId, PlantId, Revision};
 use penstock_policy::merkle::leaf_hash;
-use penstock_policy::model::{Approver, ApproverSet, GatewayMode, OnDrift};
-use penstock_policy::plan::{Capability, PLAN_FORMAT, Plan};
+use penstock_policy::model::{
+    Approver, ApproverSet, GatewayMode, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal,
+    Operations, Tls,
+};
+use penstock_policy::plan::{Capability, Endpoint, PLAN_FORMAT, Plan, PortRange, Rule, Transport};
 use penstock_policy::release::signing::ApproverKey;
 use penstock_policy::release::{STATEMENT_FORMAT, Statement, leaf_bytes};
 use penstock_proto::v1::{self, KernelCounters, PolicyOffer, SignedRelease};
@@ -60,8 +64,13 @@ impl Authority {
     }
 
     pub fn coordinator(&self) -> penstock_proto::tls::Credentials {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        let uri = format!("spiffe://{PLANT}/coordinator/c-1");
+        self.server("coordinator/c-1")
+    }
+
+    /// For whoever serves on this machine, under this name.
+    pub fn server(&self, subject: &str) -> penstock_proto::tls::Credentials {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let uri = format!("spiffe://{PLANT}/{subject}");
         params
             .subject_alt_names
             .push(SanType::URI(uri.as_str().try_into().unwrap()));
@@ -75,10 +84,15 @@ impl Authority {
         .unwrap()
     }
 
-    /// A certificate for the key and name in the request.
-    pub fn sign(&self, request: &[u8]) -> CertificateDer<'static> {
+    /// A certificate for the key and name in the request, which is good for these addresses.
+    pub fn sign(&self, request: &[u8], addresses: &[IpAddr]) -> CertificateDer<'static> {
         let mut request = rcgen::CertificateSigningRequestParams::from_der(&request.into()).unwrap();
-        request.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        request.params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        ];
+        let addresses = addresses.iter().copied().map(SanType::IpAddress);
+        request.params.subject_alt_names.extend(addresses);
         request.signed_by(&self.0).unwrap().der().clone()
     }
 }
@@ -117,9 +131,49 @@ pub fn plan() -> Plan {
     }
 }
 
+/// A plan by which the gateway ends TLS for brokers at these addresses.
+pub fn ending_tls(brokers: &[IpAddr]) -> Plan {
+    let end = |name: &str, address: IpAddr| Endpoint {
+        name: name.to_owned(),
+        network: address.into(),
+    };
+    let needed = [Capability::INSPECT_MQTT, Capability::INSPECT_MQTT_TLS];
+    let mut plan = plan();
+    plan.requires
+        .extend(needed.map(|name| Capability(name.to_owned())));
+    plan.rules.push(Rule {
+        id: FlowId(1),
+        conduit: "telemetry".parse().unwrap(),
+        flow: "publish".parse().unwrap(),
+        sources: vec![end("scada", [10, 0, 1, 2].into())],
+        destinations: brokers.iter().map(|address| end("broker", *address)).collect(),
+        transport: Transport::Tcp(vec![PortRange::single(8883)]),
+        must_flow: false,
+        on_agent_loss: OnAgentLoss::Block,
+        operations: Some(Operations::Mqtt(vec![MqttOperation::Publish {
+            topics: vec!["plant/#".to_owned()],
+            qos: NumberRange { first: 0, last: 1 },
+            retain: false,
+        }])),
+        on_refusal: OnRefusal::Answer,
+        tls: Some(Tls::default()),
+    });
+    plan
+}
+
 /// A release of one plan, signed by `signers`, with the digest of its statement.
 pub fn offer(revision: u64, parent: Option<Digest>, signers: &[(&str, u8)]) -> (PolicyOffer, Digest) {
-    let plan = plan().to_bytes();
+    offer_of(&plan(), revision, parent, signers)
+}
+
+/// The same for another plan.
+pub fn offer_of(
+    plan: &Plan,
+    revision: u64,
+    parent: Option<Digest>,
+    signers: &[(&str, u8)],
+) -> (PolicyOffer, Digest) {
+    let plan = plan.to_bytes();
     let leaf = leaf_bytes(&gateway(), Revision(revision), Digest::of(&plan));
     let statement = Statement {
         format: STATEMENT_FORMAT.to_owned(),
@@ -188,7 +242,12 @@ impl FakeKernel {
 
 impl Kernel for FakeKernel {
     fn capabilities(&self) -> BTreeSet<Capability> {
-        BTreeSet::from([Capability(Capability::KERNEL.to_owned())])
+        let names = [
+            Capability::KERNEL,
+            Capability::INSPECT_MQTT,
+            Capability::INSPECT_MQTT_TLS,
+        ];
+        names.map(|name| Capability(name.to_owned())).into()
     }
 
     async fn check(&self, _plan: Arc<Plan>) -> Result<(), KernelError> {

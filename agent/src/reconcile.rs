@@ -9,6 +9,7 @@
 //! every [`TICK`]; an attempt that failed is made again. On start the stored policy is put in force before anything
 //! else, with no coordinator needed (DESIGN, promises 1, 4 and 5; IEC 62443-3-3 SR 7.4, SR 3.4).
 //!
+//! Here stands what may move desired or effective; what becomes of an offer before that is in `reconcile/accept.rs`.
 //! Not here: how the kernel is programmed ([`crate::kernel`]) and how offers arrive ([`crate::link`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,11 +24,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Audit, record};
-use crate::identity::IdentityFolder;
 use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Seen};
-use crate::offer;
 use crate::policy_store::{self, StoredPolicy};
 use crate::store::Store;
+
+mod accept;
 
 /// How often desired and effective are compared when nothing happens.
 pub const TICK: Duration = Duration::from_secs(10);
@@ -66,8 +67,8 @@ pub struct Reconciler<K> {
     fallback: Option<StoredPolicy>,
     /// The offer that was refused last: it is not told or recorded again.
     refused: Option<(Digest, Refusal)>,
-    /// An offer that failed for this machine's own reasons (disk, kernel): judged again at each look.
-    unsettled: Option<Arc<PolicyOffer>>,
+    /// A good offer that failed for this machine's own reasons (disk, kernel): judged again at each look.
+    waiting: Option<Arc<PolicyOffer>>,
     drift: Drift,
     kernel_fault: Option<Fault>,
     /// What a person should know about the policy in force.
@@ -97,7 +98,7 @@ impl<K: Kernel> Reconciler<K> {
             effective: None,
             fallback: None,
             refused: None,
-            unsettled: None,
+            waiting: None,
             drift: Drift::None,
             kernel_fault: None,
             findings: Vec::new(),
@@ -167,125 +168,6 @@ impl<K: Kernel> Reconciler<K> {
             }
             self.publish();
         }
-    }
-
-    /// Judges an offer and, if it may be obeyed, obeys it.
-    pub async fn consider(&mut self, offered: Arc<PolicyOffer>) {
-        let statement = offered
-            .release
-            .as_ref()
-            .map(|release| Digest::of(&release.statement));
-        let is_held = |policy: &Option<StoredPolicy>| {
-            policy.as_ref().is_some_and(|policy| {
-                Some(policy.statement) == statement && policy.mark.plan == Digest::of(&offered.plan)
-            })
-        };
-        if is_held(&self.desired) {
-            self.refused = None;
-            self.unsettled = None;
-            self.bring_about("offered again").await;
-            return;
-        }
-        let known = self
-            .refused
-            .as_ref()
-            .is_some_and(|(last, _)| *last == fingerprint(&offered));
-        if !known {
-            self.obey_if_valid(offered).await;
-        }
-    }
-
-    async fn obey_if_valid(&mut self, offered: Arc<PolicyOffer>) {
-        let fingerprint = fingerprint(&offered);
-        self.unsettled = None;
-        if self.trust.is_none() {
-            // Perhaps it was enrolled while the agent ran.
-            self.trust = self
-                .with_store(|store| IdentityFolder::enrolment(store).ok())
-                .await
-                .flatten()
-                .map(|enrolment| enrolment.first_trust());
-        }
-        let Some(trust) = self.trust.clone() else {
-            self.refuse(
-                fingerprint,
-                &offered,
-                "not-enrolled",
-                "this gateway is not enrolled",
-            );
-            return;
-        };
-        let capabilities = self.kernel.capabilities();
-        let judged = {
-            let offered = offered.clone();
-            let trust = trust.clone();
-            tokio::task::spawn_blocking(move || offer::judge(&trust, &capabilities, &offered)).await
-        };
-        let verified = match judged {
-            Ok(Ok(verified)) => verified,
-            Ok(Err(why)) => {
-                let message = sentence(&why);
-                self.refuse(fingerprint, &offered, why.code(), &message);
-                return;
-            }
-            Err(_) => {
-                let message = "the offer could not be judged: a fault of the agent itself";
-                self.refuse(fingerprint, &offered, "agent-fault", message);
-                return;
-            }
-        };
-        let revision = verified.release.statement.revision;
-        let signers: Vec<_> = verified.release.signers.iter().map(ToString::to_string).collect();
-        // An offer that is judged again was told the first time.
-        if self.refused.as_ref().is_none_or(|(last, _)| *last != fingerprint) {
-            let by = format!("signed by {}", signers.join(", "));
-            let verified = record::policy("verified", revision.0, verified.plan_digest.0, &by);
-            self.audit.record(Severity::Info, verified);
-        }
-        let plan = Arc::new(verified.plan);
-        if let Err(error) = self.kernel.check(plan.clone()).await {
-            self.refuse(fingerprint, &offered, error.code, &error.message);
-            self.unsettled = Some(offered);
-            return;
-        }
-        let policy = StoredPolicy {
-            trust: verified.release.next,
-            mark: penstock_proto::convert::PolicyMark {
-                revision,
-                plan: verified.plan_digest,
-            },
-            statement: verified.release.digest,
-            plan,
-        };
-        let stored = {
-            let trust = policy.trust.clone();
-            let offered = offered.clone();
-            self.with_store(move |store| policy_store::stage(store, &trust, &offered))
-                .await
-        };
-        match stored {
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                let message = sentence(&error);
-                self.refuse(fingerprint, &offered, "not-stored", &message);
-                self.unsettled = Some(offered);
-                return;
-            }
-            None => {
-                self.refuse(fingerprint, &offered, "not-stored", "the store failed in itself");
-                self.unsettled = Some(offered);
-                return;
-            }
-        }
-        self.audit.record(
-            Severity::Info,
-            record::policy("staged", revision.0, policy.mark.plan.0, ""),
-        );
-        self.refused = None;
-        self.trust = Some(policy.trust.clone());
-        self.desired = Some(policy);
-        self.publish();
-        self.bring_about("").await;
     }
 
     /// Puts the desired policy in force, if it is not.
@@ -384,9 +266,7 @@ impl<K: Kernel> Reconciler<K> {
     /// The periodic look: retries what failed. The data plane watches for drift by itself.
     async fn look(&mut self) {
         self.refresh_store_faults().await;
-        if let Some(offered) = self.unsettled.take() {
-            self.obey_if_valid(offered).await;
-        }
+        self.try_waiting().await;
         self.bring_about("").await;
     }
 
@@ -418,23 +298,6 @@ impl<K: Kernel> Reconciler<K> {
             );
         }
         self.kernel_fault = Some(fault);
-    }
-
-    fn refuse(&mut self, fingerprint: Digest, offered: &PolicyOffer, code: &str, message: &str) {
-        let revision = offer::claimed_revision(offered);
-        let again = |(last, why): &(Digest, Refusal)| *last == fingerprint && why.code == code;
-        if self.refused.as_ref().is_some_and(again) {
-            return;
-        }
-        tracing::warn!(revision, code, "offer refused: {message}");
-        self.audit
-            .record(Severity::Warning, record::refused(revision, code, message));
-        let refusal = Refusal {
-            revision,
-            code: code.to_owned(),
-            message: record::bounded(message),
-        };
-        self.refused = Some((fingerprint, refusal));
     }
 
     fn is_effective(&self, policy: &StoredPolicy) -> bool {
@@ -510,12 +373,6 @@ impl<K: Kernel> Reconciler<K> {
         .await
         .ok()
     }
-}
-
-/// What makes two offers the same, before anything of them is believed.
-fn fingerprint(offered: &PolicyOffer) -> Digest {
-    use prost::Message as _;
-    Digest::of(&offered.encode_to_vec())
 }
 
 /// An error with its causes, as one line.

@@ -218,6 +218,38 @@ async fn a_kernel_that_fails_keeps_the_last_policy_and_takes_the_offer_when_it_w
 }
 
 #[tokio::test]
+async fn a_refused_offer_does_not_displace_a_good_one_that_waits_for_the_kernel() {
+    let (coordinator, state) = enrolled().await;
+    let kernel = Arc::new(FakeKernel::default());
+    let agent = Running::start_with(state.path(), kernel.clone()).await;
+    coordinator.sessions(1).await;
+    let (first, digest) = offer(1, None, BOTH);
+    coordinator.send(Some(Outbound::Offer(first.clone())));
+    agent.effective(1).await;
+    *kernel.fails.lock().unwrap() = true;
+    let (second, _) = offer(2, Some(digest), BOTH);
+    coordinator.send(Some(Outbound::Offer(second)));
+    agent.refused("kernel-failed").await;
+    // Neither a forgery of something newer, nor what is in force already, makes the gateway forget.
+    let (forged, _) = offer(9, Some(digest), &[("anna", 1), ("ben", 3)]);
+    coordinator.send(Some(Outbound::Offer(forged)));
+    agent
+        .policy(|view| view.state.refused.as_ref().is_some_and(|why| why.revision == 9))
+        .await;
+    coordinator.send(Some(Outbound::Offer(first)));
+    agent.nudge.notify_one();
+    agent
+        .policy(|view| view.state.refused.as_ref().is_some_and(|why| why.revision == 2))
+        .await;
+    assert_eq!(kernel.last(), Some(1));
+    *kernel.fails.lock().unwrap() = false;
+    agent.nudge.notify_one();
+    agent.effective(2).await;
+    agent.policy(|view| view.state.refused.is_none()).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn refused_tokens_say_why_and_an_impostor_is_not_shown_the_secret() {
     let coordinator = Coordinator::start().await;
     for (reason, expected) in [

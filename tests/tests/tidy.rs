@@ -22,10 +22,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "one state machine over one store: what a crash leaves behind is judged in one place",
     ),
     (
-        "agent/src/reconcile.rs",
-        "the one task that changes policy: all that may move desired or effective stands in one place",
-    ),
-    (
         "ctl/src/args.rs",
         "the whole command line, declared and nothing else: what `--help` says, in one place",
     ),

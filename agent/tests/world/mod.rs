@@ -273,6 +273,8 @@ impl Kernel for FakeKernel {
 pub struct Running {
     pub kernel: Arc<FakeKernel>,
     pub views: Views,
+    /// Asks for a look now.
+    pub nudge: Arc<Notify>,
     stop: CancellationToken,
     task: JoinHandle<()>,
     _seen: mpsc::Sender<Seen>,
@@ -289,13 +291,13 @@ impl Running {
             free_bytes_min: 0,
             ..Config::default()
         };
-        let stop = CancellationToken::new();
+        let (stop, nudge) = (CancellationToken::new(), Arc::new(Notify::new()));
         let (seen_in, seen) = mpsc::channel(8);
         let (ready_in, ready) = oneshot::channel();
         let task = tokio::spawn({
-            let (kernel, stop) = (kernel.clone(), stop.clone());
+            let (kernel, nudge, stop) = (kernel.clone(), nudge.clone(), stop.clone());
             async move {
-                app::run(config, kernel, seen, Arc::new(Notify::new()), stop, |views| {
+                app::run(config, kernel, seen, nudge, stop, |views| {
                     let _ = ready_in.send(views);
                 })
                 .await
@@ -306,6 +308,7 @@ impl Running {
         Self {
             kernel,
             views,
+            nudge,
             stop,
             task,
             _seen: seen_in,

@@ -1,0 +1,188 @@
+//! What becomes of an offer: judged, checked, stored, or refused with a stable code.
+//!
+//! An offer that was judged good and then failed for this machine's own reasons (the disk is full, `nft` is missing)
+//! waits and is tried again at each look. Only an offer that was judged good itself takes its place: whoever can send
+//! garbage cannot make the gateway forget what its approvers signed.
+
+use std::sync::Arc;
+
+use penstock_policy::ids::Digest;
+use penstock_proto::v1::{PolicyOffer, Refusal, Severity};
+
+use super::{Reconciler, sentence};
+use crate::audit::record;
+use crate::identity::IdentityFolder;
+use crate::kernel::Kernel;
+use crate::offer;
+use crate::policy_store::{self, StoredPolicy};
+
+/// Whether the trail has the judgement of an offer already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    NotYet,
+    Before,
+}
+
+impl<K: Kernel> Reconciler<K> {
+    /// Judges an offer and, if it may be obeyed, obeys it.
+    pub async fn consider(&mut self, offered: Arc<PolicyOffer>) {
+        let statement = offered
+            .release
+            .as_ref()
+            .map(|release| Digest::of(&release.statement));
+        let is_held = |policy: &Option<StoredPolicy>| {
+            policy.as_ref().is_some_and(|policy| {
+                Some(policy.statement) == statement && policy.mark.plan == Digest::of(&offered.plan)
+            })
+        };
+        if is_held(&self.desired) {
+            // What waits may be newer than what is held: it is not withdrawn by this.
+            if self.waiting.is_none() {
+                self.refused = None;
+            }
+            self.bring_about("offered again").await;
+            return;
+        }
+        let known = self
+            .refused
+            .as_ref()
+            .is_some_and(|(last, _)| *last == fingerprint(&offered));
+        if !known {
+            self.obey_if_valid(offered, Told::NotYet).await;
+        }
+    }
+
+    /// Judges the offer that waits again.
+    pub(super) async fn try_waiting(&mut self) {
+        if let Some(offered) = self.waiting.take() {
+            self.obey_if_valid(offered, Told::Before).await;
+        }
+    }
+
+    async fn obey_if_valid(&mut self, offered: Arc<PolicyOffer>, told: Told) {
+        let fingerprint = fingerprint(&offered);
+        if self.trust.is_none() {
+            // Perhaps it was enrolled while the agent ran.
+            self.trust = self
+                .with_store(|store| IdentityFolder::enrolment(store).ok())
+                .await
+                .flatten()
+                .map(|enrolment| enrolment.first_trust());
+        }
+        let Some(trust) = self.trust.clone() else {
+            self.refuse(
+                fingerprint,
+                &offered,
+                "not-enrolled",
+                "this gateway is not enrolled",
+            );
+            return;
+        };
+        let capabilities = self.kernel.capabilities();
+        let judged = {
+            let offered = offered.clone();
+            let trust = trust.clone();
+            tokio::task::spawn_blocking(move || offer::judge(&trust, &capabilities, &offered)).await
+        };
+        let verified = match judged {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(why)) => {
+                let message = sentence(&why);
+                self.refuse(fingerprint, &offered, why.code(), &message);
+                return;
+            }
+            Err(_) => {
+                let message = "the offer could not be judged: a fault of the agent itself";
+                self.refuse(fingerprint, &offered, "agent-fault", message);
+                return;
+            }
+        };
+        let revision = verified.release.statement.revision;
+        let signers: Vec<_> = verified.release.signers.iter().map(ToString::to_string).collect();
+        if told == Told::NotYet {
+            let by = format!("signed by {}", signers.join(", "));
+            let verified = record::policy("verified", revision.0, verified.plan_digest.0, &by);
+            self.audit.record(Severity::Info, verified);
+        }
+        let plan = Arc::new(verified.plan);
+        if let Err(error) = self.kernel.check(plan.clone()).await {
+            self.refuse(fingerprint, &offered, error.code, &error.message);
+            self.wait(offered);
+            return;
+        }
+        let policy = StoredPolicy {
+            trust: verified.release.next,
+            mark: penstock_proto::convert::PolicyMark {
+                revision,
+                plan: verified.plan_digest,
+            },
+            statement: verified.release.digest,
+            plan,
+        };
+        let stored = {
+            let trust = policy.trust.clone();
+            let offered = offered.clone();
+            self.with_store(move |store| policy_store::stage(store, &trust, &offered))
+                .await
+        };
+        match stored {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                let message = sentence(&error);
+                self.refuse(fingerprint, &offered, "not-stored", &message);
+                self.wait(offered);
+                return;
+            }
+            None => {
+                self.refuse(fingerprint, &offered, "not-stored", "the store failed in itself");
+                self.wait(offered);
+                return;
+            }
+        }
+        self.audit.record(
+            Severity::Info,
+            record::policy("staged", revision.0, policy.mark.plan.0, ""),
+        );
+        self.waiting
+            .take_if(|waiting| offer::claimed_revision(waiting) <= revision.0);
+        if self.waiting.is_none() {
+            self.refused = None;
+        }
+        self.trust = Some(policy.trust.clone());
+        self.desired = Some(policy);
+        self.publish();
+        self.bring_about("").await;
+    }
+
+    /// Keeps an offer that was judged good for the next look. The higher revision waits, of equal ones the later.
+    fn wait(&mut self, offered: Arc<PolicyOffer>) {
+        let newer =
+            |waiting: &Arc<PolicyOffer>| offer::claimed_revision(waiting) > offer::claimed_revision(&offered);
+        if !self.waiting.as_ref().is_some_and(newer) {
+            self.waiting = Some(offered);
+        }
+    }
+
+    fn refuse(&mut self, fingerprint: Digest, offered: &PolicyOffer, code: &str, message: &str) {
+        let revision = offer::claimed_revision(offered);
+        let again = |(last, why): &(Digest, Refusal)| *last == fingerprint && why.code == code;
+        if self.refused.as_ref().is_some_and(again) {
+            return;
+        }
+        tracing::warn!(revision, code, "offer refused: {message}");
+        self.audit
+            .record(Severity::Warning, record::refused(revision, code, message));
+        let refusal = Refusal {
+            revision,
+            code: code.to_owned(),
+            message: record::bounded(message),
+        };
+        self.refused = Some((fingerprint, refusal));
+    }
+}
+
+/// What makes two offers the same, before anything of them is believed.
+fn fingerprint(offered: &PolicyOffer) -> Digest {
+    use prost::Message as _;
+    Digest::of(&offered.encode_to_vec())
+}

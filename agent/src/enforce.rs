@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! plan ── lower ──▶ elements ─┐                     ┌─▶ kernel (nft -f -, one transaction)
-//!     └── structure ──────────┴─ render ── table ───┤
+//!     └── structure ──────────┴─ render ── table ───┼─▶ kernel (batch: a few elements, straight over netlink)
 //!                                                   └─◀ readback (netlink: digests, generation, counters)
 //! kernel ── NFLOG ──▶ nflog ─▶ events ─▶ explain ──▶ Observed::Verdict, Lost
 //!        └─ NEWGEN ─▶ drift ─▶ table (compare, repair) ─▶ Observed::Drift
@@ -28,12 +28,14 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 pub mod base;
+mod batch;
 pub mod block;
 mod drift;
 pub mod events;
 mod explain;
 pub mod intercept;
 pub mod kernel;
+mod loaded;
 pub mod lower;
 mod netlink;
 pub mod nflog;

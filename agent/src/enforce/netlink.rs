@@ -186,6 +186,18 @@ pub(super) fn attributes(mut payload: &[u8]) -> impl Iterator<Item = (u16, &[u8]
     })
 }
 
+/// One attribute, padded to where the next may begin.
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    // Values here are names, numbers and single elements, of some hundred bytes at most.
+    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
+    let mut bytes = Vec::with_capacity(value.len() + 8);
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
 /// A request: headers and attributes.
 pub(super) fn request(
     kind: u16,
@@ -201,12 +213,7 @@ pub(super) fn request(
     message.extend([family, 0]);
     message.extend(resource.to_be_bytes());
     for (kind, value) in attributes {
-        // Values here are names and numbers of a few bytes.
-        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-        message.extend(length.to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend_from_slice(value);
-        message.resize(message.len().next_multiple_of(4), 0);
+        message.extend(attribute(*kind, value));
     }
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     if let Some(place) = message.first_chunk_mut() {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use penstock_policy::ids::{Digest, FlowId};
 use sha2::Digest as _;
 
+use super::batch::Batch;
 use super::block::{Address, Block, Carrier};
 use super::lower::Elements;
 use super::netlink::{
@@ -35,15 +36,15 @@ const GET_ELEMENTS: u16 = SUBSYSTEM | 13;
 const GET_GENERATION: u16 = SUBSYSTEM | 16;
 const GET_OBJECT: u16 = SUBSYSTEM | 19;
 /// The attribute that names the table, in every kind of object but tables themselves, where it is their own name.
-const TABLE_ATTRIBUTE: u16 = 1;
+pub(super) const TABLE_ATTRIBUTE: u16 = 1;
 const SET_NAME: u16 = 2;
-const ELEMENTS_SET: u16 = 2;
-const ELEMENTS_LIST: u16 = 3;
-const ELEMENT_KEY: u16 = 1;
-const ELEMENT_DATA: u16 = 2;
+pub(super) const ELEMENTS_SET: u16 = 2;
+pub(super) const ELEMENTS_LIST: u16 = 3;
+pub(super) const ELEMENT_KEY: u16 = 1;
+pub(super) const ELEMENT_DATA: u16 = 2;
 const ELEMENT_FLAGS: u16 = 3;
-const ELEMENT_KEY_END: u16 = 10;
-const DATA_VALUE: u16 = 1;
+pub(super) const ELEMENT_KEY_END: u16 = 10;
+pub(super) const DATA_VALUE: u16 = 1;
 const GENERATION_ID: u16 = 1;
 const CHAIN_NAME: u16 = 3;
 const CHAIN_USERDATA: u16 = 12;
@@ -111,12 +112,7 @@ pub fn meant(elements: &Elements) -> BTreeMap<String, Sum> {
 
 fn sum_family<A: Address>(maps: &mut BTreeMap<String, Sum>, blocks: &BTreeMap<Block<A>, FlowId>) {
     for (block, id) in blocks {
-        let key = key(block, |span| span.0, block.ports.first);
-        let end = if block.is_exact() {
-            vec![]
-        } else {
-            self::key(block, |span| span.1, block.ports.last)
-        };
+        let (key, end) = keys(block);
         let bytes = flat(&key, &end, &id.0.to_ne_bytes());
         maps.entry(format!("{}{}", map_of(block), A::FAMILY))
             .or_default()
@@ -124,7 +120,16 @@ fn sum_family<A: Address>(maps: &mut BTreeMap<String, Sum>, blocks: &BTreeMap<Bl
     }
 }
 
-/// An element's key as the kernel has it: each field padded to 4 bytes.
+/// An element's first and last key as the kernel has them; of an exact one the last is empty.
+pub(super) fn keys<A: Address>(block: &Block<A>) -> (Vec<u8>, Vec<u8>) {
+    let first = key(block, |span| span.0, block.ports.first);
+    if block.is_exact() {
+        return (first, Vec::new());
+    }
+    (first, key(block, |span| span.1, block.ports.last))
+}
+
+/// One end's key: each field padded to 4 bytes.
 fn key<A: Address>(block: &Block<A>, end: impl Fn((A, A)) -> A, port: u16) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(40);
     end((block.source.first, block.source.last)).put(&mut bytes);
@@ -274,6 +279,22 @@ impl Reader {
         Ok(sum)
     }
 
+    /// Sends a batch, which the kernel takes whole or not at all.
+    pub(super) fn change(&self, batch: &Batch) -> io::Result<()> {
+        self.0.send(&batch.to_bytes())?;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            // What was wrong is told before what went well: the first answer is that of the whole batch.
+            for message in messages(self.0.receive(&mut buffer)?) {
+                match (message.kind, message.error_number()) {
+                    (ERROR, 0) => return Ok(()),
+                    (ERROR, number) => return Err(io::Error::from_raw_os_error(number)),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// Packets and bytes of our named counters, by family and name.
     pub fn counters(&self) -> io::Result<BTreeMap<(u8, String), (u64, u64)>> {
         let mut counters = BTreeMap::new();
@@ -359,7 +380,7 @@ fn inner(value: &[u8]) -> &[u8] {
         .map_or(&[], |(_, value)| value)
 }
 
-fn terminated(name: &str) -> Vec<u8> {
+pub(super) fn terminated(name: &str) -> Vec<u8> {
     [name.as_bytes(), &[0]].concat()
 }
 

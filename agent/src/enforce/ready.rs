@@ -1,4 +1,4 @@
-//! A plan made ready for the kernel, and the script that leads there from what the kernel holds.
+//! A plan made ready for the kernel, and the way there from what the kernel holds.
 //!
 //! Pure, but for the question which interfaces this machine has. Making ready is most of the agent's own work for a
 //! plan, so it is done once: [`super::table`] keeps what a check made for the loading that follows.
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use penstock_policy::plan::Plan;
 
+use super::batch::Batch;
 use super::lower::{Elements, lower};
 use super::structure::{Finding, Structure, structure};
 use super::{EnforceError, render, sysctl};
@@ -20,20 +21,15 @@ pub(super) struct Ready {
     pub(super) findings: Vec<Finding>,
 }
 
-/// The script of a change from what the kernel holds.
+/// A change from what the kernel holds.
+#[derive(Debug)]
 pub(super) enum Way {
-    /// Elements alone are taken away and added. Empty if there is no difference.
+    /// A few elements are taken away and added.
+    Few(Batch),
+    /// Many are.
     Elements(String),
     /// The rules are written anew around the maps.
     Rules(String),
-}
-
-impl Way {
-    pub(super) fn script(&self) -> &str {
-        match self {
-            Self::Elements(script) | Self::Rules(script) => script,
-        }
-    }
 }
 
 impl Ready {
@@ -57,7 +53,10 @@ impl Ready {
     /// other.
     pub(super) fn way_from(&self, old: &Structure, elements: &Elements, log_group: u16) -> Option<Way> {
         if *old == self.structure {
-            return Some(Way::Elements(render::difference(elements, &self.elements)));
+            return Some(match Batch::between(elements, &self.elements) {
+                Some(batch) => Way::Few(batch),
+                None => Way::Elements(render::difference(elements, &self.elements)),
+            });
         }
         (old.mode == self.structure.mode).then(|| {
             Way::Rules(render::restructure(

@@ -174,7 +174,7 @@ pub fn map_of<A: Address>(block: &Block<A>) -> &'static str {
 pub const MAPS: [&str; 4] = ["exact", "ranges", "echo", "echo_ranges"];
 
 /// What one map has and the other has not, in one walk along both: a change of one flow among many must be quick.
-fn only_in<'a, A: Address>(
+pub(super) fn only_in<'a, A: Address>(
     these: &'a BTreeMap<Block<A>, FlowId>,
     those: &BTreeMap<Block<A>, FlowId>,
 ) -> Vec<(&'a Block<A>, &'a FlowId)> {

@@ -15,6 +15,7 @@ use super::base::Base;
 use super::events::Aggregator;
 use super::explain::Current;
 use super::kernel::{KernelError, Nft};
+use super::loaded::Loaded;
 use super::lower::Elements;
 use super::outbox::Outbox;
 use super::readback::{Held, Reader, meant};
@@ -26,8 +27,6 @@ use super::{
 
 /// Hexadecimal digits of each digest in the seal: a chain's comment holds 128 characters.
 const SEAL_DIGITS: usize = 48;
-/// Up to this size (some thousand elements) a change of elements alone is not asked of the kernel beforehand.
-const UNASKED_BYTES: usize = 256 * 1024;
 
 /// The kernel's tables as this agent knows them.
 #[derive(Debug)]
@@ -51,15 +50,6 @@ struct State {
     counted: Counters,
     /// The plan that was checked last, until it is applied.
     ready: Option<Ready>,
-}
-
-#[derive(Debug)]
-struct Loaded {
-    plan: Arc<Plan>,
-    structure: Structure,
-    elements: Elements,
-    /// Digest of the structure as the kernel describes it.
-    described: Digest,
 }
 
 impl Table {
@@ -89,22 +79,42 @@ impl Table {
 
     /// Whether the kernel would take the change from what it holds; `false` if only the whole script can tell.
     async fn takes_change(&self, state: &State, ready: &Ready) -> Result<bool, EnforceError> {
-        let known = state.loaded.as_ref().filter(|_| !state.differs);
-        let Some(way) =
-            known.and_then(|old| ready.way_from(&old.structure, &old.elements, self.settings.log_group))
-        else {
+        let Some(way) = self.way(state, ready) else {
             return Ok(false);
         };
-        // A check costs the kernel a whole RCU grace period (10 to 25 ms). Disjoint elements of the right kind for maps
-        // that are as we loaded them could only be refused for lack of memory, and then the loading says so.
-        let small = matches!(&way, Way::Elements(script) if script.len() <= UNASKED_BYTES);
-        if small && generation().await? == state.seen {
-            return Ok(true);
-        }
-        match self.nft.check(way.script()).await {
+        let script = match way {
+            // A check costs the kernel a whole RCU grace period (10 to 25 ms). A few disjoint elements of the right kind
+            // for maps that are as we loaded them could only be refused for lack of memory, which the loading will say.
+            Way::Few(_) => return Ok(generation().await? == state.seen),
+            Way::Elements(script) | Way::Rules(script) => script,
+        };
+        match self.nft.check(&script).await {
             Ok(()) => Ok(true),
             Err(KernelError::Refused { .. }) => Ok(false),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The way from what the kernel holds, if that is known.
+    fn way(&self, state: &State, ready: &Ready) -> Option<Way> {
+        let known = state.loaded.as_ref().filter(|_| !state.differs)?;
+        ready.way_from(&known.structure, &known.elements, self.settings.log_group)
+    }
+
+    /// Goes this way, in one transaction; `false` if the kernel refuses it, which is then as before.
+    async fn take(&self, way: Way) -> Result<bool, EnforceError> {
+        let script = match way {
+            Way::Few(batch) => {
+                let taken = blocking(move |reader| Ok(reader.change(&batch))).await?;
+                return Ok(taken
+                    .inspect_err(|error| tracing::warn!(%error, "a change of elements was refused"))
+                    .is_ok());
+            }
+            Way::Elements(script) | Way::Rules(script) => script,
+        };
+        match self.nft.load(&script).await {
+            Err(KernelError::Refused { .. }) => Ok(false),
+            loaded => loaded.map(|()| true).map_err(EnforceError::from),
         }
     }
 
@@ -119,9 +129,7 @@ impl Table {
         if ready.structure.mode == GatewayMode::Bridged {
             self.open_bridge(&ready.structure).await?;
         }
-        let known = state.loaded.as_ref().filter(|_| !state.differs);
-        let way =
-            known.and_then(|old| ready.way_from(&old.structure, &old.elements, self.settings.log_group));
+        let way = self.way(&state, &ready);
         let Ready {
             structure,
             elements,
@@ -130,31 +138,28 @@ impl Table {
         } = ready;
         let count = elements.v4.len() + elements.v6.len();
         let change = match (&mut state.loaded, way) {
-            (Some(loaded), Some(Way::Elements(script))) if script.is_empty() => {
+            (Some(loaded), Some(Way::Few(batch))) if batch.is_empty() => {
                 loaded.plan = Arc::clone(&plan);
                 Change::Unchanged
             }
             (Some(loaded), Some(way)) => {
                 let before = generation().await?;
-                // The kernel refuses differences if somebody changed the tables meanwhile; then all is replaced.
-                match (self.nft.load(way.script()).await, way) {
-                    (Ok(()), Way::Elements(_)) => {
-                        loaded.plan = Arc::clone(&plan);
-                        loaded.elements = elements;
-                        self.after_own(&mut state, before).await?;
-                        Change::Differences
-                    }
-                    (Ok(()), Way::Rules(_)) => {
-                        self.settle(&mut state, Arc::clone(&plan), structure, elements)
-                            .await?;
-                        Change::Restructured
-                    }
-                    (Err(KernelError::Refused { .. }), _) => {
-                        self.replace(&mut state, Arc::clone(&plan), structure, elements)
-                            .await?;
-                        Change::Whole
-                    }
-                    (Err(error), _) => return Err(error.into()),
+                let restructured = matches!(way, Way::Rules(_));
+                let taken = self.take(way).await?;
+                if !taken {
+                    // The kernel refuses differences if somebody changed the tables meanwhile; then all is replaced.
+                    self.replace(&mut state, Arc::clone(&plan), structure, elements)
+                        .await?;
+                    Change::Whole
+                } else if restructured {
+                    self.settle(&mut state, Arc::clone(&plan), structure, elements)
+                        .await?;
+                    Change::Restructured
+                } else {
+                    loaded.plan = Arc::clone(&plan);
+                    loaded.elements = elements;
+                    self.after_own(&mut state, before).await?;
+                    Change::Differences
                 }
             }
             (None, _) => match self.adoptable(&structure, &elements).await? {
@@ -269,7 +274,7 @@ impl Table {
         let alone = now == before.wrapping_add(1) && state.seen == before;
         if !alone {
             let (held, generation) = read_held().await?;
-            let differs = state.loaded.as_ref().and_then(|loaded| differs(&held, loaded));
+            let differs = state.loaded.as_ref().and_then(|loaded| loaded.differs(&held));
             state.seen = generation;
             if let Some(message) = differs {
                 self.drifted(state, message, None).await;
@@ -331,7 +336,7 @@ impl Table {
         let (held, generation) = read_held().await?;
         state.seen = generation;
         let process = noticed.map(|(_, process)| process);
-        let Some(message) = state.loaded.as_ref().and_then(|loaded| differs(&held, loaded)) else {
+        let Some(message) = state.loaded.as_ref().and_then(|loaded| loaded.differs(&held)) else {
             if process.is_some() {
                 let message = "our tables were changed, and hold again what the plan says";
                 self.say(DriftStep::Found, message, process);
@@ -437,37 +442,6 @@ impl Table {
             );
         }
     }
-}
-
-/// What differs between the kernel and what was loaded, in words.
-fn differs(held: &Held, loaded: &Loaded) -> Option<String> {
-    let wanted: &[u8] = match loaded.structure.mode {
-        GatewayMode::Routed => &[1],
-        GatewayMode::Bridged => &[1, 7],
-    };
-    if held.tables != wanted {
-        return Some(if wanted.iter().all(|family| held.tables.contains(family)) {
-            format!(
-                "there is a table bridge {} that nobody of us loaded",
-                render::TABLE
-            )
-        } else {
-            format!("the table {} is gone", render::TABLE)
-        });
-    }
-    if held.structure != loaded.described {
-        return Some(format!(
-            "chains, rules or sets of the table {} were changed",
-            render::TABLE
-        ));
-    }
-    let meant = meant(&loaded.elements);
-    let maps: Vec<&str> = meant
-        .iter()
-        .filter(|(name, sum)| held.maps.get(*name) != Some(*sum))
-        .map(|(name, _)| name.as_str())
-        .collect();
-    (!maps.is_empty()).then(|| format!("entries of {} were changed", maps.join(", ")))
 }
 
 /// Generation numbers grow and wrap.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use penstock::lab;
 use penstock_agent::enforce::kernel::Nft;
-use penstock_agent::enforce::{Change, EnforceError, KernelError, Settings};
+use penstock_agent::enforce::{Change, DriftState, EnforceError, KernelError, Settings};
 use penstock_policy::ids::Revision;
 use penstock_policy::model::{GatewayMode, OnDrift};
-use penstock_policy::plan::Plan;
+use penstock_policy::plan::{Plan, PortRange, Transport};
 
-use super::plans::{SIDES, two_flows};
+use super::plans::{SIDES, rule, tcp, two_flows, udp};
 use super::world::{Agent, World};
 
 /// An `nft` that notes what it is asked.
@@ -89,6 +89,21 @@ fn a_check_asks_for_the_change_and_for_everything_where_the_kernel_is_not_as_loa
                 assert_eq!(apply(third).await, Change::Restructured);
                 noting.asked();
 
+                // Many elements: those that change.
+                let mut many = wider.clone();
+                let ports = (1000..1600).map(PortRange::single).collect();
+                many.rules
+                    .push(rule(30, &["10.1.0.5"], &["10.2.0.9"], Transport::Tcp(ports)));
+                let more = check(&many).await.unwrap();
+                let asked = noting.asked();
+                assert!(
+                    asked.starts_with("--check") && !asked.contains("flush chain") && !asked.contains(whole),
+                    "{asked}"
+                );
+                assert_eq!(apply(more).await, Change::Differences);
+                assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
+                noting.asked();
+
                 // Somebody else's change: what is wanted whole.
                 let foreign = "delete table inet penstock\n";
                 Nft::new("nft".into()).load(foreign).await.unwrap();
@@ -126,5 +141,41 @@ fn what_the_kernel_refuses_is_refused_by_the_check() {
             );
         });
     })
+    .unwrap();
+}
+
+#[test]
+fn a_few_elements_of_every_map_change_without_the_program_and_as_the_kernel_tells_them() {
+    lab::sandbox::test(
+        "check::a_few_elements_of_every_map_change_without_the_program_and_as_the_kernel_tells_them",
+        |lab| {
+            let world = World::new(lab, GatewayMode::Routed, &SIDES);
+            let noting = Noting {
+                folder: lab.directory(),
+            };
+            world.at_gateway(async || {
+                let agent = Agent::start_with(noting.install());
+                let (client, controller) = (["10.1.0.5", "fd00:1::5"], ["10.2.0.9", "fd00:2::9"]);
+                let network = ["10.1.0.0/24", "fd00:1::/64"];
+                let before = two_flows(GatewayMode::Routed);
+                let mut after = before.clone();
+                // Every map gains an element; `exact` and `ranges` lose one, and others take the freed places.
+                after.rules = vec![
+                    rule(21, &client, &controller, tcp(502)),
+                    rule(22, &network, &controller, udp(4000, 4050)),
+                    rule(23, &network, &controller, udp(4051, 4200)),
+                    rule(24, &client, &controller, Transport::IcmpEcho),
+                    rule(25, &network, &controller, Transport::IcmpEcho),
+                ];
+                agent.apply(&before, 1).await;
+                for (plan, revision) in [(&after, 2), (&before, 3), (&after, 4)] {
+                    noting.asked();
+                    assert_eq!(agent.apply(plan, revision).await.change, Change::Differences);
+                    assert_eq!(noting.asked(), "");
+                    assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
+                }
+            });
+        },
+    )
     .unwrap();
 }

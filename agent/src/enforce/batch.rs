@@ -1,0 +1,122 @@
+//! A few elements taken away and added, straight over netlink: one batch, one transaction. Pure.
+//!
+//! The `nft` program does the same, but starts for some milliseconds, lists all tables and sets first, and at its end
+//! waits for the memory of what it deleted. A revocation should not wait for that. Everything else than a few elements
+//! (the first load, rules, large changes) is `nft`'s. The encoding of keys is that of `readback`, which is compared with
+//! the kernel after every load.
+
+use std::collections::BTreeMap;
+
+use penstock_policy::ids::FlowId;
+
+use super::block::{Address, Block};
+use super::lower::Elements;
+use super::netlink::{ACK, attribute, request};
+use super::readback::{
+    DATA_VALUE, ELEMENT_DATA, ELEMENT_KEY, ELEMENT_KEY_END, ELEMENTS_LIST, ELEMENTS_SET, FAMILIES, SUBSYSTEM,
+    TABLE_ATTRIBUTE, keys, terminated,
+};
+use super::render::{TABLE, map_of, only_in};
+
+/// The most elements of one batch: 170 bytes each at most, all of them well within a socket's default buffer.
+const ELEMENTS_MAX: usize = 500;
+
+// linux/netfilter/nfnetlink.h and nf_tables.h.
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const SUBSYSTEM_NUMBER: u16 = SUBSYSTEM >> 8;
+const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
+const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
+/// `NLM_F_CREATE`.
+const CREATE: u16 = 0x400;
+/// `NLA_F_NESTED`: the value is made of attributes.
+const NESTED: u16 = 0x8000;
+/// `NFTA_LIST_ELEM`.
+const LIST_ELEMENT: u16 = 1;
+
+/// Elements to be taken away, then elements to be added.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    changes: Vec<Change>,
+}
+
+#[derive(Debug)]
+struct Change {
+    kind: u16,
+    set: String,
+    /// The list of the one element, encoded.
+    list: Vec<u8>,
+}
+
+impl Batch {
+    /// What leads from one set of elements to another; `None` if that is too much for a batch.
+    pub(super) fn between(old: &Elements, new: &Elements) -> Option<Self> {
+        let mut batch = Self::default();
+        // Deletions come first, so that what takes a freed place does not overlap it.
+        for (kind, these, those) in [(DELETE_ELEMENT, old, new), (NEW_ELEMENT, new, old)] {
+            let Elements { v4, v6, live } = these;
+            batch.blocks(kind, v4, &those.v4);
+            batch.blocks(kind, v6, &those.v6);
+            for id in live.difference(&those.live) {
+                batch.put(kind, "live".to_owned(), &id.0.to_ne_bytes(), &[], &[]);
+            }
+        }
+        (batch.changes.len() <= ELEMENTS_MAX).then_some(batch)
+    }
+
+    /// Whether there is no difference.
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    fn blocks<A: Address>(
+        &mut self,
+        kind: u16,
+        these: &BTreeMap<Block<A>, FlowId>,
+        those: &BTreeMap<Block<A>, FlowId>,
+    ) {
+        for (block, id) in only_in(these, those) {
+            let set = format!("{}{}", map_of(block), A::FAMILY);
+            let (first, last) = keys(block);
+            self.put(kind, set, &first, &last, &id.0.to_ne_bytes());
+        }
+    }
+
+    fn put(&mut self, kind: u16, set: String, first: &[u8], last: &[u8], data: &[u8]) {
+        let value = |kind: u16, bytes: &[u8]| attribute(kind | NESTED, &attribute(DATA_VALUE, bytes));
+        let mut element = value(ELEMENT_KEY, first);
+        if !last.is_empty() {
+            element.extend(value(ELEMENT_KEY_END, last));
+        }
+        // What is taken away is named by its key.
+        if kind == NEW_ELEMENT && !data.is_empty() {
+            element.extend(value(ELEMENT_DATA, data));
+        }
+        let list = attribute(LIST_ELEMENT | NESTED, &element);
+        self.changes.push(Change { kind, set, list });
+    }
+
+    /// The batch as it is sent. The last change asks for an answer, which stands for all.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let [inet, _] = FAMILIES;
+        let table = terminated(TABLE);
+        let mut bytes = request(BATCH_BEGIN, 0, 0, SUBSYSTEM_NUMBER, &[]);
+        for (number, change) in self.changes.iter().enumerate() {
+            let answer = if number + 1 == self.changes.len() { ACK } else { 0 };
+            let create = if change.kind == NEW_ELEMENT { CREATE } else { 0 };
+            bytes.extend(request(
+                change.kind,
+                create | answer,
+                inet,
+                0,
+                &[
+                    (TABLE_ATTRIBUTE, table.as_slice()),
+                    (ELEMENTS_SET, &terminated(&change.set)),
+                    (ELEMENTS_LIST | NESTED, &change.list),
+                ],
+            ));
+        }
+        bytes.extend(request(BATCH_END, 0, 0, SUBSYSTEM_NUMBER, &[]));
+        bytes
+    }
+}

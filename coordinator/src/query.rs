@@ -24,7 +24,15 @@ const PAGE: usize = 32;
 const TEXT_BYTES_MAX: usize = 256;
 
 /// Kinds of event as they are written in a search, by their bit.
-const KINDS: [&str; 6] = ["verdict", "policy", "drift", "loss", "agent", "operator"];
+const KINDS: [&str; 7] = [
+    "verdict",
+    "policy",
+    "drift",
+    "loss",
+    "agent",
+    "operator",
+    "operation",
+];
 
 /// A search that was checked.
 #[derive(Debug, Clone, Default)]
@@ -108,6 +116,7 @@ pub fn kind_bit(event: &AuditEvent) -> u32 {
         Some(Kind::Loss(_)) => 1 << 3,
         Some(Kind::Agent(_)) => 1 << 4,
         Some(Kind::Operator(_)) => 1 << 5,
+        Some(Kind::Operation(_)) => 1 << 6,
         None => 0,
     }
 }
@@ -115,6 +124,7 @@ pub fn kind_bit(event: &AuditEvent) -> u32 {
 fn decision(event: &AuditEvent) -> i32 {
     match &event.kind {
         Some(Kind::Verdict(verdict)) => verdict.decision,
+        Some(Kind::Operation(operation)) => operation.decision,
         _ => 0,
     }
 }
@@ -182,6 +192,16 @@ fn texts(event: &AuditEvent) -> Vec<&str> {
             &v.ingress,
             &v.egress,
             &v.reason,
+        ],
+        Some(Kind::Operation(o)) => vec![
+            &o.operation,
+            &o.client,
+            &o.client_name,
+            &o.server,
+            &o.server_name,
+            &o.flow,
+            &o.protocol,
+            &o.reason,
         ],
         Some(Kind::Policy(p)) => vec![&p.step, &p.code, &p.message],
         Some(Kind::Drift(d)) => vec![&d.step, &d.message, &d.process],

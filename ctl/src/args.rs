@@ -578,6 +578,8 @@ pub struct AuditFilter {
 #[allow(missing_docs)]
 pub enum KindArg {
     Verdict,
+    /// Operations inside inspected connections.
+    Operation,
     Policy,
     Drift,
     Loss,

@@ -2,7 +2,8 @@
 
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{
-    AuditEvent, AuditRecord, Decision, SearchAuditRequest, Severity, TailAuditRequest, VerdictEvent,
+    AuditEvent, AuditRecord, Decision, OperationEvent, SearchAuditRequest, Severity, TailAuditRequest,
+    VerdictEvent,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -77,6 +78,18 @@ fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
                 "port": e.port, "count": e.count, "first_ms": e.first_ms, "last_ms": e.last_ms, "reason": e.reason,
             });
             ("verdict", verdict_words(&e), fields)
+        }
+        Some(Kind::Operation(e)) => {
+            let mut fields = json!({
+                "subject": e.subject, "operation": e.operation, "reason": e.reason, "flow_id": e.flow_id,
+                "flow": e.flow, "protocol": e.protocol, "client": e.client, "client_name": e.client_name,
+                "server": e.server, "server_name": e.server_name, "port": e.port, "count": e.count,
+                "first_ms": e.first_ms, "last_ms": e.last_ms,
+            });
+            if let (true, Some(fields)) = (e.decision() != Decision::Unspecified, fields.as_object_mut()) {
+                fields.insert("decision".to_owned(), decision_word(e.decision).into());
+            }
+            ("operation", operation_words(&e), fields)
         }
         Some(Kind::Policy(e)) => {
             let mut said = format!("policy r{} {}", e.revision, e.step);
@@ -178,6 +191,42 @@ fn verdict_words(event: &VerdictEvent) -> String {
     )
 }
 
+/// "deny write-single-register 40 of unit 1 on plc-7 (10.2.0.9:502) by hmi-1 (10.1.0.5) ×3 [supply/polling]: why".
+fn operation_words(event: &OperationEvent) -> String {
+    let end = |name: &str, address: String| {
+        if name.is_empty() {
+            address
+        } else {
+            format!("{name} ({address})")
+        }
+    };
+    let port = event.port;
+    let server = match event.server.contains(':') {
+        true => format!("[{}]:{port}", event.server),
+        false => format!("{}:{port}", event.server),
+    };
+    let decision = match event.decision() {
+        Decision::Unspecified => String::new(),
+        _ => format!("{} ", decision_word(event.decision)),
+    };
+    let mut said = format!(
+        "{decision}{} on {} by {}",
+        event.operation,
+        end(&event.server_name, server),
+        end(&event.client_name, event.client.clone())
+    );
+    if event.count > 1 {
+        said.push_str(&format!(" ×{}", event.count));
+    }
+    if !event.flow.is_empty() {
+        said.push_str(&format!(" [{}]", event.flow));
+    }
+    if !event.reason.is_empty() {
+        said.push_str(&format!(": {}", event.reason));
+    }
+    said
+}
+
 impl From<AuditRecord> for Record {
     fn from(record: AuditRecord) -> Self {
         let event = record.event.unwrap_or_default();
@@ -234,6 +283,7 @@ fn request(filter: &AuditFilter) -> Result<SearchAuditRequest, Failure> {
     let kinds = filter.kind.iter().map(|kind| {
         match kind {
             KindArg::Verdict => "verdict",
+            KindArg::Operation => "operation",
             KindArg::Policy => "policy",
             KindArg::Drift => "drift",
             KindArg::Loss => "loss",
@@ -362,6 +412,42 @@ pub async fn audit(out: &Output, context: Option<&str>, args: &args::Audit) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_operation_reads_as_what_was_asked_of_whom_by_whom() {
+        let event = OperationEvent {
+            subject: "operation".into(),
+            decision: Decision::Deny as i32,
+            operation: "write-single-register 40 of unit 1".into(),
+            reason: "no rule permits the function".into(),
+            flow: "supply/polling".into(),
+            client: "10.1.0.5".into(),
+            client_name: "hmi-1".into(),
+            server: "10.2.0.9".into(),
+            server_name: "plc-7".into(),
+            port: 502,
+            count: 3,
+            ..OperationEvent::default()
+        };
+        assert_eq!(
+            operation_words(&event),
+            "deny write-single-register 40 of unit 1 on plc-7 (10.2.0.9:502) by hmi-1 (10.1.0.5) ×3 \
+             [supply/polling]: no rule permits the function"
+        );
+        let ended = OperationEvent {
+            subject: "session".into(),
+            operation: "connection reset by the server".into(),
+            client: "fd00:1::5".into(),
+            server: "fd00:2::9".into(),
+            port: 1883,
+            count: 1,
+            ..OperationEvent::default()
+        };
+        assert_eq!(
+            operation_words(&ended),
+            "connection reset by the server on [fd00:2::9]:1883 by fd00:1::5"
+        );
+    }
 
     #[test]
     fn a_denial_reads_as_a_sentence_with_its_reason() {

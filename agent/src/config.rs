@@ -11,6 +11,7 @@ use penstock_proto::channel::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, FileError};
+use crate::enforce::l7;
 
 /// The configuration with its defaults and what they mean; `penstock-agent config --default` prints it.
 pub const DEFAULT_TEXT: &str = include_str!("config/default.toml");
@@ -25,6 +26,7 @@ struct Typed {
     link: TypedLink,
     audit: TypedAudit,
     enforce: TypedEnforce,
+    inspect: TypedInspect,
     log: TypedLog,
 }
 
@@ -53,6 +55,13 @@ struct TypedEnforce {
     nft: Option<PathBuf>,
     log_group: Option<u16>,
     verify_interval_s: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedInspect {
+    connections_max: Option<usize>,
+    connections_per_client_max: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -89,6 +98,8 @@ pub struct Config {
     pub log_group: u16,
     /// How often the kernel is compared with the plan although no change was seen.
     pub verify_interval: Duration,
+    /// Bounds on inspected connections.
+    pub inspect: l7::Limits,
     /// A `tracing` filter, such as `info` or `info,penstock_agent::link=debug`.
     pub log_level: String,
     /// How log lines look.
@@ -105,6 +116,7 @@ impl Default for Config {
             nft: PathBuf::from("nft"),
             log_group: 86,
             verify_interval: Duration::from_secs(300),
+            inspect: l7::Limits::default(),
             log_level: "info".to_owned(),
             log_format: LogFormat::Human,
         }
@@ -149,6 +161,9 @@ pub const SPOOL_BYTES_MIN: u64 = 1024 * 1024;
 
 /// Comparing more often would cost more than it could find.
 pub const VERIFY_INTERVAL_MIN: Duration = Duration::from_secs(5);
+
+/// More inspected connections than this have no sockets in one process as the unit limits it.
+pub const CONNECTIONS_MAX: usize = 16_384;
 
 impl Config {
     /// Reads and checks the file.
@@ -198,6 +213,16 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
             .enforce
             .verify_interval_s
             .map_or(default.verify_interval, |s| Duration::from_secs(u64::from(s))),
+        inspect: l7::Limits {
+            connections_max: typed
+                .inspect
+                .connections_max
+                .unwrap_or(default.inspect.connections_max),
+            connections_per_client_max: typed
+                .inspect
+                .connections_per_client_max
+                .unwrap_or(default.inspect.connections_per_client_max),
+        },
         log_level: typed.log.level.unwrap_or(default.log_level),
         log_format: typed.log.format.unwrap_or(default.log_format),
     };
@@ -215,6 +240,17 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
             "enforce.verify_interval_s",
             format!("must be at least {}", VERIFY_INTERVAL_MIN.as_secs()),
         ));
+    }
+    for (key, value) in [
+        ("inspect.connections_max", config.inspect.connections_max),
+        (
+            "inspect.connections_per_client_max",
+            config.inspect.connections_per_client_max,
+        ),
+    ] {
+        if !(1..=CONNECTIONS_MAX).contains(&value) {
+            return Err((key, format!("must be 1 to {CONNECTIONS_MAX}")));
+        }
     }
     if config.log_level.parse::<tracing_subscriber::EnvFilter>().is_err() {
         return Err((
@@ -256,7 +292,7 @@ mod tests {
                     .map(move |key| format!("{section}.{key}"))
             })
             .collect();
-        assert_eq!(keys.len(), 9, "{keys:?}");
+        assert_eq!(keys.len(), 11, "{keys:?}");
     }
 
     #[test]
@@ -267,6 +303,7 @@ mod tests {
             ("[agent]\nstate_folder = \"relative\"", "agent.state_folder"),
             ("[link]\ncoordinators = [\"no-port\"]", "link.coordinators"),
             ("[audit]\nspool_bytes_max = 1", "audit.spool_bytes_max"),
+            ("[inspect]\nconnections_max = 0", "inspect.connections_max"),
             ("[log]\nformat = \"xml\"", "xml"),
             ("[log]\nlevel = \"=,=\"", "log.level"),
         ] {

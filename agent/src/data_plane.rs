@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use penstock_policy::ids::Revision;
+use penstock_policy::model::Protocol;
 use penstock_policy::plan::{Capability, Plan};
 use penstock_policy::verdict::Decision;
-use penstock_proto::v1::{self, AuditEvent, KernelCounters, Severity, VerdictEvent, audit_event::Kind};
+use penstock_proto::v1::{
+    self, AuditEvent, Fault, KernelCounters, OperationEvent, Severity, VerdictEvent, audit_event::Kind,
+};
 use tokio::sync::mpsc;
 
 use crate::audit::record;
 use crate::clock;
+use crate::enforce::l7::{OperationSeen, Subject};
 use crate::enforce::{DriftState, DriftStep, EnforceError, Enforcer, LossCause, Observed, VerdictSeen};
 use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Seen};
 
@@ -48,6 +52,16 @@ impl Kernel for Enforcer {
         })
     }
 
+    fn faults(&self) -> Vec<Fault> {
+        self.inspector_fault()
+            .map(|message| Fault {
+                code: "inspector-failed".to_owned(),
+                message: message.to_owned(),
+            })
+            .into_iter()
+            .collect()
+    }
+
     async fn counters(&self) -> Result<KernelCounters, KernelError> {
         let counters = Self::counters(self).await.map_err(|error| refused(&error))?;
         Ok(KernelCounters {
@@ -58,6 +72,7 @@ impl Kernel for Enforcer {
                 .saturating_add(counters.uninspected_packets),
             would_deny_packets: counters.would_deny_packets,
             allowed_bytes: counters.allowed_bytes,
+            inspected_connections: counters.inspected_connections,
         })
     }
 }
@@ -71,7 +86,7 @@ fn refused(error: &EnforceError) -> KernelError {
     }
     KernelError {
         code: match error {
-            EnforceError::Lower(_) => "plan-not-enforceable",
+            EnforceError::Lower(_) | EnforceError::Operations(_) => "plan-not-enforceable",
             EnforceError::Structure(_) => "interfaces-not-guardable",
             EnforceError::NoBridgeFilter | EnforceError::BridgeParameter(_) => "bridge-not-filtered",
             EnforceError::Kernel(_)
@@ -88,6 +103,7 @@ pub async fn tell(mut observed: mpsc::Receiver<Observed>, seen: mpsc::Sender<See
     while let Some(observed) = observed.recv().await {
         let what = match observed {
             Observed::Verdict(verdict) => Seen::Event(Box::new(verdict_event(verdict))),
+            Observed::Operation(seen) => Seen::Event(Box::new(operation_event(*seen))),
             Observed::Drift {
                 step,
                 message,
@@ -115,6 +131,47 @@ pub async fn tell(mut observed: mpsc::Receiver<Observed>, seen: mpsc::Sender<See
             return;
         }
     }
+}
+
+fn operation_event(seen: OperationSeen) -> AuditEvent {
+    let (decision, severity) = match (seen.subject, seen.decision) {
+        (_, Some(Decision::Deny)) => (v1::Decision::Deny, Severity::Warning),
+        (_, Some(Decision::WouldDeny)) => (v1::Decision::WouldDeny, Severity::Notice),
+        (_, Some(Decision::Allow | Decision::NotGuarded)) => (v1::Decision::Allow, Severity::Info),
+        (Subject::Session, None) => (v1::Decision::Unspecified, Severity::Info),
+        (Subject::Note | Subject::Operation, None) => (v1::Decision::Unspecified, Severity::Notice),
+    };
+    let (flow_id, flow) = seen
+        .flow
+        .map_or((0, String::new()), |flow| (flow.id.0, flow.name));
+    let protocol = match seen.protocol {
+        Some(Protocol::ModbusTcp) => "modbus-tcp",
+        Some(Protocol::Mqtt) => "mqtt",
+        None => "",
+    };
+    let event = OperationEvent {
+        subject: match seen.subject {
+            Subject::Operation => "operation",
+            Subject::Note => "note",
+            Subject::Session => "session",
+        }
+        .to_owned(),
+        decision: decision.into(),
+        operation: record::bounded(&seen.text),
+        reason: record::bounded(&seen.reason),
+        flow_id,
+        flow,
+        protocol: protocol.to_owned(),
+        client: seen.client.to_string(),
+        client_name: seen.client_name,
+        server: seen.server.ip().to_string(),
+        server_name: seen.server_name,
+        port: u32::from(seen.server.port()),
+        count: seen.count,
+        first_ms: seen.first_ms,
+        last_ms: seen.last_ms,
+    };
+    record::event(seen.last_ms, severity, seen.revision.0, Kind::Operation(event))
 }
 
 fn verdict_event(seen: VerdictSeen) -> AuditEvent {

@@ -13,7 +13,9 @@
 //! parameters that show bridged packets to the rules; the rules stay in the kernel when the agent ends, and an agent
 //! that comes back with the same plan leaves them as they are.
 //!
-//! Not here: operations inside protocols, and which plan is the right one (`reconcile`).
+//! Operations inside protocols are judged by [`l7`], to which the kernel hands the connections that need it.
+//!
+//! Not here: which plan is the right one (`reconcile`).
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -35,6 +37,7 @@ pub mod events;
 mod explain;
 pub mod intercept;
 pub mod kernel;
+pub mod l7;
 mod loaded;
 pub mod lower;
 mod netlink;
@@ -51,7 +54,9 @@ mod tell;
 pub use base::{Base, BaseError};
 pub use intercept::InspectorPorts;
 pub use kernel::KernelError;
+use l7::Inspector;
 pub use lower::LowerError;
+use outbox::Outbox;
 pub use structure::{Finding, StructureError};
 use table::Table;
 
@@ -66,7 +71,9 @@ pub struct Settings {
     pub base_path: Option<PathBuf>,
     /// How often the kernel is compared with the plan although no change was seen.
     pub verify_interval: Duration,
-    /// Where the inspector listens, if there is one.
+    /// Bounds of the data plane's own inspector; without them it has none.
+    pub inspect: Option<l7::Limits>,
+    /// Where another inspector listens, if it has none of its own.
     pub inspector: Option<InspectorPorts>,
 }
 
@@ -77,6 +84,7 @@ impl Default for Settings {
             log_group: 86,
             base_path: None,
             verify_interval: Duration::from_secs(300),
+            inspect: None,
             inspector: None,
         }
     }
@@ -87,6 +95,8 @@ impl Default for Settings {
 pub enum Observed {
     /// Packets with one verdict.
     Verdict(VerdictSeen),
+    /// Operations inside an inspected connection, or what happened to it.
+    Operation(Box<l7::OperationSeen>),
     /// The kernel's rules were changed by somebody else.
     Drift {
         /// Found, repaired, or not repaired.
@@ -206,6 +216,8 @@ pub enum DriftState {
 /// Totals since the agent began; they go on through reloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
+    /// Connections that are inspected now.
+    pub inspected_connections: u64,
     /// Packets that a flow let through.
     pub allowed_packets: u64,
     /// Their bytes.
@@ -228,6 +240,9 @@ pub enum EnforceError {
     /// It cannot be put into the kernel's maps.
     #[error("the plan cannot be enforced")]
     Lower(#[from] LowerError),
+    /// Its operations cannot be inspected.
+    #[error("the plan's operations cannot be enforced")]
+    Operations(#[from] l7::OperationsError),
     /// Its interfaces cannot be guarded.
     #[error("the plan's interfaces cannot be guarded")]
     Structure(#[from] StructureError),
@@ -261,6 +276,9 @@ pub enum EnforceError {
 #[derive(Debug)]
 pub struct Enforcer {
     table: Arc<Table>,
+    inspector: Option<Inspector>,
+    /// Why there is none although there should be.
+    inspector_fault: Option<String>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -271,13 +289,35 @@ impl Enforcer {
     /// within a tokio runtime whose threads are in the network namespace that is to be guarded.
     pub fn start(settings: Settings, observed: mpsc::Sender<Observed>) -> Result<Self, EnforceError> {
         let watch = drift::subscribe().map_err(EnforceError::Socket)?;
-        let table = Arc::new(Table::new(settings, observed));
+        let outbox = Arc::new(Outbox::new(observed));
+        let mut settings = settings;
+        let (mut inspector, mut inspector_fault) = (None, None);
+        if let Some(limits) = settings.inspect {
+            match Inspector::start(l7::Way::Intercepted, limits, Arc::clone(&outbox)) {
+                Ok(started) => {
+                    settings.inspector = Some(started.ports());
+                    inspector = Some(started);
+                }
+                // The kernel's part goes on; plans with operations are refused for want of the capability.
+                Err(error) => {
+                    let fault = format!("operations inside protocols cannot be inspected: {error}");
+                    tracing::error!("{fault}");
+                    inspector_fault = Some(fault);
+                }
+            }
+        }
+        let table = Arc::new(Table::new(settings, outbox));
         let tasks = vec![
             tokio::spawn(drift::watch(Arc::clone(&table), watch)).abort_handle(),
             tokio::spawn(drift::verify_now_and_then(Arc::clone(&table))).abort_handle(),
             tokio::spawn(tell::run(Arc::clone(&table))).abort_handle(),
         ];
-        Ok(Self { table, tasks })
+        Ok(Self {
+            table,
+            inspector,
+            inspector_fault,
+            tasks,
+        })
     }
 
     /// What this machine's kernel can enforce.
@@ -291,6 +331,8 @@ impl Enforcer {
 
     /// Whether the kernel would take `plan`; changes nothing. An [`Enforcer::apply`] of the same plan goes on from here.
     pub async fn check(&self, plan: Arc<Plan>) -> Result<(), EnforceError> {
+        let judged = Arc::clone(&plan);
+        make_policy(judged, Revision(0)).await?;
         self.table.check(plan).await
     }
 
@@ -300,7 +342,15 @@ impl Enforcer {
     /// The plan is not in force and what was in the kernel before still is, except after
     /// [`KernelError::TimedOut`], where either may be; [`Enforcer::verify`] tells.
     pub async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Applied, EnforceError> {
-        self.table.apply(plan, revision).await
+        let Some(inspector) = &self.inspector else {
+            return self.table.apply(plan, revision).await;
+        };
+        let policy = make_policy(Arc::clone(&plan), revision).await?;
+        let hold = inspector.hold(Arc::clone(&policy)).await;
+        let applied = self.table.apply(plan, revision).await?;
+        inspector.put(policy).await;
+        drop(hold);
+        Ok(applied)
     }
 
     /// Compares the kernel with the plan in force, and repairs it if the plan says so.
@@ -310,8 +360,30 @@ impl Enforcer {
 
     /// Totals of what the kernel decided.
     pub async fn counters(&self) -> Result<Counters, EnforceError> {
-        self.table.counters().await
+        let mut counters = self.table.counters().await?;
+        counters.inspected_connections = self.inspected_connections();
+        Ok(counters)
     }
+
+    /// How many connections are inspected now.
+    pub fn inspected_connections(&self) -> u64 {
+        self.inspector
+            .as_ref()
+            .map_or(0, |inspector| inspector.connections() as u64)
+    }
+
+    /// Why operations inside protocols cannot be inspected on this machine, if they cannot.
+    pub fn inspector_fault(&self) -> Option<&str> {
+        self.inspector_fault.as_deref()
+    }
+}
+
+async fn make_policy(plan: Arc<Plan>, revision: Revision) -> Result<Arc<l7::Policy>, EnforceError> {
+    Ok(
+        tokio::task::spawn_blocking(move || Inspector::prepare(plan, revision))
+            .await
+            .map_err(EnforceError::Interrupted)??,
+    )
 }
 
 impl Drop for Enforcer {

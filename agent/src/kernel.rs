@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use penstock_policy::ids::Revision;
 use penstock_policy::plan::{Capability, Plan};
-use penstock_proto::v1::{AuditEvent, KernelCounters};
+use penstock_proto::v1::{AuditEvent, Fault, KernelCounters};
 
 /// Why the kernel does not do it. Its state is as before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +76,10 @@ pub trait Kernel: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<String>, KernelError>> + Send;
     /// Compares the kernel with what was applied, and repairs it if the plan says so.
     fn verify(&self) -> impl Future<Output = Result<Holds, KernelError>> + Send;
+    /// What a person should know of the data plane itself.
+    fn faults(&self) -> Vec<Fault> {
+        Vec::new()
+    }
     /// Counters of the data plane.
     fn counters(&self) -> impl Future<Output = Result<KernelCounters, KernelError>> + Send;
 }

@@ -232,6 +232,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         log_group: config.log_group,
         base_path: Some(base_path(&config)),
         verify_interval: config.verify_interval,
+        inspect: Some(config.inspect),
         inspector: None,
     };
     let kernel = Arc::new(Enforcer::start(settings, observed_in)?);

@@ -41,6 +41,7 @@ impl Outbox {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         match observed {
             Observed::Verdict(verdict) => waiting.lost = waiting.lost.saturating_add(verdict.count),
+            Observed::Operation(seen) => waiting.lost = waiting.lost.saturating_add(seen.count),
             Observed::Lost { packets, .. } => waiting.lost = waiting.lost.saturating_add(packets),
             drift if waiting.kept.len() < KEPT_MAX => waiting.kept.push_back(drift),
             // The oldest reports tell when it began; what comes on top of so many is counted.

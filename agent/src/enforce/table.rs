@@ -9,7 +9,6 @@ use std::time::Instant;
 use penstock_policy::ids::{Digest, Revision};
 use penstock_policy::model::{GatewayMode, OnDrift};
 use penstock_policy::plan::Plan;
-use tokio::sync::mpsc;
 
 use super::base::Base;
 use super::events::Aggregator;
@@ -32,7 +31,7 @@ const SEAL_DIGITS: usize = 48;
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) settings: Settings,
-    pub(super) outbox: Outbox,
+    pub(super) outbox: Arc<Outbox>,
     pub(super) current: RwLock<Option<Arc<Current>>>,
     pub(super) aggregator: Mutex<Aggregator>,
     nft: Nft,
@@ -53,11 +52,11 @@ struct State {
 }
 
 impl Table {
-    pub(super) fn new(settings: Settings, observed: mpsc::Sender<Observed>) -> Self {
+    pub(super) fn new(settings: Settings, outbox: Arc<Outbox>) -> Self {
         Self {
             nft: Nft::new(settings.nft.clone()),
             settings,
-            outbox: Outbox::new(observed),
+            outbox,
             current: RwLock::default(),
             aggregator: Mutex::default(),
             state: tokio::sync::Mutex::default(),
@@ -413,6 +412,7 @@ impl Table {
         let untold = |all: &str, told: &str| both(all).saturating_sub(both(told));
         let base = state.counted;
         Ok(Counters {
+            inspected_connections: 0,
             allowed_packets: base.allowed_packets + allowed_packets,
             allowed_bytes: base.allowed_bytes + allowed_bytes,
             denied_packets: base.denied_packets + both("denied"),

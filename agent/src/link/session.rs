@@ -367,7 +367,12 @@ impl<K: Kernel> Link<K> {
             uptime: self.started.elapsed(),
             resident_bytes: health::resident_bytes(),
             time_ms: crate::clock::now_ms(),
-            faults: self.certificate.borrow().iter().cloned().collect(),
+            faults: self
+                .kernel
+                .faults()
+                .into_iter()
+                .chain(self.certificate.borrow().iter().cloned())
+                .collect(),
         })
     }
 }

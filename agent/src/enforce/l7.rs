@@ -1,0 +1,332 @@
+//! Inline inspection: carries connections whose flows name operations, and lets only those operations pass.
+//!
+//! ```text
+//! kernel ── tproxy ──▶ worker (thread) ── session ── leg ──▶ client
+//!                        │  ▲               │  └──── leg ──▶ server, from the client's address
+//!                        │  └ regime (policy in force)
+//!                        │        └ lookup (rules by tuple)
+//!                        └─ tally ──▶ Observed::Operation
+//! ```
+//!
+//! Invariants: nothing of a followed connection passes that was not judged by the policy in force; both ends see each
+//! other's address; a refusal, a reset and the end of a connection on one side are what the other side sees; every
+//! buffer, queue and number of connections has a bound.
+//!
+//! When the policy changes ([`Inspector::hold`], the kernel, [`Inspector::put`]): connections that the coming policy no
+//! longer permits are reset, while the kernel still lets the reset through; new connections wait; standing ones are
+//! judged by the policy before until the kernel has changed, then by the new one from the next request on. So nothing
+//! passes that neither policy permits, and nothing is refused that both permit. A standing connection whose operations
+//! are no longer limited goes on here, unlimited, until it ends.
+//!
+//! Not here: which packets the kernel hands over (`intercept`, `lower`), and what an operation is (`penstock_inspect`).
+
+mod leg;
+mod lookup;
+mod seats;
+mod session;
+mod socket;
+mod tally;
+mod worker;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use penstock_inspect::judge::RulesError;
+use penstock_policy::ids::Revision;
+use penstock_policy::model::Protocol;
+use penstock_policy::plan::Plan;
+use penstock_policy::verdict::Decision;
+use tokio::sync::{mpsc, watch};
+
+pub use self::lookup::{FlowName, Policy};
+pub use self::seats::Limits;
+use self::seats::Seats;
+pub use self::socket::Way;
+pub use self::tally::Subject;
+use self::worker::Regime;
+use super::intercept::InspectorPorts;
+use super::outbox::Outbox;
+
+/// Threads that carry connections: more would not be faster, since each connection has few bytes.
+const THREADS_MAX: usize = 2;
+/// How long a change of policy waits for the threads to say that they follow it.
+const APPLIED_MAX: Duration = Duration::from_secs(1);
+/// Pause before a thread that failed is begun anew.
+const RESTART_PAUSE: Duration = Duration::from_millis(200);
+
+/// What one client did on one server, aggregated over an interval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationSeen {
+    /// What it is about.
+    pub subject: Subject,
+    /// What was decided, of an operation.
+    pub decision: Option<Decision>,
+    /// The operation by name, or a sentence.
+    pub text: String,
+    /// Why, in words.
+    pub reason: String,
+    /// The flow that decided, or came closest.
+    pub flow: Option<FlowName>,
+    /// What is spoken on the connection, where the policy says.
+    pub protocol: Option<Protocol>,
+    /// The revision in force.
+    pub revision: Revision,
+    /// Who opened the connection.
+    pub client: IpAddr,
+    /// What the plan calls it.
+    pub client_name: String,
+    /// To whom.
+    pub server: SocketAddr,
+    /// What the plan calls it.
+    pub server_name: String,
+    /// How often.
+    pub count: u64,
+    /// When first, milliseconds since 1970.
+    pub first_ms: u64,
+    /// When last.
+    pub last_ms: u64,
+}
+
+/// Why a plan's operations cannot be enforced.
+#[derive(Debug, thiserror::Error)]
+#[error("flow {flow}: its operations cannot be inspected")]
+pub struct OperationsError {
+    /// The flow.
+    pub flow: String,
+    /// Why.
+    #[source]
+    pub source: RulesError,
+}
+
+/// What all threads share.
+#[derive(Debug)]
+pub struct Shared {
+    way: Way,
+    seats: Arc<Seats>,
+    outbox: Arc<Outbox>,
+}
+
+/// A running thread.
+#[derive(Debug)]
+struct Thread {
+    applied: watch::Receiver<u64>,
+}
+
+/// The running inspector. Dropping it ends the connections that it carries.
+#[derive(Debug)]
+pub struct Inspector {
+    shared: Arc<Shared>,
+    ports: InspectorPorts,
+    regime: watch::Sender<Regime>,
+    threads: Arc<Mutex<Vec<Thread>>>,
+    stop: watch::Sender<bool>,
+    /// Ends with the inspector.
+    _keeper: tokio::task::JoinHandle<()>,
+}
+
+/// New connections wait for as long as this lives, or until the policy is put.
+#[derive(Debug)]
+pub struct Hold<'a>(&'a Inspector);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0
+            .regime
+            .send_if_modified(|regime| regime.coming.take().is_some());
+    }
+}
+
+impl Inspector {
+    /// Opens the listeners and starts the threads, in the network namespace of the calling thread. Nothing passes before
+    /// the first policy.
+    pub(super) fn start(way: Way, limits: Limits, outbox: Arc<Outbox>) -> io::Result<Self> {
+        let v4 = way.listen(false)?;
+        let v6 = match way.listen(true) {
+            Ok(listener) => Some(listener),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => None,
+            Err(error) => return Err(error),
+        };
+        let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
+        let v4_port = port(&v4)?;
+        let ports = InspectorPorts {
+            v4: v4_port,
+            // A machine without IPv6 forwards none, so that nobody asks for the port.
+            v6: v6.as_ref().map_or(Ok(v4_port), port)?,
+        };
+        let listeners = [v4].into_iter().chain(v6).collect();
+        let shared = Arc::new(Shared {
+            way,
+            seats: Seats::new(limits),
+            outbox,
+        });
+        let (regime, _) = watch::channel(Regime::default());
+        let (stop, _) = watch::channel(false);
+        let (ended_in, ended) = mpsc::channel(THREADS_MAX);
+        let starter = Starter {
+            shared: Arc::clone(&shared),
+            listeners,
+            regime: regime.clone(),
+            stop: stop.clone(),
+            ended: ended_in,
+        };
+        let count = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX));
+        let threads: Vec<Thread> = (0..count)
+            .map(|number| starter.begin(number))
+            .collect::<io::Result<_>>()?;
+        let threads = Arc::new(Mutex::new(threads));
+        let keeper = tokio::spawn(keep(starter, Arc::clone(&threads), ended));
+        Ok(Self {
+            shared,
+            ports,
+            regime,
+            threads,
+            stop,
+            _keeper: keeper,
+        })
+    }
+
+    /// Where the kernel has to hand connections.
+    pub fn ports(&self) -> InspectorPorts {
+        self.ports
+    }
+
+    /// How many connections are carried now.
+    pub fn connections(&self) -> usize {
+        self.shared.seats.taken()
+    }
+
+    /// Makes a plan ready to be put.
+    pub fn prepare(plan: Arc<Plan>, revision: Revision) -> Result<Arc<Policy>, OperationsError> {
+        Policy::new(plan, revision)
+            .map(Arc::new)
+            .map_err(|(flow, source)| OperationsError { flow, source })
+    }
+
+    /// The kernel is about to hold this policy: from now on new connections wait, and what it does not permit is reset.
+    pub async fn hold(&self, coming: Arc<Policy>) -> Hold<'_> {
+        self.change(|regime| regime.coming = Some(coming)).await;
+        Hold(self)
+    }
+
+    /// The kernel holds this policy now: so do all connections, when this returns.
+    pub async fn put(&self, policy: Arc<Policy>) {
+        self.change(|regime| (regime.policy, regime.coming) = (Some(policy), None))
+            .await;
+    }
+
+    /// Changes what holds, and waits until all threads follow.
+    async fn change(&self, change: impl FnOnce(&mut Regime)) {
+        let mut number = 0;
+        self.regime.send_modify(|regime| {
+            change(regime);
+            regime.number += 1;
+            number = regime.number;
+        });
+        let applied: Vec<_> = {
+            let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            threads.iter().map(|thread| thread.applied.clone()).collect()
+        };
+        let all = async {
+            for mut applied in applied {
+                // A thread that is gone comes back with the policy in force.
+                let _ = applied.wait_for(|applied| *applied >= number).await;
+            }
+        };
+        if tokio::time::timeout(APPLIED_MAX, all).await.is_err() {
+            tracing::error!("a thread of the inspector does not follow the policy in time");
+        }
+    }
+}
+
+impl Drop for Inspector {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// Everything that a thread begins with.
+#[derive(Debug)]
+struct Starter {
+    shared: Arc<Shared>,
+    listeners: Vec<TcpListener>,
+    regime: watch::Sender<Regime>,
+    stop: watch::Sender<bool>,
+    ended: mpsc::Sender<usize>,
+}
+
+/// Says which thread ended, however it did.
+struct Farewell(usize, mpsc::Sender<usize>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // Nobody waits for it when the inspector is gone. The queue has room for all threads.
+        let _ = self.1.try_send(self.0);
+    }
+}
+
+impl Starter {
+    fn begin(&self, number: usize) -> io::Result<Thread> {
+        let listeners = self
+            .listeners
+            .iter()
+            .map(TcpListener::try_clone)
+            .collect::<io::Result<_>>()?;
+        let (applied_in, applied) = watch::channel(0);
+        let (shared, regime) = (Arc::clone(&self.shared), self.regime.subscribe());
+        let stop = self.stop.subscribe();
+        let farewell = Farewell(number, self.ended.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name(format!("inspect-{number}"))
+            .spawn(move || {
+                let _farewell = farewell;
+                let work = worker::run(shared, regime, listeners, applied_in, stop);
+                if let Err(error) = tokio::task::LocalSet::new().block_on(&runtime, work) {
+                    tracing::error!(%error, "a thread of the inspector failed in itself");
+                }
+            })?;
+        Ok(Thread { applied })
+    }
+}
+
+/// Begins threads anew that failed, for as long as the inspector lives.
+async fn keep(starter: Starter, threads: Arc<Mutex<Vec<Thread>>>, mut ended: mpsc::Receiver<usize>) {
+    while let Some(number) = ended.recv().await {
+        if *starter.stop.borrow() {
+            return;
+        }
+        tracing::error!(
+            number,
+            "a thread of the inspector ended, and its connections with it; it is begun anew"
+        );
+        loop {
+            tokio::time::sleep(RESTART_PAUSE).await;
+            match starter.begin(number) {
+                Ok(thread) => {
+                    let mut threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(old) = threads.get_mut(number) {
+                        *old = thread;
+                    }
+                    break;
+                }
+                Err(error) => tracing::error!(%error, "a thread of the inspector cannot be begun"),
+            }
+        }
+    }
+}
+
+/// The monotonic clock, the same for all processes of one boot.
+fn now() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+#[cfg(test)]
+mod tests;

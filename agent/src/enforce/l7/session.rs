@@ -1,0 +1,426 @@
+//! The pump of one inspected connection: reads what a side sends, has it judged, writes what follows to either side.
+//!
+//! - Bytes are read into the thread's own buffer and written from there at once. Only what a peer does not take is
+//!   kept, and then nothing more is read that could add to it ([`Session::may_read`]): a slow peer costs at most one
+//!   read's outcome for each direction, and slows the other side down as a direct connection would.
+//! - The end of one direction is carried over; a reset, too. A quiet connection is never cut: what tells a dead peer from
+//!   a quiet one is TCP keepalive.
+//! - Other rules take hold between two reads ([`Session::apply`]).
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
+use penstock_policy::model::OnRefusal;
+use tokio::time::Sleep;
+
+use super::leg::Leg;
+use super::lookup::{Found, RuleSet};
+use super::seats::Seat;
+use super::tally::{Subject, Tally, Tuple};
+
+/// One read takes so much at most.
+pub(super) const READ_BYTES: usize = 16 * 1024;
+/// Answers of the gateway's own that may wait for their receiver before it is no longer listened to.
+const ANSWERS_BYTES_MAX: usize = 16 * 1024;
+/// After an orderly end by the gateway, the peers have this long to take what was sent and to end, too.
+const CLOSING_MAX: Duration = Duration::from_secs(2);
+
+/// The buffers that all connections of a thread share.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    read: Box<[u8]>,
+    to_client: Vec<u8>,
+    to_server: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            read: vec![0; READ_BYTES].into_boxed_slice(),
+            to_client: Vec::new(),
+            to_server: Vec::new(),
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Both sides ended it.
+    Finished,
+    /// A side reset it, or vanished.
+    Lost(Sender),
+    /// The inspector ended it for what was sent.
+    Refused,
+    /// The policy no longer permits it.
+    Revoked,
+    /// The policy now limits operations of a connection whose beginning nobody followed.
+    Unfollowed,
+}
+
+impl End {
+    /// As it stands in the trail.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Finished => "connection ended",
+            Self::Lost(Sender::Client) => "connection reset by the client",
+            Self::Lost(Sender::Server) => "connection reset by the server",
+            Self::Refused => "connection ended by the gateway, for what was refused",
+            Self::Revoked => "connection reset: the policy no longer permits it",
+            Self::Unfollowed => {
+                "connection reset: the policy now limits its operations, and its beginning was not followed"
+            }
+        }
+    }
+}
+
+/// What becomes of the bytes.
+#[derive(Debug)]
+pub(super) enum Inspection {
+    /// They are judged.
+    Following(Connection),
+    /// No operation is limited.
+    Passing,
+}
+
+/// One peer.
+#[derive(Debug)]
+struct Peer {
+    leg: Leg,
+    /// What it has not taken yet.
+    backlog: Vec<u8>,
+    /// It sends no more.
+    over: bool,
+    /// It was told that nothing more comes.
+    finished: bool,
+}
+
+impl Peer {
+    fn new(leg: Leg) -> Self {
+        Self {
+            leg,
+            backlog: Vec::new(),
+            over: false,
+            finished: false,
+        }
+    }
+
+    /// Sends `bytes` after what waits; what is not taken waits.
+    fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        if self.backlog.is_empty() {
+            while !rest.is_empty() {
+                match self.leg.poll_write(cx, rest)? {
+                    Poll::Ready(count) => rest = rest.get(count..).unwrap_or_default(),
+                    Poll::Pending => break,
+                }
+            }
+        }
+        self.backlog.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Sends what waits, as far as it is taken.
+    fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.backlog.is_empty() {
+            match self.leg.poll_write(cx, &self.backlog)? {
+                Poll::Ready(count) => drop(self.backlog.drain(..count.min(self.backlog.len()))),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        // A connection that once was slow keeps no memory for it.
+        self.backlog = Vec::new();
+        Ok(())
+    }
+
+    /// Passes the end of the other side on, once everything before it was taken.
+    fn finish(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.finished && self.backlog.is_empty() && self.leg.poll_finish(cx)?.is_ready() {
+            self.finished = true;
+        }
+        Ok(())
+    }
+}
+
+/// One inspected connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// Whose it is.
+    pub tuple: Tuple,
+    client: Peer,
+    server: Peer,
+    inspection: Inspection,
+    /// No operation is limited any more: what is judged is not told.
+    unlimited: bool,
+    tally: Rc<RefCell<Tally>>,
+    closing: Option<Pin<Box<Sleep>>>,
+    cut: Option<End>,
+    waker: Option<Waker>,
+    _seat: Seat,
+}
+
+impl Session {
+    /// A connection whose legs both stand.
+    pub(super) fn new(
+        tuple: Tuple,
+        (client, server): (Leg, Leg),
+        inspection: Inspection,
+        tally: Rc<RefCell<Tally>>,
+        seat: Seat,
+    ) -> Self {
+        Self {
+            tuple,
+            client: Peer::new(client),
+            server: Peer::new(server),
+            inspection,
+            unlimited: false,
+            tally,
+            closing: None,
+            cut: None,
+            waker: None,
+            _seat: seat,
+        }
+    }
+
+    /// How a new connection under these rules is judged.
+    pub(super) fn inspection(set: &Arc<RuleSet>, mode: Mode) -> Inspection {
+        let rules = Arc::clone(&set.rules);
+        Inspection::Following(Connection::new(rules, mode, set.on_refusal, Limits::default()))
+    }
+
+    /// Carries the connection on as far as it goes.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<End> {
+        if self
+            .waker
+            .as_ref()
+            .is_none_or(|waker| !waker.will_wake(cx.waker()))
+        {
+            self.waker = Some(cx.waker().clone());
+        }
+        loop {
+            if let Some(end) = self.cut {
+                self.client.leg.reset_on_close();
+                self.server.leg.reset_on_close();
+                return Poll::Ready(end);
+            }
+            if self.closing.is_some() {
+                return self.poll_closing(cx, scratch);
+            }
+            match self.step(cx, scratch) {
+                Ok(_) if self.is_over() => return Poll::Ready(End::Finished),
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(end) => self.cut = Some(end),
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.client.finished && self.server.finished
+    }
+
+    /// One round; whether anything moved.
+    fn step(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
+        let mut moved = false;
+        for side in [Sender::Client, Sender::Server] {
+            let lost = |_| End::Lost(side);
+            let other_is_over = self.peer(other(side)).over;
+            let peer = self.peer(side);
+            peer.flush(cx).map_err(lost)?;
+            if other_is_over {
+                peer.finish(cx).map_err(lost)?;
+            }
+        }
+        for side in [Sender::Client, Sender::Server] {
+            if !self.may_read(side) {
+                continue;
+            }
+            match self.peer(side).leg.poll_read(cx, &mut scratch.read) {
+                Poll::Pending => {}
+                Poll::Ready(Err(_)) => return Err(End::Lost(side)),
+                Poll::Ready(Ok(count)) => {
+                    moved = true;
+                    self.take(side, count, cx, scratch)?;
+                }
+            }
+            if self.closing.is_some() {
+                break;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Nothing more is read of a side while what it sent before was not taken, or while it does not take its answers.
+    fn may_read(&self, side: Sender) -> bool {
+        let (from, to) = match side {
+            Sender::Client => (&self.client, &self.server),
+            Sender::Server => (&self.server, &self.client),
+        };
+        !from.over && to.backlog.is_empty() && from.backlog.len() < ANSWERS_BYTES_MAX
+    }
+
+    fn peer(&mut self, side: Sender) -> &mut Peer {
+        match side {
+            Sender::Client => &mut self.client,
+            Sender::Server => &mut self.server,
+        }
+    }
+
+    /// Handles `count` bytes that `side` sent; 0 is its end.
+    fn take(
+        &mut self,
+        side: Sender,
+        count: usize,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), End> {
+        let Scratch {
+            read,
+            to_client,
+            to_server,
+        } = scratch;
+        let bytes = read.get(..count).unwrap_or_default();
+        to_client.clear();
+        to_server.clear();
+        if count == 0 {
+            self.peer(side).over = true;
+        }
+        let reset = match &mut self.inspection {
+            Inspection::Passing => {
+                let towards = match side {
+                    Sender::Client => &mut self.server,
+                    Sender::Server => &mut self.client,
+                };
+                towards.send(cx, bytes).map_err(|_| End::Lost(other(side)))?;
+                None
+            }
+            Inspection::Following(connection) => {
+                let now = super::now();
+                let mut tally = self.tally.borrow_mut();
+                let told = !self.unlimited;
+                let mut reset = None;
+                let mut sink = |output: Output<'_>| match output {
+                    Output::ToServer(bytes) => to_server.extend_from_slice(bytes),
+                    Output::ToClient(bytes) => to_client.extend_from_slice(bytes),
+                    Output::Close { reset: by_reset } => reset = Some(by_reset),
+                    _ if !told => {}
+                    Output::Judged {
+                        operation,
+                        verdict,
+                        forwarded,
+                    } => tally.judged(now, &operation, verdict, forwarded),
+                    Output::Exception { code, exception } => tally.exception(now, code, exception),
+                    Output::Noted(note) => tally.note(now, Subject::Note, note.to_string()),
+                };
+                if count == 0 {
+                    connection.end(side, &mut sink);
+                } else {
+                    connection.feed(side, now, bytes, &mut sink);
+                }
+                reset
+            }
+        };
+        self.server
+            .send(cx, to_server)
+            .map_err(|_| End::Lost(Sender::Server))?;
+        self.client
+            .send(cx, to_client)
+            .map_err(|_| End::Lost(Sender::Client))?;
+        match reset {
+            None => Ok(()),
+            Some(true) => Err(End::Refused),
+            Some(false) => {
+                self.closing = Some(Box::pin(tokio::time::sleep(CLOSING_MAX)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends both sides in order: what was sent is taken first, and what they still send is heard and dropped, since
+    /// closing a socket on unheard bytes would be a reset that takes back the last answer.
+    fn poll_closing(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<End> {
+        for side in [Sender::Client, Sender::Server] {
+            let peer = self.peer(side);
+            let done = peer.flush(cx).and_then(|()| peer.finish(cx));
+            while done.is_ok() && !peer.over {
+                match peer.leg.poll_read(cx, &mut scratch.read) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(count)) => peer.over = count == 0,
+                    Poll::Ready(Err(_)) => (peer.over, peer.finished) = (true, true),
+                }
+            }
+            if done.is_err() {
+                (peer.over, peer.finished) = (true, true);
+            }
+        }
+        let over = self.is_over() && self.client.over && self.server.over;
+        let late = self
+            .closing
+            .as_mut()
+            .is_none_or(|sleep| sleep.as_mut().poll(cx).is_ready());
+        if over || late {
+            Poll::Ready(End::Refused)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Resets both sides.
+    pub(super) fn revoke(&mut self) {
+        self.cut = Some(End::Revoked);
+        self.wake();
+    }
+
+    /// From the next read on, what the policy says now holds.
+    pub(super) fn apply(&mut self, found: &Found, mode: Mode) {
+        match (found, &mut self.inspection) {
+            (Found::Nothing | Found::Unusable(_), _) => self.cut = Some(End::Revoked),
+            (Found::Anything, Inspection::Passing) => {}
+            // It is followed on, so that a later policy may limit it again.
+            (Found::Anything, Inspection::Following(connection)) => {
+                connection.set_terms(Mode::Observe, OnRefusal::Answer);
+                self.unlimited = true;
+            }
+            (Found::Only(_), Inspection::Passing) => self.cut = Some(End::Unfollowed),
+            (Found::Only(set), Inspection::Following(connection)) => {
+                connection.set_rules(Arc::clone(&set.rules));
+                connection.set_terms(mode, set.on_refusal);
+                self.unlimited = false;
+                if connection.is_closed() && self.closing.is_none() {
+                    self.cut = Some(End::Revoked);
+                }
+            }
+        }
+        self.wake();
+    }
+
+    /// Ends a half-closed connection whose other half vanished, which no read would tell.
+    pub(super) fn look_after(&mut self) {
+        for side in [Sender::Client, Sender::Server] {
+            let peer = self.peer(side);
+            if peer.over && peer.leg.is_dead() {
+                self.cut = Some(End::Lost(side));
+                self.wake();
+            }
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+fn other(side: Sender) -> Sender {
+    match side {
+        Sender::Client => Sender::Server,
+        Sender::Server => Sender::Client,
+    }
+}

@@ -1,0 +1,154 @@
+//! The sockets of inspected connections: how they come in, how they go out, and what is set on them.
+//!
+//! They keep the agreement with the kernel's rules that [`crate::enforce::intercept`] writes down. The gateway chooses
+//! the source port of the connection to the server from [`PORTS`]: below what clients' systems choose from, so that the
+//! two never stand in the kernel's connection tracking under one tuple.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::enforce::intercept::{INSPECTOR4, INSPECTOR6, is_inspector};
+
+/// Where the inspector listens, if it can: with the port that it had, an agent that comes back finds its rules in place.
+const PORT: u16 = 8686;
+
+/// Source ports towards servers. Linux clients choose from 32768 on, Windows and devices from 49152.
+const PORTS: RangeInclusive<u16> = 10_240..=32_767;
+/// Ports that are tried for one connection.
+const PORT_ATTEMPTS: usize = 64;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// A silent peer is asked for a sign of life after this long, ...
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+/// ... again at this distance, ...
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+/// ... and is taken for dead after so many questions: a link may be down for ten minutes.
+const KEEPALIVE_COUNT: u32 = 10;
+
+/// How connections reach the inspector, and leave it.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// The kernel's rules hand them over.
+    Intercepted,
+    /// For tests on one machine: every connection is for this server.
+    #[cfg(test)]
+    Fixed(SocketAddr),
+}
+
+impl Way {
+    /// A listener, on the usual port or, if that is taken, on another.
+    pub fn listen(&self, v6: bool) -> io::Result<TcpListener> {
+        self.listen_at(v6, PORT).or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => self.listen_at(v6, 0),
+            _ => Err(error),
+        })
+    }
+
+    fn listen_at(&self, v6: bool, port: u16) -> io::Result<TcpListener> {
+        let socket = socket(v6)?;
+        let address: IpAddr = match (self, v6) {
+            (Self::Intercepted, false) => INSPECTOR4.into(),
+            (Self::Intercepted, true) => INSPECTOR6.into(),
+            #[cfg(test)]
+            (Self::Fixed(_), false) => std::net::Ipv4Addr::LOCALHOST.into(),
+            #[cfg(test)]
+            (Self::Fixed(_), true) => std::net::Ipv6Addr::LOCALHOST.into(),
+        };
+        self.make_transparent(&socket, v6)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::new(address, port).into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    fn make_transparent(&self, socket: &Socket, v6: bool) -> io::Result<()> {
+        match self {
+            Self::Intercepted if v6 => socket.set_ip_transparent_v6(true),
+            Self::Intercepted => socket.set_ip_transparent_v4(true),
+            #[cfg(test)]
+            Self::Fixed(_) => Ok(()),
+        }
+    }
+
+    /// Where an accepted connection was really going.
+    pub fn destination(&self, accepted: &TcpStream) -> io::Result<SocketAddr> {
+        match self {
+            Self::Intercepted => {
+                let own = accepted.local_addr()?;
+                if !is_inspector(own.ip()) {
+                    return Ok(own);
+                }
+                let socket = SockRef::from(accepted);
+                let original = if own.is_ipv4() {
+                    socket.original_dst_v4()?
+                } else {
+                    socket.original_dst_v6()?
+                };
+                let original = original.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+                // Nobody reaches the listener but by the rules; who did all the same goes nowhere.
+                match is_inspector(original.ip()) {
+                    false => Ok(original),
+                    true => Err(io::ErrorKind::AddrNotAvailable.into()),
+                }
+            }
+            #[cfg(test)]
+            Self::Fixed(server) => Ok(*server),
+        }
+    }
+
+    /// A socket from which `client`'s connection to `server` goes on.
+    pub fn towards(&self, client: SocketAddr, server: SocketAddr) -> io::Result<TcpSocket> {
+        let v6 = server.is_ipv6();
+        let socket = socket(v6)?;
+        self.make_transparent(&socket, v6)?;
+        bind(&socket, client)?;
+        settle(&SockRef::from(&socket))?;
+        Ok(TcpSocket::from_std_stream(socket.into()))
+    }
+}
+
+fn socket(v6: bool) -> io::Result<Socket> {
+    let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    if v6 {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// Binds to the client's address and a port of [`PORTS`].
+fn bind(socket: &Socket, client: SocketAddr) -> io::Result<()> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end() - PORTS.start() + 1;
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..PORT_ATTEMPTS {
+        let port = PORTS.start() + NEXT.fetch_add(1, Ordering::Relaxed) % count;
+        if port == client.port() {
+            continue;
+        }
+        match socket.bind(&SocketAddr::new(client.ip(), port).into()) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// What both legs of a connection have set: no delay, and signs of life.
+pub(super) fn settle(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_COUNT),
+    )
+}

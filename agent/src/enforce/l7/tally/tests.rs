@@ -1,0 +1,81 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use penstock_inspect::judge::{Refusal, Why};
+use penstock_inspect::modbus::operation::Span;
+
+use super::*;
+
+fn operation(code: u8, address: u16) -> Operation<'static> {
+    Operation::Modbus(penstock_inspect::modbus::Operation {
+        unit: 1,
+        code,
+        sub_function: None,
+        read: None,
+        write: Span::of(address, 1),
+        files: None,
+        values: None,
+    })
+}
+
+fn refused() -> Verdict {
+    Verdict::Refuse(Refusal {
+        why: Why::Function,
+        nearest: None,
+    })
+}
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn taken(tally: &mut Tally, now: Duration) -> Vec<(String, u64)> {
+    let mut told = Vec::new();
+    tally.take(now, false, &mut told);
+    told.into_iter().map(|told| (told.text, told.count)).collect()
+}
+
+#[test]
+fn a_poll_is_told_soon_and_then_ever_more_seldom() {
+    let mut tally = Tally::default();
+    let mut told = Vec::new();
+    for second in 0..8000 {
+        tally.judged(at(second), &operation(3, 0), Verdict::Allow(0), true);
+        for (text, count) in taken(&mut tally, at(second)) {
+            assert_eq!(text, "read-holding-registers");
+            told.push((second, count));
+        }
+    }
+    assert!(told.len() < 15, "{told:?}");
+    assert_eq!(told[0].0, 1);
+    let counted: u64 = told.iter().map(|(_, count)| count).sum();
+    assert_eq!(counted, told.last().unwrap().0 + 1);
+}
+
+#[test]
+fn each_refused_operation_is_named_and_a_flood_of_different_ones_is_bounded() {
+    let mut tally = Tally::default();
+    for address in 0..10_000 {
+        tally.judged(at(0), &operation(6, address), refused(), false);
+    }
+    let told = taken(&mut tally, at(1));
+    assert_eq!(told.len(), SENTENCES_MAX + 1);
+    assert_eq!(told[0], ("write-single-register 0 of unit 1".to_owned(), 1));
+    let last = told.last().unwrap();
+    assert_eq!(last.0, "write-single-register, and others of its kind");
+    assert_eq!(told.iter().map(|(_, count)| count).sum::<u64>(), 10_000);
+}
+
+#[test]
+fn what_is_silent_is_forgotten_and_everything_can_be_taken_at_once() {
+    let mut tally = Tally::default();
+    tally.note(at(0), Subject::Note, "odd");
+    assert!(!tally.is_silent());
+    assert_eq!(taken(&mut tally, at(1)), [("odd".to_owned(), 1)]);
+    assert_eq!(taken(&mut tally, at(60)), []);
+    assert!(tally.is_silent());
+    tally.judged(at(61), &operation(6, 1), refused(), true);
+    let mut told = Vec::new();
+    tally.take(at(61), true, &mut told);
+    assert_eq!(told[0].decision, Some(Decision::WouldDeny));
+    assert!(tally.is_silent());
+}

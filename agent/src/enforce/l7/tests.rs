@@ -1,0 +1,338 @@
+//! The relay over loopback: one client, one server, one policy between them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+
+use ipnet::IpNet;
+use penstock_policy::ids::{ConduitId, FlowId, FlowName as FlowNameId};
+use penstock_policy::model::{
+    Enforcement, GatewayMode, ModbusOperation, OnAgentLoss, OnDrift, OnRefusal, Operations,
+};
+use penstock_policy::plan::{Endpoint, PLAN_FORMAT, PlanInterface, PortRange, Rule, Transport};
+
+use super::super::Observed;
+use super::*;
+
+const READ: [u8; 12] = [0, 1, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1];
+const WRITE: [u8; 12] = [0, 2, 0, 0, 0, 6, 1, 6, 0, 40, 0, 9];
+const ANSWER: [u8; 11] = [0, 1, 0, 0, 0, 5, 1, 3, 2, 0, 7];
+
+fn operations(function: &str) -> Operations {
+    Operations::ModbusTcp(vec![ModbusOperation {
+        function: function.to_owned(),
+        units: None,
+        addresses: None,
+        read_addresses: None,
+        values: None,
+        sub_functions: None,
+    }])
+}
+
+fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> Plan {
+    let network: IpNet = "127.0.0.1/32".parse().unwrap();
+    let end = |name: &str| Endpoint {
+        name: name.to_owned(),
+        network,
+    };
+    Plan {
+        format: PLAN_FORMAT.to_owned(),
+        plant: "works".parse().unwrap(),
+        gateway: "gw".parse().unwrap(),
+        mode: GatewayMode::Routed,
+        requires: std::collections::BTreeSet::new(),
+        on_drift: OnDrift::Repair,
+        interfaces: vec![PlanInterface {
+            name: "lo".to_owned(),
+            zone: "office".parse().unwrap(),
+            behind: Vec::new(),
+            enforcement,
+            networks: vec![network],
+        }],
+        management: None,
+        rules: vec![Rule {
+            id: FlowId(7),
+            conduit: "supply".parse::<ConduitId>().unwrap(),
+            flow: "polling".parse::<FlowNameId>().unwrap(),
+            sources: vec![end("hmi")],
+            destinations: vec![end("plc")],
+            transport: Transport::Tcp(vec![PortRange::single(port)]),
+            must_flow: false,
+            on_agent_loss: OnAgentLoss::Block,
+            operations,
+            on_refusal: OnRefusal::Answer,
+            tls: None,
+        }],
+        bridges: Vec::new(),
+    }
+}
+
+/// An inspector before one server.
+struct World {
+    inspector: Inspector,
+    server: TcpListener,
+    observed: mpsc::Receiver<Observed>,
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (sender, observed) = mpsc::channel(1024);
+        let way = Way::Fixed(server.local_addr().unwrap());
+        let inspector = Inspector::start(way, limits, Arc::new(Outbox::new(sender))).unwrap();
+        Self {
+            inspector,
+            server,
+            observed,
+        }
+    }
+
+    async fn put(&self, operations: Option<Operations>, enforcement: Enforcement) {
+        let plan = plan(self.server.local_addr().unwrap().port(), operations, enforcement);
+        let policy = Inspector::prepare(Arc::new(plan), Revision(3)).unwrap();
+        self.inspector.put(policy).await;
+    }
+
+    async fn reading() -> Self {
+        let world = Self::new(Limits::default());
+        world
+            .put(Some(operations("read-only")), Enforcement::Enforce)
+            .await;
+        world
+    }
+
+    fn connect(&self) -> TcpStream {
+        let client = TcpStream::connect(("127.0.0.1", self.inspector.ports().v4)).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client
+    }
+
+    /// A client and the server's end of its connection.
+    fn pair(&self) -> (TcpStream, TcpStream) {
+        let client = self.connect();
+        let (served, _) = self.server.accept().unwrap();
+        served.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        (client, served)
+    }
+
+    /// What is observed until something of it contains `text`.
+    async fn until(&mut self, text: &str) -> Vec<OperationSeen> {
+        let mut all = Vec::new();
+        let waiting = async {
+            while let Some(observed) = self.observed.recv().await {
+                let Observed::Operation(seen) = observed else {
+                    continue;
+                };
+                let enough = seen.text.contains(text);
+                all.push(*seen);
+                if enough {
+                    return;
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        assert!(in_time.is_ok(), "no `{text}` in {all:#?}");
+        all
+    }
+}
+
+fn read_exactly(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+/// Whether the next read tells of a reset.
+fn is_reset(stream: &mut TcpStream) -> bool {
+    matches!(stream.read(&mut [0; 64]), Err(error) if error.kind() == ErrorKind::ConnectionReset)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_permitted_passes_and_what_is_not_is_answered_in_the_protocol() {
+    let mut world = World::reading().await;
+    let (mut client, mut served) = world.pair();
+    client.write_all(&READ).unwrap();
+    assert_eq!(read_exactly(&mut served, 12), READ);
+    served.write_all(&ANSWER).unwrap();
+    assert_eq!(read_exactly(&mut client, 11), ANSWER);
+    client.write_all(&WRITE).unwrap();
+    assert_eq!(read_exactly(&mut client, 9), [0, 2, 0, 0, 0, 3, 1, 0x86, 1]);
+    client.shutdown(Shutdown::Write).unwrap();
+    // The refused request is not there: after the first comes the end.
+    assert_eq!(served.read(&mut [0; 64]).unwrap(), 0);
+    let seen = world.until("write-single-register").await;
+    let refused = seen.last().unwrap();
+    assert_eq!(refused.decision, Some(Decision::Deny));
+    assert_eq!(refused.text, "write-single-register 40 of unit 1");
+    assert_eq!(
+        (refused.client_name.as_str(), refused.server_name.as_str()),
+        ("hmi", "plc")
+    );
+    assert_eq!(refused.flow.as_ref().unwrap().name, "supply/polling");
+    assert!(
+        refused.reason.contains("no rule permits the function"),
+        "{}",
+        refused.reason
+    );
+    assert!(seen.iter().any(|seen| seen.decision == Some(Decision::Allow)
+        && seen.text == "read-holding-registers"
+        && seen.count == 1));
+    assert!(seen.iter().any(|seen| seen.text == "connection opened"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_that_observes_lets_everything_pass_and_says_what_it_would_refuse() {
+    let mut world = World::new(Limits::default());
+    world
+        .put(Some(operations("read-only")), Enforcement::Observe)
+        .await;
+    let (mut client, mut served) = world.pair();
+    client.write_all(&WRITE).unwrap();
+    assert_eq!(read_exactly(&mut served, 12), WRITE);
+    let seen = world.until("write-single-register").await;
+    assert_eq!(seen.last().unwrap().decision, Some(Decision::WouldDeny));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_policy_holds_from_the_next_request_on_and_a_revoked_connection_is_reset() {
+    let world = World::reading().await;
+    let (mut client, mut served) = world.pair();
+    client.write_all(&READ[..7]).unwrap();
+    world
+        .put(Some(operations("write-single-register")), Enforcement::Enforce)
+        .await;
+    client.write_all(&WRITE).unwrap_or_default();
+    drop((client, served));
+    let (mut client, mut served2) = world.pair();
+    client.write_all(&WRITE).unwrap();
+    assert_eq!(read_exactly(&mut served2, 12), WRITE);
+    served = served2;
+    // No longer limited: it goes on.
+    world.put(None, Enforcement::Enforce).await;
+    client.write_all(&READ).unwrap();
+    assert_eq!(read_exactly(&mut served, 12), READ);
+    // Limited again: it was followed all the while.
+    world
+        .put(Some(operations("read-only")), Enforcement::Enforce)
+        .await;
+    client.write_all(&[&[0, 5], &WRITE[2..]].concat()).unwrap();
+    assert_eq!(read_exactly(&mut client, 9)[7..], [0x86, 1]);
+    let nothing = Plan {
+        rules: Vec::new(),
+        ..plan(1, None, Enforcement::Enforce)
+    };
+    let policy = Inspector::prepare(Arc::new(nothing), Revision(9)).unwrap();
+    world.inspector.put(policy).await;
+    assert!(is_reset(&mut client));
+    assert!(is_reset(&mut served));
+    let mut late = world.connect();
+    assert!(is_reset(&mut late));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_made_while_the_policy_changes_waits_and_is_judged_by_the_new_one() {
+    let world = World::reading().await;
+    let coming = plan(1, None, Enforcement::Enforce);
+    let hold = world
+        .inspector
+        .hold(Inspector::prepare(Arc::new(coming), Revision(4)).unwrap())
+        .await;
+    let mut client = world.connect();
+    client.write_all(&WRITE).unwrap();
+    world.server.set_nonblocking(true).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(world.server.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    world
+        .put(Some(operations("write-single-register")), Enforcement::Enforce)
+        .await;
+    drop(hold);
+    world.server.set_nonblocking(false).unwrap();
+    let (mut served, _) = world.server.accept().unwrap();
+    assert_eq!(read_exactly(&mut served, 12), WRITE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resets_and_ends_are_carried_over() {
+    let world = World::reading().await;
+    let (mut client, served) = world.pair();
+    socket2::SockRef::from(&served)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(served);
+    assert!(is_reset(&mut client));
+    let (client, mut served) = world.pair();
+    socket2::SockRef::from(&client)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    assert!(is_reset(&mut served));
+    // The server goes on after the client's end.
+    let (mut client, mut served) = world.pair();
+    client.write_all(&READ).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_exactly(&mut served, 12), READ);
+    assert_eq!(served.read(&mut [0; 8]).unwrap(), 0);
+    served.write_all(&ANSWER).unwrap();
+    drop(served);
+    assert_eq!(read_exactly(&mut client, 11), ANSWER);
+    assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+    drop(client);
+    for _ in 0..100 {
+        if world.inspector.connections() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} connections are left", world.inspector.connections());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_is_a_reset_for_the_client() {
+    let mut world = World::reading().await;
+    world.server = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert!(is_reset(&mut world.connect()));
+    world.until("server cannot be reached").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_takes_nothing_holds_up_only_its_own_connection() {
+    let world = World::new(Limits::default());
+    world.put(None, Enforcement::Enforce).await;
+    let (mut client, mut served) = world.pair();
+    client
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let mut sent = 0_usize;
+    while let Ok(count) = client.write(&[7; 65536]) {
+        sent += count;
+        assert!(sent < 64 << 20, "the relay takes without end");
+    }
+    let (mut other, mut other_served) = world.pair();
+    other.write_all(&READ).unwrap();
+    assert_eq!(read_exactly(&mut other_served, 12), READ);
+    // And nothing of it was lost.
+    drop(client.shutdown(Shutdown::Write));
+    let mut taken = 0;
+    let mut buffer = [0; 65536];
+    loop {
+        match served.read(&mut buffer).unwrap() {
+            0 => break,
+            count => taken += count,
+        }
+    }
+    assert_eq!(taken, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_limit_a_connection_is_reset_and_told() {
+    let mut world = World::new(Limits {
+        connections_max: 2,
+        connections_per_client_max: 2,
+    });
+    world
+        .put(Some(operations("read-only")), Enforcement::Enforce)
+        .await;
+    let _standing = [world.pair(), world.pair()];
+    assert!(is_reset(&mut world.connect()));
+    world.until("which is the most").await;
+}

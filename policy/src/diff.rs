@@ -5,6 +5,10 @@
 //! not argued from the document but compared from their compiled plans.
 
 mod flow;
+mod modbus;
+mod mqtt;
+mod numbers;
+mod operations;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -16,7 +20,7 @@ use serde::Serialize;
 
 use crate::compile::{CompileError, compile_all};
 use crate::ids::{AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, SiteId, ZoneId};
-use crate::model::Plant;
+use crate::model::{Operations, Plant};
 
 /// Everything that differs between two plants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,8 +70,19 @@ pub enum Effect {
     Narrowed,
     /// It is gone.
     Removed,
-    /// Only the record changed, no traffic.
+    /// It permits the same: only the record changed, or how something is answered.
     Recorded,
+}
+
+impl Effect {
+    fn of(wider: bool, narrower: bool) -> Self {
+        match (wider, narrower) {
+            (true, true) => Self::Altered,
+            (true, false) => Self::Widened,
+            (false, true) => Self::Narrowed,
+            (false, false) => Self::Recorded,
+        }
+    }
 }
 
 /// What a change is about.
@@ -120,6 +135,16 @@ pub fn diff(old: Option<&Plant>, new: &Plant) -> Result<Diff, CompileError> {
         changes,
         gateways: touches(old, new)?,
     })
+}
+
+/// What one list of operations permits against another, outside of any plant: the effect, and how, in words (none if
+/// the two say the same).
+pub fn diff_operations(old: &Operations, new: &Operations) -> (Effect, Vec<String>) {
+    let difference = operations::compare(old, new, "");
+    (
+        Effect::of(difference.wider, difference.narrower),
+        difference.details,
+    )
 }
 
 fn touches(old: Option<&Plant>, new: &Plant) -> Result<BTreeMap<GatewayId, Touch>, CompileError> {

@@ -126,19 +126,20 @@ impl fmt::Display for Flow {
         }
         match self.on_refusal {
             OnRefusal::Answer => Ok(()),
-            other => write!(f, "; refused: {other}"),
+            other => write!(f, "; a refusal {other}"),
         }
     }
 }
 
 impl fmt::Display for OnRefusal {
+    /// What a refusal does: `resets the connection`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Answer => "answered as the protocol does",
-            Self::Acknowledge => "acknowledged as though done",
-            Self::Disconnect => "answered, and the connection ended",
-            Self::Reset => "the connection reset",
-            Self::Drop => "dropped without an answer",
+            Self::Answer => "is answered as the protocol does",
+            Self::Acknowledge => "is acknowledged as though done",
+            Self::Disconnect => "is answered and ends the connection",
+            Self::Reset => "resets the connection",
+            Self::Drop => "gets no answer",
         })
     }
 }

@@ -14,6 +14,7 @@ mod modbus_connection;
 mod modbus_requests;
 mod mqtt_connection;
 mod mqtt_packets;
+mod narrower;
 mod offline;
 mod reassembly;
 mod recorder;

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Change, Effect, Subject};
+use super::{Change, Effect, Subject, numbers, operations};
 use crate::ids::{ConduitId, FlowName};
-use crate::model::{Conduit, Flow, FlowEnd, ModbusOperation, MqttOperation, NumberRange, Operations, Plant};
+use crate::model::{Conduit, Flow, FlowEnd, NumberRange, Operations, Plant};
 use crate::plan::{PortRange, Transport};
 use crate::words::and;
+
+/// How many ends a sentence names before it only counts them.
+const NAMED_MAX: usize = 4;
 
 type Flows<'a> = BTreeMap<(&'a ConduitId, &'a FlowName), (&'a Conduit, &'a Flow)>;
 
@@ -69,7 +72,12 @@ fn compare(before: &Flow, after: &Flow) -> (Effect, Vec<String>) {
     comparison.ends("from", &before.sources, &after.sources);
     comparison.ends("to", &before.destinations, &after.destinations);
     comparison.transport(&before.service.transport, &after.service.transport);
-    comparison.operations(before.operations.as_ref(), after.operations.as_ref());
+    comparison.operations(
+        before.operations.as_ref(),
+        after.operations.as_ref(),
+        &who(before, after),
+    );
+    comparison.carriage(before, after);
     if before.must_flow != after.must_flow {
         let words = if after.must_flow {
             "must flow from now on"
@@ -84,13 +92,24 @@ fn compare(before: &Flow, after: &Flow) -> (Effect, Vec<String>) {
     if before.service.protocol != after.service.protocol && comparison.details.is_empty() {
         comparison.details.push("is read as another protocol".to_owned());
     }
-    let effect = match (comparison.wider, comparison.narrower) {
-        (true, true) => Effect::Altered,
-        (true, false) => Effect::Widened,
-        (false, true) => Effect::Narrowed,
-        (false, false) => Effect::Recorded,
+    (
+        Effect::of(comparison.wider, comparison.narrower),
+        comparison.details,
+    )
+}
+
+/// ` by hmi-1 on plc-7`; nothing where the ends change too, of which other details speak.
+fn who(before: &Flow, after: &Flow) -> String {
+    let names = |ends: &[FlowEnd]| ends.iter().map(FlowEnd::name).collect::<BTreeSet<_>>();
+    let (sources, destinations) = (names(&after.sources), names(&after.destinations));
+    if names(&before.sources) != sources || names(&before.destinations) != destinations {
+        return String::new();
+    }
+    let said = |names: BTreeSet<String>| match names.len() {
+        0..=NAMED_MAX => and(names.into_iter()),
+        many => format!("{many} ends"),
     };
-    (effect, comparison.details)
+    format!(" by {} on {}", said(sources), said(destinations))
 }
 
 impl Comparison {
@@ -115,6 +134,50 @@ impl Comparison {
         self.narrower |= !covers(&new, &old);
     }
 
+    /// It permits other things, of which neither are a part of the others.
+    fn otherwise(&mut self, so: bool) {
+        self.wider |= so;
+        self.narrower |= so;
+    }
+
+    /// Who forwards it, who reads it, and how a refusal is answered.
+    fn carriage(&mut self, before: &Flow, after: &Flow) {
+        if before.bridged != after.bridged {
+            // Packets against messages.
+            self.otherwise(true);
+            self.details.push(
+                if after.bridged {
+                    "the gateway carries messages one way, where connections passed"
+                } else {
+                    "connections pass, where the gateway carried messages one way"
+                }
+                .to_owned(),
+            );
+        }
+        match (&before.tls, &after.tls) {
+            (None, Some(tls)) => {
+                // What passed in clear must come encrypted; what passed encrypted is only read from now on.
+                self.otherwise(before.operations.is_some());
+                self.details.push(format!("TLS ends at the gateway, {tls}"));
+            }
+            (Some(_), None) => {
+                self.otherwise(after.operations.is_some());
+                self.details.push("TLS ends at the gateway no more".to_owned());
+            }
+            (Some(old), Some(new)) if old != new => {
+                // Another server may now be taken for it.
+                self.otherwise(true);
+                self.details
+                    .push(format!("the gateway's own TLS: {new} (was {old})"));
+            }
+            _ => {}
+        }
+        if before.on_refusal != after.on_refusal {
+            self.details
+                .push(format!("a refusal {} from now on", after.on_refusal));
+        }
+    }
+
     fn transport(&mut self, before: &Transport, after: &Transport) {
         if before == after {
             return;
@@ -130,7 +193,7 @@ impl Comparison {
         self.narrower |= narrower;
     }
 
-    fn operations(&mut self, before: Option<&Operations>, after: Option<&Operations>) {
+    fn operations(&mut self, before: Option<&Operations>, after: Option<&Operations>, who: &str) {
         match (before, after) {
             (None, None) => {}
             (None, Some(limits)) => {
@@ -146,16 +209,12 @@ impl Comparison {
                     .push(format!("anything is permitted, where only {phrases} was"));
             }
             (Some(old), Some(new)) if old != new => {
-                let (more, less) = (beyond(new, old), beyond(old, new));
-                self.wider |= !more.is_empty();
-                self.narrower |= !less.is_empty();
-                let same = more.is_empty() && less.is_empty();
-                for (word, phrases) in [("may also", more), ("may not any more", less)] {
-                    if !phrases.is_empty() {
-                        self.details.push(format!("{word} {}", phrases.join("; ")));
-                    }
-                }
-                if same {
+                let difference = operations::compare(old, new, who);
+                self.wider |= difference.wider;
+                self.narrower |= difference.narrower;
+                if difference.wider || difference.narrower {
+                    self.details.extend(difference.details);
+                } else {
                     self.details
                         .push("the same operations are written otherwise".to_owned());
                 }
@@ -174,7 +233,7 @@ fn covers(outer: &[IpNet], inner: &[IpNet]) -> bool {
 }
 
 fn covers_ports(outer: &[PortRange], inner: &[PortRange]) -> bool {
-    let numbers = |ranges: &[PortRange]| -> Vec<NumberRange> {
+    let of = |ranges: &[PortRange]| -> Vec<NumberRange> {
         ranges
             .iter()
             .map(|range| NumberRange {
@@ -183,94 +242,5 @@ fn covers_ports(outer: &[PortRange], inner: &[PortRange]) -> bool {
             })
             .collect()
     };
-    covers_numbers(&numbers(outer), &numbers(inner))
-}
-
-/// Whether every number of `inner` is one of `outer`, whose ranges may touch and overlap.
-pub(super) fn covers_numbers(outer: &[NumberRange], inner: &[NumberRange]) -> bool {
-    let mut outer = outer.to_vec();
-    outer.sort();
-    inner.iter().all(|range| {
-        let mut next = u64::from(range.first);
-        for wide in &outer {
-            if u64::from(wide.first) <= next && next <= u64::from(wide.last) {
-                next = u64::from(wide.last) + 1;
-            }
-        }
-        next > u64::from(range.last)
-    })
-}
-
-/// The operations of `some` that none of `others` covers alone.
-fn beyond(some: &Operations, others: &Operations) -> Vec<String> {
-    match (some, others) {
-        (Operations::ModbusTcp(some), Operations::ModbusTcp(others)) => some
-            .iter()
-            .filter(|one| !others.iter().any(|other| modbus_covers(other, one)))
-            .map(ToString::to_string)
-            .collect(),
-        (Operations::Mqtt(some), Operations::Mqtt(others)) => some
-            .iter()
-            .filter(|one| !others.iter().any(|other| mqtt_covers(other, one)))
-            .map(ToString::to_string)
-            .collect(),
-        _ => some.phrases(),
-    }
-}
-
-fn modbus_covers(outer: &ModbusOperation, inner: &ModbusOperation) -> bool {
-    let within = |outer: &Option<Vec<NumberRange>>, inner: &Option<Vec<NumberRange>>| match (outer, inner) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(outer), Some(inner)) => covers_numbers(outer, inner),
-    };
-    // Where no range for reading is given, that for writing holds for both.
-    let reading = |operation: &ModbusOperation| {
-        operation
-            .read_addresses
-            .clone()
-            .or_else(|| operation.addresses.clone())
-    };
-    outer.function == inner.function
-        && within(&outer.units, &inner.units)
-        && within(&outer.addresses, &inner.addresses)
-        && within(&reading(outer), &reading(inner))
-        && within(&outer.values, &inner.values)
-        && within(&outer.sub_functions, &inner.sub_functions)
-}
-
-fn mqtt_covers(outer: &MqttOperation, inner: &MqttOperation) -> bool {
-    let every = |outer: &[String], inner: &[String]| inner.iter().all(|item| outer.contains(item));
-    let every_of = |outer: &Option<Vec<String>>, inner: &Option<Vec<String>>| match (outer, inner) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(outer), Some(inner)) => every(outer, inner),
-    };
-    let within =
-        |outer: &NumberRange, inner: &NumberRange| outer.first <= inner.first && inner.last <= outer.last;
-    match (outer, inner) {
-        (
-            MqttOperation::Publish { topics, qos, retain },
-            MqttOperation::Publish {
-                topics: inner_topics,
-                qos: inner_qos,
-                retain: inner_retain,
-            },
-        ) => every(topics, inner_topics) && within(qos, inner_qos) && (*retain || !inner_retain),
-        (
-            MqttOperation::Subscribe { topics, qos },
-            MqttOperation::Subscribe {
-                topics: inner_topics,
-                qos: inner_qos,
-            },
-        ) => every(topics, inner_topics) && within(qos, inner_qos),
-        (
-            MqttOperation::Connect { client_ids, users },
-            MqttOperation::Connect {
-                client_ids: inner_ids,
-                users: inner_users,
-            },
-        ) => every_of(client_ids, inner_ids) && every_of(users, inner_users),
-        _ => false,
-    }
+    numbers::covers(&of(outer), &of(inner))
 }

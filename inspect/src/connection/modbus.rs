@@ -224,14 +224,22 @@ impl Modbus {
             ),
         };
         let observe = self.terms.mode == Mode::Observe;
-        if (verdict.allows() || observe)
-            && let Err(busy) = self.transactions.sent(now, transaction, unit, expectation)
-            && verdict.allows()
-        {
-            verdict = Verdict::Refuse(Refusal {
+        let busy = |busy| {
+            Verdict::Refuse(Refusal {
                 why: Why::Busy(busy),
                 nearest: None,
-            });
+            })
+        };
+        if verdict.allows()
+            && let Some(why) = self.transactions.held_up(now)
+        {
+            verdict = busy(why);
+        }
+        if (verdict.allows() || observe)
+            && let Err(why) = self.transactions.sent(now, transaction, unit, expectation)
+            && verdict.allows()
+        {
+            verdict = busy(why);
         }
         let forwarded = verdict.allows() || observe;
         out(Output::Judged {

@@ -3,6 +3,7 @@
 //! The standard wants a new identifier for each request in flight; real masters use one twice, and some use always the
 //! same. Their servers answer in order, so requests of one identifier form a *line*:
 //!
+//! - A request whose function tells no length ([`is_open_ended`]) stands alone: until it is answered nothing follows it.
 //! - An answer belongs to the first request of its line (and unit) that it fits; those before it were passed over.
 //! - The gateway's own refusal waits for its turn in the line. Told at once it would be taken for the answer to
 //!   the request before it, and that one's answer for the refused one's.
@@ -63,10 +64,25 @@ pub struct Refused {
     pub exception: u8,
 }
 
-/// As many requests as the limit are in flight; one more is answered with exception 6, server device busy.
+/// Why a request cannot be sent now; it is answered with exception 6, server device busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} requests are in flight, which is the most that one connection may have")]
-pub struct Busy(pub usize);
+pub enum Busy {
+    /// As many as the limit are in flight.
+    #[error("{0} requests are in flight, which is the most that one connection may have")]
+    Full(usize),
+    /// A request that stands alone is in flight.
+    #[error("function {0} is in flight, after which nothing may follow until it is answered")]
+    Alone(u8),
+}
+
+/// Whether a server that does not know the function cannot know where its request ends.
+///
+/// There are servers (libmodbus) that go by the function and not by the length in the header: of a function they do not
+/// know they read one byte, throw away what has arrived by then, and take whatever comes next for a header. What
+/// comes next could be data, chosen so that it reads as a write. So nothing may be on its way behind it.
+pub fn is_open_ended(code: u8) -> bool {
+    !matches!(code, 1..=7 | 11 | 12 | 15..=17 | 22 | 23)
+}
 
 /// More refusals wait for their turn than the limit: a client that sends on and on under one identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +128,18 @@ impl Transactions {
         })
     }
 
+    /// Why nothing may be sent now, whatever it is.
+    pub fn held_up(&self, now: Duration) -> Option<Busy> {
+        self.in_flight.iter().find_map(|entry| match entry.awaits {
+            Awaits::Answer(expectation)
+                if is_open_ended(expectation.code()) && !self.is_stale(now, entry) =>
+            {
+                Some(Busy::Alone(expectation.code()))
+            }
+            _ => None,
+        })
+    }
+
     /// Notes a request that is about to be forwarded.
     pub fn sent(
         &mut self,
@@ -124,7 +152,7 @@ impl Transactions {
         if self.len() >= self.limits.outstanding_max {
             let given_up = |entry: &Outstanding| entry.is_sent() && self.is_stale(now, entry);
             let Some(at) = self.in_flight.iter().position(given_up) else {
-                return Err(Busy(self.len()));
+                return Err(Busy::Full(self.len()));
             };
             self.in_flight.remove(at);
         }

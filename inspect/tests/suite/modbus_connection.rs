@@ -305,6 +305,33 @@ fn refusals_that_wait_for_their_turn_are_bounded() {
     assert!(record.to_client.is_empty());
 }
 
+/// libmodbus knows no echo: it takes eight bytes of it, throws away what else has arrived, and reads the next byte as
+/// the beginning of a header. Whatever is on its way behind it can be read in the middle.
+#[test]
+fn nothing_follows_a_function_without_a_known_length_until_it_is_answered() {
+    let echo = adu(1, 1, &[8, 0, 0, 0, 7]);
+    let came = timed(
+        &read_only(),
+        &[
+            (0, Sender::Client, [read(0, 1), echo.clone(), read(2, 1)].concat()),
+            (10, Sender::Server, registers(0, 1, 7)),
+            (20, Sender::Client, read(3, 1)),
+            (30, Sender::Server, echo.clone()),
+            (31, Sender::Client, [read(4, 1), echo.clone()].concat()),
+            (281, Sender::Client, read(5, 1)),
+        ],
+    );
+    let busy = |transaction| adu(transaction, 1, &[0x83, 6]);
+    assert_eq!(came[0], ([read(0, 1), echo.clone()].concat(), busy(2)));
+    assert_eq!(came[2], (vec![], busy(3)));
+    assert_eq!(came[4].0, [read(4, 1), echo].concat());
+    assert_eq!(
+        came[5].0,
+        read(5, 1),
+        "a server that says nothing for so long will say nothing"
+    );
+}
+
 #[test]
 fn no_more_requests_are_in_flight_than_the_limit() {
     let stream: Vec<u8> = (0..40)

@@ -4,13 +4,14 @@
 #   make test    the whole suite
 #   make lint    formatting, clippy, and cargo-deny where it is installed
 #   make bench   what the README's table of budgets is measured with
+#   make fuzz    the inspectors against random bytes, guided by coverage; FUZZ_SECONDS for each target, else 300
 #   make setup   only installs what is lacking
 
 CARGO ?= cargo
 # For example: make demo ARGS=--keep
 ARGS ?=
 
-.PHONY: demo test lint bench build setup
+.PHONY: demo test lint bench fuzz build setup
 
 demo: setup build
 	@PATH="$$PATH:/usr/sbin:/sbin" target/debug/penstock demo $(ARGS)
@@ -26,6 +27,9 @@ lint:
 
 bench: setup
 	$(CARGO) bench --locked --workspace $(ARGS)
+
+fuzz: setup
+	@scripts/fuzz $(ARGS)
 
 build:
 	$(CARGO) build --locked --workspace --bins

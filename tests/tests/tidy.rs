@@ -38,6 +38,8 @@ const FILE_DOC_LINES_MIN: usize = 20;
 const DIRECTION: &[(&str, &[&str])] = &[
     ("penstock-policy", &[]),
     ("penstock-inspect", &["penstock-policy"]),
+    // A workspace of its own that runs the inspectors and nothing else.
+    ("penstock-inspect-fuzz", &["penstock-policy", "penstock-inspect"]),
     ("penstock-proto", &["penstock-policy"]),
     (
         "penstock-agent",

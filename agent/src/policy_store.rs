@@ -127,8 +127,8 @@ pub fn stage(store: &mut Store, trust: &Trust, offer: &PolicyOffer) -> Result<()
     let [first, second] = SLOTS;
     let first_in_force = store
         .load(first)
-        .and_then(|bytes| decode(&bytes).ok())
-        .is_some_and(|policy| Some(policy.statement.0.as_slice()) == in_force.as_deref());
+        .and_then(|bytes| statement_of(&bytes))
+        .is_some_and(|statement| Some(statement.0.as_slice()) == in_force.as_deref());
     let slot = if first_in_force { second } else { first };
     store.save(slot, &encode(trust, offer))?;
     // Names, numbers and keys cannot fail to be JSON.
@@ -179,12 +179,23 @@ fn encode(trust: &Trust, offer: &PolicyOffer) -> Vec<u8> {
     out
 }
 
+/// The bytes of the trust, and the offer.
+fn parts(bytes: &[u8]) -> Option<(&[u8], PolicyOffer)> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (trust, offer) = rest.split_at_checked(length)?;
+    Some((trust, PolicyOffer::decode(offer).ok()?))
+}
+
+/// Whose policy a record is, without reading its plan: that takes long.
+fn statement_of(bytes: &[u8]) -> Option<Digest> {
+    let (_, offer) = parts(bytes)?;
+    Some(Digest::of(&offer.release?.statement))
+}
+
 fn decode(bytes: &[u8]) -> Result<StoredPolicy, StoredPolicyError> {
-    let (length, rest) = bytes.split_first_chunk::<4>().ok_or(StoredPolicyError::Damaged)?;
-    let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| StoredPolicyError::Damaged)?;
-    let (trust, offer) = rest.split_at_checked(length).ok_or(StoredPolicyError::Damaged)?;
+    let (trust, offer) = parts(bytes).ok_or(StoredPolicyError::Damaged)?;
     let trust: Trust = serde_json::from_slice(trust).map_err(StoredPolicyError::Trust)?;
-    let offer = PolicyOffer::decode(offer).map_err(|_| StoredPolicyError::Damaged)?;
     let release = offer.release.as_ref().ok_or(StoredPolicyError::Damaged)?;
     let statement = Digest::of(&release.statement);
     let plan = Plan::from_bytes(&offer.plan)?;

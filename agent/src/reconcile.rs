@@ -1,7 +1,7 @@
 //! Brings what the kernel holds to what the approvers signed, and keeps it there.
 //!
 //! ```text
-//! offered ─▶ verified ─▶ checked (nft --check) ─▶ staged (durable) ─▶ effective (in the kernel)
+//! offered ─▶ verified ─▶ checked (would the kernel take it?) ─▶ staged (durable) ─▶ effective (in the kernel)
 //!    └──────────┴────────────┴──▶ refused: stable code in the trail and in PolicyState; the last good policy stays
 //! ```
 //!

@@ -15,10 +15,10 @@ use penstock_policy::ids::{Digest, GatewayId, PlantId, Revision};
 use penstock_policy::model::ApproverSet;
 use penstock_policy::release::Trust;
 use penstock_proto::channel::Address;
-use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::peer::{PeerIdentity, Subject, certified_key};
 use penstock_proto::tls::client::{ClientProfile, Trust as PeerTrust};
 use penstock_proto::tls::names::ServerNames;
-use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem};
+use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem, certificates_to_pem};
 use rcgen::PublicKeyData as _;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
@@ -236,7 +236,7 @@ impl IdentityFolder {
                 "a certificate for {named} instead of {wanted}"
             )));
         }
-        if !holds_key(leaf, &key.subject_public_key_info()) {
+        if certified_key(leaf) != Some(key.subject_public_key_info()) {
             return Err(IdentityError::Issued("a certificate for another key".to_owned()));
         }
         if !roots.iter().any(|root| Digest::of(root) == enrolment.root_digest) {
@@ -250,8 +250,16 @@ impl IdentityFolder {
     /// Stores what was issued.
     pub fn store_issued(&self, issued: &Issued) -> Result<(), IdentityError> {
         durable::create_folder(&self.0)?;
-        durable::replace(&self.path("roots.pem"), pem(&issued.roots).as_bytes(), 0o644)?;
-        durable::replace(&self.path("chain.pem"), pem(&issued.chain).as_bytes(), 0o644)?;
+        durable::replace(
+            &self.path("roots.pem"),
+            certificates_to_pem(&issued.roots).as_bytes(),
+            0o644,
+        )?;
+        durable::replace(
+            &self.path("chain.pem"),
+            certificates_to_pem(&issued.chain).as_bytes(),
+            0o644,
+        )?;
         Ok(())
     }
 
@@ -260,29 +268,4 @@ impl IdentityFolder {
         // Names, addresses and keys cannot fail to be JSON.
         store.save(RECORD, &serde_json::to_vec(enrolment).unwrap_or_default())
     }
-}
-
-/// Whether a certificate's public key is exactly this one: its SubjectPublicKeyInfo stands in the certificate.
-fn holds_key(certificate: &CertificateDer<'_>, public_key_info: &[u8]) -> bool {
-    certificate
-        .windows(public_key_info.len().max(1))
-        .any(|window| window == public_key_info)
-}
-
-fn pem(certificates: &[CertificateDer<'static>]) -> String {
-    use base64::Engine as _;
-    let mut text = String::new();
-    for certificate in certificates {
-        text.push_str("-----BEGIN CERTIFICATE-----\n");
-        let encoded = base64::engine::general_purpose::STANDARD.encode(certificate);
-        let mut rest = encoded.as_str();
-        while !rest.is_empty() {
-            let (line, more) = rest.split_at_checked(64).unwrap_or((rest, ""));
-            text.push_str(line);
-            text.push('\n');
-            rest = more;
-        }
-        text.push_str("-----END CERTIFICATE-----\n");
-    }
-    text
 }

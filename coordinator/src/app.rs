@@ -14,7 +14,7 @@ use penstock_proto::channel::{
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::Refusal;
 use penstock_proto::tls::server::{ServerCredentials, incoming, server_config};
-use penstock_proto::tls::{Credentials, TlsError};
+use penstock_proto::tls::{Credentials, TlsError, certificates_to_pem};
 use penstock_proto::v1;
 use penstock_proto::v1::control_server::ControlServer;
 use penstock_proto::v1::enrolment_server::EnrolmentServer;
@@ -212,11 +212,7 @@ fn own_credentials(config: &Config, authority: &Authority) -> Result<Credentials
     }
     let subject = Subject::Coordinator(config.name.clone());
     let (credentials, key_pem) = authority.issue_own(&subject, now_ms)?;
-    let chain_pem: String = credentials
-        .chain()
-        .iter()
-        .map(|certificate| pem("CERTIFICATE", certificate))
-        .collect();
+    let chain_pem = certificates_to_pem(credentials.chain());
     // The key first: a certificate without its key would be taken for whole at the next start. A key that does
     // not fit the certificate is refused there, and both are made anew.
     files::replace_secret(&key_file, key_pem.as_bytes())?;
@@ -235,21 +231,6 @@ fn worn(stored: &Credentials, config: &Config, authority: &Authority, now_ms: u6
         .validity_ms()
         .is_ok_and(|(from, until)| now_ms >= from && until.saturating_sub(now_ms) > (until - from) / 3);
     !(whose && issued_here && fits && fresh)
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    use base64::Engine as _;
-    let encoded = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut text = format!("-----BEGIN {label}-----\n");
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = after;
-    }
-    text.push_str(&format!("-----END {label}-----\n"));
-    text
 }
 
 /// Starts a coordinator.

@@ -19,10 +19,12 @@ use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
-use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer as _;
 
 use crate::files;
 
@@ -66,7 +68,7 @@ pub struct Issued {
 /// A public key with the proof that whoever asks holds the private one.
 #[derive(Debug, Clone)]
 pub struct ProvenKey {
-    key: rcgen::PublicKey,
+    key: SubjectPublicKeyInfo,
     digest: Digest,
 }
 
@@ -175,9 +177,15 @@ impl Authority {
                 request.len()
             )));
         }
-        let parsed = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
-            .map_err(|error| CaError::Request(error.to_string()))?;
-        let key = parsed.public_key;
+        let unreadable = |what: &str| CaError::Request(what.to_owned());
+        let (rest, parsed) = X509CertificationRequest::from_der(request)
+            .map_err(|_| unreadable("it is no PKCS#10 request in DER"))?;
+        if !rest.is_empty() {
+            return Err(unreadable("something follows it"));
+        }
+        // The kind of the key comes from the key itself, whatever the signature's algorithm is called.
+        let key = SubjectPublicKeyInfo::from_der(parsed.certification_request_info.subject_pki.raw)
+            .map_err(|_| CaError::KeyKind)?;
         let accepted: [&rcgen::SignatureAlgorithm; 3] = [
             &rcgen::PKCS_ECDSA_P256_SHA256,
             &rcgen::PKCS_ECDSA_P384_SHA384,
@@ -186,6 +194,9 @@ impl Authority {
         if !accepted.contains(&key.algorithm()) {
             return Err(CaError::KeyKind);
         }
+        parsed
+            .verify_signature()
+            .map_err(|_| unreadable("it is not signed by the key in it"))?;
         let digest = Digest::of(&key.subject_public_key_info());
         Ok(ProvenKey { key, digest })
     }
@@ -401,6 +412,55 @@ mod tests {
         let rsa = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
         let request = CertificateParams::default().serialize_request(&rsa).unwrap();
         assert!(matches!(Authority::prove(request.der()), Err(CaError::KeyKind)));
+    }
+
+    /// By OpenSSL: a P-384 key that signs with SHA-256, and an extension (subject key identifier) that nobody here uses.
+    const BY_OPENSSL: &[u8] = b"\
+-----BEGIN CERTIFICATE REQUEST-----
+MIIBaTCB8AIBADAQMQ4wDAYDVQQDDAVwbGMtNzB2MBAGByqGSM49AgEGBSuBBAAi
+A2IABAa0yLp9hDmwgPZKbDB4FaAQML9CYto7vdN8f2DoPP2xUrOeSIcDVcumDwZ7
+LJuPDDuyAip9MF7LzLJTHlmu+7RiXKz2/Rqmc0iDzAwC28m2maRWzRH2duSQ8sHq
+kmrFG6BhMF8GCSqGSIb3DQEJDjFSMFAwHQYDVR0OBBYEFJXLWbn3G82sRBXegZxo
+Mk8tO3ZkMAkGA1UdEwQCMAAwCwYDVR0PBAQDAgeAMBcGA1UdEQQQMA6CDHdpc2gu
+ZXhhbXBsZTAKBggqhkjOPQQDAgNoADBlAjEAkAoXknacYACQf9Vr3wpeqWhlGMtx
+yADGB3TjuHovMdbwEdy5tKrX6cefOGHCHHxmAjBmHdeVehP4Eh6IWemdsnyKI0hG
+RLLu2X/viR+vI84bltA4puuAu3tHadfsGfSfz5o=
+-----END CERTIFICATE REQUEST-----
+";
+
+    #[test]
+    fn requests_of_other_programs_are_read_and_the_certificate_has_the_very_key_in_them() {
+        use rustls::pki_types::CertificateSigningRequestDer;
+        use rustls::pki_types::pem::PemObject as _;
+        let dir = tempfile::tempdir().unwrap();
+        let ca = authority(dir.path());
+        let mut requests = vec![
+            CertificateSigningRequestDer::from_pem_slice(BY_OPENSSL)
+                .unwrap()
+                .to_vec(),
+        ];
+        for kind in [&rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
+            let key = KeyPair::generate_for(kind).unwrap();
+            let request = CertificateParams::default().serialize_request(&key).unwrap();
+            requests.push(request.der().to_vec());
+        }
+        for request in requests {
+            let proven = Authority::prove(&request).unwrap();
+            let issued = ca
+                .issue(
+                    &"device/plc".parse().unwrap(),
+                    &ServerNames::default(),
+                    &proven,
+                    NOW_MS,
+                )
+                .unwrap();
+            assert_eq!(
+                penstock_proto::peer::certified_key(&issued.chain[0]),
+                penstock_proto::peer::requested_key(&request)
+            );
+            let names = ServerNames::of_certificate(&issued.chain[0]).unwrap();
+            assert!(names.is_empty(), "{names}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!            api ── gate (who may do what, in one place)
 //!   ┌─────────┼──────────┬────────────┬──────────┐
 //! enrolment  releases   sessions    query      health
-//!   │ ca       │          │ ingest    │          │
+//! devices, ca  │          │ ingest    │          │
 //!   └──────────┴──────────┴─ store ───┴──────────┘        journal: what operators did, in our own chain
 //! ```
 //!

@@ -70,6 +70,7 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
         Command::Whoami => wait(online::login::whoami(out, context)),
         Command::Context(args) => online::login::context(out, args),
         Command::Gateways(args) => wait(online::fleet::gateways(out, context, args)),
+        Command::Devices(args) => wait(online::devices::devices(out, context, args)),
         Command::Operators(args) => wait(online::fleet::operators(out, context, args)),
         Command::Health(args) => wait(online::health::health(out, context, args)),
         Command::Audit(args) => wait(online::audit::audit(out, context, args)),

@@ -11,7 +11,9 @@ use std::str::FromStr;
 use penstock_policy::ids::{AssetId, CoordinatorId, GatewayId, NameError, OperatorId, PlantId};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
+use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
 
 /// What kind of peer, and which.
 ///
@@ -147,6 +149,19 @@ impl PeerIdentity {
             (Some(_), more) => Err(PeerError::UriCount(more + 1)),
         }
     }
+}
+
+/// The public key (subjectPublicKeyInfo, DER) that a certificate is for.
+pub fn certified_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(parsed.public_key().raw.to_vec())
+}
+
+/// The public key (subjectPublicKeyInfo, DER) in a certificate request (PKCS#10, DER), whose signature is not looked at.
+pub fn requested_key(request: &[u8]) -> Option<Vec<u8>> {
+    let (rest, parsed) = X509CertificationRequest::from_der(request).ok()?;
+    let key = parsed.certification_request_info.subject_pki.raw.to_vec();
+    rest.is_empty().then_some(key)
 }
 
 impl fmt::Display for PeerIdentity {

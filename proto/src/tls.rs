@@ -177,6 +177,25 @@ pub fn certificates_from_pem(pem: &[u8], what: &str) -> Result<Vec<CertificateDe
     Ok(certificates)
 }
 
+/// Certificates as PEM, in their order.
+pub fn certificates_to_pem<C: AsRef<[u8]>>(certificates: &[C]) -> String {
+    use base64::Engine as _;
+    let mut text = String::new();
+    for certificate in certificates {
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        let encoded = base64::engine::general_purpose::STANDARD.encode(certificate);
+        let mut rest = encoded.as_str();
+        while !rest.is_empty() {
+            let (line, more) = rest.split_at_checked(64).unwrap_or((rest, ""));
+            text.push_str(line);
+            text.push('\n');
+            rest = more;
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|source| TlsError::Read {
         path: path.to_owned(),

@@ -22,10 +22,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "one state machine over one store: what a crash leaves behind is judged in one place",
     ),
     (
-        "ctl/src/args.rs",
-        "the whole command line, declared and nothing else: what `--help` says, in one place",
-    ),
-    (
         "ctl/src/online/releases.rs",
         "propose, approve, show and revert share one judgement of a release",
     ),

@@ -1,9 +1,9 @@
 //! `login`, `whoami`, `context`: who one is to which coordinator.
 
-use base64::Engine as _;
 use penstock_policy::ids::Digest;
 use penstock_proto::channel;
 use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::tls::certificates_to_pem;
 use penstock_proto::tls::client::{ClientProfile, Trust};
 use penstock_proto::token::Token;
 use penstock_proto::v1::enrolment_client::EnrolmentClient;
@@ -183,8 +183,8 @@ pub async fn login(out: &Output, context: Option<&str>, args: &args::Login) -> R
     contexts.save(
         &name,
         &made,
-        &pem(&answer.certificate_chain),
-        &pem(&answer.trust_bundle),
+        &certificates_to_pem(&answer.certificate_chain),
+        &certificates_to_pem(&answer.trust_bundle),
     )?;
     out.show(&LoggedIn {
         context: name,
@@ -264,24 +264,6 @@ async fn enrol(
         .await
         .map_err(|status| refused(&status))?;
     Ok(answer.into_inner())
-}
-
-/// Certificates as PEM, in order.
-fn pem<B: AsRef<[u8]>>(certificates: &[B]) -> String {
-    let mut text = String::new();
-    for der in certificates {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(der.as_ref());
-        text.push_str("-----BEGIN CERTIFICATE-----\n");
-        let mut rest = encoded.as_str();
-        while !rest.is_empty() {
-            let (line, tail) = rest.split_at(rest.len().min(64));
-            text.push_str(line);
-            text.push('\n');
-            rest = tail;
-        }
-        text.push_str("-----END CERTIFICATE-----\n");
-    }
-    text
 }
 
 /// Logins on this machine.

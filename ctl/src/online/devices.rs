@@ -1,0 +1,306 @@
+//! `devices`: certificates for devices and brokers that hold a key of their own.
+//!
+//! The coordinator decides what the certificate says; here it is held against what was asked for before it is written.
+//! A key that is made here goes into one file and nowhere else.
+
+use std::path::{Path, PathBuf};
+
+use penstock_policy::ids::AssetId;
+use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::tls::names::ServerNames;
+use penstock_proto::tls::{certificates_to_pem, validity_ms};
+use penstock_proto::v1::{IssueDeviceRequest, IssueDeviceResponse};
+use rcgen::PublicKeyData as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Online, malformed, refused};
+use crate::args::Devices;
+use crate::contexts::Contexts;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::files::{self, FileError, Mode};
+use crate::output::{Output, Page, Report, Tone};
+use crate::words;
+
+/// Longest certificate request that is read, bytes: as DER the coordinator takes half of it.
+const REQUEST_BYTES_MAX: u64 = 16 * 1024;
+
+/// A certificate that was issued.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct DeviceIssued {
+    /// What it says: `spiffe://<plant>/device/<asset>`.
+    pub identity: String,
+    /// The addresses and DNS names by which clients may check it, where the device serves.
+    pub names: Vec<String>,
+    /// When it ends, milliseconds since 1970.
+    pub expires_ms: u64,
+    /// The file that holds it.
+    pub certificate: String,
+    /// The file that holds the key, if it was made here.
+    pub key: Option<String>,
+}
+
+impl Report for DeviceIssued {
+    const SCHEMA: &'static str = "penstock.devices-issue/1";
+    fn page(&self, page: &mut Page) {
+        page.line(format!(
+            "{} certificate of {} written to {}",
+            page.paint(Tone::Good, "✓"),
+            page.paint(Tone::Strong, &self.identity),
+            page.paint(Tone::Name, &self.certificate)
+        ));
+        if self.names.is_empty() {
+            page.line("  it names no address: clients that check one will not take the device for a server");
+        } else {
+            page.line(format!("  good for a server at {}", self.names.join(", ")));
+        }
+        page.line(format!(
+            "  it holds until {}; before that, issue it again",
+            words::when(self.expires_ms, words::now_ms())
+        ));
+        if let Some(key) = &self.key {
+            page.line(format!(
+                "  the key is in {}: carry it to the device by a way you trust, then delete it here",
+                page.paint(Tone::Name, key)
+            ));
+        }
+        page.line(format!(
+            "  {} give it the plant's authority too: penstock devices authority > ca.pem",
+            page.paint(Tone::Dim, "next,")
+        ));
+    }
+}
+
+/// `penstock devices …`.
+pub async fn devices(out: &Output, context: Option<&str>, args: &Devices) -> Result<Exit, Failure> {
+    match args {
+        Devices::Issue {
+            asset,
+            request,
+            new_key,
+            out: certificate,
+        } => {
+            let asset = AssetId::new(asset.as_str())
+                .map_err(|error| Failure::usage(format!("this cannot be the name of an asset: {error}")))?;
+            let asked = match (request, new_key) {
+                (Some(request), _) => Asked::read(request)?,
+                (None, Some(key)) => Asked::make(key)?,
+                (None, None) => return Err(Failure::usage("name --request FILE or --new-key FILE")),
+            };
+            issue(out, context, asset, asked, certificate).await?;
+        }
+        Devices::Authority => {
+            let contexts = Contexts::open()?;
+            let roots = contexts.roots(&contexts.find(context)?.name)?;
+            out.text(&certificates_to_pem(&roots))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// What a certificate is asked for.
+struct Asked {
+    /// PKCS#10, DER.
+    request: Vec<u8>,
+    /// The public key in it (subjectPublicKeyInfo).
+    public_key: Vec<u8>,
+    /// A key that was made here, PEM, and where it shall be kept.
+    made: Option<(PathBuf, String)>,
+}
+
+impl Asked {
+    /// A device's own request.
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let unusable = || {
+            Failure::local(
+                "request-unusable",
+                format!("{} holds no certificate request (PKCS#10, PEM or DER)", path.display()),
+            )
+            .help("make one on the device, for instance: openssl req -new -key device.key -subj /CN=device -out device.csr")
+        };
+        let bytes = files::read(path, REQUEST_BYTES_MAX)?;
+        let request = match std::str::from_utf8(&bytes) {
+            // Some programs write the older of its two labels.
+            Ok(pem) => {
+                let pem = pem.replace("NEW CERTIFICATE REQUEST", "CERTIFICATE REQUEST");
+                CertificateSigningRequestDer::from_pem_slice(pem.as_bytes()).map_err(|_| unusable())?
+            }
+            Err(_) => CertificateSigningRequestDer::from(bytes),
+        };
+        let public_key = penstock_proto::peer::requested_key(&request).ok_or_else(unusable)?;
+        Ok(Self {
+            request: request.to_vec(),
+            public_key,
+            made: None,
+        })
+    }
+
+    /// A key of our own making.
+    fn make(path: &Path) -> Result<Self, Failure> {
+        let failed = |error: rcgen::Error| {
+            Failure::local("key-unmade", "no key could be made for the device").caused_by(&error)
+        };
+        absent(path)?;
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+        let request = rcgen::CertificateParams::default()
+            .serialize_request(&key)
+            .map_err(failed)?;
+        Ok(Self {
+            request: request.der().to_vec(),
+            public_key: key.subject_public_key_info(),
+            made: Some((path.to_owned(), key.serialize_pem())),
+        })
+    }
+}
+
+/// Looked at before the coordinator is asked, so that nothing is issued that cannot be kept.
+fn absent(path: &Path) -> Result<(), Failure> {
+    if path.exists() {
+        return Err(FileError::Exists {
+            path: path.to_owned(),
+        }
+        .into());
+    }
+    Ok(())
+}
+
+async fn issue(
+    out: &Output,
+    context: Option<&str>,
+    asset: AssetId,
+    asked: Asked,
+    certificate: &Path,
+) -> Result<(), Failure> {
+    absent(certificate)?;
+    let mut online = Online::connect(context).await?;
+    let answer = online
+        .client
+        .issue_device(IssueDeviceRequest {
+            asset: asset.to_string(),
+            certificate_request: asked.request.clone().into(),
+        })
+        .await
+        .map_err(|status| refused(&status))?
+        .into_inner();
+    let wanted = PeerIdentity {
+        plant: online.login.context.plant.clone(),
+        subject: Subject::Device(asset),
+    };
+    let roots = Contexts::open()?.roots(&online.login.name)?;
+    let (chain, leaf) = checked(&answer, &wanted, &asked.public_key, &roots)?;
+    let unreadable = |error: penstock_proto::peer::PeerError| malformed(&error.to_string());
+    let names = ServerNames::of_certificate(&leaf).map_err(unreadable)?;
+    let (_, expires_ms) = validity_ms(&leaf).map_err(unreadable)?;
+    // The key first: a key without its certificate can be thrown away, the other way round it looks whole.
+    if let Some((path, pem)) = &asked.made {
+        files::create(path, pem.as_bytes(), Mode::Secret)?;
+    }
+    files::create(certificate, certificates_to_pem(&chain).as_bytes(), Mode::Shared)?;
+    out.show(&DeviceIssued {
+        identity: wanted.to_string(),
+        names: names
+            .addresses()
+            .map(|address| address.to_string())
+            .chain(names.dns().map(str::to_owned))
+            .collect(),
+        expires_ms,
+        certificate: certificate.display().to_string(),
+        key: asked.made.map(|(path, _)| path.display().to_string()),
+    })
+}
+
+/// Holds the answer against what was asked for: this device, this key, the plant's own root. Gives the chain without the
+/// root, which devices get as their authority, and its leaf.
+fn checked(
+    answer: &IssueDeviceResponse,
+    wanted: &PeerIdentity,
+    public_key: &[u8],
+    roots: &[CertificateDer<'static>],
+) -> Result<(Vec<CertificateDer<'static>>, CertificateDer<'static>), Failure> {
+    let mut chain: Vec<CertificateDer<'static>> = answer
+        .certificate_chain
+        .iter()
+        .map(|der| CertificateDer::from(der.to_vec()))
+        .collect();
+    if !chain.last().is_some_and(|last| roots.contains(last)) {
+        return Err(Failure::altered(
+            "wrong-root",
+            "the certificate was not issued by the authority that your login knows",
+        ));
+    }
+    chain.retain(|certificate| !roots.contains(certificate));
+    let leaf = chain
+        .first()
+        .cloned()
+        .ok_or_else(|| malformed("it holds no certificate"))?;
+    let named = PeerIdentity::from_certificate(&leaf).map_err(|error| malformed(&error.to_string()))?;
+    if named != *wanted {
+        return Err(malformed(&format!("the certificate names {named}, not {wanted}")));
+    }
+    if penstock_proto::peer::certified_key(&leaf).as_deref() != Some(public_key) {
+        return Err(malformed("the certificate is for another key"));
+    }
+    Ok((chain, leaf))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+
+    type Authority = CertifiedIssuer<'static, KeyPair>;
+
+    fn authority() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn answer(authority: &Authority, uri: &str, key: &KeyPair) -> IssueDeviceResponse {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        let leaf = params.signed_by(key, authority).unwrap();
+        IssueDeviceResponse {
+            certificate_chain: vec![leaf.der().to_vec().into(), authority.der().to_vec().into()],
+            trust_bundle: vec![authority.der().to_vec().into()],
+        }
+    }
+
+    #[test]
+    fn a_certificate_for_another_device_key_or_plant_is_not_written_down() {
+        let (ours, other) = (authority(), authority());
+        let roots = [ours.der().clone()];
+        let key = KeyPair::generate().unwrap();
+        let wanted: PeerIdentity = "spiffe://water/device/plc".parse().unwrap();
+        let uri = wanted.to_string();
+        let judge = |answer: &IssueDeviceResponse| {
+            checked(answer, &wanted, &key.subject_public_key_info(), &roots)
+                .map(|(chain, _)| chain.len())
+                .map_err(|failure| failure.message.to_string())
+        };
+        assert_eq!(judge(&answer(&ours, &uri, &key)), Ok(1));
+        for (answer, expected) in [
+            (
+                answer(&ours, "spiffe://water/device/hmi", &key),
+                "names spiffe://water/device/hmi",
+            ),
+            (
+                answer(&ours, "spiffe://steel/device/plc", &key),
+                "names spiffe://steel/device/plc",
+            ),
+            (
+                answer(&ours, &uri, &KeyPair::generate().unwrap()),
+                "for another key",
+            ),
+            (answer(&other, &uri, &key), "not issued by the authority"),
+            (IssueDeviceResponse::default(), "not issued by the authority"),
+        ] {
+            let told = judge(&answer).unwrap_err();
+            assert!(told.contains(expected), "{told}");
+        }
+    }
+}

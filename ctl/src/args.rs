@@ -202,7 +202,7 @@ pub struct Schema {
 /// `penstock explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// A plant document, or the code of a diagnostic (PS0123).
+    /// A plant document, or the code of a diagnostic (PS0123) or finding (PC0101).
     pub subject: String,
     /// Who opens the connection: an asset or an address.
     #[arg(long, value_name = "ASSET|ADDRESS")]
@@ -213,6 +213,9 @@ pub struct Explain {
     /// What for: tcp/502, udp/47808, icmp-echo, or a service that the document knows by name.
     #[arg(long)]
     pub service: Option<String>,
+    /// One operation inside the protocol: "write-single-register 40 unit 1", "publish line4/a/temperature qos 1 retain".
+    #[arg(long)]
+    pub operation: Option<String>,
     /// Only this gateway; all that stand between the two unless said.
     #[arg(long)]
     pub gateway: Option<String>,

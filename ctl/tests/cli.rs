@@ -250,6 +250,82 @@ fn explain_names_the_rule_and_its_line_or_what_came_closest() {
 }
 
 #[test]
+fn explain_judges_one_operation_and_names_the_entry_that_decides() {
+    let folder = works();
+    let ask = |code, (from, to): (&str, &str), operation: &str, more: &[&str]| {
+        let mut arguments = vec![
+            "explain",
+            "plant",
+            "--from",
+            from,
+            "--to",
+            to,
+            "--operation",
+            operation,
+        ];
+        arguments.extend(more);
+        ends(folder.path(), code, &arguments).out
+    };
+    let steer = ("hmi-1", "plc-7");
+    let permitted = ask(0, steer, "write-single-register 40 unit 1", &[]);
+    for words in [
+        "✓ write-single-register 40 of unit 1 on plc-7 with value 0 is permitted",
+        "by write-single-register, units 1, addresses 40-41, values 0-1500  control-room-to-pumps/setpoints",
+    ] {
+        assert!(permitted.contains(words), "{permitted}");
+    }
+    let refused = ask(1, steer, "write-single-register 40 unit 1 value 1501", &[]);
+    for words in [
+        "✗ write-single-register 40 of unit 1 on plc-7 with value 1501 is refused: the value is not within",
+        "closest: write-single-register, units 1",
+        "a refusal is answered as the protocol does",
+    ] {
+        assert!(refused.contains(words), "{refused}");
+    }
+    let told = json(&ask(
+        1,
+        steer,
+        "write-multiple-registers 40-41 unit 1",
+        &["--output", "json"],
+    ));
+    assert_eq!(told["decision"], "deny");
+    assert_eq!(told["gateways"][0]["decision"], "allow", "the connection stands");
+    assert_eq!(told["gateways"][0]["operation"]["decision"], "deny");
+    assert!(
+        told["sentence"]
+            .as_str()
+            .unwrap()
+            .contains("no rule permits the function")
+    );
+    assert!(ask(2, steer, "write-single-register 40", &[]).is_empty());
+
+    // A bridge: nothing passes between the two, and the publication arrives all the same.
+    let path = folder.path().join("plant/plant.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("service: mqtt\n"));
+    std::fs::write(&path, text.replace("service: mqtt\n", "service: mqtt-bridge\n")).unwrap();
+    let up = ("plc-7", "historian");
+    let carried = json(&ask(
+        0,
+        up,
+        "publish works/filters/3/pressure qos 1",
+        &["--output", "json"],
+    ));
+    assert_eq!(carried["decision"], "allow");
+    assert_eq!(carried["gateways"][0]["decision"], "deny");
+    assert_eq!(carried["bridges"][0]["operation"]["decision"], "allow");
+    let kept = ask(1, up, "publish works/filters/3/pressure qos 1 retain", &[]);
+    assert!(
+        kept.contains("carries messages one way by the bridge control-room-to-pumps/telemetry"),
+        "{kept}"
+    );
+    assert!(
+        kept.contains("is refused: retained messages are not permitted"),
+        "{kept}"
+    );
+}
+
+#[test]
 fn explain_tells_what_a_code_means_and_knows_which_are_none() {
     let folder = tempfile::tempdir().unwrap();
     assert!(
@@ -257,7 +333,13 @@ fn explain_tells_what_a_code_means_and_knows_which_are_none() {
             .out
             .starts_with("PS0204 (error): ")
     );
+    assert!(
+        ends(folder.path(), 0, &["explain", "PC0122"])
+            .out
+            .starts_with("PC0122 (warning): ")
+    );
     ends(folder.path(), 2, &["explain", "PS9999"]);
+    ends(folder.path(), 2, &["explain", "PC9999"]);
 }
 
 #[test]

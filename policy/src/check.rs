@@ -15,6 +15,7 @@
 //! Codes are stable. An [`Severity::Error`] means: do not release this. A warning is for a person to weigh; a note
 //! is for the record.
 
+mod codes;
 mod faithful;
 mod history;
 mod management;
@@ -30,6 +31,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use self::codes::{FINDING_CODES, FindingCode, finding_code};
 use crate::ids::GatewayId;
 use crate::model::Plant;
 use crate::plan::Plan;

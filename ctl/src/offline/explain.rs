@@ -1,219 +1,59 @@
-//! `explain`: would this connection pass, by which rule of which line, or what came closest and what differs.
+//! `explain`: would this connection pass, by which rule of which line, or what came closest and what differs; and if it
+//! passes, may it do this inside its protocol.
+
+mod asked;
+mod code;
+mod inside;
+mod report;
 
 use std::net::IpAddr;
 
-use penstock_policy::diagnostics::Code;
 use penstock_policy::document::services::{Carrier, SERVICES};
-use penstock_policy::explain::{self, Answer, Outcome, Question, Who};
+use penstock_policy::explain::{self, Answer, Carries, Outcome, Question, Who};
 use penstock_policy::ids::AssetId;
-use penstock_policy::model::{Plant, ZoneKind};
+use penstock_policy::model::{FlowEnd, Operations, Plant, Protocol, ZoneKind};
 use penstock_policy::plan::{Plan, Transport};
-use penstock_policy::verdict::{Carried, Reason, RuleName};
-use schemars::JsonSchema;
-use serde::Serialize;
+use penstock_policy::verdict::{Carried, Decision, Reason, RuleName};
 
+use self::asked::Asked;
+pub use self::code::CodeMeaning;
+pub use self::inside::OperationVerdict;
+pub use self::report::{BridgeLine, End, Explanation, GatewayVerdict, RuleLine};
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::loading::{self, LoadedPlant};
-use crate::locate::{self, Line};
-use crate::output::{Output, Page, Report, Tone};
-
-/// What a code means.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct CodeMeaning {
-    /// The code.
-    pub code: String,
-    /// `error` or `warning`.
-    pub severity: String,
-    /// In one line.
-    pub meaning: String,
-    /// Why it is so, and what to do about it.
-    pub explanation: String,
-}
-
-impl Report for CodeMeaning {
-    const SCHEMA: &'static str = "penstock.code/1";
-    fn page(&self, page: &mut Page) {
-        let tone = if self.severity == "error" {
-            Tone::Bad
-        } else {
-            Tone::Warn
-        };
-        let (code, meaning) = (
-            page.paint(tone, &self.code),
-            page.paint(Tone::Strong, &self.meaning),
-        );
-        page.line(format!("{code} ({}): {meaning}", self.severity));
-        page.gap();
-        page.paragraph(0, Tone::Plain, &self.explanation);
-    }
-}
-
-/// The answer about one connection.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Explanation {
-    /// The gateways that the connection meets, in order of their names.
-    pub gateways: Vec<GatewayVerdict>,
-    /// `allow`, `deny`, `would-deny` or `not-guarded`: all gateways together.
-    pub decision: String,
-    /// Who opens it.
-    pub source: End,
-    /// To whom.
-    pub destination: End,
-    /// `tcp/502`, `icmp-echo`.
-    pub service: String,
-    /// The answer in one sentence, for people; its words may change.
-    pub sentence: String,
-}
-
-/// One end of the connection.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct End {
-    /// As it was asked for.
-    pub name: String,
-    /// The zone whose networks hold the address, if any does.
-    pub zone: Option<String>,
-}
-
-/// What one gateway says.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct GatewayVerdict {
-    /// The gateway.
-    pub gateway: String,
-    /// The address that opens it.
-    pub source: String,
-    /// The address that is reached.
-    pub destination: String,
-    /// The side on which the connection comes in: `interface: zone`.
-    pub ingress: String,
-    /// The side by which it leaves.
-    pub egress: String,
-    /// `allow`, `deny`, `would-deny` or `not-guarded`.
-    pub decision: String,
-    /// Why, in a sentence.
-    pub reason: String,
-    /// The rule that decided, or that came closest.
-    pub rule: Option<RuleLine>,
-    /// What would have to differ for the closest rule to match.
-    pub differs: Vec<String>,
-    /// The operations that the rule is limited to; absent if it is not limited.
-    pub operations: Option<Vec<String>>,
-}
-
-/// A rule and where it stands.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct RuleLine {
-    /// `conduit/flow`.
-    pub flow: String,
-    /// Its number in the kernel and in events.
-    pub flow_id: u32,
-    /// Where the document says it.
-    pub line: Option<Line>,
-    /// Whether it is the one that decided.
-    pub matched: bool,
-}
-
-impl Report for Explanation {
-    const SCHEMA: &'static str = "penstock.explain/1";
-    fn page(&self, page: &mut Page) {
-        let end = |end: &End| {
-            let zone = end
-                .zone
-                .as_ref()
-                .map_or_else(|| "in no zone".to_owned(), |zone| format!("zone {zone}"));
-            format!("{} ({zone})", end.name)
-        };
-        let asked = format!(
-            "{} → {} {}",
-            end(&self.source),
-            end(&self.destination),
-            self.service
-        );
-        let asked = page.paint(Tone::Strong, &asked);
-        page.line(asked);
-        page.gap();
-        if self.gateways.is_empty() {
-            let mark = page.paint(Tone::Warn, "? not guarded");
-            page.line(format!(
-                "{mark}: no gateway has these two addresses on two different sides"
-            ));
-        }
-        for verdict in &self.gateways {
-            let (mark, tone) = match verdict.decision.as_str() {
-                "allow" => ("✓ allowed", Tone::Good),
-                "deny" => ("✗ denied", Tone::Bad),
-                "would-deny" => (
-                    "◉ passes, but is recorded as what enforcement would deny",
-                    Tone::Warn,
-                ),
-                _ => ("? not guarded", Tone::Warn),
-            };
-            let mark = page.paint(tone, mark);
-            let at = page.paint(
-                Tone::Dim,
-                &format!(
-                    "at {}, {} ({}) → {} ({})",
-                    verdict.gateway, verdict.source, verdict.ingress, verdict.destination, verdict.egress
-                ),
-            );
-            page.line(format!("{mark} {at}"));
-            page.paragraph(2, Tone::Plain, &verdict.reason);
-            if let Some(rule) = &verdict.rule {
-                let what = if rule.matched { "by" } else { "closest:" };
-                let place = rule
-                    .line
-                    .as_ref()
-                    .map_or_else(String::new, |line| format!("  {line}"));
-                let name = page.paint(Tone::Name, &rule.flow);
-                let place = page.paint(Tone::Dim, &format!("flow {:07x}{place}", rule.flow_id));
-                page.line(format!("  {what} {name}  {place}"));
-            }
-            for difference in &verdict.differs {
-                page.paragraph(4, Tone::Warn, &format!("· {difference}"));
-            }
-            if let Some(operations) = &verdict.operations {
-                page.line("  limited to these operations, all others are refused inside the protocol:");
-                for operation in operations {
-                    page.paragraph(4, Tone::Plain, &format!("· {operation}"));
-                }
-            }
-        }
-    }
-}
+use crate::locate;
+use crate::output::Output;
 
 /// `penstock explain`.
 pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
-    let asks_connection = args.from.is_some() || args.to.is_some() || args.service.is_some();
-    if let (Some(code), false) = (Code::parse(&args.subject), asks_connection) {
-        out.show(&CodeMeaning {
-            code: code.to_string(),
-            severity: match code.severity() {
-                penstock_policy::diagnostics::Severity::Error => "error",
-                penstock_policy::diagnostics::Severity::Warning => "warning",
-            }
-            .to_owned(),
-            meaning: code.meaning().to_owned(),
-            explanation: code.explanation().to_owned(),
-        })?;
+    let asks_connection =
+        args.from.is_some() || args.to.is_some() || args.service.is_some() || args.operation.is_some();
+    if !asks_connection && let Some(meaning) = CodeMeaning::of(&args.subject)? {
+        out.show(&meaning)?;
         return Ok(Exit::Done);
     }
-    let looks_like_code = args.subject.to_ascii_uppercase().starts_with("PS")
-        && args
-            .subject
-            .get(2..)
-            .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit()));
-    if looks_like_code && !asks_connection {
-        return Err(Failure::usage(format!("there is no code {}", args.subject)));
-    }
-    let (Some(from), Some(to), Some(service)) = (&args.from, &args.to, &args.service) else {
+    let named = args.service.is_some() || args.operation.is_some();
+    let (Some(from), Some(to), true) = (&args.from, &args.to, named) else {
         return Err(
             Failure::usage("to explain a connection, name --from, --to and --service")
                 .help("for example: penstock explain plant/ --from hmi-1 --to plc-7 --service tcp/502"),
         );
     };
+    let asked = args.operation.as_deref().map(Asked::parse).transpose()?;
     let loaded = loading::load(std::path::Path::new(&args.subject), out)?;
-    let explanation = judge(&loaded, from, to, service, args.gateway.as_deref())?;
+    let transport = match (&args.service, &asked) {
+        (Some(service), _) => carried(&loaded.plant, service)?,
+        (None, Some(asked)) => carried(&loaded.plant, &service_of(&loaded.plant, from, to, asked))?,
+        (None, None) => return Err(Failure::usage("name --service, or --operation")),
+    };
+    let explanation = judge(
+        &loaded,
+        (from, to, transport),
+        asked.as_ref(),
+        args.gateway.as_deref(),
+    )?;
     out.show(&explanation)?;
     Ok(if explanation.decision == "allow" {
         Exit::Done
@@ -222,11 +62,24 @@ pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
     })
 }
 
+/// The service by which the document lets the two speak the operation's protocol, else that protocol's own.
+fn service_of(plant: &Plant, from: &str, to: &str, asked: &Asked) -> String {
+    let names = |ends: &[FlowEnd], name: &str| ends.iter().any(|end| end.name() == name);
+    let flows = plant.conduits.values().flat_map(|conduit| conduit.flows.values());
+    let declared = flows
+        .filter(|flow| flow.service.protocol == Some(asked.protocol()))
+        .find(|flow| names(&flow.sources, from) && names(&flow.destinations, to));
+    let customary = match asked.protocol() {
+        Protocol::ModbusTcp => "modbus-tcp",
+        Protocol::Mqtt => "mqtt",
+    };
+    declared.map_or_else(|| customary.to_owned(), |flow| flow.service.name.clone())
+}
+
 fn judge(
     loaded: &LoadedPlant,
-    from: &str,
-    to: &str,
-    service: &str,
+    (from, to, transport): (&str, &str, Carried),
+    asked: Option<&Asked>,
     only: Option<&str>,
 ) -> Result<Explanation, Failure> {
     let plant = &loaded.plant;
@@ -240,7 +93,7 @@ fn judge(
     let question = Question {
         source: who(plant, from)?,
         destination: who(plant, to)?,
-        transport: carried(plant, service)?,
+        transport,
     };
     let mut plans = penstock_policy::compile::compile_all(plant).map_err(|error| {
         Failure::new(
@@ -256,15 +109,31 @@ fn judge(
     })?;
     let gateways = explained.answers.iter().map(|answer| {
         let rules = plans.get(&answer.gateway);
-        told(loaded, answer, rules)
+        told(loaded, answer, rules, asked.map(|asked| (asked, to)))
     });
     let gateways: Vec<GatewayVerdict> = gateways.collect();
+    let bridges: Vec<BridgeLine> = explained
+        .bridges
+        .iter()
+        .map(|carries| bridge_line(loaded, carries, asked.map(|asked| (asked, to))))
+        .collect();
+    let allows = |operation: &Option<OperationVerdict>| {
+        operation
+            .as_ref()
+            .is_some_and(|operation| operation.decision == "allow")
+    };
+    let bridged = bridges.iter().any(|bridge| allows(&bridge.operation));
+    let refused = gateways
+        .iter()
+        .any(|gateway| gateway.operation.is_some() && !allows(&gateway.operation));
     let end = |name: &str| End {
         name: name.to_owned(),
         zone: zone_of(plant, name),
     };
     Ok(Explanation {
         decision: match explained.outcome() {
+            _ if bridged => "allow",
+            Outcome::Passes | Outcome::PassesObserved if refused => "deny",
             Outcome::Passes => "allow",
             Outcome::PassesObserved => "would-deny",
             Outcome::Dropped => "deny",
@@ -274,13 +143,35 @@ fn judge(
         source: end(from),
         destination: end(to),
         service: question.transport.to_string(),
-        sentence: sentence(&gateways),
+        sentence: sentence(&gateways, &bridges),
         gateways,
+        bridges,
     })
 }
 
 /// What decided: the first gateway that drops it, else the first that would, else the first.
-fn sentence(gateways: &[GatewayVerdict]) -> String {
+fn sentence(gateways: &[GatewayVerdict], bridges: &[BridgeLine]) -> String {
+    let carried = bridges
+        .iter()
+        .filter_map(|bridge| Some((&bridge.gateway, bridge.operation.as_ref()?)));
+    let mut carried = carried.filter(|(_, operation)| operation.decision == "allow");
+    let mut inside: Vec<_> = gateways
+        .iter()
+        .filter_map(|verdict| Some((&verdict.gateway, verdict.operation.as_ref()?)))
+        .collect();
+    inside.sort_by_key(|(_, operation)| operation.decision == "allow");
+    if let Some((gateway, operation)) = carried.next().or_else(|| inside.first().copied()) {
+        let entry = match (&operation.entry, operation.decision == "allow") {
+            (Some(entry), true) => format!(" by {entry}"),
+            (Some(entry), false) => format!("; closest is {entry}"),
+            (None, _) => String::new(),
+        };
+        let flow = operation
+            .flow
+            .as_ref()
+            .map_or_else(String::new, |flow| format!(" (flow {flow})"));
+        return format!("{}{entry}{flow}, at {gateway}", operation.reason);
+    }
     let deciding = ["deny", "would-deny", "allow"]
         .into_iter()
         .find_map(|decision| gateways.iter().find(|verdict| verdict.decision == decision));
@@ -403,13 +294,33 @@ fn zone_of(plant: &Plant, name: &str) -> Option<String> {
         .map(|(_, _, id)| id.to_string())
 }
 
-fn told(loaded: &LoadedPlant, answer: &Answer, plan: Option<&Plan>) -> GatewayVerdict {
-    let line = |rule: &RuleName, matched: bool| RuleLine {
+fn rule_line(loaded: &LoadedPlant, rule: &RuleName, matched: bool) -> RuleLine {
+    RuleLine {
         flow: rule.to_string(),
         flow_id: rule.id.0,
         line: locate::flow(&loaded.documents, rule.conduit.as_str(), rule.flow.as_str()),
         matched,
-    };
+    }
+}
+
+fn bridge_line(loaded: &LoadedPlant, carries: &Carries, asked: Option<(&Asked, &str)>) -> BridgeLine {
+    let publications = Operations::Mqtt(carries.publications.clone());
+    BridgeLine {
+        gateway: carries.gateway.to_string(),
+        rule: rule_line(loaded, &carries.rule, true),
+        operation: asked
+            .map(|(asked, on)| OperationVerdict::on_bridge(asked, on, &carries.rule, &publications)),
+        publications: publications.phrases(),
+    }
+}
+
+fn told(
+    loaded: &LoadedPlant,
+    answer: &Answer,
+    plan: Option<&Plan>,
+    asked: Option<(&Asked, &str)>,
+) -> GatewayVerdict {
+    let line = |rule: &RuleName, matched: bool| rule_line(loaded, rule, matched);
     let verdict = &answer.verdict;
     let (rule, differs) = match &verdict.reason {
         Reason::Rule(rule) => (Some(line(rule, true)), Vec::new()),
@@ -438,6 +349,10 @@ fn told(loaded: &LoadedPlant, answer: &Answer, plan: Option<&Plan>) -> GatewayVe
             .operations
             .as_ref()
             .map(|listed| listed.iter().map(|(_, phrase)| phrase.clone()).collect()),
+        operation: asked
+            .zip(plan)
+            .filter(|_| verdict.decision == Decision::Allow)
+            .and_then(|((asked, on), plan)| OperationVerdict::on_connection(asked, on, plan, connection)),
     }
 }
 

@@ -231,7 +231,7 @@ impl Rules {
     }
 
     /// The rule that comes closest, where judging did not find it by the way.
-    fn nearest(&self, operation: &Operation<'_>) -> Option<RuleIndex> {
+    pub fn nearest(&self, operation: &Operation<'_>) -> Option<RuleIndex> {
         match (self, operation) {
             (Self::Mqtt(rules), Operation::Mqtt(operation)) => rules.nearest(operation),
             _ => None,

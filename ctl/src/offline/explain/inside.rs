@@ -1,0 +1,134 @@
+//! What becomes of one operation inside a connection that passes, or on a bridge: which entry permits it, or what
+//! stands against it in the one that came closest.
+
+use penstock_inspect::judge::{Rules, Verdict};
+use penstock_policy::model::Operations;
+use penstock_policy::plan::{Plan, Rule};
+use penstock_policy::verdict::{Connection, Permitted, RuleName, permitted};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::asked::Asked;
+use crate::output::{Page, Tone};
+
+/// What becomes of one operation.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct OperationVerdict {
+    /// The operation, as events say it: "write-single-register 40 of unit 1 on plc-7".
+    pub operation: String,
+    /// `allow` or `deny`.
+    pub decision: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The flow whose entry decided, or came closest: `conduit/flow`.
+    pub flow: Option<String>,
+    /// That entry, in words.
+    pub entry: Option<String>,
+    /// What the client gets for the refusal: "resets the connection".
+    pub refusal: Option<String>,
+}
+
+impl OperationVerdict {
+    /// Of `asked` on a connection that `plan` lets pass. `None` where nothing is inspected because nothing is crossed.
+    pub(super) fn on_connection(
+        asked: &Asked,
+        on: &str,
+        plan: &Plan,
+        connection: &Connection,
+    ) -> Option<Self> {
+        match permitted(plan, connection) {
+            Permitted::Nothing => None,
+            Permitted::Anything => Some(Self {
+                operation: asked.said(on),
+                decision: "allow".to_owned(),
+                reason: format!("{} passes: the flow is not limited to operations", asked.said(on)),
+                flow: None,
+                entry: None,
+                refusal: None,
+            }),
+            Permitted::Only(listed) => {
+                let lists = listed.iter().map(|(_, operations)| *operations);
+                let flow = |owner: usize| listed.get(owner).map(|(rule, _)| name(rule));
+                let mut verdict = Self::by(asked, on, lists, flow);
+                if verdict.decision == "deny" {
+                    verdict.refusal = listed.first().map(|(rule, _)| rule.on_refusal.to_string());
+                }
+                Some(verdict)
+            }
+        }
+    }
+
+    /// Of `asked` on the bridge `rule`, which carries these publications.
+    pub(super) fn on_bridge(asked: &Asked, on: &str, rule: &RuleName, publications: &Operations) -> Self {
+        Self::by(asked, on, [publications], |_| Some(rule.to_string()))
+    }
+
+    fn by<'a>(
+        asked: &Asked,
+        on: &str,
+        lists: impl IntoIterator<Item = &'a Operations>,
+        flow: impl Fn(usize) -> Option<String>,
+    ) -> Self {
+        let said = asked.said(on);
+        let refused = |reason: String| Self {
+            operation: said.clone(),
+            decision: "deny".to_owned(),
+            reason: format!("{said} is refused: {reason}"),
+            flow: None,
+            entry: None,
+            refusal: None,
+        };
+        let (rules, owners) = match Rules::union(lists) {
+            Ok(compiled) => compiled,
+            Err(error) => return refused(error.to_string()),
+        };
+        let Some((verdict, operation)) = asked.judge(&rules).zip(asked.operation()) else {
+            return refused("the flow carries another protocol".to_owned());
+        };
+        let entry = |index: usize| rules.rule(index).map(str::to_owned);
+        let owner = |index: usize| owners.get(index).and_then(|owner| flow(*owner));
+        match verdict {
+            Verdict::Allow(index) => Self {
+                decision: "allow".to_owned(),
+                reason: format!("{said} is permitted"),
+                flow: owner(index),
+                entry: entry(index),
+                ..refused(String::new())
+            },
+            Verdict::Upkeep => Self {
+                decision: "allow".to_owned(),
+                reason: format!("{said} needs no entry of its own"),
+                ..refused(String::new())
+            },
+            Verdict::Refuse(refusal) => {
+                let nearest = refusal.nearest.or_else(|| rules.nearest(&operation));
+                Self {
+                    flow: nearest.and_then(owner),
+                    entry: nearest.and_then(entry),
+                    ..refused(refusal.why.to_string())
+                }
+            }
+        }
+    }
+
+    pub(super) fn page(&self, page: &mut Page) {
+        let (mark, tone, by) = if self.decision == "allow" {
+            ("✓", Tone::Good, "by")
+        } else {
+            ("✗", Tone::Bad, "closest:")
+        };
+        let mark = page.paint(tone, mark);
+        page.line(format!("  {mark} {}", self.reason));
+        if let Some(entry) = &self.entry {
+            let flow = page.paint(Tone::Name, self.flow.as_deref().unwrap_or_default());
+            page.line(format!("    {by} {entry}  {flow}"));
+        }
+        if let Some(refusal) = &self.refusal {
+            page.line(format!("    a refusal {refusal}"));
+        }
+    }
+}
+
+fn name(rule: &Rule) -> String {
+    RuleName::of(rule).to_string()
+}

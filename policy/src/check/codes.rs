@@ -1,0 +1,204 @@
+//! The table of the checker's codes: how grave, one line, and the longer text of `penstock explain PC0101`.
+//!
+//! As with the document's codes, a code is never given a second meaning and never renumbered.
+
+use super::Severity;
+
+/// What a finding's code is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FindingCode {
+    /// `PC0101`.
+    pub code: &'static str,
+    /// How grave it is at worst.
+    pub severity: Severity,
+    /// Its meaning in one line.
+    pub meaning: &'static str,
+    /// Why it is so, and what to do about it.
+    pub explanation: &'static str,
+}
+
+/// The code that is written `text`, in either case.
+pub fn finding_code(text: &str) -> Option<&'static FindingCode> {
+    let wanted = text.trim();
+    FINDING_CODES
+        .iter()
+        .find(|known| known.code.eq_ignore_ascii_case(wanted))
+}
+
+const fn error(code: &'static str, meaning: &'static str, explanation: &'static str) -> FindingCode {
+    FindingCode {
+        code,
+        severity: Severity::Error,
+        meaning,
+        explanation,
+    }
+}
+
+const fn warning(code: &'static str, meaning: &'static str, explanation: &'static str) -> FindingCode {
+    FindingCode {
+        severity: Severity::Warning,
+        ..error(code, meaning, explanation)
+    }
+}
+
+const UNFAITHFUL: &str = "The checker derives from the plant, by code of its own, what each plan must hold, and this plan holds something else. Compile the plans anew; if the finding stays, it is a fault in Penstock: please report it, and release nothing until then.";
+
+/// Every code, by number.
+pub const FINDING_CODES: &[FindingCode] = &[
+    warning(
+        "PC0101",
+        "No management access is declared, so nothing keeps it open.",
+        "A gateway's `management` names the interface and the peers by which people and the coordinator reach it; no plan closes that way. Without it a change can leave a gateway that nobody gets at but at its own console.",
+    ),
+    error(
+        "PC0102",
+        "Management access names no peers.",
+        "An empty list never means everyone: nobody could get at the gateway. Name the addresses from which it is managed.",
+    ),
+    warning(
+        "PC0103",
+        "Management comes in by a side that the gateway guards.",
+        "Whatever goes wrong in that zone, or in its rules, takes the way to the gateway along. Give management an interface of its own.",
+    ),
+    error(
+        "PC0104",
+        "A management peer lives where management does not come in.",
+        "Its packets arrive on another interface than the one that is kept open, and are dropped there. Name a peer that is reached through the management interface, or correct the interface.",
+    ),
+    error("PC0111", "A gateway has no plan.", UNFAITHFUL),
+    error(
+        "PC0112",
+        "A plan is for another gateway or plant than the one it is kept for.",
+        UNFAITHFUL,
+    ),
+    error(
+        "PC0113",
+        "A rule or bridge of the plan is not what its flow declares.",
+        UNFAITHFUL,
+    ),
+    error("PC0114", "A declared flow is missing from the plan.", UNFAITHFUL),
+    error(
+        "PC0115",
+        "A side of the gateway is not what the plant makes it.",
+        UNFAITHFUL,
+    ),
+    error(
+        "PC0116",
+        "The agent would refuse the plan as malformed.",
+        UNFAITHFUL,
+    ),
+    error(
+        "PC0117",
+        "The plan limits or carries something without requiring an agent that can.",
+        "An agent that does not know how to look inside a protocol, or to carry a bridge, must refuse the plan. It can only do so if the plan says what it requires. Compile the plans anew; if the finding stays, it is a fault in Penstock: please report it.",
+    ),
+    warning(
+        "PC0121",
+        "A flow permits nothing that others do not permit already.",
+        "Whatever it was meant for happens by another flow, and the trail names that one. Remove one of the two, so that each thing that is permitted has one reason.",
+    ),
+    warning(
+        "PC0122",
+        "A flow limits operations on connections that another flow leaves unlimited.",
+        "What several flows permit on the same connection adds up, so the limits have no effect there. Give the wider flow its operations too, or take these ends and ports out of it.",
+    ),
+    warning(
+        "PC0123",
+        "A flow can never pass a gateway that has it in its plan.",
+        "Its ends are not on two sides of that gateway, so no packet of it gets there. Correct the addresses, or name the gateways that the conduit crosses with `via`.",
+    ),
+    error(
+        "PC0124",
+        "Two flows name different protocols for the same connections.",
+        "A port speaks one protocol, and what one of the two lists cannot be understood as the other. Correct the service of one of them.",
+    ),
+    error(
+        "PC0125",
+        "Two flows share connections, but not how their TLS ends at the gateway.",
+        "A connection's TLS either ends at the gateway or does not, and the gateway takes one server for the right one. Give both flows the same service and the same `tls`, or take the shared ends out of one of them.",
+    ),
+    warning(
+        "PC0126",
+        "Two flows share connections, but answer a refusal differently.",
+        "An operation that neither permits is refused by both, so it is left to chance which answer the client gets. Write the same `on_refusal` at both.",
+    ),
+    warning(
+        "PC0127",
+        "Connections can pass beside a one-way bridge.",
+        "A bridge lets messages cross one way and nothing come back. A flow that lets its two brokers open connections to each other undoes that. Take the brokers out of the flow, or do without the bridge.",
+    ),
+    error(
+        "PC0131",
+        "A flow that must flow would be lost.",
+        "In the plans in force it is marked `must_flow`, and the new ones do not permit all of it. Put it back; if the process can do without it, release it first without `must_flow`, so that someone has said so.",
+    ),
+    warning(
+        "PC0132",
+        "A flow that must flow may do less inside its protocol.",
+        "Operations that it has in the plans in force are not all listed any more. Make sure that the process does not use what is taken away; the diff names it.",
+    ),
+    error(
+        "PC0141",
+        "A zone with strangers in it reaches a safety zone directly.",
+        "Enterprise, external, remote-access, transient and wireless zones have no business in the safety system (IEC 62443-3-3 SR 5.2). Let them ask a system in between, in a zone of its own, that itself only reads from safety.",
+    ),
+    warning(
+        "PC0142",
+        "A zone with strangers in it can act on a safety zone over several steps.",
+        "Whoever holds one asset of a zone is taken to hold the whole zone, so a path of conduits is a way in. It is a note where the last step can only read. Limit that step to operations that read, or cut the path.",
+    ),
+    warning(
+        "PC0143",
+        "A flow into a safety zone may do anything that its protocol can do.",
+        "Its service has operations that could be limited, and `allow: any` leaves them all open. List those that it needs.",
+    ),
+    warning(
+        "PC0144",
+        "A flow into a safety zone would pass uninspected while no agent lives.",
+        "`on_agent_loss: pass` lets it pass with all operations of its protocol. Into a safety zone `block` is the rule.",
+    ),
+    warning(
+        "PC0151",
+        "A zone with a high target only observes.",
+        "Observing records what enforcement would drop, and lets it pass, which does not meet a target security level above 1. It is a note while a compensating control for SR 5.2 is on record. Enforce once the recorded would-denials are understood.",
+    ),
+    warning(
+        "PC0152",
+        "Two sides of a gateway have addresses in common.",
+        "A sender that forges an address of the other side is then not known by where it comes in. Divide the networks of the zones, so that each address lives in one of them.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_that_the_checker_gives_is_explained_and_no_other() {
+        let sources = [
+            include_str!("faithful.rs"),
+            include_str!("history.rs"),
+            include_str!("management.rs"),
+            include_str!("rules.rs"),
+            include_str!("safety.rs"),
+            include_str!("zones.rs"),
+        ];
+        let given: BTreeSet<&str> = sources
+            .iter()
+            .flat_map(|text| text.split('"'))
+            .filter(|piece| piece.len() == 6 && piece.starts_with("PC"))
+            .collect();
+        let explained: BTreeSet<&str> = FINDING_CODES.iter().map(|known| known.code).collect();
+        assert_eq!(given, explained);
+        assert_eq!(explained.len(), FINDING_CODES.len(), "each once");
+        assert!(FINDING_CODES.is_sorted_by(|a, b| a.code < b.code));
+    }
+
+    #[test]
+    fn a_code_is_found_in_either_case() {
+        assert_eq!(finding_code("pc0101"), FINDING_CODES.first());
+        assert_eq!(finding_code("PC9999"), None);
+    }
+}

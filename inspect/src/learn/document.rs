@@ -175,7 +175,7 @@ fn conduits(
     plant: Option<&Plant>,
     clock: &Clock<'_>,
 ) {
-    let mut by_zones: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut by_zones: BTreeMap<(String, String), Flows> = BTreeMap::new();
     for (ends, talk) in talks {
         let (Some(from), Some(to)) = (place(ends.client), place(ends.server.ip())) else {
             continue;
@@ -208,13 +208,42 @@ fn conduits(
         }
         let _ = write!(
             out,
-            "  {name}:\n    from: {from}\n    to: {to}\n    flows:\n{flows}"
+            "  {name}:\n    from: {from}\n    to: {to}\n    flows:\n{}",
+            flows.text
         );
     }
 }
 
+/// The flows of one conduit while they are written.
+#[derive(Default)]
+struct Flows {
+    text: String,
+    names: BTreeSet<String>,
+}
+
+impl Flows {
+    /// A name for the flow between two assets: at most 63 characters, and no other flow's. The ends of the assets'
+    /// names are kept, since machines of one kind differ there; where that is not enough, a number follows.
+    fn name(&mut self, from: &Place, to: &Place, port: u16) -> String {
+        let tail = |name: &str| {
+            let skipped = name.chars().count().saturating_sub(24);
+            name.chars().skip(skipped).collect::<String>()
+        };
+        let base = format!("{}-to-{}-{port}", tail(&from.asset), tail(&to.asset));
+        let base = base.trim_start_matches(['-', '.']);
+        let mut name = base.to_owned();
+        for number in 2.. {
+            if self.names.insert(name.clone()) {
+                break;
+            }
+            name = format!("{base}-{number}");
+        }
+        name
+    }
+}
+
 fn flow(
-    out: &mut String,
+    flows: &mut Flows,
     ends: &Ends,
     talk: &Talk,
     from: &Place,
@@ -223,23 +252,15 @@ fn flow(
     clock: &Clock<'_>,
 ) {
     let port = ends.server.port();
-    // Names have at most 63 characters; the address of the client and the port tell flows to one server apart.
-    let tail = |name: &str| {
-        name.chars()
-            .rev()
-            .take(26)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev()
-            .collect::<String>()
-    };
-    let name = format!("{}-to-{}-{port}", tail(&from.asset), tail(&to.asset));
-    let name = name.trim_start_matches(['-', '.']);
+    let name = flows.name(from, to, port);
+    let out = &mut flows.text;
     let readable = talk.protocol.filter(|_| talk.has_operations());
-    let service = match readable {
-        Some(Protocol::ModbusTcp) => "modbus-tcp".to_owned(),
-        Some(Protocol::Mqtt) => "mqtt".to_owned(),
-        None => format!("tcp/{port}"),
+    let service = match (readable, port) {
+        (Some(Protocol::ModbusTcp), 502) => "modbus-tcp".to_owned(),
+        (Some(Protocol::ModbusTcp), port) => format!("modbus-tcp:{port}"),
+        (Some(Protocol::Mqtt), 1883) => "mqtt".to_owned(),
+        (Some(Protocol::Mqtt), port) => format!("mqtt:{port}"),
+        (None, port) => format!("tcp/{port}"),
     };
     let connections = seen(&talk.connections, clock);
     let _ = writeln!(out, "      # Connected {connections}.");
@@ -280,12 +301,12 @@ fn flow(
                         .collect();
                     let _ = write!(limits, ", sub_functions: {}", spans(&list));
                 }
-                let values = entry
-                    .values
-                    .map_or(String::new(), |values| format!(", values {values}"));
+                if let Some(values) = entry.values {
+                    let _ = write!(limits, ", values: {}", spans(&[values]));
+                }
                 let _ = writeln!(
                     out,
-                    "          - {}: {{ {limits} }} # {widening}{}{values}",
+                    "          - {}: {{ {limits} }} # {widening}{}",
                     key.function,
                     seen(&entry.seen, clock)
                 );
@@ -362,4 +383,39 @@ fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn place(asset: &str) -> Place {
+        Place {
+            zone: "control".to_owned(),
+            asset: asset.to_owned(),
+            is_new: false,
+        }
+    }
+
+    #[test]
+    fn flows_of_machines_whose_long_names_end_alike_have_names_of_their_own() {
+        let mut flows = Flows::default();
+        let ending = "remote-terminal-unit-of-the-upper-works-7";
+        let (one, other) = (
+            place(&format!("north-{ending}")),
+            place(&format!("south-{ending}")),
+        );
+        let server = place(&format!("historian-{ending}"));
+        let names = [
+            flows.name(&one, &server, 65_535),
+            flows.name(&other, &server, 65_535),
+            flows.name(&other, &server, 502),
+        ];
+        assert_eq!(BTreeSet::from(names.clone()).len(), 3, "{names:?}");
+        for name in names {
+            penstock_policy::ids::FlowName::new(&name).unwrap();
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! The whole agent: opens, wires, runs and stops the parts. Nothing imports this but the program and its tests.
 //!
 //! Order at start: the stored policy is in force before the service manager hears READY and before the first
-//! packet to a coordinator. Order at stop: link, reconciler, spool; the kernel keeps the policy.
+//! packet to a coordinator. Order at stop: inspected connections are handed over, then link, reconciler, spool; the
+//! kernel keeps the policy.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -14,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Audit, BLOCK_BYTES, Limits, record};
 use crate::config::Config;
-use crate::health::ServiceManager;
 use crate::identity::{Identity, IdentityError, IdentityFolder};
 use crate::kernel::{Kernel, Seen};
 use crate::link::renew::Renewal;
 use crate::link::session::{Link, LinkState};
 use crate::reconcile::{PolicyView, Reconciler, SharedStore};
+use crate::service_manager::ServiceManager;
 use crate::store::{self, LockError, Store};
 
 /// How long the parts have to stop.
@@ -94,7 +95,7 @@ pub async fn run<K: Kernel>(
         offers: offers_in,
         policy: policy.clone(),
         certificate: certificate.clone(),
-        kernel,
+        kernel: kernel.clone(),
         started,
         state: link_in,
     };
@@ -130,6 +131,7 @@ pub async fn run<K: Kernel>(
 
     if let Some(manager) = &manager {
         manager.tell("STOPPING=1");
+        kernel.hand_over(manager).await;
     }
     let stopped =
         tokio::time::timeout(STOP_TIMEOUT, async { while parts.join_next().await.is_some() {} }).await;

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::enforce::l7::{OperationSeen, Subject};
 use crate::enforce::{DriftState, DriftStep, EnforceError, Enforcer, LossCause, Observed, VerdictSeen};
 use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Seen};
+use crate::service_manager::ServiceManager;
 
 /// Observations that may wait on their way to the reconciler.
 pub const OBSERVED_MAX: usize = 1024;
@@ -60,6 +61,10 @@ impl Kernel for Enforcer {
             })
             .into_iter()
             .collect()
+    }
+
+    async fn hand_over(&self, manager: &ServiceManager) {
+        Self::hand_over(self, manager).await;
     }
 
     async fn counters(&self) -> Result<KernelCounters, KernelError> {

@@ -60,6 +60,8 @@ use outbox::Outbox;
 pub use structure::{Finding, StructureError};
 use table::Table;
 
+use crate::service_manager::{Kept, ServiceManager};
+
 /// What the data plane needs to know of the machine.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -288,12 +290,21 @@ impl Enforcer {
     /// What is seen goes to `observed`; a receiver that is slow loses verdicts, which are then counted. Must be called
     /// within a tokio runtime whose threads are in the network namespace that is to be guarded.
     pub fn start(settings: Settings, observed: mpsc::Sender<Observed>) -> Result<Self, EnforceError> {
+        Self::start_with(settings, Vec::new(), observed)
+    }
+
+    /// As [`Enforcer::start`], and takes up what an agent before left with the service manager.
+    pub fn start_with(
+        settings: Settings,
+        kept: Vec<Kept>,
+        observed: mpsc::Sender<Observed>,
+    ) -> Result<Self, EnforceError> {
         let watch = drift::subscribe().map_err(EnforceError::Socket)?;
         let outbox = Arc::new(Outbox::new(observed));
         let mut settings = settings;
         let (mut inspector, mut inspector_fault) = (None, None);
         if let Some(limits) = settings.inspect {
-            match Inspector::start(l7::Way::Intercepted, limits, Arc::clone(&outbox)) {
+            match Inspector::start(l7::Way::Intercepted, limits, Arc::clone(&outbox), kept) {
                 Ok(started) => {
                     settings.inspector = Some(started.ports());
                     inspector = Some(started);
@@ -363,6 +374,18 @@ impl Enforcer {
         let mut counters = self.table.counters().await?;
         counters.inspected_connections = self.inspected_connections();
         Ok(counters)
+    }
+
+    /// Leaves inspected connections with the service manager, for the agent that comes next. From here on none is
+    /// carried.
+    pub async fn hand_over(&self, manager: &ServiceManager) {
+        let Some(inspector) = &self.inspector else { return };
+        match inspector.hand_over(manager).await {
+            Ok(connections) => tracing::info!(connections, "inspected connections are handed over"),
+            Err(error) => {
+                tracing::error!(%error, "inspected connections cannot be handed over and end with this agent");
+            }
+        }
     }
 
     /// How many connections are inspected now.

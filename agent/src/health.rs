@@ -1,7 +1,5 @@
-//! The health report, from facts; and the word to the service manager that we live.
+//! The health report, from facts.
 
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use penstock_proto::v1::{Fault, HealthReport, KernelCounters};
@@ -65,60 +63,11 @@ pub fn boot_id() -> String {
         .unwrap_or_default()
 }
 
-/// The service manager's socket (sd_notify), if we run under one that wants to be told.
-#[derive(Debug)]
-pub struct ServiceManager {
-    socket: UnixDatagram,
-    address: SocketAddr,
-}
-
-impl ServiceManager {
-    /// From `NOTIFY_SOCKET`: a path, or `@name` in the abstract namespace.
-    pub fn from_environment() -> Option<Self> {
-        Self::at(&std::env::var("NOTIFY_SOCKET").ok()?)
-    }
-
-    fn at(name: &str) -> Option<Self> {
-        let address = match name.strip_prefix('@') {
-            Some(hidden) => SocketAddr::from_abstract_name(hidden),
-            None => SocketAddr::from_pathname(name),
-        };
-        Some(Self {
-            socket: UnixDatagram::unbound().ok()?,
-            address: address.ok()?,
-        })
-    }
-
-    /// Tells a state such as `READY=1`, `WATCHDOG=1` or `STOPPING=1`. Nobody listening is no error.
-    pub fn tell(&self, state: &str) {
-        let _ = self.socket.send_to_addr(state.as_bytes(), &self.address);
-    }
-
-    /// How often the watchdog wants to hear of us: half of what it allows.
-    pub fn watchdog_interval() -> Option<Duration> {
-        let allowed = std::env::var("WATCHDOG_USEC").ok()?.parse::<u64>().ok()?;
-        (allowed > 0).then(|| Duration::from_micros(allowed / 2))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    #[test]
-    fn the_service_manager_hears_that_we_are_ready() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let manager = UnixDatagram::bind(&path).unwrap();
-        ServiceManager::at(path.to_str().unwrap())
-            .unwrap()
-            .tell("READY=1");
-        let mut heard = [0; 64];
-        let length = manager.recv(&mut heard).unwrap();
-        assert_eq!(&heard[..length], b"READY=1");
-    }
 
     #[test]
     fn this_process_has_memory_and_a_boot() {

@@ -9,6 +9,8 @@ use penstock_policy::ids::Revision;
 use penstock_policy::plan::{Capability, Plan};
 use penstock_proto::v1::{AuditEvent, Fault, KernelCounters};
 
+use crate::service_manager::ServiceManager;
+
 /// Why the kernel does not do it. Its state is as before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -79,6 +81,10 @@ pub trait Kernel: Send + Sync + 'static {
     /// What a person should know of the data plane itself.
     fn faults(&self) -> Vec<Fault> {
         Vec::new()
+    }
+    /// Leaves what it carries itself with the service manager, before a stop.
+    fn hand_over(&self, _manager: &ServiceManager) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
     }
     /// Counters of the data plane.
     fn counters(&self) -> impl Future<Output = Result<KernelCounters, KernelError>> + Send;

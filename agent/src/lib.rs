@@ -26,5 +26,6 @@ pub mod link;
 pub mod offer;
 pub mod policy_store;
 pub mod reconcile;
+pub mod service_manager;
 pub mod status;
 pub mod store;

@@ -14,6 +14,7 @@ use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::data_plane::{self, OBSERVED_MAX};
 use penstock_agent::enforce::{Base, Enforcer, Settings};
 use penstock_agent::link::enrol::{EnrolError, enrol};
+use penstock_agent::service_manager::{Kept, ServiceManager};
 use penstock_agent::{app, status};
 use penstock_proto::token::{TOKEN_LENGTH_MAX, Token};
 use tokio::signal::unix::{SignalKind, signal};
@@ -113,7 +114,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run { config } => {
             let config = Config::load(&config)?;
             begin_log(&config);
-            runtime()?.block_on(run(config))
+            let kept = ServiceManager::kept();
+            runtime()?.block_on(run(config, kept))
         }
         Command::Enrol { config, token } => {
             let config = Config::load(&config)?;
@@ -208,7 +210,7 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(config: Config, kept: Vec<Kept>) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let nudge = Arc::new(Notify::new());
     let mut terminate = signal(SignalKind::terminate())?;
@@ -235,7 +237,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         inspect: Some(config.inspect),
         inspector: None,
     };
-    let kernel = Arc::new(Enforcer::start(settings, observed_in)?);
+    let kernel = Arc::new(Enforcer::start_with(settings, kept, observed_in)?);
     tokio::spawn(data_plane::tell(observed, seen_in));
     app::run(config, kernel, seen, nudge, stop, |_| {}).await?;
     Ok(())

@@ -18,8 +18,11 @@
 //! passes that neither policy permits, and nothing is refused that both permit. A standing connection whose operations
 //! are no longer limited goes on here, unlimited, until it ends.
 //!
+//! A planned restart hands all connections to the next agent (`handover`). After a crash, peers open new ones.
+//!
 //! Not here: which packets the kernel hands over (`intercept`, `lower`), and what an operation is (`penstock_inspect`).
 
+mod handover;
 mod leg;
 mod lookup;
 mod seats;
@@ -38,19 +41,23 @@ use penstock_policy::ids::Revision;
 use penstock_policy::model::Protocol;
 use penstock_policy::plan::Plan;
 use penstock_policy::verdict::Decision;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use self::handover::{Estate, Parcel};
 pub use self::lookup::{FlowName, Policy};
 pub use self::seats::Limits;
 use self::seats::Seats;
 pub use self::socket::Way;
 pub use self::tally::Subject;
-use self::worker::Regime;
+use self::worker::{Command, Regime};
 use super::intercept::InspectorPorts;
 use super::outbox::Outbox;
+use crate::service_manager::{Kept, ServiceManager};
 
 /// Threads that carry connections: more would not be faster, since each connection has few bytes.
 const THREADS_MAX: usize = 2;
+/// Commands that may wait for a thread.
+const COMMANDS_MAX: usize = 4;
 /// How long a change of policy waits for the threads to say that they follow it.
 const APPLIED_MAX: Duration = Duration::from_secs(1);
 /// Pause before a thread that failed is begun anew.
@@ -112,6 +119,7 @@ pub struct Shared {
 #[derive(Debug)]
 struct Thread {
     applied: watch::Receiver<u64>,
+    commands: mpsc::Sender<Command>,
 }
 
 /// The running inspector. Dropping it ends the connections that it carries.
@@ -120,10 +128,11 @@ pub struct Inspector {
     shared: Arc<Shared>,
     ports: InspectorPorts,
     regime: watch::Sender<Regime>,
+    /// Empty when the inspector ends.
     threads: Arc<Mutex<Vec<Thread>>>,
-    stop: watch::Sender<bool>,
-    /// Ends with the inspector.
-    _keeper: tokio::task::JoinHandle<()>,
+    listeners: Arc<Vec<TcpListener>>,
+    /// Connections that the process before left, until a policy says what becomes of them.
+    inherited: Mutex<Vec<Parcel>>,
 }
 
 /// New connections wait for as long as this lives, or until the policy is put.
@@ -140,10 +149,17 @@ impl Drop for Hold<'_> {
 
 impl Inspector {
     /// Opens the listeners and starts the threads, in the network namespace of the calling thread. Nothing passes before
-    /// the first policy.
-    pub(super) fn start(way: Way, limits: Limits, outbox: Arc<Outbox>) -> io::Result<Self> {
-        let v4 = way.listen(false)?;
-        let v6 = match way.listen(true) {
+    /// the first policy. `kept` is what the agent before left ([`Inspector::hand_over`]).
+    pub(super) fn start(way: Way, limits: Limits, outbox: Arc<Outbox>, kept: Vec<Kept>) -> io::Result<Self> {
+        let Estate { listeners, parcels } = handover::inherit(&way, kept);
+        let mut old = listeners.into_iter();
+        let mut listener =
+            |v6: bool| match old.find(|old| old.local_addr().is_ok_and(|at| at.is_ipv6() == v6)) {
+                Some(old) => Ok(old),
+                None => way.listen(v6),
+            };
+        let v4 = listener(false)?;
+        let v6 = match listener(true) {
             Ok(listener) => Some(listener),
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => None,
             Err(error) => return Err(error),
@@ -155,20 +171,18 @@ impl Inspector {
             // A machine without IPv6 forwards none, so that nobody asks for the port.
             v6: v6.as_ref().map_or(Ok(v4_port), port)?,
         };
-        let listeners = [v4].into_iter().chain(v6).collect();
+        let listeners = Arc::new([v4].into_iter().chain(v6).collect::<Vec<_>>());
         let shared = Arc::new(Shared {
             way,
             seats: Seats::new(limits),
             outbox,
         });
         let (regime, _) = watch::channel(Regime::default());
-        let (stop, _) = watch::channel(false);
         let (ended_in, ended) = mpsc::channel(THREADS_MAX);
         let starter = Starter {
             shared: Arc::clone(&shared),
-            listeners,
+            listeners: Arc::clone(&listeners),
             regime: regime.clone(),
-            stop: stop.clone(),
             ended: ended_in,
         };
         let count = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX));
@@ -176,15 +190,35 @@ impl Inspector {
             .map(|number| starter.begin(number))
             .collect::<io::Result<_>>()?;
         let threads = Arc::new(Mutex::new(threads));
-        let keeper = tokio::spawn(keep(starter, Arc::clone(&threads), ended));
+        tokio::spawn(keep(starter, Arc::clone(&threads), ended));
         Ok(Self {
             shared,
             ports,
             regime,
             threads,
-            stop,
-            _keeper: keeper,
+            listeners,
+            inherited: Mutex::new(parcels),
         })
+    }
+
+    /// Stops carrying, and leaves all connections and listeners with the service manager for the agent that comes
+    /// next; how many connections.
+    pub(super) async fn hand_over(&self, manager: &ServiceManager) -> io::Result<usize> {
+        let mut parcels = std::mem::take(&mut *self.inherited.lock().unwrap_or_else(PoisonError::into_inner));
+        for commands in self.commands() {
+            let (answer, answered) = oneshot::channel();
+            if commands.send(Command::Freeze(answer)).await.is_ok()
+                && let Ok(Ok(frozen)) = tokio::time::timeout(APPLIED_MAX, answered).await
+            {
+                parcels.extend(frozen);
+            }
+        }
+        handover::leave(manager, &self.listeners, parcels).await
+    }
+
+    fn commands(&self) -> Vec<mpsc::Sender<Command>> {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.iter().map(|thread| thread.commands.clone()).collect()
     }
 
     /// Where the kernel has to hand connections.
@@ -214,6 +248,17 @@ impl Inspector {
     pub async fn put(&self, policy: Arc<Policy>) {
         self.change(|regime| (regime.policy, regime.coming) = (Some(policy), None))
             .await;
+        let mut inherited =
+            std::mem::take(&mut *self.inherited.lock().unwrap_or_else(PoisonError::into_inner));
+        let commands = self.commands();
+        let share = inherited.len().div_ceil(commands.len().max(1));
+        for commands in commands {
+            let rest = inherited.split_off(share.min(inherited.len()));
+            let parcels = std::mem::replace(&mut inherited, rest);
+            if !parcels.is_empty() && commands.send(Command::Adopt(parcels)).await.is_err() {
+                tracing::error!("connections that were handed over are lost with a thread of the inspector");
+            }
+        }
     }
 
     /// Changes what holds, and waits until all threads follow.
@@ -242,7 +287,10 @@ impl Inspector {
 
 impl Drop for Inspector {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
@@ -250,9 +298,8 @@ impl Drop for Inspector {
 #[derive(Debug)]
 struct Starter {
     shared: Arc<Shared>,
-    listeners: Vec<TcpListener>,
+    listeners: Arc<Vec<TcpListener>>,
     regime: watch::Sender<Regime>,
-    stop: watch::Sender<bool>,
     ended: mpsc::Sender<usize>,
 }
 
@@ -275,7 +322,7 @@ impl Starter {
             .collect::<io::Result<_>>()?;
         let (applied_in, applied) = watch::channel(0);
         let (shared, regime) = (Arc::clone(&self.shared), self.regime.subscribe());
-        let stop = self.stop.subscribe();
+        let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
         let farewell = Farewell(number, self.ended.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -284,19 +331,23 @@ impl Starter {
             .name(format!("inspect-{number}"))
             .spawn(move || {
                 let _farewell = farewell;
-                let work = worker::run(shared, regime, listeners, applied_in, stop);
+                let work = worker::run(shared, regime, listeners, applied_in, commands);
                 if let Err(error) = tokio::task::LocalSet::new().block_on(&runtime, work) {
                     tracing::error!(%error, "a thread of the inspector failed in itself");
                 }
             })?;
-        Ok(Thread { applied })
+        Ok(Thread {
+            applied,
+            commands: commands_in,
+        })
     }
 }
 
 /// Begins threads anew that failed, for as long as the inspector lives.
 async fn keep(starter: Starter, threads: Arc<Mutex<Vec<Thread>>>, mut ended: mpsc::Receiver<usize>) {
     while let Some(number) = ended.recv().await {
-        if *starter.stop.borrow() {
+        let gone = || threads.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if gone() {
             return;
         }
         tracing::error!(
@@ -307,6 +358,7 @@ async fn keep(starter: Starter, threads: Arc<Mutex<Vec<Thread>>>, mut ended: mps
             tokio::time::sleep(RESTART_PAUSE).await;
             match starter.begin(number) {
                 Ok(thread) => {
+                    // Without a place, the inspector is gone, and the thread ends with its commands.
                     let mut threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Some(old) = threads.get_mut(number) {
                         *old = thread;

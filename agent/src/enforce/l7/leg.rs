@@ -4,6 +4,7 @@
 //! nothing of it.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -50,5 +51,10 @@ impl Leg {
     /// Whether the peer is known to be gone, also while nobody reads.
     pub(super) fn is_dead(&self) -> bool {
         !matches!(self.stream.take_error(), Ok(None))
+    }
+
+    /// A copy of its socket, to be handed over. Nothing of the stream is in this process but what was read of it.
+    pub(super) fn socket(&self) -> io::Result<OwnedFd> {
+        super::handover::copy(&self.stream)
     }
 }

@@ -9,6 +9,8 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
 use penstock_policy::model::OnRefusal;
 use tokio::time::Sleep;
 
+use super::handover::{Each, FrozenRelay};
 use super::leg::Leg;
 use super::lookup::{Found, RuleSet};
 use super::seats::Seat;
@@ -153,6 +156,7 @@ impl Peer {
 pub(super) struct Session {
     /// Whose it is.
     pub tuple: Tuple,
+    client_address: SocketAddr,
     client: Peer,
     server: Peer,
     inspection: Inspection,
@@ -161,6 +165,8 @@ pub(super) struct Session {
     tally: Rc<RefCell<Tally>>,
     closing: Option<Pin<Box<Sleep>>>,
     cut: Option<End>,
+    /// Another process goes on with it: here nothing more happens.
+    frozen: bool,
     waker: Option<Waker>,
     _seat: Seat,
 }
@@ -168,7 +174,7 @@ pub(super) struct Session {
 impl Session {
     /// A connection whose legs both stand.
     pub(super) fn new(
-        tuple: Tuple,
+        (client_address, tuple): (SocketAddr, Tuple),
         (client, server): (Leg, Leg),
         inspection: Inspection,
         tally: Rc<RefCell<Tally>>,
@@ -176,6 +182,7 @@ impl Session {
     ) -> Self {
         Self {
             tuple,
+            client_address,
             client: Peer::new(client),
             server: Peer::new(server),
             inspection,
@@ -183,6 +190,7 @@ impl Session {
             tally,
             closing: None,
             cut: None,
+            frozen: false,
             waker: None,
             _seat: seat,
         }
@@ -202,6 +210,9 @@ impl Session {
             .is_none_or(|waker| !waker.will_wake(cx.waker()))
         {
             self.waker = Some(cx.waker().clone());
+        }
+        if self.frozen {
+            return Poll::Pending;
         }
         loop {
             if let Some(end) = self.cut {
@@ -368,6 +379,68 @@ impl Session {
             Poll::Ready(End::Refused)
         } else {
             Poll::Pending
+        }
+    }
+
+    /// The client's address and port.
+    pub(super) fn client_address(&self) -> SocketAddr {
+        self.client_address
+    }
+
+    /// Stops, and gives all that another process needs to go on from here; `None` for a connection that is ending.
+    pub(super) fn freeze(&mut self) -> io::Result<Option<(FrozenRelay, OwnedFd, OwnedFd)>> {
+        if self.closing.is_some() || self.cut.is_some() || self.is_over() {
+            return Ok(None);
+        }
+        let connection = match &self.inspection {
+            Inspection::Passing => None,
+            Inspection::Following(connection) => {
+                let frozen = connection.freeze(super::now());
+                Some(String::from_utf8(frozen).map_err(io::Error::other)?)
+            }
+        };
+        let sockets = (self.client.leg.socket()?, self.server.leg.socket()?);
+        self.frozen = true;
+        let each = |client: bool, server: bool| Each { client, server };
+        let relay = FrozenRelay {
+            connection,
+            backlog: Each {
+                client: std::mem::take(&mut self.client.backlog),
+                server: std::mem::take(&mut self.server.backlog),
+            },
+            over: each(self.client.over, self.server.over),
+            finished: each(self.client.finished, self.server.finished),
+        };
+        Ok(Some((relay, sockets.0, sockets.1)))
+    }
+
+    /// A session that goes on where another process stopped.
+    pub(super) fn thaw(mut self, relay: FrozenRelay) -> Self {
+        for side in [Sender::Client, Sender::Server] {
+            let peer = self.peer(side);
+            peer.backlog.clone_from(relay.backlog.of(side));
+            peer.over = *relay.over.of(side);
+            peer.finished = *relay.finished.of(side);
+        }
+        self
+    }
+
+    /// How a connection that another process followed is judged from here on.
+    pub(super) fn thawed(found: &Found, mode: Mode, frozen: Option<&str>) -> Result<Inspection, End> {
+        match (found, frozen) {
+            (Found::Nothing | Found::Unusable(_), _) => Err(End::Revoked),
+            (Found::Anything, _) => Ok(Inspection::Passing),
+            (Found::Only(_), None) => Err(End::Unfollowed),
+            (Found::Only(set), Some(frozen)) => {
+                let rules = Arc::clone(&set.rules);
+                let (bytes, now) = (frozen.as_bytes(), super::now());
+                Connection::thaw(bytes, now, rules, mode, set.on_refusal, Limits::default())
+                    .map(Inspection::Following)
+                    .map_err(|error| {
+                        tracing::warn!(%error, "a connection that was handed over is reset");
+                        End::Unfollowed
+                    })
+            }
         }
     }
 

@@ -67,6 +67,18 @@ impl Way {
         Ok(socket.into())
     }
 
+    /// Whether a socket that was kept is one of ours to listen on.
+    pub(super) fn is_listener(&self, kept: &TcpListener) -> bool {
+        let Ok(address) = kept.local_addr() else {
+            return false;
+        };
+        match self {
+            Self::Intercepted => is_inspector(address.ip()),
+            #[cfg(test)]
+            Self::Fixed(_) => address.ip().is_loopback(),
+        }
+    }
+
     fn make_transparent(&self, socket: &Socket, v6: bool) -> io::Result<()> {
         match self {
             Self::Intercepted if v6 => socket.set_ip_transparent_v6(true),

@@ -79,7 +79,7 @@ impl World {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let (sender, observed) = mpsc::channel(1024);
         let way = Way::Fixed(server.local_addr().unwrap());
-        let inspector = Inspector::start(way, limits, Arc::new(Outbox::new(sender))).unwrap();
+        let inspector = Inspector::start(way, limits, Arc::new(Outbox::new(sender)), Vec::new()).unwrap();
         Self {
             inspector,
             server,
@@ -335,4 +335,124 @@ async fn beyond_the_limit_a_connection_is_reset_and_told() {
     let _standing = [world.pair(), world.pair()];
     assert!(is_reset(&mut world.connect()));
     world.until("which is the most").await;
+}
+
+/// Takes what a service stores, as the service manager does, until it settles.
+fn keeping(socket: std::os::unix::net::UnixDatagram) -> std::thread::JoinHandle<Vec<Kept>> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        loop {
+            let mut bytes = [0; 256];
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(256))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut text = [std::io::IoSliceMut::new(&mut bytes)];
+            let count = recvmsg(&socket, &mut text, &mut control, RecvFlags::empty())
+                .unwrap()
+                .bytes;
+            let message = String::from_utf8_lossy(&bytes[..count]).into_owned();
+            if message == "BARRIER=1" {
+                return kept;
+            }
+            let name = message.strip_prefix("FDSTORE=1\nFDNAME=").unwrap();
+            for rights in control.drain() {
+                let RecvAncillaryMessage::ScmRights(descriptors) = rights else {
+                    panic!("no descriptors with {message}");
+                };
+                kept.extend(descriptors.map(|descriptor| Kept {
+                    name: name.to_owned(),
+                    descriptor,
+                }));
+            }
+        }
+    })
+}
+
+impl World {
+    /// The same world behind another inspector, which got what the first one left.
+    async fn restarted(self, spoil: impl FnOnce(&mut Vec<Kept>)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let keeping = keeping(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
+        let manager = ServiceManager::at(path.to_str().unwrap()).unwrap();
+        self.inspector.hand_over(&manager).await.unwrap();
+        let mut kept = tokio::task::spawn_blocking(|| keeping.join().unwrap())
+            .await
+            .unwrap();
+        spoil(&mut kept);
+        let ports = self.inspector.ports();
+        drop(self.inspector);
+        let (sender, observed) = mpsc::channel(1024);
+        let way = Way::Fixed(self.server.local_addr().unwrap());
+        let inspector =
+            Inspector::start(way, Limits::default(), Arc::new(Outbox::new(sender)), kept).unwrap();
+        assert_eq!(inspector.ports(), ports);
+        Self {
+            inspector,
+            server: self.server,
+            observed,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_go_on_across_a_planned_restart_at_the_very_byte() {
+    let world = World::reading().await;
+    let (mut client, mut served) = world.pair();
+    let (mut quiet, mut quiet_served) = world.pair();
+    client.write_all(&READ).unwrap();
+    assert_eq!(read_exactly(&mut served, 12), READ);
+    // A request in flight, and half of the next one.
+    client.write_all(&[&[0, 9], &READ[2..7]].concat()).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut world = world.restarted(|_| {}).await;
+    // Meanwhile nobody carries them, and one more comes.
+    served.write_all(&ANSWER).unwrap();
+    client.write_all(&READ[7..]).unwrap();
+    let mut late = world.connect();
+    late.write_all(&READ).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world
+        .put(Some(operations("read-only")), Enforcement::Enforce)
+        .await;
+    assert_eq!(read_exactly(&mut client, 11), ANSWER);
+    assert_eq!(read_exactly(&mut served, 12)[7..], READ[7..]);
+    let (mut late_served, _) = world.server.accept().unwrap();
+    assert_eq!(read_exactly(&mut late_served, 12), READ);
+    // Judged as before, and ended as before.
+    quiet.write_all(&WRITE).unwrap();
+    assert_eq!(read_exactly(&mut quiet, 9)[7..], [0x86, 1]);
+    assert_eq!(world.inspector.connections(), 3);
+    drop(quiet);
+    assert_eq!(quiet_served.read(&mut [0; 8]).unwrap(), 0);
+    world.until("goes on after the agent's restart").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_handed_over_and_is_unusable_or_no_longer_permitted_is_reset() {
+    let world = World::reading().await;
+    let (mut client, mut served) = world.pair();
+    let world = world
+        .restarted(|kept| {
+            let state = kept.iter_mut().find(|kept| kept.name == "state").unwrap();
+            let mut file = std::fs::File::from(state.descriptor.try_clone().unwrap());
+            std::io::Seek::rewind(&mut file).unwrap();
+            file.write_all(b"{\"format\":2").unwrap();
+        })
+        .await;
+    assert!(is_reset(&mut client));
+    assert!(is_reset(&mut served));
+    world
+        .put(Some(operations("read-only")), Enforcement::Enforce)
+        .await;
+    let (mut client, mut served) = world.pair();
+    let world = world.restarted(|_| {}).await;
+    let nothing = Plan {
+        rules: Vec::new(),
+        ..plan(1, None, Enforcement::Enforce)
+    };
+    let policy = Inspector::prepare(Arc::new(nothing), Revision(9)).unwrap();
+    world.inspector.put(policy).await;
+    assert!(is_reset(&mut client));
+    assert!(is_reset(&mut served));
 }

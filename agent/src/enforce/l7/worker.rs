@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_local;
 
+use super::handover::{self, Frozen, Parcel};
 use super::leg::Leg;
 use super::lookup::{Found, Policy};
 use super::seats::Seat;
@@ -49,48 +50,80 @@ pub(super) struct Regime {
     pub number: u64,
 }
 
+/// What a thread is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Go on with connections that another process left. The policy is there.
+    Adopt(Vec<Parcel>),
+    /// Stop carrying, and give all connections.
+    Freeze(oneshot::Sender<Vec<Parcel>>),
+}
+
+/// A connection whose server is being asked; its leg is taken when both stand, or to be handed over.
+#[derive(Debug)]
+struct Opening {
+    client: SocketAddr,
+    server: SocketAddr,
+    leg: Option<Leg>,
+}
+
 /// The state of one thread.
 pub(super) struct Worker {
     shared: Arc<Shared>,
-    regime: watch::Receiver<Regime>,
+    /// The policy that all connections of this thread are under; none while the kernel is being changed.
+    settled: watch::Sender<Option<Arc<Policy>>>,
     policy: RefCell<Option<Arc<Policy>>>,
     sessions: RefCell<HashMap<u64, Rc<RefCell<Session>>>>,
+    openings: RefCell<HashMap<u64, Rc<RefCell<Opening>>>>,
     tallies: RefCell<HashMap<Tuple, Rc<RefCell<Tally>>>>,
     scratch: RefCell<Scratch>,
     next: Cell<u64>,
 }
 
-/// Runs a thread's work until `stop` says so, or its sender is gone.
+/// Runs a thread's work until nobody can command it any more.
 pub(super) async fn run(
     shared: Arc<Shared>,
     regime: watch::Receiver<Regime>,
     listeners: Vec<TcpListener>,
     applied: watch::Sender<u64>,
-    mut stop: watch::Receiver<bool>,
+    mut commands: mpsc::Receiver<Command>,
 ) -> io::Result<()> {
     let worker = Rc::new(Worker {
         shared,
         policy: RefCell::new(None),
-        regime: regime.clone(),
+        settled: watch::channel(None).0,
         sessions: RefCell::default(),
+        openings: RefCell::default(),
         tallies: RefCell::default(),
         scratch: RefCell::default(),
         next: Cell::new(0),
     });
     let mut tasks = tokio::task::JoinSet::new();
+    let mut accepting = Vec::new();
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        tasks.spawn_local(Rc::clone(&worker).accept(listener));
+        accepting.push(tasks.spawn_local(Rc::clone(&worker).accept(listener)));
     }
     tasks.spawn_local(Rc::clone(&worker).follow(regime, applied));
     tasks.spawn_local(Rc::clone(&worker).tick());
-    // None of these ends by itself; one that failed takes the thread with it, and the thread is begun anew.
-    tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => {}
-        ended = tasks.join_next() => {
-            if let Some(Err(error)) = ended {
-                return Err(io::Error::other(error));
-            }
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Adopt(parcels)) => worker.adopt(parcels),
+                Some(Command::Freeze(answer)) => {
+                    for task in &accepting {
+                        task.abort();
+                    }
+                    let _ = answer.send(worker.freeze());
+                    worker.tell_all();
+                }
+                None => break,
+            },
+            // None of these ends by itself; one that failed takes the thread with it, and the thread is begun anew.
+            ended = tasks.join_next() => match ended {
+                Some(Err(error)) if !error.is_cancelled() => return Err(io::Error::other(error)),
+                _ => {}
+            },
         }
     }
     worker.tell_all();
@@ -133,47 +166,174 @@ impl Worker {
     async fn serve(self: Rc<Self>, stream: TcpStream, client: SocketAddr, tuple: Tuple, seat: Seat) {
         // Until both legs stand, whatever goes wrong is a reset to the client.
         let settled = socket::settle(&SockRef::from(&stream));
-        let leg = Leg::plain(stream);
+        let opening = Rc::new(RefCell::new(Opening {
+            client,
+            server: tuple.server,
+            leg: Some(Leg::plain(stream)),
+        }));
+        let id = self.next_id();
+        self.openings.borrow_mut().insert(id, Rc::clone(&opening));
+        let listed = Listed::Opening(&self, id);
         let opened = match settled {
             Ok(()) => self.open(client, tuple).await,
             Err(error) => Err(format!("connection reset: {error}")),
         };
-        let (server, policy) = match opened {
-            Ok(opened) => opened,
+        drop(listed);
+        // Without the leg, another process goes on with it.
+        let Some(leg) = opening.borrow_mut().leg.take() else {
+            return;
+        };
+        match opened {
+            Ok((server, policy)) => {
+                let found = policy.find(tuple.client, tuple.server);
+                let mode = policy.mode(tuple.client, tuple.server.ip());
+                let inspection = match &found {
+                    Found::Only(set) => Ok(Session::inspection(set, mode)),
+                    Found::Anything => Ok(Inspection::Passing),
+                    // It was permitted when the server was asked.
+                    Found::Nothing | Found::Unusable(_) => Err(End::Revoked),
+                };
+                let legs = (leg, Leg::plain(server));
+                if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
+                    self.note(tuple, "connection opened");
+                    self.carry(session).await;
+                }
+            }
             Err(why) => {
                 leg.reset_on_close();
                 self.note(tuple, &why);
-                return;
             }
+        }
+    }
+
+    /// A session, unless nothing may pass: then both sides are reset, and it is told.
+    fn begin(
+        &self,
+        (client, tuple): (SocketAddr, Tuple),
+        legs: (Leg, Leg),
+        inspection: Result<Inspection, End>,
+        seat: Seat,
+    ) -> Option<Session> {
+        let reset = |(client, server): &(Leg, Leg)| {
+            client.reset_on_close();
+            server.reset_on_close();
         };
-        let server = Leg::plain(server);
-        let found = policy.find(tuple.client, tuple.server);
-        let mode = policy.mode(tuple.client, tuple.server.ip());
-        let inspection = match &found {
-            Found::Only(set) => Session::inspection(set, mode),
-            Found::Anything => Inspection::Passing,
-            // It was permitted when the server was asked.
-            Found::Nothing | Found::Unusable(_) => {
-                leg.reset_on_close();
-                server.reset_on_close();
-                self.note(tuple, End::Revoked.words());
-                return;
+        let inspection = match inspection {
+            Ok(inspection) => inspection,
+            Err(end) => {
+                reset(&legs);
+                self.note(tuple, end.words());
+                return None;
             }
         };
         let Some(tally) = self.tally(tuple) else {
-            leg.reset_on_close();
-            server.reset_on_close();
-            self.shared.outbox.put(Observed::Lost {
-                packets: 1,
-                cause: LossCause::TableFull,
-            });
-            return;
+            reset(&legs);
+            self.untold();
+            return None;
         };
-        tally
-            .borrow_mut()
-            .note(now(), Subject::Session, "connection opened");
-        let session = Session::new(tuple, (leg, server), inspection, Rc::clone(&tally), seat);
-        self.carry(session).await;
+        Some(Session::new((client, tuple), legs, inspection, tally, seat))
+    }
+
+    /// Goes on with connections that another process left.
+    fn adopt(self: &Rc<Self>, parcels: Vec<Parcel>) {
+        for parcel in parcels {
+            let Frozen {
+                client,
+                server,
+                relay,
+            } = parcel.frozen;
+            let tuple = Tuple {
+                client: client.ip(),
+                server,
+            };
+            let opened = self
+                .shared
+                .seats
+                .take(client.ip())
+                .map_err(|full| full.to_string());
+            let sockets = handover::stream(parcel.client)
+                .and_then(|client| Ok((client, parcel.server.map(handover::stream).transpose()?)))
+                .map_err(|error| format!("connection lost with the restart: {error}"));
+            let (seat, sockets) = match opened.and_then(|seat| Ok((seat, sockets?))) {
+                Ok(parts) => parts,
+                Err(why) => {
+                    self.note(tuple, &why);
+                    continue;
+                }
+            };
+            match (sockets, relay) {
+                ((stream, None), _) => drop(spawn_local(Rc::clone(self).serve(stream, client, tuple, seat))),
+                ((stream, Some(towards)), Some(relay)) => {
+                    let policy = self.policy.borrow().clone();
+                    let inspection = match &policy {
+                        Some(policy) => {
+                            let mode = policy.mode(tuple.client, server.ip());
+                            let found = policy.find(tuple.client, server);
+                            Session::thawed(&found, mode, relay.connection.as_deref())
+                        }
+                        None => Err(End::Revoked),
+                    };
+                    let legs = (Leg::plain(stream), Leg::plain(towards));
+                    if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
+                        self.note(tuple, "connection goes on after the agent's restart");
+                        spawn_local(Rc::clone(self).carry(session.thaw(relay)));
+                    }
+                }
+                // Legs and state fit together, or they would not be a parcel.
+                ((_, Some(_)), None) => {}
+            }
+        }
+    }
+
+    /// Stops everything that is carried, and gives it.
+    fn freeze(&self) -> Vec<Parcel> {
+        let mut parcels = Vec::new();
+        for session in self.sessions.borrow().values() {
+            let mut session = session.borrow_mut();
+            let (client, server) = (session.client_address(), session.tuple.server);
+            match session.freeze() {
+                Ok(Some((relay, to_client, to_server))) => parcels.push(Parcel {
+                    frozen: Frozen {
+                        client,
+                        server,
+                        relay: Some(relay),
+                    },
+                    client: to_client,
+                    server: Some(to_server),
+                }),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, %client, %server, "a connection cannot be handed over"),
+            }
+        }
+        for opening in self.openings.borrow().values() {
+            let mut opening = opening.borrow_mut();
+            let (client, server) = (opening.client, opening.server);
+            let Some(leg) = opening.leg.take() else { continue };
+            match leg.socket() {
+                Ok(socket) => parcels.push(Parcel {
+                    frozen: Frozen {
+                        client,
+                        server,
+                        relay: None,
+                    },
+                    client: socket,
+                    server: None,
+                }),
+                Err(error) => tracing::warn!(%error, %client, %server, "a connection cannot be handed over"),
+            }
+        }
+        parcels
+    }
+
+    fn next_id(&self) -> u64 {
+        self.next.replace(self.next.get() + 1)
+    }
+
+    fn untold(&self) {
+        self.shared.outbox.put(Observed::Lost {
+            packets: 1,
+            cause: LossCause::TableFull,
+        });
     }
 
     /// Asks the policy, and the server.
@@ -208,36 +368,33 @@ impl Worker {
 
     /// The policy in force; while it is being changed, what comes after.
     async fn settled_policy(&self) -> Result<Arc<Policy>, String> {
-        let mut regime = self.regime.clone();
-        let settled = regime.wait_for(|regime| regime.policy.is_some() && regime.coming.is_none());
-        let Ok(Ok(regime)) = tokio::time::timeout(POLICY_MAX, settled).await else {
-            return Err("connection reset: no policy is in force".to_owned());
-        };
-        regime.policy.clone().ok_or_else(String::new)
+        let mut settled = self.settled.subscribe();
+        let waiting = settled.wait_for(Option::is_some);
+        match tokio::time::timeout(POLICY_MAX, waiting).await {
+            Ok(Ok(policy)) => policy.clone().ok_or_else(String::new),
+            _ => Err("connection reset: no policy is in force".to_owned()),
+        }
     }
 
-    async fn carry(self: Rc<Self>, session: Session) {
-        let id = self.next.replace(self.next.get() + 1);
+    /// Lists a session, so that the next change of policy finds it, and carries it to its end.
+    fn carry(self: Rc<Self>, session: Session) -> impl Future<Output = ()> {
+        let id = self.next_id();
         let tuple = session.tuple;
         let session = Rc::new(RefCell::new(session));
-        // A policy may have come between its judgement and here: it is judged by the one that the others are under.
-        if let Some(policy) = &*self.policy.borrow() {
-            apply(&mut session.borrow_mut(), policy);
-        }
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));
-        let _listed = Listed(&self, id);
-        let end =
-            std::future::poll_fn(|cx| session.borrow_mut().poll(cx, &mut self.scratch.borrow_mut())).await;
-        self.note(tuple, end.words());
+        async move {
+            let _listed = Listed::Session(&self, id);
+            let end =
+                std::future::poll_fn(|cx| session.borrow_mut().poll(cx, &mut self.scratch.borrow_mut()))
+                    .await;
+            self.note(tuple, end.words());
+        }
     }
 
     fn note(&self, tuple: Tuple, text: &str) {
         match self.tally(tuple) {
             Some(tally) => tally.borrow_mut().note(now(), Subject::Session, text),
-            None => self.shared.outbox.put(Observed::Lost {
-                packets: 1,
-                cause: LossCause::TableFull,
-            }),
+            None => self.untold(),
         }
     }
 
@@ -289,6 +446,7 @@ impl Worker {
             }
             // Once the kernel has it, a reset of what it does not permit would reach nobody.
             if let Some(coming) = &coming {
+                self.settled.send_replace(None);
                 for session in self.sessions.borrow().values() {
                     let mut session = session.borrow_mut();
                     let Tuple { client, server } = session.tuple;
@@ -298,6 +456,8 @@ impl Worker {
                 }
                 // The sessions, woken, run before this goes on.
                 tokio::task::yield_now().await;
+            } else {
+                self.settled.send_replace(policy);
             }
             applied.send_replace(number);
             if regime.changed().await.is_err() {
@@ -374,12 +534,18 @@ impl Worker {
     }
 }
 
-/// A session's place in the list, left however the session ends.
-struct Listed<'a>(&'a Worker, u64);
+/// A connection's place in a list, left however it ends.
+enum Listed<'a> {
+    Opening(&'a Worker, u64),
+    Session(&'a Worker, u64),
+}
 
 impl Drop for Listed<'_> {
     fn drop(&mut self) {
-        self.0.sessions.borrow_mut().remove(&self.1);
+        match self {
+            Self::Opening(worker, id) => drop(worker.openings.borrow_mut().remove(id)),
+            Self::Session(worker, id) => drop(worker.sessions.borrow_mut().remove(id)),
+        }
     }
 }
 

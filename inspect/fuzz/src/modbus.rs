@@ -15,7 +15,7 @@ use super::modbus_reference::{adus, effect, permits};
 use super::play::{Input, Record, Script, Step, mode, on_refusal};
 
 /// Two ADUs that lack their last byte.
-const HELD_BYTES_MAX: usize = 2 * 259;
+const HELD_BYTES_MAX: usize = 2 * 1028;
 
 fn ranges(ranges: &[(u32, u32)]) -> Option<Vec<NumberRange>> {
     let range = |(first, last): &(u32, u32)| NumberRange {

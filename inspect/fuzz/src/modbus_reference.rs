@@ -35,7 +35,16 @@ pub fn adus(stream: &[u8]) -> (Vec<&[u8]>, &[u8]) {
 
 /// What `adu` makes a server do.
 pub fn effect(adu: &[u8]) -> Option<Effect> {
-    if adu.len() < 8 || adu.len() > 260 || adu[2..4] != [0, 0] {
+    if adu.len() < 8 || adu[2..4] != [0, 0] {
+        return None;
+    }
+    // Nothing says how long what the standard does not define may be.
+    let most = if matches!(adu[7], 1..=8 | 11 | 12 | 15..=17 | 20..=24 | 43) {
+        260
+    } else {
+        1029
+    };
+    if adu.len() > most {
         return None;
     }
     let (unit, code, body) = (adu[6], adu[7], &adu[8..]);

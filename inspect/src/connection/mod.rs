@@ -8,7 +8,7 @@
 //!   in and was judged; nothing is rewritten. Only whole requests are forwarded (of an MQTT publication: only after
 //!   its head was judged).
 //! - How the bytes are cut changes neither verdicts nor forwarded bytes.
-//! - Memory: what is not whole yet (a Modbus ADU: 260 bytes; an MQTT packet that is judged as a whole, or a
+//! - Memory: what is not whole yet (a Modbus ADU: 1,029 bytes; an MQTT packet that is judged as a whole, or a
 //!   publication's head: [`Limits::control_bytes_max`]), requests in flight, aliases. All bounded.
 //! - [`Mode::Observe`] forwards everything and says what it would have refused; where it cannot follow the
 //!   stream any more it passes the rest on, and says that.

@@ -4,16 +4,24 @@
 //! transaction u16 | protocol u16 = 0 | length u16 = 2..=254 | unit u8 | PDU (length - 1 bytes)
 //! ```
 //!
+//! Functions that no standard defines may be longer, up to [`OPAQUE_LENGTH_MAX`]: Schneider's 90 is (modicon_test.pcap
+//! has a length of 255 from both sides, where the device announced 253 bytes of content; newer ones announce 1,021).
+//! Servers that end at 260 bytes do not know such a function; nothing follows it unanswered (see `transactions`).
+//!
 //! A header that breaks these rules leaves no way to know where the next ADU begins: the connection ends.
 
 use crate::bytes::Reader;
 
 /// Bytes of transaction, protocol and length.
 pub const PREFIX_BYTES: usize = 6;
-/// The longest ADU: prefix, unit and a PDU of 253 bytes.
-pub const ADU_BYTES_MAX: usize = 260;
-/// The longest PDU.
+/// The longest PDU of a function that the standard defines.
 pub const PDU_BYTES_MAX: usize = 253;
+/// The greatest length field of a function that the standard defines: unit and PDU.
+const LENGTH_MAX: u16 = 254;
+/// The greatest length field of any other function: unit, function code and 1,021 bytes.
+pub const OPAQUE_LENGTH_MAX: u16 = 1023;
+/// The longest ADU: prefix, and what the greatest length counts.
+pub const ADU_BYTES_MAX: usize = PREFIX_BYTES + OPAQUE_LENGTH_MAX as usize;
 
 /// One ADU, borrowed from the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +30,7 @@ pub struct Frame<'a> {
     pub transaction: u16,
     /// Unit identifier.
     pub unit: u8,
-    /// Function code and data; 1–253 bytes.
+    /// Function code and data; 1–253 bytes, or 1–1,022 if the standard does not define the function.
     pub pdu: &'a [u8],
     /// Length of the whole ADU in bytes.
     pub adu_bytes: usize,
@@ -35,7 +43,9 @@ pub enum FrameError {
     #[error("the protocol identifier is {0}, Modbus has 0")]
     Protocol(u16),
     /// No PDU at all, or more than one can hold.
-    #[error("the MBAP length is {0}, it must be 2 to 254")]
+    #[error(
+        "the MBAP length is {0}, it must be 2 to {LENGTH_MAX} ({OPAQUE_LENGTH_MAX} for functions outside the standard)"
+    )]
     Length(u16),
 }
 
@@ -51,8 +61,15 @@ pub fn next(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
     let Some(length) = reader.u16() else {
         return Ok(None);
     };
-    if !(2..=254).contains(&length) {
+    if !(2..=OPAQUE_LENGTH_MAX).contains(&length) {
         return Err(FrameError::Length(length));
+    }
+    if length > LENGTH_MAX {
+        match bytes.get(PREFIX_BYTES + 1) {
+            None => return Ok(None),
+            Some(code) if is_standard(code & 0x7f) => return Err(FrameError::Length(length)),
+            Some(_) => {}
+        }
     }
     let body_bytes = usize::from(length);
     let Some((&unit, pdu)) = reader.take(body_bytes).and_then(<[u8]>::split_first) else {
@@ -64,4 +81,9 @@ pub fn next(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
         pdu,
         adu_bytes: PREFIX_BYTES + body_bytes,
     }))
+}
+
+/// Whether V1.1b3 defines the function, and so its greatest length.
+fn is_standard(code: u8) -> bool {
+    matches!(code, 1..=8 | 11 | 12 | 15..=17 | 20..=24 | 43)
 }

@@ -101,7 +101,7 @@ proptest! {
                 || (code == 43 && sub.is_some_and(|sub| sub >> 8 == 14));
             prop_assert!(reads, "function {} with {:?}", code, sub);
         }
-        prop_assert!(connection.held_bytes() <= 520);
+        prop_assert!(connection.held_bytes() <= 2 * 1028);
     }
 
     #[test]
@@ -161,6 +161,44 @@ fn a_header_that_cannot_be_followed_ends_the_connection_before_anything_after_it
         &[(Sender::Client, stream)],
     );
     assert_eq!((record.to_server, record.closed), (first, Some(false)));
+}
+
+/// modicon_test.pcap, frames 19 and 20: Schneider's function 90 with a byte more than the standard has room for. The
+/// connection was ended.
+#[test]
+fn a_function_outside_the_standard_may_be_longer_than_the_standard_allows_and_no_other() {
+    let programming = modbus(vec![function("function-90"), function("read-only")]);
+    for (pdu_bytes, passes) in [(254, true), (1022, true), (1023, false)] {
+        let long = adu(7, 0, &vec![90; pdu_bytes]);
+        let (record, _) = run(
+            connection(&programming, Mode::Enforce, OnRefusal::Answer),
+            &cut(
+                &[(Sender::Client, long.clone()), (Sender::Server, long.clone())],
+                &[7, 300],
+            ),
+        );
+        let expected = if passes { long } else { vec![] };
+        assert_eq!(
+            (&record.to_server, &record.to_client),
+            (&expected, &expected),
+            "{pdu_bytes}"
+        );
+        assert_eq!(record.closed, (!passes).then_some(false));
+    }
+    let refused = run(
+        connection(&read_only(), Mode::Enforce, OnRefusal::Answer),
+        &[(Sender::Client, adu(7, 0, &[90; 254]))],
+    );
+    assert_eq!(
+        (refused.0.to_client, refused.0.closed),
+        (adu(7, 0, &[0xda, 1]), None)
+    );
+    let echo = [&[8, 0, 0][..], &[7; 251]].concat();
+    let (record, _) = run(
+        connection(&read_only(), Mode::Enforce, OnRefusal::Answer),
+        &[(Sender::Client, adu(7, 0, &echo))],
+    );
+    assert_eq!((record.to_server.len(), record.closed), (0, Some(false)));
 }
 
 #[test]

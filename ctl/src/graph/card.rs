@@ -152,7 +152,15 @@ fn tag(words: &str, x: f64, y: f64, w: f64, shapes: &mut Vec<Shape>) {
 
 /// Marks that hold for the conduit, each glyph with its word.
 fn marks(conduit: &Conduit, top: f64, shapes: &mut Vec<Shape>) -> f64 {
-    let inspected = conduit.flows.values().any(|flow| flow.operations.is_some());
+    let inspected = conduit
+        .flows
+        .values()
+        .any(|flow| flow.operations.is_some() && !flow.bridged);
+    let ended = conduit
+        .flows
+        .values()
+        .any(|flow| flow.tls.is_some() && !flow.bridged);
+    let bridged = conduit.flows.values().any(|flow| flow.bridged);
     let must = conduit.flows.values().any(|flow| flow.must_flow);
     let mut marks: Vec<(&'static str, &'static str, &'static str)> = Vec::new();
     if must {
@@ -164,6 +172,12 @@ fn marks(conduit: &Conduit, top: f64, shapes: &mut Vec<Shape>) -> f64 {
         if conduit.on_agent_loss == OnAgentLoss::Pass {
             marks.push((glyph::OPEN, "fails open", "mark"));
         }
+    }
+    if ended {
+        marks.push((glyph::LOCK, "TLS ends here", "mark"));
+    }
+    if bridged {
+        marks.push((glyph::ONE_WAY, "one way", "mark"));
     }
     if conduit.tunnel {
         marks.push((glyph::TUNNEL, "tunnel", "mark"));
@@ -235,8 +249,13 @@ fn tooltip(id: &ConduitId, conduit: &Conduit) -> String {
         if flow.must_flow {
             words.push_str(", must flow");
         }
-        if flow.operations.is_some() {
+        if flow.bridged {
+            words.push_str(", carried one way by the gateway");
+        } else if flow.operations.is_some() {
             words.push_str(", limited to named operations");
+        }
+        if flow.tls.is_some() && !flow.bridged {
+            words.push_str(" inside TLS that ends at the gateway");
         }
         words.push('.');
     }

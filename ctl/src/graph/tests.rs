@@ -126,8 +126,8 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                 operations: (f % 2 == 0).then(|| Operations::Mqtt(Vec::new())),
                 must_flow: (n + f) % 3 == 0,
                 on_refusal: penstock_policy::model::OnRefusal::default(),
-                tls: None,
-                bridged: false,
+                tls: (f % 4 == 2).then(Default::default),
+                bridged: f % 5 == 4,
             };
             (FlowName::new(format!("flow-{f}")).unwrap(), flow)
         });

@@ -20,12 +20,12 @@ fn range(first: u32, last: u32) -> NumberRange {
     NumberRange { first, last }
 }
 
-/// Rules for holding registers, a hundred addresses each, of which the last one holds the request.
+/// Rules for holding registers, sixty addresses each, of which the last one holds the request.
 fn modbus_rules(count: u32) -> Rules {
     let rule = |number: u32| ModbusOperation {
         function: "read-holding-registers".to_owned(),
         units: Some(vec![range(1, 1)]),
-        addresses: Some(vec![range(number * 100, number * 100 + 99)]),
+        addresses: Some(vec![range(number * 60, number * 60 + 59)]),
         read_addresses: None,
         values: None,
         sub_functions: None,
@@ -47,9 +47,9 @@ fn adu(transaction: u16, first: u16) -> Vec<u8> {
     vec![high, low, 0, 0, 0, 6, 1, 3, at_high, at_low, 0, 10]
 }
 
-#[divan::bench(args = [1, 100])]
+#[divan::bench(args = [1, 10, 100, 1000])]
 fn modbus_decode_and_judge(bencher: Bencher<'_, '_>, rules: u32) {
-    let first = u16::try_from(rules * 100 - 50).unwrap();
+    let first = u16::try_from(rules * 60 - 50).unwrap();
     let (bytes, rules) = (adu(1, first), modbus_rules(rules));
     let Rules::Modbus(rules) = &rules else { return };
     bencher.bench_local(|| {
@@ -60,9 +60,9 @@ fn modbus_decode_and_judge(bencher: Bencher<'_, '_>, rules: u32) {
 
 /// A whole round trip through the connection: request decoded, judged, noted, forwarded; answer matched,
 /// checked, forwarded.
-#[divan::bench(args = [1, 100])]
+#[divan::bench(args = [1, 10, 100, 1000])]
 fn modbus_request_and_answer(bencher: Bencher<'_, '_>, rules: u32) {
-    let first = u16::try_from(rules * 100 - 50).unwrap();
+    let first = u16::try_from(rules * 60 - 50).unwrap();
     let mut connection = Connection::new(
         Arc::new(modbus_rules(rules)),
         Mode::Enforce,
@@ -84,7 +84,7 @@ fn modbus_request_and_answer(bencher: Bencher<'_, '_>, rules: u32) {
     });
 }
 
-#[divan::bench(args = [1, 100])]
+#[divan::bench(args = [1, 10, 100, 1000])]
 fn modbus_refused(bencher: Bencher<'_, '_>, rules: u32) {
     let (bytes, rules) = (adu(1, 60_000), modbus_rules(rules));
     let Rules::Modbus(rules) = &rules else { return };

@@ -35,7 +35,7 @@ fn line(operation: &modbus::Operation) -> String {
 }
 
 /// All requests of a capture as Penstock reads them, and all notes.
-fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>) {
+pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>) {
     let bytes = fs::read(capture).unwrap();
     let mut flows = Flows::new(flows::Limits::default(), &[502]);
     let mut followers: Vec<Option<Follower>> = Vec::new();

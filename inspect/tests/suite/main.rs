@@ -7,6 +7,7 @@
     missing_docs
 )]
 
+mod answers;
 mod captures;
 mod frozen;
 mod judge_modbus;

@@ -74,7 +74,8 @@ impl Kernel for Enforcer {
             denied_packets: counters
                 .denied_packets
                 .saturating_add(counters.input_denied_packets)
-                .saturating_add(counters.uninspected_packets),
+                .saturating_add(counters.uninspected_packets)
+                .saturating_add(counters.stray_packets),
             would_deny_packets: counters.would_deny_packets,
             allowed_bytes: counters.allowed_bytes,
             inspected_connections: counters.inspected_connections,
@@ -94,6 +95,7 @@ fn refused(error: &EnforceError) -> KernelError {
             EnforceError::Lower(_) | EnforceError::Operations(_) => "plan-not-enforceable",
             EnforceError::Structure(_) => "interfaces-not-guardable",
             EnforceError::NoBridgeFilter | EnforceError::BridgeParameter(_) => "bridge-not-filtered",
+            EnforceError::Routing(_) => "inspector-not-reachable",
             EnforceError::Kernel(_)
             | EnforceError::ReadBack(_)
             | EnforceError::Interrupted(_)

@@ -10,8 +10,8 @@
 //!
 //! Invariants: the kernel holds one whole plan or another, never a mixture; a plan that cannot be loaded leaves what
 //! was there; nothing outside the tables `inet penstock` and `bridge penstock` is touched, but for the two kernel
-//! parameters that show bridged packets to the rules; the rules stay in the kernel when the agent ends, and an agent
-//! that comes back with the same plan leaves them as they are.
+//! parameters that show bridged packets to the rules, and the routes of inspected packets; the rules stay in the kernel
+//! when the agent ends, and an agent that comes back with the same plan leaves them as they are.
 //!
 //! Operations inside protocols are judged by [`l7`], to which the kernel hands the connections that need it.
 //!
@@ -32,6 +32,7 @@ use tokio::task::AbortHandle;
 pub mod base;
 mod batch;
 pub mod block;
+pub mod counters;
 mod drift;
 pub mod events;
 mod explain;
@@ -46,17 +47,20 @@ mod outbox;
 pub mod readback;
 mod ready;
 pub mod render;
+pub mod routing;
 pub mod structure;
 mod sysctl;
 mod table;
 mod tell;
 
 pub use base::{Base, BaseError};
+pub use counters::Counters;
 pub use intercept::InspectorPorts;
 pub use kernel::KernelError;
 use l7::Inspector;
 pub use lower::LowerError;
 use outbox::Outbox;
+pub use routing::RoutingError;
 pub use structure::{Finding, StructureError};
 use table::Table;
 
@@ -215,27 +219,6 @@ pub enum DriftState {
     Present(String),
 }
 
-/// Totals since the agent began; they go on through reloads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Connections that are inspected now.
-    pub inspected_connections: u64,
-    /// Packets that a flow let through.
-    pub allowed_packets: u64,
-    /// Their bytes.
-    pub allowed_bytes: u64,
-    /// Packets dropped between zones.
-    pub denied_packets: u64,
-    /// Packets that passed between observing zones and would be dropped.
-    pub would_deny_packets: u64,
-    /// Packets to the gateway itself that were dropped.
-    pub input_denied_packets: u64,
-    /// Bridged packets dropped because the kernel did not show them to the rules.
-    pub uninspected_packets: u64,
-    /// Of the dropped and would-be dropped, those that the log's limit left out.
-    pub untold_packets: u64,
-}
-
 /// Why a plan is not in force.
 #[derive(Debug, thiserror::Error)]
 pub enum EnforceError {
@@ -263,6 +246,9 @@ pub enum EnforceError {
         "cannot switch on net.bridge.bridge-nf-call-iptables and -ip6tables, which show bridged packets to the rules"
     )]
     BridgeParameter(#[source] std::io::Error),
+    /// What is inspected would not reach the inspector.
+    #[error("inspected packets cannot be led to the inspector")]
+    Routing(#[from] RoutingError),
     /// The kernel could not be asked.
     #[error("cannot read the kernel's rules back")]
     ReadBack(#[source] std::io::Error),
@@ -300,6 +286,7 @@ impl Enforcer {
         observed: mpsc::Sender<Observed>,
     ) -> Result<Self, EnforceError> {
         let watch = drift::subscribe().map_err(EnforceError::Socket)?;
+        let routes = routing::subscribe().map_err(EnforceError::Socket)?;
         let outbox = Arc::new(Outbox::new(observed));
         let mut settings = settings;
         let (mut inspector, mut inspector_fault) = (None, None);
@@ -321,6 +308,7 @@ impl Enforcer {
         let tasks = vec![
             tokio::spawn(drift::watch(Arc::clone(&table), watch)).abort_handle(),
             tokio::spawn(drift::verify_now_and_then(Arc::clone(&table))).abort_handle(),
+            tokio::spawn(routing::watch(Arc::clone(&table), routes)).abort_handle(),
             tokio::spawn(tell::run(Arc::clone(&table))).abort_handle(),
         ];
         Ok(Self {
@@ -353,6 +341,9 @@ impl Enforcer {
     /// The plan is not in force and what was in the kernel before still is, except after
     /// [`KernelError::TimedOut`], where either may be; [`Enforcer::verify`] tells.
     pub async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Applied, EnforceError> {
+        if self.table.settings.inspector.is_some() {
+            routing::set(&plan).await?;
+        }
         let Some(inspector) = &self.inspector else {
             return self.table.apply(plan, revision).await;
         };
@@ -366,6 +357,7 @@ impl Enforcer {
 
     /// Compares the kernel with the plan in force, and repairs it if the plan says so.
     pub async fn verify(&self) -> Result<DriftState, EnforceError> {
+        routing::mend(&self.table).await;
         self.table.verify(None).await
     }
 

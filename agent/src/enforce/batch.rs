@@ -7,16 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use penstock_policy::ids::FlowId;
-
 use super::block::{Address, Block};
-use super::lower::Elements;
+use super::lower::{Elements, Placed};
 use super::netlink::{ACK, attribute, request};
 use super::readback::{
     DATA_VALUE, ELEMENT_DATA, ELEMENT_KEY, ELEMENT_KEY_END, ELEMENTS_LIST, ELEMENTS_SET, FAMILIES, SUBSYSTEM,
     TABLE_ATTRIBUTE, keys, terminated,
 };
-use super::render::{TABLE, map_of, only_in};
+use super::render::{TABLE, maps_of, only_in};
 
 /// The most elements of one batch: 170 bytes each at most, all of them well within a socket's default buffer.
 const ELEMENTS_MAX: usize = 500;
@@ -72,13 +70,15 @@ impl Batch {
     fn blocks<A: Address>(
         &mut self,
         kind: u16,
-        these: &BTreeMap<Block<A>, FlowId>,
-        those: &BTreeMap<Block<A>, FlowId>,
+        these: &BTreeMap<Block<A>, Placed>,
+        those: &BTreeMap<Block<A>, Placed>,
     ) {
-        for (block, id) in only_in(these, those) {
-            let set = format!("{}{}", map_of(block), A::FAMILY);
+        for (block, placed) in only_in(these, those) {
             let (first, last) = keys(block);
-            self.put(kind, set, &first, &last, &id.0.to_ne_bytes());
+            for map in maps_of(block, placed.course) {
+                let set = format!("{}{}", map.name, A::FAMILY);
+                self.put(kind, set, &first, &last, &map.data(*placed));
+            }
         }
     }
 

@@ -168,21 +168,31 @@ impl<A: Address> Block<A> {
 
     /// Whether some connection lies in both.
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.carrier == other.carrier
-            && self.source.meet(other.source).is_some()
-            && self.destination.meet(other.destination).is_some()
-            && self.ports.meet(other.ports).is_some()
+        self.meet(other).is_some()
+    }
+
+    /// The connections that lie in both, if any do.
+    pub fn meet(&self, other: &Self) -> Option<Self> {
+        if self.carrier != other.carrier {
+            return None;
+        }
+        Some(Self {
+            source: self.source.meet(other.source)?,
+            destination: self.destination.meet(other.destination)?,
+            carrier: self.carrier,
+            ports: self.ports.meet(other.ports)?,
+        })
     }
 
     /// Appends to `rest` the blocks that together hold what `self` holds and `other` does not: at most six,
     /// disjoint.
     pub fn minus(self, other: &Self, rest: &mut Vec<Self>) {
-        let meets = (
-            self.source.meet(other.source),
-            self.destination.meet(other.destination),
-            self.ports.meet(other.ports),
-        );
-        let ((Some(source), Some(destination), Some(ports)), true) = (meets, self.carrier == other.carrier)
+        let Some(Self {
+            source,
+            destination,
+            ports,
+            ..
+        }) = self.meet(other)
         else {
             rest.push(self);
             return;

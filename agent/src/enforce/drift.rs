@@ -8,8 +8,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::netlink::{Hearer, Socket, attributes, be32, messages, text};
+use super::netlink::{Hearer, NETFILTER, Socket, attributes, be32, messages, text};
 use super::readback::{NEW_GENERATION, SUBSYSTEM, is_ours};
+use super::routing;
 use super::table::Table;
 
 /// `NFNLGRP_NFTABLES`, as a bit.
@@ -23,7 +24,7 @@ const BETWEEN: Duration = Duration::from_millis(50);
 
 /// Opens the socket that hears the kernel's changes.
 pub(super) fn subscribe() -> io::Result<Hearer> {
-    Socket::open(GROUP, RECEIVE_BYTES)?.hear()
+    Socket::open(NETFILTER, GROUP, RECEIVE_BYTES)?.hear()
 }
 
 /// Hears changes for as long as the agent runs.
@@ -93,6 +94,9 @@ pub(super) async fn verify_now_and_then(table: Arc<Table>) {
 }
 
 async fn compare(table: &Table, noticed: Option<(u32, String)>) {
+    if noticed.is_none() {
+        routing::mend(table).await;
+    }
     match table.verify(noticed).await {
         Ok(super::DriftState::Repaired(_)) => tokio::time::sleep(BETWEEN).await,
         Ok(_) => {}

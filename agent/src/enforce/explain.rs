@@ -61,7 +61,7 @@ impl Current {
     fn event(&self, aggregate: &Aggregate, ingress: String, egress: String, search: bool) -> VerdictSeen {
         let packet = &aggregate.packet;
         let decision = match packet.logged {
-            Logged::Allow => Decision::Allow,
+            Logged::Allow | Logged::AllowUnread => Decision::Allow,
             Logged::WouldDeny => Decision::WouldDeny,
             Logged::Deny | Logged::Input => Decision::Deny,
         };
@@ -94,7 +94,12 @@ impl Current {
                 (event.protocol, event.port) = (protocol, port);
                 event.reason = match (packet.logged, &event.flow) {
                     (Logged::Allow, Some(flow)) => format!("rule {flow} permits it"),
-                    (Logged::Allow, None) => "a rule of an earlier revision permitted it".to_owned(),
+                    (Logged::AllowUnread, Some(flow)) => {
+                        format!("rule {flow} permits it unread while no inspector runs")
+                    }
+                    (Logged::Allow | Logged::AllowUnread, None) => {
+                        "a rule of an earlier revision permitted it".to_owned()
+                    }
                     (Logged::Input, _) => "the gateway itself answers only its management's peers".to_owned(),
                     _ if !search => "no rule of the plan matches".to_owned(),
                     _ => self.denied(&event, carried(protocol, port, echo)),

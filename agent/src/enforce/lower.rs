@@ -4,29 +4,68 @@
 //! destination and one port wins over every range; among equals the first rule of the plan wins. The kernel looks
 //! exact tuples up first, and the ranges are cut so that none overlaps another.
 //!
+//! A tuple is inspected if all rules that permit it name operations (`penstock_policy::verdict::permitted`): a rule
+//! without operations lets it through unread, whichever of them its flow number is. While no inspector lives, an inspected
+//! tuple is forwarded if all of its rules say so.
+//!
 //! Invariant: the blocks of a lowered plan that are not exact are pairwise disjoint, and there are at most
 //! [`ELEMENTS_MAX`] of all; a plan that would need more is refused whole.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use penstock_policy::ids::FlowId;
+use penstock_policy::model::OnAgentLoss;
 use penstock_policy::plan::{Plan, Rule, Transport};
 
+use self::covered::Covered;
 use super::block::{Address, Block, Carrier, Span};
+
+mod covered;
 
 /// The most elements that one gateway loads: what was measured to load in seconds, and a stop to products of
 /// overlapping ranges that grow without bound.
 pub const ELEMENTS_MAX: usize = 500_000;
 
+/// What becomes of a tuple's packets. Of two rules, the lesser course is the tuple's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Course {
+    /// Forwarded.
+    Forward,
+    /// Forwarded: a single tuple amid a range that is inspected.
+    ForwardAmid,
+    /// To the inspector, and nowhere while there is none.
+    Inspect,
+    /// To the inspector, and forwarded while there is none.
+    InspectOrForward,
+}
+
+impl Course {
+    fn of(rule: &Rule) -> Self {
+        match (&rule.operations, rule.on_agent_loss) {
+            (None, _) => Self::Forward,
+            (Some(_), OnAgentLoss::Block) => Self::Inspect,
+            (Some(_), OnAgentLoss::Pass) => Self::InspectOrForward,
+        }
+    }
+}
+
+/// What a block of tuples comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Placed {
+    /// The flow that permits it.
+    pub flow: FlowId,
+    /// What becomes of it.
+    pub course: Course,
+}
+
 /// What the kernel's maps hold for one plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Elements {
     /// IPv4.
-    pub v4: BTreeMap<Block<Ipv4Addr>, FlowId>,
+    pub v4: BTreeMap<Block<Ipv4Addr>, Placed>,
     /// IPv6.
-    pub v6: BTreeMap<Block<Ipv6Addr>, FlowId>,
+    pub v6: BTreeMap<Block<Ipv6Addr>, Placed>,
     /// The numbers of all flows: an ICMP error passes if its connection was let through by one of these.
     pub live: BTreeSet<FlowId>,
 }
@@ -55,19 +94,25 @@ pub fn lower(plan: &Plan) -> Result<Elements, LowerError> {
     })
 }
 
-fn family<A: Address>(plan: &Plan, budget: &mut usize) -> Result<BTreeMap<Block<A>, FlowId>, LowerError> {
-    let mut placed = BTreeMap::new();
+fn family<A: Address>(plan: &Plan, budget: &mut usize) -> Result<BTreeMap<Block<A>, Placed>, LowerError> {
+    let mut placed: BTreeMap<Block<A>, Placed> = BTreeMap::new();
     let mut ranges = Vec::new();
     for rule in &plan.rules {
+        let course = Course::of(rule);
         for block in blocks::<A>(rule) {
             if !block.is_exact() {
                 ranges.push((block, rule));
-            } else if let Entry::Vacant(free) = placed.entry(block) {
+            } else if let Some(there) = placed.get_mut(&block) {
+                there.course = there.course.min(course);
+            } else {
                 spend(budget, rule)?;
-                free.insert(rule.id);
+                let flow = rule.id;
+                placed.insert(block, Placed { flow, course });
             }
         }
     }
+    let courses = Courses::of(plan, &ranges);
+    courses.settle(&mut placed);
     let mut covered = Covered::default();
     let (mut pieces, mut rest) = (Vec::new(), Vec::new());
     for (block, rule) in ranges {
@@ -85,13 +130,96 @@ fn family<A: Address>(plan: &Plan, budget: &mut usize) -> Result<BTreeMap<Block<
         if !pieces.is_empty() {
             covered.add(block);
         }
-        for piece in &pieces {
+        for (piece, course) in courses.part(&block, &pieces, rule, *budget)? {
             spend(budget, rule)?;
             // A piece of one tuple goes to the exact map, where a rule that names that very tuple stays.
-            placed.entry(*piece).or_insert(rule.id);
+            let flow = rule.id;
+            placed.entry(piece).or_insert(Placed { flow, course });
         }
     }
     Ok(placed)
+}
+
+/// The ranges of rules, by what becomes of them.
+struct Courses<A> {
+    /// What is forwarded.
+    free: Covered<A>,
+    /// What is inspected, and blocked without an inspector.
+    strict: Covered<A>,
+    /// All that is inspected.
+    inspected: Covered<A>,
+}
+
+impl<A: Address> Courses<A> {
+    fn of(plan: &Plan, ranges: &[(Block<A>, &Rule)]) -> Self {
+        let mut courses = Self {
+            free: Covered::default(),
+            strict: Covered::default(),
+            inspected: Covered::default(),
+        };
+        if plan.rules.iter().all(|rule| rule.operations.is_none()) {
+            return courses;
+        }
+        for (block, rule) in ranges {
+            match Course::of(rule) {
+                Course::Forward | Course::ForwardAmid => courses.free.add(*block),
+                Course::Inspect => {
+                    courses.strict.add(*block);
+                    courses.inspected.add(*block);
+                }
+                Course::InspectOrForward => courses.inspected.add(*block),
+            }
+        }
+        courses
+    }
+
+    /// Gives single tuples the course that ranges around them give them.
+    fn settle(&self, placed: &mut BTreeMap<Block<A>, Placed>) {
+        for (tuple, Placed { course, .. }) in placed {
+            if *course > Course::Forward && self.free.overlaps(tuple) {
+                *course = Course::Forward;
+            } else if *course > Course::Inspect && self.strict.overlaps(tuple) {
+                *course = Course::Inspect;
+            }
+            if *course == Course::Forward && self.inspected.overlaps(tuple) {
+                *course = Course::ForwardAmid;
+            }
+        }
+    }
+
+    /// Cuts the pieces of one of a rule's ranges where other rules give them another course.
+    fn part(
+        &self,
+        range: &Block<A>,
+        pieces: &[Block<A>],
+        rule: &Rule,
+        budget: usize,
+    ) -> Result<Vec<(Block<A>, Course)>, LowerError> {
+        let course = Course::of(rule);
+        let mut parts: Vec<_> = pieces.iter().map(|piece| (*piece, course)).collect();
+        for (others, lesser) in [(&self.free, Course::Forward), (&self.strict, Course::Inspect)] {
+            if course <= lesser {
+                break;
+            }
+            for other in others.overlapping(range) {
+                let (mut cut, mut rest) = (Vec::with_capacity(parts.len()), Vec::new());
+                for (part, course) in parts {
+                    if course <= lesser {
+                        cut.push((part, course));
+                        continue;
+                    }
+                    cut.extend(part.meet(&other).map(|within| (within, lesser)));
+                    part.minus(&other, &mut rest);
+                    cut.extend(rest.drain(..).map(|outside| (outside, course)));
+                }
+                parts = cut;
+                if parts.len() > budget {
+                    return Err(too_many(rule));
+                }
+            }
+        }
+        Ok(parts)
+    }
 }
 
 fn spend(budget: &mut usize, rule: &Rule) -> Result<(), LowerError> {
@@ -151,57 +279,6 @@ fn blocks<A: Address>(rule: &Rule) -> impl Iterator<Item = Block<A>> {
             })
         })
     })
-}
-
-/// The ranges so far, found by their destination.
-///
-/// Destinations are networks, so two of them are equal, nested or apart: those that overlap a given one either
-/// begin within it, or are one of the few larger networks that contain it.
-#[derive(Debug)]
-struct Covered<A> {
-    by_destination: BTreeMap<Span<A>, Vec<Block<A>>>,
-    /// Prefix lengths that occur, so that only those are looked for.
-    lengths: BTreeSet<u8>,
-}
-
-impl<A> Default for Covered<A> {
-    fn default() -> Self {
-        Self {
-            by_destination: BTreeMap::new(),
-            lengths: BTreeSet::new(),
-        }
-    }
-}
-
-impl<A: Address> Covered<A> {
-    fn add(&mut self, block: Block<A>) {
-        self.lengths.insert(A::prefix_length(block.destination));
-        self.by_destination
-            .entry(block.destination)
-            .or_default()
-            .push(block);
-    }
-
-    fn overlapping(&self, block: &Block<A>) -> Vec<Block<A>> {
-        let wanted = block.destination;
-        let within = Span::one(wanted.first)..=Span::one(wanted.last);
-        // A span sorts by its first address, then its last: the one that begins at the last address is that
-        // address alone, and everything that begins in between lies inside.
-        let inside = self.by_destination.range(within).map(|(_, blocks)| blocks);
-        let length = A::prefix_length(wanted);
-        let around = self.lengths.range(..length).filter_map(|length| {
-            let network = A::enclosing(wanted.first, *length);
-            // Those that begin where the wanted one does, and sort before its end, were found above.
-            let found = network.first == wanted.first && network <= Span::one(wanted.last);
-            (!found).then(|| self.by_destination.get(&network)).flatten()
-        });
-        inside
-            .chain(around)
-            .flatten()
-            .filter(|earlier| earlier.overlaps(block))
-            .copied()
-            .collect()
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Netlink to the kernel's packet filter: sockets, and the reading of messages and attributes.
+//! Netlink to the kernel's packet filter and its routing: sockets, and the reading of messages and attributes.
 //!
 //! Reading is bounds-checked and never fails loudly: a message that is cut short ends the iteration. Only messages
 //! from the kernel itself are given out (any process may send to a netlink socket).
@@ -6,13 +6,19 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
+use rustix::net::Protocol;
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recvfrom, sendto, socket_with,
     sockopt,
 };
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
+
+/// The packet filter.
+pub(super) const NETFILTER: Option<Protocol> = Some(rustix::net::netlink::NETFILTER);
+/// Routing: the protocol of number 0.
+pub(super) const ROUTE: Option<Protocol> = None;
 
 /// `NLMSG_ERROR`: an error, or the acknowledgement of a request.
 pub(super) const ERROR: u16 = 2;
@@ -32,18 +38,19 @@ const HEADER: usize = 16;
 /// Bytes of `struct nfgenmsg`, which follows it.
 const GENERIC: usize = 4;
 
-/// A netlink socket of the netfilter family.
+/// A netlink socket.
 #[derive(Debug)]
 pub(super) struct Socket(OwnedFd);
 
 impl Socket {
-    /// Opens one that hears `groups` (a bit per group) and keeps up to `buffer_bytes` unread. It blocks.
-    pub(super) fn open(groups: u32, buffer_bytes: usize) -> io::Result<Self> {
+    /// Opens one to a part of the kernel that hears `groups` (a bit per group) and keeps up to `buffer_bytes` unread. It
+    /// blocks.
+    pub(super) fn open(part: Option<Protocol>, groups: u32, buffer_bytes: usize) -> io::Result<Self> {
         let fd = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
             SocketFlags::CLOEXEC,
-            Some(NETFILTER),
+            part,
         )?;
         // Beyond the system's limit only with the right to; otherwise as much as the limit allows.
         if sockopt::set_socket_recv_buffer_size_force(&fd, buffer_bytes).is_err() {
@@ -131,9 +138,9 @@ pub(super) struct Message<'a> {
     pub kind: u16,
     /// Flags of the header.
     pub flags: u16,
-    /// Protocol family (`NFPROTO_…`) of the generic header.
+    /// Protocol family (`NFPROTO_…`, `AF_…`) of the generic header.
     pub family: u8,
-    /// What follows the headers. Of an [`ERROR`] it begins with the negative error number.
+    /// What follows the headers of the packet filter's messages (those of routing are longer). Of an [`ERROR`] it begins with the negative error number.
     pub payload: &'a [u8],
 }
 
@@ -198,7 +205,7 @@ pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A request: headers and attributes.
+/// A request to the packet filter: headers and attributes.
 pub(super) fn request(
     kind: u16,
     flags: u16,
@@ -206,12 +213,17 @@ pub(super) fn request(
     resource: u16,
     attributes: &[(u16, &[u8])],
 ) -> Vec<u8> {
+    let [high, low] = resource.to_be_bytes();
+    message(kind, flags, &[family, 0, high, low], attributes)
+}
+
+/// A request with `header` behind the common one.
+pub(super) fn message(kind: u16, flags: u16, header: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let mut message = vec![0; 4];
     message.extend(kind.to_ne_bytes());
     message.extend((flags | REQUEST).to_ne_bytes());
     message.extend([0; 8]); // Sequence and port: one request at a time, the kernel fills the port in.
-    message.extend([family, 0]);
-    message.extend(resource.to_be_bytes());
+    message.extend(header);
     for (kind, value) in attributes {
         message.extend(attribute(*kind, value));
     }

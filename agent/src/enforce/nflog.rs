@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::net::netdevice::index_to_name;
 
-use super::netlink::{ACK, ERROR, Hearer, Message, Socket, attributes, be32, messages, request, text};
+use super::netlink::{
+    ACK, ERROR, Hearer, Message, NETFILTER, Socket, attributes, be32, messages, request, text,
+};
 use super::render::{MARK_FLOW, prefix};
 
 /// `NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET`.
@@ -24,6 +26,8 @@ const GATHER_CENTISECONDS: u32 = 10;
 pub enum Logged {
     /// Let the first packet of a connection through.
     Allow,
+    /// The same, though the connection should have been inspected: there is no inspector.
+    AllowUnread,
     /// Dropped a packet.
     Deny,
     /// Let through what enforcement would drop.
@@ -79,7 +83,7 @@ pub enum Content {
 
 /// A socket that hears one log group.
 pub(super) fn listen(group: u16) -> io::Result<Hearer> {
-    let socket = Socket::open(0, RECEIVE_BYTES)?;
+    let socket = Socket::open(NETFILTER, 0, RECEIVE_BYTES)?;
     socket.limit_wait(std::time::Duration::from_secs(5))?;
     let mode = [0, 0, 0xff, 0xff, 2, 0]; // Up to 65535 bytes (the rules say less), copy the packet.
     let commands: [(u16, &[u8]); 4] = [
@@ -145,6 +149,8 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
     let (logged, turned) = match said.as_str() {
         prefix::ALLOW => (Logged::Allow, false),
         prefix::ALLOW_REPLY => (Logged::Allow, true),
+        prefix::UNATTENDED => (Logged::AllowUnread, false),
+        prefix::UNATTENDED_REPLY => (Logged::AllowUnread, true),
         prefix::DENY => (Logged::Deny, false),
         prefix::DENY_REPLY => (Logged::Deny, true),
         prefix::WOULD_DENY => (Logged::WouldDeny, false),
@@ -166,10 +172,9 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
     } else {
         (ingress, egress)
     };
-    let flow = if logged == Logged::Allow {
-        mark & MARK_FLOW
-    } else {
-        0
+    let flow = match logged {
+        Logged::Allow | Logged::AllowUnread => mark & MARK_FLOW,
+        _ => 0,
     };
     Some(Packet {
         logged,

@@ -9,16 +9,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use penstock_policy::ids::{Digest, FlowId};
+use penstock_policy::ids::Digest;
 use sha2::Digest as _;
 
 use super::batch::Batch;
 use super::block::{Address, Block, Carrier};
-use super::lower::Elements;
+use super::counters::Named;
+use super::lower::{Elements, Placed};
 use super::netlink::{
-    ACK, DONE, DUMP, ERROR, INTERRUPTED, Message, Socket, attributes, be32, messages, request, text,
+    ACK, DONE, DUMP, ERROR, INTERRUPTED, Message, NETFILTER, Socket, attributes, be32, messages, request,
+    text,
 };
-use super::render::{MAPS, TABLE, map_of};
+use super::render::{MAPS, TABLE, maps_of};
 
 /// `NFPROTO_INET` and `NFPROTO_BRIDGE`: the families of our tables.
 pub const FAMILIES: [u8; 2] = [1, 7];
@@ -97,7 +99,7 @@ pub fn meant(elements: &Elements) -> BTreeMap<String, Sum> {
     maps.insert("live".to_owned(), Sum::default());
     for map in MAPS {
         for family in ['4', '6'] {
-            maps.insert(format!("{map}{family}"), Sum::default());
+            maps.insert(format!("{}{family}", map.name), Sum::default());
         }
     }
     sum_family(&mut maps, &elements.v4);
@@ -110,13 +112,14 @@ pub fn meant(elements: &Elements) -> BTreeMap<String, Sum> {
     maps
 }
 
-fn sum_family<A: Address>(maps: &mut BTreeMap<String, Sum>, blocks: &BTreeMap<Block<A>, FlowId>) {
-    for (block, id) in blocks {
+fn sum_family<A: Address>(maps: &mut BTreeMap<String, Sum>, blocks: &BTreeMap<Block<A>, Placed>) {
+    for (block, placed) in blocks {
         let (key, end) = keys(block);
-        let bytes = flat(&key, &end, &id.0.to_ne_bytes());
-        maps.entry(format!("{}{}", map_of(block), A::FAMILY))
-            .or_default()
-            .add(&bytes);
+        for map in maps_of(block, placed.course) {
+            maps.entry(format!("{}{}", map.name, A::FAMILY))
+                .or_default()
+                .add(&flat(&key, &end, &map.data(*placed)));
+        }
     }
 }
 
@@ -161,7 +164,7 @@ pub struct Reader(Socket);
 impl Reader {
     /// Opens the socket.
     pub fn open() -> io::Result<Self> {
-        let socket = Socket::open(0, 1 << 20)?;
+        let socket = Socket::open(NETFILTER, 0, 1 << 20)?;
         socket.limit_wait(PATIENCE)?;
         Ok(Self(socket))
     }
@@ -236,8 +239,8 @@ impl Reader {
         }
         for (family, set) in sets {
             let sum = self.elements(family, &set)?;
-            let of_flows =
-                family == 1 && (set == "live" || MAPS.iter().any(|m| set.trim_end_matches(['4', '6']) == *m));
+            let of_flows = family == 1
+                && (set == "live" || MAPS.iter().any(|m| set.trim_end_matches(['4', '6']) == m.name));
             if of_flows {
                 held.maps.insert(set, sum);
             } else {
@@ -296,7 +299,7 @@ impl Reader {
     }
 
     /// Packets and bytes of our named counters, by family and name.
-    pub fn counters(&self) -> io::Result<BTreeMap<(u8, String), (u64, u64)>> {
+    pub fn counters(&self) -> io::Result<Named> {
         let mut counters = BTreeMap::new();
         for family in FAMILIES {
             self.dump(GET_OBJECT, family, &[], |message| {

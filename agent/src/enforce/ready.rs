@@ -8,6 +8,7 @@ use std::sync::Arc;
 use penstock_policy::plan::Plan;
 
 use super::batch::Batch;
+use super::intercept::InspectorPorts;
 use super::lower::{Elements, lower};
 use super::structure::{Finding, Structure, structure};
 use super::{EnforceError, render, sysctl};
@@ -34,9 +35,9 @@ pub(super) enum Way {
 
 impl Ready {
     /// Makes `plan` ready, on a blocking thread.
-    pub(super) async fn of(plan: Arc<Plan>) -> Result<Self, EnforceError> {
+    pub(super) async fn of(plan: Arc<Plan>, inspector: Option<InspectorPorts>) -> Result<Self, EnforceError> {
         let work = move || -> Result<Self, EnforceError> {
-            let (structure, findings) = structure(&plan, sysctl::interface_exists)?;
+            let (structure, findings) = structure(&plan, inspector, sysctl::interface_exists)?;
             Ok(Self {
                 elements: lower(&plan)?,
                 plan,
@@ -49,8 +50,7 @@ impl Ready {
             .map_err(EnforceError::Interrupted)?
     }
 
-    /// The way from an old structure and its elements; `None` if only replacing the tables leads from one mode to the
-    /// other.
+    /// The way from an old structure and its elements; `None` if only replacing the tables leads there.
     pub(super) fn way_from(&self, old: &Structure, elements: &Elements, log_group: u16) -> Option<Way> {
         if *old == self.structure {
             return Some(match Batch::between(elements, &self.elements) {
@@ -58,7 +58,10 @@ impl Ready {
                 None => Way::Elements(render::difference(elements, &self.elements)),
             });
         }
-        (old.mode == self.structure.mode).then(|| {
+        // Which chains there are depends on both.
+        let same_chains =
+            old.mode == self.structure.mode && old.inspector.is_some() == self.structure.inspector.is_some();
+        same_chains.then(|| {
             Way::Rules(render::restructure(
                 (old, elements),
                 (&self.structure, &self.elements),

@@ -6,7 +6,9 @@
 //! Marks: the low 28 bits of a packet's or connection's mark are the flow's number. On packets of a bridge the bits
 //! above carry what the bridge table found to the `inet` table (which sees the bridge, not its ports):
 //! [`MARK_GUARDED`], [`MARK_OBSERVED`], [`MARK_MISPLACED`], and back to it [`MARK_ROUTED`]. On connections
-//! [`MARK_TOLD`] says that a would-deny was logged.
+//! [`MARK_TOLD`] says that a would-deny was logged, [`MARK_LEG`] that the inspector has a part in it. Where a packet is
+//! on its way to or from the inspector, those four bits of its mark are one of [`super::intercept::MARK_INTERCEPTED`] (both modes),
+//! [`MARK_ENTERED`], [`MARK_SENT`] and [`MARK_STRAY`] (bridges), none of which the first four come to together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -15,11 +17,13 @@ use penstock_policy::ids::FlowId;
 use penstock_policy::model::GatewayMode;
 
 use super::block::{Address, Block, Carrier, Span};
-use super::lower::Elements;
+use super::intercept::MARK_INTERCEPTED_BITS;
+use super::lower::{Course, Elements, Placed};
 use super::structure::Structure;
 
 mod bridge;
 mod inet;
+mod intercept;
 
 /// The name of our tables, in the families `inet` and `bridge`.
 pub const TABLE: &str = "penstock";
@@ -35,6 +39,16 @@ pub const MARK_MISPLACED: u32 = 0x2000_0000;
 pub const MARK_ROUTED: u32 = 0x1000_0000;
 /// Connection mark: its would-deny was logged.
 pub const MARK_TOLD: u32 = 0x1000_0000;
+/// Connection mark: one of the two legs of an inspected connection.
+pub const MARK_LEG: u32 = 0x8000_0000;
+/// Packet mark, on bridged gateways: it came in by the guarded port where its source belongs.
+pub const MARK_ENTERED: u32 = 0x5000_0000;
+/// Packet mark, on bridged gateways: the inspector sent it. Its port must be the one where its destination belongs.
+pub const MARK_SENT: u32 = 0x6000_0000;
+/// Packet mark, on bridged gateways: sent with a foreign address, and not by the inspector.
+pub const MARK_STRAY: u32 = 0x2000_0000;
+/// The bits of a packet's mark that are left to others where ours are taken off.
+const MARKS_KEPT: u32 = !MARK_INTERCEPTED_BITS;
 /// How many log messages a second the kernel sends per kind; what is above is counted only.
 pub const LOG_PER_SECOND: u32 = 2000;
 /// Bytes of a logged packet that are copied: an IPv6 header with some extensions, and ports.
@@ -50,6 +64,10 @@ pub mod prefix {
     pub const DENY: &str = "ps:d";
     /// Passed, would be dropped.
     pub const WOULD_DENY: &str = "ps:w";
+    /// First packet of a connection that was forwarded unread, since there is no inspector.
+    pub const UNATTENDED: &str = "ps:u";
+    /// As [`UNATTENDED`], of the answering side.
+    pub const UNATTENDED_REPLY: &str = "ps:ur";
     /// As [`ALLOW`], seen first on a packet of the answering side.
     pub const ALLOW_REPLY: &str = "ps:ar";
     /// As [`DENY`], of the answering side.
@@ -76,7 +94,8 @@ pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> Stri
     script
 }
 
-/// The script that leads from one structure and its elements to another of the same mode.
+/// The script that leads from one structure and its elements to another with the same chains (same mode, and an
+/// inspector in both or in neither).
 ///
 /// The tables and their maps stay, only rules are written anew: a packet that is judged at the moment of the swap finds
 /// the flows where they were. (When a table is replaced, the kernel runs the old rules for a moment on maps that are
@@ -87,12 +106,15 @@ pub fn restructure(
     log_group: u16,
 ) -> String {
     let mut script = String::new();
-    let mut families = vec![("inet", inet::CHAINS.as_slice())];
+    let mut families = vec![(
+        "inet",
+        [inet::CHAINS.as_slice(), &intercept::chains_of(new)].concat(),
+    )];
     if new.mode == GatewayMode::Bridged {
-        families.push(("bridge", bridge::CHAINS.as_slice()));
+        families.push(("bridge", bridge::CHAINS.to_vec()));
     }
     for (family, chains) in &families {
-        for chain in *chains {
+        for chain in chains {
             let _ = writeln!(script, "flush chain {family} {TABLE} {chain}");
         }
     }
@@ -160,26 +182,104 @@ pub fn difference(old: &Elements, new: &Elements) -> String {
     script
 }
 
-/// The map that holds a block: its name without the family.
-pub fn map_of<A: Address>(block: &Block<A>) -> &'static str {
-    match (block.carrier, block.is_exact()) {
-        (Carrier::Echo, true) => "echo",
-        (Carrier::Echo, false) => "echo_ranges",
-        (_, true) => "exact",
-        (_, false) => "ranges",
+/// A map, or a set, of tuples in `table inet`; there is one per family, named with the family's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Map {
+    /// Its name without the family's number.
+    pub name: &'static str,
+    /// Whether its entries lead to flow numbers.
+    pub flows: bool,
+    /// Whether its entries are pairs of addresses alone.
+    pub pairs: bool,
+    /// Whether its entries are intervals.
+    pub intervals: bool,
+}
+
+impl Map {
+    const fn of_flows(name: &'static str, intervals: bool) -> Self {
+        Self {
+            name,
+            flows: true,
+            pairs: false,
+            intervals,
+        }
+    }
+
+    /// What an entry leads to, as the kernel has it: marks are in the byte order of the machine.
+    pub(super) fn data(&self, placed: Placed) -> Vec<u8> {
+        if self.flows {
+            placed.flow.0.to_ne_bytes().to_vec()
+        } else {
+            Vec::new()
+        }
+    }
+
+    const fn of_echo(name: &'static str, intervals: bool) -> Self {
+        Self {
+            pairs: true,
+            ..Self::of_flows(name, intervals)
+        }
+    }
+
+    const fn of_tuples(name: &'static str, intervals: bool) -> Self {
+        Self {
+            flows: false,
+            ..Self::of_flows(name, intervals)
+        }
     }
 }
 
-/// All maps of a family, without the family's number.
-pub const MAPS: [&str; 4] = ["exact", "ranges", "echo", "echo_ranges"];
+/// Tuples that are forwarded.
+const EXACT: Map = Map::of_flows("exact", false);
+const RANGES: Map = Map::of_flows("ranges", true);
+const ECHO: Map = Map::of_echo("echo", false);
+const ECHO_RANGES: Map = Map::of_echo("echo_ranges", true);
+/// Tuples that go to the inspector.
+const INSPECTED: Map = Map::of_tuples("inspected", false);
+const INSPECTED_RANGES: Map = Map::of_tuples("inspected_ranges", true);
+/// Tuples amid inspected ranges that do not.
+const SPARED: Map = Map::of_tuples("spared", false);
+/// Tuples that go to the inspector, and are forwarded while there is none.
+const UNATTENDED: Map = Map::of_flows("unattended", false);
+const UNATTENDED_RANGES: Map = Map::of_flows("unattended_ranges", true);
+
+/// All maps of a family.
+pub const MAPS: [Map; 9] = [
+    EXACT,
+    RANGES,
+    ECHO,
+    ECHO_RANGES,
+    INSPECTED,
+    INSPECTED_RANGES,
+    SPARED,
+    UNATTENDED,
+    UNATTENDED_RANGES,
+];
+
+/// The maps that hold a block.
+pub fn maps_of<A: Address>(block: &Block<A>, course: Course) -> &'static [Map] {
+    match (block.carrier, block.is_exact(), course) {
+        (Carrier::Echo, true, Course::Forward | Course::ForwardAmid) => &[ECHO],
+        (Carrier::Echo, false, Course::Forward | Course::ForwardAmid) => &[ECHO_RANGES],
+        // No inspector reads them, and without one they are not permitted.
+        (Carrier::Echo, ..) => &[],
+        (_, true, Course::Forward) => &[EXACT],
+        (_, true, Course::ForwardAmid) => &[EXACT, SPARED],
+        (_, true, Course::Inspect) => &[INSPECTED],
+        (_, true, Course::InspectOrForward) => &[INSPECTED, UNATTENDED],
+        (_, false, Course::Forward | Course::ForwardAmid) => &[RANGES],
+        (_, false, Course::Inspect) => &[INSPECTED_RANGES],
+        (_, false, Course::InspectOrForward) => &[INSPECTED_RANGES, UNATTENDED_RANGES],
+    }
+}
 
 /// What one map has and the other has not, in one walk along both: a change of one flow among many must be quick.
 pub(super) fn only_in<'a, A: Address>(
-    these: &'a BTreeMap<Block<A>, FlowId>,
-    those: &BTreeMap<Block<A>, FlowId>,
-) -> Vec<(&'a Block<A>, &'a FlowId)> {
+    these: &'a BTreeMap<Block<A>, Placed>,
+    those: &BTreeMap<Block<A>, Placed>,
+) -> Vec<(&'a Block<A>, &'a Placed)> {
     let mut others = those.iter().peekable();
-    let missing = |entry: &(&Block<A>, &FlowId)| {
+    let missing = |entry: &(&Block<A>, &Placed)| {
         while others.next_if(|other| other < entry).is_some() {}
         others.peek() != Some(entry)
     };
@@ -189,14 +289,26 @@ pub(super) fn only_in<'a, A: Address>(
 fn family<'a, A: Address + 'a>(
     script: &mut String,
     verb: &str,
-    blocks: impl Iterator<Item = (&'a Block<A>, &'a FlowId)> + Clone,
+    blocks: impl Iterator<Item = (&'a Block<A>, &'a Placed)> + Clone,
 ) {
     for map in MAPS {
         let elements = blocks
             .clone()
-            .filter(|(block, _)| map_of(block) == map)
-            .map(|(block, id)| format!("{} : {}", key(block), id.0));
-        list(script, verb, "inet", &format!("{map}{}", A::FAMILY), elements);
+            .filter(|(block, placed)| maps_of(block, placed.course).contains(&map))
+            .map(|(block, placed)| {
+                if map.flows {
+                    format!("{} : {}", key(block), placed.flow.0)
+                } else {
+                    key(block)
+                }
+            });
+        list(
+            script,
+            verb,
+            "inet",
+            &format!("{}{}", map.name, A::FAMILY),
+            elements,
+        );
     }
 }
 

@@ -11,6 +11,7 @@ use penstock_policy::model::{Enforcement, GatewayMode};
 use penstock_policy::plan::{Plan, PlanInterface};
 
 use super::block::{Address, Span};
+use super::intercept::InspectorPorts;
 
 /// The most guarded interfaces of one gateway: pairs of them are enumerated.
 pub const INTERFACES_MAX: usize = 64;
@@ -37,6 +38,8 @@ pub struct Structure {
     pub observed: BTreeSet<(String, String)>,
     /// Who may reach the gateway itself; `None` leaves its input open, so that nobody is locked out.
     pub input: Option<Input>,
+    /// Where the inspector listens; `None` if there is none, so that what would be inspected goes nowhere.
+    pub inspector: Option<InspectorPorts>,
 }
 
 /// The guard of the gateway's own input.
@@ -73,6 +76,7 @@ pub enum StructureError {
 /// Takes the structure out of `plan`; `exists` tells whether this machine has an interface of that name.
 pub fn structure(
     plan: &Plan,
+    inspector: Option<InspectorPorts>,
     exists: impl Fn(&str) -> bool,
 ) -> Result<(Structure, Vec<Finding>), StructureError> {
     if plan.interfaces.len() > INTERFACES_MAX {
@@ -124,6 +128,7 @@ pub fn structure(
             .collect(),
         observed: pairs(&|a, b| [a, b].iter().all(|i| i.enforcement == Enforcement::Observe)),
         input,
+        inspector,
     };
     Ok((structure, findings))
 }

@@ -65,7 +65,7 @@ impl Table {
 
     /// Whether the kernel would take `plan`. What was made ready for it is kept for the loading that follows.
     pub(super) async fn check(&self, plan: Arc<Plan>) -> Result<(), EnforceError> {
-        let ready = Ready::of(plan).await?;
+        let ready = Ready::of(plan, self.settings.inspector).await?;
         let mut state = self.state.lock().await;
         state.ready = None;
         if !self.takes_change(&state, &ready).await? {
@@ -122,7 +122,7 @@ impl Table {
         let checked = state.ready.take().filter(|ready| Arc::ptr_eq(&ready.plan, &plan));
         let ready = match checked {
             Some(ready) => ready,
-            None => Ready::of(Arc::clone(&plan)).await?,
+            None => Ready::of(Arc::clone(&plan), self.settings.inspector).await?,
         };
         let began = Instant::now();
         if ready.structure.mode == GatewayMode::Bridged {
@@ -389,7 +389,7 @@ impl Table {
         }
     }
 
-    fn say(&self, step: DriftStep, message: &str, process: Option<String>) {
+    pub(super) fn say(&self, step: DriftStep, message: &str, process: Option<String>) {
         tracing::warn!(?step, message, process, "the kernel's rules differ from the plan");
         self.outbox.put(Observed::Drift {
             step,
@@ -404,25 +404,7 @@ impl Table {
     }
 
     async fn counters_of(&self, state: &State) -> Result<Counters, EnforceError> {
-        let held = blocking(|reader| reader.counters()).await?;
-        let packets =
-            |family: u8, name: &str| held.get(&(family, name.to_owned())).copied().unwrap_or_default();
-        let both = |name: &str| packets(1, name).0 + packets(7, name).0;
-        let (allowed_packets, allowed_bytes) = packets(1, "allowed");
-        let untold = |all: &str, told: &str| both(all).saturating_sub(both(told));
-        let base = state.counted;
-        Ok(Counters {
-            inspected_connections: 0,
-            allowed_packets: base.allowed_packets + allowed_packets,
-            allowed_bytes: base.allowed_bytes + allowed_bytes,
-            denied_packets: base.denied_packets + both("denied"),
-            would_deny_packets: base.would_deny_packets + both("would_deny"),
-            input_denied_packets: base.input_denied_packets + packets(1, "input_denied").0,
-            uninspected_packets: base.uninspected_packets + packets(7, "uninspected").0,
-            untold_packets: base.untold_packets
-                + untold("denied", "denied_told")
-                + untold("input_denied", "input_told"),
-        })
+        Ok(state.counted.and(&blocking(|reader| reader.counters()).await?))
     }
 
     /// Leaves the names of the guarded interfaces for the next boot.

@@ -12,6 +12,8 @@ mod bridge;
 mod check;
 mod flows;
 mod input;
+mod inspected;
+mod inspector;
 mod outside;
 mod plans;
 mod random;

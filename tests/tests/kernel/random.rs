@@ -1,16 +1,23 @@
 //! Random plans and random packets: the kernel's verdict is the oracle's.
+//!
+//! What rules limit to operations must go to the inspector while one listens (every other plan), and without one be
+//! forwarded or blocked as the rules say.
 
 use std::collections::{BTreeSet, HashSet};
 
 use penstock::lab::{self, Lab};
 use penstock_agent::enforce::Change;
 use penstock_policy::arbitrary::{UNGUARDED, plans_with_connections};
-use penstock_policy::model::GatewayMode;
+use penstock_policy::model::{Enforcement, GatewayMode, OnAgentLoss};
 use penstock_policy::plan::Plan;
-use penstock_policy::verdict::{Carried, Connection, Decision, Reason, Verdict, decide};
+use penstock_policy::verdict::{
+    Carried, Connection, Decision, Permitted, Reason, Verdict, decide, permitted,
+};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use super::inspected::with_ports;
+use super::inspector::Inspector;
 use super::wire::{Part, Probe};
 use super::world::{Agent, World};
 
@@ -61,15 +68,28 @@ fn compare(lab: &Lab, mode: GatewayMode) {
     let world = World::new(lab, mode, &INTERFACES);
     let first = first_seed();
     println!("seeds from PENSTOCK_SEED={first}");
-    let (mut cases, mut allowed, mut kinds) = (0, 0, BTreeSet::new());
+    let (mut cases, mut allowed, mut inspected, mut kinds) = (0, 0, 0, BTreeSet::new());
+    let ports = Inspector::start(&world.gateway, None).ports;
     world.at_gateway(async || {
-        let agent = Agent::start();
+        let agent = Agent::start_with(with_ports(ports));
         let mut number = 1024_u16;
         for seed in first..first + PLANS {
             let (mut plan, connections) = draw(seed);
             plan.mode = mode;
+            let inspector = (seed % 2 == 0).then(|| Inspector::start(&world.gateway, Some(ports)));
+            let lives = inspector.is_some();
             agent.apply(&plan, seed).await;
-            let tally = judge(&world, &plan, &connections, &mut number, &format!("seed {seed}"));
+            let before = agent.enforcer.counters().await.unwrap().intercepted_packets;
+            let tally = judge(
+                &world,
+                &plan,
+                &connections,
+                &mut number,
+                lives,
+                &format!("seed {seed}"),
+            );
+            let taken = agent.enforcer.counters().await.unwrap().intercepted_packets - before;
+            assert_eq!(taken, tally.inspected, "seed {seed}: packets for the inspector");
             // The same again with fewer and reordered flows, which the kernel gets as differences.
             let mut fewer = plan.clone();
             fewer.rules = plan.rules.iter().rev().step_by(2).cloned().collect();
@@ -79,15 +99,20 @@ fn compare(lab: &Lab, mode: GatewayMode) {
                 "seed {seed}: {change:?}"
             );
             let label = format!("seed {seed}, every second flow");
-            let again = judge(&world, &fewer, &connections, &mut number, &label);
+            let again = judge(&world, &fewer, &connections, &mut number, lives, &label);
             for tally in [tally, again] {
                 cases += tally.cases;
                 allowed += tally.allowed;
+                inspected += tally.inspected;
                 kinds.extend(tally.kinds);
             }
         }
     });
-    println!("{cases} cases, {allowed} connections let through, verdicts {kinds:?}");
+    println!("{cases} cases, {allowed} connections let through, {inspected} inspected, verdicts {kinds:?}");
+    assert!(
+        inspected > 30,
+        "only {inspected} connections were for the inspector"
+    );
     assert!(
         cases > 3000,
         "only {cases} cases: the generator makes connections that the lab cannot send"
@@ -124,14 +149,53 @@ fn kind(verdict: &Verdict) -> String {
     format!("{}{addition}", verdict.decision.code())
 }
 
+/// Whether it is for the inspector: all rules of its tuple name operations, and its source is where it belongs.
+fn is_inspected(plan: &Plan, connection: &Connection) -> bool {
+    let at_home = plan
+        .interfaces
+        .iter()
+        .any(|side| side.name == connection.ingress && side.holds(connection.source));
+    at_home && matches!(permitted(plan, connection), Permitted::Only(_))
+}
+
+/// Whether the kernel forwards it.
+fn is_forwarded(plan: &Plan, connection: &Connection, verdict: &Verdict, lives: bool) -> bool {
+    if lives && is_inspected(plan, connection) {
+        return false;
+    }
+    match (verdict.decision, &verdict.reason, permitted(plan, connection)) {
+        (Decision::Allow, Reason::Rule(_), Permitted::Only(rules)) => {
+            let passes = rules
+                .iter()
+                .all(|(rule, _)| rule.on_agent_loss == OnAgentLoss::Pass);
+            let observed = |name: &String| {
+                let side = plan.interfaces.iter().find(|side| side.name == *name).unwrap();
+                side.enforcement == Enforcement::Observe
+            };
+            // Where enforcement would block it, observation lets it pass.
+            passes || (observed(&connection.ingress) && observed(&connection.egress))
+        }
+        (decision, ..) => decision != Decision::Deny,
+    }
+}
+
 struct Tally {
     cases: usize,
     allowed: usize,
+    /// Opening packets for the inspector.
+    inspected: u64,
     kinds: BTreeSet<String>,
 }
 
 /// Sends each connection's first packet, and the answers of those that were let through.
-fn judge(world: &World, plan: &Plan, connections: &[Connection], number: &mut u16, label: &str) -> Tally {
+fn judge(
+    world: &World,
+    plan: &Plan,
+    connections: &[Connection],
+    number: &mut u16,
+    lives: bool,
+    label: &str,
+) -> Tally {
     let probes: Vec<(&Connection, Probe)> = connections
         .iter()
         .filter(|c| world.sides.contains_key(&c.ingress) && world.sides.contains_key(&c.egress))
@@ -161,11 +225,11 @@ fn judge(world: &World, plan: &Plan, connections: &[Connection], number: &mut u1
         .iter()
         .map(|(connection, _)| decide(plan, connection))
         .collect();
-    let wanted = verdicts
-        .iter()
-        .enumerate()
-        .filter(|(_, v)| v.decision != Decision::Deny);
-    let expected: HashSet<usize> = wanted.map(|(index, _)| index).collect();
+    let expected: HashSet<usize> = (0..probes.len())
+        .filter(|index| is_forwarded(plan, probes[*index].0, &verdicts[*index], lives))
+        .collect();
+    let inspected = probes.iter().filter(|(c, _)| lives && is_inspected(plan, c));
+    let inspected = inspected.count() as u64;
     let frames: Vec<_> = probes
         .iter()
         .map(|(c, p)| {
@@ -181,7 +245,7 @@ fn judge(world: &World, plan: &Plan, connections: &[Connection], number: &mut u1
         assert_eq!(
             passed.contains(&index),
             expected.contains(&index),
-            "{label}: {connection}: the kernel {}, the oracle says {}",
+            "{label}, inspector {lives}: {connection}: the kernel {}, the oracle says {}",
             if passed.contains(&index) {
                 "let it through"
             } else {
@@ -191,10 +255,13 @@ fn judge(world: &World, plan: &Plan, connections: &[Connection], number: &mut u1
         );
     }
     // What was let through is answered through the gateway, in the same connection.
-    let answers: Vec<_> = expected
+    let answered: Vec<_> = expected
         .iter()
         .map(|index| &probes[*index])
         .filter(|(c, _)| !matches!(c.transport, Carried::Other(_)))
+        .collect();
+    let answers: Vec<_> = answered
+        .iter()
         .map(|(c, p)| {
             (
                 c.egress.clone(),
@@ -204,14 +271,16 @@ fn judge(world: &World, plan: &Plan, connections: &[Connection], number: &mut u1
         })
         .collect();
     let all: HashSet<usize> = (0..answers.len()).collect();
-    assert_eq!(
-        world.through(&answers, &all).len(),
-        answers.len(),
-        "{label}: answers were dropped"
-    );
+    let passed = world.through(&answers, &all);
+    let dropped: Vec<String> = all
+        .difference(&passed)
+        .map(|index| answered[*index].0.to_string())
+        .collect();
+    assert!(dropped.is_empty(), "{label}: answers were dropped: {dropped:?}");
     Tally {
         cases: probes.len() + answers.len(),
         allowed: expected.len(),
+        inspected,
         kinds: verdicts.iter().map(kind).collect(),
     }
 }

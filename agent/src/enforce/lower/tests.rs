@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 
 use penstock_policy::ids::{ConduitId, FlowName};
-use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift};
+use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift, Operations};
 use penstock_policy::plan::{Endpoint, PLAN_FORMAT, PortRange};
+use penstock_policy::verdict::{Carried, Connection, Permitted, permitted};
 use proptest::prelude::*;
 
 use ipnet::IpNet;
 
 use super::*;
+use crate::enforce::render::maps_of;
 
 /// The rule that the plan's own order of precedence gives a connection, found the slow way.
 fn oracle(plan: &Plan, source: IpAddr, destination: IpAddr, carrier: Carrier, port: u16) -> Option<FlowId> {
@@ -36,25 +38,81 @@ fn oracle(plan: &Plan, source: IpAddr, destination: IpAddr, carrier: Carrier, po
         .map(|r| r.id)
 }
 
+/// What the rules do with a connection's packets, by the maps that they are looked up in.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    Nowhere,
+    Forward(FlowId),
+    Inspector { without: Option<FlowId> },
+}
+
+/// The oracle's way: who permits it, and whether all who do so name operations.
+fn way(plan: &Plan, source: IpAddr, destination: IpAddr, carrier: Carrier, port: u16) -> Way {
+    let Some(flow) = oracle(plan, source, destination, carrier, port) else {
+        return Way::Nowhere;
+    };
+    let connection = Connection {
+        ingress: String::new(),
+        egress: String::new(),
+        source,
+        destination,
+        transport: match carrier {
+            Carrier::Tcp => Carried::Tcp(port),
+            Carrier::Udp => Carried::Udp(port),
+            Carrier::Echo => Carried::IcmpEcho,
+        },
+    };
+    match permitted(plan, &connection) {
+        Permitted::Nothing => Way::Nowhere,
+        Permitted::Anything => Way::Forward(flow),
+        Permitted::Only(rules) => Way::Inspector {
+            without: rules
+                .iter()
+                .all(|(rule, _)| rule.on_agent_loss == OnAgentLoss::Pass)
+                .then_some(flow),
+        },
+    }
+}
+
 fn look_up<A: Address>(
-    map: &BTreeMap<Block<A>, FlowId>,
+    placed: &BTreeMap<Block<A>, Placed>,
     source: A,
     destination: A,
     carrier: Carrier,
     port: u16,
-) -> Option<FlowId> {
+) -> Way {
     let tuple = Block {
         source: Span::one(source),
         destination: Span::one(destination),
         carrier,
         ports: Span::one(port),
     };
-    let ranges: Vec<_> = map
+    let ranges: Vec<_> = placed
         .iter()
         .filter(|(b, _)| !b.is_exact() && b.overlaps(&tuple))
         .collect();
     assert!(ranges.len() <= 1, "two ranges hold {tuple:?}: {ranges:?}");
-    map.get(&tuple).or(ranges.first().map(|(_, id)| *id)).copied()
+    let entry = |wanted: &str| {
+        let held = |block: &Block<A>, placed: &Placed| {
+            maps_of(block, placed.course).iter().any(|map| map.name == wanted)
+        };
+        placed
+            .iter()
+            .find(|(block, placed)| held(block, placed) && block.overlaps(&tuple))
+            .map(|(_, placed)| placed.flow)
+    };
+    let (exact, ranges) = match carrier {
+        Carrier::Echo => ("echo", "echo_ranges"),
+        Carrier::Tcp | Carrier::Udp => ("exact", "ranges"),
+    };
+    let inspected = entry("inspected").is_some();
+    if inspected || (entry("inspected_ranges").is_some() && entry("spared").is_none()) {
+        let without = entry("unattended").or(entry("unattended_ranges").filter(|_| !inspected));
+        // Without an inspector it is looked up as everything else, and must not be found there before.
+        assert_eq!((entry(exact), entry(ranges)), (None, None), "{tuple:?}");
+        return Way::Inspector { without };
+    }
+    entry(exact).or(entry(ranges)).map_or(Way::Nowhere, Way::Forward)
 }
 
 // A tiny world, so that everything overlaps everything: 16 addresses, 8 ports.
@@ -100,7 +158,9 @@ fn transport() -> impl Strategy<Value = Transport> {
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
-    proptest::collection::vec((ends(), ends(), transport()), 0..10).prop_map(|rules| Plan {
+    let loss = prop_oneof![Just(OnAgentLoss::Block), Just(OnAgentLoss::Pass)];
+    let limits = proptest::option::of(loss);
+    proptest::collection::vec((ends(), ends(), transport(), limits), 0..10).prop_map(|rules| Plan {
         format: PLAN_FORMAT.into(),
         plant: "p".parse().unwrap(),
         gateway: "g".parse().unwrap(),
@@ -112,18 +172,21 @@ fn plan() -> impl Strategy<Value = Plan> {
         bridges: Vec::new(),
         rules: (1..)
             .zip(rules)
-            .map(|(number, (sources, destinations, transport))| Rule {
+            .map(|(number, (sources, destinations, transport, limits))| Rule {
                 id: FlowId(number),
                 conduit: ConduitId::new("c").unwrap(),
                 flow: FlowName::new(format!("f{number}")).unwrap(),
                 sources,
                 destinations,
+                // Only TCP is inspected.
+                operations: limits
+                    .filter(|_| matches!(transport, Transport::Tcp(_)))
+                    .map(|_| Operations::Mqtt(Vec::new())),
                 transport,
                 must_flow: false,
                 on_refusal: penstock_policy::model::OnRefusal::default(),
                 tls: None,
-                on_agent_loss: OnAgentLoss::Block,
-                operations: None,
+                on_agent_loss: limits.unwrap_or(OnAgentLoss::Block),
             })
             .collect(),
     })
@@ -133,7 +196,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn elements_give_every_connection_the_rule_that_the_plan_gives_it(plan in plan()) {
+    fn elements_give_every_connection_the_rule_and_the_way_that_the_plan_gives_it(plan in plan()) {
         let elements = lower(&plan).unwrap();
         for (carrier, ports) in [(Carrier::Tcp, 0..12), (Carrier::Udp, 0..12), (Carrier::Echo, 0..1)] {
             for port in ports {
@@ -142,12 +205,12 @@ proptest! {
                         let (s, d) = (Ipv4Addr::new(10, 0, 0, source), Ipv4Addr::new(10, 0, 0, destination));
                         prop_assert_eq!(
                             look_up(&elements.v4, s, d, carrier, port),
-                            oracle(&plan, s.into(), d.into(), carrier, port)
+                            way(&plan, s.into(), d.into(), carrier, port)
                         );
                         let v6 = |host: u8| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host.into());
                         prop_assert_eq!(
                             look_up(&elements.v6, v6(source), v6(destination), carrier, port),
-                            oracle(&plan, v6(source).into(), v6(destination).into(), carrier, port)
+                            way(&plan, v6(source).into(), v6(destination).into(), carrier, port)
                         );
                     }
                 }

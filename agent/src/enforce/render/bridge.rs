@@ -11,16 +11,23 @@
 //! A port that is not in the plan is no way around it: no rule can permit a frame between it and a guarded port. Nor is
 //! routing: a bridged gateway has no address on its guarded side, so what comes in by a guarded port to be routed, or is
 //! routed and would leave by one, is refused ([`MARK_ROUTED`]); what the gateway itself sends is not.
+//!
+//! What goes to the inspector and what it sends is decided in the `inet` table; here it is only told which port a frame
+//! came in by ([`MARK_ENTERED`]), and that it leaves by the port where its destination belongs ([`MARK_SENT`]).
 
 use std::fmt::Write;
 
 use super::{
-    LOG_PER_SECOND, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, TABLE, log, prefix, shape,
+    LOG_PER_SECOND, MARK_ENTERED, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_SENT,
+    MARK_STRAY, MARKS_KEPT, TABLE, intercept, log, prefix, shape,
 };
+use crate::enforce::intercept::MARK_INTERCEPTED_BITS;
 use crate::enforce::structure::Structure;
 
 /// All chains: what a change of structure writes anew.
-pub(super) const CHAINS: [&str; 12] = [
+pub(super) const CHAINS: [&str; 14] = [
+    "enter",
+    "legs",
     "forward",
     "half",
     "own",
@@ -45,6 +52,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
         "would_deny_told",
         "uninspected",
         "unresolved",
+        "stray",
     ] {
         let _ = writeln!(script, "counter {counter} {{ }}");
     }
@@ -59,6 +67,7 @@ pub(super) fn chains(script: &mut String, group: u16) {
     let refused = MARK_GUARDED | MARK_MISPLACED;
     let all = judged | MARK_MISPLACED;
     let (came, came_observed) = (refused | MARK_ROUTED, all | MARK_ROUTED);
+    let to_inspector = intercept::intercepted();
     let _ = write!(
         script,
         "chain deny {{
@@ -115,8 +124,21 @@ pub(super) fn chains(script: &mut String, group: u16) {
          @ll,96,16 0x0806 counter name unresolved drop
          goto other
          }}
+         chain enter {{
+         type filter hook prerouting priority -300; policy accept;
+         iifname != @guarded accept
+         meta mark set meta mark & {MARKS_KEPT:#x}
+         iifname . ip saddr @sides4 meta mark set {MARK_ENTERED:#x} accept
+         iifname . ip6 saddr @sides6 meta mark set {MARK_ENTERED:#x} accept
+         }}
+         chain legs {{
+         oifname . ip daddr @sides4 meta mark set 0 accept
+         oifname . ip6 daddr @sides6 meta mark set 0 accept
+         counter name stray drop
+         }}
          chain forward {{
          type filter hook forward priority -200; policy accept;
+         {to_inspector} accept
          iifname != @guarded goto half
          oifname != @guarded goto half
          meta mark set {MARK_GUARDED:#x}
@@ -128,11 +150,14 @@ pub(super) fn chains(script: &mut String, group: u16) {
          }}
          chain own {{
          type filter hook input priority -200; policy accept;
+         {to_inspector} accept
          iifname @guarded meta mark set {came:#x}
          iifname @observers meta mark set {came_observed:#x}
          }}
          chain sent {{
          type filter hook output priority -200; policy accept;
+         meta mark & {MARK_INTERCEPTED_BITS:#x} == {MARK_SENT:#x} goto legs
+         meta mark & {MARK_INTERCEPTED_BITS:#x} == {MARK_STRAY:#x} oifname @guarded counter name stray drop
          meta mark & {MARK_ROUTED:#x} == 0 accept
          oifname != @guarded accept
          oifname @observers goto observe
@@ -140,6 +165,7 @@ pub(super) fn chains(script: &mut String, group: u16) {
          }}
          chain inspected {{
          type filter hook postrouting priority 300; policy accept;
+         {to_inspector} counter name uninspected drop
          oifname @guarded meta protocol {{ ip, ip6 }} meta mark & {judged:#x} == {MARK_GUARDED:#x} \
              counter name uninspected drop
          meta protocol {{ ip, ip6 }} meta mark & {all:#x} == {refused:#x} counter name uninspected drop

@@ -10,23 +10,23 @@ use std::fmt::Write;
 use penstock_policy::model::GatewayMode;
 
 use super::{
-    LOG_PER_SECOND, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_TOLD, TABLE,
-    log, prefix, shape,
+    LOG_PER_SECOND, MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_TOLD,
+    TABLE, intercept, log, prefix, shape,
 };
-use crate::enforce::structure::{Input, Structure};
+use crate::enforce::structure::Structure;
 
 /// What one family calls things.
-struct Family {
-    number: char,
+pub(super) struct Family {
+    pub(super) number: char,
     address: &'static str,
-    header: &'static str,
-    icmp: &'static str,
+    pub(super) header: &'static str,
+    pub(super) icmp: &'static str,
     nfproto: &'static str,
     /// Ends the judgement of packets that carry headers in which a rule cannot see.
     plain: &'static str,
 }
 
-const FAMILIES: [Family; 2] = [
+pub(super) const FAMILIES: [Family; 2] = [
     Family {
         number: '4',
         address: "ipv4_addr",
@@ -46,8 +46,8 @@ const FAMILIES: [Family; 2] = [
     },
 ];
 
-/// All chains but the seal: what a change of structure writes anew.
-pub(super) const CHAINS: [&str; 22] = [
+/// All chains but the seal and the inspector's: what a change of structure writes anew.
+pub(super) const CHAINS: [&str; 23] = [
     "forward",
     "input",
     "judge4",
@@ -68,6 +68,7 @@ pub(super) const CHAINS: [&str; 22] = [
     "observe",
     "tell",
     "hit",
+    "unattended",
     "management",
     "refuse",
 ];
@@ -83,6 +84,10 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
         "would_deny_told",
         "input_denied",
         "input_told",
+        "intercepted",
+        "unattended",
+        "stray",
+        "cut_off",
     ] {
         let _ = writeln!(script, "counter {counter} {{ }}");
     }
@@ -94,13 +99,14 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
     {
         let tuple = format!("{address} . {address} . inet_proto . inet_service");
         let pair = format!("{address} . {address}");
-        for (name, kind, flags) in [
-            ("exact", &tuple, ""),
-            ("ranges", &tuple, "flags interval; "),
-            ("echo", &pair, ""),
-            ("echo_ranges", &pair, "flags interval; "),
-        ] {
-            let _ = writeln!(script, "map {name}{n} {{ type {kind} : mark; {flags}counter; }}");
+        for map in MAPS {
+            let (kind, name) = (if map.pairs { &pair } else { &tuple }, map.name);
+            let flags = if map.intervals { "flags interval; " } else { "" };
+            let _ = if map.flows {
+                writeln!(script, "map {name}{n} {{ type {kind} : mark; {flags}counter; }}")
+            } else {
+                writeln!(script, "set {name}{n} {{ type {kind}; {flags}counter; }}")
+            };
         }
     }
     script.push_str("}\n");
@@ -108,6 +114,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
 
 /// The chains with their rules.
 pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
+    intercept::chains(script, structure);
     let bridged = structure.mode == GatewayMode::Bridged;
     let _ = writeln!(script, "table inet {TABLE} {{");
     let observed = if bridged {
@@ -129,6 +136,14 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          ct mark set meta mark
          ct direction reply {allow_reply} accept
          {allow} accept
+         }}
+         chain unattended {{
+         counter name allowed
+         counter name unattended
+         ct mark & {MARK_FLOW:#x} != 0 accept
+         ct mark set meta mark
+         ct direction reply {unattended_reply} accept
+         {unattended} accept
          }}
          chain tell {{
          ct direction reply {would_deny_reply} {passed}
@@ -167,6 +182,8 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         ",
         allow = log(prefix::ALLOW, group),
         allow_reply = log(prefix::ALLOW_REPLY, group),
+        unattended = log(prefix::UNATTENDED, group),
+        unattended_reply = log(prefix::UNATTENDED_REPLY, group),
         would_deny = log(prefix::WOULD_DENY, group),
         would_deny_reply = log(prefix::WOULD_DENY_REPLY, group),
         deny = log(prefix::DENY, group),
@@ -176,7 +193,12 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         judge(script, family, bridged);
     }
     script.push_str("chain forward {\ntype filter hook forward priority filter; policy accept;\n");
+    let to_inspector = structure.inspector.is_some().then(intercept::intercepted);
     if bridged {
+        if let Some(to_inspector) = to_inspector {
+            // It came to be bridged all the same: it is of a connection that stood before the inspector was there.
+            let _ = writeln!(script, "{to_inspector} goto cut_off");
+        }
         // The ports of what is routed onto the bridge are known only later: the bridge table refuses it there.
         let _ = writeln!(
             script,
@@ -184,6 +206,10 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         );
     } else {
         script.push_str("iifname != @guarded goto from_unguarded\noifname != @guarded goto unguarded\n");
+        if let Some(to_inspector) = to_inspector {
+            // The routing rule that makes it the machine's own is lost.
+            let _ = writeln!(script, "{to_inspector} goto stray");
+        }
     }
     for family in &FAMILIES {
         let _ = writeln!(
@@ -193,7 +219,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         );
     }
     script.push_str("goto miss\n}\n");
-    input(script, structure.input.as_ref(), bridged, group);
+    input(script, structure, bridged, group);
     script.push_str("}\n");
 }
 
@@ -206,16 +232,16 @@ fn judge(script: &mut String, family: &Family, bridged: bool) {
         plain,
         ..
     } = family;
-    let (forth, back) = (
-        format!("{ip} saddr . {ip} daddr . meta l4proto . th dport"),
-        format!("{ip} daddr . {ip} saddr . meta l4proto . th sport"),
-    );
-    for (chain, tuple) in [("original", &forth), ("reply", &back)] {
+    // What would be inspected comes here only while there is no inspector.
+    for (chain, tuple) in intercept::tuples(ip) {
         let _ = write!(
             script,
             "chain {chain}{n} {{
              meta mark set {tuple} map @exact{n} goto hit
              meta mark set {tuple} map @ranges{n} goto hit
+             meta mark set {tuple} map @unattended{n} goto unattended
+             {tuple} @inspected{n} goto miss
+             meta mark set {tuple} map @unattended_ranges{n} goto unattended
              goto miss
              }}
             "
@@ -281,9 +307,10 @@ fn judge(script: &mut String, family: &Family, bridged: bool) {
 
 /// The gateway's own input: nobody but the management's peers may open anything, and what the gateway itself opened
 /// is always answered. Without a guard the chains are there, and let everything in.
-fn input(script: &mut String, guard: Option<&Input>, bridged: bool, group: u16) {
-    let base = "chain input {\ntype filter hook input priority filter; policy accept;\n";
-    let Some(guard) = guard else {
+fn input(script: &mut String, structure: &Structure, bridged: bool, group: u16) {
+    let mut base = "chain input {\ntype filter hook input priority filter; policy accept;\n".to_owned();
+    intercept::input(&mut base, structure);
+    let Some(guard) = &structure.input else {
         let _ = writeln!(script, "chain refuse {{ }}\nchain management {{ }}\n{base}}}");
         return;
     };

@@ -37,7 +37,7 @@ proptest! {
         new in penstock_policy::arbitrary::plans(),
     ) {
         let (old, new) = (lower(&old).unwrap(), lower(&new).unwrap());
-        let shape = structure(&penstock_plan(), |_| true).unwrap().0;
+        let shape = structure(&penstock_plan(), None, |_| true).unwrap().0;
         let (mut through, mut at_once) = (BTreeSet::new(), BTreeSet::new());
         run(&mut through, &whole(&shape, &old, 1)).unwrap();
         run(&mut through, &difference(&old, &new)).unwrap();
@@ -50,14 +50,14 @@ proptest! {
 fn penstock_plan() -> penstock_policy::plan::Plan {
     let json = serde_json::json!({
         "format": "penstock-plan/1", "plant": "p", "gateway": "g", "mode": "routed", "requires": [],
-        "on_drift": "repair", "interfaces": [], "management": null, "rules": []
+        "on_drift": "repair", "interfaces": [], "management": null, "rules": [], "bridges": []
     });
     penstock_policy::plan::Plan::from_bytes(json.to_string().as_bytes()).unwrap()
 }
 
 #[test]
 fn nothing_but_our_own_tables_is_named_in_a_script() {
-    let shape = structure(&penstock_plan(), |_| true).unwrap().0;
+    let shape = structure(&penstock_plan(), None, |_| true).unwrap().0;
     let script = whole(&shape, &Elements::default(), 86);
     assert!(!script.contains("flush"));
     for line in script

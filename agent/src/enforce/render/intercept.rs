@@ -1,0 +1,349 @@
+//! The chains of `table inet penstock` that bring what is inspected to the inspector, and let nothing else of it by.
+//!
+//! What goes to the inspector is decided at prerouting, packet by packet, by the connection's original tuple, as the
+//! judgement of what is forwarded is. A packet that is taken gets [`MARK_INTERCEPTED`]: a routing rule makes it the
+//! machine's own, the guard of its input lets it in. `tproxy` finds the socket; it takes hold only while the inspector
+//! listens, so it is also what tells whether one lives. Without one the packet goes on to the judgement.
+//!
+//! On a bridge the kernel loses the socket that `tproxy` found, so there it only tells that the inspector lives. A new
+//! connection is led to the inspector by its address, and its answers find back by connection tracking. The answers to
+//! the inspector's own connection are addressed to it for as long as they are on the bridge (an address that changed is
+//! what makes the bridge hand a packet up), and get the client's address back where they come in.
+//!
+//! What the inspector sends has addresses that are not this machine's. It leaves only if its connection's tuple is
+//! inspected, or is permitted and was inspected when the connection began ([`MARK_LEG`]), and only to where its
+//! destination belongs.
+
+use std::fmt::Write;
+
+use penstock_policy::model::GatewayMode;
+
+use super::inet::{FAMILIES, Family};
+use super::{MARK_ENTERED, MARK_LEG, MARK_SENT, MARK_STRAY, MARK_TOLD, MARKS_KEPT, TABLE};
+use crate::enforce::intercept::{
+    INSPECTOR4, INSPECTOR6, InspectorPorts, MARK_INTERCEPTED, MARK_INTERCEPTED_BITS,
+};
+use crate::enforce::structure::Structure;
+
+/// Chains of both modes.
+const CHAINS: [&str; 21] = [
+    "prerouting",
+    "intercept4",
+    "intercept6",
+    "forth4",
+    "forth6",
+    "back4",
+    "back6",
+    "take4",
+    "take6",
+    "taken4",
+    "taken6",
+    "errors4",
+    "errors6",
+    "standing4",
+    "standing6",
+    "output",
+    "sent4",
+    "sent6",
+    "leave4",
+    "leave6",
+    "stray",
+];
+/// Chains of bridged gateways alone.
+const CHAINS_BRIDGED: [&str; 3] = ["lead", "leaving", "cut_off"];
+
+/// The chains that a structure has.
+pub(super) fn chains_of(structure: &Structure) -> Vec<&'static str> {
+    match (structure.inspector, structure.mode) {
+        (None, _) => Vec::new(),
+        (Some(_), GatewayMode::Routed) => CHAINS.to_vec(),
+        (Some(_), GatewayMode::Bridged) => [CHAINS.as_slice(), &CHAINS_BRIDGED].concat(),
+    }
+}
+
+/// What a packet for the inspector is known by.
+pub(super) fn intercepted() -> String {
+    marked(MARK_INTERCEPTED)
+}
+
+fn marked(mark: u32) -> String {
+    format!("meta mark & {MARK_INTERCEPTED_BITS:#x} == {mark:#x}")
+}
+
+/// A family's tuple in the direction of the connection's opener, and in the other.
+pub(super) fn tuples(ip: &str) -> [(&'static str, String); 2] {
+    [
+        (
+            "original",
+            format!("{ip} saddr . {ip} daddr . meta l4proto . th dport"),
+        ),
+        (
+            "reply",
+            format!("{ip} daddr . {ip} saddr . meta l4proto . th sport"),
+        ),
+    ]
+}
+
+/// The chains with their rules; none without an inspector.
+pub(super) fn chains(script: &mut String, structure: &Structure) {
+    let Some(ports) = structure.inspector else {
+        return;
+    };
+    let bridged = structure.mode == GatewayMode::Bridged;
+    let entered = if bridged {
+        marked(MARK_ENTERED)
+    } else {
+        "iifname @guarded".to_owned()
+    };
+    let _ = write!(
+        script,
+        "table inet {TABLE} {{
+         chain stray {{
+         counter name stray
+         drop
+         }}
+         chain prerouting {{
+         type filter hook prerouting priority mangle; policy accept;
+         {foreign} meta mark set meta mark & {MARKS_KEPT:#x}
+         {entered} meta nfproto ipv4 goto intercept4
+         {entered} meta nfproto ipv6 goto intercept6
+         }}
+         chain output {{
+         type filter hook output priority filter; policy accept;
+         meta l4proto != tcp accept
+         oifname \"lo\" accept
+         fib saddr type local accept
+        ",
+        foreign = intercepted(),
+    );
+    if bridged {
+        // The client's leg shows its true addresses only where they are translated back.
+        let _ = write!(
+            script,
+            "meta mark set {MARK_SENT:#x}
+             }}
+             chain leaving {{
+             type filter hook postrouting priority 300; policy accept;
+             meta mark & {MARK_INTERCEPTED_BITS:#x} != {MARK_SENT:#x} accept
+            "
+        );
+    }
+    script.push_str("meta nfproto ipv4 goto sent4\nmeta nfproto ipv6 goto sent6\n}\n");
+    if bridged {
+        let _ = write!(
+            script,
+            "chain lead {{
+             type nat hook prerouting priority dstnat; policy accept;
+             {taken} meta nfproto ipv4 meta l4proto tcp dnat ip to {INSPECTOR4}:{v4}
+             {taken} meta nfproto ipv6 meta l4proto tcp dnat ip6 to [{INSPECTOR6}]:{v6}
+             }}
+             chain cut_off {{
+             counter name cut_off
+             meta l4proto tcp reject with tcp reset
+             drop
+             }}
+            ",
+            taken = intercepted(),
+            v4 = ports.v4,
+            v6 = ports.v6,
+        );
+    }
+    for family in &FAMILIES {
+        arriving(script, family, ports, bridged);
+        standing(script, family, bridged);
+        leaving(script, family, bridged);
+    }
+    script.push_str("}\n");
+}
+
+/// What comes in on a guarded side: is it for the inspector?
+fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, bridged: bool) {
+    let Family {
+        number: n,
+        header: ip,
+        icmp,
+        ..
+    } = family;
+    let (plain, inspector, port) = if *n == '4' {
+        ("", INSPECTOR4.to_string(), ports.v4)
+    } else {
+        let plain = "ip6 nexthdr != { tcp, icmpv6 } accept\n";
+        (plain, format!("[{INSPECTOR6}]"), ports.v6)
+    };
+    let _ = write!(
+        script,
+        "chain intercept{n} {{
+         {plain}meta l4proto {icmp} goto errors{n}
+         meta l4proto != tcp accept
+         ct direction original goto forth{n}
+         ct direction reply goto back{n}
+         }}
+        "
+    );
+    // Where all only observe, a connection may have been opened from where its source does not belong: so are its
+    // answers let pass.
+    let observed = format!("ct mark & {MARK_TOLD:#x} != 0 accept\n");
+    let directions = [("forth", ""), ("back", &observed)];
+    for ((_, tuple), (chain, first)) in tuples(ip).into_iter().zip(directions) {
+        let _ = write!(
+            script,
+            "chain {chain}{n} {{
+             {first}{tuple} @inspected{n} goto take{n}
+             {tuple} @inspected_ranges{n} {tuple} != @spared{n} goto take{n}
+             ct mark & {MARK_LEG:#x} != 0 goto standing{n}
+             }}
+            "
+        );
+    }
+    // The bridge table looks at the side that a source belongs to.
+    let (misplaced, of_known_leg, addressed) = if bridged {
+        (
+            String::new(),
+            format!(
+                "ct direction reply socket transparent 1 goto taken{n}
+                 ct direction original ct status dnat ct mark & {MARK_LEG:#x} != 0 goto taken{n}
+                "
+            ),
+            format!(
+                "ct direction reply {ip} daddr set {address}\n",
+                address = inspector.trim_matches(['[', ']'])
+            ),
+        )
+    } else {
+        (
+            format!("iifname . {ip} saddr != @sides{n} accept\n"),
+            String::new(),
+            String::new(),
+        )
+    };
+    let take = format!(
+        "meta mark set {MARK_INTERCEPTED:#x} ct mark set ct mark | {MARK_LEG:#x} counter name intercepted accept"
+    );
+    // Nobody opens a connection against its direction. An answer of which the inspector knows nothing is reset by it.
+    let _ = write!(
+        script,
+        "chain take{n} {{
+         {misplaced}ct direction reply tcp flags & (syn | ack) == syn goto stray
+         {of_known_leg}meta l4proto tcp tproxy {ip} to {inspector}:{port} {take}
+         }}
+         chain taken{n} {{
+         {addressed}{take}
+         }}
+        "
+    );
+    // An error about a connection of the inspector belongs to it, if it comes from the side of that connection's far end.
+    let far_end = if bridged {
+        String::new()
+    } else {
+        format!(
+            "ct direction original iifname . ct original {ip} saddr != @sides{n} accept
+             ct direction reply iifname . ct original {ip} daddr != @sides{n} accept
+            "
+        )
+    };
+    let _ = write!(
+        script,
+        "chain errors{n} {{
+         ct state != related accept
+         ct mark & {MARK_LEG:#x} == 0 accept
+         {far_end}goto taken{n}
+         }}
+        "
+    );
+}
+
+/// Connections that were inspected when they began: while they are permitted, they go on.
+fn standing(script: &mut String, family: &Family, bridged: bool) {
+    let Family {
+        number: n,
+        header: ip,
+        ..
+    } = family;
+    let _ = writeln!(script, "chain standing{n} {{");
+    if !bridged {
+        let _ = writeln!(script, "iifname . {ip} saddr != @sides{n} accept");
+    }
+    for (direction, tuple) in tuples(ip) {
+        let known = if bridged && direction == "original" {
+            "ct status dnat"
+        } else {
+            "socket transparent 1"
+        };
+        for map in ["exact", "ranges"] {
+            let _ = writeln!(
+                script,
+                "ct direction {direction} {known} meta mark set {tuple} map @{map}{n} goto taken{n}"
+            );
+        }
+    }
+    if bridged {
+        // It would be translated, and then be routed to where nobody is.
+        script.push_str("ct direction original ct status dnat goto stray\n");
+    }
+    script.push_str("}\n");
+}
+
+/// What this machine sends with addresses that are not its own.
+fn leaving(script: &mut String, family: &Family, bridged: bool) {
+    let Family {
+        number: n,
+        header: ip,
+        ..
+    } = family;
+    let _ = writeln!(script, "chain sent{n} {{");
+    for (direction, tuple) in tuples(ip) {
+        let _ = write!(
+            script,
+            "ct direction {direction} {tuple} @inspected{n} goto leave{n}
+             ct direction {direction} {tuple} @inspected_ranges{n} {tuple} != @spared{n} goto leave{n}
+            "
+        );
+        for map in ["exact", "ranges"] {
+            let _ = writeln!(
+                script,
+                "ct mark & {MARK_LEG:#x} != 0 ct direction {direction} meta mark set {tuple} map @{map}{n} goto leave{n}"
+            );
+        }
+    }
+    // Another program's connections with foreign addresses are its own affair where nothing is guarded. A bridge's
+    // ports are known only later.
+    let (foreign, own_side) = if bridged {
+        (
+            format!("meta mark set {MARK_STRAY:#x} accept\n"),
+            format!(
+                "meta oifkind != \"bridge\" goto stray
+                 ct mark set ct mark | {MARK_LEG:#x}
+                 meta mark set {MARK_SENT:#x} accept
+                "
+            ),
+        )
+    } else {
+        (
+            "oifname != @guarded accept\ngoto stray\n".to_owned(),
+            format!(
+                "oifname . {ip} daddr != @sides{n} goto stray
+                 ct mark set ct mark | {MARK_LEG:#x}
+                 meta mark set 0 accept
+                "
+            ),
+        )
+    };
+    let _ = write!(script, "{foreign}}}\nchain leave{n} {{\n{own_side}}}\n");
+}
+
+/// What the guard of the gateway's input lets in.
+pub(super) fn input(script: &mut String, structure: &Structure) {
+    if structure.inspector.is_none() {
+        return;
+    }
+    if structure.mode == GatewayMode::Bridged {
+        let _ = write!(
+            script,
+            "{taken} ct direction reply ip daddr {INSPECTOR4} ip daddr set ct original ip saddr
+             {taken} ct direction reply ip6 daddr {INSPECTOR6} ip6 daddr set ct original ip6 saddr
+            ",
+            taken = intercepted(),
+        );
+    }
+    let _ = writeln!(script, "{} accept", intercepted());
+}

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use penstock_policy::model::Protocol;
 
-use crate::capture::{FlowKey, Flows, Frame, Happening, flows, link};
+use crate::capture::{FlowKey, Flows, Frame, Happening, SkipReason, flows, link};
 use crate::follow::{Finding, Follower};
 use crate::judge::{Refusal, Rules, Verdict, Why};
 use crate::modbus::Span;
@@ -100,6 +100,8 @@ pub struct Learned {
     pub permitted_already: u64,
     /// Packets read.
     pub packets: u64,
+    /// Packets left aside, and why: nothing is proposed for what they carry.
+    pub skipped: BTreeMap<SkipReason, u64>,
 }
 
 /// Gathers from frames.
@@ -136,7 +138,13 @@ impl<'p> Learner<'p> {
     /// Takes a packet.
     pub fn frame(&mut self, frame: &Frame<'_>) {
         self.learned.packets += 1;
-        let Ok(segment) = link::segment(frame) else { return };
+        let segment = match link::segment(frame) {
+            Ok(segment) => segment,
+            Err(reason) => {
+                *self.learned.skipped.entry(reason).or_default() += 1;
+                return;
+            }
+        };
         let (plans, running, learned) = (self.plans, &mut self.running, &mut self.learned);
         self.flows
             .segment(frame.at, &segment, &mut |number, key, at, happening| {

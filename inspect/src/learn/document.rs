@@ -36,6 +36,9 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
             learned.packets, learned.permitted_already
         ),
     };
+    for (reason, count) in &learned.skipped {
+        let _ = writeln!(out, "# Packets left aside: {count}, {reason}.");
+    }
     let talks: Vec<(&Ends, &Talk)> = learned
         .talks
         .iter()

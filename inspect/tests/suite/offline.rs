@@ -141,3 +141,17 @@ fn what_is_not_in_the_plant_yet_is_proposed_beside_it_and_said_to_widen_it() {
         assert!(operation.answer.allowed || malformed, "{operation:?}");
     }
 }
+
+#[test]
+fn packets_that_were_not_read_are_told_in_the_proposal() {
+    let mut bytes = fs::read(capture("modbusSmall.pcap")).unwrap();
+    // The first packet becomes a fragment that has more behind it.
+    bytes[24 + 16 + 14 + 6] |= 0x20;
+    let mut learner = Learner::new(None);
+    for frame in Frames::open(&bytes).unwrap().flatten() {
+        learner.frame(&frame);
+    }
+    let text = document::write(&learner.finish(), None, Some(KEY), &clock);
+    let told = "# Packets left aside: 1, a fragment of an IP packet, which is not put together.";
+    assert!(text.lines().any(|line| line == told), "{text}");
+}

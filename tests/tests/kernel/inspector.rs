@@ -61,6 +61,13 @@ impl Inspector {
         self.shared.seen.lock().unwrap().clone()
     }
 
+    /// Says something of its own on both legs of every connection.
+    pub fn say(&self, text: &[u8]) {
+        for mut leg in self.shared.legs.lock().unwrap().iter() {
+            let _ = leg.write_all(text);
+        }
+    }
+
     /// Waits until so many connections came.
     pub fn wait_for(&self, connections: usize) -> Vec<(SocketAddr, SocketAddr)> {
         let begun = Instant::now();

@@ -9,11 +9,13 @@
 )]
 
 mod bridge;
+mod bypass;
 mod check;
 mod flows;
 mod input;
 mod inspected;
 mod inspector;
+mod legs;
 mod outside;
 mod plans;
 mod random;

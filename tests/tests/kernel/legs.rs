@@ -1,0 +1,306 @@
+//! Standing inspected connections while plan, inspector and routes change.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use penstock::lab;
+use penstock_agent::enforce::{Change, DriftStep, Observed};
+use penstock_policy::model::{Enforcement, OnAgentLoss, OnDrift};
+use socket2::{Domain, Socket, Type};
+
+use super::inspected::{Echo, MODES, SERVERS, connect, echoes, inspected, plant, with};
+use super::inspector::Inspector;
+use super::world::{Agent, Side};
+
+/// TCP frames that the gateway sent to this side within the time.
+fn heard(side: &Side, time: Duration) -> usize {
+    let frames = side.wire.catch_for(time);
+    let is_tcp = |f: &&Vec<u8>| match f[12..14] {
+        [0x08, 0] => f[23] == 6,
+        [0x86, 0xdd] => f[20] == 6,
+        _ => false,
+    };
+    frames
+        .iter()
+        .filter(is_tcp)
+        .filter(|f| f[6..12] != side.mac)
+        .count()
+}
+
+#[test]
+fn a_revoked_flow_is_dead_in_both_directions_though_the_inspector_keeps_its_sockets() {
+    lab::sandbox::test(
+        "legs::a_revoked_flow_is_dead_in_both_directions_though_the_inspector_keeps_its_sockets",
+        |lab| {
+            for mode in MODES {
+                let world = plant(lab, mode);
+                let (near, far) = (&world.sides["lan1"], &world.sides["lan2"]);
+                let _echo = SERVERS.map(|address| Echo::start(&far.namespace, address));
+                let inspector = Inspector::start(&world.gateway, None);
+                world.at_gateway(async || {
+                    let agent = Agent::start_with(with(&inspector));
+                    let both = inspected(mode, OnAgentLoss::Pass);
+                    agent.apply(&both, 1).await;
+                    let mut standing = SERVERS.map(|address| connect(&near.namespace, address).unwrap().0);
+                    for stream in &mut standing {
+                        assert!(echoes(stream, b"before"), "{mode:?}");
+                    }
+                    let mut without = both.clone();
+                    without.rules.remove(0);
+                    assert_eq!(agent.apply(&without, 2).await.change, Change::Differences);
+                    world.drain();
+                    for stream in &mut standing {
+                        assert!(!echoes(stream, b"after"), "{mode:?}: the flow is revoked");
+                    }
+                    assert_eq!(
+                        heard(far, Duration::from_millis(50)),
+                        0,
+                        "{mode:?}: the server hears something"
+                    );
+                    // The inspector itself says something to both.
+                    world.drain();
+                    inspector.say(b"unasked");
+                    assert_eq!(
+                        heard(far, Duration::from_millis(250)),
+                        0,
+                        "{mode:?}: to the server"
+                    );
+                    assert_eq!(
+                        heard(near, Duration::from_millis(250)),
+                        0,
+                        "{mode:?}: to the client"
+                    );
+                    let counters = agent.enforcer.counters().await.unwrap();
+                    assert!(counters.stray_packets >= 4, "{mode:?}: {counters:?}");
+                    assert_eq!(counters.allowed_packets, 0, "{mode:?}: {counters:?}");
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn no_packet_of_a_standing_connection_is_lost_while_plans_are_swapped() {
+    lab::sandbox::test(
+        "legs::no_packet_of_a_standing_connection_is_lost_while_plans_are_swapped",
+        |lab| {
+            for mode in MODES {
+                let world = plant(lab, mode);
+                let (client, server) = (&world.sides["lan1"].namespace, &world.sides["lan2"].namespace);
+                let _echo = SERVERS.map(|address| Echo::start(server, address));
+                let inspector = Inspector::start(&world.gateway, None);
+                world.at_gateway(async || {
+                    let agent = Agent::start_with(with(&inspector));
+                    agent.apply(&inspected(mode, OnAgentLoss::Block), 1).await;
+                    let mut standing = SERVERS.map(|address| connect(client, address).unwrap().0);
+                    let (mut busy, mut changes) = (Vec::new(), Vec::new());
+                    for stream in &mut standing {
+                        let mut stream = stream.try_clone().unwrap();
+                        busy.push(std::thread::spawn(move || {
+                            let begun = Instant::now();
+                            let mut rounds = 0;
+                            while begun.elapsed() < Duration::from_secs(2) {
+                                assert!(echoes(&mut stream, &[9; 3000]));
+                                rounds += 1;
+                            }
+                            rounds
+                        }));
+                    }
+                    for round in 0..12_u64 {
+                        let loss = [OnAgentLoss::Block, OnAgentLoss::Pass][(round % 2) as usize];
+                        let mut next = inspected(mode, loss);
+                        if round % 3 == 0 {
+                            next.interfaces[2].enforcement = Enforcement::Observe;
+                        }
+                        changes.push(agent.apply(&next, round + 2).await.change);
+                    }
+                    for thread in busy {
+                        assert!(thread.join().unwrap() > 20, "{mode:?}: too slow to mean anything");
+                    }
+                    assert!(changes.contains(&Change::Restructured), "{changes:?}");
+                    assert!(changes.contains(&Change::Differences), "{changes:?}");
+                    let counters = agent.enforcer.counters().await.unwrap();
+                    let lost = counters.denied_packets + counters.stray_packets + counters.unattended_packets;
+                    assert_eq!((lost, counters.allowed_packets), (0, 0), "{mode:?}: {counters:?}");
+                    assert_eq!(inspector.seen().len(), 2);
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn connections_that_stood_without_an_inspector_end_when_it_comes_and_new_ones_are_inspected() {
+    lab::sandbox::test(
+        "legs::connections_that_stood_without_an_inspector_end_when_it_comes_and_new_ones_are_inspected",
+        |lab| {
+            for mode in MODES {
+                let world = plant(lab, mode);
+                let (client, server) = (&world.sides["lan1"].namespace, &world.sides["lan2"].namespace);
+                let _echo = SERVERS.map(|address| Echo::start(server, address));
+                let gone = Inspector::start(&world.gateway, None);
+                let (settings, ports) = (with(&gone), gone.ports);
+                drop(gone);
+                world.at_gateway(async || {
+                    let agent = Agent::start_with(settings);
+                    agent.apply(&inspected(mode, OnAgentLoss::Pass), 1).await;
+                    for address in SERVERS {
+                        let (mut unread, _) = connect(client, address).unwrap();
+                        assert!(echoes(&mut unread, b"unread"));
+                        let inspector = Inspector::start(&world.gateway, Some(ports));
+                        assert!(!echoes(&mut unread, b"unread"), "{mode:?}: it goes on unread");
+                        let (mut read, _) = connect(client, address).unwrap();
+                        assert!(echoes(&mut read, b"read"));
+                        assert_eq!(inspector.seen().len(), 1);
+                        // The other way round: without the inspector a new connection passes again.
+                        drop(inspector);
+                        assert!(!echoes(&mut read, b"read"));
+                        let (mut unread, _) = connect(client, address).unwrap();
+                        assert!(echoes(&mut unread, b"unread"));
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_connection_whose_operations_are_no_longer_limited_goes_on_through_the_inspector() {
+    lab::sandbox::test(
+        "legs::a_connection_whose_operations_are_no_longer_limited_goes_on_through_the_inspector",
+        |lab| {
+            for mode in MODES {
+                let world = plant(lab, mode);
+                let (client, server) = (&world.sides["lan1"].namespace, &world.sides["lan2"].namespace);
+                let _echo = SERVERS.map(|address| Echo::start(server, address));
+                let inspector = Inspector::start(&world.gateway, None);
+                world.at_gateway(async || {
+                    let agent = Agent::start_with(with(&inspector));
+                    let limited = inspected(mode, OnAgentLoss::Block);
+                    agent.apply(&limited, 1).await;
+                    let mut standing = SERVERS.map(|address| connect(client, address).unwrap().0);
+                    let mut unlimited = limited.clone();
+                    unlimited.rules[0].operations = None;
+                    agent.apply(&unlimited, 2).await;
+                    for (stream, address) in standing.iter_mut().zip(SERVERS) {
+                        assert!(echoes(stream, &[3; 100_000]), "{mode:?} {address}");
+                        let (mut new, _) = connect(client, address).unwrap();
+                        assert!(echoes(&mut new, b"new"));
+                    }
+                    assert_eq!(inspector.seen().len(), 2, "new ones do not come");
+                    // A plan that does not permit them at all ends them.
+                    let mut without = unlimited.clone();
+                    without.rules.remove(0);
+                    agent.apply(&without, 3).await;
+                    for stream in &mut standing {
+                        assert!(!echoes(stream, b"revoked"), "{mode:?}");
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_lost_route_to_the_inspector_lets_nothing_by_and_is_put_back() {
+    lab::sandbox::test(
+        "legs::a_lost_route_to_the_inspector_lets_nothing_by_and_is_put_back",
+        |lab| {
+            for mode in MODES {
+                let world = plant(lab, mode);
+                let (client, server) = (&world.sides["lan1"].namespace, &world.sides["lan2"].namespace);
+                let _echo = SERVERS.map(|address| Echo::start(server, address));
+                let inspector = Inspector::start(&world.gateway, None);
+                let lose = || {
+                    for family in ["-4", "-6"] {
+                        world.gateway.ip(&[family, "rule", "del", "pref", "86"]).unwrap();
+                    }
+                };
+                world.at_gateway(async || {
+                    let mut agent = Agent::start_with(with(&inspector));
+                    let mut plan = inspected(mode, OnAgentLoss::Pass);
+                    plan.on_drift = OnDrift::Report;
+                    agent.apply(&plan, 1).await;
+                    lose();
+                    for address in SERVERS {
+                        assert!(connect(client, address).is_err(), "{mode:?} {address}");
+                    }
+                    let counters = agent.enforcer.counters().await.unwrap();
+                    assert_eq!((counters.allowed_packets, counters.unattended_packets), (0, 0), "{counters:?}");
+                    plan.on_drift = OnDrift::Repair;
+                    agent.apply(&plan, 2).await;
+                    for address in SERVERS {
+                        assert!(connect(client, address).is_ok(), "{mode:?} {address}: applying sets it");
+                    }
+                    lose();
+                    let repaired = |o: &Observed| {
+                        matches!(o, Observed::Drift { step: DriftStep::Repaired, message, .. } if message.contains("routing rule"))
+                    };
+                    agent.observe_until(repaired).await;
+                    agent.enforcer.verify().await.unwrap();
+                    for address in SERVERS {
+                        assert!(connect(client, address).is_ok(), "{mode:?} {address}: it is put back");
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_the_gateway_sends_with_foreign_addresses_is_an_inspected_flow_or_is_dropped() {
+    lab::sandbox::test(
+        "legs::what_the_gateway_sends_with_foreign_addresses_is_an_inspected_flow_or_is_dropped",
+        |lab| {
+            for mode in MODES {
+                let world = plant(lab, mode);
+                let server = &world.sides["lan2"].namespace;
+                let _echo = ["10.2.0.9:502", "10.2.0.9:503"].map(|address| Echo::start(server, address));
+                let inspector = Inspector::start(&world.gateway, None);
+                world.at_gateway(async || {
+                    let agent = Agent::start_with(with(&inspector));
+                    agent.apply(&inspected(mode, OnAgentLoss::Block), 1).await;
+                    let connects = |from: &str, to: &str| {
+                        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                        socket.set_ip_transparent_v4(true).unwrap();
+                        let from: SocketAddr = from.parse().unwrap();
+                        socket.bind(&from.into()).unwrap();
+                        let to: SocketAddr = to.parse().unwrap();
+                        socket
+                            .connect_timeout(&to.into(), Duration::from_millis(400))
+                            .is_ok()
+                    };
+                    assert!(
+                        connects("10.1.0.5:20001", "10.2.0.9:502"),
+                        "{mode:?}: the inspector may"
+                    );
+                    assert!(
+                        !connects("10.1.0.5:20002", "10.2.0.9:503"),
+                        "{mode:?}: another port"
+                    );
+                    assert!(
+                        !connects("10.1.0.6:20003", "10.2.0.9:502"),
+                        "{mode:?}: for another client"
+                    );
+                    assert!(
+                        !connects("10.3.0.7:20004", "10.2.0.9:502"),
+                        "{mode:?}: from another side"
+                    );
+                    let own =
+                        TcpStream::connect_timeout(&"10.2.0.9:503".parse().unwrap(), Duration::from_secs(2));
+                    assert!(
+                        own.is_ok(),
+                        "{mode:?}: what the gateway itself opens is its own affair"
+                    );
+                    assert!(agent.enforcer.counters().await.unwrap().stray_packets >= 3);
+                });
+            }
+        },
+    )
+    .unwrap();
+}

@@ -325,6 +325,10 @@ impl Enforcer {
         if sysctl::can_filter_bridged() {
             capabilities.insert(Capability(Capability::KERNEL_BRIDGE.to_owned()));
         }
+        if self.inspector.is_some() {
+            capabilities.insert(Capability(Capability::INSPECT_MODBUS_TCP.to_owned()));
+            capabilities.insert(Capability(Capability::INSPECT_MQTT.to_owned()));
+        }
         capabilities
     }
 

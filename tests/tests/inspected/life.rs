@@ -1,0 +1,179 @@
+//! What becomes of standing connections: change of policy, revocation, limits, many of them.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use penstock::lab;
+use penstock_agent::enforce::l7::Limits;
+
+use super::world::{Agent, CLIENT, MODES, PATIENCE, SERVER, World, polling};
+
+const READ: [u8; 12] = [0, 1, 0, 0, 0, 6, 1, 3, 0, 7, 0, 1];
+const WRITE: [u8; 12] = [0, 2, 0, 0, 0, 6, 1, 6, 0, 7, 0, 9];
+
+/// A controller that answers each request with its own bytes, as an answer to a single write does, or a read of one.
+fn controller(world: &World) -> Arc<Mutex<Vec<SocketAddr>>> {
+    let listener = world
+        .control
+        .enter(|| TcpListener::bind(format!("{SERVER}:502")).unwrap())
+        .unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sees = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            sees.lock().unwrap().push(stream.peer_addr().unwrap());
+            std::thread::Builder::new()
+                .stack_size(64 * 1024)
+                .spawn(move || {
+                    let mut request = [0; 12];
+                    while stream.read_exact(&mut request).is_ok() {
+                        let answer = match request[7] {
+                            3 => [&request[..4], &[0, 5, 1, 3, 2, 3, 239]].concat(),
+                            _ => request.to_vec(),
+                        };
+                        if stream.write_all(&answer).is_err() {
+                            return;
+                        }
+                    }
+                })
+                .unwrap();
+        }
+    });
+    seen
+}
+
+fn connect(world: &World) -> std::io::Result<TcpStream> {
+    let address: SocketAddr = format!("{SERVER}:502").parse().unwrap();
+    let stream = world
+        .office
+        .enter(|| TcpStream::connect_timeout(&address, Duration::from_secs(2)))
+        .unwrap()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The answer's function code and what follows; an error for a connection that is gone.
+fn ask(stream: &mut TcpStream, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    stream.write_all(request)?;
+    let mut head = [0; 6];
+    stream.read_exact(&mut head)?;
+    let mut rest = vec![0; usize::from(u16::from_be_bytes([head[4], head[5]]))];
+    stream.read_exact(&mut rest)?;
+    Ok(rest[1..].to_vec())
+}
+
+#[test]
+fn a_standing_connection_comes_under_another_policy_at_its_next_request() {
+    lab::sandbox::test(
+        "life::a_standing_connection_comes_under_another_policy_at_its_next_request",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode);
+                let seen = controller(&world);
+                world.at_gateway(async || {
+                    let agent = Agent::enforcing(world.plan(&[(502, polling())])).await;
+                    let mut standing = connect(&world).unwrap();
+                    assert_eq!(ask(&mut standing, &READ).unwrap(), [3, 2, 3, 239], "{mode:?}");
+                    assert_eq!(seen.lock().unwrap()[0].ip().to_string(), CLIENT);
+                    assert_eq!(ask(&mut standing, &WRITE).unwrap(), [0x86, 2], "{mode:?}");
+                    // No longer limited: it goes on, and so does a new one, which is not carried any more.
+                    agent.apply(world.plan(&[(502, None)]), 2).await;
+                    assert_eq!(ask(&mut standing, &WRITE).unwrap()[0], 6, "{mode:?}");
+                    let mut straight = connect(&world).unwrap();
+                    assert_eq!(ask(&mut straight, &WRITE).unwrap()[0], 6, "{mode:?}");
+                    assert_eq!(agent.enforcer.inspected_connections(), 1, "{mode:?}");
+                    // Limited again: what is carried is judged, what is not ends.
+                    agent.apply(world.plan(&[(502, polling())]), 3).await;
+                    assert_eq!(ask(&mut standing, &WRITE).unwrap(), [0x86, 2], "{mode:?}");
+                    assert!(ask(&mut straight, &WRITE).is_err(), "{mode:?}");
+                    // Revoked: both ends hear of it at once.
+                    agent.apply(world.plan(&[(503, polling())]), 4).await;
+                    let error = standing.read(&mut [0; 1]).unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{mode:?}");
+                    assert!(connect(&world).is_err(), "{mode:?}");
+                    assert_eq!(agent.enforcer.inspected_connections(), 0, "{mode:?}");
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn beyond_the_limit_a_connection_is_reset_and_the_others_go_on() {
+    lab::sandbox::test(
+        "life::beyond_the_limit_a_connection_is_reset_and_the_others_go_on",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode);
+                let _seen = controller(&world);
+                world.at_gateway(async || {
+                    let mut agent = Agent::start(Limits {
+                        connections_max: 3,
+                        connections_per_client_max: 3,
+                    });
+                    agent.apply(world.plan(&[(502, polling())]), 1).await;
+                    let mut standing: Vec<_> = (0..3).map(|_| connect(&world).unwrap()).collect();
+                    for stream in &mut standing {
+                        ask(stream, &READ).unwrap();
+                    }
+                    let more = connect(&world).and_then(|mut stream| ask(&mut stream, &READ));
+                    assert_eq!(more.unwrap_err().kind(), ErrorKind::ConnectionReset, "{mode:?}");
+                    agent.until(|seen| seen.text.contains("which is the most")).await;
+                    for stream in &mut standing {
+                        ask(stream, &READ).unwrap();
+                    }
+                    standing.pop();
+                    let freed = Instant::now();
+                    while connect(&world)
+                        .and_then(|mut stream| ask(&mut stream, &READ))
+                        .is_err()
+                    {
+                        assert!(freed.elapsed() < PATIENCE, "a seat is not free again");
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_thousand_connections_are_inspected_at_once_and_each_is_answered() {
+    lab::sandbox::test(
+        "life::a_thousand_connections_are_inspected_at_once_and_each_is_answered",
+        |lab| {
+            let limit = rustix::process::Rlimit {
+                current: Some(16_384),
+                maximum: Some(16_384),
+            };
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+            for mode in MODES {
+                let world = World::new(lab, mode);
+                let _seen = controller(&world);
+                world.at_gateway(async || {
+                    let agent = Agent::enforcing(world.plan(&[(502, polling())])).await;
+                    let mut all: Vec<_> = world
+                        .office
+                        .enter(|| (0..1000).map(|_| connect(&world).unwrap()).collect())
+                        .unwrap();
+                    for _ in 0..3 {
+                        for stream in &mut all {
+                            assert_eq!(ask(stream, &READ).unwrap(), [3, 2, 3, 239], "{mode:?}");
+                        }
+                    }
+                    assert_eq!(agent.enforcer.inspected_connections(), 1000);
+                    agent.apply(world.plan(&[(502, None)]), 2).await;
+                    for stream in &mut all {
+                        assert_eq!(ask(stream, &WRITE).unwrap()[0], 6, "{mode:?}");
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}

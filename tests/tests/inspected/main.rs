@@ -1,0 +1,15 @@
+//! Inline inspection as a plant has it: programs that others wrote, through a real gateway in namespaces, routed and bridged.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    missing_docs
+)]
+
+mod life;
+mod modbus;
+mod mqtt;
+mod restart;
+mod world;

@@ -1,0 +1,181 @@
+//! The agent as a process: planned restarts under a service manager, and its sudden end.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use penstock::lab::{self, Daemon, Lab, wait_until};
+use penstock_agent::policy_store;
+use penstock_agent::store::Store;
+use penstock_policy::ids::{Digest, Revision};
+use penstock_policy::model::{ApproverSet, GatewayMode, OnAgentLoss};
+use penstock_policy::plan::Plan;
+use penstock_policy::release::Trust;
+use penstock_proto::v1::{PolicyOffer, SignedRelease};
+
+use super::world::{MODES, PATIENCE, SERVER, World, peer, polling, python};
+
+/// A gateway's state as if it had accepted `plan` before; the configuration of an agent on it.
+fn prepare(lab: &Lab, world: &World, plan: &Plan) -> PathBuf {
+    let folder = lab.directory().join(format!("{:?}", world.mode));
+    let state = folder.join("state");
+    std::fs::create_dir_all(&state).unwrap();
+    let statement = b"accepted before".to_vec();
+    let trust = Trust {
+        plant: plan.plant.clone(),
+        gateway: plan.gateway.clone(),
+        approvers: ApproverSet {
+            threshold: 1,
+            people: std::collections::BTreeMap::new(),
+        },
+        floor: Revision(1),
+        current: Some(Digest::of(&statement)),
+    };
+    let offer = PolicyOffer {
+        release: Some(SignedRelease {
+            statement: statement.into(),
+            ..SignedRelease::default()
+        }),
+        plan: plan.to_bytes().into(),
+        ..PolicyOffer::default()
+    };
+    let mut store = Store::open(&state);
+    policy_store::stage(&mut store, &trust, &offer).unwrap();
+    drop(store);
+    let config = folder.join("agent.toml");
+    let text = format!(
+        "[agent]\nstate_folder = \"{}\"\n[audit]\nspool_bytes_max = 8388608\nfree_bytes_min = 1048576\n",
+        state.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    config
+}
+
+fn agent() -> String {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests
+        .parent()
+        .and_then(Path::parent)
+        .unwrap()
+        .join("penstock-agent");
+    assert!(program.is_file(), "{}: cargo build --bins", program.display());
+    program.to_string_lossy().into_owned()
+}
+
+/// Waits until the gateway answers for the controller.
+fn wait_for_agent(world: &World) {
+    wait_until("the agent to carry connections", PATIENCE, || {
+        world.modbus(&["pymodbus", "read", SERVER, "7"]) == "1007"
+    })
+    .unwrap();
+}
+
+fn poll(world: &World, name: &str, seconds: &str) -> Daemon {
+    let client = world.begin(
+        name,
+        python(),
+        &[&peer("modbus_client.py"), "poll", SERVER, seconds],
+    );
+    client.wait_for_log("polling", PATIENCE).unwrap();
+    client
+}
+
+#[test]
+fn a_client_that_polls_a_hundred_times_a_second_sees_no_failure_across_planned_restarts() {
+    lab::sandbox::test(
+        "restart::a_client_that_polls_a_hundred_times_a_second_sees_no_failure_across_planned_restarts",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode);
+                let _plc = world.plc(SERVER);
+                let config = prepare(lab, &world, &world.plan(&[(502, polling())]));
+                let socket = config.with_file_name("notify");
+                let mut command = world.gateway.command(python());
+                command
+                    .arg(peer("manager.py"))
+                    .arg(&socket)
+                    .arg(agent())
+                    .args(["run", "--config"])
+                    .arg(&config);
+                let manager = world
+                    .gateway
+                    .spawn_command(&format!("manager-{mode:?}"), command)
+                    .unwrap();
+                let ready = |times: usize| {
+                    wait_until("the agent to be ready", PATIENCE, || {
+                        manager.log().matches("ready\n").count() == times
+                    })
+                    .unwrap_or_else(|error| panic!("{error}: {}", manager.log()));
+                };
+                ready(1);
+                let client = poll(&world, &format!("polls-{mode:?}"), "8");
+                for times in 2..5 {
+                    std::thread::sleep(Duration::from_millis(700));
+                    let id = i32::try_from(manager.id()).unwrap();
+                    let id = rustix::process::Pid::from_raw(id).unwrap();
+                    rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+                    ready(times);
+                }
+                client.wait_for_log("polled", PATIENCE).unwrap();
+                let said = client.log();
+                assert!(said.contains(" failed 0 "), "{mode:?}: {said}\n{}", manager.log());
+                let starts: Vec<_> = manager
+                    .log()
+                    .lines()
+                    .filter(|line| line.contains("descriptors"))
+                    .map(str::to_owned)
+                    .collect();
+                // Two legs, two listeners, the state.
+                assert!(
+                    starts[1..].iter().all(|line| line.contains("with 5 descriptors")),
+                    "{starts:?}"
+                );
+                println!("{mode:?}: {}", said.lines().last().unwrap());
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_killed_agent_costs_a_reconnect_and_meanwhile_the_flow_passes_or_not_as_it_says() {
+    lab::sandbox::test(
+        "restart::a_killed_agent_costs_a_reconnect_and_meanwhile_the_flow_passes_or_not_as_it_says",
+        |lab| {
+            for mode in [GatewayMode::Routed, GatewayMode::Bridged] {
+                for loss in [OnAgentLoss::Block, OnAgentLoss::Pass] {
+                    killed(lab, mode, loss);
+                }
+            }
+        },
+    )
+    .unwrap();
+}
+
+fn killed(lab: &Lab, mode: GatewayMode, loss: OnAgentLoss) {
+    let scratch = lab.directory().join(format!("{loss:?}"));
+    let lab = &Lab::new(&scratch).unwrap();
+    let world = World::named(lab, mode, &format!("{loss:?}").to_lowercase());
+    let _plc = world.plc(SERVER);
+    let mut plan = world.plan(&[(502, polling())]);
+    plan.rules[0].on_agent_loss = loss;
+    let config = prepare(lab, &world, &plan);
+    let start = || {
+        let mut command = world.gateway.command(&agent());
+        command.args(["run", "--config"]).arg(&config);
+        world.gateway.spawn_command("agent", command).unwrap()
+    };
+    let mut running = start();
+    wait_for_agent(&world);
+    let write = || world.modbus(&["pymodbus", "write", SERVER, "7", "1007"]);
+    assert_eq!(write(), "exception 2");
+    running.kill();
+    let meanwhile = write();
+    match loss {
+        OnAgentLoss::Pass => assert_eq!(meanwhile, "1007", "{mode:?}"),
+        OnAgentLoss::Block => assert!(meanwhile.starts_with("failed"), "{mode:?}: {meanwhile}"),
+    }
+    running = start();
+    wait_for_agent(&world);
+    assert_eq!(write(), "exception 2", "{mode:?} {loss:?}");
+    drop(running);
+}

@@ -36,6 +36,7 @@ pub mod counters;
 mod drift;
 pub mod events;
 mod explain;
+mod ground;
 pub mod intercept;
 pub mod kernel;
 pub mod l7;
@@ -345,17 +346,23 @@ impl Enforcer {
     /// The plan is not in force and what was in the kernel before still is, except after
     /// [`KernelError::TimedOut`], where either may be; [`Enforcer::verify`] tells.
     pub async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Applied, EnforceError> {
-        if self.table.settings.inspector.is_some() {
-            routing::set(&plan).await?;
+        let mut lacking = Vec::new();
+        if self.table.settings.inspector.is_some() && routing::is_needed(&plan) {
+            routing::set().await?;
+            lacking = ground::findings(Arc::clone(&plan)).await?;
         }
-        let Some(inspector) = &self.inspector else {
-            return self.table.apply(plan, revision).await;
+        let mut applied = match &self.inspector {
+            None => self.table.apply(plan, revision).await?,
+            Some(inspector) => {
+                let policy = make_policy(Arc::clone(&plan), revision).await?;
+                let hold = inspector.hold(Arc::clone(&policy)).await;
+                let applied = self.table.apply(plan, revision).await?;
+                inspector.put(policy).await;
+                drop(hold);
+                applied
+            }
         };
-        let policy = make_policy(Arc::clone(&plan), revision).await?;
-        let hold = inspector.hold(Arc::clone(&policy)).await;
-        let applied = self.table.apply(plan, revision).await?;
-        inspector.put(policy).await;
-        drop(hold);
+        applied.findings.append(&mut lacking);
         Ok(applied)
     }
 

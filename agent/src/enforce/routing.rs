@@ -21,7 +21,7 @@ use super::intercept::{
 };
 use super::netlink::{ACK, ERROR, Hearer, ROUTE, Socket, attributes, message, messages};
 use super::table::Table;
-use super::{DriftStep, EnforceError};
+use super::{DriftStep, EnforceError, sysctl};
 
 // linux/rtnetlink.h, linux/fib_rules.h.
 const NEW_ROUTE: u16 = 24;
@@ -85,11 +85,8 @@ pub(super) fn is_needed(plan: &Plan) -> bool {
     plan.rules.iter().any(|rule| rule.operations.is_some())
 }
 
-/// Sets the routes that `plan` needs.
-pub(super) async fn set(plan: &Plan) -> Result<(), EnforceError> {
-    if !is_needed(plan) {
-        return Ok(());
-    }
+/// Sets the routes.
+pub(super) async fn set() -> Result<(), EnforceError> {
     blocking(|| FAMILIES.into_iter().try_for_each(put)).await
 }
 
@@ -134,7 +131,7 @@ pub(super) async fn mend(table: &Table) {
     if current.plan.on_drift != OnDrift::Repair {
         return;
     }
-    match set(&current.plan).await {
+    match set().await {
         Ok(()) => table.say(DriftStep::Repaired, &message, None),
         Err(error) => {
             let cause = std::error::Error::source(&error)
@@ -205,13 +202,8 @@ fn put(address: IpAddr) -> Result<(), RoutingError> {
         ],
     );
     set_one(&rule).map_err(failed("set the routing rule"))?;
-    let loopback = rustix::net::socket(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::DGRAM,
-        None,
-    )
-    .and_then(|socket| rustix::net::netdevice::name_to_index(socket, "lo"))
-    .map_err(|error| failed("find the interface `lo`")(error.into()))?;
+    let loopback = sysctl::interface_number("lo")
+        .ok_or_else(|| failed("find the interface `lo`")(io::ErrorKind::NotFound.into()))?;
     let route = message(
         NEW_ROUTE,
         ACK | CREATE | EXCLUSIVE,
@@ -242,24 +234,8 @@ fn put(address: IpAddr) -> Result<(), RoutingError> {
 /// Whether the kernel takes a marked packet to `address` for one of its own. A family that it does not know has none
 /// that could go astray.
 fn is_local(address: IpAddr) -> Result<bool, RoutingError> {
-    let octets = match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
-    // At most 128.
-    let bits = (octets.len() * 8) as u8;
-    let question = message(
-        GET_ROUTE,
-        0,
-        &[family_number(address), bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        &[
-            (ROUTE_DESTINATION, &octets),
-            (ROUTE_MARK, &MARK_INTERCEPTED.to_ne_bytes()),
-        ],
-    );
-    let asked = ask(&question, |payload| payload.get(3) == Some(&LOCAL));
-    match asked {
-        Ok(local) => Ok(local),
+    match look_up(address, MARK_INTERCEPTED) {
+        Ok(way) => Ok(way == Way::Here),
         Err(error) if is_unknown_family(&error) => Ok(true),
         // Unreachable, prohibited, blackhole: the answer of a lookup that ended elsewhere.
         Err(error) if error.raw_os_error().is_some() => Ok(false),
@@ -272,14 +248,14 @@ fn is_local(address: IpAddr) -> Result<bool, RoutingError> {
 }
 
 fn set_one(request: &[u8]) -> io::Result<()> {
-    match ask(request, |_| true) {
+    match ask(request) {
         Err(error) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => Ok(()),
         other => other.map(drop),
     }
 }
 
-/// Sends one request, and tells whether its answer is as wanted; an acknowledgement is.
-fn ask(request: &[u8], is_wanted: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
+/// Sends one request, and gives what its answer holds behind the common header; an acknowledgement holds nothing.
+pub(super) fn ask(request: &[u8]) -> io::Result<Vec<u8>> {
     let socket = Socket::open(ROUTE, 0, RECEIVE_BYTES)?;
     socket.limit_wait(PATIENCE)?;
     socket.send(request)?;
@@ -289,10 +265,42 @@ fn ask(request: &[u8], is_wanted: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
         .next()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the kernel gave no answer"))?;
     match first.error_number() {
-        _ if first.kind != ERROR => Ok(is_wanted(first.payload)),
-        0 => Ok(true),
+        _ if first.kind != ERROR => Ok(first.payload.to_vec()),
+        0 => Ok(Vec::new()),
         number => Err(io::Error::from_raw_os_error(number)),
     }
+}
+
+/// Where a packet to `address` with this mark goes.
+pub(super) fn look_up(address: IpAddr, mark: u32) -> io::Result<Way> {
+    let octets = match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    // At most 128.
+    let bits = (octets.len() * 8) as u8;
+    let answer = ask(&message(
+        GET_ROUTE,
+        0,
+        &[family_number(address), bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[(ROUTE_DESTINATION, &octets), (ROUTE_MARK, &mark.to_ne_bytes())],
+    ))?;
+    if answer.get(3) == Some(&LOCAL) {
+        return Ok(Way::Here);
+    }
+    let link = attributes(answer.get(HEADER_REST..).unwrap_or_default())
+        .find(|(kind, _)| *kind == ROUTE_LINK)
+        .and_then(|(_, value)| value.first_chunk().copied());
+    Ok(Way::Link(link.map_or(0, u32::from_ne_bytes)))
+}
+
+/// The end of a route lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// This machine.
+    Here,
+    /// Out of the interface with this number.
+    Link(u32),
 }
 
 fn is_unknown_family(error: &io::Error) -> bool {

@@ -1,4 +1,5 @@
-//! The kernel parameters without which a bridged gateway would not be judged: `net.bridge.bridge-nf-call-*`.
+//! Kernel parameters: those without which a bridged gateway would not be judged (`net.bridge.bridge-nf-call-*`) are set,
+//! others are looked at.
 
 use std::io;
 use std::path::Path;
@@ -24,12 +25,22 @@ pub(super) fn filter_bridged() -> io::Result<Vec<&'static str>> {
     Ok(were_off)
 }
 
+/// Whether a parameter, named by its path, is there and 1.
+pub(super) fn is_on(parameter: &str) -> bool {
+    std::fs::read_to_string(Path::new("/proc/sys").join(parameter)).is_ok_and(|value| value.trim() == "1")
+}
+
 /// Whether an interface of this name exists in the calling thread's network namespace.
 pub(super) fn interface_exists(name: &str) -> bool {
+    interface_number(name).is_some()
+}
+
+/// The number of the interface of this name in the calling thread's network namespace.
+pub(super) fn interface_number(name: &str) -> Option<u32> {
     let socket = rustix::net::socket(
         rustix::net::AddressFamily::INET,
         rustix::net::SocketType::DGRAM,
         None,
     );
-    socket.is_ok_and(|socket| rustix::net::netdevice::name_to_index(socket, name).is_ok())
+    rustix::net::netdevice::name_to_index(socket.ok()?, name).ok()
 }

@@ -198,3 +198,48 @@ fn without_an_inspector_a_flow_passes_unread_or_is_blocked_as_it_says() {
     )
     .unwrap();
 }
+
+#[test]
+fn a_bridge_without_a_way_to_both_ends_is_told_and_opens_nothing() {
+    lab::sandbox::test(
+        "inspected::a_bridge_without_a_way_to_both_ends_is_told_and_opens_nothing",
+        |lab| {
+            let world = plant(lab, GatewayMode::Bridged);
+            let (client, server) = (&world.sides["lan1"].namespace, &world.sides["lan2"].namespace);
+            let _echo = Echo::start(server, SERVERS[0]);
+            let inspector = Inspector::start(&world.gateway, None);
+            world.at_gateway(async || {
+                let agent = Agent::start_with(with(&inspector));
+                let plan = inspected(GatewayMode::Bridged, OnAgentLoss::Pass);
+                let codes = async || {
+                    let findings = agent.apply(&plan, 1).await.findings;
+                    findings
+                        .into_iter()
+                        .map(|finding| finding.code)
+                        .collect::<Vec<_>>()
+                };
+                assert_eq!(codes().await, [""; 0]);
+                world.gateway.ip(&["addr", "flush", "dev", "br0"]).unwrap();
+                assert_eq!(codes().await, ["bridge-has-no-way"]);
+                assert!(connect(client, SERVERS[0]).is_err());
+                // No address is needed, a route is enough.
+                world
+                    .gateway
+                    .ip(&["route", "add", "10.0.0.0/8", "dev", "br0"])
+                    .unwrap();
+                world
+                    .gateway
+                    .ip(&["-6", "route", "add", "fd00::/16", "dev", "br0"])
+                    .unwrap();
+                assert_eq!(codes().await, [""; 0]);
+                assert!(connect(client, SERVERS[0]).is_ok());
+                world
+                    .gateway
+                    .sysctl("net.ipv4.conf.all.src_valid_mark", "1")
+                    .unwrap();
+                assert_eq!(codes().await, ["inspection-parameter"]);
+            });
+        },
+    )
+    .unwrap();
+}

@@ -22,6 +22,7 @@ use crate::link::session::{Link, LinkState};
 use crate::reconcile::{PolicyView, Reconciler, SharedStore};
 use crate::service_manager::ServiceManager;
 use crate::store::{self, LockError, Store};
+use crate::tap::Tap;
 
 /// How long the parts have to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -88,6 +89,13 @@ pub async fn run<K: Kernel>(
     let (offers_in, offers) = watch::channel(None);
     let (certificate_in, certificate) = watch::channel(None);
     let (link_in, link_state) = watch::channel(LinkState::default());
+    let (tap_faults, faults) = watch::channel(Vec::new());
+    let tap = Tap {
+        settings: config.tap,
+        policy: policy.clone(),
+        audit: audit.clone(),
+        faults: tap_faults,
+    };
     let link = Link {
         identity,
         coordinators: config.coordinators.clone(),
@@ -95,6 +103,7 @@ pub async fn run<K: Kernel>(
         offers: offers_in,
         policy: policy.clone(),
         certificate: certificate.clone(),
+        faults,
         kernel: kernel.clone(),
         started,
         state: link_in,
@@ -102,6 +111,7 @@ pub async fn run<K: Kernel>(
     let mut parts = tokio::task::JoinSet::new();
     parts.spawn(reconciler.run(offers, seen, nudge, stop.clone()));
     parts.spawn(link.run(stop.clone()));
+    parts.spawn(tap.run(stop.clone()));
     parts.spawn(wait_for_enrolment(
         config.state_folder.clone(),
         folder.clone(),

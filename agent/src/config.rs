@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, FileError};
 use crate::enforce::l7;
+use crate::tap;
 
 /// The configuration with its defaults and what they mean; `penstock-agent config --default` prints it.
 pub const DEFAULT_TEXT: &str = include_str!("config/default.toml");
@@ -27,6 +28,7 @@ struct Typed {
     audit: TypedAudit,
     enforce: TypedEnforce,
     inspect: TypedInspect,
+    tap: TypedTap,
     log: TypedLog,
 }
 
@@ -66,6 +68,13 @@ struct TypedInspect {
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct TypedTap {
+    enabled: Option<bool>,
+    interval_s: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct TypedLog {
     level: Option<String>,
     format: Option<LogFormat>,
@@ -100,6 +109,8 @@ pub struct Config {
     pub verify_interval: Duration,
     /// Bounds on inspected connections.
     pub inspect: l7::Limits,
+    /// Learning what zones do that only observe.
+    pub tap: tap::Settings,
     /// A `tracing` filter, such as `info` or `info,penstock_agent::link=debug`.
     pub log_level: String,
     /// How log lines look.
@@ -117,6 +128,10 @@ impl Default for Config {
             log_group: 86,
             verify_interval: Duration::from_secs(300),
             inspect: l7::Limits::default(),
+            tap: tap::Settings {
+                enabled: true,
+                interval: Duration::from_secs(60),
+            },
             log_level: "info".to_owned(),
             log_format: LogFormat::Human,
         }
@@ -164,6 +179,9 @@ pub const VERIFY_INTERVAL_MIN: Duration = Duration::from_secs(5);
 
 /// More inspected connections than this have no sockets in one process as the unit limits it.
 pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// Telling more often would fill the trail with what a minute's event says as well.
+pub const TAP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 impl Config {
     /// Reads and checks the file.
@@ -223,6 +241,13 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
                 .connections_per_client_max
                 .unwrap_or(default.inspect.connections_per_client_max),
         },
+        tap: tap::Settings {
+            enabled: typed.tap.enabled.unwrap_or(default.tap.enabled),
+            interval: typed
+                .tap
+                .interval_s
+                .map_or(default.tap.interval, |s| Duration::from_secs(u64::from(s))),
+        },
         log_level: typed.log.level.unwrap_or(default.log_level),
         log_format: typed.log.format.unwrap_or(default.log_format),
     };
@@ -251,6 +276,12 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
         if !(1..=CONNECTIONS_MAX).contains(&value) {
             return Err((key, format!("must be 1 to {CONNECTIONS_MAX}")));
         }
+    }
+    if config.tap.interval < TAP_INTERVAL_MIN {
+        return Err((
+            "tap.interval_s",
+            format!("must be at least {}", TAP_INTERVAL_MIN.as_secs()),
+        ));
     }
     if config.log_level.parse::<tracing_subscriber::EnvFilter>().is_err() {
         return Err((
@@ -292,7 +323,7 @@ mod tests {
                     .map(move |key| format!("{section}.{key}"))
             })
             .collect();
-        assert_eq!(keys.len(), 11, "{keys:?}");
+        assert_eq!(keys.len(), 13, "{keys:?}");
     }
 
     #[test]
@@ -304,6 +335,7 @@ mod tests {
             ("[link]\ncoordinators = [\"no-port\"]", "link.coordinators"),
             ("[audit]\nspool_bytes_max = 1", "audit.spool_bytes_max"),
             ("[inspect]\nconnections_max = 0", "inspect.connections_max"),
+            ("[tap]\ninterval_s = 0", "tap.interval_s"),
             ("[log]\nformat = \"xml\"", "xml"),
             ("[log]\nlevel = \"=,=\"", "log.level"),
         ] {

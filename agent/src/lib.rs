@@ -9,6 +9,8 @@
 //!        └────────────────────── audit (spool) ◀┴──────────────────────┘
 //! ```
 //!
+//! Beside them `tap` learns what zones do that only observe.
+//!
 //! Invariants: the stored policy is in force before anything waits for the network; no input from network, disk or
 //! kernel makes anything here panic; every queue is bounded and says what happens when it is full.
 
@@ -29,3 +31,4 @@ pub mod reconcile;
 pub mod service_manager;
 pub mod status;
 pub mod store;
+pub mod tap;

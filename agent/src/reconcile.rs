@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use penstock_policy::ids::Digest;
+use penstock_policy::plan::Plan;
 use penstock_policy::release::Trust;
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1::{Drift, Fault, PolicyOffer, PolicyState, Refusal, Severity};
@@ -50,6 +51,8 @@ pub struct PolicyView {
     pub faults: Vec<Fault>,
     /// The servers whose TLS ends here by the policy in force.
     pub tls_ends: ServerNames,
+    /// What is in force.
+    pub plan: Option<Arc<Plan>>,
 }
 
 /// The one task that changes policy.
@@ -346,6 +349,7 @@ impl<K: Kernel> Reconciler<K> {
             drift: self.drift,
             faults,
             tls_ends,
+            plan: self.effective.as_ref().map(|policy| policy.plan.clone()),
         };
         self.view.send_if_modified(|current| {
             let changed = *current != view;

@@ -23,15 +23,16 @@ const PAGE: usize = 32;
 /// Longest text to search for, bytes.
 const TEXT_BYTES_MAX: usize = 256;
 
-/// Kinds of event as they are written in a search, by their bit.
-const KINDS: [&str; 7] = [
-    "verdict",
-    "policy",
-    "drift",
-    "loss",
-    "agent",
-    "operator",
-    "operation",
+/// Kinds of event as they are written in a search, with their bit; stored with each block, so a bit keeps its meaning.
+const KINDS: [(&str, u32); 8] = [
+    ("verdict", 1),
+    ("policy", 1 << 1),
+    ("drift", 1 << 2),
+    ("loss", 1 << 3),
+    ("agent", 1 << 4),
+    ("operator", 1 << 5),
+    ("operation", 1 << 6),
+    ("learned", 1 << 7),
 ];
 
 /// A search that was checked.
@@ -65,11 +66,11 @@ impl TryFrom<SearchAuditRequest> for Filter {
         let fault = |field, what: String| FilterError { field, what };
         let mut kinds = 0;
         for kind in &request.kinds {
-            let bit = KINDS
-                .iter()
-                .position(|known| known == kind)
-                .ok_or_else(|| fault("kinds", format!("has `{kind}`; known are {}", KINDS.join(", "))))?;
-            kinds |= 1 << bit;
+            let (_, bit) = KINDS.iter().find(|(known, _)| known == kind).ok_or_else(|| {
+                let known = KINDS.map(|(known, _)| known).join(", ");
+                fault("kinds", format!("has `{kind}`; known are {known}"))
+            })?;
+            kinds |= bit;
         }
         if request.limit > LIMIT_MAX {
             return Err(fault(
@@ -117,6 +118,7 @@ pub fn kind_bit(event: &AuditEvent) -> u32 {
         Some(Kind::Agent(_)) => 1 << 4,
         Some(Kind::Operator(_)) => 1 << 5,
         Some(Kind::Operation(_)) => 1 << 6,
+        Some(Kind::Learned(_)) => 1 << 7,
         None => 0,
     }
 }
@@ -208,6 +210,12 @@ fn texts(event: &AuditEvent) -> Vec<&str> {
         Some(Kind::Loss(l)) => vec![&l.cause],
         Some(Kind::Agent(a)) => vec![&a.step, &a.message],
         Some(Kind::Operator(o)) => vec![&o.operator, &o.role, &o.action, &o.target, &o.message],
+        Some(Kind::Learned(l)) => {
+            let topics = l.published.iter().chain(&l.subscribed).map(|m| m.topic.as_str());
+            let functions = l.modbus.iter().map(|m| m.function.as_str());
+            let ends = [&l.source, &l.destination].map(String::as_str);
+            ends.into_iter().chain(topics).chain(functions).collect()
+        }
         None => Vec::new(),
     }
 }

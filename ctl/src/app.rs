@@ -62,6 +62,7 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
         Command::Reach(args) => offline::reach::reach(out, args),
         Command::Graph(args) => offline::plans::graph(out, args),
         Command::Replay(args) => offline::replay::replay(out, args),
+        Command::Learn(args) if args.from_gateways => wait(online::learn::learn(out, context, args)),
         Command::Learn(args) => offline::learn::learn(out, args),
         Command::Compile(args) => offline::plans::compile(out, args),
         Command::Key(args) => offline::plans::key(out, args),

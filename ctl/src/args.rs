@@ -101,9 +101,12 @@ pub enum Command {
     #[command(after_help = "Examples:\n  penstock replay --pcap monday.pcapng plant/\n  \
                       penstock replay --pcap a.pcap --pcap b.pcap plant.yaml --output json")]
     Replay(Replay),
-    /// Propose the smallest conduits that let recorded traffic pass, as a plant document
+    /// Propose the smallest conduits that let seen traffic pass, as a plant document
+    ///
+    /// From capture files, or from what the gateways of observing zones learned and counted.
     #[command(
         after_help = "Examples:\n  penstock learn --pcap monday.pcapng --plant plant/ -o plant/learned.yaml\n  \
+                      penstock learn --from-gateways --since 14d --plant plant/ -o plant/learned.yaml\n  \
                       penstock learn --pcap monday.pcapng --approver ed25519:... -o learned.yaml"
     )]
     Learn(Learn),
@@ -274,8 +277,20 @@ pub struct Replay {
 #[derive(Debug, Args)]
 pub struct Learn {
     /// A capture file, pcap or pcapng; repeat for several, in the order of time.
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", required_unless_present = "from_gateways")]
     pub pcap: Vec<PathBuf>,
+    /// From the audit trail: what gateways learned in observing zones, and counted by their verdicts.
+    #[arg(long, conflicts_with = "pcap")]
+    pub from_gateways: bool,
+    /// Since when: RFC 3339, a date, or a span back from now (14d); since the trail began unless said.
+    #[arg(long, value_name = "TIME", requires = "from_gateways")]
+    pub since: Option<String>,
+    /// Until when: RFC 3339, a date, or a span back from now.
+    #[arg(long, value_name = "TIME", requires = "from_gateways")]
+    pub until: Option<String>,
+    /// Only from this gateway; repeat for several.
+    #[arg(long, value_name = "GATEWAY", requires = "from_gateways")]
+    pub gateway: Vec<String>,
     /// A plant document that the proposal is to stand beside; what it permits is left out.
     #[arg(long, value_name = "PLANT")]
     pub plant: Option<PathBuf>,

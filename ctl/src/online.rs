@@ -4,6 +4,7 @@ pub mod audit;
 pub mod devices;
 pub mod fleet;
 pub mod health;
+pub mod learn;
 pub mod login;
 pub mod releases;
 

@@ -62,6 +62,7 @@ pub type Sink<'s> = dyn FnMut(Finding<'_>) + 's;
 #[derive(Debug)]
 pub struct Follower {
     rules: Arc<Rules>,
+    limits: Limits,
     connection: Connection,
     /// Bytes skipped so far, while a side's next packet is looked for.
     seeking: [Option<u64>; 2],
@@ -76,25 +77,31 @@ fn side(from: Sender) -> usize {
     }
 }
 
-fn observing(rules: &Arc<Rules>) -> Connection {
-    Connection::new(
-        Arc::clone(rules),
-        Mode::Observe,
-        OnRefusal::Answer,
-        Limits::default(),
-    )
+fn observing(rules: &Arc<Rules>, limits: Limits) -> Connection {
+    Connection::new(Arc::clone(rules), Mode::Observe, OnRefusal::Answer, limits)
 }
 
 impl Follower {
     /// A connection judged by `rules`; `midway` if its opening is not in the recording.
     pub fn new(rules: Arc<Rules>, midway: bool) -> Self {
+        Self::within(Limits::default(), rules, midway)
+    }
+
+    /// The same, within other bounds.
+    pub fn within(limits: Limits, rules: Arc<Rules>, midway: bool) -> Self {
         let seeking = midway.then_some(0);
         Self {
-            connection: observing(&rules),
+            limits,
+            connection: observing(&rules, limits),
             version_unknown: midway && rules.protocol() == Protocol::Mqtt,
             rules,
             seeking: [seeking; 2],
         }
+    }
+
+    /// Bytes held of packets that are not whole yet.
+    pub fn held_bytes(&self) -> usize {
+        self.connection.held_bytes()
     }
 
     /// The rules that judge it.
@@ -116,10 +123,10 @@ impl Follower {
             if let Begins::Mqtt(version) = begins
                 && self.version_unknown
             {
-                self.connection = observing(&self.rules).resumed(version);
+                self.connection = observing(&self.rules, self.limits).resumed(version);
                 self.version_unknown = false;
             } else if begins == Begins::MqttConnect {
-                self.connection = observing(&self.rules);
+                self.connection = observing(&self.rules, self.limits);
                 self.version_unknown = false;
                 self.seeking = [None; 2];
             }
@@ -142,7 +149,7 @@ impl Follower {
             Output::ToServer(_) | Output::ToClient(_) | Output::Close { .. } => {}
         });
         if lost {
-            self.connection = observing(&self.rules);
+            self.connection = observing(&self.rules, self.limits);
             self.version_unknown = self.rules.protocol() == Protocol::Mqtt;
             self.seeking = [Some(0); 2];
         }

@@ -1,364 +1,284 @@
-//! From recorded traffic to the smallest conduits that would have let it pass, as a plant document.
+//! From traffic to the smallest conduits that would have let it pass, as a plant document.
 //!
 //! Only what was seen is proposed: who opened a connection to whom, and inside a protocol that is read which
 //! operations with which ranges. Beside an existing plant only what that plant does not yet permit is proposed, and each such
 //! line says that it widens it. Traffic proves what happens, not what should: a person reads the proposal.
 //!
-//! [`document`] writes it.
+//! ```text
+//! recorded frames ─▶ Learner ──────────────────────────────────┐
+//! live frames ─▶ Learner (of a gateway) ─ talks as events ─────┴▶ Learned ─ beside a plant ─▶ document
+//! ```
+//!
+//! The [`Learner`] follows connections, [`talk`] keeps what they do, [`document`] writes it down.
 
+mod beside;
 pub mod document;
+pub mod talk;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::model::Protocol;
 
-use crate::capture::{FlowKey, Flows, Frame, Happening, SkipReason, flows, link};
+use crate::capture::{FlowKey, Flows, Frame, Happening, Segment, flows, link};
+use crate::connection;
 use crate::follow::{Finding, Follower};
 use crate::judge::{Refusal, Rules, Verdict, Why};
-use crate::modbus::Span;
-use crate::operation::Operation;
-use crate::replay::{Gate, KNOWN_PORTS, Plans, Seen};
-use crate::{modbus, mqtt};
+use crate::replay::{Gate, KNOWN_PORTS, Plans, Track};
+pub use talk::{Carrier, Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, Talk};
 
-/// Distinct things kept for one pair of ends; what is beyond is counted in [`Talk::further`].
-pub const DISTINCT_MAX: usize = 10_000;
-
-/// What one address does to a port of another.
-#[derive(Debug, Clone)]
-pub struct Talk {
-    /// Connections.
-    pub connections: Seen,
-    /// The protocol that could be read in them.
-    pub protocol: Option<Protocol>,
-    /// Modbus operations.
-    pub modbus: BTreeMap<ModbusKey, ModbusSeen>,
-    /// MQTT publications by topic, wills included.
-    pub published: BTreeMap<String, MessagesSeen>,
-    /// MQTT subscriptions by filter.
-    pub subscribed: BTreeMap<String, MessagesSeen>,
-    /// MQTT client identifiers.
-    pub client_ids: BTreeSet<String>,
-    /// Distinct things that were not kept.
-    pub further: u64,
-    /// Bytes that could not be read as the protocol of the port: then no operation can be proposed.
-    pub unread: bool,
+/// Bounds of everything that a learner holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections, and what of each waits to be put in order.
+    pub flows: flows::Limits,
+    /// What of each waits to become a whole packet.
+    pub connection: connection::Limits,
+    /// Both for all connections together; the connection that goes beyond is followed no longer.
+    pub held_bytes_max: usize,
+    /// What is kept of what they do.
+    pub learned: talk::Limits,
 }
 
-/// Operations that one line of a document can say.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ModbusKey {
-    /// Unit.
-    pub unit: u8,
-    /// Function by name.
-    pub function: String,
-}
-
-/// What was seen of them.
-#[derive(Debug, Clone)]
-pub struct ModbusSeen {
-    /// How often.
-    pub seen: Seen,
-    /// Addresses read, merged.
-    pub read: Vec<Span>,
-    /// Addresses (of file functions: files) written, or of a function that does one thing, touched.
-    pub write: Vec<Span>,
-    /// Sub-functions of diagnostics.
-    pub sub_functions: BTreeSet<u16>,
-    /// Least and greatest value written.
-    pub values: Option<Span>,
-}
-
-/// Messages by topic.
-#[derive(Debug, Clone)]
-pub struct MessagesSeen {
-    /// How often.
-    pub seen: Seen,
-    /// Least and greatest quality of service.
-    pub qos: (u8, u8),
-    /// Some were retained.
-    pub retain: bool,
-}
-
-/// Who opened connections to whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ends {
-    /// Who.
-    pub client: IpAddr,
-    /// To whom.
-    pub server: SocketAddr,
-}
-
-/// Everything that was seen and is not permitted yet.
-#[derive(Debug, Default)]
-pub struct Learned {
-    /// By the two ends.
-    pub talks: BTreeMap<Ends, Talk>,
-    /// Connections and operations that the plant permits already.
-    pub permitted_already: u64,
-    /// Packets read.
-    pub packets: u64,
-    /// Packets left aside, and why: nothing is proposed for what they carry.
-    pub skipped: BTreeMap<SkipReason, u64>,
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flows: flows::Limits::default(),
+            connection: connection::Limits::default(),
+            held_bytes_max: usize::MAX,
+            learned: talk::Limits::default(),
+        }
+    }
 }
 
 /// Gathers from frames.
 #[derive(Debug)]
 pub struct Learner<'p> {
-    plans: Option<&'p Plans>,
     flows: Flows,
-    running: Vec<Option<Running>>,
+    held_bytes_max: usize,
+    gathering: Gathering<'p>,
+}
+
+/// What is known of the connections that are followed, and what they brought.
+#[derive(Debug)]
+struct Gathering<'p> {
+    plans: Option<&'p Plans>,
+    limits: connection::Limits,
+    running: HashMap<flows::FlowNumber, Running>,
+    held_bytes: usize,
     learned: Learned,
 }
 
 #[derive(Debug)]
 struct Running {
     ends: Ends,
+    protocol: Protocol,
     /// The connection itself passes today.
     passes: bool,
     /// Its operations are limited today, or it has none to limit.
     inspected: bool,
-    follower: Option<Follower>,
+    follower: Follower,
 }
 
 impl<'p> Learner<'p> {
-    /// Nothing learned yet. With `plans`, what they permit is left out.
+    /// Nothing learned yet, with the limits of recorded traffic. With `plans`, what they permit is left out.
     pub fn new(plans: Option<&'p Plans>) -> Self {
+        Self::within(Limits::default(), plans)
+    }
+
+    /// The same, within other limits.
+    pub fn within(limits: Limits, plans: Option<&'p Plans>) -> Self {
         let ports: Vec<u16> = KNOWN_PORTS.iter().map(|(port, _)| *port).collect();
         Self {
-            plans,
-            flows: Flows::new(flows::Limits::default(), &ports),
-            running: Vec::new(),
-            learned: Learned::default(),
+            flows: Flows::new(limits.flows, &ports),
+            held_bytes_max: limits.held_bytes_max,
+            gathering: Gathering {
+                plans,
+                limits: limits.connection,
+                running: HashMap::new(),
+                held_bytes: 0,
+                learned: Learned::within(limits.learned),
+            },
         }
     }
 
     /// Takes a packet.
     pub fn frame(&mut self, frame: &Frame<'_>) {
-        self.learned.packets += 1;
-        let segment = match link::segment(frame) {
-            Ok(segment) => segment,
-            Err(reason) => {
-                *self.learned.skipped.entry(reason).or_default() += 1;
-                return;
-            }
+        self.gathering.learned.packets += 1;
+        match link::segment(frame) {
+            Ok(segment) => self.segment(frame.at, &segment),
+            Err(reason) => *self.gathering.learned.skipped.entry(reason).or_default() += 1,
+        }
+    }
+
+    /// Takes a packet's TCP segment.
+    pub fn segment(&mut self, at: Duration, segment: &Segment<'_>) {
+        let gathering = &mut self.gathering;
+        let mut happened = |number, key, at, happening: Happening<'_>| {
+            gathering.happened(number, key, at, happening);
         };
-        let (plans, running, learned) = (self.plans, &mut self.running, &mut self.learned);
-        self.flows
-            .segment(frame.at, &segment, &mut |number, key, at, happening| {
-                happened(plans, running, learned, number, key, at, happening);
-            });
+        self.flows.segment(at, segment, &mut happened);
+        if self.held_bytes() > self.held_bytes_max {
+            let gathering = &mut self.gathering;
+            self.flows
+                .give_up(at, segment, &mut |number, key, at, happening| {
+                    gathering.happened(number, key, at, happening);
+                });
+        }
+    }
+
+    /// Bytes that wait to be put in order, or to become a whole packet.
+    pub fn held_bytes(&self) -> usize {
+        self.flows.held_bytes() + self.gathering.held_bytes
+    }
+
+    /// What was learned and not taken yet.
+    pub fn learned(&mut self) -> &mut Learned {
+        &mut self.gathering.learned
+    }
+
+    /// Segments of connections that were not followed.
+    pub fn left_out(&self) -> u64 {
+        self.flows.left_out() + self.gathering.learned.left_out
     }
 
     /// The end of all captures.
     pub fn finish(mut self) -> Learned {
-        let (plans, running, learned) = (self.plans, &mut self.running, &mut self.learned);
+        let gathering = &mut self.gathering;
         self.flows.finish(&mut |number, key, at, happening| {
-            happened(plans, running, learned, number, key, at, happening);
+            gathering.happened(number, key, at, happening);
         });
-        self.learned
+        self.gathering.learned.left_out += self.flows.left_out();
+        self.gathering.learned
     }
 }
 
-fn happened(
-    plans: Option<&Plans>,
-    running: &mut Vec<Option<Running>>,
-    learned: &mut Learned,
-    number: usize,
-    key: FlowKey,
-    at: Duration,
-    happening: Happening<'_>,
-) {
-    if let Happening::Begins { midway } = happening {
-        running.push(begin(plans, learned, key, at, midway));
-        return;
+impl Gathering<'_> {
+    fn happened(&mut self, number: flows::FlowNumber, key: FlowKey, at: Duration, happening: Happening<'_>) {
+        if let Happening::Begins { midway } = happening {
+            if let Some(running) = self.begin(key, at, midway) {
+                self.running.insert(number, running);
+            }
+            return;
+        }
+        let ended = happening == Happening::Ends;
+        let Some(flow) = self.running.get_mut(&number) else {
+            return;
+        };
+        let held_before = flow.follower.held_bytes();
+        flow.happened(&mut self.learned, at, happening);
+        let held = if ended { 0 } else { flow.follower.held_bytes() };
+        self.held_bytes = (self.held_bytes + held).saturating_sub(held_before);
+        if ended {
+            self.running.remove(&number);
+        }
     }
-    let Some(Some(flow)) = running.get_mut(number) else {
-        return;
-    };
-    let (ends, passes, inspected) = (flow.ends, flow.passes, flow.inspected);
-    let Some(follower) = &mut flow.follower else {
-        return;
-    };
-    let mut found = |finding: Finding<'_>| match finding {
-        Finding::Judged { operation, verdict } => {
-            let malformed = matches!(
-                verdict,
-                Verdict::Refuse(Refusal {
-                    why: Why::Malformed(_) | Why::Busy(_),
-                    ..
-                })
-            );
-            if passes && (!inspected || verdict.allows()) {
+
+    fn begin(&mut self, key: FlowKey, at: Duration, midway: bool) -> Option<Running> {
+        let learned = &mut self.learned;
+        let tracks = self
+            .plans
+            .map(|plans| plans.tracks(key.client, key.server))
+            .unwrap_or_default();
+        let (passes, rules) = match standing(tracks) {
+            // There is nothing to propose.
+            Standing::Uncrossed | Standing::Open => {
                 learned.permitted_already += 1;
-            } else if !malformed && let Some(talk) = learned.talks.get_mut(&ends) {
-                talk.operation(at, operation);
+                return None;
             }
-        }
-        Finding::NeverFollowed { .. } | Finding::WouldEnd => {
-            if let Some(talk) = learned.talks.get_mut(&ends) {
-                talk.unread = true;
+            Standing::Shut(rules) => (false, rules),
+            Standing::Inspected(rules) => (true, Some(rules)),
+        };
+        let inspected = rules.is_some();
+        let known = KNOWN_PORTS.iter().find(|(port, _)| *port == key.server.port());
+        let rules = rules.or_else(|| known.map(|(_, protocol)| Arc::new(Rules::nothing(*protocol))));
+        let protocol = rules.as_ref().map(|rules| rules.protocol());
+        let ends = Ends {
+            client: key.client.ip(),
+            server: key.server,
+            carrier: Carrier::Tcp,
+        };
+        if let Some(talk) = learned.talk(ends, at, protocol) {
+            if talk.connections.count == 0 {
+                talk.connections.first = at;
             }
+            talk.connections.again(at);
         }
-        _ => {}
-    };
-    match happening {
-        Happening::Data(from, bytes) => follower.data(from, at, bytes, &mut found),
-        Happening::Gap(from, _) => follower.gap(from),
-        Happening::Ends => follower.finish(&mut found),
-        Happening::Begins { .. } | Happening::Conflict(..) => {}
+        Some(Running {
+            ends,
+            protocol: protocol?,
+            passes,
+            inspected,
+            follower: Follower::within(self.limits, rules?, midway),
+        })
     }
 }
 
-fn begin(
-    plans: Option<&Plans>,
-    learned: &mut Learned,
-    key: FlowKey,
-    at: Duration,
-    midway: bool,
-) -> Option<Running> {
-    let protocol = KNOWN_PORTS
-        .iter()
-        .find(|(port, _)| *port == key.server.port())
-        .map(|(_, protocol)| *protocol);
-    let gates: Vec<Gate> = plans
-        .map(|plans| plans.tracks(key.client, key.server))
-        .unwrap_or_default()
-        .into_iter()
-        .map(|track| track.gate)
-        .collect();
-    // Nothing stands between the two: there is nothing to propose.
-    if gates.iter().any(|gate| matches!(gate, Gate::Uncrossed)) {
-        learned.permitted_already += 1;
-        return None;
+impl Running {
+    fn happened(&mut self, learned: &mut Learned, at: Duration, happening: Happening<'_>) {
+        let Self {
+            ends,
+            protocol,
+            passes,
+            inspected,
+            follower,
+        } = self;
+        let mut found = |finding: Finding<'_>| match finding {
+            Finding::Judged { operation, verdict } => {
+                let malformed = matches!(
+                    verdict,
+                    Verdict::Refuse(Refusal {
+                        why: Why::Malformed(_) | Why::Busy(_),
+                        ..
+                    })
+                );
+                if *passes && (!*inspected || verdict.allows()) {
+                    learned.permitted_already += 1;
+                } else if !malformed {
+                    learned.operation(*ends, Some(*protocol), at, operation);
+                }
+            }
+            Finding::NeverFollowed { .. } | Finding::WouldEnd => {
+                if let Some(talk) = learned.talk(*ends, at, Some(*protocol)) {
+                    talk.unread = true;
+                }
+            }
+            _ => {}
+        };
+        match happening {
+            Happening::Data(from, bytes) => follower.data(from, at, bytes, &mut found),
+            Happening::Gap(from, _) => follower.gap(from),
+            Happening::Ends => follower.finish(&mut found),
+            Happening::Begins { .. } | Happening::Conflict(..) => {}
+        }
     }
-    let passes = !gates.is_empty() && gates.iter().all(|gate| !matches!(gate, Gate::Shut { .. }));
-    let rules = gates.into_iter().find_map(|gate| match gate {
-        Gate::Inspected { rules, .. } => Some(rules),
+}
+
+/// What a plant says of two ends today.
+enum Standing {
+    /// No gateway stands between them.
+    Uncrossed,
+    /// Everything between them passes.
+    Open,
+    /// Nothing does; a gateway that lets some of it pass may say which protocol it is.
+    Shut(Option<Arc<Rules>>),
+    /// What these rules permit does.
+    Inspected(Arc<Rules>),
+}
+
+/// The gates on the way, taken together; none were asked without a plant, and then nothing passes yet.
+fn standing(tracks: Vec<Track>) -> Standing {
+    let gates = || tracks.iter().map(|track| &track.gate);
+    if gates().any(|gate| matches!(gate, Gate::Uncrossed)) {
+        return Standing::Uncrossed;
+    }
+    let rules = gates().find_map(|gate| match gate {
+        Gate::Inspected { rules, .. } => Some(Arc::clone(rules)),
         _ => None,
     });
-    let inspected = rules.is_some();
-    let rules = rules.or_else(|| protocol.map(|protocol| Arc::new(Rules::nothing(protocol))));
-    let ends = Ends {
-        client: key.client.ip(),
-        server: key.server,
-    };
-    if passes && !inspected {
-        learned.permitted_already += 1;
-        return None;
+    if tracks.is_empty() || gates().any(|gate| matches!(gate, Gate::Shut { .. })) {
+        return Standing::Shut(rules);
     }
-    learned
-        .talks
-        .entry(ends)
-        .and_modify(|talk| talk.connections.again(at))
-        .or_insert_with(|| Talk::new(at, rules.as_ref().map(|rules| rules.protocol())));
-    Some(Running {
-        ends,
-        passes,
-        inspected,
-        follower: rules.map(|rules| Follower::new(rules, midway)),
-    })
-}
-
-impl Talk {
-    fn new(at: Duration, protocol: Option<Protocol>) -> Self {
-        Self {
-            connections: Seen::once(at),
-            protocol,
-            modbus: BTreeMap::new(),
-            published: BTreeMap::new(),
-            subscribed: BTreeMap::new(),
-            client_ids: BTreeSet::new(),
-            further: 0,
-            unread: false,
-        }
-    }
-
-    /// Whether operations were read in it.
-    pub fn has_operations(&self) -> bool {
-        !(self.modbus.is_empty() && self.published.is_empty() && self.subscribed.is_empty())
-    }
-
-    fn operation(&mut self, at: Duration, operation: Operation<'_>) {
-        match operation {
-            Operation::Modbus(operation) => self.modbus(at, operation),
-            Operation::Mqtt(operation) => self.mqtt(at, operation),
-        }
-    }
-
-    fn modbus(&mut self, at: Duration, operation: modbus::Operation) {
-        let key = ModbusKey {
-            unit: operation.unit,
-            function: operation.function(),
-        };
-        let entry = self.modbus.entry(key).and_modify(|seen| seen.seen.again(at));
-        let entry = entry.or_insert_with(|| ModbusSeen {
-            seen: Seen::once(at),
-            read: Vec::new(),
-            write: Vec::new(),
-            sub_functions: BTreeSet::new(),
-            values: None,
-        });
-        if let (Some(read), Some(_)) = (operation.read, operation.write) {
-            merge(&mut entry.read, read);
-        }
-        if let Some(span) = operation.write.or(operation.read).or(operation.files) {
-            merge(&mut entry.write, span);
-        }
-        if operation.code == 8 {
-            entry.sub_functions.extend(operation.sub_function);
-        }
-        if let Some(values) = operation.values {
-            entry.values = Some(entry.values.map_or(values, |seen| seen.hull(values)));
-        }
-    }
-
-    fn mqtt(&mut self, at: Duration, operation: mqtt::Operation<'_>) {
-        let (list, topic, qos, retain) = match operation {
-            mqtt::Operation::Publish { topic, qos, retain }
-            | mqtt::Operation::Will { topic, qos, retain } => (&mut self.published, topic, qos, retain),
-            mqtt::Operation::Subscribe { filter, qos } => (&mut self.subscribed, filter, qos, false),
-            mqtt::Operation::Connect { client_id, .. } => {
-                if self.client_ids.len() < DISTINCT_MAX {
-                    self.client_ids.insert(client_id.into_owned());
-                }
-                return;
-            }
-            // A delivery follows from its subscription, an end of one needs no rule.
-            mqtt::Operation::Unsubscribe { .. } | mqtt::Operation::Deliver { .. } => return,
-        };
-        if let Some(seen) = list.get_mut(topic.as_ref()) {
-            seen.seen.again(at);
-            seen.qos = (seen.qos.0.min(qos), seen.qos.1.max(qos));
-            seen.retain |= retain;
-        } else if list.len() < DISTINCT_MAX {
-            let seen = MessagesSeen {
-                seen: Seen::once(at),
-                qos: (qos, qos),
-                retain,
-            };
-            list.insert(topic.into_owned(), seen);
-        } else {
-            self.further += 1;
-        }
-    }
-}
-
-/// Adds a span to a sorted list of separate ones, joining those that meet.
-fn merge(spans: &mut Vec<Span>, span: Span) {
-    let meets = |one: &Span, other: &Span| {
-        u32::from(one.first) <= u32::from(other.last) + 1 && u32::from(other.first) <= u32::from(one.last) + 1
-    };
-    let mut joined = span;
-    spans.retain(|kept| {
-        let met = meets(kept, &joined);
-        if met {
-            joined = joined.hull(*kept);
-        }
-        !met
-    });
-    let at = spans.partition_point(|kept| kept.first < joined.first);
-    spans.insert(at, joined);
+    rules.map_or(Standing::Open, Standing::Inspected)
 }

@@ -52,6 +52,15 @@ impl Seen {
         self.first = self.first.min(at);
         self.last = self.last.max(at);
     }
+
+    /// As often more, over the time of both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            count: self.count.saturating_add(other.count),
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+        }
+    }
 }
 
 /// What the policy says of an operation, or of a whole connection.

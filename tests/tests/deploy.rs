@@ -105,6 +105,24 @@ fn no_unit_has_a_right_that_it_does_not_need() {
 }
 
 #[test]
+fn learning_adds_one_right_by_a_file_of_its_own_and_nothing_else() {
+    let settings = unit("penstock-agent-tap.conf");
+    let expected = [
+        "[Service]",
+        "AmbientCapabilities=CAP_NET_RAW",
+        "CapabilityBoundingSet=CAP_NET_RAW",
+        "RestrictAddressFamilies=AF_PACKET",
+    ];
+    assert_eq!(settings, expected);
+    let agent = unit("penstock-agent.service");
+    assert!(
+        !agent
+            .iter()
+            .any(|line| line.contains("AF_PACKET") || line.contains("CAP_NET_RAW"))
+    );
+}
+
+#[test]
 fn the_agents_example_configuration_is_its_default() {
     assert_eq!(
         fs::read_to_string(deploy("agent.toml")).unwrap(),

@@ -109,6 +109,8 @@ pub struct Link<K> {
     pub policy: watch::Receiver<PolicyView>,
     /// What is wrong with the certificate.
     pub certificate: watch::Receiver<Option<Fault>>,
+    /// Why nothing is learned where zones observe, if so.
+    pub faults: watch::Receiver<Vec<Fault>>,
     /// For capabilities and counters.
     pub kernel: Arc<K>,
     /// When the agent started.
@@ -372,6 +374,7 @@ impl<K: Kernel> Link<K> {
                 .faults()
                 .into_iter()
                 .chain(self.certificate.borrow().iter().cloned())
+                .chain(self.faults.borrow().iter().cloned())
                 .collect(),
         })
     }

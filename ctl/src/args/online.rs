@@ -318,6 +318,8 @@ pub enum KindArg {
     Loss,
     Agent,
     Operator,
+    /// What gateways learned where zones observe.
+    Learned,
 }
 
 /// Decisions of verdict events.

@@ -2,8 +2,8 @@
 
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{
-    AuditEvent, AuditRecord, Decision, OperationEvent, SearchAuditRequest, Severity, TailAuditRequest,
-    VerdictEvent,
+    AuditEvent, AuditRecord, Decision, LearnedEvent, LearnedMessages, OperationEvent, SearchAuditRequest,
+    Severity, TailAuditRequest, VerdictEvent,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -35,7 +35,7 @@ pub struct Record {
     pub severity: String,
     /// The policy revision in force; 0 if none.
     pub revision: u64,
-    /// `verdict`, `policy`, `drift`, `loss`, `agent`, `operator` or `unknown`.
+    /// `verdict`, `policy`, `drift`, `loss`, `agent`, `operator`, `learned` or `unknown`.
     pub kind: String,
     /// The event in one sentence, for people; its words may change.
     pub summary: String,
@@ -117,7 +117,12 @@ fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
             )
         }
         Some(Kind::Loss(e)) => {
-            let said = format!("{} events were shed ({})", e.events, e.cause);
+            let what = if e.cause == "tap-overrun" {
+                "packets were not learned from"
+            } else {
+                "events were shed"
+            };
+            let said = format!("{} {what} ({})", e.events, e.cause);
             let fields =
                 json!({ "events": e.events, "first_ms": e.first_ms, "last_ms": e.last_ms, "cause": e.cause });
             ("loss", said, fields)
@@ -152,6 +157,15 @@ fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
                 "message": e.message,
             });
             ("operator", said, fields)
+        }
+        Some(Kind::Learned(e)) => {
+            let fields = json!({
+                "source": e.source, "destination": e.destination, "protocol": e.protocol, "port": e.port,
+                "application": e.application, "connections": e.connections, "first_ms": e.first_ms,
+                "last_ms": e.last_ms, "operations": e.modbus.len() + e.published.len() + e.subscribed.len(),
+                "further": e.further, "unread": e.unread,
+            });
+            ("learned", learned_words(&e), fields)
         }
     }
 }
@@ -227,6 +241,35 @@ fn operation_words(event: &OperationEvent) -> String {
     said
 }
 
+/// What was learned, with its first few operations. Topics are a client's words.
+fn learned_words(event: &LearnedEvent) -> String {
+    const NAMED: usize = 3;
+    let functions = event
+        .modbus
+        .iter()
+        .map(|e| format!("{} of unit {} ×{}", e.function.escape_debug(), e.unit, e.count));
+    let verbs = [("publish", &event.published), ("subscribe", &event.subscribed)];
+    let messages = verbs.iter().flat_map(|(verb, list)| {
+        let one = move |e: &LearnedMessages| format!("{verb} {} ×{}", e.topic.escape_debug(), e.count);
+        list.iter().map(one)
+    });
+    let all: Vec<String> = functions.chain(messages).collect();
+    let mut named: Vec<&str> = all.iter().take(NAMED).map(String::as_str).collect();
+    let more = format!("{} more", all.len().saturating_sub(NAMED));
+    if all.len() > NAMED {
+        named.push(&more);
+    }
+    let said = if named.is_empty() {
+        "no operation".to_owned()
+    } else {
+        named.join(", ")
+    };
+    format!(
+        "learned {} → {} port {}: {said}",
+        event.source, event.destination, event.port
+    )
+}
+
 impl From<AuditRecord> for Record {
     fn from(record: AuditRecord) -> Self {
         let event = record.event.unwrap_or_default();
@@ -289,6 +332,7 @@ fn request(filter: &AuditFilter) -> Result<SearchAuditRequest, Failure> {
             KindArg::Loss => "loss",
             KindArg::Agent => "agent",
             KindArg::Operator => "operator",
+            KindArg::Learned => "learned",
         }
         .to_owned()
     });

@@ -13,6 +13,7 @@ pub fn run(data: &[u8]) {
     let Ok(frames) = Frames::open(data) else { return };
     let limits = flows::Limits {
         flows_max: 8,
+        silent_after: None,
         stream: reassembly::Limits {
             waiting_bytes_max: 4096,
             remembered_bytes_max: 1024,

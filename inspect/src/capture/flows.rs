@@ -40,6 +40,9 @@ pub enum Happening<'a> {
 pub struct Limits {
     /// Connections followed at a time; segments of further ones are counted and left out.
     pub flows_max: usize,
+    /// When all places are taken, the connection that was silent longest makes room if it was so at least this long.
+    /// `None`: never. Recordings end; live traffic has connections whose end nobody saw.
+    pub silent_after: Option<Duration>,
     /// Each direction of each.
     pub stream: reassembly::Limits,
 }
@@ -48,6 +51,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             flows_max: 65_536,
+            silent_after: None,
             stream: reassembly::Limits::default(),
         }
     }
@@ -67,6 +71,7 @@ pub struct Flows {
     open: HashMap<(SocketAddr, SocketAddr), Flow>,
     next_number: FlowNumber,
     left_out: u64,
+    held_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -81,6 +86,15 @@ struct Flow {
     last: Duration,
 }
 
+/// The two ends in one order for both directions.
+fn both_ends(segment: &Segment<'_>) -> (SocketAddr, SocketAddr) {
+    if segment.source <= segment.destination {
+        (segment.source, segment.destination)
+    } else {
+        (segment.destination, segment.source)
+    }
+}
+
 impl Flows {
     /// None yet. Where the opening is not captured, the end with one of `server_ports` is the server, else the
     /// one with the lower port.
@@ -91,6 +105,7 @@ impl Flows {
             open: HashMap::new(),
             next_number: 0,
             left_out: 0,
+            held_bytes: 0,
         }
     }
 
@@ -101,17 +116,13 @@ impl Flows {
 
     /// Takes a segment.
     pub fn segment(&mut self, at: Duration, segment: &Segment<'_>, out: &mut Sink<'_>) {
-        let ends = if segment.source <= segment.destination {
-            (segment.source, segment.destination)
-        } else {
-            (segment.destination, segment.source)
-        };
+        let ends = both_ends(segment);
         let opening = segment.syn && segment.acknowledged.is_none();
         // A new SYN on the same ends, not the old one again, is a new connection.
         if opening
             && let Some(flow) = self.open.get(&ends)
             && flow.opening != Some(segment.sequence)
-            && let Some(flow) = self.open.remove(&ends)
+            && let Some(flow) = self.remove(&ends)
         {
             flow.finish(at, out);
         }
@@ -120,7 +131,7 @@ impl Flows {
             if segment.rst || (segment.payload.is_empty() && segment.missing_bytes == 0 && !segment.syn) {
                 return;
             }
-            if self.open.len() >= self.limits.flows_max {
+            if self.open.len() >= self.limits.flows_max && !self.make_room(at, out) {
                 self.left_out += 1;
                 return;
             }
@@ -130,15 +141,51 @@ impl Flows {
         let Some(flow) = self.open.get_mut(&ends) else {
             return;
         };
-        if flow.take(at, segment, out)
-            && let Some(flow) = self.open.remove(&ends)
-        {
+        let held_before = flow.held_bytes();
+        let over = flow.take(at, segment, out);
+        self.held_bytes = (self.held_bytes + flow.held_bytes()).saturating_sub(held_before);
+        if over && let Some(flow) = self.remove(&ends) {
             flow.finish(at, out);
         }
     }
 
+    /// Ends the connection that was silent longest, if that is long enough; whether it did.
+    fn make_room(&mut self, now: Duration, out: &mut Sink<'_>) -> bool {
+        let silent = self.open.iter().min_by_key(|(_, flow)| flow.last);
+        let Some((ends, flow)) = silent else { return false };
+        let long_enough = |limit| now.saturating_sub(flow.last) >= limit;
+        if !self.limits.silent_after.is_some_and(long_enough) {
+            return false;
+        }
+        let ends = *ends;
+        if let Some(flow) = self.remove(&ends) {
+            flow.finish(now, out);
+        }
+        true
+    }
+
+    /// Bytes held of all connections.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Follows the connection that `segment` belongs to no longer: what it held is let go.
+    pub fn give_up(&mut self, at: Duration, segment: &Segment<'_>, out: &mut Sink<'_>) {
+        if let Some(flow) = self.remove(&both_ends(segment)) {
+            flow.finish(at, out);
+            self.left_out += 1;
+        }
+    }
+
+    fn remove(&mut self, ends: &(SocketAddr, SocketAddr)) -> Option<Flow> {
+        let flow = self.open.remove(ends)?;
+        self.held_bytes = self.held_bytes.saturating_sub(flow.held_bytes());
+        Some(flow)
+    }
+
     /// The capture is over.
     pub fn finish(&mut self, out: &mut Sink<'_>) {
+        self.held_bytes = 0;
         let mut flows: Vec<Flow> = self.open.drain().map(|(_, flow)| flow).collect();
         flows.sort_by_key(|flow| flow.number);
         for flow in flows {
@@ -184,6 +231,10 @@ impl Flows {
 }
 
 impl Flow {
+    fn held_bytes(&self) -> usize {
+        self.client.held_bytes() + self.server.held_bytes()
+    }
+
     /// Takes a segment; whether the connection is over.
     fn take(&mut self, at: Duration, segment: &Segment<'_>, out: &mut Sink<'_>) -> bool {
         self.last = at;

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use penstock_policy::model::{Plant, Protocol};
+use penstock_policy::model::{Asset, Plant, Protocol};
 
-use super::{Ends, Learned, MessagesSeen, Talk};
+use super::{Carrier, Ends, Learned, MessagesSeen, Talk};
 use crate::modbus::Span;
-use crate::replay::Seen;
+use crate::replay::{KNOWN_PORTS, Seen};
 
 /// How a time is written; the caller knows time zones.
 pub type Clock<'c> = dyn Fn(std::time::Duration) -> String + 'c;
@@ -28,17 +28,34 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     let mut out = String::from(
         "# Proposed from recorded traffic. It says what happens, not what should: read it before you sign it.\n",
     );
-    let _ = match plant {
-        None => writeln!(out, "# {} packets read.", learned.packets),
-        Some(_) => writeln!(
-            out,
-            "# {} packets read; {} connections or operations are permitted already or cross no gateway.",
-            learned.packets, learned.permitted_already
-        ),
-    };
+    let mut read = Vec::new();
+    if learned.packets > 0 || learned.remarks.is_empty() {
+        read.push(format!("{} packets read", learned.packets));
+    }
+    if plant.is_some() {
+        read.push(format!(
+            "{} connections or operations are permitted already or cross no gateway",
+            learned.permitted_already
+        ));
+    }
+    if !read.is_empty() {
+        let _ = writeln!(out, "# {}.", read.join("; "));
+    }
     for (reason, count) in &learned.skipped {
         let _ = writeln!(out, "# Packets left aside: {count}, {reason}.");
     }
+    for remark in &learned.remarks {
+        let _ = writeln!(out, "# {}", remark.replace(char::is_control, " "));
+    }
+    if learned.left_out > 0 {
+        let _ = writeln!(
+            out,
+            "# {} packets of further connections were left out: there were more than are followed at a time.",
+            learned.left_out
+        );
+    }
+    let together = plant.map(|plant| by_asset(learned, plant));
+    let learned = together.as_ref().unwrap_or(learned);
     let talks: Vec<(&Ends, &Talk)> = learned
         .talks
         .iter()
@@ -67,7 +84,7 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
         );
     }
     if talks.is_empty() {
-        out.push_str("# Nothing is proposed: no TCP connection was seen that needs it.\n");
+        out.push_str("# Nothing is proposed: no connection was seen that needs it.\n");
     }
     if plant.is_none() {
         heading(&mut out, approver);
@@ -77,6 +94,27 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     assets(&mut out, clients.union(&servers), &place);
     conduits(&mut out, &talks, &place, plant, clock);
     out
+}
+
+/// The talks of an asset's several addresses as one: a flow names assets.
+fn by_asset(learned: &Learned, plant: &Plant) -> Learned {
+    let mut together = Learned::default();
+    let first_of = |address: IpAddr| {
+        let holding = |asset: &&Asset| asset.addresses.contains(&address);
+        let asset = plant.assets.values().find(holding);
+        asset
+            .and_then(|asset| asset.addresses.first().copied())
+            .unwrap_or(address)
+    };
+    for (ends, talk) in &learned.talks {
+        let ends = Ends {
+            client: first_of(ends.client),
+            server: SocketAddr::new(first_of(ends.server.ip()), ends.server.port()),
+            ..*ends
+        };
+        together.add(ends, talk.clone());
+    }
+    together
 }
 
 fn heading(out: &mut String, approver: Option<&str>) {
@@ -132,6 +170,12 @@ fn place_in(plant: &Plant, address: IpAddr) -> Option<Place> {
             asset: asset_name(address),
             is_new: true,
         })
+}
+
+/// Whether a protocol that can be read belongs to the port.
+fn known_port(ends: &Ends) -> bool {
+    let port = ends.server.port();
+    ends.carrier == Carrier::Tcp && KNOWN_PORTS.iter().any(|(known, _)| *known == port)
 }
 
 /// A name that an address can have.
@@ -263,17 +307,33 @@ fn flow(
         (Some(Protocol::ModbusTcp), port) => format!("modbus-tcp:{port}"),
         (Some(Protocol::Mqtt), 1883) => "mqtt".to_owned(),
         (Some(Protocol::Mqtt), port) => format!("mqtt:{port}"),
-        (None, port) => format!("tcp/{port}"),
+        (None, port) => match ends.carrier {
+            Carrier::Tcp => format!("tcp/{port}"),
+            Carrier::Udp => format!("udp/{port}"),
+        },
     };
-    let connections = seen(&talk.connections, clock);
-    let _ = writeln!(out, "      # Connected {connections}.");
+    let _ = match (&talk.connections, &talk.packets) {
+        (Seen { count: 1.., .. }, _) => {
+            writeln!(out, "      # Connected {}.", seen(&talk.connections, clock))
+        }
+        (_, Some(packets)) => {
+            let times = seen(packets, clock);
+            writeln!(out, "      # Counted by gateways at its verdicts: {times}.")
+        }
+        (open, None) => writeln!(out, "      # Connected before {}, and still.", clock(open.first)),
+    };
+    if readable.is_none() && known_port(ends) {
+        out.push_str(
+            "      # None of its operations was read, so this permits all of them: learn them first.\n",
+        );
+    }
     if talk.unread {
         out.push_str(
             "      # Some of it could not be read as the protocol; inspection would end such connections.\n",
         );
     }
     if talk.further > 0 {
-        let _ = writeln!(out, "      # {} further topics are left out.", talk.further);
+        let _ = writeln!(out, "      # {} further operations are left out.", talk.further);
     }
     let _ = write!(
         out,

@@ -175,7 +175,7 @@ fn registers(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
 }
 
 impl<'a> Files<'a> {
-    const NONE: Files<'static> = Files {
+    pub(crate) const NONE: Files<'static> = Files {
         records: &[],
         with_data: false,
     };

@@ -1,6 +1,6 @@
 //! Which gateways a connection crosses, and what each says of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use penstock_policy::plan::Plan;
@@ -86,22 +86,27 @@ impl Plans {
         Ok(Self { plans })
     }
 
-    /// What stands between `client` and `server`.
+    /// What stands between `client` and `server` for a TCP connection.
     pub fn tracks(&self, client: SocketAddr, server: SocketAddr) -> Vec<Track> {
+        self.between(client.ip(), server.ip(), Carried::Tcp(server.port()))
+    }
+
+    /// What stands between `client` and `server` for what `transport` carries.
+    pub fn between(&self, client: IpAddr, server: IpAddr, transport: Carried) -> Vec<Track> {
         let mut tracks = Vec::new();
         for plan in &self.plans {
-            for ingress in plan.interfaces.iter().filter(|side| side.holds(client.ip())) {
+            for ingress in plan.interfaces.iter().filter(|side| side.holds(client)) {
                 let others = plan
                     .interfaces
                     .iter()
-                    .filter(|side| side.name != ingress.name && side.holds(server.ip()));
+                    .filter(|side| side.name != ingress.name && side.holds(server));
                 for egress in others {
                     let connection = Connection {
                         ingress: ingress.name.clone(),
                         egress: egress.name.clone(),
-                        source: client.ip(),
-                        destination: server.ip(),
-                        transport: Carried::Tcp(server.port()),
+                        source: client,
+                        destination: server,
+                        transport,
                     };
                     tracks.push(Track {
                         gateway: Some(plan.gateway.to_string()),

@@ -1,0 +1,271 @@
+//! Learning in zones that only observe: what asks what of whom, from copies of packets, for `penstock learn`.
+//!
+//! ```text
+//! plan in force ─▶ scope ─▶ filter ─▶ socket (packets in, nothing out) ─▶ gather (follows, bounds) ─▶ tell ─▶ audit
+//! ```
+//!
+//! Invariants:
+//! - nothing is ever sent, answered, delayed or altered: the kernel hands out copies of packets that it has received;
+//! - only interfaces that the plan in force lets observe are looked at, and only the ports of protocols that are read;
+//! - memory ([`gather`]) and time ([`Budget`]) are bounded; what is missed is counted by the kernel and told as a loss;
+//! - it needs CAP_NET_RAW. Without it everything else works, and a fault in the health report says what lacks.
+//!
+//! The same code follows recorded traffic (`inspect::learn`): lost packets are holes in a stream there and here, and
+//! reading goes on where a sender begins a packet. Who talks to whom on other ports the kernel's verdicts tell.
+
+pub mod filter;
+pub mod gather;
+pub mod scope;
+mod socket;
+pub mod tell;
+
+use std::time::Duration;
+
+use penstock_proto::v1::{Fault, Severity, audit_event::Kind};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use self::gather::Gather;
+use self::scope::Scope;
+use self::socket::Socket;
+use crate::audit::{Audit, record};
+use crate::clock;
+use crate::reconcile::PolicyView;
+
+/// How often the interfaces, and the kernel's count of missed packets, are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Packets read at most before other tasks have their turn.
+const BATCH: usize = 64;
+/// The longest packet that is read whole: what segmentation offload makes of many.
+const PACKET_BYTES_MAX: usize = 65_535 + 22;
+/// Of each [`WINDOW`], how long packets are read at most: a quarter of one processor.
+const SHARE: Duration = Duration::from_millis(25);
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// What the configuration says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether to learn at all.
+    pub enabled: bool,
+    /// How often news goes to the trail.
+    pub interval: Duration,
+}
+
+/// Learns for as long as the agent runs.
+#[derive(Debug)]
+pub struct Tap {
+    /// What the configuration says.
+    pub settings: Settings,
+    /// The plan in force.
+    pub policy: watch::Receiver<PolicyView>,
+    /// Where what was learned goes.
+    pub audit: Audit,
+    /// Why nothing is learned, if so.
+    pub faults: watch::Sender<Vec<Fault>>,
+}
+
+/// A tap that is open.
+#[derive(Debug)]
+struct Tapping {
+    socket: Socket,
+    indices: Vec<u32>,
+    gather: Gather,
+    left_out: u64,
+    looked_ms: u64,
+}
+
+impl Tap {
+    /// Runs until `stop` is cancelled; level-triggered by the plan in force.
+    pub async fn run(mut self, stop: CancellationToken) {
+        if !self.settings.enabled {
+            return;
+        }
+        let mut tapping: Option<Tapping> = None;
+        let mut buffer = vec![0; PACKET_BYTES_MAX];
+        let mut budget = Budget::default();
+        let mut tick = tokio::time::interval(LOOK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let rest = budget.rest_until(Instant::now());
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = self.policy.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    self.look(&mut tapping);
+                }
+                _ = tick.tick() => {
+                    self.look(&mut tapping);
+                    if let Some(tapping) = &mut tapping {
+                        tapping.tell(&self.audit, false);
+                    }
+                }
+                () = tokio::time::sleep_until(rest.unwrap_or_else(Instant::now)), if rest.is_some() => {}
+                readable = readable(tapping.as_ref()), if rest.is_none() => {
+                    let failed = match (&mut tapping, readable) {
+                        (Some(tapping), Ok(())) => {
+                            let begun = Instant::now();
+                            let read = tapping.read(&mut buffer);
+                            budget.spend(begun, Instant::now());
+                            read.err()
+                        }
+                        (_, readable) => readable.err(),
+                    };
+                    if let Some(error) = failed {
+                        // An interface that went down says so here. Opening anew is never wrong.
+                        tracing::debug!(%error, "the tap is opened anew");
+                        self.close(&mut tapping);
+                        tokio::time::sleep(LOOK).await;
+                    }
+                }
+            }
+        }
+        self.close(&mut tapping);
+    }
+
+    /// Brings the tap to what the plan in force wants.
+    fn look(&mut self, tapping: &mut Option<Tapping>) {
+        let plan = self.policy.borrow_and_update().plan.clone();
+        let scope = plan.map(|plan| Scope::of(&plan));
+        let Some(scope) = scope.filter(Scope::observes) else {
+            self.close(tapping);
+            self.tell_fault(None);
+            return;
+        };
+        let indices = scope.indices();
+        let brought = match tapping {
+            Some(open) => {
+                open.gather.set_scope(scope);
+                if open.indices == indices {
+                    Ok(())
+                } else {
+                    let program = filter::program(&indices);
+                    open.socket.filter(&program).map(|()| open.indices = indices)
+                }
+            }
+            None => Socket::open(&filter::program(&indices)).map(|socket| {
+                tracing::info!(interfaces = ?scope.names(), "learning, passively, what observing zones do");
+                *tapping = Some(Tapping {
+                    socket,
+                    indices,
+                    gather: Gather::new(scope, self.settings.interval, Instant::now()),
+                    left_out: 0,
+                    looked_ms: clock::now_ms(),
+                });
+            }),
+        };
+        self.tell_fault(brought.err().map(|error| fault(&error)));
+    }
+
+    fn close(&self, tapping: &mut Option<Tapping>) {
+        if let Some(mut tapping) = tapping.take() {
+            tapping.tell(&self.audit, true);
+        }
+    }
+
+    fn tell_fault(&self, fault: Option<Fault>) {
+        let faults: Vec<Fault> = fault.into_iter().collect();
+        self.faults.send_if_modified(|told| {
+            let news = *told != faults;
+            if let Some(fault) = faults.first().filter(|_| news) {
+                tracing::warn!(code = fault.code, "{}", fault.message);
+                self.audit
+                    .record(Severity::Notice, record::agent("not-learning", &fault.message));
+            }
+            *told = faults;
+            news
+        });
+    }
+}
+
+/// Why nothing is learned, for the health report.
+fn fault(error: &std::io::Error) -> Fault {
+    if error.kind() == std::io::ErrorKind::PermissionDenied
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+    {
+        return Fault {
+            code: "tap-not-permitted".to_owned(),
+            message: "the operations of observing zones are not learned: the agent may not open packet sockets. Install \
+                      penstock-agent-tap.conf beside the unit (it adds CAP_NET_RAW and AF_PACKET), or set \
+                      `tap.enabled = false`; enforcement and verdicts are not touched by this"
+                .to_owned(),
+        };
+    }
+    Fault {
+        code: "tap-failed".to_owned(),
+        message: format!(
+            "the operations of observing zones are not learned: the packet socket cannot be used: {error}; it is tried \
+             again every second"
+        ),
+    }
+}
+
+async fn readable(tapping: Option<&Tapping>) -> std::io::Result<()> {
+    match tapping {
+        Some(tapping) => tapping.socket.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Tapping {
+    /// Reads what is there, at most a batch.
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<()> {
+        for _ in 0..BATCH {
+            match self.socket.receive(buffer) {
+                Ok(bytes) => {
+                    let at = Duration::from_millis(clock::now_ms());
+                    self.gather
+                        .frame(at, buffer.get(..bytes).unwrap_or(buffer), bytes);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what is due, or `all`, and what was missed.
+    fn tell(&mut self, audit: &Audit, all: bool) {
+        for event in self.gather.due(Instant::now(), all) {
+            audit.record(Severity::Info, Kind::Learned(event));
+        }
+        let left_out = self.gather.left_out();
+        let missed = u64::from(self.socket.take_missed()) + (left_out - self.left_out);
+        self.left_out = left_out;
+        let (since_ms, now_ms) = (self.looked_ms, clock::now_ms());
+        self.looked_ms = now_ms;
+        if missed > 0 {
+            audit.record(
+                Severity::Notice,
+                record::lost("tap-overrun", missed, since_ms, now_ms),
+            );
+        }
+    }
+}
+
+/// How long packets may be read: [`SHARE`] of each [`WINDOW`]. Meanwhile the kernel keeps what fits its buffer.
+#[derive(Debug, Default)]
+struct Budget {
+    window_ends: Option<Instant>,
+    spent: Duration,
+}
+
+impl Budget {
+    fn spend(&mut self, begun: Instant, ended: Instant) {
+        if self.window_ends.is_none_or(|ends| begun >= ends) {
+            self.window_ends = Some(begun + WINDOW);
+            self.spent = Duration::ZERO;
+        }
+        self.spent += ended.saturating_duration_since(begun);
+    }
+
+    /// Until when nothing may be read, if the window's share is used up.
+    fn rest_until(&self, now: Instant) -> Option<Instant> {
+        self.window_ends.filter(|ends| self.spent >= SHARE && now < *ends)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! What is told when, in pieces of which size, and how long reading may take.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use etherparse::PacketBuilder;
+use penstock_inspect::learn::{Carrier, Ends, MessagesSeen, ModbusKey, ModbusSeen, Talk};
+use penstock_inspect::modbus::Span;
+use penstock_inspect::replay::Seen;
+use penstock_policy::ids::ZoneId;
+use penstock_policy::model::{Enforcement, GatewayMode, OnDrift, Protocol};
+use penstock_policy::plan::{PLAN_FORMAT, Plan, PlanInterface};
+use penstock_proto::v1::LearnedEvent;
+use prost::Message as _;
+use tokio::time::Instant;
+
+use super::gather::{Gather, THINGS_MAX};
+use super::scope::Scope;
+use super::{Budget, SHARE, WINDOW, filter, tell};
+
+const INTERVAL: Duration = Duration::from_secs(60);
+
+fn scope() -> Scope {
+    let side = |number: u8, enforcement| PlanInterface {
+        name: format!("lan{number}"),
+        zone: ZoneId::new(format!("zone{number}")).unwrap(),
+        behind: vec![],
+        enforcement,
+        networks: vec![format!("10.{number}.0.0/16").parse().unwrap()],
+    };
+    Scope::of(&Plan {
+        format: PLAN_FORMAT.to_owned(),
+        plant: "works".parse().unwrap(),
+        gateway: "gw".parse().unwrap(),
+        mode: GatewayMode::Routed,
+        requires: BTreeSet::new(),
+        on_drift: OnDrift::Repair,
+        interfaces: vec![
+            side(1, Enforcement::Observe),
+            side(2, Enforcement::Observe),
+            side(3, Enforcement::Enforce),
+        ],
+        management: None,
+        rules: Vec::new(),
+        bridges: Vec::new(),
+    })
+}
+
+/// A client that polls one register after another.
+struct Poller {
+    gather: Gather,
+    begun: Instant,
+    at: Duration,
+    sequence: u32,
+}
+
+impl Poller {
+    fn new() -> Self {
+        let begun = Instant::now();
+        Self {
+            gather: Gather::new(scope(), INTERVAL, begun),
+            begun,
+            at: Duration::from_secs(1_000_000),
+            sequence: 100,
+        }
+    }
+
+    fn reads(&mut self, register: u16) {
+        let mut adu = vec![0, 1, 0, 0, 0, 6, 1, 3];
+        adu.extend(register.to_be_bytes());
+        adu.extend([0, 1]);
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 1, 0, 5], [10, 2, 0, 9], 64)
+            .tcp(40_000, 502, self.sequence, 1000);
+        let mut frame = Vec::new();
+        builder.write(&mut frame, &adu).unwrap();
+        self.sequence += 12;
+        // Nobody answers in this test, so each request is asked only when the last may be forgotten.
+        self.at += Duration::from_millis(300);
+        self.gather.frame(self.at, &frame, frame.len());
+    }
+
+    /// What is told so long after the beginning: the counts of reads.
+    fn told_after(&mut self, seconds: u64) -> Vec<u64> {
+        let now = self.begun + Duration::from_secs(seconds);
+        let events = self.gather.due(now, false);
+        let modbus = events.iter().flat_map(|event| &event.modbus);
+        modbus.map(|modbus| modbus.count).collect()
+    }
+}
+
+#[test]
+fn news_is_told_at_the_next_interval_and_mere_counts_ever_more_rarely() {
+    let mut poller = Poller::new();
+    poller.reads(10);
+    assert!(poller.told_after(59).is_empty());
+    assert_eq!(poller.told_after(60), [1]);
+    // From here on the same: due after one interval, then two, then four.
+    let mut told = Vec::new();
+    for minute in 2..=16 {
+        poller.reads(10);
+        told.extend(
+            poller
+                .told_after(60 * minute)
+                .into_iter()
+                .map(|count| (minute, count)),
+        );
+    }
+    assert_eq!(
+        told,
+        [(2, 1), (4, 2), (8, 4), (16, 8)],
+        "nothing is lost by telling later"
+    );
+    poller.reads(10);
+    poller.reads(11);
+    assert_eq!(
+        poller.told_after(60 * 17),
+        [2],
+        "a register that is new is told at once"
+    );
+}
+
+#[test]
+fn what_is_left_at_the_end_is_told() {
+    let mut poller = Poller::new();
+    poller.reads(10);
+    let events = poller.gather.due(poller.begun, true);
+    assert_eq!((events.len(), events[0].connections), (1, 1));
+    assert!(poller.gather.due(poller.begun, true).is_empty());
+}
+
+#[test]
+fn more_than_is_kept_is_counted() {
+    let mut poller = Poller::new();
+    // Registers that do not meet are one range each.
+    let asked = u16::try_from(THINGS_MAX + 100).unwrap();
+    for n in 0..asked {
+        poller.reads(n * 2);
+    }
+    let events = poller.gather.due(poller.begun, true);
+    let ranges: usize = events
+        .iter()
+        .flat_map(|event| &event.modbus)
+        .map(|modbus| modbus.write.len())
+        .sum();
+    assert!(ranges < THINGS_MAX && ranges > THINGS_MAX - 10, "{ranges}");
+    let further: u64 = events.iter().map(|event| event.further).sum();
+    assert_eq!(usize::try_from(further).unwrap() + ranges, usize::from(asked));
+}
+
+#[test]
+fn a_long_talk_is_told_in_several_events_of_bounded_size_that_add_up() {
+    let at = Duration::from_secs(5);
+    let mut talk = Talk::new(at, Some(Protocol::Mqtt));
+    talk.connections.count = 3;
+    talk.further = 2;
+    for n in 0..300_u16 {
+        let seen = MessagesSeen {
+            seen: Seen::once(at),
+            qos: (0, 1),
+            retain: false,
+        };
+        talk.published.insert(format!("{n}{}", "t".repeat(500)), seen);
+        talk.client_ids.insert(format!("client {n}"));
+    }
+    let key = ModbusKey {
+        unit: 1,
+        function: "read-coils".to_owned(),
+    };
+    let one = |first: u16| Span { first, last: first };
+    let ranges = ModbusSeen {
+        seen: Seen::once(at),
+        read: Vec::new(),
+        write: (0..1000).map(|n| one(n * 2)).collect(),
+        sub_functions: BTreeSet::new(),
+        values: None,
+    };
+    talk.modbus.insert(key, ranges);
+    let ends = Ends {
+        client: IpAddr::from([10, 1, 0, 5]),
+        server: "10.2.0.9:1883".parse().unwrap(),
+        carrier: Carrier::Tcp,
+    };
+    let events = tell::events(&ends, &talk);
+    assert!(events.iter().all(|event| event.encoded_len() < 8192));
+    let sum = |of: fn(&LearnedEvent) -> usize| events.iter().map(of).sum::<usize>();
+    assert_eq!(sum(|event| event.published.len()), 300);
+    assert_eq!(sum(|event| event.client_ids.len()), 300);
+    assert_eq!(
+        sum(|event| event.modbus.iter().map(|m| m.write.len()).sum()),
+        1000
+    );
+    let reads: u64 = events.iter().flat_map(|e| &e.modbus).map(|m| m.count).sum();
+    let connections: u64 = events.iter().map(|event| event.connections).sum();
+    let further: u64 = events.iter().map(|event| event.further).sum();
+    assert_eq!((reads, connections, further), (1, 3, 2));
+}
+
+#[test]
+fn what_crosses_to_a_side_that_enforces_is_not_looked_at() {
+    let scope = scope();
+    let crosses = |one: &str, other: &str| {
+        let forth = scope.crosses(one.parse().unwrap(), other.parse().unwrap());
+        let back = scope.crosses(other.parse().unwrap(), one.parse().unwrap());
+        assert_eq!(forth, back, "both directions alike");
+        forth
+    };
+    assert!(crosses("10.1.0.5", "10.2.0.9"));
+    assert!(!crosses("10.1.0.5", "10.1.0.9"), "one side only");
+    assert!(!crosses("10.1.0.5", "10.3.0.9"), "the other enforces");
+    assert!(
+        crosses("10.1.0.5", "192.0.2.1"),
+        "an address that nobody declared"
+    );
+    assert!(!crosses("10.3.0.5", "192.0.2.1"));
+}
+
+#[test]
+fn a_filter_jumps_only_ahead_and_within_itself_for_any_number_of_interfaces() {
+    for count in [0, 1, 2, 50, filter::INTERFACES_MAX, 1000] {
+        let indices: Vec<u32> = (1..=u32::try_from(count).unwrap()).collect();
+        let program = filter::program(&indices);
+        for (at, line) in program.iter().enumerate() {
+            let furthest = match line.code {
+                0x05 => usize::try_from(line.operand).unwrap(),
+                _ => usize::from(line.then.max(line.otherwise)),
+            };
+            assert!(
+                at + 1 + furthest < program.len() || line.code == 0x06,
+                "{count}: {at}"
+            );
+        }
+        assert!(program.len() < 256);
+    }
+}
+
+#[test]
+fn reading_rests_when_its_share_of_the_window_is_used_up() {
+    let begun = Instant::now();
+    let mut budget = Budget::default();
+    budget.spend(begun, begun + SHARE / 2);
+    assert_eq!(budget.rest_until(begun + SHARE / 2), None);
+    budget.spend(begun + SHARE / 2, begun + SHARE);
+    assert_eq!(budget.rest_until(begun + SHARE), Some(begun + WINDOW));
+    assert_eq!(budget.rest_until(begun + WINDOW), None);
+    budget.spend(begun + WINDOW, begun + WINDOW + SHARE / 2);
+    assert_eq!(budget.rest_until(begun + WINDOW + SHARE / 2), None);
+}

@@ -1,0 +1,235 @@
+//! `learn --from-gateways`: what gateways learned in observing zones and counted by their verdicts, put together over
+//! gateways and time, and written as the same proposal as from captures.
+
+mod events;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use penstock_inspect::learn::Learned;
+use penstock_proto::v1::audit_event::Kind;
+use penstock_proto::v1::{AuditRecord, Decision, SearchAuditRequest, Severity};
+
+use super::{Online, refused};
+use crate::args;
+use crate::ask;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::loading;
+use crate::offline::learn::propose;
+use crate::offline::replay::{clock, plans};
+use crate::output::Output;
+use crate::words;
+
+/// Records of one search; a stretch of time that has more is halved.
+const RECORDS_MAX: u32 = 100_000;
+
+/// What is put together.
+#[derive(Debug, Default)]
+struct Gathered {
+    learned: Learned,
+    sources: BTreeSet<String>,
+    records: u64,
+    first_ms: Option<u64>,
+    last_ms: u64,
+    /// Packets that gateways missed while learning.
+    missed: u64,
+    /// Verdicts that were carried out and not told.
+    untold: u64,
+    /// Packets of what has no ports.
+    portless: u64,
+    /// Records that mean nothing.
+    unusable: u64,
+    /// Gateways that did not learn, and why.
+    not_learning: BTreeSet<String>,
+    /// Stretches of time of which not all was read.
+    cut: Vec<String>,
+}
+
+/// `penstock learn --from-gateways`.
+pub async fn learn(out: &Output, context: Option<&str>, args: &args::Learn) -> Result<Exit, Failure> {
+    let loaded = args
+        .plant
+        .as_ref()
+        .map(|path| loading::load(path, out))
+        .transpose()?;
+    let plans = loaded.as_ref().map(plans).transpose()?;
+    let now_ms = words::now_ms();
+    let time = |text: &Option<String>| {
+        let parsed = text.as_deref().map(|text| words::parse_time(text, now_ms));
+        parsed.transpose().map_err(Failure::usage)
+    };
+    let (since, until) = (
+        time(&args.since)?.unwrap_or(0),
+        time(&args.until)?.unwrap_or(now_ms),
+    );
+    if until < since {
+        return Err(Failure::usage("--until lies before --since"));
+    }
+    let sources = if args.gateway.is_empty() {
+        vec![String::new()]
+    } else {
+        args.gateway.clone()
+    };
+    let mut online = Online::connect(context).await?;
+    let waiting = ask::waiting(out, "reading the trail");
+    let mut gathered = Gathered::default();
+    for source in &sources {
+        for (kinds, decision) in [
+            (&["learned", "loss", "agent"][..], Decision::Unspecified),
+            (&["verdict"][..], Decision::WouldDeny),
+            (&["verdict"][..], Decision::Allow),
+        ] {
+            let request = SearchAuditRequest {
+                source: source.clone(),
+                from_ms: since,
+                until_ms: until,
+                kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+                severity_min: Severity::Unspecified.into(),
+                decision: decision.into(),
+                text: String::new(),
+                limit: RECORDS_MAX,
+                newest_first: false,
+            };
+            gathered.read(&mut online, request).await?;
+        }
+    }
+    drop(waiting);
+    gathered.remark();
+    if let Some(plans) = &plans {
+        gathered.learned.leave_out(plans);
+    }
+    propose(out, args, loaded.as_ref(), &gathered.learned, &gathered.cut)
+}
+
+impl Gathered {
+    /// Reads all that `request` finds, in stretches of time of which each fits one answer.
+    async fn read(&mut self, online: &mut Online, request: SearchAuditRequest) -> Result<(), Failure> {
+        let Some(oldest_ms) = oldest(online, &request).await? else {
+            return Ok(());
+        };
+        let mut stretches = vec![(request.from_ms.max(oldest_ms), request.until_ms)];
+        while let Some((from_ms, until_ms)) = stretches.pop() {
+            let part = SearchAuditRequest {
+                from_ms,
+                until_ms,
+                ..request.clone()
+            };
+            let records = search(online, part).await?;
+            if records.len() < RECORDS_MAX as usize {
+                records.into_iter().for_each(|record| self.take(record));
+            } else if from_ms < until_ms {
+                let middle = from_ms + (until_ms - from_ms) / 2;
+                stretches.extend([(middle + 1, until_ms), (from_ms, middle)]);
+            } else {
+                // One millisecond with more records than an answer has: never on a real plant, but it must not be silent.
+                records.into_iter().for_each(|record| self.take(record));
+                self.cut.push(format!("the trail at {}", words::instant(from_ms)));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, record: AuditRecord) {
+        let event = record.event.unwrap_or_default();
+        match event.kind {
+            Some(Kind::Learned(learned)) => match events::learned(learned) {
+                Some((ends, talk)) => self.learned.add(ends, talk),
+                None => self.unusable += 1,
+            },
+            Some(Kind::Verdict(verdict)) => match events::counted(&verdict) {
+                Ok((ends, talk)) => self.learned.add(ends, talk),
+                Err(events::NotCounted::Portless) => self.portless += verdict.count,
+                Err(events::NotCounted::Unusable) => self.unusable += 1,
+            },
+            Some(Kind::Loss(loss)) if loss.cause == "tap-overrun" => self.missed += loss.events,
+            Some(Kind::Loss(loss)) => self.untold += loss.events,
+            Some(Kind::Agent(agent)) if agent.step == "not-learning" => {
+                self.not_learning
+                    .insert(format!("{}: {}", record.source, agent.message));
+                return;
+            }
+            _ => return,
+        }
+        self.sources.insert(record.source);
+        self.records += 1;
+        self.first_ms = Some(
+            self.first_ms
+                .map_or(event.time_ms, |first| first.min(event.time_ms)),
+        );
+        self.last_ms = self.last_ms.max(event.time_ms);
+    }
+
+    /// Says in the proposal what it rests on, and what may lack.
+    fn remark(&mut self) {
+        let at = |ms: u64| clock(Duration::from_millis(ms));
+        let sources: Vec<&str> = self.sources.iter().map(String::as_str).collect();
+        let mut remarks = vec![match self.first_ms {
+            Some(first) => format!(
+                "Learned by {}: {} records, from {} to {}.",
+                sources.join(", "),
+                self.records,
+                at(first),
+                at(self.last_ms)
+            ),
+            None => "No gateway has learned or counted anything in this time.".to_owned(),
+        }];
+        for (count, what) in [
+            (
+                self.missed,
+                "packets were missed by gateways that learned: something may lack here",
+            ),
+            (
+                self.untold,
+                "events were lost to the trail: something may lack here",
+            ),
+            (
+                self.portless,
+                "packets of ICMP and other protocols without ports were counted and are not proposed",
+            ),
+            (
+                self.unusable,
+                "records were not understood: is this program older than the gateways?",
+            ),
+        ] {
+            if count > 0 {
+                remarks.push(format!("{count} {what}."));
+            }
+        }
+        for why in &self.not_learning {
+            remarks.push(format!("Operations were not learned at times by {why}"));
+        }
+        self.learned.remarks = remarks;
+    }
+}
+
+/// When the oldest record that `request` asks for happened, in the order of arrival.
+async fn oldest(online: &mut Online, request: &SearchAuditRequest) -> Result<Option<u64>, Failure> {
+    let first = SearchAuditRequest {
+        limit: 1,
+        ..request.clone()
+    };
+    let found = search(online, first).await?;
+    // Another gateway's may have arrived later and be older, so this only saves halving since 1970.
+    const EARLIER_MS: u64 = 400 * 24 * 3_600_000;
+    let time = found.into_iter().next().and_then(|record| record.event);
+    Ok(time.map(|event| event.time_ms.saturating_sub(EARLIER_MS)))
+}
+
+async fn search(online: &mut Online, request: SearchAuditRequest) -> Result<Vec<AuditRecord>, Failure> {
+    let limit = request.limit as usize;
+    let mut stream = online
+        .client
+        .search_audit(request)
+        .await
+        .map_err(|status| refused(&status))?
+        .into_inner();
+    let mut records = Vec::new();
+    while let Some(record) = stream.message().await.map_err(|status| refused(&status))? {
+        // The coordinator keeps to the limit; whoever is in its place need not.
+        if records.len() < limit {
+            records.push(record);
+        }
+    }
+    Ok(records)
+}

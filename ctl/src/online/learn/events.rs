@@ -1,0 +1,195 @@
+//! From events of the trail to talks. What a gateway says is checked like any other input: numbers have their ranges,
+//! functions their names; what does not fit is no talk.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use penstock_inspect::learn::{Carrier, Ends, MessagesSeen, ModbusKey, ModbusSeen, Talk};
+use penstock_inspect::modbus::Span;
+use penstock_inspect::replay::Seen;
+use penstock_policy::functions::{modbus_function, modbus_function_number};
+use penstock_policy::model::Protocol;
+use penstock_proto::v1::{LearnedEvent, LearnedMessages, LearnedModbus, LearnedRange, VerdictEvent};
+
+/// Why a verdict counts for no talk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotCounted {
+    /// What it tells of has no ports.
+    Portless,
+    /// It means nothing.
+    Unusable,
+}
+
+/// What a gateway learned of two ends.
+pub(super) fn learned(event: LearnedEvent) -> Option<(Ends, Talk)> {
+    let ends = ends(&event.source, &event.destination, event.protocol, event.port)?;
+    let protocol = match event.application.as_str() {
+        "modbus-tcp" => Protocol::ModbusTcp,
+        "mqtt" => Protocol::Mqtt,
+        _ => return None,
+    };
+    let mut talk = Talk::new(Duration::from_millis(event.first_ms), Some(protocol));
+    talk.connections = seen(event.connections, event.first_ms, event.last_ms)?;
+    (talk.further, talk.unread) = (event.further, event.unread);
+    for modbus in event.modbus {
+        let (key, seen) = operations(modbus)?;
+        talk.modbus.insert(key, seen);
+    }
+    for (list, told) in [
+        (&mut talk.published, event.published),
+        (&mut talk.subscribed, event.subscribed),
+    ] {
+        for one in told {
+            let seen = messages(&one)?;
+            list.insert(one.topic, seen);
+        }
+    }
+    talk.client_ids.extend(event.client_ids);
+    Some((ends, talk))
+}
+
+/// What a gateway counted by its verdicts.
+pub(super) fn counted(verdict: &VerdictEvent) -> Result<(Ends, Talk), NotCounted> {
+    if !matches!(verdict.protocol, 6 | 17) {
+        return Err(NotCounted::Portless);
+    }
+    let ends = ends(
+        &verdict.source,
+        &verdict.destination,
+        verdict.protocol,
+        verdict.port,
+    );
+    let packets = seen(verdict.count, verdict.first_ms, verdict.last_ms);
+    let (Some(ends), Some(packets)) = (ends, packets) else {
+        return Err(NotCounted::Unusable);
+    };
+    let mut talk = Talk::new(packets.first, None);
+    talk.packets = Some(packets);
+    Ok((ends, talk))
+}
+
+fn ends(source: &str, destination: &str, protocol: u32, port: u32) -> Option<Ends> {
+    let destination: IpAddr = destination.parse().ok()?;
+    let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
+    Some(Ends {
+        client: source.parse().ok()?,
+        server: SocketAddr::new(destination, port),
+        carrier: match protocol {
+            6 => Carrier::Tcp,
+            17 => Carrier::Udp,
+            _ => return None,
+        },
+    })
+}
+
+fn seen(count: u64, first_ms: u64, last_ms: u64) -> Option<Seen> {
+    let (first, last) = (Duration::from_millis(first_ms), Duration::from_millis(last_ms));
+    (first <= last).then_some(Seen { count, first, last })
+}
+
+fn span(range: LearnedRange) -> Option<Span> {
+    let (first, last) = (u16::try_from(range.first).ok()?, u16::try_from(range.last).ok()?);
+    (first <= last).then_some(Span { first, last })
+}
+
+fn operations(told: LearnedModbus) -> Option<(ModbusKey, ModbusSeen)> {
+    let known = modbus_function(&told.function).is_some() || modbus_function_number(&told.function).is_some();
+    let spans = |ranges: Vec<LearnedRange>| ranges.into_iter().map(span).collect::<Option<Vec<_>>>();
+    let key = ModbusKey {
+        unit: u8::try_from(told.unit).ok().filter(|_| known)?,
+        function: told.function,
+    };
+    let subs = told.sub_functions.into_iter();
+    let found = ModbusSeen {
+        seen: seen(told.count, told.first_ms, told.last_ms)?,
+        read: spans(told.read)?,
+        write: spans(told.write)?,
+        sub_functions: subs.map(|sub| u16::try_from(sub).ok()).collect::<Option<_>>()?,
+        values: match told.values {
+            Some(range) => Some(span(range)?),
+            None => None,
+        },
+    };
+    Some((key, found))
+}
+
+fn messages(told: &LearnedMessages) -> Option<MessagesSeen> {
+    let qos = |qos: u32| u8::try_from(qos).ok().filter(|qos| *qos <= 2);
+    let qos = (qos(told.qos_least)?, qos(told.qos_greatest)?);
+    Some(MessagesSeen {
+        seen: seen(told.count, told.first_ms, told.last_ms).filter(|_| qos.0 <= qos.1)?,
+        qos,
+        retain: told.retain,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn event() -> LearnedEvent {
+        LearnedEvent {
+            source: "10.1.0.5".into(),
+            destination: "fd00::9".into(),
+            protocol: 6,
+            port: 502,
+            application: "modbus-tcp".into(),
+            modbus: vec![LearnedModbus {
+                unit: 1,
+                function: "read-coils".into(),
+                count: 3,
+                write: vec![LearnedRange { first: 0, last: 9 }],
+                ..LearnedModbus::default()
+            }],
+            ..LearnedEvent::default()
+        }
+    }
+
+    #[test]
+    fn what_a_gateway_learned_becomes_a_talk() {
+        let (ends, talk) = learned(event()).unwrap();
+        assert_eq!(ends.server.to_string(), "[fd00::9]:502");
+        assert_eq!(talk.modbus.values().next().unwrap().seen.count, 3);
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_makes_no_talk() {
+        let spoilt: [fn(&mut LearnedEvent); 9] = [
+            |e| e.source = "everywhere".into(),
+            |e| e.port = 65_536,
+            |e| e.port = 0,
+            |e| e.protocol = 1,
+            |e| e.application = "telnet".into(),
+            |e| e.modbus[0].unit = 256,
+            |e| e.modbus[0].function = "read-coils: {} }\nzones:".into(),
+            |e| e.modbus[0].write[0].last = 70_000,
+            |e| e.first_ms = e.last_ms + 1,
+        ];
+        for spoil in spoilt {
+            let mut event = event();
+            spoil(&mut event);
+            assert!(learned(event.clone()).is_none(), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_counts_packets_and_what_has_no_ports_is_told_apart() {
+        let verdict = VerdictEvent {
+            source: "10.1.0.5".into(),
+            destination: "10.2.0.9".into(),
+            protocol: 17,
+            port: 161,
+            count: 7,
+            ..VerdictEvent::default()
+        };
+        let (ends, talk) = counted(&verdict).unwrap();
+        assert_eq!((ends.carrier, talk.packets.unwrap().count), (Carrier::Udp, 7));
+        let echo = VerdictEvent {
+            protocol: 1,
+            port: 0,
+            ..verdict
+        };
+        assert_eq!(counted(&echo).unwrap_err(), NotCounted::Portless);
+    }
+}

@@ -1,0 +1,136 @@
+//! What was gathered by gateways, held against a plant: what it permits already is left out.
+//!
+//! A learner that sees each request asks the rules at once. Here requests are already joined to ranges, and a range
+//! is left out only if one rule permits all of it: rather something is proposed again, and said to widen, than
+//! missing.
+
+use penstock_policy::functions::{modbus_function, modbus_function_number};
+use penstock_policy::verdict::Carried;
+
+use super::talk::{Carrier, Learned, MessagesSeen, ModbusKey, ModbusSeen, Talk};
+use super::{Standing, standing};
+use crate::judge::Rules;
+use crate::modbus::request::{Files, Values};
+use crate::modbus::{Request, Span};
+use crate::mqtt;
+use crate::replay::Plans;
+
+impl Learned {
+    /// Leaves out what `plans` permit, and what crosses no gateway.
+    pub fn leave_out(&mut self, plans: &Plans) {
+        let mut permitted = 0;
+        self.talks.retain(|ends, talk| {
+            let transport = match ends.carrier {
+                Carrier::Tcp => Carried::Tcp(ends.server.port()),
+                Carrier::Udp => Carried::Udp(ends.server.port()),
+            };
+            match standing(plans.between(ends.client, ends.server.ip(), transport)) {
+                Standing::Uncrossed | Standing::Open => {
+                    permitted += talk.connections.count.max(1);
+                    false
+                }
+                Standing::Shut(_) => true,
+                Standing::Inspected(rules) => {
+                    let left = talk.leave_out(&rules);
+                    permitted += left;
+                    left == 0 || talk.has_operations()
+                }
+            }
+        });
+        self.permitted_already += permitted;
+    }
+}
+
+impl Talk {
+    /// Leaves out the operations that `rules` permit; how many they were.
+    fn leave_out(&mut self, rules: &Rules) -> u64 {
+        let mut permitted = 0;
+        let mut keep = |allowed: bool, count: u64| {
+            permitted += if allowed { count } else { 0 };
+            !allowed
+        };
+        match rules {
+            Rules::Modbus(rules) => self.modbus.retain(|key, seen| {
+                let allows = |request: &Request<'_>| rules.judge(request).allows();
+                keep(permits(key, seen, &allows), seen.seen.count)
+            }),
+            Rules::Mqtt(rules) => {
+                let allows = |operation: &mqtt::Operation<'_>| rules.judge(operation).allows();
+                self.published.retain(|topic, seen| {
+                    let publish = |qos| mqtt::Operation::Publish {
+                        topic: topic.as_str().into(),
+                        qos,
+                        retain: seen.retain,
+                    };
+                    keep(both(seen, &|qos| allows(&publish(qos))), seen.seen.count)
+                });
+                self.subscribed.retain(|filter, seen| {
+                    let subscribe = |qos| mqtt::Operation::Subscribe {
+                        filter: filter.as_str().into(),
+                        qos,
+                    };
+                    keep(both(seen, &|qos| allows(&subscribe(qos))), seen.seen.count)
+                });
+            }
+        }
+        permitted
+    }
+}
+
+/// At the least and the greatest quality of service.
+fn both(seen: &MessagesSeen, allows: &dyn Fn(u8) -> bool) -> bool {
+    (seen.qos.0..=seen.qos.1).all(allows)
+}
+
+/// Whether all that was seen of a function is permitted, each range whole and with every value between the least
+/// and the greatest.
+fn permits(key: &ModbusKey, seen: &ModbusSeen, allows: &dyn Fn(&Request<'_>) -> bool) -> bool {
+    let function = modbus_function(&key.function);
+    let code = function.map(|function| function.code);
+    let Some(code) = code.or_else(|| modbus_function_number(&key.function)) else {
+        return false;
+    };
+    // Which records and values of which file went together is not known any more.
+    if function.is_some_and(|function| function.files) {
+        return false;
+    }
+    let registers: Vec<u8> = seen
+        .values
+        .iter()
+        .flat_map(|values| values.first..=values.last)
+        .flat_map(u16::to_be_bytes)
+        .collect();
+    let (reads, writes) = function.map_or((true, true), |function| (function.reads, function.writes));
+    let spans = |list: &[Span]| -> Vec<Option<Span>> {
+        if list.is_empty() {
+            vec![None]
+        } else {
+            list.iter().copied().map(Some).collect()
+        }
+    };
+    let sub_functions: Vec<Option<u16>> = match function.and_then(|function| function.sub_function) {
+        Some(fixed) => vec![Some(fixed)],
+        None if seen.sub_functions.is_empty() => vec![None],
+        None => seen.sub_functions.iter().copied().map(Some).collect(),
+    };
+    sub_functions.iter().all(|sub_function| {
+        spans(&seen.write).iter().all(|write| {
+            spans(&seen.read).iter().all(|read| {
+                // A function that does one thing has its span in `write`, whichever it is.
+                let (read, write) = match (reads, writes) {
+                    (true, false) => (*write, None),
+                    _ => (*read, *write),
+                };
+                allows(&Request {
+                    unit: key.unit,
+                    code,
+                    sub_function: *sub_function,
+                    read,
+                    write,
+                    values: Values::Registers(&registers),
+                    files: Files::NONE,
+                })
+            })
+        })
+    })
+}

@@ -1,0 +1,131 @@
+//! A plant that observes is learned from its gateway, and the proposal is what a recording of the same time gives.
+
+use std::collections::BTreeSet;
+
+use penstock::lab::{Lab, sandbox, wait_until};
+
+use super::traffic::{everything, record};
+use super::world::{BROKER, PATIENCE, PLC, PLC_V6, World};
+
+/// A proposal without what may differ: counts, times, and where it comes from.
+fn essence(proposal: &str) -> Vec<String> {
+    let lines = proposal
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    lines
+        .map(|line| line.split(" # ").next().unwrap_or_default().trim_end().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
+/// The operations that a proposal would permit, each with its limits.
+fn allowed(proposal: &str) -> BTreeSet<String> {
+    let lines = essence(proposal).into_iter();
+    lines.filter(|line| line.trim_start().starts_with("- ")).collect()
+}
+
+fn learned_and_enforced(lab: &Lab, routed: bool) {
+    let world = World::new(lab, routed);
+    let mut agent = world.start_agent();
+    world.release(&world.document("observe"));
+    let recording = world.path("office.pcap");
+    let mut recorder = record(&world.gateway, "recorder", "office", &recording, &[]);
+    everything(&world.desk, &world.path(""));
+    let told = |server: &str| -> u64 {
+        let records = world.trail("learned");
+        let events = records.iter().map(|record| &record["event"]);
+        let of_server = events.filter(|event| event["destination"] == server);
+        of_server.map(|event| event["operations"].as_u64().unwrap()).sum()
+    };
+    for (server, operations) in [(BROKER, 4), (PLC, 6), (PLC_V6, 6)] {
+        wait_until(server, PATIENCE, || told(server) >= operations)
+            .unwrap_or_else(|error| panic!("{error}: {:#?}\n{}", world.trail("learned"), agent.log()));
+    }
+    agent.terminate(PATIENCE).unwrap();
+    recorder.terminate(PATIENCE).unwrap();
+    let mut agent = world.start_agent();
+    wait_until("what was learned last", PATIENCE, || {
+        world.gateway_seen()["connected"] == true
+    })
+    .unwrap();
+
+    // The whole document: what gateways learned, and what the recording says.
+    let key = world.key();
+    let (live, offline) = (world.path("live.yaml"), world.path("offline.yaml"));
+    let learn = |from: &[&str], out: &str| {
+        let words = [&["learn"], from, &["--approver", &key, "-o", out]].concat();
+        world.penstock("engineer", &words);
+        std::fs::read_to_string(out).unwrap()
+    };
+    let by_recording = learn(&["--pcap", &recording], &offline);
+    let by_gateways = learn(&["--from-gateways", "--since", "1h"], &live);
+    assert_eq!(
+        essence(&by_gateways),
+        essence(&by_recording),
+        "{by_gateways}\n{by_recording}"
+    );
+    for expected in [
+        "- read-holding-registers: { units: 1, addresses: [5-7, 10-29, 100-104] }",
+        "- write-single-register: { units: 1, addresses: [40-44], values: [0-28] }",
+        "- read-write-multiple-registers: { units: 1, addresses: [70], read_addresses: [0-1], values: [9] }",
+        "- subscribe: { topics: [\"works/filters/#\"], qos: 2 }",
+        "- publish: { topics: [\"works/report\"], qos: 0, retain: no }",
+        "- connect: { client_ids: [\"desk-1\", \"desk-2\", \"desk-3\"] }",
+    ] {
+        assert!(
+            allowed(&by_gateways).iter().any(|line| line.trim() == expected),
+            "{expected} in\n{by_gateways}"
+        );
+    }
+    assert!(by_gateways.contains("# Learned by gw-1: "), "{by_gateways}");
+    world.penstock("engineer", &["check", &live]);
+
+    // Beside the plant: one more file, which says that it widens; enforcing with it, the same traffic passes.
+    for enforcement in ["observe", "enforce"] {
+        let plant = world.document(enforcement);
+        let proposal = format!("{plant}/learned.yaml");
+        let beside = |from: &[&str], out: &str| {
+            world.penstock(
+                "engineer",
+                &[&["learn"], from, &["--plant", &plant, "-o", out]].concat(),
+            );
+            std::fs::read_to_string(out).unwrap()
+        };
+        let by_recording = beside(&["--pcap", &recording], &offline);
+        let text = beside(&["--from-gateways"], &proposal);
+        assert!(
+            text.contains("# Everything below WIDENS") && text.contains("# widens: "),
+            "{text}"
+        );
+        assert_eq!(essence(&text), essence(&by_recording), "{text}\n{by_recording}");
+        world.penstock("engineer", &["check", &plant]);
+        let replayed = world.penstock("engineer", &["replay", "--pcap", &recording, &plant]);
+        assert_eq!(
+            (&replayed["refused"], &replayed["unjudged"]),
+            (&0.into(), &0.into())
+        );
+        assert!(replayed["allowed"].as_u64().unwrap() > 40, "{replayed}");
+        // With it there is nothing more to propose.
+        let again = beside(&["--from-gateways"], &world.path("again.yaml"));
+        assert!(allowed(&again).is_empty(), "{again}\n{text}");
+    }
+    assert!(agent.ended().is_none(), "{}", agent.log());
+}
+
+#[test]
+fn what_a_routed_gateway_learns_is_what_a_recording_says_and_permits_just_that() {
+    sandbox::test(
+        "learning::what_a_routed_gateway_learns_is_what_a_recording_says_and_permits_just_that",
+        |lab| learned_and_enforced(lab, true),
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_a_bridged_gateway_learns_is_what_a_recording_says_and_permits_just_that() {
+    sandbox::test(
+        "learning::what_a_bridged_gateway_learns_is_what_a_recording_says_and_permits_just_that",
+        |lab| learned_and_enforced(lab, false),
+    )
+    .unwrap();
+}

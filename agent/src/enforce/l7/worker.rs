@@ -3,26 +3,25 @@
 //! Everything here is single-threaded: the connections, their tallies and the shared buffers need no lock. The thread
 //! learns of another policy by [`Regime`], and says by its `applied` number when all its connections are under it.
 
+mod opening;
+mod restart;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::spawn_local;
 
-use super::handover::{self, Frozen, Parcel};
-use super::leg::Leg;
+use self::opening::Opening;
+use super::handover::Parcel;
 use super::lookup::{Found, Policy};
-use super::seats::Seat;
-use super::session::{End, Inspection, Scratch, Session};
+use super::session::{Scratch, Session};
 use super::tally::{Subject, Tally, Told, Tuple};
-use super::{OperationSeen, Shared, now, socket};
+use super::{OperationSeen, Shared, now};
 use crate::clock;
 use crate::enforce::{LossCause, Observed};
 
@@ -30,12 +29,6 @@ use crate::enforce::{LossCause, Observed};
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two looks after half-closed connections.
 const LOOK_TICKS: u64 = 30;
-/// A server that has not answered in this time counts as unreachable.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// A connection waits so long for a policy that is just being put in force.
-const POLICY_MAX: Duration = Duration::from_secs(10);
-/// Pause after an accept that failed for want of something.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Tuples that a thread counts apart.
 const TALLIES_MAX: usize = 4096;
 
@@ -57,14 +50,6 @@ pub(super) enum Command {
     Adopt(Vec<Parcel>),
     /// Stop carrying, and give all connections.
     Freeze(oneshot::Sender<Vec<Parcel>>),
-}
-
-/// A connection whose server is being asked; its leg is taken when both stand, or to be handed over.
-#[derive(Debug)]
-struct Opening {
-    client: SocketAddr,
-    server: SocketAddr,
-    leg: Option<Leg>,
 }
 
 /// The state of one thread.
@@ -131,200 +116,6 @@ pub(super) async fn run(
 }
 
 impl Worker {
-    async fn accept(self: Rc<Self>, listener: tokio::net::TcpListener) {
-        loop {
-            match listener.accept().await {
-                Ok((stream, client)) => self.arrived(stream, client),
-                Err(error) => {
-                    // Out of descriptors or memory, as a rule: a pause lets connections end.
-                    tracing::warn!(%error, "an inspected connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn arrived(self: &Rc<Self>, stream: TcpStream, client: SocketAddr) {
-        let Ok(server) = self.shared.way.destination(&stream) else {
-            return;
-        };
-        let tuple = Tuple {
-            client: client.ip(),
-            server,
-        };
-        let seat = match self.shared.seats.take(client.ip()) {
-            Ok(seat) => seat,
-            Err(full) => {
-                Leg::plain(stream).reset_on_close();
-                self.note(tuple, &full.to_string());
-                return;
-            }
-        };
-        spawn_local(Rc::clone(self).serve(stream, client, tuple, seat));
-    }
-
-    async fn serve(self: Rc<Self>, stream: TcpStream, client: SocketAddr, tuple: Tuple, seat: Seat) {
-        // Until both legs stand, whatever goes wrong is a reset to the client.
-        let settled = socket::settle(&SockRef::from(&stream));
-        let opening = Rc::new(RefCell::new(Opening {
-            client,
-            server: tuple.server,
-            leg: Some(Leg::plain(stream)),
-        }));
-        let id = self.next_id();
-        self.openings.borrow_mut().insert(id, Rc::clone(&opening));
-        let listed = Listed::Opening(&self, id);
-        let opened = match settled {
-            Ok(()) => self.open(client, tuple).await,
-            Err(error) => Err(format!("connection reset: {error}")),
-        };
-        drop(listed);
-        // Without the leg, another process goes on with it.
-        let Some(leg) = opening.borrow_mut().leg.take() else {
-            return;
-        };
-        match opened {
-            Ok((server, policy)) => {
-                let found = policy.find(tuple.client, tuple.server);
-                let mode = policy.mode(tuple.client, tuple.server.ip());
-                let inspection = match &found {
-                    Found::Only(set) => Ok(Session::inspection(set, mode)),
-                    Found::Anything => Ok(Inspection::Passing),
-                    // It was permitted when the server was asked.
-                    Found::Nothing | Found::Unusable(_) => Err(End::Revoked),
-                };
-                let legs = (leg, Leg::plain(server));
-                if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
-                    self.note(tuple, "connection opened");
-                    self.carry(session).await;
-                }
-            }
-            Err(why) => {
-                leg.reset_on_close();
-                self.note(tuple, &why);
-            }
-        }
-    }
-
-    /// A session, unless nothing may pass: then both sides are reset, and it is told.
-    fn begin(
-        &self,
-        (client, tuple): (SocketAddr, Tuple),
-        legs: (Leg, Leg),
-        inspection: Result<Inspection, End>,
-        seat: Seat,
-    ) -> Option<Session> {
-        let reset = |(client, server): &(Leg, Leg)| {
-            client.reset_on_close();
-            server.reset_on_close();
-        };
-        let inspection = match inspection {
-            Ok(inspection) => inspection,
-            Err(end) => {
-                reset(&legs);
-                self.note(tuple, end.words());
-                return None;
-            }
-        };
-        let Some(tally) = self.tally(tuple) else {
-            reset(&legs);
-            self.untold();
-            return None;
-        };
-        Some(Session::new((client, tuple), legs, inspection, tally, seat))
-    }
-
-    /// Goes on with connections that another process left.
-    fn adopt(self: &Rc<Self>, parcels: Vec<Parcel>) {
-        for parcel in parcels {
-            let Frozen {
-                client,
-                server,
-                relay,
-            } = parcel.frozen;
-            let tuple = Tuple {
-                client: client.ip(),
-                server,
-            };
-            let opened = self
-                .shared
-                .seats
-                .take(client.ip())
-                .map_err(|full| full.to_string());
-            let sockets = handover::stream(parcel.client)
-                .and_then(|client| Ok((client, parcel.server.map(handover::stream).transpose()?)))
-                .map_err(|error| format!("connection lost with the restart: {error}"));
-            let (seat, sockets) = match opened.and_then(|seat| Ok((seat, sockets?))) {
-                Ok(parts) => parts,
-                Err(why) => {
-                    self.note(tuple, &why);
-                    continue;
-                }
-            };
-            match (sockets, relay) {
-                ((stream, None), _) => drop(spawn_local(Rc::clone(self).serve(stream, client, tuple, seat))),
-                ((stream, Some(towards)), Some(relay)) => {
-                    let policy = self.policy.borrow().clone();
-                    let inspection = match &policy {
-                        Some(policy) => {
-                            let mode = policy.mode(tuple.client, server.ip());
-                            let found = policy.find(tuple.client, server);
-                            Session::thawed(&found, mode, relay.connection.as_deref())
-                        }
-                        None => Err(End::Revoked),
-                    };
-                    let legs = (Leg::plain(stream), Leg::plain(towards));
-                    if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
-                        self.note(tuple, "connection goes on after the agent's restart");
-                        spawn_local(Rc::clone(self).carry(session.thaw(relay)));
-                    }
-                }
-                // Legs and state fit together, or they would not be a parcel.
-                ((_, Some(_)), None) => {}
-            }
-        }
-    }
-
-    /// Stops everything that is carried, and gives it.
-    fn freeze(&self) -> Vec<Parcel> {
-        let mut parcels = Vec::new();
-        for session in self.sessions.borrow().values() {
-            let mut session = session.borrow_mut();
-            let (client, server) = (session.client_address(), session.tuple.server);
-            match session.freeze() {
-                Ok(Some((relay, to_client, to_server))) => parcels.push(Parcel {
-                    frozen: Frozen {
-                        client,
-                        server,
-                        relay: Some(relay),
-                    },
-                    client: to_client,
-                    server: Some(to_server),
-                }),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, %client, %server, "a connection cannot be handed over"),
-            }
-        }
-        for opening in self.openings.borrow().values() {
-            let mut opening = opening.borrow_mut();
-            let (client, server) = (opening.client, opening.server);
-            let Some(leg) = opening.leg.take() else { continue };
-            match leg.socket() {
-                Ok(socket) => parcels.push(Parcel {
-                    frozen: Frozen {
-                        client,
-                        server,
-                        relay: None,
-                    },
-                    client: socket,
-                    server: None,
-                }),
-                Err(error) => tracing::warn!(%error, %client, %server, "a connection cannot be handed over"),
-            }
-        }
-        parcels
-    }
-
     fn next_id(&self) -> u64 {
         self.next.replace(self.next.get() + 1)
     }
@@ -334,46 +125,6 @@ impl Worker {
             packets: 1,
             cause: LossCause::TableFull,
         });
-    }
-
-    /// Asks the policy, and the server.
-    async fn open(&self, client: SocketAddr, tuple: Tuple) -> Result<(TcpStream, Arc<Policy>), String> {
-        let refused = |found: &Found| match found {
-            Found::Nothing => Some("connection reset: no flow permits it".to_owned()),
-            Found::Unusable(error) => Some(format!("connection reset: {error}")),
-            Found::Anything | Found::Only(_) => None,
-        };
-        let policy = self.settled_policy().await?;
-        if let Some(refused) = refused(&policy.find(tuple.client, tuple.server)) {
-            return Err(refused);
-        }
-        let server = tuple.server;
-        let socket = self
-            .shared
-            .way
-            .towards(client, server)
-            .map_err(|error| format!("connection reset: no socket towards the server: {error}"))?;
-        let connected = tokio::time::timeout(CONNECT_MAX, socket.connect(server)).await;
-        match connected {
-            Ok(Ok(stream)) => Ok((stream, self.settled_policy().await?)),
-            Ok(Err(error)) => Err(format!(
-                "connection reset, as the server cannot be reached: {error}"
-            )),
-            Err(_) => Err(format!(
-                "connection reset, as the server did not answer for {} s",
-                CONNECT_MAX.as_secs()
-            )),
-        }
-    }
-
-    /// The policy in force; while it is being changed, what comes after.
-    async fn settled_policy(&self) -> Result<Arc<Policy>, String> {
-        let mut settled = self.settled.subscribe();
-        let waiting = settled.wait_for(Option::is_some);
-        match tokio::time::timeout(POLICY_MAX, waiting).await {
-            Ok(Ok(policy)) => policy.clone().ok_or_else(String::new),
-            _ => Err("connection reset: no policy is in force".to_owned()),
-        }
     }
 
     /// Lists a session, so that the next change of policy finds it, and carries it to its end.

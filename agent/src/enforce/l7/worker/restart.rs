@@ -1,0 +1,104 @@
+//! What a thread leaves to the next process before a planned restart, and takes up after one.
+
+use std::rc::Rc;
+
+use tokio::task::spawn_local;
+
+use super::Worker;
+use crate::enforce::l7::handover::{self, Frozen, Parcel};
+use crate::enforce::l7::leg::Leg;
+use crate::enforce::l7::session::{End, Session};
+use crate::enforce::l7::tally::Tuple;
+
+impl Worker {
+    /// Goes on with connections that another process left.
+    pub(super) fn adopt(self: &Rc<Self>, parcels: Vec<Parcel>) {
+        for parcel in parcels {
+            let Frozen {
+                client,
+                server,
+                relay,
+            } = parcel.frozen;
+            let tuple = Tuple {
+                client: client.ip(),
+                server,
+            };
+            let opened = self
+                .shared
+                .seats
+                .take(client.ip())
+                .map_err(|full| full.to_string());
+            let sockets = handover::stream(parcel.client)
+                .and_then(|client| Ok((client, parcel.server.map(handover::stream).transpose()?)))
+                .map_err(|error| format!("connection lost with the restart: {error}"));
+            let (seat, sockets) = match opened.and_then(|seat| Ok((seat, sockets?))) {
+                Ok(parts) => parts,
+                Err(why) => {
+                    self.note(tuple, &why);
+                    continue;
+                }
+            };
+            match (sockets, relay) {
+                ((stream, None), _) => drop(spawn_local(Rc::clone(self).serve(stream, client, tuple, seat))),
+                ((stream, Some(towards)), Some(relay)) => {
+                    let policy = self.policy.borrow().clone();
+                    let inspection = match &policy {
+                        Some(policy) => {
+                            let mode = policy.mode(tuple.client, server.ip());
+                            let found = policy.find(tuple.client, server);
+                            Session::thawed(&found, mode, relay.connection.as_deref())
+                        }
+                        None => Err(End::Revoked),
+                    };
+                    let legs = (Leg::plain(stream), Leg::plain(towards));
+                    if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
+                        self.note(tuple, "connection goes on after the agent's restart");
+                        spawn_local(Rc::clone(self).carry(session.thaw(relay)));
+                    }
+                }
+                // Legs and state fit together, or they would not be a parcel.
+                ((_, Some(_)), None) => {}
+            }
+        }
+    }
+
+    /// Stops everything that is carried, and gives it.
+    pub(super) fn freeze(&self) -> Vec<Parcel> {
+        let mut parcels = Vec::new();
+        for session in self.sessions.borrow().values() {
+            let mut session = session.borrow_mut();
+            let (client, server) = (session.client_address(), session.tuple.server);
+            match session.freeze() {
+                Ok(Some((relay, to_client, to_server))) => parcels.push(Parcel {
+                    frozen: Frozen {
+                        client,
+                        server,
+                        relay: Some(relay),
+                    },
+                    client: to_client,
+                    server: Some(to_server),
+                }),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, %client, %server, "a connection cannot be handed over"),
+            }
+        }
+        for opening in self.openings.borrow().values() {
+            let mut opening = opening.borrow_mut();
+            let (client, server) = (opening.client, opening.server);
+            let Some(leg) = opening.leg.take() else { continue };
+            match leg.socket() {
+                Ok(socket) => parcels.push(Parcel {
+                    frozen: Frozen {
+                        client,
+                        server,
+                        relay: None,
+                    },
+                    client: socket,
+                    server: None,
+                }),
+                Err(error) => tracing::warn!(%error, %client, %server, "a connection cannot be handed over"),
+            }
+        }
+        parcels
+    }
+}

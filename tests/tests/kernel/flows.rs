@@ -154,7 +154,7 @@ fn no_packet_of_a_flow_that_stays_is_lost_while_plans_are_swapped() {
 }
 
 /// An ICMP "fragmentation needed" or ICMPv6 "packet too big" from `router` about the packet `about`.
-fn too_big(router: IpAddr, to: IpAddr, about: &[u8]) -> Vec<u8> {
+pub fn too_big(router: IpAddr, to: IpAddr, about: &[u8]) -> Vec<u8> {
     let quoted = &about[..about.len().min(64)];
     let v6 = router.is_ipv6();
     let mut body = if v6 {

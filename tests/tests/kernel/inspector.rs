@@ -61,6 +61,15 @@ impl Inspector {
         self.shared.seen.lock().unwrap().clone()
     }
 
+    /// The last connection's legs: the client's, and the server's.
+    pub fn last_legs(&self) -> (TcpStream, TcpStream) {
+        let legs = self.shared.legs.lock().unwrap();
+        let [.., near, far] = &legs[..] else {
+            panic!("no connection came")
+        };
+        (near.try_clone().unwrap(), far.try_clone().unwrap())
+    }
+
     /// Says something of its own on both legs of every connection.
     pub fn say(&self, text: &[u8]) {
         for mut leg in self.shared.legs.lock().unwrap().iter() {

@@ -8,8 +8,10 @@ use penstock_agent::enforce::{Change, DriftStep, Observed};
 use penstock_policy::model::{Enforcement, OnAgentLoss, OnDrift};
 use socket2::{Domain, Socket, Type};
 
+use super::flows::too_big;
 use super::inspected::{Echo, MODES, SERVERS, connect, echoes, inspected, plant, with};
 use super::inspector::Inspector;
+use super::wire::ip;
 use super::world::{Agent, Side};
 
 /// TCP frames that the gateway sent to this side within the time.
@@ -303,4 +305,86 @@ fn what_the_gateway_sends_with_foreign_addresses_is_an_inspected_flow_or_is_drop
         },
     )
     .unwrap();
+}
+
+#[test]
+fn path_mtu_errors_reach_the_leg_that_they_are_about() {
+    lab::sandbox::test("legs::path_mtu_errors_reach_the_leg_that_they_are_about", |lab| {
+        for mode in MODES {
+            let world = plant(lab, mode);
+            let (client, server) = (&world.sides["lan1"].namespace, &world.sides["lan2"].namespace);
+            let _echo = SERVERS.map(|address| Echo::start(server, address));
+            let inspector = Inspector::start(&world.gateway, None);
+            world.at_gateway(async || {
+                let agent = Agent::start_with(with(&inspector));
+                agent.apply(&inspected(mode, OnAgentLoss::Block), 1).await;
+                for (address, (router1, router2)) in SERVERS
+                    .into_iter()
+                    .zip([("10.1.0.77", "10.2.0.77"), ("fd00:1::77", "fd00:2::77")])
+                {
+                    world.drain();
+                    let (mut stream, _) = connect(client, address).unwrap();
+                    assert!(echoes(&mut stream, b"hello"));
+                    let (near, far) = inspector.last_legs();
+                    for (leg, side, router) in [(&near, "lan1", router1), (&far, "lan2", router2)] {
+                        assert_eq!(mtu(leg), 1500, "{mode:?} {address} {side}");
+                        let (from, to) = (leg.local_addr().unwrap(), leg.peer_addr().unwrap());
+                        // On a bridge the near leg is addressed to the inspector; on the wire it is the server.
+                        let from = if side == "lan1" {
+                            address.parse().unwrap()
+                        } else {
+                            from
+                        };
+                        let wrong = if side == "lan1" { "lan3" } else { "lan1" };
+                        let about = quoted(&world.sides[side], from, to);
+                        for (interface, expected) in [(wrong, 1500), (side, 1280)] {
+                            let error = too_big(router.parse().unwrap(), from.ip(), &about);
+                            let other = if interface == "lan2" { "lan1" } else { "lan2" };
+                            world.send(interface, other, &error);
+                            let begun = Instant::now();
+                            while mtu(leg) != expected && begun.elapsed() < Duration::from_secs(1) {
+                                std::thread::sleep(Duration::from_millis(5));
+                            }
+                            std::thread::sleep(Duration::from_millis(20));
+                            assert_eq!(
+                                mtu(leg),
+                                expected,
+                                "{mode:?} {address} {side}, error by {interface}"
+                            );
+                        }
+                    }
+                    assert!(
+                        echoes(&mut stream, &[4; 50_000]),
+                        "{mode:?} {address}: it goes on"
+                    );
+                }
+            });
+        }
+    })
+    .unwrap();
+}
+
+/// The beginning of the next packet between these ends, as an error quotes it, by the last that was seen on the wire.
+fn quoted(side: &Side, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let header = if from.is_ipv6() { 54 } else { 34 };
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    let frames = side.wire.catch_for(Duration::from_millis(60));
+    let last = frames
+        .iter()
+        .rfind(|f| f.len() >= header + 20 && f[header..header + 4] == ports);
+    let tcp = &last.expect("no packet of the leg was seen")[header..];
+    let sent = tcp.len() - usize::from(tcp[12] >> 4) * 4;
+    let sequence = u32::from_be_bytes(tcp[4..8].try_into().unwrap()) + sent as u32;
+    let mut next = [ports, sequence.to_be_bytes().to_vec()].concat();
+    next.extend([0; 12]);
+    ip(from.ip(), to.ip(), 6, 0, &next)
+}
+
+/// What the kernel takes for the largest packet on a connection's path.
+fn mtu(leg: &TcpStream) -> u32 {
+    if leg.peer_addr().unwrap().is_ipv6() {
+        rustix::net::sockopt::ipv6_mtu(leg).unwrap()
+    } else {
+        rustix::net::sockopt::ip_mtu(leg).unwrap()
+    }
 }

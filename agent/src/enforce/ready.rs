@@ -50,7 +50,8 @@ impl Ready {
             .map_err(EnforceError::Interrupted)?
     }
 
-    /// The way from an old structure and its elements; `None` if only replacing the tables leads there.
+    /// The way from an old structure and its elements; `None` if only replacing the tables leads from one mode to the
+    /// other.
     pub(super) fn way_from(&self, old: &Structure, elements: &Elements, log_group: u16) -> Option<Way> {
         if *old == self.structure {
             return Some(match Batch::between(elements, &self.elements) {
@@ -58,10 +59,7 @@ impl Ready {
                 None => Way::Elements(render::difference(elements, &self.elements)),
             });
         }
-        // Which chains there are depends on both.
-        let same_chains =
-            old.mode == self.structure.mode && old.inspector.is_some() == self.structure.inspector.is_some();
-        same_chains.then(|| {
+        (old.mode == self.structure.mode).then(|| {
             Way::Rules(render::restructure(
                 (old, elements),
                 (&self.structure, &self.elements),

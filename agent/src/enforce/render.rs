@@ -94,8 +94,7 @@ pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> Stri
     script
 }
 
-/// The script that leads from one structure and its elements to another with the same chains (same mode, and an
-/// inspector in both or in neither).
+/// The script that leads from one structure and its elements to another of the same mode.
 ///
 /// The tables and their maps stay, only rules are written anew: a packet that is judged at the moment of the swap finds
 /// the flows where they were. (When a table is replaced, the kernel runs the old rules for a moment on maps that are
@@ -108,7 +107,7 @@ pub fn restructure(
     let mut script = String::new();
     let mut families = vec![(
         "inet",
-        [inet::CHAINS.as_slice(), &intercept::chains_of(new)].concat(),
+        [inet::CHAINS.as_slice(), &intercept::chains_of(old)].concat(),
     )];
     if new.mode == GatewayMode::Bridged {
         families.push(("bridge", bridge::CHAINS.to_vec()));
@@ -122,6 +121,12 @@ pub fn restructure(
     inet::chains(&mut script, new, log_group);
     if new.mode == GatewayMode::Bridged {
         bridge::chains(&mut script, log_group);
+    }
+    let staying = intercept::chains_of(new);
+    for chain in intercept::chains_of(old) {
+        if !staying.contains(&chain) {
+            let _ = writeln!(script, "delete chain inet {TABLE} {chain}");
+        }
     }
     for (family, _) in &families {
         for ((name, _, before), (_, _, after)) in shape_sets(old).into_iter().zip(shape_sets(new)) {

@@ -21,7 +21,8 @@ use super::readback::{Held, Reader, meant};
 use super::ready::{Ready, Way};
 use super::structure::Structure;
 use super::{
-    Applied, Change, Counters, DriftState, DriftStep, EnforceError, Observed, Settings, render, sysctl,
+    Applied, Change, Counters, DriftState, DriftStep, EnforceError, InspectorPorts, Observed, Settings,
+    render, routing, sysctl,
 };
 
 /// Hexadecimal digits of each digest in the seal: a chain's comment holds 128 characters.
@@ -65,8 +66,8 @@ impl Table {
 
     /// Whether the kernel would take `plan`. What was made ready for it is kept for the loading that follows.
     pub(super) async fn check(&self, plan: Arc<Plan>) -> Result<(), EnforceError> {
-        let ready = Ready::of(plan, self.settings.inspector).await?;
         let mut state = self.state.lock().await;
+        let ready = Ready::of(Arc::clone(&plan), self.inspector_of(&state, &plan)).await?;
         state.ready = None;
         if !self.takes_change(&state, &ready).await? {
             let script = render::whole(&ready.structure, &ready.elements, self.settings.log_group);
@@ -74,6 +75,18 @@ impl Table {
         }
         state.ready = Some(ready);
         Ok(())
+    }
+
+    /// Where the inspector listens, if the rules are to know of it: for a plan that has something for it, and for as
+    /// long after as its sockets may be there. A kernel that lacks what inspection needs still takes other plans.
+    fn inspector_of(&self, state: &State, plan: &Plan) -> Option<InspectorPorts> {
+        let known = state
+            .loaded
+            .as_ref()
+            .is_some_and(|old| old.structure.inspector.is_some());
+        self.settings
+            .inspector
+            .filter(|_| known || routing::is_needed(plan))
     }
 
     /// Whether the kernel would take the change from what it holds; `false` if only the whole script can tell.
@@ -122,7 +135,7 @@ impl Table {
         let checked = state.ready.take().filter(|ready| Arc::ptr_eq(&ready.plan, &plan));
         let ready = match checked {
             Some(ready) => ready,
-            None => Ready::of(Arc::clone(&plan), self.settings.inspector).await?,
+            None => Ready::of(Arc::clone(&plan), self.inspector_of(&state, &plan)).await?,
         };
         let began = Instant::now();
         if ready.structure.mode == GatewayMode::Bridged {

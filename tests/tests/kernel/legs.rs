@@ -11,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 use super::flows::too_big;
 use super::inspected::{Echo, MODES, SERVERS, connect, echoes, inspected, plant, with};
 use super::inspector::Inspector;
+use super::plans::two_flows;
 use super::wire::ip;
 use super::world::{Agent, Side};
 
@@ -94,7 +95,10 @@ fn no_packet_of_a_standing_connection_is_lost_while_plans_are_swapped() {
                 let inspector = Inspector::start(&world.gateway, None);
                 world.at_gateway(async || {
                     let agent = Agent::start_with(with(&inspector));
-                    agent.apply(&inspected(mode, OnAgentLoss::Block), 1).await;
+                    // The rules know of the inspector from the first plan on that needs it.
+                    agent.apply(&two_flows(mode), 1).await;
+                    let first = agent.apply(&inspected(mode, OnAgentLoss::Block), 1).await;
+                    assert_eq!(first.change, Change::Restructured);
                     let mut standing = SERVERS.map(|address| connect(client, address).unwrap().0);
                     let (mut busy, mut changes) = (Vec::new(), Vec::new());
                     for stream in &mut standing {

@@ -82,10 +82,12 @@ pub async fn run<K: Kernel>(
             None
         }
     };
+    let identity = identity.ok().map(Arc::new);
+    kernel.identify(identity.clone());
     let (mut reconciler, policy) = Reconciler::new(kernel.clone(), store.clone(), audit.clone(), first_trust);
     reconciler.start().await;
 
-    let (identity_in, identity) = watch::channel(identity.ok().map(Arc::new));
+    let (identity_in, identity) = watch::channel(identity);
     let (offers_in, offers) = watch::channel(None);
     let (certificate_in, certificate) = watch::channel(None);
     let (link_in, link_state) = watch::channel(LinkState::default());
@@ -96,6 +98,8 @@ pub async fn run<K: Kernel>(
         audit: audit.clone(),
         faults: tap_faults,
     };
+    let mut parts = tokio::task::JoinSet::new();
+    parts.spawn(identify(kernel.clone(), identity.clone()));
     let link = Link {
         identity,
         coordinators: config.coordinators.clone(),
@@ -108,7 +112,6 @@ pub async fn run<K: Kernel>(
         started,
         state: link_in,
     };
-    let mut parts = tokio::task::JoinSet::new();
     parts.spawn(reconciler.run(offers, seen, nudge, stop.clone()));
     parts.spawn(link.run(stop.clone()));
     parts.spawn(tap.run(stop.clone()));
@@ -193,6 +196,14 @@ async fn load_identity(store: &SharedStore, folder: &IdentityFolder) -> Result<I
     })
     .await
     .unwrap_or(Err(IdentityError::NotEnrolled))
+}
+
+/// Tells the kernel's side each new identity. Ends with those who find them.
+async fn identify<K: Kernel>(kernel: Arc<K>, mut identity: watch::Receiver<Option<Arc<Identity>>>) {
+    while identity.changed().await.is_ok() {
+        let found = identity.borrow_and_update().clone();
+        kernel.identify(found);
+    }
 }
 
 /// Takes up an enrolment that was made while the agent ran.

@@ -16,6 +16,7 @@ use crate::audit::record;
 use crate::clock;
 use crate::enforce::l7::{OperationSeen, Subject};
 use crate::enforce::{DriftState, DriftStep, EnforceError, Enforcer, LossCause, Observed, VerdictSeen};
+use crate::identity::Identity;
 use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Seen};
 use crate::service_manager::ServiceManager;
 
@@ -54,13 +55,19 @@ impl Kernel for Enforcer {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        self.inspector_fault()
-            .map(|message| Fault {
-                code: "inspector-failed".to_owned(),
-                message: message.to_owned(),
-            })
-            .into_iter()
-            .collect()
+        let inspector = self.inspector_fault().map(|message| Fault {
+            code: "inspector-failed".to_owned(),
+            message: message.to_owned(),
+        });
+        let identity = self.identity_fault().map(|fault| Fault {
+            code: fault.code.to_owned(),
+            message: fault.message,
+        });
+        inspector.into_iter().chain(identity).collect()
+    }
+
+    fn identify(&self, identity: Option<Arc<Identity>>) {
+        Self::identify(self, identity);
     }
 
     async fn hand_over(&self, manager: &ServiceManager) {

@@ -65,6 +65,7 @@ pub use routing::RoutingError;
 pub use structure::{Finding, StructureError};
 use table::Table;
 
+use crate::identity::Identity;
 use crate::service_manager::{Kept, ServiceManager};
 
 /// What the data plane needs to know of the machine.
@@ -329,6 +330,7 @@ impl Enforcer {
         if self.inspector.is_some() {
             capabilities.insert(Capability(Capability::INSPECT_MODBUS_TCP.to_owned()));
             capabilities.insert(Capability(Capability::INSPECT_MQTT.to_owned()));
+            capabilities.insert(Capability(Capability::INSPECT_MQTT_TLS.to_owned()));
         }
         capabilities
     }
@@ -389,6 +391,18 @@ impl Enforcer {
                 tracing::error!(%error, "inspected connections cannot be handed over and end with this agent");
             }
         }
+    }
+
+    /// Who this gateway is, for the TLS of clients that ends here.
+    pub fn identify(&self, identity: Option<Arc<Identity>>) {
+        if let Some(inspector) = &self.inspector {
+            inspector.identify(identity);
+        }
+    }
+
+    /// What is wrong with that identity under the policy in force.
+    pub fn identity_fault(&self) -> Option<l7::IdentityFault> {
+        self.inspector.as_ref()?.identity_fault()
     }
 
     /// How many connections are inspected now.

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! No decision about traffic reads any of this except the approvers (DESIGN, promises 1 and 8; IEC 62443-3-3 SR 1.5).
+//! Where a flow's TLS ends at the gateway, it is what clients and servers meet (`enforce::l7`); that it ended cuts nothing.
 
 use std::path::{Path, PathBuf};
 

@@ -9,6 +9,7 @@ use penstock_policy::ids::Revision;
 use penstock_policy::plan::{Capability, Plan};
 use penstock_proto::v1::{AuditEvent, Fault, KernelCounters};
 
+use crate::identity::Identity;
 use crate::service_manager::ServiceManager;
 
 /// Why the kernel does not do it. Its state is as before.
@@ -82,6 +83,8 @@ pub trait Kernel: Send + Sync + 'static {
     fn faults(&self) -> Vec<Fault> {
         Vec::new()
     }
+    /// Who this gateway is, now and after each renewal: for the TLS of clients that ends here.
+    fn identify(&self, _identity: Option<Arc<Identity>>) {}
     /// Leaves what it carries itself with the service manager, before a stop.
     fn hand_over(&self, _manager: &ServiceManager) -> impl Future<Output = ()> + Send {
         std::future::ready(())

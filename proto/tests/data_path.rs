@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use penstock_policy::ids::{AssetId, PlantId};
 use penstock_policy::model::Tls;
-use penstock_proto::tls::data_path::{BrokerProfile, device, device_server, explain};
+use penstock_proto::tls::data_path::{BrokerProfile, Devices, device, device_server, explain};
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::{Credentials, WrongPeer};
 use rcgen::{
@@ -70,7 +70,10 @@ fn asset(name: &str) -> AssetId {
 /// The gateway, for these devices.
 fn gateway(ca: &Authority, devices: &[&str]) -> Arc<ServerConfig> {
     let own = ServerCredentials::new(&ca.issue("gateway/gw-1", &[BROKER_ADDRESS, "broker.example"])).unwrap();
-    let devices: BTreeSet<AssetId> = devices.iter().map(|name| asset(name)).collect();
+    let devices = match devices {
+        ["any"] => Devices::Any,
+        listed => Devices::Listed(listed.iter().map(|name| asset(name)).collect()),
+    };
     device_server(&plant(), own, &[ca.root()], devices).unwrap()
 }
 
@@ -178,10 +181,21 @@ async fn nobody_but_the_listed_devices_gets_a_handshake_at_the_gateway() {
 }
 
 #[tokio::test]
+async fn where_any_device_is_accepted_nobody_else_of_the_plant_is() {
+    let ca = Authority::new("plant");
+    let met = device_meets(&["any"], &ca, Some(ca.issue("device/scada", &[]))).await;
+    assert_eq!(met.unwrap(), Some(asset("scada")));
+    for subject in ["gateway/scada", "operator/scada"] {
+        let refused = device_meets(&["any"], &ca, Some(ca.issue(subject, &[]))).await;
+        assert!(refused.unwrap_err().contains("not a device of plant water"));
+    }
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_of_the_gateway_serves_the_next_connection() {
     let ca = Authority::new("plant");
     let own = ServerCredentials::new(&ca.issue("gateway/gw-1", &[])).unwrap();
-    let devices = BTreeSet::from([asset("scada")]);
+    let devices = Devices::Listed(BTreeSet::from([asset("scada")]));
     let server = device_server(&plant(), own.clone(), &[ca.root()], devices).unwrap();
     let client = ordinary(&ca, Some(&ca.issue("device/scada", &[])));
     let (_, refused) = meet(server.clone(), client.clone(), broker_name()).await;

@@ -18,11 +18,17 @@
 //! passes that neither policy permits, and nothing is refused that both permit. A standing connection whose operations
 //! are no longer limited goes on here, unlimited, until it ends.
 //!
-//! A planned restart hands all connections to the next agent (`handover`). After a crash, peers open new ones.
+//! A planned restart hands all connections to the next agent (`handover`), but for those inside TLS: they are ended
+//! between two packets. After a crash, peers open new ones.
+//!
+//! Where a flow's TLS ends here (`handshake`), the client proves by certificate which device it is before the server is
+//! asked, and the server which asset it is. Nothing is ever carried on in the plain.
 //!
 //! Not here: which packets the kernel hands over (`intercept`, `lower`), and what an operation is (`penstock_inspect`).
 
 mod handover;
+mod handshake;
+mod identity;
 mod leg;
 mod lookup;
 mod seats;
@@ -44,6 +50,8 @@ use penstock_policy::verdict::Decision;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::handover::{Estate, Parcel};
+pub use self::identity::IdentityFault;
+use self::identity::Own;
 pub use self::lookup::{FlowName, Policy};
 pub use self::seats::Limits;
 use self::seats::Seats;
@@ -52,6 +60,8 @@ pub use self::tally::Subject;
 use self::worker::{Command, Regime};
 use super::intercept::InspectorPorts;
 use super::outbox::Outbox;
+use crate::clock;
+use crate::identity::Identity;
 use crate::service_manager::{Kept, ServiceManager};
 
 /// Threads that carry connections: more would not be faster, since each connection has few bytes.
@@ -60,6 +70,8 @@ const THREADS_MAX: usize = 2;
 const COMMANDS_MAX: usize = 4;
 /// How long a change of policy waits for the threads to say that they follow it.
 const APPLIED_MAX: Duration = Duration::from_secs(1);
+/// How long a hand-over waits for the threads to give their connections, and to end those that cannot be given.
+const FROZEN_MAX: Duration = Duration::from_secs(3);
 /// Pause before a thread that failed is begun anew.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
@@ -111,6 +123,7 @@ pub struct OperationsError {
 #[derive(Debug)]
 pub struct Shared {
     way: Way,
+    own: Own,
     seats: Arc<Seats>,
     outbox: Arc<Outbox>,
 }
@@ -174,6 +187,7 @@ impl Inspector {
         let listeners = Arc::new([v4].into_iter().chain(v6).collect::<Vec<_>>());
         let shared = Arc::new(Shared {
             way,
+            own: Own::default(),
             seats: Seats::new(limits),
             outbox,
         });
@@ -205,11 +219,16 @@ impl Inspector {
     /// next; how many connections.
     pub(super) async fn hand_over(&self, manager: &ServiceManager) -> io::Result<usize> {
         let mut parcels = std::mem::take(&mut *self.inherited.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut answers = Vec::new();
         for commands in self.commands() {
             let (answer, answered) = oneshot::channel();
-            if commands.send(Command::Freeze(answer)).await.is_ok()
-                && let Ok(Ok(frozen)) = tokio::time::timeout(APPLIED_MAX, answered).await
-            {
+            if commands.send(Command::Freeze(answer)).await.is_ok() {
+                answers.push(answered);
+            }
+        }
+        let until = tokio::time::Instant::now() + FROZEN_MAX;
+        for answered in answers {
+            if let Ok(Ok(frozen)) = tokio::time::timeout_at(until, answered).await {
                 parcels.extend(frozen);
             }
         }
@@ -224,6 +243,17 @@ impl Inspector {
     /// Where the kernel has to hand connections.
     pub fn ports(&self) -> InspectorPorts {
         self.ports
+    }
+
+    /// Who this gateway is, for the TLS that ends here: new connections are met with it from now on.
+    pub fn identify(&self, identity: Option<Arc<Identity>>) {
+        self.shared.own.replace(identity);
+    }
+
+    /// What is wrong with that identity under the policy in force.
+    pub fn identity_fault(&self) -> Option<IdentityFault> {
+        let policy = self.regime.borrow().policy.clone()?;
+        self.shared.own.fault(&policy.plan, clock::now_ms())
     }
 
     /// How many connections are carried now.

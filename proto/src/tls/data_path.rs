@@ -7,7 +7,7 @@
 //!           address or name in it                       and a name that the plan gives
 //! ```
 //!
-//! A device shows a certificate of the plant's authority, valid now, that names one of the devices the caller lists;
+//! A device shows a certificate of the plant's authority, valid now, that names one of the devices the caller accepts;
 //! without one there is no handshake. No session is resumed. Which devices, addresses and brokers belong together is
 //! the plan's business, not this file's.
 
@@ -25,6 +25,7 @@ use rustls::{CertificateError, ClientConfig, ServerConfig};
 use super::client::connecting;
 use super::names::NamesError;
 use super::server::{ServerCredentials, accepting};
+pub use super::verifier::Devices;
 use super::verifier::{Anchor, ClientVerifier, Named, ServerVerifier, Who};
 use super::{Credentials, TlsError, certificates_from_pem, provider, root_store};
 use crate::peer::{PeerIdentity, Subject};
@@ -34,7 +35,7 @@ pub fn device_server(
     plant: &PlantId,
     gateway: Arc<ServerCredentials>,
     roots: &[CertificateDer<'static>],
-    devices: BTreeSet<AssetId>,
+    devices: Devices,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let named = Named {
         plant: plant.clone(),
@@ -144,7 +145,7 @@ impl BrokerProfile {
                     anchor: Anchor::Roots(root_store(roots)?),
                     named: Named {
                         plant: plant.clone(),
-                        who: Who::Devices(BTreeSet::from([broker.clone()])),
+                        who: Who::Devices(Devices::Listed(BTreeSet::from([broker.clone()]))),
                     },
                     provider: provider(),
                 };

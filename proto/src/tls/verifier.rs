@@ -50,8 +50,27 @@ pub(super) enum Who {
     AnyPeer,
     /// A coordinator.
     Coordinator,
+    /// A device.
+    Devices(Devices),
+}
+
+/// Which devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Devices {
+    /// Each that the plant's authority vouches for.
+    Any,
     /// One of these; nobody if there are none.
-    Devices(BTreeSet<AssetId>),
+    Listed(BTreeSet<AssetId>),
+}
+
+impl Devices {
+    /// Whether `device` is one of them.
+    pub fn contain(&self, device: &AssetId) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(listed) => listed.contains(device),
+        }
+    }
 }
 
 impl Named {
@@ -59,7 +78,7 @@ impl Named {
         let identity = PeerIdentity::from_certificate(leaf).map_err(certificate_error)?;
         let good = match (&self.who, &identity.subject) {
             (Who::AnyPeer, _) | (Who::Coordinator, Subject::Coordinator(_)) => true,
-            (Who::Devices(devices), Subject::Device(device)) => devices.contains(device),
+            (Who::Devices(devices), Subject::Device(device)) => devices.contain(device),
             (Who::Coordinator | Who::Devices(_), _) => false,
         };
         if good && identity.plant == self.plant {
@@ -76,7 +95,8 @@ impl Named {
         match &self.who {
             Who::AnyPeer => format!("of plant {plant}"),
             Who::Coordinator => format!("a coordinator of plant {plant}"),
-            Who::Devices(devices) => match (devices.first(), devices.len()) {
+            Who::Devices(Devices::Any) => format!("a device of plant {plant}"),
+            Who::Devices(Devices::Listed(devices)) => match (devices.first(), devices.len()) {
                 (Some(device), 1) => format!("device/{device} of plant {plant}"),
                 (_, count) => format!("one of the {count} devices of plant {plant} that may connect here"),
             },

@@ -1,60 +1,142 @@
 //! One side of an inspected connection, as the pump sees it: bytes in, bytes out, end, reset.
 //!
 //! Whatever stands between the socket and the inspector (TLS that ends at the gateway) belongs in here; the pump knows
-//! nothing of it.
+//! nothing of it. Inside TLS, `close_notify` is the end of a direction, and is what is sent for one. A peer that ends
+//! its TCP stream without it has ended all the same: MQTT tells a whole packet from a cut one by itself.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
 /// One side.
 #[derive(Debug)]
 pub(super) struct Leg {
-    stream: TcpStream,
+    stream: Stream,
+    /// What TLS failed for, once it did.
+    failure: Option<io::Error>,
 }
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    /// The library keeps at most 64 KiB of what the peer does not take, and one record of what it sends.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
 
 impl Leg {
     /// A side that speaks plainly.
     pub(super) fn plain(stream: TcpStream) -> Self {
-        Self { stream }
+        Self {
+            stream: Stream::Plain(stream),
+            failure: None,
+        }
+    }
+
+    /// A side whose TLS ends here; the handshake is done.
+    pub(super) fn tls(stream: impl Into<TlsStream<TcpStream>>) -> Self {
+        Self {
+            stream: Stream::Tls(Box::new(stream.into())),
+            failure: None,
+        }
     }
 
     /// Reads what there is; `Ready(Ok(0))` is the end.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
-        let read = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
-        read.map_ok(|()| buffer.filled().len())
+        let read = ready!(self.duplex().poll_read(cx, &mut buffer));
+        let inside_tls = self.is_tls();
+        Poll::Ready(match read {
+            Ok(()) => Ok(buffer.filled().len()),
+            Err(error) if inside_tls && error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            Err(error) => Err(self.failed(error)),
+        })
     }
 
     /// Writes what the peer takes.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = ready!(self.duplex().poll_write(cx, bytes));
+        Poll::Ready(written.map_err(|error| self.failed(error)))
+    }
+
+    /// Sends on what was written and is still in this process.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(self.duplex().poll_flush(cx));
+        Poll::Ready(flushed.map_err(|error| self.failed(error)))
     }
 
     /// Says that nothing more comes.
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.duplex().poll_shutdown(cx)
     }
 
     /// From now on, closing it means a reset.
     pub(super) fn reset_on_close(&self) {
         // A socket that is gone already needs no reset.
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
     }
 
     /// Whether the peer is known to be gone, also while nobody reads.
     pub(super) fn is_dead(&self) -> bool {
-        !matches!(self.stream.take_error(), Ok(None))
+        !matches!(self.tcp().take_error(), Ok(None))
     }
 
-    /// A copy of its socket, to be handed over. Nothing of the stream is in this process but what was read of it.
+    /// Whether its TLS ends here.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// Why TLS failed, if it did after the handshake.
+    pub(super) fn failure(&self) -> Option<&io::Error> {
+        self.failure.as_ref()
+    }
+
+    /// A copy of its socket, to be handed over, for a side that speaks plainly: nothing of the stream is in this process
+    /// but what was read of it. The keys of TLS stay where they are.
     pub(super) fn socket(&self) -> io::Result<OwnedFd> {
-        super::handover::copy(&self.stream)
+        match &self.stream {
+            Stream::Plain(stream) => super::handover::copy(stream),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The stream itself, of a side that speaks plainly.
+    pub(super) fn into_plain(self) -> Option<TcpStream> {
+        match self.stream {
+            Stream::Plain(stream) => Some(stream),
+            Stream::Tls(_) => None,
+        }
+    }
+
+    fn duplex(&mut self) -> Pin<&mut dyn Duplex> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()),
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Remembers what is TLS's own trouble, which the pump passes on as a lost connection.
+    fn failed(&mut self, error: io::Error) -> io::Error {
+        let kind = error.kind();
+        if self.is_tls() && error.get_ref().is_some() {
+            self.failure = Some(error);
+        }
+        kind.into()
     }
 }

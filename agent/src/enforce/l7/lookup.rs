@@ -3,6 +3,9 @@
 //! [`Policy::find`] gives what `verdict::permitted` gives, without looking at each rule: rules are found by the
 //! networks that hold the destination (one look for each prefix length that the plan has), and only those few are
 //! compared. What several rules list for one connection is compiled once and shared by all connections that have it.
+//!
+//! Where TLS ends here, a rule counts for a device only if one of its sources is that device *and* holds the address
+//! that it speaks from: a certificate adds to what the address must be, and takes nothing from it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -11,9 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 use penstock_inspect::connection::Mode;
 use penstock_inspect::judge::{RuleIndex, Rules, RulesError};
-use penstock_policy::ids::{FlowId, Revision};
-use penstock_policy::model::{Enforcement, OnRefusal, Protocol};
+use penstock_policy::ids::{AssetId, FlowId, Revision};
+use penstock_policy::model::{Enforcement, OnRefusal, Protocol, Tls};
 use penstock_policy::plan::{Endpoint, Plan, PortRange, Rule, Transport};
+use penstock_proto::tls::data_path::Devices;
+
+use super::tally::Tuple;
 
 /// Compiled sets that are kept although no connection uses them.
 const SETS_KEPT_MAX: usize = 1024;
@@ -34,6 +40,8 @@ pub struct RuleSet {
     pub rules: Arc<Rules>,
     /// What a client gets for a refused operation: as the first of the flows says.
     pub on_refusal: OnRefusal,
+    /// Where the client's TLS ends here: how the server is known.
+    pub tls: Option<Arc<Tls>>,
     /// The flows, in the plan's order.
     flows: Vec<FlowName>,
     /// For each compiled rule the place of its flow.
@@ -63,7 +71,21 @@ pub enum Found {
     /// These operations.
     Only(Arc<RuleSet>),
     /// The rules that match cannot be brought together; nothing passes.
-    Unusable(RulesError),
+    Unusable(Discord),
+}
+
+/// Why the rules of one connection cannot be brought together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Discord {
+    /// What they list.
+    #[error(transparent)]
+    Operations(#[from] RulesError),
+    /// What they say of TLS.
+    #[error(
+        "the flows that share this connection do not agree on its TLS: give them the same service, and the same \
+         server_authorities and server_name"
+    )]
+    Tls,
 }
 
 /// A plan, ready to be asked for each connection.
@@ -120,9 +142,17 @@ impl Policy {
         Ok(policy)
     }
 
-    /// What a TCP connection from `client` to `server` may do.
+    /// What a TCP connection from `client` to `server` may do, by their addresses.
     pub fn find(&self, client: IpAddr, server: SocketAddr) -> Found {
-        let places = self.places(client, server);
+        self.found(self.places(client, server, None))
+    }
+
+    /// What a connection may do, by addresses and, if it showed a certificate, by device.
+    pub(super) fn find_for(&self, tuple: &Tuple) -> Found {
+        self.found(self.places(tuple.client, tuple.server, tuple.device.as_deref()))
+    }
+
+    fn found(&self, places: BTreeSet<u32>) -> Found {
         let mut listing = Vec::with_capacity(places.len());
         for place in places {
             match self.rule(place).map(|rule| rule.operations.is_some()) {
@@ -140,8 +170,34 @@ impl Policy {
         }
     }
 
+    /// The devices that may open a TLS connection from this address: those whose address it is by the flows, or any,
+    /// where a flow's source is a whole zone.
+    pub fn devices(&self, client: IpAddr, server: SocketAddr) -> Devices {
+        let places = self.places(client, server, None);
+        let rules = places.iter().filter_map(|place| self.rule(*place));
+        let ends: Vec<&Endpoint> = rules
+            .filter(|rule| rule.tls.is_some())
+            .flat_map(|rule| &rule.sources)
+            .filter(|end| end.network.contains(&client))
+            .collect();
+        if ends.iter().any(|end| is_zone(end)) {
+            return Devices::Any;
+        }
+        Devices::Listed(ends.iter().filter_map(|end| end.name.parse().ok()).collect())
+    }
+
+    /// The asset that stands at the server's address, by the flows from `client` to it.
+    pub fn server(&self, client: IpAddr, server: SocketAddr) -> Option<AssetId> {
+        self.places(client, server, None)
+            .iter()
+            .filter_map(|place| self.rule(*place))
+            .flat_map(|rule| &rule.destinations)
+            .filter(|end| end.network.contains(&server.ip()) && !is_zone(end))
+            .find_map(|end| end.name.parse().ok())
+    }
+
     /// The matching rules' places in the plan, in its order.
-    fn places(&self, client: IpAddr, server: SocketAddr) -> BTreeSet<u32> {
+    fn places(&self, client: IpAddr, server: SocketAddr, device: Option<&AssetId>) -> BTreeSet<u32> {
         let lengths = if server.is_ipv4() {
             &self.lengths4
         } else {
@@ -154,7 +210,10 @@ impl Policy {
             .flatten()
             .filter(|(range, _)| range.contains(server.port()))
             .map(|(_, place)| *place)
-            .filter(|place| self.rule(*place).is_some_and(|rule| holds(&rule.sources, client)))
+            .filter(|place| {
+                self.rule(*place)
+                    .is_some_and(|rule| may_open(rule, client, device))
+            })
             .collect()
     }
 
@@ -162,14 +221,19 @@ impl Policy {
         self.plan.rules.get(usize::try_from(place).ok()?)
     }
 
-    fn set(&self, listing: Vec<u32>) -> Result<Arc<RuleSet>, RulesError> {
+    fn set(&self, listing: Vec<u32>) -> Result<Arc<RuleSet>, Discord> {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = sets.get(&listing) {
             return Ok(Arc::clone(set));
         }
         let rules: Vec<&Rule> = listing.iter().filter_map(|place| self.rule(*place)).collect();
         let (compiled, owners) = Rules::union(rules.iter().filter_map(|rule| rule.operations.as_ref()))?;
+        let tls = rules.first().and_then(|rule| rule.tls.as_ref());
+        if rules.iter().any(|rule| rule.tls.as_ref() != tls) {
+            return Err(Discord::Tls);
+        }
         let set = Arc::new(RuleSet {
+            tls: tls.cloned().map(Arc::new),
             rules: Arc::new(compiled),
             on_refusal: rules.first().map_or(OnRefusal::Answer, |rule| rule.on_refusal),
             flows: rules
@@ -208,7 +272,7 @@ impl Policy {
 
     /// What the plan calls the two ends of a connection; empty where it has no name for one.
     pub fn names(&self, client: IpAddr, server: SocketAddr) -> (String, String) {
-        let places = self.places(client, server);
+        let places = self.places(client, server, None);
         let named = |ends: fn(&Rule) -> &Vec<Endpoint>, address: IpAddr| {
             places
                 .iter()
@@ -226,8 +290,18 @@ impl Policy {
     }
 }
 
-fn holds(ends: &[Endpoint], address: IpAddr) -> bool {
-    ends.iter().any(|end| end.network.contains(&address))
+fn may_open(rule: &Rule, client: IpAddr, device: Option<&AssetId>) -> bool {
+    // A certificate says nothing where no TLS ends.
+    let device = device.filter(|_| rule.tls.is_some());
+    rule.sources
+        .iter()
+        .filter(|end| end.network.contains(&client))
+        .any(|end| device.is_none_or(|device| is_zone(end) || end.name == device.as_str()))
+}
+
+/// Whether this is all that lives in a zone, and not one asset.
+fn is_zone(end: &Endpoint) -> bool {
+    end.name.starts_with("zone:")
 }
 
 fn name(rule: &Rule) -> String {

@@ -7,10 +7,12 @@
 //!   a quiet one is TCP keepalive.
 //! - Other rules take hold between two reads ([`Session::apply`]).
 
+mod end;
+mod frozen;
+
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,10 +20,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
-use penstock_policy::model::OnRefusal;
+use penstock_policy::model::{OnRefusal, Tls};
 use tokio::time::Sleep;
 
-use super::handover::{Each, FrozenRelay};
+pub(super) use self::end::End;
 use super::leg::Leg;
 use super::lookup::{Found, RuleSet};
 use super::seats::Seat;
@@ -48,37 +50,6 @@ impl Default for Scratch {
             read: vec![0; READ_BYTES].into_boxed_slice(),
             to_client: Vec::new(),
             to_server: Vec::new(),
-        }
-    }
-}
-
-/// How a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// Both sides ended it.
-    Finished,
-    /// A side reset it, or vanished.
-    Lost(Sender),
-    /// The inspector ended it for what was sent.
-    Refused,
-    /// The policy no longer permits it.
-    Revoked,
-    /// The policy now limits operations of a connection whose beginning nobody followed.
-    Unfollowed,
-}
-
-impl End {
-    /// As it stands in the trail.
-    pub(super) fn words(self) -> &'static str {
-        match self {
-            Self::Finished => "connection ended",
-            Self::Lost(Sender::Client) => "connection reset by the client",
-            Self::Lost(Sender::Server) => "connection reset by the server",
-            Self::Refused => "connection ended by the gateway, for what was refused",
-            Self::Revoked => "connection reset: the policy no longer permits it",
-            Self::Unfollowed => {
-                "connection reset: the policy now limits its operations, and its beginning was not followed"
-            }
         }
     }
 }
@@ -139,7 +110,10 @@ impl Peer {
         }
         // A connection that once was slow keeps no memory for it.
         self.backlog = Vec::new();
-        Ok(())
+        let Poll::Ready(flushed) = self.leg.poll_flush(cx) else {
+            return Ok(());
+        };
+        flushed
     }
 
     /// Passes the end of the other side on, once everything before it was taken.
@@ -160,10 +134,15 @@ pub(super) struct Session {
     client: Peer,
     server: Peer,
     inspection: Inspection,
+    /// What the policy said of its TLS, if that ends here.
+    tls: Option<Arc<Tls>>,
     /// No operation is limited any more: what is judged is not told.
     unlimited: bool,
     tally: Rc<RefCell<Tally>>,
-    closing: Option<Pin<Box<Sleep>>>,
+    /// It is being ended in order, as which end, and until when.
+    closing: Option<(End, Pin<Box<Sleep>>)>,
+    /// To be ended in order between two packets.
+    draining: bool,
     cut: Option<End>,
     /// Another process goes on with it: here nothing more happens.
     frozen: bool,
@@ -186,14 +165,22 @@ impl Session {
             client: Peer::new(client),
             server: Peer::new(server),
             inspection,
+            tls: None,
             unlimited: false,
             tally,
             closing: None,
+            draining: false,
             cut: None,
             frozen: false,
             waker: None,
             _seat: seat,
         }
+    }
+
+    /// Both legs are inside TLS that ends here, as the policy says.
+    pub(super) fn inside(mut self, tls: Option<Arc<Tls>>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// How a new connection under these rules is judged.
@@ -225,6 +212,7 @@ impl Session {
             }
             match self.step(cx, scratch) {
                 Ok(_) if self.is_over() => return Poll::Ready(End::Finished),
+                Ok(_) if self.draining && self.is_between_packets() => self.close_as(End::Stopped),
                 Ok(true) => {}
                 Ok(false) => return Poll::Pending,
                 Err(end) => self.cut = Some(end),
@@ -347,7 +335,7 @@ impl Session {
             None => Ok(()),
             Some(true) => Err(End::Refused),
             Some(false) => {
-                self.closing = Some(Box::pin(tokio::time::sleep(CLOSING_MAX)));
+                self.close_as(End::Refused);
                 Ok(())
             }
         }
@@ -371,77 +359,44 @@ impl Session {
             }
         }
         let over = self.is_over() && self.client.over && self.server.over;
-        let late = self
-            .closing
-            .as_mut()
-            .is_none_or(|sleep| sleep.as_mut().poll(cx).is_ready());
+        let Some((end, until)) = &mut self.closing else {
+            return Poll::Pending;
+        };
+        let late = until.as_mut().poll(cx).is_ready();
         if over || late {
-            Poll::Ready(End::Refused)
+            Poll::Ready(*end)
         } else {
             Poll::Pending
         }
     }
 
+    fn close_as(&mut self, end: End) {
+        self.closing = Some((end, Box::pin(tokio::time::sleep(CLOSING_MAX))));
+    }
+
+    fn is_between_packets(&self) -> bool {
+        match &self.inspection {
+            Inspection::Passing => true,
+            Inspection::Following(connection) => ![Sender::Client, Sender::Server]
+                .into_iter()
+                .any(|side| connection.within_packet(side)),
+        }
+    }
+
+    /// Whether its TLS ends here.
+    pub(super) fn is_inside_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Ends it in order, between two packets.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        self.wake();
+    }
+
     /// The client's address and port.
     pub(super) fn client_address(&self) -> SocketAddr {
         self.client_address
-    }
-
-    /// Stops, and gives all that another process needs to go on from here; `None` for a connection that is ending.
-    pub(super) fn freeze(&mut self) -> io::Result<Option<(FrozenRelay, OwnedFd, OwnedFd)>> {
-        if self.closing.is_some() || self.cut.is_some() || self.is_over() {
-            return Ok(None);
-        }
-        let connection = match &self.inspection {
-            Inspection::Passing => None,
-            Inspection::Following(connection) => {
-                let frozen = connection.freeze(super::now());
-                Some(String::from_utf8(frozen).map_err(io::Error::other)?)
-            }
-        };
-        let sockets = (self.client.leg.socket()?, self.server.leg.socket()?);
-        self.frozen = true;
-        let each = |client: bool, server: bool| Each { client, server };
-        let relay = FrozenRelay {
-            connection,
-            backlog: Each {
-                client: std::mem::take(&mut self.client.backlog),
-                server: std::mem::take(&mut self.server.backlog),
-            },
-            over: each(self.client.over, self.server.over),
-            finished: each(self.client.finished, self.server.finished),
-        };
-        Ok(Some((relay, sockets.0, sockets.1)))
-    }
-
-    /// A session that goes on where another process stopped.
-    pub(super) fn thaw(mut self, relay: FrozenRelay) -> Self {
-        for side in [Sender::Client, Sender::Server] {
-            let peer = self.peer(side);
-            peer.backlog.clone_from(relay.backlog.of(side));
-            peer.over = *relay.over.of(side);
-            peer.finished = *relay.finished.of(side);
-        }
-        self
-    }
-
-    /// How a connection that another process followed is judged from here on.
-    pub(super) fn thawed(found: &Found, mode: Mode, frozen: Option<&str>) -> Result<Inspection, End> {
-        match (found, frozen) {
-            (Found::Nothing | Found::Unusable(_), _) => Err(End::Revoked),
-            (Found::Anything, _) => Ok(Inspection::Passing),
-            (Found::Only(_), None) => Err(End::Unfollowed),
-            (Found::Only(set), Some(frozen)) => {
-                let rules = Arc::clone(&set.rules);
-                let (bytes, now) = (frozen.as_bytes(), super::now());
-                Connection::thaw(bytes, now, rules, mode, set.on_refusal, Limits::default())
-                    .map(Inspection::Following)
-                    .map_err(|error| {
-                        tracing::warn!(%error, "a connection that was handed over is reset");
-                        End::Unfollowed
-                    })
-            }
-        }
     }
 
     /// Resets both sides.
@@ -450,10 +405,23 @@ impl Session {
         self.wake();
     }
 
+    /// Whether a policy that says this lets it go on. It says it of this connection as it is: whose TLS ends elsewhere, or
+    /// before a server that is known by something else, is another connection.
+    pub(super) fn stands_under(&self, found: &Found) -> bool {
+        match found {
+            Found::Nothing | Found::Unusable(_) => false,
+            Found::Anything => true,
+            Found::Only(set) => set.tls == self.tls,
+        }
+    }
+
     /// From the next read on, what the policy says now holds.
     pub(super) fn apply(&mut self, found: &Found, mode: Mode) {
+        if !self.stands_under(found) {
+            return self.revoke();
+        }
         match (found, &mut self.inspection) {
-            (Found::Nothing | Found::Unusable(_), _) => self.cut = Some(End::Revoked),
+            (Found::Nothing | Found::Unusable(_), _) => {}
             (Found::Anything, Inspection::Passing) => {}
             // It is followed on, so that a later policy may limit it again.
             (Found::Anything, Inspection::Following(connection)) => {

@@ -6,10 +6,11 @@
 //!   that tries more different ones than [`SENTENCES_MAX`] in an interval, the rest is counted by function.
 //! - Notes (malformed packets, resets, the opening and the end of connections) are told like refusals.
 //!
-//! One tally per client address and server address and port, whatever the number of connections. Pure: time is an
+//! One tally per client (address, and device where it showed a certificate) and server address and port, whatever the number of connections. Pure: time is an
 //! argument. Both kinds of entries are bounded.
 
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use penstock_inspect::Operation;
 use penstock_inspect::judge::Verdict;
 use penstock_inspect::modbus::operation::function_name;
 use penstock_inspect::mqtt;
+use penstock_policy::ids::AssetId;
 use penstock_policy::model::Protocol;
 use penstock_policy::verdict::Decision;
 
@@ -34,12 +36,14 @@ pub(super) const SENTENCES_MAX: usize = 32;
 const ALLOWED_MAX: usize = 256;
 
 /// Whose doings are counted together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Tuple {
     /// The client's address.
     pub client: IpAddr,
     /// The server.
     pub server: SocketAddr,
+    /// Who the client is by its certificate, where its TLS ends here.
+    pub device: Option<Rc<AssetId>>,
 }
 
 /// What an entry is about.
@@ -210,6 +214,19 @@ impl Tally {
     pub(super) fn note(&mut self, now: Duration, subject: Subject, text: impl Into<String>) {
         let text = text.into();
         self.say(now, (subject, None), text, "further notes", String::new(), None);
+    }
+
+    /// Counts a connection that was not let in.
+    pub(super) fn turned_away(&mut self, now: Duration, why: String) {
+        let refused = (Subject::Session, Some(Decision::Deny));
+        self.say(
+            now,
+            refused,
+            why,
+            "connections that were refused",
+            String::new(),
+            None,
+        );
     }
 
     fn say(

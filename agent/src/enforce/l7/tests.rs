@@ -11,6 +11,8 @@ use penstock_policy::model::{
 };
 use penstock_policy::plan::{Endpoint, PLAN_FORMAT, PlanInterface, PortRange, Rule, Transport};
 
+mod tls;
+
 use super::super::Observed;
 use super::*;
 

@@ -3,6 +3,7 @@
 //! Everything here is single-threaded: the connections, their tallies and the shared buffers need no lock. The thread
 //! learns of another policy by [`Regime`], and says by its `applied` number when all its connections are under it.
 
+mod inside_tls;
 mod opening;
 mod restart;
 
@@ -99,6 +100,7 @@ pub(super) async fn run(
                     for task in &accepting {
                         task.abort();
                     }
+                    worker.drain().await;
                     let _ = answer.send(worker.freeze());
                     worker.tell_all();
                 }
@@ -130,7 +132,7 @@ impl Worker {
     /// Lists a session, so that the next change of policy finds it, and carries it to its end.
     fn carry(self: Rc<Self>, session: Session) -> impl Future<Output = ()> {
         let id = self.next_id();
-        let tuple = session.tuple;
+        let tuple = session.tuple.clone();
         let session = Rc::new(RefCell::new(session));
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));
         async move {
@@ -138,11 +140,11 @@ impl Worker {
             let end =
                 std::future::poll_fn(|cx| session.borrow_mut().poll(cx, &mut self.scratch.borrow_mut()))
                     .await;
-            self.note(tuple, end.words());
+            self.note(&tuple, &session.borrow().last_words(end));
         }
     }
 
-    fn note(&self, tuple: Tuple, text: &str) {
+    fn note(&self, tuple: &Tuple, text: &str) {
         match self.tally(tuple) {
             Some(tally) => tally.borrow_mut().note(now(), Subject::Session, text),
             None => self.untold(),
@@ -150,9 +152,9 @@ impl Worker {
     }
 
     /// The tally of a tuple; `None` if too many are in use.
-    fn tally(&self, tuple: Tuple) -> Option<Rc<RefCell<Tally>>> {
+    fn tally(&self, tuple: &Tuple) -> Option<Rc<RefCell<Tally>>> {
         let mut tallies = self.tallies.borrow_mut();
-        if let Some(tally) = tallies.get(&tuple) {
+        if let Some(tally) = tallies.get(tuple) {
             return Some(Rc::clone(tally));
         }
         if tallies.len() >= TALLIES_MAX {
@@ -165,7 +167,7 @@ impl Worker {
         if let Some(policy) = &*self.policy.borrow() {
             set_rules(&tally, policy, tuple);
         }
-        tallies.insert(tuple, Rc::clone(&tally));
+        tallies.insert(tuple.clone(), Rc::clone(&tally));
         Some(tally)
     }
 
@@ -188,7 +190,7 @@ impl Worker {
                 self.policy.replace(policy.clone());
                 if let Some(policy) = &policy {
                     for (tuple, tally) in self.tallies.borrow().iter() {
-                        set_rules(tally, policy, *tuple);
+                        set_rules(tally, policy, tuple);
                     }
                     for session in self.sessions.borrow().values() {
                         apply(&mut session.borrow_mut(), policy);
@@ -200,8 +202,7 @@ impl Worker {
                 self.settled.send_replace(None);
                 for session in self.sessions.borrow().values() {
                     let mut session = session.borrow_mut();
-                    let Tuple { client, server } = session.tuple;
-                    if matches!(coming.find(client, server), Found::Nothing | Found::Unusable(_)) {
+                    if !session.stands_under(&coming.find_for(&session.tuple)) {
                         session.revoke();
                     }
                 }
@@ -245,7 +246,10 @@ impl Worker {
             if told.is_empty() {
                 continue;
             }
-            let (client_name, server_name) = policy.names(tuple.client, tuple.server);
+            let (mut client_name, server_name) = policy.names(tuple.client, tuple.server);
+            if let Some(device) = &tuple.device {
+                client_name = format!("device/{device} by certificate");
+            }
             let ms = |at: Duration| {
                 let ago = u64::try_from(moment.saturating_sub(at).as_millis()).unwrap_or(u64::MAX);
                 clock_ms.saturating_sub(ago)
@@ -300,8 +304,8 @@ impl Drop for Listed<'_> {
     }
 }
 
-fn set_rules(tally: &RefCell<Tally>, policy: &Policy, tuple: Tuple) {
-    let set = match policy.find(tuple.client, tuple.server) {
+fn set_rules(tally: &RefCell<Tally>, policy: &Policy, tuple: &Tuple) {
+    let set = match policy.find_for(tuple) {
         Found::Only(set) => Some(set),
         _ => None,
     };
@@ -309,6 +313,6 @@ fn set_rules(tally: &RefCell<Tally>, policy: &Policy, tuple: Tuple) {
 }
 
 fn apply(session: &mut Session, policy: &Policy) {
-    let Tuple { client, server } = session.tuple;
-    session.apply(&policy.find(client, server), policy.mode(client, server.ip()));
+    let Tuple { client, server, .. } = session.tuple;
+    session.apply(&policy.find_for(&session.tuple), policy.mode(client, server.ip()));
 }

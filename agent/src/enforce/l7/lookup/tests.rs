@@ -31,8 +31,12 @@ proptest! {
                             prop_assert_eq!(names, found);
                             prop_assert_eq!(owners, set.owners.clone());
                             prop_assert_eq!(listed[0].0.on_refusal, set.on_refusal);
+                            prop_assert!(listed.iter().all(|(rule, _)| rule.tls.as_ref() == set.tls.as_deref()));
                         }
-                        (Err(error), Found::Unusable(found)) => prop_assert_eq!(error, found),
+                        (Err(error), Found::Unusable(found)) => prop_assert_eq!(Discord::Operations(error), found),
+                        (Ok(_), Found::Unusable(Discord::Tls)) => {
+                            prop_assert!(listed.iter().any(|(rule, _)| rule.tls != listed[0].0.tls));
+                        }
                         (union, found) => prop_assert!(false, "{:?} and {:?}", union, found),
                     }
                 }

@@ -1,6 +1,7 @@
 //! From an accepted connection to one whose both legs stand: the limits, the policy, the server.
 //!
-//! Until then, whatever goes wrong is a reset to the client, and is told.
+//! Until then, whatever goes wrong is a reset to the client, and is told. Where TLS ends here, there is more to it:
+//! `inside_tls`.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_policy::model::Tls;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
@@ -56,12 +58,13 @@ impl Worker {
         let tuple = Tuple {
             client: client.ip(),
             server,
+            device: None,
         };
         let seat = match self.shared.seats.take(client.ip()) {
             Ok(seat) => seat,
             Err(full) => {
                 Leg::plain(stream).reset_on_close();
-                self.note(tuple, &full.to_string());
+                self.note(&tuple, &full.to_string());
                 return;
             }
         };
@@ -75,7 +78,6 @@ impl Worker {
         tuple: Tuple,
         seat: Seat,
     ) {
-        // Until both legs stand, whatever goes wrong is a reset to the client.
         let settled = socket::settle(&SockRef::from(&stream));
         let opening = Rc::new(RefCell::new(Opening {
             client,
@@ -85,35 +87,63 @@ impl Worker {
         let id = self.next_id();
         self.openings.borrow_mut().insert(id, Rc::clone(&opening));
         let listed = Listed::Opening(&self, id);
-        let opened = match settled {
-            Ok(()) => self.open(client, tuple).await,
+        let asked = match settled {
+            Ok(()) => self.ask(&tuple).await,
             Err(error) => Err(format!("connection reset: {error}")),
+        };
+        let take = |opening: &RefCell<Opening>| opening.borrow_mut().leg.take();
+        let opened = match asked {
+            Ok((policy, Some(tls))) => {
+                drop(listed);
+                if let Some(stream) = take(&opening).and_then(Leg::into_plain) {
+                    self.serve_inside_tls(stream, (client, tuple), (policy, tls), seat)
+                        .await;
+                }
+                return;
+            }
+            Ok((_, None)) => self.reach(client, tuple.server).await,
+            Err(why) => Err(why),
+        };
+        let opened = match opened {
+            Ok(server) => self.settled_policy().await.map(|policy| (server, policy)),
+            Err(why) => Err(why),
         };
         drop(listed);
         // Without the leg, another process goes on with it.
-        let Some(leg) = opening.borrow_mut().leg.take() else {
+        let Some(leg) = take(&opening) else {
             return;
         };
         match opened {
             Ok((server, policy)) => {
-                let found = policy.find(tuple.client, tuple.server);
-                let mode = policy.mode(tuple.client, tuple.server.ip());
-                let inspection = match &found {
-                    Found::Only(set) => Ok(Session::inspection(set, mode)),
-                    Found::Anything => Ok(Inspection::Passing),
-                    // It was permitted when the server was asked.
-                    Found::Nothing | Found::Unusable(_) => Err(End::Revoked),
-                };
                 let legs = (leg, Leg::plain(server));
-                if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
-                    self.note(tuple, "connection opened");
-                    self.carry(session).await;
-                }
+                self.stand((client, tuple), legs, None, &policy, seat).await;
             }
             Err(why) => {
                 leg.reset_on_close();
-                self.note(tuple, &why);
+                self.note(&tuple, &why);
             }
+        }
+    }
+
+    /// Carries a connection whose both legs stand, under the policy as it is now.
+    pub(super) async fn stand(
+        self: Rc<Self>,
+        (client, tuple): (SocketAddr, Tuple),
+        legs: (Leg, Leg),
+        tls: Option<Arc<Tls>>,
+        policy: &Policy,
+        seat: Seat,
+    ) {
+        let mode = policy.mode(tuple.client, tuple.server.ip());
+        let inspection = match policy.find_for(&tuple) {
+            Found::Only(set) if set.tls == tls => Ok(Session::inspection(&set, mode)),
+            Found::Anything if tls.is_none() => Ok(Inspection::Passing),
+            // It was permitted when the server was asked.
+            _ => Err(End::Revoked),
+        };
+        if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
+            self.note(&session.tuple, "connection opened");
+            self.carry(session.inside(tls)).await;
         }
     }
 
@@ -133,11 +163,11 @@ impl Worker {
             Ok(inspection) => inspection,
             Err(end) => {
                 reset(&legs);
-                self.note(tuple, end.words());
+                self.note(&tuple, end.words());
                 return None;
             }
         };
-        let Some(tally) = self.tally(tuple) else {
+        let Some(tally) = self.tally(&tuple) else {
             reset(&legs);
             self.untold();
             return None;
@@ -145,26 +175,26 @@ impl Worker {
         Some(Session::new((client, tuple), legs, inspection, tally, seat))
     }
 
-    /// Asks the policy, and the server.
-    async fn open(&self, client: SocketAddr, tuple: Tuple) -> Result<(TcpStream, Arc<Policy>), String> {
-        let refused = |found: &Found| match found {
-            Found::Nothing => Some("connection reset: no flow permits it".to_owned()),
-            Found::Unusable(error) => Some(format!("connection reset: {error}")),
-            Found::Anything | Found::Only(_) => None,
-        };
+    /// Asks the policy, and how the server is known where TLS ends here.
+    async fn ask(&self, tuple: &Tuple) -> Result<(Arc<Policy>, Option<Arc<Tls>>), String> {
         let policy = self.settled_policy().await?;
-        if let Some(refused) = refused(&policy.find(tuple.client, tuple.server)) {
-            return Err(refused);
+        match policy.find_for(tuple) {
+            Found::Nothing => Err("connection reset: no flow permits it".to_owned()),
+            Found::Unusable(error) => Err(format!("connection reset: {error}")),
+            Found::Anything => Ok((policy, None)),
+            Found::Only(set) => Ok((policy, set.tls.clone())),
         }
-        let server = tuple.server;
+    }
+
+    /// Reaches the server, from the client's address.
+    pub(super) async fn reach(&self, client: SocketAddr, server: SocketAddr) -> Result<TcpStream, String> {
         let socket = self
             .shared
             .way
             .towards(client, server)
             .map_err(|error| format!("connection reset: no socket towards the server: {error}"))?;
-        let connected = tokio::time::timeout(CONNECT_MAX, socket.connect(server)).await;
-        match connected {
-            Ok(Ok(stream)) => Ok((stream, self.settled_policy().await?)),
+        match tokio::time::timeout(CONNECT_MAX, socket.connect(server)).await {
+            Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(format!(
                 "connection reset, as the server cannot be reached: {error}"
             )),
@@ -176,7 +206,7 @@ impl Worker {
     }
 
     /// The policy in force; while it is being changed, what comes after.
-    async fn settled_policy(&self) -> Result<Arc<Policy>, String> {
+    pub(super) async fn settled_policy(&self) -> Result<Arc<Policy>, String> {
         let mut settled = self.settled.subscribe();
         let waiting = settled.wait_for(Option::is_some);
         match tokio::time::timeout(POLICY_MAX, waiting).await {

@@ -1,14 +1,20 @@
 //! What a thread leaves to the next process before a planned restart, and takes up after one.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::task::spawn_local;
 
-use super::Worker;
+use super::{Worker, now};
 use crate::enforce::l7::handover::{self, Frozen, Parcel};
 use crate::enforce::l7::leg::Leg;
 use crate::enforce::l7::session::{End, Session};
 use crate::enforce::l7::tally::Tuple;
+
+/// Connections inside TLS, which are not handed over, have this long to end.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// Pause between two looks whether they have.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 impl Worker {
     /// Goes on with connections that another process left.
@@ -22,6 +28,7 @@ impl Worker {
             let tuple = Tuple {
                 client: client.ip(),
                 server,
+                device: None,
             };
             let opened = self
                 .shared
@@ -34,7 +41,7 @@ impl Worker {
             let (seat, sockets) = match opened.and_then(|seat| Ok((seat, sockets?))) {
                 Ok(parts) => parts,
                 Err(why) => {
-                    self.note(tuple, &why);
+                    self.note(&tuple, &why);
                     continue;
                 }
             };
@@ -45,14 +52,14 @@ impl Worker {
                     let inspection = match &policy {
                         Some(policy) => {
                             let mode = policy.mode(tuple.client, server.ip());
-                            let found = policy.find(tuple.client, server);
+                            let found = policy.find_for(&tuple);
                             Session::thawed(&found, mode, relay.connection.as_deref())
                         }
                         None => Err(End::Revoked),
                     };
                     let legs = (Leg::plain(stream), Leg::plain(towards));
                     if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
-                        self.note(tuple, "connection goes on after the agent's restart");
+                        self.note(&session.tuple, "connection goes on after the agent's restart");
                         spawn_local(Rc::clone(self).carry(session.thaw(relay)));
                     }
                 }
@@ -60,6 +67,28 @@ impl Worker {
                 ((_, Some(_)), None) => {}
             }
         }
+    }
+
+    /// Ends what is inside TLS, in order: its keys cannot be handed over.
+    pub(super) async fn drain(&self) {
+        let begun = now();
+        while self.drains() && now().saturating_sub(begun) < DRAIN_MAX {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    }
+
+    /// Asks each session inside TLS to end; whether there is one.
+    fn drains(&self) -> bool {
+        let sessions = self.sessions.borrow();
+        let mut any = false;
+        for session in sessions.values() {
+            let mut session = session.borrow_mut();
+            if session.is_inside_tls() {
+                session.drain();
+                any = true;
+            }
+        }
+        any
     }
 
     /// Stops everything that is carried, and gives it.

@@ -1,0 +1,193 @@
+//! TLS handshakes on either side of an inspected connection: with time limits, and with words for what went wrong.
+//!
+//! The client's is first: nobody whom the policy does not name gets as far as the server. What fails is ended so that
+//! the peer can read TLS's alert, and is never carried on in the plain.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_policy::ids::AssetId;
+use penstock_proto::tls::WrongPeer;
+use penstock_proto::tls::data_path::{self, BrokerProfile, Devices};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+use super::identity::Ready;
+
+/// A handshake takes no longer.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// So long a peer that was refused is heard, so that the alert is not lost in a reset.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+/// And so much of it.
+const FAREWELL_BYTES_MAX: usize = 64 * 1024;
+
+/// How clients are met.
+pub(super) fn towards_clients(own: &Ready, devices: Devices) -> Result<Arc<ServerConfig>, String> {
+    let (plant, roots) = (&own.identity.enrolment.plant, own.identity.roots());
+    data_path::device_server(plant, Arc::clone(&own.server), roots, devices)
+        .map_err(|error| format!("TLS towards clients cannot be set up: {error}"))
+}
+
+/// How a server is met.
+pub(super) fn towards_server(profile: &BrokerProfile) -> Result<Arc<ClientConfig>, String> {
+    profile
+        .config()
+        .map_err(|error| format!("TLS towards the server cannot be set up: {error}"))
+}
+
+/// Meets a client, which must be one of the devices that `config` accepts.
+pub(super) async fn accept(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+) -> Result<(server::TlsStream<TcpStream>, AssetId), String> {
+    let accepting = TlsAcceptor::from(config).accept(stream).into_fallible();
+    match tokio::time::timeout(HANDSHAKE_MAX, accepting).await {
+        Ok(Ok(stream)) => match data_path::device(stream.get_ref().1) {
+            Some(device) => Ok((stream, device)),
+            None => Err("the client's certificate names no device".to_owned()),
+        },
+        Ok(Err((error, stream))) => {
+            farewell(stream).await;
+            Err(client_failed(&error))
+        }
+        Err(_) => Err(format!(
+            "the client did not end its TLS handshake within {} s",
+            HANDSHAKE_MAX.as_secs()
+        )),
+    }
+}
+
+/// Meets a server.
+pub(super) async fn connect(
+    stream: TcpStream,
+    profile: &BrokerProfile,
+) -> Result<client::TlsStream<TcpStream>, String> {
+    let connector = TlsConnector::from(towards_server(profile)?);
+    let connecting = connector
+        .connect(profile.server_name.clone(), stream)
+        .into_fallible();
+    match tokio::time::timeout(HANDSHAKE_MAX, connecting).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err((error, stream))) => {
+            farewell(stream).await;
+            Err(server_failed(&error))
+        }
+        Err(_) => Err(format!(
+            "the server did not end its TLS handshake within {} s",
+            HANDSHAKE_MAX.as_secs()
+        )),
+    }
+}
+
+/// Ends a stream so that what was sent last arrives: closing on unheard bytes would be a reset.
+async fn farewell(mut stream: TcpStream) {
+    let hearing = async {
+        let _ = stream.shutdown().await;
+        let (mut heard, mut buffer) = (0, [0; 2048]);
+        while heard < FAREWELL_BYTES_MAX {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => heard += count,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(FAREWELL_MAX, hearing).await;
+}
+
+fn tls(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn is_of_another_plants_authority(error: &CertificateError) -> bool {
+    matches!(
+        error,
+        CertificateError::UnknownIssuer | CertificateError::BadSignature
+    )
+}
+
+fn is_out_of_time(error: &CertificateError) -> bool {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    matches!(
+        error,
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+    )
+}
+
+fn is_another_peer(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Other(reason) if reason.0.is::<WrongPeer>())
+}
+
+/// Why a client's TLS failed, and what to do about it.
+pub(super) fn client_failed(error: &io::Error) -> String {
+    let what = data_path::explain(error);
+    let Some(tls) = tls(error) else {
+        return format!("the client ended the connection within the TLS handshake ({what})");
+    };
+    match tls {
+        Error::InvalidMessage(_) => format!(
+            "the client does not speak TLS, which this flow's clients must ({what}): switch TLS on in the client, or let \
+             it use the port of a flow without TLS"
+        ),
+        Error::NoCertificatesPresented => {
+            "the client shows no certificate: give it the one of its asset (penstock devices \
+                                           issue)"
+                .to_owned()
+        }
+        Error::InvalidCertificate(wrong) if is_another_peer(wrong) => {
+            format!(
+                "{what}: only the devices that the flow names as sources get in, each from its own address"
+            )
+        }
+        Error::InvalidCertificate(wrong) if is_out_of_time(wrong) => {
+            format!("the client's certificate is refused ({what}): issue it anew (penstock devices issue)")
+        }
+        Error::InvalidCertificate(wrong) if is_of_another_plants_authority(wrong) => format!(
+            "the client's certificate is not of this plant's authority ({what}): give it the one of its asset (penstock \
+             devices issue)"
+        ),
+        Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_) => {
+            format!("the client and this gateway have no TLS in common ({what}): it must know TLS 1.3")
+        }
+        Error::AlertReceived(_) => format!(
+            "the client refuses this gateway's certificate ({what}): it must trust the plant's authority (penstock devices \
+             authority), and call the server by its address or by the flow's server_name"
+        ),
+        _ => format!("the client's TLS failed ({what})"),
+    }
+}
+
+/// Why a server's TLS failed, and what to do about it.
+pub(super) fn server_failed(error: &io::Error) -> String {
+    let what = data_path::explain(error);
+    let Some(tls) = tls(error) else {
+        return format!("the server ended the connection within the TLS handshake ({what})");
+    };
+    match tls {
+        Error::InvalidMessage(_) => {
+            format!(
+                "the server does not speak TLS, which this flow's server must ({what}): switch TLS on in it"
+            )
+        }
+        Error::InvalidCertificate(wrong) if is_another_peer(wrong) => {
+            format!("{what}: give the server the certificate of its asset (penstock devices issue)")
+        }
+        Error::InvalidCertificate(wrong) if is_out_of_time(wrong) => {
+            format!("the server's certificate is refused ({what}): issue it anew")
+        }
+        Error::InvalidCertificate(_) => format!(
+            "the server's certificate is not good ({what}): it must be of the plant's authority (penstock devices issue), \
+             or of the flow's server_authorities and for its server_name or address"
+        ),
+        Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_) => {
+            format!("the server and this gateway have no TLS in common ({what}): it must know TLS 1.3")
+        }
+        Error::AlertReceived(_) => format!(
+            "the server refuses this gateway's certificate ({what}): let it trust the plant's authority (penstock devices \
+             authority)"
+        ),
+        _ => format!("the server's TLS failed ({what})"),
+    }
+}

@@ -1,0 +1,58 @@
+//! How inspected connections end, and the words for it.
+
+use penstock_inspect::connection::Sender;
+
+use super::super::handshake;
+use super::Session;
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum End {
+    /// Both sides ended it.
+    Finished,
+    /// A side reset it, or vanished.
+    Lost(Sender),
+    /// The inspector ended it for what was sent.
+    Refused,
+    /// The policy no longer permits it.
+    Revoked,
+    /// The policy now limits operations of a connection whose beginning nobody followed.
+    Unfollowed,
+    /// The agent stops, and the connection is inside TLS.
+    Stopped,
+}
+
+impl End {
+    /// As it stands in the trail.
+    pub(in super::super) fn words(self) -> &'static str {
+        match self {
+            Self::Finished => "connection ended",
+            Self::Lost(Sender::Client) => "connection reset by the client",
+            Self::Lost(Sender::Server) => "connection reset by the server",
+            Self::Refused => "connection ended by the gateway, for what was refused",
+            Self::Revoked => "connection reset: the policy no longer permits it",
+            Self::Unfollowed => {
+                "connection reset: the policy now limits its operations, and its beginning was not followed"
+            }
+            Self::Stopped => {
+                "connection ended in order: the agent stops, and what is inside TLS cannot be handed over; the client \
+                 connects anew"
+            }
+        }
+    }
+}
+
+impl Session {
+    /// How it ended, in words.
+    pub(in super::super) fn last_words(&self, end: End) -> String {
+        let because = match end {
+            End::Lost(Sender::Client) => self.client.leg.failure().map(handshake::client_failed),
+            End::Lost(Sender::Server) => self.server.leg.failure().map(handshake::server_failed),
+            _ => None,
+        };
+        because.map_or_else(
+            || end.words().to_owned(),
+            |because| format!("connection reset: {because}"),
+        )
+    }
+}

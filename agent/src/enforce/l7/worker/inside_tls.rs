@@ -1,0 +1,116 @@
+//! How a connection inside TLS comes to stand: first the client proves which device it is, so that nobody else gets as far
+//! as the server; then the server proves which asset it is.
+//!
+//! What goes wrong before the client's handshake is over is told to it by TLS's alert, later by a reset.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use penstock_policy::model::Tls;
+use penstock_proto::tls::data_path::BrokerProfile;
+use tokio::net::TcpStream;
+
+use super::{Worker, now};
+use crate::enforce::l7::handshake;
+use crate::enforce::l7::leg::Leg;
+use crate::enforce::l7::lookup::Policy;
+use crate::enforce::l7::seats::Seat;
+use crate::enforce::l7::tally::{Subject, Tuple};
+
+/// Why a connection inside TLS does not come to stand.
+enum Failure {
+    /// The client is at fault.
+    TurnedAway(String),
+    /// The server, or the gateway.
+    Unable(String),
+}
+
+impl Worker {
+    pub(super) async fn serve_inside_tls(
+        self: Rc<Self>,
+        stream: TcpStream,
+        (client, mut tuple): (SocketAddr, Tuple),
+        (policy, tls): (Arc<Policy>, Arc<Tls>),
+        seat: Seat,
+    ) {
+        let met = self.meet(stream, (client, &mut tuple), (&policy, &tls)).await;
+        let opened = match met {
+            // It may be another one by now.
+            Ok(legs) => match self.settled_policy().await {
+                Ok(policy) => Ok((legs, policy)),
+                Err(why) => {
+                    legs.0.reset_on_close();
+                    legs.1.reset_on_close();
+                    Err(Failure::Unable(why))
+                }
+            },
+            Err(failure) => Err(failure),
+        };
+        match opened {
+            Ok((legs, policy)) => {
+                self.stand((client, tuple), legs, Some(tls), &policy, seat).await;
+            }
+            Err(failure) => match (self.tally(&tuple), failure) {
+                (Some(tally), Failure::TurnedAway(why)) => {
+                    tally
+                        .borrow_mut()
+                        .turned_away(now(), format!("connection refused: {why}"));
+                }
+                (Some(tally), Failure::Unable(why)) => {
+                    tally.borrow_mut().note(now(), Subject::Note, why);
+                }
+                (None, _) => self.untold(),
+            },
+        }
+    }
+
+    /// Both handshakes; the client's device stands in the tuple then.
+    async fn meet(
+        &self,
+        stream: TcpStream,
+        (client, tuple): (SocketAddr, &mut Tuple),
+        (policy, tls): (&Policy, &Tls),
+    ) -> Result<(Leg, Leg), Failure> {
+        let unable = |why: String| Failure::Unable(format!("connection reset: {why}"));
+        let reset = |stream: TcpStream, why: String| {
+            Leg::plain(stream).reset_on_close();
+            unable(why)
+        };
+        let Some(own) = self.shared.own.get() else {
+            let why = "this gateway has no certificate for the client's TLS to end with: enrol it";
+            return Err(reset(stream, why.to_owned()));
+        };
+        let Some(asset) = policy.server(tuple.client, tuple.server) else {
+            let why =
+                "TLS ends here only before a server that the flow names as an asset, and it names a zone";
+            return Err(reset(stream, why.to_owned()));
+        };
+        let devices = policy.devices(tuple.client, tuple.server);
+        let config = match handshake::towards_clients(&own, devices) {
+            Ok(config) => config,
+            Err(why) => return Err(reset(stream, why)),
+        };
+        let (leg, device) = handshake::accept(stream, config)
+            .await
+            .map_err(Failure::TurnedAway)?;
+        tuple.device = Some(Rc::new(device));
+        let leg = Leg::tls(leg);
+        let server = async {
+            let identity = &own.identity;
+            let (plant, roots) = (&identity.enrolment.plant, identity.roots());
+            let broker = (&asset, tuple.server.ip());
+            let profile = BrokerProfile::of_plan(tls, plant, roots, broker, identity.credentials().clone())
+                .map_err(|error| unable(format!("the flow's tls cannot be used: {error}")))?;
+            let stream = self.reach(client, tuple.server).await.map_err(Failure::Unable)?;
+            handshake::connect(stream, &profile).await.map_err(unable)
+        };
+        match server.await {
+            Ok(server) => Ok((leg, Leg::tls(server))),
+            Err(failure) => {
+                leg.reset_on_close();
+                Err(failure)
+            }
+        }
+    }
+}

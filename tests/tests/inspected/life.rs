@@ -10,11 +10,11 @@ use penstock_agent::enforce::l7::Limits;
 
 use super::world::{Agent, CLIENT, MODES, PATIENCE, SERVER, World, polling};
 
-const READ: [u8; 12] = [0, 1, 0, 0, 0, 6, 1, 3, 0, 7, 0, 1];
+pub const READ: [u8; 12] = [0, 1, 0, 0, 0, 6, 1, 3, 0, 7, 0, 1];
 const WRITE: [u8; 12] = [0, 2, 0, 0, 0, 6, 1, 6, 0, 7, 0, 9];
 
 /// A controller that answers each request with its own bytes, as an answer to a single write does, or a read of one.
-fn controller(world: &World) -> Arc<Mutex<Vec<SocketAddr>>> {
+pub fn controller(world: &World) -> Arc<Mutex<Vec<SocketAddr>>> {
     let listener = world
         .control
         .enter(|| TcpListener::bind(format!("{SERVER}:502")).unwrap())
@@ -24,7 +24,9 @@ fn controller(world: &World) -> Arc<Mutex<Vec<SocketAddr>>> {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            sees.lock().unwrap().push(stream.peer_addr().unwrap());
+            // Gone already, if it has no peer.
+            let Ok(peer) = stream.peer_addr() else { continue };
+            sees.lock().unwrap().push(peer);
             std::thread::Builder::new()
                 .stack_size(64 * 1024)
                 .spawn(move || {
@@ -45,7 +47,7 @@ fn controller(world: &World) -> Arc<Mutex<Vec<SocketAddr>>> {
     seen
 }
 
-fn connect(world: &World) -> std::io::Result<TcpStream> {
+pub fn connect(world: &World) -> std::io::Result<TcpStream> {
     let address: SocketAddr = format!("{SERVER}:502").parse().unwrap();
     let stream = world
         .office
@@ -57,7 +59,7 @@ fn connect(world: &World) -> std::io::Result<TcpStream> {
 }
 
 /// The answer's function code and what follows; an error for a connection that is gone.
-fn ask(stream: &mut TcpStream, request: &[u8]) -> std::io::Result<Vec<u8>> {
+pub fn ask(stream: &mut TcpStream, request: &[u8]) -> std::io::Result<Vec<u8>> {
     stream.write_all(request)?;
     let mut head = [0; 6];
     stream.read_exact(&mut head)?;
@@ -142,16 +144,76 @@ fn beyond_the_limit_a_connection_is_reset_and_the_others_go_on() {
     .unwrap();
 }
 
+/// Lets this process, and those that it starts, have a few thousand connections.
+pub fn allow_sockets() {
+    let limit = rustix::process::Rlimit {
+        current: Some(16_384),
+        maximum: Some(16_384),
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+}
+
+#[test]
+fn a_client_that_floods_a_deaf_server_is_ended_and_told_and_others_go_on() {
+    lab::sandbox::test(
+        "life::a_client_that_floods_a_deaf_server_is_ended_and_told_and_others_go_on",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode);
+                // One server that takes nothing, and one that answers.
+                let address = format!("{SERVER}:503");
+                let _deaf = world
+                    .control
+                    .enter(|| TcpListener::bind(&address).unwrap())
+                    .unwrap();
+                let _seen = controller(&world);
+                world.at_gateway(async || {
+                    let flows = [(502, polling()), (503, polling())];
+                    let mut agent = Agent::enforcing(world.plan(&flows)).await;
+                    let address: SocketAddr = address.parse().unwrap();
+                    let mut flood = world
+                        .office
+                        .enter(|| TcpStream::connect(address).unwrap())
+                        .unwrap();
+                    flood.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+                    let mut sent = 0_usize;
+                    let stopped = loop {
+                        match flood.write(&READ.repeat(100)) {
+                            Ok(count) => sent += count,
+                            Err(error) => break error,
+                        }
+                        assert!(
+                            sent < 64 << 20,
+                            "{mode:?}: what nobody takes is taken without end"
+                        );
+                    };
+                    assert_ne!(stopped.kind(), ErrorKind::WouldBlock, "{mode:?}: {sent}");
+                    agent
+                        .until(|seen| seen.text.contains("too much waits for it"))
+                        .await;
+                    let mut other = connect(&world).unwrap();
+                    let began = Instant::now();
+                    for _ in 0..100 {
+                        ask(&mut other, &READ).unwrap();
+                    }
+                    assert!(
+                        began.elapsed() < Duration::from_secs(2),
+                        "{mode:?}: {:?}",
+                        began.elapsed()
+                    );
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
 #[test]
 fn a_thousand_connections_are_inspected_at_once_and_each_is_answered() {
     lab::sandbox::test(
         "life::a_thousand_connections_are_inspected_at_once_and_each_is_answered",
         |lab| {
-            let limit = rustix::process::Rlimit {
-                current: Some(16_384),
-                maximum: Some(16_384),
-            };
-            rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+            allow_sockets();
             for mode in MODES {
                 let world = World::new(lab, mode);
                 let _seen = controller(&world);

@@ -12,6 +12,7 @@ use penstock_policy::plan::Plan;
 use penstock_policy::release::Trust;
 use penstock_proto::v1::{PolicyOffer, SignedRelease};
 
+use super::life;
 use super::world::{MODES, PATIENCE, SERVER, World, peer, polling, python};
 
 /// A gateway's state as if it had accepted `plan` before; the configuration of an agent on it.
@@ -59,14 +60,6 @@ fn agent() -> String {
         .join("penstock-agent");
     assert!(program.is_file(), "{}: cargo build --bins", program.display());
     program.to_string_lossy().into_owned()
-}
-
-/// Waits until the gateway answers for the controller.
-fn wait_for_agent(world: &World) {
-    wait_until("the agent to carry connections", PATIENCE, || {
-        world.modbus(&["pymodbus", "read", SERVER, "7"]) == "1007"
-    })
-    .unwrap();
 }
 
 fn poll(world: &World, name: &str, seconds: &str) -> Daemon {
@@ -152,7 +145,7 @@ fn a_killed_agent_costs_a_reconnect_and_meanwhile_the_flow_passes_or_not_as_it_s
 }
 
 fn killed(lab: &Lab, mode: GatewayMode, loss: OnAgentLoss) {
-    let scratch = lab.directory().join(format!("{loss:?}"));
+    let scratch = lab.directory().join(format!("{mode:?}-{loss:?}"));
     let lab = &Lab::new(&scratch).unwrap();
     let world = World::named(lab, mode, &format!("{loss:?}").to_lowercase());
     let _plc = world.plc(SERVER);
@@ -165,7 +158,12 @@ fn killed(lab: &Lab, mode: GatewayMode, loss: OnAgentLoss) {
         world.gateway.spawn_command("agent", command).unwrap()
     };
     let mut running = start();
-    wait_for_agent(&world);
+    running.wait_for_log("policy in force", PATIENCE).unwrap();
+    assert_eq!(
+        world.modbus(&["pymodbus", "read", SERVER, "7"]),
+        "1007",
+        "{mode:?}"
+    );
     let write = || world.modbus(&["pymodbus", "write", SERVER, "7", "1007"]);
     assert_eq!(write(), "exception 2");
     running.kill();
@@ -174,8 +172,48 @@ fn killed(lab: &Lab, mode: GatewayMode, loss: OnAgentLoss) {
         OnAgentLoss::Pass => assert_eq!(meanwhile, "1007", "{mode:?}"),
         OnAgentLoss::Block => assert!(meanwhile.starts_with("failed"), "{mode:?}: {meanwhile}"),
     }
-    running = start();
-    wait_for_agent(&world);
+    let again = start();
+    wait_until("the agent's second start", PATIENCE, || {
+        again.log().matches("policy in force").count() == 2
+    })
+    .unwrap();
+    assert_eq!(
+        world.modbus(&["pymodbus", "read", SERVER, "7"]),
+        "1007",
+        "{mode:?}"
+    );
     assert_eq!(write(), "exception 2", "{mode:?} {loss:?}");
-    drop(running);
+}
+
+#[test]
+fn an_agent_with_a_thousand_inspected_connections_stays_within_forty_megabytes() {
+    lab::sandbox::test(
+        "restart::an_agent_with_a_thousand_inspected_connections_stays_within_forty_megabytes",
+        |lab| {
+            life::allow_sockets();
+            let world = World::new(lab, GatewayMode::Routed);
+            let _seen = life::controller(&world);
+            let config = prepare(lab, &world, &world.plan(&[(502, polling())]));
+            let mut command = world.gateway.command(&agent());
+            command.args(["run", "--config"]).arg(&config);
+            let running = world.gateway.spawn_command("agent", command).unwrap();
+            running.wait_for_log("policy in force", PATIENCE).unwrap();
+            let resident = || {
+                let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
+                let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+                line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+            };
+            let before = resident();
+            let mut all: Vec<_> = (0..1000).map(|_| life::connect(&world).unwrap()).collect();
+            for _ in 0..10 {
+                for stream in &mut all {
+                    life::ask(stream, &life::READ).unwrap();
+                }
+            }
+            let with = resident();
+            println!("resident: {before} kB without, {with} kB with 1,000 connections");
+            assert!(with <= 40 * 1024, "{with} kB");
+        },
+    )
+    .unwrap();
 }

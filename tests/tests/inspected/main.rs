@@ -11,5 +11,7 @@
 mod life;
 mod modbus;
 mod mqtt;
+mod mqtts;
+mod pki;
 mod restart;
 mod world;

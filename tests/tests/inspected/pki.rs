@@ -1,0 +1,132 @@
+//! The plant's certificates, issued by the coordinator's own authority, as the files that programs of others read.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use penstock_agent::identity::{Enrolment, Identity, IdentityFolder};
+use penstock_coordinator::ca::{Authority, Lifetimes};
+use penstock_policy::model::ApproverSet;
+use penstock_proto::peer::Subject;
+use penstock_proto::tls::certificates_to_pem;
+use penstock_proto::tls::names::ServerNames;
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// An authority and a folder of what it issued.
+pub struct Pki {
+    authority: Authority,
+    folder: PathBuf,
+}
+
+/// Files in PEM: the authority to trust, a certificate, its key.
+#[derive(Clone)]
+pub struct Files {
+    pub authority: String,
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Files {
+    /// As mosquitto's clients take them.
+    pub fn arguments(&self) -> [&str; 6] {
+        [
+            "--cafile",
+            &self.authority,
+            "--cert",
+            &self.certificate,
+            "--key",
+            &self.key,
+        ]
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+impl Pki {
+    pub fn new(folder: &Path) -> Self {
+        Self::of("works", folder)
+    }
+
+    pub fn of(plant: &str, folder: &Path) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        let lifetimes = Lifetimes {
+            gateway: YEAR,
+            operator: YEAR,
+            coordinator: YEAR,
+            device: YEAR,
+        };
+        Self {
+            authority: Authority::create(folder, plant.parse().unwrap(), lifetimes, now_ms()).unwrap(),
+            folder: folder.to_owned(),
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn issue(&self, folder: &str, subject: &Subject, names: &[&str]) -> Files {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let request = rcgen::CertificateParams::default()
+            .serialize_request(&key)
+            .unwrap();
+        let proven = Authority::prove(request.der()).unwrap();
+        let mut good_for = ServerNames::default();
+        for name in names {
+            good_for.add(name).unwrap();
+        }
+        let issued = self
+            .authority
+            .issue(subject, &good_for, &proven, now_ms())
+            .unwrap();
+        Files {
+            authority: self.write(
+                &format!("{folder}/roots.pem"),
+                &certificates_to_pem(&self.authority.roots()),
+            ),
+            certificate: self.write(
+                &format!("{folder}/chain.pem"),
+                &certificates_to_pem(&issued.chain),
+            ),
+            key: self.write(&format!("{folder}/key.pem"), &key.serialize_pem()),
+        }
+    }
+
+    /// What `asset` gets, good for `names` as a server.
+    pub fn device(&self, asset: &str, names: &[&str]) -> Files {
+        self.issue(
+            &format!("device-{asset}"),
+            &Subject::Device(asset.parse().unwrap()),
+            names,
+        )
+    }
+
+    /// The gateway's identity, newly issued for its clients' `names` of servers.
+    pub fn gateway(&self, names: &[&str]) -> Arc<Identity> {
+        self.issue(
+            "gateway/identity",
+            &Subject::Gateway("gw".parse().unwrap()),
+            names,
+        );
+        let enrolment = Enrolment {
+            plant: "works".parse().unwrap(),
+            gateway: "gw".parse().unwrap(),
+            coordinators: Vec::new(),
+            root_digest: self.authority.root_digest(),
+            approvers: ApproverSet {
+                threshold: 1,
+                people: BTreeMap::new(),
+            },
+        };
+        let folder = IdentityFolder::new(&self.folder.join("gateway"));
+        Arc::new(folder.load(enrolment).unwrap())
+    }
+}

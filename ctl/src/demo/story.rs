@@ -1,10 +1,12 @@
 //! The steps of the demo, in their order. Each shows something, checks it, and says what it saw.
 //!
 //! `begin` builds the plant, its people and its gateways; `policy` brings a release into force and takes a flow out
-//! again; `attack` tries what is not declared; `outage` takes the coordinator and the agents away and back.
+//! again; `attack` tries what is not declared, `operations` what a declared flow does not list; `outage` takes the
+//! coordinator and the agents away and back.
 
 mod attack;
 mod begin;
+mod operations;
 mod outage;
 mod policy;
 
@@ -86,6 +88,10 @@ pub(super) fn tell<'a>(
     show.step("The office attacks a pump controller", |step| {
         attack::refused(step, &control)
     })?;
+    show.step(
+        "Inside the protocol: the historian may read plc-8, and write nothing",
+        |step| operations::refused(step, &control),
+    )?;
     show.step("Release r2 revokes a flow on its standing connection", |step| {
         policy::revoke(step, &control, traffic)
     })?;

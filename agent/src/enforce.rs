@@ -412,9 +412,10 @@ impl Enforcer {
             .map_or(0, |inspector| inspector.connections() as u64)
     }
 
-    /// Why operations inside protocols cannot be inspected on this machine, if they cannot.
-    pub fn inspector_fault(&self) -> Option<&str> {
-        self.inspector_fault.as_deref()
+    /// Why operations inside protocols cannot be inspected on this machine, or what failed in inspecting them.
+    pub fn inspector_fault(&self) -> Option<String> {
+        let failed = self.inspector.as_ref().and_then(Inspector::fault);
+        self.inspector_fault.clone().or(failed)
     }
 }
 

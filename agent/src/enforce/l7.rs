@@ -39,6 +39,7 @@ mod worker;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -126,6 +127,8 @@ pub struct Shared {
     own: Own,
     seats: Arc<Seats>,
     outbox: Arc<Outbox>,
+    /// How often a thread ended that should not have.
+    failures: AtomicU64,
 }
 
 /// A running thread.
@@ -190,6 +193,7 @@ impl Inspector {
             own: Own::default(),
             seats: Seats::new(limits),
             outbox,
+            failures: AtomicU64::new(0),
         });
         let (regime, _) = watch::channel(Regime::default());
         let (ended_in, ended) = mpsc::channel(THREADS_MAX);
@@ -259,6 +263,17 @@ impl Inspector {
     /// How many connections are carried now.
     pub fn connections(&self) -> usize {
         self.shared.seats.taken()
+    }
+
+    /// What a person should know of the threads.
+    pub fn fault(&self) -> Option<String> {
+        let failures = self.shared.failures.load(Ordering::Relaxed);
+        (failures > 0).then(|| {
+            format!(
+                "a thread of the inspector failed in itself {failures} times since the agent began; it was begun anew, \
+                 and the connections that it carried ended"
+            )
+        })
     }
 
     /// Makes a plan ready to be put.
@@ -380,6 +395,7 @@ async fn keep(starter: Starter, threads: Arc<Mutex<Vec<Thread>>>, mut ended: mps
         if gone() {
             return;
         }
+        starter.shared.failures.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             number,
             "a thread of the inspector ended, and its connections with it; it is begun anew"

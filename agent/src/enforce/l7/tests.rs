@@ -434,6 +434,9 @@ async fn connections_go_on_across_a_planned_restart_at_the_very_byte() {
 async fn what_was_handed_over_and_is_unusable_or_no_longer_permitted_is_reset() {
     let world = World::reading().await;
     let (mut client, mut served) = world.pair();
+    // Both legs stand, for the inspector too.
+    client.write_all(&READ).unwrap();
+    assert_eq!(read_exactly(&mut served, 12), READ);
     let world = world
         .restarted(|kept| {
             let state = kept.iter_mut().find(|kept| kept.name == "state").unwrap();
@@ -448,6 +451,9 @@ async fn what_was_handed_over_and_is_unusable_or_no_longer_permitted_is_reset() 
         .put(Some(operations("read-only")), Enforcement::Enforce)
         .await;
     let (mut client, mut served) = world.pair();
+    // Both legs stand, for the inspector too.
+    client.write_all(&READ).unwrap();
+    assert_eq!(read_exactly(&mut served, 12), READ);
     let world = world.restarted(|_| {}).await;
     let nothing = Plan {
         rules: Vec::new(),

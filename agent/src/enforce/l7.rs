@@ -22,7 +22,8 @@
 //! between two packets. After a crash, peers open new ones.
 //!
 //! Where a flow's TLS ends here (`handshake`), the client proves by certificate which device it is before the server is
-//! asked, and the server which asset it is. Nothing is ever carried on in the plain.
+//! asked, and the server which asset it is. Nothing is ever carried on in the plain. Between zones that only observe no TLS
+//! is ended: such connections pass unread, which is told.
 //!
 //! Not here: which packets the kernel hands over (`intercept`, `lower`), and what an operation is (`penstock_inspect`).
 

@@ -407,17 +407,18 @@ impl Session {
 
     /// Whether a policy that says this lets it go on. It says it of this connection as it is: whose TLS ends elsewhere, or
     /// before a server that is known by something else, is another connection.
-    pub(super) fn stands_under(&self, found: &Found) -> bool {
+    pub(super) fn stands_under(&self, found: &Found, mode: Mode) -> bool {
         match found {
             Found::Nothing | Found::Unusable(_) => false,
             Found::Anything => true,
-            Found::Only(set) => set.tls == self.tls,
+            // Where zones only observe, no TLS is ended.
+            Found::Only(set) => set.tls == self.tls || mode == Mode::Observe && self.tls.is_none(),
         }
     }
 
     /// From the next read on, what the policy says now holds.
     pub(super) fn apply(&mut self, found: &Found, mode: Mode) {
-        if !self.stands_under(found) {
+        if !self.stands_under(found, mode) {
             return self.revoke();
         }
         match (found, &mut self.inspection) {
@@ -428,6 +429,7 @@ impl Session {
                 connection.set_terms(Mode::Observe, OnRefusal::Answer);
                 self.unlimited = true;
             }
+            (Found::Only(set), Inspection::Passing) if set.tls.is_some() => {}
             (Found::Only(_), Inspection::Passing) => self.cut = Some(End::Unfollowed),
             (Found::Only(set), Inspection::Following(connection)) => {
                 connection.set_rules(Arc::clone(&set.rules));

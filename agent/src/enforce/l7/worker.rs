@@ -202,7 +202,8 @@ impl Worker {
                 self.settled.send_replace(None);
                 for session in self.sessions.borrow().values() {
                     let mut session = session.borrow_mut();
-                    if !session.stands_under(&coming.find_for(&session.tuple)) {
+                    let mode = coming.mode(session.tuple.client, session.tuple.server.ip());
+                    if !session.stands_under(&coming.find_for(&session.tuple), mode) {
                         session.revoke();
                     }
                 }

@@ -59,7 +59,8 @@ impl Session {
             (Found::Nothing | Found::Unusable(_), _) => Err(End::Revoked),
             (Found::Anything, _) => Ok(Inspection::Passing),
             // What is handed over speaks plainly.
-            (Found::Only(set), _) if set.tls.is_some() => Err(End::Revoked),
+            (Found::Only(set), _) if set.tls.is_some() && mode == Mode::Enforce => Err(End::Revoked),
+            (Found::Only(set), None) if set.tls.is_some() => Ok(Inspection::Passing),
             (Found::Only(_), None) => Err(End::Unfollowed),
             (Found::Only(set), Some(frozen)) => {
                 let rules = Arc::clone(&set.rules);

@@ -390,6 +390,31 @@ async fn standing_connections_come_under_another_policy_and_end_where_it_knows_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn zones_that_observe_pass_tls_unread_and_ending_it_begins_with_enforcement() {
+    let mut works = Works::new().await;
+    works
+        .put(|plan| plan.interfaces[0].enforcement = Enforcement::Observe)
+        .await;
+    let (mut client, mut served) = works.world.pair();
+    client.write_all(b"\x16\x03\x01 whatever").unwrap();
+    assert_eq!(read_exactly(&mut served, 12), b"\x16\x03\x01 whatever"[..12]);
+    works.world.until("the zones only observe").await;
+    // Another policy that observes lets it stand, ...
+    works
+        .put(|plan| {
+            plan.interfaces[0].enforcement = Enforcement::Observe;
+            plan.rules[0].must_flow = true;
+        })
+        .await;
+    served.write_all(b"an answer").unwrap();
+    assert_eq!(read_exactly(&mut client, 9), b"an answer");
+    // ... and one that enforces does not: the client comes back, and is asked who it is.
+    works.put(|_| ()).await;
+    assert!(is_reset(&mut client));
+    works.refuses(None, "shows no certificate").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn flows_that_disagree_on_the_tls_of_one_connection_let_nobody_through() {
     let mut works = Works::new().await;
     works

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_inspect::connection::Mode;
 use penstock_policy::model::Tls;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -26,6 +27,8 @@ use crate::enforce::l7::tally::Tuple;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// A connection waits so long for a policy that is just being put in force.
 const POLICY_MAX: Duration = Duration::from_secs(10);
+/// What is told of a connection whose TLS would end here if its zones enforced.
+const UNREAD: &str = "the zones only observe: TLS is not ended here, and what is inside it passes unread";
 /// Pause after an accept that failed for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -138,6 +141,10 @@ impl Worker {
         let inspection = match policy.find_for(&tuple) {
             Found::Only(set) if set.tls == tls => Ok(Session::inspection(&set, mode)),
             Found::Anything if tls.is_none() => Ok(Inspection::Passing),
+            Found::Only(set) if set.tls.is_some() && tls.is_none() && mode == Mode::Observe => {
+                self.note(&tuple, UNREAD);
+                Ok(Inspection::Passing)
+            }
             // It was permitted when the server was asked.
             _ => Err(End::Revoked),
         };
@@ -182,6 +189,10 @@ impl Worker {
             Found::Nothing => Err("connection reset: no flow permits it".to_owned()),
             Found::Unusable(error) => Err(format!("connection reset: {error}")),
             Found::Anything => Ok((policy, None)),
+            // What only observes cuts nobody, and a client that is not ready for it would be.
+            Found::Only(_) if policy.mode(tuple.client, tuple.server.ip()) == Mode::Observe => {
+                Ok((policy, None))
+            }
             Found::Only(set) => Ok((policy, set.tls.clone())),
         }
     }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Audit, BLOCK_BYTES, Limits, record};
+use crate::bridge::{self, supervisor::Supervisor};
 use crate::config::Config;
 use crate::identity::{Identity, IdentityError, IdentityFolder};
 use crate::kernel::{Kernel, Seen};
@@ -100,8 +101,15 @@ pub async fn run<K: Kernel>(
     };
     let mut parts = tokio::task::JoinSet::new();
     parts.spawn(identify(kernel.clone(), identity.clone()));
+    let (bridges, bridge_states) = Supervisor::new(
+        bridge_settings(&config),
+        policy.clone(),
+        identity.clone(),
+        audit.clone(),
+    );
     let link = Link {
         identity,
+        bridges: bridge_states,
         coordinators: config.coordinators.clone(),
         audit: audit.clone(),
         offers: offers_in,
@@ -115,6 +123,7 @@ pub async fn run<K: Kernel>(
     parts.spawn(reconciler.run(offers, seen, nudge, stop.clone()));
     parts.spawn(link.run(stop.clone()));
     parts.spawn(tap.run(stop.clone()));
+    parts.spawn(bridges.run(stop.clone()));
     parts.spawn(wait_for_enrolment(
         config.state_folder.clone(),
         folder.clone(),
@@ -161,6 +170,20 @@ pub async fn run<K: Kernel>(
     }
     drop(writer);
     Ok(())
+}
+
+/// What this machine's configuration says of bridges.
+fn bridge_settings(config: &Config) -> bridge::run::Settings {
+    bridge::run::Settings {
+        folder: config.state_folder.join(bridge::FOLDER),
+        limits: bridge::queue::Limits {
+            bytes_max: config.bridge_queue_bytes_max,
+            free_bytes_min: config.free_bytes_min,
+        },
+        message_bytes_max: config.bridge_message_bytes_max,
+        look: bridge::supervisor::LOOK,
+        logins: Arc::new(config.bridge_logins.clone()),
+    }
 }
 
 /// Waits for the stop. A part that ends before is a fault of ours: it is said, and the others go on, since

@@ -4,12 +4,15 @@
 //! [`DEFAULT_TEXT`] is the file that says so; a test holds the two together. What the *plant* decides (zones, drift,
 //! windows) is not here but in the signed policy.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use penstock_policy::ids::AssetId;
 use penstock_proto::channel::Address;
 use serde::{Deserialize, Serialize};
 
+use crate::bridge::side::Login;
 use crate::durable::{self, FileError};
 use crate::enforce::l7;
 use crate::tap;
@@ -29,6 +32,7 @@ struct Typed {
     enforce: TypedEnforce,
     inspect: TypedInspect,
     tap: TypedTap,
+    bridge: TypedBridge,
     log: TypedLog,
 }
 
@@ -75,6 +79,22 @@ struct TypedTap {
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct TypedBridge {
+    queue_bytes_max: Option<u64>,
+    message_bytes_max: Option<u32>,
+    credentials: Vec<TypedCredentials>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TypedCredentials {
+    broker: String,
+    user: String,
+    password_file: PathBuf,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct TypedLog {
     level: Option<String>,
     format: Option<LogFormat>,
@@ -111,6 +131,12 @@ pub struct Config {
     pub inspect: l7::Limits,
     /// Learning what zones do that only observe.
     pub tap: tap::Settings,
+    /// Hard quota of each bridge's queue, bytes.
+    pub bridge_queue_bytes_max: u64,
+    /// The largest payload that a bridge takes, bytes.
+    pub bridge_message_bytes_max: u32,
+    /// How bridges log in, by broker.
+    pub bridge_logins: BTreeMap<String, Login>,
     /// A `tracing` filter, such as `info` or `info,penstock_agent::link=debug`.
     pub log_level: String,
     /// How log lines look.
@@ -132,6 +158,9 @@ impl Default for Config {
                 enabled: true,
                 interval: Duration::from_secs(60),
             },
+            bridge_queue_bytes_max: 64 * 1024 * 1024,
+            bridge_message_bytes_max: 256 * 1024,
+            bridge_logins: BTreeMap::new(),
             log_level: "info".to_owned(),
             log_format: LogFormat::Human,
         }
@@ -173,6 +202,10 @@ pub enum ConfigError {
 
 /// The smallest spool that can hold the largest block and a loss record.
 pub const SPOOL_BYTES_MIN: u64 = 1024 * 1024;
+
+/// The largest payload that a bridge may be told to take, and how many such its queue must hold.
+pub const BRIDGE_MESSAGE_BYTES: (u32, u32) = (1024, 16 * 1024 * 1024);
+const BRIDGE_QUEUE_MESSAGES_MIN: u64 = 16;
 
 /// Comparing more often would cost more than it could find.
 pub const VERIFY_INTERVAL_MIN: Duration = Duration::from_secs(5);
@@ -248,6 +281,15 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
                 .interval_s
                 .map_or(default.tap.interval, |s| Duration::from_secs(u64::from(s))),
         },
+        bridge_queue_bytes_max: typed
+            .bridge
+            .queue_bytes_max
+            .unwrap_or(default.bridge_queue_bytes_max),
+        bridge_message_bytes_max: typed
+            .bridge
+            .message_bytes_max
+            .unwrap_or(default.bridge_message_bytes_max),
+        bridge_logins: logins(typed.bridge.credentials)?,
         log_level: typed.log.level.unwrap_or(default.log_level),
         log_format: typed.log.format.unwrap_or(default.log_format),
     };
@@ -283,6 +325,22 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
             format!("must be at least {}", TAP_INTERVAL_MIN.as_secs()),
         ));
     }
+    let (least, most) = BRIDGE_MESSAGE_BYTES;
+    if !(least..=most).contains(&config.bridge_message_bytes_max) {
+        return Err((
+            "bridge.message_bytes_max",
+            format!("must be from {least} to {most}"),
+        ));
+    }
+    let least = u64::from(config.bridge_message_bytes_max).saturating_mul(BRIDGE_QUEUE_MESSAGES_MIN);
+    if config.bridge_queue_bytes_max < least {
+        return Err((
+            "bridge.queue_bytes_max",
+            format!(
+                "must be at least {least}: {BRIDGE_QUEUE_MESSAGES_MIN} messages of `bridge.message_bytes_max`"
+            ),
+        ));
+    }
     if config.log_level.parse::<tracing_subscriber::EnvFilter>().is_err() {
         return Err((
             "log.level",
@@ -293,6 +351,36 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
         ));
     }
     Ok(config)
+}
+
+fn logins(typed: Vec<TypedCredentials>) -> Result<BTreeMap<String, Login>, (&'static str, String)> {
+    let refuse = |problem: String| Err(("bridge.credentials", problem));
+    let mut logins = BTreeMap::new();
+    for TypedCredentials {
+        broker,
+        user,
+        password_file,
+    } in typed
+    {
+        if let Err(error) = AssetId::new(broker.as_str()) {
+            return refuse(format!(
+                "names the broker `{broker}`, which no asset can be called: {error}"
+            ));
+        }
+        if user.is_empty() || user.len() > usize::from(u16::MAX) {
+            return refuse(format!(
+                "for {broker}: the user is empty or longer than MQTT allows"
+            ));
+        }
+        if !password_file.is_absolute() {
+            return refuse(format!("for {broker}: `password_file` must be an absolute path"));
+        }
+        let login = Login { user, password_file };
+        if logins.insert(broker.clone(), login).is_some() {
+            return refuse(format!("names the broker `{broker}` twice"));
+        }
+    }
+    Ok(logins)
 }
 
 #[cfg(test)]
@@ -323,7 +411,7 @@ mod tests {
                     .map(move |key| format!("{section}.{key}"))
             })
             .collect();
-        assert_eq!(keys.len(), 13, "{keys:?}");
+        assert_eq!(keys.len(), 15, "{keys:?}");
     }
 
     #[test]
@@ -336,6 +424,16 @@ mod tests {
             ("[audit]\nspool_bytes_max = 1", "audit.spool_bytes_max"),
             ("[inspect]\nconnections_max = 0", "inspect.connections_max"),
             ("[tap]\ninterval_s = 0", "tap.interval_s"),
+            ("[bridge]\nqueue_bytes_max = 1", "bridge.queue_bytes_max"),
+            ("[bridge]\nmessage_bytes_max = 1", "bridge.message_bytes_max"),
+            (
+                "[[bridge.credentials]]\nbroker = \"b\"\nuser = \"u\"\npassword_file = \"p\"",
+                "absolute",
+            ),
+            (
+                "[[bridge.credentials]]\nbroker = \"b\"\nuser = \"u\"\npassword = \"p\"",
+                "password",
+            ),
             ("[log]\nformat = \"xml\"", "xml"),
             ("[log]\nlevel = \"=,=\"", "log.level"),
         ] {

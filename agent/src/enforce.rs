@@ -323,7 +323,9 @@ impl Enforcer {
 
     /// What this machine's kernel can enforce.
     pub fn capabilities(&self) -> BTreeSet<Capability> {
-        let mut capabilities = BTreeSet::from([Capability(Capability::KERNEL.to_owned())]);
+        let mut capabilities = BTreeSet::from(
+            [Capability::KERNEL, Capability::BRIDGE_MQTT].map(|name| Capability(name.to_owned())),
+        );
         if sysctl::can_filter_bridged() {
             capabilities.insert(Capability(Capability::KERNEL_BRIDGE.to_owned()));
         }

@@ -10,14 +10,16 @@
 //! No decision about traffic reads any of this except the approvers (DESIGN, promises 1 and 8; IEC 62443-3-3 SR 1.5).
 //! Where a flow's TLS ends at the gateway, it is what clients and servers meet (`enforce::l7`); that it ended cuts nothing.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use penstock_policy::ids::{Digest, GatewayId, PlantId, Revision};
-use penstock_policy::model::ApproverSet;
+use penstock_policy::ids::{AssetId, Digest, GatewayId, PlantId, Revision};
+use penstock_policy::model::{ApproverSet, Tls};
 use penstock_policy::release::Trust;
 use penstock_proto::channel::Address;
 use penstock_proto::peer::{PeerIdentity, Subject, certified_key};
 use penstock_proto::tls::client::{ClientProfile, Trust as PeerTrust};
+use penstock_proto::tls::data_path::{BrokerError, BrokerProfile};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem, certificates_to_pem};
 use rcgen::PublicKeyData as _;
@@ -131,6 +133,22 @@ impl Identity {
     /// The servers that the certificate is good for: where it says so, devices take this gateway for them.
     pub fn server_names(&self) -> Result<ServerNames, TlsError> {
         self.credentials.server_names()
+    }
+
+    /// The TLS profile towards a broker, as the plan says that it proves who it is.
+    pub fn broker_profile(
+        &self,
+        tls: &Tls,
+        asset: &AssetId,
+        address: IpAddr,
+    ) -> Result<BrokerProfile, BrokerError> {
+        BrokerProfile::of_plan(
+            tls,
+            &self.enrolment.plant,
+            &self.roots,
+            (asset, address),
+            self.credentials.clone(),
+        )
     }
 
     /// From when until when the certificate holds, milliseconds since 1970.

@@ -16,6 +16,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod bridge;
 pub mod clock;
 pub mod config;
 pub mod data_plane;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::bridge::{self, tell::BridgeState, tell::SideState};
 use crate::identity::IdentityFolder;
 use crate::store::{self, LockError};
 use crate::{audit, policy_store};
@@ -29,6 +30,8 @@ pub struct Status {
     pub staged: Option<Policy>,
     /// The audit trail's position as last noted: epoch and next sequence.
     pub trail: Option<(u64, u64)>,
+    /// The bridges between brokers, as a running agent last left their state.
+    pub bridges: Vec<BridgeState>,
     /// What cannot be used.
     pub faults: Vec<String>,
 }
@@ -77,6 +80,7 @@ pub fn read(state_folder: &Path) -> Status {
         running: state_folder.exists() && matches!(store::lock(state_folder), Err(LockError::Taken(_))),
         effective: held.effective.map(policy),
         staged: held.staged.map(policy),
+        bridges: bridge::supervisor::read_states(&state_folder.join(bridge::FOLDER)),
         trail: audit::spool::marked(state_folder).map(|at| (at.epoch, at.sequence)),
         faults,
     }
@@ -116,6 +120,21 @@ impl fmt::Display for Status {
         match self.trail {
             Some((epoch, next)) => writeln!(f, "audit        epoch {epoch}, about {next} blocks written")?,
             None => writeln!(f, "audit        nothing yet")?,
+        }
+        for bridge in &self.bridges {
+            let side = |side: &SideState| match (&side.problem, side.connected) {
+                (_, true) => format!("{} connected", side.broker),
+                (Some(problem), false) => format!("{} not connected ({problem})", side.broker),
+                (None, false) => format!("{} not connected", side.broker),
+            };
+            writeln!(
+                f,
+                "bridge       {}: from {}, to {}, {} messages wait",
+                bridge.flow,
+                side(&bridge.from),
+                side(&bridge.to),
+                bridge.backlog
+            )?;
         }
         for fault in &self.faults {
             writeln!(f, "fault        {fault}")?;

@@ -24,6 +24,7 @@ use super::backoff::{Backoff, jitter};
 use super::random;
 use super::upload::Upload;
 use crate::audit::{Audit, AuditError, record};
+use crate::bridge::{supervisor, tell::BridgeState};
 use crate::health::{self, Facts};
 use crate::identity::Identity;
 use crate::kernel::Kernel;
@@ -111,6 +112,8 @@ pub struct Link<K> {
     pub certificate: watch::Receiver<Option<Fault>>,
     /// Why nothing is learned where zones observe, if so.
     pub faults: watch::Receiver<Vec<Fault>>,
+    /// The bridges, for health.
+    pub bridges: watch::Receiver<Vec<BridgeState>>,
     /// For capabilities and counters.
     pub kernel: Arc<K>,
     /// When the agent started.
@@ -362,20 +365,19 @@ impl<K: Kernel> Link<K> {
         let counters = self.kernel.counters().await.ok();
         let policy = self.policy.borrow().clone();
         let audit = self.audit.state().borrow().clone();
+        let time_ms = crate::clock::now_ms();
+        let mut faults = self.kernel.faults();
+        faults.extend(self.certificate.borrow().iter().cloned());
+        faults.extend(self.faults.borrow().iter().cloned());
+        faults.extend(supervisor::faults(&self.bridges.borrow(), time_ms));
         health::report(Facts {
             policy: &policy,
             audit: &audit,
             kernel: counters,
             uptime: self.started.elapsed(),
             resident_bytes: health::resident_bytes(),
-            time_ms: crate::clock::now_ms(),
-            faults: self
-                .kernel
-                .faults()
-                .into_iter()
-                .chain(self.certificate.borrow().iter().cloned())
-                .chain(self.faults.borrow().iter().cloned())
-                .collect(),
+            time_ms,
+            faults,
         })
     }
 }

@@ -1,0 +1,279 @@
+//! A connection to one broker: TCP, TLS where the plan has it, CONNECT and CONNACK, then packets both ways.
+//!
+//! Everything has a time limit and a size limit. A connection that broke is not mended: a new one is made, and what is
+//! on disk says what to do on it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_inspect::mqtt::MqttError;
+use penstock_inspect::mqtt::packet::{Header, Sender};
+use penstock_proto::tls::TlsError;
+use penstock_proto::tls::data_path::{BrokerError, explain};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+
+use super::packet::{self, Hello, Welcome};
+
+/// How long connection, handshake and CONNACK may take together.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a broker may take nothing of what is written.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A read buffer larger than this is given back when it is empty.
+const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Why there is no connection to a broker (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// It cannot be reached.
+    #[error("{address} cannot be reached")]
+    Reach {
+        /// The broker.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// TLS cannot be begun.
+    #[error("TLS cannot be set up as the plan says")]
+    Profile(#[from] BrokerError),
+    /// The profile cannot be used.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// The broker's certificate is not good, or ours is not for it.
+    #[error("TLS with {address} failed: {problem}")]
+    Handshake {
+        /// The broker.
+        address: SocketAddr,
+        /// Why.
+        problem: String,
+    },
+    /// TLS needs an identity.
+    #[error("this gateway is not enrolled, so it has no certificate to show")]
+    NoIdentity,
+    /// The password cannot be read.
+    #[error("the password for {asset} cannot be used: {problem}")]
+    Password {
+        /// The broker.
+        asset: String,
+        /// What is wrong with its file.
+        problem: String,
+    },
+    /// It took too long.
+    #[error("the broker did not answer within {} s", .0.as_secs())]
+    Slow(Duration),
+    /// CONNACK said no.
+    #[error("the broker refused the connection: {}", reason_text(*.0))]
+    Refused(u8),
+    /// It ended the session by DISCONNECT.
+    #[error("the broker ended the connection: {}", reason_text(*.0))]
+    Disconnected(u8),
+    /// The stream ended.
+    #[error("the broker closed the connection")]
+    Closed,
+    /// Reading or writing failed.
+    #[error("the connection broke")]
+    Io(#[from] std::io::Error),
+    /// It sent what the standard does not have, or what a bridge cannot take.
+    #[error("the broker sent what is not understood")]
+    Packet(#[from] MqttError),
+    /// It did something that its side may not do.
+    #[error("the broker {0}")]
+    Misbehaved(&'static str),
+    /// It takes none of the subscriptions.
+    #[error("the broker refused every subscription: {}", reason_text(*.0))]
+    NoSubscription(u8),
+    /// It cannot take a publication now.
+    #[error("the broker cannot take a publication now: {}", reason_text(*.0))]
+    NotTaken(u8),
+    /// The queue's task is gone; the bridge begins anew.
+    #[error("the bridge's queue is closed")]
+    QueueClosed,
+    /// The bridge stops.
+    #[error("the bridge stops")]
+    Stopping,
+}
+
+/// The name of an MQTT 5 reason code (2.4) that a person may meet.
+pub fn reason_text(reason: u8) -> String {
+    let words = match reason {
+        0x81 => "malformed packet",
+        0x82 => "protocol error",
+        0x84 => "it does not speak MQTT 5",
+        0x85 => "the client identifier is not valid",
+        0x86 => "bad user name or password",
+        0x87 => "not authorised",
+        0x88 => "server unavailable",
+        0x89 => "server busy",
+        0x8a => "banned",
+        0x8b => "it is shutting down",
+        0x8d => "keep alive timeout",
+        0x8e => "another client took the session over",
+        0x90 => "the topic name is not valid",
+        0x91 => "the packet identifier is in use",
+        0x93 => "receive maximum exceeded",
+        0x95 => "the packet is too large",
+        0x97 => "quota exceeded",
+        0x99 => "the payload's format is not valid",
+        0x9a => "it keeps no retained messages",
+        0x9b => "the quality of service is not supported",
+        _ => return format!("reason {reason:#04x}"),
+    };
+    words.to_owned()
+}
+
+/// An error with its causes, as one line.
+pub fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// What comes from a broker.
+pub struct Incoming {
+    stream: ReadHalf<Box<dyn Stream>>,
+    held: Vec<u8>,
+    at: usize,
+    packet_bytes_max: usize,
+}
+
+/// What goes to a broker.
+pub struct Outgoing {
+    stream: WriteHalf<Box<dyn Stream>>,
+}
+
+/// Where and how a broker is reached.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its address.
+    pub address: IpAddr,
+    /// TCP port.
+    pub port: u16,
+    /// TLS, and the name to begin with.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+/// Connects, says CONNECT and hears CONNACK.
+pub async fn open(
+    target: &Target,
+    hello: &Hello<'_>,
+) -> Result<(Incoming, Outgoing, Welcome), ConnectionError> {
+    tokio::time::timeout(OPEN_TIMEOUT, opened(target, hello))
+        .await
+        .map_err(|_| ConnectionError::Slow(OPEN_TIMEOUT))?
+}
+
+async fn opened(
+    target: &Target,
+    hello: &Hello<'_>,
+) -> Result<(Incoming, Outgoing, Welcome), ConnectionError> {
+    let address = SocketAddr::new(target.address, target.port);
+    let tcp = TcpStream::connect(address)
+        .await
+        .map_err(|source| ConnectionError::Reach { address, source })?;
+    tcp.set_nodelay(true)?;
+    let stream: Box<dyn Stream> = match &target.tls {
+        None => Box::new(tcp),
+        Some((config, name)) => Box::new(
+            tokio_rustls::TlsConnector::from(config.clone())
+                .connect(name.clone(), tcp)
+                .await
+                .map_err(|error| ConnectionError::Handshake {
+                    address,
+                    problem: explain(&error),
+                })?,
+        ),
+    };
+    let (read, write) = tokio::io::split(stream);
+    let mut incoming = Incoming {
+        stream: read,
+        held: Vec::new(),
+        at: 0,
+        packet_bytes_max: usize::try_from(hello.packet_bytes_max).unwrap_or(usize::MAX),
+    };
+    let mut outgoing = Outgoing { stream: write };
+    let mut packet = Vec::new();
+    packet::connect(&mut packet, hello);
+    outgoing.write(&packet).await?;
+    let (header, body) = incoming.next().await?;
+    let welcome = packet::read_welcome(header, body)?;
+    if welcome.reason >= packet::REASON_FAILED {
+        return Err(ConnectionError::Refused(welcome.reason));
+    }
+    Ok((incoming, outgoing, welcome))
+}
+
+impl Incoming {
+    /// The next whole packet. May be dropped while it waits and asked again: no byte is lost.
+    pub async fn next(&mut self) -> Result<(Header, &[u8]), ConnectionError> {
+        loop {
+            if let Some((header, from, to)) = self.whole()? {
+                self.at = to;
+                let body = self.held.get(from..to).unwrap_or_default();
+                return Ok((header, body));
+            }
+            self.held.drain(..self.at.min(self.held.len()));
+            self.at = 0;
+            if self.held.is_empty() && self.held.capacity() > BUFFER_BYTES {
+                self.held = Vec::new();
+            }
+            self.held.reserve(BUFFER_BYTES / 4);
+            if self.stream.read_buf(&mut self.held).await? == 0 {
+                return Err(ConnectionError::Closed);
+            }
+        }
+    }
+
+    /// The header of a packet that is held whole, and where its body lies.
+    fn whole(&self) -> Result<Option<(Header, usize, usize)>, MqttError> {
+        let bytes = self.held.get(self.at..).unwrap_or_default();
+        let Some(header) = Header::decode(Sender::Server, bytes)? else {
+            return Ok(None);
+        };
+        let length = header.header_bytes + header.remaining;
+        if length > self.packet_bytes_max {
+            return Err(MqttError::TooLarge {
+                bytes: length,
+                limit: self.packet_bytes_max,
+            });
+        }
+        let from = self.at + header.header_bytes;
+        Ok((bytes.len() >= length).then_some((header, from, self.at + length)))
+    }
+}
+
+impl Outgoing {
+    /// Writes all of it; a broker that takes nothing for [`WRITE_TIMEOUT`] is gone.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
+        let written = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        tokio::time::timeout(WRITE_TIMEOUT, written)
+            .await
+            .map_err(|_| ConnectionError::Slow(WRITE_TIMEOUT))??;
+        Ok(())
+    }
+
+    /// Says goodbye as well as it can.
+    pub async fn leave(mut self, reason: u8, forget: bool) {
+        let mut bytes = Vec::new();
+        packet::disconnect(&mut bytes, reason, forget);
+        let left = async {
+            self.stream.write_all(&bytes).await?;
+            self.stream.shutdown().await
+        };
+        // A broker that is gone already needs no goodbye.
+        let _ = tokio::time::timeout(Duration::from_secs(1), left).await;
+    }
+}

@@ -1,0 +1,352 @@
+//! The bytes of a bridge's queue on disk.
+//!
+//! ```text
+//! segment:  "PSQ1" | identity (16) | number (8, BE) | record …
+//! record:   length of body (4, BE) | first 12 of SHA-256(identity | number | offset | body) | body
+//! body:     1 | message: seq (8) time_ms (8) expires_ms (8) origin (2) flags (1) length of topic (2) topic payload
+//!           2 | released: packet identifier (2)      3 | received: seq (8)      4 | finished: seq (8)
+//!           5 | sender forgot    7 | receiver forgot  6 | snapshot: next (8) finished (8) count (2) released… count (2) received…
+//! ```
+//!
+//! The checksum binds a record to its bridge, its segment and its place, so that a flipped bit, a moved record and
+//! another bridge's file are all seen. A record that is cut off by the end of the file was never acknowledged to
+//! anybody; any other bad one is damage.
+
+use std::collections::BTreeSet;
+
+use sha2::Digest as _;
+
+/// What binds a queue to its bridge: a digest of its names.
+pub type QueueId = [u8; 16];
+
+const MAGIC: &[u8; 4] = b"PSQ1";
+/// Bytes before the first record.
+pub const HEADER_BYTES: usize = 28;
+/// Bytes of a record before its body.
+pub const FRAME_BYTES: usize = 16;
+/// The largest body: the largest packet that MQTT has is far beyond what configuration allows.
+pub const BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
+
+const RETAIN: u8 = 4;
+
+/// One stored publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its place in the queue, from 1.
+    pub seq: u64,
+    /// When it came, milliseconds since 1970.
+    pub time_ms: u64,
+    /// When it is worth nothing any more; 0: never.
+    pub expires_ms: u64,
+    /// The packet identifier that it came with at QoS 2; else 0.
+    pub origin: u16,
+    /// Quality of service, 0–2.
+    pub qos: u8,
+    /// Retained.
+    pub retain: bool,
+    /// Topic name.
+    pub topic: String,
+    /// What it carries.
+    pub payload: Vec<u8>,
+}
+
+impl Message {
+    /// What it takes on disk.
+    pub fn cost(&self) -> u64 {
+        (FRAME_BYTES + 30 + self.topic.len() + self.payload.len()) as u64
+    }
+}
+
+/// What stands in a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A publication.
+    Message(Message),
+    /// The far end of a QoS 2 hand-over: the sender's PUBREL came for this packet identifier.
+    Released(u16),
+    /// The receiving broker's PUBREC came for this message.
+    Received(u64),
+    /// Everything below is done.
+    Finished(u64),
+    /// The sending broker's session is new: no packet identifier of the old one means anything.
+    SenderForgot,
+    /// The receiving broker's session is new: it has nothing that was not completed.
+    ReceiverForgot,
+    /// Where a segment begins.
+    Snapshot(Snapshot),
+}
+
+/// All that is not messages, at one point.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The sequence that the next message gets.
+    pub next: u64,
+    /// Everything below is done.
+    pub finished: u64,
+    /// Packet identifiers that came at QoS 2 and were not released yet.
+    pub unreleased: BTreeSet<u16>,
+    /// Messages that the receiving broker has, but for our PUBREL.
+    pub received: BTreeSet<u64>,
+}
+
+/// The beginning of a segment.
+pub fn header(identity: &QueueId, number: u64) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(identity);
+    out.extend_from_slice(&number.to_be_bytes());
+    out
+}
+
+/// Whose segment it is, and its number.
+pub fn read_header(bytes: &[u8]) -> Option<(QueueId, u64)> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let (identity, rest) = rest.split_first_chunk::<16>()?;
+    let (number, _) = rest.split_first_chunk::<8>()?;
+    Some((*identity, u64::from_be_bytes(*number)))
+}
+
+fn checksum(identity: &QueueId, number: u64, offset: u64, body: &[u8]) -> [u8; 12] {
+    let mut hash = sha2::Sha256::new();
+    hash.update(identity);
+    hash.update(number.to_be_bytes());
+    hash.update(offset.to_be_bytes());
+    hash.update(body);
+    let whole: [u8; 32] = hash.finalize().into();
+    let mut short = [0; 12];
+    short.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
+    short
+}
+
+/// Appends a record that will stand at `base` + what `out` holds already.
+pub fn put(out: &mut Vec<u8>, identity: &QueueId, number: u64, base: u64, record: &Record) {
+    let offset = base.saturating_add(out.len() as u64);
+    let body = encode(record);
+    out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(&checksum(identity, number, offset, &body));
+    out.extend_from_slice(&body);
+}
+
+fn encode(record: &Record) -> Vec<u8> {
+    let mut out = Vec::new();
+    match record {
+        Record::Message(message) => {
+            out.reserve(30 + message.topic.len() + message.payload.len());
+            out.push(1);
+            for number in [message.seq, message.time_ms, message.expires_ms] {
+                out.extend_from_slice(&number.to_be_bytes());
+            }
+            out.extend_from_slice(&message.origin.to_be_bytes());
+            out.push(message.qos | if message.retain { RETAIN } else { 0 });
+            out.extend_from_slice(&u16::try_from(message.topic.len()).unwrap_or(0).to_be_bytes());
+            out.extend_from_slice(message.topic.as_bytes());
+            out.extend_from_slice(&message.payload);
+        }
+        Record::Released(identifier) => {
+            out.push(2);
+            out.extend_from_slice(&identifier.to_be_bytes());
+        }
+        Record::Received(seq) => {
+            out.push(3);
+            out.extend_from_slice(&seq.to_be_bytes());
+        }
+        Record::Finished(seq) => {
+            out.push(4);
+            out.extend_from_slice(&seq.to_be_bytes());
+        }
+        Record::SenderForgot => out.push(5),
+        Record::ReceiverForgot => out.push(7),
+        Record::Snapshot(snapshot) => {
+            out.push(6);
+            out.extend_from_slice(&snapshot.next.to_be_bytes());
+            out.extend_from_slice(&snapshot.finished.to_be_bytes());
+            let count = |length| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+            out.extend_from_slice(&count(snapshot.unreleased.len()));
+            for identifier in &snapshot.unreleased {
+                out.extend_from_slice(&identifier.to_be_bytes());
+            }
+            out.extend_from_slice(&count(snapshot.received.len()));
+            for seq in &snapshot.received {
+                out.extend_from_slice(&seq.to_be_bytes());
+            }
+        }
+    }
+    out
+}
+
+/// What stands at a place.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read {
+    /// A whole record, and how many bytes it takes with its frame.
+    Whole(Record, usize),
+    /// More bytes are needed: so many from the beginning of the record.
+    Needs(usize),
+    /// The body is not what was written; the next record may stand after so many bytes.
+    Damaged(usize),
+}
+
+/// Reads the record at `offset` from the bytes that begin there.
+pub fn read(identity: &QueueId, number: u64, offset: u64, bytes: &[u8]) -> Read {
+    let Some((frame, rest)) = bytes.split_first_chunk::<FRAME_BYTES>() else {
+        return Read::Needs(FRAME_BYTES);
+    };
+    let (length, sum) = frame.split_at(4);
+    let length = length
+        .iter()
+        .fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
+    let whole = FRAME_BYTES + length;
+    if length > BODY_BYTES_MAX {
+        return Read::Damaged(usize::MAX);
+    }
+    let Some(body) = rest.get(..length) else {
+        return Read::Needs(whole);
+    };
+    if checksum(identity, number, offset, body) != sum {
+        return Read::Damaged(whole);
+    }
+    match decode(body) {
+        Some(record) => Read::Whole(record, whole),
+        None => Read::Damaged(whole),
+    }
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*first)
+    }
+    fn long(&mut self) -> Option<u64> {
+        self.chunk().map(u64::from_be_bytes)
+    }
+    fn word(&mut self) -> Option<u16> {
+        self.chunk().map(u16::from_be_bytes)
+    }
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (first, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(first)
+    }
+}
+
+fn decode(body: &[u8]) -> Option<Record> {
+    let (kind, rest) = body.split_first()?;
+    let mut fields = Fields(rest);
+    let record = match kind {
+        1 => {
+            let (seq, time_ms, expires_ms) = (fields.long()?, fields.long()?, fields.long()?);
+            let origin = fields.word()?;
+            let [flags] = fields.chunk()?;
+            let length = usize::from(fields.word()?);
+            let topic = String::from_utf8(fields.take(length)?.to_vec()).ok()?;
+            let payload = std::mem::take(&mut fields.0).to_vec();
+            Record::Message(Message {
+                seq,
+                time_ms,
+                expires_ms,
+                origin,
+                qos: flags & 3,
+                retain: flags & RETAIN != 0,
+                topic,
+                payload,
+            })
+        }
+        2 => Record::Released(fields.word()?),
+        3 => Record::Received(fields.long()?),
+        4 => Record::Finished(fields.long()?),
+        5 => Record::SenderForgot,
+        7 => Record::ReceiverForgot,
+        6 => {
+            let (next, finished) = (fields.long()?, fields.long()?);
+            let count = fields.word()?;
+            let unreleased = (0..count).map(|_| fields.word()).collect::<Option<_>>()?;
+            let count = fields.word()?;
+            let received = (0..count).map(|_| fields.long()).collect::<Option<_>>()?;
+            Record::Snapshot(Snapshot {
+                next,
+                finished,
+                unreleased,
+                received,
+            })
+        }
+        _ => return None,
+    };
+    fields.0.is_empty().then_some(record)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let message = (
+            any::<[u64; 3]>(),
+            any::<u16>(),
+            0u8..3,
+            any::<bool>(),
+            "[a-z/é]{0,30}",
+        )
+            .prop_flat_map(|head| (Just(head), proptest::collection::vec(any::<u8>(), 0..200)))
+            .prop_map(
+                |(([seq, time_ms, expires_ms], origin, qos, retain, topic), payload)| {
+                    Record::Message(Message {
+                        seq,
+                        time_ms,
+                        expires_ms,
+                        origin,
+                        qos,
+                        retain,
+                        topic,
+                        payload,
+                    })
+                },
+            );
+        let snapshot = (
+            any::<[u64; 2]>(),
+            proptest::collection::btree_set(any::<u16>(), 0..9),
+            proptest::collection::btree_set(any::<u64>(), 0..9),
+        )
+            .prop_map(|([next, finished], unreleased, received)| {
+                Record::Snapshot(Snapshot {
+                    next,
+                    finished,
+                    unreleased,
+                    received,
+                })
+            });
+        prop_oneof![
+            message,
+            snapshot,
+            any::<u16>().prop_map(Record::Released),
+            any::<u64>().prop_map(Record::Received),
+            any::<u64>().prop_map(Record::Finished),
+            Just(Record::SenderForgot),
+            Just(Record::ReceiverForgot),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_reads_back_at_its_own_place_and_no_flipped_bit_or_other_place_does(
+            record in any_record(), number: u64, base in 0u64..1 << 40, at: proptest::sample::Index, flip in 1u8..,
+        ) {
+            let identity = [7; 16];
+            let mut bytes = Vec::new();
+            put(&mut bytes, &identity, number, base, &record);
+            prop_assert_eq!(read(&identity, number, base, &bytes), Read::Whole(record, bytes.len()));
+            let elsewhere = read(&identity, number, base + 1, &bytes);
+            prop_assert!(matches!(elsewhere, Read::Damaged(_)), "{elsewhere:?}");
+            let cut = read(&identity, number, base, &bytes[..bytes.len() - 1]);
+            prop_assert!(matches!(cut, Read::Needs(_)), "{cut:?}");
+            let place = at.index(bytes.len());
+            bytes[place] ^= flip;
+            let flipped = read(&identity, number, base, &bytes);
+            prop_assert!(!matches!(flipped, Read::Whole(..)), "{flipped:?}");
+        }
+    }
+}

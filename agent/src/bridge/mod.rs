@@ -1,0 +1,48 @@
+//! One-way bridges between MQTT brokers: a protocol break, not a path.
+//!
+//! ```text
+//! zone A                          this gateway                                   zone B
+//! broker ──▶ intake ── judge ──▶ keeper ──▶ queue (disk) ──▶ judge ── delivery ──▶ broker
+//!   ▲ PUBACK, PUBREC only after the sync ◀──┘    └──▶ removed after PUBACK, PUBCOMP ◀┘
+//! ```
+//!
+//! The gateway is a client of both brokers. It takes the publications that the signed plan permits
+//! (`Plan::bridges`) from one and gives them to the other; no packet is forwarded between the zones, and the kernel
+//! needs no way between them. [`supervisor`] runs what the policy in force names.
+//!
+//! Invariants:
+//! - nothing flows back: [`intake`] never publishes, [`delivery`] never subscribes, and neither knows the other's broker;
+//! - a message is acknowledged only when it is durable, and leaves the disk only when the other broker has it;
+//! - order is the order of arrival, over outages, restarts and `kill -9`;
+//! - QoS 0: at most once. QoS 1: at least once; after a break some may come twice. QoS 2: exactly once, over a gateway
+//!   killed at any moment and brokers that restart, as long as both keep their sessions and the disk takes receipts and
+//!   is not damaged; else at least once. What a broker forgets of its own (Mosquitto writes its sessions when it ends in
+//!   order, else every half hour) is not ours to keep;
+//! - a full queue or disk acknowledges nothing: the sending broker keeps what it has. What is lost all the same (QoS 0
+//!   without room, expired, too large or refused there, damaged on disk, revoked) stands in the trail by number;
+//! - only topic, payload, QoS, the retained flag and the expiry cross; no user property, response topic or alias does;
+//! - every queue, window, packet and wait is bounded.
+//!
+//! MQTT 5, since only it lets a client say how much it takes at once (receive maximum) and how large (maximum packet
+//! size: a packet above it is dropped by its broker instead of blocking the bridge), see a publication's retained flag
+//! (retain as published), skip retained messages it has (retain handling), end its session when it is revoked, and hear
+//! *why* a publication was refused. The client is our own, on the inspector's strict reading: a durable receipt between
+//! PUBREC and PUBREL and identifiers that outlive a crash cannot be had from a library's event loop.
+//!
+//! Not here: loops through other bridges (the plant's business), and wills, which a bridge does not leave.
+
+pub mod connection;
+pub mod delivery;
+pub mod intake;
+pub mod keeper;
+pub mod layout;
+pub mod packet;
+pub mod queue;
+pub mod rules;
+pub mod run;
+pub mod side;
+pub mod supervisor;
+pub mod tell;
+
+/// The folder of all bridges below the agent's state.
+pub const FOLDER: &str = "bridges";

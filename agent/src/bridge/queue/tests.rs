@@ -1,0 +1,169 @@
+//! The queue held to its promises: order, durability of what was committed, damage seen and never given out.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use proptest::prelude::*;
+
+use super::*;
+use std::collections::BTreeSet;
+
+const ID: QueueId = [3; 16];
+const LIMITS: Limits = Limits {
+    bytes_max: 4 * 1024 * 1024,
+    free_bytes_min: 0,
+};
+
+fn message(number: u64, bytes: usize) -> Record {
+    Record::Message(Message {
+        seq: 0,
+        time_ms: number,
+        expires_ms: 0,
+        origin: 0,
+        qos: 1,
+        retain: false,
+        topic: "works/a".to_owned(),
+        payload: vec![u8::try_from(number % 251).unwrap(); bytes],
+    })
+}
+
+fn open(folder: &Path) -> (Queue, Found) {
+    Queue::open(folder, ID, LIMITS).unwrap()
+}
+
+fn held(queue: &mut Queue) -> Vec<u64> {
+    let mut from = queue.state().finished;
+    let mut times = Vec::new();
+    loop {
+        let read = queue.read(from, 3000).unwrap();
+        let Some(last) = read.last() else { return times };
+        from = last.seq + 1;
+        times.extend(read.iter().map(|message| message.time_ms));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn what_was_committed_is_held_in_order_over_any_restarts_until_it_is_done(
+        steps in proptest::collection::vec((0u8..8, 1u64..40, 0usize..3000), 1..40),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut queue, _) = open(folder.path());
+        let mut model = std::collections::VecDeque::new();
+        let mut number = 0;
+        for (what, count, bytes) in steps {
+            match what {
+                0..4 => {
+                    let mut batch: Vec<_> = (0..count).map(|n| message(number + n, bytes)).collect();
+                    if queue.commit(&mut batch).is_ok() {
+                        model.extend(number..number + count);
+                        number += count;
+                    }
+                }
+                4..6 => {
+                    let done = count.min(model.len() as u64);
+                    let seq = queue.state().finished + done;
+                    queue.finish(seq);
+                    queue.commit(&mut [Record::Finished(seq)]).unwrap();
+                    model.drain(..usize::try_from(done).unwrap());
+                }
+                _ => {
+                    drop(queue);
+                    let (again, found) = open(folder.path());
+                    prop_assert_eq!(found, Found::default());
+                    queue = again;
+                }
+            }
+            prop_assert!(queue.bytes() <= LIMITS.bytes_max + RESERVE_BYTES);
+            prop_assert_eq!(held(&mut queue), model.iter().copied().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_anywhere_is_seen_and_what_is_given_out_was_written(
+        place: proptest::sample::Index, flip in 1u8.., segment: proptest::sample::Index,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut queue, _) = open(folder.path());
+        for n in 0..60 {
+            queue.commit(&mut [message(n, 20_000)]).unwrap();
+        }
+        drop(queue);
+        let files: Vec<_> = numbered(folder.path()).unwrap().into_values().collect();
+        prop_assert!(files.len() > 2);
+        let path = &files[segment.index(files.len())];
+        let mut bytes = std::fs::read(path).unwrap();
+        let at = place.index(bytes.len());
+        bytes[at] ^= flip;
+        std::fs::write(path, bytes).unwrap();
+        let (mut queue, found) = open(folder.path());
+        prop_assert!(found.damaged || found.foreign > 0, "{found:?}");
+        let all = queue.read(0, u64::MAX).unwrap();
+        prop_assert!(all.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+        for one in &all {
+            prop_assert_eq!(one.seq, one.time_ms + 1);
+            prop_assert!(one.payload.iter().all(|byte| u64::from(*byte) == one.time_ms % 251));
+        }
+        let last = path == files.last().unwrap();
+        prop_assert!(last || found.foreign > 0 || all.len() as u64 + found.lost == 60, "{} and {found:?}", all.len());
+    }
+}
+
+#[test]
+fn a_full_queue_says_so_takes_nothing_and_takes_again_after_delivery() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut queue, _) = open(folder.path());
+    let mut taken = 0;
+    let refused = loop {
+        match queue.commit(&mut [message(taken, 50_000)]) {
+            Ok(()) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, QueueError::Full { .. }), "{refused}");
+    assert_eq!(held(&mut queue).len() as u64, taken);
+    queue.finish(taken / 2);
+    queue.commit(&mut [message(taken, 50_000)]).unwrap();
+    assert_eq!(held(&mut queue).last(), Some(&taken));
+}
+
+#[test]
+fn what_is_known_of_packet_identifiers_outlives_segments_and_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut queue, _) = open(folder.path());
+    for n in 0..90 {
+        let Record::Message(mut one) = message(n, 20_000) else {
+            unreachable!()
+        };
+        one.origin = u16::try_from(n + 1).unwrap();
+        queue.commit(&mut [Record::Message(one)]).unwrap();
+        if n != 7 {
+            queue
+                .commit(&mut [Record::Released(u16::try_from(n + 1).unwrap())])
+                .unwrap();
+        }
+    }
+    queue
+        .commit(&mut [Record::Received(85), Record::Finished(80)])
+        .unwrap();
+    queue.finish(80);
+    drop(queue);
+    let (mut queue, found) = open(folder.path());
+    assert_eq!(found, Found::default());
+    assert_eq!(queue.state().unreleased, BTreeSet::from([8]));
+    assert_eq!(queue.state().received, BTreeSet::from([85]));
+    queue.commit(&mut [Record::SenderForgot]).unwrap();
+    drop(queue);
+    assert!(open(folder.path()).0.state().unreleased.is_empty());
+}
+
+#[test]
+fn a_queue_of_another_bridge_is_never_read_as_this_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut queue, _) = open(folder.path());
+    queue.commit(&mut [message(1, 10)]).unwrap();
+    assert_eq!(undelivered(folder.path()), Some((1, 1, 1)));
+    drop(queue);
+    let (mut other, found) = Queue::open(folder.path(), [4; 16], LIMITS).unwrap();
+    assert_eq!(found.foreign, 1);
+    assert!(held(&mut other).is_empty());
+}

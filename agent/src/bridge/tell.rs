@@ -1,0 +1,287 @@
+//! What a bridge tells: events for the trail, and its state for health and status.
+//!
+//! A hostile broker decides how often something is refused, so refusals and losses are told at once the first time and
+//! then summed up over [`TELL_INTERVAL`]. A loss is always told by its exact number, as a loss record.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use penstock_policy::plan::Bridge;
+use penstock_proto::v1::{Decision, Severity, VerdictEvent, audit_event::Kind};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::audit::{Audit, record};
+use crate::clock;
+
+/// How long refusals and losses are summed up before they are told again.
+pub const TELL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Which of its two brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The one that messages are taken from.
+    From,
+    /// The one that they are given to.
+    To,
+}
+
+/// The connection to one broker, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideState {
+    /// The broker's asset.
+    pub broker: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Why it is not, or what is not as it should be.
+    pub problem: Option<String>,
+}
+
+/// One bridge, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeState {
+    /// `conduit/flow`.
+    pub flow: String,
+    /// Its loss hurts the process.
+    pub must_flow: bool,
+    /// Where messages come from.
+    pub from: SideState,
+    /// Where they go.
+    pub to: SideState,
+    /// Messages that wait on disk.
+    pub backlog: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When the oldest of them came, milliseconds since 1970.
+    pub oldest_ms: Option<u64>,
+    /// Why no message is taken now.
+    pub full: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    count: u64,
+    first_ms: u64,
+    last_ms: u64,
+    example: String,
+    told: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    refused: Sum,
+    lost: BTreeMap<&'static str, Sum>,
+}
+
+/// One bridge's voice; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Teller {
+    audit: Audit,
+    bridge: Arc<Bridge>,
+    sums: Arc<Mutex<Sums>>,
+    state: Arc<watch::Sender<BridgeState>>,
+}
+
+impl Sum {
+    fn add(&mut self, count: u64, first_ms: u64, last_ms: u64) {
+        if self.count == 0 {
+            self.first_ms = first_ms;
+        }
+        self.count = self.count.saturating_add(count);
+        self.last_ms = self.last_ms.max(last_ms);
+    }
+
+    /// What is to be told now, if anything.
+    fn due(&mut self, now: Instant, whatever: bool) -> Option<Self> {
+        let waited = self
+            .told
+            .is_none_or(|told| now.duration_since(told) >= TELL_INTERVAL);
+        if self.count == 0 || !(waited || whatever) {
+            return None;
+        }
+        let told = Some(now);
+        Some(std::mem::replace(
+            self,
+            Self {
+                told,
+                ..Self::default()
+            },
+        ))
+    }
+}
+
+impl Teller {
+    /// A voice for `bridge`, and where its state can be watched.
+    pub fn new(audit: Audit, bridge: Arc<Bridge>) -> (Self, watch::Receiver<BridgeState>) {
+        let side = |asset: &penstock_policy::ids::AssetId| SideState {
+            broker: asset.to_string(),
+            ..SideState::default()
+        };
+        let (state, seen) = watch::channel(BridgeState {
+            flow: flow(&bridge),
+            must_flow: bridge.must_flow,
+            from: side(&bridge.from.asset),
+            to: side(&bridge.to.asset),
+            ..BridgeState::default()
+        });
+        let teller = Self {
+            audit,
+            bridge,
+            sums: Arc::default(),
+            state: Arc::new(state),
+        };
+        (teller, seen)
+    }
+
+    /// Something that happened to this bridge.
+    pub fn event(&self, severity: Severity, step: &str, message: &str) {
+        let text = format!("{}: {message}", flow(&self.bridge));
+        self.audit.record(severity, record::agent(step, &text));
+    }
+
+    /// A broker is connected.
+    pub fn up(&self, side: Side) {
+        let broker = self.broker(side);
+        tracing::info!(flow = flow(&self.bridge), broker, "bridge connected");
+        self.event(Severity::Info, "bridge-up", &format!("connected to {broker}"));
+        self.state.send_modify(|state| {
+            let of = of(state, side);
+            of.connected = true;
+            of.problem = None;
+        });
+    }
+
+    /// A broker is not connected, for this reason. The same reason again and again is one event.
+    pub fn down(&self, side: Side, problem: &str) {
+        let broker = self.broker(side);
+        let news = {
+            let state = self.state.borrow();
+            let of = match side {
+                Side::From => &state.from,
+                Side::To => &state.to,
+            };
+            of.connected || of.problem.as_deref() != Some(problem)
+        };
+        if news {
+            tracing::warn!(flow = flow(&self.bridge), broker, %problem, "bridge not connected");
+            let text = format!("not connected to {broker}: {problem}");
+            self.event(Severity::Warning, "bridge-down", &text);
+        }
+        self.state.send_if_modified(|state| {
+            let of = of(state, side);
+            of.connected = false;
+            of.problem = Some(record::bounded(problem));
+            news
+        });
+    }
+
+    /// Something is not as it should be with a broker that is connected.
+    pub fn problem(&self, side: Side, problem: &str) {
+        self.event(Severity::Warning, "bridge-problem", problem);
+        self.state
+            .send_modify(|state| of(state, side).problem = Some(record::bounded(problem)));
+    }
+
+    /// The queue's accounts.
+    pub fn depth(&self, backlog: u64, bytes: u64, oldest_ms: Option<u64>, full: Option<String>) {
+        let was_full = self.state.borrow().full.clone();
+        match (&was_full, &full) {
+            (None, Some(why)) => {
+                let text = format!("nothing more is taken, and nothing acknowledged: {why}");
+                self.event(Severity::Warning, "bridge-full", &text);
+            }
+            (Some(_), None) => self.event(Severity::Notice, "bridge-room", "there is room again"),
+            _ => {}
+        }
+        self.state.send_if_modified(|state| {
+            let changed = (state.backlog, state.bytes, state.oldest_ms) != (backlog, bytes, oldest_ms)
+                || state.full != full;
+            state.backlog = backlog;
+            state.bytes = bytes;
+            state.oldest_ms = oldest_ms;
+            state.full = full;
+            changed
+        });
+    }
+
+    /// A publication that may not cross; `why` names it.
+    pub fn refused(&self, why: &str) {
+        let now = clock::now_ms();
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        if sums.refused.count == 0 {
+            sums.refused.example = record::bounded(why);
+        }
+        sums.refused.add(1, now, now);
+        drop(sums);
+        self.tell_due(false);
+    }
+
+    /// Messages that will not arrive; `cause` as in a loss record.
+    pub fn lost(&self, cause: &'static str, count: u64, first_ms: u64, last_ms: u64) {
+        if count == 0 {
+            return;
+        }
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.lost.entry(cause).or_default().add(count, first_ms, last_ms);
+        drop(sums);
+        self.tell_due(false);
+    }
+
+    /// Tells what was summed up long enough; `whatever`: all of it.
+    pub fn tell_due(&self, whatever: bool) {
+        let now = Instant::now();
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sum) = sums.refused.due(now, whatever) {
+            self.audit.record(Severity::Warning, self.refusal(sum));
+        }
+        for (cause, sum) in &mut sums.lost {
+            if let Some(sum) = sum.due(now, whatever) {
+                let text = format!("{} messages will not arrive ({cause})", sum.count);
+                self.event(Severity::Alarm, "bridge-lost", &text);
+                self.audit.record(
+                    Severity::Alarm,
+                    record::lost(cause, sum.count, sum.first_ms, sum.last_ms),
+                );
+            }
+        }
+    }
+
+    fn refusal(&self, sum: Sum) -> Kind {
+        Kind::Verdict(VerdictEvent {
+            decision: Decision::Deny.into(),
+            flow_id: self.bridge.id.0,
+            flow: flow(&self.bridge),
+            ingress: String::new(),
+            egress: String::new(),
+            source: self.bridge.from.address.to_string(),
+            destination: self.bridge.to.address.to_string(),
+            protocol: 6,
+            port: u32::from(self.bridge.to.port),
+            count: sum.count,
+            first_ms: sum.first_ms,
+            last_ms: sum.last_ms,
+            reason: sum.example,
+        })
+    }
+
+    fn broker(&self, side: Side) -> String {
+        match side {
+            Side::From => self.bridge.from.asset.to_string(),
+            Side::To => self.bridge.to.asset.to_string(),
+        }
+    }
+}
+
+fn of(state: &mut BridgeState, side: Side) -> &mut SideState {
+    match side {
+        Side::From => &mut state.from,
+        Side::To => &mut state.to,
+    }
+}
+
+/// `conduit/flow`, as everywhere.
+pub fn flow(bridge: &Bridge) -> String {
+    format!("{}/{}", bridge.conduit, bridge.flow)
+}

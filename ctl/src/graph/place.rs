@@ -92,14 +92,14 @@ pub(super) fn place(rows: &Rows, sizes: &[(f64, f64)]) -> Places {
             channel.push(ix);
         }
     }
-    let mut level_of = vec![0_usize; rows.links.len()];
+    let mut way_of = vec![route::Way::default(); rows.links.len()];
     let mut channel_h = Vec::new();
     for channel in &wires_of_channel {
         let ends: Vec<(f64, f64)> = channel.iter().filter_map(|ix| ports.get(*ix).copied()).collect();
-        let (levels, count) = route::levels(&ends);
-        for (ix, level) in channel.iter().zip(levels) {
-            if let Some(slot) = level_of.get_mut(*ix) {
-                *slot = level;
+        let (ways, count) = route::ways(&ends);
+        for (ix, way) in channel.iter().zip(ways) {
+            if let Some(slot) = way_of.get_mut(*ix) {
+                *slot = way;
             }
         }
         channel_h.push(2.0 * CHANNEL_END + count.saturating_sub(1) as f64 * LEVEL_H);
@@ -141,10 +141,16 @@ pub(super) fn place(rows: &Rows, sizes: &[(f64, f64)]) -> Places {
             continue;
         };
         let (row_top, row_h) = extent(row_of.get(link.upper).copied().unwrap_or(0));
-        let level = level_of.get(ix).copied().unwrap_or(0);
-        let y = row_top + row_h + CHANNEL_END + level as f64 * LEVEL_H;
+        let way = way_of.get(ix).copied().unwrap_or_default();
+        let height = |level: usize| row_top + row_h + CHANNEL_END + level as f64 * LEVEL_H;
         let points = parts.entry((link.conduit.clone(), link.half)).or_default();
-        points.extend([(*from, upper.y + upper.h), (*from, y), (*to, y), (*to, lower.y)]);
+        points.extend([(*from, upper.y + upper.h), (*from, height(way.level))]);
+        let mut y = height(way.level);
+        if let Some((column, level)) = way.detour {
+            y = height(level);
+            points.extend([(column, height(way.level)), (column, y)]);
+        }
+        points.extend([(*to, y), (*to, lower.y)]);
         // The half runs downwards if its zone end (Out) or its card end (In) is the upper one.
         let key = (link.conduit.clone(), link.half);
         let upper_is_start = match (rows.nodes.get(link.upper), link.half) {

@@ -367,6 +367,31 @@ fn a_large_plant_is_sound_and_crosses_few_wires() {
 }
 
 #[test]
+fn wires_that_have_to_change_places_do_not_lie_upon_one_another() {
+    use ZoneKind::*;
+    let zones = [
+        (Dmz, 5),
+        (Operations, 5),
+        (Control, 10),
+        (Control, 0),
+        (RemoteAccess, 0),
+        (Operations, 10),
+        (Control, 10),
+        (Control, 0),
+        (Operations, 5),
+        (Enterprise, 0),
+        (Operations, 0),
+    ];
+    #[rustfmt::skip]
+    let conduits = [
+        (0, 0, 1), (1, 5, 1), (5, 0, 1), (0, 2, 1), (1, 2, 1), (3, 7, 1), (6, 0, 1), (0, 8, 1), (1, 2, 1), (3, 5, 1),
+        (5, 1, 1), (8, 3, 1), (0, 6, 1), (1, 9, 1), (10, 0, 1), (8, 0, 1), (0, 0, 1), (8, 0, 1), (0, 0, 1), (9, 4, 1),
+        (2, 5, 1), (8, 0, 1), (3, 9, 1), (4, 1, 1),
+    ];
+    assert_sound(&plant("kp DG漢ßmßnM漢\"kßqY漢", &zones, &conduits));
+}
+
+#[test]
 fn an_empty_plant_still_has_a_picture() {
     assert_sound(&plant("", &[], &[]));
 }

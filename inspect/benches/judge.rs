@@ -103,7 +103,8 @@ fn mqtt_judge_publication(bencher: Bencher<'_, '_>, rules: u32) {
     };
     let rules = topic_rules(rules);
     let Rules::Mqtt(rules) = &rules else { return };
-    bencher.bench_local(|| rules.judge(black_box(&operation)));
+    let client = rules.admit("plc-7", None);
+    bencher.bench_local(|| rules.judge_for(&client, black_box(&operation)));
 }
 
 /// A publication through the connection: decoded, judged, forwarded.

@@ -199,8 +199,9 @@ impl Connection {
     /// An MQTT connection that has stood for a while: no CONNECT will come, the version is given. For recorded
     /// traffic and handed-over connections.
     pub fn resumed(mut self, version: Version) -> Self {
-        if let Machine::Mqtt(machine) = &mut self.machine {
+        if let (Machine::Mqtt(machine), Rules::Mqtt(rules)) = (&mut self.machine, &*self.rules) {
             machine.resume(version);
+            machine.rejudge(rules);
         }
         self
     }
@@ -232,6 +233,9 @@ impl Connection {
             Machine::Mqtt(machine) => machine.terms_mut(),
         };
         (terms.mode, terms.on_refusal) = (mode, on_refusal);
+        if let (Machine::Mqtt(machine), Rules::Mqtt(rules)) = (&mut self.machine, &*self.rules) {
+            machine.rejudge(rules);
+        }
         if self.stage == Stage::Passing && mode == Mode::Enforce {
             self.stage = Stage::Closed;
         }

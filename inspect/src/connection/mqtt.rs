@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ending, Mode, Note, Output, Sender, Sink, Terms, Version, pass};
 use crate::judge::Verdict;
-use crate::judge::mqtt::MqttRules;
+use crate::judge::mqtt::{Admission, MqttRules};
 use crate::mqtt::alias::Aliases;
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Header, Packet, kind};
@@ -29,6 +29,8 @@ pub(super) struct Mqtt {
     server: Half,
     /// Who connected, and its will: judged again when the policy changes.
     identity: Vec<Operation<'static>>,
+    /// Which rules hold for who connected.
+    admission: Admission,
     revoked: bool,
 }
 
@@ -98,6 +100,7 @@ impl Mqtt {
             client: Half::new(&terms),
             server: Half::new(&terms),
             identity: Vec::new(),
+            admission: Admission::default(),
             revoked: false,
         }
     }
@@ -111,12 +114,20 @@ impl Mqtt {
         self.server.aliases.permit(u16::MAX);
     }
 
-    /// The policy changed: may whoever is connected still be?
+    /// The rules are others, or the terms: may whoever is connected still be, and which rules hold for it?
+    ///
+    /// Of a client whose CONNECT was not seen, what is enforced takes nothing for granted; what observes does not hold
+    /// it against the client.
     pub(super) fn rejudge(&mut self, rules: &MqttRules) {
+        self.admission = match (self.identity.first(), self.terms.mode) {
+            (Some(Operation::Connect { client_id, user }), _) => rules.admit(client_id, user.as_deref()),
+            (_, Mode::Enforce) => rules.admit_unknown(),
+            (_, Mode::Observe) => MqttRules::admit_all(),
+        };
         self.revoked = self
             .identity
             .iter()
-            .any(|operation| !rules.judge(operation).allows());
+            .any(|operation| !rules.judge_for(&self.admission, operation).allows());
     }
 
     pub(super) fn terms(&self) -> Terms {

@@ -156,8 +156,8 @@ impl Rules {
         }
     }
 
-    /// Compiles several flows' lists for one connection: what any of them permits is permitted. Also gives for
-    /// each rule which list it came from.
+    /// Compiles several flows' lists for one connection: what any of them, by itself, permits is permitted. Also gives
+    /// for each rule which list it came from.
     pub fn union<'a>(
         lists: impl IntoIterator<Item = &'a Operations>,
     ) -> Result<(Self, Vec<usize>), RulesError> {
@@ -169,7 +169,9 @@ impl Rules {
                     list.len()
                 }
                 Operations::Mqtt(list) => {
-                    mqtt.extend_from_slice(list);
+                    if !list.is_empty() {
+                        mqtt.push(list.as_slice());
+                    }
                     list.len()
                 }
             };
@@ -178,7 +180,7 @@ impl Rules {
         match (modbus.is_empty(), mqtt.is_empty()) {
             (true, true) => Err(RulesError::Empty),
             (false, true) => Ok((modbus::ModbusRules::compile(&modbus).map(Self::Modbus)?, owners)),
-            (true, false) => Ok((mqtt::MqttRules::compile(&mqtt).map(Self::Mqtt)?, owners)),
+            (true, false) => Ok((mqtt::MqttRules::union(&mqtt).map(Self::Mqtt)?, owners)),
             (false, false) => Err(RulesError::TwoProtocols),
         }
     }

@@ -1,6 +1,9 @@
 //! MQTT rules: what may be published and subscribed, by topic; who may connect.
 //!
 //! - A flow without a `connect` rule lets any client identifier and user connect; with one, only those.
+//! - Where flows share a connection, a client may do what any flow permits that lets it connect: no flow takes away
+//!   what another permits, and none gives to clients that it does not let connect. Who connects is judged once and
+//!   kept as an [`Admission`].
 //! - A will is judged like a publication to its topic.
 //! - A shared subscription takes messages away from the others of its group. So it needs a rule that is
 //!   written `$share/NAME/FILTER` (`$share/+/FILTER` for any group); a plain filter does not permit it.
@@ -15,7 +18,10 @@ use super::{Refusal, RuleIndex, RulesError, Verdict, Why};
 use crate::mqtt::operation::Operation;
 use crate::mqtt::topic::Subscription;
 
-/// Compiled MQTT rules of one flow.
+/// The group of the lists that let any client connect.
+const ANY_CLIENT: usize = 0;
+
+/// Compiled MQTT rules of the flows that share a connection.
 #[derive(Debug)]
 pub struct MqttRules {
     publish: Trie,
@@ -24,6 +30,10 @@ pub struct MqttRules {
     shared: Vec<(String, Trie)>,
     /// Plain and shared filters together: what may be delivered.
     deliver: Trie,
+    /// Whether there are lists that let any client connect; they are group [`ANY_CLIENT`].
+    any_client: bool,
+    /// One more than the lists that limit who may connect; each of those is a group of its own.
+    groups: usize,
     connect: Vec<Connect>,
     /// Every filter with its rule, for the nearest one.
     filters: Vec<(Side, String, RuleIndex)>,
@@ -39,22 +49,77 @@ enum Side {
 #[derive(Debug)]
 struct Connect {
     rule: RuleIndex,
+    group: usize,
     client_ids: Option<Vec<String>>,
     users: Option<Vec<String>>,
+}
+
+impl Connect {
+    fn fits_client(&self, client_id: &str) -> bool {
+        listed_or_any(self.client_ids.as_deref(), Some(client_id))
+    }
+
+    fn fits(&self, client_id: &str, user: Option<&str>) -> bool {
+        self.fits_client(client_id) && listed_or_any(self.users.as_deref(), user)
+    }
+}
+
+/// Whether not every client may connect: there are `connect` rules, and each of them names whom.
+fn limits_clients(list: &[MqttOperation]) -> bool {
+    let mut connects = list
+        .iter()
+        .filter_map(|operation| match operation {
+            MqttOperation::Connect { client_ids, users } => Some(client_ids.is_some() || users.is_some()),
+            _ => None,
+        })
+        .peekable();
+    connects.peek().is_some() && connects.all(|names| names)
+}
+
+fn listed_or_any(list: Option<&[String]>, name: Option<&str>) -> bool {
+    list.is_none_or(|list| name.is_some_and(|name| list.iter().any(|listed| listed == name)))
+}
+
+/// Which groups of rules hold for a client: those of the lists that let it connect.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Admission {
+    all: bool,
+    groups: Vec<bool>,
+}
+
+impl Admission {
+    fn holds(&self, grant: &Grant) -> bool {
+        self.all || self.groups.get(grant.group).copied().unwrap_or(false)
+    }
 }
 
 impl MqttRules {
     /// Compiles a flow's list.
     pub fn compile(list: &[MqttOperation]) -> Result<Self, RulesError> {
-        if list.is_empty() {
-            return Err(RulesError::Empty);
-        }
+        Self::union(&[list])
+    }
+
+    /// Compiles the lists of flows that share a connection. Rules are numbered through.
+    pub(super) fn union(lists: &[&[MqttOperation]]) -> Result<Self, RulesError> {
         let mut rules = Self {
-            texts: list.iter().map(text).collect(),
+            any_client: false,
             ..Self::nothing()
         };
-        for (index, operation) in list.iter().enumerate() {
-            rules.add(index, operation)?;
+        for list in lists.iter().filter(|list| !list.is_empty()) {
+            let group = if limits_clients(list) {
+                rules.groups += 1;
+                rules.groups - 1
+            } else {
+                rules.any_client = true;
+                ANY_CLIENT
+            };
+            for operation in *list {
+                rules.add(rules.texts.len(), group, operation)?;
+                rules.texts.push(text(operation));
+            }
+        }
+        if rules.texts.is_empty() {
+            return Err(RulesError::Empty);
         }
         Ok(rules)
     }
@@ -66,16 +131,18 @@ impl MqttRules {
             subscribe: Trie::default(),
             shared: Vec::new(),
             deliver: Trie::default(),
+            any_client: true,
+            groups: ANY_CLIENT + 1,
             connect: Vec::new(),
             filters: Vec::new(),
             texts: Vec::new(),
         }
     }
 
-    fn add(&mut self, index: RuleIndex, operation: &MqttOperation) -> Result<(), RulesError> {
+    fn add(&mut self, index: RuleIndex, group: usize, operation: &MqttOperation) -> Result<(), RulesError> {
         match operation {
             MqttOperation::Publish { topics, qos, retain } => {
-                let grant = grant(index, *qos, *retain)?;
+                let grant = grant(index, group, *qos, *retain)?;
                 for filter in listed(index, topics)? {
                     let subscription = parsed(index, filter)?;
                     if subscription.share.is_some() {
@@ -86,7 +153,7 @@ impl MqttRules {
                 }
             }
             MqttOperation::Subscribe { topics, qos } => {
-                let grant = grant(index, *qos, true)?;
+                let grant = grant(index, group, *qos, true)?;
                 for filter in listed(index, topics)? {
                     let subscription = match filter.strip_prefix("$share/+/") {
                         Some(inner) => Subscription {
@@ -114,6 +181,7 @@ impl MqttRules {
                 }
                 self.connect.push(Connect {
                     rule: index,
+                    group,
                     client_ids: client_ids.clone(),
                     users: users.clone(),
                 });
@@ -139,53 +207,75 @@ impl MqttRules {
         &self.texts
     }
 
-    /// Judges one operation.
+    /// Which rules hold for a client that connects so.
+    pub fn admit(&self, client_id: &str, user: Option<&str>) -> Admission {
+        let mut admission = self.admit_unknown();
+        for rule in self.connect.iter().filter(|rule| rule.fits(client_id, user)) {
+            if let Some(holds) = admission.groups.get_mut(rule.group) {
+                *holds = true;
+            }
+        }
+        admission
+    }
+
+    /// Which rules hold whoever the client is.
+    pub fn admit_unknown(&self) -> Admission {
+        let mut groups = vec![false; self.groups];
+        if let Some(holds) = groups.get_mut(ANY_CLIENT) {
+            *holds = self.any_client;
+        }
+        Admission { all: false, groups }
+    }
+
+    /// Every rule, as if for a client that all lists let connect.
+    pub fn admit_all() -> Admission {
+        Admission {
+            all: true,
+            groups: Vec::new(),
+        }
+    }
+
+    /// Judges one operation where it is not asked whose it is: some client may do what is allowed.
     pub fn judge(&self, operation: &Operation<'_>) -> Verdict {
+        self.judge_for(&Self::admit_all(), operation)
+    }
+
+    /// Judges one operation of a client.
+    pub fn judge_for(&self, client: &Admission, operation: &Operation<'_>) -> Verdict {
+        let mut closest = Closest::new(client);
         match operation {
             Operation::Connect { client_id, user } => self.connect(client_id, user.as_deref()),
             Operation::Publish { topic, qos, retain } | Operation::Will { topic, qos, retain } => {
-                let mut closest = Closest::default();
                 let found = self
                     .publish
                     .matching(topic, &mut |grant| closest.take(grant, *qos, *retain));
                 closest.verdict(found)
             }
-            Operation::Subscribe { filter, qos } => self.subscribe(filter, *qos),
+            Operation::Subscribe { filter, qos } => self.subscribe(client, filter, *qos),
             Operation::Unsubscribe { .. } => Verdict::Upkeep,
             Operation::Deliver { topic, .. } => {
-                let found = self.deliver.matching(topic, &mut |grant| Some(grant.rule));
-                Closest::default().verdict(found)
+                let found = self.deliver.matching(topic, &mut |grant| closest.admit(grant));
+                closest.verdict(found)
             }
         }
     }
 
     fn connect(&self, client_id: &str, user: Option<&str>) -> Verdict {
-        if self.connect.is_empty() {
+        if let Some(rule) = self.connect.iter().find(|rule| rule.fits(client_id, user)) {
+            return Verdict::Allow(rule.rule);
+        }
+        if self.any_client {
             return Verdict::Upkeep;
         }
-        let names = |list: &Option<Vec<String>>, name: Option<&str>| match list {
-            None => true,
-            Some(list) => name.is_some_and(|name| list.iter().any(|listed| listed == name)),
-        };
-        let mut nearest = None;
-        for rule in &self.connect {
-            let (client_fits, user_fits) =
-                (names(&rule.client_ids, Some(client_id)), names(&rule.users, user));
-            if client_fits && user_fits {
-                return Verdict::Allow(rule.rule);
-            }
-            if nearest.is_none() || client_fits {
-                nearest = Some(rule.rule);
-            }
-        }
+        let nearest = self.connect.iter().rfind(|rule| rule.fits_client(client_id));
         Verdict::Refuse(Refusal {
             why: Why::Identity,
-            nearest,
+            nearest: nearest.or(self.connect.first()).map(|rule| rule.rule),
         })
     }
 
-    fn subscribe(&self, filter: &str, qos: u8) -> Verdict {
-        let mut closest = Closest::default();
+    fn subscribe(&self, client: &Admission, filter: &str, qos: u8) -> Verdict {
+        let mut closest = Closest::new(client);
         let Ok(wanted) = Subscription::parse(filter) else {
             return closest.verdict(None);
         };
@@ -226,20 +316,40 @@ impl MqttRules {
 }
 
 /// The grant that came closest, while none was found.
-#[derive(Debug, Default)]
-struct Closest {
+#[derive(Debug)]
+struct Closest<'c> {
+    client: &'c Admission,
     refusal: Option<Refusal>,
 }
 
-impl Closest {
+impl<'c> Closest<'c> {
+    fn new(client: &'c Admission) -> Self {
+        Self {
+            client,
+            refusal: None,
+        }
+    }
+
     fn take(&mut self, grant: &Grant, qos: u8, retain: bool) -> Option<RuleIndex> {
         let why = if qos < grant.qos_min || qos > grant.qos_max {
             Why::Qos
         } else if retain && !grant.retain {
             Why::Retain
         } else {
-            return Some(grant.rule);
+            return self.admit(grant);
         };
+        self.refuse(why, grant)
+    }
+
+    /// The grant fits; does it hold for this client?
+    fn admit(&mut self, grant: &Grant) -> Option<RuleIndex> {
+        if self.client.holds(grant) {
+            return Some(grant.rule);
+        }
+        self.refuse(Why::Identity, grant)
+    }
+
+    fn refuse(&mut self, why: Why, grant: &Grant) -> Option<RuleIndex> {
         self.refusal = Some(Refusal {
             why,
             nearest: Some(grant.rule),
@@ -259,10 +369,11 @@ impl Closest {
     }
 }
 
-fn grant(index: RuleIndex, qos: NumberRange, retain: bool) -> Result<Grant, RulesError> {
+fn grant(index: RuleIndex, group: usize, qos: NumberRange, retain: bool) -> Result<Grant, RulesError> {
     match (u8::try_from(qos.first), u8::try_from(qos.last)) {
         (Ok(qos_min), Ok(qos_max)) if qos_min <= qos_max && qos_max <= 2 => Ok(Grant {
             rule: index,
+            group,
             qos_min,
             qos_max,
             retain,

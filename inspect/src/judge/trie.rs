@@ -12,6 +12,8 @@ use super::RuleIndex;
 pub struct Grant {
     /// The rule that grants it.
     pub rule: RuleIndex,
+    /// The group of lists that the rule is of; it holds for those who may connect by one of them.
+    pub group: usize,
     /// Least quality of service.
     pub qos_min: u8,
     /// Greatest quality of service.

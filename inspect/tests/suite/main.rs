@@ -7,6 +7,7 @@
     missing_docs
 )]
 
+mod admission;
 mod answers;
 mod captures;
 mod frozen;

@@ -43,7 +43,7 @@ fn modbus() -> impl Strategy<Value = ModbusOperation> + Clone {
     )
 }
 
-fn mqtt() -> impl Strategy<Value = MqttOperation> + Clone {
+pub(crate) fn mqtt() -> impl Strategy<Value = MqttOperation> + Clone {
     let filter = prop::sample::select(vec![
         "#",
         "+",
@@ -141,7 +141,7 @@ fn requests() -> impl Iterator<Item = (u8, Vec<u8>)> {
     (0..4).flat_map(move |unit| pdus.clone().into_iter().map(move |pdu| (unit, pdu)))
 }
 
-fn messages() -> Vec<Operation<'static>> {
+pub(crate) fn messages() -> Vec<Operation<'static>> {
     let mut all = Vec::new();
     for topic in ["a", "b", "a/b", "a/b/c", "x", "$SYS/x", "a/$x"] {
         for qos in 0..3 {

@@ -91,7 +91,7 @@ proptest! {
     fn the_tree_finds_a_grant_exactly_where_one_filter_does(filters in prop::collection::vec(filter(), 1..12), wanted in filter()) {
         let mut trie = Trie::default();
         for (rule, filter) in filters.iter().enumerate() {
-            trie.insert(filter, Grant { rule, qos_min: 0, qos_max: 2, retain: true });
+            trie.insert(filter, Grant { rule, group: 0, qos_min: 0, qos_max: 2, retain: true });
         }
         let found = trie.covering(&wanted, &mut |grant| Some(grant.rule));
         prop_assert_eq!(found.is_some(), filters.iter().any(|filter| covers(filter, &wanted)));

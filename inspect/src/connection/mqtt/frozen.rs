@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::frozen::{Bytes, ThawError};
 use super::super::{Sender, Terms, Version};
 use super::{Half, Mqtt, Payload, Stage};
+use crate::judge::mqtt::Admission;
 use crate::mqtt::alias::Aliases;
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Header, Packet, kind};
@@ -239,6 +240,7 @@ impl Mqtt {
             client: frozen.client.thaw(&terms, version, Sender::Client)?,
             server: frozen.server.thaw(&terms, version, Sender::Server)?,
             identity,
+            admission: Admission::default(),
             revoked: false,
         };
         for (side, half) in [

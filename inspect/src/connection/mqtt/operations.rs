@@ -72,9 +72,10 @@ impl Mqtt {
 
     fn connect(&mut self, rules: &MqttRules, connect: &Connect<'_>, out: &mut Sink<'_>) -> Fate {
         let mut refused = false;
+        let admission = rules.admit(connect.client_id, connect.user);
         let verdicts: Vec<(Operation<'_>, Verdict)> = of_connect(connect)
             .map(|operation| {
-                let verdict = rules.judge(&operation);
+                let verdict = rules.judge_for(&admission, &operation);
                 (operation, verdict)
             })
             .collect();
@@ -87,6 +88,7 @@ impl Mqtt {
         }
         if !refused || self.terms.mode == Mode::Observe {
             self.keep_identity(connect);
+            self.admission = admission;
             return Fate::Forward;
         }
         // Nothing was connected yet, so there is nothing to be kept up: every way of refusing ends here.
@@ -100,11 +102,13 @@ impl Mqtt {
     }
 
     fn subscribe(&mut self, rules: &MqttRules, filters: Filters<'_>, out: &mut Sink<'_>) -> Fate {
+        let client = &self.admission;
         let verdict_of = |filter: &str, qos: u8| {
-            rules.judge(&Operation::Subscribe {
+            let operation = Operation::Subscribe {
                 filter: filter.into(),
                 qos,
-            })
+            };
+            rules.judge_for(client, &operation)
         };
         let refused: Vec<bool> = filters
             .iter()
@@ -147,7 +151,10 @@ impl Mqtt {
     ) -> Fate {
         let lost = |error: MqttError| Fate::End(Ending::Lost(Note::Packet(error)));
         let terms = self.terms;
-        let half = self.half(from);
+        let half = match from {
+            Sender::Client => &mut self.client,
+            Sender::Server => &mut self.server,
+        };
         let (topic, known) = match publish.alias {
             Some(alias) if publish.topic.is_empty() => match half.aliases.resolve(alias) {
                 Ok(resolved) => (resolved.topic, resolved.forwarded),
@@ -157,7 +164,7 @@ impl Mqtt {
         };
         let operation = operation_of(from, topic, publish);
         let verdict = if known {
-            rules.judge(&operation)
+            rules.judge_for(&self.admission, &operation)
         } else {
             Verdict::Refuse(Refusal {
                 why: Why::Alias,

@@ -25,7 +25,8 @@ lint:
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --workspace check licenses bans sources; \
 	else echo "lint: cargo-deny is not installed; tests/tests/tidy.rs still checks the licences"; fi
 
-bench: setup
+bench:
+	@scripts/setup --bench
 	$(CARGO) bench --locked --workspace $(ARGS)
 
 fuzz: setup

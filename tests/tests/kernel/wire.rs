@@ -41,7 +41,10 @@ impl Wire {
             )
         };
         assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
-        sockopt::set_socket_recv_buffer_size_force(&fd, 16 << 20).unwrap();
+        // In a user's namespace the system's limit holds.
+        if sockopt::set_socket_recv_buffer_size_force(&fd, 16 << 20).is_err() {
+            sockopt::set_socket_recv_buffer_size(&fd, 16 << 20).unwrap();
+        }
         Self(File::from(fd))
     }
 

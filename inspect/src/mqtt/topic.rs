@@ -83,6 +83,8 @@ pub fn matches(filter: &str, topic: &str) -> bool {
 }
 
 /// Whether every topic that `wanted` matches is also matched by `permitted`; both are valid and not shared.
+///
+/// The empty name counts as a topic here, though no message has it (MQTT 5.0 4.7.3): `/#` matches it and `/+/#` does not.
 pub fn covers(permitted: &str, wanted: &str) -> bool {
     if wanted.starts_with('$') && permitted.starts_with(['+', '#']) {
         return false;

@@ -288,9 +288,11 @@ async fn nothing_goes_on_in_the_plain_on_either_side() {
         let heard = heard.await.unwrap();
         assert!(!heard.windows(4).any(|some| some == b"MQTT"), "{heard:?}");
     });
-    let mut client = client.unwrap();
-    client.write_all(CONNECT).await.unwrap();
-    client.read_u8().await.unwrap_err();
+    // The client may learn it in its handshake, as it writes, or as it reads.
+    if let Ok(mut client) = client {
+        let _ = client.write_all(CONNECT).await;
+        client.read_u8().await.unwrap_err();
+    }
     works.world.until("the server does not speak TLS").await;
 }
 

@@ -81,7 +81,7 @@ pub fn read(state_folder: &Path) -> Status {
         effective: held.effective.map(policy),
         staged: held.staged.map(policy),
         bridges: bridge::supervisor::read_states(&state_folder.join(bridge::FOLDER)),
-        trail: audit::spool::marked(state_folder).map(|at| (at.epoch, at.sequence)),
+        trail: audit::mark::marked(state_folder).map(|at| (at.epoch, at.sequence)),
         faults,
     }
 }

@@ -15,17 +15,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Files above [`FILE_LINES_MAX`] outside tests, each with its reason.
-const LONG_FILES: &[(&str, &str)] = &[
-    (
-        "agent/src/audit/spool.rs",
-        "one state machine over one store: what a crash leaves behind is judged in one place",
-    ),
-    (
-        "ctl/src/online/releases.rs",
-        "propose, approve, show and revert share one judgement of a release",
-    ),
-];
 const FILE_LINES_MAX: usize = 500;
 /// From this length on a file must say what it owns.
 const FILE_DOC_LINES_MIN: usize = 20;
@@ -219,20 +208,14 @@ fn every_file_opens_by_saying_what_it_owns() {
 }
 
 #[test]
-fn no_file_grows_long_without_a_reason() {
-    let mut faults: Vec<String> = rust_files()
+fn no_file_grows_long() {
+    let faults: Vec<String> = rust_files()
         .into_iter()
-        .filter(|(file, _)| !is_test(file) && LONG_FILES.iter().all(|(listed, _)| listed != file))
+        .filter(|(file, _)| !is_test(file))
         .map(|(file, text)| (file, code(&text).lines().count()))
         .filter(|(_, lines)| *lines > FILE_LINES_MAX)
         .map(|(file, lines)| format!("{file}: {lines} lines; split it by phase of the flow"))
         .collect();
-    for (file, reason) in LONG_FILES {
-        assert!(!reason.is_empty());
-        if text(file).is_none_or(|text| code(&text).lines().count() <= FILE_LINES_MAX) {
-            faults.push(format!("{file} is listed as long, and no longer is"));
-        }
-    }
     none(faults);
 }
 

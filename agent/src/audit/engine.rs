@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::spool::{Begun, Limits, Spool, SpoolError};
+use super::opening::Begun;
+use super::spool::{Limits, Spool, SpoolError};
 
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);

@@ -9,8 +9,11 @@
 //! Nothing here can hold up enforcement: [`Audit::record`] never waits. What cannot be kept is counted, and the
 //! count becomes part of the trail.
 
+mod blocks;
 mod engine;
 pub mod layout;
+pub mod mark;
+mod opening;
 pub mod record;
 mod resume;
 mod shed;

@@ -3,8 +3,9 @@
 //! Order of victims: blocks that the coordinator has (oldest first, no loss), then the least severe block that is
 //! no more severe than the one asking, among those the oldest. If none is left, the one asking is lost itself.
 
+use super::blocks::Change;
 use super::layout::{Cause, Facts, Position, Record, block_key, read_block_key, read_index, read_index_key};
-use super::spool::{Change, Spool, SpoolError};
+use super::spool::{Spool, SpoolError};
 
 impl Spool {
     /// Sheds until `incoming` fits; false if it may not shed enough.

@@ -1,6 +1,6 @@
 //! The audit trail on the gateway's disk, until the coordinator has it and as long as there is room after that.
 //!
-//! Owns the sled database `spool/` and the small file `spool.mark` beside it. Synchronous and single-threaded:
+//! Owns the sled database `spool/` and the [`mark`] beside it. Synchronous and single-threaded:
 //! [`writer`](super::writer) runs it, batches events into it, and contains what the engine below may do.
 //!
 //! Invariants:
@@ -15,16 +15,16 @@
 
 use std::path::{Path, PathBuf};
 
-use penstock_proto::audit::{BODY_BYTES_MAX, GENESIS, Head, block_digest};
-use penstock_proto::v1::{AuditBlock, AuditBlockBody, AuditEvent, SpoolState, audit_event::Kind};
-use prost::Message as _;
+use penstock_proto::audit::Head;
+use penstock_proto::v1::{AuditBlock, AuditEvent, SpoolState};
 
+use super::blocks::{Change, SEVERITY_MAX, cut};
 use super::layout::{
-    Cause, Facts, Loss, META_KEY, Meta, Position, Record, block_key, cost_of, index_key, read_block_key,
-    read_index,
+    Cause, Facts, Loss, META_KEY, Meta, Position, Record, block_key, index_key, read_block_key, read_index,
 };
-use super::record;
-use crate::durable::{self, FileError};
+use super::opening::{Begun, is_sound, judge_mark, rebuild};
+use super::{mark, record};
+use crate::durable::FileError;
 
 /// How large the spool may become, and how it cuts blocks.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +45,6 @@ const CACHE_BYTES: u64 = 1024 * 1024;
 const SEGMENT_BYTES: usize = 256 * 1024;
 /// How far the mark may lag behind the trail.
 const MARK_INTERVAL_MS: u64 = 5_000;
-/// The highest severity that the wire knows.
-const SEVERITY_MAX: u8 = 4;
 /// How often at most a loss record is written while events are being lost.
 const LOSS_INTERVAL_MS: u64 = 1_000;
 
@@ -83,22 +81,12 @@ pub enum SpoolError {
     AbsurdEpoch(u64),
 }
 
-/// Why a new epoch began.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Begun {
-    /// There was no trail before.
-    First,
-    /// What the mark or the coordinator knew of is not on this disk.
-    Lost(String),
-}
-
 /// The spool. Dropping it without [`Spool::close`] loses nothing that `append` returned for.
 #[derive(Debug)]
 pub struct Spool {
     pub(super) tree: sled::Tree,
     db: sled::Db,
     folder: PathBuf,
-    mark: PathBuf,
     pub(super) limits: Limits,
     pub(super) meta: Meta,
     marked: Position,
@@ -106,70 +94,10 @@ pub struct Spool {
     told_ms: u64,
 }
 
-/// The batch that an operation builds up; nothing is real until it is committed.
-pub(super) struct Change {
-    pub(super) batch: sled::Batch,
-    pub(super) meta: Meta,
-    /// How far the two searches for victims have come ([`super::shed`]).
-    pub(super) acked_cursor: Option<Position>,
-    pub(super) index_cursor: Option<Vec<u8>>,
-}
-
-impl Change {
-    /// Puts a block of this body at the head of the chain.
-    pub(super) fn push(&mut self, facts: Facts, body: Vec<u8>) {
-        let head = self.meta.head;
-        let at = Position {
-            epoch: head.epoch,
-            sequence: head.next_sequence,
-        };
-        self.meta.head = Head {
-            epoch: head.epoch,
-            next_sequence: head.next_sequence.saturating_add(1),
-            digest: block_digest(&head.digest, at.epoch, at.sequence, &body),
-        };
-        self.meta.bytes = self.meta.bytes.saturating_add(facts.cost);
-        let record = Record {
-            facts,
-            previous: head.digest,
-            body,
-        };
-        self.batch.insert(block_key(at), record.to_bytes(at));
-        self.batch
-            .insert(index_key(facts.severity, at), record.index_bytes(at));
-    }
-
-    /// Removes a stored block.
-    pub(super) fn remove(&mut self, at: Position, facts: &Facts) {
-        self.batch.remove(block_key(at));
-        self.batch.remove(index_key(facts.severity, at));
-        self.meta.bytes = self.meta.bytes.saturating_sub(facts.cost);
-    }
-
-    /// Removes a block whose record cannot be read.
-    pub(super) fn remove_damaged(&mut self, at: Position, facts: Option<&Facts>) {
-        match facts {
-            Some(facts) => self.remove(at, facts),
-            None => self.batch.remove(block_key(at)),
-        }
-    }
-
-    /// Accounts for a loss that a later record has to tell.
-    pub(super) fn lose(&mut self, cause: Cause, loss: &Loss, events: u64) {
-        self.meta.lost_events = self.meta.lost_events.saturating_add(events);
-        for (slot, of) in self.meta.untold.iter_mut().zip(Cause::ALL) {
-            if of == cause {
-                slot.add(loss);
-            }
-        }
-    }
-}
-
 impl Spool {
     /// Opens or creates the spool in `folder`, which must exist. `epoch_min` is the lowest number for a first epoch.
     pub fn open(folder: &Path, limits: Limits, epoch_min: u64) -> Result<(Self, Option<Begun>), SpoolError> {
-        let mark = folder.join("spool.mark");
-        let marked = read_mark(&mark)?;
+        let marked = mark::read(folder)?;
         let db = sled::Config::new()
             .path(folder.join("spool"))
             .cache_capacity(CACHE_BYTES)
@@ -190,7 +118,6 @@ impl Spool {
             tree,
             db,
             folder: folder.to_owned(),
-            mark,
             limits,
             meta,
             marked: marked.unwrap_or_default(),
@@ -386,15 +313,13 @@ impl Spool {
         Ok(())
     }
 
-    /// Writes `spool.mark` if it is due. It only ever names what is durable, so failing to write it costs
-    /// detection of a loss, never a false alarm.
+    /// Writes the mark if it is due.
     pub(super) fn keep_mark(&mut self, now_ms: u64, due: bool) {
         let next = self.next();
         if next == self.marked || (!due && now_ms.abs_diff(self.marked_ms) < MARK_INTERVAL_MS) {
             return;
         }
-        let text = format!("{MARK_FORM} {} {}\n", next.epoch, next.sequence);
-        match durable::replace(&self.mark, text.as_bytes(), 0o600) {
+        match mark::write(&self.folder, next) {
             Ok(()) => {
                 self.marked = next;
                 self.marked_ms = now_ms;
@@ -462,191 +387,4 @@ impl Spool {
             read_index(&key, &value)
         })
     }
-}
-
-/// Cuts events, sorted by severity, into bodies of one severity each.
-fn cut(events: Vec<AuditEvent>, block_bytes: usize) -> Vec<(Facts, Vec<u8>)> {
-    let mut blocks = Vec::new();
-    let mut open: Vec<AuditEvent> = Vec::new();
-    let mut open_bytes = 0;
-    for event in events {
-        // A field's tag and length take at most 6 bytes more.
-        let bytes = event.encoded_len() + 6;
-        let other = open.first().is_some_and(|first| first.severity != event.severity);
-        if !open.is_empty() && (other || open_bytes + bytes > block_bytes.min(BODY_BYTES_MAX)) {
-            blocks.push(close_block(std::mem::take(&mut open)));
-            open_bytes = 0;
-        }
-        open_bytes += bytes;
-        open.push(event);
-    }
-    if !open.is_empty() {
-        blocks.push(close_block(open));
-    }
-    blocks
-}
-
-fn close_block(events: Vec<AuditEvent>) -> (Facts, Vec<u8>) {
-    let mut facts = Facts {
-        severity: events.first().map_or(0, |event| {
-            u8::try_from(event.severity).unwrap_or(0).min(SEVERITY_MAX)
-        }),
-        cost: 0,
-        events: 0,
-        carried_events: 0,
-        carried_blocks: 0,
-        first_ms: events.iter().map(|event| event.time_ms).min().unwrap_or(0),
-        last_ms: events.iter().map(|event| event.time_ms).max().unwrap_or(0),
-    };
-    for event in &events {
-        match &event.kind {
-            Some(Kind::Loss(loss)) => {
-                facts.carried_events = facts.carried_events.saturating_add(loss.events);
-                facts.carried_blocks = facts.carried_blocks.saturating_add(loss.blocks);
-            }
-            _ => facts.events += 1,
-        }
-    }
-    let body = AuditBlockBody { events }.encode_to_vec();
-    facts.cost = cost_of(body.len());
-    (facts, body)
-}
-
-/// Whether the last stored block is the one that the accounts say was written last, or an older one.
-fn is_sound(tree: &sled::Tree, meta: &Meta) -> bool {
-    let last = match tree.get_lt([b'c']) {
-        Ok(Some((key, value))) => read_block_key(&key).map(|at| (at, value)),
-        Ok(None) => None,
-        Err(_) => return false,
-    };
-    let Some((at, value)) = last else {
-        return true;
-    };
-    let next = Position {
-        epoch: meta.head.epoch,
-        sequence: meta.head.next_sequence,
-    };
-    if at.epoch == next.epoch && at.sequence.checked_add(1) == Some(next.sequence) {
-        return Record::from_bytes(at, &value).is_some_and(|record| {
-            block_digest(&record.previous, at.epoch, at.sequence, &record.body) == meta.head.digest
-        });
-    }
-    at < next
-}
-
-fn begin(epoch: u64) -> Head {
-    Head {
-        epoch,
-        next_sequence: 0,
-        digest: GENESIS,
-    }
-}
-
-/// Holds the accounts against the mark: a mark that knows more means that durable blocks are gone.
-fn judge_mark(mut meta: Meta, marked: Option<Position>) -> (Meta, Option<Begun>) {
-    let next = Position {
-        epoch: meta.head.epoch,
-        sequence: meta.head.next_sequence,
-    };
-    let Some(marked) = marked.filter(|marked| *marked > next) else {
-        return (meta, None);
-    };
-    let blocks = if marked.epoch == next.epoch {
-        marked.sequence - next.sequence
-    } else {
-        0
-    };
-    let begun = Begun::Lost(format!(
-        "the spool ends at {}/{}, but had been written up to {}/{}: it was damaged or rolled back",
-        next.epoch, next.sequence, marked.epoch, marked.sequence
-    ));
-    lose_blocks(&mut meta, blocks);
-    meta.head = begin(marked.epoch.saturating_add(1));
-    (meta, Some(begun))
-}
-
-/// At least one event was in each lost block; how many more, nobody knows.
-fn lose_blocks(meta: &mut Meta, blocks: u64) {
-    if let Some(slot) = meta.untold.last_mut() {
-        slot.add(&Loss {
-            events: blocks,
-            blocks,
-            first_ms: 0,
-            last_ms: 0,
-        });
-        meta.lost_events = meta.lost_events.saturating_add(blocks);
-    }
-}
-
-/// Accounts for a spool that has none, or none that can be trusted: counts what is there and begins a new epoch.
-fn rebuild(
-    tree: &sled::Tree,
-    marked: Option<Position>,
-    epoch_min: u64,
-) -> Result<(Meta, Option<Begun>), SpoolError> {
-    let mut bytes = 0_u64;
-    let mut last = None;
-    for entry in tree.range(vec![b'b']..vec![b'c']) {
-        let (key, value) = entry?;
-        if let Some(at) = read_block_key(&key) {
-            last = Some(at);
-            bytes = bytes.saturating_add(
-                Record::from_bytes(at, &value).map_or(value.len() as u64, |record| record.facts.cost),
-            );
-        }
-    }
-    let known = last.max(marked);
-    let epoch = known.map_or(epoch_min.max(1), |at| at.epoch.saturating_add(1).max(epoch_min));
-    let mut meta = Meta {
-        head: begin(epoch),
-        bytes,
-        acked: Position::default(),
-        lost_events: 0,
-        untold: [Loss::default(); 4],
-        moving_from: None,
-    };
-    let begun = match (marked, known) {
-        (None, None) => Begun::First,
-        (Some(marked), _) if last.is_none_or(|last| last < marked) => {
-            let held = last.map_or(0, |last| {
-                if last.epoch == marked.epoch {
-                    last.sequence.saturating_add(1)
-                } else {
-                    0
-                }
-            });
-            lose_blocks(&mut meta, marked.sequence.saturating_sub(held));
-            Begun::Lost(format!(
-                "the spool had been written up to {}/{} and is gone: blocks that were not uploaded are lost",
-                marked.epoch, marked.sequence
-            ))
-        }
-        _ => Begun::Lost("the spool's accounts were damaged; its blocks are kept".to_owned()),
-    };
-    Ok((meta, Some(begun)))
-}
-
-/// How far the trail in `folder` had come when it was last noted.
-pub fn marked(folder: &Path) -> Option<Position> {
-    read_mark(&folder.join("spool.mark")).ok().flatten()
-}
-
-const MARK_FORM: &str = "penstock-spool-mark/1";
-
-fn read_mark(path: &Path) -> Result<Option<Position>, FileError> {
-    let Some(bytes) = durable::read(path, 256)? else {
-        return Ok(None);
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let mut words = text.split_whitespace();
-    let form = words.next();
-    let mut number = || words.next()?.parse::<u64>().ok();
-    Ok((form == Some(MARK_FORM))
-        .then(|| {
-            Some(Position {
-                epoch: number()?,
-                sequence: number()?,
-            })
-        })
-        .flatten())
 }

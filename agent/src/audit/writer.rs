@@ -15,9 +15,10 @@ use tokio::time::Instant;
 
 use super::engine::Engine;
 use super::layout::Cause;
+use super::opening::Begun;
 use super::record;
 use super::resume::Resume;
-use super::spool::{Begun, Limits};
+use super::spool::Limits;
 use super::{AuditError, AuditState, Command, Overflow};
 use crate::clock;
 

@@ -127,7 +127,7 @@ impl World {
 }
 
 /// The engine lets go of its folder by a thread of its own, a moment after it was closed.
-fn reopened(folder: &std::path::Path) -> (Spool, Option<super::super::spool::Begun>) {
+fn reopened(folder: &std::path::Path) -> (Spool, Option<super::super::opening::Begun>) {
     for _ in 0..2000 {
         match Spool::open(folder, LIMITS, 1) {
             Err(super::super::spool::SpoolError::Engine(_)) => {
@@ -173,7 +173,7 @@ proptest! {
                         spool.close().unwrap();
                     }
                     let (mut spool, begun) = reopened(world.folder.path());
-                    let untouched = before.0.is_empty() && begun == Some(super::super::spool::Begun::First);
+                    let untouched = before.0.is_empty() && begun == Some(super::super::opening::Begun::First);
                     prop_assert!(begun.is_none() || untouched, "{begun:?}");
                     prop_assert_eq!((all(&mut spool), spool.head()), before);
                     // Acknowledgements come again with the next session.

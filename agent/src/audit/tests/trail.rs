@@ -2,8 +2,8 @@
 
 use penstock_proto::v1::AuditAck;
 
+use super::super::opening::Begun;
 use super::super::resume::Resume;
-use super::super::spool::Begun;
 use super::*;
 
 fn filled(folder: &Path, blocks: u64) -> Spool {

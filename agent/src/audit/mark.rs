@@ -1,0 +1,43 @@
+//! `spool.mark`: a position that was durable, kept beside the database so that a database which lost it is found out.
+//!
+//! One line of text: the form, the epoch, the sequence. It only ever names what is durable, so that one that is old or
+//! lacking costs the detection of a loss, and never raises a false alarm.
+
+use std::path::Path;
+
+use super::layout::Position;
+use crate::durable::{self, FileError};
+
+const FILE: &str = "spool.mark";
+const FORM: &str = "penstock-spool-mark/1";
+const BYTES_MAX: u64 = 256;
+
+/// How far the trail in `folder` had come when it was last noted.
+pub fn marked(folder: &Path) -> Option<Position> {
+    read(folder).ok().flatten()
+}
+
+/// The same, or why the file cannot be read; one that makes no sense is none.
+pub(super) fn read(folder: &Path) -> Result<Option<Position>, FileError> {
+    let Some(bytes) = durable::read(&folder.join(FILE), BYTES_MAX)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut words = text.split_whitespace();
+    let form = words.next();
+    let mut number = || words.next()?.parse::<u64>().ok();
+    Ok((form == Some(FORM))
+        .then(|| {
+            Some(Position {
+                epoch: number()?,
+                sequence: number()?,
+            })
+        })
+        .flatten())
+}
+
+/// Notes `at`, which must be durable.
+pub(super) fn write(folder: &Path, at: Position) -> Result<(), FileError> {
+    let text = format!("{FORM} {} {}\n", at.epoch, at.sequence);
+    durable::replace(&folder.join(FILE), text.as_bytes(), 0o600)
+}

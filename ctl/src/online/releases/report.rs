@@ -1,0 +1,205 @@
+//! What is shown of releases: a list, and one in full.
+
+use penstock_proto::v1::{Release, ReleaseState};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::super::digest;
+use crate::failure::Failure;
+use crate::offline::changes::Changes;
+use crate::offline::check::FindingLine;
+use crate::offline::signing::Stated;
+use crate::output::{Page, Report, Tone};
+use crate::words;
+
+/// One release as the coordinator keeps it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ReleaseLine {
+    /// Its revision.
+    pub revision: u64,
+    /// `proposed`, `current`, `superseded` or `unknown`.
+    pub state: String,
+    /// Digest of its statement.
+    pub statement_digest: String,
+    /// Who proposed it.
+    pub author: String,
+    /// Where it was agreed.
+    pub ticket: String,
+    /// Why.
+    pub reason: String,
+    /// Who signed.
+    pub approved_by: Vec<String>,
+    /// How many have to.
+    pub threshold: u32,
+    /// When it was proposed, milliseconds since 1970.
+    pub created_ms: u64,
+    /// When the last signature came that was needed, milliseconds since 1970; 0: not yet.
+    pub approved_ms: u64,
+    /// How many gateways it has a plan for.
+    pub gateways: u32,
+    /// To how many of them it was offered.
+    pub offered: u32,
+    /// How many have verified and stored it.
+    pub staged: u32,
+    /// In how many kernels it is.
+    pub effective: u32,
+    /// How many refused it.
+    pub refused: u32,
+}
+
+impl ReleaseLine {
+    pub(super) fn of(release: Release) -> Result<Self, Failure> {
+        Ok(Self {
+            state: match ReleaseState::try_from(release.state) {
+                Ok(ReleaseState::Proposed) => "proposed",
+                Ok(ReleaseState::Current) => "current",
+                Ok(ReleaseState::Superseded) => "superseded",
+                Ok(ReleaseState::Unspecified) | Err(_) => "unknown",
+            }
+            .to_owned(),
+            statement_digest: digest("statement_digest", &release.statement_digest)?.to_string(),
+            revision: release.revision,
+            author: release.author,
+            ticket: release.ticket,
+            reason: release.reason,
+            approved_by: release.approved_by,
+            threshold: release.threshold,
+            created_ms: release.created_ms,
+            approved_ms: release.approved_ms,
+            gateways: release.gateways,
+            offered: release.offered,
+            staged: release.staged,
+            effective: release.effective,
+            refused: release.refused,
+        })
+    }
+
+    fn mark(&self) -> (Tone, String) {
+        match self.state.as_str() {
+            "current" => (Tone::Good, "● current".to_owned()),
+            "proposed" => (Tone::Warn, "○ proposed".to_owned()),
+            other => (Tone::Dim, format!("· {other}")),
+        }
+    }
+
+    fn progress(&self) -> (Tone, String) {
+        if self.state != "current" {
+            return (Tone::Dim, "—".to_owned());
+        }
+        let mut words = format!("{} of {} enforce it", self.effective, self.gateways);
+        if self.refused > 0 {
+            words.push_str(&format!(", {} refused", self.refused));
+        }
+        let tone = match (self.refused, self.effective == self.gateways) {
+            (0, true) => Tone::Good,
+            (0, false) => Tone::Warn,
+            _ => Tone::Bad,
+        };
+        (tone, words)
+    }
+
+    fn signatures(&self) -> String {
+        let who = if self.approved_by.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.approved_by.join(", "))
+        };
+        format!("{} of {}{who}", self.approved_by.len(), self.threshold)
+    }
+}
+
+/// Releases, newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ReleaseList {
+    /// Each of them.
+    pub releases: Vec<ReleaseLine>,
+}
+
+impl Report for ReleaseList {
+    const SCHEMA: &'static str = "penstock.release-list/1";
+    fn page(&self, page: &mut Page) {
+        if self.releases.is_empty() {
+            page.line("no releases yet; propose one with: penstock release propose PATH --reason REASON");
+            return;
+        }
+        let now = words::now_ms();
+        let rows: Vec<_> = self
+            .releases
+            .iter()
+            .map(|release| {
+                vec![
+                    (Tone::Strong, format!("r{}", release.revision)),
+                    release.mark(),
+                    (Tone::Plain, release.author.clone()),
+                    (Tone::Plain, release.signatures()),
+                    release.progress(),
+                    (Tone::Dim, words::relative(release.created_ms, now)),
+                    (Tone::Plain, release.reason.clone()),
+                ]
+            })
+            .collect();
+        page.table(
+            &[
+                "RELEASE",
+                "STATE",
+                "AUTHOR",
+                "SIGNATURES",
+                "GATEWAYS",
+                "MADE",
+                "REASON",
+            ],
+            &rows,
+        );
+    }
+}
+
+/// One release in full.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ReleaseShown {
+    /// As the coordinator keeps it.
+    pub release: ReleaseLine,
+    /// What its statement says.
+    pub statement: Stated,
+    /// What it changes; only where it was compared.
+    pub changes: Option<Changes>,
+    /// What the checker of plans found, against the plans in force; only where it was compared.
+    pub findings: Vec<FindingLine>,
+    /// What was done, in a word: `shown`, `proposed` or `signed`.
+    pub done: String,
+    /// Names of its documents.
+    pub documents: Vec<String>,
+}
+
+impl Report for ReleaseShown {
+    const SCHEMA: &'static str = "penstock.release/1";
+    fn page(&self, page: &mut Page) {
+        let revision = self.release.revision;
+        if self.done == "shown" {
+            self.statement.page(page);
+            let (tone, state) = self.release.mark();
+            let (progress_tone, progress) = self.release.progress();
+            page.facts(&[
+                ("state    ", page.paint(tone, &state)),
+                ("signed   ", page.paint(Tone::Plain, &self.release.signatures())),
+                ("enforced ", page.paint(progress_tone, &progress)),
+                ("documents", page.paint(Tone::Plain, &self.documents.join(", "))),
+            ]);
+            return;
+        }
+        let done = page.paint(Tone::Good, "✓");
+        let missing = (self.release.threshold as usize).saturating_sub(self.release.approved_by.len());
+        page.line(format!(
+            "{done} release r{revision} {}; signatures: {}",
+            self.done,
+            page.style.paint(Tone::Plain, &self.release.signatures())
+        ));
+        if self.release.state == "current" {
+            page.line("  it is current: gateways are offered it now; follow with `penstock gateways` or `penstock health --watch`");
+        } else if missing > 0 {
+            page.line(format!(
+                "  it waits for {}: penstock release approve {revision} --key FILE",
+                words::count(missing, "more signature")
+            ));
+        }
+    }
+}

@@ -20,6 +20,7 @@ pub mod bridge;
 pub mod clock;
 pub mod config;
 pub mod data_plane;
+mod database;
 pub mod durable;
 pub mod enforce;
 pub mod health;

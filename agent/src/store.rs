@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use penstock_proto::v1::Fault;
 
+use crate::database;
 use crate::durable::{self, FileError};
 
 /// The largest record: a stored offer of the largest plan.
@@ -197,15 +198,7 @@ impl Store {
     fn open_database(&mut self) {
         let path = self.folder.join("store");
         for attempt in 0..2 {
-            let opened = catch_unwind(|| {
-                sled::Config::new()
-                    .path(&path)
-                    .cache_capacity(CACHE_BYTES)
-                    .segment_size(SEGMENT_BYTES)
-                    .flush_every_ms(None)
-                    .mode(sled::Mode::LowSpace)
-                    .open()
-            });
+            let opened = catch_unwind(|| database::open(&path, CACHE_BYTES, SEGMENT_BYTES));
             let why = match opened {
                 Ok(Ok(db)) => {
                     self.db = Some(db);

@@ -24,6 +24,7 @@ use super::layout::{
 };
 use super::opening::{Begun, is_sound, judge_mark, rebuild};
 use super::{mark, record};
+use crate::database;
 use crate::durable::FileError;
 
 /// How large the spool may become, and how it cuts blocks.
@@ -98,13 +99,7 @@ impl Spool {
     /// Opens or creates the spool in `folder`, which must exist. `epoch_min` is the lowest number for a first epoch.
     pub fn open(folder: &Path, limits: Limits, epoch_min: u64) -> Result<(Self, Option<Begun>), SpoolError> {
         let marked = mark::read(folder)?;
-        let db = sled::Config::new()
-            .path(folder.join("spool"))
-            .cache_capacity(CACHE_BYTES)
-            .segment_size(SEGMENT_BYTES)
-            .flush_every_ms(None)
-            .mode(sled::Mode::LowSpace)
-            .open()?;
+        let db = database::open(&folder.join("spool"), CACHE_BYTES, SEGMENT_BYTES)?;
         let tree = db.open_tree("trail")?;
         let held = tree
             .get(META_KEY)?

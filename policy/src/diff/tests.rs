@@ -398,21 +398,24 @@ proptest! {
     fn flows_that_only_narrow_allow_nothing_new(
         plant in plants(), other in plants(), dice in prop::collection::vec(any::<[u32; DICE]>(), 16),
     ) {
-        // The same plant but with the other's ends and ports on flows that both have.
+        // The same plant but with the other's ends and ports on flows that both have, where that is said not to widen.
         let mut new = plant.clone();
-        for (conduit_id, conduit) in &mut new.conduits {
-            for (name, flow) in &mut conduit.flows {
+        for (conduit_id, conduit) in &plant.conduits {
+            for (name, flow) in &conduit.flows {
                 let from = other.conduits.get(conduit_id).and_then(|c| c.flows.get(name));
-                if let Some(from) = from.filter(|from| !from.bridged && !flow.bridged) {
-                    flow.service = from.service.clone();
-                    flow.operations = from.operations.clone();
-                    flow.tls = from.tls.clone();
-                    flow.sources.truncate(1);
+                let Some(from) = from.filter(|from| !from.bridged && !flow.bridged) else { continue };
+                let mut flow = flow.clone();
+                flow.service = from.service.clone();
+                flow.operations = from.operations.clone();
+                flow.tls = from.tls.clone();
+                flow.sources.truncate(1);
+                let mut narrower = new.clone();
+                narrower.conduits.get_mut(conduit_id).unwrap().flows.insert(name.clone(), flow);
+                if !diff(Some(&plant), &narrower).unwrap().may_widen() {
+                    new = narrower;
                 }
             }
         }
-        let changes = diff(Some(&plant), &new).unwrap();
-        prop_assume!(!changes.may_widen());
         for (gateway, plan) in compile_all(&new).unwrap() {
             let before = &compile_all(&plant).unwrap()[&gateway];
             for dice in &dice {

@@ -243,7 +243,9 @@ proptest! {
     fn taking_a_rule_away_never_allows_more_and_takes_only_its_own(
         (plan, connections) in plans_with_connections(24), at in any::<prop::sample::Index>(),
     ) {
-        prop_assume!(!plan.rules.is_empty());
+        if plan.rules.is_empty() {
+            return Ok(());
+        }
         let mut less = plan.clone();
         let gone = less.rules.remove(at.index(plan.rules.len()));
         for connection in &connections {

@@ -126,6 +126,8 @@ fn profile(trust: Trust, credentials: Option<Credentials>) -> ClientProfile {
     }
 }
 
+/// A claim that does not hold fails by then; no test that passes waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
 const COORDINATOR: &str = "spiffe://water/coordinator/c1";
 const GATEWAY: &str = "spiffe://water/gateway/gw-1";
 
@@ -281,12 +283,13 @@ async fn tls_1_2_is_refused_with_the_alert_for_it() {
 #[tokio::test]
 async fn garbage_silence_and_crowds_without_certificates_do_not_keep_others_out() {
     let ca = Authority::new();
+    // Long enough for a handshake on a loaded machine; three times over for those that keep silent first.
     let limits = AcceptLimits {
-        handshake_timeout: Duration::from_millis(300),
+        handshake_timeout: Duration::from_secs(2),
         handshakes_max: 4,
         connections_max: 8,
         anonymous_max: 2,
-        anonymous_lifetime: Duration::from_millis(600),
+        anonymous_lifetime: Duration::from_secs(600),
     };
     let server = serve(&ca.issue(COORDINATOR), ca.root(), limits).await;
     let mut silent = Vec::new();
@@ -327,15 +330,35 @@ async fn garbage_silence_and_crowds_without_certificates_do_not_keep_others_out(
         .unwrap(),
         GATEWAY
     );
-    tokio::time::sleep(Duration::from_millis(900)).await;
-    assert_eq!(call(&[server], nobody()).await.unwrap(), "nobody");
     for mut stream in silent {
         let mut rest = Vec::new();
         // Either a TLS alert and the end, or a reset: but it ends.
-        let _ = tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut rest))
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest))
             .await
             .unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_connection_without_a_certificate_gives_its_place_to_the_next_when_its_time_is_over() {
+    let ca = Authority::new();
+    let limits = AcceptLimits {
+        anonymous_max: 1,
+        anonymous_lifetime: Duration::from_millis(200),
+        ..AcceptLimits::default()
+    };
+    let server = serve(&ca.issue(COORDINATOR), ca.root(), limits).await;
+    let nobody = || profile(Trust::Roots(vec![ca.root()]), None);
+    let address: Address = server.to_string().parse().unwrap();
+    let _held = channel::connect(vec![address], nobody().config().unwrap())
+        .await
+        .unwrap();
+    let next = async {
+        while call(&[server], nobody()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, next).await.unwrap();
 }
 
 #[tokio::test]

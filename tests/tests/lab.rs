@@ -28,7 +28,7 @@ fn two_namespaces_reach_each_other_through_a_router_in_both_families() {
                 let listener = control
                     .enter(|| std::net::TcpListener::bind(bind).unwrap())
                     .unwrap();
-                office.wait_for_tcp(bind, Duration::from_secs(2)).unwrap();
+                office.wait_for_tcp(bind, Duration::from_secs(60)).unwrap();
                 drop(listener);
                 assert!(
                     office.wait_for_tcp(bind, Duration::from_millis(50)).is_err(),
@@ -55,7 +55,7 @@ fn a_bridge_carries_frames_between_its_ports() {
         let _listener = right
             .enter(|| std::net::TcpListener::bind("10.9.0.2:80").unwrap())
             .unwrap();
-        left.wait_for_tcp("10.9.0.2:80", Duration::from_secs(2)).unwrap();
+        left.wait_for_tcp("10.9.0.2:80", Duration::from_secs(60)).unwrap();
     })
     .unwrap();
 }
@@ -69,7 +69,7 @@ fn a_daemon_is_gone_when_it_is_dropped_and_its_log_stays() {
             let mut daemon = host
                 .spawn("talker", "sh", &["-c", "echo ready; exec sleep 100"])
                 .unwrap();
-            daemon.wait_for_log("ready", Duration::from_secs(2)).unwrap();
+            daemon.wait_for_log("ready", Duration::from_secs(60)).unwrap();
             assert!(daemon.ended().is_none());
             let process = format!("/proc/{}", daemon.id());
             assert!(std::path::Path::new(&process).exists());
@@ -96,7 +96,7 @@ fn a_lab_vanishes_when_its_program_is_killed() {
         lab::sandbox::test(NAME, |lab: &Lab| {
             let host = lab.namespace("host").unwrap();
             let _sleeper = host.spawn("sleeper", "sleep", &[&mark]).unwrap();
-            std::thread::sleep(Duration::from_secs(60));
+            std::thread::sleep(Duration::from_secs(600));
         })
         .unwrap();
         return;
@@ -117,8 +117,8 @@ fn a_lab_vanishes_when_its_program_is_killed() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    lab::wait_until("the sleeper to start", Duration::from_secs(10), running).unwrap();
+    lab::wait_until("the sleeper to start", Duration::from_secs(60), running).unwrap();
     victim.kill().unwrap();
     victim.wait().unwrap();
-    lab::wait_until("the sleeper to vanish", Duration::from_secs(5), || !running()).unwrap();
+    lab::wait_until("the sleeper to vanish", Duration::from_secs(60), || !running()).unwrap();
 }

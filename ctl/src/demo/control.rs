@@ -15,7 +15,7 @@ use super::topology::Topology;
 use crate::lab::{Daemon, Lab, LabError, Namespace};
 
 /// Long enough for a slow machine, short enough to not be taken for a hang.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a program answered.
 #[derive(Debug)]

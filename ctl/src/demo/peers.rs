@@ -13,7 +13,7 @@ pub(super) const PRESSURE: &str = "works/filters/7/pressure";
 /// Where the safety controller publishes its state.
 pub(super) const SAFETY_STATE: &str = "works/chlorine/state";
 /// What a device may take to start on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const PLC_PY: &str = include_str!("peers/plc.py");
 

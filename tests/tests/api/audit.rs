@@ -8,9 +8,10 @@ use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::v1;
 use penstock_proto::v1::coordinator_message::Message as Down;
 use penstock_proto::v1::gateway_message::Message as Up;
+use proptest::prelude::ProptestConfig;
 use prost::Message as _;
 
-use crate::world::{Session, World, config};
+use crate::world::{PATIENCE, Session, World, config};
 
 /// A gateway's trail as it grows.
 struct Trail {
@@ -87,7 +88,7 @@ async fn blocks_are_stored_once_found_by_search_and_seen_live() {
     }
     acknowledged(&mut session, 20).await;
     for n in 0..20 {
-        let record = tokio::time::timeout(Duration::from_secs(5), tail.message())
+        let record = tokio::time::timeout(PATIENCE, tail.message())
             .await
             .unwrap()
             .unwrap()
@@ -209,11 +210,13 @@ fn penstock_tests_program() -> std::path::PathBuf {
 /// Kills the program in the middle of its work, again and again; what it acknowledged is there each time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_block_is_lost_when_the_coordinator_is_killed() {
-    const ROUNDS: u64 = 12;
+    // Nobody else takes its port between two runs of the program.
+    const ADDRESS: &str = "127.0.83.1";
+    let rounds = u64::from(ProptestConfig::default().cases / 20);
     let mut world = World::start().await;
     world.running.take().unwrap().stop().await;
     let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = std::net::TcpListener::bind((ADDRESS, 0)).unwrap();
         listener.local_addr().unwrap().port()
     };
     let file = world.dir.path().join("c.toml");
@@ -221,19 +224,19 @@ async fn no_acknowledged_block_is_lost_when_the_coordinator_is_killed() {
     std::fs::write(
         &file,
         format!(
-            "plant = \"riverside\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"127.0.0.1:{port}\"]\nmetrics = \"\"\n",
+            "plant = \"riverside\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"{ADDRESS}:{port}\"]\nmetrics = \"\"\n",
             data.display().to_string()
         ),
     )
     .unwrap();
-    world.address = format!("127.0.0.1:{port}").parse().unwrap();
+    world.address = format!("{ADDRESS}:{port}").parse().unwrap();
 
     let mut trail = Trail::new(1);
     let mut unacknowledged: Vec<v1::AuditBlock> = Vec::new();
     let mut acked = 0;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let program = Program::start(&file);
-        for _ in 0..200 {
+        for _ in 0..3000 {
             if world.channel(world.roots(), None).await.is_ok() {
                 break;
             }
@@ -255,7 +258,7 @@ async fn no_acknowledged_block_is_lost_when_the_coordinator_is_killed() {
             }
         });
         // Another moment each round: from at once to well into it.
-        let until = tokio::time::Instant::now() + Duration::from_millis(3 + round * 7);
+        let until = tokio::time::Instant::now() + Duration::from_millis(3 + round % 12 * 7);
         while let Ok(Ok(Some(message))) = tokio::time::timeout_at(until, session.down.message()).await {
             if let Some(Down::AuditAck(ack)) = message.message {
                 assert!(ack.next_sequence >= acked, "an acknowledgement was taken back");
@@ -281,11 +284,11 @@ async fn no_acknowledged_block_is_lost_when_the_coordinator_is_killed() {
     world.running = Some(running);
     let mut session = world.session("gw-a", v1::PolicyState::default()).await;
     // The last round may have got everything acknowledged; then there is nothing to send, and no answer to wait for.
-    if acked < ROUNDS * 400 {
+    if acked < rounds * 400 {
         for block in unacknowledged {
             session.send(Up::Audit(block)).await;
         }
-        acknowledged(&mut session, ROUNDS * 400).await;
+        acknowledged(&mut session, rounds * 400).await;
     }
     let store = world.running.as_ref().unwrap().store().clone();
     let mut filter = penstock_coordinator::store::BlockFilter {
@@ -302,5 +305,5 @@ async fn no_acknowledged_block_is_lost_when_the_coordinator_is_killed() {
             expected += 1;
         }
     }
-    assert_eq!(expected, ROUNDS * 400);
+    assert_eq!(expected, rounds * 400);
 }

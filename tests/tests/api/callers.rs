@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
-use crate::world::{Control, World, now_ms, refused};
+use crate::world::{Control, PATIENCE, World, now_ms, refused};
 
 /// Calls the method of an action with an empty request; what matters is whether the gate lets it through.
 async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
@@ -215,7 +215,7 @@ async fn a_peer_that_speaks_no_tls_gets_nothing_and_harms_nobody() {
         let _ = stream.write_all(&opening).await;
         let _ = stream.shutdown().await;
         let mut answer = Vec::new();
-        let _ = tokio::time::timeout(Duration::from_secs(15), stream.read_to_end(&mut answer))
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
             .await
             .expect("the server ends it");
         assert!(

@@ -100,14 +100,14 @@ fn a_publication_that_has_expired_is_not_delivered_late() {
                 "-m",
                 "open",
             ];
-            let expiring = ["-D", "publish", "message-expiry-interval", "2"];
+            let expiring = ["-D", "publish", "message-expiry-interval", "5"];
             world
                 .from
                 .run("mosquitto_pub", &[&open_valve[..], &expiring].concat())
                 .unwrap();
             world.publish("works/value", 1, &["lasting".to_owned()]);
             world.wait_for("the backlog", |state| state.backlog == 2);
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::sleep(Duration::from_secs(6));
             let _to = world.broker(&world.to, TO, "");
             listener.wait_for(1);
             world.wait_for("an empty queue", |state| state.backlog == 0);

@@ -23,7 +23,7 @@ use penstock_proto::v1::{AuditEvent, audit_event::Kind};
 
 use super::gateway;
 
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(100);
 pub const FROM: &str = "10.1.0.2";
 pub const TO: &str = "10.2.0.2";
 

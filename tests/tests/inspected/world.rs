@@ -20,7 +20,7 @@ use penstock_policy::plan::{
 use tokio::sync::mpsc;
 
 pub const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const CLIENT: &str = "10.1.0.5";
 pub const SERVER: &str = "10.2.0.9";
 pub const CLIENT6: &str = "fd00:1::5";

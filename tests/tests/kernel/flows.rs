@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use penstock::lab;
@@ -101,20 +101,24 @@ fn no_packet_of_a_flow_that_stays_is_lost_while_plans_are_swapped() {
                 let world = World::new(lab, mode, &SIDES);
                 let stays = probe("10.1.0.6", "10.2.0.9", Carried::Udp(4050), 5000);
                 let packet = world.frame("lan1", "lan2", &stays, Part::Opening);
-                let (go, stop) = (AtomicBool::new(false), AtomicBool::new(false));
-                let (sent, mut caught) = std::thread::scope(|scope| {
+                let (go, stop, sent) = (
+                    AtomicBool::new(false),
+                    AtomicBool::new(false),
+                    AtomicUsize::new(0),
+                );
+                let mut caught = std::thread::scope(|scope| {
                     let sender = scope.spawn(|| {
-                        let (mut sent, mut caught) = (0_usize, Vec::new());
+                        let mut caught = Vec::new();
                         while !stop.load(Relaxed) {
                             std::thread::sleep(Duration::from_micros(100));
                             if go.load(Relaxed) {
                                 world.sides["lan1"].wire.send(&packet);
-                                sent += 1;
+                                sent.fetch_add(1, Relaxed);
                                 // On a slow machine more packets come than a socket keeps for later.
                                 caught.extend(std::iter::from_fn(|| world.sides["lan2"].wire.try_catch()));
                             }
                         }
-                        (sent, caught)
+                        caught
                     });
                     let swaps = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                         world.at_gateway(async || {
@@ -122,7 +126,9 @@ fn no_packet_of_a_flow_that_stays_is_lost_while_plans_are_swapped() {
                             agent.apply(&two_flows(mode), 1).await;
                             world.drain();
                             go.store(true, Relaxed);
-                            for round in 0..20_u64 {
+                            // On a loaded machine few packets come between two swaps.
+                            let few = || sent.load(Relaxed) < 300 && !sender.is_finished();
+                            for round in (0_u64..).take_while(|round| *round < 20 || few()) {
                                 let mut next = two_flows(mode);
                                 if round % 2 == 0 {
                                     next.rules.remove(0);
@@ -136,17 +142,16 @@ fn no_packet_of_a_flow_that_stays_is_lost_while_plans_are_swapped() {
                         });
                     }));
                     stop.store(true, Relaxed);
-                    let counted = sender.join().unwrap();
+                    let caught = sender.join().unwrap();
                     swaps.unwrap();
-                    counted
+                    caught
                 });
                 caught.extend(world.sides["lan2"].wire.catch_for(Duration::from_millis(200)));
                 let of_flow = caught
                     .iter()
                     .filter(|f| f[12..14] == [8, 0] && f[23] == 17)
                     .count();
-                assert_eq!(of_flow, sent, "{mode:?}: packets were lost");
-                assert!(sent > 300, "{mode:?}: only {sent} packets during the swaps");
+                assert_eq!(of_flow, sent.into_inner(), "{mode:?}: packets were lost");
             }
         },
     )
@@ -311,7 +316,11 @@ fn fragments_of_an_allowed_flow_pass_and_headers_that_hide_ports_do_not() {
                     let agent = Agent::start();
                     agent.apply(&two_flows(mode), 1).await;
                     for (port, passes) in [(4050, true), (5050, false)] {
-                        assert_eq!(fragments_pass(&world, port), passes, "{mode:?} IPv4 UDP {port}");
+                        assert_eq!(
+                            fragments_pass(&world, port, passes),
+                            passes,
+                            "{mode:?} IPv4 UDP {port}"
+                        );
                     }
                     // Destination options before UDP: no rule can see through every header there is.
                     let (from, to): (IpAddr, IpAddr) =
@@ -335,7 +344,7 @@ fn fragments_of_an_allowed_flow_pass_and_headers_that_hide_ports_do_not() {
 }
 
 /// Sends a UDP datagram over IPv4 in two fragments; whether two fragments, or the whole, come out.
-fn fragments_pass(world: &World, port: u16) -> bool {
+fn fragments_pass(world: &World, port: u16, expected: bool) -> bool {
     let (from, to): (IpAddr, IpAddr) = ("10.1.0.6".parse().unwrap(), "10.2.0.9".parse().unwrap());
     let mut udp = [
         7000_u16.to_be_bytes(),
@@ -358,12 +367,14 @@ fn fragments_pass(world: &World, port: u16) -> bool {
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
         world.send("lan1", "lan2", &packet);
     }
-    let frames = world.sides["lan2"].wire.catch_for(Duration::from_millis(100));
-    let bytes: usize = frames
-        .iter()
-        .filter(|f| f[12..14] == [8, 0] && f[23] == 17)
-        .map(|f| f.len() - 34)
-        .sum();
+    let bytes = std::cell::Cell::new(0);
+    world.sides["lan2"].wire.catches(expected, |frame| {
+        if frame[12..14] == [8, 0] && frame[23] == 17 {
+            bytes.set(bytes.get() + frame.len() - 34);
+        }
+        bytes.get() >= 1208
+    });
+    let bytes = bytes.get();
     assert!(
         bytes == 0 || bytes == 1208,
         "{bytes} bytes of a datagram of 1208 came out"

@@ -12,7 +12,7 @@ use penstock_policy::verdict::Decision;
 
 use super::inspector::Inspector;
 use super::plans::{SIDES, two_flows};
-use super::world::{Agent, World};
+use super::world::{Agent, PATIENCE, SILENCE, World};
 
 pub const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
 pub const SERVERS: [&str; 2] = ["10.2.0.9:502", "[fd00:2::9]:502"];
@@ -98,11 +98,20 @@ impl Echo {
 
 /// Connects from `at`; the connection, and whom the server sees.
 pub fn connect(at: &Namespace, server: &str) -> std::io::Result<(TcpStream, IpAddr)> {
+    connect_within(PATIENCE, at, server)
+}
+
+/// Whether no connection comes about, or one that carries nothing.
+pub fn refuses(at: &Namespace, server: &str) -> bool {
+    connect_within(SILENCE, at, server).is_err()
+}
+
+fn connect_within(patience: Duration, at: &Namespace, server: &str) -> std::io::Result<(TcpStream, IpAddr)> {
     let server: SocketAddr = server.parse().unwrap();
     let mut stream = at
-        .enter(|| TcpStream::connect_timeout(&server, Duration::from_millis(700)))
+        .enter(|| TcpStream::connect_timeout(&server, patience))
         .unwrap()?;
-    stream.set_read_timeout(Some(Duration::from_millis(1500)))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.set_nodelay(true)?;
     let (mut line, mut byte) = (String::new(), [0]);
     loop {
@@ -119,6 +128,12 @@ pub fn connect(at: &Namespace, server: &str) -> std::io::Result<(TcpStream, IpAd
 pub fn echoes(stream: &mut TcpStream, text: &[u8]) -> bool {
     let mut back = vec![0; text.len()];
     stream.write_all(text).is_ok() && stream.read_exact(&mut back).is_ok() && back == text
+}
+
+/// Whether the connection carries nothing more.
+pub fn is_cut(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(SILENCE)).unwrap();
+    !echoes(stream, b"anything")
 }
 
 #[test]
@@ -179,7 +194,7 @@ fn without_an_inspector_a_flow_passes_unread_or_is_blocked_as_it_says() {
                     let mut agent = Agent::start_with(settings);
                     agent.apply(&inspected(mode, OnAgentLoss::Block), 1).await;
                     for address in SERVERS {
-                        assert!(connect(client, address).is_err(), "{mode:?} {address}");
+                        assert!(refuses(client, address), "{mode:?} {address}");
                     }
                     assert!(agent.enforcer.counters().await.unwrap().denied_packets >= 2);
                     agent.apply(&inspected(mode, OnAgentLoss::Pass), 2).await;
@@ -221,7 +236,7 @@ fn a_bridge_without_a_way_to_both_ends_is_told_and_opens_nothing() {
                 assert_eq!(codes().await, [""; 0]);
                 world.gateway.ip(&["addr", "flush", "dev", "br0"]).unwrap();
                 assert_eq!(codes().await, ["bridge-has-no-way"]);
-                assert!(connect(client, SERVERS[0]).is_err());
+                assert!(refuses(client, SERVERS[0]));
                 // No address is needed, a route is enough.
                 world
                     .gateway

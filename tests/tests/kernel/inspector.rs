@@ -12,6 +12,8 @@ use penstock_agent::enforce::InspectorPorts;
 use penstock_agent::enforce::intercept::{INSPECTOR4, INSPECTOR6, is_inspector};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::world::PATIENCE;
+
 /// How often waiting threads look whether the inspector is to end.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -81,11 +83,7 @@ impl Inspector {
     pub fn wait_for(&self, connections: usize) -> Vec<(SocketAddr, SocketAddr)> {
         let begun = Instant::now();
         while self.seen().len() < connections {
-            assert!(
-                begun.elapsed() < Duration::from_secs(3),
-                "only {:?} came",
-                self.seen()
-            );
+            assert!(begun.elapsed() < PATIENCE, "only {:?} came", self.seen());
             std::thread::sleep(LOOK);
         }
         self.seen()
@@ -162,10 +160,7 @@ fn carry(near: TcpStream, client: SocketAddr, server: SocketAddr, shared: &Share
     let far = transparent(client.is_ipv6());
     let port = 10_240 + PORT.fetch_add(1, Ordering::Relaxed) % 20_000;
     far.bind(&SocketAddr::new(client.ip(), port).into()).unwrap();
-    if far
-        .connect_timeout(&server.into(), Duration::from_secs(1))
-        .is_err()
-    {
+    if far.connect_timeout(&server.into(), PATIENCE).is_err() {
         let _ = SockRef::from(&near).set_linger(Some(Duration::ZERO));
         return;
     }

@@ -11,6 +11,8 @@ use penstock_policy::verdict::Carried;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, netdevice, socket_with, sockopt};
 
 /// A link-layer address.
+use super::world::PATIENCE;
+
 pub type Mac = [u8; 6];
 
 /// A packet socket on one interface of the namespace it was opened in.
@@ -76,6 +78,24 @@ impl Wire {
             }
         }
         frames
+    }
+
+    /// Whether such a frame comes: one that is expected is waited for, and one that is not a little.
+    pub fn catches(&self, expected: bool, is_it: impl Fn(&[u8]) -> bool) -> bool {
+        let end = Instant::now()
+            + if expected {
+                PATIENCE
+            } else {
+                Duration::from_millis(60)
+            };
+        while Instant::now() < end {
+            match self.try_catch() {
+                Some(frame) if is_it(&frame) => return true,
+                Some(_) => {}
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        false
     }
 }
 

@@ -191,10 +191,10 @@ impl World {
             self.sides[ingress].wire.send(frame);
         }
         let mut passed = HashSet::new();
-        let (patience, begun) = (Duration::from_secs(3), Instant::now());
+        let begun = Instant::now();
         let mut quiet_since = Instant::now();
         while quiet_since.elapsed() < Duration::from_millis(20)
-            || (!expected.is_subset(&passed) && begun.elapsed() < patience)
+            || (!expected.is_subset(&passed) && begun.elapsed() < PATIENCE)
         {
             let mut heard = false;
             for (interface, side) in &self.sides {
@@ -251,6 +251,12 @@ impl World {
     }
 }
 
+/// A claim that does not hold fails by then; no test that passes waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long is waited for what must not come.
+pub const SILENCE: Duration = Duration::from_millis(500);
+
 /// An enforcer and what it observes.
 #[derive(Debug)]
 pub struct Agent {
@@ -278,7 +284,7 @@ impl Agent {
         self.enforcer.apply(plan, Revision(revision)).await.unwrap()
     }
 
-    /// What is observed until `wanted` says that it has seen enough; fails after ten seconds.
+    /// What is observed until `wanted` says that it has seen enough.
     pub async fn observe_until(&mut self, mut wanted: impl FnMut(&Observed) -> bool) -> Vec<Observed> {
         let mut all = Vec::new();
         let waiting = async {
@@ -290,7 +296,7 @@ impl Agent {
                 }
             }
         };
-        let in_time = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        let in_time = tokio::time::timeout(PATIENCE, waiting).await;
         assert!(in_time.is_ok(), "not observed in time; seen: {all:#?}");
         all
     }

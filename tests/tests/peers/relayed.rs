@@ -11,7 +11,7 @@ use penstock_policy::model::{OnRefusal, Operations};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 /// A server that does not end a connection by then is waited for no longer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the client sends, piece by piece, and how long it waits for answers after each.
 #[derive(Debug, Clone)]

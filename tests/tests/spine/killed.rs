@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use penstock::lab::wait_until;
+use proptest::test_runner::Config;
 use serde_json::Value;
 
 use super::world::{PATIENCE, SOMETIMES, World, test};
@@ -68,7 +69,8 @@ fn an_agent_killed_at_any_moment_keeps_its_policy_and_its_trail_is_one_whole_cha
             let (world, _coordinator) = World::new(lab, &lab.directory().join("state"));
             let mut agent = world.start_agent();
             world.wait_for_effective(world.release(true));
-            for round in 0..6 {
+            let rounds = Config::default().cases / 42;
+            for round in 0..rounds {
                 // A release on its way, and the agent dies somewhere in the middle of it.
                 let with_flow = round % 2 == 1;
                 let revision = world.release(with_flow);
@@ -82,7 +84,7 @@ fn an_agent_killed_at_any_moment_keeps_its_policy_and_its_trail_is_one_whole_cha
                 agent = world.start_agent();
                 world.wait_for_effective(revision);
                 assert_eq!(
-                    world.passes(SOMETIMES),
+                    world.passes(SOMETIMES, with_flow),
                     with_flow,
                     "r{revision} is what the kernel holds"
                 );
@@ -90,7 +92,7 @@ fn an_agent_killed_at_any_moment_keeps_its_policy_and_its_trail_is_one_whole_cha
             let told = |trail: &[Value]| {
                 trail
                     .iter()
-                    .any(|r| r["event"]["step"] == "effective" && r["event"]["revision"] == 7)
+                    .any(|r| r["event"]["step"] == "effective" && r["event"]["revision"] == rounds + 1)
             };
             wait_until("the last release in the trail", PATIENCE, || told(&world.trail())).unwrap();
             assert_whole(&world.trail());
@@ -106,7 +108,8 @@ fn a_coordinator_killed_at_any_moment_forgets_nothing_it_has_answered() {
             let mut moments = Moments::new();
             let (world, mut coordinator) = World::new(lab, &lab.directory().join("state"));
             let _agent = world.start_agent();
-            for round in 0..5 {
+            let rounds = Config::default().cases / 51;
+            for round in 0..rounds {
                 let revision = world.release(round % 2 == 0);
                 moments.wait(120);
                 coordinator.kill();
@@ -123,7 +126,7 @@ fn a_coordinator_killed_at_any_moment_forgets_nothing_it_has_answered() {
             }
             wait_until("the trail of every release", PATIENCE, || {
                 let trail = world.trail();
-                (1..=5).all(|revision| {
+                (1..=rounds).all(|revision| {
                     trail
                         .iter()
                         .any(|r| r["event"]["step"] == "effective" && r["event"]["revision"] == revision)

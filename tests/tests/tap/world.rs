@@ -7,7 +7,7 @@ use std::time::Duration;
 use penstock::lab::{Daemon, Lab, Namespace, wait_until};
 use serde_json::Value;
 
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(100);
 const COORDINATOR: &str = "192.0.2.10:7643";
 pub const PLC: &str = "10.20.4.7";
 pub const PLC_V6: &str = "fd00:20::7";

@@ -7,7 +7,7 @@ use super::{LIMITS, verify};
 
 async fn until(audit: &Audit, what: impl FnMut(&AuditState) -> bool) -> AuditState {
     let mut state = audit.state();
-    tokio::time::timeout(Duration::from_secs(20), state.wait_for(what))
+    tokio::time::timeout(Duration::from_secs(60), state.wait_for(what))
         .await
         .unwrap()
         .unwrap()
@@ -67,8 +67,10 @@ async fn a_spool_that_cannot_be_opened_counts_losses_and_recovers_when_the_way_i
     let (mut spool, _) = spool::Spool::open(&place, limits(), 1).unwrap();
     let (_, events, told, _) = verify(&super::all(&mut spool));
     assert_eq!(
-        (events, told),
-        (2, 2),
-        "the beginning and `three` are there, two are told as lost"
+        events + told,
+        4,
+        "the beginning and `three` are there, and each other event is or is told as lost"
     );
+    // Whether `two` came before the database was tried again is a matter of time.
+    assert!((1..=2).contains(&told), "{told}");
 }

@@ -211,7 +211,7 @@ impl Works {
 
 async fn take(stream: &mut (impl tokio::io::AsyncRead + Unpin), count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
-    let reading = tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut bytes));
+    let reading = tokio::time::timeout(PATIENCE, stream.read_exact(&mut bytes));
     reading.await.unwrap().unwrap();
     bytes
 }
@@ -312,7 +312,10 @@ async fn a_server_that_is_not_the_flows_gets_no_byte_of_the_client() {
         if let Ok(mut served) = served {
             served_error = served.read_u8().await.unwrap_err().to_string();
         }
-        assert!(client.unwrap().read_u8().await.is_err(), "{served_error}");
+        // The client may learn it in its handshake, or as it reads.
+        if let Ok(mut client) = client {
+            assert!(client.read_u8().await.is_err(), "{served_error}");
+        }
         let told = works.world.until(because).await;
         assert_eq!(told.last().unwrap().client_name, "device/hmi by certificate");
     }

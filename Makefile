@@ -5,13 +5,14 @@
 #   make lint    formatting, clippy, and cargo-deny where it is installed
 #   make bench   what the README's table of budgets is measured with
 #   make fuzz    the inspectors against random bytes, guided by coverage; FUZZ_SECONDS for each target, else 300
+#   make soak    the random tests many times over: more cases, seeds and kills; SOAK times what make test takes, else 10
 #   make setup   only installs what is lacking
 
 CARGO ?= cargo
 # For example: make demo ARGS=--keep
 ARGS ?=
 
-.PHONY: demo test lint bench fuzz build setup
+.PHONY: demo test lint bench fuzz soak build setup
 
 demo: setup build
 	@PATH="$$PATH:/usr/sbin:/sbin" target/debug/penstock demo $(ARGS)
@@ -31,6 +32,9 @@ bench:
 
 fuzz: setup
 	@scripts/fuzz $(ARGS)
+
+soak: setup
+	@scripts/soak $(ARGS)
 
 build:
 	$(CARGO) build --locked --workspace --bins

@@ -286,6 +286,28 @@ fn the_policy_crate_touches_no_file_clock_or_network() {
 }
 
 #[test]
+fn every_random_test_draws_more_often_when_it_is_told_to() {
+    let mut faults = Vec::new();
+    for (file, text) in rust_files() {
+        for (number, line) in text.lines().enumerate() {
+            for setting in [spelled(&["with_", "cases("]), spelled(&["cas", "es: "])] {
+                let fixed = line
+                    .split_once(&setting)
+                    .is_some_and(|(_, count)| count.starts_with(|c: char| c.is_ascii_digit()));
+                if fixed {
+                    faults.push(format!(
+                        "{file}:{}: say it as a part of ProptestConfig::default().cases: {}",
+                        number + 1,
+                        line.trim()
+                    ));
+                }
+            }
+        }
+    }
+    none(faults);
+}
+
+#[test]
 fn no_file_names_a_path_of_one_persons_machine() {
     let paths = [
         spelled(&["/wo", "rk/"]),

@@ -61,7 +61,7 @@ fn request() -> impl Strategy<Value = SearchAuditRequest> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 5))]
     /// The block summaries may only skip what the event filter would have skipped anyway.
     #[test]
     fn a_search_finds_exactly_what_a_look_at_every_event_finds(

@@ -43,7 +43,7 @@ fn chain(epoch: u64, bodies: &[Vec<u8>]) -> Vec<NewBlock> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 8))]
     #[test]
     fn the_state_behaves_like_a_map_with_revisions(
         steps in prop::collection::vec((0usize..4, 0u8..4, any::<bool>()), 1..40)

@@ -269,8 +269,7 @@ fn plants() -> impl Strategy<Value = Plant> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
-
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 3))]
     #[test]
     fn no_picture_overlaps_overflows_or_lies_outside_its_view_box(plant in plants()) {
         assert_sound(&plant);

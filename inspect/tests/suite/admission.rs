@@ -48,8 +48,6 @@ fn asked() -> impl Iterator<Item = Operation<'static>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
     #[test]
     fn an_operation_is_permitted_exactly_if_some_flow_alone_permits_it_and_the_clients_connect(
         lists in prop::collection::vec(prop::collection::vec(mqtt(), 1..4), 1..4)

@@ -78,8 +78,7 @@ fn dealt(client: Vec<u8>, server: Vec<u8>, cuts: &[usize]) -> Chunks {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
-
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 2))]
     #[test]
     fn a_modbus_connection_that_was_frozen_goes_on_as_if_it_had_not_been(
         client in modbus_connection::stream(), server in modbus_connection::stream(),

@@ -110,8 +110,6 @@ fn request() -> impl Strategy<Value = (u8, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     #[test]
     fn the_compiled_rules_permit_exactly_what_one_rule_of_the_list_permits_whole(
         list in prop::collection::vec(rule(), 1..8), requests in prop::collection::vec(request(), 1..12)

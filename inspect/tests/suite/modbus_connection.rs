@@ -77,8 +77,7 @@ pub(crate) fn stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
-
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 2))]
     #[test]
     fn however_a_stream_is_cut_the_same_comes_out(stream in stream(), answers in stream(), cuts in prop::collection::vec(any::<usize>(), 0..12), observe in any::<bool>()) {
         let mode = if observe { Mode::Observe } else { Mode::Enforce };

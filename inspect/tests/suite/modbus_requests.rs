@@ -210,8 +210,7 @@ fn what_the_standard_forbids_is_refused_with_its_exception() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 8))]
     #[test]
     fn whatever_is_decoded_says_its_own_length(pdu in prop::collection::vec(any::<u8>(), 1..260), code in 0_u8..50) {
         let mut pdu = pdu;

@@ -355,8 +355,7 @@ pub(crate) fn stream(version: u8) -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 2))]
     #[test]
     fn however_a_session_is_cut_the_same_comes_out(
         version in 4_u8..6, streams in (stream(4), stream(5), stream(4), stream(5)),

@@ -189,8 +189,7 @@ pub(crate) fn messages() -> Vec<Operation<'static>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 2))]
     #[test]
     fn what_is_called_narrower_permits_no_other_modbus_request(
         lists in related(modbus()), turned in any::<bool>(),

@@ -70,8 +70,7 @@ fn filter() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 2))]
     #[test]
     fn a_filter_covers_another_exactly_if_it_matches_all_that_the_other_matches(
         permitted in filter(), wanted in filter()

@@ -105,8 +105,7 @@ fn plans_of(files: &[(String, String)]) -> BTreeMap<GatewayId, Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20))]
-
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 12))]
     #[test]
     fn the_order_of_sections_and_their_division_into_files_changes_no_byte(
         shuffled in Just(sections()).prop_shuffle(), cut in any::<prop::sample::Index>(),

@@ -21,9 +21,7 @@ use super::inspector::Inspector;
 use super::wire::{Part, Probe};
 use super::world::{Agent, World};
 
-/// Plans per mode, and connections per plan.
-const PLANS: u64 = 40;
-const CONNECTIONS: usize = 70;
+const CONNECTIONS_PER_PLAN: usize = 70;
 const INTERFACES: [&str; 8] = [
     "eth1",
     "eth2",
@@ -73,7 +71,7 @@ fn compare(lab: &Lab, mode: GatewayMode) {
     world.at_gateway(async || {
         let agent = Agent::start_with(with_ports(ports));
         let mut number = 1024_u16;
-        for seed in first..first + PLANS {
+        for seed in first..first + u64::from(Config::default().cases / 6) {
             let (mut plan, connections) = draw(seed);
             plan.mode = mode;
             let inspector = (seed % 2 == 0).then(|| Inspector::start(&world.gateway, Some(ports)));
@@ -136,7 +134,7 @@ fn draw(seed: u64) -> (Plan, Vec<Connection>) {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    plans_with_connections(CONNECTIONS)
+    plans_with_connections(CONNECTIONS_PER_PLAN)
         .new_tree(&mut runner)
         .unwrap()
         .current()

@@ -41,7 +41,7 @@ fn held(queue: &mut Queue) -> Vec<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 10))]
     #[test]
     fn what_was_committed_is_held_in_order_over_any_restarts_until_it_is_done(
         steps in proptest::collection::vec((0u8..8, 1u64..40, 0usize..3000), 1..40),

@@ -193,8 +193,7 @@ fn plan() -> impl Strategy<Value = Plan> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
     #[test]
     fn elements_give_every_connection_the_rule_and_the_way_that_the_plan_gives_it(plan in plan()) {
         let elements = lower(&plan).unwrap();

@@ -29,8 +29,7 @@ fn run(maps: &mut BTreeSet<(String, String)>, script: &str) -> Result<(), String
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
     #[test]
     fn differences_lead_from_any_plan_to_any_other(
         old in penstock_policy::arbitrary::plans(),

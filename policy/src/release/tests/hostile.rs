@@ -5,8 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
-
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 2))]
     #[test]
     fn one_flipped_bit_anywhere_is_refused(part in 0..5_u8, at in any::<prop::sample::Index>(), bit in 0..8_u8) {
         let mut parts = good();

@@ -7,7 +7,6 @@ use proptest::prelude::*;
 use super::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]
     fn the_index_says_what_the_oracle_says((plan, connections) in plans_with_connections(24)) {
         let plan = Arc::new(plan);

@@ -112,6 +112,8 @@ fn standing_connections_go_on_while_plans_are_swapped_and_routed_ones_lose_no_pa
                             while rounds < 50 || !swapped.load(Ordering::Relaxed) {
                                 assert!(echoes(&mut stream, &[9; 3000]));
                                 rounds += 1;
+                                // The swaps want the processor, too.
+                                std::thread::sleep(Duration::from_millis(1));
                             }
                         }));
                     }

@@ -42,6 +42,13 @@ fn learned_and_enforced(lab: &Lab, routed: bool) {
             .unwrap_or_else(|error| panic!("{error}: {:#?}\n{}", world.trail("learned"), agent.log()));
     }
     agent.terminate(PATIENCE).unwrap();
+    // What the recorder has not read when it ends is lost; the subscription comes last.
+    let last = b"works/filters/#";
+    wait_until("the end of the recording", PATIENCE, || {
+        let bytes = std::fs::read(&recording).unwrap();
+        bytes.windows(last.len()).any(|window| window == last)
+    })
+    .unwrap();
     recorder.terminate(PATIENCE).unwrap();
     let mut agent = world.start_agent();
     wait_until("what was learned last", PATIENCE, || {

@@ -64,7 +64,18 @@ pub fn everything(desk: &Namespace, folder: &str) {
 /// tcpdump on an interface, into a file; it has begun when this returns.
 pub fn record(place: &Namespace, name: &str, interface: &str, file: &str, more: &[&str]) -> Daemon {
     let words = [
-        "-i", interface, "-U", "-s", "0", "-B", "4096", "-Z", "root", "-w", file,
+        "-i",
+        interface,
+        "-U",
+        "--immediate-mode",
+        "-s",
+        "0",
+        "-B",
+        "4096",
+        "-Z",
+        "root",
+        "-w",
+        file,
     ];
     let recorder = place
         .spawn(name, "tcpdump", &[&words[..], more].concat())

@@ -98,7 +98,7 @@ fn nothing_that_was_said_to_be_durable_is_lost_by_kills_at_any_moment() {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (says, said) = std::sync::mpsc::channel();
+        let (says, said) = std::sync::mpsc::sync_channel(1 << 12);
         let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 if let Some((_, number)) = line.split_once("durable ") {
@@ -114,8 +114,8 @@ fn nothing_that_was_said_to_be_durable_is_lost_by_kills_at_any_moment() {
         std::thread::sleep(Duration::from_millis(u64::from(round) * 7919 % 120));
         child.kill().unwrap();
         child.wait().unwrap();
-        reader.join().unwrap();
         heard.extend(said);
+        reader.join().unwrap();
         acked = acked.max(heard.last().copied().unwrap_or(0));
 
         let (mut spool, begun) = Spool::open(folder.path(), LIMITS, 1).unwrap();

@@ -1,7 +1,5 @@
 //! Who gets in, and what each may do.
 
-use std::time::Duration;
-
 use penstock_coordinator::api::gate::Action;
 use penstock_coordinator::ca::Authority;
 use penstock_proto::refusal::{Reason, explain};

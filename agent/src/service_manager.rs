@@ -4,20 +4,26 @@
 //! Before a planned stop, descriptors go to the manager's store (`FDSTORE=1`, each under a name); the next start gets
 //! them back by `LISTEN_FDS` and tells the store to forget them. Nobody listening is no error: the agent then ends as if
 //! there were no store.
+//!
+//! systemd compares each descriptor that it is given with all that it keeps: a thousand connections would take it ten
+//! seconds. So many descriptors travel as one: they wait in the queue of a socket ([`pack`]), and the store keeps that.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::time::Duration;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 
 /// The first descriptor that a service gets.
 const FIRST: RawFd = 3;
-/// Descriptors in one message; the kernel takes 253.
-const BATCH: usize = 128;
+/// Descriptors in one message; the kernel takes 253. So many that a socket's queue holds more than a process may open.
+const BATCH: usize = 250;
 /// The most that are taken back.
 const HANDED_MAX: usize = 65_536;
 /// How long the manager has to take a message, or to say that it took all.
@@ -71,7 +77,7 @@ impl ServiceManager {
         let message = format!("FDSTORE=1\nFDNAME={name}");
         for batch in descriptors.chunks(BATCH) {
             let borrowed: Vec<BorrowedFd<'_>> = batch.iter().map(|descriptor| descriptor.as_fd()).collect();
-            self.send(&message, &borrowed)?;
+            send(&self.socket, &message, &borrowed)?;
         }
         Ok(())
     }
@@ -85,22 +91,11 @@ impl ServiceManager {
     /// taken for nobody's.
     pub async fn settle(&self) -> io::Result<()> {
         let (reader, writer) = io::pipe()?;
-        self.send("BARRIER=1", &[writer.as_fd()])?;
+        send(&self.socket, "BARRIER=1", &[writer.as_fd()])?;
         drop(writer);
         let reader = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into())?;
         let closed = tokio::time::timeout(PATIENCE, reader.readable()).await;
         closed.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-    }
-
-    fn send(&self, message: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let text = [IoSlice::new(message.as_bytes())];
-        sendmsg(&self.socket, &text, &mut control, SendFlags::NOSIGNAL)?;
-        Ok(())
     }
 
     /// What was kept for this process. Once, at the start, before anything else opens a descriptor.
@@ -124,6 +119,59 @@ impl ServiceManager {
     }
 }
 
+fn send(socket: impl AsFd, message: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let text = [IoSlice::new(message.as_bytes())];
+    sendmsg(socket, &text, &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Any number of descriptors as two: a socket in whose queue they wait, and its peer, without which the manager would
+/// take the first for dead.
+pub fn pack(descriptors: &[OwnedFd]) -> io::Result<[OwnedFd; 2]> {
+    let (from, to) = UnixStream::pair()?;
+    // A queue that is full is an error, and nothing to wait for.
+    from.set_nonblocking(true)?;
+    to.set_nonblocking(true)?;
+    for batch in descriptors.chunks(BATCH) {
+        let borrowed: Vec<BorrowedFd<'_>> = batch.iter().map(|descriptor| descriptor.as_fd()).collect();
+        send(&from, PACKED, &borrowed)?;
+    }
+    Ok([to.into(), from.into()])
+}
+
+/// The byte that goes with each batch of [`pack`].
+const PACKED: &str = "+";
+
+/// What waits in the queue of a socket of [`pack`]; nothing in that of its peer.
+pub fn unpack(packed: &OwnedFd) -> Vec<OwnedFd> {
+    let mut descriptors = Vec::new();
+    while descriptors.len() < HANDED_MAX {
+        let mut byte = [0; PACKED.len()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(packed, &mut [IoSliceMut::new(&mut byte)], &mut control, flags) {
+            Ok(received) if received.bytes > 0 => {}
+            Ok(_) | Err(_) => break,
+        }
+        descriptors.extend(
+            control
+                .drain()
+                .filter_map(|message| match message {
+                    RecvAncillaryMessage::ScmRights(batch) => Some(batch),
+                    _ => None,
+                })
+                .flatten(),
+        );
+    }
+    descriptors
+}
+
 /// Takes over a descriptor that the process was started with; children do not get it.
 #[allow(unsafe_code)]
 fn take(number: RawFd) -> Option<OwnedFd> {
@@ -144,8 +192,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use std::io::Read as _;
-
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
     use super::*;
 
@@ -203,6 +249,28 @@ mod tests {
         let mut file = std::fs::File::from(rest.into_iter().next().unwrap());
         let mut bytes = [0; 4];
         file.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"here");
+    }
+
+    /// Handed over one by one, a thousand connections took systemd ten seconds: the agent gave up, and they ended.
+    #[test]
+    fn thousands_of_descriptors_travel_as_two_and_are_the_same_files() {
+        let (reader, writer) = io::pipe().unwrap();
+        let mut descriptors: Vec<OwnedFd> = (0..599)
+            .map(|_| reader.as_fd().try_clone_to_owned().unwrap())
+            .collect();
+        descriptors.push(writer.into());
+        let [packed, peer] = pack(&descriptors).unwrap();
+        drop(descriptors);
+        assert!(unpack(&peer).is_empty());
+        let mut back = unpack(&packed);
+        assert_eq!(back.len(), 600);
+        assert!(unpack(&packed).is_empty());
+        std::io::Write::write_all(&mut std::fs::File::from(back.pop().unwrap()), b"here").unwrap();
+        let mut bytes = [0; 4];
+        std::fs::File::from(back.swap_remove(0))
+            .read_exact(&mut bytes)
+            .unwrap();
         assert_eq!(&bytes, b"here");
     }
 

@@ -18,16 +18,16 @@ use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 use super::socket::Way;
-use crate::service_manager::{Kept, ServiceManager};
+use crate::service_manager::{Kept, ServiceManager, pack, unpack};
 
 /// The format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
 /// State beyond this is not handed over.
 const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Names in the store. Short: all names of a service have to fit into one variable.
+/// Names in the store.
 const LISTENER: &str = "listener";
-const LEG: &str = "leg";
+const LEGS: &str = "legs";
 const STATE: &str = "state";
 
 /// One of two, by side.
@@ -140,7 +140,7 @@ pub(super) async fn leave(
         .map(|listener| listener.as_fd().try_clone_to_owned())
         .collect::<io::Result<_>>()?;
     manager.keep(LISTENER, &listeners)?;
-    manager.keep(LEG, &legs)?;
+    manager.keep(LEGS, &pack(&legs)?)?;
     // Last: without it, the rest is nothing.
     manager.keep(STATE, &[file.into()])?;
     manager.settle().await?;
@@ -154,7 +154,7 @@ pub(super) fn inherit(way: &Way, kept: Vec<Kept>) -> Estate {
         return estate;
     }
     if let Some(manager) = ServiceManager::from_environment() {
-        for name in [LISTENER, LEG, STATE] {
+        for name in [LISTENER, LEGS, STATE] {
             manager.forget(name);
         }
     }
@@ -168,9 +168,11 @@ pub(super) fn inherit(way: &Way, kept: Vec<Kept>) -> Estate {
                     estate.listeners.push(listener);
                 }
             }
-            LEG => {
-                if let Ok(cookie) = SockRef::from(&descriptor).cookie() {
-                    legs.insert(cookie, descriptor);
+            LEGS => {
+                for leg in unpack(&descriptor) {
+                    if let Ok(cookie) = SockRef::from(&leg).cookie() {
+                        legs.insert(cookie, leg);
+                    }
                 }
             }
             STATE => states.push(descriptor),

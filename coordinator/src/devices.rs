@@ -83,15 +83,19 @@ fn names(plant: &Plant, asset: &AssetId) -> Result<Option<ServerNames>, NamesErr
     names.extend(found.addresses.iter().copied());
     let flows = plant.conduits.values().flat_map(|conduit| conduit.flows.values());
     for flow in flows {
-        let leads_here = flow
-            .destinations
-            .iter()
-            .any(|end| matches!(end, FlowEnd::Asset(named, _) if named == asset));
-        if let Some(tls) = &flow.tls
-            && leads_here
-            && tls.server_authorities.is_none()
-        {
-            tls.server_name.iter().try_for_each(|name| names.add(name))?;
+        let is_among = |ends: &[FlowEnd]| {
+            ends.iter()
+                .any(|end| matches!(end, FlowEnd::Asset(named, _) if named == asset))
+        };
+        // A bridge connects to its source, too.
+        let source = flow.bridge_source.as_ref().and_then(|source| source.tls.as_ref());
+        for (ends, tls) in [(&flow.destinations, flow.tls.as_ref()), (&flow.sources, source)] {
+            if let Some(tls) = tls
+                && is_among(ends)
+                && tls.server_authorities.is_none()
+            {
+                tls.server_name.iter().try_for_each(|name| names.add(name))?;
+            }
         }
     }
     Ok(Some(names))

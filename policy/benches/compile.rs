@@ -156,7 +156,7 @@ fn add_conduit(plant: &mut Plant, number: usize, gateways: usize) {
         must_flow: true,
         on_refusal: penstock_policy::model::OnRefusal::default(),
         tls: None,
-        bridged: false,
+        bridge_source: None,
     };
     plant.conduits.insert(
         id(&format!("conduit-{number}")),

@@ -17,7 +17,10 @@ use ipnet::IpNet;
 
 pub use self::flow_ids::FlowIds;
 use crate::ids::{ConduitId, FlowId, FlowName, GatewayId, ZoneId};
-use crate::model::{Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode, Interface, Operations, Plant};
+use crate::model::{
+    BridgeSource, Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode, Interface, Operations, Plant,
+    Service, Tls,
+};
 use crate::plan::{
     Bridge, Broker, Capability, Endpoint, Management, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule,
     Transport,
@@ -108,8 +111,8 @@ impl<'a> Compiler<'a> {
                 let number = self.ids.get(conduit_id, name).ok_or_else(|| {
                     CompileError::Unresolved(format!("flow `{conduit_id}/{name}` has no number"))
                 })?;
-                if flow.bridged {
-                    bridges.push(bridge(number, conduit_id, name, flow)?);
+                if let Some(source) = &flow.bridge_source {
+                    bridges.push(bridge(number, conduit_id, name, (source, flow))?);
                     continue;
                 }
                 rules.push(Rule {
@@ -196,23 +199,28 @@ fn requires(gateway: &Gateway, rules: &[Rule], bridges: &[Bridge]) -> BTreeSet<C
 }
 
 /// A flow that the gateway carries itself. Validation has seen to its one broker at each end.
-fn bridge(id: FlowId, conduit: &ConduitId, name: &FlowName, flow: &Flow) -> Result<Bridge, CompileError> {
+fn bridge(
+    id: FlowId,
+    conduit: &ConduitId,
+    name: &FlowName,
+    (source, flow): (&BridgeSource, &Flow),
+) -> Result<Bridge, CompileError> {
     let unresolved =
         |what: &str| CompileError::Unresolved(format!("the bridge `{conduit}/{name}` has {what}"));
-    let port = match &flow.service.transport {
+    let port = |service: &Service| match &service.transport {
         Transport::Tcp(ports) => match ports.as_slice() {
-            [only] if only.first == only.last => only.first,
-            _ => return Err(unresolved("not one port")),
+            [only] if only.first == only.last => Ok(only.first),
+            _ => Err(unresolved("not one port")),
         },
-        Transport::Udp(_) | Transport::IcmpEcho => return Err(unresolved("no TCP port")),
+        Transport::Udp(_) | Transport::IcmpEcho => Err(unresolved("no TCP port")),
     };
-    let broker = |ends: &[FlowEnd]| match ends {
+    let broker = |ends: &[FlowEnd], service, tls: &Option<Tls>| match ends {
         [FlowEnd::Asset(asset, addresses)] => match addresses.as_slice() {
             [address] => Ok(Broker {
                 asset: asset.clone(),
                 address: *address,
-                port,
-                tls: flow.tls.clone(),
+                port: port(service)?,
+                tls: tls.clone(),
             }),
             _ => Err(unresolved("an end with not one address")),
         },
@@ -225,8 +233,8 @@ fn bridge(id: FlowId, conduit: &ConduitId, name: &FlowName, flow: &Flow) -> Resu
         id,
         conduit: conduit.clone(),
         flow: name.clone(),
-        from: broker(&flow.sources)?,
-        to: broker(&flow.destinations)?,
+        from: broker(&flow.sources, &source.service, &source.tls)?,
+        to: broker(&flow.destinations, &flow.service, &flow.tls)?,
         publications: publications.clone(),
         must_flow: flow.must_flow,
     })

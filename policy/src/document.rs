@@ -14,6 +14,7 @@ pub(crate) mod numbers;
 mod operation_limits;
 pub(crate) mod operations;
 mod parse;
+pub(crate) mod per_end;
 pub(crate) mod read;
 pub mod requirements;
 pub(crate) mod scalars;

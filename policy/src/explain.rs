@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::ids::{AssetId, GatewayId};
 use crate::model::{MqttOperation, Plant};
-use crate::plan::{Plan, PlanInterface};
+use crate::plan::{Broker, Plan, PlanInterface};
 use crate::verdict::{Carried, Connection, Decision, Permitted, RuleName, Verdict, decide, permitted};
 
 /// One end of a question.
@@ -71,6 +71,10 @@ pub struct Carries {
     pub gateway: GatewayId,
     /// The flow that declares it.
     pub rule: RuleName,
+    /// The broker that it takes from.
+    pub from: Broker,
+    /// The broker that it gives to.
+    pub to: Broker,
     /// What may cross.
     pub publications: Vec<MqttOperation>,
 }
@@ -161,6 +165,8 @@ pub fn explain(
                         conduit: bridge.conduit.clone(),
                         flow: bridge.flow.clone(),
                     },
+                    from: bridge.from.clone(),
+                    to: bridge.to.clone(),
                     publications: bridge.publications.clone(),
                 }),
         );
@@ -295,8 +301,8 @@ impl fmt::Display for Explanation {
         for carries in &self.bridges {
             write!(
                 f,
-                "\n  {}: {} is a bridge: the gateway itself carries messages one way",
-                carries.gateway, carries.rule
+                "\n  {}: {} is a bridge: the gateway itself carries messages one way, from {} to {}",
+                carries.gateway, carries.rule, carries.from, carries.to
             )?;
             for publication in &carries.publications {
                 write!(f, "\n    only: {publication}")?;

@@ -133,7 +133,7 @@ impl<'a> Steps<'a> {
                     destinations: names(&flow.destinations),
                     transport: flow.service.transport.clone(),
                     operations: flow.operations.clone(),
-                    bridged: flow.bridged,
+                    bridged: flow.is_bridge(),
                 };
                 // Flows run either way within a conduit: from the zone of their sources.
                 let starts: BTreeSet<_> = flow

@@ -12,6 +12,7 @@ mod inside;
 mod networks;
 mod people;
 mod records;
+mod shared;
 mod ways;
 mod zones;
 

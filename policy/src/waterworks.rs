@@ -8,9 +8,9 @@ use ipnet::IpNet;
 
 use crate::ids::{ApproverId, GatewayId};
 use crate::model::{
-    Approver, ApproverSet, Asset, Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode, Interface,
-    ManagementAccess, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal,
-    Operations, Plant, Protocol, Service, Site, SlVector, Zone, ZoneKind,
+    Approver, ApproverSet, Asset, BridgeSource, Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode,
+    Interface, ManagementAccess, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift,
+    OnRefusal, Operations, Plant, Protocol, Service, Site, SlVector, Zone, ZoneKind,
 };
 use crate::plan::{PortRange, Transport};
 use crate::release::signing::ApproverKey;
@@ -101,7 +101,7 @@ pub(crate) fn modbus(operations: Option<Vec<ModbusOperation>>, plant: &Plant, fr
         must_flow: true,
         on_refusal: OnRefusal::default(),
         tls: None,
-        bridged: false,
+        bridge_source: None,
     }
 }
 
@@ -255,9 +255,17 @@ pub(crate) fn with_brokers(flow: impl FnOnce(&Plant) -> Flow) -> Plant {
 /// A bridge from the pumps' broker to the works' one.
 pub(crate) fn bridge(plant: &Plant) -> Flow {
     let mut bridge = messages(plant);
-    bridge.service.name = "mqtt-bridge".to_owned();
-    bridge.bridged = true;
+    carried(&mut bridge);
     bridge
+}
+
+/// Makes a bridge of a flow, with the same service at both ends.
+pub(crate) fn carried(flow: &mut Flow) {
+    flow.service.name = "mqtt-bridge".to_owned();
+    flow.bridge_source = Some(BridgeSource {
+        service: flow.service.clone(),
+        tls: flow.tls.clone(),
+    });
 }
 
 /// An MQTT flow from the pumps' broker to the works' one, limited to publishing pressures.

@@ -6,7 +6,10 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use crate::model::{Flow, FlowEnd, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations, Tls};
+use crate::model::{
+    Flow, FlowEnd, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations, Service, Tls,
+};
+use crate::plan::Broker;
 
 impl fmt::Display for NumberRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,22 +109,31 @@ impl fmt::Display for FlowEnd {
 impl fmt::Display for Flow {
     /// `hmi-1 (10.20.1.21) to plc-7 (10.20.4.7) by tcp/502, only: read-coils (unit 1)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} to {} by {}",
-            and(self.sources.iter()),
-            and(self.destinations.iter()),
-            self.service.transport
-        )?;
+        write!(f, "{}", and(self.sources.iter()))?;
+        let by = |service: &Service, tls: &Option<Tls>| match tls {
+            Some(tls) => format!("by {} inside TLS, {tls}", service.transport),
+            None => format!("by {}", service.transport),
+        };
+        let destinations = and(self.destinations.iter());
+        match &self.bridge_source {
+            Some(source) => {
+                let (here, there) = (by(&source.service, &source.tls), by(&self.service, &self.tls));
+                if here != there {
+                    write!(f, " {here}")?;
+                }
+                write!(f, " to {destinations} {there}")?;
+            }
+            None => write!(f, " to {destinations} by {}", self.service.transport)?,
+        }
         if let Some(operations) = &self.operations {
-            let only = if self.bridged {
+            let only = if self.is_bridge() {
                 "carried by the gateway, one way, only"
             } else {
                 "only"
             };
             write!(f, ", {only}: {}", operations.phrases().join("; "))?;
         }
-        if let (Some(tls), false) = (&self.tls, self.bridged) {
+        if let (Some(tls), false) = (&self.tls, self.is_bridge()) {
             write!(f, "; TLS ends at the gateway, {tls}")?;
         }
         match self.on_refusal {
@@ -141,6 +153,14 @@ impl fmt::Display for OnRefusal {
             Self::Reset => "resets the connection",
             Self::Drop => "gets no answer",
         })
+    }
+}
+
+impl fmt::Display for Broker {
+    /// How the gateway reaches it: `broker-pumps by tcp/8883 inside TLS`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tls = if self.tls.is_some() { " inside TLS" } else { "" };
+        write!(f, "{} by tcp/{}{tls}", self.asset, self.port)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use penstock_policy::ids::ConduitId;
-use penstock_policy::model::{Conduit, OnAgentLoss, Service};
+use penstock_policy::model::{Conduit, Flow, OnAgentLoss, Service};
 use penstock_policy::plan::{PortRange, Transport};
 
 use super::glyph;
@@ -113,7 +113,8 @@ fn services(conduit: &Conduit, top: f64, shapes: &mut Vec<Shape>) -> f64 {
     let names: BTreeSet<String> = conduit
         .flows
         .values()
-        .map(|flow| service_words(&flow.service))
+        .flat_map(services_of)
+        .map(service_words)
         .collect();
     let names: Vec<String> = names.into_iter().collect();
     let (mut x, mut y, mut line) = (PADDING, top, 1);
@@ -155,12 +156,12 @@ fn marks(conduit: &Conduit, top: f64, shapes: &mut Vec<Shape>) -> f64 {
     let inspected = conduit
         .flows
         .values()
-        .any(|flow| flow.operations.is_some() && !flow.bridged);
+        .any(|flow| flow.operations.is_some() && !flow.is_bridge());
     let ended = conduit
         .flows
         .values()
-        .any(|flow| flow.tls.is_some() && !flow.bridged);
-    let bridged = conduit.flows.values().any(|flow| flow.bridged);
+        .any(|flow| flow.tls.is_some() && !flow.is_bridge());
+    let bridged = conduit.flows.values().any(|flow| flow.is_bridge());
     let must = conduit.flows.values().any(|flow| flow.must_flow);
     let mut marks: Vec<(&'static str, &'static str, &'static str)> = Vec::new();
     if must {
@@ -212,6 +213,12 @@ fn marks(conduit: &Conduit, top: f64, shapes: &mut Vec<Shape>) -> f64 {
     y + 18.0
 }
 
+/// Its service; of a bridge, those of both brokers.
+fn services_of(flow: &Flow) -> impl Iterator<Item = &Service> {
+    let source = flow.bridge_source.as_ref().map(|source| &source.service);
+    source.into_iter().chain([&flow.service])
+}
+
 /// `modbus-tcp 502`, or the transport alone where that is how it was written.
 pub(crate) fn service_words(service: &Service) -> String {
     let ports = |ports: &[PortRange]| {
@@ -245,16 +252,18 @@ fn tooltip(id: &ConduitId, conduit: &Conduit) -> String {
         conduit.title, conduit.from, conduit.to
     );
     for (name, flow) in &conduit.flows {
-        words.push_str(&format!(" {name}: {}", service_words(&flow.service)));
+        let mut services: Vec<String> = services_of(flow).map(service_words).collect();
+        services.dedup();
+        words.push_str(&format!(" {name}: {}", services.join(" to ")));
         if flow.must_flow {
             words.push_str(", must flow");
         }
-        if flow.bridged {
+        if flow.is_bridge() {
             words.push_str(", carried one way by the gateway");
         } else if flow.operations.is_some() {
             words.push_str(", limited to named operations");
         }
-        if flow.tls.is_some() && !flow.bridged {
+        if flow.tls.is_some() && !flow.is_bridge() {
             words.push_str(" inside TLS that ends at the gateway");
         }
         words.push('.');

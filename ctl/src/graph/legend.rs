@@ -98,7 +98,7 @@ fn entries(plant: &Plant) -> Vec<Entry> {
             words: "the process needs it",
         });
     }
-    if flows().any(|flow| flow.operations.is_some() && !flow.bridged) {
+    if flows().any(|flow| flow.operations.is_some() && !flow.is_bridge()) {
         entries.push(Entry {
             sign: lens,
             words: "only named operations pass",

@@ -108,6 +108,11 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                 ("mqtt", 1883),
                 ("opc-ua", 4840),
             ][f % 4];
+            let service = Service {
+                name: service.0.to_owned(),
+                protocol: None,
+                transport: Transport::Tcp(vec![PortRange::single(service.1 + (f / 4) as u16)]),
+            };
             let flow = Flow {
                 title: None,
                 sources: vec![FlowEnd::Zone(
@@ -118,16 +123,15 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                     zone_id(to),
                     plant.zones[&zone_id(to)].networks.clone(),
                 )],
-                service: Service {
-                    name: service.0.to_owned(),
-                    protocol: None,
-                    transport: Transport::Tcp(vec![PortRange::single(service.1 + (f / 4) as u16)]),
-                },
                 operations: (f % 2 == 0).then(|| Operations::Mqtt(Vec::new())),
                 must_flow: (n + f) % 3 == 0,
                 on_refusal: penstock_policy::model::OnRefusal::default(),
                 tls: (f % 4 == 2).then(Default::default),
-                bridged: f % 5 == 4,
+                bridge_source: (f % 5 == 4).then(|| BridgeSource {
+                    service: service.clone(),
+                    tls: None,
+                }),
+                service,
             };
             (FlowName::new(format!("flow-{f}")).unwrap(), flow)
         });

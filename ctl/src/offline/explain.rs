@@ -308,6 +308,7 @@ fn bridge_line(loaded: &LoadedPlant, carries: &Carries, asked: Option<(&Asked, &
     BridgeLine {
         gateway: carries.gateway.to_string(),
         rule: rule_line(loaded, &carries.rule, true),
+        brokers: [carries.from.to_string(), carries.to.to_string()],
         operation: asked
             .map(|(asked, on)| OperationVerdict::on_bridge(asked, on, &carries.rule, &publications)),
         publications: publications.phrases(),

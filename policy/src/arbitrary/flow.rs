@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use crate::ids::{AssetId, GatewayId, ZoneId};
 use crate::model::{
-    Asset, Flow, FlowEnd, GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations,
-    Plant, Protocol, Service, Tls,
+    Asset, BridgeSource, Flow, FlowEnd, GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnRefusal,
+    Operations, Plant, Protocol, Service, Tls,
 };
 use crate::plan::{PortRange, Transport};
 
@@ -81,13 +81,16 @@ pub(super) fn build(
         (Some(_), 6) => OnRefusal::Drop,
         _ => OnRefusal::Answer,
     };
-    // Two gateways on the way cannot both end the same TLS: there it passes encrypted.
+    let destinations = ends(plant, opened, recipe.destinations);
+    // Two gateways on the way cannot both end the same TLS, nor one before a server that it cannot name: there it passes
+    // encrypted.
     let encrypted = service.name == "mqtts";
-    let operations = operations.filter(|_| !encrypted || lone.is_some());
+    let named = destinations.iter().all(|end| matches!(end, FlowEnd::Asset(..)));
+    let operations = operations.filter(|_| !encrypted || (lone.is_some() && named));
     Flow {
         title: None,
         sources: ends(plant, opener, recipe.sources),
-        destinations: ends(plant, opened, recipe.destinations),
+        destinations,
         service,
         must_flow: recipe.must_flow,
         on_refusal: if operations.is_some() {
@@ -96,27 +99,39 @@ pub(super) fn build(
             OnRefusal::Answer
         },
         tls: (encrypted && operations.is_some()).then(Tls::default),
-        bridged: false,
+        bridge_source: None,
         operations,
     }
 }
 
 fn bridge(source: FlowEnd, destination: FlowEnd, recipe: &FlowRecipe) -> Flow {
-    let (name, port) = if recipe.limits.is_multiple_of(2) {
-        ("mqtt-bridge", 1883)
-    } else {
-        ("mqtts-bridge", 8883)
+    let service = |inside_tls: bool, other_port: bool| {
+        let (name, port) = if inside_tls {
+            ("mqtts-bridge", 8883)
+        } else {
+            ("mqtt-bridge", 1883)
+        };
+        let port = port + u16::from(other_port);
+        (
+            mqtt(&format!("{name}:{port}"), port),
+            inside_tls.then(Tls::default),
+        )
     };
+    let bit = |bit: u8| recipe.limits & bit != 0;
+    let ((from, from_tls), (to, to_tls)) = (service(bit(1), bit(16)), service(bit(2), bit(32)));
     Flow {
         title: None,
         sources: vec![source],
         destinations: vec![destination],
-        service: mqtt(name, port),
+        service: to,
         operations: Some(publications(recipe)),
         must_flow: recipe.must_flow,
         on_refusal: OnRefusal::Answer,
-        tls: (port == 8883).then(Tls::default),
-        bridged: true,
+        tls: to_tls,
+        bridge_source: Some(BridgeSource {
+            service: from,
+            tls: from_tls,
+        }),
     }
 }
 

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::Findings;
 use super::spans::{Spans, ports};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
-use crate::model::{Conduit, Enforcement, Flow, FlowEnd, Operations, Plant};
+use crate::model::{Conduit, Enforcement, Flow, FlowEnd, Operations, Plant, Service};
 use crate::plan::{Bridge, Broker, Capability, Endpoint, Plan, PlanInterface, Rule, Transport};
 
 const RECOMPILE: &str =
@@ -122,7 +122,7 @@ fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule) -> Vec<&'static str>
     if rule.tls != flow.tls {
         differs.push("another end of TLS");
     }
-    if flow.bridged {
+    if flow.is_bridge() {
         differs.push("packets forwarded rather than messages carried, other");
     }
     differs
@@ -130,9 +130,10 @@ fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule) -> Vec<&'static str>
 
 fn bridge_differences(flow: &Flow, bridge: &Bridge) -> Vec<&'static str> {
     let mut differs = Vec::new();
-    if !flow.bridged {
+    let Some(source) = &flow.bridge_source else {
         differs.push("messages carried rather than packets forwarded, other");
-    }
+        return differs;
+    };
     let host = |broker: &Broker| BTreeSet::from([IpNet::from(broker.address)]);
     if host(&bridge.from) != declared_networks(&flow.sources) {
         differs.push("another broker to take from");
@@ -140,15 +141,14 @@ fn bridge_differences(flow: &Flow, bridge: &Bridge) -> Vec<&'static str> {
     if host(&bridge.to) != declared_networks(&flow.destinations) {
         differs.push("another broker to give to");
     }
-    let at = |broker: &Broker| vec![(broker.port, broker.port)];
-    let declared = match &flow.service.transport {
-        Transport::Tcp(declared) => ports(declared),
-        Transport::Udp(_) | Transport::IcmpEcho => Vec::new(),
+    let at = |broker: &Broker, service: &Service| {
+        let planned = vec![(broker.port, broker.port)];
+        matches!(&service.transport, Transport::Tcp(declared) if ports(declared) == planned)
     };
-    if at(&bridge.from) != declared || at(&bridge.to) != declared {
+    if !at(&bridge.from, &source.service) || !at(&bridge.to, &flow.service) {
         differs.push("other ports");
     }
-    if bridge.from.tls != flow.tls || bridge.to.tls != flow.tls {
+    if bridge.from.tls != source.tls || bridge.to.tls != flow.tls {
         differs.push("another TLS");
     }
     if flow.operations != Some(Operations::Mqtt(bridge.publications.clone())) {

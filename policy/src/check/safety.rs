@@ -73,7 +73,7 @@ pub(super) fn check(plant: &Plant, findings: &mut Findings) {
                     "list the operations that it needs under `allow`",
                 );
             }
-            let inspected = flow.operations.is_some() && !flow.bridged;
+            let inspected = flow.operations.is_some() && !flow.is_bridge();
             if into_safety && inspected && conduit.on_agent_loss == OnAgentLoss::Pass {
                 findings.warning(
                     "PC0144",

@@ -10,7 +10,8 @@ use crate::model::{Enforcement, FlowEnd, OnAgentLoss, OnRefusal, Operations, Tls
 use crate::plan::{Capability, PortRange, Transport};
 use crate::verdict::decide;
 use crate::waterworks::{
-    asset, bridge, conduit, gateway, id, messages, modbus, operation, publish, waterworks, with_brokers,
+    asset, bridge, carried, conduit, gateway, id, messages, modbus, operation, publish, waterworks,
+    with_brokers,
 };
 
 /// Codes found in a plant that was changed before compiling.
@@ -168,15 +169,10 @@ fn flows_that_share_connections_and_treat_them_differently_are_found() {
     assert_eq!(beside(|flow| flow.tls = Some(Tls::default())), ["PC0125"; 2]);
     assert_eq!(beside(|flow| flow.on_refusal = OnRefusal::Reset), ["PC0126"; 2]);
     // A bridge and a way past it, in either direction.
+    assert_eq!(beside(carried), ["PC0127"]);
     assert_eq!(
         beside(|flow| {
-            flow.bridged = true;
-        }),
-        ["PC0127"]
-    );
-    assert_eq!(
-        beside(|flow| {
-            flow.bridged = true;
+            carried(flow);
             std::mem::swap(&mut flow.sources, &mut flow.destinations);
         }),
         ["PC0127"]

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Change, Effect, Subject, numbers, operations};
 use crate::ids::{ConduitId, FlowName};
-use crate::model::{Conduit, Flow, FlowEnd, NumberRange, Operations, Plant};
+use crate::model::{Conduit, Flow, FlowEnd, NumberRange, Operations, Plant, Service, Tls};
 use crate::plan::{PortRange, Transport};
 use crate::words::and;
 
@@ -71,7 +71,17 @@ fn compare(before: &Flow, after: &Flow) -> (Effect, Vec<String>) {
     let mut comparison = Comparison::default();
     comparison.ends("from", &before.sources, &after.sources);
     comparison.ends("to", &before.destinations, &after.destinations);
-    comparison.transport(&before.service.transport, &after.service.transport);
+    match (&before.bridge_source, &after.bridge_source) {
+        (Some(old), Some(new)) => {
+            comparison.broker("source", (&old.service, &old.tls), (&new.service, &new.tls));
+            comparison.broker(
+                "destination",
+                (&before.service, &before.tls),
+                (&after.service, &after.tls),
+            );
+        }
+        _ => comparison.transport(&before.service.transport, &after.service.transport),
+    }
     comparison.operations(
         before.operations.as_ref(),
         after.operations.as_ref(),
@@ -86,7 +96,14 @@ fn compare(before: &Flow, after: &Flow) -> (Effect, Vec<String>) {
         };
         comparison.details.push(words.to_owned());
     }
-    if before.title != after.title || before.service.name != after.service.name {
+    let named = |flow: &Flow| {
+        let source = flow
+            .bridge_source
+            .as_ref()
+            .map(|source| source.service.name.clone());
+        (flow.title.clone(), flow.service.name.clone(), source)
+    };
+    if named(before) != named(after) {
         comparison.details.push("is named otherwise".to_owned());
     }
     if before.service.protocol != after.service.protocol && comparison.details.is_empty() {
@@ -142,11 +159,11 @@ impl Comparison {
 
     /// Who forwards it, who reads it, and how a refusal is answered.
     fn carriage(&mut self, before: &Flow, after: &Flow) {
-        if before.bridged != after.bridged {
+        if before.is_bridge() != after.is_bridge() {
             // Packets against messages.
             self.otherwise(true);
             self.details.push(
-                if after.bridged {
+                if after.is_bridge() {
                     "the gateway carries messages one way, where connections passed"
                 } else {
                     "connections pass, where the gateway carried messages one way"
@@ -155,6 +172,8 @@ impl Comparison {
             );
         }
         match (&before.tls, &after.tls) {
+            // Each broker's was told before.
+            _ if before.is_bridge() && after.is_bridge() => {}
             (None, Some(tls)) => {
                 // What passed in clear must come encrypted; what passed encrypted is only read from now on.
                 self.otherwise(before.operations.is_some());
@@ -175,6 +194,23 @@ impl Comparison {
         if before.on_refusal != after.on_refusal {
             self.details
                 .push(format!("a refusal {} from now on", after.on_refusal));
+        }
+    }
+
+    /// How the gateway reaches one broker of a bridge. At another port, or by another proof, may be another broker.
+    fn broker(&mut self, end: &str, before: (&Service, &Option<Tls>), after: (&Service, &Option<Tls>)) {
+        let (old, new) = (&before.0.transport, &after.0.transport);
+        if old != new {
+            self.otherwise(true);
+            self.details
+                .push(format!("at its {end} by {new} instead of {old}"));
+        }
+        if before.1 != after.1 {
+            self.otherwise(true);
+            self.details.push(match after.1 {
+                Some(tls) => format!("at its {end} inside TLS, {tls}"),
+                None => format!("at its {end} inside TLS no more"),
+            });
         }
     }
 

@@ -8,7 +8,8 @@ use crate::model::{Enforcement, Flow, NumberRange, Operations};
 use crate::plan::{PortRange, Transport};
 use crate::verdict::decide;
 use crate::waterworks::{
-    approvers, asset, end, gateway, id, messages, modbus, operation, publish, waterworks, with_brokers,
+    approvers, asset, bridge, carried, end, gateway, id, messages, modbus, operation, publish, waterworks,
+    with_brokers,
 };
 
 fn said(change: impl FnOnce(&mut Plant)) -> String {
@@ -289,8 +290,32 @@ fn tls_bridges_and_answers_are_said_when_they_change() {
         "altered: TLS ends at the gateway, the server known by the plant's own authority"
     );
     assert_eq!(
-        said(|flow| flow.bridged = true),
-        "altered: the gateway carries messages one way, where connections passed"
+        said(carried),
+        "altered: the gateway carries messages one way, where connections passed; is named otherwise"
+    );
+    // Each broker of a bridge is told of by itself.
+    let bridged = |change: fn(&mut Flow)| {
+        let old = with_brokers(bridge);
+        let mut new = old.clone();
+        change(flow(&mut new, "telemetry", "upwards"));
+        diff(Some(&old), &new).unwrap().to_string()
+    };
+    let port = |flow: &mut Flow| {
+        let source = flow.bridge_source.as_mut().unwrap();
+        source.service.transport = Transport::Tcp(vec![PortRange::single(1884)]);
+    };
+    assert!(
+        bridged(port)
+            .starts_with("flow telemetry/upwards altered: at its source by tcp/1884 instead of tcp/1883\n"),
+        "{}",
+        bridged(port)
+    );
+    let inside = |flow: &mut Flow| flow.tls = Some(crate::model::Tls::default());
+    assert!(
+        bridged(inside).starts_with(
+            "flow telemetry/upwards altered: at its destination inside TLS, the server known by the plant's own authority\n"
+        ),
+        "{}", bridged(inside)
     );
 }
 
@@ -403,7 +428,7 @@ proptest! {
         for (conduit_id, conduit) in &plant.conduits {
             for (name, flow) in &conduit.flows {
                 let from = other.conduits.get(conduit_id).and_then(|c| c.flows.get(name));
-                let Some(from) = from.filter(|from| !from.bridged && !flow.bridged) else { continue };
+                let Some(from) = from.filter(|from| !from.is_bridge() && !flow.is_bridge()) else { continue };
                 let mut flow = flow.clone();
                 flow.service = from.service.clone();
                 flow.operations = from.operations.clone();

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::addresses::{HardwareAddress, InterfaceAddress, Peer};
 use super::names::{InterfaceName, LabelKey};
 use super::node::{Kind, Node};
+use super::per_end::PerEnd;
 use super::read::{List, OneOrMany, Table, Term, record, scalar, wrong_shape};
 use super::scalars::{Number, Text};
 use super::times::{Day, Moment, Windows, ZoneName};
@@ -247,16 +248,16 @@ record! {
         required source: OneOrMany<End>,
         /// To whom: an asset, `zone:NAME`, or a list.
         required destination: OneOrMany<End>,
-        /// A service by name, `NAME:PORT`, `tcp/PORTS` or `udp/PORTS`.
-        required service: Service,
+        /// A service by name, `NAME:PORT`, `tcp/PORTS` or `udp/PORTS`; of a bridge, one for each end if they differ.
+        required service: PerEnd<Service>,
         /// The operations it may use, or the word `any`.
         optional allow: Allow,
         /// Whether its loss hurts the process.
         optional must_flow: bool,
         /// What a client gets for a refused operation: `answer` (unless said), `acknowledge`, `disconnect`, `reset`, `drop`.
         optional on_refusal: OnRefusal,
-        /// How the gateway speaks TLS to the server, where it ends the client's.
-        optional tls: Tls,
+        /// How the gateway speaks TLS to the server, where it ends the client's; of a bridge, for each end if they differ.
+        optional tls: PerEnd<Tls>,
     }
 }
 

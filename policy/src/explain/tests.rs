@@ -92,7 +92,8 @@ fn a_bridge_is_told_beside_the_connection_that_it_takes_the_place_of() {
     assert_eq!(up.outcome(), Outcome::Dropped, "no packet passes");
     assert!(
         up.to_string().ends_with(
-            "gw-works: telemetry/upwards is a bridge: the gateway itself carries messages one way\n    \
+            "gw-works: telemetry/upwards is a bridge: the gateway itself carries messages one way, \
+             from broker-pumps by tcp/1883 to broker-works by tcp/1883\n    \
              only: publish pumps/+/pressure (qos 0-1, not retained)"
         ),
         "{up}"
@@ -118,7 +119,7 @@ proptest! {
                 let question = Question { source: Who::Address(source), destination: Who::Address(destination), transport };
                 let explanation = explain(&plant, &plans, &question).unwrap();
                 for gateway in &conduit.via {
-                    if flow.bridged {
+                    if flow.is_bridge() {
                         let carried = explanation.bridges.iter().any(|carries| {
                             (&carries.gateway, &carries.rule.conduit, &carries.rule.flow) == (gateway, id, name)
                         });

@@ -57,7 +57,7 @@ pub struct Flow {
     pub sources: Vec<FlowEnd>,
     /// To whom; never empty.
     pub destinations: Vec<FlowEnd>,
-    /// The service as written (`modbus-tcp`, `tcp/8080`).
+    /// The service as written (`modbus-tcp`, `tcp/8080`); of a bridge, that of the broker it gives to.
     pub service: Service,
     /// What it may do inside the protocol. `None`: not limited (written `allow: any`, or a service without operations).
     pub operations: Option<Operations>,
@@ -65,11 +65,28 @@ pub struct Flow {
     pub must_flow: bool,
     /// What a client gets for a refused operation.
     pub on_refusal: OnRefusal,
-    /// The gateway ends the client's TLS and begins its own towards the server, to read what is inside.
+    /// The gateway ends the client's TLS and begins its own towards the server, to read what is inside; of a bridge, its
+    /// TLS towards the broker that it gives to.
     pub tls: Option<Tls>,
-    /// Not forwarded: the gateway itself takes messages from the source and gives them to the destination
-    /// (service `mqtt-bridge`). One source, one destination, `operations` only of publications.
-    pub bridged: bool,
+    /// Not forwarded: the gateway itself takes messages from the source, which it reaches like this, and gives them to
+    /// the destination (service `mqtt-bridge`). One source, one destination, `operations` only of publications.
+    pub bridge_source: Option<BridgeSource>,
+}
+
+impl Flow {
+    /// Whether the gateway carries its messages itself, and forwards nothing.
+    pub fn is_bridge(&self) -> bool {
+        self.bridge_source.is_some()
+    }
+}
+
+/// How the gateway reaches the broker that a bridge takes messages from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BridgeSource {
+    /// The service as written.
+    pub service: Service,
+    /// Spoken inside TLS.
+    pub tls: Option<Tls>,
 }
 
 /// What a client gets for a refused operation; chosen per flow.
@@ -92,7 +109,7 @@ pub enum OnRefusal {
 }
 
 /// TLS on both sides of an inspected flow: the client's ends at the gateway, which begins its own to the server.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// PEM certificates of the authorities that the server's certificate must chain to; `None`: the plant's own

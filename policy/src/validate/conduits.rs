@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ways::Ways;
-use super::{Context, each, flows, resolve, resolves, text};
+use super::{Context, each, flows, resolve, resolves, shared, text};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
@@ -21,9 +21,11 @@ pub(super) fn conduits(context: &Context<'_>, faults: &mut Faults) -> Option<BTr
     for (name, named, conduit) in table.into_iter().flat_map(|table| table.readable()) {
         incomplete(name, named.key_place, conduit, faults);
     }
-    each(table, |name, conduit| {
+    let conduits = each(table, |name, conduit| {
         conduit_of(name, conduit, &ways, context, faults)
-    })
+    })?;
+    shared::agree_on_tls(&conduits, table, faults);
+    Some(conduits)
 }
 
 fn conduit_of(
@@ -210,7 +212,7 @@ fn agent_loss<'a>(
     else {
         return;
     };
-    if !flows.any(|flow| flow.operations.is_some() && !flow.bridged) {
+    if !flows.any(|flow| flow.operations.is_some() && !flow.is_bridge()) {
         faults.add(
             Fault::new(
                 Code::PassWithoutInspection,

@@ -10,7 +10,6 @@ use crate::diagnostics::source::Place;
 use crate::document::grammar::{self, Allow, End};
 use crate::document::operations;
 use crate::document::read::{At, Field, OneOrMany};
-use crate::document::services::NamedService;
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Flow, FlowEnd, Operations, Protocol, Service};
 use crate::plan::{PortRange, Transport};
@@ -39,6 +38,9 @@ pub(super) fn flow(
     if faults.errors() == before {
         families(&destinations, &sources, "source", faults);
     }
+    if !inside::only_bridges_have_two(flow, faults) {
+        return None;
+    }
     let operations = allowed(name, flow, faults);
     let ends = [
         (&flow.source, sources.as_slice()),
@@ -51,7 +53,7 @@ pub(super) fn flow(
         value: service,
         place,
     }) = flow.service.get()
-        && any_port(service)
+        && any_port(&service.destination().value)
     {
         faults.add(
             Fault::new(
@@ -68,12 +70,12 @@ pub(super) fn flow(
         title: text(&flow.title),
         sources: sources.into_iter().map(|(end, _)| end).collect(),
         destinations: destinations.into_iter().map(|(end, _)| end).collect(),
-        service: flow.service.value()?.clone(),
+        service: flow.service.value()?.destination().value.clone(),
         operations: operations?,
         must_flow: flow.must_flow.value().copied().unwrap_or(false),
         on_refusal: inside.on_refusal,
         tls: inside.tls,
-        bridged: inside.bridged,
+        bridge_source: inside.bridge_source,
     })
 }
 
@@ -266,10 +268,9 @@ fn any_port(service: &Service) -> bool {
 
 /// What the flow may do: `Some(None)` if it is not limited, `None` if that cannot be told.
 fn allowed(name: &FlowName, flow: &grammar::Flow, faults: &mut Faults) -> Option<Option<Operations>> {
-    let At {
-        value: service,
-        place,
-    } = flow.service.get()?;
+    let At { value, place } = flow.service.get()?;
+    // Both ends of a bridge speak the same protocol.
+    let service = &value.destination().value;
     match (service.protocol, &flow.allow) {
         (_, Field::Faulty) => None,
         (Some(protocol), Field::Absent) => {
@@ -277,7 +278,7 @@ fn allowed(name: &FlowName, flow: &grammar::Flow, faults: &mut Faults) -> Option
                 Protocol::ModbusTcp => "`allow: [{ read-holding-registers: { units: 1, addresses: 0-99 } }]`",
                 Protocol::Mqtt => "`allow: [{ publish: { topics: [\"works/#\"] } }]`",
             };
-            let any = if NamedService::of(service).is_some_and(|known| known.bridged) {
+            let any = if inside::is_bridge(service) {
                 ""
             } else {
                 ", or `allow: any` if really all are meant"

@@ -9,20 +9,27 @@ use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
 use crate::document::grammar::{self, Allow, End};
+use crate::document::per_end::PerEnd;
 use crate::document::read::{At, Field, OneOrMany};
 use crate::document::services::NamedService;
+use crate::document::tls::Tls as Written;
 use crate::ids::FlowName;
-use crate::model::{FlowEnd, GatewayMode, MqttOperation, OnRefusal, Operations, Tls};
+use crate::model::{BridgeSource, FlowEnd, GatewayMode, MqttOperation, OnRefusal, Operations, Service, Tls};
 
 /// What comes of it.
 pub(super) struct Inside {
     pub(super) on_refusal: OnRefusal,
     pub(super) tls: Option<Tls>,
-    pub(super) bridged: bool,
+    pub(super) bridge_source: Option<BridgeSource>,
 }
 
 /// The two ends of a flow: as written, and those that hold.
 type Ends<'a> = [(&'a Field<OneOrMany<End>>, &'a [(FlowEnd, Place)]); 2];
+
+/// Whether the gateway forwards nothing of the service, and speaks it to both ends itself.
+pub(super) fn is_bridge(service: &Service) -> bool {
+    NamedService::of(service).is_some_and(|known| known.bridged)
+}
 
 /// Judges the keys of `flow`, whose `operations` are those that its `allow` lists. `None` if a fault was added.
 pub(super) fn inside(
@@ -39,26 +46,41 @@ pub(super) fn inside(
         place,
     } = flow.service.get()?;
     let before = faults.errors();
-    let (tls, bridged) = NamedService::of(service).map_or((false, false), |known| (known.tls, known.bridged));
+    let bridged = is_bridge(&service.destination().value);
     refusal(flow, operations, bridged, faults);
     if bridged {
         one_broker_at_each_end(name, ends, faults);
         only_publications(flow, operations, faults);
         one_routed_gateway(name, *place, between, context, faults);
     }
-    let ended = tls && operations.is_some();
-    ended_tls(&service.name, flow, ended, bridged, faults);
-    if ended && !bridged {
+    let speaks = |service: &At<Service>| {
+        operations.is_some() && NamedService::of(&service.value).is_some_and(|known| known.tls)
+    };
+    let (source, destination) = (speaks(service.source()), speaks(service.destination()));
+    written_tls(flow, service, (source, destination), bridged, faults);
+    if destination && !bridged {
         ended_once(name, *place, between, context, faults);
+        before_named_servers(name, ends, faults);
     }
+    let tls = |speaks: bool, at: fn(&PerEnd<Written>) -> &At<Written>| {
+        speaks.then(|| {
+            flow.tls
+                .value()
+                .map(|tls| model(&at(tls).value))
+                .unwrap_or_default()
+        })
+    };
     (faults.errors() == before).then(|| Inside {
         on_refusal: flow.on_refusal.value().copied().unwrap_or_default(),
-        tls: ended.then(|| flow.tls.value().map(model).unwrap_or_default()),
-        bridged,
+        tls: tls(destination, PerEnd::destination),
+        bridge_source: bridged.then(|| BridgeSource {
+            service: service.source().value.clone(),
+            tls: tls(source, PerEnd::source),
+        }),
     })
 }
 
-fn model(tls: &crate::document::tls::Tls) -> Tls {
+fn model(tls: &Written) -> Tls {
     Tls {
         server_authorities: tls
             .server_authorities
@@ -66,6 +88,46 @@ fn model(tls: &crate::document::tls::Tls) -> Tls {
             .map(|certificates| certificates.0.clone()),
         server_name: tls.server_name.value().map(|name| name.0.clone()),
     }
+}
+
+/// Whether what is written for each end stands at a bridge, which alone has two servers.
+pub(super) fn only_bridges_have_two(flow: &grammar::Flow, faults: &mut Faults) -> bool {
+    let mut good = true;
+    let mut fault = |place: Place, message: String| {
+        good = false;
+        faults.add(
+            Fault::new(Code::EndsOfNoBridge, place, message)
+                .label("no bridge")
+                .help("only `mqtt-bridge` and `mqtts-bridge`, with their ports, have a service and `tls` for each end"),
+        );
+    };
+    let service = flow.service.get();
+    if let Some(PerEnd::Each { source, destination }) = service.map(|at| &at.value) {
+        for end in [source, destination]
+            .into_iter()
+            .filter(|end| !is_bridge(&end.value))
+        {
+            let name = &end.value.name;
+            fault(
+                end.place,
+                format!("`{name}` is spoken between the two ends, not to each of them"),
+            );
+        }
+    } else if let (
+        Some(service),
+        Some(At {
+            value: PerEnd::Each { .. },
+            place,
+        }),
+    ) = (service, flow.tls.get())
+        && !is_bridge(&service.value.destination().value)
+    {
+        fault(
+            *place,
+            "the flow has one server, and so no TLS for each end".to_owned(),
+        );
+    }
+    good
 }
 
 fn refusal(flow: &grammar::Flow, operations: Option<&Operations>, bridged: bool, faults: &mut Faults) {
@@ -96,30 +158,75 @@ fn refusal(flow: &grammar::Flow, operations: Option<&Operations>, bridged: bool,
     }
 }
 
-fn ended_tls(service: &str, flow: &grammar::Flow, ended: bool, bridged: bool, faults: &mut Faults) {
+/// `tls` stands where the gateway speaks it (at source and destination), and names one server at most.
+fn written_tls(
+    flow: &grammar::Flow,
+    service: &PerEnd<Service>,
+    (source, destination): (bool, bool),
+    bridged: bool,
+    faults: &mut Faults,
+) {
     let Some(At { value: tls, place }) = flow.tls.get() else {
         return;
     };
-    if !ended {
+    let mut idle = |service: &At<Service>, place: Place| {
+        let message = format!("the gateway ends no TLS for this flow (`{}`)", service.value.name);
         faults.add(
-            Fault::new(
-                Code::TlsNotEnded,
-                *place,
-                format!("the gateway ends no TLS for this flow (`{service}`)"),
-            )
-            .label("without effect")
-            .help("remove the key, or write `service: mqtts` and list the operations under `allow`"),
+            Fault::new(Code::TlsNotEnded, place, message)
+                .label("without effect")
+                .help(if bridged {
+                    "remove the key, or write `service: mqtts-bridge` for the broker that speaks TLS"
+                } else {
+                    "remove the key, or write `service: mqtts` and list the operations under `allow`"
+                }),
         );
-    } else if let (true, Some(At { place, .. })) = (bridged, tls.server_name.get()) {
-        faults.add(
-            Fault::new(
-                Code::NameOfTwoServers,
-                *place,
-                "both brokers of a bridge would have to bear this name",
-            )
-            .label("whose name?")
-            .help("remove `server_name`; each broker's certificate then bears its own address"),
-        );
+    };
+    match tls {
+        PerEnd::Same(_) if !source && !destination => idle(service.destination(), *place),
+        PerEnd::Same(both) => {
+            if let (true, true, Some(At { place, .. })) =
+                (bridged, source && destination, both.value.server_name.get())
+            {
+                faults.add(
+                    Fault::new(
+                        Code::NameOfTwoServers,
+                        *place,
+                        "both brokers of a bridge would have to bear this name",
+                    )
+                    .label("whose name?")
+                    .help("write `tls: { source: …, destination: … }`, each with the name of its broker, or leave the name out"),
+                );
+            }
+        }
+        PerEnd::Each {
+            source: at_source,
+            destination: at_destination,
+        } => {
+            if !source {
+                idle(service.source(), at_source.place);
+            }
+            if !destination {
+                idle(service.destination(), at_destination.place);
+            }
+        }
+    }
+}
+
+/// The gateway knows whose certificate to expect only where the flow names the server.
+fn before_named_servers(name: &FlowName, ends: Ends<'_>, faults: &mut Faults) {
+    let [_, (_, destinations)] = ends;
+    for (end, place) in destinations {
+        if let FlowEnd::Zone(zone, _) = end {
+            faults.add(
+                Fault::new(
+                    Code::TlsBeforeZone,
+                    *place,
+                    format!("the TLS of the flow `{name}` would end before the whole zone `{zone}`, where the gateway cannot tell whose certificate to expect"),
+                )
+                .label("which server?")
+                .help("name the server's asset, or write `allow: any` and let it pass encrypted"),
+            );
+        }
     }
 }
 

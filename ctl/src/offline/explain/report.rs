@@ -69,6 +69,8 @@ pub struct BridgeLine {
     pub gateway: String,
     /// The flow that declares it.
     pub rule: RuleLine,
+    /// How the gateway reaches the broker that it takes from, and the one that it gives to.
+    pub brokers: [String; 2],
     /// The publications that may cross.
     pub publications: Vec<String>,
     /// What becomes of the operation that was asked about, if one was.
@@ -168,6 +170,8 @@ impl Report for Explanation {
                 "⇉ {} itself carries messages one way by the bridge {name}  {place}",
                 bridge.gateway
             ));
+            let [from, to] = &bridge.brokers;
+            page.paragraph(4, Tone::Dim, &format!("from {from} to {to}"));
             if let Some(operation) = &bridge.operation {
                 operation.page(page);
             }

@@ -364,6 +364,41 @@ const EXAMPLES: &[(Code, Spoil)] = &[
         Code::TlsEndedTwice,
         Made(|| second_gateway().replace("service: mqtt\n", "service: mqtts\n")),
     ),
+    (
+        Code::EndsOfNoBridge,
+        Edit(
+            "service: mqtt\n",
+            "service: { source: mqtt-bridge, destination: mqtts }\n",
+        ),
+    ),
+    (
+        Code::EndsOfNoBridge,
+        Edit(
+            "service: mqtt\n",
+            "service: mqtts\n        tls: { source: {}, destination: {} }\n",
+        ),
+    ),
+    (
+        Code::TlsNotEnded,
+        Edit(
+            "service: mqtt\n",
+            "service: { source: mqtt-bridge, destination: mqtts-bridge }\n        tls: { source: {}, destination: {} }\n",
+        ),
+    ),
+    (
+        Code::TlsBeforeZone,
+        Edit(
+            "destination: hmi\n        service: mqtt\n",
+            "destination: zone:ops\n        service: mqtts\n",
+        ),
+    ),
+    (
+        Code::TlsDisagrees,
+        Edit(
+            "service: mqtt\n",
+            "service: mqtts\n        allow: [connect]\n      shout:\n        source: zone:safety\n        destination: zone:ops\n        service: mqtt:8883\n",
+        ),
+    ),
     (Code::ThresholdUnreachable, Edit("threshold: 2", "threshold: 3")),
     (
         Code::SharedKey,

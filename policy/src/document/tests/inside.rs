@@ -33,6 +33,15 @@ fn tell(plant: &Plant) -> &Flow {
     &plant.conduits[&"watch".parse().unwrap()].flows[&"tell".parse().unwrap()]
 }
 
+/// The brokers of the only bridge, as the gateway reaches them.
+fn brokers(plant: &Plant) -> [(u16, Option<Tls>); 2] {
+    let plan = plan(plant);
+    let [bridge] = plan.bridges.as_slice() else {
+        panic!("one bridge, not {:?}", plan.bridges);
+    };
+    [&bridge.from, &bridge.to].map(|broker| (broker.port, broker.tls.clone()))
+}
+
 fn plan(plant: &Plant) -> Plan {
     compile(plant, &"gw-1".parse().unwrap()).unwrap()
 }
@@ -127,7 +136,7 @@ fn a_bridge_stands_among_the_bridges_and_no_rule_forwards_anything_for_it() {
         ("mqtt-bridge:1885", 1885, None),
     ] {
         let plant = plant(service, PUBLISH, "");
-        assert!(tell(&plant).bridged);
+        assert!(tell(&plant).is_bridge());
         let plan = plan(&plant);
         assert!(plan.rules.iter().all(|rule| rule.flow.as_str() != "tell"));
         let [bridge] = plan.bridges.as_slice() else {
@@ -141,5 +150,46 @@ fn a_bridge_stands_among_the_bridges_and_no_rule_forwards_anything_for_it() {
         assert!(requires(&plan, Capability::BRIDGE_MQTT));
         assert!(!requires(&plan, Capability::INSPECT_MQTT), "nothing is inspected");
         assert!(Plan::from_bytes(&plan.to_bytes()).is_ok());
+    }
+}
+
+#[test]
+fn the_two_brokers_of_a_bridge_may_be_reached_differently() {
+    let named = |name: &str| {
+        Some(Tls {
+            server_authorities: None,
+            server_name: Some(name.to_owned()),
+        })
+    };
+    for (service, keys, from, to) in [
+        (
+            "{ source: mqtt-bridge, destination: mqtts-bridge }",
+            "",
+            (1883, None),
+            (8883, Some(Tls::default())),
+        ),
+        (
+            "{ source: mqtt-bridge:1884, destination: mqtt-bridge }",
+            "",
+            (1884, None),
+            (1883, None),
+        ),
+        // With TLS at one of them, `tls` speaks of that one.
+        (
+            "{ source: mqtts-bridge:8884, destination: mqtt-bridge }",
+            "        tls: { server_name: line4.example }\n",
+            (8884, named("line4.example")),
+            (1883, None),
+        ),
+        (
+            "mqtts-bridge",
+            "        tls: { source: {}, destination: { server_name: plant.example } }\n",
+            (8883, Some(Tls::default())),
+            (8883, named("plant.example")),
+        ),
+    ] {
+        let plant = plant(service, PUBLISH, keys);
+        assert!(Plan::from_bytes(&plan(&plant).to_bytes()).is_ok());
+        assert_eq!(brokers(&plant), [from, to], "{service}");
     }
 }

@@ -55,7 +55,7 @@ pub(super) enum Who {
 }
 
 /// Which devices.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Devices {
     /// Each that the plant's authority vouches for.
     Any,

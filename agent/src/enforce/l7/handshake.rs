@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use penstock_policy::ids::AssetId;
 use penstock_proto::tls::WrongPeer;
-use penstock_proto::tls::data_path::{self, BrokerProfile, Devices};
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error, ServerConfig};
+use penstock_proto::tls::data_path;
+use rustls::{AlertDescription, CertificateError, Error, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use super::identity::Ready;
+use super::identity::Server;
 
 /// A handshake takes no longer.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -23,20 +23,6 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// And so much of it.
 const FAREWELL_BYTES_MAX: usize = 64 * 1024;
-
-/// How clients are met.
-pub(super) fn towards_clients(own: &Ready, devices: Devices) -> Result<Arc<ServerConfig>, String> {
-    let (plant, roots) = (&own.identity.enrolment.plant, own.identity.roots());
-    data_path::device_server(plant, Arc::clone(&own.server), roots, devices)
-        .map_err(|error| format!("TLS towards clients cannot be set up: {error}"))
-}
-
-/// How a server is met.
-pub(super) fn towards_server(profile: &BrokerProfile) -> Result<Arc<ClientConfig>, String> {
-    profile
-        .config()
-        .map_err(|error| format!("TLS towards the server cannot be set up: {error}"))
-}
 
 /// Meets a client, which must be one of the devices that `config` accepts.
 pub(super) async fn accept(
@@ -63,12 +49,10 @@ pub(super) async fn accept(
 /// Meets a server.
 pub(super) async fn connect(
     stream: TcpStream,
-    profile: &BrokerProfile,
+    server: &Server,
 ) -> Result<client::TlsStream<TcpStream>, String> {
-    let connector = TlsConnector::from(towards_server(profile)?);
-    let connecting = connector
-        .connect(profile.server_name.clone(), stream)
-        .into_fallible();
+    let connector = TlsConnector::from(Arc::clone(&server.config));
+    let connecting = connector.connect(server.name.clone(), stream).into_fallible();
     match tokio::time::timeout(HANDSHAKE_MAX, connecting).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err((error, stream))) => {

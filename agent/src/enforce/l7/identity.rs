@@ -4,19 +4,113 @@
 //! A renewed identity serves the connections that come; standing ones keep the keys that they agreed on. A certificate
 //! that ended serves on: whether that is good enough is for each client and broker to say, and the fault says it here.
 //! Without any identity TLS cannot end here, and such connections are refused.
+//!
+//! What the library needs for a handshake is set up once for each identity and each thing that flows say of TLS, and
+//! shared by the connections: they differ in nothing but their keys. Sessions are not resumed, on neither side: a
+//! resumed one is let in without its certificate, so that a device would outlive it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use penstock_policy::ids::AssetId;
+use penstock_policy::model::Tls;
 use penstock_policy::plan::Plan;
+use penstock_proto::tls::data_path::{self, Devices};
 use penstock_proto::tls::server::ServerCredentials;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
 
 use crate::identity::Identity;
 
-/// An identity, ready to meet clients with.
+/// Sets of devices, and servers, whose set-up is kept.
+const KEPT_MAX: usize = 1024;
+
+/// An identity, ready to meet clients and servers with.
 #[derive(Debug)]
 pub(super) struct Ready {
-    pub(super) identity: Arc<Identity>,
-    pub(super) server: Arc<ServerCredentials>,
+    identity: Arc<Identity>,
+    server: Arc<ServerCredentials>,
+    clients: Kept<Devices, ServerConfig>,
+    servers: Kept<(Tls, AssetId, IpAddr), Server>,
+}
+
+/// How a server is met.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
+}
+
+impl Ready {
+    pub(super) fn new(identity: Arc<Identity>) -> Result<Self, penstock_proto::tls::TlsError> {
+        Ok(Self {
+            server: ServerCredentials::new(identity.credentials())?,
+            identity,
+            clients: Kept::default(),
+            servers: Kept::default(),
+        })
+    }
+
+    /// How a client is met that must be one of these devices.
+    pub(super) fn towards_clients(&self, devices: Devices) -> Result<Arc<ServerConfig>, String> {
+        self.clients.get(devices, |devices| {
+            let (plant, roots) = (&self.identity.enrolment.plant, self.identity.roots());
+            data_path::device_server(plant, Arc::clone(&self.server), roots, devices.clone())
+                .map_err(|error| format!("TLS towards clients cannot be set up: {error}"))
+        })
+    }
+
+    /// How the server at `address` is met, which must be `asset`, as `tls` says.
+    pub(super) fn towards_server(
+        &self,
+        tls: &Tls,
+        asset: AssetId,
+        address: IpAddr,
+    ) -> Result<Arc<Server>, String> {
+        self.servers
+            .get((tls.clone(), asset, address), |(tls, asset, address)| {
+                let profile = self
+                    .identity
+                    .broker_profile(tls, asset, *address)
+                    .map_err(|error| format!("the flow's tls cannot be used: {error}"))?;
+                let config = profile
+                    .config()
+                    .map_err(|error| format!("TLS towards the server cannot be set up: {error}"))?;
+                Ok(Arc::new(Server {
+                    config,
+                    name: profile.server_name,
+                }))
+            })
+    }
+}
+
+/// What was made, by what it was made for.
+#[derive(Debug)]
+struct Kept<K, V>(Mutex<HashMap<K, Arc<V>>>);
+
+impl<K, V> Default for Kept<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash, V> Kept<K, V> {
+    /// The one that there is, else the one that is made now. When there are too many, all are forgotten: connections keep
+    /// theirs, and what is asked for again is made again.
+    fn get<E>(&self, key: K, make: impl FnOnce(&K) -> Result<Arc<V>, E>) -> Result<Arc<V>, E> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = kept.get(&key) {
+            return Ok(Arc::clone(there));
+        }
+        let made = make(&key)?;
+        if kept.len() >= KEPT_MAX {
+            kept.clear();
+        }
+        kept.insert(key, Arc::clone(&made));
+        Ok(made)
+    }
 }
 
 /// The identity that new connections are met with.
@@ -43,10 +137,7 @@ impl Own {
     /// From now on, new connections are met with this one. One that cannot be used leaves the one before.
     pub(super) fn replace(&self, identity: Option<Arc<Identity>>) {
         let made = identity
-            .map(|identity| {
-                let server = ServerCredentials::new(identity.credentials())?;
-                Ok::<_, penstock_proto::tls::TlsError>(Arc::new(Ready { identity, server }))
-            })
+            .map(|identity| Ready::new(identity).map(Arc::new))
             .transpose();
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
         match made {

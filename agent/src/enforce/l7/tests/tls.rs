@@ -4,6 +4,7 @@ use std::io;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::model::{ApproverSet, MqttOperation, NumberRange, Tls};
+use penstock_proto::tls::data_path::Devices;
 use penstock_proto::tls::{Credentials, certificates_to_pem};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
@@ -13,6 +14,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+use super::super::identity::Ready;
 use super::*;
 use crate::identity::{Enrolment, Identity, IdentityFolder};
 
@@ -342,6 +344,41 @@ async fn a_renewed_identity_meets_new_connections_and_cuts_none_and_an_expired_o
     assert_eq!(fault.code, "tls-certificate-expired");
     works.put(|plan| plan.rules[0].tls = None).await;
     assert_eq!(works.world.inspector.identity_fault(), None, "no TLS ends here");
+}
+
+#[test]
+fn tls_is_set_up_once_for_an_identity_and_the_terms_of_a_flow() {
+    let ca = Authority::new();
+    let [first, renewed] = [2099, 2098].map(|year| Ready::new(ca.gateway(year)).unwrap());
+    let clients = |ready: &Ready, device: &str| {
+        let devices = Devices::Listed([device.parse().unwrap()].into());
+        ready.towards_clients(devices).unwrap()
+    };
+    assert!(Arc::ptr_eq(&clients(&first, "hmi"), &clients(&first, "hmi")));
+    assert!(!Arc::ptr_eq(&clients(&first, "hmi"), &clients(&first, "panel")));
+    assert!(!Arc::ptr_eq(&clients(&first, "hmi"), &clients(&renewed, "hmi")));
+    let named = Tls {
+        server_name: Some("broker.example".to_owned()),
+        ..Tls::default()
+    };
+    let server = |ready: &Ready, tls: &Tls, asset: &str, address: [u8; 4]| {
+        let (asset, address) = (asset.parse().unwrap(), address.into());
+        ready.towards_server(tls, asset, address).unwrap()
+    };
+    let one = server(&first, &Tls::default(), "plc", [10, 2, 0, 9]);
+    assert!(Arc::ptr_eq(
+        &one,
+        &server(&first, &Tls::default(), "plc", [10, 2, 0, 9])
+    ));
+    for other in [
+        server(&first, &named, "plc", [10, 2, 0, 9]),
+        server(&first, &Tls::default(), "broker", [10, 2, 0, 9]),
+        server(&first, &Tls::default(), "plc", [10, 2, 0, 10]),
+        server(&renewed, &Tls::default(), "plc", [10, 2, 0, 9]),
+    ] {
+        assert!(!Arc::ptr_eq(&one, &other));
+        assert!(!Arc::ptr_eq(&one.config, &other.config));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

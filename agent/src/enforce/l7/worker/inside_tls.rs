@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use penstock_policy::model::Tls;
-use penstock_proto::tls::data_path::BrokerProfile;
 use tokio::net::TcpStream;
 
 use super::{Worker, now};
@@ -87,7 +86,7 @@ impl Worker {
             return Err(reset(stream, why.to_owned()));
         };
         let devices = policy.devices(tuple.client, tuple.server);
-        let config = match handshake::towards_clients(&own, devices) {
+        let config = match own.towards_clients(devices) {
             Ok(config) => config,
             Err(why) => return Err(reset(stream, why)),
         };
@@ -97,13 +96,11 @@ impl Worker {
         tuple.device = Some(Rc::new(device));
         let leg = Leg::tls(leg);
         let server = async {
-            let identity = &own.identity;
-            let (plant, roots) = (&identity.enrolment.plant, identity.roots());
-            let broker = (&asset, tuple.server.ip());
-            let profile = BrokerProfile::of_plan(tls, plant, roots, broker, identity.credentials().clone())
-                .map_err(|error| unable(format!("the flow's tls cannot be used: {error}")))?;
+            let server = own
+                .towards_server(tls, asset, tuple.server.ip())
+                .map_err(unable)?;
             let stream = self.reach(client, tuple.server).await.map_err(Failure::Unable)?;
-            handshake::connect(stream, &profile).await.map_err(unable)
+            handshake::connect(stream, &server).await.map_err(unable)
         };
         match server.await {
             Ok(server) => Ok((leg, Leg::tls(server))),

@@ -13,6 +13,7 @@
 
 mod beside;
 pub mod document;
+mod ranges;
 pub mod talk;
 
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use penstock_policy::model::Protocol;
 
-use crate::capture::{FlowKey, Flows, Frame, Happening, Segment, flows, link};
+use crate::capture::{FlowKey, Flows, Fragments, Frame, Happening, Segment, flows};
 use crate::connection;
 use crate::follow::{Finding, Follower};
 use crate::judge::{Refusal, Rules, Verdict, Why};
@@ -55,6 +56,7 @@ impl Default for Limits {
 /// Gathers from frames.
 #[derive(Debug)]
 pub struct Learner<'p> {
+    fragments: Fragments,
     flows: Flows,
     held_bytes_max: usize,
     gathering: Gathering<'p>,
@@ -91,6 +93,7 @@ impl<'p> Learner<'p> {
     pub fn within(limits: Limits, plans: Option<&'p Plans>) -> Self {
         let ports: Vec<u16> = KNOWN_PORTS.iter().map(|(port, _)| *port).collect();
         Self {
+            fragments: Fragments::default(),
             flows: Flows::new(limits.flows, &ports),
             held_bytes_max: limits.held_bytes_max,
             gathering: Gathering {
@@ -106,10 +109,14 @@ impl<'p> Learner<'p> {
     /// Takes a packet.
     pub fn frame(&mut self, frame: &Frame<'_>) {
         self.gathering.learned.packets += 1;
-        match link::segment(frame) {
-            Ok(segment) => self.segment(frame.at, &segment),
+        // What it held of a packet that is whole now is read from it, while the others wait.
+        let mut fragments = std::mem::take(&mut self.fragments);
+        match fragments.segment(frame) {
+            Ok(Some(segment)) => self.segment(frame.at, &segment),
+            Ok(None) => {}
             Err(reason) => *self.gathering.learned.skipped.entry(reason).or_default() += 1,
         }
+        self.fragments = fragments;
     }
 
     /// Takes a packet's TCP segment.
@@ -149,8 +156,10 @@ impl<'p> Learner<'p> {
         self.flows.finish(&mut |number, key, at, happening| {
             gathering.happened(number, key, at, happening);
         });
-        self.gathering.learned.left_out += self.flows.left_out();
-        self.gathering.learned
+        let mut learned = self.gathering.learned;
+        learned.left_out += self.flows.left_out();
+        learned.skipped.extend(self.fragments.finish());
+        learned
     }
 }
 

@@ -13,8 +13,7 @@ use penstock_policy::model::Protocol;
 use serde::Serialize;
 
 pub use self::policy::{Gate, Plans, PlansError, Track};
-use crate::capture::link::{self, SkipReason};
-use crate::capture::{FlowKey, Flows, Frame, Happening, flows};
+use crate::capture::{FlowKey, Flows, Fragments, Frame, Happening, SkipReason, flows};
 use crate::connection::Sender;
 use crate::follow::{Finding, Follower};
 use crate::judge::Rules;
@@ -140,6 +139,7 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Replay<'p> {
     plans: &'p Plans,
+    fragments: Fragments,
     flows: Flows,
     running: Vec<Running>,
     packets: u64,
@@ -169,6 +169,7 @@ impl<'p> Replay<'p> {
         let ports: Vec<u16> = KNOWN_PORTS.iter().map(|(port, _)| *port).collect();
         Self {
             plans,
+            fragments: Fragments::default(),
             flows: Flows::new(flows::Limits::default(), &ports),
             running: Vec::new(),
             packets: 0,
@@ -180,8 +181,9 @@ impl<'p> Replay<'p> {
     /// Takes a packet.
     pub fn frame(&mut self, frame: &Frame<'_>) {
         self.packets += 1;
-        let segment = match link::segment(frame) {
-            Ok(segment) => segment,
+        let segment = match self.fragments.segment(frame) {
+            Ok(Some(segment)) => segment,
+            Ok(None) => return,
             Err(reason) => {
                 *self.skipped.entry(reason).or_default() += 1;
                 return;
@@ -207,8 +209,9 @@ impl<'p> Replay<'p> {
         });
         let mut skipped: BTreeMap<String, u64> = self
             .skipped
-            .iter()
-            .map(|(reason, count)| (reason.to_string(), *count))
+            .into_iter()
+            .chain(self.fragments.finish())
+            .map(|(reason, count)| (reason.to_string(), count))
             .collect();
         if self.flows.left_out() > 0 {
             skipped.insert(

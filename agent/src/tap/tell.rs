@@ -91,14 +91,14 @@ impl Events {
             count: seen.seen.count,
             first_ms: ms(seen.seen.first),
             last_ms: ms(seen.seen.last),
-            values: seen.values.map(range),
+            values: seen.values.iter().copied().map(range).collect(),
             ..LearnedModbus::default()
         };
         let mut parts = seen
-            .read
+            .write
             .iter()
-            .map(|span| Part::Read(range(*span)))
-            .chain(seen.write.iter().map(|span| Part::Write(range(*span))))
+            .map(|span| Part::Write(range(*span)))
+            .chain(seen.read.iter().map(|span| Part::Read(range(*span))))
             .chain(
                 seen.sub_functions
                     .iter()
@@ -120,7 +120,8 @@ impl Events {
             let next = LearnedModbus {
                 count: 0,
                 read: Vec::new(),
-                write: Vec::new(),
+                // Where values are known, the place belongs to what they are kept by.
+                write: key.written.map(range).into_iter().collect(),
                 sub_functions: Vec::new(),
                 ..one.clone()
             };

@@ -168,6 +168,7 @@ fn a_long_talk_is_told_in_several_events_of_bounded_size_that_add_up() {
     let key = ModbusKey {
         unit: 1,
         function: "read-coils".to_owned(),
+        written: None,
     };
     let one = |first: u16| Span { first, last: first };
     let ranges = ModbusSeen {
@@ -175,7 +176,7 @@ fn a_long_talk_is_told_in_several_events_of_bounded_size_that_add_up() {
         read: Vec::new(),
         write: (0..1000).map(|n| one(n * 2)).collect(),
         sub_functions: BTreeSet::new(),
-        values: None,
+        values: Vec::new(),
     };
     talk.modbus.insert(key, ranges);
     let ends = Ends {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use penstock_inspect::capture::{Flows, Frames, Happening, flows, link, reassembly};
+use penstock_inspect::capture::{Flows, Fragments, Frames, Happening, flows, reassembly};
 use penstock_inspect::follow::Follower;
 use penstock_inspect::judge::Rules;
 use penstock_policy::model::Protocol;
@@ -19,6 +19,7 @@ pub fn run(data: &[u8]) {
             remembered_bytes_max: 1024,
         },
     };
+    let mut fragments = Fragments::default();
     let mut flows = Flows::new(limits, &[502, 1883]);
     let mut followers: Vec<Follower> = Vec::new();
     let mut bytes_in_all = 0;
@@ -49,7 +50,7 @@ pub fn run(data: &[u8]) {
         let Ok(frame) = frame else { break };
         number += 1;
         assert_eq!(frame.number, number);
-        if let Ok(segment) = link::segment(&frame) {
+        if let Ok(Some(segment)) = fragments.segment(&frame) {
             flows.segment(frame.at, &segment, &mut happened);
         }
     }

@@ -1,10 +1,11 @@
-//! From a captured packet to the TCP segment in it.
+//! From a captured packet to the TCP segment in it, or to the part of one.
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{EtherType, IpNumber, LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use etherparse::{EtherType, IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
 use super::file::Frame;
+use super::fragments::Fragment;
 
 /// A TCP segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,16 +39,41 @@ pub enum SkipReason {
     /// No IP, or IP that carries no TCP.
     #[error("not TCP")]
     NotTcp,
-    /// A fragment of an IP packet.
+    /// A fragment of an IP packet, where none are put together.
     #[error("a fragment of an IP packet, which is not put together")]
     Fragment,
+    /// Fragments of an IP packet that did not become whole.
+    #[error("fragments of an IP packet of which others are missing")]
+    FragmentsMissing,
+    /// Fragments of an IP packet that two readers could put together differently.
+    #[error(
+        "fragments of an IP packet that contradict one another, which nobody should put together (RFC 5722)"
+    )]
+    FragmentsContradict,
     /// Headers that are wrong, or were cut off.
     #[error("headers that are wrong or cut off")]
     Headers,
 }
 
-/// The segment in `frame`.
+/// What a packet brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// A segment.
+    Segment(Segment<'a>),
+    /// A part of what may be one.
+    Fragment(Fragment),
+}
+
+/// The segment in `frame`, if it has a whole one.
 pub fn segment<'a>(frame: &Frame<'a>) -> Result<Segment<'a>, SkipReason> {
+    match packet(frame)? {
+        Packet::Segment(segment) => Ok(segment),
+        Packet::Fragment(_) => Err(SkipReason::Fragment),
+    }
+}
+
+/// What `frame` brings.
+pub fn packet<'a>(frame: &Frame<'a>) -> Result<Packet<'a>, SkipReason> {
     let packet = sliced(frame)?;
     let (source, destination, announced) = match &packet.net {
         Some(LaxNetSlice::Ipv4(ip)) => {
@@ -77,7 +103,10 @@ pub fn segment<'a>(frame: &Frame<'a>) -> Result<Segment<'a>, SkipReason> {
         return Err(SkipReason::Headers);
     };
     if ip_payload.fragmented {
-        return Err(SkipReason::Fragment);
+        let net = packet.net.as_ref().ok_or(SkipReason::Headers)?;
+        return fragment(net, ip_payload.payload)
+            .map(Packet::Fragment)
+            .ok_or(SkipReason::Headers);
     }
     let tcp = match &packet.transport {
         Some(TransportSlice::Tcp(tcp)) => tcp,
@@ -92,7 +121,7 @@ pub fn segment<'a>(frame: &Frame<'a>) -> Result<Segment<'a>, SkipReason> {
     let missing_bytes = announced
         .saturating_sub(tcp.header_slice().len())
         .saturating_sub(payload.len());
-    Ok(Segment {
+    Ok(Packet::Segment(Segment {
         source: SocketAddr::new(source, tcp.source_port()),
         destination: SocketAddr::new(destination, tcp.destination_port()),
         sequence: tcp.sequence_number(),
@@ -103,7 +132,61 @@ pub fn segment<'a>(frame: &Frame<'a>) -> Result<Segment<'a>, SkipReason> {
         rst: tcp.rst(),
         payload,
         missing_bytes,
-    })
+    }))
+}
+
+/// The fragment in a packet with these headers, of which `rest` is what follows the headers that were read.
+fn fragment(net: &LaxNetSlice<'_>, rest: &[u8]) -> Option<Fragment> {
+    // What looks like further headers in a fragment may be anything: it all counts as its bytes.
+    let whole = |announced: usize, headers: &[u8]| {
+        let bytes = [headers, rest].concat();
+        (bytes.len() == announced).then_some(bytes)
+    };
+    match net {
+        LaxNetSlice::Ipv4(ip) => {
+            let header = ip.header();
+            let announced = usize::from(header.total_len()).checked_sub(header.slice().len())?;
+            let read = ip.extensions().auth.as_ref().map_or(&[][..], |auth| auth.slice());
+            Some(Fragment {
+                source: IpAddr::V4(header.source_addr()),
+                destination: IpAddr::V4(header.destination_addr()),
+                identification: header.identification().into(),
+                protocol: header.protocol().0,
+                offset: header.fragments_offset().byte_offset().into(),
+                more: header.more_fragments(),
+                bytes: whole(announced, read),
+            })
+        }
+        LaxNetSlice::Ipv6(ip) => {
+            let header = ip.header();
+            let extensions = ip.extensions();
+            let mut before = 0;
+            for extension in extensions.clone() {
+                let (length, found) = match &extension {
+                    Ipv6ExtensionSlice::Fragment(fragment) => (fragment.slice().len(), Some(fragment)),
+                    Ipv6ExtensionSlice::Authentication(other) => (other.slice().len(), None),
+                    Ipv6ExtensionSlice::HopByHop(other)
+                    | Ipv6ExtensionSlice::Routing(other)
+                    | Ipv6ExtensionSlice::DestinationOptions(other) => (other.slice().len(), None),
+                };
+                before += length;
+                if let Some(fragment) = found {
+                    let announced = usize::from(header.payload_length()).checked_sub(before)?;
+                    return Some(Fragment {
+                        source: IpAddr::V6(header.source_addr()),
+                        destination: IpAddr::V6(header.destination_addr()),
+                        identification: fragment.identification(),
+                        protocol: fragment.next_header().0,
+                        offset: fragment.fragment_offset().byte_offset().into(),
+                        more: fragment.more_fragments(),
+                        bytes: whole(announced, extensions.slice().get(before..)?),
+                    });
+                }
+            }
+            None
+        }
+        LaxNetSlice::Arp(_) => None,
+    }
 }
 
 /// Finds the network layer by the link type.

@@ -1,13 +1,14 @@
 //! Recorded traffic: from a capture file's bytes to each TCP connection's two streams, in order.
 //!
 //! ```text
-//! file bytes ─ file ─▶ frames ─ link ─▶ TCP segments ─ flows, reassembly ─▶ data · gaps · conflicts
+//! file bytes ─ file ─▶ frames ─ link, fragments ─▶ TCP segments ─ flows, reassembly ─▶ data · gaps · conflicts
 //! ```
 //!
 //! - [`file`]: pcap and pcapng, both byte orders, micro- and nanoseconds; a file that ends within a packet
 //!   gives what is whole, and says so.
 //! - [`link`]: Ethernet with VLAN and QinQ, Linux cooked (1 and 2), raw IP, BSD loopback; IPv4, IPv6 with extension
 //!   headers; what was cut by the capture's length limit is counted as missing.
+//! - [`fragments`]: packets that were sent in several.
 //! - [`reassembly`]: one direction of one connection.
 //! - [`flows`]: all connections, and which side opened each.
 //!
@@ -16,9 +17,11 @@
 
 pub mod file;
 pub mod flows;
+pub mod fragments;
 pub mod link;
 pub mod reassembly;
 
 pub use file::{CaptureError, Frame, Frames};
 pub use flows::{FlowKey, Flows, Happening};
+pub use fragments::Fragments;
 pub use link::{Segment, SkipReason};

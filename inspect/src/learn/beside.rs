@@ -1,8 +1,8 @@
 //! What was gathered by gateways, held against a plant: what it permits already is left out.
 //!
 //! A learner that sees each request asks the rules at once. Here requests are already joined to ranges, and a range
-//! is left out only if one rule permits all of it: rather something is proposed again, and said to widen, than
-//! missing.
+//! is left out only if one rule permits all of it, at each place with the values written there: rather something is
+//! proposed again, and said to widen, than missing.
 
 use penstock_policy::functions::{modbus_function, modbus_function_number};
 use penstock_policy::verdict::Carried;
@@ -82,24 +82,33 @@ fn both(seen: &MessagesSeen, allows: &dyn Fn(u8) -> bool) -> bool {
     (seen.qos.0..=seen.qos.1).all(allows)
 }
 
-/// Whether all that was seen of a function is permitted, each range whole and with every value between the least
-/// and the greatest.
+/// Whether all that was seen of a function is permitted, each range whole and with every value.
 fn permits(key: &ModbusKey, seen: &ModbusSeen, allows: &dyn Fn(&Request<'_>) -> bool) -> bool {
     let function = modbus_function(&key.function);
     let code = function.map(|function| function.code);
     let Some(code) = code.or_else(|| modbus_function_number(&key.function)) else {
         return false;
     };
-    // Which records and values of which file went together is not known any more.
-    if function.is_some_and(|function| function.files) {
-        return false;
-    }
     let registers: Vec<u8> = seen
         .values
         .iter()
         .flat_map(|values| values.first..=values.last)
         .flat_map(u16::to_be_bytes)
         .collect();
+    if function.is_some_and(|function| function.files) {
+        // Rules know files by their number alone, so one request with all of them stands for each.
+        let files = seen.write.iter().flat_map(|files| files.first..=files.last);
+        let records = sub_requests(files, &registers);
+        return allows(&Request {
+            unit: key.unit,
+            code,
+            sub_function: None,
+            read: None,
+            write: None,
+            values: Values::None,
+            files: Files::of(&records, !registers.is_empty()),
+        });
+    }
     let (reads, writes) = function.map_or((true, true), |function| (function.reads, function.writes));
     let spans = |list: &[Span]| -> Vec<Option<Span>> {
         if list.is_empty() {
@@ -133,4 +142,28 @@ fn permits(key: &ModbusKey, seen: &ModbusSeen, allows: &dyn Fn(&Request<'_>) -> 
             })
         })
     })
+}
+
+/// Sub-requests that touch each of these files, and where there are `registers` write one to each and all to the first.
+fn sub_requests(files: impl Iterator<Item = u16>, registers: &[u8]) -> Vec<u8> {
+    let mut records = Vec::new();
+    let mut add = |file: u16, data: &[u8]| {
+        records.push(6);
+        records.extend(file.to_be_bytes());
+        records.extend([0, 0]);
+        records.extend(u16::try_from(data.len() / 2).unwrap_or(u16::MAX).to_be_bytes());
+        records.extend(data);
+    };
+    let mut first = None;
+    for file in files {
+        first.get_or_insert(file);
+        add(file, registers.get(..2).unwrap_or_default());
+    }
+    // A record says how many registers it has in 16 bits.
+    if let Some(file) = first {
+        for data in registers.chunks(usize::from(u16::MAX) * 2) {
+            add(file, data);
+        }
+    }
+    records
 }

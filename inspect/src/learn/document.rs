@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use penstock_policy::model::{Asset, Plant, Protocol};
 
-use super::{Carrier, Ends, Learned, MessagesSeen, Talk};
+use super::{Carrier, Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, Talk};
 use crate::modbus::Span;
 use crate::replay::{KNOWN_PORTS, Seen};
 
@@ -345,7 +345,7 @@ fn flow(
         None => {}
         Some(Protocol::ModbusTcp) => {
             out.push_str("        allow:\n");
-            for (key, entry) in &talk.modbus {
+            for (key, entry) in lines(talk) {
                 let mut limits = format!("units: {}", key.unit);
                 if !entry.write.is_empty() {
                     let _ = write!(limits, ", addresses: {}", spans(&entry.write));
@@ -364,7 +364,7 @@ fn flow(
                         .collect();
                     let _ = write!(limits, ", sub_functions: {}", spans(&list));
                 }
-                if let Some(values) = entry.values {
+                if let Some(values) = entry.values.iter().copied().reduce(Span::hull) {
                     let _ = write!(limits, ", values: {}", spans(&[values]));
                 }
                 let _ = writeln!(
@@ -394,6 +394,18 @@ fn flow(
             }
         }
     }
+}
+
+/// What the document's entries say, one a line: all places of a function together, as a person would write it.
+fn lines(talk: &Talk) -> Vec<(ModbusKey, ModbusSeen)> {
+    let mut lines: BTreeMap<_, (ModbusKey, ModbusSeen)> = BTreeMap::new();
+    for (key, seen) in &talk.modbus {
+        lines
+            .entry((key.unit, &key.function))
+            .and_modify(|(_, line)| *line = line.and(seen))
+            .or_insert_with(|| (key.clone(), seen.clone()));
+    }
+    lines.into_values().collect()
 }
 
 fn message_limits(verb: &str, messages: &MessagesSeen) -> String {

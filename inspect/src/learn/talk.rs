@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use penstock_policy::model::Protocol;
 
+use super::ranges::{few, merge};
 use crate::capture::SkipReason;
 use crate::modbus::{self, Span};
 use crate::mqtt;
@@ -64,6 +65,8 @@ pub struct ModbusKey {
     pub unit: u8,
     /// Function by name.
     pub function: String,
+    /// Where it writes, if its values are known: a rule limits both together, so they are kept together.
+    pub written: Option<Span>,
 }
 
 /// What was seen of them.
@@ -77,8 +80,8 @@ pub struct ModbusSeen {
     pub write: Vec<Span>,
     /// Sub-functions of diagnostics.
     pub sub_functions: BTreeSet<u16>,
-    /// Least and greatest value written.
-    pub values: Option<Span>,
+    /// Values written, merged: at most 16 separate ranges, of more those that are closest become one.
+    pub values: Vec<Span>,
 }
 
 /// Messages by topic.
@@ -266,6 +269,11 @@ impl ModbusSeen {
         Self {
             read: joined(&self.read),
             write: joined(&self.write),
+            values: {
+                let mut values = joined(&self.values);
+                few(&mut values);
+                values
+            },
             ..self.clone()
         }
     }
@@ -280,21 +288,18 @@ impl ModbusSeen {
         more.read.iter().all(|span| within(&self.read, span))
             && more.write.iter().all(|span| within(&self.write, span))
             && more.sub_functions.is_subset(&self.sub_functions)
-            && more
-                .values
-                .is_none_or(|values| self.values.is_some_and(|known| known.hull(values) == known))
+            && more.values.iter().all(|span| within(&self.values, span))
     }
 
-    fn and(&self, more: &Self) -> Self {
+    /// Both together.
+    pub(super) fn and(&self, more: &Self) -> Self {
         let mut both = self.clone();
         both.seen = self.seen.and(more.seen);
         more.read.iter().for_each(|span| merge(&mut both.read, *span));
         more.write.iter().for_each(|span| merge(&mut both.write, *span));
         both.sub_functions.extend(&more.sub_functions);
-        both.values = match (self.values, more.values) {
-            (Some(one), Some(other)) => Some(one.hull(other)),
-            (one, other) => one.or(other),
-        };
+        more.values.iter().for_each(|span| merge(&mut both.values, *span));
+        few(&mut both.values);
         both
     }
 }
@@ -438,6 +443,7 @@ impl Talk {
         let key = ModbusKey {
             unit: operation.unit,
             function: operation.function(),
+            written: operation.write.filter(|_| operation.values.is_some()),
         };
         let both = operation.read.is_some() && operation.write.is_some();
         let write = operation.write.or(operation.read).or(operation.files);
@@ -450,7 +456,7 @@ impl Talk {
                 .filter(|_| operation.code == 8)
                 .into_iter()
                 .collect(),
-            values: operation.values,
+            values: operation.values.into_iter().collect(),
         };
         self.modbus.insert(key, seen);
     }
@@ -474,21 +480,4 @@ impl Talk {
         };
         list.insert(topic.into_owned(), seen);
     }
-}
-
-/// Adds a span to a sorted list of separate ones, joining those that meet.
-fn merge(spans: &mut Vec<Span>, span: Span) {
-    let meets = |one: &Span, other: &Span| {
-        u32::from(one.first) <= u32::from(other.last) + 1 && u32::from(other.first) <= u32::from(one.last) + 1
-    };
-    let mut joined = span;
-    spans.retain(|kept| {
-        let met = meets(kept, &joined);
-        if met {
-            joined = joined.hull(*kept);
-        }
-        !met
-    });
-    let at = spans.partition_point(|kept| kept.first < joined.first);
-    spans.insert(at, joined);
 }

@@ -180,6 +180,11 @@ impl<'a> Files<'a> {
         with_data: false,
     };
 
+    /// Sub-requests as they stand in a PDU (section 6.14, 6.15).
+    pub(crate) fn of(records: &'a [u8], with_data: bool) -> Self {
+        Self { records, with_data }
+    }
+
     /// The sub-requests in the order they were written.
     pub fn iter(self) -> impl Iterator<Item = FileRecord<'a>> {
         let mut reader = Reader::new(self.records);

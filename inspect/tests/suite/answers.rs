@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use penstock_inspect::capture::{Flows, Frame, Frames, Happening, SkipReason, flows, link};
+use penstock_inspect::capture::{Flows, Fragments, Frame, Frames, Happening, SkipReason, flows, link};
 use penstock_inspect::connection::Sender;
 use penstock_inspect::modbus::frame;
 
@@ -12,6 +12,7 @@ use crate::captures::folder;
 
 /// Count and sum of the identifiers, by connection, side, unit and function.
 fn adus(bytes: &[u8]) -> BTreeMap<String, (u64, u64)> {
+    let mut fragments = Fragments::default();
     let mut flows = Flows::new(flows::Limits::default(), &[502]);
     let mut held: BTreeMap<(usize, bool), Vec<u8>> = BTreeMap::new();
     let mut sums: BTreeMap<String, (u64, u64)> = BTreeMap::new();
@@ -54,7 +55,7 @@ fn adus(bytes: &[u8]) -> BTreeMap<String, (u64, u64)> {
             }
         };
     for frame in Frames::open(bytes).unwrap().flatten() {
-        if let Ok(segment) = link::segment(&frame) {
+        if let Ok(Some(segment)) = fragments.segment(&frame) {
             flows.segment(frame.at, &segment, &mut happened);
         }
     }
@@ -85,6 +86,7 @@ fn both_directions_of_the_captures_are_read_as_tshark_reads_them() {
         "modbus_test_data_part1",
         "modbus_test_data_part2",
         "modicon_test",
+        "fragmented",
     ] {
         let capture = folder().join(format!("{name}.pcap"));
         let ours: Vec<String> = adus(&fs::read(&capture).unwrap())

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use penstock_inspect::capture::{CaptureError, Flows, Frames, Happening, flows, link};
+use penstock_inspect::capture::{CaptureError, Flows, Fragments, Frames, Happening, flows};
 use penstock_inspect::follow::{Finding, Follower};
 use penstock_inspect::judge::{Refusal, Rules, Verdict, Why};
 use penstock_inspect::{Operation, modbus};
@@ -37,6 +37,7 @@ fn line(operation: &modbus::Operation) -> String {
 /// All requests of a capture as Penstock reads them, and all notes.
 pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>) {
     let bytes = fs::read(capture).unwrap();
+    let mut fragments = Fragments::default();
     let mut flows = Flows::new(flows::Limits::default(), &[502]);
     let mut followers: Vec<Option<Follower>> = Vec::new();
     let mut requests = Vec::new();
@@ -86,7 +87,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
         };
     for frame in Frames::open(&bytes).unwrap() {
         let Ok(frame) = frame else { break };
-        if let Ok(segment) = link::segment(&frame) {
+        if let Ok(Some(segment)) = fragments.segment(&frame) {
             flows.segment(frame.at, &segment, &mut happened);
         }
     }

@@ -10,6 +10,7 @@
 mod admission;
 mod answers;
 mod captures;
+mod fragments;
 mod frozen;
 mod judge_modbus;
 mod modbus_connection;

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penstock_inspect::capture::Frames;
-use penstock_inspect::learn::{Learned, Learner, document};
-use penstock_inspect::replay::{Plans, Replay, Report};
+use penstock_inspect::learn::{Carrier, Ends, Learned, Learner, ModbusKey, ModbusSeen, Talk, document};
+use penstock_inspect::modbus::Span;
+use penstock_inspect::replay::{Plans, Replay, Report, Seen};
 use penstock_policy::compile::compile_all;
 use penstock_policy::diagnostics::{SourceFile, Style};
-use penstock_policy::model::Plant;
+use penstock_policy::model::{Plant, Protocol};
 
 const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
 
@@ -143,6 +144,118 @@ fn what_is_not_in_the_plant_yet_is_proposed_beside_it_and_said_to_widen_it() {
 }
 
 #[test]
+fn what_gateways_learned_is_not_proposed_again_once_the_plant_permits_it() {
+    for name in [
+        "modbus_test.pcap",
+        "modbus_test_2.pcap",
+        "modbus_test_data_part2.pcap",
+        "modicon_test.pcap",
+        "fragmented.pcap",
+    ] {
+        let mut learned = learn(name, None);
+        let text = document::write(&learned, None, Some(KEY), &clock);
+        learned.leave_out(&plans(&load(&[&text])));
+        let rest: Vec<_> = learned
+            .talks
+            .values()
+            .filter(|talk| talk.has_operations())
+            .map(|talk| &talk.modbus)
+            .collect();
+        assert!(rest.is_empty(), "{name}: {rest:?}\n{text}");
+    }
+}
+
+fn one(at: u16) -> Span {
+    Span { first: at, last: at }
+}
+
+/// What a gateway tells of writes to one place, with these values.
+fn written(function: &str, place: u16, values: &[Span]) -> Learned {
+    let files = function.contains("file");
+    let key = ModbusKey {
+        unit: 1,
+        function: function.to_owned(),
+        written: (!files).then_some(one(place)),
+    };
+    let seen = ModbusSeen {
+        seen: Seen::once(Duration::ZERO),
+        read: Vec::new(),
+        write: vec![one(place)],
+        sub_functions: Default::default(),
+        values: values.to_vec(),
+    };
+    let mut talk = Talk::new(Duration::ZERO, Some(Protocol::ModbusTcp));
+    talk.modbus.insert(key, seen);
+    let ends = Ends {
+        client: [10, 1, 0, 5].into(),
+        server: "10.2.0.9:502".parse().unwrap(),
+        carrier: Carrier::Tcp,
+    };
+    let mut learned = Learned::default();
+    learned.add(ends, talk);
+    learned
+}
+
+#[test]
+fn values_are_held_against_the_rules_for_the_place_where_they_were_written() {
+    let seen = [
+        written("write-single-register", 40, &[one(0), one(100)]),
+        written(
+            "write-single-register",
+            50,
+            &[Span {
+                first: 1000,
+                last: 2000,
+            }],
+        ),
+        written("write-file-record", 1, &[one(5)]),
+        written("write-file-record", 3, &[one(6)]),
+        written("read-file-record", 7, &[]),
+    ];
+    let mut all = Learned::default();
+    for (ends, talk) in seen.into_iter().flat_map(|learned| learned.talks) {
+        all.add(ends, talk);
+    }
+    let proposal = document::write(&all, None, Some(KEY), &clock);
+    // A person makes two limits of the one that covers both places.
+    let text = proposal.replace(
+        "- write-single-register: { units: 1, addresses: [40, 50], values: [0-2000] }",
+        "- write-single-register: { units: 1, addresses: 40, values: [0, 100] }\n          \
+         - write-single-register: { units: 1, addresses: 50, values: 1000-2000 }",
+    );
+    assert_ne!(text, proposal, "{text}");
+    let plans = plans(&load(&[&text]));
+    let proposed = |mut learned: Learned| {
+        learned.leave_out(&plans);
+        learned.talks.values().any(Talk::has_operations)
+    };
+    assert!(!proposed(all), "{text}");
+    for (function, place, value, again) in [
+        ("write-single-register", 40, 100, false),
+        ("write-single-register", 40, 50, true),
+        ("write-single-register", 50, 1500, false),
+        ("write-single-register", 50, 100, true),
+        ("write-single-register", 41, 0, true),
+        ("write-file-record", 3, 5, false),
+        ("write-file-record", 2, 5, true),
+        ("write-file-record", 3, 7, true),
+        ("read-file-record", 7, 0, false),
+        ("read-file-record", 8, 0, true),
+    ] {
+        let values: &[Span] = if function.starts_with("read") {
+            &[]
+        } else {
+            &[one(value)]
+        };
+        assert_eq!(
+            proposed(written(function, place, values)),
+            again,
+            "{function} {place} {value}\n{text}"
+        );
+    }
+}
+
+#[test]
 fn packets_that_were_not_read_are_told_in_the_proposal() {
     let mut bytes = fs::read(capture("modbusSmall.pcap")).unwrap();
     // The first packet becomes a fragment that has more behind it.
@@ -152,6 +265,6 @@ fn packets_that_were_not_read_are_told_in_the_proposal() {
         learner.frame(&frame);
     }
     let text = document::write(&learner.finish(), None, Some(KEY), &clock);
-    let told = "# Packets left aside: 1, a fragment of an IP packet, which is not put together.";
+    let told = "# Packets left aside: 1, fragments of an IP packet of which others are missing.";
     assert!(text.lines().any(|line| line == told), "{text}");
 }

@@ -95,20 +95,24 @@ fn span(range: LearnedRange) -> Option<Span> {
 fn operations(told: LearnedModbus) -> Option<(ModbusKey, ModbusSeen)> {
     let known = modbus_function(&told.function).is_some() || modbus_function_number(&told.function).is_some();
     let spans = |ranges: Vec<LearnedRange>| ranges.into_iter().map(span).collect::<Option<Vec<_>>>();
+    let write = spans(told.write)?;
+    let values = spans(told.values)?;
+    let files = modbus_function(&told.function).is_some_and(|function| function.files);
     let key = ModbusKey {
         unit: u8::try_from(told.unit).ok().filter(|_| known)?,
         function: told.function,
+        written: match write.as_slice() {
+            [only] if !values.is_empty() && !files => Some(*only),
+            _ => None,
+        },
     };
     let subs = told.sub_functions.into_iter();
     let found = ModbusSeen {
         seen: seen(told.count, told.first_ms, told.last_ms)?,
         read: spans(told.read)?,
-        write: spans(told.write)?,
+        write,
         sub_functions: subs.map(|sub| u16::try_from(sub).ok()).collect::<Option<_>>()?,
-        values: match told.values {
-            Some(range) => Some(span(range)?),
-            None => None,
-        },
+        values,
     };
     Some((key, found))
 }

@@ -15,7 +15,7 @@ use penstock_proto::v1::{AuditEvent, Severity, audit_event::Kind};
 use proptest::prelude::ProptestConfig;
 
 /// After so many kills a new spool is begun: what is stored is read whole each time.
-const SPOOL_KILLS: u32 = 40;
+const SPOOL_KILLS: u32 = 10;
 const CHILD: &str = "PENSTOCK_SPOOL_KILL_CHILD";
 const LIMITS: Limits = Limits {
     bytes_max: 64 * 1024 * 1024,

@@ -279,7 +279,7 @@ async fn a_gateway_that_takes_nothing_is_cut_off_and_does_not_hold_up_the_others
     let first = built(&document(2, 100), 1, None, "anna");
     release(&mut people, &first).await;
     assert_eq!(verified(&good.offer().await, "gw-b", &first), 1);
-    let deaf = tokio::time::timeout(PATIENCE, flood)
+    let deaf = tokio::time::timeout(5 * PATIENCE, flood)
         .await
         .expect("it is cut off")
         .unwrap();

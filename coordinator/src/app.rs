@@ -182,7 +182,7 @@ pub async fn operator_token(
 
 /// Copies store and authority to a new folder, also while the coordinator runs.
 pub fn backup(config: &Config, to: &Path) -> Result<(), AppError> {
-    files::private_folder(to)?;
+    files::new_private_folder(to)?;
     let ca = to.join("ca");
     files::private_folder(&ca)?;
     backup_file(&config.data.join(STORE_FILE), &to.join(STORE_FILE))?;

@@ -47,6 +47,15 @@ pub fn private_folder(path: &Path) -> Result<(), FileError> {
         .map_err(io("make the folder", path))
 }
 
+/// As [`private_folder`], but one that exists is not taken.
+pub fn new_private_folder(path: &Path) -> Result<(), FileError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(io("make the new folder", path))
+}
+
 /// Writes a new file; one that exists is not touched.
 pub fn write_new(path: &Path, content: &[u8]) -> Result<(), FileError> {
     write(path, content, 0o644)

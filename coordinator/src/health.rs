@@ -213,14 +213,16 @@ fn judge_gateway(evidence: &GatewayEvidence, now_ms: u64, stale_after_ms: u64) -
         (Some(effective), Some(wanted)) if effective.revision > wanted.revision => findings.push((
             State::Degraded,
             format!(
-                "enforces {}, which is newer than {} here; was this coordinator restored from a backup?",
+                "enforces {}, which is newer than {} here; if this coordinator was restored from a backup, propose the \
+                 latest documents until it takes them",
                 effective.revision, wanted.revision
             ),
         )),
         (Some(effective), Some(wanted)) if effective.plan != wanted.plan => findings.push((
             State::Degraded,
             format!(
-                "enforces another plan as {} than the release holds",
+                "enforces another plan as {} than the release holds; if this coordinator was restored from a backup, \
+                 propose the latest documents until it takes them",
                 wanted.revision
             ),
         )),

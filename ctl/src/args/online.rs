@@ -20,6 +20,10 @@ pub enum Release {
         /// Why, in a sentence.
         #[arg(long)]
         reason: String,
+        /// Also if the current release has exactly this document: for gateways that are ahead of a coordinator that was
+        /// restored from a backup.
+        #[arg(long)]
+        again: bool,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,

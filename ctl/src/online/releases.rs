@@ -43,6 +43,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             path,
             ticket,
             reason,
+            again,
             yes,
         } => {
             let loaded = loading::load(path, out)?;
@@ -53,6 +54,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             let why = Why {
                 ticket: ticket.clone(),
                 reason: reason.clone(),
+                again: *again,
                 yes: *yes,
             };
             propose(out, &mut online, &loaded, why).await
@@ -69,6 +71,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             let why = Why {
                 ticket: ticket.clone(),
                 reason: reason.clone(),
+                again: false,
                 yes: *yes,
             };
             propose(out, &mut online, &loaded, why).await

@@ -10,4 +10,5 @@
 
 mod disk;
 mod killed;
+mod restored;
 mod world;

@@ -156,6 +156,22 @@ impl World {
         daemon
     }
 
+    /// A backup, as a person makes it while the coordinator runs.
+    pub fn back_up(&self) {
+        let (config, to) = (self.path("coordinator/coordinator.toml"), self.path("backup"));
+        let arguments = ["backup", "--config", &config, "--to", &to];
+        self.run(&self.headquarters, "penstock-coordinator", &arguments);
+    }
+
+    /// Takes away all that the stopped coordinator had but its configuration, and puts the backup in its place.
+    pub fn restore(&self) {
+        let (data, lost) = (self.path("coordinator"), self.path("lost"));
+        std::fs::rename(&data, &lost).unwrap();
+        std::fs::rename(self.path("backup"), &data).unwrap();
+        let config = "coordinator.toml";
+        std::fs::copy(format!("{lost}/{config}"), format!("{data}/{config}")).unwrap();
+    }
+
     pub fn start_agent(&self) -> Daemon {
         let mut command = self.gateway.command(&program("penstock-agent"));
         command.args(["run", "--config", &self.path("agent.toml")]);
@@ -164,11 +180,20 @@ impl World {
 
     /// Proposes and approves the document with or without the flow that comes and goes; gives its revision.
     pub fn release(&self, with_flow: bool) -> u64 {
+        self.release_said(with_flow, &[])
+    }
+
+    /// The same, though the current release may have the same document.
+    pub fn release_again(&self, with_flow: bool) -> u64 {
+        self.release_said(with_flow, &["--again"])
+    }
+
+    fn release_said(&self, with_flow: bool, more: &[&str]) -> u64 {
         let document = self.path(if with_flow { "with.yaml" } else { "without.yaml" });
         let arguments = [
             "release", "propose", &document, "--ticket", "T-1", "--reason", "test", "--yes",
         ];
-        self.penstock("engineer", &arguments);
+        self.penstock("engineer", &[&arguments[..], more].concat());
         let newest = self.penstock("engineer", &["release", "list"]);
         let revisions = newest["releases"].as_array().unwrap().iter();
         let revision = revisions.filter_map(|r| r["revision"].as_u64()).max().unwrap();

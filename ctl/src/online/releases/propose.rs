@@ -21,6 +21,8 @@ use crate::words;
 pub(super) struct Why {
     pub(super) ticket: Option<String>,
     pub(super) reason: String,
+    /// Also the current release's own document.
+    pub(super) again: bool,
     pub(super) yes: bool,
 }
 
@@ -40,12 +42,13 @@ pub(super) async fn propose(
     let current = online.fetch(0).await?;
     if let Some(current) = current
         .as_ref()
-        .filter(|current| current.statement.document_digest == loaded.digest)
+        .filter(|current| current.statement.document_digest == loaded.digest && !why.again)
     {
         return Err(Failure::usage(format!(
             "nothing to propose: release {} has exactly this document, and is current",
             current.statement.revision
-        )));
+        ))
+        .help("--again proposes it under the next number, for gateways that are ahead of a restored coordinator"));
     }
     let old = base_plant(current.as_ref(), out)?;
     let changes = Changes::between(old.as_ref(), &loaded.plant)?;

@@ -1,0 +1,67 @@
+//! A coordinator that was lost, and restored from a backup that is older than what its gateways hold.
+
+use std::collections::BTreeSet;
+
+use penstock::lab::wait_until;
+use serde_json::Value;
+
+use super::world::{PATIENCE, SOMETIMES, World, test};
+
+/// Where a record stands in its gateway's trail.
+fn positions(trail: &[Value]) -> BTreeSet<[u64; 3]> {
+    let number = |record: &Value, name: &str| record[name].as_u64().unwrap();
+    trail
+        .iter()
+        .map(|record| ["epoch", "sequence", "index"].map(|name| number(record, name)))
+        .collect()
+}
+
+#[test]
+fn a_restored_coordinator_finds_its_gateways_their_trail_and_a_way_to_lead_them_on() {
+    test(
+        "restored::a_restored_coordinator_finds_its_gateways_their_trail_and_a_way_to_lead_them_on",
+        |lab| {
+            let (world, mut coordinator) = World::new(lab, &lab.directory().join("state"));
+            let _agent = world.start_agent();
+            world.wait_for_effective(world.release(true));
+            world.back_up();
+            for with_flow in [false, true] {
+                world.wait_for_effective(world.release(with_flow));
+            }
+            let told =
+                |record: &Value| record["event"]["step"] == "effective" && record["event"]["revision"] == 3;
+            wait_until("r3 in the trail", PATIENCE, || world.trail().iter().any(told)).unwrap();
+            let acknowledged = positions(&world.trail());
+
+            coordinator.kill();
+            world.restore();
+            let _coordinator = world.start_coordinator();
+            wait_until("the gateway, which nobody enrolled anew", PATIENCE, || {
+                world.seen()["connected"] == true
+            })
+            .unwrap();
+            assert!(world.passes(SOMETIMES, true), "the gateway enforces what it had");
+            wait_until("what was acknowledged after the backup", PATIENCE, || {
+                positions(&world.trail()).is_superset(&acknowledged)
+            })
+            .unwrap();
+
+            // Numbers go on from the backup's r1. The gateway takes neither another r3 than its own, nor what follows it.
+            assert_eq!(world.release_again(true), 2);
+            assert_eq!(world.release(false), 3);
+            assert_eq!(world.release_again(false), 4);
+            wait_until("a refusal that says why", PATIENCE, || {
+                let seen = world.seen();
+                seen["refused"]
+                    .as_str()
+                    .is_some_and(|why| why.contains("follows another r3"))
+            })
+            .unwrap();
+            assert!(world.passes(SOMETIMES, true), "r3 is in force still");
+            assert_eq!(world.release_again(false), 5);
+            world.wait_for_effective(5);
+            assert!(!world.passes(SOMETIMES, false), "r5 is what the kernel holds");
+            world.assert_enforced("after it");
+        },
+    );
+}

@@ -27,7 +27,8 @@ pub enum LabError {
     /// The kernel does not let this user make namespaces.
     #[error(
         "this machine allows no network namespaces to user {user}: run as root, or allow user namespaces \
-         (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0): {detail}"
+         (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0, \
+         user.max_user_namespaces above 0): {detail}"
     )]
     Forbidden {
         /// Numeric user id.

@@ -18,9 +18,10 @@ use crate::lab::{LabError, sandbox};
 /// Says how to play with the plant.
 pub(super) fn explain(show: &Show) {
     let outer = std::env::var(sandbox::MARK).unwrap_or_default();
+    let penstock = own_name();
     show.say(&format!(
         "\n The plant goes on running, until you press Ctrl-C here. From another terminal of the same user:\n\n\
-         \x20  penstock demo --enter {outer}        a shell among its machines; there, for instance:\n\n\
+         \x20  {penstock} demo --enter {outer}   a shell among its machines; there, for instance:\n\n\
          \x20  ip netns exec hmi-1 mbpoll -m tcp -a 1 -0 -r 0 -c 4 -1 {PLC_7}      a declared read\n\
          \x20  ip netns exec office-pc mbpoll -m tcp -a 1 -0 -r 0 -c 4 -1 {PLC_7}  is refused\n\
          \x20  ip netns exec office-pc mosquitto_sub -h {HISTORIAN} -t {PRESSURE}\n\
@@ -70,6 +71,19 @@ pub fn enter(outer: u32, command: &[String]) -> Result<std::convert::Infallible,
         source,
     }
     .into())
+}
+
+/// How this program is called from the folder where it was started: a newcomer's is in no search path yet.
+fn own_name() -> String {
+    let Ok(program) = std::env::current_exe() else {
+        return "penstock".to_owned();
+    };
+    let here = std::env::current_dir().unwrap_or_default();
+    program
+        .strip_prefix(here)
+        .unwrap_or(&program)
+        .display()
+        .to_string()
 }
 
 /// The search path of the shell: this program's own folder first, so that `penstock` is the one that runs the demo.

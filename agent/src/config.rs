@@ -155,7 +155,7 @@ impl Default for Config {
             verify_interval: Duration::from_secs(300),
             inspect: l7::Limits::default(),
             tap: tap::Settings {
-                enabled: true,
+                enabled: false,
                 interval: Duration::from_secs(60),
             },
             bridge_queue_bytes_max: 64 * 1024 * 1024,

@@ -161,7 +161,7 @@ impl World {
         std::fs::write(
             &config,
             format!(
-                "[agent]\nstate_folder = \"{}\"\n[audit]\nfree_bytes_min = 1048576\n[tap]\ninterval_s = 1\n",
+                "[agent]\nstate_folder = \"{}\"\n[audit]\nfree_bytes_min = 1048576\n[tap]\nenabled = true\ninterval_s = 1\n",
                 self.path("state")
             ),
         )

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use penstock::lab;
-use penstock_agent::enforce::{Change, DriftStep, Observed};
-use penstock_policy::model::{Enforcement, GatewayMode, OnAgentLoss, OnDrift};
+use penstock_agent::enforce::{Change, Counters, DriftStep, Observed};
+use penstock_policy::model::{Enforcement, OnAgentLoss, OnDrift};
 use socket2::{Domain, Socket, Type};
 
 use super::flows::too_big;
@@ -86,9 +86,9 @@ fn a_revoked_flow_is_dead_in_both_directions_though_the_inspector_keeps_its_sock
 }
 
 #[test]
-fn standing_connections_go_on_while_plans_are_swapped_and_routed_ones_lose_no_packet() {
+fn standing_connections_go_on_while_plans_are_swapped_and_lose_no_packet() {
     lab::sandbox::test(
-        "legs::standing_connections_go_on_while_plans_are_swapped_and_routed_ones_lose_no_packet",
+        "legs::standing_connections_go_on_while_plans_are_swapped_and_lose_no_packet",
         |lab| {
             for mode in MODES {
                 let world = plant(lab, mode);
@@ -132,19 +132,89 @@ fn standing_connections_go_on_while_plans_are_swapped_and_routed_ones_lose_no_pa
                     assert!(changes.contains(&Change::Restructured), "{changes:?}");
                     assert!(changes.contains(&Change::Differences), "{changes:?}");
                     let counters = agent.enforcer.counters().await.unwrap();
-                    // Nothing goes by the inspector. On a bridge now and then a packet that is between its hooks while the
-                    // rules are written anew is refused (4 of 157,000 were seen); TCP sends it again, as the echoes show.
+                    // Nothing goes by the inspector.
                     let astray =
                         counters.stray_packets + counters.unattended_packets + counters.allowed_packets;
                     assert_eq!(astray, 0, "{mode:?}: {counters:?}");
-                    let refused_max = if mode == GatewayMode::Bridged { 24 } else { 0 };
-                    assert!(counters.denied_packets <= refused_max, "{mode:?}: {counters:?}");
+                    // None is lost. What is refused was answered long ago: on a loaded machine a copy or an acknowledgement
+                    // may wait in one processor's queue until its connection is out of reach of it (see the next test).
+                    let refused = counters.denied_packets + counters.input_denied_packets;
+                    assert!(
+                        refused <= disowned(),
+                        "{mode:?}: {} disowned, {counters:?}",
+                        disowned()
+                    );
                     assert_eq!(inspector.seen().len(), 2);
                 });
             }
         },
     )
     .unwrap();
+}
+
+#[test]
+fn a_copy_that_comes_long_after_its_packet_was_answered_goes_nowhere_and_its_connection_goes_on() {
+    lab::sandbox::test(
+        "legs::a_copy_that_comes_long_after_its_packet_was_answered_goes_nowhere_and_its_connection_goes_on",
+        |lab| {
+            for mode in MODES {
+                let world = plant(lab, mode);
+                let (near, far) = (&world.sides["lan1"], &world.sides["lan2"]);
+                let _echo = SERVERS.map(|address| Echo::start(&far.namespace, address));
+                let inspector = Inspector::start(&world.gateway, None);
+                world.at_gateway(async || {
+                    let agent = Agent::start_with(with(&inspector));
+                    agent.apply(&inspected(mode, OnAgentLoss::Pass), 1).await;
+                    for (number, address) in (1..).zip(SERVERS) {
+                        let (mut stream, _) = connect(&near.namespace, address).unwrap();
+                        world.drain();
+                        assert!(echoes(&mut stream, b"long ago"));
+                        let frames = near.wire.catch_for(Duration::from_millis(50));
+                        let sent =
+                            |f: &&Vec<u8>| f[6..12] == near.mac && f.windows(8).any(|w| w == b"long ago");
+                        let copy = frames.iter().find(sent).expect("the packet was not seen");
+                        // Further than any window reaches back.
+                        for _ in 0..10 {
+                            assert!(echoes(&mut stream, &[5; 300_000]), "{mode:?} {address}");
+                        }
+                        near.wire.send(copy);
+                        let begun = Instant::now();
+                        // On a bridge it would be forwarded; on a router it finds the inspector's socket, and no mark on it.
+                        let refused = |c: &Counters| c.denied_packets + c.input_denied_packets;
+                        let mut counters = agent.enforcer.counters().await.unwrap();
+                        while refused(&counters) < number && begun.elapsed() < Duration::from_secs(3) {
+                            std::thread::sleep(Duration::from_millis(5));
+                            counters = agent.enforcer.counters().await.unwrap();
+                        }
+                        let passed = counters.allowed_packets + counters.unattended_packets;
+                        assert_eq!(
+                            (refused(&counters), passed),
+                            (number, 0),
+                            "{mode:?} {address}: {counters:?}"
+                        );
+                        assert_eq!(disowned(), number, "{mode:?} {address}");
+                        assert!(echoes(&mut stream, b"now"), "{mode:?} {address}");
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+/// Packets that the connection tracking of this thread's namespace took for no part of a connection: too old, or torn.
+fn disowned() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/stat/nf_conntrack").unwrap();
+    let mut lines = text.lines();
+    let place = lines
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .position(|name| name == "invalid")
+        .unwrap();
+    lines
+        .map(|line| u64::from_str_radix(line.split_whitespace().nth(place).unwrap(), 16).unwrap())
+        .sum()
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn refused(error: &EnforceError) -> KernelError {
             EnforceError::Lower(_) | EnforceError::Operations(_) => "plan-not-enforceable",
             EnforceError::Structure(_) => "interfaces-not-guardable",
             EnforceError::NoBridgeFilter | EnforceError::BridgeParameter(_) => "bridge-not-filtered",
-            EnforceError::Routing(_) => "inspector-not-reachable",
+            EnforceError::Routing(_) | EnforceError::NoInterception { .. } => "inspector-not-reachable",
             EnforceError::Kernel(_)
             | EnforceError::ReadBack(_)
             | EnforceError::Interrupted(_)

@@ -236,6 +236,17 @@ pub enum EnforceError {
     /// `nft` or the kernel refused.
     #[error("the plan was not loaded")]
     Kernel(#[from] KernelError),
+    /// The kernel lacks what leads connections to the inspector.
+    #[error(
+        "this machine cannot inspect connections, which flows that name operations need ({flows}); the plan was not loaded"
+    )]
+    NoInterception {
+        /// The flows.
+        flows: String,
+        /// What it lacks.
+        #[source]
+        source: KernelError,
+    },
     /// The kernel cannot show bridged packets to the rules.
     #[error(
         "this kernel does not show bridged packets to the rules (no /proc/sys/net/bridge): load the module \
@@ -260,6 +271,34 @@ pub enum EnforceError {
     /// A netlink socket could not be opened.
     #[error("cannot open a netlink socket to the kernel's packet filter: is this root, or CAP_NET_ADMIN?")]
     Socket(#[source] std::io::Error),
+}
+
+impl EnforceError {
+    /// How many flows are named.
+    const FLOWS_MAX: usize = 5;
+
+    /// Says which flows of `plan` it is about, where the kernel lacks what only they need.
+    fn concerning(self, plan: &Plan) -> Self {
+        let Self::Kernel(source @ KernelError::Lacks { .. }) = self else {
+            return self;
+        };
+        let inspected = plan.rules.iter().filter(|rule| rule.operations.is_some());
+        let mut names: Vec<String> = inspected
+            .map(|rule| format!("{}/{}", rule.conduit, rule.flow))
+            .collect();
+        if names.is_empty() || !source.concerns_inspection() {
+            return Self::Kernel(source);
+        }
+        let more = names.len().saturating_sub(Self::FLOWS_MAX);
+        names.truncate(Self::FLOWS_MAX);
+        if more > 0 {
+            names.push(format!("and {more} more"));
+        }
+        Self::NoInterception {
+            flows: names.join(", "),
+            source,
+        }
+    }
 }
 
 /// The running data plane. Dropping it ends the watching; the rules stay in the kernel.
@@ -341,7 +380,8 @@ impl Enforcer {
     pub async fn check(&self, plan: Arc<Plan>) -> Result<(), EnforceError> {
         let judged = Arc::clone(&plan);
         make_policy(judged, Revision(0)).await?;
-        self.table.check(plan).await
+        let checked = self.table.check(Arc::clone(&plan)).await;
+        checked.map_err(|error| error.concerning(&plan))
     }
 
     /// Puts `plan` into the kernel: by differences where only flows changed, else whole; one transaction each.
@@ -355,17 +395,21 @@ impl Enforcer {
             routing::set().await?;
             lacking = ground::findings(Arc::clone(&plan)).await?;
         }
+        let concerned = Arc::clone(&plan);
         let mut applied = match &self.inspector {
-            None => self.table.apply(plan, revision).await?,
+            None => self.table.apply(plan, revision).await,
             Some(inspector) => {
                 let policy = make_policy(Arc::clone(&plan), revision).await?;
                 let hold = inspector.hold(Arc::clone(&policy)).await;
-                let applied = self.table.apply(plan, revision).await?;
-                inspector.put(policy).await;
+                let applied = self.table.apply(plan, revision).await;
+                if applied.is_ok() {
+                    inspector.put(policy).await;
+                }
                 drop(hold);
                 applied
             }
-        };
+        }
+        .map_err(|error| error.concerning(&concerned))?;
         applied.findings.append(&mut lacking);
         Ok(applied)
     }

@@ -17,6 +17,19 @@ const COMPLAINT_BYTES: u64 = 4096;
 /// Where programs are searched.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What a kernel may lack: how it begins in a rule, and the module that brings it. The first three are needed by
+/// inspection alone.
+const MODULES: [(&str, &str); 8] = [
+    ("tproxy", "nft_tproxy"),
+    ("socket", "nft_socket"),
+    ("dnat", "nft_nat"),
+    ("fib", "nft_fib_inet"),
+    ("reject", "nft_reject_inet"),
+    ("limit", "nft_limit"),
+    ("log", "nft_log"),
+    ("ct", "nft_ct"),
+];
+
 /// Why a script was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -45,12 +58,31 @@ pub enum KernelError {
         /// Whether the refusal was that something to be created was there already.
         exists: bool,
     },
+    /// The kernel does not know an expression of the rules. It is as it was before.
+    #[error(
+        "this kernel lacks `{expression}` in rules, which are as before: load its module (modprobe {module}; echo \
+         {module} >> /etc/modules-load.d/penstock.conf), or use a kernel that is built with it"
+    )]
+    Lacks {
+        /// How the expression begins.
+        expression: &'static str,
+        /// The module that brings it.
+        module: &'static str,
+    },
     /// The program did not end in time and was killed; the kernel may be as before or as wanted.
     #[error("`{program}` did not end within {} s and was killed", TIMEOUT.as_secs())]
     TimedOut {
         /// The program.
         program: String,
     },
+}
+
+impl KernelError {
+    /// Whether the kernel lacks what inspection alone needs.
+    pub(super) fn concerns_inspection(&self) -> bool {
+        let of_inspection = MODULES.iter().take(3);
+        matches!(self, Self::Lacks { module, .. } if of_inspection.into_iter().any(|(_, known)| known == module))
+    }
 }
 
 /// The `nft` program.
@@ -122,10 +154,28 @@ impl Nft {
         if status.success() {
             return Ok(());
         }
+        if let Some((expression, module)) = lacking(&complaint) {
+            return Err(KernelError::Lacks { expression, module });
+        }
         let exists = complaint.contains("File exists");
         let complaint = first_lines(&complaint, status);
         Err(KernelError::Refused { complaint, exists })
     }
+}
+
+/// What the kernel lacks, if that is the complaint: `nft` says no more than that something is not there, quotes the line, and
+/// marks the place below it.
+fn lacking(complaint: &str) -> Option<(&'static str, &'static str)> {
+    let mut lines = complaint.lines();
+    lines.find(|line| {
+        line.contains("Could not process rule")
+            && (line.contains("No such file or directory") || line.contains("Operation not supported"))
+    })?;
+    let (quoted, marks) = (lines.next()?, lines.next()?);
+    let marked = quoted.get(marks.find('^')?..)?;
+    MODULES
+        .into_iter()
+        .find(|(expression, _)| marked.split_whitespace().next() == Some(*expression))
 }
 
 /// The complaint in one line: its first lines, without the quoted script, or how the program ended.
@@ -140,4 +190,33 @@ fn first_lines(complaint: &str, status: std::process::ExitStatus) -> String {
         return format!("{} ({status})", head.trim());
     }
     said.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kernel_lacks_is_known_by_the_place_that_nft_marks() {
+        let complaint = |why: &str, marked: &str| {
+            let rule = "meta l4proto tcp tproxy ip to 192.0.0.8:8686 meta mark set 0x30000000 counter name intercepted accept";
+            let place = " ".repeat(rule.find(marked).unwrap_or(0));
+            let marks = "^".repeat(marked.len());
+            format!("/dev/stdin:97:2-9: Error: Could not process rule: {why}\n{rule}\n{place}{marks}\n")
+        };
+        let missing = "No such file or directory";
+        let tproxy = Some(("tproxy", "nft_tproxy"));
+        assert_eq!(
+            lacking(&complaint(missing, "tproxy ip to 192.0.0.8:8686")),
+            tproxy
+        );
+        assert_eq!(
+            lacking(&complaint("Operation not supported", "tproxy ip")),
+            tproxy
+        );
+        // A counter or a chain that is not there is another fault, and so is what is there already.
+        assert_eq!(lacking(&complaint(missing, "counter name intercepted")), None);
+        assert_eq!(lacking(&complaint("File exists", "tproxy ip")), None);
+        assert_eq!(lacking("Error: No such file or directory"), None);
+    }
 }

@@ -38,6 +38,7 @@ mod socket;
 mod tally;
 mod worker;
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,6 +131,12 @@ pub struct Shared {
     outbox: Arc<Outbox>,
     /// How often a thread ended that should not have.
     failures: AtomicU64,
+    /// Connections that ended by a fault of our own.
+    broken: AtomicU64,
+    /// Connections that were refused for want of a descriptor.
+    turned_away: AtomicU64,
+    /// A descriptor that is let go to turn a client away with when no other is left.
+    reserve: tokio::sync::Mutex<Option<File>>,
 }
 
 /// A running thread.
@@ -195,6 +202,9 @@ impl Inspector {
             seats: Seats::new(limits),
             outbox,
             failures: AtomicU64::new(0),
+            broken: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
+            reserve: tokio::sync::Mutex::new(reserve()),
         });
         let (regime, _) = watch::channel(Regime::default());
         let (ended_in, ended) = mpsc::channel(THREADS_MAX);
@@ -268,13 +278,28 @@ impl Inspector {
 
     /// What a person should know of the threads.
     pub fn fault(&self) -> Option<String> {
-        let failures = self.shared.failures.load(Ordering::Relaxed);
-        (failures > 0).then(|| {
+        let Shared {
+            failures,
+            broken,
+            turned_away,
+            ..
+        } = &*self.shared;
+        let [failures, broken, turned_away] =
+            [failures, broken, turned_away].map(|count| count.load(Ordering::Relaxed));
+        let failed = (failures + broken > 0).then(|| {
             format!(
-                "a thread of the inspector failed in itself {failures} times since the agent began; it was begun anew, \
-                 and the connections that it carried ended"
+                "the inspector failed in itself since the agent began: {failures} times one of its threads had to be begun \
+                 anew, and {broken} connections were reset by it"
             )
-        })
+        });
+        let lacked = (turned_away > 0).then(|| {
+            format!(
+                "{turned_away} connections were reset since the agent began because it had no file descriptor left: raise \
+                 LimitNOFILE of its unit, or lower inspect.connections_max in agent.toml"
+            )
+        });
+        let faults: Vec<String> = failed.into_iter().chain(lacked).collect();
+        (!faults.is_empty()).then(|| faults.join("; "))
     }
 
     /// Makes a plan ready to be put.
@@ -416,6 +441,11 @@ async fn keep(starter: Starter, threads: Arc<Mutex<Vec<Thread>>>, mut ended: mps
             }
         }
     }
+}
+
+/// A descriptor to hold in reserve, if there is one left.
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
 }
 
 /// The monotonic clock, the same for all processes of one boot.

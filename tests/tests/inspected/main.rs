@@ -14,4 +14,5 @@ mod mqtt;
 mod mqtts;
 mod pki;
 mod restart;
+mod vanished;
 mod world;

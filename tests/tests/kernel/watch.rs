@@ -7,12 +7,13 @@ use penstock::lab;
 use penstock_agent::enforce::kernel::Nft;
 use penstock_agent::enforce::readback::Reader;
 use penstock_agent::enforce::{
-    Base, Change, DriftState, DriftStep, EnforceError, KernelError, Observed, Settings,
+    Base, Change, DriftState, DriftStep, EnforceError, InspectorPorts, KernelError, Observed, Settings,
 };
 use penstock_policy::ids::{FlowId, Revision};
-use penstock_policy::model::{GatewayMode, OnDrift};
+use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift};
 use penstock_policy::verdict::{Carried, Decision};
 
+use super::inspected::{inspected, with_ports};
 use super::plans::{SIDES, observing, plan, rule, tcp, two_flows};
 use super::wire::{Part, Probe};
 use super::world::{Agent, World};
@@ -220,6 +221,49 @@ fn a_missing_or_failing_nft_leaves_the_state_as_before() {
             assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
         });
     })
+    .unwrap();
+}
+
+#[test]
+fn a_kernel_that_cannot_inspect_is_told_in_our_words_with_flow_and_module_and_other_plans_go_on() {
+    lab::sandbox::test(
+        "watch::a_kernel_that_cannot_inspect_is_told_in_our_words_with_flow_and_module_and_other_plans_go_on",
+        |lab| {
+            let world = World::new(lab, GatewayMode::Routed, &SIDES);
+            let lacking = lab.directory().join("nft");
+            // As nft answers where the kernel was built without it: it quotes the line and marks the place.
+            let script = r#"#!/bin/sh
+                script=$(cat)
+                line=$(printf '%s\n' "$script" | grep -m1 tproxy)
+                if [ -z "$line" ]; then printf '%s\n' "$script" | nft "$@"; exit; fi
+                before=${line%%tproxy*}
+                printf '/dev/stdin:9:18-23: Error: Could not process rule: No such file or directory\n%s\n%*s^^^^^^\n' \
+                    "$line" "${#before}" '' >&2
+                exit 1
+            "#;
+            std::fs::write(&lacking, script).unwrap();
+            std::fs::set_permissions(&lacking, std::fs::Permissions::from_mode(0o755)).unwrap();
+            world.at_gateway(async || {
+                let ports = InspectorPorts { v4: 8686, v6: 8686 };
+                let agent = Agent::start_with(Settings { nft: lacking.clone(), ..with_ports(ports) });
+                agent.apply(&two_flows(GatewayMode::Routed), 1).await;
+                let plan = std::sync::Arc::new(inspected(GatewayMode::Routed, OnAgentLoss::Pass));
+                let rule = &plan.rules[0];
+                let checked = agent.enforcer.check(plan.clone()).await.unwrap_err();
+                let applied = agent.enforcer.apply(plan.clone(), Revision(2)).await.unwrap_err();
+                for error in [checked, applied] {
+                    let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                    let flow = format!("{}/{}", rule.conduit, rule.flow);
+                    assert!(matches!(&error, EnforceError::NoInterception { flows, .. } if *flows == flow), "{error:?}");
+                    assert!(why.contains("lacks `tproxy`") && why.contains("modprobe nft_tproxy"), "{why}");
+                }
+                assert!(world.passes("lan1", "lan2", &probe(502, 1), Part::Opening, true), "as before");
+                let mut next = two_flows(GatewayMode::Routed);
+                next.interfaces[0].networks.push("10.9.0.0/24".parse().unwrap());
+                assert_eq!(agent.apply(&next, 3).await.change, Change::Restructured);
+            });
+        },
+    )
     .unwrap();
 }
 

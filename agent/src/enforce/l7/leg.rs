@@ -85,9 +85,9 @@ impl Leg {
         let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
     }
 
-    /// Whether the peer is known to be gone, also while nobody reads.
-    pub(super) fn is_dead(&self) -> bool {
-        !matches!(self.tcp().take_error(), Ok(None))
+    /// Why the peer is gone, if that is known, also while nobody reads. Told once.
+    pub(super) fn death(&self) -> Option<io::Error> {
+        self.tcp().take_error().unwrap_or_else(Some)
     }
 
     /// Whether its TLS ends here.

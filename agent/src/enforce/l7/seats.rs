@@ -1,7 +1,8 @@
 //! How many connections are inspected at once, in all and of one client: bounded, and counted by what holds the seat.
+//! The seats also know the ports that a client uses, which the inspector must not use in its name.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bounds on connections.
@@ -48,14 +49,15 @@ pub(super) struct Seats {
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    by_client: HashMap<IpAddr, usize>,
+    /// The source ports of each client's connections.
+    by_client: HashMap<IpAddr, Vec<u16>>,
 }
 
 /// One connection's seat; free again when dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
     seats: Arc<Seats>,
-    client: IpAddr,
+    client: SocketAddr,
 }
 
 impl Seats {
@@ -68,9 +70,9 @@ impl Seats {
     }
 
     /// A seat for one more connection of `client`.
-    pub(super) fn take(self: &Arc<Self>, client: IpAddr) -> Result<Seat, Full> {
+    pub(super) fn take(self: &Arc<Self>, client: SocketAddr) -> Result<Seat, Full> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_client = taken.by_client.get(&client).copied().unwrap_or(0);
+        let of_client = taken.by_client.get(&client.ip()).map_or(0, Vec::len);
         let full = if taken.all >= self.limits.connections_max {
             Some(Full::All(taken.all))
         } else if of_client >= self.limits.connections_per_client_max {
@@ -82,11 +84,22 @@ impl Seats {
             return Err(full);
         }
         taken.all += 1;
-        taken.by_client.insert(client, of_client + 1);
+        taken
+            .by_client
+            .entry(client.ip())
+            .or_default()
+            .push(client.port());
         Ok(Seat {
             seats: Arc::clone(self),
             client,
         })
+    }
+
+    /// Whether a client has a connection from this address and port.
+    pub(super) fn is_used(&self, client: SocketAddr) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let ports = taken.by_client.get(&client.ip());
+        ports.is_some_and(|ports| ports.contains(&client.port()))
     }
 
     /// How many are taken.
@@ -99,10 +112,12 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all = taken.all.saturating_sub(1);
-        if let Some(count) = taken.by_client.get_mut(&self.client) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                taken.by_client.remove(&self.client);
+        if let Some(ports) = taken.by_client.get_mut(&self.client.ip()) {
+            if let Some(place) = ports.iter().position(|port| *port == self.client.port()) {
+                ports.swap_remove(place);
+            }
+            if ports.is_empty() {
+                taken.by_client.remove(&self.client.ip());
             }
         }
     }
@@ -120,13 +135,15 @@ mod tests {
             connections_max: 3,
             connections_per_client_max: 2,
         });
-        let (one, two): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let [one, two] = ["10.0.0.1:20000", "10.0.0.2:20000"].map(|client| client.parse().unwrap());
         let first = seats.take(one).unwrap();
         let _second = seats.take(one).unwrap();
         assert_eq!(seats.take(one).unwrap_err(), Full::Client(2));
         let _third = seats.take(two).unwrap();
         assert_eq!(seats.take(two).unwrap_err(), Full::All(3));
+        assert!(seats.is_used(one) && seats.is_used(two));
         drop(first);
+        assert!(seats.is_used(one), "it has a second one to another server");
         assert_eq!(seats.taken(), 2);
         assert!(seats.take(one).is_ok());
     }

@@ -4,7 +4,7 @@
 //!   kept, and then nothing more is read that could add to it ([`Session::may_read`]): a slow peer costs at most one
 //!   read's outcome for each direction, and slows the other side down as a direct connection would.
 //! - The end of one direction is carried over; a reset, too. A quiet connection is never cut: what tells a dead peer from
-//!   a quiet one is TCP keepalive.
+//!   a quiet one is TCP keepalive, or unanswered retransmissions; then the other side is reset.
 //! - Other rules take hold between two reads ([`Session::apply`]).
 
 mod end;
@@ -228,7 +228,7 @@ impl Session {
     fn step(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
         let mut moved = false;
         for side in [Sender::Client, Sender::Server] {
-            let lost = |_| End::Lost(side);
+            let lost = |error| End::by(side, &error);
             let other_is_over = self.peer(other(side)).over;
             let peer = self.peer(side);
             peer.flush(cx).map_err(lost)?;
@@ -242,7 +242,7 @@ impl Session {
             }
             match self.peer(side).leg.poll_read(cx, &mut scratch.read) {
                 Poll::Pending => {}
-                Poll::Ready(Err(_)) => return Err(End::Lost(side)),
+                Poll::Ready(Err(error)) => return Err(End::by(side, &error)),
                 Poll::Ready(Ok(count)) => {
                     moved = true;
                     self.take(side, count, cx, scratch)?;
@@ -296,7 +296,9 @@ impl Session {
                     Sender::Client => &mut self.server,
                     Sender::Server => &mut self.client,
                 };
-                towards.send(cx, bytes).map_err(|_| End::Lost(other(side)))?;
+                towards
+                    .send(cx, bytes)
+                    .map_err(|error| End::by(other(side), &error))?;
                 None
             }
             Inspection::Following(connection) => {
@@ -327,10 +329,10 @@ impl Session {
         };
         self.server
             .send(cx, to_server)
-            .map_err(|_| End::Lost(Sender::Server))?;
+            .map_err(|error| End::by(Sender::Server, &error))?;
         self.client
             .send(cx, to_client)
-            .map_err(|_| End::Lost(Sender::Client))?;
+            .map_err(|error| End::by(Sender::Client, &error))?;
         match reset {
             None => Ok(()),
             Some(true) => Err(End::Refused),
@@ -447,8 +449,10 @@ impl Session {
     pub(super) fn look_after(&mut self) {
         for side in [Sender::Client, Sender::Server] {
             let peer = self.peer(side);
-            if peer.over && peer.leg.is_dead() {
-                self.cut = Some(End::Lost(side));
+            if peer.over
+                && let Some(error) = peer.leg.death()
+            {
+                self.cut = Some(End::by(side, &error));
                 self.wake();
             }
         }
@@ -457,6 +461,16 @@ impl Session {
     fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Session {
+    /// What ends by a fault of the inspector's own is cut off in the middle: no orderly end may hide that from the peers.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.client.leg.reset_on_close();
+            self.server.leg.reset_on_close();
         }
     }
 }

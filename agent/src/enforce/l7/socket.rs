@@ -1,8 +1,16 @@
 //! The sockets of inspected connections: how they come in, how they go out, and what is set on them.
 //!
 //! They keep the agreement with the kernel's rules that [`crate::enforce::intercept`] writes down. The gateway chooses
-//! the source port of the connection to the server from [`PORTS`]: below what clients' systems choose from, so that the
-//! two never stand in the kernel's connection tracking under one tuple.
+//! the source port of the connection to the server from [`PORTS`]: below what clients' systems choose from, and none that
+//! the client itself uses, so that the two do not stand in the kernel's connection tracking under one tuple.
+//!
+//! Keepalive (RFC 9293 §3.8.4, RFC 1122 §4.2.3.6) is what gives a dead peer's seat back. It is off by default there because
+//! it could cut a connection over a link that is down for a while and costs packets: so it begins late and asks for long.
+//! The system of a peer that is there answers it without its program's knowledge, however quiet that is and however old:
+//! Linux sends a segment without data and with a number that was acknowledged before, which any TCP must answer
+//! with an acknowledgement (RFC 9293 §3.10.7.4). While data is unacknowledged, the kernel's own limit of
+//! retransmissions holds instead (`net.ipv4.tcp_retries2`, about a quarter of an hour). `TCP_USER_TIMEOUT` is not set: it would also end a
+//! peer that is there and takes nothing for a while.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -20,8 +28,6 @@ const PORT: u16 = 8686;
 
 /// Source ports towards servers. Linux clients choose from 32768 on, Windows and devices from 49152.
 const PORTS: RangeInclusive<u16> = 10_240..=32_767;
-/// Ports that are tried for one connection.
-const PORT_ATTEMPTS: usize = 64;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// A silent peer is asked for a sign of life after this long, ...
@@ -114,12 +120,17 @@ impl Way {
         }
     }
 
-    /// A socket from which `client`'s connection to `server` goes on.
-    pub fn towards(&self, client: SocketAddr, server: SocketAddr) -> io::Result<TcpSocket> {
+    /// A socket from which `client`'s connection to `server` goes on, from none of the ports that `is_used` by clients.
+    pub fn towards(
+        &self,
+        client: SocketAddr,
+        server: SocketAddr,
+        is_used: impl Fn(SocketAddr) -> bool,
+    ) -> io::Result<TcpSocket> {
         let v6 = server.is_ipv6();
         let socket = socket(v6)?;
         self.make_transparent(&socket, v6)?;
-        bind(&socket, client)?;
+        bind(&socket, client.ip(), is_used)?;
         settle(&SockRef::from(&socket))?;
         Ok(TcpSocket::from_std_stream(socket.into()))
     }
@@ -135,17 +146,18 @@ fn socket(v6: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Binds to the client's address and a port of [`PORTS`].
-fn bind(socket: &Socket, client: SocketAddr) -> io::Result<()> {
+/// Binds to the client's address and a port of [`PORTS`] that neither it nor we use.
+fn bind(socket: &Socket, client: IpAddr, is_used: impl Fn(SocketAddr) -> bool) -> io::Result<()> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let count = PORTS.end() - PORTS.start() + 1;
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-    for _ in 0..PORT_ATTEMPTS {
+    for _ in 0..count {
         let port = PORTS.start() + NEXT.fetch_add(1, Ordering::Relaxed) % count;
-        if port == client.port() {
+        let from = SocketAddr::new(client, port);
+        if is_used(from) {
             continue;
         }
-        match socket.bind(&SocketAddr::new(client.ip(), port).into()) {
+        match socket.bind(&from.into()) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
             Err(error) => return Err(error),

@@ -13,6 +13,7 @@ use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -51,6 +52,9 @@ pub(super) enum Command {
     Adopt(Vec<Parcel>),
     /// Stop carrying, and give all connections.
     Freeze(oneshot::Sender<Vec<Parcel>>),
+    /// Fail, as a fault in the code would make it.
+    #[cfg(test)]
+    Fail,
 }
 
 /// The state of one thread.
@@ -104,13 +108,19 @@ pub(super) async fn run(
                     let _ = answer.send(worker.freeze());
                     worker.tell_all();
                 }
+                #[cfg(test)]
+                #[allow(clippy::panic)]
+                Some(Command::Fail) => panic!("asked to"),
                 None => break,
             },
             // None of these ends by itself; one that failed takes the thread with it, and the thread is begun anew.
-            ended = tasks.join_next() => match ended {
-                Some(Err(error)) if !error.is_cancelled() => return Err(io::Error::other(error)),
-                _ => {}
-            },
+            ended = tasks.join_next() => {
+                if let Some(Err(error)) = ended
+                    && let Ok(panic) = error.try_into_panic()
+                {
+                    std::panic::resume_unwind(panic);
+                }
+            }
         }
     }
     worker.tell_all();
@@ -300,7 +310,12 @@ impl Drop for Listed<'_> {
     fn drop(&mut self) {
         match self {
             Self::Opening(worker, id) => drop(worker.openings.borrow_mut().remove(id)),
-            Self::Session(worker, id) => drop(worker.sessions.borrow_mut().remove(id)),
+            Self::Session(worker, id) => {
+                if std::thread::panicking() {
+                    worker.shared.broken.fetch_add(1, Ordering::Relaxed);
+                }
+                drop(worker.sessions.borrow_mut().remove(id));
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! How inspected connections end, and the words for it.
 
+use std::io::{Error, ErrorKind};
+
 use penstock_inspect::connection::Sender;
 
 use super::super::handshake;
@@ -10,8 +12,10 @@ use super::Session;
 pub(in super::super) enum End {
     /// Both sides ended it.
     Finished,
-    /// A side reset it, or vanished.
+    /// A side reset it.
     Lost(Sender),
+    /// A side no longer answers: its machine or the way to it is down.
+    Vanished(Sender),
     /// The inspector ended it for what was sent.
     Refused,
     /// The policy no longer permits it.
@@ -23,12 +27,28 @@ pub(in super::super) enum End {
 }
 
 impl End {
+    /// The end that an error on one side's socket means.
+    pub(super) fn by(side: Sender, error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                Self::Vanished(side)
+            }
+            _ => Self::Lost(side),
+        }
+    }
+
     /// As it stands in the trail.
     pub(in super::super) fn words(self) -> &'static str {
         match self {
             Self::Finished => "connection ended",
             Self::Lost(Sender::Client) => "connection reset by the client",
             Self::Lost(Sender::Server) => "connection reset by the server",
+            Self::Vanished(Sender::Client) => {
+                "connection reset: the client no longer answers; its machine or the way to it is down"
+            }
+            Self::Vanished(Sender::Server) => {
+                "connection reset: the server no longer answers; its machine or the way to it is down"
+            }
             Self::Refused => "connection ended by the gateway, for what was refused",
             Self::Revoked => "connection reset: the policy no longer permits it",
             Self::Unfollowed => {

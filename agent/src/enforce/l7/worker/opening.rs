@@ -4,18 +4,22 @@
 //! `inside_tls`.
 
 use std::cell::RefCell;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use penstock_inspect::connection::Mode;
 use penstock_policy::model::Tls;
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::{Listed, Worker};
+use crate::enforce::l7;
 use crate::enforce::l7::leg::Leg;
 use crate::enforce::l7::lookup::{Found, Policy};
 use crate::enforce::l7::seats::Seat;
@@ -29,6 +33,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 const POLICY_MAX: Duration = Duration::from_secs(10);
 /// What is told of a connection whose TLS would end here if its zones enforced.
 const UNREAD: &str = "the zones only observe: TLS is not ended here, and what is inside it passes unread";
+/// What is told of a connection for which there was no descriptor.
+const NO_DESCRIPTOR: &str =
+    "connection reset: the agent has no file descriptor left (LimitNOFILE of its unit)";
 /// Pause after an accept that failed for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,17 +47,49 @@ pub(super) struct Opening {
     pub(super) leg: Option<Leg>,
 }
 
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 impl Worker {
     pub(super) async fn accept(self: Rc<Self>, listener: tokio::net::TcpListener) {
         loop {
             match listener.accept().await {
                 Ok((stream, client)) => self.arrived(stream, client),
+                Err(error) if is_out_of_descriptors(&error) => self.turn_away(&listener).await,
                 Err(error) => {
-                    // Out of descriptors or memory, as a rule: a pause lets connections end.
+                    // Out of memory, as a rule: a pause lets connections end.
                     tracing::warn!(%error, "an inspected connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Resets the connection that comes next, by the descriptor in reserve: a client learns at once that there is no room,
+    /// instead of waiting where nobody will read its request.
+    async fn turn_away(&self, listener: &tokio::net::TcpListener) {
+        let mut reserve = self.shared.reserve.lock().await;
+        drop(reserve.take());
+        // Another thread may have been quicker with what came.
+        if let Ok(Ok((stream, client))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+            self.shared.turned_away.fetch_add(1, Ordering::Relaxed);
+            let server = self.shared.way.destination(&stream);
+            Leg::plain(stream).reset_on_close();
+            if let Ok(server) = server {
+                let tuple = Tuple {
+                    client: client.ip(),
+                    server,
+                    device: None,
+                };
+                self.note(&tuple, NO_DESCRIPTOR);
+            }
+        }
+        *reserve = l7::reserve();
+        if reserve.is_none() {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
 
@@ -63,7 +102,7 @@ impl Worker {
             server,
             device: None,
         };
-        let seat = match self.shared.seats.take(client.ip()) {
+        let seat = match self.shared.seats.take(client) {
             Ok(seat) => seat,
             Err(full) => {
                 Leg::plain(stream).reset_on_close();
@@ -199,11 +238,18 @@ impl Worker {
 
     /// Reaches the server, from the client's address.
     pub(super) async fn reach(&self, client: SocketAddr, server: SocketAddr) -> Result<TcpStream, String> {
+        let seats = &self.shared.seats;
         let socket = self
             .shared
             .way
-            .towards(client, server)
-            .map_err(|error| format!("connection reset: no socket towards the server: {error}"))?;
+            .towards(client, server, |from| seats.is_used(from))
+            .map_err(|error| {
+                if is_out_of_descriptors(&error) {
+                    self.shared.turned_away.fetch_add(1, Ordering::Relaxed);
+                    return NO_DESCRIPTOR.to_owned();
+                }
+                format!("connection reset: no socket towards the server: {error}")
+            })?;
         match tokio::time::timeout(CONNECT_MAX, socket.connect(server)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(format!(

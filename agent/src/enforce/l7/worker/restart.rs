@@ -30,11 +30,7 @@ impl Worker {
                 server,
                 device: None,
             };
-            let opened = self
-                .shared
-                .seats
-                .take(client.ip())
-                .map_err(|full| full.to_string());
+            let opened = self.shared.seats.take(client).map_err(|full| full.to_string());
             let sockets = handover::stream(parcel.client)
                 .and_then(|client| Ok((client, parcel.server.map(handover::stream).transpose()?)))
                 .map_err(|error| format!("connection lost with the restart: {error}"));

@@ -26,7 +26,7 @@ use crate::enforce::intercept::{
 use crate::enforce::structure::Structure;
 
 /// Chains of both modes.
-const CHAINS: [&str; 21] = [
+const CHAINS: [&str; 27] = [
     "prerouting",
     "intercept4",
     "intercept6",
@@ -43,8 +43,14 @@ const CHAINS: [&str; 21] = [
     "standing4",
     "standing6",
     "output",
+    "sent",
     "sent4",
     "sent6",
+    "sent_forth4",
+    "sent_forth6",
+    "sent_back4",
+    "sent_back6",
+    "foreign",
     "leave4",
     "leave6",
     "stray",
@@ -64,6 +70,11 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<&'static str> {
 /// What a packet for the inspector is known by.
 pub(super) fn intercepted() -> String {
     marked(MARK_INTERCEPTED)
+}
+
+/// Whether the inspector has a part in the packet's connection: `!=` if so, `==` if not.
+fn leg(relation: &str) -> String {
+    format!("ct mark & {MARK_LEG:#x} {relation} 0")
 }
 
 fn marked(mark: u32) -> String {
@@ -95,6 +106,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
     } else {
         "iifname @guarded".to_owned()
     };
+    // At the output, known legs come first: whether an address is this machine's own takes a route lookup.
     let _ = write!(
         script,
         "table inet {TABLE} {{
@@ -112,15 +124,20 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
          type filter hook output priority filter; policy accept;
          meta l4proto != tcp accept
          oifname \"lo\" accept
+         {of_leg} goto sent
          fib saddr type local accept
+         goto sent
+         }}
+         chain sent {{
         ",
         foreign = intercepted(),
+        of_leg = leg("!="),
     );
     if bridged {
         // The client's leg shows its true addresses only where they are translated back.
         let _ = write!(
             script,
-            "meta mark set {MARK_SENT:#x}
+            "meta mark set {MARK_SENT:#x} accept
              }}
              chain leaving {{
              type filter hook postrouting priority 300; policy accept;
@@ -128,7 +145,23 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
             "
         );
     }
-    script.push_str("meta nfproto ipv4 goto sent4\nmeta nfproto ipv6 goto sent6\n}\n");
+    // Another program's connections with foreign addresses are its own affair where nothing is guarded. A bridge's
+    // ports are known only later.
+    let foreign = if bridged {
+        format!("meta mark set {MARK_STRAY:#x} accept")
+    } else {
+        "oifname != @guarded accept\ngoto stray".to_owned()
+    };
+    let _ = write!(
+        script,
+        "meta nfproto ipv4 goto sent4
+         meta nfproto ipv6 goto sent6
+         }}
+         chain foreign {{
+         {foreign}
+         }}
+        "
+    );
     if bridged {
         let _ = write!(
             script,
@@ -190,9 +223,10 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, bridged
             "chain {chain}{n} {{
              {first}{tuple} @inspected{n} goto take{n}
              {tuple} @inspected_ranges{n} {tuple} != @spared{n} goto take{n}
-             ct mark & {MARK_LEG:#x} != 0 goto standing{n}
+             {of_leg} goto standing{n}
              }}
-            "
+            ",
+            of_leg = leg("!="),
         );
     }
     // The bridge table looks at the side that a source belongs to.
@@ -290,45 +324,46 @@ fn leaving(script: &mut String, family: &Family, bridged: bool) {
         header: ip,
         ..
     } = family;
-    let _ = writeln!(script, "chain sent{n} {{");
-    for (direction, tuple) in tuples(ip) {
+    let _ = write!(
+        script,
+        "chain sent{n} {{
+         ct direction original goto sent_forth{n}
+         ct direction reply goto sent_back{n}
+         goto foreign
+         }}
+        "
+    );
+    for ((_, tuple), way) in tuples(ip).into_iter().zip(["forth", "back"]) {
         let _ = write!(
             script,
-            "ct direction {direction} {tuple} @inspected{n} goto leave{n}
-             ct direction {direction} {tuple} @inspected_ranges{n} {tuple} != @spared{n} goto leave{n}
-            "
+            "chain sent_{way}{n} {{
+             {tuple} @inspected{n} goto leave{n}
+             {tuple} @inspected_ranges{n} {tuple} != @spared{n} goto leave{n}
+             {no_leg} goto foreign
+             meta mark set {tuple} map @exact{n} goto leave{n}
+             meta mark set {tuple} map @ranges{n} goto leave{n}
+             goto foreign
+             }}
+            ",
+            no_leg = leg("=="),
         );
-        for map in ["exact", "ranges"] {
-            let _ = writeln!(
-                script,
-                "ct mark & {MARK_LEG:#x} != 0 ct direction {direction} meta mark set {tuple} map @{map}{n} goto leave{n}"
-            );
-        }
     }
-    // Another program's connections with foreign addresses are its own affair where nothing is guarded. A bridge's
-    // ports are known only later.
-    let (foreign, own_side) = if bridged {
-        (
-            format!("meta mark set {MARK_STRAY:#x} accept\n"),
-            format!(
-                "meta oifkind != \"bridge\" goto stray
-                 ct mark set ct mark | {MARK_LEG:#x}
-                 meta mark set {MARK_SENT:#x} accept
-                "
-            ),
+    let own_side = if bridged {
+        format!(
+            "meta oifkind != \"bridge\" goto stray
+             ct mark set ct mark | {MARK_LEG:#x}
+             meta mark set {MARK_SENT:#x} accept
+            "
         )
     } else {
-        (
-            "oifname != @guarded accept\ngoto stray\n".to_owned(),
-            format!(
-                "oifname . {ip} daddr != @sides{n} goto stray
-                 ct mark set ct mark | {MARK_LEG:#x}
-                 meta mark set 0 accept
-                "
-            ),
+        format!(
+            "oifname . {ip} daddr != @sides{n} goto stray
+             ct mark set ct mark | {MARK_LEG:#x}
+             meta mark set 0 accept
+            "
         )
     };
-    let _ = write!(script, "{foreign}}}\nchain leave{n} {{\n{own_side}}}\n");
+    let _ = write!(script, "chain leave{n} {{\n{own_side}}}\n");
 }
 
 /// What the guard of the gateway's input lets in.

@@ -13,7 +13,7 @@ fn broker(lab: &Lab, world: &World) -> Daemon {
     let config = lab.directory().join("mosquitto.conf");
     std::fs::write(
         &config,
-        "listener 1883\nallow_anonymous true\nlog_type all\nlog_dest stderr\n",
+        "user root\nlistener 1883\nallow_anonymous true\nlog_type all\nlog_dest stderr\n",
     )
     .unwrap();
     let mut command: Command = world.control.command("mosquitto");

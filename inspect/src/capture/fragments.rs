@@ -5,7 +5,7 @@
 //! for byte, is let by. What is missing after [`PATIENCE`], or when there is no more room, is given up. Nothing is lost in
 //! silence: each fragment that brought nothing is counted with its reason.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ type Key = (IpAddr, IpAddr, u32, Option<u8>);
 
 #[derive(Debug)]
 struct Waiting {
+    /// Its place in [`Fragments::order`].
+    number: u64,
     begun: Duration,
     /// By their place; none overlap.
     pieces: BTreeMap<usize, Vec<u8>>,
@@ -62,8 +64,9 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub struct Fragments {
     waiting: HashMap<Key, Waiting>,
-    /// In the order they began; some may be gone.
-    order: VecDeque<(Duration, Key)>,
+    /// The same in the order they began, by their number.
+    order: BTreeMap<u64, Key>,
+    begun: u64,
     held_bytes: usize,
     without_effect: BTreeMap<SkipReason, u64>,
     /// The last packet that became whole.
@@ -108,9 +111,8 @@ impl Fragments {
     /// Takes a fragment; the whole packet, if nothing of it is missing any more.
     fn add(&mut self, at: Duration, fragment: Fragment) -> Option<Vec<u8>> {
         while self
-            .order
-            .front()
-            .is_some_and(|(begun, _)| at.saturating_sub(*begun) > PATIENCE)
+            .first()
+            .is_some_and(|first| at.saturating_sub(first.begun) > PATIENCE)
         {
             self.give_up_first();
         }
@@ -122,8 +124,10 @@ impl Fragments {
             ends.0.is_ipv4().then_some(fragment.protocol),
         );
         let waiting = self.waiting.entry(key).or_insert_with(|| {
-            self.order.push_back((at, key));
+            self.begun += 1;
+            self.order.insert(self.begun, key);
             Waiting {
+                number: self.begun,
                 begun: at,
                 pieces: BTreeMap::new(),
                 protocol: fragment.protocol,
@@ -140,9 +144,16 @@ impl Fragments {
         }
         self.held_bytes = (self.held_bytes + waiting.held_bytes()).saturating_sub(held_before);
         if waiting.is_whole() {
-            let waiting = self.waiting.remove(&key)?;
-            self.held_bytes = self.held_bytes.saturating_sub(waiting.held_bytes());
-            return waiting.packet(ends.0, ends.1);
+            let waiting = self.remove(&key)?;
+            let count = waiting.count;
+            let packet = waiting.packet(ends.0, ends.1);
+            if packet.is_none() {
+                *self
+                    .without_effect
+                    .entry(SkipReason::FragmentsContradict)
+                    .or_default() += count;
+            }
+            return packet;
         }
         while self.waiting.len() > WAITING_MAX || self.held_bytes > HELD_BYTES_MAX {
             if !self.give_up_first() {
@@ -152,27 +163,31 @@ impl Fragments {
         None
     }
 
+    /// The packet that began first.
+    fn first(&self) -> Option<&Waiting> {
+        self.waiting.get(self.order.first_key_value()?.1)
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Waiting> {
+        let waiting = self.waiting.remove(key)?;
+        self.order.remove(&waiting.number);
+        self.held_bytes = self.held_bytes.saturating_sub(waiting.held_bytes());
+        Some(waiting)
+    }
+
     /// Gives up the packet that began first; whether there was one.
     fn give_up_first(&mut self) -> bool {
-        while let Some((begun, key)) = self.order.pop_front() {
-            // One that became whole is gone, and another may have begun in its name.
-            if self
-                .waiting
-                .get(&key)
-                .is_some_and(|waiting| waiting.begun == begun)
-                && let Some(waiting) = self.waiting.remove(&key)
-            {
-                self.held_bytes = self.held_bytes.saturating_sub(waiting.held_bytes());
-                let reason = if waiting.refused {
-                    SkipReason::FragmentsContradict
-                } else {
-                    SkipReason::FragmentsMissing
-                };
-                *self.without_effect.entry(reason).or_default() += waiting.count;
-                return true;
-            }
-        }
-        false
+        let first = self.order.first_key_value().map(|(_, key)| *key);
+        let Some(waiting) = first.and_then(|key| self.remove(&key)) else {
+            return false;
+        };
+        let reason = if waiting.refused {
+            SkipReason::FragmentsContradict
+        } else {
+            SkipReason::FragmentsMissing
+        };
+        *self.without_effect.entry(reason).or_default() += waiting.count;
+        true
     }
 }
 
@@ -226,7 +241,7 @@ impl Waiting {
         self.length == Some(bytes)
     }
 
-    /// The packet as it was before, with the fewest headers that say what it is.
+    /// The packet as it was before, with the fewest headers that say what it is; `None` if it is longer than any can be.
     fn packet(self, source: IpAddr, destination: IpAddr) -> Option<Vec<u8>> {
         let payload = self.pieces.into_values().flatten();
         let length = self.length?;

@@ -186,6 +186,34 @@ fn what_is_missing_or_cut_by_the_capture_is_given_up_and_counted() {
 }
 
 #[test]
+fn fragments_that_would_be_a_longer_packet_than_there_can_be_are_counted() {
+    // With its header, an IPv4 packet has 65,535 bytes at most.
+    let parts = [(0, true, vec![0; 65_512]), (65_512, false, vec![0; 8])];
+    let (segments, counted) = join(false, &parts);
+    assert!(segments.is_empty());
+    assert_eq!(counted, BTreeMap::from([(SkipReason::FragmentsContradict, 2)]));
+}
+
+#[test]
+fn packets_that_became_whole_leave_nothing_behind() {
+    let parts = parts(&tcp(&[1; 40]), &[4]);
+    let mut fragments = Fragments::default();
+    // One waits from the beginning to the end, and the recording's clock stands.
+    let waits = packet(true, 0, Some((0, true)), &parts[0].2);
+    assert_eq!(fragments.segment(&frame(0, &waits)), Ok(None));
+    let mut sizes = Vec::new();
+    for identification in 1..=1_000 {
+        for (offset, more, bytes) in &parts {
+            let packet = packet(true, identification, Some((*offset, *more)), bytes);
+            fragments.segment(&frame(0, &packet)).unwrap();
+        }
+        // All that it holds, the counters' digits aside.
+        sizes.push(format!("{fragments:?}").len() / 64);
+    }
+    assert_eq!(sizes.first(), sizes.last());
+}
+
+#[test]
 fn fragments_that_never_become_whole_take_no_more_than_their_room() {
     let part = vec![0; 8 * 1024];
     let mut fragments = Fragments::default();

@@ -17,12 +17,14 @@ const COMPLAINT_BYTES: u64 = 4096;
 /// Where programs are searched.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What a kernel may lack: how it begins in a rule, and the module that brings it. The first three are needed by
-/// inspection alone.
-const MODULES: [(&str, &str); 8] = [
+/// What a kernel may lack that inspection alone needs: how it begins in a rule, and the module that brings it.
+const MODULES_OF_INSPECTION: [(&str, &str); 3] = [
     ("tproxy", "nft_tproxy"),
     ("socket", "nft_socket"),
     ("dnat", "nft_nat"),
+];
+/// The same of what every table needs.
+const MODULES: [(&str, &str); 5] = [
     ("fib", "nft_fib_inet"),
     ("reject", "nft_reject_inet"),
     ("limit", "nft_limit"),
@@ -80,8 +82,7 @@ pub enum KernelError {
 impl KernelError {
     /// Whether the kernel lacks what inspection alone needs.
     pub(super) fn concerns_inspection(&self) -> bool {
-        let of_inspection = MODULES.iter().take(3);
-        matches!(self, Self::Lacks { module, .. } if of_inspection.into_iter().any(|(_, known)| known == module))
+        matches!(self, Self::Lacks { expression, module } if MODULES_OF_INSPECTION.contains(&(*expression, *module)))
     }
 }
 
@@ -173,8 +174,9 @@ fn lacking(complaint: &str) -> Option<(&'static str, &'static str)> {
     })?;
     let (quoted, marks) = (lines.next()?, lines.next()?);
     let marked = quoted.get(marks.find('^')?..)?;
-    MODULES
+    MODULES_OF_INSPECTION
         .into_iter()
+        .chain(MODULES)
         .find(|(expression, _)| marked.split_whitespace().next() == Some(*expression))
 }
 

@@ -396,15 +396,20 @@ impl Starter {
         let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
         let farewell = Farewell(number, self.ended.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
+            .enable_io()
+            .enable_time()
             .build()?;
         std::thread::Builder::new()
             .name(format!("inspect-{number}"))
             .spawn(move || {
                 let _farewell = farewell;
-                let work = worker::run(shared, regime, listeners, applied_in, commands);
-                if let Err(error) = tokio::task::LocalSet::new().block_on(&runtime, work) {
-                    tracing::error!(%error, "a thread of the inspector failed in itself");
+                let local = tokio::task::LocalSet::new();
+                // A task of its own, for what is waited for here is looked at with every packet.
+                let work = local.spawn_local(worker::run(shared, regime, listeners, applied_in, commands));
+                match local.block_on(&runtime, work) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "a thread of the inspector failed in itself"),
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
                 }
             })?;
         Ok(Thread {

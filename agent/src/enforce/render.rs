@@ -6,11 +6,12 @@
 //! Marks: the low 28 bits of a packet's or connection's mark are the flow's number. On packets of a bridge the bits
 //! above carry what the bridge table found to the `inet` table (which sees the bridge, not its ports):
 //! [`MARK_GUARDED`], [`MARK_OBSERVED`], [`MARK_MISPLACED`], and back to it [`MARK_ROUTED`]. On connections
-//! [`MARK_TOLD`] says that a would-deny was logged, [`MARK_LEG`] that the inspector has a part in it. Where a packet is
+//! [`MARK_TOLD`] says that a would-deny was logged, [`MARK_LEG`] that the inspector has a part in it, [`MARK_CARRIED`]
+//! that a socket of its was seen to send on it. Where a packet is
 //! on its way to or from the inspector, those four bits of its mark are one of [`super::intercept::MARK_INTERCEPTED`] (both modes),
 //! [`MARK_ENTERED`], [`MARK_SENT`] and [`MARK_STRAY`] (bridges), none of which the first four come to together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use penstock_policy::ids::FlowId;
@@ -24,6 +25,7 @@ use super::structure::Structure;
 mod bridge;
 mod inet;
 mod intercept;
+mod shape;
 
 /// The name of our tables, in the families `inet` and `bridge`.
 pub const TABLE: &str = "penstock";
@@ -41,6 +43,8 @@ pub const MARK_ROUTED: u32 = 0x1000_0000;
 pub const MARK_TOLD: u32 = 0x1000_0000;
 /// Connection mark: one of the two legs of an inspected connection.
 pub const MARK_LEG: u32 = 0x8000_0000;
+/// Connection mark, on routed gateways: a socket of the inspector carries this leg.
+pub const MARK_CARRIED: u32 = 0x4000_0000;
 /// Packet mark, on bridged gateways: it came in by the guarded port where its source belongs.
 pub const MARK_ENTERED: u32 = 0x5000_0000;
 /// Packet mark, on bridged gateways: the inspector sent it. Its port must be the one where its destination belongs.
@@ -85,7 +89,7 @@ pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> Stri
     inet::chains(&mut script, structure, log_group);
     if structure.mode == GatewayMode::Bridged {
         bridge::objects(&mut script, structure);
-        bridge::chains(&mut script, log_group);
+        bridge::chains(&mut script, structure, log_group);
     }
     family(&mut script, "add", elements.v4.iter());
     family(&mut script, "add", elements.v6.iter());
@@ -118,9 +122,12 @@ pub fn restructure(
         }
     }
     let _ = writeln!(script, "delete chain inet {TABLE} seal");
+    for (family, _) in &families {
+        shape::restructure(&mut script, family, old, new);
+    }
     inet::chains(&mut script, new, log_group);
     if new.mode == GatewayMode::Bridged {
-        bridge::chains(&mut script, log_group);
+        bridge::chains(&mut script, new, log_group);
     }
     let staying = intercept::chains_of(new);
     for chain in intercept::chains_of(old) {
@@ -129,22 +136,7 @@ pub fn restructure(
         }
     }
     for (family, _) in &families {
-        for ((name, _, before), (_, _, after)) in shape_sets(old).into_iter().zip(shape_sets(new)) {
-            list(
-                &mut script,
-                "delete",
-                family,
-                name,
-                before.difference(&after).cloned(),
-            );
-            list(
-                &mut script,
-                "add",
-                family,
-                name,
-                after.difference(&before).cloned(),
-            );
-        }
+        shape::clear(&mut script, family, old, new);
     }
     script + &difference(old_elements, new_elements)
 }
@@ -343,58 +335,6 @@ fn list(script: &mut String, verb: &str, family: &str, set: &str, elements: impl
         }
         script.push_str(" }\n");
     }
-}
-
-/// The sets that tell interfaces, pairs and sides, which both tables have: name, type and elements.
-fn shape_sets(structure: &Structure) -> [(&'static str, &'static str, BTreeSet<String>); 6] {
-    let pair = |(a, b): &(String, String)| format!("\"{a}\" . \"{b}\"");
-    let names = |names: &BTreeSet<String>| names.iter().map(|name| format!("\"{name}\"")).collect();
-    [
-        ("guarded", "ifname", names(&structure.guarded)),
-        ("observers", "ifname", names(&structure.observers)),
-        (
-            "same_zone",
-            "ifname . ifname",
-            structure.same_zone.iter().map(pair).collect(),
-        ),
-        (
-            "observed",
-            "ifname . ifname",
-            structure.observed.iter().map(pair).collect(),
-        ),
-        (
-            "sides4",
-            "ifname . ipv4_addr; flags interval",
-            structure.sides4.iter().map(side).collect(),
-        ),
-        (
-            "sides6",
-            "ifname . ipv6_addr; flags interval",
-            structure.sides6.iter().map(side).collect(),
-        ),
-    ]
-}
-
-/// The definitions of these sets. An empty list of elements is not nft syntax.
-fn shape(structure: &Structure) -> String {
-    let mut text = String::new();
-    for (name, kind, elements) in shape_sets(structure) {
-        let elements: Vec<String> = elements.into_iter().collect();
-        let _ = if elements.is_empty() {
-            writeln!(text, "set {name} {{ type {kind}; }}")
-        } else {
-            writeln!(
-                text,
-                "set {name} {{ type {kind}; elements = {{ {} }}; }}",
-                elements.join(", ")
-            )
-        };
-    }
-    text
-}
-
-fn side<A: Address>((interface, span): &(String, Span<A>)) -> String {
-    format!("\"{interface}\" . {span}")
 }
 
 fn log(prefix: &str, group: u16) -> String {

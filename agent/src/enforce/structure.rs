@@ -3,7 +3,7 @@
 //! While two plans have the same structure they differ in map elements alone, and the kernel is changed by
 //! differences. Where the structure differs, the tables are replaced whole, in one transaction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -26,10 +26,10 @@ pub struct Structure {
     pub mode: GatewayMode,
     /// The guarded interfaces.
     pub guarded: BTreeSet<String>,
-    /// IPv4 addresses that may be seen on each side.
-    pub sides4: BTreeSet<(String, Span<Ipv4Addr>)>,
-    /// IPv6 addresses that may be seen on each side.
-    pub sides6: BTreeSet<(String, Span<Ipv6Addr>)>,
+    /// IPv4 addresses that may be seen on each side, by guarded interface, in order.
+    pub sides4: BTreeMap<String, Vec<Span<Ipv4Addr>>>,
+    /// IPv6 addresses that may be seen on each side, by guarded interface, in order.
+    pub sides6: BTreeMap<String, Vec<Span<Ipv6Addr>>>,
     /// Pairs between which nothing is a crossing.
     pub same_zone: BTreeSet<(String, String)>,
     /// Those of the guarded interfaces that only observe.
@@ -171,8 +171,8 @@ fn input(plan: &Plan, exists: impl Fn(&str) -> bool, findings: &mut Vec<Finding>
 }
 
 /// The spans of all sides, merged where networks touch or overlap, as interval sets want them.
-fn sides<A: Address>(plan: &Plan) -> BTreeSet<(String, Span<A>)> {
-    let mut sides = BTreeSet::new();
+fn sides<A: Address>(plan: &Plan) -> BTreeMap<String, Vec<Span<A>>> {
+    let mut sides = BTreeMap::new();
     for interface in &plan.interfaces {
         let mut spans: Vec<Span<A>> = interface
             .networks
@@ -189,7 +189,7 @@ fn sides<A: Address>(plan: &Plan) -> BTreeSet<(String, Span<A>)> {
                 _ => merged.push(span),
             }
         }
-        sides.extend(merged.into_iter().map(|span| (interface.name.clone(), span)));
+        sides.insert(interface.name.clone(), merged);
     }
     sides
 }

@@ -10,9 +10,9 @@ use penstock_policy::model::{ModbusOperation, NumberRange, Operations};
 use super::gateway::{self, Inspecting};
 use super::{GATEWAY, Plant, SERVER, median};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 21;
 /// Reads of one round.
-const READS: &str = "20000";
+const READS: &str = "6000";
 /// Rules of the inspected flow; the last one is what permits the reads.
 const RULES: u32 = 100;
 /// The server's port.
@@ -119,6 +119,17 @@ pub(super) fn latency(plant: &Plant, program: &Path) {
             figures[place][1].push(times[times.len() * 99 / 100]);
         }
     }
+    let by_round = |place: usize, figure: usize| {
+        let [inspected, proxied] = [place, 1].map(|place: usize| &figures[place][figure]);
+        median(
+            inspected
+                .iter()
+                .zip(proxied)
+                .map(|(one, other)| one / other)
+                .collect(),
+        )
+    };
+    let [p50, p99] = [0, 1].map(|figure| by_round(2, figure));
     println!(
         "Modbus read of 10 registers, libmodbus, {READS} reads a round, median of {ROUNDS} interleaved rounds:"
     );
@@ -131,9 +142,5 @@ pub(super) fn latency(plant: &Plant, program: &Path) {
     ] {
         println!("  {name:28} p50 {p50:6.1} us   p99 {p99:6.1} us");
     }
-    println!(
-        "  inspected to HAProxy: p50 {:.2}, p99 {:.2} (budget 1.00)",
-        inspected[0] / proxied[0],
-        inspected[1] / proxied[1]
-    );
+    println!("  inspected to HAProxy, median of the rounds: p50 {p50:.2}, p99 {p99:.2} (budget 1.00)");
 }

@@ -230,6 +230,24 @@ pub fn pseudo(from: IpAddr, to: IpAddr, protocol: u8, length: usize) -> Vec<u8> 
     }
 }
 
+/// A copy of a frame with TCP whose checksum is true: of what the system itself sends, the card would have put it in.
+pub fn copy_of(frame: &[u8]) -> Vec<u8> {
+    let mut copy = frame.to_vec();
+    let is_v6 = copy[14] >> 4 == 6;
+    let body = 14 + if is_v6 { 40 } else { 4 * usize::from(copy[14] & 15) };
+    let address = |at: usize| -> IpAddr {
+        match is_v6 {
+            true => <[u8; 16]>::try_from(&frame[at..at + 16]).unwrap().into(),
+            false => <[u8; 4]>::try_from(&frame[at..at + 4]).unwrap().into(),
+        }
+    };
+    let [from, to] = if is_v6 { [22, 38] } else { [26, 30] }.map(address);
+    copy[body + 16..body + 18].fill(0);
+    let sum = checksum(&[&pseudo(from, to, 6, copy.len() - body), &copy[body..]]);
+    copy[body + 16..body + 18].copy_from_slice(&sum.to_be_bytes());
+    copy
+}
+
 /// The Internet checksum (RFC 1071).
 pub fn checksum(parts: &[&[u8]]) -> u16 {
     let bytes: Vec<u8> = parts.concat();

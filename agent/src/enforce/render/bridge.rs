@@ -19,7 +19,8 @@ use std::fmt::Write;
 
 use super::{
     LOG_PER_SECOND, MARK_ENTERED, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_SENT,
-    MARK_STRAY, MARKS_KEPT, TABLE, intercept, log, prefix, shape,
+    MARK_STRAY, MARKS_KEPT, TABLE, intercept, log, prefix,
+    shape::{self, by_side},
 };
 use crate::enforce::intercept::MARK_INTERCEPTED_BITS;
 use crate::enforce::structure::Structure;
@@ -56,18 +57,21 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
     ] {
         let _ = writeln!(script, "counter {counter} {{ }}");
     }
-    script.push_str(&shape(structure));
     script.push_str("}\n");
+    shape::define(script, "bridge", structure);
 }
 
 /// The chains with their rules.
-pub(super) fn chains(script: &mut String, group: u16) {
+pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     let _ = writeln!(script, "table bridge {TABLE} {{");
     let judged = MARK_GUARDED | MARK_OBSERVED;
     let refused = MARK_GUARDED | MARK_MISPLACED;
     let all = judged | MARK_MISPLACED;
     let (came, came_observed) = (refused | MARK_ROUTED, all | MARK_ROUTED);
     let to_inspector = intercept::intercepted();
+    let side = |family, way, asked, verdict: &str| by_side(structure, family, way, asked, verdict);
+    let misplaced = format!("meta mark set meta mark | {MARK_MISPLACED:#x} accept");
+    let entered = format!("meta mark set {MARK_ENTERED:#x} accept");
     let _ = write!(
         script,
         "chain deny {{
@@ -87,21 +91,15 @@ pub(super) fn chains(script: &mut String, group: u16) {
          }}
          chain resolve {{
          iifname . oifname @same_zone accept
-         arp saddr ip != 0.0.0.0 iifname . arp saddr ip != @sides4 goto other
-         oifname . arp daddr ip @sides4 accept
-         iifname . arp daddr ip @sides4 accept
-         iifname . oifname @observed accept
+         {asks_misplaced}{asks_for_that}{asks_for_this}iifname . oifname @observed accept
          counter name unresolved drop
          }}
          chain neighbour {{
          ip6 saddr {{ ::, fe80::/10 }} meta mark set 0 accept
-         iifname . ip6 saddr @sides6 meta mark set 0 accept
-         goto other
+         {neighbour6}goto other
          }}
          chain judge4 {{
-         iifname . ip saddr != @sides4 meta mark set meta mark | {MARK_MISPLACED:#x} accept
-         oifname . ip daddr != @sides4 meta mark set meta mark | {MARK_MISPLACED:#x} accept
-         iifname . oifname @same_zone meta mark set 0
+         {from4}{to4}iifname . oifname @same_zone meta mark set 0
          accept
          }}
          chain judge6 {{
@@ -109,9 +107,7 @@ pub(super) fn chains(script: &mut String, group: u16) {
              ip6 hoplimit 255 goto neighbour
          icmpv6 type {{ mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }} \
              ip6 hoplimit 1 goto neighbour
-         iifname . ip6 saddr != @sides6 meta mark set meta mark | {MARK_MISPLACED:#x} accept
-         oifname . ip6 daddr != @sides6 meta mark set meta mark | {MARK_MISPLACED:#x} accept
-         iifname . oifname @same_zone meta mark set 0
+         {from6}{to6}iifname . oifname @same_zone meta mark set 0
          accept
          }}
          chain half {{
@@ -128,13 +124,9 @@ pub(super) fn chains(script: &mut String, group: u16) {
          type filter hook prerouting priority -300; policy accept;
          iifname != @guarded accept
          meta mark set meta mark & {MARKS_KEPT:#x}
-         iifname . ip saddr @sides4 meta mark set {MARK_ENTERED:#x} accept
-         iifname . ip6 saddr @sides6 meta mark set {MARK_ENTERED:#x} accept
-         }}
+         {entered4}{entered6}}}
          chain legs {{
-         oifname . ip daddr @sides4 meta mark set 0 accept
-         oifname . ip6 daddr @sides6 meta mark set 0 accept
-         counter name stray drop
+         {sent4}{sent6}counter name stray drop
          }}
          chain forward {{
          type filter hook forward priority -200; policy accept;
@@ -174,5 +166,22 @@ pub(super) fn chains(script: &mut String, group: u16) {
         ",
         deny = log(prefix::DENY, group),
         would_deny = log(prefix::WOULD_DENY, group),
+        asks_misplaced = side(
+            '4',
+            "iifname",
+            "arp saddr ip != 0.0.0.0 arp saddr ip !=",
+            "goto other"
+        ),
+        asks_for_that = side('4', "oifname", "arp daddr ip", "accept"),
+        asks_for_this = side('4', "iifname", "arp daddr ip", "accept"),
+        neighbour6 = side('6', "iifname", "ip6 saddr", "meta mark set 0 accept"),
+        from4 = side('4', "iifname", "ip saddr !=", &misplaced),
+        to4 = side('4', "oifname", "ip daddr !=", &misplaced),
+        from6 = side('6', "iifname", "ip6 saddr !=", &misplaced),
+        to6 = side('6', "oifname", "ip6 daddr !=", &misplaced),
+        entered4 = side('4', "iifname", "ip saddr", &entered),
+        entered6 = side('6', "iifname", "ip6 saddr", &entered),
+        sent4 = side('4', "oifname", "ip daddr", "meta mark set 0 accept"),
+        sent6 = side('6', "oifname", "ip6 daddr", "meta mark set 0 accept"),
     );
 }

@@ -11,7 +11,8 @@ use penstock_policy::model::GatewayMode;
 
 use super::{
     LOG_PER_SECOND, MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_TOLD,
-    TABLE, intercept, log, prefix, shape,
+    TABLE, intercept, log, prefix,
+    shape::{self, by_side},
 };
 use crate::enforce::structure::Structure;
 
@@ -91,7 +92,6 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
     ] {
         let _ = writeln!(script, "counter {counter} {{ }}");
     }
-    script.push_str(&shape(structure));
     script.push_str("set live { type mark; }\n");
     for Family {
         number: n, address, ..
@@ -110,6 +110,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
         }
     }
     script.push_str("}\n");
+    shape::define(script, "inet", structure);
 }
 
 /// The chains with their rules.
@@ -190,7 +191,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         deny_reply = log(prefix::DENY_REPLY, group),
     );
     for family in &FAMILIES {
-        judge(script, family, bridged);
+        judge(script, family, structure);
     }
     script.push_str("chain forward {\ntype filter hook forward priority filter; policy accept;\n");
     let to_inspector = structure.inspector.is_some().then(intercept::intercepted);
@@ -224,7 +225,8 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
 }
 
 /// Maps and chains of one family.
-fn judge(script: &mut String, family: &Family, bridged: bool) {
+fn judge(script: &mut String, family: &Family, structure: &Structure) {
+    let bridged = structure.mode == GatewayMode::Bridged;
     let Family {
         number: n,
         header: ip,
@@ -257,17 +259,21 @@ fn judge(script: &mut String, family: &Family, bridged: bool) {
         );
     }
     script.push_str("goto miss\n}\n");
+    let astray = |way, asked: &str| by_side(structure, *n, way, &format!("{asked} !="), "goto miss");
     // An ICMP error is judged by the connection that it is about: one that a living flow let through. Its own
     // sender may be any router on the side of that connection's far end.
     let far_end = if bridged {
         String::new()
     } else {
         format!(
-            "oifname . {ip} daddr != @sides{n} goto miss
-             ct direction original iifname . ct original {ip} saddr != @sides{n} goto miss
-             ct direction reply iifname . ct original {ip} daddr != @sides{n} goto miss
-             iifname . oifname @same_zone accept
-            "
+            "{to}{of_opener}{of_answerer}iifname . oifname @same_zone accept
+            ",
+            to = astray("oifname", &format!("{ip} daddr")),
+            of_opener = astray(
+                "iifname",
+                &format!("ct direction original ct original {ip} saddr")
+            ),
+            of_answerer = astray("iifname", &format!("ct direction reply ct original {ip} daddr")),
         )
     };
     let _ = write!(
@@ -287,10 +293,10 @@ fn judge(script: &mut String, family: &Family, bridged: bool) {
     } else {
         format!(
             "ct state related goto related{n}
-             iifname . {ip} saddr != @sides{n} goto miss
-             oifname . {ip} daddr != @sides{n} goto miss
-             iifname . oifname @same_zone accept
-            "
+             {from}{to}iifname . oifname @same_zone accept
+            ",
+            from = astray("iifname", &format!("{ip} saddr")),
+            to = astray("oifname", &format!("{ip} daddr")),
         )
     };
     let _ = write!(

@@ -5,6 +5,11 @@
 //! machine's own, the guard of its input lets it in. `tproxy` finds the socket; it takes hold only while the inspector
 //! listens, so it is also what tells whether one lives. Without one the packet goes on to the judgement.
 //!
+//! A routed gateway's standing connections go a shorter way. Once a socket of the inspector has sent on one
+//! ([`MARK_CARRIED`]), that socket is found by its addresses, as any is: no `tproxy` is needed, nor a route. The judgement is
+//! the same; without the socket the packet is answered with a reset. A new connection begins by the long way again, also
+//! where connection tracking takes it for the old one.
+//!
 //! On a bridge the kernel loses the socket that `tproxy` found, so there it only tells that the inspector lives. A new
 //! connection is led to the inspector by its address, and its answers find back by connection tracking. The answers to
 //! the inspector's own connection are addressed to it for as long as they are on the bridge (an address that changed is
@@ -19,7 +24,8 @@ use std::fmt::Write;
 use penstock_policy::model::GatewayMode;
 
 use super::inet::{FAMILIES, Family};
-use super::{MARK_ENTERED, MARK_LEG, MARK_SENT, MARK_STRAY, MARK_TOLD, MARKS_KEPT, TABLE};
+use super::shape::by_side;
+use super::{MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_SENT, MARK_STRAY, MARK_TOLD, MARKS_KEPT, TABLE};
 use crate::enforce::intercept::{
     INSPECTOR4, INSPECTOR6, InspectorPorts, MARK_INTERCEPTED, MARK_INTERCEPTED_BITS,
 };
@@ -55,6 +61,8 @@ const CHAINS: [&str; 27] = [
     "leave6",
     "stray",
 ];
+/// Chains of routed gateways alone.
+const CHAINS_ROUTED: [&str; 4] = ["carried4", "carried6", "sent_carried4", "sent_carried6"];
 /// Chains of bridged gateways alone.
 const CHAINS_BRIDGED: [&str; 3] = ["lead", "leaving", "cut_off"];
 
@@ -62,7 +70,7 @@ const CHAINS_BRIDGED: [&str; 3] = ["lead", "leaving", "cut_off"];
 pub(super) fn chains_of(structure: &Structure) -> Vec<&'static str> {
     match (structure.inspector, structure.mode) {
         (None, _) => Vec::new(),
-        (Some(_), GatewayMode::Routed) => CHAINS.to_vec(),
+        (Some(_), GatewayMode::Routed) => [CHAINS.as_slice(), &CHAINS_ROUTED].concat(),
         (Some(_), GatewayMode::Bridged) => [CHAINS.as_slice(), &CHAINS_BRIDGED].concat(),
     }
 }
@@ -70,6 +78,11 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<&'static str> {
 /// What a packet for the inspector is known by.
 pub(super) fn intercepted() -> String {
     marked(MARK_INTERCEPTED)
+}
+
+/// Gives a packet to the inspector.
+fn take() -> String {
+    format!("meta mark set {MARK_INTERCEPTED:#x} counter name intercepted accept")
 }
 
 /// Whether the inspector has a part in the packet's connection: `!=` if so, `==` if not.
@@ -106,6 +119,14 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
     } else {
         "iifname @guarded".to_owned()
     };
+    let of_carried = |chain: &str| match bridged {
+        true => String::new(),
+        false => format!(
+            "ct mark & {MARK_CARRIED:#x} != 0 ip protocol tcp jump {chain}4
+             ct mark & {MARK_CARRIED:#x} != 0 ip6 nexthdr tcp jump {chain}6
+            "
+        ),
+    };
     // At the output, known legs come first: whether an address is this machine's own takes a route lookup.
     let _ = write!(
         script,
@@ -116,13 +137,13 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
          }}
          chain prerouting {{
          type filter hook prerouting priority mangle; policy accept;
-         {foreign} meta mark set meta mark & {MARKS_KEPT:#x}
+         {carried}{foreign} meta mark set meta mark & {MARKS_KEPT:#x}
          {entered} meta nfproto ipv4 goto intercept4
          {entered} meta nfproto ipv6 goto intercept6
          }}
          chain output {{
          type filter hook output priority filter; policy accept;
-         meta l4proto != tcp accept
+         {sent_carried}meta l4proto != tcp accept
          oifname \"lo\" accept
          {of_leg} goto sent
          fib saddr type local accept
@@ -130,6 +151,8 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
          }}
          chain sent {{
         ",
+        carried = of_carried("carried"),
+        sent_carried = of_carried("sent_carried"),
         foreign = intercepted(),
         of_leg = leg("!="),
     );
@@ -182,15 +205,19 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
         );
     }
     for family in &FAMILIES {
-        arriving(script, family, ports, bridged);
-        standing(script, family, bridged);
-        leaving(script, family, bridged);
+        arriving(script, family, ports, structure);
+        if !bridged {
+            carried(script, family, structure);
+        }
+        standing(script, family, structure);
+        leaving(script, family, structure);
     }
     script.push_str("}\n");
 }
 
 /// What comes in on a guarded side: is it for the inspector?
-fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, bridged: bool) {
+fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structure: &Structure) {
+    let bridged = structure.mode == GatewayMode::Bridged;
     let Family {
         number: n,
         header: ip,
@@ -245,20 +272,27 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, bridged
         )
     } else {
         (
-            format!("iifname . {ip} saddr != @sides{n} accept\n"),
+            by_side(structure, *n, "iifname", &format!("{ip} saddr !="), "accept"),
             String::new(),
             String::new(),
         )
     };
-    let take = format!(
-        "meta mark set {MARK_INTERCEPTED:#x} ct mark set ct mark | {MARK_LEG:#x} counter name intercepted accept"
-    );
+    let take = format!("ct mark set ct mark | {MARK_LEG:#x} {}", take());
     // Nobody opens a connection against its direction. An answer of which the inspector knows nothing is reset by it.
+    // What ended may leave a connection behind in which the client begins another.
+    let anew = if bridged {
+        String::new()
+    } else {
+        format!(
+            "tcp flags & (syn | ack) == syn ct mark set ct mark & {:#x}\n",
+            !MARK_CARRIED
+        )
+    };
     let _ = write!(
         script,
         "chain take{n} {{
          {misplaced}ct direction reply tcp flags & (syn | ack) == syn goto stray
-         {of_known_leg}meta l4proto tcp tproxy {ip} to {inspector}:{port} {take}
+         {anew}{of_known_leg}meta l4proto tcp tproxy {ip} to {inspector}:{port} {take}
          }}
          chain taken{n} {{
          {addressed}{take}
@@ -269,11 +303,12 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, bridged
     let far_end = if bridged {
         String::new()
     } else {
-        format!(
-            "ct direction original iifname . ct original {ip} saddr != @sides{n} accept
-             ct direction reply iifname . ct original {ip} daddr != @sides{n} accept
-            "
-        )
+        [("original", "saddr"), ("reply", "daddr")]
+            .map(|(direction, end)| {
+                let asked = format!("ct direction {direction} ct original {ip} {end} !=");
+                by_side(structure, *n, "iifname", &asked, "accept")
+            })
+            .concat()
     };
     let _ = write!(
         script,
@@ -286,8 +321,31 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, bridged
     );
 }
 
+/// The short way of what most packets belong to. A packet that it does not fit goes the long way.
+fn carried(script: &mut String, family: &Family, structure: &Structure) {
+    let Family {
+        number: n,
+        header: ip,
+        ..
+    } = family;
+    let taken = format!("tcp flags & syn == 0 {}", take());
+    for (chain, way, end, verdict) in [
+        ("carried", "iifname", "saddr", taken.as_str()),
+        ("sent_carried", "oifname", "daddr", "meta mark set 0 accept"),
+    ] {
+        let _ = writeln!(script, "chain {chain}{n} {{");
+        for (direction, tuple) in tuples(ip) {
+            let asked = format!("ct direction {direction} {ip} {end}");
+            let verdict = format!("{tuple} @inspected{n} {verdict}");
+            script.push_str(&by_side(structure, *n, way, &asked, &verdict));
+        }
+        script.push_str("}\n");
+    }
+}
+
 /// Connections that were inspected when they began: while they are permitted, they go on.
-fn standing(script: &mut String, family: &Family, bridged: bool) {
+fn standing(script: &mut String, family: &Family, structure: &Structure) {
+    let bridged = structure.mode == GatewayMode::Bridged;
     let Family {
         number: n,
         header: ip,
@@ -295,7 +353,13 @@ fn standing(script: &mut String, family: &Family, bridged: bool) {
     } = family;
     let _ = writeln!(script, "chain standing{n} {{");
     if !bridged {
-        let _ = writeln!(script, "iifname . {ip} saddr != @sides{n} accept");
+        script.push_str(&by_side(
+            structure,
+            *n,
+            "iifname",
+            &format!("{ip} saddr !="),
+            "accept",
+        ));
     }
     for (direction, tuple) in tuples(ip) {
         let known = if bridged && direction == "original" {
@@ -318,7 +382,8 @@ fn standing(script: &mut String, family: &Family, bridged: bool) {
 }
 
 /// What this machine sends with addresses that are not its own.
-fn leaving(script: &mut String, family: &Family, bridged: bool) {
+fn leaving(script: &mut String, family: &Family, structure: &Structure) {
+    let bridged = structure.mode == GatewayMode::Bridged;
     let Family {
         number: n,
         header: ip,
@@ -357,10 +422,12 @@ fn leaving(script: &mut String, family: &Family, bridged: bool) {
         )
     } else {
         format!(
-            "oifname . {ip} daddr != @sides{n} goto stray
+            "oifname != @guarded goto stray
+             {astray}tcp flags & (syn | rst) == 0 ct mark set ct mark | {MARK_CARRIED:#x}
              ct mark set ct mark | {MARK_LEG:#x}
              meta mark set 0 accept
-            "
+            ",
+            astray = by_side(structure, *n, "oifname", &format!("{ip} daddr !="), "goto stray"),
         )
     };
     let _ = write!(script, "chain leave{n} {{\n{own_side}}}\n");

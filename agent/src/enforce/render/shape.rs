@@ -1,0 +1,89 @@
+//! The sets that tell interfaces, pairs of them and sides, which both tables have, and the rules that ask a side.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use super::{Address, Span, Structure, TABLE, list};
+
+const INTERFACE: &str = "ifname";
+const PAIR: &str = "ifname . ifname";
+
+/// A set: its type and its elements.
+type Set = (&'static str, BTreeSet<String>);
+
+/// All sets of a structure, by name.
+fn sets(structure: &Structure) -> BTreeMap<String, Set> {
+    let pair = |(a, b): &(String, String)| format!("\"{a}\" . \"{b}\"");
+    let names = |names: &BTreeSet<String>| names.iter().map(|name| format!("\"{name}\"")).collect();
+    let pairs = |pairs: &BTreeSet<(String, String)>| pairs.iter().map(pair).collect();
+    let mut sets = BTreeMap::from([
+        ("guarded".to_owned(), (INTERFACE, names(&structure.guarded))),
+        ("observers".to_owned(), (INTERFACE, names(&structure.observers))),
+        ("same_zone".to_owned(), (PAIR, pairs(&structure.same_zone))),
+        ("observed".to_owned(), (PAIR, pairs(&structure.observed))),
+    ]);
+    sets.extend(sides("ipv4_addr; flags interval", &structure.sides4));
+    sets.extend(sides("ipv6_addr; flags interval", &structure.sides6));
+    sets
+}
+
+/// A set for each side: one that held all sides would be asked by interface and address together, which takes the
+/// kernel ten times as long.
+fn sides<A: Address>(
+    kind: &'static str,
+    sides: &BTreeMap<String, Vec<Span<A>>>,
+) -> impl Iterator<Item = (String, Set)> {
+    sides.iter().map(move |(interface, spans)| {
+        let spans = spans.iter().map(ToString::to_string).collect();
+        (side(A::FAMILY, interface), (kind, spans))
+    })
+}
+
+/// The name of a side's set. A set's name may have all that an interface's may, but for `@` and `:`, and also `/`.
+fn side(family: char, interface: &str) -> String {
+    let name = interface.replace('@', "/at/").replace(':', "/colon/");
+    format!("side{family}_{name}")
+}
+
+/// Rules that give `verdict` to what comes in (`way` is `iifname`) or goes out (`oifname`) by a guarded interface and
+/// whose address is, or is not, one of that side's; `asked` is the address and, for `is not`, `!=`.
+pub(super) fn by_side(structure: &Structure, family: char, way: &str, asked: &str, verdict: &str) -> String {
+    structure
+        .guarded
+        .iter()
+        .map(|interface| {
+            let side = side(family, interface);
+            format!("{way} \"{interface}\" {asked} @{side} {verdict}\n")
+        })
+        .collect()
+}
+
+/// The definitions of all sets.
+pub(super) fn define(script: &mut String, family: &str, structure: &Structure) {
+    lead(script, family, &BTreeMap::new(), &sets(structure));
+}
+
+/// Makes the sets that only the new structure has, and leads the elements of all to the new ones.
+pub(super) fn restructure(script: &mut String, family: &str, old: &Structure, new: &Structure) {
+    lead(script, family, &sets(old), &sets(new));
+}
+
+/// Removes the sets that only the old structure has. No rule may ask them any more.
+pub(super) fn clear(script: &mut String, family: &str, old: &Structure, new: &Structure) {
+    let staying = sets(new);
+    for name in sets(old).keys().filter(|name| !staying.contains_key(*name)) {
+        let _ = writeln!(script, "delete set {family} {TABLE} {name}");
+    }
+}
+
+fn lead(script: &mut String, family: &str, old: &BTreeMap<String, Set>, new: &BTreeMap<String, Set>) {
+    let none = BTreeSet::new();
+    for (name, (kind, after)) in new {
+        let before = old.get(name).map_or(&none, |(_, elements)| elements);
+        if !old.contains_key(name) {
+            let _ = writeln!(script, "add set {family} {TABLE} {name} {{ type {kind}; }}");
+        }
+        list(script, "delete", family, name, before.difference(after).cloned());
+        list(script, "add", family, name, after.difference(before).cloned());
+    }
+}

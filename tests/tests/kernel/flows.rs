@@ -383,6 +383,65 @@ fn fragments_pass(world: &World, port: u16, expected: bool) -> bool {
 }
 
 #[test]
+fn sides_that_change_go_and_come_back_are_asked_as_they_are_now() {
+    lab::sandbox::test(
+        "flows::sides_that_change_go_and_come_back_are_asked_as_they_are_now",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                world.at_gateway(async || {
+                    let agent = Agent::start();
+                    let full = two_flows(mode);
+                    let of_lan1 = |networks: &[&str]| {
+                        let mut plan = full.clone();
+                        plan.interfaces[0].networks = networks.iter().map(|n| n.parse().unwrap()).collect();
+                        plan
+                    };
+                    let mut without_lan1 = full.clone();
+                    without_lan1.interfaces.remove(0);
+                    let steps = [
+                        (full.clone(), [true, true]),
+                        (of_lan1(&["10.1.0.0/30", "fd00:1::/126"]), [true, false]),
+                        (of_lan1(&["10.1.0.4/30", "fd00:1::4/126"]), [false, true]),
+                        // They touch, and one lies in another.
+                        (
+                            of_lan1(&["10.1.0.0/29", "10.1.0.2/31", "10.1.0.8/29", "fd00:1::/125"]),
+                            [true, true],
+                        ),
+                        (of_lan1(&["10.9.0.0/16", "fd00:9::/64"]), [false, false]),
+                        (without_lan1, [false, false]),
+                        (of_lan1(&["0.0.0.0/1", "::/0"]), [true, true]),
+                        (full.clone(), [true, true]),
+                    ];
+                    for (revision, (plan, expected)) in (1..).zip(steps) {
+                        let applied = agent.apply(&plan, revision).await;
+                        assert!(
+                            revision == 1 || applied.change == Change::Restructured,
+                            "{revision}"
+                        );
+                        agent.enforcer.verify().await.unwrap();
+                        for ((v4, v6), passes) in [("10.1.0.2", "fd00:1::2"), ("10.1.0.6", "fd00:1::6")]
+                            .into_iter()
+                            .zip(expected)
+                        {
+                            for (from, to) in [(v4, "10.2.0.9"), (v6, "fd00:2::9")] {
+                                let packet = probe(from, to, Carried::Udp(4050), 5000);
+                                assert_eq!(
+                                    world.passes("lan1", "lan2", &packet, Part::Opening, passes),
+                                    passes,
+                                    "{mode:?} step {revision}: {from}"
+                                );
+                            }
+                        }
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
 fn an_observing_pair_passes_everything_and_an_enforcing_side_makes_it_enforce() {
     lab::sandbox::test(
         "flows::an_observing_pair_passes_everything_and_an_enforcing_side_makes_it_enforce",

@@ -320,8 +320,30 @@ impl Table {
         elements: &Elements,
     ) -> Result<Option<(Digest, u32)>, EnforceError> {
         let (held, generation) = read_held().await?;
-        let sealed = held.seal.as_deref() == Some(&self.seal(structure, held.structure));
-        Ok((sealed && held.maps == meant(elements)).then_some((held.structure, generation)))
+        let meant_seal = self.seal(structure, held.structure);
+        let hindrance = match held.seal.as_deref() {
+            Some(seal) if seal == meant_seal && held.maps == meant(elements) => {
+                return Ok(Some((held.structure, generation)));
+            }
+            Some(seal) if seal == meant_seal => "they hold other flows than the plan",
+            // Its first half is what was meant, the second what the kernel made of it.
+            Some(seal)
+                if seal.rsplit_once(' ').map(|halves| halves.0)
+                    == meant_seal.rsplit_once(' ').map(|halves| halves.0) =>
+            {
+                "they were changed since an agent made them"
+            }
+            Some(_) => {
+                "they were made for other interfaces, zones, management or inspector ports, or by another version of the agent"
+            }
+            None if held.tables.is_empty() => return Ok(None),
+            None => "no agent finished them",
+        };
+        tracing::info!(
+            hindrance,
+            "the rules that the kernel holds are not taken over, but replaced"
+        );
+        Ok(None)
     }
 
     /// Compares the kernel with what was loaded. `noticed` is the generation and process of a foreign transaction.

@@ -122,6 +122,12 @@ fn a_client_that_polls_a_hundred_times_a_second_sees_no_failure_across_planned_r
                     starts[1..].iter().all(|line| line.contains("with 5 descriptors")),
                     "{starts:?}"
                 );
+                assert_eq!(
+                    manager.log().matches("change=Adopted").count(),
+                    3,
+                    "{}",
+                    manager.log()
+                );
                 println!("{mode:?}: {}", said.lines().last().unwrap());
             }
         },
@@ -177,6 +183,12 @@ fn killed(lab: &Lab, mode: GatewayMode, loss: OnAgentLoss) {
         again.log().matches("policy in force").count() == 2
     })
     .unwrap();
+    assert_eq!(
+        again.log().matches("change=Adopted").count(),
+        1,
+        "{}",
+        again.log()
+    );
     assert_eq!(
         world.modbus(&["pymodbus", "read", SERVER, "7"]),
         "1007",

@@ -172,7 +172,25 @@ fn an_agent_that_comes_back_leaves_the_kernel_as_it_is() {
                     assert_eq!(agent.apply(&fewer, 2).await.change, Change::Differences);
                     assert!(!world.passes("lan1", "lan2", &probe(502, 1), Part::Data, false));
                     drop(agent);
-                    // What was interfered with meanwhile is not adopted.
+                    // What differences and other rules led to is adopted as well.
+                    let agent = Agent::start();
+                    assert_eq!(
+                        agent.apply(&fewer, 2).await.change,
+                        Change::Adopted,
+                        "after differences"
+                    );
+                    let other = observing(plan.clone(), &["lan3"]);
+                    assert_eq!(agent.apply(&other, 3).await.change, Change::Restructured);
+                    drop(agent);
+                    let agent = Agent::start();
+                    assert_eq!(
+                        agent.apply(&other, 3).await.change,
+                        Change::Adopted,
+                        "after other rules"
+                    );
+                    assert_eq!(agent.apply(&fewer, 4).await.change, Change::Restructured);
+                    drop(agent);
+                    // What was interfered with meanwhile is not.
                     let script = "add element inet penstock exact4 { 10.1.0.5 . 10.2.0.9 . tcp . 22 : 7 }\n";
                     Nft::new("nft".into()).load(script).await.unwrap();
                     let agent = Agent::start();

@@ -96,6 +96,37 @@ impl Echo {
     }
 }
 
+/// An inspector and an agent at the gateway of a [`plant`] whose servers echo.
+pub struct Case<'w> {
+    pub mode: GatewayMode,
+    pub world: &'w World,
+    pub inspector: Inspector,
+    pub agent: Agent,
+}
+
+/// Runs `test` at a routed gateway, and at a bridged one.
+pub fn in_each_mode(name: &str, test: impl AsyncFn(Case<'_>) + Sync) {
+    lab::sandbox::test(name, |lab| {
+        for mode in MODES {
+            let world = plant(lab, mode);
+            let _echo = SERVERS.map(|address| Echo::start(&world.sides["lan2"].namespace, address));
+            let inspector = Inspector::start(&world.gateway, None);
+            world.at_gateway(async || {
+                let agent = Agent::start_with(with(&inspector));
+                let world = &world;
+                test(Case {
+                    mode,
+                    world,
+                    inspector,
+                    agent,
+                })
+                .await;
+            });
+        }
+    })
+    .unwrap();
+}
+
 /// Connects from `at`; the connection, and whom the server sees.
 pub fn connect(at: &Namespace, server: &str) -> std::io::Result<(TcpStream, IpAddr)> {
     connect_within(PATIENCE, at, server)
@@ -138,44 +169,41 @@ pub fn is_cut(stream: &mut TcpStream) -> bool {
 
 #[test]
 fn both_ends_see_each_other_and_nothing_of_theirs_is_forwarded() {
-    lab::sandbox::test(
+    in_each_mode(
         "inspected::both_ends_see_each_other_and_nothing_of_theirs_is_forwarded",
-        |lab| {
-            for mode in MODES {
-                let world = plant(lab, mode);
-                let (client, server) = (&world.sides["lan1"].namespace, &world.sides["lan2"].namespace);
-                let _echo = SERVERS.map(|address| Echo::start(server, address));
-                let inspector = Inspector::start(&world.gateway, None);
-                world.at_gateway(async || {
-                    let agent = Agent::start_with(with(&inspector));
-                    for (round, loss) in [OnAgentLoss::Block, OnAgentLoss::Pass].into_iter().enumerate() {
-                        agent.apply(&inspected(mode, loss), 1).await;
-                        for (number, address) in SERVERS.into_iter().enumerate() {
-                            let (mut stream, seen) = connect(client, address)
-                                .unwrap_or_else(|e| panic!("{mode:?} {address}: {e}"));
-                            let own = stream.local_addr().unwrap();
-                            assert_eq!(seen, own.ip(), "{mode:?} {address}");
-                            assert!(echoes(&mut stream, &[7; 300_000]), "{mode:?} {address}");
-                            let came = inspector.wait_for(2 * round + number + 1);
-                            assert_eq!(came.last(), Some(&(own, address.parse().unwrap())));
-                        }
-                        let counters = agent.enforcer.counters().await.unwrap();
-                        assert_eq!(
-                            (
-                                counters.allowed_packets,
-                                counters.unattended_packets,
-                                counters.stray_packets
-                            ),
-                            (0, 0, 0),
-                            "{mode:?} {loss:?}: {counters:?}"
-                        );
-                        assert!(counters.intercepted_packets > 20, "{counters:?}");
-                    }
-                });
+        async |case| {
+            let Case {
+                mode,
+                world,
+                inspector,
+                agent,
+            } = case;
+            let client = &world.sides["lan1"].namespace;
+            for (round, loss) in [OnAgentLoss::Block, OnAgentLoss::Pass].into_iter().enumerate() {
+                agent.apply(&inspected(mode, loss), 1).await;
+                for (number, address) in SERVERS.into_iter().enumerate() {
+                    let (mut stream, seen) =
+                        connect(client, address).unwrap_or_else(|e| panic!("{mode:?} {address}: {e}"));
+                    let own = stream.local_addr().unwrap();
+                    assert_eq!(seen, own.ip(), "{mode:?} {address}");
+                    assert!(echoes(&mut stream, &[7; 300_000]), "{mode:?} {address}");
+                    let came = inspector.wait_for(2 * round + number + 1);
+                    assert_eq!(came.last(), Some(&(own, address.parse().unwrap())));
+                }
+                let counters = agent.enforcer.counters().await.unwrap();
+                assert_eq!(
+                    (
+                        counters.allowed_packets,
+                        counters.unattended_packets,
+                        counters.stray_packets
+                    ),
+                    (0, 0, 0),
+                    "{mode:?} {loss:?}: {counters:?}"
+                );
+                assert!(counters.intercepted_packets > 20, "{counters:?}");
             }
         },
-    )
-    .unwrap();
+    );
 }
 
 #[test]

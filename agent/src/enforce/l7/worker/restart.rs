@@ -68,23 +68,22 @@ impl Worker {
     /// Ends what is inside TLS, in order: its keys cannot be handed over.
     pub(super) async fn drain(&self) {
         let begun = now();
-        while self.drains() && now().saturating_sub(begun) < DRAIN_MAX {
+        while self.is_inside_tls() && now().saturating_sub(begun) < DRAIN_MAX {
+            // What came before this is carried first, which takes a look at the sockets.
             tokio::time::sleep(DRAIN_LOOK).await;
+            for session in self.sessions.borrow().values() {
+                let mut session = session.borrow_mut();
+                if session.is_inside_tls() {
+                    session.drain();
+                }
+            }
         }
     }
 
-    /// Asks each session inside TLS to end; whether there is one.
-    fn drains(&self) -> bool {
+    /// Whether a session is.
+    fn is_inside_tls(&self) -> bool {
         let sessions = self.sessions.borrow();
-        let mut any = false;
-        for session in sessions.values() {
-            let mut session = session.borrow_mut();
-            if session.is_inside_tls() {
-                session.drain();
-                any = true;
-            }
-        }
-        any
+        sessions.values().any(|session| session.borrow().is_inside_tls())
     }
 
     /// Stops everything that is carried, and gives it.

@@ -109,12 +109,14 @@ pub fn restructure(
     log_group: u16,
 ) -> String {
     let mut script = String::new();
-    let mut families = vec![(
-        "inet",
-        [inet::CHAINS.as_slice(), &intercept::chains_of(old)].concat(),
-    )];
+    let of_inet = [
+        &inet::CHAINS.map(str::to_owned),
+        intercept::chains_of(old).as_slice(),
+    ]
+    .concat();
+    let mut families = vec![("inet", of_inet)];
     if new.mode == GatewayMode::Bridged {
-        families.push(("bridge", bridge::CHAINS.to_vec()));
+        families.push(("bridge", bridge::CHAINS.map(str::to_owned).to_vec()));
     }
     for (family, chains) in &families {
         for chain in chains {

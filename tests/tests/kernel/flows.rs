@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use penstock::lab;
 use penstock_agent::enforce::Change;
-use penstock_policy::model::{Enforcement, GatewayMode};
+use penstock_policy::model::{Enforcement, GatewayMode, OnAgentLoss};
 use penstock_policy::verdict::Carried;
 
+use super::inspected::{inspected, with};
+use super::inspector::Inspector;
 use super::plans::{SIDES, plan, rule, tcp, two_flows};
 use super::wire::{Part, Probe, checksum, frame, ip, pseudo};
 use super::world::{Agent, World};
@@ -389,9 +391,11 @@ fn sides_that_change_go_and_come_back_are_asked_as_they_are_now() {
         |lab| {
             for mode in MODES {
                 let world = World::new(lab, mode, &SIDES);
+                let inspector = Inspector::start(&world.gateway, None);
                 world.at_gateway(async || {
-                    let agent = Agent::start();
-                    let full = two_flows(mode);
+                    let agent = Agent::start_with(with(&inspector));
+                    // With all chains that there are.
+                    let full = inspected(mode, OnAgentLoss::Block);
                     let of_lan1 = |networks: &[&str]| {
                         let mut plan = full.clone();
                         plan.interfaces[0].networks = networks.iter().map(|n| n.parse().unwrap()).collect();

@@ -24,7 +24,7 @@ use std::fmt::Write;
 use penstock_policy::model::GatewayMode;
 
 use super::inet::{FAMILIES, Family};
-use super::shape::by_side;
+use super::shape::{self, by_side};
 use super::{MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_SENT, MARK_STRAY, MARK_TOLD, MARKS_KEPT, TABLE};
 use crate::enforce::intercept::{
     INSPECTOR4, INSPECTOR6, InspectorPorts, MARK_INTERCEPTED, MARK_INTERCEPTED_BITS,
@@ -61,18 +61,34 @@ const CHAINS: [&str; 27] = [
     "leave6",
     "stray",
 ];
-/// Chains of routed gateways alone.
-const CHAINS_ROUTED: [&str; 4] = ["carried4", "carried6", "sent_carried4", "sent_carried6"];
 /// Chains of bridged gateways alone.
 const CHAINS_BRIDGED: [&str; 3] = ["lead", "leaving", "cut_off"];
+/// Chains of routed gateways alone, each with one for each side.
+const CHAINS_ROUTED: [&str; 2] = ["carried", "sent_carried"];
 
 /// The chains that a structure has.
-pub(super) fn chains_of(structure: &Structure) -> Vec<&'static str> {
-    match (structure.inspector, structure.mode) {
-        (None, _) => Vec::new(),
-        (Some(_), GatewayMode::Routed) => [CHAINS.as_slice(), &CHAINS_ROUTED].concat(),
-        (Some(_), GatewayMode::Bridged) => [CHAINS.as_slice(), &CHAINS_BRIDGED].concat(),
+pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
+    let mut chains = match structure.inspector {
+        None => return Vec::new(),
+        Some(_) => CHAINS.map(str::to_owned).to_vec(),
+    };
+    match structure.mode {
+        GatewayMode::Bridged => chains.extend(CHAINS_BRIDGED.map(str::to_owned)),
+        GatewayMode::Routed => {
+            for (chain, family) in CHAINS_ROUTED
+                .into_iter()
+                .flat_map(|chain| [(chain, '4'), (chain, '6')])
+            {
+                chains.push(format!("{chain}{family}"));
+                let sides = structure
+                    .guarded
+                    .iter()
+                    .map(|interface| shape::side(family, interface));
+                chains.extend(sides.map(|side| format!("{chain}_{side}")));
+            }
+        }
     }
+    chains
 }
 
 /// What a packet for the inspector is known by.
@@ -333,11 +349,23 @@ fn carried(script: &mut String, family: &Family, structure: &Structure) {
         ("carried", "iifname", "saddr", taken.as_str()),
         ("sent_carried", "oifname", "daddr", "meta mark set 0 accept"),
     ] {
+        let mut by_interface = Vec::new();
+        for interface in &structure.guarded {
+            let side = shape::side(*n, interface);
+            let own = format!("{chain}_{side}");
+            let _ = writeln!(script, "chain {own} {{");
+            for (direction, tuple) in tuples(ip) {
+                let _ = writeln!(
+                    script,
+                    "ct direction {direction} {ip} {end} @{side} {tuple} @inspected{n} {verdict}"
+                );
+            }
+            script.push_str("}\n");
+            by_interface.push(format!("\"{interface}\" : jump {own}"));
+        }
         let _ = writeln!(script, "chain {chain}{n} {{");
-        for (direction, tuple) in tuples(ip) {
-            let asked = format!("ct direction {direction} {ip} {end}");
-            let verdict = format!("{tuple} @inspected{n} {verdict}");
-            script.push_str(&by_side(structure, *n, way, &asked, &verdict));
+        if !by_interface.is_empty() {
+            let _ = writeln!(script, "{way} vmap {{ {} }}", by_interface.join(", "));
         }
         script.push_str("}\n");
     }

@@ -39,8 +39,8 @@ fn sides<A: Address>(
     })
 }
 
-/// The name of a side's set. A set's name may have all that an interface's may, but for `@` and `:`, and also `/`.
-fn side(family: char, interface: &str) -> String {
+/// The name of a side's set, and the end of its chains'. A set's name may have all that an interface's may, but for `@` and `:`, and also `/`.
+pub(super) fn side(family: char, interface: &str) -> String {
     let name = interface.replace('@', "/at/").replace(':', "/colon/");
     format!("side{family}_{name}")
 }

@@ -221,4 +221,15 @@ mod tests {
         assert_eq!(lacking(&complaint("File exists", "tproxy ip")), None);
         assert_eq!(lacking("Error: No such file or directory"), None);
     }
+
+    #[test]
+    fn every_module_that_a_rule_may_lack_is_loaded_at_boot_where_the_package_says_which() {
+        let listed = include_str!("../../../deploy/systemd/penstock-gateway.modules");
+        for (expression, module) in MODULES_OF_INSPECTION.into_iter().chain(MODULES) {
+            assert!(
+                listed.lines().any(|line| line == module),
+                "{module}, for {expression}"
+            );
+        }
+    }
 }

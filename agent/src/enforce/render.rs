@@ -7,9 +7,9 @@
 //! above carry what the bridge table found to the `inet` table (which sees the bridge, not its ports):
 //! [`MARK_GUARDED`], [`MARK_OBSERVED`], [`MARK_MISPLACED`], and back to it [`MARK_ROUTED`]. On connections
 //! [`MARK_TOLD`] says that a would-deny was logged, [`MARK_LEG`] that the inspector has a part in it, [`MARK_CARRIED`]
-//! that a socket of its was seen to send on it. Where a packet is
-//! on its way to or from the inspector, those four bits of its mark are one of [`super::intercept::MARK_INTERCEPTED`] (both modes),
-//! [`MARK_ENTERED`], [`MARK_SENT`] and [`MARK_STRAY`] (bridges), none of which the first four come to together.
+//! that one of its sockets was seen to send on it. Where a packet is on its way to or from the inspector, those four bits of
+//! its mark are one of [`super::intercept::MARK_INTERCEPTED`] (both modes), [`MARK_ENTERED`], [`MARK_SENT`] and
+//! [`MARK_STRAY`] (bridges), none of which the first four come to together.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,7 +1,7 @@
 //! The part of a plan that shapes the rule set itself: interfaces, sides, pairs, management. Pure.
 //!
 //! While two plans have the same structure they differ in map elements alone, and the kernel is changed by
-//! differences. Where the structure differs, the tables are replaced whole, in one transaction.
+//! differences. Where the structure differs, the rules are written anew around the standing maps, in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};

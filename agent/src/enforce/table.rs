@@ -326,11 +326,7 @@ impl Table {
                 return Ok(Some((held.structure, generation)));
             }
             Some(seal) if seal == meant_seal => "they hold other flows than the plan",
-            // Its first half is what was meant, the second what the kernel made of it.
-            Some(seal)
-                if seal.rsplit_once(' ').map(|halves| halves.0)
-                    == meant_seal.rsplit_once(' ').map(|halves| halves.0) =>
-            {
+            Some(seal) if made_from(seal) == made_from(&meant_seal) => {
                 "they were changed since an agent made them"
             }
             Some(_) => {
@@ -464,6 +460,11 @@ impl Table {
 /// Generation numbers grow and wrap.
 fn is_newer(generation: u32, than: u32) -> bool {
     generation.wrapping_sub(than).cast_signed() > 0
+}
+
+/// What of a seal says from which script the tables were made; the rest says what the kernel made of it.
+fn made_from(seal: &str) -> &str {
+    seal.rsplit_once(' ').map_or(seal, |(script, _)| script)
 }
 
 async fn generation() -> Result<u32, EnforceError> {

@@ -119,8 +119,8 @@ pub(super) fn latency(plant: &Plant, program: &Path) {
             figures[place][1].push(times[times.len() * 99 / 100]);
         }
     }
-    let by_round = |place: usize, figure: usize| {
-        let [inspected, proxied] = [place, 1].map(|place: usize| &figures[place][figure]);
+    let [p50, p99] = [0, 1].map(|figure| {
+        let [_, proxied, inspected, _] = figures.each_ref().map(|both| &both[figure]);
         median(
             inspected
                 .iter()
@@ -128,8 +128,7 @@ pub(super) fn latency(plant: &Plant, program: &Path) {
                 .map(|(one, other)| one / other)
                 .collect(),
         )
-    };
-    let [p50, p99] = [0, 1].map(|figure| by_round(2, figure));
+    });
     println!(
         "Modbus read of 10 registers, libmodbus, {READS} reads a round, median of {ROUNDS} interleaved rounds:"
     );

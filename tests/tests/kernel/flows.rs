@@ -403,6 +403,24 @@ fn sides_that_change_go_and_come_back_are_asked_as_they_are_now() {
                     };
                     let mut without_lan1 = full.clone();
                     without_lan1.interfaces.remove(0);
+                    // All characters that a name may have, at its beginning and end too.
+                    let mut oddly_named = full.clone();
+                    for name in [
+                        "eth0.100",
+                        "br-lan",
+                        "a@b:0_c",
+                        "0-",
+                        ".x.",
+                        "_y:",
+                        "@",
+                        "-in-put",
+                        "lan1.accept",
+                    ] {
+                        let mut interface = full.interfaces[2].clone();
+                        interface.name = name.to_owned();
+                        interface.networks = vec!["10.7.0.0/16".parse().unwrap()];
+                        oddly_named.interfaces.push(interface);
+                    }
                     let steps = [
                         (full.clone(), [true, true]),
                         (of_lan1(&["10.1.0.0/30", "fd00:1::/126"]), [true, false]),
@@ -414,6 +432,7 @@ fn sides_that_change_go_and_come_back_are_asked_as_they_are_now() {
                         ),
                         (of_lan1(&["10.9.0.0/16", "fd00:9::/64"]), [false, false]),
                         (without_lan1, [false, false]),
+                        (oddly_named, [true, true]),
                         (of_lan1(&["0.0.0.0/1", "::/0"]), [true, true]),
                         (full.clone(), [true, true]),
                     ];

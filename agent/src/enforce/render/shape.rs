@@ -39,14 +39,16 @@ fn sides<A: Address>(
     })
 }
 
-/// The name of a side's set, and the end of its chains'. A set's name may have all that an interface's may, but for `@` and `:`, and also `/`.
+/// The name of a side's set, and the end of its chains' names. It may hold all that an interface's name may, but for `@`
+/// and `:`; and `/`, which an interface's may not.
 pub(super) fn side(family: char, interface: &str) -> String {
     let name = interface.replace('@', "/at/").replace(':', "/colon/");
     format!("side{family}_{name}")
 }
 
 /// Rules that give `verdict` to what comes in (`way` is `iifname`) or goes out (`oifname`) by a guarded interface and
-/// whose address is, or is not, one of that side's; `asked` is the address and, for `is not`, `!=`.
+/// whose address is, or is not, one of that side's; `asked` is the address and, for `is not`, `!=`. The kernel asks them
+/// one after another: below some 30 interfaces that is cheaper than a look-up by interface and address together.
 pub(super) fn by_side(structure: &Structure, family: char, way: &str, asked: &str, verdict: &str) -> String {
     structure
         .guarded

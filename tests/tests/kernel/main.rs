@@ -19,6 +19,7 @@ mod legs;
 mod outside;
 mod plans;
 mod random;
+mod strays;
 mod watch;
 mod wire;
 mod world;

@@ -108,36 +108,29 @@ pub fn restructure(
     (new, new_elements): (&Structure, &Elements),
     log_group: u16,
 ) -> String {
-    let mut script = String::new();
-    let of_inet = [
-        &inet::CHAINS.map(str::to_owned),
-        intercept::chains_of(old).as_slice(),
-    ]
-    .concat();
-    let mut families = vec![("inet", of_inet)];
+    let of_inet = |structure| [inet::chains_of(structure), intercept::chains_of(structure)].concat();
+    let mut families = vec![("inet", of_inet(old), of_inet(new))];
     if new.mode == GatewayMode::Bridged {
-        families.push(("bridge", bridge::CHAINS.map(str::to_owned).to_vec()));
+        families.push(("bridge", bridge::chains_of(old), bridge::chains_of(new)));
     }
-    for (family, chains) in &families {
+    let mut script = String::new();
+    for (family, chains, _) in &families {
         for chain in chains {
             let _ = writeln!(script, "flush chain {family} {TABLE} {chain}");
         }
     }
     let _ = writeln!(script, "delete chain inet {TABLE} seal");
-    for (family, _) in &families {
+    for (family, ..) in &families {
         shape::restructure(&mut script, family, old, new);
     }
     inet::chains(&mut script, new, log_group);
     if new.mode == GatewayMode::Bridged {
         bridge::chains(&mut script, new, log_group);
     }
-    let staying = intercept::chains_of(new);
-    for chain in intercept::chains_of(old) {
-        if !staying.contains(&chain) {
-            let _ = writeln!(script, "delete chain inet {TABLE} {chain}");
+    for (family, chains, staying) in &families {
+        for chain in chains.iter().filter(|chain| !staying.contains(chain)) {
+            let _ = writeln!(script, "delete chain {family} {TABLE} {chain}");
         }
-    }
-    for (family, _) in &families {
         shape::clear(&mut script, family, old, new);
     }
     script + &difference(old_elements, new_elements)

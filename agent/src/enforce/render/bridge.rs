@@ -20,13 +20,13 @@ use std::fmt::Write;
 use super::{
     LOG_PER_SECOND, MARK_ENTERED, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_SENT,
     MARK_STRAY, MARKS_KEPT, TABLE, intercept, log, prefix,
-    shape::{self, by_side},
+    shape::{self, by_side, chains_by_side},
 };
 use crate::enforce::intercept::MARK_INTERCEPTED_BITS;
 use crate::enforce::structure::Structure;
 
-/// All chains: what a change of structure writes anew.
-pub(super) const CHAINS: [&str; 14] = [
+/// Chains of every structure.
+const CHAINS: [&str; 14] = [
     "enter",
     "legs",
     "forward",
@@ -42,6 +42,17 @@ pub(super) const CHAINS: [&str; 14] = [
     "other",
     "deny",
 ];
+
+/// Chains that have one for each side.
+const CHAINS_BY_SIDE: [&str; 3] = ["entered", "from", "to"];
+
+/// The chains that a structure has: what a change of structure writes anew.
+pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
+    let by_side = CHAINS_BY_SIDE
+        .into_iter()
+        .flat_map(|chain| shape::names_by_side(structure, chain));
+    CHAINS.into_iter().map(str::to_owned).chain(by_side).collect()
+}
 
 /// Counters and sets, which stay when the structure changes.
 pub(super) fn objects(script: &mut String, structure: &Structure) {
@@ -72,6 +83,17 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     let side = |family, way, asked, verdict: &str| by_side(structure, family, way, asked, verdict);
     let misplaced = format!("meta mark set meta mark | {MARK_MISPLACED:#x} accept");
     let entered = format!("meta mark set {MARK_ENTERED:#x} accept");
+    let [[entered4, from4, to4], [entered6, from6, to6]] = [('4', "ip"), ('6', "ip6")].map(|(family, ip)| {
+        [
+            ("entered", "iifname", "saddr", &entered),
+            ("from", "iifname", "saddr !=", &misplaced),
+            ("to", "oifname", "daddr !=", &misplaced),
+        ]
+        .map(|(chain, way, asked, verdict)| {
+            let rules = |side: &str| format!("{ip} {asked} @{side} {verdict}\n");
+            chains_by_side(script, structure, family, (chain, way), rules)
+        })
+    });
     let _ = write!(
         script,
         "chain deny {{
@@ -175,12 +197,6 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         asks_for_that = side('4', "oifname", "arp daddr ip", "accept"),
         asks_for_this = side('4', "iifname", "arp daddr ip", "accept"),
         neighbour6 = side('6', "iifname", "ip6 saddr", "meta mark set 0 accept"),
-        from4 = side('4', "iifname", "ip saddr !=", &misplaced),
-        to4 = side('4', "oifname", "ip daddr !=", &misplaced),
-        from6 = side('6', "iifname", "ip6 saddr !=", &misplaced),
-        to6 = side('6', "oifname", "ip6 daddr !=", &misplaced),
-        entered4 = side('4', "iifname", "ip saddr", &entered),
-        entered6 = side('6', "iifname", "ip6 saddr", &entered),
         sent4 = side('4', "oifname", "ip daddr", "meta mark set 0 accept"),
         sent6 = side('6', "oifname", "ip6 daddr", "meta mark set 0 accept"),
     );

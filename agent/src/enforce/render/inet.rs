@@ -12,7 +12,7 @@ use penstock_policy::model::GatewayMode;
 use super::{
     LOG_PER_SECOND, MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_TOLD,
     TABLE, intercept, log, prefix,
-    shape::{self, by_side},
+    shape::{self, by_side, chains_by_side},
 };
 use crate::enforce::structure::Structure;
 
@@ -47,8 +47,8 @@ pub(super) const FAMILIES: [Family; 2] = [
     },
 ];
 
-/// All chains but the seal and the inspector's: what a change of structure writes anew.
-pub(super) const CHAINS: [&str; 23] = [
+/// Chains of every structure.
+const CHAINS: [&str; 23] = [
     "forward",
     "input",
     "judge4",
@@ -73,6 +73,20 @@ pub(super) const CHAINS: [&str; 23] = [
     "management",
     "refuse",
 ];
+
+/// Chains of routed gateways that have one for each side.
+const CHAINS_BY_SIDE: [&str; 2] = ["from", "to"];
+
+/// The chains that a structure has, but for the seal and the inspector's: what a change of structure writes anew.
+pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
+    let mut chains = CHAINS.map(str::to_owned).to_vec();
+    if structure.mode == GatewayMode::Routed {
+        for chain in CHAINS_BY_SIDE {
+            chains.extend(shape::names_by_side(structure, chain));
+        }
+    }
+    chains
+}
 
 /// Counters, sets and maps, which stay when the structure changes.
 pub(super) fn objects(script: &mut String, structure: &Structure) {
@@ -291,12 +305,15 @@ fn judge(script: &mut String, family: &Family, structure: &Structure) {
             "
         )
     } else {
+        let [from, to] =
+            [("from", "iifname", "saddr"), ("to", "oifname", "daddr")].map(|(chain, way, end)| {
+                let rules = |side: &str| format!("{ip} {end} != @{side} goto miss\n");
+                chains_by_side(script, structure, *n, (chain, way), rules)
+            });
         format!(
             "ct state related goto related{n}
              {from}{to}iifname . oifname @same_zone accept
-            ",
-            from = astray("iifname", &format!("{ip} saddr")),
-            to = astray("oifname", &format!("{ip} daddr")),
+            "
         )
     };
     let _ = write!(

@@ -24,7 +24,7 @@ use std::fmt::Write;
 use penstock_policy::model::GatewayMode;
 
 use super::inet::{FAMILIES, Family};
-use super::shape::{self, by_side};
+use super::shape::{self, by_side, chains_by_side};
 use super::{MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_SENT, MARK_STRAY, MARK_TOLD, MARKS_KEPT, TABLE};
 use crate::enforce::intercept::{
     INSPECTOR4, INSPECTOR6, InspectorPorts, MARK_INTERCEPTED, MARK_INTERCEPTED_BITS,
@@ -63,8 +63,10 @@ const CHAINS: [&str; 27] = [
 ];
 /// Chains of bridged gateways alone.
 const CHAINS_BRIDGED: [&str; 3] = ["lead", "leaving", "cut_off"];
-/// Chains of routed gateways alone, each with one for each side.
-const CHAINS_ROUTED: [&str; 2] = ["carried", "sent_carried"];
+/// Chains of routed gateways alone, ...
+const CHAINS_ROUTED: [&str; 4] = ["carried4", "carried6", "sent_carried4", "sent_carried6"];
+/// ... and those that have one for each side.
+const CHAINS_BY_SIDE: [&str; 2] = ["carried", "sent_carried"];
 
 /// The chains that a structure has.
 pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
@@ -75,16 +77,9 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
     match structure.mode {
         GatewayMode::Bridged => chains.extend(CHAINS_BRIDGED.map(str::to_owned)),
         GatewayMode::Routed => {
-            for (chain, family) in CHAINS_ROUTED
-                .into_iter()
-                .flat_map(|chain| [(chain, '4'), (chain, '6')])
-            {
-                chains.push(format!("{chain}{family}"));
-                let sides = structure
-                    .guarded
-                    .iter()
-                    .map(|interface| shape::side(family, interface));
-                chains.extend(sides.map(|side| format!("{chain}_{side}")));
+            chains.extend(CHAINS_ROUTED.map(str::to_owned));
+            for chain in CHAINS_BY_SIDE {
+                chains.extend(shape::names_by_side(structure, chain));
             }
         }
     }
@@ -349,25 +344,14 @@ fn carried(script: &mut String, family: &Family, structure: &Structure) {
         ("carried", "iifname", "saddr", taken.as_str()),
         ("sent_carried", "oifname", "daddr", "meta mark set 0 accept"),
     ] {
-        let mut by_interface = Vec::new();
-        for interface in &structure.guarded {
-            let side = shape::side(*n, interface);
-            let own = format!("{chain}_{side}");
-            let _ = writeln!(script, "chain {own} {{");
-            for (direction, tuple) in tuples(ip) {
-                let _ = writeln!(
-                    script,
-                    "ct direction {direction} {ip} {end} @{side} {tuple} @inspected{n} {verdict}"
-                );
-            }
-            script.push_str("}\n");
-            by_interface.push(format!("\"{interface}\" : jump {own}"));
-        }
-        let _ = writeln!(script, "chain {chain}{n} {{");
-        if !by_interface.is_empty() {
-            let _ = writeln!(script, "{way} vmap {{ {} }}", by_interface.join(", "));
-        }
-        script.push_str("}\n");
+        let by_direction = |side: &str| {
+            let rule = |(direction, tuple)| {
+                format!("ct direction {direction} {ip} {end} @{side} {tuple} @inspected{n} {verdict}\n")
+            };
+            tuples(ip).map(rule).concat()
+        };
+        let led = chains_by_side(script, structure, *n, (chain, way), by_direction);
+        let _ = writeln!(script, "chain {chain}{n} {{\n{led}}}");
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn side(family: char, interface: &str) -> String {
 
 /// Rules that give `verdict` to what comes in (`way` is `iifname`) or goes out (`oifname`) by a guarded interface and
 /// whose address is, or is not, one of that side's; `asked` is the address and, for `is not`, `!=`. The kernel asks them
-/// one after another: below some 30 interfaces that is cheaper than a look-up by interface and address together.
+/// one after another: for what few packets come to.
 pub(super) fn by_side(structure: &Structure, family: char, way: &str, asked: &str, verdict: &str) -> String {
     structure
         .guarded
@@ -58,6 +58,45 @@ pub(super) fn by_side(structure: &Structure, family: char, way: &str, asked: &st
             format!("{way} \"{interface}\" {asked} @{side} {verdict}\n")
         })
         .collect()
+}
+
+/// Chains with a packet's interface in their names, for what most packets come to: however many sides there are, the
+/// kernel asks one. Writes the chains of `family`, with what `rules` gives for a side's set in each, and gives the rule
+/// that leads to them what comes in or goes out by a guarded interface.
+pub(super) fn chains_by_side(
+    script: &mut String,
+    structure: &Structure,
+    family: char,
+    (chain, way): (&str, &str),
+    rules: impl Fn(&str) -> String,
+) -> String {
+    let mut ways = Vec::new();
+    for interface in &structure.guarded {
+        let side = side(family, interface);
+        let _ = writeln!(script, "chain {chain}_{side} {{\n{}}}", rules(&side));
+        ways.push(format!("\"{interface}\" : jump {chain}_{side}"));
+    }
+    if ways.is_empty() {
+        return String::new();
+    }
+    format!("{way} vmap {{ {} }}\n", ways.join(", "))
+}
+
+/// The names of those chains, of both families.
+pub(super) fn names_by_side<'a>(
+    structure: &'a Structure,
+    chain: &'a str,
+) -> impl Iterator<Item = String> + 'a {
+    let sides = |family| {
+        structure
+            .guarded
+            .iter()
+            .map(move |interface| side(family, interface))
+    };
+    ['4', '6']
+        .into_iter()
+        .flat_map(sides)
+        .map(move |side| format!("{chain}_{side}"))
 }
 
 /// The definitions of all sets.

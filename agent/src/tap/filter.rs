@@ -12,8 +12,8 @@ pub const INTERFACES_MAX: usize = 128;
 
 /// How much of a packet is copied: all of it.
 const ALL: u32 = 0x0004_0000;
-/// `ARPHRD_ETHER`.
-const ETHERNET: u32 = 1;
+/// `ARPHRD_ETHER`: the only kind of link that is read.
+pub const ETHERNET: u16 = 1;
 /// `PACKET_OUTGOING`.
 const OUTGOING: u32 = 4;
 
@@ -128,7 +128,7 @@ pub fn program(interfaces: &[u32]) -> Vec<Instruction> {
     out.plain(LOAD_WORD, PACKET_TYPE);
     out.test(EQUAL, OUTGOING, To::Drop, To::Next);
     out.plain(LOAD_WORD, LINK_TYPE);
-    out.test(EQUAL, ETHERNET, To::Next, To::Drop);
+    out.test(EQUAL, ETHERNET.into(), To::Next, To::Drop);
     for (type_at, tags) in [(12, To::Tagged), (16, To::Drop)] {
         if type_at == 16 {
             out.label(To::Tagged);

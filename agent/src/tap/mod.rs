@@ -8,7 +8,7 @@
 //! - nothing is ever sent, answered, delayed or altered: the kernel hands out copies of packets that it has received;
 //! - only interfaces that the plan in force lets observe are looked at, and only the ports of protocols that are read;
 //! - memory ([`gather`]) and time ([`Budget`]) are bounded; what is missed is counted by the kernel and told as a loss;
-//! - it needs CAP_NET_RAW. Without it everything else works, and a fault in the health report says what lacks.
+//! - it needs CAP_NET_RAW, and Ethernet. Without them everything else works, and a fault in the health report says what lacks.
 //!
 //! The same code follows recorded traffic (`inspect::learn`): lost packets are holes in a stream there and here, and
 //! reading goes on where a sender begins a packet. Who talks to whom on other ports the kernel's verdicts tell.
@@ -137,7 +137,7 @@ impl Tap {
         let indices = scope.indices();
         let brought = match tapping {
             Some(open) => {
-                open.gather.set_scope(scope);
+                open.gather.set_scope(scope.clone());
                 if open.indices == indices {
                     Ok(())
                 } else {
@@ -150,13 +150,17 @@ impl Tap {
                 *tapping = Some(Tapping {
                     socket,
                     indices,
-                    gather: Gather::new(scope, self.settings.interval, Instant::now()),
+                    gather: Gather::new(scope.clone(), self.settings.interval, Instant::now()),
                     left_out: 0,
                     looked_ms: clock::now_ms(),
                 });
             }),
         };
-        self.tell_fault(brought.err().map(|error| fault(&error)));
+        self.tell_fault(match (brought, tapping) {
+            (Err(error), _) => Some(fault(&error)),
+            (Ok(()), Some(tapping)) => unread(&tapping.socket, &scope),
+            (Ok(()), None) => None,
+        });
     }
 
     fn close(&self, tapping: &mut Option<Tapping>) {
@@ -200,6 +204,21 @@ fn fault(error: &std::io::Error) -> Fault {
              again every second"
         ),
     }
+}
+
+/// Which observing interfaces are of a kind that is not read.
+fn unread(socket: &Socket, scope: &Scope) -> Option<Fault> {
+    let is_other = |name: &&str| socket.link_type(name).is_ok_and(|kind| kind != filter::ETHERNET);
+    let others: Vec<&str> = scope.names().into_iter().filter(is_other).collect();
+    (!others.is_empty()).then(|| Fault {
+        code: "tap-not-ethernet".to_owned(),
+        message: format!(
+            "the operations that come in by {} are not learned: it is no Ethernet link, and no other is read. Who talks \
+             to whom there is learned from the verdicts; for the operations record the traffic elsewhere, and read it \
+             with `penstock learn --pcap`",
+            others.join(", ")
+        ),
+    })
 }
 
 async fn readable(tapping: Option<&Tapping>) -> std::io::Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! One socket for all interfaces, because its queue keeps the order in which the two directions of a connection came;
 //! which interfaces, the filter says. It has no way to send: nothing here writes, and it is bound to no interface.
-#![allow(unsafe_code)] // Four calls for which no safe wrapper is at hand, each with a structure of its own size.
+#![allow(unsafe_code)] // Five calls for which no safe wrapper is at hand, each with a structure of its own size.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -87,6 +87,26 @@ impl Socket {
         // SAFETY: the pointer is to a whole sockaddr_ll of the stated size, which outlives the call.
         let done = unsafe { libc::bind(self.0.as_raw_fd(), (&raw const address).cast(), length) };
         checked(done)
+    }
+
+    /// What kind of link an interface is (`ARPHRD_…` of linux/if_arp.h).
+    pub(super) fn link_type(&self, interface: &str) -> io::Result<u16> {
+        let mut name = [0; libc::IFNAMSIZ];
+        for (place, byte) in name.iter_mut().zip(interface.bytes()) {
+            *place = libc::c_char::from_ne_bytes([byte]);
+        }
+        let none = libc::sockaddr {
+            sa_family: 0,
+            sa_data: [0; 14],
+        };
+        let mut request = libc::ifreq {
+            ifr_name: name,
+            ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_hwaddr: none },
+        };
+        // SAFETY: the pointer is to a whole ifreq, which outlives the call; the kernel writes no more than one.
+        checked(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) })?;
+        // SAFETY: this part of the union was written above, and by the kernel; it is plain numbers.
+        Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
     }
 
     /// Waits until there may be packets.

@@ -136,6 +136,20 @@ impl Tapped {
         }
     }
 
+    /// The fault that is, or comes to be, told.
+    async fn fault(&mut self) -> Fault {
+        let told = self.faults.wait_for(|faults| !faults.is_empty());
+        let faults = tokio::time::timeout(PATIENCE, told).await.unwrap().unwrap();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        faults[0].clone()
+    }
+
+    /// Waits until none is told.
+    async fn no_fault(&mut self) {
+        let gone = tokio::time::timeout(PATIENCE, self.faults.wait_for(Vec::is_empty));
+        gone.await.unwrap().unwrap();
+    }
+
     /// The trail so far.
     async fn trail(&self) -> Vec<Kind> {
         let mut kinds = Vec::new();
@@ -465,19 +479,10 @@ fn without_the_right_to_packet_sockets_the_agent_goes_on_and_says_so() {
             };
             rustix::thread::set_capabilities(None, without).unwrap();
             let mut tapped = Tapped::start(sides, &[1, 2]);
-            let told = tokio::time::timeout(PATIENCE, tapped.faults.wait_for(|faults| !faults.is_empty()));
-            let codes: Vec<String> = told
-                .await
-                .unwrap()
-                .unwrap()
-                .iter()
-                .map(|f| f.code.clone())
-                .collect();
-            assert_eq!(codes, ["tap-not-permitted"]);
+            assert_eq!(tapped.fault().await.code, "tap-not-permitted");
             // With the right it begins by itself, and the fault goes.
             rustix::thread::set_capabilities(None, all).unwrap();
-            let gone = tokio::time::timeout(PATIENCE, tapped.faults.wait_for(Vec::is_empty));
-            gone.await.unwrap().unwrap();
+            tapped.no_fault().await;
             let mut client = Client::new("10.1.0.5", "10.2.0.9", 502);
             for packet in [client.syn(), client.data(&read(1, 100))] {
                 sides.wires[0].send(&framed(V4, &packet));
@@ -495,6 +500,37 @@ fn without_the_right_to_packet_sockets_the_agent_goes_on_and_says_so() {
                         steps
                     });
             assert_eq!(steps.get("not-learning"), Some(&1), "said once: {steps:?}");
+            tapped.end().await;
+        },
+    );
+}
+
+#[test]
+fn an_observing_interface_that_is_no_ethernet_link_is_told_and_the_others_are_read() {
+    test(
+        "frames::an_observing_interface_that_is_no_ethernet_link_is_told_and_the_others_are_read",
+        async |sides| {
+            let mut tapped = Tapped::start(sides, &[1, 2]);
+            let with_another = plan(&[1, 2, 3]).map(|plan| {
+                let mut plan = Arc::unwrap_or_clone(plan);
+                plan.interfaces[2].name = "lo".to_owned();
+                Arc::new(plan)
+            });
+            tapped.policy.send_modify(|view| view.plan = with_another);
+            let fault = tapped.fault().await;
+            assert_eq!(fault.code, "tap-not-ethernet");
+            assert!(
+                fault.message.contains("come in by lo are not"),
+                "{}",
+                fault.message
+            );
+            let mut client = Client::new("10.1.0.5", "10.2.0.9", 502);
+            for packet in [client.syn(), client.data(&read(1, 100))] {
+                sides.wires[0].send(&framed(V4, &packet));
+            }
+            tapped.wait_for([100]).await;
+            tapped.policy.send_modify(|view| view.plan = plan(&[1, 2]));
+            tapped.no_fault().await;
             tapped.end().await;
         },
     );

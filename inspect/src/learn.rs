@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use penstock_policy::model::Protocol;
 
-use crate::capture::{FlowKey, Flows, Fragments, Frame, Happening, Segment, flows};
+use crate::capture::{FlowKey, Flows, Fragments, Frame, Happening, Segment, SkipReason, Transport, flows};
 use crate::connection;
 use crate::follow::{Finding, Follower};
 use crate::judge::{Refusal, Rules, Verdict, Why};
@@ -111,8 +111,16 @@ impl<'p> Learner<'p> {
         self.gathering.learned.packets += 1;
         // What it held of a packet that is whole now is read from it, while the others wait.
         let mut fragments = std::mem::take(&mut self.fragments);
-        match fragments.segment(frame) {
-            Ok(Some(segment)) => self.segment(frame.at, &segment),
+        match fragments.transport(frame) {
+            Ok(Some(Transport::Tcp(segment))) => self.segment(frame.at, &segment),
+            Ok(Some(Transport::Udp(_))) => {
+                *self
+                    .gathering
+                    .learned
+                    .skipped
+                    .entry(SkipReason::Protocol(17))
+                    .or_default() += 1
+            }
             Ok(None) => {}
             Err(reason) => *self.gathering.learned.skipped.entry(reason).or_default() += 1,
         }

@@ -13,7 +13,7 @@ use penstock_policy::model::Protocol;
 use serde::Serialize;
 
 pub use self::policy::{Gate, Plans, PlansError, Track};
-use crate::capture::{FlowKey, Flows, Fragments, Frame, Happening, SkipReason, flows};
+use crate::capture::{FlowKey, Flows, Fragments, Frame, Happening, SkipReason, Transport, flows};
 use crate::connection::Sender;
 use crate::follow::{Finding, Follower};
 use crate::judge::Rules;
@@ -181,8 +181,12 @@ impl<'p> Replay<'p> {
     /// Takes a packet.
     pub fn frame(&mut self, frame: &Frame<'_>) {
         self.packets += 1;
-        let segment = match self.fragments.segment(frame) {
-            Ok(Some(segment)) => segment,
+        let segment = match self.fragments.transport(frame) {
+            Ok(Some(Transport::Tcp(segment))) => segment,
+            Ok(Some(Transport::Udp(_))) => {
+                *self.skipped.entry(SkipReason::Protocol(17)).or_default() += 1;
+                return;
+            }
             Ok(None) => return,
             Err(reason) => {
                 *self.skipped.entry(reason).or_default() += 1;

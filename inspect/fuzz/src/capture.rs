@@ -1,10 +1,13 @@
 //! A capture file of any content: read, put in order, and followed.
 //!
-//! Promises: no panic; packets are numbered one after another; no connection brings more bytes than the file has.
+//! Promises: no panic; packets are numbered one after another; no connection brings more bytes than the file has; each
+//! datagram is of one conversation.
 
 use std::sync::Arc;
 
-use penstock_inspect::capture::{Flows, Fragments, Frames, Happening, flows, reassembly};
+use penstock_inspect::capture::{
+    Conversations, Flows, Fragments, Frames, Happening, Transport, flows, reassembly,
+};
 use penstock_inspect::follow::Follower;
 use penstock_inspect::judge::Rules;
 use penstock_policy::model::Protocol;
@@ -45,16 +48,28 @@ pub fn run(data: &[u8]) {
                 Happening::Ends => followers[number].finish(out),
             }
         };
+    let mut conversations = Conversations::default();
+    let (mut datagrams, mut conversed) = (0, 0);
     let mut number = 0;
     for frame in frames {
         let Ok(frame) = frame else { break };
         number += 1;
         assert_eq!(frame.number, number);
-        if let Ok(Some(segment)) = fragments.segment(&frame) {
-            flows.segment(frame.at, &segment, &mut happened);
+        match fragments.transport(&frame) {
+            Ok(Some(Transport::Tcp(segment))) => flows.segment(frame.at, &segment, &mut happened),
+            Ok(Some(Transport::Udp(datagram))) => {
+                datagrams += 1;
+                conversations.datagram(frame.at, &datagram, &mut |over| {
+                    conversed += over.datagrams.iter().sum::<u64>();
+                });
+            }
+            Ok(None) | Err(_) => {}
         }
     }
     flows.finish(&mut happened);
+    let left_out = conversations.left_out();
+    conversations.finish(&mut |over| conversed += over.datagrams.iter().sum::<u64>());
+    assert_eq!(conversed + left_out, datagrams);
     assert!(
         bytes_in_all <= data.len(),
         "{bytes_in_all} bytes out of {}",

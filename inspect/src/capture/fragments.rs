@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::file::Frame;
-use super::link::{self, Packet, Segment, SkipReason};
+use super::link::{self, Packet, SkipReason, Transport};
 
 /// How long the fragments of a packet are waited for (RFC 8200 4.5).
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,14 +74,14 @@ pub struct Fragments {
 }
 
 impl Fragments {
-    /// The segment in `frame`, or in the packet whose last missing fragment it brings. `None`: it is a fragment, which
-    /// waits for others or is counted.
+    /// What `frame` carries, or the packet whose last missing fragment it brings. `None`: it is a fragment, which waits
+    /// for others or is counted.
     ///
     /// # Errors
-    /// Why a packet brings no segment.
-    pub fn segment<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Option<Segment<'a>>, SkipReason> {
+    /// Why a packet is left aside.
+    pub fn transport<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Option<Transport<'a>>, SkipReason> {
         let fragment = match link::packet(frame)? {
-            Packet::Segment(segment) => return Ok(Some(segment)),
+            Packet::Whole(transport) => return Ok(Some(transport)),
             Packet::Fragment(fragment) => fragment,
         };
         let Some(whole) = self.add(frame.at, fragment) else {
@@ -94,7 +94,12 @@ impl Fragments {
             wire_bytes: self.whole.len(),
             ..*frame
         };
-        link::segment(&again).map(Some)
+        match link::packet(&again)? {
+            Packet::Fragment(_) => Err(SkipReason::Fragment),
+            // Fragments of one packet go one way.
+            Packet::Whole(Transport::Udp(_)) if link::to_group(frame) => Err(SkipReason::Group),
+            Packet::Whole(transport) => Ok(Some(transport)),
+        }
     }
 
     /// Bytes held of fragments that wait, with what each costs to keep.

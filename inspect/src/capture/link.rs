@@ -1,8 +1,11 @@
-//! From a captured packet to the TCP segment in it, or to the part of one.
+//! From a captured packet to the TCP segment or UDP datagram in it, or to the part of one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use etherparse::{EtherType, IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use etherparse::{
+    EtherType, IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice,
+    UdpHeader, UdpSlice,
+};
 
 use super::file::Frame;
 use super::fragments::Fragment;
@@ -30,15 +33,45 @@ pub struct Segment<'a> {
     pub missing_bytes: usize,
 }
 
-/// Why a packet brings no segment.
+/// A UDP datagram. What it says is nobody's concern here: no protocol over UDP is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram {
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// To whom: one machine, never a group.
+    pub destination: SocketAddr,
+    /// Payload bytes on the wire.
+    pub payload_bytes: usize,
+}
+
+/// Why a packet is left aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum SkipReason {
     /// A link type that is not read.
     #[error("link type {0} is not read")]
     LinkType(u16),
-    /// No IP, or IP that carries no TCP.
-    #[error("not TCP")]
-    NotTcp,
+    /// ARP.
+    #[error("ARP")]
+    Arp,
+    /// No IP.
+    #[error("not IP")]
+    NotIp,
+    /// IP that carries another protocol, by number.
+    #[error("IP protocol {0}, neither TCP nor UDP")]
+    Protocol(u8),
+    /// A datagram to many at once. A flow names machines, and a group lies on no side of a gateway: a routed one does not
+    /// forward it, a bridged one takes it for misplaced (`verdict::Reason::Misplaced`).
+    #[error(
+        "UDP to a multicast or broadcast address, which no flow can permit: a routed gateway does not forward it, a \
+         bridged one refuses it where the zones enforce"
+    )]
+    Group,
+    /// A datagram by which an end goes on that did not begin, after a silence in which a gateway has forgotten who did.
+    #[error(
+        "UDP answers after a silence (30 s, or 120 s once both ends have talked on) in which a gateway forgets what they \
+         answer: it takes them for conversations of their own, which no flow is proposed for"
+    )]
+    Late,
     /// A fragment of an IP packet, where none are put together.
     #[error("a fragment of an IP packet, which is not put together")]
     Fragment,
@@ -58,17 +91,45 @@ pub enum SkipReason {
 /// What a packet brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// A segment.
-    Segment(Segment<'a>),
-    /// A part of what may be one.
+    /// All of what IP carries.
+    Whole(Transport<'a>),
+    /// A part of it.
     Fragment(Fragment),
 }
 
-/// The segment in `frame`, if it has a whole one.
+/// What IP carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport<'a> {
+    /// A segment.
+    Tcp(Segment<'a>),
+    /// A datagram.
+    Udp(Datagram),
+}
+
+/// The TCP segment in `frame`, if it has a whole one.
 pub fn segment<'a>(frame: &Frame<'a>) -> Result<Segment<'a>, SkipReason> {
     match packet(frame)? {
-        Packet::Segment(segment) => Ok(segment),
+        Packet::Whole(Transport::Tcp(segment)) => Ok(segment),
+        Packet::Whole(Transport::Udp(_)) => Err(SkipReason::Protocol(IpNumber::UDP.0)),
         Packet::Fragment(_) => Err(SkipReason::Fragment),
+    }
+}
+
+/// Whether an address stands for many machines: no asset can have it. That of a single network's broadcast is known only
+/// to who knows the network; in a frame, [`to_group`] knows it too.
+pub fn is_group(address: IpAddr) -> bool {
+    address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Whether the link carries `frame` to many at once, where it tells.
+pub(super) fn to_group(frame: &Frame<'_>) -> bool {
+    // What Linux says of a cooked packet: 1 is a broadcast, 2 a multicast.
+    let cooked = |at: usize| matches!(frame.bytes.get(at), Some(1 | 2));
+    match frame.link_type {
+        1 => frame.bytes.first().is_some_and(|first| first & 1 == 1),
+        113 => cooked(1),
+        276 => cooked(10),
+        _ => false,
     }
 }
 
@@ -95,9 +156,9 @@ pub fn packet<'a>(frame: &Frame<'a>) -> Result<Packet<'a>, SkipReason> {
                 bytes,
             )
         }
-        Some(LaxNetSlice::Arp(_)) => return Err(SkipReason::NotTcp),
+        Some(LaxNetSlice::Arp(_)) => return Err(SkipReason::Arp),
         None if packet.stop_err.is_some() => return Err(SkipReason::Headers),
-        None => return Err(SkipReason::NotTcp),
+        None => return Err(SkipReason::NotIp),
     };
     let Some(ip_payload) = packet.ip_payload() else {
         return Err(SkipReason::Headers);
@@ -108,20 +169,35 @@ pub fn packet<'a>(frame: &Frame<'a>) -> Result<Packet<'a>, SkipReason> {
             .map(Packet::Fragment)
             .ok_or(SkipReason::Headers);
     }
-    let tcp = match &packet.transport {
-        Some(TransportSlice::Tcp(tcp)) => tcp,
-        None if ip_payload.ip_number == IpNumber::TCP => return Err(SkipReason::Headers),
-        _ => return Err(SkipReason::NotTcp),
-    };
     // A length of 0 is what segmentation offload leaves behind: then the packet is as long as it is.
     let announced = announced
         .filter(|bytes| *bytes > 0)
         .unwrap_or(ip_payload.payload.len());
+    let transport = match &packet.transport {
+        Some(TransportSlice::Tcp(tcp)) => Transport::Tcp(tcp_segment(source, destination, announced, tcp)),
+        Some(TransportSlice::Udp(udp)) => {
+            let datagram = udp_datagram(source, destination, announced, udp).ok_or(SkipReason::Headers)?;
+            if is_group(destination) || to_group(frame) {
+                return Err(SkipReason::Group);
+            }
+            Transport::Udp(datagram)
+        }
+        _ => {
+            return Err(match ip_payload.ip_number {
+                IpNumber::TCP | IpNumber::UDP => SkipReason::Headers,
+                other => SkipReason::Protocol(other.0),
+            });
+        }
+    };
+    Ok(Packet::Whole(transport))
+}
+
+fn tcp_segment<'a>(source: IpAddr, destination: IpAddr, announced: usize, tcp: &TcpSlice<'a>) -> Segment<'a> {
     let payload = tcp.payload();
     let missing_bytes = announced
         .saturating_sub(tcp.header_slice().len())
         .saturating_sub(payload.len());
-    Ok(Packet::Segment(Segment {
+    Segment {
         source: SocketAddr::new(source, tcp.source_port()),
         destination: SocketAddr::new(destination, tcp.destination_port()),
         sequence: tcp.sequence_number(),
@@ -132,7 +208,23 @@ pub fn packet<'a>(frame: &Frame<'a>) -> Result<Packet<'a>, SkipReason> {
         rst: tcp.rst(),
         payload,
         missing_bytes,
-    }))
+    }
+}
+
+/// `None`: its length is none that it can have, or it goes to port 0, where nothing listens.
+fn udp_datagram(
+    source: IpAddr,
+    destination: IpAddr,
+    announced: usize,
+    udp: &UdpSlice<'_>,
+) -> Option<Datagram> {
+    let length = usize::from(udp.length());
+    let payload_bytes = length.checked_sub(UdpHeader::LEN)?;
+    (length <= announced && udp.destination_port() != 0).then(|| Datagram {
+        source: SocketAddr::new(source, udp.source_port()),
+        destination: SocketAddr::new(destination, udp.destination_port()),
+        payload_bytes,
+    })
 }
 
 /// The fragment in a packet with these headers, of which `rest` is what follows the headers that were read.

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use penstock_inspect::capture::{Flows, Fragments, Frame, Frames, Happening, SkipReason, flows, link};
+use penstock_inspect::capture::{
+    Flows, Fragments, Frame, Frames, Happening, SkipReason, Transport, flows, link,
+};
 use penstock_inspect::connection::Sender;
 use penstock_inspect::modbus::frame;
 
@@ -55,7 +57,7 @@ fn adus(bytes: &[u8]) -> BTreeMap<String, (u64, u64)> {
             }
         };
     for frame in Frames::open(bytes).unwrap().flatten() {
-        if let Ok(Some(segment)) = fragments.segment(&frame) {
+        if let Ok(Some(Transport::Tcp(segment))) = fragments.transport(&frame) {
             flows.segment(frame.at, &segment, &mut happened);
         }
     }

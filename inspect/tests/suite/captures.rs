@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use penstock_inspect::capture::{CaptureError, Flows, Fragments, Frames, Happening, flows};
+use penstock_inspect::capture::{CaptureError, Flows, Fragments, Frames, Happening, Transport, flows};
 use penstock_inspect::follow::{Finding, Follower};
 use penstock_inspect::judge::{Refusal, Rules, Verdict, Why};
 use penstock_inspect::{Operation, modbus};
@@ -87,7 +87,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
         };
     for frame in Frames::open(&bytes).unwrap() {
         let Ok(frame) = frame else { break };
-        if let Ok(Some(segment)) = fragments.segment(&frame) {
+        if let Ok(Some(Transport::Tcp(segment))) = fragments.transport(&frame) {
             flows.segment(frame.at, &segment, &mut happened);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use penstock_inspect::capture::{Fragments, Frame, SkipReason, link};
+use penstock_inspect::capture::{Fragments, Frame, SkipReason, Transport, link};
 use proptest::prelude::*;
 
 /// One fragment of a payload: where, more to come, bytes.
@@ -88,7 +88,7 @@ fn join(ipv6: bool, parts: &[Part]) -> (Vec<Vec<u8>>, BTreeMap<SkipReason, u64>)
     let mut segments = Vec::new();
     for (offset, more, bytes) in parts {
         let packet = packet(ipv6, 7, Some((*offset, *more)), bytes);
-        if let Some(segment) = fragments.segment(&frame(0, &packet)).unwrap() {
+        if let Some(Transport::Tcp(segment)) = fragments.transport(&frame(0, &packet)).unwrap() {
             let expected = whole(ipv6, &tcp(segment.payload));
             assert_eq!(
                 segment,
@@ -170,15 +170,15 @@ fn what_is_missing_or_cut_by_the_capture_is_given_up_and_counted() {
         let (first, second) = (of(&first), of(&second));
         // The second comes too late.
         let mut fragments = Fragments::default();
-        assert_eq!(fragments.segment(&frame(0, &first)), Ok(None));
-        assert_eq!(fragments.segment(&frame(61, &second)), Ok(None));
+        assert_eq!(fragments.transport(&frame(0, &first)), Ok(None));
+        assert_eq!(fragments.transport(&frame(61, &second)), Ok(None));
         let missing = |count| BTreeMap::from([(SkipReason::FragmentsMissing, count)]);
         assert_eq!(fragments.finish(), missing(2));
         // Its end is not in the capture.
         let mut fragments = Fragments::default();
-        assert_eq!(fragments.segment(&frame(0, &first)), Ok(None));
+        assert_eq!(fragments.transport(&frame(0, &first)), Ok(None));
         assert_eq!(
-            fragments.segment(&frame(0, &second[..second.len() - 1])),
+            fragments.transport(&frame(0, &second[..second.len() - 1])),
             Ok(None)
         );
         assert_eq!(fragments.finish(), missing(2));
@@ -200,12 +200,12 @@ fn packets_that_became_whole_leave_nothing_behind() {
     let mut fragments = Fragments::default();
     // One waits from the beginning to the end, and the recording's clock stands.
     let waits = packet(true, 0, Some((0, true)), &parts[0].2);
-    assert_eq!(fragments.segment(&frame(0, &waits)), Ok(None));
+    assert_eq!(fragments.transport(&frame(0, &waits)), Ok(None));
     let mut sizes = Vec::new();
     for identification in 1..=1_000 {
         for (offset, more, bytes) in &parts {
             let packet = packet(true, identification, Some((*offset, *more)), bytes);
-            fragments.segment(&frame(0, &packet)).unwrap();
+            fragments.transport(&frame(0, &packet)).unwrap();
         }
         // All that it holds, the counters' digits aside.
         sizes.push(format!("{fragments:?}").len() / 64);
@@ -220,7 +220,7 @@ fn fragments_that_never_become_whole_take_no_more_than_their_room() {
     let held_max = 4 * 1024 * 1024;
     for identification in 0..5_000 {
         let packet = packet(false, identification, Some((0, true)), &part);
-        assert_eq!(fragments.segment(&frame(0, &packet)), Ok(None));
+        assert_eq!(fragments.transport(&frame(0, &packet)), Ok(None));
         assert!(fragments.held_bytes() <= held_max);
     }
     assert!(
@@ -230,11 +230,11 @@ fn fragments_that_never_become_whole_take_no_more_than_their_room() {
     // The oldest made room; the newest can still become whole.
     let end = packet(false, 4_999, Some((part.len(), false)), &tcp(b"end"));
     assert!(
-        fragments.segment(&frame(0, &end)).is_err(),
+        fragments.transport(&frame(0, &end)).is_err(),
         "whole, and no TCP: zeroes"
     );
     assert_eq!(
-        fragments.segment(&frame(0, &packet(false, 0, Some((part.len(), false)), &[0]))),
+        fragments.transport(&frame(0, &packet(false, 0, Some((part.len(), false)), &[0]))),
         Ok(None)
     );
     assert_eq!(

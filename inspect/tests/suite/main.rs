@@ -10,6 +10,8 @@
 mod admission;
 mod answers;
 mod captures;
+mod conversations;
+mod datagrams;
 mod fragments;
 mod frozen;
 mod judge_modbus;

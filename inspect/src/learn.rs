@@ -9,6 +9,9 @@
 //! live frames ─▶ Learner (of a gateway) ─ talks as events ─────┴▶ Learned ─ beside a plant ─▶ document
 //! ```
 //!
+//! Of UDP nothing is read inside: a conversation is proposed as such, from the end that opened it, as
+//! [`capture::conversations`](crate::capture::conversations) tells it.
+//!
 //! The [`Learner`] follows connections, [`talk`] keeps what they do, [`document`] writes it down.
 
 mod beside;
@@ -21,12 +24,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::model::Protocol;
+use penstock_policy::verdict::Carried;
 
-use crate::capture::{FlowKey, Flows, Fragments, Frame, Happening, Segment, SkipReason, Transport, flows};
+use crate::capture::conversations::Opening;
+use crate::capture::{
+    Conversation, Conversations, FlowKey, Flows, Fragments, Frame, Happening, Segment, SkipReason, Transport,
+    flows,
+};
 use crate::connection;
 use crate::follow::{Finding, Follower};
 use crate::judge::{Refusal, Rules, Verdict, Why};
-use crate::replay::{Gate, KNOWN_PORTS, Plans, Track};
+use crate::replay::{Gate, KNOWN_PORTS, Plans, Seen, Track};
 pub use talk::{Carrier, Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, Talk};
 
 /// Bounds of everything that a learner holds.
@@ -58,6 +66,7 @@ impl Default for Limits {
 pub struct Learner<'p> {
     fragments: Fragments,
     flows: Flows,
+    conversations: Conversations,
     held_bytes_max: usize,
     gathering: Gathering<'p>,
 }
@@ -95,6 +104,7 @@ impl<'p> Learner<'p> {
         Self {
             fragments: Fragments::default(),
             flows: Flows::new(limits.flows, &ports),
+            conversations: Conversations::default(),
             held_bytes_max: limits.held_bytes_max,
             gathering: Gathering {
                 plans,
@@ -109,17 +119,17 @@ impl<'p> Learner<'p> {
     /// Takes a packet.
     pub fn frame(&mut self, frame: &Frame<'_>) {
         self.gathering.learned.packets += 1;
+        if frame.number == 1 {
+            self.conversations.recording_begins(frame.at);
+        }
         // What it held of a packet that is whole now is read from it, while the others wait.
         let mut fragments = std::mem::take(&mut self.fragments);
         match fragments.transport(frame) {
             Ok(Some(Transport::Tcp(segment))) => self.segment(frame.at, &segment),
-            Ok(Some(Transport::Udp(_))) => {
-                *self
-                    .gathering
-                    .learned
-                    .skipped
-                    .entry(SkipReason::Protocol(17))
-                    .or_default() += 1
+            Ok(Some(Transport::Udp(datagram))) => {
+                let gathering = &mut self.gathering;
+                self.conversations
+                    .datagram(frame.at, &datagram, &mut |over| gathering.conversation(&over));
             }
             Ok(None) => {}
             Err(reason) => *self.gathering.learned.skipped.entry(reason).or_default() += 1,
@@ -153,9 +163,9 @@ impl<'p> Learner<'p> {
         &mut self.gathering.learned
     }
 
-    /// Segments of connections that were not followed.
+    /// Packets of connections and conversations that were not followed.
     pub fn left_out(&self) -> u64 {
-        self.flows.left_out() + self.gathering.learned.left_out
+        self.flows.left_out() + self.conversations.left_out() + self.gathering.learned.left_out
     }
 
     /// The end of all captures.
@@ -164,8 +174,11 @@ impl<'p> Learner<'p> {
         self.flows.finish(&mut |number, key, at, happening| {
             gathering.happened(number, key, at, happening);
         });
+        let left_out = self.flows.left_out() + self.conversations.left_out();
+        self.conversations
+            .finish(&mut |over| gathering.conversation(&over));
         let mut learned = self.gathering.learned;
-        learned.left_out += self.flows.left_out();
+        learned.left_out += left_out;
         learned.skipped.extend(self.fragments.finish());
         learned
     }
@@ -229,6 +242,40 @@ impl Gathering<'_> {
             inspected,
             follower: Follower::within(self.limits, rules?, midway),
         })
+    }
+}
+
+impl Gathering<'_> {
+    /// Takes a conversation over UDP that is over.
+    fn conversation(&mut self, over: &Conversation) {
+        let ends = Ends {
+            client: over.client.ip(),
+            server: over.server,
+            carrier: Carrier::Udp,
+        };
+        let [asked, answered] = over.datagrams;
+        if over.opening == Opening::Late {
+            *self.learned.skipped.entry(SkipReason::Late).or_default() += asked + answered;
+            return;
+        }
+        let carried = Carried::Udp(ends.server.port());
+        let passes = |plans: &Plans| {
+            let tracks = plans.between(ends.client, ends.server.ip(), carried);
+            !matches!(standing(tracks), Standing::Shut(_))
+        };
+        if self.plans.is_some_and(passes) {
+            self.learned.permitted_already += 1;
+            return;
+        }
+        let seen = |count| Seen {
+            count,
+            first: over.first,
+            last: over.last,
+        };
+        let mut talk = Talk::new(over.first, None);
+        talk.connections = seen(1);
+        talk.packets = Some(seen(asked + answered));
+        self.learned.add(ends, talk);
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a policy would have done with recorded traffic: per connection and per operation, with the rule that decided.
 //!
 //! The network's verdict is the oracle's ([`penstock_policy::verdict`]); operations are judged by the machine that
-//! judges live ones, observing. A connection that crosses several gateways is judged by each.
+//! judges live ones, observing. A connection that crosses several gateways is judged by each. So is UDP ([`datagrams`]), in
+//! which no operation is read.
 
+pub mod datagrams;
 mod policy;
 
 use std::collections::BTreeMap;
@@ -12,8 +14,12 @@ use std::time::Duration;
 use penstock_policy::model::Protocol;
 use serde::Serialize;
 
+use self::datagrams::Datagrams;
+pub use self::datagrams::{DatagramsReport, Judgement};
 pub use self::policy::{Gate, Plans, PlansError, Track};
-use crate::capture::{FlowKey, Flows, Fragments, Frame, Happening, SkipReason, Transport, flows};
+use crate::capture::{
+    Conversations, FlowKey, Flows, Fragments, Frame, Happening, SkipReason, Transport, flows,
+};
 use crate::connection::Sender;
 use crate::follow::{Finding, Follower};
 use crate::judge::Rules;
@@ -127,9 +133,11 @@ pub struct FlowReport {
 pub struct Report {
     /// Connections in the order they began.
     pub flows: Vec<FlowReport>,
+    /// UDP by client, server and port, in the order they began.
+    pub datagrams: Vec<DatagramsReport>,
     /// Packets read.
     pub packets: u64,
-    /// Packets that bring no TCP segment, by reason.
+    /// Packets left aside, by reason.
     pub skipped: BTreeMap<String, u64>,
     /// What stopped reading a file early.
     pub cut: Vec<String>,
@@ -142,6 +150,8 @@ pub struct Replay<'p> {
     fragments: Fragments,
     flows: Flows,
     running: Vec<Running>,
+    conversations: Conversations,
+    datagrams: Datagrams,
     packets: u64,
     skipped: BTreeMap<SkipReason, u64>,
     cut: Vec<String>,
@@ -172,6 +182,8 @@ impl<'p> Replay<'p> {
             fragments: Fragments::default(),
             flows: Flows::new(flows::Limits::default(), &ports),
             running: Vec::new(),
+            conversations: Conversations::default(),
+            datagrams: Datagrams::default(),
             packets: 0,
             skipped: BTreeMap::new(),
             cut: Vec::new(),
@@ -181,23 +193,26 @@ impl<'p> Replay<'p> {
     /// Takes a packet.
     pub fn frame(&mut self, frame: &Frame<'_>) {
         self.packets += 1;
-        let segment = match self.fragments.transport(frame) {
-            Ok(Some(Transport::Tcp(segment))) => segment,
-            Ok(Some(Transport::Udp(_))) => {
-                *self.skipped.entry(SkipReason::Protocol(17)).or_default() += 1;
-                return;
+        if frame.number == 1 {
+            self.conversations.recording_begins(frame.at);
+        }
+        let plans = self.plans;
+        match self.fragments.transport(frame) {
+            Ok(Some(Transport::Tcp(segment))) => {
+                let running = &mut self.running;
+                self.flows
+                    .segment(frame.at, &segment, &mut |number, key, at, happening| {
+                        happened(plans, running, number, key, at, happening);
+                    });
             }
-            Ok(None) => return,
-            Err(reason) => {
-                *self.skipped.entry(reason).or_default() += 1;
-                return;
+            Ok(Some(Transport::Udp(datagram))) => {
+                let datagrams = &mut self.datagrams;
+                self.conversations
+                    .datagram(frame.at, &datagram, &mut |over| datagrams.add(plans, &over));
             }
-        };
-        let (plans, running) = (self.plans, &mut self.running);
-        self.flows
-            .segment(frame.at, &segment, &mut |number, key, at, happening| {
-                happened(plans, running, number, key, at, happening);
-            });
+            Ok(None) => {}
+            Err(reason) => *self.skipped.entry(reason).or_default() += 1,
+        }
     }
 
     /// A file could not be read further, or at all.
@@ -211,20 +226,26 @@ impl<'p> Replay<'p> {
         self.flows.finish(&mut |number, key, at, happening| {
             happened(plans, running, number, key, at, happening);
         });
+        let conversations_left_out = self.conversations.left_out();
+        let datagrams = &mut self.datagrams;
+        self.conversations.finish(&mut |over| datagrams.add(plans, &over));
         let mut skipped: BTreeMap<String, u64> = self
             .skipped
             .into_iter()
             .chain(self.fragments.finish())
             .map(|(reason, count)| (reason.to_string(), count))
             .collect();
-        if self.flows.left_out() > 0 {
-            skipped.insert(
-                "more connections at a time than are followed".to_owned(),
-                self.flows.left_out(),
-            );
+        for (left_out, of) in [
+            (self.flows.left_out(), "connections"),
+            (conversations_left_out, "conversations over UDP"),
+        ] {
+            if left_out > 0 {
+                skipped.insert(format!("more {of} at a time than are followed"), left_out);
+            }
         }
         Report {
             flows: self.running.into_iter().map(Running::report).collect(),
+            datagrams: self.datagrams.finish(),
             packets: self.packets,
             skipped,
             cut: self.cut,

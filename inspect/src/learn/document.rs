@@ -3,25 +3,21 @@
 //! Beside a plant the proposal is one more file of its folder. Without one it is a whole document: clients are put
 //! into a zone `operations`, servers into a zone `control`, with one gateway between them, as a first sketch.
 
+mod place;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use penstock_policy::model::{Asset, Plant, Protocol};
 
+use self::place::Place;
 use super::{Carrier, Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, Talk};
 use crate::modbus::Span;
 use crate::replay::{KNOWN_PORTS, Seen};
 
 /// How a time is written; the caller knows time zones.
 pub type Clock<'c> = dyn Fn(std::time::Duration) -> String + 'c;
-
-/// Where an address belongs.
-struct Place {
-    zone: String,
-    asset: String,
-    is_new: bool,
-}
 
 /// Writes the proposal. `approver` is the public key of the first approver of a whole document.
 pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, clock: &Clock<'_>) -> String {
@@ -64,19 +60,10 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
         .collect();
     let servers: BTreeSet<IpAddr> = talks.iter().map(|(ends, _)| ends.server.ip()).collect();
     let clients: BTreeSet<IpAddr> = talks.iter().map(|(ends, _)| ends.client).collect();
+    let operating = place::operating(&talks);
     let place = |address: IpAddr| match plant {
-        Some(plant) => place_in(plant, address),
-        None => Some(Place {
-            // Whoever opens connections is no controller, even if it also answers some.
-            zone: if clients.contains(&address) {
-                "operations"
-            } else {
-                "control"
-            }
-            .to_owned(),
-            asset: asset_name(address),
-            is_new: true,
-        }),
+        Some(plant) => Place::within(plant, address),
+        None => Some(Place::sketched(&operating, address)),
     };
     if talks.iter().any(|(_, talk)| talk.has_operations()) {
         out.push_str(
@@ -141,49 +128,10 @@ fn heading(out: &mut String, approver: Option<&str>) {
     );
 }
 
-fn place_in(plant: &Plant, address: IpAddr) -> Option<Place> {
-    let known = plant
-        .assets
-        .iter()
-        .find(|(_, asset)| asset.addresses.contains(&address));
-    if let Some((id, asset)) = known {
-        return Some(Place {
-            zone: asset.zone.to_string(),
-            asset: id.to_string(),
-            is_new: false,
-        });
-    }
-    plant
-        .zones
-        .iter()
-        .filter_map(|(id, zone)| {
-            let network = zone
-                .networks
-                .iter()
-                .filter(|network| network.contains(&address))
-                .max_by_key(|network| network.prefix_len())?;
-            Some((network.prefix_len(), id))
-        })
-        .max_by_key(|(length, _)| *length)
-        .map(|(_, id)| Place {
-            zone: id.to_string(),
-            asset: asset_name(address),
-            is_new: true,
-        })
-}
-
 /// Whether a protocol that can be read belongs to the port.
 fn known_port(ends: &Ends) -> bool {
     let port = ends.server.port();
     ends.carrier == Carrier::Tcp && KNOWN_PORTS.iter().any(|(known, _)| *known == port)
-}
-
-/// A name that an address can have.
-fn asset_name(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => format!("host-{}", address.to_string().replace('.', "-")),
-        IpAddr::V6(address) => format!("host-{:032x}", u128::from(address)),
-    }
 }
 
 fn assets<'a>(
@@ -313,6 +261,10 @@ fn flow(
         },
     };
     let _ = match (&talk.connections, &talk.packets) {
+        (Seen { count: 1.., .. }, Some(packets)) if ends.carrier == Carrier::Udp => {
+            let (times, conversations) = (seen(packets, clock), conversations(talk.connections.count));
+            writeln!(out, "      # Datagrams {times}, in {conversations}.")
+        }
         (Seen { count: 1.., .. }, _) => {
             writeln!(out, "      # Connected {}.", seen(&talk.connections, clock))
         }
@@ -430,6 +382,13 @@ fn seen(seen: &Seen, clock: &Clock<'_>) -> String {
         1 => format!("once, at {first}"),
         count if first == last => format!("{count} times, at {first}"),
         count => format!("{count} times, from {first} to {last}"),
+    }
+}
+
+fn conversations(count: u64) -> String {
+    match count {
+        1 => "one conversation".to_owned(),
+        count => format!("{count} conversations"),
     }
 }
 

@@ -29,16 +29,16 @@ pub struct Ends {
 pub enum Carrier {
     /// TCP.
     Tcp,
-    /// UDP: known from a gateway's verdicts only.
+    /// UDP, in which nothing is read.
     Udp,
 }
 
 /// What one address does to a port of another.
 #[derive(Debug, Clone)]
 pub struct Talk {
-    /// Connections; none of those that stood before and go on.
+    /// Connections, of UDP conversations; none of those that stood before and go on, and none that only verdicts tell of.
     pub connections: Seen,
-    /// Packets that a gateway's verdicts counted.
+    /// Packets, where they were counted: by a gateway's verdicts, and of UDP in recordings.
     pub packets: Option<Seen>,
     /// The protocol that could be read in them.
     pub protocol: Option<Protocol>,
@@ -127,7 +127,7 @@ impl Default for Limits {
 pub struct Learned {
     /// By the two ends.
     pub talks: BTreeMap<Ends, Talk>,
-    /// Connections and operations that the plant permits already.
+    /// Connections, conversations and operations that the plant permits already.
     pub permitted_already: u64,
     /// Packets read.
     pub packets: u64,

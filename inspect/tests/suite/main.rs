@@ -23,5 +23,6 @@ mod narrower;
 mod offline;
 mod reassembly;
 mod recorder;
+mod talks;
 mod terms;
 mod topics;

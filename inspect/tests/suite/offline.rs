@@ -12,7 +12,7 @@ use penstock_policy::compile::compile_all;
 use penstock_policy::diagnostics::{SourceFile, Style};
 use penstock_policy::model::{Plant, Protocol};
 
-const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
+pub(crate) const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
 
 fn capture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,11 +38,11 @@ fn replay(name: &str, plans: &Plans) -> Report {
     replay.finish()
 }
 
-fn clock(at: Duration) -> String {
+pub(crate) fn clock(at: Duration) -> String {
     format!("{} s", at.as_secs())
 }
 
-fn load(texts: &[&str]) -> Plant {
+pub(crate) fn load(texts: &[&str]) -> Plant {
     let files: Vec<SourceFile> = texts
         .iter()
         .enumerate()
@@ -56,7 +56,7 @@ fn load(texts: &[&str]) -> Plant {
     loaded.plant.unwrap_or_else(|| panic!("{drawn}\n{texts:?}"))
 }
 
-fn plans(plant: &Plant) -> Plans {
+pub(crate) fn plans(plant: &Plant) -> Plans {
     Plans::new(compile_all(plant).unwrap().into_values().collect()).unwrap()
 }
 

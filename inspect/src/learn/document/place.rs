@@ -1,0 +1,107 @@
+//! Where the ends of a proposal belong: in a plant as it says, in a first sketch by what they do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use penstock_policy::model::Plant;
+
+use super::{Carrier, Ends, Talk};
+
+/// Where an address belongs.
+pub(super) struct Place {
+    pub(super) zone: String,
+    pub(super) asset: String,
+    /// The plant does not have it yet.
+    pub(super) is_new: bool,
+}
+
+impl Place {
+    /// In the plant: an asset, or else the zone whose networks hold the address most closely.
+    pub(super) fn within(plant: &Plant, address: IpAddr) -> Option<Self> {
+        let known = plant
+            .assets
+            .iter()
+            .find(|(_, asset)| asset.addresses.contains(&address));
+        if let Some((id, asset)) = known {
+            return Some(Self {
+                zone: asset.zone.to_string(),
+                asset: id.to_string(),
+                is_new: false,
+            });
+        }
+        plant
+            .zones
+            .iter()
+            .filter_map(|(id, zone)| {
+                let network = zone
+                    .networks
+                    .iter()
+                    .filter(|network| network.contains(&address))
+                    .max_by_key(|network| network.prefix_len())?;
+                Some((network.prefix_len(), id))
+            })
+            .max_by_key(|(length, _)| *length)
+            .map(|(_, id)| Self {
+                zone: id.to_string(),
+                asset: asset_name(address),
+                is_new: true,
+            })
+    }
+
+    /// In a document that there is no plant for yet.
+    pub(super) fn sketched(operating: &BTreeSet<IpAddr>, address: IpAddr) -> Self {
+        let zone = if operating.contains(&address) {
+            "operations"
+        } else {
+            "control"
+        };
+        Self {
+            zone: zone.to_owned(),
+            asset: asset_name(address),
+            is_new: true,
+        }
+    }
+}
+
+/// A name that an address can have.
+fn asset_name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => format!("host-{}", address.to_string().replace('.', "-")),
+        IpAddr::V6(address) => format!("host-{:032x}", u128::from(address)),
+    }
+}
+
+/// Who is put into zone `operations` of a whole document. Whoever opens TCP connections is no controller, even if it also
+/// answers some; but a controller asks for the time and sends its log over UDP. So UDP decides only on those of which no
+/// TCP was seen: they operate if they open at least as much as is opened to them.
+pub(super) fn operating(talks: &[(&Ends, &Talk)]) -> BTreeSet<IpAddr> {
+    let mut tcp: BTreeMap<IpAddr, bool> = BTreeMap::new();
+    let mut udp: BTreeMap<IpAddr, (u64, u64)> = BTreeMap::new();
+    for (ends, talk) in talks {
+        let (client, server) = (ends.client, ends.server.ip());
+        match ends.carrier {
+            Carrier::Tcp => {
+                tcp.insert(client, true);
+                tcp.entry(server).or_insert(false);
+            }
+            Carrier::Udp => {
+                let count = talk
+                    .packets
+                    .map_or(talk.connections.count, |packets| packets.count);
+                let (opened, _) = udp.entry(client).or_default();
+                *opened = opened.saturating_add(count);
+                let (_, opened_to) = udp.entry(server).or_default();
+                *opened_to = opened_to.saturating_add(count);
+            }
+        }
+    }
+    let by_udp = udp
+        .into_iter()
+        .filter(|(address, (opened, opened_to))| !tcp.contains_key(address) && opened >= opened_to)
+        .map(|(address, _)| address);
+    let by_tcp = tcp
+        .iter()
+        .filter(|(_, opens)| **opens)
+        .map(|(address, _)| *address);
+    by_tcp.chain(by_udp).collect()
+}

@@ -1,0 +1,118 @@
+//! What a policy would have done with UDP: per client, server and port, as the kernel judges it, with the rule that decided.
+//!
+//! The kernel asks who opened a conversation, to whom and to which port, and gives every datagram of it, either way, the same
+//! answer. So all conversations that agree in these three share one line; [`conversations`](crate::capture::conversations)
+//! tells them apart.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use penstock_policy::verdict::Carried;
+use serde::Serialize;
+
+use super::{Answer, Gate, Plans, Seen, Track};
+use crate::capture::Conversation;
+use crate::capture::conversations::Opening;
+
+/// What a client sent to a port of a server over UDP, and what came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DatagramsReport {
+    /// The address of who opened conversations.
+    pub client: String,
+    /// `address:port` of whom they were opened to.
+    pub server: String,
+    /// Datagrams of both, and when.
+    pub seen: Seen,
+    /// Datagrams of client and server.
+    pub datagrams: [u64; 2],
+    /// Their payload bytes.
+    pub bytes: [u64; 2],
+    /// Conversations, as a gateway's connection tracking parts them.
+    pub conversations: u64,
+    /// Those of which the recording has no beginning: its first datagram was taken for an answer.
+    pub midway: u64,
+    /// Those by which the client goes on with one that the server had opened, and that a gateway has forgotten.
+    pub late: u64,
+    /// What each gateway on the way would have done with each datagram.
+    pub judgements: Vec<Judgement>,
+}
+
+/// What a gateway would have done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Judgement {
+    /// The gateway; `None` if none stands between.
+    pub gateway: Option<String>,
+    /// What it says.
+    pub answer: Answer,
+    /// No rule permits it; it passes because the zones only observe.
+    pub observed: bool,
+}
+
+/// Conversations by client and server.
+#[derive(Debug, Default)]
+pub(super) struct Datagrams {
+    reports: BTreeMap<(IpAddr, SocketAddr), DatagramsReport>,
+}
+
+impl Datagrams {
+    /// Adds a conversation that is over.
+    pub(super) fn add(&mut self, plans: &Plans, over: &Conversation) {
+        let [asked, answered] = over.datagrams;
+        let seen = Seen {
+            count: asked + answered,
+            first: over.first,
+            last: over.last,
+        };
+        let (client, server) = (over.client.ip(), over.server);
+        let report = self
+            .reports
+            .entry((client, server))
+            .or_insert_with(|| DatagramsReport {
+                client: client.to_string(),
+                server: server.to_string(),
+                seen: Seen { count: 0, ..seen },
+                datagrams: [0; 2],
+                bytes: [0; 2],
+                conversations: 0,
+                midway: 0,
+                late: 0,
+                judgements: plans
+                    .between(client, server.ip(), Carried::Udp(server.port()))
+                    .into_iter()
+                    .map(Judgement::from)
+                    .collect(),
+            });
+        report.seen = report.seen.and(seen);
+        for (sums, more) in [
+            (&mut report.datagrams, over.datagrams),
+            (&mut report.bytes, over.bytes),
+        ] {
+            for (sum, more) in sums.iter_mut().zip(more) {
+                *sum += more;
+            }
+        }
+        report.conversations += 1;
+        match over.opening {
+            Opening::Recorded => {}
+            Opening::Midway => report.midway += 1,
+            Opening::Late => report.late += 1,
+        }
+    }
+
+    /// All of them, in the order they began.
+    pub(super) fn finish(self) -> Vec<DatagramsReport> {
+        let mut reports: Vec<DatagramsReport> = self.reports.into_values().collect();
+        reports.sort_by_key(|report| report.seen.first);
+        reports
+    }
+}
+
+impl From<Track> for Judgement {
+    fn from(track: Track) -> Self {
+        Self {
+            answer: track.gate.answer(),
+            observed: matches!(track.gate, Gate::Shut { observing: true, .. }),
+            gateway: track.gateway,
+        }
+    }
+}

@@ -11,8 +11,10 @@ const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac04
 
 /// A recorded file; `inspect/tests/captures/README.md` says whence.
 fn capture(name: &str) -> String {
-    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../inspect/tests/captures/modbus");
-    captures.join(name).display().to_string()
+    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../inspect/tests/captures");
+    let files = ["modbus", "udp"].map(|folder| captures.join(folder).join(name));
+    let file = files.iter().find(|file| file.exists()).unwrap();
+    file.display().to_string()
 }
 
 struct Said {
@@ -200,6 +202,89 @@ fn beside_a_plant_only_what_it_lacks_is_proposed_and_afterwards_nothing() {
         "{}",
         said.out
     );
+}
+
+#[test]
+fn udp_is_learned_as_a_flow_that_permits_it_and_judged_by_the_rule_that_is_closest() {
+    let name = "bacnet_test.pcap";
+    let (folder, document) = learned(name);
+    let text = fs::read_to_string(&document).unwrap();
+    let flow = "      # Datagrams 26 times, from 2015-03-31T17:29:43Z to 2015-03-31T17:30:05Z, in 5 conversations.\n      \
+                host-10-1-1-167-to-host-10-1-1-165-47808:\n        source: host-10-1-1-167\n        \
+                destination: host-10-1-1-165\n        service: udp/47808\n";
+    assert!(text.contains(flow), "{text}");
+    ends(folder.path(), 0, &["check", "learned.yaml"]);
+    let replay = ["replay", "--pcap", &capture(name), "learned.yaml"];
+    let said = ends(folder.path(), 0, &replay);
+    let told = "\
+✓ 10.1.1.167 → 10.1.1.165:47808 over UDP at gw-1, 2015-03-31T17:29:43Z
+  learned-operations-control/host-10-1-1-167-to-host-10-1-1-165-47808
+    26 datagrams (11 of the server) in 5 conversations
+
+✓ 26 packets in 0 connections
+  operations: 0 allowed, 0 refused
+  UDP datagrams: 26 allowed, 0 refused
+";
+    assert_eq!(said.out.trim_start(), told);
+    // Of another port the rule is close, and that is all.
+    fs::write(&document, text.replace("udp/47808", "udp/47809")).unwrap();
+    let said = ends(folder.path(), 0, &replay);
+    let observed = "  5 UDP conversations only observed, to be refused once the zones enforce\n";
+    assert!(said.out.contains(observed), "{}", said.out);
+    let enforced = text
+        .replace("udp/47808", "udp/47809")
+        .replace("observe", "enforce");
+    fs::write(&document, enforced).unwrap();
+    let because = "no rule matches; closest is learned-operations-control/host-10-1-1-167-to-host-10-1-1-165-47808: \
+                   port 47808 is not 47809";
+    let replayed = json(&ends(folder.path(), 1, &[&replay[..], &["--output", "json"]].concat()).out);
+    assert_eq!(
+        replayed["datagrams"],
+        serde_json::json!({ "allowed": 0, "refused": 26, "unjudged": 0 })
+    );
+    assert_eq!(
+        replayed["udp"],
+        serde_json::json!([{
+            "client": "10.1.1.167", "server": "10.1.1.165:47808",
+            "first": "2015-03-31T17:29:43Z", "last": "2015-03-31T17:30:05Z",
+            "count": 26, "answers": 11, "bytes": 424, "conversations": 5,
+            "gateway": "gw-1", "allowed": false, "because": because, "observed": false, "notes": [],
+        }])
+    );
+    let said = ends(folder.path(), 1, &replay);
+    assert!(
+        said.out
+            .contains("\n✗ 26 packets in 0 connections\n  5 UDP conversations refused\n"),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn what_is_left_aside_is_told_by_reason_in_a_proposal_and_in_a_replay() {
+    let name = "EIP-RemoteModeChangeAttempt.pcap";
+    let (folder, document) = learned(name);
+    let text = fs::read_to_string(document).unwrap();
+    for told in [
+        "# Packets left aside: 3, ARP.\n",
+        "# Packets left aside: 153, not IP.\n",
+        "# Packets left aside: 5, UDP to a multicast or broadcast address, which no flow can permit: ",
+    ] {
+        assert!(text.contains(told), "{told}\n{text}");
+    }
+    let arguments = [
+        "replay",
+        "--pcap",
+        &capture(name),
+        "learned.yaml",
+        "--output",
+        "json",
+    ];
+    let replayed = json(&ends(folder.path(), 0, &arguments).out);
+    let skipped = replayed["skipped"].as_object().unwrap();
+    assert_eq!((&skipped["ARP"], &skipped["not IP"]), (&3.into(), &153.into()));
+    assert_eq!(skipped.len(), 3);
+    assert_eq!(replayed["datagrams"]["allowed"], 4);
 }
 
 #[test]

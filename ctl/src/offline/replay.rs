@@ -1,5 +1,7 @@
 //! `replay`: what a plant would have done with recorded traffic, and by which rule.
 
+mod datagrams;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -8,6 +10,7 @@ use penstock_inspect::replay::{self, FlowReport, Plans};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::datagrams::{Counts, Datagrams};
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -26,12 +29,16 @@ pub struct Replayed {
     pub refused: u64,
     /// Operations on connections that cross no gateway: nothing judges them.
     pub unjudged: u64,
+    /// UDP datagrams, in which no operation is read.
+    pub datagrams: Counts,
     /// Packets that bring nothing to judge, by reason.
     pub skipped: BTreeMap<String, u64>,
     /// Files that could not be read to their end, and why.
     pub cut: Vec<String>,
     /// Connections in the order they began.
     pub connections: Vec<Connection>,
+    /// UDP by client, server and port, in the order it began.
+    pub udp: Vec<Datagrams>,
 }
 
 /// One connection as one gateway would have treated it.
@@ -145,14 +152,17 @@ pub fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure> {
             .map(|operation| operation.count)
             .sum()
     };
+    let udp: Vec<Datagrams> = report.datagrams.iter().flat_map(datagrams::datagrams).collect();
     let replayed = Replayed {
         packets: report.packets,
         allowed: count(&|connection, operation| connection.gateway.is_some() && operation.allowed),
         refused: count(&|_, operation| !operation.allowed),
         unjudged: count(&|connection, operation| connection.gateway.is_none() && operation.allowed),
+        datagrams: Counts::of(&udp),
         skipped: report.skipped,
         cut,
         connections,
+        udp,
     };
     out.show(&replayed)?;
     Ok(if replayed.is_whole_and_passes() {
@@ -166,7 +176,10 @@ impl Replayed {
     /// Everything was read, and would have passed.
     fn is_whole_and_passes(&self) -> bool {
         let stopped = |connection: &Connection| !connection.allowed || connection.ended;
-        self.refused == 0 && self.cut.is_empty() && !self.connections.iter().any(stopped)
+        self.refused == 0
+            && self.datagrams.refused == 0
+            && self.cut.is_empty()
+            && !self.connections.iter().any(stopped)
     }
 }
 
@@ -220,6 +233,9 @@ impl Report for Replayed {
         for connection in &self.connections {
             connection.page(page);
         }
+        for datagrams in &self.udp {
+            datagrams.page(page);
+        }
         page.gap();
         // A connection that crosses several gateways is told once for each of them.
         let ways: BTreeSet<_> = self
@@ -243,26 +259,38 @@ impl Report for Replayed {
             words::count(usize::try_from(self.packets).unwrap_or(usize::MAX), "packet"),
             words::count(ways.len(), "connection"),
         ));
-        let connections = [
-            (count(&|connection| !connection.allowed), "refused"),
-            (count(&|connection| connection.ended), "ended by the gateway"),
-            (
-                count(&|connection| connection.observed),
-                "only observed, to be refused once the zones enforce",
-            ),
+        let talked = |taken: &dyn Fn(&Datagrams) -> bool| {
+            let some = self.udp.iter().filter(|datagrams| taken(datagrams));
+            let conversations: u64 = some.map(|datagrams| datagrams.conversations).sum();
+            usize::try_from(conversations).unwrap_or(usize::MAX)
+        };
+        const OBSERVED: &str = "only observed, to be refused once the zones enforce";
+        let remarkable = [
+            (count(&|one| !one.allowed), "connection", "refused"),
+            (count(&|one| one.ended), "connection", "ended by the gateway"),
+            (count(&|one| one.observed), "connection", OBSERVED),
+            (talked(&|one| !one.allowed), "UDP conversation", "refused"),
+            (talked(&|one| one.observed), "UDP conversation", OBSERVED),
         ];
-        for (count, what) in connections.iter().filter(|(count, _)| *count > 0) {
-            page.line(format!("  {} {what}", words::count(*count, "connection")));
+        for (count, of, what) in remarkable.iter().filter(|(count, ..)| *count > 0) {
+            page.line(format!("  {} {what}", words::count(*count, of)));
         }
-        page.line(format!(
-            "  operations: {} allowed, {} refused{}",
-            self.allowed,
-            self.refused,
-            match self.unjudged {
+        let counts = |what: &str, allowed: u64, refused: u64, unjudged: u64| {
+            let unjudged = match unjudged {
                 0 => String::new(),
                 count => format!(", {count} cross no gateway"),
-            }
-        ));
+            };
+            format!("  {what}: {allowed} allowed, {refused} refused{unjudged}")
+        };
+        page.line(counts("operations", self.allowed, self.refused, self.unjudged));
+        if !self.udp.is_empty() {
+            let Counts {
+                allowed,
+                refused,
+                unjudged,
+            } = self.datagrams;
+            page.line(counts("UDP datagrams", allowed, refused, unjudged));
+        }
         for (reason, count) in &self.skipped {
             let packets = words::count(usize::try_from(*count).unwrap_or(usize::MAX), "packet");
             page.paragraph(2, Tone::Dim, &format!("{packets} left aside: {reason}"));
@@ -273,26 +301,42 @@ impl Report for Replayed {
     }
 }
 
+/// What stands before the ends: what becomes of what they say.
+fn mark(page: &Page, allowed: bool, crosses: bool, observed: bool) -> String {
+    if !allowed {
+        page.paint(Tone::Bad, "✗ refused:")
+    } else if !crosses {
+        page.paint(Tone::Dim, "·")
+    } else if observed {
+        page.paint(Tone::Warn, "▲")
+    } else {
+        page.paint(Tone::Good, "✓")
+    }
+}
+
+/// Where: " at gw-1".
+fn at(gateway: Option<&str>) -> String {
+    gateway.map_or(String::new(), |gateway| format!(" at {gateway}"))
+}
+
+impl Noted {
+    fn in_words(&self) -> String {
+        match self.count {
+            1 => self.what.clone(),
+            count => format!("{} ({count} times)", self.what),
+        }
+    }
+}
+
 impl Connection {
     fn page(&self, page: &mut Page) {
         page.gap();
-        let mark = if !self.allowed {
-            page.paint(Tone::Bad, "✗ refused:")
-        } else if self.gateway.is_none() {
-            page.paint(Tone::Dim, "·")
-        } else if self.observed {
-            page.paint(Tone::Warn, "▲")
-        } else {
-            page.paint(Tone::Good, "✓")
-        };
+        let mark = mark(page, self.allowed, self.gateway.is_some(), self.observed);
         let (client, server) = (
             page.paint(Tone::Name, &self.client),
             page.paint(Tone::Name, &self.server),
         );
-        let at = self
-            .gateway
-            .as_ref()
-            .map_or(String::new(), |gateway| format!(" at {gateway}"));
+        let at = at(self.gateway.as_deref());
         page.line(format!("{mark} {client} → {server}{at}, {}", self.first));
         page.paragraph(2, Tone::Dim, &self.because);
         if self.ended {
@@ -344,11 +388,7 @@ impl Connection {
 
     /// What else there is to know.
     fn remarks(&self, page: &mut Page) {
-        let times = |note: &Noted| match note.count {
-            1 => note.what.clone(),
-            count => format!("{} ({count} times)", note.what),
-        };
-        let mut also: Vec<String> = self.notes.iter().map(times).collect();
+        let mut also: Vec<String> = self.notes.iter().map(Noted::in_words).collect();
         if self.midway {
             also.push("its opening is not in the capture".to_owned());
         }

@@ -38,6 +38,8 @@ struct Gathered {
     untold: u64,
     /// Packets of what has no ports.
     portless: u64,
+    /// Packets to multicast and broadcast addresses.
+    to_groups: u64,
     /// Records that mean nothing.
     unusable: u64,
     /// Gateways that did not learn, and why.
@@ -140,6 +142,7 @@ impl Gathered {
             Some(Kind::Verdict(verdict)) => match events::counted(&verdict) {
                 Ok((ends, talk)) => self.learned.add(ends, talk),
                 Err(events::NotCounted::Portless) => self.portless += verdict.count,
+                Err(events::NotCounted::Group) => self.to_groups += verdict.count,
                 Err(events::NotCounted::Unusable) => self.unusable += 1,
             },
             Some(Kind::Loss(loss)) if loss.cause == "tap-overrun" => self.missed += loss.events,
@@ -186,6 +189,10 @@ impl Gathered {
             (
                 self.portless,
                 "packets of ICMP and other protocols without ports were counted and are not proposed",
+            ),
+            (
+                self.to_groups,
+                "packets to multicast and broadcast addresses were counted and are not proposed: no flow can permit them",
             ),
             (
                 self.unusable,

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use penstock_inspect::capture::link::is_group;
 use penstock_inspect::learn::{Carrier, Ends, MessagesSeen, ModbusKey, ModbusSeen, Talk};
 use penstock_inspect::modbus::Span;
 use penstock_inspect::replay::Seen;
@@ -16,6 +17,8 @@ use penstock_proto::v1::{LearnedEvent, LearnedMessages, LearnedModbus, LearnedRa
 pub(super) enum NotCounted {
     /// What it tells of has no ports.
     Portless,
+    /// It went to a group, which no flow can name.
+    Group,
     /// It means nothing.
     Unusable,
 }
@@ -63,6 +66,9 @@ pub(super) fn counted(verdict: &VerdictEvent) -> Result<(Ends, Talk), NotCounted
     let (Some(ends), Some(packets)) = (ends, packets) else {
         return Err(NotCounted::Unusable);
     };
+    if is_group(ends.server.ip()) {
+        return Err(NotCounted::Group);
+    }
     let mut talk = Talk::new(packets.first, None);
     talk.packets = Some(packets);
     Ok((ends, talk))
@@ -178,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_counts_packets_and_what_has_no_ports_is_told_apart() {
+    fn a_verdict_counts_packets_and_what_no_flow_can_permit_is_told_apart() {
         let verdict = VerdictEvent {
             source: "10.1.0.5".into(),
             destination: "10.2.0.9".into(),
@@ -192,8 +198,15 @@ mod tests {
         let echo = VerdictEvent {
             protocol: 1,
             port: 0,
-            ..verdict
+            ..verdict.clone()
         };
         assert_eq!(counted(&echo).unwrap_err(), NotCounted::Portless);
+        for group in ["239.1.2.3", "255.255.255.255", "ff02::1"] {
+            let to_group = VerdictEvent {
+                destination: group.into(),
+                ..verdict.clone()
+            };
+            assert_eq!(counted(&to_group).unwrap_err(), NotCounted::Group, "{group}");
+        }
     }
 }

@@ -153,7 +153,7 @@ fn assets<'a>(
             None => {
                 let _ = writeln!(
                     out,
-                    "# {address} lies in no zone of the plant: nothing is proposed for it."
+                    "# {address} lies in no zone of the plant, or is a network's broadcast address: nothing is proposed for it."
                 );
             }
         }

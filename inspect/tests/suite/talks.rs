@@ -144,6 +144,22 @@ fn what_went_to_many_at_once_is_told_and_is_no_flow() {
 }
 
 #[test]
+fn a_networks_broadcast_address_is_proposed_as_no_asset() {
+    let plant = load(&[&PLANT.replace("KEY", KEY)]);
+    // To one machine by the link, as a router would get it.
+    let packets = [(0, packet(MANAGER, "10.2.255.255:47808", b"who is there"))];
+    let text = document::write(
+        &learned(&packets, Some(&plans(&plant))),
+        Some(&plant),
+        None,
+        &clock,
+    );
+    assert!(!text.contains("assets:") && !text.contains("conduits:"), "{text}");
+    let told = "# 10.2.255.255 lies in no zone of the plant, or is a network's broadcast address: nothing is proposed";
+    assert!(text.contains(told), "{text}");
+}
+
+#[test]
 fn a_controller_that_asks_for_the_time_stays_one_in_a_first_sketch() {
     let ends = |client: &str, server: &str, carrier| Ends {
         client: client.parse().unwrap(),

@@ -16,7 +16,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// In the plant: an asset, or else the zone whose networks hold the address most closely.
+    /// In the plant: an asset, or else the zone whose networks hold the address most closely. `None`: in no zone, or as a
+    /// network's broadcast address, which can be no asset's.
     pub(super) fn within(plant: &Plant, address: IpAddr) -> Option<Self> {
         let known = plant
             .assets
@@ -38,9 +39,13 @@ impl Place {
                     .iter()
                     .filter(|network| network.contains(&address))
                     .max_by_key(|network| network.prefix_len())?;
-                Some((network.prefix_len(), id))
+                Some((network, id))
             })
-            .max_by_key(|(length, _)| *length)
+            .max_by_key(|(network, _)| network.prefix_len())
+            // A network of two addresses has none.
+            .filter(|(network, _)| {
+                address.is_ipv6() || network.prefix_len() > 30 || address != network.broadcast()
+            })
             .map(|(_, id)| Self {
                 zone: id.to_string(),
                 asset: asset_name(address),

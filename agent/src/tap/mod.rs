@@ -11,7 +11,8 @@
 //! - it needs CAP_NET_RAW, and Ethernet. Without them everything else works, and a fault in the health report says what lacks.
 //!
 //! The same code follows recorded traffic (`inspect::learn`): lost packets are holes in a stream there and here, and
-//! reading goes on where a sender begins a packet. Who talks to whom on other ports the kernel's verdicts tell.
+//! reading goes on where a sender begins a packet. Who talks to whom on other ports, and over UDP, the kernel's verdicts tell
+//! already: neither is tapped, so nothing is counted twice.
 
 pub mod filter;
 pub mod gather;

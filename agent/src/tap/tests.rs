@@ -132,6 +132,19 @@ fn what_is_left_at_the_end_is_told() {
 }
 
 #[test]
+fn udp_is_left_to_the_kernels_verdicts() {
+    let mut gather = Gather::new(scope(), INTERVAL, Instant::now());
+    let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 1, 0, 5], [10, 2, 0, 9], 64)
+        .udp(40_000, 502);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, &[0; 12]).unwrap();
+    gather.frame(Duration::from_secs(1), &frame, frame.len());
+    assert!(gather.due(Instant::now(), true).is_empty());
+    assert_eq!(gather.left_out(), 0);
+}
+
+#[test]
 fn more_than_is_kept_is_counted() {
     let mut poller = Poller::new();
     // Registers that do not meet are one range each.

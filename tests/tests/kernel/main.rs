@@ -20,6 +20,7 @@ mod outside;
 mod plans;
 mod random;
 mod strays;
+mod udp;
 mod watch;
 mod wire;
 mod world;

@@ -21,7 +21,17 @@ client.read_device_information(device_id=1)
 client.close()
 "#;
 
-/// Everything once: Modbus in both families by two clients, MQTT in both versions, and a port that nothing reads.
+/// Three datagrams, each answered.
+const MANAGER: &str = r#"
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(20)
+for turn in range(3):
+    client.sendto(b"get", (sys.argv[1], 161))
+    assert client.recv(99) == b"get"
+"#;
+
+/// Everything once: Modbus in both families by two clients, MQTT in both versions, and UDP, in which nothing is read.
 pub fn everything(desk: &Namespace, folder: &str) {
     let script = format!("{folder}/master.py");
     std::fs::write(&script, MASTER).unwrap();
@@ -58,6 +68,7 @@ pub fn everything(desk: &Namespace, folder: &str) {
         "-W",
         "20",
     ];
+    run(desk, &python(), &["-c", MANAGER, PLC]);
     run(desk, "mosquitto_sub", &words);
 }
 

@@ -13,6 +13,17 @@ pub const PLC: &str = "10.20.4.7";
 pub const PLC_V6: &str = "fd00:20::7";
 pub const BROKER: &str = "10.20.4.8";
 
+/// Answers what comes to UDP port 161 with the same.
+const UDP_ECHO: &str = r#"
+import socket, sys
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind((sys.argv[1], 161))
+print("bound", flush=True)
+while True:
+    data, client = server.recvfrom(99)
+    server.sendto(data, client)
+"#;
+
 /// Both zones observe, and no conduit is declared.
 const DOCUMENT: &str = r#"
 plant: tapped
@@ -114,6 +125,9 @@ impl World {
                 .spawn("plc-v6", &python, &[&script, PLC_V6, "700"])
                 .unwrap(),
             self.plc.spawn("broker", "mosquitto", &["-c", &conf]).unwrap(),
+            self.plc
+                .spawn("manageable", &python, &["-c", UDP_ECHO, PLC])
+                .unwrap(),
         ];
         for address in [
             format!("{PLC}:502"),
@@ -121,6 +135,9 @@ impl World {
             format!("{BROKER}:1883"),
         ] {
             self.plc.wait_for_tcp(&address, PATIENCE).unwrap();
+        }
+        if let Some(manageable) = running.last() {
+            manageable.wait_for_log("bound", PATIENCE).unwrap();
         }
         running
     }

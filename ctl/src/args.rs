@@ -97,6 +97,9 @@ pub enum Command {
     Graph(Graph),
     /// Say what a plant would have done with recorded traffic, per connection and per operation
     ///
+    /// UDP is told per client, server and port: its conversations are parted by silence (30 s, or 120 s once both ends have
+    /// talked on), as a gateway's connection tracking parts them, and opened by the sender of the first datagram.
+    ///
     /// Ends with 1 if anything would have been refused or ended, or if a capture could not be read to its end.
     #[command(after_help = "Examples:\n  penstock replay --pcap monday.pcapng plant/\n  \
                       penstock replay --pcap a.pcap --pcap b.pcap plant.yaml --output json")]

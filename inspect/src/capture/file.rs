@@ -322,7 +322,8 @@ fn packet<'a>(order: Order, kind: u32, body: &'a [u8], interfaces: &[Interface])
         (Duration::ZERO, wire.min(limit), wire, 4_usize)
     } else {
         let units = u64::from(order.u32(body, 4)?) << 32 | u64::from(order.u32(body, 8)?);
-        let seconds = units / interface.resolution + interface.offset_seconds;
+        // The offset is signed: in two's complement the sum is the same.
+        let seconds = (units / interface.resolution).wrapping_add(interface.offset_seconds);
         let nanoseconds =
             u128::from(units % interface.resolution) * 1_000_000_000 / u128::from(interface.resolution);
         let at = Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));

@@ -241,3 +241,23 @@ fn the_wrapping_of_a_capture_does_not_change_what_is_read() {
         }
     }
 }
+
+#[test]
+fn a_clock_whose_offset_lies_before_1970_is_read() {
+    let block = |kind: u32, body: &[u8]| {
+        let length = u32::try_from(12 + body.len()).unwrap().to_le_bytes();
+        [&kind.to_le_bytes()[..], &length, body, &length].concat()
+    };
+    let section = [&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
+    let offset = [
+        &[101, 0, 0, 0, 0, 0, 0, 0, 14, 0, 8, 0][..],
+        &(-1_i64).to_le_bytes(),
+    ]
+    .concat();
+    let five_seconds = 5_000_000_u32.to_le_bytes();
+    let packet = [&[0; 8][..], &five_seconds, &[0; 8]].concat();
+    let file = [block(0x0a0d_0d0a, &section), block(1, &offset), block(6, &packet)].concat();
+    let frames: Vec<_> = Frames::open(&file).unwrap().flatten().collect();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0].at.as_secs(), 4);
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -65,12 +65,9 @@ impl Inspecting {
         }
     }
 
-    /// Resident memory now, in megabytes.
-    pub(super) fn resident_mb(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.agent.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        let kilobytes: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        kilobytes / 1024.0
+    /// The agent's process.
+    pub(super) fn id(&self) -> u32 {
+        self.agent.id()
     }
 }
 
@@ -131,21 +128,56 @@ pub(super) fn clear(plant: &Plant) {
         .unwrap();
 }
 
-/// A plan with one rule: the client may do `operations` on the server's `port`.
+/// A plan with one flow: the client may do `operations` on the server's `port`.
 pub(super) fn plan(port: u16, operations: Option<Operations>) -> Plan {
-    let host = |address: &str| {
-        vec![Endpoint {
-            name: "host".into(),
-            network: address.parse::<IpAddr>().unwrap().into(),
-        }]
-    };
+    plan_of(1, port, operations)
+}
+
+/// A plan of `count` flows of one tuple each, all with these operations; the last one is the client's to the server's
+/// `port`.
+pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> Plan {
     let inspector = operations.as_ref().map(|operations| match operations {
         Operations::ModbusTcp(_) => Capability::INSPECT_MODBUS_TCP,
         Operations::Mqtt(_) => Capability::INSPECT_MQTT,
     });
+    let end = |name: &str, address: IpAddr| {
+        vec![Endpoint {
+            name: name.into(),
+            network: address.into(),
+        }]
+    };
+    let rule = |id: u32, source: IpAddr, destination: IpAddr, port: u16| Rule {
+        id: FlowId(id),
+        conduit: ConduitId::new("bench").unwrap(),
+        flow: FlowName::new(format!("flow{id}")).unwrap(),
+        sources: end("hmi", source),
+        destinations: end("plc", destination),
+        transport: Transport::Tcp(vec![PortRange::single(port)]),
+        must_flow: false,
+        on_agent_loss: OnAgentLoss::Block,
+        operations: operations.clone(),
+        on_refusal: OnRefusal::Answer,
+        tls: None,
+    };
+    let host = |side: u8, number: u32| {
+        let [.., high, low] = number.to_be_bytes();
+        IpAddr::from(Ipv4Addr::new(10, side, high, low))
+    };
+    let mut rules: Vec<Rule> = (1..count)
+        .map(|id| {
+            let port = 10_000 + u16::try_from(id / 60_000).unwrap();
+            rule(id, host(1, id % 60_000), host(2, (id * 7) % 60_000), port)
+        })
+        .collect();
+    rules.push(rule(
+        count,
+        super::CLIENT.parse().unwrap(),
+        super::SERVER.parse().unwrap(),
+        port,
+    ));
     Plan {
         format: PLAN_FORMAT.to_owned(),
-        plant: "bench".parse().unwrap(),
+        plant: "works".parse().unwrap(),
         gateway: "gw".parse().unwrap(),
         mode: GatewayMode::Routed,
         requires: [Some(Capability::KERNEL), inspector]
@@ -164,19 +196,7 @@ pub(super) fn plan(port: u16, operations: Option<Operations>) -> Plan {
             })
             .collect(),
         management: None,
-        rules: vec![Rule {
-            id: FlowId(1),
-            conduit: ConduitId::new("bench").unwrap(),
-            flow: FlowName::new("flow").unwrap(),
-            sources: host("10.1.0.5"),
-            destinations: host(super::SERVER),
-            transport: Transport::Tcp(vec![PortRange::single(port)]),
-            must_flow: false,
-            on_agent_loss: OnAgentLoss::Block,
-            operations,
-            on_refusal: OnRefusal::Answer,
-            tls: None,
-        }],
+        rules,
         bridges: Vec::new(),
     }
 }

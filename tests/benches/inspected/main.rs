@@ -1,13 +1,13 @@
-//! The inspector against its peers (DESIGN §12), interleaved in one run.
+//! The inspector against its peers (DESIGN §12), interleaved in one run. Each part has a name:
 //!
-//! - A Modbus read, libmodbus on both ends: routed with no filter, through HAProxy in TCP mode (which inspects nothing) and
-//!   through the inspector with 100 rules.
-//! - MQTT publications to a mosquitto: through the inspector with one and with 1,000 topic rules, and routed to a
+//! - `modbus`: a Modbus read, libmodbus on both ends: routed with no filter, through HAProxy in TCP mode (which inspects
+//!   nothing) and through the inspector with 100 rules.
+//! - `mqtt`: MQTT publications to a mosquitto: through the inspector with one and with 1,000 topic rules, and routed to a
 //!   mosquitto that has a list of 1,000 lines itself.
-//! - What 1,000 inspected connections take of memory.
+//! - `memory`: what the agent takes of memory with 10 and with 1,000 flows, and with 1,000 inspected connections.
 //!
 //! Run by `make bench`; needs HAProxy, mosquitto and libmodbus's headers, which `scripts/setup --bench` installs.
-//! `PENSTOCK_BENCH=modbus` leaves MQTT and memory out.
+//! `PENSTOCK_BENCH=modbus` runs that part alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,16 +16,30 @@
 )]
 
 mod gateway;
+mod haproxy;
 mod memory;
 mod modbus;
 mod mqtt;
+mod process;
 
 use penstock::lab::{Lab, Namespace, sandbox};
 
+/// Where the client is.
+const CLIENT: &str = "10.1.0.5";
 /// Where the server is, behind the gateway.
 const SERVER: &str = "10.2.0.9";
 /// The gateway on the client's side.
 const GATEWAY: &str = "10.1.255.1";
+
+/// Measures, and prints what it measured.
+type Part = fn(&Plant);
+
+/// All measurements, by the name that selects one.
+const PARTS: &[(&str, Part)] = &[
+    ("modbus", modbus::latency),
+    ("mqtt", mqtt::rates),
+    ("memory", memory::all),
+];
 
 /// A client and a server with a gateway between them.
 struct Plant {
@@ -39,6 +53,13 @@ fn main() {
         println!("this is a bench: cargo bench -p penstock-tests --bench inspected");
         return;
     }
+    let selected = std::env::var("PENSTOCK_BENCH").ok();
+    let parts: Vec<_> = PARTS
+        .iter()
+        .filter(|(name, _)| selected.as_deref().is_none_or(|selected| selected == *name))
+        .collect();
+    let names: Vec<_> = PARTS.iter().map(|(name, _)| name).collect();
+    assert!(!parts.is_empty(), "PENSTOCK_BENCH is none of {names:?}");
     if !sandbox::inside() {
         let status = sandbox::reexecute(&["--bench"]).unwrap();
         std::process::exit(status.code().unwrap_or(1));
@@ -46,11 +67,8 @@ fn main() {
     sandbox::prepare().unwrap();
     let lab = Lab::new("/run/penstock-bench").unwrap();
     let plant = plant(&lab);
-    let program = modbus::compile();
-    modbus::latency(&plant, &program);
-    if std::env::var("PENSTOCK_BENCH").as_deref() != Ok("modbus") {
-        mqtt::rates(&plant);
-        memory::of_connections(&plant, &program);
+    for (_, measure) in parts {
+        measure(&plant);
     }
 }
 
@@ -58,8 +76,8 @@ fn plant(lab: &Lab) -> Plant {
     let [client, gateway, server] = ["client", "gateway", "server"].map(|name| lab.namespace(name).unwrap());
     lab.link((&client, "eth0"), (&gateway, "lan1")).unwrap();
     lab.link((&server, "eth0"), (&gateway, "lan2")).unwrap();
-    for (host, port, side, own) in [(&client, "lan1", 1, 5), (&server, "lan2", 2, 9)] {
-        host.address("eth0", &format!("10.{side}.0.{own}/16")).unwrap();
+    for (host, port, side, own) in [(&client, "lan1", 1, CLIENT), (&server, "lan2", 2, SERVER)] {
+        host.address("eth0", &format!("{own}/16")).unwrap();
         gateway.address(port, &format!("10.{side}.255.1/16")).unwrap();
         host.route("default", &format!("10.{side}.255.1")).unwrap();
     }
@@ -75,4 +93,9 @@ fn plant(lab: &Lab) -> Plant {
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
+}
+
+/// The middle of what each round says of `one` to `other`: a machine that is busy for a while is so for both.
+fn ratio(one: &[f64], other: &[f64]) -> f64 {
+    median(one.iter().zip(other).map(|(one, other)| one / other).collect())
 }

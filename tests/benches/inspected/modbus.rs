@@ -8,7 +8,7 @@ use penstock::lab::Daemon;
 use penstock_policy::model::{ModbusOperation, NumberRange, Operations};
 
 use super::gateway::{self, Inspecting};
-use super::{GATEWAY, Plant, SERVER, median};
+use super::{GATEWAY, Plant, SERVER, haproxy, median, ratio};
 
 const ROUNDS: usize = 21;
 /// Reads of one round.
@@ -17,8 +17,6 @@ const READS: &str = "6000";
 const RULES: u32 = 100;
 /// The server's port.
 pub(super) const PORT: u16 = 502;
-/// Where HAProxy listens.
-const PROXY_PORT: u16 = 1502;
 
 /// Builds the client and server in `modbus.c`.
 pub(super) fn compile() -> PathBuf {
@@ -66,37 +64,36 @@ pub(super) fn rules() -> Operations {
     Operations::ModbusTcp(others.chain([rule(1, 0)]).collect())
 }
 
+/// p50 and p99 of `reads` on one connection, in microseconds.
+pub(super) fn read_us(plant: &Plant, program: &Path, (address, port): (&str, u16), reads: &str) -> [f64; 2] {
+    let arguments = ["client", address, &port.to_string(), reads];
+    let text = plant.client.run(program.to_str().unwrap(), &arguments).unwrap();
+    let mut times: Vec<f64> = text
+        .lines()
+        .map(|line| line.parse::<f64>().unwrap() / 1e3)
+        .collect();
+    times.sort_by(f64::total_cmp);
+    [times[times.len() / 2], times[times.len() * 99 / 100]]
+}
+
 /// Prints p50 and p99 of a read by each way.
-pub(super) fn latency(plant: &Plant, program: &Path) {
-    let _server = serve(plant, program);
-    let configuration = std::env::temp_dir().join("penstock-bench-haproxy.cfg");
-    let text = format!(
-        "defaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\n\
-         listen modbus\n bind {GATEWAY}:{PROXY_PORT}\n server plc {SERVER}:{PORT}\n"
-    );
-    std::fs::write(&configuration, text).unwrap();
+pub(super) fn latency(plant: &Plant) {
+    let program = compile();
+    let _server = serve(plant, &program);
     let inspected = gateway::plan(PORT, Some(rules()));
     // The same kernel rules, which take another port to the inspector: HAProxy beside the agent.
-    let beside = gateway::plan(PROXY_PORT + 1, Some(rules()));
+    let beside = gateway::plan(haproxy::PORT + 1, Some(rules()));
     let mut figures = [const { [const { Vec::new() }; 2] }; 4];
     for _ in 0..ROUNDS {
-        for (place, name) in ["routed", "HAProxy", "inspected", "HAProxy beside the agent"]
-            .iter()
-            .enumerate()
-        {
+        // Routed, HAProxy, inspected, and HAProxy beside the agent.
+        for (place, figures) in figures.iter_mut().enumerate() {
             gateway::clear(plant);
             let (mut _proxy, mut _agent) = (None, None);
             let (address, port) = match place {
                 1 | 3 => {
                     _agent = (place == 3).then(|| Inspecting::start(plant, &beside));
-                    let arguments = ["-f", configuration.to_str().unwrap()];
-                    _proxy = Some(plant.gateway.spawn("haproxy", "haproxy", &arguments).unwrap());
-                    let listens = format!("{GATEWAY}:{PROXY_PORT}");
-                    plant
-                        .gateway
-                        .wait_for_tcp(&listens, Duration::from_secs(5))
-                        .unwrap();
-                    (GATEWAY, PROXY_PORT)
+                    _proxy = Some(haproxy::start(plant, PORT, "", ""));
+                    (GATEWAY, haproxy::PORT)
                 }
                 2 => {
                     _agent = Some(Inspecting::start(plant, &inspected));
@@ -104,31 +101,12 @@ pub(super) fn latency(plant: &Plant, program: &Path) {
                 }
                 _ => (SERVER, PORT),
             };
-            let port = port.to_string();
-            let arguments = ["client", address, &port, READS];
-            let text = plant
-                .client
-                .run(program.to_str().unwrap(), &arguments)
-                .expect(name);
-            let mut times: Vec<f64> = text
-                .lines()
-                .map(|line| line.parse::<f64>().unwrap() / 1e3)
-                .collect();
-            times.sort_by(f64::total_cmp);
-            figures[place][0].push(times[times.len() / 2]);
-            figures[place][1].push(times[times.len() * 99 / 100]);
+            let [p50, p99] = read_us(plant, &program, (address, port), READS);
+            figures[0].push(p50);
+            figures[1].push(p99);
         }
     }
-    let [p50, p99] = [0, 1].map(|figure| {
-        let [_, proxied, inspected, _] = figures.each_ref().map(|both| &both[figure]);
-        median(
-            inspected
-                .iter()
-                .zip(proxied)
-                .map(|(one, other)| one / other)
-                .collect(),
-        )
-    });
+    let [p50, p99] = [0, 1].map(|figure| ratio(&figures[2][figure], &figures[1][figure]));
     println!(
         "Modbus read of 10 registers, libmodbus, {READS} reads a round, median of {ROUNDS} interleaved rounds:"
     );

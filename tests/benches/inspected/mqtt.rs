@@ -1,7 +1,7 @@
 //! How many MQTT publications a second come through.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use penstock::lab::Daemon;
@@ -12,7 +12,7 @@ use super::{Plant, SERVER, median};
 
 const ROUNDS: usize = 5;
 /// Publications of one round.
-const MESSAGES: usize = 100_000;
+pub(super) const MESSAGES: usize = 100_000;
 /// Rules, or lines of the broker's own list; the last one permits what is published.
 const RULES: usize = 1_000;
 const PORT: u16 = 1883;
@@ -25,7 +25,8 @@ fn filters(count: usize) -> impl Iterator<Item = String> {
         .chain([TOPIC.to_owned()])
 }
 
-fn rules(count: usize) -> Operations {
+/// `count` rules, of which the last one permits what is published.
+pub(super) fn rules(count: usize) -> Operations {
     let publish = |topic: String| MqttOperation::Publish {
         topics: vec![topic],
         qos: NumberRange { first: 0, last: 1 },
@@ -34,27 +35,28 @@ fn rules(count: usize) -> Operations {
     Operations::Mqtt(filters(count).map(publish).collect())
 }
 
-/// A broker, with a list of [`RULES`] lines of its own or without.
-fn broker(plant: &Plant, listed: bool) -> Daemon {
-    let folder = std::env::temp_dir();
-    let mut text = format!(
-        "listener {PORT} {SERVER}\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n\
-         max_inflight_messages 0\nlog_type error\n"
-    );
-    if listed {
-        let list = folder.join("penstock-bench.acl");
-        let mut lines = String::new();
-        for filter in filters(RULES) {
-            writeln!(lines, "topic readwrite {filter}").unwrap();
-        }
-        std::fs::write(&list, lines).unwrap();
-        writeln!(text, "acl_file {}", list.display()).unwrap();
+/// The lines by which a broker has a list of [`RULES`] lines of its own.
+fn listed() -> String {
+    let list = std::env::temp_dir().join("penstock-bench.acl");
+    let mut lines = String::new();
+    for filter in filters(RULES) {
+        writeln!(lines, "topic readwrite {filter}").unwrap();
     }
-    let configuration = folder.join("penstock-bench-mosquitto.conf");
+    std::fs::write(&list, lines).unwrap();
+    format!("acl_file {}\n", list.display())
+}
+
+/// A broker; `more` is what else its configuration says.
+pub(super) fn broker(plant: &Plant, port: u16, more: &str) -> Daemon {
+    let text = format!(
+        "listener {port} {SERVER}\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n\
+         max_inflight_messages 0\nlog_type error\n{more}"
+    );
+    let configuration = std::env::temp_dir().join("penstock-bench-mosquitto.conf");
     std::fs::write(&configuration, text).unwrap();
     let arguments = ["-c", configuration.to_str().unwrap()];
     let broker = plant.server.spawn("mosquitto", "mosquitto", &arguments).unwrap();
-    let listens = format!("{SERVER}:{PORT}");
+    let listens = format!("{SERVER}:{port}");
     plant
         .server
         .wait_for_tcp(&listens, Duration::from_secs(5))
@@ -62,13 +64,22 @@ fn broker(plant: &Plant, listed: bool) -> Daemon {
     broker
 }
 
-/// Publications a second at QoS 1, from the first one sent until the broker has acknowledged the last.
-fn rate(plant: &Plant, messages: &Path) -> f64 {
+/// The file of what is published in one round.
+pub(super) fn messages() -> PathBuf {
+    let messages = std::env::temp_dir().join("penstock-bench-messages");
+    std::fs::write(&messages, "21.5\n".repeat(MESSAGES)).unwrap();
+    messages
+}
+
+/// Publications a second at QoS 1, from the first one sent until the broker has acknowledged the last. `to` is how
+/// mosquitto_pub gets there.
+pub(super) fn rate(plant: &Plant, messages: &Path, to: &[&str]) -> f64 {
     let began = Instant::now();
     let status = plant
         .client
         .command("mosquitto_pub")
-        .args(["-h", SERVER, "-t", TOPIC, "-q", "1", "-l"])
+        .args(["-t", TOPIC, "-q", "1", "-l"])
+        .args(to)
         .stdin(std::fs::File::open(messages).unwrap())
         .status()
         .unwrap();
@@ -78,8 +89,7 @@ fn rate(plant: &Plant, messages: &Path) -> f64 {
 
 /// Prints the rates by each way.
 pub(super) fn rates(plant: &Plant) {
-    let messages = std::env::temp_dir().join("penstock-bench-messages");
-    std::fs::write(&messages, "21.5\n".repeat(MESSAGES)).unwrap();
+    let messages = messages();
     let ways = [
         ("routed, open broker".to_owned(), None, false),
         (format!("routed, broker with {RULES} lines"), None, true),
@@ -88,12 +98,13 @@ pub(super) fn rates(plant: &Plant) {
     ];
     let mut figures = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
-        for (place, (_, count, listed)) in ways.iter().enumerate() {
+        for (place, (_, count, with_list)) in ways.iter().enumerate() {
             gateway::clear(plant);
-            let _broker = broker(plant, *listed);
+            let own = if *with_list { listed() } else { String::new() };
+            let _broker = broker(plant, PORT, &own);
             let _agent =
                 count.map(|count| Inspecting::start(plant, &gateway::plan(PORT, Some(rules(count)))));
-            figures[place].push(rate(plant, &messages));
+            figures[place].push(rate(plant, &messages, &["-h", SERVER]));
         }
     }
     let medians = figures.map(median);

@@ -1,0 +1,144 @@
+//! How fast the audit spool takes events for good (DESIGN §12), on a real disk with its own fsyncs: first as fast as it goes
+//! in commits of the writer's size, then through the handle that everybody records with, at a given rate, where what
+//! comes too fast is counted as lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::time::{Duration, Instant};
+
+use penstock_agent::audit::spool::Spool;
+use penstock_agent::audit::{self, BLOCK_BYTES, Limits, Position, record};
+use penstock_proto::audit::read_body;
+use penstock_proto::v1::{AuditEvent, Decision, Severity, VerdictEvent, audit_event::Kind};
+
+/// Events of the measurement without a pace.
+const EVENTS: u64 = 400_000;
+/// Events of one commit: what the writer takes at most.
+const COMMIT_EVENTS: u64 = 4096;
+/// Paces, events a second, and how long each is kept.
+const PACES: [u64; 3] = [50_000, 100_000, 150_000];
+const PACE_SECONDS: u64 = 4;
+const LIMITS: Limits = Limits {
+    bytes_max: 1024 * 1024 * 1024,
+    block_bytes: BLOCK_BYTES,
+    free_bytes_min: 0,
+};
+
+fn main() {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("this is a bench: cargo bench -p penstock-agent --bench spool");
+        return;
+    }
+    unpaced();
+    for pace in PACES {
+        paced(pace);
+    }
+}
+
+/// On the disk that is built on, not on a memory file system.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// A denied packet, as the data plane tells it.
+fn event(number: u64) -> AuditEvent {
+    let [.., high, low] = number.to_be_bytes();
+    let verdict = VerdictEvent {
+        decision: Decision::Deny.into(),
+        flow_id: 0,
+        flow: String::new(),
+        ingress: "lan1".to_owned(),
+        egress: "lan2".to_owned(),
+        source: format!("10.1.{high}.{low}"),
+        destination: "10.2.0.9".to_owned(),
+        protocol: 6,
+        port: 502,
+        count: 1,
+        first_ms: number,
+        last_ms: number,
+        reason: "no rule of this revision matches: between office and control nothing leads to tcp/502"
+            .to_owned(),
+    };
+    record::event(number, Severity::Warning, 7, Kind::Verdict(verdict))
+}
+
+fn unpaced() {
+    let folder = folder();
+    let (mut spool, _) = Spool::open(folder.path(), LIMITS, 1).unwrap();
+    let commits: Vec<Vec<AuditEvent>> = (0..EVENTS / COMMIT_EVENTS)
+        .map(|commit| {
+            (commit * COMMIT_EVENTS..(commit + 1) * COMMIT_EVENTS)
+                .map(event)
+                .collect()
+        })
+        .collect();
+    let count = commits.iter().map(Vec::len).sum::<usize>();
+    let began = Instant::now();
+    for (now_ms, commit) in (1..).zip(commits) {
+        spool.append(commit, now_ms).unwrap();
+    }
+    let took = began.elapsed().as_secs_f64();
+    let (events, lost) = stored(&mut spool);
+    assert_eq!((events, lost), (count as u64, 0));
+    println!(
+        "audit spool, commits of {COMMIT_EVENTS} events as fast as it goes: {:.0} events/s durable (budget 100,000)",
+        count as f64 / took
+    );
+}
+
+fn paced(pace: u64) {
+    let folder = folder();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (trail, writer) = audit::start(folder.path().to_owned(), LIMITS);
+        let mut state = trail.state();
+        state.wait_for(|state| state.next.sequence > 0 || state.next.epoch > 0).await.unwrap();
+        let began = Instant::now();
+        let mut sent = 0;
+        while began.elapsed() < Duration::from_secs(PACE_SECONDS) {
+            let due = u64::try_from(began.elapsed().as_micros()).unwrap() * pace / 1_000_000;
+            for number in sent..due {
+                trail.record_event(event(number));
+            }
+            sent = due;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        trail.close().await;
+        let took = began.elapsed().as_secs_f64();
+        drop(writer);
+        let (mut spool, _) = Spool::open(folder.path(), LIMITS, 1).unwrap();
+        // What was lost in the last second is kept, and told with what comes next.
+        let later = record::event(u64::MAX, Severity::Info, 0, record::agent("measured", ""));
+        spool.append(vec![later], u64::MAX).unwrap();
+        let (events, lost) = stored(&mut spool);
+        assert_eq!(events + lost, sent, "every event is in the trail or counted as lost");
+        println!(
+            "audit spool, {pace} events/s offered for {PACE_SECONDS} s: {:.0} events/s durable, {lost} of {sent} counted \
+             as lost",
+            events as f64 / took
+        );
+    });
+}
+
+/// Verdicts in the spool, and how many its loss records count.
+fn stored(spool: &mut Spool) -> (u64, u64) {
+    let (mut events, mut lost) = (0, 0);
+    for block in spool.read(Position::default(), usize::MAX, usize::MAX).unwrap() {
+        for event in read_body(&block.body).unwrap().events {
+            match event.kind {
+                Some(Kind::Verdict(_)) => events += 1,
+                Some(Kind::Loss(loss)) => lost += loss.events,
+                _ => {}
+            }
+        }
+    }
+    (events, lost)
+}

@@ -2,6 +2,7 @@
 //!
 //! - `modbus`: a Modbus read, libmodbus on both ends: routed with no filter, through HAProxy in TCP mode (which inspects
 //!   nothing) and through the inspector with 100 rules.
+//! - `connections`: new Modbus/TCP connections up to their first answer, through HAProxy in TCP mode and the inspector.
 //! - `mqtt`: MQTT publications to a mosquitto: through the inspector with one and with 1,000 topic rules, and routed to a
 //!   mosquitto that has a list of 1,000 lines itself.
 //! - `memory`: what the agent takes of memory with 10 and with 1,000 flows, and with 1,000 inspected connections.
@@ -15,6 +16,7 @@
     clippy::indexing_slicing
 )]
 
+mod connections;
 mod gateway;
 mod haproxy;
 mod memory;
@@ -37,6 +39,7 @@ type Part = fn(&Plant);
 /// All measurements, by the name that selects one.
 const PARTS: &[(&str, Part)] = &[
     ("modbus", modbus::latency),
+    ("connections", connections::rates),
     ("mqtt", mqtt::rates),
     ("memory", memory::all),
 ];
@@ -82,6 +85,10 @@ fn plant(lab: &Lab) -> Plant {
         host.route("default", &format!("10.{side}.255.1")).unwrap();
     }
     gateway.forward().unwrap();
+    // An ended connection keeps its port for a minute: HAProxy, which connects from here, has enough of them.
+    gateway
+        .sysctl("net.ipv4.ip_local_port_range", "10000 65000")
+        .unwrap();
     Plant {
         client,
         gateway,

@@ -16,3 +16,18 @@ fn megabytes(id: u32, name: &str) -> Option<f64> {
     let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes / 1024.0)
 }
+
+/// Processor time of all its threads since its start, in seconds.
+pub(super) fn processor_seconds(id: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    // The second field is its name, in parentheses, and may hold anything.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    // The 14th and 15th field of proc_pid_stat(5).
+    let ticks: f64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<f64>().unwrap())
+        .sum();
+    ticks / rustix::param::clock_ticks_per_second() as f64
+}

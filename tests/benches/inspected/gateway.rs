@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use penstock_agent::enforce::render;
+use penstock_agent::identity::{Enrolment, IdentityFolder};
 use penstock_agent::policy_store;
 use penstock_agent::store::Store;
 use penstock_policy::ids::{ConduitId, Digest, FlowId, FlowName, Revision, ZoneId};
@@ -27,10 +28,35 @@ pub(super) struct Inspecting {
     _folder: tempfile::TempDir,
 }
 
+/// What an enrolment leaves on a gateway.
+pub(super) struct Enrolled {
+    pub(super) enrolment: Enrolment,
+    /// The folder of its key and certificates.
+    pub(super) files: PathBuf,
+}
+
 impl Inspecting {
     /// Comes back when the plan is in force.
     pub(super) fn start(plant: &Plant, plan: &Plan) -> Self {
+        Self::in_folder(plant, plan, tempfile::tempdir().unwrap())
+    }
+
+    /// As [`Inspecting::start`], with an identity to end TLS with.
+    pub(super) fn start_enrolled(plant: &Plant, plan: &Plan, enrolled: &Enrolled) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path());
+        IdentityFolder::store_enrolment(&mut store, &enrolled.enrolment).unwrap();
+        drop(store);
+        let files = folder.path().join("identity");
+        std::fs::create_dir(&files).unwrap();
+        for file in std::fs::read_dir(&enrolled.files).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), files.join(file.file_name())).unwrap();
+        }
+        Self::in_folder(plant, plan, folder)
+    }
+
+    fn in_folder(plant: &Plant, plan: &Plan, folder: tempfile::TempDir) -> Self {
         store(folder.path(), plan);
         let config = folder.path().join("agent.toml");
         let text = format!(

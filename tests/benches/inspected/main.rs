@@ -5,10 +5,12 @@
 //! - `connections`: new Modbus/TCP connections up to their first answer, through HAProxy in TCP mode and the inspector.
 //! - `mqtt`: MQTT publications to a mosquitto: through the inspector with one and with 1,000 topic rules, and routed to a
 //!   mosquitto that has a list of 1,000 lines itself.
+//! - `tls`: MQTT inside TLS that ends at the gateway, and at an HAProxy that does the same: handshakes, publications,
+//!   and what 1,000 connections take of memory.
 //! - `memory`: what the agent takes of memory with 10 and with 1,000 flows, and with 1,000 inspected connections.
 //!
 //! Run by `make bench`; needs HAProxy, mosquitto and libmodbus's headers, which `scripts/setup --bench` installs.
-//! `PENSTOCK_BENCH=modbus` runs that part alone.
+//! `PENSTOCK_BENCH=tls` runs that part alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +24,11 @@ mod haproxy;
 mod memory;
 mod modbus;
 mod mqtt;
+#[allow(dead_code, unreachable_pub)] // The rest of it serves the tests.
+#[path = "../../tests/inspected/pki.rs"]
+mod pki;
 mod process;
+mod tls;
 
 use penstock::lab::{Lab, Namespace, sandbox};
 
@@ -41,6 +47,7 @@ const PARTS: &[(&str, Part)] = &[
     ("modbus", modbus::latency),
     ("connections", connections::rates),
     ("mqtt", mqtt::rates),
+    ("tls", tls::all),
     ("memory", memory::all),
 ];
 

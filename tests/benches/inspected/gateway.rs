@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use penstock_agent::enforce::render;
 use penstock_agent::identity::{Enrolment, IdentityFolder};
@@ -25,6 +26,8 @@ use super::Plant;
 /// The real agent, enforcing one stored plan in the gateway's namespace until it is dropped.
 pub(super) struct Inspecting {
     agent: Child,
+    /// From the start of its process until the plan was in force.
+    pub(super) start: Duration,
     _folder: tempfile::TempDir,
 }
 
@@ -64,6 +67,7 @@ impl Inspecting {
             folder.path().display().to_string()
         );
         std::fs::write(&config, text).unwrap();
+        let began = Instant::now();
         let mut agent = plant
             .gateway
             .command(program().to_str().unwrap())
@@ -83,10 +87,12 @@ impl Inspecting {
                 .unwrap_or_else(|| panic!("no policy in force: {said:#?}"));
             said.push(line.unwrap());
         }
+        let start = began.elapsed();
         // What it says further is read and dropped, so that it never waits for a reader.
         std::thread::spawn(move || log.count());
         Self {
             agent,
+            start,
             _folder: folder,
         }
     }

@@ -8,9 +8,10 @@
 //! - `tls`: MQTT inside TLS that ends at the gateway, and at an HAProxy that does the same: handshakes, publications,
 //!   and what 1,000 connections take of memory.
 //! - `memory`: what the agent takes of memory with 10 and with 1,000 flows, and with 1,000 inspected connections.
+//! - `tuples`: an agent's start with 100,000 inspected tuples, and a read then.
 //!
-//! Run by `make bench`; needs HAProxy, mosquitto and libmodbus's headers, which `scripts/setup --bench` installs.
-//! `PENSTOCK_BENCH=tls` runs that part alone.
+//! Run by `make bench`; needs HAProxy, mosquitto and libmodbus's headers, which `scripts/setup --bench` installs, and root
+//! for `tuples`: a user's namespace has no socket buffers for so large a load. `PENSTOCK_BENCH=tls` runs that part alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -29,6 +30,7 @@ mod mqtt;
 mod pki;
 mod process;
 mod tls;
+mod tuples;
 
 use penstock::lab::{Lab, Namespace, sandbox};
 
@@ -49,6 +51,7 @@ const PARTS: &[(&str, Part)] = &[
     ("mqtt", mqtt::rates),
     ("tls", tls::all),
     ("memory", memory::all),
+    ("tuples", tuples::starts),
 ];
 
 /// A client and a server with a gateway between them.

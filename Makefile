@@ -3,7 +3,7 @@
 #   make demo    a whole plant on this machine, in network namespaces: two gateways, a coordinator, real peers
 #   make test    the whole suite
 #   make lint    formatting, clippy, and cargo-deny where it is installed
-#   make bench   what the README's table of budgets is measured with
+#   make bench   what the README's table of budgets is measured with; CONTRIBUTING.md says how to run a part of it alone
 #   make fuzz    the inspectors against random bytes, guided by coverage; FUZZ_SECONDS for each target, else 300
 #   make soak    the random tests many times over: more cases, seeds and kills; SOAK times what make test takes, else 10
 #   make setup   only installs what is lacking

@@ -66,12 +66,17 @@ fn compare(lab: &Lab, mode: GatewayMode) {
     let world = World::new(lab, mode, &INTERFACES);
     let first = first_seed();
     println!("seeds from PENSTOCK_SEED={first}");
-    let (mut cases, mut allowed, mut inspected, mut kinds) = (0, 0, 0, BTreeSet::new());
+    let mut all = Tally::default();
     let ports = Inspector::start(&world.gateway, None).ports;
     world.at_gateway(async || {
         let agent = Agent::start_with(with_ports(ports));
         let mut number = 1024_u16;
-        for seed in first..first + u64::from(Config::default().cases / 6) {
+        let plans = u64::from(Config::default().cases / 6);
+        for seed in first..first + 10 * plans {
+            // Some seeds draw little of one kind: then more are drawn.
+            if seed >= first + plans && all.lacks().is_none() {
+                break;
+            }
             let (mut plan, connections) = draw(seed);
             plan.mode = mode;
             let inspector = (seed % 2 == 0).then(|| Inspector::start(&world.gateway, Some(ports)));
@@ -99,33 +104,15 @@ fn compare(lab: &Lab, mode: GatewayMode) {
             let label = format!("seed {seed}, every second flow");
             let again = judge(&world, &fewer, &connections, &mut number, lives, &label);
             for tally in [tally, again] {
-                cases += tally.cases;
-                allowed += tally.allowed;
-                inspected += tally.inspected;
-                kinds.extend(tally.kinds);
+                all.cases += tally.cases;
+                all.allowed += tally.allowed;
+                all.inspected += tally.inspected;
+                all.kinds.extend(tally.kinds);
             }
         }
     });
-    println!("{cases} cases, {allowed} connections let through, {inspected} inspected, verdicts {kinds:?}");
-    assert!(
-        inspected > 30,
-        "only {inspected} connections were for the inspector"
-    );
-    assert!(
-        cases > 3000,
-        "only {cases} cases: the generator makes connections that the lab cannot send"
-    );
-    for wanted in [
-        "not-guarded",
-        "deny, unnamed interface",
-        "would-deny, unnamed interface",
-    ] {
-        assert!(kinds.contains(wanted), "no case of `{wanted}` in {kinds:?}");
-    }
-    assert!(
-        allowed > 300,
-        "only {allowed} connections were let through: the comparison says little"
-    );
+    println!("{all:?}");
+    assert_eq!(all.lacks(), None);
 }
 
 /// A plan and connections near it.
@@ -177,12 +164,33 @@ fn is_forwarded(plan: &Plan, connection: &Connection, verdict: &Verdict, lives: 
     }
 }
 
+#[derive(Debug, Default)]
 struct Tally {
     cases: usize,
+    /// Connections that were let through.
     allowed: usize,
     /// Opening packets for the inspector.
     inspected: u64,
     kinds: BTreeSet<String>,
+}
+
+impl Tally {
+    /// What there must be more of for the comparison to say much.
+    fn lacks(&self) -> Option<&'static str> {
+        let wanted = [
+            "not-guarded",
+            "deny, unnamed interface",
+            "would-deny, unnamed interface",
+        ];
+        match self {
+            Self { cases: ..=3000, .. } => {
+                Some("cases: the generator makes connections that the lab cannot send")
+            }
+            Self { allowed: ..=300, .. } => Some("connections that are let through"),
+            Self { inspected: ..=30, .. } => Some("connections for the inspector"),
+            Self { kinds, .. } => wanted.into_iter().find(|kind| !kinds.contains(*kind)),
+        }
+    }
 }
 
 /// Sends each connection's first packet, and the answers of those that were let through.

@@ -7,11 +7,11 @@ use penstock::lab;
 use penstock_policy::model::{GatewayMode, OnAgentLoss};
 use penstock_policy::verdict::Carried;
 
-use super::inspected::{MODES, inspected, plant, with};
+use super::inspected::{inspected, plant, with};
 use super::inspector::Inspector;
 use super::plans::SIDES;
 use super::wire::{Part, Probe, frame, ip};
-use super::world::{Agent, World};
+use super::world::{Agent, MODES, World};
 
 fn probe(v6: bool, number: u16) -> Probe {
     let (source, destination) = if v6 {

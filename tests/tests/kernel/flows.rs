@@ -15,9 +15,7 @@ use super::inspected::{inspected, with};
 use super::inspector::Inspector;
 use super::plans::{SIDES, plan, rule, tcp, two_flows};
 use super::wire::{Part, Probe, checksum, frame, ip, pseudo};
-use super::world::{Agent, World};
-
-const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
+use super::world::{Agent, MODES, World, at_each_gateway};
 
 fn probe(source: &str, destination: &str, transport: Carried, number: u16) -> Probe {
     let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
@@ -40,58 +38,51 @@ fn modbus(v6: bool) -> Probe {
 
 #[test]
 fn a_revoked_flow_stops_at_its_next_packet_in_both_directions_and_others_go_on() {
-    lab::sandbox::test(
+    at_each_gateway(
         "flows::a_revoked_flow_stops_at_its_next_packet_in_both_directions_and_others_go_on",
-        |lab| {
-            for mode in MODES {
-                let world = World::new(lab, mode, &SIDES);
-                world.at_gateway(async || {
-                    let agent = Agent::start();
-                    let both = two_flows(mode);
-                    agent.apply(&both, 1).await;
-                    let others = [
-                        probe("10.1.0.6", "10.2.0.9", Carried::Udp(4050), 5000),
-                        probe("fd00:1::6", "fd00:2::9", Carried::Udp(4050), 5001),
-                    ];
-                    for standing in [modbus(false), modbus(true), others[0], others[1]] {
-                        for part in [Part::Opening, Part::Answer, Part::Data] {
-                            assert!(
-                                world.passes("lan1", "lan2", &standing, part, true),
-                                "{standing:?} {part:?}"
-                            );
-                        }
-                    }
-                    let mut without = both.clone();
-                    without.rules.remove(0);
-                    assert_eq!(agent.apply(&without, 2).await.change, Change::Differences);
-                    for revoked in [modbus(false), modbus(true)] {
-                        for part in [Part::Data, Part::Answer] {
-                            assert!(
-                                !world.passes("lan1", "lan2", &revoked, part, false),
-                                "{revoked:?} {part:?}"
-                            );
-                        }
-                    }
-                    for other in others {
-                        for part in [Part::Data, Part::Answer] {
-                            assert!(
-                                world.passes("lan1", "lan2", &other, part, true),
-                                "{other:?} {part:?}"
-                            );
-                        }
-                    }
-                    agent.apply(&both, 3).await;
-                    for again in [modbus(false), modbus(true)] {
-                        assert!(
-                            world.passes("lan1", "lan2", &again, Part::Data, true),
-                            "{again:?}"
-                        );
-                    }
-                });
+        async |mode, world, agent| {
+            let both = two_flows(mode);
+            agent.apply(&both, 1).await;
+            let others = [
+                probe("10.1.0.6", "10.2.0.9", Carried::Udp(4050), 5000),
+                probe("fd00:1::6", "fd00:2::9", Carried::Udp(4050), 5001),
+            ];
+            for standing in [modbus(false), modbus(true), others[0], others[1]] {
+                for part in [Part::Opening, Part::Answer, Part::Data] {
+                    assert!(
+                        world.passes("lan1", "lan2", &standing, part, true),
+                        "{standing:?} {part:?}"
+                    );
+                }
+            }
+            let mut without = both.clone();
+            without.rules.remove(0);
+            assert_eq!(agent.apply(&without, 2).await.change, Change::Differences);
+            for revoked in [modbus(false), modbus(true)] {
+                for part in [Part::Data, Part::Answer] {
+                    assert!(
+                        !world.passes("lan1", "lan2", &revoked, part, false),
+                        "{revoked:?} {part:?}"
+                    );
+                }
+            }
+            for other in others {
+                for part in [Part::Data, Part::Answer] {
+                    assert!(
+                        world.passes("lan1", "lan2", &other, part, true),
+                        "{other:?} {part:?}"
+                    );
+                }
+            }
+            agent.apply(&both, 3).await;
+            for again in [modbus(false), modbus(true)] {
+                assert!(
+                    world.passes("lan1", "lan2", &again, Part::Data, true),
+                    "{again:?}"
+                );
             }
         },
-    )
-    .unwrap();
+    );
 }
 
 #[test]
@@ -277,72 +268,57 @@ fn arrives(world: &World, from: &str, to: &str, packet: &[u8], expected: bool) -
 
 #[test]
 fn a_standing_connection_is_judged_by_its_wire_at_every_packet() {
-    lab::sandbox::test(
+    at_each_gateway(
         "flows::a_standing_connection_is_judged_by_its_wire_at_every_packet",
-        |lab| {
-            for mode in MODES {
-                let world = World::new(lab, mode, &SIDES);
-                world.at_gateway(async || {
-                    let agent = Agent::start();
-                    agent.apply(&two_flows(mode), 1).await;
-                    for v6 in [false, true] {
-                        let standing = modbus(v6);
-                        for part in [Part::Opening, Part::Answer, Part::Data] {
-                            assert!(world.passes("lan1", "lan2", &standing, part, true));
-                        }
-                        // The same bytes from another side are forged, in either direction.
-                        assert!(
-                            !world.passes("lan3", "lan2", &standing, Part::Data, false),
-                            "{mode:?}"
-                        );
-                        assert!(
-                            !world.passes("lan1", "lan3", &standing, Part::Answer, false),
-                            "{mode:?}"
-                        );
-                    }
-                });
+        async |mode, world, agent| {
+            agent.apply(&two_flows(mode), 1).await;
+            for v6 in [false, true] {
+                let standing = modbus(v6);
+                for part in [Part::Opening, Part::Answer, Part::Data] {
+                    assert!(world.passes("lan1", "lan2", &standing, part, true));
+                }
+                // The same bytes from another side are forged, in either direction.
+                assert!(
+                    !world.passes("lan3", "lan2", &standing, Part::Data, false),
+                    "{mode:?}"
+                );
+                assert!(
+                    !world.passes("lan1", "lan3", &standing, Part::Answer, false),
+                    "{mode:?}"
+                );
             }
         },
-    )
-    .unwrap();
+    );
 }
 
 #[test]
 fn fragments_of_an_allowed_flow_pass_and_headers_that_hide_ports_do_not() {
-    lab::sandbox::test(
+    at_each_gateway(
         "flows::fragments_of_an_allowed_flow_pass_and_headers_that_hide_ports_do_not",
-        |lab| {
-            for mode in MODES {
-                let world = World::new(lab, mode, &SIDES);
-                world.at_gateway(async || {
-                    let agent = Agent::start();
-                    agent.apply(&two_flows(mode), 1).await;
-                    for (port, passes) in [(4050, true), (5050, false)] {
-                        assert_eq!(
-                            fragments_pass(&world, port, passes),
-                            passes,
-                            "{mode:?} IPv4 UDP {port}"
-                        );
-                    }
-                    // Destination options before UDP: no rule can see through every header there is.
-                    let (from, to): (IpAddr, IpAddr) =
-                        ("fd00:1::6".parse().unwrap(), "fd00:2::9".parse().unwrap());
-                    let plain = probe("fd00:1::6", "fd00:2::9", Carried::Udp(4050), 6001);
-                    assert!(world.passes("lan1", "lan2", &plain, Part::Opening, true));
-                    let udp = Probe {
-                        number: 6002,
-                        ..plain
-                    }
-                    .packet(Part::Opening)[40..]
-                        .to_vec();
-                    let body = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &udp].concat();
-                    let hidden = ip(from, to, 60, world.sides["lan2"].dscp, &body);
-                    assert!(!arrives(&world, "lan1", "lan2", &hidden, false), "{mode:?}");
-                });
+        async |mode, world, agent| {
+            agent.apply(&two_flows(mode), 1).await;
+            for (port, passes) in [(4050, true), (5050, false)] {
+                assert_eq!(
+                    fragments_pass(world, port, passes),
+                    passes,
+                    "{mode:?} IPv4 UDP {port}"
+                );
             }
+            // Destination options before UDP: no rule can see through every header there is.
+            let (from, to): (IpAddr, IpAddr) = ("fd00:1::6".parse().unwrap(), "fd00:2::9".parse().unwrap());
+            let plain = probe("fd00:1::6", "fd00:2::9", Carried::Udp(4050), 6001);
+            assert!(world.passes("lan1", "lan2", &plain, Part::Opening, true));
+            let udp = Probe {
+                number: 6002,
+                ..plain
+            }
+            .packet(Part::Opening)[40..]
+                .to_vec();
+            let body = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &udp].concat();
+            let hidden = ip(from, to, 60, world.sides["lan2"].dscp, &body);
+            assert!(!arrives(world, "lan1", "lan2", &hidden, false), "{mode:?}");
         },
-    )
-    .unwrap();
+    );
 }
 
 /// Sends a UDP datagram over IPv4 in two fragments; whether two fragments, or the whole, come out.
@@ -466,44 +442,37 @@ fn sides_that_change_go_and_come_back_are_asked_as_they_are_now() {
 
 #[test]
 fn an_observing_pair_passes_everything_and_an_enforcing_side_makes_it_enforce() {
-    lab::sandbox::test(
+    at_each_gateway(
         "flows::an_observing_pair_passes_everything_and_an_enforcing_side_makes_it_enforce",
-        |lab| {
-            for mode in MODES {
-                let world = World::new(lab, mode, &SIDES);
-                world.at_gateway(async || {
-                    let agent = Agent::start();
-                    let rules = vec![rule(7, &["10.1.0.5"], &["10.2.0.9"], tcp(502))];
-                    let observed = super::plans::observing(plan(mode, rules), &["lan1", "lan2"]);
-                    agent.apply(&observed, 1).await;
-                    let undeclared = probe("10.1.0.5", "10.2.0.9", Carried::Tcp(22), 4100);
-                    assert!(
-                        world.passes("lan1", "lan2", &undeclared, Part::Opening, true),
-                        "{mode:?}"
-                    );
-                    assert!(
-                        world.passes("lan1", "lan2", &undeclared, Part::Answer, true),
-                        "{mode:?}"
-                    );
-                    let forged = probe("192.0.2.1", "10.2.0.9", Carried::Udp(53), 4101);
-                    assert!(
-                        world.passes("lan1", "lan2", &forged, Part::Opening, true),
-                        "{mode:?}"
-                    );
-                    let to_enforcing = probe("10.1.0.5", "10.3.0.9", Carried::Tcp(22), 4102);
-                    assert!(
-                        !world.passes("lan1", "lan3", &to_enforcing, Part::Opening, false),
-                        "{mode:?}"
-                    );
-                    let counters = agent.enforcer.counters().await.unwrap();
-                    assert_eq!(
-                        (counters.would_deny_packets, counters.denied_packets),
-                        (3, 1),
-                        "{mode:?}"
-                    );
-                });
-            }
+        async |mode, world, agent| {
+            let rules = vec![rule(7, &["10.1.0.5"], &["10.2.0.9"], tcp(502))];
+            let observed = super::plans::observing(plan(mode, rules), &["lan1", "lan2"]);
+            agent.apply(&observed, 1).await;
+            let undeclared = probe("10.1.0.5", "10.2.0.9", Carried::Tcp(22), 4100);
+            assert!(
+                world.passes("lan1", "lan2", &undeclared, Part::Opening, true),
+                "{mode:?}"
+            );
+            assert!(
+                world.passes("lan1", "lan2", &undeclared, Part::Answer, true),
+                "{mode:?}"
+            );
+            let forged = probe("192.0.2.1", "10.2.0.9", Carried::Udp(53), 4101);
+            assert!(
+                world.passes("lan1", "lan2", &forged, Part::Opening, true),
+                "{mode:?}"
+            );
+            let to_enforcing = probe("10.1.0.5", "10.3.0.9", Carried::Tcp(22), 4102);
+            assert!(
+                !world.passes("lan1", "lan3", &to_enforcing, Part::Opening, false),
+                "{mode:?}"
+            );
+            let counters = agent.enforcer.counters().await.unwrap();
+            assert_eq!(
+                (counters.would_deny_packets, counters.denied_packets),
+                (3, 1),
+                "{mode:?}"
+            );
         },
-    )
-    .unwrap();
+    );
 }

@@ -12,9 +12,8 @@ use penstock_policy::verdict::Decision;
 
 use super::inspector::Inspector;
 use super::plans::{SIDES, two_flows};
-use super::world::{Agent, PATIENCE, SILENCE, World};
+use super::world::{Agent, MODES, PATIENCE, SILENCE, World};
 
-pub const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
 pub const SERVERS: [&str; 2] = ["10.2.0.9:502", "[fd00:2::9]:502"];
 
 /// A plant whose sides have real addresses: the client on `lan1`, the server on `lan2`.

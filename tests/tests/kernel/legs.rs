@@ -12,12 +12,12 @@ use penstock_policy::model::{Enforcement, GatewayMode, OnAgentLoss, OnDrift};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::inspected::{
-    Case, Echo, MODES, SERVERS, connect, echoes, in_each_mode, inspected, is_cut, plant, refuses, with,
+    Case, Echo, SERVERS, connect, echoes, in_each_mode, inspected, is_cut, plant, refuses, with,
 };
 use super::inspector::Inspector;
 use super::plans::two_flows;
 use super::strays::disowned;
-use super::world::{Agent, PATIENCE, Side};
+use super::world::{Agent, MODES, PATIENCE, Side};
 
 /// TCP frames that the gateway sent to this side within the time.
 fn heard(side: &Side, time: Duration) -> usize {

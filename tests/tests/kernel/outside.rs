@@ -13,9 +13,8 @@ use penstock_policy::verdict::Decision;
 
 use super::plans::{SIDES, observing, two_flows};
 use super::wire::frame;
-use super::world::{Agent, PATIENCE, SILENCE, World};
+use super::world::{Agent, MODES, PATIENCE, SILENCE, World};
 
-const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
 const MANAGER: &str = "192.168.9.2:7000";
 const PLANT: &str = "10.1.0.5:4840";
 const SHELL: &str = "192.168.9.1:22";

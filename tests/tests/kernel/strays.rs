@@ -10,10 +10,10 @@ use penstock_policy::model::{GatewayMode, OnAgentLoss};
 use socket2::{Domain, Socket, Type};
 
 use super::flows::too_big;
-use super::inspected::{Case, Echo, MODES, SERVERS, connect, echoes, in_each_mode, inspected, plant, with};
+use super::inspected::{Case, Echo, SERVERS, connect, echoes, in_each_mode, inspected, plant, with};
 use super::inspector::Inspector;
 use super::wire::{copy_of, ip};
-use super::world::{Agent, PATIENCE, SILENCE, Side};
+use super::world::{Agent, MODES, PATIENCE, SILENCE, Side};
 
 #[test]
 fn a_late_copy_or_a_torn_packet_of_a_standing_connection_goes_nowhere_unread_and_harms_nothing() {

@@ -2,16 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use penstock::lab;
 use penstock_inspect::capture::conversations::{STREAM, STREAM_AFTER, UNREPLIED};
-use penstock_policy::model::GatewayMode;
 use penstock_policy::verdict::Carried;
 
-use super::plans::{SIDES, two_flows};
+use super::plans::two_flows;
 use super::wire::{Part, Probe};
-use super::world::{Agent, World};
-
-const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
+use super::world::at_each_gateway;
 
 fn probe(source: &str, destination: &str) -> Probe {
     Probe {
@@ -37,70 +33,56 @@ fn stands_for() -> Duration {
 
 #[test]
 fn a_conversation_stands_as_long_as_recordings_are_read() {
-    lab::sandbox::test(
+    at_each_gateway(
         "udp::a_conversation_stands_as_long_as_recordings_are_read",
-        |lab| {
-            for mode in MODES {
-                let world = World::new(lab, mode, &SIDES);
-                world.at_gateway(async || {
-                    let agent = Agent::start();
-                    agent.apply(&two_flows(mode), 1).await;
-                    let packet = probe("10.1.0.6", "10.2.0.9");
-                    let stands_after = |part| {
-                        assert!(
-                            world.passes("lan1", "lan2", &packet, part, true),
-                            "{mode:?} {part:?}"
-                        );
-                        let stands = stands_for();
-                        // A little is over when it is read.
-                        [UNREPLIED, STREAM]
-                            .into_iter()
-                            .find(|whole| (*whole - A_LITTLE..=*whole).contains(&stands))
-                            .unwrap_or(stands)
-                    };
-                    let before = Instant::now();
-                    assert_eq!(stands_after(Part::Opening), UNREPLIED, "{mode:?}");
-                    let begun = Instant::now();
-                    assert_eq!(stands_after(Part::Answer), UNREPLIED, "{mode:?}: answered");
-                    let stands = stands_after(Part::Data);
-                    // On a machine that stood still meanwhile it says nothing.
-                    if before.elapsed() < STREAM_AFTER {
-                        assert_eq!(stands, UNREPLIED, "{mode:?}: it is young yet");
-                    }
-                    std::thread::sleep((STREAM_AFTER + A_LITTLE / 10).saturating_sub(begun.elapsed()));
-                    assert_eq!(stands_after(Part::Data), STREAM, "{mode:?}");
-                });
+        async |mode, world, agent| {
+            agent.apply(&two_flows(mode), 1).await;
+            let packet = probe("10.1.0.6", "10.2.0.9");
+            let stands_after = |part| {
+                assert!(
+                    world.passes("lan1", "lan2", &packet, part, true),
+                    "{mode:?} {part:?}"
+                );
+                let stands = stands_for();
+                // A little is over when it is read.
+                [UNREPLIED, STREAM]
+                    .into_iter()
+                    .find(|whole| (*whole - A_LITTLE..=*whole).contains(&stands))
+                    .unwrap_or(stands)
+            };
+            let before = Instant::now();
+            assert_eq!(stands_after(Part::Opening), UNREPLIED, "{mode:?}");
+            let begun = Instant::now();
+            assert_eq!(stands_after(Part::Answer), UNREPLIED, "{mode:?}: answered");
+            let stands = stands_after(Part::Data);
+            // On a machine that stood still meanwhile it says nothing.
+            if before.elapsed() < STREAM_AFTER {
+                assert_eq!(stands, UNREPLIED, "{mode:?}: it is young yet");
             }
+            std::thread::sleep((STREAM_AFTER + A_LITTLE / 10).saturating_sub(begun.elapsed()));
+            assert_eq!(stands_after(Part::Data), STREAM, "{mode:?}");
         },
-    )
-    .unwrap();
+    );
 }
 
 #[test]
 fn what_goes_to_many_at_once_crosses_no_gateway_that_enforces() {
-    lab::sandbox::test(
+    at_each_gateway(
         "udp::what_goes_to_many_at_once_crosses_no_gateway_that_enforces",
-        |lab| {
-            for mode in MODES {
-                let world = World::new(lab, mode, &SIDES);
-                world.at_gateway(async || {
-                    let agent = Agent::start();
-                    agent.apply(&two_flows(mode), 1).await;
-                    for group in ["239.1.2.3", "224.0.0.251", "255.255.255.255"] {
-                        let packet = probe("10.1.0.6", group);
-                        assert!(
-                            !world.passes("lan1", "lan2", &packet, Part::Opening, false),
-                            "{mode:?} {group}"
-                        );
-                    }
-                    let one = probe("10.1.0.6", "10.2.0.9");
-                    assert!(
-                        world.passes("lan1", "lan2", &one, Part::Opening, true),
-                        "{mode:?}"
-                    );
-                });
+        async |mode, world, agent| {
+            agent.apply(&two_flows(mode), 1).await;
+            for group in ["239.1.2.3", "224.0.0.251", "255.255.255.255"] {
+                let packet = probe("10.1.0.6", group);
+                assert!(
+                    !world.passes("lan1", "lan2", &packet, Part::Opening, false),
+                    "{mode:?} {group}"
+                );
             }
+            let one = probe("10.1.0.6", "10.2.0.9");
+            assert!(
+                world.passes("lan1", "lan2", &one, Part::Opening, true),
+                "{mode:?}"
+            );
         },
-    )
-    .unwrap();
+    );
 }

@@ -16,7 +16,7 @@ use penstock_policy::verdict::{Carried, Decision};
 use super::inspected::{inspected, with_ports};
 use super::plans::{SIDES, observing, plan, rule, tcp, two_flows};
 use super::wire::{Part, Probe};
-use super::world::{Agent, World};
+use super::world::{Agent, MODES, World};
 
 fn probe(port: u16, number: u16) -> Probe {
     let (source, destination) = ("10.1.0.5".parse().unwrap(), "10.2.0.9".parse().unwrap());
@@ -43,7 +43,7 @@ const INTERFERENCE: [&str; 7] = [
 #[test]
 fn a_foreign_change_is_seen_at_once_and_repaired() {
     lab::sandbox::test("watch::a_foreign_change_is_seen_at_once_and_repaired", |lab| {
-        for mode in [GatewayMode::Routed, GatewayMode::Bridged] {
+        for mode in MODES {
             let world = World::new(lab, mode, &SIDES);
             world.at_gateway(async || {
                 let mut agent = Agent::start();
@@ -147,7 +147,7 @@ fn an_agent_that_comes_back_leaves_the_kernel_as_it_is() {
     lab::sandbox::test(
         "watch::an_agent_that_comes_back_leaves_the_kernel_as_it_is",
         |lab| {
-            for mode in [GatewayMode::Routed, GatewayMode::Bridged] {
+            for mode in MODES {
                 let world = World::new(lab, mode, &SIDES);
                 world.at_gateway(async || {
                     let plan = two_flows(mode);
@@ -290,7 +290,7 @@ fn the_base_rules_deny_before_the_agent_and_leave_a_living_table_alone() {
     lab::sandbox::test(
         "watch::the_base_rules_deny_before_the_agent_and_leave_a_living_table_alone",
         |lab| {
-            for mode in [GatewayMode::Routed, GatewayMode::Bridged] {
+            for mode in MODES {
                 let world = World::new(lab, mode, &SIDES);
                 let base_path = lab.directory().join(format!("base-{mode:?}.json"));
                 world.at_gateway(async || {
@@ -336,7 +336,7 @@ fn the_base_rules_deny_before_the_agent_and_leave_a_living_table_alone() {
 #[test]
 fn verdicts_are_told_with_flow_revision_and_reason() {
     lab::sandbox::test("watch::verdicts_are_told_with_flow_revision_and_reason", |lab| {
-        for mode in [GatewayMode::Routed, GatewayMode::Bridged] {
+        for mode in MODES {
             let world = World::new(lab, mode, &SIDES);
             world.at_gateway(async || {
                 let mut agent = Agent::start();

@@ -7,14 +7,29 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock::lab::{Lab, Namespace};
+use penstock::lab::{self, Lab, Namespace};
 use penstock_agent::enforce::{Applied, Enforcer, Observed, Settings};
 use penstock_policy::ids::Revision;
 use penstock_policy::model::GatewayMode;
 use penstock_policy::plan::Plan;
 use tokio::sync::mpsc;
 
+use super::plans::SIDES;
 use super::wire::{Mac, Part, Probe, Wire, essence, frame};
+
+/// What a gateway may be.
+pub const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
+
+/// Runs `test` with an agent at a routed gateway with [`SIDES`], and at a bridged one.
+pub fn at_each_gateway(name: &str, test: impl AsyncFn(GatewayMode, &World, Agent) + Sync) {
+    lab::sandbox::test(name, |lab| {
+        for mode in MODES {
+            let world = World::new(lab, mode, &SIDES);
+            world.at_gateway(async || test(mode, &world, Agent::start()).await);
+        }
+    })
+    .unwrap();
+}
 
 /// One side of the gateway.
 #[derive(Debug)]

@@ -214,7 +214,7 @@ fn unread(socket: &Socket, scope: &Scope) -> Option<Fault> {
     (!others.is_empty()).then(|| Fault {
         code: "tap-not-ethernet".to_owned(),
         message: format!(
-            "the operations that come in by {} are not learned: it is no Ethernet link, and no other is read. Who talks \
+            "the operations that come in by {} are not learned: only Ethernet links are read. Who talks \
              to whom there is learned from the verdicts; for the operations record the traffic elsewhere, and read it \
              with `penstock learn --pcap`",
             others.join(", ")

@@ -10,6 +10,7 @@
 
 mod frames;
 mod learning;
+mod tapped;
 mod traffic;
 #[allow(dead_code)] // The rest of it serves the kernel tests.
 #[path = "../kernel/wire.rs"]

@@ -38,14 +38,9 @@ fn a_late_copy_or_a_torn_packet_of_a_standing_connection_goes_nowhere_unread_and
                 assert!(echoes(&mut stream, b"once"), "{mode:?} {address}");
                 // As it was caught its checksum is not there yet: torn, and to the connection tracking of no connection.
                 near.wire.send(copy);
-                let begun = Instant::now();
                 // On a bridge it would be forwarded; on a router it finds the inspector's socket, and no mark on it.
                 let refused = |c: &Counters| c.denied_packets + c.input_denied_packets;
-                let mut counters = agent.enforcer.counters().await.unwrap();
-                while refused(&counters) < number && begun.elapsed() < Duration::from_secs(3) {
-                    std::thread::sleep(Duration::from_millis(5));
-                    counters = agent.enforcer.counters().await.unwrap();
-                }
+                let counters = agent.counters_once(|c| refused(c) >= number).await;
                 let passed = counters.allowed_packets + counters.unattended_packets;
                 assert_eq!(
                     (refused(&counters), passed),

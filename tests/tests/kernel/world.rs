@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penstock::lab::{self, Lab, Namespace};
-use penstock_agent::enforce::{Applied, Enforcer, Observed, Settings};
+use penstock_agent::enforce::{Applied, Counters, Enforcer, Observed, Settings};
 use penstock_policy::ids::Revision;
 use penstock_policy::model::GatewayMode;
 use penstock_policy::plan::Plan;
@@ -297,6 +297,20 @@ impl Agent {
         let plan = Arc::new(plan.clone());
         self.enforcer.check(Arc::clone(&plan)).await.unwrap();
         self.enforcer.apply(plan, Revision(revision)).await.unwrap()
+    }
+
+    /// The counters once `settled` says that they have come to rest, or as they stand when patience ends.
+    ///
+    /// They are read one after another while packets pass: two of them can only be compared when nothing is under way.
+    pub async fn counters_once(&self, settled: impl Fn(&Counters) -> bool) -> Counters {
+        let begun = Instant::now();
+        loop {
+            let counters = self.enforcer.counters().await.unwrap();
+            if settled(&counters) || begun.elapsed() > PATIENCE {
+                return counters;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// What is observed until `wanted` says that it has seen enough.

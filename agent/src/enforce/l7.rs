@@ -21,6 +21,8 @@
 //! A planned restart hands all connections to the next agent (`handover`), but for those inside TLS: they are ended
 //! between two packets. After a crash, peers open new ones.
 //!
+//! A thread sleeps while nothing comes, but for moments in which a quick peer is about to answer (`polling`).
+//!
 //! Where a flow's TLS ends here (`handshake`), the client proves by certificate which device it is before the server is
 //! asked, and the server which asset it is. Nothing is ever carried on in the plain. Between zones that only observe no TLS
 //! is ended: such connections pass unread, which is told.
@@ -32,6 +34,7 @@ mod handshake;
 mod identity;
 mod leg;
 mod lookup;
+mod polling;
 mod seats;
 mod session;
 mod socket;

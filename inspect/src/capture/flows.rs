@@ -266,11 +266,7 @@ impl Flow {
         }
         // What the other side is known to have received comes before what it says next.
         if let Some(acknowledged) = segment.acknowledged {
-            let peer = match from {
-                Sender::Client => Sender::Server,
-                Sender::Server => Sender::Client,
-            };
-            other.acknowledged(acknowledged, &mut |piece| tell(peer, piece));
+            other.acknowledged(acknowledged, &mut |piece| tell(from.other(), piece));
         }
         stream.segment(first, segment.payload, &mut |piece| tell(from, piece));
         if segment.missing_bytes > 0 {

@@ -314,11 +314,7 @@ impl Connection {
 
     /// Lets go of what both sides sent and was held; the side that was lost first.
     fn release(&mut self, lost: Sender, out: &mut Sink<'_>) {
-        let other = match lost {
-            Sender::Client => Sender::Server,
-            Sender::Server => Sender::Client,
-        };
-        for side in [lost, other] {
+        for side in [lost, lost.other()] {
             let held = match &mut self.machine {
                 Machine::Modbus(machine) => machine.release(side),
                 Machine::Mqtt(machine) => machine.release(side),

@@ -26,6 +26,17 @@ pub enum Sender {
     Server,
 }
 
+impl Sender {
+    /// The side that it sends to.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// Packet type numbers (table 2-1).
 #[allow(missing_docs)] // The names are the standard's own.
 pub mod kind {

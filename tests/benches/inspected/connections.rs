@@ -54,7 +54,8 @@ pub(super) fn rates(plant: &Plant) {
                 1 => Some(Inspecting::start(plant, &inspected)),
                 _ => Some(Inspecting::start(plant, &beside)),
             };
-            let proxy = (place != 1).then(|| haproxy::start(plant, modbus::PORT, "", ""));
+            let proxy =
+                (place != 1).then(|| haproxy::start(plant, modbus::PORT, haproxy::Settings::default()));
             let (address, id) = match (&proxy, &agent) {
                 (Some(proxy), _) => ((GATEWAY, haproxy::PORT), proxy.id()),
                 (None, Some(agent)) => ((SERVER, modbus::PORT), agent.id()),

@@ -1,6 +1,7 @@
 /* A Modbus/TCP server and client on libmodbus, for the bench of the inspector.
  *
- *   modbus server ADDRESS PORT            answers any number of connections (up to FD_SETSIZE), for ever
+ *   modbus server ADDRESS PORT DELAY      answers any number of connections (up to FD_SETSIZE), for ever, each request
+ *                                         after so many microseconds
  *   modbus client ADDRESS PORT READS      one connection; the time of each read in nanoseconds, a line each
  *   modbus hold ADDRESS PORT COUNT        COUNT connections, one read on each; says "held", then waits for its end
  */
@@ -27,7 +28,7 @@ static modbus_t *made(const char *address, int port) {
     return context;
 }
 
-static void serve(const char *address, int port) {
+static void serve(const char *address, int port, long delay) {
     modbus_t *context = made(address, port);
     modbus_mapping_t *mapping = modbus_mapping_new(0, 0, REGISTERS, 0);
     int listener = modbus_tcp_listen(context, 512);
@@ -57,6 +58,8 @@ static void serve(const char *address, int port) {
             modbus_set_socket(context, fd);
             int length = modbus_receive(context, request);
             if (length > 0) {
+                if (delay > 0)
+                    usleep(delay);
                 modbus_reply(context, request, length, mapping);
             } else if (length < 0) {
                 close(fd);
@@ -109,12 +112,12 @@ static int hold(const char *address, int port, long count) {
 }
 
 int main(int count, char **words) {
-    if (count == 4 && !strcmp(words[1], "server"))
-        serve(words[2], atoi(words[3]));
+    if (count == 5 && !strcmp(words[1], "server"))
+        serve(words[2], atoi(words[3]), atol(words[4]));
     if (count == 5 && !strcmp(words[1], "client"))
         return measure(words[2], atoi(words[3]), atol(words[4]));
     if (count == 5 && !strcmp(words[1], "hold"))
         return hold(words[2], atoi(words[3]), atol(words[4]));
-    fprintf(stderr, "usage: modbus server|client|hold ADDRESS PORT [COUNT]\n");
+    fprintf(stderr, "usage: modbus server|client|hold ADDRESS PORT DELAY|READS|COUNT\n");
     return 2;
 }

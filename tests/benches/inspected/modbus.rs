@@ -8,11 +8,17 @@ use penstock::lab::Daemon;
 use penstock_policy::model::{ModbusOperation, NumberRange, Operations};
 
 use super::gateway::{self, Inspecting};
-use super::{GATEWAY, Plant, SERVER, haproxy, median, ratio};
+use super::{GATEWAY, Plant, SERVER, haproxy, median, process, ratio};
 
 const ROUNDS: usize = 21;
 /// Reads of one round.
-const READS: &str = "6000";
+const READS: usize = 6000;
+/// Reads that the client makes before those that it times.
+const WARM_UP: usize = 500;
+/// What a controller of some age takes for an answer.
+const SLOW: Duration = Duration::from_millis(5);
+const SLOW_ROUNDS: usize = 5;
+const SLOW_READS: usize = 500;
 /// Rules of the inspected flow; the last one is what permits the reads.
 const RULES: u32 = 100;
 /// The server's port.
@@ -35,12 +41,18 @@ pub(super) fn compile() -> PathBuf {
     program
 }
 
-/// Starts the server.
+/// Starts a server that answers at once.
 pub(super) fn serve(plant: &Plant, program: &Path) -> Daemon {
-    let port = PORT.to_string();
+    serve_after(plant, program, Duration::ZERO)
+}
+
+/// Starts a server that answers each request after `delay`.
+fn serve_after(plant: &Plant, program: &Path, delay: Duration) -> Daemon {
+    let [port, delay] = [PORT.to_string(), delay.as_micros().to_string()];
+    let arguments = ["server", SERVER, &port, &delay];
     let server = plant
         .server
-        .spawn("modbus", program.to_str().unwrap(), &["server", SERVER, &port])
+        .spawn("modbus", program.to_str().unwrap(), &arguments)
         .unwrap();
     plant
         .server
@@ -76,48 +88,61 @@ pub(super) fn read_us(plant: &Plant, program: &Path, (address, port): (&str, u16
     [times[times.len() / 2], times[times.len() * 99 / 100]]
 }
 
-/// Prints p50 and p99 of a read by each way.
+/// Prints how long a read takes by each way, from a server that answers at once and from one that takes its time.
 pub(super) fn latency(plant: &Plant) {
     let program = compile();
-    let _server = serve(plant, &program);
+    for (delay, rounds, reads) in [(Duration::ZERO, ROUNDS, READS), (SLOW, SLOW_ROUNDS, SLOW_READS)] {
+        let _server = serve_after(plant, &program, delay);
+        println!(
+            "Modbus read of 10 registers, libmodbus, answered after {} ms, {reads} reads a round, median of {rounds} \
+             interleaved rounds:",
+            delay.as_millis()
+        );
+        by_each_way(plant, &program, rounds, reads);
+    }
+}
+
+fn by_each_way(plant: &Plant, program: &Path, rounds: usize, reads: usize) {
     let inspected = gateway::plan(PORT, Some(rules()));
     // The same kernel rules, which take another port to the inspector: HAProxy beside the agent.
     let beside = gateway::plan(haproxy::PORT + 1, Some(rules()));
-    let mut figures = [const { [const { Vec::new() }; 2] }; 4];
-    for _ in 0..ROUNDS {
-        // Routed, HAProxy, inspected, and HAProxy beside the agent.
-        for (place, figures) in figures.iter_mut().enumerate() {
+    let asleep = haproxy::Settings::default();
+    let ways = [
+        ("routed, no filter", None, None),
+        ("HAProxy, TCP mode", None, Some(asleep)),
+        ("inspected, 100 rules", Some(&inspected), None),
+        ("HAProxy, same kernel rules", Some(&beside), Some(asleep)),
+        ("HAProxy that never sleeps", None, Some(haproxy::NEVER_SLEEPING)),
+    ];
+    // p50, p99, processor time of the gateway's process.
+    let mut figures = ways.map(|_| [const { Vec::new() }; 3]);
+    for _ in 0..rounds {
+        for ((_, plan, settings), figures) in ways.iter().zip(&mut figures) {
             gateway::clear(plant);
-            let (mut _proxy, mut _agent) = (None, None);
-            let (address, port) = match place {
-                1 | 3 => {
-                    _agent = (place == 3).then(|| Inspecting::start(plant, &beside));
-                    _proxy = Some(haproxy::start(plant, PORT, "", ""));
-                    (GATEWAY, haproxy::PORT)
-                }
-                2 => {
-                    _agent = Some(Inspecting::start(plant, &inspected));
-                    (SERVER, PORT)
-                }
-                _ => (SERVER, PORT),
+            let agent = plan.map(|plan| Inspecting::start(plant, plan));
+            let proxy = settings.map(|settings| haproxy::start(plant, PORT, settings));
+            let (address, id) = match (&proxy, &agent) {
+                (Some(proxy), _) => ((GATEWAY, haproxy::PORT), Some(proxy.id())),
+                (None, agent) => ((SERVER, PORT), agent.as_ref().map(Inspecting::id)),
             };
-            let [p50, p99] = read_us(plant, &program, (address, port), READS);
-            figures[0].push(p50);
-            figures[1].push(p99);
+            let used = || id.map_or(0.0, process::processor_seconds);
+            let before = used();
+            let [p50, p99] = read_us(plant, program, address, &reads.to_string());
+            let processor_us = (used() - before) * 1e6 / (WARM_UP + reads) as f64;
+            for (figures, figure) in figures.iter_mut().zip([p50, p99, processor_us]) {
+                figures.push(figure);
+            }
         }
     }
-    let [p50, p99] = [0, 1].map(|figure| ratio(&figures[2][figure], &figures[1][figure]));
-    println!(
-        "Modbus read of 10 registers, libmodbus, {READS} reads a round, median of {ROUNDS} interleaved rounds:"
-    );
-    let [routed, proxied, inspected, guarded] = figures.map(|both| both.map(median));
-    for (name, [p50, p99]) in [
-        ("routed, no filter".to_owned(), routed),
-        ("HAProxy, TCP mode".to_owned(), proxied),
-        ("HAProxy, same kernel rules".to_owned(), guarded),
-        (format!("inspected, {RULES} rules"), inspected),
-    ] {
-        println!("  {name:28} p50 {p50:6.1} us   p99 {p99:6.1} us");
+    for ((name, ..), figures) in ways.iter().zip(&figures) {
+        let [p50, p99, processor_us] = figures.clone().map(median);
+        println!(
+            "  {name:28} p50 {p50:7.1} us   p99 {p99:7.1} us   {processor_us:6.1} us of its processor time"
+        );
     }
-    println!("  inspected to HAProxy, median of the rounds: p50 {p50:.2}, p99 {p99:.2} (budget 1.00)");
+    let [_, proxied, inspected, ..] = figures;
+    let [p50, p99, processor] = [0, 1, 2].map(|figure| ratio(&inspected[figure], &proxied[figure]));
+    println!(
+        "  inspected to HAProxy, median of the rounds: p50 {p50:.2}, p99 {p99:.2} (budget 1.00); processor time {processor:.2}"
+    );
 }

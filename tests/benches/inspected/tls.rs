@@ -138,7 +138,12 @@ impl<'a> World<'a> {
             own.display()
         );
         let server = format!("ssl {authority} ssl-min-ver TLSv1.3 no-ssl-reuse");
-        haproxy::start(self.plant, PORT, &bind, &server)
+        let settings = haproxy::Settings {
+            bind: &bind,
+            server: &server,
+            ..haproxy::Settings::default()
+        };
+        haproxy::start(self.plant, PORT, settings)
     }
 
     /// A connection whose MQTT session the broker has accepted, so that both handshakes are over.

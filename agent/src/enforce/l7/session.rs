@@ -26,6 +26,7 @@ use tokio::time::Sleep;
 pub(super) use self::end::End;
 use super::leg::Leg;
 use super::lookup::{Found, RuleSet};
+use super::polling::Pace;
 use super::seats::Seat;
 use super::tally::{Subject, Tally, Tuple};
 
@@ -36,12 +37,14 @@ const ANSWERS_BYTES_MAX: usize = 16 * 1024;
 /// After an orderly end by the gateway, the peers have this long to take what was sent and to end, too.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
 
-/// The buffers that all connections of a thread share.
+/// What all connections of a thread share: its buffers, ...
 #[derive(Debug)]
 pub(super) struct Scratch {
     read: Box<[u8]>,
     to_client: Vec<u8>,
     to_server: Vec<u8>,
+    /// ... and when any of them was last heard.
+    heard: Duration,
 }
 
 impl Default for Scratch {
@@ -50,6 +53,7 @@ impl Default for Scratch {
             read: vec![0; READ_BYTES].into_boxed_slice(),
             to_client: Vec::new(),
             to_server: Vec::new(),
+            heard: Duration::ZERO,
         }
     }
 }
@@ -147,6 +151,7 @@ pub(super) struct Session {
     /// Another process goes on with it: here nothing more happens.
     frozen: bool,
     waker: Option<Waker>,
+    pace: Pace,
     _seat: Seat,
 }
 
@@ -173,6 +178,7 @@ impl Session {
             cut: None,
             frozen: false,
             waker: None,
+            pace: Pace::default(),
             _seat: seat,
         }
     }
@@ -229,7 +235,7 @@ impl Session {
         let mut moved = false;
         for side in [Sender::Client, Sender::Server] {
             let lost = |error| End::by(side, &error);
-            let other_is_over = self.peer(other(side)).over;
+            let other_is_over = self.peer(side.other()).over;
             let peer = self.peer(side);
             peer.flush(cx).map_err(lost)?;
             if other_is_over {
@@ -283,6 +289,7 @@ impl Session {
             read,
             to_client,
             to_server,
+            heard,
         } = scratch;
         let bytes = read.get(..count).unwrap_or_default();
         to_client.clear();
@@ -298,11 +305,13 @@ impl Session {
                 };
                 towards
                     .send(cx, bytes)
-                    .map_err(|error| End::by(other(side), &error))?;
+                    .map_err(|error| End::by(side.other(), &error))?;
                 None
             }
             Inspection::Following(connection) => {
                 let now = super::now();
+                self.pace.heard(side, now);
+                *heard = now;
                 let mut tally = self.tally.borrow_mut();
                 let told = !self.unlimited;
                 let mut reset = None;
@@ -401,6 +410,11 @@ impl Session {
         self.client_address
     }
 
+    /// Whether what comes next is worth staying awake for.
+    pub(super) fn is_awaited(&self, scratch: &Scratch) -> bool {
+        self.pace.is_awaited(scratch.heard, super::now)
+    }
+
     /// Resets both sides.
     pub(super) fn revoke(&mut self) {
         self.cut = Some(End::Revoked);
@@ -472,12 +486,5 @@ impl Drop for Session {
             self.client.leg.reset_on_close();
             self.server.leg.reset_on_close();
         }
-    }
-}
-
-fn other(side: Sender) -> Sender {
-    match side {
-        Sender::Client => Sender::Server,
-        Sender::Server => Sender::Client,
     }
 }

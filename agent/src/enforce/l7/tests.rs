@@ -11,6 +11,7 @@ use penstock_policy::model::{
 };
 use penstock_policy::plan::{Endpoint, PLAN_FORMAT, PlanInterface, PortRange, Rule, Transport};
 
+mod awake;
 mod faults;
 mod tls;
 

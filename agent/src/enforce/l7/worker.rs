@@ -23,7 +23,7 @@ use super::handover::Parcel;
 use super::lookup::{Found, Policy};
 use super::session::{Scratch, Session};
 use super::tally::{Subject, Tally, Told, Tuple};
-use super::{OperationSeen, Shared, now};
+use super::{OperationSeen, Shared, now, polling};
 use crate::clock;
 use crate::enforce::{LossCause, Observed};
 
@@ -147,9 +147,15 @@ impl Worker {
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));
         async move {
             let _listed = Listed::Session(&self, id);
-            let end =
-                std::future::poll_fn(|cx| session.borrow_mut().poll(cx, &mut self.scratch.borrow_mut()))
-                    .await;
+            let end = std::future::poll_fn(|cx| {
+                let (mut session, mut scratch) = (session.borrow_mut(), self.scratch.borrow_mut());
+                let end = session.poll(cx, &mut scratch);
+                if end.is_pending() && session.is_awaited(&scratch) {
+                    polling::stay_awake(cx);
+                }
+                end
+            })
+            .await;
             self.note(&tuple, &session.borrow().last_words(end));
         }
     }

@@ -32,14 +32,6 @@ fn judged(operation: Operation<'_>, verdict: Verdict, forwarded: bool, out: &mut
     });
 }
 
-/// The other side's stream: what is told to the sender of a packet travels in it.
-fn other(side: Sender) -> Sender {
-    match side {
-        Sender::Client => Sender::Server,
-        Sender::Server => Sender::Client,
-    }
-}
-
 impl Mqtt {
     /// Judges a packet that is held whole.
     pub(super) fn packet(
@@ -225,7 +217,8 @@ impl Mqtt {
             }
         }
         let packet = refusal::acknowledgement(self.version, which, identifier, reason);
-        match self.tell(other(from), &packet, out) {
+        // What is told to the sender of a packet travels in the other side's stream.
+        match self.tell(from.other(), &packet, out) {
             Ok(()) => Fate::Withhold,
             Err(ending) => Fate::End(ending),
         }
@@ -239,7 +232,7 @@ impl Mqtt {
         };
         unreleased.swap_remove(at);
         let packet = refusal::acknowledgement(self.version, kind::PUBCOMP, identifier, 0);
-        match self.tell(other(from), &packet, out) {
+        match self.tell(from.other(), &packet, out) {
             Ok(()) => Fate::Withhold,
             Err(ending) => Fate::End(ending),
         }

@@ -63,7 +63,11 @@ impl Kernel for Enforcer {
             code: fault.code.to_owned(),
             message: fault.message,
         });
-        inspector.into_iter().chain(identity).collect()
+        let missing = self.missing_interfaces().into_iter().map(|finding| Fault {
+            code: finding.code.to_owned(),
+            message: finding.message,
+        });
+        inspector.into_iter().chain(identity).chain(missing).collect()
     }
 
     fn identify(&self, identity: Option<Arc<Identity>>) {

@@ -20,7 +20,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use penstock_policy::ids::{FlowId, Revision};
@@ -456,6 +456,15 @@ impl Enforcer {
         self.inspector
             .as_ref()
             .map_or(0, |inspector| inspector.connections() as u64)
+    }
+
+    /// The interfaces that the plan in force names and this machine does not have now.
+    pub fn missing_interfaces(&self) -> Vec<Finding> {
+        let current = self.table.current.read().unwrap_or_else(PoisonError::into_inner);
+        let plan = current.as_ref().map(|current| Arc::clone(&current.plan));
+        plan.map_or_else(Vec::new, |plan| {
+            structure::missing(&plan, sysctl::interface_exists)
+        })
     }
 
     /// Why operations inside protocols cannot be inspected on this machine, or what failed in inspecting them.

@@ -218,6 +218,15 @@ impl<K: Kernel> Reconciler<K> {
             self.audit
                 .record(Severity::Warning, record::agent("policy-finding", finding));
         }
+        // Which interfaces the machine has changes under a plan: health asks it afresh, the trail has what was so now.
+        for fault in self.kernel.faults() {
+            if !fault.code.ends_with("-missing") {
+                continue;
+            }
+            let words = format!("{}: {}", fault.code, fault.message);
+            self.audit
+                .record(Severity::Warning, record::agent("policy-finding", &words));
+        }
         self.findings = findings
             .iter()
             .map(|finding| Fault {

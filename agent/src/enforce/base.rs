@@ -1,6 +1,7 @@
-//! The base rules: between boot and the agent's first plan nothing is forwarded from or to a guarded interface.
+//! The base rules: between boot and the agent's first plan nothing is forwarded from or to a guarded interface, and only
+//! the management's peers reach the gateway itself.
 //!
-//! The names of the guarded interfaces are kept in a file that every applied plan rewrites. At boot, before the network
+//! The names of the guarded interfaces and the management's peers are kept in a file that every applied plan rewrites. At boot, before the network
 //! comes up, the base rules are loaded for them (`penstock-agent base`). They take the place of the table's name, so
 //! that a table which is there already, a living one above all, is left alone.
 
@@ -12,8 +13,11 @@ use penstock_policy::model::GatewayMode;
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{KernelError, Nft};
-use super::render::{MARK_GUARDED, MARK_ROUTED, TABLE};
-use super::structure::is_interface_name;
+use super::render::{self, MARK_GUARDED, MARK_ROUTED, TABLE};
+use super::structure::{Input, is_interface_name};
+
+/// The chain that accepts who manages the gateway.
+const MANAGEMENT: &str = "management";
 
 /// What the base rules guard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +27,10 @@ pub struct Base {
     pub mode: GatewayMode,
     /// Names of the guarded interfaces.
     pub interfaces: BTreeSet<String>,
+    /// Who may reach the gateway itself; `None` in a file of an agent that left it open at boot: then nobody does by a
+    /// guarded interface, and who does by another is not known.
+    #[serde(default)]
+    pub input: Option<Input>,
 }
 
 /// What loading the base rules came to.
@@ -60,7 +68,9 @@ impl Base {
             Ok(bytes) => {
                 let base: Self =
                     serde_json::from_slice(&bytes).map_err(|e| file("understand", path, e.into()))?;
-                match base.interfaces.iter().find(|name| !is_interface_name(name)) {
+                let management = base.input.iter().filter_map(|input| input.interface.as_ref());
+                let mut names = base.interfaces.iter().chain(management);
+                match names.find(|name| !is_interface_name(name)) {
                     None => Ok(Some(base)),
                     Some(name) => Err(file(
                         "understand",
@@ -97,6 +107,7 @@ impl Base {
         if self.mode == GatewayMode::Bridged {
             script += &format!("create table bridge {TABLE}\n");
         }
+        script += &self.own_input();
         if names.is_empty() {
             return script;
         }
@@ -138,6 +149,38 @@ impl Base {
             ),
         };
         script
+    }
+
+    /// The guard of the gateway's own ports.
+    fn own_input(&self) -> String {
+        let guarded: Vec<String> = match self.mode {
+            GatewayMode::Routed => {
+                let drop = |name| format!("iifname \"{name}\" drop\n");
+                self.interfaces.iter().map(drop).collect()
+            }
+            GatewayMode::Bridged => vec![format!("meta mark & {MARK_GUARDED:#x} != 0 drop\n")],
+        };
+        let rest = match &self.input {
+            Some(input) => {
+                let accept = format!("jump {MANAGEMENT}");
+                let managed = render::from_management(input, &accept);
+                format!("{managed}{}{}drop\n", guarded.concat(), render::LEASES)
+            }
+            None => guarded.concat(),
+        };
+        let peers = self.input.as_ref().map(render::peers).unwrap_or_default();
+        format!(
+            "table inet {TABLE} {{
+             chain {MANAGEMENT} {{
+             {peers}{leases}}}
+             chain input {{
+             type filter hook input priority filter; policy accept;
+             {answers}{rest}}}
+             }}
+            ",
+            leases = render::LEASES,
+            answers = render::ANSWERS,
+        )
     }
 
     /// Loads the base rules, unless rules of ours are there.

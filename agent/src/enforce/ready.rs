@@ -1,6 +1,6 @@
 //! A plan made ready for the kernel, and the way there from what the kernel holds.
 //!
-//! Pure, but for the question which interfaces this machine has. Making ready is most of the agent's own work for a
+//! Pure. Making ready is most of the agent's own work for a
 //! plan, so it is done once: [`super::table`] keeps what a check made for the loading that follows.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::batch::Batch;
 use super::intercept::InspectorPorts;
 use super::lower::{Elements, lower};
 use super::structure::{Finding, Structure, structure};
-use super::{EnforceError, render, sysctl};
+use super::{EnforceError, render};
 
 /// A plan made ready for the kernel.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Ready {
     /// Makes `plan` ready, on a blocking thread.
     pub(super) async fn of(plan: Arc<Plan>, inspector: Option<InspectorPorts>) -> Result<Self, EnforceError> {
         let work = move || -> Result<Self, EnforceError> {
-            let (structure, findings) = structure(&plan, inspector, sysctl::interface_exists)?;
+            let (structure, findings) = structure(&plan, inspector)?;
             Ok(Self {
                 elements: lower(&plan)?,
                 plan,

@@ -27,6 +27,8 @@ mod inet;
 mod intercept;
 mod shape;
 
+pub(super) use self::inet::{ANSWERS, LEASES, from_management, peers};
+
 /// The name of our tables, in the families `inet` and `bridge`.
 pub const TABLE: &str = "penstock";
 /// Bits of a mark that hold a flow's number.

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use penstock_policy::model::{Enforcement, GatewayMode};
 use penstock_policy::plan::{Plan, PlanInterface};
+use serde::{Deserialize, Serialize};
 
 use super::block::{Address, Span};
 use super::intercept::InspectorPorts;
@@ -36,18 +37,21 @@ pub struct Structure {
     pub observers: BTreeSet<String>,
     /// Pairs whose zones all only observe.
     pub observed: BTreeSet<(String, String)>,
-    /// Who may reach the gateway itself; `None` leaves its input open, so that nobody is locked out.
-    pub input: Option<Input>,
+    /// Who may reach the gateway itself.
+    pub input: Input,
     /// Where the inspector listens; `None` if there is none, so that what would be inspected goes nowhere.
     pub inspector: Option<InspectorPorts>,
 }
 
-/// The guard of the gateway's own input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The guard of the gateway's own input. Whoever is not named here reaches no port of the gateway, by whichever interface;
+/// what the gateway opens itself, the link to its coordinator above all, is answered. So a gateway without management is
+/// led by its coordinator, and at its own console.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Input {
-    /// The management interface.
-    pub interface: String,
-    /// IPv4 peers.
+    /// The management interface, whether it exists at the moment or not; `None`: nobody manages over the network.
+    pub interface: Option<String>,
+    /// IPv4 peers; none of them may be left out.
     pub peers4: BTreeSet<IpNet>,
     /// IPv6 peers.
     pub peers6: BTreeSet<IpNet>,
@@ -73,11 +77,10 @@ pub enum StructureError {
     TooManyInterfaces(usize),
 }
 
-/// Takes the structure out of `plan`; `exists` tells whether this machine has an interface of that name.
+/// Takes the structure out of `plan`, the same on every machine.
 pub fn structure(
     plan: &Plan,
     inspector: Option<InspectorPorts>,
-    exists: impl Fn(&str) -> bool,
 ) -> Result<(Structure, Vec<Finding>), StructureError> {
     if plan.interfaces.len() > INTERFACES_MAX {
         return Err(StructureError::TooManyInterfaces(plan.interfaces.len()));
@@ -92,19 +95,8 @@ pub fn structure(
             return Err(StructureError::InterfaceName(name.clone()));
         }
     }
-    let mut findings: Vec<Finding> = plan
-        .interfaces
-        .iter()
-        .filter(|interface| !exists(&interface.name))
-        .map(|interface| Finding {
-            code: "interface-missing",
-            message: format!(
-                "this gateway has no interface {} (zone {}): the plan guards it as soon as it appears",
-                interface.name, interface.zone
-            ),
-        })
-        .collect();
-    let input = input(plan, &exists, &mut findings);
+    let input = Input::of(plan);
+    let findings = input.findings().into_iter().collect();
     let pairs = |holds: &dyn Fn(&PlanInterface, &PlanInterface) -> bool| -> BTreeSet<(String, String)> {
         let all = plan
             .interfaces
@@ -133,41 +125,66 @@ pub fn structure(
     Ok((structure, findings))
 }
 
-fn input(plan: &Plan, exists: impl Fn(&str) -> bool, findings: &mut Vec<Finding>) -> Option<Input> {
-    let mut open = |message: String| {
-        findings.push(Finding {
-            code: "management-open",
-            message,
+impl Input {
+    fn of(plan: &Plan) -> Self {
+        let Some(management) = &plan.management else {
+            return Self::default();
+        };
+        let (peers4, peers6) = IpNet::aggregate(&management.peers)
+            .into_iter()
+            .partition(|net| matches!(net, IpNet::V4(_)));
+        Self {
+            interface: Some(management.interface.clone()),
+            peers4,
+            peers6,
+        }
+    }
+
+    /// What a person should know about it.
+    fn findings(&self) -> Option<Finding> {
+        let closed = "no port of the gateway itself can be reached over the network; it is led by its coordinator and at \
+                      its own console";
+        let why = match &self.interface {
+            None => "the plan names no management access",
+            Some(_) if self.peers4.is_empty() && self.peers6.is_empty() => {
+                "the plan's management access names no peers"
+            }
+            Some(_) => return None,
+        };
+        Some(Finding {
+            code: "management-none",
+            message: format!("{why}: {closed}; give the gateway a `management` interface with its peers"),
+        })
+    }
+}
+
+/// The interfaces that `plan` names and this machine does not have, as far as `exists` tells: not yet, or by another name.
+pub fn missing(plan: &Plan, exists: impl Fn(&str) -> bool) -> Vec<Finding> {
+    let guarded = plan
+        .interfaces
+        .iter()
+        .filter(|side| !exists(&side.name))
+        .map(|side| Finding {
+            code: "interface-missing",
+            message: format!(
+                "this gateway has no interface {} (zone {}), so nothing crosses to or from it here; it is guarded as \
+                 soon as it appears. If it has another name now, correct the name or the document",
+                side.name, side.zone
+            ),
         });
-        None
-    };
-    let Some(management) = &plan.management else {
-        return open(
-            "the plan names no management access, so the gateway's own input is left open to all interfaces: give \
-             the gateway a `management` interface and its peers"
-                .to_owned(),
-        );
-    };
-    if !exists(&management.interface) {
-        return open(format!(
-            "the management interface {} does not exist here, so the gateway's own input is left open, to lock \
-             nobody out",
-            management.interface
-        ));
-    }
-    let (peers4, peers6): (BTreeSet<_>, BTreeSet<_>) = IpNet::aggregate(&management.peers)
-        .into_iter()
-        .partition(|net| matches!(net, IpNet::V4(_)));
-    if peers4.is_empty() && peers6.is_empty() {
-        return open(
-            "the plan's management access names no peers, so the gateway's own input is left open".to_owned(),
-        );
-    }
-    Some(Input {
-        interface: management.interface.clone(),
-        peers4,
-        peers6,
-    })
+    let management = plan
+        .management
+        .iter()
+        .filter(|management| !exists(&management.interface))
+        .map(|management| Finding {
+            code: "management-missing",
+            message: format!(
+                "this gateway has no interface {}, by which it is managed: until it appears, the gateway is led by its \
+                 coordinator and at its own console. If it has another name now, correct the name or the document",
+                management.interface
+            ),
+        });
+    guarded.chain(management).collect()
 }
 
 /// The spans of all sides, merged where networks touch or overlap, as interval sets want them.

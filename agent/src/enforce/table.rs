@@ -222,6 +222,7 @@ impl Table {
         let base = Base {
             mode: structure.mode,
             interfaces: structure.guarded.clone(),
+            input: Some(structure.input.clone()),
         };
         match base.load(&self.nft).await {
             Ok(_) => Err(EnforceError::NoBridgeFilter),
@@ -446,6 +447,7 @@ impl Table {
         let base = Base {
             mode: loaded.structure.mode,
             interfaces: loaded.structure.guarded.clone(),
+            input: Some(loaded.structure.input.clone()),
         };
         if let Err(error) = base.write(path) {
             // A full disk must not undo a plan that is in force.

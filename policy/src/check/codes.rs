@@ -45,10 +45,10 @@ const UNFAITHFUL: &str = "The checker derives from the plant, by code of its own
 
 /// Every code, by number.
 pub const FINDING_CODES: &[FindingCode] = &[
-    warning(
+    error(
         "PC0101",
-        "No management access is declared, so nothing keeps it open.",
-        "A gateway's `management` names the interface and the peers by which people and the coordinator reach it; no plan closes that way. Without it a change can leave a gateway that nobody gets at but at its own console.",
+        "No management access is declared, so nobody reaches the gateway over the network.",
+        "A gateway's `management` names the interface and the peers by which people reach it; no plan closes that way, and every other way to the gateway's own ports is closed. Without it the gateway is led by its coordinator alone, whose link it opens itself, and at its own console.",
     ),
     error(
         "PC0102",
@@ -64,6 +64,11 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "PC0104",
         "A management peer lives where management does not come in.",
         "Its packets arrive on another interface than the one that is kept open, and are dropped there. Name a peer that is reached through the management interface, or correct the interface.",
+    ),
+    error(
+        "PC0105",
+        "Management comes in by a port of the gateway's bridge.",
+        "A port of a bridge has no addresses of its own, and what comes in by a guarded one is never management's: nobody could get at the gateway but at its own console. Give management an interface of its own, which is no port of the bridge.",
     ),
     error("PC0111", "A gateway has no plan.", UNFAITHFUL),
     error(

@@ -2,13 +2,15 @@
 
 use super::Findings;
 use super::spans::Spans;
+use crate::model::GatewayMode;
 use crate::plan::Plan;
 
 pub(super) fn check(plan: &Plan, findings: &mut Findings) {
     let Some(management) = &plan.management else {
-        findings.warning(
+        findings.error(
             "PC0101",
-            "no management access is declared, so nothing keeps it open".to_owned(),
+            "no management access is declared: nobody could get at the gateway but at its own console"
+                .to_owned(),
             "declare `management` with the interface and the peers that may use it",
         );
         return;
@@ -33,6 +35,20 @@ pub(super) fn check(plan: &Plan, findings: &mut Findings) {
             ),
             "give management an interface of its own",
         );
+    }
+    if let Some(side) = guarded
+        && plan.mode == GatewayMode::Bridged
+    {
+        findings.error(
+            "PC0105",
+            format!(
+                "management comes in by {}, a port of the bridge, where the gateway itself has no address: nobody \
+                 could get at the gateway",
+                side.name
+            ),
+            "give management an interface of its own",
+        );
+        return;
     }
     for peer in &management.peers {
         for side in &plan.interfaces {

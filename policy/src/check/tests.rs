@@ -75,6 +75,12 @@ fn people_who_could_be_locked_out_are_found() {
     assert_eq!(management("eth2", &["10.20.1.50/32"]), ["PC0103"]);
     assert_eq!(management("eth0", &["10.1.3.0/24"]), ["PC0104"]);
     assert_eq!(management("eth2", &["10.1.3.0/24"]), ["PC0104", "PC0103"]);
+    let by_a_port = codes(|plant| {
+        let gateway = plant.gateways.get_mut(&gateway()).unwrap();
+        gateway.mode = crate::model::GatewayMode::Bridged;
+        gateway.management.as_mut().unwrap().interface = "eth2".to_owned();
+    });
+    assert_eq!(by_a_port, ["PC0105", "PC0103"]);
 }
 
 /// Codes found in the plan of the works with brokers, changed after compiling.
@@ -428,7 +434,7 @@ fn a_finding_says_where_what_and_what_to_do() {
     plant.gateways.get_mut(&gateway()).unwrap().management = None;
     assert_eq!(
         check(&plant, &compile_all(&plant).unwrap(), None)[0].to_string(),
-        "warning[PC0101]: gw-works: no management access is declared, so nothing keeps it open\n  \
+        "error[PC0101]: gw-works: no management access is declared: nobody could get at the gateway but at its own console\n  \
          help: declare `management` with the interface and the peers that may use it"
     );
 }

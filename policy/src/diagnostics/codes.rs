@@ -173,7 +173,7 @@ codes! {
     504 Error TooFewSides "The gateway does not stand between two zones."
         "A gateway guards the way between at least two interfaces that do not lead to the very same zone. Add the interface on the other side."
     505 Warning NoManagement "The gateway has no declared way in for people."
-        "Without `management` no plan can make sure that the gateway stays reachable, and the lock-out guard has nothing to guard. Name the interface and the peers."
+        "Every way to a gateway's own ports is closed but the one that `management` names, so nobody could get at this gateway over the network; `penstock check` refuses its plan (PC0101). Name the interface and the peers."
     506 Error ZoneOnTwoSides "The zone is reached through two interfaces of one gateway."
         "Then a packet's side would not tell where it comes from. Two interfaces may share a zone only if each leads to that zone alone; otherwise take it off one of them, or make two zones of it."
 

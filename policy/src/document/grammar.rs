@@ -108,7 +108,7 @@ record! {
         optional labels: Table<LabelKey, Text>,
         /// The interfaces it guards, by their kernel's names.
         required interfaces: Table<InterfaceName, Interface>,
-        /// The way in for people and the coordinator.
+        /// The way in for people; every other way to the gateway's own ports is closed, also without it.
         optional management: Management,
         /// When it may be changed: `Sun 02:00-04:00`, one or a list, in the site's time.
         optional window: OneOrMany<Windows>,

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use penstock::lab::{self, Namespace};
 use penstock_policy::model::GatewayMode;
+use penstock_policy::plan::{Management, Plan};
 
 use super::plans::{SIDES, two_flows};
-use super::world::{Agent, PATIENCE, SILENCE, World};
+use super::world::{Agent, MODES, PATIENCE, SILENCE, World};
 
 fn reaches(from: &Namespace, address: &str) -> bool {
     connects(from, address, PATIENCE)
@@ -61,8 +62,8 @@ fn only_managements_peers_reach_the_gateway_and_its_own_connections_are_answered
                     "an echo is answered"
                 );
                 assert!(
-                    reaches(&stranger, "192.168.8.1:22"),
-                    "other interfaces are not ours"
+                    is_kept_from(&stranger, "192.168.8.1:22"),
+                    "nor does who comes by an interface that the plan does not name"
                 );
                 let of_no_peer = manager.enter(|| {
                     let socket = rustix::net::socket(
@@ -97,34 +98,135 @@ fn only_managements_peers_reach_the_gateway_and_its_own_connections_are_answered
     .unwrap();
 }
 
+/// What may be missing of a gateway's management, by name.
+fn spoilt(plan: &Plan) -> [(&'static str, Plan, &'static [&'static str]); 3] {
+    let with = |spoil: fn(&mut Management)| {
+        let mut plan = plan.clone();
+        plan.management.as_mut().map(spoil);
+        plan
+    };
+    let unnamed = Plan {
+        management: None,
+        ..plan.clone()
+    };
+    [
+        ("no management", unnamed, &["management-none"]),
+        ("no peers", with(|it| it.peers.clear()), &["management-none"]),
+        (
+            "no such interface",
+            with(|it| it.interface = "eth77".to_owned()),
+            &[],
+        ),
+    ]
+}
+
 #[test]
-fn without_a_management_interface_the_input_stays_open_and_that_is_said() {
+fn missing_management_opens_no_port_of_the_gateway_to_anyone_and_its_own_link_stands() {
     lab::sandbox::test(
-        "input::without_a_management_interface_the_input_stays_open_and_that_is_said",
+        "input::missing_management_opens_no_port_of_the_gateway_to_anyone_and_its_own_link_stands",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                let (gateway, manager) = (&world.gateway, &world.manager);
+                let plant = &world.sides["lan1"].namespace;
+                let inside = match mode {
+                    GatewayMode::Routed => "lan1",
+                    GatewayMode::Bridged => "br0",
+                };
+                gateway.address(inside, "10.1.0.1/24").unwrap();
+                gateway.address("eth0", "192.168.9.1/24").unwrap();
+                gateway.address("eth0", "fd00:99::1/64").unwrap();
+                plant.address("eth0", "10.1.0.5/24").unwrap();
+                manager.address("eth0", "192.168.9.2/24").unwrap();
+                manager.address("eth0", "fd00:99::2/64").unwrap();
+                world.at_gateway(async || {
+                    let _shell = TcpListener::bind("[::]:22").unwrap();
+                    let leases = std::net::UdpSocket::bind("0.0.0.0:68").unwrap();
+                    leases.set_read_timeout(Some(PATIENCE)).unwrap();
+                    let coordinator = manager
+                        .enter(|| TcpListener::bind("192.168.9.2:7000").unwrap())
+                        .unwrap();
+                    let link = TcpStream::connect("192.168.9.2:7000").unwrap();
+                    let (mut far_end, _) = coordinator.accept().unwrap();
+                    link.set_read_timeout(Some(PATIENCE)).unwrap();
+                    let agent = Agent::start();
+                    for (what, plan, codes) in spoilt(&two_flows(mode)) {
+                        let applied = agent.apply(&plan, 1).await;
+                        let found: Vec<_> = applied.findings.iter().map(|it| it.code).collect();
+                        assert_eq!(found, codes, "{mode:?}, {what}");
+                        for (from, to) in [
+                            (plant, "10.1.0.1:22"),
+                            (manager, "192.168.9.1:22"),
+                            (manager, "[fd00:99::1]:22"),
+                        ] {
+                            assert!(is_kept_from(from, to), "{mode:?}, {what}: {to}");
+                        }
+                        std::io::Write::write_all(&mut &link, b"here").unwrap();
+                        std::io::Write::write_all(&mut far_end, b"still here").unwrap();
+                        std::io::Read::read_exact(&mut &link, &mut [0; 10]).unwrap();
+                        let again =
+                            TcpStream::connect_timeout(&"192.168.9.2:7000".parse().unwrap(), PATIENCE);
+                        assert!(
+                            again.is_ok(),
+                            "{mode:?}, {what}: the link is opened anew: {again:?}"
+                        );
+                        manager
+                            .enter(|| {
+                                let server = std::net::UdpSocket::bind("192.168.9.2:67").unwrap();
+                                server.send_to(b"lease", "192.168.9.1:68").unwrap();
+                            })
+                            .unwrap();
+                        let heard = leases.recv(&mut [0; 5]);
+                        assert!(
+                            heard.is_ok(),
+                            "{mode:?}, {what}: a lease of an address: {heard:?}"
+                        );
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_management_interface_that_comes_later_is_open_to_its_peers_at_once_and_its_absence_is_reported() {
+    lab::sandbox::test(
+        "input::a_management_interface_that_comes_later_is_open_to_its_peers_at_once_and_its_absence_is_reported",
         |lab| {
             let world = World::new(lab, GatewayMode::Routed, &SIDES);
-            let plant = &world.sides["lan1"].namespace;
-            world.gateway.address("lan1", "10.1.0.1/24").unwrap();
-            plant.address("eth0", "10.1.0.5/24").unwrap();
+            let (gateway, manager) = (&world.gateway, &world.manager);
+            manager.address("eth0", "192.168.9.2/24").unwrap();
             world.at_gateway(async || {
                 let _shell = TcpListener::bind("0.0.0.0:22").unwrap();
+                let rename = |from: &str, to: &str| {
+                    for step in [
+                        &["link", "set", from, "down"][..],
+                        &["link", "set", from, "name", to],
+                        &["link", "set", to, "up"],
+                    ] {
+                        gateway.ip(step).unwrap();
+                    }
+                    gateway.ip(&["addr", "flush", "dev", to]).unwrap();
+                    gateway.address(to, "192.168.9.1/24").unwrap();
+                };
+                rename("eth0", "eth77");
                 let agent = Agent::start();
-                let mut plan = two_flows(GatewayMode::Routed);
-                if let Some(management) = &mut plan.management {
-                    management.interface = "eth77".to_owned();
-                }
-                for plan in [
-                    plan.clone(),
-                    penstock_policy::plan::Plan {
-                        management: None,
-                        ..plan
-                    },
-                ] {
-                    let applied = agent.apply(&plan, 1).await;
-                    let codes: Vec<_> = applied.findings.iter().map(|finding| finding.code).collect();
-                    assert_eq!(codes, ["management-open"]);
-                    assert!(reaches(plant, "10.1.0.1:22"), "nobody is locked out");
-                }
+                agent.apply(&two_flows(GatewayMode::Routed), 1).await;
+                let codes = || -> Vec<_> {
+                    let missing = agent.enforcer.missing_interfaces();
+                    missing.iter().map(|finding| finding.code).collect()
+                };
+                assert_eq!(codes(), ["management-missing"]);
+                assert!(
+                    is_kept_from(manager, "192.168.9.1:22"),
+                    "by another name it is not known"
+                );
+                rename("eth77", "eth0");
+                assert_eq!(codes(), [""; 0]);
+                assert!(reaches(manager, "192.168.9.1:22"), "no plan was applied meanwhile");
+                rename("lan2", "lan9");
+                assert_eq!(codes(), ["interface-missing"]);
             });
         },
     )

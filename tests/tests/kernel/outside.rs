@@ -146,6 +146,10 @@ fn before_the_first_plan_the_base_rules_close_these_ways_too() {
                 world.at_gateway(async || {
                     let _shell = TcpListener::bind("0.0.0.0:22").unwrap();
                     let (_manager, _plant) = (listen(manager, MANAGER), listen(plant, PLANT));
+                    assert!(
+                        reaches(plant, "10.1.0.1:22"),
+                        "{mode:?}: without Penstock it is open"
+                    );
                     let agent = Agent::start_with(Settings {
                         base_path: Some(base_path.clone()),
                         ..Settings::default()
@@ -160,6 +164,7 @@ fn before_the_first_plan_the_base_rules_close_these_ways_too() {
                     assert!(is_kept_from(manager, PLANT), "{mode:?}");
                     assert!(is_kept_from(plant, MANAGER), "{mode:?}");
                     assert!(reaches(manager, SHELL), "{mode:?}: management comes in");
+                    assert!(is_kept_from(plant, "10.1.0.1:22"), "{mode:?}: the plant does not");
                     let own = [MANAGER, PLANT].map(connect);
                     assert!(
                         own.iter().all(Result::is_ok),

@@ -14,7 +14,7 @@ use super::{
     TABLE, intercept, log, prefix,
     shape::{self, by_side, chains_by_side},
 };
-use crate::enforce::structure::Structure;
+use crate::enforce::structure::{Input, Structure};
 
 /// What one family calls things.
 pub(super) struct Family {
@@ -329,26 +329,13 @@ fn judge(script: &mut String, family: &Family, structure: &Structure) {
 }
 
 /// The gateway's own input: nobody but the management's peers may open anything, and what the gateway itself opened
-/// is always answered. Without a guard the chains are there, and let everything in.
+/// is always answered.
 fn input(script: &mut String, structure: &Structure, bridged: bool, group: u16) {
-    let mut base = "chain input {\ntype filter hook input priority filter; policy accept;\n".to_owned();
-    intercept::input(&mut base, structure);
-    let Some(guard) = &structure.input else {
-        let _ = writeln!(script, "chain refuse {{ }}\nchain management {{ }}\n{base}}}");
-        return;
-    };
     let guarded = if bridged {
         format!("meta mark & {MARK_GUARDED:#x} != 0")
     } else {
         "iifname @guarded".to_owned()
     };
-    let mut peers = String::new();
-    for (family, nets) in [("ip", &guard.peers4), ("ip6", &guard.peers6)] {
-        let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
-        if !nets.is_empty() {
-            let _ = writeln!(peers, "{family} saddr {{ {} }} accept", nets.join(", "));
-        }
-    }
     let _ = write!(
         script,
         "chain refuse {{
@@ -357,21 +344,55 @@ fn input(script: &mut String, structure: &Structure, bridged: bool, group: u16) 
          drop
          }}
          chain management {{
-         {peers}udp sport 67 udp dport 68 accept
-         udp sport 547 udp dport 546 accept
-         goto refuse
+         {peers}{LEASES}goto refuse
          }}
-         {base}iifname \"lo\" accept
-         ct direction reply accept
-         icmp type {{ echo-request, destination-unreachable, time-exceeded, parameter-problem }} accept
-         icmpv6 type {{ echo-request, destination-unreachable, packet-too-big, time-exceeded, parameter-problem, \
-             nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert, mld-listener-query, \
-             mld-listener-report, mld-listener-done, mld2-listener-report }} accept
-         iifname \"{management}\" goto management
-         {guarded} goto refuse
-         }}
+         chain input {{
+         type filter hook input priority filter; policy accept;
         ",
         log = log(prefix::INPUT, group),
-        management = guard.interface,
+        peers = peers(&structure.input),
     );
+    intercept::input(script, structure);
+    let _ = write!(
+        script,
+        "{ANSWERS}{to_management}{guarded} goto refuse
+         {LEASES}goto refuse
+         }}
+        ",
+        to_management = from_management(&structure.input, "goto management"),
+    );
+}
+
+/// What the gateway answers whoever asks, and the answers to what it asked itself.
+pub(in crate::enforce) const ANSWERS: &str = "iifname \"lo\" accept
+ct direction reply accept
+icmp type { echo-request, destination-unreachable, time-exceeded, parameter-problem } accept
+icmpv6 type { echo-request, destination-unreachable, packet-too-big, time-exceeded, parameter-problem, \
+nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert, mld-listener-query, \
+mld-listener-report, mld-listener-done, mld2-listener-report } accept
+";
+
+/// Leases of addresses (DHCP), whose answers come from elsewhere than where they were asked for.
+pub(in crate::enforce) const LEASES: &str = "udp sport 67 udp dport 68 accept
+udp sport 547 udp dport 546 accept
+";
+
+/// Accepts the management's peers.
+pub(in crate::enforce) fn peers(guard: &Input) -> String {
+    let mut rules = String::new();
+    for (family, nets) in [("ip", &guard.peers4), ("ip6", &guard.peers6)] {
+        let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
+        if !nets.is_empty() {
+            let _ = writeln!(rules, "{family} saddr {{ {} }} accept", nets.join(", "));
+        }
+    }
+    rules
+}
+
+/// Gives `verdict` to what comes in by the management interface; by name, so also once it appears.
+pub(in crate::enforce) fn from_management(guard: &Input, verdict: &str) -> String {
+    match &guard.interface {
+        Some(interface) => format!("iifname \"{interface}\" {verdict}\n"),
+        None => String::new(),
+    }
 }

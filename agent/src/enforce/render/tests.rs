@@ -36,7 +36,7 @@ proptest! {
         new in penstock_policy::arbitrary::plans(),
     ) {
         let (old, new) = (lower(&old).unwrap(), lower(&new).unwrap());
-        let shape = structure(&penstock_plan(), None, |_| true).unwrap().0;
+        let shape = structure(&penstock_plan(), None).unwrap().0;
         let (mut through, mut at_once) = (BTreeSet::new(), BTreeSet::new());
         run(&mut through, &whole(&shape, &old, 1)).unwrap();
         run(&mut through, &difference(&old, &new)).unwrap();
@@ -56,7 +56,7 @@ fn penstock_plan() -> penstock_policy::plan::Plan {
 
 #[test]
 fn nothing_but_our_own_tables_is_named_in_a_script() {
-    let shape = structure(&penstock_plan(), None, |_| true).unwrap().0;
+    let shape = structure(&penstock_plan(), None).unwrap().0;
     let script = whole(&shape, &Elements::default(), 86);
     assert!(!script.contains("flush"));
     for line in script

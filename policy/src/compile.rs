@@ -22,8 +22,8 @@ use crate::model::{
     Service, Tls,
 };
 use crate::plan::{
-    Bridge, Broker, Capability, Endpoint, Management, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule,
-    Transport,
+    Bridge, Broker, Capability, Endpoint, Management, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange,
+    Rule, Transport,
 };
 
 /// Why no plan can be made.
@@ -149,22 +149,31 @@ impl<'a> Compiler<'a> {
 
     fn interface(&self, name: &str, interface: &Interface) -> Result<PlanInterface, CompileError> {
         let mut networks = Vec::new();
-        let mut enforcement = Enforcement::Observe;
+        let mut observing = Vec::new();
+        let mut all_observe = true;
         for id in std::iter::once(&interface.zone).chain(&interface.behind) {
             let zone = self.plant.zones.get(id).ok_or_else(|| {
                 CompileError::Unresolved(format!("interface `{name}` names the unknown zone `{id}`"))
             })?;
-            if zone.enforcement == Enforcement::Enforce {
-                enforcement = Enforcement::Enforce;
+            let living = self.networks.get(id).into_iter().flatten().copied();
+            networks.extend(living.clone());
+            match zone.enforcement {
+                Enforcement::Observe => observing.extend(living),
+                Enforcement::Enforce => all_observe = false,
             }
-            networks.extend(self.networks.get(id).into_iter().flatten().copied());
         }
+        // No two zones share an address, so this takes nothing from a zone that enforces.
+        let observing = sorted(IpNet::aggregate(&observing).into_iter());
         Ok(PlanInterface {
             name: name.to_owned(),
             zone: interface.zone.clone(),
             behind: sorted(interface.behind.iter().cloned()),
-            enforcement,
             networks: sorted(IpNet::aggregate(&networks).into_iter()),
+            observing: match observing {
+                _ if all_observe => Observing::Everything,
+                networks if networks.is_empty() => Observing::Nothing,
+                networks => Observing::Only(networks),
+            },
         })
     }
 }

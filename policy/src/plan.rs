@@ -5,8 +5,11 @@
 //! gateway verifies. The revision is *not* in it, so that a release which changes nothing for a gateway
 //! leaves its plan's digest as it was.
 //!
-//! Reading is strict: an unknown field, an unknown capability or an unknown format refuses the plan whole.
+//! Reading is strict: an unknown field, an unknown capability or an unknown format refuses the plan whole. The format
+//! before this one is read too ([`PLAN_FORMAT_BEFORE`]), since a gateway goes on enforcing the plan that it stored when its
+//! agent is upgraded; that plan's digest stays the digest of its own bytes, never that of [`Plan::to_bytes`].
 
+mod format1;
 mod well_formed;
 
 use std::collections::BTreeSet;
@@ -21,13 +24,15 @@ use crate::model::{
 };
 
 /// The format that this code writes and reads.
-pub const PLAN_FORMAT: &str = "penstock-plan/1";
+pub const PLAN_FORMAT: &str = "penstock-plan/2";
+/// The format before, which is read as well.
+pub const PLAN_FORMAT_BEFORE: &str = "penstock-plan/1";
 
 /// Everything one gateway enforces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// Always [`PLAN_FORMAT`].
+    /// Always [`PLAN_FORMAT`]: a plan of the format before is converted where it is read.
     pub format: String,
     /// The plant it belongs to.
     pub plant: PlantId,
@@ -82,10 +87,53 @@ pub struct PlanInterface {
     pub zone: ZoneId,
     /// Further zones that are reached through it.
     pub behind: Vec<ZoneId>,
-    /// `enforce` if any of those zones enforces.
-    pub enforcement: Enforcement,
     /// The only addresses that may be seen on this side of the gateway, disjoint and sorted.
     pub networks: Vec<IpNet>,
+    /// Whose crossings only observe here.
+    pub observing: Observing,
+}
+
+/// Whose crossings of a guarded interface only observe, as far as that side has a say in it.
+///
+/// Observe and enforce belong to a pair of zones: a crossing only observes if both of its ends do, each on its own side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Observing {
+    /// Nobody's: all zones of this side enforce.
+    Nothing,
+    /// Everybody's: all zones of this side observe. Addresses that no zone has are among them, and frames without any.
+    Everything,
+    /// Those of these addresses (a part of the side's networks, disjoint and sorted, never empty), whose zones observe.
+    /// Other zones of this side enforce; what belongs to no zone is enforced with them.
+    Only(Vec<IpNet>),
+}
+
+impl Observing {
+    /// The mode of `address` on this side; `None` is a frame that has no address.
+    pub fn mode(&self, address: Option<IpAddr>) -> Enforcement {
+        let observes = match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Only(networks) => {
+                address.is_some_and(|address| networks.iter().any(|network| network.contains(&address)))
+            }
+        };
+        if observes {
+            Enforcement::Observe
+        } else {
+            Enforcement::Enforce
+        }
+    }
+}
+
+/// A side whose zones all have this mode.
+impl From<Enforcement> for Observing {
+    fn from(mode: Enforcement) -> Self {
+        match mode {
+            Enforcement::Observe => Self::Everything,
+            Enforcement::Enforce => Self::Nothing,
+        }
+    }
 }
 
 impl PlanInterface {
@@ -221,11 +269,17 @@ pub enum PlanError {
     #[error("the plan cannot be read")]
     Unreadable(#[source] serde_json::Error),
     /// Made for other software.
-    #[error("the plan has format `{0}`, this agent reads `{PLAN_FORMAT}`")]
+    #[error("the plan has format `{0}`, this program reads `{PLAN_FORMAT}` and `{PLAN_FORMAT_BEFORE}`")]
     Format(String),
     /// Its own rules contradict one another (said in words).
     #[error("the plan is not well formed: {0}")]
     Malformed(String),
+}
+
+/// All that is read of a plan to know how the rest is to be read.
+#[derive(Deserialize)]
+struct Header {
+    format: String,
 }
 
 impl Plan {
@@ -235,17 +289,19 @@ impl Plan {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Reads a plan strictly, and checks that its rules are well formed.
+    /// Reads a plan strictly, of this format or the one before, and checks that it is well formed.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PlanError> {
-        let plan: Self = serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?;
-        if plan.format != PLAN_FORMAT {
-            return Err(PlanError::Format(plan.format));
-        }
+        let Header { format } = serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?;
+        let plan: Self = match format.as_str() {
+            PLAN_FORMAT => serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?,
+            PLAN_FORMAT_BEFORE => format1::read(bytes)?,
+            _ => return Err(PlanError::Format(format)),
+        };
         well_formed::check(&plan).map_err(PlanError::Malformed)?;
         Ok(plan)
     }
 
-    /// The digest of [`Plan::to_bytes`].
+    /// The digest of [`Plan::to_bytes`]. Of a plan that was read, the digest is that of the bytes it was read from.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.to_bytes())
     }

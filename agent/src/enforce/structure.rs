@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use penstock_policy::model::{Enforcement, GatewayMode};
-use penstock_policy::plan::{Plan, PlanInterface};
+use penstock_policy::model::GatewayMode;
+use penstock_policy::plan::{Observing, Plan, PlanInterface};
 use serde::{Deserialize, Serialize};
 
 use super::block::{Address, Span};
@@ -115,10 +115,10 @@ pub fn structure(
         observers: plan
             .interfaces
             .iter()
-            .filter(|i| i.enforcement == Enforcement::Observe)
+            .filter(|i| i.observing == Observing::Everything)
             .map(|i| i.name.clone())
             .collect(),
-        observed: pairs(&|a, b| [a, b].iter().all(|i| i.enforcement == Enforcement::Observe)),
+        observed: pairs(&|a, b| [a, b].iter().all(|i| i.observing == Observing::Everything)),
         input,
         inspector,
     };

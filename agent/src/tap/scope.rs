@@ -4,8 +4,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use penstock_policy::model::Enforcement;
-use penstock_policy::plan::Plan;
+use penstock_policy::plan::{Observing, Plan};
 use rustix::net::netdevice::name_to_index;
 
 /// The sides of a plan.
@@ -26,7 +25,7 @@ impl Scope {
     pub fn of(plan: &Plan) -> Self {
         let side = |interface: &penstock_policy::plan::PlanInterface| Side {
             name: interface.name.clone(),
-            observes: interface.enforcement == Enforcement::Observe,
+            observes: interface.observing == Observing::Everything,
             networks: interface.networks.clone(),
         };
         Self {

@@ -8,7 +8,7 @@ use super::Findings;
 use super::spans::{Spans, ports};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Conduit, Enforcement, Flow, FlowEnd, Operations, Plant, Service};
-use crate::plan::{Bridge, Broker, Capability, Endpoint, Plan, PlanInterface, Rule, Transport};
+use crate::plan::{Bridge, Broker, Capability, Endpoint, Observing, Plan, PlanInterface, Rule, Transport};
 
 const RECOMPILE: &str =
     "compile the plans anew; if the finding stays, it is a fault in Penstock: please report it";
@@ -213,28 +213,47 @@ fn sides(plant: &Plant, plan: &Plan, findings: &mut Findings) {
             let words = format!("interface {} has other zones than the plant gives it", side.name);
             findings.error("PC0115", words, RECOMPILE);
         }
-        if Spans::of(side.networks.iter().copied()) != living_in(plant, side) {
+        if Spans::of(side.networks.iter().copied()) != living_in(plant, side, |_| true) {
             let words = format!(
                 "interface {} may see other addresses than its zones and their assets have",
                 side.name
             );
             findings.error("PC0115", words, RECOMPILE);
         }
-        let enforces = zones.iter().any(|zone| {
-            plant
-                .zones
-                .get(*zone)
-                .is_some_and(|zone| zone.enforcement == Enforcement::Enforce)
-        });
-        if enforces != (side.enforcement == Enforcement::Enforce) {
-            let words = format!("interface {} does not enforce as its zones say", side.name);
+        if !observes_as_declared(plant, side) {
+            let words = format!(
+                "interface {} does not observe and enforce as its zones say",
+                side.name
+            );
             findings.error("PC0115", words, RECOMPILE);
         }
     }
 }
 
-fn living_in(plant: &Plant, side: &PlanInterface) -> Spans {
-    let here = |zone: &ZoneId| *zone == side.zone || side.behind.contains(zone);
+/// Whether exactly those addresses of a side observe that live in its zones that observe, and what has no zone only where
+/// all of them do.
+fn observes_as_declared(plant: &Plant, side: &PlanInterface) -> bool {
+    let observes = |zone: &ZoneId| {
+        plant
+            .zones
+            .get(zone)
+            .is_some_and(|zone| zone.enforcement == Enforcement::Observe)
+    };
+    let nobody = Spans::of([]);
+    let all = observes(&side.zone) && side.behind.iter().all(observes);
+    let observing = living_in(plant, side, observes);
+    match &side.observing {
+        Observing::Everything => all,
+        Observing::Nothing => !all && observing == nobody,
+        Observing::Only(networks) => {
+            !all && observing != nobody && Spans::of(networks.iter().copied()) == observing
+        }
+    }
+}
+
+/// What lives on a side, in those of its zones that are `wanted`.
+fn living_in(plant: &Plant, side: &PlanInterface, wanted: impl Fn(&ZoneId) -> bool) -> Spans {
+    let here = |zone: &ZoneId| (*zone == side.zone || side.behind.contains(zone)) && wanted(zone);
     let zones = plant
         .zones
         .iter()

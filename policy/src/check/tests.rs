@@ -7,7 +7,7 @@ use crate::arbitrary::{DICE, connection_near, plants};
 use crate::compile::compile_all;
 use crate::ids::FlowId;
 use crate::model::{Enforcement, FlowEnd, OnAgentLoss, OnRefusal, Operations, Tls, ZoneKind};
-use crate::plan::{Capability, PortRange, Transport};
+use crate::plan::{Capability, Observing, PortRange, Transport};
 use crate::verdict::decide;
 use crate::waterworks::{
     asset, bridge, carried, conduit, gateway, id, messages, modbus, operation, publish, waterworks,
@@ -223,7 +223,7 @@ fn a_plan_that_is_not_what_the_plant_says_is_found() {
     assert_eq!(plan_codes(|plan| plan.rules[0].must_flow = false), ["PC0113"]);
     assert_eq!(plan_codes(|plan| plan.rules.truncate(2)), ["PC0114"]);
     assert_eq!(
-        plan_codes(|plan| plan.interfaces[1].enforcement = Enforcement::Observe),
+        plan_codes(|plan| plan.interfaces[1].observing = Observing::Everything),
         ["PC0115"]
     );
     assert_eq!(
@@ -489,10 +489,11 @@ fn damage(plan: &mut Plan, spoil: u8, at: &prop::sample::Index) {
         (6, _) => drop(plan.interfaces[side].networks.pop()),
         (7, _) => plan.interfaces[side].networks.push(id("198.51.100.0/24")),
         (8, _) => {
-            let enforcement = &mut plan.interfaces[side].enforcement;
-            *enforcement = match enforcement {
-                Enforcement::Observe => Enforcement::Enforce,
-                Enforcement::Enforce => Enforcement::Observe,
+            let side = &mut plan.interfaces[side];
+            side.observing = match &side.observing {
+                Observing::Everything => Observing::Nothing,
+                Observing::Nothing => Observing::Everything,
+                Observing::Only(_) => Observing::Only(vec![id("198.51.100.0/24")]),
             };
         }
         _ => {}

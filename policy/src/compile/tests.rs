@@ -63,14 +63,17 @@ fn ports_that_overlap_become_one_range_and_neighbours_stay_single() {
 }
 
 #[test]
-fn a_zone_behind_an_interface_is_seen_through_it_and_can_make_it_enforce() {
+fn a_zone_behind_an_interface_is_seen_through_it_and_each_zone_there_keeps_its_mode() {
     let mut plant = waterworks();
     plant.zones.get_mut(&id("office")).unwrap().enforcement = Enforcement::Observe;
     let gateway_model = plant.gateways.get_mut(&gateway()).unwrap();
     gateway_model.interfaces.remove("eth4");
     gateway_model.interfaces.get_mut("eth1").unwrap().behind = vec![id("safety")];
     let plan = compile(&plant, &gateway()).unwrap();
-    assert_eq!(plan.interfaces[0].enforcement, Enforcement::Enforce);
+    assert_eq!(
+        plan.interfaces[0].observing,
+        Observing::Only(vec![id("10.1.0.0/16")])
+    );
     assert!(plan.interfaces[0].holds(id("10.20.9.3")));
 }
 

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Bridge, Broker, Capability, Plan, Rule, Transport};
+use ipnet::IpNet;
+
+use super::{Bridge, Broker, Capability, Observing, Plan, PlanInterface, Rule, Transport};
 use crate::ids::{ConduitId, FlowId, FlowName};
 use crate::model::{MqttOperation, Operations};
 
@@ -152,7 +154,38 @@ fn interfaces(plan: &Plan) -> Result<(), String> {
             return Err(format!("interface {name} appears twice"));
         }
     }
-    Ok(())
+    plan.interfaces.iter().try_for_each(observing)
+}
+
+/// Who observes on a side is a part of who lives there. That part may be all of it, where a zone that enforces has no
+/// address yet.
+fn observing(side: &PlanInterface) -> Result<(), String> {
+    let Observing::Only(networks) = &side.observing else {
+        return Ok(());
+    };
+    let name = &side.name;
+    if networks.is_empty() {
+        return Err(format!("interface {name} lists no observing network"));
+    }
+    if !disjoint_and_sorted(networks) {
+        return Err(format!(
+            "interface {name} has observing networks that overlap or are not in order"
+        ));
+    }
+    let within = |inner: &IpNet| side.networks.iter().any(|outer| outer.contains(inner));
+    match networks.iter().find(|inner| !within(inner)) {
+        Some(astray) => Err(format!(
+            "interface {name} observes {astray}, which is not on its side"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn disjoint_and_sorted(networks: &[IpNet]) -> bool {
+    networks.windows(2).all(|pair| match pair {
+        [one, next] => one < next && !one.contains(next) && !next.contains(one),
+        _ => true,
+    })
 }
 
 /// Whether a name can stand in a kernel ruleset as it is: 1–15 of `A-Z a-z 0-9 @ _ . -`, the first a letter or digit.
@@ -296,6 +329,33 @@ mod tests {
         let taken = bridged(|plan| plan.bridges[0].id = plan.rules[1].id).unwrap_err();
         assert!(taken.contains("upwards has the number"), "{taken}");
         assert!(bridged(|plan| plan.bridges[0].id = FlowId(0)).is_err());
+    }
+
+    #[test]
+    fn who_observes_on_a_side_is_a_part_of_who_lives_there() {
+        let only = |networks: &[&str]| {
+            let networks: Vec<IpNet> = networks.iter().map(|network| network.parse().unwrap()).collect();
+            let mut plan = compile(&waterworks(), &gateway()).unwrap();
+            plan.interfaces[0].networks =
+                vec!["10.1.0.0/16".parse().unwrap(), "10.7.0.0/16".parse().unwrap()];
+            plan.interfaces[0].observing = Observing::Only(networks);
+            Plan::from_bytes(&plan.to_bytes()).map_err(|error| error.to_string())
+        };
+        assert!(only(&["10.1.0.0/16", "10.7.3.0/24"]).is_ok());
+        assert!(only(&["10.1.0.0/16", "10.7.0.0/16"]).is_ok());
+        assert!(only(&[]).unwrap_err().contains("no observing network"));
+        assert!(only(&["10.2.0.0/16"]).unwrap_err().contains("not on its side"));
+        assert!(only(&["10.0.0.0/8"]).unwrap_err().contains("not on its side"));
+        assert!(
+            only(&["10.1.0.0/16", "10.1.3.0/24"])
+                .unwrap_err()
+                .contains("overlap")
+        );
+        assert!(
+            only(&["10.7.0.0/16", "10.1.0.0/16"])
+                .unwrap_err()
+                .contains("not in order")
+        );
     }
 
     #[test]

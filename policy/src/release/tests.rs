@@ -323,12 +323,16 @@ fn a_plan_that_needs_more_than_the_agent_can_do_is_refused_by_name() {
 
 /// A release over plans that are not as the compiler makes them, signed nevertheless.
 fn released_with(spoil: impl Fn(&mut Plan)) -> Parts {
-    let mut plans = first().plans;
-    for bytes in plans.values_mut() {
+    released_as(|bytes| {
         let mut plan = Plan::from_bytes(bytes).unwrap();
         spoil(&mut plan);
         *bytes = plan.to_bytes();
-    }
+    })
+}
+
+fn released_as(rewrite: impl Fn(&mut Vec<u8>)) -> Parts {
+    let mut plans = first().plans;
+    plans.values_mut().for_each(rewrite);
     let mut statement = first().statement;
     let leaves = plans.iter().map(|(gateway, plan)| {
         crate::merkle::leaf_hash(&leaf_bytes(gateway, statement.revision, Digest::of(plan)))
@@ -341,7 +345,7 @@ fn released_with(spoil: impl Fn(&mut Plan)) -> Parts {
 fn a_signed_plan_that_makes_no_sense_is_refused_all_the_same() {
     let refusal = |spoil: &dyn Fn(&mut Plan)| released_with(spoil).refusal(&trust());
     assert_eq!(
-        refusal(&|plan| plan.format = "penstock-plan/2".to_owned()),
+        refusal(&|plan| plan.format = "penstock-plan/9".to_owned()),
         "unknown-format"
     );
     assert_eq!(refusal(&|plan| plan.plant = id("hillside-water")), "wrong-plant");
@@ -349,6 +353,23 @@ fn a_signed_plan_that_makes_no_sense_is_refused_all_the_same() {
     assert_eq!(refusal(&|plan| plan.rules[0].sources.clear()), "unreadable");
     assert_eq!(refusal(&|plan| plan.rules[0].id = plan.rules[1].id), "unreadable");
     released_with(|_| {}).verify(&trust()).unwrap();
+}
+
+#[test]
+fn a_plan_of_the_format_before_is_verified_and_known_by_the_bytes_that_were_signed() {
+    const STORED: &[u8] = include_bytes!("../../fixtures/plan-format-1.json");
+    let offer = released_as(|bytes| *bytes = STORED.to_vec());
+    let capabilities = Plan::from_bytes(STORED).unwrap().requires;
+    let offer = Offer {
+        statement: &offer.statement,
+        signatures: &offer.signatures,
+        plan: &offer.plan,
+        leaf_index: offer.leaf_index,
+        proof: &offer.proof,
+    };
+    let verified = verify_offer(&trust(), &capabilities, &offer).unwrap();
+    assert_eq!(verified.plan_digest, Digest::of(STORED));
+    assert_eq!(verified.plan, Plan::from_bytes(STORED).unwrap());
 }
 
 /// The statement spelt otherwise, and signed in that spelling.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::{Carried, Connection, Decision, Nearest, Reason, RuleName, Verdict, words};
-use crate::model::{Enforcement, Operations};
-use crate::plan::{Endpoint, Plan, PlanInterface, PortRange, Rule, Transport};
+use crate::model::Operations;
+use crate::plan::{Endpoint, Observing, Plan, PlanInterface, PortRange, Rule, Transport};
 
 /// What `plan` says of `connection`.
 pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {
@@ -91,10 +91,7 @@ fn verdict(decision: Decision, reason: Reason) -> Verdict {
 
 /// How a crossing of these guarded interfaces is refused.
 fn refusal(guarded: &[&PlanInterface]) -> Decision {
-    if guarded
-        .iter()
-        .all(|side| side.enforcement == Enforcement::Observe)
-    {
+    if guarded.iter().all(|side| side.observing == Observing::Everything) {
         Decision::WouldDeny
     } else {
         Decision::Deny

@@ -9,7 +9,7 @@ use super::*;
 use crate::arbitrary::{plans_with_connections, plants};
 use crate::compile::{compile, compile_all};
 use crate::model::Enforcement;
-use crate::plan::{Plan, Transport};
+use crate::plan::{Observing, Plan, Transport};
 use crate::waterworks::{gateway, id, waterworks};
 
 fn connection(ingress: &str, source: &str, egress: &str, destination: &str, transport: &str) -> Connection {
@@ -148,7 +148,7 @@ fn naive(plan: &Plan, connection: &Connection) -> Result<usize, (Decision, &'sta
     let enforced = ends
         .iter()
         .flatten()
-        .any(|side| side.enforcement == Enforcement::Enforce);
+        .any(|side| side.observing != Observing::Everything);
     let refused = if enforced {
         Decision::Deny
     } else {
@@ -284,9 +284,9 @@ proptest! {
                 );
                 for crossing in [inwards, outwards] {
                     let verdict = decide(&plan, &crossing);
-                    let refused = match guarded.enforcement {
-                        Enforcement::Enforce => Decision::Deny,
-                        Enforcement::Observe => Decision::WouldDeny,
+                    let refused = match guarded.observing {
+                        Observing::Everything => Decision::WouldDeny,
+                        _ => Decision::Deny,
                     };
                     prop_assert_eq!(verdict.decision, refused, "{}", crossing);
                     let interface = "elsewhere".to_owned();

@@ -12,11 +12,9 @@ use penstock_agent::identity::{Enrolment, IdentityFolder};
 use penstock_agent::policy_store;
 use penstock_agent::store::Store;
 use penstock_policy::ids::{ConduitId, Digest, FlowId, FlowName, Revision, ZoneId};
-use penstock_policy::model::{
-    ApproverSet, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, Operations,
-};
+use penstock_policy::model::{ApproverSet, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, Operations};
 use penstock_policy::plan::{
-    Capability, Endpoint, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
+    Capability, Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
 };
 use penstock_policy::release::Trust;
 use penstock_proto::v1::{PolicyOffer, SignedRelease};
@@ -223,8 +221,8 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
                 name: format!("lan{side}"),
                 zone: ZoneId::new(format!("zone{side}")).unwrap(),
                 behind: vec![],
-                enforcement: Enforcement::Enforce,
                 networks: vec![format!("10.{side}.0.0/16").parse().unwrap()],
+                observing: Observing::Nothing,
             })
             .collect(),
         management: None,

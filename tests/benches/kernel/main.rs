@@ -18,8 +18,10 @@ use penstock::lab::{Lab, Namespace, sandbox};
 use penstock_agent::enforce::kernel::Nft;
 use penstock_agent::enforce::{Change, Enforcer, Settings, render};
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, Revision, ZoneId};
-use penstock_policy::model::{Enforcement, GatewayMode, OnAgentLoss, OnDrift};
-use penstock_policy::plan::{Endpoint, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport};
+use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift};
+use penstock_policy::plan::{
+    Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
+};
 
 mod change;
 
@@ -114,8 +116,8 @@ fn plan(count: u32) -> Plan {
                 name: format!("lan{side}"),
                 zone: ZoneId::new(format!("zone{side}")).unwrap(),
                 behind: vec![],
-                enforcement: Enforcement::Enforce,
                 networks: vec![format!("10.{side}.0.0/16").parse().unwrap()],
+                observing: Observing::Nothing,
             })
             .collect(),
         management: None,

@@ -16,8 +16,10 @@ use penstock_agent::audit::{BLOCK_BYTES, Limits, Position, spool::Spool};
 use penstock_agent::bridge::supervisor::read_states;
 use penstock_agent::bridge::tell::BridgeState;
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, ZoneId};
-use penstock_policy::model::{Enforcement, GatewayMode, MqttOperation, NumberRange, OnDrift};
-use penstock_policy::plan::{Bridge, Broker, Capability, Management, PLAN_FORMAT, Plan, PlanInterface};
+use penstock_policy::model::{GatewayMode, MqttOperation, NumberRange, OnDrift};
+use penstock_policy::plan::{
+    Bridge, Broker, Capability, Management, Observing, PLAN_FORMAT, Plan, PlanInterface,
+};
 use penstock_proto::audit::read_body;
 use penstock_proto::v1::{AuditEvent, audit_event::Kind};
 
@@ -70,8 +72,8 @@ pub fn plan(publications: Vec<MqttOperation>) -> Plan {
                 name: name.to_owned(),
                 zone: ZoneId::new(format!("zone-{name}")).unwrap(),
                 behind: vec![],
-                enforcement: Enforcement::Enforce,
                 networks: vec![network.parse().unwrap()],
+                observing: Observing::Nothing,
             })
             .into(),
         management: Some(Management {

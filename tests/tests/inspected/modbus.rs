@@ -1,7 +1,7 @@
 //! Modbus clients of several stacks before a pymodbus controller.
 
 use penstock::lab;
-use penstock_policy::model::Enforcement;
+use penstock_policy::plan::Observing;
 use penstock_policy::verdict::Decision;
 
 use super::world::{Agent, CLIENT, MODES, SERVER, SERVER6, World, polling};
@@ -89,7 +89,7 @@ fn zones_that_observe_let_everything_pass_and_the_trail_says_what_would_be_refus
                 let _plc = world.plc(SERVER);
                 let mut plan = world.plan(&[(502, polling())]);
                 for interface in &mut plan.interfaces {
-                    interface.enforcement = Enforcement::Observe;
+                    interface.observing = Observing::Everything;
                 }
                 world.at_gateway(async || {
                     let mut agent = Agent::enforcing(plan).await;

@@ -11,11 +11,10 @@ use penstock_agent::enforce::l7::{Limits, OperationSeen};
 use penstock_agent::enforce::{Enforcer, Observed, Settings};
 use penstock_policy::ids::{FlowId, Revision};
 use penstock_policy::model::{
-    Enforcement, GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal,
-    Operations,
+    GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal, Operations,
 };
 use penstock_policy::plan::{
-    Capability, Endpoint, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
+    Capability, Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
 };
 use tokio::sync::mpsc;
 
@@ -113,11 +112,11 @@ impl World {
             name: name.to_owned(),
             zone: name.parse().unwrap(),
             behind: Vec::new(),
-            enforcement: Enforcement::Enforce,
             networks: vec![
                 format!("10.{number}.0.0/24").parse().unwrap(),
                 format!("fd00:{number}::/64").parse().unwrap(),
             ],
+            observing: Observing::Nothing,
         };
         let mut requires = BTreeSet::from([Capability::KERNEL.to_owned()]);
         if self.mode == GatewayMode::Bridged {

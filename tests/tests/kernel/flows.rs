@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use penstock::lab;
 use penstock_agent::enforce::Change;
-use penstock_policy::model::{Enforcement, GatewayMode, OnAgentLoss};
+use penstock_policy::model::{GatewayMode, OnAgentLoss};
+use penstock_policy::plan::Observing;
 use penstock_policy::verdict::Carried;
 
 use super::inspected::{inspected, with};
@@ -128,7 +129,7 @@ fn no_packet_of_a_flow_that_stays_is_lost_while_plans_are_swapped() {
                                 }
                                 if round % 4 == 0 {
                                     // A change of structure: the tables are replaced whole.
-                                    next.interfaces[2].enforcement = Enforcement::Observe;
+                                    next.interfaces[2].observing = Observing::Everything;
                                 }
                                 agent.apply(&next, round + 2).await;
                             }

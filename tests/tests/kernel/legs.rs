@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use penstock::lab;
 use penstock_agent::enforce::{Change, DriftStep, Observed};
-use penstock_policy::model::{Enforcement, GatewayMode, OnAgentLoss, OnDrift};
+use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift};
+use penstock_policy::plan::Observing;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::inspected::{
@@ -120,7 +121,7 @@ fn standing_connections_go_on_while_plans_are_swapped_and_lose_no_packet() {
                 let loss = [OnAgentLoss::Block, OnAgentLoss::Pass][(round % 2) as usize];
                 let mut next = inspected(mode, loss);
                 if round % 3 == 0 {
-                    next.interfaces[2].enforcement = Enforcement::Observe;
+                    next.interfaces[2].observing = Observing::Everything;
                 }
                 changes.push(agent.apply(&next, round + 2).await.change);
             }
@@ -203,7 +204,7 @@ fn who_begins_again_from_its_port_is_not_taken_for_what_a_lost_inspector_carried
                 // Without an inspector it passes since all sides only observe: nothing on the connection tells it is new.
                 let mut plan = inspected(mode, OnAgentLoss::Block);
                 for interface in &mut plan.interfaces {
-                    interface.enforcement = Enforcement::Observe;
+                    interface.observing = Observing::Everything;
                 }
                 agent.apply(&plan, 1).await;
                 let ports = SERVERS.map(|address| {

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, ZoneId};
-use penstock_policy::model::{Enforcement, GatewayMode, OnAgentLoss, OnDrift};
+use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift};
 use penstock_policy::plan::{
-    Endpoint, Management, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
+    Endpoint, Management, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
 };
 
 /// Three sides: `lan1` (10.1.0.0/24, fd00:1::/64), `lan2` and `lan3` alike; each its own enforcing zone.
@@ -25,11 +25,11 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
                 name: format!("lan{side}"),
                 zone: ZoneId::new(format!("zone{side}")).unwrap(),
                 behind: vec![],
-                enforcement: Enforcement::Enforce,
                 networks: vec![
                     format!("10.{side}.0.0/24").parse().unwrap(),
                     format!("fd00:{side}::/64").parse().unwrap(),
                 ],
+                observing: Observing::Nothing,
             })
             .collect(),
         management: Some(Management {
@@ -45,7 +45,7 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
 pub fn observing(mut plan: Plan, names: &[&str]) -> Plan {
     for interface in &mut plan.interfaces {
         if names.contains(&interface.name.as_str()) {
-            interface.enforcement = Enforcement::Observe;
+            interface.observing = Observing::Everything;
         }
     }
     plan

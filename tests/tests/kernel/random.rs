@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashSet};
 use penstock::lab::{self, Lab};
 use penstock_agent::enforce::Change;
 use penstock_policy::arbitrary::{UNGUARDED, plans_with_connections};
-use penstock_policy::model::{Enforcement, GatewayMode, OnAgentLoss};
-use penstock_policy::plan::Plan;
+use penstock_policy::model::{GatewayMode, OnAgentLoss};
+use penstock_policy::plan::{Observing, Plan};
 use penstock_policy::verdict::{
     Carried, Connection, Decision, Permitted, Reason, Verdict, decide, permitted,
 };
@@ -155,7 +155,7 @@ fn is_forwarded(plan: &Plan, connection: &Connection, verdict: &Verdict, lives: 
                 .all(|(rule, _)| rule.on_agent_loss == OnAgentLoss::Pass);
             let observed = |name: &String| {
                 let side = plan.interfaces.iter().find(|side| side.name == *name).unwrap();
-                side.enforcement == Enforcement::Observe
+                side.observing == Observing::Everything
             };
             // Where enforcement would block it, observation lets it pass.
             passes || (observed(&connection.ingress) && observed(&connection.egress))

@@ -10,8 +10,8 @@ use penstock_agent::audit::{self, Audit, Limits, Position};
 use penstock_agent::reconcile::PolicyView;
 use penstock_agent::tap::{Settings, Tap};
 use penstock_policy::ids::ZoneId;
-use penstock_policy::model::{Enforcement, GatewayMode, OnDrift};
-use penstock_policy::plan::{PLAN_FORMAT, Plan, PlanInterface};
+use penstock_policy::model::{GatewayMode, OnDrift};
+use penstock_policy::plan::{Observing, PLAN_FORMAT, Plan, PlanInterface};
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditBlockBody, Fault, LearnedEvent};
 use prost::Message as _;
@@ -69,15 +69,15 @@ pub fn plan(observing: &[u8]) -> Option<Arc<Plan>> {
         name: format!("lan{number}"),
         zone: ZoneId::new(format!("zone{number}")).unwrap(),
         behind: vec![],
-        enforcement: if observing.contains(&number) {
-            Enforcement::Observe
-        } else {
-            Enforcement::Enforce
-        },
         networks: vec![
             format!("10.{number}.0.0/16").parse().unwrap(),
             format!("fd00:{number}::/64").parse().unwrap(),
         ],
+        observing: if observing.contains(&number) {
+            Observing::Everything
+        } else {
+            Observing::Nothing
+        },
     };
     Some(Arc::new(Plan {
         format: PLAN_FORMAT.to_owned(),

@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use penstock_inspect::connection::Mode;
 use penstock_inspect::judge::{RuleIndex, Rules, RulesError};
 use penstock_policy::ids::{AssetId, FlowId, Revision};
-use penstock_policy::model::{Enforcement, OnRefusal, Protocol, Tls};
-use penstock_policy::plan::{Endpoint, Plan, PortRange, Rule, Transport};
+use penstock_policy::model::{OnRefusal, Protocol, Tls};
+use penstock_policy::plan::{Endpoint, Observing, Plan, PortRange, Rule, Transport};
 use penstock_proto::tls::data_path::Devices;
 
 use super::tally::Tuple;
@@ -261,7 +261,7 @@ impl Policy {
                 .iter()
                 .filter(|side| side.holds(address))
                 .peekable();
-            sides.peek().is_some() && sides.all(|side| side.enforcement == Enforcement::Observe)
+            sides.peek().is_some() && sides.all(|side| side.observing == Observing::Everything)
         };
         if observes(client) && observes(server) {
             Mode::Observe

@@ -53,8 +53,8 @@ fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> 
             name: "lo".to_owned(),
             zone: "office".parse().unwrap(),
             behind: Vec::new(),
-            enforcement,
             networks: vec![network],
+            observing: enforcement.into(),
         }],
         management: None,
         rules: vec![Rule {

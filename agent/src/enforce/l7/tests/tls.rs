@@ -435,7 +435,7 @@ async fn standing_connections_come_under_another_policy_and_end_where_it_knows_t
 async fn zones_that_observe_pass_tls_unread_and_ending_it_begins_with_enforcement() {
     let mut works = Works::new().await;
     works
-        .put(|plan| plan.interfaces[0].enforcement = Enforcement::Observe)
+        .put(|plan| plan.interfaces[0].observing = Enforcement::Observe.into())
         .await;
     let (mut client, mut served) = works.world.pair();
     client.write_all(b"\x16\x03\x01 whatever").unwrap();
@@ -444,7 +444,7 @@ async fn zones_that_observe_pass_tls_unread_and_ending_it_begins_with_enforcemen
     // Another policy that observes lets it stand, ...
     works
         .put(|plan| {
-            plan.interfaces[0].enforcement = Enforcement::Observe;
+            plan.interfaces[0].observing = Enforcement::Observe.into();
             plan.rules[0].must_flow = true;
         })
         .await;

@@ -139,7 +139,7 @@ pub enum DriftStep {
 pub enum LossCause {
     /// The kernel's own limit of log messages: counted exactly.
     RateLimit,
-    /// The log socket overran: at least so many.
+    /// The log socket overran: counted by the numbers of the messages that came, at least one where none has come since.
     KernelOverrun,
     /// More different tuples than are followed at once.
     TableFull,

@@ -29,7 +29,8 @@ pub struct Counters {
     /// Packets that were dropped because they were sent for a flow that is not permitted any more, to a side where their
     /// destination does not belong, or could not be brought to the inspector.
     pub stray_packets: u64,
-    /// Of the dropped and would-be dropped, those that the log's limit left out.
+    /// Of the dropped and would-be dropped, those that the log's limit left out; in `inet`, of connections whose
+    /// would-deny was logged before, none.
     pub untold_packets: u64,
 }
 
@@ -53,6 +54,10 @@ impl Counters {
             unattended_packets: self.unattended_packets + both("unattended"),
             stray_packets: self.stray_packets + both("stray") + both("cut_off"),
             untold_packets: self.untold_packets
+                + of(inet, "would_deny_untold").0
+                + of(bridge, "would_deny")
+                    .0
+                    .saturating_sub(of(bridge, "would_deny_told").0)
                 + untold("denied", "denied_told")
                 + untold("input_denied", "input_told"),
         }

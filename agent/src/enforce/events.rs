@@ -1,7 +1,8 @@
 //! Turns single log messages into few events: the same verdict on the same tuple is one event per interval. Pure.
 //!
 //! The first event of a tuple comes a second after its first packet, later ones at doubling distance up to ten
-//! seconds. The table is bounded; what finds no room is counted, never dropped silently.
+//! seconds. The table is bounded; where it is full, tuples of which nothing is left to tell make room, and what finds none
+//! is counted, never dropped silently.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -42,6 +43,8 @@ struct Entry {
 pub struct Aggregator {
     entries: HashMap<Packet, Entry>,
     overflow: u64,
+    /// Of each entry something is left to tell.
+    all_untold: bool,
 }
 
 impl Aggregator {
@@ -55,7 +58,7 @@ impl Aggregator {
             entry.last = clock;
             return;
         }
-        if self.entries.len() >= TUPLES_MAX {
+        if self.entries.len() >= TUPLES_MAX && !self.make_room() {
             self.overflow += 1;
             return;
         }
@@ -69,9 +72,20 @@ impl Aggregator {
         self.entries.insert(packet, entry);
     }
 
+    /// Forgets the tuples of which everything was told; not again before more was.
+    fn make_room(&mut self) -> bool {
+        if self.all_untold {
+            return false;
+        }
+        self.entries.retain(|_, entry| entry.count > 0);
+        self.all_untold = true;
+        self.entries.len() < TUPLES_MAX
+    }
+
     /// What is due at `now`. Tuples that were silent for an interval are forgotten.
     pub fn due(&mut self, now: Instant) -> Vec<Aggregate> {
         let mut due = Vec::new();
+        self.all_untold = false;
         self.entries.retain(|packet, entry| {
             if entry.due > now {
                 return true;

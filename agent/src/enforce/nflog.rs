@@ -16,6 +16,8 @@ const PACKET: u16 = 4 << 8;
 const CONFIG: u16 = (4 << 8) | 1;
 /// What is kept unread before the kernel counts losses (`ENOBUFS`).
 const RECEIVE_BYTES: usize = 4 << 20;
+/// `NFULNL_CFG_F_SEQ`: number the messages, so that those that were lost are known by their numbers.
+const NUMBERED: u16 = 1;
 /// Log messages that the kernel gathers into one datagram.
 const GATHER: u32 = 64;
 /// How long it gathers at most, in hundredths of a second.
@@ -86,11 +88,12 @@ pub(super) fn listen(group: u16) -> io::Result<Hearer> {
     let socket = Socket::open(NETFILTER, 0, RECEIVE_BYTES)?;
     socket.limit_wait(std::time::Duration::from_secs(5))?;
     let mode = [0, 0, 0xff, 0xff, 2, 0]; // Up to 65535 bytes (the rules say less), copy the packet.
-    let commands: [(u16, &[u8]); 4] = [
+    let commands: [(u16, &[u8]); 5] = [
         (1, &[1]), // NFULA_CFG_CMD: bind.
         (2, &mode),
         (4, &GATHER_CENTISECONDS.to_be_bytes()),
         (5, &GATHER.to_be_bytes()),
+        (6, &NUMBERED.to_be_bytes()),
     ];
     let mut buffer = [0; 4096];
     for command in commands {
@@ -122,6 +125,37 @@ pub fn interface_name(index: u32) -> String {
 /// The logged packets of one datagram; messages of other origin are passed over.
 pub fn packets(datagram: &[u8]) -> impl Iterator<Item = Packet> {
     messages(datagram).filter_map(|message| packet(&message))
+}
+
+/// Finds out by their numbers how many of one socket's messages were lost.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    next: u32,
+    /// Losses that were reported before a number showed them.
+    ahead: u64,
+}
+
+impl Numbers {
+    /// How many messages were lost ahead of this datagram or within it, beyond those reported already.
+    pub fn lost(&mut self, datagram: &[u8]) -> u64 {
+        let mut lost = 0;
+        for message in messages(datagram).filter(|message| message.kind == PACKET) {
+            let number = attributes(message.payload).find(|(attribute, _)| *attribute == 12);
+            if let Some(number) = number.and_then(|(_, value)| be32(value)) {
+                lost += u64::from(number.wrapping_sub(self.next));
+                self.next = number.wrapping_add(1);
+            }
+        }
+        let known = lost.min(self.ahead);
+        self.ahead -= known;
+        lost - known
+    }
+
+    /// One message at least was lost, and none has come since: it is reported now.
+    pub fn report_ahead(&mut self) -> u64 {
+        self.ahead += 1;
+        1
+    }
 }
 
 fn packet(message: &Message<'_>) -> Option<Packet> {

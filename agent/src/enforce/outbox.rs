@@ -5,10 +5,13 @@ use std::sync::Mutex;
 
 use tokio::sync::mpsc;
 
+use super::events::TUPLES_MAX;
 use super::{LossCause, Observed};
 
-/// Drift reports that are kept for a receiver that is slow.
-const KEPT_MAX: usize = 64;
+/// What waits for a receiver that is slow: as many verdicts as are followed at once.
+const WAITING_MAX: usize = TUPLES_MAX;
+/// Drift reports that wait on top of that.
+const DRIFTS_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -30,22 +33,32 @@ impl Outbox {
         }
     }
 
-    /// Hands `observed` on. A verdict that finds no room is counted as lost, anything else waits its turn.
+    /// Hands `observed` on, or keeps it until the receiver has room. What finds no room here either is counted.
     pub(super) fn put(&self, observed: Observed) {
-        let Err(mpsc::error::TrySendError::Full(observed)) = self.sender.try_send(observed) else {
-            return;
-        };
         let mut waiting = self
             .waiting
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        match observed {
-            Observed::Verdict(verdict) => waiting.lost = waiting.lost.saturating_add(verdict.count),
-            Observed::Operation(seen) => waiting.lost = waiting.lost.saturating_add(seen.count),
-            Observed::Lost { packets, .. } => waiting.lost = waiting.lost.saturating_add(packets),
-            drift if waiting.kept.len() < KEPT_MAX => waiting.kept.push_back(drift),
-            // The oldest reports tell when it began; what comes on top of so many is counted.
-            _ => waiting.lost = waiting.lost.saturating_add(1),
+        // What waits goes first.
+        let observed = if waiting.kept.is_empty() {
+            match self.sender.try_send(observed) {
+                Err(mpsc::error::TrySendError::Full(observed)) => observed,
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
+            }
+        } else {
+            observed
+        };
+        let (max, counts) = match &observed {
+            Observed::Verdict(verdict) => (WAITING_MAX, verdict.count),
+            Observed::Operation(seen) => (WAITING_MAX, seen.count),
+            Observed::Lost { packets, .. } => (WAITING_MAX, *packets),
+            // The oldest reports tell when it began.
+            Observed::Drift { .. } => (WAITING_MAX + DRIFTS_MAX, 1),
+        };
+        if waiting.kept.len() < max {
+            waiting.kept.push_back(observed);
+        } else {
+            waiting.lost = waiting.lost.saturating_add(counts);
         }
     }
 
@@ -70,5 +83,50 @@ impl Outbox {
                 waiting.lost = 0;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::DriftStep;
+    use super::*;
+
+    fn lost(packets: u64) -> Observed {
+        let cause = LossCause::RateLimit;
+        Observed::Lost { packets, cause }
+    }
+
+    #[test]
+    fn what_finds_no_room_at_once_waits_its_turn_and_what_is_beyond_is_counted() {
+        let (sender, mut receiver) = mpsc::channel(16);
+        let outbox = Outbox::new(sender);
+        for number in 0..16 + WAITING_MAX + 5 {
+            outbox.put(lost(number as u64 + 1));
+        }
+        outbox.put(Observed::Drift {
+            step: DriftStep::Found,
+            message: String::new(),
+            process: None,
+        });
+        let (mut came, mut counted, mut drifts) = (Vec::new(), 0, 0);
+        while counted == 0 {
+            while let Ok(observed) = receiver.try_recv() {
+                match observed {
+                    Observed::Lost {
+                        packets,
+                        cause: LossCause::ReceiverSlow,
+                    } => counted += packets,
+                    Observed::Lost { packets, .. } => came.push(packets),
+                    _ => drifts += 1,
+                }
+            }
+            outbox.flush();
+        }
+        let waited = 16 + WAITING_MAX as u64;
+        assert_eq!(came, (1..=waited).collect::<Vec<_>>(), "in their order");
+        assert_eq!(counted, (waited + 1..=waited + 5).sum::<u64>());
+        assert_eq!(drifts, 1);
     }
 }

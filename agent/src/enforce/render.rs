@@ -6,7 +6,8 @@
 //! Marks: the low 28 bits of a packet's or connection's mark are the flow's number. On packets of a bridge the bits
 //! above carry what the bridge table found to the `inet` table (which sees the bridge, not its ports):
 //! [`MARK_GUARDED`], [`MARK_OBSERVED`], [`MARK_MISPLACED`], and back to it [`MARK_ROUTED`]. On connections
-//! [`MARK_TOLD`] says that a would-deny was logged, [`MARK_LEG`] that the inspector has a part in it, [`MARK_CARRIED`]
+//! [`MARK_TOLD`] says that its would-deny was logged (set by the rules that log it, never ahead of them),
+//! [`MARK_PASSED`] that observation let it through, [`MARK_LEG`] that the inspector has a part in it, [`MARK_CARRIED`]
 //! that one of its sockets was seen to send on it. Where a packet is on its way to or from the inspector, those four bits of
 //! its mark are one of [`super::intercept::MARK_INTERCEPTED`] (both modes), [`MARK_ENTERED`], [`MARK_SENT`] and
 //! [`MARK_STRAY`] (bridges), none of which the first four come to together.
@@ -43,6 +44,8 @@ pub const MARK_MISPLACED: u32 = 0x2000_0000;
 pub const MARK_ROUTED: u32 = 0x1000_0000;
 /// Connection mark: its would-deny was logged.
 pub const MARK_TOLD: u32 = 0x1000_0000;
+/// Connection mark: it was let through by observation alone.
+pub const MARK_PASSED: u32 = 0x2000_0000;
 /// Connection mark: one of the two legs of an inspected connection.
 pub const MARK_LEG: u32 = 0x8000_0000;
 /// Connection mark, on routed gateways: a socket of the inspector carries this leg.
@@ -57,6 +60,9 @@ pub const MARK_STRAY: u32 = 0x2000_0000;
 const MARKS_KEPT: u32 = !MARK_INTERCEPTED_BITS;
 /// How many log messages a second the kernel sends per kind; what is above is counted only.
 pub const LOG_PER_SECOND: u32 = 2000;
+/// How many it sends at once: half of what is followed at once, a fifth of what the log's socket keeps unread. Unless it is
+/// named, the kernel's limit is 5.
+pub const LOG_BURST: u32 = 4096;
 /// Bytes of a logged packet that are copied: an IPv6 header with some extensions, and ports.
 const LOG_SNAP_BYTES: u32 = 128;
 /// Elements per line of the script: bounds the length of a line, not of a transaction.
@@ -332,6 +338,11 @@ fn list(script: &mut String, verb: &str, family: &str, set: &str, elements: impl
         }
         script.push_str(" }\n");
     }
+}
+
+/// What a rule asks before it logs.
+fn within_limit() -> String {
+    format!("limit rate {LOG_PER_SECOND}/second burst {LOG_BURST} packets")
 }
 
 fn log(prefix: &str, group: u16) -> String {

@@ -20,9 +20,14 @@ const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Tells for as long as the agent runs. Enforcement does not depend on it.
 pub(super) async fn run(table: Arc<Table>) {
+    tokio::join!(hear(&table), hand_on(&table));
+}
+
+/// Takes in what the kernel logs.
+async fn hear(table: &Table) {
     loop {
         let error = match nflog::listen(table.settings.log_group) {
-            Ok(socket) => listen(&table, &socket).await,
+            Ok(socket) => listen(table, &socket).await,
             Err(error) => error,
         };
         let group = table.settings.log_group;
@@ -33,32 +38,50 @@ pub(super) async fn run(table: Arc<Table>) {
 
 async fn listen(table: &Table, socket: &Hearer) -> io::Error {
     let mut buffer = vec![0; BUFFER_BYTES];
+    let mut numbers = nflog::Numbers::default();
+    let mut overran = false;
+    loop {
+        let lost = match tokio::time::timeout(COUNT, socket.receive(&mut buffer)).await {
+            Ok(Ok(length)) => {
+                let datagram = buffer.get(..length).unwrap_or_default();
+                let (now, clock) = (Instant::now(), SystemTime::now());
+                let mut aggregator = table.aggregator.lock().unwrap_or_else(PoisonError::into_inner);
+                for packet in nflog::packets(datagram) {
+                    aggregator.record(packet, now, clock);
+                }
+                overran = false;
+                numbers.lost(datagram)
+            }
+            Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                // How many, the next message's number says.
+                overran = true;
+                0
+            }
+            Ok(Err(error)) => return error,
+            Err(_) if std::mem::take(&mut overran) => numbers.report_ahead(),
+            Err(_) => 0,
+        };
+        if lost > 0 {
+            table.outbox.put(Observed::Lost {
+                packets: lost,
+                cause: LossCause::KernelOverrun,
+            });
+        }
+    }
+}
+
+/// Hands on what is due.
+async fn hand_on(table: &Table) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut untold = None;
     let mut counted = Instant::now();
     loop {
-        tokio::select! {
-            read = socket.receive(&mut buffer) => match read {
-                Ok(length) => {
-                    let (now, clock) = (Instant::now(), SystemTime::now());
-                    let mut aggregator = table.aggregator.lock().unwrap_or_else(PoisonError::into_inner);
-                    for packet in nflog::packets(buffer.get(..length).unwrap_or_default()) {
-                        aggregator.record(packet, now, clock);
-                    }
-                }
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
-                    table.outbox.put(Observed::Lost { packets: 1, cause: LossCause::KernelOverrun });
-                }
-                Err(error) => return error,
-            },
-            _ = tick.tick() => {
-                table.tell_due();
-                if counted.elapsed() >= COUNT {
-                    counted = Instant::now();
-                    untold = count_untold(table, untold).await.or(untold);
-                }
-            }
+        tick.tick().await;
+        table.tell_due();
+        if counted.elapsed() >= COUNT {
+            counted = Instant::now();
+            untold = count_untold(table, untold).await.or(untold);
         }
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod bridge;
+mod bursts;
 mod bypass;
 mod check;
 mod flows;

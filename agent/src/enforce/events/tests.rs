@@ -60,3 +60,23 @@ fn what_finds_no_room_is_counted() {
     assert_eq!(aggregator.take_overflow(), 0);
     assert_eq!(aggregator.all().len(), TUPLES_MAX);
 }
+
+#[test]
+fn a_full_table_makes_room_by_what_was_told() {
+    let mut aggregator = Aggregator::default();
+    let begin = Instant::now();
+    let record = |aggregator: &mut Aggregator, flow, now| {
+        aggregator.record(Packet { flow, ..packet(1) }, now, SystemTime::now());
+    };
+    let full = u32::try_from(TUPLES_MAX).unwrap();
+    for flow in 0..full {
+        record(&mut aggregator, flow, begin);
+    }
+    let later = begin + INTERVAL_FIRST;
+    assert_eq!(aggregator.due(later).len(), TUPLES_MAX);
+    for flow in full..2 * full {
+        record(&mut aggregator, flow, later);
+    }
+    assert_eq!(aggregator.take_overflow(), 0);
+    assert_eq!(aggregator.all().len(), TUPLES_MAX);
+}

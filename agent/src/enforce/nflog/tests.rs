@@ -80,3 +80,18 @@ proptest! {
         prop_assert!(packets(&payload).count() <= payload.len());
     }
 }
+
+#[test]
+fn lost_messages_are_known_by_the_numbers_of_those_that_come() {
+    let numbered = |number: u32| request(PACKET, 0, 2, 86, &[(12, &number.to_be_bytes())]);
+    let mut numbers = Numbers::default();
+    assert_eq!(numbers.lost(&numbered(0)), 0);
+    assert_eq!(numbers.lost(&[numbered(1), numbered(4)].concat()), 2);
+    assert_eq!(numbers.report_ahead(), 1, "the socket overran, and nothing comes");
+    assert_eq!(
+        numbers.lost(&numbered(15)),
+        9,
+        "ten were lost, of which one is reported"
+    );
+    assert_eq!(numbers.lost(&numbered(16)), 0);
+}

@@ -18,9 +18,10 @@
 use std::fmt::Write;
 
 use super::{
-    LOG_PER_SECOND, MARK_ENTERED, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_SENT,
-    MARK_STRAY, MARKS_KEPT, TABLE, intercept, log, prefix,
+    MARK_ENTERED, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_SENT, MARK_STRAY,
+    MARKS_KEPT, TABLE, intercept, log, prefix,
     shape::{self, by_side, chains_by_side},
+    within_limit,
 };
 use crate::enforce::intercept::MARK_INTERCEPTED_BITS;
 use crate::enforce::structure::Structure;
@@ -98,7 +99,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         script,
         "chain deny {{
          counter name denied
-         limit rate {LOG_PER_SECOND}/second counter name denied_told {deny}
+         {within_limit} counter name denied_told {deny}
          drop
          }}
          chain other {{
@@ -108,7 +109,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          }}
          chain observe {{
          counter name would_deny
-         limit rate {LOG_PER_SECOND}/second counter name would_deny_told {would_deny}
+         {within_limit} counter name would_deny_told {would_deny}
          meta mark set 0 accept
          }}
          chain resolve {{
@@ -188,6 +189,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         ",
         deny = log(prefix::DENY, group),
         would_deny = log(prefix::WOULD_DENY, group),
+        within_limit = within_limit(),
         asks_misplaced = side(
             '4',
             "iifname",

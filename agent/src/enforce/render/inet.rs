@@ -10,9 +10,10 @@ use std::fmt::Write;
 use penstock_policy::model::GatewayMode;
 
 use super::{
-    LOG_PER_SECOND, MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_TOLD,
-    TABLE, intercept, log, prefix,
+    MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_PASSED, MARK_ROUTED, MARK_TOLD, TABLE,
+    intercept, log, prefix,
     shape::{self, by_side, chains_by_side},
+    within_limit,
 };
 use crate::enforce::structure::{Input, Structure};
 
@@ -96,7 +97,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
         "denied",
         "denied_told",
         "would_deny",
-        "would_deny_told",
+        "would_deny_untold",
         "input_denied",
         "input_told",
         "intercepted",
@@ -161,15 +162,16 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          {unattended} accept
          }}
          chain tell {{
+         ct mark set ct mark | {MARK_TOLD:#x}
          ct direction reply {would_deny_reply} {passed}
          {would_deny} {passed}
          }}
          chain observe {{
          counter name would_deny
          ct mark & {MARK_TOLD:#x} != 0 {passed}
-         ct mark set ct mark | {MARK_TOLD:#x}
-         limit rate {LOG_PER_SECOND}/second counter name would_deny_told goto tell
-         {passed}
+         ct mark set ct mark | {MARK_PASSED:#x}
+         {within_limit} goto tell
+         counter name would_deny_untold {passed}
          }}
          chain refuse_told {{
          counter name denied_told
@@ -178,7 +180,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          }}
          chain deny {{
          counter name denied
-         limit rate {LOG_PER_SECOND}/second goto refuse_told
+         {within_limit} goto refuse_told
          drop
          }}
          chain miss {{
@@ -203,6 +205,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         would_deny_reply = log(prefix::WOULD_DENY_REPLY, group),
         deny = log(prefix::DENY, group),
         deny_reply = log(prefix::DENY_REPLY, group),
+        within_limit = within_limit(),
     );
     for family in &FAMILIES {
         judge(script, family, structure);
@@ -340,7 +343,7 @@ fn input(script: &mut String, structure: &Structure, bridged: bool, group: u16) 
         script,
         "chain refuse {{
          counter name input_denied
-         limit rate {LOG_PER_SECOND}/second counter name input_told {log}
+         {within_limit} counter name input_told {log}
          drop
          }}
          chain management {{
@@ -350,6 +353,7 @@ fn input(script: &mut String, structure: &Structure, bridged: bool, group: u16) 
          type filter hook input priority filter; policy accept;
         ",
         log = log(prefix::INPUT, group),
+        within_limit = within_limit(),
         peers = peers(&structure.input),
     );
     intercept::input(script, structure);

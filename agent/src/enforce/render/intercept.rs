@@ -25,7 +25,7 @@ use penstock_policy::model::GatewayMode;
 
 use super::inet::{FAMILIES, Family};
 use super::shape::{self, by_side, chains_by_side};
-use super::{MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_SENT, MARK_STRAY, MARK_TOLD, MARKS_KEPT, TABLE};
+use super::{MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_PASSED, MARK_SENT, MARK_STRAY, MARKS_KEPT, TABLE};
 use crate::enforce::intercept::{
     INSPECTOR4, INSPECTOR6, InspectorPorts, MARK_INTERCEPTED, MARK_INTERCEPTED_BITS,
 };
@@ -253,7 +253,7 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
     );
     // Where all only observe, a connection may have been opened from where its source does not belong: so are its
     // answers let pass.
-    let observed = format!("ct mark & {MARK_TOLD:#x} != 0 accept\n");
+    let observed = format!("ct mark & {MARK_PASSED:#x} != 0 accept\n");
     let directions = [("forth", ""), ("back", &observed)];
     for ((_, tuple), (chain, first)) in tuples(ip).into_iter().zip(directions) {
         let _ = write!(

@@ -1,0 +1,242 @@
+//! Many verdicts at once: each is reported, or counted in a loss record; none is lost without a word.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use penstock::lab;
+use penstock_agent::data_plane::OBSERVED_MAX;
+use penstock_agent::enforce::{Enforcer, Observed, Settings, VerdictSeen};
+use penstock_policy::model::GatewayMode;
+use penstock_policy::verdict::{Carried, Decision};
+use tokio::sync::mpsc;
+
+use super::plans::{SIDES, observing, two_flows};
+use super::wire::{Part, Probe};
+use super::world::{Agent, MODES, World};
+
+/// An agent whose reader takes as much at a time as the agent's program does.
+fn start() -> Agent {
+    let (sender, observed) = mpsc::channel(OBSERVED_MAX);
+    Agent {
+        enforcer: Enforcer::start(Settings::default(), sender).unwrap(),
+        observed,
+    }
+}
+
+/// What was reported, and how many packets were said to be lost.
+#[derive(Debug, Default)]
+struct Report {
+    verdicts: Vec<VerdictSeen>,
+    lost: u64,
+}
+
+impl Report {
+    /// What comes until `enough`.
+    async fn until(agent: &mut Agent, enough: impl Fn(&Self) -> bool) -> Self {
+        let mut report = Self::default();
+        let seen = agent
+            .observe_until(|observed| {
+                match observed {
+                    Observed::Verdict(verdict) => report.verdicts.push(verdict.clone()),
+                    Observed::Lost { packets, .. } => report.lost += packets,
+                    Observed::Operation(_) | Observed::Drift { .. } => {}
+                }
+                enough(&report)
+            })
+            .await;
+        drop(seen);
+        report
+    }
+
+    fn told(&self) -> u64 {
+        self.verdicts.iter().map(|verdict| verdict.count).sum()
+    }
+
+    fn tuples(&self, decision: Decision) -> BTreeSet<(IpAddr, IpAddr, u8, u16)> {
+        self.verdicts
+            .iter()
+            .filter(|verdict| verdict.decision == decision)
+            .map(|verdict| {
+                let (source, destination) = (verdict.source.unwrap(), verdict.destination.unwrap());
+                (source, destination, verdict.protocol, verdict.port)
+            })
+            .collect()
+    }
+}
+
+/// `count` openings, half of them IPv4 and half IPv6, half TCP and half UDP: each of another source to another port.
+fn openings(count: u16) -> impl Iterator<Item = Probe> {
+    (0..count).map(|number| {
+        let v6 = number % 2 == 1;
+        let [high, low] = (number / 2).to_be_bytes();
+        let (source, destination): (IpAddr, IpAddr) = if v6 {
+            let source = format!("fd00:2::{:x}", 0x100 + number);
+            (source.parse().unwrap(), "fd00:3::1".parse().unwrap())
+        } else {
+            let source = IpAddr::from([10, 2, 0, 2 + low % 200]);
+            (source, "10.3.0.1".parse().unwrap())
+        };
+        let port = 10_000 + u16::from(high) * 256 + u16::from(low);
+        let transport = match number / 2 % 2 {
+            0 => Carried::Tcp(port),
+            _ => Carried::Udp(port),
+        };
+        Probe {
+            source,
+            destination,
+            transport,
+            number: 4000,
+            dscp: 0,
+        }
+    })
+}
+
+fn tuple(probe: &Probe) -> (IpAddr, IpAddr, u8, u16) {
+    let (protocol, port) = match probe.transport {
+        Carried::Tcp(port) => (6, port),
+        Carried::Udp(port) => (17, port),
+        other => panic!("{other:?}"),
+    };
+    (probe.source, probe.destination, protocol, port)
+}
+
+fn send(world: &World, probes: &[Probe]) {
+    let frames: Vec<Vec<u8>> = probes
+        .iter()
+        .map(|probe| world.frame("lan2", "lan3", probe, Part::Opening))
+        .collect();
+    for frame in &frames {
+        world.sides["lan2"].wire.send(frame);
+    }
+}
+
+/// Runs `test` with such an agent at gateways of both modes between which `lan2` and `lan3` observe, or enforce.
+fn burst(name: &str, observe: bool, test: impl AsyncFn(&World, &mut Agent) + Sync) {
+    lab::sandbox::test(name, |lab| {
+        for mode in MODES {
+            let world = World::new(lab, mode, &SIDES);
+            world.at_gateway(async || {
+                let mut agent = start();
+                let plan = two_flows(mode);
+                let observers: &[&str] = if observe { &["lan2", "lan3"] } else { &[] };
+                agent.apply(&observing(plan, observers), 1).await;
+                test(&world, &mut agent).await;
+            });
+        }
+    })
+    .unwrap();
+}
+
+async fn is_reported_whole(world: &World, agent: &mut Agent, decision: Decision) {
+    for (number, count) in [(4000, 60), (4001, 2000)] {
+        let probes: Vec<Probe> = openings(count).map(|probe| Probe { number, ..probe }).collect();
+        send(world, &probes);
+        let wanted: BTreeSet<_> = probes.iter().map(tuple).collect();
+        assert_eq!(wanted.len(), usize::from(count));
+        let seen = Report::until(agent, |report| {
+            report.lost > 0 || report.tuples(decision).is_superset(&wanted)
+        })
+        .await;
+        assert_eq!(seen.lost, 0, "{:?}: {count} at once", world.mode);
+    }
+}
+
+#[test]
+fn every_one_of_2000_undeclared_connections_in_one_burst_is_reported_while_observing() {
+    burst(
+        "bursts::every_one_of_2000_undeclared_connections_in_one_burst_is_reported_while_observing",
+        true,
+        async |world, agent| is_reported_whole(world, agent, Decision::WouldDeny).await,
+    );
+}
+
+#[test]
+fn every_source_of_2000_denials_in_one_burst_is_named() {
+    burst(
+        "bursts::every_source_of_2000_denials_in_one_burst_is_named",
+        false,
+        async |world, agent| is_reported_whole(world, agent, Decision::Deny).await,
+    );
+}
+
+async fn is_reported_or_counted(world: &World, agent: &mut Agent) {
+    let probes: Vec<Probe> = openings(12_000).collect();
+    send(world, &probes);
+    let report = Report::until(agent, |report| report.told() + report.lost >= 12_000).await;
+    assert!(report.lost > 0, "the bound is not reached: {}", report.told());
+    assert_eq!(report.told() + report.lost, 12_000, "{:?}", world.mode);
+}
+
+#[test]
+fn of_a_burst_beyond_all_bounds_each_packet_is_reported_or_counted_as_lost_while_observing() {
+    burst(
+        "bursts::of_a_burst_beyond_all_bounds_each_packet_is_reported_or_counted_as_lost_while_observing",
+        true,
+        async |world, agent| is_reported_or_counted(world, agent).await,
+    );
+}
+
+#[test]
+fn of_denials_beyond_all_bounds_each_is_reported_or_counted_as_lost() {
+    burst(
+        "bursts::of_denials_beyond_all_bounds_each_is_reported_or_counted_as_lost",
+        false,
+        async |world, agent| is_reported_or_counted(world, agent).await,
+    );
+}
+
+#[test]
+fn a_connection_that_the_logs_limit_left_out_is_reported_when_it_goes_on() {
+    burst(
+        "bursts::a_connection_that_the_logs_limit_left_out_is_reported_when_it_goes_on",
+        true,
+        async |world, agent| {
+            // More than the log takes at once, fewer than are followed at once.
+            let probes: Vec<Probe> = openings(7000).collect();
+            let wanted: BTreeSet<_> = probes.iter().map(tuple).collect();
+            let mut seen = BTreeSet::new();
+            for _ in 0..20 {
+                send(world, &probes);
+                let report = Report::until(agent, |report| report.told() + report.lost > 1000).await;
+                seen.extend(report.tuples(Decision::WouldDeny));
+                if seen.is_superset(&wanted) {
+                    return;
+                }
+            }
+            panic!(
+                "{:?}: {} of {} are reported",
+                world.mode,
+                seen.len(),
+                wanted.len()
+            );
+        },
+    );
+}
+
+#[test]
+fn every_source_of_a_burst_to_the_gateway_itself_is_named() {
+    lab::sandbox::test(
+        "bursts::every_source_of_a_burst_to_the_gateway_itself_is_named",
+        |lab| {
+            let world = World::new(lab, GatewayMode::Routed, &SIDES);
+            world.gateway.address("lan2", "10.2.0.1/24").unwrap();
+            world.at_gateway(async || {
+                let mut agent = start();
+                agent.apply(&two_flows(GatewayMode::Routed), 1).await;
+                let destination = "10.2.0.1".parse().unwrap();
+                let probes: Vec<Probe> = openings(2000)
+                    .filter(|probe| probe.source.is_ipv4())
+                    .map(|probe| Probe { destination, ..probe })
+                    .collect();
+                send(&world, &probes);
+                let wanted: BTreeSet<_> = probes.iter().map(tuple).collect();
+                let report = Report::until(&mut agent, |report| {
+                    report.lost > 0 || report.tuples(Decision::Deny).is_superset(&wanted)
+                })
+                .await;
+                assert_eq!(report.lost, 0);
+            });
+        },
+    )
+    .unwrap();
+}

@@ -11,10 +11,12 @@
 //! | `PC013x` | what must flow still flows, against the plans before | `history` |
 //! | `PC014x` | who can reach safety, and with what | `safety` |
 //! | `PC015x` | zones and sides: observing too long, overlapping | `zones` |
+//! | `PC016x` | what stops with the agent, and must flow | `agent_loss` |
 //!
 //! Codes are stable. An [`Severity::Error`] means: do not release this. A warning is for a person to weigh; a note
 //! is for the record.
 
+mod agent_loss;
 mod codes;
 mod faithful;
 mod history;
@@ -84,6 +86,7 @@ pub fn check(
     }
     safety::check(plant, &mut findings);
     zones::check(plant, &mut findings);
+    agent_loss::check(plant, &mut findings);
     let mut all = findings.all;
     all.sort();
     all.dedup();

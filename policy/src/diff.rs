@@ -5,6 +5,7 @@
 //! not argued from the document but compared from their compiled plans.
 
 mod flow;
+mod gateway;
 mod modbus;
 mod mqtt;
 mod numbers;

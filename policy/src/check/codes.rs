@@ -155,12 +155,12 @@ pub const FINDING_CODES: &[FindingCode] = &[
     warning(
         "PC0143",
         "A flow into a safety zone may do anything that its protocol can do.",
-        "Its service has operations that could be limited, and `allow: any` leaves them all open. List those that it needs.",
+        "Either its service has operations that could be limited, and `allow: any` leaves them all open; or it is written as a port, among them one where such a protocol is spoken, or as a port of which nothing is known. Name the service, and list the operations that it needs under `allow`. It is a note where the service is named and no gateway can read its protocol yet.",
     ),
     warning(
         "PC0144",
         "A flow into a safety zone would pass uninspected while no agent lives.",
-        "`on_agent_loss: pass` lets it pass with all operations of its protocol. Into a safety zone `block` is the rule.",
+        "`on_agent_loss: pass` lets it pass with all operations of its protocol. Into a safety zone `block` is the rule. It is a note for a flow that must flow.",
     ),
     warning(
         "PC0151",
@@ -171,6 +171,11 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "PC0152",
         "Two sides of a gateway have addresses in common.",
         "A sender that forges an address of the other side is then not known by where it comes in. Divide the networks of the zones, so that each address lives in one of them.",
+    ),
+    warning(
+        "PC0161",
+        "A flow that must flow stops with the agent.",
+        "A flow that names operations is read by the gateway's agent; while no agent lives (a crash, an upgrade that fails), `on_agent_loss` decides, and it is `block` by default. Of what must flow that is rarely meant: set `on_agent_loss: pass`, which lets its connections pass unread meanwhile, or do without `must_flow`. A bridge between brokers is carried by the agent itself and always waits for it: that is a note.",
     ),
 ];
 
@@ -183,6 +188,7 @@ mod tests {
     #[test]
     fn every_code_that_the_checker_gives_is_explained_and_no_other() {
         let sources = [
+            include_str!("agent_loss.rs"),
             include_str!("faithful.rs"),
             include_str!("history.rs"),
             include_str!("management.rs"),

@@ -4,8 +4,10 @@
 //! in the safety system; and what has business there should only read, and stop rather than pass uninspected.
 
 use super::{Findings, Severity};
+use crate::document::services::{Carrier, NamedService, SERVICES};
 use crate::functions::modbus_function;
-use crate::model::{MqttOperation, OnAgentLoss, Operations, Plant, ZoneKind};
+use crate::model::{Flow, FlowEnd, MqttOperation, OnAgentLoss, Operations, Plant, ZoneKind};
+use crate::plan::Transport;
 use crate::reach::{Way, reach};
 
 pub(super) fn check(plant: &Plant, findings: &mut Findings) {
@@ -53,38 +55,113 @@ pub(super) fn check(plant: &Plant, findings: &mut Findings) {
     }
     for (id, conduit) in &plant.conduits {
         for (name, flow) in &conduit.flows {
-            let into_safety = flow.destinations.iter().any(|end| {
-                let zone = match end {
-                    crate::model::FlowEnd::Asset(asset, _) => {
-                        plant.assets.get(asset).map(|asset| &asset.zone)
-                    }
-                    crate::model::FlowEnd::Zone(zone, _) => Some(zone),
-                };
-                zone.and_then(|zone| plant.zones.get(zone))
-                    .is_some_and(|zone| zone.kind == ZoneKind::Safety)
-            });
-            if into_safety && flow.service.protocol.is_some() && flow.operations.is_none() {
-                findings.warning(
-                    "PC0143",
-                    format!(
-                        "flow {id}/{name} may do anything in a safety zone that {} can do",
-                        flow.service.name
-                    ),
-                    "list the operations that it needs under `allow`",
-                );
+            if !flow.destinations.iter().any(|end| is_safety(plant, end)) {
+                continue;
             }
-            let inspected = flow.operations.is_some() && !flow.is_bridge();
-            if into_safety && inspected && conduit.on_agent_loss == OnAgentLoss::Pass {
-                findings.warning(
-                    "PC0144",
-                    format!(
-                        "flow {id}/{name} would pass into a safety zone uninspected while no agent lives"
-                    ),
-                    "set `on_agent_loss: block` for this conduit",
-                );
+            let flow_name = format!("{id}/{name}");
+            match flow.operations {
+                None => unlimited(&flow_name, flow, findings),
+                Some(_) if !flow.is_bridge() && conduit.on_agent_loss == OnAgentLoss::Pass => {
+                    unread(&flow_name, flow, findings);
+                }
+                Some(_) => {}
             }
         }
     }
+}
+
+fn is_safety(plant: &Plant, end: &FlowEnd) -> bool {
+    let zone = match end {
+        FlowEnd::Asset(asset, _) => plant.assets.get(asset).map(|asset| &asset.zone),
+        FlowEnd::Zone(zone, _) => Some(zone),
+    };
+    zone.and_then(|zone| plant.zones.get(zone))
+        .is_some_and(|zone| zone.kind == ZoneKind::Safety)
+}
+
+/// Judged by what can pass, not by what the service is called: a port says less than a protocol's name, and is never
+/// the quieter way to write the same.
+fn unlimited(flow_name: &str, flow: &Flow, findings: &mut Findings) {
+    let service = &flow.service;
+    if service.transport == Transport::IcmpEcho {
+        return;
+    }
+    let can_be = readable_at(&service.transport);
+    let (severity, words, help) = if service.protocol.is_some() {
+        (
+            Severity::Warning,
+            format!(
+                "flow {flow_name} may do anything in a safety zone that {} can do",
+                service.name
+            ),
+            "list the operations that it needs under `allow`".to_owned(),
+        )
+    } else if let Some(protocol) = can_be {
+        (
+            Severity::Warning,
+            format!(
+                "flow {flow_name} may do anything in a safety zone by {}, {} among it, and nothing reads it",
+                service.name, protocol.title
+            ),
+            format!(
+                "if it is {}, write `service: {}` and list the operations that it needs under `allow`; else leave the \
+                 port {} out",
+                protocol.title, protocol.name, protocol.port
+            ),
+        )
+    } else if NamedService::of(service).is_none() {
+        (
+            Severity::Warning,
+            format!(
+                "flow {flow_name} opens {} into a safety zone, and does not say what it carries: it may do anything \
+                 that can be done there",
+                service.name
+            ),
+            "name the service, and list the operations that it needs under `allow` where it has operations"
+                .to_owned(),
+        )
+    } else {
+        (
+            Severity::Note,
+            format!(
+                "flow {flow_name} may do anything in a safety zone that {} can do: no gateway reads it yet",
+                service.name
+            ),
+            "keep its ends to the assets that need it, and limit it where it ends".to_owned(),
+        )
+    };
+    findings.add(severity, "PC0143", words, &help);
+}
+
+/// The first service whose operations can be told apart and whose own port is open here.
+fn readable_at(transport: &Transport) -> Option<&'static NamedService> {
+    SERVICES.iter().find(|known| {
+        let ports = match (transport, known.carrier) {
+            (Transport::Tcp(ports), Carrier::Tcp) | (Transport::Udp(ports), Carrier::Udp) => ports,
+            _ => return false,
+        };
+        known.protocol.is_some() && ports.iter().any(|range| range.contains(known.port))
+    })
+}
+
+/// Limited, but not while no agent lives.
+fn unread(flow_name: &str, flow: &Flow, findings: &mut Findings) {
+    let (severity, why, help) = if flow.must_flow {
+        (
+            Severity::Note,
+            ", as it must flow",
+            "keep the agent's absence short: its zone is degraded meanwhile",
+        )
+    } else {
+        (
+            Severity::Warning,
+            "",
+            "set `on_agent_loss: block` for this conduit",
+        )
+    };
+    let words =
+        format!("flow {flow_name} would pass into a safety zone uninspected while no agent lives{why}");
+    findings.add(severity, "PC0144", words, help);
 }
 
 fn exposed(kind: ZoneKind) -> bool {

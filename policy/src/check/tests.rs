@@ -1,12 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod vaguer;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::arbitrary::{DICE, connection_near, plants};
 use crate::compile::compile_all;
 use crate::ids::FlowId;
-use crate::model::{Enforcement, FlowEnd, OnAgentLoss, OnRefusal, Operations, Tls, ZoneKind};
+use crate::model::{Enforcement, FlowEnd, OnRefusal, Operations, Tls};
 use crate::plan::{Capability, Observing, PortRange, Transport};
 use crate::verdict::decide;
 use crate::waterworks::{
@@ -37,8 +39,20 @@ fn codes_after(change: impl FnOnce(&mut Plant)) -> Vec<&'static str> {
     listed(&check(&plant, &compile_all(&plant).unwrap(), Some(&before)))
 }
 
+/// All but `PC0161`, which has a test of its own: the works' flows must flow, and stop with the agent.
 fn listed(findings: &[Finding]) -> Vec<&'static str> {
-    findings.iter().map(|finding| finding.code).collect()
+    let codes = findings.iter().map(|finding| finding.code);
+    codes.filter(|code| *code != "PC0161").collect()
+}
+
+/// How grave the finding of this code is.
+fn found(plant: &Plant, code: &str) -> Severity {
+    let findings = check(plant, &compile_all(plant).unwrap(), None);
+    findings
+        .iter()
+        .find(|finding| finding.code == code)
+        .unwrap()
+        .severity
 }
 
 fn flow<'a>(plant: &'a mut Plant, conduit: &str, flow: &str) -> &'a mut crate::model::Flow {
@@ -371,23 +385,10 @@ fn ways_into_safety_are_found_and_weighed() {
             id("status"),
             conduit("operations", "safety", vec![("status", flow)]),
         );
-        check(&plant, &compile_all(&plant).unwrap(), None)[0].severity
+        found(&plant, "PC0142")
     };
     assert_eq!(severity("read-coils"), Severity::Note);
     assert_eq!(severity("write-single-coil"), Severity::Warning);
-}
-
-#[test]
-fn an_inspected_flow_into_safety_must_not_pass_uninspected() {
-    let found = codes(|plant| {
-        plant.zones.get_mut(&id("control")).unwrap().kind = ZoneKind::Safety;
-        plant
-            .conduits
-            .get_mut(&id("control-room-to-pumps"))
-            .unwrap()
-            .on_agent_loss = OnAgentLoss::Pass;
-    });
-    assert_eq!(found, ["PC0142", "PC0144", "PC0144"]);
 }
 
 #[test]
@@ -413,7 +414,7 @@ fn a_zone_that_observes_above_its_level_and_sides_that_overlap_are_found() {
                 expires: "2027-06-30".to_owned(),
             },
         );
-        check(&plant, &compile_all(&plant).unwrap(), None)[0].severity
+        found(&plant, "PC0151")
     };
     assert_eq!(severity("SR 5.2"), Severity::Note);
     assert_eq!(severity("SR 1.2"), Severity::Warning);

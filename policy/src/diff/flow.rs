@@ -40,6 +40,10 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
     }
 }
 
+fn title(flow: &Flow) -> String {
+    flow.title.clone().unwrap_or_else(|| "none".to_owned())
+}
+
 fn flows(plant: &Plant) -> Flows<'_> {
     plant
         .conduits
@@ -96,15 +100,17 @@ fn compare(before: &Flow, after: &Flow) -> (Effect, Vec<String>) {
         };
         comparison.details.push(words.to_owned());
     }
-    let named = |flow: &Flow| {
-        let source = flow
-            .bridge_source
-            .as_ref()
-            .map(|source| source.service.name.clone());
-        (flow.title.clone(), flow.service.name.clone(), source)
+    let service = |flow: &Flow| match &flow.bridge_source {
+        Some(source) => format!("{} to {}", source.service.name, flow.service.name),
+        None => flow.service.name.clone(),
     };
-    if named(before) != named(after) {
-        comparison.details.push("is named otherwise".to_owned());
+    for (what, old, new) in [
+        ("service", service(before), service(after)),
+        ("title", title(before), title(after)),
+    ] {
+        if old != new {
+            comparison.details.push(format!("{what}: {new} (was {old})"));
+        }
     }
     if before.service.protocol != after.service.protocol && comparison.details.is_empty() {
         comparison.details.push("is read as another protocol".to_owned());
@@ -261,7 +267,7 @@ impl Comparison {
 }
 
 /// Whether every network of `inner` lies within `outer`.
-fn covers(outer: &[IpNet], inner: &[IpNet]) -> bool {
+pub(super) fn covers(outer: &[IpNet], inner: &[IpNet]) -> bool {
     let outer = IpNet::aggregate(&outer.to_vec());
     inner
         .iter()

@@ -8,6 +8,7 @@ use std::fmt::Display;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::gateway::gateway;
 use super::{Change, Effect, Subject};
 use crate::model::{ApproverSet, Conduit, Enforcement, OnAgentLoss, Plant, Zone};
 use crate::words::and;
@@ -33,7 +34,7 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
         gateways,
         Subject::Gateway,
         &["mode", "interfaces", "management", "on_drift"],
-        unsaid
+        gateway
     );
     each!(remote_access, Subject::RemoteAccess, &[], unsaid);
     each!(compensating_controls, Subject::CompensatingControl, &[], unsaid);
@@ -64,10 +65,10 @@ fn recorded(subject: Subject, words: &str) -> Change {
 
 /// What a kind of record says of a difference in its own words: the effect if more is known than "altered", and
 /// details; the fields they account for.
-struct Said {
-    effect: Option<Effect>,
-    details: Vec<String>,
-    fields: &'static [&'static str],
+pub(super) struct Said {
+    pub(super) effect: Option<Effect>,
+    pub(super) details: Vec<String>,
+    pub(super) fields: &'static [&'static str],
 }
 
 fn unsaid<T>(_: &T, _: &T) -> Said {
@@ -129,7 +130,7 @@ fn compare(said: Said, fields: BTreeMap<String, String>, effective: &[&str]) -> 
     (effect, details)
 }
 
-/// The fields that differ, each with a phrase; short values are shown.
+/// The fields that differ, each with a phrase that shows what it was and what it becomes, down to the part that differs.
 fn differing_fields<T: Serialize>(old: &T, new: &T) -> BTreeMap<String, String> {
     let fields = |record: &T| match serde_json::to_value(record) {
         Ok(Value::Object(fields)) => fields,
@@ -142,32 +143,49 @@ fn differing_fields<T: Serialize>(old: &T, new: &T) -> BTreeMap<String, String> 
         .into_iter()
         .filter(|name| old.get(*name) != new.get(*name))
         .map(|name| {
-            let shown = (shown(old.get(name)), shown(new.get(name)));
-            let label = name.replace('_', " ");
-            let words = match shown {
-                (Some(before), Some(after)) => format!("{label}: {after} (was {before})"),
-                _ => format!("another {label}"),
-            };
-            (name.clone(), words)
+            let mut parts = Vec::new();
+            let values = [&old, &new].map(|fields| fields.get(name).unwrap_or(&Value::Null));
+            differing(&name.replace('_', " "), values, &mut parts);
+            (name.clone(), parts.join("; "))
         })
         .collect()
 }
 
+fn differing(label: &str, [old, new]: [&Value; 2], parts: &mut Vec<String>) {
+    if let (Value::Object(before), Value::Object(after)) = (old, new) {
+        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        for name in names {
+            let [old, new] = [before, after].map(|fields| fields.get(name).unwrap_or(&Value::Null));
+            if old != new {
+                differing(&format!("{label} {}", name.replace('_', " ")), [old, new], parts);
+            }
+        }
+        return;
+    }
+    parts.push(match (shown(old), shown(new)) {
+        (Some(before), Some(after)) => format!("{label}: {after} (was {before})"),
+        // Certificates, free text and the like.
+        _ => format!("another {label}"),
+    });
+}
+
 /// A value that is short enough to show in a sentence.
-fn shown(value: Option<&Value>) -> Option<String> {
-    const LENGTH_MAX: usize = 60;
-    let text = match value? {
+fn shown(value: &Value) -> Option<String> {
+    const LENGTH_MAX: usize = 200;
+    let join = |parts: Option<Vec<String>>| parts.map(|parts| parts.join(", "));
+    let text = match value {
         Value::Null => "none".to_owned(),
         Value::String(text) => text.clone(),
         Value::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
         Value::Number(number) => number.to_string(),
         Value::Array(items) if items.is_empty() => "none".to_owned(),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| shown(Some(item)))
-            .collect::<Option<Vec<_>>>()?
-            .join(", "),
-        Value::Object(_) => return None,
+        Value::Array(items) => join(items.iter().map(shown).collect())?,
+        Value::Object(fields) => join(
+            fields
+                .iter()
+                .map(|(name, value)| Some(format!("{} {}", name.replace('_', " "), shown(value)?)))
+                .collect(),
+        )?,
     };
     (text.len() <= LENGTH_MAX).then_some(text)
 }

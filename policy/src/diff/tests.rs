@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod values;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -291,7 +293,7 @@ fn tls_bridges_and_answers_are_said_when_they_change() {
     );
     assert_eq!(
         said(carried),
-        "altered: the gateway carries messages one way, where connections passed; is named otherwise"
+        "altered: the gateway carries messages one way, where connections passed; service: mqtt-bridge to mqtt-bridge (was mqtt)"
     );
     // Each broker of a bridge is told of by itself.
     let bridged = |change: fn(&mut Flow)| {

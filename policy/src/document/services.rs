@@ -182,7 +182,8 @@ impl Term for Service {
     }
 }
 
-fn service(text: &str) -> Result<Service, (String, String)> {
+/// The service that is written so; else why not, and what to do.
+pub(crate) fn service(text: &str) -> Result<Service, (String, String)> {
     if let Some((carrier, ports)) = text.split_once('/') {
         let ports = vec![port_range(ports)?];
         let transport = match carrier {

@@ -1,0 +1,82 @@
+//! What an approver sees of a change: what it was, what it becomes, and whether it opens something.
+
+use super::{flow, gateway, id, said};
+use crate::model::{Gateway, ManagementAccess, Plant, SafeToChange, Window};
+
+/// The change of the works' gateway, in words.
+fn of_gateway(change: impl FnOnce(&mut Gateway)) -> String {
+    let text = said(|plant: &mut Plant| change(plant.gateways.get_mut(&gateway()).unwrap()));
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn peers(gateway: &mut Gateway, peers: &[&str]) {
+    gateway.management.as_mut().unwrap().peers = peers.iter().map(|peer| id(peer)).collect();
+}
+
+#[test]
+fn management_that_opens_to_more_peers_is_widened_and_shown_before_and_after() {
+    assert_eq!(
+        of_gateway(|gateway| peers(gateway, &["192.0.2.0/24"])),
+        "gateway gw-works widened: management: by eth0 from 192.0.2.0/24 (was by eth0 from 192.0.2.10)"
+    );
+    assert_eq!(
+        of_gateway(|gateway| peers(gateway, &["192.0.2.11/32"])),
+        "gateway gw-works altered: management: by eth0 from 192.0.2.11 (was by eth0 from 192.0.2.10)"
+    );
+    assert_eq!(
+        of_gateway(|gateway| gateway.management = None),
+        "gateway gw-works narrowed: cannot be reached over the network any more (was: by eth0 from 192.0.2.10)"
+    );
+    assert_eq!(
+        of_gateway(|gateway| {
+            gateway.management = Some(ManagementAccess {
+                interface: "eth7".to_owned(),
+                peers: gateway.management.take().unwrap().peers,
+            });
+        }),
+        "gateway gw-works altered: management: by eth7 from 192.0.2.10 (was by eth0 from 192.0.2.10)"
+    );
+}
+
+#[test]
+fn every_change_of_a_gateway_shows_its_values() {
+    assert_eq!(
+        of_gateway(|gateway| {
+            gateway.windows = vec![Window {
+                weekday: 0,
+                start_minute: 120,
+                end_minute: 240,
+            }];
+        }),
+        "gateway gw-works recorded: window: Mon 02:00-04:00 (was none)"
+    );
+    assert_eq!(
+        of_gateway(|gateway| {
+            gateway.safe_to_change = Some(SafeToChange {
+                modbus: id("plc-1"),
+                coil: 12,
+                is: true,
+            });
+        }),
+        "gateway gw-works recorded: safe to change: coil 12, is yes, modbus plc-1 (was none)"
+    );
+    assert_eq!(
+        of_gateway(|gateway| gateway.interfaces.get_mut("eth1").unwrap().behind = vec![id("safety")]),
+        "gateway gw-works altered: interfaces eth1 behind: safety (was none)"
+    );
+}
+
+#[test]
+fn the_same_connections_by_a_vaguer_service_are_shown_as_such() {
+    let text = said(|plant| {
+        let polling = flow(plant, "control-room-to-pumps", "polling");
+        polling.service.name = "tcp/502".to_owned();
+        polling.service.protocol = None;
+        polling.operations = None;
+    });
+    assert!(
+        text.starts_with("flow control-room-to-pumps/polling widened: anything is permitted, where only "),
+        "{text}"
+    );
+    assert!(text.contains("service: tcp/502 (was modbus-tcp)"), "{text}");
+}

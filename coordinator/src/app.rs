@@ -13,7 +13,7 @@ use penstock_proto::channel::{
 };
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::Refusal;
-use penstock_proto::tls::server::{ServerCredentials, incoming, server_config};
+use penstock_proto::tls::server::{Reception, ServerCredentials, server_config};
 use penstock_proto::tls::{Credentials, TlsError, certificates_to_pem};
 use penstock_proto::v1;
 use penstock_proto::v1::control_server::ControlServer;
@@ -84,6 +84,9 @@ pub enum AppError {
     /// TLS.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
+    /// The threads that meet clients.
+    #[error("the threads for TLS handshakes cannot be started")]
+    Threads(#[source] std::io::Error),
     /// An address that cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -268,6 +271,7 @@ pub async fn start(config: &Config) -> Result<Running, AppError> {
     };
     let routes = services.routes().await?;
 
+    let reception = Reception::start(tls, config.accept).map_err(AppError::Threads)?;
     let mut tasks = JoinSet::new();
     let mut grpc = Vec::new();
     for address in &config.grpc {
@@ -278,7 +282,7 @@ pub async fn start(config: &Config) -> Result<Running, AppError> {
                 source,
             })?;
         grpc.push(listener.local_addr().unwrap_or(*address));
-        let accepted = incoming(listener, tls.clone(), config.accept);
+        let accepted = reception.incoming(listener);
         let (routes, stopping) = (routes.clone(), stopping.clone());
         tasks.spawn(async move {
             let served = server_builder()

@@ -8,15 +8,19 @@
 //! connection proves possession of its key anew, so that nobody outlives their certificate.
 //!
 //! Between gateways, operators and coordinators [`server`] accepts and [`client`] connects; devices and brokers meet
-//! the gateway by [`data_path`]. This file holds what they share.
+//! the gateway by [`data_path`]. Strangers are met by [`handshakes`], on threads of their own; how much a certificate may
+//! cost before it is believed stands in `verifier`. This file holds what all share.
 
 pub mod client;
+pub mod crowd;
 pub mod data_path;
+pub mod handshakes;
 pub mod names;
 pub mod server;
+pub mod socket;
 mod verifier;
 
-pub use verifier::WrongPeer;
+pub use verifier::{CERTIFICATES_BYTES_MAX, CERTIFICATES_MAX, FOREIGN_CERTIFICATES_MAX, TooLong, WrongPeer};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

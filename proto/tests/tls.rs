@@ -8,7 +8,7 @@ use std::time::Duration;
 use penstock_policy::ids::{Digest, PlantId};
 use penstock_proto::channel::{self, Address};
 use penstock_proto::tls::client::{ClientProfile, Trust};
-use penstock_proto::tls::server::{AcceptLimits, PeerInfo, ServerCredentials, incoming, server_config};
+use penstock_proto::tls::server::{AcceptLimits, PeerInfo, Reception, ServerCredentials, server_config};
 use penstock_proto::tls::{Credentials, validity_ms};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
@@ -97,7 +97,7 @@ async fn serve(credentials: &Credentials, root: CertificateDer<'static>, limits:
     tokio::spawn(
         tonic::transport::Server::builder()
             .add_service(named)
-            .serve_with_incoming(incoming(listener, config, limits)),
+            .serve_with_incoming(Reception::start(config, limits).unwrap().incoming(listener)),
     );
     address
 }
@@ -304,9 +304,16 @@ async fn garbage_silence_and_crowds_without_certificates_do_not_keep_others_out(
     let address: Address = server.to_string().parse().unwrap();
     let mut held = Vec::new();
     for _ in 0..2 {
-        let channel = channel::connect(vec![address.clone()], nobody().config().unwrap())
-            .await
-            .unwrap();
+        // The silent ones are of the same address; they make room once they have been silent for a while.
+        let connecting = async {
+            loop {
+                match channel::connect(vec![address.clone()], nobody().config().unwrap()).await {
+                    Ok(channel) => break channel,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        let channel = tokio::time::timeout(PATIENCE, connecting).await.unwrap();
         let mut client = HealthClient::new(channel);
         assert_eq!(
             client
@@ -373,7 +380,11 @@ async fn a_replaced_certificate_serves_the_next_connection() {
     tokio::spawn(
         tonic::transport::Server::builder()
             .add_service(health)
-            .serve_with_incoming(incoming(listener, config, AcceptLimits::default())),
+            .serve_with_incoming(
+                Reception::start(config, AcceptLimits::default())
+                    .unwrap()
+                    .incoming(listener),
+            ),
     );
     let tls = profile(Trust::Roots(vec![ca.root()]), None).config().unwrap();
     let told = channel::connect(vec![address.clone()], tls.clone())

@@ -53,6 +53,7 @@ use penstock_policy::ids::Revision;
 use penstock_policy::model::Protocol;
 use penstock_policy::plan::Plan;
 use penstock_policy::verdict::Decision;
+use penstock_proto::tls::handshakes::Handshakes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::handover::{Estate, Parcel};
@@ -78,6 +79,10 @@ const COMMANDS_MAX: usize = 4;
 const APPLIED_MAX: Duration = Duration::from_secs(1);
 /// How long a hand-over waits for the threads to give their connections, and to end those that cannot be given.
 const FROZEN_MAX: Duration = Duration::from_secs(3);
+/// TLS handshakes under way at once.
+const HANDSHAKES_MAX: usize = 256;
+/// A handshake takes no longer.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Pause before a thread that failed is begun anew.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
@@ -131,6 +136,8 @@ pub struct Shared {
     way: Way,
     own: Own,
     seats: Arc<Seats>,
+    /// Where TLS that ends here is met.
+    handshakes: Handshakes,
     outbox: Arc<Outbox>,
     /// How often a thread ended that should not have.
     failures: AtomicU64,
@@ -203,6 +210,7 @@ impl Inspector {
             way,
             own: Own::default(),
             seats: Seats::new(limits),
+            handshakes: Handshakes::start(1, HANDSHAKES_MAX, HANDSHAKE_MAX)?,
             outbox,
             failures: AtomicU64::new(0),
             broken: AtomicU64::new(0),

@@ -10,7 +10,7 @@ use penstock_proto::audit::{ChainError, Head, read_body};
 use penstock_proto::channel::Address;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
-use penstock_proto::tls::server::{AcceptLimits, ServerCredentials, incoming, server_config};
+use penstock_proto::tls::server::{AcceptLimits, Reception, ServerCredentials, server_config};
 use penstock_proto::token::{Secret, Token};
 use penstock_proto::v1::coordinator_message::Message as Outbound;
 use penstock_proto::v1::enrolment_server::{Enrolment, EnrolmentServer};
@@ -114,7 +114,11 @@ impl Coordinator {
             tonic::transport::Server::builder()
                 .add_service(GatewayLinkServer::new(service.clone()))
                 .add_service(EnrolmentServer::new(service))
-                .serve_with_incoming(incoming(listener, config, AcceptLimits::default()))
+                .serve_with_incoming(
+                    Reception::start(config, AcceptLimits::default())
+                        .unwrap()
+                        .incoming(listener),
+                )
                 .await
                 .unwrap();
         }));

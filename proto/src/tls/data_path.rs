@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use penstock_policy::ids::{AssetId, PlantId};
 use penstock_policy::model::Tls;
-use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, ServerConfig};
 
@@ -26,7 +25,7 @@ use super::client::connecting;
 use super::names::NamesError;
 use super::server::{ServerCredentials, accepting};
 pub use super::verifier::Devices;
-use super::verifier::{Anchor, ClientVerifier, Named, ServerVerifier, Who};
+use super::verifier::{Anchor, ClientVerifier, ForeignVerifier, Named, ServerVerifier, Who};
 use super::{Credentials, TlsError, certificates_from_pem, provider, root_store};
 use crate::peer::{PeerIdentity, Subject};
 
@@ -152,9 +151,7 @@ impl BrokerProfile {
                 connecting(Arc::new(verifier), Some(&self.credentials))?
             }
             BrokerTrust::Authorities(roots) => {
-                let verifier =
-                    WebPkiServerVerifier::builder_with_provider(root_store(roots)?, provider()).build()?;
-                connecting(verifier, Some(&self.credentials))?
+                connecting(ForeignVerifier::new(roots)?, Some(&self.credentials))?
             }
         };
         Ok(Arc::new(config))

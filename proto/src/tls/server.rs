@@ -2,15 +2,16 @@
 //!
 //! A client certificate is asked for and, if shown, must be valid and name a peer of this plant, else the
 //! handshake fails. A client without one is let in *without identity* (enrolment needs that), under tighter
-//! limits: few at once, and not for long. Handshakes run in parallel, are bounded in number and time, and none
-//! can hold up another. Full means: the connection is closed at once.
+//! limits: few at once, and not for long. Handshakes are computed on threads of their own ([`Handshakes`]), shared by source
+//! address. Connections are shared, too: those of clients without a certificate by address, those of others by who they are
+//! ([`Crowd`]). Who gets no place is closed at once.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, RwLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_policy::ids::PlantId;
 use rustls::ServerConfig;
@@ -20,27 +21,36 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::server::Connected;
 
+use super::crowd::{Crowd, Place};
+use super::handshakes::Handshakes;
+use super::socket::Socket;
 use super::verifier::{ClientVerifier, Named, Who};
 use super::{ALPN, Credentials, TlsError, provider};
 use crate::peer::PeerIdentity;
+
+/// A verified connection is lost only to a peer that holds fewer: as many gateways as there is room for keep theirs.
+const VERIFIED_GRACE: Duration = Duration::MAX;
+/// One without a certificate is not lost among equals before this part of the time that it may stand.
+const ANONYMOUS_GRACE_PART: u32 = 6;
 
 /// How many, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AcceptLimits {
     /// A handshake that takes longer is cut off.
     pub handshake_timeout: Duration,
-    /// Handshakes under way at once.
+    /// Handshakes under way at once, shared by source address.
     pub handshakes_max: usize,
-    /// Verified connections at once.
+    /// Verified connections at once, shared by who the peer is.
     pub connections_max: usize,
-    /// Connections without a certificate at once.
+    /// Connections without a certificate at once, shared by source address.
     pub anonymous_max: usize,
     /// How long a connection without a certificate may stand.
     pub anonymous_lifetime: Duration,
@@ -150,117 +160,135 @@ pub struct PeerInfo {
 
 /// A verified connection.
 pub struct PeerStream {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Socket>,
     info: PeerInfo,
     /// When a connection without identity ends.
     deadline: Option<Pin<Box<Sleep>>>,
-    _permit: OwnedSemaphorePermit,
+    place: Place<Whose>,
 }
 
-/// Accepts connections until the returned stream is dropped.
-pub fn incoming(
-    listener: TcpListener,
-    config: Arc<ServerConfig>,
-    limits: AcceptLimits,
-) -> ReceiverStream<Result<PeerStream, io::Error>> {
-    let (ready, stream) = mpsc::channel(64);
-    tokio::spawn(accept_all(listener, config, limits, ready));
-    ReceiverStream::new(stream)
+/// By whom connections are shared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    /// Of a client without a certificate.
+    Address(IpAddr),
+    /// Of one with.
+    Peer(String),
 }
 
-async fn accept_all(
-    listener: TcpListener,
-    config: Arc<ServerConfig>,
+/// Meets clients: on all addresses that a server listens on.
+pub struct Reception {
+    acceptor: TlsAcceptor,
     limits: AcceptLimits,
-    ready: mpsc::Sender<Result<PeerStream, io::Error>>,
-) {
-    let acceptor = TlsAcceptor::from(config);
-    let gates = Arc::new(Gates {
-        handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
-        verified: Arc::new(Semaphore::new(limits.connections_max)),
-        anonymous: Arc::new(Semaphore::new(limits.anonymous_max)),
-    });
-    loop {
-        // Waiting here leaves new connections in the kernel's backlog, which is bounded too.
-        let Ok(handshake) = gates.handshakes.clone().acquire_owned().await else {
-            return;
-        };
-        let (stream, address) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection; trying again");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-            () = ready.closed() => return,
-        };
-        let (acceptor, gates, ready) = (acceptor.clone(), gates.clone(), ready.clone());
-        tokio::spawn(async move {
-            let outcome = handshake_one(&acceptor, stream, address, limits, &gates).await;
-            drop(handshake);
-            match outcome {
-                Ok(peer) => {
-                    // The server is gone if nobody takes it.
-                    let _ = ready.send(Ok(peer)).await;
-                }
-                Err(reason) => tracing::debug!(%address, %reason, "connection refused"),
-            }
-        });
+    handshakes: Handshakes,
+    verified: Arc<Crowd<Whose>>,
+    anonymous: Arc<Crowd<Whose>>,
+}
+
+impl Reception {
+    /// Starts the threads that meet clients.
+    ///
+    /// # Errors
+    /// They cannot be started.
+    pub fn start(config: Arc<ServerConfig>, limits: AcceptLimits) -> io::Result<Arc<Self>> {
+        // The others serve.
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
+        Ok(Arc::new(Self {
+            acceptor: TlsAcceptor::from(config),
+            limits,
+            handshakes: Handshakes::start(threads, limits.handshakes_max, limits.handshake_timeout)?,
+            verified: Crowd::new(limits.connections_max, VERIFIED_GRACE),
+            anonymous: Crowd::new(
+                limits.anonymous_max,
+                limits.anonymous_lifetime / ANONYMOUS_GRACE_PART,
+            ),
+        }))
     }
-}
 
-struct Gates {
-    handshakes: Arc<Semaphore>,
-    verified: Arc<Semaphore>,
-    anonymous: Arc<Semaphore>,
-}
+    /// Accepts connections until the returned stream is dropped.
+    pub fn incoming(
+        self: &Arc<Self>,
+        listener: TcpListener,
+    ) -> impl Stream<Item = Result<PeerStream, io::Error>> + use<> {
+        let (ready, stream) = mpsc::channel(64);
+        tokio::spawn(Arc::clone(self).accept_all(listener, ready));
+        // From here on it is the server's threads that watch it.
+        ReceiverStream::new(stream).map(|mut peer: PeerStream| {
+            peer.stream.get_mut().0.settle()?;
+            Ok(peer)
+        })
+    }
 
-async fn handshake_one(
-    acceptor: &TlsAcceptor,
-    stream: TcpStream,
-    address: SocketAddr,
-    limits: AcceptLimits,
-    gates: &Gates,
-) -> Result<PeerStream, io::Error> {
-    stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(limits.handshake_timeout, acceptor.accept(stream))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))??;
-    let certificates: Arc<[CertificateDer<'static>]> = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .unwrap_or_default()
-        .iter()
-        .map(|certificate| certificate.clone().into_owned())
-        .collect();
-    let identity = match certificates.first() {
-        Some(leaf) => Some(PeerIdentity::from_certificate(leaf).map_err(io::Error::other)?),
-        None => None,
-    };
-    let (gate, deadline) = match identity {
-        Some(_) => (&gates.verified, None),
-        None => (
-            &gates.anonymous,
-            Some(Box::pin(tokio::time::sleep(limits.anonymous_lifetime))),
-        ),
-    };
-    let permit = gate
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| io::Error::other("too many connections"))?;
-    Ok(PeerStream {
-        stream,
-        info: PeerInfo {
-            address,
-            identity,
-            certificates,
-        },
-        deadline,
-        _permit: permit,
-    })
+    async fn accept_all(self: Arc<Self>, listener: TcpListener, ready: mpsc::Sender<PeerStream>) {
+        loop {
+            let (stream, address) = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection; trying again");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+                () = ready.closed() => return,
+            };
+            let (reception, ready) = (Arc::clone(&self), ready.clone());
+            tokio::spawn(async move {
+                match reception.meet(stream, address).await {
+                    Ok(peer) => {
+                        // The server is gone if nobody takes it.
+                        let _ = ready.send(peer).await;
+                    }
+                    Err(reason) => tracing::debug!(%address, %reason, "connection refused"),
+                }
+            });
+        }
+    }
+
+    async fn meet(&self, stream: TcpStream, address: SocketAddr) -> Result<PeerStream, io::Error> {
+        let acceptor = self.acceptor.clone();
+        let stream = stream.into_std()?;
+        let handshake = async move {
+            stream.set_nodelay(true)?;
+            let stream = Socket::of_stranger(TcpStream::from_std(stream)?);
+            acceptor.accept(stream).await
+        };
+        let met = self.handshakes.meet(address.ip(), handshake).await;
+        let stream = met.map_err(|unmet| io::Error::new(io::ErrorKind::TimedOut, unmet))??;
+        let certificates: Arc<[CertificateDer<'static>]> = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .unwrap_or_default()
+            .iter()
+            .map(|certificate| certificate.clone().into_owned())
+            .collect();
+        let identity = match certificates.first() {
+            Some(leaf) => Some(PeerIdentity::from_certificate(leaf).map_err(io::Error::other)?),
+            None => None,
+        };
+        let (crowd, whose, deadline) = match &identity {
+            Some(peer) => (&self.verified, Whose::Peer(peer.to_string()), None),
+            None => (
+                &self.anonymous,
+                Whose::Address(address.ip()),
+                Some(Box::pin(tokio::time::sleep(self.limits.anonymous_lifetime))),
+            ),
+        };
+        let place = crowd
+            .enter(whose, Instant::now())
+            .ok_or_else(|| io::Error::other("too many connections"))?;
+        Ok(PeerStream {
+            stream,
+            info: PeerInfo {
+                address,
+                identity,
+                certificates,
+            },
+            deadline,
+            place,
+        })
+    }
 }
 
 impl Connected for PeerStream {
@@ -276,6 +304,12 @@ impl AsyncRead for PeerStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.place.poll_lost(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "all places are taken, and this peer held the most of them",
+            )));
+        }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {

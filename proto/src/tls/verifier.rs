@@ -1,6 +1,11 @@
 //! How either side judges the certificate that the other shows: a chain to roots that we trust (webpki), then the
 //! name in it. Which names are good is the one thing in which the profiles differ ([`Named`]).
 //!
+//! Whoever shows certificates is a stranger until they are judged, so what judging them takes is bounded first. The plant's
+//! authority signs its leaves itself: of what a peer of the plant shows, only the leaf counts, at most
+//! [`CERTIFICATES_MAX`] are accepted, and each root that has the issuer's name costs one signature. The authorities of
+//! others, which a plan may name for a broker, sign through intermediates: [`FOREIGN_CERTIFICATES_MAX`].
+//!
 //! rustls asks clients and servers by two traits; [`ClientVerifier`] and [`ServerVerifier`] answer them with the same
 //! judgement of the name.
 
@@ -8,6 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use penstock_policy::ids::{AssetId, Digest, PlantId};
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -35,6 +41,59 @@ pub enum WrongPeer {
         /// Who it has to be.
         wanted: String,
     },
+}
+
+/// Certificates that a peer of the plant may show: its own, and the root (those who enrol know no more of it than its
+/// digest).
+pub const CERTIFICATES_MAX: usize = 2;
+/// Certificates that a broker of other authorities may show: a chain of three, and the root.
+pub const FOREIGN_CERTIFICATES_MAX: usize = 4;
+/// What the certificates may have together, bytes.
+pub const CERTIFICATES_BYTES_MAX: usize = 16 * 1024;
+/// What the keys that the plant's authority certifies sign with.
+const SCHEMES: [SignatureScheme; 3] = [
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::ED25519,
+];
+
+/// A peer shows more certificates than are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the peer shows {certificates} certificates of {bytes} bytes together; at most {certificates_max} of \
+     {CERTIFICATES_BYTES_MAX} bytes are looked at"
+)]
+pub struct TooLong {
+    certificates: usize,
+    bytes: usize,
+    certificates_max: usize,
+}
+
+/// Whether a chain is short enough to be judged: before anything in it is.
+fn short_enough(
+    end_entity: &CertificateDer<'_>,
+    others: &[CertificateDer<'_>],
+    certificates_max: usize,
+) -> Result<(), rustls::Error> {
+    let certificates = others.len().saturating_add(1);
+    let lengths = others.iter().map(|certificate| certificate.len());
+    let bytes = lengths.fold(end_entity.len(), usize::saturating_add);
+    if certificates <= certificates_max && bytes <= CERTIFICATES_BYTES_MAX {
+        return Ok(());
+    }
+    Err(certificate_error(TooLong {
+        certificates,
+        bytes,
+        certificates_max,
+    }))
+}
+
+/// A signature by a key of a kind that the plant's authority certifies.
+fn of_a_known_kind(dss: &DigitallySignedStruct) -> Result<(), rustls::Error> {
+    match SCHEMES.contains(&dss.scheme) {
+        true => Ok(()),
+        false => Err(rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into()),
+    }
 }
 
 /// Whom a verified certificate has to name.
@@ -152,7 +211,8 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.chains.verify_client_cert(end_entity, intermediates, now)?;
+        short_enough(end_entity, intermediates, CERTIFICATES_MAX)?;
+        let verified = self.chains.verify_client_cert(end_entity, &[], now)?;
         self.named.judge(end_entity)?;
         Ok(verified)
     }
@@ -172,11 +232,12 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        of_a_known_kind(dss)?;
         self.chains.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
+        SCHEMES.to_vec()
     }
 }
 
@@ -206,6 +267,7 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        short_enough(end_entity, intermediates, CERTIFICATES_MAX)?;
         let roots = match &self.anchor {
             Anchor::Roots(roots) => roots.clone(),
             Anchor::Pin(digest) => {
@@ -221,7 +283,7 @@ impl ServerCertVerifier for ServerVerifier {
         rustls::client::verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(end_entity)?,
             &roots,
-            intermediates,
+            &[],
             now,
             self.provider.signature_verification_algorithms.all,
         )?;
@@ -244,6 +306,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        of_a_known_kind(dss)?;
         verify_tls13_signature(
             message,
             cert,
@@ -253,8 +316,71 @@ impl ServerCertVerifier for ServerVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        SCHEMES.to_vec()
+    }
+}
+
+/// Judges servers of other authorities, by the name that they are reached by.
+#[derive(Debug)]
+pub(super) struct ForeignVerifier {
+    chains: Arc<dyn ServerCertVerifier>,
+    /// The names of the authorities. What a server shows under one of them is not needed, and not looked at: it would
+    /// only multiply the paths that might end there.
+    authorities: BTreeSet<Vec<u8>>,
+}
+
+impl ForeignVerifier {
+    pub(super) fn new(roots: &[CertificateDer<'static>]) -> Result<Arc<Self>, TlsError> {
+        let chains = WebPkiServerVerifier::builder_with_provider(root_store(roots)?, provider()).build()?;
+        let authorities = roots.iter().filter_map(subject).collect();
+        Ok(Arc::new(Self { chains, authorities }))
+    }
+}
+
+/// Whose certificate it is, as it stands there.
+fn subject(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(parsed.subject().as_raw().to_vec())
+}
+
+impl ServerCertVerifier for ForeignVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        short_enough(end_entity, intermediates, FOREIGN_CERTIFICATES_MAX)?;
+        let needed: Vec<CertificateDer<'_>> = intermediates
+            .iter()
+            .filter(|shown| subject(shown).is_some_and(|subject| !self.authorities.contains(&subject)))
+            .cloned()
+            .collect();
+        self.chains
+            .verify_server_cert(end_entity, &needed, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        no_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
     }
 }

@@ -1,15 +1,21 @@
-//! TLS handshakes on either side of an inspected connection: with time limits, and with words for what went wrong.
+//! TLS handshakes on either side of an inspected connection: with words for what went wrong.
+//!
+//! They are computed on a thread of their own ([`Handshakes`]), so that no stranger delays what the other threads carry;
+//! there they are bounded, and shared by the client's address.
 //!
 //! The client's is first: nobody whom the policy does not name gets as far as the server. What fails is ended so that
 //! the peer can read TLS's alert, and is never carried on in the plain.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::ids::AssetId;
 use penstock_proto::tls::WrongPeer;
 use penstock_proto::tls::data_path;
+use penstock_proto::tls::handshakes::Handshakes;
+use penstock_proto::tls::socket::Socket;
 use rustls::{AlertDescription, CertificateError, Error, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -17,8 +23,6 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use super::identity::Server;
 
-/// A handshake takes no longer.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// So long a peer that was refused is heard, so that the alert is not lost in a reset.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// And so much of it.
@@ -26,48 +30,67 @@ const FAREWELL_BYTES_MAX: usize = 64 * 1024;
 
 /// Meets a client, which must be one of the devices that `config` accepts.
 pub(super) async fn accept(
-    stream: TcpStream,
+    handshakes: &Handshakes,
+    (stream, client): (TcpStream, IpAddr),
     config: Arc<ServerConfig>,
-) -> Result<(server::TlsStream<TcpStream>, AssetId), String> {
-    let accepting = TlsAcceptor::from(config).accept(stream).into_fallible();
-    match tokio::time::timeout(HANDSHAKE_MAX, accepting).await {
-        Ok(Ok(stream)) => match data_path::device(stream.get_ref().1) {
-            Some(device) => Ok((stream, device)),
-            None => Err("the client's certificate names no device".to_owned()),
-        },
-        Ok(Err((error, stream))) => {
-            farewell(stream).await;
-            Err(client_failed(&error))
+) -> Result<(server::TlsStream<Socket>, AssetId), String> {
+    let stream = stream.into_std().map_err(|error| error.to_string())?;
+    let work = async move {
+        let stream = Socket::of_stranger(TcpStream::from_std(stream)?);
+        match TlsAcceptor::from(config).accept(stream).into_fallible().await {
+            Ok(stream) => Ok(stream),
+            Err((error, stream)) => {
+                farewell(stream).await;
+                Err(error)
+            }
         }
-        Err(_) => Err(format!(
-            "the client did not end its TLS handshake within {} s",
-            HANDSHAKE_MAX.as_secs()
-        )),
+    };
+    let met = handshakes.meet(client, work).await;
+    let met = met.map_err(|unmet| format!("the client was not met: {unmet}"))?;
+    let mut stream = met.map_err(|error| client_failed(&error))?;
+    settle(stream.get_mut().0)?;
+    match data_path::device(stream.get_ref().1) {
+        Some(device) => Ok((stream, device)),
+        None => Err("the client's certificate names no device".to_owned()),
     }
 }
 
-/// Meets a server.
+/// Meets a server, for the client at this address.
 pub(super) async fn connect(
-    stream: TcpStream,
+    handshakes: &Handshakes,
+    (stream, client): (TcpStream, IpAddr),
     server: &Server,
-) -> Result<client::TlsStream<TcpStream>, String> {
-    let connector = TlsConnector::from(Arc::clone(&server.config));
-    let connecting = connector.connect(server.name.clone(), stream).into_fallible();
-    match tokio::time::timeout(HANDSHAKE_MAX, connecting).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err((error, stream))) => {
-            farewell(stream).await;
-            Err(server_failed(&error))
+) -> Result<client::TlsStream<Socket>, String> {
+    let stream = stream.into_std().map_err(|error| error.to_string())?;
+    let (connector, name) = (
+        TlsConnector::from(Arc::clone(&server.config)),
+        server.name.clone(),
+    );
+    let work = async move {
+        let stream = Socket::of_stranger(TcpStream::from_std(stream)?);
+        match connector.connect(name, stream).into_fallible().await {
+            Ok(stream) => Ok(stream),
+            Err((error, stream)) => {
+                farewell(stream).await;
+                Err(error)
+            }
         }
-        Err(_) => Err(format!(
-            "the server did not end its TLS handshake within {} s",
-            HANDSHAKE_MAX.as_secs()
-        )),
-    }
+    };
+    let met = handshakes.meet(client, work).await;
+    let met = met.map_err(|unmet| format!("the server was not met: {unmet}"))?;
+    let mut stream = met.map_err(|error| server_failed(&error))?;
+    settle(stream.get_mut().0)?;
+    Ok(stream)
+}
+
+fn settle(socket: &mut Socket) -> Result<(), String> {
+    socket
+        .settle()
+        .map_err(|error| format!("the socket cannot be watched: {error}"))
 }
 
 /// Ends a stream so that what was sent last arrives: closing on unheard bytes would be a reset.
-async fn farewell(mut stream: TcpStream) {
+async fn farewell(mut stream: Socket) {
     let hearing = async {
         let _ = stream.shutdown().await;
         let (mut heard, mut buffer) = (0, [0; 2048]);
@@ -108,6 +131,9 @@ fn is_another_peer(error: &CertificateError) -> bool {
 pub(super) fn client_failed(error: &io::Error) -> String {
     let what = data_path::explain(error);
     let Some(tls) = tls(error) else {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return format!("the client's TLS handshake was given up ({what})");
+        }
         return format!("the client ended the connection within the TLS handshake ({what})");
     };
     match tls {
@@ -132,6 +158,9 @@ pub(super) fn client_failed(error: &io::Error) -> String {
             "the client's certificate is not of this plant's authority ({what}): give it the one of its asset (penstock \
              devices issue)"
         ),
+        Error::InvalidCertificate(_) => format!(
+            "the client's certificate is refused ({what}): give it the one of its asset (penstock devices issue)"
+        ),
         Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_) => {
             format!("the client and this gateway have no TLS in common ({what}): it must know TLS 1.3")
         }
@@ -147,6 +176,9 @@ pub(super) fn client_failed(error: &io::Error) -> String {
 pub(super) fn server_failed(error: &io::Error) -> String {
     let what = data_path::explain(error);
     let Some(tls) = tls(error) else {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return format!("the server's TLS handshake was given up ({what})");
+        }
         return format!("the server ended the connection within the TLS handshake ({what})");
     };
     match tls {

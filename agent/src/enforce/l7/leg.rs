@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use penstock_proto::tls::socket::Socket;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -27,7 +28,7 @@ pub(super) struct Leg {
 enum Stream {
     Plain(TcpStream),
     /// The library keeps at most 64 KiB of what the peer does not take, and one record of what it sends.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 trait Duplex: AsyncRead + AsyncWrite + Unpin {}
@@ -43,7 +44,7 @@ impl Leg {
     }
 
     /// A side whose TLS ends here; the handshake is done.
-    pub(super) fn tls(stream: impl Into<TlsStream<TcpStream>>) -> Self {
+    pub(super) fn tls(stream: impl Into<TlsStream<Socket>>) -> Self {
         Self {
             stream: Stream::Tls(Box::new(stream.into())),
             failure: None,
@@ -82,12 +83,14 @@ impl Leg {
     /// From now on, closing it means a reset.
     pub(super) fn reset_on_close(&self) {
         // A socket that is gone already needs no reset.
-        let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
+        if let Some(tcp) = self.tcp() {
+            let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Why the peer is gone, if that is known, also while nobody reads. Told once.
     pub(super) fn death(&self) -> Option<io::Error> {
-        self.tcp().take_error().unwrap_or_else(Some)
+        self.tcp()?.take_error().unwrap_or_else(Some)
     }
 
     /// Whether its TLS ends here.
@@ -124,10 +127,10 @@ impl Leg {
         }
     }
 
-    fn tcp(&self) -> &TcpStream {
+    fn tcp(&self) -> Option<&TcpStream> {
         match &self.stream {
-            Stream::Plain(stream) => stream,
-            Stream::Tls(stream) => stream.get_ref().0,
+            Stream::Plain(stream) => Some(stream),
+            Stream::Tls(stream) => stream.get_ref().0.tcp(),
         }
     }
 

@@ -24,16 +24,20 @@ const ALLOWED: &[u8] = b"\x30\x08\x00\x06line/1";
 const REFUSED: &[u8] = b"\x32\x09\x00\x05valve\x00\x07";
 const PUBACK: &[u8] = b"\x40\x02\x00\x07";
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn issue(&self, subject: &str) -> (Credentials, String) {
+    pub(super) fn root(&self) -> rustls::pki_types::CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    pub(super) fn issue(&self, subject: &str) -> (Credentials, String) {
         self.issue_until(subject, 2099)
     }
 
@@ -91,7 +95,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 /// A plant whose device `hmi` publishes to its broker `plc` through the relay.
-struct Works {
+pub(super) struct Works {
     ca: Authority,
     world: World,
     broker: Credentials,
@@ -109,7 +113,7 @@ fn mqtts(port: u16, tls: Option<Tls>) -> Plan {
 }
 
 impl Works {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let works = Self::without_identity().await;
         works.world.inspector.identify(Some(works.ca.gateway(2099)));
         works
@@ -142,7 +146,10 @@ impl Works {
     }
 
     /// An ordinary client: it checks the server's address against the certificate.
-    async fn dial(&self, own: Option<Credentials>) -> io::Result<client::TlsStream<tokio::net::TcpStream>> {
+    pub(super) async fn dial(
+        &self,
+        own: Option<Credentials>,
+    ) -> io::Result<client::TlsStream<tokio::net::TcpStream>> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()

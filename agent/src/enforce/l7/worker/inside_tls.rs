@@ -90,7 +90,7 @@ impl Worker {
             Ok(config) => config,
             Err(why) => return Err(reset(stream, why)),
         };
-        let (leg, device) = handshake::accept(stream, config)
+        let (leg, device) = handshake::accept(&self.shared.handshakes, (stream, tuple.client), config)
             .await
             .map_err(Failure::TurnedAway)?;
         tuple.device = Some(Rc::new(device));
@@ -100,7 +100,9 @@ impl Worker {
                 .towards_server(tls, asset, tuple.server.ip())
                 .map_err(unable)?;
             let stream = self.reach(client, tuple.server).await.map_err(Failure::Unable)?;
-            handshake::connect(stream, &server).await.map_err(unable)
+            handshake::connect(&self.shared.handshakes, (stream, tuple.client), &server)
+                .await
+                .map_err(unable)
         };
         match server.await {
             Ok(server) => Ok((leg, Leg::tls(server))),

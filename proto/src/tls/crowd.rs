@@ -1,0 +1,211 @@
+//! Places for those whom nobody knows yet, or who may come in any number: bounded in all, and shared.
+//!
+//! While there is room, anybody gets a place. When all are taken, whoever holds the most has to make room: the oldest of
+//! its places is lost to a newcomer that holds at least two fewer. Among equals only a place that has been held for
+//! [`Crowd::new`]'s `grace` is lost; else the newcomer is refused. So one source cannot keep another out, whatever it
+//! holds open, and a herd from one address does not push itself out.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::hash::Hash;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+/// All places of one kind.
+#[derive(Debug)]
+pub struct Crowd<K> {
+    places_max: usize,
+    grace: Duration,
+    inside: Mutex<Inside<K>>,
+}
+
+#[derive(Debug)]
+struct Inside<K> {
+    all: usize,
+    next: u64,
+    /// Of each source, oldest first.
+    by_source: HashMap<K, VecDeque<Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    number: u64,
+    since: Instant,
+    /// Dropped when the place is lost.
+    _keep: oneshot::Sender<()>,
+}
+
+/// A place; free again when dropped.
+#[derive(Debug)]
+pub struct Place<K: Eq + Hash> {
+    crowd: Arc<Crowd<K>>,
+    source: K,
+    number: u64,
+    kept: oneshot::Receiver<()>,
+}
+
+impl<K: Eq + Hash + Clone> Crowd<K> {
+    /// At most `places_max` places.
+    pub fn new(places_max: usize, grace: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            places_max,
+            grace,
+            inside: Mutex::new(Inside {
+                all: 0,
+                next: 0,
+                by_source: HashMap::new(),
+            }),
+        })
+    }
+
+    /// A place for `source`, if it can have one.
+    pub fn enter(self: &Arc<Self>, source: K, now: Instant) -> Option<Place<K>> {
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        if inside.all >= self.places_max && !inside.make_room(&source, now, self.grace) {
+            return None;
+        }
+        let number = inside.next;
+        inside.next = inside.next.wrapping_add(1);
+        inside.all += 1;
+        let (keep, kept) = oneshot::channel();
+        inside
+            .by_source
+            .entry(source.clone())
+            .or_default()
+            .push_back(Held {
+                number,
+                since: now,
+                _keep: keep,
+            });
+        drop(inside);
+        Some(Place {
+            crowd: Arc::clone(self),
+            source,
+            number,
+            kept,
+        })
+    }
+
+    /// How many places are taken.
+    pub fn taken(&self) -> usize {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+}
+
+impl<K: Eq + Hash + Clone> Inside<K> {
+    /// Takes a place from whoever holds the most, if `source` may have it.
+    fn make_room(&mut self, source: &K, now: Instant, grace: Duration) -> bool {
+        let own = self.by_source.get(source).map_or(0, VecDeque::len);
+        let holders = self.by_source.iter();
+        // Among equals it is the one whose place is the oldest.
+        let most = holders.max_by_key(|(_, held)| {
+            let age = held.front().map(|held| now.saturating_duration_since(held.since));
+            (held.len(), age)
+        });
+        let Some((holder, held)) = most else { return false };
+        let is_old = held
+            .front()
+            .is_some_and(|held| now.saturating_duration_since(held.since) >= grace);
+        if held.len() < own + 2 && !is_old {
+            return false;
+        }
+        let holder = holder.clone();
+        if let Some(held) = self.by_source.get_mut(&holder) {
+            held.pop_front();
+            self.all = self.all.saturating_sub(1);
+            if held.is_empty() {
+                self.by_source.remove(&holder);
+            }
+        }
+        true
+    }
+}
+
+impl<K: Eq + Hash> Place<K> {
+    /// Ready once the place is lost to another.
+    pub fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.kept).poll(cx).map(drop)
+    }
+}
+
+impl<K: Eq + Hash> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut inside = self.crowd.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(held) = inside.by_source.get_mut(&self.source) else {
+            return;
+        };
+        let Some(at) = held.iter().position(|held| held.number == self.number) else {
+            return;
+        };
+        held.remove(at);
+        if held.is_empty() {
+            inside.by_source.remove(&self.source);
+        }
+        inside.all = inside.all.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(1);
+
+    fn is_lost(place: &mut Place<u8>) -> bool {
+        place
+            .poll_lost(&mut Context::from_waker(std::task::Waker::noop()))
+            .is_ready()
+    }
+
+    #[test]
+    fn one_source_that_holds_everything_keeps_no_other_out_and_does_not_push_itself_out() {
+        let (crowd, now) = (Crowd::new(4, GRACE), Instant::now());
+        let mut greedy: Vec<_> = (0..4).map(|_| crowd.enter(1, now).unwrap()).collect();
+        assert!(crowd.enter(1, now).is_none(), "a herd waits for its own");
+        let _other = crowd.enter(2, now).unwrap();
+        assert_eq!(
+            greedy.iter_mut().map(is_lost).collect::<Vec<_>>(),
+            [true, false, false, false]
+        );
+        // What only holds a place open makes room for its own in the end.
+        assert!(crowd.enter(1, now + GRACE).is_some());
+        assert!(is_lost(greedy.get_mut(1).unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn there_are_never_more_places_than_there_may_be_and_a_newcomer_beside_one_that_holds_two_gets_in(
+            steps in prop::collection::vec((0_u8..6, any::<bool>()), 1..200),
+        ) {
+            let (crowd, now) = (Crowd::new(8, GRACE), Instant::now());
+            let mut places: Vec<Place<u8>> = Vec::new();
+            for (source, leaves) in steps {
+                places.retain_mut(|place| !is_lost(place));
+                let held = |who: u8, places: &[Place<u8>]| {
+                    places.iter().filter(|place| place.source == who).count()
+                };
+                prop_assert_eq!(crowd.taken(), places.len());
+                if leaves {
+                    if let Some(at) = places.iter().position(|place| place.source == source) {
+                        places.remove(at);
+                    }
+                    continue;
+                }
+                let must = held(source, &places) == 0
+                    && (places.len() < 8 || (0..6).any(|who| held(who, &places) >= 2));
+                let entered = crowd.enter(source, now);
+                prop_assert!(entered.is_some() || !must);
+                places.extend(entered);
+                prop_assert!(crowd.taken() <= 8);
+            }
+        }
+    }
+}

@@ -96,7 +96,7 @@ fn plant(conduits: usize, gateways: usize) -> Plant {
     let interface = |zone: &str| Interface {
         zone: id(zone),
         behind: Vec::new(),
-        address: None,
+        addresses: Vec::new(),
     };
     for number in 0..gateways {
         plant.gateways.insert(

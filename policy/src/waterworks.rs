@@ -143,7 +143,7 @@ pub(crate) fn waterworks() -> Plant {
     let interface = |zone: &str| Interface {
         zone: id(zone),
         behind: Vec::new(),
-        address: None,
+        addresses: Vec::new(),
     };
     let mut plant = Plant {
         id: id("riverside-water"),

@@ -212,7 +212,7 @@ fn add_gateway(plant: &mut Plant, index: u8, [sides, first, mode, behind, which]
             Interface {
                 zone,
                 behind: Vec::new(),
-                address: None,
+                addresses: Vec::new(),
             },
         );
     }
@@ -236,7 +236,7 @@ fn add_gateway(plant: &mut Plant, index: u8, [sides, first, mode, behind, which]
             Interface {
                 zone,
                 behind: Vec::new(),
-                address: None,
+                addresses: Vec::new(),
             },
         );
     }

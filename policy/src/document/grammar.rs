@@ -128,8 +128,8 @@ record! {
         required zone: ZoneId,
         /// Zones further away that are reached through it, one or a list.
         optional behind: OneOrMany<ZoneId>,
-        /// A routed gateway's own address there, with its prefix.
-        optional address: InterfaceAddress,
+        /// A routed gateway's own addresses there, each with its prefix, one or a list (IPv4 and IPv6).
+        optional address: OneOrMany<InterfaceAddress>,
     }
 }
 

@@ -67,8 +67,8 @@ pub struct Interface {
     pub zone: ZoneId,
     /// Zones that are reached through it, beyond the attached one.
     pub behind: Vec<ZoneId>,
-    /// The gateway's own address there (routed).
-    pub address: Option<IpNet>,
+    /// The gateway's own addresses there, in the document's order (routed).
+    pub addresses: Vec<IpNet>,
 }
 
 /// Management access to the gateway itself.

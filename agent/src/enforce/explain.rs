@@ -12,6 +12,7 @@ use penstock_policy::verdict::{Carried, Connection, Decision, Reason, decide};
 use super::VerdictSeen;
 use super::events::Aggregate;
 use super::nflog::{Content, Logged};
+use super::render::STARTING_S;
 
 /// How long one batch of events may search for the nearest rules; after that the reason is the plain one.
 const SEARCH: Duration = Duration::from_millis(100);
@@ -61,7 +62,7 @@ impl Current {
     fn event(&self, aggregate: &Aggregate, ingress: String, egress: String, search: bool) -> VerdictSeen {
         let packet = &aggregate.packet;
         let decision = match packet.logged {
-            Logged::Allow | Logged::AllowUnread => Decision::Allow,
+            Logged::Allow | Logged::AllowUnread | Logged::Assumed => Decision::Allow,
             Logged::WouldDeny => Decision::WouldDeny,
             Logged::Deny | Logged::Input => Decision::Deny,
         };
@@ -97,7 +98,11 @@ impl Current {
                     (Logged::AllowUnread, Some(flow)) => {
                         format!("rule {flow} permits it unread while no inspector runs")
                     }
-                    (Logged::Allow | Logged::AllowUnread, None) => {
+                    (Logged::Assumed, Some(flow)) => format!(
+                        "rule {flow} permits it to the client, which has not spoken yet: assumed for {STARTING_S} s \
+                         after the rules were made"
+                    ),
+                    (Logged::Allow | Logged::AllowUnread | Logged::Assumed, None) => {
                         "a rule of an earlier revision permitted it".to_owned()
                     }
                     (Logged::Input, _) => "the gateway itself answers only its management's peers".to_owned(),

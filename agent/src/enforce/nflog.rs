@@ -30,6 +30,8 @@ pub enum Logged {
     Allow,
     /// The same, though the connection should have been inspected: there is no inspector.
     AllowUnread,
+    /// Let a server's first packet through though its client has not spoken: the tables were new.
+    Assumed,
     /// Dropped a packet.
     Deny,
     /// Let through what enforcement would drop.
@@ -183,6 +185,7 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
     let (logged, turned) = match said.as_str() {
         prefix::ALLOW => (Logged::Allow, false),
         prefix::ALLOW_REPLY => (Logged::Allow, true),
+        prefix::ASSUMED => (Logged::Assumed, true),
         prefix::UNATTENDED => (Logged::AllowUnread, false),
         prefix::UNATTENDED_REPLY => (Logged::AllowUnread, true),
         prefix::DENY => (Logged::Deny, false),
@@ -207,7 +210,7 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
         (ingress, egress)
     };
     let flow = match logged {
-        Logged::Allow | Logged::AllowUnread => mark & MARK_FLOW,
+        Logged::Allow | Logged::AllowUnread | Logged::Assumed => mark & MARK_FLOW,
         _ => 0,
     };
     Some(Packet {

@@ -1,7 +1,7 @@
 //! Reads back what the kernel holds, straight from netlink, as digests.
 //!
 //! A table's *structure* (chains, rules, sets, and the elements of all sets but the flows' maps) is digested as the
-//! kernel describes it, without handles and counters. The flows' maps are digested by element, in any order, so that
+//! kernel describes it, without handles, counters and what ends by itself. The flows' maps are digested by element, in any order, so that
 //! the digest can also be computed from the elements that were meant. A table of 100,000 elements is read in a tenth
 //! of a second with a buffer of 64 KiB.
 
@@ -20,7 +20,7 @@ use super::netlink::{
     ACK, DONE, DUMP, ERROR, INTERRUPTED, Message, NETFILTER, Socket, attributes, be32, messages, request,
     text,
 };
-use super::render::{MAPS, TABLE, maps_of};
+use super::render::{MAPS, STARTING_S, TABLE, maps_of};
 
 /// `NFPROTO_INET` and `NFPROTO_BRIDGE`: the families of our tables.
 pub const FAMILIES: [u8; 2] = [1, 7];
@@ -45,6 +45,7 @@ pub(super) const ELEMENTS_LIST: u16 = 3;
 pub(super) const ELEMENT_KEY: u16 = 1;
 pub(super) const ELEMENT_DATA: u16 = 2;
 const ELEMENT_FLAGS: u16 = 3;
+const ELEMENT_TIMEOUT: u16 = 4;
 pub(super) const ELEMENT_KEY_END: u16 = 10;
 pub(super) const DATA_VALUE: u16 = 1;
 const GENERATION_ID: u16 = 1;
@@ -256,23 +257,27 @@ impl Reader {
 
     fn elements(&self, family: u8, set: &str) -> io::Result<Sum> {
         let mut sum = Sum::default();
+        let ends_by_itself = (u64::from(STARTING_S) * 1000).to_be_bytes();
         let (table, set) = (terminated(TABLE), terminated(set));
         let names: [(u16, &[u8]); 2] = [(TABLE_ATTRIBUTE, &table), (ELEMENTS_SET, &set)];
         self.dump(GET_ELEMENTS, family, &names, |message| {
             let lists = attributes(message.payload).filter(|(kind, _)| *kind == ELEMENTS_LIST);
             for (_, element) in lists.flat_map(|(_, list)| attributes(list)) {
-                let (mut key, mut end, mut data, mut flags): (&[u8], &[u8], &[u8], &[u8]) =
-                    (&[], &[], &[], &[]);
+                let (mut key, mut end, mut data): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
+                let (mut flags, mut timeout): (&[u8], &[u8]) = (&[], &[]);
                 for (kind, value) in attributes(element) {
                     match kind {
                         ELEMENT_KEY => key = inner(value),
                         ELEMENT_KEY_END => end = inner(value),
                         ELEMENT_DATA => data = inner(value),
                         ELEMENT_FLAGS => flags = value,
+                        ELEMENT_TIMEOUT => timeout = value,
                         _ => {}
                     }
                 }
-                if flags.is_empty() {
+                if timeout == ends_by_itself {
+                    // Of `starting`: it goes without anybody changing the rules.
+                } else if flags.is_empty() {
                     sum.add(&flat(key, end, data));
                 } else {
                     sum.add(&[flat(key, end, data).as_slice(), flags].concat());

@@ -7,8 +7,9 @@
 //! above carry what the bridge table found to the `inet` table (which sees the bridge, not its ports):
 //! [`MARK_GUARDED`], [`MARK_OBSERVED`], [`MARK_MISPLACED`], and back to it [`MARK_ROUTED`]. On connections
 //! [`MARK_TOLD`] says that its would-deny was logged (set by the rules that log it, never ahead of them),
-//! [`MARK_PASSED`] that observation let it through, [`MARK_LEG`] that the inspector has a part in it, [`MARK_CARRIED`]
-//! that one of its sockets was seen to send on it. Where a packet is on its way to or from the inspector, those four bits of
+//! [`MARK_PASSED`] that observation let it through, [`MARK_LEG`] that the inspector has a part in it, and one bit, of a leg, that
+//! one of its sockets was seen to send on it ([`MARK_CARRIED`]), of other TCP, that its opening was seen ([`MARK_OPENED`]), of
+//! UDP, that it is judged turned round ([`MARK_TURNED`]; see [`turned`]). Where a packet is on its way to or from the inspector, those four bits of
 //! its mark are one of [`super::intercept::MARK_INTERCEPTED`] (both modes), [`MARK_ENTERED`], [`MARK_SENT`] and
 //! [`MARK_STRAY`] (bridges), none of which the first four come to together.
 
@@ -27,6 +28,9 @@ mod bridge;
 mod inet;
 mod intercept;
 mod shape;
+mod turned;
+
+pub use turned::STARTING_S;
 
 pub(super) use self::inet::{ANSWERS, LEASES, from_management, peers};
 
@@ -48,8 +52,12 @@ pub const MARK_TOLD: u32 = 0x1000_0000;
 pub const MARK_PASSED: u32 = 0x2000_0000;
 /// Connection mark: one of the two legs of an inspected connection.
 pub const MARK_LEG: u32 = 0x8000_0000;
-/// Connection mark, on routed gateways: a socket of the inspector carries this leg.
+/// Connection mark, on routed gateways, of a leg: a socket of the inspector carries it.
 pub const MARK_CARRIED: u32 = 0x4000_0000;
+/// Connection mark, of TCP that is no leg: its opening was seen, so the tracked direction is its own.
+pub const MARK_OPENED: u32 = 0x4000_0000;
+/// Connection mark, of UDP: its client has spoken against the tracked direction.
+pub const MARK_TURNED: u32 = 0x4000_0000;
 /// Packet mark, on bridged gateways: it came in by the guarded port where its source belongs.
 pub const MARK_ENTERED: u32 = 0x5000_0000;
 /// Packet mark, on bridged gateways: the inspector sent it. Its port must be the one where its destination belongs.
@@ -82,6 +90,8 @@ pub mod prefix {
     pub const UNATTENDED_REPLY: &str = "ps:ur";
     /// As [`ALLOW`], seen first on a packet of the answering side.
     pub const ALLOW_REPLY: &str = "ps:ar";
+    /// As [`ALLOW_REPLY`], of a server whose client has not spoken while the tables are new.
+    pub const ASSUMED: &str = "ps:s";
     /// As [`DENY`], of the answering side.
     pub const DENY_REPLY: &str = "ps:dr";
     /// As [`WOULD_DENY`], of the answering side.
@@ -103,6 +113,7 @@ pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> Stri
     family(&mut script, "add", elements.v6.iter());
     let live = elements.live.iter().map(|id| id.0.to_string());
     list(&mut script, "add", "inet", "live", live);
+    turned::start(&mut script, TABLE);
     script
 }
 

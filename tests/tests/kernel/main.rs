@@ -21,6 +21,7 @@ mod outside;
 mod plans;
 mod random;
 mod strays;
+mod turned;
 mod udp;
 mod watch;
 mod wire;

@@ -106,6 +106,17 @@ pub enum Part {
     Answer,
     /// Later data of the opener (TCP: no SYN).
     Data,
+    /// Data of the answering side (TCP: no SYN).
+    Push,
+    /// The answering side opens a connection from the very port that it answers on (TCP: SYN).
+    Against,
+}
+
+impl Part {
+    /// Whether the answering side sends it.
+    pub fn is_of_server(self) -> bool {
+        matches!(self, Self::Answer | Self::Push | Self::Against)
+    }
 }
 
 /// One packet to be, by its connection's original tuple.
@@ -122,7 +133,7 @@ pub struct Probe {
 impl Probe {
     /// The IP packet.
     pub fn packet(&self, part: Part) -> Vec<u8> {
-        let answer = part == Part::Answer;
+        let answer = part.is_of_server();
         let (from, to) = if answer {
             (self.destination, self.source)
         } else {
@@ -144,6 +155,8 @@ impl Probe {
                     Part::Opening => (1000, 0, 0x02),
                     Part::Answer => (5000, 1001, 0x12),
                     Part::Data => (1001, 5001, 0x10),
+                    Part::Push => (5001, 1001, 0x18),
+                    Part::Against => (9000, 0, 0x02),
                 };
                 tcp.extend(seq.to_be_bytes());
                 tcp.extend(ack.to_be_bytes());

@@ -160,7 +160,7 @@ impl World {
 
     /// The frame that carries `probe`'s part over the wire.
     pub fn frame(&self, ingress: &str, egress: &str, probe: &Probe, part: Part) -> Vec<u8> {
-        let (near, far) = if part == Part::Answer {
+        let (near, far) = if part.is_of_server() {
             (egress, ingress)
         } else {
             (ingress, egress)
@@ -234,7 +234,7 @@ impl World {
 
     /// Whether one frame from `ingress` comes out at `egress`.
     pub fn passes(&self, ingress: &str, egress: &str, probe: &Probe, part: Part, expected: bool) -> bool {
-        let (from, to) = if part == Part::Answer {
+        let (from, to) = if part.is_of_server() {
             (egress, ingress)
         } else {
             (ingress, egress)

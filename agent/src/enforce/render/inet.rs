@@ -10,9 +10,10 @@ use std::fmt::Write;
 use penstock_policy::model::GatewayMode;
 
 use super::{
-    MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_PASSED, MARK_ROUTED, MARK_TOLD, TABLE,
-    intercept, log, prefix,
+    MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_OPENED, MARK_PASSED, MARK_ROUTED,
+    MARK_TOLD, TABLE, intercept, log, prefix,
     shape::{self, by_side, chains_by_side},
+    turned::{self, OPENING},
     within_limit,
 };
 use crate::enforce::structure::{Input, Structure};
@@ -80,7 +81,11 @@ const CHAINS_BY_SIDE: [&str; 2] = ["from", "to"];
 
 /// The chains that a structure has, but for the seal and the inspector's: what a change of structure writes anew.
 pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
-    let mut chains = CHAINS.map(str::to_owned).to_vec();
+    let mut chains = [CHAINS.as_slice(), &turned::CHAINS]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
     if structure.mode == GatewayMode::Routed {
         for chain in CHAINS_BY_SIDE {
             chains.extend(shape::names_by_side(structure, chain));
@@ -108,6 +113,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
         let _ = writeln!(script, "counter {counter} {{ }}");
     }
     script.push_str("set live { type mark; }\n");
+    script.push_str(turned::OBJECTS);
     for Family {
         number: n, address, ..
     } in &FAMILIES
@@ -150,6 +156,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          counter name allowed
          ct mark & {MARK_FLOW:#x} != 0 accept
          ct mark set meta mark
+         {OPENING} ct mark set ct mark | {MARK_OPENED:#x}
          ct direction reply {allow_reply} accept
          {allow} accept
          }}
@@ -158,6 +165,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          counter name unattended
          ct mark & {MARK_FLOW:#x} != 0 accept
          ct mark set meta mark
+         {OPENING} ct mark set ct mark | {MARK_OPENED:#x}
          ct direction reply {unattended_reply} accept
          {unattended} accept
          }}
@@ -169,6 +177,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          chain observe {{
          counter name would_deny
          ct mark & {MARK_TOLD:#x} != 0 {passed}
+         ct mark 0 {OPENING} ct direction original ct mark set ct mark | {MARK_OPENED:#x}
          ct mark set ct mark | {MARK_PASSED:#x}
          {within_limit} goto tell
          counter name would_deny_untold {passed}
@@ -207,6 +216,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         deny_reply = log(prefix::DENY_REPLY, group),
         within_limit = within_limit(),
     );
+    turned::verdicts(script, &format!("{observed} goto observe"), group);
     for family in &FAMILIES {
         judge(script, family, structure);
     }
@@ -261,11 +271,12 @@ fn judge(script: &mut String, family: &Family, structure: &Structure) {
              meta mark set {tuple} map @unattended{n} goto unattended
              {tuple} @inspected{n} goto miss
              meta mark set {tuple} map @unattended_ranges{n} goto unattended
-             goto miss
+             goto turned_{chain}{n}
              }}
             "
         );
     }
+    turned::judge(script, family);
     let _ = writeln!(script, "chain echo{n} {{");
     for map in ["echo", "echo_ranges"] {
         let _ = write!(

@@ -133,9 +133,10 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
     let of_carried = |chain: &str| match bridged {
         true => String::new(),
         false => format!(
-            "ct mark & {MARK_CARRIED:#x} != 0 ip protocol tcp jump {chain}4
-             ct mark & {MARK_CARRIED:#x} != 0 ip6 nexthdr tcp jump {chain}6
-            "
+            "ct mark & {carried:#x} == {carried:#x} ip protocol tcp jump {chain}4
+             ct mark & {carried:#x} == {carried:#x} ip6 nexthdr tcp jump {chain}6
+            ",
+            carried = MARK_LEG | MARK_CARRIED,
         ),
     };
     // At the output, known legs come first: whether an address is this machine's own takes a route lookup.
@@ -179,12 +180,18 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
             "
         );
     }
+    // The reset of a connection that cannot be taken up midway is the gateway's own, with the other end's address.
     // Another program's connections with foreign addresses are its own affair where nothing is guarded. A bridge's
     // ports are known only later.
     let foreign = if bridged {
         format!("meta mark set {MARK_STRAY:#x} accept")
     } else {
-        "oifname != @guarded accept\ngoto stray".to_owned()
+        format!(
+            "oifname != @guarded accept
+             tcp flags & (syn | rst) == rst {} accept
+             goto stray",
+            leg("==")
+        )
     };
     let _ = write!(
         script,

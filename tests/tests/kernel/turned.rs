@@ -1,0 +1,486 @@
+//! Connections that run before the gateway knows of them: connection tracking takes the first packet that it sees for the
+//! opening, and half the time that is one of the server's.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use penstock::lab;
+use penstock_agent::enforce::kernel::Nft;
+use penstock_agent::enforce::render::STARTING_S;
+use penstock_agent::enforce::{Change, DriftState, Observed, VerdictSeen};
+use penstock_policy::model::{GatewayMode, OnAgentLoss};
+use penstock_policy::plan::Plan;
+use penstock_policy::verdict::{Carried, Decision};
+
+use super::inspected::{inspected, with_ports};
+use super::inspector::Inspector;
+use super::plans::{SIDES, observing, plan, rule, tcp, two_flows, udp};
+use super::wire::{Part, Probe};
+use super::world::{Agent, MODES, PATIENCE, World, at_each_gateway};
+
+/// Running conversations of [`two_flows`]: exact tuples and ranges, TCP and UDP, IPv4 and IPv6.
+fn running() -> [Probe; 4] {
+    let probe = |source: &str, destination: &str, transport, number| Probe {
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+        transport,
+        number,
+        dscp: 0,
+    };
+    [
+        probe("10.1.0.5", "10.2.0.9", Carried::Tcp(502), 4000),
+        probe("fd00:1::5", "fd00:2::9", Carried::Tcp(502), 4000),
+        probe("10.1.0.6", "10.2.0.9", Carried::Udp(4050), 4050),
+        probe("fd00:1::6", "fd00:2::9", Carried::Udp(4050), 4050),
+    ]
+}
+
+/// The time after the start, in which servers may speak first, is over.
+async fn started_long_ago() {
+    let over = "flush set inet penstock starting\n";
+    Nft::new("nft".into()).load(over).await.unwrap();
+}
+
+fn goes(world: &World, probe: &Probe, part: Part, passes: bool) {
+    let passed = world.passes("lan1", "lan2", probe, part, passes);
+    assert_eq!(passed, passes, "{:?} {part:?} of {probe:?}", world.mode);
+}
+
+/// The server speaks first, as the gateway sees it, and then both.
+fn talk(world: &World, probe: &Probe) {
+    for part in [Part::Push, Part::Data, Part::Push] {
+        goes(world, probe, part, true);
+    }
+}
+
+async fn observed_while_the_server_speaks_first(world: &World, agent: &Agent) -> Plan {
+    let plan = two_flows(world.mode);
+    agent.apply(&observing(plan.clone(), &SIDES), 1).await;
+    started_long_ago().await;
+    for probe in running() {
+        talk(world, &probe);
+    }
+    plan
+}
+
+#[test]
+fn a_flow_that_runs_lives_on_when_its_zone_goes_from_observe_to_enforce() {
+    at_each_gateway(
+        "turned::a_flow_that_runs_lives_on_when_its_zone_goes_from_observe_to_enforce",
+        async |mode, world, agent| {
+            let plan = observed_while_the_server_speaks_first(world, &agent).await;
+            assert_eq!(
+                agent.apply(&plan, 2).await.change,
+                Change::Restructured,
+                "{mode:?}"
+            );
+            for probe in running() {
+                talk(world, &probe);
+            }
+            // A further release, and an agent that comes back.
+            let mut more = plan.clone();
+            more.rules.push(rule(9, &["10.3.0.1"], &["10.1.0.1"], tcp(80)));
+            agent.apply(&more, 3).await;
+            drop(agent);
+            let agent = Agent::start();
+            assert_eq!(agent.apply(&more, 3).await.change, Change::Adopted, "{mode:?}");
+            for probe in running() {
+                talk(world, &probe);
+            }
+            // Tables that somebody removed are made anew.
+            started_long_ago().await;
+            Nft::new("nft".into())
+                .load("delete table inet penstock\n")
+                .await
+                .unwrap();
+            agent.enforcer.verify().await.unwrap();
+            started_long_ago().await;
+            for probe in running() {
+                talk(world, &probe);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_flow_that_was_taken_up_midway_is_revoked_at_its_next_packet_as_any_other() {
+    at_each_gateway(
+        "turned::a_flow_that_was_taken_up_midway_is_revoked_at_its_next_packet_as_any_other",
+        async |mode, world, agent| {
+            let plan = observed_while_the_server_speaks_first(world, &agent).await;
+            agent.apply(&plan, 2).await;
+            for (place, revoked) in [(0, [0, 1]), (1, [2, 3])] {
+                let mut without = plan.clone();
+                without.rules.remove(place);
+                agent.apply(&without, 3).await;
+                for (number, probe) in running().iter().enumerate() {
+                    for part in [Part::Push, Part::Data, Part::Push] {
+                        goes(world, probe, part, !revoked.contains(&number));
+                    }
+                }
+                agent.apply(&plan, 4).await;
+                for probe in running() {
+                    talk(world, &probe);
+                }
+            }
+            let counters = agent.enforcer.counters().await.unwrap();
+            assert_eq!(counters.denied_packets, 12, "{mode:?}");
+        },
+    );
+}
+
+#[test]
+fn a_fresh_gateway_that_enforces_takes_up_what_runs() {
+    at_each_gateway(
+        "turned::a_fresh_gateway_that_enforces_takes_up_what_runs",
+        async |mode, world, mut agent| {
+            agent.apply(&two_flows(mode), 1).await;
+            for probe in running() {
+                talk(world, &probe);
+            }
+            let mut verdicts = Vec::new();
+            agent
+                .observe_until(|observed| {
+                    if let Observed::Verdict(verdict) = observed {
+                        verdicts.push(verdict.clone());
+                    }
+                    verdicts.len() == 6
+                })
+                .await;
+            for verdict in &verdicts {
+                let client_and_server = running()
+                    .iter()
+                    .any(|probe| ends(verdict) == (probe.source, probe.destination, port(probe)));
+                assert!(client_and_server, "{mode:?} {verdict:#?}");
+                assert_eq!(verdict.decision, Decision::Allow, "{mode:?}");
+                assert_eq!(
+                    (&*verdict.ingress, &*verdict.egress),
+                    ("lan1", "lan2"),
+                    "{mode:?}"
+                );
+            }
+            let assumed = verdicts
+                .iter()
+                .filter(|verdict| verdict.reason.contains("assumed"));
+            assert_eq!(
+                assumed.count(),
+                2,
+                "{mode:?}: UDP in both families: {verdicts:#?}"
+            );
+        },
+    );
+}
+
+fn ends(verdict: &VerdictSeen) -> (std::net::IpAddr, std::net::IpAddr, u16) {
+    (
+        verdict.source.unwrap(),
+        verdict.destination.unwrap(),
+        verdict.port,
+    )
+}
+
+fn port(probe: &Probe) -> u16 {
+    match probe.transport {
+        Carried::Tcp(port) | Carried::Udp(port) => port,
+        _ => 0,
+    }
+}
+
+#[test]
+fn a_server_whose_client_stays_silent_is_refused_once_the_start_is_over() {
+    at_each_gateway(
+        "turned::a_server_whose_client_stays_silent_is_refused_once_the_start_is_over",
+        async |mode, world, agent| {
+            agent.apply(&two_flows(mode), 1).await;
+            for probe in &running()[2..] {
+                goes(world, probe, Part::Push, true);
+                let undeclared = Probe {
+                    transport: Carried::Udp(4101),
+                    ..*probe
+                };
+                goes(world, &undeclared, Part::Push, false);
+            }
+            started_long_ago().await;
+            for probe in &running()[2..] {
+                goes(world, probe, Part::Push, false);
+                goes(world, probe, Part::Data, true);
+                goes(world, probe, Part::Push, true);
+            }
+        },
+    );
+}
+
+#[test]
+fn the_start_ends_by_itself_in_the_kernel_and_that_is_no_drift() {
+    lab::sandbox::test(
+        "turned::the_start_ends_by_itself_in_the_kernel_and_that_is_no_drift",
+        |lab| {
+            let world = World::new(lab, GatewayMode::Routed, &SIDES);
+            world.at_gateway(async || {
+                let agent = Agent::start();
+                agent.apply(&two_flows(world.mode), 1).await;
+                let starting = || {
+                    let listed = world
+                        .gateway
+                        .run("nft", &["list", "set", "inet", "penstock", "starting"]);
+                    listed.unwrap().contains("elements")
+                };
+                assert!(starting());
+                let end = Duration::from_secs(STARTING_S.into());
+                tokio::time::sleep(end).await;
+                let patience = Instant::now() + PATIENCE;
+                while starting() {
+                    assert!(Instant::now() < patience);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                goes(&world, &running()[2], Part::Push, false);
+                assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
+            });
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_server_that_opens_gains_nothing_by_its_declared_port() {
+    at_each_gateway(
+        "turned::a_server_that_opens_gains_nothing_by_its_declared_port",
+        async |mode, world, agent| {
+            let plan = two_flows(mode);
+            agent.apply(&plan, 1).await;
+            started_long_ago().await;
+            let [tcp4, tcp6, udp4, udp6] = running();
+            for probe in [tcp4, tcp6] {
+                goes(world, &probe, Part::Against, false);
+                // A running connection of the flow does not lend its entry to the server's SYN.
+                talk(world, &probe);
+                goes(world, &probe, Part::Against, false);
+                talk(world, &probe);
+            }
+            for probe in [udp4, udp6] {
+                goes(world, &probe, Part::Push, false);
+                goes(world, &probe, Part::Data, true);
+                goes(world, &probe, Part::Push, true);
+                let elsewhere = Probe { number: 161, ..probe };
+                goes(world, &elsewhere, Part::Push, false);
+            }
+            // Opened by the server while that was only observed, and answered: it ends with the observing.
+            agent.apply(&observing(plan.clone(), &SIDES), 2).await;
+            for probe in [tcp4, tcp6] {
+                let opened = Probe {
+                    number: 4444,
+                    ..probe
+                };
+                for part in [Part::Against, Part::Data, Part::Push, Part::Data] {
+                    goes(world, &opened, part, true);
+                }
+            }
+            agent.apply(&plan, 3).await;
+            for probe in [tcp4, tcp6] {
+                let opened = Probe {
+                    number: 4444,
+                    ..probe
+                };
+                for part in [Part::Push, Part::Data, Part::Against, Part::Push] {
+                    goes(world, &opened, part, false);
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn a_connection_whose_opening_was_seen_is_never_turned_round() {
+    at_each_gateway(
+        "turned::a_connection_whose_opening_was_seen_is_never_turned_round",
+        async |mode, world, agent| {
+            let forth = rule(7, &["10.1.0.5"], &["10.2.0.9"], tcp(502));
+            let all_back = rule(8, &["10.2.0.9"], &["10.1.0.0/24"], udp(1, 2));
+            let all_back = penstock_policy::plan::Rule {
+                transport: penstock_policy::plan::Transport::Tcp(vec![penstock_policy::plan::PortRange {
+                    first: 1,
+                    last: 65_535,
+                }]),
+                ..all_back
+            };
+            agent.apply(&plan(mode, vec![forth, all_back.clone()]), 1).await;
+            let [probe, ..] = running();
+            for part in [Part::Opening, Part::Answer, Part::Data, Part::Push] {
+                goes(world, &probe, part, true);
+            }
+            agent.apply(&plan(mode, vec![all_back]), 2).await;
+            for part in [Part::Data, Part::Push] {
+                goes(world, &probe, part, false);
+            }
+        },
+    );
+}
+
+#[test]
+fn not_a_datagram_of_a_running_flow_is_lost_while_its_zones_begin_to_enforce() {
+    lab::sandbox::test(
+        "turned::not_a_datagram_of_a_running_flow_is_lost_while_its_zones_begin_to_enforce",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                let probes = running();
+                let (go, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+                let (sent, mut caught) = std::thread::scope(|scope| {
+                    let world = &world;
+                    let (go, stop) = (&go, &stop);
+                    let traffic = scope.spawn(move || {
+                        let parts = [("lan2", Part::Push), ("lan1", Part::Data)];
+                        let frames: Vec<_> = parts
+                            .iter()
+                            .flat_map(|(from, part)| {
+                                probes.map(|probe| (*from, world.frame("lan1", "lan2", &probe, *part)))
+                            })
+                            .collect();
+                        let (mut sent, mut caught) = (0, Vec::new());
+                        while !stop.load(Relaxed) {
+                            std::thread::sleep(Duration::from_micros(200));
+                            if !go.load(Relaxed) {
+                                continue;
+                            }
+                            for (from, frame) in &frames {
+                                world.sides[*from].wire.send(frame);
+                                sent += 1;
+                            }
+                            caught.extend(arrived(world));
+                        }
+                        (sent, caught)
+                    });
+                    let changes = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                        world.at_gateway(async || {
+                            let agent = Agent::start();
+                            let plan = two_flows(mode);
+                            agent.apply(&observing(plan.clone(), &SIDES), 1).await;
+                            started_long_ago().await;
+                            for probe in running() {
+                                talk(world, &probe);
+                            }
+                            world.drain();
+                            go.store(true, Relaxed);
+                            for round in 1..20 {
+                                agent.apply(&plan, 2 * round).await;
+                                agent.apply(&observing(plan.clone(), &SIDES), 2 * round + 1).await;
+                            }
+                            agent.apply(&plan, 100).await;
+                        });
+                    }));
+                    stop.store(true, Relaxed);
+                    let result = traffic.join().unwrap();
+                    changes.unwrap();
+                    result
+                });
+                let patience = Instant::now() + PATIENCE;
+                while caught.len() < sent && Instant::now() < patience {
+                    caught.extend(arrived(&world));
+                }
+                assert_eq!(caught.len(), sent, "{mode:?}: packets were lost");
+                assert!(sent > 500, "{mode:?}: {sent}");
+            }
+        },
+    )
+    .unwrap();
+}
+
+/// The packets of [`running`] that came out at their ends since the last look.
+fn arrived(world: &World) -> Vec<Vec<u8>> {
+    let protocol = |frame: &[u8]| match frame[12..14] {
+        [0x08, 0] => frame[23],
+        [0x86, 0xdd] => frame[20],
+        _ => 0,
+    };
+    let mut all = Vec::new();
+    for side in ["lan1", "lan2"] {
+        while let Some(frame) = world.sides[side].wire.try_catch() {
+            if matches!(protocol(&frame), 6 | 17) {
+                all.push(frame);
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn a_connection_whose_operations_cannot_be_read_from_its_beginning_is_reset_at_both_ends() {
+    lab::sandbox::test(
+        "turned::a_connection_whose_operations_cannot_be_read_from_its_beginning_is_reset_at_both_ends",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                reach_both_ends(&world);
+                let inspector = Inspector::start(&world.gateway, None);
+                world.at_gateway(async || {
+                    let agent = Agent::start_with(with_ports(inspector.ports));
+                    let plan = inspected(mode, OnAgentLoss::Block);
+                    agent.apply(&observing(plan.clone(), &SIDES), 1).await;
+                    let [tcp4, tcp6, ..] = running();
+                    for probe in [tcp4, tcp6] {
+                        talk(&world, &probe);
+                    }
+                    agent.apply(&plan, 2).await;
+                    for probe in [tcp4, tcp6] {
+                        for (part, side) in [(Part::Push, "lan2"), (Part::Data, "lan1")] {
+                            world.drain();
+                            let frame = world.frame("lan1", "lan2", &probe, part);
+                            world.sides[side].wire.send(&frame);
+                            let flags_at = if probe.source.is_ipv6() {
+                                14 + 40 + 13
+                            } else {
+                                14 + 20 + 13
+                            };
+                            let reset = world.sides[side].wire.catches(true, |caught| {
+                                caught.get(flags_at).is_some_and(|flags| flags & 4 != 0)
+                            });
+                            assert!(reset, "{mode:?} {part:?}");
+                        }
+                    }
+                    assert!(
+                        agent.enforcer.counters().await.unwrap().stray_packets >= 4,
+                        "{mode:?}"
+                    );
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+/// The gateway itself has ways to client and server of the TCP flow, which are no hosts that would answer by themselves.
+fn reach_both_ends(world: &World) {
+    for (number, host) in [(1, 5), (2, 9)] {
+        let side = &world.sides[&format!("lan{number}")];
+        let (interface, length4, length6) = match world.mode {
+            GatewayMode::Routed => (format!("lan{number}"), 24, 64),
+            GatewayMode::Bridged => ("br0".to_owned(), 8, 16),
+        };
+        for (own, end) in [
+            (
+                format!("10.{number}.0.1/{length4}"),
+                format!("10.{number}.0.{host}"),
+            ),
+            (
+                format!("fd00:{number}::1/{length6}"),
+                format!("fd00:{number}::{host}"),
+            ),
+        ] {
+            world.gateway.address(&interface, &own).unwrap();
+            let mac = super::world::text(side.mac);
+            let known = [
+                "neigh",
+                "replace",
+                &end,
+                "lladdr",
+                &mac,
+                "dev",
+                &interface,
+                "nud",
+                "permanent",
+            ];
+            world.gateway.ip(&known).unwrap();
+        }
+    }
+}

@@ -31,7 +31,7 @@ use crate::capture::{
     Conversation, Conversations, FlowKey, Flows, Fragments, Frame, Happening, Segment, SkipReason, Transport,
     flows,
 };
-use crate::connection;
+use crate::connection::{self, Deviation};
 use crate::follow::{Finding, Follower};
 use crate::judge::{Refusal, Rules, Verdict, Why};
 use crate::replay::{Gate, KNOWN_PORTS, Plans, Seen, Track};
@@ -192,7 +192,7 @@ impl Gathering<'_> {
             }
             return;
         }
-        let ended = happening == Happening::Ends;
+        let ended = matches!(happening, Happening::Ends { .. });
         let Some(flow) = self.running.get_mut(&number) else {
             return;
         };
@@ -303,7 +303,11 @@ impl Running {
                     learned.operation(*ends, Some(*protocol), at, operation);
                 }
             }
-            Finding::NeverFollowed { .. } | Finding::WouldEnd => {
+            Finding::NeverFollowed { .. }
+            | Finding::Deviation {
+                what: Deviation::Frame(_) | Deviation::Packet(_),
+                ..
+            } => {
                 if let Some(talk) = learned.talk(*ends, at, Some(*protocol)) {
                     talk.unread = true;
                 }
@@ -313,7 +317,7 @@ impl Running {
         match happening {
             Happening::Data(from, bytes) => follower.data(from, at, bytes, &mut found),
             Happening::Gap(from, _) => follower.gap(from),
-            Happening::Ends => follower.finish(&mut found),
+            Happening::Ends { seen } => follower.finish(seen, &mut found),
             Happening::Begins { .. } | Happening::Conflict(..) => {}
         }
     }

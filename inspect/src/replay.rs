@@ -20,12 +20,15 @@ pub use self::policy::{Gate, Plans, PlansError, Track};
 use crate::capture::{
     Conversations, FlowKey, Flows, Fragments, Frame, Happening, SkipReason, Transport, flows,
 };
-use crate::connection::Sender;
+use crate::connection::{Effect, Sender};
 use crate::follow::{Finding, Follower};
 use crate::judge::Rules;
 
 /// Distinct operations kept for one connection at one gateway; what is beyond is counted together.
 pub const OPERATIONS_MAX: usize = 10_000;
+
+/// Distinct deviations kept for one connection at one gateway; what is beyond is counted together.
+const DEVIATIONS_MAX: usize = 100;
 
 /// The ports of protocols that are read, for connections that no rule names.
 pub const KNOWN_PORTS: &[(u16, Protocol)] = &[(502, Protocol::ModbusTcp), (1883, Protocol::Mqtt)];
@@ -92,8 +95,23 @@ pub struct Treatment {
     pub observed: bool,
     /// The gateway would have ended it: it carried what cannot be read as the protocol.
     pub ended: bool,
+    /// What else than refused operations the gateway would not have let pass.
+    pub deviations: Vec<DeviationSeen>,
     /// What else was seen on it, in words.
     pub notes: BTreeMap<String, Seen>,
+}
+
+/// What enforcing would have changed of a connection beside refusing operations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviationSeen {
+    /// In words.
+    pub what: String,
+    /// What the gateway would have made of it.
+    pub effect: Effect,
+    /// The option of the flow that would let it pass.
+    pub remedy: Option<&'static str>,
+    /// How often and when.
+    pub seen: Seen,
 }
 
 /// An operation of a connection.
@@ -170,6 +188,7 @@ struct RunningTrack {
     operations: BTreeMap<(String, Answer), Seen>,
     further: u64,
     ended: bool,
+    deviations: BTreeMap<(Effect, String, Option<&'static str>), Seen>,
     notes: BTreeMap<String, Seen>,
 }
 
@@ -288,6 +307,7 @@ impl Running {
                 operations: BTreeMap::new(),
                 further: 0,
                 ended: false,
+                deviations: BTreeMap::new(),
                 notes: BTreeMap::new(),
             }
         };
@@ -314,7 +334,7 @@ impl Running {
             Happening::Data(Sender::Server, bytes) => *server_bytes += bytes.len() as u64,
             Happening::Gap(_, bytes) => self.report.missing_bytes += bytes,
             Happening::Conflict(_, bytes) => self.report.conflicting_bytes += bytes as u64,
-            Happening::Begins { .. } | Happening::Ends => {}
+            Happening::Begins { .. } | Happening::Ends { .. } => {}
         }
         for track in &mut self.tracks {
             track.happened(at, &happening);
@@ -337,6 +357,16 @@ impl Running {
                 .collect(),
             further_operations: track.further,
             ended: track.ended,
+            deviations: track
+                .deviations
+                .into_iter()
+                .map(|((effect, what, remedy), seen)| DeviationSeen {
+                    what,
+                    effect,
+                    remedy,
+                    seen,
+                })
+                .collect(),
             notes: track.notes,
         };
         FlowReport {
@@ -354,6 +384,7 @@ impl RunningTrack {
             operations,
             further,
             ended,
+            deviations,
             notes,
         } = self;
         let Some(follower) = follower else { return };
@@ -384,9 +415,21 @@ impl RunningTrack {
                     "the device answered function {code} with exception {exception}"
                 ));
             }
-            Finding::Noted(what) => note(what.to_string()),
             // Only who reads a connection can end it for what it carries.
-            Finding::WouldEnd => *ended |= rules.is_some(),
+            Finding::Deviation { what, .. } if rules.is_none() => note(what.to_string()),
+            Finding::Deviation { what, effect } => {
+                *ended |= effect == Effect::Ended;
+                let kind = (effect, what.to_string(), what.remedy());
+                let known = deviations.len() < DEVIATIONS_MAX || deviations.contains_key(&kind);
+                let kind = match known {
+                    true => kind,
+                    false => (effect, "others of their kind".to_owned(), None),
+                };
+                deviations
+                    .entry(kind)
+                    .and_modify(|seen| seen.again(at))
+                    .or_insert_with(|| Seen::once(at));
+            }
             Finding::Resynchronised { from, skipped_bytes } => {
                 if skipped_bytes > 0 {
                     note(format!(
@@ -405,7 +448,7 @@ impl RunningTrack {
         match happening {
             Happening::Data(from, bytes) => follower.data(*from, at, bytes, &mut found),
             Happening::Gap(from, _) => follower.gap(*from),
-            Happening::Ends => follower.finish(&mut found),
+            Happening::Ends { seen } => follower.finish(*seen, &mut found),
             Happening::Begins { .. } | Happening::Conflict(..) => {}
         }
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use penstock_inspect::capture::{Frame, Frames};
+use penstock_inspect::connection::Effect;
 use penstock_inspect::replay::{self, FlowReport, Plans};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -27,6 +28,8 @@ pub struct Replayed {
     pub allowed: u64,
     /// Operations that would have been refused.
     pub refused: u64,
+    /// Packets that are no operation and would have been withheld: answers that do not fit what was asked.
+    pub withheld: u64,
     /// Operations on connections that cross no gateway: nothing judges them.
     pub unjudged: u64,
     /// UDP datagrams, in which no operation is read.
@@ -68,6 +71,8 @@ pub struct Connection {
     pub ended: bool,
     /// Its operations.
     pub operations: Vec<Operation>,
+    /// What enforcing would have changed of it beside refusing operations.
+    pub deviations: Vec<Deviation>,
     /// What else was seen on it, with how often.
     pub notes: Vec<Noted>,
 }
@@ -81,6 +86,19 @@ pub struct Operation {
     pub allowed: bool,
     /// By which rule, or why not.
     pub because: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// Something that is no operation, and that enforcing would not have let pass.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Deviation {
+    /// What.
+    pub what: String,
+    /// What would have become of it: `withheld`, or the connection `ended`.
+    pub effect: String,
+    /// What to write at the flow to let it pass, where that is possible.
+    pub option: Option<String>,
     /// How often.
     pub count: u64,
 }
@@ -157,6 +175,12 @@ pub fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure> {
         packets: report.packets,
         allowed: count(&|connection, operation| connection.gateway.is_some() && operation.allowed),
         refused: count(&|_, operation| !operation.allowed),
+        withheld: connections
+            .iter()
+            .flat_map(|connection| &connection.deviations)
+            .filter(|deviation| deviation.effect == Effect::Withheld.word())
+            .map(|deviation| deviation.count)
+            .sum(),
         unjudged: count(&|connection, operation| connection.gateway.is_none() && operation.allowed),
         datagrams: Counts::of(&udp),
         skipped: report.skipped,
@@ -175,7 +199,9 @@ pub fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure> {
 impl Replayed {
     /// Everything was read, and would have passed.
     fn is_whole_and_passes(&self) -> bool {
-        let stopped = |connection: &Connection| !connection.allowed || connection.ended;
+        let stopped = |connection: &Connection| {
+            !connection.allowed || connection.ended || !connection.deviations.is_empty()
+        };
         self.refused == 0
             && self.datagrams.refused == 0
             && self.cut.is_empty()
@@ -219,6 +245,16 @@ fn connections(flow: &FlowReport) -> impl Iterator<Item = Connection> + '_ {
                     allowed: judged.answer.allowed,
                     because: judged.answer.because.clone(),
                     count: judged.seen.count,
+                })
+                .collect(),
+            deviations: treatment
+                .deviations
+                .iter()
+                .map(|deviation| Deviation {
+                    what: deviation.what.clone(),
+                    effect: deviation.effect.word().to_owned(),
+                    option: deviation.remedy.map(str::to_owned),
+                    count: deviation.seen.count,
                 })
                 .collect(),
             notes,
@@ -283,6 +319,13 @@ impl Report for Replayed {
             format!("  {what}: {allowed} allowed, {refused} refused{unjudged}")
         };
         page.line(counts("operations", self.allowed, self.refused, self.unjudged));
+        if self.withheld > 0 {
+            let packets = usize::try_from(self.withheld).unwrap_or(usize::MAX);
+            let packets = words::count(packets, "packet");
+            page.line(format!(
+                "  answers and what else is no request: {packets} withheld"
+            ));
+        }
         if !self.udp.is_empty() {
             let Counts {
                 allowed,
@@ -319,6 +362,20 @@ fn at(gateway: Option<&str>) -> String {
     gateway.map_or(String::new(), |gateway| format!(" at {gateway}"))
 }
 
+impl Deviation {
+    fn in_words(&self) -> String {
+        let times = match self.count {
+            1 => String::new(),
+            count => format!(" ({count} times)"),
+        };
+        let option = match &self.option {
+            Some(option) => format!("; `{option}` at the flow lets it pass"),
+            None => String::new(),
+        };
+        format!("{} by the gateway: {}{times}{option}", self.effect, self.what)
+    }
+}
+
 impl Noted {
     fn in_words(&self) -> String {
         match self.count {
@@ -339,9 +396,8 @@ impl Connection {
         let at = at(self.gateway.as_deref());
         page.line(format!("{mark} {client} → {server}{at}, {}", self.first));
         page.paragraph(2, Tone::Dim, &self.because);
-        if self.ended {
-            let why = "ended by the gateway: it carries what cannot be read as the protocol";
-            page.line(format!("  {}", page.paint(Tone::Bad, &format!("✗ {why}"))));
+        for deviation in &self.deviations {
+            page.paragraph(2, Tone::Bad, &format!("✗ {}", deviation.in_words()));
         }
         self.operations(page);
         self.remarks(page);

@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
                 }
                 Happening::Gap(from, _) => followers[number].gap(from),
                 Happening::Conflict(..) => {}
-                Happening::Ends => followers[number].finish(out),
+                Happening::Ends { seen } => followers[number].finish(seen, out),
             }
         };
     let mut conversations = Conversations::default();

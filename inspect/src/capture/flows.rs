@@ -32,7 +32,10 @@ pub enum Happening<'a> {
     /// A side sent other bytes for the same place in its stream: so many differ.
     Conflict(Sender, usize),
     /// It is over.
-    Ends,
+    Ends {
+        /// Its end was seen; else nothing more of it is followed.
+        seen: bool,
+    },
 }
 
 /// Bounds of all connections together.
@@ -124,7 +127,7 @@ impl Flows {
             && flow.opening != Some(segment.sequence)
             && let Some(flow) = self.remove(&ends)
         {
-            flow.finish(at, out);
+            flow.finish(at, true, out);
         }
         if !self.open.contains_key(&ends) {
             // The last acknowledgements of a connection that is over open no new one.
@@ -145,7 +148,7 @@ impl Flows {
         let over = flow.take(at, segment, out);
         self.held_bytes = (self.held_bytes + flow.held_bytes()).saturating_sub(held_before);
         if over && let Some(flow) = self.remove(&ends) {
-            flow.finish(at, out);
+            flow.finish(at, true, out);
         }
     }
 
@@ -159,7 +162,7 @@ impl Flows {
         }
         let ends = *ends;
         if let Some(flow) = self.remove(&ends) {
-            flow.finish(now, out);
+            flow.finish(now, false, out);
         }
         true
     }
@@ -172,7 +175,7 @@ impl Flows {
     /// Follows the connection that `segment` belongs to no longer: what it held is let go.
     pub fn give_up(&mut self, at: Duration, segment: &Segment<'_>, out: &mut Sink<'_>) {
         if let Some(flow) = self.remove(&both_ends(segment)) {
-            flow.finish(at, out);
+            flow.finish(at, false, out);
             self.left_out += 1;
         }
     }
@@ -190,7 +193,7 @@ impl Flows {
         flows.sort_by_key(|flow| flow.number);
         for flow in flows {
             let last = flow.last;
-            flow.finish(last, out);
+            flow.finish(last, false, out);
         }
     }
 
@@ -284,7 +287,7 @@ impl Flow {
         segment.rst || self.closed == [true; 2]
     }
 
-    fn finish(mut self, at: Duration, out: &mut Sink<'_>) {
+    fn finish(mut self, at: Duration, seen: bool, out: &mut Sink<'_>) {
         let (number, key) = (self.number, self.key);
         for (from, stream) in [
             (Sender::Client, &mut self.client),
@@ -299,6 +302,6 @@ impl Flow {
                 out(number, key, at, happening);
             });
         }
-        out(number, key, at, Happening::Ends);
+        out(number, key, at, Happening::Ends { seen });
     }
 }

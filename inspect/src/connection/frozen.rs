@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::modbus::{FrozenModbus, Modbus};
 use super::mqtt::{FrozenMqtt, Mqtt};
-use super::{Connection, Limits, Machine, Mode, Stage, Terms};
+use super::{Connection, Limits, Machine, Mode, Terms};
 use crate::judge::Rules;
 use crate::judge::refusal::OnRefusal;
 
@@ -34,7 +34,7 @@ struct Frozen {
 enum State {
     Modbus(FrozenModbus),
     Mqtt(Box<FrozenMqtt>),
-    /// Observed, and no longer understood.
+    /// Observed, and not followed all the way: it seeks where to go on.
     Passing(Protocol),
     Closed,
 }
@@ -65,6 +65,9 @@ pub enum ThawError {
     /// It was observed and not understood any more, and the flow is now enforced.
     #[error("the frozen connection passes without being understood, which an enforced flow does not permit")]
     Unfollowed,
+    /// A publication that was refused passes, since it was only observed, and the flow is now enforced.
+    #[error("the frozen connection is within a publication that an enforced flow does not permit")]
+    Refused,
     /// More than a connection may hold.
     #[error("the frozen connection has {count} {what}, the limit is {limit}")]
     TooMany {
@@ -96,6 +99,14 @@ impl ThawError {
             Err(Self::Inconsistent(fault))
         }
     }
+}
+
+/// What a packet has sent on of itself is no more than what there is of it.
+pub(super) const PASSED: ThawError = ThawError::Inconsistent("more of a packet has gone on than came");
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
+pub(super) fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Bytes as hexadecimal text.
@@ -132,11 +143,11 @@ impl Limits {
 impl Connection {
     /// All that [`Self::thaw`] needs to go on at exactly this place, `now` as in [`Self::feed`].
     pub fn freeze(&self, now: Duration) -> Vec<u8> {
-        let state = match (self.stage, &self.machine) {
-            (Stage::Closed, _) => State::Closed,
-            (Stage::Passing, _) => State::Passing(self.rules.protocol()),
-            (Stage::Following, Machine::Modbus(machine)) => State::Modbus(machine.freeze(now)),
-            (Stage::Following, Machine::Mqtt(machine)) => State::Mqtt(Box::new(machine.freeze())),
+        let state = match &self.machine {
+            _ if self.is_closed => State::Closed,
+            _ if self.is_guessed => State::Passing(self.rules.protocol()),
+            Machine::Modbus(machine) => State::Modbus(machine.freeze(now)),
+            Machine::Mqtt(machine) => State::Mqtt(Box::new(machine.freeze())),
         };
         let frozen = Frozen {
             format: FORMAT,
@@ -146,8 +157,24 @@ impl Connection {
         serde_json::to_vec(&frozen).unwrap_or_default()
     }
 
+    /// What a frozen connection held that has not gone on: of the client, and of the server. For one that passes on unread.
+    ///
+    /// # Errors
+    /// It cannot be read, or bytes that have gone on lack their end, which was refused.
+    pub fn unsent(frozen: &[u8]) -> Result<[Vec<u8>; 2], ThawError> {
+        let Frozen { format, state } =
+            serde_json::from_slice(frozen).map_err(|error| ThawError::Unreadable(error.to_string()))?;
+        match state {
+            _ if format != FORMAT => Err(ThawError::Format(format)),
+            State::Modbus(state) => Ok(state.unsent()),
+            State::Mqtt(state) => state.unsent().ok_or(ThawError::Refused),
+            State::Passing(_) | State::Closed => Ok(Default::default()),
+        }
+    }
+
     /// Goes on with a frozen connection, judged by `rules` from the next operation on. `now` may count from another
-    /// moment than it did for `freeze`; no time counts as passed between the two.
+    /// moment than it did for `freeze`; no time counts as passed between the two. Where it now only observes,
+    /// [`Self::settle`] gives what was held.
     pub fn thaw(
         frozen: &[u8],
         now: Duration,
@@ -184,7 +211,7 @@ impl Connection {
         let mut connection = Self::new(rules, mode, on_refusal, limits);
         match state {
             State::Modbus(state) => {
-                connection.machine = Machine::Modbus(Modbus::thaw(terms, state, now)?);
+                connection.machine = Machine::Modbus(Box::new(Modbus::thaw(terms, state, now)?));
             }
             State::Mqtt(state) => {
                 let mut machine = Mqtt::thaw(terms, *state)?;
@@ -194,8 +221,8 @@ impl Connection {
                 connection.machine = Machine::Mqtt(Box::new(machine));
             }
             State::Passing(_) if mode == Mode::Enforce => return Err(ThawError::Unfollowed),
-            State::Passing(_) => connection.stage = Stage::Passing,
-            State::Closed => connection.stage = Stage::Closed,
+            State::Passing(_) => connection.lose(),
+            State::Closed => connection.is_closed = true,
         }
         Ok(connection)
     }

@@ -1,21 +1,29 @@
 //! One inspected connection, sans-IO: bytes of either side in, what to do out.
 //!
 //! ```text
-//! feed(Client, now, bytes) ─▶ ToServer(exact bytes) · ToClient(a refusal) · Judged · Noted · Close
+//! feed(Client, now, bytes) ─▶ ToServer(exact bytes) · ToClient(a refusal) · Judged · Deviation · Close
 //! ```
 //!
-//! - What comes out as [`Output::ToServer`] or [`Output::ToClient`] from the other side is byte for byte what came
-//!   in and was judged; nothing is rewritten. Only whole requests are forwarded (of an MQTT publication: only after
-//!   its head was judged).
-//! - How the bytes are cut changes neither verdicts nor forwarded bytes.
+//! - Enforcing, what comes out as [`Output::ToServer`] or [`Output::ToClient`] from the other side is byte for byte what
+//!   came in and was judged; nothing is rewritten. Only whole requests are forwarded (of an MQTT publication: only after
+//!   its head was judged). How the bytes are cut changes neither verdicts nor forwarded bytes.
+//! - Observing ([`Mode::Observe`]), the first output of a feed is all of its bytes, whatever they are; the rest only tells.
+//!   Nothing is held back, answered, or ended. What enforcing would have refused is judged so, and what else it would
+//!   have changed is an [`Output::Deviation`]. Where the stream cannot be followed, that is told once, and reading goes on
+//!   where a packet seems to begin (`seek`).
+//! - What changes when the terms do ([`Connection::set_terms`]): observing lets go of what was held. Enforcing judges the
+//!   packet that is on its way when it is whole, and withholds the rest of it: one that is refused is never completed,
+//!   and since its beginning cannot be taken back, the connection ends by a reset. A stream that was lost while
+//!   observing ends at once.
 //! - Memory: what is not whole yet (a Modbus ADU: 1,029 bytes; an MQTT packet that is judged as a whole, or a
 //!   publication's head: [`Limits::control_bytes_max`]), requests in flight, aliases. All bounded.
-//! - [`Mode::Observe`] forwards everything and says what it would have refused; where it cannot follow the
-//!   stream any more it passes the rest on, and says that.
 
+mod deviation;
 mod frozen;
+mod held;
 mod modbus;
 mod mqtt;
+mod seek;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,13 +32,12 @@ use penstock_policy::model::Protocol;
 
 use crate::judge::refusal::OnRefusal;
 use crate::judge::{Rules, Verdict};
-use crate::modbus::frame::FrameError;
-use crate::modbus::response::ResponseError;
-use crate::mqtt::wire::MqttError;
 use crate::operation::Operation;
 use crate::{modbus as modbus_protocol, mqtt as mqtt_protocol};
 
+pub use self::deviation::{Deviation, Effect};
 pub use self::frozen::ThawError;
+use self::seek::{Begins, Seeking};
 pub use crate::mqtt::packet::{Sender, Version};
 
 /// Whether refusals are carried out.
@@ -38,7 +45,7 @@ pub use crate::mqtt::packet::{Sender, Version};
 pub enum Mode {
     /// They are.
     Enforce,
-    /// Everything passes, and what would have been refused is told.
+    /// Everything passes at once, and what enforcing would have changed is told.
     Observe,
 }
 
@@ -95,44 +102,27 @@ pub enum Output<'a> {
         /// The device's exception code.
         exception: u8,
     },
-    /// Something that is no operation.
-    Noted(Note),
+    /// The stream does what its protocol does not foresee.
+    Deviation {
+        /// What.
+        what: Deviation,
+        /// What enforcing makes of it.
+        effect: Effect,
+        /// Whether that was done; false only while observing.
+        done: bool,
+    },
+    /// Observing: a packet was found again, from which on that side is read.
+    Resynchronised {
+        /// Whose.
+        from: Sender,
+        /// Bytes that passed unread.
+        skipped_bytes: u64,
+    },
     /// End both sides; nothing follows.
     Close {
         /// By a reset, not in order.
         reset: bool,
     },
-}
-
-/// Something worth an event that is no operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Note {
-    /// A Modbus stream that cannot be followed.
-    #[error("{0}")]
-    Frame(FrameError),
-    /// An answer that does not fit its request; the client got an exception instead.
-    #[error("{0}")]
-    Response(ResponseError),
-    /// An answer to nothing that was asked; withheld.
-    #[error("an answer to transaction {transaction} of unit {unit}, which nobody asked")]
-    Unasked {
-        /// Transaction identifier.
-        transaction: u16,
-        /// Unit identifier.
-        unit: u8,
-    },
-    /// An MQTT packet that is wrong.
-    #[error("{0}")]
-    Packet(MqttError),
-    /// More refusals wait to be told than the limit.
-    #[error("the peer does not take what it is told; too much waits for it")]
-    Overflow,
-    /// The policy no longer lets this client be connected.
-    #[error("the policy no longer permits this client to be connected")]
-    Revoked,
-    /// Observing: from here on the stream passes without being understood.
-    #[error("from here on the stream is not understood, and passes as it is")]
-    Unfollowed,
 }
 
 /// Takes outputs as they arise.
@@ -142,21 +132,20 @@ pub type Sink<'s> = dyn FnMut(Output<'_>) + 's;
 #[derive(Debug)]
 pub struct Connection {
     rules: Arc<Rules>,
-    stage: Stage,
+    is_closed: bool,
+    /// Observing, the stream could not be followed at some place, and that was told.
+    is_lost: bool,
+    /// Where packets begin was a guess, at least once.
+    is_guessed: bool,
+    seeking: Seeking,
+    /// An MQTT connection whose version has to be found out.
+    version_unknown: bool,
     machine: Machine,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Following,
-    /// Observing a stream that was lost.
-    Passing,
-    Closed,
 }
 
 #[derive(Debug)]
 enum Machine {
-    Modbus(modbus::Modbus),
+    Modbus(Box<modbus::Modbus>),
     Mqtt(Box<mqtt::Mqtt>),
 }
 
@@ -171,10 +160,40 @@ struct Terms {
 /// How a machine ends a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// The stream cannot be followed: what was held passes (observe), or the connection ends (enforce).
-    Lost(Note),
+    /// The stream cannot be followed.
+    Lost(Deviation),
     /// The connection ends.
     Close { reset: bool },
+}
+
+impl Machine {
+    fn new(protocol: Protocol, terms: Terms) -> Self {
+        match protocol {
+            Protocol::ModbusTcp => Self::Modbus(Box::new(modbus::Modbus::new(terms))),
+            Protocol::Mqtt => Self::Mqtt(Box::new(mqtt::Mqtt::new(terms))),
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        match self {
+            Self::Modbus(machine) => machine.terms(),
+            Self::Mqtt(machine) => machine.terms(),
+        }
+    }
+
+    fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
+        match self {
+            Self::Modbus(machine) => machine.let_go(from, out),
+            Self::Mqtt(machine) => machine.let_go(from, out),
+        }
+    }
+
+    fn skip_to_boundary(&mut self, from: Sender) {
+        match self {
+            Self::Modbus(machine) => machine.skip_to_boundary(from),
+            Self::Mqtt(machine) => machine.skip_to_boundary(from),
+        }
+    }
 }
 
 impl Connection {
@@ -185,110 +204,233 @@ impl Connection {
             on_refusal,
             limits,
         };
-        let machine = match rules.protocol() {
-            Protocol::ModbusTcp => Machine::Modbus(modbus::Modbus::new(terms)),
-            Protocol::Mqtt => Machine::Mqtt(Box::new(mqtt::Mqtt::new(terms))),
-        };
         Self {
+            is_closed: false,
+            is_lost: false,
+            is_guessed: false,
+            seeking: Seeking::default(),
+            version_unknown: false,
+            machine: Machine::new(rules.protocol(), terms),
             rules,
-            stage: Stage::Following,
-            machine,
         }
     }
 
-    /// An MQTT connection that has stood for a while: no CONNECT will come, the version is given. For recorded
-    /// traffic and handed-over connections.
+    /// An MQTT connection that has stood for a while: no CONNECT will come, the version is given.
     pub fn resumed(mut self, version: Version) -> Self {
+        self.resume(version);
+        self
+    }
+
+    fn resume(&mut self, version: Version) {
         if let (Machine::Mqtt(machine), Rules::Mqtt(rules)) = (&mut self.machine, &*self.rules) {
             machine.resume(version);
             machine.rejudge(rules);
         }
+    }
+
+    /// An observed connection that is met midway: each side is read from where a packet seems to begin.
+    pub fn met_midway(mut self) -> Self {
+        self.seek();
         self
     }
 
-    /// Bytes of `from` are missing (recorded traffic): what was held of it is forgotten, the next bytes begin a packet.
+    /// Observing: bytes of `from` are missing (recorded traffic), and its next packet is looked for.
     pub fn skip_to_boundary(&mut self, from: Sender) {
-        match &mut self.machine {
-            Machine::Modbus(machine) => drop(machine.release(from)),
-            Machine::Mqtt(machine) => machine.skip_to_boundary(from),
-        }
+        self.machine.skip_to_boundary(from);
+        self.seeking.begin(from);
+        self.is_guessed = true;
     }
 
-    /// From the next operation on, other rules hold. Rules for another protocol end the connection.
+    /// From the next operation on, other rules hold. Rules for another protocol end an enforced connection.
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
-        if rules.protocol() != self.rules.protocol() {
-            self.stage = Stage::Closed;
-        }
-        if let (Machine::Mqtt(machine), Rules::Mqtt(rules)) = (&mut self.machine, &*rules) {
+        let is_another = rules.protocol() != self.rules.protocol();
+        self.rules = rules;
+        if is_another && self.observes() {
+            self.lose();
+        } else if is_another {
+            self.is_closed = true;
+        } else if let (Machine::Mqtt(machine), Rules::Mqtt(rules)) = (&mut self.machine, &*self.rules) {
             machine.rejudge(rules);
         }
-        self.rules = rules;
     }
 
-    /// From the next packet on, refusals are carried out so. What observed and could no longer follow the stream is
-    /// closed when it is to enforce.
-    pub fn set_terms(&mut self, mode: Mode, on_refusal: OnRefusal) {
-        let terms = match &mut self.machine {
-            Machine::Modbus(machine) => machine.terms_mut(),
-            Machine::Mqtt(machine) => machine.terms_mut(),
+    /// From the next packet on, refusals are carried out so; `out` gets what is held no longer. What observed and
+    /// could not follow the stream is closed when it is to enforce.
+    pub fn set_terms(&mut self, mode: Mode, on_refusal: OnRefusal, out: &mut Sink<'_>) {
+        let unfit = match &mut self.machine {
+            Machine::Modbus(machine) => machine.set_terms(mode, on_refusal),
+            Machine::Mqtt(machine) => machine.set_terms(mode, on_refusal),
         };
-        (terms.mode, terms.on_refusal) = (mode, on_refusal);
         if let (Machine::Mqtt(machine), Rules::Mqtt(rules)) = (&mut self.machine, &*self.rules) {
             machine.rejudge(rules);
         }
-        if self.stage == Stage::Passing && mode == Mode::Enforce {
-            self.stage = Stage::Closed;
+        self.is_closed |= mode == Mode::Enforce && (unfit || self.is_guessed);
+        self.settle(out);
+    }
+
+    /// Observing, lets go of what was held while it was enforced.
+    pub fn settle(&mut self, out: &mut Sink<'_>) {
+        if self.observes() && !self.is_closed {
+            self.machine.let_go(Sender::Client, out);
+            self.machine.let_go(Sender::Server, out);
         }
     }
 
-    /// `from` sends no more. Observing, what was held of a packet that will never be whole passes on.
+    /// `from` sends no more. A packet that will never be whole goes no further than it has.
     pub fn end(&mut self, from: Sender, out: &mut Sink<'_>) {
-        if self.stage == Stage::Following && self.observes() {
-            let held = match &mut self.machine {
-                Machine::Modbus(machine) => machine.release(from),
-                Machine::Mqtt(machine) => machine.release(from),
-            };
-            pass(from, &held, out);
+        self.settle(out);
+        let held = match &mut self.machine {
+            Machine::Modbus(machine) => machine.forget_held(from),
+            Machine::Mqtt(machine) => machine.forget_held(from),
+        };
+        if held > 0 && !self.is_closed {
+            out(Output::Deviation {
+                what: Deviation::CutShort,
+                effect: Effect::Withheld,
+                done: !self.observes(),
+            });
         }
     }
 
     /// Takes bytes that `from` sent, `now` after any fixed moment; tells `out` what follows from them.
     pub fn feed(&mut self, from: Sender, now: Duration, bytes: &[u8], out: &mut Sink<'_>) {
-        match self.stage {
-            Stage::Closed => return,
-            Stage::Passing => return pass(from, bytes, out),
-            Stage::Following => {}
+        if self.is_closed {
+            return;
         }
-        let ending = match (&mut self.machine, &*self.rules) {
-            (Machine::Modbus(machine), Rules::Modbus(rules)) => machine.feed(rules, from, now, bytes, out),
-            (Machine::Mqtt(machine), Rules::Mqtt(rules)) => machine.feed(rules, from, bytes, out),
-            // `set_rules` closes before this can be.
-            _ => Some((Ending::Close { reset: true }, bytes)),
-        };
-        let Some((ending, rest)) = ending else { return };
-        self.stage = Stage::Closed;
-        match ending {
-            Ending::Close { reset } => out(Output::Close { reset }),
-            Ending::Lost(note) => {
-                out(Output::Noted(note));
-                if self.observes() {
-                    out(Output::Noted(Note::Unfollowed));
-                    self.stage = Stage::Passing;
-                    self.release(from, out);
-                    pass(from, rest, out);
-                } else {
-                    out(Output::Close { reset: false });
-                }
+        if self.observes() {
+            self.machine.let_go(from, out);
+            let bytes = match &mut self.machine {
+                Machine::Modbus(_) => bytes,
+                Machine::Mqtt(machine) => machine.finish_refused(from, bytes, out),
+            };
+            pass(from, bytes, out);
+            return self.follow(from, now, bytes, out);
+        }
+        match self.read(from, now, bytes, out) {
+            None => {}
+            Some(Ending::Close { reset }) => {
+                self.is_closed = true;
+                out(Output::Close { reset });
+            }
+            Some(Ending::Lost(what)) => {
+                self.is_closed = true;
+                out(Output::Deviation {
+                    what,
+                    effect: Effect::Ended,
+                    done: true,
+                });
+                out(Output::Close { reset: false });
             }
         }
     }
 
-    /// Whether nothing more will pass.
-    pub fn is_closed(&self) -> bool {
-        self.stage == Stage::Closed
+    /// Reads bytes that have passed already.
+    fn follow(&mut self, from: Sender, now: Duration, bytes: &[u8], out: &mut Sink<'_>) {
+        if !self.finds_packet(from, bytes, out) {
+            return;
+        }
+        let ending = self.read(from, now, bytes, &mut |output| match output {
+            Output::ToServer(_) | Output::ToClient(_) | Output::Close { .. } => {}
+            told => out(told),
+        });
+        match ending {
+            None => match &mut self.machine {
+                Machine::Modbus(machine) => machine.mark_passed(from),
+                Machine::Mqtt(machine) => machine.mark_passed(from),
+            },
+            Some(ending) => {
+                if let Ending::Lost(what) = ending
+                    && !self.is_lost
+                {
+                    out(Output::Deviation {
+                        what,
+                        effect: Effect::Ended,
+                        done: false,
+                    });
+                }
+                self.lose();
+            }
+        }
     }
 
-    /// Bytes held of packets that are not whole yet, both directions.
+    fn read(&mut self, from: Sender, now: Duration, bytes: &[u8], out: &mut Sink<'_>) -> Option<Ending> {
+        match (&mut self.machine, &*self.rules) {
+            (Machine::Modbus(machine), Rules::Modbus(rules)) => machine.feed(rules, from, now, bytes, out),
+            (Machine::Mqtt(machine), Rules::Mqtt(rules)) => machine.feed(rules, from, bytes, out),
+            // `set_rules` does not let this come to be.
+            _ => Some(Ending::Close { reset: true }),
+        }
+    }
+
+    /// Whether a side is being read, from these bytes on if it was not.
+    fn finds_packet(&mut self, from: Sender, bytes: &[u8], out: &mut Sink<'_>) -> bool {
+        if self.seeking.of(from).is_none() {
+            return true;
+        }
+        match seek::begins_packet(self.rules.protocol(), from, bytes) {
+            None => {
+                self.seeking.skip(from, bytes.len());
+                return false;
+            }
+            Some(Begins::Mqtt(version)) if self.version_unknown => {
+                self.version_unknown = false;
+                self.resume(version);
+            }
+            Some(Begins::MqttConnect) => {
+                self.version_unknown = false;
+                self.seeking.end(from.other());
+                self.machine = Machine::new(self.rules.protocol(), self.machine.terms());
+            }
+            Some(_) => {}
+        }
+        if let Some(skipped_bytes) = self.seeking.end(from) {
+            out(Output::Resynchronised { from, skipped_bytes });
+        }
+        true
+    }
+
+    /// Observing, the stream cannot be followed here.
+    fn lose(&mut self) {
+        self.is_lost = true;
+        self.seek();
+    }
+
+    fn seek(&mut self) {
+        self.machine = Machine::new(self.rules.protocol(), self.machine.terms());
+        for from in [Sender::Client, Sender::Server] {
+            self.skip_to_boundary(from);
+        }
+        self.version_unknown = self.rules.protocol() == Protocol::Mqtt;
+    }
+
+    /// Gives up the packets that are not whole, and looks for the next: the memory that an observed connection holds.
+    pub fn give_up_held(&mut self) {
+        if self.observes() && self.held_bytes() > 0 {
+            self.lose();
+        }
+    }
+
+    /// Bytes of a side that have passed unread so far, if where its next packet begins is not known.
+    pub fn unread_bytes(&self, from: Sender) -> Option<u64> {
+        self.seeking.of(from)
+    }
+
+    /// Whether nothing more will pass.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Whether everything passes before it is read.
+    pub fn observes(&self) -> bool {
+        self.machine.terms().mode == Mode::Observe
+    }
+
+    /// Whether it was not followed from its beginning to here without a guess: enforcing would end it.
+    pub fn is_guessed(&self) -> bool {
+        self.is_guessed
+    }
+
+    /// Bytes kept of packets that are not whole yet, both directions.
     pub fn held_bytes(&self) -> usize {
         match &self.machine {
             Machine::Modbus(machine) => machine.held_bytes(),
@@ -301,25 +443,6 @@ impl Connection {
         match &self.machine {
             Machine::Modbus(machine) => machine.within_packet(from),
             Machine::Mqtt(machine) => machine.within_packet(from),
-        }
-    }
-
-    fn observes(&self) -> bool {
-        let terms = match &self.machine {
-            Machine::Modbus(machine) => machine.terms(),
-            Machine::Mqtt(machine) => machine.terms(),
-        };
-        terms.mode == Mode::Observe
-    }
-
-    /// Lets go of what both sides sent and was held; the side that was lost first.
-    fn release(&mut self, lost: Sender, out: &mut Sink<'_>) {
-        for side in [lost, lost.other()] {
-            let held = match &mut self.machine {
-                Machine::Modbus(machine) => machine.release(side),
-                Machine::Mqtt(machine) => machine.release(side),
-            };
-            pass(side, &held, out);
         }
     }
 }

@@ -4,13 +4,14 @@ mod frozen;
 
 use std::time::Duration;
 
-use super::{Ending, Mode, Note, Output, Sender, Sink, Terms, pass};
+use super::held::Held;
+use super::{Deviation, Effect, Ending, Mode, Output, Sender, Sink, Terms, pass};
 use crate::judge::modbus::ModbusRules;
 use crate::judge::refusal::{OnRefusal, modbus_exception, modbus_exception_code};
 use crate::judge::{Refusal, Verdict, Why};
 use crate::modbus::frame::{self, ADU_BYTES_MAX, Frame, PREFIX_BYTES};
 use crate::modbus::response::{Expectation, Response};
-use crate::modbus::transactions::{Overflow, Refused, Transactions};
+use crate::modbus::transactions::{Kinship, Match, Overflow, Refused, Transactions};
 use crate::modbus::{Operation, Request};
 use crate::operation::Operation as AnyOperation;
 
@@ -20,9 +21,11 @@ pub(super) use self::frozen::FrozenModbus;
 #[derive(Debug)]
 pub(super) struct Modbus {
     terms: Terms,
-    from_client: Vec<u8>,
-    from_server: Vec<u8>,
+    from_client: Held,
+    from_server: Held,
     transactions: Transactions,
+    /// Requests may be in flight that were not read: an answer to nothing known is no deviation.
+    is_midway: bool,
 }
 
 /// What becomes of one ADU.
@@ -36,9 +39,10 @@ impl Modbus {
     pub(super) fn new(terms: Terms) -> Self {
         Self {
             terms,
-            from_client: Vec::new(),
-            from_server: Vec::new(),
+            from_client: Held::default(),
+            from_server: Held::default(),
             transactions: Transactions::new(terms.limits.transactions),
+            is_midway: false,
         }
     }
 
@@ -46,8 +50,13 @@ impl Modbus {
         self.terms
     }
 
-    pub(super) fn terms_mut(&mut self) -> &mut Terms {
-        &mut self.terms
+    /// Whether the connection cannot stand under these terms; never.
+    pub(super) fn set_terms(&mut self, mode: Mode, on_refusal: OnRefusal) -> bool {
+        (self.terms.mode, self.terms.on_refusal) = (mode, on_refusal);
+        if mode == Mode::Observe {
+            self.transactions.forget_refused();
+        }
+        false
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -61,26 +70,40 @@ impl Modbus {
         }
     }
 
-    pub(super) fn release(&mut self, from: Sender) -> Vec<u8> {
-        std::mem::take(self.held(from))
+    pub(super) fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
+        self.held(from).let_go(from, out);
     }
 
-    fn held(&mut self, from: Sender) -> &mut Vec<u8> {
+    pub(super) fn mark_passed(&mut self, from: Sender) {
+        self.held(from).mark_passed();
+    }
+
+    /// How many bytes it was.
+    pub(super) fn forget_held(&mut self, from: Sender) -> usize {
+        std::mem::take(self.held(from)).len()
+    }
+
+    pub(super) fn skip_to_boundary(&mut self, from: Sender) {
+        self.forget_held(from);
+        self.is_midway = true;
+    }
+
+    fn held(&mut self, from: Sender) -> &mut Held {
         match from {
             Sender::Client => &mut self.from_client,
             Sender::Server => &mut self.from_server,
         }
     }
 
-    /// Takes bytes; on an ending also says which of them were not used.
-    pub(super) fn feed<'b>(
+    /// Takes bytes.
+    pub(super) fn feed(
         &mut self,
         rules: &ModbusRules,
         from: Sender,
         now: Duration,
-        bytes: &'b [u8],
+        bytes: &[u8],
         out: &mut Sink<'_>,
-    ) -> Option<(Ending, &'b [u8])> {
+    ) -> Option<Ending> {
         let mut rest = bytes;
         if self.within_packet(from) {
             let mut held = std::mem::take(self.held(from));
@@ -89,7 +112,7 @@ impl Modbus {
             match result {
                 Ok(true) => {}
                 Ok(false) => return None,
-                Err(ending) => return Some((ending, rest)),
+                Err(ending) => return Some(ending),
             }
         }
         // What is forwarded goes out in runs as long as nothing comes between.
@@ -100,12 +123,12 @@ impl Modbus {
                 Ok(Some(frame)) => frame,
                 Ok(None) => {
                     pass(from, run.get(..run_bytes).unwrap_or_default(), out);
-                    self.held(from).extend_from_slice(rest);
+                    self.held(from).bytes.extend_from_slice(rest);
                     return None;
                 }
                 Err(error) => {
                     pass(from, run.get(..run_bytes).unwrap_or_default(), out);
-                    return Some((Ending::Lost(Note::Frame(error)), rest));
+                    return Some(Ending::Lost(Deviation::Frame(error)));
                 }
             };
             let after = rest.get(frame.adu_bytes..).unwrap_or_default();
@@ -131,7 +154,7 @@ impl Modbus {
                 }
                 Fate::End(ending) => {
                     pass(from, waiting, out);
-                    return Some((ending, rest));
+                    return Some(ending);
                 }
             }
             if from == Sender::Server && self.transactions.holds_refusals() {
@@ -148,16 +171,20 @@ impl Modbus {
         rules: &ModbusRules,
         from: Sender,
         now: Duration,
-        held: &mut Vec<u8>,
+        held: &mut Held,
         rest: &mut &[u8],
         out: &mut Sink<'_>,
     ) -> Result<bool, Ending> {
         loop {
-            match frame::next(held) {
-                Err(error) => return Err(Ending::Lost(Note::Frame(error))),
+            match frame::next(&held.bytes) {
+                Err(error) => return Err(Ending::Lost(Deviation::Frame(error))),
                 Ok(Some(frame)) => {
                     match self.adu(rules, from, now, frame, out) {
-                        Fate::Forward => pass(from, held, out),
+                        Fate::Forward => held.let_go(from, out),
+                        Fate::Withhold if held.passed() > 0 => {
+                            out(half_through());
+                            return Err(Ending::Close { reset: true });
+                        }
                         Fate::Withhold => {}
                         Fate::End(ending) => {
                             held.clear();
@@ -170,7 +197,7 @@ impl Modbus {
                 }
                 Ok(None) => {}
             }
-            let wanted = match held.get(4..PREFIX_BYTES) {
+            let wanted = match held.bytes.get(4..PREFIX_BYTES) {
                 Some([high, low]) => PREFIX_BYTES + usize::from(u16::from_be_bytes([*high, *low])),
                 _ => PREFIX_BYTES,
             };
@@ -182,7 +209,7 @@ impl Modbus {
                 return Ok(false);
             }
             let (more, after) = rest.split_at_checked(take).unwrap_or((rest, &[]));
-            held.extend_from_slice(more);
+            held.bytes.extend_from_slice(more);
             *rest = after;
         }
     }
@@ -261,7 +288,11 @@ impl Modbus {
                     exception: modbus_exception_code(refusal.why),
                 };
                 if let Err(Overflow) = self.transactions.refused(now, transaction, unit, refused) {
-                    out(Output::Noted(Note::Overflow));
+                    out(Output::Deviation {
+                        what: Deviation::Overflow,
+                        effect: Effect::Ended,
+                        done: true,
+                    });
                     return Fate::End(Ending::Close { reset: true });
                 }
                 self.tell_due(out);
@@ -293,14 +324,44 @@ impl Modbus {
             ..
         } = frame;
         let observe = self.terms.mode == Mode::Observe;
-        let withhold = if observe { Fate::Forward } else { Fate::Withhold };
-        let Some((expectation, answer)) = self.transactions.match_answer(transaction, unit, pdu) else {
-            out(Output::Noted(Note::Unasked { transaction, unit }));
-            return withhold;
+        let withhold = |what: Deviation, out: &mut Sink<'_>| {
+            out(Output::Deviation {
+                what,
+                effect: Effect::Withheld,
+                done: !observe,
+            });
+            if observe { Fate::Forward } else { Fate::Withhold }
         };
+        let Some(found) = self.transactions.match_answer(now, transaction, unit, pdu) else {
+            return match self.is_midway {
+                true => Fate::Forward,
+                false => withhold(Deviation::Unasked { transaction, unit }, out),
+            };
+        };
+        let Match {
+            transaction: asked_transaction,
+            unit: asked_unit,
+            expectation,
+            answer,
+            kinship,
+        } = found;
+        if kinship == Kinship::Order {
+            if self.is_midway {
+                return Fate::Forward;
+            }
+            if observe {
+                self.transactions.answered(now, asked_transaction, asked_unit);
+            }
+            let what = Deviation::Identifiers {
+                transaction: transaction != asked_transaction,
+                unit: unit != asked_unit,
+            };
+            return withhold(what, out);
+        }
+        self.is_midway = false;
         // Refusals that waited only for requests that the server passed over come before this answer.
         self.tell_due(out);
-        self.transactions.answered(now, transaction, unit);
+        self.transactions.answered(now, asked_transaction, asked_unit);
         match answer {
             Ok(Response::Normal) => Fate::Forward,
             Ok(Response::Exception(exception)) => {
@@ -311,7 +372,7 @@ impl Modbus {
                 Fate::Forward
             }
             Err(error) => {
-                out(Output::Noted(Note::Response(error)));
+                let fate = withhold(Deviation::Response(error), out);
                 if !observe {
                     // 4, server device failure: what the device sent cannot be understood.
                     out(Output::ToClient(&modbus_exception(
@@ -321,9 +382,18 @@ impl Modbus {
                         4,
                     )));
                 }
-                withhold
+                fate
             }
         }
+    }
+}
+
+/// A packet is refused of which a part has gone on.
+pub(super) fn half_through<'a>() -> Output<'a> {
+    Output::Deviation {
+        what: Deviation::HalfThrough,
+        effect: Effect::Ended,
+        done: true,
     }
 }
 

@@ -7,9 +7,12 @@ mod operations;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Mode, Note, Output, Sender, Sink, Terms, Version, pass};
+use super::held::Held;
+use super::modbus::half_through;
+use super::{Deviation, Effect, Ending, Mode, Output, Sender, Sink, Terms, Version, pass};
 use crate::judge::Verdict;
 use crate::judge::mqtt::{Admission, MqttRules};
+use crate::judge::refusal::OnRefusal;
 use crate::mqtt::alias::Aliases;
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Header, Packet, kind};
@@ -32,6 +35,8 @@ pub(super) struct Mqtt {
     /// Which rules hold for who connected.
     admission: Admission,
     revoked: bool,
+    /// Observing: that it is revoked was told.
+    is_revocation_told: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,7 +53,7 @@ enum Stage {
 #[derive(Debug)]
 struct Half {
     /// The beginning of a packet that is not whole, or whose head is not.
-    held: Vec<u8>,
+    held: Held,
     /// A publication's payload that passes, or is let fall.
     payload: Option<Payload>,
     /// The gateway's own packets for the *receiver*, waiting for the end of the payload.
@@ -63,6 +68,9 @@ struct Half {
 struct Payload {
     remaining: usize,
     forward: bool,
+    /// It passes only because it began while observing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    refused: bool,
 }
 
 /// What becomes of a packet.
@@ -81,7 +89,7 @@ enum Parsed<'a> {
 impl Half {
     fn new(terms: &Terms) -> Self {
         Self {
-            held: Vec::new(),
+            held: Held::default(),
             payload: None,
             queue: Vec::new(),
             aliases: Aliases::new(terms.limits.aliases),
@@ -102,6 +110,7 @@ impl Mqtt {
             identity: Vec::new(),
             admission: Admission::default(),
             revoked: false,
+            is_revocation_told: false,
         }
     }
 
@@ -128,14 +137,30 @@ impl Mqtt {
             .identity
             .iter()
             .any(|operation| !rules.judge_for(&self.admission, operation).allows());
+        self.is_revocation_told &= self.revoked;
     }
 
     pub(super) fn terms(&self) -> Terms {
         self.terms
     }
 
-    pub(super) fn terms_mut(&mut self) -> &mut Terms {
-        &mut self.terms
+    /// Whether the connection cannot stand under these terms: it would complete what they refuse.
+    pub(super) fn set_terms(&mut self, mode: Mode, on_refusal: OnRefusal) -> bool {
+        (self.terms.mode, self.terms.on_refusal) = (mode, on_refusal);
+        if mode == Mode::Observe {
+            // The other side completes what it does not know; brokers answer that.
+            self.client.unreleased.clear();
+            self.server.unreleased.clear();
+        }
+        mode == Mode::Enforce && self.completes_refused()
+    }
+
+    /// Whether a publication is passing that enforcing would have refused.
+    fn completes_refused(&self) -> bool {
+        [&self.client, &self.server]
+            .iter()
+            .filter_map(|half| half.payload)
+            .any(|payload| payload.refused && payload.forward)
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -150,14 +175,38 @@ impl Mqtt {
         half.payload.is_some() || !half.held.is_empty()
     }
 
-    pub(super) fn release(&mut self, from: Sender) -> Vec<u8> {
-        std::mem::take(&mut self.half(from).held)
+    pub(super) fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
+        self.half(from).held.let_go(from, out);
+    }
+
+    pub(super) fn mark_passed(&mut self, from: Sender) {
+        self.half(from).held.mark_passed();
+    }
+
+    /// How many bytes it was.
+    pub(super) fn forget_held(&mut self, from: Sender) -> usize {
+        std::mem::take(&mut self.half(from).held).len()
     }
 
     pub(super) fn skip_to_boundary(&mut self, from: Sender) {
+        self.forget_held(from);
+        self.half(from).payload = None;
+    }
+
+    /// Observing: ends what began while it was enforced. The payload of a publication whose head was refused falls, and the
+    /// gateway's own answers follow the payload that they wait for. Gives the bytes behind it.
+    pub(super) fn finish_refused<'b>(
+        &mut self,
+        from: Sender,
+        bytes: &'b [u8],
+        out: &mut Sink<'_>,
+    ) -> &'b [u8] {
         let half = self.half(from);
-        half.held.clear();
-        half.payload = None;
+        let mut rest = bytes;
+        if half.payload.is_some_and(|payload| !payload.forward) || !half.queue.is_empty() {
+            self.payload(from, &mut rest, out);
+        }
+        rest
     }
 
     fn half(&mut self, from: Sender) -> &mut Half {
@@ -167,14 +216,14 @@ impl Mqtt {
         }
     }
 
-    /// Takes bytes; on an ending also says which of them were not used.
-    pub(super) fn feed<'b>(
+    /// Takes bytes.
+    pub(super) fn feed(
         &mut self,
         rules: &MqttRules,
         from: Sender,
-        bytes: &'b [u8],
+        bytes: &[u8],
         out: &mut Sink<'_>,
-    ) -> Option<(Ending, &'b [u8])> {
+    ) -> Option<Ending> {
         let mut rest = bytes;
         loop {
             self.payload(from, &mut rest, out);
@@ -184,17 +233,17 @@ impl Mqtt {
             let mut held = std::mem::take(&mut self.half(from).held);
             let before = held.len();
             let result = if before == 0 {
-                self.step(rules, from, rest, out)
+                self.step(rules, from, (rest, 0), out)
             } else {
                 // As much as can be needed: a fixed header, and what of a packet is held at most.
                 let room = self.terms.limits.control_bytes_max + 5;
                 let take = room.saturating_sub(before).min(rest.len());
-                held.extend_from_slice(rest.get(..take).unwrap_or_default());
-                self.step(rules, from, &held, out)
+                held.bytes.extend_from_slice(rest.get(..take).unwrap_or_default());
+                self.step(rules, from, (&held.bytes, held.passed()), out)
             };
             match result {
                 Ok(0) if before == 0 => {
-                    self.half(from).held.extend_from_slice(rest);
+                    self.half(from).held.bytes.extend_from_slice(rest);
                     return None;
                 }
                 Ok(0) => {
@@ -209,7 +258,7 @@ impl Mqtt {
                 Err(ending) => {
                     held.truncate(before);
                     self.half(from).held = held;
-                    return Some((ending, rest));
+                    return Some(ending);
                 }
             }
         }
@@ -243,35 +292,45 @@ impl Mqtt {
             return Ok(());
         }
         if half.queue.len() + packet.len() > limit {
-            out(Output::Noted(Note::Overflow));
+            out(overflow());
             return Err(Ending::Close { reset: true });
         }
         half.queue.extend_from_slice(packet);
         Ok(())
     }
 
-    /// Handles the packet at the beginning of `view`; the number of its bytes that were there, 0 for too few.
+    /// Handles the packet at the beginning of `view`, of which some has gone on already; the number of its bytes that were
+    /// there, 0 for too few.
     fn step(
         &mut self,
         rules: &MqttRules,
         from: Sender,
-        view: &[u8],
+        (view, passed): (&[u8], usize),
         out: &mut Sink<'_>,
     ) -> Result<usize, Ending> {
-        let lost = |error: MqttError| Ending::Lost(Note::Packet(error));
-        if self.revoked && self.terms.mode == Mode::Enforce {
-            out(Output::Noted(Note::Revoked));
-            return Err(self.disconnect(out));
+        let lost = |error: MqttError| Ending::Lost(Deviation::Packet(error));
+        let enforces = self.terms.mode == Mode::Enforce;
+        if self.revoked && (enforces || !self.is_revocation_told) {
+            out(Output::Deviation {
+                what: Deviation::Revoked,
+                effect: Effect::Ended,
+                done: enforces,
+            });
+            if enforces {
+                return Err(self.disconnect(out));
+            }
+            self.is_revocation_told = true;
         }
         let Some(parsed) = self.parse(from, view).map_err(lost)? else {
             return Ok(0);
         };
         let (used, fate) = match parsed {
             Parsed::Head(publish, head_bytes, payload_bytes) => {
-                let fate = self.publish(rules, from, &publish, out);
+                let (fate, refused) = self.publish(rules, from, &publish, out);
                 self.half(from).payload = (payload_bytes > 0).then_some(Payload {
                     remaining: payload_bytes,
                     forward: matches!(fate, Fate::Forward),
+                    refused,
                 });
                 (head_bytes, fate)
             }
@@ -282,8 +341,12 @@ impl Mqtt {
         };
         match fate {
             Fate::Forward => {
-                pass(from, view.get(..used).unwrap_or_default(), out);
+                pass(from, view.get(passed..used).unwrap_or_default(), out);
                 Ok(used)
+            }
+            Fate::Withhold if passed > 0 => {
+                out(half_through());
+                Err(Ending::Close { reset: true })
             }
             Fate::Withhold => Ok(used),
             Fate::End(ending) => Err(ending),
@@ -370,6 +433,15 @@ impl Mqtt {
         self.identity = operations::of_connect(connect)
             .map(Operation::into_owned)
             .collect();
+    }
+}
+
+/// More of the gateway's own answers wait than there is room for.
+fn overflow<'a>() -> Output<'a> {
+    Output::Deviation {
+        what: Deviation::Overflow,
+        effect: Effect::Ended,
+        done: true,
     }
 }
 

@@ -5,6 +5,12 @@
 //!
 //! - A request whose function tells no length ([`is_open_ended`]) stands alone: until it is answered nothing follows it.
 //! - An answer belongs to the first request of its line (and unit) that it fits; those before it were passed over.
+//! - Servers without units behind them often answer under unit 0 or 255, or answer those under a unit of their own. If the
+//!   line has one request and the answer fits it, it belongs to it: the transaction identifier alone tells which of
+//!   the client's requests it answers, and which server answers is settled by the connection. With several requests in
+//!   the line, which may be for several devices behind one address, the units must be equal.
+//! - An answer whose transaction identifier (or other unit) nobody waits for may still fit the one request that waits
+//!   ([`Kinship::Order`]). Whether that is enough the caller says. Never after a request that stands alone.
 //! - The gateway's own refusal waits for its turn in the line. Told at once it would be taken for the answer to
 //!   the request before it, and that one's answer for the refused one's.
 //! - A request that had no answer for [`Limits::reuse_after`] when its identifier is used again was given up by its
@@ -54,6 +60,30 @@ pub(crate) enum Awaits {
     Turn(Refused),
 }
 
+/// A request and its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Match {
+    /// The request's transaction identifier.
+    pub transaction: u16,
+    /// The request's unit.
+    pub unit: u8,
+    /// What its answer must look like.
+    pub expectation: Expectation,
+    /// Whether it does.
+    pub answer: Result<Response, ResponseError>,
+    /// What the two have in common.
+    pub kinship: Kinship,
+}
+
+/// By what an answer belongs to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kinship {
+    /// The transaction identifier and the unit, as far as it is one.
+    Identifiers,
+    /// Only that it follows this request, which waits alone.
+    Order,
+}
+
 /// A refused request's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +112,12 @@ pub enum Busy {
 /// comes next could be data, chosen so that it reads as a write. So nothing may be on its way behind it.
 pub fn is_open_ended(code: u8) -> bool {
     !matches!(code, 1..=7 | 11 | 12 | 15..=17 | 22 | 23)
+}
+
+/// Whether a unit identifier says that the server itself is meant, and no device behind it (V1.0b, section 4.4.2.2: 255, 0
+/// is accepted too).
+fn is_the_server_itself(unit: u8) -> bool {
+    matches!(unit, 0 | 255)
 }
 
 /// More refusals wait for their turn than the limit: a client that sends on and on under one identifier.
@@ -187,6 +223,12 @@ impl Transactions {
         Ok(())
     }
 
+    /// Nobody is told any more that it was refused: from here on servers answer for themselves.
+    pub fn forget_refused(&mut self) {
+        self.in_flight.retain(Outstanding::is_sent);
+        self.refused = 0;
+    }
+
     /// Whether any refusal waits for its turn.
     pub fn holds_refusals(&self) -> bool {
         self.refused > 0
@@ -218,36 +260,66 @@ impl Transactions {
         Some((transaction, unit, refused))
     }
 
-    /// Finds the request that an answer belongs to, and forgets those that it passed over; what it must look like,
-    /// and whether it does. The request waits on until [`Self::answered`].
-    pub fn match_answer(
-        &mut self,
-        transaction: u16,
-        unit: u8,
-        pdu: &[u8],
-    ) -> Option<(Expectation, Result<Response, ResponseError>)> {
+    /// Finds the request that an answer belongs to, and forgets those that it passed over. The request waits on until
+    /// [`Self::answered`].
+    pub fn match_answer(&mut self, now: Duration, transaction: u16, unit: u8, pdu: &[u8]) -> Option<Match> {
         let line = || {
             self.in_flight
                 .iter()
                 .filter_map(|entry| entry.expects(transaction, unit))
         };
-        let first = line().next()?;
+        let Some(first) = line().next() else {
+            return self.of_other_identifiers(now, transaction, unit, pdu);
+        };
+        let of = |expectation, answer| Match {
+            transaction,
+            unit,
+            expectation,
+            answer,
+            kinship: Kinship::Identifiers,
+        };
         let found = match first.check(pdu) {
-            Ok(response) => return Some((first, Ok(response))),
+            Ok(response) => return Some(of(first, Ok(response))),
             Err(error) => line()
                 .enumerate()
                 .find_map(|(place, expectation)| Some((place, expectation, expectation.check(pdu).ok()?)))
                 .ok_or(error),
         };
         match found {
-            Err(error) => Some((first, Err(error))),
+            Err(error) => Some(of(first, Err(error))),
             Ok((place, expectation, response)) => {
                 for _ in 0..place {
                     self.remove_first(transaction, unit);
                 }
-                Some((expectation, Ok(response)))
+                Some(of(expectation, Ok(response)))
             }
         }
+    }
+
+    /// An answer that names no request: the one that waits alone, if it fits that.
+    fn of_other_identifiers(&self, now: Duration, transaction: u16, unit: u8, pdu: &[u8]) -> Option<Match> {
+        let sent = || self.in_flight.iter().filter(|entry| entry.is_sent());
+        let alone = |(entry, kinship): (&Outstanding, Kinship)| match entry.awaits {
+            Awaits::Answer(expectation) if !is_open_ended(expectation.code()) => Some(Match {
+                transaction: entry.transaction,
+                unit: entry.unit,
+                expectation,
+                answer: Ok(expectation.check(pdu).ok()?),
+                kinship,
+            }),
+            _ => None,
+        };
+        let mut line = sent().filter(|entry| entry.transaction == transaction);
+        if let (Some(entry), None) = (line.next(), line.next())
+            && [unit, entry.unit].iter().any(|unit| is_the_server_itself(*unit))
+        {
+            return alone((entry, Kinship::Identifiers));
+        }
+        // Who asks again has given up what waits long.
+        let last = sent().next_back()?;
+        let others = sent().filter(|entry| !std::ptr::eq(*entry, last));
+        let waits_alone = others.into_iter().all(|entry| self.is_stale(now, entry));
+        waits_alone.then(|| alone((last, Kinship::Order))).flatten()
     }
 
     /// The first request of that line and unit has its answer.

@@ -171,6 +171,6 @@ fn of_a_client_whose_connect_was_not_seen_nothing_is_taken_for_granted_unless_ob
         Limits::default(),
     );
     let mut resumed = observing.resumed(penstock_inspect::connection::Version::V5);
-    resumed.set_terms(Mode::Enforce, OnRefusal::Answer);
+    resumed.set_terms(Mode::Enforce, OnRefusal::Answer, &mut |_| {});
     assert!(!passes(&mut resumed, "steer/1"));
 }

@@ -81,7 +81,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
                 Happening::Conflict(from, bytes) => {
                     *notes.entry(format!("conflict {from:?} {bytes}")).or_default() += 1
                 }
-                Happening::Ends => follower.finish(&mut found),
+                Happening::Ends { seen } => follower.finish(seen, &mut found),
                 Happening::Begins { .. } => {}
             }
         };

@@ -20,6 +20,7 @@ mod modbus_requests;
 mod mqtt_connection;
 mod mqtt_packets;
 mod narrower;
+mod observing;
 mod offline;
 mod reassembly;
 mod recorder;

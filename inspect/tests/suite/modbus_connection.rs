@@ -104,15 +104,6 @@ proptest! {
     }
 
     #[test]
-    fn observing_forwards_every_byte_that_ends_a_packet(stream in stream(), answers in stream()) {
-        let whole = vec![(Sender::Client, stream.clone()), (Sender::Server, answers.clone())];
-        let (record, connection) = run(connection(&read_only(), Mode::Observe, OnRefusal::Answer), &whole);
-        prop_assert_eq!(record.to_server.len() + record.to_client.len() + connection.held_bytes(), stream.len() + answers.len());
-        prop_assert!(stream.starts_with(&record.to_server) && answers.starts_with(&record.to_client));
-        prop_assert!(record.closed.is_none());
-    }
-
-    #[test]
     fn noise_is_survived(client in prop::collection::vec(any::<u8>(), 0..600), server in prop::collection::vec(any::<u8>(), 0..600)) {
         let (record, _) = run(connection(&read_only(), Mode::Enforce, OnRefusal::Answer), &[(Sender::Client, client), (Sender::Server, server)]);
         prop_assert!(record.judged.len() < 100);

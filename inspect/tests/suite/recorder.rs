@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, Deviation, Limits, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_policy::model::{ModbusOperation, MqttOperation, NumberRange, Operations};
@@ -17,11 +17,18 @@ pub(crate) struct Record {
     pub(crate) judged: Vec<String>,
     pub(crate) noted: Vec<String>,
     pub(crate) closed: Option<bool>,
+    /// Deviations that were only told.
+    pub(crate) foretold: usize,
+    /// Observing, the stream was lost: where it is read again depends on how it is cut, and is not written down.
+    pub(crate) lost: bool,
 }
 
 impl Record {
     pub(crate) fn take(&mut self, output: Output<'_>) {
         assert!(self.closed.is_none(), "output after the end");
+        if self.lost && !matches!(output, Output::ToServer(_) | Output::ToClient(_)) {
+            return;
+        }
         match output {
             Output::ToServer(bytes) => self.to_server.extend_from_slice(bytes),
             Output::ToClient(bytes) => self.to_client.extend_from_slice(bytes),
@@ -33,7 +40,12 @@ impl Record {
             Output::Exception { code, exception } => {
                 self.judged.push(format!("exception {exception} to {code}"))
             }
-            Output::Noted(note) => self.noted.push(note.to_string()),
+            Output::Deviation { what, effect, done } => {
+                self.noted.push(format!("{what}: {}", effect.word()));
+                self.foretold += usize::from(!done);
+                self.lost = !done && matches!(what, Deviation::Frame(_) | Deviation::Packet(_));
+            }
+            Output::Resynchronised { .. } => {}
             Output::Close { reset } => self.closed = Some(reset),
         }
     }

@@ -1,10 +1,14 @@
 //! A connection that stands while the terms it is judged under change.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Mode, Sender};
+use penstock_inspect::connection::{Connection, Limits, Mode, Sender};
+use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 
+use crate::mqtt_connection;
+use crate::mqtt_packets::{connack, connect, publication};
 use crate::recorder::{Record, connection, function, modbus};
 
 const READ: [u8; 12] = [0, 1, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1];
@@ -22,19 +26,146 @@ fn feed(connection: &mut Connection, bytes: &[u8]) -> Record {
     record
 }
 
+fn set(connection: &mut Connection, mode: Mode) -> Record {
+    let mut record = Record::default();
+    connection.set_terms(mode, OnRefusal::Answer, &mut |output| record.take(output));
+    record
+}
+
 #[test]
 fn a_zone_that_begins_to_enforce_does_so_from_the_next_request_on() {
     let mut connection = read_only(Mode::Observe);
     assert_eq!(feed(&mut connection, &WRITE).to_server, WRITE);
-    assert!(feed(&mut connection, &READ[..5]).to_server.is_empty());
-    connection.set_terms(Mode::Enforce, OnRefusal::Answer);
-    // The request that was half there is still whole.
-    assert_eq!(feed(&mut connection, &READ[5..]).to_server, READ);
+    assert_eq!(feed(&mut connection, &READ[..5]).to_server, READ[..5]);
+    set(&mut connection, Mode::Enforce);
+    // What is half through goes on, once it is whole and permitted.
+    assert!(feed(&mut connection, &READ[5..9]).to_server.is_empty());
+    assert_eq!(feed(&mut connection, &READ[9..]).to_server, READ[5..]);
     let refused = feed(&mut connection, &[&[0, 3], &WRITE[2..]].concat());
     assert_eq!((refused.to_server.len(), refused.to_client.len()), (0, 9));
-    connection.set_terms(Mode::Observe, OnRefusal::Answer);
+    set(&mut connection, Mode::Observe);
     let passed = feed(&mut connection, &[&[0, 4], &WRITE[2..]].concat());
     assert_eq!(passed.to_server.len(), 12);
+}
+
+#[test]
+fn what_is_half_through_when_enforcement_begins_is_never_completed_if_it_is_refused() {
+    let halves = |whole: &[u8]| {
+        let mut connection = read_only(Mode::Observe);
+        assert_eq!(feed(&mut connection, &whole[..9]).to_server, whole[..9]);
+        // Also through a restart of the agent.
+        let frozen = connection.freeze(Duration::ZERO);
+        let rules = Arc::new(Rules::compile(&modbus(vec![function("read-only")])).unwrap());
+        let thawed = Connection::thaw(
+            &frozen,
+            Duration::ZERO,
+            rules,
+            Mode::Enforce,
+            OnRefusal::Answer,
+            Limits::default(),
+        );
+        set(&mut connection, Mode::Enforce);
+        let [stood, restarted] = [connection, thawed.unwrap()].map(|mut one| feed(&mut one, &whole[9..]));
+        assert_eq!(stood, restarted);
+        stood
+    };
+    let refused = halves(&WRITE);
+    assert_eq!((&refused.to_server[..], refused.closed), (&[][..], Some(true)));
+    assert_eq!(halves(&READ).to_server, READ[9..]);
+}
+
+#[test]
+fn a_forbidden_publication_whose_payload_passes_when_enforcement_begins_is_cut() {
+    let rules = mqtt_connection::rules();
+    for (topic, stands) in [("line/4/temperature", true), ("elsewhere", false)] {
+        let chunks = [
+            (Sender::Client, connect(5, "c")),
+            (Sender::Server, connack(5)),
+            (
+                Sender::Client,
+                publication(5, 0, topic, None, &[7; 90])[..60].to_vec(),
+            ),
+        ];
+        let observing = crate::recorder::connection(&rules, Mode::Observe, OnRefusal::Answer);
+        let (record, mut connection) = crate::recorder::run(observing, &chunks);
+        assert!(record.to_server.ends_with(&[7; 30]));
+        set(&mut connection, Mode::Enforce);
+        assert_eq!(
+            feed(&mut connection, &[7; 5]).to_server.is_empty(),
+            !stands,
+            "{topic}"
+        );
+        assert_eq!(connection.is_closed(), !stands);
+    }
+}
+
+#[test]
+fn a_zone_that_begins_to_observe_lets_go_of_what_is_held_at_once() {
+    let mut connection = read_only(Mode::Enforce);
+    assert!(feed(&mut connection, &READ[..5]).to_server.is_empty());
+    assert_eq!(set(&mut connection, Mode::Observe).to_server, READ[..5]);
+    assert_eq!(feed(&mut connection, &READ[5..]).to_server, READ[5..]);
+    // What an agent that knew nothing of this left behind, too.
+    let mut connection = read_only(Mode::Enforce);
+    feed(&mut connection, &READ[..5]);
+    let rules = Arc::new(Rules::compile(&modbus(vec![function("read-only")])).unwrap());
+    let frozen = connection.freeze(Duration::ZERO);
+    assert!(!String::from_utf8_lossy(&frozen).contains("passed"));
+    let thawed = Connection::thaw(
+        &frozen,
+        Duration::ZERO,
+        rules,
+        Mode::Observe,
+        OnRefusal::Answer,
+        Limits::default(),
+    );
+    let mut record = Record::default();
+    thawed.unwrap().settle(&mut |output| record.take(output));
+    assert_eq!(record.to_server, READ[..5]);
+}
+
+#[test]
+fn a_publication_that_was_being_refused_when_observing_begins_falls_to_its_end_and_no_further() {
+    let delivery = publication(5, 0, "line/1", None, &[7; 100]);
+    let chunks = [
+        (Sender::Client, connect(5, "c")),
+        (Sender::Server, connack(5)),
+        (
+            Sender::Client,
+            publication(5, 0, "elsewhere", None, &[7; 90])[..60].to_vec(),
+        ),
+        (Sender::Server, delivery[..60].to_vec()),
+        (Sender::Client, vec![7; 10]),
+    ];
+    let enforcing = crate::recorder::connection(&mqtt_connection::rules(), Mode::Enforce, OnRefusal::Answer);
+    let (_, mut connection) = crate::recorder::run(enforcing, &chunks);
+    assert_eq!(set(&mut connection, Mode::Observe), Record::default());
+    let left = publication(5, 0, "elsewhere", None, &[7; 90]).len() - 70;
+    let ping = [0xc0, 0];
+    let record = feed(&mut connection, &[&vec![7; left][..], &ping].concat());
+    assert_eq!(record.to_server, ping);
+    // An answer of the gateway's own follows the delivery that it waited for.
+    let refused = publication(5, 2, "elsewhere", None, b"");
+    let enforcing = crate::recorder::connection(&mqtt_connection::rules(), Mode::Enforce, OnRefusal::Answer);
+    let chunks = [
+        &chunks[..2],
+        &[
+            (Sender::Server, delivery[..60].to_vec()),
+            (Sender::Client, refused),
+        ],
+    ]
+    .concat();
+    let (_, mut connection) = crate::recorder::run(enforcing, &chunks);
+    assert_eq!(set(&mut connection, Mode::Observe), Record::default());
+    let mut record = Record::default();
+    let rest = [&delivery[60..], &[0xd0, 0]].concat();
+    connection.feed(Sender::Server, Duration::ZERO, &rest, &mut |output| {
+        record.take(output)
+    });
+    assert_eq!(
+        record.to_client,
+        [&delivery[60..], &[0x40, 3, 0, 7, 0x87], &[0xd0, 0]].concat()
+    );
 }
 
 #[test]
@@ -42,19 +173,20 @@ fn a_stream_that_was_lost_while_observing_ends_where_enforcing_begins() {
     let mut connection = read_only(Mode::Observe);
     let lost = feed(&mut connection, b"GET / HTTP/1.1\r\n");
     assert_eq!(lost.to_server, b"GET / HTTP/1.1\r\n");
-    connection.set_terms(Mode::Enforce, OnRefusal::Answer);
+    connection.set_terms(Mode::Enforce, OnRefusal::Answer, &mut |_| {});
     assert!(connection.is_closed());
     assert_eq!(feed(&mut connection, &WRITE), Record::default());
 }
 
 #[test]
-fn what_was_held_at_the_end_of_a_side_passes_only_while_observing() {
+fn what_is_not_whole_at_the_end_of_a_side_has_passed_only_while_observing() {
     for (mode, passes) in [(Mode::Observe, true), (Mode::Enforce, false)] {
         let mut connection = read_only(mode);
-        feed(&mut connection, &READ[..7]);
+        let expected: &[u8] = if passes { &READ[..7] } else { &[] };
+        assert_eq!(feed(&mut connection, &READ[..7]).to_server, expected);
         let mut record = Record::default();
         connection.end(Sender::Client, &mut |output| record.take(output));
-        let expected: &[u8] = if passes { &READ[..7] } else { &[] };
-        assert_eq!(record.to_server, expected);
+        assert!(record.to_server.is_empty());
+        assert_eq!((record.noted.len(), record.foretold), (1, usize::from(passes)));
     }
 }

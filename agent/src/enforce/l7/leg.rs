@@ -63,6 +63,19 @@ impl Leg {
         })
     }
 
+    /// Reads what a read left that ended early, which it does before urgent data: nothing would tell of the rest, for the
+    /// run time takes a short read for the last. `None`: nothing is left.
+    pub(super) fn read_on(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        let Stream::Plain(stream) = &self.stream else {
+            return None;
+        };
+        match rustix::net::recv(stream, buffer, rustix::net::RecvFlags::DONTWAIT) {
+            Ok((_, count)) => Some(Ok(count)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => None,
+            Err(error) => Some(Err(self.failed(error.into()))),
+        }
+    }
+
     /// Writes what the peer takes.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(self.duplex().poll_write(cx, bytes));

@@ -1,6 +1,7 @@
 //! The pump of one inspected connection: reads what a side sends, has it judged, writes what follows to either side.
 //!
-//! - Bytes are read into the thread's own buffer and written from there at once. Only what a peer does not take is
+//! - Bytes are read into the thread's own buffer and written from there at once; of an observed connection before they
+//!   are looked at, by the same system calls as a plain copy makes. Only what a peer does not take is
 //!   kept, and then nothing more is read that could add to it ([`Session::may_read`]): a slow peer costs at most one
 //!   read's outcome for each direction, and slows the other side down as a direct connection would.
 //! - The end of one direction is carried over; a reset, too. A quiet connection is never cut: what tells a dead peer from
@@ -9,9 +10,10 @@
 
 mod end;
 mod frozen;
+mod peer;
+mod standing;
 
 use std::cell::RefCell;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,12 +22,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
-use penstock_policy::model::{OnRefusal, Tls};
+use penstock_policy::model::Tls;
 use tokio::time::Sleep;
 
 pub(super) use self::end::End;
+use self::peer::Peer;
 use super::leg::Leg;
-use super::lookup::{Found, RuleSet};
+use super::lookup::RuleSet;
 use super::polling::Pace;
 use super::seats::Seat;
 use super::tally::{Subject, Tally, Tuple};
@@ -36,6 +39,9 @@ pub(super) const READ_BYTES: usize = 16 * 1024;
 const ANSWERS_BYTES_MAX: usize = 16 * 1024;
 /// After an orderly end by the gateway, the peers have this long to take what was sent and to end, too.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
+
+/// Said of an observed stream that was lost.
+const READ_AGAIN: &str = "the stream is read again from where a packet seems to begin";
 
 /// What all connections of a thread share: its buffers, ...
 #[derive(Debug)]
@@ -65,68 +71,6 @@ pub(super) enum Inspection {
     Following(Connection),
     /// No operation is limited.
     Passing,
-}
-
-/// One peer.
-#[derive(Debug)]
-struct Peer {
-    leg: Leg,
-    /// What it has not taken yet.
-    backlog: Vec<u8>,
-    /// It sends no more.
-    over: bool,
-    /// It was told that nothing more comes.
-    finished: bool,
-}
-
-impl Peer {
-    fn new(leg: Leg) -> Self {
-        Self {
-            leg,
-            backlog: Vec::new(),
-            over: false,
-            finished: false,
-        }
-    }
-
-    /// Sends `bytes` after what waits; what is not taken waits.
-    fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
-        let mut rest = bytes;
-        if self.backlog.is_empty() {
-            while !rest.is_empty() {
-                match self.leg.poll_write(cx, rest)? {
-                    Poll::Ready(count) => rest = rest.get(count..).unwrap_or_default(),
-                    Poll::Pending => break,
-                }
-            }
-        }
-        self.backlog.extend_from_slice(rest);
-        Ok(())
-    }
-
-    /// Sends what waits, as far as it is taken.
-    fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while !self.backlog.is_empty() {
-            match self.leg.poll_write(cx, &self.backlog)? {
-                Poll::Ready(count) => drop(self.backlog.drain(..count.min(self.backlog.len()))),
-                Poll::Pending => return Ok(()),
-            }
-        }
-        // A connection that once was slow keeps no memory for it.
-        self.backlog = Vec::new();
-        let Poll::Ready(flushed) = self.leg.poll_flush(cx) else {
-            return Ok(());
-        };
-        flushed
-    }
-
-    /// Passes the end of the other side on, once everything before it was taken.
-    fn finish(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if !self.finished && self.backlog.is_empty() && self.leg.poll_finish(cx)?.is_ready() {
-            self.finished = true;
-        }
-        Ok(())
-    }
 }
 
 /// One inspected connection.
@@ -221,7 +165,10 @@ impl Session {
                 Ok(_) if self.draining && self.is_between_packets() => self.close_as(End::Stopped),
                 Ok(true) => {}
                 Ok(false) => return Poll::Pending,
-                Err(end) => self.cut = Some(end),
+                Err(end) => {
+                    self.tell_cut_short();
+                    self.cut = Some(end);
+                }
             }
         }
     }
@@ -252,6 +199,10 @@ impl Session {
                 Poll::Ready(Ok(count)) => {
                     moved = true;
                     self.take(side, count, cx, scratch)?;
+                    // What passes unjudged does so at once, whatever it is. That is on its way by now.
+                    if (1..READ_BYTES).contains(&count) && self.passes_at_once() {
+                        self.read_on(side, cx, scratch)?;
+                    }
                 }
             }
             if self.closing.is_some() {
@@ -259,6 +210,24 @@ impl Session {
             }
         }
         Ok(moved)
+    }
+
+    /// Takes what a read left of a side.
+    fn read_on(&mut self, side: Sender, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
+        while self.may_read(side)
+            && let Some(read) = self.peer(side).leg.read_on(&mut scratch.read)
+        {
+            let count = read.map_err(|error| End::by(side, &error))?;
+            self.take(side, count, cx, scratch)?;
+        }
+        Ok(())
+    }
+
+    fn passes_at_once(&self) -> bool {
+        match &self.inspection {
+            Inspection::Passing => true,
+            Inspection::Following(connection) => connection.observes(),
+        }
     }
 
     /// Nothing more is read of a side while what it sent before was not taken, or while it does not take its answers.
@@ -297,58 +266,80 @@ impl Session {
         if count == 0 {
             self.peer(side).over = true;
         }
-        let reset = match &mut self.inspection {
+        let Self {
+            inspection,
+            client,
+            server,
+            tally,
+            pace,
+            unlimited,
+            ..
+        } = self;
+        let connection = match inspection {
             Inspection::Passing => {
                 let towards = match side {
-                    Sender::Client => &mut self.server,
-                    Sender::Server => &mut self.client,
+                    Sender::Client => server,
+                    Sender::Server => client,
                 };
-                towards
+                return towards
                     .send(cx, bytes)
-                    .map_err(|error| End::by(side.other(), &error))?;
-                None
+                    .map_err(|error| End::by(side.other(), &error));
             }
-            Inspection::Following(connection) => {
-                let now = super::now();
-                self.pace.heard(side, now);
-                *heard = now;
-                let mut tally = self.tally.borrow_mut();
-                let told = !self.unlimited;
-                let mut reset = None;
-                let mut sink = |output: Output<'_>| match output {
-                    Output::ToServer(bytes) => to_server.extend_from_slice(bytes),
-                    Output::ToClient(bytes) => to_client.extend_from_slice(bytes),
-                    Output::Close { reset: by_reset } => reset = Some(by_reset),
-                    _ if !told => {}
-                    Output::Judged {
-                        operation,
-                        verdict,
-                        forwarded,
-                    } => tally.judged(now, &operation, verdict, forwarded),
-                    Output::Exception { code, exception } => tally.exception(now, code, exception),
-                    Output::Noted(note) => tally.note(now, Subject::Note, note.to_string()),
-                };
-                if count == 0 {
-                    connection.end(side, &mut sink);
-                } else {
-                    connection.feed(side, now, bytes, &mut sink);
-                }
-                reset
+            Inspection::Following(connection) => connection,
+        };
+        let now = super::now();
+        pace.heard(side, now);
+        *heard = now;
+        let at_once = connection.observes();
+        let mut end = Ok(());
+        let mut closed: Option<bool> = None;
+        // Observing, all that came is the first output: it is on its way before anything of it is read.
+        let mut send = |peer: &mut Peer, side: Sender, bytes: &[u8]| {
+            if let Err(error) = peer.send(cx, bytes) {
+                end = Err(End::by(side, &error));
             }
         };
-        self.server
-            .send(cx, to_server)
-            .map_err(|error| End::by(Sender::Server, &error))?;
-        self.client
-            .send(cx, to_client)
-            .map_err(|error| End::by(Sender::Client, &error))?;
-        match reset {
+        let mut sink = |output: Output<'_>| match output {
+            Output::ToServer(bytes) if at_once => send(server, Sender::Server, bytes),
+            Output::ToClient(bytes) if at_once => send(client, Sender::Client, bytes),
+            Output::ToServer(bytes) => to_server.extend_from_slice(bytes),
+            Output::ToClient(bytes) => to_client.extend_from_slice(bytes),
+            Output::Close { reset } => closed = Some(reset),
+            told if !*unlimited => tell(&mut tally.borrow_mut(), now, &told),
+            _ => {}
+        };
+        if count == 0 {
+            connection.end(side, &mut sink);
+        } else {
+            connection.feed(side, now, bytes, &mut sink);
+        }
+        if !at_once {
+            send(server, Sender::Server, to_server);
+            send(client, Sender::Client, to_client);
+        }
+        end?;
+        match closed {
             None => Ok(()),
             Some(true) => Err(End::Refused),
             Some(false) => {
                 self.close_as(End::Refused);
                 Ok(())
             }
+        }
+    }
+
+    /// A side is gone: what it sent of a packet is all that there will be of it.
+    fn tell_cut_short(&mut self) {
+        let Inspection::Following(connection) = &mut self.inspection else {
+            return;
+        };
+        let (now, told) = (super::now(), !self.unlimited);
+        for side in [Sender::Client, Sender::Server] {
+            connection.end(side, &mut |output| {
+                if told {
+                    tell(&mut self.tally.borrow_mut(), now, &output);
+                }
+            });
         }
     }
 
@@ -415,50 +406,6 @@ impl Session {
         self.pace.is_awaited(scratch.heard, super::now)
     }
 
-    /// Resets both sides.
-    pub(super) fn revoke(&mut self) {
-        self.cut = Some(End::Revoked);
-        self.wake();
-    }
-
-    /// Whether a policy that says this lets it go on. It says it of this connection as it is: whose TLS ends elsewhere, or
-    /// before a server that is known by something else, is another connection.
-    pub(super) fn stands_under(&self, found: &Found, mode: Mode) -> bool {
-        match found {
-            Found::Nothing | Found::Unusable(_) => false,
-            Found::Anything => true,
-            // Where zones only observe, no TLS is ended.
-            Found::Only(set) => set.tls == self.tls || mode == Mode::Observe && self.tls.is_none(),
-        }
-    }
-
-    /// From the next read on, what the policy says now holds.
-    pub(super) fn apply(&mut self, found: &Found, mode: Mode) {
-        if !self.stands_under(found, mode) {
-            return self.revoke();
-        }
-        match (found, &mut self.inspection) {
-            (Found::Nothing | Found::Unusable(_), _) => {}
-            (Found::Anything, Inspection::Passing) => {}
-            // It is followed on, so that a later policy may limit it again.
-            (Found::Anything, Inspection::Following(connection)) => {
-                connection.set_terms(Mode::Observe, OnRefusal::Answer);
-                self.unlimited = true;
-            }
-            (Found::Only(set), Inspection::Passing) if set.tls.is_some() => {}
-            (Found::Only(_), Inspection::Passing) => self.cut = Some(End::Unfollowed),
-            (Found::Only(set), Inspection::Following(connection)) => {
-                connection.set_rules(Arc::clone(&set.rules));
-                connection.set_terms(mode, set.on_refusal);
-                self.unlimited = false;
-                if connection.is_closed() && self.closing.is_none() {
-                    self.cut = Some(End::Revoked);
-                }
-            }
-        }
-        self.wake();
-    }
-
     /// Ends a half-closed connection whose other half vanished, which no read would tell.
     pub(super) fn look_after(&mut self) {
         for side in [Sender::Client, Sender::Server] {
@@ -476,6 +423,21 @@ impl Session {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
+    }
+}
+
+/// Tells what is not bytes.
+fn tell(tally: &mut Tally, now: Duration, output: &Output<'_>) {
+    match output {
+        Output::Judged {
+            operation,
+            verdict,
+            forwarded,
+        } => tally.judged(now, operation, *verdict, *forwarded),
+        Output::Exception { code, exception } => tally.exception(now, *code, *exception),
+        Output::Deviation { what, done, .. } => tally.deviates(now, *what, *done),
+        Output::Resynchronised { .. } => tally.note(now, Subject::Note, READ_AGAIN),
+        Output::ToServer(_) | Output::ToClient(_) | Output::Close { .. } => {}
     }
 }
 

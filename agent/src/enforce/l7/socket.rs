@@ -166,9 +166,11 @@ fn bind(socket: &Socket, client: IpAddr, is_used: impl Fn(SocketAddr) -> bool) -
     Err(last)
 }
 
-/// What both legs of a connection have set: no delay, and signs of life.
+/// What both legs of a connection have set: no delay, signs of life, and urgent data in its place among the rest: by
+/// default the kernel takes it out of the stream, and it would be lost here.
 pub(super) fn settle(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(KEEPALIVE_IDLE)

@@ -4,7 +4,9 @@
 //!   told a second after its first use, and then at doubling distance up to [`INTERVAL_ALLOWED_MAX`].
 //! - A refusal names its operation. The same one is told at doubling distance up to [`INTERVAL_TOLD_MAX`]; of a client
 //!   that tries more different ones than [`SENTENCES_MAX`] in an interval, the rest is counted by function.
-//! - Notes (malformed packets, resets, the opening and the end of connections) are told like refusals.
+//! - What is no operation and does not pass (malformed packets, answers that nobody asked for, a standing connection that
+//!   enforcing cuts) is denied and told as such; where it is only observed, it would be denied.
+//! - Notes (exceptions of a device, resets, the opening and the end of connections) are told like refusals.
 //!
 //! One tally per client (address, and device where it showed a certificate) and server address and port, whatever the number of connections. Pure: time is an
 //! argument. Both kinds of entries are bounded.
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_inspect::Operation;
+use penstock_inspect::connection::Deviation;
 use penstock_inspect::judge::Verdict;
 use penstock_inspect::modbus::operation::function_name;
 use penstock_inspect::mqtt;
@@ -214,6 +217,26 @@ impl Tally {
     pub(super) fn note(&mut self, now: Duration, subject: Subject, text: impl Into<String>) {
         let text = text.into();
         self.say(now, (subject, None), text, "further notes", String::new(), None);
+    }
+
+    /// Counts what a side sent that is no operation and that enforcing does not let pass.
+    pub(super) fn deviates(&mut self, now: Duration, what: Deviation, done: bool) {
+        let decision = if done { Decision::Deny } else { Decision::WouldDeny };
+        self.say(
+            now,
+            (Subject::Note, Some(decision)),
+            what.to_string(),
+            "other things that are no operation",
+            what.consequence().to_owned(),
+            None,
+        );
+    }
+
+    /// Foretells that enforcing would end a connection that stands, or not let it stand as it is.
+    pub(super) fn would_end(&mut self, now: Duration, what: &str, why: &str) {
+        let would = (Subject::Session, Some(Decision::WouldDeny));
+        let class = "connections that would be ended";
+        self.say(now, would, what.to_owned(), class, why.to_owned(), None);
     }
 
     /// Counts a connection that was not let in.

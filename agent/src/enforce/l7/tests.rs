@@ -13,6 +13,7 @@ use penstock_policy::plan::{Endpoint, PLAN_FORMAT, PlanInterface, PortRange, Rul
 
 mod awake;
 mod faults;
+mod observing;
 mod strangers;
 mod tls;
 

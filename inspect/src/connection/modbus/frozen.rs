@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::super::Terms;
-use super::super::frozen::{Bytes, ThawError};
+use super::super::frozen::{Bytes, PASSED, ThawError, is_zero};
+use super::super::held::Held;
 use super::Modbus;
 use crate::modbus::frame;
 use crate::modbus::transactions::{Awaits, Outstanding, Transactions};
@@ -15,6 +16,11 @@ use crate::modbus::transactions::{Awaits, Outstanding, Transactions};
 pub(in crate::connection) struct FrozenModbus {
     from_client: Bytes,
     from_server: Bytes,
+    /// How many of the held bytes have gone on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    passed_client: usize,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    passed_server: usize,
     in_flight: Vec<FrozenRequest>,
 }
 
@@ -28,6 +34,17 @@ struct FrozenRequest {
     awaits: Awaits,
 }
 
+impl FrozenModbus {
+    /// What has not gone on, of each side.
+    pub(in crate::connection) fn unsent(mut self) -> [Vec<u8>; 2] {
+        [
+            (&mut self.from_client, self.passed_client),
+            (&mut self.from_server, self.passed_server),
+        ]
+        .map(|(held, passed)| held.0.split_off(passed.min(held.0.len())))
+    }
+}
+
 impl Modbus {
     pub(in crate::connection) fn freeze(&self, now: Duration) -> FrozenModbus {
         let request = |entry: &Outstanding| FrozenRequest {
@@ -37,8 +54,10 @@ impl Modbus {
             awaits: entry.awaits,
         };
         FrozenModbus {
-            from_client: Bytes(self.from_client.clone()),
-            from_server: Bytes(self.from_server.clone()),
+            from_client: Bytes(self.from_client.bytes.clone()),
+            from_server: Bytes(self.from_server.bytes.clone()),
+            passed_client: self.from_client.passed(),
+            passed_server: self.from_server.passed(),
             in_flight: self.transactions.outstanding().iter().map(request).collect(),
         }
     }
@@ -48,10 +67,12 @@ impl Modbus {
         frozen: FrozenModbus,
         now: Duration,
     ) -> Result<Self, ThawError> {
-        let (Bytes(from_client), Bytes(from_server)) = (frozen.from_client, frozen.from_server);
+        let held = |bytes: Bytes, passed| Held::of(bytes.0, passed).ok_or(PASSED);
+        let from_client = held(frozen.from_client, frozen.passed_client)?;
+        let from_server = held(frozen.from_server, frozen.passed_server)?;
         for held in [&from_client, &from_server] {
             ThawError::unless(
-                matches!(frame::next(held), Ok(None)),
+                matches!(frame::next(&held.bytes), Ok(None)),
                 "what is held is not the beginning of one ADU",
             )?;
         }
@@ -82,6 +103,7 @@ impl Modbus {
             from_client,
             from_server,
             transactions,
+            is_midway: false,
         })
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::frozen::{Bytes, ThawError};
-use super::super::{Sender, Terms, Version};
+use super::super::frozen::{Bytes, PASSED, ThawError, is_zero};
+use super::super::held::Held;
+use super::super::{Mode, Sender, Terms, Version};
 use super::{Half, Mqtt, Payload, Stage};
 use crate::judge::mqtt::Admission;
 use crate::mqtt::alias::Aliases;
@@ -20,6 +21,9 @@ pub(in crate::connection) struct FrozenMqtt {
     version: Version,
     extended_authentication: bool,
     identity: Option<FrozenIdentity>,
+    /// Observing: it was told that the policy does not permit who is connected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_revocation_told: bool,
     client: FrozenHalf,
     server: FrozenHalf,
 }
@@ -44,6 +48,9 @@ struct FrozenWill {
 #[serde(deny_unknown_fields)]
 struct FrozenHalf {
     held: Bytes,
+    /// How many of these bytes have gone on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    passed: usize,
     payload: Option<Payload>,
     queue: Bytes,
     alias_maximum: u16,
@@ -104,7 +111,8 @@ impl FrozenHalf {
             (alias, FrozenAlias { topic, forwarded })
         };
         Self {
-            held: Bytes(half.held.clone()),
+            held: Bytes(half.held.bytes.clone()),
+            passed: half.held.passed(),
             payload: half.payload,
             queue: Bytes(half.queue.clone()),
             alias_maximum: half.aliases.maximum(),
@@ -124,7 +132,8 @@ impl FrozenHalf {
 
     fn thaw(self, terms: &Terms, version: Version, side: Sender) -> Result<Half, ThawError> {
         let limits = terms.limits;
-        let (Bytes(held), Bytes(queue)) = (self.held, self.queue);
+        let held = Held::of(self.held.0, self.passed).ok_or(PASSED)?;
+        let Bytes(queue) = self.queue;
         if let Some(payload) = self.payload {
             ThawError::unless_within("bytes of a payload", payload.remaining, limits.packet_bytes_max)?;
             ThawError::unless(
@@ -196,6 +205,18 @@ fn are_answers(version: Version, side: Sender, mut queue: &[u8]) -> bool {
     true
 }
 
+impl FrozenMqtt {
+    /// What has not gone on, of each side; `None` within a packet that does not go on as it came.
+    pub(in crate::connection) fn unsent(mut self) -> Option<[Vec<u8>; 2]> {
+        let halves = [&mut self.client, &mut self.server];
+        let whole = |half: &&mut FrozenHalf| {
+            half.queue.0.is_empty() && half.payload.is_none_or(|payload| payload.forward)
+        };
+        let passes = halves.iter().all(whole);
+        passes.then(|| halves.map(|half| half.held.0.split_off(half.passed.min(half.held.0.len()))))
+    }
+}
+
 impl Mqtt {
     pub(in crate::connection) fn freeze(&self) -> FrozenMqtt {
         FrozenMqtt {
@@ -203,6 +224,7 @@ impl Mqtt {
             version: self.version,
             extended_authentication: self.extended_authentication,
             identity: FrozenIdentity::of(&self.identity),
+            is_revocation_told: self.is_revocation_told,
             client: FrozenHalf::of(&self.client),
             server: FrozenHalf::of(&self.server),
         }
@@ -242,13 +264,17 @@ impl Mqtt {
             identity,
             admission: Admission::default(),
             revoked: false,
+            is_revocation_told: frozen.is_revocation_told,
         };
+        if terms.mode == Mode::Enforce && machine.completes_refused() {
+            return Err(ThawError::Refused);
+        }
         for (side, half) in [
             (Sender::Client, &machine.client),
             (Sender::Server, &machine.server),
         ] {
             ThawError::unless(
-                matches!(machine.parse(side, &half.held), Ok(None)),
+                matches!(machine.parse(side, &half.held.bytes), Ok(None)),
                 "what is held is not the beginning of one packet",
             )?;
         }

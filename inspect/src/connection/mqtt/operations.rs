@@ -1,6 +1,6 @@
 //! What becomes of the packets that do something.
 
-use super::{Ending, Fate, Mode, Mqtt, Note, Output, Sender, Sink, Version, forwards};
+use super::{Deviation, Ending, Fate, Mode, Mqtt, Output, Sender, Sink, Version, forwards, overflow};
 use crate::judge::mqtt::MqttRules;
 use crate::judge::refusal::{self, NOT_AUTHORISED, OnRefusal};
 use crate::judge::{Refusal, Verdict, Why};
@@ -81,6 +81,8 @@ impl Mqtt {
         if !refused || self.terms.mode == Mode::Observe {
             self.keep_identity(connect);
             self.admission = admission;
+            // Only observed: that it would not have been connected was just told.
+            (self.revoked, self.is_revocation_told) = (refused, refused);
             return Fate::Forward;
         }
         // Nothing was connected yet, so there is nothing to be kept up: every way of refusing ends here.
@@ -133,15 +135,15 @@ impl Mqtt {
         }
     }
 
-    /// Judges a publication by its head, from either side.
+    /// Judges a publication by its head, from either side; what becomes of it, and whether it was refused.
     pub(super) fn publish(
         &mut self,
         rules: &MqttRules,
         from: Sender,
         publish: &Publish<'_>,
         out: &mut Sink<'_>,
-    ) -> Fate {
-        let lost = |error: MqttError| Fate::End(Ending::Lost(Note::Packet(error)));
+    ) -> (Fate, bool) {
+        let lost = |error: MqttError| (Fate::End(Ending::Lost(Deviation::Packet(error))), false);
         let terms = self.terms;
         let half = match from {
             Sender::Client => &mut self.client,
@@ -175,14 +177,15 @@ impl Mqtt {
             if let Some(identifier) = publish.identifier {
                 half.unreleased.retain(|kept| *kept != identifier);
             }
-            return Fate::Forward;
+            return (Fate::Forward, !verdict.allows());
         }
-        match terms.on_refusal {
+        let fate = match terms.on_refusal {
             OnRefusal::Disconnect if from == Sender::Client => Fate::End(self.disconnect(out)),
             OnRefusal::Reset if from == Sender::Client => Fate::End(Ending::Close { reset: true }),
             OnRefusal::Drop if from == Sender::Client => Fate::Withhold,
             style => self.answer_publication(from, publish, style, out),
-        }
+        };
+        (fate, true)
     }
 
     /// Acknowledges a publication that goes nowhere, so that its sender does not send it for ever.
@@ -210,7 +213,7 @@ impl Mqtt {
             let unreleased = &mut self.half(from).unreleased;
             if !unreleased.contains(&identifier) {
                 if unreleased.len() >= limit {
-                    out(Output::Noted(Note::Overflow));
+                    out(overflow());
                     return Fate::End(Ending::Close { reset: false });
                 }
                 unreleased.push(identifier);

@@ -20,7 +20,7 @@ pub(in super::super) enum End {
     Refused,
     /// The policy no longer permits it.
     Revoked,
-    /// The policy now limits operations of a connection whose beginning nobody followed.
+    /// The policy now limits operations of a connection that was not followed from its beginning.
     Unfollowed,
     /// The agent stops, and the connection is inside TLS.
     Stopped,
@@ -52,7 +52,7 @@ impl End {
             Self::Refused => "connection ended by the gateway, for what was refused",
             Self::Revoked => "connection reset: the policy no longer permits it",
             Self::Unfollowed => {
-                "connection reset: the policy now limits its operations, and its beginning was not followed"
+                "connection reset: the policy now limits its operations, and it was not followed from its beginning to here"
             }
             Self::Stopped => {
                 "connection ended in order: the agent stops, and what is inside TLS cannot be handed over; the client \

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Sender};
+use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender, ThawError};
 
 use super::super::handover::{Each, FrozenRelay};
 use super::super::lookup::Found;
@@ -38,40 +38,75 @@ impl Session {
         Ok(Some((relay, sockets.0, sockets.1)))
     }
 
-    /// A session that goes on where another process stopped.
+    /// A session that goes on where another process stopped; what it held and now passes is sent first.
     pub(in super::super) fn thaw(mut self, relay: FrozenRelay) -> Self {
         for side in [Sender::Client, Sender::Server] {
             let peer = self.peer(side);
-            peer.backlog.clone_from(relay.backlog.of(side));
+            let mut backlog = relay.backlog.of(side).clone();
+            backlog.append(&mut peer.backlog);
+            peer.backlog = backlog;
             peer.over = *relay.over.of(side);
             peer.finished = *relay.finished.of(side);
         }
         self
     }
 
-    /// How a connection that another process followed is judged from here on.
+    /// How a connection that another process followed is judged from here on, and what passes at once of what was held of
+    /// it, by receiver.
     pub(in super::super) fn thawed(
         found: &Found,
         mode: Mode,
         frozen: Option<&str>,
-    ) -> Result<Inspection, End> {
-        match (found, frozen) {
-            (Found::Nothing | Found::Unusable(_), _) => Err(End::Revoked),
-            (Found::Anything, _) => Ok(Inspection::Passing),
-            // What is handed over speaks plainly.
-            (Found::Only(set), _) if set.tls.is_some() && mode == Mode::Enforce => Err(End::Revoked),
-            (Found::Only(set), None) if set.tls.is_some() => Ok(Inspection::Passing),
-            (Found::Only(_), None) => Err(End::Unfollowed),
-            (Found::Only(set), Some(frozen)) => {
-                let rules = Arc::clone(&set.rules);
-                let (bytes, now) = (frozen.as_bytes(), super::super::now());
-                Connection::thaw(bytes, now, rules, mode, set.on_refusal, Limits::default())
-                    .map(Inspection::Following)
-                    .map_err(|error| {
-                        tracing::warn!(%error, "a connection that was handed over is reset");
-                        End::Unfollowed
-                    })
+    ) -> Result<(Inspection, Each<Vec<u8>>), End> {
+        let bytes = frozen.map(str::as_bytes).unwrap_or_default();
+        let passing = || {
+            let [server, client] = match frozen {
+                Some(_) => Connection::unsent(bytes).map_err(|error| lost(&error))?,
+                None => Default::default(),
+            };
+            Ok((Inspection::Passing, Each { client, server }))
+        };
+        let set = match found {
+            Found::Nothing => return Err(End::Revoked),
+            Found::Unusable(_) if mode == Mode::Enforce => return Err(End::Revoked),
+            Found::Anything | Found::Unusable(_) => return passing(),
+            Found::Only(set) => set,
+        };
+        // What is handed over speaks plainly.
+        if set.tls.is_some() {
+            return match mode {
+                Mode::Enforce => Err(End::Revoked),
+                Mode::Observe => passing(),
+            };
+        }
+        if frozen.is_none() && mode == Mode::Enforce {
+            return Err(End::Unfollowed);
+        }
+        let (rules, now) = (Arc::clone(&set.rules), super::super::now());
+        let limits = Limits::default();
+        match Connection::thaw(bytes, now, rules, mode, set.on_refusal, limits) {
+            Ok(mut connection) => {
+                let mut held = Each::default();
+                connection.settle(&mut |output| match output {
+                    Output::ToServer(bytes) => held.server = bytes.to_vec(),
+                    Output::ToClient(bytes) => held.client = bytes.to_vec(),
+                    _ => {}
+                });
+                Ok((Inspection::Following(connection), held))
             }
+            Err(_) if mode == Mode::Observe => passing(),
+            Err(error) => Err(lost(&error)),
         }
     }
+
+    /// Sends these first.
+    pub(in super::super) fn before(mut self, held: Each<Vec<u8>>) -> Self {
+        (self.client.backlog, self.server.backlog) = (held.client, held.server);
+        self
+    }
+}
+
+fn lost(error: &ThawError) -> End {
+    tracing::warn!(%error, "a connection that was handed over is reset");
+    End::Unfollowed
 }

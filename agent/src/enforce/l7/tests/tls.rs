@@ -447,7 +447,7 @@ async fn zones_that_observe_pass_tls_unread_and_ending_it_begins_with_enforcemen
     let (mut client, mut served) = works.world.pair();
     client.write_all(b"\x16\x03\x01 whatever").unwrap();
     assert_eq!(read_exactly(&mut served, 12), b"\x16\x03\x01 whatever"[..12]);
-    works.world.until("the zones only observe").await;
+    works.world.until("TLS would end at this gateway").await;
     // Another policy that observes lets it stand, ...
     works
         .put(|plan| {

@@ -31,8 +31,6 @@ use crate::enforce::l7::tally::Tuple;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// A connection waits so long for a policy that is just being put in force.
 const POLICY_MAX: Duration = Duration::from_secs(10);
-/// What is told of a connection whose TLS would end here if its zones enforced.
-const UNREAD: &str = "the zones only observe: TLS is not ended here, and what is inside it passes unread";
 /// What is told of a connection for which there was no descriptor.
 const NO_DESCRIPTOR: &str =
     "connection reset: the agent has no file descriptor left (LimitNOFILE of its unit)";
@@ -177,18 +175,18 @@ impl Worker {
         seat: Seat,
     ) {
         let mode = policy.mode(tuple.client, tuple.server.ip());
-        let inspection = match policy.find_for(&tuple) {
-            Found::Only(set) if set.tls == tls => Ok(Session::inspection(&set, mode)),
+        let found = policy.find_for(&tuple);
+        let passes_by = tls.is_none() && mode == Mode::Observe;
+        let inspection = match &found {
+            Found::Only(set) if set.tls == tls => Ok(Session::inspection(set, mode)),
             Found::Anything if tls.is_none() => Ok(Inspection::Passing),
-            Found::Only(set) if set.tls.is_some() && tls.is_none() && mode == Mode::Observe => {
-                self.note(&tuple, UNREAD);
-                Ok(Inspection::Passing)
-            }
+            Found::Only(_) | Found::Unusable(_) if passes_by => Ok(Inspection::Passing),
             // It was permitted when the server was asked.
             _ => Err(End::Revoked),
         };
         if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
             self.note(&session.tuple, "connection opened");
+            session.foretell(&found, mode);
             self.carry(session.inside(tls)).await;
         }
     }
@@ -226,12 +224,14 @@ impl Worker {
         let policy = self.settled_policy().await?;
         match policy.find_for(tuple) {
             Found::Nothing => Err("connection reset: no flow permits it".to_owned()),
-            Found::Unusable(error) => Err(format!("connection reset: {error}")),
             Found::Anything => Ok((policy, None)),
             // What only observes cuts nobody, and a client that is not ready for it would be.
-            Found::Only(_) if policy.mode(tuple.client, tuple.server.ip()) == Mode::Observe => {
+            Found::Only(_) | Found::Unusable(_)
+                if policy.mode(tuple.client, tuple.server.ip()) == Mode::Observe =>
+            {
                 Ok((policy, None))
             }
+            Found::Unusable(error) => Err(format!("connection reset: {error}")),
             Found::Only(set) => Ok((policy, set.tls.clone())),
         }
     }

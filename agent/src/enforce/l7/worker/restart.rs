@@ -3,12 +3,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use penstock_inspect::connection::Mode;
 use tokio::task::spawn_local;
 
 use super::{Worker, now};
-use crate::enforce::l7::handover::{self, Frozen, Parcel};
+use crate::enforce::l7::handover::{self, Each, Frozen, Parcel};
 use crate::enforce::l7::leg::Leg;
-use crate::enforce::l7::session::{End, Session};
+use crate::enforce::l7::lookup::Found;
+use crate::enforce::l7::session::Session;
 use crate::enforce::l7::tally::Tuple;
 
 /// Connections inside TLS, which are not handed over, have this long to end.
@@ -45,18 +47,23 @@ impl Worker {
                 ((stream, None), _) => drop(spawn_local(Rc::clone(self).serve(stream, client, tuple, seat))),
                 ((stream, Some(towards)), Some(relay)) => {
                     let policy = self.policy.borrow().clone();
-                    let inspection = match &policy {
+                    let (found, mode) = match &policy {
                         Some(policy) => {
                             let mode = policy.mode(tuple.client, server.ip());
-                            let found = policy.find_for(&tuple);
-                            Session::thawed(&found, mode, relay.connection.as_deref())
+                            (policy.find_for(&tuple), mode)
                         }
-                        None => Err(End::Revoked),
+                        None => (Found::Nothing, Mode::Enforce),
+                    };
+                    let thawed = Session::thawed(&found, mode, relay.connection.as_deref());
+                    let (inspection, held) = match thawed {
+                        Ok((inspection, held)) => (Ok(inspection), held),
+                        Err(end) => (Err(end), Each::default()),
                     };
                     let legs = (Leg::plain(stream), Leg::plain(towards));
                     if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
                         self.note(&session.tuple, "connection goes on after the agent's restart");
-                        spawn_local(Rc::clone(self).carry(session.thaw(relay)));
+                        session.foretell(&found, mode);
+                        spawn_local(Rc::clone(self).carry(session.before(held).thaw(relay)));
                     }
                 }
                 // Legs and state fit together, or they would not be a parcel.

@@ -1,0 +1,100 @@
+//! A connection that stands when the policy changes: whether it may, under which terms, and what enforcing would do to it
+//! where its zones only observe.
+
+use std::sync::Arc;
+
+use penstock_inspect::connection::{Mode, Output};
+use penstock_policy::model::OnRefusal;
+
+use super::super::lookup::Found;
+use super::{End, Inspection, Session};
+
+/// What enforcing would do to a connection that stands between zones that only observe, and why.
+fn foretold(found: &Found, mode: Mode, inspection: &Inspection) -> Option<(&'static str, String)> {
+    const RESET: &str = "the connection would be reset";
+    match (found, inspection) {
+        _ if mode == Mode::Enforce => None,
+        (Found::Only(set), Inspection::Passing) if set.tls.is_some() => Some((
+            "the client's TLS would end at this gateway",
+            "the zones only observe: what is inside it passes unread. Enforcing, the client has to show a device's certificate, \
+             and to trust this gateway's"
+                .to_owned(),
+        )),
+        (Found::Only(_), Inspection::Passing) => Some((
+            RESET,
+            "the policy limits its operations, and its beginning was not followed; its client connects anew".to_owned(),
+        )),
+        (Found::Only(_), Inspection::Following(connection)) if connection.is_guessed() => Some((
+            RESET,
+            "it was not followed from its beginning to here without a gap; its client connects anew".to_owned(),
+        )),
+        (Found::Unusable(error), _) => Some((RESET, error.to_string())),
+        _ => None,
+    }
+}
+
+impl Session {
+    /// Resets both sides.
+    pub(in super::super) fn revoke(&mut self) {
+        self.cut = Some(End::Revoked);
+        self.wake();
+    }
+
+    /// Whether a policy that says this lets it go on. It says it of this connection as it is: whose TLS ends elsewhere, or
+    /// before a server that is known by something else, is another connection.
+    pub(in super::super) fn stands_under(&self, found: &Found, mode: Mode) -> bool {
+        let passes_by = mode == Mode::Observe && self.tls.is_none();
+        match found {
+            // The kernel lets nothing of it by.
+            Found::Nothing => false,
+            Found::Unusable(_) => passes_by,
+            Found::Anything => true,
+            // Where zones only observe, no TLS is ended.
+            Found::Only(set) => set.tls == self.tls || passes_by,
+        }
+    }
+
+    /// From the next read on, what the policy says now holds.
+    pub(in super::super) fn apply(&mut self, found: &Found, mode: Mode) {
+        if !self.stands_under(found, mode) {
+            return self.revoke();
+        }
+        let (client, server) = (&mut self.client, &mut self.server);
+        let mut let_go = |output: Output<'_>| match output {
+            Output::ToServer(bytes) => server.backlog.extend_from_slice(bytes),
+            Output::ToClient(bytes) => client.backlog.extend_from_slice(bytes),
+            _ => {}
+        };
+        match (found, &mut self.inspection) {
+            (Found::Nothing, _) | (Found::Anything | Found::Unusable(_), Inspection::Passing) => {}
+            // It is followed on, so that a later policy may limit it again.
+            (Found::Anything | Found::Unusable(_), Inspection::Following(connection)) => {
+                connection.set_terms(Mode::Observe, OnRefusal::Answer, &mut let_go);
+                self.unlimited = true;
+            }
+            (Found::Only(_), Inspection::Passing) if mode == Mode::Observe => {}
+            (Found::Only(_), Inspection::Passing) => self.cut = Some(End::Unfollowed),
+            (Found::Only(set), Inspection::Following(connection)) => {
+                connection.set_terms(mode, set.on_refusal, &mut let_go);
+                connection.set_rules(Arc::clone(&set.rules));
+                self.unlimited = false;
+                if connection.is_closed() && self.closing.is_none() {
+                    let end = match connection.is_guessed() {
+                        true => End::Unfollowed,
+                        false => End::Revoked,
+                    };
+                    self.cut = Some(end);
+                }
+            }
+        }
+        self.foretell(found, mode);
+        self.wake();
+    }
+
+    /// Foretells what enforcing would do to it.
+    pub(in super::super) fn foretell(&self, found: &Found, mode: Mode) {
+        if let Some((what, why)) = foretold(found, mode, &self.inspection) {
+            self.tally.borrow_mut().would_end(super::super::now(), what, &why);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What a stream does that its protocol does not foresee, and what enforcing makes of it.
+//!
+//! Beside refusing operations this is all by which an enforced stream differs from what was sent. A stream that is
+//! only observed passes as it is; then a deviation foretells what enforcing would change.
+
+use crate::modbus::frame::FrameError;
+use crate::modbus::response::ResponseError;
+use crate::mqtt::wire::MqttError;
+
+/// What enforcing does about a deviation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// The packet does not reach its receiver.
+    Withheld,
+    /// The connection ends.
+    Ended,
+}
+
+impl Effect {
+    /// As a word: what is done to it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Withheld => "withheld",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// Something that enforcing does not let pass and that is no operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Deviation {
+    /// A Modbus stream that cannot be followed.
+    #[error("{0}")]
+    Frame(FrameError),
+    /// An answer that does not fit its request; the client gets an exception instead.
+    #[error("{0}")]
+    Response(ResponseError),
+    /// An answer that fits the one request in flight, under other identifiers.
+    #[error("an answer carries {} than the request that it follows", other(*.transaction, *.unit))]
+    Identifiers {
+        /// Another transaction identifier.
+        transaction: bool,
+        /// Another unit identifier.
+        unit: bool,
+    },
+    /// An answer to nothing that was asked.
+    #[error("an answer to transaction {transaction} of unit {unit}, which nobody asked")]
+    Unasked {
+        /// Transaction identifier.
+        transaction: u16,
+        /// Unit identifier.
+        unit: u8,
+    },
+    /// An MQTT packet that is wrong.
+    #[error("{0}")]
+    Packet(MqttError),
+    /// A side ended within a packet. Its beginning does not go on.
+    #[error("a packet is not whole when its sender ends the connection")]
+    CutShort,
+    /// A packet had gone on in part while it was only observed, and cannot be withheld any more.
+    #[error("a packet that was on its way when enforcement began is refused")]
+    HalfThrough,
+    /// More refusals wait to be told than the limit.
+    #[error("the peer does not take what it is told; too much waits for it")]
+    Overflow,
+    /// The policy no longer lets this client be connected.
+    #[error("the policy no longer permits this client to be connected")]
+    Revoked,
+}
+
+impl Deviation {
+    /// What enforcing does about it, as the reason of a denial.
+    pub fn consequence(&self) -> &'static str {
+        match self {
+            Self::Frame(_) | Self::Packet(_) => {
+                "what cannot be read as the protocol is not forwarded, and the connection ends"
+            }
+            Self::Response(_) => {
+                "an answer that does not fit is withheld; the client gets exception 4 instead"
+            }
+            Self::Identifiers { .. } => {
+                "an answer under other identifiers is withheld; `answers: in-order` at the flow lets it pass"
+            }
+            Self::Unasked { .. } => "an answer that nobody asked for is withheld",
+            Self::CutShort => "a packet that is not whole is withheld",
+            Self::HalfThrough => "its rest is not forwarded, and the connection is reset",
+            Self::Overflow => "nothing more is kept for it, and the connection ends",
+            Self::Revoked => "the connection ends",
+        }
+    }
+
+    /// The option of a flow that would let it pass.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Identifiers { .. } => Some("answers: in-order"),
+            _ => None,
+        }
+    }
+}
+
+fn other(transaction: bool, unit: bool) -> &'static str {
+    match (transaction, unit) {
+        (true, true) => "another transaction and another unit identifier",
+        (true, false) => "another transaction identifier",
+        (false, _) => "another unit identifier",
+    }
+}

@@ -79,3 +79,21 @@ fn what_is_silent_is_forgotten_and_everything_can_be_taken_at_once() {
     assert_eq!(told[0].decision, Some(Decision::WouldDeny));
     assert!(tally.is_silent());
 }
+
+#[test]
+fn a_stream_that_is_no_protocol_is_denied_with_its_reason_and_would_be_where_it_is_observed() {
+    let malformed = Note::Unasked {
+        transaction: 7,
+        unit: 1,
+    };
+    for (observes, decision) in [(false, Decision::Deny), (true, Decision::WouldDeny)] {
+        let mut tally = Tally::default();
+        tally.deviates(at(0), observes, malformed);
+        let mut told = Vec::new();
+        tally.take(at(1), false, &mut told);
+        assert_eq!(told[0].subject, Subject::Note);
+        assert_eq!(told[0].decision, Some(decision));
+        assert_eq!(told[0].text, malformed.to_string());
+        assert!(told[0].reason.contains("is withheld"), "{}", told[0].reason);
+    }
+}

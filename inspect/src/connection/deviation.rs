@@ -52,6 +52,13 @@ pub enum Deviation {
         /// Unit identifier.
         unit: u8,
     },
+    /// A server that goes by the function may stand elsewhere in the stream, and would read this function, which is not
+    /// permitted; `None`: it may stand anywhere.
+    #[error("{}", ambiguous(*.0))]
+    Ambiguous(Option<u8>),
+    /// A request of whose length servers may think otherwise was not answered.
+    #[error("function {0}, on whose length servers do not agree, was not answered before the next request")]
+    Unanswered(u8),
     /// An MQTT packet that is wrong.
     #[error("{0}")]
     Packet(MqttError),
@@ -83,6 +90,9 @@ impl Deviation {
                 "an answer under other identifiers is withheld; `answers: in-order` at the flow lets it pass"
             }
             Self::Unasked { .. } => "an answer that nobody asked for is withheld",
+            Self::Ambiguous(_) | Self::Unanswered(_) => {
+                "where the server reads on is not certain, and the connection ends; a new one begins with certainty"
+            }
             Self::CutShort => "a packet that is not whole is withheld",
             Self::HalfThrough => "its rest is not forwarded, and the connection is reset",
             Self::Overflow => "nothing more is kept for it, and the connection ends",
@@ -96,6 +106,16 @@ impl Deviation {
             Self::Identifiers { .. } => Some("answers: in-order"),
             _ => None,
         }
+    }
+}
+
+fn ambiguous(code: Option<u8>) -> String {
+    match code {
+        Some(code) => format!(
+            "after a function that it did not carry out, the server may read function {code} out of this request, which is \
+             not permitted"
+        ),
+        None => "the server refused many functions on whose length servers do not agree".to_owned(),
     }
 }
 

@@ -18,6 +18,7 @@ use super::mqtt::{FrozenMqtt, Mqtt};
 use super::{Connection, Limits, Machine, Mode, Terms};
 use crate::judge::Rules;
 use crate::judge::refusal::OnRefusal;
+use crate::modbus::framings::PLACES_MAX;
 
 /// The format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
@@ -136,7 +137,9 @@ impl Limits {
         let entries = 2 * self.aliases.aliases_max
             + 2 * self.refused_publications_max
             + 2 * self.transactions.outstanding_max;
-        4096 + 6 * text + 256 * entries
+        // Hexadecimal: where else a server may be reading.
+        let places = PLACES_MAX * 2 * 600;
+        4096 + places + 6 * text + 256 * entries
     }
 }
 

@@ -1,5 +1,6 @@
 //! The Modbus half of [`super::Connection`].
 
+mod certainty;
 mod frozen;
 
 use std::time::Duration;
@@ -10,8 +11,9 @@ use crate::judge::modbus::ModbusRules;
 use crate::judge::refusal::{OnRefusal, modbus_exception, modbus_exception_code};
 use crate::judge::{Refusal, Verdict, Why};
 use crate::modbus::frame::{self, ADU_BYTES_MAX, Frame, PREFIX_BYTES};
+use crate::modbus::framings::Standing;
 use crate::modbus::response::{Expectation, Response};
-use crate::modbus::transactions::{Kinship, Match, Overflow, Refused, Transactions};
+use crate::modbus::transactions::{HeldUp, Kinship, Match, Overflow, Refused, Transactions};
 use crate::modbus::{Operation, Request};
 use crate::operation::Operation as AnyOperation;
 
@@ -24,6 +26,10 @@ pub(super) struct Modbus {
     from_client: Held,
     from_server: Held,
     transactions: Transactions,
+    /// Where else its server may be reading.
+    standing: Standing,
+    /// Functions on whose length servers do not agree, and that this one has carried out: at most 127.
+    carried_out: Vec<u8>,
     /// Requests may be in flight that were not read: an answer to nothing known is no deviation.
     is_midway: bool,
 }
@@ -42,6 +48,8 @@ impl Modbus {
             from_client: Held::default(),
             from_server: Held::default(),
             transactions: Transactions::new(terms.limits.transactions),
+            standing: Standing::default(),
+            carried_out: Vec::new(),
             is_midway: false,
         }
     }
@@ -238,7 +246,7 @@ impl Modbus {
         let (operation, mut verdict, expectation) = match Request::decode(unit, pdu) {
             Ok(request) => (
                 request.operation(),
-                rules.judge(&request),
+                self.judge(rules, &request, frame),
                 Expectation::of(&request, pdu),
             ),
             Err(error) => (
@@ -257,10 +265,26 @@ impl Modbus {
                 nearest: None,
             })
         };
-        if verdict.allows()
-            && let Some(why) = self.transactions.held_up(now)
-        {
-            verdict = busy(why);
+        let mut standing = None;
+        if verdict.allows() {
+            match self.transactions.held_up(now) {
+                Some(HeldUp::Busy(why)) => verdict = busy(why),
+                Some(HeldUp::Unanswered(code)) => {
+                    if let Some(end) = self.uncertain(Deviation::Unanswered(code), out) {
+                        return end;
+                    }
+                    self.transactions.give_up(now);
+                }
+                None => {}
+            }
+            match self.standing_after(rules, frame) {
+                Ok(next) => standing = next,
+                Err(what) => {
+                    if let Some(end) = self.uncertain(what, out) {
+                        return end;
+                    }
+                }
+            }
         }
         if (verdict.allows() || observe)
             && let Err(why) = self.transactions.sent(now, transaction, unit, expectation)
@@ -275,6 +299,9 @@ impl Modbus {
             forwarded,
         });
         let Verdict::Refuse(refusal) = verdict else {
+            if let Some(standing) = standing {
+                self.standing = standing;
+            }
             self.tell_due(out);
             return Fate::Forward;
         };
@@ -335,7 +362,10 @@ impl Modbus {
         let Some(found) = self.transactions.match_answer(now, transaction, unit, pdu) else {
             return match self.is_midway {
                 true => Fate::Forward,
-                false => withhold(Deviation::Unasked { transaction, unit }, out),
+                false => {
+                    let fate = withhold(Deviation::Unasked { transaction, unit }, out);
+                    self.end_if_uncertain().unwrap_or(fate)
+                }
             };
         };
         let Match {
@@ -356,23 +386,30 @@ impl Modbus {
                 transaction: transaction != asked_transaction,
                 unit: unit != asked_unit,
             };
-            return withhold(what, out);
+            let fate = withhold(what, out);
+            return self.end_if_uncertain().unwrap_or(fate);
         }
         self.is_midway = false;
         // Refusals that waited only for requests that the server passed over come before this answer.
         self.tell_due(out);
-        self.transactions.answered(now, asked_transaction, asked_unit);
+        let earlier = self.transactions.answered(now, asked_transaction, asked_unit);
         match answer {
-            Ok(Response::Normal) => Fate::Forward,
+            Ok(Response::Normal) => {
+                self.answered_in_full(earlier, expectation.code());
+                Fate::Forward
+            }
             Ok(Response::Exception(exception)) => {
                 out(Output::Exception {
                     code: expectation.code(),
                     exception,
                 });
-                Fate::Forward
+                self.end_after_exception(frame, out).unwrap_or(Fate::Forward)
             }
             Err(error) => {
                 let fate = withhold(Deviation::Response(error), out);
+                if let Some(end) = self.end_if_uncertain() {
+                    return end;
+                }
                 if !observe {
                     // 4, server device failure: what the device sent cannot be understood.
                     out(Output::ToClient(&modbus_exception(

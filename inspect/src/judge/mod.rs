@@ -71,6 +71,14 @@ pub enum Why {
     /// Addresses or files outside those permitted.
     #[error("the addresses are not within those permitted")]
     Address,
+    /// An echo of more than one word.
+    #[error("servers do not agree on the length of an echo of more than one word")]
+    Echo,
+    /// Its data holds a write for servers that do not go by the length in the header.
+    #[error(
+        "a server that goes by the function would read its data as a request of function {0}, which is not permitted"
+    )]
+    Within(u8),
     /// A value outside those permitted.
     #[error("the value is not within those permitted")]
     Value,

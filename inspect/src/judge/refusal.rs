@@ -12,7 +12,7 @@ pub fn modbus_exception_code(why: Why) -> u8 {
         Why::Malformed(error) => error.exception(),
         Why::Busy(_) => 6,
         Why::Address => 2,
-        Why::Value => 3,
+        Why::Value | Why::Echo | Why::Within(_) => 3,
         _ => 1,
     }
 }

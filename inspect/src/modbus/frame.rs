@@ -32,7 +32,9 @@ pub struct Frame<'a> {
     pub unit: u8,
     /// Function code and data; 1–253 bytes, or 1–1,022 if the standard does not define the function.
     pub pdu: &'a [u8],
-    /// Length of the whole ADU in bytes.
+    /// The whole ADU.
+    pub adu: &'a [u8],
+    /// Its length in bytes.
     pub adu_bytes: usize,
 }
 
@@ -79,6 +81,7 @@ pub fn next(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
         transaction,
         unit,
         pdu,
+        adu: bytes.get(..PREFIX_BYTES + body_bytes).unwrap_or(bytes),
         adu_bytes: PREFIX_BYTES + body_bytes,
     }))
 }

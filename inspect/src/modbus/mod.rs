@@ -2,6 +2,7 @@
 //! Messaging on TCP/IP V1.0b).
 //!
 //! - [`frame`]: MBAP header, one ADU off a stream.
+//! - [`framings`]: how servers that go by the function cut the same bytes.
 //! - [`request`]: what a client asks for, every length and quantity checked.
 //! - [`response`]: whether an answer fits its request.
 //! - [`transactions`]: which requests wait for an answer.
@@ -11,6 +12,7 @@
 //! an error that names the field. So what a destination executes is what was judged.
 
 pub mod frame;
+pub mod framings;
 pub mod operation;
 pub mod request;
 pub mod response;

@@ -3,7 +3,8 @@
 //! The standard wants a new identifier for each request in flight; real masters use one twice, and some use always the
 //! same. Their servers answer in order, so requests of one identifier form a *line*:
 //!
-//! - A request whose function tells no length ([`is_open_ended`]) stands alone: until it is answered nothing follows it.
+//! - A request of whose length servers may think otherwise ([`is_open_ended`]) stands alone: until it is answered nothing
+//!   follows it, and if it is not answered within [`Limits::reuse_after`], nothing at all.
 //! - An answer belongs to the first request of its line (and unit) that it fits; those before it were passed over.
 //! - Servers without units behind them often answer under unit 0 or 255, or answer those under a unit of their own. If the
 //!   line has one request and the answer fits it, it belongs to it: the transaction identifier alone tells which of
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::framings::is_open_ended;
 use super::response::{Expectation, Response, ResponseError};
 
 /// Bounds of one connection.
@@ -48,6 +50,8 @@ pub(crate) struct Outstanding {
     /// When it was sent, or when the one before it in its line was answered.
     pub(crate) since: Duration,
     pub(crate) awaits: Awaits,
+    /// It was sent before a request of whose length servers may think otherwise: its answer says nothing of that one.
+    pub(crate) earlier: bool,
 }
 
 /// What a request waits for.
@@ -105,19 +109,19 @@ pub enum Busy {
     Alone(u8),
 }
 
-/// Whether a server that does not know the function cannot know where its request ends.
-///
-/// There are servers (libmodbus) that go by the function and not by the length in the header: of a function they do not
-/// know they read one byte, throw away what has arrived by then, and take whatever comes next for a header. What
-/// comes next could be data, chosen so that it reads as a write. So nothing may be on its way behind it.
-pub fn is_open_ended(code: u8) -> bool {
-    !matches!(code, 1..=7 | 11 | 12 | 15..=17 | 22 | 23)
-}
-
 /// Whether a unit identifier says that the server itself is meant, and no device behind it (V1.0b, section 4.4.2.2: 255, 0
 /// is accepted too).
 fn is_the_server_itself(unit: u8) -> bool {
     matches!(unit, 0 | 255)
+}
+
+/// Why nothing may be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldUp {
+    /// It has to wait.
+    Busy(Busy),
+    /// This function was not answered in time: nobody knows where its server reads on.
+    Unanswered(u8),
 }
 
 /// More refusals wait for their turn than the limit: a client that sends on and on under one identifier.
@@ -165,15 +169,29 @@ impl Transactions {
     }
 
     /// Why nothing may be sent now, whatever it is.
-    pub fn held_up(&self, now: Duration) -> Option<Busy> {
+    pub fn held_up(&self, now: Duration) -> Option<HeldUp> {
         self.in_flight.iter().find_map(|entry| match entry.awaits {
-            Awaits::Answer(expectation)
-                if is_open_ended(expectation.code()) && !self.is_stale(now, entry) =>
-            {
-                Some(Busy::Alone(expectation.code()))
+            Awaits::Answer(expectation) if is_open_ended(expectation.code()) => {
+                let code = expectation.code();
+                Some(if self.is_stale(now, entry) {
+                    HeldUp::Unanswered(code)
+                } else {
+                    HeldUp::Busy(Busy::Alone(code))
+                })
             }
             _ => None,
         })
+    }
+
+    /// Gives up what was not answered in time and stands alone.
+    pub fn give_up(&mut self, now: Duration) {
+        let reuse_after = self.limits.reuse_after;
+        self.in_flight.retain(|entry| match entry.awaits {
+            Awaits::Answer(expectation) => {
+                !is_open_ended(expectation.code()) || now.saturating_sub(entry.since) < reuse_after
+            }
+            Awaits::Turn(_) => true,
+        });
     }
 
     /// Notes a request that is about to be forwarded.
@@ -192,11 +210,17 @@ impl Transactions {
             };
             self.in_flight.remove(at);
         }
+        if is_open_ended(expectation.code()) {
+            for before in &mut self.in_flight {
+                before.earlier = true;
+            }
+        }
         self.in_flight.push(Outstanding {
             transaction,
             unit,
             since: now,
             awaits: Awaits::Answer(expectation),
+            earlier: false,
         });
         Ok(())
     }
@@ -219,6 +243,7 @@ impl Transactions {
             unit,
             since: now,
             awaits: Awaits::Turn(refused),
+            earlier: false,
         });
         Ok(())
     }
@@ -322,22 +347,23 @@ impl Transactions {
         waits_alone.then(|| alone((last, Kinship::Order))).flatten()
     }
 
-    /// The first request of that line and unit has its answer.
-    pub fn answered(&mut self, now: Duration, transaction: u16, unit: u8) {
-        self.remove_first(transaction, unit);
+    /// The first request of that line and unit has its answer; whether it was sent before one of whose length servers
+    /// may think otherwise.
+    pub fn answered(&mut self, now: Duration, transaction: u16, unit: u8) -> bool {
+        let earlier = self.remove_first(transaction, unit);
         // Servers work on one request after another, so the next one's time begins here.
         for entry in &mut self.in_flight {
             if entry.transaction == transaction {
                 entry.since = now;
             }
         }
+        earlier
     }
 
-    fn remove_first(&mut self, transaction: u16, unit: u8) {
+    fn remove_first(&mut self, transaction: u16, unit: u8) -> bool {
         let first = |entry: &Outstanding| entry.expects(transaction, unit).is_some();
-        if let Some(at) = self.in_flight.iter().position(first) {
-            self.in_flight.remove(at);
-        }
+        let at = self.in_flight.iter().position(first);
+        at.is_some_and(|at| self.in_flight.remove(at).earlier)
     }
 
     /// An identifier is used again: what waits too long under it was given up.

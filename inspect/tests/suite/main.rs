@@ -24,6 +24,7 @@ mod observing;
 mod offline;
 mod reassembly;
 mod recorder;
+mod smuggling;
 mod talks;
 mod terms;
 mod topics;

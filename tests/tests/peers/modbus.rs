@@ -1,4 +1,4 @@
-//! Modbus servers of three stacks behind a read-only rule.
+//! Modbus servers of four kinds behind a read-only rule.
 //!
 //! The stacks differ in what they take for a request (pinned below), and the inspector must be as strict as the strictest
 //! in every respect: whatever any of them would execute as a write must not reach it.
@@ -15,6 +15,9 @@ use proptest::test_runner::Config;
 
 use super::relayed::{Traffic, connect, inspected, pieces, runner, straight};
 
+/// libmodbus under a program that answers unknown functions by itself.
+const OWN_EXCEPTIONS: &str = "libmodbus with its own exceptions";
+
 /// A server, and what it now holds.
 struct Stack {
     name: &'static str,
@@ -27,7 +30,8 @@ impl Stack {
     fn start(lab: &Lab, name: &'static str) -> Self {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/servers");
         let port = 502;
-        let mut command = if name == "libmodbus" {
+        let own_exceptions = name == OWN_EXCEPTIONS;
+        let mut command = if name == "libmodbus" || own_exceptions {
             let program = lab.directory().join("libmodbus-server");
             let compiled = Command::new("cc")
                 .args(["-O1", "-Wall", "-I/usr/include/modbus", "-o"])
@@ -49,6 +53,9 @@ impl Stack {
             command
         };
         command.args(["127.0.0.1", &port.to_string()]);
+        if own_exceptions {
+            command.arg("own-exceptions");
+        }
         let server = Daemon::spawn(name, command, lab.directory()).unwrap();
         let listens = || TcpStream::connect(("127.0.0.1", port)).is_ok();
         wait_until(&format!("{name} to listen"), Duration::from_secs(60), listens)
@@ -106,11 +113,23 @@ fn read_only() -> Operations {
     Operations::ModbusTcp(vec![function("read-only")])
 }
 
+/// What only reads, and every function that carries any data.
+fn open_ended() -> Operations {
+    let names = [
+        "read-only",
+        "diagnostics",
+        "canopen-general-reference",
+        "function-90",
+        "function-65",
+    ];
+    Operations::ModbusTcp(names.map(function).to_vec())
+}
+
 /// Writes of every kind, reads, and functions that carry other bytes, which may be a whole write.
 fn pdu() -> impl Strategy<Value = Vec<u8>> {
     let write = (0_u8..100, any::<[u8; 2]>()).prop_map(|(at, [high, low])| vec![6, 0, at, high, low]);
     let hidden = (
-        prop::sample::select(vec![&[8_u8, 0, 0][..], &[90], &[43, 13], &[8]]),
+        prop::sample::select(vec![&[8_u8, 0, 0][..], &[90], &[43, 13], &[8], &[65], &[43]]),
         0_usize..4,
         0_u8..100,
         any::<u8>(),
@@ -174,7 +193,7 @@ fn traffic() -> impl Strategy<Value = Traffic> {
     })
 }
 
-fn no_bytes_change_a_register(name: &'static str, lab: &Lab) {
+fn no_bytes_change_a_register(name: &'static str, operations: &Operations, lab: &Lab) {
     let all = Config::default().cases / 2;
     let mut stack = Stack::start(lab, name);
     let (mut potent, mut cases) = (0, 0);
@@ -185,7 +204,7 @@ fn no_bytes_change_a_register(name: &'static str, lab: &Lab) {
             let mut stack = stack.borrow_mut();
             let mut passed = Vec::new();
             let changed = stack.changes(|port| {
-                passed = inspected(port, &read_only(), OnRefusal::Answer, &traffic);
+                passed = inspected(port, operations, OnRefusal::Answer, &traffic);
             });
             prop_assert!(
                 !changed,
@@ -210,7 +229,7 @@ fn with_a_read_only_rule_no_bytes_make_pymodbus_change_a_register() {
     sandbox::test(
         "modbus::with_a_read_only_rule_no_bytes_make_pymodbus_change_a_register",
         |lab| {
-            no_bytes_change_a_register("pymodbus", lab);
+            no_bytes_change_a_register("pymodbus", &read_only(), lab);
         },
     )
     .unwrap();
@@ -221,7 +240,7 @@ fn with_a_read_only_rule_no_bytes_make_umodbus_change_a_register() {
     sandbox::test(
         "modbus::with_a_read_only_rule_no_bytes_make_umodbus_change_a_register",
         |lab| {
-            no_bytes_change_a_register("umodbus", lab);
+            no_bytes_change_a_register("umodbus", &read_only(), lab);
         },
     )
     .unwrap();
@@ -232,7 +251,52 @@ fn with_a_read_only_rule_no_bytes_make_libmodbus_change_a_register() {
     sandbox::test(
         "modbus::with_a_read_only_rule_no_bytes_make_libmodbus_change_a_register",
         |lab| {
-            no_bytes_change_a_register("libmodbus", lab);
+            no_bytes_change_a_register("libmodbus", &read_only(), lab);
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn with_every_open_ended_function_permitted_no_bytes_make_libmodbus_with_its_own_exceptions_change_a_register()
+ {
+    let name = "modbus::with_every_open_ended_function_permitted_no_bytes_make_libmodbus_with_its_own_exceptions_change_a_register";
+    sandbox::test(name, |lab| {
+        no_bytes_change_a_register(OWN_EXCEPTIONS, &open_ended(), lab);
+    })
+    .unwrap();
+}
+
+/// One permitted `diagnostics` request carried a write: the server read one byte of it, and took the rest for the next one.
+#[test]
+fn one_permitted_diagnostics_request_carries_no_write() {
+    sandbox::test(
+        "modbus::one_permitted_diagnostics_request_carries_no_write",
+        |lab| {
+            let mut stack = Stack::start(lab, OWN_EXCEPTIONS);
+            let write = |value| adu(0, 1, &[6, 0, 5, 0x77, value]);
+            let attempts = [
+                vec![adu(1, 1, &[&[8, 0, 0][..], &write(1)[2..]].concat())],
+                vec![adu(1, 1, &[&[90][..], &write(2)].concat())],
+                vec![adu(1, 1, &[&[43, 13][..], &write(3)[1..]].concat())],
+                // Its data, and the beginning of the next request, which is a read.
+                vec![adu(1, 1, &[24, 0, 1]), adu(7, 0, &[3, 0, 9, 0, 1])],
+                vec![adu(1, 1, &[24, 0, 0]), adu(7, 0, &[3, 0x77, 0x77, 0, 1])],
+            ];
+            let all = attempts.len();
+            let mut potent = 0;
+            for pieces in attempts {
+                let traffic = Traffic {
+                    pieces,
+                    pause: Duration::from_millis(30),
+                };
+                let changed = stack.changes(|port| {
+                    inspected(port, &open_ended(), OnRefusal::Answer, &traffic);
+                });
+                assert!(!changed, "{:02x?}", traffic.pieces);
+                potent += usize::from(stack.changes(|port| straight(port, &traffic)));
+            }
+            assert_eq!(potent, all, "each attempt writes when it comes straight");
         },
     )
     .unwrap();

@@ -9,6 +9,7 @@ use super::super::frozen::{Bytes, PASSED, ThawError, is_zero};
 use super::super::held::Held;
 use super::Modbus;
 use crate::modbus::frame;
+use crate::modbus::framings::{Framing, Standing};
 use crate::modbus::transactions::{Awaits, Outstanding, Transactions};
 
 #[derive(Serialize, Deserialize)]
@@ -22,6 +23,19 @@ pub(in crate::connection) struct FrozenModbus {
     #[serde(default, skip_serializing_if = "is_zero")]
     passed_server: usize,
     in_flight: Vec<FrozenRequest>,
+    /// Where else its server may be reading.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unread: Vec<(Framing, Bytes)>,
+    /// It may answer what was not asked.
+    #[serde(default, skip_serializing_if = "is_false")]
+    answers: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    carried_out: Vec<u8>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[derive(Serialize, Deserialize)]
@@ -32,6 +46,9 @@ struct FrozenRequest {
     /// For how long it has waited.
     age: Duration,
     awaits: Awaits,
+    /// It was sent before one that stands alone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    earlier: bool,
 }
 
 impl FrozenModbus {
@@ -52,13 +69,21 @@ impl Modbus {
             unit: entry.unit,
             age: now.saturating_sub(entry.since),
             awaits: entry.awaits,
+            earlier: entry.earlier,
         };
+        let (unread, answers) = self.standing.parts();
         FrozenModbus {
             from_client: Bytes(self.from_client.bytes.clone()),
             from_server: Bytes(self.from_server.bytes.clone()),
             passed_client: self.from_client.passed(),
             passed_server: self.from_server.passed(),
             in_flight: self.transactions.outstanding().iter().map(request).collect(),
+            unread: unread
+                .iter()
+                .map(|(framing, bytes)| (*framing, Bytes(bytes.clone())))
+                .collect(),
+            answers,
+            carried_out: self.carried_out.clone(),
         }
     }
 
@@ -93,16 +118,24 @@ impl Modbus {
                 unit: request.unit,
                 since: now.saturating_sub(request.age),
                 awaits: request.awaits,
+                earlier: request.earlier,
             })
             .collect();
         let transactions = Transactions::of(terms.limits.transactions, in_flight).ok_or(
             ThawError::Inconsistent("a request waits for what no request waits for"),
         )?;
+        let unread = frozen.unread.into_iter();
+        let unread = unread.map(|(framing, Bytes(bytes))| (framing, bytes)).collect();
+        let standing = Standing::of(unread, frozen.answers)
+            .ok_or(ThawError::Inconsistent("its server cannot be reading there"))?;
+        ThawError::unless_within("functions carried out", frozen.carried_out.len(), 127)?;
         Ok(Self {
             terms,
             from_client,
             from_server,
             transactions,
+            standing,
+            carried_out: frozen.carried_out,
             is_midway: false,
         })
     }

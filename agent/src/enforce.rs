@@ -49,6 +49,7 @@ pub mod readback;
 mod ready;
 pub mod render;
 pub mod routing;
+mod shown;
 pub mod structure;
 mod sysctl;
 mod table;
@@ -351,6 +352,7 @@ impl Enforcer {
             tokio::spawn(drift::verify_now_and_then(Arc::clone(&table))).abort_handle(),
             tokio::spawn(routing::watch(Arc::clone(&table), routes)).abort_handle(),
             tokio::spawn(tell::run(Arc::clone(&table))).abort_handle(),
+            tokio::spawn(shown::watch(Arc::clone(&table))).abort_handle(),
         ];
         Ok(Self {
             table,

@@ -12,17 +12,23 @@ pub(super) fn can_filter_bridged() -> bool {
     Path::new(FOLDER).is_dir()
 }
 
-/// Switches the showing of bridged packets on where it is off; gives the parameters that were.
-pub(super) fn filter_bridged() -> io::Result<Vec<&'static str>> {
-    let mut were_off = Vec::new();
+/// Those parameters that are off, so that bridged packets of a family are not shown to the rules.
+pub(super) fn hiding_bridged() -> io::Result<Vec<&'static str>> {
+    let mut off = Vec::new();
     for parameter in PARAMETERS {
-        let path = Path::new(FOLDER).join(parameter);
-        if std::fs::read_to_string(&path)?.trim() != "1" {
-            std::fs::write(&path, "1")?;
-            were_off.push(parameter);
+        if std::fs::read_to_string(Path::new(FOLDER).join(parameter))?.trim() != "1" {
+            off.push(parameter);
         }
     }
-    Ok(were_off)
+    Ok(off)
+}
+
+/// Switches the showing of bridged packets on where it is off.
+pub(super) fn show_bridged() -> io::Result<()> {
+    for parameter in hiding_bridged()? {
+        std::fs::write(Path::new(FOLDER).join(parameter), "1")?;
+    }
+    Ok(())
 }
 
 /// Whether a parameter, named by its path, is there and 1.

@@ -35,6 +35,8 @@ pub(super) struct Table {
     pub(super) outbox: Arc<Outbox>,
     pub(super) current: RwLock<Option<Arc<Current>>>,
     pub(super) aggregator: Mutex<Aggregator>,
+    /// The parameters that were last seen to hide bridged packets from the rules.
+    pub(super) hiding: Mutex<Vec<&'static str>>,
     nft: Nft,
     state: tokio::sync::Mutex<State>,
 }
@@ -60,6 +62,7 @@ impl Table {
             outbox,
             current: RwLock::default(),
             aggregator: Mutex::default(),
+            hiding: Mutex::default(),
             state: tokio::sync::Mutex::default(),
         }
     }
@@ -214,7 +217,7 @@ impl Table {
     /// Makes sure that a bridged gateway's packets will be shown to the rules.
     async fn open_bridge(&self, structure: &Structure) -> Result<(), EnforceError> {
         if sysctl::can_filter_bridged() {
-            sysctl::filter_bridged().map_err(EnforceError::BridgeParameter)?;
+            sysctl::show_bridged().map_err(EnforceError::BridgeParameter)?;
             return Ok(());
         }
         // Without the module nothing could be judged: then nothing may cross, unless rules of ours (which then
@@ -354,16 +357,7 @@ impl Table {
         {
             return Ok(DriftState::None);
         }
-        let mut parameters = Vec::new();
-        if loaded.structure.mode == GatewayMode::Bridged && loaded.plan.on_drift == OnDrift::Repair {
-            parameters = sysctl::filter_bridged().map_err(EnforceError::BridgeParameter)?;
-        }
-        for parameter in parameters {
-            let message =
-                format!("net.bridge.{parameter} was off, so bridged packets were not judged and dropped");
-            self.say(DriftStep::Found, &message, None);
-            self.say(DriftStep::Repaired, &message, None);
-        }
+        let hiding = self.keep_shown(&loaded.plan)?;
         let (held, generation) = read_held().await?;
         state.seen = generation;
         let process = noticed.map(|(_, process)| process);
@@ -373,7 +367,7 @@ impl Table {
                 self.say(DriftStep::Found, message, process);
             }
             state.differs = false;
-            return Ok(DriftState::None);
+            return Ok(hiding.map_or(DriftState::None, DriftState::Present));
         };
         Ok(self.drifted(&mut state, message, process).await)
     }

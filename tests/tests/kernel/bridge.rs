@@ -1,10 +1,11 @@
 //! The bump in the wire: frames that are not plain IP, and a kernel that does not show them to the rules.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock::lab;
-use penstock_agent::enforce::{DriftState, Observed};
-use penstock_policy::model::GatewayMode;
+use penstock_agent::enforce::{DriftState, DriftStep, Observed};
+use penstock_policy::model::{GatewayMode, OnDrift};
+use penstock_policy::plan::Plan;
 use penstock_policy::verdict::{Carried, Decision};
 
 use super::plans::{SIDES, observing, two_flows};
@@ -193,25 +194,47 @@ fn a_kernel_that_shows_no_bridged_packets_to_the_rules_fails_closed_and_is_set_r
         |lab| {
             let world = World::new(lab, GatewayMode::Bridged, &SIDES);
             world.at_gateway(async || {
-                let agent = Agent::start();
-                agent.apply(&two_flows(GatewayMode::Bridged), 1).await;
-                assert!(world.passes("lan1", "lan2", &allowed(20), Part::Opening, true));
-                std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0").unwrap();
-                assert!(
-                    !world.passes("lan1", "lan2", &allowed(21), Part::Opening, false),
-                    "uninspected"
-                );
+                let mut agent = Agent::start();
+                let repairing = two_flows(GatewayMode::Bridged);
+                let reporting = Plan {
+                    on_drift: OnDrift::Report,
+                    ..repairing.clone()
+                };
+                agent.apply(&reporting, 1).await;
                 let undeclared = Probe {
                     transport: Carried::Tcp(22),
                     ..allowed(22)
                 };
+                assert!(world.passes("lan1", "lan2", &allowed(20), Part::Opening, true));
+                // Where drift is only reported, it is reported once, and stays.
+                std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0").unwrap();
+                for probe in [allowed(21), undeclared] {
+                    assert!(!world.passes("lan1", "lan2", &probe, Part::Opening, false), "uninspected");
+                }
+                let counters = agent.counters_once(|c| c.uninspected_packets >= 2).await;
+                assert_eq!(counters.uninspected_packets, 2);
+                let is_step = |step| {
+                    move |o: &Observed| {
+                        matches!(o, Observed::Drift { step: found, message, .. }
+                            if *found == step && message.contains("bridge-nf-call-iptables"))
+                    }
+                };
+                agent.observe_until(is_step(DriftStep::Found)).await;
+                let state = agent.enforcer.verify().await.unwrap();
                 assert!(
-                    !world.passes("lan1", "lan2", &undeclared, Part::Opening, false),
-                    "uninspected"
+                    matches!(&state, DriftState::Present(what) if what.contains("bridge-nf-call-iptables is off")),
+                    "{state:?}"
                 );
-                assert_eq!(agent.enforcer.counters().await.unwrap().uninspected_packets, 2);
-                assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
+                // A plan that repairs sets it right, and whoever switches it off again is noticed with nobody asking: the
+                // agent's next comparison would come in five minutes.
+                agent.apply(&repairing, 2).await;
                 assert!(world.passes("lan1", "lan2", &allowed(23), Part::Opening, true));
+                std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0").unwrap();
+                let off = Instant::now();
+                agent.observe_until(is_step(DriftStep::Repaired)).await;
+                println!("noticed and repaired after {:?}", off.elapsed());
+                assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
+                assert!(world.passes("lan1", "lan2", &allowed(24), Part::Opening, true));
                 assert!(!world.passes("lan1", "lan2", &undeclared, Part::Opening, false));
             });
         },

@@ -96,7 +96,8 @@ fn plant(conduits: usize, gateways: usize) -> Plant {
     let interface = |zone: &str| Interface {
         zone: id(zone),
         behind: Vec::new(),
-        addresses: Vec::new(),
+        routers: Vec::new(),
+        address: None,
     };
     for number in 0..gateways {
         plant.gateways.insert(

@@ -22,8 +22,8 @@ use crate::model::{
     Service, Tls,
 };
 use crate::plan::{
-    Bridge, Broker, Capability, Endpoint, Management, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange,
-    Rule, Transport,
+    Bridge, Broker, Capability, Endpoint, Hardware, Mac, MacError, Management, Observing, PLAN_FORMAT, Plan,
+    PlanInterface, PortRange, Rule, Transport,
 };
 
 /// Why no plan can be made.
@@ -102,7 +102,7 @@ impl<'a> Compiler<'a> {
         let interfaces = gateway
             .interfaces
             .iter()
-            .map(|(name, interface)| self.interface(name, interface))
+            .map(|(name, interface)| self.interface(name, interface, gateway.mode))
             .collect::<Result<_, _>>()?;
         let mut rules = Vec::new();
         let mut bridges = Vec::new();
@@ -147,7 +147,32 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn interface(&self, name: &str, interface: &Interface) -> Result<PlanInterface, CompileError> {
+    /// The MAC addresses of the assets that live on a side.
+    fn hardware(&self, interface: &Interface) -> Result<Vec<Hardware>, CompileError> {
+        let mut hardware = BTreeSet::new();
+        for asset in self.plant.assets.values() {
+            let here = interface.zone == asset.zone || interface.behind.contains(&asset.zone);
+            let Some(mac) = asset.mac.as_ref().filter(|_| here) else {
+                continue;
+            };
+            let mac: Mac = mac
+                .parse()
+                .map_err(|error: MacError| CompileError::Unresolved(error.to_string()))?;
+            let addresses = asset.addresses.iter();
+            hardware.extend(addresses.map(|address| Hardware {
+                address: *address,
+                mac,
+            }));
+        }
+        Ok(hardware.into_iter().collect())
+    }
+
+    fn interface(
+        &self,
+        name: &str,
+        interface: &Interface,
+        mode: GatewayMode,
+    ) -> Result<PlanInterface, CompileError> {
         let mut networks = Vec::new();
         let mut observing = Vec::new();
         let mut all_observe = true;
@@ -173,6 +198,11 @@ impl<'a> Compiler<'a> {
                 _ if all_observe => Observing::Everything,
                 networks if networks.is_empty() => Observing::Nothing,
                 networks => Observing::Only(networks),
+            },
+            routers: sorted(interface.routers.iter().map(IpNet::trunc)),
+            hardware: match mode {
+                GatewayMode::Routed => Vec::new(),
+                GatewayMode::Bridged => self.hardware(interface)?,
             },
         })
     }

@@ -10,6 +10,7 @@
 //! agent is upgraded; that plan's digest stays the digest of its own bytes, never that of [`Plan::to_bytes`].
 
 mod format1;
+mod mac;
 mod well_formed;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::mac::{Mac, MacError};
 use crate::ids::{AssetId, ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
 use crate::model::{
     Enforcement, GatewayMode, MqttOperation, OnAgentLoss, OnDrift, OnRefusal, Operations, Tls,
@@ -91,6 +93,21 @@ pub struct PlanInterface {
     pub networks: Vec<IpNet>,
     /// Whose crossings only observe here.
     pub observing: Observing,
+    /// Routers of this side, in its networks or not: they may send ICMP errors, and on a bridged gateway stand between hosts of
+    /// this side and the others'. Sorted.
+    pub routers: Vec<IpNet>,
+    /// The MAC addresses that assets of this side are declared to have; on a bridged gateway only. Sorted.
+    pub hardware: Vec<Hardware>,
+}
+
+/// An address and the MAC address that its asset has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hardware {
+    /// The address.
+    pub address: IpAddr,
+    /// The MAC address.
+    pub mac: Mac,
 }
 
 /// Whose crossings of a guarded interface only observe, as far as that side has a say in it.
@@ -140,6 +157,11 @@ impl PlanInterface {
     /// Whether `address` may be seen on this side.
     pub fn holds(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether `address` may send ICMP errors from this side: one of its own, or a router's.
+    pub fn may_report(&self, address: IpAddr) -> bool {
+        self.holds(address) || self.routers.iter().any(|network| network.contains(&address))
     }
 }
 

@@ -143,7 +143,8 @@ pub(crate) fn waterworks() -> Plant {
     let interface = |zone: &str| Interface {
         zone: id(zone),
         behind: Vec::new(),
-        addresses: Vec::new(),
+        routers: Vec::new(),
+        address: None,
     };
     let mut plant = Plant {
         id: id("riverside-water"),

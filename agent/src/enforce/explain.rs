@@ -11,8 +11,10 @@ use penstock_policy::verdict::{Carried, Connection, Decision, Reason, decide};
 
 use super::VerdictSeen;
 use super::events::Aggregate;
-use super::nflog::{Content, Logged};
+use super::nflog::{Content, Logged, Shape};
 use super::render::STARTING_S;
+
+mod icmp;
 
 /// How long one batch of events may search for the nearest rules; after that the reason is the plain one.
 const SEARCH: Duration = Duration::from_millis(100);
@@ -89,7 +91,7 @@ impl Current {
                 destination,
                 protocol,
                 port,
-                echo,
+                shape,
             } => {
                 (event.source, event.destination) = (Some(source), Some(destination));
                 (event.protocol, event.port) = (protocol, port);
@@ -105,9 +107,14 @@ impl Current {
                     (Logged::Allow | Logged::AllowUnread | Logged::Assumed, None) => {
                         "a rule of an earlier revision permitted it".to_owned()
                     }
-                    (Logged::Input, _) => "the gateway itself answers only its management's peers".to_owned(),
+                    (Logged::Input, _) => {
+                        icmp::refused_input(&self.plan, &event, shape).unwrap_or_else(|| {
+                            "the gateway itself answers only its management's peers".to_owned()
+                        })
+                    }
                     _ if !search => "no rule of the plan matches".to_owned(),
-                    _ => self.denied(&event, carried(protocol, port, echo)),
+                    _ => icmp::refused(&self.plan, &event, shape)
+                        .unwrap_or_else(|| self.denied(&event, carried(protocol, port, shape))),
                 };
             }
             Content::Arp { source, destination } => {
@@ -168,11 +175,11 @@ impl Current {
     }
 }
 
-fn carried(protocol: u8, port: u16, echo: bool) -> Carried {
+fn carried(protocol: u8, port: u16, shape: Shape) -> Carried {
     match protocol {
         6 => Carried::Tcp(port),
         17 => Carried::Udp(port),
-        _ if echo => Carried::IcmpEcho,
+        _ if shape == Shape::Echo => Carried::IcmpEcho,
         other => Carried::Other(other),
     }
 }

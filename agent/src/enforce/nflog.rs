@@ -68,8 +68,8 @@ pub enum Content {
         protocol: u8,
         /// Destination port of TCP and UDP, else 0.
         port: u16,
-        /// Whether it is an ICMP or ICMPv6 echo.
-        echo: bool,
+        /// What of it decides beside its ends and ports.
+        shape: Shape,
     },
     /// ARP: sender and target.
     Arp {
@@ -83,6 +83,39 @@ pub enum Content {
         /// EtherType.
         kind: u16,
     },
+}
+
+/// What of a packet decides beside its ends and ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// Nothing.
+    Plain,
+    /// It is an ICMP or ICMPv6 echo.
+    Echo,
+    /// It is another message of ICMP or ICMPv6.
+    Icmp {
+        /// Its type.
+        kind: u8,
+        /// Bytes of the whole packet.
+        bytes: u16,
+        /// The packet that an error quotes, if so much of it was copied.
+        about: Option<About>,
+    },
+    /// An IPv6 extension header stands before what it carries: the first one's number.
+    Behind(u8),
+}
+
+/// A packet that an ICMP error quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct About {
+    /// Its sender, to whom the error is sent.
+    pub source: IpAddr,
+    /// To whom it was sent.
+    pub destination: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The source and destination port of TCP and UDP, else 0.
+    pub ports: (u16, u16),
 }
 
 /// A socket that hears one log group.
@@ -203,6 +236,8 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
     } else {
         content(kind, payload)
     };
+    // An error is told by its own sender, whatever side of the connection it is about that one is on.
+    let turned = turned && !is_icmp_message(&content);
     let content = if turned { turn(content, payload) } else { content };
     let (ingress, egress) = if turned {
         (egress, ingress)
@@ -235,22 +270,19 @@ pub fn content(kind: u16, payload: &[u8]) -> Content {
 
 fn ipv4(bytes: &[u8]) -> Option<Content> {
     let header = bytes.first_chunk::<20>()?;
-    let [first, .., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let [first, _, long, short, .., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
     let protocol = *header.get(9)?;
     let fragment = u16::from_be_bytes(*header.get(6..)?.first_chunk()?) & 0x1fff;
     let rest = bytes
         .get(usize::from(first & 0xf) * 4..)
         .filter(|_| fragment == 0)
         .unwrap_or_default();
-    let (port, echo) = service(protocol, rest);
-    let source = Ipv4Addr::new(s0, s1, s2, s3).into();
-    let destination = Ipv4Addr::new(d0, d1, d2, d3).into();
     Some(Content::Ip {
-        source,
-        destination,
+        source: Ipv4Addr::new(s0, s1, s2, s3).into(),
+        destination: Ipv4Addr::new(d0, d1, d2, d3).into(),
         protocol,
-        port,
-        echo,
+        port: service(protocol, rest),
+        shape: shape(protocol, rest, u16::from_be_bytes([long, short])),
     })
 }
 
@@ -258,21 +290,89 @@ fn ipv6(bytes: &[u8]) -> Option<Content> {
     let address =
         |at: usize| -> Option<IpAddr> { Some(Ipv6Addr::from(*bytes.get(at..)?.first_chunk::<16>()?).into()) };
     let (source, destination) = (address(8)?, address(24)?);
-    let mut protocol = *bytes.get(6)?;
-    let mut rest = bytes.get(40..)?;
+    let first = *bytes.get(6)?;
+    let payload_bytes = u16::from_be_bytes(*bytes.get(4..)?.first_chunk()?);
+    let (mut protocol, mut rest) = (first, bytes.get(40..)?);
     // Hop-by-hop, routing and destination options, at most as many as fit into what was copied.
     while let (0 | 43 | 60, [next, length, ..]) = (protocol, rest) {
         protocol = *next;
         rest = rest.get((usize::from(*length) + 1) * 8..).unwrap_or_default();
     }
-    let (port, echo) = service(protocol, rest);
+    // A packet in fragments is whole again where it is judged, and shows what it carries.
+    let shape = match first {
+        _ if protocol != first => Shape::Behind(first),
+        0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 => Shape::Behind(first),
+        _ => shape(protocol, rest, payload_bytes.saturating_add(40)),
+    };
     Some(Content::Ip {
         source,
         destination,
         protocol,
-        port,
-        echo,
+        port: service(protocol, rest),
+        shape,
     })
+}
+
+fn shape(protocol: u8, header: &[u8], bytes: u16) -> Shape {
+    match (protocol, header) {
+        (1, [0 | 8, ..]) | (58, [128 | 129, ..]) => Shape::Echo,
+        (1 | 58, [kind, rest @ ..]) => Shape::Icmp {
+            kind: *kind,
+            bytes,
+            about: rest
+                .get(7..)
+                .filter(|_| is_error(protocol, *kind))
+                .and_then(about),
+        },
+        _ => Shape::Plain,
+    }
+}
+
+/// Whether a message of ICMP (1) or ICMPv6 (58) quotes a packet.
+pub(super) fn is_error(protocol: u8, kind: u8) -> bool {
+    match protocol {
+        1 => matches!(kind, 3 | 4 | 5 | 11 | 12),
+        _ => matches!(kind, 1..=4),
+    }
+}
+
+fn about(quoted: &[u8]) -> Option<About> {
+    let family = match quoted.first()? >> 4 {
+        4 => ipv4(quoted),
+        _ => ipv6(quoted),
+    };
+    let Content::Ip {
+        source,
+        destination,
+        protocol,
+        port,
+        ..
+    } = family?
+    else {
+        return None;
+    };
+    let header = match source {
+        IpAddr::V4(_) => usize::from(quoted.first()? & 0xf) * 4,
+        IpAddr::V6(_) => 40,
+    };
+    let from = quoted.get(header..).and_then(<[u8]>::first_chunk);
+    let from = from.map_or(0, |bytes| u16::from_be_bytes(*bytes));
+    Some(About {
+        source,
+        destination,
+        protocol,
+        ports: (if port == 0 { 0 } else { from }, port),
+    })
+}
+
+fn is_icmp_message(content: &Content) -> bool {
+    matches!(
+        content,
+        Content::Ip {
+            shape: Shape::Icmp { .. },
+            ..
+        }
+    )
 }
 
 fn arp(bytes: &[u8]) -> Option<Content> {
@@ -283,16 +383,12 @@ fn arp(bytes: &[u8]) -> Option<Content> {
     })
 }
 
-/// Destination port, and whether it is an echo.
-fn service(protocol: u8, header: &[u8]) -> (u16, bool) {
-    let port = header
-        .get(2..)
-        .and_then(<[u8]>::first_chunk)
-        .map_or(0, |b| u16::from_be_bytes(*b));
-    match (protocol, header.first()) {
-        (6 | 17, _) => (port, false),
-        (1, Some(0 | 8)) | (58, Some(128 | 129)) => (0, true),
-        _ => (0, false),
+/// Destination port.
+fn service(protocol: u8, header: &[u8]) -> u16 {
+    let port = header.get(2..).and_then(<[u8]>::first_chunk);
+    match protocol {
+        6 | 17 => port.map_or(0, |bytes| u16::from_be_bytes(*bytes)),
+        _ => 0,
     }
 }
 
@@ -303,7 +399,7 @@ fn turn(content: Content, payload: &[u8]) -> Content {
             source,
             destination,
             protocol,
-            echo,
+            shape,
             ..
         } => {
             let header = match source {
@@ -321,7 +417,7 @@ fn turn(content: Content, payload: &[u8]) -> Content {
                 destination: source,
                 protocol,
                 port,
-                echo,
+                shape,
             }
         }
         other => other,

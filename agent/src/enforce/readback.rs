@@ -40,6 +40,9 @@ const GET_OBJECT: u16 = SUBSYSTEM | 19;
 /// The attribute that names the table, in every kind of object but tables themselves, where it is their own name.
 pub(super) const TABLE_ATTRIBUTE: u16 = 1;
 const SET_NAME: u16 = 2;
+const SET_FLAGS: u16 = 3;
+/// `NFT_SET_EVAL`.
+const SET_DYNAMIC: u32 = 0x20;
 pub(super) const ELEMENTS_SET: u16 = 2;
 pub(super) const ELEMENTS_LIST: u16 = 3;
 pub(super) const ELEMENT_KEY: u16 = 1;
@@ -223,7 +226,7 @@ impl Reader {
                         held.seal = comment(&message);
                         return;
                     }
-                    if kind == GET_SET {
+                    if kind == GET_SET && !is_dynamic(&message) {
                         sets.extend(name(&message, SET_NAME).map(|set| (family, set)));
                     }
                     hash.update([family]);
@@ -372,6 +375,14 @@ fn name(message: &Message<'_>, attribute: u16) -> Option<String> {
     attributes(message.payload)
         .find(|(kind, _)| *kind == attribute)
         .map(|(_, value)| text(value))
+}
+
+/// Whether packets themselves put elements into a set.
+fn is_dynamic(message: &Message<'_>) -> bool {
+    let flags = attributes(message.payload).find(|(kind, _)| *kind == SET_FLAGS);
+    flags
+        .and_then(|(_, value)| be32(value))
+        .is_some_and(|flags| flags & SET_DYNAMIC != 0)
 }
 
 /// The comment among a chain's user data: entries of type, length and text.

@@ -25,6 +25,7 @@ use super::lower::{Course, Elements, Placed};
 use super::structure::Structure;
 
 mod bridge;
+pub(super) mod icmp;
 mod inet;
 mod intercept;
 mod shape;

@@ -31,6 +31,10 @@ pub struct Structure {
     pub sides4: BTreeMap<String, Vec<Span<Ipv4Addr>>>,
     /// IPv6 addresses that may be seen on each side, by guarded interface, in order.
     pub sides6: BTreeMap<String, Vec<Span<Ipv6Addr>>>,
+    /// IPv4 addresses that may send ICMP errors on each side: those of the side, and its routers.
+    pub routers4: BTreeMap<String, Vec<Span<Ipv4Addr>>>,
+    /// IPv6 addresses that may send ICMP errors on each side: those of the side, and its routers.
+    pub routers6: BTreeMap<String, Vec<Span<Ipv6Addr>>>,
     /// Pairs between which nothing is a crossing.
     pub same_zone: BTreeSet<(String, String)>,
     /// Those of the guarded interfaces that only observe.
@@ -109,8 +113,10 @@ pub fn structure(
     let structure = Structure {
         mode: plan.mode,
         guarded: plan.interfaces.iter().map(|i| i.name.clone()).collect(),
-        sides4: sides(plan),
-        sides6: sides(plan),
+        sides4: sides(plan, |_| &[]),
+        sides6: sides(plan, |_| &[]),
+        routers4: sides(plan, routers),
+        routers6: sides(plan, routers),
         same_zone: pairs(&|a, b| a.zone == b.zone && a.behind.is_empty() && b.behind.is_empty()),
         observers: plan
             .interfaces
@@ -188,12 +194,16 @@ pub fn missing(plan: &Plan, exists: impl Fn(&str) -> bool) -> Vec<Finding> {
 }
 
 /// The spans of all sides, merged where networks touch or overlap, as interval sets want them.
-fn sides<A: Address>(plan: &Plan) -> BTreeMap<String, Vec<Span<A>>> {
+fn sides<A: Address>(
+    plan: &Plan,
+    more: impl Fn(&PlanInterface) -> &[IpNet],
+) -> BTreeMap<String, Vec<Span<A>>> {
     let mut sides = BTreeMap::new();
     for interface in &plan.interfaces {
         let mut spans: Vec<Span<A>> = interface
             .networks
             .iter()
+            .chain(more(interface))
             .filter_map(|net| A::span(*net))
             .collect();
         spans.sort_unstable();
@@ -209,6 +219,11 @@ fn sides<A: Address>(plan: &Plan) -> BTreeMap<String, Vec<Span<A>>> {
         sides.insert(interface.name.clone(), merged);
     }
     sides
+}
+
+/// The addresses and networks of a side's routers.
+fn routers(interface: &PlanInterface) -> &[IpNet] {
+    &interface.routers
 }
 
 /// A wildcard (`*`), a quote or a space in a name would change the meaning of the script it is written into.

@@ -27,6 +27,8 @@ fn scope() -> Scope {
         name: format!("lan{number}"),
         zone: ZoneId::new(format!("zone{number}")).unwrap(),
         behind: vec![],
+        routers: vec![],
+        hardware: vec![],
         networks: vec![format!("10.{number}.0.0/16").parse().unwrap()],
         observing: Enforcement::into(enforcement),
     };

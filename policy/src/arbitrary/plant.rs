@@ -212,7 +212,8 @@ fn add_gateway(plant: &mut Plant, index: u8, [sides, first, mode, behind, which]
             Interface {
                 zone,
                 behind: Vec::new(),
-                addresses: Vec::new(),
+                routers: Vec::new(),
+                address: None,
             },
         );
     }
@@ -236,7 +237,8 @@ fn add_gateway(plant: &mut Plant, index: u8, [sides, first, mode, behind, which]
             Interface {
                 zone,
                 behind: Vec::new(),
-                addresses: Vec::new(),
+                routers: Vec::new(),
+                address: None,
             },
         );
     }

@@ -1,13 +1,14 @@
 //! `PC011x`: the plan says what the plant says, no more and no less.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::Findings;
 use super::spans::{Spans, ports};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
-use crate::model::{Conduit, Enforcement, Flow, FlowEnd, Operations, Plant, Service};
+use crate::model::{Asset, Conduit, Enforcement, Flow, FlowEnd, GatewayMode, Operations, Plant, Service};
 use crate::plan::{Bridge, Broker, Capability, Endpoint, Observing, Plan, PlanInterface, Rule, Transport};
 
 const RECOMPILE: &str =
@@ -220,6 +221,23 @@ fn sides(plant: &Plant, plan: &Plan, findings: &mut Findings) {
             );
             findings.error("PC0115", words, RECOMPILE);
         }
+        let routers = |networks: &[IpNet]| Spans::of(networks.iter().map(IpNet::trunc));
+        if routers(&side.routers) != routers(&interface.routers) {
+            let words = format!(
+                "interface {} has other routers than the plant gives it",
+                side.name
+            );
+            findings.error("PC0115", words, RECOMPILE);
+        }
+        let planned: BTreeSet<(IpAddr, String)> = side
+            .hardware
+            .iter()
+            .map(|one| (one.address, one.mac.to_string()))
+            .collect();
+        if planned != hardware(plant, plan, side) {
+            let words = format!("interface {} has other MAC addresses than its assets", side.name);
+            findings.error("PC0115", words, RECOMPILE);
+        }
         if !observes_as_declared(plant, side) {
             let words = format!(
                 "interface {} does not observe and enforce as its zones say",
@@ -249,6 +267,21 @@ fn observes_as_declared(plant: &Plant, side: &PlanInterface) -> bool {
             !all && observing != nobody && Spans::of(networks.iter().copied()) == observing
         }
     }
+}
+
+/// The addresses of a side with the MAC addresses that their assets have; a routed gateway holds nobody to them.
+fn hardware(plant: &Plant, plan: &Plan, side: &PlanInterface) -> BTreeSet<(IpAddr, String)> {
+    let here = |asset: &&Asset| {
+        plan.mode == GatewayMode::Bridged && (asset.zone == side.zone || side.behind.contains(&asset.zone))
+    };
+    let assets = plant.assets.values().filter(here);
+    assets
+        .flat_map(|asset| {
+            let mac = asset.mac.as_ref().map(|mac| mac.to_ascii_lowercase());
+            mac.into_iter()
+                .flat_map(|mac| asset.addresses.iter().map(move |address| (*address, mac.clone())))
+        })
+        .collect()
 }
 
 /// What lives on a side, in those of its zones that are `wanted`.

@@ -29,7 +29,7 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
         conduit
     );
     each!(zones, Subject::Zone, &["networks", "enforcement"], zone);
-    each!(assets, Subject::Asset, &["zone", "addresses"], unsaid);
+    each!(assets, Subject::Asset, &["zone", "addresses", "mac"], unsaid);
     each!(
         gateways,
         Subject::Gateway,

@@ -12,6 +12,7 @@ use super::node::{Node, excerpt};
 use super::read::{Term, scalar};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
+use crate::plan::Mac;
 
 fn not_a_network(node: &Node, text: &str, expected: &str, faults: &mut Faults) {
     faults.add(
@@ -135,13 +136,8 @@ pub(crate) struct HardwareAddress(pub(crate) String);
 impl Term for HardwareAddress {
     fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
         let text = scalar(node, "a MAC address", faults)?;
-        let pairs: Vec<&str> = text.split(':').collect();
-        let good = pairs.len() == 6
-            && pairs
-                .iter()
-                .all(|pair| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit()));
-        if good {
-            return Some(Self(text.to_ascii_lowercase()));
+        if let Ok(mac) = text.parse::<Mac>() {
+            return Some(Self(mac.to_string()));
         }
         faults.add(
             Fault::new(

@@ -200,38 +200,3 @@ fn a_folder_of_too_many_files_is_refused_before_it_is_read() {
         .collect();
     assert_eq!(codes(&load(&files, TODAY)), [Code::TooLarge]);
 }
-
-#[test]
-fn an_interface_takes_several_addresses_of_both_families_and_each_is_judged() {
-    let with = |address: &str| {
-        load_text(
-            &BASE
-                .replace("address: 10.3.0.1/24", &format!("address: {address}"))
-                .replace(
-                    "networks: 10.3.0.0/24",
-                    "networks: [10.3.0.0/24, \"fd00:3::/64\"]",
-                ),
-        )
-    };
-    let dual = with("[10.3.0.1/24, \"fd00:3::1/64\", 10.3.0.2/24]");
-    assert_eq!(codes(&dual), []);
-    let plant = dual.plant.unwrap();
-    let interfaces = &plant.gateways.values().next().unwrap().interfaces;
-    let shown: Vec<String> = interfaces["eth3"]
-        .addresses
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    assert_eq!(shown, ["10.3.0.1/24", "fd00:3::1/64", "10.3.0.2/24"]);
-    assert_eq!(codes(&with("10.3.0.1/24")), [], "one alone needs no list");
-    assert_eq!(
-        codes(&with("[10.3.0.1/24, \"fd00:4::1/64\"]")),
-        [Code::InterfaceOutsideZone]
-    );
-    assert_eq!(
-        codes(&with("[10.3.0.1/24, 10.3.0.255/24]")),
-        [Code::NotAHostAddress]
-    );
-    assert_eq!(codes(&with("[10.3.0.1/24, 10.3.0.1/24]")), [Code::RepeatedItem]);
-    assert!(with("[]").plant.is_none(), "an empty list is no address");
-}

@@ -67,8 +67,10 @@ pub struct Interface {
     pub zone: ZoneId,
     /// Zones that are reached through it, beyond the attached one.
     pub behind: Vec<ZoneId>,
-    /// The gateway's own addresses there, in the document's order (routed).
-    pub addresses: Vec<IpNet>,
+    /// Routers on that side.
+    pub routers: Vec<IpNet>,
+    /// The gateway's own address there (routed).
+    pub address: Option<IpNet>,
 }
 
 /// Management access to the gateway itself.

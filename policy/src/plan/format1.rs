@@ -3,7 +3,7 @@
 //! Each field that came with `penstock-plan/2` is given the value that means what such a plan meant. A plan of the format
 //! before that has one of them nevertheless is refused, as is any other field that its format does not know.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Observing, PLAN_FORMAT, Plan, PlanError};
 use crate::model::Enforcement;
@@ -23,7 +23,10 @@ fn interface(side: &mut Map<String, Value>) -> Result<(), PlanError> {
         .ok_or_else(|| PlanError::Malformed("an interface has no `enforcement`".to_owned()))?;
     let mode: Enforcement = serde_json::from_value(mode).map_err(PlanError::Unreadable)?;
     let observing = serde_json::to_value(Observing::from(mode)).map_err(PlanError::Unreadable)?;
-    add(side, "observing", observing)
+    add(side, "observing", observing)?;
+    // Such a plan does not know its routers: whoever could be one is taken for one, as it was.
+    add(side, "routers", json!(["0.0.0.0/0", "::/0"]))?;
+    add(side, "hardware", json!([]))
 }
 
 /// Converts each record of a list. What is no list, or no record, is refused with the rest.

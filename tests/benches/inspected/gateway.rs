@@ -221,6 +221,8 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
                 name: format!("lan{side}"),
                 zone: ZoneId::new(format!("zone{side}")).unwrap(),
                 behind: vec![],
+                routers: vec![],
+                hardware: vec![],
                 networks: vec![format!("10.{side}.0.0/16").parse().unwrap()],
                 observing: Observing::Nothing,
             })

@@ -116,6 +116,8 @@ fn plan(count: u32) -> Plan {
                 name: format!("lan{side}"),
                 zone: ZoneId::new(format!("zone{side}")).unwrap(),
                 behind: vec![],
+                routers: vec![],
+                hardware: vec![],
                 networks: vec![format!("10.{side}.0.0/16").parse().unwrap()],
                 observing: Observing::Nothing,
             })

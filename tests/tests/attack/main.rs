@@ -10,6 +10,8 @@
 )]
 
 mod addresses;
+mod gateway;
+mod icmp;
 #[allow(dead_code)] // The rest of it serves the kernel tests.
 #[path = "../kernel/plans.rs"]
 mod plans;

@@ -72,6 +72,8 @@ pub fn plan(publications: Vec<MqttOperation>) -> Plan {
                 name: name.to_owned(),
                 zone: ZoneId::new(format!("zone-{name}")).unwrap(),
                 behind: vec![],
+                routers: vec![],
+                hardware: vec![],
                 networks: vec![network.parse().unwrap()],
                 observing: Observing::Nothing,
             })

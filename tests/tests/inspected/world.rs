@@ -112,6 +112,8 @@ impl World {
             name: name.to_owned(),
             zone: name.parse().unwrap(),
             behind: Vec::new(),
+            routers: vec![],
+            hardware: vec![],
             networks: vec![
                 format!("10.{number}.0.0/24").parse().unwrap(),
                 format!("fd00:{number}::/64").parse().unwrap(),

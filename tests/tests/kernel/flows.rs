@@ -10,12 +10,13 @@ use penstock::lab;
 use penstock_agent::enforce::Change;
 use penstock_policy::model::{GatewayMode, OnAgentLoss};
 use penstock_policy::plan::Observing;
+use penstock_policy::plan::Plan;
 use penstock_policy::verdict::Carried;
 
 use super::inspected::{inspected, with};
 use super::inspector::Inspector;
 use super::plans::{SIDES, plan, rule, tcp, two_flows};
-use super::wire::{Part, Probe, checksum, frame, ip, pseudo};
+use super::wire::{Part, Probe, checksum, frame, ip, pseudo, set_dscp};
 use super::world::{Agent, MODES, World, at_each_gateway};
 
 fn probe(source: &str, destination: &str, transport: Carried, number: u16) -> Probe {
@@ -173,6 +174,15 @@ pub fn too_big(router: IpAddr, to: IpAddr, about: &[u8]) -> Vec<u8> {
     ip(router, to, protocol, 0, &body)
 }
 
+/// Routers on `lan2` that are in no zone.
+const ROUTERS: [&str; 2] = ["203.0.113.1", "2001:db8::1"];
+
+fn with_routers(mut plan: Plan) -> Plan {
+    let nets = ROUTERS.map(|router| router.parse::<IpAddr>().unwrap().into());
+    plan.interfaces[1].routers = nets.to_vec();
+    plan
+}
+
 #[test]
 fn path_mtu_errors_pass_for_allowed_connections_only_and_from_the_right_side_only() {
     lab::sandbox::test(
@@ -182,7 +192,8 @@ fn path_mtu_errors_pass_for_allowed_connections_only_and_from_the_right_side_onl
                 let world = World::new(lab, mode, &["lan1", "lan2", "lan3", "spare"]);
                 world.at_gateway(async || {
                     let agent = Agent::start();
-                    agent.apply(&two_flows(mode), 1).await;
+                    let plan = with_routers(two_flows(mode));
+                    agent.apply(&plan, 1).await;
                     for v6 in [false, true] {
                         let allowed = modbus(v6);
                         assert!(world.passes("lan1", "lan2", &allowed, Part::Opening, true));
@@ -200,14 +211,7 @@ fn path_mtu_errors_pass_for_allowed_connections_only_and_from_the_right_side_onl
                             set_dscp(&mut packet, world.sides["lan1"].dscp);
                             packet
                         };
-                        // A bridged gateway cannot tell sides apart once it knows the connection, so there the
-                        // router itself must be one of its side.
-                        let router = match (mode, v6) {
-                            (GatewayMode::Routed, false) => "203.0.113.1",
-                            (GatewayMode::Routed, true) => "2001:db8::1",
-                            (GatewayMode::Bridged, false) => "10.2.0.1",
-                            (GatewayMode::Bridged, true) => "fd00:2::1",
-                        };
+                        let router = if v6 { ROUTERS[1] } else { ROUTERS[0] };
                         assert!(
                             arrives(&world, "lan2", "lan1", &error(router, &allowed), true),
                             "{mode:?} {v6}"
@@ -222,32 +226,20 @@ fn path_mtu_errors_pass_for_allowed_connections_only_and_from_the_right_side_onl
                                 "{mode:?} {v6} {elsewhere}"
                             );
                         }
-                        let mut without = two_flows(mode);
+                        let mut without = plan.clone();
                         without.rules.remove(0);
                         agent.apply(&without, 2).await;
                         assert!(
                             !arrives(&world, "lan2", "lan1", &error(router, &allowed), false),
                             "{mode:?} {v6}"
                         );
-                        agent.apply(&two_flows(mode), 3).await;
+                        agent.apply(&plan, 3).await;
                     }
                 });
             }
         },
     )
     .unwrap();
-}
-
-fn set_dscp(packet: &mut [u8], dscp: u8) {
-    if packet[0] >> 4 == 6 {
-        packet[0] = 0x60 | (dscp >> 2);
-        packet[1] = (dscp & 3) << 6;
-    } else {
-        packet[1] = dscp << 2;
-        packet[10..12].copy_from_slice(&[0, 0]);
-        let sum = checksum(&[&packet[..20]]);
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    }
 }
 
 /// Whether an IP packet sent at `from` comes out at `to`.

@@ -20,6 +20,7 @@ mod legs;
 mod outside;
 mod plans;
 mod random;
+mod routers;
 mod strays;
 mod turned;
 mod udp;

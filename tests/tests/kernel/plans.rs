@@ -25,6 +25,8 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
                 name: format!("lan{side}"),
                 zone: ZoneId::new(format!("zone{side}")).unwrap(),
                 behind: vec![],
+                routers: vec![],
+                hardware: vec![],
                 networks: vec![
                     format!("10.{side}.0.0/24").parse().unwrap(),
                     format!("fd00:{side}::/64").parse().unwrap(),

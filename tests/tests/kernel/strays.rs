@@ -234,7 +234,7 @@ fn quoted(side: &Side, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
 }
 
 /// What the kernel takes for the largest packet on a connection's path.
-fn mtu(leg: &TcpStream) -> u32 {
+pub fn mtu(leg: &TcpStream) -> u32 {
     if leg.peer_addr().unwrap().is_ipv6() {
         rustix::net::sockopt::ipv6_mtu(leg).unwrap()
     } else {

@@ -274,6 +274,19 @@ pub fn checksum(parts: &[&[u8]]) -> u16 {
     !(sum as u16)
 }
 
+/// Gives a packet another DSCP.
+pub fn set_dscp(packet: &mut [u8], dscp: u8) {
+    if packet[0] >> 4 == 6 {
+        packet[0] = 0x60 | (dscp >> 2);
+        packet[1] = (dscp & 3) << 6;
+    } else {
+        packet[1] = dscp << 2;
+        packet[10..12].copy_from_slice(&[0, 0]);
+        let sum = checksum(&[&packet[..20]]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
 /// An Ethernet frame around an IP packet.
 pub fn frame(from: Mac, to: Mac, packet: &[u8]) -> Vec<u8> {
     let kind: u16 = if packet[0] >> 4 == 6 { 0x86dd } else { 0x0800 };

@@ -69,6 +69,8 @@ pub fn plan(observing: &[u8]) -> Option<Arc<Plan>> {
         name: format!("lan{number}"),
         zone: ZoneId::new(format!("zone{number}")).unwrap(),
         behind: vec![],
+        routers: vec![],
+        hardware: vec![],
         networks: vec![
             format!("10.{number}.0.0/16").parse().unwrap(),
             format!("fd00:{number}::/64").parse().unwrap(),

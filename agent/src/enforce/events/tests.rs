@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::enforce::nflog::{Content, Logged};
+use crate::enforce::nflog::{Content, Logged, Shape};
 
 fn packet(port: u16) -> Packet {
     let content = Content::Ip {
@@ -11,7 +11,7 @@ fn packet(port: u16) -> Packet {
         destination: "10.0.0.2".parse().unwrap(),
         protocol: 6,
         port,
-        echo: false,
+        shape: Shape::Plain,
     };
     Packet {
         logged: Logged::Deny,

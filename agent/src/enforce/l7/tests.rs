@@ -55,6 +55,8 @@ fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> 
             name: "lo".to_owned(),
             zone: "office".parse().unwrap(),
             behind: Vec::new(),
+            routers: vec![],
+            hardware: vec![],
             networks: vec![network],
             observing: enforcement.into(),
         }],

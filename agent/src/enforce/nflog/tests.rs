@@ -36,7 +36,7 @@ fn an_allowed_first_packet_tells_its_flow_and_tuple() {
             destination,
             protocol: 6,
             port: 502,
-            echo: false
+            shape: Shape::Plain
         }
     );
 }
@@ -56,7 +56,7 @@ fn a_packet_of_the_answering_side_is_turned_round() {
             destination,
             protocol: 6,
             port: 0xc001,
-            echo: false
+            shape: Shape::Plain
         }
     );
 }

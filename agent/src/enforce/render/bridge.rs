@@ -19,7 +19,7 @@ use std::fmt::Write;
 
 use super::{
     MARK_ENTERED, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_SENT, MARK_STRAY,
-    MARKS_KEPT, TABLE, intercept, log, prefix,
+    MARKS_KEPT, TABLE, icmp, intercept, log, prefix,
     shape::{self, by_side, chains_by_side},
     within_limit,
 };
@@ -52,7 +52,8 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
     let by_side = CHAINS_BY_SIDE
         .into_iter()
         .flat_map(|chain| shape::names_by_side(structure, chain));
-    CHAINS.into_iter().map(str::to_owned).chain(by_side).collect()
+    let chains = CHAINS.into_iter().chain(icmp::CHAINS_BRIDGED);
+    chains.map(str::to_owned).chain(by_side).collect()
 }
 
 /// Counters and sets, which stay when the structure changes.
@@ -75,15 +76,16 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
 
 /// The chains with their rules.
 pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
+    let misplaced = format!("meta mark set meta mark | {MARK_MISPLACED:#x} accept");
+    let entered = format!("meta mark set {MARK_ENTERED:#x} accept");
+    icmp::bridged(script, structure, &misplaced);
     let _ = writeln!(script, "table bridge {TABLE} {{");
     let judged = MARK_GUARDED | MARK_OBSERVED;
     let refused = MARK_GUARDED | MARK_MISPLACED;
     let all = judged | MARK_MISPLACED;
     let (came, came_observed) = (refused | MARK_ROUTED, all | MARK_ROUTED);
     let to_inspector = intercept::intercepted();
-    let side = |family, way, asked, verdict: &str| by_side(structure, family, way, asked, verdict);
-    let misplaced = format!("meta mark set meta mark | {MARK_MISPLACED:#x} accept");
-    let entered = format!("meta mark set {MARK_ENTERED:#x} accept");
+    let of = |set, family, way, asked, verdict: &str| by_side(structure, (set, family), way, asked, verdict);
     let [[entered4, from4, to4], [entered6, from6, to6]] = [('4', "ip"), ('6', "ip6")].map(|(family, ip)| {
         [
             ("entered", "iifname", "saddr", &entered),
@@ -122,6 +124,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          {neighbour6}goto other
          }}
          chain judge4 {{
+         {errors4} goto error4
          {from4}{to4}iifname . oifname @same_zone meta mark set 0
          accept
          }}
@@ -130,6 +133,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
              ip6 hoplimit 255 goto neighbour
          icmpv6 type {{ mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }} \
              ip6 hoplimit 1 goto neighbour
+         {errors6} goto error6
          {from6}{to6}iifname . oifname @same_zone meta mark set 0
          accept
          }}
@@ -147,6 +151,8 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          type filter hook prerouting priority -300; policy accept;
          iifname != @guarded accept
          meta mark set meta mark & {MARKS_KEPT:#x}
+         {errors4} goto error_entered4
+         {errors6} goto error_entered6
          {entered4}{entered6}}}
          chain legs {{
          {sent4}{sent6}counter name stray drop
@@ -168,7 +174,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          {to_inspector} accept
          iifname @guarded meta mark set {came:#x}
          iifname @observers meta mark set {came_observed:#x}
-         }}
+         {numbers}}}
          chain sent {{
          type filter hook output priority -200; policy accept;
          meta mark & {MARK_INTERCEPTED_BITS:#x} == {MARK_SENT:#x} goto legs
@@ -187,19 +193,23 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          }}
          }}
         ",
+        numbers = icmp::number_sides(structure),
+        errors4 = icmp::errors('4'),
+        errors6 = icmp::errors('6'),
         deny = log(prefix::DENY, group),
         would_deny = log(prefix::WOULD_DENY, group),
         within_limit = within_limit(),
-        asks_misplaced = side(
+        asks_misplaced = of(
+            "router",
             '4',
             "iifname",
             "arp saddr ip != 0.0.0.0 arp saddr ip !=",
             "goto other"
         ),
-        asks_for_that = side('4', "oifname", "arp daddr ip", "accept"),
-        asks_for_this = side('4', "iifname", "arp daddr ip", "accept"),
-        neighbour6 = side('6', "iifname", "ip6 saddr", "meta mark set 0 accept"),
-        sent4 = side('4', "oifname", "ip daddr", "meta mark set 0 accept"),
-        sent6 = side('6', "oifname", "ip6 daddr", "meta mark set 0 accept"),
+        asks_for_that = of("router", '4', "oifname", "arp daddr ip", "accept"),
+        asks_for_this = of("router", '4', "iifname", "arp daddr ip", "accept"),
+        neighbour6 = of("router", '6', "iifname", "ip6 saddr", "meta mark set 0 accept"),
+        sent4 = of("side", '4', "oifname", "ip daddr", "meta mark set 0 accept"),
+        sent6 = of("side", '6', "oifname", "ip6 daddr", "meta mark set 0 accept"),
     );
 }

@@ -11,8 +11,8 @@ use penstock_policy::model::GatewayMode;
 
 use super::{
     MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_OPENED, MARK_PASSED, MARK_ROUTED,
-    MARK_TOLD, TABLE, intercept, log, prefix,
-    shape::{self, by_side, chains_by_side},
+    MARK_TOLD, TABLE, icmp, intercept, log, prefix,
+    shape::{self, chains_by_side},
     turned::{self, OPENING},
     within_limit,
 };
@@ -24,7 +24,7 @@ pub(super) struct Family {
     address: &'static str,
     pub(super) header: &'static str,
     pub(super) icmp: &'static str,
-    nfproto: &'static str,
+    pub(super) nfproto: &'static str,
     /// Ends the judgement of packets that carry headers in which a rule cannot see.
     plain: &'static str,
 }
@@ -81,7 +81,7 @@ const CHAINS_BY_SIDE: [&str; 2] = ["from", "to"];
 
 /// The chains that a structure has, but for the seal and the inspector's: what a change of structure writes anew.
 pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
-    let mut chains = [CHAINS.as_slice(), &turned::CHAINS]
+    let mut chains = [CHAINS.as_slice(), &turned::CHAINS, &icmp::CHAINS_INPUT]
         .concat()
         .into_iter()
         .map(str::to_owned)
@@ -114,6 +114,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
     }
     script.push_str("set live { type mark; }\n");
     script.push_str(turned::OBJECTS);
+    icmp::objects(script);
     for Family {
         number: n, address, ..
     } in &FAMILIES
@@ -287,35 +288,12 @@ fn judge(script: &mut String, family: &Family, structure: &Structure) {
         );
     }
     script.push_str("goto miss\n}\n");
-    let astray = |way, asked: &str| by_side(structure, *n, way, &format!("{asked} !="), "goto miss");
-    // An ICMP error is judged by the connection that it is about: one that a living flow let through. Its own
-    // sender may be any router on the side of that connection's far end.
-    let far_end = if bridged {
-        String::new()
-    } else {
-        format!(
-            "{to}{of_opener}{of_answerer}iifname . oifname @same_zone accept
-            ",
-            to = astray("oifname", &format!("{ip} daddr")),
-            of_opener = astray(
-                "iifname",
-                &format!("ct direction original ct original {ip} saddr")
-            ),
-            of_answerer = astray("iifname", &format!("ct direction reply ct original {ip} daddr")),
-        )
-    };
-    let _ = write!(
-        script,
-        "chain related{n} {{
-         {far_end}ct mark & {MARK_FLOW:#x} @live meta mark set ct mark & {MARK_FLOW:#x} goto hit
-         goto miss
-         }}
-        "
-    );
+    icmp::related(script, structure, family);
+    let errors = icmp::errors(*n);
     let bound = if bridged {
         format!(
             "meta mark & {MARK_MISPLACED:#x} != 0 goto miss
-             ct state related goto related{n}
+             {errors} ct state related goto related{n}
             "
         )
     } else {
@@ -325,7 +303,7 @@ fn judge(script: &mut String, family: &Family, structure: &Structure) {
                 chains_by_side(script, structure, *n, (chain, way), rules)
             });
         format!(
-            "ct state related goto related{n}
+            "{errors} ct state related goto related{n}
              {from}{to}iifname . oifname @same_zone accept
             "
         )
@@ -360,17 +338,18 @@ fn input(script: &mut String, structure: &Structure, bridged: bool, group: u16) 
          chain management {{
          {peers}{LEASES}goto refuse
          }}
-         chain input {{
-         type filter hook input priority filter; policy accept;
         ",
         log = log(prefix::INPUT, group),
         within_limit = within_limit(),
         peers = peers(&structure.input),
     );
+    icmp::input(script, structure, &FAMILIES);
+    script.push_str("chain input {\ntype filter hook input priority filter; policy accept;\n");
     intercept::input(script, structure);
     let _ = write!(
         script,
-        "{ANSWERS}{to_management}{guarded} goto refuse
+        "{guarded} meta l4proto {{ icmp, icmpv6 }} jump own_icmp
+         {ANSWERS}{to_management}{guarded} goto refuse
          {LEASES}goto refuse
          }}
         ",

@@ -23,6 +23,7 @@ use std::fmt::Write;
 
 use penstock_policy::model::GatewayMode;
 
+use super::icmp;
 use super::inet::{FAMILIES, Family};
 use super::shape::{self, by_side, chains_by_side};
 use super::{MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_PASSED, MARK_SENT, MARK_STRAY, MARKS_KEPT, TABLE};
@@ -290,7 +291,13 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
         )
     } else {
         (
-            by_side(structure, *n, "iifname", &format!("{ip} saddr !="), "accept"),
+            by_side(
+                structure,
+                ("side", *n),
+                "iifname",
+                &format!("{ip} saddr !="),
+                "accept",
+            ),
             String::new(),
             String::new(),
         )
@@ -317,24 +324,15 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
          }}
         "
     );
-    // An error about a connection of the inspector belongs to it, if it comes from the side of that connection's far end.
-    let far_end = if bridged {
-        String::new()
-    } else {
-        [("original", "saddr"), ("reply", "daddr")]
-            .map(|(direction, end)| {
-                let asked = format!("ct direction {direction} ct original {ip} {end} !=");
-                by_side(structure, *n, "iifname", &asked, "accept")
-            })
-            .concat()
-    };
+    // An error about a connection of the inspector belongs to it under the same conditions as any error passes.
+    let unfounded = icmp::unfounded(structure, family, "accept");
+    let permitted = icmp::about_leg(family, &format!("goto taken{n}"));
     let _ = write!(
         script,
         "chain errors{n} {{
          ct state != related accept
          ct mark & {MARK_LEG:#x} == 0 accept
-         {far_end}goto taken{n}
-         }}
+         {unfounded}{permitted}}}
         "
     );
 }
@@ -374,7 +372,7 @@ fn standing(script: &mut String, family: &Family, structure: &Structure) {
     if !bridged {
         script.push_str(&by_side(
             structure,
-            *n,
+            ("side", *n),
             "iifname",
             &format!("{ip} saddr !="),
             "accept",
@@ -446,7 +444,13 @@ fn leaving(script: &mut String, family: &Family, structure: &Structure) {
              ct mark set ct mark | {MARK_LEG:#x}
              meta mark set 0 accept
             ",
-            astray = by_side(structure, *n, "oifname", &format!("{ip} daddr !="), "goto stray"),
+            astray = by_side(
+                structure,
+                ("side", *n),
+                "oifname",
+                &format!("{ip} daddr !="),
+                "goto stray"
+            ),
         )
     };
     let _ = write!(script, "chain leave{n} {{\n{own_side}}}\n");

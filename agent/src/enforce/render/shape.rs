@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::{Address, Span, Structure, TABLE, list};
+use super::{Address, MARK_FLOW, Span, Structure, TABLE, list};
 
 const INTERFACE: &str = "ifname";
 const PAIR: &str = "ifname . ifname";
@@ -22,40 +22,73 @@ fn sets(structure: &Structure) -> BTreeMap<String, Set> {
         ("same_zone".to_owned(), (PAIR, pairs(&structure.same_zone))),
         ("observed".to_owned(), (PAIR, pairs(&structure.observed))),
     ]);
-    sets.extend(sides("ipv4_addr; flags interval", &structure.sides4));
-    sets.extend(sides("ipv6_addr; flags interval", &structure.sides6));
+    for (set, sides4, sides6) in [
+        ("side", &structure.sides4, &structure.sides6),
+        ("router", &structure.routers4, &structure.routers6),
+    ] {
+        sets.extend(sides(set, "ipv4_addr; flags interval", sides4));
+        sets.extend(sides(set, "ipv6_addr; flags interval", sides6));
+    }
     sets
 }
 
 /// A set for each side: one that held all sides would be asked by interface and address together, which takes the
 /// kernel ten times as long.
 fn sides<A: Address>(
+    set: &'static str,
     kind: &'static str,
     sides: &BTreeMap<String, Vec<Span<A>>>,
 ) -> impl Iterator<Item = (String, Set)> {
     sides.iter().map(move |(interface, spans)| {
         let spans = spans.iter().map(ToString::to_string).collect();
-        (side(A::FAMILY, interface), (kind, spans))
+        (name((set, A::FAMILY), interface), (kind, spans))
     })
 }
 
 /// The name of a side's set, and the end of its chains' names. It may hold all that an interface's name may, but for `@`
 /// and `:`; and `/`, which an interface's may not.
 pub(super) fn side(family: char, interface: &str) -> String {
+    name(("side", family), interface)
+}
+
+/// The name of a set that there is for each side: `side` holds the addresses that live there, `router` those that may send
+/// ICMP errors there.
+fn name((set, family): (&str, char), interface: &str) -> String {
     let name = interface.replace('@', "/at/").replace(':', "/colon/");
-    format!("side{family}_{name}")
+    format!("{set}{family}_{name}")
+}
+
+/// The guarded interfaces with a number that a mark's low bits hold.
+pub(super) fn numbered(structure: &Structure) -> impl Iterator<Item = (usize, &str)> {
+    (1..).zip(structure.guarded.iter().map(String::as_str))
 }
 
 /// Rules that give `verdict` to what comes in (`way` is `iifname`) or goes out (`oifname`) by a guarded interface and
-/// whose address is, or is not, one of that side's; `asked` is the address and, for `is not`, `!=`. The kernel asks them
+/// whose address is, or is not, in that side's `set`; `asked` is the address and, for `is not`, `!=`. The kernel asks them
 /// one after another: for what few packets come to.
-pub(super) fn by_side(structure: &Structure, family: char, way: &str, asked: &str, verdict: &str) -> String {
+pub(super) fn by_side(
+    structure: &Structure,
+    set: (&str, char),
+    way: &str,
+    asked: &str,
+    verdict: &str,
+) -> String {
     structure
         .guarded
         .iter()
         .map(|interface| {
-            let side = side(family, interface);
-            format!("{way} \"{interface}\" {asked} @{side} {verdict}\n")
+            let set = name(set, interface);
+            format!("{way} \"{interface}\" {asked} @{set} {verdict}\n")
+        })
+        .collect()
+}
+
+/// As [`by_side`], of what a bridge's packet came in by, where only the number in its mark tells.
+pub(super) fn by_number(structure: &Structure, set: (&str, char), asked: &str, verdict: &str) -> String {
+    numbered(structure)
+        .map(|(number, interface)| {
+            let set = name(set, interface);
+            format!("meta mark & {MARK_FLOW:#x} == {number} {asked} @{set} {verdict}\n")
         })
         .collect()
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use penstock_policy::ids::ApproverId;
 use penstock_policy::plan::Capability;
 use penstock_policy::release::{
-    Offer, OfferRefused, SIGNATURES_MAX, Signature, Trust, VerifiedOffer, verify_offer,
+    CHAIN_LINKS_MAX, Link, Offer, OfferRefused, SIGNATURES_MAX, Signature, Trust, VerifiedOffer, verify_offer,
 };
-use penstock_proto::v1::PolicyOffer;
+use penstock_proto::v1::{PolicyOffer, SignedRelease};
 
 /// Judges `offer` by what the gateway believes and can do.
 pub fn judge(
@@ -19,22 +19,25 @@ pub fn judge(
         .release
         .as_ref()
         .ok_or_else(|| OfferRefused::Altered("it holds no release".to_owned()))?;
-    if release.signatures.len() > SIGNATURES_MAX {
+    if offer.chain.len() > CHAIN_LINKS_MAX {
         return Err(OfferRefused::TooLarge {
-            part: "list of signatures",
-            max: SIGNATURES_MAX,
+            part: "chain of statements",
+            max: CHAIN_LINKS_MAX,
         });
     }
-    let signatures = release
-        .signatures
+    let signatures = signatures_of(release)?;
+    let before = offer
+        .chain
         .iter()
-        .map(|wire| {
-            let approver = ApproverId::new(wire.approver.as_str())
-                .map_err(|error| OfferRefused::Altered(format!("a signature's approver: {error}")))?;
-            Signature::new(approver, &wire.signature)
-                .map_err(|error| OfferRefused::Altered(format!("a signature: {error}")))
+        .map(|release| Ok((release.statement.as_ref(), signatures_of(release)?)))
+        .collect::<Result<Vec<_>, OfferRefused>>()?;
+    let chain: Vec<_> = before
+        .iter()
+        .map(|(statement, signatures)| Link {
+            statement,
+            signatures,
         })
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect();
     let proof = offer
         .inclusion_proof
         .iter()
@@ -47,11 +50,32 @@ pub fn judge(
         &Offer {
             statement: &release.statement,
             signatures: &signatures,
+            chain: &chain,
             plan: &offer.plan,
             leaf_index: offer.leaf_index,
             proof: &proof,
         },
     )
+}
+
+/// The signatures of a release as they came.
+fn signatures_of(release: &SignedRelease) -> Result<Vec<Signature>, OfferRefused> {
+    if release.signatures.len() > SIGNATURES_MAX {
+        return Err(OfferRefused::TooLarge {
+            part: "list of signatures",
+            max: SIGNATURES_MAX,
+        });
+    }
+    release
+        .signatures
+        .iter()
+        .map(|wire| {
+            let approver = ApproverId::new(wire.approver.as_str())
+                .map_err(|error| OfferRefused::Altered(format!("a signature's approver: {error}")))?;
+            Signature::new(approver, &wire.signature)
+                .map_err(|error| OfferRefused::Altered(format!("a signature: {error}")))
+        })
+        .collect()
 }
 
 /// The revision that an offer claims, without believing it: for the trail and the answer.

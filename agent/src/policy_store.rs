@@ -7,6 +7,9 @@
 //! record "trust":                 what the gateway believes now (JSON), also when both slots are lost
 //! ```
 //!
+//! What the gateway believes (the floor of revisions, the approvers) moves when a policy is in the kernel, not when it is
+//! staged: a release that never took hold does not decide which others may.
+//!
 //! A new policy is staged into the slot that is not in force, so that the last good one is never overwritten
 //! before its successor is in the kernel. Gateways keep only what they verified; reading it back checks integrity
 //! and ownership, not signatures, since the approvers may have changed with that very release.
@@ -98,10 +101,13 @@ pub fn load(store: &mut Store) -> Held {
     }
     found.sort_by_key(|policy| policy.mark.revision);
     for policy in found {
-        if held
-            .trust
-            .as_ref()
-            .is_none_or(|trust| trust.floor < policy.trust.floor)
+        // Where the mark of what is in force is lost, each slot counts: the floor must not sink.
+        let was_in_force = in_force.is_none_or(|statement| statement == policy.statement);
+        if was_in_force
+            && held
+                .trust
+                .as_ref()
+                .is_none_or(|trust| trust.floor < policy.trust.floor)
         {
             held.trust = Some(policy.trust.clone());
         }
@@ -130,14 +136,14 @@ pub fn stage(store: &mut Store, trust: &Trust, offer: &PolicyOffer) -> Result<()
         .and_then(|bytes| statement_of(&bytes))
         .is_some_and(|statement| Some(statement.0.as_slice()) == in_force.as_deref());
     let slot = if first_in_force { second } else { first };
-    store.save(slot, &encode(trust, offer))?;
-    // Names, numbers and keys cannot fail to be JSON.
-    store.save(TRUST, &serde_json::to_vec(trust).unwrap_or_default())
+    store.save(slot, &encode(trust, offer))
 }
 
-/// Notes that the policy of this statement is the one in the kernel.
-pub fn set_effective(store: &mut Store, statement: Digest) -> Result<(), StoreError> {
-    store.save(EFFECTIVE, &statement.0)
+/// Notes that the policy of this statement is the one in the kernel, and what the gateway believes from now on.
+pub fn set_effective(store: &mut Store, statement: Digest, trust: &Trust) -> Result<(), StoreError> {
+    store.save(EFFECTIVE, &statement.0)?;
+    // Names, numbers and keys cannot fail to be JSON.
+    store.save(TRUST, &serde_json::to_vec(trust).unwrap_or_default())
 }
 
 /// The policy that was last in force, from the copies in files alone (while the agent holds the database).
@@ -172,6 +178,11 @@ pub fn peek(folder: &std::path::Path) -> Held {
 fn encode(trust: &Trust, offer: &PolicyOffer) -> Vec<u8> {
     // Names, numbers and keys cannot fail to be JSON; an empty trust is refused when it is read.
     let trust = serde_json::to_vec(trust).unwrap_or_default();
+    // How it was reached is proved, and not needed again.
+    let offer = PolicyOffer {
+        chain: Vec::new(),
+        ..offer.clone()
+    };
     let mut out = Vec::with_capacity(4 + trust.len() + offer.encoded_len());
     out.extend_from_slice(&u32::try_from(trust.len()).unwrap_or(0).to_be_bytes());
     out.extend_from_slice(&trust);
@@ -206,6 +217,7 @@ fn decode(bytes: &[u8]) -> Result<StoredPolicy, StoredPolicyError> {
         mark: PolicyMark {
             revision: trust.floor,
             plan: Digest::of(&offer.plan),
+            statement: Some(statement),
         },
         trust,
         statement,

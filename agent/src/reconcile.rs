@@ -1,7 +1,8 @@
 //! Brings what the kernel holds to what the approvers signed, and keeps it there.
 //!
 //! ```text
-//! offered ─▶ verified ─▶ checked (would the kernel take it?) ─▶ staged (durable) ─▶ effective (in the kernel)
+//! offered ─▶ verified ─▶ checked (would the kernel take it?) ─▶ staged (durable) ─▶ effective (in the kernel: now
+//!    │          │            │                                    the floor and the approvers that are believed move)
 //!    └──────────┴────────────┴──▶ refused: stable code in the trail and in PolicyState; the last good policy stays
 //! ```
 //!
@@ -19,7 +20,7 @@ use penstock_policy::ids::Digest;
 use penstock_policy::plan::Plan;
 use penstock_policy::release::Trust;
 use penstock_proto::tls::names::ServerNames;
-use penstock_proto::v1::{Drift, Fault, PolicyOffer, PolicyState, Refusal, Severity};
+use penstock_proto::v1::{Drift, Fault, PolicyOffer, PolicyState, Refusal, Severity, TrustedRelease};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -236,6 +237,11 @@ impl<K: Kernel> Reconciler<K> {
             .collect();
         tracing::info!(revision = %policy.mark.revision, "policy in force");
         let noted = self.fallback.as_ref().map(|fallback| fallback.statement) == Some(statement);
+        let trust = policy.trust.clone();
+        // The floor never sinks: what was in force before may be put back where a newer policy fails.
+        if self.trust.as_ref().is_none_or(|held| held.floor <= trust.floor) {
+            self.trust = Some(trust.clone());
+        }
         self.fallback = Some(policy.clone());
         self.effective = Some(policy);
         self.drift = Drift::None;
@@ -243,7 +249,7 @@ impl<K: Kernel> Reconciler<K> {
         self.publish();
         if !noted
             && let Some(Err(error)) = self
-                .with_store(move |store| policy_store::set_effective(store, statement))
+                .with_store(move |store| policy_store::set_effective(store, statement, &trust))
                 .await
         {
             tracing::warn!(error = %sentence(&error), "the store does not know yet which policy is in force");
@@ -334,6 +340,12 @@ impl<K: Kernel> Reconciler<K> {
             effective: self.effective.as_ref().map(|policy| policy.mark.into()),
             staged,
             refused: self.refused.as_ref().map(|(_, refusal)| refusal.clone()),
+            trusted: self.trust.as_ref().and_then(|trust| {
+                Some(TrustedRelease {
+                    revision: trust.floor.0,
+                    statement_digest: trust.current?.0.to_vec().into(),
+                })
+            }),
         };
         let mut faults = self.store_faults.clone();
         faults.extend(self.kernel_fault.clone());

@@ -18,7 +18,7 @@ use penstock_proto::refusal::Reason;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::coordinator_message::Message as Outbound;
 use world::coordinator::Coordinator;
-use world::{BOTH, FakeKernel, Running, ending_tls, offer, offer_of, within};
+use world::{BOTH, FakeKernel, Running, ending_tls, offer, offer_naming, offer_of, plan, within};
 
 async fn enrolled() -> (Coordinator, tempfile::TempDir) {
     let coordinator = Coordinator::start().await;
@@ -120,6 +120,94 @@ async fn hostile_offers_are_refused_by_name_and_the_last_good_policy_stays() {
             .iter()
             .any(|step| step == "refused r6 under-signed")
     );
+}
+
+#[tokio::test]
+async fn a_gateway_that_slept_through_a_change_of_approvers_follows_the_statements_between_and_no_gap() {
+    let (coordinator, state) = enrolled().await;
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(1).await;
+    let (first, one) = offer(1, None, BOTH);
+    coordinator.send(Some(Outbound::Offer(first)));
+    agent.effective(1).await;
+    let mut next_approvers = world::approvers();
+    next_approvers.threshold = 1;
+    next_approvers.people.remove(&"anna".parse().unwrap());
+    let change =
+        |signers: &[(&str, u8)]| offer_naming(next_approvers.clone(), &plan(), 2, Some(one), signers);
+    let (second, two) = change(BOTH);
+    let newest = |between: &[&penstock_proto::v1::PolicyOffer]| {
+        let (mut third, _) = offer(4, Some(two), &[("ben", 2)]);
+        third.chain = between.iter().filter_map(|offer| offer.release.clone()).collect();
+        third
+    };
+    for (lie, code) in [
+        (newest(&[]), "chain-missing"),
+        // The change of approvers as one of them alone would have it.
+        (newest(&[&change(&[("ben", 2)]).0]), "under-signed"),
+        (newest(&[&change(&[]).0]), "unsigned"),
+        // Signatures of the release before, over the one that nobody signed.
+        (
+            {
+                let mut lie = newest(&[&second]);
+                lie.chain[0].signatures = offer(1, None, BOTH).0.release.unwrap().signatures;
+                lie
+            },
+            "altered",
+        ),
+    ] {
+        coordinator.send(Some(Outbound::Offer(lie)));
+        agent.refused(code).await;
+        assert_eq!(agent.kernel.last(), Some(1), "{code}");
+    }
+    coordinator.send(Some(Outbound::Offer(newest(&[&second]))));
+    agent.effective(4).await;
+    agent
+        .policy(|view| {
+            view.state
+                .trusted
+                .as_ref()
+                .is_some_and(|trusted| trusted.revision == 4)
+        })
+        .await;
+    // Whoever approved before does so no longer.
+    let (older_people, _) = offer(5, None, BOTH);
+    coordinator.send(Some(Outbound::Offer(older_people)));
+    agent.refused("forked").await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_release_that_never_took_hold_moves_neither_the_floor_nor_the_approvers() {
+    let (coordinator, state) = enrolled().await;
+    let kernel = Arc::new(FakeKernel::default());
+    let agent = Running::start_with(state.path(), kernel.clone()).await;
+    coordinator.sessions(1).await;
+    let (first, one) = offer(1, None, BOTH);
+    coordinator.send(Some(Outbound::Offer(first)));
+    agent.effective(1).await;
+    *kernel.fails_late.lock().unwrap() = true;
+    let (third, three) = offer(3, Some(one), BOTH);
+    coordinator.send(Some(Outbound::Offer(third.clone())));
+    let staged = |view: &penstock_agent::reconcile::PolicyView| {
+        let trusted = view.state.trusted.as_ref().map(|trusted| trusted.revision);
+        view.state.staged.as_ref().is_some_and(|mark| mark.revision == 3) && trusted == Some(1)
+    };
+    agent.policy(staged).await;
+    // Yet what was signed before it does not come back in its place.
+    coordinator.send(Some(Outbound::Offer(offer(2, Some(one), BOTH).0)));
+    agent.refused("older").await;
+    agent.stop().await;
+    // Nor over a restart.
+    let agent = Running::start_with(state.path(), kernel.clone()).await;
+    agent.policy(staged).await;
+    coordinator.sessions(2).await;
+    *kernel.fails_late.lock().unwrap() = false;
+    let (mut fourth, _) = offer(4, Some(three), BOTH);
+    fourth.chain = third.release.into_iter().collect();
+    coordinator.send(Some(Outbound::Offer(fourth)));
+    agent.effective(4).await;
+    agent.stop().await;
 }
 
 #[tokio::test]

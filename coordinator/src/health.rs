@@ -214,15 +214,15 @@ fn judge_gateway(evidence: &GatewayEvidence, now_ms: u64, stale_after_ms: u64) -
             State::Degraded,
             format!(
                 "enforces {}, which is newer than {} here; if this coordinator was restored from a backup, propose the \
-                 latest documents until it takes them",
+                 latest documents with `penstock release propose --again`",
                 effective.revision, wanted.revision
             ),
         )),
-        (Some(effective), Some(wanted)) if effective.plan != wanted.plan => findings.push((
+        (Some(effective), Some(wanted)) if !effective.is(wanted) => findings.push((
             State::Degraded,
             format!(
-                "enforces another plan as {} than the release holds; if this coordinator was restored from a backup, \
-                 propose the latest documents until it takes them",
+                "enforces another {} than this coordinator has; if it was restored from a backup, propose the latest \
+                 documents with `penstock release propose --again`",
                 wanted.revision
             ),
         )),

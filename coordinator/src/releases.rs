@@ -1,28 +1,30 @@
 //! Releases as the coordinator keeps them: proposed, approved, current (DESIGN §7).
 //!
 //! ```text
-//! propose: statement + documents ─ compile again, compare ─▶ record (proposed)
-//! approve: signature ─ verify against the approvers in force ─▶ record (… approved when the threshold is met)
-//! current: the approved record with the highest revision; nothing else decides it
+//! propose: statement + documents ─ compile again, compare ─▶ record (waits)
+//! approve: signature ─ verify against the approvers in force ─▶ record ─ if the threshold is met ─▶ link
+//! reject, withdraw: record (ended)
+//! current: the newest link; nothing else decides it
 //! ```
 //!
-//! One release is one record (`release/<revision>`), so that approving and becoming current happen in one write.
-//! Documents and plans lie beside it by their digests, written before. The coordinator never alters a statement, and
-//! gateways verify all of it again: nothing here has to be believed (promise 4). The first release of a plant is
-//! judged here by the approvers that it names itself, since the coordinator knows no others; gateways judge it by
-//! those of their token.
-//!
-//! A proposal that waits may be replaced by another one of the same revision; signatures of the old do not count for it,
-//! since they are over other bytes.
+//! One release is one record (`release/<revision>`), and a number is used once: several proposals wait side by side, each
+//! under its own, until one of them becomes current, which overtakes the others. What became current stands in the
+//! history as well (`link/<revision>`: statement and signatures), which gateways and people follow from the release that
+//! they verified last. Documents and plans lie beside it by their digests, written before. The coordinator never alters a
+//! statement, and gateways verify all of it again: nothing here has to be believed (promise 4). The first release of a
+//! plant is judged here by the approvers that it names itself, since the coordinator knows no others; gateways judge it
+//! by those of their token.
 
 mod approve;
 mod document;
+mod ending;
+mod history;
 mod propose;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision, ZoneId};
+use penstock_policy::ids::{ApproverId, Digest, GatewayId, OperatorId, PlantId, Revision, ZoneId};
 use penstock_policy::release::{Release, Signature, Statement};
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::refusal::{Reason, Refusal};
@@ -31,8 +33,9 @@ use penstock_proto::v1;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use self::history::History;
 use crate::health::Boundary;
-use crate::store::Store;
+use crate::store::{Expect, Store, StoreError};
 
 /// Prefix of the records.
 const PREFIX: &str = "release/";
@@ -47,14 +50,66 @@ pub struct ReleaseRecord {
     pub signatures: BTreeMap<ApproverId, String>,
     /// The document's files: name and digest of the content.
     pub documents: Vec<(String, Digest)>,
-    /// Digest of each gateway's plan.
+    /// Where its [`Detail`] lies, which grows with the plant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Digest>,
+    /// Of records made before details lay apart: digest of each gateway's plan.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub plans: BTreeMap<GatewayId, Digest>,
-    /// Boundaries of the zones, for health.
+    /// Of records made before details lay apart: boundaries of the zones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub zones: BTreeMap<ZoneId, Boundary>,
     /// When it was proposed, milliseconds since 1970.
     pub proposed_ms: u64,
     /// When the threshold was met; `None`: it waits.
     pub approved_ms: Option<u64>,
+    /// How it ended without becoming current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// What a release holds for each gateway and zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Detail {
+    /// Digest of each gateway's plan.
+    pub plans: BTreeMap<GatewayId, Digest>,
+    /// Boundaries of the zones, for health.
+    pub zones: BTreeMap<ZoneId, Boundary>,
+}
+
+/// How a proposal ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    /// Which way.
+    pub how: Ending,
+    /// By whom.
+    pub by: OperatorId,
+    /// Why.
+    pub reason: String,
+    /// When, milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// The ways in which a proposal ends that does not become current.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// An approver said no.
+    Rejected,
+    /// Its author took it back.
+    Withdrawn,
+}
+
+impl Ending {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
 }
 
 /// A record with its statement read.
@@ -75,8 +130,12 @@ pub struct Recorded {
 pub struct Current {
     /// The record.
     pub recorded: Recorded,
+    /// Plans and boundaries.
+    pub detail: Detail,
     /// With all plans and their proofs.
     pub release: Release,
+    /// It, and what became current before it.
+    pub history: History,
 }
 
 impl Current {
@@ -87,9 +146,10 @@ impl Current {
 
     /// What a gateway should hold by it.
     pub fn mark(&self, gateway: &GatewayId) -> Option<PolicyMark> {
-        self.recorded.record.plans.get(gateway).map(|plan| PolicyMark {
+        self.detail.plans.get(gateway).map(|plan| PolicyMark {
             revision: self.revision(),
             plan: *plan,
+            statement: Some(self.recorded.digest),
         })
     }
 
@@ -106,14 +166,15 @@ impl Current {
         })
     }
 
-    /// The offer for a gateway; `None`: the release has no plan for it.
-    pub fn offer(&self, gateway: &GatewayId) -> Option<v1::PolicyOffer> {
+    /// The offer for a gateway that verified the release `held` last; `None`: the release has no plan for it.
+    pub fn offer(&self, gateway: &GatewayId, held: Option<Digest>) -> Option<v1::PolicyOffer> {
         let plan = self.release.plan(gateway)?;
         Some(v1::PolicyOffer {
             release: Some(self.recorded.signed()),
             plan: plan.plan.to_vec().into(),
             leaf_index: plan.leaf_index,
             inclusion_proof: plan.proof.iter().map(|hash| hash.to_vec().into()).collect(),
+            chain: self.history.between(held),
         })
     }
 }
@@ -137,18 +198,7 @@ impl Recorded {
 
     /// Statement and signatures for the wire: the exact bytes.
     pub fn signed(&self) -> v1::SignedRelease {
-        v1::SignedRelease {
-            statement: self.record.statement.clone().into_bytes().into(),
-            signatures: self
-                .record
-                .signatures
-                .iter()
-                .map(|(approver, signature)| v1::Signature {
-                    approver: approver.to_string(),
-                    signature: hex::decode(signature).unwrap_or_default().into(),
-                })
-                .collect(),
-        }
+        signed(&self.record.statement, &self.record.signatures)
     }
 
     /// Its signatures, as the verifier wants them.
@@ -163,12 +213,28 @@ impl Recorded {
     }
 }
 
+/// Statement and signatures for the wire.
+fn signed(statement: &str, signatures: &BTreeMap<ApproverId, String>) -> v1::SignedRelease {
+    v1::SignedRelease {
+        statement: statement.to_owned().into_bytes().into(),
+        signatures: signatures
+            .iter()
+            .map(|(approver, signature)| v1::Signature {
+                approver: approver.to_string(),
+                signature: hex::decode(signature).unwrap_or_default().into(),
+            })
+            .collect(),
+    }
+}
+
 /// All releases of a plant.
 #[derive(Debug, Clone)]
 pub struct Releases {
     store: Store,
     plant: PlantId,
     current: watch::Sender<Option<Arc<Current>>>,
+    /// Held while it is decided what becomes of a proposal: two of them never become current side by side.
+    deciding: Arc<tokio::sync::Mutex<()>>,
 }
 
 fn key_of(revision: Revision) -> String {
@@ -183,7 +249,9 @@ impl Releases {
             store,
             plant,
             current: watch::Sender::new(None),
+            deciding: Arc::default(),
         };
+        history::complete(&releases.store).await?;
         releases.refresh().await?;
         Ok(releases)
     }
@@ -224,6 +292,48 @@ impl Releases {
             .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no release {revision}")))
     }
 
+    /// The record of a number, if it is the one with this statement.
+    pub async fn named(&self, revision: Revision, digest: Digest) -> Result<Recorded, Refusal> {
+        let recorded = self.get(revision).await?;
+        if recorded.digest == digest {
+            return Ok(recorded);
+        }
+        Err(Refusal::new(
+            Reason::DigestMismatch,
+            format!(
+                "{} is not the release that was meant: its statement has the digest {}, not {digest}; read it again",
+                recorded.statement.revision, recorded.digest
+            ),
+        )
+        .condition("statement_digest", recorded.digest.to_string()))
+    }
+
+    /// What became current from `since` (or from the first) up to the release before `recorded`, the oldest first.
+    pub fn before(&self, recorded: &Recorded, since: Option<Digest>) -> Vec<v1::SignedRelease> {
+        self.now()
+            .map(|current| current.history.before(recorded, since))
+            .unwrap_or_default()
+    }
+
+    /// What a release holds for each gateway and zone.
+    async fn detail(&self, recorded: &Recorded) -> Result<Detail, Refusal> {
+        let record = &recorded.record;
+        let Some(digest) = record.detail else {
+            return Ok(Detail {
+                plans: record.plans.clone(),
+                zones: record.zones.clone(),
+            });
+        };
+        let bytes = self.stored(digest).await?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            tracing::error!(%digest, %error, "the detail of a release cannot be read");
+            Refusal::new(
+                Reason::StoreCorrupt,
+                "a part of the release cannot be read by this software",
+            )
+        })
+    }
+
     async fn find(&self, revision: Revision) -> Result<Option<Recorded>, Refusal> {
         let key = key_of(revision);
         match self.store.get_json::<ReleaseRecord>(&key).await? {
@@ -256,23 +366,21 @@ impl Releases {
 
     /// Takes up whatever is the newest approved release in the store.
     pub async fn refresh(&self) -> Result<(), Refusal> {
-        // At most one proposal stands above the newest approved release.
-        let newest = self
-            .list(2)
-            .await?
-            .into_iter()
-            .find(|recorded| recorded.record.approved_ms.is_some());
-        let Some(recorded) = newest else {
+        let Some(newest) = history::newest(&self.store).await? else {
             return Ok(());
         };
-        if self
-            .now()
-            .is_some_and(|current| current.recorded.digest == recorded.digest)
-        {
+        if self.now().is_some_and(|current| current.revision() == newest) {
             return Ok(());
         }
+        let history = History::read(&self.store).await?;
+        let mut recorded = self.get(newest).await?;
+        if recorded.record.approved_ms.is_none() {
+            // The coordinator ended between the two writes that make a release current.
+            recorded = self.approved(&recorded, crate::clock::now_ms()).await?;
+        }
+        let detail = self.detail(&recorded).await?;
         let mut plans = BTreeMap::new();
-        for (gateway, digest) in &recorded.record.plans {
+        for (gateway, digest) in &detail.plans {
             plans.insert(gateway.clone(), self.stored(*digest).await?);
         }
         let release = Release::from_parts(recorded.statement.clone(), plans).ok_or_else(|| {
@@ -286,7 +394,12 @@ impl Releases {
         })?;
         tracing::info!(revision = %recorded.statement.revision, "release is current");
         metrics::gauge!("penstock_release_current").set(gauge(recorded.statement.revision.0));
-        let current = Arc::new(Current { recorded, release });
+        let current = Arc::new(Current {
+            recorded,
+            detail,
+            release,
+            history,
+        });
         self.current.send_if_modified(|slot| {
             // Two refreshes at once: the older one must not win.
             let newer = slot
@@ -306,7 +419,7 @@ impl Releases {
         loop {
             use tokio::sync::broadcast::error::RecvError;
             let concerned = match changes.recv().await {
-                Ok(change) => change.key.starts_with(PREFIX),
+                Ok(change) => change.key.starts_with(history::PREFIX),
                 Err(RecvError::Lagged(_)) => true,
                 Err(RecvError::Closed) => return,
             };
@@ -316,14 +429,65 @@ impl Releases {
         }
     }
 
-    /// What the next release must be: its revision and its parent's digest.
-    fn next(&self) -> (Revision, Option<Digest>) {
-        match self.now() {
-            Some(current) => (
-                Revision(current.revision().0.saturating_add(1)),
-                Some(current.recorded.digest),
-            ),
-            None => (Revision(1), None),
+    /// The digest that the next release must name as its parent.
+    fn parent(&self) -> Option<Digest> {
+        self.now().map(|current| current.recorded.digest)
+    }
+
+    /// Whether the release waits for signatures; else what became of it, in words.
+    fn waits(&self, recorded: &Recorded) -> Result<(), Refusal> {
+        let revision = recorded.statement.revision;
+        let why = if let Some(ended) = &recorded.record.ended {
+            format!(
+                "{revision} was {} by {}: {}",
+                ended.how.as_str(),
+                ended.by,
+                ended.reason
+            )
+        } else if recorded.record.approved_ms.is_some() {
+            format!("{revision} does not wait for signatures, it is approved")
+        } else if recorded.statement.parent != self.parent() {
+            format!(
+                "{revision} was overtaken by another release; it has to be proposed again on top of that one"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::new(Reason::NotProposed, why))
+    }
+
+    /// Notes when the threshold was met.
+    async fn approved(&self, recorded: &Recorded, now_ms: u64) -> Result<Recorded, Refusal> {
+        self.change(recorded.statement.revision, recorded.digest, |recorded| {
+            recorded.record.approved_ms.get_or_insert(now_ms);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Replaces a record by what `change` makes of it, as often as somebody else was faster.
+    async fn change(
+        &self,
+        revision: Revision,
+        digest: Digest,
+        mut change: impl FnMut(&mut Recorded) -> Result<(), Refusal>,
+    ) -> Result<Recorded, Refusal> {
+        loop {
+            let mut recorded = self.named(revision, digest).await?;
+            change(&mut recorded)?;
+            let expect = Expect::Revision(recorded.stored_at);
+            let stored = self
+                .store
+                .put_json(&key_of(revision), expect, &recorded.record)
+                .await;
+            match stored {
+                Err(StoreError::Conflict { .. }) => {}
+                Err(other) => return Err(other.into()),
+                Ok(stored_at) => {
+                    recorded.stored_at = stored_at;
+                    return Ok(recorded);
+                }
+            }
         }
     }
 }

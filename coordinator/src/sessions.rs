@@ -13,7 +13,7 @@ mod session;
 
 use std::time::Duration;
 
-pub use self::fleet::{Facts, Fleet};
+pub use self::fleet::{Facts, Fleet, Refused};
 pub use self::session::{Peer, Sessions};
 
 /// How sessions behave.

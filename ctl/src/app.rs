@@ -85,9 +85,11 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
     }
 }
 
-/// Runs what waits for the network, on one thread: there is never more than one thing to wait for.
+/// Runs what waits for the network. The connection lives on a thread of its own: while a person reads a question, or this
+/// machine compiles, the coordinator still gets its answers and does not take the line for dead.
 fn wait<F: Future<Output = Result<Exit, Failure>>>(work: F) -> Result<Exit, Failure> {
-    tokio::runtime::Builder::new_current_thread()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| Failure::local("no-runtime", "the network cannot be used").caused_by(&error))?

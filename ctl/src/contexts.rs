@@ -7,6 +7,7 @@
 //!   contexts/NAME.key         private key, PKCS #8 PEM, 0600; born here, never sent
 //!   contexts/NAME.crt         certificate chain, leaf first, PEM
 //!   contexts/NAME.roots       the plant's roots, PEM
+//!   known/                    what this person verified of a plant's releases (`known.rs`)
 //! ```
 
 use std::os::unix::fs::DirBuilderExt as _;
@@ -127,6 +128,11 @@ impl Contexts {
     /// In this folder.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
+    }
+
+    /// The folder of all that is kept for this person.
+    pub fn root(&self) -> &std::path::Path {
+        &self.root
     }
 
     fn file(&self, name: &str, end: &str) -> PathBuf {

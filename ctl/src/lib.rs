@@ -24,6 +24,7 @@ pub mod failure;
 pub mod files;
 pub mod graph;
 pub mod keys;
+pub mod known;
 pub mod lab;
 pub mod loading;
 pub mod locate;

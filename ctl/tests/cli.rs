@@ -88,6 +88,7 @@ fn statement(folder: &Path, author: &str) -> Vec<u8> {
     let draft = Draft {
         revision: Revision(1),
         parent: None,
+        replaces: Vec::new(),
         document_digest: documents.digest(),
         author: author.parse().unwrap(),
         ticket: Some("CHG-1".into()),

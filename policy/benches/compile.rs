@@ -204,6 +204,7 @@ fn build_a_release_for_a_thousand_gateways(bencher: Bencher<'_, '_>, conduits: u
         let draft = Draft {
             revision: Revision(1),
             parent: None,
+            replaces: Vec::new(),
             document_digest: Digest([0; 32]),
             author: id("author"),
             ticket: None,

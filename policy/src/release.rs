@@ -8,10 +8,12 @@
 //! ```
 //!
 //! Invariants: what was signed is never encoded again, only its bytes are kept and sent. A release says which
-//! approvers hold *after* it and is itself signed by those who held *before*. Revisions never go backwards.
+//! approvers hold *after* it and is itself signed by those who held *before*; so a verifier follows the chain of
+//! statements from the one it holds ([`follow`]). Revisions never go backwards, and no number names two releases.
 //! The half that makes signatures ([`signing`]) is a file of its own which nothing here uses.
 
 mod build;
+mod chain;
 mod envelope;
 mod refusal;
 pub mod signing;
@@ -21,13 +23,14 @@ mod tests;
 mod verify;
 
 pub use self::build::{BuildError, Draft, Release, ReleasedPlan, build};
+pub use self::chain::{CHAIN_BYTES_MAX, CHAIN_LINKS_MAX, Link, follow};
 pub use self::envelope::{
     Envelope, EnvelopeError, PAYLOAD_TYPE, SIGNATURES_MAX, Signature, pre_authentication_encoding,
 };
 pub use self::refusal::OfferRefused;
 pub use self::statement::{
-    DocumentFile, STATEMENT_BYTES_MAX, STATEMENT_FORMAT, Statement, StatementError, document_digest,
-    leaf_bytes,
+    DocumentFile, REPLACES_MAX, STATEMENT_BYTES_MAX, STATEMENT_FORMAT, Statement, StatementError,
+    document_digest, leaf_bytes,
 };
 pub use self::verify::{
     Offer, PLAN_BYTES_MAX, Trust, VerifiedOffer, VerifiedRelease, verify_offer, verify_release,

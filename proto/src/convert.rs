@@ -39,6 +39,18 @@ pub struct PolicyMark {
     pub revision: Revision,
     /// Digest of the gateway's own plan in it.
     pub plan: Digest,
+    /// Digest of the release's statement; `None`: from software that does not report it.
+    pub statement: Option<Digest>,
+}
+
+impl PolicyMark {
+    /// Whether both are the same release. A number alone does not say so: a coordinator that was restored from a backup
+    /// may have used it a second time.
+    pub fn is(&self, other: &Self) -> bool {
+        self.revision == other.revision
+            && self.plan == other.plan
+            && (self.statement == other.statement || self.statement.is_none() || other.statement.is_none())
+    }
 }
 
 impl TryFrom<&v1::RevisionDigest> for PolicyMark {
@@ -50,6 +62,9 @@ impl TryFrom<&v1::RevisionDigest> for PolicyMark {
         Ok(Self {
             revision: Revision(wire.revision),
             plan: digest("plan_digest", &wire.plan_digest)?,
+            statement: (!wire.statement_digest.is_empty())
+                .then(|| digest("statement_digest", &wire.statement_digest))
+                .transpose()?,
         })
     }
 }
@@ -59,6 +74,10 @@ impl From<PolicyMark> for v1::RevisionDigest {
         Self {
             revision: mark.revision.0,
             plan_digest: mark.plan.0.to_vec().into(),
+            statement_digest: mark
+                .statement
+                .map(|digest| digest.0.to_vec().into())
+                .unwrap_or_default(),
         }
     }
 }
@@ -73,12 +92,19 @@ mod tests {
         let good = PolicyMark {
             revision: Revision(7),
             plan: Digest::of(b"plan"),
+            statement: Some(Digest::of(b"statement")),
         };
         let wire = v1::RevisionDigest::from(good);
         assert_eq!(PolicyMark::try_from(&wire), Ok(good));
         let mut zero = wire.clone();
         zero.revision = 0;
         assert_eq!(PolicyMark::try_from(&zero), Err(WireError::Zero("revision")));
+        let mut unknown = wire.clone();
+        unknown.statement_digest = Vec::new().into();
+        assert!(PolicyMark::try_from(&unknown).unwrap().is(&good));
+        let mut other = wire.clone();
+        other.statement_digest = Digest::of(b"another").0.to_vec().into();
+        assert!(!PolicyMark::try_from(&other).unwrap().is(&good));
         let mut short = wire;
         short.plan_digest = short.plan_digest.slice(..31);
         assert!(matches!(

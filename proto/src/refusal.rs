@@ -83,6 +83,8 @@ reasons! {
     BadSignature = "BAD_SIGNATURE", InvalidArgument;
     /// The digest that was signed is not that of the recorded release.
     DigestMismatch = "DIGEST_MISMATCH", FailedPrecondition;
+    /// As many proposals wait for signatures as are kept.
+    TooManyProposals = "TOO_MANY_PROPOSALS", ResourceExhausted;
     /// The release does not wait for signatures.
     NotProposed = "NOT_PROPOSED", FailedPrecondition;
     /// There is no such thing.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use penstock_policy::ids::Digest;
+use penstock_policy::release::OfferRefused;
 use penstock_proto::v1::{PolicyOffer, Refusal, Severity};
 
 use super::{Reconciler, sentence};
@@ -98,6 +99,17 @@ impl<K: Kernel> Reconciler<K> {
             }
         };
         let revision = verified.release.statement.revision;
+        // What is staged was signed later than what has a lower number, though the floor has not moved yet.
+        if let Some(desired) = self.desired.as_ref().map(|desired| desired.mark.revision)
+            && revision < desired
+        {
+            let why = OfferRefused::Older {
+                revision,
+                floor: desired,
+            };
+            self.refuse(fingerprint, &offered, why.code(), &why.to_string());
+            return;
+        }
         let signers: Vec<_> = verified.release.signers.iter().map(ToString::to_string).collect();
         if told == Told::NotYet {
             let by = format!("signed by {}", signers.join(", "));
@@ -115,6 +127,7 @@ impl<K: Kernel> Reconciler<K> {
             mark: penstock_proto::convert::PolicyMark {
                 revision,
                 plan: verified.plan_digest,
+                statement: Some(verified.release.digest),
             },
             statement: verified.release.digest,
             plan,
@@ -148,7 +161,6 @@ impl<K: Kernel> Reconciler<K> {
         if self.waiting.is_none() {
             self.refused = None;
         }
-        self.trust = Some(policy.trust.clone());
         self.desired = Some(policy);
         self.publish();
         self.bring_about("").await;
@@ -176,6 +188,11 @@ impl<K: Kernel> Reconciler<K> {
             revision,
             code: code.to_owned(),
             message: record::bounded(message),
+            statement_digest: offered
+                .release
+                .as_ref()
+                .map(|release| Digest::of(&release.statement).0.to_vec().into())
+                .unwrap_or_default(),
         };
         self.refused = Some((fingerprint, refusal));
     }

@@ -173,6 +173,17 @@ pub fn offer_of(
     parent: Option<Digest>,
     signers: &[(&str, u8)],
 ) -> (PolicyOffer, Digest) {
+    offer_naming(approvers(), plan, revision, parent, signers)
+}
+
+/// The same for a release that names these approvers for what follows it.
+pub fn offer_naming(
+    approvers: ApproverSet,
+    plan: &Plan,
+    revision: u64,
+    parent: Option<Digest>,
+    signers: &[(&str, u8)],
+) -> (PolicyOffer, Digest) {
     let plan = plan.to_bytes();
     let leaf = leaf_bytes(&gateway(), Revision(revision), Digest::of(&plan));
     let statement = Statement {
@@ -180,10 +191,11 @@ pub fn offer_of(
         plant: plant(),
         revision: Revision(revision),
         parent,
+        replaces: Vec::new(),
         document_digest: Digest::of(b"document"),
         plans_root: Digest(leaf_hash(&leaf)),
         gateways: 1,
-        approvers: approvers(),
+        approvers,
         author: penstock_policy::ids::OperatorId::new("carla").unwrap(),
         ticket: None,
         reason: "test".to_owned(),
@@ -211,6 +223,7 @@ pub fn offer_of(
         plan: plan.into(),
         leaf_index: 0,
         inclusion_proof: Vec::new(),
+        chain: Vec::new(),
     };
     (offer, digest)
 }
@@ -222,6 +235,8 @@ pub const BOTH: &[(&str, u8)] = &[("anna", 1), ("ben", 2)];
 pub struct FakeKernel {
     pub applied: Mutex<Vec<u64>>,
     pub fails: Mutex<bool>,
+    /// Takes a plan when it is asked, and fails when it has to hold it.
+    pub fails_late: Mutex<bool>,
 }
 
 impl FakeKernel {
@@ -256,6 +271,12 @@ impl Kernel for FakeKernel {
 
     async fn apply(&self, _plan: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {
         self.answer()?;
+        if *self.fails_late.lock().unwrap() {
+            return Err(KernelError {
+                code: "kernel-failed",
+                message: "no memory".to_owned(),
+            });
+        }
         self.applied.lock().unwrap().push(revision.0);
         Ok(Vec::new())
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use penstock_policy::ids::{CoordinatorId, GatewayId, OperatorId, Revision};
+use penstock_proto::convert;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
@@ -22,7 +23,7 @@ use crate::devices;
 use crate::enrolment::{VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
 use crate::operators::{self, OperatorRecord, Role};
 use crate::query::{self, Filter};
-use crate::releases::Releases;
+use crate::releases::{Ending, Releases};
 use crate::sessions::Fleet;
 use crate::store::Store;
 
@@ -54,7 +55,39 @@ pub struct ControlService {
 
 type Streamed<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 
+/// A release as the trail names it, by the digest that the request says: a number alone is no name.
+fn named(revision: u64, digest: &[u8]) -> String {
+    let digest =
+        convert::digest("", digest).map_or_else(|_| "without a digest".to_owned(), |d| d.to_string());
+    format!("{} {digest}", Revision(revision))
+}
+
 impl ControlService {
+    async fn end_release(
+        &self,
+        action: Action,
+        how: Ending,
+        request: Request<v1::EndReleaseRequest>,
+    ) -> Result<Response<v1::Release>, Status> {
+        let caller = self.gate.operator(request.extensions(), action).await?;
+        let message = request.into_inner();
+        let outcome = self
+            .releases
+            .end(how, &caller.operator, &message, clock::now_ms())
+            .await;
+        let target = format!(
+            "{}: {}",
+            named(message.revision, &message.statement_digest),
+            message.reason.trim()
+        );
+        let recorded = self.gate.record(&caller, &target, outcome).await?;
+        Ok(Response::new(views::release(
+            &recorded,
+            &self.releases,
+            &self.fleet,
+        )))
+    }
+
     /// What a token is to be made for: whom, with which role, for how long.
     fn token_subject(request: v1::CreateTokenRequest) -> Result<(Subject, Option<Role>, u32), Refusal> {
         use v1::create_token_request::Subject as Wire;
@@ -164,13 +197,38 @@ impl Control for ControlService {
             Ok(recorded) if recorded.record.approved_ms.is_some() => ", now current",
             _ => "",
         };
-        let target = format!("{}{current}", Revision(message.revision));
+        let by = match &message.signature {
+            Some(signature) if message.brought => {
+                format!(", brought the signature of {}", signature.approver)
+            }
+            _ => String::new(),
+        };
+        let target = format!(
+            "{}{by}{current}",
+            named(message.revision, &message.statement_digest)
+        );
         let recorded = self.gate.record(&caller, &target, outcome).await?;
         Ok(Response::new(views::release(
             &recorded,
             &self.releases,
             &self.fleet,
         )))
+    }
+
+    async fn reject_release(
+        &self,
+        request: Request<v1::EndReleaseRequest>,
+    ) -> Result<Response<v1::Release>, Status> {
+        self.end_release(Action::RejectRelease, Ending::Rejected, request)
+            .await
+    }
+
+    async fn withdraw_release(
+        &self,
+        request: Request<v1::EndReleaseRequest>,
+    ) -> Result<Response<v1::Release>, Status> {
+        self.end_release(Action::WithdrawRelease, Ending::Withdrawn, request)
+            .await
     }
 
     async fn list_releases(
@@ -200,11 +258,26 @@ impl Control for ControlService {
         self.gate
             .operator(request.extensions(), Action::GetRelease)
             .await?;
-        let recorded = self.releases.get(Revision(request.into_inner().revision)).await?;
+        let request = request.into_inner();
+        let digest = |field, bytes: &[u8]| {
+            let read = (!bytes.is_empty())
+                .then(|| convert::digest(field, bytes))
+                .transpose();
+            read.map_err(|error| {
+                Refusal::new(Reason::BadRequest, error.to_string()).field(field, error.to_string())
+            })
+        };
+        let revision = Revision(request.revision);
+        let recorded = match digest("statement_digest", &request.statement_digest)? {
+            Some(digest) => self.releases.named(revision, digest).await?,
+            None => self.releases.get(revision).await?,
+        };
+        let since = digest("since_digest", &request.since_digest)?;
         Ok(Response::new(v1::GetReleaseResponse {
             release: Some(views::release(&recorded, &self.releases, &self.fleet)),
             signed: Some(recorded.signed()),
             documents: self.releases.documents(&recorded).await?,
+            chain: self.releases.before(&recorded, since),
         }))
     }
 

@@ -28,6 +28,8 @@ pub enum Action {
     TailAudit,
     ProposeRelease,
     ApproveRelease,
+    RejectRelease,
+    WithdrawRelease,
     CreateToken,
     IssueDevice,
     ListOperators,
@@ -35,7 +37,7 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::WhoAmI,
         Self::ListReleases,
         Self::GetRelease,
@@ -45,6 +47,8 @@ impl Action {
         Self::TailAudit,
         Self::ProposeRelease,
         Self::ApproveRelease,
+        Self::RejectRelease,
+        Self::WithdrawRelease,
         Self::CreateToken,
         Self::IssueDevice,
         Self::ListOperators,
@@ -60,8 +64,8 @@ impl Action {
             | Self::WatchHealth
             | Self::SearchAudit
             | Self::TailAudit => Role::Viewer,
-            Self::ProposeRelease => Role::Engineer,
-            Self::ApproveRelease => Role::Approver,
+            Self::ProposeRelease | Self::WithdrawRelease => Role::Engineer,
+            Self::ApproveRelease | Self::RejectRelease => Role::Approver,
             Self::CreateToken | Self::IssueDevice | Self::ListOperators => Role::Admin,
         }
     }
@@ -78,6 +82,8 @@ impl Action {
             Self::TailAudit => "tail-audit",
             Self::ProposeRelease => "propose-release",
             Self::ApproveRelease => "approve-release",
+            Self::RejectRelease => "reject-release",
+            Self::WithdrawRelease => "withdraw-release",
             Self::CreateToken => "create-token",
             Self::IssueDevice => "issue-device",
             Self::ListOperators => "list-operators",

@@ -1,11 +1,13 @@
 //! From what is known to what operators see.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use penstock_policy::ids::{GatewayId, Revision};
+use penstock_policy::ids::{Digest, GatewayId, Revision};
+use penstock_proto::convert::PolicyMark;
 use penstock_proto::v1;
 
-use crate::releases::{Recorded, Releases};
+use crate::releases::{Current, Ending, Recorded, Releases};
 use crate::sessions::{Facts, Fleet};
 
 /// A release with its progress over its gateways.
@@ -13,17 +15,26 @@ pub(super) fn release(recorded: &Recorded, releases: &Releases, fleet: &Fleet) -
     let statement = &recorded.statement;
     let record = &recorded.record;
     let revision = statement.revision;
-    let current = releases.now().map(|current| current.revision());
-    let state = match record.approved_ms {
-        None => v1::ReleaseState::Proposed,
-        Some(_) if current == Some(revision) => v1::ReleaseState::Current,
-        Some(_) => v1::ReleaseState::Superseded,
+    let current = releases.now();
+    let digest = |current: &Arc<Current>| current.recorded.digest;
+    let state = match (&record.ended, record.approved_ms) {
+        (Some(ended), _) => match ended.how {
+            Ending::Rejected => v1::ReleaseState::Rejected,
+            Ending::Withdrawn => v1::ReleaseState::Withdrawn,
+        },
+        (None, Some(_)) if current.as_ref().map(digest) == Some(recorded.digest) => v1::ReleaseState::Current,
+        (None, Some(_)) => v1::ReleaseState::Superseded,
+        (None, None) if statement.parent == current.as_ref().map(digest) => v1::ReleaseState::Proposed,
+        (None, None) => v1::ReleaseState::Overtaken,
     };
     let threshold = match state {
-        v1::ReleaseState::Proposed => releases.approvers_in_force(recorded).threshold,
+        v1::ReleaseState::Proposed | v1::ReleaseState::Rejected | v1::ReleaseState::Withdrawn => {
+            releases.approvers_in_force(recorded).threshold
+        }
         // Who had to sign what is history stands in the release before it; the count of signatures is what it took.
         _ => u8::try_from(record.signatures.len()).unwrap_or(u8::MAX),
     };
+    let ended = record.ended.as_ref();
     let mut wire = v1::Release {
         revision: revision.0,
         statement_digest: recorded.digest.0.to_vec().into(),
@@ -35,28 +46,45 @@ pub(super) fn release(recorded: &Recorded, releases: &Releases, fleet: &Fleet) -
         threshold: u32::from(threshold),
         created_ms: record.proposed_ms,
         approved_ms: record.approved_ms.unwrap_or(0),
-        gateways: u32::try_from(record.plans.len()).unwrap_or(u32::MAX),
+        gateways: u32::try_from(statement.gateways).unwrap_or(u32::MAX),
+        parent_digest: statement
+            .parent
+            .map(|parent| parent.0.to_vec().into())
+            .unwrap_or_default(),
+        ended_by: ended.map(|ended| ended.by.to_string()).unwrap_or_default(),
+        ended_ms: ended.map_or(0, |ended| ended.at_ms),
+        ended_reason: ended.map(|ended| ended.reason.clone()).unwrap_or_default(),
         ..v1::Release::default()
     };
+    // Software that does not report the statement is counted by its plan, which is known for the current release only.
+    let wanted = current.filter(|current| current.recorded.digest == recorded.digest);
     fleet.inspect(|gateway, facts| {
-        if record.plans.contains_key(gateway) {
-            count(&mut wire, facts, revision);
-        }
+        let plan = wanted.as_ref().and_then(|current| current.mark(gateway));
+        let is = |mark: &PolicyMark| match mark.statement {
+            Some(statement) => statement == recorded.digest,
+            None => plan.is_some_and(|plan| plan.is(mark)),
+        };
+        count(&mut wire, facts, revision, recorded.digest, is);
     });
     wire
 }
 
 /// Each step includes the ones after it: what is effective was staged and offered.
-fn count(release: &mut v1::Release, facts: &Facts, revision: Revision) {
-    let is = |mark: &Option<penstock_proto::convert::PolicyMark>| {
-        mark.is_some_and(|mark| mark.revision == revision)
-    };
+fn count(
+    release: &mut v1::Release,
+    facts: &Facts,
+    revision: Revision,
+    digest: Digest,
+    is: impl Fn(&PolicyMark) -> bool,
+) {
+    let is = |mark: &Option<PolicyMark>| mark.as_ref().is_some_and(&is);
     let effective = is(&facts.effective);
     let staged = effective || is(&facts.staged);
-    let refused = facts
-        .refused
-        .as_ref()
-        .is_some_and(|(refused, ..)| *refused == revision);
+    let refused = facts.refused.as_ref().is_some_and(|refused| {
+        refused
+            .statement
+            .map_or(refused.revision == revision, |statement| statement == digest)
+    });
     let offered = staged || refused || is(&facts.offered);
     release.effective += u32::from(effective);
     release.staged += u32::from(staged);
@@ -69,7 +97,7 @@ pub(super) fn gateways(releases: &Releases, fleet: &Fleet) -> Vec<v1::Gateway> {
     let known = fleet.all();
     let mut names: BTreeSet<GatewayId> = known.iter().map(|(gateway, _)| gateway.clone()).collect();
     if let Some(current) = releases.now() {
-        names.extend(current.recorded.record.plans.keys().cloned());
+        names.extend(current.detail.plans.keys().cloned());
     }
     let mut known: std::collections::BTreeMap<_, _> = known.into_iter().collect();
     names
@@ -89,10 +117,18 @@ fn gateway(name: &GatewayId, facts: Facts) -> v1::Gateway {
         policy: Some(v1::PolicyState {
             effective: facts.effective.map(Into::into),
             staged: facts.staged.map(Into::into),
-            refused: facts.refused.map(|(revision, code, message)| v1::Refusal {
+            refused: facts.refused.map(|refused| v1::Refusal {
+                revision: refused.revision.0,
+                code: refused.code,
+                message: refused.message,
+                statement_digest: refused
+                    .statement
+                    .map(|digest| digest.0.to_vec().into())
+                    .unwrap_or_default(),
+            }),
+            trusted: facts.trusted.map(|(revision, digest)| v1::TrustedRelease {
                 revision: revision.0,
-                code,
-                message,
+                statement_digest: digest.0.to_vec().into(),
             }),
         }),
         spool: facts.spool,

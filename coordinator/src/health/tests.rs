@@ -12,6 +12,7 @@ fn mark(revision: u64) -> PolicyMark {
     PolicyMark {
         revision: Revision(revision),
         plan: Digest::of(&revision.to_be_bytes()),
+        statement: Some(Digest::of(&revision.to_le_bytes())),
     }
 }
 

@@ -65,15 +65,14 @@ pub fn look(fleet: &Fleet, release: Option<&Current>, now_ms: u64, stale_after_m
     let mut lagging = 0u64;
     fleet.inspect(|gateway, facts| {
         let wanted = release.mark(gateway);
-        if wanted.is_some() && facts.effective != wanted {
+        if wanted.is_some_and(|wanted| !facts.effective.is_some_and(|effective| effective.is(&wanted))) {
             lagging += 1;
         }
         evidence.insert(gateway.clone(), facts.evidence(wanted));
     });
     metrics::gauge!("penstock_gateways_behind").set(gauge(lagging));
     let zones: Vec<_> = release
-        .recorded
-        .record
+        .detail
         .zones
         .iter()
         .map(|(zone, boundary)| {

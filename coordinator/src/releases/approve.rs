@@ -1,17 +1,18 @@
 //! Approving: a signature over the recorded bytes, by one of the approvers in force, who is not the author.
 //!
-//! The signature is made on the approver's own machine. The verdict on the whole is the same function that gateways
-//! use; here it only decides when the release is offered.
+//! The signature is made on the approver's own machine, and names the statement by its digest. Somebody else may bring it
+//! from a machine that has no network, if they say so. The verdict on the whole is the same function that gateways use;
+//! here it only decides when the release is offered.
 
-use penstock_policy::ids::{ApproverId, Digest, GatewayId, OperatorId, Revision};
+use penstock_policy::ids::{ApproverId, GatewayId, OperatorId, Revision};
 use penstock_policy::model::ApproverSet;
 use penstock_policy::release::{OfferRefused, Signature, Trust, pre_authentication_encoding, verify_release};
 use penstock_proto::convert;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 
-use super::{Recorded, Releases, key_of};
-use crate::store::{Expect, StoreError};
+use super::ending::bad;
+use super::{Recorded, Releases, history};
 
 impl Releases {
     /// Adds a signature; the release becomes current when there are enough.
@@ -32,40 +33,25 @@ impl Releases {
             ApproverId::new(wire.approver.as_str()).map_err(|error| bad("signature.approver", &error))?;
         let signature = Signature::new(approver.clone(), &wire.signature)
             .map_err(|error| bad("signature.signature", &error))?;
-        loop {
-            let mut recorded = self
-                .find(revision)
-                .await?
-                .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no release {revision}")))?;
-            self.judge(caller, &recorded, digest, &signature)?;
-            recorded
-                .record
-                .signatures
-                .insert(approver.clone(), hex::encode(&wire.signature));
-            if self.suffices(&recorded)? {
-                recorded.record.approved_ms = Some(now_ms);
-            }
-            let stored = self
-                .store
-                .put_json(
-                    &key_of(revision),
-                    Expect::Revision(recorded.stored_at),
-                    &recorded.record,
-                )
-                .await;
-            match stored {
-                // Another approver was faster: their signature must be kept, so judge again.
-                Err(StoreError::Conflict { .. }) => {}
-                Err(other) => return Err(other.into()),
-                Ok(stored_at) => {
-                    recorded.stored_at = stored_at;
-                    if recorded.record.approved_ms.is_some() {
-                        self.refresh().await?;
-                    }
-                    return Ok(recorded);
-                }
-            }
+        // Two proposals that wait side by side are decided one after the other.
+        let _deciding = self.deciding.lock().await;
+        let recorded = self
+            .change(revision, digest, |recorded| {
+                self.judge(caller, request.brought, recorded, &signature)?;
+                recorded
+                    .record
+                    .signatures
+                    .insert(approver.clone(), hex::encode(&wire.signature));
+                Ok(())
+            })
+            .await?;
+        if !self.suffices(&recorded)? {
+            return Ok(recorded);
         }
+        history::add(&self.store, &recorded).await?;
+        let recorded = self.approved(&recorded, now_ms).await?;
+        self.refresh().await?;
+        Ok(recorded)
     }
 
     /// The approvers whose signatures count now.
@@ -79,44 +65,24 @@ impl Releases {
     fn judge(
         &self,
         caller: &OperatorId,
+        brought: bool,
         recorded: &Recorded,
-        digest: Digest,
         signature: &Signature,
     ) -> Result<(), Refusal> {
         let revision = recorded.statement.revision;
-        if recorded.record.approved_ms.is_some() {
-            return Err(Refusal::new(
-                Reason::NotProposed,
-                format!("{revision} does not wait for signatures, it is approved"),
-            ));
-        }
-        let (next, parent) = self.next();
-        if revision != next || recorded.statement.parent != parent {
-            return Err(Refusal::new(
-                Reason::NotProposed,
-                format!("{revision} was overtaken by another release; it has to be built again"),
-            ));
-        }
-        if recorded.digest != digest {
-            return Err(Refusal::new(
-                Reason::DigestMismatch,
-                format!(
-                    "what was signed is not the recorded {revision}; it was proposed anew: read it again before you sign"
-                ),
-            )
-            .condition("statement_digest", recorded.digest.to_string()));
-        }
-        if signature.approver.as_str() != caller.as_str() {
+        self.waits(recorded)?;
+        let signer = &signature.approver;
+        if !brought && signer.as_str() != caller.as_str() {
             return Err(Refusal::new(
                 Reason::NotAnApprover,
-                format!("the signature is {}'s, but {caller} sends it", signature.approver),
+                format!("the signature is {signer}'s, but {caller} sends it as their own"),
             ));
         }
         let approvers = self.approvers_in_force(recorded);
-        let Some(own) = approvers.people.get(&signature.approver) else {
+        let Some(own) = approvers.people.get(signer) else {
             return Err(Refusal::new(
                 Reason::NotAnApprover,
-                format!("{caller} is not one of the approvers in force"),
+                format!("{signer} is not one of the approvers in force"),
             ));
         };
         let author = recorded.statement.author.as_str();
@@ -125,7 +91,7 @@ impl Releases {
             .iter()
             .find(|(name, _)| name.as_str() == author)
             .map(|(_, person)| person.key);
-        if caller.as_str() == author || author_key == Some(own.key) {
+        if signer.as_str() == author || author_key == Some(own.key) {
             return Err(Refusal::new(
                 Reason::SelfApproval,
                 format!("{author} proposed {revision} and cannot approve it; another approver has to"),
@@ -136,7 +102,7 @@ impl Releases {
             return Err(Refusal::new(
                 Reason::BadSignature,
                 format!(
-                    "the signature does not fit {revision} and the key that the plant document gives {caller}"
+                    "the signature does not fit {revision} and the key that the plant document gives {signer}"
                 ),
             ));
         }
@@ -165,8 +131,4 @@ impl Releases {
             Err(other) => Err(Refusal::new(Reason::BadSignature, crate::chain(&other))),
         }
     }
-}
-
-fn bad(field: &str, what: &dyn std::fmt::Display) -> Refusal {
-    Refusal::new(Reason::BadRequest, format!("{field}: {what}")).field(field, what.to_string())
 }

@@ -1,6 +1,6 @@
 //! Proposing: the coordinator compiles the documents itself and takes only a statement that says the same.
 
-use penstock_policy::ids::{Digest, OperatorId};
+use penstock_policy::ids::{Digest, OperatorId, Revision};
 use penstock_policy::model::Plant;
 use penstock_policy::plan::Plan;
 use penstock_policy::release::{DocumentFile, Draft, Release, Statement, build, document_digest};
@@ -8,9 +8,9 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 
-use super::{Recorded, ReleaseRecord, Releases, document, key_of};
+use super::{Detail, Recorded, ReleaseRecord, Releases, document, key_of};
 use crate::health::boundaries;
-use crate::store::Expect;
+use crate::store::{Expect, StoreError};
 
 impl Releases {
     /// Records a proposal. The same statement again is answered with what is recorded.
@@ -24,20 +24,16 @@ impl Releases {
         let statement = Statement::from_bytes(statement_bytes).map_err(|error| {
             Refusal::new(Reason::BadRequest, crate::chain(&error)).field("statement", error.to_string())
         })?;
-        self.check_place(author, &statement)?;
         let revision = statement.revision;
-        let found = self.find(revision).await?;
-        if let Some(found) = &found {
-            if found.digest == Digest::of(statement_bytes) {
-                return Ok(found.clone());
-            }
-            if found.record.approved_ms.is_some() {
-                return Err(Refusal::new(
-                    Reason::RevisionTaken,
-                    format!("{revision} is approved already; make the change on top of it"),
-                ));
-            }
+        if let Some(found) = self.find(revision).await?
+            && found.digest == Digest::of(statement_bytes)
+            && found.statement.author == *author
+        {
+            return Ok(found);
         }
+        self.check_place(author, &statement)?;
+        self.check_number(revision).await?;
+        self.check_approvable(&statement)?;
         let work = tokio::task::spawn_blocking(move || {
             let (plant, release) = compile(&statement, &documents, now_ms)?;
             Ok::<_, Refusal>((statement, documents, plant, release))
@@ -46,6 +42,16 @@ impl Releases {
             .await
             .map_err(|_| Refusal::new(Reason::Internal, "compiling the documents failed"))??;
 
+        let detail = Detail {
+            plans: release
+                .plans
+                .iter()
+                .map(|(gateway, plan)| (gateway.clone(), Digest::of(plan)))
+                .collect(),
+            zones: boundaries(&plant),
+        };
+        // Names and digests cannot fail to be JSON.
+        let detail = serde_json::to_vec(&detail).unwrap_or_default();
         let record = ReleaseRecord {
             statement: String::from_utf8(statement_bytes.to_vec())
                 .map_err(|_| Refusal::new(Reason::BadRequest, "the statement is not text"))?,
@@ -54,20 +60,25 @@ impl Releases {
                 .iter()
                 .map(|file| (file.name.clone(), Digest::of(&file.content)))
                 .collect(),
-            plans: release
-                .plans
-                .iter()
-                .map(|(gateway, plan)| (gateway.clone(), Digest::of(plan)))
-                .collect(),
-            zones: boundaries(&plant),
+            detail: Some(Digest::of(&detail)),
+            plans: std::collections::BTreeMap::new(),
+            zones: std::collections::BTreeMap::new(),
             proposed_ms: now_ms,
             approved_ms: None,
+            ended: None,
         };
         let mut blobs: Vec<Vec<u8>> = documents.into_iter().map(|file| file.content.into()).collect();
+        blobs.push(detail);
         blobs.extend(release.plans.into_values());
         self.store.put_blobs(blobs).await?;
-        let expect = found.map_or(Expect::Absent, |found| Expect::Revision(found.stored_at));
-        let stored_at = self.store.put_json(&key_of(revision), expect, &record).await?;
+        let stored = self
+            .store
+            .put_json(&key_of(revision), Expect::Absent, &record)
+            .await;
+        let stored_at = match stored {
+            Err(StoreError::Conflict { .. }) => return Err(taken(revision, None)),
+            other => other?,
+        };
         Ok(Recorded {
             digest: Digest::of(statement_bytes),
             record,
@@ -97,17 +108,7 @@ impl Releases {
                 ),
             ));
         }
-        let (next, parent) = self.next();
-        if statement.revision != next {
-            return Err(Refusal::new(
-                Reason::RevisionTaken,
-                format!(
-                    "the release is {}, the next one is {next}; build it again",
-                    statement.revision
-                ),
-            )
-            .condition("revision", format!("{next} is next")));
-        }
+        let parent = self.parent();
         if statement.parent != parent {
             return Err(Refusal::new(
                 Reason::ParentMismatch,
@@ -117,6 +118,79 @@ impl Releases {
         }
         Ok(())
     }
+
+    /// Whether the number was never used here, and the proposals that wait leave room for another.
+    async fn check_number(&self, revision: Revision) -> Result<(), Refusal> {
+        let newest = self.list(WAITING_MAX * 2).await?;
+        let last = newest.first().map_or(0, |newest| newest.statement.revision.0);
+        if revision.0 <= last || revision.0 - last > NUMBERS_SKIPPED_MAX {
+            return Err(taken(revision, Some(last)));
+        }
+        let waiting = newest.iter().filter(|other| self.waits(other).is_ok()).count();
+        if waiting >= WAITING_MAX {
+            return Err(Refusal::new(
+                Reason::TooManyProposals,
+                format!(
+                    "{waiting} proposals wait for signatures, and more than {WAITING_MAX} are not kept; approve, \
+                     reject or withdraw one of them first"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether enough people are left to approve it, without its author.
+    fn check_approvable(&self, statement: &Statement) -> Result<(), Refusal> {
+        let approvers = self.now().map_or_else(
+            || statement.approvers.clone(),
+            |current| current.recorded.statement.approvers.clone(),
+        );
+        let is_author = |name: &str| name == statement.author.as_str();
+        let own = approvers
+            .people
+            .iter()
+            .find(|(name, _)| is_author(name.as_str()))
+            .map(|(_, person)| person.key);
+        let others: std::collections::BTreeSet<_> = approvers
+            .people
+            .values()
+            .map(|person| person.key)
+            .filter(|key| Some(*key) != own)
+            .collect();
+        if others.len() >= usize::from(approvers.threshold) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Reason::SelfApproval,
+            format!(
+                "nobody could approve it: {} signatures are needed, the author's own does not count, and the approvers in \
+                 force without {} are {}; somebody else has to propose it",
+                approvers.threshold,
+                statement.author,
+                others.len()
+            ),
+        ))
+    }
+}
+
+/// Proposals that wait for signatures at one time, at most.
+const WAITING_MAX: usize = 16;
+
+/// How many numbers a proposal may pass over: more than any coordinator that is lost has used up since its last backup,
+/// and too few for the numbers to run out.
+const NUMBERS_SKIPPED_MAX: u64 = 1_000_000;
+
+fn taken(revision: Revision, last: Option<u64>) -> Refusal {
+    let next = last.map_or_else(String::new, |last| {
+        format!("; the next one is {}", Revision(last + 1))
+    });
+    Refusal::new(
+        Reason::RevisionTaken,
+        format!(
+            "the number {revision} is not free: each is used once, also by what was never approved{next}"
+        ),
+    )
+    .condition("revision", next.trim_start_matches("; ").to_owned())
 }
 
 /// Most documents in one proposal.

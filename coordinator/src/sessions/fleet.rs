@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use penstock_policy::ids::{GatewayId, Revision};
+use penstock_policy::ids::{Digest, GatewayId, Revision};
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::v1;
 use tokio::sync::Notify;
@@ -16,6 +16,19 @@ use crate::health::GatewayEvidence;
 const TEXT_BYTES_MAX: usize = 256;
 /// Most faults or capabilities remembered of one gateway.
 const ITEMS_MAX: usize = 32;
+
+/// A release that a gateway refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its number.
+    pub revision: Revision,
+    /// Digest of its statement; `None`: from software that does not report it.
+    pub statement: Option<Digest>,
+    /// Stable reason.
+    pub code: String,
+    /// The reason in words.
+    pub message: String,
+}
 
 /// What is known of one gateway.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,8 +53,10 @@ pub struct Facts {
     pub staged: Option<PolicyMark>,
     /// What its kernel holds.
     pub effective: Option<PolicyMark>,
-    /// What it refused: revision, code, words.
-    pub refused: Option<(Revision, String, String)>,
+    /// What it refused last.
+    pub refused: Option<Refused>,
+    /// The release that it verified last and whose approvers it believes: number and digest of the statement.
+    pub trusted: Option<(Revision, Digest)>,
     /// The kernel's table against the plan.
     pub drift: i32,
     /// Its audit spool.
@@ -70,8 +85,13 @@ impl Facts {
             refused: self
                 .refused
                 .as_ref()
-                .filter(|(revision, ..)| wanted.is_some_and(|wanted| wanted.revision == *revision))
-                .map(|(revision, code, message)| (*revision, format!("{message} ({code})"))),
+                .filter(|refused| wanted.is_some_and(|wanted| wanted.revision == refused.revision))
+                .map(|refused| {
+                    (
+                        refused.revision,
+                        format!("{} ({})", refused.message, refused.code),
+                    )
+                }),
             drift: self.drift == i32::from(v1::Drift::Present),
             kernel_failed: self.faults.iter().any(|(code, _)| code == "kernel-failed"),
             faults,
@@ -83,13 +103,17 @@ impl Facts {
         let read = |mark: &Option<v1::RevisionDigest>| mark.as_ref().and_then(|mark| mark.try_into().ok());
         self.effective = read(&policy.effective);
         self.staged = read(&policy.staged);
-        self.refused = policy.refused.as_ref().map(|refused| {
-            (
-                Revision(refused.revision),
-                bounded(&refused.code),
-                bounded(&refused.message),
-            )
+        let statement = |bytes: &[u8]| penstock_proto::convert::digest("statement_digest", bytes).ok();
+        self.refused = policy.refused.as_ref().map(|refused| Refused {
+            revision: Revision(refused.revision),
+            statement: statement(&refused.statement_digest),
+            code: bounded(&refused.code),
+            message: bounded(&refused.message),
         });
+        self.trusted = policy
+            .trusted
+            .as_ref()
+            .and_then(|trusted| Some((Revision(trusted.revision), statement(&trusted.statement_digest)?)));
     }
 
     /// Takes the first message of a session over.
@@ -128,6 +152,7 @@ impl Facts {
             && self.reported_ms.is_some() == other.reported_ms.is_some()
             && self.effective == other.effective
             && self.refused == other.refused
+            && self.trusted == other.trusted
             && self.drift == other.drift
             && self.faults == other.faults
             && self.trail_fault == other.trail_fault

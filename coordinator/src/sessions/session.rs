@@ -231,10 +231,14 @@ impl Session<'_> {
                 && let Some(wanted) = release.mark(&self.gateway)
             {
                 let facts = self.all.fleet.facts(&self.gateway).unwrap_or_default();
-                let holds = |mark: Option<PolicyMark>| mark.is_some_and(|m| m.revision >= wanted.revision);
+                // One that is ahead would take nothing with a lower number; health says so.
+                let holds = |mark: Option<PolicyMark>| {
+                    mark.is_some_and(|m| m.is(&wanted) || m.revision > wanted.revision)
+                };
+                let held = facts.trusted.map(|(_, digest)| digest);
                 if !holds(facts.effective)
                     && !holds(facts.staged)
-                    && let Some(offer) = release.offer(&self.gateway)
+                    && let Some(offer) = release.offer(&self.gateway, held)
                 {
                     // Recorded first, so that an answer never comes before it.
                     self.tell(|facts| facts.offered = Some(wanted));

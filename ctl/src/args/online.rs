@@ -20,27 +20,58 @@ pub enum Release {
         /// Why, in a sentence.
         #[arg(long)]
         reason: String,
-        /// Also if the current release has exactly this document: for gateways that are ahead of a coordinator that was
-        /// restored from a backup.
+        /// Also if the current release has exactly this document, and on top of what gateways and you hold that the
+        /// coordinator does not know: after it was restored from a backup.
         #[arg(long)]
         again: bool,
+        /// Your own copy of the document in force, to compare with where this machine has verified no release yet.
+        #[arg(long, value_name = "PATH")]
+        base: Option<PathBuf>,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
     },
     /// Compile a proposed release again here, show what it changes, and sign it with your key
-    #[command(after_help = "Example:\n  penstock release approve 4 --key ~/.config/penstock/a.silva.key")]
+    ///
+    /// The change is shown against the release that you verified last on this machine, followed through the signatures of
+    /// its approvers; never against what the coordinator merely says to be in force.
+    #[command(
+        after_help = "Examples:\n  penstock release approve 4 --digest 3fa9c1d2e5b0 --key ~/.config/penstock/a.silva.key\n  \
+                      penstock release approve 4 --digest 3fa9c1d2e5b0 --signature r4.signed      made with release sign"
+    )]
     Approve {
         /// The revision.
         #[arg(value_parser = revision)]
         revision: u64,
+        /// The first digits of its digest, as whoever proposed it announced them; refused if it is another release.
+        #[arg(long, value_name = "HEX", value_parser = digits)]
+        digest: Option<String>,
         /// The approver's key; it stays on this machine.
+        #[arg(
+            long,
+            value_name = "FILE",
+            required_unless_present = "signature",
+            conflicts_with = "signature"
+        )]
+        key: Option<PathBuf>,
+        /// A signed release from `release sign`, whose signatures are brought instead of made here.
         #[arg(long, value_name = "FILE")]
-        key: PathBuf,
-        /// Do not ask.
-        #[arg(long, short)]
+        signature: Option<PathBuf>,
+        /// Your own copy of the document in force, to compare with where this machine has verified no release yet.
+        #[arg(long, value_name = "PATH")]
+        base: Option<PathBuf>,
+        /// Do not ask; the digest has to be given.
+        #[arg(long, short, requires = "digest")]
         yes: bool,
     },
+    /// End a proposal that waits, as one of its approvers
+    #[command(
+        after_help = "Example:\n  penstock release reject 4 --digest 3fa9c1d2e5b0 --reason 'PLC 7 is not ours'"
+    )]
+    Reject(EndRelease),
+    /// Take a proposal that waits back, as its author
+    #[command(after_help = "Example:\n  penstock release withdraw 4 --digest 3fa9c1d2e5b0 --reason 'A typo'")]
+    Withdraw(EndRelease),
     /// Releases, newest first
     List {
         /// At most so many.
@@ -76,6 +107,9 @@ pub enum Release {
         /// Why, in a sentence.
         #[arg(long)]
         reason: String,
+        /// Your own copy of the document in force, to compare with where this machine has verified no release yet.
+        #[arg(long, value_name = "PATH")]
+        base: Option<PathBuf>,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
@@ -117,6 +151,23 @@ pub enum Release {
         #[arg(long, value_name = "PATH")]
         documents: Option<PathBuf>,
     },
+}
+
+/// `penstock release reject | withdraw`.
+#[derive(Debug, Args)]
+pub struct EndRelease {
+    /// The revision.
+    #[arg(value_parser = revision)]
+    pub revision: u64,
+    /// The first digits of its digest; refused if it is another release.
+    #[arg(long, value_name = "HEX", value_parser = digits)]
+    pub digest: Option<String>,
+    /// Why, in a sentence: it stands in the trail.
+    #[arg(long)]
+    pub reason: String,
+    /// Do not ask; the digest has to be given.
+    #[arg(long, short, requires = "digest")]
+    pub yes: bool,
 }
 
 /// `penstock login`.
@@ -343,6 +394,17 @@ pub enum SeverityArg {
     Notice,
     Warning,
     Alarm,
+}
+
+/// At least eight hexadecimal digits of a digest.
+fn digits(text: &str) -> Result<String, String> {
+    let found = text.strip_prefix("sha256:").unwrap_or(text);
+    if (8..=64).contains(&found.len()) && found.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(found.to_ascii_lowercase());
+    }
+    Err(format!(
+        "`{text}` does not name a release: write at least the first 8 digits of its digest, as `release list` shows it"
+    ))
 }
 
 /// `4` or `r4`.

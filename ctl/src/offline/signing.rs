@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use penstock_policy::ids::{ApproverId, Digest, GatewayId, Revision};
+use penstock_policy::model::ApproverSet;
 use penstock_policy::release::{self, Draft, Envelope, Statement, Trust};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -29,6 +30,8 @@ pub struct Stated {
     pub revision: u64,
     /// Digest of the statement that it follows; absent for the first.
     pub parent: Option<String>,
+    /// Digests of statements of another history that it follows too.
+    pub replaces: Vec<String>,
     /// Digest of the documents.
     pub document_digest: String,
     /// Merkle root over all plans.
@@ -54,6 +57,7 @@ impl Stated {
             plant: statement.plant.to_string(),
             revision: statement.revision.0,
             parent: statement.parent.map(|digest| digest.to_string()),
+            replaces: statement.replaces.iter().map(ToString::to_string).collect(),
             document_digest: statement.document_digest.to_string(),
             plans_root: statement.plans_root.to_string(),
             gateways: statement.gateways,
@@ -83,6 +87,12 @@ impl Stated {
             ("plans", page.paint(Tone::Dim, &self.plans_root)),
         ];
         page.facts(&facts);
+        for replaced in &self.replaces {
+            let warn = page.paint(Tone::Warn, "▲");
+            page.line(format!(
+                "{warn} it replaces {replaced}, which gateways or people hold and its coordinator does not know"
+            ));
+        }
     }
 }
 
@@ -171,6 +181,16 @@ impl Report for Signed {
         ));
         let all = page.paint(Tone::Plain, &self.signatures.join(", "));
         page.line(format!("  signatures in it: {all}"));
+        page.line(format!(
+            "  bring it to the coordinator with: penstock release approve {} --digest {} --signature {}",
+            self.statement.revision,
+            self.statement
+                .statement_digest
+                .trim_start_matches("sha256:")
+                .get(..12)
+                .unwrap_or_default(),
+            self.file
+        ));
     }
 }
 
@@ -212,7 +232,7 @@ pub fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
     let loaded = loading::load(request.documents, out)?;
     compare(&statement, &loaded)?;
     let key = keys::read(request.key)?;
-    may_sign(&statement, &approver, &key)?;
+    may_sign(&statement, &approver, &key, None)?;
     let stated = Stated::of(&statement, &envelope.statement);
     if out.for_people() {
         let mut page = Page::new(out.style);
@@ -222,7 +242,11 @@ pub fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
     crate::ask::confirm(
         out,
         request.yes,
-        &format!("Sign release r{} as {approver}?", statement.revision.0),
+        &format!(
+            "Sign release r{} ({}) as {approver}?",
+            statement.revision.0,
+            crate::known::short(&Digest::of(&envelope.statement))
+        ),
     )?;
     let signature = key.sign(approver.clone(), &envelope.statement).map_err(|error| {
         Failure::altered("statement-unusable", "the statement cannot be signed").caused_by(&error)
@@ -242,34 +266,62 @@ pub fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Refuses signatures that no gateway would count: the author's own, and a key that is not the approver's.
+/// Refuses signatures that no gateway would count: the author's own, that of somebody who is not one of the approvers, and
+/// one by another key. `in_force`: the approvers whose signatures hold, where they are known.
 pub fn may_sign(
     statement: &Statement,
     approver: &ApproverId,
     key: &penstock_policy::release::signing::ApproverKey,
+    in_force: Option<&ApproverSet>,
 ) -> Result<(), Failure> {
-    if statement.author.as_str() == approver.as_str() {
-        return Err(Failure::new(
-            Exit::Refused,
-            "SELF_APPROVAL",
-            format!(
-                "{approver} is the author of r{}, and nobody approves their own release",
-                statement.revision.0
-            ),
-        )
-        .help("another approver has to sign"));
-    }
-    // The set that counts is the one before this release. Its own set is what is at hand: a key that differs from it is
-    // a slip worth stopping, unless the release is what introduces the approver.
-    match statement.approvers.people.get(approver) {
+    may_count(statement, approver)?;
+    // Offline, the release's own set is all that is at hand: a key that differs from it is a slip worth stopping, unless
+    // the release is what introduces the approver.
+    let approvers = in_force.unwrap_or(&statement.approvers);
+    match approvers.people.get(approver) {
         Some(known) if known.key != key.public() => Err(Failure::local(
             "wrong-key",
             format!("this is not the key that the plant document has for {approver}"),
         )
         .because(format!("the document has {}", String::from(known.key)))
         .because(format!("the file holds {}", keys::public_words(key)))),
+        None if in_force.is_some() => Err(Failure::new(
+            Exit::Refused,
+            "NOT_AN_APPROVER",
+            format!("{approver} is not one of the approvers in force"),
+        )),
         _ => Ok(()),
     }
+}
+
+/// Refuses the author's own signature, which counts nowhere.
+pub fn may_count(statement: &Statement, approver: &ApproverId) -> Result<(), Failure> {
+    if statement.author.as_str() != approver.as_str() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Refused,
+        "SELF_APPROVAL",
+        format!(
+            "{approver} is the author of r{}, and nobody approves their own release",
+            statement.revision.0
+        ),
+    )
+    .help("another approver has to sign"))
+}
+
+/// A signed release from a file.
+pub fn read_envelope(file: &Path) -> Result<Envelope, Failure> {
+    let bytes = files::read(file, SIGNED_BYTES_MAX)?;
+    let unreadable = |error: &(dyn std::error::Error + 'static)| {
+        Failure::altered(
+            "envelope-unusable",
+            format!("{} is not a signed release", file.display()),
+        )
+        .caused_by(error)
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|error| unreadable(&error))?;
+    Envelope::from_json(text).map_err(|error| unreadable(&error))
 }
 
 /// What verification found.
@@ -309,16 +361,7 @@ pub fn verify(
     approvers: &Path,
     documents: Option<&Path>,
 ) -> Result<Exit, Failure> {
-    let bytes = files::read(file, SIGNED_BYTES_MAX)?;
-    let unreadable = |error: &(dyn std::error::Error + 'static)| {
-        Failure::altered(
-            "envelope-unusable",
-            format!("{} is not a signed release", file.display()),
-        )
-        .caused_by(error)
-    };
-    let text = std::str::from_utf8(&bytes).map_err(|error| unreadable(&error))?;
-    let envelope = Envelope::from_json(text).map_err(|error| unreadable(&error))?;
+    let envelope = read_envelope(file)?;
     let believed = loading::load(approvers, out)?.plant;
     let trust = Trust {
         plant: believed.id,

@@ -1,21 +1,28 @@
-//! `release propose | approve | list | show | revert` against a coordinator, which is never believed:
-//! everything that is signed was compiled again here, and is shown in words before.
+//! `release propose | approve | reject | withdraw | list | show | revert` against a coordinator, which is never believed:
+//! everything that is signed was compiled again here, and its change from what this person verified last (`standing`) is
+//! shown in words before.
 
 mod approve;
+mod ending;
 mod fetched;
 mod propose;
 mod report;
+mod standing;
 
 use std::path::Path;
 
+use penstock_policy::ids::{Digest, Revision};
 use penstock_proto::v1::ListReleasesRequest;
 
 pub use self::report::{ReleaseLine, ReleaseList, ReleaseShown};
+pub use self::standing::Base;
 
 use self::approve::approve;
-use self::fetched::{Fetched, base_plant, envelope, plant_of, write_documents};
+use self::ending::{End, end};
+use self::fetched::{Fetched, envelope, plant_of, write_documents};
 use self::propose::{Why, propose};
-use super::{Online, refused};
+use self::standing::Told;
+use super::{Online, digest, refused};
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -30,8 +37,33 @@ use crate::output::Output;
 pub async fn diff_current(out: &Output, context: Option<&str>, path: &Path) -> Result<Exit, Failure> {
     let new = loading::load(path, out)?;
     let mut online = Online::connect(context).await?;
-    let current = online.fetch(0).await?;
-    let old = base_plant(current.as_ref(), out)?;
+    let known = online.known()?;
+    let current = online.fetch_named(0, None, known.verified_digest()).await?;
+    let mut chain = current
+        .as_ref()
+        .map(|current| current.chain.clone())
+        .unwrap_or_default();
+    chain.extend(current.as_ref().map(|current| current.signed.clone()));
+    let told = Told {
+        chain: &chain,
+        head: current
+            .as_ref()
+            .map(|current| Digest::of(&current.signed.statement)),
+        forgives: &|_| false,
+    };
+    let standing = online.stand(out, known, &told, None).await?;
+    let mut old = standing.plant;
+    match current {
+        // Nothing is signed by this answer; but whose word it is has to be said.
+        Some(current) if old.is_none() => {
+            out.remark(
+                "this machine has verified no release of this plant yet: what is current is the coordinator's word",
+            );
+            old = Some(plant_of(&current, out)?.plant);
+        }
+        None => out.remark("there is no current release: everything in this one is new"),
+        Some(_) => {}
+    }
     out.show(&Changes::between(old.as_ref(), &new.plant)?)?;
     Ok(Exit::Done)
 }
@@ -44,6 +76,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             ticket,
             reason,
             again,
+            base,
             yes,
         } => {
             let loaded = loading::load(path, out)?;
@@ -55,6 +88,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
                 ticket: ticket.clone(),
                 reason: reason.clone(),
                 again: *again,
+                base: base.clone(),
                 yes: *yes,
             };
             propose(out, &mut online, &loaded, why).await
@@ -63,6 +97,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             revision,
             ticket,
             reason,
+            base,
             yes,
         } => {
             let mut online = Online::connect(context).await?;
@@ -72,25 +107,32 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
                 ticket: ticket.clone(),
                 reason: reason.clone(),
                 again: false,
+                base: base.clone(),
                 yes: *yes,
             };
             propose(out, &mut online, &loaded, why).await
         }
-        args::Release::Approve { revision, key, yes } => approve(out, context, *revision, key, *yes).await,
-        args::Release::List { limit } => {
-            let mut online = Online::connect(context).await?;
-            let answer = online
-                .client
-                .list_releases(ListReleasesRequest { limit: *limit })
-                .await;
-            let releases = answer.map_err(|status| refused(&status))?.into_inner().releases;
-            let releases = releases
-                .into_iter()
-                .map(ReleaseLine::of)
-                .collect::<Result<_, _>>()?;
-            out.show(&ReleaseList { releases })?;
-            Ok(Exit::Done)
+        args::Release::Approve {
+            revision,
+            digest,
+            key,
+            signature,
+            base,
+            yes,
+        } => {
+            let asked = approve::Asked {
+                revision: *revision,
+                digest: digest.as_deref(),
+                key: key.as_deref(),
+                signature: signature.as_deref(),
+                base: base.as_deref(),
+                yes: *yes,
+            };
+            approve(out, context, &asked).await
         }
+        args::Release::Reject(args) => end(out, context, End::Reject, args).await,
+        args::Release::Withdraw(args) => end(out, context, End::Withdraw, args).await,
+        args::Release::List { limit } => list(out, context, *limit).await,
         args::Release::Show {
             revision,
             documents,
@@ -99,6 +141,8 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
         } => {
             let mut online = Online::connect(context).await?;
             let fetched = online.require(revision.unwrap_or(0)).await?;
+            let digest = Digest::of(&fetched.signed.statement);
+            online.known()?.check_number(fetched.statement.revision, digest)?;
             if let Some(folder) = documents {
                 write_documents(&fetched.documents, folder)?;
             }
@@ -137,17 +181,82 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
     }
 }
 
-fn shown(
-    fetched: &Fetched,
-    done: &str,
-    compared: Option<(Changes, Vec<FindingLine>)>,
-) -> Result<ReleaseShown, Failure> {
-    let (changes, findings) = compared.unzip();
+/// `release list`, held against what this machine has seen.
+async fn list(out: &Output, context: Option<&str>, limit: u32) -> Result<Exit, Failure> {
+    let mut online = Online::connect(context).await?;
+    let answer = online.client.list_releases(ListReleasesRequest { limit }).await;
+    let told = answer.map_err(|status| refused(&status))?.into_inner().releases;
+    let known = online.known()?;
+    let mut contradicts = None;
+    let mut releases = Vec::new();
+    for release in told {
+        let digest = digest("statement_digest", &release.statement_digest)?;
+        let own = online.login.context.operator.as_str();
+        let hidden = known.has_signed(digest) && !release.approved_by.iter().any(|name| name == own);
+        if let Err(failure) = known.check_number(Revision(release.revision), digest) {
+            contradicts.get_or_insert(failure);
+        } else if hidden {
+            contradicts.get_or_insert(Failure::altered(
+                "approval-hidden",
+                format!("you signed r{}, and the coordinator does not show it", release.revision),
+            )
+            .help("it was restored from a backup, the signature was never sent, or it lies; sign again, or find out"));
+        }
+        releases.push(ReleaseLine::of(release)?);
+    }
+    let newest = releases.first().map_or(0, |newest| newest.revision);
+    out.show(&ReleaseList { releases })?;
+    if newest
+        < known
+            .verified()?
+            .map_or(0, |verified| verified.statement.revision.0)
+    {
+        contradicts.get_or_insert(
+            Failure::altered(
+                "history-forked",
+                format!("the coordinator's newest release is r{newest}, and you verified a later one"),
+            )
+            .help("it was restored from a backup, hides releases, or lies: find out which"),
+        );
+    }
+    contradicts.map_or(Ok(Exit::Done), Err)
+}
+
+/// Refuses a release that is not the one whose first digits a person typed.
+fn named_by_person(revision: u64, digest: &Digest, typed: Option<&str>) -> Result<(), Failure> {
+    let whole = digest.to_string();
+    let typed_digits = typed.map(|typed| typed.trim_start_matches("sha256:").to_ascii_lowercase());
+    match typed_digits {
+        Some(typed) if !whole.trim_start_matches("sha256:").starts_with(&typed) => Err(Failure::altered(
+            "digest-mismatch",
+            format!("r{revision} is not the release that you named: its digest does not begin with {typed}"),
+        )
+        .because(format!("the coordinator's r{revision} is {whole}"))
+        .help(
+            "a number names one release only: find out who announced the other one, and why it is not here",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A release in comparison with what holds.
+struct Compared {
+    changes: Changes,
+    findings: Vec<FindingLine>,
+    base: Base,
+}
+
+fn shown(fetched: &Fetched, done: &str, compared: Option<Compared>) -> Result<ReleaseShown, Failure> {
+    let (changes, findings, base) = match compared {
+        Some(compared) => (Some(compared.changes), compared.findings, Some(compared.base)),
+        None => (None, Vec::new(), None),
+    };
     Ok(ReleaseShown {
         release: ReleaseLine::of(fetched.release.clone())?,
         statement: Stated::of(&fetched.statement, &fetched.signed.statement),
         changes,
-        findings: findings.unwrap_or_default(),
+        findings,
+        base,
         done: done.to_owned(),
         documents: fetched
             .documents

@@ -14,10 +14,12 @@ use crate::model::Plant;
 /// What a release says beyond the plant itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// Its number: one more than the parent's.
+    /// Its number: higher than the parent's, and never used before.
     pub revision: Revision,
     /// Digest of the statement that it follows; `None` for the first.
     pub parent: Option<Digest>,
+    /// Heads of other histories that it follows too; see [`Statement::replaces`].
+    pub replaces: Vec<Digest>,
     /// Digest of the document that the plant was read from.
     pub document_digest: Digest,
     /// Who proposes it.
@@ -36,6 +38,7 @@ impl Draft {
         Self {
             revision: statement.revision,
             parent: statement.parent,
+            replaces: statement.replaces.clone(),
             document_digest: statement.document_digest,
             author: statement.author.clone(),
             ticket: statement.ticket.clone(),
@@ -89,6 +92,7 @@ pub fn build(plant: &Plant, draft: Draft) -> Result<Release, BuildError> {
         plant: plant.id.clone(),
         revision: draft.revision,
         parent: draft.parent,
+        replaces: draft.replaces,
         document_digest: draft.document_digest,
         plans_root: Digest(tree.root()),
         gateways: tree.size(),

@@ -88,9 +88,27 @@ pub enum OfferRefused {
         /// The highest revision accepted.
         floor: Revision,
     },
+    /// Another release has the number of the one that is held.
+    #[error(
+        "this gateway holds another {revision}: a number names one release only; the coordinator was restored from a backup, or is hostile. Propose again under a number that was never used (`penstock release propose --again`)"
+    )]
+    NumberReused {
+        /// The number.
+        revision: Revision,
+    },
+    /// Statements between the release that is held and the one offered are missing.
+    #[error(
+        "{revision} does not lead back to {floor}, which this gateway holds: statements between the two are missing, or the coordinator follows another history. If it was restored from a backup, propose again with `penstock release propose --again`"
+    )]
+    ChainMissing {
+        /// The release.
+        revision: Revision,
+        /// The revision the gateway holds.
+        floor: Revision,
+    },
     /// Its parent is not the release that the gateway holds.
     #[error(
-        "{revision} follows another {floor} than the one this gateway holds: two releases were made at once, build it anew on the one in force"
+        "{revision} follows another {floor} than the one this gateway holds: two releases were made at once, or the coordinator was restored from a backup. Propose it again on top of the one in force, with `penstock release propose --again`"
     )]
     Forked {
         /// The release.
@@ -149,6 +167,8 @@ impl OfferRefused {
             Self::UnderSigned { .. } => "under-signed",
             Self::SelfApproved { .. } => "self-approved",
             Self::Older { .. } => "older",
+            Self::NumberReused { .. } => "number-reused",
+            Self::ChainMissing { .. } => "chain-missing",
             Self::Forked { .. } => "forked",
             Self::WrongPlant { .. } => "wrong-plant",
             Self::WrongGateway { .. } => "wrong-gateway",

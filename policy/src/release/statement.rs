@@ -15,6 +15,9 @@ pub const STATEMENT_FORMAT: &str = "penstock-release/1";
 /// The longest statement that is read, bytes. One approver takes about 150.
 pub const STATEMENT_BYTES_MAX: usize = 256 * 1024;
 
+/// The most heads of other histories that one release replaces.
+pub const REPLACES_MAX: usize = 16;
+
 /// The longest reason, bytes: a page of text.
 pub(super) const TEXT_BYTES_MAX: usize = 4096;
 
@@ -26,10 +29,14 @@ pub struct Statement {
     pub format: String,
     /// The plant.
     pub plant: PlantId,
-    /// Its number: one more than the parent's.
+    /// Its number: higher than the parent's. A number is used once, also by a proposal that nobody approved.
     pub revision: Revision,
     /// Digest of the statement that it follows; `None` only for a plant's first.
     pub parent: Option<Digest>,
+    /// Digests of statements that it follows beside its parent: heads of another history, which gateways hold and a
+    /// coordinator that was restored from a backup does not know. Ascending; almost always empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<Digest>,
     /// Digest of the document files it was compiled from ([`document_digest`]).
     pub document_digest: Digest,
     /// Merkle root over the gateways' plans (leaf: [`leaf_bytes`], in order of gateway names).
@@ -99,13 +106,27 @@ impl Statement {
         Digest::of(&self.to_bytes())
     }
 
+    /// Whether it was made on top of the statement with this digest.
+    pub fn follows(&self, digest: Digest) -> bool {
+        self.parent == Some(digest) || self.replaces.contains(&digest)
+    }
+
     /// What must hold within the statement, else why not.
     pub(super) fn well_formed(&self) -> Result<(), String> {
         if self.revision.0 == 0 {
             return Err("revisions begin at 1".to_owned());
         }
-        if self.parent.is_none() != (self.revision.0 == 1) {
-            return Err("exactly the first revision has no parent".to_owned());
+        if self.revision.0 == 1 && self.parent.is_some() {
+            return Err("the first revision has no parent".to_owned());
+        }
+        let ascending = self.replaces.windows(2).all(|pair| pair.first() < pair.last());
+        if self.replaces.len() > REPLACES_MAX || !ascending {
+            return Err(format!(
+                "what it replaces are at most {REPLACES_MAX} digests, ascending"
+            ));
+        }
+        if self.parent.is_some_and(|parent| self.replaces.contains(&parent)) {
+            return Err("it replaces its own parent".to_owned());
         }
         let texts = [Some(&self.reason), self.ticket.as_ref()];
         if texts

@@ -1,8 +1,9 @@
 //! The gateway's verification: one pure function from what it trusts and what it is offered to what it may obey.
 //!
-//! Order of judgement: sizes, the statement's form, the plant, the signatures, the age, then the plan's place in
-//! the tree, its form, whose it is, and what it needs. Nothing of the plan is parsed before its digest is proved
-//! to be under the signed root (but to name the fault better).
+//! Order of judgement: sizes, the statements between the one that is held and the one that is offered (`chain`),
+//! the statement's form, the plant, the age, the signatures, then the plan's place in the tree, its form, whose it is,
+//! and what it needs. Nothing of the plan is parsed before its digest is proved to be under the signed root (but to name
+//! the fault better).
 //!
 //! Signatures count by person *and* by key among the approvers that the gateway trusts now. One invalid signature
 //! of a known approver refuses the offer: something on the way is at fault or hostile. Signatures of people whom
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::chain::{Link, follow};
 use super::envelope::{SIGNATURES_MAX, Signature, pre_authentication_encoding};
 use super::refusal::{OfferRefused, in_words};
 use super::statement::{STATEMENT_BYTES_MAX, Statement, leaf_bytes};
@@ -46,6 +48,9 @@ pub struct Offer<'a> {
     pub statement: &'a [u8],
     /// Signatures over it.
     pub signatures: &'a [Signature],
+    /// The releases between the one that the gateway holds and this one, the oldest first. Older ones beside them, and
+    /// the gateway's own, are passed over.
+    pub chain: &'a [Link<'a>],
     /// The plan's exact bytes.
     pub plan: &'a [u8],
     /// Position of this gateway's leaf.
@@ -86,7 +91,8 @@ pub fn verify_offer(
 ) -> Result<VerifiedOffer, OfferRefused> {
     at_most("plan", offer.plan.len(), PLAN_BYTES_MAX)?;
     at_most("inclusion proof", offer.proof.len(), PROOF_LENGTH_MAX)?;
-    let release = verify_release(trust, offer.statement, offer.signatures)?;
+    let reached = follow(trust, offer.chain, offer.statement)?;
+    let release = verify_release(&reached, offer.statement, offer.signatures)?;
     let revision = release.statement.revision;
 
     let plan_digest = Digest::of(offer.plan);
@@ -135,8 +141,8 @@ pub fn verify_offer(
     })
 }
 
-/// Verifies a release alone: also for an approver's or coordinator's own check, and for a gateway that was long in
-/// the dark and must follow a change of approvers release by release.
+/// Verifies a release alone, which has to follow the one in `trust` directly: one link of a chain, and an approver's or
+/// coordinator's own check.
 pub fn verify_release(
     trust: &Trust,
     statement_bytes: &[u8],
@@ -151,9 +157,10 @@ pub fn verify_release(
             own: trust.plant.clone(),
         });
     }
-    let signers = count_signatures(&trust.approvers, &statement, statement_bytes, signatures)?;
     let digest = Digest::of(statement_bytes);
+    // Before the signatures: those of an older release, or of another history, are by other approvers.
     check_age(trust, &statement, digest)?;
+    let signers = count_signatures(&trust.approvers, &statement, statement_bytes, signatures)?;
     let next = Trust {
         plant: trust.plant.clone(),
         gateway: trust.gateway.clone(),
@@ -236,18 +243,35 @@ fn is_author(statement: &Statement, person: &ApproverId) -> bool {
     statement.author.as_str() == person.as_str()
 }
 
-/// Revisions never go backwards, and the next one follows the one that is held.
+/// Revisions never go backwards, no number names two releases, and each release follows the one that is held.
 fn check_age(trust: &Trust, statement: &Statement, digest: Digest) -> Result<(), OfferRefused> {
     let (revision, floor) = (statement.revision, trust.floor);
+    let Some(current) = trust.current else {
+        // Before the first one, whatever its approvers signed.
+        return if revision < floor {
+            Err(OfferRefused::Older { revision, floor })
+        } else {
+            Ok(())
+        };
+    };
     // The same release again (after a reconnect) is no step back.
-    if revision < floor || (revision == floor && trust.current != Some(digest)) {
+    if digest == current {
+        return Ok(());
+    }
+    if revision == floor {
+        return Err(OfferRefused::NumberReused { revision });
+    }
+    if revision < floor {
         return Err(OfferRefused::Older { revision, floor });
     }
-    let follows_directly = floor.0.checked_add(1) == Some(revision.0);
-    if follows_directly && trust.current.is_some() && statement.parent != trust.current {
+    if statement.follows(current) {
+        return Ok(());
+    }
+    // The next number on top of another release proves another history; a later one may just lack what lies between.
+    if floor.0.checked_add(1) == Some(revision.0) {
         return Err(OfferRefused::Forked { revision, floor });
     }
-    Ok(())
+    Err(OfferRefused::ChainMissing { revision, floor })
 }
 
 /// Names the fault of a plan that is not under the root: another gateway's, or altered.
@@ -261,7 +285,7 @@ fn not_in_release(trust: &Trust, revision: Revision, plan: &[u8]) -> OfferRefuse
     }
 }
 
-fn at_most(part: &'static str, size: usize, max: usize) -> Result<(), OfferRefused> {
+pub(super) fn at_most(part: &'static str, size: usize, max: usize) -> Result<(), OfferRefused> {
     if size > max {
         return Err(OfferRefused::TooLarge { part, max });
     }

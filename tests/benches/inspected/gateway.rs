@@ -143,10 +143,11 @@ fn store(folder: &Path, plan: &Plan) {
         plan: plan.to_bytes().into(),
         leaf_index: 0,
         inclusion_proof: Vec::new(),
+        chain: Vec::new(),
     };
     let mut store = Store::open(folder);
     policy_store::stage(&mut store, &trust, &offer).unwrap();
-    policy_store::set_effective(&mut store, digest).unwrap();
+    policy_store::set_effective(&mut store, digest, &trust).unwrap();
 }
 
 /// Takes all rules out of the gateway.

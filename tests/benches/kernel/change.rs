@@ -129,6 +129,7 @@ fn offer(plan: &Plan, revision: u64, parent: Option<Digest>) -> (Arc<PolicyOffer
         plant: plan.plant.clone(),
         revision: Revision(revision),
         parent,
+        replaces: Vec::new(),
         document_digest: Digest::of(b"document"),
         plans_root: Digest(leaf_hash(&leaf)),
         gateways: 1,
@@ -153,6 +154,7 @@ fn offer(plan: &Plan, revision: u64, parent: Option<Digest>) -> (Arc<PolicyOffer
         plan: bytes.into(),
         leaf_index: 0,
         inclusion_proof: Vec::new(),
+        chain: Vec::new(),
     };
     (Arc::new(offer), digest)
 }

@@ -20,7 +20,10 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .await
             .map(drop),
         Action::GetRelease => control
-            .get_release(v1::GetReleaseRequest { revision: 77 })
+            .get_release(v1::GetReleaseRequest {
+                revision: 77,
+                ..Default::default()
+            })
             .await
             .map(drop),
         Action::ListGateways => control.list_gateways(v1::ListGatewaysRequest {}).await.map(drop),
@@ -42,6 +45,14 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .map(drop),
         Action::ApproveRelease => control
             .approve_release(v1::ApproveReleaseRequest::default())
+            .await
+            .map(drop),
+        Action::RejectRelease => control
+            .reject_release(v1::EndReleaseRequest::default())
+            .await
+            .map(drop),
+        Action::WithdrawRelease => control
+            .withdraw_release(v1::EndReleaseRequest::default())
             .await
             .map(drop),
         Action::CreateToken => control
@@ -195,6 +206,7 @@ async fn messages_that_are_too_large_or_garbage_are_refused_and_the_connection_s
     let odd = v1::RevisionDigest {
         revision: u64::MAX,
         plan_digest: vec![1; 100].into(),
+        statement_digest: Vec::new().into(),
     };
     raw.unary(tonic::Request::new(odd), path, codec).await.unwrap();
 }

@@ -12,9 +12,13 @@
     unreachable_pub
 )]
 
+mod approvals;
 mod audit;
 mod callers;
 mod devices;
+mod history;
+mod lies;
+mod person;
 mod releases;
 mod sessions;
 mod tokens;

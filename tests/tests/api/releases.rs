@@ -58,7 +58,10 @@ async fn a_release_becomes_current_when_enough_others_signed_and_stays_so_over_a
     world.restart().await;
     let mut viewer = world.operator("vic", v1::Role::Viewer).await;
     let current = viewer
-        .get_release(v1::GetReleaseRequest { revision: 0 })
+        .get_release(v1::GetReleaseRequest {
+            revision: 0,
+            ..Default::default()
+        })
         .await
         .unwrap()
         .into_inner();
@@ -127,8 +130,9 @@ async fn proposals_that_do_not_fit_are_refused_each_with_its_reason() {
     for (built, reason) in [
         (
             built(&text, 2, Some(Digest::of(b"x")), "anna"),
-            Reason::RevisionTaken,
+            Reason::ParentMismatch,
         ),
+        (built(&text, 2_000_000, None, "anna"), Reason::RevisionTaken),
         (built(&text, 1, None, "bob"), Reason::AuthorMismatch),
         (
             built(
@@ -210,23 +214,18 @@ async fn signatures_that_must_not_count_are_refused() {
     short.signature.as_mut().unwrap().signature = vec![1; 63].into();
     refused(people.bob.approve_release(short).await, Reason::BadRequest);
 
-    // The proposal is replaced while somebody reads the old one: their signature does not count for the new.
-    let replaced = built(&document(2, 55), 1, None, "anna");
-    people
-        .engineer
-        .propose_release(replaced.request.clone())
-        .await
-        .unwrap();
+    // A signature over another statement than the one that waits under the number, whatever digest goes with it.
+    let other = built(&document(2, 55), 1, None, "anna");
     refused(
-        people.bob.approve_release(first.approval("bob")).await,
+        people.bob.approve_release(other.approval("bob")).await,
         Reason::DigestMismatch,
     );
-    let mut crossed = first.approval("bob");
-    crossed.statement_digest = replaced.digest().0.to_vec().into();
+    let mut crossed = other.approval("bob");
+    crossed.statement_digest = first.digest().0.to_vec().into();
     refused(people.bob.approve_release(crossed).await, Reason::BadSignature);
 
     // One who was an engineer when they proposed, and then was made an approver, is still the author.
-    let erin_proposes = built(&document(2, 60), 1, None, "erin");
+    let erin_proposes = built(&document(2, 60), 2, None, "erin");
     let mut erin_engineer = world.operator("erin", v1::Role::Engineer).await;
     erin_engineer
         .propose_release(erin_proposes.request.clone())
@@ -253,7 +252,10 @@ async fn signatures_that_must_not_count_are_refused() {
     assert_eq!(mark(&first, "gw-a").revision, 1);
     let current = people
         .bob
-        .get_release(v1::GetReleaseRequest { revision: 0 })
+        .get_release(v1::GetReleaseRequest {
+            revision: 0,
+            ..Default::default()
+        })
         .await;
     refused(current, Reason::NotFound);
 }
@@ -275,9 +277,10 @@ async fn a_proposal_on_an_old_parent_is_refused_and_names_the_current_one() {
             .any(|(_, what)| *what == first.digest().to_string()),
         "{status:?}"
     );
+    // The parent as it should be, and a number that is used.
     let again = built(&document(2, 5), 1, None, "anna");
     refused(
         people.engineer.propose_release(again.request).await,
-        Reason::RevisionTaken,
+        Reason::ParentMismatch,
     );
 }

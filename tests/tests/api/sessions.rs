@@ -51,6 +51,7 @@ fn verified(offer: &v1::PolicyOffer, gateway: &str, approvers: &crate::world::Bu
         &Offer {
             statement: &signed.statement,
             signatures: &signatures,
+            chain: &[],
             plan: &offer.plan,
             leaf_index: offer.leaf_index,
             proof: &proof,
@@ -94,7 +95,10 @@ async fn offered_staged_effective_and_refused_are_told_apart() {
         for _ in 0..LOOKS {
             let release = people
                 .engineer
-                .get_release(v1::GetReleaseRequest { revision: 1 })
+                .get_release(v1::GetReleaseRequest {
+                    revision: 1,
+                    ..Default::default()
+                })
                 .await
                 .unwrap()
                 .into_inner()
@@ -127,6 +131,7 @@ async fn offered_staged_effective_and_refused_are_told_apart() {
             revision: 1,
             code: "under-signed".into(),
             message: "…".into(),
+            statement_digest: first.digest().0.to_vec().into(),
         }),
         ..v1::PolicyState::default()
     };

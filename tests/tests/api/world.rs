@@ -88,6 +88,11 @@ impl World {
     /// Stops the coordinator and starts it again on the same data.
     pub async fn restart(&mut self) {
         self.running.take().unwrap().stop().await;
+        self.start_again().await;
+    }
+
+    /// Starts a coordinator that was stopped.
+    pub async fn start_again(&mut self) {
         let running = app::start(&self.config).await.unwrap();
         self.address = running.grpc[0].to_string().parse().unwrap();
         self.running = Some(running);
@@ -349,6 +354,14 @@ impl Built {
         Digest::of(&self.statement)
     }
 
+    pub fn end(&self, reason: &str) -> v1::EndReleaseRequest {
+        v1::EndReleaseRequest {
+            revision: self.release.statement.revision.0,
+            statement_digest: self.digest().0.to_vec().into(),
+            reason: reason.to_owned(),
+        }
+    }
+
     pub fn approval(&self, person: &str) -> v1::ApproveReleaseRequest {
         let approver = ApproverId::new(person).unwrap();
         let signature = key(person).sign(approver, &self.statement).unwrap();
@@ -359,11 +372,23 @@ impl Built {
                 approver: person.to_owned(),
                 signature: signature.bytes.to_vec().into(),
             }),
+            brought: false,
         }
     }
 }
 
 pub fn built(text: &str, revision: u64, parent: Option<Digest>, author: &str) -> Built {
+    built_replacing(text, revision, parent, Vec::new(), author)
+}
+
+/// The same for a release that replaces heads of another history.
+pub fn built_replacing(
+    text: &str,
+    revision: u64,
+    parent: Option<Digest>,
+    replaces: Vec<Digest>,
+    author: &str,
+) -> Built {
     let loaded = penstock_policy::load(
         &[SourceFile {
             name: "plant.yaml".to_owned(),
@@ -377,6 +402,7 @@ pub fn built(text: &str, revision: u64, parent: Option<Digest>, author: &str) ->
     let draft = Draft {
         revision: Revision(revision),
         parent,
+        replaces,
         document_digest: document_digest(&[DocumentFile {
             name: "plant.yaml",
             content: text.as_bytes(),
@@ -437,5 +463,6 @@ pub fn mark(release: &Built, gateway: &str) -> v1::RevisionDigest {
     v1::RevisionDigest {
         revision: release.release.statement.revision.0,
         plan_digest: Digest::of(plan).0.to_vec().into(),
+        statement_digest: release.digest().0.to_vec().into(),
     }
 }

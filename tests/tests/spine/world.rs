@@ -189,19 +189,18 @@ impl World {
     }
 
     fn release_said(&self, with_flow: bool, more: &[&str]) -> u64 {
-        let document = self.path(if with_flow { "with.yaml" } else { "without.yaml" });
+        let document = self.document(with_flow);
         let arguments = [
             "release", "propose", &document, "--ticket", "T-1", "--reason", "test", "--yes",
         ];
-        self.penstock("engineer", &[&arguments[..], more].concat());
-        let newest = self.penstock("engineer", &["release", "list"]);
-        let revisions = newest["releases"].as_array().unwrap().iter();
-        let revision = revisions.filter_map(|r| r["revision"].as_u64()).max().unwrap();
-        self.approve(revision);
+        let proposed = self.penstock("engineer", &[&arguments[..], more].concat());
+        let revision = proposed["release"]["revision"].as_u64().unwrap();
+        let digest = proposed["release"]["statement_digest"].as_str().unwrap();
+        self.approve(revision, digest);
         revision
     }
 
-    fn approve(&self, revision: u64) {
+    fn approve(&self, revision: u64, digest: &str) {
         let key = self.path("approver.key");
         self.penstock(
             "approver",
@@ -209,6 +208,8 @@ impl World {
                 "release",
                 "approve",
                 &revision.to_string(),
+                "--digest",
+                digest,
                 "--key",
                 &key,
                 "--yes",
@@ -274,6 +275,25 @@ impl World {
         let words = [&[home.as_str(), &program, "--output", "json"], arguments].concat();
         let said = self.run_found(&self.headquarters, "env", &words);
         serde_json::from_str(&said).unwrap_or(Value::Null)
+    }
+
+    /// `penstock …` as a person, which has to fail; gives the failure's code.
+    pub fn penstock_fails(&self, person: &str, arguments: &[&str]) -> String {
+        let home = format!("XDG_CONFIG_HOME={}", self.path(person));
+        let program = program("penstock");
+        let mut command: Command = self.headquarters.command("env");
+        command.args([home.as_str(), &program, "--output", "json"]);
+        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?} did not fail");
+        let failure: Value = serde_json::from_str(&complained).unwrap_or_else(|_| panic!("{complained}"));
+        let code = failure["code"].as_str().or(failure["error"]["code"].as_str());
+        code.unwrap_or_else(|| panic!("{complained}")).to_owned()
+    }
+
+    /// The document with or without the flow that comes and goes.
+    pub fn document(&self, with_flow: bool) -> String {
+        self.path(if with_flow { "with.yaml" } else { "without.yaml" })
     }
 
     fn log_in(&self, person: &str, token: &str) {

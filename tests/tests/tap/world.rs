@@ -230,13 +230,17 @@ impl World {
         let arguments = [
             "release", "propose", document, "--ticket", "T-1", "--reason", "test", "--yes",
         ];
-        self.penstock("engineer", &arguments);
-        let newest = self.penstock("engineer", &["release", "list"]);
-        let revisions = newest["releases"].as_array().unwrap().iter();
-        let revision = revisions.filter_map(|r| r["revision"].as_u64()).max().unwrap();
+        let proposed = self.penstock("engineer", &arguments);
+        let revision = proposed["release"]["revision"].as_u64().unwrap();
+        let digest = proposed["release"]["statement_digest"].as_str().unwrap();
         let key = self.path("approver.key");
         let text = revision.to_string();
-        self.penstock("approver", &["release", "approve", &text, "--key", &key, "--yes"]);
+        self.penstock(
+            "approver",
+            &[
+                "release", "approve", &text, "--digest", digest, "--key", &key, "--yes",
+            ],
+        );
         wait_until(&format!("r{revision} in force"), PATIENCE, || {
             let seen = self.gateway_seen();
             seen["connected"] == true && seen["effective"] == revision

@@ -28,6 +28,8 @@ pub(super) fn first(step: &mut Step, control: &Control<'_>) -> Result<Traffic, D
             "release",
             "approve",
             "1",
+            "--digest",
+            &digest(control, 1)?,
             "--key",
             &key(control, ENGINEER),
             "--yes",
@@ -242,6 +244,7 @@ fn approve(
     revision: u64,
     person: crate::demo::control::Person,
 ) -> Result<(), DemoError> {
+    let digest = digest(control, revision)?;
     let revision = revision.to_string();
     control
         .penstock(
@@ -250,6 +253,8 @@ fn approve(
                 "release",
                 "approve",
                 &revision,
+                "--digest",
+                &digest,
                 "--key",
                 &key(control, person),
                 "--yes",
@@ -257,6 +262,11 @@ fn approve(
         )?
         .done()?;
     Ok(())
+}
+
+/// The digest of a release, as its author announces it.
+fn digest(control: &Control<'_>, revision: u64) -> Result<String, DemoError> {
+    Ok(text(&show(control, revision)?, "/release/statement_digest").to_owned())
 }
 
 fn show(control: &Control<'_>, revision: u64) -> Result<Value, DemoError> {

@@ -1,97 +1,259 @@
-//! `release approve`: what is signed was compiled again here, and its change is shown before.
+//! `release approve`: what is signed was compiled again here, and its change from what this person verified last is shown
+//! before. With `--signature`, a signature that was made on a machine without a network is brought instead of made.
 
 use std::path::Path;
 
 use penstock_policy::ids::{ApproverId, Digest};
-use penstock_proto::v1::{ApproveReleaseRequest, Signature};
+use penstock_policy::model::ApproverSet;
+use penstock_policy::release::{Signature, pre_authentication_encoding};
+use penstock_proto::v1::{ApproveReleaseRequest, Signature as WireSignature};
 
 use super::super::{Online, refused};
-use super::fetched::{Fetched, base_plant, plant_of};
-use super::shown;
+use super::fetched::{Fetched, plant_of};
+use super::report::ReleaseLine;
+use super::standing::Told;
+use super::{Compared, named_by_person, shown};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::keys;
+use crate::known::short;
 use crate::offline::changes::Changes;
 use crate::offline::check::findings;
 use crate::offline::signing::{self, Stated};
 use crate::output::{Output, Page, Report as _, Tone};
 
-pub(super) async fn approve(
-    out: &Output,
-    context: Option<&str>,
-    revision: u64,
-    key: &Path,
-    yes: bool,
-) -> Result<Exit, Failure> {
-    let key = keys::read(key)?;
+/// What `release approve` was asked.
+pub(super) struct Asked<'a> {
+    pub(super) revision: u64,
+    /// The first digits of its digest, as it was announced.
+    pub(super) digest: Option<&'a str>,
+    pub(super) key: Option<&'a Path>,
+    pub(super) signature: Option<&'a Path>,
+    pub(super) base: Option<&'a Path>,
+    pub(super) yes: bool,
+}
+
+pub(super) async fn approve(out: &Output, context: Option<&str>, asked: &Asked<'_>) -> Result<Exit, Failure> {
+    let key = asked.key.map(keys::read).transpose()?;
+    let brought = asked.signature.map(signing::read_envelope).transpose()?;
     let mut online = Online::connect(context).await?;
-    let fetched = online.require(revision).await?;
+    let known = online.known()?;
+    let revision = asked.revision;
+    let fetched = online
+        .fetch_named(revision, None, known.verified_digest())
+        .await?
+        .ok_or_else(|| super::fetched::no_such(revision))?;
+    let digest = Digest::of(&fetched.signed.statement);
+    named_by_person(revision, &digest, asked.digest)?;
+    known.check_number(fetched.statement.revision, digest)?;
+    waits(&fetched)?;
     let loaded = plant_of(&fetched, out)?;
-    let current = online.fetch(0).await?;
-    // What is shown as the change must be the change from what this release was made on top of.
-    let base = current
-        .as_ref()
-        .map(|current| Digest::of(&current.signed.statement));
-    if fetched.statement.parent != base {
-        let on_top =
-            |digest: Option<Digest>| digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
-        return Err(Failure::new(
-            Exit::Refused,
-            "PARENT_MISMATCH",
-            format!("release r{revision} was not made on top of the current one"),
-        )
-        .because(format!(
-            "it was made on top of {}",
-            on_top(fetched.statement.parent)
-        ))
-        .because(format!("current is {}", on_top(base)))
-        .help("its author has to propose it again"));
+    let statement = &fetched.statement;
+    let told = Told {
+        chain: &fetched.chain,
+        head: statement.parent,
+        forgives: &|known| known.leads_on(statement),
+    };
+    let mut standing = online.stand(out, known, &told, asked.base).await?;
+    let parent = statement.parent.map(|parent| parent.to_string());
+    if standing.left_behind.is_none() && parent != standing.base.statement_digest {
+        return Err(not_on_top(revision, parent, standing.base.statement_digest));
     }
-    let approver = ApproverId::new(online.login.context.operator.as_str())
+    let approvers = standing
+        .approvers
+        .clone()
+        .unwrap_or_else(|| statement.approvers.clone());
+    let operator = ApproverId::new(online.login.context.operator.as_str())
         .map_err(|error| Failure::usage(error.to_string()))?;
-    signing::may_sign(&fetched.statement, &approver, &key)?;
-    let old = base_plant(current.as_ref(), out)?;
-    let changes = Changes::between(old.as_ref(), &loaded.plant)?;
-    let findings = findings(&loaded.plant, old.as_ref())?;
+    let signers = match (&key, &brought) {
+        (Some(key), _) => {
+            signing::may_sign(statement, &operator, key, Some(&approvers))?;
+            vec![operator.clone()]
+        }
+        (None, Some(envelope)) => to_bring(&fetched, envelope, &approvers)?,
+        (None, None) => return Err(Failure::usage("either --key or --signature says what is given")),
+    };
+    let changes = Changes::between(standing.plant.as_ref(), &loaded.plant)?;
+    let findings = findings(&loaded.plant, standing.plant.as_ref())?;
     if out.for_people() {
         let mut page = Page::new(out.style);
-        Stated::of(&fetched.statement, &fetched.signed.statement).page(&mut page);
+        Stated::of(statement, &fetched.signed.statement).page(&mut page);
         page.gap();
         changes.page(&mut page);
         page.gap();
         findings.iter().for_each(|finding| finding.page(&mut page));
         page.gap();
+        standing.base.page(&mut page, standing.approvers.as_ref());
         let done = page.paint(Tone::Good, "✓");
         page.line(format!(
             "{done} compiled here: its documents say exactly what it states"
         ));
         out.text(&page.finish())?;
     }
-    ask::confirm(out, yes, &format!("Sign release r{revision} as {approver}?"))?;
-    let signature = key
-        .sign(approver.clone(), &fetched.signed.statement)
-        .map_err(|error| {
-            Failure::altered("statement-unusable", "the statement cannot be signed").caused_by(&error)
-        })?;
+    let names: Vec<_> = signers.iter().map(ToString::to_string).collect();
+    let (release, names) = (format!("r{revision} ({})", short(&digest)), names.join(", "));
+    let question = if key.is_some() {
+        format!("Sign release {release} as {names}?")
+    } else {
+        format!("Bring the signature of {names} to release {release}?")
+    };
+    ask::confirm(out, asked.yes, &question)?;
+    let signatures: Vec<Signature> = match (key, brought) {
+        (Some(key), _) => {
+            let signature = key
+                .sign(operator.clone(), &fetched.signed.statement)
+                .map_err(|error| {
+                    Failure::altered("statement-unusable", "the statement cannot be signed").caused_by(&error)
+                })?;
+            // Before it is sent: the coordinator may keep it and say nothing.
+            standing.known.number(statement.revision, digest)?;
+            standing.known.see(&fetched.signed.statement, true);
+            vec![signature]
+        }
+        (None, brought) => {
+            let among = |signature: &Signature| signers.contains(&signature.approver);
+            let all = brought.map(|envelope| envelope.signatures).unwrap_or_default();
+            standing.known.number(statement.revision, digest)?;
+            standing.known.see(&fetched.signed.statement, false);
+            all.into_iter().filter(among).collect()
+        }
+    };
+    standing.known.save()?;
+    let mut release = fetched.release.clone();
+    for signature in signatures {
+        release = give(&mut online, revision, digest, &operator, &signature).await?;
+    }
+    let fetched = Fetched { release, ..fetched };
+    let compared = Compared {
+        changes,
+        findings,
+        base: standing.base,
+    };
+    out.show(&shown(&fetched, "signed", Some(compared))?)?;
+    Ok(Exit::Done)
+}
+
+/// Gives one signature to the coordinator, and looks whether it kept it.
+async fn give(
+    online: &mut Online,
+    revision: u64,
+    digest: Digest,
+    operator: &ApproverId,
+    signature: &Signature,
+) -> Result<penstock_proto::v1::Release, Failure> {
     let request = ApproveReleaseRequest {
         revision,
-        statement_digest: Digest::of(&fetched.signed.statement).0.to_vec().into(),
-        signature: Some(Signature {
-            approver: approver.to_string(),
+        statement_digest: digest.0.to_vec().into(),
+        signature: Some(WireSignature {
+            approver: signature.approver.to_string(),
             signature: signature.bytes.to_vec().into(),
         }),
+        brought: signature.approver != *operator,
     };
-    let answer = online
-        .client
-        .approve_release(request)
-        .await
-        .map_err(|status| refused(&status))?
-        .into_inner();
-    let fetched = Fetched {
-        release: answer,
-        ..fetched
-    };
-    out.show(&shown(&fetched, "signed", Some((changes, findings)))?)?;
-    Ok(Exit::Done)
+    let answer = online.client.approve_release(request).await;
+    let release = answer.map_err(|status| refused(&status))?.into_inner();
+    let kept = release.statement_digest == digest.0.as_slice()
+        && release
+            .approved_by
+            .iter()
+            .any(|name| *name == signature.approver.as_str());
+    if kept {
+        return Ok(release);
+    }
+    Err(Failure::altered(
+        "approval-hidden",
+        format!("the coordinator took the signature over r{revision}, and does not show it"),
+    )
+    .help("it is at fault or hostile: tell whoever runs it"))
+}
+
+/// The approvers whose signatures the file brings: those in force, each of them verified here.
+fn to_bring(
+    fetched: &Fetched,
+    envelope: &penstock_policy::release::Envelope,
+    approvers: &ApproverSet,
+) -> Result<Vec<ApproverId>, Failure> {
+    let statement = &fetched.statement;
+    if envelope.statement != fetched.signed.statement {
+        return Err(Failure::altered(
+            "digest-mismatch",
+            format!(
+                "the file holds signatures over another release than {}",
+                statement.revision
+            ),
+        )
+        .because(format!("in the file: {}", Digest::of(&envelope.statement)))
+        .because(format!(
+            "at the coordinator: {}",
+            Digest::of(&fetched.signed.statement)
+        )));
+    }
+    let encoded = pre_authentication_encoding(&envelope.statement);
+    let mut bring = Vec::new();
+    for signature in &envelope.signatures {
+        let signer = &signature.approver;
+        let Some(approver) = approvers.people.get(signer) else {
+            return Err(Failure::new(
+                Exit::Refused,
+                "NOT_AN_APPROVER",
+                format!("the file holds a signature of {signer}, who is not one of the approvers in force"),
+            ));
+        };
+        if !signature.verifies(&encoded, &approver.key) {
+            return Err(Failure::altered(
+                "altered",
+                format!("the signature of {signer} in the file does not fit the release and their key"),
+            ));
+        }
+        let given = fetched
+            .release
+            .approved_by
+            .iter()
+            .any(|name| *name == signer.as_str());
+        if !given {
+            signing::may_count(statement, signer)?;
+            bring.push(signer.clone());
+        }
+    }
+    if bring.is_empty() {
+        return Err(Failure::usage(
+            "the file brings no signature that the release does not have already",
+        ));
+    }
+    Ok(bring)
+}
+
+/// Refuses what does not wait for signatures, as the coordinator says: then nobody has to look any further.
+fn waits(fetched: &Fetched) -> Result<(), Failure> {
+    let line = ReleaseLine::of(fetched.release.clone())?;
+    if line.state == "proposed" {
+        return Ok(());
+    }
+    let failure = Failure::new(
+        Exit::Refused,
+        "NOT_PROPOSED",
+        format!(
+            "release r{} does not wait for signatures: it is {}",
+            line.revision, line.state
+        ),
+    );
+    Err(match line.state.as_str() {
+        "overtaken" => {
+            failure.help("another release became current meanwhile: its author has to propose it again")
+        }
+        "rejected" | "withdrawn" => failure.because(format!("by {}: {}", line.ended_by, line.ended_reason)),
+        _ => failure,
+    })
+}
+
+fn not_on_top(revision: u64, parent: Option<String>, holds: Option<String>) -> Failure {
+    let on_top = |digest: Option<String>| digest.unwrap_or_else(|| "nothing".to_owned());
+    Failure::altered(
+        "parent-mismatch",
+        format!("release r{revision} was not made on top of the one that holds"),
+    )
+    .because(format!("it was made on top of {}", on_top(parent)))
+    .because(format!("what holds is {}", on_top(holds)))
+    .help("its author has to propose it again")
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use penstock_policy::ids::{ApproverId, Digest};
-use penstock_policy::model::Plant;
 use penstock_policy::release::{Envelope, Signature, Statement};
 use penstock_proto::refusal::{self, Reason};
 use penstock_proto::v1::{GetReleaseRequest, GetReleaseResponse, Release, SignedRelease};
@@ -23,12 +22,31 @@ pub(super) struct Fetched {
     pub(super) statement: Statement,
     pub(super) signed: SignedRelease,
     pub(super) documents: Documents,
+    /// The releases before it, from the one that was asked for on.
+    pub(super) chain: Vec<SignedRelease>,
 }
 
 impl Online {
     /// A release by revision, 0 for the current one; `None` if there is no such.
     pub(super) async fn fetch(&mut self, revision: u64) -> Result<Option<Fetched>, Failure> {
-        let answer = match self.client.get_release(GetReleaseRequest { revision }).await {
+        self.fetch_named(revision, None, None).await
+    }
+
+    /// The same, with the releases since one that is known; and only if its statement has this digest.
+    pub(super) async fn fetch_named(
+        &mut self,
+        revision: u64,
+        named: Option<Digest>,
+        since: Option<Digest>,
+    ) -> Result<Option<Fetched>, Failure> {
+        let bytes =
+            |digest: Option<Digest>| digest.map(|digest| digest.0.to_vec().into()).unwrap_or_default();
+        let request = GetReleaseRequest {
+            revision,
+            statement_digest: bytes(named),
+            since_digest: bytes(since),
+        };
+        let answer = match self.client.get_release(request).await {
             Ok(answer) => answer.into_inner(),
             Err(status) if refusal::explain(&status).is(Reason::NotFound) => return Ok(None),
             Err(status) => return Err(refused(&status)),
@@ -37,11 +55,15 @@ impl Online {
             release,
             signed,
             documents,
+            chain,
         } = answer;
         let release = release.ok_or_else(|| malformed("the release is missing"))?;
         let signed = signed.ok_or_else(|| malformed("the signed statement is missing"))?;
         let statement = signing::read_statement(&signed.statement)?;
-        if digest("statement_digest", &release.statement_digest)? != Digest::of(&signed.statement) {
+        let stated = Digest::of(&signed.statement);
+        if digest("statement_digest", &release.statement_digest)? != stated
+            || named.is_some_and(|named| named != stated)
+        {
             return Err(Failure::altered(
                 "digest-mismatch",
                 "the coordinator's statement is not the one that its digest names",
@@ -67,20 +89,24 @@ impl Online {
             statement,
             signed,
             documents,
+            chain,
         }))
     }
 
     /// The release by revision, or that there is none.
     pub(super) async fn require(&mut self, revision: u64) -> Result<Fetched, Failure> {
-        self.fetch(revision).await?.ok_or_else(|| {
-            let what = if revision == 0 {
-                "there is no current release yet".to_owned()
-            } else {
-                format!("there is no release r{revision}")
-            };
-            Failure::new(Exit::Refused, "NOT_FOUND", what).help("see: penstock release list")
-        })
+        self.fetch(revision).await?.ok_or_else(|| no_such(revision))
     }
+}
+
+/// There is no release with this number; 0: none is current.
+pub(super) fn no_such(revision: u64) -> Failure {
+    let what = if revision == 0 {
+        "there is no current release yet".to_owned()
+    } else {
+        format!("there is no release r{revision}")
+    };
+    Failure::new(Exit::Refused, "NOT_FOUND", what).help("see: penstock release list")
 }
 
 /// The plant of a release whose documents are what its statement says.
@@ -90,27 +116,24 @@ pub(super) fn plant_of(fetched: &Fetched, out: &Output) -> Result<LoadedPlant, F
     Ok(loaded)
 }
 
-/// The current release's plant, to compare with. One that cannot be read any more is said, not passed over.
-pub(super) fn base_plant(current: Option<&Fetched>, out: &Output) -> Result<Option<Plant>, Failure> {
-    let Some(current) = current else {
-        out.remark("there is no current release: everything in this one is new");
-        return Ok(None);
-    };
-    Ok(Some(plant_of(current, out)?.plant))
-}
-
 pub(super) fn envelope(fetched: &Fetched) -> Result<Envelope, Failure> {
     let mut envelope = Envelope {
         statement: fetched.signed.statement.to_vec(),
         signatures: Vec::new(),
     };
-    for signature in &fetched.signed.signatures {
-        let approver = ApproverId::new(&signature.approver).map_err(|error| malformed(&error.to_string()))?;
-        let signature =
-            Signature::new(approver, &signature.signature).map_err(|error| malformed(&error.to_string()))?;
-        envelope.add(signature);
-    }
+    signatures_of(&fetched.signed)?
+        .into_iter()
+        .for_each(|signature| envelope.add(signature));
     Ok(envelope)
+}
+
+/// The signatures of a release as they came.
+pub(super) fn signatures_of(signed: &SignedRelease) -> Result<Vec<Signature>, Failure> {
+    let read = |signature: &penstock_proto::v1::Signature| {
+        let approver = ApproverId::new(&signature.approver).map_err(|error| malformed(&error.to_string()))?;
+        Signature::new(approver, &signature.signature).map_err(|error| malformed(&error.to_string()))
+    };
+    signed.signatures.iter().map(read).collect()
 }
 
 /// Writes documents below `folder`; names that would lead out of it are refused.

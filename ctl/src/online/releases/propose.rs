@@ -1,12 +1,16 @@
 //! `release propose` and `release revert`: a document becomes a release that waits for its signatures.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use penstock_policy::ids::{Digest, Revision};
-use penstock_policy::release::{self, Draft};
-use penstock_proto::v1::{DocumentFile, ProposeReleaseRequest};
+use penstock_policy::release::{self, Draft, REPLACES_MAX};
+use penstock_proto::v1::{DocumentFile, ListGatewaysRequest, ListReleasesRequest, ProposeReleaseRequest};
 
 use super::super::{Online, refused};
-use super::fetched::base_plant;
+use super::fetched::Fetched;
 use super::report::{ReleaseLine, ReleaseShown};
+use super::standing::{Standing, Told};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -21,8 +25,10 @@ use crate::words;
 pub(super) struct Why {
     pub(super) ticket: Option<String>,
     pub(super) reason: String,
-    /// Also the current release's own document.
+    /// Also the current release's own document, and on top of histories that the coordinator does not know.
     pub(super) again: bool,
+    /// This person's own copy of the document in force.
+    pub(super) base: Option<PathBuf>,
     pub(super) yes: bool,
 }
 
@@ -39,7 +45,8 @@ pub(super) async fn propose(
         ))
         .help("name another login with --context"));
     }
-    let current = online.fetch(0).await?;
+    let known = online.known()?;
+    let current = online.fetch_named(0, None, known.verified_digest()).await?;
     if let Some(current) = current
         .as_ref()
         .filter(|current| current.statement.document_digest == loaded.digest && !why.again)
@@ -50,25 +57,40 @@ pub(super) async fn propose(
         ))
         .help("--again proposes it under the next number, for gateways that are ahead of a restored coordinator"));
     }
-    let old = base_plant(current.as_ref(), out)?;
-    let changes = Changes::between(old.as_ref(), &loaded.plant)?;
-    let findings = findings(&loaded.plant, old.as_ref())?;
+    let mut chain = current
+        .as_ref()
+        .map(|current| current.chain.clone())
+        .unwrap_or_default();
+    chain.extend(current.as_ref().map(|current| current.signed.clone()));
+    let told = Told {
+        chain: &chain,
+        head: current
+            .as_ref()
+            .map(|current| Digest::of(&current.signed.statement)),
+        // The proposal joins both histories.
+        forgives: &|_| why.again,
+    };
+    let mut standing = online.stand(out, known, &told, why.base.as_deref()).await?;
+    let joined = join(online, &standing, current.as_ref(), &why).await?;
+    let changes = Changes::between(standing.plant.as_ref(), &loaded.plant)?;
+    let findings = findings(&loaded.plant, standing.plant.as_ref())?;
     if out.for_people() {
         let mut page = Page::new(out.style);
         changes.page(&mut page);
         page.gap();
         findings.iter().for_each(|finding| finding.page(&mut page));
         page.gap();
+        standing.base.page(&mut page, standing.approvers.as_ref());
         out.text(&page.finish())?;
     }
-    // A release follows the current one; a proposal that still waits for signatures gives way to a newer one.
-    let revision = current.as_ref().map_or(0, |current| current.statement.revision.0) + 1;
+    let revision = joined.revision;
     ask::confirm(out, why.yes, &format!("Propose this as release r{revision}?"))?;
     let draft = Draft {
         revision: Revision(revision),
         parent: current
             .as_ref()
             .map(|current| Digest::of(&current.signed.statement)),
+        replaces: joined.replaces,
         document_digest: loaded.digest,
         author: online.login.context.operator.clone(),
         ticket: why.ticket,
@@ -92,6 +114,12 @@ pub(super) async fn propose(
         statement: statement.clone().into(),
         documents: documents.collect(),
     };
+    // Before it is sent: its author has read it in full.
+    standing
+        .known
+        .number(built.statement.revision, Digest::of(&statement))?;
+    standing.known.see(&statement, false);
+    standing.known.save()?;
     let waiting = ask::waiting(out, "the coordinator compiles the release again");
     let answer = online
         .client
@@ -105,6 +133,7 @@ pub(super) async fn propose(
         release: ReleaseLine::of(answer)?,
         changes: Some(changes),
         findings,
+        base: Some(standing.base),
         done: "proposed".to_owned(),
         documents: loaded
             .documents
@@ -114,4 +143,66 @@ pub(super) async fn propose(
             .collect(),
     })?;
     Ok(Exit::Done)
+}
+
+/// The number of a proposal, and the heads of other histories that it joins.
+struct Joined {
+    revision: u64,
+    replaces: Vec<Digest>,
+}
+
+/// How far a gateway's number may be ahead of all others, to be believed: it is only the gateway that says so.
+const AHEAD_MAX: u64 = 100_000;
+
+/// The next number that was never used, as far as this machine, the coordinator and, for `--again`, the gateways know;
+/// and what gateways and this person hold that the coordinator does not know.
+async fn join(
+    online: &mut Online,
+    standing: &Standing,
+    current: Option<&Fetched>,
+    why: &Why,
+) -> Result<Joined, Failure> {
+    let newest = online
+        .client
+        .list_releases(ListReleasesRequest { limit: 1 })
+        .await;
+    let newest = newest.map_err(|status| refused(&status))?.into_inner().releases;
+    let mut highest = newest
+        .iter()
+        .map(|release| release.revision)
+        .chain([standing.known.highest()])
+        .max()
+        .unwrap_or(0);
+    let mut replaces: BTreeSet<Digest> = standing.left_behind.into_iter().collect();
+    if why.again {
+        let whole = online.fetch_named(0, None, None).await?;
+        let mut own: BTreeSet<Digest> = whole
+            .iter()
+            .flat_map(|whole| whole.chain.iter().chain([&whole.signed]))
+            .map(|signed| Digest::of(&signed.statement))
+            .collect();
+        own.extend(current.map(|current| Digest::of(&current.signed.statement)));
+        let gateways = online.client.list_gateways(ListGatewaysRequest {}).await;
+        let gateways = gateways.map_err(|status| refused(&status))?.into_inner().gateways;
+        let bound = highest.saturating_add(AHEAD_MAX);
+        for held in gateways.into_iter().filter_map(|gateway| gateway.policy?.trusted) {
+            let digest = super::super::digest("statement_digest", &held.statement_digest)?;
+            if held.revision <= bound && !own.contains(&digest) {
+                highest = highest.max(held.revision);
+                replaces.insert(digest);
+            }
+        }
+    }
+    if replaces.len() > REPLACES_MAX {
+        return Err(Failure::new(
+            Exit::Refused,
+            "too-many-histories",
+            format!("gateways hold {} releases that the coordinator does not know", replaces.len()),
+        )
+        .help(format!("a release joins at most {REPLACES_MAX}; what is more than a restored coordinator explains is a hostile gateway")));
+    }
+    Ok(Joined {
+        revision: highest + 1,
+        replaces: replaces.into_iter().collect(),
+    })
 }

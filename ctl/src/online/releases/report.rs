@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::digest;
+use super::standing::Base;
 use crate::failure::Failure;
 use crate::offline::changes::Changes;
 use crate::offline::check::FindingLine;
@@ -17,7 +18,7 @@ use crate::words;
 pub struct ReleaseLine {
     /// Its revision.
     pub revision: u64,
-    /// `proposed`, `current`, `superseded` or `unknown`.
+    /// `proposed`, `current`, `superseded`, `rejected`, `withdrawn`, `overtaken` or `unknown`.
     pub state: String,
     /// Digest of its statement.
     pub statement_digest: String,
@@ -45,6 +46,12 @@ pub struct ReleaseLine {
     pub effective: u32,
     /// How many refused it.
     pub refused: u32,
+    /// Who rejected or withdrew it; empty: nobody.
+    pub ended_by: String,
+    /// Why.
+    pub ended_reason: String,
+    /// When, milliseconds since 1970; 0: not.
+    pub ended_ms: u64,
 }
 
 impl ReleaseLine {
@@ -54,6 +61,9 @@ impl ReleaseLine {
                 Ok(ReleaseState::Proposed) => "proposed",
                 Ok(ReleaseState::Current) => "current",
                 Ok(ReleaseState::Superseded) => "superseded",
+                Ok(ReleaseState::Rejected) => "rejected",
+                Ok(ReleaseState::Withdrawn) => "withdrawn",
+                Ok(ReleaseState::Overtaken) => "overtaken",
                 Ok(ReleaseState::Unspecified) | Err(_) => "unknown",
             }
             .to_owned(),
@@ -71,7 +81,16 @@ impl ReleaseLine {
             staged: release.staged,
             effective: release.effective,
             refused: release.refused,
+            ended_by: release.ended_by,
+            ended_reason: release.ended_reason,
+            ended_ms: release.ended_ms,
         })
+    }
+
+    /// The first digits of its digest.
+    fn short(&self) -> &str {
+        let digits = self.statement_digest.trim_start_matches("sha256:");
+        digits.get(..12).unwrap_or(digits)
     }
 
     fn mark(&self) -> (Tone, String) {
@@ -83,6 +102,9 @@ impl ReleaseLine {
     }
 
     fn progress(&self) -> (Tone, String) {
+        if !self.ended_by.is_empty() {
+            return (Tone::Dim, format!("by {}: {}", self.ended_by, self.ended_reason));
+        }
         if self.state != "current" {
             return (Tone::Dim, "—".to_owned());
         }
@@ -129,6 +151,7 @@ impl Report for ReleaseList {
             .map(|release| {
                 vec![
                     (Tone::Strong, format!("r{}", release.revision)),
+                    (Tone::Dim, release.short().to_owned()),
                     release.mark(),
                     (Tone::Plain, release.author.clone()),
                     (Tone::Plain, release.signatures()),
@@ -141,6 +164,7 @@ impl Report for ReleaseList {
         page.table(
             &[
                 "RELEASE",
+                "DIGEST",
                 "STATE",
                 "AUTHOR",
                 "SIGNATURES",
@@ -164,7 +188,9 @@ pub struct ReleaseShown {
     pub changes: Option<Changes>,
     /// What the checker of plans found, against the plans in force; only where it was compared.
     pub findings: Vec<FindingLine>,
-    /// What was done, in a word: `shown`, `proposed` or `signed`.
+    /// What it was compared with; only where it was compared.
+    pub base: Option<Base>,
+    /// What was done, in a word: `shown`, `proposed`, `signed`, `rejected` or `withdrawn`.
     pub done: String,
     /// Names of its documents.
     pub documents: Vec<String>,
@@ -189,16 +215,18 @@ impl Report for ReleaseShown {
         let done = page.paint(Tone::Good, "✓");
         let missing = (self.release.threshold as usize).saturating_sub(self.release.approved_by.len());
         page.line(format!(
-            "{done} release r{revision} {}; signatures: {}",
+            "{done} release r{revision} ({}) {}; signatures: {}",
+            self.release.short(),
             self.done,
             page.style.paint(Tone::Plain, &self.release.signatures())
         ));
         if self.release.state == "current" {
             page.line("  it is current: gateways are offered it now; follow with `penstock gateways` or `penstock health --watch`");
-        } else if missing > 0 {
+        } else if missing > 0 && self.release.state == "proposed" {
             page.line(format!(
-                "  it waits for {}: penstock release approve {revision} --key FILE",
-                words::count(missing, "more signature")
+                "  it waits for {}: penstock release approve {revision} --digest {} --key FILE",
+                words::count(missing, "more signature"),
+                self.release.short()
             ));
         }
     }

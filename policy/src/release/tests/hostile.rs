@@ -54,6 +54,7 @@ proptest! {
             plan: from(2).plan.clone(),
             leaf_index: one.leaf_index,
             proof: from(3).proof.clone(),
+            chain: Vec::new(),
         };
         prop_assert!(mixed.verify(&trust()).is_err(), "{which:04b}");
     }

@@ -1,0 +1,167 @@
+//! What became current, one release after another: statement and signatures of each, so that whoever verified one of
+//! them can follow to the newest with the approvers in force at each.
+//!
+//! Kept apart from the releases' records, which hold more than this and are read seldom. The newest link is the current
+//! release. Held in memory whole: about 2 KB for each release.
+
+use std::collections::BTreeMap;
+
+use penstock_policy::ids::{ApproverId, Digest, Revision};
+use penstock_policy::release::{CHAIN_BYTES_MAX, CHAIN_LINKS_MAX, Statement};
+use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::v1;
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+
+use super::{Recorded, ReleaseRecord};
+use crate::store::{Expect, Store, StoreError};
+
+/// Prefix of the records.
+pub(super) const PREFIX: &str = "link/";
+
+/// A link as recorded.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkRecord {
+    statement: String,
+    signatures: BTreeMap<ApproverId, String>,
+}
+
+/// A release that was or is current.
+#[derive(Debug)]
+struct Link {
+    digest: Digest,
+    replaces: Vec<Digest>,
+    signed: v1::SignedRelease,
+}
+
+/// All releases that became current, the oldest first.
+#[derive(Debug)]
+pub struct History {
+    links: Vec<Link>,
+    /// The first link that names other approvers than its parent does: what a gateway fresh from enrolment may lack.
+    first_change: usize,
+}
+
+fn key_of(revision: Revision) -> String {
+    format!("{PREFIX}{:020}", revision.0)
+}
+
+/// The number of the newest link.
+pub(super) async fn newest(store: &Store) -> Result<Option<Revision>, StoreError> {
+    let last = store.list_last(PREFIX, 1).await?;
+    Ok(last
+        .first()
+        .and_then(|(key, _)| key.strip_prefix(PREFIX)?.parse().ok())
+        .map(Revision))
+}
+
+/// Adds a release that has all signatures it needs: it is current from here on.
+pub(super) async fn add(store: &Store, recorded: &Recorded) -> Result<(), StoreError> {
+    add_record(store, recorded.statement.revision, &recorded.record).await
+}
+
+async fn add_record(store: &Store, revision: Revision, record: &ReleaseRecord) -> Result<(), StoreError> {
+    let link = LinkRecord {
+        statement: record.statement.clone(),
+        signatures: record.signatures.clone(),
+    };
+    match store.put_json(&key_of(revision), Expect::Absent, &link).await {
+        // It was done before, and what followed it was not.
+        Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+        Err(other) => Err(other),
+    }
+}
+
+/// Makes the links of a store that has none: it is empty, or was made before there were any.
+pub(super) async fn complete(store: &Store) -> Result<(), StoreError> {
+    if newest(store).await?.is_some() {
+        return Ok(());
+    }
+    for (number, record, _) in store.list_json::<ReleaseRecord>(super::PREFIX).await? {
+        if let (Ok(number), Some(_)) = (number.parse(), record.approved_ms) {
+            add_record(store, Revision(number), &record).await?;
+        }
+    }
+    Ok(())
+}
+
+impl History {
+    /// What is recorded.
+    pub(super) async fn read(store: &Store) -> Result<Self, Refusal> {
+        let mut links = Vec::new();
+        let mut approvers = None;
+        let mut first_change = None;
+        for (number, record, _) in store.list_json::<LinkRecord>(PREFIX).await? {
+            let statement = Statement::from_bytes(record.statement.as_bytes()).map_err(|error| {
+                tracing::error!(number, error = %crate::chain(&error), "a release of the history cannot be read");
+                Refusal::new(
+                    Reason::Internal,
+                    "a release of the history cannot be read by this software",
+                )
+            })?;
+            if approvers.is_some_and(|before| before != statement.approvers) {
+                first_change.get_or_insert(links.len());
+            }
+            approvers = Some(statement.approvers);
+            links.push(Link {
+                digest: Digest::of(record.statement.as_bytes()),
+                replaces: statement.replaces,
+                signed: super::signed(&record.statement, &record.signatures),
+            });
+        }
+        Ok(Self {
+            first_change: first_change.unwrap_or(links.len()),
+            links,
+        })
+    }
+
+    /// What lies between the release `held` and the newest, both excluded, within what a gateway follows.
+    pub(super) fn between(&self, held: Option<Digest>) -> Vec<v1::SignedRelease> {
+        let newest = self.links.len().saturating_sub(1);
+        let from = match held {
+            None => self.first_change,
+            // Of a history that this store does not know, nothing leads here but a release that replaces it.
+            Some(held) => self.after(held).unwrap_or(newest),
+        };
+        self.signed(from, newest)
+    }
+
+    /// What lies before `recorded`, from `since` on; all of it if `since` is not of this history.
+    pub(super) fn before(&self, recorded: &Recorded, since: Option<Digest>) -> Vec<v1::SignedRelease> {
+        let at = |digest: Digest| self.links.iter().rposition(|link| link.digest == digest);
+        let until = match (at(recorded.digest), recorded.statement.parent) {
+            (Some(own), _) => own,
+            (None, Some(parent)) => at(parent).map_or(0, |parent| parent + 1),
+            (None, None) => 0,
+        };
+        self.signed(since.and_then(|since| self.after(since)).unwrap_or(0), until)
+    }
+
+    /// Where to go on from a release: behind it, or at what replaces it.
+    fn after(&self, held: Digest) -> Option<usize> {
+        match self.links.iter().rposition(|link| link.digest == held) {
+            Some(own) => Some(own + 1),
+            None => self.links.iter().rposition(|link| link.replaces.contains(&held)),
+        }
+    }
+
+    /// The links of a range; of more than one answer may hold, the newest.
+    fn signed(&self, from: usize, until: usize) -> Vec<v1::SignedRelease> {
+        let mut room = CHAIN_BYTES_MAX;
+        let mut found: Vec<_> = self
+            .links
+            .get(from..until)
+            .unwrap_or_default()
+            .iter()
+            .rev()
+            .take(CHAIN_LINKS_MAX)
+            .map_while(|link| {
+                room = room.checked_sub(link.signed.encoded_len())?;
+                Some(link.signed.clone())
+            })
+            .collect();
+        found.reverse();
+        found
+    }
+}

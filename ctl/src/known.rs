@@ -1,0 +1,273 @@
+//! What this person knows of a plant's releases, kept on their own machine: the release that they verified last, the
+//! statements that they read in full, and which number named which of them.
+//!
+//! ```text
+//! $XDG_CONFIG_HOME/penstock/known/PLANT.OPERATOR.ROOTS.json        ROOTS: digest of the plant's roots, so that another
+//!                                                                  plant of the same name is not taken for this one
+//! ```
+//!
+//! A coordinator is never believed about it: the change that an approver is shown is the change from what stands here.
+//! Bounded: the oldest numbers and statements are forgotten first, the verified release never.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use penstock_policy::ids::{Digest, Revision};
+use penstock_policy::release::Statement;
+use serde::{Deserialize, Serialize};
+
+use crate::contexts::{Contexts, Named};
+use crate::documents::Documents;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::files::{self, FileError, Mode};
+
+const FORMAT: &str = "penstock-known/1";
+/// Documents of 12 MiB, in base64, and what stands beside them.
+const FILE_BYTES_MAX: u64 = 48 << 20;
+/// Most numbers remembered.
+const NUMBERS_MAX: usize = 4096;
+/// Most statements remembered.
+const SEEN_MAX: usize = 64;
+
+/// What is known of a plant.
+#[derive(Debug)]
+pub struct Known {
+    path: PathBuf,
+    remembered: Remembered,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remembered {
+    format: String,
+    verified: Option<Kept>,
+    numbers: BTreeMap<u64, Digest>,
+    seen: Vec<Seen>,
+}
+
+/// The verified release as it rests.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    statement: String,
+    documents: Vec<(String, String)>,
+}
+
+/// A statement whose documents this person was shown in full, or proposed themselves.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seen {
+    statement: String,
+    /// And signed.
+    signed: bool,
+}
+
+/// The release that this person verified last.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// What it says.
+    pub statement: Statement,
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// What it was made from.
+    pub documents: Documents,
+}
+
+fn damaged(path: &std::path::Path) -> Failure {
+    Failure::local(
+        "known-damaged",
+        format!("{} cannot be read: it holds what you verified of this plant's releases", path.display()),
+    )
+    .help("restore it from a backup; without it, move it away: the next release is then shown to you as all new")
+}
+
+impl Known {
+    /// What the person of this login knows.
+    pub fn open(contexts: &Contexts, login: &Named) -> Result<Self, Failure> {
+        let roots = contexts.roots(&login.name)?;
+        let roots: Vec<u8> = roots.iter().flat_map(|root| root.as_ref().to_vec()).collect();
+        let roots = hex(&Digest::of(&roots));
+        let name = format!(
+            "{}.{}.{}.json",
+            login.context.plant,
+            login.context.operator,
+            roots.get(..16).unwrap_or_default()
+        );
+        let path = contexts.root().join("known").join(name);
+        if !path.exists() {
+            return Ok(Self {
+                path,
+                remembered: Remembered {
+                    format: FORMAT.to_owned(),
+                    verified: None,
+                    numbers: BTreeMap::new(),
+                    seen: Vec::new(),
+                },
+            });
+        }
+        let bytes = files::read(&path, FILE_BYTES_MAX)?;
+        let remembered: Remembered =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(&path).caused_by(&error))?;
+        if remembered.format != FORMAT {
+            return Err(damaged(&path).because(format!("it has the format `{}`", remembered.format)));
+        }
+        Ok(Self { path, remembered })
+    }
+
+    /// The release that this person verified last; `None`: none yet.
+    pub fn verified(&self) -> Result<Option<Verified>, Failure> {
+        let Some(kept) = &self.remembered.verified else {
+            return Ok(None);
+        };
+        let statement = Statement::from_bytes(kept.statement.as_bytes())
+            .map_err(|error| damaged(&self.path).caused_by(&error))?;
+        let documents = kept
+            .documents
+            .iter()
+            .map(|(name, content)| Ok((name.clone(), BASE64.decode(content)?)))
+            .collect::<Result<Vec<_>, base64::DecodeError>>()
+            .map_err(|error| damaged(&self.path).caused_by(&error))?;
+        let documents = Documents::received(&statement.revision.to_string(), documents);
+        if documents.digest() != statement.document_digest {
+            return Err(damaged(&self.path).because("its documents are not those of its statement"));
+        }
+        Ok(Some(Verified {
+            digest: Digest::of(kept.statement.as_bytes()),
+            statement,
+            documents,
+        }))
+    }
+
+    /// The digest of the release that this person verified last.
+    pub fn verified_digest(&self) -> Option<Digest> {
+        let kept = self.remembered.verified.as_ref()?;
+        Some(Digest::of(kept.statement.as_bytes()))
+    }
+
+    /// Remembers a release as verified, with the documents that were compiled and found to be its own.
+    pub fn set_verified(&mut self, statement: &Statement, documents: &Documents) -> Result<(), Failure> {
+        let bytes = statement.to_bytes();
+        self.number(statement.revision, Digest::of(&bytes))?;
+        self.remembered.verified = Some(Kept {
+            statement: String::from_utf8_lossy(&bytes).into_owned(),
+            documents: documents
+                .files
+                .iter()
+                .map(|file| (file.name.clone(), BASE64.encode(&file.content)))
+                .collect(),
+        });
+        Ok(())
+    }
+
+    /// The highest number that is known to be used.
+    pub fn highest(&self) -> u64 {
+        self.remembered.numbers.keys().next_back().copied().unwrap_or(0)
+    }
+
+    /// Refuses a number under which this machine has seen another release.
+    pub fn check_number(&self, revision: Revision, digest: Digest) -> Result<(), Failure> {
+        match self.remembered.numbers.get(&revision.0) {
+            Some(known) if *known != digest => Err(Failure::altered(
+                "number-reused",
+                format!("the coordinator has another {revision} than the one that this machine has seen"),
+            )
+            .because(format!("seen here: {known}"))
+            .because(format!("the coordinator's: {digest}"))
+            .help("a number names one release only: the coordinator was restored from a backup, or lies; sign nothing of it before you know which")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers which release a number names.
+    pub fn number(&mut self, revision: Revision, digest: Digest) -> Result<(), Failure> {
+        self.check_number(revision, digest)?;
+        self.remembered.numbers.insert(revision.0, digest);
+        while self.remembered.numbers.len() > NUMBERS_MAX {
+            self.remembered.numbers.pop_first();
+        }
+        Ok(())
+    }
+
+    /// Remembers a statement that this person read in full, and perhaps signed.
+    pub fn see(&mut self, statement: &[u8], signed: bool) {
+        let text = String::from_utf8_lossy(statement).into_owned();
+        let before = self
+            .remembered
+            .seen
+            .iter()
+            .any(|seen| seen.statement == text && seen.signed);
+        self.remembered.seen.retain(|seen| seen.statement != text);
+        self.remembered.seen.push(Seen {
+            statement: text,
+            signed: signed || before,
+        });
+        let surplus = self.remembered.seen.len().saturating_sub(SEEN_MAX);
+        self.remembered.seen.drain(..surplus);
+    }
+
+    /// Whether this person read this statement in full.
+    pub fn has_seen(&self, digest: Digest) -> bool {
+        self.seen(digest).is_some()
+    }
+
+    /// Whether this person signed this statement.
+    pub fn has_signed(&self, digest: Digest) -> bool {
+        self.seen(digest).is_some_and(|seen| seen.signed)
+    }
+
+    fn seen(&self, digest: Digest) -> Option<&Seen> {
+        let is = |seen: &&Seen| Digest::of(seen.statement.as_bytes()) == digest;
+        self.remembered.seen.iter().find(is)
+    }
+
+    /// Whether `statement` was made on top of the verified release, or of one that was and that this person has read:
+    /// whatever history the coordinator tells.
+    pub fn leads_on(&self, statement: &Statement) -> bool {
+        let Some(verified) = self.verified_digest() else {
+            return false;
+        };
+        statement.follows(verified)
+            || self.remembered.seen.iter().any(|seen| {
+                statement.follows(Digest::of(seen.statement.as_bytes()))
+                    && Statement::from_bytes(seen.statement.as_bytes())
+                        .is_ok_and(|between| between.follows(verified))
+            })
+    }
+
+    /// Writes it down.
+    pub fn save(&self) -> Result<(), Failure> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(|source| FileError::Write {
+                    path: folder.to_owned(),
+                    source,
+                })?;
+        }
+        let bytes = serde_json::to_vec(&self.remembered).map_err(|error| {
+            Failure::new(
+                Exit::Local,
+                "known-unwritten",
+                "what you verified cannot be written down",
+            )
+            .caused_by(&error)
+        })?;
+        Ok(files::replace(&self.path, &bytes, Mode::Secret)?)
+    }
+}
+
+/// A digest's hexadecimal digits.
+fn hex(digest: &Digest) -> String {
+    digest.to_string().trim_start_matches("sha256:").to_owned()
+}
+
+/// A digest as a person compares it: its first twelve digits.
+pub fn short(digest: &Digest) -> String {
+    hex(digest).chars().take(12).collect()
+}

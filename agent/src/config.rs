@@ -68,6 +68,7 @@ struct TypedEnforce {
 struct TypedInspect {
     connections_max: Option<usize>,
     connections_per_client_max: Option<usize>,
+    held_bytes_max: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -210,6 +211,8 @@ const BRIDGE_QUEUE_MESSAGES_MIN: u64 = 16;
 /// Comparing more often would cost more than it could find.
 pub const VERIFY_INTERVAL_MIN: Duration = Duration::from_secs(5);
 
+/// With less, a few clients that send long packets at once would be cut.
+const HELD_BYTES_MIN: usize = 1024 * 1024;
 /// More inspected connections than this have no sockets in one process as the unit limits it.
 pub const CONNECTIONS_MAX: usize = 16_384;
 
@@ -273,6 +276,10 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
                 .inspect
                 .connections_per_client_max
                 .unwrap_or(default.inspect.connections_per_client_max),
+            held_bytes_max: typed
+                .inspect
+                .held_bytes_max
+                .unwrap_or(default.inspect.held_bytes_max),
         },
         tap: tap::Settings {
             enabled: typed.tap.enabled.unwrap_or(default.tap.enabled),
@@ -318,6 +325,12 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
         if !(1..=CONNECTIONS_MAX).contains(&value) {
             return Err((key, format!("must be 1 to {CONNECTIONS_MAX}")));
         }
+    }
+    if config.inspect.held_bytes_max < HELD_BYTES_MIN {
+        return Err((
+            "inspect.held_bytes_max",
+            format!("must be at least {HELD_BYTES_MIN}"),
+        ));
     }
     if config.tap.interval < TAP_INTERVAL_MIN {
         return Err((
@@ -411,7 +424,7 @@ mod tests {
                     .map(move |key| format!("{section}.{key}"))
             })
             .collect();
-        assert_eq!(keys.len(), 15, "{keys:?}");
+        assert_eq!(keys.len(), 16, "{keys:?}");
     }
 
     #[test]

@@ -59,6 +59,10 @@ impl Kernel for Enforcer {
             code: "inspector-failed".to_owned(),
             message: message.to_owned(),
         });
+        let shortage = self.inspector_shortage().map(|message| Fault {
+            code: "inspector-full".to_owned(),
+            message,
+        });
         let identity = self.identity_fault().map(|fault| Fault {
             code: fault.code.to_owned(),
             message: fault.message,
@@ -67,7 +71,12 @@ impl Kernel for Enforcer {
             code: finding.code.to_owned(),
             message: finding.message,
         });
-        inspector.into_iter().chain(identity).chain(missing).collect()
+        inspector
+            .into_iter()
+            .chain(shortage)
+            .chain(identity)
+            .chain(missing)
+            .collect()
     }
 
     fn identify(&self, identity: Option<Arc<Identity>>) {

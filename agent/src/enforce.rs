@@ -453,6 +453,11 @@ impl Enforcer {
         self.inspector.as_ref()?.identity_fault()
     }
 
+    /// What the inspector reset, or lets pass unread, of late for want of room.
+    pub fn inspector_shortage(&self) -> Option<String> {
+        self.inspector.as_ref()?.shortage()
+    }
+
     /// How many connections are inspected now.
     pub fn inspected_connections(&self) -> u64 {
         self.inspector

@@ -27,6 +27,7 @@ pub mod health;
 pub mod identity;
 pub mod kernel;
 pub mod link;
+pub mod memory;
 pub mod offer;
 pub mod policy_store;
 pub mod reconcile;

@@ -55,6 +55,25 @@ fn the_agent_is_started_again_for_as_long_as_the_machine_runs() {
 }
 
 #[test]
+fn the_unit_has_room_for_everything_that_the_agent_may_hold() {
+    let unit = unit("penstock-agent.service");
+    let most = unit
+        .iter()
+        .find_map(|line| line.strip_prefix("MemoryMax="))
+        .unwrap();
+    let most = most.strip_suffix('M').unwrap().parse::<u64>().unwrap() * 1024 * 1024;
+    let config = penstock_agent::config::Config::default();
+    let sum = penstock_agent::memory::sum(&config);
+    let parts = penstock_agent::memory::bounds(&config);
+    assert!(sum <= most, "{sum} bytes of {most}: {parts:#?}");
+    // The rest is for what no list has: stacks, the allocator's gaps.
+    assert!(
+        most - sum >= 32 * 1024 * 1024,
+        "{sum} bytes of {most}: {parts:#?}"
+    );
+}
+
+#[test]
 fn the_gateway_is_closed_before_the_network_comes_up() {
     let unit = unit("penstock-base.service");
     let before = unit.iter().find(|line| line.starts_with("Before=")).unwrap();

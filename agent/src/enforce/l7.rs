@@ -37,6 +37,7 @@ mod lookup;
 mod polling;
 mod seats;
 mod session;
+mod shortage;
 mod socket;
 mod tally;
 mod worker;
@@ -54,6 +55,7 @@ use penstock_policy::model::Protocol;
 use penstock_policy::plan::Plan;
 use penstock_policy::verdict::Decision;
 use penstock_proto::tls::handshakes::Handshakes;
+use penstock_proto::tls::socket::HANDSHAKE_BYTES_MAX;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::handover::{Estate, Parcel};
@@ -61,10 +63,11 @@ pub use self::identity::IdentityFault;
 use self::identity::Own;
 pub use self::lookup::{FlowName, Policy};
 pub use self::seats::Limits;
-use self::seats::Seats;
+use self::seats::{CONNECTION_BYTES, Seats};
 pub use self::socket::Way;
 pub use self::tally::Subject;
-use self::worker::{Command, Regime};
+use self::tally::{ALLOWED_ALL_MAX, SENTENCES_ALL_MAX, TEXT_BYTES_MAX};
+use self::worker::{Command, Regime, TALLIES_MAX};
 use super::intercept::InspectorPorts;
 use super::outbox::Outbox;
 use crate::clock;
@@ -83,6 +86,9 @@ const FROZEN_MAX: Duration = Duration::from_secs(3);
 const HANDSHAKES_MAX: usize = 256;
 /// A handshake takes no longer.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// What a tally takes beside its entries, and an entry beside its texts, bytes.
+const TALLY_BYTES: usize = 512;
+const SENTENCE_BYTES: usize = 192;
 /// Pause before a thread that failed is begun anew.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
@@ -128,6 +134,21 @@ pub struct OperationsError {
     /// Why.
     #[source]
     pub source: RulesError,
+}
+
+/// What the inspector may hold at most: for its connections' state, what it holds for them, handshakes under way, and what
+/// it counts; bytes.
+pub fn bounds(limits: &Limits) -> [u64; 4] {
+    let bytes = |count: usize, each: usize| u64::try_from(count.saturating_mul(each)).unwrap_or(u64::MAX);
+    let tallies = TALLIES_MAX * TALLY_BYTES
+        + SENTENCES_ALL_MAX * (2 * TEXT_BYTES_MAX + SENTENCE_BYTES)
+        + ALLOWED_ALL_MAX * SENTENCE_BYTES;
+    [
+        bytes(limits.connections_max, 2 * CONNECTION_BYTES),
+        bytes(limits.held_bytes_max, 1),
+        bytes(HANDSHAKES_MAX, 2 * HANDSHAKE_BYTES_MAX),
+        bytes(THREADS_MAX, tallies),
+    ]
 }
 
 /// What all threads share.
@@ -285,6 +306,20 @@ impl Inspector {
     /// How many connections are carried now.
     pub fn connections(&self) -> usize {
         self.shared.seats.taken()
+    }
+
+    /// What was reset or passes unread of late for want of room.
+    pub fn shortage(&self) -> Option<String> {
+        let shortage = self.shared.seats.shortage(now())?;
+        let policy = self.regime.borrow().policy.clone();
+        Some(shortage.words(|holder| {
+            let flow = holder.flow.zip(policy.as_ref());
+            let flow = flow.and_then(|(flow, policy)| policy.flow_name(flow));
+            match flow {
+                Some(flow) => format!("client {} on flow {flow}", holder.client),
+                None => format!("client {}", holder.client),
+            }
+        }))
     }
 
     /// What a person should know of the threads.

@@ -4,6 +4,7 @@
 //! acknowledgement that does not come — and the next one begins after a jittered wait. Every queue is bounded; an
 //! offer that nobody has looked at yet is overtaken by the next.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -260,6 +261,7 @@ impl<K: Kernel> Link<K> {
         let mut upload = self.take_up(&held).await?;
         let mut audit_state = self.audit.state();
         let mut report_at = Instant::now();
+        let mut reported = self.fault_codes();
         let mut ack_due = Instant::now() + ACK_TIMEOUT;
         let mut tick = tokio::time::interval(TICK);
         loop {
@@ -310,6 +312,11 @@ impl<K: Kernel> Link<K> {
                     send(&outbound, Outbound::Health(report)).await?;
                 }
                 _ = tick.tick() => {
+                    // A gateway that no longer does all of its part says so at once.
+                    let codes = self.fault_codes();
+                    if codes != reported {
+                        (reported, report_at) = (codes, Instant::now());
+                    }
                     if upload.is_none() {
                         upload = self.take_up(&held).await?;
                     }
@@ -359,6 +366,11 @@ impl<K: Kernel> Link<K> {
             }
         }
         Ok(())
+    }
+
+    /// Of which kinds the data plane's faults are.
+    fn fault_codes(&self) -> BTreeSet<String> {
+        self.kernel.faults().into_iter().map(|fault| fault.code).collect()
     }
 
     async fn report(&self) -> penstock_proto::v1::HealthReport {

@@ -5,6 +5,9 @@
 
 use super::{Sender, Sink, pass};
 
+/// Room that stays for the beginning of the next packet, bytes.
+const KEPT_MAX: usize = 256;
+
 /// What is kept of one side.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Held {
@@ -31,8 +34,15 @@ impl Held {
         self.passed
     }
 
+    /// What it takes of memory, bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Keeps nothing, and of a long packet's room no more than [`KEPT_MAX`].
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_MAX);
         self.passed = 0;
     }
 

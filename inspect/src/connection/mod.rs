@@ -438,6 +438,15 @@ impl Connection {
         }
     }
 
+    /// What it takes of memory for what peers sent, bytes: packets that are not whole with the room kept for them, answers that
+    /// wait, aliases, refused publications, who connected. (What every connection has alike is not in it.)
+    pub fn held_memory(&self) -> usize {
+        match &self.machine {
+            Machine::Modbus(machine) => machine.held_memory(),
+            Machine::Mqtt(machine) => machine.held_memory(),
+        }
+    }
+
     /// A packet of that side is passing and not yet whole: bytes of it were held, or forwarded in part.
     pub fn within_packet(&self, from: Sender) -> bool {
         match &self.machine {

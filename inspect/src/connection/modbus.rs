@@ -71,6 +71,10 @@ impl Modbus {
         self.from_client.len() + self.from_server.len()
     }
 
+    pub(super) fn held_memory(&self) -> usize {
+        self.from_client.memory() + self.from_server.memory()
+    }
+
     pub(super) fn within_packet(&self, from: Sender) -> bool {
         match from {
             Sender::Client => !self.from_client.is_empty(),

@@ -167,6 +167,23 @@ impl Mqtt {
         self.client.held.len() + self.server.held.len() + self.client.queue.len() + self.server.queue.len()
     }
 
+    pub(super) fn held_memory(&self) -> usize {
+        let of_half = |half: &Half| {
+            half.held.memory()
+                + half.queue.capacity()
+                + half.aliases.memory()
+                + half.unreleased.capacity() * size_of::<u16>()
+        };
+        let identity = self.identity.iter().map(|operation| match operation {
+            Operation::Connect { client_id, user } => {
+                client_id.len() + user.as_ref().map_or(0, |user| user.len())
+            }
+            Operation::Will { topic, .. } => topic.len(),
+            _ => 0,
+        });
+        of_half(&self.client) + of_half(&self.server) + identity.sum::<usize>()
+    }
+
     pub(super) fn within_packet(&self, from: Sender) -> bool {
         let half = match from {
             Sender::Client => &self.client,

@@ -71,6 +71,11 @@ impl Aliases {
         self.maximum
     }
 
+    /// What they take of memory, bytes.
+    pub fn memory(&self) -> usize {
+        self.topic_bytes + self.entries.capacity() * (size_of::<(u16, Entry)>() + 1)
+    }
+
     /// Each alias with its topic, and whether the receiver knows it by that.
     pub fn iter(&self) -> impl Iterator<Item = (u16, &str, bool)> {
         let entries = self.entries.iter();

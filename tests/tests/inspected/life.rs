@@ -128,6 +128,7 @@ fn beyond_the_limit_a_connection_is_reset_and_the_others_go_on() {
                     let mut agent = Agent::start(Limits {
                         connections_max: 3,
                         connections_per_client_max: 3,
+                        ..Limits::default()
                     });
                     agent.apply(world.plan(&[(502, polling())]), 1).await;
                     let mut standing: Vec<_> = (0..3).map(|_| connect(&world).unwrap()).collect();

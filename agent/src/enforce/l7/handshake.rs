@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use super::identity::Server;
+use super::leg::TLS_BUFFER_BYTES;
 
 /// So long a peer that was refused is heard, so that the alert is not lost in a reset.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
@@ -48,7 +49,9 @@ pub(super) async fn accept(
     let met = handshakes.meet(client, work).await;
     let met = met.map_err(|unmet| format!("the client was not met: {unmet}"))?;
     let mut stream = met.map_err(|error| client_failed(&error))?;
-    settle(stream.get_mut().0)?;
+    let (socket, tls) = stream.get_mut();
+    tls.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+    settle(socket)?;
     match data_path::device(stream.get_ref().1) {
         Some(device) => Ok((stream, device)),
         None => Err("the client's certificate names no device".to_owned()),
@@ -79,7 +82,9 @@ pub(super) async fn connect(
     let met = handshakes.meet(client, work).await;
     let met = met.map_err(|unmet| format!("the server was not met: {unmet}"))?;
     let mut stream = met.map_err(|error| server_failed(&error))?;
-    settle(stream.get_mut().0)?;
+    let (socket, tls) = stream.get_mut();
+    tls.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+    settle(socket)?;
     Ok(stream)
 }
 

@@ -16,6 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+/// What TLS may keep of what the peer does not take, bytes: set where handshakes end.
+pub(super) const TLS_BUFFER_BYTES: usize = 16 * 1024;
+/// What TLS holds for a side beside that: its keys and state, and a record that is not whole, bytes.
+const TLS_BYTES: usize = 12 * 1024;
+
 /// One side.
 #[derive(Debug)]
 pub(super) struct Leg {
@@ -27,7 +32,7 @@ pub(super) struct Leg {
 #[derive(Debug)]
 enum Stream {
     Plain(TcpStream),
-    /// The library keeps at most 64 KiB of what the peer does not take, and one record of what it sends.
+    /// The library keeps at most [`TLS_BUFFER_BYTES`] of what the peer does not take, and one record of what it sends.
     Tls(Box<TlsStream<Socket>>),
 }
 
@@ -48,6 +53,15 @@ impl Leg {
         Self {
             stream: Stream::Tls(Box::new(stream.into())),
             failure: None,
+        }
+    }
+
+    /// What is held for it in this process, bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        match &self.stream {
+            Stream::Plain(_) => 0,
+            Stream::Tls(stream) if stream.get_ref().1.wants_write() => TLS_BYTES + TLS_BUFFER_BYTES,
+            Stream::Tls(_) => TLS_BYTES,
         }
     }
 

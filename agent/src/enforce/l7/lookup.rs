@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use penstock_inspect::connection::Mode;
 use penstock_inspect::judge::{RuleIndex, Rules, RulesError};
 use penstock_policy::ids::{AssetId, FlowId, Revision};
-use penstock_policy::model::{OnRefusal, Protocol, Tls};
+use penstock_policy::model::{OnAgentLoss, OnRefusal, Protocol, Tls};
 use penstock_policy::plan::{Endpoint, Observing, Plan, PortRange, Rule, Transport};
 use penstock_proto::tls::data_path::Devices;
 
@@ -42,6 +42,8 @@ pub struct RuleSet {
     pub on_refusal: OnRefusal,
     /// Where the client's TLS ends here: how the server is known.
     pub tls: Option<Arc<Tls>>,
+    /// Each of the flows goes on unread while no inspector can take it (`on_agent_loss: pass`).
+    pass: bool,
     /// The flows, in the plan's order.
     flows: Vec<FlowName>,
     /// For each compiled rule the place of its flow.
@@ -55,10 +57,28 @@ impl RuleSet {
         self.flows.get(owner)
     }
 
+    /// Whether a connection may go on unread where there is no seat for it.
+    pub fn passes_unread(&self, mode: Mode) -> bool {
+        self.pass || mode == Mode::Observe
+    }
+
     /// The protocol that is spoken.
     pub fn protocol(&self) -> Protocol {
         self.rules.protocol()
     }
+}
+
+/// What the plan says of a new connection's seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Claim {
+    /// The first flow that it belongs to.
+    pub flow: Option<FlowId>,
+    /// One of its flows must flow.
+    pub must_flow: bool,
+    /// Its zones only observe.
+    pub observed: bool,
+    /// Its flows go on unread while no inspector can take them.
+    pub pass: bool,
 }
 
 /// What the plan in force says of a tuple.
@@ -196,6 +216,23 @@ impl Policy {
             .find_map(|end| end.name.parse().ok())
     }
 
+    /// What a connection from `client` to `server` may claim.
+    pub(super) fn claim(&self, client: IpAddr, server: SocketAddr) -> Claim {
+        let places = self.places(client, server, None);
+        let rules = || places.iter().filter_map(|place| self.rule(*place));
+        Claim {
+            flow: rules().next().map(|rule| rule.id),
+            must_flow: rules().any(|rule| rule.must_flow),
+            observed: !places.is_empty() && self.mode(client, server.ip()) == Mode::Observe,
+            pass: !places.is_empty() && rules().all(|rule| rule.on_agent_loss == OnAgentLoss::Pass),
+        }
+    }
+
+    /// What a flow is called.
+    pub(super) fn flow_name(&self, id: FlowId) -> Option<String> {
+        self.plan.rules.iter().find(|rule| rule.id == id).map(name)
+    }
+
     /// The matching rules' places in the plan, in its order.
     fn places(&self, client: IpAddr, server: SocketAddr, device: Option<&AssetId>) -> BTreeSet<u32> {
         let lengths = if server.is_ipv4() {
@@ -235,6 +272,7 @@ impl Policy {
         let set = Arc::new(RuleSet {
             tls: tls.cloned().map(Arc::new),
             rules: Arc::new(compiled),
+            pass: rules.iter().all(|rule| rule.on_agent_loss == OnAgentLoss::Pass),
             on_refusal: rules.first().map_or(OnRefusal::Answer, |rule| rule.on_refusal),
             flows: rules
                 .iter()

@@ -96,7 +96,7 @@ pub(super) struct Session {
     frozen: bool,
     waker: Option<Waker>,
     pace: Pace,
-    _seat: Seat,
+    seat: Seat,
 }
 
 impl Session {
@@ -123,7 +123,7 @@ impl Session {
             frozen: false,
             waker: None,
             pace: Pace::default(),
-            _seat: seat,
+            seat,
         }
     }
 
@@ -150,6 +150,9 @@ impl Session {
         }
         if self.frozen {
             return Poll::Pending;
+        }
+        if let Poll::Ready(end) = self.seat.poll_lost(cx) {
+            self.cut = Some(end);
         }
         loop {
             if let Some(end) = self.cut {
@@ -209,6 +212,8 @@ impl Session {
                 break;
             }
         }
+        let held = self.held_bytes();
+        self.seat.holds(held);
         Ok(moved)
     }
 
@@ -228,6 +233,16 @@ impl Session {
             Inspection::Passing => true,
             Inspection::Following(connection) => connection.observes(),
         }
+    }
+
+    /// What it holds of packets that are not whole, or that a peer does not take, and for TLS.
+    fn held_bytes(&self) -> usize {
+        let of_packets = match &self.inspection {
+            Inspection::Following(connection) => connection.held_memory(),
+            Inspection::Passing => 0,
+        };
+        let legs = [&self.client, &self.server].map(|peer| peer.backlog.capacity() + peer.leg.held_bytes());
+        legs.into_iter().fold(of_packets, usize::saturating_add)
     }
 
     /// Nothing more is read of a side while what it sent before was not taken, or while it does not take its answers.
@@ -273,10 +288,14 @@ impl Session {
             tally,
             pace,
             unlimited,
+            seat,
             ..
         } = self;
         let connection = match inspection {
             Inspection::Passing => {
+                if count > 0 && side == Sender::Client {
+                    seat.works();
+                }
                 let towards = match side {
                     Sender::Client => server,
                     Sender::Server => client,
@@ -299,19 +318,27 @@ impl Session {
                 end = Err(End::by(side, &error));
             }
         };
+        let mut worked = false;
         let mut sink = |output: Output<'_>| match output {
             Output::ToServer(bytes) if at_once => send(server, Sender::Server, bytes),
             Output::ToClient(bytes) if at_once => send(client, Sender::Client, bytes),
             Output::ToServer(bytes) => to_server.extend_from_slice(bytes),
             Output::ToClient(bytes) => to_client.extend_from_slice(bytes),
             Output::Close { reset } => closed = Some(reset),
-            told if !*unlimited => tell(&mut tally.borrow_mut(), now, &told),
-            _ => {}
+            told => {
+                worked |= matches!(told, Output::Judged { forwarded: true, .. });
+                if !*unlimited {
+                    tell(&mut tally.borrow_mut(), now, &told);
+                }
+            }
         };
         if count == 0 {
             connection.end(side, &mut sink);
         } else {
             connection.feed(side, now, bytes, &mut sink);
+        }
+        if worked {
+            seat.works();
         }
         if !at_once {
             send(server, Sender::Server, to_server);

@@ -8,9 +8,11 @@
 //!   enforcing cuts) is denied and told as such; where it is only observed, it would be denied.
 //! - Notes (exceptions of a device, resets, the opening and the end of connections) are told like refusals.
 //!
-//! One tally per client (address, and device where it showed a certificate) and server address and port, whatever the number of connections. Pure: time is an
-//! argument. Both kinds of entries are bounded.
+//! One tally per client (address, and device where it showed a certificate) and server address and port, whatever the number
+//! of connections. Pure: time is an argument. Both kinds of entries are bounded, in one tally and in all of a thread
+//! ([`Room`]), and so are their texts: a topic may have 64 KiB.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,6 +39,20 @@ pub(super) const INTERVAL_ALLOWED_MAX: Duration = Duration::from_secs(3600);
 pub(super) const SENTENCES_MAX: usize = 32;
 /// Permitted functions by rule of one tally; what comes on top is counted with the last.
 const ALLOWED_MAX: usize = 256;
+
+/// Sentences of all tallies of a thread that are told apart at once; beyond, they are counted by function.
+pub(super) const SENTENCES_ALL_MAX: usize = 4096;
+/// Permitted functions by rule of all tallies of a thread; what comes on top is counted with the last of its tally.
+pub(super) const ALLOWED_ALL_MAX: usize = 32_768;
+/// Of a sentence or a reason so much is kept, bytes.
+pub(super) const TEXT_BYTES_MAX: usize = 1024;
+
+/// What all tallies of a thread share of room.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    sentences: Cell<usize>,
+    allowed: Cell<usize>,
+}
 
 /// Whose doings are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -146,12 +162,23 @@ struct Sentence {
 /// What is counted for one tuple, under one set of rules.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    room: Rc<Room>,
     rules: Option<Arc<RuleSet>>,
     allowed: Vec<Allowed>,
     sentences: Vec<Sentence>,
 }
 
 impl Tally {
+    /// Counts nothing yet, and takes its room from there.
+    pub(super) fn new(room: Rc<Room>) -> Self {
+        Self {
+            room,
+            rules: None,
+            allowed: Vec::new(),
+            sentences: Vec::new(),
+        }
+    }
+
     /// From here on the entries speak of these rules. Whatever was counted under others must have been taken before.
     pub(super) fn set_rules(&mut self, rules: Option<Arc<RuleSet>>) {
         self.rules = rules;
@@ -191,7 +218,8 @@ impl Tally {
             entry.times.mark(now);
             return;
         }
-        if self.allowed.len() >= ALLOWED_MAX {
+        let all = self.room.allowed.get();
+        if self.allowed.len() >= ALLOWED_MAX || all >= ALLOWED_ALL_MAX && !self.allowed.is_empty() {
             if let Some(last) = self.allowed.last_mut() {
                 last.times.mark(now);
             }
@@ -199,6 +227,7 @@ impl Tally {
         }
         let mut times = Times::new(now);
         times.mark(now);
+        self.room.allowed.set(all + 1);
         self.allowed.push(Allowed {
             key,
             text: function(operation),
@@ -256,11 +285,13 @@ impl Tally {
         &mut self,
         now: Duration,
         (subject, decision): (Subject, Option<Decision>),
-        text: String,
+        mut text: String,
         class: &str,
-        reason: String,
+        mut reason: String,
         rule: Option<usize>,
     ) {
+        shorten(&mut text);
+        shorten(&mut reason);
         let same = |sentence: &&mut Sentence, text: &str| {
             sentence.subject == subject && sentence.decision == decision && sentence.text == text
         };
@@ -268,7 +299,8 @@ impl Tally {
             known.times.mark(now);
             return;
         }
-        let full = self.sentences.len() >= SENTENCES_MAX;
+        let all = self.room.sentences.get();
+        let full = self.sentences.len() >= SENTENCES_MAX || all >= SENTENCES_ALL_MAX;
         let text = if full {
             format!("{class}, and others of its kind")
         } else {
@@ -281,6 +313,7 @@ impl Tally {
         // Classes are few: of functions there are at most 127.
         let mut times = Times::new(now);
         times.mark(now);
+        self.room.sentences.set(all + 1);
         self.sentences.push(Sentence {
             subject,
             decision,
@@ -293,6 +326,7 @@ impl Tally {
 
     /// Appends what is due at `now`, or everything; sentences that were silent for an interval are forgotten.
     pub(super) fn take(&mut self, now: Duration, all: bool, out: &mut Vec<Told>) {
+        let before = (self.sentences.len(), self.allowed.len());
         let rules = self.rules.clone();
         let protocol = rules.as_ref().map(|set| set.protocol());
         let flow = |rule: Option<usize>| rules.as_ref().and_then(|set| set.flow(rule)).cloned();
@@ -340,12 +374,40 @@ impl Tally {
             }
             count > 0 && !all
         });
+        self.leave(before.0 - self.sentences.len(), before.1 - self.allowed.len());
+    }
+
+    /// Gives room back.
+    fn leave(&self, sentences: usize, allowed: usize) {
+        for (count, left) in [(&self.room.sentences, sentences), (&self.room.allowed, allowed)] {
+            count.set(count.get().saturating_sub(left));
+        }
     }
 
     /// Whether nothing is counted that was not told.
     pub(super) fn is_silent(&self) -> bool {
         self.sentences.is_empty() && self.allowed.iter().all(|entry| entry.times.count == 0)
     }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.leave(self.sentences.len(), self.allowed.len());
+    }
+}
+
+/// Cuts what is longer than is kept; the end says so.
+fn shorten(text: &mut String) {
+    if text.len() <= TEXT_BYTES_MAX {
+        return;
+    }
+    let mut end = TEXT_BYTES_MAX - 3;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text.push('…');
+    text.shrink_to_fit();
 }
 
 /// The function of an operation, as a plant document writes it.

@@ -14,6 +14,7 @@ use penstock_policy::plan::{Endpoint, PLAN_FORMAT, PlanInterface, PortRange, Rul
 mod awake;
 mod faults;
 mod observing;
+mod room;
 mod strangers;
 mod tls;
 
@@ -351,6 +352,7 @@ async fn beyond_the_limit_a_connection_is_reset_and_told() {
     let mut world = World::new(Limits {
         connections_max: 2,
         connections_per_client_max: 2,
+        ..Limits::default()
     });
     world
         .put(Some(operations("read-only")), Enforcement::Enforce)

@@ -22,7 +22,7 @@ use self::opening::Opening;
 use super::handover::Parcel;
 use super::lookup::{Found, Policy};
 use super::session::{Scratch, Session};
-use super::tally::{Subject, Tally, Told, Tuple};
+use super::tally::{Room, Subject, Tally, Told, Tuple};
 use super::{OperationSeen, Shared, now, polling};
 use crate::clock;
 use crate::enforce::{LossCause, Observed};
@@ -32,7 +32,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two looks after half-closed connections.
 const LOOK_TICKS: u64 = 30;
 /// Tuples that a thread counts apart.
-const TALLIES_MAX: usize = 4096;
+pub(super) const TALLIES_MAX: usize = 4096;
 
 /// The policy as the threads know it.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +66,7 @@ pub(super) struct Worker {
     sessions: RefCell<HashMap<u64, Rc<RefCell<Session>>>>,
     openings: RefCell<HashMap<u64, Rc<RefCell<Opening>>>>,
     tallies: RefCell<HashMap<Tuple, Rc<RefCell<Tally>>>>,
+    room: Rc<Room>,
     scratch: RefCell<Scratch>,
     next: Cell<u64>,
 }
@@ -85,6 +86,7 @@ pub(super) async fn run(
         sessions: RefCell::default(),
         openings: RefCell::default(),
         tallies: RefCell::default(),
+        room: Rc::default(),
         scratch: RefCell::default(),
         next: Cell::new(0),
     });
@@ -179,7 +181,7 @@ impl Worker {
         if tallies.len() >= TALLIES_MAX {
             return None;
         }
-        let tally = Rc::new(RefCell::new(Tally::default()));
+        let tally = Rc::new(RefCell::new(Tally::new(Rc::clone(&self.room))));
         if let Some(policy) = &*self.policy.borrow() {
             set_rules(&tally, policy, tuple);
         }

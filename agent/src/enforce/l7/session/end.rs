@@ -24,6 +24,10 @@ pub(in super::super) enum End {
     Unfollowed,
     /// The agent stops, and the connection is inside TLS.
     Stopped,
+    /// Others want its seat.
+    Crowded,
+    /// Too much is held, most of it for this client.
+    Heavy,
 }
 
 impl End {
@@ -53,6 +57,14 @@ impl End {
             Self::Revoked => "connection reset: the policy no longer permits it",
             Self::Unfollowed => {
                 "connection reset: the policy now limits its operations, and it was not followed from its beginning to here"
+            }
+            Self::Crowded => {
+                "connection reset: all seats of the inspector are taken, and this client held the most of them in this flow, or \
+                 asked nothing complete on it (inspect.connections_max in agent.toml)"
+            }
+            Self::Heavy => {
+                "connection reset: the inspector holds as many bytes of unfinished packets as it may, this client's connections \
+                 held the most of them, and this one the most of those (inspect.held_bytes_max in agent.toml)"
             }
             Self::Stopped => {
                 "connection ended in order: the agent stops, and what is inside TLS cannot be handed over; the client \

@@ -49,6 +49,7 @@ impl Session {
             Found::Nothing => false,
             Found::Unusable(_) => passes_by,
             Found::Anything => true,
+            Found::Only(set) if self.seat.is_unread() => set.passes_unread(mode),
             // Where zones only observe, no TLS is ended.
             Found::Only(set) => set.tls == self.tls || passes_by,
         }
@@ -72,7 +73,7 @@ impl Session {
                 connection.set_terms(Mode::Observe, OnRefusal::Answer, &mut let_go);
                 self.unlimited = true;
             }
-            (Found::Only(_), Inspection::Passing) if mode == Mode::Observe => {}
+            (Found::Only(_), Inspection::Passing) if mode == Mode::Observe || self.seat.is_unread() => {}
             (Found::Only(_), Inspection::Passing) => self.cut = Some(End::Unfollowed),
             (Found::Only(set), Inspection::Following(connection)) => {
                 connection.set_terms(mode, set.on_refusal, &mut let_go);

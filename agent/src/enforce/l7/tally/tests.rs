@@ -97,3 +97,29 @@ fn a_stream_that_is_no_protocol_is_denied_with_its_reason_and_would_be_where_it_
         assert!(told[0].reason.contains("is withheld"), "{}", told[0].reason);
     }
 }
+
+#[test]
+fn what_is_told_of_long_topics_by_many_clients_takes_bounded_room() {
+    let room = Rc::new(Room::default());
+    let mut tallies: Vec<Tally> = (0..1000).map(|_| Tally::new(Rc::clone(&room))).collect();
+    for (client, tally) in tallies.iter_mut().enumerate() {
+        for attempt in 0..20 {
+            let text = format!("publish {client}/{attempt}/{}", "é".repeat(30_000));
+            tally.note(at(1), Subject::Note, text);
+        }
+    }
+    let held = |tally: &Tally| {
+        tally
+            .sentences
+            .iter()
+            .map(|sentence| sentence.text.capacity())
+            .sum::<usize>()
+    };
+    assert!(tallies.iter().map(held).sum::<usize>() <= SENTENCES_ALL_MAX * TEXT_BYTES_MAX + 1000 * 64);
+    assert!(tallies[0].sentences[0].text.ends_with('…'));
+    // Nothing is lost of the count.
+    let told = tallies.iter_mut().flat_map(|tally| taken(tally, at(10)));
+    assert_eq!(told.map(|(_, count)| count).sum::<u64>(), 20_000);
+    drop(tallies);
+    assert_eq!((room.sentences.get(), room.allowed.get()), (0, 0));
+}

@@ -31,9 +31,12 @@ impl Worker {
         stream: TcpStream,
         (client, mut tuple): (SocketAddr, Tuple),
         (policy, tls): (Arc<Policy>, Arc<Tls>),
-        seat: Seat,
+        mut seat: Seat,
     ) {
-        let met = self.meet(stream, (client, &mut tuple), (&policy, &tls)).await;
+        let met = tokio::select! {
+            met = self.meet(stream, (client, &mut tuple), (&policy, &tls)) => met,
+            end = seat.lost() => Err(Failure::Unable(end.words().to_owned())),
+        };
         let opened = match met {
             // It may be another one by now.
             Ok(legs) => match self.settled_policy().await {

@@ -18,12 +18,13 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
-use super::{Listed, Worker};
+use super::{Listed, Worker, now};
 use crate::enforce::l7;
 use crate::enforce::l7::leg::Leg;
 use crate::enforce::l7::lookup::{Found, Policy};
-use crate::enforce::l7::seats::Seat;
+use crate::enforce::l7::seats::{Class, Full, Holder, Seat};
 use crate::enforce::l7::session::{End, Inspection, Session};
+use crate::enforce::l7::shortage::Fate;
 use crate::enforce::l7::socket;
 use crate::enforce::l7::tally::Tuple;
 
@@ -100,15 +101,49 @@ impl Worker {
             server,
             device: None,
         };
-        let seat = match self.shared.seats.take(client) {
-            Ok(seat) => seat,
+        match self.seat(client, server) {
+            Ok((seat, unread)) => {
+                if let Some(full) = unread {
+                    self.note(&tuple, &format!("connection passes unread: {full}"));
+                }
+                spawn_local(Rc::clone(self).serve(stream, client, tuple, seat));
+            }
             Err(full) => {
                 Leg::plain(stream).reset_on_close();
-                self.note(&tuple, &full.to_string());
-                return;
+                self.note(&tuple, &format!("connection reset: {full}"));
             }
+        }
+    }
+
+    /// A seat for a connection; where there is none and the policy lets the flow go on without the inspector, one to be carried
+    /// on unread, and why.
+    pub(super) fn seat(&self, client: SocketAddr, server: SocketAddr) -> Result<(Seat, Option<Full>), Full> {
+        let policy = self.policy.borrow();
+        let claim = policy.as_ref().map(|policy| policy.claim(client.ip(), server));
+        let claim = claim.unwrap_or_default();
+        let as_class = |class| Holder {
+            client: client.ip(),
+            flow: claim.flow,
+            class,
         };
-        spawn_local(Rc::clone(self).serve(stream, client, tuple, seat));
+        let holder = as_class(if claim.must_flow {
+            Class::MustFlow
+        } else {
+            Class::Ordinary
+        });
+        let (seats, now) = (&self.shared.seats, now());
+        let full = match seats.take(holder, client.port(), now) {
+            Ok(seat) => return Ok((seat, None)),
+            Err(full) => full,
+        };
+        // Who holds seats in this flow already does not get past the inspector by taking all.
+        let passes = claim.observed || claim.pass && seats.held_by(&holder) == 0;
+        if passes && let Ok(seat) = seats.take(as_class(Class::Unread), client.port(), now) {
+            seats.turned_away(&holder, Fate::Unread, now);
+            return Ok((seat, Some(full)));
+        }
+        seats.turned_away(&holder, Fate::Reset, now);
+        Err(full)
     }
 
     pub(super) async fn serve(
@@ -116,7 +151,7 @@ impl Worker {
         stream: TcpStream,
         client: SocketAddr,
         tuple: Tuple,
-        seat: Seat,
+        mut seat: Seat,
     ) {
         let settled = socket::settle(&SockRef::from(&stream));
         let opening = Rc::new(RefCell::new(Opening {
@@ -133,7 +168,7 @@ impl Worker {
         };
         let take = |opening: &RefCell<Opening>| opening.borrow_mut().leg.take();
         let opened = match asked {
-            Ok((policy, Some(tls))) => {
+            Ok((policy, Some(tls))) if !seat.is_unread() => {
                 drop(listed);
                 if let Some(stream) = take(&opening).and_then(Leg::into_plain) {
                     self.serve_inside_tls(stream, (client, tuple), (policy, tls), seat)
@@ -141,7 +176,10 @@ impl Worker {
                 }
                 return;
             }
-            Ok((_, None)) => self.reach(client, tuple.server).await,
+            Ok(_) => tokio::select! {
+                reached = self.reach(client, tuple.server) => reached,
+                end = seat.lost() => Err(end.words().to_owned()),
+            },
             Err(why) => Err(why),
         };
         let opened = match opened {
@@ -178,6 +216,7 @@ impl Worker {
         let found = policy.find_for(&tuple);
         let passes_by = tls.is_none() && mode == Mode::Observe;
         let inspection = match &found {
+            Found::Only(set) if seat.is_unread() && set.passes_unread(mode) => Ok(Inspection::Passing),
             Found::Only(set) if set.tls == tls => Ok(Session::inspection(set, mode)),
             Found::Anything if tls.is_none() => Ok(Inspection::Passing),
             Found::Only(_) | Found::Unusable(_) if passes_by => Ok(Inspection::Passing),

@@ -32,11 +32,13 @@ impl Worker {
                 server,
                 device: None,
             };
-            let opened = self.shared.seats.take(client).map_err(|full| full.to_string());
+            let opened = self
+                .seat(client, server)
+                .map_err(|full| format!("connection reset: {full}"));
             let sockets = handover::stream(parcel.client)
                 .and_then(|client| Ok((client, parcel.server.map(handover::stream).transpose()?)))
                 .map_err(|error| format!("connection lost with the restart: {error}"));
-            let (seat, sockets) = match opened.and_then(|seat| Ok((seat, sockets?))) {
+            let (seat, sockets) = match opened.and_then(|(seat, _)| Ok((seat, sockets?))) {
                 Ok(parts) => parts,
                 Err(why) => {
                     self.note(&tuple, &why);

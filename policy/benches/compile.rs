@@ -156,6 +156,7 @@ fn add_conduit(plant: &mut Plant, number: usize, gateways: usize) {
         operations: None,
         must_flow: true,
         on_refusal: penstock_policy::model::OnRefusal::default(),
+        answers: penstock_policy::model::Answers::Strict,
         tls: None,
         bridge_source: None,
     };

@@ -126,6 +126,7 @@ impl<'a> Compiler<'a> {
                     on_agent_loss: conduit.on_agent_loss,
                     operations: flow.operations.clone(),
                     on_refusal: flow.on_refusal,
+                    answers: flow.answers,
                     tls: flow.tls.clone(),
                 });
             }

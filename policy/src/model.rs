@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use conduit::{BridgeSource, Conduit, Flow, FlowEnd, OnAgentLoss, OnRefusal, Service, Tls};
+pub use conduit::{Answers, BridgeSource, Conduit, Flow, FlowEnd, OnAgentLoss, OnRefusal, Service, Tls};
 pub use gateway::{Gateway, GatewayMode, Interface, ManagementAccess, OnDrift, SafeToChange, Site, Window};
 pub use operations::{ModbusOperation, MqttOperation, NumberRange, Operations, Protocol};
 pub use people::{Approver, ApproverSet, Owner, PublicKey, PublicKeyError};

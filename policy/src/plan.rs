@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use self::mac::{Mac, MacError};
 use crate::ids::{AssetId, ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
 use crate::model::{
-    Enforcement, GatewayMode, MqttOperation, OnAgentLoss, OnDrift, OnRefusal, Operations, Tls,
+    Answers, Enforcement, GatewayMode, MqttOperation, OnAgentLoss, OnDrift, OnRefusal, Operations, Tls,
 };
 
 /// The format that this code writes and reads.
@@ -199,6 +199,8 @@ pub struct Rule {
     pub operations: Option<Operations>,
     /// What a client gets for a refused operation.
     pub on_refusal: OnRefusal,
+    /// Which answers belong to a request; only with Modbus operations other than strict.
+    pub answers: Answers,
     /// The client's TLS ends at the gateway (then `requires` has `inspect:mqtt-tls`); only with operations.
     pub tls: Option<Tls>,
 }

@@ -100,6 +100,7 @@ pub(crate) fn modbus(operations: Option<Vec<ModbusOperation>>, plant: &Plant, fr
         operations: operations.map(Operations::ModbusTcp),
         must_flow: true,
         on_refusal: OnRefusal::default(),
+        answers: crate::model::Answers::default(),
         tls: None,
         bridge_source: None,
     }

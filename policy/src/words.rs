@@ -7,7 +7,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 use crate::model::{
-    Flow, FlowEnd, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations, Service, Tls,
+    Answers, Flow, FlowEnd, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations, Service, Tls,
 };
 use crate::plan::Broker;
 
@@ -136,10 +136,23 @@ impl fmt::Display for Flow {
         if let (Some(tls), false) = (&self.tls, self.is_bridge()) {
             write!(f, "; TLS ends at the gateway, {tls}")?;
         }
+        if self.answers != Answers::Strict {
+            write!(f, "; {}", self.answers)?;
+        }
         match self.on_refusal {
             OnRefusal::Answer => Ok(()),
             other => write!(f, "; a refusal {other}"),
         }
+    }
+}
+
+impl fmt::Display for Answers {
+    /// Which pass: `answers pass only under their request's identifiers`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Strict => "answers pass only under their request's identifiers",
+            Self::InOrder => "answers pass in order, under any identifiers",
+        })
     }
 }
 

@@ -156,6 +156,7 @@ pub fn ending_tls(brokers: &[IpAddr]) -> Plan {
             retain: false,
         }])),
         on_refusal: OnRefusal::Answer,
+        answers: penstock_policy::model::Answers::Strict,
         tls: Some(Tls::default()),
     });
     plan

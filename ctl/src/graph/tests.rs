@@ -126,6 +126,7 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                 operations: (f % 2 == 0).then(|| Operations::Mqtt(Vec::new())),
                 must_flow: (n + f) % 3 == 0,
                 on_refusal: penstock_policy::model::OnRefusal::default(),
+                answers: penstock_policy::model::Answers::Strict,
                 tls: (f % 4 == 2).then(Default::default),
                 bridge_source: (f % 5 == 4).then(|| BridgeSource {
                     service: service.clone(),

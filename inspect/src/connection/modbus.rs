@@ -5,6 +5,8 @@ mod frozen;
 
 use std::time::Duration;
 
+use penstock_policy::model::Answers;
+
 use super::held::Held;
 use super::{Deviation, Effect, Ending, Mode, Output, Sender, Sink, Terms, pass};
 use crate::judge::modbus::ModbusRules;
@@ -236,7 +238,7 @@ impl Modbus {
     ) -> Fate {
         match from {
             Sender::Client => self.request(rules, now, frame, out),
-            Sender::Server => self.response(now, frame, out),
+            Sender::Server => self.response(rules.answers, now, frame, out),
         }
     }
 
@@ -347,7 +349,7 @@ impl Modbus {
         }
     }
 
-    fn response(&mut self, now: Duration, frame: Frame<'_>, out: &mut Sink<'_>) -> Fate {
+    fn response(&mut self, answers: Answers, now: Duration, frame: Frame<'_>, out: &mut Sink<'_>) -> Fate {
         let Frame {
             transaction,
             unit,
@@ -379,7 +381,7 @@ impl Modbus {
             answer,
             kinship,
         } = found;
-        if kinship == Kinship::Order {
+        if kinship == Kinship::Order && answers == Answers::Strict {
             if self.is_midway {
                 return Fate::Forward;
             }

@@ -13,7 +13,7 @@ pub mod mqtt;
 pub mod refusal;
 pub mod trie;
 
-use penstock_policy::model::{Operations, Protocol};
+use penstock_policy::model::{Answers, Operations, Protocol};
 
 use crate::modbus::request::RequestError;
 use crate::modbus::transactions::Busy;
@@ -199,6 +199,15 @@ impl Rules {
             Protocol::ModbusTcp => Self::Modbus(modbus::ModbusRules::nothing()),
             Protocol::Mqtt => Self::Mqtt(mqtt::MqttRules::nothing()),
         }
+    }
+
+    /// Which answers belong to a request, where that is asked.
+    #[must_use]
+    pub fn with_answers(mut self, answers: Answers) -> Self {
+        if let Self::Modbus(rules) = &mut self {
+            rules.answers = answers;
+        }
+        self
     }
 
     /// The protocol they speak of.

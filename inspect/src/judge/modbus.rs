@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use penstock_policy::functions::{
     MODBUS_FUNCTIONS, ModbusFunction, modbus_function, modbus_function_number, modbus_group,
 };
-use penstock_policy::model::{ModbusOperation, NumberRange};
+use penstock_policy::model::{Answers, ModbusOperation, NumberRange};
 
 use super::{Refusal, RuleIndex, RulesError, Verdict, Why, ranges_text};
 use crate::modbus::Span;
@@ -21,6 +21,8 @@ pub struct ModbusRules {
     /// By function code, 0–127.
     codes: Vec<Option<Code>>,
     texts: Vec<String>,
+    /// Which answers belong to a request.
+    pub(crate) answers: Answers,
 }
 
 /// The rules for one function code.
@@ -173,6 +175,7 @@ impl ModbusRules {
                 .map(|entries| (!entries.is_empty()).then(|| Code::of(entries)))
                 .collect(),
             texts: list.iter().map(text).collect(),
+            answers: Answers::Strict,
         })
     }
 
@@ -181,6 +184,7 @@ impl ModbusRules {
         Self {
             codes: Vec::new(),
             texts: Vec::new(),
+            answers: Answers::Strict,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use penstock_policy::model::Answers;
 use penstock_policy::plan::Plan;
 use penstock_policy::verdict::{
     Carried, Connection, Decision, Permitted, Reason, RuleName, decide, permitted,
@@ -154,10 +155,11 @@ fn gate(plan: &Plan, connection: &Connection) -> Gate {
                 because: format!("{because}; a recording does not show what is inside its TLS"),
             },
             Permitted::Only(listed) => {
+                let answers = Answers::shared(listed.iter().map(|(rule, _)| rule.answers));
                 let owner = |at: &usize| listed.get(*at).map(|(rule, _)| named(&RuleName::of(rule)));
                 match Rules::union(listed.iter().map(|(_, operations)| *operations)) {
                     Ok((rules, owners)) => Gate::Inspected {
-                        rules: Arc::new(rules),
+                        rules: Arc::new(rules.with_answers(answers)),
                         owners: owners.iter().filter_map(owner).collect(),
                     },
                     // What cannot be understood is refused, as the agent would refuse it.

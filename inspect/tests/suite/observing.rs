@@ -1,16 +1,18 @@
 //! Observing is passive, and foretells exactly what enforcing would change: for any bytes, however they are cut.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
+use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
-use penstock_policy::model::Operations;
+use penstock_policy::model::{Answers, Operations};
 use proptest::prelude::*;
 
 use crate::modbus_connection::{self, adu, read_only};
 use crate::mqtt_connection::{self, rules};
 use crate::mqtt_packets::{connack, connect};
-use crate::recorder::{Record, connection, cut};
+use crate::recorder::{Record, cut};
 
 type Chunks = Vec<(Sender, Vec<u8>)>;
 
@@ -51,10 +53,10 @@ fn sent(chunks: &Chunks, by: Sender) -> Vec<u8> {
 }
 
 /// Observing, the first thing that comes of a feed is all of it, to the other side; then only words.
-fn is_passive(operations: &Operations, chunks: &Chunks) -> Record {
+fn is_passive(operations: &Operations, answers: Answers, chunks: &Chunks) -> Record {
     let mut at = 0;
     let record = play(
-        connection(operations, Mode::Observe, OnRefusal::Answer),
+        connection(operations, answers, Mode::Observe),
         chunks,
         |bytes, played| {
             let passed = Played::Bytes(chunks[at].0, bytes.to_vec());
@@ -79,13 +81,20 @@ fn is_passive(operations: &Operations, chunks: &Chunks) -> Record {
 
 /// Something is foretold if and only if enforcing changes what passes.
 fn foretells(operations: &Operations, chunks: &Chunks) {
-    let observed = is_passive(operations, chunks);
+    for answers in [Answers::Strict, Answers::InOrder] {
+        foretells_under(operations, answers, chunks);
+    }
+}
+
+fn connection(operations: &Operations, answers: Answers, mode: Mode) -> Connection {
+    let rules = Rules::compile(operations).unwrap().with_answers(answers);
+    Connection::new(Arc::new(rules), mode, OnRefusal::Answer, Limits::default())
+}
+
+fn foretells_under(operations: &Operations, answers: Answers, chunks: &Chunks) {
+    let observed = is_passive(operations, answers, chunks);
     let foretold = observed.foretold > 0 || observed.judged.iter().any(|judged| judged.contains("Refuse"));
-    let enforced = play(
-        connection(operations, Mode::Enforce, OnRefusal::Answer),
-        chunks,
-        |_, _| {},
-    );
+    let enforced = play(connection(operations, answers, Mode::Enforce), chunks, |_, _| {});
     let changed = enforced.to_server != sent(chunks, Sender::Client)
         || enforced.to_client != sent(chunks, Sender::Server)
         || enforced.closed.is_some();
@@ -207,7 +216,7 @@ fn answers_under_other_identifiers_and_lengths_are_foretold_as_what_enforcing_ma
         ),
     ] {
         let chunks = vec![(Sender::Client, asked.clone()), (Sender::Server, answer)];
-        let record = is_passive(&read_only(), &chunks);
+        let record = is_passive(&read_only(), Answers::Strict, &chunks);
         assert_eq!(record.noted.join(", "), told);
         foretells(&read_only(), &chunks);
     }
@@ -218,11 +227,63 @@ fn of_several_requests_in_flight_none_is_answered_under_another_unit() {
     let requests = [1, 2].map(|unit| adu(0, unit, &[3, 0, 0, 0, 1])).concat();
     let answer = adu(0, 255, &[3, 2, 0, 7]);
     let chunks = vec![(Sender::Client, requests), (Sender::Server, answer)];
-    let record = is_passive(&read_only(), &chunks);
+    let record = is_passive(&read_only(), Answers::Strict, &chunks);
     assert_eq!(
         record.noted,
         ["an answer to transaction 0 of unit 255, which nobody asked: withheld"]
     );
+}
+
+/// What passes, what is withheld.
+fn passes_in_order(chunks: &Chunks) -> Record {
+    let record = play(
+        connection(&read_only(), Answers::InOrder, Mode::Enforce),
+        chunks,
+        |_, _| {},
+    );
+    foretells(&read_only(), chunks);
+    record
+}
+
+#[test]
+fn in_order_an_answer_belongs_to_the_one_request_that_waits_under_whatever_identifiers() {
+    let values = [3, 2, 0, 7];
+    let ask = |transaction: u16| (Sender::Client, adu(transaction, 1, &[3, 0, 0, 0, 1]));
+    let answer = |transaction: u16, unit: u8| (Sender::Server, adu(transaction, unit, &values));
+    // A server that counts by itself, one that counts nothing, one that has another unit.
+    let talk = vec![ask(1), answer(2, 1), ask(2), answer(0, 9), ask(3), answer(3, 1)];
+    assert_eq!(passes_in_order(&talk).noted, Vec::<String>::new());
+    // Nobody asked for a second one, or for one of another shape.
+    let twice = vec![ask(1), answer(0, 1), answer(0, 1)];
+    assert_eq!(passes_in_order(&twice).to_client, twice[1].1);
+    let other = vec![ask(1), (Sender::Server, adu(0, 1, &[3, 4, 0, 7, 0, 7]))];
+    assert_eq!(passes_in_order(&other).to_client, Vec::<u8>::new());
+    // Of two that wait at once nobody knows whose it is.
+    let both = vec![ask(1), ask(2), answer(7, 1)];
+    assert_eq!(passes_in_order(&both).to_client, Vec::<u8>::new());
+    // A request of whose length servers may think otherwise is answered strictly.
+    let echo = vec![
+        (Sender::Client, adu(1, 1, &[8, 0, 0, 1, 2])),
+        (Sender::Server, adu(0, 1, &[8, 0, 0, 1, 2])),
+        (Sender::Server, adu(1, 255, &[8, 0, 0, 1, 2])),
+    ];
+    assert_eq!(passes_in_order(&echo).to_client, Vec::<u8>::new());
+}
+
+#[test]
+fn in_order_a_request_that_was_given_up_does_not_hinder_the_next() {
+    let mut connection = connection(&read_only(), Answers::InOrder, Mode::Enforce);
+    let mut record = Record::default();
+    for (seconds, from, bytes) in [
+        (0, Sender::Client, adu(1, 1, &[3, 0, 0, 0, 1])),
+        (1, Sender::Client, adu(2, 1, &[3, 0, 0, 0, 1])),
+        (2, Sender::Server, adu(0, 1, &[3, 2, 0, 7])),
+    ] {
+        connection.feed(from, Duration::from_secs(seconds), &bytes, &mut |output| {
+            record.take(output)
+        });
+    }
+    assert_eq!((record.to_client.len(), record.noted.len()), (11, 0));
 }
 
 #[test]
@@ -234,7 +295,7 @@ fn a_stream_that_was_lost_is_told_once_and_read_again_where_a_packet_begins() {
         (Sender::Client, write.clone()),
         (Sender::Server, write),
     ];
-    let mut observing = connection(&read_only(), Mode::Observe, OnRefusal::Answer);
+    let mut observing = connection(&read_only(), Answers::Strict, Mode::Observe);
     let (mut told, mut judged) = (Vec::new(), 0);
     for (from, bytes) in &chunks {
         observing.feed(*from, Duration::ZERO, bytes, &mut |output| match output {
@@ -257,7 +318,7 @@ fn a_stream_that_was_lost_is_told_once_and_read_again_where_a_packet_begins() {
 fn a_client_that_a_new_policy_does_not_let_connect_is_foretold_once() {
     let chunks = [(Sender::Client, connect(5, "c")), (Sender::Server, connack(5))];
     let (_, mut observing) =
-        crate::recorder::run(connection(&rules(), Mode::Observe, OnRefusal::Answer), &chunks);
+        crate::recorder::run(connection(&rules(), Answers::Strict, Mode::Observe), &chunks);
     let only = Operations::Mqtt(vec![penstock_policy::model::MqttOperation::Connect {
         client_ids: Some(vec!["other".to_owned()]),
         users: None,

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use crate::ids::{AssetId, GatewayId, ZoneId};
 use crate::model::{
-    Asset, BridgeSource, Flow, FlowEnd, GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnRefusal,
-    Operations, Plant, Protocol, Service, Tls,
+    Answers, Asset, BridgeSource, Flow, FlowEnd, GatewayMode, ModbusOperation, MqttOperation, NumberRange,
+    OnRefusal, Operations, Plant, Protocol, Service, Tls,
 };
 use crate::plan::{PortRange, Transport};
 
@@ -98,6 +98,10 @@ pub(super) fn build(
         } else {
             OnRefusal::Answer
         },
+        answers: match operations {
+            Some(Operations::ModbusTcp(_)) if recipe.limits.is_multiple_of(5) => Answers::InOrder,
+            _ => Answers::Strict,
+        },
         tls: (encrypted && operations.is_some()).then(Tls::default),
         bridge_source: None,
         operations,
@@ -127,6 +131,7 @@ fn bridge(source: FlowEnd, destination: FlowEnd, recipe: &FlowRecipe) -> Flow {
         operations: Some(publications(recipe)),
         must_flow: recipe.must_flow,
         on_refusal: OnRefusal::Answer,
+        answers: Answers::Strict,
         tls: to_tls,
         bridge_source: Some(BridgeSource {
             service: from,

@@ -41,6 +41,13 @@ const fn warning(code: &'static str, meaning: &'static str, explanation: &'stati
     }
 }
 
+const fn note(code: &'static str, meaning: &'static str, explanation: &'static str) -> FindingCode {
+    FindingCode {
+        severity: Severity::Note,
+        ..error(code, meaning, explanation)
+    }
+}
+
 const UNFAITHFUL: &str = "The checker derives from the plant, by code of its own, what each plan must hold, and this plan holds something else. Compile the plans anew; if the finding stays, it is a fault in Penstock: please report it, and release nothing until then.";
 
 /// Every code, by number.
@@ -131,6 +138,16 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "PC0127",
         "Connections can pass beside a one-way bridge.",
         "A bridge lets messages cross one way and nothing come back. A flow that lets its two brokers open connections to each other undoes that. Take the brokers out of the flow, or do without the bridge.",
+    ),
+    warning(
+        "PC0128",
+        "Two flows share connections, but match answers differently.",
+        "An answer belongs to a connection, not to one of its flows. Where one flow says `answers: in-order` and another is strict, the strict way holds: answers under other identifiers are withheld. Write the same `answers` at both.",
+    ),
+    note(
+        "PC0129",
+        "A flow takes answers in order, whatever identifiers they carry.",
+        "With `answers: in-order` an answer that fits the one request that waits is let through under any transaction identifier and unit. It may be the late answer to a request that was given up, of another register or of another device behind the same address; a client that does not compare the identifiers takes it for the newest. Write it only for servers that need it (a replay or the trail names them), behind which there is one device, and give the server's next firmware a look.",
     ),
     error(
         "PC0131",

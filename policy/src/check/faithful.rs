@@ -120,6 +120,9 @@ fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule) -> Vec<&'static str>
     if rule.on_refusal != flow.on_refusal {
         differs.push("another answer to refusals");
     }
+    if rule.answers != flow.answers {
+        differs.push("another way to match answers");
+    }
     if rule.tls != flow.tls {
         differs.push("another end of TLS");
     }

@@ -7,9 +7,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use ipnet::IpNet;
 
-use super::Findings;
 use super::spans::Spans;
-use crate::model::Operations;
+use super::{Findings, Severity};
+use crate::model::{Answers, Operations};
 use crate::plan::{Bridge, Broker, Plan, Rule, Transport};
 
 /// One permitted combination.
@@ -125,6 +125,18 @@ pub(super) fn check(plan: &Plan, findings: &mut Findings) {
         .map(|side| Spans::of(side.networks.iter().copied()))
         .collect();
     for rule in &plan.rules {
+        if rule.answers == Answers::InOrder {
+            findings.add(
+                Severity::Note,
+                "PC0129",
+                format!(
+                    "flow {} takes answers in order: one that comes too late for its request can be taken for the answer \
+                     to the next",
+                    name(rule)
+                ),
+                "leave `answers: in-order` out where the server answers under its requests' identifiers",
+            );
+        }
         if !can_cross(&sides, rule) {
             findings.warning(
                 "PC0123",
@@ -217,6 +229,15 @@ fn contradiction(rule: &Rule, other: &Rule, said: &mut BTreeSet<String>, finding
                 name(other)
             ),
             "write the same `on_refusal` at both",
+        ),
+        Some(_) if other.answers != rule.answers && said.insert(name(other)) => findings.warning(
+            "PC0128",
+            format!(
+                "flows {} and {} share connections, but match answers differently: the strict way holds for both",
+                name(rule),
+                name(other)
+            ),
+            "write the same `answers` at both",
         ),
         _ => {}
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::arbitrary::{DICE, connection_near, plants};
 use crate::compile::compile_all;
 use crate::ids::FlowId;
-use crate::model::{Enforcement, FlowEnd, OnRefusal, Operations, Tls};
+use crate::model::{Answers, Enforcement, FlowEnd, OnRefusal, Operations, Tls};
 use crate::plan::{Capability, Observing, PortRange, Transport};
 use crate::verdict::decide;
 use crate::waterworks::{
@@ -119,7 +119,7 @@ fn a_bridge_or_an_end_of_tls_that_is_not_as_declared_is_found() {
     }
     type Make = fn(&Plant) -> crate::model::Flow;
     type Spoil = fn(&mut Plan);
-    let spoilt: [(Make, Spoil, &[&str]); 12] = [
+    let spoilt: [(Make, Spoil, &[&str]); 13] = [
         (bridge, |plan| plan.bridges[0].to.port = 1884, &["PC0113"]),
         (
             bridge,
@@ -161,6 +161,11 @@ fn a_bridge_or_an_end_of_tls_that_is_not_as_declared_is_found() {
         ),
         (
             messages,
+            |plan| plan.rules[3].answers = Answers::InOrder,
+            &["PC0113", "PC0129"],
+        ),
+        (
+            messages,
             |plan| plan.rules[3].tls = Some(Tls::default()),
             &["PC0113", "PC0116", "PC0117"],
         ),
@@ -188,6 +193,8 @@ fn flows_that_share_connections_and_treat_them_differently_are_found() {
     assert_eq!(beside(|_| ()), [""; 0]);
     assert_eq!(beside(|flow| flow.tls = Some(Tls::default())), ["PC0125"; 2]);
     assert_eq!(beside(|flow| flow.on_refusal = OnRefusal::Reset), ["PC0126"; 2]);
+    let in_order = beside(|flow| flow.answers = Answers::InOrder);
+    assert_eq!(in_order, ["PC0128", "PC0128", "PC0129"]);
     // A bridge and a way past it, in either direction.
     assert_eq!(beside(carried), ["PC0127"]);
     assert_eq!(

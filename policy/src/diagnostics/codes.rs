@@ -241,6 +241,8 @@ codes! {
         "The gateway proves to itself that the server is the one that is meant: by its device name or by its address and the name in its certificate. Of a whole zone it cannot tell which server should be at an address, so it would reset every connection. Name the server's asset as `destination` (a list, if there are several), or write `allow: any` and let the flow pass encrypted."
     631 Error TlsDisagrees "Two flows share connections, but not how their TLS ends at the gateway."
         "Where source, destination and port of two flows that list operations overlap at a gateway, a connection belongs to both. Its TLS either ends at the gateway or does not, and the gateway takes one server for the right one, so it would reset such a connection. Give both flows the same service and the same `tls`, or take the shared ends out of one of them."
+    632 Error AnswersNotMatched "`answers` is said where no answers are matched with requests."
+        "Answers are matched with requests where Modbus operations are limited (`service: modbus-tcp` with a list in `allow`); elsewhere the gateway does not look at them."
 
     701 Error ThresholdUnreachable "There are fewer approvers than a release needs."
         "`threshold` is the number of different people who must sign. It is at least 1 and at most the number of `people`."

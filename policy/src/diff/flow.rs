@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Change, Effect, Subject, numbers, operations};
 use crate::ids::{ConduitId, FlowName};
-use crate::model::{Conduit, Flow, FlowEnd, NumberRange, Operations, Plant, Service, Tls};
+use crate::model::{Answers, Conduit, Flow, FlowEnd, NumberRange, Operations, Plant, Service, Tls};
 use crate::plan::{PortRange, Transport};
 use crate::words::and;
 
@@ -196,6 +196,11 @@ impl Comparison {
                     .push(format!("the gateway's own TLS: {new} (was {old})"));
             }
             _ => {}
+        }
+        if before.answers != after.answers {
+            self.wider |= after.answers == Answers::InOrder;
+            self.narrower |= after.answers == Answers::Strict;
+            self.details.push(format!("{} from now on", after.answers));
         }
         if before.on_refusal != after.on_refusal {
             self.details

@@ -288,6 +288,10 @@ fn tls_bridges_and_answers_are_said_when_they_change() {
         "recorded: a refusal resets the connection from now on"
     );
     assert_eq!(
+        said(|flow| flow.answers = crate::model::Answers::InOrder),
+        "widened: answers pass in order, under any identifiers from now on"
+    );
+    assert_eq!(
         said(|flow| flow.tls = Some(crate::model::Tls::default())),
         "altered: TLS ends at the gateway, the server known by the plant's own authority"
     );

@@ -23,8 +23,8 @@ use crate::ids::{
     ApproverId, AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, PlantId, SiteId, ZoneId,
 };
 use crate::model::{
-    Assurance, Consequence, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, PublicKey, Service,
-    SlVector, ZoneKind,
+    Answers, Assurance, Consequence, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, PublicKey,
+    Service, SlVector, ZoneKind,
 };
 
 record! {
@@ -259,6 +259,9 @@ record! {
         optional must_flow: bool,
         /// What a client gets for a refused operation: `answer` (unless said), `acknowledge`, `disconnect`, `reset`, `drop`.
         optional on_refusal: OnRefusal,
+        /// Which Modbus answers belong to a request: those under its identifiers (`strict`, the default), or the next one that
+        /// fits (`in-order`).
+        optional answers: Answers,
         /// How the gateway speaks TLS to the server, where it ends the client's; of a bridge, for each end if they differ.
         optional tls: PerEnd<Tls>,
     }

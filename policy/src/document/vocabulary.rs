@@ -8,8 +8,8 @@ use super::scalars::Number;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::model::{
-    Assurance, Consequence, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, PublicKey, SlVector,
-    ZoneKind,
+    Answers, Assurance, Consequence, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, PublicKey,
+    SlVector, ZoneKind,
 };
 
 impl Term for PublicKey {
@@ -72,6 +72,10 @@ words!(OnRefusal, "`answer`, `acknowledge`, `disconnect`, `reset` or `drop`", {
     "disconnect" => OnRefusal::Disconnect,
     "reset" => OnRefusal::Reset,
     "drop" => OnRefusal::Drop,
+});
+words!(Answers, "`strict` or `in-order`", {
+    "strict" => Answers::Strict,
+    "in-order" => Answers::InOrder,
 });
 words!(Assurance, "an assurance of identity, D0–D5", {
     "D0" => Assurance::D0,

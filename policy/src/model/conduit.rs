@@ -65,6 +65,8 @@ pub struct Flow {
     pub must_flow: bool,
     /// What a client gets for a refused operation.
     pub on_refusal: OnRefusal,
+    /// Which answers belong to a request (Modbus).
+    pub answers: Answers,
     /// The gateway ends the client's TLS and begins its own towards the server, to read what is inside; of a bridge, its
     /// TLS towards the broker that it gives to.
     pub tls: Option<Tls>,
@@ -106,6 +108,29 @@ pub enum OnRefusal {
     Reset,
     /// Nothing; the operation is lost.
     Drop,
+}
+
+/// Which answers of a Modbus server belong to a request; chosen per flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answers {
+    /// Those that carry its transaction identifier and its unit, as the standard wants it; unit 0 or 255 stands for any where
+    /// one request waits under that identifier.
+    #[default]
+    Strict,
+    /// Also the next one, whatever identifiers it carries, if one request waits alone and the answer fits it.
+    InOrder,
+}
+
+impl Answers {
+    /// What holds where several flows share a connection: the strictest.
+    pub fn shared(all: impl IntoIterator<Item = Self>) -> Self {
+        let mut all = all.into_iter().peekable();
+        match all.peek().is_some() && all.all(|answers| answers == Self::InOrder) {
+            true => Self::InOrder,
+            false => Self::Strict,
+        }
+    }
 }
 
 /// TLS on both sides of an inspected flow: the client's ends at the gateway, which begins its own to the server.

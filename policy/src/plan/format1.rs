@@ -6,13 +6,14 @@
 use serde_json::{Map, Value, json};
 
 use super::{Observing, PLAN_FORMAT, Plan, PlanError};
-use crate::model::Enforcement;
+use crate::model::{Answers, Enforcement};
 
 /// The plan that `bytes` of the format before mean.
 pub(super) fn read(bytes: &[u8]) -> Result<Plan, PlanError> {
     let mut plan: Map<String, Value> = serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?;
     plan.insert("format".to_owned(), PLAN_FORMAT.into());
     each(&mut plan, "interfaces", interface)?;
+    each(&mut plan, "rules", rule)?;
     serde_json::from_value(Value::Object(plan)).map_err(PlanError::Unreadable)
 }
 
@@ -27,6 +28,12 @@ fn interface(side: &mut Map<String, Value>) -> Result<(), PlanError> {
     // Such a plan does not know its routers: whoever could be one is taken for one, as it was.
     add(side, "routers", json!(["0.0.0.0/0", "::/0"]))?;
     add(side, "hardware", json!([]))
+}
+
+/// Answers were matched strictly.
+fn rule(rule: &mut Map<String, Value>) -> Result<(), PlanError> {
+    let answers = serde_json::to_value(Answers::Strict).map_err(PlanError::Unreadable)?;
+    add(rule, "answers", answers)
 }
 
 /// Converts each record of a list. What is no list, or no record, is refused with the rest.
@@ -80,7 +87,13 @@ mod tests {
 
     #[test]
     fn nothing_else_of_it_is_read_otherwise() {
-        let read: Value = serde_json::from_slice(&Plan::from_bytes(STORED).unwrap().to_bytes()).unwrap();
+        let mut read: Value = serde_json::from_slice(&Plan::from_bytes(STORED).unwrap().to_bytes()).unwrap();
+        for rule in read["rules"].as_array_mut().unwrap() {
+            assert_eq!(
+                rule.as_object_mut().unwrap().remove("answers"),
+                Some("strict".into())
+            );
+        }
         let stored: Value = serde_json::from_slice(STORED).unwrap();
         for (field, value) in stored.as_object().unwrap() {
             if !["format", "interfaces"].contains(&field.as_str()) {

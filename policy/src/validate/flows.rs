@@ -74,6 +74,7 @@ pub(super) fn flow(
         operations: operations?,
         must_flow: flow.must_flow.value().copied().unwrap_or(false),
         on_refusal: inside.on_refusal,
+        answers: inside.answers,
         tls: inside.tls,
         bridge_source: inside.bridge_source,
     })

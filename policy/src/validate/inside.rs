@@ -1,6 +1,6 @@
 //! What a flow says about being looked into: how a refusal is answered, whose TLS ends at the gateway, what is bridged.
 //!
-//! None of it takes effect by itself. `on_refusal` and `tls` are refused where nothing would read them, since a key
+//! None of it takes effect by itself. `on_refusal`, `answers` and `tls` are refused where nothing would read them, since a key
 //! without effect is one that somebody relies on in vain; a bridge is refused where it could not stand.
 
 use super::Context;
@@ -14,11 +14,14 @@ use crate::document::read::{At, Field, OneOrMany};
 use crate::document::services::NamedService;
 use crate::document::tls::Tls as Written;
 use crate::ids::FlowName;
-use crate::model::{BridgeSource, FlowEnd, GatewayMode, MqttOperation, OnRefusal, Operations, Service, Tls};
+use crate::model::{
+    Answers, BridgeSource, FlowEnd, GatewayMode, MqttOperation, OnRefusal, Operations, Service, Tls,
+};
 
 /// What comes of it.
 pub(super) struct Inside {
     pub(super) on_refusal: OnRefusal,
+    pub(super) answers: Answers,
     pub(super) tls: Option<Tls>,
     pub(super) bridge_source: Option<BridgeSource>,
 }
@@ -48,6 +51,7 @@ pub(super) fn inside(
     let before = faults.errors();
     let bridged = is_bridge(&service.destination().value);
     refusal(flow, operations, bridged, faults);
+    answers(flow, operations, faults);
     if bridged {
         one_broker_at_each_end(name, ends, faults);
         only_publications(flow, operations, faults);
@@ -72,6 +76,7 @@ pub(super) fn inside(
     };
     (faults.errors() == before).then(|| Inside {
         on_refusal: flow.on_refusal.value().copied().unwrap_or_default(),
+        answers: flow.answers.value().copied().unwrap_or_default(),
         tls: tls(destination, PerEnd::destination),
         bridge_source: bridged.then(|| BridgeSource {
             service: service.source().value.clone(),
@@ -154,6 +159,19 @@ fn refusal(flow: &grammar::Flow, operations: Option<&Operations>, bridged: bool,
             )
             .label("only for MQTT")
             .help("write `answer`: the master gets the exception that the protocol has for it"),
+        );
+    }
+}
+
+fn answers(flow: &grammar::Flow, operations: Option<&Operations>, faults: &mut Faults) {
+    if let Some(At { place, .. }) = flow.answers.get()
+        && !matches!(operations, Some(Operations::ModbusTcp(_)))
+    {
+        let message = "no answers are matched with requests in this flow";
+        faults.add(
+            Fault::new(Code::AnswersNotMatched, *place, message)
+                .label("without effect")
+                .help("only flows of `modbus-tcp` that are limited to operations have it; remove the key"),
         );
     }
 }

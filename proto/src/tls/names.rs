@@ -220,6 +220,7 @@ mod tests {
             on_agent_loss: OnAgentLoss::Block,
             operations: None,
             on_refusal: OnRefusal::Answer,
+            answers: penstock_policy::model::Answers::Strict,
             tls: tls.clone(),
         };
         Plan {

@@ -188,6 +188,7 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         on_agent_loss: OnAgentLoss::Block,
         operations: operations.clone(),
         on_refusal: OnRefusal::Answer,
+        answers: penstock_policy::model::Answers::Strict,
         tls: None,
     };
     let host = |side: u8, number: u32| {

@@ -96,6 +96,7 @@ fn plan(count: u32) -> Plan {
         transport: Transport::Tcp(vec![PortRange::single(port)]),
         must_flow: false,
         on_refusal: penstock_policy::model::OnRefusal::default(),
+        answers: penstock_policy::model::Answers::Strict,
         tls: None,
         on_agent_loss: OnAgentLoss::Block,
         operations: None,

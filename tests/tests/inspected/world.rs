@@ -151,6 +151,7 @@ impl World {
                     on_agent_loss: OnAgentLoss::Block,
                     operations: operations.clone(),
                     on_refusal: OnRefusal::Answer,
+                    answers: penstock_policy::model::Answers::Strict,
                     tls: None,
                 })
                 .collect(),

@@ -77,6 +77,7 @@ pub fn rule(id: u32, sources: &[&str], destinations: &[&str], transport: Transpo
         transport,
         must_flow: false,
         on_refusal: penstock_policy::model::OnRefusal::default(),
+        answers: penstock_policy::model::Answers::Strict,
         tls: None,
         on_agent_loss: OnAgentLoss::Block,
         operations: None,

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use penstock_inspect::connection::Mode;
 use penstock_inspect::judge::{RuleIndex, Rules, RulesError};
 use penstock_policy::ids::{AssetId, FlowId, Revision};
-use penstock_policy::model::{OnAgentLoss, OnRefusal, Protocol, Tls};
+use penstock_policy::model::{Answers, OnAgentLoss, OnRefusal, Protocol, Tls};
 use penstock_policy::plan::{Endpoint, Observing, Plan, PortRange, Rule, Transport};
 use penstock_proto::tls::data_path::Devices;
 
@@ -271,8 +271,8 @@ impl Policy {
         }
         let set = Arc::new(RuleSet {
             tls: tls.cloned().map(Arc::new),
-            rules: Arc::new(compiled),
             pass: rules.iter().all(|rule| rule.on_agent_loss == OnAgentLoss::Pass),
+            rules: Arc::new(compiled.with_answers(Answers::shared(rules.iter().map(|rule| rule.answers)))),
             on_refusal: rules.first().map_or(OnRefusal::Answer, |rule| rule.on_refusal),
             flows: rules
                 .iter()

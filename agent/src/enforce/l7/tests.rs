@@ -73,6 +73,7 @@ fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> 
             on_agent_loss: OnAgentLoss::Block,
             operations,
             on_refusal: OnRefusal::Answer,
+            answers: penstock_policy::model::Answers::Strict,
             tls: None,
         }],
         bridges: Vec::new(),

@@ -185,6 +185,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 transport,
                 must_flow: false,
                 on_refusal: penstock_policy::model::OnRefusal::default(),
+                answers: penstock_policy::model::Answers::Strict,
                 tls: None,
                 on_agent_loss: limits.unwrap_or(OnAgentLoss::Block),
             })
@@ -239,6 +240,7 @@ fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named() {
         transport: Transport::Tcp(vec![PortRange::single(502)]),
         must_flow: false,
         on_refusal: penstock_policy::model::OnRefusal::default(),
+        answers: penstock_policy::model::Answers::Strict,
         tls: None,
         on_agent_loss: OnAgentLoss::Block,
         operations: None,

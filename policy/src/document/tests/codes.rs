@@ -324,6 +324,10 @@ const EXAMPLES: &[(Code, Spoil)] = &[
         ),
     ),
     (
+        Code::AnswersNotMatched,
+        Edit("service: https }", "service: https, answers: in-order }"),
+    ),
+    (
         Code::TlsNotEnded,
         Edit("service: https }", "service: https, tls: {} }"),
     ),

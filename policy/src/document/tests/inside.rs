@@ -2,7 +2,7 @@
 
 use super::{BASE, load_text};
 use crate::compile::compile;
-use crate::model::{Flow, OnRefusal, Plant, Tls};
+use crate::model::{Answers, Flow, OnRefusal, Plant, Tls};
 use crate::plan::{Capability, Plan};
 
 /// The base plant with another service, and further keys, for the flow of messages from `plc` to `broker`.
@@ -104,6 +104,29 @@ fn of_certificates_only_the_blocks_are_kept_and_of_names_the_case_is_not() {
              -----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n"
         )
     );
+}
+
+#[test]
+fn how_answers_are_matched_reaches_the_plan_and_a_note_says_its_price() {
+    let reads = "[read-only: { units: 1 }]";
+    for (written, meant) in [
+        ("", Answers::Strict),
+        ("        answers: strict\n", Answers::Strict),
+        ("        answers: in-order\n", Answers::InOrder),
+    ] {
+        let plant = plant("modbus-tcp", reads, written);
+        assert_eq!(tell(&plant).answers, meant, "{written}");
+        let plan = plan(&plant);
+        let rule = plan
+            .rules
+            .iter()
+            .find(|rule| rule.flow.as_str() == "tell")
+            .unwrap();
+        assert_eq!(rule.answers, meant, "{written}");
+        let said = tell(&plant).to_string();
+        let is_said = said.contains("answers pass in order, under any identifiers");
+        assert_eq!(is_said, meant == Answers::InOrder, "{said}");
+    }
 }
 
 #[test]

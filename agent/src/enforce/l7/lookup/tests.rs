@@ -30,6 +30,9 @@ proptest! {
                             prop_assert_eq!(names, found);
                             prop_assert_eq!(owners, set.owners.clone());
                             prop_assert_eq!(listed[0].0.on_refusal, set.on_refusal);
+                            let in_order = listed.iter().all(|(rule, _)| rule.answers == Answers::InOrder);
+                            let found = format!("{:?}", set.rules).contains("answers: InOrder");
+                            prop_assert_eq!(in_order && set.protocol() == Protocol::ModbusTcp, found);
                             prop_assert!(listed.iter().all(|(rule, _)| rule.tls.as_ref() == set.tls.as_deref()));
                         }
                         (Err(error), Found::Unusable(found)) => prop_assert_eq!(Discord::Operations(error), found),

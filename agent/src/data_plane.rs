@@ -71,11 +71,16 @@ impl Kernel for Enforcer {
             code: finding.code.to_owned(),
             message: finding.message,
         });
+        let foretold = self.foretold().map(|message| Fault {
+            code: "not-ready-to-enforce".to_owned(),
+            message,
+        });
         inspector
             .into_iter()
             .chain(shortage)
             .chain(identity)
             .chain(missing)
+            .chain(foretold)
             .collect()
     }
 

@@ -8,7 +8,7 @@
 //! - `stale`: it told, but too long ago. It most likely enforces on (promise 1), but that is not evidence;
 //! - `degraded`: it enforces, but not as it should: an older revision, a refused release, drift, faults, an
 //!   audit trail that does not fit;
-//! - `observing`: all is well, and by its document the zone only observes;
+//! - `observing`: all is well, and by its document the zone only observes; the reasons say what enforcing would change;
 //! - `enforcing`: all is well, and it enforces.
 //!
 //! Every state has reasons, in words. Nothing is healthy for want of evidence: taking a fact away never makes a
@@ -115,6 +115,8 @@ pub struct GatewayEvidence {
     pub kernel_failed: bool,
     /// Faults it told, and what is wrong with its trail, in words.
     pub faults: Vec<String>,
+    /// What enforcing would change where it only observes, in words.
+    pub foretold: Vec<String>,
 }
 
 /// The judgement on one zone.
@@ -160,6 +162,18 @@ pub fn judge(
             reasons.push(format!("{gateway}: {reason}"));
         }
     }
+    let foretold: Vec<String> = match boundary.enforcement {
+        Enforcement::Enforce => Vec::new(),
+        Enforcement::Observe => boundary
+            .gateways
+            .iter()
+            .filter_map(|gateway| Some((gateway, gateways.get(gateway)?)))
+            .flat_map(|(gateway, evidence)| {
+                let told = move |words: &String| format!("{gateway}: {words}");
+                evidence.foretold.iter().map(told)
+            })
+            .collect(),
+    };
     if reasons.is_empty() {
         let revision = current.unwrap_or_default();
         reasons.push(match boundary.enforcement {
@@ -169,6 +183,7 @@ pub fn judge(
             }
         });
     }
+    reasons.extend(foretold);
     if reasons.len() > REASONS_MAX {
         let more = reasons.len() - REASONS_MAX;
         reasons.truncate(REASONS_MAX);

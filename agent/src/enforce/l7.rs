@@ -29,6 +29,7 @@
 //!
 //! Not here: which packets the kernel hands over (`intercept`, `lower`), and what an operation is (`penstock_inspect`).
 
+mod foretold;
 mod handover;
 mod handshake;
 mod identity;
@@ -58,6 +59,7 @@ use penstock_proto::tls::handshakes::Handshakes;
 use penstock_proto::tls::socket::HANDSHAKE_BYTES_MAX;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::foretold::Foretold;
 use self::handover::{Estate, Parcel};
 pub use self::identity::IdentityFault;
 use self::identity::Own;
@@ -166,6 +168,8 @@ pub struct Shared {
     broken: AtomicU64,
     /// Connections that were refused for want of a descriptor.
     turned_away: AtomicU64,
+    /// What enforcing would change.
+    foretold: Mutex<Foretold>,
     /// A descriptor that is let go to turn a client away with when no other is left.
     reserve: tokio::sync::Mutex<Option<File>>,
 }
@@ -236,6 +240,7 @@ impl Inspector {
             failures: AtomicU64::new(0),
             broken: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
+            foretold: Mutex::default(),
             reserve: tokio::sync::Mutex::new(reserve()),
         });
         let (regime, _) = watch::channel(Regime::default());
@@ -320,6 +325,17 @@ impl Inspector {
                 None => format!("client {}", holder.client),
             }
         }))
+    }
+
+    /// What enforcing would change of connections between zones that observe.
+    pub fn foretold(&self) -> Option<String> {
+        let revision = self.regime.borrow().policy.as_ref()?.revision;
+        let foretold = self
+            .shared
+            .foretold
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        foretold.words(revision, clock::now_ms())
     }
 
     /// What a person should know of the threads.

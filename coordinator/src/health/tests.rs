@@ -38,6 +38,7 @@ fn evidence() -> impl Strategy<Value = GatewayEvidence> {
                     drift,
                     kernel_failed,
                     faults,
+                    foretold: Vec::new(),
                 }
             },
         )
@@ -53,6 +54,7 @@ fn fine() -> GatewayEvidence {
         drift: false,
         kernel_failed: false,
         faults: Vec::new(),
+        foretold: Vec::new(),
     }
 }
 
@@ -217,4 +219,22 @@ fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
     }
     let none = judged(&zone(true, 0), &named(Vec::new()));
     assert_eq!(none.state, State::Unprotected);
+}
+
+#[test]
+fn an_observing_zone_says_what_enforcing_would_change_and_stays_what_it_is() {
+    let told = GatewayEvidence {
+        foretold: vec!["enforcing would change what inspected connections carry today".to_owned()],
+        ..fine()
+    };
+    for (enforce, state) in [(false, State::Observing), (true, State::Enforcing)] {
+        let judgement = judged(&zone(enforce, 1), &named(vec![told.clone()]));
+        assert_eq!(judgement.state, state);
+        assert!(judgement.reasons[0].contains("is effective"), "{judgement:?}");
+        let says = judgement
+            .reasons
+            .iter()
+            .any(|reason| reason.contains("enforcing would change"));
+        assert_eq!(says, !enforce, "{judgement:?}");
+    }
 }

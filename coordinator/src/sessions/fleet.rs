@@ -67,11 +67,15 @@ pub struct Facts {
     pub trail_fault: Option<String>,
 }
 
+/// The fault by which a gateway foretells what enforcing would change.
+const NOT_READY: &str = "not-ready-to-enforce";
+
 impl Facts {
     /// For the judgement on health; `wanted` is what the current release holds for it.
     pub fn evidence(&self, wanted: Option<PolicyMark>) -> GatewayEvidence {
-        let mut faults: Vec<String> = self
-            .faults
+        let (foretold, faults): (Vec<_>, Vec<_>) =
+            self.faults.iter().partition(|(code, _)| code == NOT_READY);
+        let mut faults: Vec<String> = faults
             .iter()
             .map(|(code, message)| format!("{message} ({code})"))
             .collect();
@@ -95,6 +99,7 @@ impl Facts {
             drift: self.drift == i32::from(v1::Drift::Present),
             kernel_failed: self.faults.iter().any(|(code, _)| code == "kernel-failed"),
             faults,
+            foretold: foretold.iter().map(|(_, message)| message.clone()).collect(),
         }
     }
 

@@ -12,10 +12,11 @@ use std::collections::HashMap;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use penstock_policy::verdict::Decision;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::opening::Opening;
@@ -285,6 +286,16 @@ impl Worker {
                     first,
                     last,
                 } = told;
+                if decision == Some(Decision::WouldDeny) {
+                    let (client, server) = (
+                        named(&client_name, tuple.client),
+                        named(&server_name, tuple.server),
+                    );
+                    let ends = format!("{client} to {server}");
+                    let foretold = &self.shared.foretold;
+                    let mut foretold = foretold.lock().unwrap_or_else(PoisonError::into_inner);
+                    foretold.note(policy.revision, ends, &text, ms(last));
+                }
                 self.shared
                     .outbox
                     .put(Observed::Operation(Box::new(OperationSeen {
@@ -325,6 +336,14 @@ impl Drop for Listed<'_> {
                 drop(worker.sessions.borrow_mut().remove(id));
             }
         }
+    }
+}
+
+/// What the plan calls it, or its address.
+fn named(name: &str, address: impl ToString) -> String {
+    match name.is_empty() {
+        true => address.to_string(),
+        false => name.to_owned(),
     }
 }
 

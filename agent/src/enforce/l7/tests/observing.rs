@@ -106,6 +106,11 @@ async fn what_enforcing_would_withhold_or_end_is_told_while_it_passes() {
             (Subject::Note, Some(Decision::WouldDeny))
         );
     }
+    let health = world.inspector.foretold().unwrap();
+    assert!(
+        health.contains("hmi to plc: an answer carries another transaction identifier"),
+        "{health}"
+    );
     client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
     assert_eq!(read_exactly(&mut served, 16), b"GET / HTTP/1.1\r\n");
     let seen = world.until("the protocol identifier").await;

@@ -164,6 +164,14 @@ pub(super) fn plan(port: u16, operations: Option<Operations>) -> Plan {
     plan_of(1, port, operations)
 }
 
+/// The same plan, whose zones only observe.
+pub(super) fn observing(mut plan: Plan) -> Plan {
+    for side in &mut plan.interfaces {
+        side.observing = Observing::Everything;
+    }
+    plan
+}
+
 /// A plan of `count` flows of one tuple each, all with these operations; the last one is the client's to the server's
 /// `port`.
 pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> Plan {

@@ -104,6 +104,7 @@ pub(super) fn latency(plant: &Plant) {
 
 fn by_each_way(plant: &Plant, program: &Path, rounds: usize, reads: usize) {
     let inspected = gateway::plan(PORT, Some(rules()));
+    let observed = gateway::observing(inspected.clone());
     // The same kernel rules, which take another port to the inspector: HAProxy beside the agent.
     let beside = gateway::plan(haproxy::PORT + 1, Some(rules()));
     let asleep = haproxy::Settings::default();
@@ -113,6 +114,7 @@ fn by_each_way(plant: &Plant, program: &Path, rounds: usize, reads: usize) {
         ("inspected, 100 rules", Some(&inspected), None),
         ("HAProxy, same kernel rules", Some(&beside), Some(asleep)),
         ("HAProxy that never sleeps", None, Some(haproxy::NEVER_SLEEPING)),
+        ("observed, 100 rules", Some(&observed), None),
     ];
     // p50, p99, processor time of the gateway's process.
     let mut figures = ways.map(|_| [const { Vec::new() }; 3]);
@@ -140,7 +142,13 @@ fn by_each_way(plant: &Plant, program: &Path, rounds: usize, reads: usize) {
             "  {name:28} p50 {p50:7.1} us   p99 {p99:7.1} us   {processor_us:6.1} us of its processor time"
         );
     }
-    let [_, proxied, inspected, ..] = figures;
+    let [_, proxied, inspected, beside, _, observed] = figures;
+    // What observing adds is what a plain copy adds.
+    let [p50, p99, processor] = [0, 1, 2].map(|figure| ratio(&observed[figure], &beside[figure]));
+    println!(
+        "  observed to HAProxy beside the same kernel rules, median of the rounds: p50 {p50:.2}, p99 {p99:.2}; processor time \
+         {processor:.2}"
+    );
     let [p50, p99, processor] = [0, 1, 2].map(|figure| ratio(&inspected[figure], &proxied[figure]));
     println!(
         "  inspected to HAProxy, median of the rounds: p50 {p50:.2}, p99 {p99:.2} (budget 1.00); processor time {processor:.2}"

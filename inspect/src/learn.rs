@@ -303,13 +303,20 @@ impl Running {
                     learned.operation(*ends, Some(*protocol), at, operation);
                 }
             }
-            Finding::NeverFollowed { .. }
-            | Finding::Deviation {
-                what: Deviation::Frame(_) | Deviation::Packet(_),
-                ..
-            } => {
+            Finding::NeverFollowed { .. } => {
                 if let Some(talk) = learned.talk(*ends, at, Some(*protocol)) {
                     talk.unread = true;
+                }
+            }
+            // What the plant permits already is not proposed again for the sake of its answers.
+            Finding::Deviation { what, .. } if !*passes => {
+                if let Some(talk) = learned.talk(*ends, at, Some(*protocol)) {
+                    match what {
+                        Deviation::Frame(_) | Deviation::Packet(_) => talk.unread = true,
+                        Deviation::Identifiers { .. } => talk.in_order = true,
+                        Deviation::Response(_) | Deviation::Unasked { .. } => talk.misfits = true,
+                        _ => {}
+                    }
                 }
             }
             _ => {}

@@ -36,6 +36,8 @@ pub fn events(ends: &Ends, talk: &Talk) -> Vec<LearnedEvent> {
             connections: talk.connections.count,
             further: talk.further,
             unread: talk.unread,
+            in_order: talk.in_order,
+            misfits: talk.misfits,
             ..empty.clone()
         },
         empty,

@@ -164,6 +164,7 @@ fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
                 "application": e.application, "connections": e.connections, "first_ms": e.first_ms,
                 "last_ms": e.last_ms, "operations": e.modbus.len() + e.published.len() + e.subscribed.len(),
                 "further": e.further, "unread": e.unread,
+                "in_order": e.in_order, "misfits": e.misfits,
             });
             ("learned", learned_words(&e), fields)
         }

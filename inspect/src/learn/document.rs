@@ -284,6 +284,11 @@ fn flow(
             "      # Some of it could not be read as the protocol; inspection would end such connections.\n",
         );
     }
+    if talk.misfits {
+        out.push_str(
+            "      # Some of its answers fit no request; inspection would withhold those, and `penstock replay` names them.\n",
+        );
+    }
     if talk.further > 0 {
         let _ = writeln!(out, "      # {} further operations are left out.", talk.further);
     }
@@ -296,6 +301,9 @@ fn flow(
     match readable {
         None => {}
         Some(Protocol::ModbusTcp) => {
+            if talk.in_order {
+                out.push_str("        answers: in-order # its server answers under other identifiers than it was asked\n");
+            }
             out.push_str("        allow:\n");
             for (key, entry) in lines(talk) {
                 let mut limits = format!("units: {}", key.unit);

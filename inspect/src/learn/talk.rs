@@ -54,6 +54,10 @@ pub struct Talk {
     pub further: u64,
     /// Bytes that could not be read as the protocol of the port: then no operation can be proposed.
     pub unread: bool,
+    /// Answers under other identifiers than their requests': such a flow needs `answers: in-order`.
+    pub in_order: bool,
+    /// Answers that fit no request, which no flow can permit.
+    pub misfits: bool,
     /// Distinct things in it, as counted by [`Learned::add`].
     things: usize,
 }
@@ -331,6 +335,8 @@ impl Talk {
             client_ids: BTreeSet::new(),
             further: 0,
             unread: false,
+            in_order: false,
+            misfits: false,
             things: 0,
         }
     }
@@ -367,6 +373,8 @@ impl Talk {
             || messages(&self.subscribed, &talk.subscribed)
             || !talk.client_ids.is_subset(&self.client_ids)
             || (talk.unread && !self.unread)
+            || (talk.in_order && !self.in_order)
+            || (talk.misfits && !self.misfits)
     }
 
     fn add(&mut self, more: Self, room: &mut Room<'_>) {
@@ -381,6 +389,8 @@ impl Talk {
         };
         self.further = self.further.saturating_add(more.further);
         self.unread |= more.unread;
+        self.in_order |= more.in_order;
+        self.misfits |= more.misfits;
         for (key, seen) in more.modbus {
             self.add_modbus(key, &seen, room);
         }

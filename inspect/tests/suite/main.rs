@@ -21,6 +21,7 @@ mod mqtt_connection;
 mod mqtt_packets;
 mod narrower;
 mod observing;
+mod odd_answers;
 mod offline;
 mod reassembly;
 mod recorder;

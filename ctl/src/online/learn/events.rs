@@ -34,6 +34,7 @@ pub(super) fn learned(event: LearnedEvent) -> Option<(Ends, Talk)> {
     let mut talk = Talk::new(Duration::from_millis(event.first_ms), Some(protocol));
     talk.connections = seen(event.connections, event.first_ms, event.last_ms)?;
     (talk.further, talk.unread) = (event.further, event.unread);
+    (talk.in_order, talk.misfits) = (event.in_order, event.misfits);
     for modbus in event.modbus {
         let (key, seen) = operations(modbus)?;
         talk.modbus.insert(key, seen);

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 
 use penstock_policy::ids::{GatewayId, Revision, ZoneId};
 use penstock_policy::model::{Enforcement, Plant};
+use penstock_policy::neighbours::{Neighbours, neighbours};
 use penstock_proto::convert::PolicyMark;
 use serde::{Deserialize, Serialize};
 
@@ -67,10 +68,25 @@ pub struct Boundary {
     pub enforcement: Enforcement,
     /// The gateways that have the zone on one of their sides.
     pub gateways: Vec<GatewayId>,
+    /// Which zones lie beside it; unknown of releases from before plans told the zones of one side apart.
+    #[serde(default)]
+    pub neighbours: Option<Neighbours>,
+}
+
+impl Boundary {
+    /// What its zone's mode means, when all is well.
+    fn meaning(&self) -> String {
+        match (&self.neighbours, self.enforcement) {
+            (Some(neighbours), mode) => neighbours.undeclared(mode),
+            (None, Enforcement::Enforce) => "the document enforces this zone".to_owned(),
+            (None, Enforcement::Observe) => "the document only observes this zone".to_owned(),
+        }
+    }
 }
 
 /// The boundaries of all zones of a plant.
 pub fn boundaries(plant: &Plant) -> BTreeMap<ZoneId, Boundary> {
+    let mut neighbours = neighbours(plant);
     plant
         .zones
         .iter()
@@ -89,6 +105,7 @@ pub fn boundaries(plant: &Plant) -> BTreeMap<ZoneId, Boundary> {
             let boundary = Boundary {
                 enforcement: zone.enforcement,
                 gateways,
+                neighbours: neighbours.remove(name),
             };
             (name.clone(), boundary)
         })
@@ -176,12 +193,10 @@ pub fn judge(
     };
     if reasons.is_empty() {
         let revision = current.unwrap_or_default();
-        reasons.push(match boundary.enforcement {
-            Enforcement::Enforce => format!("{revision} is effective on every gateway at its boundary"),
-            Enforcement::Observe => {
-                format!("{revision} is effective everywhere, and the document only observes this zone")
-            }
-        });
+        let meaning = boundary.meaning();
+        reasons.push(format!(
+            "{revision} is effective on every gateway at its boundary: {meaning}"
+        ));
     }
     reasons.extend(foretold);
     if reasons.len() > REASONS_MAX {

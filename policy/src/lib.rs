@@ -25,6 +25,7 @@ pub mod functions;
 pub mod ids;
 pub mod merkle;
 pub mod model;
+pub mod neighbours;
 pub mod plan;
 pub mod reach;
 pub mod release;

@@ -2,8 +2,8 @@
 //!
 //! The answer is on the safe side of the plant's conduits: whoever holds one asset of a zone is taken to hold the
 //! whole zone, and to open any flow that starts there. Only opening counts: that an answer can carry harm back to who
-//! asked is not looked at; a bridge carries none back in any case. Zones whose boundary only observes let undeclared traffic pass, so two sides of a
-//! gateway that both observe are a step as well. What the gateways do not stand between is not known here.
+//! asked is not looked at; a bridge carries none back in any case. Undeclared traffic passes between zones that both only
+//! observe, so where a gateway stands between two of them, that is a step as well. What the gateways do not stand between is not known here.
 //!
 //! The paths themselves can be more than anyone reads; so an answer holds the shortest path to each way in, and
 //! every way in ([`Reach::acts`]), which together bound what can be done.
@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Enforcement, FlowEnd, Operations, Plant};
+use crate::neighbours::crossings;
 use crate::plan::Transport;
 use crate::words::and;
 
@@ -42,7 +43,7 @@ pub enum Way {
         /// The gateway carries messages one way and forwards no packet: nothing but these publications arrives.
         bridged: bool,
     },
-    /// Two sides of a gateway that both only observe: anything passes, and is recorded.
+    /// Both zones only observe: anything passes the gateway between them, and is recorded.
     Observed {
         /// The gateway.
         gateway: GatewayId,
@@ -153,35 +154,14 @@ impl<'a> Steps<'a> {
                 }
             }
         }
-        for (id, gateway) in &plant.gateways {
-            let sides: Vec<Vec<&ZoneId>> = gateway
-                .interfaces
-                .values()
-                .map(|interface| {
-                    std::iter::once(&interface.zone)
-                        .chain(&interface.behind)
-                        .collect()
-                })
-                .filter(|zones: &Vec<&ZoneId>| {
-                    zones.iter().all(|zone| {
-                        plant
-                            .zones
-                            .get(*zone)
-                            .is_some_and(|zone| zone.enforcement == Enforcement::Observe)
-                    })
-                })
-                .collect();
-            for (near, from_side) in sides.iter().enumerate() {
-                for (far, to_side) in sides.iter().enumerate() {
-                    if near == far {
-                        continue;
-                    }
-                    for from in from_side {
-                        for to in to_side {
-                            steps.add(from, to, Way::Observed { gateway: id.clone() });
-                        }
-                    }
-                }
+        let observes = |zone: &ZoneId| {
+            let zone = plant.zones.get(zone);
+            zone.is_some_and(|zone| zone.enforcement == Enforcement::Observe)
+        };
+        for (gateway, from, to) in crossings(plant) {
+            if observes(from) && observes(to) {
+                let gateway = gateway.clone();
+                steps.add(from, to, Way::Observed { gateway });
             }
         }
         steps
@@ -192,11 +172,7 @@ impl<'a> Steps<'a> {
             return;
         }
         let ways = self.0.entry(from).or_default().entry(to).or_default();
-        // Each flow comes once per pair of zones; only sides of one gateway can come again.
-        let again = matches!(way, Way::Observed { .. }) && ways.contains(&way);
-        if !again {
-            ways.push(way);
-        }
+        ways.push(way);
     }
 
     fn reach(&self, from: &ZoneId, to: &ZoneId) -> Reach {
@@ -272,7 +248,7 @@ fn zone_of<'a>(plant: &'a Plant, end: &'a FlowEnd) -> Option<&'a ZoneId> {
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Observed { gateway } => write!(f, "anything, as {gateway} only observes between them"),
+            Self::Observed { gateway } => write!(f, "anything, as both zones only observe at {gateway}"),
             Self::Flow {
                 conduit,
                 flow,

@@ -13,8 +13,9 @@
 //!    a range; among equals the first in the plan wins;
 //! 5. nothing matches: refused.
 //!
-//! Refused means deny, or would-deny if *both* interfaces only observe (where only one is in the plan: if that one
-//! does).
+//! Refused means deny, or would-deny where both ends only observe ([`mode`]): the zone of the source on its side, and the
+//! zone of the destination on its own. An address that no zone of its side has is taken for one of that side's strictest
+//! zone. Where only one interface is in the plan, the end on its side decides.
 //!
 //! A packet in the reply direction has the verdict of its connection: it is looked up by the same original tuple, with the
 //! interfaces of the original direction. Which operations an inspected connection may carry: [`permitted`].
@@ -28,7 +29,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-pub use self::decide::{Permitted, decide, matching, permitted};
+pub use self::decide::{Permitted, decide, matching, mode, permitted};
 pub use self::words::CarriedError;
 use crate::ids::{ConduitId, FlowId, FlowName, ZoneId};
 

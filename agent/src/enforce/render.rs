@@ -28,6 +28,7 @@ mod bridge;
 pub(super) mod icmp;
 mod inet;
 mod intercept;
+mod mode;
 mod shape;
 mod turned;
 
@@ -41,7 +42,7 @@ pub const TABLE: &str = "penstock";
 pub const MARK_FLOW: u32 = FlowId::MAX;
 /// Packet mark: crosses a guarded port and was not judged yet.
 pub const MARK_GUARDED: u32 = 0x8000_0000;
-/// Packet mark: all guarded ports that it crosses only observe.
+/// Packet mark: both its ends only observe.
 pub const MARK_OBSERVED: u32 = 0x4000_0000;
 /// Packet mark: an end does not belong to its side, or one of the ports is not in the plan: no rule can permit it.
 pub const MARK_MISPLACED: u32 = 0x2000_0000;

@@ -37,14 +37,23 @@ pub struct Structure {
     pub routers6: BTreeMap<String, Vec<Span<Ipv6Addr>>>,
     /// Pairs between which nothing is a crossing.
     pub same_zone: BTreeSet<(String, String)>,
-    /// Those of the guarded interfaces that only observe.
-    pub observers: BTreeSet<String>,
-    /// Pairs whose zones all only observe.
-    pub observed: BTreeSet<(String, String)>,
+    /// Those of the guarded interfaces whose zones all enforce.
+    pub enforcers: BTreeSet<String>,
+    /// The IPv4 addresses of zones that observe, by those of the guarded interfaces that have zones of both kinds.
+    pub observing4: BTreeMap<String, Vec<Span<Ipv4Addr>>>,
+    /// The IPv6 addresses, of the same interfaces.
+    pub observing6: BTreeMap<String, Vec<Span<Ipv6Addr>>>,
     /// Who may reach the gateway itself.
     pub input: Input,
     /// Where the inspector listens; `None` if there is none, so that what would be inspected goes nowhere.
     pub inspector: Option<InspectorPorts>,
+}
+
+impl Structure {
+    /// The guarded interfaces that have zones of both kinds, those that observe and those that enforce.
+    pub fn mixed(&self) -> Vec<&String> {
+        self.observing4.keys().collect()
+    }
 }
 
 /// The guard of the gateway's own input. Whoever is not named here reaches no port of the gateway, by whichever interface;
@@ -113,18 +122,19 @@ pub fn structure(
     let structure = Structure {
         mode: plan.mode,
         guarded: plan.interfaces.iter().map(|i| i.name.clone()).collect(),
-        sides4: sides(plan, |_| &[]),
-        sides6: sides(plan, |_| &[]),
-        routers4: sides(plan, routers),
-        routers6: sides(plan, routers),
+        sides4: sides(plan, |side| Some([&side.networks, &[]])),
+        sides6: sides(plan, |side| Some([&side.networks, &[]])),
+        routers4: sides(plan, |side| Some([&side.networks, &side.routers])),
+        routers6: sides(plan, |side| Some([&side.networks, &side.routers])),
         same_zone: pairs(&|a, b| a.zone == b.zone && a.behind.is_empty() && b.behind.is_empty()),
-        observers: plan
+        enforcers: plan
             .interfaces
             .iter()
-            .filter(|i| i.observing == Observing::Everything)
+            .filter(|i| i.observing == Observing::Nothing)
             .map(|i| i.name.clone())
             .collect(),
-        observed: pairs(&|a, b| [a, b].iter().all(|i| i.observing == Observing::Everything)),
+        observing4: sides(plan, observing),
+        observing6: sides(plan, observing),
         input,
         inspector,
     };
@@ -193,19 +203,26 @@ pub fn missing(plan: &Plan, exists: impl Fn(&str) -> bool) -> Vec<Finding> {
     guarded.chain(management).collect()
 }
 
-/// The spans of all sides, merged where networks touch or overlap, as interval sets want them.
+/// The addresses that observe on a side of both kinds.
+fn observing(side: &PlanInterface) -> Option<[&[IpNet]; 2]> {
+    match &side.observing {
+        Observing::Nothing | Observing::Everything => None,
+        Observing::Only(networks) => Some([networks, &[]]),
+    }
+}
+
+/// The spans of those sides that have such networks, merged where networks touch or overlap, as interval sets want them.
 fn sides<A: Address>(
     plan: &Plan,
-    more: impl Fn(&PlanInterface) -> &[IpNet],
+    networks: impl Fn(&PlanInterface) -> Option<[&[IpNet]; 2]>,
 ) -> BTreeMap<String, Vec<Span<A>>> {
     let mut sides = BTreeMap::new();
     for interface in &plan.interfaces {
-        let mut spans: Vec<Span<A>> = interface
-            .networks
-            .iter()
-            .chain(more(interface))
-            .filter_map(|net| A::span(*net))
-            .collect();
+        let Some(networks) = networks(interface) else {
+            continue;
+        };
+        let networks = networks.into_iter().flatten();
+        let mut spans: Vec<Span<A>> = networks.filter_map(|net| A::span(*net)).collect();
         spans.sort_unstable();
         let mut merged: Vec<Span<A>> = Vec::new();
         for span in spans {
@@ -219,11 +236,6 @@ fn sides<A: Address>(
         sides.insert(interface.name.clone(), merged);
     }
     sides
-}
-
-/// The addresses and networks of a side's routers.
-fn routers(interface: &PlanInterface) -> &[IpNet] {
-    &interface.routers
 }
 
 /// A wildcard (`*`), a quote or a space in a name would change the meaning of the script it is written into.

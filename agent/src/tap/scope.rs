@@ -1,9 +1,10 @@
-//! Which interfaces are tapped, and whether two addresses talk across what only observes. Pure but for the kernel's
+//! Which interfaces are tapped, and whether two addresses talk between zones that only observe. Pure but for the kernel's
 //! numbers of interfaces.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use penstock_policy::model::Enforcement;
 use penstock_policy::plan::{Observing, Plan};
 use rustix::net::netdevice::name_to_index;
 
@@ -16,8 +17,24 @@ pub struct Scope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Side {
     name: String,
-    observes: bool,
     networks: Vec<IpNet>,
+    observing: Observing,
+}
+
+impl Side {
+    fn holds(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether the zone of `address` observes, as far as this side tells.
+    fn observes(&self, address: IpAddr) -> bool {
+        self.observing.mode(Some(address)) == Enforcement::Observe
+    }
+
+    /// Whether any of its zones observes.
+    fn is_tapped(&self) -> bool {
+        self.observing != Observing::Nothing
+    }
 }
 
 impl Scope {
@@ -25,22 +42,22 @@ impl Scope {
     pub fn of(plan: &Plan) -> Self {
         let side = |interface: &penstock_policy::plan::PlanInterface| Side {
             name: interface.name.clone(),
-            observes: interface.observing == Observing::Everything,
             networks: interface.networks.clone(),
+            observing: interface.observing.clone(),
         };
         Self {
             sides: plan.interfaces.iter().map(side).collect(),
         }
     }
 
-    /// Whether any side only observes.
+    /// Whether any zone only observes.
     pub fn observes(&self) -> bool {
-        self.sides.iter().any(|side| side.observes)
+        self.sides.iter().any(Side::is_tapped)
     }
 
-    /// The names of the interfaces that observe.
+    /// The names of the interfaces on whose side a zone observes.
     pub fn names(&self) -> Vec<&str> {
-        let observing = self.sides.iter().filter(|side| side.observes);
+        let observing = self.sides.iter().filter(|side| side.is_tapped());
         observing.map(|side| side.name.as_str()).collect()
     }
 
@@ -60,22 +77,23 @@ impl Scope {
         indices
     }
 
-    /// Whether two addresses lie on different sides that both observe. What lies on no side was seen on one that
-    /// observes; an enforcing side refuses by itself, and what it refuses does not happen.
+    /// Whether two addresses lie on different sides, in zones that both observe. Of one that lies on no side, the other
+    /// decides; of two, whether all that is tapped observes. What a zone that enforces refuses does not happen.
     pub fn crosses(&self, one: IpAddr, other: IpAddr) -> bool {
-        let holding = |address: IpAddr| {
-            self.sides
-                .iter()
-                .filter(move |side| side.networks.iter().any(|network| network.contains(&address)))
+        let observes = |address| {
+            let mut holding = self.sides.iter().filter(|side| side.holds(address)).peekable();
+            holding.peek()?;
+            Some(holding.filter(|side| side.observes(address)).collect::<Vec<_>>())
         };
-        let placed = |address: IpAddr| holding(address).next().is_some();
-        match (placed(one), placed(other)) {
-            (true, true) => holding(one).any(|here| {
-                holding(other).any(|there| here.observes && there.observes && here.name != there.name)
-            }),
-            (true, false) => holding(one).any(|side| side.observes),
-            (false, true) => holding(other).any(|side| side.observes),
-            (false, false) => true,
+        match (observes(one), observes(other)) {
+            (Some(here), Some(there)) => here
+                .iter()
+                .any(|here| there.iter().any(|there| here.name != there.name)),
+            (Some(holding), None) | (None, Some(holding)) => !holding.is_empty(),
+            (None, None) => self
+                .sides
+                .iter()
+                .all(|side| !matches!(side.observing, Observing::Only(_))),
         }
     }
 }

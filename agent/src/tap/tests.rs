@@ -11,7 +11,7 @@ use penstock_inspect::modbus::Span;
 use penstock_inspect::replay::Seen;
 use penstock_policy::ids::ZoneId;
 use penstock_policy::model::{Enforcement, GatewayMode, OnDrift, Protocol};
-use penstock_policy::plan::{PLAN_FORMAT, Plan, PlanInterface};
+use penstock_policy::plan::{Observing, PLAN_FORMAT, Plan, PlanInterface};
 use penstock_proto::v1::LearnedEvent;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -23,6 +23,10 @@ use super::{Budget, SHARE, WINDOW, filter, tell};
 const INTERVAL: Duration = Duration::from_secs(60);
 
 fn scope() -> Scope {
+    Scope::of(&plan())
+}
+
+fn plan() -> Plan {
     let side = |number: u8, enforcement| PlanInterface {
         name: format!("lan{number}"),
         zone: ZoneId::new(format!("zone{number}")).unwrap(),
@@ -32,7 +36,7 @@ fn scope() -> Scope {
         networks: vec![format!("10.{number}.0.0/16").parse().unwrap()],
         observing: Enforcement::into(enforcement),
     };
-    Scope::of(&Plan {
+    Plan {
         format: PLAN_FORMAT.to_owned(),
         plant: "works".parse().unwrap(),
         gateway: "gw".parse().unwrap(),
@@ -47,7 +51,7 @@ fn scope() -> Scope {
         management: None,
         rules: Vec::new(),
         bridges: Vec::new(),
-    })
+    }
 }
 
 /// A client that polls one register after another.
@@ -231,6 +235,35 @@ fn what_crosses_to_a_side_that_enforces_is_not_looked_at() {
         "an address that nobody declared"
     );
     assert!(!crosses("10.3.0.5", "192.0.2.1"));
+}
+
+#[test]
+fn of_a_side_with_zones_of_both_kinds_only_those_that_observe_are_learned_from() {
+    let side = |number: u8, observing| PlanInterface {
+        name: format!("lan{number}"),
+        zone: ZoneId::new(format!("zone{number}")).unwrap(),
+        behind: vec![ZoneId::new(format!("behind{number}")).unwrap()],
+        networks: vec![format!("10.{number}.0.0/16").parse().unwrap()],
+        observing,
+        routers: Vec::new(),
+        hardware: Vec::new(),
+    };
+    let half = Observing::Only(vec!["10.1.128.0/17".parse().unwrap()]);
+    let scope = Scope::of(&Plan {
+        interfaces: vec![side(1, half), side(2, Observing::Everything)],
+        ..plan()
+    });
+    assert_eq!(scope.names(), ["lan1", "lan2"]);
+    let crosses = |one: &str, other: &str| scope.crosses(one.parse().unwrap(), other.parse().unwrap());
+    assert!(crosses("10.1.128.5", "10.2.0.9"));
+    assert!(crosses("10.2.0.9", "10.1.128.5"));
+    assert!(!crosses("10.1.0.5", "10.2.0.9"), "its zone enforces");
+    assert!(!crosses("10.1.0.5", "192.0.2.1"), "its zone enforces");
+    assert!(crosses("10.1.128.5", "192.0.2.1"));
+    assert!(
+        !crosses("192.0.2.7", "192.0.2.1"),
+        "may belong where it is enforced"
+    );
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn zone(enforce: bool, gateways: usize) -> Boundary {
         gateways: (0..gateways)
             .map(|n| GatewayId::new(format!("gw-{n}")).unwrap())
             .collect(),
+        neighbours: None,
     }
 }
 

@@ -85,7 +85,7 @@ fn entries(plant: &Plant) -> Vec<Entry> {
     if kinds.contains(&Enforcement::Observe) {
         entries.push(Entry {
             sign: dashed,
-            words: "zone only observes",
+            words: "zone only observes: undeclared traffic passes between such zones",
         });
     }
     entries.push(Entry {

@@ -24,6 +24,7 @@ use std::fmt::Write as _;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::model::{FlowEnd, Plant};
+use penstock_policy::neighbours::neighbours;
 
 use order::{Half, Node};
 use place::Wire;
@@ -94,15 +95,16 @@ pub fn draw(plant: &Plant, digest: Option<&Digest>) -> Picture {
 
 fn compose(plant: &Plant, digest: Option<&Digest>) -> Scene {
     let rows = order::arrange(plant);
+    let beside = neighbours(plant);
     let counts = place::port_counts(&rows);
     let mut blocks: Vec<Option<Block>> = Vec::new();
     for (node, (above, below)) in rows.nodes.iter().zip(&counts) {
         let ports = (*above).max(*below) as f64;
         let width_min = 2.0 * place::PORT_MARGIN + (ports - 1.0).max(0.0) * place::PORT_GAP;
         blocks.push(match node {
-            Node::Zone(id) => plant.zones.get(id).map(|zone| {
+            Node::Zone(id) => plant.zones.get(id).zip(beside.get(id)).map(|(zone, beside)| {
                 let assets: Vec<_> = plant.assets.iter().filter(|(_, a)| a.zone == *id).collect();
-                room::draw(id, zone, &assets, width_min)
+                room::draw((id, zone), beside, &assets, width_min)
             }),
             Node::Card(id) => plant
                 .conduits

@@ -2,6 +2,7 @@
 
 use penstock_policy::ids::{AssetId, ZoneId};
 use penstock_policy::model::{Asset, Enforcement, SlVector, Zone, ZoneKind};
+use penstock_policy::neighbours::Neighbours;
 
 use super::glyph;
 use super::shape::{Align, Area, Block, Line, Shape};
@@ -20,8 +21,13 @@ const TITLE_WIDTH_MAX: f64 = 440.0;
 const BADGE_W: f64 = 74.0;
 const HEADER_H: f64 = 62.0;
 
-/// Draws a zone at least `width_min` wide.
-pub(super) fn draw(id: &ZoneId, zone: &Zone, assets: &[(&AssetId, &Asset)], width_min: f64) -> Block {
+/// Draws a zone at least `width_min` wide; `beside` says what becomes of its undeclared traffic.
+pub(super) fn draw(
+    (id, zone): (&ZoneId, &Zone),
+    beside: &Neighbours,
+    assets: &[(&AssetId, &Asset)],
+    width_min: f64,
+) -> Block {
     let columns: usize = match assets.len() {
         0 | 1 => 1,
         2..=4 => 2,
@@ -83,7 +89,7 @@ pub(super) fn draw(id: &ZoneId, zone: &Zone, assets: &[(&AssetId, &Asset)], widt
         w,
         h,
         class: format!("room {}{observed}", kind_class(zone.kind)),
-        title: tooltip(id, zone, assets.len()),
+        title: tooltip(id, zone, beside, assets.len()),
         shapes,
     }
 }
@@ -239,7 +245,7 @@ fn roles(assets: &[(&AssetId, &Asset)]) -> String {
         .join(", ")
 }
 
-fn tooltip(id: &ZoneId, zone: &Zone, assets: usize) -> String {
+fn tooltip(id: &ZoneId, zone: &Zone, beside: &Neighbours, assets: usize) -> String {
     let mut words = format!(
         "Zone {id}: {} ({}), {assets} assets",
         zone.title,
@@ -251,10 +257,12 @@ fn tooltip(id: &ZoneId, zone: &Zone, assets: usize) -> String {
             v.iac, v.uc, v.si, v.dc, v.rdf, v.tre, v.ra
         ));
     }
-    words.push_str(match zone.enforcement {
-        Enforcement::Enforce => ". Enforced: what no conduit permits is dropped.",
-        Enforcement::Observe => ". Observed only: what no conduit permits passes and is recorded.",
-    });
+    let mode = match zone.enforcement {
+        Enforcement::Enforce => "Enforced",
+        Enforcement::Observe => "Observed only",
+    };
+    let undeclared = beside.undeclared(zone.enforcement);
+    words.push_str(&format!(". {mode}: {undeclared}."));
     words
 }
 

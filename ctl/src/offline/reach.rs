@@ -45,9 +45,9 @@ pub struct StepLine {
 /// What permits a step.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WayLine {
-    /// `conduit/flow`; absent where two sides of a gateway only observe, so that anything passes.
+    /// `conduit/flow`; absent where both zones only observe, so that anything passes.
     pub flow: Option<String>,
-    /// The gateway whose sides only observe.
+    /// The gateway between zones that both only observe.
     pub observed_at: Option<String>,
     /// Who may open it.
     pub sources: Vec<String>,
@@ -174,7 +174,7 @@ impl WayLine {
     fn page(&self, page: &mut Page) {
         let Some(flow) = &self.flow else {
             let gateway = self.observed_at.clone().unwrap_or_default();
-            let words = format!("▲ anything: both sides of {gateway} only observe");
+            let words = format!("▲ anything: both zones only observe at {gateway}");
             let words = page.paint(Tone::Warn, &words);
             page.line(format!("    {words}"));
             return;

@@ -151,7 +151,7 @@ fn add_zone(plant: &mut Plant, index: u8, [shape, assets, kind, enforcement, lev
             boundary: None,
             requirements: Vec::new(),
             assumptions: Vec::new(),
-            enforcement: if enforcement % 3 == 0 {
+            enforcement: if enforcement % 2 == 0 {
                 Enforcement::Observe
             } else {
                 Enforcement::Enforce
@@ -217,15 +217,17 @@ fn add_gateway(plant: &mut Plant, index: u8, [sides, first, mode, behind, which]
             },
         );
     }
-    // One more zone behind one of the sides, where there is one left.
-    if behind % 3 == 0
-        && zones.len() > sides
-        && let (Some(zone), Some(interface)) = (
-            order.next(),
-            interfaces.get_mut(&format!("eth{}", 1 + usize::from(*which) % sides)),
-        )
-    {
-        interface.behind.push(zone);
+    // Up to two more zones behind the sides, where there are any left.
+    if behind % 3 != 1 {
+        for (at, zone) in order.take((zones.len() - sides).min(2)).enumerate() {
+            let side = format!(
+                "eth{}",
+                1 + (usize::from(*which) + at * usize::from(*which / 3)) % sides
+            );
+            if let Some(interface) = interfaces.get_mut(&side) {
+                interface.behind.push(zone);
+            }
+        }
     }
     // A bridge may have two ports into the same zone.
     if mode == GatewayMode::Bridged

@@ -3,6 +3,7 @@
 use super::spans::Spans;
 use super::{Findings, Severity};
 use crate::model::{Enforcement, Plant, SlVector};
+use crate::neighbours::neighbours;
 use crate::plan::Plan;
 
 /// From this target level on (IEC 62443-1-1: intentional violation), observing is not protecting.
@@ -12,6 +13,7 @@ const OBSERVED_LEVEL_MAX: u8 = 1;
 const BOUNDARY_PROTECTION: &str = "SR 5.2";
 
 pub(super) fn check(plant: &Plant, findings: &mut Findings) {
+    let beside = neighbours(plant);
     for (id, zone) in &plant.zones {
         let target = zone.sl_target.map_or(0, highest);
         if zone.enforcement == Enforcement::Enforce || target <= OBSERVED_LEVEL_MAX {
@@ -28,10 +30,16 @@ pub(super) fn check(plant: &Plant, findings: &mut Findings) {
             ),
             None => (Severity::Warning, String::new()),
         };
+        let undeclared = beside
+            .get(id)
+            .map(|beside| format!(": {}", beside.undeclared(zone.enforcement)))
+            .unwrap_or_default();
         findings.add(
             severity,
             "PC0151",
-            format!("zone {id} only observes, while its target security level is {target}{until}"),
+            format!(
+                "zone {id} only observes, while its target security level is {target}{until}{undeclared}"
+            ),
             "set `enforcement: enforce` once its recorded would-denials are understood; until then, record a \
              compensating control for SR 5.2 with its measure and expiry",
         );

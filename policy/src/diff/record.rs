@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use super::gateway::gateway;
 use super::{Change, Effect, Subject};
-use crate::model::{ApproverSet, Conduit, Enforcement, OnAgentLoss, Plant, Zone};
+use crate::ids::{ConduitId, GatewayId, ZoneId};
+use crate::model::{ApproverSet, Conduit, Enforcement, Gateway, OnAgentLoss, Plant, Zone};
+use crate::neighbours::{Neighbours, neighbours};
 use crate::words::and;
 
 pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change>) {
@@ -28,8 +30,15 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
         &["from", "to", "via", "on_agent_loss", "tunnel"],
         conduit
     );
+    let (beside_before, beside) = (old.map(neighbours).unwrap_or_default(), neighbours(new));
+    let zone = |name: &ZoneId, old: &Zone, new: &Zone| {
+        let none = Neighbours::default();
+        let [before, after] = [&beside_before, &beside].map(|all| all.get(name).unwrap_or(&none));
+        zone((old, before), (new, after))
+    };
     each!(zones, Subject::Zone, &["networks", "enforcement"], zone);
     each!(assets, Subject::Asset, &["zone", "addresses", "mac"], unsaid);
+    let gateway = |_: &GatewayId, old: &Gateway, new: &Gateway| gateway(old, new);
     each!(
         gateways,
         Subject::Gateway,
@@ -71,7 +80,7 @@ pub(super) struct Said {
     pub(super) fields: &'static [&'static str],
 }
 
-fn unsaid<T>(_: &T, _: &T) -> Said {
+fn unsaid<K, T>(_: &K, _: &T, _: &T) -> Said {
     Said {
         effect: None,
         details: Vec::new(),
@@ -84,7 +93,7 @@ fn records<K: Ord + Clone + Display, T: PartialEq + Serialize>(
     after: &BTreeMap<K, T>,
     subject: impl Fn(K) -> Subject,
     effective: &[&str],
-    words: impl Fn(&T, &T) -> Said,
+    words: impl Fn(&K, &T, &T) -> Said,
     changes: &mut Vec<Change>,
 ) {
     let names: BTreeSet<&K> = before.keys().chain(after.keys()).collect();
@@ -99,7 +108,7 @@ fn records<K: Ord + Clone + Display, T: PartialEq + Serialize>(
                 if fields.is_empty() {
                     continue;
                 }
-                compare(words(old, new), fields, effective)
+                compare(words(name, old, new), fields, effective)
             }
             _ => continue,
         };
@@ -190,18 +199,34 @@ fn shown(value: &Value) -> Option<String> {
     (text.len() <= LENGTH_MAX).then_some(text)
 }
 
-fn zone(old: &Zone, new: &Zone) -> Said {
+/// What another mode of a zone changes: just the crossings between it and those beside it that observe, or observed.
+fn zone((old, before): (&Zone, &Neighbours), (new, after): (&Zone, &Neighbours)) -> Said {
     let (effect, details) = match (old.enforcement, new.enforcement) {
-        (Enforcement::Observe, Enforcement::Enforce) => (
-            Some(Effect::Narrowed),
-            vec!["enforces from now on: what no conduit declares is dropped".to_owned()],
-        ),
+        (Enforcement::Observe, Enforcement::Enforce) => {
+            let open = before.open_to(old.enforcement);
+            let follows = if open.is_empty() {
+                "every zone beside it enforced already, so nothing changes between them".to_owned()
+            } else {
+                let open = and(open.into_iter());
+                format!("what no conduit permits between it and {open} is dropped, where it passed")
+            };
+            (
+                Some(Effect::Narrowed),
+                vec![format!("enforces from now on: {follows}")],
+            )
+        }
         (Enforcement::Enforce, Enforcement::Observe) => (
             Some(Effect::Widened),
-            vec![
-                "only observes from now on: what no conduit declares passes to other zones that observe"
-                    .to_owned(),
-            ],
+            vec![format!(
+                "only observes from now on: {}",
+                match after.open_to(new.enforcement) {
+                    open if open.is_empty() => after.undeclared(new.enforcement),
+                    open => format!(
+                        "what no conduit permits between it and {} passes and is recorded, where it was dropped",
+                        and(open.into_iter())
+                    ),
+                }
+            )],
         ),
         _ => (None, Vec::new()),
     };
@@ -212,7 +237,7 @@ fn zone(old: &Zone, new: &Zone) -> Said {
     }
 }
 
-fn conduit(old: &Conduit, new: &Conduit) -> Said {
+fn conduit(_: &ConduitId, old: &Conduit, new: &Conduit) -> Said {
     let (effect, details) = match (old.on_agent_loss, new.on_agent_loss) {
         (OnAgentLoss::Block, OnAgentLoss::Pass) => (
             Some(Effect::Widened),

@@ -35,7 +35,7 @@ pub enum Consequence {
     Safety,
 }
 
-/// Whether a zone's boundary is enforced yet (adoption goes zone by zone).
+/// Whether a zone's boundary is enforced yet (adoption goes zone by zone), from the laxer to the stricter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Enforcement {

@@ -59,14 +59,14 @@ fn a_bridge_leads_one_way_and_with_its_publications_only() {
 }
 
 #[test]
-fn two_sides_that_only_observe_are_a_step() {
+fn two_zones_that_only_observe_are_a_step_whatever_lies_beside_them() {
     let mut plant = waterworks();
     for zone in ["operations", "safety"] {
         plant.zones.get_mut(&id(zone)).unwrap().enforcement = Enforcement::Observe;
     }
     let reach = reach(&plant, &id("office"), &id("safety")).unwrap();
     let acts: Vec<String> = reach.acts().map(ToString::to_string).collect();
-    assert_eq!(acts, ["anything, as gw-works only observes between them"]);
+    assert_eq!(acts, ["anything, as both zones only observe at gw-works"]);
 }
 
 #[test]

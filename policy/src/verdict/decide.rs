@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::{Carried, Connection, Decision, Nearest, Reason, RuleName, Verdict, words};
-use crate::model::Operations;
-use crate::plan::{Endpoint, Observing, Plan, PlanInterface, PortRange, Rule, Transport};
+use crate::model::{Enforcement, Operations};
+use crate::plan::{Endpoint, Plan, PlanInterface, PortRange, Rule, Transport};
 
 /// What `plan` says of `connection`.
 pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {
@@ -12,13 +12,20 @@ pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {
         interface(plan, &connection.ingress),
         interface(plan, &connection.egress),
     );
+    let refusal = match mode(plan, connection) {
+        Some(Enforcement::Observe) => Decision::WouldDeny,
+        Some(Enforcement::Enforce) => Decision::Deny,
+        None => return verdict(Decision::NotGuarded, Reason::NotGuarded),
+    };
+    let unguarded = |interface: &str| {
+        let interface = interface.to_owned();
+        verdict(refusal, Reason::Unguarded { interface })
+    };
     let (ingress, egress) = match sides {
         (Some(ingress), Some(egress)) => (ingress, egress),
-        (Some(guarded), None) => return unguarded(guarded, &connection.egress),
-        (None, Some(guarded)) => return unguarded(guarded, &connection.ingress),
-        (None, None) => return verdict(Decision::NotGuarded, Reason::NotGuarded),
+        (_, None) => return unguarded(&connection.egress),
+        (None, _) => return unguarded(&connection.ingress),
     };
-    let refusal = refusal(&[ingress, egress]);
     for (address, side) in [(connection.source, ingress), (connection.destination, egress)] {
         if !side.holds(address) {
             let interface = side.name.clone();
@@ -35,6 +42,18 @@ pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {
             verdict(refusal, Reason::NoRule { nearest })
         }
     }
+}
+
+/// Whether what no rule permits is dropped: as soon as one of the two ends belongs to a zone that enforces, each on its own
+/// side (DESIGN, promise 12). An end behind an interface that the plan does not name has no say; `None` if neither has.
+pub fn mode(plan: &Plan, connection: &Connection) -> Option<Enforcement> {
+    let ends = [
+        (&connection.ingress, connection.source),
+        (&connection.egress, connection.destination),
+    ];
+    ends.into_iter()
+        .filter_map(|(name, address)| Some(interface(plan, name)?.observing.mode(Some(address))))
+        .max()
 }
 
 /// All rules that match the connection's tuple, in the plan's order. Interfaces are not looked at.
@@ -87,21 +106,6 @@ impl RuleName {
 
 fn verdict(decision: Decision, reason: Reason) -> Verdict {
     Verdict { decision, reason }
-}
-
-/// How a crossing of these guarded interfaces is refused.
-fn refusal(guarded: &[&PlanInterface]) -> Decision {
-    if guarded.iter().all(|side| side.observing == Observing::Everything) {
-        Decision::WouldDeny
-    } else {
-        Decision::Deny
-    }
-}
-
-/// Between `guarded` and an interface that the plan does not name.
-fn unguarded(guarded: &PlanInterface, interface: &str) -> Verdict {
-    let interface = interface.to_owned();
-    verdict(refusal(&[guarded]), Reason::Unguarded { interface })
 }
 
 fn interface<'a>(plan: &'a Plan, name: &str) -> Option<&'a PlanInterface> {

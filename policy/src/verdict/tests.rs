@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::arbitrary::{plans_with_connections, plants};
 use crate::compile::{compile, compile_all};
-use crate::model::Enforcement;
+use crate::ids::ZoneId;
+use crate::model::{Enforcement, Plant};
 use crate::plan::{Observing, Plan, Transport};
 use crate::waterworks::{gateway, id, waterworks};
 
@@ -86,6 +87,84 @@ fn a_pair_of_sides_only_observes_when_both_do() {
     }
 }
 
+/// The mode that the document gives an address on one side of a gateway: its zone's, of whatever is declared there; the
+/// strictest of that side's zones if it is in none of them.
+fn mode_by_zone(plant: &Plant, plan: &Plan, interface: &str, address: IpAddr) -> Option<Enforcement> {
+    let interface = plant.gateways[&plan.gateway].interfaces.get(interface)?;
+    let zones: Vec<&ZoneId> = std::iter::once(&interface.zone)
+        .chain(&interface.behind)
+        .collect();
+    let has = |zone: &&&ZoneId| {
+        let asset = plant
+            .assets
+            .values()
+            .find(|asset| asset.addresses.contains(&address));
+        asset.map_or_else(
+            || {
+                plant.zones[**zone]
+                    .networks
+                    .iter()
+                    .any(|network| network.contains(&address))
+            },
+            |asset| asset.zone == ***zone,
+        )
+    };
+    let holding = zones.iter().find(has).map(|zone| plant.zones[*zone].enforcement);
+    holding.or_else(|| zones.iter().map(|zone| plant.zones[*zone].enforcement).max())
+}
+
+/// An office that observes lies behind the side of a control room that enforces, and the other way round.
+#[test]
+fn each_zone_of_a_side_keeps_its_own_mode() {
+    let mut plant = waterworks();
+    plant.zones.get_mut(&id("office")).unwrap().enforcement = Enforcement::Observe;
+    plant.zones.get_mut(&id("safety")).unwrap().enforcement = Enforcement::Observe;
+    let interfaces = &mut plant.gateways.get_mut(&gateway()).unwrap().interfaces;
+    interfaces.remove("eth1");
+    interfaces.get_mut("eth2").unwrap().behind = vec![id("office")];
+    let plan = compile(&plant, &gateway()).unwrap();
+    let judged = |source: &str, egress: &str, destination: &str| {
+        decide(&plan, &connection("eth2", source, egress, destination, "udp/9")).decision
+    };
+    let (office, operations, stranger) = ("10.1.7.21", "10.20.1.21", "203.0.113.9");
+    let (safety, control) = ("10.20.9.3", "10.20.4.7");
+    assert_eq!(
+        judged(office, "eth4", safety),
+        Decision::WouldDeny,
+        "both observe"
+    );
+    assert_eq!(
+        judged(operations, "eth4", safety),
+        Decision::Deny,
+        "operations enforce"
+    );
+    assert_eq!(
+        judged(office, "eth3", control),
+        Decision::Deny,
+        "control enforces"
+    );
+    assert_eq!(
+        judged(stranger, "eth4", safety),
+        Decision::Deny,
+        "as the strictest zone of its side"
+    );
+    assert_eq!(
+        judged(office, "eth4", stranger),
+        Decision::WouldDeny,
+        "all that is there observes"
+    );
+    assert_eq!(
+        judged(office, "eth9", stranger),
+        Decision::WouldDeny,
+        "the guarded side decides"
+    );
+    assert_eq!(
+        judged(operations, "eth9", stranger),
+        Decision::Deny,
+        "the guarded side decides"
+    );
+}
+
 #[test]
 fn flows_that_share_a_tuple_add_their_operations() {
     let plan = compile(&waterworks(), &gateway()).unwrap();
@@ -145,10 +224,18 @@ fn span(network: &IpNet) -> (u128, u128) {
 fn naive(plan: &Plan, connection: &Connection) -> Result<usize, (Decision, &'static str)> {
     let side = |name: &str| plan.interfaces.iter().find(|side| side.name == name);
     let ends = [side(&connection.ingress), side(&connection.egress)];
+    let observed = |side: &crate::plan::PlanInterface, address: IpAddr| match &side.observing {
+        Observing::Everything => true,
+        Observing::Nothing => false,
+        Observing::Only(networks) => networks.iter().any(|network| {
+            let (first, last) = span(network);
+            network.addr().is_ipv4() == address.is_ipv4() && (first..=last).contains(&number(address))
+        }),
+    };
     let enforced = ends
-        .iter()
-        .flatten()
-        .any(|side| side.observing != Observing::Everything);
+        .into_iter()
+        .zip([connection.source, connection.destination])
+        .any(|(side, address)| side.is_some_and(|side| !observed(side, address)));
     let refused = if enforced {
         Decision::Deny
     } else {
@@ -284,13 +371,39 @@ proptest! {
                 );
                 for crossing in [inwards, outwards] {
                     let verdict = decide(&plan, &crossing);
-                    let refused = match guarded.observing {
-                        Observing::Everything => Decision::WouldDeny,
-                        _ => Decision::Deny,
+                    let end = if crossing.ingress == guarded.name { crossing.source } else { crossing.destination };
+                    let refused = match guarded.observing.mode(Some(end)) {
+                        Enforcement::Observe => Decision::WouldDeny,
+                        Enforcement::Enforce => Decision::Deny,
                     };
                     prop_assert_eq!(verdict.decision, refused, "{}", crossing);
                     let interface = "elsewhere".to_owned();
                     prop_assert_eq!(verdict.reason, Reason::Unguarded { interface }, "{}", crossing);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_denied_between_zones_that_observe_and_nothing_undeclared_passes_where_one_enforces(
+        plant in plants(), dice in prop::collection::vec(any::<[u32; crate::arbitrary::DICE]>(), 24),
+    ) {
+        for plan in compile_all(&plant).unwrap().values() {
+            for dice in &dice {
+                let connection = crate::arbitrary::connection_near(plan, dice);
+                let modes: Vec<Enforcement> = [
+                    (&connection.ingress, connection.source),
+                    (&connection.egress, connection.destination),
+                ]
+                .into_iter()
+                .filter_map(|(interface, address)| mode_by_zone(&plant, plan, interface, address))
+                .collect();
+                let strictest = modes.iter().max();
+                match decide(plan, &connection).decision {
+                    Decision::Deny => prop_assert_eq!(strictest, Some(&Enforcement::Enforce), "{}", connection),
+                    Decision::WouldDeny => prop_assert_eq!(strictest, Some(&Enforcement::Observe), "{}", connection),
+                    Decision::NotGuarded => prop_assert_eq!(strictest, None, "{}", connection),
+                    Decision::Allow => {}
                 }
             }
         }

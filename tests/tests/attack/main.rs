@@ -12,6 +12,7 @@
 mod addresses;
 mod gateway;
 mod icmp;
+mod modes;
 #[allow(dead_code)] // The rest of it serves the kernel tests.
 #[path = "../kernel/plans.rs"]
 mod plans;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use penstock::lab;
 use penstock_agent::enforce::{DriftState, DriftStep, Observed};
 use penstock_policy::model::{GatewayMode, OnDrift};
-use penstock_policy::plan::Plan;
+use penstock_policy::plan::{Observing, Plan};
 use penstock_policy::verdict::{Carried, Decision};
 
 use super::plans::{SIDES, observing, two_flows};
@@ -236,6 +236,35 @@ fn a_kernel_that_shows_no_bridged_packets_to_the_rules_fails_closed_and_is_set_r
                 assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
                 assert!(world.passes("lan1", "lan2", &allowed(24), Part::Opening, true));
                 assert!(!world.passes("lan1", "lan2", &undeclared, Part::Opening, false));
+            });
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn arp_that_asks_for_nobody_passes_between_zones_that_observe_and_not_beside_them() {
+    lab::sandbox::test(
+        "bridge::arp_that_asks_for_nobody_passes_between_zones_that_observe_and_not_beside_them",
+        |lab| {
+            let world = World::new(lab, GatewayMode::Bridged, &SIDES);
+            world.at_gateway(async || {
+                let agent = Agent::start();
+                let mut plan = observing(two_flows(GatewayMode::Bridged), &["lan2"]);
+                plan.interfaces[0].observing = Observing::Only(vec!["10.1.0.0/25".parse().unwrap()]);
+                agent.apply(&plan, 1).await;
+                let asks = |sender: [u8; 4]| {
+                    let mac = world.sides["lan1"].mac;
+                    let nobody = [198, 51, 100, 7];
+                    let head = [0, 1, 8, 0, 6, 4, 0, 1];
+                    let body = [&head[..], &mac, &sender, &[0; 6], &nobody, &[7; 20]].concat();
+                    with_type(&world, &[0x08, 0x06], &body)
+                };
+                assert!(comes_out(&world, &asks([10, 1, 0, 6]), true), "its zone observes");
+                assert!(
+                    !comes_out(&world, &asks([10, 1, 0, 200]), false),
+                    "its zone enforces"
+                );
             });
         },
     )

@@ -132,6 +132,11 @@ fn no_packet_of_a_flow_that_stays_is_lost_while_plans_are_swapped() {
                                     // A change of structure: the tables are replaced whole.
                                     next.interfaces[2].observing = Observing::Everything;
                                 }
+                                if round % 4 == 3 {
+                                    // Another one, with chains of its own.
+                                    let half = vec!["10.3.0.0/25".parse().unwrap()];
+                                    next.interfaces[2].observing = Observing::Only(half);
+                                }
                                 agent.apply(&next, round + 2).await;
                             }
                         });

@@ -8,10 +8,10 @@ use std::collections::{BTreeSet, HashSet};
 use penstock::lab::{self, Lab};
 use penstock_agent::enforce::Change;
 use penstock_policy::arbitrary::{UNGUARDED, plans_with_connections};
-use penstock_policy::model::{GatewayMode, OnAgentLoss};
+use penstock_policy::model::{Enforcement, GatewayMode, OnAgentLoss};
 use penstock_policy::plan::{Observing, Plan};
 use penstock_policy::verdict::{
-    Carried, Connection, Decision, Permitted, Reason, Verdict, decide, permitted,
+    Carried, Connection, Decision, Permitted, Reason, Verdict, decide, mode, permitted,
 };
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -127,10 +127,19 @@ fn draw(seed: u64) -> (Plan, Vec<Connection>) {
         .current()
 }
 
-/// What a verdict is, and whether it is so for an interface that the plan does not name.
-fn kind(verdict: &Verdict) -> String {
+/// What a verdict is, and whether it is so for an interface that the plan does not name, or on a side whose zones have not
+/// all the same mode.
+fn kind(plan: &Plan, connection: &Connection, verdict: &Verdict) -> String {
     let unnamed = matches!(verdict.reason, Reason::Unguarded { .. });
-    let addition = if unnamed { ", unnamed interface" } else { "" };
+    let sides = plan.interfaces.iter();
+    let mut crossed = sides.filter(|side| [&connection.ingress, &connection.egress].contains(&&side.name));
+    let addition = if unnamed {
+        ", unnamed interface"
+    } else if crossed.any(|side| matches!(side.observing, Observing::Only(_))) {
+        ", side of both modes"
+    } else {
+        ""
+    };
     format!("{}{addition}", verdict.decision.code())
 }
 
@@ -153,12 +162,8 @@ fn is_forwarded(plan: &Plan, connection: &Connection, verdict: &Verdict, lives: 
             let passes = rules
                 .iter()
                 .all(|(rule, _)| rule.on_agent_loss == OnAgentLoss::Pass);
-            let observed = |name: &String| {
-                let side = plan.interfaces.iter().find(|side| side.name == *name).unwrap();
-                side.observing == Observing::Everything
-            };
             // Where enforcement would block it, observation lets it pass.
-            passes || (observed(&connection.ingress) && observed(&connection.egress))
+            passes || mode(plan, connection) == Some(Enforcement::Observe)
         }
         (decision, ..) => decision != Decision::Deny,
     }
@@ -181,6 +186,8 @@ impl Tally {
             "not-guarded",
             "deny, unnamed interface",
             "would-deny, unnamed interface",
+            "deny, side of both modes",
+            "would-deny, side of both modes",
         ];
         match self {
             Self { cases: ..=3000, .. } => {
@@ -287,6 +294,10 @@ fn judge(
         cases: probes.len() + answers.len(),
         allowed: expected.len(),
         inspected,
-        kinds: verdicts.iter().map(kind).collect(),
+        kinds: probes
+            .iter()
+            .zip(&verdicts)
+            .map(|((connection, _), verdict)| kind(plan, connection, verdict))
+            .collect(),
     }
 }

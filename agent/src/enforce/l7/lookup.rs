@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use penstock_inspect::connection::Mode;
 use penstock_inspect::judge::{RuleIndex, Rules, RulesError};
 use penstock_policy::ids::{AssetId, FlowId, Revision};
-use penstock_policy::model::{Answers, OnAgentLoss, OnRefusal, Protocol, Tls};
-use penstock_policy::plan::{Endpoint, Observing, Plan, PortRange, Rule, Transport};
+use penstock_policy::model::{Answers, Enforcement, OnAgentLoss, OnRefusal, Protocol, Tls};
+use penstock_policy::plan::{Endpoint, Plan, PortRange, Rule, Transport};
 use penstock_proto::tls::data_path::Devices;
 
 use super::tally::Tuple;
@@ -290,7 +290,8 @@ impl Policy {
         Ok(set)
     }
 
-    /// Whether refusals between these two are carried out: not if all sides that hold them only observe.
+    /// Whether refusals between these two are carried out: not if both are in zones that only observe. Of addresses that are
+    /// on no side, or on several, the strictest holds.
     pub fn mode(&self, client: IpAddr, server: IpAddr) -> Mode {
         let observes = |address: IpAddr| {
             let mut sides = self
@@ -299,7 +300,8 @@ impl Policy {
                 .iter()
                 .filter(|side| side.holds(address))
                 .peekable();
-            sides.peek().is_some() && sides.all(|side| side.observing == Observing::Everything)
+            sides.peek().is_some()
+                && sides.all(|side| side.observing.mode(Some(address)) == Enforcement::Observe)
         };
         if observes(client) && observes(server) {
             Mode::Observe

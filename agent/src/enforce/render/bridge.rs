@@ -19,7 +19,7 @@ use std::fmt::Write;
 
 use super::{
     MARK_ENTERED, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_SENT, MARK_STRAY,
-    MARKS_KEPT, TABLE, icmp, intercept, log, prefix,
+    MARKS_KEPT, TABLE, icmp, intercept, log, mode, prefix,
     shape::{self, by_side, chains_by_side},
     within_limit,
 };
@@ -53,7 +53,8 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
         .into_iter()
         .flat_map(|chain| shape::names_by_side(structure, chain));
     let chains = CHAINS.into_iter().chain(icmp::CHAINS_BRIDGED);
-    chains.map(str::to_owned).chain(by_side).collect()
+    let chains = chains.map(str::to_owned).chain(by_side);
+    chains.chain(mode::chains_of(structure)).collect()
 }
 
 /// Counters and sets, which stay when the structure changes.
@@ -80,10 +81,11 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     let entered = format!("meta mark set {MARK_ENTERED:#x} accept");
     icmp::bridged(script, structure, &misplaced);
     let _ = writeln!(script, "table bridge {TABLE} {{");
-    let judged = MARK_GUARDED | MARK_OBSERVED;
     let refused = MARK_GUARDED | MARK_MISPLACED;
-    let all = judged | MARK_MISPLACED;
-    let (came, came_observed) = (refused | MARK_ROUTED, all | MARK_ROUTED);
+    let came = refused | MARK_ROUTED;
+    let (judged, all) = (MARK_GUARDED | MARK_OBSERVED, refused | MARK_OBSERVED);
+    let observed = format!("meta mark set meta mark | {MARK_OBSERVED:#x}");
+    mode::chains(script, structure, true, &observed);
     let to_inspector = intercept::intercepted();
     let of = |set, family, way, asked, verdict: &str| by_side(structure, (set, family), way, asked, verdict);
     let [[entered4, from4, to4], [entered6, from6, to6]] = [('4', "ip"), ('6', "ip6")].map(|(family, ip)| {
@@ -116,7 +118,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          }}
          chain resolve {{
          iifname . oifname @same_zone accept
-         {asks_misplaced}{asks_for_that}{asks_for_this}iifname . oifname @observed accept
+         {asks_misplaced}{asks_for_that}{asks_for_this}meta mark & {MARK_OBSERVED:#x} != 0 accept
          counter name unresolved drop
          }}
          chain neighbour {{
@@ -140,8 +142,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          chain half {{
          iifname != @guarded oifname != @guarded accept
          meta mark set {refused:#x}
-         iifname @observers meta mark set {all:#x}
-         oifname @observers meta mark set {all:#x}
+         jump observes
          @ll,96,16 {{ 0x0800, 0x86dd }} accept
          @ll,96,16 0x0806 meta mark & {MARK_OBSERVED:#x} != 0 accept
          @ll,96,16 0x0806 counter name unresolved drop
@@ -163,7 +164,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          iifname != @guarded goto half
          oifname != @guarded goto half
          meta mark set {MARK_GUARDED:#x}
-         iifname . oifname @observed meta mark set {judged:#x}
+         jump observes
          @ll,96,16 0x0800 goto judge4
          @ll,96,16 0x86dd goto judge6
          @ll,96,16 0x0806 goto resolve
@@ -172,8 +173,9 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          chain own {{
          type filter hook input priority -200; policy accept;
          {to_inspector} accept
-         iifname @guarded meta mark set {came:#x}
-         iifname @observers meta mark set {came_observed:#x}
+         iifname != @guarded accept
+         meta mark set {came:#x}
+         jump observes
          {numbers}}}
          chain sent {{
          type filter hook output priority -200; policy accept;
@@ -181,7 +183,8 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          meta mark & {MARK_INTERCEPTED_BITS:#x} == {MARK_STRAY:#x} oifname @guarded counter name stray drop
          meta mark & {MARK_ROUTED:#x} == 0 accept
          oifname != @guarded accept
-         oifname @observers goto observe
+         jump observes
+         meta mark & {MARK_OBSERVED:#x} != 0 goto observe
          goto deny
          }}
          chain inspected {{

@@ -11,7 +11,7 @@ use penstock_policy::model::GatewayMode;
 
 use super::{
     MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_OPENED, MARK_PASSED, MARK_ROUTED,
-    MARK_TOLD, TABLE, icmp, intercept, log, prefix,
+    MARK_TOLD, TABLE, icmp, intercept, log, mode, prefix,
     shape::{self, chains_by_side},
     turned::{self, OPENING},
     within_limit,
@@ -50,7 +50,7 @@ pub(super) const FAMILIES: [Family; 2] = [
 ];
 
 /// Chains of every structure.
-const CHAINS: [&str; 23] = [
+const CHAINS: [&str; 22] = [
     "forward",
     "input",
     "judge4",
@@ -64,7 +64,6 @@ const CHAINS: [&str; 23] = [
     "echo4",
     "echo6",
     "from_unguarded",
-    "unguarded",
     "miss",
     "deny",
     "refuse_told",
@@ -87,6 +86,7 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
         .map(str::to_owned)
         .collect::<Vec<_>>();
     if structure.mode == GatewayMode::Routed {
+        chains.extend(mode::chains_of(structure));
         for chain in CHAINS_BY_SIDE {
             chains.extend(shape::names_by_side(structure, chain));
         }
@@ -140,10 +140,14 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     intercept::chains(script, structure);
     let bridged = structure.mode == GatewayMode::Bridged;
     let _ = writeln!(script, "table inet {TABLE} {{");
+    if !bridged {
+        mode::chains(script, structure, bridged, "goto observe");
+    }
+    // Only what no rule permits asks for the mode. The ports of a bridge are known to its own table alone, which has asked.
     let observed = if bridged {
-        format!("meta mark & {MARK_OBSERVED:#x} != 0")
+        format!("meta mark & {MARK_OBSERVED:#x} != 0 goto observe")
     } else {
-        "iifname . oifname @observed".to_owned()
+        "jump observes".to_owned()
     };
     // A bridge's frames leave the judgement without a mark; what is routed off or onto the bridge is still known as such.
     let passed = if bridged {
@@ -194,17 +198,12 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          drop
          }}
          chain miss {{
-         {observed} goto observe
-         goto deny
-         }}
-         chain unguarded {{
-         iifname @observers goto observe
-         oifname @observers goto observe
+         {observed}
          goto deny
          }}
          chain from_unguarded {{
          oifname != @guarded accept
-         goto unguarded
+         goto miss
          }}
         ",
         allow = log(prefix::ALLOW, group),
@@ -217,7 +216,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         deny_reply = log(prefix::DENY_REPLY, group),
         within_limit = within_limit(),
     );
-    turned::verdicts(script, &format!("{observed} goto observe"), group);
+    turned::verdicts(script, &observed, group);
     for family in &FAMILIES {
         judge(script, family, structure);
     }
@@ -234,7 +233,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
             "meta mark & {MARK_GUARDED:#x} == 0 meta mark set meta mark | {MARK_ROUTED:#x} accept"
         );
     } else {
-        script.push_str("iifname != @guarded goto from_unguarded\noifname != @guarded goto unguarded\n");
+        script.push_str("iifname != @guarded goto from_unguarded\noifname != @guarded goto miss\n");
         if let Some(to_inspector) = to_inspector {
             // The routing rule that makes it the machine's own is lost.
             let _ = writeln!(script, "{to_inspector} goto stray");

@@ -18,13 +18,13 @@ fn sets(structure: &Structure) -> BTreeMap<String, Set> {
     let pairs = |pairs: &BTreeSet<(String, String)>| pairs.iter().map(pair).collect();
     let mut sets = BTreeMap::from([
         ("guarded".to_owned(), (INTERFACE, names(&structure.guarded))),
-        ("observers".to_owned(), (INTERFACE, names(&structure.observers))),
+        ("enforcers".to_owned(), (INTERFACE, names(&structure.enforcers))),
         ("same_zone".to_owned(), (PAIR, pairs(&structure.same_zone))),
-        ("observed".to_owned(), (PAIR, pairs(&structure.observed))),
     ]);
     for (set, sides4, sides6) in [
         ("side", &structure.sides4, &structure.sides6),
         ("router", &structure.routers4, &structure.routers6),
+        ("observing", &structure.observing4, &structure.observing6),
     ] {
         sets.extend(sides(set, "ipv4_addr; flags interval", sides4));
         sets.extend(sides(set, "ipv6_addr; flags interval", sides6));
@@ -45,17 +45,21 @@ fn sides<A: Address>(
     })
 }
 
-/// The name of a side's set, and the end of its chains' names. It may hold all that an interface's name may, but for `@`
-/// and `:`; and `/`, which an interface's may not.
+/// The name of a side's set, and the end of its chains' names.
 pub(super) fn side(family: char, interface: &str) -> String {
     name(("side", family), interface)
 }
 
 /// The name of a set that there is for each side: `side` holds the addresses that live there, `router` those that may send
-/// ICMP errors there.
-fn name((set, family): (&str, char), interface: &str) -> String {
-    let name = interface.replace('@', "/at/").replace(':', "/colon/");
-    format!("{set}{family}_{name}")
+/// ICMP errors there, `observing`, where zones of both kinds are, the addresses of those that observe.
+pub(super) fn name((set, family): (&str, char), interface: &str) -> String {
+    format!("{set}{family}_{}", escaped(interface))
+}
+
+/// An interface in the name of a set or chain. It may hold all that an interface's name may, but for `@` and `:`; and `/`,
+/// which an interface's may not.
+pub(super) fn escaped(interface: &str) -> String {
+    interface.replace('@', "/at/").replace(':', "/colon/")
 }
 
 /// The guarded interfaces with a number that a mark's low bits hold.

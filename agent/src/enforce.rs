@@ -33,6 +33,7 @@ pub mod base;
 mod batch;
 pub mod block;
 pub mod counters;
+pub mod direction;
 mod drift;
 pub mod events;
 mod explain;
@@ -413,6 +414,7 @@ impl Enforcer {
         }
         .map_err(|error| error.concerning(&concerned))?;
         applied.findings.append(&mut lacking);
+        applied.findings.extend(ground::tracking());
         Ok(applied)
     }
 

@@ -18,7 +18,17 @@
 //! zone. Where only one interface is in the plan, the end on its side decides.
 //!
 //! A packet in the reply direction has the verdict of its connection: it is looked up by the same original tuple, with the
-//! interfaces of the original direction. Which operations an inspected connection may carry: [`permitted`].
+//! interfaces of the original direction. The original direction is that of whoever opens the connection, which is not always what
+//! a gateway sees first (it came to a running plant, it was restarted, its zones only observed). The kernel knows it so, and is
+//! tested for it:
+//! - TCP: by the SYN. Where none was seen, the end that a rule names as the client opened the connection; a SYN is always
+//!   judged as what it is.
+//! - UDP: each datagram that is permitted by itself opens, and makes its connection its sender's; what the other end sends before
+//!   is judged as that end's own opening. For the first 60 s of a gateway's tables it is taken for an answer, and reported
+//!   as assumed.
+//! - ICMP echo: by the request.
+//!
+//! Which operations an inspected connection may carry: [`permitted`].
 
 mod decide;
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! From a logged packet to the event that a person reads: names for numbers, and the reason.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use penstock_policy::ids::{FlowId, Revision};
 use penstock_policy::model::GatewayMode;
-use penstock_policy::plan::Plan;
+use penstock_policy::plan::{Endpoint, Plan, Rule, Transport};
 use penstock_policy::verdict::{Carried, Connection, Decision, Reason, decide};
 
 use super::VerdictSeen;
+use super::direction::{Flows, Opener, is_well_known};
 use super::events::Aggregate;
 use super::nflog::{Content, Logged, Shape};
 use super::render::STARTING_S;
@@ -19,6 +21,45 @@ mod icmp;
 /// How long one batch of events may search for the nearest rules; after that the reason is the plain one.
 const SEARCH: Duration = Duration::from_millis(100);
 
+impl Flows for Option<Arc<Current>> {
+    fn serves(&self, protocol: u8, port: u16) -> bool {
+        let of_plan = self
+            .as_ref()
+            .is_some_and(|current| current.ports.contains(&(protocol, port)));
+        of_plan || is_well_known(protocol, port)
+    }
+
+    fn permits(&self, source: IpAddr, destination: IpAddr, port: u16) -> bool {
+        let holds = |ends: &[Endpoint], address| ends.iter().any(|end| end.network.contains(&address));
+        let permits = |rule: &Rule| match &rule.transport {
+            Transport::Udp(ranges) => {
+                ranges
+                    .iter()
+                    .any(|range| (range.first..=range.last).contains(&port))
+                    && holds(&rule.sources, source)
+                    && holds(&rule.destinations, destination)
+            }
+            Transport::Tcp(_) | Transport::IcmpEcho => false,
+        };
+        self.as_ref()
+            .is_some_and(|current| current.plan.rules.iter().any(permits))
+    }
+}
+
+/// The ports of a rule that can be told from those that clients choose.
+fn ports_of(rule: &Rule) -> Vec<(u8, u16)> {
+    let (protocol, ranges) = match &rule.transport {
+        Transport::Tcp(ranges) => (6, ranges),
+        Transport::Udp(ranges) => (17, ranges),
+        Transport::IcmpEcho => return Vec::new(),
+    };
+    ranges
+        .iter()
+        .filter(|range| range.last - range.first < SERVICE_PORTS_MAX)
+        .flat_map(|range| (range.first..=range.last).map(move |port| (protocol, port)))
+        .collect()
+}
+
 /// The policy that verdicts are explained by: the one in the kernel.
 #[derive(Debug)]
 pub(super) struct Current {
@@ -26,7 +67,12 @@ pub(super) struct Current {
     pub(super) revision: Revision,
     /// Place of each flow in the plan.
     places: HashMap<FlowId, usize>,
+    /// Ports of its flows, by IP protocol.
+    ports: HashSet<(u8, u16)>,
 }
+
+/// The widest range of ports of which each is taken for a service's.
+const SERVICE_PORTS_MAX: u16 = 128;
 
 impl Current {
     pub(super) fn new(plan: Arc<Plan>, revision: Revision) -> Self {
@@ -35,6 +81,7 @@ impl Current {
             .map(|(place, rule)| (rule.id, place))
             .collect();
         Self {
+            ports: plan.rules.iter().flat_map(ports_of).collect(),
             plan,
             revision,
             places,
@@ -66,7 +113,7 @@ impl Current {
         let decision = match packet.logged {
             Logged::Allow | Logged::AllowUnread | Logged::Assumed => Decision::Allow,
             Logged::WouldDeny => Decision::WouldDeny,
-            Logged::Deny | Logged::Input => Decision::Deny,
+            Logged::Deny | Logged::Cut | Logged::Input => Decision::Deny,
         };
         let mut event = VerdictSeen {
             decision,
@@ -107,15 +154,31 @@ impl Current {
                     (Logged::Allow | Logged::AllowUnread | Logged::Assumed, None) => {
                         "a rule of an earlier revision permitted it".to_owned()
                     }
+                    (Logged::Cut, _) => {
+                        "what its flow permits cannot be read from the middle of a connection: it was \
+                                         reset, and its client can open it anew"
+                            .to_owned()
+                    }
                     (Logged::Input, _) => {
                         icmp::refused_input(&self.plan, &event, shape).unwrap_or_else(|| {
                             "the gateway itself answers only its management's peers".to_owned()
                         })
                     }
+                    _ if packet.opener == Opener::ByPlan => {
+                        "the flow is its client's to open: a server's datagram passes once the client has spoken"
+                            .to_owned()
+                    }
                     _ if !search => "no rule of the plan matches".to_owned(),
                     _ => icmp::refused(&self.plan, &event, shape)
                         .unwrap_or_else(|| self.denied(&event, carried(protocol, port, shape))),
                 };
+                event.reason.push_str(match packet.opener {
+                    Opener::Known | Opener::ByPlan => "",
+                    Opener::ByPorts => {
+                        "; no opening was seen: which end is the client is inferred from the ports"
+                    }
+                    Opener::Unknown => "; no opening was seen: which end is the client is not known",
+                });
             }
             Content::Arp { source, destination } => {
                 (event.source, event.destination) = (Some(source.into()), Some(destination.into()));

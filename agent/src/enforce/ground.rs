@@ -38,6 +38,21 @@ pub(super) async fn findings(plan: Arc<Plan>) -> Result<Vec<Finding>, EnforceErr
         .map_err(EnforceError::Interrupted)
 }
 
+/// The parameter without which connections that run are not taken up.
+pub(super) fn tracking() -> Vec<Finding> {
+    if sysctl::is_off("net/netfilter/nf_conntrack_tcp_loose") {
+        vec![Finding {
+            code: "running-connections-lost",
+            message: "net.netfilter.nf_conntrack_tcp_loose is 0: TCP connections that run when this gateway starts, or takes \
+                      another's place, are dropped until they are opened anew; set it to 1 (`sysctl -w \
+                      net.netfilter.nf_conntrack_tcp_loose=1`). It opens nothing here: each packet is judged by the rules"
+                .to_owned(),
+        }]
+    } else {
+        Vec::new()
+    }
+}
+
 /// Parameters by which the mark of inspected packets would mislead the kernel.
 fn parameters(plan: &Plan) -> Vec<Finding> {
     let mut wrong = Vec::new();

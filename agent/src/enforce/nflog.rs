@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::net::netdevice::index_to_name;
 
+use super::direction::Opener;
 use super::netlink::{
     ACK, ERROR, Hearer, Message, NETFILTER, Socket, attributes, be32, messages, request, text,
 };
@@ -32,6 +33,8 @@ pub enum Logged {
     AllowUnread,
     /// Let a server's first packet through though its client has not spoken: the tables were new.
     Assumed,
+    /// Reset a connection whose operations would have to be read from the middle.
+    Cut,
     /// Dropped a packet.
     Deny,
     /// Let through what enforcement would drop.
@@ -53,6 +56,11 @@ pub struct Packet {
     pub egress: u32,
     /// What it carries.
     pub content: Content,
+    /// The source's own port where the packet does not prove that the source opened the connection, until that is
+    /// [settled](Packet::settled); else 0.
+    pub own_port: u16,
+    /// What tells that it did.
+    pub opener: Opener,
 }
 
 /// What was in a logged packet.
@@ -219,6 +227,8 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
         prefix::ALLOW => (Logged::Allow, false),
         prefix::ALLOW_REPLY => (Logged::Allow, true),
         prefix::ASSUMED => (Logged::Assumed, true),
+        prefix::CUT => (Logged::Cut, false),
+        prefix::CUT_REPLY => (Logged::Cut, true),
         prefix::UNATTENDED => (Logged::AllowUnread, false),
         prefix::UNATTENDED_REPLY => (Logged::AllowUnread, true),
         prefix::DENY => (Logged::Deny, false),
@@ -235,6 +245,10 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
         Content::Frame { kind: 0x8100 }
     } else {
         content(kind, payload)
+    };
+    let own_port = match logged {
+        Logged::Deny | Logged::WouldDeny => unproved(content, payload, turned),
+        _ => 0, // The rule that logged it knows.
     };
     // An error is told by its own sender, whatever side of the connection it is about that one is on.
     let turned = turned && !is_icmp_message(&content);
@@ -254,6 +268,8 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
         ingress,
         egress,
         content,
+        own_port,
+        opener: Opener::Known,
     })
 }
 
@@ -392,8 +408,48 @@ fn service(protocol: u8, header: &[u8]) -> u16 {
     }
 }
 
+/// The header of TCP or UDP in a packet that is shown as this content.
+fn ported(content: Content, payload: &[u8]) -> Option<&[u8]> {
+    let Content::Ip { source, protocol, .. } = content else {
+        return None;
+    };
+    let header = match source {
+        IpAddr::V4(_) => payload.first().map_or(20, |first| usize::from(first & 0xf) * 4),
+        IpAddr::V6(_) => 40,
+    };
+    payload.get(header..).filter(|_| matches!(protocol, 6 | 17))
+}
+
+/// The port of the end that is shown as the opener, where the packet is no opening.
+fn unproved(content: Content, payload: &[u8], turned: bool) -> u16 {
+    /// The flag SYN of TCP.
+    const SYN: u8 = 2;
+    let Content::Ip {
+        protocol,
+        port,
+        shape: Shape::Plain,
+        ..
+    } = content
+    else {
+        return 0;
+    };
+    let Some(header) = ported(content, payload) else {
+        return 0;
+    };
+    let opens = protocol == 6 && header.get(13).is_none_or(|flags| flags & SYN != 0);
+    if opens {
+        0
+    } else if turned {
+        port
+    } else {
+        header.first_chunk().map_or(0, |b| u16::from_be_bytes(*b))
+    }
+}
+
 /// The content as its connection's opener would have sent it.
 fn turn(content: Content, payload: &[u8]) -> Content {
+    let port = ported(content, payload).and_then(<[u8]>::first_chunk);
+    let port = port.map_or(0, |b| u16::from_be_bytes(*b));
     match content {
         Content::Ip {
             source,
@@ -401,25 +457,13 @@ fn turn(content: Content, payload: &[u8]) -> Content {
             protocol,
             shape,
             ..
-        } => {
-            let header = match source {
-                IpAddr::V4(_) => payload.first().map_or(20, |first| usize::from(first & 0xf) * 4),
-                IpAddr::V6(_) => 40,
-            };
-            let ported = matches!(protocol, 6 | 17);
-            let port = payload
-                .get(header..)
-                .and_then(<[u8]>::first_chunk)
-                .filter(|_| ported);
-            let port = port.map_or(0, |b| u16::from_be_bytes(*b));
-            Content::Ip {
-                source: destination,
-                destination: source,
-                protocol,
-                port,
-                shape,
-            }
-        }
+        } => Content::Ip {
+            source: destination,
+            destination: source,
+            protocol,
+            port,
+            shape,
+        },
         other => other,
     }
 }

@@ -94,6 +94,10 @@ pub mod prefix {
     pub const ALLOW_REPLY: &str = "ps:ar";
     /// As [`ALLOW_REPLY`], of a server whose client has not spoken while the tables are new.
     pub const ASSUMED: &str = "ps:s";
+    /// Reset, since what an inspector would have to read has begun before.
+    pub const CUT: &str = "ps:c";
+    /// As [`CUT`], of the answering side.
+    pub const CUT_REPLY: &str = "ps:cr";
     /// As [`DENY`], of the answering side.
     pub const DENY_REPLY: &str = "ps:dr";
     /// As [`WOULD_DENY`], of the answering side.

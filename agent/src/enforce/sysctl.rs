@@ -36,6 +36,11 @@ pub(super) fn is_on(parameter: &str) -> bool {
     std::fs::read_to_string(Path::new("/proc/sys").join(parameter)).is_ok_and(|value| value.trim() == "1")
 }
 
+/// Whether a parameter, named by its path, is there and 0.
+pub(super) fn is_off(parameter: &str) -> bool {
+    std::fs::read_to_string(Path::new("/proc/sys").join(parameter)).is_ok_and(|value| value.trim() == "0")
+}
+
 /// Whether an interface of this name exists in the calling thread's network namespace.
 pub(super) fn interface_exists(name: &str) -> bool {
     interface_number(name).is_some()

@@ -45,9 +45,14 @@ async fn listen(table: &Table, socket: &Hearer) -> io::Error {
             Ok(Ok(length)) => {
                 let datagram = buffer.get(..length).unwrap_or_default();
                 let (now, clock) = (Instant::now(), SystemTime::now());
+                let current = table
+                    .current
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
                 let mut aggregator = table.aggregator.lock().unwrap_or_else(PoisonError::into_inner);
                 for packet in nflog::packets(datagram) {
-                    aggregator.record(packet, now, clock);
+                    aggregator.record(packet.settled(&current), now, clock);
                 }
                 overran = false;
                 numbers.lost(datagram)

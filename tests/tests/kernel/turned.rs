@@ -414,7 +414,7 @@ fn a_connection_whose_operations_cannot_be_read_from_its_beginning_is_reset_at_b
                 reach_both_ends(&world);
                 let inspector = Inspector::start(&world.gateway, None);
                 world.at_gateway(async || {
-                    let agent = Agent::start_with(with_ports(inspector.ports));
+                    let mut agent = Agent::start_with(with_ports(inspector.ports));
                     let plan = inspected(mode, OnAgentLoss::Block);
                     agent.apply(&observing(plan.clone(), &SIDES), 1).await;
                     let [tcp4, tcp6, ..] = running();
@@ -437,9 +437,18 @@ fn a_connection_whose_operations_cannot_be_read_from_its_beginning_is_reset_at_b
                             });
                             assert!(reset, "{mode:?} {part:?}");
                         }
+                        let cut = agent
+                            .observe_until(|observed| {
+                                matches!(observed, Observed::Verdict(verdict) if verdict.reason.contains("was reset"))
+                            })
+                            .await;
+                        let Some(Observed::Verdict(verdict)) = cut.last() else {
+                            panic!("{cut:?}")
+                        };
+                        assert_eq!(ends(verdict), (probe.source, probe.destination, 502), "{mode:?}");
                     }
                     assert!(
-                        agent.enforcer.counters().await.unwrap().stray_packets >= 4,
+                        agent.enforcer.counters().await.unwrap().denied_packets >= 4,
                         "{mode:?}"
                     );
                 });
@@ -447,6 +456,86 @@ fn a_connection_whose_operations_cannot_be_read_from_its_beginning_is_reset_at_b
         },
     )
     .unwrap();
+}
+
+/// The next verdict that is not an allowed one.
+async fn refused(agent: &mut Agent) -> VerdictSeen {
+    let refused = |observed: &Observed| match observed {
+        Observed::Verdict(verdict) if verdict.decision != Decision::Allow => Some(verdict.clone()),
+        _ => None,
+    };
+    let seen = agent.observe_until(|observed| refused(observed).is_some()).await;
+    seen.iter().find_map(refused).unwrap()
+}
+
+#[test]
+fn an_event_names_client_and_server_though_the_server_was_seen_first() {
+    at_each_gateway(
+        "turned::an_event_names_client_and_server_though_the_server_was_seen_first",
+        async |mode, world, mut agent| {
+            let plan = two_flows(mode);
+            agent.apply(&plan, 1).await;
+            started_long_ago().await;
+            for probe in &running()[2..] {
+                for number in [4050, 51_000] {
+                    let spoken_to = Probe { number, ..*probe };
+                    goes(world, &spoken_to, Part::Push, false);
+                    let verdict = refused(&mut agent).await;
+                    assert_eq!(
+                        ends(&verdict),
+                        (probe.source, probe.destination, 4050),
+                        "{mode:?}"
+                    );
+                    assert_eq!(
+                        (&*verdict.ingress, &*verdict.egress),
+                        ("lan1", "lan2"),
+                        "{mode:?}"
+                    );
+                    assert!(
+                        verdict.reason.contains("once the client has spoken"),
+                        "{}",
+                        verdict.reason
+                    );
+                }
+            }
+            agent.apply(&observing(plan, &SIDES), 2).await;
+            for probe in &running()[..2] {
+                let undeclared = Probe {
+                    transport: Carried::Tcp(44_818),
+                    number: 51_000,
+                    ..*probe
+                };
+                goes(world, &undeclared, Part::Push, true);
+                let verdict = refused(&mut agent).await;
+                assert_eq!(
+                    ends(&verdict),
+                    (probe.source, probe.destination, 44_818),
+                    "{mode:?}"
+                );
+                assert!(
+                    verdict.reason.contains("inferred from the ports"),
+                    "{}",
+                    verdict.reason
+                );
+            }
+        },
+    );
+}
+
+#[test]
+fn a_kernel_that_takes_up_no_running_connection_is_reported() {
+    at_each_gateway(
+        "turned::a_kernel_that_takes_up_no_running_connection_is_reported",
+        async |mode, world, agent| {
+            let loose = "net.netfilter.nf_conntrack_tcp_loose";
+            world.gateway.sysctl(loose, "0").unwrap();
+            let findings = agent.apply(&two_flows(mode), 1).await.findings;
+            let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
+            assert_eq!(codes, ["running-connections-lost"], "{mode:?}");
+            world.gateway.sysctl(loose, "1").unwrap();
+            assert_eq!(agent.apply(&two_flows(mode), 2).await.findings, [], "{mode:?}");
+        },
+    );
 }
 
 /// The gateway itself has ways to client and server of the TCP flow, which are no hosts that would answer by themselves.

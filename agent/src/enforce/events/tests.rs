@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::enforce::direction::Opener;
 use crate::enforce::nflog::{Content, Logged, Shape};
 
 fn packet(port: u16) -> Packet {
@@ -19,6 +20,8 @@ fn packet(port: u16) -> Packet {
         ingress: 1,
         egress: 2,
         content,
+        own_port: 0,
+        opener: Opener::Known,
     }
 }
 

@@ -21,7 +21,7 @@
 use std::fmt::Write;
 
 use super::inet::Family;
-use super::{MARK_FLOW, MARK_OPENED, MARK_TURNED, intercept, log, prefix};
+use super::{MARK_FLOW, MARK_OPENED, MARK_TURNED, intercept, log, prefix, within_limit};
 
 /// How long after the tables were made a declared server's datagrams pass though its client has not spoken: as long as links
 /// may take to come up after a start (two forwarding delays of a spanning tree are 30 s), and some more for the client.
@@ -90,13 +90,18 @@ pub(super) fn verdicts(script: &mut String, observed: &str, group: u16) {
          goto cut_midway
          }}
          chain cut_midway {{
-         counter name cut_off
+         counter name denied
+         ct direction original {within_limit} counter name denied_told {cut_reply} reject with tcp reset
+         ct direction reply {within_limit} counter name denied_told {cut} reject with tcp reset
          reject with tcp reset
          }}
         ",
         allow = log(prefix::ALLOW, group),
         allow_reply = log(prefix::ALLOW_REPLY, group),
         assumed = log(prefix::ASSUMED, group),
+        cut = log(prefix::CUT, group),
+        cut_reply = log(prefix::CUT_REPLY, group),
+        within_limit = within_limit(),
     );
 }
 

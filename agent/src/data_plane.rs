@@ -154,6 +154,7 @@ pub async fn tell(mut observed: mpsc::Receiver<Observed>, seen: mpsc::Sender<See
                 cause: match cause {
                     LossCause::RateLimit => "kernel-rate-limit",
                     LossCause::KernelOverrun => "kernel-overrun",
+                    LossCause::NobodyListened => "agent-away",
                     LossCause::TableFull => "aggregation-full",
                     LossCause::ReceiverSlow => "queue-full",
                 },

@@ -29,6 +29,7 @@ use penstock_policy::verdict::Decision;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+mod account;
 pub mod base;
 mod batch;
 pub mod block;
@@ -79,6 +80,8 @@ pub struct Settings {
     pub log_group: u16,
     /// Where the names of the guarded interfaces are left for the base rules of the next boot.
     pub base_path: Option<PathBuf>,
+    /// Where is kept how many verdicts the kernel has logged; without it, what it logs while no agent runs is not counted.
+    pub account_path: Option<PathBuf>,
     /// How often the kernel is compared with the plan although no change was seen.
     pub verify_interval: Duration,
     /// Bounds of the data plane's own inspector; without them it has none.
@@ -93,6 +96,7 @@ impl Default for Settings {
             nft: PathBuf::from("nft"),
             log_group: 86,
             base_path: None,
+            account_path: None,
             verify_interval: Duration::from_secs(300),
             inspect: None,
             inspector: None,
@@ -143,6 +147,8 @@ pub enum LossCause {
     RateLimit,
     /// The log socket overran: counted by the numbers of the messages that came, at least one where none has come since.
     KernelOverrun,
+    /// No agent listened to the kernel's log.
+    NobodyListened,
     /// More different tuples than are followed at once.
     TableFull,
     /// The agent did not take events as fast as they came.
@@ -498,6 +504,7 @@ async fn make_policy(plan: Arc<Plan>, revision: Revision) -> Result<Arc<l7::Poli
 
 impl Drop for Enforcer {
     fn drop(&mut self) {
+        self.table.keep_account();
         for task in &self.tasks {
             task.abort();
         }

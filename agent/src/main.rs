@@ -233,6 +233,7 @@ async fn run(config: Config, kept: Vec<Kept>) -> anyhow::Result<()> {
         nft: config.nft.clone(),
         log_group: config.log_group,
         base_path: Some(base_path(&config)),
+        account_path: Some(config.state_folder.join("logged")),
         verify_interval: config.verify_interval,
         inspect: Some(config.inspect),
         inspector: None,

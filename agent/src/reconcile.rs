@@ -153,7 +153,12 @@ impl<K: Kernel> Reconciler<K> {
         let mut seen_open = true;
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    while let Ok(event) = seen.try_recv() {
+                        self.observe(event).await;
+                    }
+                    return;
+                }
                 changed = offers.changed() => {
                     if changed.is_err() {
                         return;

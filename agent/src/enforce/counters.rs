@@ -63,3 +63,9 @@ impl Counters {
         }
     }
 }
+
+/// Log messages that the kernel has sent since the tables were made.
+pub fn logged(named: &Named) -> u64 {
+    let of_logged = named.iter().filter(|((_, name), _)| name == "logged");
+    of_logged.map(|(_, (packets, _))| packets).sum()
+}

@@ -114,6 +114,12 @@ impl Aggregator {
         all
     }
 
+    /// How many packets are counted and not handed on yet.
+    pub fn pending(&self) -> u64 {
+        let counted: u64 = self.entries.values().map(|entry| entry.count).sum();
+        counted + self.overflow
+    }
+
     /// How many packets found no room since the last time this was asked.
     pub fn take_overflow(&mut self) -> u64 {
         std::mem::take(&mut self.overflow)

@@ -98,6 +98,17 @@ impl Nft {
         Self { program }
     }
 
+    /// Loads one script after another; `false` if the kernel refuses the first, and then is as before.
+    pub(super) async fn load_in_turn(&self, steps: &[String]) -> Result<bool, KernelError> {
+        for (number, step) in steps.iter().enumerate() {
+            match self.load(step).await {
+                Err(KernelError::Refused { .. }) if number == 0 => return Ok(false),
+                loaded => loaded?,
+            }
+        }
+        Ok(true)
+    }
+
     /// Loads `script` as one transaction.
     pub async fn load(&self, script: &str) -> Result<(), KernelError> {
         self.run(&["-f", "-"], script).await

@@ -62,6 +62,20 @@ impl Outbox {
         }
     }
 
+    /// How many packets' verdicts wait here, or were counted as lost and not reported yet.
+    pub(super) fn pending(&self) -> u64 {
+        let waiting = self
+            .waiting
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let kept = waiting.kept.iter().map(|observed| match observed {
+            Observed::Verdict(verdict) => verdict.count,
+            Observed::Lost { packets, .. } => *packets,
+            Observed::Operation(_) | Observed::Drift { .. } => 0,
+        });
+        waiting.lost + kept.sum::<u64>()
+    }
+
     /// Tries again with what waits.
     pub(super) fn flush(&self) {
         let mut waiting = self

@@ -20,7 +20,7 @@ use super::netlink::{
     ACK, DONE, DUMP, ERROR, INTERRUPTED, Message, NETFILTER, Socket, attributes, be32, messages, request,
     text,
 };
-use super::render::{MAPS, STARTING_S, TABLE, maps_of};
+use super::render::{FAMILY_NAMES, MAPS, STARTING_S, TABLE, maps_of};
 
 /// `NFPROTO_INET` and `NFPROTO_BRIDGE`: the families of our tables.
 pub const FAMILIES: [u8; 2] = [1, 7];
@@ -95,6 +95,15 @@ pub struct Held {
     pub maps: BTreeMap<String, Sum>,
     /// What the seal says: the comment of the chain `seal`.
     pub seal: Option<String>,
+}
+
+impl Held {
+    /// The names of the families in which there are tables of ours.
+    pub fn family_names(&self) -> Vec<&'static str> {
+        let named = FAMILIES.into_iter().zip(FAMILY_NAMES);
+        let ours = named.filter_map(|(family, name)| self.tables.contains(&family).then_some(name));
+        ours.collect()
+    }
 }
 
 /// What the flows' maps hold if they hold exactly `elements`.

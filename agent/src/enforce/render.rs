@@ -38,6 +38,10 @@ pub(super) use self::inet::{ANSWERS, LEASES, from_management, peers};
 
 /// The name of our tables, in the families `inet` and `bridge`.
 pub const TABLE: &str = "penstock";
+/// Their name while they take the place of others.
+const TABLE_BESIDE: &str = "penstock_beside";
+/// The families.
+pub(super) const FAMILY_NAMES: [&str; 2] = ["inet", "bridge"];
 /// Bits of a mark that hold a flow's number.
 pub const MARK_FLOW: u32 = FlowId::MAX;
 /// Packet mark: crosses a guarded port and was not judged yet.
@@ -108,12 +112,15 @@ pub mod prefix {
 
 /// The script that puts exactly this into the kernel, whatever was there.
 pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> String {
-    let mut script = remove();
+    remove() + &contents(structure, elements) + &rules(structure, log_group)
+}
+
+/// What the rules ask: counters, sets and maps with their elements.
+fn contents(structure: &Structure, elements: &Elements) -> String {
+    let mut script = String::new();
     inet::objects(&mut script, structure);
-    inet::chains(&mut script, structure, log_group);
     if structure.mode == GatewayMode::Bridged {
         bridge::objects(&mut script, structure);
-        bridge::chains(&mut script, structure, log_group);
     }
     family(&mut script, "add", elements.v4.iter());
     family(&mut script, "add", elements.v6.iter());
@@ -123,11 +130,19 @@ pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> Stri
     script
 }
 
+fn rules(structure: &Structure, log_group: u16) -> String {
+    let mut script = String::new();
+    inet::chains(&mut script, structure, log_group);
+    if structure.mode == GatewayMode::Bridged {
+        bridge::chains(&mut script, structure, log_group);
+    }
+    script
+}
+
 /// The script that leads from one structure and its elements to another of the same mode.
 ///
 /// The tables and their maps stay, only rules are written anew: a packet that is judged at the moment of the swap finds
-/// the flows where they were. (When a table is replaced, the kernel runs the old rules for a moment on maps that are
-/// emptied already; a packet or two may be dropped then.)
+/// the flows where they were. Where they cannot stay, see [`succession`].
 pub fn restructure(
     (old, old_elements): (&Structure, &Elements),
     (new, new_elements): (&Structure, &Elements),
@@ -161,14 +176,51 @@ pub fn restructure(
     script + &difference(old_elements, new_elements)
 }
 
+/// How tables take the place of others that carry traffic, without a packet lost: scripts, each one transaction.
+///
+/// When a table is deleted, the kernel runs its rules for a moment on maps that are emptied already; and when one is made, its
+/// rules for a moment before its maps of ranges are filled. So the same tables are made beside the old ones first, under
+/// another name, maps ahead of rules, and the old ones' chains are emptied in the transaction that makes the rules. The tables
+/// under their own name follow in the same way; what is deleted judges nothing any more. `old` are the families of the
+/// tables that are there. The first script is refused where an agent was killed at this and its tables still judge: then
+/// [`whole`] takes them away, too.
+pub fn succession(structure: &Structure, elements: &Elements, log_group: u16, old: &[&str]) -> [String; 5] {
+    let (contents, rules) = (contents(structure, elements), rules(structure, log_group));
+    let beside = |script: &str| {
+        FAMILY_NAMES.iter().fold(script.to_owned(), |script, family| {
+            script.replace(&format!("{family} {TABLE}"), &format!("{family} {TABLE_BESIDE}"))
+        })
+    };
+    let flush = |families: &[&str], table: &str| -> String {
+        let line = |family: &&str| format!("flush table {family} {table}\n");
+        families.iter().map(line).collect()
+    };
+    let created = format!("create table inet {TABLE_BESIDE}\n");
+    let made: &[&str] = match structure.mode {
+        GatewayMode::Routed => &["inet"],
+        GatewayMode::Bridged => &FAMILY_NAMES,
+    };
+    [
+        created + &beside(&contents),
+        beside(&rules) + &flush(old, TABLE),
+        removal(TABLE) + &contents,
+        rules + &flush(made, TABLE_BESIDE),
+        removal(TABLE_BESIDE),
+    ]
+}
+
 /// The script that removes our tables, and succeeds where there are none.
 pub fn remove() -> String {
+    removal(TABLE) + &removal(TABLE_BESIDE)
+}
+
+fn removal(table: &str) -> String {
     let mut script = String::new();
-    for family in ["inet", "bridge"] {
+    for family in FAMILY_NAMES {
         // Adding first makes the deletion succeed where there is no table.
         let _ = writeln!(
             script,
-            "add table {family} {TABLE}\ndelete table {family} {TABLE}"
+            "add table {family} {table}\ndelete table {family} {table}"
         );
     }
     script
@@ -363,7 +415,7 @@ fn within_limit() -> String {
 }
 
 fn log(prefix: &str, group: u16) -> String {
-    format!("log prefix \"{prefix}\" group {group} snaplen {LOG_SNAP_BYTES}")
+    format!("counter name logged log prefix \"{prefix}\" group {group} snaplen {LOG_SNAP_BYTES}")
 }
 
 #[cfg(test)]

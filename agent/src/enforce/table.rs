@@ -11,6 +11,7 @@ use penstock_policy::model::{GatewayMode, OnDrift};
 use penstock_policy::plan::Plan;
 
 use super::base::Base;
+use super::counters::logged;
 use super::events::Aggregator;
 use super::explain::Current;
 use super::kernel::{KernelError, Nft};
@@ -243,9 +244,13 @@ impl Table {
         elements: Elements,
     ) -> Result<(), EnforceError> {
         let counted = self.counters_of(state).await.unwrap_or(state.counted);
-        let script = render::whole(&structure, &elements, self.settings.log_group);
-        self.nft.load(&script).await?;
-        drop(script);
+        let (held, _) = read_held().await?;
+        let group = self.settings.log_group;
+        let steps = render::succession(&structure, &elements, group, &held.family_names());
+        if held.seal.is_none() || !self.nft.load_in_turn(&steps).await? {
+            let script = render::whole(&structure, &elements, group);
+            self.nft.load(&script).await?;
+        }
         state.counted = counted;
         self.settle(state, plan, structure, elements).await
     }
@@ -427,6 +432,11 @@ impl Table {
     pub(super) async fn counters(&self) -> Result<Counters, EnforceError> {
         let state = self.state.lock().await;
         self.counters_of(&state).await
+    }
+
+    /// Log messages that the kernel has sent since the tables were made.
+    pub(super) async fn logged(&self) -> Result<u64, EnforceError> {
+        Ok(logged(&blocking(|reader| reader.counters()).await?))
     }
 
     async fn counters_of(&self, state: &State) -> Result<Counters, EnforceError> {

@@ -4,10 +4,12 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::counters::logged;
 use super::events::Aggregate;
 use super::netlink::Hearer;
+use super::readback::Reader;
 use super::table::Table;
-use super::{LossCause, Observed, nflog};
+use super::{LossCause, Observed, account, nflog};
 
 /// How often due events are handed on.
 const TICK: Duration = Duration::from_millis(100);
@@ -20,7 +22,24 @@ const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Tells for as long as the agent runs. Enforcement does not depend on it.
 pub(super) async fn run(table: Arc<Table>) {
+    count_unheard(&table).await;
     tokio::join!(hear(&table), hand_on(&table));
+}
+
+/// Reports how many verdicts the kernel logged while no agent listened.
+async fn count_unheard(table: &Table) {
+    let Some(path) = &table.settings.account_path else {
+        return;
+    };
+    let Ok(logged) = table.logged().await else { return };
+    let packets = account::unheard(path, logged);
+    if packets > 0 {
+        table.outbox.put(Observed::Lost {
+            packets,
+            cause: LossCause::NobodyListened,
+        });
+        account::keep(path, logged);
+    }
 }
 
 /// Takes in what the kernel logs.
@@ -87,6 +106,7 @@ async fn hand_on(table: &Table) {
         if counted.elapsed() >= COUNT {
             counted = Instant::now();
             untold = count_untold(table, untold).await.or(untold);
+            table.keep_account();
         }
     }
 }
@@ -105,6 +125,23 @@ async fn count_untold(table: &Table, before: Option<u64>) -> Option<u64> {
 }
 
 impl Table {
+    /// Keeps how many messages the kernel has logged up to now, but for those that wait to be handed on: if this agent ends
+    /// now, they are lost.
+    pub(super) fn keep_account(&self) {
+        let Some(path) = &self.settings.account_path else {
+            return;
+        };
+        let counters = Reader::open().and_then(|reader| reader.counters());
+        match counters {
+            Ok(named) => {
+                let aggregator = self.aggregator.lock().unwrap_or_else(PoisonError::into_inner);
+                let pending = aggregator.pending() + self.outbox.pending();
+                account::keep_if_changed(path, logged(&named).saturating_sub(pending));
+            }
+            Err(error) => tracing::debug!(%error, "the kernel's counters cannot be read"),
+        }
+    }
+
     /// Hands on what is due.
     fn tell_due(&self) {
         let (batch, overflow) = {

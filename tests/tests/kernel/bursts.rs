@@ -244,3 +244,55 @@ fn every_source_of_a_burst_to_the_gateway_itself_is_named() {
     )
     .unwrap();
 }
+
+#[test]
+fn what_the_kernel_logs_while_no_agent_listens_is_counted_as_lost() {
+    lab::sandbox::test(
+        "bursts::what_the_kernel_logs_while_no_agent_listens_is_counted_as_lost",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                let folder = tempfile::tempdir().unwrap();
+                let start = || {
+                    let settings = Settings {
+                        account_path: Some(folder.path().join("logged")),
+                        ..Settings::default()
+                    };
+                    let (sender, observed) = mpsc::channel(OBSERVED_MAX);
+                    Agent {
+                        enforcer: Enforcer::start(settings, sender).unwrap(),
+                        observed,
+                    }
+                };
+                world.at_gateway(async || {
+                    let plan = observing(two_flows(mode), &["lan2", "lan3"]);
+                    let mut agent = start();
+                    agent.apply(&plan, 1).await;
+                    let probes: Vec<Probe> = openings(10).collect();
+                    send(&world, &probes);
+                    let heard = Report::until(&mut agent, |report| report.told() == 10).await;
+                    assert_eq!(heard.lost, 0);
+                    drop(agent);
+                    let away: Vec<Probe> = openings(30)
+                        .map(|probe| Probe {
+                            number: 3001,
+                            ..probe
+                        })
+                        .collect();
+                    send(&world, &away);
+                    // They have passed once the last of them has.
+                    let last = Probe {
+                        number: 3002,
+                        ..probes[0]
+                    };
+                    assert!(world.passes("lan2", "lan3", &last, Part::Opening, true));
+                    let mut agent = start();
+                    agent.apply(&plan, 1).await;
+                    let report = Report::until(&mut agent, |report| report.lost > 0).await;
+                    assert_eq!((report.told(), report.lost), (0, 31), "{mode:?}");
+                });
+            }
+        },
+    )
+    .unwrap();
+}

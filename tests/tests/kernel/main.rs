@@ -17,6 +17,7 @@ mod input;
 mod inspected;
 mod inspector;
 mod legs;
+mod losses;
 mod outside;
 mod plans;
 mod random;

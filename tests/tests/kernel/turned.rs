@@ -1,8 +1,6 @@
 //! Connections that run before the gateway knows of them: connection tracking takes the first packet that it sees for the
 //! opening, and half the time that is one of the server's.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use penstock::lab;
@@ -20,7 +18,7 @@ use super::wire::{Part, Probe};
 use super::world::{Agent, MODES, PATIENCE, World, at_each_gateway};
 
 /// Running conversations of [`two_flows`]: exact tuples and ranges, TCP and UDP, IPv4 and IPv6.
-fn running() -> [Probe; 4] {
+pub fn running() -> [Probe; 4] {
     let probe = |source: &str, destination: &str, transport, number| Probe {
         source: source.parse().unwrap(),
         destination: destination.parse().unwrap(),
@@ -37,7 +35,7 @@ fn running() -> [Probe; 4] {
 }
 
 /// The time after the start, in which servers may speak first, is over.
-async fn started_long_ago() {
+pub async fn started_long_ago() {
     let over = "flush set inet penstock starting\n";
     Nft::new("nft".into()).load(over).await.unwrap();
 }
@@ -48,7 +46,7 @@ fn goes(world: &World, probe: &Probe, part: Part, passes: bool) {
 }
 
 /// The server speaks first, as the gateway sees it, and then both.
-fn talk(world: &World, probe: &Probe) {
+pub fn talk(world: &World, probe: &Probe) {
     for part in [Part::Push, Part::Data, Part::Push] {
         goes(world, probe, part, true);
     }
@@ -257,6 +255,14 @@ fn a_server_that_opens_gains_nothing_by_its_declared_port() {
                 talk(world, &probe);
                 goes(world, &probe, Part::Against, false);
                 talk(world, &probe);
+                let opened = Probe {
+                    number: 4001,
+                    ..probe
+                };
+                for part in [Part::Opening, Part::Answer, Part::Data, Part::Push] {
+                    goes(world, &opened, part, true);
+                }
+                goes(world, &opened, Part::Against, false);
             }
             for probe in [udp4, udp6] {
                 goes(world, &probe, Part::Push, false);
@@ -315,93 +321,6 @@ fn a_connection_whose_opening_was_seen_is_never_turned_round() {
             }
         },
     );
-}
-
-#[test]
-fn not_a_datagram_of_a_running_flow_is_lost_while_its_zones_begin_to_enforce() {
-    lab::sandbox::test(
-        "turned::not_a_datagram_of_a_running_flow_is_lost_while_its_zones_begin_to_enforce",
-        |lab| {
-            for mode in MODES {
-                let world = World::new(lab, mode, &SIDES);
-                let probes = running();
-                let (go, stop) = (AtomicBool::new(false), AtomicBool::new(false));
-                let (sent, mut caught) = std::thread::scope(|scope| {
-                    let world = &world;
-                    let (go, stop) = (&go, &stop);
-                    let traffic = scope.spawn(move || {
-                        let parts = [("lan2", Part::Push), ("lan1", Part::Data)];
-                        let frames: Vec<_> = parts
-                            .iter()
-                            .flat_map(|(from, part)| {
-                                probes.map(|probe| (*from, world.frame("lan1", "lan2", &probe, *part)))
-                            })
-                            .collect();
-                        let (mut sent, mut caught) = (0, Vec::new());
-                        while !stop.load(Relaxed) {
-                            std::thread::sleep(Duration::from_micros(200));
-                            if !go.load(Relaxed) {
-                                continue;
-                            }
-                            for (from, frame) in &frames {
-                                world.sides[*from].wire.send(frame);
-                                sent += 1;
-                            }
-                            caught.extend(arrived(world));
-                        }
-                        (sent, caught)
-                    });
-                    let changes = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                        world.at_gateway(async || {
-                            let agent = Agent::start();
-                            let plan = two_flows(mode);
-                            agent.apply(&observing(plan.clone(), &SIDES), 1).await;
-                            started_long_ago().await;
-                            for probe in running() {
-                                talk(world, &probe);
-                            }
-                            world.drain();
-                            go.store(true, Relaxed);
-                            for round in 1..20 {
-                                agent.apply(&plan, 2 * round).await;
-                                agent.apply(&observing(plan.clone(), &SIDES), 2 * round + 1).await;
-                            }
-                            agent.apply(&plan, 100).await;
-                        });
-                    }));
-                    stop.store(true, Relaxed);
-                    let result = traffic.join().unwrap();
-                    changes.unwrap();
-                    result
-                });
-                let patience = Instant::now() + PATIENCE;
-                while caught.len() < sent && Instant::now() < patience {
-                    caught.extend(arrived(&world));
-                }
-                assert_eq!(caught.len(), sent, "{mode:?}: packets were lost");
-                assert!(sent > 500, "{mode:?}: {sent}");
-            }
-        },
-    )
-    .unwrap();
-}
-
-/// The packets of [`running`] that came out at their ends since the last look.
-fn arrived(world: &World) -> Vec<Vec<u8>> {
-    let protocol = |frame: &[u8]| match frame[12..14] {
-        [0x08, 0] => frame[23],
-        [0x86, 0xdd] => frame[20],
-        _ => 0,
-    };
-    let mut all = Vec::new();
-    for side in ["lan1", "lan2"] {
-        while let Some(frame) = world.sides[side].wire.try_catch() {
-            if matches!(protocol(&frame), 6 | 17) {
-                all.push(frame);
-            }
-        }
-    }
-    all
 }
 
 #[test]

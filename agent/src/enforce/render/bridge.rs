@@ -68,6 +68,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
         "uninspected",
         "unresolved",
         "stray",
+        "logged",
     ] {
         let _ = writeln!(script, "counter {counter} {{ }}");
     }

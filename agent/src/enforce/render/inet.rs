@@ -109,6 +109,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
         "unattended",
         "stray",
         "cut_off",
+        "logged",
     ] {
         let _ = writeln!(script, "counter {counter} {{ }}");
     }
@@ -263,10 +264,16 @@ fn judge(script: &mut String, family: &Family, structure: &Structure) {
     } = family;
     // What would be inspected comes here only while there is no inspector.
     for (chain, tuple) in intercept::tuples(ip) {
+        // Nobody opens a connection against its direction.
+        let first = if chain == "reply" {
+            format!("{OPENING} goto turned_reply{n}\n")
+        } else {
+            String::new()
+        };
         let _ = write!(
             script,
             "chain {chain}{n} {{
-             meta mark set {tuple} map @exact{n} goto hit
+             {first}meta mark set {tuple} map @exact{n} goto hit
              meta mark set {tuple} map @ranges{n} goto hit
              meta mark set {tuple} map @unattended{n} goto unattended
              {tuple} @inspected{n} goto miss

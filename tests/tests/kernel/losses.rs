@@ -1,0 +1,154 @@
+//! Not a packet of what runs is lost while policies, zones' modes and agents change.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use penstock::lab;
+use penstock_agent::enforce::kernel::Nft;
+use penstock_agent::enforce::{Change, Settings};
+use penstock_policy::model::GatewayMode;
+
+use super::plans::{SIDES, observing, two_flows};
+use super::turned::{running, started_long_ago, talk};
+use super::wire::Part;
+use super::world::{Agent, MODES, PATIENCE, World, at_each_gateway};
+
+/// Sends the packets of [`running`] from both ends for as long as the agents in `changes` do theirs; all must arrive.
+fn loses_nothing_while(name: &str, changes: impl AsyncFn(GatewayMode, &AtomicBool) + Sync) {
+    lab::sandbox::test(name, |lab| {
+        for mode in MODES {
+            let world = World::new(lab, mode, &SIDES);
+            let (go, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+            let (sent, mut caught) = std::thread::scope(|scope| {
+                let traffic = scope.spawn(|| {
+                    let parts = [("lan2", Part::Push), ("lan1", Part::Data)];
+                    let frames: Vec<_> = parts
+                        .iter()
+                        .flat_map(|(from, part)| {
+                            running().map(|probe| (*from, world.frame("lan1", "lan2", &probe, *part)))
+                        })
+                        .collect();
+                    let (mut sent, mut caught) = (0, Vec::new());
+                    while !stop.load(Relaxed) {
+                        std::thread::sleep(Duration::from_micros(200));
+                        if !go.load(Relaxed) {
+                            continue;
+                        }
+                        for (from, frame) in &frames {
+                            world.sides[*from].wire.send(frame);
+                            sent += 1;
+                        }
+                        caught.extend(arrived(&world));
+                    }
+                    (sent, caught)
+                });
+                let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    world.at_gateway(async || {
+                        let agent = Agent::start();
+                        agent.apply(&observing(two_flows(mode), &SIDES), 1).await;
+                        started_long_ago().await;
+                        for probe in running() {
+                            talk(&world, &probe);
+                        }
+                        world.drain();
+                        drop(agent);
+                        changes(mode, &go).await;
+                    });
+                }));
+                stop.store(true, Relaxed);
+                let result = traffic.join().unwrap();
+                changed.unwrap();
+                result
+            });
+            let patience = Instant::now() + PATIENCE;
+            while caught.len() < sent && Instant::now() < patience {
+                caught.extend(arrived(&world));
+            }
+            assert_eq!(caught.len(), sent, "{mode:?}: packets were lost");
+            assert!(sent > 500, "{mode:?}: {sent}");
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn not_a_packet_of_a_running_flow_is_lost_while_its_zones_begin_to_enforce() {
+    loses_nothing_while(
+        "losses::not_a_packet_of_a_running_flow_is_lost_while_its_zones_begin_to_enforce",
+        async |mode, go| {
+            let agent = Agent::start();
+            let plan = two_flows(mode);
+            agent.apply(&observing(plan.clone(), &SIDES), 1).await;
+            go.store(true, Relaxed);
+            for round in 1..20 {
+                agent.apply(&plan, 2 * round).await;
+                agent.apply(&observing(plan.clone(), &SIDES), 2 * round + 1).await;
+            }
+            agent.apply(&plan, 100).await;
+        },
+    );
+}
+
+#[test]
+fn not_a_packet_of_a_running_flow_is_lost_while_another_version_of_the_agent_replaces_the_tables() {
+    loses_nothing_while(
+        "losses::not_a_packet_of_a_running_flow_is_lost_while_another_version_of_the_agent_replaces_the_tables",
+        async |mode, go| {
+            go.store(true, Relaxed);
+            for round in 1..12 {
+                // Another log group stands for other rules.
+                let log_group = 86 + u16::try_from(round % 2).unwrap();
+                let agent = Agent::start_with(Settings {
+                    log_group,
+                    ..Settings::default()
+                });
+                let change = agent.apply(&two_flows(mode), round).await.change;
+                assert_eq!(change, Change::Whole, "{mode:?}");
+            }
+        },
+    );
+}
+
+#[test]
+fn tables_that_a_killed_agent_left_beside_its_own_are_taken_away() {
+    at_each_gateway(
+        "losses::tables_that_a_killed_agent_left_beside_its_own_are_taken_away",
+        async |mode, world, agent| {
+            agent.apply(&two_flows(mode), 1).await;
+            drop(agent);
+            let left = "table inet penstock_beside {
+                          chain forward { type filter hook forward priority filter; policy drop; }
+                        }\n";
+            Nft::new("nft".into()).load(left).await.unwrap();
+            let agent = Agent::start_with(Settings {
+                log_group: 87,
+                ..Settings::default()
+            });
+            agent.apply(&two_flows(mode), 1).await;
+            for probe in running() {
+                talk(world, &probe);
+            }
+            let tables = world.gateway.run("nft", &["list", "tables"]).unwrap();
+            assert!(!tables.contains("penstock_beside"), "{mode:?} {tables}");
+        },
+    );
+}
+
+/// The packets of [`running`] that came out at their ends since the last look.
+fn arrived(world: &World) -> Vec<Vec<u8>> {
+    let protocol = |frame: &[u8]| match frame[12..14] {
+        [0x08, 0] => frame[23],
+        [0x86, 0xdd] => frame[20],
+        _ => 0,
+    };
+    let mut all = Vec::new();
+    for side in ["lan1", "lan2"] {
+        while let Some(frame) = world.sides[side].wire.try_catch() {
+            if matches!(protocol(&frame), 6 | 17) {
+                all.push(frame);
+            }
+        }
+    }
+    all
+}

@@ -9,7 +9,7 @@
 //!   [`HELD_STEP`]. Beyond [`Limits::held_bytes_max`] the connection that holds the most is ended, of the client that holds the
 //!   most.
 //! - *Unread.* Where there is no seat and the policy lets a flow go on without the inspector, its connection is carried
-//!   unread, on as many seats of their own again.
+//!   unread, on as many seats of their own again. So is one that is only observed when it loses its seat.
 //!
 //! The seats also know the ports that a client uses, which the inspector must not use in its name; and they tell health
 //! what was ended for want of them ([`super::shortage`]).
@@ -348,6 +348,17 @@ impl Seat {
     /// Whether its connection is carried unread.
     pub(super) fn is_unread(&self) -> bool {
         self.holder.class == Class::Unread
+    }
+
+    /// A seat to carry its connection on unread, if there is one.
+    pub(super) fn unread(&self, now: Duration) -> Option<Self> {
+        let holder = Holder {
+            class: Class::Unread,
+            ..self.holder
+        };
+        let seat = self.seats.take(holder, self.port, now).ok()?;
+        self.seats.turned_away(&self.holder, Fate::Unread, now);
+        Some(seat)
     }
 
     /// Something complete was asked on its connection.

@@ -151,7 +151,9 @@ impl Session {
         if self.frozen {
             return Poll::Pending;
         }
-        if let Poll::Ready(end) = self.seat.poll_lost(cx) {
+        if let Poll::Ready(end) = self.seat.poll_lost(cx)
+            && !self.goes_on_unread()
+        {
             self.cut = Some(end);
         }
         loop {
@@ -243,6 +245,22 @@ impl Session {
         };
         let legs = [&self.client, &self.server].map(|peer| peer.backlog.capacity() + peer.leg.held_bytes());
         legs.into_iter().fold(of_packets, usize::saturating_add)
+    }
+
+    /// What is only observed is not ended for want of room, but goes on unread; whether it does.
+    fn goes_on_unread(&mut self) -> bool {
+        let observed = match &self.inspection {
+            Inspection::Following(connection) => connection.observes(),
+            Inspection::Passing => false,
+        };
+        let now = super::now();
+        let Some(seat) = observed.then(|| self.seat.unread(now)).flatten() else {
+            return false;
+        };
+        (self.seat, self.inspection) = (seat, Inspection::Passing);
+        let words = "connection passes unread from here on: others want its seat";
+        self.tally.borrow_mut().note(now, Subject::Session, words);
+        true
     }
 
     /// Nothing more is read of a side while what it sent before was not taken, or while it does not take its answers.

@@ -218,6 +218,35 @@ async fn what_was_held_at_a_restart_passes_where_the_next_agent_only_observes_or
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_observed_connection_that_loses_its_seat_goes_on_unread() {
+    let mut world = World::new(Limits {
+        held_bytes_max: 20 * 1024,
+        ..Limits::default()
+    });
+    let rules = Operations::Mqtt(vec![penstock_policy::model::MqttOperation::Connect {
+        client_ids: None,
+        users: None,
+    }]);
+    world.put(Some(rules), Enforcement::Observe).await;
+    let (mut client, mut served) = world.pair();
+    // A CONNECT of 60,000 bytes that is never whole is kept to be read, and is more than may be kept.
+    let connect = [
+        &[0x10, 0xe0, 0xd4, 0x03, 0, 4][..],
+        b"MQTT\x04\x02\x00\x3c",
+        &[0xea, 0x60],
+        &[b'c'; 40_000],
+    ]
+    .concat();
+    client.write_all(&connect).unwrap();
+    assert_eq!(read_exactly(&mut served, connect.len()), connect);
+    world.until("passes unread from here on").await;
+    client.write_all(&WRITE).unwrap();
+    assert_eq!(read_exactly(&mut served, 12), WRITE);
+    served.write_all(&ANSWER).unwrap();
+    assert_eq!(read_exactly(&mut client, 11), ANSWER);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_takes_nothing_slows_the_other_down_and_costs_one_read_where_observed() {
     let world = observing().await;
     let (mut client, mut served) = world.pair();

@@ -47,6 +47,7 @@ pub mod lower;
 mod netlink;
 pub mod nflog;
 mod outbox;
+mod passive;
 pub mod readback;
 mod ready;
 pub mod render;

@@ -22,7 +22,8 @@
 //!    any more is dead in both directions at its next packet: the sockets hear nothing and reach nobody, so they
 //!    must be closed by the inspector's own knowledge of the plan. A tuple that is still permitted but no longer
 //!    inspected: its standing connections go on through the inspector, new ones do not come.
-//! 5. When the inspector begins, connections that stood before without it are reset at their next packet.
+//! 5. When the inspector begins, connections that stood before without it are reset at their next packet; between zones
+//!    that only observe they go on unread.
 //!
 //! The ports are part of the rules. An agent that comes back with the ports that it had finds its rules in place; with
 //! others the tables are replaced. So prefer fixed ports, or a listener that is handed over.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{Address, Span};
 use super::intercept::InspectorPorts;
+use super::passive;
 
 /// The most guarded interfaces of one gateway: pairs of them are enumerated.
 pub const INTERFACES_MAX: usize = 64;
@@ -35,6 +36,10 @@ pub struct Structure {
     pub routers4: BTreeMap<String, Vec<Span<Ipv4Addr>>>,
     /// IPv6 addresses that may send ICMP errors on each side: those of the side, and its routers.
     pub routers6: BTreeMap<String, Vec<Span<Ipv6Addr>>>,
+    /// IPv4 addresses whose zones only observe.
+    pub passive4: Vec<Span<Ipv4Addr>>,
+    /// IPv6 addresses whose zones only observe.
+    pub passive6: Vec<Span<Ipv6Addr>>,
     /// Pairs between which nothing is a crossing.
     pub same_zone: BTreeSet<(String, String)>,
     /// Those of the guarded interfaces whose zones all enforce.
@@ -126,6 +131,8 @@ pub fn structure(
         sides6: sides(plan, |side| Some([&side.networks, &[]])),
         routers4: sides(plan, |side| Some([&side.networks, &side.routers])),
         routers6: sides(plan, |side| Some([&side.networks, &side.routers])),
+        passive4: passive::spans(plan),
+        passive6: passive::spans(plan),
         same_zone: pairs(&|a, b| a.zone == b.zone && a.behind.is_empty() && b.behind.is_empty()),
         enforcers: plan
             .interfaces

@@ -148,6 +148,50 @@ fn standing_connections_go_on_while_plans_are_swapped_and_lose_no_packet() {
 }
 
 #[test]
+fn connections_that_stood_without_an_inspector_go_on_where_zones_observe_until_one_enforces() {
+    lab::sandbox::test(
+        "legs::connections_that_stood_without_an_inspector_go_on_where_zones_observe_until_one_enforces",
+        |lab| {
+            for mode in MODES {
+                let world = plant(lab, mode);
+                let (client, server) = (&world.sides["lan1"].namespace, &world.sides["lan2"].namespace);
+                let _echo = SERVERS.map(|address| Echo::start(server, address));
+                for (revision, loss) in [(1, OnAgentLoss::Pass), (3, OnAgentLoss::Block)] {
+                    let gone = Inspector::start(&world.gateway, None);
+                    let (settings, ports) = (with(&gone), gone.ports);
+                    drop(gone);
+                    let enforcing = inspected(mode, loss);
+                    let mut observing = enforcing.clone();
+                    for side in &mut observing.interfaces {
+                        side.observing = Observing::Everything;
+                    }
+                    world.at_gateway(async || {
+                        let agent = Agent::start_with(settings);
+                        agent.apply(&observing, revision).await;
+                        let mut unread = SERVERS.map(|address| connect(client, address).unwrap().0);
+                        for stream in &mut unread {
+                            assert!(echoes(stream, b"unread"), "{mode:?} {loss:?}");
+                        }
+                        let inspector = Inspector::start(&world.gateway, Some(ports));
+                        for (stream, address) in unread.iter_mut().zip(SERVERS) {
+                            assert!(echoes(stream, b"goes on"), "{mode:?} {loss:?} {address}");
+                            let (mut read, _) = connect(client, address).unwrap();
+                            assert!(echoes(&mut read, b"read"));
+                        }
+                        assert_eq!(inspector.seen().len(), SERVERS.len());
+                        agent.apply(&enforcing, revision + 1).await;
+                        for stream in &mut unread {
+                            assert!(is_cut(stream), "{mode:?} {loss:?}: it goes on unread");
+                        }
+                    });
+                }
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
 fn connections_that_stood_without_an_inspector_end_when_it_comes_and_new_ones_are_inspected() {
     lab::sandbox::test(
         "legs::connections_that_stood_without_an_inspector_end_when_it_comes_and_new_ones_are_inspected",

@@ -10,6 +10,10 @@
 //! the same; without the socket the packet is answered with a reset. A new connection begins by the long way again, also
 //! where connection tracking takes it for the old one.
 //!
+//! Between zones that only observe, a connection that stood before the inspector was there is not taken but judged
+//! as what is forwarded is (`before`): it passes unread, where enforcing resets it. What belongs to a socket of the
+//! inspector goes to it, whatever became of its mark.
+//!
 //! On a bridge the kernel loses the socket that `tproxy` found, so there it only tells that the inspector lives. A new
 //! connection is led to the inspector by its address, and its answers find back by connection tracking. The answers to
 //! the inspector's own connection are addressed to it for as long as they are on the bridge (an address that changed is
@@ -33,7 +37,7 @@ use crate::enforce::intercept::{
 use crate::enforce::structure::Structure;
 
 /// Chains of both modes.
-const CHAINS: [&str; 27] = [
+const CHAINS: [&str; 29] = [
     "prerouting",
     "intercept4",
     "intercept6",
@@ -43,6 +47,8 @@ const CHAINS: [&str; 27] = [
     "back6",
     "take4",
     "take6",
+    "before4",
+    "before6",
     "taken4",
     "taken6",
     "errors4",
@@ -317,12 +323,18 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
         script,
         "chain take{n} {{
          {misplaced}ct direction reply tcp flags & (syn | ack) == syn goto stray
-         {anew}{of_known_leg}meta l4proto tcp tproxy {ip} to {inspector}:{port} {take}
+         {anew}{of_known_leg}{no_leg} tcp flags & (syn | ack) != syn {ip} saddr @passive{n} {ip} daddr @passive{n} goto before{n}
+         meta l4proto tcp tproxy {ip} to {inspector}:{port} {take}
+         }}
+         chain before{n} {{
+         socket transparent 1 goto taken{n}
+         accept
          }}
          chain taken{n} {{
          {addressed}{take}
          }}
-        "
+        ",
+        no_leg = leg("=="),
     );
     // An error about a connection of the inspector belongs to it under the same conditions as any error passes.
     let unfounded = icmp::unfounded(structure, family, "accept");

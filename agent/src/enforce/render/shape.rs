@@ -21,6 +21,10 @@ fn sets(structure: &Structure) -> BTreeMap<String, Set> {
         ("enforcers".to_owned(), (INTERFACE, names(&structure.enforcers))),
         ("same_zone".to_owned(), (PAIR, pairs(&structure.same_zone))),
     ]);
+    let spans4 = structure.passive4.iter().map(ToString::to_string).collect();
+    let spans6 = structure.passive6.iter().map(ToString::to_string).collect();
+    sets.insert("passive4".to_owned(), ("ipv4_addr; flags interval", spans4));
+    sets.insert("passive6".to_owned(), ("ipv6_addr; flags interval", spans6));
     for (set, sides4, sides6) in [
         ("side", &structure.sides4, &structure.sides6),
         ("router", &structure.routers4, &structure.routers6),

@@ -8,7 +8,7 @@
 //! [`MARK_GUARDED`], [`MARK_OBSERVED`], [`MARK_MISPLACED`], and back to it [`MARK_ROUTED`]. On connections
 //! [`MARK_TOLD`] says that its would-deny was logged (set by the rules that log it, never ahead of them),
 //! [`MARK_PASSED`] that observation let it through, [`MARK_LEG`] that the inspector has a part in it, and one bit, of a leg, that
-//! one of its sockets was seen to send on it ([`MARK_CARRIED`]), of other TCP, that its opening was seen ([`MARK_OPENED`]), of
+//! one of its sockets was seen to send on it ([`MARK_CARRIED`]) and one that it opened it ([`MARK_OWN`]), of other TCP, that its opening was seen ([`MARK_OPENED`]), of
 //! UDP, that it is judged turned round ([`MARK_TURNED`]; see [`turned`]). Where a packet is on its way to or from the inspector, those four bits of
 //! its mark are one of [`super::intercept::MARK_INTERCEPTED`] (both modes), [`MARK_ENTERED`], [`MARK_SENT`] and
 //! [`MARK_STRAY`] (bridges), none of which the first four come to together.
@@ -60,6 +60,8 @@ pub const MARK_PASSED: u32 = 0x2000_0000;
 pub const MARK_LEG: u32 = 0x8000_0000;
 /// Connection mark, on routed gateways, of a leg: a socket of the inspector carries it.
 pub const MARK_CARRIED: u32 = 0x4000_0000;
+/// Connection mark, of a leg: the inspector opened it, towards a server, so that nothing comes from its client's side.
+pub const MARK_OWN: u32 = 0x1000_0000;
 /// Connection mark, of TCP that is no leg: its opening was seen, so the tracked direction is its own.
 pub const MARK_OPENED: u32 = 0x4000_0000;
 /// Connection mark, of UDP: its client has spoken against the tracked direction.

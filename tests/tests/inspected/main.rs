@@ -14,5 +14,6 @@ mod mqtt;
 mod mqtts;
 mod pki;
 mod restart;
+mod sweep;
 mod vanished;
 mod world;

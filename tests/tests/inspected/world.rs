@@ -204,6 +204,12 @@ impl World {
             .to_owned()
     }
 
+    /// The office's machine filters what it sends.
+    pub fn office_filters(&self, rules: &str) {
+        let output = self.office.command("nft").arg(rules).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
     /// A program in the office that goes on.
     pub fn begin(&self, name: &str, program: &str, arguments: &[&str]) -> Daemon {
         let mut command: Command = self.office.command(program);

@@ -30,7 +30,9 @@ use penstock_policy::model::GatewayMode;
 use super::icmp;
 use super::inet::{FAMILIES, Family};
 use super::shape::{self, by_side, chains_by_side};
-use super::{MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_PASSED, MARK_SENT, MARK_STRAY, MARKS_KEPT, TABLE};
+use super::{
+    MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_OWN, MARK_PASSED, MARK_SENT, MARK_STRAY, MARKS_KEPT, TABLE,
+};
 use crate::enforce::intercept::{
     INSPECTOR4, INSPECTOR6, InspectorPorts, MARK_INTERCEPTED, MARK_INTERCEPTED_BITS,
 };
@@ -311,12 +313,20 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
     let take = format!("ct mark set ct mark | {MARK_LEG:#x} {}", take());
     // Nobody opens a connection against its direction. An answer of which the inspector knows nothing is reset by it.
     // What ended may leave a connection behind in which the client begins another.
+    // A SYN from the client's side within the inspector's own connection to the server is somebody else's in the client's
+    // name: answered, it would have that connection taken for closed. Bit and name are those of another mark on
+    // connections that are no legs.
     let anew = if bridged {
         String::new()
     } else {
+        let own = MARK_LEG | MARK_OWN;
         format!(
-            "tcp flags & (syn | ack) == syn ct mark set ct mark & {:#x}\n",
-            !MARK_CARRIED
+            "ct direction original tcp flags & (syn | ack) == syn ct mark & {own:#x} == {own:#x} goto stray
+             tcp flags & (syn | ack) == syn ct mark set ct mark & {fresh:#x}
+             ct mark & {MARK_LEG:#x} == 0 ct mark set ct mark & {foreign:#x}
+            ",
+            fresh = !MARK_CARRIED,
+            foreign = !MARK_OWN,
         )
     };
     let _ = write!(
@@ -453,9 +463,11 @@ fn leaving(script: &mut String, family: &Family, structure: &Structure) {
         format!(
             "oifname != @guarded goto stray
              {astray}tcp flags & (syn | rst) == 0 ct mark set ct mark | {MARK_CARRIED:#x}
+             ct direction original ct mark set ct mark | {own:#x} meta mark set 0 accept
              ct mark set ct mark | {MARK_LEG:#x}
              meta mark set 0 accept
             ",
+            own = MARK_LEG | MARK_OWN,
             astray = by_side(
                 structure,
                 ("side", *n),

@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - nothing is ever sent, answered, delayed or altered: the kernel hands out copies of packets that it has received;
-//! - only interfaces that the plan in force lets observe are looked at, and only the ports of protocols that are read;
+//! - only interfaces behind which the plan in force has a zone that observes are looked at, and there only what crosses between two such zones, on
+//!   the ports of protocols that are read;
 //! - memory ([`gather`]) and time ([`Budget`]) are bounded; what is missed is counted by the kernel and told as a loss;
 //! - it needs CAP_NET_RAW, and Ethernet. Without them everything else works, and a fault in the health report says what lacks.
 //!

@@ -3,6 +3,7 @@
 //! Beside refusing operations this is all by which an enforced stream differs from what was sent. A stream that is
 //! only observed passes as it is; then a deviation foretells what enforcing would change.
 
+use super::mqtt::Taken;
 use crate::modbus::frame::FrameError;
 use crate::modbus::response::ResponseError;
 use crate::mqtt::wire::MqttError;
@@ -52,8 +53,8 @@ pub enum Deviation {
         /// Unit identifier.
         unit: u8,
     },
-    /// A server that goes by the function may stand elsewhere in the stream, and would read this function, which is not
-    /// permitted; `None`: it may stand anywhere.
+    /// A server that goes by the function may stand elsewhere in the stream, and would read this function there; `None`: it
+    /// may stand anywhere.
     #[error("{}", ambiguous(*.0))]
     Ambiguous(Option<u8>),
     /// A request of whose length servers may think otherwise was not answered.
@@ -71,9 +72,15 @@ pub enum Deviation {
     /// More refusals wait to be told than the limit.
     #[error("the peer does not take what it is told; too much waits for it")]
     Overflow,
-    /// The policy no longer lets this client be connected.
-    #[error("the policy no longer permits this client to be connected")]
-    Revoked,
+    /// The policy no longer permits something that this client has.
+    #[error("{}", .0.words())]
+    Revoked(Taken),
+    /// The client's will stays with the broker, although the policy no longer permits it.
+    #[error(
+        "the broker may publish this client's will, which the policy no longer permits: the client was cut off within a \
+         large publication, where the broker cannot be told"
+    )]
+    WillRemains,
 }
 
 impl Deviation {
@@ -96,7 +103,10 @@ impl Deviation {
             Self::CutShort => "a packet that is not whole is withheld",
             Self::HalfThrough => "its rest is not forwarded, and the connection is reset",
             Self::Overflow => "nothing more is kept for it, and the connection ends",
-            Self::Revoked => "the connection ends",
+            Self::Revoked(_) => {
+                "the connection ends; the broker does not publish a will that is not permitted"
+            }
+            Self::WillRemains => "the connection is reset",
         }
     }
 
@@ -112,8 +122,8 @@ impl Deviation {
 fn ambiguous(code: Option<u8>) -> String {
     match code {
         Some(code) => format!(
-            "after a function that it did not carry out, the server may read function {code} out of this request, which is \
-             not permitted"
+            "after a function that it did not carry out, the server may read function {code} out of this request, which \
+             is not what it says"
         ),
         None => "the server refused many functions on whose length servers do not agree".to_owned(),
     }

@@ -14,7 +14,7 @@ use penstock_policy::model::Protocol;
 use serde::{Deserialize, Serialize};
 
 use super::modbus::{FrozenModbus, Modbus};
-use super::mqtt::{FrozenMqtt, Mqtt};
+use super::mqtt::{FrozenMqtt, Mqtt, SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
 use super::{Connection, Limits, Machine, Mode, Terms};
 use crate::judge::Rules;
 use crate::judge::refusal::OnRefusal;
@@ -133,9 +133,13 @@ impl Limits {
     /// The most bytes that [`Connection::freeze`] gives under these limits.
     pub fn frozen_bytes_max(&self) -> usize {
         // A byte of text takes six at most ("\u0001"), an entry with its names and numbers below 256.
-        let text = 3 * self.control_bytes_max + 2 * self.queued_bytes_max + 2 * self.aliases.topic_bytes_max;
+        let text = 5 * self.control_bytes_max
+            + 2 * TOPIC_BYTES_MAX
+            + 2 * self.queued_bytes_max
+            + 2 * self.aliases.topic_bytes_max;
         let entries = 2 * self.aliases.aliases_max
-            + 2 * self.refused_publications_max
+            + 3 * self.refused_publications_max
+            + SUBSCRIPTIONS_MAX
             + 2 * self.transactions.outstanding_max;
         // Hexadecimal: where else a server may be reading.
         let places = PLACES_MAX * 2 * 600;

@@ -37,6 +37,7 @@ use crate::{modbus as modbus_protocol, mqtt as mqtt_protocol};
 
 pub use self::deviation::{Deviation, Effect};
 pub use self::frozen::ThawError;
+pub use self::mqtt::Taken;
 use self::seek::{Begins, Seeking};
 pub use crate::mqtt::packet::{Sender, Version};
 
@@ -273,6 +274,33 @@ impl Connection {
         if self.observes() && !self.is_closed {
             self.machine.let_go(Sender::Client, out);
             self.machine.let_go(Sender::Server, out);
+        }
+    }
+
+    /// Ends the connection if the rules in force no longer permit what its client has. To be asked after other rules or
+    /// terms: the next feed would ask too, but a silent peer sends nothing.
+    pub fn review(&mut self, out: &mut Sink<'_>) {
+        let ending = match &mut self.machine {
+            Machine::Mqtt(machine) if !self.is_closed && !self.is_guessed => machine.review(out),
+            _ => None,
+        };
+        self.end_by(ending, out);
+    }
+
+    /// Ends the connection, which is permitted nothing any more.
+    pub fn revoke(&mut self, out: &mut Sink<'_>) {
+        let ending = match &mut self.machine {
+            _ if self.is_closed => None,
+            Machine::Mqtt(machine) if !self.is_guessed => Some(machine.revoke(out)),
+            _ => Some(Ending::Close { reset: true }),
+        };
+        self.end_by(ending, out);
+    }
+
+    fn end_by(&mut self, ending: Option<Ending>, out: &mut Sink<'_>) {
+        if let Some(Ending::Close { reset }) = ending {
+            self.is_closed = true;
+            out(Output::Close { reset });
         }
     }
 

@@ -381,7 +381,8 @@ impl Modbus {
             answer,
             kinship,
         } = found;
-        if kinship == Kinship::Order && answers == Answers::Strict {
+        // Where its server may be elsewhere, only what it names belongs to a request.
+        if kinship == Kinship::Order && (answers == Answers::Strict || !self.standing.is_certain()) {
             if self.is_midway {
                 return Fate::Forward;
             }

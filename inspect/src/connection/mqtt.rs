@@ -4,6 +4,7 @@
 
 mod frozen;
 mod operations;
+mod standing;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ use crate::mqtt::wire::MqttError;
 use crate::mqtt::{Connect, Publish};
 
 pub(super) use self::frozen::FrozenMqtt;
+pub use self::standing::Taken;
+pub(super) use self::standing::{SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
+use self::standing::{Subscriptions, Unfinished};
 
 /// State of one MQTT connection.
 #[derive(Debug)]
@@ -34,7 +38,14 @@ pub(super) struct Mqtt {
     identity: Vec<Operation<'static>>,
     /// Which rules hold for who connected.
     admission: Admission,
-    revoked: bool,
+    /// What it subscribed.
+    subscriptions: Subscriptions,
+    /// What it published at QoS 2, and did not release.
+    unfinished: Unfinished,
+    /// What the policy in force does not permit of all that.
+    taken: Option<Taken>,
+    /// Whether it permits the will.
+    will_permitted: bool,
     /// Observing: that it is revoked was told.
     is_revocation_told: bool,
 }
@@ -56,6 +67,8 @@ struct Half {
     held: Held,
     /// A publication's payload that passes, or is let fall.
     payload: Option<Payload>,
+    /// Whose payload it is, if it takes more than one read.
+    passing: Option<Box<Operation<'static>>>,
     /// The gateway's own packets for the *receiver*, waiting for the end of the payload.
     queue: Vec<u8>,
     aliases: Aliases,
@@ -91,6 +104,7 @@ impl Half {
         Self {
             held: Held::default(),
             payload: None,
+            passing: None,
             queue: Vec::new(),
             aliases: Aliases::new(terms.limits.aliases),
             unreleased: Vec::new(),
@@ -109,7 +123,10 @@ impl Mqtt {
             server: Half::new(&terms),
             identity: Vec::new(),
             admission: Admission::default(),
-            revoked: false,
+            subscriptions: Subscriptions::default(),
+            unfinished: Unfinished::default(),
+            taken: None,
+            will_permitted: false,
             is_revocation_told: false,
         }
     }
@@ -121,23 +138,6 @@ impl Mqtt {
         self.extended_authentication = true;
         self.client.aliases.permit(u16::MAX);
         self.server.aliases.permit(u16::MAX);
-    }
-
-    /// The rules are others, or the terms: may whoever is connected still be, and which rules hold for it?
-    ///
-    /// Of a client whose CONNECT was not seen, what is enforced takes nothing for granted; what observes does not hold
-    /// it against the client.
-    pub(super) fn rejudge(&mut self, rules: &MqttRules) {
-        self.admission = match (self.identity.first(), self.terms.mode) {
-            (Some(Operation::Connect { client_id, user }), _) => rules.admit(client_id, user.as_deref()),
-            (_, Mode::Enforce) => rules.admit_unknown(),
-            (_, Mode::Observe) => MqttRules::admit_all(),
-        };
-        self.revoked = self
-            .identity
-            .iter()
-            .any(|operation| !rules.judge_for(&self.admission, operation).allows());
-        self.is_revocation_told &= self.revoked;
     }
 
     pub(super) fn terms(&self) -> Terms {
@@ -208,6 +208,7 @@ impl Mqtt {
     pub(super) fn skip_to_boundary(&mut self, from: Sender) {
         self.forget_held(from);
         self.half(from).payload = None;
+        self.half(from).passing = None;
     }
 
     /// Observing: ends what began while it was enforced. The payload of a publication whose head was refused falls, and the
@@ -294,6 +295,7 @@ impl Mqtt {
         *rest = after;
         if payload.remaining == 0 {
             half.payload = None;
+            half.passing = None;
             let queue = std::mem::take(&mut half.queue);
             pass(from, &queue, out);
         }
@@ -326,24 +328,16 @@ impl Mqtt {
         out: &mut Sink<'_>,
     ) -> Result<usize, Ending> {
         let lost = |error: MqttError| Ending::Lost(Deviation::Packet(error));
-        let enforces = self.terms.mode == Mode::Enforce;
-        if self.revoked && (enforces || !self.is_revocation_told) {
-            out(Output::Deviation {
-                what: Deviation::Revoked,
-                effect: Effect::Ended,
-                done: enforces,
-            });
-            if enforces {
-                return Err(self.disconnect(out));
-            }
-            self.is_revocation_told = true;
+        if let Some(ending) = self.review(out) {
+            return Err(ending);
         }
         let Some(parsed) = self.parse(from, view).map_err(lost)? else {
             return Ok(0);
         };
         let (used, fate) = match parsed {
             Parsed::Head(publish, head_bytes, payload_bytes) => {
-                let (fate, refused) = self.publish(rules, from, &publish, out);
+                let more = view.len() < head_bytes + payload_bytes;
+                let (fate, refused) = self.publish(rules, from, &publish, more, out);
                 self.half(from).payload = (payload_bytes > 0).then_some(Payload {
                     remaining: payload_bytes,
                     forward: matches!(fate, Fate::Forward),
@@ -393,9 +387,17 @@ impl Mqtt {
                 header.remaining,
                 limits.control_bytes_max,
             )?;
+            let whole = self.goes_on_whole(from, &header);
+            if whole && body.len() < header.remaining {
+                return Ok(None);
+            }
             return Ok(head.map(|publish| {
-                let head_bytes = header.header_bytes + publish.head_bytes;
-                Parsed::Head(publish, head_bytes, header.remaining - publish.head_bytes)
+                let passes = if whole {
+                    header.remaining
+                } else {
+                    publish.head_bytes
+                };
+                Parsed::Head(publish, header.header_bytes + passes, header.remaining - passes)
             }));
         }
         if header.remaining > limits.control_bytes_max {
@@ -409,6 +411,13 @@ impl Mqtt {
             packet,
             header.header_bytes + header.remaining,
         )))
+    }
+
+    /// Whether a publication is held until it is whole: only between two packets can the broker be told that its client's
+    /// will is void.
+    fn goes_on_whole(&self, from: Sender, header: &Header) -> bool {
+        let has_will = self.identity.len() > 1;
+        has_will && from == Sender::Client && header.remaining <= self.terms.limits.control_bytes_max
     }
 
     /// Whether a packet of that type may come now (3.1, 3.2, 4.12).

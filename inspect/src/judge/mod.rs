@@ -94,6 +94,9 @@ pub enum Why {
     /// The client identifier or user is not one that may connect.
     #[error("the client identifier or the user is not permitted")]
     Identity,
+    /// The broker still holds a publication of the same packet identifier that is not permitted.
+    #[error("the broker still holds a publication of that packet identifier that is no longer permitted")]
+    Unfinished,
     /// The alias was last set by a refused publication.
     #[error("its topic alias was set by a refused publication")]
     Alias,

@@ -26,6 +26,9 @@ pub fn modbus_exception(transaction: u16, unit: u8, code: u8, exception: u8) -> 
 /// MQTT 5 reason "not authorised".
 pub const NOT_AUTHORISED: u8 = 0x87;
 
+/// MQTT 5 reason "packet identifier not found".
+pub const IDENTIFIER_NOT_FOUND: u8 = 0x92;
+
 /// CONNACK that refuses: "not authorised" (3.1.1: return code 5, section 3.2.2.3).
 pub fn connack(version: Version) -> Vec<u8> {
     match version {
@@ -60,6 +63,15 @@ pub fn suback(version: Version, identifier: u16, refused: &[bool]) -> Vec<u8> {
     put_variable(&mut packet, body.len());
     packet.extend(body);
     packet
+}
+
+/// The client's DISCONNECT, said in its place: its will is void, or left to be published (MQTT 3.1.1: by no DISCONNECT).
+pub fn farewell(version: Version, with_will: bool) -> &'static [u8] {
+    match (version, with_will) {
+        (Version::V311, true) => &[],
+        (_, false) => &[kind::DISCONNECT << 4, 0],
+        (Version::V5, true) => &[kind::DISCONNECT << 4, 1, 4],
+    }
 }
 
 /// DISCONNECT from the broker's side, which only MQTT 5 has.

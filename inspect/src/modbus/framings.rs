@@ -85,9 +85,9 @@ impl Framing {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Reading {
     /// A write that is not permitted.
-    writes: Option<u8>,
-    /// Something else that it carries out and that is not permitted.
-    reads: Option<u8>,
+    forbidden: Option<u8>,
+    /// Anything that it carries out, and answers so.
+    carried_out: Option<u8>,
     /// The beginning of a request that is not whole.
     unread: Vec<u8>,
 }
@@ -105,18 +105,13 @@ fn read(framing: Framing, bytes: &[u8], permits: &dyn Fn(&Request<'_>) -> bool) 
         if !framing.knows(code) {
             continue;
         }
-        let permitted = match Request::decode(unit, pdu) {
-            Ok(request) => permits(&request),
-            // Old versions do not compare quantity and byte count, others take any value for a coil.
-            Err(_) => !writes(code),
-        };
-        if !permitted {
-            let kind = if writes(code) {
-                &mut reading.writes
-            } else {
-                &mut reading.reads
-            };
-            kind.get_or_insert(code);
+        let request = Request::decode(unit, pdu);
+        // Old versions do not compare quantity and byte count, others take any value for a coil.
+        if request.is_ok() || writes(code) {
+            reading.carried_out.get_or_insert(code);
+        }
+        if writes(code) && !request.is_ok_and(|request| permits(&request)) {
+            reading.forbidden.get_or_insert(code);
         }
     }
     reading.unread = rest.to_vec();
@@ -163,7 +158,7 @@ pub(crate) fn write_within(adu: &[u8], permits: &dyn Fn(&Request<'_>) -> bool) -
     let by_function = |framing: &Framing| {
         let code = adu.get(HEADER_BYTES).copied().unwrap_or(0);
         let taken = if framing.knows(code) { data.len() } else { 0 };
-        read(*framing, data.get(taken..).unwrap_or_default(), permits).writes
+        read(*framing, data.get(taken..).unwrap_or_default(), permits).forbidden
     };
     FRAMINGS
         .iter()
@@ -176,14 +171,14 @@ pub(crate) fn write_within(adu: &[u8], permits: &dyn Fn(&Request<'_>) -> bool) -
 pub(crate) struct Standing {
     /// What it has not made a whole request of, one entry for each place.
     unread: Vec<(Framing, Vec<u8>)>,
-    /// It may have carried out something that is not permitted, and may answer that.
+    /// It may have carried out what it read there, and may answer that.
     answers: bool,
 }
 
 /// Why a request cannot be forwarded on a connection whose server may stand elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// It would be read as this function, which is not permitted.
+    /// It would be read as this function.
     Function(u8),
     /// There are too many places where it may stand.
     Places,
@@ -208,7 +203,7 @@ impl Standing {
         self.unread.is_empty() && !self.answers
     }
 
-    /// Whether it may answer something that is not permitted.
+    /// Whether it may answer what nobody asked.
     pub(crate) fn may_answer(&self) -> bool {
         self.answers
     }
@@ -226,7 +221,8 @@ impl Standing {
         };
         for (framing, unread) in &self.unread {
             let reading = read(*framing, &[unread, adu].concat(), permits);
-            if let Some(code) = reading.writes.or(reading.reads) {
+            // Permitted or not: its answer would pass for a proof that the server is where it is not.
+            if let Some(code) = reading.carried_out {
                 return Err(Doubt::Function(code));
             }
             next.add(*framing, reading.unread);
@@ -236,7 +232,7 @@ impl Standing {
             let data = adu.get(HEADER_BYTES + 1..).unwrap_or_default();
             for framing in FRAMINGS.into_iter().filter(|framing| !framing.knows(code)) {
                 let reading = read(framing, data, permits);
-                next.answers |= reading.reads.is_some();
+                next.answers |= reading.carried_out.is_some();
                 next.add(framing, reading.unread);
             }
         }

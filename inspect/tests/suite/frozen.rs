@@ -226,7 +226,7 @@ fn rules_that_no_longer_permit_who_is_connected_hold_for_a_thawed_connection() {
     thawed.feed(Sender::Client, Duration::ZERO, &[0xc0, 0], &mut |output| {
         record.take(output)
     });
-    assert_eq!((record.to_server.len(), record.closed), (0, Some(false)));
+    assert_eq!((record.to_server, record.closed), (vec![0xe0, 0], Some(false)));
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod odd_answers;
 mod offline;
 mod reassembly;
 mod recorder;
+mod revoked;
 mod smuggling;
 mod talks;
 mod terms;

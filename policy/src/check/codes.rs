@@ -105,6 +105,11 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "An agent that does not know how to look inside a protocol, or to carry a bridge, must refuse the plan. It can only do so if the plan says what it requires. Compile the plans anew; if the finding stays, it is a fault in Penstock: please report it.",
     ),
     warning(
+        "PC0120",
+        "A flow that limits what MQTT clients do lets them connect under any identifier.",
+        "A broker that gets a second connection under an identifier ends the first and hands over its session: subscriptions, and the messages that are kept for it. So a client of this flow can push another one off, at any time. List who may connect: `connect: { client_ids: [...] }`.",
+    ),
+    warning(
         "PC0121",
         "A flow permits nothing that others do not permit already.",
         "Whatever it was meant for happens by another flow, and the trail names that one. Remove one of the two, so that each thing that is permitted has one reason.",

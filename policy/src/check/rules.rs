@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::spans::Spans;
 use super::{Findings, Severity};
-use crate::model::{Answers, Operations};
+use crate::model::{Answers, MqttOperation, Operations};
 use crate::plan::{Bridge, Broker, Plan, Rule, Transport};
 
 /// One permitted combination.
@@ -115,6 +115,7 @@ pub(super) fn check(plan: &Plan, findings: &mut Findings) {
     let index = Index::new(&plan.rules);
     for (number, rule) in plan.rules.iter().enumerate() {
         overlaps(&index, number, rule, findings);
+        any_client(rule, findings);
     }
     for bridge in &plan.bridges {
         forwarded_too(&index, bridge, findings);
@@ -152,6 +153,31 @@ pub(super) fn check(plan: &Plan, findings: &mut Findings) {
 
 fn name(rule: &Rule) -> String {
     format!("{}/{}", rule.conduit, rule.flow)
+}
+
+/// A broker gives a session to whoever connects under its identifier.
+fn any_client(rule: &Rule, findings: &mut Findings) {
+    let Some(Operations::Mqtt(operations)) = &rule.operations else {
+        return;
+    };
+    let mut connects = operations
+        .iter()
+        .filter_map(|operation| match operation {
+            MqttOperation::Connect { client_ids, .. } => Some(client_ids.is_some()),
+            _ => None,
+        })
+        .peekable();
+    if connects.peek().is_none() || connects.any(|names| !names) {
+        findings.warning(
+            "PC0120",
+            format!(
+                "flow {} lets its clients connect under any identifier, also under another client's, whose session the \
+                 broker then hands over",
+                name(rule)
+            ),
+            "list who may connect: `connect: { client_ids: [...] }`",
+        );
+    }
 }
 
 fn overlaps(index: &Index<'_>, number: usize, rule: &Rule, findings: &mut Findings) {

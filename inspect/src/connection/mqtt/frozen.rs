@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::super::frozen::{Bytes, PASSED, ThawError, is_zero};
 use super::super::held::Held;
 use super::super::{Mode, Sender, Terms, Version};
+use super::standing::{Subscriptions, Unfinished};
 use super::{Half, Mqtt, Payload, Stage};
 use crate::judge::mqtt::Admission;
 use crate::mqtt::alias::Aliases;
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Header, Packet, kind};
-use crate::mqtt::topic::check_name;
+use crate::mqtt::topic::{Subscription, check_name};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +27,12 @@ pub(in crate::connection) struct FrozenMqtt {
     is_revocation_told: bool,
     client: FrozenHalf,
     server: FrozenHalf,
+    /// Filters with the quality of service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    subscriptions: Vec<(String, u8)>,
+    /// Identifier, topic, whether retained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unfinished: Vec<(u16, String, bool)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,6 +43,7 @@ struct FrozenIdentity {
     will: Option<FrozenWill>,
 }
 
+/// A will, or a publication.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FrozenWill {
@@ -52,6 +60,8 @@ struct FrozenHalf {
     #[serde(default, skip_serializing_if = "is_zero")]
     passed: usize,
     payload: Option<Payload>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    passing: Option<FrozenWill>,
     queue: Bytes,
     alias_maximum: u16,
     aliases: BTreeMap<u16, FrozenAlias>,
@@ -70,14 +80,7 @@ impl FrozenIdentity {
         let (Operation::Connect { client_id, user }, rest) = operations.split_first()? else {
             return None;
         };
-        let will = match rest.first() {
-            Some(Operation::Will { topic, qos, retain }) => Some(FrozenWill {
-                topic: topic.clone().into_owned(),
-                qos: *qos,
-                retain: *retain,
-            }),
-            _ => None,
-        };
+        let will = rest.first().and_then(FrozenWill::of);
         Some(Self {
             client_id: client_id.clone().into_owned(),
             user: user.clone().map(Into::into),
@@ -104,6 +107,25 @@ impl FrozenIdentity {
     }
 }
 
+impl FrozenWill {
+    fn of(operation: &Operation<'_>) -> Option<Self> {
+        match operation {
+            Operation::Will { topic, qos, retain }
+            | Operation::Publish { topic, qos, retain }
+            | Operation::Deliver { topic, qos, retain } => Some(Self {
+                topic: topic.clone().into_owned(),
+                qos: *qos,
+                retain: *retain,
+            }),
+            _ => None,
+        }
+    }
+
+    fn could_be(&self, bytes_max: usize) -> bool {
+        self.qos <= 2 && self.topic.len() <= bytes_max && check_name(&self.topic).is_ok()
+    }
+}
+
 impl FrozenHalf {
     fn of(half: &Half) -> Self {
         let alias = |(alias, topic, forwarded): (u16, &str, bool)| {
@@ -114,6 +136,7 @@ impl FrozenHalf {
             held: Bytes(half.held.bytes.clone()),
             passed: half.held.passed(),
             payload: half.payload,
+            passing: half.passing.as_deref().and_then(FrozenWill::of),
             queue: Bytes(half.queue.clone()),
             alias_maximum: half.aliases.maximum(),
             aliases: half.aliases.iter().map(alias).collect(),
@@ -175,9 +198,24 @@ impl FrozenHalf {
                 check_name(&entry.topic).and_then(|()| aliases.set(alias, &entry.topic, entry.forwarded));
             ThawError::unless(set.is_ok(), "a topic alias is one that nobody could have set")?;
         }
+        let bytes_max = limits.control_bytes_max;
+        ThawError::unless(
+            self.passing
+                .as_ref()
+                .is_none_or(|passing| self.payload.is_some() && passing.could_be(bytes_max)),
+            "a publication is passing that could not",
+        )?;
+        let passing = self.passing.map(|FrozenWill { topic, qos, retain }| {
+            let topic = topic.into();
+            Box::new(match side {
+                Sender::Client => Operation::Publish { topic, qos, retain },
+                Sender::Server => Operation::Deliver { topic, qos, retain },
+            })
+        });
         Ok(Half {
             held,
             payload: self.payload,
+            passing,
             queue,
             aliases,
             unreleased: self.unreleased,
@@ -227,6 +265,16 @@ impl Mqtt {
             is_revocation_told: self.is_revocation_told,
             client: FrozenHalf::of(&self.client),
             server: FrozenHalf::of(&self.server),
+            subscriptions: self
+                .subscriptions
+                .iter()
+                .map(|(filter, qos)| (filter.to_owned(), qos))
+                .collect(),
+            unfinished: self
+                .unfinished
+                .iter()
+                .map(|(identifier, topic, retain)| (identifier, topic.to_owned(), retain))
+                .collect(),
         }
     }
 
@@ -249,11 +297,24 @@ impl Mqtt {
             ThawError::unless_within("bytes of identity", identity.bytes(), most)?;
             let will = identity.will.as_ref();
             ThawError::unless(
-                will.is_none_or(|will| will.qos <= 2 && check_name(&will.topic).is_ok()),
+                will.is_none_or(|will| will.could_be(most)),
                 "a will that no client could leave",
             )?;
             Ok(identity.into_operations())
         })?;
+        let mut subscriptions = Subscriptions::default();
+        for (filter, qos) in &frozen.subscriptions {
+            let could_be = *qos <= 2 && Subscription::parse(filter).is_ok();
+            ThawError::unless(could_be, "a subscription that no client could make")?;
+            subscriptions.add(filter, *qos);
+        }
+        let mut unfinished = Unfinished::default();
+        for (identifier, topic, retain) in &frozen.unfinished {
+            let could_be = *identifier != 0 && check_name(topic).is_ok();
+            ThawError::unless(could_be, "a publication that no client could make")?;
+            let within = unfinished.add(*identifier, topic, *retain, terms.limits.refused_publications_max);
+            ThawError::unless(within, "more is published than can wait for its release")?;
+        }
         let machine = Self {
             terms,
             stage,
@@ -263,7 +324,10 @@ impl Mqtt {
             server: frozen.server.thaw(&terms, version, Sender::Server)?,
             identity,
             admission: Admission::default(),
-            revoked: false,
+            subscriptions,
+            unfinished,
+            taken: None,
+            will_permitted: false,
             is_revocation_told: frozen.is_revocation_told,
         };
         if terms.mode == Mode::Enforce && machine.completes_refused() {

@@ -2,7 +2,7 @@
 
 use super::{Deviation, Ending, Fate, Mode, Mqtt, Output, Sender, Sink, Version, forwards, overflow};
 use crate::judge::mqtt::MqttRules;
-use crate::judge::refusal::{self, NOT_AUTHORISED, OnRefusal};
+use crate::judge::refusal::{self, IDENTIFIER_NOT_FOUND, NOT_AUTHORISED, OnRefusal};
 use crate::judge::{Refusal, Verdict, Why};
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Packet, kind};
@@ -24,7 +24,7 @@ pub(super) fn of_connect<'a>(connect: &Connect<'a>) -> impl Iterator<Item = Oper
     std::iter::once(itself).chain(will)
 }
 
-fn judged(operation: Operation<'_>, verdict: Verdict, forwarded: bool, out: &mut Sink<'_>) {
+pub(super) fn judged(operation: Operation<'_>, verdict: Verdict, forwarded: bool, out: &mut Sink<'_>) {
     out(Output::Judged {
         operation: AnyOperation::Mqtt(operation),
         verdict,
@@ -46,6 +46,7 @@ impl Mqtt {
             Packet::Subscribe(filters) => self.subscribe(rules, *filters, out),
             Packet::Unsubscribe(filters) => {
                 for wanted in filters.iter() {
+                    self.subscriptions.remove(wanted.filter);
                     let operation = Operation::Unsubscribe {
                         filter: wanted.filter.into(),
                     };
@@ -57,7 +58,18 @@ impl Mqtt {
                 kind: kind::PUBREL,
                 identifier,
                 ..
-            } => self.release_refused(*identifier, from, out),
+            } => self.release_refused(rules, *identifier, from, out),
+            Packet::Acknowledge {
+                kind: kind @ (kind::PUBREC | kind::PUBCOMP),
+                identifier,
+                reason,
+            } => {
+                // The broker keeps nothing of it: it refused it, or has published it.
+                if from == Sender::Server && (*kind == kind::PUBCOMP || *reason >= 0x80) {
+                    self.unfinished.remove(*identifier);
+                }
+                Fate::Forward
+            }
             _ => Fate::Forward,
         }
     }
@@ -80,9 +92,9 @@ impl Mqtt {
         }
         if !refused || self.terms.mode == Mode::Observe {
             self.keep_identity(connect);
-            self.admission = admission;
+            self.rejudge(rules);
             // Only observed: that it would not have been connected was just told.
-            (self.revoked, self.is_revocation_told) = (refused, refused);
+            self.is_revocation_told = refused;
             return Fate::Forward;
         }
         // Nothing was connected yet, so there is nothing to be kept up: every way of refusing ends here.
@@ -118,6 +130,11 @@ impl Mqtt {
             judged(operation, verdict_of(wanted.filter, wanted.qos), forwarded, out);
         }
         if forwarded {
+            for wanted in filters.iter() {
+                self.subscriptions.add(wanted.filter, wanted.qos);
+            }
+            // Only observed: that it was not permitted was just told.
+            self.is_revocation_told |= any;
             return Fate::Forward;
         }
         match self.terms.on_refusal {
@@ -135,16 +152,23 @@ impl Mqtt {
         }
     }
 
-    /// Judges a publication by its head, from either side; what becomes of it, and whether it was refused.
+    /// Judges a publication by its head, from either side; what becomes of it, and whether it was refused. `more`: not all of
+    /// it is there.
     pub(super) fn publish(
         &mut self,
         rules: &MqttRules,
         from: Sender,
         publish: &Publish<'_>,
+        more: bool,
         out: &mut Sink<'_>,
     ) -> (Fate, bool) {
         let lost = |error: MqttError| (Fate::End(Ending::Lost(Deviation::Packet(error))), false);
         let terms = self.terms;
+        // Of a client at QoS 2: the broker has it before it is released.
+        let kept = publish
+            .identifier
+            .filter(|_| (from, publish.qos) == (Sender::Client, 2));
+        let hidden = kept.and_then(|identifier| self.hides(rules, identifier));
         let half = match from {
             Sender::Client => &mut self.client,
             Sender::Server => &mut self.server,
@@ -157,7 +181,9 @@ impl Mqtt {
             _ => (publish.topic, true),
         };
         let operation = operation_of(from, topic, publish);
-        let verdict = if known {
+        let verdict = if let Some(verdict) = hidden {
+            verdict
+        } else if known {
             rules.judge_for(&self.admission, &operation)
         } else {
             Verdict::Refuse(Refusal {
@@ -166,6 +192,16 @@ impl Mqtt {
             })
         };
         let forwarded = forwards(verdict, &terms);
+        if let Some(identifier) = kept.filter(|_| forwarded) {
+            let limit = terms.limits.refused_publications_max;
+            let fits = self.unfinished.add(identifier, topic, publish.retain, limit);
+            if !fits && terms.mode == Mode::Enforce {
+                out(overflow());
+                return (Fate::End(Ending::Close { reset: false }), false);
+            }
+        }
+        // One that is refused and passes was told.
+        half.passing = (verdict.allows() && more).then(|| Box::new(operation.clone().into_owned()));
         judged(operation, verdict, forwarded, out);
         if let Some(alias) = publish.alias
             && !publish.topic.is_empty()
@@ -180,22 +216,18 @@ impl Mqtt {
             return (Fate::Forward, !verdict.allows());
         }
         let fate = match terms.on_refusal {
-            OnRefusal::Disconnect if from == Sender::Client => Fate::End(self.disconnect(out)),
-            OnRefusal::Reset if from == Sender::Client => Fate::End(Ending::Close { reset: true }),
-            OnRefusal::Drop if from == Sender::Client => Fate::Withhold,
-            style => self.answer_publication(from, publish, style, out),
+            // Nobody received it, so nobody acknowledges it: the broker keeps it, for whoever it is meant for.
+            _ if from == Sender::Server => Fate::Withhold,
+            OnRefusal::Disconnect => Fate::End(self.disconnect(out)),
+            OnRefusal::Reset => Fate::End(Ending::Close { reset: true }),
+            OnRefusal::Drop => Fate::Withhold,
+            style => self.answer_publication(publish, style, out),
         };
         (fate, true)
     }
 
-    /// Acknowledges a publication that goes nowhere, so that its sender does not send it for ever.
-    fn answer_publication(
-        &mut self,
-        from: Sender,
-        publish: &Publish<'_>,
-        style: OnRefusal,
-        out: &mut Sink<'_>,
-    ) -> Fate {
+    /// Acknowledges a client's publication that goes nowhere, so that it does not send it for ever.
+    fn answer_publication(&mut self, publish: &Publish<'_>, style: OnRefusal, out: &mut Sink<'_>) -> Fate {
         let Some(identifier) = publish.identifier else {
             return Fate::Withhold;
         };
@@ -210,7 +242,7 @@ impl Mqtt {
         };
         if publish.qos == 2 && reason == 0 {
             let limit = self.terms.limits.refused_publications_max;
-            let unreleased = &mut self.half(from).unreleased;
+            let unreleased = &mut self.client.unreleased;
             if !unreleased.contains(&identifier) {
                 if unreleased.len() >= limit {
                     out(overflow());
@@ -221,21 +253,47 @@ impl Mqtt {
         }
         let packet = refusal::acknowledgement(self.version, which, identifier, reason);
         // What is told to the sender of a packet travels in the other side's stream.
+        match self.tell(Sender::Server, &packet, out) {
+            Ok(()) => Fate::Withhold,
+            Err(ending) => Fate::End(ending),
+        }
+    }
+
+    /// PUBREL for a publication that went nowhere is answered here: the broker knows nothing of it. For one that the rules
+    /// no longer permit, too: the broker knows it, and would publish it now.
+    fn release_refused(
+        &mut self,
+        rules: &MqttRules,
+        identifier: u16,
+        from: Sender,
+        out: &mut Sink<'_>,
+    ) -> Fate {
+        let unreleased = &mut self.half(from).unreleased;
+        let Some(at) = unreleased.iter().position(|kept| *kept == identifier) else {
+            return match from {
+                Sender::Client => self.release(rules, identifier, out).unwrap_or(Fate::Forward),
+                Sender::Server => Fate::Forward,
+            };
+        };
+        unreleased.swap_remove(at);
+        let packet = refusal::acknowledgement(self.version, kind::PUBCOMP, identifier, 0);
         match self.tell(from.other(), &packet, out) {
             Ok(()) => Fate::Withhold,
             Err(ending) => Fate::End(ending),
         }
     }
 
-    /// PUBREL for a publication that went nowhere is answered here: the other side knows nothing of it.
-    fn release_refused(&mut self, identifier: u16, from: Sender, out: &mut Sink<'_>) -> Fate {
-        let unreleased = &mut self.half(from).unreleased;
-        let Some(at) = unreleased.iter().position(|kept| *kept == identifier) else {
-            return Fate::Forward;
+    /// Answers a PUBREL that is not forwarded.
+    pub(super) fn answer_release(&mut self, identifier: u16, out: &mut Sink<'_>) -> Fate {
+        let reason = match (self.version, self.terms.on_refusal) {
+            (_, OnRefusal::Disconnect) => return Fate::End(self.disconnect(out)),
+            (_, OnRefusal::Reset) => return Fate::End(Ending::Close { reset: true }),
+            (_, OnRefusal::Drop) => return Fate::Withhold,
+            (Version::V5, OnRefusal::Answer) => IDENTIFIER_NOT_FOUND,
+            _ => 0,
         };
-        unreleased.swap_remove(at);
-        let packet = refusal::acknowledgement(self.version, kind::PUBCOMP, identifier, 0);
-        match self.tell(from.other(), &packet, out) {
+        let packet = refusal::acknowledgement(self.version, kind::PUBCOMP, identifier, reason);
+        match self.tell(Sender::Server, &packet, out) {
             Ok(()) => Fate::Withhold,
             Err(ending) => Fate::End(ending),
         }

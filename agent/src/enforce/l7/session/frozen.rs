@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender, ThawError};
+use penstock_inspect::judge::Rules;
+use penstock_policy::model::{OnRefusal, Protocol};
 
 use super::super::handover::{Each, FrozenRelay};
 use super::super::lookup::Found;
@@ -67,7 +69,8 @@ impl Session {
             Ok((Inspection::Passing, Each { client, server }))
         };
         let set = match found {
-            Found::Nothing => return Err(End::Revoked),
+            // It takes leave of its peers first.
+            Found::Nothing => return leaving(bytes).ok_or(End::Revoked),
             Found::Unusable(_) if mode == Mode::Enforce => return Err(End::Revoked),
             Found::Anything | Found::Unusable(_) => return passing(),
             Found::Only(set) => set,
@@ -104,6 +107,14 @@ impl Session {
         (self.client.backlog, self.server.backlog) = (held.client, held.server);
         self
     }
+}
+
+/// An MQTT connection that goes on only to end in order.
+fn leaving(frozen: &[u8]) -> Option<(Inspection, Each<Vec<u8>>)> {
+    let nothing = Arc::new(Rules::nothing(Protocol::Mqtt));
+    let (now, limits) = (super::super::now(), Limits::default());
+    let connection = Connection::thaw(frozen, now, nothing, Mode::Enforce, OnRefusal::Answer, limits);
+    Some((Inspection::Following(connection.ok()?), Each::default()))
 }
 
 fn lost(error: &ThawError) -> End {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use penstock_inspect::connection::{Mode, Output};
+use penstock_inspect::connection::{Connection, Mode, Output, Sink};
 use penstock_policy::model::OnRefusal;
 
 use super::super::lookup::Found;
@@ -34,10 +34,50 @@ fn foretold(found: &Found, mode: Mode, inspection: &Inspection) -> Option<(&'sta
 }
 
 impl Session {
-    /// Resets both sides.
+    /// Ends it, at once; a broker gets a client's DISCONNECT first.
     pub(in super::super) fn revoke(&mut self) {
-        self.cut = Some(End::Revoked);
+        match &mut self.inspection {
+            Inspection::Passing => self.cut = Some(End::Revoked),
+            Inspection::Following(_) => self.take_leave(Connection::revoke),
+        }
         self.wake();
+    }
+
+    /// Takes up what another process left, under the policy of now.
+    pub(in super::super) fn review(&mut self, found: &Found) {
+        match found {
+            Found::Nothing => self.revoke(),
+            _ => self.take_leave(Connection::review),
+        }
+    }
+
+    /// Has the connection say what is to be said now, although no side sent anything.
+    fn take_leave(&mut self, ask: fn(&mut Connection, &mut Sink<'_>)) {
+        let Self {
+            inspection: Inspection::Following(connection),
+            client,
+            server,
+            tally,
+            unlimited,
+            ..
+        } = self
+        else {
+            return;
+        };
+        let (now, mut closed) = (super::super::now(), None);
+        ask(connection, &mut |output| match output {
+            Output::ToServer(bytes) => server.backlog.extend_from_slice(bytes),
+            Output::ToClient(bytes) => client.backlog.extend_from_slice(bytes),
+            Output::Close { reset } => closed = Some(reset),
+            told if !*unlimited => super::tell(&mut tally.borrow_mut(), now, &told),
+            _ => {}
+        });
+        match closed {
+            None => {}
+            Some(true) => self.cut = Some(End::Revoked),
+            Some(false) if self.closing.is_none() => self.close_as(End::Revoked),
+            Some(false) => {}
+        }
     }
 
     /// Whether a policy that says this lets it go on. It says it of this connection as it is: whose TLS ends elsewhere, or
@@ -86,6 +126,7 @@ impl Session {
                     };
                     self.cut = Some(end);
                 }
+                self.take_leave(Connection::review);
             }
         }
         self.foretell(found, mode);

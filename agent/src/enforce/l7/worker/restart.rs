@@ -65,7 +65,9 @@ impl Worker {
                     if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
                         self.note(&session.tuple, "connection goes on after the agent's restart");
                         session.foretell(&found, mode);
-                        spawn_local(Rc::clone(self).carry(session.before(held).thaw(relay)));
+                        let mut session = session.before(held).thaw(relay);
+                        session.review(&found);
+                        spawn_local(Rc::clone(self).carry(session));
                     }
                 }
                 // Legs and state fit together, or they would not be a parcel.

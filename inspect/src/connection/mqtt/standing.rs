@@ -1,0 +1,259 @@
+//! What a standing client has, and what becomes of it when the rules change.
+//!
+//! Judged again, at once: who is connected, its will, its subscriptions, and what is passing in either direction. If one of
+//! them is no longer permitted, the connection ends; the broker gets a DISCONNECT first, so that it does not publish
+//! the will of a client that the policy cut off. A will that is still permitted is left to it.
+//!
+//! A DISCONNECT needs the end of a packet. So a client that left a will is forwarded publications only when they are whole,
+//! up to [`super::super::Limits::control_bytes_max`]; within a larger one nothing can take the will back, and the trail
+//! says that.
+//!
+//! A publication at QoS 2 is with the broker before it is released. [`Unfinished`] keeps its topic, and what is no longer
+//! permitted then is not released.
+
+use super::{Fate, Mqtt, Sender, Sink, operations};
+use crate::connection::{Deviation, Effect, Ending, Mode, Output};
+use crate::judge::mqtt::{Admission, MqttRules};
+use crate::judge::refusal;
+use crate::judge::{Refusal, Verdict, Why};
+use crate::mqtt::operation::Operation;
+
+/// Filters of a client that are judged again; deliveries are judged each in any case.
+pub(in crate::connection) const SUBSCRIPTIONS_MAX: usize = 1024;
+/// Their bytes, and those of the topics of what is not released.
+pub(in crate::connection) const TOPIC_BYTES_MAX: usize = 64 * 1024;
+
+/// What a policy takes away from a standing client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// To be connected.
+    Connection,
+    /// Its will.
+    Will,
+    /// A subscription.
+    Subscription,
+    /// A publication of which only a part has passed.
+    Publication,
+    /// A delivery of which only a part has passed.
+    Delivery,
+}
+
+impl Taken {
+    /// As an event says it.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Connection => "the policy no longer permits this client to be connected",
+            Self::Will => "the policy no longer permits this client's will",
+            Self::Subscription => "the policy no longer permits a subscription of this client",
+            Self::Publication => "the policy no longer permits the publication that is passing",
+            Self::Delivery => "the policy no longer permits the delivery that is passing",
+        }
+    }
+}
+
+/// A client's subscriptions that went on.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    filters: Vec<(Box<str>, u8)>,
+    bytes: usize,
+}
+
+impl Subscriptions {
+    pub(super) fn add(&mut self, filter: &str, qos: u8) {
+        self.remove(filter);
+        if self.filters.len() < SUBSCRIPTIONS_MAX && self.bytes + filter.len() <= TOPIC_BYTES_MAX {
+            self.bytes += filter.len();
+            self.filters.push((filter.into(), qos));
+        }
+    }
+
+    pub(super) fn remove(&mut self, filter: &str) {
+        if let Some(at) = self.filters.iter().position(|(known, _)| **known == *filter) {
+            let (removed, _) = self.filters.swap_remove(at);
+            self.bytes -= removed.len();
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, u8)> {
+        self.filters.iter().map(|(filter, qos)| (&**filter, *qos))
+    }
+}
+
+/// A client's publications at QoS 2 that the broker has and that are not released.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished {
+    entries: Vec<(u16, Box<str>, bool)>,
+    bytes: usize,
+}
+
+impl Unfinished {
+    /// Keeps one; `false`: there are too many.
+    pub(super) fn add(&mut self, identifier: u16, topic: &str, retain: bool, limit: usize) -> bool {
+        let same =
+            |(of, known, kept): &(u16, Box<str>, bool)| (*of, &**known, *kept) == (identifier, topic, retain);
+        if self.entries.iter().any(same) {
+            return true;
+        }
+        if self.entries.len() >= limit || self.bytes + topic.len() > TOPIC_BYTES_MAX {
+            return false;
+        }
+        self.bytes += topic.len();
+        self.entries.push((identifier, topic.into(), retain));
+        true
+    }
+
+    pub(super) fn remove(&mut self, identifier: u16) {
+        self.entries.retain(|(of, _, _)| *of != identifier);
+        self.bytes = self.entries.iter().map(|(_, topic, _)| topic.len()).sum();
+    }
+
+    /// Those that the broker may take for the one of this identifier.
+    fn of(&self, identifier: u16) -> impl Iterator<Item = Operation<'_>> {
+        let of = move |(known, _, _): &&(u16, Box<str>, bool)| *known == identifier;
+        self.entries
+            .iter()
+            .filter(of)
+            .map(|(_, topic, retain)| Operation::Publish {
+                topic: (&**topic).into(),
+                qos: 2,
+                retain: *retain,
+            })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u16, &str, bool)> {
+        let entries = self.entries.iter();
+        entries.map(|(identifier, topic, retain)| (*identifier, &**topic, *retain))
+    }
+
+    /// One of this identifier that is not permitted.
+    pub(super) fn refused(
+        &self,
+        identifier: u16,
+        rules: &MqttRules,
+        client: &Admission,
+    ) -> Option<(Operation<'static>, Verdict)> {
+        self.of(identifier).find_map(|operation| {
+            let verdict = rules.judge_for(client, &operation);
+            (!verdict.allows()).then(|| (operation.into_owned(), verdict))
+        })
+    }
+}
+
+fn subscribed(filter: &str, qos: u8) -> Operation<'_> {
+    let filter = filter.into();
+    Operation::Subscribe { filter, qos }
+}
+
+fn ended<'a>(what: Deviation, done: bool) -> Output<'a> {
+    Output::Deviation {
+        what,
+        effect: Effect::Ended,
+        done,
+    }
+}
+
+impl Mqtt {
+    /// The rules are others, or the terms: what does the client have that they do not permit?
+    ///
+    /// Of a client whose CONNECT was not seen, what is enforced takes nothing for granted; what observes does not hold
+    /// it against the client.
+    pub(in crate::connection) fn rejudge(&mut self, rules: &MqttRules) {
+        self.admission = match (self.identity.first(), self.terms.mode) {
+            (Some(Operation::Connect { client_id, user }), _) => rules.admit(client_id, user.as_deref()),
+            (_, Mode::Enforce) => rules.admit_unknown(),
+            (_, Mode::Observe) => MqttRules::admit_all(),
+        };
+        let refuses = |operation: &Operation<'_>| !rules.judge_for(&self.admission, operation).allows();
+        let mut identity = self.identity.iter();
+        self.taken = if identity.next().is_some_and(&refuses) {
+            Some(Taken::Connection)
+        } else if identity.any(&refuses) {
+            Some(Taken::Will)
+        } else if self
+            .subscriptions
+            .iter()
+            .any(|(filter, qos)| refuses(&subscribed(filter, qos)))
+        {
+            Some(Taken::Subscription)
+        } else if self.client.passing.as_deref().is_some_and(&refuses) {
+            Some(Taken::Publication)
+        } else if self.server.passing.as_deref().is_some_and(&refuses) {
+            Some(Taken::Delivery)
+        } else {
+            None
+        };
+        self.will_permitted = self.identity.get(1).is_some_and(|will| !refuses(will));
+        self.is_revocation_told &= self.taken.is_some();
+    }
+
+    /// Ends the connection: nothing of it is permitted any more.
+    pub(in crate::connection) fn revoke(&mut self, out: &mut Sink<'_>) -> Ending {
+        out(ended(Deviation::Revoked(Taken::Connection), true));
+        self.will_permitted = false;
+        self.part(out)
+    }
+
+    /// Ends the connection if the policy took something away.
+    pub(in crate::connection) fn review(&mut self, out: &mut Sink<'_>) -> Option<Ending> {
+        let taken = self.taken?;
+        let done = self.terms.mode == Mode::Enforce;
+        if done || !self.is_revocation_told {
+            out(ended(Deviation::Revoked(taken), done));
+        }
+        self.is_revocation_told = true;
+        done.then(|| self.part(out))
+    }
+
+    /// Takes leave of both sides, as far as packets to them are whole.
+    fn part(&mut self, out: &mut Sink<'_>) -> Ending {
+        let whole = !self.client.is_passing_on() && self.client.held.passed() == 0;
+        let has_will = self.identity.len() > 1;
+        if self.stage == super::Stage::Connect {
+            // The broker knows nothing of the client.
+        } else if whole {
+            let packet = refusal::farewell(self.version, has_will && self.will_permitted);
+            super::pass(Sender::Client, packet, out);
+        } else if has_will && !self.will_permitted {
+            out(ended(Deviation::WillRemains, true));
+        }
+        let ending = self.disconnect(out);
+        if whole {
+            ending
+        } else {
+            Ending::Close { reset: true }
+        }
+    }
+
+    /// PUBREL of a client: what the broker would publish by it is judged by the rules of now. `None`: it goes on.
+    pub(super) fn release(&mut self, rules: &MqttRules, identifier: u16, out: &mut Sink<'_>) -> Option<Fate> {
+        let refused = self.unfinished.refused(identifier, rules, &self.admission);
+        let Some((operation, verdict)) = refused else {
+            self.unfinished.remove(identifier);
+            return None;
+        };
+        let observe = self.terms.mode == Mode::Observe;
+        operations::judged(operation, verdict, observe, out);
+        if observe {
+            self.unfinished.remove(identifier);
+            return None;
+        }
+        // It stays with the broker, which would take another of this identifier for the same.
+        Some(self.answer_release(identifier, out))
+    }
+
+    /// The verdict on a publication at QoS 2 whose identifier is that of one that stays with the broker.
+    pub(super) fn hides(&self, rules: &MqttRules, identifier: u16) -> Option<Verdict> {
+        self.unfinished.refused(identifier, rules, &self.admission)?;
+        Some(Verdict::Refuse(Refusal {
+            why: Why::Unfinished,
+            nearest: None,
+        }))
+    }
+}
+
+impl super::Half {
+    /// Whether a packet of this side has gone on in part.
+    pub(super) fn is_passing_on(&self) -> bool {
+        self.payload.is_some_and(|payload| payload.forward)
+    }
+}

@@ -37,6 +37,11 @@ pub enum Deviation {
     /// An answer that does not fit its request; the client gets an exception instead.
     #[error("{0}")]
     Response(ResponseError),
+    /// The answer to a request that the policy no longer permits.
+    #[error(
+        "the answer to function {0}, which was asked before the policy changed and is no longer permitted"
+    )]
+    NoLonger(u8),
     /// An answer that fits the one request in flight, under other identifiers.
     #[error("an answer carries {} than the request that it follows", other(*.transaction, *.unit))]
     Identifiers {
@@ -93,6 +98,7 @@ impl Deviation {
             Self::Response(_) => {
                 "an answer that does not fit is withheld; the client gets exception 4 instead"
             }
+            Self::NoLonger(_) => "what it read is withheld; the client gets exception 1 instead",
             Self::Identifiers { .. } => {
                 "an answer under other identifiers is withheld; `answers: in-order` at the flow lets it pass"
             }

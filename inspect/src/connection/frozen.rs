@@ -219,6 +219,7 @@ impl Connection {
         match state {
             State::Modbus(state) => {
                 connection.machine = Machine::Modbus(Box::new(Modbus::thaw(terms, state, now)?));
+                connection.rejudge();
             }
             State::Mqtt(state) => {
                 let mut machine = Mqtt::thaw(terms, *state)?;

@@ -21,6 +21,7 @@
 mod deviation;
 mod frozen;
 mod held;
+mod leave;
 mod modbus;
 mod mqtt;
 mod seek;
@@ -250,8 +251,16 @@ impl Connection {
             self.lose();
         } else if is_another {
             self.is_closed = true;
-        } else if let (Machine::Mqtt(machine), Rules::Mqtt(rules)) = (&mut self.machine, &*self.rules) {
-            machine.rejudge(rules);
+        } else {
+            self.rejudge();
+        }
+    }
+
+    fn rejudge(&mut self) {
+        match (&mut self.machine, &*self.rules) {
+            (Machine::Modbus(machine), Rules::Modbus(rules)) => machine.rejudge(rules),
+            (Machine::Mqtt(machine), Rules::Mqtt(rules)) => machine.rejudge(rules),
+            _ => {}
         }
     }
 
@@ -274,33 +283,6 @@ impl Connection {
         if self.observes() && !self.is_closed {
             self.machine.let_go(Sender::Client, out);
             self.machine.let_go(Sender::Server, out);
-        }
-    }
-
-    /// Ends the connection if the rules in force no longer permit what its client has. To be asked after other rules or
-    /// terms: the next feed would ask too, but a silent peer sends nothing.
-    pub fn review(&mut self, out: &mut Sink<'_>) {
-        let ending = match &mut self.machine {
-            Machine::Mqtt(machine) if !self.is_closed && !self.is_guessed => machine.review(out),
-            _ => None,
-        };
-        self.end_by(ending, out);
-    }
-
-    /// Ends the connection, which is permitted nothing any more.
-    pub fn revoke(&mut self, out: &mut Sink<'_>) {
-        let ending = match &mut self.machine {
-            _ if self.is_closed => None,
-            Machine::Mqtt(machine) if !self.is_guessed => Some(machine.revoke(out)),
-            _ => Some(Ending::Close { reset: true }),
-        };
-        self.end_by(ending, out);
-    }
-
-    fn end_by(&mut self, ending: Option<Ending>, out: &mut Sink<'_>) {
-        if let Some(Ending::Close { reset }) = ending {
-            self.is_closed = true;
-            out(Output::Close { reset });
         }
     }
 

@@ -15,7 +15,7 @@ use crate::judge::{Refusal, Verdict, Why};
 use crate::modbus::frame::{self, ADU_BYTES_MAX, Frame, PREFIX_BYTES};
 use crate::modbus::framings::Standing;
 use crate::modbus::response::{Expectation, Response};
-use crate::modbus::transactions::{HeldUp, Kinship, Match, Overflow, Refused, Transactions};
+use crate::modbus::transactions::{HeldUp, Kinship, Match, Overflow, Reads, Refused, Transactions};
 use crate::modbus::{Operation, Request};
 use crate::operation::Operation as AnyOperation;
 
@@ -67,6 +67,12 @@ impl Modbus {
             self.transactions.forget_refused();
         }
         false
+    }
+
+    /// Other rules hold, also for what is in flight.
+    pub(super) fn rejudge(&mut self, rules: &ModbusRules) {
+        self.transactions
+            .rejudge(&|request| rules.judge(request).allows());
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -264,6 +270,10 @@ impl Modbus {
                 Expectation::anything(pdu),
             ),
         };
+        let reads = Some(Reads {
+            sub_function: operation.sub_function,
+            span: operation.read,
+        });
         let observe = self.terms.mode == Mode::Observe;
         let busy = |busy| {
             Verdict::Refuse(Refusal {
@@ -293,7 +303,13 @@ impl Modbus {
             }
         }
         if (verdict.allows() || observe)
-            && let Err(why) = self.transactions.sent(now, transaction, unit, expectation)
+            && let Err(why) = self.transactions.sent(
+                now,
+                transaction,
+                unit,
+                expectation,
+                reads.filter(|_| verdict.allows()),
+            )
             && verdict.allows()
         {
             verdict = busy(why);
@@ -399,11 +415,20 @@ impl Modbus {
         self.is_midway = false;
         // Refusals that waited only for requests that the server passed over come before this answer.
         self.tell_due(out);
-        let earlier = self.transactions.answered(now, asked_transaction, asked_unit);
+        let asked = self.transactions.answered(now, asked_transaction, asked_unit);
         match answer {
             Ok(Response::Normal) => {
+                let earlier = asked.is_some_and(|asked| asked.earlier);
                 self.answered_in_full(earlier, expectation.code());
-                Fate::Forward
+                if !asked.is_some_and(|asked| asked.revoked) {
+                    return Fate::Forward;
+                }
+                let fate = withhold(Deviation::NoLonger(expectation.code()), out);
+                if !observe {
+                    let exception = modbus_exception(transaction, unit, expectation.code(), 1);
+                    out(Output::ToClient(&exception));
+                }
+                fate
             }
             Ok(Response::Exception(exception)) => {
                 out(Output::Exception {

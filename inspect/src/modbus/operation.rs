@@ -3,10 +3,11 @@
 use std::fmt;
 
 use penstock_policy::functions::MODBUS_FUNCTIONS;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Data addresses (or file numbers) from the first to the last, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Span {
     /// First.
     pub first: u16,

@@ -22,6 +22,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::framings::is_open_ended;
+use super::operation::Span;
+use super::request::{Files, Request, Values};
 use super::response::{Expectation, Response, ResponseError};
 
 /// Bounds of one connection.
@@ -52,6 +54,21 @@ pub(crate) struct Outstanding {
     pub(crate) awaits: Awaits,
     /// It was sent before a request of whose length servers may think otherwise: its answer says nothing of that one.
     pub(crate) earlier: bool,
+    /// What it reads, to be judged again under other rules; `None`: it was not permitted when it was sent, and only
+    /// observed.
+    pub(crate) reads: Option<Reads>,
+    /// Other rules no longer permit it: its answer is not the client's.
+    pub(crate) revoked: bool,
+}
+
+/// The addresses that a request reads, with its sub-function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reads {
+    /// Sub-function or MEI type.
+    pub sub_function: Option<u16>,
+    /// Data addresses.
+    pub span: Option<Span>,
 }
 
 /// What a request waits for.
@@ -201,6 +218,7 @@ impl Transactions {
         transaction: u16,
         unit: u8,
         expectation: Expectation,
+        reads: Option<Reads>,
     ) -> Result<(), Busy> {
         self.forget(now, transaction);
         if self.len() >= self.limits.outstanding_max {
@@ -221,6 +239,8 @@ impl Transactions {
             since: now,
             awaits: Awaits::Answer(expectation),
             earlier: false,
+            reads,
+            revoked: false,
         });
         Ok(())
     }
@@ -244,6 +264,8 @@ impl Transactions {
             since: now,
             awaits: Awaits::Turn(refused),
             earlier: false,
+            reads: None,
+            revoked: false,
         });
         Ok(())
     }
@@ -347,23 +369,45 @@ impl Transactions {
         waits_alone.then(|| alone((last, Kinship::Order))).flatten()
     }
 
-    /// The first request of that line and unit has its answer; whether it was sent before one of whose length servers
-    /// may think otherwise.
-    pub fn answered(&mut self, now: Duration, transaction: u16, unit: u8) -> bool {
-        let earlier = self.remove_first(transaction, unit);
+    /// Other rules hold: answers to what they do not permit to read are not the client's any more.
+    pub(crate) fn rejudge(&mut self, permits: &dyn Fn(&Request<'_>) -> bool) {
+        for entry in &mut self.in_flight {
+            let (Awaits::Answer(expectation), Some(reads)) = (entry.awaits, entry.reads) else {
+                continue;
+            };
+            let code = expectation.code();
+            // What only writes has no answer that tells anything.
+            if matches!(code, 5 | 6 | 15 | 16 | 21 | 22) {
+                continue;
+            }
+            entry.revoked = !permits(&Request {
+                unit: entry.unit,
+                code,
+                sub_function: reads.sub_function,
+                read: reads.span,
+                write: None,
+                values: Values::None,
+                files: Files::NONE,
+            });
+        }
+    }
+
+    /// The first request of that line and unit has its answer; gives it.
+    pub(crate) fn answered(&mut self, now: Duration, transaction: u16, unit: u8) -> Option<Outstanding> {
+        let asked = self.remove_first(transaction, unit);
         // Servers work on one request after another, so the next one's time begins here.
         for entry in &mut self.in_flight {
             if entry.transaction == transaction {
                 entry.since = now;
             }
         }
-        earlier
+        asked
     }
 
-    fn remove_first(&mut self, transaction: u16, unit: u8) -> bool {
+    fn remove_first(&mut self, transaction: u16, unit: u8) -> Option<Outstanding> {
         let first = |entry: &Outstanding| entry.expects(transaction, unit).is_some();
-        let at = self.in_flight.iter().position(first);
-        at.is_some_and(|at| self.in_flight.remove(at).earlier)
+        let at = self.in_flight.iter().position(first)?;
+        Some(self.in_flight.remove(at))
     }
 
     /// An identifier is used again: what waits too long under it was given up.

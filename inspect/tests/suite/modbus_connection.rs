@@ -423,3 +423,54 @@ fn each_way_of_refusing_does_what_it_says() {
         assert!(record.to_server.is_empty());
     }
 }
+
+/// A read that was asked under the rules before, and answered under those of now.
+#[test]
+fn an_answer_is_the_clients_only_if_it_may_still_ask() {
+    let read = |first: u8| adu(first.into(), 1, &[3, 0, first, 0, 1]);
+    let answer = |first: u8| adu(first.into(), 1, &[3, 2, 0, 7]);
+    let rules = |last| {
+        let mut reading = function("read-holding-registers");
+        reading.addresses = Some(vec![crate::recorder::range(0, last)]);
+        modbus(vec![reading, function("write-single-register")])
+    };
+    for thawed in [false, true] {
+        let write = adu(9, 1, &[6, 0, 9, 0, 1]);
+        let asked = [read(2), read(7), write.clone()].concat();
+        let (_, mut connection) = run(
+            connection(&rules(9), Mode::Enforce, OnRefusal::Answer),
+            &[(Sender::Client, asked)],
+        );
+        let narrower = std::sync::Arc::new(penstock_inspect::judge::Rules::compile(&rules(5)).unwrap());
+        if thawed {
+            let frozen = connection.freeze(Duration::ZERO);
+            let limits = penstock_inspect::connection::Limits::default();
+            let (mode, style) = (Mode::Enforce, OnRefusal::Answer);
+            connection = penstock_inspect::connection::Connection::thaw(
+                &frozen,
+                Duration::ZERO,
+                narrower,
+                mode,
+                style,
+                limits,
+            )
+            .unwrap();
+        } else {
+            connection.set_rules(narrower);
+        }
+        let (record, _) = run(
+            connection,
+            &[(Sender::Server, [answer(2), answer(7), write.clone()].concat())],
+        );
+        assert_eq!(
+            record.to_client,
+            [answer(2), adu(7, 1, &[0x83, 1]), write].concat()
+        );
+        assert!(
+            record.noted[0].contains("no longer permitted"),
+            "{:?}",
+            record.noted
+        );
+        assert_eq!(record.closed, None);
+    }
+}

@@ -11,3 +11,4 @@
 mod modbus;
 mod mqtt;
 mod relayed;
+mod revoked;

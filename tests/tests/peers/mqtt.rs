@@ -12,9 +12,9 @@ use proptest::test_runner::Config;
 
 use super::relayed::{Traffic, connect, inspected, pieces, runner, straight};
 
-const PORT: u16 = 1883;
+pub const PORT: u16 = 1883;
 
-fn text(text: &str) -> Vec<u8> {
+pub fn text(text: &str) -> Vec<u8> {
     [
         &u16::try_from(text.len()).unwrap().to_be_bytes()[..],
         text.as_bytes(),
@@ -22,7 +22,7 @@ fn text(text: &str) -> Vec<u8> {
     .concat()
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let (mut packet, mut length) = (vec![first], body.len());
     while length > 127 {
         packet.push(u8::try_from(length % 128).unwrap() | 0x80);
@@ -34,14 +34,14 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// A broker, somebody who sees all that it delivers, and somebody who says where a case ends.
-struct Broker {
+pub struct Broker {
     watcher: TcpStream,
     marker: TcpStream,
     _broker: Daemon,
 }
 
 impl Broker {
-    fn start(lab: &Lab) -> Self {
+    pub fn start(lab: &Lab) -> Self {
         let file = lab.directory().join("mosquitto.conf");
         let settings = "listener 1883 127.0.0.1\nallow_anonymous true\nuser root\nmax_topic_alias 10\n";
         std::fs::write(&file, settings).unwrap();
@@ -73,7 +73,7 @@ impl Broker {
     }
 
     /// The topics of all that was delivered because of `act`.
-    fn delivers(&mut self, act: impl FnOnce()) -> Vec<String> {
+    pub fn delivers(&mut self, act: impl FnOnce()) -> Vec<String> {
         act();
         self.marker
             .write_all(&packet(0x30, &text("end of case")))

@@ -10,7 +10,7 @@ use super::super::held::Held;
 use super::Modbus;
 use crate::modbus::frame;
 use crate::modbus::framings::{Framing, Standing};
-use crate::modbus::transactions::{Awaits, Outstanding, Transactions};
+use crate::modbus::transactions::{Awaits, Outstanding, Reads, Transactions};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +49,8 @@ struct FrozenRequest {
     /// It was sent before one that stands alone.
     #[serde(default, skip_serializing_if = "is_false")]
     earlier: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reads: Option<Reads>,
 }
 
 impl FrozenModbus {
@@ -70,6 +72,7 @@ impl Modbus {
             age: now.saturating_sub(entry.since),
             awaits: entry.awaits,
             earlier: entry.earlier,
+            reads: entry.reads,
         };
         let (unread, answers) = self.standing.parts();
         FrozenModbus {
@@ -119,6 +122,8 @@ impl Modbus {
                 since: now.saturating_sub(request.age),
                 awaits: request.awaits,
                 earlier: request.earlier,
+                reads: request.reads,
+                revoked: false,
             })
             .collect();
         let transactions = Transactions::of(terms.limits.transactions, in_flight).ok_or(

@@ -1,0 +1,149 @@
+//! What mosquitto publishes of a client that a new policy cuts off.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock::lab::sandbox;
+use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
+use penstock_inspect::judge::Rules;
+use penstock_policy::model::{MqttOperation, NumberRange, OnRefusal, Operations};
+
+use super::mqtt::{Broker, PORT, packet, text};
+use super::relayed::connect;
+
+fn publishing(topics: &[&str]) -> Arc<Rules> {
+    let publish = MqttOperation::Publish {
+        topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        qos: NumberRange { first: 0, last: 2 },
+        retain: true,
+    };
+    Arc::new(Rules::compile(&Operations::Mqtt(vec![publish])).unwrap())
+}
+
+/// A client that stands before the broker, under rules that permit `a/+` and `b/+`.
+struct Client {
+    connection: Connection,
+    broker: TcpStream,
+    properties: &'static [u8],
+}
+
+impl Client {
+    fn new(version: u8, will: Option<&str>) -> Self {
+        let properties: &[u8] = if version == 5 { &[0] } else { &[] };
+        let rules = publishing(&["a/+", "b/+"]);
+        let mut client = Self {
+            connection: Connection::new(rules, Mode::Enforce, OnRefusal::Answer, Limits::default()),
+            broker: connect(PORT),
+            properties,
+        };
+        let flags = if will.is_some() { 0x06 } else { 0x02 };
+        let mut body = [
+            &text("MQTT")[..],
+            &[version, flags, 0, 60],
+            properties,
+            &text("revoked"),
+        ]
+        .concat();
+        if let Some(topic) = will {
+            body.extend([properties, &text(topic), &text("gone")].concat());
+        }
+        client.says(&packet(0x10, &body));
+        client.hears();
+        client
+    }
+
+    fn says(&mut self, bytes: &[u8]) {
+        let broker = &mut self.broker;
+        self.connection
+            .feed(Sender::Client, Duration::ZERO, bytes, &mut |output| {
+                if let Output::ToServer(bytes) = output {
+                    broker.write_all(bytes).unwrap();
+                }
+            });
+    }
+
+    /// One packet of the broker.
+    fn hears(&mut self) {
+        let mut bytes = [0; 256];
+        let count = self.broker.read(&mut bytes).unwrap();
+        self.connection
+            .feed(Sender::Server, Duration::ZERO, &bytes[..count], &mut |_| {});
+    }
+
+    fn publication(&self, flags: u8, topic: &str, payload: usize) -> Vec<u8> {
+        let identifier: &[u8] = if flags & 6 == 0 { &[] } else { &[0, 1] };
+        let body = [
+            &text(topic)[..],
+            identifier,
+            self.properties,
+            &vec![b'x'; payload],
+        ]
+        .concat();
+        packet(0x30 | flags, &body)
+    }
+
+    /// From here on only `a/+` is permitted; whether the connection is ended.
+    fn comes_under_narrower_rules(&mut self) -> bool {
+        self.connection.set_rules(publishing(&["a/+"]));
+        let (broker, mut closed) = (&mut self.broker, false);
+        self.connection.review(&mut |output| match output {
+            Output::ToServer(bytes) => broker.write_all(bytes).unwrap(),
+            Output::Close { .. } => closed = true,
+            _ => {}
+        });
+        closed
+    }
+
+    /// Ends the connection as the gateway does, once the broker has heard all of it.
+    fn ends(mut self) {
+        self.broker.shutdown(std::net::Shutdown::Write).unwrap();
+        while self.broker.read(&mut [0; 256]).is_ok_and(|count| count > 0) {}
+    }
+}
+
+#[test]
+fn a_client_that_a_new_policy_cuts_off_leaves_nothing_that_mosquitto_publishes() {
+    let name = "revoked::a_client_that_a_new_policy_cuts_off_leaves_nothing_that_mosquitto_publishes";
+    sandbox::test(name, |lab| {
+        let mut broker = Broker::start(lab);
+        for version in [4, 5] {
+            // What a mere cut would do.
+            assert_eq!(
+                broker.delivers(|| Client::new(version, Some("b/will")).ends()),
+                ["b/will"]
+            );
+            let will = broker.delivers(|| {
+                let mut client = Client::new(version, Some("b/will"));
+                let half = client.publication(0, "a/1", 3000);
+                client.says(&half[..1000]);
+                assert!(client.comes_under_narrower_rules());
+                client.ends();
+            });
+            assert_eq!(will, [""; 0], "MQTT {version}");
+            let released = broker.delivers(|| {
+                let mut client = Client::new(version, None);
+                client.says(&client.publication(4, "b/held", 3));
+                client.hears();
+                assert!(!client.comes_under_narrower_rules());
+                client.says(&[0x62, 2, 0, 1]);
+                client.says(&client.publication(4, "a/other", 3));
+                client.says(&[0x62, 2, 0, 1]);
+                client.says(&client.publication(0, "a/last", 3));
+                client.ends();
+            });
+            assert_eq!(released, ["a/last"], "MQTT {version}");
+            let passing = broker.delivers(|| {
+                let mut client = Client::new(version, None);
+                let half = client.publication(0, "b/passing", 3000);
+                client.says(&half[..1000]);
+                assert!(client.comes_under_narrower_rules());
+                client.says(&half[1000..]);
+                client.ends();
+            });
+            assert_eq!(passing, [""; 0], "MQTT {version}");
+        }
+    })
+    .unwrap();
+}

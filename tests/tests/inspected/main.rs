@@ -12,6 +12,7 @@ mod life;
 mod modbus;
 mod mqtt;
 mod mqtts;
+mod observing;
 mod pki;
 mod restart;
 mod sweep;

@@ -38,12 +38,14 @@ pub mod direction;
 mod drift;
 pub mod events;
 mod explain;
+mod forwarding;
 mod ground;
 pub mod intercept;
 pub mod kernel;
 pub mod l7;
 mod loaded;
 pub mod lower;
+pub mod neighbours;
 mod netlink;
 pub mod nflog;
 mod outbox;
@@ -420,6 +422,7 @@ impl Enforcer {
             }
         }
         .map_err(|error| error.concerning(&concerned))?;
+        lacking.extend(forwarding::bound(concerned).await?);
         applied.findings.append(&mut lacking);
         applied.findings.extend(ground::tracking());
         Ok(applied)

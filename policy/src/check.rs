@@ -21,6 +21,7 @@ mod codes;
 mod faithful;
 mod history;
 mod management;
+mod neighbours;
 mod rules;
 mod safety;
 mod spans;
@@ -76,6 +77,7 @@ pub fn check(
     for plan in plans.values() {
         findings.gateway = Some(plan.gateway.clone());
         management::check(plan, &mut findings);
+        neighbours::check(plan, &mut findings);
         faithful::check(plant, plan, &mut findings);
         rules::check(plan, &mut findings);
         zones::sides(plan, &mut findings);

@@ -285,6 +285,12 @@ impl fmt::Display for Explanation {
             Outcome::NoGateway => "is not guarded: no gateway stands between the two",
         };
         write!(f, "{source} to {destination} by {transport} {outcome}.")?;
+        if matches!(transport, Carried::Other(1 | 58)) && self.outcome() == Outcome::Dropped {
+            f.write_str(
+                "\n  ICMP errors are judged by the packet that they quote: one about a permitted connection passes from the \
+                 side of its far end; a redirect never does.",
+            )?;
+        }
         for answer in &self.answers {
             let Connection {
                 source, destination, ..

@@ -117,6 +117,7 @@ mod tests {
             flow: 0,
             ingress: 1,
             egress: 2,
+            claim: None,
             content,
             own_port: from.1,
             opener: Opener::Known,

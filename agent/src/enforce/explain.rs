@@ -17,6 +17,7 @@ use super::nflog::{Content, Logged, Shape};
 use super::render::STARTING_S;
 
 mod icmp;
+mod neighbours;
 
 /// How long one batch of events may search for the nearest rules; after that the reason is the plain one.
 const SEARCH: Duration = Duration::from_millis(100);
@@ -132,6 +133,15 @@ impl Current {
             reason: String::new(),
         };
         event.flow = event.flow_id.and_then(|id| self.name(id));
+        if let (Content::Ip { destination, .. }, true, true) = (
+            packet.content,
+            event.egress.is_empty(),
+            packet.logged == Logged::Deny,
+        ) {
+            // It was dropped where it came in, before anybody asked which way it would go: to where its destination is.
+            let there = self.plan.interfaces.iter().find(|side| side.holds(destination));
+            event.egress = there.map(|side| side.name.clone()).unwrap_or_default();
+        }
         match packet.content {
             Content::Ip {
                 source,
@@ -193,6 +203,9 @@ impl Current {
                 };
             }
         }
+        if let Some((claim, mac)) = packet.claim {
+            event.reason = neighbours::reason(&self.plan, &event, packet.content, (claim, mac));
+        }
         event
     }
 
@@ -206,6 +219,7 @@ impl Current {
     fn unnamed(&self, event: &VerdictSeen) -> Option<String> {
         [&event.ingress, &event.egress]
             .into_iter()
+            .filter(|name| !name.is_empty())
             .find(|name| !self.plan.interfaces.iter().any(|side| side.name == **name))
             .cloned()
     }
@@ -216,6 +230,9 @@ impl Current {
             return String::new();
         };
         let (ingress, egress) = (event.ingress.clone(), event.egress.clone());
+        if egress.is_empty() && self.plan.mode == GatewayMode::Bridged && self.unnamed(event).is_none() {
+            return format!("{destination} is in no zone of this gateway");
+        }
         let connection = Connection {
             ingress,
             egress,

@@ -123,7 +123,7 @@ fn host_of(network: IpNet) -> IpAddr {
 }
 
 /// The number of the bridge that an interface is a port of.
-fn bridge_of(port: &str) -> Option<u32> {
+pub(super) fn bridge_of(port: &str) -> Option<u32> {
     let index = sysctl::interface_number(port)?;
     let mut header = [0; 16];
     header.get_mut(4..8)?.copy_from_slice(&index.to_ne_bytes());

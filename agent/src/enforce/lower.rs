@@ -21,7 +21,7 @@ use penstock_policy::plan::{Plan, Rule, Transport};
 use self::covered::Covered;
 use super::block::{Address, Block, Carrier, Span};
 
-mod covered;
+pub(super) mod covered;
 
 /// The most elements that one gateway loads: what was measured to load in seconds, and a stop to products of
 /// overlapping ranges that grow without bound.

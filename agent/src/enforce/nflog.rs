@@ -11,6 +11,10 @@ use super::netlink::{
 };
 use super::render::{MARK_FLOW, prefix};
 
+mod claim;
+
+pub use claim::Claim;
+
 /// `NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET`.
 const PACKET: u16 = 4 << 8;
 /// `NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_CONFIG`.
@@ -61,6 +65,8 @@ pub struct Packet {
     pub own_port: u16,
     /// What tells that it did.
     pub opener: Opener,
+    /// What of a neighbour's claim was wrong, and the MAC address that the frame came from.
+    pub claim: Option<(Claim, [u8; 6])>,
 }
 
 /// What was in a logged packet.
@@ -207,7 +213,7 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
     }
     let (mut kind, mut mark, mut payload, mut said) = (0, 0, &[][..], String::new());
     let (mut ingress, mut egress, mut port_in, mut port_out) = (0, 0, 0, 0);
-    let mut vlan = false;
+    let (mut vlan, mut mac) = (false, None);
     for (attribute, value) in attributes(message.payload) {
         let number = || be32(value).unwrap_or_default();
         match attribute {
@@ -217,12 +223,14 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
             5 => egress = number(),
             6 => port_in = number(),
             7 => port_out = number(),
+            8 => mac = value.get(4..).and_then(<[u8]>::first_chunk).copied(),
             9 => payload = value,
             10 => said = text(value),
             20 => vlan = true,
             _ => {}
         }
     }
+    let claimed = Claim::of(&said);
     let (logged, turned) = match said.as_str() {
         prefix::ALLOW => (Logged::Allow, false),
         prefix::ALLOW_REPLY => (Logged::Allow, true),
@@ -236,7 +244,7 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
         prefix::WOULD_DENY => (Logged::WouldDeny, false),
         prefix::WOULD_DENY_REPLY => (Logged::WouldDeny, true),
         prefix::INPUT => (Logged::Input, false),
-        _ => return None,
+        _ => (claimed?.0, false),
     };
     // Of a bridged packet the ports tell more than the bridge.
     let ingress = if port_in == 0 { ingress } else { port_in };
@@ -270,6 +278,7 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
         content,
         own_port,
         opener: Opener::Known,
+        claim: claimed.map(|(_, claim)| (claim, mac.unwrap_or_default())),
     })
 }
 

@@ -29,6 +29,7 @@ pub(super) mod icmp;
 mod inet;
 mod intercept;
 mod mode;
+pub(super) mod neighbours;
 mod shape;
 mod turned;
 
@@ -110,6 +111,16 @@ pub mod prefix {
     pub const WOULD_DENY_REPLY: &str = "ps:wr";
     /// Dropped on its way to the gateway itself.
     pub const INPUT: &str = "ps:i";
+    /// Behind [`DENY`] or [`WOULD_DENY`]: a MAC address that belongs to another side.
+    pub const MOVED: &str = "m";
+    /// The same: ARP or neighbour discovery of a form that no host needs.
+    pub const MALFORMED: &str = "l";
+    /// The same: the claim of an address that is another's.
+    pub const FORGED: &str = "f";
+    /// The same: a question or an answer between neighbours that no flow joins.
+    pub const UNJOINED: &str = "j";
+    /// The same: an advertisement of a router that is not declared, or a redirect.
+    pub const ADVERTISED: &str = "v";
 }
 
 /// The script that puts exactly this into the kernel, whatever was there.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{Address, Span};
 use super::intercept::InspectorPorts;
+use super::neighbours::Neighbours;
 use super::passive;
 
 /// The most guarded interfaces of one gateway: pairs of them are enumerated.
@@ -50,6 +51,8 @@ pub struct Structure {
     pub observing6: BTreeMap<String, Vec<Span<Ipv6Addr>>>,
     /// Who may reach the gateway itself.
     pub input: Input,
+    /// What a bridged gateway knows of neighbours; nothing on a routed one.
+    pub neighbours: Neighbours,
     /// Where the inspector listens; `None` if there is none, so that what would be inspected goes nowhere.
     pub inspector: Option<InspectorPorts>,
 }
@@ -143,6 +146,10 @@ pub fn structure(
         observing4: sides(plan, observing),
         observing6: sides(plan, observing),
         input,
+        neighbours: match plan.mode {
+            GatewayMode::Routed => Neighbours::default(),
+            GatewayMode::Bridged => Neighbours::of(plan),
+        },
         inspector,
     };
     Ok((structure, findings))
@@ -219,7 +226,7 @@ fn observing(side: &PlanInterface) -> Option<[&[IpNet]; 2]> {
 }
 
 /// The spans of those sides that have such networks, merged where networks touch or overlap, as interval sets want them.
-fn sides<A: Address>(
+pub(super) fn sides<A: Address>(
     plan: &Plan,
     networks: impl Fn(&PlanInterface) -> Option<[&[IpNet]; 2]>,
 ) -> BTreeMap<String, Vec<Span<A>>> {
@@ -229,20 +236,25 @@ fn sides<A: Address>(
             continue;
         };
         let networks = networks.into_iter().flatten();
-        let mut spans: Vec<Span<A>> = networks.filter_map(|net| A::span(*net)).collect();
-        spans.sort_unstable();
-        let mut merged: Vec<Span<A>> = Vec::new();
-        for span in spans {
-            match merged.last_mut() {
-                Some(last) if last.last.next().is_none_or(|next| span.first <= next) => {
-                    last.last = last.last.max(span.last);
-                }
-                _ => merged.push(span),
-            }
-        }
-        sides.insert(interface.name.clone(), merged);
+        let spans = networks.filter_map(|net| A::span(*net)).collect();
+        sides.insert(interface.name.clone(), merged(spans));
     }
     sides
+}
+
+/// Spans in order, merged where they touch or overlap.
+pub(super) fn merged<A: Address>(mut spans: Vec<Span<A>>) -> Vec<Span<A>> {
+    spans.sort_unstable();
+    let mut merged: Vec<Span<A>> = Vec::new();
+    for span in spans {
+        match merged.last_mut() {
+            Some(last) if last.last.next().is_none_or(|next| span.first <= next) => {
+                last.last = last.last.max(span.last);
+            }
+            _ => merged.push(span),
+        }
+    }
+    merged
 }
 
 /// A wildcard (`*`), a quote or a space in a name would change the meaning of the script it is written into.

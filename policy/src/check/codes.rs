@@ -77,6 +77,14 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "Management comes in by a port of the gateway's bridge.",
         "A port of a bridge has no addresses of its own, and what comes in by a guarded one is never management's: nobody could get at the gateway but at its own console. Give management an interface of its own, which is no port of the bridge.",
     ),
+    FindingCode {
+        severity: Severity::Note,
+        ..warning(
+            "PC0106",
+            "A bridged gateway has flows, and no router is declared on any of its sides.",
+            "ARP and neighbour discovery cross a bridged gateway only between ends of a flow and declared routers. Where all of them share one network segment nothing is missing. Where a router stands between them, hosts look for the router instead: declare it under `routers` of the interface on whose side it stands, also if it lies in no zone; for IPv6 with its link-local address too.",
+        )
+    },
     error("PC0111", "A gateway has no plan.", UNFAITHFUL),
     error(
         "PC0112",
@@ -214,6 +222,7 @@ mod tests {
             include_str!("faithful.rs"),
             include_str!("history.rs"),
             include_str!("management.rs"),
+            include_str!("neighbours.rs"),
             include_str!("rules.rs"),
             include_str!("safety.rs"),
             include_str!("zones.rs"),

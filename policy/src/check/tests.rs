@@ -98,7 +98,22 @@ fn people_who_could_be_locked_out_are_found() {
         gateway.mode = crate::model::GatewayMode::Bridged;
         gateway.management.as_mut().unwrap().interface = "eth2".to_owned();
     });
-    assert_eq!(by_a_port, ["PC0105", "PC0103"]);
+    assert_eq!(by_a_port, ["PC0105", "PC0103", "PC0106"]);
+}
+
+#[test]
+fn a_bridge_with_flows_and_without_a_declared_router_is_noted() {
+    let with_router = |router: Option<&str>| {
+        codes(|plant| {
+            let gateway = plant.gateways.get_mut(&gateway()).unwrap();
+            gateway.mode = crate::model::GatewayMode::Bridged;
+            for interface in gateway.interfaces.values_mut() {
+                interface.routers = router.iter().map(|router| id(router)).collect();
+            }
+        })
+    };
+    assert_eq!(with_router(None), ["PC0106"]);
+    assert_eq!(with_router(Some("192.0.2.1/32")), [""; 0]);
 }
 
 /// Codes found in the plan of the works with brokers, changed after compiling.

@@ -49,6 +49,20 @@ fn the_offices_attack_on_the_controller_is_explained_by_the_nearest_flow() {
 }
 
 #[test]
+fn an_icmp_error_is_explained_by_what_it_is_judged_by() {
+    let of_icmp = asked(&waterworks(), "desk-1", "plc-7", "ip/1").unwrap();
+    assert_eq!(of_icmp.outcome(), Outcome::Dropped);
+    assert!(
+        of_icmp
+            .to_string()
+            .contains("judged by the packet that they quote"),
+        "{of_icmp}"
+    );
+    let of_another = asked(&waterworks(), "desk-1", "plc-7", "ip/47").unwrap();
+    assert!(!of_another.to_string().contains("quote"), "{of_another}");
+}
+
+#[test]
 fn what_passes_only_because_nobody_enforces_is_said_so() {
     let mut plant = waterworks();
     for zone in plant.zones.values_mut() {

@@ -12,7 +12,9 @@
 mod addresses;
 mod gateway;
 mod icmp;
+mod learning;
 mod modes;
+mod neighbours;
 #[allow(dead_code)] // The rest of it serves the kernel tests.
 #[path = "../kernel/plans.rs"]
 mod plans;

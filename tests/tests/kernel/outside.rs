@@ -201,10 +201,10 @@ fn a_port_of_the_bridge_that_is_not_in_the_plan_gets_no_frame_across() {
             let arp = [
                 &[0, 1, 8, 0, 6, 4, 0, 1][..],
                 &[2, 0, 0, 0, 2, 4],
-                &[10, 1, 0, 5],
+                &[10, 9, 0, 5],
                 &[0; 6],
                 &[10, 2, 0, 9],
-                &[7; 20],
+                &[7; 18],
             ]
             .concat();
             let frames = [([0x08, 0x06], arp.as_slice()), ([0x88, 0x92], &[0x80; 46])];

@@ -93,12 +93,14 @@ fn compare(lab: &Lab, mode: GatewayMode) {
             );
             let taken = agent.enforcer.counters().await.unwrap().intercepted_packets - before;
             assert_eq!(taken, tally.inspected, "seed {seed}: packets for the inspector");
-            // The same again with fewer and reordered flows, which the kernel gets as differences.
+            // The same again with fewer and reordered flows, which the kernel gets as differences; on a bridge it also gets
+            // anew who need not find whom any more.
             let mut fewer = plan.clone();
             fewer.rules = plan.rules.iter().rev().step_by(2).cloned().collect();
             let change = agent.apply(&fewer, seed).await.change;
+            let restructured = mode == GatewayMode::Bridged && change == Change::Restructured;
             assert!(
-                matches!(change, Change::Differences | Change::Unchanged),
+                restructured || matches!(change, Change::Differences | Change::Unchanged),
                 "seed {seed}: {change:?}"
             );
             let label = format!("seed {seed}, every second flow");

@@ -22,6 +22,7 @@ fn packet(port: u16) -> Packet {
         content,
         own_port: 0,
         opener: Opener::Known,
+        claim: None,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::enforce::block::{Address, Block, Span};
 /// Destinations are networks, so two of them are equal, nested or apart: those that overlap a given one either
 /// begin within it, or are one of the few larger networks that contain it.
 #[derive(Debug)]
-pub(super) struct Covered<A> {
+pub(in crate::enforce) struct Covered<A> {
     by_destination: BTreeMap<Span<A>, Vec<Block<A>>>,
     /// Prefix lengths that occur, so that only those are looked for.
     lengths: BTreeSet<u8>,
@@ -25,7 +25,7 @@ impl<A> Default for Covered<A> {
 }
 
 impl<A: Address> Covered<A> {
-    pub(super) fn add(&mut self, block: Block<A>) {
+    pub(in crate::enforce) fn add(&mut self, block: Block<A>) {
         self.lengths.insert(A::prefix_length(block.destination));
         self.by_destination
             .entry(block.destination)
@@ -34,12 +34,12 @@ impl<A: Address> Covered<A> {
     }
 
     /// Whether any overlaps `block`.
-    pub(super) fn overlaps(&self, block: &Block<A>) -> bool {
+    pub(in crate::enforce) fn overlaps(&self, block: &Block<A>) -> bool {
         !self.by_destination.is_empty() && !self.overlapping(block).is_empty()
     }
 
     /// Those that overlap `block`, whose destination is a network.
-    pub(super) fn overlapping(&self, block: &Block<A>) -> Vec<Block<A>> {
+    pub(in crate::enforce) fn overlapping(&self, block: &Block<A>) -> Vec<Block<A>> {
         let wanted = block.destination;
         let within = Span::one(wanted.first)..=Span::one(wanted.last);
         // A span sorts by its first address, then its last: the one that begins at the last address is that

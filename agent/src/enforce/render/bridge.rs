@@ -19,7 +19,7 @@ use std::fmt::Write;
 
 use super::{
     MARK_ENTERED, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_SENT, MARK_STRAY,
-    MARKS_KEPT, TABLE, icmp, intercept, log, mode, prefix,
+    MARKS_KEPT, TABLE, icmp, intercept, log, mode, neighbours, prefix,
     shape::{self, by_side, chains_by_side},
     within_limit,
 };
@@ -27,7 +27,7 @@ use crate::enforce::intercept::MARK_INTERCEPTED_BITS;
 use crate::enforce::structure::Structure;
 
 /// Chains of every structure.
-const CHAINS: [&str; 14] = [
+const CHAINS: [&str; 12] = [
     "enter",
     "legs",
     "forward",
@@ -37,8 +37,6 @@ const CHAINS: [&str; 14] = [
     "inspected",
     "judge4",
     "judge6",
-    "neighbour",
-    "resolve",
     "observe",
     "other",
     "deny",
@@ -54,7 +52,8 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
         .flat_map(|chain| shape::names_by_side(structure, chain));
     let chains = CHAINS.into_iter().chain(icmp::CHAINS_BRIDGED);
     let chains = chains.map(str::to_owned).chain(by_side);
-    chains.chain(mode::chains_of(structure)).collect()
+    let chains = chains.chain(mode::chains_of(structure));
+    chains.chain(neighbours::chains_of(structure)).collect()
 }
 
 /// Counters and sets, which stay when the structure changes.
@@ -72,6 +71,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
     ] {
         let _ = writeln!(script, "counter {counter} {{ }}");
     }
+    neighbours::objects(script);
     script.push_str("}\n");
     shape::define(script, "bridge", structure);
 }
@@ -81,6 +81,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     let misplaced = format!("meta mark set meta mark | {MARK_MISPLACED:#x} accept");
     let entered = format!("meta mark set {MARK_ENTERED:#x} accept");
     icmp::bridged(script, structure, &misplaced);
+    let admitted = neighbours::chains(script, structure, group);
     let _ = writeln!(script, "table bridge {TABLE} {{");
     let refused = MARK_GUARDED | MARK_MISPLACED;
     let came = refused | MARK_ROUTED;
@@ -88,7 +89,6 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     let observed = format!("meta mark set meta mark | {MARK_OBSERVED:#x}");
     mode::chains(script, structure, true, &observed);
     let to_inspector = intercept::intercepted();
-    let of = |set, family, way, asked, verdict: &str| by_side(structure, (set, family), way, asked, verdict);
     let [[entered4, from4, to4], [entered6, from6, to6]] = [('4', "ip"), ('6', "ip6")].map(|(family, ip)| {
         [
             ("entered", "iifname", "saddr", &entered),
@@ -117,15 +117,6 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          {within_limit} counter name would_deny_told {would_deny}
          meta mark set 0 accept
          }}
-         chain resolve {{
-         iifname . oifname @same_zone accept
-         {asks_misplaced}{asks_for_that}{asks_for_this}meta mark & {MARK_OBSERVED:#x} != 0 accept
-         counter name unresolved drop
-         }}
-         chain neighbour {{
-         ip6 saddr {{ ::, fe80::/10 }} meta mark set 0 accept
-         {neighbour6}goto other
-         }}
          chain judge4 {{
          {errors4} goto error4
          {from4}{to4}iifname . oifname @same_zone meta mark set 0
@@ -133,9 +124,9 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          }}
          chain judge6 {{
          icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert }} \
-             ip6 hoplimit 255 goto neighbour
+             ip6 hoplimit 255 goto discover
          icmpv6 type {{ mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }} \
-             ip6 hoplimit 1 goto neighbour
+             ip6 saddr {{ ::, fe80::/10 }} ip6 hoplimit 1 goto report
          {errors6} goto error6
          {from6}{to6}iifname . oifname @same_zone meta mark set 0
          accept
@@ -152,7 +143,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          chain enter {{
          type filter hook prerouting priority -300; policy accept;
          iifname != @guarded accept
-         meta mark set meta mark & {MARKS_KEPT:#x}
+         {admitted}meta mark set meta mark & {MARKS_KEPT:#x}
          {errors4} goto error_entered4
          {errors6} goto error_entered6
          {entered4}{entered6}}}
@@ -203,17 +194,19 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         deny = log(prefix::DENY, group),
         would_deny = log(prefix::WOULD_DENY, group),
         within_limit = within_limit(),
-        asks_misplaced = of(
-            "router",
-            '4',
-            "iifname",
-            "arp saddr ip != 0.0.0.0 arp saddr ip !=",
-            "goto other"
+        sent4 = by_side(
+            structure,
+            ("side", '4'),
+            "oifname",
+            "ip daddr",
+            "meta mark set 0 accept"
         ),
-        asks_for_that = of("router", '4', "oifname", "arp daddr ip", "accept"),
-        asks_for_this = of("router", '4', "iifname", "arp daddr ip", "accept"),
-        neighbour6 = of("router", '6', "iifname", "ip6 saddr", "meta mark set 0 accept"),
-        sent4 = of("side", '4', "oifname", "ip daddr", "meta mark set 0 accept"),
-        sent6 = of("side", '6', "oifname", "ip6 daddr", "meta mark set 0 accept"),
+        sent6 = by_side(
+            structure,
+            ("side", '6'),
+            "oifname",
+            "ip6 daddr",
+            "meta mark set 0 accept"
+        ),
     );
 }

@@ -2,17 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::Ipv6Addr;
 
+use penstock_policy::plan::Mac;
+
+use super::neighbours::MACS;
 use super::{Address, MARK_FLOW, Span, Structure, TABLE, list};
 
-const INTERFACE: &str = "ifname";
-const PAIR: &str = "ifname . ifname";
+const INTERFACE: &str = "type ifname";
+const PAIR: &str = "type ifname . ifname";
+const ADDRESSES: [&str; 2] = ["type ipv4_addr; flags interval", "type ipv6_addr; flags interval"];
+/// IPv6 addresses as they stand in neighbour discovery, where the `nft` program takes them for numbers.
+const TARGETS: &str = "typeof @th,64,128; flags interval";
 
 /// A set: its type and its elements.
 type Set = (&'static str, BTreeSet<String>);
 
-/// All sets of a structure, by name.
-fn sets(structure: &Structure) -> BTreeMap<String, Set> {
+/// All sets of a structure in the table of a family, by name.
+fn sets(family: &str, structure: &Structure) -> BTreeMap<String, Set> {
     let pair = |(a, b): &(String, String)| format!("\"{a}\" . \"{b}\"");
     let names = |names: &BTreeSet<String>| names.iter().map(|name| format!("\"{name}\"")).collect();
     let pairs = |pairs: &BTreeSet<(String, String)>| pairs.iter().map(pair).collect();
@@ -30,10 +37,116 @@ fn sets(structure: &Structure) -> BTreeMap<String, Set> {
         ("router", &structure.routers4, &structure.routers6),
         ("observing", &structure.observing4, &structure.observing6),
     ] {
-        sets.extend(sides(set, "ipv4_addr; flags interval", sides4));
-        sets.extend(sides(set, "ipv6_addr; flags interval", sides6));
+        sets.extend(sides(set, ADDRESSES[0], sides4));
+        sets.extend(sides(set, ADDRESSES[1], sides6));
+    }
+    if family == "bridge" {
+        neighbours(&mut sets, structure);
     }
     sets
+}
+
+/// The sets that tell neighbours.
+fn neighbours(sets: &mut BTreeMap<String, Set>, structure: &Structure) {
+    let known = &structure.neighbours;
+    for (set, sides4, sides6) in [
+        ("near", &known.v4.near, &known.v6.near),
+        ("far", &known.v4.far, &known.v6.far),
+        ("hop", &known.v4.hops, &known.v6.hops),
+    ] {
+        sets.extend(sides(set, ADDRESSES[0], sides4));
+        sets.extend(sides(set, ADDRESSES[1], sides6));
+    }
+    for (set, spans) in [
+        ("nearnd", &known.v6.near),
+        ("farnd", &known.v6.far),
+        ("hopnd", &known.v6.hops),
+        ("sidend", &structure.sides6),
+        ("routernd", &structure.routers6),
+    ] {
+        for (interface, spans) in spans {
+            let spans = spans.iter().map(number).collect();
+            sets.insert(name((set, '6'), interface), (TARGETS, spans));
+        }
+    }
+    let pairs4 = "type ipv4_addr . ipv4_addr";
+    let pairs6 = "typeof @nh,64,128 . @th,64,128";
+    pairs(sets, ("meet4", pairs4), &known.v4.pairs, ToString::to_string);
+    pairs(sets, ("meet6", pairs6), &known.v6.pairs, number);
+    for (interface, macs) in &known.macs {
+        let twice = macs
+            .iter()
+            .map(|mac| format!("{0} . {0}", mac_number(*mac)))
+            .collect();
+        sets.insert(name(("macs", '2'), interface), (MACS, twice));
+    }
+    for (interface, hardware) in &known.v4.hardware {
+        let addresses = hardware.iter().map(|(address, _)| address.to_string()).collect();
+        let bound = hardware
+            .iter()
+            .map(|(address, mac)| format!("{address} . {}", mac_number(*mac)));
+        sets.insert(name(("declared", '4'), interface), ("type ipv4_addr", addresses));
+        sets.insert(
+            name(("hardware", '4'), interface),
+            ("typeof arp saddr ip . @nh,64,48", bound.collect()),
+        );
+    }
+    for (interface, hardware) in &known.v6.hardware {
+        let number = |address: &Ipv6Addr| number(&Span::one(*address));
+        let addresses = hardware.iter().map(|(address, _)| number(address)).collect();
+        let bound = hardware
+            .iter()
+            .map(|(address, mac)| format!("{} . {}", number(address), mac_number(*mac)));
+        sets.insert(
+            name(("declarednd", '6'), interface),
+            ("typeof @th,64,128", addresses),
+        );
+        sets.insert(
+            name(("hardware", '6'), interface),
+            ("typeof @th,64,128 . @th,208,48", bound.collect()),
+        );
+    }
+}
+
+/// A set of pairs of single addresses, and one of pairs of ranges.
+fn pairs<A: Address>(
+    sets: &mut BTreeMap<String, Set>,
+    (set, kind): (&'static str, &'static str),
+    pairs: &BTreeSet<(Span<A>, Span<A>)>,
+    text: impl Fn(&Span<A>) -> String,
+) {
+    let (single, ranges): (Vec<_>, Vec<_>) = pairs
+        .iter()
+        .partition(|(one, other)| one.is_one() && other.is_one());
+    let texts = |pairs: Vec<&(Span<A>, Span<A>)>| {
+        pairs
+            .into_iter()
+            .map(|(one, other)| format!("{} . {}", text(one), text(other)))
+            .collect()
+    };
+    let (family, of_ranges) = match kind {
+        kind if kind.contains("ipv4") => ('4', "type ipv4_addr . ipv4_addr; flags interval"),
+        _ => ('6', "typeof @nh,64,128 . @th,64,128; flags interval"),
+    };
+    sets.insert(set.to_owned(), (kind, texts(single)));
+    sets.insert(format!("meet_ranges{family}"), (of_ranges, texts(ranges)));
+}
+
+/// A span of IPv6 addresses as numbers.
+fn number(span: &Span<Ipv6Addr>) -> String {
+    let number = |address: Ipv6Addr| format!("{:#034x}", address.to_bits());
+    match span.is_one() {
+        true => number(span.first),
+        false => format!("{}-{}", number(span.first), number(span.last)),
+    }
+}
+
+fn mac_number(mac: Mac) -> String {
+    let number = mac
+        .0
+        .iter()
+        .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{number:#014x}")
 }
 
 /// A set for each side: one that held all sides would be asked by interface and address together, which takes the
@@ -142,18 +255,36 @@ pub(super) fn names_by_side<'a>(
 
 /// The definitions of all sets.
 pub(super) fn define(script: &mut String, family: &str, structure: &Structure) {
-    lead(script, family, &BTreeMap::new(), &sets(structure));
+    lead(script, family, &BTreeMap::new(), &sets(family, structure));
 }
 
 /// Makes the sets that only the new structure has, and leads the elements of all to the new ones.
 pub(super) fn restructure(script: &mut String, family: &str, old: &Structure, new: &Structure) {
-    lead(script, family, &sets(old), &sets(new));
+    let (mut before, after) = (sets(family, old), sets(family, new));
+    let places = |structure: &Structure| {
+        (
+            structure.sides4.clone(),
+            structure.sides6.clone(),
+            structure.neighbours.macs.clone(),
+        )
+    };
+    if places(old) != places(new) {
+        // Who may be where has changed: where MAC addresses were seen counts no more.
+        for (name, (_, elements)) in before.iter_mut().filter(|(name, _)| name.starts_with("macs2_")) {
+            let _ = writeln!(script, "flush set {family} {TABLE} {name}");
+            elements.clear();
+        }
+    }
+    lead(script, family, &before, &after);
 }
 
 /// Removes the sets that only the old structure has. No rule may ask them any more.
 pub(super) fn clear(script: &mut String, family: &str, old: &Structure, new: &Structure) {
-    let staying = sets(new);
-    for name in sets(old).keys().filter(|name| !staying.contains_key(*name)) {
+    let staying = sets(family, new);
+    for name in sets(family, old)
+        .keys()
+        .filter(|name| !staying.contains_key(*name))
+    {
         let _ = writeln!(script, "delete set {family} {TABLE} {name}");
     }
 }
@@ -163,7 +294,7 @@ fn lead(script: &mut String, family: &str, old: &BTreeMap<String, Set>, new: &BT
     for (name, (kind, after)) in new {
         let before = old.get(name).map_or(&none, |(_, elements)| elements);
         if !old.contains_key(name) {
-            let _ = writeln!(script, "add set {family} {TABLE} {name} {{ type {kind}; }}");
+            let _ = writeln!(script, "add set {family} {TABLE} {name} {{ {kind}; }}");
         }
         list(script, "delete", family, name, before.difference(after).cloned());
         list(script, "add", family, name, after.difference(before).cloned());

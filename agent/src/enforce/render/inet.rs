@@ -102,6 +102,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
         "denied",
         "denied_told",
         "would_deny",
+        "would_deny_told",
         "would_deny_untold",
         "input_denied",
         "input_told",
@@ -185,7 +186,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          ct mark & {MARK_TOLD:#x} != 0 {passed}
          ct mark 0 {OPENING} ct direction original ct mark set ct mark | {MARK_OPENED:#x}
          ct mark set ct mark | {MARK_PASSED:#x}
-         {within_limit} goto tell
+         {within_limit} counter name would_deny_told goto tell
          counter name would_deny_untold {passed}
          }}
          chain refuse_told {{

@@ -30,8 +30,8 @@ fn sets(family: &str, structure: &Structure) -> BTreeMap<String, Set> {
     ]);
     let spans4 = structure.passive4.iter().map(ToString::to_string).collect();
     let spans6 = structure.passive6.iter().map(ToString::to_string).collect();
-    sets.insert("passive4".to_owned(), ("ipv4_addr; flags interval", spans4));
-    sets.insert("passive6".to_owned(), ("ipv6_addr; flags interval", spans6));
+    sets.insert("passive4".to_owned(), (ADDRESSES[0], spans4));
+    sets.insert("passive6".to_owned(), (ADDRESSES[1], spans6));
     for (set, sides4, sides6) in [
         ("side", &structure.sides4, &structure.sides6),
         ("router", &structure.routers4, &structure.routers6),

@@ -18,14 +18,12 @@
 //! Not here: which plan is the right one (`reconcile`).
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use penstock_policy::ids::{FlowId, Revision};
+use penstock_policy::ids::Revision;
 use penstock_policy::plan::{Capability, Plan};
-use penstock_policy::verdict::Decision;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -48,6 +46,7 @@ pub mod lower;
 pub mod neighbours;
 mod netlink;
 pub mod nflog;
+mod observed;
 mod outbox;
 mod passive;
 pub mod readback;
@@ -66,6 +65,7 @@ pub use intercept::InspectorPorts;
 pub use kernel::KernelError;
 use l7::Inspector;
 pub use lower::LowerError;
+pub use observed::{DriftStep, LossCause, Observed, VerdictSeen};
 use outbox::Outbox;
 pub use routing::RoutingError;
 pub use structure::{Finding, StructureError};
@@ -105,90 +105,6 @@ impl Default for Settings {
             inspector: None,
         }
     }
-}
-
-/// Something that the data plane saw.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Observed {
-    /// Packets with one verdict.
-    Verdict(VerdictSeen),
-    /// Operations inside an inspected connection, or what happened to it.
-    Operation(Box<l7::OperationSeen>),
-    /// The kernel's rules were changed by somebody else.
-    Drift {
-        /// Found, repaired, or not repaired.
-        step: DriftStep,
-        /// What differs, in words.
-        message: String,
-        /// The process that did it (`nft[1234]`), if the kernel told.
-        process: Option<String>,
-    },
-    /// Packets whose verdict was carried out but could not be told one by one.
-    Lost {
-        /// How many; at least so many where the kernel does not count.
-        packets: u64,
-        /// Where they were lost.
-        cause: LossCause,
-    },
-}
-
-/// A step of a drift.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DriftStep {
-    /// The kernel differs from the plan.
-    Found,
-    /// It is equal again.
-    Repaired,
-    /// It could not be made equal.
-    RepairFailed,
-}
-
-/// Where verdicts were lost to the trail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LossCause {
-    /// The kernel's own limit of log messages: counted exactly.
-    RateLimit,
-    /// The log socket overran: counted by the numbers of the messages that came, at least one where none has come since.
-    KernelOverrun,
-    /// No agent listened to the kernel's log.
-    NobodyListened,
-    /// More different tuples than are followed at once.
-    TableFull,
-    /// The agent did not take events as fast as they came.
-    ReceiverSlow,
-}
-
-/// Packets or connections with one verdict, aggregated over an interval.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerdictSeen {
-    /// What the kernel did.
-    pub decision: Decision,
-    /// The flow that let it through.
-    pub flow_id: Option<FlowId>,
-    /// That flow's `conduit/flow`, if the plan in force still has it.
-    pub flow: Option<String>,
-    /// The revision in force.
-    pub revision: Revision,
-    /// Interface (port of a bridge) on the side of the connection's opener; empty if unknown.
-    pub ingress: String,
-    /// The other side's; empty for packets to the gateway itself.
-    pub egress: String,
-    /// Who opened the connection, or sent the packet.
-    pub source: Option<IpAddr>,
-    /// To whom.
-    pub destination: Option<IpAddr>,
-    /// IP protocol number; 0 of what is not IP.
-    pub protocol: u8,
-    /// Destination port; 0 where the protocol has none.
-    pub port: u16,
-    /// How many packets (connections, of allowed ones).
-    pub count: u64,
-    /// When the first was read, milliseconds since 1970.
-    pub first_ms: u64,
-    /// When the last was read, milliseconds since 1970.
-    pub last_ms: u64,
-    /// Why, in words.
-    pub reason: String,
 }
 
 /// What loading a plan came to.

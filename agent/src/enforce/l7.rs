@@ -41,6 +41,7 @@ mod session;
 mod shortage;
 mod socket;
 mod tally;
+mod threads;
 mod worker;
 
 use std::fs::File;
@@ -69,6 +70,7 @@ use self::seats::{CONNECTION_BYTES, Seats};
 pub use self::socket::Way;
 pub use self::tally::Subject;
 use self::tally::{ALLOWED_ALL_MAX, SENTENCES_ALL_MAX, TEXT_BYTES_MAX};
+use self::threads::{Starter, Thread, keep};
 use self::worker::{Command, Regime, TALLIES_MAX};
 use super::intercept::InspectorPorts;
 use super::outbox::Outbox;
@@ -78,8 +80,6 @@ use crate::service_manager::{Kept, ServiceManager};
 
 /// Threads that carry connections: more would not be faster, since each connection has few bytes.
 const THREADS_MAX: usize = 2;
-/// Commands that may wait for a thread.
-const COMMANDS_MAX: usize = 4;
 /// How long a change of policy waits for the threads to say that they follow it.
 const APPLIED_MAX: Duration = Duration::from_secs(1);
 /// How long a hand-over waits for the threads to give their connections, and to end those that cannot be given.
@@ -91,8 +91,6 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// What a tally takes beside its entries, and an entry beside its texts, bytes.
 const TALLY_BYTES: usize = 512;
 const SENTENCE_BYTES: usize = 192;
-/// Pause before a thread that failed is begun anew.
-const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
 /// What one client did on one server, aggregated over an interval.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,13 +170,6 @@ pub struct Shared {
     foretold: Mutex<Foretold>,
     /// A descriptor that is let go to turn a client away with when no other is left.
     reserve: tokio::sync::Mutex<Option<File>>,
-}
-
-/// A running thread.
-#[derive(Debug)]
-struct Thread {
-    applied: watch::Receiver<u64>,
-    commands: mpsc::Sender<Command>,
 }
 
 /// The running inspector. Dropping it ends the connections that it carries.
@@ -424,89 +415,6 @@ impl Drop for Inspector {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-    }
-}
-
-/// Everything that a thread begins with.
-#[derive(Debug)]
-struct Starter {
-    shared: Arc<Shared>,
-    listeners: Arc<Vec<TcpListener>>,
-    regime: watch::Sender<Regime>,
-    ended: mpsc::Sender<usize>,
-}
-
-/// Says which thread ended, however it did.
-struct Farewell(usize, mpsc::Sender<usize>);
-
-impl Drop for Farewell {
-    fn drop(&mut self) {
-        // Nobody waits for it when the inspector is gone. The queue has room for all threads.
-        let _ = self.1.try_send(self.0);
-    }
-}
-
-impl Starter {
-    fn begin(&self, number: usize) -> io::Result<Thread> {
-        let listeners = self
-            .listeners
-            .iter()
-            .map(TcpListener::try_clone)
-            .collect::<io::Result<_>>()?;
-        let (applied_in, applied) = watch::channel(0);
-        let (shared, regime) = (Arc::clone(&self.shared), self.regime.subscribe());
-        let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
-        let farewell = Farewell(number, self.ended.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()?;
-        std::thread::Builder::new()
-            .name(format!("inspect-{number}"))
-            .spawn(move || {
-                let _farewell = farewell;
-                let local = tokio::task::LocalSet::new();
-                // A task of its own, for what is waited for here is looked at with every packet.
-                let work = local.spawn_local(worker::run(shared, regime, listeners, applied_in, commands));
-                match local.block_on(&runtime, work) {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::error!(%error, "a thread of the inspector failed in itself"),
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
-                }
-            })?;
-        Ok(Thread {
-            applied,
-            commands: commands_in,
-        })
-    }
-}
-
-/// Begins threads anew that failed, for as long as the inspector lives.
-async fn keep(starter: Starter, threads: Arc<Mutex<Vec<Thread>>>, mut ended: mpsc::Receiver<usize>) {
-    while let Some(number) = ended.recv().await {
-        let gone = || threads.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        if gone() {
-            return;
-        }
-        starter.shared.failures.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(
-            number,
-            "a thread of the inspector ended, and its connections with it; it is begun anew"
-        );
-        loop {
-            tokio::time::sleep(RESTART_PAUSE).await;
-            match starter.begin(number) {
-                Ok(thread) => {
-                    // Without a place, the inspector is gone, and the thread ends with its commands.
-                    let mut threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(old) = threads.get_mut(number) {
-                        *old = thread;
-                    }
-                    break;
-                }
-                Err(error) => tracing::error!(%error, "a thread of the inspector cannot be begun"),
-            }
-        }
     }
 }
 

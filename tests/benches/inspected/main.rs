@@ -3,6 +3,7 @@
 //! - `modbus`: a Modbus read, libmodbus on both ends, from a server that answers at once and from one as slow as a
 //!   controller: routed with no filter, through HAProxy in TCP mode (which inspects nothing) and through the inspector
 //!   with 100 rules, enforcing and observing.
+//! - `loaded`: the same beside four programs that never rest.
 //! - `connections`: new Modbus/TCP connections up to their first answer, through HAProxy in TCP mode and the inspector.
 //! - `mqtt`: MQTT publications to a mosquitto: through the inspector with one and with 1,000 topic rules, and routed to a
 //!   mosquitto that has a list of 1,000 lines itself.
@@ -48,6 +49,7 @@ type Part = fn(&Plant);
 /// All measurements, by the name that selects one.
 const PARTS: &[(&str, Part)] = &[
     ("modbus", modbus::latency),
+    ("loaded", modbus::latency_beside_load),
     ("connections", connections::rates),
     ("mqtt", mqtt::rates),
     ("tls", tls::all),

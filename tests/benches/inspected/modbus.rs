@@ -1,7 +1,7 @@
 //! How long a Modbus read takes.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use penstock::lab::Daemon;
@@ -19,6 +19,10 @@ const WARM_UP: usize = 500;
 const SLOW: Duration = Duration::from_millis(5);
 const SLOW_ROUNDS: usize = 5;
 const SLOW_READS: usize = 500;
+/// Programs that never rest beside those that are measured.
+const LOAD: usize = 4;
+const LOADED_ROUNDS: usize = 9;
+const LOADED_READS: usize = 500;
 /// Rules of the inspected flow; the last one is what permits the reads.
 const RULES: u32 = 100;
 /// The server's port.
@@ -99,6 +103,35 @@ pub(super) fn latency(plant: &Plant) {
             delay.as_millis()
         );
         by_each_way(plant, &program, rounds, reads);
+    }
+}
+
+/// Prints how long a read takes by each way where [`LOAD`] other programs want the processors all the time.
+pub(super) fn latency_beside_load(plant: &Plant) {
+    let program = compile();
+    let _server = serve(plant, &program);
+    println!(
+        "the same beside {LOAD} programs that never rest, {LOADED_READS} reads a round, median of {LOADED_ROUNDS} interleaved \
+         rounds:"
+    );
+    let load: Vec<_> = (0..LOAD).map(|_| Restless::start()).collect();
+    by_each_way(plant, &program, LOADED_ROUNDS, LOADED_READS);
+    drop(load);
+}
+
+/// A program that never rests, until it is dropped.
+struct Restless(Child);
+
+impl Restless {
+    fn start() -> Self {
+        Self(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap())
+    }
+}
+
+impl Drop for Restless {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

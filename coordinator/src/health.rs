@@ -16,7 +16,7 @@
 
 pub mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_policy::ids::{GatewayId, Revision, ZoneId};
 use penstock_policy::model::{Enforcement, Plant};
@@ -84,32 +84,34 @@ impl Boundary {
     }
 }
 
-/// The boundaries of all zones of a plant.
+/// The boundaries of all zones of a plant, in one pass over its gateways.
 pub fn boundaries(plant: &Plant) -> BTreeMap<ZoneId, Boundary> {
     let mut neighbours = neighbours(plant);
-    plant
+    let mut boundaries: BTreeMap<_, _> = plant
         .zones
         .iter()
         .map(|(name, zone)| {
-            let gateways = plant
-                .gateways
-                .iter()
-                .filter(|(_, gateway)| {
-                    gateway
-                        .interfaces
-                        .values()
-                        .any(|interface| interface.zone == *name || interface.behind.contains(name))
-                })
-                .map(|(id, _)| id.clone())
-                .collect();
             let boundary = Boundary {
                 enforcement: zone.enforcement,
-                gateways,
+                gateways: Vec::new(),
                 neighbours: neighbours.remove(name),
             };
             (name.clone(), boundary)
         })
-        .collect()
+        .collect();
+    for (id, gateway) in &plant.gateways {
+        let zones: BTreeSet<&ZoneId> = gateway
+            .interfaces
+            .values()
+            .flat_map(|interface| std::iter::once(&interface.zone).chain(&interface.behind))
+            .collect();
+        for zone in zones {
+            if let Some(boundary) = boundaries.get_mut(zone) {
+                boundary.gateways.push(id.clone());
+            }
+        }
+    }
+    boundaries
 }
 
 /// What is known of one gateway.

@@ -16,101 +16,31 @@
 //! by those of their token.
 
 mod approve;
+mod compiling;
 mod document;
 mod ending;
 mod history;
 mod propose;
+mod record;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use penstock_policy::ids::{ApproverId, Digest, GatewayId, OperatorId, PlantId, Revision, ZoneId};
+use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
 use penstock_policy::release::{Release, Signature, Statement};
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use self::compiling::Compiling;
 use self::history::History;
-use crate::health::Boundary;
+pub use self::record::{Detail, Ended, Ending, ReleaseRecord};
 use crate::store::{Expect, Store, StoreError};
 
 /// Prefix of the records.
 const PREFIX: &str = "release/";
-
-/// A release as recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReleaseRecord {
-    /// The statement's exact text.
-    pub statement: String,
-    /// Signatures by approver, hexadecimal.
-    pub signatures: BTreeMap<ApproverId, String>,
-    /// The document's files: name and digest of the content.
-    pub documents: Vec<(String, Digest)>,
-    /// Where its [`Detail`] lies, which grows with the plant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<Digest>,
-    /// Of records made before details lay apart: digest of each gateway's plan.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub plans: BTreeMap<GatewayId, Digest>,
-    /// Of records made before details lay apart: boundaries of the zones.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub zones: BTreeMap<ZoneId, Boundary>,
-    /// When it was proposed, milliseconds since 1970.
-    pub proposed_ms: u64,
-    /// When the threshold was met; `None`: it waits.
-    pub approved_ms: Option<u64>,
-    /// How it ended without becoming current.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<Ended>,
-}
-
-/// What a release holds for each gateway and zone.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Detail {
-    /// Digest of each gateway's plan.
-    pub plans: BTreeMap<GatewayId, Digest>,
-    /// Boundaries of the zones, for health.
-    pub zones: BTreeMap<ZoneId, Boundary>,
-}
-
-/// How a proposal ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ended {
-    /// Which way.
-    pub how: Ending,
-    /// By whom.
-    pub by: OperatorId,
-    /// Why.
-    pub reason: String,
-    /// When, milliseconds since 1970.
-    pub at_ms: u64,
-}
-
-/// The ways in which a proposal ends that does not become current.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ending {
-    /// An approver said no.
-    Rejected,
-    /// Its author took it back.
-    Withdrawn,
-}
-
-impl Ending {
-    /// Its word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rejected => "rejected",
-            Self::Withdrawn => "withdrawn",
-        }
-    }
-}
 
 /// A record with its statement read.
 #[derive(Debug, Clone)]
@@ -235,6 +165,9 @@ pub struct Releases {
     current: watch::Sender<Option<Arc<Current>>>,
     /// Held while it is decided what becomes of a proposal: two of them never become current side by side.
     deciding: Arc<tokio::sync::Mutex<()>>,
+    /// Held while the newest release is taken up: its plans are read once.
+    refreshing: Arc<tokio::sync::Mutex<()>>,
+    compiling: Compiling,
 }
 
 fn key_of(revision: Revision) -> String {
@@ -250,6 +183,8 @@ impl Releases {
             plant,
             current: watch::Sender::new(None),
             deciding: Arc::default(),
+            refreshing: Arc::default(),
+            compiling: Compiling::default(),
         };
         history::complete(&releases.store).await?;
         releases.refresh().await?;
@@ -366,6 +301,7 @@ impl Releases {
 
     /// Takes up whatever is the newest approved release in the store.
     pub async fn refresh(&self) -> Result<(), Refusal> {
+        let _refreshing = self.refreshing.lock().await;
         let Some(newest) = history::newest(&self.store).await? else {
             return Ok(());
         };

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use penstock_policy::document::limits;
 use penstock_policy::ids::Digest;
 use penstock_policy::release;
 
@@ -13,9 +14,9 @@ use crate::failure::Failure;
 use crate::files;
 
 /// Most files of a document.
-pub const FILES_MAX: usize = 1_000;
+pub const FILES_MAX: usize = limits::FILES_MAX;
 /// Largest document, all files together, bytes.
-pub const BYTES_MAX: u64 = 12 << 20;
+pub const BYTES_MAX: u64 = limits::DOCUMENT_BYTES_MAX as u64;
 /// How deep folders may lie in one another.
 const DEPTH_MAX: usize = 8;
 

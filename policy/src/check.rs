@@ -74,11 +74,12 @@ pub fn check(
 ) -> Vec<Finding> {
     let mut findings = Findings::default();
     faithful::fleet(plant, plans, &mut findings);
+    let index = faithful::Index::of(plant);
     for plan in plans.values() {
         findings.gateway = Some(plan.gateway.clone());
         management::check(plan, &mut findings);
         neighbours::check(plan, &mut findings);
-        faithful::check(plant, plan, &mut findings);
+        faithful::check(plant, &index, plan, &mut findings);
         rules::check(plan, &mut findings);
         zones::sides(plan, &mut findings);
     }

@@ -1,11 +1,11 @@
 //! The plant's health as it changes: gathers the facts, asks [`super::judge`], and publishes what is new.
 //!
 //! Level-triggered: a change of facts or of the release wakes it, a tick finds what went stale; it always judges all
-//! from what is known then. Changes within [`DEBOUNCE`] become one answer.
+//! from what is known then, off the threads that serve. Changes within [`DEBOUNCE`] become one answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_proto::v1;
 use tokio::sync::watch;
@@ -18,6 +18,9 @@ use crate::sessions::Fleet;
 
 /// Shortest time between two answers.
 const DEBOUNCE: Duration = Duration::from_millis(100);
+/// How many times as long as a look took is rested before the next: a large fleet that changes all the time is judged less
+/// often, not at others' cost.
+const REST: u32 = 4;
 /// How often age is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -33,7 +36,15 @@ pub async fn follow(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let release = current.borrow_and_update().clone();
-        let now = look(&fleet, release.as_deref(), clock::now_ms(), stale_after_ms);
+        let began = Instant::now();
+        let looked = tokio::task::spawn_blocking({
+            let fleet = fleet.clone();
+            move || look(&fleet, release.as_deref(), clock::now_ms(), stale_after_ms)
+        });
+        let Ok(now) = looked.await else {
+            return;
+        };
+        let took = began.elapsed();
         publish.send_if_modified(|held| {
             let new = held.zones != now.zones || held.current_revision != now.current_revision;
             if new {
@@ -48,7 +59,7 @@ pub async fn follow(
             _ = tick.tick() => {}
             () = publish.closed() => return,
         }
-        tokio::time::sleep(DEBOUNCE).await;
+        tokio::time::sleep(DEBOUNCE.max(took * REST)).await;
     }
 }
 

@@ -31,9 +31,8 @@ impl Releases {
         }
         // As of the day when it was proposed: what has run out since is for the next release to say.
         let proposed_ms = current.record.proposed_ms;
-        let plant = tokio::task::spawn_blocking(move || read(&documents, proposed_ms))
-            .await
-            .map_err(|_| Refusal::new(Reason::Internal, "reading the documents failed"))??;
+        let turn = self.compiling.turn().await?;
+        let plant = turn.work(move || read(&documents, proposed_ms)).await?;
         Ok((statement.revision, plant))
     }
 }

@@ -1,5 +1,6 @@
 //! Proposing: the coordinator compiles the documents itself and takes only a statement that says the same.
 
+use penstock_policy::document::limits::{DOCUMENT_BYTES_MAX, FILES_MAX};
 use penstock_policy::ids::{Digest, OperatorId, Revision};
 use penstock_policy::model::Plant;
 use penstock_policy::plan::Plan;
@@ -34,24 +35,22 @@ impl Releases {
         self.check_place(author, &statement)?;
         self.check_number(revision).await?;
         self.check_approvable(&statement)?;
-        let work = tokio::task::spawn_blocking(move || {
+        let turn = self.compiling.turn().await?;
+        let work = move || {
             let (plant, release) = compile(&statement, &documents, now_ms)?;
-            Ok::<_, Refusal>((statement, documents, plant, release))
-        });
-        let (statement, documents, plant, release) = work
-            .await
-            .map_err(|_| Refusal::new(Reason::Internal, "compiling the documents failed"))??;
-
-        let detail = Detail {
-            plans: release
-                .plans
-                .iter()
-                .map(|(gateway, plan)| (gateway.clone(), Digest::of(plan)))
-                .collect(),
-            zones: boundaries(&plant),
+            let detail = Detail {
+                plans: release
+                    .plans
+                    .iter()
+                    .map(|(gateway, plan)| (gateway.clone(), Digest::of(plan)))
+                    .collect(),
+                zones: boundaries(&plant),
+            };
+            // Names and digests cannot fail to be JSON.
+            let detail = serde_json::to_vec(&detail).unwrap_or_default();
+            Ok((statement, documents, detail, release.plans))
         };
-        // Names and digests cannot fail to be JSON.
-        let detail = serde_json::to_vec(&detail).unwrap_or_default();
+        let (statement, documents, detail, plans) = turn.work(work).await?;
         let record = ReleaseRecord {
             statement: String::from_utf8(statement_bytes.to_vec())
                 .map_err(|_| Refusal::new(Reason::BadRequest, "the statement is not text"))?,
@@ -69,7 +68,7 @@ impl Releases {
         };
         let mut blobs: Vec<Vec<u8>> = documents.into_iter().map(|file| file.content.into()).collect();
         blobs.push(detail);
-        blobs.extend(release.plans.into_values());
+        blobs.extend(plans.into_values());
         self.store.put_blobs(blobs).await?;
         let stored = self
             .store
@@ -193,21 +192,25 @@ fn taken(revision: Revision, last: Option<u64>) -> Refusal {
     .condition("revision", next.trim_start_matches("; ").to_owned())
 }
 
-/// Most documents in one proposal.
-const DOCUMENTS_MAX: usize = 1000;
-
 /// Compiles the documents and compares what comes of them with the statement.
 fn compile(
     statement: &Statement,
     documents: &[v1::DocumentFile],
     now_ms: u64,
 ) -> Result<(Plant, Release), Refusal> {
-    if documents.is_empty() || documents.len() > DOCUMENTS_MAX {
+    let bytes: usize = documents.iter().map(|file| file.content.len()).sum();
+    if documents.is_empty() || documents.len() > FILES_MAX || bytes > DOCUMENT_BYTES_MAX {
         return Err(Refusal::new(
             Reason::BadRequest,
-            format!("a release comes with 1 to {DOCUMENTS_MAX} document files"),
+            format!(
+                "a release comes with 1 to {FILES_MAX} document files of together at most {} MiB",
+                DOCUMENT_BYTES_MAX >> 20
+            ),
         )
-        .field("documents", format!("has {}", documents.len())));
+        .field(
+            "documents",
+            format!("has {} files of {bytes} bytes", documents.len()),
+        ));
     }
     let files: Vec<_> = documents
         .iter()

@@ -14,6 +14,51 @@ use crate::plan::{Bridge, Broker, Capability, Endpoint, Observing, Plan, PlanInt
 const RECOMPILE: &str =
     "compile the plans anew; if the finding stays, it is a fault in Penstock: please report it";
 
+/// The plant by what a gateway's plan is held against, gathered once for the whole fleet: else each plan would cost a look
+/// at the whole plant.
+pub(super) struct Index<'a> {
+    conduits: BTreeMap<&'a GatewayId, Vec<(&'a ConduitId, &'a Conduit)>>,
+    places: BTreeMap<&'a ZoneId, Place<'a>>,
+}
+
+/// What lives in a zone.
+#[derive(Default)]
+struct Place<'a> {
+    networks: Vec<IpNet>,
+    assets: Vec<&'a Asset>,
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn of(plant: &'a Plant) -> Self {
+        let mut conduits: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (id, conduit) in &plant.conduits {
+            for gateway in &conduit.via {
+                conduits.entry(gateway).or_default().push((id, conduit));
+            }
+        }
+        let mut places: BTreeMap<_, Place<'_>> = BTreeMap::new();
+        for (id, zone) in &plant.zones {
+            places.entry(id).or_default().networks.extend(&zone.networks);
+        }
+        for asset in plant.assets.values() {
+            let place = places.entry(&asset.zone).or_default();
+            place
+                .networks
+                .extend(asset.addresses.iter().map(|address| IpNet::from(*address)));
+            place.assets.push(asset);
+        }
+        Self { conduits, places }
+    }
+
+    /// The zones of a side, and what lives there.
+    fn on<'s>(&'s self, side: &'s PlanInterface) -> impl Iterator<Item = (&'s ZoneId, &'s Place<'a>)> {
+        let zones: BTreeSet<&ZoneId> = std::iter::once(&side.zone).chain(&side.behind).collect();
+        zones
+            .into_iter()
+            .filter_map(|zone| Some((zone, self.places.get(zone)?)))
+    }
+}
+
 /// Every gateway has its plan, and no other has one.
 pub(super) fn fleet(plant: &Plant, plans: &BTreeMap<GatewayId, Plan>, findings: &mut Findings) {
     for gateway in plant.gateways.keys() {
@@ -32,17 +77,15 @@ pub(super) fn fleet(plant: &Plant, plans: &BTreeMap<GatewayId, Plan>, findings: 
     }
 }
 
-pub(super) fn check(plant: &Plant, plan: &Plan, findings: &mut Findings) {
+pub(super) fn check(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mut Findings) {
     if let Err(error) = Plan::from_bytes(&plan.to_bytes()) {
         let words = format!("the agent would refuse this plan: {error}");
         findings.error("PC0116", words, RECOMPILE);
     }
     let mut declared: BTreeMap<(&ConduitId, &FlowName), (&Conduit, &Flow)> = BTreeMap::new();
-    for (id, conduit) in &plant.conduits {
-        if conduit.via.contains(&plan.gateway) {
-            for (name, flow) in &conduit.flows {
-                declared.insert((id, name), (conduit, flow));
-            }
+    for (id, conduit) in index.conduits.get(&plan.gateway).into_iter().flatten() {
+        for (name, flow) in &conduit.flows {
+            declared.insert((id, name), (conduit, flow));
         }
     }
     for rule in &plan.rules {
@@ -91,7 +134,7 @@ pub(super) fn check(plant: &Plant, plan: &Plan, findings: &mut Findings) {
         let words = format!("flow {conduit}/{flow} is declared for this gateway but not in its plan");
         findings.error("PC0114", words, RECOMPILE);
     }
-    sides(plant, plan, findings);
+    sides(plant, index, plan, findings);
 }
 
 fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule) -> Vec<&'static str> {
@@ -195,7 +238,7 @@ fn required(plan: &Plan, wanted: &str) -> bool {
 }
 
 /// Each interface of the gateway is a side of the plan, and holds exactly what lives there.
-fn sides(plant: &Plant, plan: &Plan, findings: &mut Findings) {
+fn sides(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mut Findings) {
     let Some(gateway) = plant.gateways.get(&plan.gateway) else {
         return; // Already said as PC0112.
     };
@@ -217,7 +260,7 @@ fn sides(plant: &Plant, plan: &Plan, findings: &mut Findings) {
             let words = format!("interface {} has other zones than the plant gives it", side.name);
             findings.error("PC0115", words, RECOMPILE);
         }
-        if Spans::of(side.networks.iter().copied()) != living_in(plant, side, |_| true) {
+        if Spans::of(side.networks.iter().copied()) != living_in(index, side, |_| true) {
             let words = format!(
                 "interface {} may see other addresses than its zones and their assets have",
                 side.name
@@ -237,11 +280,11 @@ fn sides(plant: &Plant, plan: &Plan, findings: &mut Findings) {
             .iter()
             .map(|one| (one.address, one.mac.to_string()))
             .collect();
-        if planned != hardware(plant, plan, side) {
+        if planned != hardware(index, plan, side) {
             let words = format!("interface {} has other MAC addresses than its assets", side.name);
             findings.error("PC0115", words, RECOMPILE);
         }
-        if !observes_as_declared(plant, side) {
+        if !observes_as_declared(plant, index, side) {
             let words = format!(
                 "interface {} does not observe and enforce as its zones say",
                 side.name
@@ -253,7 +296,7 @@ fn sides(plant: &Plant, plan: &Plan, findings: &mut Findings) {
 
 /// Whether exactly those addresses of a side observe that live in its zones that observe, and what has no zone only where
 /// all of them do.
-fn observes_as_declared(plant: &Plant, side: &PlanInterface) -> bool {
+fn observes_as_declared(plant: &Plant, index: &Index<'_>, side: &PlanInterface) -> bool {
     let observes = |zone: &ZoneId| {
         plant
             .zones
@@ -262,7 +305,7 @@ fn observes_as_declared(plant: &Plant, side: &PlanInterface) -> bool {
     };
     let nobody = Spans::of([]);
     let all = observes(&side.zone) && side.behind.iter().all(observes);
-    let observing = living_in(plant, side, observes);
+    let observing = living_in(index, side, observes);
     match &side.observing {
         Observing::Everything => all,
         Observing::Nothing => !all && observing == nobody,
@@ -273,11 +316,11 @@ fn observes_as_declared(plant: &Plant, side: &PlanInterface) -> bool {
 }
 
 /// The addresses of a side with the MAC addresses that their assets have; a routed gateway holds nobody to them.
-fn hardware(plant: &Plant, plan: &Plan, side: &PlanInterface) -> BTreeSet<(IpAddr, String)> {
-    let here = |asset: &&Asset| {
-        plan.mode == GatewayMode::Bridged && (asset.zone == side.zone || side.behind.contains(&asset.zone))
-    };
-    let assets = plant.assets.values().filter(here);
+fn hardware(index: &Index<'_>, plan: &Plan, side: &PlanInterface) -> BTreeSet<(IpAddr, String)> {
+    if plan.mode != GatewayMode::Bridged {
+        return BTreeSet::new();
+    }
+    let assets = index.on(side).flat_map(|(_, place)| place.assets.iter());
     assets
         .flat_map(|asset| {
             let mac = asset.mac.as_ref().map(|mac| mac.to_ascii_lowercase());
@@ -288,17 +331,7 @@ fn hardware(plant: &Plant, plan: &Plan, side: &PlanInterface) -> BTreeSet<(IpAdd
 }
 
 /// What lives on a side, in those of its zones that are `wanted`.
-fn living_in(plant: &Plant, side: &PlanInterface, wanted: impl Fn(&ZoneId) -> bool) -> Spans {
-    let here = |zone: &ZoneId| (*zone == side.zone || side.behind.contains(zone)) && wanted(zone);
-    let zones = plant
-        .zones
-        .iter()
-        .filter(|(id, _)| here(id))
-        .flat_map(|(_, zone)| zone.networks.iter().copied());
-    let assets = plant
-        .assets
-        .values()
-        .filter(|asset| here(&asset.zone))
-        .flat_map(|asset| asset.addresses.iter().map(|address| IpNet::from(*address)));
-    Spans::of(zones.chain(assets))
+fn living_in(index: &Index<'_>, side: &PlanInterface, wanted: impl Fn(&ZoneId) -> bool) -> Spans {
+    let here = index.on(side).filter(|(zone, _)| wanted(zone));
+    Spans::of(here.flat_map(|(_, place)| place.networks.iter().copied()))
 }

@@ -1,7 +1,7 @@
 //! What a plant document may cost at most, before anything in it is believed.
 
-/// Bytes of all files together.
-pub const DOCUMENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of all files together: what the smallest message carries that a document travels in, too.
+pub const DOCUMENT_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Files of one document.
 pub const FILES_MAX: usize = 1000;
 /// Nesting of lists and mappings. The grammar's deepest place is 9 deep.

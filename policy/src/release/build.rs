@@ -66,6 +66,8 @@ pub struct Release {
     pub statement: Statement,
     /// Each gateway's plan, exact bytes.
     pub plans: BTreeMap<GatewayId, Vec<u8>>,
+    /// The plans' order, by which a leaf is found without counting.
+    order: Vec<GatewayId>,
     tree: Tree,
 }
 
@@ -104,6 +106,7 @@ pub fn build(plant: &Plant, draft: Draft) -> Result<Release, BuildError> {
     };
     statement.well_formed().map_err(BuildError::Refused)?;
     Ok(Release {
+        order: plans.keys().cloned().collect(),
         statement,
         plans,
         tree,
@@ -115,7 +118,8 @@ impl Release {
     pub fn from_parts(statement: Statement, plans: BTreeMap<GatewayId, Vec<u8>>) -> Option<Self> {
         let tree = tree(statement.revision, &plans);
         let same = Digest(tree.root()) == statement.plans_root && tree.size() == statement.gateways;
-        same.then_some(Self {
+        same.then(|| Self {
+            order: plans.keys().cloned().collect(),
             statement,
             plans,
             tree,
@@ -125,7 +129,7 @@ impl Release {
     /// A gateway's plan with its proof; `None` if the release has none for it.
     pub fn plan(&self, gateway: &GatewayId) -> Option<ReleasedPlan<'_>> {
         let plan = self.plans.get(gateway)?;
-        let leaf_index = self.plans.range(..gateway).count() as u64;
+        let leaf_index = self.order.binary_search(gateway).ok()? as u64;
         Some(ReleasedPlan {
             plan,
             leaf_index,

@@ -65,12 +65,13 @@ impl<'a> Ways<'a> {
 
     /// All gateways between the two zones.
     pub(super) fn all_between(&self, from: &ZoneId, to: &ZoneId) -> BTreeSet<GatewayId> {
-        let gateways = self
-            .sides
-            .get(from)
-            .into_iter()
-            .flat_map(|gateways| gateways.keys());
-        gateways
+        let (Some(these), Some(those)) = (self.sides.get(from), self.sides.get(to)) else {
+            return BTreeSet::new();
+        };
+        // A zone in the middle may be at every gateway of the fleet: the other one's are looked through.
+        let fewer = if these.len() <= those.len() { these } else { those };
+        fewer
+            .keys()
             .filter(|gateway| self.between(gateway, from, to))
             .map(|gateway| (*gateway).clone())
             .collect()
@@ -84,20 +85,20 @@ impl<'a> Ways<'a> {
         to: &ZoneId,
         via: &BTreeSet<GatewayId>,
     ) -> Vec<&'a GatewayId> {
-        if self.way(from, to, |gateway| via.contains(gateway)).is_some() {
+        if self.way(from, to, Some(via)).is_some() {
             return Vec::new();
         }
-        let mut way = self.way(from, to, |_| true).unwrap_or_default();
+        let mut way = self.way(from, to, None).unwrap_or_default();
         way.retain(|gateway| !via.contains(*gateway));
         way
     }
 
-    /// The gateways of a shortest way over attached zones, using only gateways that `may` be used.
+    /// The gateways of a shortest way over attached zones, using only those named, or any.
     fn way(
         &self,
         from: &ZoneId,
         to: &ZoneId,
-        may: impl Fn(&GatewayId) -> bool,
+        only: Option<&BTreeSet<GatewayId>>,
     ) -> Option<Vec<&'a GatewayId>> {
         let (start, _) = self.at_zone.get_key_value(from)?;
         let mut came: BTreeMap<&ZoneId, (&'a ZoneId, &'a GatewayId)> = BTreeMap::new();
@@ -114,13 +115,16 @@ impl<'a> Ways<'a> {
                 }
                 return Some(way);
             }
-            for gateway in self
-                .at_zone
-                .get(zone)
-                .into_iter()
-                .flatten()
-                .filter(|gateway| may(gateway))
-            {
+            let here = self.at_zone.get(zone).into_iter().flatten().copied();
+            let gateways: Vec<&GatewayId> = match only {
+                // Of a zone in the middle of a fleet: not through all gateways for each conduit.
+                Some(only) => only
+                    .iter()
+                    .filter_map(|gateway| self.at_zone.get(zone)?.get(gateway).copied())
+                    .collect(),
+                None => here.collect(),
+            };
+            for gateway in gateways {
                 for further in self.at_gateway.get(gateway).into_iter().flatten() {
                     if *further != from && !came.contains_key(further) {
                         came.insert(further, (zone, gateway));

@@ -38,6 +38,7 @@ use crate::ingest::Ingest;
 use crate::journal::Journal;
 use crate::metrics;
 use crate::operators::Role;
+use crate::query::Searches;
 use crate::releases::Releases;
 use crate::sessions::{Fleet, Sessions};
 use crate::store::{Store, StoreError, backup_file};
@@ -397,6 +398,7 @@ impl Services<'_> {
             fleet: self.fleet.clone(),
             authority: self.authority.clone(),
             stopping: self.stopping.clone(),
+            searches: Searches::default(),
             health: self.health,
         })
         .max_decoding_message_size(OPERATOR_REQUEST_BYTES_MAX)

@@ -1,12 +1,18 @@
 //! Reading the trails: which events a person asked for, oldest or newest first, and new ones as they come.
 //!
 //! Two steps: the store skips whole blocks by their summary, then each remaining block is decoded, one at a time, and
-//! its events are held against the filter. Memory is bounded by a page of blocks, however long the answer.
+//! its events are held against the filter. Memory is bounded by a page of blocks, however long the answer, and by
+//! [`SEARCHES_MAX`] of one operator; a search ends with its reader, and with one that takes nothing.
 //! Order is that of arrival at the coordinator; within one source that is the order of its chain.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use penstock_policy::ids::OperatorId;
 use penstock_proto::audit::read_body;
+use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditBlockBody, AuditEvent, AuditRecord, SearchAuditRequest};
 use tokio::sync::mpsc;
@@ -20,6 +26,10 @@ pub const LIMIT_DEFAULT: u32 = 100;
 pub const LIMIT_MAX: u32 = 100_000;
 /// Blocks read at once.
 const PAGE: usize = 32;
+/// How long a reader may take for the next record.
+const READER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Searches and followed trails of one operator at once.
+pub const SEARCHES_MAX: usize = 8;
 /// Longest text to search for, bytes.
 const TEXT_BYTES_MAX: usize = 256;
 
@@ -244,6 +254,48 @@ fn records(block: &StoredBlock, filter: &Filter) -> Result<Vec<AuditRecord>, Sta
         .collect())
 }
 
+/// The searches under way, by operator.
+#[derive(Debug, Clone, Default)]
+pub struct Searches(Arc<Mutex<BTreeMap<OperatorId, usize>>>);
+
+/// One of them; it is over when this is dropped.
+#[derive(Debug)]
+pub struct Search {
+    all: Searches,
+    operator: OperatorId,
+}
+
+impl Searches {
+    /// Begins a search of `operator`.
+    pub fn begin(&self, operator: &OperatorId) -> Result<Search, Refusal> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = all.entry(operator.clone()).or_default();
+        if *own >= SEARCHES_MAX {
+            return Err(Refusal::new(
+                Reason::TooManySearches,
+                format!("{operator} has {SEARCHES_MAX} searches under way; end one of them first"),
+            ));
+        }
+        *own += 1;
+        Ok(Search {
+            all: self.clone(),
+            operator: operator.clone(),
+        })
+    }
+}
+
+impl Drop for Search {
+    fn drop(&mut self) {
+        let mut all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = all.get_mut(&self.operator) {
+            *own -= 1;
+            if *own == 0 {
+                all.remove(&self.operator);
+            }
+        }
+    }
+}
+
 type Out = mpsc::Sender<Result<AuditRecord, Status>>;
 
 /// Sends what is stored and asked for; ends at the limit, or when nobody listens.
@@ -251,7 +303,11 @@ pub async fn search(store: &Store, filter: &Filter, out: &Out) -> Result<(), Sto
     let mut left = filter.limit;
     let mut beyond = 0;
     loop {
-        let page = store.blocks(filter.blocks(beyond), PAGE).await?;
+        let page = tokio::select! {
+            page = store.blocks(filter.blocks(beyond), PAGE) => page?,
+            // Its scan ends with it.
+            () = out.closed() => return Ok(()),
+        };
         let Some(last) = page.last() else {
             return Ok(());
         };
@@ -273,7 +329,10 @@ pub async fn tail(store: &Store, filter: &Filter, out: &Out) -> Result<(), Store
     loop {
         let newest = *appended.borrow_and_update();
         while beyond < newest {
-            let page = store.blocks(filter.blocks(beyond), PAGE).await?;
+            let page = tokio::select! {
+                page = store.blocks(filter.blocks(beyond), PAGE) => page?,
+                () = out.closed() => return Ok(()),
+            };
             // Blocks up to `newest` that the summary rules out are passed over at once.
             beyond = page.last().map_or(newest, |last| last.id);
             if send_all(&page, &filter, None, out).await.is_break() {
@@ -312,8 +371,14 @@ async fn send_all(
                 }
                 **left -= 1;
             }
-            if out.send(Ok(record)).await.is_err() {
-                return ControlFlow::Break(());
+            match tokio::time::timeout(READER_TIMEOUT, out.send(Ok(record))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return ControlFlow::Break(()),
+                // A window that is never opened must not keep a page of the trail in memory.
+                Err(_) => {
+                    tracing::info!("a search ends, as its reader takes nothing");
+                    return ControlFlow::Break(());
+                }
             }
         }
     }

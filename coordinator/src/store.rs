@@ -16,6 +16,7 @@
 
 mod audit;
 mod error;
+mod scan;
 mod schema;
 mod state;
 mod writer;
@@ -57,6 +58,7 @@ struct Inner {
     path: PathBuf,
     writer: mpsc::Sender<Command>,
     readers: Mutex<Vec<Connection>>,
+    scans: scan::Room,
     changes: broadcast::Sender<Change>,
     last_block: watch::Receiver<i64>,
 }
@@ -76,6 +78,7 @@ impl Store {
                 path: path.to_owned(),
                 writer,
                 readers: Mutex::new(Vec::new()),
+                scans: scan::Room::default(),
                 changes,
                 last_block,
             }),
@@ -285,7 +288,7 @@ impl Store {
 
     /// Stored blocks that may hold what `filter` asks for, at most `limit` of them.
     pub async fn blocks(&self, filter: BlockFilter, limit: usize) -> Result<Vec<StoredBlock>, StoreError> {
-        self.read(move |connection| audit::blocks(connection, &filter, limit))
+        self.scan(move |connection| audit::blocks(connection, &filter, limit))
             .await
     }
 

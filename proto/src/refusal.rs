@@ -107,6 +107,10 @@ reasons! {
     SlowConsumer = "SLOW_CONSUMER", ResourceExhausted;
     /// Somebody else changed the same thing; read it again and repeat.
     Conflict = "CONFLICT", Aborted;
+    /// A search that took longer than one may.
+    SearchTooLong = "SEARCH_TOO_LONG", DeadlineExceeded;
+    /// As many searches of one operator run as may.
+    TooManySearches = "TOO_MANY_SEARCHES", ResourceExhausted;
     /// The store is busy; try again.
     StoreBusy = "STORE_BUSY", Unavailable;
     /// The store's disk is full.

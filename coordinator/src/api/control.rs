@@ -22,7 +22,7 @@ use crate::clock;
 use crate::devices;
 use crate::enrolment::{VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
 use crate::operators::{self, OperatorRecord, Role};
-use crate::query::{self, Filter};
+use crate::query::{self, Filter, Searches};
 use crate::releases::{Ending, Releases};
 use crate::sessions::Fleet;
 use crate::store::Store;
@@ -49,6 +49,8 @@ pub struct ControlService {
     pub authority: Arc<Authority>,
     /// The coordinator is stopping: streams that would go on for ever end.
     pub stopping: CancellationToken,
+    /// Searches under way.
+    pub searches: Searches,
     /// Health as it changes.
     pub health: watch::Receiver<Arc<v1::PlantHealth>>,
 }
@@ -401,13 +403,16 @@ impl Control for ControlService {
         &self,
         request: Request<v1::SearchAuditRequest>,
     ) -> Result<Response<Self::SearchAuditStream>, Status> {
-        self.gate
+        let caller = self
+            .gate
             .operator(request.extensions(), Action::SearchAudit)
             .await?;
+        let search = self.searches.begin(&caller.operator)?;
         let filter = Self::filter(request.into_inner())?;
         let (out, records) = mpsc::channel(RECORDS_MAX);
         let store = self.store.clone();
         tokio::spawn(async move {
+            let _search = search;
             if let Err(error) = query::search(&store, &filter, &out).await {
                 // Nobody listening is no fault.
                 let _ = out.send(Err(error.into())).await;
@@ -422,13 +427,16 @@ impl Control for ControlService {
         &self,
         request: Request<v1::TailAuditRequest>,
     ) -> Result<Response<Self::TailAuditStream>, Status> {
-        self.gate
+        let caller = self
+            .gate
             .operator(request.extensions(), Action::TailAudit)
             .await?;
+        let search = self.searches.begin(&caller.operator)?;
         let filter = Self::filter(request.into_inner().filter.unwrap_or_default())?;
         let (out, records) = mpsc::channel(RECORDS_MAX);
         let (store, stopping) = (self.store.clone(), self.stopping.clone());
         tokio::spawn(async move {
+            let _search = search;
             let end = tokio::select! {
                 end = query::tail(&store, &filter, &out) => end.map_err(Refusal::from),
                 () = stopping.cancelled() => {

@@ -85,6 +85,11 @@ pub enum StoreError {
         /// The limit.
         bytes_max: usize,
     },
+    /// A look over the trail that took longer than it may.
+    #[error(
+        "the search looked over the trail for {} s without coming to its end; narrow it: a later --since, one --source", super::scan::SCAN_TIME_MAX.as_secs()
+    )]
+    TooLong,
     /// The writer's thread could not be started.
     #[error("cannot start the store's writer")]
     Thread(#[source] std::io::Error),
@@ -134,13 +139,17 @@ impl From<StoreError> for Refusal {
             StoreError::Full { .. } => Reason::StoreFull,
             StoreError::Corrupt { .. } | StoreError::NotAStore { .. } => Reason::StoreCorrupt,
             StoreError::TooLarge { .. } => Reason::BadRequest,
+            StoreError::TooLong => Reason::SearchTooLong,
             StoreError::Stopped => Reason::Stopping,
             StoreError::Newer { .. }
             | StoreError::Engine { .. }
             | StoreError::Record { .. }
             | StoreError::Thread(_) => Reason::Internal,
         };
-        if !matches!(reason, Reason::Conflict | Reason::BadRequest | Reason::Stopping) {
+        if !matches!(
+            reason,
+            Reason::Conflict | Reason::BadRequest | Reason::SearchTooLong | Reason::Stopping
+        ) {
             tracing::error!(error = %crate::chain(&error), "the store failed");
         }
         Self::new(reason, error.to_string())

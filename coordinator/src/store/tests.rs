@@ -229,6 +229,7 @@ fn a_failed_commit_tells_everyone_and_the_store_goes_on_when_there_is_room() {
                 path,
                 writer,
                 readers: Mutex::new(Vec::new()),
+                scans: scan::Room::default(),
                 changes,
                 last_block,
             }),

@@ -307,3 +307,29 @@ async fn no_acknowledged_block_is_lost_when_the_coordinator_is_killed() {
     }
     assert_eq!(expected, rounds * 400);
 }
+
+#[tokio::test]
+async fn one_operator_has_a_bounded_number_of_searches_and_each_ends_with_its_reader() {
+    use penstock_coordinator::query::SEARCHES_MAX;
+    let world = World::start().await;
+    let mut viewer = world.operator("vic", v1::Role::Viewer).await;
+    let mut open = Vec::new();
+    for _ in 0..SEARCHES_MAX {
+        open.push(viewer.tail_audit(v1::TailAuditRequest::default()).await.unwrap());
+    }
+    let more = viewer.search_audit(v1::SearchAuditRequest::default()).await;
+    crate::world::refused(more, penstock_proto::refusal::Reason::TooManySearches);
+    // Another's are another's.
+    world.trail("coordinator/c1").await;
+    drop(open.pop());
+    let again = async {
+        while viewer
+            .search_audit(v1::SearchAuditRequest::default())
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(crate::world::PATIENCE, again).await.unwrap();
+}

@@ -146,8 +146,35 @@ pub async fn enrol(
     now_ms: u64,
 ) -> Result<Enrolled, Refusal> {
     attempts.admit(application.address, now_ms)?;
+    let address = application.address;
+    let outcome = apply(store, authority, application, now_ms).await;
+    if let Err(refusal) = &outcome
+        && by_applicant(refusal.reason)
+    {
+        attempts.failed(address, now_ms);
+    }
+    outcome
+}
+
+/// Whether it is the applicant whom a refusal is due to: each such attempt counts, whatever is wrong with it.
+fn by_applicant(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::TokenUnknown
+            | Reason::TokenUsed
+            | Reason::TokenExpired
+            | Reason::BadRequest
+            | Reason::BadCertificateRequest
+    )
+}
+
+async fn apply(
+    store: &Store,
+    authority: &Authority,
+    application: Application<'_>,
+    now_ms: u64,
+) -> Result<Enrolled, Refusal> {
     let unknown = || {
-        attempts.failed(application.address, now_ms);
         Refusal::new(
             Reason::TokenUnknown,
             "this enrolment token is not known here for this name; ask an admin for a new one",

@@ -2,7 +2,11 @@
 //!
 //! It is a chain like any gateway's (source `coordinator/<id>`), stored and searched by the same means. An action
 //! is recorded *before* its answer goes out; if it cannot be recorded, the answer is an error (IEC 62443-3-3
-//! SR 2.8, SR 2.10).
+//! SR 2.8, SR 2.10). What somebody is refused again and again is counted instead of written each time (`refusals`).
+
+mod refusals;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use penstock_policy::ids::CoordinatorId;
@@ -11,6 +15,7 @@ use penstock_proto::v1::{
 };
 use prost::Message as _;
 
+use self::refusals::Refusals;
 use crate::clock;
 use crate::query;
 use crate::store::{Store, StoreError};
@@ -23,6 +28,7 @@ const TEXT_BYTES_MAX: usize = 2048;
 pub struct Journal {
     store: Store,
     source: String,
+    refusals: Arc<Refusals>,
 }
 
 impl Journal {
@@ -31,6 +37,7 @@ impl Journal {
         Self {
             store,
             source: format!("coordinator/{coordinator}"),
+            refusals: Arc::default(),
         }
     }
 
@@ -44,8 +51,22 @@ impl Journal {
         outcome: Result<&str, &str>,
     ) -> Result<(), StoreError> {
         let (allowed, message) = match outcome {
-            Ok(message) => (true, message),
-            Err(message) => (false, message),
+            Ok(message) => (true, message.to_owned()),
+            Err(message) => {
+                // Who asks to be enrolled can call themselves as they like.
+                let source = if action == "enrol" { target } else { operator };
+                match self.refusals.write(source, clock::now_ms()) {
+                    Some(0) => (false, message.to_owned()),
+                    Some(omitted) => (
+                        false,
+                        format!("{message} (and {omitted} more refusals before this one, not written)"),
+                    ),
+                    None => {
+                        metrics::counter!("penstock_refusals_unwritten_total").increment(1);
+                        return Ok(());
+                    }
+                }
+            }
         };
         let event = OperatorEvent {
             operator: bounded(operator),
@@ -53,7 +74,7 @@ impl Journal {
             action: action.to_owned(),
             target: bounded(target),
             allowed,
-            message: bounded(message),
+            message: bounded(&message),
         };
         let severity = if allowed {
             Severity::Notice

@@ -58,6 +58,10 @@ fn describe() {
     );
     metrics::describe_counter!("penstock_denied_total", "Calls refused, by reason");
     metrics::describe_counter!(
+        "penstock_refusals_unwritten_total",
+        "Refusals that were counted instead of written to the trail"
+    );
+    metrics::describe_counter!(
         "penstock_enrolments_total",
         "Certificates issued by token, by kind"
     );

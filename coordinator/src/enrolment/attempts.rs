@@ -1,7 +1,8 @@
 //! The limit of wrong enrolment attempts, per address and in all. In memory only, and bounded.
 //!
 //! A wrong attempt costs a token from a bucket that refills with time. An IPv6 address counts as its /64, since
-//! whoever has one address there has all.
+//! whoever has one address there has all. The limit of all together stops those who were wrong before; it never keeps out
+//! somebody who has made no mistake yet, or strangers could lock a plant's own people out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -31,7 +32,7 @@ impl Default for AttemptsLimits {
     }
 }
 
-/// Addresses remembered at once; beyond that the limit of all together holds.
+/// Addresses remembered at once.
 const ADDRESSES_MAX: usize = 4096;
 
 /// Wrong attempts so far.
@@ -99,7 +100,8 @@ impl Attempts {
             .by_address
             .get(&group(address))
             .map_or(0, |bucket| bucket.count(now_ms, window_ms));
-        if here >= self.limits.per_address || state.all.count(now_ms, window_ms) >= self.limits.in_all {
+        let crowded = state.all.count(now_ms, window_ms) >= self.limits.in_all;
+        if here >= self.limits.per_address || (crowded && here > 0) {
             return Err(Refusal::new(
                 Reason::TooManyAttempts,
                 "too many wrong enrolment attempts; wait a minute",
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn many_addresses_do_not_grow_the_memory_and_are_stopped_together() {
+    fn many_addresses_do_not_grow_the_memory_are_stopped_together_and_keep_nobody_else_out() {
         let attempts = Attempts::new(AttemptsLimits {
             per_address: 3,
             in_all: 10_000,
@@ -174,6 +176,11 @@ mod tests {
             attempts.failed(IpAddr::V4(n.into()), 1);
         }
         assert!(attempts.lock().by_address.len() <= ADDRESSES_MAX);
-        attempts.admit(IpAddr::V4(20_000.into()), 1).unwrap_err();
+        let remembered: Vec<IpAddr> = attempts.lock().by_address.keys().copied().take(5).collect();
+        for wrong_once in remembered {
+            attempts.admit(wrong_once, 1).unwrap_err();
+        }
+        // The one with the right token, at an address of their own.
+        attempts.admit(IpAddr::V4(20_000.into()), 1).unwrap();
     }
 }

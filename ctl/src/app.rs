@@ -121,3 +121,21 @@ fn demo(out: &Output, args: &args::Demo) -> Result<Exit, Failure> {
         Exit::Findings
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connection_goes_on_while_a_person_thinks_about_a_question() {
+        let asked = wait(async {
+            let (answered, keepalive) = std::sync::mpsc::channel();
+            tokio::spawn(async move { answered.send(()) });
+            // As reading from the terminal does, this holds up the command and must hold up nothing else.
+            let kept = keepalive.recv_timeout(std::time::Duration::from_secs(60));
+            kept.map(|()| Exit::Done)
+                .map_err(|_| Failure::local("held-up", "nothing else went on"))
+        });
+        assert!(asked.is_ok(), "{asked:?}");
+    }
+}

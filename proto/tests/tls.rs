@@ -347,6 +347,26 @@ async fn garbage_silence_and_crowds_without_certificates_do_not_keep_others_out(
 }
 
 #[tokio::test]
+async fn operators_find_a_place_where_gateways_have_taken_all_of_theirs() {
+    let ca = Authority::new();
+    let limits = AcceptLimits {
+        connections_max: 1,
+        ..AcceptLimits::default()
+    };
+    let server = serve(&ca.issue(COORDINATOR), ca.root(), limits).await;
+    let address: Address = server.to_string().parse().unwrap();
+    let who = |uri: &str| profile(Trust::Roots(vec![ca.root()]), Some(ca.issue(uri)));
+    let _held = channel::connect(vec![address], who(GATEWAY).config().unwrap())
+        .await
+        .unwrap();
+    call(&[server], who("spiffe://water/gateway/gw-other"))
+        .await
+        .expect_err("a second gateway");
+    let operator = "spiffe://water/operator/admin";
+    assert_eq!(call(&[server], who(operator)).await.unwrap(), operator);
+}
+
+#[tokio::test]
 async fn a_connection_without_a_certificate_gives_its_place_to_the_next_when_its_time_is_over() {
     let ca = Authority::new();
     let limits = AcceptLimits {

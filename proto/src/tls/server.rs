@@ -34,10 +34,12 @@ use super::handshakes::Handshakes;
 use super::socket::Socket;
 use super::verifier::{ClientVerifier, Named, Who};
 use super::{ALPN, Credentials, TlsError, provider};
-use crate::peer::PeerIdentity;
+use crate::peer::{PeerIdentity, Subject};
 
 /// A verified connection is lost only to a peer that holds fewer: as many gateways as there is room for keep theirs.
 const VERIFIED_GRACE: Duration = Duration::MAX;
+/// Places that operators have to themselves: as many gateways as there may be keep no person out.
+const OPERATORS_MAX: usize = 512;
 /// One without a certificate is not lost among equals before this part of the time that it may stand.
 const ANONYMOUS_GRACE_PART: u32 = 6;
 
@@ -182,6 +184,7 @@ pub struct Reception {
     limits: AcceptLimits,
     handshakes: Handshakes,
     verified: Arc<Crowd<Whose>>,
+    operators: Arc<Crowd<Whose>>,
     anonymous: Arc<Crowd<Whose>>,
 }
 
@@ -198,6 +201,7 @@ impl Reception {
             limits,
             handshakes: Handshakes::start(threads, limits.handshakes_max, limits.handshake_timeout)?,
             verified: Crowd::new(limits.connections_max, VERIFIED_GRACE),
+            operators: Crowd::new(OPERATORS_MAX, VERIFIED_GRACE),
             anonymous: Crowd::new(
                 limits.anonymous_max,
                 limits.anonymous_lifetime / ANONYMOUS_GRACE_PART,
@@ -268,16 +272,25 @@ impl Reception {
             None => None,
         };
         let (crowd, whose, deadline) = match &identity {
-            Some(peer) => (&self.verified, Whose::Peer(peer.to_string()), None),
+            Some(peer) => {
+                let crowd = match peer.subject {
+                    Subject::Operator(_) => &self.operators,
+                    _ => &self.verified,
+                };
+                (crowd, Whose::Peer(peer.to_string()), None)
+            }
             None => (
                 &self.anonymous,
                 Whose::Address(address.ip()),
                 Some(Box::pin(tokio::time::sleep(self.limits.anonymous_lifetime))),
             ),
         };
-        let place = crowd
-            .enter(whose, Instant::now())
-            .ok_or_else(|| io::Error::other("too many connections"))?;
+        let Some(place) = crowd.enter(whose, Instant::now()) else {
+            if let Some(peer) = &identity {
+                tracing::warn!(%peer, %address, "all places for connections are taken: a known peer is turned away");
+            }
+            return Err(io::Error::other("too many connections"));
+        };
         Ok(PeerStream {
             stream,
             info: PeerInfo {

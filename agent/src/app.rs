@@ -112,7 +112,7 @@ pub async fn run<K: Kernel>(
         bridges: bridge_states,
         coordinators: config.coordinators.clone(),
         audit: audit.clone(),
-        offers: offers_in,
+        offers: offers_in.clone(),
         policy: policy.clone(),
         certificate: certificate.clone(),
         faults,
@@ -120,7 +120,7 @@ pub async fn run<K: Kernel>(
         started,
         state: link_in,
     };
-    parts.spawn(reconciler.run(offers, seen, nudge, stop.clone()));
+    parts.spawn(reconciler.run((offers_in, offers), seen, nudge, stop.clone()));
     parts.spawn(link.run(stop.clone()));
     parts.spawn(tap.run(stop.clone()));
     parts.spawn(bridges.run(stop.clone()));

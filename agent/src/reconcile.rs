@@ -143,7 +143,7 @@ impl<K: Kernel> Reconciler<K> {
     /// Runs until `stop` is cancelled; `nudge` asks for a look now. The kernel keeps what it has.
     pub async fn run(
         mut self,
-        mut offers: watch::Receiver<Option<Arc<PolicyOffer>>>,
+        (slot, mut offers): (OfferSlot, watch::Receiver<Option<Arc<PolicyOffer>>>),
         mut seen: mpsc::Receiver<Seen>,
         nudge: Arc<Notify>,
         stop: CancellationToken,
@@ -165,8 +165,14 @@ impl<K: Kernel> Reconciler<K> {
                     }
                     let offered = offers.borrow_and_update().clone();
                     if let Some(offered) = offered {
-                        self.consider(offered).await;
+                        self.consider(Arc::clone(&offered)).await;
+                        // It is as large as its plan, and was read; a newer one may have come meanwhile.
+                        slot.send_if_modified(|held| {
+                            drop(held.take_if(|held| Arc::ptr_eq(held, &offered)));
+                            false
+                        });
                     }
+                    self.give_back().await;
                 }
                 event = seen.recv(), if seen_open => match event {
                     Some(event) => self.observe(event).await,
@@ -259,6 +265,7 @@ impl<K: Kernel> Reconciler<K> {
         {
             tracing::warn!(error = %sentence(&error), "the store does not know yet which policy is in force");
         }
+        self.give_back().await;
     }
 
     async fn observe(&mut self, seen: Seen) {
@@ -388,6 +395,11 @@ impl<K: Kernel> Reconciler<K> {
         if let Some(faults) = self.with_store(|store| store.faults()).await {
             self.store_faults = faults;
         }
+    }
+
+    /// After a change of policy; see [`crate::allocator`].
+    async fn give_back(&self) {
+        let _ = tokio::task::spawn_blocking(crate::allocator::give_back).await;
     }
 
     /// Runs `work` on a blocking thread; `None` if it panicked.

@@ -1,7 +1,8 @@
 //! What the agent must not forget: who it is enrolled as, whom it believes, and the last good policy.
 //!
 //! Every record is kept twice: in the sled database `store/`, and as a sealed file in `copies/` that is replaced
-//! atomically. Reading takes the newer of the copies that are whole, so that a lost, damaged or rolled-back database
+//! atomically. A record that is larger than the database's cache has its second copy in a file too, `second/`: the
+//! database would keep it in memory, a policy of 100,000 flows for months. Reading takes the newer of the copies that are whole, so that a lost, damaged or rolled-back database
 //! cannot take the policy with it (DESIGN, promise 1; IEC 62443-3-3 SR 7.4). Writing succeeds only if the file is
 //! durable: a file can be read on a full disk, where the database cannot even be opened, and a policy that came back
 //! from before would open what was revoked. Whatever the database does, panics included, ends here as a fault.
@@ -22,6 +23,8 @@ pub const RECORD_BYTES_MAX: u64 = 160 * 1024 * 1024;
 
 const CACHE_BYTES: u64 = 256 * 1024;
 const SEGMENT_BYTES: usize = 64 * 1024;
+/// The folder of second copies of large records.
+const SECOND: &str = "second";
 
 /// The file of a record could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -98,8 +101,10 @@ impl Store {
     /// Opens the store in `folder`. Never fails: what is damaged becomes a fault, and the other copy serves.
     pub fn open(folder: &Path) -> Self {
         let mut store = Self::empty(folder);
-        if let Err(error) = durable::create_folder(&folder.join("copies")) {
-            store.fault("store-copies", &error);
+        for copies in ["copies", SECOND] {
+            if let Err(error) = durable::create_folder(&folder.join(copies)) {
+                store.fault("store-copies", &error);
+            }
         }
         store.open_database();
         store
@@ -125,32 +130,29 @@ impl Store {
                 None
             }
         };
-        let from_database = match self.guarded(|db| db.get(record)) {
-            Some(Some(bytes)) => {
-                let whole = durable::unseal(record, &bytes)
-                    .map(|(generation, payload)| (generation, payload.to_vec()));
-                if whole.is_none() {
-                    self.faults.insert(
-                        "store-damaged",
-                        format!(
-                            "the record `{record}` is damaged in the database; its copy in a file is used"
-                        ),
-                    );
-                }
-                whole
+        let found = self.guarded(|db| db.get(record)).flatten();
+        let from_database = found.as_ref().and_then(|bytes| {
+            let whole =
+                durable::unseal(record, bytes).map(|(generation, payload)| (generation, payload.to_vec()));
+            if whole.is_none() {
+                self.faults.insert(
+                    "store-damaged",
+                    format!("the record `{record}` is damaged in the database; its copy in a file is used"),
+                );
             }
-            _ => None,
-        };
-        let (generation, payload) = match (from_file, from_database) {
-            (Some(file), Some(database)) => {
-                if file.0 >= database.0 {
-                    file
-                } else {
-                    database
-                }
-            }
-            (file, database) => file.or(database)?,
-        };
+            whole
+        });
+        if let Some(bytes) = found.filter(|bytes| is_large(bytes.len())) {
+            // From an agent that kept large records there, too.
+            self.keep_second(record, &bytes);
+        }
+        let from_second = read_sealed(&self.folder.join(SECOND).join(record), record).unwrap_or_else(|why| {
+            self.faults.insert("store-second-damaged", why);
+            None
+        });
+        // Of equal ones the file's, which is the last here.
+        let copies = [from_database, from_second, from_file].into_iter().flatten();
+        let (generation, payload) = copies.max_by_key(|(generation, _)| *generation)?;
         self.generations.insert(record, generation);
         Some(payload)
     }
@@ -177,11 +179,30 @@ impl Store {
         if self.db.is_none() {
             self.open_database();
         }
+        if is_large(sealed.len()) {
+            self.keep_second(record, &sealed);
+            return Ok(());
+        }
         self.guarded(|db| {
             db.insert(record, sealed.as_slice())?;
             db.flush().map(|_| ())
         });
         Ok(())
+    }
+
+    /// Keeps the second copy of a large record; what the database has of it goes once the file is durable.
+    fn keep_second(&mut self, record: &'static str, sealed: &[u8]) {
+        let path = self.folder.join(SECOND).join(record);
+        match durable::replace(&path, sealed, 0o600) {
+            Ok(()) => {
+                self.faults.remove("store-second-damaged");
+                self.guarded(|db| {
+                    db.remove(record)?;
+                    db.flush().map(|_| ())
+                });
+            }
+            Err(error) => self.fault("store-second", &error),
+        }
     }
 
     fn fault(&mut self, code: &'static str, error: &(dyn std::error::Error + 'static)) {
@@ -267,9 +288,16 @@ fn copy_path(folder: &Path, record: &str) -> PathBuf {
 
 /// Reads only the copy in a file, as other programs may while the agent holds the database.
 pub fn read_copy(folder: &Path, record: &'static str) -> Result<Option<(u64, Vec<u8>)>, String> {
-    let path = copy_path(folder, record);
+    read_sealed(&copy_path(folder, record), record)
+}
+
+fn is_large(bytes: usize) -> bool {
+    u64::try_from(bytes).is_ok_and(|bytes| bytes > CACHE_BYTES)
+}
+
+fn read_sealed(path: &Path, record: &str) -> Result<Option<(u64, Vec<u8>)>, String> {
     let Some(bytes) =
-        durable::read(&path, RECORD_BYTES_MAX).map_err(|error| match std::error::Error::source(&error) {
+        durable::read(path, RECORD_BYTES_MAX).map_err(|error| match std::error::Error::source(&error) {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         })?
@@ -278,7 +306,7 @@ pub fn read_copy(folder: &Path, record: &'static str) -> Result<Option<(u64, Vec
     };
     durable::unseal(record, &bytes)
         .map(|(generation, payload)| Some((generation, payload.to_vec())))
-        .ok_or_else(|| format!("{} is damaged; the database's copy is used", path.display()))
+        .ok_or_else(|| format!("{} is damaged; the other copy is used", path.display()))
 }
 
 #[cfg(test)]
@@ -308,6 +336,38 @@ mod tests {
         drop(store);
         std::fs::remove_dir_all(folder.path().join("copies")).unwrap();
         assert_eq!(Store::open(folder.path()).load("policy").unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_large_record_survives_the_loss_of_either_copy_and_is_not_in_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let payload = vec![7_u8; 1_000_000];
+        Store::open(folder.path()).save("policy", &payload).unwrap();
+        for lost in ["store", "copies", SECOND] {
+            std::fs::remove_dir_all(folder.path().join(lost)).unwrap();
+            let mut store = Store::open(folder.path());
+            assert_eq!(store.load("policy").unwrap(), payload, "{lost}");
+            store.save("policy", &payload).unwrap();
+            assert_eq!(store.guarded(|db| db.get("policy")), Some(None), "{lost}");
+        }
+    }
+
+    #[test]
+    fn a_large_record_that_an_agent_before_kept_in_the_database_moves_to_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let payload = vec![7_u8; 1_000_000];
+        let mut store = Store::open(folder.path());
+        let sealed = durable::seal("policy", 3, &payload);
+        store
+            .guarded(|db| db.insert("policy", sealed.as_slice()))
+            .unwrap();
+        assert_eq!(store.load("policy").unwrap(), payload);
+        assert_eq!(store.guarded(|db| db.get("policy")), Some(None));
+        drop(store);
+        std::fs::remove_dir_all(folder.path().join("store")).unwrap();
+        let mut store = Store::open(folder.path());
+        assert_eq!(store.load("policy").unwrap(), payload);
+        assert_eq!(store.generations.get("policy"), Some(&3));
     }
 
     #[test]

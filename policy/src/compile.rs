@@ -12,6 +12,7 @@ mod flow_ids;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -124,10 +125,10 @@ impl<'a> Compiler<'a> {
                     transport: merged(&flow.service.transport),
                     must_flow: flow.must_flow,
                     on_agent_loss: conduit.on_agent_loss,
-                    operations: flow.operations.clone(),
+                    operations: flow.operations.clone().map(Arc::new),
                     on_refusal: flow.on_refusal,
                     answers: flow.answers,
-                    tls: flow.tls.clone(),
+                    tls: flow.tls.clone().map(Arc::new),
                 });
             }
         }
@@ -216,7 +217,7 @@ fn requires(gateway: &Gateway, rules: &[Rule], bridges: &[Bridge]) -> BTreeSet<C
         needed.insert(Capability::KERNEL_BRIDGE);
     }
     for rule in rules {
-        match &rule.operations {
+        match rule.operations.as_deref() {
             None => {}
             Some(Operations::ModbusTcp(_)) => {
                 needed.insert(Capability::INSPECT_MODBUS_TCP);
@@ -288,12 +289,12 @@ fn endpoints(ends: &[FlowEnd]) -> Vec<Endpoint> {
             FlowEnd::Asset(id, addresses) => all.extend(
                 addresses
                     .iter()
-                    .map(|address| (IpNet::from(*address), id.to_string())),
+                    .map(|address| (IpNet::from(*address), id.as_str().into())),
             ),
             FlowEnd::Zone(id, networks) => all.extend(
                 networks
                     .iter()
-                    .map(|network| (network.trunc(), format!("zone:{id}"))),
+                    .map(|network| (network.trunc(), format!("zone:{id}").into())),
             ),
         }
     }

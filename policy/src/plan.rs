@@ -11,10 +11,12 @@
 
 mod format1;
 mod mac;
+mod shared;
 mod well_formed;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,7 @@ pub struct Plan {
     /// Where the gateway itself is managed from; never locked out.
     pub management: Option<Management>,
     /// The permitted flows, by conduit and flow name.
+    #[serde(deserialize_with = "shared::rules")]
     pub rules: Vec<Rule>,
     /// What the gateway itself carries from one broker to another, by conduit and flow name.
     pub bridges: Vec<Bridge>,
@@ -196,13 +199,13 @@ pub struct Rule {
     /// What an inspected flow does while no agent lives.
     pub on_agent_loss: OnAgentLoss,
     /// The operations it is limited to, if it is limited (then `requires` names the inspector).
-    pub operations: Option<Operations>,
+    pub operations: Option<Arc<Operations>>,
     /// What a client gets for a refused operation.
     pub on_refusal: OnRefusal,
     /// Which answers belong to a request; only with Modbus operations other than strict.
     pub answers: Answers,
     /// The client's TLS ends at the gateway (then `requires` has `inspect:mqtt-tls`); only with operations.
-    pub tls: Option<Tls>,
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// A one-way bridge between two brokers: the gateway is a client of both, and forwards no packet between them.
@@ -244,7 +247,7 @@ pub struct Broker {
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// The asset's or zone's name, for people.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its address (a host prefix) or network.
     pub network: IpNet,
 }

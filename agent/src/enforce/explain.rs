@@ -1,6 +1,6 @@
 //! From a logged packet to the event that a person reads: names for numbers, and the reason.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -66,8 +66,8 @@ fn ports_of(rule: &Rule) -> Vec<(u8, u16)> {
 pub(super) struct Current {
     pub(super) plan: Arc<Plan>,
     pub(super) revision: Revision,
-    /// Place of each flow in the plan.
-    places: HashMap<FlowId, usize>,
+    /// Place of each flow in the plan, by its number.
+    places: Box<[(FlowId, u32)]>,
     /// Ports of its flows, by IP protocol.
     ports: HashSet<(u8, u16)>,
 }
@@ -77,15 +77,14 @@ const SERVICE_PORTS_MAX: u16 = 128;
 
 impl Current {
     pub(super) fn new(plan: Arc<Plan>, revision: Revision) -> Self {
-        let places = (0..)
-            .zip(&plan.rules)
-            .map(|(place, rule)| (rule.id, place))
-            .collect();
+        let places = (0..).zip(&plan.rules).map(|(place, rule)| (rule.id, place));
+        let mut places: Vec<(FlowId, u32)> = places.collect();
+        places.sort_unstable();
         Self {
             ports: plan.rules.iter().flat_map(ports_of).collect(),
             plan,
             revision,
-            places,
+            places: places.into_boxed_slice(),
         }
     }
 
@@ -211,7 +210,9 @@ impl Current {
 
     /// `conduit/flow` of a flow that the plan has.
     fn name(&self, id: FlowId) -> Option<String> {
-        let rule = self.plan.rules.get(*self.places.get(&id)?)?;
+        let found = self.places.binary_search_by_key(&id, |(flow, _)| *flow).ok()?;
+        let (_, place) = self.places.get(found)?;
+        let rule = self.plan.rules.get(usize::try_from(*place).ok()?)?;
         Some(format!("{}/{}", rule.conduit, rule.flow))
     }
 

@@ -137,7 +137,8 @@ fn family<A: Address>(plan: &Plan, budget: &mut usize) -> Result<BTreeMap<Block<
             placed.entry(piece).or_insert(Placed { flow, course });
         }
     }
-    Ok(placed)
+    // It is kept for as long as the plan is in force: built anew from what is in order, it has no room to spare.
+    Ok(placed.into_iter().collect())
 }
 
 /// The ranges of rules, by what becomes of them.

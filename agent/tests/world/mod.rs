@@ -134,7 +134,7 @@ pub fn plan() -> Plan {
 /// A plan by which the gateway ends TLS for brokers at these addresses.
 pub fn ending_tls(brokers: &[IpAddr]) -> Plan {
     let end = |name: &str, address: IpAddr| Endpoint {
-        name: name.to_owned(),
+        name: name.into(),
         network: address.into(),
     };
     let needed = [Capability::INSPECT_MQTT, Capability::INSPECT_MQTT_TLS];
@@ -150,14 +150,14 @@ pub fn ending_tls(brokers: &[IpAddr]) -> Plan {
         transport: Transport::Tcp(vec![PortRange::single(8883)]),
         must_flow: false,
         on_agent_loss: OnAgentLoss::Block,
-        operations: Some(Operations::Mqtt(vec![MqttOperation::Publish {
+        operations: Some(Arc::new(Operations::Mqtt(vec![MqttOperation::Publish {
             topics: vec!["plant/#".to_owned()],
             qos: NumberRange { first: 0, last: 1 },
             retain: false,
-        }])),
+        }]))),
         on_refusal: OnRefusal::Answer,
         answers: penstock_policy::model::Answers::Strict,
-        tls: Some(Tls::default()),
+        tls: Some(Tls::default().into()),
     });
     plan
 }

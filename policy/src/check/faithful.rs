@@ -154,7 +154,7 @@ fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule) -> Vec<&'static str>
     if !same_transport {
         differs.push("another transport or other ports");
     }
-    if rule.operations != flow.operations {
+    if rule.operations.as_deref() != flow.operations.as_ref() {
         differs.push("other operations");
     }
     if rule.on_agent_loss != conduit.on_agent_loss || rule.must_flow != flow.must_flow {
@@ -166,7 +166,7 @@ fn differences(conduit: &Conduit, flow: &Flow, rule: &Rule) -> Vec<&'static str>
     if rule.answers != flow.answers {
         differs.push("another way to match answers");
     }
-    if rule.tls != flow.tls {
+    if rule.tls.as_deref() != flow.tls.as_ref() {
         differs.push("another end of TLS");
     }
     if flow.is_bridge() {
@@ -225,7 +225,7 @@ fn declared_networks(ends: &[FlowEnd]) -> BTreeSet<IpNet> {
 }
 
 fn inspected(plan: &Plan, rule: &Rule) -> bool {
-    let inspector = match rule.operations {
+    let inspector = match rule.operations.as_deref() {
         None => return true,
         Some(Operations::ModbusTcp(_)) => Capability::INSPECT_MODBUS_TCP,
         Some(Operations::Mqtt(_)) => Capability::INSPECT_MQTT,

@@ -81,9 +81,9 @@ fn compare(rule: &Rule, index: &Index<'_>, sides: &[Spans], findings: &mut Findi
         }
         let limits: Vec<Option<&Operations>> = covering
             .iter()
-            .map(|(_, other, _)| other.operations.as_ref())
+            .map(|(_, other, _)| other.operations.as_deref())
             .collect();
-        narrowed |= !still_permitted(rule.operations.as_ref(), &limits);
+        narrowed |= !still_permitted(rule.operations.as_deref(), &limits);
     }
     if narrowed {
         less(&rule.conduit, &rule.flow, findings);

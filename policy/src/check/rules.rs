@@ -157,7 +157,7 @@ fn name(rule: &Rule) -> String {
 
 /// A broker gives a session to whoever connects under its identifier.
 fn any_client(rule: &Rule, findings: &mut Findings) {
-    let Some(Operations::Mqtt(operations)) = &rule.operations else {
+    let Some(Operations::Mqtt(operations)) = rule.operations.as_deref() else {
         return;
     };
     let mut connects = operations

@@ -185,7 +185,7 @@ fn a_bridge_or_an_end_of_tls_that_is_not_as_declared_is_found() {
         ),
         (
             messages,
-            |plan| plan.rules[3].tls = Some(Tls::default()),
+            |plan| plan.rules[3].tls = Some(Tls::default().into()),
             &["PC0113", "PC0116", "PC0117"],
         ),
     ];

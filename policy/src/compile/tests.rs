@@ -32,10 +32,10 @@ fn the_water_works_compile_to_what_the_document_says() {
     let sources: Vec<&str> = plan.rules[0]
         .sources
         .iter()
-        .map(|end| end.name.as_str())
+        .map(|end| end.name.as_ref())
         .collect();
     assert_eq!(sources, ["hmi-1", "historian"]);
-    assert_eq!(plan.rules[2].sources[0].name, "zone:office");
+    assert_eq!(plan.rules[2].sources[0].name.as_ref(), "zone:office");
 }
 
 #[test]

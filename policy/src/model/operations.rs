@@ -15,7 +15,7 @@ pub enum Protocol {
 }
 
 /// What a flow may do, by protocol. The lists are never empty.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Operations {
     /// Modbus/TCP.
@@ -25,7 +25,7 @@ pub enum Operations {
 }
 
 /// A permitted Modbus operation (MODBUS Application Protocol V1.1b3, section 6).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModbusOperation {
     /// Function by its standard name in kebab case (`read-holding-registers`), `function-<n>` for a code without a
@@ -44,7 +44,7 @@ pub struct ModbusOperation {
 }
 
 /// A range of numbers, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NumberRange {
     /// First.
@@ -54,7 +54,7 @@ pub struct NumberRange {
 }
 
 /// A permitted MQTT operation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum MqttOperation {
     /// Publish to topics that these filters cover.

@@ -71,7 +71,7 @@ fn ends_and_ports(rule: &Rule) -> Result<(), String> {
 
 fn operations(plan: &Plan, rule: &Rule) -> Result<(), String> {
     let name = format!("{}/{}", rule.conduit, rule.flow);
-    let inspector = match &rule.operations {
+    let inspector = match rule.operations.as_deref() {
         None if rule.tls.is_some() => {
             return Err(format!(
                 "flow {name} ends TLS at the gateway, but limits no operations"
@@ -90,7 +90,7 @@ fn operations(plan: &Plan, rule: &Rule) -> Result<(), String> {
     if rule.tls.is_none() {
         return Ok(());
     }
-    if !matches!(rule.operations, Some(Operations::Mqtt(_))) {
+    if !matches!(rule.operations.as_deref(), Some(Operations::Mqtt(_))) {
         return Err(format!(
             "flow {name} ends TLS at the gateway for a protocol that is not read inside it"
         ));
@@ -234,13 +234,13 @@ mod tests {
     #[test]
     fn limits_that_nobody_would_inspect_are_refused() {
         assert!(refused(|plan| plan.requires.clear()).contains("does not require `inspect:modbus-tcp`"));
-        let none = |plan: &mut Plan| plan.rules[0].operations = Some(Operations::Mqtt(Vec::new()));
+        let none = |plan: &mut Plan| plan.rules[0].operations = Some(Operations::Mqtt(Vec::new()).into());
         assert!(refused(none).contains("lists no operation"));
     }
 
     #[test]
     fn tls_that_nobody_would_end_is_refused() {
-        let ended = |plan: &mut Plan| plan.rules[0].tls = Some(Tls::default());
+        let ended = |plan: &mut Plan| plan.rules[0].tls = Some(Tls::default().into());
         assert!(refused(ended).contains("not read inside it"), "Modbus");
         assert!(
             refused(|plan| {
@@ -252,7 +252,7 @@ mod tests {
         assert!(
             refused(|plan| {
                 ended(plan);
-                plan.rules[0].operations = Some(Operations::Mqtt(vec![publish()]));
+                plan.rules[0].operations = Some(Operations::Mqtt(vec![publish()]).into());
                 plan.requires
                     .insert(Capability(Capability::INSPECT_MQTT.to_owned()));
             })

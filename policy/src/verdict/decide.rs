@@ -81,7 +81,7 @@ pub enum Permitted<'a> {
 pub fn permitted<'a>(plan: &'a Plan, connection: &Connection) -> Permitted<'a> {
     let mut listed = Vec::new();
     for rule in matching(plan, connection) {
-        match &rule.operations {
+        match rule.operations.as_deref() {
             None => return Permitted::Anything,
             Some(operations) => listed.push((rule, operations)),
         }

@@ -211,7 +211,7 @@ mod tests {
             destinations: networks
                 .iter()
                 .map(|network| Endpoint {
-                    name: "x".to_owned(),
+                    name: "x".into(),
                     network: network.parse().unwrap(),
                 })
                 .collect(),
@@ -221,7 +221,7 @@ mod tests {
             operations: None,
             on_refusal: OnRefusal::Answer,
             answers: penstock_policy::model::Answers::Strict,
-            tls: tls.clone(),
+            tls: tls.clone().map(Into::into),
         };
         Plan {
             format: PLAN_FORMAT.to_owned(),

@@ -194,7 +194,7 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         transport: Transport::Tcp(vec![PortRange::single(port)]),
         must_flow: false,
         on_agent_loss: OnAgentLoss::Block,
-        operations: operations.clone(),
+        operations: operations.clone().map(Into::into),
         on_refusal: OnRefusal::Answer,
         answers: penstock_policy::model::Answers::Strict,
         tls: None,

@@ -93,7 +93,7 @@ impl<'a> World<'a> {
         // Clients take the gateway for the broker, and HAProxy for itself.
         let identity = pki.gateway(&[SERVER, GATEWAY]);
         let mut plan = gateway::plan(PORT, Some(mqtt::rules(1)));
-        plan.rules[0].tls = Some(Tls::default());
+        plan.rules[0].tls = Some(Tls::default().into());
         plan.requires
             .insert(Capability(Capability::INSPECT_MQTT_TLS.to_owned()));
         let client = pki.device("hmi", &[]);

@@ -104,7 +104,7 @@ impl World {
     pub fn plan(&self, flows: &[(u16, Option<Operations>)]) -> Plan {
         let end = |name: &str, addresses: [&str; 2]| {
             addresses.map(|address| Endpoint {
-                name: name.to_owned(),
+                name: name.into(),
                 network: address.parse::<std::net::IpAddr>().unwrap().into(),
             })
         };
@@ -149,7 +149,7 @@ impl World {
                     transport: Transport::Tcp(vec![PortRange::single(*port)]),
                     must_flow: false,
                     on_agent_loss: OnAgentLoss::Block,
-                    operations: operations.clone(),
+                    operations: operations.clone().map(Into::into),
                     on_refusal: OnRefusal::Answer,
                     answers: penstock_policy::model::Answers::Strict,
                     tls: None,

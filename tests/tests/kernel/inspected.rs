@@ -50,14 +50,16 @@ pub fn plant(lab: &Lab, mode: GatewayMode) -> World {
 /// The two flows, of which TCP 502 names operations.
 pub fn inspected(mode: GatewayMode, loss: OnAgentLoss) -> Plan {
     let mut plan = two_flows(mode);
-    plan.rules[0].operations = Some(Operations::ModbusTcp(vec![ModbusOperation {
-        function: "read-only".to_owned(),
-        units: None,
-        addresses: None,
-        read_addresses: None,
-        values: None,
-        sub_functions: None,
-    }]));
+    plan.rules[0].operations = Some(std::sync::Arc::new(Operations::ModbusTcp(vec![
+        ModbusOperation {
+            function: "read-only".to_owned(),
+            units: None,
+            addresses: None,
+            read_addresses: None,
+            values: None,
+            sub_functions: None,
+        },
+    ])));
     plan.rules[0].on_agent_loss = loss;
     plan
 }

@@ -59,7 +59,7 @@ pub fn rule(id: u32, sources: &[&str], destinations: &[&str], transport: Transpo
         networks
             .iter()
             .map(|network| Endpoint {
-                name: (*network).to_owned(),
+                name: (*network).into(),
                 network: if network.contains('/') {
                     network.parse().unwrap()
                 } else {

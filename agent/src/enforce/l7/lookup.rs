@@ -7,7 +7,7 @@
 //! Where TLS ends here, a rule counts for a device only if one of its sources is that device *and* holds the address
 //! that it speaks from: a certificate adds to what the address must be, and takes nothing from it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -108,6 +108,14 @@ pub enum Discord {
     Tls,
 }
 
+/// A rule's place in the plan, by a network and a range of ports that it leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Destination {
+    network: IpNet,
+    place: u32,
+    ports: PortRange,
+}
+
 /// A plan, ready to be asked for each connection.
 #[derive(Debug)]
 pub struct Policy {
@@ -115,8 +123,8 @@ pub struct Policy {
     pub plan: Arc<Plan>,
     /// Under which revision.
     pub revision: Revision,
-    /// For each destination network the rules that name it, by their place in the plan, with each port range.
-    destinations: HashMap<IpNet, Vec<(PortRange, u32)>>,
+    /// Each destination network of each rule, in order: an entry takes a quarter of what a map's would.
+    destinations: Box<[Destination]>,
     /// The prefix lengths among them.
     lengths4: BTreeSet<u8>,
     lengths6: BTreeSet<u8>,
@@ -130,16 +138,14 @@ impl Policy {
     /// # Errors
     /// The first flow whose operations cannot be enforced, by name.
     pub fn new(plan: Arc<Plan>, revision: Revision) -> Result<Self, (String, RulesError)> {
-        let mut policy = Self {
-            plan: Arc::clone(&plan),
-            revision,
-            destinations: HashMap::new(),
-            lengths4: BTreeSet::new(),
-            lengths6: BTreeSet::new(),
-            sets: Mutex::default(),
-        };
+        let (mut lengths4, mut lengths6) = (BTreeSet::new(), BTreeSet::new());
+        let mut destinations = Vec::new();
+        // Rules that were read share equal lists.
+        let mut compiled = HashSet::new();
         for (place, rule) in (0_u32..).zip(&plan.rules) {
-            if let Some(operations) = &rule.operations {
+            if let Some(operations) = &rule.operations
+                && compiled.insert(Arc::as_ptr(operations))
+            {
                 Rules::compile(operations).map_err(|error| (name(rule), error))?;
             }
             let Transport::Tcp(ports) = &rule.transport else {
@@ -148,18 +154,33 @@ impl Policy {
             for end in &rule.destinations {
                 let network = end.network.trunc();
                 let lengths = match network {
-                    IpNet::V4(_) => &mut policy.lengths4,
-                    IpNet::V6(_) => &mut policy.lengths6,
+                    IpNet::V4(_) => &mut lengths4,
+                    IpNet::V6(_) => &mut lengths6,
                 };
                 lengths.insert(network.prefix_len());
-                let listed = policy.destinations.entry(network).or_default();
-                listed.extend(ports.iter().map(|range| (*range, place)));
+                destinations.extend(ports.iter().map(|ports| Destination {
+                    network,
+                    place,
+                    ports: *ports,
+                }));
             }
         }
-        for listed in policy.destinations.values_mut() {
-            listed.shrink_to_fit();
-        }
-        Ok(policy)
+        destinations.sort_unstable();
+        Ok(Self {
+            plan: Arc::clone(&plan),
+            revision,
+            destinations: destinations.into_boxed_slice(),
+            lengths4,
+            lengths6,
+            sets: Mutex::default(),
+        })
+    }
+
+    /// What leads to exactly this network.
+    fn leading_to(&self, network: IpNet) -> impl Iterator<Item = &Destination> {
+        let first = self.destinations.partition_point(|entry| entry.network < network);
+        let rest = self.destinations.get(first..).unwrap_or_default();
+        rest.iter().take_while(move |entry| entry.network == network)
     }
 
     /// What a TCP connection from `client` to `server` may do, by their addresses.
@@ -243,10 +264,9 @@ impl Policy {
         lengths
             .iter()
             .filter_map(|length| IpNet::new(server.ip(), *length).ok())
-            .filter_map(|network| self.destinations.get(&network.trunc()))
-            .flatten()
-            .filter(|(range, _)| range.contains(server.port()))
-            .map(|(_, place)| *place)
+            .flat_map(|network| self.leading_to(network.trunc()))
+            .filter(|entry| entry.ports.contains(server.port()))
+            .map(|entry| entry.place)
             .filter(|place| {
                 self.rule(*place)
                     .is_some_and(|rule| may_open(rule, client, device))
@@ -264,13 +284,13 @@ impl Policy {
             return Ok(Arc::clone(set));
         }
         let rules: Vec<&Rule> = listing.iter().filter_map(|place| self.rule(*place)).collect();
-        let (compiled, owners) = Rules::union(rules.iter().filter_map(|rule| rule.operations.as_ref()))?;
+        let (compiled, owners) = Rules::union(rules.iter().filter_map(|rule| rule.operations.as_deref()))?;
         let tls = rules.first().and_then(|rule| rule.tls.as_ref());
         if rules.iter().any(|rule| rule.tls.as_ref() != tls) {
             return Err(Discord::Tls);
         }
         let set = Arc::new(RuleSet {
-            tls: tls.cloned().map(Arc::new),
+            tls: tls.cloned(),
             pass: rules.iter().all(|rule| rule.on_agent_loss == OnAgentLoss::Pass),
             rules: Arc::new(compiled.with_answers(Answers::shared(rules.iter().map(|rule| rule.answers)))),
             on_refusal: rules.first().map_or(OnRefusal::Answer, |rule| rule.on_refusal),
@@ -320,7 +340,7 @@ impl Policy {
                 .flat_map(ends)
                 .filter(|end| end.network.contains(&address))
                 .max_by_key(|end| end.network.prefix_len())
-                .map(|end| end.name.clone())
+                .map(|end| end.name.to_string())
                 .unwrap_or_default()
         };
         (
@@ -336,7 +356,7 @@ fn may_open(rule: &Rule, client: IpAddr, device: Option<&AssetId>) -> bool {
     rule.sources
         .iter()
         .filter(|end| end.network.contains(&client))
-        .any(|end| device.is_none_or(|device| is_zone(end) || end.name == device.as_str()))
+        .any(|end| device.is_none_or(|device| is_zone(end) || *end.name == *device.as_str()))
 }
 
 /// Whether this is all that lives in a zone, and not one asset.

@@ -43,7 +43,7 @@ fn operations(function: &str) -> Operations {
 fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> Plan {
     let network: IpNet = "127.0.0.1/32".parse().unwrap();
     let end = |name: &str| Endpoint {
-        name: name.to_owned(),
+        name: name.into(),
         network,
     };
     Plan {
@@ -72,7 +72,7 @@ fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> 
             transport: Transport::Tcp(vec![PortRange::single(port)]),
             must_flow: false,
             on_agent_loss: OnAgentLoss::Block,
-            operations,
+            operations: operations.map(Arc::new),
             on_refusal: OnRefusal::Answer,
             answers: penstock_policy::model::Answers::Strict,
             tls: None,

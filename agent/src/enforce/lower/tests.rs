@@ -181,7 +181,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 // Only TCP is inspected.
                 operations: limits
                     .filter(|_| matches!(transport, Transport::Tcp(_)))
-                    .map(|_| Operations::Mqtt(Vec::new())),
+                    .map(|_| Operations::Mqtt(Vec::new()).into()),
                 transport,
                 must_flow: false,
                 on_refusal: penstock_policy::model::OnRefusal::default(),

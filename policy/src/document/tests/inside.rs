@@ -88,7 +88,7 @@ fn tls_ends_at_the_gateway_only_where_operations_are_named() {
         .iter()
         .find(|rule| rule.flow.as_str() == "tell")
         .unwrap();
-    assert_eq!(rule.tls, Some(Tls::default()));
+    assert_eq!(rule.tls.as_deref(), Some(&Tls::default()));
     assert_eq!(rule.transport.to_string(), "tcp/8884");
 }
 

@@ -33,7 +33,7 @@ proptest! {
                             let in_order = listed.iter().all(|(rule, _)| rule.answers == Answers::InOrder);
                             let found = format!("{:?}", set.rules).contains("answers: InOrder");
                             prop_assert_eq!(in_order && set.protocol() == Protocol::ModbusTcp, found);
-                            prop_assert!(listed.iter().all(|(rule, _)| rule.tls.as_ref() == set.tls.as_deref()));
+                            prop_assert!(listed.iter().all(|(rule, _)| rule.tls == set.tls));
                         }
                         (Err(error), Found::Unusable(found)) => prop_assert_eq!(Discord::Operations(error), found),
                         (Ok(_), Found::Unusable(Discord::Tls)) => {

@@ -143,7 +143,7 @@ async fn clients_that_leave_packets_unfinished_hold_no_more_than_may_be_held_in_
             qos: NumberRange { first: 0, last: 1 },
             retain: false,
         };
-        plan.rules[0].operations = Some(Operations::Mqtt(vec![publish]));
+        plan.rules[0].operations = Some(Operations::Mqtt(vec![publish]).into());
     })
     .await;
     // A subscription that says it has 60,000 bytes, and lacks the last one.

@@ -108,7 +108,7 @@ fn mqtts(port: u16, tls: Option<Tls>) -> Plan {
         retain: false,
     };
     let mut plan = plan(port, Some(Operations::Mqtt(vec![publish])), Enforcement::Enforce);
-    plan.rules[0].tls = tls;
+    plan.rules[0].tls = tls.map(Arc::new);
     plan
 }
 
@@ -266,7 +266,7 @@ async fn nobody_gets_to_the_server_but_the_device_that_the_flow_names_from_its_a
     }
     // What lives in a zone may be any device of the plant.
     works
-        .put(|plan| plan.rules[0].sources[0].name = "zone:office".to_owned())
+        .put(|plan| plan.rules[0].sources[0].name = "zone:office".into())
         .await;
     let (client, served) = tokio::join!(works.dial(Some(works.device("laptop"))), works.serve());
     drop((client.unwrap(), served.unwrap()));
@@ -403,7 +403,8 @@ async fn standing_connections_come_under_another_policy_and_end_where_it_knows_t
     let (mut client, mut served) = works.pair().await;
     works
         .put(|plan| {
-            let Some(Operations::Mqtt(listed)) = &mut plan.rules[0].operations else {
+            let operations = plan.rules[0].operations.as_mut().map(Arc::make_mut);
+            let Some(Operations::Mqtt(listed)) = operations else {
                 unreachable!()
             };
             *listed = vec![MqttOperation::Publish {
@@ -418,13 +419,14 @@ async fn standing_connections_come_under_another_policy_and_end_where_it_knows_t
     type Change = fn(&mut Plan);
     let changes: [Change; 4] = [
         // The device's address is another asset's now.
-        |plan| plan.rules[0].sources[0].name = "scada".to_owned(),
+        |plan| plan.rules[0].sources[0].name = "scada".into(),
         // The server is known by something else.
         |plan| {
-            plan.rules[0].tls = Some(Tls {
+            let elsewhere = Tls {
                 server_authorities: None,
                 server_name: Some("broker.example".to_owned()),
-            });
+            };
+            plan.rules[0].tls = Some(Arc::new(elsewhere));
         },
         |plan| plan.rules[0].tls = None,
         |plan| plan.rules.clear(),
@@ -490,11 +492,11 @@ async fn two_devices_behind_one_address_have_each_its_own_flows() {
         .put(|plan| {
             let mut second = plan.rules[0].clone();
             second.id = FlowId(8);
-            second.sources[0].name = "historian".to_owned();
-            second.operations = Some(Operations::Mqtt(vec![MqttOperation::Connect {
+            second.sources[0].name = "historian".into();
+            second.operations = Some(Arc::new(Operations::Mqtt(vec![MqttOperation::Connect {
                 client_ids: Some(vec!["c".to_owned()]),
                 users: None,
-            }]));
+            }])));
             plan.rules.push(second);
         })
         .await;

@@ -1,0 +1,108 @@
+//! What a flow takes in the agent's memory for as long as a plan is in force, counted by the allocator.
+//!
+//! A test of its own program: the allocator counts all that the process holds.
+#![allow(unsafe_code, clippy::unwrap_used)] // An allocator cannot be written otherwise.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use penstock_agent::enforce::l7::Inspector;
+use penstock_agent::enforce::lower::lower;
+use penstock_policy::ids::{ConduitId, FlowId, FlowName, Revision};
+use penstock_policy::model::{Answers, ModbusOperation, NumberRange, OnAgentLoss, OnRefusal, Operations};
+use penstock_policy::plan::{Endpoint, Plan, PortRange, Rule, Transport};
+
+/// Bytes that are held now, as glibc takes them from the system: 8 more for each piece, in steps of 16, at least 32.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+fn taken(layout: Layout) -> usize {
+    (layout.size() + 8).next_multiple_of(16).max(32)
+}
+
+// SAFETY: every call is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(taken(layout), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        HELD.fetch_sub(taken(layout), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(place, layout) };
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const FLOWS: u32 = 20_000;
+
+/// What 100,000 flows may take, so that an agent with them stays below 60 MB, by flow.
+const FLOW_BYTES_MAX: usize = 420;
+
+/// A plan as it comes from the wire: each flow between a client and a server of its own, `operations` or none.
+fn plan(operations: Option<&Operations>) -> Vec<u8> {
+    let stored = include_bytes!("../../policy/fixtures/plan-format-1.json");
+    let mut plan = Plan::from_bytes(stored).unwrap();
+    let end = |name: String, side: u8, number: u32| {
+        let [.., high, low] = number.to_be_bytes();
+        vec![Endpoint {
+            name: name.into(),
+            network: std::net::IpAddr::from([10, side, high, low]).into(),
+        }]
+    };
+    plan.bridges.clear();
+    plan.rules = (1..=FLOWS)
+        .map(|number| Rule {
+            id: FlowId(number),
+            conduit: ConduitId::new(format!("line-{}", number / 100)).unwrap(),
+            flow: FlowName::new(format!("flow{number}")).unwrap(),
+            sources: end(format!("hmi-{}", number % 1000), 1, number % 1000),
+            destinations: end(format!("plc-{}", number / 10), 2, number),
+            transport: Transport::Tcp(vec![PortRange::single(502)]),
+            must_flow: false,
+            on_agent_loss: OnAgentLoss::Block,
+            operations: operations.cloned().map(Arc::new),
+            on_refusal: OnRefusal::Answer,
+            answers: Answers::Strict,
+            tls: None,
+        })
+        .collect();
+    plan.to_bytes()
+}
+
+#[test]
+fn a_flow_of_a_plan_in_force_takes_no_more_than_its_share() {
+    let reading = Operations::ModbusTcp(vec![ModbusOperation {
+        function: "read-holding-registers".to_owned(),
+        units: None,
+        addresses: Some(vec![NumberRange { first: 0, last: 99 }]),
+        read_addresses: None,
+        values: None,
+        sub_functions: None,
+    }]);
+    for operations in [None, Some(&reading)] {
+        let bytes = plan(operations);
+        let before = HELD.load(Ordering::Relaxed);
+        let plan = Arc::new(Plan::from_bytes(&bytes).unwrap());
+        let read = HELD.load(Ordering::Relaxed) - before;
+        let elements = lower(&plan).unwrap();
+        let lowered = HELD.load(Ordering::Relaxed) - before - read;
+        let policy = Inspector::prepare(Arc::clone(&plan), Revision(1)).unwrap();
+        let held = HELD.load(Ordering::Relaxed) - before;
+        let each = held / usize::try_from(FLOWS).unwrap();
+        assert!(
+            each <= FLOW_BYTES_MAX,
+            "{each} bytes: the plan {}, kernel entries {}, the inspector's index {}",
+            read / 20_000,
+            lowered / 20_000,
+            (held - read - lowered) / 20_000
+        );
+        drop((plan, elements, policy));
+    }
+}

@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn the_connection_goes_on_while_a_person_thinks_about_a_question() {
         let asked = wait(async {
-            let (answered, keepalive) = std::sync::mpsc::channel();
+            let (answered, keepalive) = std::sync::mpsc::sync_channel(1);
             tokio::spawn(async move { answered.send(()) });
             // As reading from the terminal does, this holds up the command and must hold up nothing else.
             let kept = keepalive.recv_timeout(std::time::Duration::from_secs(60));

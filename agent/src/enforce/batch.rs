@@ -52,12 +52,8 @@ impl Batch {
         let mut batch = Self::default();
         // Deletions come first, so that what takes a freed place does not overlap it.
         for (kind, these, those) in [(DELETE_ELEMENT, old, new), (NEW_ELEMENT, new, old)] {
-            let Elements { v4, v6, live } = these;
-            batch.blocks(kind, v4, &those.v4);
-            batch.blocks(kind, v6, &those.v6);
-            for id in live.difference(&those.live) {
-                batch.put(kind, "live".to_owned(), &id.0.to_ne_bytes(), &[], &[]);
-            }
+            batch.blocks(kind, &these.v4, &those.v4);
+            batch.blocks(kind, &these.v6, &those.v6);
         }
         (batch.changes.len() <= ELEMENTS_MAX).then_some(batch)
     }

@@ -11,7 +11,7 @@
 //! Invariant: the blocks of a lowered plan that are not exact are pairwise disjoint, and there are at most
 //! [`ELEMENTS_MAX`] of all; a plan that would need more is refused whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use penstock_policy::ids::FlowId;
@@ -66,8 +66,6 @@ pub struct Elements {
     pub v4: BTreeMap<Block<Ipv4Addr>, Placed>,
     /// IPv6.
     pub v6: BTreeMap<Block<Ipv6Addr>, Placed>,
-    /// The numbers of all flows: an ICMP error passes if its connection was let through by one of these.
-    pub live: BTreeSet<FlowId>,
 }
 
 /// Why a plan cannot be lowered.
@@ -90,7 +88,6 @@ pub fn lower(plan: &Plan) -> Result<Elements, LowerError> {
     Ok(Elements {
         v4: family::<Ipv4Addr>(plan, &mut budget)?,
         v6: family::<Ipv6Addr>(plan, &mut budget)?,
-        live: plan.rules.iter().map(|rule| rule.id).collect(),
     })
 }
 

@@ -91,7 +91,7 @@ pub struct Held {
     pub tables: Vec<u8>,
     /// Digest of everything but the flows' maps.
     pub structure: Digest,
-    /// The flows' maps by name, and `live`.
+    /// The flows' maps by name.
     pub maps: BTreeMap<String, Sum>,
     /// What the seal says: the comment of the chain `seal`.
     pub seal: Option<String>,
@@ -109,7 +109,6 @@ impl Held {
 /// What the flows' maps hold if they hold exactly `elements`.
 pub fn meant(elements: &Elements) -> BTreeMap<String, Sum> {
     let mut maps: BTreeMap<String, Sum> = BTreeMap::new();
-    maps.insert("live".to_owned(), Sum::default());
     for map in MAPS {
         for family in ['4', '6'] {
             maps.insert(format!("{}{family}", map.name), Sum::default());
@@ -117,11 +116,6 @@ pub fn meant(elements: &Elements) -> BTreeMap<String, Sum> {
     }
     sum_family(&mut maps, &elements.v4);
     sum_family(&mut maps, &elements.v6);
-    for id in &elements.live {
-        // Marks are in the byte order of the machine.
-        let bytes = flat(&id.0.to_ne_bytes(), &[], &[]);
-        maps.entry("live".to_owned()).or_default().add(&bytes);
-    }
     maps
 }
 
@@ -252,8 +246,7 @@ impl Reader {
         }
         for (family, set) in sets {
             let sum = self.elements(family, &set)?;
-            let of_flows = family == 1
-                && (set == "live" || MAPS.iter().any(|m| set.trim_end_matches(['4', '6']) == m.name));
+            let of_flows = family == 1 && MAPS.iter().any(|m| set.trim_end_matches(['4', '6']) == m.name);
             if of_flows {
                 held.maps.insert(set, sum);
             } else {

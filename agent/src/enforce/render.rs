@@ -137,8 +137,6 @@ fn contents(structure: &Structure, elements: &Elements) -> String {
     }
     family(&mut script, "add", elements.v4.iter());
     family(&mut script, "add", elements.v6.iter());
-    let live = elements.live.iter().map(|id| id.0.to_string());
-    list(&mut script, "add", "inet", "live", live);
     turned::start(&mut script, TABLE);
     script
 }
@@ -245,22 +243,8 @@ pub fn difference(old: &Elements, new: &Elements) -> String {
     // Deletions come first, so that what takes a freed place does not overlap it.
     family(&mut script, "delete", only_in(&old.v4, &new.v4).into_iter());
     family(&mut script, "delete", only_in(&old.v6, &new.v6).into_iter());
-    list(
-        &mut script,
-        "delete",
-        "inet",
-        "live",
-        old.live.difference(&new.live).map(|id| id.0.to_string()),
-    );
     family(&mut script, "add", only_in(&new.v4, &old.v4).into_iter());
     family(&mut script, "add", only_in(&new.v6, &old.v6).into_iter());
-    list(
-        &mut script,
-        "add",
-        "inet",
-        "live",
-        new.live.difference(&old.live).map(|id| id.0.to_string()),
-    );
     script
 }
 

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use penstock_policy::ids::{ConduitId, FlowName};

@@ -114,7 +114,6 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
     ] {
         let _ = writeln!(script, "counter {counter} {{ }}");
     }
-    script.push_str("set live { type mark; }\n");
     script.push_str(turned::OBJECTS);
     icmp::objects(script);
     for Family {

@@ -304,7 +304,14 @@ fn explain_judges_one_operation_and_names_the_entry_that_decides() {
     let path = folder.path().join("plant/plant.yaml");
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains("service: mqtt\n"));
-    std::fs::write(&path, text.replace("service: mqtt\n", "service: mqtt-bridge\n")).unwrap();
+    // A bridge is its brokers' client by itself.
+    let publications: String = text
+        .lines()
+        .filter(|line| !line.contains("- connect:"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let bridged = publications.replace("service: mqtt\n", "service: mqtt-bridge\n");
+    std::fs::write(&path, bridged).unwrap();
     let up = ("plc-7", "historian");
     let carried = json(&ask(
         0,

@@ -69,6 +69,11 @@ fn learned(name: &str) -> (tempfile::TempDir, PathBuf) {
     );
     assert!(said.err.is_empty(), "{}", said.err);
     let document = folder.path().join("learned.yaml");
+    // What no recording tells, and the proposal asks for.
+    let text = fs::read_to_string(&document).unwrap();
+    let managed = "gw-1:\n    management: { interface: eth0, peers: [192.0.2.10] }\n";
+    assert!(text.contains("gw-1:\n"), "{text}");
+    fs::write(&document, text.replace("gw-1:\n", managed)).unwrap();
     (folder, document)
 }
 

@@ -120,7 +120,8 @@ fn heading(out: &mut String, approver: Option<&str>) {
     }
     out.push_str(
         "sites:\n  site: { title: Site, timezone: UTC }\n\n\
-         # One gateway in the wire between the two zones: put the real one here, with its interfaces.\n\
+         # One gateway in the wire between the two zones: put the real one here, with its interfaces, and with\n\
+         # `management`, by which it is reached itself.\n\
          gateways:\n  gw-1:\n    site: site\n    mode: bridged\n    interfaces:\n      \
          eth1: { zone: operations }\n      eth2: { zone: control }\n\n\
          zones:\n  operations: { title: Who opens connections, kind: operations, enforcement: observe }\n  \

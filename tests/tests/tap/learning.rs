@@ -104,6 +104,9 @@ fn learned_and_enforced(lab: &Lab, routed: bool) {
         by_recording.contains("      # Datagrams 6 times, "),
         "{by_recording}"
     );
+    // What no traffic tells, and the proposal asks for.
+    let managed = "gw-1:\n    management: { interface: eth0, peers: [192.0.2.10] }\n";
+    std::fs::write(&live, by_gateways.replace("gw-1:\n", managed)).unwrap();
     world.penstock("engineer", &["check", &live]);
 
     // Beside the plant: one more file, which says that it widens; enforcing with it, the same traffic passes.

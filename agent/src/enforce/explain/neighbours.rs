@@ -20,6 +20,13 @@ pub(super) fn reason(
         Content::Ip { .. } => "neighbour discovery",
         Content::Frame { .. } => "a frame",
     };
+    if let Content::Ip {
+        shape: Shape::Icmp { kind: 137, .. },
+        ..
+    } = content
+    {
+        return "an ICMP redirect: it would send packets another way, and never passes".to_owned();
+    }
     match claim {
         Claim::Moved => format!(
             "the MAC address {mac} belongs to another side of this gateway, where it was seen or is declared: nothing from it \
@@ -45,18 +52,12 @@ pub(super) fn reason(
             ),
             _ => "no flow joins these neighbours".to_owned(),
         },
-        Claim::Advertised => match content {
-            Content::Ip {
-                shape: Shape::Icmp { kind: 137, .. },
-                ..
-            } => "an ICMP redirect: it would send packets another way, and never passes".to_owned(),
-            _ => {
-                let source = event.source.map_or_else(String::new, |source| source.to_string());
-                format!(
-                    "a router advertisement from {source} ({mac}): no router of that address is declared on the side of {side}"
-                )
-            }
-        },
+        Claim::Advertised => {
+            let source = event.source.map_or_else(String::new, |source| source.to_string());
+            format!(
+                "a router advertisement from {source} ({mac}): no router of that address is declared on the side of {side}"
+            )
+        }
     }
 }
 

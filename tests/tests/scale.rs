@@ -25,6 +25,8 @@ const TIMES: u32 = 3;
 /// How many times as long it may take.
 const AT_MOST: u32 = 4;
 const ROUNDS: u32 = 3;
+/// How often all is measured again where it took longer.
+const AGAIN: u32 = 4;
 
 /// Stations at the edge of one control room: each a gateway, a zone, an asset and a conduit of its own.
 fn document(gateways: u32) -> String {
@@ -139,17 +141,33 @@ fn costs(gateways: u32) -> BTreeMap<&'static str, Duration> {
 
 #[test]
 fn three_times_the_fleet_takes_at_most_four_times_as_long_in_every_step_of_a_proposal() {
-    let (few, many) = (costs(FEW), costs(FEW * TIMES));
-    for (step, cost) in &few {
-        println!("{step}: {cost:?}, {:?}", many.get(step).unwrap());
+    let mut few = costs(FEW);
+    let mut many = costs(FEW * TIMES);
+    // Another program that wants the processor's caches makes a step slower, never quicker: the best of all counts.
+    for _ in 0..AGAIN {
+        if few.iter().all(|(step, cost)| is_within(*cost, many.get(step))) {
+            break;
+        }
+        keep_the_best(&mut few, costs(FEW));
+        keep_the_best(&mut many, costs(FEW * TIMES));
     }
     for (step, cost) in few {
-        let larger = many.get(step).copied().unwrap_or_default();
-        // Below a millisecond it is the clock that is measured.
-        let bound = cost.max(Duration::from_millis(1)) * AT_MOST;
+        let larger = many.get(step);
+        println!("{step}: {cost:?}, {larger:?}");
         assert!(
-            larger <= bound,
+            is_within(cost, larger),
             "{step}: {cost:?} for {FEW} gateways, {larger:?} for {TIMES} times as many"
         );
+    }
+}
+
+fn is_within(cost: Duration, larger: Option<&Duration>) -> bool {
+    // Below a millisecond it is the clock that is measured.
+    larger.is_some_and(|larger| *larger <= cost.max(Duration::from_millis(1)) * AT_MOST)
+}
+
+fn keep_the_best(best: &mut BTreeMap<&'static str, Duration>, others: BTreeMap<&'static str, Duration>) {
+    for (step, cost) in others {
+        best.entry(step).and_modify(|least| *least = cost.min(*least));
     }
 }

@@ -14,7 +14,7 @@ use penstock_agent::store::Store;
 use penstock_policy::ids::{ConduitId, Digest, FlowId, FlowName, Revision, ZoneId};
 use penstock_policy::model::{ApproverSet, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, Operations};
 use penstock_policy::plan::{
-    Capability, Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
+    Capability, Endpoint, Management, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
 };
 use penstock_policy::release::Trust;
 use penstock_proto::v1::{PolicyOffer, SignedRelease};
@@ -237,7 +237,11 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
                 observing: Observing::Nothing,
             })
             .collect(),
-        management: None,
+        // HAProxy listens on the gateway itself.
+        management: Some(Management {
+            interface: "lan1".to_owned(),
+            peers: vec![super::CLIENT.parse::<IpAddr>().unwrap().into()],
+        }),
         rules,
         bridges: Vec::new(),
     }

@@ -49,6 +49,7 @@ pub mod nflog;
 mod observed;
 mod outbox;
 mod passive;
+pub mod pulse;
 pub mod readback;
 mod ready;
 pub mod render;

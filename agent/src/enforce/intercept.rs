@@ -7,8 +7,8 @@
 //!
 //! 1. *Listener*: `IP_TRANSPARENT` (`IPV6_TRANSPARENT`), bound to [`INSPECTOR4`] or [`INSPECTOR6`] and any port. These
 //!    addresses are on no interface and in no route: nobody reaches the port but by the rules, not even this machine's
-//!    own programs. The listener is what the rules know an inspector by: while one is there, nothing of an inspected
-//!    tuple is forwarded; when the last one closes, flows with `on_agent_loss: pass` are forwarded unread, and others are
+//!    own programs. The listener is what the rules know an inspector by, and its beat ([`super::pulse`]): while both are
+//!    there, nothing of an inspected tuple is forwarded; when the last listener closes, or no beat came for a while, flows with `on_agent_loss: pass` are forwarded unread, and others are
 //!    refused.
 //! 2. *Accepted connection*: its peer is the client. Its own address is the server on a routed gateway. On a bridged one
 //!    it is the listener's address, and the server is what `SO_ORIGINAL_DST` (`IP6T_SO_ORIGINAL_DST`) says. So: take the

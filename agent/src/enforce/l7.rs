@@ -74,6 +74,7 @@ use self::threads::{Starter, Thread, keep};
 use self::worker::{Command, Regime, TALLIES_MAX};
 use super::intercept::InspectorPorts;
 use super::outbox::Outbox;
+use super::pulse::Pulse;
 use crate::clock;
 use crate::identity::Identity;
 use crate::service_manager::{Kept, ServiceManager};
@@ -160,6 +161,8 @@ pub struct Shared {
     /// Where TLS that ends here is met.
     handshakes: Handshakes,
     outbox: Arc<Outbox>,
+    /// By which the kernel knows that the threads work.
+    pulse: Pulse,
     /// How often a thread ended that should not have.
     failures: AtomicU64,
     /// Connections that ended by a fault of our own.
@@ -222,12 +225,15 @@ impl Inspector {
             v6: v6.as_ref().map_or(Ok(v4_port), port)?,
         };
         let listeners = Arc::new([v4].into_iter().chain(v6).collect::<Vec<_>>());
+        let count = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX));
+        let pulse = Pulse::new(count, matches!(way, Way::Intercepted))?;
         let shared = Arc::new(Shared {
             way,
             own: Own::default(),
             seats: Seats::new(limits),
             handshakes: Handshakes::start(1, HANDSHAKES_MAX, HANDSHAKE_MAX)?,
             outbox,
+            pulse,
             failures: AtomicU64::new(0),
             broken: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
@@ -242,7 +248,6 @@ impl Inspector {
             regime: regime.clone(),
             ended: ended_in,
         };
-        let count = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX));
         let threads: Vec<Thread> = (0..count)
             .map(|number| starter.begin(number))
             .collect::<io::Result<_>>()?;
@@ -351,7 +356,11 @@ impl Inspector {
                  LimitNOFILE of its unit, or lower inspect.connections_max in agent.toml"
             )
         });
-        let faults: Vec<String> = failed.into_iter().chain(lacked).collect();
+        let faults: Vec<String> = failed
+            .into_iter()
+            .chain(lacked)
+            .chain(self.shared.pulse.fault())
+            .collect();
         (!faults.is_empty()).then(|| faults.join("; "))
     }
 

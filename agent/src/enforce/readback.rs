@@ -20,6 +20,7 @@ use super::netlink::{
     ACK, DONE, DUMP, ERROR, INTERRUPTED, Message, NETFILTER, Socket, attributes, be32, messages, request,
     text,
 };
+use super::pulse::ALIVE_S;
 use super::render::{FAMILY_NAMES, MAPS, STARTING_S, TABLE, maps_of};
 
 /// `NFPROTO_INET` and `NFPROTO_BRIDGE`: the families of our tables.
@@ -262,7 +263,7 @@ impl Reader {
 
     fn elements(&self, family: u8, set: &str) -> io::Result<Sum> {
         let mut sum = Sum::default();
-        let ends_by_itself = (u64::from(STARTING_S) * 1000).to_be_bytes();
+        let ends_by_itself = [STARTING_S, ALIVE_S].map(|s| (u64::from(s) * 1000).to_be_bytes());
         let (table, set) = (terminated(TABLE), terminated(set));
         let names: [(u16, &[u8]); 2] = [(TABLE_ATTRIBUTE, &table), (ELEMENTS_SET, &set)];
         self.dump(GET_ELEMENTS, family, &names, |message| {
@@ -280,8 +281,8 @@ impl Reader {
                         _ => {}
                     }
                 }
-                if timeout == ends_by_itself {
-                    // Of `starting`: it goes without anybody changing the rules.
+                if ends_by_itself.iter().any(|known| timeout == known) {
+                    // Of `starting` or `alive`: it goes without anybody changing the rules.
                 } else if flags.is_empty() {
                     sum.add(&flat(key, end, data));
                 } else {

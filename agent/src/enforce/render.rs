@@ -24,6 +24,7 @@ use super::intercept::MARK_INTERCEPTED_BITS;
 use super::lower::{Course, Elements, Placed};
 use super::structure::Structure;
 
+mod alive;
 mod bridge;
 pub(super) mod icmp;
 mod inet;
@@ -138,6 +139,7 @@ fn contents(structure: &Structure, elements: &Elements) -> String {
     family(&mut script, "add", elements.v4.iter());
     family(&mut script, "add", elements.v6.iter());
     turned::start(&mut script, TABLE);
+    alive::start(&mut script, TABLE);
     script
 }
 
@@ -173,6 +175,9 @@ pub fn restructure(
     let _ = writeln!(script, "delete chain inet {TABLE} seal");
     for (family, ..) in &families {
         shape::restructure(&mut script, family, old, new);
+    }
+    if old.inspector.is_none() {
+        alive::start(&mut script, TABLE);
     }
     inet::chains(&mut script, new, log_group);
     if new.mode == GatewayMode::Bridged {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penstock::lab::{self, Daemon, Lab, wait_until};
+use penstock_agent::enforce::pulse::ALIVE_S;
 use penstock_agent::policy_store;
 use penstock_agent::store::Store;
 use penstock_policy::ids::{Digest, Revision};
@@ -129,6 +130,68 @@ fn a_client_that_polls_a_hundred_times_a_second_sees_no_failure_across_planned_r
                     manager.log()
                 );
                 println!("{mode:?}: {}", said.lines().last().unwrap());
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_stopped_agent_holds_up_no_flow_that_may_pass_without_it_and_reads_again_when_it_goes_on() {
+    lab::sandbox::test(
+        "restart::a_stopped_agent_holds_up_no_flow_that_may_pass_without_it_and_reads_again_when_it_goes_on",
+        |lab| {
+            let all = [
+                (GatewayMode::Routed, OnAgentLoss::Block),
+                (GatewayMode::Routed, OnAgentLoss::Pass),
+                (GatewayMode::Bridged, OnAgentLoss::Block),
+                (GatewayMode::Bridged, OnAgentLoss::Pass),
+            ]
+            .map(|(mode, loss)| {
+                let lab = Lab::new(lab.directory().join(format!("{mode:?}-{loss:?}"))).unwrap();
+                let world = World::named(&lab, mode, &format!("{loss:?}").to_lowercase());
+                let plc = world.plc(SERVER);
+                let mut plan = world.plan(&[(502, polling())]);
+                plan.rules[0].on_agent_loss = loss;
+                let mut command = world.gateway.command(&agent());
+                command
+                    .args(["run", "--config"])
+                    .arg(prepare(&lab, &world, &plan));
+                let running = world.gateway.spawn_command("agent", command).unwrap();
+                running.wait_for_log("policy in force", PATIENCE).unwrap();
+                (world, running, loss, (lab, plc))
+            });
+            let write = |world: &World| world.modbus(&["pymodbus", "write", SERVER, "7", "1007"]);
+            let signal = |running: &Daemon, signal| {
+                let id = rustix::process::Pid::from_raw(i32::try_from(running.id()).unwrap()).unwrap();
+                rustix::process::kill_process(id, signal).unwrap();
+            };
+            // A sign of life ends by itself: nothing can be waited for but the time.
+            let beyond = Duration::from_secs(u64::from(ALIVE_S) + 2);
+            std::thread::sleep(beyond);
+            for (world, running, loss, _) in &all {
+                assert_eq!(write(world), "exception 2", "{:?} {loss:?}", world.mode);
+                signal(running, rustix::process::Signal::STOP);
+            }
+            std::thread::sleep(beyond);
+            for (world, running, loss, _) in &all {
+                let (mode, meanwhile) = (world.mode, write(world));
+                match loss {
+                    OnAgentLoss::Pass => assert_eq!(meanwhile, "1007", "{mode:?}"),
+                    OnAgentLoss::Block => assert!(meanwhile.starts_with("failed"), "{mode:?}: {meanwhile}"),
+                }
+                signal(running, rustix::process::Signal::CONT);
+            }
+            for (world, running, loss, _) in &all {
+                running
+                    .wait_for_log("the inspector stood still", PATIENCE)
+                    .unwrap();
+                assert_eq!(write(world), "exception 2", "{:?} {loss:?}", world.mode);
+                assert!(
+                    !running.log().contains("differ from the plan"),
+                    "{}",
+                    running.log()
+                );
             }
         },
     )

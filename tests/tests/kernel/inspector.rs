@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use penstock::lab::Namespace;
 use penstock_agent::enforce::InspectorPorts;
 use penstock_agent::enforce::intercept::{INSPECTOR4, INSPECTOR6, is_inspector};
+use penstock_agent::enforce::pulse::Pulse;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::world::PATIENCE;
 
 /// How often waiting threads look whether the inspector is to end.
 const LOOK: Duration = Duration::from_millis(5);
+/// How often it gives a sign of life.
+const BEAT: Duration = Duration::from_millis(100);
 
 /// A running inspector; dropping it closes its listeners and its connections.
 #[derive(Debug)]
@@ -51,10 +54,21 @@ impl Inspector {
                 accept(&listener, &shared);
             })
         });
+        let pulse = gateway.enter(|| Pulse::new(1, true).unwrap()).unwrap();
+        let beating = {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || {
+                let begun = Instant::now();
+                while !shared.ends.load(Ordering::Relaxed) {
+                    pulse.tick(0, begun.elapsed());
+                    std::thread::sleep(BEAT);
+                }
+            })
+        };
         Self {
             ports: InspectorPorts { v4, v6 },
             shared,
-            listeners: listeners.into(),
+            listeners: listeners.into_iter().chain([beating]).collect(),
         }
     }
 

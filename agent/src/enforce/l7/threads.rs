@@ -68,7 +68,9 @@ impl Starter {
                 let _farewell = farewell;
                 let local = tokio::task::LocalSet::new();
                 // A task of its own, for what is waited for here is looked at with every packet.
-                let work = local.spawn_local(worker::run(shared, regime, listeners, applied_in, commands));
+                let work = local.spawn_local(worker::run(
+                    number, shared, regime, listeners, applied_in, commands,
+                ));
                 match local.block_on(&runtime, work) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::error!(%error, "internal error in a thread of the inspector"),

@@ -74,6 +74,7 @@ pub(super) struct Worker {
 
 /// Runs a thread's work until nobody can command it any more.
 pub(super) async fn run(
+    number: usize,
     shared: Arc<Shared>,
     regime: watch::Receiver<Regime>,
     listeners: Vec<TcpListener>,
@@ -98,7 +99,7 @@ pub(super) async fn run(
         accepting.push(tasks.spawn_local(Rc::clone(&worker).accept(listener)));
     }
     tasks.spawn_local(Rc::clone(&worker).follow(regime, applied));
-    tasks.spawn_local(Rc::clone(&worker).tick());
+    tasks.spawn_local(Rc::clone(&worker).tick(number));
     loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -238,11 +239,12 @@ impl Worker {
         }
     }
 
-    async fn tick(self: Rc<Self>) {
+    async fn tick(self: Rc<Self>, number: usize) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for count in 0_u64.. {
             tick.tick().await;
+            self.shared.pulse.tick(number, now());
             self.tell(false);
             if count.is_multiple_of(LOOK_TICKS) {
                 for session in self.sessions.borrow().values() {

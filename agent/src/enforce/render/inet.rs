@@ -11,7 +11,7 @@ use penstock_policy::model::GatewayMode;
 
 use super::{
     MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_OPENED, MARK_PASSED, MARK_ROUTED,
-    MARK_TOLD, TABLE, icmp, intercept, log, mode, prefix,
+    MARK_TOLD, TABLE, alive, icmp, intercept, log, mode, prefix,
     shape::{self, chains_by_side},
     turned::{self, OPENING},
     within_limit,
@@ -115,6 +115,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
         let _ = writeln!(script, "counter {counter} {{ }}");
     }
     script.push_str(turned::OBJECTS);
+    script.push_str(alive::OBJECTS);
     icmp::objects(script);
     for Family {
         number: n, address, ..

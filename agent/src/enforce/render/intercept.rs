@@ -10,6 +10,9 @@
 //! the same; without the socket the packet is answered with a reset. A new connection begins by the long way again, also
 //! where connection tracking takes it for the old one.
 //!
+//! A stopped process has its socket still. So what belongs to no leg is taken only while the inspector gives signs of life
+//! (`alive`, [`crate::enforce::pulse`]); otherwise it goes on to the judgement, as without one. Legs never change sides.
+//!
 //! Between zones that only observe, a connection that stood before the inspector was there is not taken but judged
 //! as what is forwarded is (`before`): it passes unread, where enforcing resets it. What belongs to a socket of the
 //! inspector goes to it, whatever became of its mark.
@@ -27,8 +30,10 @@ use std::fmt::Write;
 
 use penstock_policy::model::GatewayMode;
 
+use super::alive;
 use super::icmp;
 use super::inet::{FAMILIES, Family};
+pub(super) use super::shape::tuples;
 use super::shape::{self, by_side, chains_by_side};
 use super::{
     MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_OWN, MARK_PASSED, MARK_SENT, MARK_STRAY, MARKS_KEPT, TABLE,
@@ -39,7 +44,7 @@ use crate::enforce::intercept::{
 use crate::enforce::structure::Structure;
 
 /// Chains of both modes.
-const CHAINS: [&str; 29] = [
+const CHAINS: [&str; 30] = [
     "prerouting",
     "intercept4",
     "intercept6",
@@ -58,6 +63,7 @@ const CHAINS: [&str; 29] = [
     "standing4",
     "standing6",
     "output",
+    "beat",
     "sent",
     "sent4",
     "sent6",
@@ -114,20 +120,6 @@ fn marked(mark: u32) -> String {
     format!("meta mark & {MARK_INTERCEPTED_BITS:#x} == {mark:#x}")
 }
 
-/// A family's tuple in the direction of the connection's opener, and in the other.
-pub(super) fn tuples(ip: &str) -> [(&'static str, String); 2] {
-    [
-        (
-            "original",
-            format!("{ip} saddr . {ip} daddr . meta l4proto . th dport"),
-        ),
-        (
-            "reply",
-            format!("{ip} daddr . {ip} saddr . meta l4proto . th sport"),
-        ),
-    ]
-}
-
 /// The chains with their rules; none without an inspector.
 pub(super) fn chains(script: &mut String, structure: &Structure) {
     let Some(ports) = structure.inspector else {
@@ -164,11 +156,14 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
          }}
          chain output {{
          type filter hook output priority filter; policy accept;
-         {sent_carried}meta l4proto != tcp accept
+         {sent_carried}meta l4proto != tcp goto beat
          oifname \"lo\" accept
          {of_leg} goto sent
          fib saddr type local accept
          goto sent
+         }}
+         chain beat {{
+         {beat}
          }}
          chain sent {{
         ",
@@ -176,6 +171,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
         sent_carried = of_carried("sent_carried"),
         foreign = intercepted(),
         of_leg = leg("!="),
+        beat = alive::beat(),
     );
     if bridged {
         // The client's leg shows its true addresses only where they are translated back.
@@ -333,7 +329,8 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
         script,
         "chain take{n} {{
          {misplaced}ct direction reply tcp flags & (syn | ack) == syn goto stray
-         {anew}{of_known_leg}{no_leg} tcp flags & (syn | ack) != syn {ip} saddr @passive{n} {ip} daddr @passive{n} goto before{n}
+         {anew}{of_known_leg}{no_leg} {dead} goto before{n}
+         {no_leg} tcp flags & (syn | ack) != syn {ip} saddr @passive{n} {ip} daddr @passive{n} goto before{n}
          meta l4proto tcp tproxy {ip} to {inspector}:{port} {take}
          }}
          chain before{n} {{
@@ -345,6 +342,7 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
          }}
         ",
         no_leg = leg("=="),
+        dead = alive::NONE,
     );
     // An error about a connection of the inspector belongs to it under the same conditions as any error passes.
     let unfounded = icmp::unfounded(structure, family, "accept");

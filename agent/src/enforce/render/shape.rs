@@ -300,3 +300,17 @@ fn lead(script: &mut String, family: &str, old: &BTreeMap<String, Set>, new: &BT
         list(script, "add", family, name, after.difference(before).cloned());
     }
 }
+
+/// A family's tuple in the direction of the connection's opener, and in the other.
+pub(super) fn tuples(ip: &str) -> [(&'static str, String); 2] {
+    [
+        (
+            "original",
+            format!("{ip} saddr . {ip} daddr . meta l4proto . th dport"),
+        ),
+        (
+            "reply",
+            format!("{ip} daddr . {ip} saddr . meta l4proto . th sport"),
+        ),
+    ]
+}

@@ -1,0 +1,135 @@
+//! The inspector's sign of life, by which the kernel's rules tell one that works from one that only has a socket.
+//!
+//! A stopped or hung process keeps its listener, and the kernel goes on answering for it. So the rules hand what opens a
+//! connection to the inspector only while the set `alive` has its element, which ends by itself after [`ALIVE_S`]. What
+//! renews it is a datagram with the mark [`MARK_BEAT`] that the inspector's own threads send each second to this machine; the
+//! rule that hears it drops it. No transaction of the packet filter is needed: it would be a change of the rules for everybody
+//! who watches them, and would wait behind large ones.
+//!
+//! One thread that stands still is enough for no beat: connections that are handed to it would hang.
+//!
+//! Not here: what the rules do with it (`render`).
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// How long after the last beat the inspector is taken for alive: fifteen beats, which a busy one does not miss.
+pub const ALIVE_S: u32 = 15;
+/// The packet mark of a beat. Only who may change the rules may set it.
+pub const MARK_BEAT: u32 = 0x7000_0000;
+
+/// A thread that was not heard of for so long holds up the beat.
+const SLOW: Duration = Duration::from_secs(5);
+/// Where beats are sent: nobody is there, and none arrives where the rules are.
+const TO: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 9);
+
+/// The pulse of the inspector's threads.
+#[derive(Debug)]
+pub struct Pulse {
+    /// `None` where no rules listen.
+    socket: Option<Socket>,
+    /// When each thread last ticked, milliseconds of the monotonic clock; 0 before the first time.
+    ticks: Vec<AtomicU64>,
+    /// How often a thread stood still for longer than [`ALIVE_S`], ...
+    stalls: AtomicU64,
+    /// ... and how long the last time, milliseconds.
+    last_ms: AtomicU64,
+}
+
+impl Pulse {
+    /// That of so many threads, in the network namespace of the calling thread. `heard` says whether rules listen.
+    pub fn new(threads: usize, heard: bool) -> io::Result<Self> {
+        Ok(Self {
+            socket: heard.then(open).transpose()?,
+            ticks: (0..threads).map(|_| AtomicU64::new(0)).collect(),
+            stalls: AtomicU64::new(0),
+            last_ms: AtomicU64::new(0),
+        })
+    }
+
+    /// A thread works, at this moment. Beats if all others do too.
+    pub fn tick(&self, thread: usize, now: Duration) {
+        let now_ms = millis(now);
+        let before = self
+            .ticks
+            .get(thread)
+            .map_or(0, |tick| tick.swap(now_ms, Ordering::Relaxed));
+        let still = now_ms.saturating_sub(before);
+        if before > 0 && still > u64::from(ALIVE_S) * 1000 {
+            self.stalls.fetch_add(1, Ordering::Relaxed);
+            self.last_ms.store(still, Ordering::Relaxed);
+            tracing::warn!(
+                thread,
+                seconds = still / 1000,
+                "the inspector stood still: new connections on flows with `on_agent_loss: pass` passed unread meanwhile, and others were refused"
+            );
+        }
+        if self.all_work(now_ms)
+            && let Some(socket) = &self.socket
+        {
+            // The rule that hears the beat drops it, which is an error here.
+            let _ = socket.send_to(&[], &SocketAddr::from(TO).into());
+        }
+    }
+
+    /// Whether no thread stands still. One that has not begun yet does not count: the first one to tick begins.
+    fn all_work(&self, now_ms: u64) -> bool {
+        self.ticks.iter().all(|tick| {
+            let at = tick.load(Ordering::Relaxed);
+            at == 0 || now_ms.saturating_sub(at) <= millis(SLOW)
+        })
+    }
+
+    /// What a person should know of it.
+    pub fn fault(&self) -> Option<String> {
+        let stalls = self.stalls.load(Ordering::Relaxed);
+        (stalls > 0).then(|| {
+            format!(
+                "the inspector stood still {stalls} times since the agent began, the last time for {} s (a stopped process, or a \
+                 machine without processor time): new connections on flows with `on_agent_loss: pass` passed unread meanwhile, \
+                 and others were refused",
+                self.last_ms.load(Ordering::Relaxed) / 1000
+            )
+        })
+    }
+}
+
+fn open() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_mark(MARK_BEAT)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thread_that_stands_still_is_enough_for_no_beat_and_is_told_when_it_goes_on() {
+        let pulse = Pulse::new(2, false).unwrap();
+        let at = Duration::from_secs;
+        pulse.tick(0, at(100));
+        assert!(pulse.all_work(millis(at(100))), "the other has not begun");
+        pulse.tick(1, at(100));
+        pulse.tick(0, at(106));
+        assert!(!pulse.all_work(millis(at(106))));
+        assert_eq!(pulse.fault(), None);
+        pulse.tick(1, at(131));
+        pulse.tick(0, at(131));
+        assert!(pulse.all_work(millis(at(131))));
+        let fault = pulse.fault().unwrap();
+        assert!(
+            fault.contains("stood still 2 times") && fault.contains("25 s"),
+            "{fault}"
+        );
+    }
+}

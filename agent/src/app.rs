@@ -199,7 +199,7 @@ async fn live(
             () = stop.cancelled() => return,
             ended = parts.join_next(), if !parts.is_empty() => {
                 if let Some(Err(error)) = ended {
-                    tracing::error!(%error, "a part of the agent failed in itself; restart the agent");
+                    tracing::error!(%error, "internal error in a part of the agent; restart the agent");
                 }
             }
             () = tokio::time::sleep(watchdog) => {

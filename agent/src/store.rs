@@ -232,7 +232,7 @@ impl Store {
                     return;
                 }
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => "it failed in itself (a panic)".to_owned(),
+                Err(_) => "an internal error (a panic)".to_owned(),
             };
             self.faults.insert(
                 "store-damaged",
@@ -257,7 +257,7 @@ impl Store {
             Err(_) => {
                 self.faults.insert(
                     "store-failed",
-                    "the store's database failed in itself (a panic)".to_owned(),
+                    "internal error in the store's database (a panic)".to_owned(),
                 );
             }
         }

@@ -239,7 +239,7 @@ fn describe(error: &SpoolError) -> Failure {
 fn panicked() -> Failure {
     Failure {
         code: "spool-failed",
-        message: "the audit spool's database failed in itself (a panic); it is opened anew".to_owned(),
+        message: "internal error in the audit spool's database (a panic); it is reopened".to_owned(),
     }
 }
 

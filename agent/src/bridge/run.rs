@@ -178,7 +178,7 @@ impl Setup {
         };
         let (kept, (), ()) = tokio::join!(keeper.run(queue), taking, delivering);
         if let Err(error) = kept {
-            tracing::error!(%error, "a bridge's queue failed in itself; it is opened anew");
+            tracing::error!(%error, "internal error in a bridge's queue; it is reopened");
         }
     }
 

@@ -44,7 +44,7 @@ pub(super) fn tracking() -> Vec<Finding> {
         vec![Finding {
             code: "running-connections-lost",
             message: "net.netfilter.nf_conntrack_tcp_loose is 0: TCP connections that run when this gateway starts, or takes \
-                      another's place, are dropped until they are opened anew; set it to 1 (`sysctl -w \
+                      another's place, are dropped until their clients reopen them; set it to 1 (`sysctl -w \
                       net.netfilter.nf_conntrack_tcp_loose=1`). It opens nothing here: each packet is judged by the rules"
                 .to_owned(),
         }]

@@ -53,7 +53,7 @@ pub enum KernelError {
         source: std::io::Error,
     },
     /// The script was refused. The kernel is as it was before.
-    #[error("the kernel refused the rules, which are as before: {complaint}")]
+    #[error("the kernel rejected the new rules; the previous rules stay in force: {complaint}")]
     Refused {
         /// The beginning of what the program said.
         complaint: String,
@@ -62,7 +62,7 @@ pub enum KernelError {
     },
     /// The kernel does not know an expression of the rules. It is as it was before.
     #[error(
-        "this kernel lacks `{expression}` in rules, which are as before: load its module (modprobe {module}; echo \
+        "this kernel lacks `{expression}` for the new rules; the previous rules stay in force: load its module (modprobe {module}; echo \
          {module} >> /etc/modules-load.d/penstock.conf), or use a kernel that is built with it"
     )]
     Lacks {

@@ -346,13 +346,13 @@ impl Inspector {
             [failures, broken, turned_away].map(|count| count.load(Ordering::Relaxed));
         let failed = (failures + broken > 0).then(|| {
             format!(
-                "the inspector failed in itself since the agent began: {failures} times one of its threads had to be begun \
-                 anew, and {broken} connections were reset by it"
+                "Internal error in the inspector: {failures} of its threads were restarted since the agent started; {broken} \
+                 connections were reset"
             )
         });
         let lacked = (turned_away > 0).then(|| {
             format!(
-                "{turned_away} connections were reset since the agent began because it had no file descriptor left: raise \
+                "{turned_away} connections were reset since the agent started, because it had no file descriptor left: raise \
                  LimitNOFILE of its unit, or lower inspect.connections_max in agent.toml"
             )
         });

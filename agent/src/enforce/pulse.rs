@@ -89,7 +89,7 @@ impl Pulse {
         let stalls = self.stalls.load(Ordering::Relaxed);
         (stalls > 0).then(|| {
             format!(
-                "the inspector stood still {stalls} times since the agent began, the last time for {} s (a stopped process, or a \
+                "the inspector stood still {stalls} times since the agent started, the last time for {} s (a stopped process, or a \
                  machine without processor time): new connections on flows with `on_agent_loss: pass` passed unread meanwhile, \
                  and others were refused",
                 self.last_ms.load(Ordering::Relaxed) / 1000

@@ -53,8 +53,8 @@ pub enum RenewError {
     /// Refused.
     #[error("the coordinator refused: {}", penstock_proto::refusal::explain(.0).message)]
     Refused(Box<tonic::Status>),
-    /// A blocking part failed in itself.
-    #[error("the renewal failed in itself")]
+    /// An internal error in a blocking part.
+    #[error("internal error in the renewal")]
     Agent,
 }
 

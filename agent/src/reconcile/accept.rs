@@ -147,7 +147,7 @@ impl<K: Kernel> Reconciler<K> {
                 return;
             }
             None => {
-                self.refuse(fingerprint, &offered, "not-stored", "the store failed in itself");
+                self.refuse(fingerprint, &offered, "not-stored", "internal error in the store");
                 self.wait(offered);
                 return;
             }

@@ -117,7 +117,7 @@ impl Tap {
                     };
                     if let Some(error) = failed {
                         // An interface that went down says so here. Opening anew is never wrong.
-                        tracing::debug!(%error, "the tap is opened anew");
+                        tracing::debug!(%error, "the tap is reopened");
                         self.close(&mut tapping);
                         tokio::time::sleep(LOOK).await;
                     }

@@ -75,7 +75,7 @@ pub enum Deviation {
     #[error("a packet that was on its way when enforcement began is refused")]
     HalfThrough,
     /// More refusals wait to be told than the limit.
-    #[error("the peer does not take what it is told; too much waits for it")]
+    #[error("the peer takes nothing, and too much waits for it")]
     Overflow,
     /// The policy no longer permits something that this client has.
     #[error("{}", .0.words())]

@@ -117,7 +117,7 @@ pub(super) async fn run(
                 Some(Command::Fail) => panic!("asked to"),
                 None => break,
             },
-            // None of these ends by itself; one that failed takes the thread with it, and the thread is begun anew.
+            // None of these ends by itself; one that failed takes the thread with it, and the thread is restarted.
             ended = tasks.join_next() => {
                 if let Some(Err(error)) = ended
                     && let Ok(panic) = error.try_into_panic()

@@ -36,7 +36,7 @@ async fn a_thread_that_fails_resets_what_it_carried_and_comes_back_under_the_pol
         "the seat of what was lost is free"
     );
     let fault = world.inspector.fault().unwrap();
-    assert!(fault.contains("1 connections were reset by it"), "{fault}");
+    assert!(fault.contains("1 connections were reset"), "{fault}");
 }
 
 #[test]

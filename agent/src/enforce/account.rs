@@ -1,8 +1,8 @@
 //! How many log messages the kernel has sent, kept on disk, so that an agent that comes back knows how many came while nobody
 //! listened. A mark says that a connection was logged; it does not say that anybody heard it.
 //!
-//! The number is the kernel's counter `logged` of both tables. After a crash it is up to ten seconds old, so what is reported
-//! then is at most too much, never too little.
+//! The number is the kernel's counter `logged` of both tables. After a crash it is up to ten seconds old, so too much may be
+//! reported then; what the agent had taken from the kernel and not yet recorded when it was killed is missing from it.
 
 use std::path::Path;
 

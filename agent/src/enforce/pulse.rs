@@ -12,7 +12,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -38,6 +38,8 @@ pub struct Pulse {
     stalls: AtomicU64,
     /// ... and how long the last time, milliseconds.
     last_ms: AtomicU64,
+    /// Why the last beat could not be sent, as the system numbers it; 0 if it was.
+    unsent: AtomicI32,
 }
 
 impl Pulse {
@@ -48,6 +50,7 @@ impl Pulse {
             ticks: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             stalls: AtomicU64::new(0),
             last_ms: AtomicU64::new(0),
+            unsent: AtomicI32::new(0),
         })
     }
 
@@ -71,9 +74,17 @@ impl Pulse {
         if self.all_work(now_ms)
             && let Some(socket) = &self.socket
         {
-            // The rule that hears the beat drops it, which is an error here.
-            let _ = socket.send_to(&[], &SocketAddr::from(TO).into());
+            self.sent(socket.send_to(&[], &SocketAddr::from(TO).into()));
         }
+    }
+
+    /// What sending a beat came to. The rule that hears it drops it, which is an error here.
+    fn sent(&self, outcome: io::Result<usize>) {
+        let error = outcome
+            .err()
+            .filter(|error| error.kind() != io::ErrorKind::PermissionDenied);
+        let number = error.and_then(|error| error.raw_os_error()).unwrap_or(0);
+        self.unsent.store(number, Ordering::Relaxed);
     }
 
     /// Whether no thread stands still. One that has not begun yet does not count: the first one to tick begins.
@@ -86,15 +97,25 @@ impl Pulse {
 
     /// What a person should know of it.
     pub fn fault(&self) -> Option<String> {
+        let unsent = match self.unsent.load(Ordering::Relaxed) {
+            0 => None,
+            number => Some(format!(
+                "the kernel cannot hear the inspector, so new connections are treated as without an agent (is the interface lo \
+                 up?): {}",
+                io::Error::from_raw_os_error(number)
+            )),
+        };
         let stalls = self.stalls.load(Ordering::Relaxed);
-        (stalls > 0).then(|| {
+        let stood = (stalls > 0).then(|| {
             format!(
                 "the inspector stood still {stalls} times since the agent started, the last time for {} s (a stopped process, or a \
                  machine without processor time): new connections on flows with `on_agent_loss: pass` passed unread meanwhile, \
                  and others were refused",
                 self.last_ms.load(Ordering::Relaxed) / 1000
             )
-        })
+        });
+        let faults: Vec<String> = unsent.into_iter().chain(stood).collect();
+        (!faults.is_empty()).then(|| faults.join("; "))
     }
 }
 
@@ -112,6 +133,21 @@ fn millis(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_beat_that_cannot_be_sent_is_a_fault_until_one_is_and_one_that_a_rule_drops_is_none() {
+        let pulse = Pulse::new(1, false).unwrap();
+        pulse.sent(Err(io::Error::from_raw_os_error(1)));
+        assert_eq!(pulse.fault(), None, "dropped, so heard");
+        pulse.sent(Err(io::Error::from_raw_os_error(101)));
+        let fault = pulse.fault().unwrap();
+        assert!(
+            fault.contains("cannot hear the inspector") && fault.contains("unreachable"),
+            "{fault}"
+        );
+        pulse.sent(Err(io::Error::from_raw_os_error(1)));
+        assert_eq!(pulse.fault(), None);
+    }
 
     #[test]
     fn one_thread_that_stands_still_is_enough_for_no_beat_and_is_told_when_it_goes_on() {

@@ -58,22 +58,27 @@ impl Kernel for Enforcer {
         let inspector = self.inspector_fault().map(|message| Fault {
             code: "inspector-failed".to_owned(),
             message: message.to_owned(),
+            ..Fault::default()
         });
         let shortage = self.inspector_shortage().map(|message| Fault {
             code: "inspector-full".to_owned(),
             message,
+            ..Fault::default()
         });
         let identity = self.identity_fault().map(|fault| Fault {
             code: fault.code.to_owned(),
             message: fault.message,
+            ..Fault::default()
         });
         let missing = self.missing_interfaces().into_iter().map(|finding| Fault {
             code: finding.code.to_owned(),
             message: finding.message,
+            ..Fault::default()
         });
         let foretold = self.foretold().map(|message| Fault {
             code: "not-ready-to-enforce".to_owned(),
             message,
+            ..Fault::default()
         });
         inspector
             .into_iter()

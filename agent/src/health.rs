@@ -80,6 +80,7 @@ mod tests {
         let fault = |code: &str| Fault {
             code: code.to_owned(),
             message: String::new(),
+            ..Fault::default()
         };
         let policy = PolicyView {
             faults: vec![fault("kernel-failed")],

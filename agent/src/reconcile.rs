@@ -121,6 +121,7 @@ impl<K: Kernel> Reconciler<K> {
         self.store_faults.extend(held.faults.iter().map(|message| Fault {
             code: "stored-policy-damaged".to_owned(),
             message: message.clone(),
+            ..Fault::default()
         }));
         if let Some(trust) = held.trust.clone() {
             let same = self
@@ -244,6 +245,7 @@ impl<K: Kernel> Reconciler<K> {
             .map(|finding| Fault {
                 code: "policy-finding".to_owned(),
                 message: finding.clone(),
+                ..Fault::default()
             })
             .collect();
         tracing::info!(revision = %policy.mark.revision, "policy in force");
@@ -318,6 +320,7 @@ impl<K: Kernel> Reconciler<K> {
         let fault = Fault {
             code: error.code.to_owned(),
             message: record::bounded(&error.message),
+            ..Fault::default()
         };
         // The same failure every ten seconds is one event.
         if self.kernel_fault.as_ref() != Some(&fault) {
@@ -372,6 +375,7 @@ impl<K: Kernel> Reconciler<K> {
                 faults.push(Fault {
                     code: "tls-names".to_owned(),
                     message: record::bounded(&error.to_string()),
+                    ..Fault::default()
                 });
                 ServerNames::default()
             }

@@ -117,6 +117,7 @@ impl Store {
             .map(|(code, message)| Fault {
                 code: (*code).to_owned(),
                 message: message.clone(),
+                ..Fault::default()
             })
             .collect()
     }

@@ -34,7 +34,7 @@ pub const SEARCHES_MAX: usize = 8;
 const TEXT_BYTES_MAX: usize = 256;
 
 /// Kinds of event as they are written in a search, with their bit; stored with each block, so a bit keeps its meaning.
-const KINDS: [(&str, u32); 8] = [
+const KINDS: [(&str, u32); 9] = [
     ("verdict", 1),
     ("policy", 1 << 1),
     ("drift", 1 << 2),
@@ -43,6 +43,7 @@ const KINDS: [(&str, u32); 8] = [
     ("operator", 1 << 5),
     ("operation", 1 << 6),
     ("learned", 1 << 7),
+    ("fault", 1 << 8),
 ];
 
 /// A search that was checked.
@@ -129,6 +130,7 @@ pub fn kind_bit(event: &AuditEvent) -> u32 {
         Some(Kind::Operator(_)) => 1 << 5,
         Some(Kind::Operation(_)) => 1 << 6,
         Some(Kind::Learned(_)) => 1 << 7,
+        Some(Kind::Fault(_)) => 1 << 8,
         None => 0,
     }
 }
@@ -225,6 +227,14 @@ fn texts(event: &AuditEvent) -> Vec<&str> {
             let functions = l.modbus.iter().map(|m| m.function.as_str());
             let ends = [&l.source, &l.destination].map(String::as_str);
             ends.into_iter().chain(topics).chain(functions).collect()
+        }
+        Some(Kind::Fault(f)) => {
+            let named = f.zones.iter().chain(&f.flows).map(String::as_str);
+            [&f.step, &f.code, &f.message]
+                .map(String::as_str)
+                .into_iter()
+                .chain(named)
+                .collect()
         }
         None => Vec::new(),
     }

@@ -3,7 +3,8 @@
 //! Texts are cut at [`TEXT_BYTES_MAX`], since some of them come from a peer or from the kernel.
 
 use penstock_proto::v1::{
-    AgentEvent, AuditEvent, DriftEvent, LossEvent, PolicyEvent, Severity, audit_event::Kind,
+    AgentEvent, AuditEvent, DriftEvent, Fault, FaultEvent, LossEvent, PolicyEvent, Severity,
+    audit_event::Kind,
 };
 
 use super::layout::{Cause, Loss};
@@ -57,6 +58,20 @@ pub fn agent(step: &str, message: &str) -> Kind {
     Kind::Agent(AgentEvent {
         step: step.to_owned(),
         message: bounded(message),
+    })
+}
+
+/// A fault that began, ended, or was found when it was over (`step`), from `first_ms` until `last_ms`; 0: not known.
+pub fn fault(step: &str, fault: &Fault, first_ms: u64, last_ms: u64) -> Kind {
+    Kind::Fault(FaultEvent {
+        step: step.to_owned(),
+        code: fault.code.clone(),
+        message: bounded(&fault.message),
+        first_ms,
+        last_ms,
+        zones: fault.zones.clone(),
+        flows: fault.flows.clone(),
+        further_flows: fault.further_flows,
     })
 }
 

@@ -237,6 +237,7 @@ impl Writer {
             .map(|failure| Fault {
                 code: failure.code.to_owned(),
                 message: failure.message.clone(),
+                ..Fault::default()
             })
             .or_else(|| fills(&spool));
         let state = AuditState { spool, next, fault };
@@ -254,8 +255,7 @@ fn fills(spool: &penstock_proto::v1::SpoolState) -> Option<Fault> {
         code: "spool-filling".to_owned(),
         message: format!(
             "the audit spool is {percent} % full: when it is full, acknowledged blocks go first, then the least severe"
-        ),
-    })
+        ), ..Fault::default() })
 }
 
 fn span(batch: &[AuditEvent]) -> (u64, u64, u64) {

@@ -276,6 +276,7 @@ pub fn faults(states: &[BridgeState], now_ms: u64) -> Vec<Fault> {
             faults.push(Fault {
                 code: code.to_owned(),
                 message: record::bounded(&format!("{}: {text}; {waiting}", state.flow)),
+                ..Fault::default()
             });
         };
         for side in [&state.from, &state.to] {

@@ -69,8 +69,7 @@ impl Lack {
                 "TLS clients of {} cannot be served: this gateway's certificate does not name them, and {}; it is \
                  asked for again",
                 self.missing, self.why
-            )),
-        })
+            )), ..Fault::default() })
     }
 }
 

@@ -196,8 +196,7 @@ fn fault(error: &std::io::Error) -> Fault {
             message: "the operations of observing zones are not learned: the agent may not open packet sockets. Install \
                       penstock-agent-tap.conf beside the unit (it adds CAP_NET_RAW and AF_PACKET), or set \
                       `tap.enabled = false`; enforcement and verdicts are not touched by this"
-                .to_owned(),
-        };
+                .to_owned(), ..Fault::default() };
     }
     Fault {
         code: "tap-failed".to_owned(),
@@ -205,6 +204,7 @@ fn fault(error: &std::io::Error) -> Fault {
             "the operations of observing zones are not learned: the packet socket cannot be used: {error}; it is tried \
              again every second"
         ),
+        ..Fault::default()
     }
 }
 
@@ -219,8 +219,7 @@ fn unread(socket: &Socket, scope: &Scope) -> Option<Fault> {
              to whom there is learned from the verdicts; for the operations record the traffic elsewhere, and read it \
              with `penstock learn --pcap`",
             others.join(", ")
-        ),
-    })
+        ), ..Fault::default() })
 }
 
 async fn readable(tapping: Option<&Tapping>) -> std::io::Result<()> {

@@ -70,6 +70,7 @@ pub fn look(fleet: &Fleet, release: Option<&Current>, now_ms: u64, stale_after_m
             time_ms: now_ms,
             current_revision: 0,
             zones: Vec::new(),
+            ..v1::PlantHealth::default()
         };
     };
     let mut evidence: BTreeMap<_, GatewayEvidence> = BTreeMap::new();
@@ -105,6 +106,7 @@ pub fn look(fleet: &Fleet, release: Option<&Current>, now_ms: u64, stale_after_m
         time_ms: now_ms,
         current_revision: release.revision().0,
         zones,
+        ..v1::PlantHealth::default()
     }
 }
 

@@ -375,6 +375,8 @@ pub enum KindArg {
     Operator,
     /// What gateways learned where zones observe.
     Learned,
+    /// Faults that health showed: when they began and ended.
+    Fault,
 }
 
 /// Decisions of verdict events.

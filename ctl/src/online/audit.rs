@@ -1,5 +1,6 @@
 //! `audit search` and `audit tail`: the trail, record by record, each with its place in its chain.
 
+use penstock_proto::fault::flows_in_words;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{
     AuditEvent, AuditRecord, Decision, LearnedEvent, LearnedMessages, OperationEvent, SearchAuditRequest,
@@ -35,7 +36,7 @@ pub struct Record {
     pub severity: String,
     /// The policy revision in force; 0 if none.
     pub revision: u64,
-    /// `verdict`, `policy`, `drift`, `loss`, `agent`, `operator`, `learned` or `unknown`.
+    /// `verdict`, `policy`, `drift`, `loss`, `agent`, `operator`, `operation`, `learned`, `fault` or `unknown`.
     pub kind: String,
     /// The event in one sentence, for people; its words may change.
     pub summary: String,
@@ -167,6 +168,20 @@ fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
                 "in_order": e.in_order, "misfits": e.misfits,
             });
             ("learned", learned_words(&e), fields)
+        }
+        Some(Kind::Fault(e)) => {
+            let said = format!(
+                "fault {} {}: {}{}",
+                e.code,
+                e.step,
+                e.message,
+                flows_in_words(&e.flows, e.further_flows)
+            );
+            let fields = json!({
+                "step": e.step, "code": e.code, "message": e.message, "first_ms": e.first_ms, "last_ms": e.last_ms,
+                "zones": e.zones, "flows": e.flows, "further_flows": e.further_flows,
+            });
+            ("fault", said, fields)
         }
     }
 }
@@ -334,6 +349,7 @@ fn request(filter: &AuditFilter) -> Result<SearchAuditRequest, Failure> {
             KindArg::Agent => "agent",
             KindArg::Operator => "operator",
             KindArg::Learned => "learned",
+            KindArg::Fault => "fault",
         }
         .to_owned()
     });

@@ -205,7 +205,10 @@ pub async fn health(out: &Output, context: Option<&str>, args: &args::Health) ->
     let plant = online.login.context.plant.to_string();
     let mut stream = online
         .client
-        .watch_health(WatchHealthRequest { once: true })
+        .watch_health(WatchHealthRequest {
+            once: true,
+            beats: false,
+        })
         .await
         .map_err(|status| refused(&status))?
         .into_inner();
@@ -315,7 +318,10 @@ async fn follow(
     let mut online = Online::connect(context).await?;
     *connected_once = true;
     let plant = online.login.context.plant.to_string();
-    let request = WatchHealthRequest { once: false };
+    let request = WatchHealthRequest {
+        once: false,
+        beats: false,
+    };
     let mut stream = online
         .client
         .watch_health(request)
@@ -394,6 +400,7 @@ mod tests {
                 time_ms: 1,
                 current_revision: 2,
                 zones: vec![zone],
+                ..PlantHealth::default()
             },
         )
     }

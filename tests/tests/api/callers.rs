@@ -28,7 +28,10 @@ async fn call(control: &mut Control, action: Action) -> Result<(), Status> {
             .map(drop),
         Action::ListGateways => control.list_gateways(v1::ListGatewaysRequest {}).await.map(drop),
         Action::WatchHealth => control
-            .watch_health(v1::WatchHealthRequest { once: true })
+            .watch_health(v1::WatchHealthRequest {
+                once: true,
+                beats: false,
+            })
             .await
             .map(drop),
         Action::SearchAudit => control

@@ -208,7 +208,10 @@ async fn another_release_under_a_known_number_counts_for_nothing_and_what_replac
     assert_eq!(shown.release.unwrap().effective, 0, "by digest, not by number");
     let mut health = people
         .bob
-        .watch_health(v1::WatchHealthRequest { once: false })
+        .watch_health(v1::WatchHealthRequest {
+            once: false,
+            beats: false,
+        })
         .await
         .unwrap()
         .into_inner();

@@ -221,7 +221,10 @@ async fn zone_health_follows_what_gateways_tell_and_goes_stale_without_them() {
     release(&mut people, &first).await;
     let mut health = people
         .engineer
-        .watch_health(v1::WatchHealthRequest { once: false })
+        .watch_health(v1::WatchHealthRequest {
+            once: false,
+            beats: false,
+        })
         .await
         .unwrap()
         .into_inner();

@@ -1,0 +1,53 @@
+//! Faults in words: what the gateway reports, the coordinator judges and people read.
+
+use crate::v1::Fault;
+
+/// Flows named in one fault at most; further ones are counted.
+pub const FLOWS_MAX: usize = 8;
+/// Zones named in one fault at most; one that concerns more concerns all.
+pub const ZONES_MAX: usize = 16;
+
+impl Fault {
+    /// A fault that concerns all zones at its gateway's boundary.
+    pub fn new(code: &str, message: String) -> Self {
+        Self {
+            code: code.to_owned(),
+            message,
+            ..Self::default()
+        }
+    }
+}
+
+/// "; flows supply/polling, supply/alarms and 4 more"; nothing where no flow is named.
+pub fn flows_in_words(flows: &[String], further: u32) -> String {
+    if flows.is_empty() {
+        return String::new();
+    }
+    let noun = if flows.len() == 1 && further == 0 {
+        "flow"
+    } else {
+        "flows"
+    };
+    let more = if further == 0 {
+        String::new()
+    } else {
+        format!(" and {further} more")
+    };
+    format!("; {noun} {}{more}", flows.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flows_concerned_are_named_and_those_beyond_are_counted() {
+        let flows = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(flows_in_words(&[], 0), "");
+        assert_eq!(flows_in_words(&flows(&["a/b"]), 0), "; flow a/b");
+        assert_eq!(
+            flows_in_words(&flows(&["a/b", "a/c"]), 4),
+            "; flows a/b, a/c and 4 more"
+        );
+    }
+}

@@ -11,6 +11,7 @@ mod gateways;
 mod inside;
 mod networks;
 mod people;
+mod recorded;
 mod records;
 mod shared;
 mod ways;
@@ -55,6 +56,7 @@ pub(crate) fn validate(document: &Document, today: Date, faults: &mut Faults) ->
     let remote_access = records::remote_access(&context, faults);
     let compensating_controls = records::compensating_controls(&context, faults);
     let risk = records::risk(&context, faults);
+    recorded::say(document, faults);
     let id = document.plant.value()?.clone();
     Some(Plant {
         title: text(&document.title).unwrap_or_else(|| id.to_string()),

@@ -180,9 +180,6 @@ fn marks(conduit: &Conduit, top: f64, shapes: &mut Vec<Shape>) -> f64 {
     if bridged {
         marks.push((glyph::ONE_WAY, "one way", "mark"));
     }
-    if conduit.tunnel {
-        marks.push((glyph::TUNNEL, "tunnel", "mark"));
-    }
     if marks.is_empty() {
         return top + 2.0;
     }

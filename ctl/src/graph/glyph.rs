@@ -58,8 +58,6 @@ pub(super) const DROP: &str = "M8 1.5C11 5.5 12.8 7.6 12.8 10.2A4.8 4.8 0 0 1 3.
 pub(super) const LOCK: &str = "M3.5 7.5H12.5V14H3.5ZM5.5 7.5V5A2.5 2.5 0 0 1 10.5 5V7.5";
 /// An arrow to a wall: the gateway carries messages one way.
 pub(super) const ONE_WAY: &str = "M1.5 5.5H8.5M1.5 10.5H8.5M7 3 12 8 7 13M14.5 2.5V13.5";
-/// A tunnel's mouth.
-pub(super) const TUNNEL: &str = "M2 14V8A6 6 0 0 1 14 8V14M5 14V8.5A3 3 0 0 1 11 8.5V14M1 14H15";
 /// An open way: passes when the agent is lost.
 pub(super) const OPEN: &str = "M2 8H13M9.5 4.5 13 8 9.5 11.5";
 

@@ -195,7 +195,7 @@ pub const FINDING_CODES: &[FindingCode] = &[
     warning(
         "PC0151",
         "A zone with a high target only observes.",
-        "Observing records what enforcement would drop, and lets it pass, which does not meet a target security level above 1. It is a note while a compensating control for SR 5.2 is on record. Enforce once the recorded would-denials are understood.",
+        "Observing records what enforcement would drop, and lets it pass, which does not meet a target security level above 1. It is a note while a compensating control for SR 5.2 is on record and has not expired. Enforce once the recorded would-denials are understood.",
     ),
     warning(
         "PC0152",

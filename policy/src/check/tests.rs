@@ -424,7 +424,7 @@ fn a_zone_that_observes_above_its_level_and_sides_that_overlap_are_found() {
     };
     assert_eq!(observing("control"), ["PC0151"]);
     assert_eq!(observing("office"), [""; 0]);
-    let severity = |requirement: &str| {
+    let severity = |requirement: &str, expired: bool| {
         let mut plant = waterworks();
         plant.zones.get_mut(&id("control")).unwrap().enforcement = Enforcement::Observe;
         plant.compensating_controls.insert(
@@ -438,12 +438,14 @@ fn a_zone_that_observes_above_its_level_and_sides_that_overlap_are_found() {
                 measure: "The old firewall stays in front.".to_owned(),
                 approved_by: id("a.silva"),
                 expires: "2027-06-30".to_owned(),
+                expired,
             },
         );
         found(&plant, "PC0151")
     };
-    assert_eq!(severity("SR 5.2"), Severity::Note);
-    assert_eq!(severity("SR 1.2"), Severity::Warning);
+    assert_eq!(severity("SR 5.2", false), Severity::Note);
+    assert_eq!(severity("SR 5.2", true), Severity::Warning, "it counts no more");
+    assert_eq!(severity("SR 1.2", false), Severity::Warning);
     let overlapping = codes(|plant| {
         plant
             .zones

@@ -21,7 +21,9 @@ pub(super) fn check(plant: &Plant, findings: &mut Findings) {
         }
         // Adoption goes zone by zone: a reason, a measure and an expiry on record make it a stage, not a gap.
         let recorded = plant.compensating_controls.iter().find(|(_, control)| {
-            control.zone.as_ref() == Some(id) && control.requirement.starts_with(BOUNDARY_PROTECTION)
+            control.zone.as_ref() == Some(id)
+                && control.requirement.starts_with(BOUNDARY_PROTECTION)
+                && !control.expired
         });
         let (severity, until) = match recorded {
             Some((name, control)) => (

@@ -2,7 +2,7 @@
 //!
 //! A code is never given a second meaning and never renumbered, since people search for it and scripts match
 //! it. Hundreds group them: 1 the file itself, 2 the form of a value, 3 names, 4 zones and assets, 5 gateways,
-//! 6 conduits and flows, 7 people, controls and risk.
+//! 6 conduits and flows, 7 people, controls and risk, 8 what this version does not do.
 
 use std::fmt;
 
@@ -147,7 +147,7 @@ codes! {
     302 Error ParentCycle "A zone contains itself."
         "Following `parent` from the zone leads back to it. Zones nest like boxes."
     303 Error NotMutual "The two gateways of a redundant pair do not name each other."
-        "`redundant_with` joins exactly two gateways of one site, and stands at both, so that a rollout never takes both at once."
+        "`redundant_with` joins exactly two gateways of one site, and stands at both."
 
     401 Error NetworksOverlap "Two zones claim the same addresses."
         "By its address alone a packet must tell which zone it comes from. Only a zone inside another (its `parent`) may take a part of the other's network; that part then belongs to the inner zone alone."
@@ -262,4 +262,7 @@ codes! {
         "Remote access is for a task (IEC 62443-3-3 SR 1.13, SR 2.6). Make the grant shorter and renew it when needed."
     709 Error ResidualAboveRisk "The residual risk is higher than the risk."
         "`residual` is likelihood × impact after the countermeasures, so at most what it was before them."
+
+    801 Warning NotEnforced "The key is recorded, not enforced in this version."
+        "The document holds what was written, the diff and the approvers show it, and nothing acts on it: `window` and `safe_to_change` hold back no release, `labels` choose no gateway, the two of a `redundant_with` pair change at the same time, and a conduit with `tunnel: yes` crosses as it is. Do not rely on it: see to it by other means, or leave the key out until a version enforces it."
 }

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::Effect;
 use super::flow::covers;
-use super::record::Said;
+use super::record::{NOT_ENFORCED, Said};
 use crate::model::{Gateway, ManagementAccess, Window};
 use crate::words::and;
 
@@ -32,13 +32,58 @@ pub(super) fn gateway(old: &Gateway, new: &Gateway) -> Said {
     };
     if old.windows != new.windows {
         let (before, after) = (windows(&old.windows), windows(&new.windows));
-        details.push(format!("window: {after} (was {before})"));
+        details.push(format!("window: {after} (was {before}), {NOT_ENFORCED}"));
+    }
+    for (what, before, after) in [
+        ("labels", labels(old), labels(new)),
+        ("safe to change", condition(old), condition(new)),
+        ("redundant with", pair(old), pair(new)),
+    ] {
+        if before != after {
+            details.push(format!("{what}: {after} (was {before}), {NOT_ENFORCED}"));
+        }
     }
     Said {
         effect,
         details,
-        fields: &["management", "windows"],
+        fields: &[
+            "management",
+            "windows",
+            "labels",
+            "safe_to_change",
+            "redundant_with",
+        ],
     }
+}
+
+fn labels(gateway: &Gateway) -> String {
+    let labels = gateway.labels.iter().map(|(key, label)| format!("{key} {label}"));
+    or_none(labels.collect::<Vec<_>>().join(", "))
+}
+
+fn condition(gateway: &Gateway) -> String {
+    or_none(
+        gateway
+            .safe_to_change
+            .as_ref()
+            .map_or_else(String::new, |condition| {
+                let is = if condition.is { "on" } else { "off" };
+                format!("coil {} of {} is {is}", condition.coil, condition.modbus)
+            }),
+    )
+}
+
+fn pair(gateway: &Gateway) -> String {
+    or_none(
+        gateway
+            .redundant_with
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
+    )
+}
+
+fn or_none(text: String) -> String {
+    if text.is_empty() { "none".to_owned() } else { text }
 }
 
 /// As the document writes them.

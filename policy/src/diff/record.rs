@@ -27,7 +27,7 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
     each!(
         conduits,
         Subject::Conduit,
-        &["from", "to", "via", "on_agent_loss", "tunnel"],
+        &["from", "to", "via", "on_agent_loss"],
         conduit
     );
     let (beside_before, beside) = (old.map(neighbours).unwrap_or_default(), neighbours(new));
@@ -71,6 +71,9 @@ fn recorded(subject: Subject, words: &str) -> Change {
         details: vec![words.to_owned()],
     }
 }
+
+/// Of a key that nothing obeys (`validate/recorded.rs`).
+pub(super) const NOT_ENFORCED: &str = "recorded, not enforced in this version";
 
 /// What a kind of record says of a difference in its own words: the effect if more is known than "altered", and
 /// details; the fields they account for.
@@ -185,7 +188,7 @@ fn shown(value: &Value) -> Option<String> {
     let text = match value {
         Value::Null => "none".to_owned(),
         Value::String(text) => text.clone(),
-        Value::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
+        Value::Bool(value) => yes_or_no(*value).to_owned(),
         Value::Number(number) => number.to_string(),
         Value::Array(items) if items.is_empty() => "none".to_owned(),
         Value::Array(items) => join(items.iter().map(shown).collect())?,
@@ -238,7 +241,7 @@ fn zone((old, before): (&Zone, &Neighbours), (new, after): (&Zone, &Neighbours))
 }
 
 fn conduit(_: &ConduitId, old: &Conduit, new: &Conduit) -> Said {
-    let (effect, details) = match (old.on_agent_loss, new.on_agent_loss) {
+    let (effect, mut details) = match (old.on_agent_loss, new.on_agent_loss) {
         (OnAgentLoss::Block, OnAgentLoss::Pass) => (
             Some(Effect::Widened),
             vec!["inspected flows pass uninspected while no agent lives, where they stopped".to_owned()],
@@ -249,11 +252,19 @@ fn conduit(_: &ConduitId, old: &Conduit, new: &Conduit) -> Said {
         ),
         _ => (None, Vec::new()),
     };
+    if old.tunnel != new.tunnel {
+        let (before, after) = (yes_or_no(old.tunnel), yes_or_no(new.tunnel));
+        details.push(format!("tunnel: {after} (was {before}), {NOT_ENFORCED}"));
+    }
     Said {
         effect,
         details,
-        fields: &["on_agent_loss"],
+        fields: &["on_agent_loss", "tunnel"],
     }
+}
+
+fn yes_or_no(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
 }
 
 fn approvers(old: Option<&ApproverSet>, new: &ApproverSet, changes: &mut Vec<Change>) {

@@ -92,7 +92,7 @@ record! {
     Site "a site" {
         /// What people call it.
         optional title: Text,
-        /// The IANA name of its time zone, such as `Europe/Berlin`; windows are in its time.
+        /// The IANA name of its time zone, such as `Europe/Berlin`.
         required timezone: ZoneName,
     }
 }
@@ -104,17 +104,18 @@ record! {
         required site: SiteId,
         /// `routed`, or `bridged` (bump in the wire: no address in the plant changes).
         required mode: GatewayMode,
-        /// Labels by which rollouts choose gateways.
+        /// Labels, for rollouts. Recorded, not enforced in this version.
         optional labels: Table<LabelKey, Text>,
         /// The interfaces it guards, by their kernel's names.
         required interfaces: Table<InterfaceName, Interface>,
         /// The way in for people; every other way to the gateway's own ports is closed, also without it.
         optional management: Management,
-        /// When it may be changed: `Sun 02:00-04:00`, one or a list, in the site's time.
+        /// When it may be changed: `Sun 02:00-04:00`, one or a list, in the site's time. Recorded, not enforced in this version.
         optional window: OneOrMany<Windows>,
-        /// What must hold in the process before a change.
+        /// What must hold in the process before a change. Recorded, not enforced in this version.
         optional safe_to_change: SafeToChange,
-        /// The other gateway of a redundant pair, which names this one.
+        /// The other gateway of a redundant pair, which names this one; both may then end the TLS of a flow. Rollouts do not keep the
+        /// two apart in this version.
         optional redundant_with: GatewayId,
         /// What to do when something else changed its ruleset: `repair` (unless said) or `report`.
         optional on_drift: OnDrift,
@@ -231,7 +232,7 @@ record! {
         optional sl_target: SlVector,
         /// What inspected flows do while no agent lives: `block` (unless said) or `pass`.
         optional on_agent_loss: OnAgentLoss,
-        /// Whether its gateways tunnel it between them.
+        /// Whether its gateways are to tunnel it between them. Recorded, not enforced in this version.
         optional tunnel: bool,
         /// The least assurance of identity that both ends must have.
         optional minimum_assurance: Assurance,

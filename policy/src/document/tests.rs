@@ -8,6 +8,7 @@
 )]
 
 mod codes;
+mod effects;
 mod examples;
 mod inside;
 mod properties;
@@ -132,22 +133,12 @@ fn yaml_of_both_versions_means_what_it_says() {
         ("no", false),
         ("FALSE", false),
     ] {
-        let plant = load_text(&BASE.replace("is: on", &format!("is: {word}")))
+        let written = format!("destination: plc\n        must_flow: {word}\n");
+        let plant = load_text(&BASE.replace("destination: plc\n", &written))
             .plant
             .unwrap();
-        assert_eq!(
-            plant
-                .gateways
-                .values()
-                .next()
-                .unwrap()
-                .safe_to_change
-                .as_ref()
-                .unwrap()
-                .is,
-            value,
-            "{word}"
-        );
+        let watch = &plant.conduits[&"watch".parse().unwrap()];
+        assert_eq!(watch.flows[&"read".parse().unwrap()].must_flow, value, "{word}");
     }
     // Text stays as written, quoted or not; unquoted it is a warning where readers disagree.
     for (written, text, warned) in [
@@ -172,7 +163,7 @@ fn yaml_of_both_versions_means_what_it_says() {
     }
     // Numbers are plain decimal digits.
     for written in ["010", "0x10", "1_0", "12:30", "1e3", "+1", "-1", "1.0", "٣"] {
-        let loaded = load_text(&BASE.replace("coil: 1,", &format!("coil: {written},")));
+        let loaded = load_text(&BASE.replace("likelihood: 2", &format!("likelihood: {written}")));
         assert_eq!(codes(&loaded), [Code::NotANumber], "{written}");
     }
 }

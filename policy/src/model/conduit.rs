@@ -38,7 +38,7 @@ pub struct Conduit {
     pub sl_target: Option<SlVector>,
     /// What inspected flows do while no agent lives.
     pub on_agent_loss: OnAgentLoss,
-    /// Whether the gateways tunnel it between them.
+    /// Whether its gateways are to tunnel it between them; recorded only.
     pub tunnel: bool,
     /// Least assurance of identity that both ends must have.
     pub minimum_assurance: Option<Assurance>,

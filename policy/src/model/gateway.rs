@@ -44,15 +44,15 @@ pub struct Gateway {
     pub site: SiteId,
     /// Routed or bridged.
     pub mode: GatewayMode,
-    /// Labels for rollouts.
+    /// Labels; recorded only.
     pub labels: BTreeMap<String, String>,
     /// Guarded interfaces by kernel name.
     pub interfaces: BTreeMap<String, Interface>,
     /// The way in for people and the coordinator.
     pub management: Option<ManagementAccess>,
-    /// Change windows, as written (`Sun 02:00-04:00`), in the site's time.
+    /// Change windows, as written (`Sun 02:00-04:00`), in the site's time; recorded only.
     pub windows: Vec<Window>,
-    /// What must hold in the process before a change.
+    /// What must hold in the process before a change; recorded only.
     pub safe_to_change: Option<SafeToChange>,
     /// The other gateway of a redundant pair.
     pub redundant_with: Option<GatewayId>,

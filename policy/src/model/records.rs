@@ -40,6 +40,9 @@ pub struct CompensatingControl {
     pub approved_by: ApproverId,
     /// Last day it holds, `YYYY-MM-DD`.
     pub expires: String,
+    /// That day had passed when the document was read: the control counts no more.
+    #[serde(skip)]
+    pub expired: bool,
 }
 
 /// One line of the risk assessment (IEC 62443-3-2 ZCR 5).

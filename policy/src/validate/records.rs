@@ -141,6 +141,7 @@ pub(super) fn compensating_controls(
             measure: text(&control.measure)?,
             approved_by: approved_by?,
             expires: control.expires.value()?.0.to_string(),
+            expired: control.expires.value()?.0 < context.today,
         })
     })
 }

@@ -48,7 +48,7 @@ fn every_change_of_a_gateway_shows_its_values() {
                 end_minute: 240,
             }];
         }),
-        "gateway gw-works recorded: window: Mon 02:00-04:00 (was none)"
+        "gateway gw-works recorded: window: Mon 02:00-04:00 (was none), recorded, not enforced in this version"
     );
     assert_eq!(
         of_gateway(|gateway| {
@@ -58,7 +58,7 @@ fn every_change_of_a_gateway_shows_its_values() {
                 is: true,
             });
         }),
-        "gateway gw-works recorded: safe to change: coil 12, is yes, modbus plc-1 (was none)"
+        "gateway gw-works recorded: safe to change: coil 12 of plc-1 is on (was none), recorded, not enforced in this version"
     );
     assert_eq!(
         of_gateway(|gateway| gateway.interfaces.get_mut("eth1").unwrap().behind = vec![id("safety")]),

@@ -98,7 +98,7 @@ const EXAMPLES: &[(Code, Spoil)] = &[
     (Code::BadName, Edit("  clerk: {", "  Clerk_1: {")),
     (Code::BadName, Edit("eth3: {", "\"eth 3\": {")),
     (Code::NotOneOf, Edit("kind: safety", "kind: safty")),
-    (Code::NotANumber, Edit("coil: 1,", "coil: 010,")),
+    (Code::NotANumber, Edit("likelihood: 2", "likelihood: 02")),
     (Code::OutOfRange, Edit("sl_target: 3", "sl_target: 5")),
     (
         Code::OutOfRange,
@@ -107,7 +107,13 @@ const EXAMPLES: &[(Code, Spoil)] = &[
             "[{ write-single-coil: { units: 1, addresses: 1, values: 2 } }]",
         ),
     ),
-    (Code::NotABoolean, Edit("is: on", "is: maybe")),
+    (
+        Code::NotABoolean,
+        Edit(
+            "sl_target: 3\n    accountable: safety\n    on_agent_loss",
+            "tunnel: maybe\n    sl_target: 3\n    accountable: safety\n    on_agent_loss",
+        ),
+    ),
     (
         Code::NotANetwork,
         Edit("networks: 10.3.0.0/24", "networks: 10.3.0.0/33"),
@@ -117,7 +123,10 @@ const EXAMPLES: &[(Code, Spoil)] = &[
         Edit("networks: 10.3.0.0/24", "networks: 10.3.0.1/24"),
     ),
     (Code::NotADate, Edit("expires: 2027-06-30", "expires: 30.06.2027")),
-    (Code::NotAWindow, Edit("Sun 02:00-04:00", "Sun 23:00-01:00")),
+    (
+        Code::NotAWindow,
+        Edit("192.0.2.10 }\n", "192.0.2.10 }\n    window: Sun 23:00-01:00\n"),
+    ),
     (Code::NotAKey, Edit("ed25519:3b6a", "ed25519:zz6a")),
     (Code::NotARange, Edit("addresses: 0-9", "addresses: 9-0")),
     (Code::AmbiguousText, Edit("boundary: a cabinet", "boundary: 2.10")),
@@ -430,6 +439,20 @@ const EXAMPLES: &[(Code, Spoil)] = &[
         Edit("until: 2026-12-01T16:00:00Z", "until: 2027-12-01T16:00:00Z"),
     ),
     (Code::ResidualAboveRisk, Edit("residual: 4", "residual: 11")),
+    (
+        Code::NotEnforced,
+        Edit(
+            "192.0.2.10 }\n",
+            "192.0.2.10 }\n    labels: { ring: pilot }\n    window: Sun 02:00-04:00\n    safe_to_change: { modbus: plc, coil: 1, is: on }\n",
+        ),
+    ),
+    (
+        Code::NotEnforced,
+        Edit(
+            "    on_agent_loss: block",
+            "    on_agent_loss: block\n    tunnel: yes",
+        ),
+    ),
 ];
 
 fn many_faults() -> String {

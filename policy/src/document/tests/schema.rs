@@ -177,7 +177,7 @@ fn what_is_wrong_in_form_does_not_validate() {
         ("networks: 10.3.0.0/24", "networks: 10.3.0.0"),
         ("sl_target: 3", "sl_target: 5"),
         ("threshold: 2", "threshold: 0"),
-        ("is: on", "is: maybe"),
+        ("on_agent_loss: block", "on_agent_loss: block\n    tunnel: maybe"),
         ("  clerk: {", "  Clerk_1: {"),
         ("service: https }", "service: htpps }"),
         ("service: https }", "service: icmp-echo:7 }"),
@@ -190,7 +190,10 @@ fn what_is_wrong_in_form_does_not_validate() {
         ("addresses: 0-9 }", "addresses: 70000 }"),
         ("topics: a/b", "topics: \"a/#/b\""),
         ("SR 1.2", "SR 1.22"),
-        ("Sun 02:00-04:00", "Someday 02:00-04:00"),
+        (
+            "192.0.2.10 }\n",
+            "192.0.2.10 }\n    window: Someday 02:00-04:00\n",
+        ),
         ("ed25519:3b6a", "ed25519:zz6a"),
         ("plant: test-works\n", ""),
     ] {

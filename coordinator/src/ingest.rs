@@ -2,15 +2,17 @@
 //! (DESIGN §8, promise 6; IEC 62443-3-3 SR 2.11, SR 3.9, SR 6.1).
 //!
 //! Delivery is at least once, storage exactly once by (source, epoch, sequence). What contradicts the chain is not
-//! stored and not acknowledged, and becomes an alarm in the coordinator's own trail. A gap (blocks that the source
-//! shed) is lawful, but never silent: it is an alarm too, to be held against the source's loss record.
+//! stored and not acknowledged, and becomes an alarm in the coordinator's own trail; so does a block in which a gateway
+//! writes what only a coordinator may ([`unrightful`]). A gap (blocks that the source shed) is lawful, but never silent: it
+//! is an alarm too, to be held against the source's loss record.
 //!
 //! Reading a block's body happens here, on the session's side; only storing waits for the one writer.
 
 use std::sync::Arc;
 
 use penstock_proto::audit::{BODY_BYTES_MAX, ChainError, Head, read_body};
-use penstock_proto::v1::{AuditAck, AuditBlock};
+use penstock_proto::event::unrightful;
+use penstock_proto::v1::{AuditAck, AuditBlock, TrailEvent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::journal::Journal;
@@ -80,14 +82,25 @@ impl Ingest {
         received_ms: u64,
     ) -> Result<Ingested, StoreError> {
         let mut fault = None;
+        let mut position = (0, 0);
         let mut new = Vec::with_capacity(blocks.len());
         let mut counts = Vec::with_capacity(blocks.len());
         for block in blocks {
-            let position = (block.epoch, block.sequence);
+            position = (block.epoch, block.sequence);
             // Its size is judged with the chain; but what is too large is not even read.
             let body = (block.body.len() <= BODY_BYTES_MAX).then(|| read_body(&block.body));
             match body {
                 Some(Ok(body)) => {
+                    if let Some(kind) = unrightful(source, &body) {
+                        fault = Some(format!(
+                            "block {}/{} holds an event of the kind `{}`, which only a coordinator writes: something else than \
+                             a Penstock agent writes in the name of {source}; find out who holds its key",
+                            position.0,
+                            position.1,
+                            kind.word()
+                        ));
+                        break;
+                    }
                     counts.push(body.events.len() as u64);
                     new.push(NewBlock {
                         summary: summarize(&body),
@@ -120,17 +133,26 @@ impl Ingest {
                     metrics::counter!("penstock_audit_blocks_total").increment(1);
                     if missing > 0 {
                         metrics::counter!("penstock_audit_missing_blocks_total").increment(missing);
-                        let words = format!(
+                        let message = format!(
                             "{missing} blocks before {}/{sequence} were never delivered; the source's loss record should say why",
                             head.epoch
                         );
-                        self.journal.trail_fault(source, &words).await?;
+                        let gap = TrailEvent {
+                            step: "gap".to_owned(),
+                            source: source.to_owned(),
+                            epoch: head.epoch,
+                            sequence,
+                            blocks: missing,
+                            message,
+                        };
+                        self.journal.trail(gap).await?;
                     }
                 }
                 Append::Held { head } => {
                     ingested.ack = Some(acknowledge(head));
                 }
                 Append::Refused(refused) => {
+                    position = refused.position();
                     fault = Some(in_words(refused));
                     break;
                 }
@@ -139,7 +161,15 @@ impl Ingest {
         metrics::counter!("penstock_audit_events_total").increment(ingested.events);
         if let Some(fault) = &fault {
             metrics::counter!("penstock_audit_refused_total").increment(1);
-            self.journal.trail_fault(source, fault).await?;
+            let refused = TrailEvent {
+                step: "refused".to_owned(),
+                source: source.to_owned(),
+                epoch: position.0,
+                sequence: position.1,
+                blocks: 0,
+                message: fault.clone(),
+            };
+            self.journal.trail(refused).await?;
         }
         ingested.fault = fault;
         Ok(ingested)
@@ -166,7 +196,8 @@ mod tests {
     use crate::store::BlockFilter;
     use penstock_policy::ids::CoordinatorId;
     use penstock_proto::audit::{GENESIS, block_digest};
-    use penstock_proto::v1::{AuditBlockBody, AuditEvent};
+    use penstock_proto::v1::audit_event::Kind;
+    use penstock_proto::v1::{AgentEvent, AuditBlockBody, AuditEvent, IdentityEvent, OperatorEvent};
     use prost::Message as _;
 
     fn chain(epoch: u64, count: u64) -> Vec<AuditBlock> {
@@ -254,6 +285,75 @@ mod tests {
         assert_eq!(store.head("gw").await.unwrap().unwrap().next_sequence, 4);
     }
 
+    fn block_of(kinds: Vec<Option<Kind>>) -> AuditBlock {
+        let event = |kind| AuditEvent {
+            kind,
+            ..AuditEvent::default()
+        };
+        let events = kinds.into_iter().map(event).collect();
+        AuditBlock {
+            epoch: 1,
+            sequence: 0,
+            previous_digest: GENESIS.to_vec().into(),
+            body: AuditBlockBody { events }.encode_to_vec().into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_cannot_write_what_only_the_coordinator_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ingest, store) = ingest(&dir);
+        let forged = [
+            Kind::Operator(OperatorEvent {
+                operator: "alice".to_owned(),
+                action: "approve-release".to_owned(),
+                allowed: true,
+                ..OperatorEvent::default()
+            }),
+            Kind::Trail(TrailEvent::default()),
+            Kind::Identity(IdentityEvent::default()),
+        ];
+        for (n, kind) in forged.into_iter().enumerate() {
+            let started = Kind::Agent(AgentEvent::default());
+            let block = block_of(vec![Some(started), Some(kind)]);
+            let outcome = ingest.accept("gw", vec![block], 1).await.unwrap();
+            assert!(outcome.fault.unwrap().contains("only a coordinator writes"));
+            assert_eq!((outcome.events, outcome.ack), (0, None));
+            let own = last_own(&store).await;
+            let Some(Kind::Trail(told)) = own.kind else {
+                panic!("{own:?}");
+            };
+            assert_eq!((told.step.as_str(), told.source.as_str()), ("refused", "gw"));
+            assert_eq!(alarms(&store).await, n + 1);
+        }
+        // A kind that this version does not know is a newer gateway's, and the next block of an honest one is taken.
+        let honest = block_of(vec![None, Some(Kind::Agent(AgentEvent::default()))]);
+        let outcome = ingest.accept("gw", vec![honest], 1).await.unwrap();
+        assert_eq!((outcome.events, outcome.fault), (2, None));
+    }
+
+    async fn last_own(store: &Store) -> AuditEvent {
+        let own = BlockFilter {
+            source: Some("coordinator/c1".to_owned()),
+            newest_first: true,
+            ..BlockFilter::default()
+        };
+        let newest = store.blocks(own, 1).await.unwrap();
+        read_body(&newest[0].body).unwrap().events.remove(0)
+    }
+
+    #[tokio::test]
+    async fn what_a_gateway_is_refused_again_and_again_does_not_fill_the_coordinators_trail() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ingest, store) = ingest(&dir);
+        let forged = block_of(vec![Some(Kind::Operator(OperatorEvent::default()))]);
+        for _ in 0..100 {
+            ingest.accept("gw", vec![forged.clone()], 1).await.unwrap();
+        }
+        let written = alarms(&store).await;
+        assert!((1..=25).contains(&written), "{written}");
+    }
+
     #[tokio::test]
     async fn a_gap_is_taken_and_told_and_a_new_epoch_begins_anew() {
         let dir = tempfile::tempdir().unwrap();
@@ -263,6 +363,11 @@ mod tests {
         let jumped = ingest.accept("gw", blocks[4..].to_vec(), 1).await.unwrap();
         assert_eq!((jumped.events, jumped.fault), (2, None));
         assert_eq!(alarms(&store).await, 1);
+        let Some(Kind::Trail(gap)) = last_own(&store).await.kind else {
+            panic!("a gap is no drift of the kernel's table");
+        };
+        assert_eq!((gap.step.as_str(), gap.source.as_str()), ("gap", "gw"));
+        assert_eq!((gap.epoch, gap.sequence, gap.blocks), (1, 4, 2));
         let anew = ingest.accept("gw", chain(2, 1), 1).await.unwrap();
         assert_eq!(anew.ack.map(|ack| (ack.epoch, ack.next_sequence)), Some((2, 1)));
     }

@@ -1,4 +1,5 @@
-//! The coordinator's own trail: what operators did or tried, and what the coordinator itself saw go wrong.
+//! The coordinator's own trail: what operators did or tried, which certificates were issued or refused, and what does not
+//! fit in the trails of gateways.
 //!
 //! It is a chain like any gateway's (source `coordinator/<id>`), stored and searched by the same means. An action
 //! is recorded *before* its answer goes out; if it cannot be recorded, the answer is an error (IEC 62443-3-3
@@ -6,12 +7,15 @@
 
 mod refusals;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use penstock_policy::ids::CoordinatorId;
+use penstock_proto::event::COORDINATOR_PREFIX;
+use penstock_proto::peer::Subject;
 use penstock_proto::v1::{
-    AuditBlockBody, AuditEvent, DriftEvent, OperatorEvent, Severity, audit_event::Kind,
+    AuditBlockBody, AuditEvent, IdentityEvent, OperatorEvent, Severity, TrailEvent, audit_event::Kind,
 };
 use prost::Message as _;
 
@@ -29,6 +33,8 @@ pub struct Journal {
     store: Store,
     source: String,
     refusals: Arc<Refusals>,
+    /// Of gateways' blocks; apart, so that what strangers are refused hides no alarm.
+    trails: Arc<Refusals>,
 }
 
 impl Journal {
@@ -36,8 +42,9 @@ impl Journal {
     pub fn new(store: Store, coordinator: &CoordinatorId) -> Self {
         Self {
             store,
-            source: format!("coordinator/{coordinator}"),
+            source: format!("{COORDINATOR_PREFIX}{coordinator}"),
             refusals: Arc::default(),
+            trails: Arc::default(),
         }
     }
 
@@ -52,21 +59,10 @@ impl Journal {
     ) -> Result<(), StoreError> {
         let (allowed, message) = match outcome {
             Ok(message) => (true, message.to_owned()),
-            Err(message) => {
-                // Who asks to be enrolled can call themselves as they like.
-                let source = if action == "enrol" { target } else { operator };
-                match self.refusals.write(source, clock::now_ms()) {
-                    Some(0) => (false, message.to_owned()),
-                    Some(omitted) => (
-                        false,
-                        format!("{message} (and {omitted} more refusals before this one, not written)"),
-                    ),
-                    None => {
-                        metrics::counter!("penstock_refusals_unwritten_total").increment(1);
-                        return Ok(());
-                    }
-                }
-            }
+            Err(message) => match counted(&self.refusals, operator, message) {
+                Some(message) => (false, message),
+                None => return Ok(()),
+            },
         };
         let event = OperatorEvent {
             operator: bounded(operator),
@@ -84,14 +80,60 @@ impl Journal {
         self.write(severity, Kind::Operator(event)).await
     }
 
-    /// A gateway's trail that does not fit what is stored.
-    pub async fn trail_fault(&self, gateway: &str, message: &str) -> Result<(), StoreError> {
-        let event = DriftEvent {
-            step: "trail-fault".to_owned(),
-            message: bounded(&format!("{gateway}: {message}")),
-            process: String::new(),
+    /// A certificate that was issued to `subject`.
+    pub async fn identity(
+        &self,
+        step: &str,
+        subject: &Subject,
+        address: Option<IpAddr>,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        let event = IdentityEvent {
+            step: step.to_owned(),
+            subject: subject.to_string(),
+            address: address.map(|address| address.to_string()).unwrap_or_default(),
+            message: bounded(message),
         };
-        self.write(Severity::Alarm, Kind::Drift(event)).await
+        self.write(Severity::Notice, Kind::Identity(event)).await
+    }
+
+    /// Somebody who was refused for who they are or say to be.
+    pub async fn identity_refused(
+        &self,
+        subject: &str,
+        address: Option<IpAddr>,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        let source = if address.is_empty() { subject } else { &address };
+        let Some(message) = counted(&self.refusals, source, message) else {
+            return Ok(());
+        };
+        let event = IdentityEvent {
+            step: "refused".to_owned(),
+            subject: bounded(subject),
+            address,
+            message: bounded(&message),
+        };
+        self.write(Severity::Warning, Kind::Identity(event)).await
+    }
+
+    /// A trail that lacks blocks, or a block of it that was not taken. A gateway that sends what is refused again and again
+    /// is counted, as whoever is refused.
+    pub async fn trail(&self, event: TrailEvent) -> Result<(), StoreError> {
+        let message = if event.step == "refused" {
+            match counted(&self.trails, &event.source, &event.message) {
+                Some(message) => message,
+                None => return Ok(()),
+            }
+        } else {
+            event.message
+        };
+        let event = TrailEvent {
+            message: bounded(&message),
+            ..event
+        };
+        self.write(Severity::Alarm, Kind::Trail(event)).await
     }
 
     async fn write(&self, severity: Severity, kind: Kind) -> Result<(), StoreError> {
@@ -109,6 +151,20 @@ impl Journal {
             .append_own(&self.source, Bytes::from(body.encode_to_vec()), summary, now_ms)
             .await
             .map(|_| ())
+    }
+}
+
+/// The words of a refusal of `source`; `None`: it is counted, and not written.
+fn counted(refusals: &Refusals, source: &str, message: &str) -> Option<String> {
+    match refusals.write(source, clock::now_ms()) {
+        Some(0) => Some(message.to_owned()),
+        Some(omitted) => Some(format!(
+            "{message} (and {omitted} more refusals before this one, not written)"
+        )),
+        None => {
+            metrics::counter!("penstock_refusals_unwritten_total").increment(1);
+            None
+        }
     }
 }
 

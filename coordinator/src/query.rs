@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::OperatorId;
 use penstock_proto::audit::read_body;
+use penstock_proto::event::EventKind;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditBlockBody, AuditEvent, AuditRecord, SearchAuditRequest};
@@ -32,19 +33,6 @@ const READER_TIMEOUT: Duration = Duration::from_secs(60);
 pub const SEARCHES_MAX: usize = 8;
 /// Longest text to search for, bytes.
 const TEXT_BYTES_MAX: usize = 256;
-
-/// Kinds of event as they are written in a search, with their bit; stored with each block, so a bit keeps its meaning.
-const KINDS: [(&str, u32); 9] = [
-    ("verdict", 1),
-    ("policy", 1 << 1),
-    ("drift", 1 << 2),
-    ("loss", 1 << 3),
-    ("agent", 1 << 4),
-    ("operator", 1 << 5),
-    ("operation", 1 << 6),
-    ("learned", 1 << 7),
-    ("fault", 1 << 8),
-];
 
 /// A search that was checked.
 #[derive(Debug, Clone, Default)]
@@ -77,11 +65,11 @@ impl TryFrom<SearchAuditRequest> for Filter {
         let fault = |field, what: String| FilterError { field, what };
         let mut kinds = 0;
         for kind in &request.kinds {
-            let (_, bit) = KINDS.iter().find(|(known, _)| known == kind).ok_or_else(|| {
-                let known = KINDS.map(|(known, _)| known).join(", ");
-                fault("kinds", format!("has `{kind}`; known are {known}"))
+            let known = EventKind::of_word(kind).ok_or_else(|| {
+                let known: Vec<_> = EventKind::ALL.iter().map(|kind| kind.word()).collect();
+                fault("kinds", format!("has `{kind}`; known are {}", known.join(", ")))
             })?;
-            kinds |= bit;
+            kinds |= known.bit();
         }
         if request.limit > LIMIT_MAX {
             return Err(fault(
@@ -121,18 +109,16 @@ impl TryFrom<SearchAuditRequest> for Filter {
 
 /// The bit of an event's kind; 0 for an event with none.
 pub fn kind_bit(event: &AuditEvent) -> u32 {
-    match &event.kind {
-        Some(Kind::Verdict(_)) => 1,
-        Some(Kind::Policy(_)) => 1 << 1,
-        Some(Kind::Drift(_)) => 1 << 2,
-        Some(Kind::Loss(_)) => 1 << 3,
-        Some(Kind::Agent(_)) => 1 << 4,
-        Some(Kind::Operator(_)) => 1 << 5,
-        Some(Kind::Operation(_)) => 1 << 6,
-        Some(Kind::Learned(_)) => 1 << 7,
-        Some(Kind::Fault(_)) => 1 << 8,
-        None => 0,
-    }
+    EventKind::of(event).map_or(0, EventKind::bit)
+}
+
+/// Whether `event` is of one of `kinds`; one that its source may not write is of none (an older coordinator took such).
+fn is_of(kinds: u32, source: &str, event: &AuditEvent) -> bool {
+    let rightful = |kind: &EventKind| kind.may_be_written_by(source);
+    kinds == 0
+        || EventKind::of(event)
+            .filter(rightful)
+            .is_some_and(|kind| kinds & kind.bit() != 0)
 }
 
 fn decision(event: &AuditEvent) -> i32 {
@@ -185,7 +171,7 @@ impl Filter {
         self.source.as_deref().is_none_or(|wanted| wanted == source)
             && event.time_ms >= self.from_ms
             && (self.until_ms == 0 || event.time_ms <= self.until_ms)
-            && (self.kinds == 0 || self.kinds & kind_bit(event) != 0)
+            && is_of(self.kinds, source, event)
             && event.severity >= self.severity_min
             && (self.decision == 0 || decision(event) == self.decision)
             && (self.text.is_empty() || texts(event).iter().any(|t| contains(t, &self.text)))
@@ -222,6 +208,8 @@ fn texts(event: &AuditEvent) -> Vec<&str> {
         Some(Kind::Loss(l)) => vec![&l.cause],
         Some(Kind::Agent(a)) => vec![&a.step, &a.message],
         Some(Kind::Operator(o)) => vec![&o.operator, &o.role, &o.action, &o.target, &o.message],
+        Some(Kind::Trail(t)) => vec![&t.step, &t.source, &t.message],
+        Some(Kind::Identity(i)) => vec![&i.step, &i.subject, &i.address, &i.message],
         Some(Kind::Learned(l)) => {
             let topics = l.published.iter().chain(&l.subscribed).map(|m| m.topic.as_str());
             let functions = l.modbus.iter().map(|m| m.function.as_str());

@@ -88,6 +88,17 @@ pub enum ChainError {
     },
 }
 
+impl ChainError {
+    /// Epoch and sequence of the block.
+    pub fn position(self) -> (u64, u64) {
+        match self {
+            Self::Held { epoch, sequence }
+            | Self::Forked { epoch, sequence }
+            | Self::Malformed { epoch, sequence } => (epoch, sequence),
+        }
+    }
+}
+
 impl Head {
     /// Judges `block` as the next of the trail whose head is `head` (`None`: nothing is held yet).
     ///

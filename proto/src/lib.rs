@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod channel;
 pub mod convert;
+pub mod event;
 pub mod fault;
 pub mod peer;
 pub mod refusal;

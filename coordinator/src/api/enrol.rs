@@ -63,14 +63,9 @@ impl Enrolment for EnrolmentService {
                 metrics::counter!("penstock_denied_total", "reason" => refusal.reason.as_str()).increment(1);
                 // What is over the limit is counted, not written: an attacker must not fill the trail.
                 if refusal.reason != Reason::TooManyAttempts {
+                    // Who asks to be enrolled can call themselves as they like: their address is what is counted.
                     self.journal
-                        .operator(
-                            &message.name,
-                            "",
-                            "enrol",
-                            &address.to_string(),
-                            Err(&refusal.message),
-                        )
+                        .identity_refused(&message.name, Some(address), &refusal.message)
                         .await?;
                 }
                 return Err(refusal.into());
@@ -83,7 +78,7 @@ impl Enrolment for EnrolmentService {
         } = enrolled;
         let words = if repeated { "the same key again" } else { "" };
         self.journal
-            .operator(&subject.to_string(), "", "enrol", &address.to_string(), Ok(words))
+            .identity("enrolled", &subject, Some(address), words)
             .await?;
         if let Subject::Gateway(gateway) = &subject {
             self.fleet.enrolled(gateway, now_ms, issued.expires_ms);

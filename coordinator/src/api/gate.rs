@@ -3,6 +3,8 @@
 //! A caller is who their verified certificate says, and nothing else. An operator's role comes from the coordinator's
 //! record. The table of actions below is whole: a service cannot be called without naming its action.
 
+use std::net::IpAddr;
+
 use penstock_policy::ids::OperatorId;
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
@@ -140,10 +142,13 @@ impl Gate {
 
     /// An operator whose role includes `action`.
     pub async fn operator(&self, extensions: &Extensions, action: Action) -> Result<Caller, Refusal> {
-        let (identity, _) = identity(extensions)?;
+        let (identity, info) = identity(extensions)?;
         let Subject::Operator(operator) = &identity.subject else {
             let refusal = wrong_kind(identity, "operators");
-            self.refused(&identity.subject.to_string(), "", action, &refusal)
+            // No operator did this, so that it is no operator's event.
+            let words = format!("{}: {}", action.as_str(), refusal.message);
+            self.journal
+                .identity_refused(&identity.subject.to_string(), Some(info.address.ip()), &words)
                 .await?;
             return Err(refusal);
         };
@@ -229,11 +234,11 @@ pub fn gateway(extensions: &Extensions) -> Result<Peer, Refusal> {
     })
 }
 
-/// Whoever may renew a certificate: a gateway or an operator.
-pub fn renewable(extensions: &Extensions) -> Result<Subject, Refusal> {
-    let (identity, _) = identity(extensions)?;
+/// Whoever may renew a certificate, and from where they ask: a gateway or an operator.
+pub fn renewable(extensions: &Extensions) -> Result<(Subject, IpAddr), Refusal> {
+    let (identity, info) = identity(extensions)?;
     match &identity.subject {
-        Subject::Gateway(_) | Subject::Operator(_) => Ok(identity.subject.clone()),
+        Subject::Gateway(_) | Subject::Operator(_) => Ok((identity.subject.clone(), info.address.ip())),
         Subject::Coordinator(_) | Subject::Device(_) => Err(wrong_kind(identity, "gateways and operators")),
     }
 }

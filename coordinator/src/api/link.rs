@@ -43,7 +43,7 @@ impl GatewayLink for LinkService {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
-        let subject = gate::renewable(request.extensions())?;
+        let (subject, address) = gate::renewable(request.extensions())?;
         let message = request.into_inner();
         // What a gateway serves by is what the approved release says; nothing that it asks for.
         let names = match (&subject, self.sessions.releases.now()) {
@@ -60,7 +60,7 @@ impl GatewayLink for LinkService {
         )
         .await?;
         self.journal
-            .operator(&subject.to_string(), "", "renew", &names.to_string(), Ok(""))
+            .identity("renewed", &subject, Some(address), &names.to_string())
             .await?;
         Ok(Response::new(to_wire(issued, &self.authority)))
     }

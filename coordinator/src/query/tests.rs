@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use penstock_proto::v1::{AgentEvent, VerdictEvent};
+use penstock_proto::v1::{AgentEvent, OperatorEvent, VerdictEvent};
 use proptest::prelude::*;
 
 fn event() -> impl Strategy<Value = AuditEvent> {
@@ -112,6 +112,30 @@ proptest! {
         });
         prop_assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn what_a_gateway_wrote_in_the_coordinators_stead_is_not_found_as_the_coordinators() {
+    let event = |kind| AuditEvent {
+        kind: Some(kind),
+        ..AuditEvent::default()
+    };
+    let (approval, started) = (
+        event(Kind::Operator(OperatorEvent::default())),
+        event(Kind::Agent(AgentEvent::default())),
+    );
+    let filter = |kinds: &[&str]| {
+        Filter::try_from(SearchAuditRequest {
+            kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+            ..SearchAuditRequest::default()
+        })
+        .unwrap()
+    };
+    assert!(filter(&["operator"]).matches("coordinator/c1", &approval));
+    assert!(!filter(&["operator"]).matches("gw-1", &approval));
+    // Whoever asks for all sees it, with its source.
+    assert!(filter(&[]).matches("gw-1", &approval));
+    assert!(filter(&["agent"]).matches("gw-1", &started));
 }
 
 #[test]

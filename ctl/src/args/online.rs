@@ -377,6 +377,10 @@ pub enum KindArg {
     Learned,
     /// Faults that health showed: when they began and ended.
     Fault,
+    /// Gaps in gateways' trails, and what of them was not taken.
+    Trail,
+    /// Certificates that were issued, and who was refused one.
+    Identity,
 }
 
 /// Decisions of verdict events.
@@ -424,6 +428,19 @@ fn revision(text: &str) -> Result<u64, String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::collections::BTreeSet;
+
+    use penstock_proto::event::EventKind;
+
+    #[test]
+    fn each_kind_of_event_can_be_searched_for_by_its_word() {
+        let typed = KindArg::value_variants()
+            .iter()
+            .filter_map(ValueEnum::to_possible_value);
+        let typed: BTreeSet<String> = typed.map(|word| word.get_name().to_owned()).collect();
+        let known = EventKind::ALL.iter().map(|kind| kind.word().to_owned());
+        assert_eq!(typed, known.collect());
+    }
 
     #[test]
     fn a_revision_is_written_with_or_without_its_letter() {

@@ -1,5 +1,8 @@
 //! `audit search` and `audit tail`: the trail, record by record, each with its place in its chain.
 
+mod own;
+
+use penstock_proto::event::EventKind;
 use penstock_proto::fault::flows_in_words;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{
@@ -10,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Online, refused};
-use crate::args::{self, AuditFilter, DecisionArg, KindArg, SeverityArg};
+use crate::args::{self, AuditFilter, DecisionArg, SeverityArg};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -36,7 +39,8 @@ pub struct Record {
     pub severity: String,
     /// The policy revision in force; 0 if none.
     pub revision: u64,
-    /// `verdict`, `policy`, `drift`, `loss`, `agent`, `operator`, `operation`, `learned`, `fault` or `unknown`.
+    /// `verdict`, `operation`, `policy`, `drift`, `loss`, `agent`, `learned`, `fault`, `operator`, `trail`, `identity`; `foreign`, if
+    /// its source may not write such events; or `unknown`.
     pub kind: String,
     /// The event in one sentence, for people; its words may change.
     pub summary: String,
@@ -66,6 +70,7 @@ fn decision_word(decision: i32) -> &'static str {
 /// Kind, sentence and fields of an event.
 fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
     use serde_json::json;
+    let with = |kind, (said, fields)| (kind, said, fields);
     match event.kind {
         None => (
             "unknown",
@@ -140,25 +145,9 @@ fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
                 json!({ "step": e.step, "message": e.message }),
             )
         }
-        Some(Kind::Operator(e)) => {
-            let verdict = if e.allowed { "" } else { " was refused" };
-            let more = if e.message.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", e.message)
-            };
-            let on = if e.target.is_empty() {
-                String::new()
-            } else {
-                format!(" {}", e.target)
-            };
-            let said = format!("{} ({}) {}{on}{verdict}{more}", e.operator, e.role, e.action);
-            let fields = json!({
-                "operator": e.operator, "role": e.role, "action": e.action, "target": e.target, "allowed": e.allowed,
-                "message": e.message,
-            });
-            ("operator", said, fields)
-        }
+        Some(Kind::Operator(e)) => with("operator", own::operator(&e)),
+        Some(Kind::Trail(e)) => with("trail", own::trail(&e)),
+        Some(Kind::Identity(e)) => with("identity", own::identity(&e)),
         Some(Kind::Learned(e)) => {
             let fields = json!({
                 "source": e.source, "destination": e.destination, "protocol": e.protocol, "port": e.port,
@@ -290,7 +279,12 @@ impl From<AuditRecord> for Record {
     fn from(record: AuditRecord) -> Self {
         let event = record.event.unwrap_or_default();
         let (time_ms, severity, revision) = (event.time_ms, event.severity, event.revision);
-        let (kind, summary, fields) = tell(event);
+        let unrightful = EventKind::of(&event).filter(|kind| !kind.may_be_written_by(&record.source));
+        let (mut kind, mut summary, mut fields) = tell(event);
+        if let Some(claimed) = unrightful {
+            (summary, fields) = own::foreign(&record.source, claimed, &summary, &fields);
+            kind = "foreign";
+        }
         Self {
             source: record.source,
             epoch: record.epoch,
@@ -339,20 +333,9 @@ fn request(filter: &AuditFilter) -> Result<SearchAuditRequest, Failure> {
         .map(|text| words::parse_time(text, now))
         .transpose()
         .map_err(Failure::usage)?;
-    let kinds = filter.kind.iter().map(|kind| {
-        match kind {
-            KindArg::Verdict => "verdict",
-            KindArg::Operation => "operation",
-            KindArg::Policy => "policy",
-            KindArg::Drift => "drift",
-            KindArg::Loss => "loss",
-            KindArg::Agent => "agent",
-            KindArg::Operator => "operator",
-            KindArg::Learned => "learned",
-            KindArg::Fault => "fault",
-        }
-        .to_owned()
-    });
+    // What is typed is the kind's word.
+    let words = filter.kind.iter().filter_map(clap::ValueEnum::to_possible_value);
+    let kinds = words.map(|word| word.get_name().to_owned());
     Ok(SearchAuditRequest {
         source: filter.source.clone().unwrap_or_default(),
         from_ms: since.unwrap_or(0),
@@ -473,6 +456,7 @@ pub async fn audit(out: &Output, context: Option<&str>, args: &args::Audit) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use penstock_proto::v1::OperatorEvent;
 
     #[test]
     fn a_refused_operation_reads_as_what_was_asked_of_whom_by_whom() {
@@ -541,6 +525,41 @@ mod tests {
             ("verdict", "warning")
         );
         assert_eq!(record.event.get("decision"), Some(&serde_json::json!("deny")));
+    }
+
+    #[test]
+    fn what_a_source_may_not_write_is_shown_as_its_claim_and_believed_of_nobody() {
+        let approval = AuditEvent {
+            kind: Some(Kind::Operator(OperatorEvent {
+                operator: "alice".into(),
+                role: "approver".into(),
+                action: "approve-release".into(),
+                target: "r7".into(),
+                allowed: true,
+                ..OperatorEvent::default()
+            })),
+            ..AuditEvent::default()
+        };
+        let read = |source: &str| {
+            Record::from(AuditRecord {
+                source: source.into(),
+                event: Some(approval.clone()),
+                ..AuditRecord::default()
+            })
+        };
+        let own = read("coordinator/c1");
+        assert_eq!(
+            (own.kind.as_str(), own.summary.as_str()),
+            ("operator", "alice (approver) approve-release r7")
+        );
+        let forged = read("gw-a");
+        assert_eq!(forged.kind, "foreign");
+        assert!(
+            forged.summary.starts_with("NOT BELIEVED: gw-a may not write"),
+            "{}",
+            forged.summary
+        );
+        assert!(!forged.event.contains_key("operator"));
     }
 
     #[test]

@@ -148,9 +148,9 @@ async fn a_gateway_serves_by_the_names_of_the_approved_release_and_by_no_others(
     assert_eq!(renewed(&world, "gw-b").await, "", "no TLS ends there");
     let trail = world.trail("coordinator/c1").await;
     let written = trail.iter().any(|record| {
-        matches!(&record.event.as_ref().unwrap().kind, Some(Kind::Operator(event))
-            if event.operator == "gateway/gw-a" && event.action == "renew"
-                && event.target == "10.20.4.5, broker.works.example")
+        matches!(&record.event.as_ref().unwrap().kind, Some(Kind::Identity(event))
+            if event.subject == "gateway/gw-a" && event.step == "renewed"
+                && event.message == "10.20.4.5, broker.works.example")
     });
     assert!(written, "{trail:?}");
     // The broker itself serves by the same names.

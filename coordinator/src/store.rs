@@ -16,6 +16,7 @@
 
 mod audit;
 mod error;
+mod fault;
 mod scan;
 mod schema;
 mod state;
@@ -33,6 +34,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use self::audit::{Append, BlockFilter, NewBlock, StoredBlock, Summary};
 pub use self::error::StoreError;
+pub use self::fault::{Cause, EngineError};
 pub use self::state::{Change, Expect, Record};
 use self::writer::Command;
 
@@ -299,21 +301,28 @@ impl Store {
 
     /// Copies the store, as it is at this moment, to a new file, while it is in use.
     pub async fn backup(&self, to: &Path) -> Result<(), StoreError> {
-        let target = to.to_owned();
-        self.read(move |connection| backup(connection, &target)).await
+        let (from, target) = (self.inner.path.clone(), to.to_owned());
+        self.read(move |connection| Ok(backup(connection, &from, &target)))
+            .await?
     }
 }
 
 /// Copies the store at `from` to the new file `to`; also while a coordinator is running on it.
 pub fn backup_file(from: &Path, to: &Path) -> Result<(), StoreError> {
     let connection = open_reader(from)?;
-    backup(&connection, to).map_err(|e| StoreError::from_sqlite(to, e))
+    backup(&connection, from, to)
 }
 
-fn backup(connection: &Connection, to: &Path) -> rusqlite::Result<()> {
-    connection
-        .execute("VACUUM INTO ?1", [to.to_string_lossy()])
-        .map(|_| ())
+fn backup(connection: &Connection, from: &Path, to: &Path) -> Result<(), StoreError> {
+    let copied = connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
+    copied.map(|_| ()).map_err(|error| {
+        // Room, permission and the like are wanting where something is written; what is read is the store itself.
+        let reads = matches!(Cause::of(&error), Cause::Damaged | Cause::NotAStore | Cause::Busy)
+            || error
+                .sqlite_error()
+                .is_some_and(|code| code.extended_code == rusqlite::ffi::SQLITE_IOERR_READ);
+        StoreError::from_sqlite(if reads { from } else { to }, error)
+    })
 }
 
 fn open_reader(path: &Path) -> Result<Connection, StoreError> {

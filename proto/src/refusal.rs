@@ -115,6 +115,8 @@ reasons! {
     StoreBusy = "STORE_BUSY", Unavailable;
     /// The store's disk is full.
     StoreFull = "STORE_FULL", ResourceExhausted;
+    /// The store cannot be used now: read-only, an error of its disk, no memory. What it holds is not affected.
+    StoreUnavailable = "STORE_UNAVAILABLE", Unavailable;
     /// The store is damaged.
     StoreCorrupt = "STORE_CORRUPT", DataLoss;
     /// The coordinator is stopping.

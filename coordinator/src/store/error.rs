@@ -1,10 +1,11 @@
-//! What can go wrong with the store, by what one does about it.
+//! What can go wrong with the store, by what one does about it; what the engine says is read in `fault`.
 
 use std::path::{Path, PathBuf};
 
 use penstock_proto::refusal::{Reason, Refusal};
-use rusqlite::ErrorCode;
 use tonic::Status;
+
+use super::fault::{Cause, EngineError, RESTORE};
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -17,26 +18,15 @@ pub enum StoreError {
         /// Its revision now; `None`: it is not there.
         found: Option<u64>,
     },
-    /// Another process holds the database.
-    #[error("the store {path} is in use by another process; is a second coordinator running on it?")]
-    Busy {
-        /// The database.
-        path: PathBuf,
-    },
-    /// No room.
-    #[error(
-        "the disk of the store {path} is full; nothing was written, what was committed is safe; make room"
-    )]
-    Full {
-        /// The database.
-        path: PathBuf,
-    },
-    /// Damaged.
-    #[error("the store {path} is damaged ({what}); stop the coordinator and restore a backup")]
+    /// The engine could not do it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Something that is stored is not what it was stored as.
+    #[error("the store {path} is damaged ({what}); {RESTORE}")]
     Corrupt {
         /// The database.
         path: PathBuf,
-        /// In the engine's words.
+        /// What was found.
         what: String,
     },
     /// Written by newer software.
@@ -51,23 +41,11 @@ pub enum StoreError {
         /// Ours.
         known: i64,
     },
-    /// A file that is not ours.
-    #[error("{path} is not a Penstock store")]
-    NotAStore {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Any other failure of the database.
-    #[error("the store {path} failed")]
-    Engine {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: rusqlite::Error,
-    },
     /// A record that cannot be read.
-    #[error("the record `{key}` cannot be read or written as what it should be")]
+    #[error(
+        "the record `{key}` in the store is not in a form that this software knows; if a newer coordinator wrote it, run \
+         that one again"
+    )]
     Record {
         /// The record.
         key: String,
@@ -100,32 +78,22 @@ pub enum StoreError {
 
 impl StoreError {
     pub(super) fn from_sqlite(path: &Path, error: rusqlite::Error) -> Self {
-        let path = path.to_owned();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
-            Some(ErrorCode::DiskFull) => Self::Full { path },
-            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt {
-                path,
-                what: error.to_string(),
-            },
-            Some(ErrorCode::NotADatabase) => Self::NotAStore { path },
-            _ => Self::Engine { path, source: error },
+        EngineError::new(path, &error).into()
+    }
+
+    /// What the engine could not do, if it was the engine.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Engine(error) => Some(error.cause),
+            Self::Corrupt { .. } => Some(Cause::Damaged),
+            _ => None,
         }
     }
 
     /// The same failure, for each of several who wait for one commit.
     pub(super) fn again(&self) -> Self {
         match self {
-            Self::Busy { path } => Self::Busy { path: path.clone() },
-            Self::Full { path } => Self::Full { path: path.clone() },
-            Self::Corrupt { path, what } => Self::Corrupt {
-                path: path.clone(),
-                what: what.clone(),
-            },
-            Self::Engine { path, source } => Self::Corrupt {
-                path: path.clone(),
-                what: source.to_string(),
-            },
+            Self::Engine(error) => Self::Engine(error.clone()),
             _ => Self::Stopped,
         }
     }
@@ -135,16 +103,23 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let reason = match &error {
             StoreError::Conflict { .. } => Reason::Conflict,
-            StoreError::Busy { .. } => Reason::StoreBusy,
-            StoreError::Full { .. } => Reason::StoreFull,
-            StoreError::Corrupt { .. } | StoreError::NotAStore { .. } => Reason::StoreCorrupt,
+            StoreError::Engine(error) => match error.cause {
+                Cause::Busy => Reason::StoreBusy,
+                Cause::Full => Reason::StoreFull,
+                Cause::Damaged | Cause::NotAStore => Reason::StoreCorrupt,
+                Cause::ReadOnly
+                | Cause::Gone
+                | Cause::Disk
+                | Cause::FileSystem
+                | Cause::Unopened
+                | Cause::Memory => Reason::StoreUnavailable,
+                Cause::Internal => Reason::Internal,
+            },
+            StoreError::Corrupt { .. } => Reason::StoreCorrupt,
             StoreError::TooLarge { .. } => Reason::BadRequest,
             StoreError::TooLong => Reason::SearchTooLong,
             StoreError::Stopped => Reason::Stopping,
-            StoreError::Newer { .. }
-            | StoreError::Engine { .. }
-            | StoreError::Record { .. }
-            | StoreError::Thread(_) => Reason::Internal,
+            StoreError::Newer { .. } | StoreError::Record { .. } | StoreError::Thread(_) => Reason::Internal,
         };
         if !matches!(
             reason,

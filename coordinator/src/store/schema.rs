@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::StoreError;
+use super::fault::{Cause, EngineError};
 
 /// "PnSt".
 const APPLICATION_ID: i64 = 0x506e_5374;
@@ -68,7 +69,11 @@ impl SchemaError {
                 found,
                 known,
             },
-            Self::NotAStore => StoreError::NotAStore { path: path_owned },
+            Self::NotAStore => StoreError::Engine(EngineError {
+                path: path_owned,
+                cause: Cause::NotAStore,
+                words: "another application's database".to_owned(),
+            }),
         }
     }
 }

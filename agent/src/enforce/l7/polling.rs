@@ -9,7 +9,12 @@
 //! becomes slow, or ends a burst, costs one window. Where the sides do not take turns ([`TURNS_MIN`]) there is a stream: what
 //! comes is better taken in larger pieces, and nothing is awaited. A thread stays awake for one connection at a time,
 //! the one that it heard last; all others, and every other program that has work, come first.
+//!
+//! Where other programs want the processor all the time, to let them come first costs whole slices of it, milliseconds each;
+//! who sleeps instead is woken ahead of them. So a thread whose processor is not given back within [`WINDOW`] sleeps as
+//! others do, and tries again seldom ([`Contention`]).
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::task::Context;
 use std::time::Duration;
@@ -20,6 +25,10 @@ use penstock_inspect::connection::Sender;
 const WINDOW: Duration = Duration::from_micros(100);
 /// The sides must have taken so many turns, one after the other, before any is awaited.
 const TURNS_MIN: u8 = 8;
+
+/// How long a thread sleeps as others do after its processor was wanted by another program, at first and at most.
+const REST_MIN: Duration = Duration::from_millis(100);
+const REST_MAX: Duration = Duration::from_secs(10);
 
 /// How quickly the sides of a connection take their turns. Times are of the monotonic clock.
 #[derive(Debug)]
@@ -76,10 +85,51 @@ impl Pace {
     }
 }
 
+/// Whether other programs want the processor of a thread. Times are of the monotonic clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Contention {
+    /// Until when the thread does not stay awake, ...
+    until: Duration,
+    /// ... and how long it will not the next time.
+    rest: Duration,
+}
+
+impl Default for Contention {
+    fn default() -> Self {
+        Self {
+            until: Duration::ZERO,
+            rest: REST_MIN,
+        }
+    }
+}
+
+impl Contention {
+    /// The thread offered its processor to others, and had it back then.
+    fn offered(&mut self, at: Duration, back: Duration) {
+        if back.saturating_sub(at) >= WINDOW {
+            self.until = back.saturating_add(self.rest);
+            self.rest = self.rest.saturating_mul(2).min(REST_MAX);
+        } else if at >= self.until.saturating_add(self.rest) {
+            self.rest = REST_MIN;
+        }
+    }
+
+    fn is_over(&self, now: Duration) -> bool {
+        now >= self.until
+    }
+}
+
 /// Has the task polled again as soon as the thread has looked for packets, without sleeping. Whatever else wants the
 /// processor comes first: it may be what the turn is waiting for.
-pub(super) fn stay_awake(cx: &mut Context<'_>) {
+pub(super) fn stay_awake(cx: &mut Context<'_>, contention: &Cell<Contention>, now: impl Fn() -> Duration) {
+    let at = now();
+    let mut known = contention.get();
+    if !known.is_over(at) {
+        return;
+    }
     std::thread::yield_now();
+    known.offered(at, now());
+    contention.set(known);
     // What it leaves behind when it is first polled is all that is wanted of it.
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }

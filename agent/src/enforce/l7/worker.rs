@@ -69,6 +69,7 @@ pub(super) struct Worker {
     tallies: RefCell<HashMap<Tuple, Rc<RefCell<Tally>>>>,
     room: Rc<Room>,
     scratch: RefCell<Scratch>,
+    contention: Cell<polling::Contention>,
     next: Cell<u64>,
 }
 
@@ -90,6 +91,7 @@ pub(super) async fn run(
         tallies: RefCell::default(),
         room: Rc::default(),
         scratch: RefCell::default(),
+        contention: Cell::default(),
         next: Cell::new(0),
     });
     let mut tasks = tokio::task::JoinSet::new();
@@ -155,7 +157,7 @@ impl Worker {
                 let (mut session, mut scratch) = (session.borrow_mut(), self.scratch.borrow_mut());
                 let end = session.poll(cx, &mut scratch);
                 if end.is_pending() && session.is_awaited(&scratch) {
-                    polling::stay_awake(cx);
+                    polling::stay_awake(cx, &self.contention, now);
                 }
                 end
             })

@@ -73,6 +73,29 @@ fn a_thread_stays_awake_for_none_but_the_connection_that_it_heard_last() {
     assert!(!pace.is_awaited(heard + Duration::from_nanos(1), || heard));
 }
 
+#[test]
+fn a_thread_whose_processor_others_want_sleeps_as_they_do_and_tries_again_ever_more_seldom() {
+    let mut contention = Contention::default();
+    let mut now = Duration::from_secs(1000);
+    let mut rests = Vec::new();
+    for _ in 0..9 {
+        contention.offered(now, now + LONG);
+        let rested = contention.until;
+        rests.push(rested - now - LONG);
+        assert!(!contention.is_over(rested - Duration::from_nanos(1)) && contention.is_over(rested));
+        now = rested;
+    }
+    assert_eq!(rests[..3], [REST_MIN, 2 * REST_MIN, 4 * REST_MIN]);
+    assert_eq!(rests[8], REST_MAX);
+    // A processor that is given back at once is awaited on, and after a while without contention all is as at first.
+    contention.offered(now, now + SHORT);
+    assert!(contention.is_over(now + SHORT));
+    now += REST_MAX;
+    contention.offered(now, now + SHORT);
+    contention.offered(now, now + LONG);
+    assert_eq!(contention.until, now + LONG + REST_MIN);
+}
+
 /// Mostly in turns, and mostly quick.
 fn turns() -> impl Strategy<Value = Vec<(Sender, Duration)>> {
     let turn = (
@@ -123,6 +146,7 @@ fn other_tasks_get_their_packets_while_one_stays_awake() {
     near.set_nonblocking(true).unwrap();
     let came = Rc::new(Cell::new(false));
     let looks = Rc::new(Cell::new(0));
+    let contention = Cell::default();
     let awake = {
         let (came, looks) = (Rc::clone(&came), Rc::clone(&looks));
         std::future::poll_fn(move |cx| {
@@ -134,7 +158,7 @@ fn other_tasks_get_their_packets_while_one_stays_awake() {
             if looks.get() == 1000 {
                 far.write_all(b"x").unwrap();
             }
-            stay_awake(cx);
+            stay_awake(cx, &contention, || Duration::ZERO);
             std::task::Poll::Pending
         })
     };

@@ -1,5 +1,7 @@
 //! A few elements taken away and added, straight over netlink: one batch, one transaction. Pure.
 //!
+//! Or the element that makes the rules count as new again.
+//!
 //! The `nft` program does the same, but starts for some milliseconds, lists all tables and sets first, and at its end
 //! waits for the memory of what it deleted. A revocation should not wait for that. Everything else than a few elements
 //! (the first load, rules, large changes) is `nft`'s. The encoding of keys is that of `readback`, which is compared with
@@ -11,10 +13,10 @@ use super::block::{Address, Block};
 use super::lower::{Elements, Placed};
 use super::netlink::{ACK, attribute, request};
 use super::readback::{
-    DATA_VALUE, ELEMENT_DATA, ELEMENT_KEY, ELEMENT_KEY_END, ELEMENTS_LIST, ELEMENTS_SET, FAMILIES, SUBSYSTEM,
-    TABLE_ATTRIBUTE, keys, terminated,
+    DATA_VALUE, ELEMENT_DATA, ELEMENT_KEY, ELEMENT_KEY_END, ELEMENT_TIMEOUT, ELEMENTS_LIST, ELEMENTS_SET,
+    FAMILIES, SUBSYSTEM, TABLE_ATTRIBUTE, keys, terminated,
 };
-use super::render::{TABLE, maps_of, only_in};
+use super::render::{STARTING, STARTING_S, TABLE, maps_of, only_in};
 
 /// The most elements of one batch: 170 bytes each at most, all of them well within a socket's default buffer.
 const ELEMENTS_MAX: usize = 500;
@@ -29,6 +31,8 @@ const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
 const CREATE: u16 = 0x400;
 /// `NLA_F_NESTED`: the value is made of attributes.
 const NESTED: u16 = 0x8000;
+/// `IPPROTO_UDP`.
+const UDP: u8 = 17;
 /// `NFTA_LIST_ELEM`.
 const LIST_ELEMENT: u16 = 1;
 
@@ -42,8 +46,8 @@ pub(super) struct Batch {
 struct Change {
     kind: u16,
     set: String,
-    /// The list of the one element, encoded.
-    list: Vec<u8>,
+    /// The list of the one element, encoded; without one, all that the set holds.
+    list: Option<Vec<u8>>,
 }
 
 impl Batch {
@@ -56,6 +60,28 @@ impl Batch {
             batch.blocks(kind, &these.v6, &those.v6);
         }
         (batch.changes.len() <= ELEMENTS_MAX).then_some(batch)
+    }
+
+    /// Lets servers speak first again for [`STARTING_S`]: the set's one element, taken away first, since most kernels leave
+    /// the end of an element that is there as it is.
+    pub(super) fn start_again() -> Self {
+        let set = || STARTING.to_owned();
+        let end = (u64::from(STARTING_S) * 1000).to_be_bytes();
+        let key = attribute(ELEMENT_KEY | NESTED, &attribute(DATA_VALUE, &[UDP]));
+        let element = [key, attribute(ELEMENT_TIMEOUT, &end)].concat();
+        let empty = Change {
+            kind: DELETE_ELEMENT,
+            set: set(),
+            list: None,
+        };
+        let begin = Change {
+            kind: NEW_ELEMENT,
+            set: set(),
+            list: Some(attribute(LIST_ELEMENT | NESTED, &element)),
+        };
+        Self {
+            changes: vec![empty, begin],
+        }
     }
 
     /// Whether there is no difference.
@@ -88,7 +114,7 @@ impl Batch {
         if kind == NEW_ELEMENT && !data.is_empty() {
             element.extend(value(ELEMENT_DATA, data));
         }
-        let list = attribute(LIST_ELEMENT | NESTED, &element);
+        let list = Some(attribute(LIST_ELEMENT | NESTED, &element));
         self.changes.push(Change { kind, set, list });
     }
 
@@ -100,17 +126,15 @@ impl Batch {
         for (number, change) in self.changes.iter().enumerate() {
             let answer = if number + 1 == self.changes.len() { ACK } else { 0 };
             let create = if change.kind == NEW_ELEMENT { CREATE } else { 0 };
-            bytes.extend(request(
-                change.kind,
-                create | answer,
-                inet,
-                0,
-                &[
-                    (TABLE_ATTRIBUTE, table.as_slice()),
-                    (ELEMENTS_SET, &terminated(&change.set)),
-                    (ELEMENTS_LIST | NESTED, &change.list),
-                ],
-            ));
+            let set = terminated(&change.set);
+            let mut attributes = vec![(TABLE_ATTRIBUTE, table.as_slice()), (ELEMENTS_SET, &set)];
+            attributes.extend(
+                change
+                    .list
+                    .iter()
+                    .map(|list| (ELEMENTS_LIST | NESTED, list.as_slice())),
+            );
+            bytes.extend(request(change.kind, create | answer, inet, 0, &attributes));
         }
         bytes.extend(request(BATCH_END, 0, 0, SUBSYSTEM_NUMBER, &[]));
         bytes

@@ -157,8 +157,8 @@ impl Current {
                         format!("rule {flow} permits it unread while no inspector runs")
                     }
                     (Logged::Assumed, Some(flow)) => format!(
-                        "rule {flow} permits it to the client, which has not spoken yet: assumed for {STARTING_S} s \
-                         after the rules were made"
+                        "rule {flow} permits it to the client, which has not spoken yet: assumed, as this gateway has \
+                         carried traffic for {STARTING_S} s at most"
                     ),
                     (Logged::Allow | Logged::AllowUnread | Logged::Assumed, None) => {
                         "a rule of an earlier revision permitted it".to_owned()

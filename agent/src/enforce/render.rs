@@ -34,7 +34,7 @@ pub(super) mod neighbours;
 mod shape;
 mod turned;
 
-pub use turned::STARTING_S;
+pub use turned::{STARTING, STARTING_S};
 
 pub(super) use self::inet::{ANSWERS, LEASES, from_management, peers};
 

@@ -26,6 +26,8 @@ use super::{
     render, routing, sysctl,
 };
 
+pub(super) mod standby;
+
 /// Hexadecimal digits of each digest in the seal: a chain's comment holds 128 characters.
 const SEAL_DIGITS: usize = 48;
 

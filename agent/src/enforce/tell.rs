@@ -9,7 +9,8 @@ use super::events::Aggregate;
 use super::netlink::Hearer;
 use super::readback::Reader;
 use super::table::Table;
-use super::{LossCause, Observed, account, nflog};
+use super::table::standby::Lull;
+use super::{Counters, LossCause, Observed, account, nflog};
 
 /// How often due events are handed on.
 const TICK: Duration = Duration::from_millis(100);
@@ -99,21 +100,33 @@ async fn hand_on(table: &Table) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut untold = None;
+    let mut lull = Lull::default();
     let mut counted = Instant::now();
     loop {
         tick.tick().await;
         table.tell_due();
         if counted.elapsed() >= COUNT {
-            counted = Instant::now();
-            untold = count_untold(table, untold).await.or(untold);
+            let after = std::mem::replace(&mut counted, Instant::now()).elapsed();
+            if let Ok(counters) = table.counters().await {
+                untold = Some(report_untold(table, untold, &counters));
+                if lull.look(&counters, after)
+                    && let Err(error) = table.start_again().await
+                {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "nothing passes this gateway, and the time in which servers may speak first could not be renewed: \
+                         after a failover to it, UDP passes from each client's first datagram on"
+                    );
+                }
+            }
             table.keep_account();
         }
     }
 }
 
-/// Tells how many verdicts the log's limit left out since the last time.
-async fn count_untold(table: &Table, before: Option<u64>) -> Option<u64> {
-    let now = table.counters().await.ok()?.untold_packets;
+/// Reports how many verdicts the log's limit left out since the last time.
+fn report_untold(table: &Table, before: Option<u64>, counters: &Counters) -> u64 {
+    let now = counters.untold_packets;
     let packets = now.saturating_sub(before.unwrap_or(0));
     if packets > 0 {
         table.outbox.put(Observed::Lost {
@@ -121,7 +134,7 @@ async fn count_untold(table: &Table, before: Option<u64>) -> Option<u64> {
             cause: LossCause::RateLimit,
         });
     }
-    Some(now)
+    now
 }
 
 impl Table {

@@ -22,6 +22,7 @@ mod outside;
 mod plans;
 mod random;
 mod routers;
+mod standby;
 mod strays;
 mod turned;
 mod udp;

@@ -1,12 +1,9 @@
 //! Connections that run before the gateway knows of them: connection tracking takes the first packet that it sees for the
 //! opening, and half the time that is one of the server's.
 
-use std::time::{Duration, Instant};
-
 use penstock::lab;
 use penstock_agent::enforce::kernel::Nft;
-use penstock_agent::enforce::render::STARTING_S;
-use penstock_agent::enforce::{Change, DriftState, Observed, VerdictSeen};
+use penstock_agent::enforce::{Change, Observed, VerdictSeen};
 use penstock_policy::model::{GatewayMode, OnAgentLoss};
 use penstock_policy::plan::Plan;
 use penstock_policy::verdict::{Carried, Decision};
@@ -15,7 +12,7 @@ use super::inspected::{inspected, with_ports};
 use super::inspector::Inspector;
 use super::plans::{SIDES, observing, plan, rule, tcp, two_flows, udp};
 use super::wire::{Part, Probe};
-use super::world::{Agent, MODES, PATIENCE, World, at_each_gateway};
+use super::world::{Agent, MODES, World, at_each_gateway};
 
 /// Running conversations of [`two_flows`]: exact tuples and ranges, TCP and UDP, IPv4 and IPv6.
 pub fn running() -> [Probe; 4] {
@@ -40,7 +37,7 @@ pub async fn started_long_ago() {
     Nft::new("nft".into()).load(over).await.unwrap();
 }
 
-fn goes(world: &World, probe: &Probe, part: Part, passes: bool) {
+pub fn goes(world: &World, probe: &Probe, part: Part, passes: bool) {
     let passed = world.passes("lan1", "lan2", probe, part, passes);
     assert_eq!(passed, passes, "{:?} {part:?} of {probe:?}", world.mode);
 }
@@ -207,37 +204,6 @@ fn a_server_whose_client_stays_silent_is_refused_once_the_start_is_over() {
             }
         },
     );
-}
-
-#[test]
-fn the_start_ends_by_itself_in_the_kernel_and_that_is_no_drift() {
-    lab::sandbox::test(
-        "turned::the_start_ends_by_itself_in_the_kernel_and_that_is_no_drift",
-        |lab| {
-            let world = World::new(lab, GatewayMode::Routed, &SIDES);
-            world.at_gateway(async || {
-                let agent = Agent::start();
-                agent.apply(&two_flows(world.mode), 1).await;
-                let starting = || {
-                    let listed = world
-                        .gateway
-                        .run("nft", &["list", "set", "inet", "penstock", "starting"]);
-                    listed.unwrap().contains("elements")
-                };
-                assert!(starting());
-                let end = Duration::from_secs(STARTING_S.into());
-                tokio::time::sleep(end).await;
-                let patience = Instant::now() + PATIENCE;
-                while starting() {
-                    assert!(Instant::now() < patience);
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                goes(&world, &running()[2], Part::Push, false);
-                assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
-            });
-        },
-    )
-    .unwrap();
 }
 
 #[test]

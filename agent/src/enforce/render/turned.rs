@@ -11,8 +11,9 @@
 //!   connection is answered with a reset.
 //! - UDP is a client's as soon as the client has spoken: a datagram that is permitted as an opening ([`MARK_TURNED`]) gives
 //!   the server what every opening gives it, the answers on that pair of ports. Until then the server's datagrams are its
-//!   own, and refused; but for [`STARTING_S`] after the tables were made, in which nothing could be known yet: then those of a
-//!   declared server to its declared client pass, and are reported as assumed.
+//!   own, and refused; but for [`STARTING_S`] after the tables were made, or after traffic came to a gateway that had none
+//!   (`table::standby`), in which nothing could be known yet: then those of a declared server to its declared client pass,
+//!   and are reported as assumed.
 //!
 //! A flow whose operations are read cannot be taken up midway: its connections are reset, and their clients open them anew.
 //!
@@ -23,7 +24,7 @@ use std::fmt::Write;
 use super::inet::Family;
 use super::{MARK_FLOW, MARK_OPENED, MARK_TURNED, intercept, log, prefix, within_limit};
 
-/// How long after the tables were made a declared server's datagrams pass though its client has not spoken: as long as links
+/// How long after the tables were made, or after a lull, a declared server's datagrams pass though its client has not spoken: as long as links
 /// may take to come up after a start (two forwarding delays of a spanning tree are 30 s), and some more for the client.
 pub const STARTING_S: u32 = 60;
 
@@ -46,14 +47,16 @@ pub(super) const CHAINS: [&str; 12] = [
 /// What `tcp flags` of an opening are.
 pub(super) const OPENING: &str = "tcp flags & (syn | ack) == syn";
 
-/// The set that holds UDP for as long as the tables are new, and the counter of what passes for that.
+/// The set that holds UDP for as long as the tables count as new.
+pub const STARTING: &str = "starting";
+/// That set, and the counter of what passes for it.
 pub(super) const OBJECTS: &str = "set starting { type inet_proto; flags timeout; }\ncounter assumed { }\n";
 
 /// Begins that time.
 pub(super) fn start(script: &mut String, table: &str) {
     let _ = writeln!(
         script,
-        "add element inet {table} starting {{ udp timeout {STARTING_S}s }}"
+        "add element inet {table} {STARTING} {{ udp timeout {STARTING_S}s }}"
     );
 }
 

@@ -2,14 +2,24 @@
 //!
 //! Each file has two names: the one by which a person finds it, and the one relative to the document's root,
 //! which goes into releases and so must not depend on where somebody keeps their files.
+//!
+//! Which files count is one rule ([`gather`], [`counts`]), whether they lie on [`disk`] or in a revision of a [`git`] repository:
+//! else `diff --against` would compare a document with another one than `check` has read.
+
+mod disk;
+mod git;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use penstock_policy::document::files::counts;
 use penstock_policy::document::limits;
 use penstock_policy::ids::Digest;
 use penstock_policy::release;
 
+use self::disk::Disk;
+use self::git::Git;
 use crate::failure::Failure;
 use crate::files;
 
@@ -56,6 +66,14 @@ pub enum DocumentsError {
     /// Nothing there.
     #[error("{0} holds no plant document: no file that ends in .yaml or .yml")]
     Empty(PathBuf),
+    /// It has the name of a document's file and is none.
+    #[error("{path} {what}, so the document cannot be read as a whole")]
+    NotAFile {
+        /// Which.
+        path: PathBuf,
+        /// What it is instead.
+        what: String,
+    },
     /// Too many files, too deep, or too large.
     #[error("{path} is too large for a plant document: {what}")]
     TooLarge {
@@ -86,6 +104,8 @@ impl From<DocumentsError> for Failure {
                 .help("name a YAML file, or a folder of them; `penstock init DIR` writes one to start from"),
             DocumentsError::Empty(_) => Self::local("document-empty", message)
                 .help("`penstock init DIR` writes a plant document to start from"),
+            DocumentsError::NotAFile { .. } => Self::local("document-unreadable", message)
+                .help("move it out of the folder, or give it a name that does not end in .yaml or .yml"),
             DocumentsError::TooLarge { .. } => Self::local("document-too-large", message),
             DocumentsError::Git { .. } => Self::local("git-failed", message),
         }
@@ -94,97 +114,26 @@ impl From<DocumentsError> for Failure {
 
 impl Documents {
     /// From a file or a folder.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
     pub fn read(path: &Path) -> Result<Self, DocumentsError> {
-        let failed = |source| DocumentsError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        if !std::fs::metadata(path).map_err(failed)?.is_dir() {
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            let content = files::read(path, BYTES_MAX)?;
-            return Ok(Self {
-                files: vec![File {
-                    name,
-                    shown: path.display().to_string(),
-                    content,
-                }],
-            });
-        }
-        let mut names = Vec::new();
-        walk(path, path, 0, &mut names)?;
-        names.sort();
-        let mut left = BYTES_MAX;
-        let mut read = Vec::new();
-        for name in names {
-            let full = path.join(&name);
-            let content = files::read(&full, left)?;
-            left -= content.len() as u64;
-            read.push(File {
-                name,
-                shown: full.display().to_string(),
-                content,
-            });
-        }
-        Self::of(path, read)
+        gather(&Disk, path.to_owned(), path, |name, place| match name {
+            "" => place.display().to_string(),
+            name => path.join(name).display().to_string(),
+        })
     }
 
-    /// From a revision of the git repository that `path` lies in.
+    /// From a revision of the git repository that `path` lies in, by the same rules.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or git cannot show it.
     pub fn read_git(path: &Path, revision: &str) -> Result<Self, DocumentsError> {
-        let git = Git { path, revision };
-        // What begins with a dash would be taken for an option.
-        if revision.starts_with('-') {
-            return Err(git.failed("this is no revision"));
-        }
-        let is_folder = path.is_dir();
-        let folder = if is_folder {
-            path
-        } else {
-            path.parent().unwrap_or(Path::new(""))
-        };
-        let folder = if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        };
-        let mut read = Vec::new();
-        if is_folder {
-            let listed = git.run(
-                folder,
-                &["ls-tree", "-r", "-z", "--name-only", revision, "--", "."],
-            )?;
-            for name in listed.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-                let name = String::from_utf8_lossy(name).into_owned();
-                if is_document(Path::new(&name)) {
-                    let content = git.run(folder, &["show", &format!("{revision}:./{name}")])?;
-                    read.push(File {
-                        shown: format!("{revision}:{name}"),
-                        name,
-                        content,
-                    });
-                }
-                if read.len() > FILES_MAX {
-                    return Err(too_many(path));
-                }
-            }
-            read.sort_by(|a, b| a.name.cmp(&b.name));
-        } else {
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            let content = git.run(folder, &["show", &format!("{revision}:./{name}")])?;
-            read.push(File {
-                shown: format!("{revision}:{name}"),
-                name,
-                content,
-            });
-        }
-        Self::of(path, read)
+        let (git, place) = Git::open(path, revision)?;
+        gather(&git, place, path, |name, _| match name {
+            "" => format!("{revision}:{}", own_name(path)),
+            name => format!("{revision}:{name}"),
+        })
     }
 
     /// From files that came with a release; `origin` names where.
@@ -201,13 +150,6 @@ impl Documents {
         Self { files }
     }
 
-    fn of(path: &Path, files: Vec<File>) -> Result<Self, DocumentsError> {
-        if files.is_empty() {
-            return Err(DocumentsError::Empty(path.to_owned()));
-        }
-        Ok(Self { files })
-    }
-
     /// The digest that a release states.
     pub fn digest(&self) -> Digest {
         let files: Vec<release::DocumentFile<'_>> = self
@@ -222,124 +164,113 @@ impl Documents {
     }
 }
 
-fn is_document(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "yaml" || end == "yml")
+/// Where files lie: on disk, or in a revision of a git repository. Links are followed.
+trait Tree {
+    /// How something in it is found again.
+    type Place;
+
+    /// What lies directly in a folder, with its name; in any order.
+    fn entries(&self, folder: &Self::Place) -> Result<Vec<(Vec<u8>, Self::Place)>, DocumentsError>;
+
+    /// What it is.
+    fn kind(&self, place: &Self::Place) -> Result<Kind, DocumentsError>;
+
+    /// The bytes of a file, if they are at most `max`.
+    fn content(&self, place: &Self::Place, max: u64) -> Result<Vec<u8>, DocumentsError>;
 }
 
-fn too_many(path: &Path) -> DocumentsError {
-    DocumentsError::TooLarge {
-        path: path.to_owned(),
-        what: format!("more than {FILES_MAX} files"),
-    }
+/// What a name in a folder stands for, links followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    File,
+    Folder,
+    /// Something else, in words.
+    Other(String),
 }
 
-/// Collects names of YAML files below `root`, without hidden ones.
-fn walk(root: &Path, folder: &Path, depth: usize, names: &mut Vec<String>) -> Result<(), DocumentsError> {
-    let failed = |source| DocumentsError::Read {
-        path: folder.to_owned(),
-        source,
-    };
-    if depth > DEPTH_MAX {
-        return Err(DocumentsError::TooLarge {
-            path: root.to_owned(),
-            what: format!("folders lie more than {DEPTH_MAX} deep"),
+/// The files of the document at `root`: the one reader, wherever it lies.
+///
+/// A file that is named itself is read whatever its name. Of a folder count all regular files in it, and in its folders, that
+/// [`counts`] says by their name. What has such a name and is no file, or cannot be found, is refused rather than left
+/// out: part of a document could permit less or more than all of it.
+fn gather<T: Tree>(
+    tree: &T,
+    root: T::Place,
+    path: &Path,
+    shown: impl Fn(&str, &T::Place) -> String,
+) -> Result<Documents, DocumentsError> {
+    if tree.kind(&root)? != Kind::Folder {
+        let content = tree.content(&root, BYTES_MAX)?;
+        let shown = shown("", &root);
+        let name = own_name(path);
+        return Ok(Documents {
+            files: vec![File { name, shown, content }],
         });
     }
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with('.') {
+    let mut found = Vec::new();
+    walk(tree, &root, path, "", 0, &mut found)?;
+    if found.is_empty() {
+        return Err(DocumentsError::Empty(path.to_owned()));
+    }
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut left = BYTES_MAX;
+    let mut files = Vec::new();
+    for (name, place) in found {
+        let content = tree.content(&place, left)?;
+        left -= content.len() as u64;
+        let shown = shown(&name, &place);
+        files.push(File { name, shown, content });
+    }
+    Ok(Documents { files })
+}
+
+fn walk<T: Tree>(
+    tree: &T,
+    folder: &T::Place,
+    root: &Path,
+    prefix: &str,
+    depth: usize,
+    found: &mut Vec<(String, T::Place)>,
+) -> Result<(), DocumentsError> {
+    let too_large = |what: String| DocumentsError::TooLarge {
+        path: root.to_owned(),
+        what,
+    };
+    if depth > DEPTH_MAX {
+        return Err(too_large(format!("folders lie more than {DEPTH_MAX} deep")));
+    }
+    for (name, place) in tree.entries(folder)? {
+        if name.starts_with(b".") {
             continue;
         }
-        let path = entry.path();
-        let kind = std::fs::metadata(&path).map_err(|source| DocumentsError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        if kind.is_dir() {
-            walk(root, &path, depth + 1, names)?;
-        } else if is_document(&path) {
-            let relative = path.strip_prefix(root).unwrap_or(&path);
-            let parts: Vec<_> = relative
-                .components()
-                .map(|c| c.as_os_str().to_string_lossy())
-                .collect();
-            names.push(parts.join("/"));
+        let readable = String::from_utf8_lossy(&name);
+        let full = format!("{prefix}{readable}");
+        let refused = |what: String| DocumentsError::NotAFile {
+            path: root.join(&full),
+            what,
+        };
+        let kind = tree.kind(&place)?;
+        let belongs = kind == Kind::Folder || counts(&readable);
+        if belongs && std::str::from_utf8(&name).is_err() {
+            return Err(refused("has a name that is not UTF-8".to_owned()));
         }
-        if names.len() > FILES_MAX {
-            return Err(too_many(root));
+        match kind {
+            Kind::Folder => walk(tree, &place, root, &format!("{full}/"), depth + 1, found)?,
+            _ if !belongs => {}
+            Kind::File => found.push((full, place)),
+            Kind::Other(what) => return Err(refused(what)),
+        }
+        if found.len() > FILES_MAX {
+            return Err(too_large(format!("more than {FILES_MAX} files")));
         }
     }
     Ok(())
 }
 
-/// git, asked about one document at one revision.
-struct Git<'a> {
-    path: &'a Path,
-    revision: &'a str,
-}
-
-impl Git<'_> {
-    fn failed(&self, why: impl Into<String>) -> DocumentsError {
-        DocumentsError::Git {
-            path: self.path.to_owned(),
-            revision: self.revision.to_owned(),
-            why: why.into(),
-        }
-    }
-
-    fn run(&self, folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, DocumentsError> {
-        let output = Command::new("git")
-            .arg("-C")
-            .arg(folder)
-            .args(arguments)
-            .output()
-            .map_err(|error| self.failed(format!("it cannot be started ({error})")))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(self.failed(said.lines().next().unwrap_or("it failed without a word")));
-        }
-        if output.stdout.len() as u64 > BYTES_MAX {
-            return Err(DocumentsError::TooLarge {
-                path: self.path.to_owned(),
-                what: format!("more than {BYTES_MAX} bytes"),
-            });
-        }
-        Ok(output.stdout)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use super::*;
-
-    #[test]
-    fn a_folder_is_its_yaml_files_by_name_wherever_it_lies() {
-        let one = tempfile::tempdir().unwrap();
-        let two = tempfile::tempdir().unwrap();
-        for folder in [one.path(), two.path()] {
-            std::fs::create_dir_all(folder.join("zones")).unwrap();
-            std::fs::write(folder.join("zones/b.yml"), "b").unwrap();
-            std::fs::write(folder.join("a.yaml"), "a").unwrap();
-            std::fs::write(folder.join("a.key"), "secret").unwrap();
-            std::fs::write(folder.join(".hidden.yaml"), "h").unwrap();
-        }
-        let read = Documents::read(one.path()).unwrap();
-        let names: Vec<_> = read.files.iter().map(|file| file.name.as_str()).collect();
-        assert_eq!(names, ["a.yaml", "zones/b.yml"]);
-        assert_eq!(read.digest(), Documents::read(two.path()).unwrap().digest());
-    }
-
-    #[test]
-    fn a_folder_without_documents_says_so() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(
-            Documents::read(folder.path()),
-            Err(DocumentsError::Empty(_))
-        ));
-        assert!(matches!(
-            Documents::read(&folder.path().join("no")),
-            Err(DocumentsError::Read { .. })
-        ));
-    }
+/// The last part of a path.
+fn own_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }

@@ -407,6 +407,38 @@ fn diff_compares_with_a_revision_of_git() {
 }
 
 #[test]
+fn a_hook_of_git_compares_the_same_files_as_a_person_does() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = works();
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(folder.path())
+            .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
+            .args(arguments);
+        let output = git.output().unwrap();
+        assert!(output.status.success(), "{arguments:?} {output:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "plant"]);
+    git(&["commit", "-qm", "first"]);
+    let hook = folder.path().join(".git/hooks/pre-commit");
+    let penstock = env!("CARGO_BIN_EXE_penstock");
+    let script = format!("#!/bin/sh\nexec {penstock} diff plant --against HEAD > said\n");
+    std::fs::write(&hook, script).unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = folder.path().join("plant/plant.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("addresses: 0-199", "addresses: 0-99")).unwrap();
+    // `-a` gives the hook an index of its own, in its environment.
+    git(&["commit", "-qam", "second"]);
+    let said = std::fs::read_to_string(folder.path().join("said")).unwrap();
+    assert!(
+        said.contains("▼ narrowed  flow control-room-to-pumps/polling"),
+        "{said}"
+    );
+}
+
+#[test]
 fn reach_follows_conduits_and_says_what_can_be_done_at_most() {
     let folder = works();
     let said = ends(

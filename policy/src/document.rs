@@ -5,6 +5,7 @@
 //! fault, so that all of them come at once; none of them returns a plant if there was any error.
 
 mod addresses;
+pub mod files;
 pub(crate) mod grammar;
 pub mod limits;
 mod merge;

@@ -1,5 +1,6 @@
 //! Proposing: the coordinator compiles the documents itself and takes only a statement that says the same.
 
+use penstock_policy::document::files::counts;
 use penstock_policy::document::limits::{DOCUMENT_BYTES_MAX, FILES_MAX};
 use penstock_policy::ids::{Digest, OperatorId, Revision};
 use penstock_policy::model::Plant;
@@ -211,6 +212,17 @@ fn compile(
             "documents",
             format!("has {} files of {bytes} bytes", documents.len()),
         ));
+    }
+    // A file that is named itself may have any name; what a folder never contributes, a release does not either.
+    if documents.len() > 1
+        && let Some(file) = documents.iter().find(|file| !counts(&file.name))
+    {
+        return Err(Refusal::new(
+            Reason::BadRequest,
+            "one of the files does not belong to a plant document: those of a folder end in .yaml or .yml, and neither they \
+             nor their folders are hidden",
+        )
+        .field("documents", format!("has a file {:?}", file.name)));
     }
     let files: Vec<_> = documents
         .iter()

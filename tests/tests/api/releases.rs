@@ -147,6 +147,23 @@ async fn proposals_that_do_not_fit_are_refused_each_with_its_reason() {
         refused(people.engineer.propose_release(built.request).await, reason);
     }
 
+    // A file that no folder would contribute, covered by the statement's digest.
+    let mut hidden = good.request.clone();
+    hidden.documents.push(v1::DocumentFile {
+        name: "zones/.more.yaml".to_owned(),
+        content: b"# nothing".to_vec().into(),
+    });
+    let file = |file: &v1::DocumentFile| (file.name.clone(), file.content.to_vec());
+    let files: Vec<_> = hidden.documents.iter().map(file).collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, content)| penstock_policy::release::DocumentFile { name, content })
+        .collect();
+    let mut statement = good.release.statement.clone();
+    statement.document_digest = penstock_policy::release::document_digest(&files);
+    hidden.statement = statement.to_bytes().into();
+    refused(people.engineer.propose_release(hidden).await, Reason::BadRequest);
+
     // A document with errors: each with its place.
     let broken = text.replace(
         "zone: control, address: 10.20.4.7",

@@ -5,6 +5,7 @@
 
 mod online;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -89,8 +90,11 @@ pub enum Command {
                       penstock diff plant/ --against-current      against what the coordinator enforces now"
     )]
     Diff(Diff),
-    /// Say by which conduits, and with which operations at most, one zone can act on another
-    #[command(after_help = "Example:\n  penstock reach plant/ --from office --to safety")]
+    /// Say by which paths of conduits, and with which operations at most, one zone can act on another
+    #[command(
+        after_help = "Examples:\n  penstock reach plant/ --from office --to safety\n  \
+                      penstock reach plant/ --to safety --paths 100     more than the shortest ones"
+    )]
     Reach(Reach),
     /// Draw zones and conduits as an SVG picture
     #[command(after_help = "Example:\n  penstock graph plant/ -o plant.svg")]
@@ -254,6 +258,9 @@ pub struct Reach {
     /// Only to this zone.
     #[arg(long, value_name = "ZONE")]
     pub to: Option<String>,
+    /// At most so many paths of each pair of zones, shortest first; of more, one by each zone from which the target is entered.
+    #[arg(long, value_name = "NUMBER", default_value = "16")]
+    pub paths: NonZeroUsize,
 }
 
 /// `penstock graph`.

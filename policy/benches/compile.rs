@@ -18,7 +18,7 @@ use penstock_policy::model::{
     OnAgentLoss, OnDrift, Plant, PublicKey, Service, Site, Zone, ZoneKind,
 };
 use penstock_policy::plan::{Plan, PortRange, Transport};
-use penstock_policy::reach::reach_all;
+use penstock_policy::reach::Steps;
 use penstock_policy::release::{Draft, build};
 use penstock_policy::verdict::Carried;
 
@@ -255,5 +255,6 @@ fn diff_of_one_changed_flow(bencher: Bencher<'_, '_>, conduits: usize) {
 #[divan::bench(args = [1_000, 10_000], max_time = 5)]
 fn reach_of_all_pairs(bencher: Bencher<'_, '_>, conduits: usize) {
     let plant = plant(conduits, 1);
-    bencher.bench_local(|| reach_all(&plant).len());
+    let paths_max = std::num::NonZeroUsize::new(16).unwrap();
+    bencher.bench_local(|| Steps::of(&plant).all(None, None, paths_max).reaches.len());
 }

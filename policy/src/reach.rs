@@ -5,14 +5,18 @@
 //! asked is not looked at; a bridge carries none back in any case. Undeclared traffic passes between zones that both only
 //! observe, so where a gateway stands between two of them, that is a step as well. What the gateways do not stand between is not known here.
 //!
-//! The paths themselves can be more than anyone reads; so an answer holds the shortest path to each way in, and
-//! every way in ([`Reach::acts`]), which together bound what can be done.
+//! An answer holds the paths that enter no zone twice, shortest first ([`paths`]). They can be more than anyone reads, so their
+//! number is bounded. Beyond it an answer says so, and still has every zone from which the target is entered, with the
+//! shortest path by it, so that every way in ([`Reach::acts`]) is there; and it names the zones that paths which are not
+//! shown may lead through.
 
+mod paths;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
@@ -68,40 +72,35 @@ pub struct Reach {
     pub from: ZoneId,
     /// On whom.
     pub to: ZoneId,
-    /// For each zone from which `to` is entered, the shortest path by it, shortest first; empty if there is none.
+    /// Paths that enter no zone twice, shortest first; empty if there is none.
     pub paths: Vec<Vec<Step>>,
+    /// Set if there are, or may be, other paths than these.
+    pub not_shown: Option<NotShown>,
 }
+
+/// What is known of paths that an answer does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotShown {
+    /// Zones on none of the paths that are shown, through which others may lead.
+    pub through: BTreeSet<ZoneId>,
+}
+
+/// The answers for many pairs of zones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reaches {
+    /// Those of which one zone can act on the other, by both names.
+    pub reaches: Vec<Reach>,
+    /// So many more pairs there are, beyond [`PAIRS_MAX`].
+    pub further_pairs: usize,
+}
+
+/// Pairs of zones that are answered at once.
+pub const PAIRS_MAX: usize = 10_000;
 
 /// A name that is no zone of the plant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the plant has no zone `{0}`: name one of its zones")]
 pub struct UnknownZone(pub ZoneId);
-
-/// Whether, how and with what `from` can act on `to`.
-pub fn reach(plant: &Plant, from: &ZoneId, to: &ZoneId) -> Result<Reach, UnknownZone> {
-    for zone in [from, to] {
-        if !plant.zones.contains_key(zone) {
-            return Err(UnknownZone(zone.clone()));
-        }
-    }
-    Ok(Steps::of(plant).reach(from, to))
-}
-
-/// [`reach`] for every ordered pair of different zones of which one can act on the other.
-pub fn reach_all(plant: &Plant) -> Vec<Reach> {
-    let steps = Steps::of(plant);
-    let pairs = plant.zones.keys().flat_map(|from| {
-        plant
-            .zones
-            .keys()
-            .filter(move |to| *to != from)
-            .map(move |to| (from, to))
-    });
-    pairs
-        .map(|(from, to)| steps.reach(from, to))
-        .filter(Reach::is_possible)
-        .collect()
-}
 
 impl Reach {
     /// Whether it can act at all.
@@ -118,12 +117,25 @@ impl Reach {
     }
 }
 
-/// All steps of a plant, by where they start.
-struct Steps<'a>(BTreeMap<&'a ZoneId, BTreeMap<&'a ZoneId, Vec<Way>>>);
+/// All steps of a plant, ready to be asked.
+#[derive(Debug)]
+pub struct Steps<'a> {
+    /// The zones by name; their places here number them.
+    zones: Vec<&'a ZoneId>,
+    /// What leads from each to which others.
+    onward: Vec<BTreeMap<usize, Vec<Way>>>,
+    /// From which others each is entered.
+    back: Vec<Vec<usize>>,
+}
 
 impl<'a> Steps<'a> {
-    fn of(plant: &'a Plant) -> Self {
-        let mut steps = Self(BTreeMap::new());
+    /// Those of a plant.
+    pub fn of(plant: &'a Plant) -> Self {
+        let mut steps = Self {
+            zones: plant.zones.keys().collect(),
+            onward: vec![BTreeMap::new(); plant.zones.len()],
+            back: vec![Vec::new(); plant.zones.len()],
+        };
         for (conduit_id, conduit) in &plant.conduits {
             for (name, flow) in &conduit.flows {
                 let names = |ends: &[FlowEnd]| ends.iter().map(FlowEnd::name).collect::<Vec<_>>();
@@ -137,18 +149,11 @@ impl<'a> Steps<'a> {
                     bridged: flow.is_bridge(),
                 };
                 // Flows run either way within a conduit: from the zone of their sources.
-                let starts: BTreeSet<_> = flow
-                    .sources
-                    .iter()
-                    .filter_map(|end| zone_of(plant, end))
-                    .collect();
-                let ends: BTreeSet<_> = flow
-                    .destinations
-                    .iter()
-                    .filter_map(|end| zone_of(plant, end))
-                    .collect();
-                for from in &starts {
-                    for to in &ends {
+                let zones = |ends: &'a [FlowEnd]| -> BTreeSet<&'a ZoneId> {
+                    ends.iter().filter_map(|end| zone_of(plant, end)).collect()
+                };
+                for from in zones(&flow.sources) {
+                    for to in zones(&flow.destinations) {
                         steps.add(from, to, way.clone());
                     }
                 }
@@ -164,77 +169,87 @@ impl<'a> Steps<'a> {
                 steps.add(from, to, Way::Observed { gateway });
             }
         }
+        for (from, onward) in steps.onward.iter().enumerate() {
+            for to in onward.keys() {
+                steps
+                    .back
+                    .get_mut(*to)
+                    .into_iter()
+                    .for_each(|back| back.push(from));
+            }
+        }
         steps
     }
 
-    fn add(&mut self, from: &'a ZoneId, to: &'a ZoneId, way: Way) {
-        if from == to {
+    /// Whether, how and with what `from` can act on `to`, by at most `paths_max` paths and one for each further way in.
+    ///
+    /// # Errors
+    /// If one of them is no zone of the plant.
+    pub fn reach(&self, from: &ZoneId, to: &ZoneId, paths_max: NonZeroUsize) -> Result<Reach, UnknownZone> {
+        let number = |zone: &ZoneId| self.number(zone).ok_or_else(|| UnknownZone(zone.clone()));
+        Ok(self.between((number(from)?, from), (number(to)?, to), paths_max))
+    }
+
+    /// The same for every pair of different zones of which one can act on the other, of those from `from` and to `to`.
+    pub fn all(&self, from: Option<&ZoneId>, to: Option<&ZoneId>, paths_max: NonZeroUsize) -> Reaches {
+        let mut all = Reaches {
+            reaches: Vec::new(),
+            further_pairs: 0,
+        };
+        let zones = || self.zones.iter().copied().enumerate();
+        let is = |wanted: Option<&ZoneId>, zone: &ZoneId| wanted.is_none_or(|wanted| wanted == zone);
+        for start in zones().filter(|(_, zone)| is(from, zone)) {
+            let reached = self.before(start.0, None);
+            for end in zones().filter(|(number, zone)| is(to, zone) && *number != start.0) {
+                let is_reached = reached.get(end.0).is_some_and(Option::is_some);
+                if is_reached && all.reaches.len() < PAIRS_MAX {
+                    all.reaches.push(self.between(start, end, paths_max));
+                } else if is_reached {
+                    all.further_pairs += 1;
+                }
+            }
+        }
+        all
+    }
+
+    fn number(&self, zone: &ZoneId) -> Option<usize> {
+        self.zones.binary_search(&zone).ok()
+    }
+
+    fn add(&mut self, from: &ZoneId, to: &ZoneId, way: Way) {
+        let (Some(from), Some(to)) = (self.number(from), self.number(to)) else {
             return;
+        };
+        if from != to
+            && let Some(onward) = self.onward.get_mut(from)
+        {
+            onward.entry(to).or_default().push(way);
         }
-        let ways = self.0.entry(from).or_default().entry(to).or_default();
-        ways.push(way);
     }
 
-    fn reach(&self, from: &ZoneId, to: &ZoneId) -> Reach {
-        let mut paths: Vec<Vec<Step>> = Vec::new();
-        if from != to {
-            // The zone before each zone on the shortest way from `from`, without passing through `to`.
-            let before = self.shortest(from, to);
-            for (last, onward) in &self.0 {
-                let reached = *last == from || before.contains_key(*last);
-                if let Some(ways) = onward.get(to)
-                    && reached
-                    && *last != to
-                {
-                    let mut path = self.path(from, last, &before);
-                    path.push(Step {
-                        from: (*last).clone(),
-                        to: to.clone(),
-                        ways: ways.clone(),
-                    });
-                    paths.push(path);
-                }
-            }
-            paths.sort_by_key(Vec::len);
-        }
+    fn between(&self, from: (usize, &ZoneId), to: (usize, &ZoneId), paths_max: NonZeroUsize) -> Reach {
+        let found = self.paths(from.0, to.0, paths_max.get());
+        let name = |zone: &usize| self.zones.get(*zone).map(|zone| (*zone).clone());
+        let step = |pair: &[usize]| {
+            let [from, to] = pair else { return None };
+            Some(Step {
+                from: name(from)?,
+                to: name(to)?,
+                ways: self.onward.get(*from)?.get(to)?.clone(),
+            })
+        };
         Reach {
-            from: from.clone(),
-            to: to.clone(),
-            paths,
+            from: from.1.clone(),
+            to: to.1.clone(),
+            paths: found
+                .paths
+                .iter()
+                .map(|path| path.windows(2).filter_map(step).collect())
+                .collect(),
+            not_shown: found.through.map(|through| NotShown {
+                through: through.iter().filter_map(name).collect(),
+            }),
         }
-    }
-
-    /// Breadth first: for each zone that `from` reaches without entering `avoid`, the zone before it.
-    fn shortest(&self, from: &ZoneId, avoid: &ZoneId) -> BTreeMap<&'a ZoneId, ZoneId> {
-        let mut before = BTreeMap::new();
-        let mut next = VecDeque::from([from.clone()]);
-        while let Some(zone) = next.pop_front() {
-            for onward in self.0.get(&zone).into_iter().flat_map(BTreeMap::keys) {
-                if *onward != from && *onward != avoid && !before.contains_key(*onward) {
-                    before.insert(*onward, zone.clone());
-                    next.push_back((*onward).clone());
-                }
-            }
-        }
-        before
-    }
-
-    /// The steps from `from` to `to` along `before`.
-    fn path(&self, from: &ZoneId, to: &ZoneId, before: &BTreeMap<&ZoneId, ZoneId>) -> Vec<Step> {
-        let mut steps = Vec::new();
-        let mut at = to;
-        while at != from {
-            let Some(previous) = before.get(at) else { break };
-            let ways = self.0.get(previous).and_then(|onward| onward.get(at));
-            steps.push(Step {
-                from: previous.clone(),
-                to: at.clone(),
-                ways: ways.cloned().unwrap_or_default(),
-            });
-            at = previous;
-        }
-        steps.reverse();
-        steps
     }
 }
 
@@ -271,31 +286,5 @@ impl fmt::Display for Way {
                 }
             }
         }
-    }
-}
-
-impl fmt::Display for Reach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.from == self.to {
-            return write!(f, "{} is one zone: nothing stands within it.", self.from);
-        }
-        if self.paths.is_empty() {
-            return write!(f, "Nothing in {} can act on {}.", self.from, self.to);
-        }
-        for (number, path) in self.paths.iter().enumerate() {
-            let route: Vec<&str> = std::iter::once(self.from.as_str())
-                .chain(path.iter().map(|step| step.to.as_str()))
-                .collect();
-            if number > 0 {
-                writeln!(f)?;
-            }
-            write!(f, "{}", route.join(" → "))?;
-            for step in path {
-                for way in &step.ways {
-                    write!(f, "\n  {} → {}  {way}", step.from, step.to)?;
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -1,9 +1,11 @@
 //! `reach`: by which conduits, and with which operations at most, one zone can act on another.
 
+use std::collections::BTreeSet;
+
 use penstock_policy::ids::ZoneId;
 use penstock_policy::model::{Operations, Plant};
 use penstock_policy::plan::{PortRange, Transport};
-use penstock_policy::reach::{self, Reach, Way};
+use penstock_policy::reach::{self, Reach, Steps, Way};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -18,6 +20,8 @@ use crate::output::{Output, Page, Report, Tone};
 pub struct Reaches {
     /// Each ordered pair of zones that was asked for and of which one can act on the other.
     pub reaches: Vec<ReachLine>,
+    /// So many more pairs there are: too many to be answered at once.
+    pub further_pairs: usize,
 }
 
 /// How one zone can act on another.
@@ -27,8 +31,12 @@ pub struct ReachLine {
     pub from: String,
     /// On whom.
     pub to: String,
-    /// The shortest path by each way in; shortest first.
+    /// Paths that enter no zone twice, shortest first.
     pub paths: Vec<Vec<StepLine>>,
+    /// Whether these are all. If not, each zone from which the target is entered still has the shortest path by it here.
+    pub complete: bool,
+    /// Zones on none of these paths, through which those that are not here may lead.
+    pub also_through: Vec<String>,
 }
 
 /// One step from zone to zone.
@@ -128,6 +136,13 @@ impl From<Reach> for ReachLine {
                 .into_iter()
                 .map(|path| path.into_iter().map(step).collect())
                 .collect(),
+            complete: reach.not_shown.is_none(),
+            also_through: reach
+                .not_shown
+                .into_iter()
+                .flat_map(|not_shown| not_shown.through)
+                .map(|zone| zone.to_string())
+                .collect(),
         }
     }
 }
@@ -142,31 +157,68 @@ impl Report for Reaches {
             return;
         }
         for reach in &self.reaches {
-            page.gap();
-            let (from, to) = (
-                page.paint(Tone::Strong, &reach.from),
-                page.paint(Tone::Strong, &reach.to),
-            );
-            page.line(format!("{from} can act on {to}"));
-            for path in &reach.paths {
-                let mut zones = vec![reach.from.as_str()];
-                zones.extend(path.iter().map(|step| step.to.as_str()));
-                let by = page.paint(Tone::Name, &zones.join(" → "));
-                page.line(format!("  {by}"));
-                for step in path {
-                    for way in &step.ways {
-                        way.page(page);
-                    }
-                }
-            }
+            reach.page(page);
         }
         page.gap();
+        if self.further_pairs > 0 {
+            let words = format!(
+                "▲ {} further pairs of zones are not shown. `--from` and `--to` choose which are.",
+                self.further_pairs
+            );
+            page.paragraph(0, Tone::Warn, &words);
+        }
+        let complete = self.reaches.iter().all(|reach| reach.complete);
+        let shown = match complete {
+            true => "Shown is every path that enters no zone twice.",
+            false => "Shown are paths that enter no zone twice, where no ▲ says otherwise all of them.",
+        };
         page.paragraph(
             0,
             Tone::Dim,
-            "Whoever holds one asset of a zone is taken to hold the whole zone. What no gateway stands between is not \
-             known here.",
+            &format!(
+                "{shown} Whoever holds one asset of a zone is taken to hold the whole zone. What no gateway stands between is \
+                 not known here."
+            ),
         );
+    }
+}
+
+impl ReachLine {
+    /// The paths first, then what permits each of their steps: many paths share one.
+    fn page(&self, page: &mut Page) {
+        page.gap();
+        let (from, to) = (
+            page.paint(Tone::Strong, &self.from),
+            page.paint(Tone::Strong, &self.to),
+        );
+        page.line(format!("{from} can act on {to}"));
+        for path in &self.paths {
+            let mut zones = vec![self.from.as_str()];
+            zones.extend(path.iter().map(|step| step.to.as_str()));
+            let by = page.paint(Tone::Name, &zones.join(" → "));
+            page.line(format!("  {by}"));
+        }
+        if !self.complete {
+            let through = match self.also_through.as_slice() {
+                [] => String::new(),
+                zones => format!(" They may also lead through {}.", zones.join(", ")),
+            };
+            let words = format!(
+                "▲ not all paths: the shortest ones, with one by each zone from which {} is entered. Others are longer, or as \
+                 long.{through} `--paths` shows more.",
+                self.to
+            );
+            page.paragraph(2, Tone::Warn, &words);
+        }
+        let mut told = BTreeSet::new();
+        for step in self.paths.iter().flatten() {
+            if told.insert((&step.from, &step.to)) {
+                page.line(format!("    {} → {}", step.from, step.to));
+                for way in &step.ways {
+                    way.page(page);
+                }
+            }
+        }
     }
 }
 
@@ -176,7 +228,7 @@ impl WayLine {
             let gateway = self.observed_at.clone().unwrap_or_default();
             let words = format!("▲ anything: both zones only observe at {gateway}");
             let words = page.paint(Tone::Warn, &words);
-            page.line(format!("    {words}"));
+            page.line(format!("      {words}"));
             return;
         };
         let ends = format!("{} → {}", self.sources.join(", "), self.destinations.join(", "));
@@ -185,19 +237,19 @@ impl WayLine {
             page.paint(Tone::Plain, flow),
             page.paint(Tone::Dim, &format!("{ends}, {transport}")),
         );
-        page.line(format!("    {flow}  {ends}"));
+        page.line(format!("      {flow}  {ends}"));
         match &self.operations {
-            None => page.paragraph(6, Tone::Warn, "▲ anything that the service can do"),
+            None => page.paragraph(8, Tone::Warn, "▲ anything that the service can do"),
             Some(operations) => {
                 if self.bridged {
                     page.paragraph(
-                        6,
+                        8,
                         Tone::Dim,
                         "carried by the gateway one way, nothing comes back:",
                     );
                 }
                 for operation in operations {
-                    page.paragraph(6, Tone::Plain, &format!("· {operation}"));
+                    page.paragraph(8, Tone::Plain, &format!("· {operation}"));
                 }
             }
         }
@@ -217,12 +269,10 @@ pub fn reach(out: &Output, args: &args::Reach) -> Result<Exit, Failure> {
         .as_deref()
         .map(|name| zone(&loaded.plant, name))
         .transpose()?;
-    let reaches = reach::reach_all(&loaded.plant)
-        .into_iter()
-        .filter(|reach| from.as_ref().is_none_or(|from| reach.from == *from))
-        .filter(|reach| to.as_ref().is_none_or(|to| reach.to == *to));
+    let found = Steps::of(&loaded.plant).all(from.as_ref(), to.as_ref(), args.paths);
     out.show(&Reaches {
-        reaches: reaches.map(ReachLine::from).collect(),
+        reaches: found.reaches.into_iter().map(ReachLine::from).collect(),
+        further_pairs: found.further_pairs,
     })?;
     Ok(Exit::Done)
 }

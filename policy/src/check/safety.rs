@@ -3,12 +3,14 @@
 //! A zone that people or strangers are in (enterprise, external, remote access, transient, wireless) has no business
 //! in the safety system; and what has business there should only read, and stop rather than pass uninspected.
 
+use std::num::NonZeroUsize;
+
 use super::{Findings, Severity};
 use crate::document::services::{Carrier, NamedService, SERVICES};
 use crate::functions::modbus_function;
 use crate::model::{Flow, FlowEnd, MqttOperation, OnAgentLoss, Operations, Plant, ZoneKind};
 use crate::plan::Transport;
-use crate::reach::{Way, reach};
+use crate::reach::{Steps, Way};
 
 pub(super) fn check(plant: &Plant, findings: &mut Findings) {
     let of = |wanted: fn(ZoneKind) -> bool| {
@@ -18,9 +20,10 @@ pub(super) fn check(plant: &Plant, findings: &mut Findings) {
             .filter(move |(_, zone)| wanted(zone.kind))
             .map(|(id, _)| id)
     };
+    let steps = Steps::of(plant);
     for safety in of(|kind| kind == ZoneKind::Safety) {
         for outside in of(exposed) {
-            let Ok(reach) = reach(plant, outside, safety) else {
+            let Ok(reach) = steps.reach(outside, safety, NonZeroUsize::MIN) else {
                 continue;
             };
             let Some(shortest) = reach.paths.first() else {
@@ -35,8 +38,12 @@ pub(super) fn check(plant: &Plant, findings: &mut Findings) {
                 continue;
             }
             let route: Vec<&str> = shortest.iter().map(|step| step.to.as_str()).collect();
+            let others = match reach.not_shown {
+                Some(_) => "; `penstock reach` shows other paths",
+                None => "",
+            };
             let words = format!(
-                "zone {outside} can act on the safety zone {safety} in {} steps: {outside} → {}",
+                "zone {outside} can act on the safety zone {safety} in {} steps: {outside} → {}{others}",
                 shortest.len(),
                 route.join(" → ")
             );

@@ -9,45 +9,65 @@ use crate::plan::Plan;
 use crate::verdict::{Decision, Reason, decide};
 use crate::waterworks::{bridge, id, waterworks, with_brokers};
 
+fn many() -> NonZeroUsize {
+    NonZeroUsize::new(1000).unwrap()
+}
+
+fn reach(plant: &Plant, from: &ZoneId, to: &ZoneId) -> Result<Reach, UnknownZone> {
+    Steps::of(plant).reach(from, to, many())
+}
+
+/// The zones of each path.
+fn routes(reach: &Reach) -> Vec<Vec<&str>> {
+    fn route(path: &Vec<Step>) -> Vec<&str> {
+        let first = path.first().map(|step| step.from.as_str());
+        let zones = first.into_iter().chain(path.iter().map(|step| step.to.as_str()));
+        zones.collect()
+    }
+    reach.paths.iter().map(route).collect()
+}
+
 #[test]
 fn the_office_reaches_the_pumps_only_over_the_control_room_and_with_its_operations() {
     let reach = reach(&waterworks(), &id("office"), &id("control")).unwrap();
+    assert_eq!(routes(&reach), [["office", "operations", "control"]]);
+    assert_eq!(reach.not_shown, None);
+    let acts: Vec<String> = reach.acts().map(ToString::to_string).collect();
     assert_eq!(
-        reach.to_string(),
-        "office → operations → control\n  \
-         office → operations  office-to-historian/page: zone:office to historian by tcp/443\n  \
-         operations → control  control-room-to-pumps/polling: historian and hmi-1 to plc-7 by tcp/502, \
-         only: read-holding-registers (unit 1, addresses 0-199)\n  \
-         operations → control  control-room-to-pumps/setpoints: hmi-1 to plc-7 by tcp/502, \
-         only: write-single-register (unit 1, addresses 40-41)"
+        acts,
+        [
+            "control-room-to-pumps/polling: historian and hmi-1 to plc-7 by tcp/502, \
+             only: read-holding-registers (unit 1, addresses 0-199)",
+            "control-room-to-pumps/setpoints: hmi-1 to plc-7 by tcp/502, \
+             only: write-single-register (unit 1, addresses 40-41)",
+        ]
     );
-    assert_eq!(reach.acts().count(), 2);
 }
 
 #[test]
 fn what_no_conduit_leads_to_is_not_reached() {
     let plant = waterworks();
-    let reach = |from: &str, to: &str| reach(&plant, &id(from), &id(to)).unwrap().to_string();
-    assert_eq!(reach("office", "safety"), "Nothing in office can act on safety.");
-    assert_eq!(
-        reach("control", "office"),
-        "Nothing in control can act on office."
-    );
-    assert_eq!(
-        reach("control", "control"),
-        "control is one zone: nothing stands within it."
-    );
-    assert_eq!(reach_all(&plant).len(), 3);
+    for (from, to) in [
+        ("office", "safety"),
+        ("control", "office"),
+        ("control", "control"),
+    ] {
+        let reach = reach(&plant, &id(from), &id(to)).unwrap();
+        assert!(!reach.is_possible(), "{from} {to}");
+        assert_eq!(reach.not_shown, None);
+    }
+    assert_eq!(Steps::of(&plant).all(None, None, many()).reaches.len(), 3);
 }
 
 #[test]
 fn a_bridge_leads_one_way_and_with_its_publications_only() {
     let plant = with_brokers(bridge);
     let up = reach(&plant, &id("control"), &id("operations")).unwrap();
+    let acts: Vec<String> = up.acts().map(ToString::to_string).collect();
     assert_eq!(
-        up.to_string(),
-        "control → operations\n  control → operations  telemetry/upwards: broker-pumps to broker-works by tcp/1883, \
-         only these messages, carried by the gateway one way: publish pumps/+/pressure (qos 0-1, not retained)"
+        acts,
+        ["telemetry/upwards: broker-pumps to broker-works by tcp/1883, \
+             only these messages, carried by the gateway one way: publish pumps/+/pressure (qos 0-1, not retained)"]
     );
     let mut alone = plant.clone();
     alone.conduits.retain(|name, _| name.as_str() == "telemetry");
@@ -77,27 +97,84 @@ fn a_zone_that_is_not_there_is_an_error() {
     );
 }
 
-/// Every zone from which `to` is reached, by repeating single steps until nothing is added.
-fn closure(plant: &Plant) -> BTreeSet<(ZoneId, ZoneId)> {
-    let steps = Steps::of(plant);
-    let mut pairs: BTreeSet<(ZoneId, ZoneId)> = steps
-        .0
-        .iter()
-        .flat_map(|(from, onward)| onward.keys().map(|to| ((*from).clone(), (*to).clone())))
-        .collect();
-    loop {
-        let longer: BTreeSet<_> = pairs
-            .iter()
-            .flat_map(|(a, b)| {
-                let onward = pairs.iter().filter(move |(c, d)| b == c && a != d);
-                onward.map(move |(_, d)| (a.clone(), d.clone()))
-            })
-            .filter(|pair| !pairs.contains(pair))
-            .collect();
-        if longer.is_empty() {
-            return pairs;
+/// Steps between zones that numbers name, each by one way.
+fn steps(zones: &[ZoneId], pairs: impl IntoIterator<Item = (usize, usize)>) -> Steps<'_> {
+    let mut steps = Steps {
+        zones: zones.iter().collect(),
+        onward: vec![BTreeMap::new(); zones.len()],
+        back: vec![Vec::new(); zones.len()],
+    };
+    for (from, to) in pairs {
+        let gateway = GatewayId::new("gw").unwrap();
+        if from != to && !steps.onward[from].contains_key(&to) {
+            steps.onward[from].insert(to, vec![Way::Observed { gateway }]);
+            steps.back[to].push(from);
         }
-        pairs.extend(longer);
+    }
+    steps
+}
+
+fn zones(count: usize) -> Vec<ZoneId> {
+    (0..count)
+        .map(|number| ZoneId::new(format!("z{number:05}")).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_path_over_a_jump_host_is_shown_beside_a_shorter_one() {
+    // 0 the office, 1 the jump host, 2 the control room, 3 safety.
+    let zones = zones(4);
+    let steps = steps(&zones, [(0, 2), (0, 1), (1, 2), (2, 3), (2, 1)]);
+    let reach = steps.reach(&zones[0], &zones[3], many()).unwrap();
+    assert_eq!(
+        routes(&reach),
+        [
+            vec!["z00000", "z00002", "z00003"],
+            vec!["z00000", "z00001", "z00002", "z00003"]
+        ]
+    );
+    let one = steps.reach(&zones[0], &zones[3], NonZeroUsize::MIN).unwrap();
+    assert_eq!(routes(&one), [vec!["z00000", "z00002", "z00003"]]);
+    assert_eq!(one.not_shown.unwrap().through, BTreeSet::from([zones[1].clone()]));
+}
+
+#[test]
+fn a_plant_in_which_every_zone_leads_to_every_other_is_answered_within_bounds() {
+    let zones = zones(60);
+    let steps = steps(&zones, (0..60).flat_map(|from| (0..60).map(move |to| (from, to))));
+    let reach = steps.reach(&zones[0], &zones[59], NonZeroUsize::MIN).unwrap();
+    // The direct one, and one by each other zone.
+    assert_eq!(reach.paths.len(), 59);
+    assert!(reach.not_shown.is_some());
+}
+
+#[test]
+fn of_more_pairs_than_are_answered_at_once_the_others_are_counted() {
+    let zones = zones(102);
+    let steps = steps(&zones, (1..102).flat_map(|spoke| [(0, spoke), (spoke, 0)]));
+    let all = steps.all(None, None, many());
+    assert_eq!(
+        (all.reaches.len(), all.further_pairs),
+        (PAIRS_MAX, 102 * 101 - PAIRS_MAX)
+    );
+    assert!(all.reaches.iter().all(|reach| reach.not_shown.is_none()));
+    let one = steps.all(Some(&zones[101]), Some(&zones[100]), many());
+    assert_eq!((one.reaches.len(), one.further_pairs), (1, 0));
+}
+
+/// Every path that enters no zone twice, by trying each step.
+fn every_path(steps: &Steps<'_>, path: &mut Vec<usize>, to: usize, found: &mut Vec<Vec<usize>>) {
+    let last = *path.last().unwrap();
+    if last == to {
+        found.push(path.clone());
+        return;
+    }
+    for next in steps.onward[last].keys() {
+        if !path.contains(next) {
+            path.push(*next);
+            every_path(steps, path, to, found);
+            path.pop();
+        }
     }
 }
 
@@ -109,11 +186,54 @@ fn only_zone<'a>(plan: &'a Plan, interface: &str) -> Option<&'a ZoneId> {
 
 proptest! {
     #[test]
-    fn reach_equals_the_closure_of_single_steps_and_every_path_is_walkable(plant in plants()) {
-        let all = reach_all(&plant);
-        let pairs: BTreeSet<_> = all.iter().map(|reach| (reach.from.clone(), reach.to.clone())).collect();
-        prop_assert_eq!(pairs, closure(&plant));
-        for reach in &all {
+    fn all_paths_are_found_or_the_shortest_and_every_way_in_with_the_zones_that_others_may_lead_through(
+        pairs in prop::collection::vec((0_usize..7, 0_usize..7), 0..26), paths_max in 1_usize..9,
+    ) {
+        let zones = zones(7);
+        let steps = steps(&zones, pairs);
+        let paths_max = NonZeroUsize::new(paths_max).unwrap();
+        for from in 0..7 {
+            for to in (0..7).filter(|to| *to != from) {
+                let mut expected = Vec::new();
+                every_path(&steps, &mut vec![from], to, &mut expected);
+                expected.sort_by(|one, other| (one.len(), one).cmp(&(other.len(), other)));
+                let found = steps.paths(from, to, paths_max.get());
+                prop_assert_eq!(found.through.is_none(), expected.len() <= paths_max.get());
+                let Some(through) = found.through else {
+                    prop_assert_eq!(found.paths, expected);
+                    continue;
+                };
+                // None of those wanted is missing for one that is longer.
+                let lengths = |paths: &[Vec<usize>]| -> Vec<usize> {
+                    paths.iter().map(Vec::len).take(paths_max.get()).collect()
+                };
+                prop_assert_eq!(lengths(&found.paths), lengths(&expected));
+                prop_assert!(found.paths.iter().all(|path| expected.contains(path)));
+                let enter = |paths: &[Vec<usize>]| -> BTreeSet<usize> {
+                    paths.iter().map(|path| path[path.len() - 2]).collect()
+                };
+                prop_assert_eq!(enter(&found.paths), enter(&expected));
+                let shown: BTreeSet<&usize> = found.paths.iter().flatten().collect();
+                let missing = expected.iter().flatten().filter(|zone| !shown.contains(zone));
+                prop_assert!(missing.clone().all(|zone| through.contains(zone)));
+            }
+        }
+    }
+
+    #[test]
+    fn every_pair_of_which_one_can_act_on_the_other_is_answered_and_every_path_is_walkable(plant in plants()) {
+        let steps = Steps::of(&plant);
+        let all = steps.all(None, None, many());
+        prop_assert_eq!(all.further_pairs, 0);
+        for from in plant.zones.keys() {
+            for to in plant.zones.keys() {
+                let one = steps.reach(from, to, many()).unwrap();
+                let listed = all.reaches.iter().find(|reach| (&reach.from, &reach.to) == (from, to));
+                prop_assert_eq!(one.is_possible(), listed.is_some());
+                prop_assert!(listed.is_none_or(|listed| *listed == one));
+            }
+        }
+        for reach in &all.reaches {
             for path in &reach.paths {
                 prop_assert_eq!(&path[0].from, &reach.from);
                 prop_assert_eq!(&path.last().unwrap().to, &reach.to);

@@ -17,6 +17,7 @@ pub(crate) mod operations;
 mod parse;
 pub(crate) mod per_end;
 pub(crate) mod read;
+pub mod register_numbers;
 pub mod requirements;
 pub(crate) mod scalars;
 pub mod services;

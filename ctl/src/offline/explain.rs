@@ -55,6 +55,9 @@ pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
         args.gateway.as_deref(),
     )?;
     out.show(&explanation)?;
+    if let Some(doubt) = asked.as_ref().and_then(Asked::doubt) {
+        out.remark(&format!("▲ {doubt}"));
+    }
     Ok(if explanation.decision == "allow" {
         Exit::Done
     } else {

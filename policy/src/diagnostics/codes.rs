@@ -243,6 +243,8 @@ codes! {
         "Where source, destination and port of two flows that list operations overlap at a gateway, a connection belongs to both. Its TLS either ends at the gateway or does not, and the gateway takes one server for the right one, so it would reset such a connection. Give both flows the same service and the same `tls`, or take the shared ends out of one of them."
     632 Error AnswersNotMatched "`answers` is said where no answers are matched with requests."
         "Answers are matched with requests where Modbus operations are limited (`service: modbus-tcp` with a list in `allow`); elsewhere the gateway does not look at them."
+    640 Warning RegisterNumbers "Addresses look like the register numbers of a manual."
+        "On the wire, and so in the document, coils, discrete inputs, input and holding registers each have addresses from 0. Manuals often number them from 1 with the kind in front: holding register 40001 has address 0, input register 30010 address 9, discrete input 10001 address 0. Written as addresses such numbers permit what nobody asks for and refuse what is asked. Write the address: the number without its first digit, less one. Some devices really have their data there (SunSpec inverters, from 40000 on). To say so, list the number before the first register with the others, which no register has: `[40000, 40072-40099]`."
 
     701 Error ThresholdUnreachable "There are fewer approvers than a release needs."
         "`threshold` is the number of different people who must sign. It is at least 1 and at most the number of `people`."

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::node::{Kind, Node, excerpt};
 use super::read::{Term, scalar, wrong_shape};
+use super::register_numbers::{of_six_digits, shown};
 use super::scalars::decimal;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
@@ -27,33 +28,15 @@ impl<const MAX: u32> Numbers<MAX> {
         }
     }
 
-    fn range(node: &Node, faults: &mut Faults) -> Option<NumberRange> {
-        let text = scalar(node, "a number or a range", faults)?;
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let complaint = match (decimal(first.trim()), decimal(last.trim())) {
-            (Ok(first), Ok(last)) if first > last => "it ends before it begins".to_owned(),
-            (Ok(_), Ok(last)) if last > MAX => format!("the largest possible number is {MAX}"),
-            (Ok(first), Ok(last)) => return Some(NumberRange { first, last }),
-            (Err(reason), _) | (_, Err(reason)) => reason.to_owned(),
-        };
-        faults.add(
-            Fault::new(
-                Code::NotARange,
-                node.place,
-                format!("`{}` is not a number or range within 0–{MAX}", excerpt(text)),
-            )
-            .label(complaint)
-            .help("write `40`, `0-199`, `[40, 41, 100-120]` or `any`"),
-        );
-        None
-    }
-}
-
-impl<const MAX: u32> Term for Numbers<MAX> {
-    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+    /// Reads them; `hint` may say more of a range that is too large.
+    pub(crate) fn read_with(
+        node: &Node,
+        hint: fn(NumberRange) -> Option<String>,
+        faults: &mut Faults,
+    ) -> Option<Self> {
         let ranges = match &node.kind {
             Kind::Scalar { text, .. } if text == "any" => return Some(Self::Any),
-            Kind::Scalar { .. } => vec![Self::range(node, faults)?],
+            Kind::Scalar { .. } => vec![Self::range(node, hint, faults)?],
             Kind::List(items) if items.is_empty() => {
                 faults.add(
                     Fault::new(Code::EmptyList, node.place, "the list of numbers is empty")
@@ -64,7 +47,7 @@ impl<const MAX: u32> Term for Numbers<MAX> {
             }
             Kind::List(items) => {
                 let read: Vec<Option<NumberRange>> =
-                    items.iter().map(|item| Self::range(item, faults)).collect();
+                    items.iter().map(|item| Self::range(item, hint, faults)).collect();
                 read.into_iter().collect::<Option<Vec<NumberRange>>>()?
             }
             Kind::Mapping(_) | Kind::Broken => {
@@ -75,6 +58,41 @@ impl<const MAX: u32> Term for Numbers<MAX> {
         Some(Self::Ranges(merged(ranges)))
     }
 
+    fn range(
+        node: &Node,
+        hint: fn(NumberRange) -> Option<String>,
+        faults: &mut Faults,
+    ) -> Option<NumberRange> {
+        let text = scalar(node, "a number or a range", faults)?;
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let mut help = "write `40`, `0-199`, `[40, 41, 100-120]` or `any`".to_owned();
+        let complaint = match (decimal(first.trim()), decimal(last.trim())) {
+            (Ok(first), Ok(last)) if first > last => "it ends before it begins".to_owned(),
+            (Ok(first), Ok(last)) if last > MAX => {
+                help = hint(NumberRange { first, last }).unwrap_or(help);
+                format!("the largest possible number is {MAX}")
+            }
+            (Ok(first), Ok(last)) => return Some(NumberRange { first, last }),
+            (Err(reason), _) | (_, Err(reason)) => reason.to_owned(),
+        };
+        faults.add(
+            Fault::new(
+                Code::NotARange,
+                node.place,
+                format!("`{}` is not a number or range within 0–{MAX}", excerpt(text)),
+            )
+            .label(complaint)
+            .help(help),
+        );
+        None
+    }
+}
+
+impl<const MAX: u32> Term for Numbers<MAX> {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        Self::read_with(node, |_| None, faults)
+    }
+
     fn schema() -> Value {
         let range = json!({ "type": "string", "pattern": "^[0-9]+-[0-9]+$" });
         let number = json!({ "type": "integer", "minimum": 0, "maximum": MAX });
@@ -82,6 +100,27 @@ impl<const MAX: u32> Term for Numbers<MAX> {
             number, range, { "const": "any" },
             { "type": "array", "minItems": 1, "items": { "anyOf": [number, range] } },
         ] })
+    }
+}
+
+/// Data addresses, 0–65535, as on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Addresses(pub(crate) Numbers<65535>);
+
+impl Term for Addresses {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        let hint = |range| {
+            let meant = shown(of_six_digits(range)?);
+            Some(format!(
+                "addresses count from 0, as on the wire: what manuals number {} is `{meant}`",
+                shown(range)
+            ))
+        };
+        Numbers::read_with(node, hint, faults).map(Self)
+    }
+
+    fn schema() -> Value {
+        Numbers::<65535>::schema()
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::node::{Kind, Node};
-use super::numbers::Numbers;
+use super::numbers::{Addresses, Numbers};
 use super::read::{At, OneOrMany, Term, record, scalar};
 use super::scalars::Text;
 use crate::diagnostics::codes::Code;
@@ -14,10 +14,11 @@ record! {
     ModbusLimits "a Modbus operation" {
         /// Unit identifiers, 0–255, or `any`.
         optional units: Numbers<255>,
-        /// Data addresses (file records: file numbers), 0–65535, or `any`.
-        optional addresses: Numbers<65535>,
-        /// Data addresses that may be read by what also writes; the same as `addresses` unless said.
-        optional read_addresses: Numbers<65535>,
+        /// Data addresses (file records: file numbers), 0–65535, or `any`. They count from 0, as on the wire: what manuals
+        /// number 40001, 30001 or 10001 has address 0.
+        optional addresses: Addresses,
+        /// Data addresses that may be read by what also writes, from 0 as on the wire; default: the same as `addresses`.
+        optional read_addresses: Addresses,
         /// Values that may be written, 0–65535 (coils: 0 and 1), or `any`.
         optional values: Numbers<65535>,
         /// Sub-functions, 0–65535, or `any`.

@@ -6,9 +6,10 @@
 use serde_json::{Value, json};
 
 use super::node::{Kind, Node, excerpt};
-use super::numbers::Numbers;
+use super::numbers::{Addresses, Numbers};
 use super::operation_limits::{ConnectLimits, ModbusLimits, PublishLimits, SubscribeLimits};
 use super::read::{At, Field, Term, wrong_shape};
+use super::register_numbers::{probably_meant, shown};
 use super::scalars::values;
 use super::suggest;
 use crate::diagnostics::codes::Code;
@@ -209,14 +210,43 @@ fn modbus(name: &str, place: Place, node: &Node, faults: &mut Faults) -> Option<
                 .label("expected: 0, 1, 0-1 or any"),
         );
     }
+    for written in [&limits.addresses, &limits.read_addresses] {
+        register_numbers(name, written, faults);
+    }
     Some(ModbusOperation {
         function: name.to_owned(),
         units: limited(&limits.units),
-        addresses: limited(&limits.addresses),
-        read_addresses: limited(&limits.read_addresses),
+        addresses: limits.addresses.value().and_then(|at| at.0.limited()),
+        read_addresses: limits.read_addresses.value().and_then(|at| at.0.limited()),
         values: limited(&limits.values),
         sub_functions: limited(&limits.sub_functions),
     })
+}
+
+/// Doubts addresses that look like the register numbers of a manual.
+fn register_numbers(name: &str, written: &Field<Addresses>, faults: &mut Faults) {
+    let Some(At {
+        value: Addresses(Numbers::Ranges(ranges)),
+        place,
+    }) = written.get()
+    else {
+        return;
+    };
+    let Some((range, meant)) = probably_meant(name, ranges) else {
+        return;
+    };
+    let (range, meant) = (shown(range), shown(meant));
+    faults.add(
+        Fault::new(
+            Code::RegisterNumbers,
+            *place,
+            format!("`{range}` looks like register numbers of a manual, which are not addresses on the wire"),
+        )
+        .label(format!("if so, the addresses are {meant}"))
+        .help(format!(
+            "addresses count from 0, as on the wire: write `{meant}` for what a manual numbers {range}"
+        )),
+    );
 }
 
 fn place_of<T>(field: &Field<T>) -> Option<Place> {

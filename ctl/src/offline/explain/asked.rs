@@ -7,8 +7,9 @@ use penstock_inspect::Operation;
 use penstock_inspect::judge::{Rules, Verdict};
 use penstock_inspect::modbus::request::Request;
 use penstock_inspect::mqtt;
+use penstock_policy::document::register_numbers::{probably_meant, shown};
 use penstock_policy::functions::{MODBUS_FUNCTIONS, modbus_function, modbus_function_number, modbus_group};
-use penstock_policy::model::Protocol;
+use penstock_policy::model::{NumberRange, Protocol};
 
 use crate::failure::Failure;
 
@@ -21,7 +22,7 @@ pub(super) enum Asked {
     Mqtt(mqtt::Operation<'static>),
 }
 
-const MODBUS_HELP: &str = "for example: --operation \"write-single-register 40 unit 1\"; further words are `value 5`, \
+const MODBUS_HELP: &str = "for example: --operation \"write-single-register 40 unit 1\" (addresses count from 0, as on the wire); further words are `value 5`, \
                            `reading 0-9`, `file 4`, `sub-function 2`";
 const MQTT_HELP: &str = "for example: --operation \"publish line4/a/temperature qos 1 retain\", \"subscribe line4/#\", \
                          \"connect pump-7 user operator\"";
@@ -55,6 +56,26 @@ impl Asked {
             (Self::Mqtt(operation), Rules::Mqtt(rules)) => Some(rules.judge(operation)),
             _ => None,
         }
+    }
+
+    /// What to know of addresses that look like the register numbers of a manual.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let Some(Operation::Modbus(operation)) = self.operation() else {
+            return None;
+        };
+        let spans = [operation.write, operation.read].into_iter().flatten();
+        let ranges: Vec<NumberRange> = spans
+            .map(|span| NumberRange {
+                first: span.first.into(),
+                last: span.last.into(),
+            })
+            .collect();
+        let (range, meant) = probably_meant(&operation.function(), &ranges)?;
+        Some(format!(
+            "{} is taken as it stands, for addresses on the wire. A register that a manual numbers so has another: {}",
+            shown(range),
+            shown(meant)
+        ))
     }
 
     pub(super) fn operation(&self) -> Option<Operation<'static>> {

@@ -284,6 +284,20 @@ const EXAMPLES: &[(Code, Spoil)] = &[
         Edit("addresses: 0-9 }", "addresses: 0-9, values: 1 }"),
     ),
     (
+        Code::RegisterNumbers,
+        Edit(
+            "read-coils: { units: 1, addresses: 0-9 }",
+            "read-holding-registers: { units: 1, addresses: 40001-40200 }",
+        ),
+    ),
+    (
+        Code::NotARange,
+        Edit(
+            "read-coils: { units: 1, addresses: 0-9 }",
+            "read-holding-registers: { units: 1, addresses: 400001-400200 }",
+        ),
+    ),
+    (
         Code::MixedFamilies,
         Edit(
             "addresses: [10.2.0.20, \"fd00:2::20\"]",

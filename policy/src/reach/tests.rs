@@ -19,12 +19,12 @@ fn reach(plant: &Plant, from: &ZoneId, to: &ZoneId) -> Result<Reach, UnknownZone
 
 /// The zones of each path.
 fn routes(reach: &Reach) -> Vec<Vec<&str>> {
-    fn route(path: &Vec<Step>) -> Vec<&str> {
+    fn route(path: &[Step]) -> Vec<&str> {
         let first = path.first().map(|step| step.from.as_str());
         let zones = first.into_iter().chain(path.iter().map(|step| step.to.as_str()));
         zones.collect()
     }
-    reach.paths.iter().map(route).collect()
+    reach.paths.iter().map(|path| route(path)).collect()
 }
 
 #[test]

@@ -164,13 +164,16 @@ impl Documents {
     }
 }
 
+/// What lies in a folder, by its name's bytes.
+type Entries<Place> = Vec<(Vec<u8>, Place)>;
+
 /// Where files lie: on disk, or in a revision of a git repository. Links are followed.
 trait Tree {
     /// How something in it is found again.
     type Place;
 
     /// What lies directly in a folder, with its name; in any order.
-    fn entries(&self, folder: &Self::Place) -> Result<Vec<(Vec<u8>, Self::Place)>, DocumentsError>;
+    fn entries(&self, folder: &Self::Place) -> Result<Entries<Self::Place>, DocumentsError>;
 
     /// What it is.
     fn kind(&self, place: &Self::Place) -> Result<Kind, DocumentsError>;

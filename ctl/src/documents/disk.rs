@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::{DocumentsError, Kind, Tree};
+use super::{DocumentsError, Entries, Kind, Tree};
 use crate::files;
 
 /// The file system, by paths.
@@ -16,7 +16,7 @@ pub(super) struct Disk;
 impl Tree for Disk {
     type Place = PathBuf;
 
-    fn entries(&self, folder: &PathBuf) -> Result<Vec<(Vec<u8>, PathBuf)>, DocumentsError> {
+    fn entries(&self, folder: &PathBuf) -> Result<Entries<PathBuf>, DocumentsError> {
         let failed = |source| DocumentsError::Read {
             path: folder.clone(),
             source,

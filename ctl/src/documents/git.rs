@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use penstock_policy::document::files::counts;
 
-use super::{DocumentsError, Kind, Tree, own_name};
+use super::{DocumentsError, Entries, Kind, Tree, own_name};
 
 /// What `git rev-parse --local-env-vars` lists.
 const ENVIRONMENT: &[&str] = &[
@@ -87,7 +87,7 @@ impl<'a> Git<'a> {
         let mut at = prefix.trim_end_matches('/').as_bytes().to_vec();
         if !is_folder {
             let name = path.file_name().unwrap_or_default().as_bytes();
-            at = [&at, &b"/"[..at.len().min(1)], name].concat();
+            at = below(&at, name);
         }
         let found = match at.as_slice() {
             [] => Found::Tree(git.tree.clone()),
@@ -188,6 +188,14 @@ impl<'a> Git<'a> {
 
 const SUBMODULE: &str = "is a submodule, whose files another repository holds";
 
+/// The path of what lies in a folder, from the root of the repository.
+fn below(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    match folder {
+        [] => name.to_vec(),
+        folder => [folder, b"/", name].concat(),
+    }
+}
+
 fn outside(target: &str) -> String {
     format!("is a link to {target}, outside of the repository: what it held at that revision is not recorded")
 }
@@ -195,7 +203,7 @@ fn outside(target: &str) -> String {
 impl Tree for Git<'_> {
     type Place = Place;
 
-    fn entries(&self, folder: &Place) -> Result<Vec<(Vec<u8>, Place)>, DocumentsError> {
+    fn entries(&self, folder: &Place) -> Result<Entries<Place>, DocumentsError> {
         let Found::Tree(tree) = &folder.found else {
             return Ok(Vec::new());
         };
@@ -207,7 +215,7 @@ impl Tree for Git<'_> {
             let (Some(what), Some(name)) = (halves.next(), halves.next()) else {
                 return Err(self.failed("its list of files is not understood"));
             };
-            let path = [&folder.path, &b"/"[..folder.path.len().min(1)], name].concat();
+            let path = below(&folder.path, name);
             let what = String::from_utf8_lossy(what);
             let fields: Vec<&str> = what.split_ascii_whitespace().collect();
             let found = match fields.as_slice() {

@@ -80,6 +80,13 @@ impl Follower {
         }
     }
 
+    /// What is refused would be refused so: whether it ends the connection says what becomes of the rest of its packet.
+    #[must_use]
+    pub fn refusing(mut self, on_refusal: OnRefusal) -> Self {
+        self.connection.set_terms(Mode::Observe, on_refusal, &mut |_| {});
+        self
+    }
+
     /// Bytes held of packets that are not whole yet.
     pub fn held_bytes(&self) -> usize {
         self.connection.held_bytes()

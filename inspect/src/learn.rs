@@ -297,7 +297,7 @@ impl Running {
                         ..
                     })
                 );
-                if *passes && (!*inspected || verdict.allows()) {
+                if *passes && (!*inspected || verdict.would_allow_alone()) {
                     learned.permitted_already += 1;
                 } else if !malformed {
                     learned.operation(*ends, Some(*protocol), at, operation);

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::model::Protocol;
+use penstock_policy::model::{OnRefusal, Protocol};
 use serde::Serialize;
 
 use self::datagrams::Datagrams;
@@ -297,13 +297,18 @@ impl Running {
             .find(|(port, _)| *port == key.server.port())
             .map(|(_, protocol)| *protocol);
         let running = |track: Track| {
-            let rules = match &track.gate {
-                Gate::Inspected { rules, .. } => Some(Arc::clone(rules)),
-                _ => protocol_of_port.map(|protocol| Arc::new(Rules::nothing(protocol))),
+            let (rules, on_refusal) = match &track.gate {
+                Gate::Inspected {
+                    rules, on_refusal, ..
+                } => (Some(Arc::clone(rules)), *on_refusal),
+                _ => {
+                    let nothing = |protocol| Arc::new(Rules::nothing(protocol));
+                    (protocol_of_port.map(nothing), OnRefusal::Answer)
+                }
             };
             RunningTrack {
                 track,
-                follower: rules.map(|rules| Follower::new(rules, midway)),
+                follower: rules.map(|rules| Follower::new(rules, midway).refusing(on_refusal)),
                 operations: BTreeMap::new(),
                 further: 0,
                 ended: false,

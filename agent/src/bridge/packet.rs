@@ -103,9 +103,14 @@ pub fn read(header: Header, body: &[u8]) -> Result<Incoming<'_>, MqttError> {
             identifier,
             reason,
         },
-        Packet::Subscribed { identifier } if header.kind == kind::SUBACK => Incoming::Subscribed {
+        Packet::Subscribed {
+            kind: kind::SUBACK,
             identifier,
-            reasons: after_properties(body.get(2..).unwrap_or_default()).1,
+            codes,
+            ..
+        } => Incoming::Subscribed {
+            identifier,
+            reasons: codes,
         },
         Packet::Subscribed { .. } | Packet::Ping => Incoming::Nothing,
         Packet::Disconnect => Incoming::Disconnect(body.first().copied().unwrap_or(0)),

@@ -132,6 +132,18 @@ fn subscription(input: &mut Input<'_>, five: bool) -> Vec<u8> {
     packet(0x82, &body)
 }
 
+/// SUBACK with codes from the script.
+fn answer(input: &mut Input<'_>, five: bool) -> Vec<u8> {
+    let mut body = vec![0, input.byte() & 3];
+    if five {
+        body.push(0);
+    }
+    for _ in 0..input.byte() % 5 {
+        body.push([0, 1, 2, 0x80][usize::from(input.byte() & 3)]);
+    }
+    packet(0x90, &body)
+}
+
 fn connect(input: &mut Input<'_>, five: bool) -> Vec<u8> {
     let flags = input.byte();
     let mut body = [&text("MQTT")[..], &[if five { 5 } else { 4 }, flags, 0, 60]].concat();
@@ -187,6 +199,7 @@ fn script(data: &[u8]) -> Script {
             5 => steps.push(Step::Feed(Sender::Client, connect(&mut input, five))),
             6 => steps.push(Step::Freeze),
             7 => steps.push(Step::Rules(usize::from(input.byte()))),
+            8 if kind & 0x40 != 0 => steps.push(Step::Feed(Sender::Server, answer(&mut input, five))),
             8 => steps.push(Step::Feed(Sender::Server, connack.clone())),
             9 => {
                 // Only the beginning of a publication, so that the other side comes within it.
@@ -206,6 +219,7 @@ fn script(data: &[u8]) -> Script {
         control_bytes_max: CONTROL_BYTES_MAX,
         queued_bytes_max: QUEUED_BYTES_MAX,
         refused_publications_max: 2,
+        pending_filters_max: 6,
         ..Limits::default()
     };
     limits.aliases.aliases_max = 3;

@@ -87,7 +87,13 @@ impl Record {
                 operation,
                 verdict,
                 forwarded,
-            } => self.judged.push((format!("{operation}: {verdict:?}"), forwarded)),
+            } => {
+                assert!(
+                    forwarded || !verdict.allows(),
+                    "allowed and withheld: {operation}"
+                );
+                self.judged.push((format!("{operation}: {verdict:?}"), forwarded));
+            }
             Output::Exception { code, exception } => {
                 self.noted.push(format!("exception {exception} to {code}"))
             }

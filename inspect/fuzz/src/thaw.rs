@@ -21,6 +21,7 @@ pub fn run(data: &[u8]) {
         control_bytes_max: 300,
         queued_bytes_max: 40,
         refused_publications_max: 3,
+        pending_filters_max: 6,
         ..Limits::default()
     };
     limits.transactions.outstanding_max = 3;

@@ -74,8 +74,8 @@ pub enum Deviation {
     /// A packet had gone on in part while it was only observed, and cannot be withheld any more.
     #[error("a packet that was on its way when enforcement began is refused")]
     HalfThrough,
-    /// More refusals wait to be told than the limit.
-    #[error("the peer takes nothing, and too much waits for it")]
+    /// More refusals wait to be told than the limit, since a peer takes nothing or the broker does not answer.
+    #[error("a peer takes nothing or answers nothing, and too much waits for it")]
     Overflow,
     /// The policy no longer permits something that this client has.
     #[error("{}", .0.words())]

@@ -143,7 +143,8 @@ impl Limits {
             + 2 * self.transactions.outstanding_max;
         // Hexadecimal: where else a server may be reading.
         let places = PLACES_MAX * 2 * 600;
-        4096 + places + 6 * text + 256 * entries
+        // A filter takes a byte, or with its entry sixteen.
+        4096 + places + 6 * text + 256 * entries + 16 * self.pending_filters_max
     }
 }
 
@@ -164,7 +165,8 @@ impl Connection {
         serde_json::to_vec(&frozen).unwrap_or_default()
     }
 
-    /// What a frozen connection held that has not gone on: of the client, and of the server. For one that passes on unread.
+    /// What a frozen connection held that has not gone on: of the client, and of the server. For one that passes on unread: also
+    /// an answer to a SUBSCRIBE that went on in part, which then lacks what the broker was not asked for.
     ///
     /// # Errors
     /// It cannot be read, or bytes that have gone on lack their end, which was refused.

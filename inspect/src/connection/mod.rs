@@ -5,7 +5,8 @@
 //! ```
 //!
 //! - Enforcing, what comes out as [`Output::ToServer`] or [`Output::ToClient`] from the other side is byte for byte what
-//!   came in and was judged; nothing is rewritten. Only whole requests are forwarded (of an MQTT publication: only after
+//!   came in and was judged; nothing is rewritten, but for what is taken out of an MQTT
+//!   SUBSCRIBE and put into its answer (`mqtt::split`). Only whole requests are forwarded (of an MQTT publication: only after
 //!   its head was judged). How the bytes are cut changes neither verdicts nor forwarded bytes.
 //! - Observing ([`Mode::Observe`]), the first output of a feed is all of its bytes, whatever they are; the rest only tells.
 //!   Nothing is held back, answered, or ended. What enforcing would have refused is judged so, and what else it would
@@ -24,6 +25,7 @@ mod held;
 mod leave;
 mod modbus;
 mod mqtt;
+mod observing;
 mod seek;
 
 use std::sync::Arc;
@@ -39,7 +41,7 @@ use crate::{modbus as modbus_protocol, mqtt as mqtt_protocol};
 pub use self::deviation::{Deviation, Effect};
 pub use self::frozen::ThawError;
 pub use self::mqtt::Taken;
-use self::seek::{Begins, Seeking};
+use self::seek::Seeking;
 pub use crate::mqtt::packet::{Sender, Version};
 
 /// Whether refusals are carried out.
@@ -66,6 +68,8 @@ pub struct Limits {
     pub queued_bytes_max: usize,
     /// MQTT 3.1.1 publications at QoS 2 whose refusal is not yet completed.
     pub refused_publications_max: usize,
+    /// Filters of SUBSCRIBEs that went on without the refused ones, and that the broker has not answered.
+    pub pending_filters_max: usize,
 }
 
 impl Default for Limits {
@@ -77,6 +81,7 @@ impl Default for Limits {
             control_bytes_max: 64 * 1024,
             queued_bytes_max: 16 * 1024,
             refused_publications_max: 1024,
+            pending_filters_max: 16 * 1024,
         }
     }
 }
@@ -140,6 +145,8 @@ pub struct Connection {
     /// Where packets begin was a guess, at least once.
     is_guessed: bool,
     seeking: Seeking,
+    /// What the server sent and was held when reading was lost: it goes on first.
+    unsent: Vec<u8>,
     /// An MQTT connection whose version has to be found out.
     version_unknown: bool,
     machine: Machine,
@@ -211,6 +218,7 @@ impl Connection {
             is_lost: false,
             is_guessed: false,
             seeking: Seeking::default(),
+            unsent: Vec::new(),
             version_unknown: false,
             machine: Machine::new(rules.protocol(), terms),
             rules,
@@ -281,6 +289,7 @@ impl Connection {
     /// Observing, lets go of what was held while it was enforced.
     pub fn settle(&mut self, out: &mut Sink<'_>) {
         if self.observes() && !self.is_closed {
+            pass(Sender::Server, &std::mem::take(&mut self.unsent), out);
             self.machine.let_go(Sender::Client, out);
             self.machine.let_go(Sender::Server, out);
         }
@@ -288,6 +297,11 @@ impl Connection {
 
     /// `from` sends no more. A packet that will never be whole goes no further than it has.
     pub fn end(&mut self, from: Sender, out: &mut Sink<'_>) {
+        if let Machine::Mqtt(machine) = &mut self.machine
+            && machine.owes(from)
+        {
+            machine.forget_owed();
+        }
         self.settle(out);
         let held = match &mut self.machine {
             Machine::Modbus(machine) => machine.forget_held(from),
@@ -308,7 +322,12 @@ impl Connection {
             return;
         }
         if self.observes() {
-            self.machine.let_go(from, out);
+            let mut rest = bytes;
+            if !self.gives_what_is_owed(from, now, &mut rest, out) {
+                return;
+            }
+            self.settle(out);
+            let bytes = rest;
             let bytes = match &mut self.machine {
                 Machine::Modbus(_) => bytes,
                 Machine::Mqtt(machine) => machine.finish_refused(from, bytes, out),
@@ -316,7 +335,7 @@ impl Connection {
             pass(from, bytes, out);
             return self.follow(from, now, bytes, out);
         }
-        match self.read(from, now, bytes, out) {
+        match self.read(from, now, &mut { bytes }, out) {
             None => {}
             Some(Ending::Close { reset }) => {
                 self.is_closed = true;
@@ -334,89 +353,13 @@ impl Connection {
         }
     }
 
-    /// Reads bytes that have passed already.
-    fn follow(&mut self, from: Sender, now: Duration, bytes: &[u8], out: &mut Sink<'_>) {
-        if !self.finds_packet(from, bytes, out) {
-            return;
-        }
-        let ending = self.read(from, now, bytes, &mut |output| match output {
-            Output::ToServer(_) | Output::ToClient(_) | Output::Close { .. } => {}
-            told => out(told),
-        });
-        match ending {
-            None => match &mut self.machine {
-                Machine::Modbus(machine) => machine.mark_passed(from),
-                Machine::Mqtt(machine) => machine.mark_passed(from),
-            },
-            Some(ending) => {
-                if let Ending::Lost(what) = ending
-                    && !self.is_lost
-                {
-                    out(Output::Deviation {
-                        what,
-                        effect: Effect::Ended,
-                        done: false,
-                    });
-                }
-                self.lose();
-            }
-        }
-    }
-
-    fn read(&mut self, from: Sender, now: Duration, bytes: &[u8], out: &mut Sink<'_>) -> Option<Ending> {
+    /// Reads `bytes`; of MQTT, what of them was not looked at is left.
+    fn read(&mut self, from: Sender, now: Duration, bytes: &mut &[u8], out: &mut Sink<'_>) -> Option<Ending> {
         match (&mut self.machine, &*self.rules) {
             (Machine::Modbus(machine), Rules::Modbus(rules)) => machine.feed(rules, from, now, bytes, out),
             (Machine::Mqtt(machine), Rules::Mqtt(rules)) => machine.feed(rules, from, bytes, out),
             // `set_rules` does not let this come to be.
             _ => Some(Ending::Close { reset: true }),
-        }
-    }
-
-    /// Whether a side is being read, from these bytes on if it was not.
-    fn finds_packet(&mut self, from: Sender, bytes: &[u8], out: &mut Sink<'_>) -> bool {
-        if self.seeking.of(from).is_none() {
-            return true;
-        }
-        match seek::begins_packet(self.rules.protocol(), from, bytes) {
-            None => {
-                self.seeking.skip(from, bytes.len());
-                return false;
-            }
-            Some(Begins::Mqtt(version)) if self.version_unknown => {
-                self.version_unknown = false;
-                self.resume(version);
-            }
-            Some(Begins::MqttConnect) => {
-                self.version_unknown = false;
-                self.seeking.end(from.other());
-                self.machine = Machine::new(self.rules.protocol(), self.machine.terms());
-            }
-            Some(_) => {}
-        }
-        if let Some(skipped_bytes) = self.seeking.end(from) {
-            out(Output::Resynchronised { from, skipped_bytes });
-        }
-        true
-    }
-
-    /// Observing, the stream cannot be followed here.
-    fn lose(&mut self) {
-        self.is_lost = true;
-        self.seek();
-    }
-
-    fn seek(&mut self) {
-        self.machine = Machine::new(self.rules.protocol(), self.machine.terms());
-        for from in [Sender::Client, Sender::Server] {
-            self.skip_to_boundary(from);
-        }
-        self.version_unknown = self.rules.protocol() == Protocol::Mqtt;
-    }
-
-    /// Gives up the packets that are not whole, and looks for the next: the memory that an observed connection holds.
-    pub fn give_up_held(&mut self) {
-        if self.observes() && self.held_bytes() > 0 {
-            self.lose();
         }
     }
 

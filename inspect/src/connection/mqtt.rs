@@ -4,6 +4,7 @@
 
 mod frozen;
 mod operations;
+mod split;
 mod standing;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use crate::mqtt::wire::MqttError;
 use crate::mqtt::{Connect, Publish};
 
 pub(super) use self::frozen::FrozenMqtt;
+use self::split::Splits;
 pub use self::standing::Taken;
 pub(super) use self::standing::{SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
 use self::standing::{Subscriptions, Unfinished};
@@ -40,6 +42,8 @@ pub(super) struct Mqtt {
     admission: Admission,
     /// What it subscribed.
     subscriptions: Subscriptions,
+    /// What of it the broker was asked for only in part, and has not answered.
+    splits: Splits,
     /// What it published at QoS 2, and did not release.
     unfinished: Unfinished,
     /// What the policy in force does not permit of all that.
@@ -89,6 +93,8 @@ struct Payload {
 /// What becomes of a packet.
 enum Fate {
     Forward,
+    /// This goes on in its place.
+    Instead(Vec<u8>),
     Withhold,
     End(Ending),
 }
@@ -124,6 +130,7 @@ impl Mqtt {
             identity: Vec::new(),
             admission: Admission::default(),
             subscriptions: Subscriptions::default(),
+            splits: Splits::default(),
             unfinished: Unfinished::default(),
             taken: None,
             will_permitted: false,
@@ -181,7 +188,7 @@ impl Mqtt {
             Operation::Will { topic, .. } => topic.len(),
             _ => 0,
         });
-        of_half(&self.client) + of_half(&self.server) + identity.sum::<usize>()
+        of_half(&self.client) + of_half(&self.server) + identity.sum::<usize>() + self.splits.memory()
     }
 
     pub(super) fn within_packet(&self, from: Sender) -> bool {
@@ -193,7 +200,19 @@ impl Mqtt {
     }
 
     pub(super) fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
-        self.half(from).held.let_go(from, out);
+        if !self.owes(from) {
+            self.half(from).held.let_go(from, out);
+        }
+    }
+
+    /// Observing: whether what `from` sends is still to be completed for what was refused while it was enforced.
+    pub(super) fn owes(&self, from: Sender) -> bool {
+        from == Sender::Server && !self.splits.is_empty()
+    }
+
+    /// Gives up what is owed: what comes next is taken as it is.
+    pub(super) fn forget_owed(&mut self) {
+        self.splits = Splits::default();
     }
 
     pub(super) fn mark_passed(&mut self, from: Sender) {
@@ -234,24 +253,24 @@ impl Mqtt {
         }
     }
 
-    /// Takes bytes.
+    /// Takes bytes; of an ending, `rest` is what was not looked at. Observing, takes no more than is owed, if anything is.
     pub(super) fn feed(
         &mut self,
         rules: &MqttRules,
         from: Sender,
-        bytes: &[u8],
+        rest: &mut &[u8],
         out: &mut Sink<'_>,
     ) -> Option<Ending> {
-        let mut rest = bytes;
+        let only_owed = self.terms.mode == Mode::Observe && self.owes(from);
         loop {
-            self.payload(from, &mut rest, out);
-            if rest.is_empty() {
+            self.payload(from, rest, out);
+            if rest.is_empty() || only_owed && !self.owes(from) {
                 return None;
             }
             let mut held = std::mem::take(&mut self.half(from).held);
             let before = held.len();
             let result = if before == 0 {
-                self.step(rules, from, (rest, 0), out)
+                self.step(rules, from, (*rest, 0), out)
             } else {
                 // As much as can be needed: a fixed header, and what of a packet is held at most.
                 let room = self.terms.limits.control_bytes_max + 5;
@@ -271,7 +290,7 @@ impl Mqtt {
                 Ok(used) => {
                     held.clear();
                     self.half(from).held = held;
-                    rest = rest.get(used.saturating_sub(before)..).unwrap_or_default();
+                    *rest = rest.get(used.saturating_sub(before)..).unwrap_or_default();
                 }
                 Err(ending) => {
                     held.truncate(before);
@@ -347,7 +366,7 @@ impl Mqtt {
             }
             Parsed::Whole(packet, used) => {
                 self.advance(from, &packet);
-                (used, self.packet(rules, &packet, from, out))
+                (used, self.packet(rules, &packet, (from, passed > 0), out))
             }
         };
         match fate {
@@ -355,9 +374,13 @@ impl Mqtt {
                 pass(from, view.get(passed..used).unwrap_or_default(), out);
                 Ok(used)
             }
-            Fate::Withhold if passed > 0 => {
+            Fate::Withhold | Fate::Instead(_) if passed > 0 => {
                 out(half_through());
                 Err(Ending::Close { reset: true })
+            }
+            Fate::Instead(packet) => {
+                pass(from, &packet, out);
+                Ok(used)
             }
             Fate::Withhold => Ok(used),
             Fate::End(ending) => Err(ending),

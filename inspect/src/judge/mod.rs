@@ -39,6 +39,24 @@ impl Verdict {
     pub fn allows(self) -> bool {
         !matches!(self, Self::Refuse(_))
     }
+
+    /// Whether it may, or might but for what else its packet holds.
+    pub(crate) fn would_allow_alone(self) -> bool {
+        let together = |refusal: &Refusal| refusal.why == Why::Together;
+        self.allows() || matches!(self, Self::Refuse(refusal) if together(&refusal))
+    }
+
+    /// The same for something whose packet is refused whole.
+    #[must_use]
+    pub(crate) fn with_packet_refused(self) -> Self {
+        let nearest = match self {
+            Self::Refuse(_) => return self,
+            Self::Allow(rule) => Some(rule),
+            Self::Upkeep => None,
+        };
+        let why = Why::Together;
+        Self::Refuse(Refusal { why, nearest })
+    }
 }
 
 /// Why nothing permits it.
@@ -100,6 +118,9 @@ pub enum Why {
     /// The alias was last set by a refused publication.
     #[error("its topic alias was set by a refused publication")]
     Alias,
+    /// It is permitted, and does not go on for the sake of what else its packet holds.
+    #[error("something else in the same packet is not permitted, and the packet is refused whole")]
+    Together,
 }
 
 /// Why a list of operations cannot be enforced; the plan is then refused whole.
@@ -243,6 +264,9 @@ impl Rules {
             Verdict::Allow(index) => format!("permitted by {}", named(index)),
             Verdict::Upkeep => "needs no rule".to_owned(),
             Verdict::Refuse(refusal) => {
+                if refusal.why == Why::Together {
+                    return format!("{}; by itself it would be permitted", refusal.why);
+                }
                 let nearest = refusal.nearest.or_else(|| self.nearest(operation));
                 match nearest {
                     Some(index) => format!("{}; closest is {}", refusal.why, named(index)),

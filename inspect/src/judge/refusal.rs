@@ -48,17 +48,21 @@ pub fn acknowledgement(version: Version, which: u8, identifier: u16, reason: u8)
     }
 }
 
-/// SUBACK that refuses every filter of a list: those that no rule covers, and for their sake the others too.
-/// `refused` tells for each filter whether it was refused itself.
-pub fn suback(version: Version, identifier: u16, refused: &[bool]) -> Vec<u8> {
+/// What SUBACK says of a filter that no rule covers: "not authorised" (3.1.1: "failure", section 3.9.3).
+pub fn not_subscribed(version: Version) -> u8 {
+    match version {
+        Version::V311 => 0x80,
+        Version::V5 => NOT_AUTHORISED,
+    }
+}
+
+/// SUBACK that refuses every filter of a list of so many.
+pub fn suback(version: Version, identifier: u16, filters: usize) -> Vec<u8> {
     let mut body = identifier.to_be_bytes().to_vec();
     if version == Version::V5 {
         body.push(0);
     }
-    body.extend(refused.iter().map(|refused| match version {
-        Version::V5 if *refused => NOT_AUTHORISED,
-        _ => 0x80,
-    }));
+    body.extend(std::iter::repeat_n(not_subscribed(version), filters));
     let mut packet = vec![kind::SUBACK << 4];
     put_variable(&mut packet, body.len());
     packet.extend(body);

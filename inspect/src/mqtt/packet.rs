@@ -124,10 +124,16 @@ pub enum Packet<'a> {
     Subscribe(Filters<'a>),
     /// UNSUBSCRIBE.
     Unsubscribe(Filters<'a>),
-    /// SUBACK or UNSUBACK with its packet identifier.
+    /// SUBACK or UNSUBACK, by type, with its packet identifier.
     Subscribed {
+        /// Which of them.
+        kind: u8,
         /// Packet identifier.
         identifier: u16,
+        /// The body before the codes: identifier and properties.
+        head: &'a [u8],
+        /// One for each filter, where the packet has them.
+        codes: &'a [u8],
     },
     /// PINGREQ or PINGRESP.
     Ping,
@@ -154,7 +160,7 @@ impl<'a> Packet<'a> {
             }
             kind::SUBSCRIBE => Filters::subscribe(version, body).map(Self::Subscribe),
             kind::UNSUBSCRIBE => Filters::unsubscribe(version, body).map(Self::Unsubscribe),
-            kind::SUBACK | kind::UNSUBACK => subscribed(version, header.kind, &mut reader),
+            kind::SUBACK | kind::UNSUBACK => subscribed(version, header.kind, body),
             kind::PINGREQ | kind::PINGRESP => wire::end(&reader).map(|()| Self::Ping),
             kind::DISCONNECT => disconnect(version, sender, &mut reader),
             kind::AUTH if version == Version::V5 => auth(&mut reader),
@@ -191,19 +197,20 @@ fn acknowledge<'a>(version: Version, kind: u8, reader: &mut Reader<'_>) -> Resul
 }
 
 /// Sections 3.9 and 3.11.
-fn subscribed<'a>(version: Version, kind: u8, reader: &mut Reader<'_>) -> Result<Packet<'a>, MqttError> {
-    let identifier = wire::identifier(reader)?;
-    let packet = Packet::Subscribed { identifier };
+fn subscribed(version: Version, kind: u8, body: &[u8]) -> Result<Packet<'_>, MqttError> {
+    let mut reader = Reader::new(body);
+    let identifier = wire::identifier(&mut reader)?;
+    let bare = version == Version::V311 && kind == kind::UNSUBACK;
     if version == Version::V5 {
-        properties::read(reader, Place::SUBACK)?.ok_or(MqttError::Short)?;
-    } else if kind == kind::UNSUBACK {
-        wire::end(reader)?;
-        return Ok(packet);
+        properties::read(&mut reader, Place::SUBACK)?.ok_or(MqttError::Short)?;
     }
-    if reader.is_empty() {
+    let codes = reader.rest();
+    if bare {
+        wire::end(&reader)?;
+    } else if codes.is_empty() {
         return Err(MqttError::Short);
     }
-    for &code in reader.rest() {
+    for &code in codes {
         let known = match (version, kind) {
             (Version::V311, _) => matches!(code, 0..=2 | 0x80),
             (Version::V5, kind::SUBACK) => {
@@ -218,7 +225,12 @@ fn subscribed<'a>(version: Version, kind: u8, reader: &mut Reader<'_>) -> Result
             return Err(MqttError::Reason(code));
         }
     }
-    Ok(packet)
+    Ok(Packet::Subscribed {
+        kind,
+        identifier,
+        head: body.strip_suffix(codes).unwrap_or_default(),
+        codes,
+    })
 }
 
 /// Section 3.14: in 3.1.1 an empty packet that only clients send.

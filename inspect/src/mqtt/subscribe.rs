@@ -11,6 +11,8 @@ use crate::bytes::Reader;
 pub struct Filters<'a> {
     /// Packet identifier.
     pub identifier: u16,
+    /// The body before the first filter: identifier and properties.
+    pub head: &'a [u8],
     payload: &'a [u8],
     with_options: bool,
 }
@@ -24,6 +26,8 @@ pub struct Wanted<'a> {
     pub subscription: Subscription<'a>,
     /// Greatest quality of service wanted, 0–2; 0 where the list has none.
     pub qos: u8,
+    /// The filter as it stands in the packet, with its options.
+    pub bytes: &'a [u8],
 }
 
 impl<'a> Filters<'a> {
@@ -44,6 +48,7 @@ impl<'a> Filters<'a> {
             properties::read(&mut reader, place)?.ok_or(MqttError::Short)?;
         }
         let payload = reader.rest();
+        let head = body.strip_suffix(payload).unwrap_or_default();
         if payload.is_empty() {
             return Err(MqttError::Short);
         }
@@ -62,6 +67,7 @@ impl<'a> Filters<'a> {
         }
         Ok(Self {
             identifier,
+            head,
             payload,
             with_options,
         })
@@ -79,12 +85,15 @@ impl<'a> Filters<'a> {
 }
 
 fn next<'a>(reader: &mut Reader<'a>, with_options: bool) -> Result<(Wanted<'a>, u8), MqttError> {
+    let before = reader.rest();
     let filter = wire::text(reader)?;
     let options = if with_options { wire::byte(reader)? } else { 0 };
+    let length = before.len() - reader.rest().len();
     let wanted = Wanted {
         filter,
         subscription: Subscription::parse(filter)?,
         qos: options & 3,
+        bytes: before.get(..length).unwrap_or_default(),
     };
     Ok((wanted, options))
 }

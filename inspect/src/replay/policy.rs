@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use penstock_policy::model::Answers;
+use penstock_policy::model::{Answers, OnRefusal};
 use penstock_policy::plan::Plan;
 use penstock_policy::verdict::{
     Carried, Connection, Decision, Permitted, Reason, RuleName, decide, permitted,
@@ -66,6 +66,8 @@ pub enum Gate {
         rules: Arc<Rules>,
         /// `conduit/flow` of each rule.
         owners: Vec<String>,
+        /// How refusals look: as the first of the flows says.
+        on_refusal: OnRefusal,
     },
 }
 
@@ -161,6 +163,9 @@ fn gate(plan: &Plan, connection: &Connection) -> Gate {
                     Ok((rules, owners)) => Gate::Inspected {
                         rules: Arc::new(rules.with_answers(answers)),
                         owners: owners.iter().filter_map(owner).collect(),
+                        on_refusal: listed
+                            .first()
+                            .map_or(OnRefusal::Answer, |(rule, _)| rule.on_refusal),
                     },
                     // What cannot be understood is refused, as the agent would refuse it.
                     Err(error) => Gate::Shut {

@@ -27,6 +27,7 @@ mod reassembly;
 mod recorder;
 mod revoked;
 mod smuggling;
+mod subscriptions;
 mod talks;
 mod terms;
 mod topics;

@@ -36,7 +36,11 @@ impl Record {
                 operation,
                 verdict,
                 forwarded,
-            } => self.judged.push(format!("{operation}: {verdict:?} {forwarded}")),
+            } => {
+                // What is told as allowed has gone on.
+                assert!(forwarded || !verdict.allows(), "{operation}: {verdict:?}");
+                self.judged.push(format!("{operation}: {verdict:?} {forwarded}"));
+            }
             Output::Exception { code, exception } => {
                 self.judged.push(format!("exception {exception} to {code}"))
             }

@@ -83,3 +83,81 @@ fn permitted_topics_pass_both_ways_and_others_are_refused_in_order() {
     )
     .unwrap();
 }
+
+#[test]
+fn a_subscribe_with_one_forbidden_topic_brings_the_others() {
+    lab::sandbox::test(
+        "mqtt::a_subscribe_with_one_forbidden_topic_brings_the_others",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode);
+                let broker = broker(lab, &world);
+                world.at_gateway(async || {
+                    let mut agent = Agent::enforcing(world.plan(&[(1883, telemetry())])).await;
+                    for (version, refused) in [("311", 128), ("5", 135)] {
+                        let id = format!("three-{version}");
+                        let hears = world.begin(
+                            &format!("{id}-{mode:?}"),
+                            "mosquitto_sub",
+                            &[
+                                "-d",
+                                "-v",
+                                "-h",
+                                SERVER,
+                                "-V",
+                                version,
+                                "-i",
+                                &id,
+                                "-t",
+                                "works/1/pressure",
+                                "-t",
+                                "other/#",
+                                "-t",
+                                "works/2/pressure",
+                            ],
+                        );
+                        broker
+                            .wait_for_log(&format!("Sending SUBACK to {id}"), PATIENCE)
+                            .unwrap();
+                        let log = broker.log();
+                        for topic in ["works/1/pressure", "works/2/pressure"] {
+                            assert!(log.contains(&format!("{id} 0 {topic}")), "{mode:?}: {log}");
+                        }
+                        assert!(!log.contains("other/#"), "{mode:?}: {log}");
+                        // Both bring messages.
+                        for topic in ["works/1/pressure", "works/2/pressure"] {
+                            let said = world.say("mosquitto_pub", &["-h", SERVER, "-t", topic, "-m", "21"]);
+                            assert_eq!(said, "", "{mode:?} {version}");
+                            hears.wait_for_log(&format!("{topic} 21"), PATIENCE).unwrap();
+                        }
+                        // One code for each filter, in the client's order.
+                        let codes = format!("Subscribed (mid: 1): 0, {refused}, 0");
+                        assert!(hears.log().contains(&codes), "{mode:?}: {}", hears.log());
+                        let paho = |topics: &[&str]| {
+                            let script = peer("mqtt_subscriber.py");
+                            world.say(python(), &[&[&*script, version, SERVER], topics].concat())
+                        };
+                        let not = if version == "5" {
+                            "Not authorized"
+                        } else {
+                            "Unspecified error"
+                        };
+                        let granted = "Granted QoS 1";
+                        assert_eq!(
+                            paho(&["$SYS/#", "works/3/pressure", "#"]),
+                            format!("{not}, {granted}, {not}"),
+                            "{mode:?} {version}"
+                        );
+                        assert_eq!(paho(&["#", "x"]), format!("{not}, {not}"), "{mode:?} {version}");
+                    }
+                    assert!(!broker.log().contains("paho 1 #"), "{}", broker.log());
+                    let told = agent
+                        .until(|seen| seen.text == "subscribe other/# at QoS 0")
+                        .await;
+                    assert_eq!(told.last().unwrap().decision, Some(Decision::Deny));
+                });
+            }
+        },
+    )
+    .unwrap();
+}

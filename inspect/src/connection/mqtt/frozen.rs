@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::frozen::{Bytes, PASSED, ThawError, is_zero};
 use super::super::held::Held;
 use super::super::{Mode, Sender, Terms, Version};
+use super::split::Splits;
 use super::standing::{Subscriptions, Unfinished};
 use super::{Half, Mqtt, Payload, Stage};
 use crate::judge::mqtt::Admission;
@@ -30,6 +31,9 @@ pub(in crate::connection) struct FrozenMqtt {
     /// Filters with the quality of service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     subscriptions: Vec<(String, u8)>,
+    /// Identifier, and for each filter whether it was taken out (`-`) or went on (`+`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    splits: Vec<(u16, String)>,
     /// Identifier, topic, whether retained.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unfinished: Vec<(u16, String, bool)>,
@@ -243,6 +247,27 @@ fn are_answers(version: Version, side: Sender, mut queue: &[u8]) -> bool {
     true
 }
 
+fn places(refused: &[bool]) -> String {
+    let of = |refused: &bool| if *refused { '-' } else { '+' };
+    refused.iter().map(of).collect()
+}
+
+fn thaw_splits(frozen: &[(u16, String)], limit: usize) -> Result<Splits, ThawError> {
+    let mut splits = Splits::default();
+    for (identifier, places) in frozen {
+        let refused: Vec<bool> = places.chars().map(|place| place == '-').collect();
+        let could_be =
+            *identifier != 0 && places.contains('+') && places.chars().all(|place| "+-".contains(place));
+        ThawError::unless(could_be, "a subscription waits for an answer that cannot come")?;
+        ThawError::unless(
+            splits.fits(refused.len(), limit),
+            "more filters wait for an answer than can",
+        )?;
+        splits.add(*identifier, &refused);
+    }
+    Ok(splits)
+}
+
 impl FrozenMqtt {
     /// What has not gone on, of each side; `None` within a packet that does not go on as it came.
     pub(in crate::connection) fn unsent(mut self) -> Option<[Vec<u8>; 2]> {
@@ -270,6 +295,11 @@ impl Mqtt {
                 .iter()
                 .map(|(filter, qos)| (filter.to_owned(), qos))
                 .collect(),
+            splits: self
+                .splits
+                .iter()
+                .map(|(identifier, refused)| (identifier, places(refused)))
+                .collect(),
             unfinished: self
                 .unfinished
                 .iter()
@@ -283,7 +313,10 @@ impl Mqtt {
         let (stage, version) = (frozen.stage, frozen.version);
         let early = match stage {
             Stage::Connect => {
-                frozen.client.is_fresh() && frozen.server.is_fresh() && frozen.identity.is_none()
+                frozen.client.is_fresh()
+                    && frozen.server.is_fresh()
+                    && frozen.identity.is_none()
+                    && frozen.splits.is_empty()
             }
             Stage::ConnAck => {
                 let server = &frozen.server;
@@ -308,6 +341,7 @@ impl Mqtt {
             ThawError::unless(could_be, "a subscription that no client could make")?;
             subscriptions.add(filter, *qos);
         }
+        let splits = thaw_splits(&frozen.splits, terms.limits.pending_filters_max)?;
         let mut unfinished = Unfinished::default();
         for (identifier, topic, retain) in &frozen.unfinished {
             let could_be = *identifier != 0 && check_name(topic).is_ok();
@@ -325,6 +359,7 @@ impl Mqtt {
             identity,
             admission: Admission::default(),
             subscriptions,
+            splits,
             unfinished,
             taken: None,
             will_permitted: false,

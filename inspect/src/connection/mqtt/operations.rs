@@ -1,12 +1,13 @@
 //! What becomes of the packets that do something.
 
+use super::split;
 use super::{Deviation, Ending, Fate, Mode, Mqtt, Output, Sender, Sink, Version, forwards, overflow};
 use crate::judge::mqtt::MqttRules;
 use crate::judge::refusal::{self, IDENTIFIER_NOT_FOUND, NOT_AUTHORISED, OnRefusal};
 use crate::judge::{Refusal, Verdict, Why};
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Packet, kind};
-use crate::mqtt::subscribe::Filters;
+use crate::mqtt::subscribe::{Filters, Wanted};
 use crate::mqtt::{Connect, MqttError, Publish};
 use crate::operation::Operation as AnyOperation;
 
@@ -33,17 +34,26 @@ pub(super) fn judged(operation: Operation<'_>, verdict: Verdict, forwarded: bool
 }
 
 impl Mqtt {
-    /// Judges a packet that is held whole.
+    /// Judges a packet that is held whole. `begun`: its beginning has gone on.
     pub(super) fn packet(
         &mut self,
         rules: &MqttRules,
         packet: &Packet<'_>,
-        from: Sender,
+        (from, begun): (Sender, bool),
         out: &mut Sink<'_>,
     ) -> Fate {
         match packet {
             Packet::Connect(connect) => self.connect(rules, connect, out),
-            Packet::Subscribe(filters) => self.subscribe(rules, *filters, out),
+            Packet::Subscribe(filters) => self.subscribe(rules, *filters, begun, out),
+            Packet::Subscribed {
+                kind: kind::SUBACK,
+                identifier,
+                head,
+                codes,
+            } => match self.splits.take(*identifier) {
+                Some(refused) => Fate::Instead(split::answered(self.version, head, codes, &refused)),
+                None => Fate::Forward,
+            },
             Packet::Unsubscribe(filters) => {
                 for wanted in filters.iter() {
                     self.subscriptions.remove(wanted.filter);
@@ -75,22 +85,18 @@ impl Mqtt {
     }
 
     fn connect(&mut self, rules: &MqttRules, connect: &Connect<'_>, out: &mut Sink<'_>) -> Fate {
-        let mut refused = false;
         let admission = rules.admit(connect.client_id, connect.user);
-        let verdicts: Vec<(Operation<'_>, Verdict)> = of_connect(connect)
-            .map(|operation| {
-                let verdict = rules.judge_for(&admission, &operation);
-                (operation, verdict)
-            })
-            .collect();
-        let all = verdicts
-            .iter()
-            .all(|(_, verdict)| forwards(*verdict, &self.terms));
-        for (operation, verdict) in verdicts {
-            refused |= !verdict.allows();
-            judged(operation, verdict, all, out);
+        let refuses = |operation: &Operation<'_>| !rules.judge_for(&admission, operation).allows();
+        let refused = of_connect(connect).any(|operation| refuses(&operation));
+        let forwarded = !refused || self.terms.mode == Mode::Observe;
+        for operation in of_connect(connect) {
+            let mut verdict = rules.judge_for(&admission, &operation);
+            if refused {
+                verdict = verdict.with_packet_refused();
+            }
+            judged(operation, verdict, forwarded, out);
         }
-        if !refused || self.terms.mode == Mode::Observe {
+        if forwarded {
             self.keep_identity(connect);
             self.rejudge(rules);
             // Only observed: that it would not have been connected was just told.
@@ -107,48 +113,63 @@ impl Mqtt {
         }
     }
 
-    fn subscribe(&mut self, rules: &MqttRules, filters: Filters<'_>, out: &mut Sink<'_>) -> Fate {
-        let client = &self.admission;
-        let verdict_of = |filter: &str, qos: u8| {
-            let operation = Operation::Subscribe {
-                filter: filter.into(),
-                qos,
-            };
-            rules.judge_for(client, &operation)
-        };
-        let refused: Vec<bool> = filters
-            .iter()
-            .map(|wanted| !verdict_of(wanted.filter, wanted.qos).allows())
-            .collect();
-        let any = refused.contains(&true);
-        let forwarded = !any || self.terms.mode == Mode::Observe;
-        for wanted in filters.iter() {
-            let operation = Operation::Subscribe {
-                filter: wanted.filter.into(),
-                qos: wanted.qos,
-            };
-            judged(operation, verdict_of(wanted.filter, wanted.qos), forwarded, out);
-        }
-        if forwarded {
-            for wanted in filters.iter() {
+    /// Each filter has an answer of its own: the refused ones are taken out, and the others go on. `begun`: too late for that.
+    fn subscribe(
+        &mut self,
+        rules: &MqttRules,
+        filters: Filters<'_>,
+        begun: bool,
+        out: &mut Sink<'_>,
+    ) -> Fate {
+        let judge = |wanted: Wanted<'_>| rules.judge_for(&self.admission, &subscription(&wanted));
+        let verdicts: Vec<Verdict> = filters.iter().map(judge).collect();
+        let refused: Vec<bool> = verdicts.iter().map(|verdict| !verdict.allows()).collect();
+        let (any, all) = (refused.contains(&true), !refused.contains(&false));
+        let (observe, style) = (self.terms.mode == Mode::Observe, self.terms.on_refusal);
+        let fits = self
+            .splits
+            .fits(refused.len(), self.terms.limits.pending_filters_max);
+        let ends = matches!(style, OnRefusal::Disconnect | OnRefusal::Reset);
+        let whole = any && (ends || !observe && (begun || !fits));
+        for (wanted, mut verdict) in filters.iter().zip(verdicts) {
+            if whole {
+                verdict = verdict.with_packet_refused();
+            }
+            let forwarded = forwards(verdict, &self.terms);
+            judged(subscription(&wanted), verdict, forwarded, out);
+            if forwarded {
                 self.subscriptions.add(wanted.filter, wanted.qos);
             }
+        }
+        if !any || observe {
             // Only observed: that it was not permitted was just told.
             self.is_revocation_told |= any;
+            if self.splits.awaits(filters.identifier) && fits {
+                self.splits.add(filters.identifier, &vec![false; refused.len()]);
+            }
             return Fate::Forward;
         }
-        match self.terms.on_refusal {
+        match style {
+            OnRefusal::Disconnect => Fate::End(self.disconnect(out)),
+            OnRefusal::Reset => Fate::End(Ending::Close { reset: true }),
+            // What was asked together is answered together: there is no silence about a part of it.
+            _ if !all && fits => {
+                self.splits.add(filters.identifier, &refused);
+                Fate::Instead(split::without(filters, &refused))
+            }
+            _ if !all => {
+                out(overflow());
+                Fate::End(Ending::Close { reset: false })
+            }
+            OnRefusal::Drop => Fate::Withhold,
             // A subscription that is acknowledged and brings nothing would be a lie without end.
             OnRefusal::Answer | OnRefusal::Acknowledge => {
-                let answer = refusal::suback(self.version, filters.identifier, &refused);
+                let answer = refusal::suback(self.version, filters.identifier, refused.len());
                 match self.tell(Sender::Server, &answer, out) {
                     Ok(()) => Fate::Withhold,
                     Err(ending) => Fate::End(ending),
                 }
             }
-            OnRefusal::Disconnect => Fate::End(self.disconnect(out)),
-            OnRefusal::Reset => Fate::End(Ending::Close { reset: true }),
-            OnRefusal::Drop => Fate::Withhold,
         }
     }
 
@@ -306,6 +327,13 @@ impl Mqtt {
             super::pass(Sender::Server, &packet, out);
         }
         Ending::Close { reset: false }
+    }
+}
+
+fn subscription<'a>(wanted: &Wanted<'a>) -> Operation<'a> {
+    Operation::Subscribe {
+        filter: wanted.filter.into(),
+        qos: wanted.qos,
     }
 }
 

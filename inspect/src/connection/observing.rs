@@ -1,0 +1,116 @@
+//! Reading beside: what passes is followed after it has gone on, and found again where it was lost.
+
+use std::time::Duration;
+
+use penstock_policy::model::Protocol;
+
+use super::seek::{self, Begins};
+use super::{Connection, Effect, Ending, Machine, Output, Sender, Sink, pass};
+
+impl Connection {
+    /// Observing: has the server's packets completed for what was refused of the client's while it was enforced. Whether that
+    /// is done, and `rest` passes as it is.
+    pub(super) fn gives_what_is_owed(
+        &mut self,
+        from: Sender,
+        now: Duration,
+        rest: &mut &[u8],
+        out: &mut Sink<'_>,
+    ) -> bool {
+        let owes = |machine: &Machine| matches!(machine, Machine::Mqtt(machine) if machine.owes(from));
+        if !owes(&self.machine) {
+            return true;
+        }
+        let Some(ending) = self.read(from, now, rest, out) else {
+            return !owes(&self.machine);
+        };
+        self.told_lost(ending, out);
+        self.lose();
+        self.settle(out);
+        pass(from, rest, out);
+        false
+    }
+
+    /// Observing, tells the first time that the stream cannot be followed.
+    fn told_lost(&mut self, ending: Ending, out: &mut Sink<'_>) {
+        if let Ending::Lost(what) = ending
+            && !self.is_lost
+        {
+            out(Output::Deviation {
+                what,
+                effect: Effect::Ended,
+                done: false,
+            });
+        }
+    }
+
+    /// Reads bytes that have passed already.
+    pub(super) fn follow(&mut self, from: Sender, now: Duration, bytes: &[u8], out: &mut Sink<'_>) {
+        if !self.finds_packet(from, bytes, out) {
+            return;
+        }
+        let ending = self.read(from, now, &mut { bytes }, &mut |output| match output {
+            Output::ToServer(_) | Output::ToClient(_) | Output::Close { .. } => {}
+            told => out(told),
+        });
+        match ending {
+            None => match &mut self.machine {
+                Machine::Modbus(machine) => machine.mark_passed(from),
+                Machine::Mqtt(machine) => machine.mark_passed(from),
+            },
+            Some(ending) => {
+                self.told_lost(ending, out);
+                self.lose();
+            }
+        }
+    }
+
+    /// Whether a side is being read, from these bytes on if it was not.
+    fn finds_packet(&mut self, from: Sender, bytes: &[u8], out: &mut Sink<'_>) -> bool {
+        if self.seeking.of(from).is_none() {
+            return true;
+        }
+        match seek::begins_packet(self.rules.protocol(), from, bytes) {
+            None => {
+                self.seeking.skip(from, bytes.len());
+                return false;
+            }
+            Some(Begins::Mqtt(version)) if self.version_unknown => {
+                self.version_unknown = false;
+                self.resume(version);
+            }
+            Some(Begins::MqttConnect) => {
+                self.version_unknown = false;
+                self.seeking.end(from.other());
+                self.machine = Machine::new(self.rules.protocol(), self.machine.terms());
+            }
+            Some(_) => {}
+        }
+        if let Some(skipped_bytes) = self.seeking.end(from) {
+            out(Output::Resynchronised { from, skipped_bytes });
+        }
+        true
+    }
+
+    /// Observing, the stream cannot be followed here.
+    pub(super) fn lose(&mut self) {
+        self.is_lost = true;
+        self.seek();
+    }
+
+    pub(super) fn seek(&mut self) {
+        if let Machine::Mqtt(machine) = &mut self.machine {
+            machine.forget_owed();
+            machine.let_go(Sender::Server, &mut |output| {
+                if let Output::ToClient(bytes) = output {
+                    self.unsent.extend_from_slice(bytes);
+                }
+            });
+        }
+        self.machine = Machine::new(self.rules.protocol(), self.machine.terms());
+        for from in [Sender::Client, Sender::Server] {
+            self.skip_to_boundary(from);
+        }
+        self.version_unknown = self.rules.protocol() == Protocol::Mqtt;
+    }
+}

@@ -80,15 +80,28 @@ pub enum Deviation {
     /// The policy no longer permits something that this client has.
     #[error("{}", .0.words())]
     Revoked(Taken),
+    /// PUBREL for what an earlier connection of its session published, of a client that may publish nothing at QoS 2 any more.
+    #[error(
+        "a publication of an earlier connection (packet identifier {0}) is to be released, by a client that may publish nothing \
+         at QoS 2"
+    )]
+    Release(u16),
     /// The client's will stays with the broker, although the policy no longer permits it.
     #[error(
-        "the broker may publish this client's will, which the policy no longer permits: the client was cut off within a \
-         large publication, where the broker cannot be told"
+        "the broker may publish this client's will, which the policy no longer permits: the connection ends within a large \
+         publication, where the broker cannot be told"
     )]
     WillRemains,
+    /// A will that was not seen stays with the broker.
+    #[error("{}", Self::WILL_UNKNOWN)]
+    WillUnknown,
 }
 
 impl Deviation {
+    /// Said of an MQTT connection that is cut off unread.
+    pub const WILL_UNKNOWN: &str = "the broker may publish a will of this client, which the gateway never saw: its CONNECT was before the \
+                                    connection was read, and it ends where the broker cannot be told";
+
     /// What enforcing does about it, as the reason of a denial.
     pub fn consequence(&self) -> &'static str {
         match self {
@@ -112,7 +125,10 @@ impl Deviation {
             Self::Revoked(_) => {
                 "the connection ends; the broker does not publish a will that is not permitted"
             }
-            Self::WillRemains => "the connection is reset",
+            Self::Release(_) => {
+                "it is not released; the client is answered that nothing of that identifier is known"
+            }
+            Self::WillRemains | Self::WillUnknown => "the connection is reset",
         }
     }
 

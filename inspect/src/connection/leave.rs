@@ -1,6 +1,6 @@
 //! How a connection ends that the policy, and nothing that was sent, brings to its end.
 
-use super::{Connection, Ending, Machine, Output, Sink};
+use super::{Connection, Ending, Machine, Output, Sender, Sink};
 
 impl Connection {
     /// Ends the connection if the rules in force no longer permit what its client has. To be asked after other rules or
@@ -18,7 +18,19 @@ impl Connection {
         let ending = match &mut self.machine {
             _ if self.is_closed => None,
             Machine::Mqtt(machine) if !self.is_guessed => Some(machine.revoke(out)),
-            _ => Some(Ending::Close { reset: true }),
+            _ => return self.leave_unfollowed(out),
+        };
+        self.end_by(ending, out);
+    }
+
+    /// Ends a connection that was not followed from its beginning to here. Where packets of an MQTT client are read, its broker gets
+    /// a DISCONNECT at the end of one: nobody knows what its will would be.
+    pub fn leave_unfollowed(&mut self, out: &mut Sink<'_>) {
+        let is_read = self.seeking.of(Sender::Client).is_none() && !self.version_unknown;
+        let ending = match &mut self.machine {
+            _ if self.is_closed => None,
+            Machine::Mqtt(machine) => Some(machine.leave_unfollowed(is_read, out)),
+            Machine::Modbus(_) => Some(Ending::Close { reset: true }),
         };
         self.end_by(ending, out);
     }

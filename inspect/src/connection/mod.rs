@@ -28,6 +28,7 @@ mod mqtt;
 mod observing;
 mod seek;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ use crate::{modbus as modbus_protocol, mqtt as mqtt_protocol};
 
 pub use self::deviation::{Deviation, Effect};
 pub use self::frozen::ThawError;
-pub use self::mqtt::Taken;
+pub use self::mqtt::{Sessions, Taken};
 use self::seek::Seeking;
 pub use crate::mqtt::packet::{Sender, Version};
 
@@ -147,6 +148,8 @@ pub struct Connection {
     seeking: Seeking,
     /// What the server sent and was held when reading was lost: it goes on first.
     unsent: Vec<u8>,
+    /// What is known of MQTT sessions beyond a connection, and of whose broker's.
+    sessions: Option<(Arc<Sessions>, SocketAddr)>,
     /// An MQTT connection whose version has to be found out.
     version_unknown: bool,
     machine: Machine,
@@ -219,6 +222,7 @@ impl Connection {
             is_guessed: false,
             seeking: Seeking::default(),
             unsent: Vec::new(),
+            sessions: None,
             version_unknown: false,
             machine: Machine::new(rules.protocol(), terms),
             rules,
@@ -229,6 +233,27 @@ impl Connection {
     pub fn resumed(mut self, version: Version) -> Self {
         self.resume(version);
         self
+    }
+
+    /// What its client publishes at QoS 2 is known beyond the connection, so that what it releases by another one is judged by what
+    /// it was.
+    #[must_use]
+    pub fn remembering(mut self, sessions: &Arc<Sessions>, broker: SocketAddr) -> Self {
+        self.sessions = Some((Arc::clone(sessions), broker));
+        self.remember();
+        self
+    }
+
+    fn remember(&mut self) {
+        if let (Machine::Mqtt(machine), Some((sessions, broker))) = (&mut self.machine, &self.sessions) {
+            machine.remember(sessions, *broker);
+        }
+    }
+
+    /// Nothing is known of the connection any more.
+    fn begin_anew(&mut self) {
+        self.machine = Machine::new(self.rules.protocol(), self.machine.terms());
+        self.remember();
     }
 
     fn resume(&mut self, version: Version) {
@@ -297,10 +322,13 @@ impl Connection {
 
     /// `from` sends no more. A packet that will never be whole goes no further than it has.
     pub fn end(&mut self, from: Sender, out: &mut Sink<'_>) {
-        if let Machine::Mqtt(machine) = &mut self.machine
-            && machine.owes(from)
-        {
-            machine.forget_owed();
+        if let Machine::Mqtt(machine) = &mut self.machine {
+            if machine.owes(from) {
+                machine.forget_owed();
+            }
+            if !self.is_closed {
+                machine.vanished(out);
+            }
         }
         self.settle(out);
         let held = match &mut self.machine {
@@ -392,7 +420,7 @@ impl Connection {
     }
 
     /// What it takes of memory for what peers sent, bytes: packets that are not whole with the room kept for them, answers that
-    /// wait, aliases, refused publications, who connected. (What every connection has alike is not in it.)
+    /// wait, aliases, refused publications, what was subscribed and not released, who connected. (What every connection has alike is not in it.)
     pub fn held_memory(&self) -> usize {
         match &self.machine {
             Machine::Modbus(machine) => machine.held_memory(),

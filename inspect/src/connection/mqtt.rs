@@ -4,8 +4,13 @@
 
 mod frozen;
 mod operations;
+mod order;
+mod sessions;
 mod split;
 mod standing;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +27,12 @@ use crate::mqtt::wire::MqttError;
 use crate::mqtt::{Connect, Publish};
 
 pub(super) use self::frozen::FrozenMqtt;
+pub use self::sessions::Sessions;
+use self::sessions::{Membership, Shared};
 use self::split::Splits;
+use self::standing::Subscriptions;
 pub use self::standing::Taken;
 pub(super) use self::standing::{SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
-use self::standing::{Subscriptions, Unfinished};
 
 /// State of one MQTT connection.
 #[derive(Debug)]
@@ -45,11 +52,19 @@ pub(super) struct Mqtt {
     /// What of it the broker was asked for only in part, and has not answered.
     splits: Splits,
     /// What it published at QoS 2, and did not release.
-    unfinished: Unfinished,
+    unfinished: Shared,
+    /// Where that is known beyond the connection, ...
+    sessions: Option<(Arc<Sessions>, SocketAddr)>,
+    /// ... and its part in it.
+    membership: Option<Membership>,
+    /// The broker had the session before.
+    is_resumed: bool,
     /// What the policy in force does not permit of all that.
     taken: Option<Taken>,
-    /// Whether it permits the will.
+    /// Whether it permits the will, ...
     will_permitted: bool,
+    /// ... and the publication that is passing.
+    is_passing_permitted: bool,
     /// Observing: that it is revoked was told.
     is_revocation_told: bool,
 }
@@ -131,9 +146,13 @@ impl Mqtt {
             admission: Admission::default(),
             subscriptions: Subscriptions::default(),
             splits: Splits::default(),
-            unfinished: Unfinished::default(),
+            unfinished: Shared::default(),
+            sessions: None,
+            membership: None,
+            is_resumed: false,
             taken: None,
             will_permitted: false,
+            is_passing_permitted: false,
             is_revocation_told: false,
         }
     }
@@ -143,6 +162,7 @@ impl Mqtt {
         self.version = version;
         self.stage = Stage::Open;
         self.extended_authentication = true;
+        self.is_resumed = true;
         self.client.aliases.permit(u16::MAX);
         self.server.aliases.permit(u16::MAX);
     }
@@ -188,7 +208,8 @@ impl Mqtt {
             Operation::Will { topic, .. } => topic.len(),
             _ => 0,
         });
-        of_half(&self.client) + of_half(&self.server) + identity.sum::<usize>() + self.splits.memory()
+        let asked = self.subscriptions.memory() + self.splits.memory() + self.unfinished.lock().memory();
+        of_half(&self.client) + of_half(&self.server) + identity.sum::<usize>() + asked
     }
 
     pub(super) fn within_packet(&self, from: Sender) -> bool {
@@ -265,7 +286,7 @@ impl Mqtt {
         loop {
             self.payload(from, rest, out);
             if rest.is_empty() || only_owed && !self.owes(from) {
-                return None;
+                return self.parts_at_the_end(out);
             }
             let mut held = std::mem::take(&mut self.half(from).held);
             let before = held.len();
@@ -434,48 +455,6 @@ impl Mqtt {
             packet,
             header.header_bytes + header.remaining,
         )))
-    }
-
-    /// Whether a publication is held until it is whole: only between two packets can the broker be told that its client's
-    /// will is void.
-    fn goes_on_whole(&self, from: Sender, header: &Header) -> bool {
-        let has_will = self.identity.len() > 1;
-        has_will && from == Sender::Client && header.remaining <= self.terms.limits.control_bytes_max
-    }
-
-    /// Whether a packet of that type may come now (3.1, 3.2, 4.12).
-    fn in_order(&self, from: Sender, kind: u8) -> Result<(), MqttError> {
-        let fits = match (self.stage, from) {
-            (Stage::Connect, Sender::Client) => kind == kind::CONNECT,
-            (Stage::Connect, Sender::Server) => false,
-            (Stage::ConnAck, Sender::Server) => {
-                kind == kind::CONNACK || (kind == kind::AUTH && self.extended_authentication)
-            }
-            (_, Sender::Client) => {
-                kind != kind::CONNECT && (kind != kind::AUTH || self.extended_authentication)
-            }
-            (Stage::Open, Sender::Server) => {
-                kind != kind::CONNACK && (kind != kind::AUTH || self.extended_authentication)
-            }
-        };
-        if fits { Ok(()) } else { Err(MqttError::Order(kind)) }
-    }
-
-    /// What a packet changes for those that follow.
-    fn advance(&mut self, from: Sender, packet: &Packet<'_>) {
-        match (from, packet) {
-            (Sender::Client, Packet::Connect(connect)) => {
-                self.version = connect.version;
-                self.extended_authentication = connect.extended_authentication;
-                self.server.aliases.permit(connect.topic_alias_maximum);
-                self.stage = Stage::ConnAck;
-            }
-            (Sender::Server, Packet::ConnAck(answer)) => {
-                self.client.aliases.permit(answer.topic_alias_maximum);
-                self.stage = Stage::Open;
-            }
-            _ => {}
-        }
     }
 
     fn keep_identity(&mut self, connect: &Connect<'_>) {

@@ -82,7 +82,7 @@ impl Connection {
             Some(Begins::MqttConnect) => {
                 self.version_unknown = false;
                 self.seeking.end(from.other());
-                self.machine = Machine::new(self.rules.protocol(), self.machine.terms());
+                self.begin_anew();
             }
             Some(_) => {}
         }
@@ -107,7 +107,7 @@ impl Connection {
                 }
             });
         }
-        self.machine = Machine::new(self.rules.protocol(), self.machine.terms());
+        self.begin_anew();
         for from in [Sender::Client, Sender::Server] {
             self.skip_to_boundary(from);
         }

@@ -25,6 +25,8 @@ const ANY_CLIENT: usize = 0;
 #[derive(Debug)]
 pub struct MqttRules {
     publish: Trie,
+    /// The groups of rules that permit to publish at QoS 2.
+    releasing: Vec<usize>,
     subscribe: Trie,
     /// Filters of shared subscriptions by share name; `+` for any.
     shared: Vec<(String, Trie)>,
@@ -128,6 +130,7 @@ impl MqttRules {
     pub(super) fn nothing() -> Self {
         Self {
             publish: Trie::default(),
+            releasing: Vec::new(),
             subscribe: Trie::default(),
             shared: Vec::new(),
             deliver: Trie::default(),
@@ -143,6 +146,9 @@ impl MqttRules {
         match operation {
             MqttOperation::Publish { topics, qos, retain } => {
                 let grant = grant(index, group, *qos, *retain)?;
+                if grant.qos_max == 2 {
+                    self.releasing.push(group);
+                }
                 for filter in listed(index, topics)? {
                     let subscription = parsed(index, filter)?;
                     if subscription.share.is_some() {
@@ -233,6 +239,12 @@ impl MqttRules {
             all: true,
             groups: Vec::new(),
         }
+    }
+
+    /// Whether a client may publish anything at QoS 2.
+    pub(crate) fn may_release(&self, client: &Admission) -> bool {
+        let held = |group: &usize| client.all || client.groups.get(*group).copied().unwrap_or(false);
+        self.releasing.iter().any(held)
     }
 
     /// Judges one operation where it is not asked whose it is: some client may do what is allowed.

@@ -21,6 +21,8 @@ pub struct Connect<'a> {
     pub topic_alias_maximum: u16,
     /// It wants to authenticate by AUTH packets (5).
     pub extended_authentication: bool,
+    /// It wants no session from before.
+    pub clean_start: bool,
 }
 
 /// A will: judged like a publication.
@@ -94,6 +96,7 @@ impl<'a> Connect<'a> {
             will,
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             extended_authentication: properties.authentication_method,
+            clean_start: clean,
         })
     }
 }
@@ -105,6 +108,8 @@ pub struct ConnAck {
     pub code: u8,
     /// The greatest topic alias that the broker takes (5).
     pub topic_alias_maximum: u16,
+    /// The broker goes on with a session from before.
+    pub session_present: bool,
 }
 
 impl ConnAck {
@@ -129,6 +134,7 @@ impl ConnAck {
         Ok(Self {
             code,
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
+            session_present: flags == 1,
         })
     }
 }

@@ -25,6 +25,7 @@ mod odd_answers;
 mod offline;
 mod reassembly;
 mod recorder;
+mod resumed;
 mod revoked;
 mod smuggling;
 mod subscriptions;

@@ -150,19 +150,64 @@ fn half_a_publication_does_not_keep_a_will_alive() {
     );
 }
 
-/// The one place where a will cannot be taken back is told.
+/// A broker publishes no will of a client that is connected: so the cut can wait for where it can be taken back.
 #[test]
-fn within_a_large_publication_the_cut_is_a_reset_that_names_the_will() {
+fn a_large_publication_that_is_still_permitted_ends_before_its_client_is_cut_off_without_its_will() {
+    for version in [4, 5] {
+        let large = publication(version, 0, "line/1", None, &vec![7; 100_000]);
+        let next = publication(version, 0, "line/1", None, b"8");
+        for behind in [&next[..], &[]] {
+            let mut standing = Standing::new(version, &with_will(version, "status/c"), OnRefusal::Answer);
+            standing.feed(CLIENT, &large[..90_000]);
+            let told = standing.under(vec![publish(&["line/#"], (0, 2), true)]);
+            assert_eq!(told, Record::default());
+            standing.feed(SERVER, &[0xd0, 0]);
+            standing.feed(CLIENT, &large[90_000..90_100]);
+            assert_eq!(standing.record.closed, None);
+            standing.feed(CLIENT, &[&large[90_100..], behind].concat());
+            let record = &standing.record;
+            assert_eq!(record.to_server, [&large[90_000..], &[0xe0, 0]].concat());
+            assert_eq!(record.closed, Some(false));
+            assert!(
+                record.noted[0].contains("this client's will"),
+                "{:?}",
+                record.noted
+            );
+            assert_eq!(record.noted.len(), 1);
+        }
+    }
+}
+
+/// Where a will cannot be taken back, that is told.
+#[test]
+fn a_cut_within_a_large_publication_that_is_not_permitted_names_the_will_as_does_a_client_that_is_gone() {
     let large = publication(4, 0, "line/1", None, &vec![7; 100_000]);
-    let mut standing = Standing::new(4, &with_will(4, "status/c"), OnRefusal::Answer);
-    standing.feed(CLIENT, &large[..90_000]);
-    let told = standing.under(vec![publish(&["line/#"], (0, 2), true)]);
-    assert!(told.to_server.is_empty(), "a broker would take it for payload");
-    assert_eq!(told.closed, Some(true));
+    let within = || {
+        let mut standing = Standing::new(4, &with_will(4, "status/c"), OnRefusal::Answer);
+        standing.feed(CLIENT, &large[..90_000]);
+        standing
+    };
+    for narrower in [
+        vec![publish(&["line/2"], (0, 2), true)],
+        vec![only("other"), publish(&["line/#", "status/#"], (0, 2), true)],
+    ] {
+        let told = within().under(narrower);
+        assert!(told.to_server.is_empty(), "a broker would take it for payload");
+        assert_eq!(told.closed, Some(true));
+        assert!(
+            told.noted[1].contains("the broker may publish this client's will"),
+            "{:?}",
+            told.noted
+        );
+    }
+    let mut standing = within();
+    standing.under(vec![publish(&["line/#"], (0, 2), true)]);
+    let record = &mut standing.record;
+    standing.connection.end(CLIENT, &mut |output| record.take(output));
     assert!(
-        told.noted[1].contains("the broker may publish this client's will"),
+        record.noted[1].contains("the broker may publish this client's will"),
         "{:?}",
-        told.noted
+        record.noted
     );
 }
 
@@ -295,6 +340,44 @@ fn all_of_that_survives_a_restart() {
     thawed(&mut standing);
     let told = standing.under(vec![publish(&["line/2"], (0, 2), true)]);
     assert_eq!(told.closed, Some(true));
+}
+
+/// Nobody knows the will of a client whose CONNECT was before the connection was read.
+#[test]
+fn a_client_that_was_met_midway_is_cut_off_with_a_disconnect_where_a_packet_of_its_ends_or_its_will_is_named()
+{
+    let long = publication(4, 0, "line/1", None, &[7; 3000]);
+    let small = publication(4, 0, "line/1", None, b"7");
+    for (pieces, at_an_end) in [
+        (vec![&small[..]], true),
+        (vec![&small[..], &long], true),
+        (vec![&long[..2000]], false),
+        (vec![&small[..], &small[..5]], false),
+        (vec![&[0xff, 0xff][..]], false),
+        (vec![], false),
+    ] {
+        for ask in [Connection::leave_unfollowed, Connection::revoke] {
+            let observed = connection(&Operations::Mqtt(wide()), Mode::Observe, OnRefusal::Answer);
+            let mut standing = Standing {
+                connection: observed.met_midway(),
+                record: Record::default(),
+            };
+            for piece in &pieces {
+                standing.feed(CLIENT, piece);
+            }
+            assert_eq!(standing.record.to_server, pieces.concat());
+            let mut record = Record::default();
+            ask(&mut standing.connection, &mut |output| record.take(output));
+            let unknown = record.noted.iter().any(|told| told.contains("never saw"));
+            let expected: (&[u8], _) = if at_an_end {
+                (&[0xe0, 0], Some(false))
+            } else {
+                (&[], Some(true))
+            };
+            assert_eq!((&record.to_server[..], record.closed), expected, "{pieces:?}");
+            assert_eq!(unknown, !at_an_end, "{:?}", record.noted);
+        }
+    }
 }
 
 fn topic() -> impl Strategy<Value = &'static str> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock::lab::sandbox;
-use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender, Sessions};
 use penstock_inspect::judge::Rules;
 use penstock_policy::model::{MqttOperation, NumberRange, OnRefusal, Operations};
 
@@ -143,6 +143,67 @@ fn a_client_that_a_new_policy_cuts_off_leaves_nothing_that_mosquitto_publishes()
                 client.ends();
             });
             assert_eq!(passing, [""; 0], "MQTT {version}");
+        }
+    })
+    .unwrap();
+}
+
+/// A client with a session that outlives its connection: whether the broker had it, and the connection.
+fn of_session(version: u8, sessions: &Arc<Sessions>, topics: &[&str]) -> (bool, Client) {
+    let properties: &[u8] = if version == 5 { &[0] } else { &[] };
+    let broker = connect(PORT);
+    let address = broker.peer_addr().unwrap();
+    let connection = Connection::new(
+        publishing(topics),
+        Mode::Enforce,
+        OnRefusal::Answer,
+        Limits::default(),
+    );
+    let mut client = Client {
+        connection: connection.remembering(sessions, address),
+        broker,
+        properties,
+    };
+    // In MQTT 5 a session lasts for as long as it says.
+    let lasting: &[u8] = if version == 5 { &[5, 17, 0, 0, 1, 0] } else { &[] };
+    let body = [&text("MQTT")[..], &[version, 0, 0, 60], lasting, &text("lasting")].concat();
+    client.says(&packet(0x10, &body));
+    let mut head = [0; 4];
+    client.broker.read_exact(&mut head).unwrap();
+    let mut rest = vec![0; usize::from(head[1]) - 2];
+    client.broker.read_exact(&mut rest).unwrap();
+    let answer = [&head[..], &rest].concat();
+    client
+        .connection
+        .feed(Sender::Server, Duration::ZERO, &answer, &mut |_| {});
+    (head[2] == 1, client)
+}
+
+#[test]
+fn mosquitto_releases_of_a_resumed_session_only_what_is_permitted_now() {
+    let name = "revoked::mosquitto_releases_of_a_resumed_session_only_what_is_permitted_now";
+    sandbox::test(name, |lab| {
+        let mut broker = Broker::start(lab);
+        for version in [4, 5] {
+            for (now, delivered) in [
+                (&["a/+", "b/+"][..], &["b/held", "a/last"][..]),
+                (&["a/+"], &["a/last"]),
+            ] {
+                let sessions = Arc::default();
+                let released = broker.delivers(|| {
+                    let (_, mut first) = of_session(version, &sessions, &["a/+", "b/+"]);
+                    first.says(&first.publication(4, "b/held", 3));
+                    first.hears();
+                    // It breaks off, and comes back under other rules.
+                    first.ends();
+                    let (present, mut next) = of_session(version, &sessions, now);
+                    assert!(present, "MQTT {version}: mosquitto keeps the session");
+                    next.says(&[0x62, 2, 0, 1]);
+                    next.says(&next.publication(0, "a/last", 3));
+                    next.ends();
+                });
+                assert_eq!(released, delivered, "MQTT {version}");
+            }
         }
     })
     .unwrap();

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::super::frozen::{Bytes, PASSED, ThawError, is_zero};
 use super::super::held::Held;
 use super::super::{Mode, Sender, Terms, Version};
+use super::sessions::Shared;
 use super::split::Splits;
-use super::standing::{Subscriptions, Unfinished};
+use super::standing::Subscriptions;
 use super::{Half, Mqtt, Payload, Stage};
 use crate::judge::mqtt::Admission;
 use crate::mqtt::alias::Aliases;
@@ -34,6 +35,9 @@ pub(in crate::connection) struct FrozenMqtt {
     /// Identifier, and for each filter whether it was taken out (`-`) or went on (`+`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     splits: Vec<(u16, String)>,
+    /// The broker had the session before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_resumed: bool,
     /// Identifier, topic, whether retained.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unfinished: Vec<(u16, String, bool)>,
@@ -300,8 +304,10 @@ impl Mqtt {
                 .iter()
                 .map(|(identifier, refused)| (identifier, places(refused)))
                 .collect(),
+            is_resumed: self.is_resumed,
             unfinished: self
                 .unfinished
+                .lock()
                 .iter()
                 .map(|(identifier, topic, retain)| (identifier, topic.to_owned(), retain))
                 .collect(),
@@ -342,11 +348,14 @@ impl Mqtt {
             subscriptions.add(filter, *qos);
         }
         let splits = thaw_splits(&frozen.splits, terms.limits.pending_filters_max)?;
-        let mut unfinished = Unfinished::default();
+        let unfinished = Shared::default();
         for (identifier, topic, retain) in &frozen.unfinished {
             let could_be = *identifier != 0 && check_name(topic).is_ok();
             ThawError::unless(could_be, "a publication that no client could make")?;
-            let within = unfinished.add(*identifier, topic, *retain, terms.limits.refused_publications_max);
+            let within =
+                unfinished
+                    .lock()
+                    .add(*identifier, topic, *retain, terms.limits.refused_publications_max);
             ThawError::unless(within, "more is published than can wait for its release")?;
         }
         let machine = Self {
@@ -361,8 +370,12 @@ impl Mqtt {
             subscriptions,
             splits,
             unfinished,
+            sessions: None,
+            membership: None,
+            is_resumed: frozen.is_resumed,
             taken: None,
             will_permitted: false,
+            is_passing_permitted: false,
             is_revocation_told: frozen.is_revocation_told,
         };
         if terms.mode == Mode::Enforce && machine.completes_refused() {

@@ -76,7 +76,7 @@ impl Mqtt {
             } => {
                 // The broker keeps nothing of it: it refused it, or has published it.
                 if from == Sender::Server && (*kind == kind::PUBCOMP || *reason >= 0x80) {
-                    self.unfinished.remove(*identifier);
+                    self.unfinished.lock().remove(*identifier);
                 }
                 Fate::Forward
             }
@@ -215,7 +215,10 @@ impl Mqtt {
         let forwarded = forwards(verdict, &terms);
         if let Some(identifier) = kept.filter(|_| forwarded) {
             let limit = terms.limits.refused_publications_max;
-            let fits = self.unfinished.add(identifier, topic, publish.retain, limit);
+            let fits = self
+                .unfinished
+                .lock()
+                .add(identifier, topic, publish.retain, limit);
             if !fits && terms.mode == Mode::Enforce {
                 out(overflow());
                 return (Fate::End(Ending::Close { reset: false }), false);

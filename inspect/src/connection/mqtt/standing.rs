@@ -5,18 +5,24 @@
 //! the will of a client that the policy cut off. A will that is still permitted is left to it.
 //!
 //! A DISCONNECT needs the end of a packet. So a client that left a will is forwarded publications only when they are whole,
-//! up to [`super::super::Limits::control_bytes_max`]; within a larger one nothing can take the will back, and the trail
-//! says that.
+//! up to [`super::super::Limits::control_bytes_max`]. Within a larger one that is still permitted the cut waits for its end: until then
+//! nothing is lost, since the broker keeps the will while the client is connected. If the client is gone before, or if the
+//! publication itself is no longer permitted, nothing can take the will back, and the trail says that.
 //!
 //! A publication at QoS 2 is with the broker before it is released. [`Unfinished`] keeps its topic, and what is no longer
 //! permitted then is not released.
 
+use super::sessions::Sessions;
 use super::{Fate, Mqtt, Sender, Sink, operations};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use crate::connection::{Deviation, Effect, Ending, Mode, Output};
 use crate::judge::mqtt::{Admission, MqttRules};
 use crate::judge::refusal;
 use crate::judge::{Refusal, Verdict, Why};
 use crate::mqtt::operation::Operation;
+use crate::mqtt::packet::Header;
 
 /// Filters of a client that are judged again; deliveries are judged each in any case.
 pub(in crate::connection) const SUBSCRIPTIONS_MAX: usize = 1024;
@@ -67,6 +73,11 @@ impl Subscriptions {
         }
     }
 
+    /// What they take of memory, bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes + self.filters.capacity() * size_of::<(Box<str>, u8)>()
+    }
+
     pub(super) fn remove(&mut self, filter: &str) {
         if let Some(at) = self.filters.iter().position(|(known, _)| **known == *filter) {
             let (removed, _) = self.filters.swap_remove(at);
@@ -82,6 +93,7 @@ impl Subscriptions {
 /// A client's publications at QoS 2 that the broker has and that are not released.
 #[derive(Debug, Default)]
 pub(super) struct Unfinished {
+    /// Identifier, topic, whether retained.
     entries: Vec<(u16, Box<str>, bool)>,
     bytes: usize,
 }
@@ -100,6 +112,23 @@ impl Unfinished {
         self.bytes += topic.len();
         self.entries.push((identifier, topic.into(), retain));
         true
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What they take of memory, bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes + self.entries.capacity() * size_of::<(u16, Box<str>, bool)>()
+    }
+
+    fn knows(&self, identifier: u16) -> bool {
+        self.entries.iter().any(|(of, _, _)| *of == identifier)
     }
 
     pub(super) fn remove(&mut self, identifier: u16) {
@@ -182,6 +211,10 @@ impl Mqtt {
         } else {
             None
         };
+        let mut passing = [&self.client, &self.server]
+            .into_iter()
+            .filter_map(|half| half.passing.as_deref());
+        self.is_passing_permitted = !passing.any(&refuses);
         self.will_permitted = self.identity.get(1).is_some_and(|will| !refuses(will));
         self.is_revocation_told &= self.taken.is_some();
     }
@@ -193,15 +226,59 @@ impl Mqtt {
         self.part(out)
     }
 
+    /// Ends a connection whose CONNECT was not seen; `is_read`: where its client's packets end is known.
+    pub(in crate::connection) fn leave_unfollowed(&mut self, is_read: bool, out: &mut Sink<'_>) -> Ending {
+        if is_read {
+            return self.part(out);
+        }
+        out(ended(Deviation::WillUnknown, true));
+        Ending::Close { reset: true }
+    }
+
     /// Ends the connection if the policy took something away.
     pub(in crate::connection) fn review(&mut self, out: &mut Sink<'_>) -> Option<Ending> {
         let taken = self.taken?;
         let done = self.terms.mode == Mode::Enforce;
+        if done && self.waits_for_the_end(taken) {
+            return None;
+        }
         if done || !self.is_revocation_told {
             out(ended(Deviation::Revoked(taken), done));
         }
         self.is_revocation_told = true;
         done.then(|| self.part(out))
+    }
+
+    /// Whether a publication is held until it is whole: only between two packets can the broker be told that its client's
+    /// will is void.
+    pub(super) fn goes_on_whole(&self, from: Sender, header: &Header) -> bool {
+        let has_will = self.identity.len() > 1;
+        has_will && from == Sender::Client && header.remaining <= self.terms.limits.control_bytes_max
+    }
+
+    /// Whether a DISCONNECT in its time can keep the will from being published, and the client may go on until then.
+    fn waits_for_the_end(&self, taken: Taken) -> bool {
+        taken == Taken::Will && self.client.is_passing_on() && self.is_passing_permitted
+    }
+
+    /// The end of what was passing is what a client waited for that is to be cut off.
+    pub(super) fn parts_at_the_end(&mut self, out: &mut Sink<'_>) -> Option<Ending> {
+        match self.terms.mode {
+            Mode::Enforce => self.review(out),
+            Mode::Observe => None,
+        }
+    }
+
+    /// The client is gone: what it leaves that was to be taken back.
+    pub(in crate::connection) fn vanished(&mut self, out: &mut Sink<'_>) {
+        if let Some(taken) = self.taken
+            && self.terms.mode == Mode::Enforce
+            && self.waits_for_the_end(taken)
+        {
+            out(ended(Deviation::Revoked(taken), true));
+            out(ended(Deviation::WillRemains, true));
+            self.taken = None;
+        }
     }
 
     /// Takes leave of both sides, as far as packets to them are whole.
@@ -213,6 +290,8 @@ impl Mqtt {
         } else if whole {
             let packet = refusal::farewell(self.version, has_will && self.will_permitted);
             super::pass(Sender::Client, packet, out);
+        } else if self.identity.is_empty() {
+            out(ended(Deviation::WillUnknown, true));
         } else if has_will && !self.will_permitted {
             out(ended(Deviation::WillRemains, true));
         }
@@ -225,25 +304,74 @@ impl Mqtt {
     }
 
     /// PUBREL of a client: what the broker would publish by it is judged by the rules of now. `None`: it goes on.
+    ///
+    /// Of a session that goes on from before, what it is may not be known: then it was judged when it was published, and goes on if
+    /// the client may publish anything in this way at all.
     pub(super) fn release(&mut self, rules: &MqttRules, identifier: u16, out: &mut Sink<'_>) -> Option<Fate> {
-        let refused = self.unfinished.refused(identifier, rules, &self.admission);
-        let Some((operation, verdict)) = refused else {
-            self.unfinished.remove(identifier);
-            return None;
-        };
+        let unfinished = self.unfinished.lock();
+        let refused = unfinished.refused(identifier, rules, &self.admission);
+        let is_unknown = self.is_resumed && !unfinished.knows(identifier);
+        drop(unfinished);
         let observe = self.terms.mode == Mode::Observe;
-        operations::judged(operation, verdict, observe, out);
-        if observe {
-            self.unfinished.remove(identifier);
+        if let Some((operation, verdict)) = refused {
+            operations::judged(operation, verdict, observe, out);
+        } else if is_unknown && !rules.may_release(&self.admission) {
+            out(Output::Deviation {
+                what: Deviation::Release(identifier),
+                effect: Effect::Withheld,
+                done: !observe,
+            });
+        } else {
             return None;
         }
         // It stays with the broker, which would take another of this identifier for the same.
-        Some(self.answer_release(identifier, out))
+        (!observe).then(|| self.answer_release(identifier, out))
+    }
+
+    /// The broker lets the client in: what is known of its session counts, if it goes on with it.
+    pub(super) fn welcomed(&mut self, session_present: bool) {
+        self.is_resumed = session_present;
+        let (Some((sessions, broker)), Some(Operation::Connect { client_id, .. })) =
+            (&self.sessions, self.identity.first())
+        else {
+            return;
+        };
+        if client_id.is_empty() {
+            return;
+        }
+        let (shared, membership) = sessions.join(*broker, client_id);
+        let mut known = shared.lock();
+        if !session_present {
+            known.clear();
+        }
+        for (identifier, topic, retain) in self.unfinished.lock().iter() {
+            let _within = known.add(
+                identifier,
+                topic,
+                retain,
+                self.terms.limits.refused_publications_max,
+            );
+        }
+        drop(known);
+        (self.unfinished, self.membership) = (shared, Some(membership));
+    }
+
+    /// What it published is known to the other connections of its session, too.
+    pub(in crate::connection) fn remember(&mut self, sessions: &Arc<Sessions>, broker: SocketAddr) {
+        self.sessions = Some((Arc::clone(sessions), broker));
+        if self.stage == super::Stage::Open {
+            // It may have ended meanwhile: what others know of it then counts, too.
+            let is_resumed = self.is_resumed;
+            self.welcomed(true);
+            self.is_resumed = is_resumed;
+        }
     }
 
     /// The verdict on a publication at QoS 2 whose identifier is that of one that stays with the broker.
     pub(super) fn hides(&self, rules: &MqttRules, identifier: u16) -> Option<Verdict> {
-        self.unfinished.refused(identifier, rules, &self.admission)?;
+        self.unfinished
+            .lock()
+            .refused(identifier, rules, &self.admission)?;
         Some(Verdict::Refuse(Refusal {
             why: Why::Unfinished,
             nearest: None,

@@ -165,7 +165,7 @@ impl Current {
                     }
                     (Logged::Cut, _) => {
                         "what its flow permits cannot be read from the middle of a connection: it was \
-                                         reset, and its client can open it anew"
+                         reset, and its client can open it anew; an MQTT broker publishes the will that its client left"
                             .to_owned()
                     }
                     (Logged::Input, _) => {

@@ -51,6 +51,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use penstock_inspect::connection::Sessions;
 use penstock_inspect::judge::RulesError;
 use penstock_policy::ids::Revision;
 use penstock_policy::model::Protocol;
@@ -169,6 +170,8 @@ pub struct Shared {
     broken: AtomicU64,
     /// Connections that were refused for want of a descriptor.
     turned_away: AtomicU64,
+    /// What clients of brokers published at QoS 2 and have not released.
+    sessions: Arc<Sessions>,
     /// What enforcing would change.
     foretold: Mutex<Foretold>,
     /// A descriptor that is let go to turn a client away with when no other is left.
@@ -237,6 +240,7 @@ impl Inspector {
             failures: AtomicU64::new(0),
             broken: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
+            sessions: Arc::default(),
             foretold: Mutex::default(),
             reserve: tokio::sync::Mutex::new(reserve()),
         });

@@ -32,6 +32,7 @@ mod intercept;
 mod mode;
 pub(super) mod neighbours;
 mod shape;
+mod standing;
 mod turned;
 
 pub use turned::{STARTING, STARTING_S};

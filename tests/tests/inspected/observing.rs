@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use penstock::lab;
 use penstock_policy::model::Answers;
-use penstock_policy::plan::Observing;
+use penstock_policy::plan::{Observing, Plan};
 use penstock_policy::verdict::Decision;
 
 use super::world::{Agent, MODES, PATIENCE, SERVER, SERVER6, World, polling};
@@ -108,6 +108,104 @@ fn odd_answers_pass_unchanged_while_observed_and_enforcing_withholds_what_was_fo
                                 );
                             }
                         }
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+/// A request through to the server and its answer back, each of which the other end must have.
+fn exchanged(client: &mut TcpStream, served: &mut TcpStream) -> std::io::Result<()> {
+    const ANSWER: [u8; 11] = [0, 5, 0, 0, 0, 5, 1, 3, 2, 0, 9];
+    client.write_all(&READ)?;
+    let mut request = [0; READ.len()];
+    served.read_exact(&mut request)?;
+    served.write_all(&ANSWER)?;
+    let mut answer = [0; ANSWER.len()];
+    client.read_exact(&mut answer)?;
+    assert_eq!((request, answer), (READ, ANSWER));
+    Ok(())
+}
+
+#[test]
+fn a_standing_connection_whose_flow_is_removed_goes_on_between_zones_that_observe() {
+    lab::sandbox::test(
+        "observing::a_standing_connection_whose_flow_is_removed_goes_on_between_zones_that_observe",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode);
+                let listen =
+                    |server: &'static str| world.control.enter(|| TcpListener::bind((server, 502)).unwrap());
+                let listeners = [SERVER, SERVER6].map(|server| (server, listen(server).unwrap()));
+                world.at_gateway(async || {
+                    let flow = |observing: Observing| {
+                        let mut plan = world.plan(&[(502, polling())]);
+                        plan.interfaces
+                            .iter_mut()
+                            .for_each(|side| side.observing = observing.clone());
+                        plan
+                    };
+                    let observed = || flow(Observing::Everything);
+                    let without = |mut plan: Plan| {
+                        plan.rules.clear();
+                        plan
+                    };
+                    let mut plain = observed();
+                    plain.rules.iter_mut().for_each(|rule| rule.operations = None);
+                    let mut in_order = observed();
+                    in_order
+                        .rules
+                        .iter_mut()
+                        .for_each(|rule| rule.answers = Answers::InOrder);
+                    let open = |(server, listener): &(&'static str, TcpListener)| {
+                        let connect = || TcpStream::connect((*server, 502)).unwrap();
+                        let client = world.office.enter(connect).unwrap();
+                        let (served, _) = listener.accept().unwrap();
+                        for stream in [&client, &served] {
+                            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                        }
+                        (client, served)
+                    };
+                    let agent = Agent::enforcing(observed()).await;
+                    let mut standing: Vec<_> = listeners.iter().map(open).collect();
+                    let mut exchange = |what: &str| {
+                        for (client, served) in &mut standing {
+                            let done = exchanged(client, served);
+                            assert!(done.is_ok(), "{mode:?} {what}: {done:?}");
+                        }
+                    };
+                    exchange("opened");
+                    for (revision, (what, plan)) in (2..).zip([
+                        ("removed", without(observed())),
+                        ("back", observed()),
+                        ("answers in order", in_order),
+                        ("plain", plain),
+                        ("removed when plain", without(observed())),
+                        ("enforced", flow(Observing::Nothing)),
+                        ("observed and removed at once", without(observed())),
+                    ]) {
+                        agent.apply(plan, revision).await;
+                        exchange(what);
+                        if what == "removed" {
+                            // Whoever comes now is not inspected, and passes.
+                            for listener in &listeners {
+                                let (mut client, mut served) = open(listener);
+                                exchanged(&mut client, &mut served).unwrap();
+                            }
+                        }
+                    }
+                    agent.apply(without(flow(Observing::Nothing)), 20).await;
+                    for (client, served) in &mut standing {
+                        client
+                            .set_read_timeout(Some(std::time::Duration::from_secs(2)))
+                            .unwrap();
+                        served
+                            .set_read_timeout(Some(std::time::Duration::from_secs(2)))
+                            .unwrap();
+                        let done = exchanged(client, served);
+                        assert!(done.is_err(), "{mode:?}: an enforcing zone ends it");
                     }
                 });
             }

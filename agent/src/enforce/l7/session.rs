@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender, Sessions};
 use penstock_policy::model::Tls;
 use tokio::time::Sleep;
 
@@ -71,6 +71,16 @@ pub(super) enum Inspection {
     Following(Connection),
     /// No operation is limited.
     Passing,
+}
+
+impl Inspection {
+    /// What a client publishes at QoS 2 is known to its next connection, too.
+    pub(super) fn remembering(self, sessions: &Arc<Sessions>, server: SocketAddr) -> Self {
+        match self {
+            Self::Following(connection) => Self::Following(connection.remembering(sessions, server)),
+            Self::Passing => Self::Passing,
+        }
+    }
 }
 
 /// One inspected connection.
@@ -245,22 +255,6 @@ impl Session {
         };
         let legs = [&self.client, &self.server].map(|peer| peer.backlog.capacity() + peer.leg.held_bytes());
         legs.into_iter().fold(of_packets, usize::saturating_add)
-    }
-
-    /// What is only observed is not ended for want of room, but goes on unread; whether it does.
-    fn goes_on_unread(&mut self) -> bool {
-        let observed = match &self.inspection {
-            Inspection::Following(connection) => connection.observes(),
-            Inspection::Passing => false,
-        };
-        let now = super::now();
-        let Some(seat) = observed.then(|| self.seat.unread(now)).flatten() else {
-            return false;
-        };
-        (self.seat, self.inspection) = (seat, Inspection::Passing);
-        let words = "connection passes unread from here on: others want its seat";
-        self.tally.borrow_mut().note(now, Subject::Session, words);
-        true
     }
 
     /// Nothing more is read of a side while what it sent before was not taken, or while it does not take its answers.

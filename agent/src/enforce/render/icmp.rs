@@ -143,7 +143,7 @@ fn quoted_turned(ip: &str) -> String {
     format!("ct original {ip} daddr . ct original {ip} saddr . ct original protocol . ct original proto-src")
 }
 
-/// The rules of an error about a leg of the inspector: `verdict` if the plan permits the leg's tuple.
+/// The rules of an error about a leg of the inspector: `verdict` if the plan permits the leg's tuple, or only observes it.
 pub(super) fn about_leg(family: &Family, verdict: &str) -> String {
     let Family {
         number: n,
@@ -160,6 +160,8 @@ pub(super) fn about_leg(family: &Family, verdict: &str) -> String {
     for map in ["exact", "ranges"] {
         let _ = writeln!(rules, "{asked} meta mark set {tuple} map @{map}{n} {verdict}");
     }
+    let ends = ["saddr", "daddr"].map(|end| format!("ct original {ip} {end} @passive{n}"));
+    let _ = writeln!(rules, "{asked} {} {verdict}", ends.join(" "));
     rules
 }
 

@@ -22,8 +22,11 @@
 //! the inspector's own connection are addressed to it for as long as they are on the bridge (an address that changed is
 //! what makes the bridge hand a packet up), and get the client's address back where they come in.
 //!
+//! A connection that was inspected when it began is the inspector's for as long as it is permitted, inspected or not, and between zones
+//! that only observe also when it is not: observing ends nothing.
+//!
 //! What the inspector sends has addresses that are not this machine's. It leaves only if its connection's tuple is
-//! inspected, or is permitted and was inspected when the connection began ([`MARK_LEG`]), and only to where its
+//! inspected, or is permitted or observed and was inspected when the connection began ([`MARK_LEG`]), and only to where its
 //! destination belongs.
 
 use std::fmt::Write;
@@ -35,6 +38,7 @@ use super::icmp;
 use super::inet::{FAMILIES, Family};
 pub(super) use super::shape::tuples;
 use super::shape::{self, by_side, chains_by_side};
+use super::standing::{passive, standing};
 use super::{
     MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_OWN, MARK_PASSED, MARK_SENT, MARK_STRAY, MARKS_KEPT, TABLE,
 };
@@ -330,7 +334,7 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
         "chain take{n} {{
          {misplaced}ct direction reply tcp flags & (syn | ack) == syn goto stray
          {anew}{of_known_leg}{no_leg} {dead} goto before{n}
-         {no_leg} tcp flags & (syn | ack) != syn {ip} saddr @passive{n} {ip} daddr @passive{n} goto before{n}
+         {no_leg} tcp flags & (syn | ack) != syn {passive} goto before{n}
          meta l4proto tcp tproxy {ip} to {inspector}:{port} {take}
          }}
          chain before{n} {{
@@ -342,6 +346,7 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
          }}
         ",
         no_leg = leg("=="),
+        passive = passive(family),
         dead = alive::NONE,
     );
     // An error about a connection of the inspector belongs to it under the same conditions as any error passes.
@@ -380,44 +385,6 @@ fn carried(script: &mut String, family: &Family, structure: &Structure) {
     }
 }
 
-/// Connections that were inspected when they began: while they are permitted, they go on.
-fn standing(script: &mut String, family: &Family, structure: &Structure) {
-    let bridged = structure.mode == GatewayMode::Bridged;
-    let Family {
-        number: n,
-        header: ip,
-        ..
-    } = family;
-    let _ = writeln!(script, "chain standing{n} {{");
-    if !bridged {
-        script.push_str(&by_side(
-            structure,
-            ("side", *n),
-            "iifname",
-            &format!("{ip} saddr !="),
-            "accept",
-        ));
-    }
-    for (direction, tuple) in tuples(ip) {
-        let known = if bridged && direction == "original" {
-            "ct status dnat"
-        } else {
-            "socket transparent 1"
-        };
-        for map in ["exact", "ranges"] {
-            let _ = writeln!(
-                script,
-                "ct direction {direction} {known} meta mark set {tuple} map @{map}{n} goto taken{n}"
-            );
-        }
-    }
-    if bridged {
-        // It would be translated, and then be routed to where nobody is.
-        script.push_str("ct direction original ct status dnat goto stray\n");
-    }
-    script.push_str("}\n");
-}
-
 /// What this machine sends with addresses that are not its own.
 fn leaving(script: &mut String, family: &Family, structure: &Structure) {
     let bridged = structure.mode == GatewayMode::Bridged;
@@ -444,10 +411,12 @@ fn leaving(script: &mut String, family: &Family, structure: &Structure) {
              {no_leg} goto foreign
              meta mark set {tuple} map @exact{n} goto leave{n}
              meta mark set {tuple} map @ranges{n} goto leave{n}
+             {passive} goto leave{n}
              goto foreign
              }}
             ",
             no_leg = leg("=="),
+            passive = passive(family),
         );
     }
     let own_side = if bridged {

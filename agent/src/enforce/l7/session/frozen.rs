@@ -70,9 +70,16 @@ impl Session {
         };
         let set = match found {
             // It takes leave of its peers first.
-            Found::Nothing => return leaving(bytes).ok_or(End::Revoked),
+            Found::Nothing if mode == Mode::Enforce => return leaving(bytes).ok_or(End::Revoked),
             Found::Unusable(_) if mode == Mode::Enforce => return Err(End::Revoked),
-            Found::Anything | Found::Unusable(_) => return passing(),
+            // It is followed on, so that a later policy may limit it again.
+            Found::Nothing | Found::Anything | Found::Unusable(_) => {
+                return [Protocol::ModbusTcp, Protocol::Mqtt]
+                    .into_iter()
+                    .filter_map(|protocol| thaw(bytes, Rules::nothing(protocol), Mode::Observe).ok())
+                    .find(|connection| !connection.is_closed())
+                    .map_or_else(passing, |connection| Ok(going_on(connection)));
+            }
             Found::Only(set) => set,
         };
         // What is handed over speaks plainly.
@@ -88,15 +95,7 @@ impl Session {
         let (rules, now) = (Arc::clone(&set.rules), super::super::now());
         let limits = Limits::default();
         match Connection::thaw(bytes, now, rules, mode, set.on_refusal, limits) {
-            Ok(mut connection) => {
-                let mut held = Each::default();
-                connection.settle(&mut |output| match output {
-                    Output::ToServer(bytes) => held.server = bytes.to_vec(),
-                    Output::ToClient(bytes) => held.client = bytes.to_vec(),
-                    _ => {}
-                });
-                Ok((Inspection::Following(connection), held))
-            }
+            Ok(connection) => Ok(going_on(connection)),
             Err(_) if mode == Mode::Observe => passing(),
             Err(error) => Err(lost(&error)),
         }
@@ -111,10 +110,24 @@ impl Session {
 
 /// An MQTT connection that goes on only to end in order.
 fn leaving(frozen: &[u8]) -> Option<(Inspection, Each<Vec<u8>>)> {
-    let nothing = Arc::new(Rules::nothing(Protocol::Mqtt));
+    let connection = thaw(frozen, Rules::nothing(Protocol::Mqtt), Mode::Enforce).ok()?;
+    Some((Inspection::Following(connection), Each::default()))
+}
+
+fn thaw(frozen: &[u8], rules: Rules, mode: Mode) -> Result<Connection, ThawError> {
     let (now, limits) = (super::super::now(), Limits::default());
-    let connection = Connection::thaw(frozen, now, nothing, Mode::Enforce, OnRefusal::Answer, limits);
-    Some((Inspection::Following(connection.ok()?), Each::default()))
+    Connection::thaw(frozen, now, Arc::new(rules), mode, OnRefusal::Answer, limits)
+}
+
+/// A connection, and what passes at once of what it held.
+fn going_on(mut connection: Connection) -> (Inspection, Each<Vec<u8>>) {
+    let mut held: Each<Vec<u8>> = Each::default();
+    connection.settle(&mut |output| match output {
+        Output::ToServer(bytes) => held.server.extend_from_slice(bytes),
+        Output::ToClient(bytes) => held.client.extend_from_slice(bytes),
+        _ => {}
+    });
+    (Inspection::Following(connection), held)
 }
 
 fn lost(error: &ThawError) -> End {

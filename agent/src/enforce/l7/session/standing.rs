@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use penstock_inspect::connection::{Connection, Mode, Output, Sink};
-use penstock_policy::model::OnRefusal;
+use penstock_inspect::connection::{Connection, Deviation, Mode, Output, Sender, Sink};
+use penstock_policy::model::{OnRefusal, Protocol};
 
 use super::super::lookup::Found;
+use super::super::tally::Subject;
 use super::{End, Inspection, Session};
 
 /// What enforcing would do to a connection that stands between zones that only observe, and why.
@@ -29,6 +30,7 @@ fn foretold(found: &Found, mode: Mode, inspection: &Inspection) -> Option<(&'sta
             "it was not followed from its beginning to here without a gap; its client connects anew".to_owned(),
         )),
         (Found::Unusable(error), _) => Some((RESET, error.to_string())),
+        (Found::Nothing, _) => Some((RESET, "no flow permits it".to_owned())),
         _ => None,
     }
 }
@@ -38,21 +40,45 @@ impl Session {
     pub(in super::super) fn revoke(&mut self) {
         match &mut self.inspection {
             Inspection::Passing => self.cut = Some(End::Revoked),
-            Inspection::Following(_) => self.take_leave(Connection::revoke),
+            Inspection::Following(_) => self.take_leave(Connection::revoke, End::Revoked),
         }
         self.wake();
     }
 
+    /// What is only observed is not ended for want of room, but goes on unread; whether it does.
+    pub(super) fn goes_on_unread(&mut self) -> bool {
+        let now = super::super::now();
+        let Inspection::Following(connection) = &mut self.inspection else {
+            return false;
+        };
+        let Some(seat) = connection.observes().then(|| self.seat.unread(now)).flatten() else {
+            return false;
+        };
+        // An answer that is completed for what was refused before has to go on as it is.
+        for side in [Sender::Client, Sender::Server] {
+            connection.end(side, &mut |output| match output {
+                Output::ToServer(bytes) => self.server.backlog.extend_from_slice(bytes),
+                Output::ToClient(bytes) => self.client.backlog.extend_from_slice(bytes),
+                _ => {}
+            });
+        }
+        (self.seat, self.inspection) = (seat, Inspection::Passing);
+        let words = "connection passes unread from here on: others want its seat";
+        self.tally.borrow_mut().note(now, Subject::Session, words);
+        true
+    }
+
     /// Takes up what another process left, under the policy of now.
-    pub(in super::super) fn review(&mut self, found: &Found) {
+    pub(in super::super) fn review(&mut self, found: &Found, mode: Mode) {
+        self.unlimited = !matches!(found, Found::Only(_));
         match found {
-            Found::Nothing => self.revoke(),
-            _ => self.take_leave(Connection::review),
+            Found::Nothing if mode == Mode::Enforce => self.revoke(),
+            _ => self.take_leave(Connection::review, End::Revoked),
         }
     }
 
     /// Has the connection say what is to be said now, although no side sent anything.
-    fn take_leave(&mut self, ask: fn(&mut Connection, &mut Sink<'_>)) {
+    fn take_leave(&mut self, ask: fn(&mut Connection, &mut Sink<'_>), end: End) {
         let Self {
             inspection: Inspection::Following(connection),
             client,
@@ -74,24 +100,22 @@ impl Session {
         });
         match closed {
             None => {}
-            Some(true) => self.cut = Some(End::Revoked),
-            Some(false) if self.closing.is_none() => self.close_as(End::Revoked),
+            Some(true) => self.cut = Some(end),
+            Some(false) if self.closing.is_none() => self.close_as(end),
             Some(false) => {}
         }
     }
 
-    /// Whether a policy that says this lets it go on. It says it of this connection as it is: whose TLS ends elsewhere, or
-    /// before a server that is known by something else, is another connection.
+    /// Whether a policy that says this lets it go on: between zones that only observe, whatever it says. It says it of this connection
+    /// as it is: whose TLS ends elsewhere, or before a server that is known by something else, is another connection.
     pub(in super::super) fn stands_under(&self, found: &Found, mode: Mode) -> bool {
-        let passes_by = mode == Mode::Observe && self.tls.is_none();
         match found {
+            _ if mode == Mode::Observe => true,
             // The kernel lets nothing of it by.
-            Found::Nothing => false,
-            Found::Unusable(_) => passes_by,
+            Found::Nothing | Found::Unusable(_) => false,
             Found::Anything => true,
             Found::Only(set) if self.seat.is_unread() => set.passes_unread(mode),
-            // Where zones only observe, no TLS is ended.
-            Found::Only(set) => set.tls == self.tls || passes_by,
+            Found::Only(set) => set.tls == self.tls,
         }
     }
 
@@ -107,26 +131,34 @@ impl Session {
             _ => {}
         };
         match (found, &mut self.inspection) {
-            (Found::Nothing, _) | (Found::Anything | Found::Unusable(_), Inspection::Passing) => {}
+            (Found::Nothing | Found::Anything | Found::Unusable(_), Inspection::Passing) => {}
             // It is followed on, so that a later policy may limit it again.
-            (Found::Anything | Found::Unusable(_), Inspection::Following(connection)) => {
+            (Found::Nothing | Found::Anything | Found::Unusable(_), Inspection::Following(connection)) => {
                 connection.set_terms(Mode::Observe, OnRefusal::Answer, &mut let_go);
                 self.unlimited = true;
             }
             (Found::Only(_), Inspection::Passing) if mode == Mode::Observe || self.seat.is_unread() => {}
-            (Found::Only(_), Inspection::Passing) => self.cut = Some(End::Unfollowed),
+            (Found::Only(set), Inspection::Passing) => {
+                self.cut = Some(End::Unfollowed);
+                if set.protocol() == Protocol::Mqtt {
+                    let mut tally = self.tally.borrow_mut();
+                    tally.note(super::super::now(), Subject::Session, Deviation::WILL_UNKNOWN);
+                }
+            }
+            (Found::Only(_), Inspection::Following(connection))
+                if mode == Mode::Enforce && connection.is_guessed() =>
+            {
+                self.unlimited = false;
+                self.take_leave(Connection::leave_unfollowed, End::Unfollowed);
+            }
             (Found::Only(set), Inspection::Following(connection)) => {
                 connection.set_terms(mode, set.on_refusal, &mut let_go);
                 connection.set_rules(Arc::clone(&set.rules));
                 self.unlimited = false;
                 if connection.is_closed() && self.closing.is_none() {
-                    let end = match connection.is_guessed() {
-                        true => End::Unfollowed,
-                        false => End::Revoked,
-                    };
-                    self.cut = Some(end);
+                    self.cut = Some(End::Revoked);
                 }
-                self.take_leave(Connection::review);
+                self.take_leave(Connection::review, End::Revoked);
             }
         }
         self.foretell(found, mode);

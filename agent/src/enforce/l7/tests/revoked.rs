@@ -100,3 +100,32 @@ async fn what_a_new_policy_took_away_during_a_restart_takes_leave_after_it() {
         takes_leave(&mut client, &mut served);
     }
 }
+
+/// Their wills are not known, and are taken back where that can be done; else they are named.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_were_not_read_from_their_beginning_leave_no_will_unsaid_when_enforcement_begins() {
+    const PINGREQ: [u8; 2] = [0xc0, 0];
+    let mut world = World::new(Limits::default());
+    world.put(None, Enforcement::Observe).await;
+    let (mut unread, mut unread_served) = world.pair();
+    unread.write_all(CONNECT).unwrap();
+    assert_eq!(read_exactly(&mut unread_served, CONNECT.len()), CONNECT);
+    world
+        .put(Some(permitting("c", "status/#")), Enforcement::Observe)
+        .await;
+    let (mut guessed, mut served) = world.pair();
+    // What cannot be read, and then a packet.
+    for bytes in [&b"what is this?"[..], &PINGREQ] {
+        guessed.write_all(bytes).unwrap();
+        assert_eq!(read_exactly(&mut served, bytes.len()), bytes);
+    }
+    world.until("read again from where a packet seems to begin").await;
+    world
+        .put(Some(permitting("c", "status/#")), Enforcement::Enforce)
+        .await;
+    takes_leave(&mut guessed, &mut served);
+    assert!(is_reset(&mut unread_served));
+    world
+        .until("a will of this client, which the gateway never saw")
+        .await;
+}

@@ -219,7 +219,7 @@ impl Worker {
             Found::Only(set) if seat.is_unread() && set.passes_unread(mode) => Ok(Inspection::Passing),
             Found::Only(set) if set.tls == tls => Ok(Session::inspection(set, mode)),
             Found::Anything if tls.is_none() => Ok(Inspection::Passing),
-            Found::Only(_) | Found::Unusable(_) if passes_by => Ok(Inspection::Passing),
+            _ if passes_by => Ok(Inspection::Passing),
             // It was permitted when the server was asked.
             _ => Err(End::Revoked),
         };
@@ -243,7 +243,7 @@ impl Worker {
             server.reset_on_close();
         };
         let inspection = match inspection {
-            Ok(inspection) => inspection,
+            Ok(inspection) => inspection.remembering(&self.shared.sessions, tuple.server),
             Err(end) => {
                 reset(&legs);
                 self.note(&tuple, end.words());
@@ -262,14 +262,11 @@ impl Worker {
     async fn ask(&self, tuple: &Tuple) -> Result<(Arc<Policy>, Option<Arc<Tls>>), String> {
         let policy = self.settled_policy().await?;
         match policy.find_for(tuple) {
+            // What only observes cuts nobody: also whom the kernel handed over by the policy before, and a client that is not ready
+            // for TLS to end here.
+            _ if policy.mode(tuple.client, tuple.server.ip()) == Mode::Observe => Ok((policy, None)),
             Found::Nothing => Err("connection reset: no flow permits it".to_owned()),
             Found::Anything => Ok((policy, None)),
-            // What only observes cuts nobody, and a client that is not ready for it would be.
-            Found::Only(_) | Found::Unusable(_)
-                if policy.mode(tuple.client, tuple.server.ip()) == Mode::Observe =>
-            {
-                Ok((policy, None))
-            }
             Found::Unusable(error) => Err(format!("connection reset: {error}")),
             Found::Only(set) => Ok((policy, set.tls.clone())),
         }

@@ -66,7 +66,7 @@ impl Worker {
                         self.note(&session.tuple, "connection goes on after the agent's restart");
                         session.foretell(&found, mode);
                         let mut session = session.before(held).thaw(relay);
-                        session.review(&found);
+                        session.review(&found, mode);
                         spawn_local(Rc::clone(self).carry(session));
                     }
                 }

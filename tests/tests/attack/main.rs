@@ -1,5 +1,6 @@
 //! A scripted attacker of the data path: frames and packets from each side of a routed and of a bridged gateway, and of each
-//! what must hold. One file per topic, each a table of attempts (`table.rs`); whoever finds one more adds it there.
+//! what must hold. One file per topic, each a table of attempts (`table.rs`); whoever finds one more adds it there. `attempts.rs` lists
+//! these and those that stand elsewhere: budgets, framings, MQTT.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +11,7 @@
 )]
 
 mod addresses;
+mod attempts;
 mod gateway;
 mod icmp;
 mod learning;

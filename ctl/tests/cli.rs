@@ -272,6 +272,7 @@ fn explain_judges_one_operation_and_names_the_entry_that_decides() {
     for words in [
         "✓ write-single-register 40 of unit 1 on plc-7 with value 0 is permitted",
         "by write-single-register, units 1, addresses 40-41, values 0-1500  control-room-to-pumps/setpoints",
+        "no value was given: judged with value 0",
     ] {
         assert!(permitted.contains(words), "{permitted}");
     }
@@ -283,6 +284,22 @@ fn explain_judges_one_operation_and_names_the_entry_that_decides() {
     ] {
         assert!(refused.contains(words), "{refused}");
     }
+    // The head says what becomes of the operation, not of the connection that would carry it.
+    let place = |text: &str| refused.find(text).unwrap_or_else(|| panic!("{refused}"));
+    assert!(place("✗ refused inside the connection at gw-works") < place("the value is not within"));
+    assert!(place("the value is not within") < place("the connection itself passes"));
+    assert!(!refused.contains("✓ allowed"), "{refused}");
+    // Who may do it is named where somebody else may not.
+    let other = ask(
+        1,
+        ("historian", "plc-7"),
+        "write-single-register 40 unit 1 value 5",
+        &[],
+    );
+    assert!(
+        other.contains("permitted to others: hmi-1 (control-room-to-pumps/setpoints)"),
+        "{other}"
+    );
     let told = json(&ask(
         1,
         steer,

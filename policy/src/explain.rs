@@ -1,8 +1,9 @@
 //! "Why can (or can't) X talk to Y?": the oracle asked on every gateway between two ends.
 //!
 //! A question names assets or addresses. Each pair of addresses is put to each gateway that has both on its
-//! sides; the answers name the rule, or the nearest one and what differs. If no gateway stands between, that is
-//! the answer: Penstock has no say over that path.
+//! sides; the answers name the rule, or the nearest one and what differs. An address that no side of a gateway holds is
+//! put to each gateway in front of the other end, by whichever interface it would come: the kernel refuses it there. If
+//! no gateway stands between, that is the answer: Penstock has no say over that path.
 
 #[cfg(test)]
 mod tests;
@@ -183,6 +184,20 @@ pub fn explain(
             }
         }
     }
+    for (source, destination) in &pairs {
+        let crossed = |answer: &Answer| {
+            (answer.connection.source, answer.connection.destination) == (*source, *destination)
+        };
+        let neighbours = |plan: &Plan| {
+            let mut sides = plan.interfaces.iter();
+            sides.any(|side| side.holds(*source) && side.holds(*destination))
+        };
+        if !answers.iter().any(crossed) && !plans.values().any(neighbours) {
+            for plan in plans.values() {
+                answers.extend(from_elsewhere(plan, *source, *destination, question.transport));
+            }
+        }
+    }
     Ok(Explanation {
         question: question.clone(),
         answers,
@@ -210,6 +225,35 @@ fn answer(plan: &Plan, connection: Connection) -> Answer {
         verdict,
         operations,
     }
+}
+
+/// What a gateway in front of one end says if the other, which none of its sides holds, comes by it: one answer for each
+/// decision, by whichever interface.
+fn from_elsewhere(plan: &Plan, source: IpAddr, destination: IpAddr, transport: Carried) -> Vec<Answer> {
+    let holding = |address| plan.interfaces.iter().find(move |side| side.holds(address));
+    let (ingress, egress) = (holding(source), holding(destination));
+    let Some(near) = ingress.xor(egress) else {
+        return Vec::new();
+    };
+    let mut answers: Vec<Answer> = Vec::new();
+    for far in plan.interfaces.iter().filter(|side| side.name != near.name) {
+        let side = |own: Option<&PlanInterface>| own.unwrap_or(far).name.clone();
+        let connection = Connection {
+            ingress: side(ingress),
+            egress: side(egress),
+            source,
+            destination,
+            transport,
+        };
+        let answer = answer(plan, connection);
+        if answers
+            .iter()
+            .all(|other| other.verdict.decision != answer.verdict.decision)
+        {
+            answers.push(answer);
+        }
+    }
+    answers
 }
 
 fn addresses(plant: &Plant, who: &Who) -> Result<Vec<IpAddr>, ExplainError> {

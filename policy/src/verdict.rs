@@ -39,7 +39,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-pub use self::decide::{Permitted, decide, matching, mode, permitted};
+pub use self::decide::{Permitted, decide, for_others, matching, mode, permitted};
 pub use self::words::CarriedError;
 use crate::ids::{ConduitId, FlowId, FlowName, ZoneId};
 

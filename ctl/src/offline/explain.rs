@@ -4,6 +4,7 @@
 mod asked;
 mod code;
 mod inside;
+mod others;
 mod report;
 
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use penstock_policy::verdict::{Carried, Decision, Reason, RuleName};
 use self::asked::Asked;
 pub use self::code::CodeMeaning;
 pub use self::inside::OperationVerdict;
-pub use self::report::{BridgeLine, End, Explanation, GatewayVerdict, RuleLine};
+pub use self::report::{BridgeLine, End, Explanation, GatewayVerdict, Permitted, RuleLine};
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -173,7 +174,11 @@ fn sentence(gateways: &[GatewayVerdict], bridges: &[BridgeLine]) -> String {
             .flow
             .as_ref()
             .map_or_else(String::new, |flow| format!(" (flow {flow})"));
-        return format!("{}{entry}{flow}, at {gateway}", operation.reason);
+        let assumed = operation
+            .assumption
+            .as_ref()
+            .map_or_else(String::new, |assumption| format!(" ({assumption})"));
+        return format!("{}{entry}{flow}, at {gateway}{assumed}", operation.reason);
     }
     let deciding = ["deny", "would-deny", "allow"]
         .into_iter()
@@ -357,6 +362,12 @@ fn told(
             .zip(plan)
             .filter(|_| verdict.decision == Decision::Allow)
             .and_then(|((asked, on), plan)| OperationVerdict::on_connection(asked, on, plan, connection)),
+        others: plan.map_or_else(Vec::new, |plan| {
+            others::permitted(plan, connection, &verdict.reason, asked.map(|(asked, _)| asked))
+        }),
+        answers: plan
+            .filter(|_| verdict.decision == Decision::Allow)
+            .and_then(|plan| others::answers(plan, connection)),
     }
 }
 

@@ -74,10 +74,26 @@ fn what_passes_only_because_nobody_enforces_is_said_so() {
 
 #[test]
 fn where_no_gateway_stands_between_that_is_the_answer() {
-    for (from, to) in [("hmi-1", "historian"), ("hmi-1", "203.0.113.9")] {
+    for (from, to) in [("hmi-1", "historian"), ("203.0.113.7", "203.0.113.9")] {
         let explanation = asked(&waterworks(), from, to, "tcp/443").unwrap();
         assert_eq!(explanation.outcome(), Outcome::NoGateway);
     }
+}
+
+#[test]
+fn an_address_of_no_zone_is_denied_where_the_kernel_denies_it_and_not_called_unguarded() {
+    for (from, to) in [("8.8.8.8", "plc-7"), ("plc-7", "8.8.8.8")] {
+        let explanation = asked(&waterworks(), from, to, "tcp/502").unwrap();
+        assert_eq!(explanation.outcome(), Outcome::Dropped, "{explanation}");
+        let said = explanation.to_string();
+        assert!(said.contains("8.8.8.8 is in no zone on the side of"), "{said}");
+    }
+    let mut plant = waterworks();
+    for zone in plant.zones.values_mut() {
+        zone.enforcement = Enforcement::Observe;
+    }
+    let explanation = asked(&plant, "8.8.8.8", "plc-7", "tcp/502").unwrap();
+    assert_eq!(explanation.outcome(), Outcome::PassesObserved);
 }
 
 #[test]
@@ -117,6 +133,37 @@ fn a_bridge_is_told_beside_the_connection_that_it_takes_the_place_of() {
 }
 
 proptest! {
+    /// Where an end is held by no gateway, the answer is what the oracle says by every interface it can come by.
+    #[test]
+    fn a_stranger_is_answered_as_the_oracle_judges_it_by_each_interface(plant in plants(), stranger in any::<[u8; 4]>()) {
+        let stranger = IpAddr::from(stranger);
+        let plans = compile_all(&plant).unwrap();
+        let held = |address| plans.values().flat_map(|plan| &plan.interfaces).any(|side| side.holds(address));
+        prop_assume!(!held(stranger));
+        let addresses = plant.assets.values().flat_map(|asset| &asset.addresses);
+        for address in addresses.filter(|address| address.is_ipv4()).copied() {
+            let question = Question {
+                source: Who::Address(stranger),
+                destination: Who::Address(address),
+                transport: Carried::Tcp(502),
+            };
+            let explanation = explain(&plant, &plans, &question).unwrap();
+            let judged = plans.values().flat_map(|plan| {
+                let near = plan.interfaces.iter().find(|side| side.holds(address));
+                let far = plan.interfaces.iter().filter(move |side| near.is_some_and(|near| near.name != side.name));
+                far.zip(near.into_iter().cycle()).map(|(far, near)| decide(plan, &Connection {
+                    ingress: far.name.clone(),
+                    egress: near.name.clone(),
+                    source: stranger,
+                    destination: address,
+                    transport: Carried::Tcp(502),
+                }).decision)
+            });
+            let denied = judged.clone().any(|decision| decision == Decision::Deny);
+            prop_assert_eq!(explanation.outcome() == Outcome::Dropped, denied, "{}", explanation);
+        }
+    }
+
     /// Each flow of each conduit passes between its ends, at every gateway that the conduit names; a bridge is carried.
     #[test]
     fn what_the_document_declares_is_explained_as_passing(plant in plants()) {

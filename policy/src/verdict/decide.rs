@@ -180,16 +180,22 @@ fn fit_port(ports: &[PortRange], port: u16) -> Option<Fit> {
         .max()
 }
 
-/// The rule that has most in common with a connection that none matches: the destination weighs most, then the
-/// source, then the service. The transport alone (both are TCP) makes no rule near.
+/// The rule that has most in common with a connection that none matches, and that its reader can do something with: one to
+/// the same server, else one of the same client, else one between the same two networks (a conduit's zones). Among those
+/// the service weighs on top; a rule that shares no more than that is another plant part's and says nothing.
 fn nearest(plan: &Plan, connection: &Connection) -> Option<Nearest> {
     let mut best: Option<(u8, &Rule)> = None;
     for rule in &plan.rules {
-        let mut likeness = 0;
-        if fit_end(&rule.destinations, connection.destination).is_some() {
+        let server = fit_end(&rule.destinations, connection.destination).is_some();
+        let client = fit_end(&rule.sources, connection.source).is_some();
+        if !server && !client && !same_way(plan, rule, connection) {
+            continue;
+        }
+        let mut likeness = 1;
+        if server {
             likeness += 8;
         }
-        if fit_end(&rule.sources, connection.source).is_some() {
+        if client {
             likeness += 6;
         }
         if fit_service(&rule.transport, connection.transport).is_some() {
@@ -197,13 +203,34 @@ fn nearest(plan: &Plan, connection: &Connection) -> Option<Nearest> {
         } else if same_transport(&rule.transport, connection.transport) {
             likeness += 1;
         }
-        if likeness > best.map_or(1, |(most, _)| most) {
+        if likeness > best.map_or(0, |(most, _)| most) {
             best = Some((likeness, rule));
         }
     }
     best.map(|(_, rule)| Nearest {
         rule: RuleName::of(rule),
         differs: differences(rule, connection),
+    })
+}
+
+/// Whether the rule leads from the network of the connection's source to that of its destination.
+fn same_way(plan: &Plan, rule: &Rule, connection: &Connection) -> bool {
+    let beside = |side: &str, address: IpAddr, ends: &[Endpoint]| {
+        let mut networks = interface(plan, side).into_iter().flat_map(|side| &side.networks);
+        networks.any(|network| {
+            network.contains(&address) && ends.iter().any(|end| network.contains(&end.network))
+        })
+    };
+    beside(&connection.ingress, connection.source, &rule.sources)
+        && beside(&connection.egress, connection.destination, &rule.destinations)
+}
+
+/// The rules that let others do what `connection` wants: open this service to this server.
+pub fn for_others<'a>(plan: &'a Plan, connection: &Connection) -> impl Iterator<Item = &'a Rule> {
+    plan.rules.iter().filter(move |rule| {
+        fit_service(&rule.transport, connection.transport).is_some()
+            && fit_end(&rule.destinations, connection.destination).is_some()
+            && fit_end(&rule.sources, connection.source).is_none()
     })
 }
 

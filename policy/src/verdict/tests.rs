@@ -10,7 +10,7 @@ use crate::arbitrary::{plans_with_connections, plants};
 use crate::compile::{compile, compile_all};
 use crate::ids::ZoneId;
 use crate::model::{Enforcement, Plant};
-use crate::plan::{Observing, Plan, Transport};
+use crate::plan::{Endpoint, Observing, Plan, Transport};
 use crate::waterworks::{gateway, id, waterworks};
 
 fn connection(ingress: &str, source: &str, egress: &str, destination: &str, transport: &str) -> Connection {
@@ -48,6 +48,11 @@ fn verdicts_explain_themselves_in_words() {
     );
     assert_eq!(
         said(&connection("eth2", "10.20.1.99", "eth4", "10.20.9.4", "tcp/22")),
+        "denied: no flow permits it, nor anything like it"
+    );
+    // A flow of another conduit that has only its service in common is of no use to anybody.
+    assert_eq!(
+        said(&connection("eth4", "10.20.9.4", "eth1", "10.1.7.21", "tcp/502")),
         "denied: no flow permits it, nor anything like it"
     );
     assert_eq!(
@@ -426,6 +431,31 @@ proptest! {
                 });
                 prop_assert!(holds(&flow.sources, connection.source), "{}", connection);
                 prop_assert!(holds(&flow.destinations, connection.destination), "{}", connection);
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_flow_shares_the_server_the_client_or_both_networks((plan, connections) in plans_with_connections(24)) {
+        for connection in &connections {
+            if let Reason::NoRule { nearest: Some(nearest) } = decide(&plan, connection).reason {
+                let rule = plan.rules.iter().find(|rule| rule.id == nearest.rule.id).unwrap();
+                let has = |ends: &[Endpoint], address| ends.iter().any(|end| end.network.contains(&address));
+                let beside = |name: &str, address: IpAddr, ends: &[Endpoint]| {
+                    let side = plan.interfaces.iter().find(|side| side.name == name).unwrap();
+                    let network = side.networks.iter().find(|network| network.contains(&address)).unwrap();
+                    ends.iter().any(|end| network.contains(&end.network))
+                };
+                let (source, destination) = (connection.source, connection.destination);
+                let shares = has(&rule.sources, source)
+                    || has(&rule.destinations, destination)
+                    || beside(&connection.ingress, source, &rule.sources)
+                        && beside(&connection.egress, destination, &rule.destinations);
+                prop_assert!(shares, "{}", connection);
+                // Whoever may do it is never further away than whoever may do something else between the same two.
+                if for_others(&plan, connection).next().is_some() {
+                    prop_assert!(has(&rule.destinations, destination) || has(&rule.sources, source));
+                }
             }
         }
     }

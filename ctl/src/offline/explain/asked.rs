@@ -17,7 +17,12 @@ use crate::failure::Failure;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     /// A Modbus request.
-    Modbus { unit: u8, pdu: Vec<u8> },
+    Modbus {
+        unit: u8,
+        pdu: Vec<u8>,
+        /// The value was not said, and is 0 here.
+        assumed: bool,
+    },
     /// An MQTT operation.
     Mqtt(mqtt::Operation<'static>),
 }
@@ -50,7 +55,7 @@ impl Asked {
     /// The operation as events say it, and how `rules` judge it; `None` where they are of another protocol.
     pub(super) fn judge(&self, rules: &Rules) -> Option<Verdict> {
         match (self, rules) {
-            (Self::Modbus { unit, pdu }, Rules::Modbus(rules)) => Request::decode(*unit, pdu)
+            (Self::Modbus { unit, pdu, .. }, Rules::Modbus(rules)) => Request::decode(*unit, pdu)
                 .ok()
                 .map(|request| rules.judge(&request)),
             (Self::Mqtt(operation), Rules::Mqtt(rules)) => Some(rules.judge(operation)),
@@ -80,12 +85,20 @@ impl Asked {
 
     pub(super) fn operation(&self) -> Option<Operation<'static>> {
         match self {
-            Self::Modbus { unit, pdu } => {
+            Self::Modbus { unit, pdu, .. } => {
                 let request = Request::decode(*unit, pdu).ok()?;
                 Some(Operation::Modbus(request.operation()))
             }
             Self::Mqtt(operation) => Some(Operation::Mqtt(operation.clone())),
         }
+    }
+
+    /// That a value was taken for granted, where the operation writes one and none was said.
+    pub(super) fn assumption(&self) -> Option<&'static str> {
+        let writes =
+            matches!(self.operation(), Some(Operation::Modbus(operation)) if operation.values.is_some());
+        (writes && matches!(self, Self::Modbus { assumed: true, .. }))
+            .then_some("no value was given: judged with value 0; add `value N` to ask about another")
     }
 
     /// As events say it, and on whom: "write-single-register 40 of unit 1 on plc-7", with the value that is written.
@@ -190,7 +203,7 @@ fn modbus<'a>(function: &str, mut words: impl Iterator<Item = &'a str>) -> Resul
     while let Some(word) = words.next() {
         match word {
             "unit" | "units" => unit = Some(number("a unit, 0-255", words.next(), MODBUS_HELP)?),
-            "value" | "values" => fields.value = number("a value, 0-65535", words.next(), MODBUS_HELP)?,
+            "value" | "values" => fields.value = Some(number("a value, 0-65535", words.next(), MODBUS_HELP)?),
             "file" => fields.file = number("the number of a file", words.next(), MODBUS_HELP)?,
             "sub-function" => {
                 fields.sub_function = number("a sub-function, 0-65535", words.next(), MODBUS_HELP)?;
@@ -219,7 +232,11 @@ fn modbus<'a>(function: &str, mut words: impl Iterator<Item = &'a str>) -> Resul
     Request::decode(unit, &pdu).map_err(|error| {
         refused(format!("no master could ask for this `{function}`")).because(error.to_string())
     })?;
-    Ok(Asked::Modbus { unit, pdu })
+    Ok(Asked::Modbus {
+        unit,
+        pdu,
+        assumed: fields.value.is_none(),
+    })
 }
 
 fn code(function: &str) -> Result<u8, Failure> {
@@ -245,12 +262,17 @@ fn code(function: &str) -> Result<u8, Failure> {
 struct Fields {
     addresses: Option<(u16, u16)>,
     reading: Option<(u16, u16)>,
-    value: u16,
+    value: Option<u16>,
     file: u16,
     sub_function: u16,
 }
 
 impl Fields {
+    /// The value; 0 where none was said ([`Asked::assumption`]).
+    fn value(&self) -> u16 {
+        self.value.unwrap_or(0)
+    }
+
     /// The request (V1.1b3, section 6). `None` where it needs addresses that were not said.
     fn pdu(&self, code: u8, mei_type: Option<u16>) -> Option<Vec<u8>> {
         let count = |(first, last): (u16, u16)| u16::try_from(u32::from(last) - u32::from(first) + 1).ok();
@@ -264,7 +286,7 @@ impl Fields {
             }
             5 => {
                 put(self.addresses?.0);
-                put(match self.value {
+                put(match self.value() {
                     0 => 0,
                     1 => 0xff00,
                     // No coil can have it, which decoding then says.
@@ -273,7 +295,7 @@ impl Fields {
             }
             6 => {
                 put(self.addresses?.0);
-                put(self.value);
+                put(self.value());
             }
             8 => {
                 put(self.sub_function);
@@ -294,14 +316,14 @@ impl Fields {
                     pdu.extend(word.to_be_bytes());
                 }
                 if write {
-                    pdu.extend(self.value.to_be_bytes());
+                    pdu.extend(self.value().to_be_bytes());
                 }
             }
             // All bits from the OR mask: the register ends up with the value, whatever it had.
             22 => {
                 put(self.addresses?.0);
                 put(0);
-                put(self.value);
+                put(self.value());
             }
             23 => {
                 let (read, write) = (self.reading?, self.addresses?);
@@ -329,13 +351,13 @@ impl Fields {
             for byte in 0..bytes {
                 let bits = (count - byte * 8).min(8);
                 let all = if bits == 8 { 0xff } else { (1_u8 << bits) - 1 };
-                pdu.push(if self.value == 0 { 0 } else { all });
+                pdu.push(if self.value() == 0 { 0 } else { all });
             }
             return;
         }
         pdu.push(u8::try_from(u32::from(count) * 2).unwrap_or(u8::MAX));
         for _ in 0..count {
-            pdu.extend(self.value.to_be_bytes());
+            pdu.extend(self.value().to_be_bytes());
         }
     }
 }
@@ -393,6 +415,20 @@ mod tests {
             ),
         ] {
             assert_eq!(Asked::parse(text).unwrap().said("plc-7"), said);
+        }
+    }
+
+    #[test]
+    fn a_write_without_a_value_says_that_it_was_judged_with_0() {
+        let assumption = |text: &str| Asked::parse(text).unwrap().assumption();
+        let said = assumption("write-single-register 40 unit 1").unwrap();
+        assert!(said.contains("judged with value 0"), "{said}");
+        for complete in [
+            "write-single-register 40 unit 1 value 0",
+            "read-coils 0-3 unit 1",
+            "publish a/b",
+        ] {
+            assert_eq!(assumption(complete), None, "{complete}");
         }
     }
 

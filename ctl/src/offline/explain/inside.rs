@@ -26,6 +26,8 @@ pub struct OperationVerdict {
     pub entry: Option<String>,
     /// What the client gets for the refusal: "resets the connection".
     pub refusal: Option<String>,
+    /// What was taken for granted, because it was not said.
+    pub assumption: Option<String>,
 }
 
 impl OperationVerdict {
@@ -45,6 +47,7 @@ impl OperationVerdict {
                 flow: None,
                 entry: None,
                 refusal: None,
+                assumption: None,
             }),
             Permitted::Only(listed) => {
                 let lists = listed.iter().map(|(_, operations)| *operations);
@@ -77,6 +80,7 @@ impl OperationVerdict {
             flow: None,
             entry: None,
             refusal: None,
+            assumption: asked.assumption().map(str::to_owned),
         };
         let (rules, owners) = match Rules::union(lists) {
             Ok(compiled) => compiled,
@@ -122,6 +126,10 @@ impl OperationVerdict {
         if let Some(entry) = &self.entry {
             let flow = page.paint(Tone::Name, self.flow.as_deref().unwrap_or_default());
             page.line(format!("    {by} {entry}  {flow}"));
+        }
+        if let Some(assumption) = &self.assumption {
+            let assumption = page.paint(Tone::Warn, assumption);
+            page.line(format!("    {assumption}"));
         }
         if let Some(refusal) = &self.refusal {
             page.line(format!("    a refusal {refusal}"));

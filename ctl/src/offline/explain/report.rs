@@ -60,6 +60,19 @@ pub struct GatewayVerdict {
     pub operations: Option<Vec<String>>,
     /// What becomes of the operation that was asked about; absent where none was, or where nothing passes.
     pub operation: Option<OperationVerdict>,
+    /// Who else may do what was asked about here and is refused to this source.
+    pub others: Vec<Permitted>,
+    /// Which answers of a Modbus server belong to a request on this connection, where its flows say something about it.
+    pub answers: Option<String>,
+}
+
+/// Somebody who may do what was asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Permitted {
+    /// The asset or zone, as the flow names it.
+    pub source: String,
+    /// The flow that permits it: `conduit/flow`.
+    pub flow: String,
 }
 
 /// A one-way bridge between the two ends.
@@ -90,6 +103,21 @@ pub struct RuleLine {
     pub matched: bool,
 }
 
+/// Most that are named on a page; JSON has all.
+const OTHERS_SHOWN_MAX: usize = 6;
+
+/// "hmi-1 (supply/polling), historian (supply/polling)".
+fn others(all: &[Permitted]) -> String {
+    let named = all.iter().take(OTHERS_SHOWN_MAX);
+    let mut named: Vec<String> = named
+        .map(|one| format!("{} ({})", one.source, one.flow))
+        .collect();
+    if all.len() > OTHERS_SHOWN_MAX {
+        named.push(format!("{} more", all.len() - OTHERS_SHOWN_MAX));
+    }
+    named.join(", ")
+}
+
 impl Report for Explanation {
     const SCHEMA: &'static str = "penstock.explain/1";
     fn page(&self, page: &mut Page) {
@@ -116,7 +144,12 @@ impl Report for Explanation {
             ));
         }
         for verdict in &self.gateways {
+            let refused = verdict
+                .operation
+                .as_ref()
+                .filter(|asked| asked.decision != "allow");
             let (mark, tone) = match verdict.decision.as_str() {
+                "allow" if refused.is_some() => ("✗ refused inside the connection", Tone::Bad),
                 "allow" => ("✓ allowed", Tone::Good),
                 "deny" => ("✗ denied", Tone::Bad),
                 "would-deny" => (
@@ -134,7 +167,17 @@ impl Report for Explanation {
                 ),
             );
             page.line(format!("{mark} {at}"));
-            page.paragraph(2, Tone::Plain, &verdict.reason);
+            // What was asked about comes first: the connection is only the way there.
+            if let Some(operation) = &verdict.operation {
+                operation.page(page);
+                let passes = match refused {
+                    Some(_) => "the connection itself passes:",
+                    None => "the connection passes:",
+                };
+                page.paragraph(2, Tone::Plain, &format!("{passes} {}", verdict.reason));
+            } else {
+                page.paragraph(2, Tone::Plain, &verdict.reason);
+            }
             if let Some(rule) = &verdict.rule {
                 let what = if rule.matched { "by" } else { "closest:" };
                 let place = rule
@@ -148,8 +191,15 @@ impl Report for Explanation {
             for difference in &verdict.differs {
                 page.paragraph(4, Tone::Warn, &format!("· {difference}"));
             }
-            if let Some(operation) = &verdict.operation {
-                operation.page(page);
+            if !verdict.others.is_empty() {
+                page.paragraph(
+                    2,
+                    Tone::Plain,
+                    &format!("permitted to others: {}", others(&verdict.others)),
+                );
+            }
+            if let Some(answers) = &verdict.answers {
+                page.paragraph(2, Tone::Plain, answers);
             }
             if let Some(operations) = &verdict.operations {
                 page.line("  limited to these operations, all others are refused inside the protocol:");

@@ -7,6 +7,7 @@ use penstock_policy::ids::Revision;
 use penstock_policy::model::Protocol;
 use penstock_policy::plan::{Capability, Plan};
 use penstock_policy::verdict::Decision;
+use penstock_proto::v1::LearnedRange;
 use penstock_proto::v1::{
     self, AuditEvent, Fault, KernelCounters, OperationEvent, Severity, VerdictEvent, audit_event::Kind,
 };
@@ -208,6 +209,10 @@ fn operation_event(seen: OperationSeen) -> AuditEvent {
         count: seen.count,
         first_ms: seen.first_ms,
         last_ms: seen.last_ms,
+        values: seen.values.map(|values| LearnedRange {
+            first: u32::from(values.first),
+            last: u32::from(values.last),
+        }),
     };
     record::event(seen.last_ms, severity, seen.revision.0, Kind::Operation(event))
 }

@@ -3,7 +3,11 @@
 //! Two steps: the store skips whole blocks by their summary, then each remaining block is decoded, one at a time, and
 //! its events are held against the filter. Memory is bounded by a page of blocks, however long the answer, and by
 //! [`SEARCHES_MAX`] of one operator; a search ends with its reader, and with one that takes nothing.
+//! What an event's addresses were called is looked up in the release that was in force (`names`): a search finds an asset by
+//! its name, also where the event only says its address.
 //! Order is that of arrival at the coordinator; within one source that is the order of its chain.
+
+mod names;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -15,11 +19,13 @@ use penstock_proto::audit::read_body;
 use penstock_proto::event::EventKind;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1::audit_event::Kind;
-use penstock_proto::v1::{AuditBlockBody, AuditEvent, AuditRecord, SearchAuditRequest};
+use penstock_proto::v1::{AuditBlockBody, AuditClock, AuditEvent, AuditRecord, SearchAuditRequest};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::store::{BlockFilter, Store, StoreError, StoredBlock, Summary};
+use self::names::{Names, named};
+use crate::releases::Releases;
+use crate::store::{BlockFilter, Clock, Store, StoreError, StoredBlock, Summary};
 
 /// Events that a search gives if it does not say how many.
 pub const LIMIT_DEFAULT: u32 = 100;
@@ -40,6 +46,7 @@ pub struct Filter {
     source: Option<String>,
     from_ms: u64,
     until_ms: u64,
+    clock: Clock,
     kinds: u32,
     severity_min: i32,
     decision: i32,
@@ -89,7 +96,14 @@ impl TryFrom<SearchAuditRequest> for Filter {
         if !(0..=4).contains(&request.severity_min) {
             return Err(fault("severity_min", "is unknown".to_owned()));
         }
+        let clock = match AuditClock::try_from(request.clock) {
+            Ok(AuditClock::Source) => Clock::Source,
+            Ok(AuditClock::Received) => Clock::Received,
+            Ok(AuditClock::Either) => Clock::Either,
+            Err(_) => return Err(fault("clock", "is unknown".to_owned())),
+        };
         Ok(Self {
+            clock,
             source: (!request.source.is_empty()).then_some(request.source),
             from_ms: request.from_ms,
             until_ms: request.until_ms,
@@ -158,6 +172,7 @@ impl Filter {
             source: self.source.clone(),
             from_ms: self.from_ms,
             until_ms: self.until_ms,
+            clock: self.clock,
             kinds: self.kinds,
             decisions: if self.decision == 0 { 0 } else { 1 << self.decision },
             severity_min: self.severity_min,
@@ -166,15 +181,26 @@ impl Filter {
         }
     }
 
-    /// Whether an event of `source` is asked for.
-    pub fn matches(&self, source: &str, event: &AuditEvent) -> bool {
-        self.source.as_deref().is_none_or(|wanted| wanted == source)
-            && event.time_ms >= self.from_ms
-            && (self.until_ms == 0 || event.time_ms <= self.until_ms)
+    /// Whether an event of `source` that was received then is asked for, whatever text it has.
+    fn matches(&self, source: &str, received_ms: u64, event: &AuditEvent) -> bool {
+        let within = |ms: u64| ms >= self.from_ms && (self.until_ms == 0 || ms <= self.until_ms);
+        let in_time = match self.clock {
+            Clock::Source => within(event.time_ms),
+            Clock::Received => within(received_ms),
+            Clock::Either => within(event.time_ms) || within(received_ms),
+        };
+        in_time
+            && self.source.as_deref().is_none_or(|wanted| wanted == source)
             && is_of(self.kinds, source, event)
             && event.severity >= self.severity_min
             && (self.decision == 0 || decision(event) == self.decision)
-            && (self.text.is_empty() || texts(event).iter().any(|t| contains(t, &self.text)))
+    }
+
+    /// Whether the text that is asked for stands in the event or in the names of its addresses.
+    fn reads(&self, event: &AuditEvent, names: &Names) -> bool {
+        let own = || texts(event).into_iter();
+        let mut all = own().chain(names.texts(event));
+        self.text.is_empty() || all.any(|text| contains(text, &self.text))
     }
 }
 
@@ -228,28 +254,39 @@ fn texts(event: &AuditEvent) -> Vec<&str> {
     }
 }
 
-/// The records of a block that a filter asks for, in chain order.
-fn records(block: &StoredBlock, filter: &Filter) -> Result<Vec<AuditRecord>, Status> {
+/// The records of a block that a filter asks for, in chain order, with names.
+async fn records(
+    block: &StoredBlock,
+    filter: &Filter,
+    names: &mut Names,
+    releases: &Releases,
+) -> Result<Vec<AuditRecord>, Status> {
     let body = read_body(&block.body).map_err(|_| {
         Status::data_loss(format!(
             "block {}/{} of {} cannot be read",
             block.epoch, block.sequence, block.source
         ))
     })?;
-    Ok(body
-        .events
-        .into_iter()
-        .zip(0..)
-        .filter(|(event, _)| filter.matches(&block.source, event))
-        .map(|(event, index)| AuditRecord {
-            source: block.source.clone(),
-            epoch: block.epoch,
-            sequence: block.sequence,
-            index,
-            received_ms: block.received_ms,
-            event: Some(event),
-        })
-        .collect())
+    let mut found = Vec::new();
+    for (event, index) in body.events.into_iter().zip(0..) {
+        if !filter.matches(&block.source, block.received_ms, &event) {
+            continue;
+        }
+        names.turn_to(event.revision, releases).await;
+        if filter.reads(&event, names) {
+            found.push(AuditRecord {
+                source: block.source.clone(),
+                epoch: block.epoch,
+                sequence: block.sequence,
+                index,
+                received_ms: block.received_ms,
+                names: named(&event, names),
+                time_zone: names.time_zone(&block.source),
+                event: Some(event),
+            });
+        }
+    }
+    Ok(found)
 }
 
 /// The searches under way, by operator.
@@ -297,7 +334,12 @@ impl Drop for Search {
 type Out = mpsc::Sender<Result<AuditRecord, Status>>;
 
 /// Sends what is stored and asked for; ends at the limit, or when nobody listens.
-pub async fn search(store: &Store, filter: &Filter, out: &Out) -> Result<(), StoreError> {
+pub async fn search(
+    store: &Store,
+    releases: &Releases,
+    filter: &Filter,
+    out: &Out,
+) -> Result<(), StoreError> {
     let mut left = filter.limit;
     let mut beyond = 0;
     loop {
@@ -310,14 +352,17 @@ pub async fn search(store: &Store, filter: &Filter, out: &Out) -> Result<(), Sto
             return Ok(());
         };
         beyond = last.id;
-        if send_all(&page, filter, Some(&mut left), out).await.is_break() {
+        if send_all(&page, (filter, releases), Some(&mut left), out)
+            .await
+            .is_break()
+        {
             return Ok(());
         }
     }
 }
 
 /// Sends new records as they become durable, until nobody listens.
-pub async fn tail(store: &Store, filter: &Filter, out: &Out) -> Result<(), StoreError> {
+pub async fn tail(store: &Store, releases: &Releases, filter: &Filter, out: &Out) -> Result<(), StoreError> {
     let mut appended = store.appended();
     let mut beyond = *appended.borrow_and_update();
     let filter = Filter {
@@ -333,7 +378,7 @@ pub async fn tail(store: &Store, filter: &Filter, out: &Out) -> Result<(), Store
             };
             // Blocks up to `newest` that the summary rules out are passed over at once.
             beyond = page.last().map_or(newest, |last| last.id);
-            if send_all(&page, &filter, None, out).await.is_break() {
+            if send_all(&page, (&filter, releases), None, out).await.is_break() {
                 return Ok(());
             }
         }
@@ -346,12 +391,13 @@ pub async fn tail(store: &Store, filter: &Filter, out: &Out) -> Result<(), Store
 
 async fn send_all(
     page: &[StoredBlock],
-    filter: &Filter,
+    (filter, releases): (&Filter, &Releases),
     mut left: Option<&mut u32>,
     out: &Out,
 ) -> ControlFlow<()> {
+    let mut names = Names::default();
     for block in page {
-        let mut found = match records(block, filter) {
+        let mut found = match records(block, filter, &mut names, releases).await {
             Ok(found) => found,
             Err(status) => {
                 // Nobody listening is no reason to say it elsewhere; else the search ends with the fault.

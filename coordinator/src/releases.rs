@@ -17,6 +17,7 @@
 
 mod approve;
 mod compiling;
+mod directory;
 mod document;
 mod ending;
 mod history;
@@ -35,6 +36,8 @@ use penstock_proto::v1;
 use tokio::sync::watch;
 
 use self::compiling::Compiling;
+use self::directory::Directories;
+pub use self::directory::{Directory, Name};
 use self::history::History;
 pub use self::record::{Detail, Ended, Ending, ReleaseRecord};
 use crate::store::{Expect, Store, StoreError};
@@ -168,6 +171,7 @@ pub struct Releases {
     /// Held while the newest release is taken up: its plans are read once.
     refreshing: Arc<tokio::sync::Mutex<()>>,
     compiling: Compiling,
+    directories: Directories,
 }
 
 fn key_of(revision: Revision) -> String {
@@ -185,6 +189,7 @@ impl Releases {
             deciding: Arc::default(),
             refreshing: Arc::default(),
             compiling: Compiling::default(),
+            directories: Directories::default(),
         };
         history::complete(&releases.store).await?;
         releases.refresh().await?;

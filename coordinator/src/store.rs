@@ -32,7 +32,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub use self::audit::{Append, BlockFilter, NewBlock, StoredBlock, Summary};
+pub use self::audit::{Append, BlockFilter, Clock, NewBlock, StoredBlock, Summary};
 pub use self::error::StoreError;
 pub use self::fault::{Cause, EngineError};
 pub use self::state::{Change, Expect, Record};

@@ -9,10 +9,14 @@ use crate::failure::Failure;
 use crate::offline;
 use crate::online;
 use crate::output::Output;
+use crate::times;
 
 /// Does what the command line says; failures were told when this returns.
 pub fn run(cli: &Cli) -> Exit {
     let out = Output::new(cli.global.output, cli.global.color);
+    if let Some(zone) = &cli.global.time_zone {
+        times::choose(zone.clone());
+    }
     match dispatch(&out, cli) {
         Ok(exit) => exit,
         Err(failure) if &*failure.code == crate::failure::PIPE_CLOSED => Exit::Done,

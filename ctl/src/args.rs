@@ -10,10 +10,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jiff::tz::TimeZone;
 use penstock_policy::model::PublicKey;
 
 pub use self::online::*;
-use crate::exit;
+use crate::{exit, times};
 
 /// Zones and conduits as code, enforced at the edge, proved by evidence.
 ///
@@ -41,6 +42,9 @@ pub struct Global {
     /// Which login to use, as `penstock context list` names it; the chosen one unless said.
     #[arg(long, global = true, value_name = "NAME", env = "PENSTOCK_CONTEXT")]
     pub context: Option<String>,
+    /// The time zone of times, such as Europe/Berlin; default: that of the plant's sites, if it is one, else UTC.
+    #[arg(long, global = true, value_name = "ZONE", env = "PENSTOCK_TIME_ZONE", value_parser = times::zone_named)]
+    pub time_zone: Option<TimeZone>,
 }
 
 /// Who reads the answer.
@@ -292,10 +296,10 @@ pub struct Learn {
     /// From the audit trail: what gateways learned in observing zones, and counted by their verdicts.
     #[arg(long, conflicts_with = "pcap")]
     pub from_gateways: bool,
-    /// Since when: RFC 3339, a date, or a span back from now (14d); since the trail began unless said.
+    /// Since when: RFC 3339 with its offset, a day, or a span back from now (14d); default: since the trail began.
     #[arg(long, value_name = "TIME", requires = "from_gateways")]
     pub since: Option<String>,
-    /// Until when: RFC 3339, a date, or a span back from now.
+    /// Until when: RFC 3339 with its offset, a day (all of it), or a span back from now.
     #[arg(long, value_name = "TIME", requires = "from_gateways")]
     pub until: Option<String>,
     /// Only from this gateway; repeat for several.

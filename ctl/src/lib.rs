@@ -31,4 +31,5 @@ pub mod locate;
 pub mod offline;
 pub mod online;
 pub mod output;
+pub mod times;
 pub mod words;

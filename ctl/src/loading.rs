@@ -10,7 +10,7 @@ use crate::documents::Documents;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::words;
+use crate::{times, words};
 
 /// A plant with the document it was read from.
 #[derive(Debug, Clone)]
@@ -42,12 +42,15 @@ pub fn load(path: &Path, out: &Output) -> Result<LoadedPlant, Failure> {
 pub fn judge(documents: Documents, out: &Output) -> Result<LoadedPlant, Failure> {
     let (plant, diagnostics) = examine(&documents)?;
     match plant {
-        Some(plant) => Ok(LoadedPlant {
-            plant,
-            digest: documents.digest(),
-            documents,
-            diagnostics,
-        }),
+        Some(plant) => {
+            times::settle_by_plant(&plant);
+            Ok(LoadedPlant {
+                plant,
+                digest: documents.digest(),
+                documents,
+                diagnostics,
+            })
+        }
         None => Err(bad_document(&documents, &diagnostics, out)),
     }
 }

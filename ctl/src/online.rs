@@ -12,6 +12,7 @@ use penstock_policy::ids::Digest;
 use penstock_proto::channel::{self, OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX};
 use penstock_proto::refusal::{self, Reason};
 use penstock_proto::tls::client::{ClientProfile, Trust};
+use penstock_proto::v1::WhoAmIRequest;
 use penstock_proto::v1::control_client::ControlClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -19,6 +20,7 @@ use tonic::{Code, Status};
 use crate::contexts::{Contexts, Named};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::times;
 
 /// A connection as a logged-in operator.
 #[derive(Debug)]
@@ -54,6 +56,18 @@ impl Online {
             .max_encoding_message_size(OPERATOR_REQUEST_BYTES_MAX)
             .max_decoding_message_size(OPERATOR_RESPONSE_BYTES_MAX);
         Ok(Self { login, client })
+    }
+
+    /// Shows times in the zone of the plant's sites from here on, if nobody asked for another and they have one in common.
+    pub async fn settle_zone(&mut self) {
+        if times::is_settled() {
+            return;
+        }
+        // Without an answer times are in UTC, with their offset; what else is wrong the command itself will say.
+        if let Ok(answer) = self.client.who_am_i(WhoAmIRequest {}).await {
+            let zones = answer.into_inner().time_zones;
+            times::settle_by_sites(zones.iter().map(String::as_str));
+        }
     }
 }
 

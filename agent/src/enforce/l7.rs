@@ -53,6 +53,7 @@ use std::time::Duration;
 
 use penstock_inspect::connection::Sessions;
 use penstock_inspect::judge::RulesError;
+use penstock_inspect::modbus::Span;
 use penstock_policy::ids::Revision;
 use penstock_policy::model::Protocol;
 use penstock_policy::plan::Plan;
@@ -103,6 +104,8 @@ pub struct OperationSeen {
     pub decision: Option<Decision>,
     /// The operation by name, or a sentence.
     pub text: String,
+    /// Of a refused operation: the least and the greatest value that it was to write.
+    pub values: Option<Span>,
     /// Why, in words.
     pub reason: String,
     /// The flow that decided, or came closest.

@@ -1,6 +1,7 @@
 //! What operators call. Each method begins at the gate; what changes something ends in the trail.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock_policy::ids::{CoordinatorId, GatewayId, OperatorId, Revision};
 use penstock_proto::convert;
@@ -30,6 +31,8 @@ use crate::store::Store;
 /// Releases in one list if nothing is said, and at most.
 const RELEASES_DEFAULT: usize = 20;
 const RELEASES_MAX: usize = 1000;
+/// How long a caller waits for the sites' time zones.
+const TIME_ZONES_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Records that may wait for a slow reader.
 const RECORDS_MAX: usize = 64;
 
@@ -129,6 +132,19 @@ impl ControlService {
         Ok((subject, role, valid))
     }
 
+    /// The time zones of the sites. Nobody waits long for them: a large document may be compiling.
+    async fn time_zones(&self) -> Vec<String> {
+        let Some(current) = self.releases.now() else {
+            return Vec::new();
+        };
+        let directory = self.releases.directory(current.revision());
+        let found = tokio::time::timeout(TIME_ZONES_WAIT_MAX, directory).await;
+        found.map_or_else(
+            |_| Vec::new(),
+            |found| found.time_zones().map(str::to_owned).collect(),
+        )
+    }
+
     fn filter(request: v1::SearchAuditRequest) -> Result<Filter, Refusal> {
         Filter::try_from(request).map_err(|error| {
             Refusal::new(Reason::BadRequest, error.to_string()).field(error.field, error.what)
@@ -149,6 +165,7 @@ impl Control for ControlService {
             plant: self.authority.plant().to_string(),
             coordinator: self.coordinator.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            time_zones: self.time_zones().await,
         }))
     }
 
@@ -410,10 +427,10 @@ impl Control for ControlService {
         let search = self.searches.begin(&caller.operator)?;
         let filter = Self::filter(request.into_inner())?;
         let (out, records) = mpsc::channel(RECORDS_MAX);
-        let store = self.store.clone();
+        let (store, releases) = (self.store.clone(), self.releases.clone());
         tokio::spawn(async move {
             let _search = search;
-            if let Err(error) = query::search(&store, &filter, &out).await {
+            if let Err(error) = query::search(&store, &releases, &filter, &out).await {
                 // Nobody listening is no fault.
                 let _ = out.send(Err(error.into())).await;
             }
@@ -435,10 +452,11 @@ impl Control for ControlService {
         let filter = Self::filter(request.into_inner().filter.unwrap_or_default())?;
         let (out, records) = mpsc::channel(RECORDS_MAX);
         let (store, stopping) = (self.store.clone(), self.stopping.clone());
+        let releases = self.releases.clone();
         tokio::spawn(async move {
             let _search = search;
             let end = tokio::select! {
-                end = query::tail(&store, &filter, &out) => end.map_err(Refusal::from),
+                end = query::tail(&store, &releases, &filter, &out) => end.map_err(Refusal::from),
                 () = stopping.cancelled() => {
                     Err(Refusal::new(Reason::Stopping, "the coordinator is stopping"))
                 }

@@ -34,7 +34,7 @@ fn request() -> impl Strategy<Value = SearchAuditRequest> {
     (
         (0u64..50, 0u64..50, any::<bool>()),
         prop::sample::subsequence(vec!["verdict", "agent", "loss"], 0..3),
-        0i32..5,
+        (0i32..5, 0i32..3),
         0i32..4,
         prop::sample::select(vec!["", "PLC", "hmi", "ÄRGER", "nowhere"]),
         (
@@ -44,7 +44,14 @@ fn request() -> impl Strategy<Value = SearchAuditRequest> {
         ),
     )
         .prop_map(
-            |((from, more, bounded), kinds, severity_min, decision, text, (limit, newest_first, source))| {
+            |(
+                (from, more, bounded),
+                kinds,
+                (severity_min, clock),
+                decision,
+                text,
+                (limit, newest_first, source),
+            )| {
                 SearchAuditRequest {
                     source: source.to_owned(),
                     from_ms: from,
@@ -55,6 +62,7 @@ fn request() -> impl Strategy<Value = SearchAuditRequest> {
                     text: text.to_owned(),
                     limit,
                     newest_first,
+                    clock,
                 }
             },
         )
@@ -65,7 +73,7 @@ proptest! {
     /// The block summaries may only skip what the event filter would have skipped anyway.
     #[test]
     fn a_search_finds_exactly_what_a_look_at_every_event_finds(
-        blocks in prop::collection::vec((any::<bool>(), prop::collection::vec(event(), 1..5)), 1..20),
+        blocks in prop::collection::vec((any::<bool>(), 0u64..50, prop::collection::vec(event(), 1..5)), 1..20),
         request in request(),
     ) {
         use penstock_proto::audit::{GENESIS, Head};
@@ -76,8 +84,10 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (expected, found) = runtime.block_on(async {
             let store = Store::open(&dir.path().join("s.db")).unwrap();
+            let plant = penstock_policy::ids::PlantId::new("riverside").unwrap();
+            let releases = Releases::open(store.clone(), plant).await.unwrap();
             let mut expected = Vec::new();
-            for (first, events) in &blocks {
+            for (first, received_ms, events) in &blocks {
                 let source = if *first { "gw-1" } else { "gw-2" };
                 let head = store.head(source).await.unwrap()
                     .unwrap_or(Head { epoch: 1, next_sequence: 0, digest: GENESIS });
@@ -90,10 +100,11 @@ proptest! {
                         body: body.encode_to_vec().into(),
                     },
                     summary: summarize(&body),
-                    received_ms: 1,
+                    received_ms: *received_ms,
                 }]).await.unwrap();
                 for (index, event) in (0u32..).zip(events) {
-                    if filter.matches(source, event) {
+                    let wanted = filter.matches(source, *received_ms, event);
+                    if wanted && filter.reads(event, &Names::default()) {
                         expected.push((source.to_owned(), head.next_sequence, index));
                     }
                 }
@@ -101,7 +112,7 @@ proptest! {
             if request.newest_first { expected.reverse(); }
             expected.truncate(request.limit as usize);
             let (out, mut answers) = mpsc::channel(1000);
-            search(&store, &filter, &out).await.unwrap();
+            search(&store, &releases, &filter, &out).await.unwrap();
             drop(out);
             let mut found = Vec::new();
             while let Some(record) = answers.recv().await {
@@ -131,11 +142,11 @@ fn what_a_gateway_wrote_in_the_coordinators_stead_is_not_found_as_the_coordinato
         })
         .unwrap()
     };
-    assert!(filter(&["operator"]).matches("coordinator/c1", &approval));
-    assert!(!filter(&["operator"]).matches("gw-1", &approval));
+    assert!(filter(&["operator"]).matches("coordinator/c1", 0, &approval));
+    assert!(!filter(&["operator"]).matches("gw-1", 0, &approval));
     // Whoever asks for all sees it, with its source.
-    assert!(filter(&[]).matches("gw-1", &approval));
-    assert!(filter(&["agent"]).matches("gw-1", &started));
+    assert!(filter(&[]).matches("gw-1", 0, &approval));
+    assert!(filter(&["agent"]).matches("gw-1", 0, &started));
 }
 
 #[test]

@@ -8,14 +8,24 @@ use penstock_policy::release::{DocumentFile, document_digest};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 
-use super::Releases;
+use super::{Recorded, Releases};
 
 impl Releases {
     /// The plant of the current release, read from the documents that its approvers signed for.
     pub async fn plant(&self) -> Result<(Revision, Plant), Refusal> {
         let current = self.get(Revision(0)).await?;
-        let documents = self.documents(&current).await?;
-        let statement = current.statement;
+        let plant = self.plant_of(&current, Plant::clone).await?;
+        Ok((current.statement.revision, plant))
+    }
+
+    /// What `take` makes of the plant of a release; the plant itself is gone with the turn to compile.
+    pub(super) async fn plant_of<T: Send + 'static>(
+        &self,
+        recorded: &Recorded,
+        take: impl FnOnce(&Plant) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let documents = self.documents(recorded).await?;
+        let statement = &recorded.statement;
         let files: Vec<_> = documents
             .iter()
             .map(|file| DocumentFile {
@@ -30,10 +40,9 @@ impl Releases {
             ));
         }
         // As of the day when it was proposed: what has run out since is for the next release to say.
-        let proposed_ms = current.record.proposed_ms;
+        let proposed_ms = recorded.record.proposed_ms;
         let turn = self.compiling.turn().await?;
-        let plant = turn.work(move || read(&documents, proposed_ms)).await?;
-        Ok((statement.revision, plant))
+        turn.work(move || Ok(take(&read(&documents, proposed_ms)?))).await
     }
 }
 

@@ -55,6 +55,18 @@ pub enum Append {
     Refused(ChainError),
 }
 
+/// Which clock a time is held against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The source's.
+    #[default]
+    Source,
+    /// The coordinator's, when it received the block.
+    Received,
+    /// Either of them.
+    Either,
+}
+
 /// Which blocks to read.
 #[derive(Debug, Clone, Default)]
 pub struct BlockFilter {
@@ -64,6 +76,8 @@ pub struct BlockFilter {
     pub from_ms: u64,
     /// Only events not after this time; 0: no end.
     pub until_ms: u64,
+    /// By which clock.
+    pub clock: Clock,
     /// Only blocks with one of these kinds; 0: any.
     pub kinds: u32,
     /// Only blocks with one of these decisions; 0: any.
@@ -216,8 +230,9 @@ pub(super) fn blocks(
     };
     let sql = format!(
         "SELECT b.id, s.name, b.epoch, b.sequence, b.received_ms, b.body FROM block b JOIN source s ON s.id = b.source \
-         WHERE {beyond} AND (?2 IS NULL OR s.name = ?2) AND b.last_ms >= ?3 AND (?4 = 0 OR b.first_ms <= ?4) \
-         AND (?5 = 0 OR b.kinds & ?5 <> 0) AND (?6 = 0 OR b.decisions & ?6 <> 0) AND b.severity >= ?7 \
+         WHERE {beyond} AND (?2 IS NULL OR s.name = ?2) \
+         AND ((?9 AND b.last_ms >= ?3 AND (?4 = 0 OR b.first_ms <= ?4)) \
+         OR (?10 AND b.received_ms >= ?3 AND (?4 = 0 OR b.received_ms <= ?4))) AND (?5 = 0 OR b.kinds & ?5 <> 0) AND (?6 = 0 OR b.decisions & ?6 <> 0) AND b.severity >= ?7 \
          ORDER BY b.id {order} LIMIT ?8"
     );
     connection
@@ -232,6 +247,8 @@ pub(super) fn blocks(
                 filter.decisions,
                 filter.severity_min,
                 i64::try_from(limit).unwrap_or(i64::MAX),
+                filter.clock != Clock::Received,
+                filter.clock != Clock::Source,
             ),
             |row| {
                 Ok(StoredBlock {

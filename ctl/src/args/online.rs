@@ -315,13 +315,14 @@ pub enum Audit {
     /// Find records
     #[command(
         after_help = "Examples:\n  penstock audit search --decision deny --since 2h\n  \
+                      penstock audit search plc-7 --since 2026-11-28\n  \
                       penstock audit search --kind policy --source gw-works-a --output json"
     )]
     Search {
         /// What to look for.
         #[command(flatten)]
         filter: AuditFilter,
-        /// Until when: RFC 3339, a date, or a span back from now.
+        /// Until when: RFC 3339 with its offset, a day (all of it), or a span back from now.
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
         /// At most so many.
@@ -342,7 +343,7 @@ pub enum Audit {
 /// What to look for in the trail.
 #[derive(Debug, Args)]
 pub struct AuditFilter {
-    /// Words within addresses, flow, reason or message.
+    /// Words within addresses, names of assets and zones, flow, reason or message.
     pub text: Option<String>,
     /// Only from this gateway, or `coordinator/<name>`.
     #[arg(long)]
@@ -356,9 +357,23 @@ pub struct AuditFilter {
     /// Only this severity and worse.
     #[arg(long, value_enum)]
     pub severity: Option<SeverityArg>,
-    /// Since when: RFC 3339, a date, or a span back from now (2h).
+    /// Since when: RFC 3339 with its offset, a day, or a span back from now (2h).
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
+    /// Which clock --since and --until mean: a source's may be wrong, and what it said while it was away is received late.
+    #[arg(long, value_enum, default_value_t = ClockArg::Either)]
+    pub clock: ClockArg,
+}
+
+/// Clocks by which a record has a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ClockArg {
+    /// Either of the two.
+    Either,
+    /// The source's.
+    Source,
+    /// The coordinator's, when it received the record.
+    Received,
 }
 
 /// Kinds of audit events.

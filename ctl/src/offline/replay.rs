@@ -114,9 +114,7 @@ pub struct Noted {
 
 /// A point in time since 1970 as RFC 3339.
 pub(crate) fn clock(at: std::time::Duration) -> String {
-    jiff::SignedDuration::try_from(at)
-        .and_then(|since| jiff::Timestamp::from_duration(jiff::SignedDuration::from_secs(since.as_secs())))
-        .map_or_else(|_| "unknown".to_owned(), |time| time.to_string())
+    words::instant(u64::try_from(at.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Reads captures one after another; each packet goes to `take`. What could not be read to its end is told.

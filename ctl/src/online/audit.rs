@@ -1,24 +1,25 @@
 //! `audit search` and `audit tail`: the trail, record by record, each with its place in its chain.
 
 mod own;
+mod told;
 
 use penstock_proto::event::EventKind;
-use penstock_proto::fault::flows_in_words;
-use penstock_proto::v1::audit_event::Kind;
-use penstock_proto::v1::{
-    AuditEvent, AuditRecord, Decision, LearnedEvent, LearnedMessages, OperationEvent, SearchAuditRequest,
-    Severity, TailAuditRequest, VerdictEvent,
-};
+use penstock_proto::v1::{AuditClock, AuditRecord, Decision, SearchAuditRequest, Severity, TailAuditRequest};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::told::Named;
+use self::told::tell;
 use super::{Online, refused};
-use crate::args::{self, AuditFilter, DecisionArg, SeverityArg};
+use crate::args::{self, AuditFilter, ClockArg, DecisionArg, SeverityArg};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Output, Page, Report, Tone};
-use crate::words;
+use crate::{times, words};
+
+/// Further apart than this, the time of receipt is shown beside the source's.
+const APART_MS: u64 = 60_000;
 
 /// One record.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -35,6 +36,12 @@ pub struct Record {
     pub received_ms: u64,
     /// When it happened by the source's clock, milliseconds since 1970.
     pub time_ms: u64,
+    /// The same, in the time of the source's site (RFC 3339).
+    pub time: String,
+    /// When the coordinator had it, in the same time.
+    pub received: String,
+    /// What the release in force then calls the event's addresses.
+    pub names: Vec<Named>,
     /// `info`, `notice`, `warning` or `alarm`.
     pub severity: String,
     /// The policy revision in force; 0 if none.
@@ -58,234 +65,22 @@ fn severity_word(severity: i32) -> (&'static str, Tone) {
     }
 }
 
-fn decision_word(decision: i32) -> &'static str {
-    match Decision::try_from(decision) {
-        Ok(Decision::Allow) => "allow",
-        Ok(Decision::Deny) => "deny",
-        Ok(Decision::WouldDeny) => "would-deny",
-        Ok(Decision::Unspecified) | Err(_) => "unknown",
-    }
-}
-
-/// Kind, sentence and fields of an event.
-fn tell(event: AuditEvent) -> (&'static str, String, serde_json::Value) {
-    use serde_json::json;
-    let with = |kind, (said, fields)| (kind, said, fields);
-    match event.kind {
-        None => (
-            "unknown",
-            "an event of a kind that this version does not know".to_owned(),
-            json!({}),
-        ),
-        Some(Kind::Verdict(e)) => {
-            let fields = json!({
-                "decision": decision_word(e.decision), "flow_id": e.flow_id, "flow": e.flow, "ingress": e.ingress,
-                "egress": e.egress, "source": e.source, "destination": e.destination, "protocol": e.protocol,
-                "port": e.port, "count": e.count, "first_ms": e.first_ms, "last_ms": e.last_ms, "reason": e.reason,
-            });
-            ("verdict", verdict_words(&e), fields)
-        }
-        Some(Kind::Operation(e)) => {
-            let mut fields = json!({
-                "subject": e.subject, "operation": e.operation, "reason": e.reason, "flow_id": e.flow_id,
-                "flow": e.flow, "protocol": e.protocol, "client": e.client, "client_name": e.client_name,
-                "server": e.server, "server_name": e.server_name, "port": e.port, "count": e.count,
-                "first_ms": e.first_ms, "last_ms": e.last_ms,
-            });
-            if let (true, Some(fields)) = (e.decision() != Decision::Unspecified, fields.as_object_mut()) {
-                fields.insert("decision".to_owned(), decision_word(e.decision).into());
-            }
-            ("operation", operation_words(&e), fields)
-        }
-        Some(Kind::Policy(e)) => {
-            let mut said = format!("policy r{} {}", e.revision, e.step);
-            if !e.message.is_empty() {
-                said.push_str(&format!(": {}", e.message));
-            }
-            let digest: String = e.plan_digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            let fields = json!({
-                "step": e.step, "revision": e.revision, "plan_digest": format!("sha256:{digest}"), "code": e.code,
-                "message": e.message,
-            });
-            ("policy", said, fields)
-        }
-        Some(Kind::Drift(e)) => {
-            let by = if e.process.is_empty() {
-                String::new()
-            } else {
-                format!(" by {}", e.process)
-            };
-            let said = format!("drift {}{by}: {}", e.step, e.message);
-            (
-                "drift",
-                said,
-                json!({ "step": e.step, "message": e.message, "process": e.process }),
-            )
-        }
-        Some(Kind::Loss(e)) => {
-            let what = if e.cause == "tap-overrun" {
-                "packets were not learned from"
-            } else {
-                "events were shed"
-            };
-            let said = format!("{} {what} ({})", e.events, e.cause);
-            let fields =
-                json!({ "events": e.events, "first_ms": e.first_ms, "last_ms": e.last_ms, "cause": e.cause });
-            ("loss", said, fields)
-        }
-        Some(Kind::Agent(e)) => {
-            let more = if e.message.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", e.message)
-            };
-            (
-                "agent",
-                format!("agent {}{more}", e.step),
-                json!({ "step": e.step, "message": e.message }),
-            )
-        }
-        Some(Kind::Operator(e)) => with("operator", own::operator(&e)),
-        Some(Kind::Trail(e)) => with("trail", own::trail(&e)),
-        Some(Kind::Identity(e)) => with("identity", own::identity(&e)),
-        Some(Kind::Learned(e)) => {
-            let fields = json!({
-                "source": e.source, "destination": e.destination, "protocol": e.protocol, "port": e.port,
-                "application": e.application, "connections": e.connections, "first_ms": e.first_ms,
-                "last_ms": e.last_ms, "operations": e.modbus.len() + e.published.len() + e.subscribed.len(),
-                "further": e.further, "unread": e.unread,
-                "in_order": e.in_order, "misfits": e.misfits,
-            });
-            ("learned", learned_words(&e), fields)
-        }
-        Some(Kind::Fault(e)) => {
-            let said = format!(
-                "fault {} {}: {}{}",
-                e.code,
-                e.step,
-                e.message,
-                flows_in_words(&e.flows, e.further_flows)
-            );
-            let fields = json!({
-                "step": e.step, "code": e.code, "message": e.message, "first_ms": e.first_ms, "last_ms": e.last_ms,
-                "zones": e.zones, "flows": e.flows, "further_flows": e.further_flows,
-            });
-            ("fault", said, fields)
-        }
-    }
-}
-
-fn verdict_words(event: &VerdictEvent) -> String {
-    let port = if event.port == 0 {
-        String::new()
-    } else {
-        format!("/{}", event.port)
-    };
-    let protocol = match event.protocol {
-        1 | 58 => "icmp".to_owned(),
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
-        other => format!("ip protocol {other}"),
-    };
-    let times = if event.count > 1 {
-        format!(" ×{}", event.count)
-    } else {
-        String::new()
-    };
-    let flow = if event.flow.is_empty() {
-        String::new()
-    } else {
-        format!(" [{}]", event.flow)
-    };
-    let reason = if event.reason.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", event.reason)
-    };
-    format!(
-        "{} {} → {} {protocol}{port}{times}{flow}{reason}",
-        decision_word(event.decision),
-        event.source,
-        event.destination
-    )
-}
-
-/// "deny write-single-register 40 of unit 1 on plc-7 (10.2.0.9:502) by hmi-1 (10.1.0.5) ×3 [supply/polling]: why".
-fn operation_words(event: &OperationEvent) -> String {
-    let end = |name: &str, address: String| {
-        if name.is_empty() {
-            address
-        } else {
-            format!("{name} ({address})")
-        }
-    };
-    let port = event.port;
-    let server = match event.server.contains(':') {
-        true => format!("[{}]:{port}", event.server),
-        false => format!("{}:{port}", event.server),
-    };
-    let decision = match event.decision() {
-        Decision::Unspecified => String::new(),
-        _ => format!("{} ", decision_word(event.decision)),
-    };
-    let mut said = format!(
-        "{decision}{} on {} by {}",
-        event.operation,
-        end(&event.server_name, server),
-        end(&event.client_name, event.client.clone())
-    );
-    if event.count > 1 {
-        said.push_str(&format!(" ×{}", event.count));
-    }
-    if !event.flow.is_empty() {
-        said.push_str(&format!(" [{}]", event.flow));
-    }
-    if !event.reason.is_empty() {
-        said.push_str(&format!(": {}", event.reason));
-    }
-    said
-}
-
-/// What was learned, with its first few operations. Topics are a client's words.
-fn learned_words(event: &LearnedEvent) -> String {
-    const NAMED: usize = 3;
-    let functions = event
-        .modbus
-        .iter()
-        .map(|e| format!("{} of unit {} ×{}", e.function.escape_debug(), e.unit, e.count));
-    let verbs = [("publish", &event.published), ("subscribe", &event.subscribed)];
-    let messages = verbs.iter().flat_map(|(verb, list)| {
-        let one = move |e: &LearnedMessages| format!("{verb} {} ×{}", e.topic.escape_debug(), e.count);
-        list.iter().map(one)
-    });
-    let all: Vec<String> = functions.chain(messages).collect();
-    let mut named: Vec<&str> = all.iter().take(NAMED).map(String::as_str).collect();
-    let more = format!("{} more", all.len().saturating_sub(NAMED));
-    if all.len() > NAMED {
-        named.push(&more);
-    }
-    let said = if named.is_empty() {
-        "no operation".to_owned()
-    } else {
-        named.join(", ")
-    };
-    format!(
-        "learned {} → {} port {}: {said}",
-        event.source, event.destination, event.port
-    )
-}
-
 impl From<AuditRecord> for Record {
     fn from(record: AuditRecord) -> Self {
         let event = record.event.unwrap_or_default();
         let (time_ms, severity, revision) = (event.time_ms, event.severity, event.revision);
         let unrightful = EventKind::of(&event).filter(|kind| !kind.may_be_written_by(&record.source));
-        let (mut kind, mut summary, mut fields) = tell(event);
+        let names: Vec<Named> = record.names.into_iter().map(Named::from).collect();
+        let (mut kind, mut summary, mut fields) = tell(event, &names);
         if let Some(claimed) = unrightful {
             (summary, fields) = own::foreign(&record.source, claimed, &summary, &fields);
             kind = "foreign";
         }
+        let zone = times::zone_at(&record.time_zone);
         Self {
+            time: times::shown(time_ms, &zone),
+            received: times::shown(record.received_ms, &zone),
+            names,
             source: record.source,
             epoch: record.epoch,
             sequence: record.sequence,
@@ -313,7 +108,7 @@ impl Report for Record {
             "alarm" => Tone::Bad,
             _ => Tone::Warn,
         };
-        let time = page.paint(Tone::Dim, &words::instant(self.time_ms));
+        let time = page.paint(Tone::Dim, &self.time);
         let severity = page.paint(tone, &format!("{:<7}", self.severity));
         let source = page.paint(Tone::Name, &self.source);
         let summary = page.paint(Tone::Plain, &self.summary);
@@ -321,25 +116,45 @@ impl Report for Record {
             Tone::Dim,
             &format!("({}/{}/{})", self.epoch, self.sequence, self.index),
         );
-        page.line(format!("{time}  {severity}  {source}  {summary}  {place}"));
+        let received = self.received_apart(page);
+        page.line(format!(
+            "{time}  {severity}  {source}  {summary}  {place}{received}"
+        ));
     }
 }
 
-fn request(filter: &AuditFilter) -> Result<SearchAuditRequest, Failure> {
-    let now = words::now_ms();
-    let since = filter
-        .since
-        .as_deref()
-        .map(|text| words::parse_time(text, now))
-        .transpose()
-        .map_err(Failure::usage)?;
+impl Record {
+    /// When the coordinator had it, where that is another time than the source's clock says.
+    fn received_apart(&self, page: &Page) -> String {
+        if self.time_ms.abs_diff(self.received_ms) <= APART_MS || self.received_ms == 0 {
+            return String::new();
+        }
+        if self.time_ms > self.received_ms {
+            let ahead = words::span(self.time_ms - self.received_ms);
+            let said = format!(
+                "  received {}: the source's clock is {ahead} ahead",
+                self.received
+            );
+            return page.paint(Tone::Warn, &said);
+        }
+        page.paint(Tone::Dim, &format!("  received {}", self.received))
+    }
+}
+
+fn request(filter: &AuditFilter, until: Option<&str>) -> Result<SearchAuditRequest, Failure> {
+    let (from_ms, until_ms) = times::stretch(filter.since.as_deref(), until, words::now_ms())?;
     // What is typed is the kind's word.
     let words = filter.kind.iter().filter_map(clap::ValueEnum::to_possible_value);
     let kinds = words.map(|word| word.get_name().to_owned());
     Ok(SearchAuditRequest {
         source: filter.source.clone().unwrap_or_default(),
-        from_ms: since.unwrap_or(0),
-        until_ms: 0,
+        from_ms,
+        until_ms,
+        clock: match filter.clock {
+            ClockArg::Either => AuditClock::Either,
+            ClockArg::Source => AuditClock::Source,
+            ClockArg::Received => AuditClock::Received,
+        } as i32,
         kinds: kinds.collect(),
         severity_min: match filter.severity {
             None => Severity::Unspecified,
@@ -397,16 +212,15 @@ pub async fn audit(out: &Output, context: Option<&str>, args: &args::Audit) -> R
             limit,
             oldest_first,
         } => {
-            let mut request = request(filter)?;
-            let now = words::now_ms();
-            let until = until
-                .as_deref()
-                .map(|text| words::parse_time(text, now))
-                .transpose();
-            request.until_ms = until.map_err(Failure::usage)?.unwrap_or(0);
-            request.limit = *limit;
-            request.newest_first = !oldest_first;
+            // What cannot be meant is refused before anybody is asked.
+            request(filter, until.as_deref())?;
             let mut online = Online::connect(context).await?;
+            online.settle_zone().await;
+            let request = SearchAuditRequest {
+                limit: *limit,
+                newest_first: !oldest_first,
+                ..request(filter, until.as_deref())?
+            };
             let mut stream = online
                 .client
                 .search_audit(request)
@@ -429,10 +243,12 @@ pub async fn audit(out: &Output, context: Option<&str>, args: &args::Audit) -> R
             Ok(Exit::Done)
         }
         args::Audit::Tail { filter } => {
-            let request = TailAuditRequest {
-                filter: Some(request(filter)?),
-            };
+            request(filter, None)?;
             let mut online = Online::connect(context).await?;
+            online.settle_zone().await;
+            let request = TailAuditRequest {
+                filter: Some(request(filter, None)?),
+            };
             let mut stream = online
                 .client
                 .tail_audit(request)
@@ -455,6 +271,10 @@ pub async fn audit(out: &Output, context: Option<&str>, args: &args::Audit) -> R
 
 #[cfg(test)]
 mod tests {
+    use penstock_proto::v1::audit_event::Kind;
+    use penstock_proto::v1::{AuditEvent, OperationEvent, VerdictEvent};
+
+    use super::told::operation_words;
     use super::*;
     use penstock_proto::v1::OperatorEvent;
 
@@ -475,7 +295,7 @@ mod tests {
             ..OperationEvent::default()
         };
         assert_eq!(
-            operation_words(&event),
+            operation_words(&event, &[]),
             "deny write-single-register 40 of unit 1 on plc-7 (10.2.0.9:502) by hmi-1 (10.1.0.5) ×3 \
              [supply/polling]: no rule permits the function"
         );
@@ -489,7 +309,7 @@ mod tests {
             ..OperationEvent::default()
         };
         assert_eq!(
-            operation_words(&ended),
+            operation_words(&ended, &[]),
             "connection reset by the server on [fd00:2::9]:1883 by fd00:1::5"
         );
     }

@@ -176,6 +176,7 @@ async fn issue(
 ) -> Result<(), Failure> {
     absent(certificate)?;
     let mut online = Online::connect(context).await?;
+    online.settle_zone().await;
     let answer = online
         .client
         .issue_device(IssueDeviceRequest {

@@ -403,6 +403,7 @@ impl Report for TokenMade {
 }
 
 async fn token(out: &Output, mut online: Online, wanted: Wanted, file: &Path) -> Result<(), Failure> {
+    online.settle_zone().await;
     // Looked at before the coordinator is asked, so that no token is made that cannot be kept.
     if file.exists() {
         return Err(files::FileError::Exists {

@@ -202,6 +202,7 @@ pub async fn health(out: &Output, context: Option<&str>, args: &args::Health) ->
         return watch(out, context).await;
     }
     let mut online = Online::connect(context).await?;
+    online.settle_zone().await;
     let plant = online.login.context.plant.to_string();
     let mut stream = online
         .client
@@ -317,6 +318,7 @@ async fn follow(
 ) -> Result<(), Failure> {
     let mut online = Online::connect(context).await?;
     *connected_once = true;
+    online.settle_zone().await;
     let plant = online.login.context.plant.to_string();
     let request = WatchHealthRequest {
         once: false,

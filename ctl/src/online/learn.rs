@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use penstock_inspect::learn::Learned;
 use penstock_proto::v1::audit_event::Kind;
-use penstock_proto::v1::{AuditRecord, Decision, SearchAuditRequest, Severity};
+use penstock_proto::v1::{AuditClock, AuditRecord, Decision, SearchAuditRequest, Severity};
 
 use super::{Online, refused};
 use crate::args;
@@ -19,7 +19,7 @@ use crate::loading;
 use crate::offline::learn::propose;
 use crate::offline::replay::{clock, plans};
 use crate::output::Output;
-use crate::words;
+use crate::{times, words};
 
 /// Records of one search; a stretch of time that has more is halved.
 const RECORDS_MAX: u32 = 100_000;
@@ -57,23 +57,15 @@ pub async fn learn(out: &Output, context: Option<&str>, args: &args::Learn) -> R
         .transpose()?;
     let plans = loaded.as_ref().map(plans).transpose()?;
     let now_ms = words::now_ms();
-    let time = |text: &Option<String>| {
-        let parsed = text.as_deref().map(|text| words::parse_time(text, now_ms));
-        parsed.transpose().map_err(Failure::usage)
-    };
-    let (since, until) = (
-        time(&args.since)?.unwrap_or(0),
-        time(&args.until)?.unwrap_or(now_ms),
-    );
-    if until < since {
-        return Err(Failure::usage("--until lies before --since"));
-    }
     let sources = if args.gateway.is_empty() {
         vec![String::new()]
     } else {
         args.gateway.clone()
     };
     let mut online = Online::connect(context).await?;
+    online.settle_zone().await;
+    let (since, until) = times::stretch(args.since.as_deref(), args.until.as_deref(), now_ms)?;
+    let until = if until == 0 { now_ms } else { until };
     let waiting = ask::waiting(out, "reading the trail");
     let mut gathered = Gathered::default();
     for source in &sources {
@@ -92,6 +84,8 @@ pub async fn learn(out: &Output, context: Option<&str>, args: &args::Learn) -> R
                 text: String::new(),
                 limit: RECORDS_MAX,
                 newest_first: false,
+                // Stretches of it are read one by one, so each record must have its place in one of them only.
+                clock: AuditClock::Source.into(),
             };
             gathered.read(&mut online, request).await?;
         }

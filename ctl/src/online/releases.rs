@@ -140,6 +140,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             statement,
         } => {
             let mut online = Online::connect(context).await?;
+            online.settle_zone().await;
             let fetched = online.require(revision.unwrap_or(0)).await?;
             let digest = Digest::of(&fetched.signed.statement);
             online.known()?.check_number(fetched.statement.revision, digest)?;

@@ -9,6 +9,7 @@ use super::read::{Term, scalar};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::model::Window;
+use crate::times;
 
 /// A day, `2027-06-30`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,11 +19,7 @@ impl Term for Day {
     fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
         const EXPECTED: &str = "a day such as 2027-06-30";
         let text = scalar(node, EXPECTED, faults)?;
-        // jiff reads more spellings of ISO 8601 than are wanted here.
-        let day = (text.len() == 10)
-            .then(|| text.parse::<Date>().ok())
-            .flatten()
-            .filter(|day| day.to_string() == text);
+        let day = times::day(text);
         if day.is_none() {
             not_a_date(node, text, EXPECTED, faults);
         }
@@ -45,11 +42,7 @@ impl Term for Moment {
     fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
         const EXPECTED: &str = "a moment such as 2027-06-30T14:00:00+02:00";
         let text = scalar(node, EXPECTED, faults)?;
-        let shaped = text.len() >= 20
-            && text.is_ascii()
-            && text.as_bytes().get(10) == Some(&b'T')
-            && !text.contains('[');
-        let at = shaped.then(|| text.parse::<Timestamp>().ok()).flatten();
+        let at = times::moment(text);
         if at.is_none() {
             not_a_date(node, text, EXPECTED, faults);
         }

@@ -18,6 +18,7 @@ mod callers;
 mod devices;
 mod history;
 mod lies;
+mod names;
 mod person;
 mod releases;
 mod sessions;

@@ -21,7 +21,7 @@ use std::time::Duration;
 use penstock_inspect::Operation;
 use penstock_inspect::connection::Deviation;
 use penstock_inspect::judge::Verdict;
-use penstock_inspect::modbus::operation::function_name;
+use penstock_inspect::modbus::operation::{Span, function_name};
 use penstock_inspect::mqtt;
 use penstock_policy::ids::AssetId;
 use penstock_policy::model::Protocol;
@@ -85,6 +85,8 @@ pub(super) struct Told {
     pub decision: Option<Decision>,
     /// The operation, or the sentence.
     pub text: String,
+    /// Of a refused operation: the least and the greatest value that it was to write.
+    pub values: Option<Span>,
     /// Why, in words.
     pub reason: String,
     /// The flow that decided, or came closest.
@@ -154,6 +156,7 @@ struct Sentence {
     subject: Subject,
     decision: Option<Decision>,
     text: String,
+    values: Option<Span>,
     reason: String,
     rule: Option<usize>,
     times: Times,
@@ -207,7 +210,14 @@ impl Tally {
                 };
                 let sentence = (Subject::Operation, Some(decision));
                 let text = operation.to_string();
-                self.say(now, sentence, text, &function(operation), reason, refusal.nearest);
+                let values = match operation {
+                    Operation::Modbus(operation) => operation.values,
+                    Operation::Mqtt(_) => None,
+                };
+                let entry = self.say(now, sentence, text, &function(operation), reason, refusal.nearest);
+                if let (Some(entry), Some(values)) = (self.sentences.get_mut(entry), values) {
+                    entry.values = Some(entry.values.map_or(values, |seen| seen.hull(values)));
+                }
             }
         }
     }
@@ -281,6 +291,7 @@ impl Tally {
         );
     }
 
+    /// Counts it in the entry of its words, and says which that is.
     fn say(
         &mut self,
         now: Duration,
@@ -289,26 +300,29 @@ impl Tally {
         class: &str,
         mut reason: String,
         rule: Option<usize>,
-    ) {
+    ) -> usize {
         shorten(&mut text);
         shorten(&mut reason);
-        let same = |sentence: &&mut Sentence, text: &str| {
-            sentence.subject == subject && sentence.decision == decision && sentence.text == text
-        };
-        if let Some(known) = self.sentences.iter_mut().find(|sentence| same(sentence, &text)) {
+        let (held, all) = (self.sentences.len(), self.room.sentences.get());
+        let mut mark = |text: &str| {
+            let mut entries = self.sentences.iter_mut().enumerate();
+            let (place, known) = entries.find(|(_, sentence)| {
+                sentence.subject == subject && sentence.decision == decision && sentence.text == text
+            })?;
             known.times.mark(now);
-            return;
+            Some(place)
+        };
+        if let Some(known) = mark(&text) {
+            return known;
         }
-        let all = self.room.sentences.get();
-        let full = self.sentences.len() >= SENTENCES_MAX || all >= SENTENCES_ALL_MAX;
+        let full = held >= SENTENCES_MAX || all >= SENTENCES_ALL_MAX;
         let text = if full {
             format!("{class}, and others of its kind")
         } else {
             text
         };
-        if full && let Some(known) = self.sentences.iter_mut().find(|sentence| same(sentence, &text)) {
-            known.times.mark(now);
-            return;
+        if full && let Some(known) = mark(&text) {
+            return known;
         }
         // Classes are few: of functions there are at most 127.
         let mut times = Times::new(now);
@@ -318,10 +332,12 @@ impl Tally {
             subject,
             decision,
             text,
+            values: None,
             reason,
             rule,
             times,
         });
+        held
     }
 
     /// Appends what is due at `now`, or everything; sentences that were silent for an interval are forgotten.
@@ -344,6 +360,7 @@ impl Tally {
                     subject: Subject::Operation,
                     decision: Some(Decision::Allow),
                     text: entry.text.clone(),
+                    values: None,
                     reason: listed.unwrap_or_else(|| "needs no rule".to_owned()),
                     flow: flow(rule),
                     protocol,
@@ -364,6 +381,7 @@ impl Tally {
                     subject: entry.subject,
                     decision: entry.decision,
                     text: entry.text.clone(),
+                    values: entry.values.take(),
                     reason: entry.reason.clone(),
                     flow: flow(entry.rule),
                     protocol,

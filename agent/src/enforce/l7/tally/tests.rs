@@ -17,6 +17,16 @@ fn operation(code: u8, address: u16) -> Operation<'static> {
     })
 }
 
+fn write(address: u16, value: u16) -> Operation<'static> {
+    let Operation::Modbus(operation) = operation(6, address) else {
+        unreachable!()
+    };
+    Operation::Modbus(penstock_inspect::modbus::Operation {
+        values: Span::of(value, 1),
+        ..operation
+    })
+}
+
 fn refused() -> Verdict {
     Verdict::Refuse(Refusal {
         why: Why::Function,
@@ -49,6 +59,27 @@ fn a_poll_is_told_soon_and_then_ever_more_seldom() {
     assert_eq!(told[0].0, 1);
     let counted: u64 = told.iter().map(|(_, count)| count).sum();
     assert_eq!(counted, told.last().unwrap().0 + 1);
+}
+
+#[test]
+fn a_refused_write_carries_the_values_that_were_refused_since_it_was_last_told() {
+    let mut tally = Tally::default();
+    for (second, values) in [(0, &[7, 40, 9][..]), (2, &[5])] {
+        for value in values {
+            tally.judged(at(second), &write(3, *value), refused(), false);
+        }
+        tally.judged(at(second), &operation(1, 0), refused(), false);
+        let mut told = Vec::new();
+        tally.take(at(second + 100), false, &mut told);
+        let of = |function: &str| told.iter().find(|told| told.text.starts_with(function)).unwrap();
+        let span = values.iter().min().zip(values.iter().max());
+        let span = span.map(|(first, last)| Span {
+            first: *first,
+            last: *last,
+        });
+        assert_eq!(of("write-single-register").values, span);
+        assert_eq!(of("read-coils").values, None);
+    }
 }
 
 #[test]

@@ -1,0 +1,74 @@
+//! The names of an event's addresses, by the release in force when it happened.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use penstock_policy::ids::Revision;
+use penstock_proto::v1::audit_event::Kind;
+use penstock_proto::v1::{AuditEvent, NamedAddress};
+
+use crate::releases::{Directory, Name, Releases};
+
+/// The names of one release at a time: a trail seldom goes from one to another.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    revision: u64,
+    directory: Arc<Directory>,
+}
+
+impl Names {
+    /// From here on events speak of this release; 0: of none.
+    pub(super) async fn turn_to(&mut self, revision: u64, releases: &Releases) {
+        if self.revision != revision {
+            self.directory = match revision {
+                0 => Arc::default(),
+                revision => releases.directory(Revision(revision)).await,
+            };
+            self.revision = revision;
+        }
+    }
+
+    fn name<'n>(&'n self, address: &str) -> Option<Name<'n>> {
+        // Without all of this a text is no address that needs a look.
+        self.directory.name(address.parse::<IpAddr>().ok()?)
+    }
+
+    /// What the event's addresses are called, to be searched.
+    pub(super) fn texts<'n>(&'n self, event: &AuditEvent) -> impl Iterator<Item = &'n str> {
+        let named = addresses(event).into_iter().flatten();
+        let named = named.filter_map(|address| self.name(address)).collect::<Vec<_>>();
+        named
+            .into_iter()
+            .flat_map(|name| [Some(name.zone), name.asset])
+            .flatten()
+    }
+
+    /// The time zone of a source's site; empty: not known.
+    pub(super) fn time_zone(&self, source: &str) -> String {
+        self.directory.time_zone(source).unwrap_or_default().to_owned()
+    }
+}
+
+/// The two addresses that an event is about.
+fn addresses(event: &AuditEvent) -> Option<[&str; 2]> {
+    match &event.kind {
+        Some(Kind::Verdict(verdict)) => Some([&verdict.source, &verdict.destination]),
+        Some(Kind::Operation(operation)) => Some([&operation.client, &operation.server]),
+        Some(Kind::Learned(learned)) => Some([&learned.source, &learned.destination]),
+        _ => None,
+    }
+}
+
+/// The names of an event's addresses, for its reader.
+pub(super) fn named(event: &AuditEvent, names: &Names) -> Vec<NamedAddress> {
+    let addresses = addresses(event).into_iter().flatten();
+    let named = addresses.filter_map(|address| {
+        let name = names.name(address)?;
+        Some(NamedAddress {
+            address: address.to_owned(),
+            asset: name.asset.unwrap_or_default().to_owned(),
+            zone: name.zone.to_owned(),
+        })
+    });
+    named.collect()
+}

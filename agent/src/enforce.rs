@@ -273,7 +273,8 @@ impl Enforcer {
                 }
             }
         }
-        let table = Arc::new(Table::new(settings, outbox));
+        let inherits = inspector.as_ref().is_some_and(Inspector::inherits);
+        let table = Arc::new(Table::new(settings, inherits, outbox));
         let tasks = vec![
             tokio::spawn(drift::watch(Arc::clone(&table), watch)).abort_handle(),
             tokio::spawn(drift::verify_now_and_then(Arc::clone(&table))).abort_handle(),

@@ -1,11 +1,13 @@
 //! The sum of everything that this program may hold, by part: what the unit's `MemoryMax` has to have room for.
 //!
 //! Each part has its bound where it is held; here they stand side by side. A part that grows with what peers do, and
-//! is not in this list, is a fault. (A bridge between brokers adds to it what the plan's author chose by building one:
-//! [`BRIDGE_BATCHES_MAX`] batches of messages on their way to the disk.)
+//! is not in this list, is a fault. Of bridges between brokers there is room for [`BRIDGES`]; a plan with more of them, or larger
+//! messages (`bridge.message_bytes_max`), needs a larger `MemoryMax`.
+
+use penstock_proto::channel::COORDINATOR_MESSAGE_BYTES_MAX;
 
 use crate::audit;
-use crate::bridge::keeper;
+use crate::bridge;
 use crate::config::Config;
 use crate::data_plane::OBSERVED_MAX;
 use crate::enforce::events::TUPLES_MAX;
@@ -29,8 +31,8 @@ const BLOCKS_BYTES: u64 = 8 * MIB;
 /// The tap's connections, talks and texts, and a packet.
 const TAP_BYTES: u64 = 4 * MIB;
 
-/// Batches of one bridge that may wait for the disk.
-pub const BRIDGE_BATCHES_MAX: usize = keeper::WAITING_MAX;
+/// Bridges between brokers that are counted.
+pub const BRIDGES: u64 = 8;
 
 /// Each part with what it may hold, bytes.
 pub fn bounds(config: &Config) -> Vec<(&'static str, u64)> {
@@ -59,6 +61,14 @@ pub fn bounds(config: &Config) -> Vec<(&'static str, u64)> {
         ),
         ("blocks of the trail", BLOCKS_BYTES),
         ("what the tap follows", TAP_BYTES),
+        (
+            "a release from the coordinator, as it comes and decoded",
+            2 * count(COORDINATOR_MESSAGE_BYTES_MAX),
+        ),
+        (
+            "messages on their way through bridges between brokers, eight of them",
+            BRIDGES * bridge::held_bytes_max(config.bridge_message_bytes_max),
+        ),
     ]
 }
 

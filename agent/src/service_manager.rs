@@ -50,7 +50,8 @@ impl ServiceManager {
         Self::at(&std::env::var("NOTIFY_SOCKET").ok()?)
     }
 
-    pub(crate) fn at(name: &str) -> Option<Self> {
+    /// Under that name; `None` if nobody listens there.
+    pub fn at(name: &str) -> Option<Self> {
         let address = match name.strip_prefix('@') {
             Some(hidden) => SocketAddr::from_abstract_name(hidden),
             None => SocketAddr::from_pathname(name),

@@ -30,7 +30,7 @@ pub const RECEIVE_MAXIMUM: u16 = 128;
 /// Batches whose acknowledgements may wait to be written; far fewer can be under way, since one waits for the next.
 const ACKS_MAX: usize = 64;
 /// A batch of this size is not read on to.
-const BATCH_BYTES: u64 = 64 * 1024;
+pub(super) const BATCH_BYTES: u64 = 64 * 1024;
 /// What an entry without a message counts for in a batch.
 const ENTRY_BYTES: u64 = 64;
 const SUBSCRIBE_ID: u16 = 1;

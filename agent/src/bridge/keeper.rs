@@ -23,10 +23,10 @@ use super::tell::Teller;
 /// How often positions are written and the state is told when nothing else is.
 const TICK: Duration = Duration::from_millis(250);
 /// The most bytes of messages in one sync.
-const COMMIT_BYTES: u64 = 512 * 1024;
+pub(super) const COMMIT_BYTES: u64 = 512 * 1024;
 /// For how long it is said that there was no room, where nothing waits for it.
 const SHED_SAID: Duration = Duration::from_secs(5);
-/// Batches and requests that may wait for the keeper.
+/// Requests that may wait for the keeper.
 pub const WAITING_MAX: usize = 64;
 
 /// An acknowledgement that is owed to a broker.

@@ -46,3 +46,11 @@ pub mod tell;
 
 /// The folder of all bridges below the agent's state.
 pub const FOLDER: &str = "bridges";
+
+/// What one bridge holds of messages at most, bytes: a packet that comes, what is taken of it, handed on, gathered for the disk and
+/// written there (one sync's worth each), read again, kept for its turn, and sent.
+pub fn held_bytes_max(message_bytes_max: u32) -> u64 {
+    let head = u64::try_from(packet::HEAD_BYTES_MAX).unwrap_or(u64::MAX);
+    let batch = intake::BATCH_BYTES + u64::from(message_bytes_max) + head;
+    8 * batch + 2 * keeper::COMMIT_BYTES
+}

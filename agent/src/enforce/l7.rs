@@ -311,6 +311,12 @@ impl Inspector {
         self.shared.own.fault(&policy.plan, clock::now_ms())
     }
 
+    /// Whether it goes on with connections that an agent before left.
+    pub fn inherits(&self) -> bool {
+        let inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        !inherited.is_empty()
+    }
+
     /// How many connections are carried now.
     pub fn connections(&self) -> usize {
         self.shared.seats.taken()

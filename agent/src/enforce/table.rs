@@ -41,6 +41,8 @@ pub(super) struct Table {
     /// The parameters that were last seen to hide bridged packets from the rules.
     pub(super) hiding: Mutex<Vec<&'static str>>,
     nft: Nft,
+    /// The inspector goes on with connections of an agent before, perhaps of flows that nothing inspects any more.
+    inherits: bool,
     state: tokio::sync::Mutex<State>,
 }
 
@@ -58,8 +60,9 @@ struct State {
 }
 
 impl Table {
-    pub(super) fn new(settings: Settings, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(settings: Settings, inherits: bool, outbox: Arc<Outbox>) -> Self {
         Self {
+            inherits,
             nft: Nft::new(settings.nft.clone()),
             settings,
             outbox,
@@ -83,16 +86,13 @@ impl Table {
         Ok(())
     }
 
-    /// Where the inspector listens, if the rules are to know of it: for a plan that has something for it, and for as
-    /// long after as its sockets may be there. A kernel that lacks what inspection needs still takes other plans.
+    /// Where the inspector listens, if the rules are to know of it: for a plan that has something for it, and while its sockets may
+    /// be there. A kernel that lacks what inspection needs still takes other plans.
     fn inspector_of(&self, state: &State, plan: &Plan) -> Option<InspectorPorts> {
-        let known = state
-            .loaded
-            .as_ref()
-            .is_some_and(|old| old.structure.inspector.is_some());
+        let known = matches!(&state.loaded, Some(old) if old.structure.inspector.is_some());
         self.settings
             .inspector
-            .filter(|_| known || routing::is_needed(plan))
+            .filter(|_| known || self.inherits || routing::is_needed(plan))
     }
 
     /// Whether the kernel would take the change from what it holds; `false` if only the whole script can tell.

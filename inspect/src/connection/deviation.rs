@@ -93,15 +93,14 @@ pub enum Deviation {
     )]
     WillRemains,
     /// A will that was not seen stays with the broker.
-    #[error("{}", Self::WILL_UNKNOWN)]
+    #[error(
+        "the broker may publish a will of this client, which the gateway never saw: its CONNECT was before the connection was \
+         read, and it ends where the broker cannot be told"
+    )]
     WillUnknown,
 }
 
 impl Deviation {
-    /// Said of an MQTT connection that is cut off unread.
-    pub const WILL_UNKNOWN: &str = "the broker may publish a will of this client, which the gateway never saw: its CONNECT was before the \
-                                    connection was read, and it ends where the broker cannot be told";
-
     /// What enforcing does about it, as the reason of a denial.
     pub fn consequence(&self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@
 )]
 
 mod life;
+mod memory;
 mod modbus;
 mod mqtt;
 mod mqtts;

@@ -134,6 +134,7 @@ fn a_standing_connection_whose_flow_is_removed_goes_on_between_zones_that_observ
     lab::sandbox::test(
         "observing::a_standing_connection_whose_flow_is_removed_goes_on_between_zones_that_observe",
         |lab| {
+            let folder = lab.directory().to_owned();
             for mode in MODES {
                 let world = World::new(lab, mode);
                 let listen =
@@ -196,6 +197,10 @@ fn a_standing_connection_whose_flow_is_removed_goes_on_between_zones_that_observ
                             }
                         }
                     }
+                    // No flow is inspected any more, and the agent is restarted.
+                    let agent = agent.restarted(&folder).await;
+                    agent.apply(without(observed()), 19).await;
+                    exchange("restarted");
                     agent.apply(without(flow(Observing::Nothing)), 20).await;
                     for (client, served) in &mut standing {
                         client

@@ -17,7 +17,7 @@ use super::life;
 use super::world::{MODES, PATIENCE, SERVER, World, peer, polling, python};
 
 /// A gateway's state as if it had accepted `plan` before; the configuration of an agent on it.
-fn prepare(lab: &Lab, world: &World, plan: &Plan) -> PathBuf {
+pub fn prepare(lab: &Lab, world: &World, plan: &Plan) -> PathBuf {
     let folder = lab.directory().join(format!("{:?}", world.mode));
     let state = folder.join("state");
     std::fs::create_dir_all(&state).unwrap();
@@ -52,7 +52,7 @@ fn prepare(lab: &Lab, world: &World, plan: &Plan) -> PathBuf {
     config
 }
 
-fn agent() -> String {
+pub fn agent() -> String {
     let tests = std::env::current_exe().unwrap();
     let program = tests
         .parent()

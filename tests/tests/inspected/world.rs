@@ -1,6 +1,7 @@
 //! A gateway between an office and a control room, with real addresses on both sides, and the programs there.
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use penstock::lab::{Daemon, Lab, Namespace};
 use penstock_agent::enforce::l7::{Limits, OperationSeen};
 use penstock_agent::enforce::{Enforcer, Observed, Settings};
+use penstock_agent::service_manager::{Kept, ServiceManager};
 use penstock_policy::ids::{FlowId, Revision};
 use penstock_policy::model::{
     GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal, Operations,
@@ -16,6 +18,7 @@ use penstock_policy::model::{
 use penstock_policy::plan::{
     Capability, Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
 };
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::sync::mpsc;
 
 pub const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
@@ -244,6 +247,27 @@ impl Agent {
         agent
     }
 
+    /// The agent that goes on from here after a planned restart, with what this one leaves to the service manager.
+    pub async fn restarted(self, folder: &Path) -> Self {
+        let path = folder.join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let keeping = std::thread::spawn(move || kept(&socket));
+        let manager = ServiceManager::at(path.to_str().unwrap()).unwrap();
+        self.enforcer.hand_over(&manager).await;
+        let kept = keeping.join().unwrap();
+        drop(self);
+        std::fs::remove_file(path).unwrap();
+        let (sender, observed) = mpsc::channel(4096);
+        let settings = Settings {
+            inspect: Some(Limits::default()),
+            ..Settings::default()
+        };
+        Self {
+            enforcer: Enforcer::start_with(settings, kept, sender).unwrap(),
+            observed,
+        }
+    }
+
     pub async fn apply(&self, plan: Plan, revision: u64) {
         let capabilities = self.enforcer.capabilities();
         assert!(plan.requires.is_subset(&capabilities), "{capabilities:?}");
@@ -270,6 +294,34 @@ impl Agent {
         let in_time = tokio::time::timeout(PATIENCE, waiting).await;
         assert!(in_time.is_ok(), "not observed; seen: {all:#?}");
         all
+    }
+}
+
+/// What a service stores, as its manager takes it, until it settles.
+fn kept(socket: &UnixDatagram) -> Vec<Kept> {
+    let mut kept = Vec::new();
+    loop {
+        let mut bytes = [0; 256];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(256))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut text = [std::io::IoSliceMut::new(&mut bytes)];
+        let count = recvmsg(socket, &mut text, &mut control, RecvFlags::empty())
+            .unwrap()
+            .bytes;
+        let message = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        if message == "BARRIER=1" {
+            return kept;
+        }
+        let name = message.strip_prefix("FDSTORE=1\nFDNAME=").unwrap();
+        for rights in control.drain() {
+            let RecvAncillaryMessage::ScmRights(descriptors) = rights else {
+                panic!("no descriptors with {message}");
+            };
+            kept.extend(descriptors.map(|descriptor| Kept {
+                name: name.to_owned(),
+                descriptor,
+            }));
+        }
     }
 }
 

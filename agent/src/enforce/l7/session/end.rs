@@ -56,7 +56,8 @@ impl End {
             Self::Refused => "connection ended by the gateway, for what was refused",
             Self::Revoked => "connection reset: the policy no longer permits it",
             Self::Unfollowed => {
-                "connection ended: the policy now limits its operations, and it was not followed from its beginning to here"
+                "connection ended: the policy now limits its operations, and it was not followed from its beginning to here; an MQTT \
+                 broker may publish the client's will"
             }
             Self::Crowded => {
                 "connection reset: all seats of the inspector are taken, and this client held the most of them in this flow, or \

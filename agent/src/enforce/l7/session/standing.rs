@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use penstock_inspect::connection::{Connection, Deviation, Mode, Output, Sender, Sink};
-use penstock_policy::model::{OnRefusal, Protocol};
+use penstock_inspect::connection::{Connection, Mode, Output, Sender, Sink};
+use penstock_policy::model::OnRefusal;
 
 use super::super::lookup::Found;
 use super::super::tally::Subject;
@@ -138,13 +138,7 @@ impl Session {
                 self.unlimited = true;
             }
             (Found::Only(_), Inspection::Passing) if mode == Mode::Observe || self.seat.is_unread() => {}
-            (Found::Only(set), Inspection::Passing) => {
-                self.cut = Some(End::Unfollowed);
-                if set.protocol() == Protocol::Mqtt {
-                    let mut tally = self.tally.borrow_mut();
-                    tally.note(super::super::now(), Subject::Session, Deviation::WILL_UNKNOWN);
-                }
-            }
+            (Found::Only(_), Inspection::Passing) => self.cut = Some(End::Unfollowed),
             (Found::Only(_), Inspection::Following(connection))
                 if mode == Mode::Enforce && connection.is_guessed() =>
             {

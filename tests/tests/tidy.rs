@@ -355,6 +355,31 @@ fn every_link_in_the_documents_leads_to_a_file() {
 }
 
 #[test]
+fn in_release_builds_too_an_overflow_stops_whatever_of_ours_met_it() {
+    let manifest: toml::Table = text("Cargo.toml").unwrap().parse().unwrap();
+    let checked = &manifest["profile"]["release"]["package"];
+    let unchecked = |name: &str| {
+        checked
+            .get(name)
+            .and_then(|package| package.get("overflow-checks"))
+            .and_then(toml::Value::as_bool)
+            != Some(true)
+    };
+    let ours = manifest["workspace"]["members"].as_array().unwrap();
+    let ours = ours
+        .iter()
+        .map(|member| member.as_str().unwrap())
+        .filter(|member| *member != "tests");
+    let faults = ours.filter_map(|member| {
+        let own: toml::Table = text(&format!("{member}/Cargo.toml")).unwrap().parse().unwrap();
+        let name = own["package"]["name"].as_str().unwrap();
+        unchecked(name)
+            .then(|| format!("Cargo.toml: {name} has no overflow-checks in profile.release.package"))
+    });
+    none(faults.collect());
+}
+
+#[test]
 fn every_linked_crate_has_a_licence_that_binaries_may_carry() {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--offline", "--locked", "--format-version", "1"])

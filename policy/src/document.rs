@@ -20,6 +20,7 @@ pub(crate) mod read;
 pub mod register_numbers;
 pub mod requirements;
 pub(crate) mod scalars;
+pub mod secrets;
 pub mod services;
 pub(crate) mod suggest;
 #[cfg(test)]
@@ -36,7 +37,7 @@ use self::limits::{DOCUMENT_BYTES_MAX, FILES_MAX};
 use self::read::Term;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
-use crate::diagnostics::source::Sources;
+use crate::diagnostics::source::{Place, Sources};
 use crate::diagnostics::{Diagnostics, SourceFile};
 use crate::model::Plant;
 use crate::validate::validate;
@@ -79,6 +80,20 @@ fn read(sources: &Sources, today: Date, faults: &mut Faults) -> Option<Plant> {
     let mut whole = true;
     for (number, file) in sources.files.iter().enumerate() {
         let before = faults.errors();
+        if let Some(secret) = &file.secret {
+            let place = Place {
+                file: number,
+                start: secret.at,
+                end: secret.at,
+            };
+            let message = format!("{} stands here, and no plant document holds one", secret.what);
+            faults.add(
+                Fault::new(Code::SecretInText, place, message)
+                    .help("name another file, or take the secret out and replace it; nothing of this file was read or shown"),
+            );
+            whole = false;
+            continue;
+        }
         match parse::parse(number, &file.text, &mut nodes, faults) {
             Some(root) => roots.push(root),
             // An empty file among others says nothing and needs nothing.

@@ -96,6 +96,8 @@ codes! {
         "Control characters, bidirectional overrides and bare carriage returns make a document show something else on the screen than what is enforced, and a NUL ends it early for some readers. Delete the character; an editor's hexadecimal view shows it. Text in any script is welcome."
     111 Warning TooManyFaults "There are more faults than are worth listing."
         "The first ones are listed; the rest is only counted. Mend those first, the rest often follows from them."
+    112 Error SecretInText "The text holds a secret."
+        "A private key or an enrolment token is no part of a plant document, which goes into version control, to the coordinator and to every approver. Nothing of the file is shown or read. If the file is a document, take the secret out of it, and replace it by another one: whoever has seen the file has it. If it is a key, you named the wrong file."
 
     201 Error UnknownKey "A key that the grammar does not have."
         "An unknown key is refused rather than ignored, since a misspelt `enforcment` or `must_flo` would otherwise silently lose what it was meant to say. The help names the nearest key that exists, or all that exist."
@@ -156,7 +158,7 @@ codes! {
     403 Error AddressOutsideZone "The address lies outside its zone's networks."
         "Gateways refuse packets whose source is not of the zone they come from, so such an asset could never speak. Correct the address, the zone, or the zone's `networks`."
     404 Error NotAHostAddress "No single machine can have this address."
-        "A multicast, broadcast, loopback or unspecified address cannot be an asset's own, nor the first or last address of its IPv4 network that of a gateway's interface."
+        "A multicast, broadcast, loopback or unspecified address cannot be an asset's own or an interface's, nor the first or last address of its IPv4 network: the one names the network, the other all of its machines. Networks of two addresses (/31) have no such ends."
     405 Warning ZoneRecordIncomplete "The zone's record lacks what IEC 62443-3-2 asks for."
         "ZCR 6.4 wants for every zone: its name and accountable organisation, its boundary, its assets, its target security level and the consequence of its compromise. The message names what is missing."
     406 Warning ZoneUnguarded "No gateway stands at the zone's boundary."
@@ -264,6 +266,8 @@ codes! {
         "Remote access is for a task (IEC 62443-3-3 SR 1.13, SR 2.6). Make the grant shorter and renew it when needed."
     709 Error ResidualAboveRisk "The residual risk is higher than the risk."
         "`residual` is likelihood × impact after the countermeasures, so at most what it was before them."
+    710 Warning OneSignature "One signature is enough for a release."
+        "With `threshold: 1` whoever gets hold of one approver's key decides what the gateways enforce (IEC 62443-3-3 SR 2.1 RE 4 asks for two people where it matters). Name two approvers or more, and write `threshold: 2`."
 
     801 Warning NotEnforced "The key is recorded, not enforced in this version."
         "The document holds what was written, the diff and the approvers show it, and nothing acts on it: `window` and `safe_to_change` hold back no release, `labels` choose no gateway, the two of a `redundant_with` pair change at the same time, and a conduit with `tunnel: yes` crosses as it is. Do not rely on it: see to it by other means, or leave the key out until a version enforces it."

@@ -153,6 +153,7 @@ pub(super) fn render(diagnostic: &Diagnostic, sources: &Sources, style: Style) -
             GraphicalReportHandler::new_themed(theme)
                 .with_width(width.max(40))
                 .with_links(false)
+                .with_break_words(false)
                 .with_context_lines(1)
                 .render_report(&mut text, &report)
         }

@@ -6,6 +6,7 @@
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
 use super::Location;
+use crate::document::secrets::{self, Secret};
 
 /// One file of a plant document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +130,8 @@ impl Sources {
 pub(crate) struct IndexedFile {
     pub(crate) name: String,
     pub(crate) text: String,
+    /// A secret in it: no line of the file is shown then.
+    pub(crate) secret: Option<Secret>,
     line_starts: Vec<usize>,
 }
 
@@ -143,6 +146,7 @@ impl IndexedFile {
         Self {
             name: file.name.clone(),
             text: file.text.clone(),
+            secret: secrets::find(&file.text),
             line_starts: std::iter::once(0).chain(after_breaks).collect(),
         }
     }
@@ -156,8 +160,12 @@ impl IndexedFile {
         (line, self.line_starts.get(line).copied().unwrap_or(0))
     }
 
-    /// Whether a line (from 0) may be shown to a person: short enough, and with nothing in it that a terminal obeys.
+    /// Whether a line (from 0) may be shown to a person: short enough, with nothing in it that a terminal obeys, and from a
+    /// file without a secret.
     fn shown(&self, line: usize) -> bool {
+        if self.secret.is_some() {
+            return false;
+        }
         let start = self.line_starts.get(line).copied().unwrap_or(0);
         let end = self.line_starts.get(line + 1).copied().unwrap_or(self.text.len());
         let line = self.text.get(start..end).unwrap_or_default().trim_end();

@@ -75,7 +75,8 @@ pub(super) fn belongs(
         place,
     } = at;
     let holding = context.networks.holding(address);
-    if let Some(reason) = not_a_host(address) {
+    let edge = holding.and_then(|(net, _)| edge_of(net, address));
+    if let Some(reason) = not_a_host(address).or(edge) {
         faults.add(
             Fault::new(
                 Code::NotAHostAddress,
@@ -125,6 +126,17 @@ fn not_a_host(address: IpAddr) -> Option<&'static str> {
         return Some("a loopback or unspecified address");
     }
     (address == IpAddr::V4(Ipv4Addr::BROADCAST)).then_some("the broadcast address")
+}
+
+/// Which end of an IPv4 network an address is, where a network of this size has ends that no machine can have (RFC 3021).
+pub(super) fn edge_of(net: IpNet, address: IpAddr) -> Option<&'static str> {
+    if !matches!(net, IpNet::V4(_)) || net.prefix_len() > 30 {
+        return None;
+    }
+    if address == net.network() {
+        return Some("the network's own address: the first one");
+    }
+    (address == net.broadcast()).then_some("the network's broadcast address: the last one")
 }
 
 /// Refuses an address that two things have.

@@ -1,7 +1,6 @@
 //! Gateways: their sides, their addresses, the way in for people, windows and pairs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use super::{Context, assets, each, resolve, resolves};
 use crate::diagnostics::codes::Code;
@@ -110,9 +109,7 @@ fn interface_of(
     }) = it.address.get()
     {
         let net = address.0;
-        let edge = matches!(net.addr(), IpAddr::V4(_))
-            && net.prefix_len() <= 30
-            && (net.addr() == net.network() || net.addr() == net.broadcast());
+        let edge = assets::edge_of(net, net.addr());
         if mode == Some(GatewayMode::Bridged) {
             faults.add(
                 Fault::new(
@@ -122,14 +119,15 @@ fn interface_of(
                 )
                 .help("remove `address`, or say `mode: routed`"),
             );
-        } else if edge {
+        } else if let Some(reason) = edge {
             faults.add(
                 Fault::new(
                     Code::NotAHostAddress,
                     *place,
                     format!("{who} cannot have the address {net}"),
                 )
-                .label("the first or last address of its network"),
+                .label(reason)
+                .help("give it the address of a single machine"),
             );
         } else {
             let at = At {

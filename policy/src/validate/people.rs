@@ -26,6 +26,28 @@ pub(super) fn approvers(context: &Context<'_>, faults: &mut Faults) -> Option<Ap
                 .help("name more people, or lower `threshold`"),
         );
     }
+    if let Some(threshold) = approvers
+        .threshold
+        .get()
+        .filter(|threshold| threshold.value.0 == 1)
+    {
+        let names: Vec<String> = people.0.keys().take(4).map(|name| format!("`{name}`")).collect();
+        let message = match people.0.len() {
+            1 => format!(
+                "the key of {} alone decides what the gateways enforce",
+                names.join("")
+            ),
+            _ => format!(
+                "each of the approvers ({}) alone decides what the gateways enforce",
+                names.join(", ")
+            ),
+        };
+        faults.add(
+            Fault::new(Code::OneSignature, threshold.place, message)
+                .label("one signature is enough")
+                .help("name at least two approvers, and write `threshold: 2`"),
+        );
+    }
     let mut keys: BTreeMap<PublicKey, (Place, &ApproverId)> = BTreeMap::new();
     for (name, _, person) in people.readable() {
         let Some(key) = person.key.get() else { continue };

@@ -153,7 +153,11 @@ const EXAMPLES: &[(Code, Spoil)] = &[
             "service: mqtts\n        tls: { server_authorities: ca.pem }\n",
         ),
     ),
-    (Code::NotCertificates, Made(private_key)),
+    (Code::SecretInText, Made(private_key)),
+    (
+        Code::SecretInText,
+        Whole("MC4CAQAwBQYDK2VwBCIEIH3nVo0T3Qz9iWjLhV5sN1oC"),
+    ),
     (
         Code::NotADnsName,
         Edit(
@@ -453,6 +457,7 @@ const EXAMPLES: &[(Code, Spoil)] = &[
         Edit("until: 2026-12-01T16:00:00Z", "until: 2027-12-01T16:00:00Z"),
     ),
     (Code::ResidualAboveRisk, Edit("residual: 4", "residual: 11")),
+    (Code::OneSignature, Edit("threshold: 2", "threshold: 1")),
     (
         Code::NotEnforced,
         Edit(

@@ -10,6 +10,7 @@
 //! No decision about traffic reads any of this except the approvers (DESIGN, promises 1 and 8; IEC 62443-3-3 SR 1.5).
 //! Where a flow's TLS ends at the gateway, it is what clients and servers meet (`enforce::l7`); that it ended cuts nothing.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,36 @@ pub struct Enrolment {
     pub approvers: ApproverSet,
 }
 
+impl fmt::Display for Enrolment {
+    /// What a person has to know, and to compare, when a machine was enrolled.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (gateway, plant) = (&self.gateway, &self.plant);
+        writeln!(f, "This machine is gateway {gateway} of plant {plant} now.")?;
+        writeln!(
+            f,
+            "It obeys releases that {} of these approvers signed; each key must be the one that its owner sees with `penstock key show FILE`:",
+            self.approvers.threshold
+        )?;
+        let width = self
+            .approvers
+            .people
+            .keys()
+            .map(|name| name.as_str().len())
+            .max()
+            .unwrap_or(0);
+        for (name, approver) in &self.approvers.people {
+            writeln!(f, "  {:width$}  {}", name.as_str(), String::from(approver.key))?;
+        }
+        if self.approvers.threshold < 2 {
+            writeln!(
+                f,
+                "One signature is enough: a single key decides what this gateway enforces."
+            )?;
+        }
+        Ok(())
+    }
+}
+
 impl Enrolment {
     /// What the gateway believes before its first policy.
     pub fn first_trust(&self) -> Trust {
@@ -67,6 +98,9 @@ pub enum IdentityError {
     /// Never enrolled here.
     #[error("this gateway is not enrolled: get a token and run `penstock-agent enrol --token FILE`")]
     NotEnrolled,
+    /// Its copy in a file cannot be used; the agent itself has another one.
+    #[error("the file that says who this gateway is cannot be used: {0}")]
+    Copy(String),
     /// The record cannot be read.
     #[error("the enrolment record is damaged: enrol this gateway again")]
     Record(#[source] serde_json::Error),
@@ -175,10 +209,12 @@ impl IdentityFolder {
 
     /// The enrolment record from its copy in a file, while the agent holds the database.
     pub fn peek_enrolment(state_folder: &Path) -> Result<Enrolment, IdentityError> {
-        let (_, bytes) = crate::store::read_copy(state_folder, RECORD)
-            .ok()
-            .flatten()
-            .ok_or(IdentityError::NotEnrolled)?;
+        let copy = crate::store::read_copy(state_folder, RECORD);
+        let (_, bytes) = match (copy.found, copy.fault) {
+            (Some(found), _) => found,
+            (None, Some(fault)) => return Err(IdentityError::Copy(fault)),
+            (None, None) => return Err(IdentityError::NotEnrolled),
+        };
         serde_json::from_slice(&bytes).map_err(IdentityError::Record)
     }
 

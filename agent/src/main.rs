@@ -16,7 +16,7 @@ use penstock_agent::enforce::{Base, Enforcer, Settings};
 use penstock_agent::link::enrol::{EnrolError, enrol};
 use penstock_agent::service_manager::{Kept, ServiceManager};
 use penstock_agent::{app, status};
-use penstock_proto::token::{TOKEN_LENGTH_MAX, Token};
+use penstock_proto::token::Token;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -119,16 +119,10 @@ fn execute(command: Command) -> anyhow::Result<()> {
         }
         Command::Enrol { config, token } => {
             let config = Config::load(&config)?;
-            let token: Token = read_token(&token)?.parse().context("the token is not used")?;
+            let token = read_token(&token)?;
             penstock_agent::durable::create_folder(&config.state_folder)?;
             let enrolment = runtime()?.block_on(enrol(&config.state_folder, &token))?;
-            println!(
-                "enrolled as gateway {} of plant {}; {} of {} approvers must sign a release",
-                enrolment.gateway,
-                enrolment.plant,
-                enrolment.approvers.threshold,
-                enrolment.approvers.people.len()
-            );
+            print!("{enrolment}");
             Ok(())
         }
         Command::Base { config } => {
@@ -187,27 +181,35 @@ fn begin_log(config: &Config) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(colours());
     match config.log_format {
         LogFormat::Human => log.init(),
         LogFormat::Json => log.json().init(),
     }
 }
 
+/// Colours are for a terminal that obeys them, and for people who want them (<https://no-color.org>).
+fn colours() -> bool {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    std::io::stderr().is_terminal()
+        && set("NO_COLOR").is_none()
+        && set("TERM").is_none_or(|term| term != "dumb")
+}
+
 fn base_path(config: &Config) -> PathBuf {
     config.state_folder.join("base.json")
 }
 
-fn read_token(path: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    let limit = TOKEN_LENGTH_MAX as u64 + 16;
+fn read_token(path: &Path) -> anyhow::Result<Token> {
+    let mut bytes = Vec::new();
+    let limit = Token::FILE_BYTES_MAX;
     if path == Path::new("-") {
-        std::io::stdin().take(limit).read_to_string(&mut text)
+        std::io::stdin().take(limit).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text))
+        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
     }
     .with_context(|| format!("cannot read the token from {}", path.display()))?;
-    Ok(text)
+    Token::from_bytes(&bytes).context("the token is not used")
 }
 
 async fn run(config: Config, kept: Vec<Kept>) -> anyhow::Result<()> {

@@ -53,6 +53,8 @@ pub struct Held {
     pub trust: Option<Trust>,
     /// Faults of records that could not be used, for people.
     pub faults: Vec<String>,
+    /// Whether `effective` is what was in force, or it could not be seen from here.
+    pub known: bool,
 }
 
 impl Held {
@@ -89,6 +91,7 @@ pub fn load(store: &mut Store) -> Held {
         trust: store
             .load(TRUST)
             .and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+        known: true,
         ..Held::default()
     };
     let mut found = Vec::new();
@@ -146,32 +149,49 @@ pub fn set_effective(store: &mut Store, statement: Digest, trust: &Trust) -> Res
     store.save(TRUST, &serde_json::to_vec(trust).unwrap_or_default())
 }
 
-/// The policy that was last in force, from the copies in files alone (while the agent holds the database).
+/// The policy that was last in force, from the copies in files alone (while the agent holds the database). Where a copy that
+/// would say it cannot be used, nothing is guessed: [`Held::known`] is false then.
 pub fn peek(folder: &std::path::Path) -> Held {
-    let mut held = Held::default();
-    let in_force = crate::store::read_copy(folder, EFFECTIVE).ok().flatten();
-    for slot in SLOTS {
-        match crate::store::read_copy(folder, slot) {
-            Ok(Some((_, bytes))) => match decode(&bytes) {
-                Ok(policy)
-                    if in_force
-                        .as_ref()
-                        .is_some_and(|(_, digest)| *digest == policy.statement.0) =>
-                {
-                    held.effective = Some(policy);
-                }
-                Ok(policy) => held.staged = Some(policy),
-                Err(error) => held.faults.push(format!("{slot}: {error}")),
-            },
-            Ok(None) => {}
-            Err(why) => held.faults.push(why),
+    let mut held = Held {
+        known: true,
+        ..Held::default()
+    };
+    let mut read = |record| {
+        let copy = crate::store::read_copy(folder, record);
+        if let Some(fault) = copy.fault {
+            held.known &= copy.found.is_some();
+            held.faults.push(fault);
+        }
+        copy.found.map(|(_, bytes)| bytes)
+    };
+    let in_force = read(EFFECTIVE)
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        .map(Digest);
+    let slots = SLOTS.map(|slot| (slot, read(slot)));
+    let trust = read(TRUST);
+    held.trust = trust.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    // What the gateway believes moves together with what is in force.
+    let in_force = in_force.or_else(|| held.trust.as_ref().and_then(|trust| trust.current));
+    for (slot, bytes) in slots {
+        match bytes.map(|bytes| decode(&bytes)) {
+            Some(Ok(policy)) if in_force == Some(policy.statement) => held.effective = Some(policy),
+            Some(Ok(policy)) => held.staged = Some(policy),
+            Some(Err(error)) => {
+                held.known = false;
+                held.faults.push(format!("{slot}: {error}"));
+            }
+            None => {}
         }
     }
-    if let (Some(effective), Some(staged)) = (&held.effective, &held.staged)
-        && staged.mark.revision < effective.mark.revision
-    {
-        held.staged = None;
+    if held.effective.is_some() {
+        // Whatever else cannot be read, this one is in force.
+        held.known = true;
     }
+    let newer = |staged: &StoredPolicy| match &held.effective {
+        Some(effective) => staged.mark.revision >= effective.mark.revision,
+        None => held.known,
+    };
+    held.staged = held.staged.filter(newer);
     held
 }
 
@@ -223,4 +243,45 @@ fn decode(bytes: &[u8]) -> Result<StoredPolicy, StoredPolicyError> {
         statement,
         plan: Arc::new(plan),
     })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use penstock_policy::compile::compile;
+    use penstock_policy::diagnostics::SourceFile;
+    use penstock_policy::ids::Revision;
+    use penstock_proto::v1::SignedRelease;
+
+    use super::*;
+
+    const WORKS: &str = include_str!("../../deploy/examples/waterworks/plant.yaml");
+
+    /// A policy as it is offered as this revision, with what the gateway believes then.
+    pub(crate) fn offered(revision: u64) -> (Trust, PolicyOffer, Digest) {
+        let day = jiff::civil::date(2026, 1, 1);
+        let plant = penstock_policy::load(&[SourceFile::new("plant.yaml", WORKS)], day)
+            .plant
+            .unwrap();
+        let gateway = plant.gateways.keys().next().unwrap().clone();
+        let statement = format!("statement of r{revision}").into_bytes();
+        let digest = Digest::of(&statement);
+        let trust = Trust {
+            plant: plant.id.clone(),
+            gateway: gateway.clone(),
+            approvers: plant.approvers.clone(),
+            floor: Revision(revision),
+            current: Some(digest),
+        };
+        let offer = PolicyOffer {
+            plan: compile(&plant, &gateway).unwrap().to_bytes().into(),
+            release: Some(SignedRelease {
+                statement: statement.into(),
+                ..SignedRelease::default()
+            }),
+            ..PolicyOffer::default()
+        };
+        (trust, offer, digest)
+    }
 }

@@ -396,7 +396,11 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     async fn refresh_store_faults(&mut self) {
-        if let Some(faults) = self.with_store(|store| store.faults()).await {
+        let mended = |store: &mut Store| {
+            store.mend();
+            store.faults()
+        };
+        if let Some(faults) = self.with_store(mended).await {
             self.store_faults = faults;
         }
     }

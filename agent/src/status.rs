@@ -1,12 +1,15 @@
 //! What this machine knows of itself, from files alone: it works while the agent runs, and when it does not.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+
+use penstock_policy::model::ApproverSet;
 
 use serde::Serialize;
 
 use crate::bridge::{self, tell::BridgeState, tell::SideState};
-use crate::identity::IdentityFolder;
+use crate::identity::{IdentityError, IdentityFolder};
 use crate::store::{self, LockError};
 use crate::{audit, policy_store};
 
@@ -26,6 +29,13 @@ pub struct Status {
     pub running: bool,
     /// The policy last put in force.
     pub effective: Option<Policy>,
+    /// Whether `effective` is what was last put in force. If not, the file that says it cannot be used, and the agent itself has
+    /// another copy.
+    pub effective_known: bool,
+    /// The revision of the release that the gateway believes, which is the one last put in force.
+    pub believed_revision: Option<u64>,
+    /// Whose signatures it obeys.
+    pub approvers: Option<Approvers>,
     /// A newer one that was verified and stored, but not put in force.
     pub staged: Option<Policy>,
     /// The audit trail's position as last noted: epoch and next sequence.
@@ -34,6 +44,27 @@ pub struct Status {
     pub bridges: Vec<BridgeState>,
     /// What cannot be used.
     pub faults: Vec<String>,
+}
+
+/// Whose signatures a gateway obeys, and how many a release needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Approvers {
+    /// How many.
+    pub threshold: u8,
+    /// The keys by their owners' names.
+    pub people: BTreeMap<String, String>,
+}
+
+impl From<&ApproverSet> for Approvers {
+    fn from(set: &ApproverSet) -> Self {
+        let people = set.people.iter();
+        Self {
+            threshold: set.threshold,
+            people: people
+                .map(|(name, approver)| (name.to_string(), String::from(approver.key)))
+                .collect(),
+        }
+    }
 }
 
 /// A policy in a word.
@@ -64,14 +95,26 @@ pub fn read(state_folder: &Path) -> Status {
     };
     let mut faults = held.faults;
     let (mut identity, mut certificate_expires_ms) = (None, None);
-    if let Ok(enrolment) = IdentityFolder::peek_enrolment(state_folder) {
-        identity = Some(format!(
-            "spiffe://{}/gateway/{}",
-            enrolment.plant, enrolment.gateway
-        ));
-        match IdentityFolder::new(state_folder).load(enrolment) {
-            Ok(loaded) => certificate_expires_ms = loaded.validity_ms().ok().map(|(_, until)| until),
-            Err(error) => faults.push(error.to_string()),
+    let mut approvers = held.trust.as_ref().map(|trust| Approvers::from(&trust.approvers));
+    match IdentityFolder::peek_enrolment(state_folder) {
+        Ok(enrolment) => {
+            approvers.get_or_insert_with(|| Approvers::from(&enrolment.approvers));
+            identity = Some(format!(
+                "spiffe://{}/gateway/{}",
+                enrolment.plant, enrolment.gateway
+            ));
+            match IdentityFolder::new(state_folder).load(enrolment) {
+                Ok(loaded) => certificate_expires_ms = loaded.validity_ms().ok().map(|(_, until)| until),
+                Err(error) => faults.push(error.to_string()),
+            }
+        }
+        Err(IdentityError::NotEnrolled) => {}
+        Err(error) => {
+            identity = held
+                .trust
+                .as_ref()
+                .map(|trust| format!("spiffe://{}/gateway/{}", trust.plant, trust.gateway));
+            faults.push(error.to_string());
         }
     }
     Status {
@@ -79,6 +122,13 @@ pub fn read(state_folder: &Path) -> Status {
         certificate_expires_ms,
         running: state_folder.exists() && matches!(store::lock(state_folder), Err(LockError::Taken(_))),
         effective: held.effective.map(policy),
+        effective_known: held.known,
+        believed_revision: held
+            .trust
+            .as_ref()
+            .map(|trust| trust.floor.0)
+            .filter(|revision| *revision > 0),
+        approvers,
         staged: held.staged.map(policy),
         bridges: bridge::supervisor::read_states(&state_folder.join(bridge::FOLDER)),
         trail: audit::mark::marked(state_folder).map(|at| (at.epoch, at.sequence)),
@@ -113,7 +163,19 @@ impl fmt::Display for Status {
             "agent        {}",
             if self.running { "running" } else { "not running" }
         )?;
-        writeln!(f, "in force     {}", policy(&self.effective))?;
+        match (&self.effective, self.effective_known, self.believed_revision) {
+            (None, false, Some(revision)) => {
+                writeln!(
+                    f,
+                    "in force     r{revision}; the file that holds it cannot be used, see below"
+                )?;
+            }
+            (None, false, None) => writeln!(
+                f,
+                "in force     not known: the file that says it cannot be used, see below"
+            )?,
+            (effective, _, _) => writeln!(f, "in force     {}", policy(effective))?,
+        }
         if self.staged.is_some() {
             writeln!(f, "staged       {}", policy(&self.staged))?;
         }
@@ -136,9 +198,73 @@ impl fmt::Display for Status {
                 bridge.backlog
             )?;
         }
+        if let Some(approvers) = &self.approvers {
+            writeln!(f, "approvers    {} of these sign a release:", approvers.threshold)?;
+            for (name, key) in &approvers.people {
+                writeln!(f, "             {name} {key}")?;
+            }
+        }
         for fault in &self.faults {
             writeln!(f, "fault        {fault}")?;
         }
+        if !self.effective_known {
+            writeln!(
+                f,
+                "             The agent keeps two copies of this and uses the other one; it writes this one again when it starts."
+            )?;
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+    use crate::policy_store::tests::offered;
+    use crate::store::Store;
+
+    fn damage(folder: &Path, record: &str) {
+        let path = folder.join("copies").join(record);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[24] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn what_is_in_force_is_never_said_to_be_none_or_another_because_one_of_its_two_copies_is_damaged() {
+        for damaged in [
+            None,
+            Some("policy-a"),
+            Some("policy-b"),
+            Some("effective"),
+            Some("trust"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut store = Store::open(folder.path());
+            for revision in [1, 2] {
+                let (trust, offer, statement) = offered(revision);
+                policy_store::stage(&mut store, &trust, &offer).unwrap();
+                policy_store::set_effective(&mut store, statement, &trust).unwrap();
+            }
+            if let Some(record) = damaged {
+                damage(folder.path(), record);
+            }
+            let status = read(folder.path());
+            let text = status.to_string();
+            assert_eq!(status.staged, None, "{damaged:?}: {text}");
+            assert_eq!(
+                status.faults.len(),
+                usize::from(damaged.is_some()),
+                "{damaged:?}: {text}"
+            );
+            assert!(text.contains("in force     r2"), "{damaged:?}: {text}");
+            assert_eq!(
+                status.effective.is_some(),
+                status.effective_known,
+                "{damaged:?}: {text}"
+            );
+        }
     }
 }

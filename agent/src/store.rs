@@ -6,8 +6,11 @@
 //! cannot take the policy with it (DESIGN, promise 1; IEC 62443-3-3 SR 7.4). Writing succeeds only if the file is
 //! durable: a file can be read on a full disk, where the database cannot even be opened, and a policy that came back
 //! from before would open what was revoked. Whatever the database does, panics included, ends here as a fault.
+//! A copy that is lost or damaged is written again from the other one, and faults end when that works ([`Store::mend`]).
 //!
 //! The records are opaque here; [`crate::policy_store`] and [`crate::identity`] say what is in them.
+
+mod mend;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -85,6 +88,18 @@ pub struct Store {
     db: Option<sled::Db>,
     generations: BTreeMap<&'static str, u64>,
     faults: BTreeMap<&'static str, String>,
+    patience: mend::Patience,
+}
+
+/// What a file holds of a record.
+#[derive(Debug, Default)]
+pub struct Copy {
+    /// Its generation and payload, if it is whole.
+    pub found: Option<(u64, Vec<u8>)>,
+    /// Why there is something and it is not used.
+    pub fault: Option<String>,
+    /// It was read, and is not what was written: another whole copy may take its place.
+    damaged: bool,
 }
 
 impl Store {
@@ -95,6 +110,7 @@ impl Store {
             db: None,
             generations: BTreeMap::new(),
             faults: BTreeMap::new(),
+            patience: mend::Patience::default(),
         }
     }
 
@@ -122,39 +138,50 @@ impl Store {
             .collect()
     }
 
-    /// The record, from the newer of its whole copies; `None` if there is none.
+    /// The record, from the newer of its whole copies; `None` if there is none. A copy that is lost, damaged or older is written
+    /// again.
     pub fn load(&mut self, record: &'static str) -> Option<Vec<u8>> {
-        let from_file = match read_copy(&self.folder, record) {
-            Ok(found) => found,
-            Err(why) => {
-                self.faults.insert("store-copy-damaged", why);
-                None
-            }
-        };
+        let from_file = read_sealed(&copy_path(&self.folder, record), record);
+        let second = read_sealed(&self.folder.join(SECOND).join(record), record);
         let found = self.guarded(|db| db.get(record)).flatten();
         let from_database = found.as_ref().and_then(|bytes| {
-            let whole =
-                durable::unseal(record, bytes).map(|(generation, payload)| (generation, payload.to_vec()));
-            if whole.is_none() {
-                self.faults.insert(
-                    "store-damaged",
-                    format!("the record `{record}` is damaged in the database; its copy in a file is used"),
-                );
-            }
-            whole
+            durable::unseal(record, bytes).map(|(generation, payload)| (generation, payload.to_vec()))
         });
+        if found.is_some() && from_database.is_none() {
+            let message =
+                format!("the record `{record}` is damaged in the database; its copy in a file is used");
+            self.faults.insert("store-damaged", message);
+        }
         if let Some(bytes) = found.filter(|bytes| is_large(bytes.len())) {
             // From an agent that kept large records there, too.
             self.keep_second(record, &bytes);
         }
-        let from_second = read_sealed(&self.folder.join(SECOND).join(record), record).unwrap_or_else(|why| {
-            self.faults.insert("store-second-damaged", why);
-            None
-        });
+        for (code, fault) in [
+            ("store-copy-damaged", &from_file.fault),
+            ("store-second-damaged", &second.fault),
+        ] {
+            if let Some(why) = fault {
+                tracing::warn!(code, "{why}");
+                self.faults.insert(code, why.clone());
+            }
+        }
+        let held = mend::Held {
+            file: from_file.generation(),
+            // Only what was read and is wrong, or is not there, is written over: what cannot be read now may be newer.
+            file_replaceable: from_file.fault.is_none() || from_file.damaged,
+            other: from_database
+                .iter()
+                .chain(&second.found)
+                .map(|(generation, _)| *generation)
+                .max(),
+        };
         // Of equal ones the file's, which is the last here.
-        let copies = [from_database, from_second, from_file].into_iter().flatten();
+        let copies = [from_database, second.found, from_file.found]
+            .into_iter()
+            .flatten();
         let (generation, payload) = copies.max_by_key(|(generation, _)| *generation)?;
         self.generations.insert(record, generation);
+        self.write_again(record, generation, &payload, &held);
         Some(payload)
     }
 
@@ -180,15 +207,20 @@ impl Store {
         if self.db.is_none() {
             self.open_database();
         }
+        self.keep_other(record, &sealed);
+        Ok(())
+    }
+
+    /// Keeps the copy that is not in `copies/`.
+    fn keep_other(&mut self, record: &'static str, sealed: &[u8]) {
         if is_large(sealed.len()) {
-            self.keep_second(record, &sealed);
-            return Ok(());
+            self.keep_second(record, sealed);
+            return;
         }
         self.guarded(|db| {
-            db.insert(record, sealed.as_slice())?;
+            db.insert(record, sealed)?;
             db.flush().map(|_| ())
         });
-        Ok(())
     }
 
     /// Keeps the second copy of a large record; what the database has of it goes once the file is durable.
@@ -207,6 +239,7 @@ impl Store {
     }
 
     fn fault(&mut self, code: &'static str, error: &(dyn std::error::Error + 'static)) {
+        self.patience.begin();
         let mut message = error.to_string();
         let mut next = error.source();
         while let Some(cause) = next {
@@ -287,27 +320,52 @@ fn copy_path(folder: &Path, record: &str) -> PathBuf {
     folder.join("copies").join(record)
 }
 
-/// Reads only the copy in a file, as other programs may while the agent holds the database.
-pub fn read_copy(folder: &Path, record: &'static str) -> Result<Option<(u64, Vec<u8>)>, String> {
-    read_sealed(&copy_path(folder, record), record)
+/// Reads only what files hold of a record, as other programs may while the agent has the database: the newer of the copy and,
+/// for a large record, the second one.
+pub fn read_copy(folder: &Path, record: &'static str) -> Copy {
+    let copy = read_sealed(&copy_path(folder, record), record);
+    let second = read_sealed(&folder.join(SECOND).join(record), record);
+    if second.generation() > copy.generation() {
+        return Copy {
+            found: second.found,
+            ..copy
+        };
+    }
+    copy
 }
 
 fn is_large(bytes: usize) -> bool {
     u64::try_from(bytes).is_ok_and(|bytes| bytes > CACHE_BYTES)
 }
 
-fn read_sealed(path: &Path, record: &str) -> Result<Option<(u64, Vec<u8>)>, String> {
-    let Some(bytes) =
-        durable::read(path, RECORD_BYTES_MAX).map_err(|error| match std::error::Error::source(&error) {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        })?
-    else {
-        return Ok(None);
+impl Copy {
+    fn generation(&self) -> Option<u64> {
+        self.found.as_ref().map(|(generation, _)| *generation)
+    }
+}
+
+fn read_sealed(path: &Path, record: &str) -> Copy {
+    let fault = |fault: String, damaged| Copy {
+        found: None,
+        fault: Some(fault),
+        damaged,
     };
-    durable::unseal(record, &bytes)
-        .map(|(generation, payload)| Some((generation, payload.to_vec())))
-        .ok_or_else(|| format!("{} is damaged; the other copy is used", path.display()))
+    let bytes = match durable::read(path, RECORD_BYTES_MAX) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Copy::default(),
+        Err(error) => {
+            let why =
+                std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+            return fault(format!("{error}{why}"), false);
+        }
+    };
+    match durable::unseal(record, &bytes) {
+        Some((generation, payload)) => Copy {
+            found: Some((generation, payload.to_vec())),
+            ..Copy::default()
+        },
+        None => fault(format!("{} is damaged", path.display()), true),
+    }
 }
 
 #[cfg(test)]

@@ -93,6 +93,11 @@ pub enum TokenError {
         "this is not an enrolment token: it must begin with `{TOKEN_PREFIX}`; copy the whole line that was printed"
     )]
     Prefix,
+    /// Bytes of no text that is known here.
+    #[error(
+        "this is not an enrolment token: it is not text; save it as UTF-8, or copy the whole line that was printed"
+    )]
+    NotText,
     /// Longer than [`TOKEN_LENGTH_MAX`].
     #[error("this is not an enrolment token: {0} characters are too many")]
     TooLong(usize),
@@ -115,10 +120,33 @@ pub enum TokenError {
     NoCoordinator,
 }
 
+impl Token {
+    /// Most bytes of a file that holds a token: as UTF-16, with its mark and an end of line.
+    pub const FILE_BYTES_MAX: u64 = TOKEN_LENGTH_MAX as u64 * 2 + 16;
+
+    /// The token in a file: UTF-8, or UTF-16 as some editors and shells save it, with or without a byte order mark.
+    ///
+    /// # Errors
+    /// When it is no token.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TokenError> {
+        let wide = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
+            let (units, rest) = rest.as_chunks::<2>();
+            let units: Vec<u16> = units.iter().map(|bytes| unit(*bytes)).collect();
+            rest.is_empty().then(|| String::from_utf16(&units).ok()).flatten()
+        };
+        let text = match bytes {
+            [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+            [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+            bytes => String::from_utf8(bytes.to_vec()).ok(),
+        };
+        text.ok_or(TokenError::NotText)?.parse()
+    }
+}
+
 impl FromStr for Token {
     type Err = TokenError;
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        let text = text.trim();
+        let text = text.trim_start_matches('\u{feff}').trim();
         if text.len() > TOKEN_LENGTH_MAX {
             return Err(TokenError::TooLong(text.len()));
         }
@@ -218,6 +246,30 @@ mod tests {
             encode(&value).parse::<Token>(),
             Err(TokenError::NoCoordinator)
         ));
+    }
+
+    #[test]
+    fn a_token_is_read_from_a_file_however_an_editor_saved_it() {
+        let token = token([7; 32], 1);
+        let text = format!("{token}\r\n");
+        let wide = |unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            "\u{feff}"
+                .encode_utf16()
+                .chain(text.encode_utf16())
+                .flat_map(unit)
+                .collect()
+        };
+        for bytes in [
+            text.clone().into_bytes(),
+            format!("\u{feff}{text}").into_bytes(),
+            wide(u16::to_le_bytes),
+            wide(u16::to_be_bytes),
+        ] {
+            assert_eq!(Token::from_bytes(&bytes).unwrap(), token);
+        }
+        for bytes in [&[0xff, 0xfe, 0x70][..], &[0x80, 0x81], b"\0p\0e"] {
+            assert!(Token::from_bytes(bytes).is_err());
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub enum EnrolError {
     WrongSubject(Subject),
     /// The token lacks what a gateway must not learn from the coordinator.
     #[error(
-        "this token carries no approvers: make it with `penstock gateway token`, with the plant document at hand"
+        "this token carries no approvers: make it with `penstock gateways token`, with the plant document at hand"
     )]
     NoApprovers,
     /// Already somebody else here.

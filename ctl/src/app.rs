@@ -2,7 +2,7 @@
 
 use clap::CommandFactory as _;
 
-use crate::args::{self, Cli, Color, Command, Format};
+use crate::args::{self, Cli, Command, Format};
 use crate::demo;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -28,19 +28,15 @@ pub fn run(cli: &Cli) -> Exit {
 }
 
 /// Says why the command line cannot be understood, or what was asked about it (`--help`, `--version`).
-pub fn misunderstood(error: &clap::Error) -> Exit {
-    let arguments: Vec<String> = std::env::args().collect();
-    let json = arguments.iter().any(|argument| argument == "--output=json")
-        || arguments.windows(2).any(|pair| pair == ["--output", "json"])
-        || std::env::var("PENSTOCK_OUTPUT").is_ok_and(|value| value == "json");
-    if json && error.use_stderr() {
+pub fn misunderstood(error: &clap::Error, early: args::Early) -> Exit {
+    if early.format == Format::Json && error.use_stderr() {
         let said = error.to_string();
         let sentence = said
             .lines()
             .next()
             .unwrap_or_default()
             .trim_start_matches("error: ");
-        Output::new(Format::Json, Color::Never).fail(&Failure::usage(sentence).help("see: penstock --help"));
+        Output::new(Format::Json, early.color).fail(&Failure::usage(sentence).help("see: penstock --help"));
     } else {
         // Nobody is left to be told if this fails.
         let _ = error.print();
@@ -116,6 +112,7 @@ fn demo(out: &Output, args: &args::Demo) -> Result<Exit, Failure> {
         } else {
             demo::Tone::Json
         },
+        coloured: out.style.color,
         peers: args.peers.clone(),
     };
     let ended = demo::run(&options).map_err(failed)?;

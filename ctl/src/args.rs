@@ -3,6 +3,7 @@
 //! Offline commands stand here; the others ([`online`]) need a context, which `penstock login` makes. The same word
 //! means the same thing everywhere (DESIGN: one word for one thing).
 
+mod early;
 mod online;
 
 use std::num::NonZeroUsize;
@@ -13,6 +14,7 @@ use clap_complete::Shell;
 use jiff::tz::TimeZone;
 use penstock_policy::model::PublicKey;
 
+pub use self::early::{Early, parse};
 pub use self::online::*;
 use crate::{exit, times};
 
@@ -39,7 +41,7 @@ pub struct Global {
     /// When to colour; NO_COLOR is respected.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
-    /// Which login to use, as `penstock context list` names it; the chosen one unless said.
+    /// Which login to use, as `penstock context list` names it; default: the chosen one.
     #[arg(long, global = true, value_name = "NAME", env = "PENSTOCK_CONTEXT")]
     pub context: Option<String>,
     /// The time zone of times, such as Europe/Berlin; default: that of the plant's sites, if it is one, else UTC.
@@ -70,7 +72,7 @@ pub enum Color {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a small commented plant document to start from, and a first approver's key
+    /// Write a small commented plant document to start from, with keys of its approvers for trying out
     #[command(after_help = "Example:\n  penstock init waterworks && penstock check waterworks")]
     Init(Init),
     /// Check a plant document: all its faults at once, and whether its plans are safe to live with
@@ -188,12 +190,12 @@ pub struct Init {
     /// The folder to write into; made if need be.
     #[arg(default_value = ".")]
     pub dir: PathBuf,
-    /// The plant's name; the folder's unless said.
+    /// The plant's name; default: the folder's.
     #[arg(long)]
     pub plant: Option<String>,
-    /// The first approver's name.
-    #[arg(long, default_value = "approver-1")]
-    pub approver: String,
+    /// Name of an approver, whose key is made for trying out; repeat for several.
+    #[arg(long, default_values = ["approver-1", "approver-2"])]
+    pub approver: Vec<String>,
 }
 
 /// `penstock check`.
@@ -329,19 +331,53 @@ pub struct Compile {
     pub out: Option<PathBuf>,
 }
 
+/// How a key that a passphrase locks is opened.
+#[derive(Debug, Clone, Args)]
+pub struct Unlock {
+    /// The file whose first line is the key's passphrase, `-` for standard input; default: asked at the terminal.
+    #[arg(long, value_name = "FILE", env = "PENSTOCK_PASSPHRASE_FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
 /// `penstock key`.
 #[derive(Debug, Subcommand)]
 pub enum Key {
     /// Make an approver's key: the secret half into FILE (readable only by you), the public half to the terminal
+    ///
+    /// FILE is PKCS #8 PEM, which OpenSSL reads, too. At a terminal you are asked for a passphrase that locks it.
     #[command(after_help = "Example:\n  penstock key new ~/.config/penstock/j.meyer.key")]
     New {
         /// Where the secret half goes; never overwritten.
         file: PathBuf,
+        /// The passphrase.
+        #[command(flatten)]
+        unlock: Unlock,
+        /// Do not ask for a passphrase: whoever reads the file can sign.
+        #[arg(long, conflicts_with = "passphrase_file")]
+        no_passphrase: bool,
     },
     /// Show the public half of a key, as the plant document wants it
     Show {
         /// The key's file.
         file: PathBuf,
+        /// The passphrase.
+        #[command(flatten)]
+        unlock: Unlock,
+    },
+    /// Lock a key by a new passphrase, or by none; the key stays the same
+    #[command(after_help = "Example:\n  penstock key passphrase ~/.config/penstock/j.meyer.key")]
+    Passphrase {
+        /// The key's file.
+        file: PathBuf,
+        /// The old passphrase.
+        #[command(flatten)]
+        unlock: Unlock,
+        /// The file whose first line is the new passphrase; default: asked at the terminal.
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+        /// Take the passphrase away: whoever reads the file can sign.
+        #[arg(long, conflicts_with = "new_passphrase_file")]
+        no_passphrase: bool,
     },
 }
 

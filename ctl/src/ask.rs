@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::Failure;
-use crate::output::{Output, clean};
+use crate::output::{Output, clean, terminal_obeys};
 
 /// Goes on only after a "yes"; where nobody can be asked, only with `--yes`.
 pub fn confirm(out: &Output, yes: bool, question: &str) -> Result<(), Failure> {
@@ -38,11 +38,16 @@ pub struct Waiting(ProgressBar);
 
 /// Says what is waited for.
 pub fn waiting(out: &Output, what: &str) -> Waiting {
-    if !out.for_people() || !std::io::stderr().is_terminal() {
+    if !out.for_people() || !terminal_obeys() {
         return Waiting(ProgressBar::hidden());
     }
     let bar = ProgressBar::new_spinner().with_message(clean(what).into_owned());
-    if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed:.dim}") {
+    let template = if out.error.color {
+        "{spinner:.cyan} {msg} {elapsed:.dim}"
+    } else {
+        "{spinner} {msg} {elapsed}"
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(120));

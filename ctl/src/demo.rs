@@ -37,6 +37,8 @@ pub struct Options {
     pub keep: bool,
     /// Sentences or JSON lines.
     pub tone: Tone,
+    /// With colours.
+    pub coloured: bool,
     /// Folder of the Python environment with pymodbus; `None`: `peers` above the folder of the programs.
     pub peers: Option<PathBuf>,
 }
@@ -115,7 +117,7 @@ pub fn run(options: &Options) -> Result<ExitCode, DemoError> {
     }
     sandbox::prepare()?;
     let lab = Lab::new("/run/penstock-demo")?;
-    let mut show = Show::new(options.tone);
+    let mut show = Show::new(options.tone, options.coloured);
     show.say(" Penstock demo: Riverside drinking-water works");
     let mut plant = None;
     let told = story::tell(&mut show, &lab, &programs, &mut plant);

@@ -6,6 +6,17 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
+/// A path as it can be pasted into a shell: in quotes where the shell would take it for more than one word, or for something else.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
+        return text;
+    }
+    let dash = if text.starts_with('-') { "./" } else { "" };
+    format!("'{dash}{}'", text.replace('\'', r"'\''"))
+}
+
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -87,6 +98,17 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
+/// Refuses a name that is taken.
+pub fn free(path: &Path) -> Result<(), FileError> {
+    // A link that leads nowhere has the name, too.
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Err(FileError::Exists {
+            path: path.to_owned(),
+        }),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Makes a file that was not there.
 pub fn create(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
     place(path, bytes, mode, false)
@@ -147,6 +169,29 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_path_that_is_shown_for_a_shell_comes_back_from_it_as_it_was() {
+        for path in [
+            "plant.yaml",
+            "My Works/plant.yaml",
+            "it's/$(rm)",
+            "-rf",
+            "a;b",
+            "ä/ö",
+            "~x",
+            "a\\b",
+        ] {
+            let command = format!("printf %s {}", quoted(Path::new(path)));
+            let output = std::process::Command::new("sh")
+                .args(["-c", &command])
+                .output()
+                .unwrap();
+            let back = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(back.trim_start_matches("./"), path, "{command}");
+        }
+        assert_eq!(quoted(Path::new("plants/water.yaml")), "plants/water.yaml");
+    }
 
     #[test]
     fn a_made_file_is_whole_and_takes_nobodys_place() {

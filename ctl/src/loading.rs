@@ -9,7 +9,7 @@ use penstock_policy::model::Plant;
 use crate::documents::Documents;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::{times, words};
 
 /// A plant with the document it was read from.
@@ -25,11 +25,11 @@ pub struct LoadedPlant {
     pub diagnostics: Diagnostics,
 }
 
-/// How diagnostics are drawn on this output.
-pub fn drawing(out: &Output) -> Style {
+/// How diagnostics are drawn on a stream: `out.style` for standard output, `out.error` for a failure's.
+pub fn drawing(stream: output::Style) -> Style {
     Style::Graphical {
-        colour: out.style.color,
-        width: out.style.width,
+        colour: stream.color,
+        width: stream.width,
     }
 }
 
@@ -84,7 +84,7 @@ pub fn bad_document(documents: &Documents, diagnostics: &Diagnostics, out: &Outp
     )
     .help("`penstock explain CODE` says more about a code; nothing was compiled or changed");
     if out.for_people() {
-        failure.drawn = Some(diagnostics.render(drawing(out)).into());
+        failure.drawn = Some(diagnostics.render(drawing(out.error)).into());
     }
     failure.diagnostics = serde_json::to_value(diagnostics).ok().map(Box::new);
     failure

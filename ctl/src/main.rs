@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use penstock::{app, args};
 
 fn main() -> ExitCode {
-    match args::Cli::try_parse() {
+    match args::parse() {
         Ok(cli) => app::run(&cli),
-        Err(error) => app::misunderstood(&error),
+        Err((error, early)) => app::misunderstood(&error, early),
     }
     .into()
 }

@@ -4,21 +4,20 @@
 //! a page. Texts that came from elsewhere (documents, coordinator, audit trail) never carry control characters
 //! to the terminal: everything that is painted or put into a table goes through [`clean`].
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+mod table;
+mod terminal;
+mod wrap;
 
-use comfy_table::{Attribute, Cell, ContentArrangement, Table};
+use std::borrow::Cow;
+use std::io::Write as _;
+
 use owo_colors::OwoColorize as _;
 use serde::Serialize;
 
 use crate::args::{Color, Format};
 use crate::failure::{Failure, PIPE_CLOSED};
-
-/// Narrowest page that is laid out.
-const WIDTH_MIN: usize = 60;
-/// Width where there is no terminal to ask.
-const WIDTH_PLAIN: usize = 120;
+use terminal::Surroundings;
+pub use terminal::obeys as terminal_obeys;
 
 /// A role of text on the page. None is told apart by colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +60,8 @@ pub struct Style {
     pub color: bool,
     /// Columns.
     pub width: usize,
+    /// Lines end there: it is a terminal. Elsewhere a line may be as long as it is, so that programs find it in one piece.
+    pub wrap: bool,
 }
 
 impl Style {
@@ -104,9 +105,27 @@ impl Page {
         self.style.paint(tone, text)
     }
 
-    /// A line; what it holds from elsewhere must have been painted or cleaned.
+    /// A line; what it holds from elsewhere must have been painted or cleaned. At a terminal's edge it goes on below, two
+    /// columns further in than it began.
     pub fn line(&mut self, line: impl AsRef<str>) {
-        self.text.push_str(line.as_ref());
+        let line = line.as_ref();
+        self.hanging(wrap::indent(line) + 2, line);
+    }
+
+    /// A line that goes on behind `hang` spaces, if a terminal's edge is in its way.
+    fn hanging(&mut self, hang: usize, line: &str) {
+        if self.style.wrap {
+            for line in wrap::lines(line, self.style.width, hang) {
+                self.drawn(&line);
+            }
+        } else {
+            self.drawn(line);
+        }
+    }
+
+    /// What was laid out already, line by line.
+    pub fn drawn(&mut self, text: &str) {
+        self.text.push_str(text);
         self.text.push('\n');
     }
 
@@ -126,77 +145,30 @@ impl Page {
             .unwrap_or(0);
         for (name, value) in facts {
             let name = self.paint(Tone::Dim, &format!("{name:width$}"));
-            self.line(format!("{name}  {value}"));
+            self.hanging(width + 2, &format!("{name}  {value}"));
         }
     }
 
     /// A paragraph, wrapped to the page's width behind `indent` spaces.
     pub fn paragraph(&mut self, indent: usize, tone: Tone, text: &str) {
-        let room = self.style.width.saturating_sub(indent).max(20);
-        let mut line = String::new();
-        for word in clean(text).split_whitespace() {
-            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
-                let painted = self.paint(tone, &line);
-                self.line(format!("{:indent$}{painted}", ""));
-                line.clear();
-            }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
+        let text = clean(text);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if words.is_empty() {
+            return;
         }
-        if !line.is_empty() {
+        for line in wrap::lines(
+            &words.join(" "),
+            self.style.width.saturating_sub(indent).max(20),
+            0,
+        ) {
             let painted = self.paint(tone, &line);
-            self.line(format!("{:indent$}{painted}", ""));
-        }
-    }
-
-    /// A table: headings and rows of toned texts.
-    pub fn table(&mut self, headings: &[&str], rows: &[Vec<(Tone, String)>]) {
-        let mut table = Table::new();
-        table
-            .load_preset("                   ")
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(u16::try_from(self.style.width).unwrap_or(u16::MAX));
-        if self.style.color {
-            table.enforce_styling();
-        } else {
-            table.force_no_tty();
-        }
-        table.set_header(
-            headings
-                .iter()
-                .map(|text| Cell::new(text).add_attribute(Attribute::Dim)),
-        );
-        for row in rows {
-            table.add_row(row.iter().map(|(tone, text)| cell(*tone, text)));
-        }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 1));
-        }
-        for line in table.lines() {
-            self.line(line.trim_end());
+            self.drawn(&format!("{:indent$}{painted}", ""));
         }
     }
 
     /// The finished text.
     pub fn finish(self) -> String {
         self.text
-    }
-}
-
-fn cell(tone: Tone, text: &str) -> Cell {
-    let cell = Cell::new(clean(text));
-    match tone {
-        Tone::Plain => cell,
-        Tone::Strong => cell.add_attribute(Attribute::Bold),
-        Tone::Dim => cell.add_attribute(Attribute::Dim),
-        Tone::Good => cell.fg(comfy_table::Color::DarkGreen),
-        Tone::Warn => cell.fg(comfy_table::Color::DarkYellow),
-        Tone::Bad => cell
-            .fg(comfy_table::Color::DarkRed)
-            .add_attribute(Attribute::Bold),
-        Tone::Name => cell.fg(comfy_table::Color::DarkCyan),
     }
 }
 
@@ -220,32 +192,24 @@ struct Tagged<'a, T: Serialize> {
 pub struct Output {
     /// For people or for programs.
     pub format: Format,
-    /// How pages are drawn.
+    /// How pages are drawn on standard output.
     pub style: Style,
-    /// Standard output is a terminal.
+    /// How standard error is drawn.
+    pub error: Style,
+    /// Standard output is a terminal that can be drawn over.
     pub live: bool,
 }
 
 impl Output {
-    /// Decides by the arguments and by where the output goes.
+    /// Decides by the arguments, and for each stream by where it goes.
     pub fn new(format: Format, color: Color) -> Self {
-        let live = std::io::stdout().is_terminal();
-        let color = match color {
-            Color::Always => true,
-            Color::Never => false,
-            // https://no-color.org: any value that is not empty.
-            Color::Auto => live && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-        };
-        let width = if live {
-            rustix::termios::tcgetwinsize(std::io::stdout())
-                .map_or(WIDTH_PLAIN, |size| usize::from(size.ws_col).max(WIDTH_MIN))
-        } else {
-            WIDTH_PLAIN
-        };
+        let around = Surroundings::of_this_process();
+        let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
         Self {
             format,
-            style: Style { color, width },
-            live,
+            style: around.style(&stdout, color),
+            error: around.style(&stderr, color),
+            live: around.can_be_drawn_over(&stdout),
         }
     }
 
@@ -312,7 +276,9 @@ impl Output {
     pub fn remark(&self, text: &str) {
         if self.for_people() {
             // A remark that nobody can see is no reason to fail.
-            let _ = writeln!(std::io::stderr(), "{}", clean(text));
+            let mut page = Page::new(self.error);
+            page.line(clean(text));
+            let _ = std::io::stderr().write_all(page.finish().as_bytes());
         }
     }
 
@@ -342,22 +308,24 @@ impl Output {
     }
 
     fn failure_page(&self, failure: &Failure) -> String {
-        let color = self.style.color && std::io::stderr().is_terminal();
-        let style = Style { color, ..self.style };
-        let mut text = failure.drawn.as_deref().unwrap_or_default().to_owned();
-        let _ = writeln!(
-            text,
-            "{} {}",
-            style.paint(Tone::Bad, "error:"),
-            style.paint(Tone::Strong, &failure.message)
+        let mut page = Page::new(self.error);
+        if let Some(drawn) = &failure.drawn {
+            page.drawn(drawn.trim_end_matches('\n'));
+        }
+        let (error, because, help) = (
+            page.paint(Tone::Bad, "error:"),
+            page.paint(Tone::Dim, "because"),
+            page.paint(Tone::Good, "help:"),
         );
+        let message = page.paint(Tone::Strong, &failure.message);
+        page.line(format!("{error} {message}"));
         for why in &failure.because {
-            let _ = writeln!(text, "  {} {}", style.paint(Tone::Dim, "because"), clean(why));
+            page.line(format!("  {because} {}", clean(why)));
         }
-        for help in &failure.help {
-            let _ = writeln!(text, "  {} {}", style.paint(Tone::Good, "help:"), clean(help));
+        for advice in &failure.help {
+            page.line(format!("  {help} {}", clean(advice)));
         }
-        text
+        page.finish()
     }
 }
 
@@ -370,6 +338,7 @@ mod tests {
         let style = Style {
             color: true,
             width: 80,
+            wrap: true,
         };
         for tone in [Tone::Plain, Tone::Bad, Tone::Name] {
             let painted = style.paint(tone, "a\u{1b}]0;owned\u{7}b\u{9b}2J\u{202e}c");
@@ -390,6 +359,7 @@ mod tests {
         let mut page = Page::new(Style {
             color: false,
             width: 80,
+            wrap: true,
         });
         page.table(
             &["zone", "state"],

@@ -176,17 +176,79 @@ fn what_init_writes_passes_a_strict_check_and_is_never_written_over() {
     let started = json(&ends(folder.path(), 0, &["init", "My Works", "--output", "json"]).out);
     assert_eq!(started["plant"], "my-works");
     ends(folder.path(), 0, &["check", "--strict", "My Works"]);
-    let shown = ends(folder.path(), 0, &["key", "show", "My Works/approver-1.key"]).out;
     let document = std::fs::read_to_string(folder.path().join("My Works/plant.yaml")).unwrap();
-    assert!(
-        document.contains(shown.trim()),
-        "the document has the key's public half"
-    );
+    for approver in ["approver-1", "approver-2"] {
+        let shown = ends(
+            folder.path(),
+            0,
+            &["key", "show", &format!("My Works/{approver}.key")],
+        )
+        .out;
+        assert!(
+            document.contains(shown.trim()),
+            "the document has the key's public half"
+        );
+    }
     ends(folder.path(), 6, &["init", "My Works"]);
     assert_eq!(
         std::fs::read_to_string(folder.path().join("My Works/plant.yaml")).unwrap(),
         document
     );
+}
+
+#[test]
+fn a_new_plant_needs_two_signatures_and_git_does_not_see_its_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    git(&["init", "-q"]);
+    let said = ends(folder.path(), 0, &["init", "My Works"]);
+    let document = std::fs::read_to_string(folder.path().join("My Works/plant.yaml")).unwrap();
+    assert!(document.contains("threshold: 2"), "{document}");
+    std::fs::write(folder.path().join("My Works/gw-1.token"), "secret").unwrap();
+    let seen = git(&["status", "--porcelain", "--untracked-files=all", "-z"]);
+    let seen: Vec<_> = seen.split_terminator('\0').map(|line| &line[3..]).collect();
+    assert_eq!(seen, ["My Works/.gitignore", "My Works/plant.yaml"]);
+    // What it prints to go on with can be pasted as it is.
+    let next: Vec<_> = said
+        .out
+        .lines()
+        .filter(|line| line.starts_with("  penstock "))
+        .collect();
+    assert_eq!(next.len(), 3, "{}", said.out);
+    for line in next {
+        let command = line.replace("penstock", env!("CARGO_BIN_EXE_penstock"));
+        let ended = Command::new("sh")
+            .args(["-c", &command])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(
+            ended.status.success(),
+            "{line}: {}",
+            String::from_utf8_lossy(&ended.stderr)
+        );
+    }
+}
+
+#[test]
+fn one_signature_that_is_enough_is_named_when_a_plant_begins_and_whenever_it_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = ends(folder.path(), 0, &["init", "works", "--approver", "a.silva"]);
+    assert!(
+        said.out
+            .contains("▲ threshold 1: the key of a.silva alone decides"),
+        "{}",
+        said.out
+    );
+    let checked = ends(folder.path(), 1, &["check", "--strict", "works"]);
+    assert!(checked.out.contains("PS0710"), "{}", checked.out);
 }
 
 #[test]
@@ -760,4 +822,237 @@ fn completions_exist_for_the_usual_shells() {
                 .contains("explain")
         );
     }
+}
+
+#[test]
+fn a_secret_that_is_named_instead_of_a_document_is_never_shown() {
+    let folder = works();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("passphrase"), "correct horse\n").unwrap();
+    std::fs::set_permissions(
+        path("passphrase"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    ends(
+        folder.path(),
+        0,
+        &["key", "new", "locked.key", "--passphrase-file", "passphrase"],
+    );
+    let key = std::fs::read_to_string(path("j.meyer.key")).unwrap();
+    std::fs::write(
+        path("gw-1.token"),
+        "penstock-token-1.eyJwbGFudCI6InJpdmVyc2lkZSJ9c2VjcmV0c2VjcmV0\n",
+    )
+    .unwrap();
+    std::fs::write(path("raw.txt"), "yGpVnWzQ0kSf3D1cZqT7uJb5eRmXoH2aLw8vN4iE6Ks=\n").unwrap();
+    std::fs::create_dir(path("pasted")).unwrap();
+    let document = std::fs::read_to_string(path("plant/plant.yaml")).unwrap();
+    let indented: String = key.lines().map(|line| format!("\n  {line}")).collect();
+    std::fs::write(
+        path("pasted/plant.yaml"),
+        format!("{document}\nnote: |{indented}\n"),
+    )
+    .unwrap();
+    for name in ["j.meyer.key", "locked.key", "gw-1.token", "raw.txt", "pasted"] {
+        let file = if name == "pasted" {
+            "pasted/plant.yaml"
+        } else {
+            name
+        };
+        let text = std::fs::read_to_string(path(file)).unwrap();
+        // All lines that are long enough to be a part of a key, but none of the document around it.
+        let secrets = text.lines().map(str::trim).filter(|line| {
+            line.len() >= 24 && !line.starts_with("-----") && !line.contains(' ') && !document.contains(line)
+        });
+        let secrets: Vec<&str> = secrets.collect();
+        assert!(!secrets.is_empty(), "{name}");
+        for arguments in [
+            &["check", name][..],
+            &["check", name, "--output", "json"],
+            &["graph", name],
+            &["reach", name],
+            &["diff", name, "plant"],
+            &["explain", name, "--from", "hmi-1", "--to", "plc-7"],
+            &["compile", name, "--gateway", "gw-works"],
+        ] {
+            let said = ends(folder.path(), 3, arguments);
+            for secret in &secrets {
+                assert!(
+                    !said.err.contains(secret) && !said.out.contains(secret),
+                    "{arguments:?} shows {secret}"
+                );
+            }
+            assert!(said.err.contains("PS0112"), "{arguments:?}: {}", said.err);
+        }
+        for arguments in [
+            &["login", "--token", name][..],
+            &["release", "verify", name, "--approvers", "plant"],
+        ] {
+            let said = penstock(folder.path(), arguments);
+            assert!(
+                secrets.iter().all(|secret| !said.err.contains(secret)),
+                "{arguments:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_locked_key_signs_with_a_passphrase_from_a_file_and_not_without() {
+    let folder = works();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("passphrase"), "correct horse\n").unwrap();
+    std::fs::set_permissions(
+        path("passphrase"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    let locked = ends(
+        folder.path(),
+        0,
+        &[
+            "key",
+            "passphrase",
+            "a.silva.key",
+            "--new-passphrase-file",
+            "passphrase",
+            "--output",
+            "json",
+        ],
+    );
+    assert_eq!(json(&locked.out)["locked"], true);
+    statement(folder.path(), "k.ito");
+    let refused = sign(folder.path(), 6, "r1.statement", "a.silva", "r1.signed");
+    assert!(refused.err.contains("--passphrase-file"), "{}", refused.err);
+    let arguments = [
+        "release",
+        "sign",
+        "r1.statement",
+        "--key",
+        "a.silva.key",
+        "--as",
+        "a.silva",
+        "--documents",
+        "plant",
+        "-o",
+        "r1.signed",
+        "--yes",
+        "--passphrase-file",
+        "passphrase",
+    ];
+    ends(folder.path(), 0, &arguments);
+    ends(
+        folder.path(),
+        0,
+        &[
+            "key",
+            "passphrase",
+            "a.silva.key",
+            "--passphrase-file",
+            "passphrase",
+            "--no-passphrase",
+        ],
+    );
+    sign(folder.path(), 0, "r1.statement", "a.silva", "r1b.signed");
+}
+
+/// Runs a command line of a shell on a terminal of so many columns; what the terminal shows.
+fn on_a_terminal(folder: &Path, columns: u32, command: &str) -> String {
+    let command = format!(
+        "stty cols {columns}; {}",
+        command.replace("penstock", env!("CARGO_BIN_EXE_penstock"))
+    );
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("XDG_CONFIG_HOME", folder.join("home"))
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn colours_are_for_the_terminal_and_only_where_they_are_wanted() {
+    let folder = works();
+    altered(folder.path(), "bad", "kind: control", "kind: contrl");
+    let shown = |command: &str| on_a_terminal(folder.path(), 100, command);
+    let coloured = |text: &str| text.contains('\u{1b}');
+    assert!(coloured(&shown("penstock check bad")) && coloured(&shown("penstock --help")));
+    for command in [
+        "penstock check bad 2>errors; cat errors",
+        "penstock check bad --color never",
+        "penstock --color never --help",
+        "penstock check --help --color=never",
+        "penstock --color never chek",
+        "TERM=dumb penstock check bad",
+        "TERM=dumb penstock --help",
+        "NO_COLOR=1 penstock check bad",
+        "NO_COLOR=1 penstock --help",
+    ] {
+        let text = shown(command);
+        assert!(text.len() > 40 && !coloured(&text), "{command}: {text}");
+    }
+    // The other way round, too: a failure is coloured on the terminal while the answer goes to a file.
+    assert!(coloured(&shown("penstock check bad >answer")));
+}
+
+#[test]
+fn at_the_edge_of_a_terminal_lines_end_between_words() {
+    let folder = works();
+    let wide = ends(
+        folder.path(),
+        1,
+        &[
+            "explain",
+            "plant",
+            "--from",
+            "plc-7",
+            "--to",
+            "hmi-1",
+            "--service",
+            "modbus-tcp",
+        ],
+    );
+    let words: Vec<&str> = wide
+        .out
+        .split_whitespace()
+        .filter(|word| word.chars().count() <= 40)
+        .collect();
+    let narrow = on_a_terminal(
+        folder.path(),
+        40,
+        "penstock explain plant --from plc-7 --to hmi-1 --service modbus-tcp --color never",
+    );
+    assert!(narrow.lines().any(|line| line.chars().count() > 25), "{narrow}");
+    for line in narrow.lines() {
+        let line = line.trim_end();
+        assert!(
+            line.chars().count() <= 40 || line.split_whitespace().count() == 1,
+            "{line}"
+        );
+        for word in line.split_whitespace().filter(|word| word.chars().count() <= 40) {
+            assert!(words.contains(&word), "`{word}` is a part of a word in\n{narrow}");
+        }
+    }
+}
+
+#[test]
+fn a_variable_of_the_environment_that_is_empty_says_nothing() {
+    let folder = works();
+    let output = Command::new(env!("CARGO_BIN_EXE_penstock"))
+        .args(["key", "show", "j.meyer.key"])
+        .current_dir(folder.path())
+        .env("PENSTOCK_OUTPUT", "")
+        .env("PENSTOCK_CONTEXT", "")
+        .env("PENSTOCK_PASSPHRASE_FILE", "")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.starts_with("ed25519:"), "{text}");
 }

@@ -54,6 +54,9 @@ pub enum Release {
             conflicts_with = "signature"
         )]
         key: Option<PathBuf>,
+        /// The key's passphrase.
+        #[command(flatten)]
+        unlock: super::Unlock,
         /// A signed release from `release sign`, whose signatures are brought instead of made here.
         #[arg(long, value_name = "FILE")]
         signature: Option<PathBuf>,
@@ -124,6 +127,9 @@ pub enum Release {
         /// The approver's key.
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
+        /// The key's passphrase.
+        #[command(flatten)]
+        unlock: super::Unlock,
         /// The approver's name in the plant document.
         #[arg(long = "as", value_name = "APPROVER")]
         approver: String,
@@ -269,11 +275,14 @@ pub enum Operators {
     /// Operators and their roles
     List,
     /// Add an operator: make the single-use token with which they log in
+    ///
+    /// Everybody may look. Roles exclude each other otherwise: an engineer proposes releases, an approver signs those of others,
+    /// an admin hands out access and neither proposes nor signs.
     #[command(after_help = "Example:\n  penstock operators add a.silva --role approver -o a.silva.token")]
     Add {
         /// The operator's name. An approver's must be the one in the plant document.
         name: String,
-        /// What they may do; each role includes those before it.
+        /// What they may do, besides looking.
         #[arg(long, value_enum)]
         role: RoleArg,
         /// Where the token goes (readable only by you); never overwritten.
@@ -291,13 +300,13 @@ pub enum Operators {
 /// What an operator may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RoleArg {
-    /// Looks.
+    /// Looks, and nothing else.
     Viewer,
-    /// Proposes releases.
+    /// Proposes releases, and withdraws their own.
     Engineer,
-    /// Signs releases.
+    /// Signs or rejects releases that others proposed.
     Approver,
-    /// Adds gateways and operators.
+    /// Adds gateways, operators and devices; neither proposes nor signs.
     Admin,
 }
 

@@ -3,7 +3,7 @@
 //! A step is announced before it is tried and closed with ✓ or ✗, so that one always sees what is being waited for.
 //! As JSON each step is one object on one line, and the last line tells the whole.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::Instant;
 
 use owo_colors::{OwoColorize, Style};
@@ -79,8 +79,7 @@ impl Step {
 }
 
 impl Show {
-    pub(super) fn new(tone: Tone) -> Self {
-        let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    pub(super) fn new(tone: Tone, coloured: bool) -> Self {
         Self {
             tone,
             coloured,

@@ -122,7 +122,7 @@ impl Report for Checked {
     const SCHEMA: &'static str = "penstock.check/1";
     fn page(&self, page: &mut Page) {
         if !self.drawn.is_empty() {
-            page.line(self.drawn.trim_end_matches('\n'));
+            page.drawn(self.drawn.trim_end_matches('\n'));
         }
         for finding in &self.findings {
             finding.page(page);
@@ -197,7 +197,7 @@ pub fn check(out: &Output, args: &args::Check) -> Result<Exit, Failure> {
         diagnostics: as_values(&diagnostics),
         findings: findings(&plant, None)?,
         drawn: if out.for_people() {
-            diagnostics.render(loading::drawing(out))
+            diagnostics.render(loading::drawing(out.style))
         } else {
             String::new()
         },

@@ -1,4 +1,6 @@
-//! `init`: a small commented plant document to start from, and a first approver's key.
+//! `init`: a small commented plant document to start from, with the keys of its first approvers, which git is told to ignore.
+
+use std::path::{Path, PathBuf};
 
 use penstock_policy::ids::{ApproverId, PlantId};
 use schemars::JsonSchema;
@@ -7,12 +9,18 @@ use serde::Serialize;
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::files::{self, FileError, Mode};
+use crate::files::{self, FileError, Mode, quoted};
 use crate::keys;
 use crate::output::{Output, Page, Report, Tone};
 
-/// The document; `{plant}`, `{approver}` and `{key}` are filled in.
+/// The document; `{plant}`, `{threshold}` and `{people}` are filled in.
 const STARTER: &str = include_str!("starter.yaml");
+/// Signatures that a release needs where there are people enough: one alone cannot change what gateways enforce.
+const THRESHOLD: usize = 2;
+/// What is secret, and lies about where people work.
+const IGNORED: [&str; 2] = ["*.key", "*.token"];
+/// Largest `.gitignore` that is added to, bytes.
+const IGNORE_BYTES_MAX: u64 = 1 << 20;
 
 /// What was written.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -21,38 +29,71 @@ pub struct Started {
     pub plant: String,
     /// The document.
     pub document: String,
-    /// The approver's secret key.
+    /// Who signs releases.
+    pub approvers: Vec<StartedKey>,
+    /// How many of them have to sign one.
+    pub threshold: usize,
+    /// The file that keeps keys and tokens out of version control.
+    pub ignore_file: String,
+}
+
+/// An approver's key that was made.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct StartedKey {
+    /// The approver.
+    pub approver: String,
+    /// The file of the secret half.
     pub key_file: String,
-    /// Its public half, as it stands in the document.
+    /// The public half, as it stands in the document.
     pub public: String,
 }
 
 impl Report for Started {
-    const SCHEMA: &'static str = "penstock.init/1";
+    const SCHEMA: &'static str = "penstock.init/2";
     fn page(&self, page: &mut Page) {
         let done = page.paint(Tone::Good, "✓");
-        let (document, key) = (
-            page.paint(Tone::Name, &self.document),
-            page.paint(Tone::Name, &self.key_file),
-        );
+        let document = page.paint(Tone::Name, &self.document);
         page.line(format!(
             "{done} {document}: a plant to start from, with two zones and one conduit"
         ));
+        for key in &self.approvers {
+            let (file, approver) = (
+                page.paint(Tone::Name, &key.key_file),
+                page.paint(Tone::Strong, &key.approver),
+            );
+            page.line(format!(
+                "{done} {file}: the secret key of {approver}, for trying out"
+            ));
+        }
+        let ignore = page.paint(Tone::Name, &self.ignore_file);
         page.line(format!(
-            "{done} {key}: the first approver's secret key; keep it out of version control"
+            "{done} {ignore}: keeps keys and tokens out of version control ({})",
+            IGNORED.join(", ")
         ));
+        if self.threshold < THRESHOLD {
+            let warn = page.paint(Tone::Warn, "▲");
+            let only: Vec<_> = self.approvers.iter().map(|key| key.approver.as_str()).collect();
+            let only = page.paint(Tone::Strong, &only.join(", "));
+            page.line(format!(
+                "{warn} threshold 1: the key of {only} alone decides what gateways enforce; name a second approver"
+            ));
+        }
         page.gap();
         page.line("next:");
+        let document = quoted(Path::new(&self.document));
         for command in [
-            "check",
-            "graph -o plant.svg",
-            "explain --from hmi-1 --to plc-1 --service modbus-tcp",
+            format!("check {document}"),
+            format!("graph {document} -o plant.svg"),
+            format!("explain {document} --from hmi-1 --to plc-1 --service modbus-tcp"),
         ] {
-            let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
-            let line = format!("  penstock {verb} {} {rest}", self.document);
-            let line = page.paint(Tone::Plain, line.trim_end());
+            let line = page.paint(Tone::Plain, &format!("  penstock {command}"));
             page.line(line);
         }
+        page.gap();
+        page.line(
+            "Before you release anything: each approver makes a key on their own machine (penstock key new FILE), and its \
+             public half takes the place of the one in the document.",
+        );
     }
 }
 
@@ -63,32 +104,77 @@ pub fn init(out: &Output, args: &args::Init) -> Result<Exit, Failure> {
             .map_err(|error| Failure::usage(format!("this cannot be the plant's name: {error}")))?,
         None => by_folder(&args.dir),
     };
-    let approver = ApproverId::new(args.approver.as_str())
-        .map_err(|error| Failure::usage(format!("this cannot be the approver's name: {error}")))?;
+    let mut approvers: Vec<(ApproverId, PathBuf)> = Vec::new();
+    for name in &args.approver {
+        let approver = ApproverId::new(name.as_str())
+            .map_err(|error| Failure::usage(format!("this cannot be an approver's name: {error}")))?;
+        if approvers.iter().any(|(other, _)| *other == approver) {
+            return Err(Failure::usage(format!("approver {approver} is named twice")));
+        }
+        let key_file = args.dir.join(format!("{approver}.key"));
+        approvers.push((approver, key_file));
+    }
     std::fs::create_dir_all(&args.dir).map_err(|source| FileError::Write {
         path: args.dir.clone(),
         source,
     })?;
     let document = args.dir.join("plant.yaml");
-    let key_file = args.dir.join(format!("{approver}.key"));
-    for path in [&document, &key_file] {
-        if path.exists() {
-            return Err(FileError::Exists { path: path.clone() }.into());
-        }
+    files::free(&document)?;
+    approvers
+        .iter()
+        .try_for_each(|(_, key_file)| files::free(key_file))?;
+    // Before there is a key to be ignored.
+    let ignore_file = args.dir.join(".gitignore");
+    ignore_secrets(&ignore_file)?;
+    let mut made = Vec::new();
+    for (approver, key_file) in &approvers {
+        made.push(StartedKey {
+            approver: approver.to_string(),
+            public: keys::public_words(&keys::make(key_file, None)?),
+            key_file: key_file.display().to_string(),
+        });
     }
-    let key = keys::public_words(&keys::make(&key_file)?);
+    let people: Vec<String> = made
+        .iter()
+        .map(|key| format!("    {}: {{ key: \"{}\" }}", key.approver, key.public))
+        .collect();
+    let threshold = THRESHOLD.min(made.len());
     let text = STARTER
         .replace("{plant}", plant.as_str())
-        .replace("{approver}", approver.as_str())
-        .replace("{key}", &key);
+        .replace("{threshold}", &threshold.to_string())
+        .replace("{people}", &people.join("\n"));
     files::create(&document, text.as_bytes(), Mode::Shared)?;
     out.show(&Started {
         plant: plant.to_string(),
         document: document.display().to_string(),
-        key_file: key_file.display().to_string(),
-        public: key,
+        approvers: made,
+        threshold,
+        ignore_file: ignore_file.display().to_string(),
     })?;
     Ok(Exit::Done)
+}
+
+/// Makes `.gitignore`, or adds to the one that is there what it does not say yet.
+fn ignore_secrets(path: &Path) -> Result<(), FileError> {
+    let before = match files::read(path, IGNORE_BYTES_MAX) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(FileError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    let missing: Vec<&str> = IGNORED
+        .into_iter()
+        .filter(|pattern| !before.lines().any(|line| line.trim() == *pattern))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let gap = if before.is_empty() || before.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
+    let text = format!("{before}{gap}# Secrets of Penstock.\n{}\n", missing.join("\n"));
+    files::replace(path, text.as_bytes(), Mode::Shared)
 }
 
 /// The folder's name where it can be a plant's, with what cannot stand in a name made into `-`.
@@ -113,7 +199,20 @@ fn fallback() -> PlantId {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_git_ignores_already_stays_and_is_not_said_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".gitignore");
+        std::fs::write(&path, "target\n*.key").unwrap();
+        for _ in 0..2 {
+            ignore_secrets(&path).unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(text, "target\n*.key\n# Secrets of Penstock.\n*.token\n");
+        }
+    }
 
     #[test]
     fn a_folder_gives_its_plant_a_name_that_is_one() {

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files::{self, Mode};
 use crate::graph;
-use crate::keys;
+use crate::keys::{self, passphrase};
 use crate::loading;
 use crate::output::{Output, Page, Report, Tone};
 
@@ -104,16 +104,30 @@ pub struct KeyShown {
     pub public: String,
     /// Whether it was made just now.
     pub made: bool,
+    /// Whether a passphrase locks the file; absent where only the public half was asked for.
+    pub locked: Option<bool>,
 }
 
 impl Report for KeyShown {
     const SCHEMA: &'static str = "penstock.key/1";
     fn page(&self, page: &mut Page) {
+        let (done, file) = (page.paint(Tone::Good, "✓"), page.paint(Tone::Name, &self.file));
         if self.made {
-            let (done, file) = (page.paint(Tone::Good, "✓"), page.paint(Tone::Name, &self.file));
             page.line(format!(
                 "{done} the secret half is in {file}; it is yours alone, keep a copy in a safe place"
             ));
+        }
+        match self.locked {
+            Some(true) => page.line(format!("{done} a passphrase locks {file}")),
+            Some(false) => {
+                let warn = page.paint(Tone::Warn, "▲");
+                page.line(format!(
+                    "{warn} no passphrase locks {file}: whoever reads it can sign (penstock key passphrase FILE)"
+                ));
+            }
+            None => {}
+        }
+        if self.made {
             page.line("  the public half, for `approvers` in the plant document:");
         }
         let key = page.paint(Tone::Strong, &self.public);
@@ -123,14 +137,50 @@ impl Report for KeyShown {
 
 /// `penstock key …`.
 pub fn key(out: &Output, args: &args::Key) -> Result<Exit, Failure> {
-    let (file, key, made) = match args {
-        args::Key::New { file } => (file, keys::make(file)?, true),
-        args::Key::Show { file } => (file, keys::read(file)?, false),
+    let (file, key, made, locked) = match args {
+        args::Key::New {
+            file,
+            unlock,
+            no_passphrase,
+        } => {
+            // Before a person types a passphrase for nothing.
+            files::free(file)?;
+            let passphrase = match no_passphrase {
+                true => None,
+                false => passphrase::fresh(out, unlock.passphrase_file.as_deref())?,
+            };
+            let key = keys::make(file, passphrase.as_ref())?;
+            (file, key, true, Some(passphrase.is_some()))
+        }
+        args::Key::Show { file, unlock } => {
+            let ask = || passphrase::existing(out, file, unlock.passphrase_file.as_deref());
+            (file, keys::read(file, ask)?, false, None)
+        }
+        args::Key::Passphrase {
+            file,
+            unlock,
+            new_passphrase_file,
+            no_passphrase,
+        } => {
+            let ask = || passphrase::existing(out, file, unlock.passphrase_file.as_deref());
+            let mut locked = false;
+            let new = || {
+                let new = match no_passphrase {
+                    true => None,
+                    false => passphrase::fresh(out, new_passphrase_file.as_deref())?,
+                };
+                locked = new.is_some();
+                Ok(new)
+            };
+            let key = keys::relock(file, ask, new)?;
+            (file, key, false, Some(locked))
+        }
     };
     out.show(&KeyShown {
         file: file.display().to_string(),
         public: keys::public_words(&key),
         made,
+        locked,
     })?;
     Ok(Exit::Done)
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files::{self, Mode};
-use crate::keys;
+use crate::keys::{self, passphrase};
 use crate::loading::{self, LoadedPlant};
 use crate::output::{Output, Page, Report, Tone};
 use crate::words;
@@ -189,7 +189,7 @@ impl Report for Signed {
                 .trim_start_matches("sha256:")
                 .get(..12)
                 .unwrap_or_default(),
-            self.file
+            files::quoted(Path::new(&self.file))
         ));
     }
 }
@@ -201,6 +201,8 @@ pub struct SignRequest<'a> {
     pub statement: &'a Path,
     /// The key.
     pub key: &'a Path,
+    /// The file that holds the key's passphrase; without one the person is asked.
+    pub passphrase_file: Option<&'a Path>,
     /// The approver's name.
     pub approver: &'a str,
     /// The documents.
@@ -231,7 +233,9 @@ pub fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
         .map_err(|error: penstock_policy::ids::NameError| Failure::usage(error.to_string()))?;
     let loaded = loading::load(request.documents, out)?;
     compare(&statement, &loaded)?;
-    let key = keys::read(request.key)?;
+    let key = keys::read(request.key, || {
+        passphrase::existing(out, request.key, request.passphrase_file)
+    })?;
     may_sign(&statement, &approver, &key, None)?;
     let stated = Stated::of(&statement, &envelope.statement);
     if out.for_people() {

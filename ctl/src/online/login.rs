@@ -201,13 +201,12 @@ fn key_failed(error: rcgen::Error) -> Failure {
 }
 
 fn read_token(path: &std::path::Path) -> Result<Token, Failure> {
-    let max = penstock_proto::token::TOKEN_LENGTH_MAX as u64 + 16;
     let path = if path.as_os_str() == "-" {
         std::path::Path::new("/dev/stdin")
     } else {
         path
     };
-    let bytes = files::read(path, max)?;
+    let bytes = files::read(path, Token::FILE_BYTES_MAX)?;
     let unusable = |error: &(dyn std::error::Error + 'static)| {
         Failure::local(
             "token-unusable",
@@ -215,10 +214,7 @@ fn read_token(path: &std::path::Path) -> Result<Token, Failure> {
         )
         .caused_by(error)
     };
-    let text = String::from_utf8(bytes).map_err(|error| unusable(&error))?;
-    let token: Token = text
-        .parse()
-        .map_err(|error: penstock_proto::token::TokenError| unusable(&error))?;
+    let token = Token::from_bytes(&bytes).map_err(|error| unusable(&error))?;
     let now = words::now_ms();
     if token.expires_ms < now {
         let when = words::when(token.expires_ms, now);

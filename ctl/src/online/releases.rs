@@ -81,7 +81,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
         } => {
             let loaded = loading::load(path, out)?;
             if out.for_people() && !loaded.diagnostics.is_empty() {
-                out.text(&loaded.diagnostics.render(loading::drawing(out)))?;
+                out.text(&loaded.diagnostics.render(loading::drawing(out.style)))?;
             }
             let mut online = Online::connect(context).await?;
             let why = Why {
@@ -116,6 +116,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             revision,
             digest,
             key,
+            unlock,
             signature,
             base,
             yes,
@@ -124,6 +125,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
                 revision: *revision,
                 digest: digest.as_deref(),
                 key: key.as_deref(),
+                passphrase_file: unlock.passphrase_file.as_deref(),
                 signature: signature.as_deref(),
                 base: base.as_deref(),
                 yes: *yes,
@@ -159,6 +161,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
         args::Release::Sign {
             statement,
             key,
+            unlock,
             approver,
             documents,
             out: file,
@@ -167,6 +170,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             let request = signing::SignRequest {
                 statement,
                 key,
+                passphrase_file: unlock.passphrase_file.as_deref(),
                 approver,
                 documents,
                 out: file,

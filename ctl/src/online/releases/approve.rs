@@ -16,7 +16,7 @@ use super::{Compared, named_by_person, shown};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::keys;
+use crate::keys::{self, passphrase};
 use crate::known::short;
 use crate::offline::changes::Changes;
 use crate::offline::check::findings;
@@ -29,13 +29,18 @@ pub(super) struct Asked<'a> {
     /// The first digits of its digest, as it was announced.
     pub(super) digest: Option<&'a str>,
     pub(super) key: Option<&'a Path>,
+    /// The file that holds the key's passphrase.
+    pub(super) passphrase_file: Option<&'a Path>,
     pub(super) signature: Option<&'a Path>,
     pub(super) base: Option<&'a Path>,
     pub(super) yes: bool,
 }
 
 pub(super) async fn approve(out: &Output, context: Option<&str>, asked: &Asked<'_>) -> Result<Exit, Failure> {
-    let key = asked.key.map(keys::read).transpose()?;
+    let key = asked
+        .key
+        .map(|file| keys::read(file, || passphrase::existing(out, file, asked.passphrase_file)))
+        .transpose()?;
     let brought = asked.signature.map(signing::read_envelope).transpose()?;
     let mut online = Online::connect(context).await?;
     let known = online.known()?;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use penstock_policy::document::secrets;
 use penstock_policy::ids::AssetId;
 use penstock_proto::channel::Address;
 use serde::{Deserialize, Serialize};
@@ -230,9 +231,15 @@ impl Config {
 
     /// Checks a text; `path` names it in errors.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let typed: Typed = toml::from_str(text).map_err(|source| ConfigError::Form {
-            path: path.to_owned(),
-            source: Box::new(source),
+        let typed: Typed = toml::from_str(text).map_err(|mut source| {
+            if secrets::on_line(text, source.span().unwrap_or_default().start) {
+                // Without the line that it refuses.
+                source.set_input(None);
+            }
+            ConfigError::Form {
+                path: path.to_owned(),
+                source: Box::new(source),
+            }
         })?;
         check(typed).map_err(|(key, problem)| ConfigError::Value {
             path: path.to_owned(),
@@ -425,6 +432,18 @@ mod tests {
             })
             .collect();
         assert_eq!(keys.len(), 16, "{keys:?}");
+    }
+
+    #[test]
+    fn a_refused_line_with_a_secret_on_it_is_not_repeated() {
+        for text in [
+            "[[bridge.credentials]]\nbroker = \"b\"\nuser = \"u\"\npassword = \"hunter2\"",
+            "penstock-token-1.hunter2",
+        ] {
+            let error = parse(text).unwrap_err();
+            let source = std::error::Error::source(&error).unwrap().to_string();
+            assert!(!source.contains("hunter2") && !source.is_empty(), "{source}");
+        }
     }
 
     #[test]

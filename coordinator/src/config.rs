@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use penstock_policy::document::secrets;
 use penstock_policy::ids::{CoordinatorId, PlantId};
+use penstock_proto::tls::names::{NAMES_MAX, ServerNames};
 use penstock_proto::tls::server::AcceptLimits;
 use serde::Deserialize;
 
@@ -52,6 +54,8 @@ pub struct ConfigFile {
 pub struct ListenFile {
     /// For gateways and operators; TLS 1.3.
     pub grpc: Vec<SocketAddr>,
+    /// DNS names and addresses by which clients reach it. They stand in its certificate, for clients that others wrote.
+    pub names: Vec<String>,
     /// For Prometheus and liveness probes; plain HTTP, loopback only. `""`: none.
     pub metrics: String,
 }
@@ -63,6 +67,7 @@ impl Default for ListenFile {
                 std::net::Ipv6Addr::UNSPECIFIED,
                 penstock_proto::channel::DEFAULT_PORT,
             ))],
+            names: Vec::new(),
             metrics: "127.0.0.1:9643".to_owned(),
         }
     }
@@ -180,6 +185,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where gateways and operators connect.
     pub grpc: Vec<SocketAddr>,
+    /// What its certificate names it by besides its URI.
+    pub names: ServerNames,
     /// Where metrics are read.
     pub metrics: Option<SocketAddr>,
     /// How long certificates are valid.
@@ -225,9 +232,15 @@ impl ConfigFile {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             String::from_utf8(files::read(path)?).map_err(|_| ConfigError::NotText(path.to_owned()))?;
-        toml::from_str(&text).map_err(|source| ConfigError::Shape {
-            path: path.to_owned(),
-            source: Box::new(source),
+        toml::from_str(&text).map_err(|mut source| {
+            if secrets::on_line(&text, source.span().unwrap_or_default().start) {
+                // Without the line that it refuses.
+                source.set_input(None);
+            }
+            ConfigError::Shape {
+                path: path.to_owned(),
+                source: Box::new(source),
+            }
         })
     }
 
@@ -269,6 +282,22 @@ impl ConfigFile {
                 Some(address)
             }
         };
+        let mut names = ServerNames::default();
+        for name in &self.listen.names {
+            names
+                .add(name)
+                .map_err(|error| bad("listen.names", &error.to_string()))?;
+        }
+        names.extend(
+            self.listen
+                .grpc
+                .iter()
+                .map(SocketAddr::ip)
+                .filter(|ip| !ip.is_unspecified()),
+        );
+        if names.len() > NAMES_MAX {
+            return Err(bad("listen.names", "holds more names than a certificate carries"));
+        }
         let days = |key, days: u32| {
             if (1..=825).contains(&days) {
                 Ok(Duration::from_secs(u64::from(days) * 86_400))
@@ -301,6 +330,7 @@ impl ConfigFile {
             name: self.name.clone(),
             data: self.data.clone(),
             grpc: self.listen.grpc.clone(),
+            names,
             metrics,
             lifetimes: Lifetimes {
                 gateway: days("certificates.gateway_days", self.certificates.gateway_days)?,
@@ -358,7 +388,7 @@ mod tests {
             .values()
             .map(|value| value.as_table().map_or(1, toml::Table::len))
             .sum();
-        assert_eq!(keys, 3 + 2 + 4 + 2 + 5 + 2);
+        assert_eq!(keys, 3 + 3 + 4 + 2 + 5 + 2);
     }
 
     #[test]
@@ -370,6 +400,7 @@ mod tests {
         for (more, key) in [
             ("[listen]\ngrpc = []", "listen.grpc"),
             ("[listen]\nmetrics = \"0.0.0.0:1\"", "listen.metrics"),
+            ("[listen]\nnames = [\"not a name\"]", "listen.names"),
             ("[certificates]\ngateway_days = 0", "certificates.gateway_days"),
             (
                 "[sessions]\nhealth_interval_ms = 1",

@@ -873,7 +873,16 @@ fn a_secret_that_is_named_instead_of_a_document_is_never_shown() {
             &["graph", name],
             &["reach", name],
             &["diff", name, "plant"],
-            &["explain", name, "--from", "hmi-1", "--to", "plc-7"],
+            &[
+                "explain",
+                name,
+                "--from",
+                "hmi-1",
+                "--to",
+                "plc-7",
+                "--service",
+                "tcp/502",
+            ],
             &["compile", name, "--gateway", "gw-works"],
         ] {
             let said = ends(folder.path(), 3, arguments);

@@ -33,6 +33,26 @@ pub fn find(text: &str) -> Option<Secret> {
         .min_by_key(|secret| secret.at)
 }
 
+/// Whether the line of a text that holds the byte `at` may show a secret: it has one in it, or a key that is named like one.
+/// For readers of configurations, whose libraries would print the line that they refuse.
+pub fn on_line(text: &str, at: usize) -> bool {
+    let (before, after) = text.split_at_checked(at).unwrap_or((text, ""));
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let line: String = [
+        before.get(start..).unwrap_or_default(),
+        after.lines().next().unwrap_or_default(),
+    ]
+    .concat();
+    let key = line
+        .split(['=', ':'])
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let named = ["password", "passphrase", "secret", "token", "key"];
+    named.iter().any(|name| key.ends_with(name)) || find(text).is_some()
+}
+
 /// `-----BEGIN … PRIVATE KEY-----`, of whatever kind.
 fn private_key(text: &str) -> Option<Secret> {
     const BEGIN: &str = "-----BEGIN ";
@@ -88,6 +108,18 @@ mod tests {
         ] {
             assert_eq!(find(text), Some(Secret { at, what }), "{text}");
         }
+    }
+
+    #[test]
+    fn a_line_of_a_configuration_that_is_named_like_a_secret_is_not_shown() {
+        let text = "[bridge]\nuser = \"u\"\npassword = \"hunter2\"\npassword_file = 5\n";
+        assert!(on_line(text, text.find("hunter2").unwrap()));
+        assert!(on_line(text, text.find("password =").unwrap()));
+        for shown in ["[bridge]", "\"u\"", "5"] {
+            assert!(!on_line(text, text.find(shown).unwrap()), "{shown}");
+        }
+        assert!(on_line("penstock-token-1.eyJwbGFudCI6", 0));
+        assert!(!on_line("", 7));
     }
 
     #[test]

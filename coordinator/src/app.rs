@@ -13,6 +13,7 @@ use penstock_proto::channel::{
 };
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::Refusal;
+use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::server::{Reception, ServerCredentials, server_config};
 use penstock_proto::tls::{Credentials, TlsError, certificates_to_pem};
 use penstock_proto::v1;
@@ -215,7 +216,7 @@ fn own_credentials(config: &Config, authority: &Authority) -> Result<Credentials
         }
     }
     let subject = Subject::Coordinator(config.name.clone());
-    let (credentials, key_pem) = authority.issue_own(&subject, now_ms)?;
+    let (credentials, key_pem) = authority.issue_own(&subject, &config.names, now_ms)?;
     let chain_pem = certificates_to_pem(credentials.chain());
     // The key first: a certificate without its key would be taken for whole at the next start. A key that does
     // not fit the certificate is refused there, and both are made anew.
@@ -231,10 +232,13 @@ fn worn(stored: &Credentials, config: &Config, authority: &Authority, now_ms: u6
         .is_ok_and(|identity| identity.subject == Subject::Coordinator(config.name.clone()));
     let issued_here = stored.chain().last() == authority.roots().first();
     let fits = ServerCredentials::new(stored).is_ok();
+    let leaf = stored.chain().first();
+    let names = leaf.and_then(|leaf| ServerNames::of_certificate(leaf).ok());
+    let named = names.as_ref() == Some(&config.names);
     let fresh = stored
         .validity_ms()
         .is_ok_and(|(from, until)| now_ms >= from && until.saturating_sub(now_ms) > (until - from) / 3);
-    !(whose && issued_here && fits && fresh)
+    !(whose && issued_here && fits && named && fresh)
 }
 
 /// Starts a coordinator.

@@ -5,9 +5,9 @@
 //! a certificate request wishes. Of a request only the public key is used, and only after its signature proved
 //! possession of the private one. Keys: ECDSA P-256 or P-384, or Ed25519.
 //!
-//! The one URI says who somebody is. Addresses and DNS names beside it ([`ServerNames`], from the approved release) are
-//! what ordinary TLS clients look for where a gateway ends their TLS, or at a device that serves; no program of
-//! Penstock takes a peer for anything because of them.
+//! The one URI says who somebody is. Addresses and DNS names beside it ([`ServerNames`], from the approved release, the
+//! coordinator's own from its configuration) are what ordinary TLS clients look for where a gateway ends their TLS, at a device
+//! that serves, or at the coordinator; no program of Penstock takes a peer for anything because of them.
 //!
 //! The root's key is a file with mode 0600 in the data directory. Keeping it elsewhere (HSM) comes later.
 
@@ -201,8 +201,7 @@ impl Authority {
         Ok(ProvenKey { key, digest })
     }
 
-    /// Issues a certificate that says: whoever holds this key is `subject`, and answers by `names`, which only
-    /// gateways and devices have.
+    /// Issues a certificate that says: whoever holds this key is `subject`, and answers by `names`, which people do not have.
     pub fn issue(
         &self,
         subject: &Subject,
@@ -214,9 +213,14 @@ impl Authority {
     }
 
     /// Makes a key and issues a certificate for it; only for the coordinator itself.
-    pub fn issue_own(&self, subject: &Subject, now_ms: u64) -> Result<(Credentials, String), CaError> {
+    pub fn issue_own(
+        &self,
+        subject: &Subject,
+        names: &ServerNames,
+        now_ms: u64,
+    ) -> Result<(Credentials, String), CaError> {
         let key = KeyPair::generate()?;
-        let issued = self.issue_for(subject, &ServerNames::default(), &key, now_ms)?;
+        let issued = self.issue_for(subject, names, &key, now_ms)?;
         let der =
             PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
         Ok((Credentials::new(issued.chain, der)?, key.serialize_pem()))
@@ -239,7 +243,8 @@ impl Authority {
         params.subject_alt_names = vec![SanType::URI(
             uri.as_str().try_into().map_err(|_| CaError::Name(uri.clone()))?,
         )];
-        if matches!(subject, Subject::Gateway(_) | Subject::Device(_)) {
+        // People serve nobody.
+        if !matches!(subject, Subject::Operator(_)) {
             params
                 .subject_alt_names
                 .extend(names.addresses().map(SanType::IpAddress));
@@ -389,6 +394,26 @@ mod tests {
             assert_eq!(alternative.value.general_names.len(), 1 + expected.len());
             assert!(parsed.extended_key_usage().unwrap().unwrap().value.client_auth);
         }
+    }
+
+    #[test]
+    fn a_coordinator_is_named_by_what_its_configuration_says_beside_its_uri() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = authority(dir.path());
+        let mut names = ServerNames::default();
+        names.add("coordinator.example").unwrap();
+        names.add("10.0.0.5").unwrap();
+        let (credentials, _) = ca
+            .issue_own(&"coordinator/c1".parse().unwrap(), &names, NOW_MS)
+            .unwrap();
+        assert_eq!(
+            credentials.identity().unwrap().subject.to_string(),
+            "coordinator/c1"
+        );
+        assert_eq!(
+            ServerNames::of_certificate(&credentials.chain()[0]).unwrap(),
+            names
+        );
     }
 
     #[test]

@@ -9,10 +9,11 @@
 
 mod attempts;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use penstock_policy::ids::Digest;
+use penstock_policy::ids::{Digest, GatewayId};
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
@@ -111,6 +112,20 @@ pub async fn create_token(
     };
     store.put_json(&key, expect, &record).await?;
     Ok(NewToken { secret, expires_ms })
+}
+
+/// Gateways for which a token was made that is not used yet, with its end in milliseconds since 1970.
+///
+/// # Errors
+/// When the store fails.
+pub async fn waiting(store: &Store) -> Result<BTreeMap<GatewayId, u64>, StoreError> {
+    let prefix = format!("token/{GATEWAY_PREFIX}");
+    let records = store.list_json::<TokenRecord>(&prefix).await?;
+    Ok(records
+        .into_iter()
+        .filter(|(_, record, _)| record.used.is_none())
+        .filter_map(|(name, record, _)| Some((GatewayId::new(name).ok()?, record.expires_ms)))
+        .collect())
 }
 
 /// What came of an enrolment.

@@ -1,5 +1,7 @@
 //! `penstock-coordinator`: sets a plant's coordinator up, runs it, and backs it up.
 
+use std::collections::BTreeSet;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -35,19 +37,19 @@ enum Command {
         /// This coordinator's name.
         #[arg(long, default_value = "coordinator-1")]
         name: CoordinatorId,
-        /// Address to listen on; may be repeated.
+        /// Address to listen on; may be repeated. Default: all of this machine's, on the ports of `--address`.
         #[arg(long, value_name = "ADDRESS:PORT")]
-        listen: Vec<std::net::SocketAddr>,
+        listen: Vec<SocketAddr>,
         /// Address for Prometheus, loopback only; `none` for none.
         #[arg(long, value_name = "ADDRESS:PORT")]
         metrics: Option<String>,
-        /// Where gateways and operators reach it, as written into tokens; may be repeated.
+        /// Where gateways and operators reach it, as written into tokens and into its certificate; may be repeated.
         #[arg(long, value_name = "HOST:PORT", required = true)]
         address: Vec<Address>,
         /// Name of the first admin.
         #[arg(long, default_value = "admin")]
         admin: OperatorId,
-        /// Where the configuration is written; DIR/coordinator.toml if not said.
+        /// Where the configuration is written; default: DIR/coordinator.toml.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
@@ -96,8 +98,11 @@ enum Command {
 const TOKEN_SECONDS: u32 = 24 * 3600;
 
 fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    match arguments.command {
+    execute(Arguments::parse().command)
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Init {
             data,
             plant,
@@ -111,9 +116,13 @@ fn main() -> anyhow::Result<()> {
             // The configuration is read from anywhere later on.
             let data = std::path::absolute(&data).context("`--data` cannot be used")?;
             let mut file = ConfigFile::with_defaults(plant, name, data);
-            if !listen.is_empty() {
-                file.listen.grpc = listen;
-            }
+            file.listen.grpc = if listen.is_empty() {
+                everywhere(&address)
+            } else {
+                listen
+            };
+            let hosts: BTreeSet<&str> = address.iter().map(Address::host).collect();
+            file.listen.names = hosts.into_iter().map(str::to_owned).collect();
             if let Some(metrics) = metrics {
                 file.listen.metrics = if metrics == "none" { String::new() } else { metrics };
             }
@@ -157,6 +166,15 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Config { .. } => bail!("say --default, or --check FILE"),
     }
+}
+
+/// All addresses of this machine, on each port by which it is reached.
+fn everywhere(reached: &[Address]) -> Vec<SocketAddr> {
+    let ports: BTreeSet<u16> = reached.iter().map(Address::port).collect();
+    ports
+        .into_iter()
+        .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+        .collect()
 }
 
 fn check(file: &ConfigFile, path: &Path) -> anyhow::Result<Config> {
@@ -211,24 +229,25 @@ fn init(
     let checked = file.check()?;
     app::init(&checked)?;
     let config = config.unwrap_or_else(|| checked.data.join("coordinator.toml"));
-    let grpc: Vec<_> = checked
-        .grpc
-        .iter()
-        .map(|a| format!("{:?}", a.to_string()))
-        .collect();
+    let list = |texts: Vec<String>| {
+        let quoted: Vec<_> = texts.iter().map(|text| format!("{text:?}")).collect();
+        quoted.join(", ")
+    };
+    let grpc = list(checked.grpc.iter().map(ToString::to_string).collect());
     let text = format!(
         "# Written by `penstock-coordinator init`; `penstock-coordinator config --default` shows every key.\n\
-         plant = {:?}\nname = {:?}\ndata = {:?}\n\n[listen]\ngrpc = [{}]\nmetrics = {:?}\n",
+         plant = {:?}\nname = {:?}\ndata = {:?}\n\n[listen]\ngrpc = [{grpc}]\nnames = [{}]\nmetrics = {:?}\n",
         checked.plant.to_string(),
         checked.name.to_string(),
         checked.data.display().to_string(),
-        grpc.join(", "),
+        list(file.listen.names.clone()),
         file.listen.metrics,
     );
     files::write_new(&config, text.as_bytes())?;
     let token = token(&checked, admin, Role::Admin, addresses.to_vec())?;
     eprintln!(
         "Plant {} has an authority in {}, and a configuration in {}.\n\
+         It will listen on {grpc}.\n\
          Next: penstock-coordinator serve --config {}\n\
          The first admin ({admin}) enrols within 24 hours with this token, once:",
         checked.plant,
@@ -257,4 +276,52 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     tracing::info!("stopping");
     running.stop().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn written(arguments: &[&str]) -> ConfigFile {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let line = [
+            "penstock-coordinator",
+            "init",
+            "--plant",
+            "works",
+            "--metrics",
+            "none",
+            "--data",
+        ];
+        let line = line
+            .iter()
+            .copied()
+            .chain([data.to_str().unwrap()])
+            .chain(arguments.iter().copied());
+        execute(Arguments::try_parse_from(line).unwrap().command).unwrap();
+        ConfigFile::read(&data.join("coordinator.toml")).unwrap()
+    }
+
+    #[test]
+    fn a_new_coordinator_listens_on_the_ports_by_which_it_is_said_to_be_reached_and_is_named_by_their_hosts()
+    {
+        let reached = [
+            "--address",
+            "coordinator.example:9000",
+            "--address",
+            "10.0.0.5:9001",
+            "--address",
+            "10.0.0.5:9000",
+        ];
+        let file = written(&reached);
+        let listens: Vec<_> = file.listen.grpc.iter().map(ToString::to_string).collect();
+        assert_eq!(listens, ["[::]:9000", "[::]:9001"]);
+        assert_eq!(file.listen.names, ["10.0.0.5", "coordinator.example"]);
+        // What is said about listening counts more.
+        let file = written(&[&reached[..], &["--listen", "10.0.0.5:7643"]].concat());
+        assert_eq!(file.listen.grpc, ["10.0.0.5:7643".parse().unwrap()]);
+        assert_eq!(file.listen.names.len(), 2);
+    }
 }

@@ -21,7 +21,7 @@ use super::views;
 use crate::ca::Authority;
 use crate::clock;
 use crate::devices;
-use crate::enrolment::{VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
+use crate::enrolment::{self, VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
 use crate::operators::{self, OperatorRecord, Role};
 use crate::query::{self, Filter, Searches};
 use crate::releases::{Ending, Releases};
@@ -307,8 +307,9 @@ impl Control for ControlService {
         self.gate
             .operator(request.extensions(), Action::ListGateways)
             .await?;
+        let waiting = enrolment::waiting(&self.store).await.map_err(Refusal::from)?;
         Ok(Response::new(v1::ListGatewaysResponse {
-            gateways: views::gateways(&self.releases, &self.fleet),
+            gateways: views::gateways(&self.releases, &self.fleet, waiting),
         }))
     }
 

@@ -1,6 +1,6 @@
 //! From what is known to what operators see.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use penstock_policy::ids::{Digest, GatewayId, Revision};
@@ -93,16 +93,24 @@ fn count(
 }
 
 /// Every gateway that the current release or anybody ever named.
-pub(super) fn gateways(releases: &Releases, fleet: &Fleet) -> Vec<v1::Gateway> {
+pub(super) fn gateways(
+    releases: &Releases,
+    fleet: &Fleet,
+    mut waiting: BTreeMap<GatewayId, u64>,
+) -> Vec<v1::Gateway> {
     let known = fleet.all();
     let mut names: BTreeSet<GatewayId> = known.iter().map(|(gateway, _)| gateway.clone()).collect();
     if let Some(current) = releases.now() {
         names.extend(current.detail.plans.keys().cloned());
     }
-    let mut known: std::collections::BTreeMap<_, _> = known.into_iter().collect();
+    names.extend(waiting.keys().cloned());
+    let mut known: BTreeMap<_, _> = known.into_iter().collect();
     names
         .into_iter()
-        .map(|name| gateway(&name, known.remove(&name).unwrap_or_default()))
+        .map(|name| v1::Gateway {
+            token_expires_ms: waiting.remove(&name).unwrap_or(0),
+            ..gateway(&name, known.remove(&name).unwrap_or_default())
+        })
         .collect()
 }
 
@@ -149,5 +157,6 @@ fn gateway(name: &GatewayId, facts: Facts) -> v1::Gateway {
         capabilities: facts.capabilities,
         certificate_expires_ms: facts.certificate_expires_ms,
         drift: facts.drift,
+        token_expires_ms: 0,
     }
 }

@@ -64,6 +64,8 @@ pub struct GatewayLine {
     pub capabilities: Vec<String>,
     /// When its certificate ends, milliseconds since 1970; 0: it has none.
     pub certificate_expires_ms: u64,
+    /// When the token that was made for it and is not used yet ends, milliseconds since 1970, also if it has ended; 0: none.
+    pub token_expires_ms: u64,
 }
 
 impl From<Gateway> for GatewayLine {
@@ -98,6 +100,7 @@ impl From<Gateway> for GatewayLine {
                 .collect(),
             capabilities: gateway.capabilities,
             certificate_expires_ms: gateway.certificate_expires_ms,
+            token_expires_ms: gateway.token_expires_ms,
         }
     }
 }
@@ -107,7 +110,17 @@ impl GatewayLine {
         if self.connected {
             (Tone::Good, "● connected".to_owned())
         } else if !self.enrolled {
-            (Tone::Dim, "○ not enrolled".to_owned())
+            match self.token_expires_ms {
+                0 => (Tone::Dim, "○ not enrolled, no token".to_owned()),
+                until if until > now_ms => (
+                    Tone::Dim,
+                    format!("○ token not used yet, ends {}", words::relative(until, now_ms)),
+                ),
+                until => (
+                    Tone::Warn,
+                    format!("○ token ended {} unused", words::relative(until, now_ms)),
+                ),
+            }
         } else if self.last_seen_ms == 0 {
             (Tone::Warn, "◌ never seen".to_owned())
         } else {
@@ -144,7 +157,7 @@ impl Report for GatewayList {
     fn page(&self, page: &mut Page) {
         if self.gateways.is_empty() {
             page.line(
-                "no gateways yet: they appear with the first release, or when a token is made for them",
+                "no gateways yet: they appear when a token is made for them (penstock gateways token), and with the first release",
             );
             return;
         }

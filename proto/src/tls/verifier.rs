@@ -7,15 +7,15 @@
 //! others, which a plan may name for a broker, sign through intermediates: [`FOREIGN_CERTIFICATES_MAX`].
 //!
 //! rustls asks clients and servers by two traits; [`ClientVerifier`] and [`ServerVerifier`] answer them with the same
-//! judgement of the name.
+//! judgement of the name, and all verifiers with the same one of signatures ([`Signers`]).
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use penstock_policy::ids::{AssetId, Digest, PlantId};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
@@ -57,6 +57,10 @@ const SCHEMES: [SignatureScheme; 3] = [
     SignatureScheme::ED25519,
 ];
 
+/// The signatures that can be verified at all.
+static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> =
+    LazyLock::new(|| provider().signature_verification_algorithms);
+
 /// A peer shows more certificates than are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -88,12 +92,64 @@ fn short_enough(
     }))
 }
 
-/// A signature by a key of a kind that the plant's authority certifies.
-fn of_a_known_kind(dss: &DigitallySignedStruct) -> Result<(), rustls::Error> {
-    match SCHEMES.contains(&dss.scheme) {
-        true => Ok(()),
-        false => Err(rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into()),
+/// Whose signatures are judged.
+#[derive(Debug, Clone, Copy)]
+enum Signers {
+    /// Peers of the plant, whose keys its authority certifies.
+    OfThePlant,
+    /// Servers of other authorities.
+    OfOthers,
+}
+
+impl Signers {
+    fn schemes(self) -> Vec<SignatureScheme> {
+        match self {
+            Self::OfThePlant => SCHEMES.to_vec(),
+            Self::OfOthers => ALGORITHMS.supported_schemes(),
+        }
     }
+
+    fn verify(
+        self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if matches!(self, Self::OfThePlant) && !SCHEMES.contains(&dss.scheme) {
+            return Err(rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
+        }
+        verify_tls13_signature(message, certificate, dss, &ALGORITHMS)
+    }
+}
+
+/// The methods in which rustls's two traits are the same.
+macro_rules! signatures {
+    ($signers:expr) => {
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            // TLS 1.2 is not configured, so this cannot be asked; if it were, the answer is no.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::BadSignature,
+            ))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            $signers.verify(message, cert, dss)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            $signers.schemes()
+        }
+    };
 }
 
 /// Whom a verified certificate has to name.
@@ -163,11 +219,6 @@ impl Named {
     }
 }
 
-fn no_tls12() -> Result<HandshakeSignatureValid, rustls::Error> {
-    // TLS 1.2 is not configured, so this cannot be asked; if it were, the answer is no.
-    Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature))
-}
-
 /// Judges clients.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
@@ -217,28 +268,7 @@ impl ClientCertVerifier for ClientVerifier {
         Ok(verified)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        no_tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        of_a_known_kind(dss)?;
-        self.chains.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        SCHEMES.to_vec()
-    }
+    signatures!(Signers::OfThePlant);
 }
 
 /// Where a server's chain must end.
@@ -291,33 +321,7 @@ impl ServerCertVerifier for ServerVerifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        no_tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        of_a_known_kind(dss)?;
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        SCHEMES.to_vec()
-    }
+    signatures!(Signers::OfThePlant);
 }
 
 /// Judges servers of other authorities, by the name that they are reached by.
@@ -362,25 +366,5 @@ impl ServerCertVerifier for ForeignVerifier {
             .verify_server_cert(end_entity, &needed, server_name, ocsp_response, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        no_tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
-    }
+    signatures!(Signers::OfOthers);
 }

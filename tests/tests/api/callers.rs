@@ -3,6 +3,7 @@
 use penstock_coordinator::api::gate::Action;
 use penstock_coordinator::ca::Authority;
 use penstock_proto::refusal::{Reason, explain};
+use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use penstock_proto::v1::audit_event::Kind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -168,7 +169,11 @@ async fn certificates_of_another_authority_or_past_their_time_do_not_pass_the_ha
     )
     .unwrap();
     let (forged, _) = other
-        .issue_own(&"operator/admin".parse().unwrap(), now_ms())
+        .issue_own(
+            &"operator/admin".parse().unwrap(),
+            &ServerNames::default(),
+            now_ms(),
+        )
         .unwrap();
     let told = world.control(Some(forged)).await.unwrap_err();
     assert!(told.contains("does not accept our certificate"), "{told}");

@@ -106,3 +106,73 @@ async fn a_certificate_is_renewed_for_its_own_name_only() {
     let identity = Credentials::new(chain, key).unwrap().identity().unwrap();
     assert_eq!(identity.to_string(), "spiffe://riverside/gateway/gw-a");
 }
+
+#[tokio::test]
+async fn a_gateway_is_listed_from_when_its_token_was_made() {
+    let world = World::start().await;
+    let listed = async || {
+        let answer = world
+            .admin()
+            .list_gateways(v1::ListGatewaysRequest {})
+            .await
+            .unwrap();
+        answer.into_inner().gateways
+    };
+    assert!(listed().await.is_empty());
+    let secret = world
+        .token(Subject::Gateway("gw-a".into()), v1::Role::Unspecified)
+        .await;
+    let gateways = listed().await;
+    assert_eq!(gateways.len(), 1);
+    assert!(gateways[0].name == "gw-a" && !gateways[0].enrolled);
+    assert!(gateways[0].token_expires_ms > crate::world::now_ms());
+    world.enrol("gw-a", &secret).await.unwrap();
+    let gateways = listed().await;
+    assert_eq!(gateways.len(), 1);
+    assert!(
+        gateways[0].enrolled && gateways[0].token_expires_ms == 0,
+        "the token is used"
+    );
+}
+
+/// What OpenSSL's client says about the coordinator's certificate when it looks for a name in it.
+fn verified_by_openssl(world: &World, option: &str, name: &str) -> String {
+    let address = world.address.to_string();
+    let root = world.config.data.join("ca/root.pem");
+    let output = std::process::Command::new("openssl")
+        .args([
+            "s_client",
+            "-connect",
+            &address,
+            "-alpn",
+            "h2",
+            "-tls1_3",
+            "-verify_return_error",
+            option,
+            name,
+        ])
+        .args(["-CAfile", root.to_str().unwrap()])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_others_wrote_verifies_the_coordinator_by_name_and_by_address_and_by_no_other() {
+    let mut world = World::start().await;
+    for (option, name) in [
+        ("-verify_hostname", "coordinator.example"),
+        ("-verify_ip", "127.0.0.1"),
+    ] {
+        let said = verified_by_openssl(&world, option, name);
+        assert!(said.contains("Verify return code: 0 (ok)"), "{name}: {said}");
+    }
+    let said = verified_by_openssl(&world, "-verify_hostname", "elsewhere.example");
+    assert!(!said.contains("Verify return code: 0 (ok)"), "{said}");
+    // A name that the configuration has from now on stands in the certificate at the next start.
+    world.config.names.add("elsewhere.example").unwrap();
+    world.restart().await;
+    let said = verified_by_openssl(&world, "-verify_hostname", "elsewhere.example");
+    assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+}

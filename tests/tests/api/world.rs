@@ -15,6 +15,7 @@ use penstock_proto::channel::{self, Address};
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::tls::Credentials;
 use penstock_proto::tls::client::{ClientProfile, Trust};
+use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use penstock_proto::v1::control_client::ControlClient;
 use penstock_proto::v1::coordinator_message::Message as Down;
@@ -54,6 +55,7 @@ pub fn config(dir: &std::path::Path) -> Config {
         dir.join("data"),
     );
     file.listen.grpc = vec!["127.0.0.1:0".parse().unwrap()];
+    file.listen.names = vec!["coordinator.example".to_owned()];
     file.listen.metrics = "127.0.0.1:0".to_owned();
     file.sessions.health_interval_ms = 1500;
     file.sessions.send_timeout_ms = 1000;
@@ -134,7 +136,7 @@ impl World {
     /// The same, as if issued at another time.
     pub fn certificate_at(&self, subject: &str, issued_ms: u64) -> Credentials {
         self.authority
-            .issue_own(&subject.parse().unwrap(), issued_ms)
+            .issue_own(&subject.parse().unwrap(), &ServerNames::default(), issued_ms)
             .unwrap()
             .0
     }

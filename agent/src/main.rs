@@ -25,7 +25,7 @@ const EXIT_FAILED: u8 = 1;
 const EXIT_CONFIG: u8 = 3;
 const EXIT_ENROLMENT: u8 = 4;
 
-/// Where the configuration is unless told otherwise.
+/// Where the configuration is by default.
 const CONFIG_PATH: &str = "/etc/penstock/agent.toml";
 
 #[derive(Parser)]

@@ -107,7 +107,7 @@ pub enum Command {
     Graph(Graph),
     /// Say what a plant would have done with recorded traffic, per connection and per operation
     ///
-    /// UDP is told per client, server and port: its conversations are parted by silence (30 s, or 120 s once both ends have
+    /// UDP is reported per client, server and port: its conversations are parted by silence (30 s, or 120 s once both ends have
     /// talked on), as a gateway's connection tracking parts them, and opened by the sender of the first datagram.
     ///
     /// Ends with 1 if anything would have been refused or ended, or if a capture could not be read to its end.
@@ -173,7 +173,7 @@ pub struct Demo {
     /// Leave the plant running afterwards, until an interrupt.
     #[arg(long)]
     pub keep: bool,
-    /// Python environment with pymodbus; beside the programs unless said.
+    /// Python environment with pymodbus; default: beside the programs.
     #[arg(long, value_name = "DIR")]
     pub peers: Option<PathBuf>,
     /// Enter the demo that was kept running under this process number: a shell, or the command that follows.
@@ -211,7 +211,7 @@ pub struct Check {
 /// `penstock schema`.
 #[derive(Debug, Args)]
 pub struct Schema {
-    /// A command, for the schema of its JSON output; the plant document unless said.
+    /// A command, for the schema of its JSON output; default: the plant document's.
     pub command: Option<String>,
 }
 
@@ -232,7 +232,7 @@ pub struct Explain {
     /// One operation inside the protocol: "write-single-register 40 unit 1", "publish line4/a/temperature qos 1 retain".
     #[arg(long)]
     pub operation: Option<String>,
-    /// Only this gateway; all that stand between the two unless said.
+    /// Only this gateway; default: all that stand between the two.
     #[arg(long)]
     pub gateway: Option<String>,
 }
@@ -274,7 +274,7 @@ pub struct Reach {
 pub struct Graph {
     /// A plant document.
     pub path: PathBuf,
-    /// Where to write; standard output unless said.
+    /// Where to write; default: standard output.
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
@@ -313,7 +313,7 @@ pub struct Learn {
     /// The public key of the first approver, for a whole document.
     #[arg(long, value_name = "KEY", conflicts_with = "plant", value_parser = public_key)]
     pub approver: Option<PublicKey>,
-    /// Where to write; standard output unless said.
+    /// Where to write; default: standard output.
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
@@ -326,7 +326,7 @@ pub struct Compile {
     /// The gateway.
     #[arg(long)]
     pub gateway: String,
-    /// Where to write; standard output unless said.
+    /// Where to write; default: standard output.
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }

@@ -187,7 +187,7 @@ impl Reader {
         id.ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the kernel told no generation of its rules",
+                "the kernel reported no generation of its rules",
             )
         })
     }

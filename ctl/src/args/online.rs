@@ -83,7 +83,7 @@ pub enum Release {
     },
     /// One release: what it says, who signed, how far it has come
     Show {
-        /// The revision; the current one unless said.
+        /// The revision; default: the current one.
         #[arg(value_parser = revision)]
         revision: Option<u64>,
         /// Also write its documents into this folder.
@@ -227,7 +227,7 @@ pub enum GatewaysCommand {
         /// How many hours it may be used.
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
         hours: u32,
-        /// Where the gateway finds coordinators; those of this login unless said.
+        /// Where the gateway finds coordinators; default: those of this login.
         #[arg(long, value_name = "HOST:PORT")]
         coordinator: Vec<String>,
     },
@@ -291,7 +291,7 @@ pub enum Operators {
         /// How many hours it may be used.
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
         hours: u32,
-        /// Where they find coordinators; those of this login unless said.
+        /// Where they find coordinators; default: those of this login.
         #[arg(long, value_name = "HOST:PORT")]
         coordinator: Vec<String>,
     },
@@ -337,7 +337,7 @@ pub enum Audit {
         /// At most so many.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
-        /// Oldest first; the newest first unless said.
+        /// Oldest first; default: the newest first.
         #[arg(long)]
         oldest_first: bool,
     },

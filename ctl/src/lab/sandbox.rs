@@ -16,13 +16,25 @@ use super::namespace::run;
 /// Set in the environment of a program that runs inside the sandbox; its value is the outer process's number.
 pub const MARK: &str = "PENSTOCK_LAB";
 
-/// Whether this process is the inner one.
+/// Whether this process is the inner one: marked, and the first one of its process namespace. A mark alone, inherited or set by
+/// hand, is not enough: this program would mount over the machine's own `/run`.
 pub fn inside() -> bool {
-    std::env::var_os(MARK).is_some()
+    is_inner(std::env::var_os(MARK).as_deref(), std::process::id())
+}
+
+fn is_inner(mark: Option<&OsStr>, process: u32) -> bool {
+    mark.is_some() && process == 1
 }
 
 /// Makes the mounts of the sandbox. Once, at the start of the inner program.
+///
+/// # Errors
+/// Outside of the sandbox, where nothing is mounted; or when a mount or a folder cannot be made.
 pub fn prepare() -> Result<(), LabError> {
+    if !inside() {
+        let source = std::io::Error::other("this process is not inside a sandbox of its own");
+        return Err(LabError::system("mount", "/run", source));
+    }
     run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755,size=256m", "penstock-lab", "/run"]))?;
     for folder in ["/run/netns", "/run/lock"] {
         std::fs::create_dir_all(folder).map_err(|e| LabError::system("create folder", folder, e))?;
@@ -125,4 +137,17 @@ fn both(output: &Output) -> String {
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_in_the_environment_alone_lets_nothing_be_mounted_over_the_machines_own_folders() {
+        assert!(!is_inner(None, 1));
+        assert!(!is_inner(Some(OsStr::new("4711")), 4712));
+        assert!(is_inner(Some(OsStr::new("4711")), 1));
+        assert!(prepare().is_err(), "this test runs outside of a sandbox");
+    }
 }

@@ -109,7 +109,8 @@ fn judge(
     })?;
     plans.retain(|gateway, _| only.is_none_or(|only| gateway.as_str() == only));
     let explained = explain::explain(plant, &plans, &question).map_err(|error| {
-        Failure::usage(format!("whether {from} can talk to {to} cannot be told")).because(error.to_string())
+        Failure::usage(format!("whether {from} can talk to {to} cannot be decided"))
+            .because(error.to_string())
     })?;
     let gateways = explained.answers.iter().map(|answer| {
         let rules = plans.get(&answer.gateway);

@@ -19,7 +19,7 @@ pub use self::standing::Base;
 
 use self::approve::approve;
 use self::ending::{End, end};
-use self::fetched::{Fetched, envelope, plant_of, write_documents};
+use self::fetched::{Fetched, envelope, history, plant_of, write_documents};
 use self::propose::{Why, propose};
 use self::standing::Told;
 use super::{Online, digest, refused};
@@ -39,16 +39,10 @@ pub async fn diff_current(out: &Output, context: Option<&str>, path: &Path) -> R
     let mut online = Online::connect(context).await?;
     let known = online.known()?;
     let current = online.fetch_named(0, None, known.verified_digest()).await?;
-    let mut chain = current
-        .as_ref()
-        .map(|current| current.chain.clone())
-        .unwrap_or_default();
-    chain.extend(current.as_ref().map(|current| current.signed.clone()));
+    let (chain, head) = history(current.as_ref());
     let told = Told {
         chain: &chain,
-        head: current
-            .as_ref()
-            .map(|current| Digest::of(&current.signed.statement)),
+        head,
         forgives: &|_| false,
     };
     let standing = online.stand(out, known, &told, None).await?;

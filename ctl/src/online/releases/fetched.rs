@@ -26,6 +26,16 @@ pub(super) struct Fetched {
     pub(super) chain: Vec<SignedRelease>,
 }
 
+/// The coordinator's history up to the release that it calls current, the oldest first, with the digest of that one.
+pub(super) fn history(current: Option<&Fetched>) -> (Vec<SignedRelease>, Option<Digest>) {
+    let Some(current) = current else {
+        return (Vec::new(), None);
+    };
+    let mut chain = current.chain.clone();
+    chain.push(current.signed.clone());
+    (chain, Some(Digest::of(&current.signed.statement)))
+}
+
 impl Online {
     /// A release by revision, 0 for the current one; `None` if there is no such.
     pub(super) async fn fetch(&mut self, revision: u64) -> Result<Option<Fetched>, Failure> {

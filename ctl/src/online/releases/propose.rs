@@ -8,7 +8,7 @@ use penstock_policy::release::{self, Draft, REPLACES_MAX};
 use penstock_proto::v1::{DocumentFile, ListGatewaysRequest, ListReleasesRequest, ProposeReleaseRequest};
 
 use super::super::{Online, refused};
-use super::fetched::Fetched;
+use super::fetched::{Fetched, history};
 use super::report::{ReleaseLine, ReleaseShown};
 use super::standing::{Standing, Told};
 use crate::ask;
@@ -57,16 +57,10 @@ pub(super) async fn propose(
         ))
         .help("--again proposes it under the next number, for gateways that are ahead of a restored coordinator"));
     }
-    let mut chain = current
-        .as_ref()
-        .map(|current| current.chain.clone())
-        .unwrap_or_default();
-    chain.extend(current.as_ref().map(|current| current.signed.clone()));
+    let (chain, head) = history(current.as_ref());
     let told = Told {
         chain: &chain,
-        head: current
-            .as_ref()
-            .map(|current| Digest::of(&current.signed.statement)),
+        head,
         // The proposal joins both histories.
         forgives: &|_| why.again,
     };
@@ -87,9 +81,7 @@ pub(super) async fn propose(
     ask::confirm(out, why.yes, &format!("Propose this as release r{revision}?"))?;
     let draft = Draft {
         revision: Revision(revision),
-        parent: current
-            .as_ref()
-            .map(|current| Digest::of(&current.signed.statement)),
+        parent: head,
         replaces: joined.replaces,
         document_digest: loaded.digest,
         author: online.login.context.operator.clone(),

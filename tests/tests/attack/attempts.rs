@@ -42,6 +42,7 @@ const VANISHED: &str = "tests/tests/inspected/vanished.rs";
 const MQTTS: &str = "tests/tests/inspected/mqtts.rs";
 const MQTT: &str = "tests/tests/inspected/mqtt.rs";
 const RESTART: &str = "tests/tests/inspected/restart.rs";
+const MEMORY: &str = "tests/tests/inspected/memory.rs";
 const ROOM: &str = "agent/src/enforce/l7/tests/room.rs";
 const SEATS: &str = "agent/src/enforce/l7/seats/tests.rs";
 const STRANGERS: &str = "agent/src/enforce/l7/tests/strangers.rs";
@@ -133,6 +134,8 @@ const ATTEMPTS: &[Row] = &[
         ROOM, "a_flow_that_goes_on_without_the_inspector_passes_unread_but_not_for_who_takes_the_seats"),
     row("packets that are never whole, on many connections", "no more is held than may be in all",
         ROOM, "clients_that_leave_packets_unfinished_hold_no_more_than_may_be_held_in_all"),
+    row("the same by two MQTT clients, under a limit of memory that the kernel keeps", "the agent lives, and serves others",
+        MEMORY, "two_mqtt_clients_that_leave_packets_unfinished_do_not_get_the_agent_killed_for_its_memory"),
     row("the most held bytes", "the heaviest connection of the heaviest client ends first",
         SEATS, "the_heaviest_connection_of_the_heaviest_client_ends_when_too_much_is_held"),
     row("the seats of what must flow", "it keeps them",

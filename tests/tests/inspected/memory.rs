@@ -44,8 +44,9 @@ fn attack(server: &'static str) -> Vec<TcpStream> {
     let address: SocketAddr = (server.parse::<std::net::IpAddr>().unwrap(), 1883).into();
     let mut all = Vec::new();
     for _ in 0..CONNECTIONS {
+        // Nobody is there any more.
         let Ok(mut stream) = TcpStream::connect_timeout(&address, PATIENCE) else {
-            continue;
+            break;
         };
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         // It may be reset meanwhile: that is what a bound means.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Audit, BLOCK_BYTES, Limits, record};
 use crate::bridge::{self, supervisor::Supervisor};
-use crate::config::Config;
+use crate::config::{ClockSource, Config};
 use crate::identity::{Identity, IdentityError, IdentityFolder};
 use crate::kernel::{Kernel, Seen};
 use crate::link::renew::Renewal;
@@ -24,6 +24,7 @@ use crate::reconcile::{PolicyView, Reconciler, SharedStore};
 use crate::service_manager::ServiceManager;
 use crate::store::{self, LockError, Store};
 use crate::tap::Tap;
+use crate::timepiece::Timepiece;
 
 /// How long the parts have to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -85,7 +86,11 @@ pub async fn run<K: Kernel>(
     };
     let identity = identity.ok().map(Arc::new);
     kernel.identify(identity.clone());
-    let (mut reconciler, policy) = Reconciler::new(kernel.clone(), store.clone(), audit.clone(), first_trust);
+    let (reconciler, policy) = Reconciler::new(kernel.clone(), store.clone(), audit.clone(), first_trust);
+    let mut reconciler = reconciler.with_timepiece(match config.clock {
+        ClockSource::Kernel => Timepiece::Kernel,
+        ClockSource::Host => Timepiece::Host,
+    });
     reconciler.start().await;
 
     let (identity_in, identity) = watch::channel(identity);

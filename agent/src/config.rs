@@ -2,7 +2,7 @@
 //!
 //! One TOML file, strict: an unknown key is refused with its place. Every field has a default, and
 //! [`DEFAULT_TEXT`] is the file that says so; a test holds the two together. What the *plant* decides (zones, drift,
-//! windows) is not here but in the signed policy.
+//! grants) is not here but in the signed policy.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,7 @@ struct Typed {
     inspect: TypedInspect,
     tap: TypedTap,
     bridge: TypedBridge,
+    clock: TypedClock,
     log: TypedLog,
 }
 
@@ -97,6 +98,22 @@ struct TypedCredentials {
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct TypedClock {
+    synchronised_by: Option<ClockSource>,
+}
+
+/// Who says that this machine's clock is right: grants of remote access need one that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockSource {
+    /// The kernel, which a time service tells (NTP, PTP).
+    Kernel,
+    /// Whoever runs this machine, such as a hypervisor that keeps its clock: it is always taken for right.
+    Host,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct TypedLog {
     level: Option<String>,
     format: Option<LogFormat>,
@@ -139,6 +156,8 @@ pub struct Config {
     pub bridge_message_bytes_max: u32,
     /// How bridges log in, by broker.
     pub bridge_logins: BTreeMap<String, Login>,
+    /// Who says that the clock is right.
+    pub clock: ClockSource,
     /// A `tracing` filter, such as `info` or `info,penstock_agent::link=debug`.
     pub log_level: String,
     /// How log lines look.
@@ -163,6 +182,7 @@ impl Default for Config {
             bridge_queue_bytes_max: 64 * 1024 * 1024,
             bridge_message_bytes_max: 256 * 1024,
             bridge_logins: BTreeMap::new(),
+            clock: ClockSource::Kernel,
             log_level: "info".to_owned(),
             log_format: LogFormat::Human,
         }
@@ -304,6 +324,7 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
             .message_bytes_max
             .unwrap_or(default.bridge_message_bytes_max),
         bridge_logins: logins(typed.bridge.credentials)?,
+        clock: typed.clock.synchronised_by.unwrap_or(default.clock),
         log_level: typed.log.level.unwrap_or(default.log_level),
         log_format: typed.log.format.unwrap_or(default.log_format),
     };
@@ -431,7 +452,7 @@ mod tests {
                     .map(move |key| format!("{section}.{key}"))
             })
             .collect();
-        assert_eq!(keys.len(), 16, "{keys:?}");
+        assert_eq!(keys.len(), 17, "{keys:?}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The real kernel behind [`crate::kernel::Kernel`]: `enforce` on one side, the reconciler and the trail on the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use penstock_policy::ids::Revision;
+use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::model::Protocol;
 use penstock_policy::plan::{Capability, Plan};
 use penstock_policy::verdict::Decision;
@@ -46,6 +47,10 @@ impl Kernel for Enforcer {
             .into_iter()
             .map(|finding| format!("{}: {}", finding.code, finding.message))
             .collect())
+    }
+
+    async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {
+        Self::hold_open(self, left).await.map_err(|error| refused(&error))
     }
 
     async fn verify(&self) -> Result<Holds, KernelError> {

@@ -17,12 +17,12 @@
 //!
 //! Not here: which plan is the right one (`reconcile`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use penstock_policy::ids::Revision;
+use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, Plan};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -293,7 +293,12 @@ impl Enforcer {
     /// What this machine's kernel can enforce.
     pub fn capabilities(&self) -> BTreeSet<Capability> {
         let mut capabilities = BTreeSet::from(
-            [Capability::KERNEL, Capability::BRIDGE_MQTT].map(|name| Capability(name.to_owned())),
+            [
+                Capability::KERNEL,
+                Capability::BRIDGE_MQTT,
+                Capability::REMOTE_ACCESS,
+            ]
+            .map(|name| Capability(name.to_owned())),
         );
         if sysctl::can_filter_bridged() {
             capabilities.insert(Capability(Capability::KERNEL_BRIDGE.to_owned()));
@@ -344,6 +349,21 @@ impl Enforcer {
         applied.findings.append(&mut lacking);
         applied.findings.extend(ground::tracking());
         Ok(applied)
+    }
+
+    /// Lets the conduits of the plan that hang on grants pass for so long, and no other of them: the kernel ends it by itself.
+    ///
+    /// # Errors
+    /// What held before still holds, and ends when it was to.
+    pub async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), EnforceError> {
+        let now = std::time::Instant::now();
+        self.table
+            .hold(
+                left.into_iter()
+                    .map(|(conduit, left)| (conduit, now + left))
+                    .collect(),
+            )
+            .await
     }
 
     /// Compares the kernel with the plan in force, and repairs it if the plan says so.

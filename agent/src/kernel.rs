@@ -2,10 +2,11 @@
 //!
 //! `enforce` is the real one; tests have one that remembers, and one that fails.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use penstock_policy::ids::Revision;
+use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, Plan};
 use penstock_proto::v1::{AuditEvent, Fault, KernelCounters};
 
@@ -77,6 +78,14 @@ pub trait Kernel: Send + Sync + 'static {
         plan: Arc<Plan>,
         revision: Revision,
     ) -> impl Future<Output = Result<Vec<String>, KernelError>> + Send;
+    /// Lets these conduits of the plan, which hang on grants of remote access, pass for so long and no longer, also when no agent
+    /// lives to close them.
+    fn hold_open(
+        &self,
+        _left: BTreeMap<ConduitId, Duration>,
+    ) -> impl Future<Output = Result<(), KernelError>> + Send {
+        std::future::ready(Ok(()))
+    }
     /// Compares the kernel with what was applied, and repairs it if the plan says so.
     fn verify(&self) -> impl Future<Output = Result<Holds, KernelError>> + Send;
     /// What a person should know of the data plane itself.

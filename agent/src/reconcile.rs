@@ -29,8 +29,12 @@ use crate::audit::{Audit, record};
 use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Seen};
 use crate::policy_store::{self, StoredPolicy};
 use crate::store::Store;
+use crate::timepiece::Timepiece;
 
 mod accept;
+mod grants;
+
+use self::grants::Keeping;
 
 /// How often desired and effective are compared when nothing happens.
 pub const TICK: Duration = Duration::from_secs(10);
@@ -74,6 +78,8 @@ pub struct Reconciler<K> {
     /// A good offer that failed for this machine's own reasons (disk, kernel): judged again at each look.
     waiting: Option<Arc<PolicyOffer>>,
     drift: Drift,
+    /// Conduits that grants of remote access open.
+    keeping: Keeping,
     kernel_fault: Option<Fault>,
     /// What a person should know about the policy in force.
     findings: Vec<Fault>,
@@ -104,11 +110,19 @@ impl<K: Kernel> Reconciler<K> {
             refused: None,
             waiting: None,
             drift: Drift::None,
+            keeping: Keeping::new(Timepiece::Kernel),
             kernel_fault: None,
             findings: Vec::new(),
             store_faults: Vec::new(),
         };
         (reconciler, seen)
+    }
+
+    /// With another clock than the kernel's for what ends by the clock.
+    #[must_use]
+    pub fn with_timepiece(mut self, timepiece: Timepiece) -> Self {
+        self.keeping.timepiece = timepiece;
+        self
     }
 
     /// Puts the stored policy in force. Call it before anything that waits for the network.
@@ -179,6 +193,7 @@ impl<K: Kernel> Reconciler<K> {
                     Some(event) => self.observe(event).await,
                     None => seen_open = false,
                 },
+                () = self.keeping.due() => self.keep_grants().await,
                 () = nudge.notified() => self.look_closely().await,
                 _ = tick.tick() => self.look().await,
             }
@@ -194,24 +209,23 @@ impl<K: Kernel> Reconciler<K> {
         if self.is_effective(&desired) {
             return;
         }
-        match self
-            .kernel
-            .apply(desired.plan.clone(), desired.mark.revision)
-            .await
-        {
-            Ok(findings) => self.took_effect(desired, why, &findings).await,
+        let plan = self.as_of_now(&desired.plan);
+        match self.kernel.apply(plan.clone(), desired.mark.revision).await {
+            Ok(findings) => {
+                self.took_effect(desired, why, &findings).await;
+                self.grants_in_force(plan.open.clone()).await;
+            }
             Err(error) => {
                 self.kernel_failed(&error, desired.mark.revision.0);
                 // At start nothing is in the kernel yet: then the policy before is better than none.
                 if let (None, Some(fallback)) = (&self.effective, self.fallback.clone())
                     && fallback.statement != desired.statement
-                    && let Ok(findings) = self
-                        .kernel
-                        .apply(fallback.plan.clone(), fallback.mark.revision)
-                        .await
+                    && let plan = self.as_of_now(&fallback.plan)
+                    && let Ok(findings) = self.kernel.apply(plan.clone(), fallback.mark.revision).await
                 {
                     let why = "the newer policy could not be put in force";
                     self.took_effect(fallback, why, &findings).await;
+                    self.grants_in_force(plan.open.clone()).await;
                 }
             }
         }
@@ -365,6 +379,7 @@ impl<K: Kernel> Reconciler<K> {
         let mut faults = self.store_faults.clone();
         faults.extend(self.kernel_fault.clone());
         faults.extend(self.findings.iter().cloned());
+        self.grant_faults(&mut faults);
         let tls_ends = match self
             .effective
             .as_ref()

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use penstock_policy::model::ApproverSet;
-
+use penstock_policy::plan::opened_by;
 use serde::Serialize;
 
 use crate::bridge::{self, tell::BridgeState, tell::SideState};
@@ -76,6 +76,8 @@ pub struct Policy {
     pub plan_digest: String,
     /// How many flows it permits.
     pub rules: usize,
+    /// The conduits among them that are open only during grants of remote access, each with its grants.
+    pub limited: Vec<String>,
 }
 
 impl Status {
@@ -92,6 +94,12 @@ pub fn read(state_folder: &Path) -> Status {
         revision: policy.mark.revision.0,
         plan_digest: policy.mark.plan.to_string(),
         rules: policy.plan.rules.len(),
+        limited: policy
+            .plan
+            .grants
+            .iter()
+            .map(|(conduit, grants)| format!("{conduit} only during {}", opened_by(grants)))
+            .collect(),
     };
     let mut faults = held.faults;
     let (mut identity, mut certificate_expires_ms) = (None, None);
@@ -175,6 +183,9 @@ impl fmt::Display for Status {
                 "in force     not known: the file that says it cannot be used, see below"
             )?,
             (effective, _, _) => writeln!(f, "in force     {}", policy(effective))?,
+        }
+        for limited in self.effective.iter().flat_map(|policy| &policy.limited) {
+            writeln!(f, "             conduit {limited}")?;
         }
         if self.staged.is_some() {
             writeln!(f, "staged       {}", policy(&self.staged))?;

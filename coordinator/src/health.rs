@@ -136,6 +136,8 @@ pub struct GatewayEvidence {
     pub faults: Vec<String>,
     /// What enforcing would change where it only observes, in words.
     pub foretold: Vec<String>,
+    /// The conduits that grants of remote access opened, in words. Being open for a time is no fault.
+    pub granted: Vec<String>,
 }
 
 /// The judgement on one zone.
@@ -201,6 +203,12 @@ pub fn judge(
         ));
     }
     reasons.extend(foretold);
+    for gateway in &boundary.gateways {
+        // What is open now is known of a connected gateway alone.
+        let evidence = gateways.get(gateway).filter(|evidence| evidence.connected);
+        let granted = evidence.into_iter().flat_map(|evidence| &evidence.granted);
+        reasons.extend(granted.map(|words| format!("{gateway}: {words}")));
+    }
     if reasons.len() > REASONS_MAX {
         let more = reasons.len() - REASONS_MAX;
         reasons.truncate(REASONS_MAX);

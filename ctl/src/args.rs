@@ -235,6 +235,9 @@ pub struct Explain {
     /// Only this gateway; default: all that stand between the two.
     #[arg(long)]
     pub gateway: Option<String>,
+    /// When it is opened (default: now); a conduit that grants of remote access open is closed at all other times.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
 }
 
 /// `penstock diff`.

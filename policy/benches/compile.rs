@@ -170,6 +170,7 @@ fn add_conduit(plant: &mut Plant, number: usize, gateways: usize) {
             sl_target: None,
             on_agent_loss: OnAgentLoss::Block,
             tunnel: false,
+            only_by_grant: false,
             minimum_assurance: None,
             accountable: None,
             flows: BTreeMap::from([(id("polling"), flow)]),

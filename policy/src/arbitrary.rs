@@ -3,7 +3,8 @@
 //! Plants are valid by construction: small, but with everything that makes a difference — IPv4 and IPv6, TCP,
 //! UDP and echo, assets inside and outside their zone's networks, ports and networks that overlap, flows in both
 //! directions of a conduit, several gateways, routed and bridged, zones behind zones, observe and enforce mixed,
-//! flows limited to operations, TLS that ends at the gateway, bridges between brokers.
+//! flows limited to operations, TLS that ends at the gateway, bridges between brokers, conduits that only grants of remote
+//! access open.
 //! Connections are drawn near the edges of a plan's rules, where mistakes live: the address before a network, the
 //! port after a range, the right tuple on the wrong interface.
 //!
@@ -46,9 +47,13 @@ pub fn connections(plan: &Plan) -> impl Strategy<Value = Connection> + use<> {
     any::<[u32; DICE]>().prop_map(move |dice| connection_near(&plan, &dice))
 }
 
-/// A plan with this many connections near its rules.
+/// The moment at which some grants of random plants begin, some end, and some last: milliseconds since 1970.
+pub const GRANTED_MS: u64 = 1_796_112_000_000;
+
+/// A plan, as of [`GRANTED_MS`], with this many connections near its rules.
 pub fn plans_with_connections(count: usize) -> impl Strategy<Value = (Plan, Vec<Connection>)> {
     (plans(), prop::collection::vec(any::<[u32; DICE]>(), count)).prop_map(|(plan, dice)| {
+        let plan = plan.at(Some(GRANTED_MS));
         let connections = dice.iter().map(|dice| connection_near(&plan, dice)).collect();
         (plan, connections)
     })

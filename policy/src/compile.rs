@@ -23,8 +23,8 @@ use crate::model::{
     Service, Tls,
 };
 use crate::plan::{
-    Bridge, Broker, Capability, Endpoint, Hardware, Mac, MacError, Management, Observing, PLAN_FORMAT, Plan,
-    PlanInterface, PortRange, Rule, Transport,
+    Bridge, Broker, Capability, Endpoint, Grant, Hardware, Mac, MacError, Management, Observing, PLAN_FORMAT,
+    Plan, PlanInterface, PortRange, Rule, Transport,
 };
 
 /// Why no plan can be made.
@@ -63,6 +63,8 @@ struct Compiler<'a> {
     conduits: BTreeMap<&'a GatewayId, Vec<(&'a ConduitId, &'a Conduit)>>,
     /// What lives in each zone, aggregated once however many gateways see it.
     networks: BTreeMap<&'a ZoneId, Vec<IpNet>>,
+    /// The conduits that do not stand open.
+    grants: BTreeMap<&'a ConduitId, Vec<Grant>>,
 }
 
 impl<'a> Compiler<'a> {
@@ -91,6 +93,7 @@ impl<'a> Compiler<'a> {
             ids,
             conduits,
             networks,
+            grants: grants(plant),
         })
     }
 
@@ -132,12 +135,16 @@ impl<'a> Compiler<'a> {
                 });
             }
         }
+        let crossed = self.conduits.get(id).into_iter().flatten();
+        let grants: BTreeMap<ConduitId, Vec<Grant>> = crossed
+            .filter_map(|(conduit, _)| Some(((*conduit).clone(), self.grants.get(conduit)?.clone())))
+            .collect();
         Ok(Plan {
             format: PLAN_FORMAT.to_owned(),
             plant: self.plant.id.clone(),
             gateway: id.clone(),
             mode: gateway.mode,
-            requires: requires(gateway, &rules, &bridges),
+            requires: requires(gateway, &rules, &bridges, &grants),
             on_drift: gateway.on_drift,
             interfaces,
             management: gateway.management.as_ref().map(|management| Management {
@@ -146,6 +153,8 @@ impl<'a> Compiler<'a> {
             }),
             rules,
             bridges,
+            grants,
+            open: BTreeSet::new(),
         })
     }
 
@@ -210,8 +219,31 @@ impl<'a> Compiler<'a> {
     }
 }
 
+/// The conduits that are open only while a grant lasts, with their grants in the order of time.
+pub(crate) fn grants(plant: &Plant) -> BTreeMap<&ConduitId, Vec<Grant>> {
+    let declared = plant.conduits.iter().filter(|(_, conduit)| conduit.only_by_grant);
+    let mut grants: BTreeMap<&ConduitId, Vec<Grant>> = declared.map(|(id, _)| (id, Vec::new())).collect();
+    for (name, access) in &plant.remote_access {
+        grants.entry(&access.conduit).or_default().push(Grant {
+            name: name.clone(),
+            person: access.person.clone(),
+            from_ms: access.from_ms,
+            until_ms: access.until_ms,
+        });
+    }
+    for grants in grants.values_mut() {
+        grants.sort_by(|a, b| (a.from_ms, a.until_ms, &a.name).cmp(&(b.from_ms, b.until_ms, &b.name)));
+    }
+    grants
+}
+
 /// What an agent must be able to do for these rules.
-fn requires(gateway: &Gateway, rules: &[Rule], bridges: &[Bridge]) -> BTreeSet<Capability> {
+fn requires(
+    gateway: &Gateway,
+    rules: &[Rule],
+    bridges: &[Bridge],
+    grants: &BTreeMap<ConduitId, Vec<Grant>>,
+) -> BTreeSet<Capability> {
     let mut needed = BTreeSet::from([Capability::KERNEL]);
     if gateway.mode == GatewayMode::Bridged {
         needed.insert(Capability::KERNEL_BRIDGE);
@@ -232,6 +264,9 @@ fn requires(gateway: &Gateway, rules: &[Rule], bridges: &[Bridge]) -> BTreeSet<C
     }
     if !bridges.is_empty() {
         needed.insert(Capability::BRIDGE_MQTT);
+    }
+    if !grants.is_empty() {
+        needed.insert(Capability::REMOTE_ACCESS);
     }
     needed
         .into_iter()

@@ -6,6 +6,7 @@
 
 mod flow;
 mod gateway;
+mod granted;
 mod modbus;
 mod mqtt;
 mod numbers;

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -17,8 +17,10 @@ use serde::Serialize;
 
 use crate::ids::{AssetId, GatewayId};
 use crate::model::{MqttOperation, Plant};
-use crate::plan::{Broker, Plan, PlanInterface};
-use crate::verdict::{Carried, Connection, Decision, Permitted, RuleName, Verdict, decide, permitted};
+use crate::plan::{Broker, Grant, Plan, PlanInterface, opened_by};
+use crate::verdict::{
+    Carried, Connection, Decision, Permitted, RuleName, Verdict, decide, matching, permitted,
+};
 
 /// One end of a question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,6 +54,8 @@ pub struct Answer {
     pub verdict: Verdict,
     /// Operations that an allowed connection is limited to, each with the flow that lists it; `None`: not limited.
     pub operations: Option<Vec<(RuleName, String)>>,
+    /// The connection ends with these grants of remote access: each flow that permits it is in a conduit that only they open.
+    pub granted: Vec<Grant>,
 }
 
 /// The answers, and what they come to.
@@ -128,7 +132,8 @@ impl FromStr for Who {
     }
 }
 
-/// Puts the question to every gateway between the two ends.
+/// Puts the question to every gateway between the two ends. The plans are those of a moment ([`Plan::at`]): as they are compiled,
+/// every conduit that only grants open is closed.
 pub fn explain(
     plant: &Plant,
     plans: &BTreeMap<GatewayId, Plan>,
@@ -221,6 +226,7 @@ fn answer(plan: &Plan, connection: Connection) -> Answer {
     };
     Answer {
         gateway: plan.gateway.clone(),
+        granted: granted(plan, &connection, verdict.decision),
         connection,
         verdict,
         operations,
@@ -254,6 +260,21 @@ fn from_elsewhere(plan: &Plan, source: IpAddr, destination: IpAddr, transport: C
         }
     }
     answers
+}
+
+/// The grants on which an allowed connection hangs; none if some flow that stands open permits it.
+fn granted(plan: &Plan, connection: &Connection, decision: Decision) -> Vec<Grant> {
+    if decision != Decision::Allow {
+        return Vec::new();
+    }
+    let mut grants = BTreeSet::new();
+    for rule in matching(plan, connection) {
+        match plan.grants.get(&rule.conduit) {
+            None => return Vec::new(),
+            Some(those) => grants.extend(those.iter().cloned()),
+        }
+    }
+    grants.into_iter().collect()
 }
 
 fn addresses(plant: &Plant, who: &Who) -> Result<Vec<IpAddr>, ExplainError> {
@@ -346,6 +367,9 @@ impl fmt::Display for Explanation {
             )?;
             for (rule, phrase) in answer.operations.iter().flatten() {
                 write!(f, "\n    only: {phrase} ({rule})")?;
+            }
+            if !answer.granted.is_empty() {
+                write!(f, "\n    only during {}", opened_by(&answer.granted))?;
             }
         }
         for carries in &self.bridges {

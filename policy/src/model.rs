@@ -52,3 +52,18 @@ pub struct Plant {
     /// Risk assessment (IEC 62443-3-2 ZCR 5), as recorded.
     pub risk: Vec<Risk>,
 }
+
+impl Plant {
+    /// Whether a conduit is open only while a grant of remote access lasts.
+    pub fn is_limited(&self, conduit: &ConduitId) -> bool {
+        let named = self
+            .remote_access
+            .values()
+            .any(|access| access.conduit == *conduit);
+        named
+            || self
+                .conduits
+                .get(conduit)
+                .is_some_and(|conduit| conduit.only_by_grant)
+    }
+}

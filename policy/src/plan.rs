@@ -10,17 +10,19 @@
 //! agent is upgraded; that plan's digest stays the digest of its own bytes, never that of [`Plan::to_bytes`].
 
 mod format1;
+mod grants;
 mod mac;
 mod shared;
 mod well_formed;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::grants::{Grant, moment, opened_by};
 pub use self::mac::{Mac, MacError};
 use crate::ids::{AssetId, ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
 use crate::model::{
@@ -57,6 +59,14 @@ pub struct Plan {
     pub rules: Vec<Rule>,
     /// What the gateway itself carries from one broker to another, by conduit and flow name.
     pub bridges: Vec<Bridge>,
+    /// The conduits that are open only while a grant of remote access lasts, each with its grants (none: nothing opens it); all
+    /// others stand open. A plan from before grants has none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub grants: BTreeMap<ConduitId, Vec<Grant>>,
+    /// Which of those are open, as of the moment that [`Plan::at`] was asked for. Never a part of its bytes: a plan that is read
+    /// has all of them closed.
+    #[serde(skip)]
+    pub open: BTreeSet<ConduitId>,
 }
 
 /// Something that an agent must know how to enforce.
@@ -80,6 +90,8 @@ impl Capability {
     pub const INSPECT_MQTT_TLS: &str = "inspect:mqtt-tls";
     /// One-way bridges between brokers.
     pub const BRIDGE_MQTT: &str = "bridge:mqtt";
+    /// Conduits that are open only while a grant of remote access lasts.
+    pub const REMOTE_ACCESS: &str = "remote-access";
 }
 
 /// One guarded interface (bridge port on a bridged gateway).

@@ -1,7 +1,8 @@
 //! By which path of conduits, and with which operations at most, can anything in zone A act on zone B?
 //!
-//! The answer is on the safe side of the plant's conduits: whoever holds one asset of a zone is taken to hold the
-//! whole zone, and to open any flow that starts there. Only opening counts: that an answer can carry harm back to who
+//! The answer is on the safe side of the plant's conduits and has no clock: a conduit that a grant of remote access opens
+//! counts as open, and says when; whoever holds one asset of a zone is taken to hold the whole zone, and to open any flow that
+//! starts there. Only opening counts: that an answer can carry harm back to who
 //! asked is not looked at; a bridge carries none back in any case. Undeclared traffic passes between zones that both only
 //! observe, so where a gateway stands between two of them, that is a step as well. What the gateways do not stand between is not known here.
 //!
@@ -23,7 +24,7 @@ use serde::Serialize;
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Enforcement, FlowEnd, Operations, Plant};
 use crate::neighbours::crossings;
-use crate::plan::Transport;
+use crate::plan::{Grant, Transport, opened_by};
 use crate::words::and;
 
 /// What lets traffic from one zone into another.
@@ -46,6 +47,8 @@ pub enum Way {
         operations: Option<Operations>,
         /// The gateway carries messages one way and forwards no packet: nothing but these publications arrives.
         bridged: bool,
+        /// The conduit is open only while one of these grants of remote access lasts; `None`: it stands open.
+        granted: Option<Vec<Grant>>,
     },
     /// Both zones only observe: anything passes the gateway between them, and is recorded.
     Observed {
@@ -136,6 +139,7 @@ impl<'a> Steps<'a> {
             onward: vec![BTreeMap::new(); plant.zones.len()],
             back: vec![Vec::new(); plant.zones.len()],
         };
+        let grants = crate::compile::grants(plant);
         for (conduit_id, conduit) in &plant.conduits {
             for (name, flow) in &conduit.flows {
                 let names = |ends: &[FlowEnd]| ends.iter().map(FlowEnd::name).collect::<Vec<_>>();
@@ -147,6 +151,7 @@ impl<'a> Steps<'a> {
                     transport: flow.service.transport.clone(),
                     operations: flow.operations.clone(),
                     bridged: flow.is_bridge(),
+                    granted: grants.get(conduit_id).cloned(),
                 };
                 // Flows run either way within a conduit: from the zone of their sources.
                 let zones = |ends: &'a [FlowEnd]| -> BTreeSet<&'a ZoneId> {
@@ -272,6 +277,7 @@ impl fmt::Display for Way {
                 transport,
                 operations,
                 bridged,
+                granted,
             } => {
                 let (sources, destinations) = (and(sources.iter()), and(destinations.iter()));
                 write!(f, "{conduit}/{flow}: {sources} to {destinations} by {transport}")?;
@@ -280,8 +286,11 @@ impl fmt::Display for Way {
                 } else {
                     "only"
                 };
-                match operations {
-                    Some(operations) => write!(f, ", {only}: {}", operations.phrases().join("; ")),
+                if let Some(operations) = operations {
+                    write!(f, ", {only}: {}", operations.phrases().join("; "))?;
+                }
+                match granted {
+                    Some(grants) => write!(f, ", only during {}", opened_by(grants)),
                     None => Ok(()),
                 }
             }

@@ -8,6 +8,7 @@ mod assets;
 mod conduits;
 mod flows;
 mod gateways;
+mod granted;
 mod inside;
 mod networks;
 mod people;
@@ -56,6 +57,7 @@ pub(crate) fn validate(document: &Document, today: Date, faults: &mut Faults) ->
     let remote_access = records::remote_access(&context, faults);
     let compensating_controls = records::compensating_controls(&context, faults);
     let risk = records::risk(&context, faults);
+    granted::check(document, faults);
     recorded::say(document, faults);
     let id = document.plant.value()?.clone();
     Some(Plant {

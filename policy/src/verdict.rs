@@ -1,6 +1,7 @@
 //! The oracle: what a plan says of one connection. Slow, obvious, and what the kernel is tested against.
 //!
-//! A verdict is a function of the plan and the connection alone (DESIGN, promise 3): no state, no history.
+//! A verdict is a function of the plan and the connection alone (DESIGN, promise 3): no state, no history. A plan is one of a
+//! moment ([`Plan::at`](crate::plan::Plan::at)): rules of conduits that no grant of remote access opens then permit nothing.
 //! Order of judgement, the same in the kernel:
 //! 1. neither interface is in the plan: the packet is not ours to judge. If exactly one is, no rule can permit the
 //!    crossing, and it is refused: else the management network, or any other behind an interface that was left out of
@@ -42,6 +43,7 @@ use serde::Serialize;
 pub use self::decide::{Permitted, decide, for_others, matching, mode, permitted};
 pub use self::words::CarriedError;
 use crate::ids::{ConduitId, FlowId, FlowName, ZoneId};
+use crate::plan::Grant;
 
 /// A connection by its original tuple and the sides it crosses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -114,6 +116,13 @@ pub enum Reason {
     NoRule {
         /// The closest rule, if any has something in common with the connection.
         nearest: Option<Nearest>,
+    },
+    /// This rule would permit it, but its conduit is open only while a grant of remote access lasts, and none does.
+    Closed {
+        /// The rule.
+        rule: RuleName,
+        /// The grants that can open its conduit.
+        grants: Vec<Grant>,
     },
     /// One of the two interfaces is guarded, the other is not in the plan.
     Unguarded {

@@ -133,6 +133,7 @@ pub(crate) fn conduit(from: &str, to: &str, flows: Vec<(&str, Flow)>) -> Conduit
         sl_target: None,
         on_agent_loss: OnAgentLoss::Block,
         tunnel: false,
+        only_by_grant: false,
         minimum_assurance: None,
         accountable: None,
         flows: flows.into_iter().map(|(name, flow)| (id(name), flow)).collect(),
@@ -289,4 +290,22 @@ pub(crate) fn publish(topic: &str) -> MqttOperation {
         qos: NumberRange { first: 0, last: 1 },
         retain: false,
     }
+}
+
+/// When [`grant_visit`] begins, milliseconds since 1970.
+pub(crate) const VISIT_MS: u64 = 1_796_112_000_000;
+
+/// Grants Carla eight hours on a conduit, which then is closed but for them.
+pub(crate) fn grant_visit(plant: &mut Plant, conduit: &str) {
+    let access = crate::model::RemoteAccess {
+        person: "Carla".to_owned(),
+        conduit: id(conduit),
+        reason: "maintenance".to_owned(),
+        from: "2026-12-01T08:00:00Z".to_owned(),
+        until: "2026-12-01T16:00:00Z".to_owned(),
+        from_ms: VISIT_MS,
+        until_ms: VISIT_MS + 8 * 3_600_000,
+        approved_by: id("a.silva"),
+    };
+    plant.remote_access.insert(id("visit"), access);
 }

@@ -32,6 +32,7 @@ fn health(boundary: &Boundary) -> (State, Vec<String>) {
         kernel_failed: false,
         faults: Vec::new(),
         foretold: Vec::new(),
+        granted: Vec::new(),
     };
     let gateways: BTreeMap<_, _> = boundary
         .gateways

@@ -43,7 +43,7 @@ impl Flows for Option<Arc<Current>> {
             Transport::Tcp(_) | Transport::IcmpEcho => false,
         };
         self.as_ref()
-            .is_some_and(|current| current.plan.rules.iter().any(permits))
+            .is_some_and(|current| current.plan.open_rules().any(permits))
     }
 }
 

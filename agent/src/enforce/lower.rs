@@ -8,6 +8,8 @@
 //! without operations lets it through unread, whichever of them its flow number is. While no inspector lives, an inspected
 //! tuple is forwarded if all of its rules say so.
 //!
+//! Rules whose conduit no grant of remote access opens now are not there.
+//!
 //! Invariant: the blocks of a lowered plan that are not exact are pairwise disjoint, and there are at most
 //! [`ELEMENTS_MAX`] of all; a plan that would need more is refused whole.
 
@@ -94,7 +96,7 @@ pub fn lower(plan: &Plan) -> Result<Elements, LowerError> {
 fn family<A: Address>(plan: &Plan, budget: &mut usize) -> Result<BTreeMap<Block<A>, Placed>, LowerError> {
     let mut placed: BTreeMap<Block<A>, Placed> = BTreeMap::new();
     let mut ranges = Vec::new();
-    for rule in &plan.rules {
+    for rule in plan.open_rules() {
         let course = Course::of(rule);
         for block in blocks::<A>(rule) {
             if !block.is_exact() {

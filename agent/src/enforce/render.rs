@@ -26,6 +26,7 @@ use super::structure::Structure;
 
 mod alive;
 mod bridge;
+mod granted;
 pub(super) mod icmp;
 mod inet;
 mod intercept;
@@ -35,6 +36,7 @@ mod shape;
 mod standing;
 mod turned;
 
+pub use granted::{GRANTED, hold};
 pub use turned::{STARTING, STARTING_S};
 
 pub(super) use self::inet::{ANSWERS, LEASES, from_management, peers};

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use penstock_policy::ids::FlowId;
 use penstock_policy::model::GatewayMode;
 use penstock_policy::plan::{Observing, Plan, PlanInterface};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,8 @@ pub struct Structure {
     pub input: Input,
     /// What a bridged gateway knows of neighbours; nothing on a routed one.
     pub neighbours: Neighbours,
+    /// The numbers of flows that hang on grants of remote access, open or not.
+    pub limited: BTreeSet<FlowId>,
     /// Where the inspector listens; `None` if there is none, so that what would be inspected goes nowhere.
     pub inspector: Option<InspectorPorts>,
 }
@@ -150,6 +153,12 @@ pub fn structure(
             GatewayMode::Routed => Neighbours::default(),
             GatewayMode::Bridged => Neighbours::of(plan),
         },
+        limited: plan
+            .rules
+            .iter()
+            .filter(|rule| plan.grants.contains_key(&rule.conduit))
+            .map(|rule| rule.id)
+            .collect(),
         inspector,
     };
     Ok((structure, findings))

@@ -3,10 +3,11 @@
 //! All of them hold one lock, so that at most one transaction of ours is under way. The generation number of the
 //! rules tells own transactions from foreign ones: what happened up to [`State::seen`] is ours or was compared.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use penstock_policy::ids::{Digest, Revision};
+use penstock_policy::ids::{ConduitId, Digest, Revision};
 use penstock_policy::model::{GatewayMode, OnDrift};
 use penstock_policy::plan::Plan;
 
@@ -26,7 +27,11 @@ use super::{
     render, routing, sysctl,
 };
 
+mod generation;
+mod held;
 pub(super) mod standby;
+
+use self::generation::{generation, is_newer};
 
 /// Hexadecimal digits of each digest in the seal: a chain's comment holds 128 characters.
 const SEAL_DIGITS: usize = 48;
@@ -40,6 +45,8 @@ pub(super) struct Table {
     pub(super) aggregator: Mutex<Aggregator>,
     /// The parameters that were last seen to hide bridged packets from the rules.
     pub(super) hiding: Mutex<Vec<&'static str>>,
+    /// Until when conduits are open that hang on grants.
+    ends: Mutex<BTreeMap<ConduitId, Instant>>,
     nft: Nft,
     /// The inspector goes on with connections of an agent before, perhaps of flows that nothing inspects any more.
     inherits: bool,
@@ -69,6 +76,7 @@ impl Table {
             current: RwLock::default(),
             aggregator: Mutex::default(),
             hiding: Mutex::default(),
+            ends: Mutex::default(),
             state: tokio::sync::Mutex::default(),
         }
     }
@@ -288,7 +296,8 @@ impl Table {
             render::TABLE
         );
         self.nft.load(&script).await?;
-        self.after_own(state, generation).await
+        self.after_own(state, generation).await?;
+        self.renew(state).await
     }
 
     /// After a transaction of ours: if others came in between, the kernel is compared.
@@ -465,18 +474,9 @@ impl Table {
     }
 }
 
-/// Generation numbers grow and wrap.
-fn is_newer(generation: u32, than: u32) -> bool {
-    generation.wrapping_sub(than).cast_signed() > 0
-}
-
 /// What of a seal says from which script the tables were made; the rest says what the kernel made of it.
 fn made_from(seal: &str) -> &str {
     seal.rsplit_once(' ').map_or(seal, |(script, _)| script)
-}
-
-async fn generation() -> Result<u32, EnforceError> {
-    blocking(Reader::generation).await
 }
 
 /// What the kernel holds, and the generation before it was read: whatever comes later is newer.

@@ -51,6 +51,8 @@ fn plan() -> Plan {
         management: None,
         rules: Vec::new(),
         bridges: Vec::new(),
+        grants: std::collections::BTreeMap::new(),
+        open: std::collections::BTreeSet::new(),
     }
 }
 

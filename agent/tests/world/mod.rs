@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_agent::app::{self, Views};
-use penstock_agent::config::Config;
+use penstock_agent::config::{ClockSource, Config};
 use penstock_agent::kernel::{Holds, Kernel, KernelError, Seen};
-use penstock_policy::ids::{ApproverId, Digest, FlowId, GatewayId, PlantId, Revision};
+use penstock_policy::ids::{ApproverId, ConduitId, Digest, FlowId, GatewayId, PlantId, Revision};
 use penstock_policy::merkle::leaf_hash;
 use penstock_policy::model::{
     Approver, ApproverSet, GatewayMode, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal,
@@ -128,6 +128,8 @@ pub fn plan() -> Plan {
         management: None,
         rules: Vec::new(),
         bridges: Vec::new(),
+        grants: std::collections::BTreeMap::new(),
+        open: std::collections::BTreeSet::new(),
     }
 }
 
@@ -232,12 +234,30 @@ pub fn offer_naming(
 pub const BOTH: &[(&str, u8)] = &[("anna", 1), ("ben", 2)];
 
 /// Remembers what it was told to enforce, in order; fails on demand.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FakeKernel {
     pub applied: Mutex<Vec<u64>>,
+    /// The conduits that were open in each plan, and how long each was to be.
+    pub opened: Mutex<Vec<BTreeSet<ConduitId>>>,
+    pub held: Mutex<Vec<BTreeMap<ConduitId, Duration>>>,
+    /// Can close what a grant opened.
+    pub knows_grants: Mutex<bool>,
     pub fails: Mutex<bool>,
     /// Takes a plan when it is asked, and fails when it has to hold it.
     pub fails_late: Mutex<bool>,
+}
+
+impl Default for FakeKernel {
+    fn default() -> Self {
+        Self {
+            applied: Mutex::default(),
+            opened: Mutex::default(),
+            held: Mutex::default(),
+            knows_grants: Mutex::new(true),
+            fails: Mutex::default(),
+            fails_late: Mutex::default(),
+        }
+    }
 }
 
 impl FakeKernel {
@@ -263,14 +283,18 @@ impl Kernel for FakeKernel {
             Capability::INSPECT_MQTT,
             Capability::INSPECT_MQTT_TLS,
         ];
-        names.map(|name| Capability(name.to_owned())).into()
+        let mut capabilities = BTreeSet::from(names.map(|name| Capability(name.to_owned())));
+        if *self.knows_grants.lock().unwrap() {
+            capabilities.insert(Capability(Capability::REMOTE_ACCESS.to_owned()));
+        }
+        capabilities
     }
 
     async fn check(&self, _plan: Arc<Plan>) -> Result<(), KernelError> {
         self.answer()
     }
 
-    async fn apply(&self, _plan: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {
+    async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {
         self.answer()?;
         if *self.fails_late.lock().unwrap() {
             return Err(KernelError {
@@ -279,7 +303,13 @@ impl Kernel for FakeKernel {
             });
         }
         self.applied.lock().unwrap().push(revision.0);
+        self.opened.lock().unwrap().push(plan.open.clone());
         Ok(Vec::new())
+    }
+
+    async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {
+        self.held.lock().unwrap().push(left);
+        Ok(())
     }
 
     async fn verify(&self) -> Result<Holds, KernelError> {
@@ -308,7 +338,12 @@ impl Running {
     }
 
     pub async fn start_with(state_folder: &Path, kernel: Arc<FakeKernel>) -> Self {
+        Self::start_by(state_folder, kernel, ClockSource::Kernel).await
+    }
+
+    pub async fn start_by(state_folder: &Path, kernel: Arc<FakeKernel>, clock: ClockSource) -> Self {
         let config = Config {
+            clock,
             state_folder: state_folder.to_owned(),
             free_bytes_min: 0,
             ..Config::default()

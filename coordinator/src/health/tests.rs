@@ -39,6 +39,7 @@ fn evidence() -> impl Strategy<Value = GatewayEvidence> {
                     kernel_failed,
                     faults,
                     foretold: Vec::new(),
+                    granted: Vec::new(),
                 }
             },
         )
@@ -55,6 +56,7 @@ fn fine() -> GatewayEvidence {
         kernel_failed: false,
         faults: Vec::new(),
         foretold: Vec::new(),
+        granted: Vec::new(),
     }
 }
 
@@ -238,4 +240,26 @@ fn an_observing_zone_says_what_enforcing_would_change_and_stays_what_it_is() {
             .any(|reason| reason.contains("enforcing would change"));
         assert_eq!(says, !enforce, "{judgement:?}");
     }
+}
+
+#[test]
+fn a_conduit_that_a_grant_opened_is_shown_and_is_no_fault() {
+    let open = GatewayEvidence {
+        granted: vec!["conduit remote is open for Carla until 2026-12-01T16:00:00Z (grant visit)".to_owned()],
+        ..fine()
+    };
+    let shows = |open: GatewayEvidence| {
+        let judgement = judged(&zone(true, 1), &named(vec![open]));
+        let shown = judgement
+            .reasons
+            .iter()
+            .any(|reason| reason.contains("open for Carla until"));
+        (judgement.state, shown)
+    };
+    assert_eq!(shows(open.clone()), (State::Enforcing, true));
+    let gone = GatewayEvidence {
+        connected: false,
+        ..open
+    };
+    assert_eq!(shows(gone), (State::Stale, false), "what is so now is not known");
 }

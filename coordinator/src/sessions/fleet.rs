@@ -67,6 +67,8 @@ pub struct Facts {
     pub trail_fault: Option<String>,
 }
 
+/// The code under which a gateway reports, among its faults, for whom a grant of remote access opened a conduit, and until when.
+const GRANTED: &str = "remote-access";
 /// The fault by which a gateway foretells what enforcing would change.
 const NOT_READY: &str = "not-ready-to-enforce";
 
@@ -75,6 +77,7 @@ impl Facts {
     pub fn evidence(&self, wanted: Option<PolicyMark>) -> GatewayEvidence {
         let (foretold, faults): (Vec<_>, Vec<_>) =
             self.faults.iter().partition(|(code, _)| code == NOT_READY);
+        let (granted, faults): (Vec<_>, Vec<_>) = faults.into_iter().partition(|(code, _)| code == GRANTED);
         let mut faults: Vec<String> = faults
             .iter()
             .map(|(code, message)| format!("{message} ({code})"))
@@ -99,6 +102,7 @@ impl Facts {
             drift: self.drift == i32::from(v1::Drift::Present),
             kernel_failed: self.faults.iter().any(|(code, _)| code == "kernel-failed"),
             faults,
+            granted: granted.iter().map(|(_, message)| message.clone()).collect(),
             foretold: foretold.iter().map(|(_, message)| message.clone()).collect(),
         }
     }

@@ -19,7 +19,8 @@ const LINTEL_H: f64 = 24.0;
 const SERVICE_LINES_MAX: usize = 2;
 
 /// Draws a conduit; `class` is the style class of the zone that it reaches.
-pub(super) fn draw(id: &ConduitId, conduit: &Conduit, class: &str) -> Block {
+/// `limited`: it is open only while a grant of remote access lasts.
+pub(super) fn draw(id: &ConduitId, conduit: &Conduit, class: &str, limited: bool) -> Block {
     let mut shapes = Vec::new();
     lintel(conduit, &mut shapes);
     let mut y = LINTEL_H + 17.0;
@@ -40,7 +41,7 @@ pub(super) fn draw(id: &ConduitId, conduit: &Conduit, class: &str) -> Block {
         y += 13.0;
     }
     y = services(conduit, y - 6.0, &mut shapes);
-    y = marks(conduit, y, &mut shapes);
+    y = marks(conduit, limited, y, &mut shapes);
     let h = y + 4.0;
     shapes.insert(0, Shape::area(Area::new(0.0, 0.0, WIDTH, h), 7.0, "card-frame"));
     shapes.insert(
@@ -152,7 +153,7 @@ fn tag(words: &str, x: f64, y: f64, w: f64, shapes: &mut Vec<Shape>) {
 }
 
 /// Marks that hold for the conduit, each glyph with its word.
-fn marks(conduit: &Conduit, top: f64, shapes: &mut Vec<Shape>) -> f64 {
+fn marks(conduit: &Conduit, limited: bool, top: f64, shapes: &mut Vec<Shape>) -> f64 {
     let inspected = conduit
         .flows
         .values()
@@ -179,6 +180,9 @@ fn marks(conduit: &Conduit, top: f64, shapes: &mut Vec<Shape>) -> f64 {
     }
     if bridged {
         marks.push((glyph::ONE_WAY, "one way", "mark"));
+    }
+    if limited {
+        marks.push((glyph::CLOCK, "by grant only", "mark"));
     }
     if marks.is_empty() {
         return top + 2.0;

@@ -58,6 +58,8 @@ pub(super) const DROP: &str = "M8 1.5C11 5.5 12.8 7.6 12.8 10.2A4.8 4.8 0 0 1 3.
 pub(super) const LOCK: &str = "M3.5 7.5H12.5V14H3.5ZM5.5 7.5V5A2.5 2.5 0 0 1 10.5 5V7.5";
 /// An arrow to a wall: the gateway carries messages one way.
 pub(super) const ONE_WAY: &str = "M1.5 5.5H8.5M1.5 10.5H8.5M7 3 12 8 7 13M14.5 2.5V13.5";
+/// A clock: open only while a grant of remote access lasts.
+pub(super) const CLOCK: &str = "M8 1.8A6.2 6.2 0 1 1 7.99 1.8ZM8 4.5V8L10.5 9.5";
 /// An open way: passes when the agent is lost.
 pub(super) const OPEN: &str = "M2 8H13M9.5 4.5 13 8 9.5 11.5";
 

@@ -109,7 +109,7 @@ fn compose(plant: &Plant, digest: Option<&Digest>) -> Scene {
             Node::Card(id) => plant
                 .conduits
                 .get(id)
-                .map(|c| card::draw(id, c, target_class(plant, id))),
+                .map(|c| card::draw(id, c, target_class(plant, id), plant.is_limited(id))),
             Node::Lane(_) => None,
         });
     }

@@ -155,7 +155,8 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                 } else {
                     OnAgentLoss::Block
                 },
-                tunnel: n % 5 == 0,
+                tunnel: false,
+                only_by_grant: n % 5 == 0,
                 minimum_assurance: None,
                 accountable: None,
                 flows: flows.collect(),

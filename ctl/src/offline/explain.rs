@@ -13,7 +13,7 @@ use penstock_policy::document::services::{Carrier, SERVICES};
 use penstock_policy::explain::{self, Answer, Carries, Outcome, Question, Who};
 use penstock_policy::ids::AssetId;
 use penstock_policy::model::{FlowEnd, Operations, Plant, Protocol, ZoneKind};
-use penstock_policy::plan::{Plan, Transport};
+use penstock_policy::plan::{Plan, Transport, opened_by};
 use penstock_policy::verdict::{Carried, Decision, Reason, RuleName};
 
 use self::asked::Asked;
@@ -26,6 +26,7 @@ use crate::failure::Failure;
 use crate::loading::{self, LoadedPlant};
 use crate::locate;
 use crate::output::Output;
+use crate::times;
 
 /// `penstock explain`.
 pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
@@ -49,8 +50,14 @@ pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
         (None, Some(asked)) => carried(&loaded.plant, &service_of(&loaded.plant, from, to, asked))?,
         (None, None) => return Err(Failure::usage("name --service, or --operation")),
     };
+    let now_ms = crate::words::now_ms();
+    let at_ms = match &args.at {
+        Some(text) => times::read(text, times::End::Since, now_ms, &times::zone()).map_err(Failure::usage)?,
+        None => now_ms,
+    };
     let explanation = judge(
         &loaded,
+        at_ms,
         (from, to, transport),
         asked.as_ref(),
         args.gateway.as_deref(),
@@ -80,8 +87,10 @@ fn service_of(plant: &Plant, from: &str, to: &str, asked: &Asked) -> String {
     declared.map_or_else(|| customary.to_owned(), |flow| flow.service.name.clone())
 }
 
+/// `now_ms`: when the connection is opened, which decides where a grant of remote access opens the conduit.
 fn judge(
     loaded: &LoadedPlant,
+    now_ms: u64,
     (from, to, transport): (&str, &str, Carried),
     asked: Option<&Asked>,
     only: Option<&str>,
@@ -108,6 +117,9 @@ fn judge(
         .caused_by(&error)
     })?;
     plans.retain(|gateway, _| only.is_none_or(|only| gateway.as_str() == only));
+    for plan in plans.values_mut() {
+        *plan = plan.at(Some(now_ms));
+    }
     let explained = explain::explain(plant, &plans, &question).map_err(|error| {
         Failure::usage(format!("whether {from} can talk to {to} cannot be decided"))
             .because(error.to_string())
@@ -340,6 +352,9 @@ fn told(
         _ => (None, Vec::new()),
     };
     let reason = match &verdict.reason {
+        Reason::Rule(_) if !answer.granted.is_empty() => {
+            format!("a conduit permits it, only during {}", opened_by(&answer.granted))
+        }
         Reason::Rule(_) => "a conduit permits it".to_owned(),
         Reason::NoRule { nearest: Some(_) } => "no conduit permits it; the closest one differs:".to_owned(),
         other => other.to_string(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use penstock_policy::ids::ZoneId;
 use penstock_policy::model::{Operations, Plant};
-use penstock_policy::plan::{PortRange, Transport};
+use penstock_policy::plan::{PortRange, Transport, opened_by};
 use penstock_policy::reach::{self, Reach, Steps, Way};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -67,6 +67,8 @@ pub struct WayLine {
     pub operations: Option<Vec<String>>,
     /// The gateway itself carries these messages, one way; no connection passes.
     pub bridged: bool,
+    /// What opens its conduit, if it does not stand open: the grants of remote access.
+    pub granted: Option<String>,
 }
 
 /// `tcp/502,1000-1010`.
@@ -99,6 +101,7 @@ impl From<Way> for WayLine {
                 transport,
                 operations,
                 bridged,
+                granted,
             } => Self {
                 flow: Some(format!("{conduit}/{flow}")),
                 observed_at: None,
@@ -107,6 +110,7 @@ impl From<Way> for WayLine {
                 transport: Some(transport_words(&transport)),
                 operations: operations.as_ref().map(Operations::phrases),
                 bridged,
+                granted: granted.map(|grants| opened_by(&grants)),
             },
             Way::Observed { gateway } => Self {
                 flow: None,
@@ -116,6 +120,7 @@ impl From<Way> for WayLine {
                 transport: None,
                 operations: None,
                 bridged: false,
+                granted: None,
             },
         }
     }
@@ -238,6 +243,9 @@ impl WayLine {
             page.paint(Tone::Dim, &format!("{ends}, {transport}")),
         );
         page.line(format!("      {flow}  {ends}"));
+        if let Some(granted) = &self.granted {
+            page.paragraph(8, Tone::Plain, &format!("only during {granted}"));
+        }
         match &self.operations {
             None => page.paragraph(8, Tone::Warn, "▲ anything that the service can do"),
             Some(operations) => {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use penstock_policy::model::{Answers, OnRefusal};
-use penstock_policy::plan::Plan;
+use penstock_policy::plan::{Plan, opened_by};
 use penstock_policy::verdict::{
     Carried, Connection, Decision, Permitted, Reason, RuleName, decide, permitted,
 };
@@ -142,6 +142,9 @@ fn gate(plan: &Plan, connection: &Connection) -> Gate {
             named(&nearest.rule),
             nearest.differs.join(", ")
         ),
+        Reason::Closed { rule, grants } => {
+            format!("{} permits it only during {}", named(rule), opened_by(grants))
+        }
         Reason::Unguarded { interface } => format!("interface {interface} belongs to no zone of the plan"),
         Reason::NotGuarded => return Gate::Uncrossed,
     };

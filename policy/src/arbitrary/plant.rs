@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
-use super::flow;
-use crate::ids::{ApproverId, ConduitId, FlowName, GatewayId, NameError, SiteId, ZoneId};
+use super::{GRANTED_MS, flow};
+use crate::ids::{ApproverId, ConduitId, FlowName, GatewayId, GrantId, NameError, SiteId, ZoneId};
 use crate::model::{
     Approver, ApproverSet, Asset, Conduit, Enforcement, Flow, Gateway, GatewayMode, Interface,
-    ManagementAccess, OnAgentLoss, OnDrift, Plant, PublicKey, Site, SlVector, Zone, ZoneKind,
+    ManagementAccess, OnAgentLoss, OnDrift, Plant, PublicKey, RemoteAccess, Site, SlVector, Zone, ZoneKind,
 };
+use crate::plan::moment;
 
 /// Small numbers from which a plant is built; any numbers give a valid one.
 #[derive(Debug, Clone)]
@@ -320,8 +321,33 @@ fn add_conduit(plant: &mut Plant, index: usize, numbers: &[u8; 6], flows: &[flow
             )
         })
         .collect();
+    let bridged = flows.values().any(Flow::is_bridge);
+    let id = name::<ConduitId>(format!("conduit{index}"));
+    // Some hang on a grant that lasts at `GRANTED_MS`, some on one that does not, some on none.
+    let only_by_grant = !bridged && loss / 2 % 8 > 5;
+    if !bridged && loss / 2 % 8 > 4 && loss / 16 % 3 > 0 {
+        let from_ms = if loss / 16 % 3 == 1 {
+            GRANTED_MS - 1000
+        } else {
+            GRANTED_MS
+        };
+        let (from_ms, until_ms) = (from_ms + u64::from(loss / 48 % 2), from_ms + 1000);
+        plant.remote_access.insert(
+            name::<GrantId>(format!("grant{index}")),
+            RemoteAccess {
+                person: "Carla".to_owned(),
+                conduit: id.clone(),
+                reason: "maintenance".to_owned(),
+                from: moment(from_ms),
+                until: moment(until_ms),
+                from_ms,
+                until_ms,
+                approved_by: name("approver".to_owned()),
+            },
+        );
+    }
     plant.conduits.insert(
-        name::<ConduitId>(format!("conduit{index}")),
+        id,
         Conduit {
             title: format!("Conduit {index}"),
             from,
@@ -334,6 +360,7 @@ fn add_conduit(plant: &mut Plant, index: usize, numbers: &[u8; 6], flows: &[flow
                 OnAgentLoss::Pass
             },
             tunnel: false,
+            only_by_grant,
             minimum_assurance: None,
             accountable: None,
             flows,

@@ -112,6 +112,11 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "The plan limits or carries something without requiring an agent that can.",
         "An agent that does not know how to look inside a protocol, or to carry a bridge, must refuse the plan. It can only do so if the plan says what it requires. Compile the plans anew; if the finding stays, it is a fault in Penstock: please report it.",
     ),
+    error(
+        "PC0118",
+        "A conduit of the plan is open at other times than its grants of remote access say.",
+        UNFAITHFUL,
+    ),
     warning(
         "PC0120",
         "A flow that limits what MQTT clients do lets them connect under any identifier.",

@@ -9,7 +9,9 @@ use super::Findings;
 use super::spans::{Spans, ports};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Asset, Conduit, Enforcement, Flow, FlowEnd, GatewayMode, Operations, Plant, Service};
-use crate::plan::{Bridge, Broker, Capability, Endpoint, Observing, Plan, PlanInterface, Rule, Transport};
+use crate::plan::{
+    Bridge, Broker, Capability, Endpoint, Grant, Observing, Plan, PlanInterface, Rule, Transport,
+};
 
 const RECOMPILE: &str =
     "compile the plans anew; if the finding stays, it is a fault in Penstock: please report it";
@@ -18,6 +20,7 @@ const RECOMPILE: &str =
 /// at the whole plant.
 pub(super) struct Index<'a> {
     conduits: BTreeMap<&'a GatewayId, Vec<(&'a ConduitId, &'a Conduit)>>,
+    grants: BTreeMap<&'a ConduitId, BTreeSet<Grant>>,
     places: BTreeMap<&'a ZoneId, Place<'a>>,
 }
 
@@ -47,7 +50,35 @@ impl<'a> Index<'a> {
                 .extend(asset.addresses.iter().map(|address| IpNet::from(*address)));
             place.assets.push(asset);
         }
-        Self { conduits, places }
+        let mut grants: BTreeMap<_, BTreeSet<Grant>> = BTreeMap::new();
+        for (name, access) in &plant.remote_access {
+            grants.entry(&access.conduit).or_default().insert(Grant {
+                name: name.clone(),
+                person: access.person.clone(),
+                from_ms: access.from_ms,
+                until_ms: access.until_ms,
+            });
+        }
+        Self {
+            conduits,
+            grants,
+            places,
+        }
+    }
+
+    /// The conduits of a gateway that do not stand open, each with its grants, the earliest first.
+    fn grants_of(&self, gateway: &GatewayId) -> BTreeMap<ConduitId, Vec<Grant>> {
+        let mut limited = BTreeMap::new();
+        for (id, conduit) in self.conduits.get(gateway).into_iter().flatten() {
+            let grants = self.grants.get(id);
+            if !conduit.only_by_grant && grants.is_none() {
+                continue;
+            }
+            let mut grants: Vec<Grant> = grants.into_iter().flatten().cloned().collect();
+            grants.sort_by_key(|grant| (grant.from_ms, grant.until_ms));
+            limited.insert((*id).clone(), grants);
+        }
+        limited
     }
 
     /// The zones of a side, and what lives there.
@@ -133,6 +164,14 @@ pub(super) fn check(plant: &Plant, index: &Index<'_>, plan: &Plan, findings: &mu
     for (conduit, flow) in declared.into_keys() {
         let words = format!("flow {conduit}/{flow} is declared for this gateway but not in its plan");
         findings.error("PC0114", words, RECOMPILE);
+    }
+    if plan.grants != index.grants_of(&plan.gateway) {
+        let words = "the plan opens a conduit at other times than its grants of remote access say".to_owned();
+        findings.error("PC0118", words, RECOMPILE);
+    } else if !plan.grants.is_empty() && !required(plan, Capability::REMOTE_ACCESS) {
+        let words =
+            "grants open a conduit of the plan, but it does not require an agent that closes it".to_owned();
+        findings.error("PC0117", words, RECOMPILE);
     }
     sides(plant, index, plan, findings);
 }

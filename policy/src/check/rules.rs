@@ -114,7 +114,7 @@ fn wider(network: &IpNet, lengths: &BTreeSet<u8>) -> impl Iterator<Item = IpNet>
 pub(super) fn check(plan: &Plan, findings: &mut Findings) {
     let index = Index::new(&plan.rules);
     for (number, rule) in plan.rules.iter().enumerate() {
-        overlaps(&index, number, rule, findings);
+        overlaps(plan, &index, number, rule, findings);
         any_client(rule, findings);
     }
     for bridge in &plan.bridges {
@@ -180,7 +180,7 @@ fn any_client(rule: &Rule, findings: &mut Findings) {
     }
 }
 
-fn overlaps(index: &Index<'_>, number: usize, rule: &Rule, findings: &mut Findings) {
+fn overlaps(plan: &Plan, index: &Index<'_>, number: usize, rule: &Rule, findings: &mut Findings) {
     let elements = elements(rule);
     let mut redundant_to: Option<String> = None;
     let mut redundant = !elements.is_empty();
@@ -196,7 +196,9 @@ fn overlaps(index: &Index<'_>, number: usize, rule: &Rule, findings: &mut Findin
         }
         // Of two that say the same, only the later one is too many.
         let same = others.iter().find(|(place, other, covering)| {
-            (*place < number || covering != element) && other.operations == rule.operations
+            // What only a grant opens is no substitute for what stands open, nor for what other grants open.
+            let stands = !plan.grants.contains_key(&other.conduit) || other.conduit == rule.conduit;
+            (*place < number || covering != element) && other.operations == rule.operations && stands
         });
         match same {
             Some((_, other, _)) => redundant_to = Some(name(other)),

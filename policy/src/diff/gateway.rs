@@ -46,7 +46,7 @@ pub(super) fn gateway(old: &Gateway, new: &Gateway) -> Said {
     Said {
         effect,
         details,
-        fields: &[
+        fields: vec![
             "management",
             "windows",
             "labels",

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::gateway::gateway;
+use super::granted::{self, Times};
 use super::{Change, Effect, Subject};
 use crate::ids::{ConduitId, GatewayId, ZoneId};
 use crate::model::{ApproverSet, Conduit, Enforcement, Gateway, OnAgentLoss, Plant, Zone};
@@ -24,6 +25,11 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
             records(before, &new.$records, $subject, $effective, $words, changes)
         }};
     }
+    let times = [Times::of(old), Times::of(Some(new))];
+    let conduit = |name: &ConduitId, old: &Conduit, new: &Conduit| {
+        let [before, after] = &times;
+        conduit(old, new).and(granted::conduit(name, (old, new), [before, after]))
+    };
     each!(
         conduits,
         Subject::Conduit,
@@ -45,7 +51,7 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
         &["mode", "interfaces", "management", "on_drift"],
         gateway
     );
-    each!(remote_access, Subject::RemoteAccess, &[], unsaid);
+    granted::changes(old, new, changes);
     each!(compensating_controls, Subject::CompensatingControl, &[], unsaid);
     each!(sites, Subject::Site, &[], unsaid);
     approvers(old.map(|old| &old.approvers), &new.approvers, changes);
@@ -80,15 +86,32 @@ pub(super) const NOT_ENFORCED: &str = "recorded, not enforced in this version";
 pub(super) struct Said {
     pub(super) effect: Option<Effect>,
     pub(super) details: Vec<String>,
-    pub(super) fields: &'static [&'static str],
+    pub(super) fields: Vec<&'static str>,
+}
+
+impl Said {
+    pub(super) fn nothing() -> Self {
+        Self {
+            effect: None,
+            details: Vec::new(),
+            fields: Vec::new(),
+        }
+    }
+
+    /// What both say; of two effects that differ, neither is all.
+    fn and(mut self, other: Self) -> Self {
+        self.effect = match (self.effect, other.effect) {
+            (Some(one), Some(other)) if one != other => Some(Effect::Altered),
+            (one, other) => one.or(other),
+        };
+        self.details.extend(other.details);
+        self.fields.extend(other.fields);
+        self
+    }
 }
 
 fn unsaid<K, T>(_: &K, _: &T, _: &T) -> Said {
-    Said {
-        effect: None,
-        details: Vec::new(),
-        fields: &[],
-    }
+    Said::nothing()
 }
 
 fn records<K: Ord + Clone + Display, T: PartialEq + Serialize>(
@@ -143,7 +166,7 @@ fn compare(said: Said, fields: BTreeMap<String, String>, effective: &[&str]) -> 
 }
 
 /// The fields that differ, each with a phrase that shows what it was and what it becomes, down to the part that differs.
-fn differing_fields<T: Serialize>(old: &T, new: &T) -> BTreeMap<String, String> {
+pub(super) fn differing_fields<T: Serialize>(old: &T, new: &T) -> BTreeMap<String, String> {
     let fields = |record: &T| match serde_json::to_value(record) {
         Ok(Value::Object(fields)) => fields,
         // Records are structs; anything else compares as one nameless field.
@@ -236,11 +259,11 @@ fn zone((old, before): (&Zone, &Neighbours), (new, after): (&Zone, &Neighbours))
     Said {
         effect,
         details,
-        fields: &["enforcement"],
+        fields: vec!["enforcement"],
     }
 }
 
-fn conduit(_: &ConduitId, old: &Conduit, new: &Conduit) -> Said {
+fn conduit(old: &Conduit, new: &Conduit) -> Said {
     let (effect, mut details) = match (old.on_agent_loss, new.on_agent_loss) {
         (OnAgentLoss::Block, OnAgentLoss::Pass) => (
             Some(Effect::Widened),
@@ -259,7 +282,7 @@ fn conduit(_: &ConduitId, old: &Conduit, new: &Conduit) -> Said {
     Said {
         effect,
         details,
-        fields: &["on_agent_loss", "tunnel"],
+        fields: vec!["on_agent_loss", "tunnel"],
     }
 }
 

@@ -5,13 +5,13 @@ mod values;
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::{DICE, connection_near, plants};
+use crate::arbitrary::{DICE, GRANTED_MS, connection_near, plants};
 use crate::model::{Enforcement, Flow, NumberRange, Operations};
 use crate::plan::{PortRange, Transport};
 use crate::verdict::decide;
 use crate::waterworks::{
-    approvers, asset, bridge, carried, end, gateway, id, messages, modbus, operation, publish, waterworks,
-    with_brokers,
+    approvers, asset, bridge, carried, end, gateway, grant_visit, id, messages, modbus, operation, publish,
+    waterworks, with_brokers,
 };
 
 fn said(change: impl FnOnce(&mut Plant)) -> String {
@@ -377,6 +377,81 @@ fn what_is_only_recorded_touches_no_gateway() {
     );
 }
 
+fn granted(plant: &mut Plant) {
+    grant_visit(plant, "control-room-to-pumps");
+}
+
+/// What a release changes whose plant was altered so, in words; and whether anything may pass that did not.
+fn changed(before: impl Fn(&mut Plant), after: impl Fn(&mut Plant)) -> (String, bool) {
+    let (mut old, mut new) = (waterworks(), waterworks());
+    before(&mut old);
+    after(&mut new);
+    let changes = diff(Some(&old), &new).unwrap();
+    (changes.to_string(), changes.may_widen())
+}
+
+#[test]
+fn a_grant_says_what_it_opens_for_whom_and_when_and_closes_a_conduit_that_stood_open() {
+    let (words, wider) = changed(|_| {}, granted);
+    assert!(
+        words.contains("remote access visit narrowed: opens conduit"),
+        "{words}"
+    );
+    assert!(
+        words.contains("for Carla from 2026-12-01T08:00:00Z until 2026-12-01T16:00:00Z"),
+        "{words}"
+    );
+    assert!(
+        words.contains("which stood open, is open only during grants"),
+        "{words}"
+    );
+    assert!(!wider, "{words}");
+}
+
+#[test]
+fn a_conduit_whose_last_grant_is_taken_out_stands_open_and_the_diff_says_so() {
+    let (words, wider) = changed(granted, |_| {});
+    assert!(words.contains("remote access visit widened: is gone"), "{words}");
+    assert!(words.contains("stands open at all times from now on"), "{words}");
+    assert!(wider);
+    let only = |plant: &mut Plant| {
+        let conduit = plant.conduits.get_mut(&id("control-room-to-pumps"));
+        conduit.unwrap().only_by_grant = true;
+    };
+    let with = |plant: &mut Plant| {
+        only(plant);
+        granted(plant);
+    };
+    let (words, wider) = changed(with, only);
+    assert!(words.contains("remote access visit removed: is gone"), "{words}");
+    assert!(!wider, "{words}");
+    let (words, wider) = changed(only, with);
+    assert!(wider && words.contains("remote access visit added"), "{words}");
+}
+
+#[test]
+fn a_grant_that_is_prolonged_widens_and_one_that_is_cut_short_narrows() {
+    let longer = |plant: &mut Plant| {
+        granted(plant);
+        let access = plant.remote_access.values_mut().next().unwrap();
+        access.until = "2026-12-01T18:00:00Z".to_owned();
+        access.until_ms += 2 * 3_600_000;
+    };
+    let (words, wider) = changed(granted, longer);
+    assert!(
+        wider
+            && words.contains(
+                "remote access visit widened: until: 2026-12-01T18:00:00Z (was 2026-12-01T16:00:00Z)"
+            ),
+        "{words}"
+    );
+    let (words, wider) = changed(longer, granted);
+    assert!(
+        !wider && words.contains("remote access visit narrowed"),
+        "{words}"
+    );
+}
+
 #[test]
 fn a_first_release_adds_everything() {
     let first = diff(None, &waterworks()).unwrap();
@@ -456,6 +531,35 @@ proptest! {
                         decide(before, &connection).decision, crate::verdict::Decision::Allow, "{}", connection
                     );
                 }
+            }
+        }
+    }
+
+    /// The same of grants of remote access, at every moment at which one begins, ends or lasts.
+    #[test]
+    fn grants_that_only_narrow_open_nothing_new(
+        plant in plants(), other in plants(), dice in prop::collection::vec(any::<[u32; DICE]>(), 16),
+    ) {
+        let mut new = plant.clone();
+        new.remote_access = other.remote_access.clone();
+        new.remote_access.retain(|_, access| plant.conduits.contains_key(&access.conduit));
+        for (id, conduit) in &mut new.conduits {
+            if let Some(other) = other.conduits.get(id) {
+                conduit.only_by_grant = other.only_by_grant;
+            }
+        }
+        let changes = diff(Some(&plant), &new).unwrap();
+        for (gateway, plan) in compile_all(&new).unwrap() {
+            let before = &compile_all(&plant).unwrap()[&gateway];
+            for now in [GRANTED_MS - 1, GRANTED_MS, GRANTED_MS + 999, GRANTED_MS + 1001].map(Some).into_iter().chain([None]) {
+                let (before, plan) = (before.at(now), plan.at(now));
+                let mut opened = false;
+                for dice in &dice {
+                    let connection = connection_near(&plan, dice);
+                    let passes = |plan| decide(plan, &connection).decision == crate::verdict::Decision::Allow;
+                    opened |= passes(&plan) && !passes(&before);
+                }
+                prop_assert!(!opened || changes.may_widen(), "{}", changes);
             }
         }
     }

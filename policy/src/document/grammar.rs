@@ -234,6 +234,9 @@ record! {
         optional on_agent_loss: OnAgentLoss,
         /// Whether its gateways are to tunnel it between them. Recorded, not enforced in this version.
         optional tunnel: bool,
+        /// Whether it is open only while a grant of remote access lasts. A conduit that a grant names is so in any case; with
+        /// this it stays closed when its last grant is gone.
+        optional only_by_grant: bool,
         /// The least assurance of identity that both ends must have.
         optional minimum_assurance: Assurance,
         /// The accountable organisation or role.
@@ -340,13 +343,13 @@ record! {
     RemoteAccess "a grant of remote access" {
         /// Who is let in.
         required person: Text,
-        /// The conduit that it opens.
+        /// The conduit that it opens, which is closed at all other times.
         required conduit: ConduitId,
         /// What for.
         required reason: Text,
-        /// From when, such as `2027-06-30T14:00:00+02:00`.
+        /// From when, by the gateway's clock, such as `2027-06-30T14:00:00+02:00`.
         required from: Moment,
-        /// Until when, such as `2027-06-30T18:00:00+02:00`.
+        /// Until when, at most 30 days later, such as `2027-06-30T18:00:00+02:00`.
         required until: Moment,
         /// The approver who granted it.
         required approved_by: ApproverId,

@@ -38,6 +38,13 @@ pub(crate) struct Moment {
     pub(crate) at: Timestamp,
 }
 
+impl Moment {
+    /// Milliseconds since 1970; what lies before counts as its beginning.
+    pub(crate) fn ms(&self) -> u64 {
+        u64::try_from(self.at.as_millisecond()).unwrap_or(0)
+    }
+}
+
 impl Term for Moment {
     fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
         const EXPECTED: &str = "a moment such as 2027-06-30T14:00:00+02:00";

@@ -6,7 +6,7 @@ use super::*;
 use crate::arbitrary::plants;
 use crate::compile::compile_all;
 use crate::model::Enforcement;
-use crate::waterworks::{bridge, id, waterworks, with_brokers};
+use crate::waterworks::{VISIT_MS, bridge, grant_visit, id, waterworks, with_brokers};
 
 fn asked(
     plant: &Plant,
@@ -34,6 +34,37 @@ fn an_allowed_connection_is_explained_with_its_flow_and_operations() {
          only: read-holding-registers (unit 1, addresses 0-199) (control-room-to-pumps/polling)\n    \
          only: write-single-register (unit 1, addresses 40-41) (control-room-to-pumps/setpoints)"
     );
+}
+
+#[test]
+fn an_answer_says_on_which_grant_a_connection_hangs_and_what_would_open_it() {
+    let mut plant = waterworks();
+    grant_visit(&mut plant, "control-room-to-pumps");
+    let at = |now| {
+        let plans = compile_all(&plant).unwrap().into_iter();
+        let plans = plans.map(|(gateway, plan)| (gateway, plan.at(now))).collect();
+        let question = Question {
+            source: id("hmi-1"),
+            destination: id("plc-7"),
+            transport: id("tcp/502"),
+        };
+        explain(&plant, &plans, &question).unwrap()
+    };
+    let visit = "visit (Carla, 2026-12-01T08:00:00Z to 2026-12-01T16:00:00Z)";
+    let during = at(Some(VISIT_MS));
+    assert_eq!(during.outcome(), Outcome::Passes);
+    assert!(
+        during
+            .to_string()
+            .ends_with(&format!("only during a grant of remote access: {visit}")),
+        "{during}"
+    );
+    for closed in [Some(VISIT_MS - 1), None] {
+        let closed = at(closed);
+        assert_eq!(closed.outcome(), Outcome::Dropped);
+        let words = format!("permits it only during a grant of remote access: {visit}");
+        assert!(closed.to_string().contains(&words), "{closed}");
+    }
 }
 
 #[test]
@@ -167,7 +198,10 @@ proptest! {
     /// Each flow of each conduit passes between its ends, at every gateway that the conduit names; a bridge is carried.
     #[test]
     fn what_the_document_declares_is_explained_as_passing(plant in plants()) {
-        let plans = compile_all(&plant).unwrap();
+        let mut plans = compile_all(&plant).unwrap();
+        for plan in plans.values_mut() {
+            *plan = plan.opening(plan.grants.keys().cloned().collect());
+        }
         for (id, conduit) in &plant.conduits {
             for (name, flow) in &conduit.flows {
                 let transport = match &flow.service.transport {

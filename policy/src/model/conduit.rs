@@ -40,6 +40,8 @@ pub struct Conduit {
     pub on_agent_loss: OnAgentLoss,
     /// Whether its gateways are to tunnel it between them; recorded only.
     pub tunnel: bool,
+    /// It is open only while a grant of remote access lasts, also where none names it. One that a grant names is so in any case.
+    pub only_by_grant: bool,
     /// Least assurance of identity that both ends must have.
     pub minimum_assurance: Option<Assurance>,
     /// Accountable organisation or role.

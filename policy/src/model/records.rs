@@ -17,6 +17,12 @@ pub struct RemoteAccess {
     pub from: String,
     /// Until, RFC 3339.
     pub until: String,
+    /// From, milliseconds since 1970.
+    #[serde(skip)]
+    pub from_ms: u64,
+    /// Until, milliseconds since 1970.
+    #[serde(skip)]
+    pub until_ms: u64,
     /// Who approved it.
     pub approved_by: ApproverId,
 }

@@ -11,6 +11,11 @@ use crate::model::{Answers, Enforcement};
 /// The plan that `bytes` of the format before mean.
 pub(super) fn read(bytes: &[u8]) -> Result<Plan, PlanError> {
     let mut plan: Map<String, Value> = serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?;
+    if plan.contains_key("grants") {
+        return Err(PlanError::Malformed(
+            "`grants` is no field of a plan of the format before".to_owned(),
+        ));
+    }
     plan.insert("format".to_owned(), PLAN_FORMAT.into());
     each(&mut plan, "interfaces", interface)?;
     each(&mut plan, "rules", rule)?;

@@ -31,7 +31,30 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     for bridged in &plan.bridges {
         bridge(plan, bridged)?;
     }
+    grants(plan)?;
     interfaces(plan)
+}
+
+/// Only an agent that watches the clock may take a plan with grants; and no grant is over before it begins.
+fn grants(plan: &Plan) -> Result<(), String> {
+    let needed = Capability::REMOTE_ACCESS;
+    for (conduit, grants) in &plan.grants {
+        if !requires(plan, needed) {
+            return Err(format!(
+                "grants open conduit {conduit}, but the plan does not require `{needed}`"
+            ));
+        }
+        if let Some(grant) = grants.iter().find(|grant| grant.from_ms >= grant.until_ms) {
+            return Err(format!(
+                "grant {} of conduit {conduit} ends before it begins",
+                grant.name
+            ));
+        }
+        if let Some(bridge) = plan.bridges.iter().find(|bridge| bridge.conduit == *conduit) {
+            return Err(format!("the bridge {conduit}/{} hangs on a grant", bridge.flow));
+        }
+    }
+    Ok(())
 }
 
 fn requires(plan: &Plan, capability: &str) -> bool {

@@ -7,7 +7,7 @@ use crate::arbitrary::{DICE, connection_near, plants};
 use crate::compile::compile_all;
 use crate::plan::Plan;
 use crate::verdict::{Decision, Reason, decide};
-use crate::waterworks::{bridge, id, waterworks, with_brokers};
+use crate::waterworks::{bridge, grant_visit, id, waterworks, with_brokers};
 
 fn many() -> NonZeroUsize {
     NonZeroUsize::new(1000).unwrap()
@@ -41,6 +41,21 @@ fn the_office_reaches_the_pumps_only_over_the_control_room_and_with_its_operatio
             "control-room-to-pumps/setpoints: hmi-1 to plc-7 by tcp/502, \
              only: write-single-register (unit 1, addresses 40-41)",
         ]
+    );
+}
+
+#[test]
+fn a_step_that_hangs_on_a_grant_is_possible_and_says_when() {
+    let mut plant = waterworks();
+    grant_visit(&mut plant, "control-room-to-pumps");
+    let reach = reach(&plant, &id("office"), &id("control")).unwrap();
+    assert!(reach.is_possible());
+    let words =
+        "only during a grant of remote access: visit (Carla, 2026-12-01T08:00:00Z to 2026-12-01T16:00:00Z)";
+    let acts: Vec<String> = reach.acts().map(ToString::to_string).collect();
+    assert!(
+        acts.len() == 2 && acts.iter().all(|act| act.ends_with(words)),
+        "{acts:?}"
     );
 }
 

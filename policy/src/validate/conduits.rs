@@ -107,6 +107,7 @@ fn conduit_of(
             .copied()
             .unwrap_or(OnAgentLoss::Block),
         tunnel: conduit.tunnel.value().copied().unwrap_or(false),
+        only_by_grant: conduit.only_by_grant.value() == Some(&true),
         minimum_assurance: conduit.minimum_assurance.value().copied(),
         accountable: text(&conduit.accountable),
         flows,

@@ -72,6 +72,8 @@ pub(super) fn remote_access(
             reason: text(&grant.reason)?,
             from: grant.from.value()?.text.clone(),
             until: grant.until.value()?.text.clone(),
+            from_ms: grant.from.value()?.ms(),
+            until_ms: grant.until.value()?.ms(),
             approved_by: approved_by?,
         })
     })

@@ -38,8 +38,17 @@ pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {
     match winner(plan, connection) {
         Some(rule) => verdict(Decision::Allow, Reason::Rule(RuleName::of(rule))),
         None => {
-            let nearest = nearest(plan, connection);
-            verdict(refusal, Reason::NoRule { nearest })
+            let closed = plan.rules.iter().find(|rule| fit(rule, connection).is_some());
+            let reason = match closed {
+                Some(rule) => Reason::Closed {
+                    rule: RuleName::of(rule),
+                    grants: plan.grants_of(&rule.conduit).to_vec(),
+                },
+                None => Reason::NoRule {
+                    nearest: nearest(plan, connection),
+                },
+            };
+            verdict(refusal, reason)
         }
     }
 }
@@ -56,10 +65,9 @@ pub fn mode(plan: &Plan, connection: &Connection) -> Option<Enforcement> {
         .max()
 }
 
-/// All rules that match the connection's tuple, in the plan's order. Interfaces are not looked at.
+/// All open rules that match the connection's tuple, in the plan's order. Interfaces are not looked at.
 pub fn matching<'a>(plan: &'a Plan, connection: &Connection) -> impl Iterator<Item = &'a Rule> {
-    plan.rules
-        .iter()
+    plan.open_rules()
         .filter(move |rule| fit(rule, connection).is_some())
 }
 
@@ -124,7 +132,7 @@ enum Fit {
 /// The rule that decides.
 fn winner<'a>(plan: &'a Plan, connection: &Connection) -> Option<&'a Rule> {
     let mut covering = None;
-    for rule in &plan.rules {
+    for rule in plan.open_rules() {
         match fit(rule, connection) {
             Some(Fit::Exact) => return Some(rule),
             Some(Fit::Covering) => {
@@ -185,7 +193,7 @@ fn fit_port(ports: &[PortRange], port: u16) -> Option<Fit> {
 /// the service weighs on top; a rule that shares no more than that is another plant part's and says nothing.
 fn nearest(plan: &Plan, connection: &Connection) -> Option<Nearest> {
     let mut best: Option<(u8, &Rule)> = None;
-    for rule in &plan.rules {
+    for rule in plan.open_rules() {
         let server = fit_end(&rule.destinations, connection.destination).is_some();
         let client = fit_end(&rule.sources, connection.source).is_some();
         if !server && !client && !same_way(plan, rule, connection) {
@@ -227,7 +235,7 @@ fn same_way(plan: &Plan, rule: &Rule, connection: &Connection) -> bool {
 
 /// The rules that let others do what `connection` wants: open this service to this server.
 pub fn for_others<'a>(plan: &'a Plan, connection: &Connection) -> impl Iterator<Item = &'a Rule> {
-    plan.rules.iter().filter(move |rule| {
+    plan.open_rules().filter(move |rule| {
         fit_service(&rule.transport, connection.transport).is_some()
             && fit_end(&rule.destinations, connection.destination).is_some()
             && fit_end(&rule.sources, connection.source).is_none()

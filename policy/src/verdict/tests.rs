@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::{plans_with_connections, plants};
+use crate::arbitrary::{GRANTED_MS, plans_with_connections, plants};
 use crate::compile::{compile, compile_all};
 use crate::ids::ZoneId;
 use crate::model::{Enforcement, Plant};
@@ -204,6 +204,7 @@ struct Triple {
     ports: (u16, u16),
     rule: usize,
     exact: bool,
+    open: bool,
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -290,6 +291,10 @@ fn naive(plan: &Plan, connection: &Connection) -> Result<usize, (Decision, &'sta
                         ports: *ports,
                         rule,
                         exact: from.0 == from.1 && to.0 == to.1 && ports.0 == ports.1,
+                        open: plan.grants.get(&permitted.conduit).is_none_or(|grants| {
+                            let begun = grants.iter().filter(|grant| grant.from_ms <= GRANTED_MS);
+                            begun.map(|grant| grant.until_ms).any(|until| GRANTED_MS < until)
+                        }),
                     });
                 }
             }
@@ -301,7 +306,7 @@ fn naive(plan: &Plan, connection: &Connection) -> Result<usize, (Decision, &'sta
         Carried::IcmpEcho => (1, 0),
         Carried::Other(_) => return Err((refused, "no rule")),
     };
-    triples
+    let fitting: Vec<&Triple> = triples
         .iter()
         .filter(|triple| {
             triple.v4 == (connection.source.is_ipv4(), connection.destination.is_ipv4())
@@ -310,8 +315,13 @@ fn naive(plan: &Plan, connection: &Connection) -> Result<usize, (Decision, &'sta
                 && triple.transport == transport
                 && (triple.ports.0..=triple.ports.1).contains(&port)
         })
-        .min_by_key(|triple| (!triple.exact, triple.rule))
-        .map_or(Err((refused, "no rule")), |triple| Ok(triple.rule))
+        .collect();
+    let open = fitting.iter().filter(|triple| triple.open);
+    match open.min_by_key(|triple| (!triple.exact, triple.rule)) {
+        Some(triple) => Ok(triple.rule),
+        None if fitting.is_empty() => Err((refused, "no rule")),
+        None => Err((refused, "closed")),
+    }
 }
 
 proptest! {
@@ -324,6 +334,7 @@ proptest! {
                 Reason::SameZone(_) => Err((verdict.decision, "same zone")),
                 Reason::Misplaced { .. } => Err((verdict.decision, "misplaced")),
                 Reason::NoRule { .. } => Err((verdict.decision, "no rule")),
+                Reason::Closed { .. } => Err((verdict.decision, "closed")),
                 Reason::Unguarded { .. } => Err((verdict.decision, "unguarded")),
                 Reason::NotGuarded => Err((verdict.decision, "not guarded")),
             };
@@ -489,6 +500,7 @@ fn random_connections_meet_every_kind_of_verdict() {
                 Reason::SameZone(_) => "same zone",
                 Reason::Misplaced { .. } => "misplaced",
                 Reason::NoRule { .. } => "no rule",
+                Reason::Closed { .. } => "closed",
                 Reason::Unguarded { .. } => "unguarded",
                 Reason::NotGuarded => "not guarded",
             };
@@ -500,6 +512,7 @@ fn random_connections_meet_every_kind_of_verdict() {
         ("allow", "same zone"),
         ("deny", "misplaced"),
         ("deny", "no rule"),
+        ("deny", "closed"),
         ("would-deny", "misplaced"),
         ("would-deny", "no rule"),
         ("deny", "unguarded"),

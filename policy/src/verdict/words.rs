@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{Carried, Connection, Decision, Nearest, Reason, RuleName, Verdict};
-use crate::plan::{Endpoint, PortRange, Transport};
+use crate::plan::{Endpoint, PortRange, Transport, opened_by};
 
 /// How many ends a sentence names before it only counts the rest.
 const NAMED_MAX: usize = 3;
@@ -153,6 +153,9 @@ impl fmt::Display for Reason {
                 write!(f, "no flow permits it; the nearest is {nearest}")
             }
             Self::NoRule { nearest: None } => f.write_str("no flow permits it, nor anything like it"),
+            Self::Closed { rule, grants } => {
+                write!(f, "flow {rule} permits it only during {}", opened_by(grants))
+            }
             Self::Unguarded { interface } => write!(
                 f,
                 "interface {interface} belongs to no zone of this plan: name it under the gateway's interfaces if \

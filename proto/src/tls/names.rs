@@ -234,6 +234,8 @@ mod tests {
             management: None,
             rules: (1..).zip(flows).map(rule).collect(),
             bridges: Vec::new(),
+            grants: std::collections::BTreeMap::new(),
+            open: std::collections::BTreeSet::new(),
         }
     }
 

@@ -244,5 +244,7 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         }),
         rules,
         bridges: Vec::new(),
+        grants: std::collections::BTreeMap::new(),
+        open: std::collections::BTreeSet::new(),
     }
 }

@@ -126,6 +126,8 @@ fn plan(count: u32) -> Plan {
         management: None,
         rules,
         bridges: Vec::new(),
+        grants: std::collections::BTreeMap::new(),
+        open: std::collections::BTreeSet::new(),
     }
 }
 

@@ -83,6 +83,8 @@ pub fn plan(publications: Vec<MqttOperation>) -> Plan {
             peers: vec!["192.168.9.0/28".parse().unwrap()],
         }),
         rules: Vec::new(),
+        grants: std::collections::BTreeMap::new(),
+        open: BTreeSet::new(),
         bridges: vec![Bridge {
             id: FlowId(7),
             conduit: ConduitId::new("up").unwrap(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use penstock::lab;
 use penstock_agent::enforce::l7::Limits;
+use penstock_policy::plan::{Capability, Grant};
 
 use super::world::{Agent, CLIENT, MODES, PATIENCE, SERVER, World, polling};
 
@@ -109,6 +110,42 @@ fn a_standing_connection_comes_under_another_policy_at_its_next_request() {
                         agent.enforcer.inspected_connections() == 0
                     })
                     .unwrap();
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_silent_inspected_connection_ends_with_the_grant_that_opened_its_conduit() {
+    lab::sandbox::test(
+        "life::a_silent_inspected_connection_ends_with_the_grant_that_opened_its_conduit",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode);
+                let _seen = controller(&world);
+                let granted = |now| {
+                    let mut plan = world.plan(&[(502, polling())]);
+                    plan.requires
+                        .insert(Capability(Capability::REMOTE_ACCESS.to_owned()));
+                    let visit = Grant {
+                        name: "visit".parse().unwrap(),
+                        person: "Carla".to_owned(),
+                        from_ms: 1_000,
+                        until_ms: 2_000,
+                    };
+                    plan.grants.insert("supply".parse().unwrap(), vec![visit]);
+                    plan.at(Some(now))
+                };
+                world.at_gateway(async || {
+                    let agent = Agent::enforcing(granted(1_999)).await;
+                    let mut standing = connect(&world).unwrap();
+                    assert_eq!(ask(&mut standing, &READ).unwrap(), [3, 2, 3, 239], "{mode:?}");
+                    agent.apply(granted(2_000), 1).await;
+                    let error = standing.read(&mut [0; 1]).unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{mode:?}");
+                    assert!(connect_within(SILENCE, &world).is_err(), "{mode:?}");
                 });
             }
         },

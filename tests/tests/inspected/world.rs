@@ -159,6 +159,8 @@ impl World {
                 })
                 .collect(),
             bridges: Vec::new(),
+            grants: std::collections::BTreeMap::new(),
+            open: std::collections::BTreeSet::new(),
         }
     }
 

@@ -19,7 +19,7 @@ use super::plans::{SIDES, plan, rule, tcp, two_flows};
 use super::wire::{Part, Probe, checksum, frame, ip, pseudo, set_dscp};
 use super::world::{Agent, MODES, World, at_each_gateway};
 
-fn probe(source: &str, destination: &str, transport: Carried, number: u16) -> Probe {
+pub fn probe(source: &str, destination: &str, transport: Carried, number: u16) -> Probe {
     let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
     Probe {
         source,

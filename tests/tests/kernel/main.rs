@@ -13,6 +13,7 @@ mod bursts;
 mod bypass;
 mod check;
 mod flows;
+mod granted;
 mod input;
 mod inspected;
 mod inspector;

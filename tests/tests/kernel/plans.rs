@@ -40,6 +40,8 @@ pub fn plan(mode: GatewayMode, rules: Vec<Rule>) -> Plan {
         }),
         rules,
         bridges: Vec::new(),
+        grants: std::collections::BTreeMap::new(),
+        open: std::collections::BTreeSet::new(),
     }
 }
 

@@ -296,7 +296,17 @@ impl Agent {
     pub async fn apply(&self, plan: &Plan, revision: u64) -> Applied {
         let plan = Arc::new(plan.clone());
         self.enforcer.check(Arc::clone(&plan)).await.unwrap();
-        self.enforcer.apply(plan, Revision(revision)).await.unwrap()
+        let applied = self
+            .enforcer
+            .apply(Arc::clone(&plan), Revision(revision))
+            .await
+            .unwrap();
+        if !plan.grants.is_empty() {
+            let hour = Duration::from_hours(1);
+            let left = plan.open.iter().map(|conduit| (conduit.clone(), hour));
+            self.enforcer.hold_open(left.collect()).await.unwrap();
+        }
+        applied
     }
 
     /// The counters once `settled` says that they have come to rest, or as they stand when patience ends.

@@ -92,6 +92,8 @@ pub fn plan(observing: &[u8]) -> Option<Arc<Plan>> {
         management: None,
         rules: Vec::new(),
         bridges: Vec::new(),
+        grants: std::collections::BTreeMap::new(),
+        open: BTreeSet::new(),
     }))
 }
 

@@ -151,6 +151,9 @@ impl Policy {
             let Transport::Tcp(ports) = &rule.transport else {
                 continue;
             };
+            if !plan.is_open(&rule.conduit) {
+                continue;
+            }
             for end in &rule.destinations {
                 let network = end.network.trunc();
                 let lengths = match network {

@@ -79,6 +79,8 @@ fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> 
             tls: None,
         }],
         bridges: Vec::new(),
+        grants: std::collections::BTreeMap::new(),
+        open: std::collections::BTreeSet::new(),
     }
 }
 

@@ -171,6 +171,8 @@ fn plan() -> impl Strategy<Value = Plan> {
         interfaces: vec![],
         management: None,
         bridges: Vec::new(),
+        grants: std::collections::BTreeMap::new(),
+        open: std::collections::BTreeSet::new(),
         rules: (1..)
             .zip(rules)
             .map(|(number, (sources, destinations, transport, limits))| Rule {
@@ -257,6 +259,8 @@ fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named() {
         management: None,
         rules: vec![rule],
         bridges: Vec::new(),
+        grants: std::collections::BTreeMap::new(),
+        open: std::collections::BTreeSet::new(),
     };
     assert_eq!(
         lower(&plan),

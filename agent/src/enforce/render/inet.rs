@@ -11,7 +11,7 @@ use penstock_policy::model::GatewayMode;
 
 use super::{
     MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_OPENED, MARK_PASSED, MARK_ROUTED,
-    MARK_TOLD, TABLE, alive, icmp, intercept, log, mode, prefix,
+    MARK_TOLD, TABLE, alive, granted, icmp, intercept, log, mode, prefix,
     shape::{self, chains_by_side},
     turned::{self, OPENING},
     within_limit,
@@ -91,6 +91,9 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
             chains.extend(shape::names_by_side(structure, chain));
         }
     }
+    if granted::is_needed(structure) {
+        chains.push(granted::CHAIN.to_owned());
+    }
     chains
 }
 
@@ -160,7 +163,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     let _ = write!(
         script,
         "chain hit {{
-         counter name allowed
+         {gate}counter name allowed
          ct mark & {MARK_FLOW:#x} != 0 accept
          ct mark set meta mark
          {OPENING} ct mark set ct mark | {MARK_OPENED:#x}
@@ -168,7 +171,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          {allow} accept
          }}
          chain unattended {{
-         counter name allowed
+         {gate}counter name allowed
          counter name unattended
          ct mark & {MARK_FLOW:#x} != 0 accept
          ct mark set meta mark
@@ -208,6 +211,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          goto miss
          }}
         ",
+        gate = granted::gate(structure),
         allow = log(prefix::ALLOW, group),
         allow_reply = log(prefix::ALLOW_REPLY, group),
         unattended = log(prefix::UNATTENDED, group),
@@ -218,7 +222,8 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         deny_reply = log(prefix::DENY_REPLY, group),
         within_limit = within_limit(),
     );
-    turned::verdicts(script, &observed, group);
+    granted::chain(script, structure);
+    turned::verdicts(script, &granted::gate(structure), &observed, group);
     for family in &FAMILIES {
         judge(script, family, structure);
     }

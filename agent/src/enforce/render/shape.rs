@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 
 use penstock_policy::plan::Mac;
 
+use super::granted;
 use super::neighbours::MACS;
 use super::{Address, MARK_FLOW, Span, Structure, TABLE, list};
 
@@ -42,6 +43,12 @@ fn sets(family: &str, structure: &Structure) -> BTreeMap<String, Set> {
     }
     if family == "bridge" {
         neighbours(&mut sets, structure);
+    } else if granted::is_needed(structure) {
+        let limited = structure.limited.iter().map(|flow| flow.0.to_string()).collect();
+        sets.insert(granted::LIMITED.to_owned(), ("type mark", limited));
+        // Its elements come and go by themselves.
+        let none = BTreeSet::new();
+        sets.insert(granted::GRANTED.to_owned(), ("type mark; flags timeout", none));
     }
     sets
 }

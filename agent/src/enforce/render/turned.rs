@@ -60,12 +60,12 @@ pub(super) fn start(script: &mut String, table: &str) {
     );
 }
 
-/// Where both families' chains lead. `observed` sends what is only observed on its way.
-pub(super) fn verdicts(script: &mut String, observed: &str, group: u16) {
+/// Where both families' chains lead. `gate` sends away what is not granted any more, `observed` what is only observed on its way.
+pub(super) fn verdicts(script: &mut String, gate: &str, observed: &str, group: u16) {
     let _ = write!(
         script,
         "chain turned_by_client {{
-         counter name allowed
+         {gate}counter name allowed
          meta l4proto udp ct mark & {MARK_TURNED:#x} == 0 goto turn
          ct mark & {MARK_FLOW:#x} != 0 accept
          goto turn
@@ -76,13 +76,13 @@ pub(super) fn verdicts(script: &mut String, observed: &str, group: u16) {
          {allow} accept
          }}
          chain turned_by_server {{
-         counter name allowed
+         {gate}counter name allowed
          ct mark & {MARK_FLOW:#x} != 0 accept
          ct mark set meta mark
          {allow_reply} accept
          }}
          chain assumed {{
-         counter name allowed
+         {gate}counter name allowed
          counter name assumed
          ct mark & {MARK_FLOW:#x} != 0 accept
          ct mark set meta mark

@@ -458,6 +458,12 @@ const EXAMPLES: &[(Code, Spoil)] = &[
     ),
     (Code::ResidualAboveRisk, Edit("residual: 4", "residual: 11")),
     (Code::OneSignature, Edit("threshold: 2", "threshold: 1")),
+    (Code::StandsWithoutGrant, Edit("    only_by_grant: yes\n", "")),
+    (Code::NotByGrant, Edit("only_by_grant: yes", "only_by_grant: no")),
+    (
+        Code::NotByGrant,
+        Edit("service: ssh }", "service: ssh, must_flow: yes }"),
+    ),
     (
         Code::NotEnforced,
         Edit(

@@ -1,0 +1,18 @@
+//! Numbers of the generations of the kernel's rules: each transaction, anybody's, makes the next one.
+
+use super::super::EnforceError;
+use super::super::readback::Reader;
+use super::blocking;
+
+/// The one in force.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub(super) async fn generation() -> Result<u32, EnforceError> {
+    blocking(Reader::generation).await
+}
+
+/// Whether one comes after another: they grow and wrap.
+pub(super) fn is_newer(generation: u32, than: u32) -> bool {
+    generation.wrapping_sub(than).cast_signed() > 0
+}

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use penstock_policy::ids::{Digest, GatewayId};
+use penstock_policy::ids::Digest;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
@@ -114,17 +114,31 @@ pub async fn create_token(
     Ok(NewToken { secret, expires_ms })
 }
 
-/// Gateways for which a token was made that is not used yet, with its end in milliseconds since 1970.
+/// A token that was made and is not used yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// What it gives an operator.
+    pub role: Option<Role>,
+    /// When it ends, milliseconds since 1970; it may have ended.
+    pub expires_ms: u64,
+}
+
+/// For whom a token was made that is not used yet, by name; `prefix` is [`GATEWAY_PREFIX`] or [`operators::PREFIX`].
 ///
 /// # Errors
 /// When the store fails.
-pub async fn waiting(store: &Store) -> Result<BTreeMap<GatewayId, u64>, StoreError> {
-    let prefix = format!("token/{GATEWAY_PREFIX}");
-    let records = store.list_json::<TokenRecord>(&prefix).await?;
+pub async fn waiting(store: &Store, prefix: &str) -> Result<BTreeMap<String, Waiting>, StoreError> {
+    let records = store.list_json::<TokenRecord>(&format!("token/{prefix}")).await?;
     Ok(records
         .into_iter()
         .filter(|(_, record, _)| record.used.is_none())
-        .filter_map(|(name, record, _)| Some((GatewayId::new(name).ok()?, record.expires_ms)))
+        .map(|(name, record, _)| {
+            let waiting = Waiting {
+                role: record.role,
+                expires_ms: record.expires_ms,
+            };
+            (name, waiting)
+        })
         .collect())
 }
 

@@ -21,7 +21,7 @@ use super::views;
 use crate::ca::Authority;
 use crate::clock;
 use crate::devices;
-use crate::enrolment::{self, VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
+use crate::enrolment::{self, GATEWAY_PREFIX, VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
 use crate::operators::{self, OperatorRecord, Role};
 use crate::query::{self, Filter, Searches};
 use crate::releases::{Ending, Releases};
@@ -307,7 +307,9 @@ impl Control for ControlService {
         self.gate
             .operator(request.extensions(), Action::ListGateways)
             .await?;
-        let waiting = enrolment::waiting(&self.store).await.map_err(Refusal::from)?;
+        let waiting = enrolment::waiting(&self.store, GATEWAY_PREFIX)
+            .await
+            .map_err(Refusal::from)?;
         Ok(Response::new(v1::ListGatewaysResponse {
             gateways: views::gateways(&self.releases, &self.fleet, waiting),
         }))
@@ -385,15 +387,11 @@ impl Control for ControlService {
             .operator(request.extensions(), Action::ListOperators)
             .await?;
         let records = self.store.list_json::<OperatorRecord>(operators::PREFIX).await?;
+        let waiting = enrolment::waiting(&self.store, operators::PREFIX)
+            .await
+            .map_err(Refusal::from)?;
         Ok(Response::new(v1::ListOperatorsResponse {
-            operators: records
-                .into_iter()
-                .map(|(name, record, _)| v1::Operator {
-                    name,
-                    role: record.role.to_wire().into(),
-                    enrolled: true,
-                })
-                .collect(),
+            operators: views::operators(records, waiting),
         }))
     }
 

@@ -7,6 +7,8 @@ use penstock_policy::ids::{Digest, GatewayId, Revision};
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::v1;
 
+use crate::enrolment::Waiting;
+use crate::operators::{OperatorRecord, Role};
 use crate::releases::{Current, Ending, Recorded, Releases};
 use crate::sessions::{Facts, Fleet};
 
@@ -96,8 +98,12 @@ fn count(
 pub(super) fn gateways(
     releases: &Releases,
     fleet: &Fleet,
-    mut waiting: BTreeMap<GatewayId, u64>,
+    waiting: BTreeMap<String, Waiting>,
 ) -> Vec<v1::Gateway> {
+    let mut waiting: BTreeMap<GatewayId, u64> = waiting
+        .into_iter()
+        .filter_map(|(name, token)| Some((GatewayId::new(name).ok()?, token.expires_ms)))
+        .collect();
     let known = fleet.all();
     let mut names: BTreeSet<GatewayId> = known.iter().map(|(gateway, _)| gateway.clone()).collect();
     if let Some(current) = releases.now() {
@@ -112,6 +118,30 @@ pub(super) fn gateways(
             ..gateway(&name, known.remove(&name).unwrap_or_default())
         })
         .collect()
+}
+
+/// Everybody who is an operator, or will be with a token that waits.
+pub(super) fn operators(
+    records: Vec<(String, OperatorRecord, u64)>,
+    mut waiting: BTreeMap<String, Waiting>,
+) -> Vec<v1::Operator> {
+    let mut operators: Vec<v1::Operator> = records
+        .into_iter()
+        .map(|(name, record, _)| v1::Operator {
+            role: record.role.to_wire().into(),
+            enrolled: true,
+            token_expires_ms: waiting.remove(&name).map_or(0, |token| token.expires_ms),
+            name,
+        })
+        .collect();
+    operators.extend(waiting.into_iter().map(|(name, token)| v1::Operator {
+        name,
+        role: token.role.map_or(v1::Role::Unspecified, Role::to_wire).into(),
+        enrolled: false,
+        token_expires_ms: token.expires_ms,
+    }));
+    operators.sort_by(|a, b| a.name.cmp(&b.name));
+    operators
 }
 
 fn gateway(name: &GatewayId, facts: Facts) -> v1::Gateway {

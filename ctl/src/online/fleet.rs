@@ -105,22 +105,27 @@ impl From<Gateway> for GatewayLine {
     }
 }
 
+/// What is to be said of who has not enrolled: the token that was made for them, by its end.
+fn unused(token_expires_ms: u64, now_ms: u64) -> (Tone, String) {
+    match token_expires_ms {
+        0 => (Tone::Dim, "○ not enrolled, no token".to_owned()),
+        until if until > now_ms => (
+            Tone::Dim,
+            format!("○ token not used yet, ends {}", words::relative(until, now_ms)),
+        ),
+        until => (
+            Tone::Warn,
+            format!("○ token ended {} unused", words::relative(until, now_ms)),
+        ),
+    }
+}
+
 impl GatewayLine {
     fn link(&self, now_ms: u64) -> (Tone, String) {
         if self.connected {
             (Tone::Good, "● connected".to_owned())
         } else if !self.enrolled {
-            match self.token_expires_ms {
-                0 => (Tone::Dim, "○ not enrolled, no token".to_owned()),
-                until if until > now_ms => (
-                    Tone::Dim,
-                    format!("○ token not used yet, ends {}", words::relative(until, now_ms)),
-                ),
-                until => (
-                    Tone::Warn,
-                    format!("○ token ended {} unused", words::relative(until, now_ms)),
-                ),
-            }
+            unused(self.token_expires_ms, now_ms)
         } else if self.last_seen_ms == 0 {
             (Tone::Warn, "◌ never seen".to_owned())
         } else {
@@ -279,11 +284,14 @@ pub struct OperatorLine {
     pub role: String,
     /// Whether they have logged in once.
     pub enrolled: bool,
+    /// When the token that was made for them and is not used yet ends, milliseconds since 1970, also if it has ended; 0: none.
+    pub token_expires_ms: u64,
 }
 
 impl Report for OperatorList {
     const SCHEMA: &'static str = "penstock.operators/1";
     fn page(&self, page: &mut Page) {
+        let now = words::now_ms();
         let rows: Vec<_> = self
             .operators
             .iter()
@@ -291,7 +299,7 @@ impl Report for OperatorList {
                 let enrolled = if operator.enrolled {
                     (Tone::Good, "● enrolled".to_owned())
                 } else {
-                    (Tone::Dim, "○ token not used yet".to_owned())
+                    unused(operator.token_expires_ms, now)
                 };
                 vec![
                     (Tone::Strong, operator.name.clone()),
@@ -319,6 +327,7 @@ pub async fn operators(out: &Output, context: Option<&str>, args: &args::Operato
                 role: role_word(operator.role).to_owned(),
                 name: operator.name,
                 enrolled: operator.enrolled,
+                token_expires_ms: operator.token_expires_ms,
             });
             out.show(&OperatorList {
                 operators: operators.collect(),

@@ -135,6 +135,32 @@ async fn a_gateway_is_listed_from_when_its_token_was_made() {
     );
 }
 
+#[tokio::test]
+async fn an_operator_is_listed_with_their_role_from_when_their_token_was_made() {
+    let world = World::start().await;
+    let secret = world
+        .token(Subject::Operator("k.ito".into()), v1::Role::Engineer)
+        .await;
+    let listed = async || {
+        let answer = world
+            .admin()
+            .list_operators(v1::ListOperatorsRequest {})
+            .await
+            .unwrap();
+        let all = answer.into_inner().operators;
+        assert_eq!(
+            all.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(),
+            ["admin", "k.ito"]
+        );
+        all[1].clone()
+    };
+    let waits = listed().await;
+    assert!(!waits.enrolled && waits.role() == v1::Role::Engineer && waits.token_expires_ms > 0);
+    world.enrol("k.ito", &secret).await.unwrap();
+    let enrolled = listed().await;
+    assert!(enrolled.enrolled && enrolled.role() == v1::Role::Engineer && enrolled.token_expires_ms == 0);
+}
+
 /// What OpenSSL's client says about the coordinator's certificate when it looks for a name in it.
 fn verified_by_openssl(world: &World, option: &str, name: &str) -> String {
     let address = world.address.to_string();

@@ -17,7 +17,7 @@ use crate::audit::{self, Audit, BLOCK_BYTES, Limits, record};
 use crate::bridge::{self, supervisor::Supervisor};
 use crate::config::{ClockSource, Config};
 use crate::identity::{Identity, IdentityError, IdentityFolder};
-use crate::kernel::{Kernel, Seen};
+use crate::kernel::{Kernel, Left, Seen};
 use crate::link::renew::Renewal;
 use crate::link::session::{Link, LinkState};
 use crate::reconcile::{PolicyView, Reconciler, SharedStore};
@@ -149,7 +149,7 @@ pub async fn run<K: Kernel>(
         manager.tell("READY=1");
     }
     ready(Views {
-        policy,
+        policy: policy.clone(),
         link: link_state,
         certificate,
         audit: audit.clone(),
@@ -166,15 +166,49 @@ pub async fn run<K: Kernel>(
         tracing::warn!("a part did not stop in time and is cut off");
         parts.abort_all();
     }
-    audit.record(
-        Severity::Notice,
-        record::agent("stopped", "the policy stays in force"),
-    );
+    let revision = policy
+        .borrow()
+        .state
+        .effective
+        .as_ref()
+        .map_or(0, |mark| mark.revision);
+    let (severity, message) = left_in_words(&kernel.leave().await, revision);
+    audit.record(severity, record::agent("stopped", &message));
     if tokio::time::timeout(STOP_TIMEOUT, audit.close()).await.is_err() {
         tracing::warn!("the audit spool did not close in time; what it acknowledged is durable all the same");
     }
     drop(writer);
     Ok(())
+}
+
+/// What the kernel goes on doing once the agent has ended, and how grave that is.
+fn left_in_words(left: &Left, revision: u64) -> (Severity, String) {
+    match left {
+        Left::Nothing => (
+            Severity::Notice,
+            "no policy was in force on this gateway".to_owned(),
+        ),
+        Left::Policy => (
+            Severity::Notice,
+            format!("the kernel holds the rules of r{revision}, and goes on enforcing them"),
+        ),
+        Left::Repaired(message) => (
+            Severity::Warning,
+            format!(
+                "the kernel holds the rules of r{revision} again, and goes on enforcing them; just before, {message}"
+            ),
+        ),
+        Left::Differing(message) => (
+            Severity::Alarm,
+            format!(
+                "the kernel does not hold the rules of r{revision}, and nobody puts them back: {message}"
+            ),
+        ),
+        Left::Unknown(message) => (
+            Severity::Alarm,
+            format!("whether the kernel holds the rules of r{revision} is not known: {message}"),
+        ),
+    }
 }
 
 /// What this machine's configuration says of bridges.

@@ -8,6 +8,7 @@ use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::model::Protocol;
 use penstock_policy::plan::{Capability, Plan};
 use penstock_policy::verdict::Decision;
+use penstock_proto::fault::ZONES_MAX;
 use penstock_proto::v1::LearnedRange;
 use penstock_proto::v1::{
     self, AuditEvent, Fault, KernelCounters, OperationEvent, Severity, VerdictEvent, audit_event::Kind,
@@ -17,9 +18,12 @@ use tokio::sync::mpsc;
 use crate::audit::record;
 use crate::clock;
 use crate::enforce::l7::{OperationSeen, Subject};
-use crate::enforce::{DriftState, DriftStep, EnforceError, Enforcer, LossCause, Observed, VerdictSeen};
+use crate::enforce::{
+    Condition, ConditionSeen, ConditionStep, DriftState, DriftStep, EnforceError, Enforcer, LossCause,
+    Observed, VerdictSeen,
+};
 use crate::identity::Identity;
-use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Seen};
+use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Left, Seen};
 use crate::service_manager::ServiceManager;
 
 /// Observations that may wait on their way to the reconciler.
@@ -45,6 +49,7 @@ impl Kernel for Enforcer {
         Ok(applied
             .findings
             .into_iter()
+            .filter(|finding| !Self::is_looked_at(finding.code))
             .map(|finding| format!("{}: {}", finding.code, finding.message))
             .collect())
     }
@@ -76,11 +81,11 @@ impl Kernel for Enforcer {
             message: fault.message,
             ..Fault::default()
         });
-        let missing = self.missing_interfaces().into_iter().map(|finding| Fault {
-            code: finding.code.to_owned(),
-            message: finding.message,
-            ..Fault::default()
-        });
+        let standing = self.stood_open().into_iter().chain(self.differs());
+        let standing = standing.map(|finding| Fault::new(finding.code, finding.message));
+        let missing = self.missing_management();
+        let missing = missing.map(|finding| Fault::new(finding.code, finding.message));
+        let conditions = self.conditions().into_iter().map(fault_of);
         let foretold = self.foretold().map(|message| Fault {
             code: "not-ready-to-enforce".to_owned(),
             message,
@@ -88,11 +93,23 @@ impl Kernel for Enforcer {
         });
         inspector
             .into_iter()
+            .chain(standing)
+            .chain(conditions)
             .chain(shortage)
             .chain(identity)
             .chain(missing)
             .chain(foretold)
             .collect()
+    }
+
+    async fn leave(&self) -> Left {
+        match Self::leave(self).await {
+            Ok(DriftState::NoPlan) => Left::Nothing,
+            Ok(DriftState::None) => Left::Policy,
+            Ok(DriftState::Repaired(message)) => Left::Repaired(message),
+            Ok(DriftState::Present(message)) => Left::Differing(message),
+            Err(error) => Left::Unknown(refused(&error).message),
+        }
     }
 
     fn identify(&self, identity: Option<Arc<Identity>>) {
@@ -160,6 +177,15 @@ pub async fn tell(mut observed: mpsc::Receiver<Observed>, seen: mpsc::Sender<See
                 message,
                 process: process.unwrap_or_default(),
             },
+            Observed::Condition(seen) => condition_event(*seen),
+            Observed::Start {
+                step,
+                message,
+                unusual,
+            } => {
+                let severity = if unusual { Severity::Notice } else { Severity::Info };
+                Seen::Record(severity, Box::new(record::agent(step, &message)))
+            }
             Observed::Lost { packets, cause } => Seen::Lost {
                 events: packets,
                 cause: match cause {
@@ -175,6 +201,34 @@ pub async fn tell(mut observed: mpsc::Receiver<Observed>, seen: mpsc::Sender<See
             return;
         }
     }
+}
+
+/// A condition as a fault that health shows.
+fn fault_of(condition: Condition) -> Fault {
+    let mut zones: Vec<String> = condition.zones.iter().map(ToString::to_string).collect();
+    if zones.len() > ZONES_MAX {
+        zones.clear();
+    }
+    Fault {
+        code: condition.code.to_owned(),
+        message: record::bounded(&condition.message),
+        zones,
+        flows: condition.flows,
+        further_flows: condition.further_flows,
+    }
+}
+
+fn condition_event(seen: ConditionSeen) -> Seen {
+    let alarm = seen.condition.alarm;
+    let (step, severity) = match seen.step {
+        ConditionStep::Began if alarm => ("began", Severity::Alarm),
+        ConditionStep::Began => ("began", Severity::Warning),
+        ConditionStep::Ended => ("ended", Severity::Notice),
+        ConditionStep::Found if alarm => ("found", Severity::Alarm),
+        ConditionStep::Found => ("found", Severity::Warning),
+    };
+    let kind = record::fault(step, &fault_of(seen.condition), seen.first_ms, seen.last_ms);
+    Seen::Record(severity, Box::new(kind))
 }
 
 fn operation_event(seen: OperationSeen) -> AuditEvent {

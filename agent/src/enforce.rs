@@ -31,6 +31,7 @@ mod account;
 pub mod base;
 mod batch;
 pub mod block;
+mod conditions;
 pub mod counters;
 pub mod direction;
 mod drift;
@@ -48,6 +49,7 @@ mod netlink;
 pub mod nflog;
 mod observed;
 mod outbox;
+mod passage;
 mod passive;
 pub mod pulse;
 pub mod readback;
@@ -55,10 +57,12 @@ mod ready;
 pub mod render;
 pub mod routing;
 mod shown;
+pub mod standing;
 pub mod structure;
 mod sysctl;
 mod table;
 mod tell;
+mod watching;
 
 pub use base::{Base, BaseError};
 pub use counters::Counters;
@@ -66,11 +70,13 @@ pub use intercept::InspectorPorts;
 pub use kernel::KernelError;
 use l7::Inspector;
 pub use lower::LowerError;
-pub use observed::{DriftStep, LossCause, Observed, VerdictSeen};
+pub use observed::{Condition, ConditionSeen, ConditionStep, DriftStep, LossCause, Observed, VerdictSeen};
 use outbox::Outbox;
+pub use passage::Pace;
 pub use routing::RoutingError;
 pub use structure::{Finding, StructureError};
 use table::Table;
+use watching::Watching;
 
 use crate::identity::Identity;
 use crate::service_manager::{Kept, ServiceManager};
@@ -86,8 +92,12 @@ pub struct Settings {
     pub base_path: Option<PathBuf>,
     /// Where is kept how many verdicts the kernel has logged; without it, what it logs while no agent runs is not counted.
     pub account_path: Option<PathBuf>,
+    /// Where is noted what an agent left in the kernel; without it, nobody knows whether the rules stood while no agent ran.
+    pub note_path: Option<PathBuf>,
     /// How often the kernel is compared with the plan although no change was seen.
     pub verify_interval: Duration,
+    /// When a must-flow is judged by its rhythm.
+    pub pace: Pace,
     /// Bounds of the data plane's own inspector; without them it has none.
     pub inspect: Option<l7::Limits>,
     /// Where another inspector listens, if it has none of its own.
@@ -101,6 +111,8 @@ impl Default for Settings {
             log_group: 86,
             base_path: None,
             account_path: None,
+            note_path: None,
+            pace: Pace::default(),
             verify_interval: Duration::from_secs(300),
             inspect: None,
             inspector: None,
@@ -236,6 +248,7 @@ pub struct Enforcer {
     inspector: Option<Inspector>,
     /// Why there is none although there should be.
     inspector_fault: Option<String>,
+    watching: Arc<Watching>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -275,17 +288,22 @@ impl Enforcer {
         }
         let inherits = inspector.as_ref().is_some_and(Inspector::inherits);
         let table = Arc::new(Table::new(settings, inherits, outbox));
+        let shared = inspector.as_ref().map(Inspector::shared);
+        let watching = Arc::new(Watching::new(Arc::clone(&table), shared));
         let tasks = vec![
             tokio::spawn(drift::watch(Arc::clone(&table), watch)).abort_handle(),
             tokio::spawn(drift::verify_now_and_then(Arc::clone(&table))).abort_handle(),
             tokio::spawn(routing::watch(Arc::clone(&table), routes)).abort_handle(),
             tokio::spawn(tell::run(Arc::clone(&table))).abort_handle(),
             tokio::spawn(shown::watch(Arc::clone(&table))).abort_handle(),
+            tokio::spawn(table::keep_note(Arc::clone(&table))).abort_handle(),
+            tokio::spawn(watching::watch(Arc::clone(&watching))).abort_handle(),
         ];
         Ok(Self {
             table,
             inspector,
             inspector_fault,
+            watching,
             tasks,
         })
     }
@@ -348,6 +366,7 @@ impl Enforcer {
         lacking.extend(forwarding::bound(concerned).await?);
         applied.findings.append(&mut lacking);
         applied.findings.extend(ground::tracking());
+        self.watching.look().await;
         Ok(applied)
     }
 
@@ -370,6 +389,31 @@ impl Enforcer {
     pub async fn verify(&self) -> Result<DriftState, EnforceError> {
         routing::mend(&self.table).await;
         self.table.verify(None).await
+    }
+
+    /// Compares the kernel with the plan in force, as [`Enforcer::verify`] does, and notes for the next agent what this one
+    /// leaves.
+    ///
+    /// # Errors
+    /// The kernel could not be asked, or not be repaired.
+    pub async fn leave(&self) -> Result<DriftState, EnforceError> {
+        let verified = self.verify().await;
+        self.table.note(true).await;
+        verified
+    }
+
+    /// That this gateway may have stood open of late.
+    pub fn stood_open(&self) -> Option<Finding> {
+        self.table.stood_open(crate::clock::now_ms())
+    }
+
+    /// How the kernel's tables differ from the plan and were left so.
+    pub fn differs(&self) -> Option<Finding> {
+        self.table
+            .differs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Totals of what the kernel decided.
@@ -415,13 +459,21 @@ impl Enforcer {
             .map_or(0, |inspector| inspector.connections() as u64)
     }
 
-    /// The interfaces that the plan in force names and this machine does not have now.
-    pub fn missing_interfaces(&self) -> Vec<Finding> {
+    /// That this machine does not have the interface by which the plan in force has it managed.
+    pub fn missing_management(&self) -> Option<Finding> {
         let current = self.table.current.read().unwrap_or_else(PoisonError::into_inner);
-        let plan = current.as_ref().map(|current| Arc::clone(&current.plan));
-        plan.map_or_else(Vec::new, |plan| {
-            structure::missing(&plan, sysctl::interface_exists)
-        })
+        let plan = current.as_ref().map(|current| Arc::clone(&current.plan))?;
+        structure::missing_management(&plan, sysctl::interface_exists)
+    }
+
+    /// What keeps packets from crossing now, or the inspector from its work.
+    pub fn conditions(&self) -> Vec<Condition> {
+        self.watching.current()
+    }
+
+    /// Whether a finding of an [`Enforcer::apply`] is among the conditions for as long as it is so.
+    pub fn is_looked_at(code: &str) -> bool {
+        ground::LOOKED_AT.contains(&code)
     }
 
     /// What enforcing would change of inspected connections between zones that observe.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, Plan};
-use penstock_proto::v1::{AuditEvent, Fault, KernelCounters};
+use penstock_proto::v1::{AuditEvent, Fault, KernelCounters, Severity, audit_event::Kind};
 
 use crate::identity::Identity;
 use crate::service_manager::ServiceManager;
@@ -32,11 +32,28 @@ pub enum Holds {
     Drifted(String),
 }
 
+/// What the kernel holds as the agent ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// No policy was in force.
+    Nothing,
+    /// The policy.
+    Policy,
+    /// The policy, after it was put back just now; what differed, in words.
+    Repaired(String),
+    /// Something else; what differs, in words.
+    Differing(String),
+    /// It could not be asked; why, in words.
+    Unknown(String),
+}
+
 /// What the kernel tells by itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
     /// Something for the trail, as it stands.
     Event(Box<AuditEvent>),
+    /// Something that is so now, under the policy in force.
+    Record(Severity, Box<Kind>),
     /// The table was changed by somebody else.
     Drift {
         /// Found, repaired, or not repaired.
@@ -88,6 +105,10 @@ pub trait Kernel: Send + Sync + 'static {
     }
     /// Compares the kernel with what was applied, and repairs it if the plan says so.
     fn verify(&self) -> impl Future<Output = Result<Holds, KernelError>> + Send;
+    /// Looks at what the kernel holds, for the last time, and leaves a note of it for the next agent.
+    fn leave(&self) -> impl Future<Output = Left> + Send {
+        std::future::ready(Left::Policy)
+    }
     /// What a person should know of the data plane itself.
     fn faults(&self) -> Vec<Fault> {
         Vec::new()

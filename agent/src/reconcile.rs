@@ -287,6 +287,7 @@ impl<K: Kernel> Reconciler<K> {
     async fn observe(&mut self, seen: Seen) {
         match seen {
             Seen::Event(event) => self.audit.record_event(*event),
+            Seen::Record(severity, kind) => self.audit.record(severity, *kind),
             Seen::Lost { events, cause } => {
                 let now = crate::clock::now_ms();
                 self.audit

@@ -1,17 +1,23 @@
-//! What this machine knows of itself, from files alone: it works while the agent runs, and when it does not.
+//! What this machine knows of itself, from files and the kernel: it works while the agent runs, and when it does not.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use penstock_policy::model::ApproverSet;
 use penstock_policy::plan::opened_by;
 use serde::Serialize;
 
 use crate::bridge::{self, tell::BridgeState, tell::SideState};
+use crate::enforce::readback::Reader;
+use crate::enforce::standing::{self, Note};
 use crate::identity::{IdentityError, IdentityFolder};
 use crate::store::{self, LockError};
 use crate::{audit, policy_store};
+
+/// How long after a change of rules its note may take: it is written a second later.
+const NOTED_WITHIN: Duration = Duration::from_secs(3);
 
 /// This machine is no gateway yet.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +42,8 @@ pub struct Status {
     pub believed_revision: Option<u64>,
     /// Whose signatures it obeys.
     pub approvers: Option<Approvers>,
+    /// What the kernel holds of it now.
+    pub kernel: KernelRules,
     /// A newer one that was verified and stored, but not put in force.
     pub staged: Option<Policy>,
     /// The audit trail's position as last noted: epoch and next sequence.
@@ -63,6 +71,68 @@ impl From<&ApproverSet> for Approvers {
             people: people
                 .map(|(name, approver)| (name.to_string(), String::from(approver.key)))
                 .collect(),
+        }
+    }
+}
+
+/// What the kernel holds, against what an agent noted that it left there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum KernelRules {
+    /// The rules as they were left.
+    AsLeft,
+    /// No rules of ours: whatever is routed or bridged passes.
+    Gone,
+    /// The base rules of the boot: nothing crosses a guarded interface.
+    Base,
+    /// Other rules than were left.
+    Changed,
+    /// That cannot be told.
+    Unknown {
+        /// Why not.
+        why: String,
+    },
+}
+
+impl KernelRules {
+    /// Looks at the kernel. `patience`: how long an agent that runs may take to note what it changed.
+    fn look(state_folder: &Path, patience: Duration) -> Self {
+        let began = Instant::now();
+        loop {
+            let held = match Reader::open().and_then(|reader| reader.held()) {
+                Ok(held) => held,
+                Err(error) => {
+                    let why = format!("the kernel's rules cannot be read (as root they can): {error}");
+                    return Self::Unknown { why };
+                }
+            };
+            if held.tables.is_empty() {
+                return Self::Gone;
+            }
+            if held.is_base() {
+                return Self::Base;
+            }
+            let Some(note) = Note::read(&state_folder.join(standing::FILE)) else {
+                let why = "there are rules of ours, and no note of what an agent left".to_owned();
+                return Self::Unknown { why };
+            };
+            if note.holds(&held) {
+                return Self::AsLeft;
+            }
+            if began.elapsed() >= patience {
+                return Self::Changed;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::AsLeft => "holds its rules, as the agent left them".to_owned(),
+            Self::Gone => "HOLDS NO RULES of penstock: whatever is routed or bridged here passes; start the agent".to_owned(),
+            Self::Base => "holds the base rules of the boot: nothing crosses a guarded interface until the agent runs".to_owned(),
+            Self::Changed => "HOLDS OTHER RULES than the agent left: somebody changed them; start the agent, or send it SIGHUP".to_owned(),
+            Self::Unknown { why } => format!("not known: {why}"),
         }
     }
 }
@@ -125,10 +195,13 @@ pub fn read(state_folder: &Path) -> Status {
             faults.push(error.to_string());
         }
     }
+    let running = state_folder.exists() && matches!(store::lock(state_folder), Err(LockError::Taken(_)));
+    let patience = if running { NOTED_WITHIN } else { Duration::ZERO };
     Status {
         identity,
         certificate_expires_ms,
-        running: state_folder.exists() && matches!(store::lock(state_folder), Err(LockError::Taken(_))),
+        running,
+        kernel: KernelRules::look(state_folder, patience),
         effective: held.effective.map(policy),
         effective_known: held.known,
         believed_revision: held
@@ -171,18 +244,25 @@ impl fmt::Display for Status {
             "agent        {}",
             if self.running { "running" } else { "not running" }
         )?;
+        let label = match self.kernel {
+            KernelRules::AsLeft => "in force",
+            _ => "last policy",
+        };
         match (&self.effective, self.effective_known, self.believed_revision) {
             (None, false, Some(revision)) => {
                 writeln!(
                     f,
-                    "in force     r{revision}; the file that holds it cannot be used, see below"
+                    "{label:<12} r{revision}; the file that holds it cannot be used, see below"
                 )?;
             }
             (None, false, None) => writeln!(
                 f,
-                "in force     not known: the file that says it cannot be used, see below"
+                "{label:<12} not known: the file that says it cannot be used, see below"
             )?,
-            (effective, _, _) => writeln!(f, "in force     {}", policy(effective))?,
+            (effective, _, _) => writeln!(f, "{label:<12} {}", policy(effective))?,
+        }
+        if self.effective.is_some() || !self.effective_known {
+            writeln!(f, "kernel       {}", self.kernel.words())?;
         }
         for limited in self.effective.iter().flat_map(|policy| &policy.limited) {
             writeln!(f, "             conduit {limited}")?;

@@ -13,6 +13,7 @@ use penstock_policy::model::GatewayMode;
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{KernelError, Nft};
+use super::readback::{Reader, base_seal};
 use super::render::{self, MARK_GUARDED, MARK_ROUTED, TABLE};
 use super::structure::{Input, is_interface_name};
 
@@ -186,11 +187,32 @@ impl Base {
     /// Loads the base rules, unless rules of ours are there.
     pub async fn load(&self, nft: &Nft) -> Result<Loaded, BaseError> {
         match nft.load(&self.script()).await {
-            Ok(()) => Ok(Loaded::Denying),
+            Ok(()) => {
+                seal(nft).await?;
+                Ok(Loaded::Denying)
+            }
             Err(KernelError::Refused { exists: true, .. }) => Ok(Loaded::LeftAlone),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Marks the base rules as such, so that the agent knows them from what somebody else put into a table of that name.
+async fn seal(nft: &Nft) -> Result<(), BaseError> {
+    let held = tokio::task::spawn_blocking(|| Reader::open().and_then(|reader| reader.held()));
+    let described = match held.await.map_err(std::io::Error::other).flatten() {
+        Ok(held) => held.structure,
+        // They deny all the same; that they were here from the boot on will not be known.
+        Err(error) => {
+            tracing::warn!(%error, "the base rules cannot be read back");
+            return Ok(());
+        }
+    };
+    let script = format!(
+        "add chain inet {TABLE} seal {{ comment \"{}\"; }}\n",
+        base_seal(described)
+    );
+    Ok(nft.load(&script).await?)
 }
 
 fn file(verb: &'static str, path: &Path, source: std::io::Error) -> BaseError {

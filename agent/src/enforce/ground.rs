@@ -26,17 +26,22 @@ const NETWORKS_MAX: usize = 256;
 
 /// What `plan` needs for its inspected flows, and this machine lacks.
 pub(super) async fn findings(plan: Arc<Plan>) -> Result<Vec<Finding>, EnforceError> {
-    let look = move || {
-        let mut findings = parameters(&plan);
-        if plan.mode == GatewayMode::Bridged {
-            findings.extend(ways(&plan));
-        }
-        findings
-    };
-    tokio::task::spawn_blocking(look)
+    tokio::task::spawn_blocking(move || lacking(&plan))
         .await
         .map_err(EnforceError::Interrupted)
 }
+
+/// The same, on the calling thread.
+pub(super) fn lacking(plan: &Plan) -> Vec<Finding> {
+    let mut findings = parameters(plan);
+    if plan.mode == GatewayMode::Bridged {
+        findings.extend(ways(plan));
+    }
+    findings
+}
+
+/// Findings of the machine that are looked at again and again: health shows them for as long as they are so.
+pub(super) const LOOKED_AT: [&str; 2] = ["inspection-parameter", "bridge-has-no-way"];
 
 /// The parameter without which connections that run are not taken up.
 pub(super) fn tracking() -> Vec<Finding> {

@@ -181,6 +181,13 @@ pub struct Shared {
     reserve: tokio::sync::Mutex<Option<File>>,
 }
 
+impl Shared {
+    /// By which the kernel knows that the threads work.
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+}
+
 /// The running inspector. Dropping it ends the connections that it carries.
 #[derive(Debug)]
 pub struct Inspector {
@@ -290,6 +297,11 @@ impl Inspector {
         handover::leave(manager, &self.listeners, parcels).await
     }
 
+    /// What its threads share.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     fn commands(&self) -> Vec<mpsc::Sender<Command>> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.iter().map(|thread| thread.commands.clone()).collect()
@@ -372,7 +384,7 @@ impl Inspector {
         let faults: Vec<String> = failed
             .into_iter()
             .chain(lacked)
-            .chain(self.shared.pulse.fault())
+            .chain(self.shared.pulse.fault(now()))
             .collect();
         (!faults.is_empty()).then(|| faults.join("; "))
     }
@@ -446,7 +458,7 @@ fn reserve() -> Option<File> {
 }
 
 /// The monotonic clock, the same for all processes of one boot.
-fn now() -> Duration {
+pub(super) fn now() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(
         time.tv_sec.unsigned_abs(),

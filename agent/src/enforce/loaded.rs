@@ -7,7 +7,7 @@ use penstock_policy::model::GatewayMode;
 use penstock_policy::plan::Plan;
 
 use super::lower::Elements;
-use super::readback::{Held, meant};
+use super::readback::{Held, content, meant};
 use super::render;
 use super::structure::Structure;
 
@@ -19,23 +19,44 @@ pub(super) struct Loaded {
     pub(super) elements: Elements,
     /// Digest of the structure as the kernel describes it.
     pub(super) described: Digest,
+    /// Digest of the handles that the kernel gave to its parts.
+    pub(super) handles: Digest,
 }
 
 impl Loaded {
-    /// What differs between this and what the kernel holds, in words.
-    pub(super) fn differs(&self, held: &Held) -> Option<String> {
-        let wanted: &[u8] = match self.structure.mode {
+    /// The families that have a table of ours.
+    pub(super) fn families(structure: &Structure) -> &'static [u8] {
+        match structure.mode {
             GatewayMode::Routed => &[1],
             GatewayMode::Bridged => &[1, 7],
-        };
-        if held.tables != wanted {
-            return Some(if wanted.iter().all(|family| held.tables.contains(family)) {
+        }
+    }
+
+    /// Whether a table of ours is not in the kernel, so that what it judged passes.
+    pub(super) fn lacks_table(&self, held: &Held) -> bool {
+        let wanted = Self::families(&self.structure);
+        wanted.iter().any(|family| !held.tables.contains(family))
+    }
+
+    /// Digest of what the kernel holds while it holds this.
+    pub(super) fn content(&self) -> Digest {
+        content(
+            Self::families(&self.structure),
+            self.described,
+            &meant(&self.elements),
+        )
+    }
+
+    /// What differs between this and what the kernel holds, in words.
+    pub(super) fn differs(&self, held: &Held) -> Option<String> {
+        if held.tables != Self::families(&self.structure) {
+            return Some(if self.lacks_table(held) {
+                format!("the table {} is gone", render::TABLE)
+            } else {
                 format!(
                     "there is a table bridge {} that nobody of us loaded",
                     render::TABLE
                 )
-            } else {
-                format!("the table {} is gone", render::TABLE)
             });
         }
         if held.structure != self.described {

@@ -3,9 +3,10 @@
 //!
 //! Both halves, the kernel's events and the inspector, speak of it, so it stands below both and knows neither's insides.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use penstock_policy::ids::{FlowId, Revision};
+use penstock_policy::ids::{FlowId, Revision, ZoneId};
 use penstock_policy::verdict::Decision;
 
 use super::l7::OperationSeen;
@@ -26,6 +27,17 @@ pub enum Observed {
         /// The process that did it (`nft[1234]`), if the kernel told.
         process: Option<String>,
     },
+    /// Something that a person should know of the gateway began, ended, or was found when it was over.
+    Condition(Box<ConditionSeen>),
+    /// How the rules stood when this agent began.
+    Start {
+        /// One of a few fixed words.
+        step: &'static str,
+        /// In words.
+        message: String,
+        /// Whether it is worth a second look.
+        unusual: bool,
+    },
     /// Packets whose verdict was carried out but could not be told one by one.
     Lost {
         /// How many; at least so many where the kernel does not count.
@@ -33,6 +45,64 @@ pub enum Observed {
         /// Where they were lost.
         cause: LossCause,
     },
+}
+
+/// A condition that health shows, as the trail has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConditionSeen {
+    /// Began, ended, or found.
+    pub step: ConditionStep,
+    /// What it is and whom it concerns.
+    pub condition: Condition,
+    /// From when, milliseconds since 1970; 0: not known.
+    pub first_ms: u64,
+    /// Until when, milliseconds since 1970; 0: it is not over.
+    pub last_ms: u64,
+}
+
+/// A step of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionStep {
+    /// It is so from now on.
+    Began,
+    /// It is over.
+    Ended,
+    /// It was so, and is over.
+    Found,
+}
+
+/// Something that keeps the gateway from doing its part, or kept it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Stable code.
+    pub code: &'static str,
+    /// What it is about, within its code: an interface, a flow; empty: the gateway.
+    pub subject: String,
+    /// A sentence.
+    pub message: String,
+    /// Whether it stops a must-flow or opens the gateway.
+    pub alarm: bool,
+    /// The zones concerned; none: all at the gateway.
+    pub zones: BTreeSet<ZoneId>,
+    /// The flows concerned (`conduit/flow`), must-flows first, as many as are named.
+    pub flows: Vec<String>,
+    /// Further flows.
+    pub further_flows: u32,
+}
+
+impl Condition {
+    /// One that concerns all zones and flows at the gateway.
+    pub(super) fn of_gateway(code: &'static str, message: String, alarm: bool) -> Self {
+        Self {
+            code,
+            subject: String::new(),
+            message,
+            alarm,
+            zones: BTreeSet::new(),
+            flows: Vec::new(),
+            further_flows: 0,
+        }
+    }
 }
 
 /// A step of a drift.

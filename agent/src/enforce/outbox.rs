@@ -53,7 +53,9 @@ impl Outbox {
             Observed::Operation(seen) => (WAITING_MAX, seen.count),
             Observed::Lost { packets, .. } => (WAITING_MAX, *packets),
             // The oldest reports tell when it began.
-            Observed::Drift { .. } => (WAITING_MAX + DRIFTS_MAX, 1),
+            Observed::Drift { .. } | Observed::Condition(_) | Observed::Start { .. } => {
+                (WAITING_MAX + DRIFTS_MAX, 1)
+            }
         };
         if waiting.kept.len() < max {
             waiting.kept.push_back(observed);
@@ -71,7 +73,10 @@ impl Outbox {
         let kept = waiting.kept.iter().map(|observed| match observed {
             Observed::Verdict(verdict) => verdict.count,
             Observed::Lost { packets, .. } => *packets,
-            Observed::Operation(_) | Observed::Drift { .. } => 0,
+            Observed::Operation(_)
+            | Observed::Drift { .. }
+            | Observed::Condition(_)
+            | Observed::Start { .. } => 0,
         });
         waiting.lost + kept.sum::<u64>()
     }

@@ -15,12 +15,21 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Condition;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// How long after the last beat the inspector is taken for alive: fifteen beats, which a busy one does not miss.
 pub const ALIVE_S: u32 = 15;
 /// The packet mark of a beat. Only who may change the rules may set it.
 pub const MARK_BEAT: u32 = 0x7000_0000;
+
+/// The code of an inspector that stands still.
+pub(super) const STALLED: &str = "inspector-stalled";
+/// How long health shows that it stood still.
+const SHOWN: Duration = Duration::from_secs(3600);
+/// What becomes of connections meanwhile.
+const MEANWHILE: &str =
+    "new connections on flows with `on_agent_loss: pass` passed unread meanwhile, and others were refused";
 
 /// A thread that was not heard of for so long holds up the beat.
 const SLOW: Duration = Duration::from_secs(5);
@@ -36,8 +45,12 @@ pub struct Pulse {
     ticks: Vec<AtomicU64>,
     /// How often a thread stood still for longer than [`ALIVE_S`], ...
     stalls: AtomicU64,
-    /// ... and how long the last time, milliseconds.
+    /// ... how long the last time, milliseconds, ...
     last_ms: AtomicU64,
+    /// ... until when, milliseconds of the monotonic clock, ...
+    until_ms: AtomicU64,
+    /// ... and the longest of the stalls that were not told yet.
+    untold_ms: AtomicU64,
     /// Why the last beat could not be sent, as the system numbers it; 0 if it was.
     unsent: AtomicI32,
 }
@@ -50,6 +63,8 @@ impl Pulse {
             ticks: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             stalls: AtomicU64::new(0),
             last_ms: AtomicU64::new(0),
+            until_ms: AtomicU64::new(0),
+            untold_ms: AtomicU64::new(0),
             unsent: AtomicI32::new(0),
         })
     }
@@ -65,10 +80,12 @@ impl Pulse {
         if before > 0 && still > u64::from(ALIVE_S) * 1000 {
             self.stalls.fetch_add(1, Ordering::Relaxed);
             self.last_ms.store(still, Ordering::Relaxed);
+            self.until_ms.store(now_ms, Ordering::Relaxed);
+            self.untold_ms.fetch_max(still, Ordering::Relaxed);
             tracing::warn!(
                 thread,
                 seconds = still / 1000,
-                "the inspector stood still: new connections on flows with `on_agent_loss: pass` passed unread meanwhile, and others were refused"
+                "the inspector stood still: {MEANWHILE}"
             );
         }
         if self.all_work(now_ms)
@@ -95,8 +112,37 @@ impl Pulse {
         })
     }
 
+    /// That a thread stands still, for so long that the kernel no longer takes the inspector for alive.
+    pub(super) fn stands_still(&self, now: Duration) -> Option<Condition> {
+        let now_ms = millis(now);
+        let still = self
+            .ticks
+            .iter()
+            .map(|tick| tick.load(Ordering::Relaxed))
+            .filter(|at| *at > 0);
+        let longest = still.map(|at| now_ms.saturating_sub(at)).max()?;
+        (longest > u64::from(ALIVE_S) * 1000).then(|| {
+            let message = "the inspector stands still: new connections on flows with `on_agent_loss: pass` pass unread, and \
+                           others are refused"
+                .to_owned();
+            Condition::of_gateway(STALLED, message, true)
+        })
+    }
+
+    /// That a thread stood still, and for how long; once for what came together.
+    pub(super) fn stood_still(&self) -> Option<(Condition, Duration)> {
+        let still = Duration::from_millis(self.untold_ms.swap(0, Ordering::Relaxed));
+        (still > Duration::ZERO).then(|| {
+            let message = format!(
+                "the inspector stood still for {} s (a stopped process, or a machine without processor time): {MEANWHILE}",
+                still.as_secs()
+            );
+            (Condition::of_gateway(STALLED, message, true), still)
+        })
+    }
+
     /// What a person should know of it.
-    pub fn fault(&self) -> Option<String> {
+    pub fn fault(&self, now: Duration) -> Option<String> {
         let unsent = match self.unsent.load(Ordering::Relaxed) {
             0 => None,
             number => Some(format!(
@@ -106,11 +152,11 @@ impl Pulse {
             )),
         };
         let stalls = self.stalls.load(Ordering::Relaxed);
-        let stood = (stalls > 0).then(|| {
+        let since_ms = millis(now).saturating_sub(self.until_ms.load(Ordering::Relaxed));
+        let stood = (stalls > 0 && since_ms <= millis(SHOWN)).then(|| {
             format!(
                 "the inspector stood still {stalls} times since the agent started, the last time for {} s (a stopped process, or a \
-                 machine without processor time): new connections on flows with `on_agent_loss: pass` passed unread meanwhile, \
-                 and others were refused",
+                 machine without processor time): {MEANWHILE}",
                 self.last_ms.load(Ordering::Relaxed) / 1000
             )
         });
@@ -138,15 +184,15 @@ mod tests {
     fn a_beat_that_cannot_be_sent_is_a_fault_until_one_is_and_one_that_a_rule_drops_is_none() {
         let pulse = Pulse::new(1, false).unwrap();
         pulse.sent(Err(io::Error::from_raw_os_error(1)));
-        assert_eq!(pulse.fault(), None, "dropped, so heard");
+        assert_eq!(pulse.fault(Duration::ZERO), None, "dropped, so heard");
         pulse.sent(Err(io::Error::from_raw_os_error(101)));
-        let fault = pulse.fault().unwrap();
+        let fault = pulse.fault(Duration::ZERO).unwrap();
         assert!(
             fault.contains("cannot hear the inspector") && fault.contains("unreachable"),
             "{fault}"
         );
         pulse.sent(Err(io::Error::from_raw_os_error(1)));
-        assert_eq!(pulse.fault(), None);
+        assert_eq!(pulse.fault(Duration::ZERO), None);
     }
 
     #[test]
@@ -158,11 +204,20 @@ mod tests {
         pulse.tick(1, at(100));
         pulse.tick(0, at(106));
         assert!(!pulse.all_work(millis(at(106))));
-        assert_eq!(pulse.fault(), None);
+        assert_eq!(pulse.fault(Duration::ZERO), None);
+        assert_eq!(pulse.stands_still(at(115)), None);
+        assert!(pulse.stands_still(at(116)).is_some(), "in health while it is so");
+        assert_eq!(pulse.stood_still(), None);
         pulse.tick(1, at(131));
         pulse.tick(0, at(131));
         assert!(pulse.all_work(millis(at(131))));
-        let fault = pulse.fault().unwrap();
+        assert_eq!(pulse.stands_still(at(131)), None);
+        let (condition, still) = pulse.stood_still().unwrap();
+        assert_eq!(still, at(31), "the longest of both");
+        assert!(condition.message.contains("31 s"), "{}", condition.message);
+        assert_eq!(pulse.stood_still(), None, "told once");
+        assert_eq!(pulse.fault(at(131 + 3601)), None, "and shown for an hour");
+        let fault = pulse.fault(at(131)).unwrap();
         assert!(
             fault.contains("stood still 2 times") && fault.contains("25 s"),
             "{fault}"

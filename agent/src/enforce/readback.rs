@@ -23,6 +23,8 @@ use super::netlink::{
 use super::pulse::ALIVE_S;
 use super::render::{FAMILY_NAMES, GRANTED, MAPS, STARTING_S, TABLE, maps_of};
 
+mod packets;
+
 /// `NFPROTO_INET` and `NFPROTO_BRIDGE`: the families of our tables.
 pub const FAMILIES: [u8; 2] = [1, 7];
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -96,15 +98,48 @@ pub struct Held {
     pub maps: BTreeMap<String, Sum>,
     /// What the seal says: the comment of the chain `seal`.
     pub seal: Option<String>,
+    /// Digest of the handles of tables, chains and rules, which the kernel gives once: what was taken away and put back has others.
+    pub handles: Digest,
 }
 
 impl Held {
+    /// Digest of all that our tables hold.
+    pub fn content(&self) -> Digest {
+        content(&self.tables, self.structure, &self.maps)
+    }
+
+    /// Whether these are the base rules of a boot, as they were loaded.
+    pub fn is_base(&self) -> bool {
+        self.seal.as_deref() == Some(base_seal(self.structure).as_str())
+    }
+
     /// The names of the families in which there are tables of ours.
     pub fn family_names(&self) -> Vec<&'static str> {
         let named = FAMILIES.into_iter().zip(FAMILY_NAMES);
         let ours = named.filter_map(|(family, name)| self.tables.contains(&family).then_some(name));
         ours.collect()
     }
+}
+
+/// The text that marks base rules as loaded whole: their digest, as the kernel describes them.
+pub(super) fn base_seal(described: Digest) -> String {
+    format!("penstock-base {}", hex::encode(described.0))
+}
+
+/// Digest of tables, of everything but the flows' maps, and of these.
+pub fn content(tables: &[u8], structure: Digest, maps: &BTreeMap<String, Sum>) -> Digest {
+    let mut hash = sha2::Sha256::new();
+    hash.update(tables.len().to_ne_bytes());
+    hash.update(tables);
+    hash.update(structure.0);
+    // A map that is empty is as good as one that no table has.
+    for (name, sum) in maps.iter().filter(|(_, sum)| sum.count > 0) {
+        hash.update(name.len().to_ne_bytes());
+        hash.update(name);
+        hash.update(sum.words.map(u64::to_ne_bytes).as_flattened());
+        hash.update(sum.count.to_ne_bytes());
+    }
+    Digest(hash.finalize().into())
 }
 
 /// What the flows' maps hold if they hold exactly `elements`.
@@ -212,13 +247,15 @@ impl Reader {
             structure: Digest([0; 32]),
             maps: BTreeMap::new(),
             seal: None,
+            handles: Digest([0; 32]),
         };
-        let mut hash = sha2::Sha256::new();
+        let (mut hash, mut handles) = (sha2::Sha256::new(), sha2::Sha256::new());
         let mut sets: Vec<(u8, String)> = Vec::new();
         for family in FAMILIES {
             self.dump(GET_TABLE, family, &[], |message| {
                 if is_ours(&message) {
                     held.tables.push(family);
+                    hash_handle(&mut handles, GET_TABLE, &message);
                 }
             })?;
             for kind in [GET_CHAIN, GET_RULE, GET_SET, GET_OBJECT] {
@@ -233,6 +270,7 @@ impl Reader {
                     if kind == GET_SET && !is_dynamic(&message) {
                         sets.extend(name(&message, SET_NAME).map(|set| (family, set)));
                     }
+                    hash_handle(&mut handles, kind, &message);
                     hash.update([family]);
                     hash.update(kind.to_ne_bytes());
                     for (attribute, value) in attributes(message.payload) {
@@ -262,6 +300,7 @@ impl Reader {
             }
         }
         held.structure = Digest(hash.finalize().into());
+        held.handles = Digest(handles.finalize().into());
         Ok(held)
     }
 
@@ -408,6 +447,20 @@ fn inner(value: &[u8]) -> &[u8] {
 
 pub(super) fn terminated(name: &str) -> Vec<u8> {
     [name.as_bytes(), &[0]].concat()
+}
+
+/// Adds the handle that the kernel gave to a table, chain or rule.
+fn hash_handle(hash: &mut sha2::Sha256, kind: u16, message: &Message<'_>) {
+    let attribute = match kind {
+        GET_TABLE => 4,
+        GET_CHAIN => 2,
+        GET_RULE => 3,
+        _ => return,
+    };
+    if let Some((_, value)) = attributes(message.payload).find(|(kind, _)| *kind == attribute) {
+        hash.update(kind.to_ne_bytes());
+        hash.update(value);
+    }
 }
 
 /// Attributes that change without anybody changing the rules: handles, uses, counts.

@@ -32,6 +32,8 @@ const DELETE_RULE: u16 = 33;
 const EXCLUSIVE: u16 = 0x200;
 const CREATE: u16 = 0x400;
 const ROUTE_DESTINATION: u16 = 1;
+const ROUTE_SOURCE: u16 = 2;
+const ROUTE_ENTRY: u16 = 3;
 const ROUTE_LINK: u16 = 4;
 const ROUTE_IN_TABLE: u16 = 15;
 const ROUTE_MARK: u16 = 16;
@@ -51,7 +53,7 @@ const HEADER_REST: usize = 8;
 const RECEIVE_BYTES: usize = 1 << 20;
 const BUFFER_BYTES: usize = 32 * 1024;
 /// How long one answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Distance of repairs if another program keeps taking the rule away.
 const BETWEEN: Duration = Duration::from_millis(50);
 
@@ -273,17 +275,31 @@ pub(super) fn ask(request: &[u8]) -> io::Result<Vec<u8>> {
 
 /// Where a packet to `address` with this mark goes.
 pub(super) fn look_up(address: IpAddr, mark: u32) -> io::Result<Way> {
-    let octets = match address {
+    way(address, None, &[(ROUTE_MARK, &mark.to_ne_bytes())])
+}
+
+/// Where a packet goes that came in by the interface of this number.
+pub(super) fn forwarded(from: IpAddr, to: IpAddr, entry: u32) -> io::Result<Way> {
+    way(to, Some(from), &[(ROUTE_ENTRY, &entry.to_ne_bytes())])
+}
+
+fn way(to: IpAddr, from: Option<IpAddr>, asked: &[(u16, &[u8])]) -> io::Result<Way> {
+    let octets = |address: IpAddr| match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     };
+    let (destination, source) = (octets(to), from.map(octets));
     // At most 128.
-    let bits = (octets.len() * 8) as u8;
+    let bits = (destination.len() * 8) as u8;
+    let source_bits = if source.is_some() { bits } else { 0 };
+    let mut attributes_of = vec![(ROUTE_DESTINATION, destination.as_slice())];
+    attributes_of.extend(source.iter().map(|source| (ROUTE_SOURCE, source.as_slice())));
+    attributes_of.extend(asked);
     let answer = ask(&message(
         GET_ROUTE,
         0,
-        &[family_number(address), bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        &[(ROUTE_DESTINATION, &octets), (ROUTE_MARK, &mark.to_ne_bytes())],
+        &[family_number(to), bits, source_bits, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &attributes_of,
     ))?;
     if answer.get(3) == Some(&LOCAL) {
         return Ok(Way::Here);

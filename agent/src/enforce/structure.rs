@@ -197,33 +197,17 @@ impl Input {
     }
 }
 
-/// The interfaces that `plan` names and this machine does not have, as far as `exists` tells: not yet, or by another name.
-pub fn missing(plan: &Plan, exists: impl Fn(&str) -> bool) -> Vec<Finding> {
-    let guarded = plan
-        .interfaces
-        .iter()
-        .filter(|side| !exists(&side.name))
-        .map(|side| Finding {
-            code: "interface-missing",
-            message: format!(
-                "this gateway has no interface {} (zone {}), so nothing crosses to or from it here; it is guarded as \
-                 soon as it appears. If it has another name now, correct the name or the document",
-                side.name, side.zone
-            ),
-        });
-    let management = plan
-        .management
-        .iter()
-        .filter(|management| !exists(&management.interface))
-        .map(|management| Finding {
-            code: "management-missing",
-            message: format!(
-                "this gateway has no interface {}, by which it is managed: until it appears, the gateway is led by its \
-                 coordinator and at its own console. If it has another name now, correct the name or the document",
-                management.interface
-            ),
-        });
-    guarded.chain(management).collect()
+/// That this machine does not have the management interface which `plan` names, as far as `exists` tells.
+pub fn missing_management(plan: &Plan, exists: impl Fn(&str) -> bool) -> Option<Finding> {
+    let management = plan.management.as_ref()?;
+    (!exists(&management.interface)).then(|| Finding {
+        code: "management-missing",
+        message: format!(
+            "this gateway has no interface {}, by which it is managed: until it appears, the gateway is led by its coordinator \
+             and at its own console. If it has another name now, correct the name or the document",
+            management.interface
+        ),
+    })
 }
 
 /// The addresses that observe on a side of both kinds.

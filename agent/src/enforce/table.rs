@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use penstock_policy::ids::{ConduitId, Digest, Revision};
-use penstock_policy::model::{GatewayMode, OnDrift};
+use penstock_policy::model::GatewayMode;
 use penstock_policy::plan::Plan;
 
 use super::base::Base;
@@ -19,22 +19,21 @@ use super::kernel::{KernelError, Nft};
 use super::loaded::Loaded;
 use super::lower::Elements;
 use super::outbox::Outbox;
+use super::passage::Counted;
 use super::readback::{Held, Reader, meant};
 use super::ready::{Ready, Way};
-use super::structure::Structure;
-use super::{
-    Applied, Change, Counters, DriftState, DriftStep, EnforceError, InspectorPorts, Observed, Settings,
-    render, routing, sysctl,
-};
+use super::standing::Open;
+use super::structure::{Finding, Structure};
+use super::{Applied, Change, Counters, EnforceError, InspectorPorts, Settings, render, routing, sysctl};
 
+mod drifted;
 mod generation;
 mod held;
 pub(super) mod standby;
+mod start;
 
-use self::generation::{generation, is_newer};
-
-/// Hexadecimal digits of each digest in the seal: a chain's comment holds 128 characters.
-const SEAL_DIGITS: usize = 48;
+use self::generation::generation;
+pub(super) use start::keep_note;
 
 /// The kernel's tables as this agent knows them.
 #[derive(Debug)]
@@ -47,6 +46,10 @@ pub(super) struct Table {
     pub(super) hiding: Mutex<Vec<&'static str>>,
     /// Until when conduits are open that hang on grants.
     ends: Mutex<BTreeMap<ConduitId, Instant>>,
+    /// How the kernel's tables differ from what was loaded and were left so.
+    pub(super) differs: Mutex<Option<Finding>>,
+    /// When this gateway was last found to have stood open.
+    pub(super) open: Mutex<Option<Open>>,
     nft: Nft,
     /// The inspector goes on with connections of an agent before, perhaps of flows that nothing inspects any more.
     inherits: bool,
@@ -60,6 +63,12 @@ struct State {
     seen: u32,
     /// The kernel was found to differ and was left so.
     differs: bool,
+    /// What was found then: digests of content and handles.
+    left: Option<(Digest, Digest)>,
+    /// What became of the rules before the first plan was judged.
+    started: bool,
+    /// What was noted for the next agent is not what the kernel holds.
+    unnoted: bool,
     /// What the counters had when the tables were last replaced.
     counted: Counters,
     /// The plan that was checked last, until it is applied.
@@ -77,6 +86,8 @@ impl Table {
             aggregator: Mutex::default(),
             hiding: Mutex::default(),
             ends: Mutex::default(),
+            differs: Mutex::default(),
+            open: Mutex::default(),
             state: tokio::sync::Mutex::default(),
         }
     }
@@ -144,6 +155,15 @@ impl Table {
         }
     }
 
+    /// The plan in force, and, unless it is the `known` one, where its must-flows are counted.
+    pub(super) async fn in_force(&self, known: Option<Arc<Plan>>) -> Option<(Arc<Plan>, Option<Counted>)> {
+        let state = self.state.lock().await;
+        let loaded = state.loaded.as_ref()?;
+        let is_known = known.is_some_and(|known| Arc::ptr_eq(&known, &loaded.plan));
+        let counted = (!is_known).then(|| Counted::of(&loaded.plan, &loaded.elements));
+        Some((Arc::clone(&loaded.plan), counted))
+    }
+
     pub(super) async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Applied, EnforceError> {
         let mut state = self.state.lock().await;
         let checked = state.ready.take().filter(|ready| Arc::ptr_eq(&ready.plan, &plan));
@@ -171,6 +191,10 @@ impl Table {
             (Some(loaded), Some(way)) => {
                 let before = generation().await?;
                 let restructured = matches!(way, Way::Rules(_));
+                if restructured {
+                    // The seal follows in a transaction of its own.
+                    self.note_change();
+                }
                 let taken = self.take(way).await?;
                 if !taken {
                     // The kernel refuses differences if somebody changed the tables meanwhile; then all is replaced.
@@ -188,24 +212,28 @@ impl Table {
                     Change::Differences
                 }
             }
-            (None, _) => match self.adoptable(&structure, &elements).await? {
-                Some((described, generation)) => {
-                    let plan = Arc::clone(&plan);
+            (None, _) => {
+                let start = self.start(&structure, &elements).await?;
+                let change = if start.adopted {
                     state.loaded = Some(Loaded {
-                        plan,
+                        plan: Arc::clone(&plan),
                         structure,
                         elements,
-                        described,
+                        described: start.held.structure,
+                        handles: start.held.handles,
                     });
-                    state.seen = generation;
+                    state.seen = start.generation;
                     Change::Adopted
-                }
-                None => {
+                } else {
                     self.replace(&mut state, Arc::clone(&plan), structure, elements)
                         .await?;
                     Change::Whole
+                };
+                if !std::mem::replace(&mut state.started, true) {
+                    self.tell_start(start.found);
                 }
-            },
+                change
+            }
             (Some(_), None) => {
                 self.replace(&mut state, Arc::clone(&plan), structure, elements)
                     .await?;
@@ -213,6 +241,7 @@ impl Table {
             }
         };
         let took = began.elapsed();
+        state.unnoted |= change != Change::Unchanged;
         self.tell_all();
         let current = Arc::new(Current::new(plan, revision));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
@@ -253,11 +282,12 @@ impl Table {
         structure: Structure,
         elements: Elements,
     ) -> Result<(), EnforceError> {
+        self.note_change();
         let counted = self.counters_of(state).await.unwrap_or(state.counted);
         let (held, _) = read_held().await?;
         let group = self.settings.log_group;
         let steps = render::succession(&structure, &elements, group, &held.family_names());
-        if held.seal.is_none() || !self.nft.load_in_turn(&steps).await? {
+        if held.seal.is_none() || held.is_base() || !self.nft.load_in_turn(&steps).await? {
             let script = render::whole(&structure, &elements, group);
             self.nft.load(&script).await?;
         }
@@ -288,9 +318,11 @@ impl Table {
             structure,
             elements,
             described,
+            handles: held.handles,
         });
         state.seen = generation;
         state.differs = false;
+        state.unnoted = true;
         let script = format!(
             "add chain inet {} seal {{ comment \"{seal}\"; }}\n",
             render::TABLE
@@ -309,135 +341,12 @@ impl Table {
             let differs = state.loaded.as_ref().and_then(|loaded| loaded.differs(&held));
             state.seen = generation;
             if let Some(message) = differs {
-                self.drifted(state, message, None).await;
+                self.drifted(state, &held, message, None).await;
             }
             return Ok(());
         }
         state.seen = now;
         Ok(())
-    }
-
-    /// The text that marks tables as loaded by an agent, whole, from this structure.
-    fn seal(&self, structure: &Structure, described: Digest) -> String {
-        let script = render::whole(structure, &Elements::default(), self.settings.log_group);
-        let digits = |digest: Digest| {
-            hex::encode(digest.0)
-                .chars()
-                .take(SEAL_DIGITS)
-                .collect::<String>()
-        };
-        format!(
-            "penstock {} {}",
-            digits(Digest::of(script.as_bytes())),
-            digits(described)
-        )
-    }
-
-    /// Whether the kernel holds exactly this, sealed by an agent before this one.
-    async fn adoptable(
-        &self,
-        structure: &Structure,
-        elements: &Elements,
-    ) -> Result<Option<(Digest, u32)>, EnforceError> {
-        let (held, generation) = read_held().await?;
-        let meant_seal = self.seal(structure, held.structure);
-        let hindrance = match held.seal.as_deref() {
-            Some(seal) if seal == meant_seal && held.maps == meant(elements) => {
-                return Ok(Some((held.structure, generation)));
-            }
-            Some(seal) if seal == meant_seal => "they hold other flows than the plan",
-            Some(seal) if made_from(seal) == made_from(&meant_seal) => {
-                "they were changed since an agent made them"
-            }
-            Some(_) => {
-                "they were made for other interfaces, zones, management or inspector ports, or by another version of the agent"
-            }
-            None if held.tables.is_empty() => return Ok(None),
-            None => "no agent finished them",
-        };
-        tracing::info!(
-            hindrance,
-            "the rules that the kernel holds are not taken over, but replaced"
-        );
-        Ok(None)
-    }
-
-    /// Compares the kernel with what was loaded. `noticed` is the generation and process of a foreign transaction.
-    pub(super) async fn verify(&self, noticed: Option<(u32, String)>) -> Result<DriftState, EnforceError> {
-        let mut state = self.state.lock().await;
-        let Some(loaded) = &state.loaded else {
-            return Ok(DriftState::NoPlan);
-        };
-        if let Some((generation, _)) = &noticed
-            && !is_newer(*generation, state.seen)
-        {
-            return Ok(DriftState::None);
-        }
-        let hiding = self.keep_shown(&loaded.plan)?;
-        let (held, generation) = read_held().await?;
-        state.seen = generation;
-        let process = noticed.map(|(_, process)| process);
-        let Some(message) = state.loaded.as_ref().and_then(|loaded| loaded.differs(&held)) else {
-            if process.is_some() {
-                let message = "our tables were changed, and hold again what the plan says";
-                self.say(DriftStep::Found, message, process);
-            }
-            state.differs = false;
-            return Ok(hiding.map_or(DriftState::None, DriftState::Present));
-        };
-        Ok(self.drifted(&mut state, message, process).await)
-    }
-
-    /// The kernel differs: says so, and repairs it if that is wanted.
-    async fn drifted(&self, state: &mut State, message: String, process: Option<String>) -> DriftState {
-        self.say(DriftStep::Found, &message, process.clone());
-        let wanted = state
-            .loaded
-            .take_if(|loaded| loaded.plan.on_drift == OnDrift::Repair);
-        let Some(Loaded {
-            plan,
-            structure,
-            elements,
-            described,
-        }) = wanted
-        else {
-            state.differs = true;
-            return DriftState::Present(message);
-        };
-        let again = Loaded {
-            plan: Arc::clone(&plan),
-            structure: structure.clone(),
-            elements: elements.clone(),
-            described,
-        };
-        match Box::pin(self.replace(state, plan, structure, elements)).await {
-            Ok(()) => {
-                self.say(DriftStep::Repaired, &message, process);
-                DriftState::Repaired(message)
-            }
-            Err(error) => {
-                state.loaded = Some(again);
-                state.differs = true;
-                let cause = std::error::Error::source(&error)
-                    .map(|e| format!(": {e}"))
-                    .unwrap_or_default();
-                self.say(
-                    DriftStep::RepairFailed,
-                    &format!("{message}; {error}{cause}"),
-                    process,
-                );
-                DriftState::Present(message)
-            }
-        }
-    }
-
-    pub(super) fn say(&self, step: DriftStep, message: &str, process: Option<String>) {
-        tracing::warn!(?step, message, process, "the kernel's rules differ from the plan");
-        self.outbox.put(Observed::Drift {
-            step,
-            message: message.to_owned(),
-            process,
-        });
     }
 
     pub(super) async fn counters(&self) -> Result<Counters, EnforceError> {
@@ -472,11 +381,6 @@ impl Table {
             );
         }
     }
-}
-
-/// What of a seal says from which script the tables were made; the rest says what the kernel made of it.
-fn made_from(seal: &str) -> &str {
-    seal.rsplit_once(' ').map_or(seal, |(script, _)| script)
 }
 
 /// What the kernel holds, and the generation before it was read: whatever comes later is newer.

@@ -39,7 +39,10 @@ impl Report {
                 match observed {
                     Observed::Verdict(verdict) => report.verdicts.push(verdict.clone()),
                     Observed::Lost { packets, .. } => report.lost += packets,
-                    Observed::Operation(_) | Observed::Drift { .. } => {}
+                    Observed::Operation(_)
+                    | Observed::Drift { .. }
+                    | Observed::Condition(_)
+                    | Observed::Start { .. } => {}
                 }
                 enough(&report)
             })

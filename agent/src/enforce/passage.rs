@@ -1,0 +1,223 @@
+//! Whether packets can cross the gateway at all: what the machine does beside the rules, looked at each second, and must-flows
+//! that fell silent (DESIGN §2, promise 13; IEC 62443-3-3 SR 6.2).
+//!
+//! ```text
+//! plan ─▶ scope ─┐
+//! kernel ─ facts ┴▶ judge ──▶ conditions ──▶ health, and the trail when one begins or ends
+//! kernel ─ counted ─▶ silent ──┘
+//! ```
+//!
+//! Everything is read, nothing is sent: links, bridges, addresses, kernel parameters, the kernel's own answer to the question
+//! where it would forward a packet of each flow, and the counters of must-flows. A look takes a millisecond and a half for a
+//! gateway of four interfaces; ways, which take longest, are asked for every [`WAYS_EVERY`]th time.
+//!
+//! Not here: what the rules let pass (`table`), and their drift (`drift`).
+
+mod counted;
+mod facts;
+mod judge;
+mod scope;
+mod silent;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use penstock_policy::plan::Plan;
+
+pub(super) use self::counted::Counted;
+use self::facts::{Facts, NoWay};
+use self::scope::{Concern, Crossing, Scope};
+pub use self::silent::Pace;
+use self::silent::{Rhythms, Silent};
+use super::table::Table;
+use super::{Condition, ground, routing, standing};
+use crate::clock;
+
+/// How often the machine is looked at.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// Every how many looks the ways are asked for.
+const WAYS_EVERY: u32 = 3;
+
+/// What was seen so far, of one plan.
+#[derive(Debug, Default)]
+pub(super) struct Passage {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    plan: Option<Arc<Plan>>,
+    scope: Arc<Scope>,
+    counted: Arc<Counted>,
+    /// The numbers that interfaces had.
+    numbers: BTreeMap<String, u32>,
+    /// The addresses that they had since the plan is in force.
+    addresses: BTreeMap<String, BTreeSet<IpAddr>>,
+    rhythms: Rhythms,
+    /// Ways that lead astray, as last asked for, and what inspection lacks.
+    astray: Vec<(Crossing, NoWay)>,
+    lacking: Vec<Condition>,
+    /// Ways that were seen to lead where they should.
+    worked: BTreeSet<(IpAddr, IpAddr)>,
+    looks: u32,
+}
+
+impl Passage {
+    /// `pace`: when flows are judged.
+    pub(super) fn new(pace: Pace) -> Self {
+        let rhythms = Rhythms::new(pace);
+        let seen = Seen {
+            rhythms,
+            ..Seen::default()
+        };
+        Self {
+            seen: Mutex::new(seen),
+        }
+    }
+
+    /// Looks at the machine, once, on a blocking thread; `now` is the monotonic clock. Nothing without a plan.
+    pub(super) async fn look(self: &Arc<Self>, table: &Table, now: Duration) -> Vec<Condition> {
+        let known = self
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .plan
+            .clone();
+        let Some((plan, counted)) = table.in_force(known).await else {
+            return Vec::new();
+        };
+        let passage = Arc::clone(self);
+        let inspects = table.settings.inspector.is_some() && routing::is_needed(&plan);
+        let look = move || passage.look_now(&plan, counted, inspects, (now, clock::now_ms()));
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+
+    fn look_now(
+        &self,
+        plan: &Arc<Plan>,
+        counted: Option<Counted>,
+        inspects: bool,
+        now: (Duration, u64),
+    ) -> Vec<Condition> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = &mut *seen;
+        if !seen.plan.as_ref().is_some_and(|known| Arc::ptr_eq(known, plan)) {
+            seen.take_up(plan);
+        }
+        if let Some(counted) = counted {
+            seen.counted = Arc::new(counted);
+        }
+        let facts = match facts::read(&seen.scope, &seen.numbers) {
+            Ok(facts) => facts,
+            Err(error) => {
+                tracing::debug!(%error, "the machine cannot be looked at");
+                return Vec::new();
+            }
+        };
+        for (name, link) in &facts.links {
+            seen.numbers
+                .extend(link.as_ref().map(|link| (name.clone(), link.index)));
+        }
+        for (name, addresses) in &facts.addresses {
+            seen.addresses.entry(name.clone()).or_default().extend(addresses);
+        }
+        if seen.looks.is_multiple_of(WAYS_EVERY) {
+            seen.ask_ways(&facts);
+            let lacking = if inspects {
+                ground::lacking(plan)
+            } else {
+                Vec::new()
+            };
+            let lacking = lacking.into_iter();
+            seen.lacking = lacking
+                .map(|one| Condition::of_gateway(one.code, one.message, false))
+                .collect();
+        }
+        seen.looks = seen.looks.wrapping_add(1);
+        let lost: Vec<_> = seen
+            .astray
+            .iter()
+            .map(|(crossing, why)| (crossing, why.clone()))
+            .collect();
+        let mut found = judge::judge(&seen.scope, &facts, &seen.addresses, &lost);
+        found.extend(seen.lacking.iter().cloned());
+        found.extend(seen.silent(plan, now));
+        found
+    }
+}
+
+impl Seen {
+    /// A plan that was put in force: what is known of the one before holds for what both have.
+    fn take_up(&mut self, plan: &Arc<Plan>) {
+        self.scope = Arc::new(Scope::of(plan));
+        self.plan = Some(Arc::clone(plan));
+        self.addresses.clear();
+        self.worked.clear();
+        self.looks = 0;
+    }
+
+    /// Asks where packets of flows would go. Where rules of routing look at what this question cannot show (marks), only
+    /// what led there once and does no longer is wrong.
+    fn ask_ways(&mut self, facts: &Facts) {
+        let plain = facts::routes_are_plain();
+        let scope = Arc::clone(&self.scope);
+        let both = scope.crossings.iter().flat_map(|one| [one.clone(), one.back()]);
+        self.astray.clear();
+        for crossing in both {
+            let ends = (crossing.from.1, crossing.to.1);
+            match facts::leads(&crossing, facts) {
+                Some(Ok(())) => {
+                    self.worked.insert(ends);
+                }
+                Some(Err(why)) if plain || self.worked.contains(&ends) => self.astray.push((crossing, why)),
+                Some(Err(_)) | None => {}
+            }
+        }
+    }
+
+    fn silent(&mut self, plan: &Plan, now: (Duration, u64)) -> Vec<Condition> {
+        let counted = match self.counted.read() {
+            Ok(counted) => counted,
+            Err(error) => {
+                // The tables are being changed; a look later they are there again.
+                tracing::debug!(%error, "the counters of must-flows cannot be read");
+                return Vec::new();
+            }
+        };
+        let silent = self.rhythms.see(&counted, now);
+        silent
+            .into_iter()
+            .filter_map(|silent| Self::fell_silent(plan, &silent))
+            .collect()
+    }
+
+    fn fell_silent(plan: &Plan, silent: &Silent) -> Option<Condition> {
+        let rule = plan.rules.iter().find(|rule| rule.id == silent.flow)?;
+        let concern = Concern::of_rule(plan, rule);
+        let name = format!("{}/{}", rule.conduit, rule.flow);
+        let what = if silent.weak {
+            "carries less than a quarter of its usual packets"
+        } else {
+            "carries nothing"
+        };
+        let message = format!(
+            "must-flow {name} {what} since {}; its longest pause before, since this agent has followed it, was {}",
+            standing::utc(silent.since_ms),
+            span(silent.longest)
+        );
+        Some(concern.fault("flow-silent", &name, message))
+    }
+}
+
+/// A length of time in words.
+fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..=1 => "1 s".to_owned(),
+        2..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}

@@ -1,0 +1,130 @@
+//! Whether the rules stood while no agent watched them.
+
+use std::path::Path;
+
+use penstock::lab;
+use penstock_agent::enforce::kernel::Nft;
+use penstock_agent::enforce::{ConditionStep, Observed, Settings};
+use penstock_policy::model::GatewayMode;
+
+use super::plans::{SIDES, two_flows};
+use super::world::{Agent, World};
+
+fn noted(folder: &Path) -> Settings {
+    Settings {
+        base_path: Some(folder.join("base.json")),
+        note_path: Some(folder.join("left.json")),
+        ..Settings::default()
+    }
+}
+
+/// What an agent that starts now finds: the alarm, or the step of a quiet start.
+async fn found(folder: &Path, mode: GatewayMode) -> (Agent, Result<&'static str, String>) {
+    let mut agent = Agent::start_with(noted(folder));
+    agent.apply(&two_flows(mode), 1).await;
+    let seen = agent
+        .observe_until(|seen| matches!(seen, Observed::Condition(_) | Observed::Start { .. }))
+        .await;
+    let found = seen.into_iter().find_map(|seen| match seen {
+        Observed::Condition(seen) => {
+            assert_eq!(seen.step, ConditionStep::Found);
+            assert!(
+                seen.condition.alarm && seen.first_ms > 0 && seen.first_ms <= seen.last_ms,
+                "{seen:?}"
+            );
+            Some(Err(seen.condition.message))
+        }
+        Observed::Start { step, .. } => Some(Ok(step)),
+        _ => None,
+    });
+    (agent, found.unwrap())
+}
+
+async fn nft(script: &str) {
+    Nft::new("nft".into()).load(script).await.unwrap();
+}
+
+#[test]
+fn a_gateway_that_was_opened_by_hand_while_its_agent_was_stopped_says_so_and_a_restart_does_not() {
+    lab::sandbox::test(
+        "stood::a_gateway_that_was_opened_by_hand_while_its_agent_was_stopped_says_so_and_a_restart_does_not",
+        |lab| {
+            for mode in [GatewayMode::Routed, GatewayMode::Bridged] {
+                let world = World::new(lab, mode, &SIDES);
+                let folder = tempfile::tempdir().unwrap();
+                world.at_gateway(async || {
+                    let first = Agent::start_with(noted(folder.path()));
+                    first.apply(&two_flows(mode), 1).await;
+                    assert_eq!(first.enforcer.stood_open(), None, "a first start is no opening");
+                    first.enforcer.leave().await.unwrap();
+                    drop(first);
+
+                    let (agent, how) = found(folder.path(), mode).await;
+                    assert_eq!(how, Ok("rules-stood"), "{mode:?}: a planned restart");
+                    agent.enforcer.leave().await.unwrap();
+                    drop(agent);
+
+                    nft("delete table inet penstock\n").await;
+                    let (agent, how) = found(folder.path(), mode).await;
+                    let message = how.unwrap_err();
+                    assert!(
+                        message.contains("removed") && message.contains("between"),
+                        "{mode:?}: {message}"
+                    );
+                    assert_eq!(
+                        agent.enforcer.stood_open().unwrap().message,
+                        message,
+                        "in health, too"
+                    );
+                    agent.enforcer.leave().await.unwrap();
+                    drop(agent);
+
+                    let (agent, how) = found(folder.path(), mode).await;
+                    assert_eq!(how, Ok("rules-stood"), "{mode:?}: it was said once");
+                    assert!(
+                        agent.enforcer.stood_open().is_some(),
+                        "health shows it through a restart"
+                    );
+                    agent.enforcer.leave().await.unwrap();
+                    drop(agent);
+
+                    // A flow more, while nobody looks.
+                    nft("add element inet penstock exact4 { 10.1.0.5 . 10.2.0.9 . tcp . 22 : 7 }\n").await;
+                    let (agent, how) = found(folder.path(), mode).await;
+                    assert!(how.unwrap_err().contains("changed"), "{mode:?}");
+                    drop(agent);
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn an_agent_that_was_killed_finds_its_rules_as_it_left_them_or_says_that_they_are_gone() {
+    lab::sandbox::test(
+        "stood::an_agent_that_was_killed_finds_its_rules_as_it_left_them_or_says_that_they_are_gone",
+        |lab| {
+            let mode = GatewayMode::Routed;
+            let world = World::new(lab, mode, &SIDES);
+            let folder = tempfile::tempdir().unwrap();
+            world.at_gateway(async || {
+                let killed = Agent::start_with(noted(folder.path()));
+                killed.apply(&two_flows(mode), 1).await;
+                let note = folder.path().join("left.json");
+                let begun = std::time::Instant::now();
+                while !note.exists() && begun.elapsed() < super::world::PATIENCE {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                drop(killed);
+                let (agent, how) = found(folder.path(), mode).await;
+                assert_eq!(how, Ok("rules-stood"));
+                drop(agent);
+                nft("delete table inet penstock\n").await;
+                let (_agent, how) = found(folder.path(), mode).await;
+                assert!(how.unwrap_err().contains("removed"));
+            });
+        },
+    )
+    .unwrap();
+}

@@ -3,9 +3,10 @@
 //! A verdict is a function of the plan and the connection alone (DESIGN, promise 3): no state, no history. A plan is one of a
 //! moment ([`Plan::at`](crate::plan::Plan::at)): rules of conduits that no grant of remote access opens then permit nothing.
 //! Order of judgement, the same in the kernel:
-//! 1. neither interface is in the plan: the packet is not ours to judge. If exactly one is, no rule can permit the
-//!    crossing, and it is refused: else the management network, or any other behind an interface that was left out of
-//!    the plan, would lead into the plant;
+//! 1. neither interface is in the plan: the packet is not ours to judge, unless it carries an address of one side to an address
+//!    of another (an interface was renamed, or leads around the guarded ones): that is refused. If exactly one is in the plan,
+//!    no rule can permit the crossing, and it is refused: else the management network, or any other behind an interface that
+//!    was left out of the plan, would lead into the plant;
 //! 2. each end lies in the networks of its side, else it is `Misplaced` (a forged or undeclared address), and
 //!    refused;
 //! 3. both sides are one and the same single zone, with nothing behind: that is not a crossing, allow;
@@ -16,7 +17,8 @@
 //!
 //! Refused means deny, or would-deny where both ends only observe ([`mode`]): the zone of the source on its side, and the
 //! zone of the destination on its own. An address that no zone of its side has is taken for one of that side's strictest
-//! zone. Where only one interface is in the plan, the end on its side decides.
+//! zone. Where only one interface is in the plan, the end on its side decides; where none is, the strictest of the sides to
+//! which the two addresses belong.
 //!
 //! A packet in the reply direction has the verdict of its connection: it is looked up by the same original tuple, with the
 //! interfaces of the original direction. The original direction is that of whoever opens the connection, which is not always what
@@ -129,7 +131,9 @@ pub enum Reason {
         /// The one that the plan does not name.
         interface: String,
     },
-    /// Neither interface is guarded.
+    /// Neither interface is in the plan, and the ends belong to different sides.
+    Around,
+    /// Neither interface is guarded, and nothing crosses between sides.
     NotGuarded,
 }
 

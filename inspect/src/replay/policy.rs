@@ -146,6 +146,7 @@ fn gate(plan: &Plan, connection: &Connection) -> Gate {
             format!("{} permits it only during {}", named(rule), opened_by(grants))
         }
         Reason::Unguarded { interface } => format!("interface {interface} belongs to no zone of the plan"),
+        Reason::Around => "neither interface belongs to a zone of the plan".to_owned(),
         Reason::NotGuarded => return Gate::Uncrossed,
     };
     match verdict.decision {

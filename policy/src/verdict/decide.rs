@@ -23,6 +23,7 @@ pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {
     };
     let (ingress, egress) = match sides {
         (Some(ingress), Some(egress)) => (ingress, egress),
+        (None, None) => return verdict(refusal, Reason::Around),
         (_, None) => return unguarded(&connection.egress),
         (None, _) => return unguarded(&connection.ingress),
     };
@@ -54,7 +55,8 @@ pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {
 }
 
 /// Whether what no rule permits is dropped: as soon as one of the two ends belongs to a zone that enforces, each on its own
-/// side (DESIGN, promise 12). An end behind an interface that the plan does not name has no say; `None` if neither has.
+/// side (DESIGN, promise 12). An end behind an interface that the plan does not name has no say; where neither has, the sides do
+/// to which the addresses belong, if they are different ones. `None`: nobody has.
 pub fn mode(plan: &Plan, connection: &Connection) -> Option<Enforcement> {
     let ends = [
         (&connection.ingress, connection.source),
@@ -63,6 +65,24 @@ pub fn mode(plan: &Plan, connection: &Connection) -> Option<Enforcement> {
     ends.into_iter()
         .filter_map(|(name, address)| Some(interface(plan, name)?.observing.mode(Some(address))))
         .max()
+        .or_else(|| mode_around(plan, connection))
+}
+
+/// The strictest mode of the sides to which the ends belong; `None` if one of them belongs to none, or one side holds both.
+fn mode_around(plan: &Plan, connection: &Connection) -> Option<Enforcement> {
+    let (source, destination) = (connection.source, connection.destination);
+    if plan
+        .interfaces
+        .iter()
+        .any(|side| side.holds(source) && side.holds(destination))
+    {
+        return None;
+    }
+    let strictest = |address: IpAddr| {
+        let sides = plan.interfaces.iter().filter(|side| side.holds(address));
+        sides.map(|side| side.observing.mode(Some(address))).max()
+    };
+    Some(strictest(source)?.max(strictest(destination)?))
 }
 
 /// All open rules that match the connection's tuple, in the plan's order. Interfaces are not looked at.

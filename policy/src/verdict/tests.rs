@@ -247,18 +247,32 @@ fn naive(plan: &Plan, connection: &Connection) -> Result<usize, (Decision, &'sta
     } else {
         Decision::WouldDeny
     };
-    let [Some(near), Some(far)] = ends else {
-        return Err(if ends == [None, None] {
-            (Decision::NotGuarded, "not guarded")
-        } else {
-            (refused, "unguarded")
-        });
-    };
     let lives = |address: IpAddr, networks: &[IpNet]| {
         networks.iter().any(|network| {
             let (first, last) = span(network);
             network.addr().is_ipv4() == address.is_ipv4() && (first..=last).contains(&number(address))
         })
+    };
+    let [Some(near), Some(far)] = ends else {
+        if ends != [None, None] {
+            return Err((refused, "unguarded"));
+        }
+        let sides_of = |address: IpAddr| -> Vec<_> {
+            let sides = plan.interfaces.iter();
+            sides.filter(|side| lives(address, &side.networks)).collect()
+        };
+        let [here, there] = [connection.source, connection.destination].map(sides_of);
+        if here.is_empty() || there.is_empty() || here.iter().any(|side| there.contains(side)) {
+            return Err((Decision::NotGuarded, "not guarded"));
+        }
+        let all_observe = here.iter().all(|side| observed(side, connection.source))
+            && there.iter().all(|side| observed(side, connection.destination));
+        let refused = if all_observe {
+            Decision::WouldDeny
+        } else {
+            Decision::Deny
+        };
+        return Err((refused, "around"));
     };
     if !lives(connection.source, &near.networks) || !lives(connection.destination, &far.networks) {
         return Err((refused, "misplaced"));
@@ -336,6 +350,7 @@ proptest! {
                 Reason::NoRule { .. } => Err((verdict.decision, "no rule")),
                 Reason::Closed { .. } => Err((verdict.decision, "closed")),
                 Reason::Unguarded { .. } => Err((verdict.decision, "unguarded")),
+                Reason::Around => Err((verdict.decision, "around")),
                 Reason::NotGuarded => Err((verdict.decision, "not guarded")),
             };
             prop_assert_eq!(found, naive(&plan, connection), "{}", connection);
@@ -401,6 +416,30 @@ proptest! {
     }
 
     #[test]
+    fn no_address_of_one_side_crosses_to_another_by_interfaces_that_the_plan_does_not_name(
+        (plan, connections) in plans_with_connections(24),
+    ) {
+        for connection in &connections {
+            let around = Connection {
+                ingress: "renamed0".to_owned(), egress: "renamed1".to_owned(), ..connection.clone()
+            };
+            let verdict = decide(&plan, &around);
+            let crosses = matches!(
+                decide(&plan, connection).reason,
+                Reason::Rule(_) | Reason::NoRule { .. }
+            );
+            let together = plan
+                .interfaces
+                .iter()
+                .any(|side| side.holds(around.source) && side.holds(around.destination));
+            if crosses && !together {
+                prop_assert_eq!(&verdict.reason, &Reason::Around, "{}", around);
+            }
+            prop_assert!(verdict.decision != Decision::Allow, "{}", around);
+        }
+    }
+
+    #[test]
     fn nothing_is_denied_between_zones_that_observe_and_nothing_undeclared_passes_where_one_enforces(
         plant in plants(), dice in prop::collection::vec(any::<[u32; crate::arbitrary::DICE]>(), 24),
     ) {
@@ -414,6 +453,11 @@ proptest! {
                 .into_iter()
                 .filter_map(|(interface, address)| mode_by_zone(&plant, plan, interface, address))
                 .collect();
+                let named = |name: &str| plan.interfaces.iter().any(|side| side.name == name);
+                if !named(&connection.ingress) && !named(&connection.egress) {
+                    // The ends' own sides decide; the definition by exhaustion says how.
+                    continue;
+                }
                 let strictest = modes.iter().max();
                 match decide(plan, &connection).decision {
                     Decision::Deny => prop_assert_eq!(strictest, Some(&Enforcement::Enforce), "{}", connection),
@@ -502,6 +546,7 @@ fn random_connections_meet_every_kind_of_verdict() {
                 Reason::NoRule { .. } => "no rule",
                 Reason::Closed { .. } => "closed",
                 Reason::Unguarded { .. } => "unguarded",
+                Reason::Around => "around",
                 Reason::NotGuarded => "not guarded",
             };
             *seen.entry((verdict.decision.code(), reason)).or_insert(0_u32) += 1;
@@ -516,6 +561,8 @@ fn random_connections_meet_every_kind_of_verdict() {
         ("would-deny", "misplaced"),
         ("would-deny", "no rule"),
         ("deny", "unguarded"),
+        ("deny", "around"),
+        ("would-deny", "around"),
         ("would-deny", "unguarded"),
         ("not-guarded", "not guarded"),
     ] {

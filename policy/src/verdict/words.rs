@@ -161,6 +161,10 @@ impl fmt::Display for Reason {
                 "interface {interface} belongs to no zone of this plan: name it under the gateway's interfaces if \
                  traffic should cross it"
             ),
+            Self::Around => f.write_str(
+                "the two ends belong to different sides of this gateway, and it would cross by interfaces that the plan does not \
+                 name: correct the interfaces' names, or name them under the gateway's interfaces",
+            ),
             Self::NotGuarded => f.write_str("neither of its interfaces belongs to a zone of this plan"),
         }
     }

@@ -132,7 +132,7 @@ fn draw(seed: u64) -> (Plan, Vec<Connection>) {
 /// What a verdict is, and whether it is so for an interface that the plan does not name, or on a side whose zones have not
 /// all the same mode.
 fn kind(plan: &Plan, connection: &Connection, verdict: &Verdict) -> String {
-    let unnamed = matches!(verdict.reason, Reason::Unguarded { .. });
+    let unnamed = matches!(verdict.reason, Reason::Unguarded { .. } | Reason::Around);
     let sides = plan.interfaces.iter();
     let mut crossed = sides.filter(|side| [&connection.ingress, &connection.egress].contains(&&side.name));
     let addition = if unnamed {

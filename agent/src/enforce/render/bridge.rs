@@ -8,7 +8,8 @@
 //! the last chain drops what still has it. So a gateway whose `bridge-nf-call-*` parameters are switched off fails
 //! closed, not open.
 //!
-//! A port that is not in the plan is no way around it: no rule can permit a frame between it and a guarded port. Nor is
+//! A port that is not in the plan is no way around it: no rule can permit a frame between it and a guarded port, nor, between two
+//! such ports, one from an address of one side to an address of another. Nor is
 //! routing: a bridged gateway has no address on its guarded side, so what comes in by a guarded port to be routed, or is
 //! routed and would leave by one, is refused ([`MARK_ROUTED`]); what the gateway itself sends is not.
 //!
@@ -27,11 +28,14 @@ use crate::enforce::intercept::MARK_INTERCEPTED_BITS;
 use crate::enforce::structure::Structure;
 
 /// Chains of every structure.
-const CHAINS: [&str; 12] = [
+const CHAINS: [&str; 15] = [
     "enter",
     "legs",
     "forward",
     "half",
+    "around",
+    "around4",
+    "around6",
     "own",
     "sent",
     "inspected",
@@ -100,9 +104,20 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
             chains_by_side(script, structure, family, (chain, way), rules)
         })
     });
+    for family in [('4', "ip"), ('6', "ip6")] {
+        let mark = |mark: u32| format!("meta mark set {mark:#x} accept");
+        let verdicts = [mark(refused | MARK_OBSERVED), mark(refused)];
+        let [observed, refused] = verdicts.each_ref().map(String::as_str);
+        shape::around(script, structure, family, [observed, refused]);
+    }
     let _ = write!(
         script,
-        "chain deny {{
+        "chain around {{
+         @ll,96,16 0x0800 goto around4
+         @ll,96,16 0x86dd goto around6
+         accept
+         }}
+         chain deny {{
          counter name denied
          {within_limit} counter name denied_told {deny}
          drop
@@ -132,7 +147,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          accept
          }}
          chain half {{
-         iifname != @guarded oifname != @guarded accept
+         iifname != @guarded oifname != @guarded goto around
          meta mark set {refused:#x}
          jump observes
          @ll,96,16 {{ 0x0800, 0x86dd }} accept

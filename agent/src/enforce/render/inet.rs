@@ -3,7 +3,9 @@
 //!
 //! A packet is judged by its connection's original tuple, in both directions, at every packet: nothing is accepted
 //! merely for being established (DESIGN §5; IEC 62443-3-3 SR 5.2, deny by default, allow by exception). What crosses
-//! from or to a guarded interface, while the other one is not in the plan, is refused before any rule is looked at.
+//! from or to a guarded interface, while the other one is not in the plan, is refused before any rule is looked at; so is
+//! what carries an address of one side to one of another by two interfaces that are not in the plan (`around`; of a bridge, its
+//! own table). What else passes between those is not ours.
 
 use std::fmt::Write;
 
@@ -75,7 +77,9 @@ const CHAINS: [&str; 22] = [
     "refuse",
 ];
 
-/// Chains of routed gateways that have one for each side.
+/// Chains of routed gateways alone, ...
+const CHAINS_ROUTED: [&str; 3] = ["around", "around4", "around6"];
+/// ... and those that have one for each side.
 const CHAINS_BY_SIDE: [&str; 2] = ["from", "to"];
 
 /// The chains that a structure has, but for the seal and the inspector's: what a change of structure writes anew.
@@ -87,6 +91,7 @@ pub(super) fn chains_of(structure: &Structure) -> Vec<String> {
         .collect::<Vec<_>>();
     if structure.mode == GatewayMode::Routed {
         chains.extend(mode::chains_of(structure));
+        chains.extend(CHAINS_ROUTED.map(str::to_owned));
         for chain in CHAINS_BY_SIDE {
             chains.extend(shape::names_by_side(structure, chain));
         }
@@ -207,7 +212,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          goto deny
          }}
          chain from_unguarded {{
-         oifname != @guarded accept
+         oifname != @guarded {elsewhere}
          goto miss
          }}
         ",
@@ -219,9 +224,19 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         would_deny = log(prefix::WOULD_DENY, group),
         would_deny_reply = log(prefix::WOULD_DENY_REPLY, group),
         deny = log(prefix::DENY, group),
+        elsewhere = if bridged { "accept" } else { "goto around" },
         deny_reply = log(prefix::DENY_REPLY, group),
         within_limit = within_limit(),
     );
+    if !bridged {
+        for family in &FAMILIES {
+            let verdicts = ["goto observe", "goto deny"];
+            shape::around(script, structure, (family.number, family.header), verdicts);
+        }
+        script.push_str(
+            "chain around {\nmeta nfproto ipv4 goto around4\nmeta nfproto ipv6 goto around6\naccept\n}\n",
+        );
+    }
     granted::chain(script, structure);
     turned::verdicts(script, &granted::gate(structure), &observed, group);
     for family in &FAMILIES {

@@ -9,6 +9,7 @@ use penstock_policy::plan::Mac;
 use super::granted;
 use super::neighbours::MACS;
 use super::{Address, MARK_FLOW, Span, Structure, TABLE, list};
+use crate::enforce::structure::merged;
 
 const INTERFACE: &str = "type ifname";
 const PAIR: &str = "type ifname . ifname";
@@ -33,6 +34,9 @@ fn sets(family: &str, structure: &Structure) -> BTreeMap<String, Set> {
     let spans6 = structure.passive6.iter().map(ToString::to_string).collect();
     sets.insert("passive4".to_owned(), (ADDRESSES[0], spans4));
     sets.insert("passive6".to_owned(), (ADDRESSES[1], spans6));
+    let [plant4, plant6] = plants(structure);
+    sets.insert(PLANT.to_owned() + "4", (ADDRESSES[0], plant4));
+    sets.insert(PLANT.to_owned() + "6", (ADDRESSES[1], plant6));
     for (set, sides4, sides6) in [
         ("side", &structure.sides4, &structure.sides6),
         ("router", &structure.routers4, &structure.routers6),
@@ -51,6 +55,44 @@ fn sets(family: &str, structure: &Structure) -> BTreeMap<String, Set> {
         sets.insert(granted::GRANTED.to_owned(), ("type mark; flags timeout", none));
     }
     sets
+}
+
+/// The name of the sets of all addresses that belong to any side.
+const PLANT: &str = "plant";
+
+/// The addresses of all sides.
+fn plants(structure: &Structure) -> [BTreeSet<String>; 2] {
+    fn of<A: Address>(sides: &BTreeMap<String, Vec<Span<A>>>) -> BTreeSet<String> {
+        let all = sides.values().flatten().copied().collect();
+        merged(all).iter().map(ToString::to_string).collect()
+    }
+    [of(&structure.sides4), of(&structure.sides6)]
+}
+
+/// The chain `around` of a family: what carries an address of one side to one of another gets a verdict, by whether all that may
+/// show those addresses observe; the rest is accepted.
+pub(super) fn around(
+    script: &mut String,
+    structure: &Structure,
+    (family, ip): (char, &str),
+    [observed, refused]: [&str; 2],
+) {
+    let _ = writeln!(
+        script,
+        "chain around{family} {{
+         {ip} saddr != @{PLANT}{family} accept
+         {ip} daddr != @{PLANT}{family} accept"
+    );
+    for interface in &structure.guarded {
+        let side = side(family, interface);
+        let _ = writeln!(script, "{ip} saddr @{side} {ip} daddr @{side} accept");
+    }
+    let _ = writeln!(
+        script,
+        "{ip} saddr @passive{family} {ip} daddr @passive{family} {observed}
+         {refused}
+         }}"
+    );
 }
 
 /// The sets that tell neighbours.

@@ -350,7 +350,7 @@ mod tests {
                 usize::from(damaged.is_some()),
                 "{damaged:?}: {text}"
             );
-            assert!(text.contains("in force     r2"), "{damaged:?}: {text}");
+            assert!(text.contains("last policy  r2"), "{damaged:?}: {text}");
             assert_eq!(
                 status.effective.is_some(),
                 status.effective_known,

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::enrolment::{Attempts, GATEWAY_PREFIX, GatewayRecord, NewToken, create_token};
 use crate::files::{self, FileError};
-use crate::health;
+use crate::health::{self, own::Probe};
 use crate::ingest::Ingest;
 use crate::journal::Journal;
 use crate::metrics;
@@ -202,6 +202,11 @@ pub fn backup(config: &Config, to: &Path) -> Result<(), AppError> {
     Ok(())
 }
 
+/// Where our own certificate and the plant's root are.
+fn certificate_files(config: &Config) -> [PathBuf; 2] {
+    ["coordinator.pem", "ca/root.pem"].map(|name| config.data.join(name))
+}
+
 /// Our own certificate: the stored one while it has a third of its life left, else a new one.
 fn own_credentials(config: &Config, authority: &Authority) -> Result<Credentials, AppError> {
     let (chain_file, key_file) = (
@@ -298,12 +303,19 @@ pub async fn start(config: &Config) -> Result<Running, AppError> {
             }
         });
     }
+    let probe = Arc::new(Probe::new(store.clone()));
+    let (own, own_faults) = watch::channel(Vec::new());
+    background(
+        &mut tasks,
+        &stopping,
+        health::own::follow(probe.clone(), config.data.clone(), certificate_files(config), own),
+    );
     let mut metrics_address = None;
     if let Some(address) = config.metrics {
         let listen = |source| AppError::Listen { address, source };
         let listener = metrics::bind(address).await.map_err(listen)?;
         metrics_address = listener.local_addr().ok();
-        let served = metrics::serve(listener, recorder, store.clone(), stopping.clone());
+        let served = metrics::serve(listener, recorder, probe.clone(), stopping.clone());
         tasks.spawn(async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the metrics server stopped");
@@ -317,7 +329,13 @@ pub async fn start(config: &Config) -> Result<Running, AppError> {
     background(
         &mut tasks,
         &stopping,
-        health::watch::follow(fleet.clone(), releases, config.sessions.stale_after_ms(), publish),
+        health::watch::follow(
+            fleet.clone(),
+            releases,
+            config.sessions.stale_after_ms(),
+            own_faults,
+            publish,
+        ),
     );
     background(
         &mut tasks,

@@ -14,8 +14,10 @@
 //! Every state has reasons, in words. Nothing is healthy for want of evidence: taking a fact away never makes a
 //! zone look better (a property below).
 
+pub mod own;
 pub mod watch;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_policy::ids::{GatewayId, Revision, ZoneId};
@@ -66,7 +68,8 @@ impl State {
 pub struct Boundary {
     /// Observe or enforce.
     pub enforcement: Enforcement,
-    /// The gateways that have the zone on one of their sides.
+    /// The gateways on which its guard depends: those that have it on one of their sides, but for those that reach it through
+    /// another one that guards it.
     pub gateways: Vec<GatewayId>,
     /// Which zones lie beside it; unknown of releases from before plans told the zones of one side apart.
     #[serde(default)]
@@ -99,19 +102,51 @@ pub fn boundaries(plant: &Plant) -> BTreeMap<ZoneId, Boundary> {
             (name.clone(), boundary)
         })
         .collect();
+    let own = own_sides(plant);
     for (id, gateway) in &plant.gateways {
-        let zones: BTreeSet<&ZoneId> = gateway
-            .interfaces
-            .values()
-            .flat_map(|interface| std::iter::once(&interface.zone).chain(&interface.behind))
-            .collect();
-        for zone in zones {
+        let mut guarded: BTreeSet<&ZoneId> = BTreeSet::new();
+        for side in gateway.interfaces.values() {
+            guarded.insert(&side.zone);
+            let here: BTreeSet<&ZoneId> = std::iter::once(&side.zone).chain(&side.behind).collect();
+            let behind = side.behind.iter();
+            guarded.extend(behind.filter(|zone| !guarded_from(plant, zone, own.get(zone), (id, &here))));
+        }
+        for zone in guarded {
             if let Some(boundary) = boundaries.get_mut(zone) {
                 boundary.gateways.push(id.clone());
             }
         }
     }
     boundaries
+}
+
+/// The gateways that have a zone for a side's own, by zone.
+fn own_sides(plant: &Plant) -> BTreeMap<&ZoneId, BTreeSet<&GatewayId>> {
+    let mut own: BTreeMap<&ZoneId, BTreeSet<&GatewayId>> = BTreeMap::new();
+    for (id, gateway) in &plant.gateways {
+        for side in gateway.interfaces.values() {
+            own.entry(&side.zone).or_default().insert(id);
+        }
+    }
+    own
+}
+
+/// Whether another gateway than `id` stands between a zone, which it has for a side's own, and the zones `here`: then what happens
+/// to `id` leaves that zone guarded.
+fn guarded_from(
+    plant: &Plant,
+    zone: &ZoneId,
+    own: Option<&BTreeSet<&GatewayId>>,
+    (id, here): (&GatewayId, &BTreeSet<&ZoneId>),
+) -> bool {
+    let others = own.into_iter().flatten().filter(|other| **other != id);
+    others
+        .filter_map(|other| plant.gateways.get(*other))
+        .any(|other| {
+            // Its side towards `id` has one of those zones for its own.
+            let mut sides = other.interfaces.values();
+            sides.any(|side| side.zone != *zone && here.contains(&side.zone))
+        })
 }
 
 /// What is known of one gateway.
@@ -132,12 +167,28 @@ pub struct GatewayEvidence {
     pub drift: bool,
     /// Whether it is certain that its kernel does not enforce (fault `kernel-failed`).
     pub kernel_failed: bool,
-    /// Faults it told, and what is wrong with its trail, in words.
-    pub faults: Vec<String>,
+    /// Faults it told, and what is wrong with its trail.
+    pub faults: Vec<ReportedFault>,
     /// What enforcing would change where it only observes, in words.
     pub foretold: Vec<String>,
     /// The conduits that grants of remote access opened, in words. Being open for a time is no fault.
     pub granted: Vec<String>,
+}
+
+/// A fault that a gateway told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReportedFault {
+    /// In words.
+    pub words: String,
+    /// The zones that it concerns; none: all at the gateway's boundary.
+    pub zones: BTreeSet<ZoneId>,
+}
+
+impl ReportedFault {
+    /// Whether it concerns a zone.
+    fn concerns(&self, zone: &ZoneId) -> bool {
+        self.zones.is_empty() || self.zones.contains(zone)
+    }
 }
 
 /// The judgement on one zone.
@@ -149,13 +200,16 @@ pub struct ZoneJudgement {
     pub reasons: Vec<String>,
 }
 
+/// Gateways named in one reason; further ones are counted.
+const NAMES_MAX: usize = 3;
 /// Reasons given at most for one zone; the rest is counted.
 const REASONS_MAX: usize = 16;
 
 /// Judges one zone.
 ///
-/// `current`: the revision in force, `None` before the first release. `stale_after_ms`: how old a report may be.
+/// What several gateways have in common is one reason, the gravest first. `current`: the revision in force, `None` before the first release. `stale_after_ms`: how old a report may be.
 pub fn judge(
+    zone: &ZoneId,
     boundary: &Boundary,
     gateways: &BTreeMap<GatewayId, GatewayEvidence>,
     current: Option<Revision>,
@@ -172,17 +226,24 @@ pub fn judge(
         Enforcement::Enforce => State::Enforcing,
         Enforcement::Observe => State::Observing,
     };
-    let mut reasons = Vec::new();
+    let mut found: BTreeMap<(Reverse<State>, String), Vec<&GatewayId>> = BTreeMap::new();
     for gateway in &boundary.gateways {
         let findings = match gateways.get(gateway) {
-            Some(evidence) => judge_gateway(evidence, now_ms, stale_after_ms),
+            Some(evidence) => judge_gateway(zone, evidence, now_ms, stale_after_ms),
             None => vec![(State::Unknown, "was never seen".to_owned())],
         };
-        for (found, reason) in findings {
-            state = state.max(found);
-            reasons.push(format!("{gateway}: {reason}"));
+        for (grave, reason) in findings {
+            state = state.max(grave);
+            let alike = found.entry((Reverse(grave), reason)).or_default();
+            if alike.last() != Some(&gateway) {
+                alike.push(gateway);
+            }
         }
     }
+    let mut reasons: Vec<String> = found
+        .into_iter()
+        .map(|((_, reason), gateways)| format!("{}: {reason}", some_of(&gateways)))
+        .collect();
     let foretold: Vec<String> = match boundary.enforcement {
         Enforcement::Enforce => Vec::new(),
         Enforcement::Observe => boundary
@@ -217,7 +278,22 @@ pub fn judge(
     ZoneJudgement { state, reasons }
 }
 
-fn judge_gateway(evidence: &GatewayEvidence, now_ms: u64, stale_after_ms: u64) -> Vec<(State, String)> {
+/// The names of gateways; of many, some and how many more.
+fn some_of(gateways: &[&GatewayId]) -> String {
+    let shown = gateways.iter().take(NAMES_MAX);
+    let shown = shown.map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match gateways.len().saturating_sub(NAMES_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn judge_gateway(
+    zone: &ZoneId,
+    evidence: &GatewayEvidence,
+    now_ms: u64,
+    stale_after_ms: u64,
+) -> Vec<(State, String)> {
     let mut findings = Vec::new();
     let Some(reported_ms) = evidence.reported_ms else {
         return vec![(
@@ -277,12 +353,8 @@ fn judge_gateway(evidence: &GatewayEvidence, now_ms: u64, stale_after_ms: u64) -
             "somebody else changed its kernel's rules".to_owned(),
         ));
     }
-    findings.extend(
-        evidence
-            .faults
-            .iter()
-            .map(|fault| (State::Degraded, fault.clone())),
-    );
+    let faults = evidence.faults.iter().filter(|fault| fault.concerns(zone));
+    findings.extend(faults.map(|fault| (State::Degraded, fault.words.clone())));
     findings
 }
 

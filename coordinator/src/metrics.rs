@@ -1,9 +1,10 @@
 //! Prometheus metrics and liveness, on a listener of their own that only this machine can reach.
 //!
-//! `/metrics` is the text format; `/healthz` answers 200 while the store answers, else 503. Names begin with `penstock_`.
+//! `/metrics` is the text format; `/healthz` answers 200 while the store takes writes, as a write has proved no longer than two
+//! seconds ago, else 503. Names begin with `penstock_`.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::State;
@@ -13,7 +14,7 @@ use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandl
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::Store;
+use crate::health::own::{PROVED_FOR_OTHERS, Probe};
 
 /// The process has one recorder, whoever asks first installs it.
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -41,6 +42,10 @@ fn describe() {
     );
     metrics::describe_gauge!("penstock_release_current", "Revision of the current release");
     metrics::describe_gauge!("penstock_zone_state", "1 for the state that a zone is in");
+    metrics::describe_gauge!(
+        "penstock_coordinator_faults",
+        "What is wrong with the coordinator itself: store, disk, clock, certificates"
+    );
     metrics::describe_counter!("penstock_offers_total", "Offers sent to gateways");
     metrics::describe_counter!(
         "penstock_slow_gateways_total",
@@ -70,20 +75,20 @@ fn describe() {
 #[derive(Clone)]
 struct Served {
     handle: PrometheusHandle,
-    store: Store,
+    probe: Arc<Probe>,
 }
 
 /// Serves until told to stop.
 pub async fn serve(
     listener: TcpListener,
     handle: PrometheusHandle,
-    store: Store,
+    probe: Arc<Probe>,
     stopping: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(render))
         .route("/healthz", get(healthz))
-        .with_state(Served { handle, store });
+        .with_state(Served { handle, probe });
     axum::serve(listener, router)
         .with_graceful_shutdown(stopping.cancelled_owned())
         .await
@@ -94,10 +99,13 @@ async fn render(State(served): State<Served>) -> String {
     served.handle.render()
 }
 
-async fn healthz(State(served): State<Served>) -> (StatusCode, &'static str) {
-    match served.store.get("coordinator").await {
-        Ok(_) => (StatusCode::OK, "ok\n"),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n"),
+async fn healthz(State(served): State<Served>) -> (StatusCode, String) {
+    match served.probe.fault(PROVED_FOR_OTHERS).await {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the store takes no writes: {why}\n"),
+        ),
     }
 }
 

@@ -149,7 +149,8 @@ pub enum Command {
     #[command(subcommand)]
     Operators(Operators),
     /// Say how well each zone is guarded, and why
-    #[command(after_help = "Examples:\n  penstock health\n  penstock health --watch")]
+    #[command(after_help = "Examples:\n  penstock health\n  penstock health --watch\n  \
+                      penstock health --severity degraded --gateway gw-works-a")]
     Health(Health),
     /// Search and follow the audit trail
     #[command(subcommand)]

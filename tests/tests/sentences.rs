@@ -39,7 +39,7 @@ fn health(boundary: &Boundary) -> (State, Vec<String>) {
         .iter()
         .map(|gateway| (gateway.clone(), well.clone()))
         .collect();
-    let judged = judge(boundary, &gateways, Some(Revision(7)), 1000, 1000);
+    let judged = judge(zone, boundary, &gateways, Some(Revision(7)), 1000, 1000);
     (judged.state, judged.reasons)
 }
 

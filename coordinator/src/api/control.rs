@@ -10,8 +10,8 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 use penstock_proto::v1::control_server::Control;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_stream::wrappers::{IntervalStream, ReceiverStream, WatchStream};
+use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -29,6 +29,8 @@ use crate::sessions::Fleet;
 use crate::store::Store;
 
 /// Releases in one list if nothing is said, and at most.
+/// How often who asked for it hears that nothing changed.
+const HEALTH_BEAT: Duration = Duration::from_secs(5);
 const RELEASES_DEFAULT: usize = 20;
 const RELEASES_MAX: usize = 1000;
 /// How long a caller waits for the sites' time zones.
@@ -404,12 +406,12 @@ impl Control for ControlService {
         self.gate
             .operator(request.extensions(), Action::WatchHealth)
             .await?;
-        let once = request.into_inner().once;
+        let v1::WatchHealthRequest { once, beats } = request.into_inner();
         let states = WatchStream::new(self.health.clone()).map(|health| Ok((*health).clone()));
-        Ok(Response::new(if once {
-            Box::pin(states.take(1))
-        } else {
-            Box::pin(states)
+        Ok(Response::new(match (once, beats) {
+            (true, _) => Box::pin(states.take(1)),
+            (false, false) => Box::pin(states),
+            (false, true) => Box::pin(with_beats(states)),
         }))
     }
 
@@ -467,4 +469,23 @@ impl Control for ControlService {
         });
         Ok(Response::new(ReceiverStream::new(records)))
     }
+}
+
+/// Health, and an answer every few seconds although nothing changed, until there is none any more.
+fn with_beats(
+    states: impl Stream<Item = Result<v1::PlantHealth, Status>> + Send + 'static,
+) -> impl Stream<Item = Result<v1::PlantHealth, Status>> + Send + 'static {
+    let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + HEALTH_BEAT, HEALTH_BEAT);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let unchanged = || v1::PlantHealth {
+        time_ms: clock::now_ms(),
+        unchanged: true,
+        ..v1::PlantHealth::default()
+    };
+    let beats = IntervalStream::new(timer).map(move |_| Some(Ok(unchanged())));
+    let states = states.map(Some).chain(tokio_stream::once(None));
+    states
+        .merge(beats)
+        .take_while(Option::is_some)
+        .filter_map(|answer| answer)
 }

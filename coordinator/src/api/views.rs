@@ -173,11 +173,6 @@ fn gateway(name: &GatewayId, facts: Facts) -> v1::Gateway {
         faults: facts
             .faults
             .into_iter()
-            .map(|(code, message)| v1::Fault {
-                code,
-                message,
-                ..v1::Fault::default()
-            })
             .chain(facts.trail_fault.map(|message| v1::Fault {
                 code: "trail".to_owned(),
                 message,

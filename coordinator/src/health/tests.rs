@@ -8,6 +8,17 @@ use super::*;
 const STALE_AFTER_MS: u64 = 30_000;
 const NOW_MS: u64 = 1_000_000;
 
+fn here() -> ZoneId {
+    ZoneId::new("here").unwrap()
+}
+
+fn fault(words: &str) -> ReportedFault {
+    ReportedFault {
+        words: words.to_owned(),
+        ..ReportedFault::default()
+    }
+}
+
 fn mark(revision: u64) -> PolicyMark {
     PolicyMark {
         revision: Revision(revision),
@@ -25,7 +36,7 @@ fn evidence() -> impl Strategy<Value = GatewayEvidence> {
         prop::option::weighted(0.2, Just((Revision(2), "altered".to_owned()))),
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.2),
-        prop::collection::vec(Just("spool-full".to_owned()), 0..2),
+        prop::collection::vec(Just(fault("spool-full")), 0..2),
     )
         .prop_map(
             |(connected, reported_ms, effective, wanted, refused, drift, kernel_failed, faults)| {
@@ -82,7 +93,7 @@ fn named(all: Vec<GatewayEvidence>) -> BTreeMap<GatewayId, GatewayEvidence> {
 }
 
 fn judged(boundary: &Boundary, all: &BTreeMap<GatewayId, GatewayEvidence>) -> ZoneJudgement {
-    judge(boundary, all, Some(Revision(2)), NOW_MS, STALE_AFTER_MS)
+    judge(&here(), boundary, all, Some(Revision(2)), NOW_MS, STALE_AFTER_MS)
 }
 
 proptest! {
@@ -118,7 +129,7 @@ proptest! {
         match how {
             0 => { worse.remove(&name); }
             1 => one.connected = false,
-            2 => one.faults.push("more".to_owned()),
+            2 => one.faults.push(fault("more")),
             3 => one.drift = true,
             4 => one.kernel_failed = true,
             5 => one.reported_ms = one.reported_ms.map(|at| at.saturating_sub(600_000)),
@@ -262,4 +273,100 @@ fn a_conduit_that_a_grant_opened_is_shown_and_is_no_fault() {
         ..open
     };
     assert_eq!(shows(gone), (State::Stale, false), "what is so now is not known");
+}
+
+#[test]
+fn what_gateways_have_in_common_is_one_reason_and_the_gravest_comes_first() {
+    let away = GatewayEvidence {
+        connected: false,
+        ..fine()
+    };
+    let open = GatewayEvidence {
+        kernel_failed: true,
+        ..fine()
+    };
+    let mut all = vec![away; 100];
+    all.push(open);
+    let judgement = judged(&zone(true, all.len()), &named(all));
+    assert_eq!(judgement.state, State::Unprotected);
+    assert_eq!(judgement.reasons.len(), 2, "{:?}", judgement.reasons);
+    assert_eq!(
+        judgement.reasons[0],
+        "gw-100: its kernel does not hold the policy"
+    );
+    assert_eq!(
+        judgement.reasons[1],
+        "gw-0, gw-1, gw-2 and 97 more: is not connected since less than a minute"
+    );
+}
+
+#[test]
+fn a_fault_that_concerns_other_zones_leaves_a_zone_as_it_is() {
+    let concerns = |zones: &[&str]| GatewayEvidence {
+        faults: vec![ReportedFault {
+            words: "interface eth2 has no carrier (no-carrier)".to_owned(),
+            zones: zones.iter().map(|zone| ZoneId::new(*zone).unwrap()).collect(),
+        }],
+        ..fine()
+    };
+    let state = |zones: &[&str]| judged(&zone(true, 1), &named(vec![concerns(zones)])).state;
+    assert_eq!(state(&["elsewhere"]), State::Enforcing);
+    assert_eq!(state(&["elsewhere", "here"]), State::Degraded);
+    assert_eq!(state(&[]), State::Degraded, "one that names nobody concerns all");
+}
+
+/// A core gateway, behind whose one side lie cells with gateways of their own, and one without.
+const CELLS: &str = "plant: works
+approvers: { threshold: 1, people: { bob: { key: \"ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\" } } }
+sites: { works: { title: Works, timezone: UTC } }
+zones:
+  office: { title: Office, kind: enterprise, networks: [10.0.0.0/24] }
+  transit: { title: Transit, kind: operations, networks: [10.9.0.0/24] }
+  cell-a: { title: Cell A, kind: control, networks: [10.1.0.0/24] }
+  cell-b: { title: Cell B, kind: control, networks: [10.2.0.0/24] }
+  bare: { title: Bare, kind: control, networks: [10.3.0.0/24] }
+gateways:
+  core:
+    site: works
+    mode: routed
+    interfaces:
+      eth1: { zone: office, address: 10.0.0.1/24 }
+      eth2: { zone: transit, behind: [cell-a, cell-b, bare], address: 10.9.0.1/24 }
+    management: { interface: eth0, peers: [192.0.2.10] }
+  gw-a:
+    site: works
+    mode: routed
+    interfaces:
+      eth1: { zone: transit, behind: [office], address: 10.9.0.2/24 }
+      eth2: { zone: cell-a, address: 10.1.0.1/24 }
+    management: { interface: eth0, peers: [192.0.2.10] }
+  gw-b:
+    site: works
+    mode: routed
+    interfaces:
+      eth1: { zone: transit, behind: [office], address: 10.9.0.3/24 }
+      eth2: { zone: cell-b, address: 10.2.0.1/24 }
+    management: { interface: eth0, peers: [192.0.2.10] }
+";
+
+#[test]
+fn a_zone_depends_on_the_gateways_that_guard_it_and_not_on_those_behind_which_another_does() {
+    let file = penstock_policy::diagnostics::SourceFile {
+        name: "plant.yaml".to_owned(),
+        text: CELLS.to_owned(),
+    };
+    let loaded = penstock_policy::load(&[file], jiff::civil::date(2026, 1, 1));
+    let plant = loaded
+        .plant
+        .unwrap_or_else(|| panic!("{:?}", loaded.diagnostics.errors().collect::<Vec<_>>()));
+    let on = |zone: &str| -> Vec<String> {
+        let boundaries = boundaries(&plant);
+        let boundary = &boundaries[&ZoneId::new(zone).unwrap()];
+        boundary.gateways.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(on("cell-a"), ["gw-a"], "the core may be away");
+    assert_eq!(on("cell-b"), ["gw-b"]);
+    assert_eq!(on("bare"), ["core"], "nobody else guards it");
+    assert_eq!(on("office"), ["core"]);
+    assert_eq!(on("transit"), ["core", "gw-a", "gw-b"]);
 }

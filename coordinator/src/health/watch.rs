@@ -29,8 +29,10 @@ pub async fn follow(
     fleet: Arc<Fleet>,
     releases: Releases,
     stale_after_ms: u64,
+    mut own: watch::Receiver<Vec<v1::Fault>>,
     publish: watch::Sender<Arc<v1::PlantHealth>>,
 ) {
+    let mut own_known = true;
     let mut current = releases.current();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -41,12 +43,15 @@ pub async fn follow(
             let fleet = fleet.clone();
             move || look(&fleet, release.as_deref(), clock::now_ms(), stale_after_ms)
         });
-        let Ok(now) = looked.await else {
+        let Ok(mut now) = looked.await else {
             return;
         };
+        now.coordinator = own.borrow_and_update().clone();
         let took = began.elapsed();
         publish.send_if_modified(|held| {
-            let new = held.zones != now.zones || held.current_revision != now.current_revision;
+            let new = held.zones != now.zones
+                || held.current_revision != now.current_revision
+                || held.coordinator != now.coordinator;
             if new {
                 measure(&now);
                 *held = Arc::new(now);
@@ -57,6 +62,7 @@ pub async fn follow(
             () = fleet.changed() => {}
             changed = current.changed() => if changed.is_err() { return },
             _ = tick.tick() => {}
+            changed = own.changed(), if own_known => own_known = changed.is_ok(),
             () = publish.closed() => return,
         }
         tokio::time::sleep(DEBOUNCE.max(took * REST)).await;
@@ -89,6 +95,7 @@ pub fn look(fleet: &Fleet, release: Option<&Current>, now_ms: u64, stale_after_m
         .iter()
         .map(|(zone, boundary)| {
             let judged = judge(
+                zone,
                 boundary,
                 &evidence,
                 Some(release.revision()),

@@ -1,16 +1,17 @@
 //! What is known of each gateway, in memory: last told facts, bounded in size whatever a gateway sends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use penstock_policy::ids::{Digest, GatewayId, Revision};
+use penstock_policy::ids::{Digest, GatewayId, Revision, ZoneId};
 use penstock_proto::convert::PolicyMark;
+use penstock_proto::fault::{FLOWS_MAX, ZONES_MAX, flows_in_words};
 use penstock_proto::v1;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::enrolment::GatewayRecord;
-use crate::health::GatewayEvidence;
+use crate::health::{GatewayEvidence, ReportedFault};
 
 /// Longest text a gateway may have remembered, bytes.
 const TEXT_BYTES_MAX: usize = 256;
@@ -61,8 +62,8 @@ pub struct Facts {
     pub drift: i32,
     /// Its audit spool.
     pub spool: Option<v1::SpoolState>,
-    /// Faults that it told: code and words.
-    pub faults: Vec<(String, String)>,
+    /// Faults that it told, bounded.
+    pub faults: Vec<v1::Fault>,
     /// What is wrong with its trail here.
     pub trail_fault: Option<String>,
 }
@@ -71,18 +72,20 @@ pub struct Facts {
 const GRANTED: &str = "remote-access";
 /// The fault by which a gateway foretells what enforcing would change.
 const NOT_READY: &str = "not-ready-to-enforce";
+/// Faults by which it is certain that a gateway's kernel does not hold its policy.
+const OPEN: [&str; 2] = ["kernel-failed", "rules-gone"];
 
 impl Facts {
     /// For the judgement on health; `wanted` is what the current release holds for it.
     pub fn evidence(&self, wanted: Option<PolicyMark>) -> GatewayEvidence {
         let (foretold, faults): (Vec<_>, Vec<_>) =
-            self.faults.iter().partition(|(code, _)| code == NOT_READY);
-        let (granted, faults): (Vec<_>, Vec<_>) = faults.into_iter().partition(|(code, _)| code == GRANTED);
-        let mut faults: Vec<String> = faults
-            .iter()
-            .map(|(code, message)| format!("{message} ({code})"))
-            .collect();
-        faults.extend(self.trail_fault.clone());
+            self.faults.iter().partition(|fault| fault.code == NOT_READY);
+        let (granted, faults): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| fault.code == GRANTED);
+        let mut faults: Vec<ReportedFault> = faults.into_iter().map(reported).collect();
+        faults.extend(self.trail_fault.iter().map(|words| ReportedFault {
+            words: words.clone(),
+            ..ReportedFault::default()
+        }));
         GatewayEvidence {
             connected: self.connected,
             reported_ms: self.reported_ms,
@@ -100,10 +103,13 @@ impl Facts {
                     )
                 }),
             drift: self.drift == i32::from(v1::Drift::Present),
-            kernel_failed: self.faults.iter().any(|(code, _)| code == "kernel-failed"),
+            kernel_failed: self
+                .faults
+                .iter()
+                .any(|fault| OPEN.contains(&fault.code.as_str())),
             faults,
-            granted: granted.iter().map(|(_, message)| message.clone()).collect(),
-            foretold: foretold.iter().map(|(_, message)| message.clone()).collect(),
+            granted: granted.iter().map(|fault| fault.message.clone()).collect(),
+            foretold: foretold.iter().map(|fault| fault.message.clone()).collect(),
         }
     }
 
@@ -147,12 +153,7 @@ impl Facts {
         }
         self.drift = report.drift;
         self.spool = report.spool;
-        self.faults = report
-            .faults
-            .iter()
-            .take(ITEMS_MAX)
-            .map(|fault| (bounded(&fault.code), bounded(&fault.message)))
-            .collect();
+        self.faults = report.faults.iter().take(ITEMS_MAX).map(bounded_fault).collect();
     }
 
     /// Whether two states of knowledge lead to the same judgement, but for their age.
@@ -167,6 +168,45 @@ impl Facts {
             && self.trail_fault == other.trail_fault
             && self.staged == other.staged
             && self.offered == other.offered
+    }
+}
+
+/// A fault in words, with the zones that it concerns.
+fn reported(fault: &v1::Fault) -> ReportedFault {
+    let flows = flows_in_words(&fault.flows, fault.further_flows);
+    // A name that is none here would leave a fault that concerns nobody.
+    let zones: Option<BTreeSet<ZoneId>> = fault
+        .zones
+        .iter()
+        .map(|zone| ZoneId::new(zone.as_str()).ok())
+        .collect();
+    ReportedFault {
+        words: format!("{}{flows} ({})", fault.message, fault.code),
+        zones: zones.unwrap_or_default(),
+    }
+}
+
+fn bounded_fault(fault: &v1::Fault) -> v1::Fault {
+    let names = |names: &[String], max: usize| {
+        names
+            .iter()
+            .take(max)
+            .map(|name| bounded(name))
+            .collect::<Vec<_>>()
+    };
+    let flows = names(&fault.flows, FLOWS_MAX);
+    let further = u32::try_from(fault.flows.len() - flows.len()).unwrap_or(u32::MAX);
+    v1::Fault {
+        code: bounded(&fault.code),
+        message: bounded(&fault.message),
+        // One that concerns more zones than are kept concerns all.
+        zones: if fault.zones.len() > ZONES_MAX {
+            Vec::new()
+        } else {
+            names(&fault.zones, ZONES_MAX)
+        },
+        flows,
+        further_flows: fault.further_flows.saturating_add(further),
     }
 }
 

@@ -316,6 +316,41 @@ pub struct Health {
     /// Keep watching; redrawn in place on a terminal, a line for each change elsewhere.
     #[arg(long, short)]
     pub watch: bool,
+    /// Only this zone; may be given several times.
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Vec<String>,
+    /// Only zones that depend on this gateway; may be given several times.
+    #[arg(long, value_name = "GATEWAY")]
+    pub gateway: Vec<String>,
+    /// Only zones in this state or a graver one.
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub severity: Option<StateArg>,
+}
+
+/// States of a zone, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum StateArg {
+    Enforcing,
+    Observing,
+    Degraded,
+    Stale,
+    Unknown,
+    Unprotected,
+}
+
+impl StateArg {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Enforcing => "enforcing",
+            Self::Observing => "observing",
+            Self::Degraded => "degraded",
+            Self::Stale => "stale",
+            Self::Unknown => "unknown",
+            Self::Unprotected => "unprotected",
+        }
+    }
 }
 
 /// `penstock audit`.

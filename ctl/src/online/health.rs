@@ -1,9 +1,13 @@
 //! `health`: how well each zone is guarded and why; with `--watch` a calm view that is redrawn in place.
 //!
 //! A state has a sign, a word and a colour, so that none of them is needed to read it. When the coordinator
-//! goes away the last view stays, and says how old it is: stale is not well.
+//! goes away the last view stays, and says how old it is: stale is not well. The worst comes first, and many equal lines are one
+//! ([`fold`]).
 
-use std::time::Duration;
+mod fold;
+mod watch;
+
+pub use self::watch::Change;
 
 use penstock_proto::v1::{ListGatewaysRequest, PlantHealth, WatchHealthRequest, ZoneState};
 use schemars::JsonSchema;
@@ -17,8 +21,8 @@ use crate::failure::Failure;
 use crate::output::{Output, Page, Report, Tone};
 use crate::words;
 
-/// How long to wait before the coordinator is tried again.
-const RETRY: Duration = Duration::from_secs(2);
+/// Names up to this width stand in a column.
+const NAME_WIDTH_MAX: usize = 32;
 
 /// The health of a plant.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -33,9 +37,20 @@ pub struct Health {
     pub zones: Vec<ZoneLine>,
     /// Each gateway.
     pub gateways: Vec<GatewayBrief>,
+    /// What is wrong with the coordinator itself.
+    pub coordinator: Vec<CoordinatorFault>,
     /// Why the view is old, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<String>,
+}
+
+/// Something that is wrong with the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct CoordinatorFault {
+    /// Stable code.
+    pub code: String,
+    /// In words.
+    pub message: String,
 }
 
 /// One zone.
@@ -62,6 +77,50 @@ pub struct GatewayBrief {
     pub last_seen_ms: u64,
     /// Revision that its kernel holds.
     pub effective: Option<u64>,
+}
+
+/// How grave a state is: 0 is well.
+fn gravity(state: &str) -> u8 {
+    match state {
+        "enforcing" => 0,
+        "observing" => 1,
+        "degraded" => 2,
+        "stale" => 3,
+        "unprotected" => 5,
+        _ => 4,
+    }
+}
+
+/// Which part of a plant is asked for.
+#[derive(Debug, Clone, Default)]
+struct Asked {
+    zones: Vec<String>,
+    gateways: Vec<String>,
+    gravity_min: u8,
+}
+
+impl Asked {
+    fn of(args: &args::Health) -> Self {
+        Self {
+            zones: args.zone.clone(),
+            gateways: args.gateway.clone(),
+            gravity_min: args.severity.map_or(0, |state| gravity(state.word())),
+        }
+    }
+
+    fn is_all(&self) -> bool {
+        self.zones.is_empty() && self.gateways.is_empty() && self.gravity_min == 0
+    }
+
+    fn zone(&self, zone: &ZoneLine) -> bool {
+        (self.zones.is_empty() || self.zones.contains(&zone.zone))
+            && (self.gateways.is_empty()
+                || zone
+                    .gateways
+                    .iter()
+                    .any(|gateway| self.gateways.contains(gateway)))
+            && gravity(&zone.state) >= self.gravity_min
+    }
 }
 
 /// The sign and tone of a state.
@@ -98,15 +157,61 @@ impl Health {
             current_revision: health.current_revision,
             zones: zones.collect(),
             gateways: Vec::new(),
+            coordinator: health
+                .coordinator
+                .into_iter()
+                .map(|fault| CoordinatorFault {
+                    code: fault.code,
+                    message: fault.message,
+                })
+                .collect(),
             stale: None,
         }
     }
 
-    /// Every zone is enforcing or meant to observe only.
+    /// Keeps what is asked for, the worst first.
+    fn narrowed(mut self, asked: &Asked) -> Result<Self, Failure> {
+        for zone in &asked.zones {
+            if !self.zones.iter().any(|line| line.zone == *zone) {
+                return Err(Failure::usage(format!(
+                    "the release in force has no zone `{zone}`"
+                )));
+            }
+        }
+        for gateway in &asked.gateways {
+            if !self.zones.iter().any(|line| line.gateways.contains(gateway)) {
+                return Err(Failure::usage(format!(
+                    "no zone of the release in force depends on a gateway `{gateway}`"
+                )));
+            }
+        }
+        self.zones.retain(|zone| asked.zone(zone));
+        self.zones.sort_by(|one, other| {
+            let key = |zone: &ZoneLine| (std::cmp::Reverse(gravity(&zone.state)), zone.zone.clone());
+            key(one).cmp(&key(other))
+        });
+        Ok(self)
+    }
+
+    /// Adds the gateways on which the shown zones depend; all, if all is asked for.
+    fn with_gateways(&mut self, gateways: Vec<GatewayBrief>, asked: &Asked) {
+        let shown = |gateway: &GatewayBrief| {
+            asked.is_all()
+                || self
+                    .zones
+                    .iter()
+                    .any(|zone| zone.gateways.contains(&gateway.name))
+        };
+        self.gateways = gateways.into_iter().filter(shown).collect();
+    }
+
+    /// Every zone is enforcing or meant to observe only, and nothing is wrong with the coordinator.
     fn is_well(&self) -> bool {
-        self.zones
-            .iter()
-            .all(|zone| matches!(zone.state.as_str(), "enforcing" | "observing"))
+        self.coordinator.is_empty()
+            && self
+                .zones
+                .iter()
+                .all(|zone| gravity(&zone.state) <= gravity("observing"))
     }
 
     /// Zones of this view that differ from the one before.
@@ -144,72 +249,88 @@ impl Report for Health {
             let stale = page.paint(Tone::Warn, &format!("◌ {stale}"));
             page.line(stale);
         }
+        for fault in &self.coordinator {
+            let fault = page.paint(
+                Tone::Bad,
+                &format!("✗ coordinator: {} ({})", fault.message, fault.code),
+            );
+            page.line(fault);
+        }
         page.gap();
-        let width = self
-            .zones
-            .iter()
-            .map(|zone| zone.zone.chars().count())
-            .max()
-            .unwrap_or(0);
-        for zone in &self.zones {
-            let (mark, tone) = sign(&zone.state);
-            let state = page.paint(tone, &format!("{mark} {:<11}", zone.state));
-            let name = page.paint(Tone::Strong, &format!("{:<width$}", zone.zone));
-            let by = page.paint(Tone::Dim, &zone.gateways.join(", "));
+        let folds = fold::zones(&self.zones);
+        let width = names_width(&folds);
+        for fold in &folds {
+            let (mark, tone) = sign(&fold.state);
+            let state = page.paint(tone, &format!("{mark} {:<11}", fold.state));
+            let name = page.paint(Tone::Strong, &format!("{:<width$}", fold.names));
+            let by = page.paint(Tone::Dim, &fold.gateways);
             page.line(format!("  {state}  {name}  {by}"));
-            for reason in &zone.reasons {
+            for reason in &fold.reasons {
                 page.paragraph(18, Tone::Dim, reason);
             }
         }
-        if !self.gateways.is_empty() {
-            page.gap();
-            let width = self
-                .gateways
-                .iter()
-                .map(|gateway| gateway.name.chars().count())
-                .max()
-                .unwrap_or(0);
-            for gateway in &self.gateways {
-                let (mark, tone, words) = if gateway.connected {
-                    ("●", Tone::Good, "connected".to_owned())
-                } else if gateway.last_seen_ms == 0 {
-                    ("○", Tone::Dim, "never seen".to_owned())
-                } else {
-                    (
-                        "◌",
-                        Tone::Warn,
-                        format!(
-                            "last seen {}",
-                            words::relative(gateway.last_seen_ms, words::now_ms())
-                        ),
-                    )
-                };
-                let revision = gateway
-                    .effective
-                    .map_or_else(|| "nothing enforced".to_owned(), |n| format!("enforces r{n}"));
-                let link = page.paint(tone, &format!("{mark} {words}"));
-                let name = page.paint(Tone::Strong, &format!("{:<width$}", gateway.name));
-                let revision = page.paint(Tone::Dim, &revision);
-                page.line(format!("  {name}  {link}  {revision}"));
-            }
+        if self.gateways.is_empty() {
+            return;
         }
+        page.gap();
+        let mut gateways: Vec<&GatewayBrief> = self.gateways.iter().collect();
+        gateways.sort_by_key(|gateway| gateway.connected);
+        let folds = fold::gateways(&gateways, |gateway| {
+            let revision = gateway
+                .effective
+                .map_or_else(|| "nothing enforced".to_owned(), |n| format!("enforces r{n}"));
+            (link_words(gateway), revision)
+        });
+        let width = names_width(&folds);
+        for fold in &folds {
+            let tone = match fold.state.chars().next() {
+                Some('●') => Tone::Good,
+                Some('○') => Tone::Dim,
+                _ => Tone::Warn,
+            };
+            let link = page.paint(tone, &fold.state);
+            let name = page.paint(Tone::Strong, &format!("{:<width$}", fold.names));
+            let revision = page.paint(Tone::Dim, &fold.reasons.join(", "));
+            page.line(format!("  {name}  {link}  {revision}"));
+        }
+    }
+}
+
+/// The width of the names that stand alone: a folded line is longer, and its neighbours are not moved for it.
+fn names_width(folds: &[fold::Fold]) -> usize {
+    let widths = folds.iter().map(|fold| fold.names.chars().count());
+    widths.filter(|width| *width <= NAME_WIDTH_MAX).max().unwrap_or(0)
+}
+
+fn link_words(gateway: &GatewayBrief) -> String {
+    if gateway.connected {
+        "● connected".to_owned()
+    } else if gateway.last_seen_ms == 0 {
+        "○ never seen".to_owned()
+    } else {
+        format!(
+            "◌ last seen {}",
+            words::relative(gateway.last_seen_ms, words::now_ms())
+        )
     }
 }
 
 /// `penstock health`.
 pub async fn health(out: &Output, context: Option<&str>, args: &args::Health) -> Result<Exit, Failure> {
+    let asked = Asked::of(args);
     if args.watch {
-        return watch(out, context).await;
+        return watch::watch(out, context, &asked).await;
     }
     let mut online = Online::connect(context).await?;
     online.settle_zone().await;
     let plant = online.login.context.plant.to_string();
+    let request = WatchHealthRequest {
+        once: true,
+        beats: false,
+    };
     let mut stream = online
         .client
-        .watch_health(WatchHealthRequest {
-            once: true,
-            beats: false,
-        })
+        .watch_health(request)
         .await
         .map_err(|status| refused(&status))?
         .into_inner();
@@ -218,8 +339,8 @@ pub async fn health(out: &Output, context: Option<&str>, args: &args::Health) ->
         .await
         .map_err(|s| refused(&s))?
         .ok_or_else(|| malformed("it is empty"))?;
-    let mut health = Health::of(&plant, first);
-    health.gateways = gateways(&mut online).await?;
+    let mut health = Health::of(&plant, first).narrowed(&asked)?;
+    health.with_gateways(gateways(&mut online).await?, &asked);
     out.show(&health)?;
     Ok(if health.is_well() {
         Exit::Done
@@ -246,142 +367,6 @@ async fn gateways(online: &mut Online) -> Result<Vec<GatewayBrief>, Failure> {
             effective: line.effective,
         });
     Ok(lines.collect())
-}
-
-/// A change of one zone, a line each where there is no terminal.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Change {
-    /// When it was so, milliseconds since 1970.
-    pub time_ms: u64,
-    /// The release that holds; 0 before the first.
-    pub current_revision: u64,
-    /// The zone as it is now.
-    #[serde(flatten)]
-    pub zone: ZoneLine,
-}
-
-impl Report for Change {
-    const SCHEMA: &'static str = "penstock.health-change/1";
-    fn page(&self, page: &mut Page) {
-        let (mark, tone) = sign(&self.zone.state);
-        let state = page.paint(tone, &format!("{mark} {}", self.zone.state));
-        let zone = page.paint(Tone::Strong, &self.zone.zone);
-        let why = page.paint(Tone::Dim, &self.zone.reasons.join("; "));
-        page.line(format!(
-            "{}  {zone}  {state}  {why}",
-            words::instant(self.time_ms)
-        ));
-    }
-}
-
-/// Watches until interrupted; the coordinator may come and go.
-async fn watch(out: &Output, context: Option<&str>) -> Result<Exit, Failure> {
-    let mut screen = Screen {
-        lines: 0,
-        live: out.live && out.for_people(),
-    };
-    let mut last: Option<Health> = None;
-    let mut connected_once = false;
-    loop {
-        let outcome = tokio::select! {
-            ended = follow(out, context, &mut screen, &mut last, &mut connected_once) => ended,
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
-        };
-        let Err(failure) = outcome else { continue };
-        // What cannot mend itself ends the watch: a refusal, or a coordinator that was never there.
-        if failure.exit != Exit::Unreachable || !connected_once {
-            return Err(failure);
-        }
-        match &mut last {
-            Some(view) if screen.live => {
-                view.stale = Some(format!(
-                    "no word from the coordinator since {}; trying again",
-                    words::instant(view.time_ms)
-                ));
-                screen.draw(out, &out.page(view))?;
-            }
-            _ => out.remark(&format!("{}; trying again", failure.message)),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RETRY) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
-        }
-    }
-}
-
-async fn follow(
-    out: &Output,
-    context: Option<&str>,
-    screen: &mut Screen,
-    last: &mut Option<Health>,
-    connected_once: &mut bool,
-) -> Result<(), Failure> {
-    let mut online = Online::connect(context).await?;
-    *connected_once = true;
-    online.settle_zone().await;
-    let plant = online.login.context.plant.to_string();
-    let request = WatchHealthRequest {
-        once: false,
-        beats: false,
-    };
-    let mut stream = online
-        .client
-        .watch_health(request)
-        .await
-        .map_err(|s| refused(&s))?
-        .into_inner();
-    while let Some(next) = stream.message().await.map_err(|status| refused(&status))? {
-        let mut view = Health::of(&plant, next);
-        if screen.live {
-            view.gateways = gateways(&mut online).await?;
-            screen.draw(out, &out.page(&view))?;
-        } else {
-            for zone in view.changes(last.as_ref()) {
-                let (time_ms, current_revision) = (view.time_ms, view.current_revision);
-                out.show_next(&Change {
-                    time_ms,
-                    current_revision,
-                    zone: zone.clone(),
-                })?;
-            }
-        }
-        *last = Some(view);
-    }
-    Err(super::unreachable("the coordinator ended the connection"))
-}
-
-/// The part of the terminal that is drawn over.
-struct Screen {
-    lines: usize,
-    live: bool,
-}
-
-impl Screen {
-    fn draw(&mut self, out: &Output, page: &str) -> Result<(), Failure> {
-        // Up to where the last page began, and clear from there: the scroll-back stays as it was.
-        let up = if self.lines > 0 {
-            format!("\u{1b}[{}A\u{1b}[J", self.lines)
-        } else {
-            String::new()
-        };
-        self.lines = page.lines().map(|line| rows(line, out.style.width)).sum();
-        out.text(&format!("{up}{page}"))
-    }
-}
-
-/// How many rows of the terminal a line takes; colours take no room.
-fn rows(line: &str, width: usize) -> usize {
-    let mut shown: usize = 0;
-    let mut in_colour = false;
-    for character in line.chars() {
-        match (in_colour, character) {
-            (false, '\u{1b}') => in_colour = true,
-            (true, 'm') => in_colour = false,
-            (true, _) => {}
-            (false, _) => shown += 1,
-        }
-    }
-    shown.max(1).div_ceil(width.max(1))
 }
 
 #[cfg(test)]
@@ -417,13 +402,6 @@ mod tests {
         assert_eq!(same.changes(Some(&before)).count(), 0);
         assert_eq!(after.changes(Some(&before)).count(), 1);
         assert_eq!(before.changes(None).count(), 1);
-    }
-
-    #[test]
-    fn a_line_takes_as_many_rows_as_its_letters_need() {
-        assert_eq!(rows("", 10), 1);
-        assert_eq!(rows("\u{1b}[1m0123456789\u{1b}[0m", 10), 1);
-        assert_eq!(rows("0123456789x", 10), 2);
     }
 
     #[test]

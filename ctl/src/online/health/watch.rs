@@ -1,0 +1,225 @@
+//! `health --watch`: a view that is redrawn in place and says how old it is; elsewhere a line for each change.
+//!
+//! The coordinator gives a sign of life every few seconds, so the view knows silence from calm: what it shows is as old as the
+//! last sign.
+
+use std::time::{Duration, Instant};
+
+use penstock_proto::v1::WatchHealthRequest;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Asked, Health, ZoneLine, gateways, sign};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::online::{Online, refused, unreachable};
+use crate::output::{Output, Page, Report, Tone};
+use crate::words;
+
+/// How long to wait before the coordinator is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often the age is drawn.
+const REDRAW: Duration = Duration::from_secs(1);
+/// A coordinator that gives signs of life and is silent for so long is not heard any more.
+const SILENT: Duration = Duration::from_secs(16);
+
+/// A change of one zone, a line each where there is no terminal.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Change {
+    /// When it was so, milliseconds since 1970.
+    pub time_ms: u64,
+    /// The release that holds; 0 before the first.
+    pub current_revision: u64,
+    /// The zone as it is now.
+    #[serde(flatten)]
+    pub zone: ZoneLine,
+}
+
+impl Report for Change {
+    const SCHEMA: &'static str = "penstock.health-change/1";
+    fn page(&self, page: &mut Page) {
+        let (mark, tone) = sign(&self.zone.state);
+        let state = page.paint(tone, &format!("{mark} {}", self.zone.state));
+        let zone = page.paint(Tone::Strong, &self.zone.zone);
+        let why = page.paint(Tone::Dim, &self.zone.reasons.join("; "));
+        page.line(format!(
+            "{}  {zone}  {state}  {why}",
+            words::instant(self.time_ms)
+        ));
+    }
+}
+
+/// The last view, and when it was last known to hold.
+#[derive(Debug)]
+struct Seen {
+    view: Health,
+    at: Instant,
+}
+
+impl Seen {
+    /// The view as it is drawn now.
+    fn drawn(&self, out: &Output, lost: bool) -> String {
+        let age = self.at.elapsed().as_secs();
+        let mut view = self.view.clone();
+        if lost {
+            view.stale = Some(format!(
+                "no word from the coordinator for {}; this is what it said then, trying again",
+                words::span(age * 1000)
+            ));
+        }
+        let mut page = out.page(&view);
+        if !lost {
+            page.push_str(
+                &out.style
+                    .paint(Tone::Dim, &format!("as of {} ago", words::span(age * 1000))),
+            );
+            page.push('\n');
+        }
+        page
+    }
+}
+
+/// Watches until interrupted; the coordinator may come and go.
+pub(super) async fn watch(out: &Output, context: Option<&str>, asked: &Asked) -> Result<Exit, Failure> {
+    let mut screen = Screen {
+        lines: 0,
+        live: out.live && out.for_people(),
+    };
+    let mut last: Option<Seen> = None;
+    let mut connected_once = false;
+    loop {
+        let outcome = tokio::select! {
+            ended = follow(out, context, asked, &mut screen, &mut last, &mut connected_once) => ended,
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+        };
+        let Err(failure) = outcome else { continue };
+        // What cannot mend itself ends the watch: a refusal, or a coordinator that was never there.
+        if failure.exit != Exit::Unreachable || !connected_once {
+            return Err(failure);
+        }
+        match &last {
+            Some(seen) if screen.live => screen.draw(out, &seen.drawn(out, true))?,
+            _ => out.remark(&format!("{}; trying again", failure.message)),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+        }
+    }
+}
+
+async fn follow(
+    out: &Output,
+    context: Option<&str>,
+    asked: &Asked,
+    screen: &mut Screen,
+    last: &mut Option<Seen>,
+    connected_once: &mut bool,
+) -> Result<(), Failure> {
+    let mut online = Online::connect(context).await?;
+    *connected_once = true;
+    online.settle_zone().await;
+    let plant = online.login.context.plant.to_string();
+    let request = WatchHealthRequest {
+        once: false,
+        beats: true,
+    };
+    let mut stream = online
+        .client
+        .watch_health(request)
+        .await
+        .map_err(|s| refused(&s))?
+        .into_inner();
+    // One from before gives no signs of life: then nothing is concluded from silence.
+    let mut beats = false;
+    let mut heard = Instant::now();
+    loop {
+        let next = match tokio::time::timeout(REDRAW, stream.message()).await {
+            Ok(next) => next.map_err(|status| refused(&status))?,
+            Err(_) => {
+                if let (Some(seen), true) = (&*last, screen.live) {
+                    screen.draw(out, &seen.drawn(out, false))?;
+                }
+                if beats && heard.elapsed() >= SILENT {
+                    return Err(unreachable("the coordinator gives no sign of life"));
+                }
+                continue;
+            }
+        };
+        let Some(next) = next else {
+            return Err(unreachable("the coordinator ended the connection"));
+        };
+        heard = Instant::now();
+        if next.unchanged {
+            beats = true;
+            if let Some(seen) = last {
+                seen.at = heard;
+                seen.view.time_ms = next.time_ms;
+            }
+            continue;
+        }
+        let mut view = Health::of(&plant, next).narrowed(asked)?;
+        if screen.live {
+            view.with_gateways(gateways(&mut online).await?, asked);
+        } else {
+            for zone in view.changes(last.as_ref().map(|seen| &seen.view)) {
+                let (time_ms, current_revision) = (view.time_ms, view.current_revision);
+                out.show_next(&Change {
+                    time_ms,
+                    current_revision,
+                    zone: zone.clone(),
+                })?;
+            }
+        }
+        let seen = last.insert(Seen { view, at: heard });
+        if screen.live {
+            screen.draw(out, &seen.drawn(out, false))?;
+        }
+    }
+}
+
+/// The part of the terminal that is drawn over.
+struct Screen {
+    lines: usize,
+    live: bool,
+}
+
+impl Screen {
+    fn draw(&mut self, out: &Output, page: &str) -> Result<(), Failure> {
+        // Up to where the last page began, and clear from there: the scroll-back stays as it was.
+        let up = if self.lines > 0 {
+            format!("\u{1b}[{}A\u{1b}[J", self.lines)
+        } else {
+            String::new()
+        };
+        self.lines = page.lines().map(|line| rows(line, out.style.width)).sum();
+        out.text(&format!("{up}{page}"))
+    }
+}
+
+/// How many rows of the terminal a line takes; colours take no room.
+fn rows(line: &str, width: usize) -> usize {
+    let mut shown: usize = 0;
+    let mut in_colour = false;
+    for character in line.chars() {
+        match (in_colour, character) {
+            (false, '\u{1b}') => in_colour = true,
+            (true, 'm') => in_colour = false,
+            (true, _) => {}
+            (false, _) => shown += 1,
+        }
+    }
+    shown.max(1).div_ceil(width.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_takes_as_many_rows_as_its_letters_need() {
+        assert_eq!(rows("", 10), 1);
+        assert_eq!(rows("\u{1b}[1m0123456789\u{1b}[0m", 10), 1);
+        assert_eq!(rows("0123456789x", 10), 2);
+    }
+}

@@ -84,6 +84,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
                 again: *again,
                 base: base.clone(),
                 yes: *yes,
+                earlier: false,
             };
             propose(out, &mut online, &loaded, why).await
         }
@@ -103,6 +104,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
                 again: false,
                 base: base.clone(),
                 yes: *yes,
+                earlier: true,
             };
             propose(out, &mut online, &loaded, why).await
         }

@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::loading::LoadedPlant;
 use crate::offline::changes::Changes;
-use crate::offline::check::findings;
+use crate::offline::check::{FindingLine, findings};
 use crate::offline::signing::Stated;
 use crate::output::{Output, Page, Report as _};
 use crate::words;
@@ -30,6 +30,8 @@ pub(super) struct Why {
     /// This person's own copy of the document in force.
     pub(super) base: Option<PathBuf>,
     pub(super) yes: bool,
+    /// A document that was in force goes back as it is, also where `check` finds errors in it: it is for a person to weigh.
+    pub(super) earlier: bool,
 }
 
 pub(super) async fn propose(
@@ -76,6 +78,9 @@ pub(super) async fn propose(
         page.gap();
         standing.base.page(&mut page, standing.approvers.as_ref());
         out.text(&page.finish())?;
+    }
+    if !why.earlier {
+        refuse_errors(&findings)?;
     }
     let revision = joined.revision;
     ask::confirm(out, why.yes, &format!("Propose this as release r{revision}?"))?;
@@ -135,6 +140,32 @@ pub(super) async fn propose(
             .collect(),
     })?;
     Ok(Exit::Done)
+}
+
+/// What `check` calls an error is not released.
+fn refuse_errors(findings: &[FindingLine]) -> Result<(), Failure> {
+    let errors: Vec<&FindingLine> = findings
+        .iter()
+        .filter(|finding| finding.severity == "error")
+        .collect();
+    let Some(first) = errors.first() else {
+        return Ok(());
+    };
+    let gateway = first
+        .gateway
+        .as_ref()
+        .map_or_else(String::new, |gateway| format!("{gateway}: "));
+    Err(Failure::new(
+        Exit::BadDocument,
+        "check-errors",
+        format!(
+            "not proposed: the document has {} that must not be released, the first: {gateway}{} ({})",
+            words::count(errors.len(), "error"),
+            first.message,
+            first.code
+        ),
+    )
+    .help(first.help.clone()))
 }
 
 /// The number of a proposal, and the heads of other histories that it joins.
@@ -197,4 +228,30 @@ async fn join(
         revision: highest + 1,
         replaces: replaces.into_iter().collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_document_in_which_check_finds_an_error_is_not_proposed_and_one_with_warnings_is() {
+        let finding = |severity: &str| FindingLine {
+            code: "PC0101".to_owned(),
+            severity: severity.to_owned(),
+            gateway: Some("gw-a".to_owned()),
+            message: "nobody can manage it".to_owned(),
+            help: "give it a management interface".to_owned(),
+        };
+        assert!(refuse_errors(&[finding("warning"), finding("note")]).is_ok());
+        let refused = refuse_errors(&[finding("warning"), finding("error")]).unwrap_err();
+        assert_eq!(refused.exit, Exit::BadDocument);
+        assert!(
+            refused.message.contains("1 error")
+                && refused.message.contains("gw-a: nobody can manage it (PC0101)"),
+            "{}",
+            refused.message
+        );
+    }
 }

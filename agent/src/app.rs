@@ -25,6 +25,7 @@ use crate::service_manager::ServiceManager;
 use crate::store::{self, LockError, Store};
 use crate::tap::Tap;
 use crate::timepiece::Timepiece;
+use crate::watchdog::{self, Watchdog};
 
 /// How long the parts have to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -154,7 +155,8 @@ pub async fn run<K: Kernel>(
         certificate,
         audit: audit.clone(),
     });
-    live(&mut parts, manager.as_ref(), stop).await;
+    let watchdog = watchdog(&kernel);
+    live(&mut parts, watchdog.as_ref(), stop).await;
 
     if let Some(manager) = &manager {
         manager.tell("STOPPING=1");
@@ -227,12 +229,7 @@ fn bridge_settings(config: &Config) -> bridge::run::Settings {
 
 /// Waits for the stop. A part that ends before is a fault of ours: it is said, and the others go on, since
 /// enforcement is worth more than a clean picture.
-async fn live(
-    parts: &mut tokio::task::JoinSet<()>,
-    manager: Option<&ServiceManager>,
-    stop: CancellationToken,
-) {
-    let watchdog = ServiceManager::watchdog_interval().unwrap_or(Duration::from_secs(3600));
+async fn live(parts: &mut tokio::task::JoinSet<()>, watchdog: Option<&Watchdog>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -241,13 +238,25 @@ async fn live(
                     tracing::error!(%error, "internal error in a part of the agent; restart the agent");
                 }
             }
-            () = tokio::time::sleep(watchdog) => {
-                if let Some(manager) = manager {
-                    manager.tell("WATCHDOG=1");
+            () = tokio::time::sleep(watchdog::RUNTIME_BEAT) => {
+                if let Some(watchdog) = watchdog {
+                    watchdog.beat();
                 }
             }
         }
     }
+}
+
+/// Signs of life for the service manager, if it wants them.
+fn watchdog<K: Kernel>(kernel: &Arc<K>) -> Option<Watchdog> {
+    let (manager, allowed) = (
+        ServiceManager::from_environment()?,
+        ServiceManager::watchdog_allowed()?,
+    );
+    let carrying = kernel.clone();
+    Watchdog::start(manager, allowed, move || carrying.carries())
+        .inspect_err(|error| tracing::error!(%error, "no sign of life can be given to the service manager"))
+        .ok()
 }
 
 async fn load_identity(store: &SharedStore, folder: &IdentityFolder) -> Result<Identity, IdentityError> {

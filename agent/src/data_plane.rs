@@ -102,6 +102,10 @@ impl Kernel for Enforcer {
             .collect()
     }
 
+    fn carries(&self) -> bool {
+        Self::carries(self)
+    }
+
     async fn leave(&self) -> Left {
         match Self::leave(self).await {
             Ok(DriftState::NoPlan) => Left::Nothing,
@@ -132,6 +136,8 @@ impl Kernel for Enforcer {
             would_deny_packets: counters.would_deny_packets,
             allowed_bytes: counters.allowed_bytes,
             inspected_connections: counters.inspected_connections,
+            denied_operations: counters.denied_operations,
+            would_deny_operations: counters.would_deny_operations,
         })
     }
 }

@@ -391,6 +391,11 @@ impl Enforcer {
         self.table.verify(None).await
     }
 
+    /// Whether the inspector's threads work, if there is one.
+    pub fn carries(&self) -> bool {
+        self.inspector.as_ref().is_none_or(Inspector::works)
+    }
+
     /// Compares the kernel with the plan in force, as [`Enforcer::verify`] does, and notes for the next agent what this one
     /// leaves.
     ///
@@ -420,6 +425,8 @@ impl Enforcer {
     pub async fn counters(&self) -> Result<Counters, EnforceError> {
         let mut counters = self.table.counters().await?;
         counters.inspected_connections = self.inspected_connections();
+        let refused = self.inspector.as_ref().map_or([0; 2], Inspector::refused);
+        [counters.denied_operations, counters.would_deny_operations] = refused;
         Ok(counters)
     }
 

@@ -113,6 +113,10 @@ pub trait Kernel: Send + Sync + 'static {
     fn faults(&self) -> Vec<Fault> {
         Vec::new()
     }
+    /// Whether what carries connections works: the service manager restarts an agent in which it does not.
+    fn carries(&self) -> bool {
+        true
+    }
     /// Who this gateway is, now and after each renewal: for the TLS of clients that ends here.
     fn identify(&self, _identity: Option<Arc<Identity>>) {}
     /// Leaves what it carries itself with the service manager, before a stop.

@@ -38,3 +38,4 @@ pub mod status;
 pub mod store;
 pub mod tap;
 pub mod timepiece;
+pub mod watchdog;

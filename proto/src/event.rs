@@ -129,7 +129,8 @@ mod tests {
                 "loss",
                 "agent",
                 "operation",
-                "learned"
+                "learned",
+                "fault"
             ]
         );
         assert!(

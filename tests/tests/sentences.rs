@@ -9,14 +9,14 @@ use penstock_coordinator::health::{Boundary, GatewayEvidence, State, boundaries,
 use penstock_policy::arbitrary::plants;
 use penstock_policy::check::check;
 use penstock_policy::compile::compile_all;
-use penstock_policy::ids::{Digest, Revision};
+use penstock_policy::ids::{Digest, Revision, ZoneId};
 use penstock_policy::model::Enforcement;
 use penstock_policy::neighbours::neighbours;
 use penstock_proto::convert::PolicyMark;
 use proptest::prelude::*;
 
 /// What health says of a zone whose gateways are all well.
-fn health(boundary: &Boundary) -> (State, Vec<String>) {
+fn health(zone: &ZoneId, boundary: &Boundary) -> (State, Vec<String>) {
     let mark = PolicyMark {
         revision: Revision(7),
         plan: Digest::of(b"plan"),
@@ -64,7 +64,7 @@ proptest! {
             let boundary = &boundaries[&id];
             if !boundary.gateways.is_empty() {
                 let reasons = vec![format!("r7 is effective on every gateway at its boundary: {clause}")];
-                prop_assert_eq!(health(boundary), (state, reasons));
+                prop_assert_eq!(health(&id, boundary), (state, reasons));
             }
             for finding in findings.iter().filter(|finding| finding.code == "PC0151") {
                 let about = finding.words.starts_with(&format!("zone {id} "));

@@ -29,6 +29,10 @@ pub struct Counters {
     /// Packets that were dropped because they were sent for a flow that is not permitted any more, to a side where their
     /// destination does not belong, or could not be brought to the inspector.
     pub stray_packets: u64,
+    /// Operations inside connections that were refused, framing attacks among them.
+    pub denied_operations: u64,
+    /// Operations that passed between observing zones and would be refused.
+    pub would_deny_operations: u64,
     /// Of the dropped and would-be dropped, those that the log's limit left out; in `inet`, of connections whose
     /// would-deny was logged before, none.
     pub untold_packets: u64,
@@ -44,6 +48,8 @@ impl Counters {
         let untold = |all: &str, told: &str| both(all).saturating_sub(both(told));
         Self {
             inspected_connections: self.inspected_connections,
+            denied_operations: self.denied_operations,
+            would_deny_operations: self.would_deny_operations,
             allowed_packets: self.allowed_packets + allowed_packets,
             allowed_bytes: self.allowed_bytes + allowed_bytes,
             denied_packets: self.denied_packets + both("denied"),

@@ -113,7 +113,7 @@ impl Current {
         let decision = match packet.logged {
             Logged::Allow | Logged::AllowUnread | Logged::Assumed => Decision::Allow,
             Logged::WouldDeny => Decision::WouldDeny,
-            Logged::Deny | Logged::Cut | Logged::Input => Decision::Deny,
+            Logged::Deny | Logged::Cut | Logged::Input | Logged::Swept => Decision::Deny,
         };
         let mut event = VerdictSeen {
             decision,
@@ -168,6 +168,10 @@ impl Current {
                          reset, and its client can open it anew; an MQTT broker publishes the will that its client left"
                             .to_owned()
                     }
+                    (Logged::Swept, _) => "a SYN in the client's name, on a port where the inspector's own connection stands: \
+                                           somebody sweeps the client's ports to have inspected connections reset, or the \
+                                           client chose that port by chance and tries again by another"
+                        .to_owned(),
                     (Logged::Input, _) => {
                         icmp::refused_input(&self.plan, &event, shape).unwrap_or_else(|| {
                             "the gateway itself answers only its management's peers".to_owned()

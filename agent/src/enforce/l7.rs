@@ -175,6 +175,10 @@ pub struct Shared {
     turned_away: AtomicU64,
     /// What clients of brokers published at QoS 2 and have not released.
     sessions: Arc<Sessions>,
+    /// Operations that were refused, framing attacks among them, ...
+    denied: AtomicU64,
+    /// ... and those that enforcing would refuse.
+    would_deny: AtomicU64,
     /// What enforcing would change.
     foretold: Mutex<Foretold>,
     /// A descriptor that is let go to turn a client away with when no other is left.
@@ -251,6 +255,8 @@ impl Inspector {
             broken: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
             sessions: Arc::default(),
+            denied: AtomicU64::new(0),
+            would_deny: AtomicU64::new(0),
             foretold: Mutex::default(),
             reserve: tokio::sync::Mutex::new(reserve()),
         });
@@ -297,6 +303,11 @@ impl Inspector {
         handover::leave(manager, &self.listeners, parcels).await
     }
 
+    /// Whether none of its threads has stood still for longer than it may.
+    pub(super) fn works(&self) -> bool {
+        self.shared.pulse.stands_still(now()).is_none()
+    }
+
     /// What its threads share.
     pub(super) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
@@ -327,6 +338,11 @@ impl Inspector {
     pub fn inherits(&self) -> bool {
         let inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
         !inherited.is_empty()
+    }
+
+    /// How many operations were refused, and how many enforcing would have refused, since the agent began.
+    pub fn refused(&self) -> [u64; 2] {
+        [&self.shared.denied, &self.shared.would_deny].map(|count| count.load(Ordering::Relaxed))
     }
 
     /// How many connections are carried now.

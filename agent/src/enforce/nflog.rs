@@ -45,6 +45,8 @@ pub enum Logged {
     WouldDeny,
     /// Dropped a packet to the gateway itself.
     Input,
+    /// Dropped a SYN in a client's name that would have ended the inspector's own connection.
+    Swept,
 }
 
 /// A logged packet, turned round if it was of the answering side: `source` is always who opened the connection.
@@ -244,6 +246,7 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
         prefix::WOULD_DENY => (Logged::WouldDeny, false),
         prefix::WOULD_DENY_REPLY => (Logged::WouldDeny, true),
         prefix::INPUT => (Logged::Input, false),
+        prefix::SWEPT => (Logged::Swept, false),
         _ => (claimed?.0, false),
     };
     // Of a bridged packet the ports tell more than the bridge.

@@ -115,6 +115,8 @@ pub mod prefix {
     pub const WOULD_DENY_REPLY: &str = "ps:wr";
     /// Dropped on its way to the gateway itself.
     pub const INPUT: &str = "ps:i";
+    /// Dropped: opens a connection in a client's name where the inspector's own stands.
+    pub const SWEPT: &str = "ps:y";
     /// Behind [`DENY`] or [`WOULD_DENY`]: a MAC address that belongs to another side.
     pub const MOVED: &str = "m";
     /// The same: ARP or neighbour discovery of a form that no host needs.

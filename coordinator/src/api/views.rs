@@ -183,5 +183,6 @@ fn gateway(name: &GatewayId, facts: Facts) -> v1::Gateway {
         certificate_expires_ms: facts.certificate_expires_ms,
         drift: facts.drift,
         token_expires_ms: 0,
+        kernel: facts.kernel,
     }
 }

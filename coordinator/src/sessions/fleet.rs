@@ -62,6 +62,8 @@ pub struct Facts {
     pub drift: i32,
     /// Its audit spool.
     pub spool: Option<v1::SpoolState>,
+    /// What its data plane decided since its agent began.
+    pub kernel: Option<v1::KernelCounters>,
     /// Faults that it told, bounded.
     pub faults: Vec<v1::Fault>,
     /// What is wrong with its trail here.
@@ -153,6 +155,7 @@ impl Facts {
         }
         self.drift = report.drift;
         self.spool = report.spool;
+        self.kernel = report.kernel;
         self.faults = report.faults.iter().take(ITEMS_MAX).map(bounded_fault).collect();
     }
 

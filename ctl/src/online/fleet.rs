@@ -58,6 +58,10 @@ pub struct GatewayLine {
     pub spool_bytes: u64,
     /// Events that were shed, each replaced by a loss record.
     pub lost_events: u64,
+    /// Packets that it refused since its agent began.
+    pub denied_packets: u64,
+    /// Operations inside connections that it refused since then, framing attacks among them.
+    pub denied_operations: u64,
     /// Faults that a person should know.
     pub faults: Vec<String>,
     /// What it can enforce.
@@ -72,7 +76,10 @@ impl From<Gateway> for GatewayLine {
     fn from(gateway: Gateway) -> Self {
         let policy = gateway.policy.unwrap_or_default();
         let spool = gateway.spool.unwrap_or_default();
+        let kernel = gateway.kernel.unwrap_or_default();
         Self {
+            denied_packets: kernel.denied_packets,
+            denied_operations: kernel.denied_operations,
             drift: match Drift::try_from(gateway.drift) {
                 Ok(Drift::None) => "none",
                 Ok(Drift::Repaired) => "repaired",

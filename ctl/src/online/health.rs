@@ -77,6 +77,10 @@ pub struct GatewayBrief {
     pub last_seen_ms: u64,
     /// Revision that its kernel holds.
     pub effective: Option<u64>,
+    /// Packets that it refused since its agent began.
+    pub denied_packets: u64,
+    /// Operations inside connections that it refused since then.
+    pub denied_operations: u64,
 }
 
 /// How grave a state is: 0 is well.
@@ -293,6 +297,18 @@ impl Report for Health {
             let revision = page.paint(Tone::Dim, &fold.reasons.join(", "));
             page.line(format!("  {name}  {link}  {revision}"));
         }
+        let refused =
+            |of: fn(&GatewayBrief) -> u64| self.gateways.iter().map(of).fold(0, u64::saturating_add);
+        let (packets, operations) = (
+            refused(|one| one.denied_packets),
+            refused(|one| one.denied_operations),
+        );
+        if packets > 0 || operations > 0 {
+            let refused =
+                format!("  refused since the agents started: {packets} packets, {operations} operations");
+            let refused = page.paint(Tone::Dim, &refused);
+            page.line(refused);
+        }
     }
 }
 
@@ -365,6 +381,8 @@ async fn gateways(online: &mut Online) -> Result<Vec<GatewayBrief>, Failure> {
             connected: line.connected,
             last_seen_ms: line.last_seen_ms,
             effective: line.effective,
+            denied_packets: line.denied_packets,
+            denied_operations: line.denied_operations,
         });
     Ok(lines.collect())
 }

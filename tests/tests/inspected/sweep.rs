@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use penstock::lab;
+use penstock_agent::enforce::Observed;
 use penstock_policy::model::GatewayMode;
+use penstock_policy::verdict::Decision;
 
 use super::life::{READ, ask, connect, controller};
 use super::world::{Agent, CLIENT, SERVER, World, peer, polling, python};
@@ -29,7 +31,7 @@ fn a_blind_sweep_in_the_clients_name_holds_up_no_connection() {
                 let world = World::named(lab, mode, if silent { "silent" } else { "alive" });
                 let _seen = controller(&world);
                 world.at_gateway(async || {
-                    let _agent = Agent::enforcing(world.plan(&[(502, polling())])).await;
+                    let mut agent = Agent::enforcing(world.plan(&[(502, polling())])).await;
                     let mut standing = connect(&world).unwrap();
                     ask(&mut standing, &READ).unwrap();
                     if silent {
@@ -51,6 +53,15 @@ fn a_blind_sweep_in_the_clients_name_holds_up_no_connection() {
                         "{mode:?}, silent {silent}: {:?}",
                         begun.elapsed()
                     );
+                    if mode == GatewayMode::Routed {
+                        // One event names whom it was sent for, however many ports were swept.
+                        let swept = |seen: &Observed| {
+                            matches!(seen, Observed::Verdict(seen) if seen.reason.contains("sweeps the client's ports"))
+                        };
+                        let told = agent.until_any(swept).await;
+                        assert_eq!((told.source, told.destination), (CLIENT.parse().ok(), SERVER.parse().ok()));
+                        assert_eq!((told.decision, told.port), (Decision::Deny, 502));
+                    }
                 });
             }
         },

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use penstock::lab::{Daemon, Lab, Namespace};
 use penstock_agent::enforce::l7::{Limits, OperationSeen};
-use penstock_agent::enforce::{Enforcer, Observed, Settings};
+use penstock_agent::enforce::{Enforcer, Observed, Settings, VerdictSeen};
 use penstock_agent::service_manager::{Kept, ServiceManager};
 use penstock_policy::ids::{FlowId, Revision};
 use penstock_policy::model::{
@@ -276,6 +276,19 @@ impl Agent {
         let plan = Arc::new(plan);
         self.enforcer.check(plan.clone()).await.unwrap();
         self.enforcer.apply(plan, Revision(revision)).await.unwrap();
+    }
+
+    /// The first verdict that is `wanted`.
+    pub async fn until_any(&mut self, wanted: impl Fn(&Observed) -> bool) -> VerdictSeen {
+        let waiting = async {
+            loop {
+                let seen = self.observed.recv().await.unwrap();
+                if let (true, Observed::Verdict(verdict)) = (wanted(&seen), seen) {
+                    return verdict;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap()
     }
 
     /// The first event that is `wanted`, with those before it.

@@ -291,6 +291,14 @@ impl Worker {
                     first,
                     last,
                 } = told;
+                let refused = match decision {
+                    Some(Decision::Deny) => Some(&self.shared.denied),
+                    Some(Decision::WouldDeny) => Some(&self.shared.would_deny),
+                    Some(Decision::Allow | Decision::NotGuarded) | None => None,
+                };
+                if let Some(counted) = refused {
+                    counted.fetch_add(count, Ordering::Relaxed);
+                }
                 if decision == Some(Decision::WouldDeny) {
                     let (client, server) = (
                         named(&client_name, tuple.client),

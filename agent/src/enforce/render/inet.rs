@@ -147,7 +147,7 @@ pub(super) fn objects(script: &mut String, structure: &Structure) {
 
 /// The chains with their rules.
 pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
-    intercept::chains(script, structure);
+    intercept::chains(script, structure, group);
     let bridged = structure.mode == GatewayMode::Bridged;
     let _ = writeln!(script, "table inet {TABLE} {{");
     if !bridged {

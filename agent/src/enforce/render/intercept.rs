@@ -29,6 +29,8 @@
 //! inspected, or is permitted or observed and was inspected when the connection began ([`MARK_LEG`]), and only to where its
 //! destination belongs.
 
+mod stray;
+
 use std::fmt::Write;
 
 use penstock_policy::model::GatewayMode;
@@ -48,7 +50,7 @@ use crate::enforce::intercept::{
 use crate::enforce::structure::Structure;
 
 /// Chains of both modes.
-const CHAINS: [&str; 30] = [
+const CHAINS: [&str; 31] = [
     "prerouting",
     "intercept4",
     "intercept6",
@@ -79,6 +81,7 @@ const CHAINS: [&str; 30] = [
     "leave4",
     "leave6",
     "stray",
+    "swept",
 ];
 /// Chains of bridged gateways alone.
 const CHAINS_BRIDGED: [&str; 3] = ["lead", "leaving", "cut_off"];
@@ -125,7 +128,7 @@ fn marked(mark: u32) -> String {
 }
 
 /// The chains with their rules; none without an inspector.
-pub(super) fn chains(script: &mut String, structure: &Structure) {
+pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
     let Some(ports) = structure.inspector else {
         return;
     };
@@ -148,11 +151,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
     let _ = write!(
         script,
         "table inet {TABLE} {{
-         chain stray {{
-         counter name stray
-         drop
-         }}
-         chain prerouting {{
+         {stray}chain prerouting {{
          type filter hook prerouting priority mangle; policy accept;
          {carried}{foreign} meta mark set meta mark & {MARKS_KEPT:#x}
          {entered} meta nfproto ipv4 goto intercept4
@@ -176,6 +175,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure) {
         foreign = intercepted(),
         of_leg = leg("!="),
         beat = alive::beat(),
+        stray = stray::chains(group),
     );
     if bridged {
         // The client's leg shows its true addresses only where they are translated back.
@@ -321,7 +321,7 @@ fn arriving(script: &mut String, family: &Family, ports: InspectorPorts, structu
     } else {
         let own = MARK_LEG | MARK_OWN;
         format!(
-            "ct direction original tcp flags & (syn | ack) == syn ct mark & {own:#x} == {own:#x} goto stray
+            "ct direction original tcp flags & (syn | ack) == syn ct mark & {own:#x} == {own:#x} goto swept
              tcp flags & (syn | ack) == syn ct mark set ct mark & {fresh:#x}
              ct mark & {MARK_LEG:#x} == 0 ct mark set ct mark & {foreign:#x}
             ",

@@ -182,6 +182,8 @@ mod tests {
                 connected: true,
                 last_seen_ms: 1,
                 effective: Some(5),
+                denied_packets: number,
+                denied_operations: 0,
             })
             .collect();
         let all: Vec<&GatewayBrief> = all.iter().collect();

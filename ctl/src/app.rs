@@ -74,6 +74,7 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
         Command::Devices(args) => wait(online::devices::devices(out, context, args)),
         Command::Operators(args) => wait(online::fleet::operators(out, context, args)),
         Command::Health(args) => wait(online::health::health(out, context, args)),
+        Command::Why(args) => wait(online::why::why(out, context, args)),
         Command::Audit(args) => wait(online::audit::audit(out, context, args)),
         Command::Demo(args) => demo(out, args),
         Command::Completions { shell } => {

@@ -152,6 +152,13 @@ pub enum Command {
     #[command(after_help = "Examples:\n  penstock health\n  penstock health --watch\n  \
                       penstock health --severity degraded --gateway gw-works-a")]
     Health(Health),
+    /// Say what was refused lately to or by an asset, whom to ask, and the smallest flow that would permit it
+    ///
+    /// By the release in force then, worst first. Ends with 1 if anything was refused.
+    #[command(
+        after_help = "Examples:\n  penstock why plc-7\n  penstock why 10.20.4.7 --since 2h --output json"
+    )]
+    Why(Why),
     /// Search and follow the audit trail
     #[command(subcommand)]
     Audit(Audit),

@@ -7,6 +7,7 @@ pub mod health;
 pub mod learn;
 pub mod login;
 pub mod releases;
+pub mod why;
 
 use penstock_policy::ids::Digest;
 use penstock_proto::channel::{self, OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX};

@@ -210,7 +210,8 @@ pub fn explain(
     })
 }
 
-fn answer(plan: &Plan, connection: Connection) -> Answer {
+/// What the gateway of `plan` says of a connection that crosses it.
+pub fn answer(plan: &Plan, connection: Connection) -> Answer {
     let verdict = decide(plan, &connection);
     let operations = match permitted(plan, &connection) {
         Permitted::Only(listed) if verdict.decision == Decision::Allow => {

@@ -353,6 +353,19 @@ impl StateArg {
     }
 }
 
+/// `penstock why`.
+#[derive(Debug, Args)]
+pub struct Why {
+    /// An asset by its name, or an address.
+    pub subject: String,
+    /// Since when: RFC 3339 with its offset, a day, or a span back from now.
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub since: String,
+    /// At most so many different refusals.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
+}
+
 /// `penstock audit`.
 #[derive(Debug, Subcommand)]
 pub enum Audit {

@@ -16,9 +16,10 @@ use penstock_policy::model::{FlowEnd, Operations, Plant, Protocol, ZoneKind};
 use penstock_policy::plan::{Plan, Transport, opened_by};
 use penstock_policy::verdict::{Carried, Decision, Reason, RuleName};
 
-use self::asked::Asked;
+pub(crate) use self::asked::Asked;
 pub use self::code::CodeMeaning;
 pub use self::inside::OperationVerdict;
+pub(crate) use self::report::others as others_in_words;
 pub use self::report::{BridgeLine, End, Explanation, GatewayVerdict, Permitted, RuleLine};
 use crate::args;
 use crate::exit::Exit;
@@ -219,7 +220,7 @@ fn sentence(gateways: &[GatewayVerdict], bridges: &[BridgeLine]) -> String {
 }
 
 /// An asset or address as it was written; for a name that is neither, those that look like it.
-fn who(plant: &Plant, name: &str) -> Result<Who, Failure> {
+pub(crate) fn who(plant: &Plant, name: &str) -> Result<Who, Failure> {
     let known = |who: &Who| match who {
         Who::Asset(id) => plant.assets.contains_key(id),
         Who::Address(_) => true,
@@ -336,7 +337,7 @@ fn bridge_line(loaded: &LoadedPlant, carries: &Carries, asked: Option<(&Asked, &
     }
 }
 
-fn told(
+pub(crate) fn told(
     loaded: &LoadedPlant,
     answer: &Answer,
     plan: Option<&Plan>,

@@ -6,7 +6,7 @@ use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offline::{changes, check, explain, init, plans, reach, replay, signing};
-use crate::online::{audit, devices, fleet, health, login, releases};
+use crate::online::{audit, devices, fleet, health, login, releases, why};
 use crate::output::{Output, Report};
 
 /// Every report with its schema; `schema` among the properties names it.
@@ -45,6 +45,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<fleet::TokenMade>("token"),
         of::<devices::DeviceIssued>("devices-issue"),
         of::<health::Health>("health"),
+        of::<why::Why>("why"),
         of::<audit::Found>("audit-search"),
         of::<audit::Record>("audit-tail"),
         of::<health::Change>("health-watch"),

@@ -27,7 +27,7 @@ use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files::{self, Mode};
-use crate::loading;
+use crate::loading::{self, LoadedPlant};
 use crate::offline::changes::Changes;
 use crate::offline::check::FindingLine;
 use crate::offline::signing::{self, Stated};
@@ -60,6 +60,31 @@ pub async fn diff_current(out: &Output, context: Option<&str>, path: &Path) -> R
     }
     out.show(&Changes::between(old.as_ref(), &new.plant)?)?;
     Ok(Exit::Done)
+}
+
+/// The plant of a release by its documents, and its number; 0: of the current one. `None`: there is no such, or this
+/// program cannot read its documents.
+pub(super) async fn fetched_plant(
+    online: &mut Online,
+    revision: u64,
+    out: &Output,
+) -> Result<Option<(u64, LoadedPlant)>, Failure> {
+    let Some(fetched) = online.fetch(revision).await? else {
+        return Ok(None);
+    };
+    let Ok(loaded) = loading::judge(fetched.documents.clone(), out) else {
+        return Ok(None);
+    };
+    if loaded.digest != fetched.statement.document_digest {
+        return Err(Failure::altered(
+            "digest-mismatch",
+            format!(
+                "the coordinator's documents are not those of {}",
+                fetched.statement.revision
+            ),
+        ));
+    }
+    Ok(Some((fetched.statement.revision.0, loaded)))
 }
 
 /// `penstock release …`.

@@ -23,4 +23,5 @@ mod person;
 mod releases;
 mod sessions;
 mod tokens;
+mod why;
 mod world;

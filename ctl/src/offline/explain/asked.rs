@@ -15,7 +15,7 @@ use crate::failure::Failure;
 
 /// An operation that is asked about.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// A Modbus request.
     Modbus {
         unit: u8,
@@ -33,7 +33,7 @@ const MQTT_HELP: &str = "for example: --operation \"publish line4/a/temperature 
                          \"connect pump-7 user operator\"";
 
 impl Asked {
-    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let words = words(text);
         let mut words = words.iter().map(String::as_str).peekable();
         match words.next() {
@@ -83,7 +83,7 @@ impl Asked {
         ))
     }
 
-    pub(super) fn operation(&self) -> Option<Operation<'static>> {
+    pub(crate) fn operation(&self) -> Option<Operation<'static>> {
         match self {
             Self::Modbus { unit, pdu, .. } => {
                 let request = Request::decode(*unit, pdu).ok()?;
@@ -121,10 +121,10 @@ fn words(text: &str) -> Vec<String> {
             words.push(part.to_owned());
             continue;
         }
-        let small = |word: &&str| !matches!(*word, "" | "of" | "at" | "as" | "with");
+        let small = |word: &&str| !matches!(*word, "" | "of" | "at" | "as" | "with" | "write");
         let plain = part
             .split_whitespace()
-            .map(|word| word.trim_end_matches(','))
+            .map(|word| word.trim_end_matches(',').trim_matches(['(', ')']))
             .filter(small);
         words.extend(plain.map(str::to_owned));
     }
@@ -208,7 +208,8 @@ fn modbus<'a>(function: &str, mut words: impl Iterator<Item = &'a str>) -> Resul
             "sub-function" => {
                 fields.sub_function = number("a sub-function, 0-65535", words.next(), MODBUS_HELP)?;
             }
-            "reading" => {
+            // "(read 0-9, write 20)", as events say it.
+            "reading" | "read" => {
                 let word = words.next().unwrap_or("nothing");
                 fields.reading =
                     Some(span(word).ok_or_else(|| refused(format!("`{word}` is not a range of addresses")))?);
@@ -376,6 +377,7 @@ mod tests {
             "read-device-identification of unit 1",
             "report-server-id of unit 3",
             "function-65 of unit 1",
+            "read-write-multiple-registers (read 0\u{2013}9, write 20) of unit 1",
             "publish line4/a/temperature at QoS 1, retained",
             "subscribe line4/# at QoS 2",
             "connect as pump-7 with user operator",

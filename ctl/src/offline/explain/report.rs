@@ -107,7 +107,7 @@ pub struct RuleLine {
 const OTHERS_SHOWN_MAX: usize = 6;
 
 /// "hmi-1 (supply/polling), historian (supply/polling)".
-fn others(all: &[Permitted]) -> String {
+pub(crate) fn others(all: &[Permitted]) -> String {
     let named = all.iter().take(OTHERS_SHOWN_MAX);
     let mut named: Vec<String> = named
         .map(|one| format!("{} ({})", one.source, one.flow))

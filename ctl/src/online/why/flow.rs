@@ -1,0 +1,310 @@
+//! The smallest flow that would permit what was refused, as document text: one source, one destination, one service and,
+//! of an operation, that one alone.
+//!
+//! It stands in the conduit between the two zones if there is one, else in a new one. An address that no asset has gets an
+//! asset of its own. What no flow can permit is said.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use penstock_inspect::modbus::operation::Span;
+use penstock_inspect::{Operation, modbus, mqtt};
+use penstock_policy::document::services::SERVICES;
+use penstock_policy::ids::{AssetId, ConduitId, FlowName, GatewayId, ZoneId};
+use penstock_policy::model::{Conduit, Flow, Plant, Protocol};
+use penstock_policy::plan::{PortRange, Transport};
+use penstock_policy::verdict::Carried;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::gather::Group;
+use crate::offline::explain::Asked;
+
+/// Text for the plant document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SmallestFlow {
+    /// YAML, from the document's top level on.
+    pub text: String,
+    /// The conduit that it is added to; absent: the text holds a conduit of its own.
+    pub conduit: Option<String>,
+    /// What it does not say, because the refusal does not.
+    pub remark: Option<String>,
+}
+
+/// An end by the current document.
+struct Place {
+    asset: String,
+    zone: ZoneId,
+    is_new: bool,
+}
+
+/// The conduit between the zones of the two ends that leads over the gateway which refused.
+pub(super) fn conduit_between<'p>(plant: &'p Plant, group: &Group) -> Option<(&'p ConduitId, &'p Conduit)> {
+    let (from, to) = (
+        place(plant, &group.from.address)?,
+        place(plant, &group.to.address)?,
+    );
+    between(plant, &from.zone, &to.zone, &group.gateway)
+}
+
+fn between<'p>(
+    plant: &'p Plant,
+    from: &ZoneId,
+    to: &ZoneId,
+    gateway: &str,
+) -> Option<(&'p ConduitId, &'p Conduit)> {
+    let gateway = GatewayId::new(gateway).ok()?;
+    let joins = |conduit: &Conduit| {
+        let zones = (&conduit.from, &conduit.to);
+        (zones == (from, to) || zones == (to, from)) && conduit.via.contains(&gateway)
+    };
+    // What a grant of remote access opens for a time is no place for what shall pass every day.
+    let granted = |id: &ConduitId| plant.remote_access.values().any(|grant| grant.conduit == *id);
+    let mut conduits = plant.conduits.iter();
+    conduits.find(|(id, conduit)| joins(conduit) && !granted(id))
+}
+
+/// The flow, or why there can be none.
+pub(super) fn smallest(plant: &Plant, group: &Group, asked: Option<&Asked>) -> Result<SmallestFlow, String> {
+    let nowhere = |address: &str| {
+        format!(
+            "{address} lies in no zone of the current release: no flow can permit it before a zone or an asset has it"
+        )
+    };
+    let from = place(plant, &group.from.address).ok_or_else(|| nowhere(&group.from.address))?;
+    let to = place(plant, &group.to.address).ok_or_else(|| nowhere(&group.to.address))?;
+    if from.zone == to.zone {
+        return Err(format!(
+            "both ends are in zone {}: no flow is between them",
+            from.zone
+        ));
+    }
+    let transport = match group.carried() {
+        Some(carried @ (Carried::Tcp(_) | Carried::Udp(_) | Carried::IcmpEcho)) => carried,
+        _ => return Err("no flow can permit this protocol".to_owned()),
+    };
+    let shared = shared(plant, &to.asset, transport);
+    if let Some((name, _)) = shared
+        .as_ref()
+        .filter(|(_, flow)| flow.tls.is_some() || flow.is_bridge())
+    {
+        return Err(format!(
+            "it shares its server with {name}, whose TLS ends at the gateway or which is a bridge: write it beside that one"
+        ));
+    }
+    let (service, protocol) = service(shared.map(|(_, flow)| flow), transport);
+    let (allow, remark) = match (&group.operation, asked.and_then(Asked::operation), protocol) {
+        (Some(_), Some(operation), Some(_)) => (Some(entry(&operation, group).ok_or(NO_ENTRY)?), None),
+        (Some(_), _, _) => return Err(NO_ENTRY.to_owned()),
+        (None, _, Some(Protocol::ModbusTcp)) => (
+            Some("read-only: { units: any }".to_owned()),
+            Some(
+                "the connection was refused before its first request: put what it is for in place of read-only",
+            ),
+        ),
+        (None, _, Some(Protocol::Mqtt)) => (
+            Some("subscribe: { topics: [\"put/its/topics/here\"], qos: 0 }".to_owned()),
+            Some(
+                "the connection was refused before its first packet: put what it is for in place of the subscription",
+            ),
+        ),
+        (None, _, None) => (None, None),
+    };
+    let conduit = between(plant, &from.zone, &to.zone, &group.gateway);
+    let mut text = String::new();
+    let new = [(&from, &group.from.address), (&to, &group.to.address)];
+    if new.iter().any(|(place, _)| place.is_new) {
+        text.push_str("assets:\n");
+        for (place, address) in new.iter().filter(|(place, _)| place.is_new) {
+            let _ = writeln!(
+                text,
+                "  {}: {{ zone: {}, address: \"{address}\" }}",
+                place.asset, place.zone
+            );
+        }
+    }
+    let taken = |name: &FlowName| conduit.is_some_and(|(_, conduit)| conduit.flows.contains_key(name));
+    let name = flow_name(&from.asset, &to.asset, group.port, taken);
+    match conduit {
+        Some((id, _)) => {
+            let _ = writeln!(text, "conduits:\n  {id}:\n    flows:");
+        }
+        None => {
+            let id = conduit_name(plant, &from.zone, &to.zone);
+            let _ = writeln!(
+                text,
+                "conduits:\n  {id}:\n    from: {}\n    to: {}\n    via: {}\n    flows:",
+                from.zone, to.zone, group.gateway
+            );
+        }
+    }
+    let _ = writeln!(
+        text,
+        "      {name}:\n        source: {}\n        destination: {}\n        service: {service}",
+        from.asset, to.asset
+    );
+    if let Some(allow) = allow {
+        let _ = writeln!(text, "        allow:\n          - {allow}");
+    }
+    Ok(SmallestFlow {
+        text,
+        conduit: conduit.map(|(id, _)| id.to_string()),
+        remark: remark.map(str::to_owned),
+    })
+}
+
+const NO_ENTRY: &str = "the event does not say the operation exactly enough to write it down";
+
+fn place(plant: &Plant, address: &str) -> Option<Place> {
+    let address: IpAddr = address.parse().ok()?;
+    let holding = plant
+        .assets
+        .iter()
+        .find(|(_, asset)| asset.addresses.contains(&address));
+    if let Some((id, asset)) = holding {
+        return Some(Place {
+            asset: id.to_string(),
+            zone: asset.zone.clone(),
+            is_new: false,
+        });
+    }
+    let (zone, _) = plant
+        .zones
+        .iter()
+        .find(|(_, zone)| zone.networks.iter().any(|network| network.contains(&address)))?;
+    let parts: Vec<String> = match address {
+        IpAddr::V4(address) => address.octets().iter().map(ToString::to_string).collect(),
+        IpAddr::V6(address) => address
+            .segments()
+            .iter()
+            .map(|part| format!("{part:x}"))
+            .collect(),
+    };
+    let taken = |name: &AssetId| plant.assets.contains_key(name);
+    Some(Place {
+        asset: free_name(&format!("host-{}", parts.join("-")), |name| {
+            AssetId::new(name).is_ok_and(|id| !taken(&id))
+        }),
+        zone: zone.clone(),
+        is_new: true,
+    })
+}
+
+/// The name, or the first with a number behind it that is free.
+fn free_name(base: &str, free: impl Fn(&str) -> bool) -> String {
+    let numbered = (2_u32..1_000).map(|number| format!("{base}-{number}"));
+    let mut names = std::iter::once(base.to_owned()).chain(numbered);
+    names.find(|name| free(name)).unwrap_or_else(|| base.to_owned())
+}
+
+/// A flow to the same server and port: flows that share it have to agree on their service.
+fn shared<'p>(plant: &'p Plant, server: &str, carried: Carried) -> Option<(String, &'p Flow)> {
+    let on = |ports: &[PortRange], port| ports.iter().any(|range| range.contains(port));
+    let flows = plant.conduits.iter().flat_map(|(id, conduit)| {
+        let flows = conduit.flows.iter();
+        flows.map(move |(name, flow)| (format!("{id}/{name}"), flow))
+    });
+    let mut found = flows.filter(|(_, flow)| {
+        flow.destinations.iter().any(|end| end.name() == server)
+            && match (&flow.service.transport, carried) {
+                (Transport::Tcp(ports), Carried::Tcp(port)) | (Transport::Udp(ports), Carried::Udp(port)) => {
+                    on(ports, port)
+                }
+                _ => false,
+            }
+    });
+    found.next()
+}
+
+/// The service as it is written, and the protocol whose operations it can be limited to.
+fn service(shared: Option<&Flow>, carried: Carried) -> (String, Option<Protocol>) {
+    if let Some(flow) = shared {
+        return (flow.service.name.clone(), flow.service.protocol);
+    }
+    let known = match carried {
+        Carried::Tcp(port) => SERVICES
+            .iter()
+            .find(|known| known.port == port && known.protocol.is_some() && !known.tls && !known.bridged),
+        _ => None,
+    };
+    match known {
+        Some(known) => (known.name.to_owned(), known.protocol),
+        None => (carried.to_string(), None),
+    }
+}
+
+/// A name of at most 63 characters that the conduit has no flow of.
+fn flow_name(from: &str, to: &str, port: u32, taken: impl Fn(&FlowName) -> bool) -> String {
+    let tail = |name: &str| {
+        let skipped = name.chars().count().saturating_sub(24);
+        let tail: String = name.chars().skip(skipped).collect();
+        tail.trim_start_matches(['-', '.']).to_owned()
+    };
+    let base = format!("{}-to-{}-{port}", tail(from), tail(to));
+    free_name(&base, |name| FlowName::new(name).is_ok_and(|name| !taken(&name)))
+}
+
+fn conduit_name(plant: &Plant, from: &ZoneId, to: &ZoneId) -> String {
+    let base: String = format!("{from}-to-{to}").chars().take(58).collect();
+    let base = base.trim_end_matches(['-', '.']);
+    free_name(base, |name| {
+        ConduitId::new(name).is_ok_and(|id| !plant.conduits.contains_key(&id))
+    })
+}
+
+/// The entry of `allow` that permits exactly this operation.
+fn entry(operation: &Operation<'_>, group: &Group) -> Option<String> {
+    match operation {
+        Operation::Modbus(operation) => Some(modbus_entry(operation, group)),
+        Operation::Mqtt(operation) => mqtt_entry(operation),
+    }
+}
+
+fn modbus_entry(operation: &modbus::Operation, group: &Group) -> String {
+    let range = |span: Span| match span.first == span.last {
+        true => span.first.to_string(),
+        false => format!("{}-{}", span.first, span.last),
+    };
+    let mut limits = format!("units: {}", operation.unit);
+    let (read, write) = match (operation.read, operation.write) {
+        (read, Some(write)) => (read, Some(write)),
+        (read, None) => (None, read),
+    };
+    if let Some(addresses) = operation.files.or(write) {
+        let _ = write!(limits, ", addresses: {}", range(addresses));
+    }
+    if let Some(read) = read {
+        let _ = write!(limits, ", read_addresses: {}", range(read));
+    }
+    if let (Some(_), Some(values)) = (operation.values, group.values) {
+        let _ = match values.first == values.last {
+            true => write!(limits, ", values: {}", values.first),
+            false => write!(limits, ", values: {}-{}", values.first, values.last),
+        };
+    }
+    if let (8, Some(sub)) = (operation.code, operation.sub_function) {
+        let _ = write!(limits, ", sub_functions: {sub}");
+    }
+    format!("{}: {{ {limits} }}", operation.function())
+}
+
+fn mqtt_entry(operation: &mqtt::Operation<'_>) -> Option<String> {
+    // A JSON string is a YAML string in double quotes, whatever a client put into a topic.
+    let quoted = |text: &str| serde_json::to_string(text).ok();
+    Some(match operation {
+        mqtt::Operation::Publish { topic, qos, retain } => {
+            let retain = if *retain { "yes" } else { "no" };
+            format!(
+                "publish: {{ topics: [{}], qos: {qos}, retain: {retain} }}",
+                quoted(topic)?
+            )
+        }
+        mqtt::Operation::Subscribe { filter, qos } => {
+            format!("subscribe: {{ topics: [{}], qos: {qos} }}", quoted(filter)?)
+        }
+        mqtt::Operation::Connect { client_id, .. } if !client_id.is_empty() => {
+            format!("connect: {{ client_ids: [{}] }}", quoted(client_id)?)
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,278 @@
+//! Refusals of the trail, put together: one group for each thing that was refused, however often.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use penstock_policy::verdict::{Carried, Connection};
+use penstock_proto::v1::audit_event::Kind;
+use penstock_proto::v1::{AuditRecord, Decision, LearnedRange, NamedAddress, SearchAuditRequest};
+
+use crate::failure::Failure;
+use crate::offline::explain::Asked;
+use crate::online::{Online, refused};
+
+/// Different things that are kept apart; further ones are counted.
+const GROUPS_MAX: usize = 1_000;
+
+/// One end of what was refused.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct End {
+    pub(super) address: String,
+    /// Its names by the release in force then.
+    pub(super) asset: Option<String>,
+    pub(super) zone: Option<String>,
+}
+
+/// What was refused.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    observed: bool,
+    source: String,
+    destination: String,
+    protocol: u32,
+    port: u32,
+    operation: Option<String>,
+}
+
+/// One thing that was refused, and when.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    /// It passed, as its zones only observe.
+    pub(super) observed: bool,
+    pub(super) from: End,
+    pub(super) to: End,
+    /// IP protocol number.
+    pub(super) protocol: u32,
+    pub(super) port: u32,
+    /// The operation by its words, where the connection itself passed.
+    pub(super) operation: Option<String>,
+    /// The least and the greatest value that a refused write carried.
+    pub(super) values: Option<LearnedRange>,
+    pub(super) count: u64,
+    pub(super) first_ms: u64,
+    pub(super) last_ms: u64,
+    pub(super) severity: i32,
+    /// Of the last time: the release in force, the gateway, its site's zone, and its words.
+    pub(super) revision: u64,
+    pub(super) gateway: String,
+    pub(super) time_zone: String,
+    pub(super) reason: String,
+    interfaces: Option<[String; 2]>,
+}
+
+/// What was refused to or by one subject.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    subject: String,
+    groups: BTreeMap<Key, Group>,
+    /// There were more records, or more different things, than are looked at.
+    pub(super) cut: bool,
+}
+
+impl Refusals {
+    pub(super) fn of(subject: &str) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            groups: BTreeMap::new(),
+            cut: false,
+        }
+    }
+
+    /// Takes what the coordinator finds.
+    pub(super) async fn read(
+        &mut self,
+        online: &mut Online,
+        request: SearchAuditRequest,
+    ) -> Result<(), Failure> {
+        let limit = request.limit;
+        let answer = online.client.search_audit(request).await;
+        let mut stream = answer.map_err(|status| refused(&status))?.into_inner();
+        let mut read = 0;
+        while let Some(record) = stream.message().await.map_err(|status| refused(&status))? {
+            // The coordinator keeps to the limit; whoever is in its place need not.
+            if read == limit {
+                break;
+            }
+            read += 1;
+            self.take(record);
+        }
+        self.cut |= read == limit;
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// What was dropped before what only would have been; then by severity, and the latest first.
+    pub(super) fn worst_first(&mut self) -> Vec<Group> {
+        let mut all: Vec<Group> = std::mem::take(&mut self.groups).into_values().collect();
+        all.sort_by_key(|group| {
+            (
+                group.observed,
+                -i64::from(group.severity),
+                u64::MAX - group.last_ms,
+            )
+        });
+        all
+    }
+
+    /// Whether an end is the subject: by its address, by its name then, or by the name that the gateway itself gave it.
+    fn is_subject(&self, end: &End, own: &str) -> bool {
+        let same = |address: &str| match (address.parse::<IpAddr>(), self.subject.parse::<IpAddr>()) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => false,
+        };
+        end.asset.as_deref() == Some(&self.subject) || own == self.subject || same(&end.address)
+    }
+
+    fn take(&mut self, record: AuditRecord) {
+        let event = record.event.unwrap_or_default();
+        let end = |address: &str| named(address, &record.names);
+        let (key, group, own) = match event.kind {
+            Some(Kind::Verdict(verdict)) => {
+                let group = Group {
+                    observed: verdict.decision() == Decision::WouldDeny,
+                    from: end(&verdict.source),
+                    to: end(&verdict.destination),
+                    protocol: verdict.protocol,
+                    port: verdict.port,
+                    operation: None,
+                    values: None,
+                    count: verdict.count,
+                    first_ms: verdict.first_ms,
+                    last_ms: event.time_ms,
+                    severity: event.severity,
+                    revision: event.revision,
+                    gateway: record.source,
+                    time_zone: record.time_zone,
+                    reason: verdict.reason,
+                    interfaces: Some([verdict.ingress, verdict.egress]),
+                };
+                (key_of(&group), group, [String::new(), String::new()])
+            }
+            Some(Kind::Operation(operation)) => {
+                let group = Group {
+                    observed: operation.decision() == Decision::WouldDeny,
+                    from: end(&operation.client),
+                    to: end(&operation.server),
+                    protocol: 6,
+                    port: operation.port,
+                    operation: Some(operation.operation),
+                    values: operation.values,
+                    count: operation.count,
+                    first_ms: operation.first_ms,
+                    last_ms: event.time_ms,
+                    severity: event.severity,
+                    revision: event.revision,
+                    gateway: record.source,
+                    time_zone: record.time_zone,
+                    reason: operation.reason,
+                    interfaces: None,
+                };
+                (
+                    key_of(&group),
+                    group,
+                    [operation.client_name, operation.server_name],
+                )
+            }
+            _ => return,
+        };
+        let [client, server] = own;
+        if !self.is_subject(&group.from, &client) && !self.is_subject(&group.to, &server) {
+            return;
+        }
+        if let Some(known) = self.groups.get_mut(&key) {
+            known.and(group);
+        } else if self.groups.len() < GROUPS_MAX {
+            self.groups.insert(key, group);
+        } else {
+            self.cut = true;
+        }
+    }
+}
+
+fn key_of(group: &Group) -> Key {
+    Key {
+        observed: group.observed,
+        source: group.from.address.clone(),
+        destination: group.to.address.clone(),
+        protocol: group.protocol,
+        port: group.port,
+        operation: group.operation.clone(),
+    }
+}
+
+fn named(address: &str, names: &[NamedAddress]) -> End {
+    let named = names.iter().find(|named| named.address == address);
+    let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+    End {
+        address: address.to_owned(),
+        asset: named.and_then(|named| given(&named.asset)),
+        zone: named.and_then(|named| given(&named.zone)),
+    }
+}
+
+impl Group {
+    /// The same thing at another time.
+    fn and(&mut self, other: Group) {
+        let (count, first_ms) = (
+            self.count.saturating_add(other.count),
+            self.first_ms.min(other.first_ms),
+        );
+        let severity = self.severity.max(other.severity);
+        let values = match (self.values, other.values) {
+            (Some(one), Some(two)) => Some(LearnedRange {
+                first: one.first.min(two.first),
+                last: one.last.max(two.last),
+            }),
+            (one, two) => one.or(two),
+        };
+        if other.last_ms > self.last_ms {
+            *self = other;
+        }
+        (self.count, self.first_ms, self.severity, self.values) = (count, first_ms, severity, values);
+    }
+
+    /// The operation, where its words can be read back.
+    pub(super) fn asked(&self) -> Option<Asked> {
+        let operation = self.operation.as_ref()?;
+        let value = self
+            .values
+            .map_or_else(String::new, |values| format!(" value {}", values.first));
+        Asked::parse(&format!("{operation}{value}")).ok()
+    }
+
+    /// How it was carried; `None` for a number that is none.
+    pub(super) fn carried(&self) -> Option<Carried> {
+        let port = u16::try_from(self.port).ok()?;
+        Some(match self.protocol {
+            6 => Carried::Tcp(port),
+            17 => Carried::Udp(port),
+            // The event does not say which ICMP: a rule is only looked for, and missed, where it is an echo.
+            1 | 58 if self.reason.starts_with("no flow permits it") => Carried::IcmpEcho,
+            other => Carried::Other(u8::try_from(other).ok()?),
+        })
+    }
+
+    /// As it crossed its gateway; where the event does not say by which interfaces, by those on whose sides the ends live.
+    pub(super) fn connection(&self, side: impl Fn(IpAddr) -> Option<String>) -> Option<Connection> {
+        let (source, destination) = (self.from.address.parse().ok()?, self.to.address.parse().ok()?);
+        let [ingress, egress] = match &self.interfaces {
+            Some(interfaces) => interfaces.clone(),
+            None => [side(source)?, side(destination)?],
+        };
+        Some(Connection {
+            ingress,
+            egress,
+            source,
+            destination,
+            transport: self.carried()?,
+        })
+    }
+
+    /// The server as people call it.
+    pub(super) fn server_shown(&self) -> String {
+        self.to.asset.clone().unwrap_or_else(|| self.to.address.clone())
+    }
+}

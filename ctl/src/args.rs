@@ -108,9 +108,10 @@ pub enum Command {
     /// Say what a plant would have done with recorded traffic, per connection and per operation
     ///
     /// UDP is reported per client, server and port: its conversations are parted by silence (30 s, or 120 s once both ends have
-    /// talked on), as a gateway's connection tracking parts them, and opened by the sender of the first datagram.
+    /// talked on), as a gateway's connection tracking parts them, and opened by the sender of the first datagram. Of what stood before the
+    /// recording began, the plant and the ports tell who opened it; where they do not, that is a guess and marked as one.
     ///
-    /// Ends with 1 if anything would have been refused or ended, or if a capture could not be read to its end.
+    /// Ends with 1 if anything would have been refused or ended, and if anything could not be judged: that is said first, with its share.
     #[command(after_help = "Examples:\n  penstock replay --pcap monday.pcapng plant/\n  \
                       penstock replay --pcap a.pcap --pcap b.pcap plant.yaml --output json")]
     Replay(Replay),

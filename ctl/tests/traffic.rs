@@ -12,7 +12,7 @@ const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac04
 /// A recorded file; `inspect/tests/captures/README.md` says whence.
 fn capture(name: &str) -> String {
     let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../inspect/tests/captures");
-    let files = ["modbus", "udp"].map(|folder| captures.join(folder).join(name));
+    let files = ["modbus", "udp", "unseen"].map(|folder| captures.join(folder).join(name));
     let file = files.iter().find(|file| file.exists()).unwrap();
     file.display().to_string()
 }
@@ -290,6 +290,217 @@ fn what_is_left_aside_is_told_by_reason_in_a_proposal_and_in_a_replay() {
     assert_eq!((&skipped["ARP"], &skipped["not IP"]), (&3.into(), &153.into()));
     assert_eq!(skipped.len(), 3);
     assert_eq!(replayed["datagrams"]["allowed"], 4);
+}
+
+/// The plant that the recordings in `unseen` are about; its controller listens at `port`.
+fn pumps(port: &str) -> String {
+    format!(
+        "plant: pumps
+title: Pumps
+approvers: {{ threshold: 1, people: {{ first: {{ key: \"{KEY}\" }} }} }}
+sites: {{ site: {{ title: Site, timezone: UTC }} }}
+gateways:
+  gw-1: {{ site: site, mode: bridged, interfaces: {{ eth1: {{ zone: operations }}, eth2: {{ zone: control }} }}, management: {{ interface: eth0, peers: [192.0.2.10] }} }}
+zones:
+  operations: {{ title: Operations, kind: operations, networks: 10.20.1.0/24, enforcement: enforce }}
+  control: {{ title: Control, kind: control, networks: 10.20.4.0/24, enforcement: enforce }}
+assets:
+  hmi-1: {{ zone: operations, address: 10.20.1.21 }}
+  plc-1: {{ zone: control, address: 10.20.4.7 }}
+conduits:
+  pumps:
+    from: operations
+    to: control
+    flows:
+      polling: {{ source: hmi-1, destination: plc-1, service: \"modbus-tcp{port}\", allow: [{{ read-holding-registers: {{ units: 1, addresses: 0-199 }} }}] }}
+      drive: {{ source: hmi-1, destination: plc-1, service: ethernet-ip }}
+"
+    )
+}
+
+#[test]
+fn what_a_replay_could_not_judge_is_said_first_with_its_share_and_ends_with_1() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("plant.yaml"), pumps("")).unwrap();
+    // An unknown kind of link, and no packet at all.
+    let bytes = fs::read(capture("ppp.pcap")).unwrap();
+    fs::write(folder.path().join("none.pcap"), &bytes[..24]).unwrap();
+    let unknown = [&bytes[..20], &[147, 0, 0, 0], &bytes[24..]].concat();
+    fs::write(folder.path().join("unknown.pcap"), unknown).unwrap();
+    fs::write(folder.path().join("short.pcap"), &bytes[..bytes.len() - 100]).unwrap();
+    for (file, first) in [
+        (
+            "unknown.pcap".to_owned(),
+            "✗ Nothing was judged: in no packet a connection",
+        ),
+        (
+            "none.pcap".to_owned(),
+            "✗ Nothing was judged: the recording holds no packet.",
+        ),
+        (
+            "short.pcap".to_owned(),
+            "▲ not read to its end: short.pcap: the file ends within packet 11",
+        ),
+        (
+            capture("cut.pcap"),
+            "▲ not judged: 78 of 86 payload bytes (90 %) on connections whose operations",
+        ),
+        (
+            capture("m-half-s.pcap"),
+            "▲ not judged: 50 of 50 payload bytes (100 %) on connections whose operations",
+        ),
+    ] {
+        let said = ends(folder.path(), 1, &["replay", "--pcap", &file, "plant.yaml"]).out;
+        assert!(said.starts_with(first), "{file}\n{said}");
+        assert!(
+            !said.contains("withheld") && said.contains("\n✗ "),
+            "{file}\n{said}"
+        );
+    }
+    let said = ends(
+        folder.path(),
+        1,
+        &[
+            "replay",
+            "--pcap",
+            "unknown.pcap",
+            "plant.yaml",
+            "--output",
+            "json",
+        ],
+    );
+    let unread = &json(&said.out)["unread"];
+    assert_eq!(unread["everything"], true);
+    assert_eq!(unread["packets"]["link type 147 is not read"], 12);
+    let said = ends(folder.path(), 1, &["learn", "--pcap", "unknown.pcap"]);
+    assert!(
+        said.err.contains("▲ 12 of 12 packets (100 %) could not be read"),
+        "{}",
+        said.err
+    );
+    assert!(
+        said.out.contains("no connection that could be read"),
+        "{}",
+        said.out
+    );
+    // Behind tags and labels everything is read: of three operations one is refused.
+    for file in ["hsr.pcap", "mpls.pcap", "ppp.pcap"] {
+        let arguments = [
+            "replay",
+            "--pcap",
+            &capture(file),
+            "plant.yaml",
+            "--output",
+            "json",
+        ];
+        let replayed = json(&ends(folder.path(), 1, &arguments).out);
+        assert_eq!(
+            (&replayed["allowed"], &replayed["refused"]),
+            (&1.into(), &2.into()),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn who_opened_what_stood_before_a_recording_is_told_by_plant_and_services_and_a_guess_is_marked() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("502.yaml"), pumps("")).unwrap();
+    fs::write(folder.path().join("1502.yaml"), pumps(":1502")).unwrap();
+    let replay =
+        |code, file: &str, plant| ends(folder.path(), code, &["replay", "--pcap", &capture(file), plant]).out;
+    let said = replay(0, "m-mid-1502.pcap", "1502.yaml");
+    assert!(
+        said.starts_with("✓ 10.20.1.21:1025 → 10.20.4.7:1502 at gw-1"),
+        "{said}"
+    );
+    assert!(
+        said.contains("6 × read-holding-registers 0–9 of unit 1"),
+        "{said}"
+    );
+    for file in ["n-mid-enip.pcap", "n-mid-enip2.pcap"] {
+        let said = replay(0, file, "502.yaml");
+        assert!(
+            said.starts_with("✓ 10.20.1.21:1100 → 10.20.4.7:44818 at gw-1"),
+            "{said}"
+        );
+        assert!(!said.contains("guess"), "{said}");
+    }
+    // No flow has this port: where the plant's flows lead is a guess.
+    let said = replay(1, "m-mid-1502.pcap", "502.yaml");
+    assert!(
+        said.starts_with("✗ refused: 10.20.1.21:1025 → 10.20.4.7:1502 at gw-1"),
+        "{said}"
+    );
+    assert!(said.contains("▲ who opened it is a guess"), "{said}");
+    let learned = ends(
+        folder.path(),
+        0,
+        &["learn", "--pcap", &capture("n-mid-enip.pcap")],
+    )
+    .out;
+    assert!(
+        learned.contains("service: tcp/44818") && !learned.contains("guess"),
+        "{learned}"
+    );
+}
+
+#[test]
+fn a_proposal_that_is_there_is_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("plant")).unwrap();
+    fs::write(folder.path().join("plant/plant.yaml"), pumps(":1502")).unwrap();
+    let file = folder.path().join("plant/learned.yaml");
+    let learn = |code, name: &str, out: &str| {
+        let arguments = ["learn", "--pcap", &capture(name), "--plant", "plant", "-o", out];
+        ends(folder.path(), code, &arguments)
+    };
+    // A file that holds nothing yet has nothing to lose.
+    fs::write(&file, "").unwrap();
+    learn(0, "mpls.pcap", "plant/learned.yaml");
+    let first = fs::read_to_string(&file).unwrap();
+    assert!(first.contains("write-single-register"), "{first}");
+    let said = learn(0, "mpls.pcap", "plant/learned.yaml");
+    assert!(
+        said.err.contains("plant/learned.yaml stays as it is"),
+        "{}",
+        said.err
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), first);
+    // What somebody took out of it is proposed again, and not into it.
+    let edited = first.replace("addresses: [40-41]", "addresses: [40]");
+    assert_ne!(edited, first);
+    fs::write(&file, &edited).unwrap();
+    let said = learn(6, "mpls.pcap", "plant/learned.yaml");
+    assert!(
+        said.err.contains("exists already and is not overwritten"),
+        "{}",
+        said.err
+    );
+    assert!(said.err.contains("`-o plant/learned-2.yaml`"), "{}", said.err);
+    assert_eq!(fs::read_to_string(&file).unwrap(), edited);
+    learn(0, "mpls.pcap", "plant/learned-2.yaml");
+    learn(0, "mpls.pcap", "plant/learned.yaml");
+    ends(folder.path(), 0, &["check", "plant"]);
+    // A whole document likewise, and a document that a picture is to be written over.
+    let whole = |code, name: &str| {
+        ends(
+            folder.path(),
+            code,
+            &["learn", "--pcap", &capture(name), "-o", "whole.yaml"],
+        )
+    };
+    whole(0, "mpls.pcap");
+    whole(0, "mpls.pcap");
+    whole(6, "n-mid-enip.pcap");
+    for out in ["plant/plant.yaml", "plant/../plant/plant.yaml"] {
+        ends(folder.path(), 2, &["graph", "plant", "-o", out]);
+        ends(
+            folder.path(),
+            2,
+            &["compile", "plant", "--gateway", "gw-1", "-o", out],
+        );
+    }
 }
 
 #[test]

@@ -26,10 +26,10 @@ use std::time::Duration;
 use penstock_policy::model::Protocol;
 use penstock_policy::verdict::Carried;
 
-use crate::capture::conversations::Opening;
+use crate::capture::direction::{Declared, Opening, Undeclared};
 use crate::capture::{
     Conversation, Conversations, FlowKey, Flows, Fragments, Frame, Happening, Segment, SkipReason, Transport,
-    flows,
+    flows, link,
 };
 use crate::connection::{self, Deviation};
 use crate::follow::{Finding, Follower};
@@ -100,10 +100,9 @@ impl<'p> Learner<'p> {
 
     /// The same, within other limits.
     pub fn within(limits: Limits, plans: Option<&'p Plans>) -> Self {
-        let ports: Vec<u16> = KNOWN_PORTS.iter().map(|(port, _)| *port).collect();
         Self {
             fragments: Fragments::default(),
-            flows: Flows::new(limits.flows, &ports),
+            flows: Flows::new(limits.flows),
             conversations: Conversations::default(),
             held_bytes_max: limits.held_bytes_max,
             gathering: Gathering {
@@ -113,6 +112,13 @@ impl<'p> Learner<'p> {
                 held_bytes: 0,
                 learned: Learned::within(limits.learned),
             },
+        }
+    }
+
+    /// Looks at a packet that will be taken later: it may tell who opened what stood before.
+    pub fn survey(&mut self, frame: &Frame<'_>) {
+        if let Ok(segment) = link::segment(frame) {
+            self.flows.survey(&segment);
         }
     }
 
@@ -128,8 +134,11 @@ impl<'p> Learner<'p> {
             Ok(Some(Transport::Tcp(segment))) => self.segment(frame.at, &segment),
             Ok(Some(Transport::Udp(datagram))) => {
                 let gathering = &mut self.gathering;
+                let declared = declared(gathering.plans);
                 self.conversations
-                    .datagram(frame.at, &datagram, &mut |over| gathering.conversation(&over));
+                    .datagram(frame.at, &datagram, declared, &mut |over| {
+                        gathering.conversation(&over);
+                    });
             }
             Ok(None) => {}
             Err(reason) => *self.gathering.learned.skipped.entry(reason).or_default() += 1,
@@ -140,10 +149,11 @@ impl<'p> Learner<'p> {
     /// Takes a packet's TCP segment.
     pub fn segment(&mut self, at: Duration, segment: &Segment<'_>) {
         let gathering = &mut self.gathering;
+        let declared = declared(gathering.plans);
         let mut happened = |number, key, at, happening: Happening<'_>| {
             gathering.happened(number, key, at, happening);
         };
-        self.flows.segment(at, segment, &mut happened);
+        self.flows.segment(at, segment, declared, &mut happened);
         if self.held_bytes() > self.held_bytes_max {
             let gathering = &mut self.gathering;
             self.flows
@@ -175,8 +185,9 @@ impl<'p> Learner<'p> {
             gathering.happened(number, key, at, happening);
         });
         let left_out = self.flows.left_out() + self.conversations.left_out();
-        self.conversations
-            .finish(&mut |over| gathering.conversation(&over));
+        self.conversations.finish(declared(gathering.plans), &mut |over| {
+            gathering.conversation(&over)
+        });
         let mut learned = self.gathering.learned;
         learned.left_out += left_out;
         learned.skipped.extend(self.fragments.finish());
@@ -184,10 +195,15 @@ impl<'p> Learner<'p> {
     }
 }
 
+/// What the plant tells of two ends, where there is one.
+fn declared(plans: Option<&Plans>) -> &dyn Declared {
+    plans.map_or(&Undeclared, |plans| plans as &dyn Declared)
+}
+
 impl Gathering<'_> {
     fn happened(&mut self, number: flows::FlowNumber, key: FlowKey, at: Duration, happening: Happening<'_>) {
-        if let Happening::Begins { midway } = happening {
-            if let Some(running) = self.begin(key, at, midway) {
+        if let Happening::Begins { opening } = happening {
+            if let Some(running) = self.begin(key, at, opening) {
                 self.running.insert(number, running);
             }
             return;
@@ -205,7 +221,7 @@ impl Gathering<'_> {
         }
     }
 
-    fn begin(&mut self, key: FlowKey, at: Duration, midway: bool) -> Option<Running> {
+    fn begin(&mut self, key: FlowKey, at: Duration, opening: Opening) -> Option<Running> {
         let learned = &mut self.learned;
         let tracks = self
             .plans
@@ -234,13 +250,14 @@ impl Gathering<'_> {
                 talk.connections.first = at;
             }
             talk.connections.again(at);
+            talk.guessed += u64::from(opening == Opening::Guessed);
         }
         Some(Running {
             ends,
             protocol: protocol?,
             passes,
             inspected,
-            follower: Follower::within(self.limits, rules?, midway),
+            follower: Follower::within(self.limits, rules?, opening != Opening::Recorded),
         })
     }
 }
@@ -261,7 +278,9 @@ impl Gathering<'_> {
         let carried = Carried::Udp(ends.server.port());
         let passes = |plans: &Plans| {
             let tracks = plans.between(ends.client, ends.server.ip(), carried);
-            !matches!(standing(tracks), Standing::Shut(_))
+            // What the plant permits from the other end passes as soon as that end has spoken.
+            let turned = || answered > 0 && plans.permits(Carrier::Udp, over.server, over.client);
+            !matches!(standing(tracks), Standing::Shut(_)) || turned()
         };
         if self.plans.is_some_and(passes) {
             self.learned.permitted_already += 1;
@@ -275,6 +294,7 @@ impl Gathering<'_> {
         let mut talk = Talk::new(over.first, None);
         talk.connections = seen(1);
         talk.packets = Some(seen(asked + answered));
+        talk.guessed = u64::from(over.opening == Opening::Guessed);
         self.learned.add(ends, talk);
     }
 }

@@ -6,23 +6,25 @@
 
 pub mod datagrams;
 mod policy;
+mod portless;
+mod track;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::model::{OnRefusal, Protocol};
+use penstock_policy::model::Protocol;
 use serde::Serialize;
 
 use self::datagrams::Datagrams;
 pub use self::datagrams::{DatagramsReport, Judgement};
 pub use self::policy::{Gate, Plans, PlansError, Track};
+use self::portless::Portless;
+use self::track::RunningTrack;
+use crate::capture::direction::Opening;
 use crate::capture::{
-    Conversations, FlowKey, Flows, Fragments, Frame, Happening, SkipReason, Transport, flows,
+    Conversations, FlowKey, Flows, Fragments, Frame, Happening, SkipReason, Transport, flows, link,
 };
 use crate::connection::{Effect, Sender};
-use crate::follow::{Finding, Follower};
-use crate::judge::Rules;
 
 /// Distinct operations kept for one connection at one gateway; what is beyond is counted together.
 pub const OPERATIONS_MAX: usize = 10_000;
@@ -91,6 +93,10 @@ pub struct Treatment {
     pub operations: Vec<JudgedOperation>,
     /// Operations beyond [`OPERATIONS_MAX`].
     pub further_operations: u64,
+    /// Those of them that would have been refused.
+    pub further_refused: u64,
+    /// Payload bytes that the gateway would have judged and this could not: the recording lacks them, or they cannot be read.
+    pub unjudged_bytes: u64,
     /// No rule permits it; it passes because the zones only observe.
     pub observed: bool,
     /// The gateway would have ended it: it carried what cannot be read as the protocol.
@@ -136,6 +142,8 @@ pub struct FlowReport {
     pub seen: Seen,
     /// Its opening is not in the capture.
     pub midway: bool,
+    /// And nothing tells who opened it: that `client` did is a guess.
+    pub guessed: bool,
     /// Payload bytes of client and server.
     pub bytes: [u64; 2],
     /// Payload bytes that the capture lacks.
@@ -155,8 +163,12 @@ pub struct Report {
     pub datagrams: Vec<DatagramsReport>,
     /// Packets read.
     pub packets: u64,
-    /// Packets left aside, by reason.
+    /// Packets left aside in which there is nothing to judge, by reason.
     pub skipped: BTreeMap<String, u64>,
+    /// Packets that could not be judged, by reason.
+    pub unread: BTreeMap<String, u64>,
+    /// Packets without ports that a gateway would have refused, by their kind.
+    pub refused: BTreeMap<String, u64>,
     /// What stopped reading a file early.
     pub cut: Vec<String>,
 }
@@ -172,6 +184,7 @@ pub struct Replay<'p> {
     datagrams: Datagrams,
     packets: u64,
     skipped: BTreeMap<SkipReason, u64>,
+    portless: Portless,
     cut: Vec<String>,
 }
 
@@ -181,31 +194,27 @@ struct Running {
     tracks: Vec<RunningTrack>,
 }
 
-#[derive(Debug)]
-struct RunningTrack {
-    track: Track,
-    follower: Option<Follower>,
-    operations: BTreeMap<(String, Answer), Seen>,
-    further: u64,
-    ended: bool,
-    deviations: BTreeMap<(Effect, String, Option<&'static str>), Seen>,
-    notes: BTreeMap<String, Seen>,
-}
-
 impl<'p> Replay<'p> {
     /// Nothing replayed yet.
     pub fn new(plans: &'p Plans) -> Self {
-        let ports: Vec<u16> = KNOWN_PORTS.iter().map(|(port, _)| *port).collect();
         Self {
             plans,
             fragments: Fragments::default(),
-            flows: Flows::new(flows::Limits::default(), &ports),
+            flows: Flows::new(flows::Limits::default()),
             running: Vec::new(),
             conversations: Conversations::default(),
             datagrams: Datagrams::default(),
             packets: 0,
             skipped: BTreeMap::new(),
+            portless: Portless::default(),
             cut: Vec::new(),
+        }
+    }
+
+    /// Looks at a packet that will be taken later: it may tell who opened what stood before.
+    pub fn survey(&mut self, frame: &Frame<'_>) {
+        if let Ok(segment) = link::segment(frame) {
+            self.flows.survey(&segment);
         }
     }
 
@@ -220,16 +229,19 @@ impl<'p> Replay<'p> {
             Ok(Some(Transport::Tcp(segment))) => {
                 let running = &mut self.running;
                 self.flows
-                    .segment(frame.at, &segment, &mut |number, key, at, happening| {
+                    .segment(frame.at, &segment, plans, &mut |number, key, at, happening| {
                         happened(plans, running, number, key, at, happening);
                     });
             }
             Ok(Some(Transport::Udp(datagram))) => {
                 let datagrams = &mut self.datagrams;
                 self.conversations
-                    .datagram(frame.at, &datagram, &mut |over| datagrams.add(plans, &over));
+                    .datagram(frame.at, &datagram, plans, &mut |over| {
+                        datagrams.add(plans, &over)
+                    });
             }
             Ok(None) => {}
+            Err(SkipReason::Protocol(protocol)) if self.portless.crosses(plans, frame, protocol) => {}
             Err(reason) => *self.skipped.entry(reason).or_default() += 1,
         }
     }
@@ -247,19 +259,33 @@ impl<'p> Replay<'p> {
         });
         let conversations_left_out = self.conversations.left_out();
         let datagrams = &mut self.datagrams;
-        self.conversations.finish(&mut |over| datagrams.add(plans, &over));
-        let mut skipped: BTreeMap<String, u64> = self
-            .skipped
-            .into_iter()
-            .chain(self.fragments.finish())
-            .map(|(reason, count)| (reason.to_string(), count))
-            .collect();
+        self.conversations
+            .finish(plans, &mut |over| datagrams.add(plans, &over));
+        let (mut skipped, mut unread) = (BTreeMap::new(), BTreeMap::new());
+        for (reason, count) in self.skipped.into_iter().chain(self.fragments.finish()) {
+            let of = if reason.is_unread() {
+                &mut unread
+            } else {
+                &mut skipped
+            };
+            *of.entry(reason.to_string()).or_default() += count;
+        }
+        let Portless {
+            allowed,
+            refused,
+            unjudged,
+        } = self.portless;
+        for (list, more) in [(&mut skipped, allowed), (&mut unread, unjudged)] {
+            for (what, count) in more {
+                *list.entry(what).or_default() += count;
+            }
+        }
         for (left_out, of) in [
             (self.flows.left_out(), "connections"),
             (conversations_left_out, "conversations over UDP"),
         ] {
             if left_out > 0 {
-                skipped.insert(format!("more {of} at a time than are followed"), left_out);
+                unread.insert(format!("more {of} at a time than are followed"), left_out);
             }
         }
         Report {
@@ -267,6 +293,8 @@ impl<'p> Replay<'p> {
             datagrams: self.datagrams.finish(),
             packets: self.packets,
             skipped,
+            unread,
+            refused,
             cut: self.cut,
         }
     }
@@ -280,8 +308,8 @@ fn happened(
     at: Duration,
     happening: Happening<'_>,
 ) {
-    if let Happening::Begins { midway } = happening {
-        running.push(Running::new(plans, key, at, midway));
+    if let Happening::Begins { opening } = happening {
+        running.push(Running::new(plans, key, at, opening));
         return;
     }
     if let Some(flow) = running.get_mut(number) {
@@ -290,44 +318,29 @@ fn happened(
 }
 
 impl Running {
-    fn new(plans: &Plans, key: FlowKey, at: Duration, midway: bool) -> Self {
+    fn new(plans: &Plans, key: FlowKey, at: Duration, opening: Opening) -> Self {
+        let midway = opening != Opening::Recorded;
         let tracks = plans.tracks(key.client, key.server);
         let protocol_of_port = KNOWN_PORTS
             .iter()
             .find(|(port, _)| *port == key.server.port())
             .map(|(_, protocol)| *protocol);
-        let running = |track: Track| {
-            let (rules, on_refusal) = match &track.gate {
-                Gate::Inspected {
-                    rules, on_refusal, ..
-                } => (Some(Arc::clone(rules)), *on_refusal),
-                _ => {
-                    let nothing = |protocol| Arc::new(Rules::nothing(protocol));
-                    (protocol_of_port.map(nothing), OnRefusal::Answer)
-                }
-            };
-            RunningTrack {
-                track,
-                follower: rules.map(|rules| Follower::new(rules, midway).refusing(on_refusal)),
-                operations: BTreeMap::new(),
-                further: 0,
-                ended: false,
-                deviations: BTreeMap::new(),
-                notes: BTreeMap::new(),
-            }
-        };
         Self {
             report: FlowReport {
                 client: key.client.to_string(),
                 server: key.server.to_string(),
                 seen: Seen::once(at),
                 midway,
+                guessed: opening == Opening::Guessed,
                 bytes: [0; 2],
                 missing_bytes: 0,
                 conflicting_bytes: 0,
                 treatments: Vec::new(),
             },
-            tracks: tracks.into_iter().map(running).collect(),
+            tracks: tracks
+                .into_iter()
+                .map(|track| RunningTrack::new(track, protocol_of_port, midway))
+                .collect(),
         }
     }
 
@@ -346,122 +359,15 @@ impl Running {
         }
     }
 
-    fn report(self) -> FlowReport {
-        let treatment = |track: RunningTrack| Treatment {
-            connection: track.track.gate.answer(),
-            observed: matches!(track.track.gate, Gate::Shut { observing: true, .. }),
-            gateway: track.track.gateway,
-            operations: track
-                .operations
-                .into_iter()
-                .map(|((operation, answer), seen)| JudgedOperation {
-                    operation,
-                    answer,
-                    seen,
-                })
-                .collect(),
-            further_operations: track.further,
-            ended: track.ended,
-            deviations: track
-                .deviations
-                .into_iter()
-                .map(|((effect, what, remedy), seen)| DeviationSeen {
-                    what,
-                    effect,
-                    remedy,
-                    seen,
-                })
-                .collect(),
-            notes: track.notes,
-        };
+    fn report(mut self) -> FlowReport {
+        let [of_client, of_server] = self.report.bytes;
+        if of_client == 0 && of_server > 0 {
+            let tracks = self.tracks.iter_mut();
+            tracks.for_each(|track| track.only_answers(of_server));
+        }
         FlowReport {
-            treatments: self.tracks.into_iter().map(treatment).collect(),
+            treatments: self.tracks.into_iter().map(RunningTrack::treatment).collect(),
             ..self.report
         }
-    }
-}
-
-impl RunningTrack {
-    fn happened(&mut self, at: Duration, happening: &Happening<'_>) {
-        let Self {
-            track,
-            follower,
-            operations,
-            further,
-            ended,
-            deviations,
-            notes,
-        } = self;
-        let Some(follower) = follower else { return };
-        let rules = match &track.gate {
-            Gate::Inspected { rules, .. } => Some(Arc::clone(rules)),
-            _ => None,
-        };
-        let mut note = |words: String| {
-            notes
-                .entry(words)
-                .and_modify(|seen| seen.again(at))
-                .or_insert_with(|| Seen::once(at));
-        };
-        let mut found = |finding: Finding<'_>| match finding {
-            Finding::Judged { operation, verdict } => {
-                let answer = track.gate.answer_to(rules.as_deref(), &operation, verdict);
-                let key = (operation.to_string(), answer);
-                if let Some(seen) = operations.get_mut(&key) {
-                    seen.again(at);
-                } else if operations.len() < OPERATIONS_MAX {
-                    operations.insert(key, Seen::once(at));
-                } else {
-                    *further += 1;
-                }
-            }
-            Finding::Exception { code, exception } => {
-                note(format!(
-                    "the device answered function {code} with exception {exception}"
-                ));
-            }
-            // Only who reads a connection can end it for what it carries.
-            Finding::Deviation { what, .. } if rules.is_none() => note(what.to_string()),
-            Finding::Deviation { what, effect } => {
-                *ended |= effect == Effect::Ended;
-                let kind = (effect, what.to_string(), what.remedy());
-                let known = deviations.len() < DEVIATIONS_MAX || deviations.contains_key(&kind);
-                let kind = match known {
-                    true => kind,
-                    false => (effect, "others of their kind".to_owned(), None),
-                };
-                deviations
-                    .entry(kind)
-                    .and_modify(|seen| seen.again(at))
-                    .or_insert_with(|| Seen::once(at));
-            }
-            Finding::Resynchronised { from, skipped_bytes } => {
-                if skipped_bytes > 0 {
-                    note(format!(
-                        "{} skipped to find the beginning of a packet",
-                        of(from, skipped_bytes)
-                    ));
-                }
-            }
-            Finding::NeverFollowed { from, skipped_bytes } => {
-                note(format!(
-                    "{} could not be read as the protocol",
-                    of(from, skipped_bytes)
-                ));
-            }
-        };
-        match happening {
-            Happening::Data(from, bytes) => follower.data(*from, at, bytes, &mut found),
-            Happening::Gap(from, _) => follower.gap(*from),
-            Happening::Ends { seen } => follower.finish(*seen, &mut found),
-            Happening::Begins { .. } | Happening::Conflict(..) => {}
-        }
-    }
-}
-
-fn of(from: Sender, bytes: u64) -> String {
-    match from {
-        Sender::Client => format!("{bytes} bytes of the client"),
-        Sender::Server => format!("{bytes} bytes of the server"),
     }
 }

@@ -38,6 +38,7 @@ pub fn events(ends: &Ends, talk: &Talk) -> Vec<LearnedEvent> {
             unread: talk.unread,
             in_order: talk.in_order,
             misfits: talk.misfits,
+            guessed: talk.guessed,
             ..empty.clone()
         },
         empty,

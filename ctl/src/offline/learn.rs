@@ -1,15 +1,28 @@
 //! `learn`: the smallest conduits that would have let seen traffic pass. Here from captures; [`propose`] writes it down
 //! wherever it was seen.
+//!
+//! A file that is there is never written over: people edit proposals, and one that lies in the plant's folder is part of the
+//! plant, so that a second run finds what it proposes permitted. Then nothing is left to propose, and the file stays as it is;
+//! what is new belongs in one more file.
+
+use std::path::{Path, PathBuf};
 
 use penstock_inspect::learn::{Learned, Learner, document};
 
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::files;
 use crate::loading::{self, LoadedPlant};
 use crate::offline::plans::deliver;
-use crate::offline::replay::{clock, plans, read};
+use crate::offline::replay::unread::share;
+use crate::offline::replay::{Pass, clock, plans, read};
 use crate::output::Output;
+
+/// A proposal is not compared with a file that is larger.
+const COMPARED_BYTES_MAX: u64 = 64 << 20;
+/// Names that are tried for one more file.
+const NAMES_TRIED_MAX: u32 = 1000;
 
 /// `penstock learn --pcap`.
 pub fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
@@ -20,8 +33,24 @@ pub fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
         .transpose()?;
     let plans = loaded.as_ref().map(plans).transpose()?;
     let mut learner = Learner::new(plans.as_ref());
-    let cut = read(&args.pcap, |frame| learner.frame(frame))?;
-    propose(out, args, loaded.as_ref(), &learner.finish(), &cut)
+    let cut = read(&args.pcap, |pass, frame| match pass {
+        Pass::Survey => learner.survey(frame),
+        Pass::Take => learner.frame(frame),
+    })?;
+    let learned = learner.finish();
+    let exit = propose(out, args, loaded.as_ref(), &learned, &cut)?;
+    let unread = learned.unread_packets();
+    if unread > 0 {
+        out.remark(&format!(
+            "▲ {} could not be read; the proposal says why, and knows nothing of them",
+            share(unread, learned.packets, "packets")
+        ));
+    }
+    if learned.talks.is_empty() && learned.permitted_already == 0 && (unread > 0 || learned.packets == 0) {
+        out.remark("✗ nothing was learned: no connection or datagram could be read");
+        return Ok(Exit::Findings);
+    }
+    Ok(exit)
 }
 
 /// Writes the proposal; what was not read to its end is said in it and here.
@@ -40,7 +69,10 @@ pub(crate) fn propose(
         text.insert_str(0, &format!("# {cut}\n"));
         out.remark(&format!("▲ {cut}"));
     }
-    deliver(out, "proposal", args.out.as_deref(), text.as_bytes())?;
+    match args.out.as_deref().filter(|file| is_kept(file)) {
+        None => deliver(out, "proposal", args.out.as_deref(), text.as_bytes())?,
+        Some(file) => keep(out, file, &text, plant.is_some())?,
+    }
     if plant.is_none() && approver.is_none() {
         out.remark(
             "▲ the proposal names no approver, so `penstock check` will refuse it: add `--approver KEY` for a whole \
@@ -48,4 +80,49 @@ pub(crate) fn propose(
         );
     }
     Ok(Exit::Done)
+}
+
+/// Whether there is a file with something in it, which is not written over. A device or a pipe is written to as it is.
+fn is_kept(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() > 0)
+}
+
+/// Leaves a file as it is, if the proposal adds nothing to it and to the plant.
+fn keep(out: &Output, file: &Path, text: &str, beside_plant: bool) -> Result<(), Failure> {
+    let proposes = text
+        .lines()
+        .any(|line| !line.is_empty() && !line.starts_with('#'));
+    let same = files::read(file, COMPARED_BYTES_MAX).is_ok_and(|found| found == text.as_bytes());
+    let shown = file.display();
+    if same || (beside_plant && !proposes) {
+        out.remark(&format!(
+            "✓ {shown} stays as it is: there is nothing more to propose"
+        ));
+        return Ok(());
+    }
+    let mut failure = Failure::local(
+        "file-exists",
+        match beside_plant {
+            true => format!(
+                "{shown} exists already and is not overwritten; what would be added needs a file of its own"
+            ),
+            false => format!("{shown} exists already and is not overwritten"),
+        },
+    )
+    .because("it may hold what somebody has edited".to_owned());
+    if let Some(free) = free_beside(file) {
+        failure = failure.help(format!("write to another file: `-o {}`", free.display()));
+    }
+    Err(failure)
+}
+
+/// `learned-2.yaml` beside `learned.yaml`: the first of these names that nothing has.
+fn free_beside(file: &Path) -> Option<PathBuf> {
+    let stem = file.file_stem()?.to_str()?;
+    let ending = file
+        .extension()
+        .map_or(String::new(), |ending| format!(".{}", ending.to_string_lossy()));
+    (2..NAMES_TRIED_MAX)
+        .map(|number| file.with_file_name(format!("{stem}-{number}{ending}")))
+        .find(|free| free.symlink_metadata().is_err())
 }

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::files::{self, Mode};
 use crate::graph;
 use crate::keys::{self, passphrase};
-use crate::loading;
+use crate::loading::{self, LoadedPlant};
 use crate::output::{Output, Page, Report, Tone};
 
 /// A file that was written.
@@ -53,9 +53,27 @@ pub(crate) fn deliver(out: &Output, what: &str, file: Option<&Path>, bytes: &[u8
     })
 }
 
+/// Refuses to write over a file of the document itself.
+fn not_over(loaded: &LoadedPlant, file: Option<&Path>) -> Result<(), Failure> {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let Some(target) = file.and_then(real) else {
+        return Ok(());
+    };
+    let mut files = loaded.documents.files.iter();
+    match files.find(|own| real(Path::new(&own.shown)).as_ref() == Some(&target)) {
+        None => Ok(()),
+        Some(own) => Err(Failure::usage(format!(
+            "{} is a file of the plant document and is not overwritten",
+            own.shown
+        ))
+        .help("name another file")),
+    }
+}
+
 /// `penstock graph`.
 pub fn graph(out: &Output, args: &args::Graph) -> Result<Exit, Failure> {
     let loaded = loading::load(&args.path, out)?;
+    not_over(&loaded, args.out.as_deref())?;
     let picture = graph::draw(&loaded.plant, Some(&loaded.digest));
     deliver(out, "picture", args.out.as_deref(), picture.svg.as_bytes())?;
     Ok(Exit::Done)
@@ -64,6 +82,7 @@ pub fn graph(out: &Output, args: &args::Graph) -> Result<Exit, Failure> {
 /// `penstock compile`.
 pub fn compile(out: &Output, args: &args::Compile) -> Result<Exit, Failure> {
     let loaded = loading::load(&args.path, out)?;
+    not_over(&loaded, args.out.as_deref())?;
     let known = || {
         loaded
             .plant

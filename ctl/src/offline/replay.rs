@@ -1,17 +1,19 @@
 //! `replay`: what a plant would have done with recorded traffic, and by which rule.
 
 mod datagrams;
+mod recordings;
+pub(crate) mod unread;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
-use penstock_inspect::capture::{Frame, Frames};
 use penstock_inspect::connection::Effect;
 use penstock_inspect::replay::{self, FlowReport, Plans};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::datagrams::{Counts, Datagrams};
+pub(crate) use self::recordings::{Pass, read};
+use self::unread::Unread;
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -34,6 +36,10 @@ pub struct Replayed {
     pub unjudged: u64,
     /// UDP datagrams, in which no operation is read.
     pub datagrams: Counts,
+    /// What could not be judged; the rest of the answer is about the rest of the traffic.
+    pub unread: Unread,
+    /// Packets without ports that would have been refused, by their kind.
+    pub portless_refused: BTreeMap<String, u64>,
     /// Packets that bring nothing to judge, by reason.
     pub skipped: BTreeMap<String, u64>,
     /// Files that could not be read to their end, and why.
@@ -55,8 +61,12 @@ pub struct Connection {
     pub first: String,
     /// Its opening is not in the capture.
     pub midway: bool,
+    /// And nothing tells who opened it: that `client` did is a guess.
+    pub guessed: bool,
     /// Payload bytes that the capture lacks.
     pub missing_bytes: u64,
+    /// Payload bytes that the gateway would have judged, and that could not be judged here.
+    pub unread_bytes: u64,
     /// Bytes that a retransmission brought with other content.
     pub conflicting_bytes: u64,
     /// The gateway, if one stands between.
@@ -117,29 +127,6 @@ pub(crate) fn clock(at: std::time::Duration) -> String {
     words::instant(u64::try_from(at.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Reads captures one after another; each packet goes to `take`. What could not be read to its end is told.
-pub(crate) fn read(files: &[PathBuf], mut take: impl FnMut(&Frame<'_>)) -> Result<Vec<String>, Failure> {
-    let mut cut = Vec::new();
-    for file in files {
-        let unreadable = |error: &dyn std::fmt::Display| {
-            Failure::local(
-                "capture-unreadable",
-                format!("the capture {} cannot be read", file.display()),
-            )
-            .because(error.to_string())
-            .help("name a file as `tcpdump -w`, `dumpcap` or Wireshark write it (pcap or pcapng)")
-        };
-        let bytes = std::fs::read(file).map_err(|error| unreadable(&error))?;
-        for frame in Frames::open(&bytes).map_err(|error| unreadable(&error))? {
-            match frame {
-                Ok(frame) => take(&frame),
-                Err(error) => cut.push(format!("{}: {error}", file.display())),
-            }
-        }
-    }
-    Ok(cut)
-}
-
 /// The plans of a plant, ready to judge traffic.
 pub(crate) fn plans(loaded: &LoadedPlant) -> Result<Plans, Failure> {
     let plans = penstock_policy::compile::compile_all(&loaded.plant).map_err(|error| {
@@ -155,7 +142,10 @@ pub fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure> {
     let loaded = loading::load(&args.path, out)?;
     let plans = plans(&loaded)?;
     let mut replay = replay::Replay::new(&plans);
-    let cut = read(&args.pcap, |frame| replay.frame(frame))?;
+    let cut = read(&args.pcap, |pass, frame| match pass {
+        Pass::Survey => replay.survey(frame),
+        Pass::Take => replay.frame(frame),
+    })?;
     let report = replay.finish();
     let connections: Vec<Connection> = report.flows.iter().flat_map(connections).collect();
     let count = |taken: &dyn Fn(&Connection, &Operation) -> bool| {
@@ -168,11 +158,17 @@ pub fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure> {
             .map(|operation| operation.count)
             .sum()
     };
+    let further_refused: u64 = report
+        .flows
+        .iter()
+        .flat_map(|flow| &flow.treatments)
+        .map(|treatment| treatment.further_refused)
+        .sum();
     let udp: Vec<Datagrams> = report.datagrams.iter().flat_map(datagrams::datagrams).collect();
     let replayed = Replayed {
         packets: report.packets,
         allowed: count(&|connection, operation| connection.gateway.is_some() && operation.allowed),
-        refused: count(&|_, operation| !operation.allowed),
+        refused: count(&|_, operation| !operation.allowed) + further_refused,
         withheld: connections
             .iter()
             .flat_map(|connection| &connection.deviations)
@@ -181,6 +177,8 @@ pub fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure> {
             .sum(),
         unjudged: count(&|connection, operation| connection.gateway.is_none() && operation.allowed),
         datagrams: Counts::of(&udp),
+        unread: Unread::of(&report),
+        portless_refused: report.refused,
         skipped: report.skipped,
         cut,
         connections,
@@ -202,7 +200,9 @@ impl Replayed {
         };
         self.refused == 0
             && self.datagrams.refused == 0
+            && self.portless_refused.is_empty()
             && self.cut.is_empty()
+            && !self.unread.is_any()
             && !self.connections.iter().any(stopped)
     }
 }
@@ -228,7 +228,9 @@ fn connections(flow: &FlowReport) -> impl Iterator<Item = Connection> + '_ {
             server: flow.server.clone(),
             first: clock(flow.seen.first),
             midway: flow.midway,
+            guessed: flow.guessed,
             missing_bytes: flow.missing_bytes,
+            unread_bytes: treatment.unjudged_bytes,
             conflicting_bytes: flow.conflicting_bytes,
             gateway: treatment.gateway.clone(),
             allowed: treatment.connection.allowed,
@@ -264,6 +266,10 @@ impl Report for Replayed {
     const SCHEMA: &'static str = "penstock.replay/1";
 
     fn page(&self, page: &mut Page) {
+        for cut in &self.cut {
+            page.paragraph(0, Tone::Warn, &format!("▲ not read to its end: {cut}"));
+        }
+        self.unread.page(self.packets, page);
         for connection in &self.connections {
             connection.page(page);
         }
@@ -336,19 +342,20 @@ impl Report for Replayed {
             let packets = words::count(usize::try_from(*count).unwrap_or(usize::MAX), "packet");
             page.paragraph(2, Tone::Dim, &format!("{packets} left aside: {reason}"));
         }
-        for cut in &self.cut {
-            page.paragraph(2, Tone::Warn, &format!("▲ not read to its end: {cut}"));
+        for (what, count) in &self.portless_refused {
+            let packets = words::count(usize::try_from(*count).unwrap_or(usize::MAX), "packet");
+            page.paragraph(2, Tone::Bad, &format!("✗ {packets} refused: {what}"));
         }
     }
 }
 
 /// What stands before the ends: what becomes of what they say.
-fn mark(page: &Page, allowed: bool, crosses: bool, observed: bool) -> String {
+fn mark(page: &Page, allowed: bool, crosses: bool, doubtful: bool) -> String {
     if !allowed {
         page.paint(Tone::Bad, "✗ refused:")
     } else if !crosses {
         page.paint(Tone::Dim, "·")
-    } else if observed {
+    } else if doubtful {
         page.paint(Tone::Warn, "▲")
     } else {
         page.paint(Tone::Good, "✓")
@@ -386,7 +393,8 @@ impl Noted {
 impl Connection {
     fn page(&self, page: &mut Page) {
         page.gap();
-        let mark = mark(page, self.allowed, self.gateway.is_some(), self.observed);
+        let doubtful = self.observed || self.unread_bytes > 0;
+        let mark = mark(page, self.allowed, self.gateway.is_some(), doubtful);
         let (client, server) = (
             page.paint(Tone::Name, &self.client),
             page.paint(Tone::Name, &self.server),
@@ -443,7 +451,11 @@ impl Connection {
     /// What else there is to know.
     fn remarks(&self, page: &mut Page) {
         let mut also: Vec<String> = self.notes.iter().map(Noted::in_words).collect();
-        if self.midway {
+        if self.guessed {
+            also.push(
+                "who opened it is a guess: its opening is not in the capture, and neither port is a known service's".to_owned(),
+            );
+        } else if self.midway {
             also.push("its opening is not in the capture".to_owned());
         }
         if self.missing_bytes > 0 {

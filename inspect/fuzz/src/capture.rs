@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use penstock_inspect::capture::direction::{Opening, Undeclared};
 use penstock_inspect::capture::{
     Conversations, Flows, Fragments, Frames, Happening, Transport, flows, reassembly,
 };
@@ -23,21 +24,24 @@ pub fn run(data: &[u8]) {
         },
     };
     let mut fragments = Fragments::default();
-    let mut flows = Flows::new(limits, &[502, 1883]);
+    let mut flows = Flows::new(limits);
     let mut followers: Vec<Follower> = Vec::new();
     let mut bytes_in_all = 0;
     let mut happened =
         |number: usize, key: penstock_inspect::capture::FlowKey, at, happening: Happening<'_>| {
             let out = &mut |_: penstock_inspect::follow::Finding<'_>| {};
             match happening {
-                Happening::Begins { midway } => {
+                Happening::Begins { opening } => {
                     assert_eq!(number, followers.len());
                     let protocol = if key.server.port() == 1883 {
                         Protocol::Mqtt
                     } else {
                         Protocol::ModbusTcp
                     };
-                    followers.push(Follower::new(Arc::new(Rules::nothing(protocol)), midway));
+                    followers.push(Follower::new(
+                        Arc::new(Rules::nothing(protocol)),
+                        opening != Opening::Recorded,
+                    ));
                 }
                 Happening::Data(from, bytes) => {
                     bytes_in_all += bytes.len();
@@ -56,10 +60,12 @@ pub fn run(data: &[u8]) {
         number += 1;
         assert_eq!(frame.number, number);
         match fragments.transport(&frame) {
-            Ok(Some(Transport::Tcp(segment))) => flows.segment(frame.at, &segment, &mut happened),
+            Ok(Some(Transport::Tcp(segment))) => {
+                flows.segment(frame.at, &segment, &Undeclared, &mut happened)
+            }
             Ok(Some(Transport::Udp(datagram))) => {
                 datagrams += 1;
-                conversations.datagram(frame.at, &datagram, &mut |over| {
+                conversations.datagram(frame.at, &datagram, &Undeclared, &mut |over| {
                     conversed += over.datagrams.iter().sum::<u64>();
                 });
             }
@@ -68,7 +74,9 @@ pub fn run(data: &[u8]) {
     }
     flows.finish(&mut happened);
     let left_out = conversations.left_out();
-    conversations.finish(&mut |over| conversed += over.datagrams.iter().sum::<u64>());
+    conversations.finish(&Undeclared, &mut |over| {
+        conversed += over.datagrams.iter().sum::<u64>()
+    });
     assert_eq!(conversed + left_out, datagrams);
     assert!(
         bytes_in_all <= data.len(),

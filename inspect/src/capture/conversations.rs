@@ -11,11 +11,14 @@
 //! sent either.
 //!
 //! UDP has no SYN, so a recording does not show whether an entry stood before it began. None does from [`STREAM`] on: then
-//! the sender of the first datagram is who opened, without doubt. Before, that datagram may be an answer. It is none if it goes
-//! to the port of a service (below 1024, or one that the plant document has a name for). Else it is taken for one (the
-//! conversation is [`Opening::Midway`], its server spoke first) if its source
+//! the sender of the first datagram is who opened, without doubt. Before, that datagram may be an answer. It is one if the plant
+//! permits the conversation from the other end only (and it goes to no service, or is answered), and none if from this end only. Where that tells nothing, it is none if it goes
+//! to the port of a service. Else it is taken for one (the conversation is [`Opening::Told`], its server spoke first) if its source
 //! 1. was opened to in another conversation, and its destination was not; or, where this tells nothing,
-//! 2. has the port of a service, and both ends were heard: who is never answered, as those who send syslog, is no server.
+//! 2. has the port of a service, or else the only one that the plant names, and both ends were heard: who is never answered, as
+//!    those who send syslog, is no server.
+//!
+//! Where nothing tells and both ends were heard, the first sender is taken for the opener, which is marked as a guess.
 //!
 //! Where both ports are the same (NTP and BACnet/IP among peers) either end may open, to the kernel as well: the first
 //! sender did. A server that sends from a service's port to a client's, so long after the two have talked that the entry is
@@ -24,12 +27,12 @@
 //! Bounds: [`PAIRS_MAX`] pairs of ends, as many conversations in doubt, and ends that were opened to. Pairs whose
 //! conversation is over make room for others; where there is none, datagrams are counted and left out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use penstock_policy::document::services::SERVICES;
-
+pub use super::direction::Opening;
+use super::direction::{Carrier, Declared, Served, Undeclared, is_service};
 use super::link::Datagram;
 
 /// Silence that ends a conversation (`nf_conntrack_udp_timeout`).
@@ -58,19 +61,10 @@ pub struct Conversation {
     pub datagrams: [u64; 2],
     /// Their payload bytes.
     pub bytes: [u64; 2],
+    /// Datagrams of the client, and their payload bytes, before the server sent its first.
+    pub unanswered: [u64; 2],
     /// How it is known who opened.
     pub opening: Opening,
-}
-
-/// How it is known who opened a conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Opening {
-    /// The client sent the first datagram.
-    Recorded,
-    /// The recording began later, with an answer.
-    Midway,
-    /// The client sent the first datagram, going on with a conversation that the server had opened and that is over.
-    Late,
 }
 
 /// Takes conversations that are over.
@@ -84,7 +78,7 @@ pub struct Conversations {
     /// Over, and who opened them is told at the end.
     doubtful: Vec<Conversation>,
     /// Ends to which conversations were opened without doubt, and not by what may be a late answer.
-    served: HashSet<SocketAddr>,
+    served: Served,
     sweep_at: Duration,
     left_out: u64,
 }
@@ -107,11 +101,6 @@ fn both_ends(datagram: &Datagram) -> (SocketAddr, SocketAddr) {
     (one.min(other), one.max(other))
 }
 
-/// Whether a port is a service's, not one that a client was given.
-fn is_service(port: u16) -> bool {
-    (1..1024).contains(&port) || (port > 0 && SERVICES.iter().any(|service| service.port == port))
-}
-
 /// Whether the ports say that a datagram answers another.
 fn is_like_answer(source: SocketAddr, destination: SocketAddr) -> bool {
     is_service(source.port()) && !is_service(destination.port())
@@ -123,8 +112,14 @@ impl Conversations {
         self.recorded_since = Some(at);
     }
 
-    /// Takes a datagram.
-    pub fn datagram(&mut self, at: Duration, datagram: &Datagram, out: &mut Sink<'_>) {
+    /// Takes a datagram; `declared` tells of conversations that may have begun before.
+    pub fn datagram(
+        &mut self,
+        at: Duration,
+        datagram: &Datagram,
+        declared: &dyn Declared,
+        out: &mut Sink<'_>,
+    ) {
         let ends = both_ends(datagram);
         if let Some(pair) = self.pairs.get_mut(&ends)
             && at < pair.over_at
@@ -133,13 +128,13 @@ impl Conversations {
             return;
         }
         let before = self.pairs.remove(&ends);
-        if before.is_none() && self.pairs.len() >= PAIRS_MAX && !self.make_room(at, out) {
+        if before.is_none() && self.pairs.len() >= PAIRS_MAX && !self.make_room(at, declared, out) {
             self.left_out += 1;
             return;
         }
         let opener = before.as_ref().map(|pair| {
             if pair.doubtful {
-                self.settled(pair.conversation).client
+                self.settled(pair.conversation, &Undeclared).client
             } else {
                 pair.opener
             }
@@ -147,7 +142,7 @@ impl Conversations {
         let pair = self.begin(at, datagram, opener);
         self.pairs.insert(ends, pair);
         if let Some(before) = before {
-            self.end(before, out);
+            self.end(before, declared, out);
         }
     }
 
@@ -157,15 +152,17 @@ impl Conversations {
     }
 
     /// The end of all captures.
-    pub fn finish(mut self, out: &mut Sink<'_>) {
-        self.end_all(|_| true, out);
+    pub fn finish(mut self, declared: &dyn Declared, out: &mut Sink<'_>) {
+        self.end_all(|_| true, declared, out);
         let (answered, unanswered): (Vec<_>, Vec<_>) = std::mem::take(&mut self.doubtful)
             .into_iter()
             .partition(|conversation| conversation.datagrams.iter().all(|count| *count > 0));
         // Who is known to serve by having been asked and answered helps to tell what was only answered.
         for part in [answered, unanswered] {
-            let settled: Vec<_> = part.into_iter().map(|one| self.settled(one)).collect();
-            self.served.extend(settled.iter().map(|one| one.server));
+            let settled: Vec<_> = part.into_iter().map(|one| self.settled(one, declared)).collect();
+            for one in settled.iter().filter(|one| one.opening != Opening::Guessed) {
+                self.served.add(one.server);
+            }
             settled.into_iter().for_each(&mut *out);
         }
     }
@@ -176,8 +173,8 @@ impl Conversations {
         let doubtful = at.saturating_sub(recorded_since) < STREAM;
         let like_answer = is_like_answer(client, server);
         let late = !doubtful && like_answer && opener == Some(server);
-        if !doubtful && !like_answer && self.served.len() < PAIRS_MAX {
-            self.served.insert(server);
+        if !doubtful && !like_answer {
+            self.served.add(server);
         }
         let mut pair = Pair {
             conversation: Conversation {
@@ -187,6 +184,7 @@ impl Conversations {
                 last: at,
                 datagrams: [0; 2],
                 bytes: [0; 2],
+                unanswered: [0; 2],
                 opening: if late { Opening::Late } else { Opening::Recorded },
             },
             doubtful,
@@ -197,51 +195,71 @@ impl Conversations {
         pair
     }
 
-    fn end(&mut self, pair: Pair, out: &mut Sink<'_>) {
+    fn end(&mut self, pair: Pair, declared: &dyn Declared, out: &mut Sink<'_>) {
         if !pair.doubtful {
             out(pair.conversation);
         } else if self.doubtful.len() < PAIRS_MAX {
             self.doubtful.push(pair.conversation);
         } else {
-            out(self.settled(pair.conversation));
+            out(self.settled(pair.conversation, declared));
         }
     }
 
     /// Ends those pairs that `wanted` says, in the order they began.
-    fn end_all(&mut self, wanted: impl Fn(&Pair) -> bool, out: &mut Sink<'_>) {
+    fn end_all(&mut self, wanted: impl Fn(&Pair) -> bool, declared: &dyn Declared, out: &mut Sink<'_>) {
         let ended = self.pairs.extract_if(|_, pair| wanted(pair));
         let mut ended: Vec<Pair> = ended.map(|(_, pair)| pair).collect();
         ended.sort_by_key(|Pair { conversation, .. }| {
             (conversation.first, conversation.client, conversation.server)
         });
         for pair in ended {
-            self.end(pair, out);
+            self.end(pair, declared, out);
         }
     }
 
     /// Lets go of the pairs whose conversation is over; whether there is room then.
-    fn make_room(&mut self, now: Duration, out: &mut Sink<'_>) -> bool {
+    fn make_room(&mut self, now: Duration, declared: &dyn Declared, out: &mut Sink<'_>) -> bool {
         if now < self.sweep_at {
             return false;
         }
-        self.end_all(|pair| pair.over_at <= now, out);
+        self.end_all(|pair| pair.over_at <= now, declared, out);
         let next = self.pairs.values().map(|pair| pair.over_at).min();
         self.sweep_at = next.unwrap_or(now).max(now.saturating_add(SWEEP_DISTANCE));
         self.pairs.len() < PAIRS_MAX
     }
 
     /// A conversation that was in doubt, with the end that more probably opened it as its client.
-    fn settled(&self, conversation: Conversation) -> Conversation {
+    fn settled(&self, conversation: Conversation, declared: &dyn Declared) -> Conversation {
         let Conversation { client, server, .. } = conversation;
         let answered = conversation.datagrams.iter().all(|count| *count > 0);
-        let was_answer = match (self.served.contains(&client), self.served.contains(&server)) {
-            _ if client.port() == server.port() || is_service(server.port()) => false,
-            (true, false) => true,
-            (false, true) => false,
-            _ => answered && is_service(client.port()),
+        let permits = |client, server| declared.permits(Carrier::Udp, client, server);
+        let names = |end: SocketAddr| declared.names(Carrier::Udp, end.port());
+        let was_answer = match (permits(client, server), permits(server, client)) {
+            (true, false) => Some(false),
+            // What goes to a service and is not answered may as well open a conversation that is not permitted.
+            (false, true) if answered || !is_service(server.port()) => Some(true),
+            _ if client.port() == server.port() || is_service(server.port()) => Some(false),
+            _ => match (self.served.contains(client), self.served.contains(server)) {
+                (true, false) => Some(true),
+                (false, true) => Some(false),
+                _ if !answered => Some(false),
+                _ if is_service(client.port()) => Some(true),
+                _ => match (names(client), names(server)) {
+                    (true, false) => Some(true),
+                    (false, true) => Some(false),
+                    _ => None,
+                },
+            },
         };
-        if !was_answer {
-            return conversation;
+        match was_answer {
+            Some(true) => {}
+            Some(false) => return conversation,
+            None => {
+                return Conversation {
+                    opening: Opening::Guessed,
+                    ..conversation
+                };
+            }
         }
         let turned = |[of_client, of_server]: [u64; 2]| [of_server, of_client];
         Conversation {
@@ -249,7 +267,9 @@ impl Conversations {
             server: client,
             datagrams: turned(conversation.datagrams),
             bytes: turned(conversation.bytes),
-            opening: Opening::Midway,
+            // Nobody saw what the client sent before.
+            unanswered: [0; 2],
+            opening: Opening::Told,
             ..conversation
         }
     }
@@ -270,6 +290,9 @@ impl Pair {
         ) {
             *count += 1;
             *bytes += datagram.payload_bytes as u64;
+        }
+        if let ([count, 0], [bytes, _]) = (conversation.datagrams, conversation.bytes) {
+            conversation.unanswered = [count, bytes];
         }
     }
 }

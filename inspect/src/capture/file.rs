@@ -147,6 +147,11 @@ impl<'a> Frames<'a> {
         })
     }
 
+    /// Bytes of the file that were not gone over so far.
+    pub fn rest_bytes(&self) -> u64 {
+        self.rest.len() as u64
+    }
+
     fn damaged(&self, bytes: usize) -> CaptureError {
         CaptureError::Damaged {
             number: self.number + 1,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::direction::{self, Carrier, Declared, Opening, Served};
 use super::link::Segment;
 use super::reassembly::{self, Piece, Stream};
 use crate::connection::Sender;
@@ -22,8 +23,8 @@ pub struct FlowKey {
 pub enum Happening<'a> {
     /// A connection that was not known before.
     Begins {
-        /// It was opened earlier than the capture began: its opening is not there.
-        midway: bool,
+        /// How it is known who opened it.
+        opening: Opening,
     },
     /// A side sent these bytes, next in its stream.
     Data(Sender, &'a [u8]),
@@ -70,7 +71,8 @@ pub type Sink<'s> = dyn FnMut(FlowNumber, FlowKey, Duration, Happening<'_>) + 's
 #[derive(Debug)]
 pub struct Flows {
     limits: Limits,
-    server_ports: Vec<u16>,
+    /// Ends to which connections were opened.
+    served: Served,
     open: HashMap<(SocketAddr, SocketAddr), Flow>,
     next_number: FlowNumber,
     left_out: u64,
@@ -99,12 +101,11 @@ fn both_ends(segment: &Segment<'_>) -> (SocketAddr, SocketAddr) {
 }
 
 impl Flows {
-    /// None yet. Where the opening is not captured, the end with one of `server_ports` is the server, else the
-    /// one with the lower port.
-    pub fn new(limits: Limits, server_ports: &[u16]) -> Self {
+    /// None yet.
+    pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            server_ports: server_ports.to_vec(),
+            served: Served::default(),
             open: HashMap::new(),
             next_number: 0,
             left_out: 0,
@@ -117,8 +118,25 @@ impl Flows {
         self.left_out
     }
 
-    /// Takes a segment.
-    pub fn segment(&mut self, at: Duration, segment: &Segment<'_>, out: &mut Sink<'_>) {
+    /// Looks at a segment of what will be taken later, for who is opened to: it tells of connections that stood before.
+    pub fn survey(&mut self, segment: &Segment<'_>) {
+        if segment.syn {
+            self.served.add(match segment.acknowledged {
+                None => segment.destination,
+                Some(_) => segment.source,
+            });
+        }
+    }
+
+    /// Takes a segment; `declared` tells of connections whose opening is not recorded.
+    pub fn segment(
+        &mut self,
+        at: Duration,
+        segment: &Segment<'_>,
+        declared: &dyn Declared,
+        out: &mut Sink<'_>,
+    ) {
+        self.survey(segment);
         let ends = both_ends(segment);
         let opening = segment.syn && segment.acknowledged.is_none();
         // A new SYN on the same ends, not the old one again, is a new connection.
@@ -138,7 +156,7 @@ impl Flows {
                 self.left_out += 1;
                 return;
             }
-            let flow = self.begin(at, segment, out);
+            let flow = self.begin(at, segment, declared, out);
             self.open.insert(ends, flow);
         }
         let Some(flow) = self.open.get_mut(&ends) else {
@@ -197,16 +215,21 @@ impl Flows {
         }
     }
 
-    fn begin(&mut self, at: Duration, segment: &Segment<'_>, out: &mut Sink<'_>) -> Flow {
-        let known = |end: SocketAddr| self.server_ports.contains(&end.port());
-        let from_client = if segment.syn {
-            segment.acknowledged.is_none()
+    fn begin(
+        &mut self,
+        at: Duration,
+        segment: &Segment<'_>,
+        declared: &dyn Declared,
+        out: &mut Sink<'_>,
+    ) -> Flow {
+        let ends = [segment.source, segment.destination];
+        let (from_client, opening) = if segment.syn {
+            (segment.acknowledged.is_none(), Opening::Recorded)
         } else {
-            match (known(segment.source), known(segment.destination)) {
-                (true, false) => false,
-                (false, true) => true,
-                _ => segment.destination.port() <= segment.source.port(),
-            }
+            let told = direction::server(Carrier::Tcp, ends, &self.served, declared);
+            let server = told.unwrap_or_else(|| direction::likely_server(ends, declared));
+            let opening = told.map_or(Opening::Guessed, |_| Opening::Told);
+            (server == segment.destination, opening)
         };
         let (client, server) = if from_client {
             (segment.source, segment.destination)
@@ -223,12 +246,7 @@ impl Flows {
             last: at,
         };
         self.next_number += 1;
-        out(
-            flow.number,
-            flow.key,
-            at,
-            Happening::Begins { midway: !segment.syn },
-        );
+        out(flow.number, flow.key, at, Happening::Begins { opening });
         flow
     }
 }

@@ -2,11 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use etherparse::{
-    EtherType, IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice,
-    UdpHeader, UdpSlice,
-};
+use etherparse::{IpNumber, Ipv6ExtensionSlice, LaxNetSlice, TcpSlice, TransportSlice, UdpHeader, UdpSlice};
 
+use super::carriers;
 use super::file::Frame;
 use super::fragments::Fragment;
 
@@ -56,8 +54,11 @@ pub enum SkipReason {
     /// No IP.
     #[error("not IP")]
     NotIp,
+    /// IP may be in it, and cannot be read: how it is carried.
+    #[error("{0}")]
+    Encapsulated(&'static str),
     /// IP that carries another protocol, by number.
-    #[error("IP protocol {0}, neither TCP nor UDP")]
+    #[error("IP protocol {0}{of}, neither TCP nor UDP", of = protocol_name(*.0))]
     Protocol(u8),
     /// A datagram to many at once. A flow names machines, and a group lies on no side of a gateway: a routed one does not
     /// forward it, a bridged one takes it for misplaced (`verdict::Reason::Misplaced`).
@@ -86,6 +87,51 @@ pub enum SkipReason {
     /// Headers that are wrong, or were cut off.
     #[error("headers that are wrong or cut off")]
     Headers,
+}
+
+impl SkipReason {
+    /// Whether something could have been judged in the packet, had it been whole, or of a kind that is read.
+    pub fn is_unread(self) -> bool {
+        match self {
+            Self::Arp | Self::NotIp | Self::Protocol(_) | Self::Group | Self::Late => false,
+            Self::LinkType(_)
+            | Self::Encapsulated(_)
+            | Self::Fragment
+            | Self::FragmentsMissing
+            | Self::FragmentsContradict
+            | Self::Headers => true,
+        }
+    }
+}
+
+/// What people call it: " (ICMP)".
+fn protocol_name(protocol: u8) -> &'static str {
+    match protocol {
+        1 | 58 => " (ICMP)",
+        2 => " (IGMP)",
+        4 | 41 => " (a tunnel: IP in IP)",
+        47 => " (a tunnel: GRE)",
+        50 | 51 => " (a tunnel: IPsec)",
+        89 => " (OSPF)",
+        112 => " (VRRP)",
+        132 => " (SCTP)",
+        _ => "",
+    }
+}
+
+/// The ends of a packet that IP carries, whatever is in it.
+pub fn ends(frame: &Frame<'_>) -> Option<(IpAddr, IpAddr)> {
+    match carriers::network(frame).ok()?.net? {
+        LaxNetSlice::Ipv4(ip) => Some((
+            IpAddr::V4(ip.header().source_addr()),
+            IpAddr::V4(ip.header().destination_addr()),
+        )),
+        LaxNetSlice::Ipv6(ip) => Some((
+            IpAddr::V6(ip.header().source_addr()),
+            IpAddr::V6(ip.header().destination_addr()),
+        )),
+        LaxNetSlice::Arp(_) => None,
+    }
 }
 
 /// What a packet brings.
@@ -135,7 +181,7 @@ pub(super) fn to_group(frame: &Frame<'_>) -> bool {
 
 /// What `frame` brings.
 pub fn packet<'a>(frame: &Frame<'a>) -> Result<Packet<'a>, SkipReason> {
-    let packet = sliced(frame)?;
+    let packet = carriers::network(frame)?;
     let (source, destination, announced) = match &packet.net {
         Some(LaxNetSlice::Ipv4(ip)) => {
             let header = ip.header();
@@ -278,29 +324,5 @@ fn fragment(net: &LaxNetSlice<'_>, rest: &[u8]) -> Option<Fragment> {
             None
         }
         LaxNetSlice::Arp(_) => None,
-    }
-}
-
-/// Finds the network layer by the link type.
-fn sliced<'a>(frame: &Frame<'a>) -> Result<LaxSlicedPacket<'a>, SkipReason> {
-    let bytes = frame.bytes;
-    let from_ip = |skip: usize| {
-        let packet = bytes.get(skip..).ok_or(SkipReason::Headers)?;
-        LaxSlicedPacket::from_ip(packet).map_err(|_| SkipReason::Headers)
-    };
-    let cooked = |protocol_at: usize, header_bytes: usize| {
-        let field = bytes.get(protocol_at..).and_then(|rest| rest.first_chunk::<2>());
-        let payload = bytes.get(header_bytes..).ok_or(SkipReason::Headers)?;
-        let ether_type = EtherType(u16::from_be_bytes(*field.ok_or(SkipReason::Headers)?));
-        Ok(LaxSlicedPacket::from_ether_type(ether_type, payload))
-    };
-    match frame.link_type {
-        1 => LaxSlicedPacket::from_ethernet(bytes).map_err(|_| SkipReason::Headers),
-        // BSD loopback: four bytes of address family, and which number means IP is nobody's standard.
-        0 | 108 => from_ip(4),
-        12 | 14 | 101 | 228 | 229 => from_ip(0),
-        113 => cooked(14, 16),
-        276 => cooked(0, 20),
-        other => Err(SkipReason::LinkType(other)),
     }
 }

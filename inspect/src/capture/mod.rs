@@ -8,17 +8,20 @@
 //!
 //! - [`file`]: pcap and pcapng, both byte orders, micro- and nanoseconds; a file that ends within a packet
 //!   gives what is whole, and says so.
-//! - [`link`]: Ethernet with VLAN and QinQ, Linux cooked (1 and 2), raw IP, BSD loopback; IPv4, IPv6 with extension
-//!   headers; what was cut by the capture's length limit is counted as missing.
+//! - [`link`]: IPv4, IPv6 with extension headers, in what `carriers` reads: Ethernet with VLAN, QinQ, HSR, PPPoE and MPLS, PPP, Linux
+//!   cooked (1 and 2), raw IP, BSD loopback; what was cut by the capture's length limit is counted as missing.
 //! - [`fragments`]: packets that were sent in several.
 //! - [`reassembly`]: one direction of one connection.
 //! - [`flows`]: all connections, and which side opened each.
+//! - [`direction`]: who opened what the recording holds no beginning of.
 //! - [`conversations`]: the same of UDP, as a gateway's connection tracking parts it; what it says is not read.
 //!
-//! A capture is not the wire: packets are missing, doubled and out of order. Nothing is guessed; what is
-//! not there is told as a gap. Everything is bounded.
+//! A capture is not the wire: packets are missing, doubled and out of order. What is not there is told as a gap. Nothing is
+//! guessed but who opened a connection that stood before and of which nothing tells; it is marked. Everything is bounded.
 
+mod carriers;
 pub mod conversations;
+pub mod direction;
 pub mod file;
 pub mod flows;
 pub mod fragments;

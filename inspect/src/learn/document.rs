@@ -50,6 +50,7 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
             learned.left_out
         );
     }
+    let unread = learned.unread_packets();
     let together = plant.map(|plant| by_asset(learned, plant));
     let learned = together.as_ref().unwrap_or(learned);
     let talks: Vec<(&Ends, &Talk)> = learned
@@ -71,7 +72,10 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
         );
     }
     if talks.is_empty() {
-        out.push_str("# Nothing is proposed: no connection was seen that needs it.\n");
+        out.push_str(match unread {
+            0 => "# Nothing is proposed: no connection was seen that needs it.\n",
+            _ => "# Nothing is proposed: no connection that could be read needs it.\n",
+        });
     }
     if plant.is_none() {
         heading(&mut out, approver);
@@ -275,6 +279,11 @@ fn flow(
         }
         (open, None) => writeln!(out, "      # Connected before {}, and still.", clock(open.first)),
     };
+    if talk.guessed > 0 {
+        out.push_str(
+            "      # Who opened it is a guess: its beginning was not seen, and neither port is a known service's. It may be the other way round.\n",
+        );
+    }
     if readable.is_none() && known_port(ends) {
         out.push_str(
             "      # None of its operations was read, so this permits all of them: learn them first.\n",

@@ -8,6 +8,7 @@ use penstock_policy::model::Protocol;
 
 use super::ranges::{few, merge};
 use crate::capture::SkipReason;
+pub use crate::capture::direction::Carrier;
 use crate::modbus::{self, Span};
 use crate::mqtt;
 use crate::operation::Operation;
@@ -22,15 +23,6 @@ pub struct Ends {
     pub server: SocketAddr,
     /// What carries them.
     pub carrier: Carrier,
-}
-
-/// What has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Carrier {
-    /// TCP.
-    Tcp,
-    /// UDP, in which nothing is read.
-    Udp,
 }
 
 /// What one address does to a port of another.
@@ -58,6 +50,8 @@ pub struct Talk {
     pub in_order: bool,
     /// Answers that fit no request, which no flow can permit.
     pub misfits: bool,
+    /// Of how many of its connections or packets it is a guess who opened them.
+    pub guessed: u64,
     /// Distinct things in it, as counted by [`Learned::add`].
     things: usize,
 }
@@ -153,6 +147,12 @@ impl Learned {
             limits,
             ..Self::default()
         }
+    }
+
+    /// Packets that could not be read, or were not followed.
+    pub fn unread_packets(&self) -> u64 {
+        let unread = self.skipped.iter().filter(|(reason, _)| reason.is_unread());
+        unread.map(|(_, count)| count).sum::<u64>() + self.left_out
     }
 
     /// The talk of these ends, begun if need be; `None` if there is no place for one more.
@@ -337,6 +337,7 @@ impl Talk {
             unread: false,
             in_order: false,
             misfits: false,
+            guessed: 0,
             things: 0,
         }
     }
@@ -391,6 +392,7 @@ impl Talk {
         self.unread |= more.unread;
         self.in_order |= more.in_order;
         self.misfits |= more.misfits;
+        self.guessed = self.guessed.saturating_add(more.guessed);
         for (key, seen) in more.modbus {
             self.add_modbus(key, &seen, room);
         }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Answer, Gate, Plans, Seen, Track};
 use crate::capture::Conversation;
-use crate::capture::conversations::Opening;
+use crate::capture::direction::{Carrier, Declared, Opening};
 
 /// What a client sent to a port of a server over UDP, and what came back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,8 +31,12 @@ pub struct DatagramsReport {
     pub conversations: u64,
     /// Those of which the recording has no beginning: its first datagram was taken for an answer.
     pub midway: u64,
+    /// Those that may have begun before the recording, and of which nothing tells who opened them: the client was heard first.
+    pub guessed: u64,
     /// Those by which the client goes on with one that the server had opened, and that a gateway has forgotten.
     pub late: u64,
+    /// Those in which the server of a flow spoke before its client had: these are its datagrams until then.
+    pub early: u64,
     /// What each gateway on the way would have done with each datagram.
     pub judgements: Vec<Judgement>,
 }
@@ -56,7 +60,45 @@ pub(super) struct Datagrams {
 
 impl Datagrams {
     /// Adds a conversation that is over.
+    ///
+    /// The kernel judges by the end that the plant permits to open, as soon as that end has spoken (`enforce/render/turned`):
+    /// what the other sent before is refused, and nothing after it.
     pub(super) fn add(&mut self, plans: &Plans, over: &Conversation) {
+        let (client, server) = (over.client, over.server);
+        let [asked, answered] = over.datagrams;
+        let turned = answered > 0
+            && !plans.permits(Carrier::Udp, client, server)
+            && plans.permits(Carrier::Udp, server, client);
+        if !turned {
+            self.count(plans, over, false);
+            return;
+        }
+        let [early, early_bytes] = over.unanswered;
+        let [asked_bytes, answered_bytes] = over.bytes;
+        self.count(
+            plans,
+            &Conversation {
+                datagrams: [early, 0],
+                bytes: [early_bytes, 0],
+                ..*over
+            },
+            true,
+        );
+        self.count(
+            plans,
+            &Conversation {
+                client: server,
+                server: client,
+                datagrams: [answered, asked.saturating_sub(early)],
+                bytes: [answered_bytes, asked_bytes.saturating_sub(early_bytes)],
+                opening: Opening::Recorded,
+                ..*over
+            },
+            false,
+        );
+    }
+
+    fn count(&mut self, plans: &Plans, over: &Conversation, early: bool) {
         let [asked, answered] = over.datagrams;
         let seen = Seen {
             count: asked + answered,
@@ -75,7 +117,9 @@ impl Datagrams {
                 bytes: [0; 2],
                 conversations: 0,
                 midway: 0,
+                guessed: 0,
                 late: 0,
+                early: 0,
                 judgements: plans
                     .between(client, server.ip(), Carried::Udp(server.port()))
                     .into_iter()
@@ -92,9 +136,11 @@ impl Datagrams {
             }
         }
         report.conversations += 1;
+        report.early += u64::from(early);
         match over.opening {
             Opening::Recorded => {}
-            Opening::Midway => report.midway += 1,
+            Opening::Told => report.midway += 1,
+            Opening::Guessed => report.guessed += 1,
             Opening::Late => report.late += 1,
         }
     }

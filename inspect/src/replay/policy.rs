@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use penstock_policy::model::{Answers, OnRefusal};
-use penstock_policy::plan::{Plan, opened_by};
+use penstock_policy::plan::{Endpoint, Plan, Transport, opened_by};
 use penstock_policy::verdict::{
     Carried, Connection, Decision, Permitted, Reason, RuleName, decide, permitted,
 };
 
 use super::Answer;
+use crate::capture::direction::{Carrier, Declared};
 use crate::judge::{Rules, RulesError, Verdict};
 use crate::operation::Operation;
 
@@ -125,6 +126,40 @@ impl Plans {
             });
         }
         tracks
+    }
+}
+
+/// Ports of one range that still tell which end serves.
+const PORTS_TELLING: u16 = 64;
+
+impl Declared for Plans {
+    fn permits(&self, carrier: Carrier, client: SocketAddr, server: SocketAddr) -> bool {
+        let carried = match carrier {
+            Carrier::Tcp => Carried::Tcp(server.port()),
+            Carrier::Udp => Carried::Udp(server.port()),
+        };
+        self.between(client.ip(), server.ip(), carried)
+            .iter()
+            .all(|track| matches!(track.gate, Gate::Open { .. } | Gate::Inspected { .. }))
+    }
+
+    fn leads(&self, client: IpAddr, server: IpAddr) -> bool {
+        let holds = |ends: &[Endpoint], address| ends.iter().any(|end| end.network.contains(&address));
+        let mut rules = self.plans.iter().flat_map(|plan| &plan.rules);
+        rules.any(|rule| holds(&rule.sources, client) && holds(&rule.destinations, server))
+    }
+
+    fn names(&self, carrier: Carrier, port: u16) -> bool {
+        let mut rules = self.plans.iter().flat_map(|plan| &plan.rules);
+        rules.any(|rule| {
+            let ranges = match (carrier, &rule.transport) {
+                (Carrier::Tcp, Transport::Tcp(ranges)) | (Carrier::Udp, Transport::Udp(ranges)) => ranges,
+                _ => return false,
+            };
+            ranges.iter().any(|range| {
+                (range.first..=range.last).contains(&port) && range.last - range.first < PORTS_TELLING
+            })
+        })
     }
 }
 

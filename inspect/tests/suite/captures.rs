@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use penstock_inspect::capture::direction::{Opening, Undeclared};
 use penstock_inspect::capture::{CaptureError, Flows, Fragments, Frames, Happening, Transport, flows};
 use penstock_inspect::follow::{Finding, Follower};
 use penstock_inspect::judge::{Refusal, Rules, Verdict, Why};
@@ -38,15 +39,17 @@ fn line(operation: &modbus::Operation) -> String {
 pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>) {
     let bytes = fs::read(capture).unwrap();
     let mut fragments = Fragments::default();
-    let mut flows = Flows::new(flows::Limits::default(), &[502]);
+    let mut flows = Flows::new(flows::Limits::default());
     let mut followers: Vec<Option<Follower>> = Vec::new();
     let mut requests = Vec::new();
     let mut notes = BTreeMap::new();
     let mut happened =
         |number: usize, key: penstock_inspect::capture::FlowKey, at, happening: Happening<'_>| {
-            if let Happening::Begins { midway } = happening {
+            if let Happening::Begins { opening } = happening {
                 let rules = Arc::new(Rules::nothing(Protocol::ModbusTcp));
-                followers.push((key.server.port() == 502).then(|| Follower::new(rules, midway)));
+                followers.push(
+                    (key.server.port() == 502).then(|| Follower::new(rules, opening != Opening::Recorded)),
+                );
                 return;
             }
             let Some(follower) = &mut followers[number] else {
@@ -88,7 +91,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
     for frame in Frames::open(&bytes).unwrap() {
         let Ok(frame) = frame else { break };
         if let Ok(Some(Transport::Tcp(segment))) = fragments.transport(&frame) {
-            flows.segment(frame.at, &segment, &mut happened);
+            flows.segment(frame.at, &segment, &Undeclared, &mut happened);
         }
     }
     flows.finish(&mut happened);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use penstock_inspect::capture::conversations::{Opening, PAIRS_MAX};
+use penstock_inspect::capture::conversations::PAIRS_MAX;
+use penstock_inspect::capture::direction::{Opening, Undeclared};
 use penstock_inspect::capture::{Conversation, Conversations, Datagram};
 use proptest::prelude::*;
 
@@ -30,7 +31,7 @@ fn feed(conversations: &mut Conversations, all: &[Sent], out: &mut Vec<Conversat
             destination: *destination,
             payload_bytes: 10,
         };
-        conversations.datagram(*at, &datagram, &mut |over| out.push(over));
+        conversations.datagram(*at, &datagram, &Undeclared, &mut |over| out.push(over));
     }
 }
 
@@ -41,7 +42,7 @@ fn conversations(all: &[Sent]) -> Vec<Conversation> {
     let mut out = Vec::new();
     feed(&mut conversations, all, &mut out);
     assert_eq!(conversations.left_out(), 0);
-    conversations.finish(&mut |over| out.push(over));
+    conversations.finish(&Undeclared, &mut |over| out.push(over));
     out.sort_by_key(|over| (over.first, over.client, over.server));
     out
 }
@@ -164,11 +165,11 @@ proptest! {
         prop_assert_eq!(ours, expected);
         for over in conversations {
             if over.first >= s(120) {
-                prop_assert_ne!(over.opening, Opening::Midway);
+                prop_assert_ne!(over.opening, Opening::Told);
             } else {
                 prop_assert_ne!(over.opening, Opening::Late);
             }
-            if over.opening == Opening::Midway {
+            if over.opening == Opening::Told {
                 prop_assert_ne!(over.client.port(), over.server.port());
             }
             prop_assert_eq!(over.bytes, over.datagrams.map(|count| 10 * count));
@@ -186,7 +187,7 @@ fn a_recording_that_begins_with_an_answer_has_the_asking_end_as_client() {
     let over = conversations(&all)[0];
     assert_eq!(
         (over.client.to_string(), over.opening),
-        (MANAGER.to_owned(), Opening::Midway)
+        (MANAGER.to_owned(), Opening::Told)
     );
     assert_eq!((over.datagrams, over.bytes), ([1, 2], [10, 20]));
 }
@@ -213,7 +214,7 @@ fn an_answer_alone_is_known_by_what_others_ask_of_its_sender() {
     ];
     for all in [&asked_later[..], &without_doubt, &unknown_port] {
         let first = &openings(all)[0];
-        assert_eq!((first.0.as_str(), first.2), (MANAGER, Opening::Midway), "{all:?}");
+        assert_eq!((first.0.as_str(), first.2), (MANAGER, Opening::Told), "{all:?}");
     }
 }
 
@@ -241,7 +242,7 @@ fn after_two_minutes_of_recording_the_first_sender_opened_whatever_its_port() {
         [(DEVICE.into(), MANAGER.into(), Opening::Recorded)]
     );
     let all = [sent(119, DEVICE, MANAGER), sent(119, MANAGER, DEVICE)];
-    assert_eq!(openings(&all), [(MANAGER.into(), DEVICE.into(), Opening::Midway)]);
+    assert_eq!(openings(&all), [(MANAGER.into(), DEVICE.into(), Opening::Told)]);
 }
 
 #[test]
@@ -271,7 +272,7 @@ fn a_second_recording_brings_the_doubt_again() {
     feed(&mut conversations, &[sent(200, MANAGER, DEVICE)], &mut out);
     conversations.recording_begins(s(90_000));
     feed(&mut conversations, &[sent(90_001, DEVICE, MANAGER)], &mut out);
-    conversations.finish(&mut |over| out.push(over));
+    conversations.finish(&Undeclared, &mut |over| out.push(over));
     assert_eq!(out.len(), 2);
     assert!(
         out.iter().all(|over| over.client.to_string() == MANAGER),
@@ -311,7 +312,7 @@ fn pairs_take_no_more_than_their_room_and_what_is_over_makes_some() {
     assert_eq!((conversations.left_out(), out.len()), (6, 0));
     feed(&mut conversations, &[pair(161, PAIRS_MAX + 6)], &mut out);
     assert_eq!((conversations.left_out(), out.len()), (6, PAIRS_MAX - 1));
-    conversations.finish(&mut |over| out.push(over));
+    conversations.finish(&Undeclared, &mut |over| out.push(over));
     let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
     for over in &out {
         *counts.entry(over.datagrams[0]).or_default() += 1;

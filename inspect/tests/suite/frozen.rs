@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_inspect::capture::direction::Undeclared;
 use penstock_inspect::capture::{Flows, Frames, Happening, flows, link};
 use penstock_inspect::connection::{Connection, Limits, Mode, Sender, ThawError, Version};
 use penstock_inspect::judge::Rules;
@@ -161,10 +162,10 @@ fn recorded_connections_that_were_frozen_at_every_segment_and_within_go_on_as_if
                     chunks.extend([(from, one.to_vec()), (from, other.to_vec())]);
                 }
             };
-        let mut flows = Flows::new(flows::Limits::default(), &[502]);
+        let mut flows = Flows::new(flows::Limits::default());
         for frame in Frames::open(&bytes).unwrap().flatten() {
             if let Ok(segment) = link::segment(&frame) {
-                flows.segment(frame.at, &segment, &mut happened);
+                flows.segment(frame.at, &segment, &Undeclared, &mut happened);
             }
         }
         flows.finish(&mut happened);

@@ -32,3 +32,4 @@ mod subscriptions;
 mod talks;
 mod terms;
 mod topics;
+mod unseen;

@@ -77,6 +77,14 @@ fn notes(report: &DatagramsReport) -> Vec<Noted> {
             "the recording begins with an answer: it may be of a conversation that stood before",
         ),
         (
+            report.guessed,
+            "who opened it is a guess: it may have begun before the recording, and nothing tells",
+        ),
+        (
+            report.early,
+            "its server spoke first: a gateway refuses that until the client has spoken, but for the first minute of its tables",
+        ),
+        (
             report.late,
             "goes on with what the other end had opened, after a silence in which a gateway forgets it",
         ),

@@ -35,6 +35,7 @@ pub(super) fn learned(event: LearnedEvent) -> Option<(Ends, Talk)> {
     talk.connections = seen(event.connections, event.first_ms, event.last_ms)?;
     (talk.further, talk.unread) = (event.further, event.unread);
     (talk.in_order, talk.misfits) = (event.in_order, event.misfits);
+    talk.guessed = event.guessed;
     for modbus in event.modbus {
         let (key, seen) = operations(modbus)?;
         talk.modbus.insert(key, seen);

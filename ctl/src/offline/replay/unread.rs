@@ -1,0 +1,100 @@
+//! What a replay could not judge: said before everything else, and never counted as fine.
+
+use std::collections::BTreeMap;
+
+use penstock_inspect::replay::Report;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::output::{Page, Tone};
+
+/// What could not be judged of the recorded traffic, as it could not be read.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub struct Unread {
+    /// Nothing was judged at all: no connection and no datagram was read.
+    pub everything: bool,
+    /// Packets, by reason.
+    pub packets: BTreeMap<String, u64>,
+    /// Payload bytes of connections whose operations are limited: those that the recording lacks, and those that could not be
+    /// read as the protocol.
+    pub bytes: u64,
+    /// All payload bytes of these connections.
+    pub bytes_of: u64,
+}
+
+impl Unread {
+    /// Of a replay.
+    pub(super) fn of(report: &Report) -> Self {
+        let mut unread = Self {
+            everything: report.flows.is_empty() && report.datagrams.is_empty() && report.refused.is_empty(),
+            packets: report.unread.clone(),
+            ..Self::default()
+        };
+        for flow in &report.flows {
+            let of_track = flow.treatments.iter().map(|treatment| treatment.unjudged_bytes);
+            let bytes = of_track.max().unwrap_or(0);
+            if bytes > 0 {
+                unread.bytes += bytes;
+                unread.bytes_of += flow.bytes.iter().sum::<u64>() + flow.missing_bytes;
+            }
+        }
+        unread
+    }
+
+    /// Whether there is anything.
+    pub(super) fn is_any(&self) -> bool {
+        self.everything || !self.packets.is_empty() || self.bytes > 0
+    }
+
+    /// Says it, with its share of `packets`.
+    pub(super) fn page(&self, packets: u64, page: &mut Page) {
+        if self.everything {
+            let words = match packets {
+                0 => "✗ Nothing was judged: the recording holds no packet.".to_owned(),
+                _ => {
+                    "✗ Nothing was judged: in no packet a connection or a datagram could be read.".to_owned()
+                }
+            };
+            page.paragraph(0, Tone::Bad, &words);
+        }
+        for (reason, count) in &self.packets {
+            let words = format!("▲ not judged: {}: {reason}", share(*count, packets, "packets"));
+            page.paragraph(0, Tone::Warn, &words);
+        }
+        if self.bytes > 0 {
+            let words = format!(
+                "▲ not judged: {} on connections whose operations are limited: they are not in the recording (lost, or cut off by \
+                 its snap length), answer what is not in it, or could not be read as the protocol",
+                share(self.bytes, self.bytes_of, "payload bytes")
+            );
+            page.paragraph(0, Tone::Warn, &words);
+        }
+    }
+}
+
+/// "12 of 40 packets (30 %)"; what is not nothing is at least 1 %, and what is not all at most 99 %.
+pub(crate) fn share(part: u64, whole: u64, of: &str) -> String {
+    let hundredths = u128::from(part) * 100 / u128::from(whole.max(1));
+    let most = if part < whole { 99 } else { 100 };
+    let percent = hundredths.clamp(u128::from(part > 0), most);
+    format!("{part} of {whole} {of} ({percent} %)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn a_share_that_is_neither_nothing_nor_all_is_not_rounded_to_either() {
+        for (part, whole, expected) in [
+            (0, 10, "0 of 10 packets (0 %)"),
+            (1, 100_000, "1 of 100000 packets (1 %)"),
+            (99_999, 100_000, "99999 of 100000 packets (99 %)"),
+            (7, 7, "7 of 7 packets (100 %)"),
+            (1, 3, "1 of 3 packets (33 %)"),
+            (0, 0, "0 of 0 packets (0 %)"),
+        ] {
+            assert_eq!(share(part, whole, "packets"), expected);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Who opened what two ends say to each other, where the recording does not hold its beginning.
+//!
+//! Asked in this order, the first that tells one end from the other decides: an end that was opened to elsewhere in the recording;
+//! the direction that the plant permits; a port that the plant names in a flow; a port of a service that the document
+//! has a name for, or below 1024. Where none does, who opened is a guess, and marked as one.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+
+use penstock_policy::document::services::SERVICES;
+
+/// Ends that were opened to, at most; a recording with more tells less.
+const SERVED_MAX: usize = 65_536;
+
+/// How it is known who opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Opening {
+    /// The beginning is recorded.
+    Recorded,
+    /// It is not: another connection, the plant or the ports tell.
+    Told,
+    /// It is not, and nothing tells. Over TCP the end is taken for the server to which flows of the plant lead, else the one with
+    /// the lower port; over UDP the one that was heard first is taken for the client. It may be the other way round.
+    Guessed,
+    /// The client sent the first datagram, going on with a conversation that the server had opened and that is over.
+    Late,
+}
+
+/// What has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Carrier {
+    /// TCP.
+    Tcp,
+    /// UDP, in which nothing is read.
+    Udp,
+}
+
+/// What a plant says of two ends.
+pub trait Declared {
+    /// Whether every gateway between the two lets `client` open this to `server`; `false` where none stands between.
+    fn permits(&self, carrier: Carrier, client: SocketAddr, server: SocketAddr) -> bool;
+
+    /// Whether a flow names the port as a service's.
+    fn names(&self, carrier: Carrier, port: u16) -> bool;
+
+    /// Whether any flow leads from `client` to `server`, to whatever port: as much as a guess can rest on.
+    fn leads(&self, client: IpAddr, server: IpAddr) -> bool;
+}
+
+/// No plant is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Undeclared;
+
+impl Declared for Undeclared {
+    fn permits(&self, _: Carrier, _: SocketAddr, _: SocketAddr) -> bool {
+        false
+    }
+
+    fn names(&self, _: Carrier, _: u16) -> bool {
+        false
+    }
+
+    fn leads(&self, _: IpAddr, _: IpAddr) -> bool {
+        false
+    }
+}
+
+/// Ends to which something was opened without doubt.
+#[derive(Debug, Clone, Default)]
+pub struct Served(HashSet<SocketAddr>);
+
+impl Served {
+    /// Adds one, if there is room.
+    pub fn add(&mut self, end: SocketAddr) {
+        if self.0.len() < SERVED_MAX {
+            self.0.insert(end);
+        }
+    }
+
+    /// Whether it is known.
+    pub fn contains(&self, end: SocketAddr) -> bool {
+        self.0.contains(&end)
+    }
+}
+
+/// Whether a port is a service's, not one that a client was given.
+pub fn is_service(port: u16) -> bool {
+    (1..1024).contains(&port) || (port > 0 && SERVICES.iter().any(|service| service.port == port))
+}
+
+/// Which of two ends is the server; `None` if nothing tells.
+pub fn server(
+    carrier: Carrier,
+    ends: [SocketAddr; 2],
+    served: &Served,
+    declared: &dyn Declared,
+) -> Option<SocketAddr> {
+    let [one, other] = ends;
+    let tells: [&dyn Fn(SocketAddr, SocketAddr) -> bool; 4] = [
+        &|end, _| served.contains(end),
+        &|end, client| declared.permits(carrier, client, end),
+        &|end, _| declared.names(carrier, end.port()),
+        &|end, _| is_service(end.port()),
+    ];
+    tells
+        .iter()
+        .find_map(|tells| match (tells(one, other), tells(other, one)) {
+            (true, false) => Some(one),
+            (false, true) => Some(other),
+            _ => None,
+        })
+}
+
+/// Which of two ends of a TCP connection is rather taken for the server, where nothing tells.
+pub fn likely_server(ends: [SocketAddr; 2], declared: &dyn Declared) -> SocketAddr {
+    let [source, destination] = ends;
+    let leads = |client: SocketAddr, server: SocketAddr| declared.leads(client.ip(), server.ip());
+    match (leads(destination, source), leads(source, destination)) {
+        (true, false) => source,
+        (false, true) => destination,
+        _ if destination.port() <= source.port() => destination,
+        _ => source,
+    }
+}

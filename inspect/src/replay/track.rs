@@ -1,0 +1,199 @@
+//! One connection at one gateway of a replay: what it carried, and what the gateway would have made of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_policy::model::{OnRefusal, Protocol};
+
+use super::{
+    Answer, DEVIATIONS_MAX, DeviationSeen, Gate, JudgedOperation, OPERATIONS_MAX, Seen, Track, Treatment,
+};
+use crate::capture::Happening;
+use crate::connection::{Effect, Sender};
+use crate::follow::{Finding, Follower};
+use crate::judge::Rules;
+
+#[derive(Debug)]
+pub(super) struct RunningTrack {
+    track: Track,
+    follower: Option<Follower>,
+    operations: BTreeMap<(String, Answer), Seen>,
+    further: u64,
+    further_refused: u64,
+    unjudged_bytes: u64,
+    ended: bool,
+    deviations: BTreeMap<(Effect, String, Option<&'static str>), Seen>,
+    notes: BTreeMap<String, Seen>,
+}
+
+impl RunningTrack {
+    /// Nothing was seen yet. Where the gate reads nothing, `protocol` still tells what to read for people.
+    pub(super) fn new(track: Track, protocol: Option<Protocol>, midway: bool) -> Self {
+        let (rules, on_refusal) = match &track.gate {
+            Gate::Inspected {
+                rules, on_refusal, ..
+            } => (Some(Arc::clone(rules)), *on_refusal),
+            _ => {
+                let nothing = |protocol| Arc::new(Rules::nothing(protocol));
+                (protocol.map(nothing), OnRefusal::Answer)
+            }
+        };
+        Self {
+            track,
+            follower: rules.map(|rules| Follower::new(rules, midway).refusing(on_refusal)),
+            operations: BTreeMap::new(),
+            further: 0,
+            further_refused: 0,
+            unjudged_bytes: 0,
+            ended: false,
+            deviations: BTreeMap::new(),
+            notes: BTreeMap::new(),
+        }
+    }
+
+    /// What became of it.
+    pub(super) fn treatment(self) -> Treatment {
+        Treatment {
+            connection: self.track.gate.answer(),
+            observed: matches!(self.track.gate, Gate::Shut { observing: true, .. }),
+            gateway: self.track.gateway,
+            operations: self
+                .operations
+                .into_iter()
+                .map(|((operation, answer), seen)| JudgedOperation {
+                    operation,
+                    answer,
+                    seen,
+                })
+                .collect(),
+            further_operations: self.further,
+            further_refused: self.further_refused,
+            unjudged_bytes: self.unjudged_bytes,
+            ended: self.ended,
+            deviations: self
+                .deviations
+                .into_iter()
+                .map(|((effect, what, remedy), seen)| DeviationSeen {
+                    what,
+                    effect,
+                    remedy,
+                    seen,
+                })
+                .collect(),
+            notes: self.notes,
+        }
+    }
+
+    /// Takes what happens on the connection.
+    pub(super) fn happened(&mut self, at: Duration, happening: &Happening<'_>) {
+        let Self {
+            track,
+            follower,
+            operations,
+            further,
+            further_refused,
+            unjudged_bytes,
+            ended,
+            deviations,
+            notes,
+        } = self;
+        let Some(follower) = follower else { return };
+        let rules = match &track.gate {
+            Gate::Inspected { rules, .. } => Some(Arc::clone(rules)),
+            _ => None,
+        };
+        let mut note = |words: String| {
+            notes
+                .entry(words)
+                .and_modify(|seen| seen.again(at))
+                .or_insert_with(|| Seen::once(at));
+        };
+        let mut found = |finding: Finding<'_>| match finding {
+            Finding::Judged { operation, verdict } => {
+                let answer = track.gate.answer_to(rules.as_deref(), &operation, verdict);
+                let allowed = answer.allowed;
+                let key = (operation.to_string(), answer);
+                if let Some(seen) = operations.get_mut(&key) {
+                    seen.again(at);
+                } else if operations.len() < OPERATIONS_MAX {
+                    operations.insert(key, Seen::once(at));
+                } else {
+                    *further += 1;
+                    *further_refused += u64::from(!allowed);
+                }
+            }
+            Finding::Exception { code, exception } => {
+                note(format!(
+                    "the device answered function {code} with exception {exception}"
+                ));
+            }
+            // Only who reads a connection can end it for what it carries.
+            Finding::Deviation { what, .. } if rules.is_none() => note(what.to_string()),
+            Finding::Deviation { what, effect } => {
+                *ended |= effect == Effect::Ended;
+                let kind = (effect, what.to_string(), what.remedy());
+                let known = deviations.len() < DEVIATIONS_MAX || deviations.contains_key(&kind);
+                let kind = match known {
+                    true => kind,
+                    false => (effect, "others of their kind".to_owned(), None),
+                };
+                deviations
+                    .entry(kind)
+                    .and_modify(|seen| seen.again(at))
+                    .or_insert_with(|| Seen::once(at));
+            }
+            Finding::Resynchronised { from, skipped_bytes } => {
+                *unjudged_bytes += skipped_bytes;
+                if skipped_bytes > 0 {
+                    note(format!(
+                        "{} skipped to find the beginning of a packet",
+                        of(from, skipped_bytes)
+                    ));
+                }
+            }
+            Finding::NeverFollowed { from, skipped_bytes } => {
+                *unjudged_bytes += skipped_bytes;
+                note(format!(
+                    "{} could not be read as the protocol",
+                    of(from, skipped_bytes)
+                ));
+            }
+        };
+        match happening {
+            Happening::Data(from, bytes) => follower.data(*from, at, bytes, &mut found),
+            Happening::Gap(from, bytes) => {
+                follower.gap(*from);
+                *unjudged_bytes += bytes;
+            }
+            Happening::Ends { seen } => follower.finish(*seen, &mut found),
+            Happening::Begins { .. } | Happening::Conflict(..) => {}
+        }
+        // Elsewhere the verdict is about the connection alone.
+        if rules.is_none() {
+            *unjudged_bytes = 0;
+        }
+    }
+
+    /// The recording holds nothing that the client sent: its answers say nothing about whether they were asked for.
+    pub(super) fn only_answers(&mut self, bytes: u64) {
+        if !matches!(self.track.gate, Gate::Inspected { .. }) {
+            return;
+        }
+        self.deviations
+            .retain(|(effect, ..), _| *effect != Effect::Withheld);
+        self.unjudged_bytes = self.unjudged_bytes.max(bytes);
+        let seen = Seen::once(Duration::ZERO);
+        self.notes.insert(
+            "nothing of what its client sent is in the recording".to_owned(),
+            seen,
+        );
+    }
+}
+
+fn of(from: Sender, bytes: u64) -> String {
+    match from {
+        Sender::Client => format!("{bytes} bytes of the client"),
+        Sender::Server => format!("{bytes} bytes of the server"),
+    }
+}

@@ -203,7 +203,7 @@ fn gather<T: Tree>(
     shown: impl Fn(&str, &T::Place) -> String,
 ) -> Result<Documents, DocumentsError> {
     if tree.kind(&root)? != Kind::Folder {
-        let content = tree.content(&root, BYTES_MAX)?;
+        let content = part(tree, &root, path, BYTES_MAX)?;
         let shown = shown("", &root);
         let name = own_name(path);
         return Ok(Documents {
@@ -219,12 +219,25 @@ fn gather<T: Tree>(
     let mut left = BYTES_MAX;
     let mut files = Vec::new();
     for (name, place) in found {
-        let content = tree.content(&place, left)?;
+        let content = part(tree, &place, path, left)?;
         left -= content.len() as u64;
         let shown = shown(&name, &place);
         files.push(File { name, shown, content });
     }
     Ok(Documents { files })
+}
+
+/// One file of the document at `path`. What is too large is the document: a file may be of any size that is left of it.
+fn part<T: Tree>(tree: &T, place: &T::Place, path: &Path, left: u64) -> Result<Vec<u8>, DocumentsError> {
+    tree.content(place, left).map_err(|error| match error {
+        DocumentsError::TooLarge { .. } | DocumentsError::File(files::FileError::TooLarge { .. }) => {
+            DocumentsError::TooLarge {
+                path: path.to_owned(),
+                what: limits::in_words(),
+            }
+        }
+        other => other,
+    })
 }
 
 fn walk<T: Tree>(
@@ -264,7 +277,7 @@ fn walk<T: Tree>(
             Kind::Other(what) => return Err(refused(what)),
         }
         if found.len() > FILES_MAX {
-            return Err(too_large(format!("more than {FILES_MAX} files")));
+            return Err(too_large(limits::in_words()));
         }
     }
     Ok(())

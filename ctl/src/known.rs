@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use penstock_policy::document::limits::DOCUMENT_BYTES_MAX;
 use penstock_policy::ids::{Digest, Revision};
 use penstock_policy::release::Statement;
 use serde::{Deserialize, Serialize};
@@ -26,8 +27,8 @@ use crate::failure::Failure;
 use crate::files::{self, FileError, Mode};
 
 const FORMAT: &str = "penstock-known/1";
-/// Documents of 12 MiB, in base64, and what stands beside them.
-const FILE_BYTES_MAX: u64 = 48 << 20;
+/// The largest documents, in base64, and what stands beside them.
+const FILE_BYTES_MAX: u64 = 4 * DOCUMENT_BYTES_MAX as u64;
 /// Most numbers remembered.
 const NUMBERS_MAX: usize = 4096;
 /// Most statements remembered.

@@ -69,8 +69,9 @@ fn read(sources: &Sources, today: Date, faults: &mut Faults) -> Option<Plant> {
     let bytes: usize = sources.files.iter().map(|file| file.text.len()).sum();
     if bytes > DOCUMENT_BYTES_MAX || sources.files.len() > FILES_MAX {
         let message = format!(
-            "the document has {bytes} bytes in {} files; at most {DOCUMENT_BYTES_MAX} bytes in {FILES_MAX} files are read",
-            sources.files.len()
+            "the document has {bytes} bytes in {} files; {}",
+            sources.files.len(),
+            limits::in_words()
         );
         faults.add(Fault::new(Code::TooLarge, None, message).help("divide it into several plants"));
         return None;

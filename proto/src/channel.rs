@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use penstock_policy::document::limits::DOCUMENT_BYTES_MAX;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
@@ -28,10 +29,10 @@ pub const DEFAULT_PORT: u16 = 7643;
 pub const GATEWAY_MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Largest message from the coordinator to a gateway (an offer with its plan).
 pub const COORDINATOR_MESSAGE_BYTES_MAX: usize = 64 << 20;
-/// Largest request of an operator (a proposal with its documents).
-pub const OPERATOR_REQUEST_BYTES_MAX: usize = 16 << 20;
-/// Largest answer to an operator.
-pub const OPERATOR_RESPONSE_BYTES_MAX: usize = 32 << 20;
+/// Largest request of an operator: a proposal with the largest documents, its statement, and their names.
+pub const OPERATOR_REQUEST_BYTES_MAX: usize = DOCUMENT_BYTES_MAX + (4 << 20);
+/// Largest answer to an operator: a release with the largest documents and the statements before it, or all gateways.
+pub const OPERATOR_RESPONSE_BYTES_MAX: usize = 2 * DOCUMENT_BYTES_MAX + (8 << 20);
 
 /// How long TCP and TLS to one address may take together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

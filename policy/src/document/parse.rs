@@ -46,7 +46,12 @@ pub(crate) fn parse(file: usize, text: &str, nodes: &mut usize, faults: &mut Fau
                 return None;
             }
         };
-        *nodes += 1;
+        if matches!(
+            event,
+            Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..)
+        ) {
+            *nodes += 1;
+        }
         if *nodes > NODES_MAX {
             let place = builder.place(span);
             faults.add(Fault::new(

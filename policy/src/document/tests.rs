@@ -185,6 +185,36 @@ fn one_broken_file_does_not_hide_the_faults_of_the_others() {
 }
 
 #[test]
+fn the_size_of_a_document_is_the_limit_that_it_meets_and_the_docs_say_the_same_number() {
+    use super::limits::{self, DOCUMENT_BYTES_MAX, FILES_MAX, NODES_MAX};
+    let said = format!("{} MiB and {FILES_MAX} files", DOCUMENT_BYTES_MAX >> 20);
+    let page = include_str!("../../../docs/plant-document.md");
+    assert!(
+        page.contains(&said),
+        "docs/plant-document.md does not say: {said}"
+    );
+    // The densest that a plant says: short names, short addresses, lists of ports.
+    let assets: String = (0..2000).fold("assets:\n".to_owned(), |text, n| {
+        text + &format!("  {n:x}: {{zone: z, address: 10.1.{}.{}}}\n", n / 250, n % 250)
+    });
+    let ports: Vec<String> = (1..1000).map(|port| port.to_string()).collect();
+    for dense in [assets, format!("ports: [{}]\n", ports.join(","))] {
+        let (mut nodes, mut faults) = (0, super::Faults::default());
+        assert!(super::parse::parse(0, &dense, &mut nodes, &mut faults).is_some());
+        let least = dense.len() / nodes;
+        assert!(
+            least >= DOCUMENT_BYTES_MAX / NODES_MAX,
+            "{least} bytes for each value"
+        );
+    }
+    let large = SourceFile::new("plant.yaml", " ".repeat(DOCUMENT_BYTES_MAX + 1));
+    let loaded = load(&[large], TODAY);
+    assert_eq!(codes(&loaded), [Code::TooLarge]);
+    let words = loaded.diagnostics.errors().next().unwrap().message.clone();
+    assert!(words.ends_with(&limits::in_words()), "{words}");
+}
+
+#[test]
 fn a_folder_of_too_many_files_is_refused_before_it_is_read() {
     let files: Vec<SourceFile> = (0..1001)
         .map(|n| SourceFile::new(format!("{n}.yaml"), "["))

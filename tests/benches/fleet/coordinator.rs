@@ -1,0 +1,206 @@
+//! The real program on a folder of its own, and the people who use it.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_coordinator::app;
+use penstock_coordinator::ca::Authority;
+use penstock_coordinator::clock;
+use penstock_coordinator::config::{Config, ConfigFile};
+use penstock_coordinator::operators::Role;
+use penstock_policy::ids::{CoordinatorId, OperatorId, PlantId};
+use penstock_proto::channel::{self, Address};
+use penstock_proto::tls::Credentials;
+use penstock_proto::tls::client::{ClientProfile, Trust};
+use penstock_proto::tls::names::ServerNames;
+use penstock_proto::v1;
+use penstock_proto::v1::control_client::ControlClient;
+use penstock_proto::v1::enrolment_client::EnrolmentClient;
+use rcgen::{CertificateParams, KeyPair};
+use tonic::transport::Channel;
+
+use super::PATIENCE;
+use super::plant::PLANT;
+
+/// Nobody else takes its port between two runs of the program.
+const ADDRESS: &str = "127.0.84.1:17643";
+
+pub(super) type Control = ControlClient<Channel>;
+
+pub(super) struct Coordinator {
+    pub(super) authority: Arc<Authority>,
+    pub(super) address: Address,
+    config: Config,
+    file: PathBuf,
+    program: Option<Child>,
+    _folder: tempfile::TempDir,
+}
+
+pub(super) struct People {
+    pub(super) anna: Control,
+    pub(super) bob: Control,
+    pub(super) carol: Control,
+}
+
+impl Coordinator {
+    pub(super) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("coordinator.toml");
+        let mut typed = ConfigFile::with_defaults(
+            PlantId::new(PLANT).unwrap(),
+            CoordinatorId::new("c1").unwrap(),
+            folder.path().join("data"),
+        );
+        typed.listen.grpc = vec![ADDRESS.parse().unwrap()];
+        let config = typed.check().unwrap();
+        app::init(&config).unwrap();
+        std::fs::write(
+            &file,
+            format!(
+                "plant = \"{PLANT}\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"{ADDRESS}\"]\nmetrics = \"\"\n[log]\nlevel = \"error\"\n",
+                config.data.display().to_string()
+            ),
+        )
+        .unwrap();
+        let authority =
+            Authority::load(&config.data.join("ca"), config.plant.clone(), config.lifetimes).unwrap();
+        Self {
+            authority: Arc::new(authority),
+            address: ADDRESS.parse().unwrap(),
+            config,
+            file,
+            program: None,
+            _folder: folder,
+        }
+    }
+
+    pub(super) async fn start(&mut self) {
+        let own = std::env::current_exe().unwrap();
+        let program = own.parent().unwrap().with_file_name("penstock-coordinator");
+        assert!(
+            program.exists(),
+            "{} is not built: cargo bench --no-run -p penstock-coordinator",
+            program.display()
+        );
+        let child = Command::new(program)
+            .args(["serve", "--config"])
+            .arg(&self.file)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.program = Some(child);
+        let answers = async {
+            while self.channel(None).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, answers)
+            .await
+            .expect("the coordinator starts");
+    }
+
+    pub(super) fn kill(&mut self) {
+        if let Some(mut program) = self.program.take() {
+            program.kill().unwrap();
+            program.wait().unwrap();
+        }
+    }
+
+    pub(super) fn profile(&self, credentials: Option<Credentials>) -> ClientProfile {
+        ClientProfile {
+            plant: self.config.plant.clone(),
+            trust: Trust::Roots(self.authority.roots()),
+            credentials,
+        }
+    }
+
+    async fn channel(&self, credentials: Option<Credentials>) -> Result<Channel, channel::ConnectError> {
+        let tls = self.profile(credentials).config().unwrap();
+        channel::connect(vec![self.address.clone()], tls).await
+    }
+
+    async fn control(&self, credentials: Credentials) -> Control {
+        ControlClient::new(self.channel(Some(credentials)).await.unwrap())
+            .max_decoding_message_size(channel::OPERATOR_RESPONSE_BYTES_MAX)
+            .max_encoding_message_size(channel::OPERATOR_REQUEST_BYTES_MAX)
+    }
+
+    /// Whoever proposes and approves, enrolled by an admin's tokens.
+    pub(super) async fn people(&mut self) -> People {
+        self.kill();
+        let admin = OperatorId::new("admin").unwrap();
+        let (token, _) = app::operator_token(&self.config, &admin, Role::Admin, 3600)
+            .await
+            .unwrap();
+        self.start().await;
+        self.enrol("admin", &token.secret.0).await;
+        let mut admin = self.control(self.certificate("operator/admin")).await;
+        let mut people = Vec::new();
+        for (name, role) in [
+            ("anna", v1::Role::Engineer),
+            ("bob", v1::Role::Approver),
+            ("carol", v1::Role::Approver),
+        ] {
+            let request = v1::CreateTokenRequest {
+                role: role.into(),
+                valid_seconds: 600,
+                subject: Some(v1::create_token_request::Subject::Operator(name.to_owned())),
+            };
+            let secret = admin.create_token(request).await.unwrap().into_inner().secret;
+            self.enrol(name, &secret).await;
+            people.push(self.control(self.certificate(&format!("operator/{name}"))).await);
+        }
+        let [anna, bob, carol] = <[Control; 3]>::try_from(people).unwrap();
+        People { anna, bob, carol }
+    }
+
+    async fn enrol(&self, name: &str, secret: &[u8]) {
+        let key = KeyPair::generate().unwrap();
+        let request = CertificateParams::default().serialize_request(&key).unwrap();
+        let request = v1::EnrolRequest {
+            name: name.to_owned(),
+            secret: secret.to_vec().into(),
+            certificate_request: request.der().to_vec().into(),
+        };
+        let mut client = EnrolmentClient::new(self.channel(None).await.unwrap());
+        client.enrol(request).await.unwrap();
+    }
+
+    pub(super) fn certificate(&self, subject: &str) -> Credentials {
+        let subject = subject.parse().unwrap();
+        self.authority
+            .issue_own(&subject, &ServerNames::default(), clock::now_ms())
+            .unwrap()
+            .0
+    }
+
+    fn of_process<T>(&self, file: &str, name: &str, read: impl Fn(&str) -> T) -> T {
+        let id = self.program.as_ref().unwrap().id();
+        let text = std::fs::read_to_string(format!("/proc/{id}/{file}")).unwrap();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        read(line.split_whitespace().nth(1).unwrap())
+    }
+
+    /// Resident memory now.
+    pub(super) fn resident_mb(&self) -> f64 {
+        self.of_process("status", "VmRSS:", |kb| kb.parse::<f64>().unwrap() / 1024.0)
+    }
+
+    /// Resident memory at most so far.
+    pub(super) fn peak_mb(&self) -> f64 {
+        self.of_process("status", "VmHWM:", |kb| kb.parse::<f64>().unwrap() / 1024.0)
+    }
+
+    /// What it caused to be written to disk so far.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.of_process("io", "write_bytes:", |bytes| bytes.parse().unwrap())
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,166 @@
+//! The gateways: each connects, says hello, reports, takes what it is offered, and comes back when its session ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use penstock_policy::release::Statement;
+use penstock_proto::channel::{self, Address};
+use penstock_proto::v1;
+use penstock_proto::v1::coordinator_message::Message as Down;
+use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
+use penstock_proto::v1::gateway_message::Message as Up;
+use rustls::ClientConfig;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::PATIENCE;
+use super::coordinator::Coordinator;
+use super::plant;
+
+/// Releases whose offers are counted.
+const RELEASES: usize = 16;
+
+#[derive(Default)]
+struct Counts {
+    connected: AtomicU32,
+    lost: AtomicU64,
+    reports: AtomicU64,
+    offered: [AtomicU32; RELEASES],
+}
+
+pub(super) struct Fleet {
+    counts: Arc<Counts>,
+    gateways: JoinSet<()>,
+}
+
+/// Each gateway's own TLS.
+pub(super) fn identities(coordinator: &Coordinator, size: u32) -> Vec<Arc<ClientConfig>> {
+    (0..size)
+        .map(|number| {
+            let credentials = coordinator.certificate(&format!("gateway/{}", plant::gateway(number)));
+            coordinator.profile(Some(credentials)).config().unwrap()
+        })
+        .collect()
+}
+
+impl Fleet {
+    /// Starts them all at once.
+    pub(super) fn start(coordinator: &Coordinator, identities: Vec<Arc<ClientConfig>>) -> Self {
+        let counts = Arc::new(Counts::default());
+        let mut gateways = JoinSet::new();
+        for (number, tls) in (0..).zip(identities) {
+            let (address, counts) = (coordinator.address.clone(), Arc::clone(&counts));
+            gateways.spawn(async move {
+                loop {
+                    session(&address, &tls, number, &counts).await;
+                    // Between half a second and a second and a half, as an agent's first wait.
+                    tokio::time::sleep(Duration::from_millis(500 + u64::from(number) * 7919 % 1000)).await;
+                }
+            });
+        }
+        Self { counts, gateways }
+    }
+
+    pub(super) fn connected(&self) -> u32 {
+        self.counts.connected.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.counts.lost.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn reports(&self) -> u64 {
+        self.counts.reports.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn offered(&self, revision: u64) -> u32 {
+        let slot = usize::try_from(revision).unwrap() % RELEASES;
+        self.counts.offered[slot].load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !holds(self) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+            panic!(
+                "never {what}: {} are connected, {} sessions were lost",
+                self.connected(),
+                self.lost()
+            );
+        }
+    }
+
+    pub(super) fn stop(mut self) {
+        self.gateways.abort_all();
+    }
+}
+
+async fn session(address: &Address, tls: &Arc<ClientConfig>, number: u32, counts: &Counts) {
+    let Ok(channel) = channel::connect(vec![address.clone()], Arc::clone(tls)).await else {
+        return;
+    };
+    let (up, messages) = mpsc::channel(8);
+    let mut client =
+        GatewayLinkClient::new(channel).max_decoding_message_size(channel::COORDINATOR_MESSAGE_BYTES_MAX);
+    let _ = up.send(message(Up::Hello(v1::Hello::default()))).await;
+    let Ok(stream) = client.session(ReceiverStream::new(messages)).await else {
+        return;
+    };
+    let mut stream = stream.into_inner();
+    let interval = match stream.message().await {
+        Ok(Some(v1::CoordinatorMessage {
+            message: Some(Down::Welcome(welcome)),
+        })) => Duration::from_millis(u64::from(welcome.health_interval_ms)),
+        _ => return,
+    };
+    counts.connected.fetch_add(1, Ordering::Relaxed);
+    let first = interval * (number % 100) / 100;
+    let mut report = tokio::time::interval_at(tokio::time::Instant::now() + first, interval);
+    let mut policy = v1::PolicyState::default();
+    loop {
+        tokio::select! {
+            message = stream.message() => match message {
+                Ok(Some(message)) => if let Some(Down::Offer(offer)) = message.message {
+                    policy = took(&offer);
+                    let revision = policy.effective.as_ref().map_or(0, |mark| mark.revision);
+                    let slot = usize::try_from(revision).unwrap() % RELEASES;
+                    counts.offered[slot].fetch_add(1, Ordering::Relaxed);
+                    let _ = up.send(self::message(Up::Policy(policy.clone()))).await;
+                },
+                _ => break,
+            },
+            _ = report.tick() => {
+                let health = v1::HealthReport { policy: Some(policy.clone()), ..v1::HealthReport::default() };
+                let _ = up.send(self::message(Up::Health(health))).await;
+                counts.reports.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    counts.connected.fetch_sub(1, Ordering::Relaxed);
+    counts.lost.fetch_add(1, Ordering::Relaxed);
+}
+
+/// As if the offer were in force at once.
+fn took(offer: &v1::PolicyOffer) -> v1::PolicyState {
+    let statement = &offer.release.as_ref().unwrap().statement;
+    let digest = |bytes: &[u8]| penstock_policy::ids::Digest::of(bytes).0.to_vec();
+    v1::PolicyState {
+        effective: Some(v1::RevisionDigest {
+            revision: Statement::from_bytes(statement).unwrap().revision.0,
+            plan_digest: digest(&offer.plan).into(),
+            statement_digest: digest(statement).into(),
+        }),
+        ..v1::PolicyState::default()
+    }
+}
+
+fn message(message: Up) -> v1::GatewayMessage {
+    v1::GatewayMessage {
+        message: Some(message),
+    }
+}

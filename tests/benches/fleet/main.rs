@@ -1,0 +1,140 @@
+//! A fleet that is simulated beside a real coordinator: thousands of gateways, each with a connection, a certificate and a
+//! session of its own, from one process. For each size it prints
+//!
+//! - how long all take to be connected, and what the coordinator's memory is per gateway;
+//! - what it writes to its disk while they only report;
+//! - what a release for all of them takes: proposed, approved, offered to the last; what its memory is after each of several
+//!   proposals; and whether a session was lost meanwhile;
+//! - how long all take to be back after kill -9.
+//!
+//! Run by `make bench`, or `PENSTOCK_FLEET=3000 cargo bench -p penstock-tests --bench fleet` after
+//! `cargo bench --no-run -p penstock-coordinator`. It and the coordinator need a file open for each gateway (`ulimit -Hn`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod coordinator;
+mod gateways;
+mod plant;
+
+use std::time::{Duration, Instant};
+
+use coordinator::Coordinator;
+use gateways::Fleet;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// How many, where PENSTOCK_FLEET does not say it.
+const SIZES: &[u32] = &[3_000, 10_000];
+/// Proposals for all, one after the other.
+const PROPOSALS: u64 = 4;
+/// How long the fleet only reports, three times each.
+const QUIET: Duration = Duration::from_secs(30);
+/// A step that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn main() {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("this is a bench: cargo bench -p penstock-tests --bench fleet");
+        return;
+    }
+    let sizes = std::env::var("PENSTOCK_FLEET").map_or_else(
+        |_| SIZES.to_vec(),
+        |sizes| sizes.split(',').map(|size| size.parse().unwrap()).collect(),
+    );
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for size in sizes {
+        runtime.block_on(measure(size));
+    }
+}
+
+async fn measure(size: u32) {
+    println!("{size} gateways");
+    let mut coordinator = Coordinator::new();
+    coordinator.start().await;
+    let empty = coordinator.resident_mb();
+    let mut people = coordinator.people().await;
+
+    let identities = gateways::identities(&coordinator, size);
+    let began = Instant::now();
+    let fleet = Fleet::start(&coordinator, identities);
+    fleet
+        .until("all connected", |fleet| fleet.connected() == size)
+        .await;
+    println!("  connected in {:.1} s", began.elapsed().as_secs_f64());
+    let full = coordinator.resident_mb();
+    println!(
+        "  coordinator: {full:.0} MB, {:.1} KB for each gateway",
+        (full - empty) * 1024.0 / f64::from(size)
+    );
+
+    let (written, reported) = (coordinator.written_bytes(), fleet.reports());
+    tokio::time::sleep(QUIET).await;
+    println!(
+        "  {} reports in {} s: {} bytes written to disk",
+        fleet.reports() - reported,
+        QUIET.as_secs(),
+        coordinator.written_bytes() - written
+    );
+
+    let lost = fleet.lost();
+    let mut parent = None;
+    for number in 1..=PROPOSALS {
+        let release = plant::release(size, number, parent);
+        parent = Some(release.digest());
+        let began = Instant::now();
+        people
+            .anna
+            .propose_release(release.request.clone())
+            .await
+            .unwrap();
+        let proposed = began.elapsed();
+        let approving = Instant::now();
+        people.bob.approve_release(release.approval("bob")).await.unwrap();
+        people
+            .carol
+            .approve_release(release.approval("carol"))
+            .await
+            .unwrap();
+        let approved = approving.elapsed();
+        fleet
+            .until("all offered", |fleet| fleet.offered(number) == size)
+            .await;
+        println!(
+            "  release {number}: proposed in {:.1} s, approved in {:.1} s, offered to all {:.1} s after the last signature began; \
+             coordinator: {:.0} MB, at most {:.0} MB",
+            proposed.as_secs_f64(),
+            approved.as_secs_f64(),
+            (approving.elapsed()).as_secs_f64(),
+            coordinator.resident_mb(),
+            coordinator.peak_mb(),
+        );
+    }
+    println!("  sessions lost meanwhile: {}", fleet.lost() - lost);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    println!(
+        "  coordinator, at rest after {PROPOSALS} releases: {:.0} MB",
+        coordinator.resident_mb()
+    );
+
+    coordinator.kill();
+    fleet
+        .until("none connected", |fleet| fleet.connected() == 0)
+        .await;
+    let began = Instant::now();
+    coordinator.start().await;
+    fleet.until("all back", |fleet| fleet.connected() == size).await;
+    println!(
+        "  all back {:.1} s after a start after kill -9",
+        began.elapsed().as_secs_f64()
+    );
+    fleet.stop();
+}

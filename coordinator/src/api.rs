@@ -2,12 +2,15 @@
 //! the module that does it, and back. What operators change, or were refused, is in the trail before the
 //! answer goes out.
 
+pub mod answers;
 mod control;
 mod enrol;
 pub mod gate;
 mod link;
 mod views;
+mod watching;
 
+pub use self::answers::{ANSWERS_MAX, WATCHES_MAX};
 pub use self::control::ControlService;
 pub use self::enrol::EnrolmentService;
-pub use self::link::LinkService;
+pub use self::link::{LinkService, RENEWALS};

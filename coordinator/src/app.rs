@@ -1,5 +1,7 @@
 //! Wires the coordinator together, starts it and stops it. Nothing imports this but `main` and tests.
 
+mod services;
+
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,47 +9,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::ids::{GatewayId, OperatorId};
-use penstock_proto::channel::{
-    COORDINATOR_MESSAGE_BYTES_MAX, GATEWAY_MESSAGE_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
-    OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX,
-};
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::Refusal;
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::server::{Reception, ServerCredentials, server_config};
 use penstock_proto::tls::{Credentials, TlsError, certificates_to_pem};
-use penstock_proto::v1;
-use penstock_proto::v1::control_server::ControlServer;
-use penstock_proto::v1::enrolment_server::EnrolmentServer;
-use penstock_proto::v1::gateway_link_server::GatewayLinkServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tonic::transport::Server;
 
-use crate::api::gate::Gate;
-use crate::api::{ControlService, EnrolmentService, LinkService};
+use self::services::{Services, server_builder};
 use crate::ca::{Authority, CaError};
 use crate::clock;
 use crate::config::Config;
-use crate::enrolment::{Attempts, GATEWAY_PREFIX, GatewayRecord, NewToken, create_token};
+use crate::enrolment::{GATEWAY_PREFIX, GatewayRecord, NewToken, create_token};
 use crate::files::{self, FileError};
+use crate::health::watch::Published;
 use crate::health::{self, own::Probe};
-use crate::ingest::Ingest;
 use crate::journal::Journal;
 use crate::metrics;
 use crate::operators::Role;
-use crate::query::Searches;
 use crate::releases::Releases;
-use crate::sessions::{Fleet, Sessions};
+use crate::retention;
+use crate::sessions::Fleet;
 use crate::store::{Store, StoreError, backup_file};
 
-/// Calls that one connection may have under way.
-const CALLS_PER_CONNECTION_MAX: usize = 64;
-/// How long a call may take before its answer begins.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long open streams may take to end when the coordinator stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the coordinator's own certificate is looked at.
@@ -255,20 +242,22 @@ pub async fn start(config: &Config) -> Result<Running, AppError> {
         config.plant.clone(),
         config.lifetimes,
     )?);
-    let store = Store::open(&config.data.join(STORE_FILE))?;
+    let store = Store::open_with(&config.data.join(STORE_FILE), config.room)?;
     let stopping = CancellationToken::new();
     let journal = Journal::new(store.clone(), &config.name);
     let releases = Releases::open(store.clone(), config.plant.clone()).await?;
     let fleet = Arc::new(Fleet::remembered(remembered(&store).await?));
-    let (publish, health) = watch::channel(Arc::new(health::watch::look(
+    let first = health::watch::look(
         &fleet,
         releases.now().as_deref(),
         clock::now_ms(),
         config.sessions.stale_after_ms(),
-    )));
+    );
+    let (publish, health) = watch::channel(Arc::new(Published::new(first)));
 
     let server = ServerCredentials::new(&own_credentials(config, &authority)?)?;
     let tls = server_config(&config.plant, server.clone(), &authority.roots())?;
+    let kept_journal = journal.clone();
     let services = Services {
         config,
         store: store.clone(),
@@ -308,7 +297,7 @@ pub async fn start(config: &Config) -> Result<Running, AppError> {
     background(
         &mut tasks,
         &stopping,
-        health::own::follow(probe.clone(), config.data.clone(), certificate_files(config), own),
+        health::own::follow(probe.clone(), certificate_files(config), own),
     );
     let mut metrics_address = None;
     if let Some(address) = config.metrics {
@@ -337,6 +326,13 @@ pub async fn start(config: &Config) -> Result<Running, AppError> {
             publish,
         ),
     );
+    if let Some(kept) = config.trail_kept {
+        background(
+            &mut tasks,
+            &stopping,
+            retention::follow(store.clone(), kept_journal, kept),
+        );
+    }
     background(
         &mut tasks,
         &stopping,
@@ -384,87 +380,6 @@ async fn keep_certificate(config: Config, authority: Arc<Authority>, server: Arc
         if let Err(error) = renewed {
             tracing::error!(error = %crate::chain(&error), "cannot renew the coordinator's own certificate");
         }
-    }
-}
-
-fn server_builder() -> Server {
-    Server::builder()
-        .timeout(CALL_TIMEOUT)
-        .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
-        .max_concurrent_streams(128)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_header_list_size(16 * 1024)
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1 << 20)
-}
-
-struct Services<'a> {
-    config: &'a Config,
-    store: Store,
-    journal: Journal,
-    authority: Arc<Authority>,
-    releases: Releases,
-    fleet: Arc<Fleet>,
-    stopping: CancellationToken,
-    health: watch::Receiver<Arc<v1::PlantHealth>>,
-}
-
-impl Services<'_> {
-    async fn routes(self) -> Result<Routes, AppError> {
-        let control = ControlServer::new(ControlService {
-            coordinator: self.config.name.clone(),
-            gate: Gate::new(self.store.clone(), self.journal.clone()),
-            store: self.store.clone(),
-            releases: self.releases.clone(),
-            fleet: self.fleet.clone(),
-            authority: self.authority.clone(),
-            stopping: self.stopping.clone(),
-            searches: Searches::default(),
-            health: self.health,
-        })
-        .max_decoding_message_size(OPERATOR_REQUEST_BYTES_MAX)
-        .max_encoding_message_size(OPERATOR_RESPONSE_BYTES_MAX);
-        let enrolment = EnrolmentServer::new(EnrolmentService {
-            store: self.store.clone(),
-            authority: self.authority.clone(),
-            attempts: Attempts::new(self.config.attempts),
-            journal: self.journal.clone(),
-            fleet: self.fleet.clone(),
-        })
-        .max_decoding_message_size(64 * 1024);
-        let link = GatewayLinkServer::new(LinkService {
-            sessions: Sessions {
-                coordinator: self.config.name.clone(),
-                fleet: self.fleet,
-                releases: self.releases,
-                ingest: Ingest::new(self.store.clone(), self.journal.clone()),
-                store: self.store.clone(),
-                limits: self.config.sessions,
-                stopping: self.stopping,
-            },
-            authority: self.authority,
-            store: self.store,
-            journal: self.journal,
-        })
-        .max_decoding_message_size(GATEWAY_MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(COORDINATOR_MESSAGE_BYTES_MAX);
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
-        let (reporter, standard_health) = tonic_health::server::health_reporter();
-        reporter.set_serving::<ControlServer<ControlService>>().await;
-        reporter.set_serving::<EnrolmentServer<EnrolmentService>>().await;
-        reporter.set_serving::<GatewayLinkServer<LinkService>>().await;
-        let mut routes = Routes::builder();
-        routes
-            .add_service(control)
-            .add_service(enrolment)
-            .add_service(link)
-            .add_service(reflection)
-            .add_service(standard_health);
-        Ok(routes.routes())
     }
 }
 

@@ -13,10 +13,12 @@ use penstock_proto::tls::names::{NAMES_MAX, ServerNames};
 use penstock_proto::tls::server::AcceptLimits;
 use serde::Deserialize;
 
+use crate::allowance::Share;
 use crate::ca::Lifetimes;
 use crate::enrolment::AttemptsLimits;
 use crate::files::{self, FileError};
 use crate::sessions::SessionLimits;
+use crate::store::Room;
 
 /// A file with every key at its default.
 pub const DEFAULT: &str = include_str!("config/default.toml");
@@ -43,6 +45,9 @@ pub struct ConfigFile {
     /// How much at once.
     #[serde(default)]
     pub limits: LimitsFile,
+    /// How much on disk.
+    #[serde(default)]
+    pub storage: StorageFile,
     /// What is logged, and how.
     #[serde(default)]
     pub log: LogFile,
@@ -145,6 +150,31 @@ impl Default for LimitsFile {
     }
 }
 
+/// Section `storage`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StorageFile {
+    /// Free space that only what must go on may use, bytes.
+    pub reserve_bytes: u64,
+    /// How much one gateway's trail may grow in a day, bytes; eight days' worth at once.
+    pub trail_bytes_per_day: u64,
+    /// How long trails are kept, days; 0: for ever.
+    pub trail_days: u32,
+}
+
+impl Default for StorageFile {
+    fn default() -> Self {
+        Self {
+            reserve_bytes: 1 << 30,
+            trail_bytes_per_day: 256 << 20,
+            trail_days: 0,
+        }
+    }
+}
+
+/// How many days' worth of its trail a gateway may deliver at once, after it was dark.
+const TRAIL_DAYS_AT_ONCE: u64 = 8;
+
 /// Section `log`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -197,6 +227,12 @@ pub struct Config {
     pub accept: AcceptLimits,
     /// How many wrong enrolments.
     pub attempts: AttemptsLimits,
+    /// What is kept of the disk for what must go on.
+    pub room: Room,
+    /// How much one gateway's trail may grow.
+    pub trail: Share,
+    /// How long trails are kept; `None`: for ever.
+    pub trail_kept: Option<Duration>,
 }
 
 /// Why a configuration cannot be used.
@@ -254,6 +290,7 @@ impl ConfigFile {
             certificates: CertificatesFile::default(),
             sessions: SessionsFile::default(),
             limits: LimitsFile::default(),
+            storage: StorageFile::default(),
             log: LogFile::default(),
         }
     }
@@ -325,7 +362,24 @@ impl ConfigFile {
                 return Err(bad(key, "is not between 1 and 1000000"));
             }
         }
+        let storage = &self.storage;
+        if storage.trail_bytes_per_day < 1 << 20 {
+            return Err(bad("storage.trail_bytes_per_day", "is less than 1 MiB (1048576)"));
+        }
+        let trail_kept = match storage.trail_days {
+            0 => None,
+            days @ 1..=36_500 => Some(Duration::from_secs(u64::from(days) * 86_400)),
+            _ => return Err(bad("storage.trail_days", "is not between 0 and 36500 days")),
+        };
         Ok(Config {
+            room: Room {
+                reserve_bytes: storage.reserve_bytes,
+            },
+            trail: Share {
+                at_once: storage.trail_bytes_per_day.saturating_mul(TRAIL_DAYS_AT_ONCE),
+                per_day: storage.trail_bytes_per_day,
+            },
+            trail_kept,
             plant: self.plant.clone(),
             name: self.name.clone(),
             data: self.data.clone(),
@@ -388,7 +442,7 @@ mod tests {
             .values()
             .map(|value| value.as_table().map_or(1, toml::Table::len))
             .sum();
-        assert_eq!(keys, 3 + 3 + 4 + 2 + 5 + 2);
+        assert_eq!(keys, 3 + 3 + 4 + 2 + 5 + 3 + 2);
     }
 
     #[test]
@@ -407,6 +461,11 @@ mod tests {
                 "sessions.health_interval_ms",
             ),
             ("[limits]\nconnections_max = 0", "limits.connections_max"),
+            (
+                "[storage]\ntrail_bytes_per_day = 1",
+                "storage.trail_bytes_per_day",
+            ),
+            ("[storage]\ntrail_days = 99999", "storage.trail_days"),
         ] {
             let file: ConfigFile = toml::from_str(&with(more)).unwrap();
             let error = file.check().unwrap_err().to_string();

@@ -3,7 +3,8 @@
 //! A token is bound to one subject, expires, and is consumed atomically: of two who use it at once with different
 //! keys one wins, since both write against the revision that they read. The same token with the *same* key gets
 //! its answer again, so that a lost reply does not strand a gateway. At rest there is only a hash of the secret.
-//! Whether a name or a secret was wrong is not told, and wrong attempts are limited.
+//! Whether a name or a secret was wrong is not told, and wrong attempts are limited; a right secret, which nobody guesses,
+//! passes all the same, so that no stranger at the same address locks it out.
 //!
 //! One record per subject (`token/<kind>/<name>`): a new token for a subject ends the one before.
 
@@ -174,12 +175,14 @@ pub async fn enrol(
     application: Application<'_>,
     now_ms: u64,
 ) -> Result<Enrolled, Refusal> {
-    attempts.admit(application.address, now_ms)?;
     let address = application.address;
+    let limit = attempts.admit(address, now_ms);
     let outcome = apply(store, authority, application, now_ms).await;
     if let Err(refusal) = &outcome
         && by_applicant(refusal.reason)
     {
+        // It was wrong once more, and nothing else is told of it.
+        limit?;
         attempts.failed(address, now_ms);
     }
     outcome
@@ -210,10 +213,10 @@ async fn apply(
         )
     };
     let secret = Secret::try_from(application.secret).map_err(|_| unknown())?;
-    let proven = Authority::prove(application.certificate_request).map_err(bad_request)?;
     let (subject, record, revision) = find(store, application.name, &secret)
         .await?
         .ok_or_else(unknown)?;
+    let proven = Authority::prove(application.certificate_request).map_err(bad_request)?;
     let repeated = match &record.used {
         Some(used) if used.key != proven.digest() => {
             return Err(Refusal::new(

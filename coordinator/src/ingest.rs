@@ -9,19 +9,23 @@
 //! Reading a block's body happens here, on the session's side; only storing waits for the one writer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use penstock_proto::audit::{BODY_BYTES_MAX, ChainError, Head, read_body};
+use penstock_proto::audit::{BODY_BYTES_MAX, ChainError, EPOCH_FOLLOWED_MAX, Head, read_body};
 use penstock_proto::event::unrightful;
-use penstock_proto::v1::{AuditAck, AuditBlock, TrailEvent};
+use penstock_proto::v1::{AuditAck, AuditBlock, Severity, TrailEvent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::allowance::{Allowance, Share};
 use crate::journal::Journal;
 use crate::query::summarize;
-use crate::store::{Append, NewBlock, Store, StoreError};
+use crate::store::{Append, NewBlock, Store, StoreError, block_bytes};
 
-/// Audit of all gateways together that may wait in memory for the store, KiB. When it is used up, nothing more is
-/// read from gateways' trails; they keep it.
+/// Audit of all gateways together that may wait in memory for the store, KiB. Where it is used up for long, because the store
+/// takes nothing, blocks are let go: the gateways have them, and the rest of their sessions goes on.
 const ROOM_KIB: usize = 128 * 1024;
+/// How long a block waits for room.
+const ROOM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes blocks in.
 #[derive(Clone, Debug)]
@@ -29,7 +33,14 @@ pub struct Ingest {
     store: Store,
     journal: Journal,
     room: Arc<Semaphore>,
+    share: Arc<Allowance>,
 }
+
+/// What each trail may grow, if nothing else is configured.
+const SHARE: Share = Share {
+    at_once: 2 << 30,
+    per_day: 256 << 20,
+};
 
 /// A block with its share of the room, which it gives back when it is dropped.
 #[derive(Debug)]
@@ -57,21 +68,90 @@ impl Ingest {
             store,
             journal,
             room: Arc::new(Semaphore::new(ROOM_KIB)),
+            share: Arc::new(Allowance::new(SHARE)),
         }
     }
 
-    /// Waits until there is room for a block.
-    pub async fn admit(&self, block: AuditBlock) -> Waiting {
-        let kib = u32::try_from(block.body.len() / 1024 + 1).unwrap_or(u32::MAX);
-        // Fails only if the semaphore were closed, which nobody does.
-        let room = self.room.clone().acquire_many_owned(kib).await.ok();
-        Waiting { block, _room: room }
+    /// The same, with another share for each source.
+    #[must_use]
+    pub fn with_share(self, share: Share) -> Self {
+        Self {
+            share: Arc::new(Allowance::new(share)),
+            ..self
+        }
     }
 
-    /// First position that is not held, for the welcome of a session.
-    pub async fn position(&self, source: &str) -> Result<Option<AuditAck>, StoreError> {
+    /// Waits for room for a block, as long as a session can wait; `None`: it is let go.
+    pub async fn admit(&self, block: AuditBlock) -> Option<Waiting> {
+        let kib = u32::try_from(block.body.len() / 1024 + 1).unwrap_or(u32::MAX);
+        let room = tokio::time::timeout(ROOM_PATIENCE, self.room.clone().acquire_many_owned(kib)).await;
+        // The semaphore is never closed.
+        let room = room.ok()?.ok();
+        Some(Waiting { block, _room: room })
+    }
+
+    /// Whether there is room again for what was let go.
+    pub fn has_room(&self) -> bool {
+        self.room.available_permits() >= ROOM_KIB / 2
+    }
+
+    /// First position that is not held, for the welcome of a session. `own_epoch`: the source's own, where it says so. It
+    /// could not go on after what is held too far beyond it; that was somebody else's, and the trail goes on before it.
+    pub async fn position(&self, source: &str, own_epoch: u64) -> Result<Option<AuditAck>, StoreError> {
         let head = self.store.head(source).await?;
+        let followed = own_epoch.saturating_add(EPOCH_FOLLOWED_MAX);
+        if own_epoch > 0
+            && head.is_some_and(|head| head.epoch > followed)
+            && let Some((held, lawful)) = self.store.rewind(source, followed).await?
+        {
+            let words = format!(
+                "the trail stood at {}/{}, where the gateway's own, at epoch {own_epoch}, never was: somebody else wrote under its \
+                 name; it goes on at {}/{}, and what was written beyond stays stored",
+                held.epoch, held.next_sequence, lawful.epoch, lawful.next_sequence
+            );
+            let rewound = TrailEvent {
+                step: "rewound".to_owned(),
+                source: source.to_owned(),
+                epoch: lawful.epoch,
+                sequence: lawful.next_sequence,
+                blocks: 0,
+                message: words,
+            };
+            self.journal.trail(Severity::Alarm, rewound).await?;
+            return Ok(Some(acknowledge(lawful)));
+        }
         Ok(head.map(acknowledge))
+    }
+
+    /// Whether the store has room for the trail of `source` now.
+    pub async fn would_take(&self, source: &str) -> bool {
+        self.store.append(source, Vec::new()).await.is_ok()
+    }
+
+    /// Writes down that a trail waits, and why.
+    pub async fn waits(&self, source: &str, why: &str) -> Result<(), StoreError> {
+        let waits = TrailEvent {
+            step: "waits".to_owned(),
+            source: source.to_owned(),
+            message: why.to_owned(),
+            ..TrailEvent::default()
+        };
+        self.journal.trail(Severity::Alarm, waits).await
+    }
+
+    /// Takes what blocks of `source` cost from its share, once for each that came.
+    ///
+    /// # Errors
+    /// The source delivers more than its share, and when there is enough for these.
+    pub fn afford(&self, source: &str, blocks: &[AuditBlock], now_ms: u64) -> Result<(), StoreError> {
+        let bytes = blocks.iter().map(|block| block_bytes(&block.body)).sum();
+        self.share
+            .take(source, bytes, now_ms)
+            .map_err(|after| StoreError::TooFast {
+                source_name: source.to_owned(),
+                bytes_per_day: self.share.share().per_day,
+                after,
+            })
     }
 
     /// Stores blocks of `source`, in the order given. When this returns, what `ack` says is on disk.
@@ -145,7 +225,7 @@ impl Ingest {
                             blocks: missing,
                             message,
                         };
-                        self.journal.trail(gap).await?;
+                        self.journal.trail(Severity::Alarm, gap).await?;
                     }
                 }
                 Append::Held { head } => {
@@ -169,7 +249,7 @@ impl Ingest {
                 blocks: 0,
                 message: fault.clone(),
             };
-            self.journal.trail(refused).await?;
+            self.journal.trail(Severity::Alarm, refused).await?;
         }
         ingested.fault = fault;
         Ok(ingested)
@@ -190,185 +270,4 @@ fn in_words(error: ChainError) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use super::*;
-    use crate::store::BlockFilter;
-    use penstock_policy::ids::CoordinatorId;
-    use penstock_proto::audit::{GENESIS, block_digest};
-    use penstock_proto::v1::audit_event::Kind;
-    use penstock_proto::v1::{AgentEvent, AuditBlockBody, AuditEvent, IdentityEvent, OperatorEvent};
-    use prost::Message as _;
-
-    fn chain(epoch: u64, count: u64) -> Vec<AuditBlock> {
-        let mut previous = GENESIS;
-        (0..count)
-            .map(|sequence| {
-                let body = AuditBlockBody {
-                    events: vec![AuditEvent {
-                        time_ms: sequence,
-                        ..AuditEvent::default()
-                    }],
-                }
-                .encode_to_vec();
-                let block = AuditBlock {
-                    epoch,
-                    sequence,
-                    previous_digest: previous.to_vec().into(),
-                    body: body.clone().into(),
-                };
-                previous = block_digest(&previous, epoch, sequence, &body);
-                block
-            })
-            .collect()
-    }
-
-    async fn alarms(store: &Store) -> usize {
-        let own = BlockFilter {
-            source: Some("coordinator/c1".to_owned()),
-            ..BlockFilter::default()
-        };
-        store.blocks(own, 100).await.unwrap().len()
-    }
-
-    fn ingest(dir: &tempfile::TempDir) -> (Ingest, Store) {
-        let store = Store::open(&dir.path().join("s.db")).unwrap();
-        let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
-        (Ingest::new(store.clone(), journal), store)
-    }
-
-    #[tokio::test]
-    async fn repeats_are_acknowledged_again_and_stored_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let (ingest, store) = ingest(&dir);
-        let blocks = chain(7, 5);
-        let first = ingest.accept("gw", blocks[..3].to_vec(), 1).await.unwrap();
-        assert_eq!(first.events, 3);
-        let again = ingest.accept("gw", blocks.clone(), 1).await.unwrap();
-        assert_eq!((again.events, again.fault), (2, None));
-        assert_eq!(
-            again.ack.as_ref().map(|ack| (ack.epoch, ack.next_sequence)),
-            Some((7, 5))
-        );
-        assert_eq!(ingest.position("gw").await.unwrap(), again.ack);
-        assert_eq!(store.blocks(BlockFilter::default(), 100).await.unwrap().len(), 5);
-        assert_eq!(alarms(&store).await, 0);
-    }
-
-    #[tokio::test]
-    async fn forks_wrong_digests_and_garbage_are_not_stored_and_raise_an_alarm() {
-        let dir = tempfile::tempdir().unwrap();
-        let (ingest, store) = ingest(&dir);
-        let blocks = chain(1, 4);
-        ingest.accept("gw", blocks[..2].to_vec(), 1).await.unwrap();
-        let mut wrong = blocks[2].clone();
-        wrong.previous_digest = vec![9; 32].into();
-        let mut fork = blocks[1].clone();
-        fork.body = AuditBlockBody::default().encode_to_vec().into();
-        let mut garbage = blocks[2].clone();
-        garbage.body = vec![0xff; 20].into();
-        let mut short = blocks[2].clone();
-        short.previous_digest = vec![9; 31].into();
-        let mut huge = blocks[2].clone();
-        huge.body = vec![0; BODY_BYTES_MAX + 1].into();
-        for (n, bad) in [wrong, fork, garbage, short, huge].into_iter().enumerate() {
-            let outcome = ingest
-                .accept("gw", vec![bad, blocks[2].clone()], 1)
-                .await
-                .unwrap();
-            assert!(outcome.fault.is_some(), "{n}");
-            assert_eq!(alarms(&store).await, n + 1);
-        }
-        // The fork and what follows a wrong block in the same delivery: the honest block still fits afterwards.
-        let honest = ingest.accept("gw", blocks[2..].to_vec(), 1).await.unwrap();
-        assert_eq!(honest.fault, None);
-        assert_eq!(store.head("gw").await.unwrap().unwrap().next_sequence, 4);
-    }
-
-    fn block_of(kinds: Vec<Option<Kind>>) -> AuditBlock {
-        let event = |kind| AuditEvent {
-            kind,
-            ..AuditEvent::default()
-        };
-        let events = kinds.into_iter().map(event).collect();
-        AuditBlock {
-            epoch: 1,
-            sequence: 0,
-            previous_digest: GENESIS.to_vec().into(),
-            body: AuditBlockBody { events }.encode_to_vec().into(),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_gateway_cannot_write_what_only_the_coordinator_writes() {
-        let dir = tempfile::tempdir().unwrap();
-        let (ingest, store) = ingest(&dir);
-        let forged = [
-            Kind::Operator(OperatorEvent {
-                operator: "alice".to_owned(),
-                action: "approve-release".to_owned(),
-                allowed: true,
-                ..OperatorEvent::default()
-            }),
-            Kind::Trail(TrailEvent::default()),
-            Kind::Identity(IdentityEvent::default()),
-        ];
-        for (n, kind) in forged.into_iter().enumerate() {
-            let started = Kind::Agent(AgentEvent::default());
-            let block = block_of(vec![Some(started), Some(kind)]);
-            let outcome = ingest.accept("gw", vec![block], 1).await.unwrap();
-            assert!(outcome.fault.unwrap().contains("only a coordinator writes"));
-            assert_eq!((outcome.events, outcome.ack), (0, None));
-            let own = last_own(&store).await;
-            let Some(Kind::Trail(told)) = own.kind else {
-                panic!("{own:?}");
-            };
-            assert_eq!((told.step.as_str(), told.source.as_str()), ("refused", "gw"));
-            assert_eq!(alarms(&store).await, n + 1);
-        }
-        // A kind that this version does not know is a newer gateway's, and the next block of an honest one is taken.
-        let honest = block_of(vec![None, Some(Kind::Agent(AgentEvent::default()))]);
-        let outcome = ingest.accept("gw", vec![honest], 1).await.unwrap();
-        assert_eq!((outcome.events, outcome.fault), (2, None));
-    }
-
-    async fn last_own(store: &Store) -> AuditEvent {
-        let own = BlockFilter {
-            source: Some("coordinator/c1".to_owned()),
-            newest_first: true,
-            ..BlockFilter::default()
-        };
-        let newest = store.blocks(own, 1).await.unwrap();
-        read_body(&newest[0].body).unwrap().events.remove(0)
-    }
-
-    #[tokio::test]
-    async fn what_a_gateway_is_refused_again_and_again_does_not_fill_the_coordinators_trail() {
-        let dir = tempfile::tempdir().unwrap();
-        let (ingest, store) = ingest(&dir);
-        let forged = block_of(vec![Some(Kind::Operator(OperatorEvent::default()))]);
-        for _ in 0..100 {
-            ingest.accept("gw", vec![forged.clone()], 1).await.unwrap();
-        }
-        let written = alarms(&store).await;
-        assert!((1..=25).contains(&written), "{written}");
-    }
-
-    #[tokio::test]
-    async fn a_gap_is_taken_and_told_and_a_new_epoch_begins_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let (ingest, store) = ingest(&dir);
-        let blocks = chain(1, 6);
-        ingest.accept("gw", blocks[..2].to_vec(), 1).await.unwrap();
-        let jumped = ingest.accept("gw", blocks[4..].to_vec(), 1).await.unwrap();
-        assert_eq!((jumped.events, jumped.fault), (2, None));
-        assert_eq!(alarms(&store).await, 1);
-        let Some(Kind::Trail(gap)) = last_own(&store).await.kind else {
-            panic!("a gap is no drift of the kernel's table");
-        };
-        assert_eq!((gap.step.as_str(), gap.source.as_str()), ("gap", "gw"));
-        assert_eq!((gap.epoch, gap.sequence, gap.blocks), (1, 4, 2));
-        let anew = ingest.accept("gw", chain(2, 1), 1).await.unwrap();
-        assert_eq!(anew.ack.map(|ack| (ack.epoch, ack.next_sequence)), Some((2, 1)));
-    }
-}
+mod tests;

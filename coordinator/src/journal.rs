@@ -14,6 +14,7 @@ use bytes::Bytes;
 use penstock_policy::ids::CoordinatorId;
 use penstock_proto::event::COORDINATOR_PREFIX;
 use penstock_proto::peer::Subject;
+use penstock_proto::tls::crowd::source_of;
 use penstock_proto::v1::{
     AuditBlockBody, AuditEvent, IdentityEvent, OperatorEvent, Severity, TrailEvent, audit_event::Kind,
 };
@@ -33,7 +34,9 @@ pub struct Journal {
     store: Store,
     source: String,
     refusals: Arc<Refusals>,
-    /// Of gateways' blocks; apart, so that what strangers are refused hides no alarm.
+    /// Of those without a certificate; apart, so that they hide nothing that a known peer is refused.
+    strangers: Arc<Refusals>,
+    /// Of gateways' blocks; apart, so that what others are refused hides no alarm.
     trails: Arc<Refusals>,
 }
 
@@ -44,6 +47,7 @@ impl Journal {
             store,
             source: format!("{COORDINATOR_PREFIX}{coordinator}"),
             refusals: Arc::default(),
+            strangers: Arc::default(),
             trails: Arc::default(),
         }
     }
@@ -77,7 +81,7 @@ impl Journal {
         } else {
             Severity::Warning
         };
-        self.write(severity, Kind::Operator(event)).await
+        self.write(severity, Kind::Operator(event), allowed).await
     }
 
     /// A certificate that was issued to `subject`.
@@ -94,7 +98,7 @@ impl Journal {
             address: address.map(|address| address.to_string()).unwrap_or_default(),
             message: bounded(message),
         };
-        self.write(Severity::Notice, Kind::Identity(event)).await
+        self.write(Severity::Notice, Kind::Identity(event), true).await
     }
 
     /// Somebody who was refused for who they are or say to be.
@@ -104,9 +108,9 @@ impl Journal {
         address: Option<IpAddr>,
         message: &str,
     ) -> Result<(), StoreError> {
+        let source = address.map_or_else(|| subject.to_owned(), |address| source_of(address).to_string());
         let address = address.map(|address| address.to_string()).unwrap_or_default();
-        let source = if address.is_empty() { subject } else { &address };
-        let Some(message) = counted(&self.refusals, source, message) else {
+        let Some(message) = counted(&self.strangers, &source, message) else {
             return Ok(());
         };
         let event = IdentityEvent {
@@ -115,28 +119,26 @@ impl Journal {
             address,
             message: bounded(&message),
         };
-        self.write(Severity::Warning, Kind::Identity(event)).await
+        self.write(Severity::Warning, Kind::Identity(event), false).await
     }
 
-    /// A trail that lacks blocks, or a block of it that was not taken. A gateway that sends what is refused again and again
-    /// is counted, as whoever is refused.
-    pub async fn trail(&self, event: TrailEvent) -> Result<(), StoreError> {
-        let message = if event.step == "refused" {
-            match counted(&self.trails, &event.source, &event.message) {
-                Some(message) => message,
-                None => return Ok(()),
-            }
-        } else {
-            event.message
+    /// What was found about a gateway's trail. A gateway about which the same is to be said again and again is counted, as
+    /// whoever is refused.
+    pub async fn trail(&self, severity: Severity, event: TrailEvent) -> Result<(), StoreError> {
+        let source = format!("{} {}", event.step, event.source);
+        let Some(message) = counted(&self.trails, &source, &event.message) else {
+            return Ok(());
         };
         let event = TrailEvent {
             message: bounded(&message),
             ..event
         };
-        self.write(Severity::Alarm, Kind::Trail(event)).await
+        // Health says it, too.
+        self.write(severity, Kind::Trail(event), false).await
     }
 
-    async fn write(&self, severity: Severity, kind: Kind) -> Result<(), StoreError> {
+    /// `must`: also when the disk is short. What need not is then counted, as what is refused again and again.
+    async fn write(&self, severity: Severity, kind: Kind, must: bool) -> Result<(), StoreError> {
         let now_ms = clock::now_ms();
         let body = AuditBlockBody {
             events: vec![AuditEvent {
@@ -147,10 +149,25 @@ impl Journal {
             }],
         };
         let summary = query::summarize(&body);
-        self.store
-            .append_own(&self.source, Bytes::from(body.encode_to_vec()), summary, now_ms)
-            .await
-            .map(|_| ())
+        let body = Bytes::from(body.encode_to_vec());
+        if must {
+            self.store
+                .append_own(&self.source, body, summary, now_ms)
+                .await
+                .map(|_| ())
+        } else {
+            match self
+                .store
+                .append_own_deferrable(&self.source, body, summary, now_ms)
+                .await
+            {
+                Err(StoreError::Reserved { .. }) => {
+                    metrics::counter!("penstock_refusals_unwritten_total").increment(1);
+                    Ok(())
+                }
+                other => other.map(|_| ()),
+            }
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 //!
 //! `app` wires all of it, and nothing imports `app`.
 
+pub mod allowance;
 pub mod api;
 pub mod app;
 pub mod ca;
@@ -32,6 +33,7 @@ pub mod metrics;
 pub mod operators;
 pub mod query;
 pub mod releases;
+pub mod retention;
 pub mod sessions;
 pub mod store;
 

@@ -1,14 +1,18 @@
 //! Prometheus metrics and liveness, on a listener of their own that only this machine can reach.
 //!
 //! `/metrics` is the text format; `/healthz` answers 200 while the store takes writes, as a write has proved no longer than two
-//! seconds ago, else 503. Names begin with `penstock_`.
+//! seconds ago, else 503. Names begin with `penstock_`. Only requests that name this machine are answered: a page that a
+//! browser here shows could else have its own name resolve to this address and read what it serves (DNS rebinding).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
@@ -88,10 +92,42 @@ pub async fn serve(
     let router = Router::new()
         .route("/metrics", get(render))
         .route("/healthz", get(healthz))
+        .layer(middleware::from_fn(only_for_this_machine))
         .with_state(Served { handle, probe });
     axum::serve(listener, router)
         .with_graceful_shutdown(stopping.cancelled_owned())
         .await
+}
+
+async fn only_for_this_machine(request: Request, next: Next) -> Response {
+    if names_this_machine(request.headers(), request.uri()) {
+        return next.run(request).await;
+    }
+    let words = "metrics are served by the names of this machine only: localhost, 127.0.0.1 or [::1]\n";
+    (StatusCode::MISDIRECTED_REQUEST, words).into_response()
+}
+
+/// Whether a request asks for this machine by a name that no page elsewhere can have: each name that it gives, and it gives
+/// one. The port may be another: that of a tunnel.
+fn names_this_machine(headers: &HeaderMap, uri: &Uri) -> bool {
+    let hosts = headers
+        .get_all(header::HOST)
+        .iter()
+        .map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()));
+    let mut named = hosts.chain(uri.authority().cloned().map(Some)).peekable();
+    named.peek().is_some() && named.all(|authority| authority.is_some_and(|authority| is_own(&authority)))
+}
+
+fn is_own(authority: &Authority) -> bool {
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host();
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 async fn render(State(served): State<Served>) -> String {
@@ -112,4 +148,51 @@ async fn healthz(State(served): State<Served>) -> (StatusCode, String) {
 /// Binds the listener.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn answered(hosts: &[&str], uri: &str) -> bool {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(header::HOST, host.parse().unwrap());
+        }
+        names_this_machine(&headers, &uri.parse().unwrap())
+    }
+
+    #[test]
+    fn only_requests_that_name_this_machine_are_answered() {
+        for host in [
+            "localhost",
+            "LocalHost:9643",
+            "127.0.0.1:9643",
+            "127.0.0.1:19643",
+            "[::1]:9643",
+            "127.8.0.1",
+        ] {
+            assert!(answered(&[host], "/metrics"), "{host}");
+        }
+        for host in [
+            "",
+            "x",
+            "evil.example:9643",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:9643",
+            "localhost.",
+            "192.0.2.7:9643",
+            "user@127.0.0.1",
+            "[::ffff:192.0.2.7]",
+            "127.0.0.1:9643, evil.example",
+        ] {
+            assert!(!answered(&[host], "/metrics"), "{host}");
+        }
+        // Every name has to be one, and there has to be one.
+        assert!(!answered(&[], "/metrics"));
+        assert!(!answered(&["localhost", "evil.example"], "/metrics"));
+        assert!(!answered(&["localhost"], "http://evil.example/metrics"));
+        assert!(answered(&[], "http://localhost:9643/metrics"));
+    }
 }

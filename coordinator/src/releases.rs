@@ -23,6 +23,7 @@ mod ending;
 mod history;
 mod propose;
 mod record;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use self::directory::Directories;
 pub use self::directory::{Directory, Name};
 use self::history::History;
 pub use self::record::{Detail, Ended, Ending, ReleaseRecord};
+use crate::allowance::Allowance;
 use crate::store::{Expect, Store, StoreError};
 
 /// Prefix of the records.
@@ -170,8 +172,12 @@ pub struct Releases {
     deciding: Arc<tokio::sync::Mutex<()>>,
     /// Held while the newest release is taken up: its plans are read once.
     refreshing: Arc<tokio::sync::Mutex<()>>,
+    /// Held while a proposal is stored, and while what nothing refers to is removed.
+    storing: Arc<tokio::sync::Mutex<()>>,
     compiling: Compiling,
     directories: Directories,
+    /// How much each engineer may propose.
+    documents: Arc<Allowance>,
 }
 
 fn key_of(revision: Revision) -> String {
@@ -188,11 +194,14 @@ impl Releases {
             current: watch::Sender::new(None),
             deciding: Arc::default(),
             refreshing: Arc::default(),
+            storing: Arc::default(),
             compiling: Compiling::default(),
             directories: Directories::default(),
+            documents: Arc::new(Allowance::new(sweep::DOCUMENTS)),
         };
         history::complete(&releases.store).await?;
         releases.refresh().await?;
+        releases.sweep_soon();
         Ok(releases)
     }
 

@@ -10,13 +10,14 @@
 //! plans), by its digest.
 //!
 //! One thread writes; what waits is committed together (`synchronous=FULL`), so that an answer means "on disk".
-//! All queues are bounded. A disk that is full, damaged or busy is a named error, and what was committed stays.
+//! All queues are bounded, and who may write while the disk gets short stands in `room`. A disk that is full, damaged or busy is a named error, and what was committed stays.
 //!
 //! Not here: what the records mean (each module has its own), and other engines (a later one replaces this file).
 
 mod audit;
 mod error;
 mod fault;
+mod room;
 mod scan;
 mod schema;
 mod state;
@@ -32,9 +33,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub use self::audit::{Append, BlockFilter, Clock, NewBlock, StoredBlock, Summary};
+pub use self::audit::{Append, BlockFilter, Clock, Dropped, NewBlock, StoredBlock, Summary, block_bytes};
 pub use self::error::StoreError;
 pub use self::fault::{Cause, EngineError};
+pub use self::room::Room;
 pub use self::state::{Change, Expect, Record};
 use self::writer::Command;
 
@@ -58,6 +60,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    room: Room,
     writer: mpsc::Sender<Command>,
     readers: Mutex<Vec<Connection>>,
     scans: scan::Room,
@@ -68,16 +71,29 @@ struct Inner {
 impl Store {
     /// Opens the store at `path`, makes it if it is not there, and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, Room::default())
+    }
+
+    /// The same, with what is kept of its disk for what must go on.
+    pub fn open_with(path: &Path, room: Room) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path).map_err(|e| StoreError::from_sqlite(path, e))?;
         schema::prepare(&mut connection).map_err(|e| e.at(path))?;
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         let (writer, commands) = mpsc::channel(QUEUE_MAX);
         let last_block = audit::last_block(&connection).map_err(|e| StoreError::from_sqlite(path, e))?;
         let (appended, last_block) = watch::channel(last_block);
-        writer::spawn(connection, path.to_owned(), commands, changes.clone(), appended)?;
+        writer::spawn(
+            connection,
+            path.to_owned(),
+            room,
+            commands,
+            changes.clone(),
+            appended,
+        )?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
+                room,
                 writer,
                 readers: Mutex::new(Vec::new()),
                 scans: scan::Room::default(),
@@ -251,6 +267,16 @@ impl Store {
         }
     }
 
+    /// Digests of all blobs.
+    pub async fn blob_digests(&self) -> Result<Vec<Digest>, StoreError> {
+        self.read(state::blob_digests).await
+    }
+
+    /// Removes blobs that nothing refers to any more.
+    pub async fn drop_blobs(&self, digests: Vec<Digest>) -> Result<(), StoreError> {
+        self.write(|reply| Command::DropBlobs { digests, reply }).await
+    }
+
     /// Appends blocks of one source in order; durable when this returns. One outcome per block.
     pub async fn append(&self, source: &str, blocks: Vec<NewBlock>) -> Result<Vec<Append>, StoreError> {
         let source = source.to_owned();
@@ -276,6 +302,49 @@ impl Store {
             body,
             summary,
             received_ms,
+            deferrable: false,
+            reply,
+        })
+        .await
+    }
+
+    /// The same for what can be left out when the disk is short.
+    pub async fn append_own_deferrable(
+        &self,
+        source: &str,
+        body: bytes::Bytes,
+        summary: Summary,
+        received_ms: u64,
+    ) -> Result<Head, StoreError> {
+        let source = source.to_owned();
+        self.write(|reply| Command::AppendOwn {
+            source,
+            body,
+            summary,
+            received_ms,
+            deferrable: true,
+            reply,
+        })
+        .await
+    }
+
+    /// Removes the oldest blocks of all trails that came before `before_ms`, at most `limit` of them; each chain goes on, and
+    /// the first block that is left names the digest of the last one that is gone.
+    pub async fn drop_before(&self, before_ms: u64, limit: u32) -> Result<Dropped, StoreError> {
+        self.write(|reply| Command::DropBefore {
+            before_ms,
+            limit,
+            reply,
+        })
+        .await
+    }
+
+    /// Takes the head of a trail back to its last block of at most `epoch_max`, if it is beyond; answers with both heads.
+    pub async fn rewind(&self, source: &str, epoch_max: u64) -> Result<Option<(Head, Head)>, StoreError> {
+        let source = source.to_owned();
+        self.write(|reply| Command::Rewind {
+            source,
+            epoch_max,
             reply,
         })
         .await
@@ -297,6 +366,18 @@ impl Store {
     /// The number of the newest durable block, and each newer one.
     pub fn appended(&self) -> watch::Receiver<i64> {
         self.inner.last_block.clone()
+    }
+
+    /// What the store may still take, bytes: on its disk, and in what was removed from it.
+    pub async fn free_bytes(&self) -> Result<u64, StoreError> {
+        let path = self.inner.path.clone();
+        self.read(move |connection| room::free_bytes(connection, &path))
+            .await
+    }
+
+    /// What of it is kept for what must go on.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.inner.room.reserve_bytes
     }
 
     /// Copies the store, as it is at this moment, to a new file, while it is in use.

@@ -24,6 +24,14 @@ pub const GENESIS: [u8; 32] = [0; 32];
 /// The largest body a source writes and a reader accepts, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
+/// How many epochs a source may be ahead of what is held of its trail. Each begins because the one before cannot go on, so
+/// that an honest source is a few ahead at most; numbers that are used up would end its trail for ever.
+pub const EPOCH_LEAD_MAX: u64 = 1_000;
+
+/// How many epochs what is held of a trail may be ahead of its source, for the source to go on after it. What is held
+/// further ahead was written by somebody else under the source's identity.
+pub const EPOCH_FOLLOWED_MAX: u64 = 1_000_000;
+
 const DOMAIN: &[u8] = b"penstock audit block 1\0";
 
 /// The digest of the block at (`epoch`, `sequence`) with exactly this `body`.
@@ -77,6 +85,17 @@ pub enum ChainError {
         /// Sequence of the block.
         sequence: u64,
     },
+    /// Its epoch lies further ahead than [`EPOCH_LEAD_MAX`]: taken, it would leave no numbers for the blocks to come.
+    #[error(
+        "block {epoch}/{sequence} lies more than {EPOCH_LEAD_MAX} epochs ahead of the trail: it is not stored, and the trail stays \
+         where it was"
+    )]
+    FarAhead {
+        /// Epoch of the block.
+        epoch: u64,
+        /// Sequence of the block.
+        sequence: u64,
+    },
     /// Its form is wrong: a digest that is not 32 bytes, a body over [`BODY_BYTES_MAX`], or a sequence at the end
     /// of all numbers.
     #[error("block {epoch}/{sequence} is malformed")]
@@ -94,6 +113,7 @@ impl ChainError {
         match self {
             Self::Held { epoch, sequence }
             | Self::Forked { epoch, sequence }
+            | Self::FarAhead { epoch, sequence }
             | Self::Malformed { epoch, sequence } => (epoch, sequence),
         }
     }
@@ -102,7 +122,7 @@ impl ChainError {
 impl Head {
     /// Judges `block` as the next of the trail whose head is `head` (`None`: nothing is held yet).
     ///
-    /// A higher epoch begins a new chain. A jump in the sequence is accepted and reported as `missing`.
+    /// A higher epoch begins a new chain, if it is not too far ahead. A jump in the sequence is accepted and reported as `missing`.
     pub fn accept(head: Option<&Self>, block: &AuditBlock) -> Result<Accepted, ChainError> {
         let (epoch, sequence) = (block.epoch, block.sequence);
         let malformed = ChainError::Malformed { epoch, sequence };
@@ -120,6 +140,9 @@ impl Head {
                     return Err(ChainError::Forked { epoch, sequence });
                 }
                 sequence - head.next_sequence
+            }
+            _ if epoch > head.map_or(0, |head| head.epoch).saturating_add(EPOCH_LEAD_MAX) => {
+                return Err(ChainError::FarAhead { epoch, sequence });
             }
             _ if sequence == 0 && previous != GENESIS => {
                 return Err(ChainError::Forked { epoch, sequence });
@@ -216,5 +239,26 @@ mod tests {
         let mut later = blocks[0].clone();
         later.epoch = 5;
         assert_eq!(Head::accept(Some(&head), &later).unwrap().head.next_sequence, 1);
+    }
+
+    #[test]
+    fn an_epoch_far_ahead_is_refused_so_that_no_block_uses_up_the_numbers_of_a_trail() {
+        let head = Head {
+            epoch: 4,
+            next_sequence: 9,
+            digest: [7; 32],
+        };
+        for (held, last) in [(Some(&head), 4 + EPOCH_LEAD_MAX), (None, EPOCH_LEAD_MAX)] {
+            let mut block = chain(&[b"a"])[0].clone();
+            block.epoch = last;
+            assert_eq!(Head::accept(held, &block).unwrap().head.epoch, last);
+            for far in [last + 1, i64::MAX as u64, u64::MAX] {
+                block.epoch = far;
+                assert!(matches!(
+                    Head::accept(held, &block),
+                    Err(ChainError::FarAhead { .. })
+                ));
+            }
+        }
     }
 }

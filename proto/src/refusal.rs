@@ -111,6 +111,10 @@ reasons! {
     SearchTooLong = "SEARCH_TOO_LONG", DeadlineExceeded;
     /// As many searches of one operator run as may.
     TooManySearches = "TOO_MANY_SEARCHES", ResourceExhausted;
+    /// As many large answers are under way as may, and this operator has the most of them.
+    TooManyAnswers = "TOO_MANY_ANSWERS", ResourceExhausted;
+    /// More changes by one operator than are taken at once.
+    TooManyActions = "TOO_MANY_ACTIONS", ResourceExhausted;
     /// The store is busy; try again.
     StoreBusy = "STORE_BUSY", Unavailable;
     /// The store's disk is full.

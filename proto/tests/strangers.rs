@@ -468,6 +468,54 @@ async fn one_source_that_holds_all_handshakes_or_all_connections_keeps_no_other_
     assert!(cut.await.unwrap(), "the oldest of the greedy one made room");
 }
 
+/// Whether a peer with this certificate is let in; it stays for as long as the stream lives.
+async fn known_gets_in(
+    credentials: &Credentials,
+    server: SocketAddr,
+) -> Option<tokio_rustls::client::TlsStream<TcpStream>> {
+    let connector = tokio_rustls::TlsConnector::from(client_showing(credentials, &[b"h2"]));
+    let name = ServerName::try_from("broker.example").unwrap();
+    let tcp = TcpStream::connect(server).await.unwrap();
+    let mut stream = connector.connect(name, tcp).await.ok()?;
+    let mut greeting = [0; 2];
+    stream.read_exact(&mut greeting).await.ok()?;
+    Some(stream)
+}
+
+#[tokio::test]
+async fn one_certificate_holds_a_few_places_and_a_broken_line_keeps_nobody_from_coming_back() {
+    let ca = Authority::named("root of water");
+    let limits = AcceptLimits {
+        connections_max: 40,
+        ..AcceptLimits::default()
+    };
+    let server = serve(&ca, limits).await;
+    let greedy = ca.issue("gateway/gw-1");
+    let mut held = Vec::new();
+    for _ in 0..50 {
+        // The newest one is always let in: it may be all that is left of a peer whose line broke.
+        held.push(known_gets_in(&greedy, server).await.expect("the newest"));
+    }
+    // As many as one may hold leave places to others, at once and without waiting for anybody's end.
+    let mut others = Vec::new();
+    for number in 2..10 {
+        let other = ca.issue(&format!("gateway/gw-{number}"));
+        others.push(known_gets_in(&other, server).await.expect("another peer"));
+    }
+    // The oldest of its own were lost, and the newest stands.
+    let mut newest = held.pop().unwrap();
+    for mut stream in held.drain(..18) {
+        let mut byte = [0; 1];
+        let end = tokio::time::timeout(PATIENCE, stream.read(&mut byte))
+            .await
+            .unwrap();
+        assert!(end.map_or(true, |count| count == 0));
+    }
+    let mut byte = [0; 1];
+    let stands = tokio::time::timeout(Duration::from_millis(100), newest.read(&mut byte)).await;
+    assert!(stands.is_err());
+}
+
 #[tokio::test]
 async fn handshakes_are_computed_on_threads_of_their_own_and_end_in_time() {
     let handshakes = Handshakes::start(1, 2, Duration::from_millis(50)).unwrap();

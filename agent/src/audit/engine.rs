@@ -21,7 +21,7 @@ const OPEN_FAILURES_MAX: u32 = 5;
 /// Why an operation did not happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// Stable code of the fault: `spool-disk-full` or `spool-failed`.
+    /// Stable code of the fault: `spool-disk-full`, `trail-ahead` or `spool-failed`.
     pub(super) code: &'static str,
     /// For people.
     pub(super) message: String,
@@ -230,6 +230,7 @@ fn describe(error: &SpoolError) -> Failure {
     Failure {
         code: match error {
             SpoolError::NoRoom { .. } => "spool-disk-full",
+            SpoolError::AbsurdEpoch(_) => super::writer::TRAIL_AHEAD,
             _ => "spool-failed",
         },
         message,

@@ -5,14 +5,11 @@
 //! the coordinator already holds. Then it begins a new epoch, says so in the trail, and moves its undelivered
 //! blocks into it: nothing is delivered twice under one position, and nothing is dropped.
 
-use penstock_proto::audit::{GENESIS, Head, block_digest};
+use penstock_proto::audit::{EPOCH_FOLLOWED_MAX, GENESIS, Head, block_digest};
 use penstock_proto::v1::AuditAck;
 
 use super::layout::{Position, Record, block_key, read_block_key};
 use super::spool::{Spool, SpoolError};
-
-/// How far ahead of ours a coordinator's epoch may credibly be.
-const EPOCH_LEAD_MAX: u64 = 1_000_000;
 
 /// Where the upload goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +28,7 @@ impl Spool {
             sequence: ack.next_sequence,
         };
         let ours = self.next();
-        if theirs.epoch > ours.epoch.saturating_add(EPOCH_LEAD_MAX) {
+        if theirs.epoch > ours.epoch.saturating_add(EPOCH_FOLLOWED_MAX) {
             return Err(SpoolError::AbsurdEpoch(theirs.epoch));
         }
         let reason = if theirs > ours {

@@ -78,7 +78,10 @@ pub enum SpoolError {
         source: std::io::Error,
     },
     /// The coordinator acknowledges an epoch that no trail of this gateway can have reached.
-    #[error("the coordinator claims audit epoch {0}, far beyond this gateway's own: the claim is ignored")]
+    #[error(
+        "the coordinator claims audit epoch {0}, far beyond this gateway's own, and the upload of the trail waits: somebody else \
+         wrote under this gateway's name, or the coordinator is of a version that does not say where the trail went on"
+    )]
     AbsurdEpoch(u64),
 }
 

@@ -13,7 +13,7 @@ use penstock_proto::v1::{AuditEvent, Fault, Severity};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::engine::Engine;
+use super::engine::{Engine, Failure};
 use super::layout::Cause;
 use super::opening::Begun;
 use super::record;
@@ -30,6 +30,8 @@ const COMMIT_EVENTS_MAX: usize = 4096;
 const TICK: Duration = Duration::from_secs(1);
 /// Blocks moved to a new epoch between two commits.
 const MOVE_BLOCKS: usize = 64;
+/// Code of the fault, and step of the event, that the coordinator's trail cannot be followed.
+pub(super) const TRAIL_AHEAD: &str = "trail-ahead";
 /// Percent of the quota from which a person should know.
 const HIGH_WATER_PERCENT: u64 = 80;
 
@@ -37,6 +39,8 @@ pub(super) struct Writer {
     engine: Engine,
     overflow: Arc<Overflow>,
     state: watch::Sender<AuditState>,
+    /// Why the coordinator's trail cannot be followed, since the last time that it was asked for.
+    ahead: Option<Failure>,
     /// Lost in failed commits, not yet in the spool's account: events, first and last time.
     failed: (u64, u64, u64),
 }
@@ -52,6 +56,7 @@ impl Writer {
             engine: Engine::new(folder, limits),
             overflow,
             state,
+            ahead: None,
             failed: (0, 0, 0),
         }
     }
@@ -185,12 +190,25 @@ impl Writer {
             Command::Resume(ack, answer) => {
                 let resumed = self.engine.with(move |spool| spool.resume(&ack)).await;
                 let position = match resumed {
-                    Ok(Resume::From(at)) => Ok(at),
-                    Ok(Resume::Reseated(at, why)) => {
-                        self.say(Severity::Alarm, "trail-forked", &why).await;
-                        Ok(at)
+                    Ok(resumed) => {
+                        self.ahead = None;
+                        match resumed {
+                            Resume::From(at) => Ok(at),
+                            Resume::Reseated(at, why) => {
+                                self.say(Severity::Alarm, "trail-forked", &why).await;
+                                Ok(at)
+                            }
+                        }
                     }
-                    Err(failure) => Err(AuditError::Unavailable(failure.message)),
+                    Err(failure) => {
+                        // It is asked again each second: what is news is said, once.
+                        if failure.code == TRAIL_AHEAD && self.ahead.as_ref() != Some(&failure) {
+                            self.say(Severity::Alarm, TRAIL_AHEAD, &failure.message).await;
+                            self.ahead = Some(failure.clone());
+                            self.publish().await;
+                        }
+                        Err(AuditError::Unavailable(failure.message))
+                    }
                 };
                 let _ = answer.send(position);
             }
@@ -234,6 +252,7 @@ impl Writer {
         let fault = self
             .engine
             .failure()
+            .or(self.ahead.as_ref())
             .map(|failure| Fault {
                 code: failure.code.to_owned(),
                 message: failure.message.clone(),

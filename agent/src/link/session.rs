@@ -279,10 +279,11 @@ impl<K: Kernel> Link<K> {
                             self.offers.send_replace(Some(Arc::new(offer)));
                         }
                         Some(Inbound::AuditAck(ack)) => {
+                            // Also one that says nothing new: the coordinator has no room for the trail, and lives.
+                            ack_due = Instant::now() + ACK_TIMEOUT;
                             if let Some(upload) = &mut upload
                                 && let Some(to) = upload.acknowledged(&ack)
                             {
-                                ack_due = Instant::now() + ACK_TIMEOUT;
                                 self.audit.acknowledge(to).await;
                             }
                         }

@@ -10,18 +10,19 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 use penstock_proto::v1::control_server::Control;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{IntervalStream, ReceiverStream, WatchStream};
-use tokio_stream::{Stream, StreamExt as _};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::answers::{Answers, carried};
 use super::enrol::to_wire;
 use super::gate::{Action, Gate};
-use super::views;
+use super::{views, watching};
 use crate::ca::Authority;
 use crate::clock;
 use crate::devices;
 use crate::enrolment::{self, GATEWAY_PREFIX, VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
+use crate::health::watch::Published;
 use crate::operators::{self, OperatorRecord, Role};
 use crate::query::{self, Filter, Searches};
 use crate::releases::{Ending, Releases};
@@ -29,8 +30,6 @@ use crate::sessions::Fleet;
 use crate::store::Store;
 
 /// Releases in one list if nothing is said, and at most.
-/// How often who asked for it hears that nothing changed.
-const HEALTH_BEAT: Duration = Duration::from_secs(5);
 const RELEASES_DEFAULT: usize = 20;
 const RELEASES_MAX: usize = 1000;
 /// How long a caller waits for the sites' time zones.
@@ -56,8 +55,12 @@ pub struct ControlService {
     pub stopping: CancellationToken,
     /// Searches under way.
     pub searches: Searches,
+    /// Large answers under way.
+    pub answers: Answers,
+    /// Watchers of health.
+    pub watches: Answers,
     /// Health as it changes.
-    pub health: watch::Receiver<Arc<v1::PlantHealth>>,
+    pub health: watch::Receiver<Arc<Published>>,
 }
 
 type Streamed<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
@@ -256,29 +259,36 @@ impl Control for ControlService {
         &self,
         request: Request<v1::ListReleasesRequest>,
     ) -> Result<Response<v1::ListReleasesResponse>, Status> {
-        self.gate
+        let caller = self
+            .gate
             .operator(request.extensions(), Action::ListReleases)
             .await?;
+        let answer = self.answers.begin(&caller.operator, request.extensions())?;
         let limit = match request.into_inner().limit as usize {
             0 => RELEASES_DEFAULT,
             limit => limit.min(RELEASES_MAX),
         };
         let releases = self.releases.list(limit).await?;
-        Ok(Response::new(v1::ListReleasesResponse {
-            releases: releases
-                .iter()
-                .map(|recorded| views::release(recorded, &self.releases, &self.fleet))
-                .collect(),
-        }))
+        Ok(carried(
+            v1::ListReleasesResponse {
+                releases: releases
+                    .iter()
+                    .map(|recorded| views::release(recorded, &self.releases, &self.fleet))
+                    .collect(),
+            },
+            answer,
+        ))
     }
 
     async fn get_release(
         &self,
         request: Request<v1::GetReleaseRequest>,
     ) -> Result<Response<v1::GetReleaseResponse>, Status> {
-        self.gate
+        let caller = self
+            .gate
             .operator(request.extensions(), Action::GetRelease)
             .await?;
+        let answer = self.answers.begin(&caller.operator, request.extensions())?;
         let request = request.into_inner();
         let digest = |field, bytes: &[u8]| {
             let read = (!bytes.is_empty())
@@ -294,27 +304,35 @@ impl Control for ControlService {
             None => self.releases.get(revision).await?,
         };
         let since = digest("since_digest", &request.since_digest)?;
-        Ok(Response::new(v1::GetReleaseResponse {
-            release: Some(views::release(&recorded, &self.releases, &self.fleet)),
-            signed: Some(recorded.signed()),
-            documents: self.releases.documents(&recorded).await?,
-            chain: self.releases.before(&recorded, since),
-        }))
+        Ok(carried(
+            v1::GetReleaseResponse {
+                release: Some(views::release(&recorded, &self.releases, &self.fleet)),
+                signed: Some(recorded.signed()),
+                documents: self.releases.documents(&recorded).await?,
+                chain: self.releases.before(&recorded, since),
+            },
+            answer,
+        ))
     }
 
     async fn list_gateways(
         &self,
         request: Request<v1::ListGatewaysRequest>,
     ) -> Result<Response<v1::ListGatewaysResponse>, Status> {
-        self.gate
+        let caller = self
+            .gate
             .operator(request.extensions(), Action::ListGateways)
             .await?;
+        let answer = self.answers.begin(&caller.operator, request.extensions())?;
         let waiting = enrolment::waiting(&self.store, GATEWAY_PREFIX)
             .await
             .map_err(Refusal::from)?;
-        Ok(Response::new(v1::ListGatewaysResponse {
-            gateways: views::gateways(&self.releases, &self.fleet, waiting),
-        }))
+        Ok(carried(
+            v1::ListGatewaysResponse {
+                gateways: views::gateways(&self.releases, &self.fleet, waiting),
+            },
+            answer,
+        ))
     }
 
     async fn create_token(
@@ -403,16 +421,17 @@ impl Control for ControlService {
         &self,
         request: Request<v1::WatchHealthRequest>,
     ) -> Result<Response<Self::WatchHealthStream>, Status> {
-        self.gate
+        let caller = self
+            .gate
             .operator(request.extensions(), Action::WatchHealth)
             .await?;
-        let v1::WatchHealthRequest { once, beats } = request.into_inner();
-        let states = WatchStream::new(self.health.clone()).map(|health| Ok((*health).clone()));
-        Ok(Response::new(match (once, beats) {
-            (true, _) => Box::pin(states.take(1)),
-            (false, false) => Box::pin(states),
-            (false, true) => Box::pin(with_beats(states)),
-        }))
+        let answer = self.watches.begin(&caller.operator, request.extensions())?;
+        let frames = watching::frames(&self.health, &request.into_inner());
+        // What goes out are the frames, the same for all who watch.
+        let nothing: Self::WatchHealthStream = Box::pin(tokio_stream::empty());
+        let mut response = carried(nothing, answer);
+        response.extensions_mut().insert(frames);
+        Ok(response)
     }
 
     type SearchAuditStream = ReceiverStream<Result<v1::AuditRecord, Status>>;
@@ -469,23 +488,4 @@ impl Control for ControlService {
         });
         Ok(Response::new(ReceiverStream::new(records)))
     }
-}
-
-/// Health, and an answer every few seconds although nothing changed, until there is none any more.
-fn with_beats(
-    states: impl Stream<Item = Result<v1::PlantHealth, Status>> + Send + 'static,
-) -> impl Stream<Item = Result<v1::PlantHealth, Status>> + Send + 'static {
-    let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + HEALTH_BEAT, HEALTH_BEAT);
-    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let unchanged = || v1::PlantHealth {
-        time_ms: clock::now_ms(),
-        unchanged: true,
-        ..v1::PlantHealth::default()
-    };
-    let beats = IntervalStream::new(timer).map(move |_| Some(Ok(unchanged())));
-    let states = states.map(Some).chain(tokio_stream::once(None));
-    states
-        .merge(beats)
-        .take_while(Option::is_some)
-        .filter_map(|answer| answer)
 }

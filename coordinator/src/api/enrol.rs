@@ -9,6 +9,7 @@ use penstock_proto::v1;
 use penstock_proto::v1::enrolment_server::Enrolment;
 use tonic::{Request, Response, Status};
 
+use crate::allowance::Allowance;
 use crate::ca::{Authority, Issued};
 use crate::clock;
 use crate::enrolment::{self, Application, Attempts, Enrolled};
@@ -28,6 +29,8 @@ pub struct EnrolmentService {
     pub journal: Journal,
     /// Learns of new gateways.
     pub fleet: Arc<Fleet>,
+    /// How often a repeated enrolment is written down.
+    pub repeats: Allowance,
 }
 
 /// A certificate for the wire.
@@ -77,9 +80,12 @@ impl Enrolment for EnrolmentService {
             repeated,
         } = enrolled;
         let words = if repeated { "the same key again" } else { "" };
-        self.journal
-            .identity("enrolled", &subject, Some(address), words)
-            .await?;
+        // The same token and key again and again is answered, and written down as often as a renewal would be.
+        if !repeated || self.repeats.take(&subject.to_string(), 1, now_ms).is_ok() {
+            self.journal
+                .identity("enrolled", &subject, Some(address), words)
+                .await?;
+        }
         if let Subject::Gateway(gateway) = &subject {
             self.fleet.enrolled(gateway, now_ms, issued.expires_ms);
         }

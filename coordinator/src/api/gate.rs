@@ -4,14 +4,17 @@
 //! record. The table of actions below is whole: a service cannot be called without naming its action.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use penstock_policy::ids::OperatorId;
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::server::PeerInfo;
 use penstock_proto::tls::validity_ms;
-use tonic::Extensions;
+use tonic::{Extensions, Request, Status};
 
+use crate::allowance::{Allowance, Share};
+use crate::clock;
 use crate::journal::Journal;
 use crate::operators::{self, Role};
 use crate::sessions::Peer;
@@ -72,6 +75,26 @@ impl Action {
         }
     }
 
+    /// Whether it is written down each time, so that it takes room in the store.
+    pub fn is_recorded(self) -> bool {
+        match self {
+            Self::ProposeRelease
+            | Self::ApproveRelease
+            | Self::RejectRelease
+            | Self::WithdrawRelease
+            | Self::CreateToken
+            | Self::IssueDevice => true,
+            Self::WhoAmI
+            | Self::ListReleases
+            | Self::GetRelease
+            | Self::ListGateways
+            | Self::WatchHealth
+            | Self::SearchAudit
+            | Self::TailAudit
+            | Self::ListOperators => false,
+        }
+    }
+
     /// Its word in the trail.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -109,7 +132,14 @@ pub struct Caller {
 pub struct Gate {
     store: Store,
     journal: Journal,
+    recorded: Arc<Allowance>,
 }
+
+/// What one operator may have written down: tokens for a large fleet at once, and one action a second for ever.
+const RECORDED: Share = Share {
+    at_once: 20_000,
+    per_day: 86_400,
+};
 
 /// The verified identity of a request's peer.
 fn identity(extensions: &Extensions) -> Result<(&PeerIdentity, &PeerInfo), Refusal> {
@@ -137,7 +167,11 @@ fn wrong_kind(identity: &PeerIdentity, wanted: &str) -> Refusal {
 impl Gate {
     /// With the records of this store; refusals go to this journal.
     pub fn new(store: Store, journal: Journal) -> Self {
-        Self { store, journal }
+        Self {
+            store,
+            journal,
+            recorded: Arc::new(Allowance::new(RECORDED)),
+        }
     }
 
     /// An operator whose role includes `action`.
@@ -170,6 +204,21 @@ impl Gate {
                 ),
             )
             .condition("role", format!("{needed} is needed"));
+            self.refused(operator.as_str(), role.as_str(), action, &refusal)
+                .await?;
+            return Err(refusal);
+        }
+        if action.is_recorded()
+            && let Err(after) = self.recorded.take(operator.as_str(), 1, clock::now_ms())
+        {
+            let refusal = Refusal::new(
+                Reason::TooManyActions,
+                format!(
+                    "{operator} did more than {} things that are written in the trail; there is room for one more each second",
+                    RECORDED.at_once
+                ),
+            )
+            .retry_after(after);
             self.refused(operator.as_str(), role.as_str(), action, &refusal)
                 .await?;
             return Err(refusal);
@@ -232,6 +281,12 @@ pub fn gateway(extensions: &Extensions) -> Result<Peer, Refusal> {
         gateway: gateway.clone(),
         certificate_expires_ms: expires_ms,
     })
+}
+
+/// Whoever has a certificate of this plant, for what is open to all of them.
+pub fn known(request: Request<()>) -> Result<Request<()>, Status> {
+    identity(request.extensions())?;
+    Ok(request)
 }
 
 /// Whoever may renew a certificate, and from where they ask: a gateway or an operator.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use penstock_proto::peer::Subject;
+use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use penstock_proto::v1::gateway_link_server::GatewayLink;
@@ -11,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::enrol::to_wire;
 use super::gate;
+use crate::allowance::{Allowance, Share};
 use crate::ca::Authority;
 use crate::clock;
 use crate::enrolment;
@@ -28,7 +30,15 @@ pub struct LinkService {
     pub store: Store,
     /// Where renewals are written down.
     pub journal: Journal,
+    /// How often each may renew.
+    pub renewals: Allowance,
 }
+
+/// Certificates that one peer may get: one after each change of the servers whose TLS it ends, and one an hour for ever.
+pub const RENEWALS: Share = Share {
+    at_once: 24,
+    per_day: 24,
+};
 
 #[tonic::async_trait]
 impl GatewayLink for LinkService {
@@ -44,6 +54,20 @@ impl GatewayLink for LinkService {
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
         let (subject, address) = gate::renewable(request.extensions())?;
+        if let Err(after) = self.renewals.take(&subject.to_string(), 1, clock::now_ms()) {
+            let words = format!(
+                "{subject} renewed its certificate {} times in short order; the next time is in {} min",
+                RENEWALS.at_once,
+                after.as_secs() / 60 + 1
+            );
+            // Counted where it is refused again and again.
+            self.journal
+                .identity_refused(&subject.to_string(), Some(address), &words)
+                .await?;
+            return Err(Refusal::new(Reason::TooManyAttempts, words)
+                .retry_after(after)
+                .into());
+        }
         let message = request.into_inner();
         // What a gateway serves by is what the approved release says; nothing that it asks for.
         let names = match (&subject, self.sessions.releases.now()) {

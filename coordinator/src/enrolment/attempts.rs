@@ -5,11 +5,12 @@
 //! somebody who has made no mistake yet, or strangers could lock a plant's own people out.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::crowd::source_of;
 
 /// How many wrong attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,16 +74,6 @@ impl Bucket {
     }
 }
 
-fn group(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => IpAddr::V4(v4),
-            None => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        },
-    }
-}
-
 impl Attempts {
     /// None so far.
     pub fn new(limits: AttemptsLimits) -> Self {
@@ -98,7 +89,7 @@ impl Attempts {
         let state = self.lock();
         let here = state
             .by_address
-            .get(&group(address))
+            .get(&source_of(address))
             .map_or(0, |bucket| bucket.count(now_ms, window_ms));
         let crowded = state.all.count(now_ms, window_ms) >= self.limits.in_all;
         if here >= self.limits.per_address || (crowded && here > 0) {
@@ -116,7 +107,7 @@ impl Attempts {
         let window_ms = self.limits.window_ms;
         let mut state = self.lock();
         state.all.add(now_ms, window_ms);
-        let group = group(address);
+        let group = source_of(address);
         if state.by_address.len() >= ADDRESSES_MAX && !state.by_address.contains_key(&group) {
             state
                 .by_address

@@ -25,8 +25,6 @@ const PROVED: Duration = Duration::from_secs(30);
 pub const PROVED_FOR_OTHERS: Duration = Duration::from_secs(2);
 /// How long a write may take.
 const WRITE_MAX: Duration = Duration::from_secs(10);
-/// Less free room than this is little.
-const FREE_BYTES_MIN: u64 = 512 << 20;
 /// A clock that goes off by more than this at once was set.
 const JUMP_MS: u64 = 5_000;
 /// How long a jump is shown.
@@ -47,8 +45,10 @@ pub struct Facts {
     pub since_boot: Duration,
     /// Why the store could not be written.
     pub store: Option<String>,
-    /// Room on the store's disk, bytes; `None`: it could not be asked.
+    /// What the store may still take, bytes; `None`: it could not be asked.
     pub free_bytes: Option<u64>,
+    /// What of it is kept for what must go on.
+    pub reserve_bytes: u64,
     /// Validity of our own certificate, milliseconds since 1970; `None`: it cannot be read.
     pub certificate_ms: Option<(u64, u64)>,
     /// The same of the plant's root.
@@ -82,10 +82,11 @@ impl Own {
             ));
         }
         match facts.free_bytes {
-            Some(free) if free < FREE_BYTES_MIN => faults.push(Fault::new(
+            Some(free) if free <= facts.reserve_bytes => faults.push(Fault::new(
                 "disk-low",
                 format!(
-                    "the store's disk has {} MiB left; make room before it is full",
+                    "the store's disk has {} MiB left, which are kept for approvals, certificates and operators' own trail; gateways' \
+                     audit waits: make room, or let `storage.trail_days` end what is old",
                     free >> 20
                 ),
             )),
@@ -223,27 +224,29 @@ impl Probe {
 }
 
 /// Looks at the coordinator itself until nobody wants to know.
-pub async fn follow(
-    probe: Arc<Probe>,
-    data: PathBuf,
-    [own, root]: [PathBuf; 2],
-    faults: watch::Sender<Vec<Fault>>,
-) {
+pub async fn follow(probe: Arc<Probe>, [own, root]: [PathBuf; 2], faults: watch::Sender<Vec<Fault>>) {
     let mut seen = Own::default();
     loop {
         let store = probe.fault(PROVED).await;
         let looked = tokio::task::spawn_blocking({
-            let (data, own, root) = (data.clone(), own.clone(), root.clone());
-            move || (free_bytes(&data), validity(&own), validity(&root))
+            let (own, root) = (own.clone(), root.clone());
+            move || (validity(&own), validity(&root))
         });
-        let Ok((free_bytes, certificate_ms, root_ms)) = looked.await else {
+        let Ok((certificate_ms, root_ms)) = looked.await else {
             return;
         };
+        let free_bytes = probe
+            .store
+            .free_bytes()
+            .await
+            .ok()
+            .filter(|free| *free < u64::MAX);
         let now = seen.see(&Facts {
             now_ms: clock::now_ms(),
             since_boot: since_boot(),
             store,
             free_bytes,
+            reserve_bytes: probe.store.reserve_bytes(),
             certificate_ms,
             root_ms,
         });
@@ -263,11 +266,6 @@ pub async fn follow(
             () = faults.closed() => return,
         }
     }
-}
-
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let room = rustix::fs::statvfs(folder).ok()?;
-    Some(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
 fn validity(file: &Path) -> Option<(u64, u64)> {
@@ -298,6 +296,7 @@ mod tests {
             since_boot: Duration::from_secs(1000 + second),
             store: None,
             free_bytes: Some(10 << 30),
+            reserve_bytes: 1 << 30,
             certificate_ms: Some((NOW_MS - YEAR_MS, NOW_MS + YEAR_MS)),
             root_ms: Some((NOW_MS - YEAR_MS, NOW_MS + YEAR_MS)),
         }

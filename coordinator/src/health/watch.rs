@@ -4,14 +4,16 @@
 //! from what is known then, off the threads that serve. Changes within [`DEBOUNCE`] become one answer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use penstock_proto::v1;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::{GatewayEvidence, State, ZoneJudgement, judge};
+use crate::api::answers::frame;
 use crate::clock;
 use crate::releases::{Current, Releases, gauge};
 use crate::sessions::Fleet;
@@ -24,13 +26,35 @@ const REST: u32 = 4;
 /// How often age is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// The plant's health as it was judged, and as it goes to all who watch it: the message is made once, when somebody wants it.
+#[derive(Debug)]
+pub struct Published {
+    health: v1::PlantHealth,
+    frame: OnceLock<Bytes>,
+}
+
+impl Published {
+    /// Of this health.
+    pub fn new(health: v1::PlantHealth) -> Self {
+        Self {
+            health,
+            frame: OnceLock::new(),
+        }
+    }
+
+    /// As it goes out.
+    pub fn frame(&self) -> Bytes {
+        self.frame.get_or_init(|| frame(&self.health)).clone()
+    }
+}
+
 /// Judges whenever something changed, until the receivers are gone.
 pub async fn follow(
     fleet: Arc<Fleet>,
     releases: Releases,
     stale_after_ms: u64,
     mut own: watch::Receiver<Vec<v1::Fault>>,
-    publish: watch::Sender<Arc<v1::PlantHealth>>,
+    publish: watch::Sender<Arc<Published>>,
 ) {
     let mut own_known = true;
     let mut current = releases.current();
@@ -49,12 +73,13 @@ pub async fn follow(
         now.coordinator = own.borrow_and_update().clone();
         let took = began.elapsed();
         publish.send_if_modified(|held| {
-            let new = held.zones != now.zones
-                || held.current_revision != now.current_revision
-                || held.coordinator != now.coordinator;
+            let before = &held.health;
+            let new = before.zones != now.zones
+                || before.current_revision != now.current_revision
+                || before.coordinator != now.coordinator;
             if new {
                 measure(&now);
-                *held = Arc::new(now);
+                *held = Arc::new(Published::new(now));
             }
             new
         });

@@ -51,6 +51,7 @@ impl Releases {
         history::add(&self.store, &recorded).await?;
         let recorded = self.approved(&recorded, now_ms).await?;
         self.refresh().await?;
+        self.sweep_soon();
         Ok(recorded)
     }
 

@@ -31,7 +31,7 @@ impl Releases {
         }
         // Not while its last signature is counted.
         let _deciding = self.deciding.lock().await;
-        self.change(Revision(request.revision), digest, |recorded| {
+        let ended = self.change(Revision(request.revision), digest, |recorded| {
             self.waits(recorded)?;
             self.may_end(how, caller, recorded)?;
             recorded.record.ended = Some(Ended {
@@ -41,8 +41,10 @@ impl Releases {
                 at_ms: now_ms,
             });
             Ok(())
-        })
-        .await
+        });
+        let ended = ended.await?;
+        self.sweep_soon();
+        Ok(ended)
     }
 
     fn may_end(&self, how: Ending, caller: &OperatorId, recorded: &Recorded) -> Result<(), Refusal> {

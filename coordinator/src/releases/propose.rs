@@ -1,7 +1,7 @@
 //! Proposing: the coordinator compiles the documents itself and takes only a statement that says the same.
 
 use penstock_policy::document::files::counts;
-use penstock_policy::document::limits::{DOCUMENT_BYTES_MAX, FILES_MAX};
+use penstock_policy::document::limits::{self, DOCUMENT_BYTES_MAX, FILES_MAX};
 use penstock_policy::ids::{Digest, OperatorId, Revision};
 use penstock_policy::model::Plant;
 use penstock_policy::plan::Plan;
@@ -36,6 +36,19 @@ impl Releases {
         self.check_place(author, &statement)?;
         self.check_number(revision).await?;
         self.check_approvable(&statement)?;
+        let bytes: usize = documents.iter().map(|file| file.content.len()).sum();
+        if let Err(after) = self.documents.take(author.as_str(), bytes as u64, now_ms) {
+            let share = self.documents.share();
+            return Err(Refusal::new(
+                Reason::StoreFull,
+                format!(
+                    "{author} proposed documents of {} MiB, as many as one engineer may at once; there is room for {} MiB a day",
+                    share.at_once >> 20,
+                    share.per_day >> 20
+                ),
+            )
+            .retry_after(after));
+        }
         let turn = self.compiling.turn().await?;
         let work = move || {
             let (plant, release) = compile(&statement, &documents, now_ms)?;
@@ -70,6 +83,7 @@ impl Releases {
         let mut blobs: Vec<Vec<u8>> = documents.into_iter().map(|file| file.content.into()).collect();
         blobs.push(detail);
         blobs.extend(plans.into_values());
+        let _storing = self.storing.lock().await;
         self.store.put_blobs(blobs).await?;
         let stored = self
             .store
@@ -201,14 +215,7 @@ fn compile(
 ) -> Result<(Plant, Release), Refusal> {
     let bytes: usize = documents.iter().map(|file| file.content.len()).sum();
     if documents.is_empty() || documents.len() > FILES_MAX || bytes > DOCUMENT_BYTES_MAX {
-        return Err(Refusal::new(
-            Reason::BadRequest,
-            format!(
-                "a release comes with 1 to {FILES_MAX} document files of together at most {} MiB",
-                DOCUMENT_BYTES_MAX >> 20
-            ),
-        )
-        .field(
+        return Err(Refusal::new(Reason::BadRequest, limits::in_words()).field(
             "documents",
             format!("has {} files of {bytes} bytes", documents.len()),
         ));

@@ -1,7 +1,7 @@
 //! One session, from its first message to its end.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use penstock_policy::ids::{CoordinatorId, GatewayId};
 use penstock_proto::convert::PolicyMark;
@@ -19,14 +19,14 @@ use crate::clock;
 use crate::enrolment::update_gateway;
 use crate::ingest::{Ingest, Waiting};
 use crate::releases::Releases;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Messages to a gateway that may wait for it.
 const OUT_MAX: usize = 8;
 /// Audit blocks of one gateway that may wait for the store.
 const BLOCKS_MAX: usize = 32;
-/// Longest pause between two attempts to store blocks.
-const STORE_RETRY_MAX: Duration = Duration::from_secs(30);
+/// Longest pause between two attempts to store blocks. At each the gateway hears that its session lives.
+const STORE_RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// The gateway at the other end, by its certificate.
 #[derive(Debug, Clone)]
@@ -55,6 +55,11 @@ pub struct Sessions {
     /// The coordinator is stopping.
     pub stopping: CancellationToken,
 }
+
+/// How often it is looked whether there is room again for a trail that waits.
+const ROOM_LOOK: Duration = Duration::from_secs(60);
+/// How long a trail waits, at least, that used its share up: then a good piece of it is taken at once.
+const SHARE_WAIT: Duration = Duration::from_secs(600);
 
 type Out = mpsc::Sender<Result<v1::CoordinatorMessage, Status>>;
 
@@ -109,7 +114,7 @@ impl Sessions {
             out: out.clone(),
         };
         let end = tokio::select! {
-            end = session.work(inbound) => end,
+            end = session.work(inbound, hello.spool.map_or(0, |spool| spool.epoch)) => end,
             () = replaced.cancelled() => Err(Refusal::new(
                 Reason::SessionReplaced,
                 "a newer session of this gateway took over; are there two machines with one identity?",
@@ -157,24 +162,45 @@ impl Sessions {
     }
 }
 
+/// Blocks that are not held any more: they come again in a new session.
+#[derive(Default)]
+struct LetGo {
+    /// Cancelled with the first of them.
+    blocks: CancellationToken,
+    /// Not before, where it is this trail for which there is no room.
+    until: OnceLock<Instant>,
+}
+
+/// How long a trail waits for which there is no room; `None`: the store failed, and is tried again.
+fn no_room(error: &StoreError) -> Option<Duration> {
+    match error {
+        StoreError::TooFast { after, .. } => Some(SHARE_WAIT.max(*after)),
+        StoreError::Reserved { .. } | StoreError::HoldsItsPart { .. } => Some(ROOM_LOOK),
+        _ => None,
+    }
+}
+
 impl Session<'_> {
-    async fn work(&self, inbound: Streaming<v1::GatewayMessage>) -> Result<(), Refusal> {
+    async fn work(&self, inbound: Streaming<v1::GatewayMessage>, epoch: u64) -> Result<(), Refusal> {
         let source = self.gateway.as_str();
-        let position = self.all.ingest.position(source).await?.unwrap_or_default();
+        let position = self.all.ingest.position(source, epoch).await?;
+        let position = position.unwrap_or_default();
         self.send(Down::Welcome(v1::Welcome {
             coordinator: self.all.coordinator.to_string(),
             time_ms: clock::now_ms(),
             health_interval_ms: u32::try_from(self.all.limits.health_interval.as_millis())
                 .unwrap_or(u32::MAX),
-            audit: Some(position),
+            audit: Some(position.clone()),
         }))
         .await?;
         let (blocks, waiting) = mpsc::channel(BLOCKS_MAX);
-        // Each of the three runs until the session is over; the first to end ends it.
+        let let_go = LetGo::default();
+        // Each runs until the session is over; the first to end ends it.
         tokio::select! {
-            end = self.read(inbound, blocks) => end,
+            end = self.read(inbound, blocks, &let_go) => end,
             end = self.offer() => end,
-            end = self.take_audit(waiting) => end,
+            end = self.wait_for_room(&let_go, position.clone()) => end,
+            end = self.take_audit(waiting, &let_go) => end,
         }
     }
 
@@ -182,6 +208,7 @@ impl Session<'_> {
         &self,
         mut inbound: Streaming<v1::GatewayMessage>,
         blocks: mpsc::Sender<Waiting>,
+        let_go: &LetGo,
     ) -> Result<(), Refusal> {
         loop {
             let message = match inbound.message().await {
@@ -206,10 +233,18 @@ impl Session<'_> {
                 }),
                 Some(Up::Audit(block)) => {
                     self.tell(|facts| facts.last_seen_ms = now_ms);
-                    // A full queue is back-pressure on this gateway's stream alone; a full room on all trails.
-                    let block = self.all.ingest.admit(block).await;
-                    if blocks.send(block).await.is_err() {
-                        return Ok(());
+                    // What follows a block that was let go has to come again after it.
+                    if let_go.blocks.is_cancelled() {
+                        continue;
+                    }
+                    // A full queue is back-pressure on this gateway's stream alone.
+                    match self.all.ingest.admit(block).await {
+                        Some(block) => {
+                            if blocks.send(block).await.is_err() {
+                                return Ok(());
+                            }
+                        }
+                        None => let_go.blocks.cancel(),
                     }
                 }
                 Some(Up::Hello(_)) | None => {
@@ -252,14 +287,55 @@ impl Session<'_> {
         }
     }
 
+    /// After blocks were let go: keeps the session for all but the trail, until there is room for it again. Then a new
+    /// session begins, in which the gateway sends what it lacks an acknowledgement for. Meanwhile it hears again up to where
+    /// its trail was `held`, so that it does not take the session for dead.
+    async fn wait_for_room(&self, let_go: &LetGo, held: v1::AuditAck) -> Result<(), Refusal> {
+        let_go.blocks.cancelled().await;
+        let mut look = let_go.until.get().copied().unwrap_or_else(Instant::now);
+        loop {
+            self.tell(|facts| {
+                facts.trail_fault.get_or_insert_with(|| {
+                    "its audit waits: the coordinator has no room for it, as the store takes nothing"
+                        .to_owned()
+                });
+            });
+            self.send(Down::AuditAck(held.clone())).await?;
+            tokio::time::sleep(STORE_RETRY_MAX).await;
+            if Instant::now() < look || !self.all.ingest.has_room() {
+                continue;
+            }
+            if self.all.ingest.would_take(self.gateway.as_str()).await {
+                break;
+            }
+            look = Instant::now() + ROOM_LOOK;
+        }
+        Err(Refusal::new(
+            Reason::StoreBusy,
+            "there is room for the trail again; a new session takes it up where it was held up",
+        ))
+    }
+
     /// Stores audit blocks as they come, all that wait at once, and acknowledges what is durable.
-    async fn take_audit(&self, mut waiting: mpsc::Receiver<Waiting>) -> Result<(), Refusal> {
+    async fn take_audit(&self, mut waiting: mpsc::Receiver<Waiting>, let_go: &LetGo) -> Result<(), Refusal> {
         let mut batch = Vec::new();
         while waiting.recv_many(&mut batch, BLOCKS_MAX).await > 0 {
+            if let_go.until.get().is_some() {
+                batch.clear();
+                continue;
+            }
             let blocks = batch.iter().map(|waiting| waiting.block.clone()).collect();
             let ingested = self.store_blocks(blocks).await;
             // Only now is their room free.
             batch.clear();
+            let ingested = match ingested {
+                Ok(ingested) => ingested,
+                Err(wait) => {
+                    let _ = let_go.until.set(Instant::now() + wait);
+                    let_go.blocks.cancel();
+                    continue;
+                }
+            };
             if let Some(ack) = ingested.ack {
                 self.send(Down::AuditAck(ack)).await?;
             }
@@ -273,32 +349,38 @@ impl Session<'_> {
         std::future::pending().await
     }
 
-    /// Tries until the store takes the blocks. Until then the gateway's stream fills up behind them and it counts as
-    /// stale, but offers go on: a full disk here does not keep a release from a gateway.
-    async fn store_blocks(&self, blocks: Vec<v1::AuditBlock>) -> crate::ingest::Ingested {
+    /// Tries until the store takes the blocks. Until then the gateway's stream fills up behind them, and its zones are
+    /// degraded with the reason, but offers go on: a full disk here does not keep a release from a gateway.
+    ///
+    /// # Errors
+    /// There is no room for this trail, and when it is worth trying again: the blocks are not held until then.
+    async fn store_blocks(&self, blocks: Vec<v1::AuditBlock>) -> Result<crate::ingest::Ingested, Duration> {
+        let source = self.gateway.as_str();
+        let ingest = &self.all.ingest;
         let mut pause = Duration::from_millis(250);
+        let mut accepted = match ingest.afford(source, &blocks, clock::now_ms()) {
+            Ok(()) => ingest.accept(source, blocks.clone(), clock::now_ms()).await,
+            Err(error) => Err(error),
+        };
         loop {
-            let accepted = self
-                .all
-                .ingest
-                .accept(self.gateway.as_str(), blocks.clone(), clock::now_ms())
-                .await;
-            match accepted {
+            let error = match accepted {
                 Ok(ingested) => {
                     self.tell(|facts| facts.trail_fault = None);
-                    return ingested;
+                    return Ok(ingested);
                 }
-                Err(error) => {
-                    tracing::error!(gateway = %self.gateway, error = %crate::chain(&error), "cannot store audit");
-                    self.tell(|facts| {
-                        facts.trail_fault = Some(format!(
-                            "its audit waits, the coordinator cannot store it: {error}"
-                        ));
-                    });
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(STORE_RETRY_MAX);
-                }
+                Err(error) => error,
+            };
+            tracing::error!(gateway = %self.gateway, error = %crate::chain(&error), "cannot store audit");
+            let words = format!("its audit waits, the coordinator does not store it: {error}");
+            self.tell(|facts| facts.trail_fault = Some(words));
+            if let Some(wait) = no_room(&error) {
+                // With a disk that takes nothing at all, health alone says it.
+                let _ = ingest.waits(source, &error.to_string()).await;
+                return Err(wait);
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(STORE_RETRY_MAX);
+            accepted = ingest.accept(source, blocks.clone(), clock::now_ms()).await;
         }
     }
 

@@ -4,7 +4,7 @@
 //! and a summary by which a query skips it without decoding.
 
 use bytes::Bytes;
-use penstock_proto::audit::{Accepted, ChainError, Head};
+use penstock_proto::audit::{Accepted, ChainError, GENESIS, Head};
 use penstock_proto::v1::AuditBlock;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -134,6 +134,56 @@ pub(super) fn head(connection: &Connection, name: &str) -> rusqlite::Result<Opti
     Ok(source(connection, name)?.map(|(_, head)| head))
 }
 
+/// What a block takes beside its body, bytes.
+const ROW_BYTES: u64 = 256;
+
+/// What a block with this body takes, bytes.
+pub fn block_bytes(body: &[u8]) -> u64 {
+    (body.len() as u64).saturating_add(ROW_BYTES)
+}
+
+/// What the trail of a source holds, bytes.
+pub(super) fn held_bytes(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
+    let held: Option<i64> = connection
+        .prepare_cached("SELECT bytes FROM source WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
+    Ok(held.map_or(0, |held| u64::try_from(held).unwrap_or(0)))
+}
+
+/// What retention ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Blocks.
+    pub blocks: u64,
+    /// What they held, bytes.
+    pub bytes: u64,
+}
+
+/// Removes at most `limit` of the oldest blocks, as long as they came before `before_ms`. The heads stay, so that each chain
+/// goes on, and the first block that is left names the digest of the last one that is gone.
+pub(super) fn drop_before(connection: &Connection, before_ms: u64, limit: u32) -> rusqlite::Result<Dropped> {
+    let oldest: Vec<(i64, i64, u64, u64)> = connection
+        .prepare_cached("SELECT id, source, received_ms, length(body) FROM block ORDER BY id LIMIT ?1")?
+        .query_map([limit], |row| {
+            Ok((row.get(0)?, row.get(1)?, unsigned(row, 2)?, unsigned(row, 3)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut dropped = Dropped::default();
+    for (id, source, _, bytes) in oldest.into_iter().take_while(|oldest| oldest.2 < before_ms) {
+        let bytes = bytes.saturating_add(ROW_BYTES);
+        connection
+            .prepare_cached("DELETE FROM block WHERE id = ?1")?
+            .execute([id])?;
+        connection
+            .prepare_cached("UPDATE source SET bytes = max(0, bytes - ?2) WHERE id = ?1")?
+            .execute((source, bytes.cast_signed()))?;
+        dropped.blocks += 1;
+        dropped.bytes = dropped.bytes.saturating_add(bytes);
+    }
+    Ok(dropped)
+}
+
 /// Judges a block against the source's head, and stores it if it belongs there.
 pub(super) fn append(connection: &Connection, name: &str, new: &NewBlock) -> rusqlite::Result<Append> {
     let found = source(connection, name)?;
@@ -152,7 +202,10 @@ pub(super) fn append(connection: &Connection, name: &str, new: &NewBlock) -> rus
         }
         Err(refused) => return Ok(Append::Refused(refused)),
     };
-    store(connection, name, found.map(|(id, _)| id), new, accepted)?;
+    if !store(connection, name, found.map(|(id, _)| id), new, accepted)? {
+        let (epoch, sequence) = (new.block.epoch, new.block.sequence);
+        return Ok(Append::Refused(ChainError::Forked { epoch, sequence }));
+    }
     Ok(Append::Stored {
         head: accepted.head,
         missing: accepted.missing,
@@ -174,31 +227,27 @@ fn same_as_stored(connection: &Connection, source: i64, block: &AuditBlock) -> r
     Ok(stored.is_none_or(|(previous, body)| block.previous_digest == previous && block.body == body))
 }
 
+/// Whether it was stored: behind a trail that was taken back ([`rewind`]) its place may be taken by what was written there.
 fn store(
     connection: &Connection,
     name: &str,
     id: Option<i64>,
     new: &NewBlock,
     accepted: Accepted,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<bool> {
     let head = accepted.head;
     let position = (head.epoch.cast_signed(), head.next_sequence.cast_signed());
     let id = match id {
-        Some(id) => {
-            connection
-                .prepare_cached("UPDATE source SET epoch = ?2, next_sequence = ?3, digest = ?4 WHERE id = ?1")?
-                .execute((id, position.0, position.1, head.digest))?;
-            id
-        }
+        Some(id) => id,
         None => connection
             .prepare_cached(
                 "INSERT INTO source (name, epoch, next_sequence, digest) VALUES (?1, ?2, ?3, ?4) RETURNING id",
             )?
             .query_row((name, position.0, position.1, head.digest), |row| row.get(0))?,
     };
-    connection
+    let stored = connection
         .prepare_cached(
-            "INSERT INTO block (source, epoch, sequence, previous, digest, received_ms, first_ms, last_ms, kinds, \
+            "INSERT OR IGNORE INTO block (source, epoch, sequence, previous, digest, received_ms, first_ms, last_ms, kinds, \
              decisions, severity, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute((
@@ -215,7 +264,58 @@ fn store(
             new.summary.severity,
             new.block.body.as_ref(),
         ))?;
-    Ok(())
+    if stored == 0 {
+        return Ok(false);
+    }
+    let bytes = block_bytes(&new.block.body).cast_signed();
+    connection
+        .prepare_cached(
+            "UPDATE source SET epoch = ?2, next_sequence = ?3, digest = ?4, bytes = bytes + ?5 WHERE id = ?1",
+        )?
+        .execute((id, position.0, position.1, head.digest, bytes))?;
+    Ok(true)
+}
+
+/// Takes the head of a source back to its last block of at most `epoch_max`, if it is beyond; answers with both. What lies
+/// beyond stays stored and is found by searches.
+pub(super) fn rewind(
+    connection: &Connection,
+    name: &str,
+    epoch_max: u64,
+) -> rusqlite::Result<Option<(Head, Head)>> {
+    let Some((id, held)) = source(connection, name)?.filter(|(_, held)| held.epoch > epoch_max) else {
+        return Ok(None);
+    };
+    let lawful = connection
+        .prepare_cached(
+            "SELECT epoch, sequence, digest FROM block WHERE source = ?1 AND epoch BETWEEN 0 AND ?2 \
+             ORDER BY epoch DESC, sequence DESC LIMIT 1",
+        )?
+        .query_row(
+            (id, epoch_max.min(i64::MAX.cast_unsigned()).cast_signed()),
+            |row| {
+                Ok(Head {
+                    epoch: unsigned(row, 0)?,
+                    next_sequence: unsigned(row, 1)?.saturating_add(1),
+                    digest: digest(row, 2)?,
+                })
+            },
+        )
+        .optional()?
+        .unwrap_or(Head {
+            epoch: 0,
+            next_sequence: 0,
+            digest: GENESIS,
+        });
+    connection
+        .prepare_cached("UPDATE source SET epoch = ?2, next_sequence = ?3, digest = ?4 WHERE id = ?1")?
+        .execute((
+            id,
+            lawful.epoch.cast_signed(),
+            lawful.next_sequence.cast_signed(),
+            lawful.digest,
+        ))?;
+    Ok(Some((held, lawful)))
 }
 
 pub(super) fn blocks(

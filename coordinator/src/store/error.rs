@@ -18,6 +18,45 @@ pub enum StoreError {
         /// Its revision now; `None`: it is not there.
         found: Option<u64>,
     },
+    /// What is still free is kept for what must go on.
+    #[error(
+        "the disk of the store {path} has {} MiB free, of which {} MiB are kept for approvals, certificates and operators' own trail; \
+         make room, or lower `storage.reserve_bytes`", free_bytes >> 20, kept_bytes >> 20
+    )]
+    Reserved {
+        /// The database.
+        path: PathBuf,
+        /// Free now.
+        free_bytes: u64,
+        /// Kept.
+        kept_bytes: u64,
+    },
+    /// The disk is half used, and this trail holds its part of the rest.
+    #[error(
+        "the trail of {source_name} holds {} MiB of the store, and its part of what is left is {} MiB; it waits so that others' go on: \
+         make room, or let `storage.trail_days` end what is old", held_bytes >> 20, part_bytes >> 20
+    )]
+    HoldsItsPart {
+        /// Whose.
+        source_name: String,
+        /// What it holds.
+        held_bytes: u64,
+        /// What it may hold.
+        part_bytes: u64,
+    },
+    /// A source delivers more than its share of a day.
+    #[error(
+        "the trail of {source_name} grows by more than {} MiB a day (`storage.trail_bytes_per_day`); it waits {} min: look what it reports \
+         so much of", bytes_per_day >> 20, after.as_secs() / 60 + 1
+    )]
+    TooFast {
+        /// Whose.
+        source_name: String,
+        /// What it may deliver.
+        bytes_per_day: u64,
+        /// When there is room for the next.
+        after: std::time::Duration,
+    },
     /// The engine could not do it.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -115,6 +154,9 @@ impl From<StoreError> for Refusal {
                 | Cause::Memory => Reason::StoreUnavailable,
                 Cause::Internal => Reason::Internal,
             },
+            StoreError::Reserved { .. } | StoreError::HoldsItsPart { .. } | StoreError::TooFast { .. } => {
+                Reason::StoreFull
+            }
             StoreError::Corrupt { .. } => Reason::StoreCorrupt,
             StoreError::TooLarge { .. } => Reason::BadRequest,
             StoreError::TooLong => Reason::SearchTooLong,

@@ -17,7 +17,8 @@ const APPLICATION_ID: i64 = 0x506e_5374;
 /// How long one waits for a lock that another process holds for a moment (a backup, a checkpoint).
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE state (
         key      TEXT PRIMARY KEY,
         revision INTEGER NOT NULL,
@@ -50,7 +51,10 @@ const MIGRATIONS: &[&str] = &["
         body        BLOB NOT NULL
     );
     CREATE UNIQUE INDEX block_position ON block (source, epoch, sequence);
-"];
+",
+    // What a trail holds, counted since stores have this column.
+    "ALTER TABLE source ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;",
+];
 
 /// What [`prepare`] can say before a path is known.
 pub(super) enum SchemaError {

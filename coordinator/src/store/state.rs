@@ -119,3 +119,18 @@ pub(super) fn blob(connection: &Connection, digest: &Digest) -> rusqlite::Result
         .query_row([digest.0], |row| row.get(0))
         .optional()
 }
+
+/// Digests of all blobs.
+pub(super) fn blob_digests(connection: &Connection) -> rusqlite::Result<Vec<Digest>> {
+    connection
+        .prepare_cached("SELECT digest FROM blob")?
+        .query_map([], |row| row.get(0).map(Digest))?
+        .collect()
+}
+
+pub(super) fn drop_blob(connection: &Connection, digest: &Digest) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM blob WHERE digest = ?1")?
+        .execute([digest.0])?;
+    Ok(())
+}

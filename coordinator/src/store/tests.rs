@@ -223,10 +223,19 @@ fn a_failed_commit_tells_everyone_and_the_store_goes_on_when_there_is_room() {
         let (changes, _) = broadcast::channel(4);
         let (writer, commands) = mpsc::channel(4);
         let (appended, last_block) = watch::channel(0);
-        writer::spawn(connection, path.clone(), commands, changes.clone(), appended).unwrap();
+        writer::spawn(
+            connection,
+            path.clone(),
+            Room { reserve_bytes: 0 },
+            commands,
+            changes.clone(),
+            appended,
+        )
+        .unwrap();
         let store = Store {
             inner: Arc::new(Inner {
                 path,
+                room: Room { reserve_bytes: 0 },
                 writer,
                 readers: Mutex::new(Vec::new()),
                 scans: scan::Room::default(),
@@ -251,4 +260,85 @@ fn a_failed_commit_tells_everyone_and_the_store_goes_on_when_there_is_room() {
             .unwrap();
         assert_eq!(store.list("small").await.unwrap().len(), 2);
     });
+}
+
+#[tokio::test]
+async fn a_disk_that_is_short_takes_what_must_go_on_and_says_of_the_rest_why_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.db");
+    let store = Store::open_with(
+        &path,
+        Room {
+            reserve_bytes: u64::MAX,
+        },
+    )
+    .unwrap();
+    // Tokens, approvals, what operators did.
+    store.put_if("token/gw", Expect::Absent, vec![1]).await.unwrap();
+    let own = |text: &str| bytes::Bytes::copy_from_slice(text.as_bytes());
+    store
+        .append_own("coordinator/c1", own("approved"), Summary::default(), 1)
+        .await
+        .unwrap();
+    // Gateways' trails, proposals, refusals.
+    let trail = store.append("gw", chain(1, &[vec![1]])).await.unwrap_err();
+    let proposal = store.put_blobs(vec![vec![1]]).await.unwrap_err();
+    let refusal = store
+        .append_own_deferrable("coordinator/c1", own("refused"), Summary::default(), 1)
+        .await
+        .unwrap_err();
+    for error in [trail, proposal, refusal] {
+        assert!(matches!(error, StoreError::Reserved { .. }), "{error}");
+        assert!(error.to_string().contains("storage.reserve_bytes"), "{error}");
+    }
+    // The same store with room: nothing was lost or half done.
+    drop(store);
+    let store = Store::open_with(&path, Room { reserve_bytes: 0 }).unwrap();
+    assert!(matches!(
+        store.append("gw", chain(1, &[vec![1]])).await.unwrap()[..],
+        [Append::Stored { .. }]
+    ));
+    assert_eq!(
+        store.head("coordinator/c1").await.unwrap().unwrap().next_sequence,
+        1
+    );
+}
+
+#[tokio::test]
+async fn what_is_older_than_it_is_kept_goes_and_each_chain_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let mut blocks = chain(1, &(0..10).map(|n| vec![n; 100]).collect::<Vec<_>>());
+    for (new, received_ms) in blocks.iter_mut().zip(0..) {
+        new.received_ms = received_ms * 1000;
+    }
+    store.append("gw", blocks[..8].to_vec()).await.unwrap();
+    let head = store.head("gw").await.unwrap();
+    let mut gone = 0;
+    loop {
+        let dropped = store.drop_before(5000, 2).await.unwrap();
+        gone += dropped.blocks;
+        if dropped.blocks == 0 {
+            break;
+        }
+    }
+    assert_eq!((gone, store.head("gw").await.unwrap()), (5, head));
+    let left = store.blocks(BlockFilter::default(), 100).await.unwrap();
+    assert_eq!(
+        left.iter().map(|block| block.sequence).collect::<Vec<_>>(),
+        [5, 6, 7]
+    );
+    // What was delivered once is not taken again, and what follows is.
+    let again = store.append("gw", blocks[4..].to_vec()).await.unwrap();
+    assert!(matches!(
+        again[..],
+        [
+            Append::Held { .. },
+            Append::Held { .. },
+            Append::Held { .. },
+            Append::Held { .. },
+            Append::Stored { .. },
+            Append::Stored { .. }
+        ]
+    ));
 }

@@ -4,15 +4,18 @@
 //! transaction is rolled back and everyone in it is told; nobody was answered before.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use bytes::Bytes;
+use penstock_policy::ids::Digest;
 use penstock_proto::audit::{GENESIS, Head};
 use penstock_proto::v1::AuditBlock;
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::StoreError;
-use super::audit::{self, Append, NewBlock, Summary};
+use super::audit::{self, Append, Dropped, NewBlock, Summary};
+use super::room::{Disk, Purpose, Room, Seen};
 use super::state::{self, Change, Expect};
 
 /// Most commands in one transaction.
@@ -42,7 +45,23 @@ pub(super) enum Command {
         body: Bytes,
         summary: Summary,
         received_ms: u64,
+        /// Whether it can do without: a refusal.
+        deferrable: bool,
         reply: Reply<Head>,
+    },
+    DropBlobs {
+        digests: Vec<Digest>,
+        reply: Reply<()>,
+    },
+    DropBefore {
+        before_ms: u64,
+        limit: u32,
+        reply: Reply<Dropped>,
+    },
+    Rewind {
+        source: String,
+        epoch_max: u64,
+        reply: Reply<Option<(Head, Head)>>,
     },
 }
 
@@ -52,18 +71,22 @@ enum Done {
     Blobs(Reply<()>),
     Append(Reply<Vec<Append>>, Vec<Append>),
     AppendOwn(Reply<Head>, Head),
+    DropBlobs(Reply<()>),
+    DropBefore(Reply<Dropped>, Dropped),
+    Rewind(Reply<Option<(Head, Head)>>, Option<(Head, Head)>),
 }
 
 pub(super) fn spawn(
     connection: Connection,
     path: PathBuf,
+    room: Room,
     commands: mpsc::Receiver<Command>,
     changes: broadcast::Sender<Change>,
     appended: watch::Sender<i64>,
 ) -> Result<(), StoreError> {
     std::thread::Builder::new()
         .name("store-writer".to_owned())
-        .spawn(move || run(connection, &path, commands, &changes, &appended))
+        .spawn(move || run(connection, &path, room, commands, &changes, &appended))
         .map(|_| ())
         .map_err(StoreError::Thread)
 }
@@ -71,10 +94,12 @@ pub(super) fn spawn(
 fn run(
     connection: Connection,
     path: &Path,
+    room: Room,
     mut commands: mpsc::Receiver<Command>,
     changes: &broadcast::Sender<Change>,
     appended: &watch::Sender<i64>,
 ) {
+    let mut seen = Seen::default();
     while let Some(first) = commands.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX
@@ -82,6 +107,10 @@ fn run(
         {
             group.push(next);
         }
+        if let Ok(disk) = seen.look(&connection, path, Instant::now()) {
+            group = admit(&connection, path, room, disk, group);
+        }
+        seen.wrote(group.iter().map(Command::bytes).sum());
         match commit(&connection, path, &mut group) {
             Ok((done, last_block)) => {
                 if let Some(last_block) = last_block {
@@ -91,10 +120,38 @@ fn run(
             }
             Err(error) => {
                 tracing::error!(error = %crate::chain(&error), commands = group.len(), "a commit failed");
-                group.into_iter().for_each(|command| command.fail(&error));
+                group.into_iter().for_each(|command| command.fail(error.again()));
             }
         }
     }
+}
+
+/// The commands that there is room for; the others are answered.
+fn admit(connection: &Connection, path: &Path, room: Room, disk: Disk, group: Vec<Command>) -> Vec<Command> {
+    let judge = |command: &Command| {
+        let held_bytes = |source: &str| audit::held_bytes(connection, source).unwrap_or(0);
+        let purpose = match command {
+            Command::Blobs { .. } | Command::AppendOwn { deferrable: true, .. } => Purpose::Deferrable,
+            Command::Append { source, .. } => Purpose::Trail {
+                source,
+                held_bytes: held_bytes(source),
+            },
+            Command::Put { .. }
+            | Command::AppendOwn { .. }
+            | Command::DropBlobs { .. }
+            | Command::DropBefore { .. }
+            | Command::Rewind { .. } => Purpose::Essential,
+        };
+        room.admits(path, purpose, disk)
+    };
+    let take = |command: Command| match judge(&command) {
+        Ok(()) => Some(command),
+        Err(error) => {
+            command.fail(error);
+            None
+        }
+    };
+    group.into_iter().filter_map(take).collect()
 }
 
 /// Does the whole group in one transaction. On failure the commands that were not answered stay in `group`.
@@ -140,9 +197,23 @@ enum Outcome {
     Blobs,
     Append(Vec<Append>),
     AppendOwn(Head),
+    DropBlobs,
+    DropBefore(Dropped),
+    Rewind(Option<(Head, Head)>),
 }
 
 impl Command {
+    /// About what it adds to the store.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Put { value, .. } => value.as_ref().map_or(0, |value| value.len() as u64),
+            Self::Blobs { blobs, .. } => blobs.iter().map(|blob| blob.len() as u64).sum(),
+            Self::Append { blocks, .. } => blocks.iter().map(|new| audit::block_bytes(&new.block.body)).sum(),
+            Self::AppendOwn { body, .. } => audit::block_bytes(body),
+            Self::DropBlobs { .. } | Self::DropBefore { .. } | Self::Rewind { .. } => 0,
+        }
+    }
+
     fn run(&self, connection: &Connection) -> rusqlite::Result<Outcome> {
         Ok(match self {
             Self::Put {
@@ -167,6 +238,18 @@ impl Command {
                 received_ms,
                 ..
             } => Outcome::AppendOwn(append_own(connection, source, body, *summary, *received_ms)?),
+            Self::DropBlobs { digests, .. } => {
+                for digest in digests {
+                    state::drop_blob(connection, digest)?;
+                }
+                Outcome::DropBlobs
+            }
+            Self::DropBefore { before_ms, limit, .. } => {
+                Outcome::DropBefore(audit::drop_before(connection, *before_ms, *limit)?)
+            }
+            Self::Rewind {
+                source, epoch_max, ..
+            } => Outcome::Rewind(audit::rewind(connection, source, *epoch_max)?),
         })
     }
 
@@ -181,17 +264,25 @@ impl Command {
             (Self::Blobs { reply, .. }, Outcome::Blobs) => Done::Blobs(reply),
             (Self::Append { reply, .. }, Outcome::Append(outcomes)) => Done::Append(reply, outcomes),
             (Self::AppendOwn { reply, .. }, Outcome::AppendOwn(head)) => Done::AppendOwn(reply, head),
+            (Self::DropBlobs { reply, .. }, Outcome::DropBlobs) => Done::DropBlobs(reply),
+            (Self::DropBefore { reply, .. }, Outcome::DropBefore(dropped)) => {
+                Done::DropBefore(reply, dropped)
+            }
+            (Self::Rewind { reply, .. }, Outcome::Rewind(heads)) => Done::Rewind(reply, heads),
             _ => return None,
         })
     }
 
-    fn fail(self, error: &StoreError) {
+    fn fail(self, error: StoreError) {
         // Who asked may have gone; then nobody needs the answer.
         match self {
-            Self::Put { reply, .. } => drop(reply.send(Err(error.again()))),
-            Self::Blobs { reply, .. } => drop(reply.send(Err(error.again()))),
-            Self::Append { reply, .. } => drop(reply.send(Err(error.again()))),
-            Self::AppendOwn { reply, .. } => drop(reply.send(Err(error.again()))),
+            Self::Put { reply, .. } => drop(reply.send(Err(error))),
+            Self::Blobs { reply, .. } => drop(reply.send(Err(error))),
+            Self::Append { reply, .. } => drop(reply.send(Err(error))),
+            Self::AppendOwn { reply, .. } => drop(reply.send(Err(error))),
+            Self::DropBlobs { reply, .. } => drop(reply.send(Err(error))),
+            Self::DropBefore { reply, .. } => drop(reply.send(Err(error))),
+            Self::Rewind { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }
@@ -209,6 +300,9 @@ impl Done {
             Self::Blobs(reply) => drop(reply.send(Ok(()))),
             Self::Append(reply, outcomes) => drop(reply.send(Ok(outcomes))),
             Self::AppendOwn(reply, head) => drop(reply.send(Ok(head))),
+            Self::DropBlobs(reply) => drop(reply.send(Ok(()))),
+            Self::DropBefore(reply, dropped) => drop(reply.send(Ok(dropped))),
+            Self::Rewind(reply, heads) => drop(reply.send(Ok(heads))),
         }
     }
 }

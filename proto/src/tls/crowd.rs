@@ -3,11 +3,13 @@
 //! While there is room, anybody gets a place. When all are taken, whoever holds the most has to make room: the oldest of
 //! its places is lost to a newcomer that holds at least two fewer. Among equals only a place that has been held for
 //! [`Crowd::new`]'s `grace` is lost; else the newcomer is refused. So one source cannot keep another out, whatever it
-//! holds open, and a herd from one address does not push itself out.
+//! holds open, and a herd from one address does not push itself out. Who holds as many places as one source may loses its own
+//! oldest: after a broken line, that is the one that nobody is at any more.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -15,10 +17,22 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+/// Whom an address belongs to: whoever has one of an IPv6 /64 has all of it.
+pub fn source_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        },
+    }
+}
+
 /// All places of one kind.
 #[derive(Debug)]
 pub struct Crowd<K> {
     places_max: usize,
+    each_max: usize,
     grace: Duration,
     inside: Mutex<Inside<K>>,
 }
@@ -49,10 +63,11 @@ pub struct Place<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash + Clone> Crowd<K> {
-    /// At most `places_max` places.
-    pub fn new(places_max: usize, grace: Duration) -> Arc<Self> {
+    /// At most `places_max` places, `each_max` of them for one source.
+    pub fn new(places_max: usize, each_max: usize, grace: Duration) -> Arc<Self> {
         Arc::new(Self {
             places_max,
+            each_max: each_max.max(1),
             grace,
             inside: Mutex::new(Inside {
                 all: 0,
@@ -65,7 +80,13 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
     /// A place for `source`, if it can have one.
     pub fn enter(self: &Arc<Self>, source: K, now: Instant) -> Option<Place<K>> {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        if inside.all >= self.places_max && !inside.make_room(&source, now, self.grace) {
+        if inside
+            .by_source
+            .get(&source)
+            .is_some_and(|held| held.len() >= self.each_max)
+        {
+            inside.lose_oldest(&source);
+        } else if inside.all >= self.places_max && !inside.make_room(&source, now, self.grace) {
             return None;
         }
         let number = inside.next;
@@ -88,6 +109,12 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
             number,
             kept,
         })
+    }
+
+    /// How many places a source holds.
+    pub fn held(&self, source: &K) -> usize {
+        let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        inside.by_source.get(source).map_or(0, VecDeque::len)
     }
 
     /// How many places are taken.
@@ -114,14 +141,18 @@ impl<K: Eq + Hash + Clone> Inside<K> {
             return false;
         }
         let holder = holder.clone();
-        if let Some(held) = self.by_source.get_mut(&holder) {
+        self.lose_oldest(&holder);
+        true
+    }
+
+    fn lose_oldest(&mut self, holder: &K) {
+        if let Some(held) = self.by_source.get_mut(holder) {
             held.pop_front();
             self.all = self.all.saturating_sub(1);
             if held.is_empty() {
-                self.by_source.remove(&holder);
+                self.by_source.remove(holder);
             }
         }
-        true
     }
 }
 
@@ -167,7 +198,7 @@ mod tests {
 
     #[test]
     fn one_source_that_holds_everything_keeps_no_other_out_and_does_not_push_itself_out() {
-        let (crowd, now) = (Crowd::new(4, GRACE), Instant::now());
+        let (crowd, now) = (Crowd::new(4, 4, GRACE), Instant::now());
         let mut greedy: Vec<_> = (0..4).map(|_| crowd.enter(1, now).unwrap()).collect();
         assert!(crowd.enter(1, now).is_none(), "a herd waits for its own");
         let _other = crowd.enter(2, now).unwrap();
@@ -180,12 +211,21 @@ mod tests {
         assert!(is_lost(greedy.get_mut(1).unwrap()));
     }
 
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one_source() {
+        let source = |text: &str| source_of(text.parse().unwrap());
+        assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:1"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+        assert_eq!(source("::ffff:10.0.0.1"), source("10.0.0.1"));
+        assert_ne!(source("10.0.0.1"), source("10.0.0.2"));
+    }
+
     proptest! {
         #[test]
         fn there_are_never_more_places_than_there_may_be_and_a_newcomer_beside_one_that_holds_two_gets_in(
             steps in prop::collection::vec((0_u8..6, any::<bool>()), 1..200),
         ) {
-            let (crowd, now) = (Crowd::new(8, GRACE), Instant::now());
+            let (crowd, now) = (Crowd::new(8, 5, GRACE), Instant::now());
             let mut places: Vec<Place<u8>> = Vec::new();
             for (source, leaves) in steps {
                 places.retain_mut(|place| !is_lost(place));
@@ -199,12 +239,15 @@ mod tests {
                     }
                     continue;
                 }
-                let must = held(source, &places) == 0
-                    && (places.len() < 8 || (0..6).any(|who| held(who, &places) >= 2));
+                let must = held(source, &places) >= 5
+                    || held(source, &places) == 0
+                        && (places.len() < 8 || (0..6).any(|who| held(who, &places) >= 2));
                 let entered = crowd.enter(source, now);
                 prop_assert!(entered.is_some() || !must);
                 places.extend(entered);
                 prop_assert!(crowd.taken() <= 8);
+                places.retain_mut(|place| !is_lost(place));
+                prop_assert!(held(source, &places) <= 5);
             }
         }
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use super::crowd::Crowd;
+use super::crowd::{Crowd, source_of};
 
 /// A place is not lost among equals before a tenth of the time that a handshake may take.
 const GRACE_PART: u32 = 10;
@@ -65,7 +65,7 @@ impl Handshakes {
             .build()?;
         Ok(Self {
             runtime: Some(runtime),
-            crowd: Crowd::new(at_once_max, time_max / GRACE_PART),
+            crowd: Crowd::new(at_once_max, at_once_max, time_max / GRACE_PART),
             at_once_max,
             time_max,
         })
@@ -83,7 +83,7 @@ impl Handshakes {
         let runtime = self.runtime.as_ref().ok_or(Unmet::Stopped)?;
         let mut place = self
             .crowd
-            .enter(source, Instant::now())
+            .enter(source_of(source), Instant::now())
             .ok_or(Unmet::Full(self.at_once_max))?;
         let (pushed_out, time_max) = (Unmet::PushedOut(self.at_once_max), self.time_max);
         let mut task = JoinSet::new();

@@ -9,7 +9,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -29,7 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::server::Connected;
 
-use super::crowd::{Crowd, Place};
+use super::crowd::{Crowd, Place, source_of};
 use super::handshakes::Handshakes;
 use super::socket::Socket;
 use super::verifier::{ClientVerifier, Named, Who};
@@ -38,6 +38,8 @@ use crate::peer::{PeerIdentity, Subject};
 
 /// A verified connection is lost only to a peer that holds fewer: as many gateways as there is room for keep theirs.
 const VERIFIED_GRACE: Duration = Duration::MAX;
+/// Connections of one peer: some calls at once, and what a broken line leaves behind. More cost its own oldest.
+const EACH_MAX: usize = 32;
 /// Places that operators have to themselves: as many gateways as there may be keep no person out.
 const OPERATORS_MAX: usize = 512;
 /// One without a certificate is not lost among equals before this part of the time that it may stand.
@@ -158,6 +160,33 @@ pub struct PeerInfo {
     pub identity: Option<PeerIdentity>,
     /// The verified chain, leaf first; empty if it showed none.
     pub certificates: Arc<[CertificateDer<'static>]>,
+    /// To end the connection.
+    pub line: Line,
+}
+
+/// Ends a connection from where its requests are served: what waits in it for a reader that does not read is freed by
+/// nothing else.
+#[derive(Debug, Clone)]
+pub struct Line(Arc<Mutex<Option<oneshot::Sender<()>>>>);
+
+impl Line {
+    fn new() -> (Self, oneshot::Receiver<()>) {
+        let (cut, is_cut) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(cut)))), is_cut)
+    }
+
+    /// Ends it.
+    pub fn cut(&self) {
+        let cut = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        if let Some(cut) = cut {
+            // It may have ended by itself.
+            let _ = cut.send(());
+        }
+    }
 }
 
 /// A verified connection.
@@ -167,6 +196,8 @@ pub struct PeerStream {
     /// When a connection without identity ends.
     deadline: Option<Pin<Box<Sleep>>>,
     place: Place<Whose>,
+    /// Ready when it is cut; none once nobody can cut it any more.
+    cut: Option<oneshot::Receiver<()>>,
 }
 
 /// By whom connections are shared.
@@ -200,9 +231,10 @@ impl Reception {
             acceptor: TlsAcceptor::from(config),
             limits,
             handshakes: Handshakes::start(threads, limits.handshakes_max, limits.handshake_timeout)?,
-            verified: Crowd::new(limits.connections_max, VERIFIED_GRACE),
-            operators: Crowd::new(OPERATORS_MAX, VERIFIED_GRACE),
+            verified: Crowd::new(limits.connections_max, EACH_MAX, VERIFIED_GRACE),
+            operators: Crowd::new(OPERATORS_MAX, EACH_MAX, VERIFIED_GRACE),
             anonymous: Crowd::new(
+                limits.anonymous_max,
                 limits.anonymous_max,
                 limits.anonymous_lifetime / ANONYMOUS_GRACE_PART,
             ),
@@ -281,7 +313,7 @@ impl Reception {
             }
             None => (
                 &self.anonymous,
-                Whose::Address(address.ip()),
+                Whose::Address(source_of(address.ip())),
                 Some(Box::pin(tokio::time::sleep(self.limits.anonymous_lifetime))),
             ),
         };
@@ -291,15 +323,18 @@ impl Reception {
             }
             return Err(io::Error::other("too many connections"));
         };
+        let (line, cut) = Line::new();
         Ok(PeerStream {
             stream,
             info: PeerInfo {
                 address,
                 identity,
                 certificates,
+                line,
             },
             deadline,
             place,
+            cut: Some(cut),
         })
     }
 }
@@ -322,6 +357,16 @@ impl AsyncRead for PeerStream {
                 io::ErrorKind::ConnectionAborted,
                 "all places are taken, and this peer held the most of them",
             )));
+        }
+        match self.cut.as_mut().map(|cut| Pin::new(cut).poll(cx)) {
+            Some(Poll::Ready(Ok(()))) => {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::ConnectionAborted,
+                    "the peer does not read what it asked for",
+                )));
+            }
+            Some(Poll::Ready(Err(_))) => self.cut = None,
+            Some(Poll::Pending) | None => {}
         }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()

@@ -14,14 +14,14 @@ use prost::Message as _;
 use crate::world::{PATIENCE, Session, World, config};
 
 /// A gateway's trail as it grows.
-struct Trail {
+pub struct Trail {
     epoch: u64,
     next: u64,
     previous: [u8; 32],
 }
 
 impl Trail {
-    fn new(epoch: u64) -> Self {
+    pub fn new(epoch: u64) -> Self {
         Self {
             epoch,
             next: 0,
@@ -29,7 +29,7 @@ impl Trail {
         }
     }
 
-    fn block(&mut self, text: &str) -> v1::AuditBlock {
+    pub fn block(&mut self, text: &str) -> v1::AuditBlock {
         let body = v1::AuditBlockBody {
             events: vec![v1::AuditEvent {
                 time_ms: crate::world::now_ms(),
@@ -56,7 +56,7 @@ impl Trail {
     }
 }
 
-async fn acknowledged(session: &mut Session, until: u64) {
+pub async fn acknowledged(session: &mut Session, until: u64) {
     loop {
         match session.next().await.unwrap() {
             Down::AuditAck(ack) if ack.next_sequence >= until => return,

@@ -274,6 +274,11 @@ async fn reflection_and_the_standard_health_service_answer() {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
+    let stranger = world.channel(world.roots(), None).await.unwrap();
+    let refusal = ServerReflectionClient::new(stranger)
+        .server_reflection_info(tokio_stream::once(request.clone()))
+        .await;
+    refused(refusal, Reason::NoCertificate);
     let mut answers = ServerReflectionClient::new(channel)
         .server_reflection_info(tokio_stream::once(request))
         .await
@@ -291,18 +296,28 @@ async fn reflection_and_the_standard_health_service_answer() {
 }
 
 #[tokio::test]
-async fn metrics_and_liveness_are_served_on_loopback() {
+async fn metrics_and_liveness_are_served_on_loopback_to_who_asks_for_this_machine() {
     let world = World::start().await;
     let address = world.running.as_ref().unwrap().metrics.unwrap();
     assert!(address.ip().is_loopback());
-    for (path, expected) in [("/metrics", "penstock_"), ("/healthz", "ok")] {
+    let ask = async |path: &str, host: &str| {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    for (path, expected) in [("/metrics", "penstock_"), ("/healthz", "ok")] {
+        let answer = ask(path, &address.to_string()).await;
         assert!(
             answer.starts_with("HTTP/1.1 200") && answer.contains(expected),
+            "{answer}"
+        );
+        // A page whose own name was made to resolve to this address.
+        let answer = ask(path, "page.example:9643").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 421") && !answer.contains(expected),
             "{answer}"
         );
     }

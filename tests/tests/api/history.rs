@@ -133,10 +133,12 @@ async fn a_store_made_before_there_was_a_history_gets_one() {
         let mut value: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
         let detail = value.as_object_mut().unwrap().remove("detail").unwrap();
         let digest: Digest = serde_json::from_value(detail).unwrap();
-        let detail: serde_json::Value =
-            serde_json::from_slice(&store.blob(digest).await.unwrap().unwrap()).unwrap();
-        for part in ["plans", "zones"] {
-            value[part] = detail[part].clone();
+        // That of what is no longer current was removed.
+        if let Some(detail) = store.blob(digest).await.unwrap() {
+            let detail: serde_json::Value = serde_json::from_slice(&detail).unwrap();
+            for part in ["plans", "zones"] {
+                value[part] = detail[part].clone();
+            }
         }
         let bytes = serde_json::to_vec(&value).unwrap();
         store

@@ -14,6 +14,7 @@
 
 mod approvals;
 mod audit;
+mod bounds;
 mod callers;
 mod devices;
 mod history;

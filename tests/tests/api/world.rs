@@ -64,8 +64,14 @@ pub fn config(dir: &std::path::Path) -> Config {
 
 impl World {
     pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// The same with another configuration.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = config(dir.path());
+        let mut config = config(dir.path());
+        change(&mut config);
         app::init(&config).unwrap();
         let admin = OperatorId::new("admin").unwrap();
         let (token, _) = app::operator_token(&config, &admin, Role::Admin, 3600)

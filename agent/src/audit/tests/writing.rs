@@ -74,3 +74,32 @@ async fn a_spool_that_cannot_be_opened_counts_losses_and_recovers_when_the_way_i
     // Whether `two` came before the database was tried again is a matter of time.
     assert!((1..=2).contains(&told), "{told}");
 }
+
+#[tokio::test]
+async fn a_coordinators_trail_that_cannot_be_followed_is_a_fault_and_one_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    let (audit, writer) = start(folder.path().to_owned(), limits());
+    let lie = AuditAck {
+        epoch: u64::MAX,
+        next_sequence: 1,
+        digest: vec![0; 32].into(),
+    };
+    // It is asked for again as long as the session stands.
+    for _ in 0..5 {
+        assert!(audit.resume(lie.clone()).await.is_err());
+    }
+    let trail_ahead = |state: &AuditState| {
+        state
+            .fault
+            .as_ref()
+            .is_some_and(|fault| fault.code == "trail-ahead")
+    };
+    until(&audit, trail_ahead).await;
+    audit.resume(AuditAck::default()).await.unwrap();
+    until(&audit, |state| state.fault.is_none()).await;
+    audit.close().await;
+    writer.await.unwrap();
+    let (mut spool, _) = spool::Spool::open(folder.path(), limits(), 1).unwrap();
+    let (_, events, ..) = verify(&super::all(&mut spool));
+    assert_eq!(events, 2, "that the trail began, and the alarm");
+}

@@ -36,6 +36,8 @@ pub(super) fn trail(e: &TrailEvent) -> Told {
     let said = match e.step.as_str() {
         "gap" => format!("the trail of {} has a gap: {}", e.source, e.message),
         "refused" => format!("part of the trail of {} was not taken: {}", e.source, e.message),
+        "rewound" => format!("the trail of {} was taken back: {}", e.source, e.message),
+        "waits" | "expired" => e.message.clone(),
         other => format!("trail of {}, {other}: {}", e.source, e.message),
     };
     let fields = json!({

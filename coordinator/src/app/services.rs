@@ -1,0 +1,131 @@
+//! The gRPC services of a coordinator, put together, and what one connection may ask of them at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_proto::channel::{
+    COORDINATOR_MESSAGE_BYTES_MAX, GATEWAY_MESSAGE_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+    OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX,
+};
+use penstock_proto::v1;
+use penstock_proto::v1::control_server::ControlServer;
+use penstock_proto::v1::enrolment_server::EnrolmentServer;
+use penstock_proto::v1::gateway_link_server::GatewayLinkServer;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+
+use super::AppError;
+use crate::allowance::Allowance;
+use crate::api::answers::{self, Answers};
+use crate::api::gate::{self, Gate};
+use crate::api::{ANSWERS_MAX, ControlService, EnrolmentService, LinkService, RENEWALS, WATCHES_MAX};
+use crate::ca::Authority;
+use crate::config::Config;
+use crate::enrolment::Attempts;
+use crate::health::watch::Published;
+use crate::ingest::Ingest;
+use crate::journal::Journal;
+use crate::query::Searches;
+use crate::releases::Releases;
+use crate::sessions::{Fleet, Sessions};
+use crate::store::Store;
+
+/// Calls that one connection may have under way.
+const CALLS_PER_CONNECTION_MAX: usize = 64;
+/// How long a call may take before its answer begins: longer than the largest document takes to compile, also behind others.
+const CALL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A server with the bounds that hold for each connection.
+pub(super) fn server_builder() -> Server {
+    Server::builder()
+        .timeout(CALL_TIMEOUT)
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
+        .max_concurrent_streams(128)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(16 * 1024)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1 << 20)
+}
+
+/// What the services need.
+pub(super) struct Services<'a> {
+    pub(super) config: &'a Config,
+    pub(super) store: Store,
+    pub(super) journal: Journal,
+    pub(super) authority: Arc<Authority>,
+    pub(super) releases: Releases,
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) stopping: CancellationToken,
+    pub(super) health: watch::Receiver<Arc<Published>>,
+}
+
+impl Services<'_> {
+    /// All of them, as they are served.
+    pub(super) async fn routes(self) -> Result<Routes, AppError> {
+        let control = ControlServer::new(ControlService {
+            coordinator: self.config.name.clone(),
+            gate: Gate::new(self.store.clone(), self.journal.clone()),
+            store: self.store.clone(),
+            releases: self.releases.clone(),
+            fleet: self.fleet.clone(),
+            authority: self.authority.clone(),
+            stopping: self.stopping.clone(),
+            searches: Searches::default(),
+            answers: Answers::new("large answers", ANSWERS_MAX.0, ANSWERS_MAX.1),
+            watches: Answers::new("watches of health", WATCHES_MAX.0, WATCHES_MAX.1),
+            health: self.health,
+        })
+        .max_decoding_message_size(OPERATOR_REQUEST_BYTES_MAX)
+        .max_encoding_message_size(OPERATOR_RESPONSE_BYTES_MAX);
+        let enrolment = EnrolmentServer::new(EnrolmentService {
+            store: self.store.clone(),
+            authority: self.authority.clone(),
+            attempts: Attempts::new(self.config.attempts),
+            journal: self.journal.clone(),
+            fleet: self.fleet.clone(),
+            repeats: Allowance::new(RENEWALS),
+        })
+        .max_decoding_message_size(64 * 1024);
+        let link = GatewayLinkServer::new(LinkService {
+            sessions: Sessions {
+                coordinator: self.config.name.clone(),
+                fleet: self.fleet,
+                releases: self.releases,
+                ingest: Ingest::new(self.store.clone(), self.journal.clone()).with_share(self.config.trail),
+                store: self.store.clone(),
+                limits: self.config.sessions,
+                stopping: self.stopping,
+            },
+            authority: self.authority,
+            store: self.store,
+            journal: self.journal,
+            renewals: Allowance::new(RENEWALS),
+        })
+        .max_decoding_message_size(GATEWAY_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(COORDINATOR_MESSAGE_BYTES_MAX);
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        // Strangers learn nothing by it, and are held to what they need: enrolment.
+        let reflection = InterceptedService::new(reflection, gate::known);
+        let (reporter, standard_health) = tonic_health::server::health_reporter();
+        reporter.set_serving::<ControlServer<ControlService>>().await;
+        reporter.set_serving::<EnrolmentServer<EnrolmentService>>().await;
+        reporter.set_serving::<GatewayLinkServer<LinkService>>().await;
+        let mut routes = Routes::builder();
+        routes
+            .add_service(control)
+            .add_service(enrolment)
+            .add_service(link)
+            .add_service(reflection)
+            .add_service(standard_health);
+        let routes = routes.routes().into_axum_router();
+        let carried = routes.layer(axum::middleware::map_response(answers::carry));
+        Ok(Routes::from(carried))
+    }
+}

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! identity/key.pem     PKCS#8, ECDSA P-256, mode 0600
-//! identity/chain.pem   certificate chain, leaf first
+//! identity/chain.pem   certificate chain, leaf first; earlier ones in `identity/kept`
 //! identity/roots.pem   the plant's roots
 //! record "enrolment"   plant, gateway, coordinators, root digest, approvers (JSON)
 //! ```
 //!
 //! No decision about traffic reads any of this except the approvers (DESIGN, promises 1 and 8; IEC 62443-3-3 SR 1.5).
 //! Where a flow's TLS ends at the gateway, it is what clients and servers meet (`enforce::l7`); that it ended cuts nothing.
+
+mod kept;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,11 +24,13 @@ use penstock_proto::peer::{PeerIdentity, Subject, certified_key};
 use penstock_proto::tls::client::{ClientProfile, Trust as PeerTrust};
 use penstock_proto::tls::data_path::{BrokerError, BrokerProfile};
 use penstock_proto::tls::names::ServerNames;
+use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem, certificates_to_pem};
 use rcgen::PublicKeyData as _;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::durable::{self, FileError};
 use crate::store::Store;
 
@@ -130,6 +134,8 @@ pub struct Identity {
     /// What this machine was enrolled as.
     pub enrolment: Enrolment,
     credentials: Credentials,
+    /// Earlier and later certificates of the same key, for where that one does not do; in the order in which they are shown.
+    others: Vec<Credentials>,
     roots: Vec<CertificateDer<'static>>,
 }
 
@@ -145,13 +151,34 @@ pub struct Issued {
 }
 
 impl Identity {
-    /// The TLS profile for sessions.
-    pub fn profile(&self) -> ClientProfile {
-        ClientProfile {
-            plant: self.enrolment.plant.clone(),
-            trust: PeerTrust::Roots(self.roots.clone()),
-            credentials: Some(self.credentials.clone()),
-        }
+    /// The TLS profiles for sessions: one for each certificate, the one that does by the clock here first.
+    pub fn profiles(&self) -> impl Iterator<Item = ClientProfile> {
+        std::iter::once(&self.credentials)
+            .chain(&self.others)
+            .map(|credentials| ClientProfile {
+                plant: self.enrolment.plant.clone(),
+                trust: PeerTrust::Roots(self.roots.clone()),
+                credentials: Some(credentials.clone()),
+            })
+    }
+
+    /// The same with another certificate first, if that is the one to show at `now_ms`.
+    pub fn chosen_at(&self, now_ms: u64) -> Option<Self> {
+        let all = std::iter::once(&self.credentials).chain(&self.others);
+        let mut ordered = kept::ordered(all.cloned().collect(), now_ms).into_iter();
+        let first = ordered.next()?;
+        (first.chain() != self.credentials.chain()).then(|| Self {
+            credentials: first,
+            others: ordered.collect(),
+            ..self.clone()
+        })
+    }
+
+    /// Until when the last of its certificates holds, milliseconds since 1970.
+    pub fn last_until_ms(&self) -> u64 {
+        let all = std::iter::once(&self.credentials).chain(&self.others);
+        let ends = all.filter_map(|one| one.validity_ms().ok());
+        ends.map(|(_, until)| until).max().unwrap_or(0)
     }
 
     /// The certificate and its key, for TLS that ends here.
@@ -191,6 +218,10 @@ impl Identity {
     }
 }
 
+fn named_by(chain: &[CertificateDer<'_>]) -> Option<PeerIdentity> {
+    PeerIdentity::from_certificate(chain.first()?).ok()
+}
+
 impl IdentityFolder {
     /// Below the agent's state folder.
     pub fn new(state_folder: &Path) -> Self {
@@ -219,19 +250,64 @@ impl IdentityFolder {
     }
 
     /// Loads everything that a session needs.
+    ///
+    /// # Errors
+    /// No certificate that is ours can be read, or no key, or no root.
     pub fn load(&self, enrolment: Enrolment) -> Result<Identity, IdentityError> {
-        let chain = self.read("chain.pem")?;
+        self.load_at(enrolment, clock::now_ms())
+    }
+
+    /// The same, with the certificate that is to be shown at `now_ms`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_at(&self, enrolment: Enrolment, now_ms: u64) -> Result<Identity, IdentityError> {
         let key = self.read("key.pem")?;
-        let credentials = Credentials::from_pem(&chain, &key)?;
         let roots = certificates_from_pem(
             &self.read("roots.pem")?,
             &self.path("roots.pem").display().to_string(),
         )?;
-        Ok(Identity {
-            enrolment,
-            credentials,
-            roots,
-        })
+        let newest = self
+            .read("chain.pem")
+            .and_then(|chain| Ok(Credentials::from_pem(&chain, &key)?));
+        let fits = |credentials: &Credentials| ServerCredentials::new(credentials).is_ok();
+        let mut all: Vec<Credentials> = newest
+            .as_ref()
+            .ok()
+            .filter(|one| fits(one))
+            .cloned()
+            .into_iter()
+            .collect();
+        for chain in kept::chains(&self.0) {
+            let ours = named_by(&chain).is_some_and(|named| {
+                named.plant == enrolment.plant && named.subject == Subject::Gateway(enrolment.gateway.clone())
+            });
+            let issued_here = chain.last().is_some_and(|root| roots.contains(root));
+            if ours
+                && issued_here
+                && all.iter().all(|known| known.chain() != chain)
+                && let Ok(credentials) = Credentials::with_pem_key(chain, &key)
+                && fits(&credentials)
+            {
+                all.push(credentials);
+            }
+        }
+        let mut ordered = kept::ordered(all, now_ms).into_iter();
+        match (ordered.next(), newest) {
+            (Some(credentials), _) => Ok(Identity {
+                enrolment,
+                credentials,
+                others: ordered.collect(),
+                roots,
+            }),
+            (None, Err(error)) => Err(error),
+            (None, Ok(credentials)) => Ok(Identity {
+                enrolment,
+                credentials,
+                others: Vec::new(),
+                roots,
+            }),
+        }
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>, IdentityError> {
@@ -302,9 +378,12 @@ impl IdentityFolder {
         Ok(Issued { chain, roots })
     }
 
-    /// Stores what was issued.
+    /// Stores what was issued. The certificate before is kept beside it: whether the new one does is not known yet.
     pub fn store_issued(&self, issued: &Issued) -> Result<(), IdentityError> {
         durable::create_folder(&self.0)?;
+        if let Ok(Some(before)) = durable::read(&self.path("chain.pem"), PEM_BYTES_MAX) {
+            kept::keep(&self.0, &before, clock::now_ms())?;
+        }
         durable::replace(
             &self.path("roots.pem"),
             certificates_to_pem(&issued.roots).as_bytes(),

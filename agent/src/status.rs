@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use penstock_policy::model::ApproverSet;
 use penstock_policy::plan::opened_by;
+use penstock_proto::tls::times::instant;
 use serde::Serialize;
 
 use crate::bridge::{self, tell::BridgeState, tell::SideState};
@@ -29,8 +30,12 @@ pub struct NotEnrolled;
 pub struct Status {
     /// `spiffe://…`, once enrolled.
     pub identity: Option<String>,
+    /// From when the certificate is valid, milliseconds since 1970.
+    pub certificate_from_ms: Option<u64>,
     /// When the certificate expires, milliseconds since 1970.
     pub certificate_expires_ms: Option<u64>,
+    /// The time by which the rest was read, milliseconds since 1970.
+    pub time_ms: u64,
     /// Whether an agent runs on this state.
     pub running: bool,
     /// The policy last put in force.
@@ -172,7 +177,7 @@ pub fn read(state_folder: &Path) -> Status {
             .collect(),
     };
     let mut faults = held.faults;
-    let (mut identity, mut certificate_expires_ms) = (None, None);
+    let (mut identity, mut certificate_from_ms, mut certificate_expires_ms) = (None, None, None);
     let mut approvers = held.trust.as_ref().map(|trust| Approvers::from(&trust.approvers));
     match IdentityFolder::peek_enrolment(state_folder) {
         Ok(enrolment) => {
@@ -182,7 +187,11 @@ pub fn read(state_folder: &Path) -> Status {
                 enrolment.plant, enrolment.gateway
             ));
             match IdentityFolder::new(state_folder).load(enrolment) {
-                Ok(loaded) => certificate_expires_ms = loaded.validity_ms().ok().map(|(_, until)| until),
+                Ok(loaded) => {
+                    let span = loaded.validity_ms().ok();
+                    certificate_from_ms = span.map(|(from, _)| from);
+                    certificate_expires_ms = span.map(|(_, until)| until);
+                }
                 Err(error) => faults.push(error.to_string()),
             }
         }
@@ -199,7 +208,9 @@ pub fn read(state_folder: &Path) -> Status {
     let patience = if running { NOTED_WITHIN } else { Duration::ZERO };
     Status {
         identity,
+        certificate_from_ms,
         certificate_expires_ms,
+        time_ms: crate::clock::now_ms(),
         running,
         kernel: KernelRules::look(state_folder, patience),
         effective: held.effective.map(policy),
@@ -231,13 +242,21 @@ impl fmt::Display for Status {
             "identity     {}",
             self.identity.as_deref().unwrap_or("not enrolled")
         )?;
-        if let Some(expires) = self.certificate_expires_ms {
-            let until = i64::try_from(expires)
-                .ok()
-                .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-            if let Some(until) = until {
-                writeln!(f, "certificate  until {until:.0}")?;
-            }
+        if let (Some(from), Some(until)) = (self.certificate_from_ms, self.certificate_expires_ms) {
+            let now = instant(self.time_ms);
+            let wrong = if self.time_ms < from {
+                format!(": not valid yet, as the clock here says {now}; is it behind?")
+            } else if self.time_ms > until {
+                format!(": expired, as the clock here says {now}; is it ahead?")
+            } else {
+                String::new()
+            };
+            writeln!(
+                f,
+                "certificate  from {} until {}{wrong}",
+                instant(from),
+                instant(until)
+            )?;
         }
         writeln!(
             f,

@@ -409,6 +409,104 @@ async fn a_renewed_certificate_is_stored_and_used() {
     agent.stop().await;
 }
 
+fn loaded(state: &std::path::Path) -> penstock_agent::identity::Identity {
+    let enrolment = IdentityFolder::peek_enrolment(state).unwrap();
+    IdentityFolder::new(state).load(enrolment).unwrap()
+}
+
+#[tokio::test]
+async fn a_certificate_that_came_of_a_passing_wrong_time_takes_no_link_away() {
+    let (coordinator, state) = enrolled().await;
+    let folder = IdentityFolder::new(state.path());
+    let good = loaded(state.path()).validity_ms().unwrap();
+    // Both clocks were ahead for a while, or both behind: what they agreed on is of no use afterwards.
+    for years in [(2070, 2071), (1970, 1971), (2071, 2072)] {
+        coordinator.memory.lock().unwrap().years = Some(years);
+        renew(&folder, &[], &loaded(state.path())).await.unwrap();
+        assert_eq!(loaded(state.path()).validity_ms().unwrap(), good, "{years:?}");
+    }
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(1).await;
+    agent.stop().await;
+    // As long as the wrong time lasts, the certificate of that time is the one that is shown.
+    let in_2070 = 3_160_000_000_000;
+    let enrolment = IdentityFolder::peek_enrolment(state.path()).unwrap();
+    let then = folder.load_at(enrolment, in_2070).unwrap();
+    assert_ne!(then.validity_ms().unwrap(), good);
+    assert!(then.validity_ms().unwrap().0 <= in_2070 && then.validity_ms().unwrap().1 >= in_2070);
+    // And when the clock comes back, the good one.
+    let back = then.chosen_at(penstock_agent::clock::now_ms()).unwrap();
+    assert_eq!(back.validity_ms().unwrap(), good);
+    assert!(back.chosen_at(penstock_agent::clock::now_ms()).is_none());
+}
+
+#[tokio::test]
+async fn where_the_coordinator_does_not_accept_the_newest_certificate_an_earlier_one_is_shown_and_the_trail_says_so()
+ {
+    let (coordinator, state) = enrolled().await;
+    let folder = IdentityFolder::new(state.path());
+    renew(&folder, &[], &loaded(state.path())).await.unwrap();
+    // By the clock here it is good: to the coordinator it is not.
+    let newest = state.path().join("identity/chain.pem");
+    let key = std::fs::read_to_string(state.path().join("identity/key.pem")).unwrap();
+    let key = rcgen::KeyPair::from_pem(&key).unwrap();
+    let own = penstock_proto::peer::PeerIdentity {
+        plant: world::plant(),
+        subject: penstock_proto::peer::Subject::Gateway(world::gateway()),
+    };
+    let request = IdentityFolder::request(&key, &own).unwrap();
+    let leaf = world::Authority::new().sign(&request, &[], Some((2020, 2095)));
+    std::fs::write(&newest, penstock_proto::tls::certificates_to_pem(&[leaf])).unwrap();
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(1).await;
+    within(async {
+        while !steps(&coordinator).contains(&"certificate-refused".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    agent.stop().await;
+    // Torn by a power cut it is not even shown.
+    std::fs::write(&newest, "-----BEGIN CERTIFICATE-----\nMIIB").unwrap();
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(2).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_whose_time_has_not_come_is_not_told_as_expired() {
+    let coordinator = Coordinator::start().await;
+    let state = tempfile::tempdir().unwrap();
+    for (years, told, never) in [
+        ((2098, 2099), "not valid yet, as it begins 2098-01-01", "expired"),
+        (
+            (2020, 2021),
+            "has expired, as it ended 2021-01-01",
+            "not valid yet",
+        ),
+    ] {
+        coordinator.memory.lock().unwrap().years = Some(years);
+        let _ = std::fs::remove_dir_all(state.path().join("identity/kept"));
+        let _ = std::fs::remove_file(state.path().join("identity/chain.pem"));
+        enrol(state.path(), &coordinator.token()).await.unwrap();
+        let agent = Running::start(state.path()).await;
+        let mut link = agent.views.link.clone();
+        let refused = |state: &LinkState| {
+            let problem = state.problem.as_deref().unwrap_or_default();
+            problem.contains(told) && problem.contains("the clock here says 20") && !problem.contains(never)
+        };
+        within(link.wait_for(refused)).await.unwrap();
+        agent.stop().await;
+        let status = penstock_agent::status::read(state.path()).to_string();
+        let said = if never == "expired" {
+            ": not valid yet"
+        } else {
+            ": expired"
+        };
+        assert!(status.contains(said), "{status}");
+    }
+}
+
 #[tokio::test]
 async fn a_release_that_ends_tls_here_brings_a_certificate_for_it_and_one_that_does_not_come_is_a_fault() {
     let (coordinator, state) = enrolled().await;

@@ -14,13 +14,15 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use penstock_policy::document::limits::DOCUMENT_BYTES_MAX;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::tls::client::ClientTls;
+use crate::tls::times;
 
 /// The port that a coordinator listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7643;
@@ -112,6 +114,8 @@ impl From<Address> for String {
 pub struct ConnectError {
     /// Each address that was tried, and what happened there, in words.
     pub attempts: Vec<(Address, String)>,
+    /// A coordinator answered, and did not accept our own certificate: another one may do.
+    pub own_refused: bool,
 }
 
 impl fmt::Display for ConnectError {
@@ -133,6 +137,14 @@ impl fmt::Display for ConnectError {
 impl StdError for ConnectError {}
 
 impl ConnectError {
+    /// Nothing was tried.
+    pub fn nowhere() -> Self {
+        Self {
+            attempts: Vec::new(),
+            own_refused: false,
+        }
+    }
+
     /// The connection failure inside an error of the gRPC library (a transport error or a status), if it is one.
     pub fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Self> {
         let mut next = Some(error);
@@ -147,7 +159,7 @@ impl ConnectError {
 }
 
 /// Connects now, or says why not.
-pub async fn connect(addresses: Vec<Address>, tls: Arc<ClientConfig>) -> Result<Channel, ConnectError> {
+pub async fn connect(addresses: Vec<Address>, tls: ClientTls) -> Result<Channel, ConnectError> {
     let first = addresses.clone();
     endpoint()
         .connect_with_connector(connector(addresses, tls))
@@ -157,12 +169,13 @@ pub async fn connect(addresses: Vec<Address>, tls: Arc<ClientConfig>) -> Result<
                 .cloned()
                 .unwrap_or_else(|| ConnectError {
                     attempts: first.into_iter().map(|a| (a, chain_of(&error))).collect(),
+                    own_refused: false,
                 })
         })
 }
 
 /// Connects at the first call, and again whenever the connection was lost.
-pub fn connect_lazy(addresses: Vec<Address>, tls: Arc<ClientConfig>) -> Channel {
+pub fn connect_lazy(addresses: Vec<Address>, tls: ClientTls) -> Channel {
     endpoint().connect_with_connector_lazy(connector(addresses, tls))
 }
 
@@ -180,7 +193,7 @@ fn endpoint() -> Endpoint {
 
 fn connector(
     addresses: Vec<Address>,
-    tls: Arc<ClientConfig>,
+    tls: ClientTls,
 ) -> impl tower_service::Service<
     Uri,
     Response = TokioIo<tokio_rustls::client::TlsStream<TcpStream>>,
@@ -190,11 +203,13 @@ fn connector(
 + 'static {
     let addresses = Arc::new(addresses);
     let last_good = Arc::new(AtomicUsize::new(0));
-    let tls = TlsConnector::from(tls);
+    let own_validity_ms = tls.own_validity_ms;
+    let tls = TlsConnector::from(tls.config);
     tower::service_fn(move |_: Uri| {
         let (addresses, last_good, tls) = (addresses.clone(), last_good.clone(), tls.clone());
         async move {
             let mut attempts = Vec::new();
+            let mut own_refused = false;
             let begin = last_good.load(Ordering::Relaxed);
             for (index, address) in addresses
                 .iter()
@@ -203,23 +218,45 @@ fn connector(
                 .skip(begin)
                 .take(addresses.len())
             {
-                match dial(address, &tls).await {
+                match dial(address, &tls, own_validity_ms).await {
                     Ok(stream) => {
                         last_good.store(index, Ordering::Relaxed);
                         return Ok(TokioIo::new(stream));
                     }
-                    Err(why) => attempts.push((address.clone(), why)),
+                    Err(failed) => {
+                        own_refused |= failed.own_refused;
+                        attempts.push((address.clone(), failed.why));
+                    }
                 }
             }
-            Err(ConnectError { attempts })
+            Err(ConnectError {
+                attempts,
+                own_refused,
+            })
         }
     })
+}
+
+/// Why an address did not do.
+struct Failed {
+    why: String,
+    own_refused: bool,
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Self {
+        Self {
+            why,
+            own_refused: false,
+        }
+    }
 }
 
 async fn dial(
     address: &Address,
     tls: &TlsConnector,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+    own_validity_ms: Option<(u64, u64)>,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Failed> {
     let name = ServerName::try_from(address.host.clone()).map_err(|error| error.to_string())?;
     let attempt = async {
         let stream = TcpStream::connect((address.host.as_str(), address.port))
@@ -229,27 +266,27 @@ async fn dial(
         let mut stream = tls
             .connect(name, stream)
             .await
-            .map_err(|error| explain_tls(&error))?;
+            .map_err(|error| explain_tls(&error, own_validity_ms))?;
         // In TLS 1.3 the server judges our certificate after our side of the handshake is done. Its HTTP/2
         // settings come only if it let us in, so waiting for them turns a later riddle into an answer here.
         match stream.fill_buf().await {
-            Ok([]) => {
-                Err("the coordinator closed the connection at once; it may be full or stopping".to_owned())
-            }
+            Ok([]) => Err(Failed::from(
+                "the coordinator closed the connection at once; it may be full or stopping".to_owned(),
+            )),
             Ok(_) => Ok(stream),
-            Err(error) => Err(explain_tls(&error)),
+            Err(error) => Err(explain_tls(&error, own_validity_ms)),
         }
     };
     tokio::time::timeout(CONNECT_TIMEOUT, attempt)
         .await
-        .unwrap_or_else(|_| Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()).into()))
 }
 
 /// A failed handshake in a person's words.
-fn explain_tls(error: &std::io::Error) -> String {
+fn explain_tls(error: &std::io::Error, own_validity_ms: Option<(u64, u64)>) -> Failed {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(tls) => explain_rustls(tls),
-        None => format!("the connection broke during the TLS handshake ({error})"),
+        Some(tls) => explain_rustls(tls, own_validity_ms),
+        None => format!("the connection broke during the TLS handshake ({error})").into(),
     }
 }
 
@@ -258,21 +295,25 @@ pub fn explain_failure(error: &(dyn StdError + 'static)) -> Option<String> {
     ConnectError::find(error).map(ToString::to_string)
 }
 
-fn explain_rustls(error: &rustls::Error) -> String {
+fn explain_rustls(error: &rustls::Error, own_validity_ms: Option<(u64, u64)>) -> Failed {
     use rustls::{AlertDescription, CertificateError, Error};
-    match error {
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "the coordinator's certificate has expired, or the clock here is wrong".to_owned()
-        }
-        Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => "the coordinator's certificate is not valid yet, or the clock here is wrong".to_owned(),
+    let why = match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "the coordinator's certificate was not issued by this plant's authority".to_owned()
         }
         Error::InvalidCertificate(CertificateError::Other(why)) => why.0.to_string(),
+        Error::InvalidCertificate(wrong) => times::peer_refused(
+            wrong,
+            "the coordinator's",
+            "see to the coordinator's clock and certificate",
+        )
+        .unwrap_or_else(|| format!("the TLS handshake failed ({error})")),
+        // The alert for a certificate that is not valid yet is the same.
         Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            "our own certificate has expired, or a clock is wrong; enrol again".to_owned()
+            return Failed {
+                why: times::own_refused(own_validity_ms.unwrap_or_default(), clock_ms()),
+                own_refused: true,
+            };
         }
         Error::AlertReceived(
             AlertDescription::UnknownCA
@@ -281,12 +322,25 @@ fn explain_rustls(error: &rustls::Error) -> String {
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::AccessDenied
             | AlertDescription::DecryptError,
-        ) => "the coordinator does not accept our certificate; was it issued by another plant?".to_owned(),
+        ) => {
+            return Failed {
+                why: "the coordinator does not accept our certificate; was it issued by another plant?"
+                    .to_owned(),
+                own_refused: true,
+            };
+        }
         Error::AlertReceived(AlertDescription::ProtocolVersion) => {
             "the server does not speak TLS 1.3".to_owned()
         }
         other => format!("the TLS handshake failed ({other})"),
-    }
+    };
+    why.into()
+}
+
+/// Milliseconds since 1970 by the clock here.
+fn clock_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn chain_of(error: &dyn StdError) -> String {

@@ -18,6 +18,7 @@ pub mod handshakes;
 pub mod names;
 pub mod server;
 pub mod socket;
+pub mod times;
 mod verifier;
 
 pub use verifier::{CERTIFICATES_BYTES_MAX, CERTIFICATES_MAX, FOREIGN_CERTIFICATES_MAX, TooLong, WrongPeer};
@@ -100,7 +101,14 @@ impl Credentials {
 
     /// From PEM texts, leaf first.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let chain = certificates_from_pem(chain, "the certificate chain")?;
+        Self::with_pem_key(certificates_from_pem(chain, "the certificate chain")?, key)
+    }
+
+    /// From a chain, leaf first, and the PEM text of its key.
+    ///
+    /// # Errors
+    /// The key is not PEM, or the chain is empty.
+    pub fn with_pem_key(chain: Vec<CertificateDer<'static>>, key: &[u8]) -> Result<Self, TlsError> {
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem {
             what: "the private key".to_owned(),
             source,

@@ -329,7 +329,8 @@ fn no_server_that_is_refused_costs_us_more_than_three_that_are_accepted() {
             credentials,
         };
         let ours = profile.config().unwrap();
-        let shows = |credentials: &Credentials| as_client(&ours, &server_showing(credentials, &[b"h2"]));
+        let shows =
+            |credentials: &Credentials| as_client(&ours.config, &server_showing(credentials, &[b"h2"]));
         holds(whose, shows(&ca.issue("coordinator/c1")), shows, "coordinator/c1");
     }
     let foreign = Tls {

@@ -2,6 +2,7 @@
 //! down, hostile or never comes changes nothing in the kernel (DESIGN, promise 1).
 
 pub mod backoff;
+pub mod connect;
 pub mod enrol;
 pub mod lack;
 pub mod renew;

@@ -2,13 +2,16 @@
 //! once, if the policy in force ends TLS for servers that the certificate does not name ([`super::lack`]).
 //!
 //! Level-triggered: whatever failed is tried again at the next look. An expired certificate stops the link, never
-//! the policy in force.
+//! the policy in force. At each look the certificate that is good by the clock becomes the one in use, so that a clock that
+//! was wrong for a while leaves nothing behind; and where a new one did not help, since the clocks here and at the coordinator
+//! differ, the next one is asked for an hour later.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_proto::channel::{self, Address};
+use penstock_proto::channel::Address;
 use penstock_proto::peer::{PeerIdentity, Subject};
+use penstock_proto::tls::times::instant;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::{Fault, RenewRequest, Severity};
 use tokio::sync::watch;
@@ -16,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::jitter;
+use super::connect::{self, LinkError};
 use super::lack::Lack;
 use super::random;
 use crate::audit::{Audit, record};
@@ -25,6 +29,10 @@ use crate::reconcile::PolicyView;
 
 /// How often the certificate is looked at, at least.
 const LOOK: Duration = Duration::from_secs(60);
+/// How long after one that is due again at once the next one is asked for.
+const UNHELPFUL: Duration = Duration::from_secs(3600);
+/// How often the clock is looked at: which certificate is good may have changed with it.
+const CLOCK_LOOK: Duration = Duration::from_secs(5);
 
 /// Whether a certificate valid in `validity_ms` is due at `now_ms`. `spread` (0–999) differs from gateway to gateway,
 /// so that those enrolled together do not renew together.
@@ -38,18 +46,37 @@ pub fn is_due(validity_ms: (u64, u64), now_ms: u64, spread: u64) -> bool {
     now_ms >= due
 }
 
+/// What came of a renewal.
+fn stored_in_words(before: &Identity, after: &Identity) -> String {
+    let in_use = after.validity_ms().unwrap_or_default();
+    if before.validity_ms().unwrap_or_default() != in_use {
+        let (from, until) = in_use;
+        return format!(
+            "a new certificate is in use, valid from {} until {}",
+            instant(from),
+            instant(until)
+        );
+    }
+    "a new certificate is stored; by the clock here the one before does, and stays in use".to_owned()
+}
+
+/// Whether to ask for another one. Where one is held that ends later, and its time has not come by the clock here, that is waited
+/// for as long as the one in use has a tenth of its life: asking again would bring the same.
+fn wants_another(in_use: (u64, u64), last_until_ms: u64, now_ms: u64, spread: u64) -> bool {
+    let (from, until) = in_use;
+    let late = until.saturating_sub(now_ms) < until.saturating_sub(from) / 10;
+    is_due(in_use, now_ms, spread) && (late || last_until_ms <= until)
+}
+
 /// Why a certificate was not renewed.
 #[derive(Debug, thiserror::Error)]
 pub enum RenewError {
     /// Our own part.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// TLS could not be set up.
-    #[error("TLS cannot be set up")]
-    Tls(#[from] penstock_proto::tls::TlsError),
     /// No coordinator could be reached.
     #[error(transparent)]
-    Connect(#[from] channel::ConnectError),
+    Connect(#[from] LinkError),
     /// Refused.
     #[error("the coordinator refused: {}", penstock_proto::refusal::explain(.0).message)]
     Refused(Box<tonic::Status>),
@@ -81,20 +108,29 @@ impl Renewal {
         let mut lack = Lack::default();
         let mut last_problem = String::new();
         let mut policy_lives = true;
+        let mut again_at: Option<Instant> = None;
+        let mut look = Instant::now() + LOOK + jitter(LOOK / 4, random());
         loop {
-            let look = Instant::now() + LOOK + jitter(LOOK / 4, random());
+            let clock_look = Instant::now() + CLOCK_LOOK;
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep_until(lack.due().map_or(look, |due| due.min(look))) => {}
+                () = tokio::time::sleep_until(lack.due().map_or(look, |due| due.min(look)).min(clock_look)) => {}
                 changed = self.policy.changed(), if policy_lives => policy_lives = changed.is_ok(),
             }
             let Some(current) = self.identity.borrow().clone() else {
                 continue;
             };
+            let current = self.choose(current);
             self.see(&mut lack, &current);
-            let aged = current
-                .validity_ms()
-                .is_ok_and(|validity| is_due(validity, clock::now_ms(), spread));
+            let looks = look <= Instant::now();
+            if looks {
+                look = Instant::now() + LOOK + jitter(LOOK / 4, random());
+            }
+            let aged = looks
+                && again_at.is_none_or(|at| at <= Instant::now())
+                && current.validity_ms().is_ok_and(|validity| {
+                    wants_another(validity, current.last_until_ms(), clock::now_ms(), spread)
+                });
             let lacking = lack.due().is_some_and(|due| due <= Instant::now());
             if !aged && !lacking {
                 continue;
@@ -103,8 +139,12 @@ impl Renewal {
                 Ok(renewed) => {
                     self.audit.record(
                         Severity::Info,
-                        record::agent("renewed", "a new certificate is in use"),
+                        record::agent("renewed", &stored_in_words(&current, &renewed)),
                     );
+                    again_at = renewed
+                        .validity_ms()
+                        .is_ok_and(|validity| is_due(validity, clock::now_ms(), spread))
+                        .then(|| Instant::now() + UNHELPFUL);
                     self.see(&mut lack, &renewed);
                     self.identity.send_replace(Some(Arc::new(renewed)));
                     last_problem.clear();
@@ -123,6 +163,28 @@ impl Renewal {
                 }
             }
         }
+    }
+
+    /// Takes the certificate into use that is good by the clock, if it is another one.
+    fn choose(&self, current: Arc<Identity>) -> Arc<Identity> {
+        let Some(chosen) = current.chosen_at(clock::now_ms()).map(Arc::new) else {
+            return current;
+        };
+        let span = |identity: &Identity| {
+            let (from, until) = identity.validity_ms().unwrap_or_default();
+            format!("{} to {}", instant(from), instant(until))
+        };
+        let told = format!(
+            "by the clock here, which says {}, the certificate valid from {} is in use, instead of the one from {}",
+            instant(clock::now_ms()),
+            span(&chosen),
+            span(&current)
+        );
+        tracing::warn!("{told}");
+        self.audit
+            .record(Severity::Notice, record::agent("certificate-chosen", &told));
+        self.identity.send_replace(Some(chosen.clone()));
+        chosen
     }
 
     /// Holds the names in a certificate against those that the policy in force needs.
@@ -180,8 +242,8 @@ pub async fn renew(
     } else {
         coordinators.to_vec()
     };
-    let connection = channel::connect(addresses, current.profile().config()?).await?;
-    let answer = GatewayLinkClient::new(connection)
+    let connected = connect::connect(addresses, current).await?;
+    let answer = GatewayLinkClient::new(connected.channel)
         .renew(RenewRequest {
             certificate_request: request.into(),
         })
@@ -214,6 +276,10 @@ mod tests {
             prop_assert!(!is_due(validity, from + life / 2, spread));
             prop_assert!(is_due(validity, from + life / 4 * 3, spread));
             prop_assert!(is_due(validity, u64::MAX, spread), "an expired one is due, too");
+            // A later one that is held already is waited for, but not to the last.
+            let wants = |at| wants_another(validity, from + life * 2, at, spread);
+            prop_assert!(!wants(from + life / 4 * 3) && wants(from + life / 100 * 95) && wants(u64::MAX));
+            prop_assert!(wants_another(validity, from + life, from + life / 4 * 3, spread));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_proto::channel::{self, Address, COORDINATOR_MESSAGE_BYTES_MAX, ConnectError};
+use penstock_proto::channel::{Address, COORDINATOR_MESSAGE_BYTES_MAX, ConnectError};
 use penstock_proto::refusal::explain;
 use penstock_proto::tls::TlsError;
 use penstock_proto::v1::coordinator_message::Message as Inbound;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::backoff::{Backoff, jitter};
+use super::connect::{self, LinkError};
 use super::random;
 use super::upload::Upload;
 use crate::audit::{Audit, AuditError, record};
@@ -80,6 +81,15 @@ pub enum SessionEnd {
     /// The agent stops.
     #[error("the agent stops")]
     Stopping,
+}
+
+impl From<LinkError> for SessionEnd {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Tls(error) => error.into(),
+            LinkError::Connect(error) => error.into(),
+        }
+    }
 }
 
 impl From<Status> for SessionEnd {
@@ -213,7 +223,15 @@ impl<K: Kernel> Link<K> {
         } else {
             self.coordinators.clone()
         };
-        let connection = channel::connect(addresses, identity.profile().config()?).await?;
+        let connected = connect::connect(addresses, identity).await?;
+        if let Some(fell_back) = connected.fell_back {
+            tracing::warn!("{fell_back}");
+            self.audit.record(
+                Severity::Warning,
+                record::agent("certificate-refused", &fell_back),
+            );
+        }
+        let connection = connected.channel;
         let mut client =
             GatewayLinkClient::new(connection).max_decoding_message_size(COORDINATOR_MESSAGE_BYTES_MAX);
         let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);

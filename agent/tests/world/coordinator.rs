@@ -43,6 +43,8 @@ pub struct Memory {
     pub policy: Option<PolicyState>,
     /// What it puts into gateways' certificates.
     pub tls_ends: Vec<IpAddr>,
+    /// The years from whose beginning until whose beginning gateways' certificates are valid; `None`: the library's default.
+    pub years: Option<(i32, i32)>,
     /// Certificates renewed.
     pub renewals: usize,
     /// Codes of the faults in the last health report.
@@ -197,9 +199,10 @@ impl Enrolment for Service {
 
 impl Service {
     fn issue(&self, request: &[u8]) -> EnrolResponse {
-        let leaf = self
-            .authority
-            .sign(request, &self.memory.lock().unwrap().tls_ends);
+        let leaf = {
+            let memory = self.memory.lock().unwrap();
+            self.authority.sign(request, &memory.tls_ends, memory.years)
+        };
         let root = self.authority.root();
         EnrolResponse {
             certificate_chain: vec![leaf.to_vec().into(), root.to_vec().into()],

@@ -85,7 +85,12 @@ impl Authority {
     }
 
     /// A certificate for the key and name in the request, which is good for these addresses.
-    pub fn sign(&self, request: &[u8], addresses: &[IpAddr]) -> CertificateDer<'static> {
+    pub fn sign(
+        &self,
+        request: &[u8],
+        addresses: &[IpAddr],
+        years: Option<(i32, i32)>,
+    ) -> CertificateDer<'static> {
         let mut request = rcgen::CertificateSigningRequestParams::from_der(&request.into()).unwrap();
         request.params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -93,6 +98,10 @@ impl Authority {
         ];
         let addresses = addresses.iter().copied().map(SanType::IpAddress);
         request.params.subject_alt_names.extend(addresses);
+        if let Some((from, until)) = years {
+            request.params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            request.params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        }
         request.signed_by(&self.0).unwrap().der().clone()
     }
 }

@@ -34,9 +34,21 @@ pub struct ClientProfile {
     pub credentials: Option<Credentials>,
 }
 
+/// How we connect, ready for use.
+#[derive(Debug, Clone)]
+pub struct ClientTls {
+    /// For the TLS library.
+    pub config: Arc<ClientConfig>,
+    /// From when until when our own certificate is valid, milliseconds since 1970: to say what is wrong where it is refused.
+    pub own_validity_ms: Option<(u64, u64)>,
+}
+
 impl ClientProfile {
-    /// The configuration for the TLS library.
-    pub fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    /// The configuration for the TLS library, and from when until when our certificate is valid.
+    ///
+    /// # Errors
+    /// A root, certificate or key cannot be used.
+    pub fn config(&self) -> Result<ClientTls, TlsError> {
         let verifier = ServerVerifier {
             anchor: match &self.trust {
                 Trust::Roots(roots) => Anchor::Roots(root_store(roots)?),
@@ -50,7 +62,15 @@ impl ClientProfile {
         };
         let mut config = connecting(Arc::new(verifier), self.credentials.as_ref())?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Arc::new(config))
+        let own_validity_ms = self
+            .credentials
+            .as_ref()
+            .map(Credentials::validity_ms)
+            .transpose()?;
+        Ok(ClientTls {
+            config: Arc::new(config),
+            own_validity_ms,
+        })
     }
 }
 

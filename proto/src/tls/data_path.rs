@@ -24,6 +24,7 @@ use rustls::{CertificateError, ClientConfig, ServerConfig};
 use super::client::connecting;
 use super::names::NamesError;
 use super::server::{ServerCredentials, accepting};
+use super::times::peer_refused;
 pub use super::verifier::Devices;
 use super::verifier::{Anchor, ClientVerifier, ForeignVerifier, Named, ServerVerifier, Who};
 use super::{Credentials, TlsError, certificates_from_pem, provider, root_store};
@@ -61,6 +62,9 @@ pub fn explain(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         // The library prints reasons of our own as a program sees them.
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(reason))) => reason.0.to_string(),
+        Some(tls @ rustls::Error::InvalidCertificate(wrong)) => {
+            peer_refused(wrong, "the peer's", "the peer needs a new one").unwrap_or_else(|| tls.to_string())
+        }
         Some(tls) => tls.to_string(),
         None => error.to_string(),
     }

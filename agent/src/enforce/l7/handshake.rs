@@ -16,6 +16,7 @@ use penstock_proto::tls::WrongPeer;
 use penstock_proto::tls::data_path;
 use penstock_proto::tls::handshakes::Handshakes;
 use penstock_proto::tls::socket::Socket;
+use penstock_proto::tls::times::peer_refused;
 use rustls::{AlertDescription, CertificateError, Error, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -120,16 +121,16 @@ fn is_of_another_plants_authority(error: &CertificateError) -> bool {
     )
 }
 
-fn is_out_of_time(error: &CertificateError) -> bool {
-    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-    matches!(
-        error,
-        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
-    )
-}
-
 fn is_another_peer(error: &CertificateError) -> bool {
     matches!(error, CertificateError::Other(reason) if reason.0.is::<WrongPeer>())
+}
+
+/// TLS has one word for a certificate that is too old and for one whose time has not come.
+fn outlived(peer: &str, what: &str) -> String {
+    format!(
+        "the {peer} refuses this gateway's certificate at its time, as expired or as not valid yet ({what}): compare the \
+         clock of the {peer} with this gateway's, and with the times that `penstock-agent status` shows of the certificate"
+    )
 }
 
 /// Why a client's TLS failed, and what to do about it.
@@ -141,6 +142,11 @@ pub(super) fn client_failed(error: &io::Error) -> String {
         }
         return format!("the client ended the connection within the TLS handshake ({what})");
     };
+    if let Error::InvalidCertificate(wrong) = tls
+        && let Some(words) = peer_refused(wrong, "the client's", "issue it anew (penstock devices issue)")
+    {
+        return words;
+    }
     match tls {
         Error::InvalidMessage(_) => format!(
             "the client does not speak TLS, which this flow's clients must ({what}): switch TLS on in the client, or let \
@@ -156,9 +162,6 @@ pub(super) fn client_failed(error: &io::Error) -> String {
                 "{what}: only the devices that the flow names as sources get in, each from its own address"
             )
         }
-        Error::InvalidCertificate(wrong) if is_out_of_time(wrong) => {
-            format!("the client's certificate is refused ({what}): issue it anew (penstock devices issue)")
-        }
         Error::InvalidCertificate(wrong) if is_of_another_plants_authority(wrong) => format!(
             "the client's certificate is not of this plant's authority ({what}): give it the one of its asset (penstock \
              devices issue)"
@@ -169,6 +172,7 @@ pub(super) fn client_failed(error: &io::Error) -> String {
         Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_) => {
             format!("the client and this gateway have no TLS in common ({what}): it must know TLS 1.3")
         }
+        Error::AlertReceived(AlertDescription::CertificateExpired) => outlived("client", &what),
         Error::AlertReceived(_) => format!(
             "the client refuses this gateway's certificate ({what}): it must trust the plant's authority (penstock devices \
              authority), and call the server by its address or by the flow's server_name"
@@ -186,6 +190,11 @@ pub(super) fn server_failed(error: &io::Error) -> String {
         }
         return format!("the server ended the connection within the TLS handshake ({what})");
     };
+    if let Error::InvalidCertificate(wrong) = tls
+        && let Some(words) = peer_refused(wrong, "the server's", "issue it anew")
+    {
+        return words;
+    }
     match tls {
         Error::InvalidMessage(_) => {
             format!(
@@ -195,9 +204,6 @@ pub(super) fn server_failed(error: &io::Error) -> String {
         Error::InvalidCertificate(wrong) if is_another_peer(wrong) => {
             format!("{what}: give the server the certificate of its asset (penstock devices issue)")
         }
-        Error::InvalidCertificate(wrong) if is_out_of_time(wrong) => {
-            format!("the server's certificate is refused ({what}): issue it anew")
-        }
         Error::InvalidCertificate(_) => format!(
             "the server's certificate is not good ({what}): it must be of the plant's authority (penstock devices issue), \
              or of the flow's server_authorities and for its server_name or address"
@@ -205,6 +211,7 @@ pub(super) fn server_failed(error: &io::Error) -> String {
         Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_) => {
             format!("the server and this gateway have no TLS in common ({what}): it must know TLS 1.3")
         }
+        Error::AlertReceived(AlertDescription::CertificateExpired) => outlived("server", &what),
         Error::AlertReceived(_) => format!(
             "the server refuses this gateway's certificate ({what}): let it trust the plant's authority (penstock devices \
              authority)"

@@ -19,6 +19,7 @@ use penstock_policy::model::Tls;
 use penstock_policy::plan::Plan;
 use penstock_proto::tls::data_path::{self, Devices};
 use penstock_proto::tls::server::ServerCredentials;
+use penstock_proto::tls::times::instant;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
@@ -178,12 +179,26 @@ impl Own {
                     .to_owned(),
             });
         };
-        let (_, until_ms) = ready.identity.validity_ms().ok()?;
+        let (from_ms, until_ms) = ready.identity.validity_ms().ok()?;
+        if now_ms < from_ms {
+            return Some(IdentityFault {
+                code: "tls-certificate-not-yet-valid",
+                message: format!(
+                    "the gateway's certificate begins {}, and the clock here says {}: clients whose TLS ends here may refuse it; \
+                     set this clock if it is behind, else enrol this gateway again",
+                    instant(from_ms),
+                    instant(now_ms)
+                ),
+            });
+        }
         (until_ms <= now_ms).then(|| IdentityFault {
             code: "tls-certificate-expired",
-            message: "the gateway's certificate ended, and clients whose TLS ends here may refuse it; it serves on: look \
-                      at the link to the coordinator, which renews it"
-                .to_owned(),
+            message: format!(
+                "the gateway's certificate ended {}, and the clock here says {}: clients whose TLS ends here may refuse it; it \
+                 serves on: look at the link to the coordinator, which renews it, and at this clock",
+                instant(until_ms),
+                instant(now_ms)
+            ),
         })
     }
 }

@@ -1,0 +1,61 @@
+//! A connection to a coordinator with the certificate that it accepts.
+//!
+//! Which of this gateway's certificates does is for the coordinator to say: the clock here may be wrong, and so may the one
+//! by which a certificate was issued. The one that is good by the clock here is shown first, and where the coordinator does not
+//! accept it, the others ([`crate::identity`]).
+
+use penstock_proto::channel::{self, Address, ConnectError};
+use penstock_proto::tls::TlsError;
+use penstock_proto::tls::times::instant;
+use tonic::transport::Channel;
+
+use crate::identity::Identity;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The identity cannot be used.
+    #[error("the identity of this gateway cannot be used for TLS")]
+    Tls(#[from] TlsError),
+    /// No coordinator could be reached, or none accepts any of the certificates.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+/// A connection.
+pub struct Connected {
+    /// To the coordinator.
+    pub channel: Channel,
+    /// Which certificate was not accepted, why, and which one was, if not the first.
+    pub fell_back: Option<String>,
+}
+
+/// Connects as `identity`, or says why the first certificate does not do.
+///
+/// # Errors
+/// No coordinator can be reached, or none accepts a certificate of this gateway.
+pub async fn connect(addresses: Vec<Address>, identity: &Identity) -> Result<Connected, LinkError> {
+    let mut first: Option<ConnectError> = None;
+    for profile in identity.profiles() {
+        let tls = profile.config()?;
+        let span = tls.own_validity_ms;
+        match channel::connect(addresses.clone(), tls).await {
+            Ok(channel) => {
+                let fell_back = first.map(|refused| {
+                    let (from, until) = span.unwrap_or_default();
+                    format!(
+                        "{refused}; another certificate of this gateway is in use, valid from {} until {}",
+                        instant(from),
+                        instant(until)
+                    )
+                });
+                return Ok(Connected { channel, fell_back });
+            }
+            Err(error) if error.own_refused => {
+                first.get_or_insert(error);
+            }
+            Err(error) => return Err(first.unwrap_or(error).into()),
+        }
+    }
+    Err(first.unwrap_or_else(ConnectError::nowhere).into())
+}

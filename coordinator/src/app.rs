@@ -11,9 +11,8 @@ use std::time::Duration;
 use penstock_policy::ids::{GatewayId, OperatorId};
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::Refusal;
-use penstock_proto::tls::names::ServerNames;
+use penstock_proto::tls::TlsError;
 use penstock_proto::tls::server::{Reception, ServerCredentials, server_config};
-use penstock_proto::tls::{Credentials, TlsError, certificates_to_pem};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -30,6 +29,7 @@ use crate::health::{self, own::Probe};
 use crate::journal::Journal;
 use crate::metrics;
 use crate::operators::Role;
+use crate::own_certificate::OwnCertificate;
 use crate::releases::Releases;
 use crate::retention;
 use crate::sessions::Fleet;
@@ -37,8 +37,6 @@ use crate::store::{Store, StoreError, backup_file};
 
 /// How long open streams may take to end when the coordinator stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the coordinator's own certificate is looked at.
-const OWN_CERTIFICATE_CHECK: Duration = Duration::from_secs(3600);
 
 /// The store's file in the data folder.
 const STORE_FILE: &str = "penstock.db";
@@ -194,45 +192,6 @@ fn certificate_files(config: &Config) -> [PathBuf; 2] {
     ["coordinator.pem", "ca/root.pem"].map(|name| config.data.join(name))
 }
 
-/// Our own certificate: the stored one while it has a third of its life left, else a new one.
-fn own_credentials(config: &Config, authority: &Authority) -> Result<Credentials, AppError> {
-    let (chain_file, key_file) = (
-        config.data.join("coordinator.pem"),
-        config.data.join("coordinator.key"),
-    );
-    let now_ms = clock::now_ms();
-    if chain_file.exists() && key_file.exists() {
-        let stored = Credentials::from_files(&chain_file, &key_file)?;
-        if !worn(&stored, config, authority, now_ms) {
-            return Ok(stored);
-        }
-    }
-    let subject = Subject::Coordinator(config.name.clone());
-    let (credentials, key_pem) = authority.issue_own(&subject, &config.names, now_ms)?;
-    let chain_pem = certificates_to_pem(credentials.chain());
-    // The key first: a certificate without its key would be taken for whole at the next start. A key that does
-    // not fit the certificate is refused there, and both are made anew.
-    files::replace_secret(&key_file, key_pem.as_bytes())?;
-    files::replace_secret(&chain_file, chain_pem.as_bytes())?;
-    tracing::info!("a new certificate for the coordinator itself");
-    Ok(credentials)
-}
-
-fn worn(stored: &Credentials, config: &Config, authority: &Authority, now_ms: u64) -> bool {
-    let whose = stored
-        .identity()
-        .is_ok_and(|identity| identity.subject == Subject::Coordinator(config.name.clone()));
-    let issued_here = stored.chain().last() == authority.roots().first();
-    let fits = ServerCredentials::new(stored).is_ok();
-    let leaf = stored.chain().first();
-    let names = leaf.and_then(|leaf| ServerNames::of_certificate(leaf).ok());
-    let named = names.as_ref() == Some(&config.names);
-    let fresh = stored
-        .validity_ms()
-        .is_ok_and(|(from, until)| now_ms >= from && until.saturating_sub(now_ms) > (until - from) / 3);
-    !(whose && issued_here && fits && named && fresh)
-}
-
 /// Starts a coordinator.
 pub async fn start(config: &Config) -> Result<Running, AppError> {
     let lock = DataLock::take(&config.data)?;
@@ -255,14 +214,15 @@ pub async fn start(config: &Config) -> Result<Running, AppError> {
     );
     let (publish, health) = watch::channel(Arc::new(Published::new(first)));
 
-    let server = ServerCredentials::new(&own_credentials(config, &authority)?)?;
+    let mut own_certificate = OwnCertificate::new(config, authority.clone());
+    let server = ServerCredentials::new(&own_certificate.credentials(clock::now_ms())?)?;
     let tls = server_config(&config.plant, server.clone(), &authority.roots())?;
     let kept_journal = journal.clone();
     let services = Services {
         config,
         store: store.clone(),
-        journal,
-        authority: authority.clone(),
+        journal: journal.clone(),
+        authority,
         releases: releases.clone(),
         fleet: fleet.clone(),
         stopping: stopping.clone(),
@@ -333,11 +293,7 @@ pub async fn start(config: &Config) -> Result<Running, AppError> {
             retention::follow(store.clone(), kept_journal, kept),
         );
     }
-    background(
-        &mut tasks,
-        &stopping,
-        keep_certificate(config.clone(), authority, server),
-    );
+    background(&mut tasks, &stopping, own_certificate.keep(server, journal));
     Ok(Running {
         grpc,
         metrics: metrics_address,
@@ -369,18 +325,6 @@ async fn remembered(store: &Store) -> Result<Vec<(GatewayId, GatewayRecord)>, Ap
         .into_iter()
         .filter_map(|(name, record, _)| GatewayId::new(name).ok().map(|gateway| (gateway, record)))
         .collect())
-}
-
-/// Replaces the coordinator's own certificate in time.
-async fn keep_certificate(config: Config, authority: Arc<Authority>, server: Arc<ServerCredentials>) {
-    loop {
-        tokio::time::sleep(OWN_CERTIFICATE_CHECK).await;
-        let renewed = own_credentials(&config, &authority)
-            .and_then(|credentials| server.replace(&credentials).map_err(AppError::from));
-        if let Err(error) = renewed {
-            tracing::error!(error = %crate::chain(&error), "cannot renew the coordinator's own certificate");
-        }
-    }
 }
 
 impl Running {

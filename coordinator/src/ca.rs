@@ -17,7 +17,7 @@ use std::time::Duration;
 use penstock_policy::ids::{Digest, PlantId};
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::names::ServerNames;
-use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem};
+use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem, validity_ms};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
@@ -127,7 +127,7 @@ impl Authority {
             .distinguished_name
             .push(DnType::OrganizationalUnitName, hex::encode(serial.to_bytes()));
         params.serial_number = Some(serial);
-        validity(&mut params, now_ms, ROOT_VALIDITY);
+        validity(&mut params, backdated(now_ms), now_ms, ROOT_VALIDITY);
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384)?;
         let certificate = params.self_signed(&key)?;
         files::write_secret(&key_file, key.serialize_pem().as_bytes())?;
@@ -212,7 +212,11 @@ impl Authority {
         self.issue_for(subject, names, &key.key, now_ms)
     }
 
-    /// Makes a key and issues a certificate for it; only for the coordinator itself.
+    /// Makes a key and issues a certificate for it; only for the coordinator itself. It is valid from the authority's own
+    /// beginning on: peers whose clocks are behind this one accept it, too.
+    ///
+    /// # Errors
+    /// The certificate cannot be made.
     pub fn issue_own(
         &self,
         subject: &Subject,
@@ -220,7 +224,9 @@ impl Authority {
         now_ms: u64,
     ) -> Result<(Credentials, String), CaError> {
         let key = KeyPair::generate()?;
-        let issued = self.issue_for(subject, names, &key, now_ms)?;
+        let begun_ms = validity_ms(&self.root).map_or(now_ms, |(from, _)| from);
+        let from_ms = begun_ms.min(backdated(now_ms));
+        let issued = self.issue_from(subject, names, &key, (from_ms, now_ms))?;
         let der =
             PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
         Ok((Credentials::new(issued.chain, der)?, key.serialize_pem()))
@@ -232,6 +238,17 @@ impl Authority {
         names: &ServerNames,
         key: &impl PublicKeyData,
         now_ms: u64,
+    ) -> Result<Issued, CaError> {
+        self.issue_from(subject, names, key, (backdated(now_ms), now_ms))
+    }
+
+    /// Valid from the first of two times, and for as long after the second as its kind is.
+    fn issue_from(
+        &self,
+        subject: &Subject,
+        names: &ServerNames,
+        key: &impl PublicKeyData,
+        (from_ms, now_ms): (u64, u64),
     ) -> Result<Issued, CaError> {
         let identity = PeerIdentity {
             plant: self.plant.clone(),
@@ -276,7 +293,7 @@ impl Authority {
         params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial()?);
-        let expires_ms = validity(&mut params, now_ms, lifetime);
+        let expires_ms = validity(&mut params, from_ms, now_ms, lifetime);
         let certificate = params.signed_by(key, &self.issuer)?;
         Ok(Issued {
             chain: vec![certificate.der().clone(), self.root.clone()],
@@ -301,11 +318,16 @@ fn serial() -> Result<SerialNumber, CaError> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
+/// From when what is issued now is valid, milliseconds since 1970.
+fn backdated(now_ms: u64) -> u64 {
+    now_ms.saturating_sub(u64::try_from(BACKDATED.as_millis()).unwrap_or(0))
+}
+
 /// Sets the validity, and gives its end in milliseconds since 1970.
-fn validity(params: &mut CertificateParams, now_ms: u64, lifetime: Duration) -> u64 {
+fn validity(params: &mut CertificateParams, from_ms: u64, now_ms: u64, lifetime: Duration) -> u64 {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let now = Duration::from_secs(now_ms / 1000);
-    params.not_before = epoch + now.saturating_sub(BACKDATED);
+    params.not_before = epoch + Duration::from_secs(from_ms / 1000);
     params.not_after = epoch + now + lifetime;
     u64::try_from((now + lifetime).as_millis()).unwrap_or(u64::MAX)
 }

@@ -31,6 +31,7 @@ pub mod ingest;
 pub mod journal;
 pub mod metrics;
 pub mod operators;
+pub mod own_certificate;
 pub mod query;
 pub mod releases;
 pub mod retention;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use penstock_policy::release::Statement;
 use penstock_proto::channel::{self, Address};
+use penstock_proto::tls::client::ClientTls;
 use penstock_proto::v1;
 use penstock_proto::v1::coordinator_message::Message as Down;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Up;
-use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -36,7 +36,7 @@ pub(super) struct Fleet {
 }
 
 /// Each gateway's own TLS.
-pub(super) fn identities(coordinator: &Coordinator, size: u32) -> Vec<Arc<ClientConfig>> {
+pub(super) fn identities(coordinator: &Coordinator, size: u32) -> Vec<ClientTls> {
     (0..size)
         .map(|number| {
             let credentials = coordinator.certificate(&format!("gateway/{}", plant::gateway(number)));
@@ -47,7 +47,7 @@ pub(super) fn identities(coordinator: &Coordinator, size: u32) -> Vec<Arc<Client
 
 impl Fleet {
     /// Starts them all at once.
-    pub(super) fn start(coordinator: &Coordinator, identities: Vec<Arc<ClientConfig>>) -> Self {
+    pub(super) fn start(coordinator: &Coordinator, identities: Vec<ClientTls>) -> Self {
         let counts = Arc::new(Counts::default());
         let mut gateways = JoinSet::new();
         for (number, tls) in (0..).zip(identities) {
@@ -100,8 +100,8 @@ impl Fleet {
     }
 }
 
-async fn session(address: &Address, tls: &Arc<ClientConfig>, number: u32, counts: &Counts) {
-    let Ok(channel) = channel::connect(vec![address.clone()], Arc::clone(tls)).await else {
+async fn session(address: &Address, tls: &ClientTls, number: u32, counts: &Counts) {
+    let Ok(channel) = channel::connect(vec![address.clone()], tls.clone()).await else {
         return;
     };
     let (up, messages) = mpsc::channel(8);

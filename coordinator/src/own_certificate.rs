@@ -1,0 +1,280 @@
+//! The coordinator's own certificate: stored beside the store, looked at every few seconds, and made anew whenever it would not
+//! do by the clock.
+//!
+//! Clocks are wrong at times, so that what is served must do for peers whose clocks are right: it is valid from the beginning of
+//! the plant's authority on, not only from now, since a clock that is ahead would else make one that nobody accepts. Its end is
+//! where it should be by the clock; one that ends earlier or later than that came of another time, and gives way. The
+//! authority is here, so that nothing has to be kept to go back to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_policy::ids::CoordinatorId;
+use penstock_proto::peer::Subject;
+use penstock_proto::tls::names::ServerNames;
+use penstock_proto::tls::server::ServerCredentials;
+use penstock_proto::tls::times::instant;
+use penstock_proto::tls::{Credentials, certificates_to_pem};
+
+use crate::ca::{Authority, CaError};
+use crate::clock;
+use crate::config::Config;
+use crate::files;
+use crate::journal::Journal;
+
+/// How often it is looked at: a clock that jumps must not keep gateways out for long.
+const LOOK: Duration = Duration::from_secs(5);
+/// How much later than expected it may end before it gives way, milliseconds.
+const LATER_MS: u64 = 86_400_000;
+
+/// Keeps the coordinator's own certificate.
+pub struct OwnCertificate {
+    name: CoordinatorId,
+    /// What clients may reach it by.
+    names: ServerNames,
+    chain_file: PathBuf,
+    key_file: PathBuf,
+    lifetime_ms: u64,
+    authority: Arc<Authority>,
+    /// The one that is served.
+    held: Option<Credentials>,
+    /// Why the last one was made, until that is written down.
+    made: Option<String>,
+}
+
+/// Why a certificate that is valid in `span` does not do at `now_ms`; `None`: it does.
+fn wanting(span: (u64, u64), lifetime_ms: u64, now_ms: u64) -> Option<&'static str> {
+    let (from, until) = span;
+    let left = until.saturating_sub(now_ms);
+    if now_ms < from {
+        Some("its time had not come by this clock")
+    } else if now_ms >= until {
+        Some("it had expired by this clock")
+    } else if left <= lifetime_ms / 3 {
+        Some("less than a third of its time was left")
+    } else if left > lifetime_ms.saturating_add(LATER_MS) {
+        Some("it was made while this clock was ahead")
+    } else {
+        None
+    }
+}
+
+impl OwnCertificate {
+    /// Of the coordinator in `config`.
+    pub fn new(config: &Config, authority: Arc<Authority>) -> Self {
+        Self {
+            name: config.name.clone(),
+            names: config.names.clone(),
+            chain_file: config.data.join("coordinator.pem"),
+            key_file: config.data.join("coordinator.key"),
+            lifetime_ms: u64::try_from(config.lifetimes.coordinator.as_millis()).unwrap_or(u64::MAX),
+            authority,
+            held: None,
+            made: None,
+        }
+    }
+
+    /// The one to serve at `now_ms`: the one held or stored while it does, else a new one.
+    ///
+    /// # Errors
+    /// The authority cannot make one.
+    pub fn credentials(&mut self, now_ms: u64) -> Result<Credentials, CaError> {
+        let held = self.held.take().or_else(|| self.stored());
+        let why = match &held {
+            Some(held) => {
+                let span = held.validity_ms().unwrap_or((0, 0));
+                match wanting(span, self.lifetime_ms, now_ms) {
+                    None => {
+                        self.held = Some(held.clone());
+                        return Ok(held.clone());
+                    }
+                    Some(why) => why,
+                }
+            }
+            None => "there was none that could be used",
+        };
+        let subject = Subject::Coordinator(self.name.clone());
+        let (made, key_pem) = match self.authority.issue_own(&subject, &self.names, now_ms) {
+            Ok(made) => made,
+            Err(error) => {
+                self.held = held;
+                return Err(error);
+            }
+        };
+        let (from, until) = made.validity_ms()?;
+        self.made = Some(format!(
+            "{why}; the new one is valid from {} until {}",
+            instant(from),
+            instant(until)
+        ));
+        self.store(&made, &key_pem);
+        self.held = Some(made.clone());
+        Ok(made)
+    }
+
+    /// The stored one, if it is whole and ours.
+    fn stored(&self) -> Option<Credentials> {
+        if !self.chain_file.exists() || !self.key_file.exists() {
+            return None;
+        }
+        let stored = match Credentials::from_files(&self.chain_file, &self.key_file) {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "the stored certificate of the coordinator itself cannot be read");
+                return None;
+            }
+        };
+        let whose = stored
+            .identity()
+            .is_ok_and(|identity| identity.subject == Subject::Coordinator(self.name.clone()));
+        let issued_here = stored.chain().last() == self.authority.roots().first();
+        // A power cut between key and certificate leaves two that do not fit.
+        let fits = ServerCredentials::new(&stored).is_ok();
+        let named = stored.server_names().is_ok_and(|names| names == self.names);
+        (whose && issued_here && fits && named).then_some(stored)
+    }
+
+    /// Stores it for the next start; where that fails it is served all the same.
+    fn store(&self, made: &Credentials, key_pem: &str) {
+        let chain_pem = certificates_to_pem(made.chain());
+        // The key first: a certificate without its key would be taken for whole at the next start.
+        let stored = files::replace_secret(&self.key_file, key_pem.as_bytes())
+            .and_then(|()| files::replace_secret(&self.chain_file, chain_pem.as_bytes()));
+        if let Err(error) = stored {
+            tracing::error!(
+                error = %crate::chain(&error),
+                "the new certificate of the coordinator itself cannot be stored; it is used, and the next start makes another one"
+            );
+        }
+    }
+
+    /// Replaces it in time, and when the clock jumped.
+    pub async fn keep(mut self, server: Arc<ServerCredentials>, journal: Journal) {
+        let subject = Subject::Coordinator(self.name.clone());
+        let mut problem = String::new();
+        loop {
+            if let Some(why) = self.made.take() {
+                tracing::info!("a new certificate for the coordinator itself: {why}");
+                if let Err(error) = journal.identity("renewed", &subject, None, &why).await {
+                    tracing::error!(error = %crate::chain(&error), "the coordinator's new certificate is not in the trail");
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+            let replaced = match self.credentials(clock::now_ms()) {
+                Ok(credentials) if self.made.is_some() => server.replace(&credentials).map_err(CaError::from),
+                other => other.map(|_| ()),
+            };
+            match replaced {
+                Ok(()) => problem.clear(),
+                Err(error) => {
+                    let now = crate::chain(&error);
+                    if now != problem {
+                        tracing::error!(error = %now, "cannot renew the coordinator's own certificate; it is tried again");
+                        problem = now;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+    use crate::config::ConfigFile;
+    use proptest::prelude::*;
+
+    const DAY_MS: u64 = 86_400_000;
+    /// When the plant's authority was made.
+    const BEGUN_MS: u64 = 1_800_000_000_000;
+
+    fn own(folder: &std::path::Path) -> OwnCertificate {
+        let config =
+            ConfigFile::with_defaults("water".parse().unwrap(), "c1".parse().unwrap(), folder.to_owned());
+        let config = config.check().unwrap();
+        let ca = folder.join("ca");
+        let made = if ca.exists() {
+            Authority::load(&ca, config.plant.clone(), config.lifetimes)
+        } else {
+            std::fs::create_dir(&ca).unwrap();
+            Authority::create(&ca, config.plant.clone(), config.lifetimes, BEGUN_MS)
+        };
+        OwnCertificate::new(&config, Arc::new(made.unwrap()))
+    }
+
+    fn good(credentials: &Credentials, at_ms: u64) -> bool {
+        let (from, until) = credentials.validity_ms().unwrap();
+        from <= at_ms && at_ms < until
+    }
+
+    #[test]
+    fn a_clock_that_jumps_and_comes_back_never_leaves_a_certificate_that_nobody_accepts() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = BEGUN_MS + 10 * DAY_MS;
+        let mut own = own(folder.path());
+        let first = own.credentials(now).unwrap();
+        assert!(good(&first, now));
+        // Ahead, so that it was due: peers with the right time accept what is served then, too.
+        let ahead = own.credentials(now + 70 * DAY_MS).unwrap();
+        assert_ne!(ahead.chain(), first.chain());
+        assert!(good(&ahead, now) && good(&ahead, now + 70 * DAY_MS));
+        for wrong in [0, BEGUN_MS + 20_000 * DAY_MS, now - 300 * DAY_MS] {
+            let then = own.credentials(wrong).unwrap();
+            assert!(good(&then, wrong), "{wrong}");
+            let back = own.credentials(now).unwrap();
+            let (_, until) = back.validity_ms().unwrap();
+            assert!(good(&back, now), "{wrong}");
+            assert!(until <= now + 61 * DAY_MS, "{wrong}: it ends where it should");
+            // And it stays.
+            assert_eq!(own.credentials(now + 60_000).unwrap().chain(), back.chain());
+        }
+    }
+
+    #[test]
+    fn a_power_cut_between_key_and_certificate_and_files_that_are_torn_or_cannot_be_written_are_overcome() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = BEGUN_MS + DAY_MS;
+        let first = own(folder.path()).credentials(now).unwrap();
+        assert_eq!(
+            own(folder.path()).credentials(now).unwrap().chain(),
+            first.chain()
+        );
+        let (pem, key) = (
+            folder.path().join("coordinator.pem"),
+            folder.path().join("coordinator.key"),
+        );
+        let old_key = std::fs::read(&key).unwrap();
+        for torn in ["", "-----BEGIN CERTIFICATE-----\nMII"] {
+            std::fs::write(&pem, torn).unwrap();
+            assert!(good(&own(folder.path()).credentials(now).unwrap(), now));
+        }
+        std::fs::write(&key, old_key).unwrap();
+        let after = own(folder.path()).credentials(now).unwrap();
+        assert!(good(&after, now) && ServerCredentials::new(&after).is_ok());
+        // Where the folder is gone it is served from memory, and not made again at each look.
+        let mut homeless = own(folder.path());
+        homeless.chain_file = folder.path().join("gone/coordinator.pem");
+        homeless.key_file = folder.path().join("gone/coordinator.key");
+        let made = homeless.credentials(now).unwrap();
+        assert!(good(&made, now));
+        assert_eq!(homeless.credentials(now + 5_000).unwrap().chain(), made.chain());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_valid_and_ends_about_when_it_should(
+            now in 0u64..8_000_000_000_000, from in 0u64..8_000_000_000_000, length in 0u64..1_000_000_000_000,
+        ) {
+            let lifetime = 60 * DAY_MS;
+            let span = (from, from + length);
+            if wanting(span, lifetime, now).is_none() {
+                prop_assert!(span.0 <= now && now + lifetime / 3 < span.1 && span.1 <= now + lifetime + LATER_MS);
+            }
+            // One that was made now is kept, whenever its time begins before.
+            prop_assert_eq!(wanting((from.min(now), now + lifetime), lifetime, now), None);
+        }
+    }
+}

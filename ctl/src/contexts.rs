@@ -6,6 +6,7 @@
 //!   contexts/NAME.toml        plant, operator, coordinators
 //!   contexts/NAME.key         private key, PKCS #8 PEM, 0600; born here, never sent
 //!   contexts/NAME.crt         certificate chain, leaf first, PEM
+//!   contexts/NAME.before.*    key and certificate of the login before, for where the new ones do not do
 //!   contexts/NAME.roots       the plant's roots, PEM
 //!   known/                    what this person verified of a plant's releases (`known.rs`)
 //! ```
@@ -15,7 +16,9 @@ use std::path::PathBuf;
 
 use penstock_policy::ids::{OperatorId, PlantId, check_name};
 use penstock_proto::channel::Address;
-use penstock_proto::tls::Credentials;
+use penstock_proto::peer::Subject;
+use penstock_proto::tls::server::ServerCredentials;
+use penstock_proto::tls::{Credentials, times};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
@@ -211,12 +214,38 @@ impl Contexts {
         toml::from_str(&String::from_utf8_lossy(&bytes)).map_err(|source| ContextError::Form { path, source })
     }
 
-    /// Key and certificate of a context.
-    pub fn credentials(&self, name: &str) -> Result<Credentials, ContextError> {
-        Ok(Credentials::from_files(
-            &self.file(name, "crt"),
-            &self.file(name, "key"),
-        )?)
+    /// Key and certificate of a context, and those of the login before, in the order in which they are shown at `now_ms`: a
+    /// certificate may have been issued while a clock was wrong.
+    pub fn credentials(&self, named: &Named, now_ms: u64) -> Result<Vec<Credentials>, ContextError> {
+        let read = |end: &str| {
+            Credentials::from_files(
+                &self.file(&named.name, &format!("{end}crt")),
+                &self.file(&named.name, &format!("{end}key")),
+            )
+        };
+        let newest = read("");
+        let ours = |credentials: &Credentials| {
+            // A power cut between key and certificate leaves two that do not fit.
+            ServerCredentials::new(credentials).is_ok()
+                && credentials.identity().is_ok_and(|identity| {
+                    identity.plant == named.context.plant
+                        && identity.subject == Subject::Operator(named.context.operator.clone())
+                })
+        };
+        let both = newest.as_ref().ok().cloned().into_iter().chain(read("before."));
+        let all: Vec<Credentials> = both.filter(ours).collect();
+        let spans: Vec<_> = all
+            .iter()
+            .map(|one| one.validity_ms().unwrap_or((0, 0)))
+            .collect();
+        let ordered: Vec<_> = times::order(&spans, now_ms)
+            .into_iter()
+            .filter_map(|index| all.get(index).cloned())
+            .collect();
+        match ordered.is_empty() {
+            true => Ok(vec![newest?]),
+            false => Ok(ordered),
+        }
     }
 
     /// The plant's roots.
@@ -251,6 +280,21 @@ impl Contexts {
         Ok(())
     }
 
+    /// Keeps key and certificate of a login that is made anew, if they are whole.
+    fn keep_before(&self, name: &str) -> Result<(), ContextError> {
+        let (crt, key) = (self.file(name, "crt"), self.file(name, "key"));
+        let whole = Credentials::from_files(&crt, &key).is_ok_and(|old| ServerCredentials::new(&old).is_ok());
+        if whole {
+            for (end, path, mode) in [
+                ("before.key", &key, Mode::Secret),
+                ("before.crt", &crt, Mode::Shared),
+            ] {
+                files::replace(&self.file(name, end), &files::read(path, FILE_BYTES_MAX)?, mode)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Completes a login: the pending key becomes the context's, and the context the chosen one.
     pub fn save(
         &self,
@@ -261,6 +305,7 @@ impl Contexts {
     ) -> Result<(), ContextError> {
         let pending = self.file(name, "pending");
         let key = files::read(&pending, FILE_BYTES_MAX)?;
+        self.keep_before(name)?;
         files::replace(&self.file(name, "key"), &key, Mode::Secret)?;
         files::replace(&self.file(name, "crt"), chain_pem.as_bytes(), Mode::Shared)?;
         files::replace(&self.file(name, "roots"), roots_pem.as_bytes(), Mode::Shared)?;
@@ -286,6 +331,51 @@ mod tests {
             operator: OperatorId::new(operator).unwrap(),
             coordinators: vec!["127.0.0.1:7643".parse().unwrap()],
         }
+    }
+
+    /// Key and certificate of alice, valid in these years.
+    fn issued(from: i32, until: i32) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        let uri = "spiffe://riverside/operator/alice".try_into().unwrap();
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        (key.serialize_pem(), params.self_signed(&key).unwrap().pem())
+    }
+
+    #[test]
+    fn a_login_that_was_made_while_a_clock_was_wrong_or_is_half_written_leaves_the_one_before_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let contexts = Contexts::at(folder.path());
+        let log_in = |(key, chain): &(String, String)| {
+            contexts.keep_pending_key("one", key).unwrap();
+            contexts.save("one", &context("alice"), chain, "roots").unwrap();
+        };
+        let begins = |now_ms| {
+            let named = contexts.find(Some("one")).unwrap();
+            let shown = contexts.credentials(&named, now_ms).unwrap();
+            shown
+                .iter()
+                .map(|one| one.validity_ms().unwrap().0)
+                .collect::<Vec<_>>()
+        };
+        let (in_2027, in_2071) = (1_800_000_000_000, 3_190_000_000_000);
+        let (good, future) = (issued(2026, 2028), issued(2071, 2072));
+        log_in(&good);
+        log_in(&future);
+        let (good_ms, future_ms) = (1_767_225_600_000, 3_187_296_000_000);
+        assert_eq!(begins(in_2027), [good_ms, future_ms]);
+        assert_eq!(begins(in_2071), [future_ms, good_ms]);
+        // Another key, and not yet its certificate.
+        std::fs::write(folder.path().join("contexts/one.key"), &issued(2026, 2028).0).unwrap();
+        assert_eq!(begins(in_2027), [good_ms]);
+        // Somebody else's login under the same name is not shown as this one's.
+        let named = Named {
+            name: "one".to_owned(),
+            context: context("bob"),
+        };
+        assert_eq!(contexts.credentials(&named, in_2027).unwrap().len(), 1);
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub mod releases;
 pub mod why;
 
 use penstock_policy::ids::Digest;
-use penstock_proto::channel::{self, OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX};
+use penstock_proto::channel::{self, ConnectError, OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX};
 use penstock_proto::refusal::{self, Reason};
 use penstock_proto::tls::client::{ClientProfile, Trust};
 use penstock_proto::v1::WhoAmIRequest;
@@ -22,6 +22,7 @@ use crate::contexts::{Contexts, Named};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::times;
+use crate::words;
 
 /// A connection as a logged-in operator.
 #[derive(Debug)]
@@ -37,26 +38,40 @@ impl Online {
     pub async fn connect(name: Option<&str>) -> Result<Self, Failure> {
         let contexts = Contexts::open()?;
         let login = contexts.find(name)?;
-        let profile = ClientProfile {
-            plant: login.context.plant.clone(),
-            trust: Trust::Roots(contexts.roots(&login.name)?),
-            credentials: Some(contexts.credentials(&login.name)?),
-        };
-        let tls = profile.config().map_err(|error| {
-            Failure::local(
-                "context-damaged",
-                format!("the login `{}` cannot be used", login.name),
-            )
-            .caused_by(&error)
-            .help("log in again")
-        })?;
-        let channel = channel::connect(login.context.coordinators.clone(), tls)
-            .await
-            .map_err(|error| unreachable(&error.to_string()))?;
+        let roots = contexts.roots(&login.name)?;
+        let mut refused: Option<ConnectError> = None;
+        for credentials in contexts.credentials(&login, words::now_ms())? {
+            let profile = ClientProfile {
+                plant: login.context.plant.clone(),
+                trust: Trust::Roots(roots.clone()),
+                credentials: Some(credentials),
+            };
+            let tls = profile.config().map_err(|error| {
+                Failure::local(
+                    "context-damaged",
+                    format!("the login `{}` cannot be used", login.name),
+                )
+                .caused_by(&error)
+                .help("log in again")
+            })?;
+            match channel::connect(login.context.coordinators.clone(), tls).await {
+                Ok(channel) => return Ok(Self::over(login, channel)),
+                Err(error) if error.own_refused => {
+                    refused.get_or_insert(error);
+                }
+                Err(error) => return Err(unreachable(&refused.unwrap_or(error).to_string())),
+            }
+        }
+        Err(unreachable(
+            &refused.unwrap_or_else(ConnectError::nowhere).to_string(),
+        ))
+    }
+
+    fn over(login: Named, channel: Channel) -> Self {
         let client = ControlClient::new(channel)
             .max_encoding_message_size(OPERATOR_REQUEST_BYTES_MAX)
             .max_decoding_message_size(OPERATOR_RESPONSE_BYTES_MAX);
-        Ok(Self { login, client })
+        Self { login, client }
     }
 
     /// Shows times in the zone of the plant's sites from here on, if nobody asked for another and they have one in common.

@@ -16,6 +16,7 @@ use penstock_agent::enforce::{Base, Enforcer, Pace, Settings, standing};
 use penstock_agent::link::enrol::{EnrolError, enrol};
 use penstock_agent::service_manager::{Kept, ServiceManager};
 use penstock_agent::{app, status};
+use penstock_policy::text;
 use penstock_proto::token::Token;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -88,7 +89,7 @@ fn main() -> ExitCode {
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("penstock-agent: {}", sentence(&error));
+            eprintln!("penstock-agent: {}", text::printable(&sentence(&error)));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -147,9 +148,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Status { config, json } => {
             let status = status::read(&Config::load(&config)?.state_folder);
             if json {
-                println!("{}", serde_json::to_string(&status)?);
+                println!("{}", text::json(&serde_json::to_string(&status)?));
             } else {
-                print!("{status}");
+                print!("{}", text::printable(&status.to_string()));
             }
             status.enrolled()?;
             Ok(())

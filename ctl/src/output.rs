@@ -1,8 +1,9 @@
 //! What leaves the program: pages for people, JSON for programs.
 //!
 //! Every answer is a [`Report`]: plain data that serialises to JSON (with its `schema`), and can write itself as
-//! a page. Texts that came from elsewhere (documents, coordinator, audit trail) never carry control characters
-//! to the terminal: everything that is painted or put into a table goes through [`clean`].
+//! a page. Texts that came from elsewhere (documents, coordinator, audit trail) never carry characters to the terminal
+//! that it obeys or that mislead ([`text::is_hidden`]): everything that is painted or put into a table goes through
+//! [`clean`], every line through [`gate`], which leaves the colours that pages are painted with, and JSON through [`text::json`].
 
 mod table;
 mod terminal;
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 
 use owo_colors::OwoColorize as _;
+use penstock_policy::text;
 use serde::Serialize;
 
 use crate::args::{Color, Format};
@@ -40,17 +42,32 @@ pub enum Tone {
 
 /// `text` without control characters; line ends become spaces.
 pub fn clean(text: &str) -> Cow<'_, str> {
-    // The marks that reorder text (bidirectional controls) can make a line read as something else.
-    let bad = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if !text.contains(bad) {
-        return Cow::Borrowed(text);
+    match text::printable(text) {
+        cleaned if cleaned.contains(['\n', '\t']) => Cow::Owned(cleaned.replace(['\n', '\t'], " ")),
+        cleaned => cleaned,
     }
-    let replaced = text.chars().map(|c| match c {
-        '\n' | '\t' => ' ',
-        c if bad(c) => '\u{fffd}',
-        c => c,
-    });
-    Cow::Owned(replaced.collect())
+}
+
+/// What pages are painted with, behind the escape character; anything else is no doing of ours.
+const PAINTS: [&str; 15] = [
+    "[0m", "[1m", "[2m", "[22m", "[31m", "[32m", "[33m", "[36m", "[39m", "[38;5;1m", "[38;5;2m", "[38;5;3m",
+    "[38;5;6m", "[31;1m", "[1;31m",
+];
+
+/// A finished line as it may go to the terminal: with our own paint, and nothing else that it obeys.
+fn gate(line: &str) -> Cow<'_, str> {
+    if !line.contains(text::is_hidden) {
+        return Cow::Borrowed(line);
+    }
+    let mut gated = String::with_capacity(line.len());
+    let mut parts = line.split('\u{1b}');
+    gated.push_str(&text::printable(parts.next().unwrap_or_default()));
+    for part in parts {
+        let painted = PAINTS.iter().any(|paint| part.starts_with(paint));
+        gated.push(if painted { '\u{1b}' } else { '\u{fffd}' });
+        gated.push_str(&text::printable(part));
+    }
+    Cow::Owned(gated)
 }
 
 /// How pages are drawn.
@@ -108,8 +125,8 @@ impl Page {
     /// A line; what it holds from elsewhere must have been painted or cleaned. At a terminal's edge it goes on below, two
     /// columns further in than it began.
     pub fn line(&mut self, line: impl AsRef<str>) {
-        let line = line.as_ref();
-        self.hanging(wrap::indent(line) + 2, line);
+        let line = gate(line.as_ref());
+        self.hanging(wrap::indent(&line) + 2, &line);
     }
 
     /// A line that goes on behind `hang` spaces, if a terminal's edge is in its way.
@@ -123,7 +140,7 @@ impl Page {
         }
     }
 
-    /// What was laid out already, line by line.
+    /// What was laid out already, line by line; what it holds from elsewhere must have been cleaned.
     pub fn drawn(&mut self, text: &str) {
         self.text.push_str(text);
         self.text.push('\n');
@@ -145,7 +162,7 @@ impl Page {
             .unwrap_or(0);
         for (name, value) in facts {
             let name = self.paint(Tone::Dim, &format!("{name:width$}"));
-            self.hanging(width + 2, &format!("{name}  {value}"));
+            self.hanging(width + 2, &gate(&format!("{name}  {value}")));
         }
     }
 
@@ -242,6 +259,10 @@ impl Output {
     }
 
     fn json<R: Report>(&self, report: &R, pretty: bool) -> Result<(), Failure> {
+        self.text(&self.json_text(report, pretty)?)
+    }
+
+    fn json_text<R: Report>(&self, report: &R, pretty: bool) -> Result<String, Failure> {
         let tagged = Tagged {
             schema: R::SCHEMA,
             body: report,
@@ -254,7 +275,7 @@ impl Output {
         let text = text.map_err(|error| {
             Failure::local("internal", "the answer cannot be written as JSON").caused_by(&error)
         })?;
-        self.text(&format!("{text}\n"))
+        Ok(format!("{}\n", text::json(&text)))
     }
 
     /// Writes text to standard output as it is.
@@ -300,7 +321,8 @@ impl Output {
                     exit: failure.exit as u8,
                     error: failure,
                 };
-                serde_json::to_string_pretty(&body).unwrap_or_default() + "\n"
+                let text = serde_json::to_string_pretty(&body).unwrap_or_default();
+                text::json(&text).into_owned() + "\n"
             }
             Format::Text => self.failure_page(failure),
         };
@@ -331,7 +353,9 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn text_from_elsewhere_cannot_command_the_terminal() {
@@ -352,6 +376,67 @@ mod tests {
         page.table(&["name"], &[vec![(Tone::Name, "x\u{1b}[2Jy\nz".to_owned())]]);
         page.paragraph(2, Tone::Plain, "x\u{1b}[2J");
         assert!(!page.finish().contains("\u{1b}[2J"));
+    }
+
+    /// What a terminal would obey or hide of what was printed, but for our own paint and the ends of lines.
+    fn obeyed(printed: &str) -> String {
+        let mut rest = printed.to_owned();
+        for paint in PAINTS {
+            rest = rest.replace(&format!("\u{1b}{paint}"), "");
+        }
+        rest.chars().filter(|c| text::is_hidden(*c)).collect()
+    }
+
+    #[derive(Serialize)]
+    struct Held {
+        held: Vec<String>,
+    }
+
+    impl Report for Held {
+        const SCHEMA: &'static str = "penstock.test/1";
+        fn page(&self, page: &mut Page) {
+            for text in &self.held {
+                // As it must not be written, and as it should.
+                page.line(format!("unpainted: {text}"));
+                let painted = page.paint(Tone::Bad, text);
+                page.line(painted);
+                page.paragraph(4, Tone::Warn, text);
+                page.table(
+                    &["text"],
+                    &[vec![(Tone::Good, text.clone())], vec![(Tone::Name, text.clone())]],
+                );
+                page.facts(&[("text", page.paint(Tone::Dim, text))]);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 2))]
+        #[test]
+        fn whatever_another_party_sent_no_page_and_no_json_carries_a_character_that_a_terminal_obeys_or_hides(
+            held in proptest::collection::vec(
+                prop_oneof![
+                    any::<String>(),
+                    "([a-z ]|\u{1b}\\[[0-9;]{0,4}[mHJK]|[\u{0}-\u{1f}\u{7f}-\u{9f}\u{61c}\u{200b}\u{202e}\u{2066}\u{feff}\u{e0041}]){0,12}",
+                ],
+                1..4,
+            ),
+            color: bool, wrap: bool,
+        ) {
+            let report = Held { held: held.clone() };
+            let style = Style { color, width: 80, wrap };
+            let output = Output { format: Format::Json, style, error: style, live: false };
+            prop_assert_eq!(obeyed(&output.page(&report)), "");
+            for pretty in [true, false] {
+                let json = output.json_text(&report, pretty).unwrap();
+                prop_assert!(!json.contains(text::is_hidden), "{json:?}");
+                let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+                prop_assert_eq!(&read["held"], &serde_json::json!(held));
+            }
+            let mut failure = Failure::local("code", held[0].clone());
+            failure = failure.because(held[0].clone()).help(held[0].clone());
+            prop_assert_eq!(obeyed(&output.failure_page(&failure)), "");
+        }
     }
 
     #[test]

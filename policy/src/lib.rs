@@ -30,6 +30,7 @@ pub mod plan;
 pub mod reach;
 pub mod release;
 pub mod schema;
+pub mod text;
 pub mod times;
 mod validate;
 pub mod verdict;

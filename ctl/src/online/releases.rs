@@ -14,7 +14,7 @@ use std::path::Path;
 use penstock_policy::ids::{Digest, Revision};
 use penstock_proto::v1::ListReleasesRequest;
 
-pub use self::report::{ReleaseLine, ReleaseList, ReleaseShown};
+pub use self::report::{Assurance, ReleaseLine, ReleaseList, ReleaseShown};
 pub use self::standing::Base;
 
 use self::approve::approve;
@@ -166,8 +166,13 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             online.settle_zone().await;
             let fetched = online.require(revision.unwrap_or(0)).await?;
             let digest = Digest::of(&fetched.signed.statement);
-            online.known()?.check_number(fetched.statement.revision, digest)?;
+            let known = online.known()?;
+            known.check_number(fetched.statement.revision, digest)?;
+            let compiled = plant_of(&fetched, out);
+            let verified = Assurance::of(&known, digest, compiled.as_ref().err());
             if let Some(folder) = documents {
+                // What is written is taken for the release's by whoever signs it elsewhere.
+                compiled?;
                 write_documents(&fetched.documents, folder)?;
             }
             if let Some(file) = save {
@@ -176,7 +181,9 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             if let Some(file) = statement {
                 files::create(file, &fetched.signed.statement, Mode::Shared)?;
             }
-            out.show(&shown(&fetched, "shown", None)?)?;
+            let mut shown = shown(&fetched, "shown", None)?;
+            shown.verified = Some(verified);
+            out.show(&shown)?;
             Ok(Exit::Done)
         }
         args::Release::Sign {
@@ -283,6 +290,7 @@ fn shown(fetched: &Fetched, done: &str, compared: Option<Compared>) -> Result<Re
         changes,
         findings,
         base,
+        verified: None,
         done: done.to_owned(),
         documents: fetched
             .documents

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use penstock_policy::model::{Asset, Plant, Protocol};
+use penstock_policy::text::is_hidden;
 
 use self::place::Place;
 use super::{Carrier, Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, Talk};
@@ -41,7 +42,11 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
         let _ = writeln!(out, "# Packets left aside: {count}, {reason}.");
     }
     for remark in &learned.remarks {
-        let _ = writeln!(out, "# {}", remark.replace(char::is_control, " "));
+        let _ = writeln!(
+            out,
+            "# {}",
+            remark.replace(|c: char| c.is_control() || is_hidden(c), " ")
+        );
     }
     if learned.left_out > 0 {
         let _ = writeln!(

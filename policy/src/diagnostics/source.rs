@@ -63,21 +63,6 @@ impl SourceFile {
     }
 }
 
-/// Characters that a reviewer cannot see, or that a terminal obeys. Line breaks and tabs are not among them, a
-/// carriage return is.
-pub(crate) fn is_hidden(c: char) -> bool {
-    match c {
-        '\t' | '\n' => false,
-        '\u{feff}'
-        | '\u{2028}'
-        | '\u{2029}'
-        | '\u{200b}'..='\u{200f}'
-        | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{2069}' => true,
-        c => c.is_control(),
-    }
-}
-
 /// Lines with more bytes than this are not drawn: a wall of text would hide the sentence it is about.
 const LINE_SHOWN_MAX: usize = 400;
 
@@ -169,7 +154,7 @@ impl IndexedFile {
         let start = self.line_starts.get(line).copied().unwrap_or(0);
         let end = self.line_starts.get(line + 1).copied().unwrap_or(self.text.len());
         let line = self.text.get(start..end).unwrap_or_default().trim_end();
-        line.len() <= LINE_SHOWN_MAX && !line.contains(is_hidden)
+        line.len() <= LINE_SHOWN_MAX && !line.contains(crate::text::is_hidden)
     }
 
     /// Whether the line that holds the byte `offset` may be shown to a person.

@@ -13,7 +13,8 @@ use super::limits::{DEPTH_MAX, LIST_ITEMS_MAX, NODES_MAX, TEXT_LENGTH_MAX};
 use super::node::{Entry, Kind, Node, excerpt};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
-use crate::diagnostics::source::{Place, is_hidden};
+use crate::diagnostics::source::Place;
+use crate::text::is_hidden;
 
 /// Reads file number `file`. `None` if nothing can be said about its content; a fault says why.
 pub(crate) fn parse(file: usize, text: &str, nodes: &mut usize, faults: &mut Faults) -> Option<Node> {

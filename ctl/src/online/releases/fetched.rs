@@ -4,6 +4,7 @@ use std::path::Path;
 
 use penstock_policy::ids::{ApproverId, Digest};
 use penstock_policy::release::{Envelope, Signature, Statement};
+use penstock_policy::text::is_hidden;
 use penstock_proto::refusal::{self, Reason};
 use penstock_proto::v1::{GetReleaseRequest, GetReleaseResponse, Release, SignedRelease};
 
@@ -146,13 +147,16 @@ pub(super) fn signatures_of(signed: &SignedRelease) -> Result<Vec<Signature>, Fa
     signed.signatures.iter().map(read).collect()
 }
 
-/// Writes documents below `folder`; names that would lead out of it are refused.
+/// Writes documents below `folder`; names that would lead out of it, or mislead who reads them, are refused.
 pub(super) fn write_documents(documents: &Documents, folder: &Path) -> Result<(), Failure> {
     for file in &documents.files {
         let name = Path::new(&file.name);
         if name
             .components()
             .any(|part| !matches!(part, std::path::Component::Normal(_)))
+            || file
+                .name
+                .contains(|c: char| is_hidden(c) || c == '\n' || c == '\t')
         {
             return Err(malformed(&format!("a document is named `{}`", file.name)));
         }
@@ -175,7 +179,13 @@ mod tests {
     #[test]
     fn a_document_that_would_be_written_elsewhere_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["../up.yaml", "/etc/x.yaml", "a/../../b.yaml"] {
+        for name in [
+            "../up.yaml",
+            "/etc/x.yaml",
+            "a/../../b.yaml",
+            "a\u{1b}[2J.yaml",
+            "lmay.\u{202e}b",
+        ] {
             let documents = Documents::received("r1", [(name.to_owned(), b"x".to_vec())]);
             assert_eq!(
                 write_documents(&documents, folder.path()).unwrap_err().exit,

@@ -131,6 +131,7 @@ pub(super) async fn propose(
         changes: Some(changes),
         findings,
         base: Some(standing.base),
+        verified: None,
         done: "proposed".to_owned(),
         documents: loaded
             .documents

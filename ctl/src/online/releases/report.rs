@@ -1,5 +1,6 @@
 //! What is shown of releases: a list, and one in full.
 
+use penstock_policy::ids::Digest;
 use penstock_proto::v1::{Release, ReleaseState};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,6 +8,7 @@ use serde::Serialize;
 use super::super::digest;
 use super::standing::Base;
 use crate::failure::Failure;
+use crate::known::Known;
 use crate::offline::changes::Changes;
 use crate::offline::check::FindingLine;
 use crate::offline::signing::Stated;
@@ -177,6 +179,60 @@ impl Report for ReleaseList {
     }
 }
 
+/// What is known of a release beyond the coordinator's word.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Assurance {
+    /// `verified`: this person verified it on this machine, as signed by its approvers. `signed`: this person signed it. `read`:
+    /// this person read it in full, or proposed it. `unverified`: it, its signatures and its state are the coordinator's word.
+    pub release: String,
+    /// Whether its documents, compiled here, are exactly what its statement says.
+    pub documents_compared: bool,
+    /// Why they are not, or could not be compared.
+    pub documents_fault: Option<String>,
+}
+
+impl Assurance {
+    pub(super) fn of(known: &Known, digest: Digest, fault: Option<&Failure>) -> Self {
+        let release = if known.verified_digest() == Some(digest) {
+            "verified"
+        } else if known.has_signed(digest) {
+            "signed"
+        } else if known.has_seen(digest) {
+            "read"
+        } else {
+            "unverified"
+        };
+        Self {
+            release: release.to_owned(),
+            documents_compared: fault.is_none(),
+            documents_fault: fault.map(|fault| fault.message.to_string()),
+        }
+    }
+
+    fn page(&self, page: &mut Page) {
+        let (good, warn) = (page.paint(Tone::Good, "✓"), page.paint(Tone::Warn, "▲"));
+        match self.release.as_str() {
+            "verified" => page.line(format!("{good} you verified this release on this machine")),
+            "signed" => page.line(format!("{good} you signed this release")),
+            "read" => page.line(format!(
+                "{warn} you read this release in full; who else signed it is the coordinator's word"
+            )),
+            _ => page.line(format!(
+                "{warn} NOT VERIFIED: what stands here is the coordinator's word; `penstock diff` and `release approve` verify"
+            )),
+        }
+        match &self.documents_fault {
+            None => page.line(format!(
+                "{good} its documents, compiled here, are what its statement says"
+            )),
+            Some(fault) => {
+                let fault = page.paint(Tone::Bad, fault);
+                page.line(format!("{warn} NOT VERIFIED: its documents: {fault}"));
+            }
+        }
+    }
+}
+
 /// One release in full.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ReleaseShown {
@@ -190,6 +246,8 @@ pub struct ReleaseShown {
     pub findings: Vec<FindingLine>,
     /// What it was compared with; only where it was compared.
     pub base: Option<Base>,
+    /// What of it was verified; only where it is shown.
+    pub verified: Option<Assurance>,
     /// What was done, in a word: `shown`, `proposed`, `signed`, `rejected` or `withdrawn`.
     pub done: String,
     /// Names of its documents.
@@ -210,6 +268,9 @@ impl Report for ReleaseShown {
                 ("enforced ", page.paint(progress_tone, &progress)),
                 ("documents", page.paint(Tone::Plain, &self.documents.join(", "))),
             ]);
+            if let Some(verified) = &self.verified {
+                verified.page(page);
+            }
             return;
         }
         let done = page.paint(Tone::Good, "✓");

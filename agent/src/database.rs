@@ -1,7 +1,9 @@
 //! The embedded database under the store and the audit spool, opened alike for both.
 //!
-//! Not here: what they keep in it, and what becomes of a database that is damaged.
+//! Not here: what they keep in it, and what becomes of a database that is damaged. Whether it is, is said here: a disk that
+//! is full, read-only or reports errors is no damage, and nothing is set aside for it.
 
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,58 @@ pub(crate) fn open(path: &Path, cache: u64, segment: usize) -> sled::Result<sled
     }
 }
 
+/// Whether an error says that the database's own bytes are wrong.
+pub(crate) fn is_damage(error: &sled::Error) -> bool {
+    match error {
+        // A file that ends too early.
+        sled::Error::Io(error) => {
+            matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+            )
+        }
+        _ => true,
+    }
+}
+
+/// What keeps the files in `folder` from being read, or others from being written there; `None`: nothing, so that a database
+/// which cannot be opened is damaged.
+pub(crate) fn obstacle(folder: &Path) -> Option<String> {
+    let found = look_for_obstacle(folder).err()?;
+    let words = crate::durable::remedy(&found);
+    Some(format!(
+        "the files in {}: {found}{}{words}",
+        folder.display(),
+        if words.is_empty() { "" } else { "; " }
+    ))
+}
+
+fn look_for_obstacle(folder: &Path) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            }
+            if !kind.is_file() {
+                continue;
+            }
+            let mut file = std::fs::File::open(entry.path())?;
+            while file.read(&mut buffer)? > 0 {}
+        }
+    }
+    let probe = folder.join("probe");
+    let written = std::fs::File::create(&probe).and_then(|mut file| {
+        file.write_all(&buffer)?;
+        file.sync_all()
+    });
+    let removed = std::fs::remove_file(&probe);
+    written.and(removed)
+}
+
 /// The engine has no code of its own for it.
 fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
@@ -40,6 +94,20 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_disk_that_cannot_be_read_or_written_is_an_obstacle_and_one_that_can_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path(), 1 << 20, 1 << 16).unwrap());
+        assert_eq!(obstacle(folder.path()), None);
+        // A device that is always full stands for a disk without room; reading a folder as a file fails for everybody.
+        std::os::unix::fs::symlink("/dev/full", folder.path().join("probe")).unwrap();
+        let told = obstacle(folder.path()).unwrap();
+        assert!(told.contains("make room on its disk"), "{told}");
+        assert!(!is_damage(&sled::Error::Io(rustix::io::Errno::IO.into())));
+        assert!(!is_damage(&sled::Error::Io(rustix::io::Errno::NOSPC.into())));
+        assert!(is_damage(&sled::Error::Io(io::ErrorKind::UnexpectedEof.into())));
+    }
 
     #[test]
     fn a_database_that_is_let_go_of_a_moment_later_is_waited_for() {

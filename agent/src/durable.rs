@@ -17,9 +17,9 @@ use sha2::Digest as _;
 
 const MAGIC: &[u8; 4] = b"PSC1";
 
-/// A file operation that failed: verb, path and cause.
+/// A file operation that failed: verb, path and cause, and what one does about it.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {verb} {}", path.display())]
+#[error("cannot {verb} {}{}", path.display(), in_brackets(remedy(source)))]
 pub struct FileError {
     /// What was tried.
     pub verb: &'static str,
@@ -28,6 +28,32 @@ pub struct FileError {
     /// Why it failed.
     #[source]
     pub source: io::Error,
+}
+
+/// What one does about an error of the system; empty: its own words say it.
+pub fn remedy(error: &io::Error) -> &'static str {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded => "make room on its disk",
+        Kind::FileTooLarge => "raise the limit on the size of files",
+        Kind::ReadOnlyFilesystem => {
+            "its file system is read-only, as it becomes after errors of its disk: see the system's log"
+        }
+        Kind::PermissionDenied => "it must belong to the agent's user",
+        Kind::OutOfMemory => "there is not enough memory: see what uses it",
+        _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            "its disk reports an error, which does not mean that what it holds is lost: see the system's log"
+        }
+        _ => "",
+    }
+}
+
+fn in_brackets(text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(" ({text})")
+    }
 }
 
 fn failed<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FileError + 'a {

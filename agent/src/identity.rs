@@ -105,6 +105,11 @@ pub enum IdentityError {
     /// Its copy in a file cannot be used; the agent itself has another one.
     #[error("the file that says who this gateway is cannot be used: {0}")]
     Copy(String),
+    /// Whether it was is not known.
+    #[error(
+        "the enrolment record cannot be read ({0}); it may be whole: see to that first, instead of enrolling again"
+    )]
+    Unread(String),
     /// The record cannot be read.
     #[error("the enrolment record is damaged: enrol this gateway again")]
     Record(#[source] serde_json::Error),
@@ -234,7 +239,12 @@ impl IdentityFolder {
 
     /// The enrolment record alone.
     pub fn enrolment(store: &mut Store) -> Result<Enrolment, IdentityError> {
-        let bytes = store.load(RECORD).ok_or(IdentityError::NotEnrolled)?;
+        let Some(bytes) = store.load(RECORD) else {
+            let unread = store
+                .unread(RECORD)
+                .map(|why| IdentityError::Unread(why.to_owned()));
+            return Err(unread.unwrap_or(IdentityError::NotEnrolled));
+        };
         serde_json::from_slice(&bytes).map_err(IdentityError::Record)
     }
 

@@ -130,10 +130,10 @@ impl<K: Kernel> Reconciler<K> {
         let held = self.with_store(policy_store::load).await.unwrap_or_default();
         for fault in &held.faults {
             self.audit
-                .record(Severity::Alarm, record::agent("stored-policy-damaged", fault));
+                .record(Severity::Alarm, record::agent("stored-policy-unusable", fault));
         }
         self.store_faults.extend(held.faults.iter().map(|message| Fault {
-            code: "stored-policy-damaged".to_owned(),
+            code: "stored-policy-unusable".to_owned(),
             message: message.clone(),
             ..Fault::default()
         }));

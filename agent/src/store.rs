@@ -89,6 +89,8 @@ pub struct Store {
     generations: BTreeMap<&'static str, u64>,
     faults: BTreeMap<&'static str, String>,
     patience: mend::Patience,
+    /// Records of which no copy was found, and one could not be read.
+    unread: BTreeMap<&'static str, String>,
 }
 
 /// What a file holds of a record.
@@ -111,6 +113,7 @@ impl Store {
             generations: BTreeMap::new(),
             faults: BTreeMap::new(),
             patience: mend::Patience::default(),
+            unread: BTreeMap::new(),
         }
     }
 
@@ -156,11 +159,14 @@ impl Store {
             // From an agent that kept large records there, too.
             self.keep_second(record, &bytes);
         }
-        for (code, fault) in [
-            ("store-copy-damaged", &from_file.fault),
-            ("store-second-damaged", &second.fault),
+        self.unread.remove(record);
+        for (copy, damaged, unread) in [
+            (&from_file, "store-copy-damaged", "store-copy-unread"),
+            (&second, "store-second-damaged", "store-second-unread"),
         ] {
-            if let Some(why) = fault {
+            self.faults.remove(unread);
+            if let Some(why) = &copy.fault {
+                let code = if copy.damaged { damaged } else { unread };
                 tracing::warn!(code, "{why}");
                 self.faults.insert(code, why.clone());
             }
@@ -179,16 +185,37 @@ impl Store {
         let copies = [from_database, second.found, from_file.found]
             .into_iter()
             .flatten();
-        let (generation, payload) = copies.max_by_key(|(generation, _)| *generation)?;
+        let Some((generation, payload)) = copies.max_by_key(|(generation, _)| *generation) else {
+            if let Some(why) = from_file.fault.filter(|_| !from_file.damaged) {
+                self.unread.insert(record, why);
+            }
+            return None;
+        };
         self.generations.insert(record, generation);
         self.write_again(record, generation, &payload, &held);
         Some(payload)
+    }
+
+    /// Why it is not known whether there is such a record, after [`Self::load`] found none.
+    pub fn unread(&self, record: &'static str) -> Option<&str> {
+        self.unread.get(record).map(String::as_str)
     }
 
     /// Stores the record; its file is durable when this returns well, and the database's copy if that works.
     pub fn save(&mut self, record: &'static str, payload: &[u8]) -> Result<(), StoreError> {
         if !self.generations.contains_key(record) {
             self.load(record);
+        }
+        if let Some(why) = self.unread.get(record) {
+            // Written as the first of its kind it would give way to what is there, once that can be read again.
+            return Err(StoreError {
+                record,
+                source: FileError {
+                    verb: "read",
+                    path: copy_path(&self.folder, record),
+                    source: std::io::Error::other(why.clone()),
+                },
+            });
         }
         let generation = self
             .generations
@@ -260,7 +287,7 @@ impl Store {
                     self.faults.remove("store-failed");
                     return;
                 }
-                Ok(Err(error @ sled::Error::Io(_))) => {
+                Ok(Err(error)) if !database::is_damage(&error) => {
                     // A full disk or a lock: what is there may be whole.
                     self.fault("store-failed", &error);
                     return;
@@ -268,6 +295,14 @@ impl Store {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "an internal error (a panic)".to_owned(),
             };
+            if let Some(obstacle) = database::obstacle(&path) {
+                self.patience.begin();
+                self.faults.insert(
+                    "store-failed",
+                    format!("the store's database cannot be opened: {obstacle}"),
+                );
+                return;
+            }
             self.faults.insert(
                 "store-damaged",
                 format!("the store's database was damaged and set aside as store.damaged ({why}); the copies in files are used"),
@@ -471,6 +506,31 @@ mod tests {
         assert!(!store.faults().is_empty());
         assert!(store.load("policy").is_none());
         assert!(store.save("policy", b"x").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_neither_told_as_damage_nor_as_missing_nor_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        Store::open(folder.path()).save("policy", b"last good").unwrap();
+        std::fs::remove_dir_all(folder.path().join("store")).unwrap();
+        let copy = folder.path().join("copies/policy");
+        let kept = folder.path().join("kept");
+        std::fs::rename(&copy, &kept).unwrap();
+        // A folder in its place cannot be read as a file, by nobody: as a disk that reports errors.
+        std::fs::create_dir(&copy).unwrap();
+        let mut store = Store::open(folder.path());
+        assert_eq!(store.load("policy"), None);
+        assert!(store.unread("policy").unwrap().contains("cannot read"));
+        let codes: Vec<String> = store.faults().into_iter().map(|fault| fault.code).collect();
+        assert_eq!(codes, ["store-copy-unread"]);
+        assert!(store.save("policy", b"first").is_err());
+        // When it can be read again it is as it was.
+        std::fs::remove_dir(&copy).unwrap();
+        std::fs::rename(&kept, &copy).unwrap();
+        assert_eq!(store.load("policy").unwrap(), b"last good");
+        assert_eq!(store.unread("policy"), None);
+        store.save("policy", b"next").unwrap();
+        assert_eq!(Store::open(folder.path()).load("policy").unwrap(), b"next");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Holds the spool at arm's length: whatever the database below does — fail, report corruption, panic — ends here.
 //!
 //! Every use runs on a blocking thread under a catch; after an engine's failure the spool is dropped and opened
-//! anew, at growing intervals. A database that cannot be opened though the disk has room is set aside as
-//! `spool.damaged` (one copy, replaced by the next) and a new one begun, which says so in the trail.
+//! anew, at growing intervals. A database that cannot be opened though its files can be read, and others be written beside them, is
+//! set aside as `spool.damaged` (one copy, replaced by the next) and a new one begun, which says so in the trail. A disk that is
+//! full, read-only or reports errors is waited for: what is there may be whole.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 
 use super::opening::Begun;
 use super::spool::{Limits, Spool, SpoolError};
+use crate::{database, durable};
 
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -64,7 +66,7 @@ impl Engine {
         }
         let (folder, limits) = (self.folder.clone(), self.limits);
         let opened = contained(move || {
-            let _ = crate::durable::create_folder(&folder);
+            let _ = durable::create_folder(&folder);
             Spool::open(&folder, limits, 1)
         })
         .await;
@@ -81,15 +83,7 @@ impl Engine {
                 };
             }
             Ok(Err(error)) => {
-                let damaged = matches!(
-                    error,
-                    SpoolError::Engine(
-                        sled::Error::Corruption { .. }
-                            | sled::Error::ReportableBug(_)
-                            | sled::Error::Unsupported(_)
-                            | sled::Error::CollectionNotFound(_)
-                    )
-                );
+                let damaged = matches!(&error, SpoolError::Engine(error) if database::is_damage(error));
                 (describe(&error), damaged)
             }
             Err(panic) => (panic, true),
@@ -195,6 +189,10 @@ impl Engine {
                 // A full disk explains the failure; what is there may be whole.
                 return Ok(false);
             }
+            if let Some(why) = database::obstacle(&folder.join("spool")) {
+                tracing::warn!("the audit spool cannot be opened, and is not set aside: {why}");
+                return Ok(false);
+            }
             let aside = folder.join("spool.damaged");
             if aside.exists() {
                 std::fs::remove_dir_all(&aside)?;
@@ -226,6 +224,11 @@ fn describe(error: &SpoolError) -> Failure {
     while let Some(cause) = source {
         message = format!("{message}: {cause}");
         source = cause.source();
+    }
+    if let SpoolError::Engine(sled::Error::Io(cause)) = error
+        && !durable::remedy(cause).is_empty()
+    {
+        message = format!("{message}; {}", durable::remedy(cause));
     }
     Failure {
         code: match error {

@@ -171,7 +171,12 @@ impl Queue {
         let file = File::open(&path).map_err(failed("open", &path))?;
         let bytes = file.metadata().map_err(failed("look at", &path))?.len();
         let mut head = vec![0; HEADER_BYTES];
-        let headed = file.read_exact_at(&mut head, 0).is_ok();
+        let headed = match file.read_exact_at(&mut head, 0) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => false,
+            // The disk, not the file: what it holds may be whole, and is not removed.
+            Err(error) => return Err(failed("read", &path)(error).into()),
+        };
         match layout::read_header(&head) {
             Some((identity, stated)) if headed && identity == self.identity && stated == number => {}
             Some((identity, _)) if headed && identity != self.identity => {

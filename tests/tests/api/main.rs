@@ -17,6 +17,7 @@ mod audit;
 mod bounds;
 mod callers;
 mod devices;
+mod disk;
 mod history;
 mod lies;
 mod names;

@@ -2,7 +2,7 @@
 //! session of its own, from one process. For each size it prints
 //!
 //! - how long all take to be connected, and what the coordinator's memory is per gateway;
-//! - what it writes to its disk while they only report;
+//! - what it writes to its disk while they only report: a page or two in half a minute, by which it proves that its store can be written;
 //! - what a release for all of them takes: proposed, approved, offered to the last; what its memory is after each of several
 //!   proposals; and whether a session was lost meanwhile;
 //! - how long all take to be back after kill -9.

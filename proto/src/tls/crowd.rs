@@ -4,7 +4,8 @@
 //! its places is lost to a newcomer that holds at least two fewer. Among equals only a place that has been held for
 //! [`Crowd::new`]'s `grace` is lost; else the newcomer is refused. So one source cannot keep another out, whatever it
 //! holds open, and a herd from one address does not push itself out. Who holds as many places as one source may loses its own
-//! oldest: after a broken line, that is the one that nobody is at any more.
+//! oldest: after a broken line, that is the one that nobody is at any more. Where one source may hold them all, it has no share to
+//! be held to, and waits as a herd does.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -63,7 +64,7 @@ pub struct Place<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash + Clone> Crowd<K> {
-    /// At most `places_max` places, `each_max` of them for one source.
+    /// At most `places_max` places, `each_max` of them for one source; as many as there are, for no such share.
     pub fn new(places_max: usize, each_max: usize, grace: Duration) -> Arc<Self> {
         Arc::new(Self {
             places_max,
@@ -80,11 +81,8 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
     /// A place for `source`, if it can have one.
     pub fn enter(self: &Arc<Self>, source: K, now: Instant) -> Option<Place<K>> {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        if inside
-            .by_source
-            .get(&source)
-            .is_some_and(|held| held.len() >= self.each_max)
-        {
+        let held = inside.by_source.get(&source).map_or(0, VecDeque::len);
+        if held >= self.each_max && self.each_max < self.places_max {
             inside.lose_oldest(&source);
         } else if inside.all >= self.places_max && !inside.make_room(&source, now, self.grace) {
             return None;

@@ -374,6 +374,7 @@ impl ConfigFile {
         Ok(Config {
             room: Room {
                 reserve_bytes: storage.reserve_bytes,
+                ..Room::default()
             },
             trail: Share {
                 at_once: storage.trail_bytes_per_day.saturating_mul(TRAIL_DAYS_AT_ONCE),

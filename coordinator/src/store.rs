@@ -76,6 +76,7 @@ impl Store {
 
     /// The same, with what is kept of its disk for what must go on.
     pub fn open_with(path: &Path, room: Room) -> Result<Self, StoreError> {
+        let room = room.on_disk_of(path);
         let mut connection = Connection::open(path).map_err(|e| StoreError::from_sqlite(path, e))?;
         schema::prepare(&mut connection).map_err(|e| e.at(path))?;
         let (changes, _) = broadcast::channel(CHANGES_MAX);

@@ -19,14 +19,17 @@ const LOOK: Duration = Duration::from_millis(200);
 /// What is asked of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Free space that only what must go on may use, bytes.
+    /// Free space that only what must go on may use, bytes, ...
     pub reserve_bytes: u64,
+    /// ... and at most this part of the disk: 8 for an eighth; 0 for no such bound.
+    pub disk_part: u64,
 }
 
 impl Default for Room {
     fn default() -> Self {
         Self {
             reserve_bytes: 1 << 30,
+            disk_part: 8,
         }
     }
 }
@@ -54,6 +57,16 @@ pub(super) struct Disk {
 }
 
 impl Room {
+    /// This on the disk that holds `path`: a small one is not kept whole.
+    pub(super) fn on_disk_of(self, path: &Path) -> Self {
+        let whole = disk_of(path).map_or(u64::MAX, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+        let part = whole.checked_div(self.disk_part).unwrap_or(u64::MAX);
+        Self {
+            reserve_bytes: self.reserve_bytes.min(part),
+            ..self
+        }
+    }
+
     /// Whether there is room for a write of this purpose.
     pub(super) fn admits(self, path: &Path, purpose: Purpose<'_>, disk: Disk) -> Result<(), StoreError> {
         let kept_bytes = match purpose {
@@ -140,11 +153,15 @@ pub(super) fn free_bytes(connection: &Connection, path: &Path) -> rusqlite::Resu
     let pages: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
     let page_bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
     let own = u64::try_from(pages.saturating_mul(page_bytes)).unwrap_or(0);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let disk = rustix::fs::statvfs(folder.unwrap_or(Path::new(".")));
-    Ok(disk
+    Ok(disk_of(path)
         .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
         .saturating_add(own))
+}
+
+/// The file system that holds a file.
+fn disk_of(path: &Path) -> rustix::io::Result<rustix::fs::StatVfs> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    rustix::fs::statvfs(folder.unwrap_or(Path::new(".")))
 }
 
 #[cfg(test)]
@@ -162,7 +179,7 @@ mod tests {
         fn however_many_gateways_flood_each_other_one_keeps_its_part_and_the_reserve_stays(
             floods in 1_u64..12, modest in 1_u64..12, size in 100_000_u64..1_000_000,
         ) {
-            let room = Room { reserve_bytes: size / 10 };
+            let room = Room { reserve_bytes: size / 10, ..Room::default() };
             let sources = floods + modest;
             let mut held = vec![0_u64; usize::try_from(sources).unwrap_or(0)];
             let mut free = size;
@@ -188,8 +205,27 @@ mod tests {
     }
 
     #[test]
+    fn of_a_small_disk_an_eighth_is_kept_at_most() {
+        let here = Path::new("./s.db");
+        let whole = disk_of(here).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+        let kept = |reserve_bytes, disk_part| {
+            let room = Room {
+                reserve_bytes,
+                disk_part,
+            };
+            room.on_disk_of(here).reserve_bytes
+        };
+        assert_eq!(kept(u64::MAX, 8), whole / 8);
+        assert_eq!(kept(1000, 8), 1000.min(whole / 8));
+        assert_eq!(kept(u64::MAX, 0), u64::MAX);
+    }
+
+    #[test]
     fn what_must_go_on_goes_on_to_the_last_byte_and_the_others_end_one_after_the_other() {
-        let room = Room { reserve_bytes: 1000 };
+        let room = Room {
+            reserve_bytes: 1000,
+            ..Room::default()
+        };
         let trail = Purpose::Trail {
             source: "gw",
             held_bytes: 0,

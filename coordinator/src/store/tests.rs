@@ -226,7 +226,10 @@ fn a_failed_commit_tells_everyone_and_the_store_goes_on_when_there_is_room() {
         writer::spawn(
             connection,
             path.clone(),
-            Room { reserve_bytes: 0 },
+            Room {
+                reserve_bytes: 0,
+                ..Room::default()
+            },
             commands,
             changes.clone(),
             appended,
@@ -235,7 +238,10 @@ fn a_failed_commit_tells_everyone_and_the_store_goes_on_when_there_is_room() {
         let store = Store {
             inner: Arc::new(Inner {
                 path,
-                room: Room { reserve_bytes: 0 },
+                room: Room {
+                    reserve_bytes: 0,
+                    ..Room::default()
+                },
                 writer,
                 readers: Mutex::new(Vec::new()),
                 scans: scan::Room::default(),
@@ -270,6 +276,7 @@ async fn a_disk_that_is_short_takes_what_must_go_on_and_says_of_the_rest_why_not
         &path,
         Room {
             reserve_bytes: u64::MAX,
+            disk_part: 0,
         },
     )
     .unwrap();
@@ -293,7 +300,14 @@ async fn a_disk_that_is_short_takes_what_must_go_on_and_says_of_the_rest_why_not
     }
     // The same store with room: nothing was lost or half done.
     drop(store);
-    let store = Store::open_with(&path, Room { reserve_bytes: 0 }).unwrap();
+    let store = Store::open_with(
+        &path,
+        Room {
+            reserve_bytes: 0,
+            ..Room::default()
+        },
+    )
+    .unwrap();
     assert!(matches!(
         store.append("gw", chain(1, &[vec![1]])).await.unwrap()[..],
         [Append::Stored { .. }]

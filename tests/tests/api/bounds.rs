@@ -100,6 +100,7 @@ async fn with_a_short_disk_approvals_and_tokens_go_on_and_what_is_refused_says_w
         .unwrap();
     world.config.room = Room {
         reserve_bytes: u64::MAX,
+        disk_part: 0,
     };
     world.restart().await;
     let mut gateway = world.session("gw-a", v1::PolicyState::default()).await;
@@ -129,7 +130,10 @@ async fn with_a_short_disk_approvals_and_tokens_go_on_and_what_is_refused_says_w
     );
     assert!(words.contains("storage.reserve_bytes"), "{words}");
     // With room again nothing was lost.
-    world.config.room = Room { reserve_bytes: 0 };
+    world.config.room = Room {
+        reserve_bytes: 0,
+        ..Room::default()
+    };
     drop(gateway);
     world.restart().await;
     let mut gateway = world.session("gw-a", v1::PolicyState::default()).await;

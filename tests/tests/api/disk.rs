@@ -112,8 +112,10 @@ fn a_read_only_file_system_is_told_as_that_and_a_file_that_ends_too_early_as_dam
             let path = folder.join("s.db");
             let blob = vec![9; 500_000];
             let digest = Digest::of(&blob);
-            // The disk is smaller than what a store keeps of it for what must go on.
-            let room = Room { reserve_bytes: 0 };
+            let room = Room {
+                reserve_bytes: 0,
+                ..Room::default()
+            };
             run(async {
                 let store = Store::open_with(&path, room).unwrap();
                 store.put_blobs(vec![blob]).await.unwrap();

@@ -120,7 +120,9 @@ fn learned_and_enforced(lab: &Lab, routed: bool) {
             );
             std::fs::read_to_string(out).unwrap()
         };
-        let by_recording = beside(&["--pcap", &recording], &offline);
+        // No file that is there is written over.
+        let of_its_own = |name: &str| world.path(&format!("{name}-{enforcement}.yaml"));
+        let by_recording = beside(&["--pcap", &recording], &of_its_own("offline"));
         let text = beside(&["--from-gateways"], &proposal);
         assert!(
             text.contains("# Everything below WIDENS") && text.contains("# widens: "),
@@ -137,7 +139,7 @@ fn learned_and_enforced(lab: &Lab, routed: bool) {
         let datagrams = serde_json::json!({ "allowed": 6, "refused": 0, "unjudged": 0 });
         assert_eq!(replayed["datagrams"], datagrams, "{replayed}");
         // With it there is nothing more to propose.
-        let again = beside(&["--from-gateways"], &world.path("again.yaml"));
+        let again = beside(&["--from-gateways"], &of_its_own("again"));
         assert!(allowed(&again).is_empty(), "{again}\n{text}");
     }
     assert!(agent.ended().is_none(), "{}", agent.log());

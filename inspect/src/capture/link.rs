@@ -134,6 +134,12 @@ pub fn ends(frame: &Frame<'_>) -> Option<(IpAddr, IpAddr)> {
     }
 }
 
+/// Whether a packet is of neighbour discovery (RFC 4861), which is settled between neighbours as ARP is: no flow speaks of it.
+pub fn is_discovery(frame: &Frame<'_>) -> bool {
+    let transport = carriers::network(frame).ok().and_then(|packet| packet.transport);
+    matches!(transport, Some(TransportSlice::Icmpv6(icmp)) if (133..=137).contains(&icmp.type_u8()))
+}
+
 /// What a packet brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet<'a> {

@@ -25,6 +25,9 @@ impl Portless {
         let Some((source, destination)) = link::ends(frame).filter(|(_, to)| !link::is_group(*to)) else {
             return false;
         };
+        if link::is_discovery(frame) {
+            return false;
+        }
         let carried = match protocol {
             1 | 58 => Carried::IcmpEcho,
             other => Carried::Other(other),

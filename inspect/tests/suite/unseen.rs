@@ -334,6 +334,26 @@ fn answers_whose_requests_are_not_in_the_recording_are_not_judged_instead_of_wit
 }
 
 #[test]
+fn neighbour_discovery_is_no_more_judged_than_arp_is() {
+    let is_discovery = |kind: u8| {
+        let ip = PacketBuilder::ipv6([1; 16], [2; 16], 255);
+        let mut bytes = Vec::new();
+        ip.icmpv6_raw(kind, 0, [0; 4])
+            .write(&mut bytes, &[0; 16])
+            .unwrap();
+        link::is_discovery(&Frame {
+            number: 1,
+            link_type: 101,
+            at: Duration::ZERO,
+            bytes: &bytes,
+            wire_bytes: bytes.len(),
+        })
+    };
+    let found: Vec<u8> = (0..=255).filter(|kind| is_discovery(*kind)).collect();
+    assert_eq!(found, [133, 134, 135, 136, 137]);
+}
+
+#[test]
 fn what_has_no_ports_is_judged_where_it_crosses_a_gateway() {
     let icmp = |from: [u8; 4], to: [u8; 4], protocol: u8| {
         let ip = PacketBuilder::ipv4(from, to, 64);

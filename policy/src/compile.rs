@@ -19,8 +19,8 @@ use ipnet::IpNet;
 pub use self::flow_ids::FlowIds;
 use crate::ids::{ConduitId, FlowId, FlowName, GatewayId, ZoneId};
 use crate::model::{
-    BridgeSource, Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode, Interface, Operations, Plant,
-    Service, Tls,
+    Asset, BridgeSource, Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode, Interface, Operations,
+    Plant, Service, Tls,
 };
 use crate::plan::{
     Bridge, Broker, Capability, Endpoint, Grant, Hardware, Mac, MacError, Management, Observing, PLAN_FORMAT,
@@ -63,6 +63,8 @@ struct Compiler<'a> {
     conduits: BTreeMap<&'a GatewayId, Vec<(&'a ConduitId, &'a Conduit)>>,
     /// What lives in each zone, aggregated once however many gateways see it.
     networks: BTreeMap<&'a ZoneId, Vec<IpNet>>,
+    /// The assets of each zone whose MAC address is declared.
+    bound: BTreeMap<&'a ZoneId, Vec<&'a Asset>>,
     /// The conduits that do not stand open.
     grants: BTreeMap<&'a ConduitId, Vec<Grant>>,
 }
@@ -85,6 +87,10 @@ impl<'a> Compiler<'a> {
             let addresses = asset.addresses.iter().copied().map(IpNet::from);
             networks.entry(&asset.zone).or_default().extend(addresses);
         }
+        let mut bound: BTreeMap<&ZoneId, Vec<&Asset>> = BTreeMap::new();
+        for asset in plant.assets.values().filter(|asset| asset.mac.is_some()) {
+            bound.entry(&asset.zone).or_default().push(asset);
+        }
         for living in networks.values_mut() {
             *living = IpNet::aggregate(living);
         }
@@ -93,6 +99,7 @@ impl<'a> Compiler<'a> {
             ids,
             conduits,
             networks,
+            bound,
             grants: grants(plant),
         })
     }
@@ -161,9 +168,9 @@ impl<'a> Compiler<'a> {
     /// The MAC addresses of the assets that live on a side.
     fn hardware(&self, interface: &Interface) -> Result<Vec<Hardware>, CompileError> {
         let mut hardware = BTreeSet::new();
-        for asset in self.plant.assets.values() {
-            let here = interface.zone == asset.zone || interface.behind.contains(&asset.zone);
-            let Some(mac) = asset.mac.as_ref().filter(|_| here) else {
+        let zones = std::iter::once(&interface.zone).chain(&interface.behind);
+        for asset in zones.filter_map(|zone| self.bound.get(zone)).flatten() {
+            let Some(mac) = asset.mac.as_ref() else {
                 continue;
             };
             let mac: Mac = mac

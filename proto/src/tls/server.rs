@@ -52,7 +52,7 @@ pub struct AcceptLimits {
     pub handshake_timeout: Duration,
     /// Handshakes under way at once, shared by source address.
     pub handshakes_max: usize,
-    /// Verified connections at once, shared by who the peer is.
+    /// Verified connections at once but for operators', shared by who the peer is.
     pub connections_max: usize,
     /// Connections without a certificate at once, shared by source address.
     pub anonymous_max: usize,

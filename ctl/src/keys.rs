@@ -113,7 +113,8 @@ pub fn read(
     Ok(ApproverKey::from_seed(&seed(path, ask)?))
 }
 
-/// Locks a key by another passphrase, or by none; the file is replaced in one step.
+/// Locks a key by another passphrase, or by none; the file is replaced in one step, where a link leads to it, too: what it
+/// leads to would else keep the old lock.
 ///
 /// # Errors
 /// As [`read`] and [`make`].
@@ -122,9 +123,13 @@ pub fn relock(
     ask: impl FnOnce() -> Result<Passphrase, PassphraseError>,
     new: impl FnOnce() -> Result<Option<Passphrase>, PassphraseError>,
 ) -> Result<ApproverKey, KeyError> {
-    let seed = seed(path, ask)?;
+    let path = std::fs::canonicalize(path).map_err(|source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let seed = seed(&path, ask)?;
     let pem = written(seed, new()?.as_ref())?;
-    files::replace(path, pem.as_bytes(), Mode::Secret)?;
+    files::replace(&path, pem.as_bytes(), Mode::Secret)?;
     Ok(ApproverKey::from_seed(&seed))
 }
 
@@ -243,6 +248,18 @@ mod tests {
             std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+    }
+
+    #[test]
+    fn a_key_that_a_link_leads_to_is_locked_itself_and_the_link_stays_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("a.key"), folder.path().join("link.key"));
+        make(&path, None).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let passphrase = Passphrase::new("correct horse").unwrap();
+        relock(&link, nobody_asks, || Ok(Some(passphrase))).unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with(LOCKED));
     }
 
     #[test]

@@ -951,6 +951,18 @@ fn a_locked_key_signs_with_a_passphrase_from_a_file_and_not_without() {
         "passphrase",
     ];
     ends(folder.path(), 0, &arguments);
+    // Where nobody can be asked for another passphrase, the lock stays.
+    let kept = [
+        "key",
+        "passphrase",
+        "a.silva.key",
+        "--passphrase-file",
+        "passphrase",
+    ];
+    let said = ends(folder.path(), 6, &kept);
+    assert!(said.err.contains("--no-passphrase"), "{}", said.err);
+    let key = std::fs::read_to_string(folder.path().join("a.silva.key")).unwrap();
+    assert!(key.contains("ENCRYPTED"), "{key}");
     ends(
         folder.path(),
         0,
@@ -964,6 +976,19 @@ fn a_locked_key_signs_with_a_passphrase_from_a_file_and_not_without() {
         ],
     );
     sign(folder.path(), 0, "r1.statement", "a.silva", "r1b.signed");
+}
+
+#[test]
+fn a_passphrase_file_in_the_environment_contradicts_a_key_without_a_passphrase() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_penstock"))
+        .args(["key", "new", "a.key", "--no-passphrase"])
+        .current_dir(folder.path())
+        .env("PENSTOCK_PASSPHRASE_FILE", "passphrase")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!folder.path().join("a.key").exists());
 }
 
 /// Runs a command line of a shell on a terminal of so many columns; what the terminal shows.

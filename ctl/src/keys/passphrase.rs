@@ -50,6 +50,9 @@ pub enum PassphraseError {
     /// Nobody can be asked.
     #[error("{} is locked by a passphrase, and nobody can be asked for it here", .0.display())]
     NobodyToAsk(PathBuf),
+    /// Nobody can be asked for another one.
+    #[error("no new passphrase was given, and nobody can be asked for one here; the key is as it was")]
+    NobodyToAskForNew,
     /// The terminal.
     #[error("the passphrase cannot be read from the terminal")]
     Terminal(#[source] std::io::Error),
@@ -63,6 +66,9 @@ impl From<PassphraseError> for Failure {
             PassphraseError::Exposed(error) => (*error).into(),
             PassphraseError::NobodyToAsk(_) => Self::local("key-locked", message)
                 .help("name a file that holds it with --passphrase-file FILE, or PENSTOCK_PASSPHRASE_FILE"),
+            PassphraseError::NobodyToAskForNew => Self::local("no-passphrase", message).help(
+                "name a file that holds it with --new-passphrase-file FILE; --no-passphrase takes the lock away",
+            ),
             PassphraseError::Terminal(source) => Self::local("no-answer", message).caused_by(&source),
             PassphraseError::Empty
             | PassphraseError::TooLong
@@ -128,17 +134,28 @@ pub fn existing(out: &Output, key: &Path, file: Option<&Path>) -> Result<Passphr
     }
 }
 
-/// A passphrase for a key that is made or locked anew: from `file`, else from the person, who types it twice. None if the
-/// person types none, or where nobody can be asked.
+/// A passphrase for a key that is made: from `file`, else from the person, who types it twice. None if the person types none,
+/// or where nobody can be asked.
 ///
 /// # Errors
 /// When the file holds none, or the person types two different ones.
 pub fn fresh(out: &Output, file: Option<&Path>) -> Result<Option<Passphrase>, PassphraseError> {
+    match file {
+        None if !can_ask(out) => Ok(None),
+        file => another(out, file),
+    }
+}
+
+/// A passphrase for a key that is there already, as [`fresh`]; but a lock is only taken away where a person says so.
+///
+/// # Errors
+/// As [`fresh`], and where nobody can be asked.
+pub fn another(out: &Output, file: Option<&Path>) -> Result<Option<Passphrase>, PassphraseError> {
     if let Some(file) = file {
         return Passphrase::from_file(file).map(Some);
     }
     if !can_ask(out) {
-        return Ok(None);
+        return Err(PassphraseError::NobodyToAskForNew);
     }
     let first = Zeroizing::new(ask("New passphrase for the key (empty for none): ")?);
     if first.is_empty() {

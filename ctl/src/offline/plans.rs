@@ -186,7 +186,7 @@ pub fn key(out: &Output, args: &args::Key) -> Result<Exit, Failure> {
             let new = || {
                 let new = match no_passphrase {
                     true => None,
-                    false => passphrase::fresh(out, new_passphrase_file.as_deref())?,
+                    false => passphrase::another(out, new_passphrase_file.as_deref())?,
                 };
                 locked = new.is_some();
                 Ok(new)

@@ -20,6 +20,7 @@ use crate::args::{Color, Format};
 use crate::failure::{Failure, PIPE_CLOSED};
 use terminal::Surroundings;
 pub use terminal::obeys as terminal_obeys;
+pub(crate) use wrap::columns;
 
 /// A role of text on the page. None is told apart by colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -49,6 +49,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<audit::Found>("audit-search"),
         of::<audit::Record>("audit-tail"),
         of::<health::Change>("health-watch"),
+        of::<health::FaultChange>("health-watch-fault"),
     ]
 }
 

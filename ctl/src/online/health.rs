@@ -5,9 +5,13 @@
 //! ([`fold`]).
 
 mod fold;
+#[cfg(test)]
+mod tests;
 mod watch;
 
-pub use self::watch::Change;
+pub use self::watch::{Change, FaultChange};
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_proto::v1::{ListGatewaysRequest, PlantHealth, WatchHealthRequest, ZoneState};
 use schemars::JsonSchema;
@@ -42,6 +46,9 @@ pub struct Health {
     /// Why the view is old, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<String>,
+    /// How old what is said of the gateways is, where it is older than the view.
+    #[serde(skip)]
+    counted: Option<String>,
 }
 
 /// Something that is wrong with the coordinator.
@@ -123,7 +130,10 @@ impl Asked {
                     .gateways
                     .iter()
                     .any(|gateway| self.gateways.contains(gateway)))
-            && gravity(&zone.state) >= self.gravity_min
+    }
+
+    fn is_grave(&self, zone: &ZoneLine) -> bool {
+        gravity(&zone.state) >= self.gravity_min
     }
 }
 
@@ -170,10 +180,11 @@ impl Health {
                 })
                 .collect(),
             stale: None,
+            counted: None,
         }
     }
 
-    /// Keeps what is asked for, the worst first.
+    /// Keeps the zones that are asked for, however well they are, the worst first.
     fn narrowed(mut self, asked: &Asked) -> Result<Self, Failure> {
         for zone in &asked.zones {
             if !self.zones.iter().any(|line| line.zone == *zone) {
@@ -197,16 +208,20 @@ impl Health {
         Ok(self)
     }
 
+    /// Keeps the zones that are as grave as is asked for.
+    fn grave(mut self, asked: &Asked) -> Self {
+        self.zones.retain(|zone| asked.is_grave(zone));
+        self
+    }
+
     /// Adds the gateways on which the shown zones depend; all, if all is asked for.
-    fn with_gateways(&mut self, gateways: Vec<GatewayBrief>, asked: &Asked) {
-        let shown = |gateway: &GatewayBrief| {
-            asked.is_all()
-                || self
-                    .zones
-                    .iter()
-                    .any(|zone| zone.gateways.contains(&gateway.name))
-        };
-        self.gateways = gateways.into_iter().filter(shown).collect();
+    fn with_gateways(&mut self, mut gateways: Vec<GatewayBrief>, asked: &Asked) {
+        if !asked.is_all() {
+            let zones = self.zones.iter().filter(|zone| asked.is_grave(zone));
+            let named: BTreeSet<&String> = zones.flat_map(|zone| &zone.gateways).collect();
+            gateways.retain(|gateway| named.contains(&gateway.name));
+        }
+        self.gateways = gateways;
     }
 
     /// Every zone is enforcing or meant to observe only, and nothing is wrong with the coordinator.
@@ -218,11 +233,35 @@ impl Health {
                 .all(|zone| gravity(&zone.state) <= gravity("observing"))
     }
 
-    /// Zones of this view that differ from the one before.
-    fn changes<'a>(&'a self, before: Option<&'a Self>) -> impl Iterator<Item = &'a ZoneLine> {
-        self.zones
-            .iter()
-            .filter(move |zone| before.is_none_or(|before| !before.zones.contains(zone)))
+    /// Zones of this view that differ from the one before, and are as grave as is asked for, or were before.
+    fn changes<'a>(
+        &'a self,
+        before: Option<&'a Self>,
+        asked: &'a Asked,
+    ) -> impl Iterator<Item = &'a ZoneLine> {
+        let before: BTreeMap<&str, &ZoneLine> = before
+            .into_iter()
+            .flat_map(|before| &before.zones)
+            .map(|zone| (zone.zone.as_str(), zone))
+            .collect();
+        self.zones.iter().filter(move |zone| {
+            let was = before.get(zone.zone.as_str());
+            was != Some(zone) && (asked.is_grave(zone) || was.is_some_and(|was| asked.is_grave(was)))
+        })
+    }
+
+    /// What is wrong with the coordinator and was not in the view before; and, not begun but ended, what no longer is.
+    fn fault_changes<'a>(
+        &'a self,
+        before: Option<&'a Self>,
+    ) -> impl Iterator<Item = (bool, &'a CoordinatorFault)> {
+        let then: &[CoordinatorFault] = before.map_or(&[], |before| &before.coordinator);
+        let begun = self.coordinator.iter().filter(|fault| !then.contains(fault));
+        let goes_on = |fault: &CoordinatorFault| self.coordinator.iter().any(|own| own.code == fault.code);
+        let ended = then.iter().filter(move |fault| !goes_on(fault));
+        begun
+            .map(|fault| (true, fault))
+            .chain(ended.map(|fault| (false, fault)))
     }
 }
 
@@ -304,8 +343,10 @@ impl Report for Health {
             refused(|one| one.denied_operations),
         );
         if packets > 0 || operations > 0 {
-            let refused =
-                format!("  refused since the agents started: {packets} packets, {operations} operations");
+            let age = self.counted.as_deref().unwrap_or_default();
+            let refused = format!(
+                "  refused since the agents started: {packets} packets, {operations} operations{age}"
+            );
             let refused = page.paint(Tone::Dim, &refused);
             page.line(refused);
         }
@@ -355,7 +396,7 @@ pub async fn health(out: &Output, context: Option<&str>, args: &args::Health) ->
         .await
         .map_err(|s| refused(&s))?
         .ok_or_else(|| malformed("it is empty"))?;
-    let mut health = Health::of(&plant, first).narrowed(&asked)?;
+    let mut health = Health::of(&plant, first).narrowed(&asked)?.grave(&asked);
     health.with_gateways(gateways(&mut online).await?, &asked);
     out.show(&health)?;
     Ok(if health.is_well() {
@@ -385,51 +426,4 @@ async fn gateways(online: &mut Online) -> Result<Vec<GatewayBrief>, Failure> {
             denied_operations: line.denied_operations,
         });
     Ok(lines.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use penstock_proto::v1::ZoneHealth;
-
-    fn view(state: ZoneState) -> Health {
-        let zone = ZoneHealth {
-            zone: "control".into(),
-            state: state as i32,
-            reasons: vec!["gw-a was last heard 3 min ago".into()],
-            gateways: vec!["gw-a".into()],
-        };
-        Health::of(
-            "riverside",
-            PlantHealth {
-                time_ms: 1,
-                current_revision: 2,
-                zones: vec![zone],
-                ..PlantHealth::default()
-            },
-        )
-    }
-
-    #[test]
-    fn only_what_changed_is_said_again() {
-        let (before, same, after) = (
-            view(ZoneState::Enforcing),
-            view(ZoneState::Enforcing),
-            view(ZoneState::Stale),
-        );
-        assert_eq!(same.changes(Some(&before)).count(), 0);
-        assert_eq!(after.changes(Some(&before)).count(), 1);
-        assert_eq!(before.changes(None).count(), 1);
-    }
-
-    #[test]
-    fn a_state_that_is_not_known_here_is_not_well() {
-        let mut strange = view(ZoneState::Enforcing);
-        assert!(strange.is_well());
-        for zone in &mut strange.zones {
-            zone.state = "unknown".to_owned();
-        }
-        assert!(!strange.is_well());
-        assert!(!view(ZoneState::Unspecified).is_well() && !view(ZoneState::Degraded).is_well());
-    }
 }

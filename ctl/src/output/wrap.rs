@@ -6,7 +6,7 @@ pub(super) fn indent(line: &str) -> usize {
 }
 
 /// How many columns a text takes; colours take none.
-pub(super) fn columns(text: &str) -> usize {
+pub(crate) fn columns(text: &str) -> usize {
     let mut columns: usize = 0;
     let mut in_colour = false;
     for character in text.chars() {

@@ -13,13 +13,15 @@ use super::{Asked, Health, ZoneLine, gateways, sign};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::online::{Online, refused, unreachable};
-use crate::output::{Output, Page, Report, Tone};
+use crate::output::{Output, Page, Report, Tone, columns};
 use crate::words;
 
 /// How long to wait before the coordinator is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 /// How often the age is drawn.
 const REDRAW: Duration = Duration::from_secs(1);
+/// What is said of the gateways is asked for again when it is older: their counters change where no zone's health does.
+const COUNTED_EVERY: Duration = Duration::from_secs(30);
 /// A coordinator that gives signs of life and is silent for so long is not heard any more.
 const SILENT: Duration = Duration::from_secs(16);
 
@@ -49,18 +51,49 @@ impl Report for Change {
     }
 }
 
+/// A change of what is wrong with the coordinator, a line each where there is no terminal.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FaultChange {
+    /// When it was so, milliseconds since 1970.
+    pub time_ms: u64,
+    /// `began` or `ended`.
+    pub step: String,
+    /// Stable code.
+    pub code: String,
+    /// In words.
+    pub message: String,
+}
+
+impl Report for FaultChange {
+    const SCHEMA: &'static str = "penstock.health-fault/1";
+    fn page(&self, page: &mut Page) {
+        let (tone, mark) = match self.step.as_str() {
+            "ended" => (Tone::Good, "✓ coordinator, no more:"),
+            _ => (Tone::Bad, "✗ coordinator:"),
+        };
+        let fault = page.paint(tone, &format!("{mark} {} ({})", self.message, self.code));
+        page.line(format!("{}  {fault}", words::instant(self.time_ms)));
+    }
+}
+
 /// The last view, and when it was last known to hold.
 #[derive(Debug)]
 struct Seen {
     view: Health,
     at: Instant,
+    /// When its gateways were asked about.
+    counted: Instant,
 }
 
 impl Seen {
     /// The view as it is drawn now.
-    fn drawn(&self, out: &Output, lost: bool) -> String {
+    fn drawn(&self, out: &Output, asked: &Asked, lost: bool) -> String {
         let age = self.at.elapsed().as_secs();
-        let mut view = self.view.clone();
+        let mut view = self.view.clone().grave(asked);
+        view.counted = Some(format!(
+            ", as of {} ago",
+            words::span(self.counted.elapsed().as_secs() * 1000)
+        ));
         if lost {
             view.stale = Some(format!(
                 "no word from the coordinator for {}; this is what it said then, trying again",
@@ -98,7 +131,7 @@ pub(super) async fn watch(out: &Output, context: Option<&str>, asked: &Asked) ->
             return Err(failure);
         }
         match &last {
-            Some(seen) if screen.live => screen.draw(out, &seen.drawn(out, true))?,
+            Some(seen) if screen.live => screen.draw(out, &seen.drawn(out, asked, true))?,
             _ => out.remark(&format!("{}; trying again", failure.message)),
         }
         tokio::select! {
@@ -138,7 +171,7 @@ async fn follow(
             Ok(next) => next.map_err(|status| refused(&status))?,
             Err(_) => {
                 if let (Some(seen), true) = (&*last, screen.live) {
-                    screen.draw(out, &seen.drawn(out, false))?;
+                    screen.draw(out, &seen.drawn(out, asked, false))?;
                 }
                 if beats && heard.elapsed() >= SILENT {
                     return Err(unreachable("the coordinator gives no sign of life"));
@@ -155,6 +188,11 @@ async fn follow(
             if let Some(seen) = last {
                 seen.at = heard;
                 seen.view.time_ms = next.time_ms;
+                if screen.live && seen.counted.elapsed() >= COUNTED_EVERY {
+                    let gateways = gateways(&mut online).await?;
+                    seen.view.with_gateways(gateways, asked);
+                    seen.counted = Instant::now();
+                }
             }
             continue;
         }
@@ -162,8 +200,17 @@ async fn follow(
         if screen.live {
             view.with_gateways(gateways(&mut online).await?, asked);
         } else {
-            for zone in view.changes(last.as_ref().map(|seen| &seen.view)) {
-                let (time_ms, current_revision) = (view.time_ms, view.current_revision);
+            let before = last.as_ref().map(|seen| &seen.view);
+            let (time_ms, current_revision) = (view.time_ms, view.current_revision);
+            for (began, fault) in view.fault_changes(before) {
+                out.show_next(&FaultChange {
+                    time_ms,
+                    step: if began { "began" } else { "ended" }.to_owned(),
+                    code: fault.code.clone(),
+                    message: fault.message.clone(),
+                })?;
+            }
+            for zone in view.changes(before, asked) {
                 out.show_next(&Change {
                     time_ms,
                     current_revision,
@@ -171,9 +218,13 @@ async fn follow(
                 })?;
             }
         }
-        let seen = last.insert(Seen { view, at: heard });
+        let seen = last.insert(Seen {
+            view,
+            at: heard,
+            counted: Instant::now(),
+        });
         if screen.live {
-            screen.draw(out, &seen.drawn(out, false))?;
+            screen.draw(out, &seen.drawn(out, asked, false))?;
         }
     }
 }
@@ -197,19 +248,9 @@ impl Screen {
     }
 }
 
-/// How many rows of the terminal a line takes; colours take no room.
+/// How many rows of the terminal a line takes.
 fn rows(line: &str, width: usize) -> usize {
-    let mut shown: usize = 0;
-    let mut in_colour = false;
-    for character in line.chars() {
-        match (in_colour, character) {
-            (false, '\u{1b}') => in_colour = true,
-            (true, 'm') => in_colour = false,
-            (true, _) => {}
-            (false, _) => shown += 1,
-        }
-    }
-    shown.max(1).div_ceil(width.max(1))
+    columns(line).max(1).div_ceil(width.max(1))
 }
 
 #[cfg(test)]

@@ -30,13 +30,7 @@ pub fn run(cli: &Cli) -> Exit {
 /// Says why the command line cannot be understood, or what was asked about it (`--help`, `--version`).
 pub fn misunderstood(error: &clap::Error, early: args::Early) -> Exit {
     if early.format == Format::Json && error.use_stderr() {
-        let said = error.to_string();
-        let sentence = said
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("error: ");
-        Output::new(Format::Json, early.color).fail(&Failure::usage(sentence).help("see: penstock --help"));
+        Output::new(Format::Json, early.color).fail(&misuse(&error.to_string()));
     } else {
         // Nobody is left to be told if this fails.
         let _ = error.print();
@@ -46,6 +40,21 @@ pub fn misunderstood(error: &clap::Error, early: args::Early) -> Exit {
     } else {
         Exit::Done
     }
+}
+
+/// What clap says, without its drawing: the sentence, with the arguments below it that it is about, and its tips.
+fn misuse(said: &str) -> Failure {
+    let mut lines = said.lines();
+    let first = lines.next().unwrap_or_default();
+    let named: Vec<&str> = lines
+        .by_ref()
+        .map(str::trim)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let sentence = format!("{} {}", first.trim_start_matches("error: "), named.join(", "));
+    let tips = lines.filter_map(|line| line.trim().strip_prefix("tip: "));
+    let failure = tips.fold(Failure::usage(sentence.trim()), Failure::help);
+    failure.help("see: penstock --help")
 }
 
 fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
@@ -127,6 +136,27 @@ fn demo(out: &Output, args: &args::Demo) -> Result<Exit, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_of_a_command_line_names_the_arguments_that_are_missing_for_programs_too() {
+        let error = Cli::command()
+            .try_get_matches_from(["penstock", "release", "propose"])
+            .map(|_| ())
+            .map_err(|error| misuse(&error.to_string()));
+        let said = error.map_err(|failure| failure.message);
+        assert_eq!(
+            said,
+            Err("the following required arguments were not provided: --reason <REASON>, <PATH>".to_owned())
+        );
+        let tip =
+            misuse("error: unrecognized subcommand 'chek'\n\n  tip: a similar subcommand exists: 'check'\n");
+        assert_eq!(tip.message, "unrecognized subcommand 'chek'");
+        assert!(
+            tip.help.iter().any(|help| help.contains("'check'")),
+            "{:?}",
+            tip.help
+        );
+    }
 
     #[test]
     fn the_connection_goes_on_while_a_person_thinks_about_a_question() {

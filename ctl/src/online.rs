@@ -13,8 +13,8 @@ use penstock_policy::ids::Digest;
 use penstock_proto::channel::{self, ConnectError, OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX};
 use penstock_proto::refusal::{self, Reason};
 use penstock_proto::tls::client::{ClientProfile, Trust};
-use penstock_proto::v1::WhoAmIRequest;
 use penstock_proto::v1::control_client::ControlClient;
+use penstock_proto::v1::{AuditRecord, SearchAuditRequest, WhoAmIRequest};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -84,6 +84,21 @@ impl Online {
             let zones = answer.into_inner().time_zones;
             times::settle_by_sites(zones.iter().map(String::as_str));
         }
+    }
+
+    /// What the trail has, as far as the request's limit: the coordinator keeps to it, whoever is in its place need not.
+    pub async fn search(&mut self, request: SearchAuditRequest) -> Result<Vec<AuditRecord>, Failure> {
+        let limit = request.limit as usize;
+        let answer = self.client.search_audit(request).await;
+        let mut stream = answer.map_err(|status| refused(&status))?.into_inner();
+        let mut records = Vec::new();
+        while records.len() < limit {
+            match stream.message().await.map_err(|status| refused(&status))? {
+                Some(record) => records.push(record),
+                None => break,
+            }
+        }
+        Ok(records)
     }
 }
 

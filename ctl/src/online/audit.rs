@@ -221,20 +221,9 @@ pub async fn audit(out: &Output, context: Option<&str>, args: &args::Audit) -> R
                 newest_first: !oldest_first,
                 ..request(filter, until.as_deref())?
             };
-            let mut stream = online
-                .client
-                .search_audit(request)
-                .await
-                .map_err(|s| refused(&s))?
-                .into_inner();
-            let mut records = Vec::new();
             let waiting = ask::waiting(out, "searching the trail");
-            while let Some(record) = stream.message().await.map_err(|status| refused(&status))? {
-                // The coordinator keeps to the limit; whoever is in its place need not.
-                if records.len() < *limit as usize {
-                    records.push(Record::from(record));
-                }
-            }
+            let found = online.search(request).await?;
+            let records: Vec<Record> = found.into_iter().map(Record::from).collect();
             drop(waiting);
             out.show(&Found {
                 may_be_more: records.len() == *limit as usize,

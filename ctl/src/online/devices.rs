@@ -21,7 +21,7 @@ use crate::args::Devices;
 use crate::contexts::Contexts;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::files::{self, FileError, Mode};
+use crate::files::{self, Mode};
 use crate::output::{Output, Page, Report, Tone};
 use crate::words;
 
@@ -143,7 +143,8 @@ impl Asked {
         let failed = |error: rcgen::Error| {
             Failure::local("key-unmade", "no key could be made for the device").caused_by(&error)
         };
-        absent(path)?;
+        // Before anything is issued that cannot be kept.
+        files::free(path)?;
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let request = rcgen::CertificateParams::default()
             .serialize_request(&key)
@@ -156,17 +157,6 @@ impl Asked {
     }
 }
 
-/// Looked at before the coordinator is asked, so that nothing is issued that cannot be kept.
-fn absent(path: &Path) -> Result<(), Failure> {
-    if path.exists() {
-        return Err(FileError::Exists {
-            path: path.to_owned(),
-        }
-        .into());
-    }
-    Ok(())
-}
-
 async fn issue(
     out: &Output,
     context: Option<&str>,
@@ -174,7 +164,8 @@ async fn issue(
     asked: Asked,
     certificate: &Path,
 ) -> Result<(), Failure> {
-    absent(certificate)?;
+    // Before anything is issued that cannot be kept.
+    files::free(certificate)?;
     let mut online = Online::connect(context).await?;
     online.settle_zone().await;
     let answer = online

@@ -10,7 +10,7 @@ use penstock_inspect::learn::Learned;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditClock, AuditRecord, Decision, SearchAuditRequest, Severity};
 
-use super::{Online, refused};
+use super::Online;
 use crate::args;
 use crate::ask;
 use crate::exit::Exit;
@@ -84,10 +84,10 @@ pub async fn learn(out: &Output, context: Option<&str>, args: &args::Learn) -> R
                 text: String::new(),
                 limit: RECORDS_MAX,
                 newest_first: false,
-                // Stretches of it are read one by one, so each record must have its place in one of them only.
-                clock: AuditClock::Source.into(),
+                // A gateway's clock alone does not say when: one that is wrong would keep all of it out.
+                clock: AuditClock::Either.into(),
             };
-            gathered.read(&mut online, request).await?;
+            gathered.read(&mut online, &request).await?;
         }
     }
     drop(waiting);
@@ -100,10 +100,11 @@ pub async fn learn(out: &Output, context: Option<&str>, args: &args::Learn) -> R
 
 impl Gathered {
     /// Reads all that `request` finds, in stretches of time of which each fits one answer.
-    async fn read(&mut self, online: &mut Online, request: SearchAuditRequest) -> Result<(), Failure> {
-        let Some(oldest_ms) = oldest(online, &request).await? else {
+    async fn read(&mut self, online: &mut Online, request: &SearchAuditRequest) -> Result<(), Failure> {
+        let Some(oldest_ms) = oldest(online, request).await? else {
             return Ok(());
         };
+        let whole = (request.from_ms, request.until_ms);
         let mut stretches = vec![(request.from_ms.max(oldest_ms), request.until_ms)];
         while let Some((from_ms, until_ms)) = stretches.pop() {
             let part = SearchAuditRequest {
@@ -111,22 +112,32 @@ impl Gathered {
                 until_ms,
                 ..request.clone()
             };
-            let records = search(online, part).await?;
+            let records = online.search(part).await?;
             if records.len() < RECORDS_MAX as usize {
-                records.into_iter().for_each(|record| self.take(record));
+                self.take_within(records, whole, (from_ms, until_ms));
             } else if from_ms < until_ms {
                 let middle = from_ms + (until_ms - from_ms) / 2;
                 stretches.extend([(middle + 1, until_ms), (from_ms, middle)]);
             } else {
                 // One millisecond with more records than an answer has: never on a real plant, but it must not be silent.
-                records.into_iter().for_each(|record| self.take(record));
+                self.take_within(records, whole, (from_ms, until_ms));
                 self.cut.push(format!("the trail at {}", words::instant(from_ms)));
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, record: AuditRecord) {
+    /// Takes what has its place in this part of the whole: found by either clock, a record may stand in two.
+    fn take_within(&mut self, records: Vec<AuditRecord>, whole: (u64, u64), part: (u64, u64)) {
+        for record in records {
+            let placed_ms = placed_ms(&record, whole);
+            if (part.0..=part.1).contains(&placed_ms) {
+                self.take(record, placed_ms);
+            }
+        }
+    }
+
+    fn take(&mut self, record: AuditRecord, placed_ms: u64) {
         let event = record.event.unwrap_or_default();
         match event.kind {
             Some(Kind::Learned(learned)) => match events::learned(learned) {
@@ -150,11 +161,8 @@ impl Gathered {
         }
         self.sources.insert(record.source);
         self.records += 1;
-        self.first_ms = Some(
-            self.first_ms
-                .map_or(event.time_ms, |first| first.min(event.time_ms)),
-        );
-        self.last_ms = self.last_ms.max(event.time_ms);
+        self.first_ms = Some(self.first_ms.map_or(placed_ms, |first| first.min(placed_ms)));
+        self.last_ms = self.last_ms.max(placed_ms);
     }
 
     /// Says in the proposal what it rests on, and what may lack.
@@ -204,33 +212,72 @@ impl Gathered {
     }
 }
 
+/// When a record happened, as far as the whole stretch of time is concerned: by the coordinator's clock, unless only the
+/// gateway's lies in it.
+fn placed_ms(record: &AuditRecord, (from_ms, until_ms): (u64, u64)) -> u64 {
+    let received_ms = record.received_ms;
+    match &record.event {
+        Some(event) if !(from_ms..=until_ms).contains(&received_ms) => event.time_ms,
+        _ => received_ms,
+    }
+}
+
 /// When the oldest record that `request` asks for happened, in the order of arrival.
 async fn oldest(online: &mut Online, request: &SearchAuditRequest) -> Result<Option<u64>, Failure> {
     let first = SearchAuditRequest {
         limit: 1,
         ..request.clone()
     };
-    let found = search(online, first).await?;
+    let found = online.search(first).await?;
     // Another gateway's may have arrived later and be older, so this only saves halving since 1970.
     const EARLIER_MS: u64 = 400 * 24 * 3_600_000;
-    let time = found.into_iter().next().and_then(|record| record.event);
-    Ok(time.map(|event| event.time_ms.saturating_sub(EARLIER_MS)))
+    let whole = (request.from_ms, request.until_ms);
+    let first = found.first().map(|record| placed_ms(record, whole));
+    Ok(first.map(|ms| ms.saturating_sub(EARLIER_MS)))
 }
 
-async fn search(online: &mut Online, request: SearchAuditRequest) -> Result<Vec<AuditRecord>, Failure> {
-    let limit = request.limit as usize;
-    let mut stream = online
-        .client
-        .search_audit(request)
-        .await
-        .map_err(|status| refused(&status))?
-        .into_inner();
-    let mut records = Vec::new();
-    while let Some(record) = stream.message().await.map_err(|status| refused(&status))? {
-        // The coordinator keeps to the limit; whoever is in its place need not.
-        if records.len() < limit {
-            records.push(record);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_proto::v1::{AuditEvent, VerdictEvent};
+
+    fn counted(time_ms: u64, received_ms: u64) -> AuditRecord {
+        let verdict = VerdictEvent {
+            source: "10.1.0.5".into(),
+            destination: "10.2.0.9".into(),
+            protocol: 6,
+            port: 502,
+            count: 1,
+            ..VerdictEvent::default()
+        };
+        AuditRecord {
+            source: "gw-a".into(),
+            received_ms,
+            event: Some(AuditEvent {
+                time_ms,
+                kind: Some(Kind::Verdict(verdict)),
+                ..AuditEvent::default()
+            }),
+            ..AuditRecord::default()
         }
     }
-    Ok(records)
+
+    #[test]
+    fn a_gateway_whose_clock_is_wrong_is_learned_from_and_no_record_counts_twice() {
+        let whole = (1_000, 2_000);
+        let records = vec![
+            counted(5, 1_200),
+            counted(9_000, 1_900),
+            // Found by either clock in both halves.
+            counted(1_100, 1_800),
+            // Delivered late: by its own clock it happened then.
+            counted(1_300, 7_000),
+        ];
+        let mut gathered = Gathered::default();
+        for part in [(1_000, 1_500), (1_501, 2_000)] {
+            gathered.take_within(records.clone(), whole, part);
+        }
+        assert_eq!(gathered.records, 4);
+        assert_eq!((gathered.first_ms, gathered.last_ms), (Some(1_200), 1_900));
+    }
 }

@@ -27,7 +27,6 @@ mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
 use penstock_policy::release::{Release, Signature, Statement};
@@ -36,7 +35,6 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use self::compiling::Compiling;
 use self::directory::Directories;
@@ -48,11 +46,6 @@ use crate::store::{Expect, Store, StoreError};
 
 /// Prefix of the records.
 const PREFIX: &str = "release/";
-
-/// When it is tried again to take up a release, at first, ...
-const REFRESH_AGAIN: Duration = Duration::from_secs(1);
-/// ... and after many times.
-const REFRESH_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// A record with its statement read.
 #[derive(Debug, Clone)]
@@ -373,27 +366,16 @@ impl Releases {
     /// Follows the store: a release approved by whatever coordinator on it becomes current here. Ends with the store.
     pub async fn follow(&self) {
         let mut changes = self.store.watch();
-        let (mut again, mut pause) = (None, REFRESH_AGAIN);
         loop {
             use tokio::sync::broadcast::error::RecvError;
-            let concerned = tokio::select! {
-                change = changes.recv() => match change {
-                    Ok(change) => change.key.starts_with(history::PREFIX),
-                    Err(RecvError::Lagged(_)) => true,
-                    Err(RecvError::Closed) => return,
-                },
-                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => true,
+            let concerned = match changes.recv().await {
+                Ok(change) => change.key.starts_with(history::PREFIX),
+                Err(RecvError::Lagged(_)) => true,
+                Err(RecvError::Closed) => return,
             };
-            if !concerned {
-                continue;
+            if concerned && let Err(refusal) = self.refresh().await {
+                tracing::error!(%refusal, "cannot take up the newest release");
             }
-            (again, pause) = match self.refresh().await {
-                Ok(()) => (None, REFRESH_AGAIN),
-                Err(refusal) => {
-                    tracing::error!(%refusal, "cannot take up the newest release; it is tried again");
-                    (Some(Instant::now() + pause), (pause * 2).min(REFRESH_AGAIN_MAX))
-                }
-            };
         }
     }
 
@@ -465,6 +447,3 @@ impl Releases {
 pub(crate) fn gauge(count: u64) -> f64 {
     count as f64
 }
-
-#[cfg(test)]
-mod tests;

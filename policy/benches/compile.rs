@@ -97,7 +97,7 @@ fn plant(conduits: usize, gateways: usize) -> Plant {
         zone: id(zone),
         behind: Vec::new(),
         routers: Vec::new(),
-        addresses: Vec::new(),
+        address: None,
     };
     for number in 0..gateways {
         plant.gateways.insert(

@@ -61,7 +61,9 @@ impl GatewayLink for LinkService {
                 after.as_secs() / 60 + 1
             );
             // Counted where it is refused again and again.
-            self.journal.peer_refused(&subject, address, &words).await?;
+            self.journal
+                .identity_refused(&subject.to_string(), Some(address), &words)
+                .await?;
             return Err(Refusal::new(Reason::TooManyAttempts, words)
                 .retry_after(after)
                 .into());

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use penstock_policy::document::services::{Carrier, SERVICES};
 use penstock_policy::explain::{self, Answer, Carries, Outcome, Question, Who};
-use penstock_policy::ids::AssetId;
+use penstock_policy::ids::{AssetId, ZoneId};
 use penstock_policy::model::{FlowEnd, Operations, Plant, Protocol, ZoneKind};
 use penstock_policy::plan::{Plan, Transport, opened_by};
 use penstock_policy::verdict::{Carried, Decision, Reason, RuleName};
@@ -291,13 +291,17 @@ fn zone_of(plant: &Plant, name: &str) -> Option<String> {
     if let Some(asset) = AssetId::new(name).ok().and_then(|id| plant.assets.get(&id)) {
         return Some(asset.zone.to_string());
     }
-    let address: IpAddr = name.parse().ok()?;
+    zone_at(plant, name.parse().ok()?).map(ToString::to_string)
+}
+
+/// The zone in which an address lies.
+pub(crate) fn zone_at(plant: &Plant, address: IpAddr) -> Option<&ZoneId> {
     if let Some(asset) = plant
         .assets
         .values()
         .find(|asset| asset.addresses.contains(&address))
     {
-        return Some(asset.zone.to_string());
+        return Some(&asset.zone);
     }
     plant
         .zones
@@ -313,7 +317,7 @@ fn zone_of(plant: &Plant, name: &str) -> Option<String> {
             Some((zone.kind != ZoneKind::External, length, id))
         })
         .max()
-        .map(|(_, _, id)| id.to_string())
+        .map(|(_, _, id)| id)
 }
 
 fn rule_line(loaded: &LoadedPlant, rule: &RuleName, matched: bool) -> RuleLine {

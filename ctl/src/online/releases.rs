@@ -12,7 +12,7 @@ mod standing;
 use std::path::Path;
 
 use penstock_policy::ids::{Digest, Revision};
-use penstock_proto::v1::ListReleasesRequest;
+use penstock_proto::v1::{ListReleasesRequest, Release, ReleaseState};
 
 pub use self::report::{Assurance, ReleaseLine, ReleaseList, ReleaseShown};
 pub use self::standing::Base;
@@ -62,29 +62,74 @@ pub async fn diff_current(out: &Output, context: Option<&str>, path: &Path) -> R
     Ok(Exit::Done)
 }
 
-/// The plant of a release by its documents, and its number; 0: of the current one. `None`: there is no such, or this
-/// program cannot read its documents.
+/// A release's plant, as its documents say it.
+pub(super) struct FetchedPlant {
+    pub(super) revision: u64,
+    pub(super) loaded: LoadedPlant,
+    /// It is the release that this person verified last; else all of it is the coordinator's word.
+    pub(super) verified: bool,
+}
+
+/// The plant of a release; 0: of the current one. `None`: there is no such, or this program cannot read its documents.
 pub(super) async fn fetched_plant(
     online: &mut Online,
     revision: u64,
     out: &Output,
-) -> Result<Option<(u64, LoadedPlant)>, Failure> {
+) -> Result<Option<FetchedPlant>, Failure> {
     let Some(fetched) = online.fetch(revision).await? else {
         return Ok(None);
     };
+    let (known, stated) = (online.known()?, Digest::of(&fetched.signed.statement));
+    known.check_number(fetched.statement.revision, stated)?;
     let Ok(loaded) = loading::judge(fetched.documents.clone(), out) else {
         return Ok(None);
     };
+    let revision = fetched.statement.revision;
     if loaded.digest != fetched.statement.document_digest {
         return Err(Failure::altered(
             "digest-mismatch",
-            format!(
-                "the coordinator's documents are not those of {}",
-                fetched.statement.revision
-            ),
-        ));
+            format!("the coordinator's documents are not those of {revision}"),
+        )
+        .because(format!("{revision} states {}", fetched.statement.document_digest))
+        .because(format!("its documents, as they came: {}", loaded.digest)));
     }
-    Ok(Some((fetched.statement.revision.0, loaded)))
+    Ok(Some(FetchedPlant {
+        revision: revision.0,
+        loaded,
+        verified: known.verified_digest() == Some(stated),
+    }))
+}
+
+/// Refuses an answer that is about another release than the one that it was to be about.
+fn is_about(answer: &Release, revision: u64, asked: Digest) -> Result<(), Failure> {
+    let answered = digest("statement_digest", &answer.statement_digest)?;
+    if answer.revision == revision && answered == asked {
+        return Ok(());
+    }
+    Err(Failure::altered(
+        "digest-mismatch",
+        format!("the coordinator's answer is about another release than r{revision}"),
+    )
+    .because(format!("sent: r{revision} {asked}"))
+    .because(format!("answered: r{} {answered}", answer.revision))
+    .help("it is at fault or hostile: tell whoever runs it, and sign nothing of it before you know which"))
+}
+
+/// Refuses to bring back what was never in force: it goes back without what `check` would say about it.
+fn was_in_force(release: &ReleaseLine) -> Result<(), Failure> {
+    if matches!(release.state.as_str(), "superseded" | "current") {
+        return Ok(());
+    }
+    let revision = release.revision;
+    Err(Failure::new(
+        Exit::Refused,
+        "NEVER_IN_FORCE",
+        format!("release r{revision} was never in force: it is {}", release.state),
+    )
+    .help(format!(
+        "to propose its documents as a new change: penstock release show {revision} --documents FOLDER, then \
+         penstock release propose FOLDER"
+    )))
 }
 
 /// `penstock release …`.
@@ -122,6 +167,9 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
         } => {
             let mut online = Online::connect(context).await?;
             let earlier = online.require(*revision).await?;
+            let digest = Digest::of(&earlier.signed.statement);
+            online.known()?.check_number(earlier.statement.revision, digest)?;
+            was_in_force(&ReleaseLine::of(earlier.release.clone())?)?;
             let loaded = plant_of(&earlier, out)?;
             let why = Why {
                 ticket: ticket.clone(),
@@ -225,7 +273,13 @@ async fn list(out: &Output, context: Option<&str>, limit: u32) -> Result<Exit, F
     for release in told {
         let digest = digest("statement_digest", &release.statement_digest)?;
         let own = online.login.context.operator.as_str();
-        let hidden = known.has_signed(digest) && !release.approved_by.iter().any(|name| name == own);
+        // What ended before it was approved has its signatures no more, and one that came too late was never kept.
+        let counts = matches!(
+            ReleaseState::try_from(release.state),
+            Ok(ReleaseState::Proposed | ReleaseState::Current)
+        );
+        let hidden =
+            counts && known.has_signed(digest) && !release.approved_by.iter().any(|name| name == own);
         if let Err(failure) = known.check_number(Revision(release.revision), digest) {
             contradicts.get_or_insert(failure);
         } else if hidden {
@@ -299,4 +353,51 @@ fn shown(fetched: &Fetched, done: &str, compared: Option<Compared>) -> Result<Re
             .map(|file| file.name.clone())
             .collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_answer_about_another_release_is_refused_with_both_digests() {
+        let [sent, other] = [b"sent", b"else"].map(|text| Digest::of(text));
+        let answer = |revision, digest: Digest| Release {
+            revision,
+            statement_digest: digest.0.to_vec().into(),
+            ..Release::default()
+        };
+        assert!(is_about(&answer(4, sent), 4, sent).is_ok());
+        for wrong in [answer(4, other), answer(5, sent)] {
+            let failure = is_about(&wrong, 4, sent).unwrap_err();
+            assert_eq!((failure.exit, &*failure.code), (Exit::Altered, "digest-mismatch"));
+            let said = failure.because.join(" ");
+            let answered = digest("statement_digest", &wrong.statement_digest).unwrap();
+            for named in [sent, answered] {
+                assert!(said.contains(&named.to_string()), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_was_in_force_is_brought_back() {
+        for (state, goes) in [
+            (ReleaseState::Superseded, true),
+            (ReleaseState::Current, true),
+            (ReleaseState::Proposed, false),
+            (ReleaseState::Rejected, false),
+            (ReleaseState::Withdrawn, false),
+            (ReleaseState::Overtaken, false),
+            (ReleaseState::Unspecified, false),
+        ] {
+            let release = Release {
+                state: state.into(),
+                statement_digest: vec![7; 32].into(),
+                ..Release::default()
+            };
+            let line = ReleaseLine::of(release).unwrap();
+            assert_eq!(was_in_force(&line).is_ok(), goes, "{state:?}");
+        }
+    }
 }

@@ -7,27 +7,29 @@
 mod flow;
 mod gather;
 mod report;
+#[cfg(test)]
+mod tests;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use penstock_policy::explain;
 use penstock_policy::ids::{GatewayId, ZoneId};
-use penstock_policy::model::Plant;
-use penstock_policy::plan::Plan;
-use penstock_policy::plan::opened_by;
-use penstock_policy::verdict::Reason;
-use penstock_proto::v1::{AuditClock, Decision, SearchAuditRequest};
+use penstock_policy::model::{Operations, Plant};
+use penstock_policy::plan::{Plan, opened_by};
+use penstock_policy::verdict::{Connection, Permitted, Reason, permitted};
+use penstock_proto::v1::{AuditClock, Decision, LearnedRange, SearchAuditRequest};
 
 use self::gather::{Group, Refusals};
 pub use self::report::{Ask, Refused, Why};
 use super::Online;
-use super::releases::fetched_plant;
+use super::releases::{FetchedPlant, fetched_plant};
 use crate::args;
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::loading::LoadedPlant;
-use crate::offline::explain::{Asked, GatewayVerdict, told};
+use crate::offline::explain::{GatewayVerdict, told};
 use crate::output::Output;
 use crate::{times, words};
 
@@ -46,13 +48,15 @@ pub async fn why(out: &Output, context: Option<&str>, args: &args::Why) -> Resul
     online.settle_zone().await;
     let (since_ms, _) = times::stretch(Some(&args.since), None, now_ms)?;
     let waiting = ask::waiting(out, "reading the trail");
-    let mut refusals = Refusals::of(&args.subject);
+    // As events write it: an IPv6 address has many spellings.
+    let subject = gather::normal(&args.subject);
+    let mut refusals = Refusals::of(&subject);
     for decision in [Decision::Deny, Decision::WouldDeny] {
         let request = SearchAuditRequest {
             from_ms: since_ms,
             kinds: ["verdict", "operation"].map(str::to_owned).to_vec(),
             decision: decision.into(),
-            text: args.subject.clone(),
+            text: subject.clone(),
             limit: RECORDS_MAX,
             newest_first: true,
             clock: AuditClock::Either.into(),
@@ -63,7 +67,7 @@ pub async fn why(out: &Output, context: Option<&str>, args: &args::Why) -> Resul
     let mut plants = Plants::default();
     let current = plants.of(&mut online, 0, out).await?;
     if let (Some(current), true) = (&current, refusals.is_empty()) {
-        known(&current.plant, &args.subject)?;
+        known(&current.fetched.loaded.plant, &subject)?;
     }
     let all = refusals.worst_first();
     let found = all.len();
@@ -73,125 +77,187 @@ pub async fn why(out: &Output, context: Option<&str>, args: &args::Why) -> Resul
             0 => None,
             revision => plants.of(&mut online, revision, out).await?,
         };
-        shown.push(judged(group, then.as_ref(), current.as_ref(), now_ms));
+        shown.push(judged(group, then.as_deref(), current.as_deref(), now_ms));
     }
     drop(waiting);
-    let nothing = shown.is_empty();
+    // Of what was not looked at nobody knows that it is nothing.
+    let nothing = shown.is_empty() && !refusals.cut;
     out.show(&Why {
-        subject: args.subject.clone(),
+        subject,
         since: words::instant(since_ms),
         since_ms,
         refused: shown,
         further: found.saturating_sub(args.limit as usize),
         cut: refusals.cut,
-        current_revision: plants.current,
+        current_revision: current.as_ref().map_or(0, |current| current.fetched.revision),
+        current_verified: current.is_some_and(|current| current.fetched.verified),
     })?;
     Ok(if nothing { Exit::Done } else { Exit::Findings })
 }
 
-/// The plants of releases, each read once.
+/// A release that was fetched, and the plans of its gateways, each compiled once.
+struct Judging {
+    fetched: FetchedPlant,
+    plans: RefCell<BTreeMap<GatewayId, Option<Rc<Plan>>>>,
+}
+
+impl Judging {
+    fn plan(&self, gateway: &str) -> Option<Rc<Plan>> {
+        let gateway = GatewayId::new(gateway).ok()?;
+        let plant = &self.fetched.loaded.plant;
+        let mut plans = self.plans.borrow_mut();
+        let compiled = plans.entry(gateway.clone()).or_insert_with(|| {
+            penstock_policy::compile::compile(plant, &gateway)
+                .ok()
+                .map(Rc::new)
+        });
+        compiled.clone()
+    }
+}
+
+/// The releases that are asked about, each read once.
 #[derive(Default)]
 struct Plants {
-    read: BTreeMap<u64, Option<std::rc::Rc<LoadedPlant>>>,
-    current: u64,
+    read: BTreeMap<u64, Option<Rc<Judging>>>,
 }
 
 impl Plants {
-    /// The plant of a release, 0 for the current one; `None` if there is none, or it cannot be read any more.
+    /// A release, 0 for the current one; `None` if there is none, or it cannot be read any more.
     async fn of(
         &mut self,
         online: &mut Online,
         revision: u64,
         out: &Output,
-    ) -> Result<Option<std::rc::Rc<LoadedPlant>>, Failure> {
+    ) -> Result<Option<Rc<Judging>>, Failure> {
         if let Some(read) = self.read.get(&revision) {
             return Ok(read.clone());
         }
         let fetched = fetched_plant(online, revision, out).await?;
-        let (number, plant) = fetched.map_or((revision, None), |(number, plant)| (number, Some(plant)));
-        let plant = plant.map(std::rc::Rc::new);
-        if revision == 0 {
-            self.current = number;
-        }
-        self.read.insert(revision, plant.clone());
-        self.read.insert(number, plant.clone());
-        Ok(plant)
+        let number = fetched.as_ref().map_or(revision, |fetched| fetched.revision);
+        let judging = fetched.map(|fetched| {
+            Rc::new(Judging {
+                fetched,
+                plans: RefCell::default(),
+            })
+        });
+        self.read.insert(revision, judging.clone());
+        self.read.insert(number, judging.clone());
+        Ok(judging)
     }
 }
 
 /// Refuses what is neither an address nor an asset of the current release: a typing error must not read as "nothing".
 fn known(plant: &Plant, subject: &str) -> Result<(), Failure> {
+    let gateway = GatewayId::new(subject)
+        .ok()
+        .and_then(|id| plant.gateways.get(&id));
+    if let Some(gateway) = gateway {
+        let own: Vec<String> = flow::own_addresses(gateway).map(|own| own.to_string()).collect();
+        let failure = Failure::usage(format!("{subject} is a gateway: ask by one of its addresses"));
+        return Err(match own.is_empty() {
+            true => failure,
+            false => failure.help(format!("it has {}", own.join(", "))),
+        });
+    }
     crate::offline::explain::who(plant, subject).map(|_| ())
 }
 
-fn judged(
-    group: Group,
-    then: Option<&std::rc::Rc<LoadedPlant>>,
-    current: Option<&std::rc::Rc<LoadedPlant>>,
-    now_ms: u64,
-) -> Refused {
-    let asked = group.asked();
-    let by = |loaded: &LoadedPlant| verdict(loaded, &group, asked.as_ref());
-    let then = then.and_then(|loaded| by(loaded));
-    let today = current.and_then(|loaded| by(loaded));
-    let passes = |verdict: &GatewayVerdict| {
-        let inside = verdict.operation.as_ref();
-        // Of an operation whose words cannot be read back nobody knows.
-        let allowed = inside.map_or(group.operation.is_none(), |operation| {
-            operation.decision == "allow"
-        });
-        verdict.decision == "allow" && allowed
-    };
-    let hindrance = today.as_ref().and_then(|(_, hindrance)| hindrance.clone());
-    let permitted_now = hindrance.is_none() && today.is_some_and(|(verdict, _)| passes(&verdict));
-    let plant = current.map(|loaded| &loaded.plant);
+fn judged(group: Group, then: Option<&Judging>, current: Option<&Judging>, now_ms: u64) -> Refused {
+    let plant = current.map(|current| &current.fetched.loaded.plant);
+    let then = then.and_then(|release| verdict(release, &group));
+    let today = current.and_then(|release| verdict(release, &group));
+    let itself = plant.and_then(|plant| flow::a_gateway_itself(plant, &group));
+    let hindrance = itself.or_else(|| today.as_ref()?.hindrance.clone());
+    let permitted_now = hindrance.is_none() && today.is_some_and(|today| today.passes);
     let (flow, no_flow) = match plant {
         _ if permitted_now => (None, None),
         _ if hindrance.is_some() => (None, hindrance),
-        Some(plant) => match flow::smallest(plant, &group, asked.as_ref()) {
-            Ok(flow) => (Some(flow), None),
-            Err(why) => (None, Some(why)),
-        },
+        Some(plant) => {
+            let asked = group.asked(group.values.map(|values| values.first));
+            match flow::smallest(plant, &group, asked.as_ref()) {
+                Ok(flow) => (Some(flow), None),
+                Err(why) => (None, Some(why)),
+            }
+        }
         None => (None, None),
     };
     let ask = plant.filter(|_| !permitted_now).map(|plant| whom(plant, &group));
-    let others = then.map_or_else(Vec::new, |(verdict, _)| verdict.others);
+    let others = then.map_or_else(Vec::new, |then| then.told.others);
     report::refused(group, others, permitted_now, (flow, no_flow), ask, now_ms)
 }
 
-/// What a plant says of it at the gateway that refused it, by the interfaces at which it was seen.
-/// Also what no flow would change about it: where it was seen, or a grant that opens it for a time.
-fn verdict(
-    loaded: &LoadedPlant,
-    group: &Group,
-    asked: Option<&Asked>,
-) -> Option<(GatewayVerdict, Option<String>)> {
-    let gateway = GatewayId::new(&group.gateway).ok()?;
-    let plan = penstock_policy::compile::compile(&loaded.plant, &gateway).ok()?;
+/// What a release says of something that was refused.
+struct Judged {
+    told: GatewayVerdict,
+    /// What no flow would change about it: where it was seen, or a grant that opens it for a time.
+    hindrance: Option<String>,
+    /// It permits all of it.
+    passes: bool,
+}
+
+/// What a release says of it at the gateway that refused it, by the interfaces at which it was seen.
+fn verdict(release: &Judging, group: &Group) -> Option<Judged> {
+    let plan = release.plan(&group.gateway)?;
     let connection = group.connection(|address| side(&plan, address))?;
     let answer = explain::answer(&plan, connection);
-    let misplaced = matches!(
-        answer.verdict.reason,
-        Reason::Misplaced { .. } | Reason::Unguarded { .. } | Reason::NotGuarded
-    );
     let on = group.server_shown();
-    let told = told(
-        loaded,
-        &answer,
-        Some(&plan),
-        asked.map(|asked| (asked, on.as_str())),
-    );
-    let hindrance = if misplaced {
-        Some(MISPLACED.to_owned())
-    } else if answer.granted.is_empty() {
-        None
-    } else {
-        Some(format!(
+    let told = |value: Option<u32>| {
+        let asked = group.asked(value);
+        let asked = asked.as_ref().map(|asked| (asked, on.as_str()));
+        told(&release.fetched.loaded, &answer, Some(&plan), asked)
+    };
+    let hindrance = match answer.verdict.reason {
+        Reason::Misplaced { .. } | Reason::Unguarded { .. } | Reason::NotGuarded => {
+            Some(MISPLACED.to_owned())
+        }
+        _ if answer.granted.is_empty() => None,
+        _ => Some(format!(
             "it is permitted only during {}",
             opened_by(&answer.granted)
-        ))
+        )),
     };
-    Some((told, hindrance))
+    let allows = |verdict: &GatewayVerdict| {
+        // Of an operation whose words cannot be read back nobody knows.
+        let inside = verdict.operation.as_ref();
+        inside.map_or(group.operation.is_none(), |operation| {
+            operation.decision == "allow"
+        })
+    };
+    let values = telling_values(&plan, &answer.connection, group.values.as_ref());
+    let (first, further) = match values.split_first() {
+        None => (told(None), &[][..]),
+        Some((first, further)) => (told(Some(*first)), further),
+    };
+    let passes = first.decision == "allow"
+        && allows(&first)
+        && further.iter().all(|value| allows(&told(Some(*value))));
+    Some(Judged {
+        told: first,
+        hindrance,
+        passes,
+    })
+}
+
+/// The values by which all of a range can be judged: its ends, and in it the first behind each range that a flow permits.
+fn telling_values(plan: &Plan, connection: &Connection, refused: Option<&LearnedRange>) -> Vec<u32> {
+    let Some(refused) = refused else {
+        return Vec::new();
+    };
+    let mut values = vec![refused.first, refused.last];
+    if let Permitted::Only(listed) = permitted(plan, connection) {
+        let ranges = listed.iter().flat_map(|(_, operations)| match operations {
+            Operations::ModbusTcp(listed) => listed.as_slice(),
+            Operations::Mqtt(_) => &[],
+        });
+        let ends = ranges.flat_map(|entry| entry.values.iter().flatten().map(|range| range.last));
+        values.extend(
+            ends.map(|last| last.saturating_add(1))
+                .filter(|value| (refused.first..=refused.last).contains(value)),
+        );
+    }
+    values.sort_unstable();
+    values.dedup();
+    values
 }
 
 /// The interface on whose side an address lives.

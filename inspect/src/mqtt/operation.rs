@@ -104,9 +104,14 @@ impl fmt::Display for Operation<'_> {
         };
         match self {
             Self::Connect { client_id, user } => {
-                write!(f, "connect as {}", client_id.escape_debug())?;
+                // In quotes where blanks would let it be taken for more words than one.
+                let name = |text: &str| match text.contains(char::is_whitespace) {
+                    true => format!("\"{}\"", text.escape_debug()),
+                    false => text.escape_debug().to_string(),
+                };
+                write!(f, "connect as {}", name(client_id))?;
                 match user {
-                    Some(user) => write!(f, " with user {}", user.escape_debug()),
+                    Some(user) => write!(f, " with user {}", name(user)),
                     None => Ok(()),
                 }
             }

@@ -376,3 +376,46 @@ async fn a_signature_made_without_a_network_comes_back_by_a_command_that_verifie
     let shown = bob.approves(&two).await;
     assert_eq!(shown["release"]["state"], "current");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proposal_that_was_refused_leaves_its_number_to_another() {
+    let (world, mut people, bob, one) = begin().await;
+    let plant = world.dir.path().join("plant.yaml");
+    let managed = "    management: { interface: eth0, peers: [192.0.2.10] }\n    interfaces:\n";
+    let text = document(2, 5).replace("    interfaces:\n", managed);
+    std::fs::write(&plant, text).unwrap();
+    let proposed = [
+        "release",
+        "propose",
+        plant.to_str().unwrap(),
+        "--reason",
+        "less",
+        "--yes",
+    ];
+    assert_eq!(bob.fails(&proposed).await, "WRONG_ROLE");
+    let two = built(&document(2, 101), 2, Some(one.digest()), "anna");
+    propose(&mut people.engineer, &two).await;
+    bob.done(&["release", "list"]).await;
+    bob.approves(&two).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_withdrawn_hides_no_signature_and_is_not_brought_back_as_if_it_had_been_in_force() {
+    let (mut world, mut people, bob, one) = begin().await;
+    let two = built(&document(2, 101), 2, Some(one.digest()), "anna");
+    propose(&mut people.engineer, &two).await;
+    bob.approves(&two).await;
+    people
+        .engineer
+        .withdraw_release(two.end("a mistake"))
+        .await
+        .unwrap();
+    lie(&mut world, async |store| {
+        change_record(store, 2, |record| record["signatures"] = json!({})).await;
+    })
+    .await;
+    bob.find(&world);
+    bob.done(&["release", "list"]).await;
+    let revert = ["release", "revert", "2", "--reason", "back", "--yes"];
+    assert_eq!(bob.fails(&revert).await, "NEVER_IN_FORCE");
+}

@@ -21,7 +21,6 @@ mod disk;
 mod history;
 mod lies;
 mod names;
-mod outages;
 mod person;
 mod releases;
 mod sessions;

@@ -12,7 +12,7 @@ use super::super::{Online, refused};
 use super::fetched::{Fetched, plant_of};
 use super::report::ReleaseLine;
 use super::standing::Told;
-use super::{Compared, named_by_person, shown};
+use super::{Compared, is_about, named_by_person, shown};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -158,12 +158,9 @@ async fn give(
     };
     let answer = online.client.approve_release(request).await;
     let release = answer.map_err(|status| refused(&status))?.into_inner();
-    let kept = release.statement_digest == digest.0.as_slice()
-        && release
-            .approved_by
-            .iter()
-            .any(|name| *name == signature.approver.as_str());
-    if kept {
+    is_about(&release, revision, digest)?;
+    let mut shown = release.approved_by.iter();
+    if shown.any(|name| *name == signature.approver.as_str()) {
         return Ok(release);
     }
     Err(Failure::altered(

@@ -5,7 +5,7 @@ use penstock_proto::v1::EndReleaseRequest;
 
 use super::super::{Online, refused};
 use super::fetched::Fetched;
-use super::{named_by_person, shown};
+use super::{is_about, named_by_person, shown};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -52,6 +52,7 @@ pub(super) async fn end(
         End::Withdraw => online.client.withdraw_release(request).await,
     };
     let release = answer.map_err(|status| refused(&status))?.into_inner();
+    is_about(&release, args.revision, digest)?;
     out.show(&shown(&Fetched { release, ..fetched }, done, None)?)?;
     Ok(Exit::Done)
 }

@@ -72,13 +72,15 @@ impl Online {
         let signed = signed.ok_or_else(|| malformed("the signed statement is missing"))?;
         let statement = signing::read_statement(&signed.statement)?;
         let stated = Digest::of(&signed.statement);
-        if digest("statement_digest", &release.statement_digest)? != stated
-            || named.is_some_and(|named| named != stated)
-        {
+        let announced = digest("statement_digest", &release.statement_digest)?;
+        let mut wanted = named.into_iter().chain([announced]);
+        if let Some(wanted) = wanted.find(|wanted| *wanted != stated) {
             return Err(Failure::altered(
                 "digest-mismatch",
                 "the coordinator's statement is not the one that its digest names",
-            ));
+            )
+            .because(format!("named: {wanted}"))
+            .because(format!("the statement that came: {stated}")));
         }
         if statement.plant != self.login.context.plant || (revision != 0 && statement.revision.0 != revision)
         {

@@ -9,6 +9,7 @@ use penstock_proto::v1::{DocumentFile, ListGatewaysRequest, ListReleasesRequest,
 
 use super::super::{Online, refused};
 use super::fetched::{Fetched, history};
+use super::is_about;
 use super::report::{ReleaseLine, ReleaseShown};
 use super::standing::{Standing, Told};
 use crate::ask;
@@ -111,20 +112,28 @@ pub(super) async fn propose(
         statement: statement.clone().into(),
         documents: documents.collect(),
     };
-    // Before it is sent: its author has read it in full.
-    standing
-        .known
-        .number(built.statement.revision, Digest::of(&statement))?;
-    standing.known.see(&statement, false);
+    // What cannot be written down here is found before anything is sent.
     standing.known.save()?;
     let waiting = ask::waiting(out, "the coordinator compiles the release again");
-    let answer = online
-        .client
-        .propose_release(request)
-        .await
-        .map_err(|status| refused(&status))?
-        .into_inner();
+    let answer = online.client.propose_release(request).await;
     drop(waiting);
+    let answer = match answer.map_err(|status| refused(&status)) {
+        Ok(answer) => answer.into_inner(),
+        Err(failure) => {
+            // Whether it was taken nobody knows: its author has read it in full, and claims no number for it.
+            if failure.exit == Exit::Unreachable {
+                standing.known.see(&statement, false);
+                standing.known.save()?;
+            }
+            return Err(failure);
+        }
+    };
+    let digest = Digest::of(&statement);
+    is_about(&answer, revision, digest)?;
+    // Only now: the number of a proposal that was refused is free for another one.
+    standing.known.number(built.statement.revision, digest)?;
+    standing.known.see(&statement, false);
+    standing.known.save()?;
     out.show(&ReleaseShown {
         statement: Stated::of(&built.statement, &statement),
         release: ReleaseLine::of(answer)?,

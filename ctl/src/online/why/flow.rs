@@ -11,14 +11,14 @@ use penstock_inspect::modbus::operation::Span;
 use penstock_inspect::{Operation, modbus, mqtt};
 use penstock_policy::document::services::SERVICES;
 use penstock_policy::ids::{AssetId, ConduitId, FlowName, GatewayId, ZoneId};
-use penstock_policy::model::{Conduit, Flow, Plant, Protocol};
+use penstock_policy::model::{Conduit, Flow, FlowEnd, Gateway, Plant, Protocol};
 use penstock_policy::plan::{PortRange, Transport};
 use penstock_policy::verdict::Carried;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::gather::Group;
-use crate::offline::explain::Asked;
+use crate::offline::explain::{Asked, zone_at};
 
 /// Text for the plant document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -61,7 +61,28 @@ fn between<'p>(
     // What a grant of remote access opens for a time is no place for what shall pass every day.
     let granted = |id: &ConduitId| plant.remote_access.values().any(|grant| grant.conduit == *id);
     let mut conduits = plant.conduits.iter();
-    conduits.find(|(id, conduit)| joins(conduit) && !granted(id))
+    conduits.find(|(id, conduit)| joins(conduit) && !conduit.only_by_grant && !granted(id))
+}
+
+/// That an end is a gateway itself, of which no flow can be an end.
+pub(super) fn a_gateway_itself(plant: &Plant, group: &Group) -> Option<String> {
+    [&group.from.address, &group.to.address].into_iter().find_map(|text| {
+        let address: IpAddr = text.parse().ok()?;
+        let own = |gateway: &Gateway| own_addresses(gateway).any(|own| own == address);
+        let (id, _) = plant.gateways.iter().find(|(_, gateway)| own(gateway))?;
+        Some(format!(
+            "{address} is {id} itself: no flow can permit it, flows are between assets; who may reach a gateway stands in its \
+             `management`"
+        ))
+    })
+}
+
+/// A gateway's own addresses on the sides that it guards.
+pub(super) fn own_addresses(gateway: &Gateway) -> impl Iterator<Item = IpAddr> {
+    gateway
+        .interfaces
+        .values()
+        .filter_map(|side| Some(side.address?.addr()))
 }
 
 /// The flow, or why there can be none.
@@ -83,7 +104,7 @@ pub(super) fn smallest(plant: &Plant, group: &Group, asked: Option<&Asked>) -> R
         Some(carried @ (Carried::Tcp(_) | Carried::Udp(_) | Carried::IcmpEcho)) => carried,
         _ => return Err("no flow can permit this protocol".to_owned()),
     };
-    let shared = shared(plant, &to.asset, transport);
+    let shared = shared(plant, &group.to.address, transport);
     if let Some((name, _)) = shared
         .as_ref()
         .filter(|(_, flow)| flow.tls.is_some() || flow.is_bridge())
@@ -92,23 +113,29 @@ pub(super) fn smallest(plant: &Plant, group: &Group, asked: Option<&Asked>) -> R
             "it shares its server with {name}, whose TLS ends at the gateway or which is a bridge: write it beside that one"
         ));
     }
+    let mut remarks = wider(plant, [&from, &to]);
     let (service, protocol) = service(shared.map(|(_, flow)| flow), transport);
-    let (allow, remark) = match (&group.operation, asked.and_then(Asked::operation), protocol) {
-        (Some(_), Some(operation), Some(_)) => (Some(entry(&operation, group).ok_or(NO_ENTRY)?), None),
+    let allow = match (&group.operation, asked.and_then(Asked::operation), protocol) {
+        (Some(_), Some(operation), Some(_)) => {
+            remarks.extend(wider_inside(&operation, group));
+            Some(entry(&operation, group).ok_or(NO_ENTRY)?)
+        }
         (Some(_), _, _) => return Err(NO_ENTRY.to_owned()),
-        (None, _, Some(Protocol::ModbusTcp)) => (
-            Some("read-only: { units: any }".to_owned()),
-            Some(
-                "the connection was refused before its first request: put what it is for in place of read-only",
-            ),
-        ),
-        (None, _, Some(Protocol::Mqtt)) => (
-            Some("subscribe: { topics: [\"put/its/topics/here\"], qos: 0 }".to_owned()),
-            Some(
-                "the connection was refused before its first packet: put what it is for in place of the subscription",
-            ),
-        ),
-        (None, _, None) => (None, None),
+        (None, _, Some(protocol)) => {
+            let (entry, place) = match protocol {
+                Protocol::ModbusTcp => (
+                    "read-holding-registers: { units: 1, addresses: 0 }",
+                    "request: put what it is for in place of that register",
+                ),
+                Protocol::Mqtt => (
+                    "subscribe: { topics: [\"put/its/topics/here\"], qos: 0 }",
+                    "packet: put what it is for in place of the subscription",
+                ),
+            };
+            remarks.push(format!("the connection was refused before its first {place}"));
+            Some(entry.to_owned())
+        }
+        (None, _, None) => None,
     };
     let conduit = between(plant, &from.zone, &to.zone, &group.gateway);
     let mut text = String::new();
@@ -149,8 +176,37 @@ pub(super) fn smallest(plant: &Plant, group: &Group, asked: Option<&Asked>) -> R
     Ok(SmallestFlow {
         text,
         conduit: conduit.map(|(id, _)| id.to_string()),
-        remark: remark.map(str::to_owned),
+        remark: (!remarks.is_empty()).then(|| remarks.join("; ")),
     })
+}
+
+/// What a flow between assets permits beyond the two addresses.
+fn wider(plant: &Plant, ends: [&Place; 2]) -> Vec<String> {
+    let addresses = |end: &Place| {
+        let asset = AssetId::new(&end.asset).ok()?;
+        let count = plant.assets.get(&asset)?.addresses.len();
+        (count > 1).then(|| {
+            format!(
+                "{} has {count} addresses, and the flow is for all of them",
+                end.asset
+            )
+        })
+    };
+    ends.into_iter().filter_map(addresses).collect()
+}
+
+/// What an entry permits beyond the operations that were refused, as there is none that permits less.
+fn wider_inside(operation: &Operation<'_>, group: &Group) -> Option<String> {
+    match (operation, group.values) {
+        (Operation::Mqtt(mqtt::Operation::Connect { user: None, .. }), _) => {
+            Some("it named no user, which an entry cannot ask for: this client may name any".to_owned())
+        }
+        (Operation::Modbus(_), Some(values)) if values.last.abs_diff(values.first) > 1 => Some(format!(
+            "which values between {} and {} were refused is not recorded: it permits them all",
+            values.first, values.last
+        )),
+        _ => None,
+    }
 }
 
 const NO_ENTRY: &str = "the event does not say the operation exactly enough to write it down";
@@ -168,10 +224,7 @@ fn place(plant: &Plant, address: &str) -> Option<Place> {
             is_new: false,
         });
     }
-    let (zone, _) = plant
-        .zones
-        .iter()
-        .find(|(_, zone)| zone.networks.iter().any(|network| network.contains(&address)))?;
+    let zone = zone_at(plant, address)?;
     let parts: Vec<String> = match address {
         IpAddr::V4(address) => address.octets().iter().map(ToString::to_string).collect(),
         IpAddr::V6(address) => address
@@ -199,26 +252,31 @@ fn free_name(base: &str, free: impl Fn(&str) -> bool) -> String {
 
 /// A flow to the same server and port: flows that share it have to agree on their service.
 fn shared<'p>(plant: &'p Plant, server: &str, carried: Carried) -> Option<(String, &'p Flow)> {
+    let server: IpAddr = server.parse().ok()?;
+    let holds = |end: &FlowEnd| end.networks().iter().any(|network| network.contains(&server));
     let on = |ports: &[PortRange], port| ports.iter().any(|range| range.contains(port));
     let flows = plant.conduits.iter().flat_map(|(id, conduit)| {
         let flows = conduit.flows.iter();
         flows.map(move |(name, flow)| (format!("{id}/{name}"), flow))
     });
-    let mut found = flows.filter(|(_, flow)| {
-        flow.destinations.iter().any(|end| end.name() == server)
-            && match (&flow.service.transport, carried) {
-                (Transport::Tcp(ports), Carried::Tcp(port)) | (Transport::Udp(ports), Carried::Udp(port)) => {
-                    on(ports, port)
+    let found: Vec<_> = flows
+        .filter(|(_, flow)| {
+            flow.destinations.iter().any(holds)
+                && match (&flow.service.transport, carried) {
+                    (Transport::Tcp(ports), Carried::Tcp(port))
+                    | (Transport::Udp(ports), Carried::Udp(port)) => on(ports, port),
+                    _ => false,
                 }
-                _ => false,
-            }
-    });
-    found.next()
+        })
+        .collect();
+    let with_operations = found.iter().find(|(_, flow)| flow.service.protocol.is_some());
+    with_operations.or(found.first()).cloned()
 }
 
-/// The service as it is written, and the protocol whose operations it can be limited to.
+/// The service as it is written, and the protocol whose operations it can be limited to. One without operations is written by
+/// its port alone: by its name it might have others.
 fn service(shared: Option<&Flow>, carried: Carried) -> (String, Option<Protocol>) {
-    if let Some(flow) = shared {
+    if let Some(flow) = shared.filter(|flow| flow.service.protocol.is_some()) {
         return (flow.service.name.clone(), flow.service.protocol);
     }
     let known = match carried {
@@ -302,9 +360,14 @@ fn mqtt_entry(operation: &mqtt::Operation<'_>) -> Option<String> {
         mqtt::Operation::Subscribe { filter, qos } => {
             format!("subscribe: {{ topics: [{}], qos: {qos} }}", quoted(filter)?)
         }
-        mqtt::Operation::Connect { client_id, .. } if !client_id.is_empty() => {
-            format!("connect: {{ client_ids: [{}] }}", quoted(client_id)?)
-        }
+        mqtt::Operation::Connect { client_id, user } if !client_id.is_empty() => match user {
+            None => format!("connect: {{ client_ids: [{}] }}", quoted(client_id)?),
+            Some(user) => format!(
+                "connect: {{ client_ids: [{}], users: [{}] }}",
+                quoted(client_id)?,
+                quoted(user)?
+            ),
+        },
         _ => return None,
     })
 }

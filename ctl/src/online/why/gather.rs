@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use penstock_inspect::Operation;
 use penstock_policy::verdict::{Carried, Connection};
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditRecord, Decision, LearnedRange, NamedAddress, SearchAuditRequest};
 
 use crate::failure::Failure;
 use crate::offline::explain::Asked;
-use crate::online::{Online, refused};
+use crate::online::Online;
 
 /// Different things that are kept apart; further ones are counted.
 const GROUPS_MAX: usize = 1_000;
@@ -84,19 +85,10 @@ impl Refusals {
         online: &mut Online,
         request: SearchAuditRequest,
     ) -> Result<(), Failure> {
-        let limit = request.limit;
-        let answer = online.client.search_audit(request).await;
-        let mut stream = answer.map_err(|status| refused(&status))?.into_inner();
-        let mut read = 0;
-        while let Some(record) = stream.message().await.map_err(|status| refused(&status))? {
-            // The coordinator keeps to the limit; whoever is in its place need not.
-            if read == limit {
-                break;
-            }
-            read += 1;
-            self.take(record);
-        }
-        self.cut |= read == limit;
+        let limit = request.limit as usize;
+        let records = online.search(request).await?;
+        self.cut |= records.len() >= limit;
+        records.into_iter().for_each(|record| self.take(record));
         Ok(())
     }
 
@@ -119,16 +111,17 @@ impl Refusals {
 
     /// Whether an end is the subject: by its address, by its name then, or by the name that the gateway itself gave it.
     fn is_subject(&self, end: &End, own: &str) -> bool {
-        let same = |address: &str| match (address.parse::<IpAddr>(), self.subject.parse::<IpAddr>()) {
-            (Ok(one), Ok(other)) => one == other,
-            _ => false,
-        };
-        end.asset.as_deref() == Some(&self.subject) || own == self.subject || same(&end.address)
+        // An address is searched for as it is written in events.
+        let same = normal(&end.address) == self.subject;
+        same || end.asset.as_deref() == Some(&self.subject) || own == self.subject
     }
 
-    fn take(&mut self, record: AuditRecord) {
+    /// Takes one record, if it is about the subject.
+    pub(super) fn take(&mut self, record: AuditRecord) {
         let event = record.event.unwrap_or_default();
         let end = |address: &str| named(address, &record.names);
+        // What was dropped where it came in has none on the other side.
+        let known = |sides: &[String; 2]| sides.iter().all(|side| !side.is_empty());
         let (key, group, own) = match event.kind {
             Some(Kind::Verdict(verdict)) => {
                 let group = Group {
@@ -147,7 +140,7 @@ impl Refusals {
                     gateway: record.source,
                     time_zone: record.time_zone,
                     reason: verdict.reason,
-                    interfaces: Some([verdict.ingress, verdict.egress]),
+                    interfaces: Some([verdict.ingress, verdict.egress]).filter(known),
                 };
                 (key_of(&group), group, [String::new(), String::new()])
             }
@@ -192,6 +185,12 @@ impl Refusals {
     }
 }
 
+/// A text as events write it, where it is an address: `fd00::9`, however it was typed.
+pub(super) fn normal(text: &str) -> String {
+    let address = text.parse::<IpAddr>();
+    address.map_or_else(|_| text.to_owned(), |address| address.to_canonical().to_string())
+}
+
 fn key_of(group: &Group) -> Key {
     Key {
         observed: group.observed,
@@ -226,7 +225,8 @@ impl Group {
                 first: one.first.min(two.first),
                 last: one.last.max(two.last),
             }),
-            (one, two) => one.or(two),
+            // Where one of them does not say its values, all of them are not known.
+            _ => None,
         };
         if other.last_ms > self.last_ms {
             *self = other;
@@ -234,13 +234,15 @@ impl Group {
         (self.count, self.first_ms, self.severity, self.values) = (count, first_ms, severity, values);
     }
 
-    /// The operation, where its words can be read back.
-    pub(super) fn asked(&self) -> Option<Asked> {
-        let operation = self.operation.as_ref()?;
-        let value = self
-            .values
-            .map_or_else(String::new, |values| format!(" value {}", values.first));
-        Asked::parse(&format!("{operation}{value}")).ok()
+    /// The operation with one of the values that it carried; `None` where its words do not read back exactly as they are, or
+    /// it writes and no value is known.
+    pub(super) fn asked(&self, value: Option<u32>) -> Option<Asked> {
+        let said = self.operation.as_ref()?;
+        let value = value.map_or_else(String::new, |value| format!(" value {value}"));
+        let asked = Asked::parse(&format!("{said}{value}")).ok()?;
+        let operation = asked.operation()?;
+        let writes = matches!(&operation, Operation::Modbus(operation) if operation.values.is_some());
+        (operation.to_string() == *said && writes == self.values.is_some()).then_some(asked)
     }
 
     /// How it was carried; `None` for a number that is none.

@@ -26,6 +26,8 @@ pub struct Why {
     pub cut: bool,
     /// The release by which "now" is judged; 0: there is none.
     pub current_revision: u64,
+    /// It is the one that was verified last on this machine; else it and its documents are the coordinator's word.
+    pub current_verified: bool,
 }
 
 /// One end.
@@ -155,6 +157,15 @@ impl Report for Why {
     const SCHEMA: &'static str = "penstock.why/1";
     fn page(&self, page: &mut Page) {
         let subject = page.paint(Tone::Strong, &self.subject);
+        if self.refused.is_empty() && self.cut {
+            let mark = page.paint(Tone::Warn, "▲");
+            page.line(format!(
+                "{mark} not known: the trail has more since {} that names {subject} than was looked at; in the newest of it nothing \
+                 was refused to or by it. Name a shorter time (--since 1h)",
+                self.since
+            ));
+            return;
+        }
         if self.refused.is_empty() {
             let mark = page.paint(Tone::Good, "✓");
             page.line(format!(
@@ -168,7 +179,7 @@ impl Report for Why {
         page.line(format!("{subject}: {found} since {}, worst first", self.since));
         for refused in &self.refused {
             page.gap();
-            refused.page(page, self.current_revision);
+            refused.page(page, self);
         }
         if self.further > 0 {
             page.gap();
@@ -190,7 +201,7 @@ impl Report for Why {
 }
 
 impl Refused {
-    fn page(&self, page: &mut Page, current: u64) {
+    fn page(&self, page: &mut Page, why: &Why) {
         let (tone, head) = match self.decision.as_str() {
             "deny" => (Tone::Bad, "✗ refused"),
             _ => (Tone::Warn, "◉ passed, but would be refused if its zones enforced"),
@@ -234,8 +245,14 @@ impl Refused {
             page.paragraph(2, Tone::Plain, &format!("permitted to others: {others}"));
         }
         if self.permitted_now {
-            let now = format!("the current release r{current} permits it");
-            page.paragraph(2, Tone::Good, &now);
+            let now = format!("the current release r{} permits it", why.current_revision);
+            match why.current_verified {
+                true => page.paragraph(2, Tone::Good, &now),
+                false => {
+                    let now = format!("{now}: NOT VERIFIED on this machine, it is the coordinator's word");
+                    page.paragraph(2, Tone::Warn, &now);
+                }
+            }
         }
         if let Some(ask) = &self.ask {
             ask.page(page);
@@ -330,6 +347,7 @@ mod tests {
             further: 1,
             cut: false,
             current_revision: 3,
+            current_verified: true,
         };
         let mut page = Page::new(Style {
             color: false,

@@ -158,7 +158,7 @@ impl Mqtt {
                 Fate::Instead(split::without(filters, &refused))
             }
             _ if !all => {
-                out(overflow(true));
+                out(overflow());
                 Fate::End(Ending::Close { reset: false })
             }
             OnRefusal::Drop => Fate::Withhold,
@@ -219,14 +219,9 @@ impl Mqtt {
                 .unfinished
                 .lock()
                 .add(identifier, topic, publish.retain, limit);
-            let enforces = terms.mode == Mode::Enforce;
-            if !fits {
-                out(overflow(enforces));
-                if enforces {
-                    return (Fate::End(Ending::Close { reset: false }), false);
-                }
-                // What is released may be one that is not known.
-                self.is_resumed = true;
+            if !fits && terms.mode == Mode::Enforce {
+                out(overflow());
+                return (Fate::End(Ending::Close { reset: false }), false);
             }
         }
         // One that is refused and passes was told.
@@ -274,7 +269,7 @@ impl Mqtt {
             let unreleased = &mut self.client.unreleased;
             if !unreleased.contains(&identifier) {
                 if unreleased.len() >= limit {
-                    out(overflow(true));
+                    out(overflow());
                     return Fate::End(Ending::Close { reset: false });
                 }
                 unreleased.push(identifier);
@@ -330,7 +325,7 @@ impl Mqtt {
 
     /// Ends the connection, telling an MQTT 5 client why unless a packet to it is under way.
     pub(super) fn disconnect(&mut self, out: &mut Sink<'_>) -> Ending {
-        if self.stage > super::Stage::Connect && !self.server.is_begun() {
+        if self.stage > super::Stage::Connect && self.server.payload.is_none() {
             let packet = refusal::disconnect(self.version, NOT_AUTHORISED);
             super::pass(Sender::Server, &packet, out);
         }

@@ -41,7 +41,7 @@ pub fn bounds(config: &Config) -> Vec<(&'static str, u64)> {
         ("the program, without traffic", IDLE_BYTES),
         ("nft, while it loads 100,000 flows", NFT_BYTES),
         (
-            "connections that are inspected, and as many that pass unread",
+            "connections that are inspected, and those that pass unread",
             inspected,
         ),
         ("bytes held for them (inspect.held_bytes_max)", held),

@@ -76,7 +76,11 @@ impl Allowance {
         } else {
             ""
         };
-        let now = used.get(who).map_or(0, |used| used.at(now_ms, share));
+        let now = used.get_mut(who).map_or(0, |used| {
+            // A clock that was set back: from here on the share comes back by the new time.
+            used.at_ms = used.at_ms.min(now_ms);
+            used.at(now_ms, share)
+        });
         let after = now.saturating_add(amount);
         if after > share.at_once {
             let lacking =
@@ -128,6 +132,19 @@ mod tests {
                 prop_assert!(taken <= SHARE.at_once + back + 60, "{taken} in {} ms", now_ms - begun_ms);
             }
             prop_assert!(allowance.take("modest", SHARE.at_once, now_ms).is_ok());
+        }
+
+        #[test]
+        fn a_clock_that_was_set_back_locks_nobody_out_for_longer_than_a_share_takes_to_come_back(
+            late_ms in 2 * DAY_MS..u64::MAX / 2,
+            back_ms in 0..DAY_MS,
+        ) {
+            let allowance = Allowance::new(SHARE);
+            prop_assert!(allowance.take("gw", SHARE.at_once, late_ms).is_ok());
+            let after = allowance.take("gw", SHARE.at_once, back_ms).unwrap_err();
+            prop_assert!(after <= Duration::from_millis(DAY_MS * SHARE.at_once / SHARE.per_day + 1));
+            let then_ms = back_ms + u64::try_from(after.as_millis()).unwrap();
+            prop_assert!(allowance.take("gw", SHARE.at_once, then_ms).is_ok());
         }
     }
 }

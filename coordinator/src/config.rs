@@ -126,7 +126,7 @@ impl Default for SessionsFile {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsFile {
-    /// Connections with a certificate, at once.
+    /// Connections of gateways, at once; operators have places of their own.
     pub connections_max: usize,
     /// Connections without one (for enrolment), at once.
     pub anonymous_max: usize,

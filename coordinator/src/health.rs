@@ -303,7 +303,7 @@ fn judge_gateway(
     };
     let age_ms = now_ms.saturating_sub(reported_ms);
     if !evidence.connected {
-        findings.push((State::Stale, format!("is not connected since {}", ago(age_ms))));
+        findings.push((State::Stale, format!("has been disconnected for {}", ago(age_ms))));
     } else if age_ms > stale_after_ms {
         findings.push((State::Stale, format!("has not reported for {}", ago(age_ms))));
     }

@@ -27,6 +27,9 @@ const ROOM_KIB: usize = 128 * 1024;
 /// How long a block waits for room.
 const ROOM_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a trail waits, at least, that used its share up: then a good piece of it is taken at once.
+const SHARE_WAIT: Duration = Duration::from_secs(600);
+
 /// Takes blocks in.
 #[derive(Clone, Debug)]
 pub struct Ingest {
@@ -117,7 +120,7 @@ impl Ingest {
                 blocks: 0,
                 message: words,
             };
-            self.journal.trail(Severity::Alarm, rewound).await?;
+            self.journal.trail_changed(Severity::Alarm, rewound).await?;
             return Ok(Some(acknowledge(lawful)));
         }
         Ok(head.map(acknowledge))
@@ -142,7 +145,7 @@ impl Ingest {
     /// Takes what blocks of `source` cost from its share, once for each that came.
     ///
     /// # Errors
-    /// The source delivers more than its share, and when there is enough for these.
+    /// The source delivers more than its share, and when they are taken.
     pub fn afford(&self, source: &str, blocks: &[AuditBlock], now_ms: u64) -> Result<(), StoreError> {
         let bytes = blocks.iter().map(|block| block_bytes(&block.body)).sum();
         self.share
@@ -150,7 +153,7 @@ impl Ingest {
             .map_err(|after| StoreError::TooFast {
                 source_name: source.to_owned(),
                 bytes_per_day: self.share.share().per_day,
-                after,
+                after: SHARE_WAIT.max(after),
             })
     }
 

@@ -36,6 +36,8 @@ pub struct Journal {
     refusals: Arc<Refusals>,
     /// Of those without a certificate; apart, so that they hide nothing that a known peer is refused.
     strangers: Arc<Refusals>,
+    /// Of those with a certificate, by their names.
+    peers: Arc<Refusals>,
     /// Of gateways' blocks; apart, so that what others are refused hides no alarm.
     trails: Arc<Refusals>,
 }
@@ -48,6 +50,7 @@ impl Journal {
             source: format!("{COORDINATOR_PREFIX}{coordinator}"),
             refusals: Arc::default(),
             strangers: Arc::default(),
+            peers: Arc::default(),
             trails: Arc::default(),
         }
     }
@@ -101,22 +104,43 @@ impl Journal {
         self.write(Severity::Notice, Kind::Identity(event), true).await
     }
 
-    /// Somebody who was refused for who they are or say to be.
-    pub async fn identity_refused(
+    /// Somebody without a certificate who was refused: whoever they say they are, their address is what is counted.
+    pub async fn stranger_refused(
         &self,
-        subject: &str,
-        address: Option<IpAddr>,
+        name: &str,
+        address: IpAddr,
         message: &str,
     ) -> Result<(), StoreError> {
-        let source = address.map_or_else(|| subject.to_owned(), |address| source_of(address).to_string());
-        let address = address.map(|address| address.to_string()).unwrap_or_default();
-        let Some(message) = counted(&self.strangers, &source, message) else {
+        let source = source_of(address).to_string();
+        let message = counted(&self.strangers, &source, message);
+        self.refused(name, address, message).await
+    }
+
+    /// Somebody with a certificate who was refused. What strangers try, also from the same address, hides nothing of it.
+    pub async fn peer_refused(
+        &self,
+        subject: &Subject,
+        address: IpAddr,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        let subject = subject.to_string();
+        let message = counted(&self.peers, &subject, message);
+        self.refused(&subject, address, message).await
+    }
+
+    async fn refused(
+        &self,
+        subject: &str,
+        address: IpAddr,
+        message: Option<String>,
+    ) -> Result<(), StoreError> {
+        let Some(message) = message else {
             return Ok(());
         };
         let event = IdentityEvent {
             step: "refused".to_owned(),
             subject: bounded(subject),
-            address,
+            address: address.to_string(),
             message: bounded(&message),
         };
         self.write(Severity::Warning, Kind::Identity(event), false).await
@@ -135,6 +159,15 @@ impl Journal {
         };
         // Health says it, too.
         self.write(severity, Kind::Trail(event), false).await
+    }
+
+    /// What the coordinator itself did to trails: each time, also when the disk is short.
+    pub async fn trail_changed(&self, severity: Severity, event: TrailEvent) -> Result<(), StoreError> {
+        let event = TrailEvent {
+            message: bounded(&event.message),
+            ..event
+        };
+        self.write(severity, Kind::Trail(event), true).await
     }
 
     /// `must`: also when the disk is short. What need not is then counted, as what is refused again and again.
@@ -191,4 +224,50 @@ fn bounded(text: &str) -> String {
         end -= 1;
     }
     text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use penstock_policy::ids::GatewayId;
+
+    use super::*;
+    use crate::store::BlockFilter;
+
+    #[tokio::test]
+    async fn strangers_hide_no_refusal_of_a_known_peer_and_no_flood_hides_what_was_done_to_trails() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("s.db")).unwrap();
+        let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
+        let written = async || store.blocks(BlockFilter::default(), 10_000).await.unwrap().len();
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        for stranger in 0..=255 {
+            for _ in 0..2 {
+                let refused = journal.stranger_refused("gw", address(stranger), "wrong token");
+                refused.await.unwrap();
+            }
+        }
+        let before = written().await;
+        let peer = Subject::Gateway(GatewayId::new("gw").unwrap());
+        journal
+            .peer_refused(&peer, address(1), "renews too often")
+            .await
+            .unwrap();
+        assert_eq!(written().await, before + 1);
+        let alarm = |step: &str, source: String| TrailEvent {
+            step: step.to_owned(),
+            source,
+            ..TrailEvent::default()
+        };
+        for gateway in 0..1000 {
+            let refused = journal.trail(Severity::Alarm, alarm("refused", gateway.to_string()));
+            refused.await.unwrap();
+        }
+        let before = written().await;
+        for _ in 0..30 {
+            let expired = journal.trail_changed(Severity::Notice, alarm("expired", String::new()));
+            expired.await.unwrap();
+        }
+        assert_eq!(written().await, before + 30);
+    }
 }

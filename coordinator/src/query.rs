@@ -272,7 +272,7 @@ async fn records(
         if !filter.matches(&block.source, block.received_ms, &event) {
             continue;
         }
-        names.turn_to(event.revision, releases).await;
+        names.turn_to(event.revision, releases).await?;
         if filter.reads(&event, names) {
             found.push(AuditRecord {
                 source: block.source.clone(),
@@ -342,6 +342,7 @@ pub async fn search(
 ) -> Result<(), StoreError> {
     let mut left = filter.limit;
     let mut beyond = 0;
+    let mut names = Names::default();
     loop {
         let page = tokio::select! {
             page = store.blocks(filter.blocks(beyond), PAGE) => page?,
@@ -352,7 +353,7 @@ pub async fn search(
             return Ok(());
         };
         beyond = last.id;
-        if send_all(&page, (filter, releases), Some(&mut left), out)
+        if send_all(&page, (filter, releases), &mut names, Some(&mut left), out)
             .await
             .is_break()
         {
@@ -369,6 +370,7 @@ pub async fn tail(store: &Store, releases: &Releases, filter: &Filter, out: &Out
         newest_first: false,
         ..filter.clone()
     };
+    let mut names = Names::default();
     loop {
         let newest = *appended.borrow_and_update();
         while beyond < newest {
@@ -378,7 +380,10 @@ pub async fn tail(store: &Store, releases: &Releases, filter: &Filter, out: &Out
             };
             // Blocks up to `newest` that the summary rules out are passed over at once.
             beyond = page.last().map_or(newest, |last| last.id);
-            if send_all(&page, (&filter, releases), None, out).await.is_break() {
+            if send_all(&page, (&filter, releases), &mut names, None, out)
+                .await
+                .is_break()
+            {
                 return Ok(());
             }
         }
@@ -392,12 +397,16 @@ pub async fn tail(store: &Store, releases: &Releases, filter: &Filter, out: &Out
 async fn send_all(
     page: &[StoredBlock],
     (filter, releases): (&Filter, &Releases),
+    names: &mut Names,
     mut left: Option<&mut u32>,
     out: &Out,
 ) -> ControlFlow<()> {
-    let mut names = Names::default();
     for block in page {
-        let mut found = match records(block, filter, &mut names, releases).await {
+        // What nobody reads any more is not searched, and compiles no documents for its names.
+        if out.is_closed() {
+            return ControlFlow::Break(());
+        }
+        let mut found = match records(block, filter, names, releases).await {
             Ok(found) => found,
             Err(status) => {
                 // Nobody listening is no reason to say it elsewhere; else the search ends with the fault.

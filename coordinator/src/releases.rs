@@ -27,6 +27,7 @@ mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
 use penstock_policy::release::{Release, Signature, Statement};
@@ -35,6 +36,7 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use self::compiling::Compiling;
 use self::directory::Directories;
@@ -46,6 +48,11 @@ use crate::store::{Expect, Store, StoreError};
 
 /// Prefix of the records.
 const PREFIX: &str = "release/";
+
+/// When it is tried again to take up a release, at first, ...
+const REFRESH_AGAIN: Duration = Duration::from_secs(1);
+/// ... and after many times.
+const REFRESH_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// A record with its statement read.
 #[derive(Debug, Clone)]
@@ -366,16 +373,27 @@ impl Releases {
     /// Follows the store: a release approved by whatever coordinator on it becomes current here. Ends with the store.
     pub async fn follow(&self) {
         let mut changes = self.store.watch();
+        let (mut again, mut pause) = (None, REFRESH_AGAIN);
         loop {
             use tokio::sync::broadcast::error::RecvError;
-            let concerned = match changes.recv().await {
-                Ok(change) => change.key.starts_with(history::PREFIX),
-                Err(RecvError::Lagged(_)) => true,
-                Err(RecvError::Closed) => return,
+            let concerned = tokio::select! {
+                change = changes.recv() => match change {
+                    Ok(change) => change.key.starts_with(history::PREFIX),
+                    Err(RecvError::Lagged(_)) => true,
+                    Err(RecvError::Closed) => return,
+                },
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => true,
             };
-            if concerned && let Err(refusal) = self.refresh().await {
-                tracing::error!(%refusal, "cannot take up the newest release");
+            if !concerned {
+                continue;
             }
+            (again, pause) = match self.refresh().await {
+                Ok(()) => (None, REFRESH_AGAIN),
+                Err(refusal) => {
+                    tracing::error!(%refusal, "cannot take up the newest release; it is tried again");
+                    (Some(Instant::now() + pause), (pause * 2).min(REFRESH_AGAIN_MAX))
+                }
+            };
         }
     }
 
@@ -447,3 +465,6 @@ impl Releases {
 pub(crate) fn gauge(count: u64) -> f64 {
     count as f64
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,44 @@
 //! How long trails are kept: what came longer ago than `storage.trail_days` is removed, a little at a time, and the
 //! coordinator's own trail says how much (IEC 62443-3-3 SR 2.9). Nothing else ever removes a block.
+//!
+//! The clock alone never decides it: one that leaps ahead would make everything old at once. Trails age by a time that is kept
+//! in the store and follows the clock by at most [`AGED_MAX`] each hour that the coordinator runs, so that there are days to
+//! see that the clock is wrong, and little is gone. After a coordinator stood still, trails are kept longer instead.
 
 use std::time::Duration;
 
 use penstock_proto::v1::{Severity, TrailEvent};
+use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::journal::Journal;
-use crate::store::{Dropped, Store, StoreError};
+use crate::store::{BlockFilter, Dropped, Expect, Store, StoreError};
 
 /// How often what is old is looked for.
 const LOOK: Duration = Duration::from_secs(3600);
+/// How much trails age between two looks, at most.
+const AGED_MAX: Duration = Duration::from_secs(2 * 3600);
+/// How long after the newest block it may be when a store has no [`Age`] yet.
+const QUIET_MAX_MS: u64 = 86_400_000;
 /// Blocks removed in one step: others write in between.
 const STEP: u32 = 200;
+/// The record of the time by which trails age.
+const AGE: &str = "retention/age";
+
+/// The time by which trails age.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Age {
+    /// Milliseconds since 1970.
+    now_ms: u64,
+}
 
 /// Removes what is older than `kept`, each hour.
 pub async fn follow(store: Store, journal: Journal, kept: Duration) {
+    // At first nothing ages: who restarts again and again runs for no hour.
+    let mut aged = Duration::ZERO;
     loop {
-        match drop_old(&store, &journal, kept, clock::now_ms()).await {
+        match drop_old(&store, &journal, kept, clock::now_ms(), aged).await {
             Ok(dropped) if dropped.blocks > 0 => {
                 tracing::info!(blocks = dropped.blocks, "old blocks of trails were removed");
             }
@@ -27,27 +48,65 @@ pub async fn follow(store: Store, journal: Journal, kept: Duration) {
             }
         }
         tokio::time::sleep(LOOK).await;
+        aged = AGED_MAX;
     }
 }
 
-/// Removes what came longer than `kept` before `now_ms`, and writes down that it did.
+/// The time by which trails age, brought on by at most `aged` towards `now_ms`. A clock that is behind it ends nothing, and does
+/// not take it back: it may have started before it was set.
+async fn age(store: &Store, now_ms: u64, aged: Duration) -> Result<u64, StoreError> {
+    let held = store.get_json::<Age>(AGE).await?;
+    let (held_ms, latest_ms) = match held {
+        Some((held, _)) => {
+            let aged_ms = u64::try_from(aged.as_millis()).unwrap_or(u64::MAX);
+            (held.now_ms, held.now_ms.saturating_add(aged_ms))
+        }
+        // The newest block is the newest witness.
+        None => {
+            let newest = BlockFilter {
+                newest_first: true,
+                ..BlockFilter::default()
+            };
+            let newest = store.blocks(newest, 1).await?;
+            let latest_ms = newest
+                .first()
+                .map_or(now_ms, |newest| newest.received_ms.saturating_add(QUIET_MAX_MS));
+            (0, latest_ms)
+        }
+    };
+    let reached = Age {
+        now_ms: now_ms.min(latest_ms).max(held_ms),
+    };
+    let expect = held.map_or(Expect::Absent, |(_, revision)| Expect::Revision(revision));
+    store.put_json(AGE, expect, &reached).await?;
+    Ok(reached.now_ms.min(now_ms))
+}
+
+/// Removes what came longer than `kept` ago, and writes down that it did. `aged`: how much trails may have aged since the
+/// last time.
 pub async fn drop_old(
     store: &Store,
     journal: &Journal,
     kept: Duration,
     now_ms: u64,
+    aged: Duration,
 ) -> Result<Dropped, StoreError> {
     let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
-    let before_ms = now_ms.saturating_sub(kept_ms);
+    let before_ms = age(store, now_ms, aged).await?.saturating_sub(kept_ms);
     let mut all = Dropped::default();
-    loop {
-        let step = store.drop_before(before_ms, STEP).await?;
-        all.blocks += step.blocks;
-        all.bytes = all.bytes.saturating_add(step.bytes);
-        if step.blocks < u64::from(STEP) {
-            break;
+    let end = loop {
+        match store.drop_before(before_ms, STEP).await {
+            Ok(step) => {
+                all.blocks += step.blocks;
+                all.bytes = all.bytes.saturating_add(step.bytes);
+                if step.blocks < u64::from(STEP) {
+                    break Ok(());
+                }
+            }
+            Err(error) => break Err(error),
         }
-    }
+    };
+    // What was removed before something failed is gone, too.
     if all.blocks > 0 {
         let days = kept.as_secs() / 86_400;
         let event = TrailEvent {
@@ -60,9 +119,9 @@ pub async fn drop_old(
             ),
             ..TrailEvent::default()
         };
-        journal.trail(Severity::Notice, event).await?;
+        journal.trail_changed(Severity::Notice, event).await?;
     }
-    Ok(all)
+    end.map(|()| all)
 }
 
 #[cfg(test)]
@@ -73,7 +132,7 @@ mod tests {
     use penstock_proto::v1::audit_event::Kind;
 
     use super::*;
-    use crate::store::BlockFilter;
+    use crate::store::Summary;
 
     #[tokio::test]
     async fn trails_end_after_their_days_and_the_coordinators_own_says_so() {
@@ -90,7 +149,9 @@ mod tests {
                 .unwrap();
         }
         let kept = Duration::from_secs(30 * 86_400);
-        let dropped = drop_old(&store, &journal, kept, now_ms).await.unwrap();
+        let dropped = drop_old(&store, &journal, kept, now_ms, Duration::ZERO)
+            .await
+            .unwrap();
         assert_eq!(dropped.blocks, 569);
         let left = store.blocks(BlockFilter::default(), 100).await.unwrap();
         assert_eq!(left.len(), 31 + 1);
@@ -101,9 +162,52 @@ mod tests {
         assert_eq!((told.step.as_str(), told.blocks), ("expired", 569));
         // With nothing to remove there is nothing to say.
         assert_eq!(
-            drop_old(&store, &journal, kept, now_ms).await.unwrap(),
+            drop_old(&store, &journal, kept, now_ms, AGED_MAX).await.unwrap(),
             Dropped::default()
         );
         assert_eq!(store.blocks(BlockFilter::default(), 100).await.unwrap().len(), 32);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_leaps_ahead_ends_no_more_of_the_trails_than_the_time_that_the_coordinator_ran() {
+        const HOUR_MS: u64 = 3_600_000;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).unwrap();
+        let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
+        let begun_ms = clock::now_ms();
+        for hour in 0..100 {
+            store
+                .append_own(
+                    "gw",
+                    bytes::Bytes::new(),
+                    Summary::default(),
+                    begun_ms + hour * HOUR_MS,
+                )
+                .await
+                .unwrap();
+        }
+        let kept = Duration::from_millis(100 * HOUR_MS);
+        let look = async |now_ms, aged| {
+            drop_old(&store, &journal, kept, now_ms, aged)
+                .await
+                .unwrap()
+                .blocks
+        };
+        // By the newest block, the clock is right to a day.
+        let leapt_ms = begun_ms + 99 * HOUR_MS + 50 * 365 * 24 * HOUR_MS;
+        assert_eq!(look(leapt_ms, Duration::ZERO).await, 23);
+        for _ in 0..50 {
+            assert_eq!(look(leapt_ms, Duration::ZERO).await, 0, "a restart ages nothing");
+        }
+        assert_eq!(look(leapt_ms, AGED_MAX).await, 2);
+        // A clock that is right again ends the same as if it had always been.
+        let right_ms = begun_ms + 130 * HOUR_MS;
+        assert_eq!(look(right_ms, AGED_MAX).await, 2);
+        assert_eq!(look(right_ms, AGED_MAX).await, 2);
+        assert_eq!(look(right_ms, AGED_MAX).await, 1);
+        assert_eq!(look(right_ms, AGED_MAX).await, 0);
+        // One that is set back ends nothing.
+        assert_eq!(look(0, AGED_MAX).await, 0);
+        assert_eq!(look(leapt_ms, AGED_MAX).await, 2);
     }
 }

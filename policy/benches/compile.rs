@@ -97,7 +97,7 @@ fn plant(conduits: usize, gateways: usize) -> Plant {
         zone: id(zone),
         behind: Vec::new(),
         routers: Vec::new(),
-        address: None,
+        addresses: Vec::new(),
     };
     for number in 0..gateways {
         plant.gateways.insert(

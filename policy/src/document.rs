@@ -4,7 +4,7 @@
 //! the grammar (`grammar`, `read`), and judged as a whole by [`crate::validate`]. Every stage goes on after a
 //! fault, so that all of them come at once; none of them returns a plant if there was any error.
 
-mod addresses;
+pub(crate) mod addresses;
 pub mod files;
 pub(crate) mod grammar;
 pub mod limits;

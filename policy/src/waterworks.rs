@@ -146,7 +146,7 @@ pub(crate) fn waterworks() -> Plant {
         zone: id(zone),
         behind: Vec::new(),
         routers: Vec::new(),
-        address: None,
+        addresses: Vec::new(),
     };
     let mut plant = Plant {
         id: id("riverside-water"),

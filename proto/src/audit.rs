@@ -24,13 +24,14 @@ pub const GENESIS: [u8; 32] = [0; 32];
 /// The largest body a source writes and a reader accepts, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// How many epochs a source may be ahead of what is held of its trail. Each begins because the one before cannot go on, so
-/// that an honest source is a few ahead at most; numbers that are used up would end its trail for ever.
-pub const EPOCH_LEAD_MAX: u64 = 1_000;
-
 /// How many epochs what is held of a trail may be ahead of its source, for the source to go on after it. What is held
 /// further ahead was written by somebody else under the source's identity.
 pub const EPOCH_FOLLOWED_MAX: u64 = 1_000_000;
+
+/// How many epochs a source may be ahead of what is held of its trail: as far as it goes to follow what was held. A
+/// coordinator that is restored from before that takes the trail up again. Numbers that are used up would end the trail for
+/// ever; at this pace nobody comes to their end.
+pub const EPOCH_LEAD_MAX: u64 = EPOCH_FOLLOWED_MAX + 1;
 
 const DOMAIN: &[u8] = b"penstock audit block 1\0";
 

@@ -8,8 +8,8 @@
 //! them in from the plant document on its own disk, never the coordinator, since a gateway must not learn
 //! from the coordinator whose signatures to believe (DESIGN, promise 4).
 //!
-//! Reading is strict: unknown fields, other versions and surplus text are refused. A token is a secret; its
-//! `Debug` does not show the secret.
+//! Reading is strict: unknown fields, other versions and surplus text are refused; only a byte order mark and white space around the
+//! word are not part of it. A token is a secret; its `Debug` does not show the secret.
 
 use std::fmt;
 use std::str::FromStr;

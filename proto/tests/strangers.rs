@@ -6,8 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use penstock_policy::ids::{Digest, PlantId};
@@ -26,9 +29,11 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection, SignatureScheme};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::StreamExt as _;
+use tonic::transport::server::Connected as _;
 
 /// A claim that does not hold fails by then; no test that passes waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -402,6 +407,14 @@ async fn dial_from(source: Ipv4Addr, server: SocketAddr) -> TcpStream {
 
 /// Whether a client without a certificate from `source` is let in; it stays for as long as the stream lives.
 async fn gets_in(source: Ipv4Addr, server: SocketAddr) -> Option<tokio_rustls::client::TlsStream<TcpStream>> {
+    let mut stream = knocks(source, server).await?;
+    let mut greeting = [0; 2];
+    stream.read_exact(&mut greeting).await.ok()?;
+    Some(stream)
+}
+
+/// A client without a certificate after its side of the handshake. It has read nothing.
+async fn knocks(source: Ipv4Addr, server: SocketAddr) -> Option<tokio_rustls::client::TlsStream<TcpStream>> {
     let mut config = ClientConfig::builder()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Believes))
@@ -409,13 +422,92 @@ async fn gets_in(source: Ipv4Addr, server: SocketAddr) -> Option<tokio_rustls::c
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from("broker.example").unwrap();
-    let mut stream = connector
-        .connect(name, dial_from(source, server).await)
-        .await
-        .ok()?;
-    let mut greeting = [0; 2];
-    stream.read_exact(&mut greeting).await.ok()?;
-    Some(stream)
+    let tcp = dial_from(source, server).await;
+    connector.connect(name, tcp).await.ok()
+}
+
+/// A door that writes to everybody without end, and tells how that ended; with `cut`, it cuts them meanwhile.
+async fn serve_without_end(
+    ca: &Authority,
+    limits: AcceptLimits,
+    cut: bool,
+) -> (SocketAddr, mpsc::Receiver<io::Error>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let own = ServerCredentials::new(&ca.issue("coordinator/c1")).unwrap();
+    let config = server_config(&plant(), own, &[ca.root()]).unwrap();
+    let mut incoming = Box::pin(Reception::start(config, limits).unwrap().incoming(listener));
+    let (ended, ends) = mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Some(peer) = incoming.next().await {
+            let mut peer = peer.unwrap();
+            let (ended, line) = (ended.clone(), peer.connect_info().line);
+            let (mut full, is_full) = (Some(()), Arc::new(Notify::new()));
+            let fills = Arc::clone(&is_full);
+            tokio::spawn(async move {
+                let error = std::future::poll_fn(|cx| {
+                    loop {
+                        match Pin::new(&mut peer).poll_write(cx, &[0; 16 * 1024]) {
+                            Poll::Ready(Ok(_)) => {}
+                            Poll::Ready(Err(error)) => return Poll::Ready(error),
+                            Poll::Pending => {
+                                full.take().inspect(|()| fills.notify_one());
+                                return Poll::Pending;
+                            }
+                        }
+                    }
+                })
+                .await;
+                // Whoever asks again is answered the same.
+                assert_eq!(peer.flush().await.unwrap_err().kind(), error.kind());
+                assert_eq!(peer.read(&mut [0; 1]).await.unwrap_err().kind(), error.kind());
+                assert_eq!(peer.shutdown().await.unwrap_err().kind(), error.kind());
+                ended.send(error).await.unwrap();
+            });
+            if cut {
+                is_full.notified().await;
+                line.cut();
+            }
+        }
+    });
+    (address, ends)
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_no_more_bytes_escapes_neither_its_deadline_nor_the_loss_of_its_place_nor_a_cut() {
+    let ca = Authority::named("root of water");
+    let long = AcceptLimits {
+        anonymous_max: 1,
+        anonymous_lifetime: Duration::from_secs(600),
+        ..AcceptLimits::default()
+    };
+    let short = AcceptLimits {
+        anonymous_lifetime: Duration::from_millis(500),
+        ..AcceptLimits::default()
+    };
+    let crowded = AcceptLimits {
+        anonymous_lifetime: Duration::from_secs(3),
+        ..long
+    };
+    for (limits, cut, peers, words) in [
+        (long, true, 1, "does not read"),
+        (short, false, 1, "may not stand so long"),
+        (crowded, false, 2, "all places are taken"),
+    ] {
+        let (server, mut ends) = serve_without_end(&ca, limits, cut).await;
+        let first = knocks(Ipv4Addr::LOCALHOST, server).await.unwrap();
+        let mut others = Vec::new();
+        while others.len() + 1 < peers {
+            // Among equals a place is lost once it is a sixth of its time old.
+            others.extend(gets_in(Ipv4Addr::new(127, 0, 0, 2), server).await);
+        }
+        let error = tokio::time::timeout(PATIENCE, ends.recv()).await;
+        let error = error
+            .expect("a peer that does not read kept its connection")
+            .unwrap();
+        assert!(error.to_string().contains(words), "{error}");
+        drop((first, others));
+    }
 }
 
 #[tokio::test]

@@ -149,7 +149,8 @@ pub fn bounds(limits: &Limits) -> [u64; 4] {
         + SENTENCES_ALL_MAX * (2 * TEXT_BYTES_MAX + SENTENCE_BYTES)
         + ALLOWED_ALL_MAX * SENTENCE_BYTES;
     [
-        bytes(limits.connections_max, 2 * CONNECTION_BYTES),
+        // Inspected; unread, since their flow goes on without an inspector; unread, since they are only observed.
+        bytes(limits.connections_max, 3 * CONNECTION_BYTES),
         bytes(limits.held_bytes_max, 1),
         bytes(HANDSHAKES_MAX, 2 * HANDSHAKE_BYTES_MAX),
         bytes(THREADS_MAX, tallies),

@@ -137,17 +137,18 @@ impl ControlService {
         Ok((subject, role, valid))
     }
 
-    /// The time zones of the sites. Nobody waits long for them: a large document may be compiling.
+    /// The time zones of the sites. Nobody waits long for them: a large document may be compiling. What nobody waited for is
+    /// there the next time.
     async fn time_zones(&self) -> Vec<String> {
         let Some(current) = self.releases.now() else {
             return Vec::new();
         };
-        let directory = self.releases.directory(current.revision());
-        let found = tokio::time::timeout(TIME_ZONES_WAIT_MAX, directory).await;
-        found.map_or_else(
-            |_| Vec::new(),
-            |found| found.time_zones().map(str::to_owned).collect(),
-        )
+        let releases = self.releases.clone();
+        let read = tokio::spawn(async move { releases.directory(current.revision()).await });
+        match tokio::time::timeout(TIME_ZONES_WAIT_MAX, read).await {
+            Ok(Ok(Ok(found))) => found.time_zones().map(str::to_owned).collect(),
+            _ => Vec::new(),
+        }
     }
 
     fn filter(request: v1::SearchAuditRequest) -> Result<Filter, Refusal> {
@@ -271,10 +272,7 @@ impl Control for ControlService {
         let releases = self.releases.list(limit).await?;
         Ok(carried(
             v1::ListReleasesResponse {
-                releases: releases
-                    .iter()
-                    .map(|recorded| views::release(recorded, &self.releases, &self.fleet))
-                    .collect(),
+                releases: views::all_releases(&releases, &self.releases, &self.fleet),
             },
             answer,
         ))

@@ -66,9 +66,8 @@ impl Enrolment for EnrolmentService {
                 metrics::counter!("penstock_denied_total", "reason" => refusal.reason.as_str()).increment(1);
                 // What is over the limit is counted, not written: an attacker must not fill the trail.
                 if refusal.reason != Reason::TooManyAttempts {
-                    // Who asks to be enrolled can call themselves as they like: their address is what is counted.
                     self.journal
-                        .identity_refused(&message.name, Some(address), &refusal.message)
+                        .stranger_refused(&message.name, address, &refusal.message)
                         .await?;
                 }
                 return Err(refusal.into());

@@ -182,7 +182,7 @@ impl Gate {
             // No operator did this, so that it is no operator's event.
             let words = format!("{}: {}", action.as_str(), refusal.message);
             self.journal
-                .identity_refused(&identity.subject.to_string(), Some(info.address.ip()), &words)
+                .peer_refused(&identity.subject, info.address.ip(), &words)
                 .await?;
             return Err(refusal);
         };

@@ -61,9 +61,7 @@ impl GatewayLink for LinkService {
                 after.as_secs() / 60 + 1
             );
             // Counted where it is refused again and again.
-            self.journal
-                .identity_refused(&subject.to_string(), Some(address), &words)
-                .await?;
+            self.journal.peer_refused(&subject, address, &words).await?;
             return Err(Refusal::new(Reason::TooManyAttempts, words)
                 .retry_after(after)
                 .into());

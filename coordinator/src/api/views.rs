@@ -14,19 +14,71 @@ use crate::sessions::{Facts, Fleet};
 
 /// A release with its progress over its gateways.
 pub(super) fn release(recorded: &Recorded, releases: &Releases, fleet: &Fleet) -> v1::Release {
+    let mut one = all_releases(std::slice::from_ref(recorded), releases, fleet);
+    one.pop().unwrap_or_default()
+}
+
+/// Releases with their progress over their gateways, for all of which the fleet is looked at once.
+pub(super) fn all_releases(recorded: &[Recorded], releases: &Releases, fleet: &Fleet) -> Vec<v1::Release> {
+    let current = releases.now();
+    let mut wire: Vec<_> = recorded
+        .iter()
+        .map(|recorded| without_progress(recorded, releases, current.as_ref()))
+        .collect();
+    let by_digest: BTreeMap<Digest, usize> = recorded.iter().map(|one| one.digest).zip(0..).collect();
+    let by_revision: BTreeMap<Revision, usize> = recorded
+        .iter()
+        .map(|one| one.statement.revision)
+        .zip(0..)
+        .collect();
+    let held = current
+        .as_ref()
+        .and_then(|current| by_digest.get(&current.recorded.digest));
+    fleet.inspect(|gateway, facts| {
+        // Software that does not report the statement is counted by its plan, which is known for the current release only.
+        let plan = current.as_ref().and_then(|current| current.mark(gateway));
+        let of = |mark: &Option<PolicyMark>| {
+            let mark = mark.as_ref()?;
+            match mark.statement {
+                Some(statement) => by_digest.get(&statement).copied(),
+                None => held.filter(|_| plan.is_some_and(|plan| plan.is(mark))).copied(),
+            }
+        };
+        let refused = facts
+            .refused
+            .as_ref()
+            .and_then(|refused| match refused.statement {
+                Some(statement) => by_digest.get(&statement).copied(),
+                None => by_revision.get(&refused.revision).copied(),
+            });
+        let (effective, staged, offered) = (of(&facts.effective), of(&facts.staged), of(&facts.offered));
+        let concerned: BTreeSet<usize> = [effective, staged, offered, refused]
+            .into_iter()
+            .flatten()
+            .collect();
+        for number in concerned {
+            let is = |found: Option<usize>| found == Some(number);
+            if let Some(release) = wire.get_mut(number) {
+                count(release, is(effective), is(staged), is(offered), is(refused));
+            }
+        }
+    });
+    wire
+}
+
+fn without_progress(recorded: &Recorded, releases: &Releases, current: Option<&Arc<Current>>) -> v1::Release {
     let statement = &recorded.statement;
     let record = &recorded.record;
     let revision = statement.revision;
-    let current = releases.now();
     let digest = |current: &Arc<Current>| current.recorded.digest;
     let state = match (&record.ended, record.approved_ms) {
         (Some(ended), _) => match ended.how {
             Ending::Rejected => v1::ReleaseState::Rejected,
             Ending::Withdrawn => v1::ReleaseState::Withdrawn,
         },
-        (None, Some(_)) if current.as_ref().map(digest) == Some(recorded.digest) => v1::ReleaseState::Current,
+        (None, Some(_)) if current.map(digest) == Some(recorded.digest) => v1::ReleaseState::Current,
         (None, Some(_)) => v1::ReleaseState::Superseded,
-        (None, None) if statement.parent == current.as_ref().map(digest) => v1::ReleaseState::Proposed,
+        (None, None) if statement.parent == current.map(digest) => v1::ReleaseState::Proposed,
         (None, None) => v1::ReleaseState::Overtaken,
     };
     let threshold = match state {
@@ -37,7 +89,7 @@ pub(super) fn release(recorded: &Recorded, releases: &Releases, fleet: &Fleet) -
         _ => u8::try_from(record.signatures.len()).unwrap_or(u8::MAX),
     };
     let ended = record.ended.as_ref();
-    let mut wire = v1::Release {
+    v1::Release {
         revision: revision.0,
         statement_digest: recorded.digest.0.to_vec().into(),
         state: state.into(),
@@ -57,40 +109,15 @@ pub(super) fn release(recorded: &Recorded, releases: &Releases, fleet: &Fleet) -
         ended_ms: ended.map_or(0, |ended| ended.at_ms),
         ended_reason: ended.map(|ended| ended.reason.clone()).unwrap_or_default(),
         ..v1::Release::default()
-    };
-    // Software that does not report the statement is counted by its plan, which is known for the current release only.
-    let wanted = current.filter(|current| current.recorded.digest == recorded.digest);
-    fleet.inspect(|gateway, facts| {
-        let plan = wanted.as_ref().and_then(|current| current.mark(gateway));
-        let is = |mark: &PolicyMark| match mark.statement {
-            Some(statement) => statement == recorded.digest,
-            None => plan.is_some_and(|plan| plan.is(mark)),
-        };
-        count(&mut wire, facts, revision, recorded.digest, is);
-    });
-    wire
+    }
 }
 
 /// Each step includes the ones after it: what is effective was staged and offered.
-fn count(
-    release: &mut v1::Release,
-    facts: &Facts,
-    revision: Revision,
-    digest: Digest,
-    is: impl Fn(&PolicyMark) -> bool,
-) {
-    let is = |mark: &Option<PolicyMark>| mark.as_ref().is_some_and(&is);
-    let effective = is(&facts.effective);
-    let staged = effective || is(&facts.staged);
-    let refused = facts.refused.as_ref().is_some_and(|refused| {
-        refused
-            .statement
-            .map_or(refused.revision == revision, |statement| statement == digest)
-    });
-    let offered = staged || refused || is(&facts.offered);
+fn count(release: &mut v1::Release, effective: bool, staged: bool, offered: bool, refused: bool) {
+    let staged = effective || staged;
     release.effective += u32::from(effective);
     release.staged += u32::from(staged);
-    release.offered += u32::from(offered);
+    release.offered += u32::from(staged || refused || offered);
     release.refused += u32::from(refused && !effective);
 }
 

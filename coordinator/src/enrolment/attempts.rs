@@ -58,7 +58,8 @@ struct Bucket {
 
 impl Bucket {
     fn count(&self, now_ms: u64, window_ms: u64) -> u32 {
-        if now_ms.saturating_sub(self.since_ms) >= window_ms {
+        // In either direction: a clock that was set back locks nobody out for longer.
+        if now_ms.abs_diff(self.since_ms) >= window_ms {
             0
         } else {
             self.failed
@@ -154,6 +155,17 @@ mod tests {
         attempts.admit(neighbour, 5999).unwrap_err();
         attempts.admit(good, 5999).unwrap();
         attempts.admit(bad, 6000).unwrap();
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out_for_longer_than_the_window() {
+        let attempts = Attempts::new(AttemptsLimits::default());
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        for _ in 0..AttemptsLimits::default().per_address {
+            attempts.failed(address, 1 << 40);
+        }
+        attempts.admit(address, 1 << 40).unwrap_err();
+        attempts.admit(address, 1_000_000_000).unwrap();
     }
 
     #[test]

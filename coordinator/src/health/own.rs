@@ -85,9 +85,9 @@ impl Own {
             Some(free) if free <= facts.reserve_bytes => faults.push(Fault::new(
                 "disk-low",
                 format!(
-                    "the store's disk has {} MiB left, which are kept for approvals, certificates and operators' own trail; gateways' \
-                     audit waits: make room, or let `storage.trail_days` end what is old",
-                    free >> 20
+                    "the store's disk has at most {} MiB left, which are kept for approvals, certificates and operators' own trail; \
+                     gateways' audit waits: make room, or let `storage.trail_days` end what is old",
+                    step_above(free, facts.reserve_bytes)
                 ),
             )),
             Some(_) => {}
@@ -125,6 +125,12 @@ impl Own {
         ));
         faults
     }
+}
+
+/// The room that is left in steps, MiB, so that a fault is not another one with each block.
+fn step_above(free_bytes: u64, reserve_bytes: u64) -> u64 {
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    mib(free_bytes).next_power_of_two().min(mib(reserve_bytes))
 }
 
 fn certificate(
@@ -336,6 +342,22 @@ mod tests {
             let mut facts = well(0);
             wrong(&mut facts);
             assert_eq!(codes(&facts), [code]);
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fills_slowly_is_told_in_steps() {
+        let told = |free_mib: u64| {
+            let facts = Facts {
+                free_bytes: Some(free_mib << 20),
+                ..well(0)
+            };
+            Own::default().see(&facts)
+        };
+        assert_eq!(told(200), told(190));
+        assert_ne!(told(200), told(100));
+        for (free_mib, words) in [(200, "at most 256 MiB left"), (1024, "at most 1024 MiB left")] {
+            assert!(told(free_mib).first().unwrap().message.contains(words));
         }
     }
 

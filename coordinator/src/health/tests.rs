@@ -167,7 +167,7 @@ fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
         ),
         (
             State::Stale,
-            "not connected",
+            "has been disconnected",
             GatewayEvidence {
                 connected: false,
                 ..fine()
@@ -296,7 +296,7 @@ fn what_gateways_have_in_common_is_one_reason_and_the_gravest_comes_first() {
     );
     assert_eq!(
         judgement.reasons[1],
-        "gw-0, gw-1, gw-2 and 97 more: is not connected since less than a minute"
+        "gw-0, gw-1, gw-2 and 97 more: has been disconnected for less than a minute"
     );
 }
 

@@ -3,7 +3,7 @@
 //! Level-triggered: a change of facts or of the release wakes it, a tick finds what went stale; it always judges all
 //! from what is known then, off the threads that serve. Changes within [`DEBOUNCE`] become one answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,7 @@ pub async fn follow(
     let mut current = releases.current();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    measure(&v1::PlantHealth::default(), &publish.borrow().health);
     loop {
         let release = current.borrow_and_update().clone();
         let began = Instant::now();
@@ -78,7 +79,7 @@ pub async fn follow(
                 || before.current_revision != now.current_revision
                 || before.coordinator != now.coordinator;
             if new {
-                measure(&now);
+                measure(before, &now);
                 *held = Arc::new(Published::new(now));
             }
             new
@@ -142,17 +143,23 @@ pub fn look(fleet: &Fleet, release: Option<&Current>, now_ms: u64, stale_after_m
     }
 }
 
-/// One series per zone and state, 1 for the state that it is in.
-fn measure(plant: &v1::PlantHealth) {
-    for zone in &plant.zones {
+/// One series per zone and state, 1 for the state that it is in. A zone that is no longer in the plant is in none.
+fn measure(before: &v1::PlantHealth, now: &v1::PlantHealth) {
+    let there: BTreeSet<&str> = now.zones.iter().map(|zone| zone.zone.as_str()).collect();
+    let removed = before
+        .zones
+        .iter()
+        .filter(|zone| !there.contains(zone.zone.as_str()));
+    let held = now.zones.iter().map(|zone| (zone, Some(zone.state())));
+    for (zone, holds) in held.chain(removed.map(|zone| (zone, None))) {
         for state in State::ALL {
-            let holds = if wire_state(state) == zone.state() {
+            let value = if Some(wire_state(state)) == holds {
                 1.0
             } else {
                 0.0
             };
             metrics::gauge!("penstock_zone_state", "zone" => zone.zone.clone(), "state" => state.as_str())
-                .set(holds);
+                .set(value);
         }
     }
 }

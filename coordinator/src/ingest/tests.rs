@@ -197,6 +197,52 @@ async fn no_far_epoch_ends_a_trail_and_each_is_told() {
 }
 
 #[tokio::test]
+async fn a_trail_goes_on_past_what_somebody_else_left_where_it_comes_to_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ingest, store) = ingest(&dir);
+    ingest.accept("gw", chain(1, 2), 1).await.unwrap();
+    let last = 1 + EPOCH_FOLLOWED_MAX;
+    for theirs in [chain(last, 1), chain(last + 1, 3)] {
+        assert_eq!(ingest.accept("gw", theirs, 1).await.unwrap().fault, None);
+    }
+    // The gateway comes back, is led before what it cannot follow, and begins the epoch after that.
+    assert_eq!(ingest.position("gw", 1).await.unwrap().unwrap().epoch, last);
+    let mut own = chain(last + 1, 1);
+    own[0].body = AuditBlockBody::default().encode_to_vec().into();
+    assert!(ingest.accept("gw", own, 1).await.unwrap().fault.is_some());
+    // That place is taken, and it learns so: what is held there is another block than its own.
+    let held = ingest.position("gw", last + 1).await.unwrap().unwrap();
+    assert_eq!((held.epoch, held.next_sequence), (last + 1, 3));
+    let own = ingest.accept("gw", chain(last + 2, 2), 1).await.unwrap();
+    assert_eq!((own.events, own.fault), (2, None));
+    assert_eq!(store.head("gw").await.unwrap().unwrap().epoch, last + 2);
+}
+
+#[tokio::test]
+async fn the_same_blocks_behind_a_trail_that_was_taken_back_are_held_and_not_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ingest, store) = ingest(&dir);
+    let blocks = chain(3, 2);
+    ingest.accept("gw", chain(1, 1), 1).await.unwrap();
+    ingest.accept("gw", blocks.clone(), 1).await.unwrap();
+    store.rewind("gw", 1).await.unwrap().unwrap();
+    let again = ingest.accept("gw", blocks, 1).await.unwrap();
+    assert_eq!((again.events, again.fault), (0, None));
+    assert_eq!(again.ack.map(|ack| (ack.epoch, ack.next_sequence)), Some((3, 2)));
+}
+
+#[tokio::test]
+async fn a_coordinator_restored_from_before_a_gateway_went_as_far_ahead_as_it_may_takes_its_trail_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ingest, _) = ingest(&dir);
+    ingest.accept("gw", chain(1, 2), 1).await.unwrap();
+    // The farthest that a gateway at epoch 1 follows, and then goes on after.
+    let farthest = 1 + EPOCH_FOLLOWED_MAX + 1;
+    let own = ingest.accept("gw", chain(farthest, 2), 1).await.unwrap();
+    assert_eq!((own.events, own.fault), (2, None));
+}
+
+#[tokio::test]
 async fn a_gap_is_taken_and_told_and_a_new_epoch_begins_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (ingest, store) = ingest(&dir);

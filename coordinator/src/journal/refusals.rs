@@ -33,8 +33,13 @@ struct State {
 pub(super) struct Refusals(Mutex<State>);
 
 impl Bucket {
+    /// Also of a clock that was set back: a window never lasts longer than it says.
+    fn is_over(&self, now_ms: u64) -> bool {
+        now_ms.abs_diff(self.since_ms) >= WINDOW_MS
+    }
+
     fn turn(&mut self, now_ms: u64) {
-        if now_ms.saturating_sub(self.since_ms) >= WINDOW_MS {
+        if self.is_over(now_ms) {
             (self.since_ms, self.written) = (now_ms, 0);
         }
     }
@@ -48,8 +53,7 @@ impl Refusals {
         all.turn(now_ms);
         if by_source.len() >= SOURCES_MAX && !by_source.contains_key(source) {
             // Those that have nothing to tell any more make room.
-            by_source
-                .retain(|_, bucket| now_ms.saturating_sub(bucket.since_ms) < WINDOW_MS || bucket.omitted > 0);
+            by_source.retain(|_, bucket| !bucket.is_over(now_ms) || bucket.omitted > 0);
         }
         let own = if by_source.len() < SOURCES_MAX || by_source.contains_key(source) {
             let own = by_source.entry(source.to_owned()).or_default();
@@ -97,6 +101,16 @@ mod tests {
             Some(100_000 - u64::from(PER_SOURCE))
         );
         assert_eq!(refusals.write("10.0.0.1", 6 + WINDOW_MS), Some(0));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_silences_nobody_for_longer_than_a_window() {
+        let (refusals, late_ms, early_ms) = (Refusals::default(), 1 << 40, 1_000_000_000);
+        for _ in 0..=PER_SOURCE {
+            refusals.write("10.0.0.1", late_ms);
+        }
+        assert_eq!(refusals.write("10.0.0.1", early_ms), Some(1));
+        assert_eq!(refusals.write("bob", early_ms), Some(0));
     }
 
     #[test]

@@ -1,31 +1,47 @@
 //! The names of an event's addresses, by the release in force when it happened.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use penstock_policy::ids::Revision;
+use penstock_proto::refusal::Refusal;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditEvent, NamedAddress};
 
 use crate::releases::{Directory, Name, Releases};
 
-/// The names of one release at a time: a trail seldom goes from one to another.
+/// Releases whose names one search keeps at hand: gateways follow a new one at their own pace.
+const HELD_MAX: usize = 4;
+
+/// The names of one release at a time, and of those just before it.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     revision: u64,
     directory: Arc<Directory>,
+    others: VecDeque<(u64, Arc<Directory>)>,
 }
 
 impl Names {
     /// From here on events speak of this release; 0: of none.
-    pub(super) async fn turn_to(&mut self, revision: u64, releases: &Releases) {
-        if self.revision != revision {
-            self.directory = match revision {
-                0 => Arc::default(),
-                revision => releases.directory(Revision(revision)).await,
-            };
-            self.revision = revision;
+    pub(super) async fn turn_to(&mut self, revision: u64, releases: &Releases) -> Result<(), Refusal> {
+        if self.revision == revision {
+            return Ok(());
         }
+        let held = self.others.iter().find(|(held, _)| *held == revision);
+        let directory = match held {
+            Some((_, held)) => Arc::clone(held),
+            None if revision == 0 => Arc::default(),
+            None => releases.directory(Revision(revision)).await?,
+        };
+        self.others.retain(|(held, _)| *held != revision);
+        let before = std::mem::replace(&mut self.directory, directory);
+        self.others.push_back((self.revision, before));
+        while self.others.len() >= HELD_MAX {
+            self.others.pop_front();
+        }
+        self.revision = revision;
+        Ok(())
     }
 
     fn name<'n>(&'n self, address: &str) -> Option<Name<'n>> {

@@ -35,6 +35,8 @@ impl Releases {
             .map_err(|error| bad("signature.signature", &error))?;
         // Two proposals that wait side by side are decided one after the other.
         let _deciding = self.deciding.lock().await;
+        // What became current and was not taken up then decides first: else a second release would follow the same one.
+        self.refresh().await?;
         let recorded = self
             .change(revision, digest, |recorded| {
                 self.judge(caller, request.brought, recorded, &signature)?;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 use penstock_policy::ids::Revision;
 use penstock_policy::model::Plant;
-use penstock_proto::refusal::Reason;
+use penstock_proto::refusal::{Reason, Refusal};
 
 use super::Releases;
 
@@ -107,14 +107,18 @@ impl Directory {
 
 /// The directories that were used last, the newest at the end.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Directories(Arc<Mutex<VecDeque<Kept>>>);
+pub(super) struct Directories {
+    kept: Arc<Mutex<VecDeque<Kept>>>,
+    /// Held while one is read: who wants the same one meanwhile finds it then.
+    reading: Arc<tokio::sync::Mutex<()>>,
+}
 
 /// A release's number, and its directory.
 type Kept = (Revision, Arc<Directory>);
 
 impl Directories {
     fn held(&self, revision: Revision) -> Option<Arc<Directory>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let place = kept.iter().position(|(held, _)| *held == revision)?;
         let found = kept.remove(place)?;
         let directory = Arc::clone(&found.1);
@@ -123,7 +127,7 @@ impl Directories {
     }
 
     fn keep(&self, revision: Revision, directory: &Arc<Directory>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|(held, _)| *held != revision);
         kept.push_back((revision, Arc::clone(directory)));
         while kept.len() > KEPT_MAX {
@@ -134,33 +138,37 @@ impl Directories {
 
 impl Releases {
     /// What a release calls addresses; nothing of one that is not there or cannot be read.
-    pub async fn directory(&self, revision: Revision) -> Arc<Directory> {
+    ///
+    /// # Errors
+    /// It cannot be said now, for example as too many documents wait to be compiled: that is no release without names.
+    pub async fn directory(&self, revision: Revision) -> Result<Arc<Directory>, Refusal> {
         if let Some(held) = self.directories.held(revision) {
-            return held;
+            return Ok(held);
+        }
+        let _reading = self.directories.reading.lock().await;
+        if let Some(held) = self.directories.held(revision) {
+            return Ok(held);
         }
         let read = match self.get(revision).await {
             Ok(recorded) => self.plant_of(&recorded, Directory::of).await,
             Err(refusal) => Err(refusal),
         };
-        match read {
-            Ok(directory) => {
-                let directory = Arc::new(directory);
-                self.directories.keep(revision, &directory);
-                directory
-            }
-            Err(refusal) => {
-                tracing::debug!(%revision, %refusal, "a release has no names for the trail");
-                let nothing = Arc::default();
-                // What will not be otherwise the next time is not asked for again with each event.
+        let directory = match read {
+            Ok(directory) => Arc::new(directory),
+            // What will not be otherwise the next time is not asked for again with each event.
+            Err(refusal)
                 if matches!(
                     refusal.reason,
                     Reason::NotFound | Reason::DocumentErrors | Reason::StoreCorrupt
-                ) {
-                    self.directories.keep(revision, &nothing);
-                }
-                nothing
+                ) =>
+            {
+                tracing::debug!(%revision, %refusal, "a release has no names for the trail");
+                Arc::default()
             }
-        }
+            Err(refusal) => return Err(refusal),
+        };
+        self.directories.keep(revision, &directory);
+        Ok(directory)
     }
 }
 

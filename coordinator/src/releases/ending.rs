@@ -31,6 +31,7 @@ impl Releases {
         }
         // Not while its last signature is counted.
         let _deciding = self.deciding.lock().await;
+        self.refresh().await?;
         let ended = self.change(Revision(request.revision), digest, |recorded| {
             self.waits(recorded)?;
             self.may_end(how, caller, recorded)?;

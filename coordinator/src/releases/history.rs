@@ -4,7 +4,7 @@
 //! Kept apart from the releases' records, which hold more than this and are read seldom. The newest link is the current
 //! release. Held in memory whole: about 2 KB for each release.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_policy::ids::{ApproverId, Digest, Revision};
 use penstock_policy::release::{CHAIN_BYTES_MAX, CHAIN_LINKS_MAX, Statement};
@@ -73,14 +73,19 @@ async fn add_record(store: &Store, revision: Revision, record: &ReleaseRecord) -
     }
 }
 
-/// Makes the links of a store that has none: it is empty, or was made before there were any.
+/// Makes the links that a store lacks which was made before there were any; also where that was interrupted.
 pub(super) async fn complete(store: &Store) -> Result<(), StoreError> {
-    if newest(store).await?.is_some() {
-        return Ok(());
-    }
+    let linked: BTreeSet<String> = store
+        .list(PREFIX)
+        .await?
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
     for (number, record, _) in store.list_json::<ReleaseRecord>(super::PREFIX).await? {
-        if let (Ok(number), Some(_)) = (number.parse(), record.approved_ms) {
-            add_record(store, Revision(number), &record).await?;
+        if let (Ok(number), Some(_)) = (number.parse().map(Revision), record.approved_ms)
+            && !linked.contains(&key_of(number))
+        {
+            add_record(store, number, &record).await?;
         }
     }
     Ok(())

@@ -135,10 +135,24 @@ impl Releases {
 
     /// Whether the number was never used here, and the proposals that wait leave room for another.
     async fn check_number(&self, revision: Revision) -> Result<(), Refusal> {
-        let newest = self.list(WAITING_MAX * 2).await?;
+        let mut newest = self.list(WAITING_MAX * 2).await?;
         let last = newest.first().map_or(0, |newest| newest.statement.revision.0);
         if revision.0 <= last || revision.0 - last > NUMBERS_SKIPPED_MAX {
             return Err(taken(revision, Some(last)));
+        }
+        // What waits is newer than what is current, but not always among the newest: those may all have ended.
+        let current = self.now().map_or(Revision(0), |current| current.revision());
+        let reaches = |found: &[Recorded]| {
+            found
+                .last()
+                .is_none_or(|oldest| oldest.statement.revision <= current)
+        };
+        while !reaches(&newest) {
+            let more = self.list(newest.len() * 4).await?;
+            if more.len() <= newest.len() {
+                break;
+            }
+            newest = more;
         }
         let waiting = newest.iter().filter(|other| self.waits(other).is_ok()).count();
         if waiting >= WAITING_MAX {

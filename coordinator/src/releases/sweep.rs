@@ -33,13 +33,25 @@ impl Releases {
     }
 
     /// Removes what nothing refers to that is current or waits.
-    async fn sweep(&self) -> Result<(), Refusal> {
+    pub(super) async fn sweep(&self) -> Result<(), Refusal> {
         // Between the blobs of a proposal and its record nothing refers to them.
         let _storing = self.storing.lock().await;
+        let gone = self.unreferenced().await?;
+        for step in gone.chunks(STEP) {
+            self.store.drop_blobs(step.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// The blobs that neither the current release nor a proposal that waits refers to.
+    async fn unreferenced(&self) -> Result<Vec<Digest>, Refusal> {
+        // A proposal that becomes current meanwhile would neither wait any more nor be the release that was current at the
+        // beginning. Afterwards, only what waits now can become current, and that is kept.
+        let _deciding = self.deciding.lock().await;
         let current = self.now();
         if history::newest(&self.store).await? != current.as_ref().map(|current| current.revision()) {
             // The newest release was not taken up here, and its plans are needed to do it.
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut kept = BTreeSet::new();
         for recorded in self.list(usize::MAX).await? {
@@ -53,10 +65,6 @@ impl Releases {
             }
         }
         let all = self.store.blob_digests().await?;
-        let gone: Vec<Digest> = all.into_iter().filter(|digest| !kept.contains(digest)).collect();
-        for step in gone.chunks(STEP) {
-            self.store.drop_blobs(step.to_vec()).await?;
-        }
-        Ok(())
+        Ok(all.into_iter().filter(|digest| !kept.contains(digest)).collect())
     }
 }

@@ -315,6 +315,18 @@ impl Fleet {
         }
     }
 
+    /// Something came from a gateway by its standing session.
+    pub fn seen(&self, gateway: &GatewayId, number: u64, now_ms: u64) {
+        if let Some(entry) = self.lock().get_mut(gateway)
+            && entry
+                .session
+                .as_ref()
+                .is_some_and(|(stands, _)| *stands == number)
+        {
+            entry.facts.last_seen_ms = now_ms;
+        }
+    }
+
     /// A gateway enrolled.
     pub fn enrolled(&self, gateway: &GatewayId, enrolled_ms: u64, certificate_expires_ms: u64) {
         let mut entries = self.lock();

@@ -58,8 +58,6 @@ pub struct Sessions {
 
 /// How often it is looked whether there is room again for a trail that waits.
 const ROOM_LOOK: Duration = Duration::from_secs(60);
-/// How long a trail waits, at least, that used its share up: then a good piece of it is taken at once.
-const SHARE_WAIT: Duration = Duration::from_secs(600);
 
 type Out = mpsc::Sender<Result<v1::CoordinatorMessage, Status>>;
 
@@ -174,7 +172,7 @@ struct LetGo {
 /// How long a trail waits for which there is no room; `None`: the store failed, and is tried again.
 fn no_room(error: &StoreError) -> Option<Duration> {
     match error {
-        StoreError::TooFast { after, .. } => Some(SHARE_WAIT.max(*after)),
+        StoreError::TooFast { after, .. } => Some(*after),
         StoreError::Reserved { .. } | StoreError::HoldsItsPart { .. } => Some(ROOM_LOOK),
         _ => None,
     }
@@ -232,7 +230,7 @@ impl Session<'_> {
                     facts.take_report(&report);
                 }),
                 Some(Up::Audit(block)) => {
-                    self.tell(|facts| facts.last_seen_ms = now_ms);
+                    self.all.fleet.seen(&self.gateway, self.number, now_ms);
                     // What follows a block that was let go has to come again after it.
                     if let_go.blocks.is_cancelled() {
                         continue;

@@ -202,14 +202,68 @@ pub(super) fn append(connection: &Connection, name: &str, new: &NewBlock) -> rus
         }
         Err(refused) => return Ok(Append::Refused(refused)),
     };
-    if !store(connection, name, found.map(|(id, _)| id), new, accepted)? {
-        let (epoch, sequence) = (new.block.epoch, new.block.sequence);
-        return Ok(Append::Refused(ChainError::Forked { epoch, sequence }));
+    let id = found.map(|(id, _)| id);
+    if !store(connection, name, id, new, accepted)? {
+        return match id {
+            Some(id) => taken(connection, id, &new.block, accepted.head),
+            None => Ok(Append::Refused(forked(&new.block))),
+        };
     }
     Ok(Append::Stored {
         head: accepted.head,
         missing: accepted.missing,
     })
+}
+
+fn forked(block: &AuditBlock) -> ChainError {
+    let (epoch, sequence) = (block.epoch, block.sequence);
+    ChainError::Forked { epoch, sequence }
+}
+
+/// A block came to a place beyond the head that is taken, behind a trail that was taken back ([`rewind`]). The head goes to
+/// what is stored there: behind the block, if it is the same one, else behind all of that epoch. So the source learns that
+/// this epoch is not its own any more, and goes on in another one, instead of coming to the same place again and again.
+fn taken(connection: &Connection, id: i64, block: &AuditBlock, own: Head) -> rusqlite::Result<Append> {
+    if same_as_stored(connection, id, block)? {
+        set_head(connection, id, own)?;
+        return Ok(Append::Held { head: own });
+    }
+    if let Some(last) = last_of(connection, id, block.epoch)? {
+        set_head(connection, id, last)?;
+    }
+    Ok(Append::Refused(forked(block)))
+}
+
+fn set_head(connection: &Connection, id: i64, head: Head) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE source SET epoch = ?2, next_sequence = ?3, digest = ?4 WHERE id = ?1")?
+        .execute((
+            id,
+            head.epoch.cast_signed(),
+            head.next_sequence.cast_signed(),
+            head.digest,
+        ))
+        .map(|_| ())
+}
+
+/// Where the stored trail ends, up to and with this epoch.
+fn last_of(connection: &Connection, id: i64, epoch_max: u64) -> rusqlite::Result<Option<Head>> {
+    connection
+        .prepare_cached(
+            "SELECT epoch, sequence, digest FROM block WHERE source = ?1 AND epoch BETWEEN 0 AND ?2 \
+             ORDER BY epoch DESC, sequence DESC LIMIT 1",
+        )?
+        .query_row(
+            (id, epoch_max.min(i64::MAX.cast_unsigned()).cast_signed()),
+            |row| {
+                Ok(Head {
+                    epoch: unsigned(row, 0)?,
+                    next_sequence: unsigned(row, 1)?.saturating_add(1),
+                    digest: digest(row, 2)?,
+                })
+            },
+        )
+        .optional()
 }
 
 /// Whether the block that was accepted at this position is this one. A position that was never delivered (shed
@@ -286,35 +340,12 @@ pub(super) fn rewind(
     let Some((id, held)) = source(connection, name)?.filter(|(_, held)| held.epoch > epoch_max) else {
         return Ok(None);
     };
-    let lawful = connection
-        .prepare_cached(
-            "SELECT epoch, sequence, digest FROM block WHERE source = ?1 AND epoch BETWEEN 0 AND ?2 \
-             ORDER BY epoch DESC, sequence DESC LIMIT 1",
-        )?
-        .query_row(
-            (id, epoch_max.min(i64::MAX.cast_unsigned()).cast_signed()),
-            |row| {
-                Ok(Head {
-                    epoch: unsigned(row, 0)?,
-                    next_sequence: unsigned(row, 1)?.saturating_add(1),
-                    digest: digest(row, 2)?,
-                })
-            },
-        )
-        .optional()?
-        .unwrap_or(Head {
-            epoch: 0,
-            next_sequence: 0,
-            digest: GENESIS,
-        });
-    connection
-        .prepare_cached("UPDATE source SET epoch = ?2, next_sequence = ?3, digest = ?4 WHERE id = ?1")?
-        .execute((
-            id,
-            lawful.epoch.cast_signed(),
-            lawful.next_sequence.cast_signed(),
-            lawful.digest,
-        ))?;
+    let lawful = last_of(connection, id, epoch_max)?.unwrap_or(Head {
+        epoch: 0,
+        next_sequence: 0,
+        digest: GENESIS,
+    });
+    set_head(connection, id, lawful)?;
     Ok(Some((held, lawful)))
 }
 

@@ -46,8 +46,8 @@ pub enum StoreError {
     },
     /// A source delivers more than its share of a day.
     #[error(
-        "the trail of {source_name} grows by more than {} MiB a day (`storage.trail_bytes_per_day`); it waits {} min: look what it reports \
-         so much of", bytes_per_day >> 20, after.as_secs() / 60 + 1
+        "the trail of {source_name} grows by more than {} MiB a day (`storage.trail_bytes_per_day`); its next blocks are taken in {} min: look what it \
+         reports so much of", bytes_per_day >> 20, after.as_secs().div_ceil(60)
     )]
     TooFast {
         /// Whose.

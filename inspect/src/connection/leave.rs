@@ -1,5 +1,7 @@
 //! How a connection ends that the policy, and nothing that was sent, brings to its end.
 
+use penstock_policy::model::Protocol;
+
 use super::{Connection, Ending, Machine, Output, Sender, Sink};
 
 impl Connection {
@@ -33,6 +35,19 @@ impl Connection {
             Machine::Modbus(_) => Some(Ending::Close { reset: true }),
         };
         self.end_by(ending, out);
+    }
+
+    /// Takes leave of the peers of a connection that other terms or other rules closed, or names the will that it leaves: to be asked
+    /// at once where [`Self::is_closed`] says so after a change.
+    pub fn leave_closed(&mut self, out: &mut Sink<'_>) {
+        let reset = match &mut self.machine {
+            Machine::Mqtt(machine) => {
+                let is_permitted = self.rules.protocol() == Protocol::Mqtt && machine.permits_will();
+                matches!(machine.leave(is_permitted, out), Ending::Close { reset: true })
+            }
+            Machine::Modbus(_) => true,
+        };
+        out(Output::Close { reset });
     }
 
     fn end_by(&mut self, ending: Option<Ending>, out: &mut Sink<'_>) {

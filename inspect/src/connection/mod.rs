@@ -28,7 +28,7 @@ mod mqtt;
 mod observing;
 mod seek;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,8 +148,8 @@ pub struct Connection {
     seeking: Seeking,
     /// What the server sent and was held when reading was lost: it goes on first.
     unsent: Vec<u8>,
-    /// What is known of MQTT sessions beyond a connection, and of whose broker's.
-    sessions: Option<(Arc<Sessions>, SocketAddr)>,
+    /// What is known of MQTT sessions beyond a connection, to which broker it leads, and from which client's address.
+    sessions: Option<(Arc<Sessions>, SocketAddr, IpAddr)>,
     /// An MQTT connection whose version has to be found out.
     version_unknown: bool,
     machine: Machine,
@@ -238,15 +238,17 @@ impl Connection {
     /// What its client publishes at QoS 2 is known beyond the connection, so that what it releases by another one is judged by what
     /// it was.
     #[must_use]
-    pub fn remembering(mut self, sessions: &Arc<Sessions>, broker: SocketAddr) -> Self {
-        self.sessions = Some((Arc::clone(sessions), broker));
+    pub fn remembering(mut self, sessions: &Arc<Sessions>, broker: SocketAddr, client: IpAddr) -> Self {
+        self.sessions = Some((Arc::clone(sessions), broker, client));
         self.remember();
         self
     }
 
     fn remember(&mut self) {
-        if let (Machine::Mqtt(machine), Some((sessions, broker))) = (&mut self.machine, &self.sessions) {
-            machine.remember(sessions, *broker);
+        if let (Machine::Mqtt(machine), Some((sessions, broker, client))) =
+            (&mut self.machine, &self.sessions)
+        {
+            machine.remember(sessions, *broker, *client);
         }
     }
 
@@ -298,7 +300,7 @@ impl Connection {
     }
 
     /// From the next packet on, refusals are carried out so; `out` gets what is held no longer. What observed and
-    /// could not follow the stream is closed when it is to enforce.
+    /// could not follow the stream is closed when it is to enforce ([`Self::leave_closed`]).
     pub fn set_terms(&mut self, mode: Mode, on_refusal: OnRefusal, out: &mut Sink<'_>) {
         let unfit = match &mut self.machine {
             Machine::Modbus(machine) => machine.set_terms(mode, on_refusal),
@@ -350,18 +352,7 @@ impl Connection {
             return;
         }
         if self.observes() {
-            let mut rest = bytes;
-            if !self.gives_what_is_owed(from, now, &mut rest, out) {
-                return;
-            }
-            self.settle(out);
-            let bytes = rest;
-            let bytes = match &mut self.machine {
-                Machine::Modbus(_) => bytes,
-                Machine::Mqtt(machine) => machine.finish_refused(from, bytes, out),
-            };
-            pass(from, bytes, out);
-            return self.follow(from, now, bytes, out);
+            return self.observe(from, now, bytes, out);
         }
         match self.read(from, now, &mut { bytes }, out) {
             None => {}

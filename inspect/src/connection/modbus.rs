@@ -32,6 +32,8 @@ pub(super) struct Modbus {
     standing: Standing,
     /// Functions on whose length servers do not agree, and that this one has carried out: at most 127.
     carried_out: Vec<u8>,
+    /// Of the server's ADU that is judged so many bytes have gone on: nothing of the gateway's own may come before its end.
+    begun: usize,
     /// Requests may be in flight that were not read: an answer to nothing known is no deviation.
     is_midway: bool,
 }
@@ -52,6 +54,7 @@ impl Modbus {
             transactions: Transactions::new(terms.limits.transactions),
             standing: Standing::default(),
             carried_out: Vec::new(),
+            begun: 0,
             is_midway: false,
         }
     }
@@ -199,7 +202,12 @@ impl Modbus {
             match frame::next(&held.bytes) {
                 Err(error) => return Err(Ending::Lost(Deviation::Frame(error))),
                 Ok(Some(frame)) => {
-                    match self.adu(rules, from, now, frame, out) {
+                    if from == Sender::Server {
+                        self.begun = held.passed();
+                    }
+                    let fate = self.adu(rules, from, now, frame, out);
+                    self.begun = 0;
+                    match fate {
                         Fate::Forward => held.let_go(from, out),
                         Fate::Withhold if held.passed() > 0 => {
                             out(half_through());
@@ -353,8 +361,11 @@ impl Modbus {
         }
     }
 
-    /// Tells the refusals whose turn has come.
+    /// Tells the refusals whose turn has come, but not within an answer of the server.
     fn tell_due(&mut self, out: &mut Sink<'_>) {
+        if self.begun > 0 || self.from_server.passed() > 0 {
+            return;
+        }
         while let Some((transaction, unit, refused)) = self.transactions.due() {
             out(Output::ToClient(&modbus_exception(
                 transaction,
@@ -424,7 +435,7 @@ impl Modbus {
                     return Fate::Forward;
                 }
                 let fate = withhold(Deviation::NoLonger(expectation.code()), out);
-                if !observe {
+                if !observe && self.begun == 0 {
                     let exception = modbus_exception(transaction, unit, expectation.code(), 1);
                     out(Output::ToClient(&exception));
                 }
@@ -442,7 +453,7 @@ impl Modbus {
                 if let Some(end) = self.end_if_uncertain() {
                     return end;
                 }
-                if !observe {
+                if !observe && self.begun == 0 {
                     // 4, server device failure: what the device sent cannot be understood.
                     out(Output::ToClient(&modbus_exception(
                         transaction,

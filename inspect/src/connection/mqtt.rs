@@ -5,11 +5,12 @@
 mod frozen;
 mod operations;
 mod order;
+mod queue;
 mod sessions;
 mod split;
 mod standing;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -54,7 +55,7 @@ pub(super) struct Mqtt {
     /// What it published at QoS 2, and did not release.
     unfinished: Shared,
     /// Where that is known beyond the connection, ...
-    sessions: Option<(Arc<Sessions>, SocketAddr)>,
+    sessions: Option<(Arc<Sessions>, SocketAddr, IpAddr)>,
     /// ... and its part in it.
     membership: Option<Membership>,
     /// The broker had the session before.
@@ -200,16 +201,12 @@ impl Mqtt {
                 + half.queue.capacity()
                 + half.aliases.memory()
                 + half.unreleased.capacity() * size_of::<u16>()
+                + half.passing.as_deref().map_or(0, texts)
         };
-        let identity = self.identity.iter().map(|operation| match operation {
-            Operation::Connect { client_id, user } => {
-                client_id.len() + user.as_ref().map_or(0, |user| user.len())
-            }
-            Operation::Will { topic, .. } => topic.len(),
-            _ => 0,
-        });
+        let identity: usize = self.identity.iter().map(texts).sum();
         let asked = self.subscriptions.memory() + self.splits.memory() + self.unfinished.lock().memory();
-        of_half(&self.client) + of_half(&self.server) + identity.sum::<usize>() + asked
+        let member = self.membership.as_ref().map_or(0, Membership::memory);
+        of_half(&self.client) + of_half(&self.server) + identity + asked + member
     }
 
     pub(super) fn within_packet(&self, from: Sender) -> bool {
@@ -288,6 +285,10 @@ impl Mqtt {
             if rest.is_empty() || only_owed && !self.owes(from) {
                 return self.parts_at_the_end(out);
             }
+            // Here, where all that was held of a packet is in its place: whoever takes leave has to know.
+            if let Some(ending) = self.review(out) {
+                return Some(ending);
+            }
             let mut held = std::mem::take(&mut self.half(from).held);
             let before = held.len();
             let result = if before == 0 {
@@ -336,26 +337,8 @@ impl Mqtt {
         if payload.remaining == 0 {
             half.payload = None;
             half.passing = None;
-            let queue = std::mem::take(&mut half.queue);
-            pass(from, &queue, out);
+            self.give_queue(from, out);
         }
-    }
-
-    /// Sends a packet of the gateway's own to the receiver of what `side` sends: now, or after the packet that is
-    /// passing by.
-    fn tell(&mut self, side: Sender, packet: &[u8], out: &mut Sink<'_>) -> Result<(), Ending> {
-        let limit = self.terms.limits.queued_bytes_max;
-        let half = self.half(side);
-        if half.payload.is_none_or(|payload| !payload.forward) {
-            pass(side, packet, out);
-            return Ok(());
-        }
-        if half.queue.len() + packet.len() > limit {
-            out(overflow());
-            return Err(Ending::Close { reset: true });
-        }
-        half.queue.extend_from_slice(packet);
-        Ok(())
     }
 
     /// Handles the packet at the beginning of `view`, of which some has gone on already; the number of its bytes that were
@@ -368,9 +351,6 @@ impl Mqtt {
         out: &mut Sink<'_>,
     ) -> Result<usize, Ending> {
         let lost = |error: MqttError| Ending::Lost(Deviation::Packet(error));
-        if let Some(ending) = self.review(out) {
-            return Err(ending);
-        }
         let Some(parsed) = self.parse(from, view).map_err(lost)? else {
             return Ok(0);
         };
@@ -393,6 +373,9 @@ impl Mqtt {
         match fate {
             Fate::Forward => {
                 pass(from, view.get(passed..used).unwrap_or_default(), out);
+                if self.half(from).payload.is_none() {
+                    self.give_queue(from, out);
+                }
                 Ok(used)
             }
             Fate::Withhold | Fate::Instead(_) if passed > 0 => {
@@ -464,12 +447,25 @@ impl Mqtt {
     }
 }
 
-/// More of the gateway's own answers wait than there is room for.
-fn overflow<'a>() -> Output<'a> {
+/// More waits for a peer than there is room for; `done`: the connection ends by it.
+fn overflow<'a>(done: bool) -> Output<'a> {
     Output::Deviation {
         what: Deviation::Overflow,
         effect: Effect::Ended,
-        done: true,
+        done,
+    }
+}
+
+/// What an operation keeps of what a peer sent, bytes.
+fn texts(operation: &Operation<'_>) -> usize {
+    match operation {
+        Operation::Connect { client_id, user } => {
+            client_id.len() + user.as_ref().map_or(0, |user| user.len())
+        }
+        Operation::Will { topic, .. }
+        | Operation::Publish { topic, .. }
+        | Operation::Deliver { topic, .. } => topic.len(),
+        Operation::Subscribe { filter, .. } | Operation::Unsubscribe { filter } => filter.len(),
     }
 }
 

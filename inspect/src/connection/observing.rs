@@ -8,6 +8,31 @@ use super::seek::{self, Begins};
 use super::{Connection, Effect, Ending, Machine, Output, Sender, Sink, pass};
 
 impl Connection {
+    /// Takes bytes that go on before they are read.
+    pub(super) fn observe(&mut self, from: Sender, now: Duration, bytes: &[u8], out: &mut Sink<'_>) {
+        let mut rest = bytes;
+        if !self.gives_what_is_owed(from, now, &mut rest, out) {
+            return;
+        }
+        self.settle(out);
+        if let Machine::Mqtt(machine) = &mut self.machine {
+            rest = machine.finish_refused(from, rest, out);
+            // Answers of the gateway's own wait for the end of a packet that had begun to pass before it was enforced.
+            if let Some((first, after)) = machine
+                .answers_follow(from, rest)
+                .and_then(|lacking| rest.split_at_checked(lacking))
+            {
+                let queue = machine.take_queue(from);
+                pass(from, first, out);
+                pass(from, &queue, out);
+                self.follow(from, now, first, out);
+                rest = after;
+            }
+        }
+        pass(from, rest, out);
+        self.follow(from, now, rest, out);
+    }
+
     /// Observing: has the server's packets completed for what was refused of the client's while it was enforced. Whether that
     /// is done, and `rest` passes as it is.
     pub(super) fn gives_what_is_owed(

@@ -15,6 +15,7 @@ mod datagrams;
 mod fragments;
 mod frozen;
 mod judge_modbus;
+mod kept;
 mod modbus_connection;
 mod modbus_requests;
 mod mqtt_connection;

@@ -1,6 +1,6 @@
 //! A session that is resumed by another connection: what it releases is judged by what was published, by whichever connection.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,9 @@ fn compiled(rules: Vec<MqttOperation>) -> Arc<Rules> {
     Arc::new(Rules::compile(&Operations::Mqtt(rules)).unwrap())
 }
 
+/// Where clients are.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
 /// A connection of a client to a broker, and all that came out of it.
 struct Link {
     connection: Connection,
@@ -49,12 +52,23 @@ impl Link {
     /// CONNECT and CONNACK, with or without a session from before.
     fn new(
         sessions: &Arc<Sessions>,
+        who: (SocketAddr, &str, u8),
+        session: (bool, bool),
+        terms: (Vec<MqttOperation>, Mode),
+    ) -> Self {
+        Self::from(HERE, sessions, who, session, terms)
+    }
+
+    /// The same of a client at another address.
+    fn from(
+        from: IpAddr,
+        sessions: &Arc<Sessions>,
         (to, client, version): (SocketAddr, &str, u8),
         (clean, present): (bool, bool),
         (rules, mode): (Vec<MqttOperation>, Mode),
     ) -> Self {
         let connection = Connection::new(compiled(rules), mode, OnRefusal::Answer, Limits::default())
-            .remembering(sessions, to);
+            .remembering(sessions, to, from);
         let mut link = Self {
             connection,
             record: Record::default(),
@@ -172,7 +186,7 @@ fn sessions_of_other_clients_and_other_brokers_are_others() {
     // Who is not let in changes nothing of it.
     let refused = Connection::new(compiled(wide()), ENFORCE, OnRefusal::Answer, Limits::default());
     let mut refused = Link {
-        connection: refused.remembering(&sessions, broker(1)),
+        connection: refused.remembering(&sessions, broker(1), HERE),
         record: Record::default(),
     };
     let body = [&text("MQTT")[..], &[4, 2, 0, 60], &text("c")].concat();
@@ -208,4 +222,36 @@ fn of_clients_that_are_gone_a_bounded_number_is_kept_and_the_latest() {
         one.feed(CLIENT, &publication(4, 4, &long, None, b"1"));
     }
     assert!(sessions.kept() <= 5, "{}", sessions.kept());
+}
+
+#[test]
+fn a_client_with_many_names_does_not_make_the_gateway_forget_what_another_address_published() {
+    let sessions = Arc::default();
+    let there = IpAddr::from([10, 0, 0, 2]);
+    let mut other = Link::from(
+        there,
+        &sessions,
+        (broker(1), "other", 4),
+        (false, false),
+        (wide(), ENFORCE),
+    );
+    other.feed(CLIENT, &publication(4, 4, "status/x", None, b"1"));
+    drop(other);
+    let long = "status/".to_owned() + &"x".repeat(30_000);
+    for number in 0..1100 {
+        let topic = if number < 20 { &long } else { "status/x" };
+        let name = format!("c{number}");
+        let mut one = Link::new(
+            &sessions,
+            (broker(1), &name, 4),
+            (false, false),
+            (wide(), ENFORCE),
+        );
+        one.feed(CLIENT, &publication(4, 4, topic, None, b"1"));
+    }
+    assert!(sessions.kept() <= 1024);
+    let who = (broker(1), "other", 4);
+    let mut other = Link::from(there, &sessions, who, RESUMES, (elsewhere(), ENFORCE));
+    other.feed(CLIENT, &RELEASE);
+    assert!(other.record.to_server.is_empty());
 }

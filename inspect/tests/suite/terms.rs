@@ -190,3 +190,102 @@ fn what_is_not_whole_at_the_end_of_a_side_has_passed_only_while_observing() {
         assert_eq!((record.noted.len(), record.foretold), (1, usize::from(passes)));
     }
 }
+
+#[test]
+fn an_answer_of_the_gateways_own_never_stands_within_a_packet_that_began_to_pass_while_it_was_observed() {
+    let delivery = publication(5, 0, "line/1", None, &[7; 100]);
+    let rest = [&delivery[5..], &[0xd0, 0]].concat();
+    let expected = [&delivery[5..], &[0x40, 3, 0, 7, 0x87], &[0xd0, 0]].concat();
+    for then in [Mode::Enforce, Mode::Observe] {
+        let chunks = [
+            (Sender::Client, connect(5, "c")),
+            (Sender::Server, connack(5)),
+            (Sender::Server, delivery[..5].to_vec()),
+        ];
+        let observing = connection(&mqtt_connection::rules(), Mode::Observe, OnRefusal::Answer);
+        let (_, mut stood) = crate::recorder::run(observing, &chunks);
+        set(&mut stood, Mode::Enforce);
+        let refused = feed(&mut stood, &publication(5, 2, "elsewhere", None, b""));
+        assert_eq!((refused.to_client.len(), refused.closed), (0, None));
+        // Also through a restart of the agent.
+        let frozen = stood.freeze(Duration::ZERO);
+        let rules = Arc::new(Rules::compile(&mqtt_connection::rules()).unwrap());
+        let limits = Limits::default();
+        let thawed = Connection::thaw(&frozen, Duration::ZERO, rules, then, OnRefusal::Answer, limits);
+        assert_eq!(set(&mut stood, then), Record::default());
+        for mut one in [stood, thawed.unwrap()] {
+            let mut record = Record::default();
+            for piece in [&rest[..30], &rest[30..]] {
+                one.feed(Sender::Server, Duration::ZERO, piece, &mut |output| {
+                    record.take(output)
+                });
+            }
+            assert_eq!(record.to_client, expected, "{then:?}");
+        }
+    }
+}
+
+#[test]
+fn no_exception_of_the_gateways_own_stands_within_an_answer_that_began_to_pass_while_it_was_observed() {
+    const ANSWER: [u8; 11] = [0, 1, 0, 0, 0, 5, 1, 3, 2, 0, 7];
+    let answer = |connection: &mut Connection, bytes: &[u8]| {
+        let mut record = Record::default();
+        connection.feed(Sender::Server, Duration::ZERO, bytes, &mut |output| {
+            record.take(output)
+        });
+        record
+    };
+    // What was asked is no longer permitted when the answer is half through.
+    let mut connection = read_only(Mode::Observe);
+    feed(&mut connection, &READ);
+    assert_eq!(answer(&mut connection, &ANSWER[..9]).to_client, ANSWER[..9]);
+    set(&mut connection, Mode::Enforce);
+    let others = Rules::compile(&modbus(vec![function("write-single-register")])).unwrap();
+    connection.set_rules(Arc::new(others));
+    let ended = answer(&mut connection, &ANSWER[9..]);
+    assert_eq!((&ended.to_client[..], ended.closed), (&[][..], Some(true)));
+    // Something is refused when what nobody asked for is half through.
+    let mut connection = read_only(Mode::Observe);
+    answer(&mut connection, &ANSWER[..9]);
+    set(&mut connection, Mode::Enforce);
+    let refused = feed(&mut connection, &WRITE);
+    assert_eq!((refused.to_client.len(), refused.to_server.len()), (0, 0));
+    assert_eq!(answer(&mut connection, &ANSWER[9..]).to_client, b"");
+}
+
+#[test]
+fn a_connection_that_other_rules_or_terms_close_takes_leave_of_its_broker_or_names_the_will() {
+    let body = [
+        &crate::mqtt_packets::text("MQTT")[..],
+        &[4, 6, 0, 60],
+        &crate::mqtt_packets::text("c"),
+        &crate::mqtt_packets::text("elsewhere"),
+        &crate::mqtt_packets::text("gone"),
+    ]
+    .concat();
+    let greeting = crate::mqtt_packets::packet(0x10, &body);
+    for within in [false, true] {
+        let mut chunks = vec![(Sender::Client, greeting.clone()), (Sender::Server, connack(4))];
+        if within {
+            // One that would be held until it is whole, because of the will, is smaller.
+            let refused = publication(4, 0, "elsewhere", None, &[7; 70_000])[..60].to_vec();
+            chunks.push((Sender::Client, refused));
+        }
+        let observing = connection(&mqtt_connection::rules(), Mode::Observe, OnRefusal::Answer);
+        let (_, mut connection) = crate::recorder::run(observing, &chunks);
+        set(&mut connection, Mode::Enforce);
+        assert_eq!(connection.is_closed(), within);
+        let rules = Rules::compile(&modbus(vec![function("read-only")])).unwrap();
+        connection.set_rules(Arc::new(rules));
+        assert!(connection.is_closed());
+        let mut record = Record::default();
+        connection.leave_closed(&mut |output| record.take(output));
+        let to_server: &[u8] = if within { &[] } else { &[0xe0, 0] };
+        assert_eq!((&record.to_server[..], record.closed), (to_server, Some(within)));
+        let named = record
+            .noted
+            .iter()
+            .any(|note| note.contains("publish this client's will"));
+        assert_eq!(named, within, "{:?}", record.noted);
+    }
+}

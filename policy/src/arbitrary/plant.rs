@@ -214,7 +214,7 @@ fn add_gateway(plant: &mut Plant, index: u8, [sides, first, mode, behind, which]
                 zone,
                 behind: Vec::new(),
                 routers: Vec::new(),
-                address: None,
+                addresses: Vec::new(),
             },
         );
     }
@@ -241,7 +241,7 @@ fn add_gateway(plant: &mut Plant, index: u8, [sides, first, mode, behind, which]
                 zone,
                 behind: Vec::new(),
                 routers: Vec::new(),
-                address: None,
+                addresses: Vec::new(),
             },
         );
     }

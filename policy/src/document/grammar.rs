@@ -132,8 +132,8 @@ record! {
         /// Routers on that side, addresses or networks, one or a list: they may send ICMP errors; on a bridged gateway also
         /// router advertisements (by their link-local address), and stand between hosts of this side and the others.
         optional routers: OneOrMany<Peer>,
-        /// A routed gateway's own address there, with its prefix.
-        optional address: InterfaceAddress,
+        /// A routed gateway's own addresses there, each with its prefix, one or a list (IPv4 and IPv6).
+        optional address: OneOrMany<InterfaceAddress>,
     }
 }
 

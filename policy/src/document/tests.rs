@@ -17,7 +17,9 @@ mod schema;
 use jiff::civil::{Date, date};
 
 use super::{Loaded, load};
+use crate::compile::compile_all;
 use crate::diagnostics::{Code, SourceFile};
+use crate::diff::diff;
 
 /// The example that people start from.
 const WATERWORKS: &str = include_str!("../../../deploy/examples/waterworks/plant.yaml");
@@ -220,4 +222,50 @@ fn a_folder_of_too_many_files_is_refused_before_it_is_read() {
         .map(|n| SourceFile::new(format!("{n}.yaml"), "["))
         .collect();
     assert_eq!(codes(&load(&files, TODAY)), [Code::TooLarge]);
+}
+
+#[test]
+fn an_interface_takes_several_addresses_of_both_families_and_each_is_judged() {
+    let with = |address: &str| {
+        load_text(
+            &BASE
+                .replace("address: 10.3.0.1/24", &format!("address: {address}"))
+                .replace(
+                    "networks: 10.3.0.0/24",
+                    "networks: [10.3.0.0/24, \"fd00:3::/64\"]",
+                ),
+        )
+    };
+    let dual = with("[10.3.0.1/24, \"fd00:3::1/64\", 10.3.0.2/24]");
+    assert_eq!(codes(&dual), []);
+    let plant = dual.plant.unwrap();
+    let alone = with("10.3.0.1/24").plant.unwrap();
+    assert_eq!(
+        compile_all(&plant).unwrap(),
+        compile_all(&alone).unwrap(),
+        "what is the gateway's own is no end of a flow"
+    );
+    let difference = diff(Some(&alone), &plant).unwrap().to_string();
+    assert!(
+        difference.contains("10.3.0.1/24, fd00:3::1/64, 10.3.0.2/24 (was 10.3.0.1/24)"),
+        "{difference}"
+    );
+    let interfaces = &plant.gateways.values().next().unwrap().interfaces;
+    let shown: Vec<String> = interfaces["eth3"]
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(shown, ["10.3.0.1/24", "fd00:3::1/64", "10.3.0.2/24"]);
+    assert_eq!(codes(&with("10.3.0.1/24")), [], "one alone needs no list");
+    assert_eq!(
+        codes(&with("[10.3.0.1/24, \"fd00:4::1/64\"]")),
+        [Code::InterfaceOutsideZone]
+    );
+    assert_eq!(
+        codes(&with("[10.3.0.1/24, 10.3.0.255/24]")),
+        [Code::NotAHostAddress]
+    );
+    assert_eq!(codes(&with("[10.3.0.1/24, 10.3.0.1/24]")), [Code::RepeatedItem]);
+    assert!(with("[]").plant.is_none(), "an empty list is no address");
 }

@@ -69,8 +69,8 @@ pub struct Interface {
     pub behind: Vec<ZoneId>,
     /// Routers on that side.
     pub routers: Vec<IpNet>,
-    /// The gateway's own address there (routed).
-    pub address: Option<IpNet>,
+    /// The gateway's own addresses there, in the document's order (routed).
+    pub addresses: Vec<IpNet>,
 }
 
 /// Management access to the gateway itself.

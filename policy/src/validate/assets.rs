@@ -181,7 +181,7 @@ fn unique_addresses(context: &Context<'_>, faults: &mut Faults) {
             .into_iter()
             .flat_map(|table| table.readable())
         {
-            if let Some(at) = it.address.get() {
+            for at in it.address.value().into_iter().flat_map(|list| &list.0) {
                 take(
                     at.value.0.addr(),
                     at.place,

@@ -6,6 +6,7 @@ use super::{Context, assets, each, resolve, resolves};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
+use crate::document::addresses::InterfaceAddress;
 use crate::document::grammar;
 use crate::document::names::InterfaceName;
 use crate::document::read::{At, Field};
@@ -103,47 +104,12 @@ fn interface_of(
             behind.push(further.value.clone());
         }
     }
-    if let Some(At {
-        value: address,
-        place,
-    }) = it.address.get()
-    {
-        let net = address.0;
-        let edge = assets::edge_of(net, net.addr());
-        if mode == Some(GatewayMode::Bridged) {
-            faults.add(
-                Fault::new(
-                    Code::AddressOnBridge,
-                    *place,
-                    format!("{who} has an address, but the gateway is bridged"),
-                )
-                .help("remove `address`, or say `mode: routed`"),
-            );
-        } else if let Some(reason) = edge {
-            faults.add(
-                Fault::new(
-                    Code::NotAHostAddress,
-                    *place,
-                    format!("{who} cannot have the address {net}"),
-                )
-                .label(reason)
-                .help("give it the address of a single machine"),
-            );
-        } else {
-            let at = At {
-                value: net.addr(),
-                place: *place,
-            };
-            assets::belongs(
-                who,
-                at,
-                zone.as_ref(),
-                context,
-                Code::InterfaceOutsideZone,
-                faults,
-            );
-        }
-    } else if mode == Some(GatewayMode::Routed)
+    let mut addresses = Vec::new();
+    for address in it.address.value().into_iter().flat_map(|list| &list.0) {
+        addresses.push(address.value.0);
+        own_address(who, address, mode, zone.as_ref(), context, faults);
+    }
+    if mode == Some(GatewayMode::Routed)
         && it.address.is_absent()
         && let Some(zone) = it.zone.get()
     {
@@ -166,8 +132,47 @@ fn interface_of(
             .into_iter()
             .flat_map(|list| list.0.iter().map(|at| at.value.0))
             .collect(),
-        address: it.address.value().map(|address| address.0),
+        addresses,
     })
+}
+
+/// An address of the gateway itself: of a host, in the attached zone, and on a routed gateway.
+fn own_address(
+    who: &str,
+    address: &At<InterfaceAddress>,
+    mode: Option<GatewayMode>,
+    zone: Option<&ZoneId>,
+    context: &Context<'_>,
+    faults: &mut Faults,
+) {
+    let net = address.value.0;
+    let edge = assets::edge_of(net, net.addr());
+    if mode == Some(GatewayMode::Bridged) {
+        faults.add(
+            Fault::new(
+                Code::AddressOnBridge,
+                address.place,
+                format!("{who} has an address, but the gateway is bridged"),
+            )
+            .help("remove `address`, or say `mode: routed`"),
+        );
+    } else if let Some(reason) = edge {
+        faults.add(
+            Fault::new(
+                Code::NotAHostAddress,
+                address.place,
+                format!("{who} cannot have the address {net}"),
+            )
+            .label(reason)
+            .help("give it the address of a single machine"),
+        );
+    } else {
+        let at = At {
+            value: net.addr(),
+            place: address.place,
+        };
+        assets::belongs(who, at, zone, context, Code::InterfaceOutsideZone, faults);
+    }
 }
 
 /// The zones of each interface of a gateway.

@@ -52,7 +52,7 @@ pub struct AcceptLimits {
     pub handshake_timeout: Duration,
     /// Handshakes under way at once, shared by source address.
     pub handshakes_max: usize,
-    /// Verified connections at once, shared by who the peer is.
+    /// Verified connections at once but for operators', shared by who the peer is.
     pub connections_max: usize,
     /// Connections without a certificate at once, shared by source address.
     pub anonymous_max: usize,
@@ -198,6 +198,60 @@ pub struct PeerStream {
     place: Place<Whose>,
     /// Ready when it is cut; none once nobody can cut it any more.
     cut: Option<oneshot::Receiver<()>>,
+    /// Why it may not stand any longer: asked again, it says the same.
+    ended: Option<Ended>,
+}
+
+/// Why a connection ends from this side.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    Lost,
+    Cut,
+    Overdue,
+}
+
+impl Ended {
+    fn error(self) -> io::Error {
+        let (kind, words) = match self {
+            Self::Lost => (
+                io::ErrorKind::ConnectionAborted,
+                "all places are taken, and this peer held the most of them",
+            ),
+            Self::Cut => (
+                io::ErrorKind::ConnectionAborted,
+                "the peer does not read what it asked for",
+            ),
+            Self::Overdue => (
+                io::ErrorKind::TimedOut,
+                "a connection without a client certificate may not stand so long",
+            ),
+        };
+        io::Error::new(kind, words)
+    }
+}
+
+impl PeerStream {
+    /// Whether it may still stand. Asked by writing as well as by reading: what serves it reads nothing while it waits to
+    /// write, and a peer that takes no bytes would keep its place for ever.
+    fn stands(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.ended.is_none() {
+            self.ended = self.poll_ended(cx);
+        }
+        self.ended.map_or(Ok(()), |ended| Err(ended.error()))
+    }
+
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Option<Ended> {
+        if self.place.poll_lost(cx).is_ready() {
+            return Some(Ended::Lost);
+        }
+        match self.cut.as_mut().map(|cut| Pin::new(cut).poll(cx)) {
+            Some(Poll::Ready(Ok(()))) => return Some(Ended::Cut),
+            Some(Poll::Ready(Err(_))) => self.cut = None,
+            Some(Poll::Pending) | None => {}
+        }
+        let deadline = self.deadline.as_mut()?;
+        deadline.as_mut().poll(cx).is_ready().then_some(Ended::Overdue)
+    }
 }
 
 /// By whom connections are shared.
@@ -335,6 +389,7 @@ impl Reception {
             deadline,
             place,
             cut: Some(cut),
+            ended: None,
         })
     }
 }
@@ -352,36 +407,14 @@ impl AsyncRead for PeerStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.place.poll_lost(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "all places are taken, and this peer held the most of them",
-            )));
-        }
-        match self.cut.as_mut().map(|cut| Pin::new(cut).poll(cx)) {
-            Some(Poll::Ready(Ok(()))) => {
-                return Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::ConnectionAborted,
-                    "the peer does not read what it asked for",
-                )));
-            }
-            Some(Poll::Ready(Err(_))) => self.cut = None,
-            Some(Poll::Pending) | None => {}
-        }
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "a connection without a client certificate may not stand so long",
-            )));
-        }
+        self.stands(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for PeerStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.stands(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -390,6 +423,7 @@ impl AsyncWrite for PeerStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.stands(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -398,10 +432,12 @@ impl AsyncWrite for PeerStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stands(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stands(cx)?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

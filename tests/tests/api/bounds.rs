@@ -18,7 +18,7 @@ use crate::audit::{Trail, acknowledged};
 use crate::world::{PATIENCE, Session, World, built, document, people, refused, release};
 
 /// What health says of a gateway's trail.
-async fn trail_fault(world: &World, gateway: &str) -> Option<String> {
+pub async fn trail_fault(world: &World, gateway: &str) -> Option<String> {
     let listed = world.admin().list_gateways(v1::ListGatewaysRequest {}).await;
     let gateways = listed.unwrap().into_inner().gateways;
     let gateway = gateways.into_iter().find(|found| found.name == gateway)?;
@@ -26,7 +26,7 @@ async fn trail_fault(world: &World, gateway: &str) -> Option<String> {
     Some(fault.message)
 }
 
-async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let waiting = async {
         loop {
             if let Some(found) = look().await {

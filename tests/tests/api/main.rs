@@ -21,6 +21,7 @@ mod disk;
 mod history;
 mod lies;
 mod names;
+mod outages;
 mod person;
 mod releases;
 mod sessions;

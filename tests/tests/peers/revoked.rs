@@ -160,7 +160,7 @@ fn of_session(version: u8, sessions: &Arc<Sessions>, topics: &[&str]) -> (bool, 
         Limits::default(),
     );
     let mut client = Client {
-        connection: connection.remembering(sessions, address),
+        connection: connection.remembering(sessions, address, address.ip()),
         broker,
         properties,
     };

@@ -22,7 +22,9 @@ use crate::service_manager::{Kept, ServiceManager, pack, unpack};
 
 /// The format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
-/// State beyond this is not handed over.
+/// How it ends.
+const END: &[u8] = b"]}";
+/// State beyond this is not handed over: of connections that have more, the largest are reset.
 const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Names in the store.
@@ -43,6 +45,13 @@ impl<T> Each<T> {
         match side {
             Sender::Client => &self.client,
             Sender::Server => &self.server,
+        }
+    }
+
+    pub(super) fn of_mut(&mut self, side: Sender) -> &mut T {
+        match side {
+            Sender::Client => &mut self.client,
+            Sender::Server => &mut self.server,
         }
     }
 }
@@ -87,7 +96,7 @@ pub(super) struct Estate {
     pub(super) parcels: Vec<Parcel>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
     format: u32,
@@ -103,38 +112,19 @@ struct Entry {
     server: Option<u64>,
 }
 
-/// Gives everything to the service manager; how many connections.
+/// Gives everything to the service manager that the next process will read; how many connections.
 pub(super) async fn leave(
     manager: &ServiceManager,
     listeners: &[TcpListener],
     parcels: Vec<Parcel>,
 ) -> io::Result<usize> {
-    let count = parcels.len();
-    let mut legs = Vec::with_capacity(2 * count);
-    let mut connections = Vec::with_capacity(count);
-    for Parcel {
-        frozen,
-        client,
-        server,
-    } in parcels
-    {
-        let cookie = |socket: &OwnedFd| SockRef::from(socket).cookie();
-        connections.push(Entry {
-            frozen,
-            client: cookie(&client)?,
-            server: server.as_ref().map(cookie).transpose()?,
-        });
-        legs.extend([client].into_iter().chain(server));
-    }
-    let state = State {
-        format: FORMAT,
-        connections,
-    };
+    let (state, legs) = pack_up(parcels, STATE_BYTES_MAX)?;
+    let count = state.count;
     let mut file = File::from(rustix::fs::memfd_create(
         "penstock",
         rustix::fs::MemfdFlags::CLOEXEC,
     )?);
-    file.write_all(&serde_json::to_vec(&state)?)?;
+    file.write_all(&state.bytes)?;
     let listeners: Vec<OwnedFd> = listeners
         .iter()
         .map(|listener| listener.as_fd().try_clone_to_owned())
@@ -145,6 +135,59 @@ pub(super) async fn leave(
     manager.keep(STATE, &[file.into()])?;
     manager.settle().await?;
     Ok(count)
+}
+
+/// The state of all connections, and their sockets. Where it is more than `most` bytes, the largest are left out, and reset.
+fn pack_up(parcels: Vec<Parcel>, most: u64) -> io::Result<(Packed, Vec<OwnedFd>)> {
+    let mut entries = Vec::with_capacity(parcels.len());
+    for Parcel {
+        frozen,
+        client,
+        server,
+    } in parcels
+    {
+        let cookie = |socket: &OwnedFd| SockRef::from(socket).cookie();
+        let entry = Entry {
+            frozen,
+            client: cookie(&client)?,
+            server: server.as_ref().map(cookie).transpose()?,
+        };
+        let text = serde_json::to_vec(&entry)?;
+        entries.push((text, entry.frozen.client, [Some(client), server]));
+    }
+    entries.sort_by_key(|(text, ..)| text.len());
+    let mut bytes = format!("{{\"format\":{FORMAT},\"connections\":[").into_bytes();
+    let most = usize::try_from(most)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(END.len());
+    let (mut legs, mut count) = (Vec::with_capacity(2 * entries.len()), 0);
+    for (text, client, sockets) in entries {
+        let sockets = sockets.into_iter().flatten();
+        if bytes.len() + text.len() + 1 > most {
+            let held = text.len();
+            tracing::error!(%client, held, "the state of all inspected connections is too large to be handed over: this one is reset");
+            sockets.for_each(|socket| reset_on_close(&socket));
+            continue;
+        }
+        if count > 0 {
+            bytes.push(b',');
+        }
+        bytes.extend(text);
+        legs.extend(sockets);
+        count += 1;
+    }
+    bytes.extend(END);
+    Ok((Packed { bytes, count }, legs))
+}
+
+/// The state as it is written, and of how many connections.
+struct Packed {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+fn reset_on_close(socket: &OwnedFd) {
+    let _ = SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
 }
 
 /// Makes sense of what was kept, and has the store forget it. What makes none is closed.
@@ -209,7 +252,7 @@ pub(super) fn inherit(way: &Way, kept: Vec<Kept>) -> Estate {
         }
     }
     for orphan in legs.into_values() {
-        let _ = SockRef::from(&orphan).set_linger(Some(std::time::Duration::ZERO));
+        reset_on_close(&orphan);
     }
     estate
 }
@@ -244,4 +287,66 @@ pub(super) fn stream(socket: OwnedFd) -> io::Result<tokio::net::TcpStream> {
     let stream = TcpStream::from(socket);
     stream.set_nonblocking(true)?;
     tokio::net::TcpStream::from_std(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn of_more_state_than_is_handed_over_the_largest_connections_are_left_out_and_not_all() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let (mut peers, mut others) = (Vec::new(), Vec::new());
+        let parcels = [10, 50_000, 20].map(|bytes| {
+            let client = TcpStream::connect(at).unwrap();
+            let server = TcpStream::connect(at).unwrap();
+            let relay = FrozenRelay {
+                connection: None,
+                backlog: Each {
+                    client: vec![0; bytes],
+                    server: Vec::new(),
+                },
+                over: Each::default(),
+                finished: Each::default(),
+            };
+            let frozen = Frozen {
+                client: client.local_addr().unwrap(),
+                server: at,
+                relay: Some(relay),
+            };
+            peers.push(listener.accept().unwrap().0);
+            others.push(listener.accept().unwrap());
+            Parcel {
+                frozen,
+                client: client.into(),
+                server: Some(server.into()),
+            }
+        });
+        let (packed, legs) = pack_up(parcels.into(), 10_000).unwrap();
+        assert_eq!((packed.count, legs.len()), (2, 4));
+        let state: State = serde_json::from_slice(&packed.bytes).unwrap();
+        let held = |entry: &Entry| {
+            entry
+                .frozen
+                .relay
+                .as_ref()
+                .map(|relay| relay.backlog.client.len())
+        };
+        assert_eq!(
+            state.connections.iter().filter_map(held).collect::<Vec<_>>(),
+            [10, 20]
+        );
+        let read: Vec<_> = peers
+            .iter_mut()
+            .map(|peer| {
+                peer.set_nonblocking(true).unwrap();
+                peer.read(&mut [0; 1]).unwrap_err().kind()
+            })
+            .collect();
+        let (stands, reset) = (io::ErrorKind::WouldBlock, io::ErrorKind::ConnectionReset);
+        assert_eq!(read, [stands, reset, stands]);
+    }
 }

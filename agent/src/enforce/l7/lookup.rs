@@ -247,7 +247,7 @@ impl Policy {
         Claim {
             flow: rules().next().map(|rule| rule.id),
             must_flow: rules().any(|rule| rule.must_flow),
-            observed: !places.is_empty() && self.mode(client, server.ip()) == Mode::Observe,
+            observed: self.mode(client, server.ip()) == Mode::Observe,
             pass: !places.is_empty() && rules().all(|rule| rule.on_agent_loss == OnAgentLoss::Pass),
         }
     }

@@ -9,7 +9,9 @@
 //!   [`HELD_STEP`]. Beyond [`Limits::held_bytes_max`] the connection that holds the most is ended, of the client that holds the
 //!   most.
 //! - *Unread.* Where there is no seat and the policy lets a flow go on without the inspector, its connection is carried
-//!   unread, on as many seats of their own again. So is one that is only observed when it loses its seat.
+//!   unread, on as many seats of their own again; but not where its client's own share is what is full. What is only observed
+//!   is carried unread too, also when it loses its seat, on as many seats that it shares with no other: it ends for want of
+//!   room only when these are taken as well. It holds little enough to need no count of bytes ([`UNREAD_READ_BYTES`]).
 //!
 //! The seats also know the ports that a client uses, which the inspector must not use in its name; and they tell health
 //! what was ended for want of them ([`super::shortage`]).
@@ -24,6 +26,7 @@ use std::time::Duration;
 use penstock_policy::ids::FlowId;
 use tokio::sync::oneshot;
 
+use super::lookup::Claim;
 use super::session::End;
 use super::shortage::{Fate, Shortage};
 
@@ -36,6 +39,9 @@ const HELD_STEP: usize = 1024;
 /// What a connection may take at most beside what is counted: its state, its sockets' places, [`HELD_STEP`], requests in
 /// flight, bytes.
 pub(super) const CONNECTION_BYTES: usize = 8 * 1024;
+/// Of a connection on a seat of those that are only observed, one read takes so much at most: what a peer does not take of it is
+/// within [`CONNECTION_BYTES`].
+pub(super) const UNREAD_READ_BYTES: usize = 2 * 1024;
 
 /// Bounds on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +84,16 @@ pub(super) enum Class {
     MustFlow,
     /// All but those.
     Ordinary,
-    /// The seats of those that are carried unread.
+    /// The seats of those that are carried unread, because their flow goes on without an inspector.
     Unread,
+    /// The seats of those that are carried unread, because they are only observed.
+    Observed,
+}
+
+impl Class {
+    fn is_inspected(self) -> bool {
+        matches!(self, Self::MustFlow | Self::Ordinary)
+    }
 }
 
 /// By whom seats are shared.
@@ -102,7 +116,7 @@ struct Taken {
     next: u64,
     /// Of each holder, oldest first.
     by_holder: HashMap<Holder, BTreeMap<u64, Held>>,
-    by_class: [usize; 3],
+    by_class: [usize; 4],
     clients: HashMap<IpAddr, Client>,
     bytes: usize,
     shortage: Shortage,
@@ -151,14 +165,14 @@ impl Seats {
     }
 
     /// A seat for one more connection of `holder`, from `port`.
-    pub(super) fn take(self: &Arc<Self>, holder: Holder, port: u16, now: Duration) -> Result<Seat, Full> {
+    fn take(self: &Arc<Self>, holder: Holder, port: u16, now: Duration) -> Result<Seat, Full> {
         let mut taken = self.taken_mut();
         let of_client = taken
             .clients
             .get(&holder.client)
             .map_or(0, |client| client.inspected);
-        if holder.class != Class::Unread && of_client >= self.limits.connections_per_client_max {
-            let own = |held: &Holder| held.client == holder.client && held.class != Class::Unread;
+        if holder.class.is_inspected() && of_client >= self.limits.connections_per_client_max {
+            let own = |held: &Holder| held.client == holder.client && held.class.is_inspected();
             if !taken.end_idle(own, now) {
                 return Err(Full::Client(of_client));
             }
@@ -179,7 +193,7 @@ impl Seats {
         taken.count(holder.class, 1);
         let client = taken.clients.entry(holder.client).or_default();
         client.ports.push(port);
-        client.inspected += usize::from(holder.class != Class::Unread);
+        client.inspected += usize::from(holder.class.is_inspected());
         Ok(Seat {
             seats: Arc::clone(self),
             holder,
@@ -191,13 +205,41 @@ impl Seats {
         })
     }
 
-    /// A connection of `holder` got no seat: this is what became of it.
-    pub(super) fn turned_away(&self, holder: &Holder, fate: Fate, now: Duration) {
-        self.taken_mut().note(holder, fate, now);
+    /// A seat for one more connection of a client; where there is none, and the policy lets it go on without the inspector, one to
+    /// be carried on unread, and why.
+    pub(super) fn take_or_pass(
+        self: &Arc<Self>,
+        client: SocketAddr,
+        claim: Claim,
+        now: Duration,
+    ) -> Result<(Seat, Option<Full>), Full> {
+        let as_class = |class| Holder {
+            client: client.ip(),
+            flow: claim.flow,
+            class,
+        };
+        let holder = as_class(match claim.must_flow {
+            true => Class::MustFlow,
+            false => Class::Ordinary,
+        });
+        let full = match self.take(holder, client.port(), now) {
+            Ok(seat) => return Ok((seat, None)),
+            Err(full) => full,
+        };
+        // Nobody gets past the inspector by taking all seats of this flow, or all of a client's: that is its own doing.
+        let passes = claim.pass && matches!(full, Full::All(_)) && self.held_by(&holder) == 0;
+        let unread = match claim.observed {
+            true => Some(Class::Observed),
+            false => passes.then_some(Class::Unread),
+        };
+        let seat = unread.and_then(|class| self.take(as_class(class), client.port(), now).ok());
+        let fate = seat.as_ref().map_or(Fate::Reset, |_| Fate::Unread);
+        self.taken_mut().note(&holder, fate, now);
+        seat.map(|seat| (seat, Some(full))).ok_or(full)
     }
 
     /// How many connections `holder` has on seats.
-    pub(super) fn held_by(&self, holder: &Holder) -> usize {
+    fn held_by(&self, holder: &Holder) -> usize {
         self.taken_mut().by_holder.get(holder).map_or(0, BTreeMap::len)
     }
 
@@ -227,11 +269,12 @@ impl Taken {
     }
 
     fn is_full(&self, class: Class, most: usize) -> bool {
-        let [must_flow, ordinary, unread] = self.by_class;
+        let [must_flow, ordinary, unread, observed] = self.by_class;
         match class {
             Class::MustFlow => must_flow + ordinary >= most,
             Class::Ordinary => must_flow + ordinary >= most || ordinary >= most - most / MUST_FLOW_PART,
             Class::Unread => unread >= most,
+            Class::Observed => observed >= most,
         }
     }
 
@@ -243,7 +286,7 @@ impl Taken {
 
     /// Ends the connection whose seat `holder` may have, if there is one.
     fn make_room(&mut self, holder: &Holder, now: Duration) -> bool {
-        let [_, ordinary, _] = self.by_class;
+        let [_, ordinary, ..] = self.by_class;
         // What must flow goes before what need not.
         let (class, at_any_rate) = match holder.class {
             Class::MustFlow if ordinary > 0 => (Class::Ordinary, true),
@@ -261,7 +304,7 @@ impl Taken {
             let idle = held.iter().find(|(_, held)| !held.worked);
             let victim = match class {
                 Class::MustFlow => idle,
-                Class::Ordinary | Class::Unread => idle.or_else(|| held.first_key_value()),
+                Class::Ordinary | Class::Unread | Class::Observed => idle.or_else(|| held.first_key_value()),
             };
             if let Some((number, _)) = victim {
                 let (most, number) = (*most, *number);
@@ -288,11 +331,7 @@ impl Taken {
 
     /// Ends a connection; its seat is free, and what it holds is no longer counted.
     fn end(&mut self, holder: &Holder, number: u64, end: End, now: Duration) -> bool {
-        let fate = match end {
-            End::Heavy => Fate::Heavy,
-            _ => Fate::Ended,
-        };
-        self.note(holder, fate, now);
+        self.note(holder, fate_of(end), now);
         let Some(held) = self.leave(holder, number) else {
             return false;
         };
@@ -309,7 +348,7 @@ impl Taken {
         }
         self.count(holder.class, -1);
         self.bytes = self.bytes.saturating_sub(held.bytes);
-        if holder.class != Class::Unread
+        if holder.class.is_inspected()
             && let Some(client) = self.clients.get_mut(&holder.client)
         {
             client.inspected = client.inspected.saturating_sub(1);
@@ -344,20 +383,48 @@ impl Taken {
     }
 }
 
+/// What is told of a connection that is ended so.
+fn fate_of(end: End) -> Fate {
+    match end {
+        End::Heavy => Fate::Heavy,
+        _ => Fate::Ended,
+    }
+}
+
 impl Seat {
     /// Whether its connection is carried unread.
     pub(super) fn is_unread(&self) -> bool {
-        self.holder.class == Class::Unread
+        !self.holder.class.is_inspected()
     }
 
-    /// A seat to carry its connection on unread, if there is one.
-    pub(super) fn unread(&self, now: Duration) -> Option<Self> {
+    /// Whether it is one of those that are only for what is observed.
+    pub(super) fn is_observed(&self) -> bool {
+        self.holder.class == Class::Observed
+    }
+
+    /// A seat to carry its connection on unread, which is only observed, if there is one.
+    pub(super) fn observed(&self, now: Duration) -> Option<Self> {
+        if self.is_observed() {
+            return None;
+        }
         let holder = Holder {
-            class: Class::Unread,
+            class: Class::Observed,
             ..self.holder
         };
-        let seat = self.seats.take(holder, self.port, now).ok()?;
-        self.seats.turned_away(&self.holder, Fate::Unread, now);
+        let mut seat = self.seats.take(holder, self.port, now).ok()?;
+        if self.worked {
+            seat.works();
+        }
+        Some(seat)
+    }
+
+    /// The same for one that was just lost, which then is none that was ended.
+    pub(super) fn observed_instead(&self, end: End, now: Duration) -> Option<Self> {
+        let seat = self.observed(now)?;
+        let mut taken = self.seats.taken_mut();
+        taken.shortage.spared(fate_of(end));
+        taken.note(&self.holder, Fate::Unread, now);
+        drop(taken);
         Some(seat)
     }
 
@@ -371,7 +438,7 @@ impl Seat {
 
     /// Its connection holds so many bytes now.
     pub(super) fn holds(&mut self, bytes: usize) {
-        if bytes.abs_diff(self.bytes) < HELD_STEP {
+        if self.is_observed() || bytes.abs_diff(self.bytes) < HELD_STEP {
             return;
         }
         self.bytes = bytes;

@@ -11,6 +11,7 @@
 mod end;
 mod frozen;
 mod peer;
+mod reading;
 mod standing;
 
 use std::cell::RefCell;
@@ -27,6 +28,7 @@ use tokio::time::Sleep;
 
 pub(super) use self::end::End;
 use self::peer::Peer;
+use super::handover::Each;
 use super::leg::Leg;
 use super::lookup::RuleSet;
 use super::polling::Pace;
@@ -35,11 +37,11 @@ use super::tally::{Subject, Tally, Tuple};
 
 /// One read takes so much at most.
 pub(super) const READ_BYTES: usize = 16 * 1024;
-/// Answers of the gateway's own that may wait for their receiver before it is no longer listened to.
-const ANSWERS_BYTES_MAX: usize = 16 * 1024;
 /// After an orderly end by the gateway, the peers have this long to take what was sent and to end, too.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
 
+/// Said of a connection that loses its seat, and goes on without one.
+pub(super) const UNREAD_FROM_HERE: &str = "connection passes unread from here on: others want its seat";
 /// Said of an observed stream that was lost.
 const READ_AGAIN: &str = "the stream is read again from where a packet seems to begin";
 
@@ -75,9 +77,11 @@ pub(super) enum Inspection {
 
 impl Inspection {
     /// What a client publishes at QoS 2 is known to its next connection, too.
-    pub(super) fn remembering(self, sessions: &Arc<Sessions>, server: SocketAddr) -> Self {
+    pub(super) fn remembering(self, sessions: &Arc<Sessions>, tuple: &Tuple) -> Self {
         match self {
-            Self::Following(connection) => Self::Following(connection.remembering(sessions, server)),
+            Self::Following(connection) => {
+                Self::Following(connection.remembering(sessions, tuple.server, tuple.client))
+            }
             Self::Passing => Self::Passing,
         }
     }
@@ -102,6 +106,8 @@ pub(super) struct Session {
     /// To be ended in order between two packets.
     draining: bool,
     cut: Option<End>,
+    /// Of a side there may be more that no wake-up will tell of.
+    left: Each<bool>,
     /// Another process goes on with it: here nothing more happens.
     frozen: bool,
     waker: Option<Waker>,
@@ -130,6 +136,7 @@ impl Session {
             closing: None,
             draining: false,
             cut: None,
+            left: Each::default(),
             frozen: false,
             waker: None,
             pace: Pace::default(),
@@ -162,7 +169,7 @@ impl Session {
             return Poll::Pending;
         }
         if let Poll::Ready(end) = self.seat.poll_lost(cx)
-            && !self.goes_on_unread()
+            && !self.goes_on_unread(end)
         {
             self.cut = Some(end);
         }
@@ -178,6 +185,11 @@ impl Session {
             match self.step(cx, scratch) {
                 Ok(_) if self.is_over() => return Poll::Ready(End::Finished),
                 Ok(_) if self.draining && self.is_between_packets() => self.close_as(End::Stopped),
+                // Others come first, and then it goes on.
+                Ok(_) if self.has_left() => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Ok(true) => {}
                 Ok(false) => return Poll::Pending,
                 Err(end) => {
@@ -208,18 +220,7 @@ impl Session {
             if !self.may_read(side) {
                 continue;
             }
-            match self.peer(side).leg.poll_read(cx, &mut scratch.read) {
-                Poll::Pending => {}
-                Poll::Ready(Err(error)) => return Err(End::by(side, &error)),
-                Poll::Ready(Ok(count)) => {
-                    moved = true;
-                    self.take(side, count, cx, scratch)?;
-                    // What passes unjudged does so at once, whatever it is. That is on its way by now.
-                    if (1..READ_BYTES).contains(&count) && self.passes_at_once() {
-                        self.read_on(side, cx, scratch)?;
-                    }
-                }
-            }
+            moved |= self.read(side, cx, scratch)?;
             if self.closing.is_some() {
                 break;
             }
@@ -227,43 +228,6 @@ impl Session {
         let held = self.held_bytes();
         self.seat.holds(held);
         Ok(moved)
-    }
-
-    /// Takes what a read left of a side.
-    fn read_on(&mut self, side: Sender, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
-        while self.may_read(side)
-            && let Some(read) = self.peer(side).leg.read_on(&mut scratch.read)
-        {
-            let count = read.map_err(|error| End::by(side, &error))?;
-            self.take(side, count, cx, scratch)?;
-        }
-        Ok(())
-    }
-
-    fn passes_at_once(&self) -> bool {
-        match &self.inspection {
-            Inspection::Passing => true,
-            Inspection::Following(connection) => connection.observes(),
-        }
-    }
-
-    /// What it holds of packets that are not whole, or that a peer does not take, and for TLS.
-    fn held_bytes(&self) -> usize {
-        let of_packets = match &self.inspection {
-            Inspection::Following(connection) => connection.held_memory(),
-            Inspection::Passing => 0,
-        };
-        let legs = [&self.client, &self.server].map(|peer| peer.backlog.capacity() + peer.leg.held_bytes());
-        legs.into_iter().fold(of_packets, usize::saturating_add)
-    }
-
-    /// Nothing more is read of a side while what it sent before was not taken, or while it does not take its answers.
-    fn may_read(&self, side: Sender) -> bool {
-        let (from, to) = match side {
-            Sender::Client => (&self.client, &self.server),
-            Sender::Server => (&self.server, &self.client),
-        };
-        !from.over && to.backlog.is_empty() && from.backlog.len() < ANSWERS_BYTES_MAX
     }
 
     fn peer(&mut self, side: Sender) -> &mut Peer {

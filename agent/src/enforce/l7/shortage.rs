@@ -53,6 +53,15 @@ impl Shortage {
         }
     }
 
+    /// One that was counted as ended goes on after all.
+    pub(super) fn spared(&mut self, fate: Fate) {
+        let count = match fate {
+            Fate::Heavy => &mut self.heavy,
+            _ => &mut self.ended,
+        };
+        *count = count.saturating_sub(1);
+    }
+
     /// What there was, unless it is over.
     pub(super) fn lately(&self, now: Duration) -> Option<Self> {
         let last = self.last?;
@@ -78,7 +87,8 @@ impl Shortage {
         }
         if self.unread > 0 {
             words.push(format!(
-                "{} connections pass unread because all seats of the inspector are taken{}",
+                "{} connections pass unread because the inspector has no room for them (inspect.connections_max and \
+                 inspect.held_bytes_max in agent.toml){}",
                 self.unread,
                 because(&self.most)
             ));

@@ -204,7 +204,8 @@ impl Tally {
                 } else {
                     Decision::Deny
                 };
-                let reason = match &self.rules {
+                let rules = self.rules.clone();
+                let reason = || match &rules {
                     Some(set) => set.rules.explain(operation, verdict),
                     None => refusal.why.to_string(),
                 };
@@ -255,7 +256,7 @@ impl Tally {
     /// Counts something that is no operation.
     pub(super) fn note(&mut self, now: Duration, subject: Subject, text: impl Into<String>) {
         let text = text.into();
-        self.say(now, (subject, None), text, "further notes", String::new(), None);
+        self.say(now, (subject, None), text, "further notes", String::new, None);
     }
 
     /// Counts what a side sent that is no operation and that enforcing does not let pass.
@@ -266,7 +267,7 @@ impl Tally {
             (Subject::Note, Some(decision)),
             what.to_string(),
             "other things that are no operation",
-            what.consequence().to_owned(),
+            || what.consequence().to_owned(),
             None,
         );
     }
@@ -275,7 +276,7 @@ impl Tally {
     pub(super) fn would_end(&mut self, now: Duration, what: &str, why: &str) {
         let would = (Subject::Session, Some(Decision::WouldDeny));
         let class = "connections that would be ended";
-        self.say(now, would, what.to_owned(), class, why.to_owned(), None);
+        self.say(now, would, what.to_owned(), class, || why.to_owned(), None);
     }
 
     /// Counts a connection that was not let in.
@@ -286,23 +287,22 @@ impl Tally {
             refused,
             why,
             "connections that were refused",
-            String::new(),
+            String::new,
             None,
         );
     }
 
-    /// Counts it in the entry of its words, and says which that is.
+    /// Counts it in the entry of its words, and says which that is. The reason is made only for a new one.
     fn say(
         &mut self,
         now: Duration,
         (subject, decision): (Subject, Option<Decision>),
         mut text: String,
         class: &str,
-        mut reason: String,
+        reason: impl FnOnce() -> String,
         rule: Option<usize>,
     ) -> usize {
         shorten(&mut text);
-        shorten(&mut reason);
         let (held, all) = (self.sentences.len(), self.room.sentences.get());
         let mut mark = |text: &str| {
             let mut entries = self.sentences.iter_mut().enumerate();
@@ -325,6 +325,8 @@ impl Tally {
             return known;
         }
         // Classes are few: of functions there are at most 127.
+        let mut reason = reason();
+        shorten(&mut reason);
         let mut times = Times::new(now);
         times.mark(now);
         self.room.sentences.set(all + 1);

@@ -14,6 +14,7 @@ use penstock_policy::plan::{Endpoint, PLAN_FORMAT, PlanInterface, PortRange, Rul
 mod awake;
 mod faults;
 mod observing;
+mod reading;
 mod removed;
 mod revoked;
 mod room;

@@ -145,22 +145,22 @@ mod tests {
     #[test]
     fn a_hundred_zones_that_are_alike_are_one_line_and_one_that_is_not_keeps_its_own() {
         let mut all: Vec<ZoneLine> = (0..100)
-            .map(|number| zone(number, "stale", "is not connected since 5 min"))
+            .map(|number| zone(number, "stale", "has been disconnected for 5 min"))
             .collect();
-        all.insert(40, zone(100, "stale", "is not connected since 2 h"));
+        all.insert(40, zone(100, "stale", "has been disconnected for 2 h"));
         let folds = zones(&all);
         assert_eq!(folds.len(), 2);
         assert_eq!(
             folds[0].names,
             "100 zones: z-0, z-1, z-2, z-3, z-4, z-5 and 94 more"
         );
-        assert_eq!(folds[0].reasons, ["is not connected since 5 min"]);
+        assert_eq!(folds[0].reasons, ["has been disconnected for 5 min"]);
         assert_eq!(
             folds[0].gateways,
             "gw-0, gw-1, gw-10, gw-11, gw-12, gw-13 and 94 more"
         );
         assert_eq!(folds[1].names, "z-100");
-        assert_eq!(folds[1].reasons, ["gw-100: is not connected since 2 h"]);
+        assert_eq!(folds[1].reasons, ["gw-100: has been disconnected for 2 h"]);
     }
 
     #[test]

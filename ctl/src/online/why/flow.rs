@@ -79,10 +79,8 @@ pub(super) fn a_gateway_itself(plant: &Plant, group: &Group) -> Option<String> {
 
 /// A gateway's own addresses on the sides that it guards.
 pub(super) fn own_addresses(gateway: &Gateway) -> impl Iterator<Item = IpAddr> {
-    gateway
-        .interfaces
-        .values()
-        .filter_map(|side| Some(side.address?.addr()))
+    let sides = gateway.interfaces.values();
+    sides.flat_map(|side| side.addresses.iter().map(ipnet::IpNet::addr))
 }
 
 /// The flow, or why there can be none.

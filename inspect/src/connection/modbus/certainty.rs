@@ -87,7 +87,7 @@ impl Modbus {
     /// and nothing that would come after it.
     pub(super) fn end_after_exception(&self, frame: Frame<'_>, out: &mut Sink<'_>) -> Option<Fate> {
         (self.terms.mode == Mode::Enforce && self.standing.may_answer()).then(|| {
-            out(Output::ToClient(frame.adu));
+            out(Output::ToClient(frame.adu.get(self.begun..).unwrap_or_default()));
             Fate::End(Ending::Close { reset: false })
         })
     }

@@ -141,6 +141,7 @@ impl Modbus {
             transactions,
             standing,
             carried_out: frozen.carried_out,
+            begun: 0,
             is_midway: false,
         })
     }

@@ -174,7 +174,7 @@ impl FrozenHalf {
         }
         ThawError::unless_within("bytes of queued answers", queue.len(), limits.queued_bytes_max)?;
         ThawError::unless(
-            queue.is_empty() || self.payload.is_some_and(|payload| payload.forward),
+            queue.is_empty() || self.payload.is_some_and(|payload| payload.forward) || held.passed() > 0,
             "answers wait for no payload",
         )?;
         ThawError::unless(

@@ -158,7 +158,7 @@ impl Mqtt {
                 Fate::Instead(split::without(filters, &refused))
             }
             _ if !all => {
-                out(overflow());
+                out(overflow(true));
                 Fate::End(Ending::Close { reset: false })
             }
             OnRefusal::Drop => Fate::Withhold,
@@ -219,9 +219,14 @@ impl Mqtt {
                 .unfinished
                 .lock()
                 .add(identifier, topic, publish.retain, limit);
-            if !fits && terms.mode == Mode::Enforce {
-                out(overflow());
-                return (Fate::End(Ending::Close { reset: false }), false);
+            let enforces = terms.mode == Mode::Enforce;
+            if !fits {
+                out(overflow(enforces));
+                if enforces {
+                    return (Fate::End(Ending::Close { reset: false }), false);
+                }
+                // What is released may be one that is not known.
+                self.is_resumed = true;
             }
         }
         // One that is refused and passes was told.
@@ -269,7 +274,7 @@ impl Mqtt {
             let unreleased = &mut self.client.unreleased;
             if !unreleased.contains(&identifier) {
                 if unreleased.len() >= limit {
-                    out(overflow());
+                    out(overflow(true));
                     return Fate::End(Ending::Close { reset: false });
                 }
                 unreleased.push(identifier);
@@ -325,7 +330,7 @@ impl Mqtt {
 
     /// Ends the connection, telling an MQTT 5 client why unless a packet to it is under way.
     pub(super) fn disconnect(&mut self, out: &mut Sink<'_>) -> Ending {
-        if self.stage > super::Stage::Connect && self.server.payload.is_none() {
+        if self.stage > super::Stage::Connect && !self.server.is_begun() {
             let packet = refusal::disconnect(self.version, NOT_AUTHORISED);
             super::pass(Sender::Server, &packet, out);
         }

@@ -3,10 +3,12 @@
 //!
 //! One [`Sessions`] serves all connections. Those of one client identifier to one broker share what they know, also while one
 //! takes the session over from another. Of clients that are not connected the latest are kept, within [`KEPT_MAX`] and
-//! [`KEPT_BYTES_MAX`]. What was forgotten, or was published past this gateway, is not known; see [`super::Mqtt::release`].
+//! [`KEPT_BYTES_MAX`]; beyond, the address from which the most is kept loses what was left first, so that nobody crowds another's out
+//! by calling itself many names. What was forgotten, or was published past this gateway, is not known; see
+//! [`super::Mqtt::release`].
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::standing::Unfinished;
@@ -27,7 +29,7 @@ impl Shared {
 }
 
 /// A broker, and a client identifier.
-type Name = (SocketAddr, Box<str>);
+type Name = (SocketAddr, Arc<str>);
 
 /// The sessions of all clients that pass this gateway.
 #[derive(Debug, Default)]
@@ -43,6 +45,8 @@ struct Kept {
 struct Entry {
     shared: Shared,
     connections: usize,
+    /// From where it was connected last.
+    client: Option<IpAddr>,
     /// The later it was left, the greater.
     left: u64,
 }
@@ -60,11 +64,17 @@ impl Sessions {
     }
 
     /// A connection of that client begins.
-    pub(super) fn join(self: &Arc<Self>, broker: SocketAddr, client_id: &str) -> (Shared, Membership) {
+    pub(super) fn join(
+        self: &Arc<Self>,
+        broker: SocketAddr,
+        client: IpAddr,
+        client_id: &str,
+    ) -> (Shared, Membership) {
         let name: Name = (broker, client_id.into());
         let mut kept = self.lock();
         let entry = kept.entries.entry(name.clone()).or_default();
         entry.connections += 1;
+        entry.client = Some(client);
         let shared = entry.shared.clone();
         drop(kept);
         let sessions = Arc::clone(self);
@@ -97,17 +107,46 @@ impl Kept {
             return;
         }
         let left = self.entries.iter().filter(|(_, entry)| entry.connections == 0);
-        let mut left: Vec<(u64, usize, Name)> = left
-            .map(|(name, entry)| (entry.left, entry.shared.lock().memory(), name.clone()))
-            .collect();
-        left.sort_unstable_by_key(|(left, ..)| std::cmp::Reverse(*left));
-        let mut bytes = 0;
-        for (at, (_, of, name)) in left.into_iter().enumerate() {
-            bytes += of + name.1.len();
-            if at >= KEPT_MAX || bytes > KEPT_BYTES_MAX {
-                self.entries.remove(&name);
-            }
+        let mut shares: HashMap<Option<IpAddr>, Share> = HashMap::new();
+        let (mut count, mut bytes) = (0, 0);
+        for (name, entry) in left {
+            let size = entry.shared.lock().memory() + name.1.len();
+            let share = shares.entry(entry.client).or_default();
+            share.bytes += size;
+            share.names.push((entry.left, size, name.clone()));
+            (count, bytes) = (count + 1, bytes + size);
         }
+        while count > KEPT_MAX || bytes > KEPT_BYTES_MAX {
+            // By what is scarce.
+            let part = |share: &Share| match bytes > KEPT_BYTES_MAX {
+                true => share.bytes,
+                false => share.names.len(),
+            };
+            let Some(most) = shares.values_mut().max_by_key(|share| part(share)) else {
+                return;
+            };
+            let first = (0_usize..).zip(&most.names).min_by_key(|(_, (left, ..))| *left);
+            let Some(at) = first.map(|(at, _)| at) else { return };
+            let (_, size, name) = most.names.swap_remove(at);
+            most.bytes -= size;
+            (count, bytes) = (count - 1, bytes - size);
+            self.entries.remove(&name);
+        }
+    }
+}
+
+/// What is kept of clients at one address.
+#[derive(Debug, Default)]
+struct Share {
+    bytes: usize,
+    /// When each was left, and its bytes.
+    names: Vec<(u64, usize, Name)>,
+}
+
+impl Membership {
+    /// What it takes of memory, bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.name.1.len()
     }
 }
 

@@ -4,7 +4,8 @@
 //! broker. [`Splits`] keeps its place until the broker's SUBACK comes; there its refusal is put in, so that the client gets one
 //! code for each filter that it sent, in its order. Nothing else of either packet changes.
 //!
-//! A client that uses a packet identifier again before it was answered gets its answers in the order of its requests.
+//! A client that uses a packet identifier again before it was answered gets the broker's answers in the order of its requests; one of
+//! which every filter is refused is answered here, at once.
 
 use crate::judge::refusal;
 use crate::mqtt::packet::{Version, kind};

@@ -7,14 +7,17 @@
 //! A DISCONNECT needs the end of a packet. So a client that left a will is forwarded publications only when they are whole,
 //! up to [`super::super::Limits::control_bytes_max`]. Within a larger one that is still permitted the cut waits for its end: until then
 //! nothing is lost, since the broker keeps the will while the client is connected. If the client is gone before, or if the
-//! publication itself is no longer permitted, nothing can take the will back, and the trail says that.
+//! publication itself is no longer permitted, nothing can take the will back, and the trail says that: to fill the publication up, so that a
+//! DISCONNECT could follow, would publish what is not permitted; to send anything else, to stop, or to have the broker
+//! drop the client for another connection of its name publishes the will.
 //!
 //! A publication at QoS 2 is with the broker before it is released. [`Unfinished`] keeps its topic, and what is no longer
 //! permitted then is not released.
 
 use super::sessions::Sessions;
 use super::{Fate, Mqtt, Sender, Sink, operations};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::connection::{Deviation, Effect, Ending, Mode, Output};
@@ -60,7 +63,7 @@ impl Taken {
 /// A client's subscriptions that went on.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    filters: Vec<(Box<str>, u8)>,
+    filters: BTreeMap<Box<str>, u8>,
     bytes: usize,
 }
 
@@ -69,19 +72,19 @@ impl Subscriptions {
         self.remove(filter);
         if self.filters.len() < SUBSCRIPTIONS_MAX && self.bytes + filter.len() <= TOPIC_BYTES_MAX {
             self.bytes += filter.len();
-            self.filters.push((filter.into(), qos));
+            self.filters.insert(filter.into(), qos);
         }
     }
 
     /// What they take of memory, bytes.
     pub(super) fn memory(&self) -> usize {
-        self.bytes + self.filters.capacity() * size_of::<(Box<str>, u8)>()
+        // A map's nodes are half full at least.
+        self.bytes + 2 * self.filters.len() * size_of::<(Box<str>, u8)>()
     }
 
     pub(super) fn remove(&mut self, filter: &str) {
-        if let Some(at) = self.filters.iter().position(|(known, _)| **known == *filter) {
-            let (removed, _) = self.filters.swap_remove(at);
-            self.bytes -= removed.len();
+        if self.filters.remove(filter).is_some() {
+            self.bytes -= filter.len();
         }
     }
 
@@ -222,7 +225,17 @@ impl Mqtt {
     /// Ends the connection: nothing of it is permitted any more.
     pub(in crate::connection) fn revoke(&mut self, out: &mut Sink<'_>) -> Ending {
         out(ended(Deviation::Revoked(Taken::Connection), true));
-        self.will_permitted = false;
+        self.leave(false, out)
+    }
+
+    /// Whether the rules in force permit the client's will.
+    pub(in crate::connection) fn permits_will(&self) -> bool {
+        self.will_permitted
+    }
+
+    /// Ends the connection; its will is left to the broker only if it is permitted.
+    pub(in crate::connection) fn leave(&mut self, will_permitted: bool, out: &mut Sink<'_>) -> Ending {
+        self.will_permitted = will_permitted;
         self.part(out)
     }
 
@@ -283,7 +296,7 @@ impl Mqtt {
 
     /// Takes leave of both sides, as far as packets to them are whole.
     fn part(&mut self, out: &mut Sink<'_>) -> Ending {
-        let whole = !self.client.is_passing_on() && self.client.held.passed() == 0;
+        let whole = !self.client.is_within_passing();
         let has_will = self.identity.len() > 1;
         if self.stage == super::Stage::Connect {
             // The broker knows nothing of the client.
@@ -331,7 +344,7 @@ impl Mqtt {
     /// The broker lets the client in: what is known of its session counts, if it goes on with it.
     pub(super) fn welcomed(&mut self, session_present: bool) {
         self.is_resumed = session_present;
-        let (Some((sessions, broker)), Some(Operation::Connect { client_id, .. })) =
+        let (Some((sessions, broker, client)), Some(Operation::Connect { client_id, .. })) =
             (&self.sessions, self.identity.first())
         else {
             return;
@@ -339,7 +352,7 @@ impl Mqtt {
         if client_id.is_empty() {
             return;
         }
-        let (shared, membership) = sessions.join(*broker, client_id);
+        let (shared, membership) = sessions.join(*broker, *client, client_id);
         let mut known = shared.lock();
         if !session_present {
             known.clear();
@@ -357,8 +370,13 @@ impl Mqtt {
     }
 
     /// What it published is known to the other connections of its session, too.
-    pub(in crate::connection) fn remember(&mut self, sessions: &Arc<Sessions>, broker: SocketAddr) {
-        self.sessions = Some((Arc::clone(sessions), broker));
+    pub(in crate::connection) fn remember(
+        &mut self,
+        sessions: &Arc<Sessions>,
+        broker: SocketAddr,
+        client: IpAddr,
+    ) {
+        self.sessions = Some((Arc::clone(sessions), broker, client));
         if self.stage == super::Stage::Open {
             // It may have ended meanwhile: what others know of it then counts, too.
             let is_resumed = self.is_resumed;
@@ -380,8 +398,18 @@ impl Mqtt {
 }
 
 impl super::Half {
-    /// Whether a packet of this side has gone on in part.
+    /// Whether a publication of this side is passing.
     pub(super) fn is_passing_on(&self) -> bool {
         self.payload.is_some_and(|payload| payload.forward)
+    }
+
+    /// Whether a packet of this side has begun to reach its receiver, or a publication of it falls.
+    pub(super) fn is_begun(&self) -> bool {
+        self.payload.is_some() || self.held.passed() > 0
+    }
+
+    /// Whether a packet of this side has gone on in part: nothing else may come before its end.
+    pub(super) fn is_within_passing(&self) -> bool {
+        self.is_passing_on() || self.held.passed() > 0
     }
 }

@@ -20,6 +20,8 @@ pub(in super::super) enum End {
     Refused,
     /// The policy no longer permits it.
     Revoked,
+    /// The policy no longer permits it, and what the agent before left of it cannot be read.
+    Unreadable,
     /// The policy now limits operations of a connection that was not followed from its beginning.
     Unfollowed,
     /// The agent stops, and the connection is inside TLS.
@@ -55,6 +57,10 @@ impl End {
             }
             Self::Refused => "connection ended by the gateway, for what was refused",
             Self::Revoked => "connection reset: the policy no longer permits it",
+            Self::Unreadable => {
+                "connection reset: the policy no longer permits it, and it was not followed to here; if it speaks MQTT, the broker may \
+                 publish the client's will"
+            }
             Self::Unfollowed => {
                 "connection ended: the policy now limits its operations, and it was not followed from its beginning to here; an MQTT \
                  broker may publish the client's will"

@@ -70,8 +70,9 @@ impl Session {
         };
         let set = match found {
             // It takes leave of its peers first.
-            Found::Nothing if mode == Mode::Enforce => return leaving(bytes).ok_or(End::Revoked),
-            Found::Unusable(_) if mode == Mode::Enforce => return Err(End::Revoked),
+            Found::Nothing | Found::Unusable(_) if mode == Mode::Enforce => {
+                return leaving(bytes).ok_or(End::Unreadable);
+            }
             // It is followed on, so that a later policy may limit it again.
             Found::Nothing | Found::Anything | Found::Unusable(_) => {
                 return [Protocol::ModbusTcp, Protocol::Mqtt]
@@ -85,7 +86,7 @@ impl Session {
         // What is handed over speaks plainly.
         if set.tls.is_some() {
             return match mode {
-                Mode::Enforce => Err(End::Revoked),
+                Mode::Enforce => leaving(bytes).ok_or(End::Unreadable),
                 Mode::Observe => passing(),
             };
         }
@@ -97,7 +98,7 @@ impl Session {
         match Connection::thaw(bytes, now, rules, mode, set.on_refusal, limits) {
             Ok(connection) => Ok(going_on(connection)),
             Err(_) if mode == Mode::Observe => passing(),
-            Err(error) => Err(lost(&error)),
+            Err(error) => leaving(bytes).ok_or_else(|| lost(&error)),
         }
     }
 

@@ -8,7 +8,7 @@ use penstock_policy::model::OnRefusal;
 
 use super::super::lookup::Found;
 use super::super::tally::Subject;
-use super::{End, Inspection, Session};
+use super::{End, Inspection, Session, UNREAD_FROM_HERE};
 
 /// What enforcing would do to a connection that stands between zones that only observe, and why.
 fn foretold(found: &Found, mode: Mode, inspection: &Inspection) -> Option<(&'static str, String)> {
@@ -45,15 +45,32 @@ impl Session {
         self.wake();
     }
 
-    /// What is only observed is not ended for want of room, but goes on unread; whether it does.
-    pub(super) fn goes_on_unread(&mut self) -> bool {
+    /// What is only observed, or not limited, is not ended for want of room, but goes on unread; whether it does.
+    pub(super) fn goes_on_unread(&mut self, end: End) -> bool {
         let now = super::super::now();
+        // On one of the seats for flows that go on without the inspector, it passes although it is enforced.
+        let may = !self.seat.is_unread() && self.passes_at_once();
+        let Some(seat) = may.then(|| self.seat.observed_instead(end, now)).flatten() else {
+            return false;
+        };
+        self.seat = seat;
+        self.stop_reading();
+        self.tally
+            .borrow_mut()
+            .note(now, Subject::Session, UNREAD_FROM_HERE);
+        // So that the new seat is asked, too.
+        self.wake();
+        true
+    }
+
+    /// What passes at once is read no more, if it is on a seat of those that are not.
+    pub(in super::super) fn stop_reading(&mut self) {
         let Inspection::Following(connection) = &mut self.inspection else {
-            return false;
+            return;
         };
-        let Some(seat) = connection.observes().then(|| self.seat.unread(now)).flatten() else {
-            return false;
-        };
+        if !connection.observes() || !self.seat.is_unread() {
+            return;
+        }
         // An answer that is completed for what was refused before has to go on as it is.
         for side in [Sender::Client, Sender::Server] {
             connection.end(side, &mut |output| match output {
@@ -62,18 +79,15 @@ impl Session {
                 _ => {}
             });
         }
-        (self.seat, self.inspection) = (seat, Inspection::Passing);
-        let words = "connection passes unread from here on: others want its seat";
-        self.tally.borrow_mut().note(now, Subject::Session, words);
-        true
+        self.inspection = Inspection::Passing;
     }
 
     /// Takes up what another process left, under the policy of now.
     pub(in super::super) fn review(&mut self, found: &Found, mode: Mode) {
         self.unlimited = !matches!(found, Found::Only(_));
-        match found {
-            Found::Nothing if mode == Mode::Enforce => self.revoke(),
-            _ => self.take_leave(Connection::review, End::Revoked),
+        match self.stands_under(found, mode) {
+            true => self.take_leave(Connection::review, End::Revoked),
+            false => self.revoke(),
         }
     }
 
@@ -149,11 +163,17 @@ impl Session {
                 connection.set_terms(mode, set.on_refusal, &mut let_go);
                 connection.set_rules(Arc::clone(&set.rules));
                 self.unlimited = false;
-                if connection.is_closed() && self.closing.is_none() {
-                    self.cut = Some(End::Revoked);
+                if connection.is_closed() && self.closing.is_none() && self.cut.is_none() {
+                    self.take_leave(Connection::leave_closed, End::Revoked);
                 }
                 self.take_leave(Connection::review, End::Revoked);
             }
+        }
+        if mode == Mode::Observe
+            && self.seat.is_unread()
+            && let Some(seat) = self.seat.observed(super::super::now())
+        {
+            self.seat = seat;
         }
         self.foretell(found, mode);
         self.wake();

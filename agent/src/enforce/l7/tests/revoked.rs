@@ -127,3 +127,18 @@ async fn clients_that_were_not_read_from_their_beginning_leave_no_will_unsaid_wh
     assert!(is_reset(&mut unread_served));
     world.until("an MQTT broker may publish the client's will").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_flow_now_speaks_another_protocol_takes_leave_too_also_after_a_restart() {
+    for restarts in [false, true] {
+        let mut world = World::new(Limits::default());
+        let (mut client, mut served) = connected(&world).await;
+        if restarts {
+            world = world.restarted(|_| {}).await;
+        }
+        world
+            .put(Some(operations("read-only")), Enforcement::Enforce)
+            .await;
+        takes_leave(&mut client, &mut served);
+    }
+}

@@ -174,3 +174,26 @@ async fn clients_that_leave_packets_unfinished_hold_no_more_than_may_be_held_in_
     light.1.write_all(b"\x20\x02\x00\x00").unwrap();
     light.0.read_exact(&mut [0; 4]).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_observed_connection_that_is_not_read_goes_on_when_it_loses_its_seat() {
+    let mut world = world(small(2), Enforcement::Observe, |plan| {
+        plan.rules[0].operations = None
+    })
+    .await;
+    let mut standing = [world.pair_from(2).await, world.pair_from(2).await];
+    let mut other = world.pair_from(3).await;
+    polls(&mut other);
+    let told = world.until("passes unread from here on").await;
+    assert_eq!(told.last().unwrap().client, IpAddr::from([127, 0, 0, 2]));
+    standing.iter_mut().for_each(polls);
+    let words = world.inspector.shortage().unwrap();
+    assert!(!words.contains("reset"), "{words}");
+    // And through a restart, whoever has a seat then.
+    let world = world.restarted(|_| {}).await;
+    world
+        .put_for_all(Enforcement::Observe, |plan| plan.rules[0].operations = None)
+        .await;
+    standing.iter_mut().for_each(polls);
+    polls(&mut other);
+}

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,9 +23,8 @@ use super::{Listed, Worker, now};
 use crate::enforce::l7;
 use crate::enforce::l7::leg::Leg;
 use crate::enforce::l7::lookup::{Found, Policy};
-use crate::enforce::l7::seats::{Class, Full, Holder, Seat};
-use crate::enforce::l7::session::{End, Inspection, Session};
-use crate::enforce::l7::shortage::Fate;
+use crate::enforce::l7::seats::{Full, Seat};
+use crate::enforce::l7::session::{End, Inspection, Session, UNREAD_FROM_HERE};
 use crate::enforce::l7::socket;
 use crate::enforce::l7::tally::Tuple;
 
@@ -121,29 +121,8 @@ impl Worker {
         let policy = self.policy.borrow();
         let claim = policy.as_ref().map(|policy| policy.claim(client.ip(), server));
         let claim = claim.unwrap_or_default();
-        let as_class = |class| Holder {
-            client: client.ip(),
-            flow: claim.flow,
-            class,
-        };
-        let holder = as_class(if claim.must_flow {
-            Class::MustFlow
-        } else {
-            Class::Ordinary
-        });
-        let (seats, now) = (&self.shared.seats, now());
-        let full = match seats.take(holder, client.port(), now) {
-            Ok(seat) => return Ok((seat, None)),
-            Err(full) => full,
-        };
-        // Who holds seats in this flow already does not get past the inspector by taking all.
-        let passes = claim.observed || claim.pass && seats.held_by(&holder) == 0;
-        if passes && let Ok(seat) = seats.take(as_class(Class::Unread), client.port(), now) {
-            seats.turned_away(&holder, Fate::Unread, now);
-            return Ok((seat, Some(full)));
-        }
-        seats.turned_away(&holder, Fate::Reset, now);
-        Err(full)
+        let seats = &self.shared.seats;
+        seats.take_or_pass(client, claim, now())
     }
 
     pub(super) async fn serve(
@@ -176,10 +155,7 @@ impl Worker {
                 }
                 return;
             }
-            Ok(_) => tokio::select! {
-                reached = self.reach(client, tuple.server) => reached,
-                end = seat.lost() => Err(end.words().to_owned()),
-            },
+            Ok(_) => self.reach_seated((client, &tuple), &mut seat).await,
             Err(why) => Err(why),
         };
         let opened = match opened {
@@ -217,6 +193,7 @@ impl Worker {
         let passes_by = tls.is_none() && mode == Mode::Observe;
         let inspection = match &found {
             Found::Only(set) if seat.is_unread() && set.passes_unread(mode) => Ok(Inspection::Passing),
+            Found::Only(_) if seat.is_unread() => Err(End::Crowded),
             Found::Only(set) if set.tls == tls => Ok(Session::inspection(set, mode)),
             Found::Anything if tls.is_none() => Ok(Inspection::Passing),
             _ if passes_by => Ok(Inspection::Passing),
@@ -243,17 +220,26 @@ impl Worker {
             server.reset_on_close();
         };
         let inspection = match inspection {
-            Ok(inspection) => inspection.remembering(&self.shared.sessions, tuple.server),
+            Ok(inspection) => inspection.remembering(&self.shared.sessions, &tuple),
             Err(end) => {
                 reset(&legs);
                 self.note(&tuple, end.words());
                 return None;
             }
         };
-        let Some(tally) = self.tally(&tuple) else {
-            reset(&legs);
-            self.untold();
-            return None;
+        let observes = |policy: &Arc<Policy>| policy.mode(tuple.client, tuple.server.ip()) == Mode::Observe;
+        let (tally, inspection) = match self.tally(&tuple) {
+            Some(tally) => (tally, inspection),
+            // What is only observed goes on uncounted, for want of a place to count it.
+            None if self.policy.borrow().as_ref().is_some_and(observes) => {
+                self.untold();
+                (Rc::default(), Inspection::Passing)
+            }
+            None => {
+                reset(&legs);
+                self.untold();
+                return None;
+            }
         };
         Some(Session::new((client, tuple), legs, inspection, tally, seat))
     }
@@ -269,6 +255,29 @@ impl Worker {
             Found::Anything => Ok((policy, None)),
             Found::Unusable(error) => Err(format!("connection reset: {error}")),
             Found::Only(set) => Ok((policy, set.tls.clone())),
+        }
+    }
+
+    /// Reaches the server, unless the seat is lost meanwhile. What is only observed goes on unread then.
+    async fn reach_seated(
+        &self,
+        (client, tuple): (SocketAddr, &Tuple),
+        seat: &mut Seat,
+    ) -> Result<TcpStream, String> {
+        let mut reached = pin!(self.reach(client, tuple.server));
+        loop {
+            let end = tokio::select! {
+                reached = &mut reached => return reached,
+                end = seat.lost() => end,
+            };
+            let policy = self.policy.borrow().clone();
+            let mode = policy.map(|policy| policy.mode(tuple.client, tuple.server.ip()));
+            let other = (mode == Some(Mode::Observe)).then(|| seat.observed_instead(end, now()));
+            match other.flatten() {
+                Some(other) => *seat = other,
+                None => return Err(end.words().to_owned()),
+            }
+            self.note(tuple, UNREAD_FROM_HERE);
         }
     }
 

@@ -38,13 +38,17 @@ impl Worker {
             let sockets = handover::stream(parcel.client)
                 .and_then(|client| Ok((client, parcel.server.map(handover::stream).transpose()?)))
                 .map_err(|error| format!("connection lost with the restart: {error}"));
-            let (seat, sockets) = match opened.and_then(|(seat, _)| Ok((seat, sockets?))) {
-                Ok(parts) => parts,
-                Err(why) => {
-                    self.note(&tuple, &why);
-                    continue;
-                }
-            };
+            let (mut seat, unread, sockets) =
+                match opened.and_then(|(seat, unread)| Ok((seat, unread, sockets?))) {
+                    Ok(parts) => parts,
+                    Err(why) => {
+                        self.note(&tuple, &why);
+                        continue;
+                    }
+                };
+            if let Some(full) = unread {
+                self.note(&tuple, &format!("connection passes unread: {full}"));
+            }
             match (sockets, relay) {
                 ((stream, None), _) => drop(spawn_local(Rc::clone(self).serve(stream, client, tuple, seat))),
                 ((stream, Some(towards)), Some(relay)) => {
@@ -62,11 +66,14 @@ impl Worker {
                         Err(end) => (Err(end), Each::default()),
                     };
                     let legs = (Leg::plain(stream), Leg::plain(towards));
+                    // Nobody knows any more whether something was asked on it: a restart takes nobody's seat away.
+                    seat.works();
                     if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
                         self.note(&session.tuple, "connection goes on after the agent's restart");
                         session.foretell(&found, mode);
                         let mut session = session.before(held).thaw(relay);
                         session.review(&found, mode);
+                        session.stop_reading();
                         spawn_local(Rc::clone(self).carry(session));
                     }
                 }

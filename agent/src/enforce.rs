@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, Plan};
@@ -35,6 +35,7 @@ mod conditions;
 pub mod counters;
 pub mod direction;
 mod drift;
+mod ending;
 pub mod events;
 mod explain;
 mod faults;
@@ -51,7 +52,7 @@ pub mod nflog;
 mod observed;
 mod outbox;
 mod passage;
-mod passive;
+pub(crate) mod passive;
 pub mod pulse;
 pub mod readback;
 mod ready;
@@ -67,6 +68,7 @@ mod watching;
 
 pub use base::{Base, BaseError};
 pub use counters::Counters;
+use ending::Ending;
 pub use intercept::InspectorPorts;
 pub use kernel::KernelError;
 use l7::Inspector;
@@ -246,7 +248,9 @@ impl EnforceError {
 #[derive(Debug)]
 pub struct Enforcer {
     table: Arc<Table>,
-    inspector: Option<Inspector>,
+    inspector: Option<Arc<Inspector>>,
+    /// When the inspector has to end what grants opened.
+    ending: Arc<Ending>,
     /// Why there is none although there should be.
     inspector_fault: Option<String>,
     watching: Arc<Watching>,
@@ -277,7 +281,7 @@ impl Enforcer {
             match Inspector::start(l7::Way::Intercepted, limits, Arc::clone(&outbox), kept) {
                 Ok(started) => {
                     settings.inspector = Some(started.ports());
-                    inspector = Some(started);
+                    inspector = Some(Arc::new(started));
                 }
                 // The kernel's part goes on; plans with operations are refused for want of the capability.
                 Err(error) => {
@@ -287,11 +291,12 @@ impl Enforcer {
                 }
             }
         }
-        let inherits = inspector.as_ref().is_some_and(Inspector::inherits);
+        let inherits = inspector.as_deref().is_some_and(Inspector::inherits);
         let table = Arc::new(Table::new(settings, inherits, outbox));
-        let shared = inspector.as_ref().map(Inspector::shared);
+        let shared = inspector.as_deref().map(Inspector::shared);
         let watching = Arc::new(Watching::new(Arc::clone(&table), shared));
-        let tasks = vec![
+        let ending = Arc::new(Ending::default());
+        let mut tasks = vec![
             tokio::spawn(drift::watch(Arc::clone(&table), watch)).abort_handle(),
             tokio::spawn(drift::verify_now_and_then(Arc::clone(&table))).abort_handle(),
             tokio::spawn(routing::watch(Arc::clone(&table), routes)).abort_handle(),
@@ -300,9 +305,14 @@ impl Enforcer {
             tokio::spawn(table::keep_note(Arc::clone(&table))).abort_handle(),
             tokio::spawn(watching::watch(Arc::clone(&watching))).abort_handle(),
         ];
+        if let Some(inspector) = &inspector {
+            let watch = ending::watch(Arc::clone(&ending), Arc::downgrade(inspector));
+            tasks.push(tokio::spawn(watch).abort_handle());
+        }
         Ok(Self {
             table,
             inspector,
+            ending,
             inspector_fault,
             watching,
             tasks,
@@ -357,7 +367,7 @@ impl Enforcer {
                 let hold = inspector.hold(Arc::clone(&policy)).await;
                 let applied = self.table.apply(plan, revision).await;
                 if applied.is_ok() {
-                    inspector.put(policy).await;
+                    self.ending.put(inspector, policy).await?;
                 }
                 drop(hold);
                 applied
@@ -371,19 +381,22 @@ impl Enforcer {
         Ok(applied)
     }
 
-    /// Lets the conduits of the plan that hang on grants pass for so long, and no other of them: the kernel ends it by itself.
+    /// Lets the conduits of the plan that hang on grants pass for so long, and no other of them: the kernel ends it by itself, and the
+    /// inspector what it carries.
     ///
     /// # Errors
     /// What held before still holds, and ends when it was to.
     pub async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), EnforceError> {
-        let now = std::time::Instant::now();
-        self.table
-            .hold(
-                left.into_iter()
-                    .map(|(conduit, left)| (conduit, now + left))
-                    .collect(),
-            )
-            .await
+        let now = Instant::now();
+        let ends = left.into_iter().map(|(conduit, left)| {
+            let end = now.checked_add(left.min(render::LEFT_MAX));
+            (conduit, end.unwrap_or(now))
+        });
+        let ends: BTreeMap<_, _> = ends.collect();
+        if let Some(inspector) = &self.inspector {
+            self.ending.hold(inspector, ends.clone()).await?;
+        }
+        self.table.hold(ends).await
     }
 
     /// Compares the kernel with the plan in force, and repairs it if the plan says so.
@@ -394,7 +407,7 @@ impl Enforcer {
 
     /// Whether the inspector's threads work, if there is one.
     pub fn carries(&self) -> bool {
-        self.inspector.as_ref().is_none_or(Inspector::works)
+        self.inspector.as_deref().is_none_or(Inspector::works)
     }
 
     /// Compares the kernel with the plan in force, as [`Enforcer::verify`] does, and notes for the next agent what this one
@@ -412,7 +425,7 @@ impl Enforcer {
     pub async fn counters(&self) -> Result<Counters, EnforceError> {
         let mut counters = self.table.counters().await?;
         counters.inspected_connections = self.inspected_connections();
-        let refused = self.inspector.as_ref().map_or([0; 2], Inspector::refused);
+        let refused = self.inspector.as_deref().map_or([0; 2], Inspector::refused);
         [counters.denied_operations, counters.would_deny_operations] = refused;
         Ok(counters)
     }

@@ -6,7 +6,8 @@
 //!   back prolongs nothing. One that was wrong for a while and is right again closes and reopens it.
 //! - A conduit without grants is not this machine's business: no clock closes it.
 //!
-//! Each grant is reported when it opens its conduit, [`SOON`] before it ends, and when it has ended.
+//! Each grant is reported when it opens its conduit, [`SOON`] before it ends, and when it has ended. Between zones that observe it opens
+//! and closes nothing, since nothing is dropped there: the sentences say so.
 //!
 //! Not here: who does it (`reconcile/grants.rs`), and the kernel's own end of it while no agent lives (`enforce/render/granted.rs`).
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use penstock_policy::ids::{ConduitId, GrantId};
 use penstock_policy::plan::{Grant, Plan, moment};
 
+use crate::enforce::passive;
 use crate::timepiece::Time;
 
 /// How long before its end a grant is reported as ending.
@@ -23,8 +25,8 @@ pub const SOON: Duration = Duration::from_secs(15 * 60);
 /// How often the clock is looked at while there is a grant that is not over: it may be set, or lose its source.
 pub const LOOK: Duration = Duration::from_secs(1);
 
-/// A grant that was prolonged is another one.
-type Key = (ConduitId, GrantId, u64);
+/// A grant that was moved or prolonged is another one.
+type Key = (ConduitId, GrantId, u64, u64);
 
 /// How far a grant has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,89 +89,104 @@ impl Grants {
             .filter(|key| !keys.contains(*key))
             .cloned()
             .collect();
+        let mut over = Vec::new();
         for key in gone {
             self.told.remove(&key);
-            look.news
-                .push(closed(&key, "the policy in force has the grant no more"));
+            let moved = plan.grants_of(&key.0).iter().any(|grant| grant.name == key.1);
+            let why = if moved {
+                "the policy in force has other times for it"
+            } else {
+                "the policy in force has the grant no more"
+            };
+            over.push((key, why));
         }
         for (conduit, grant) in all(plan) {
-            self.judge(conduit, grant, time, &mut look);
+            over.extend(self.judge(plan, (conduit, grant), time, &mut look));
         }
+        // What is closed is known only when all grants were looked at.
+        let ended = over
+            .iter()
+            .map(|(key, why)| closed(plan, &look.open, key, why))
+            .collect();
+        let begun = std::mem::replace(&mut look.news, ended);
+        look.news.extend(begun);
         look
     }
 
-    fn judge(&mut self, conduit: &ConduitId, grant: &Grant, time: Time, look: &mut Look) {
+    /// What the look said was not brought about: what it would report is to be reported when it is. How long grants may last at most
+    /// stays known.
+    pub fn undo(&mut self, before: Self) {
+        self.told = before.told;
+    }
+
+    /// Judges one grant; why it opens its conduit no more, if it did.
+    fn judge(
+        &mut self,
+        plan: &Plan,
+        (conduit, grant): (&ConduitId, &Grant),
+        time: Time,
+        look: &mut Look,
+    ) -> Option<(Key, &'static str)> {
         let key = key(conduit, grant);
         let over = time.wall_ms >= grant.until_ms;
         if !time.synchronised {
             // How much is left is not known either: what is long over by a clock that is wrong may be to come.
-            if self.told.remove(&key).is_some() {
-                look.news
-                    .push(closed(&key, "the gateway's clock is not synchronised any more"));
-            }
             if !over {
                 look.waiting.insert(conduit.clone());
             }
             look.wake(LOOK);
-            return;
+            return self.ended(key, "the gateway's clock is not synchronised any more");
         }
         if over {
-            if self.told.remove(&key).is_some() {
-                look.news.push(closed(&key, "the grant is over"));
-            }
-            return;
+            return self.ended(key, "the grant is over");
         }
         if time.wall_ms < grant.from_ms {
-            if self.told.remove(&key).is_some() {
-                look.news
-                    .push(closed(&key, "the gateway's clock went back to before the grant"));
-            }
             look.wake(LOOK.min(Duration::from_millis(grant.from_ms - time.wall_ms)));
-            return;
+            return self.ended(key, "the gateway's clock went back to before the grant");
         }
         let by_wall = Duration::from_millis(grant.until_ms - time.wall_ms);
         let end = *self.ends.entry(key.clone()).or_insert(time.boot + by_wall);
         let left = by_wall.min(end.saturating_sub(time.boot));
         if left.is_zero() {
-            if self.told.remove(&key).is_some() {
-                look.news.push(closed(
-                    &key,
-                    "its time is used up, though the gateway's clock was set back",
-                ));
-            }
-            return;
+            return self.ended(
+                key,
+                "its time is used up, though the gateway's clock was set back",
+            );
         }
         let open = look.open.entry(conduit.clone()).or_default();
         *open = left.max(*open);
         look.wake(LOOK.min(left));
         let stage = if left <= SOON { Stage::Ending } else { Stage::Open };
         let before = self.told.insert(key, stage);
+        let opens = opens(plan, conduit, grant);
         if before.is_none() {
             look.news.push(News {
                 step: "remote-access-open",
-                message: format!("conduit {conduit} is open for {}", words(grant)),
+                message: opens.clone(),
             });
         }
         if stage == Stage::Ending && before != Some(Stage::Ending) {
             look.news.push(News {
                 step: "remote-access-ending",
-                message: format!(
-                    "conduit {conduit} closes in {} min, at {}; connections on it end: {}",
-                    left.as_secs().div_ceil(60),
-                    moment(grant.until_ms),
-                    words(grant)
-                ),
+                message: ends(plan, conduit, grant, left),
             });
         }
-        let soon = if stage == Stage::Ending {
-            "; it closes soon"
-        } else {
+        let soon = if stage == Stage::Open {
             ""
+        } else if observes(plan, conduit) {
+            "; the grant ends soon"
+        } else {
+            "; it closes soon"
         };
         look.shown.push(Open {
             conduit: conduit.clone(),
-            message: format!("conduit {conduit} is open for {}{soon}", words(grant)),
+            message: format!("{opens}{soon}"),
         });
+        None
+    }
+
+    fn ended(&mut self, key: Key, why: &'static str) -> Option<(Key, &'static str)> {
+        self.told.remove(&key).map(|_| (key, why))
     }
 }
 
@@ -185,7 +202,14 @@ fn all(plan: &Plan) -> impl Iterator<Item = (&ConduitId, &Grant)> {
 }
 
 fn key(conduit: &ConduitId, grant: &Grant) -> Key {
-    (conduit.clone(), grant.name.clone(), grant.until_ms)
+    (conduit.clone(), grant.name.clone(), grant.from_ms, grant.until_ms)
+}
+
+/// Whether nothing of a conduit is dropped, open or not: all ends of its flows are in zones that observe.
+fn observes(plan: &Plan, conduit: &ConduitId) -> bool {
+    let rules = || plan.rules.iter().filter(|rule| rule.conduit == *conduit);
+    let mut ends = rules().flat_map(|rule| rule.sources.iter().chain(&rule.destinations));
+    rules().next().is_some() && ends.all(|end| passive::observes(plan, &end.network))
 }
 
 fn words(grant: &Grant) -> String {
@@ -197,10 +221,57 @@ fn words(grant: &Grant) -> String {
     )
 }
 
-fn closed((conduit, grant, _): &Key, why: &str) -> News {
+fn opens(plan: &Plan, conduit: &ConduitId, grant: &Grant) -> String {
+    let words = words(grant);
+    if observes(plan, conduit) {
+        format!(
+            "conduit {conduit} is permitted for {words}; its zones observe, so that its connections pass at other times too, and are \
+             reported then"
+        )
+    } else {
+        format!("conduit {conduit} is open for {words}")
+    }
+}
+
+fn ends(plan: &Plan, conduit: &ConduitId, grant: &Grant, left: Duration) -> String {
+    let (words, until) = (words(grant), moment(grant.until_ms));
+    let minutes = left.as_secs().div_ceil(60);
+    let goes_on = |other: &&Grant| other.from_ms <= grant.until_ms && other.until_ms > grant.until_ms;
+    if let Some(other) = plan.grants_of(conduit).iter().find(goes_on) {
+        format!(
+            "the grant {} ends in {minutes} min, at {until}; the grant {} keeps conduit {conduit} open: {words}",
+            grant.name, other.name
+        )
+    } else if observes(plan, conduit) {
+        format!(
+            "the grant {} ends in {minutes} min, at {until}; the zones of conduit {conduit} observe, so that its connections go on \
+             and are reported: {words}",
+            grant.name
+        )
+    } else {
+        format!("conduit {conduit} closes in {minutes} min, at {until}; connections on it end: {words}")
+    }
+}
+
+/// `open`: what grants open now.
+fn closed(plan: &Plan, open: &BTreeMap<ConduitId, Duration>, (conduit, grant, ..): &Key, why: &str) -> News {
+    let stands =
+        || !plan.grants.contains_key(conduit) && plan.rules.iter().any(|rule| rule.conduit == *conduit);
+    let message = if open.contains_key(conduit) {
+        format!("conduit {conduit} stays open, but not by the grant {grant} as it was: {why}")
+    } else if stands() {
+        format!("conduit {conduit} stands open and needs the grant {grant} no more: {why}")
+    } else if observes(plan, conduit) {
+        format!(
+            "the grant {grant} permits conduit {conduit} no more; its zones observe, so that its connections go on and are reported: \
+             {why}"
+        )
+    } else {
+        format!("conduit {conduit} is closed, which the grant {grant} had opened: {why}")
+    };
     News {
         step: "remote-access-closed",
-        message: format!("conduit {conduit} is closed, which the grant {grant} had opened: {why}"),
+        message,
     }
 }
 

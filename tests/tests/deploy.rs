@@ -123,6 +123,26 @@ fn no_unit_has_a_right_that_it_does_not_need() {
     ));
 }
 
+/// What the C library makes of `adjtimex` is its own affair: glibc asks by `clock_adjtime`.
+#[test]
+fn the_unit_lets_the_agent_ask_whether_the_clock_is_synchronised_by_whichever_call() {
+    let unit = unit("penstock-agent.service");
+    let filters: Vec<&String> = unit
+        .iter()
+        .filter(|line| line.starts_with("SystemCallFilter="))
+        .collect();
+    // Each line adds to, or takes from, those before it.
+    assert_eq!(
+        filters,
+        [
+            "SystemCallFilter=@system-service",
+            "SystemCallFilter=~@privileged @resources",
+            "SystemCallFilter=adjtimex clock_adjtime clock_adjtime64",
+        ]
+    );
+    assert!(!has(&unit, "ProtectClock=yes"));
+}
+
 #[test]
 fn learning_adds_one_right_by_a_file_of_its_own_and_nothing_else() {
     let settings = unit("penstock-agent-tap.conf");

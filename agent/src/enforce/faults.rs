@@ -26,12 +26,12 @@ impl Enforcer {
 
     /// What enforcing would change of inspected connections between zones that observe.
     pub fn foretold(&self) -> Option<String> {
-        self.inspector.as_ref().and_then(Inspector::foretold)
+        self.inspector.as_deref().and_then(Inspector::foretold)
     }
 
     /// Why operations inside protocols cannot be inspected on this machine, or what failed in inspecting them.
     pub fn inspector_fault(&self) -> Option<String> {
-        let failed = self.inspector.as_ref().and_then(Inspector::fault);
+        let failed = self.inspector.as_deref().and_then(Inspector::fault);
         self.inspector_fault.clone().or(failed)
     }
 

@@ -436,6 +436,11 @@ impl Inspector {
         }
     }
 
+    /// This policy holds instead of the one in force, at once, whatever the kernel is being brought to.
+    pub(super) async fn replace(&self, policy: Arc<Policy>) {
+        self.change(|regime| regime.policy = Some(policy)).await;
+    }
+
     /// Changes what holds, and waits until all threads follow.
     async fn change(&self, change: impl FnOnce(&mut Regime)) {
         let mut number = 0;

@@ -149,12 +149,20 @@ impl Passage {
 }
 
 impl Seen {
-    /// A plan that was put in force: what is known of the one before holds for what both have.
+    /// A plan that was put in force: what is known of the one before holds for what both have. Grants of remote access that open
+    /// and end are such plans, too.
     fn take_up(&mut self, plan: &Arc<Plan>) {
+        let known = self.plan.replace(Arc::clone(plan));
         self.scope = Arc::new(Scope::of(plan));
-        self.plan = Some(Arc::clone(plan));
-        self.addresses.clear();
-        self.worked.clear();
+        if known.is_none_or(|known| known.interfaces != plan.interfaces || known.mode != plan.mode) {
+            self.addresses.clear();
+            self.worked.clear();
+        }
+        let crossings = &self.scope.crossings;
+        self.worked.retain(|(from, to)| {
+            let leads = |one: &Crossing| (one.from.1, one.to.1) == (*from, *to);
+            crossings.iter().any(|one| leads(one) || leads(&one.back()))
+        });
         self.looks = 0;
     }
 
@@ -221,3 +229,6 @@ fn span(time: Duration) -> String {
         _ => format!("{} h", seconds / 3600),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,8 @@ use super::block::{Address, Span};
 
 /// As spans, merged where they touch, as interval sets want them.
 pub(super) fn spans<A: Address>(plan: &Plan) -> Vec<Span<A>> {
-    let observes = |network: &&IpNet| plan.interfaces.iter().all(|side| lets_observe(side, network));
-    let networks = plan.interfaces.iter().flat_map(observed).filter(observes);
+    let networks = plan.interfaces.iter().flat_map(observed);
+    let networks = networks.filter(|network| observes(plan, network));
     let mut spans: Vec<Span<A>> = networks.filter_map(|network| A::span(*network)).collect();
     spans.sort_unstable();
     let mut merged: Vec<Span<A>> = Vec::new();
@@ -24,6 +24,11 @@ pub(super) fn spans<A: Address>(plan: &Plan) -> Vec<Span<A>> {
         }
     }
     merged
+}
+
+/// Whether no side that may show an address of `network` enforces it.
+pub(crate) fn observes(plan: &Plan, network: &IpNet) -> bool {
+    plan.interfaces.iter().all(|side| lets_observe(side, network))
 }
 
 /// The networks of a side whose zones observe.

@@ -36,6 +36,7 @@ mod shape;
 mod standing;
 mod turned;
 
+pub(super) use granted::LEFT_MAX;
 pub use granted::{GRANTED, hold};
 pub use turned::{STARTING, STARTING_S};
 

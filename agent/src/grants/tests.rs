@@ -168,6 +168,82 @@ fn a_grant_that_a_new_policy_takes_back_is_reported_as_closed() {
     assert_eq!(steps(&gone), ["remote-access-closed"]);
 }
 
+#[test]
+fn a_grant_with_another_beginning_is_another_one_and_no_end_of_the_old_one_holds_for_it() {
+    let mut grants = Grants::default();
+    // The clock was ahead by seven hours when it opened: one hour was left.
+    let ahead = Time {
+        wall_ms: UNTIL - HOUR,
+        ..at(FROM)
+    };
+    grants.look(&plan(&[("visit", FROM, UNTIL)]), ahead);
+    let later = at(FROM + 2 * HOUR);
+    assert!(
+        grants
+            .look(&plan(&[("visit", FROM, UNTIL)]), later)
+            .open
+            .is_empty()
+    );
+    let moved = grants.look(&plan(&[("visit", FROM + HOUR, UNTIL)]), later);
+    assert_eq!(moved.open[&remote()], Duration::from_hours(6));
+}
+
+#[test]
+fn what_is_reported_of_a_conduit_that_another_grant_keeps_open_does_not_call_it_closed() {
+    let plan = plan(&[("one", FROM, FROM + 2 * HOUR), ("two", FROM + HOUR, UNTIL)]);
+    let mut grants = Grants::default();
+    grants.look(&plan, at(FROM + HOUR));
+    let soon = grants.look(&plan, at(FROM + 2 * HOUR - 60_000));
+    let words = &soon.news[0].message;
+    assert!(
+        words.contains("the grant two keeps conduit remote open"),
+        "{words}"
+    );
+    let over = grants.look(&plan, at(FROM + 2 * HOUR));
+    let words = &over.news[0].message;
+    assert!(words.starts_with("conduit remote stays open"), "{words}");
+}
+
+#[test]
+fn between_zones_that_observe_nothing_is_called_open_or_closed() {
+    let mut plan = plan(&[("visit", FROM, UNTIL)]);
+    for side in &mut plan.interfaces {
+        side.observing = penstock_policy::plan::Observing::Everything;
+    }
+    let conduit = plan.rules[0].conduit.clone();
+    let visit = plan.grants.remove(&remote()).unwrap();
+    plan.grants.insert(conduit, visit);
+    let mut grants = Grants::default();
+    let looks = [FROM, UNTIL - 60_000, UNTIL].map(|now| grants.look(&plan, at(now)));
+    for (look, step) in looks.iter().zip(["open", "ending", "closed"]) {
+        assert_eq!(steps(look), [format!("remote-access-{step}")]);
+        let shown = look.shown.iter().map(|open| &open.message);
+        for words in look.news.iter().map(|news| &news.message).chain(shown) {
+            assert!(words.contains("observe"), "{words}");
+            for untrue in [" is open", "closes", "is closed", "connections on it end"] {
+                assert!(!words.contains(untrue), "{words}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_not_brought_about_is_reported_again() {
+    let plan = plan(&[("visit", FROM, UNTIL)]);
+    let mut grants = Grants::default();
+    let before = grants.clone();
+    assert_eq!(steps(&grants.look(&plan, at(FROM))), ["remote-access-open"]);
+    grants.undo(before);
+    assert_eq!(steps(&grants.look(&plan, at(FROM + 1))), ["remote-access-open"]);
+    let before = grants.clone();
+    assert_eq!(steps(&grants.look(&plan, at(UNTIL))), ["remote-access-closed"]);
+    grants.undo(before);
+    assert_eq!(
+        steps(&grants.look(&plan, at(UNTIL + 1))),
+        ["remote-access-closed"]
+    );
+}
+
 proptest! {
     /// Whatever the clock does, a conduit is only open while it is believed and within a grant; never longer than was left when
     /// it was first opened; and it is looked at again before anything of that ends.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Reconciler;
 use crate::audit::record;
-use crate::grants::{Grants, Look};
+use crate::grants::{Grants, LOOK, Look};
 use crate::kernel::{Kernel, KernelError};
 use crate::timepiece::Timepiece;
 
@@ -86,18 +86,25 @@ impl<K: Kernel> Reconciler<K> {
             return;
         };
         let now = self.keeping.timepiece.now();
+        let before = self.keeping.grants.clone();
         let mut look = self.keeping.grants.look(&effective.plan, now);
         self.keeping.due = look.again.map(|again| Instant::now() + again);
         let news = std::mem::take(&mut look.news);
         let done = self
             .bring_about_grants(&effective.plan, effective.mark.revision, &look, now.boot)
             .await;
-        for news in news {
-            tracing::info!(step = news.step, "{}", news.message);
-            self.audit
-                .record(Severity::Notice, record::agent(news.step, &news.message));
+        if done.is_ok() {
+            for news in news {
+                tracing::info!(step = news.step, "{}", news.message);
+                self.audit
+                    .record(Severity::Notice, record::agent(news.step, &news.message));
+            }
+            self.keeping.look = look;
+        } else {
+            // Nothing of it is true yet, and it is tried again, also where nothing else would change any more.
+            self.keeping.grants.undo(before);
+            self.keeping.due = Some(Instant::now() + LOOK);
         }
-        self.keeping.look = look;
         let fault = done.err().map(|error| {
             let message = format!(
                 "a conduit could not be opened or closed as its grant says: {}",
@@ -123,8 +130,8 @@ impl<K: Kernel> Reconciler<K> {
         look: &Look,
         boot: Duration,
     ) -> Result<(), KernelError> {
-        let plan = opening(plan, look);
-        if plan.open != self.keeping.open {
+        if !look.open.keys().eq(&self.keeping.open) {
+            let plan = opening(plan, look);
             self.kernel.apply(Arc::clone(&plan), revision).await?;
             self.keeping.open.clone_from(&plan.open);
         }
@@ -138,7 +145,12 @@ impl<K: Kernel> Reconciler<K> {
             told.is_some_and(|told| told.abs_diff(*end) <= SLACK)
         };
         if ends.len() != self.keeping.ends.len() || !ends.iter().all(is_told) {
-            self.kernel.hold_open(look.open.clone()).await?;
+            // Opening may have taken long: what is left now is told, not what was left then.
+            let now = self.keeping.timepiece.now().boot;
+            let left = ends
+                .iter()
+                .map(|(conduit, end)| (conduit.clone(), end.saturating_sub(now)));
+            self.kernel.hold_open(left.collect()).await?;
             self.keeping.ends = ends;
         }
         Ok(())

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_agent::config::ClockSource;
+use penstock_agent::reconcile::PolicyView;
 use penstock_policy::ids::Digest;
 use penstock_policy::plan::{Capability, Grant, Plan};
 use penstock_proto::v1::coordinator_message::Message as Outbound;
@@ -83,6 +84,67 @@ async fn a_grant_opens_its_conduit_ends_by_the_gateways_clock_and_stays_over_aft
     let agent = Running::start_by(state.path(), kernel.clone(), ClockSource::Host).await;
     agent.effective(2).await;
     assert!(!is_open(&kernel), "the stored plan's grant is over");
+    agent.stop().await;
+}
+
+/// It begins in a second, and the kernel takes two for it.
+#[tokio::test]
+async fn a_kernel_that_opens_slowly_holds_no_conduit_open_past_its_end() {
+    let (coordinator, state) = enrolled().await;
+    let kernel = Arc::new(FakeKernel::default());
+    let agent = Running::start_by(state.path(), kernel.clone(), ClockSource::Host).await;
+    let until = now_ms() + 3_600_000;
+    let mut plan = granted(until);
+    for grant in plan.grants.values_mut().flatten() {
+        grant.from_ms = now_ms() + 1_000;
+    }
+    let (offer, _) = offer_of(&plan, 1, None, BOTH);
+    coordinator.keep_sending(Outbound::Offer(offer));
+    agent.effective(1).await;
+    *kernel.takes.lock().unwrap() = Duration::from_secs(2);
+    within(async {
+        while kernel.held_until.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let held = kernel.held_until.lock().unwrap().clone();
+    assert!(held.iter().all(|held| *held <= until + 500), "{held:?} {until}");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_conduit_that_could_not_be_closed_is_closed_later_and_reported_as_closed_only_then() {
+    let (coordinator, state) = enrolled().await;
+    let kernel = Arc::new(FakeKernel::default());
+    let agent = Running::start_by(state.path(), kernel.clone(), ClockSource::Host).await;
+    let (offer, _) = offer_of(&granted(now_ms() + 3_000), 1, None, BOTH);
+    coordinator.keep_sending(Outbound::Offer(offer));
+    let has = |view: &PolicyView, code| view.faults.iter().any(|fault| fault.code == code);
+    agent.policy(|view| has(view, "remote-access")).await;
+    *kernel.fails.lock().unwrap() = true;
+    agent.policy(|view| has(view, "remote-access-failed")).await;
+    let step = async |wanted: &str| {
+        within(async {
+            while !steps(&coordinator).iter().any(|said| said == wanted) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    };
+    step("remote-access-failed").await;
+    assert!(is_open(&kernel));
+    assert!(
+        !steps(&coordinator)
+            .iter()
+            .any(|said| said == "remote-access-closed")
+    );
+    *kernel.fails.lock().unwrap() = false;
+    agent
+        .policy(|view| !has(view, "remote-access-failed") && !has(view, "remote-access"))
+        .await;
+    assert!(!is_open(&kernel));
+    step("remote-access-closed").await;
     agent.stop().await;
 }
 

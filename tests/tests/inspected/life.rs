@@ -1,5 +1,6 @@
 //! What becomes of standing connections: change of policy, revocation, limits, many of them.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use penstock::lab;
 use penstock_agent::enforce::l7::Limits;
+use penstock_policy::ids::ConduitId;
 use penstock_policy::plan::{Capability, Grant};
 
 use super::world::{Agent, CLIENT, MODES, PATIENCE, SERVER, World, polling};
@@ -146,6 +148,52 @@ fn a_silent_inspected_connection_ends_with_the_grant_that_opened_its_conduit() {
                     let error = standing.read(&mut [0; 1]).unwrap_err();
                     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{mode:?}");
                     assert!(connect_within(SILENCE, &world).is_err(), "{mode:?}");
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+/// Nobody applies a plan here: the conduit ends before anything could be loaded.
+#[test]
+fn an_inspected_connection_ends_when_its_grant_does_and_not_when_a_plan_without_it_was_loaded() {
+    lab::sandbox::test(
+        "life::an_inspected_connection_ends_when_its_grant_does_and_not_when_a_plan_without_it_was_loaded",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode);
+                let _seen = controller(&world);
+                let mut plan = world.plan(&[(502, polling())]);
+                plan.requires
+                    .insert(Capability(Capability::REMOTE_ACCESS.to_owned()));
+                let visit = Grant {
+                    name: "visit".parse().unwrap(),
+                    person: "Carla".to_owned(),
+                    from_ms: 1_000,
+                    until_ms: 2_000,
+                };
+                let conduit: ConduitId = "supply".parse().unwrap();
+                plan.grants.insert(conduit.clone(), vec![visit]);
+                let open = plan.at(Some(1_500));
+                let left = |left| BTreeMap::from([(conduit.clone(), left)]);
+                world.at_gateway(async || {
+                    let agent = Agent::enforcing(open.clone()).await;
+                    let hold = async |span| agent.enforcer.hold_open(left(span)).await.unwrap();
+                    hold(Duration::from_secs(600)).await;
+                    let mut standing = connect(&world).unwrap();
+                    assert_eq!(ask(&mut standing, &READ).unwrap(), [3, 2, 3, 239], "{mode:?}");
+                    hold(Duration::from_millis(300)).await;
+                    let ends = tokio::task::spawn_blocking(move || standing.read(&mut [0; 1]).unwrap_err());
+                    let error = ends.await.unwrap();
+                    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{mode:?}");
+                    assert!(connect_within(SILENCE, &world).is_err(), "{mode:?}");
+                    // A plan that comes late opens nothing that is over, and a grant that follows opens it again.
+                    agent.apply(open.clone(), 2).await;
+                    assert!(connect_within(SILENCE, &world).is_err(), "{mode:?}");
+                    hold(Duration::from_secs(600)).await;
+                    let mut anew = connect(&world).unwrap();
+                    assert_eq!(ask(&mut anew, &READ).unwrap(), [3, 2, 3, 239], "{mode:?}");
                 });
             }
         },

@@ -151,6 +151,36 @@ fn the_kernel_ends_a_grant_by_itself_where_no_agent_lives_and_nothing_else() {
 }
 
 #[test]
+fn a_grant_of_any_length_opens_its_conduit_and_no_longer_grant_keeps_others_closed() {
+    at_each_gateway(
+        "granted::a_grant_of_any_length_opens_its_conduit_and_no_longer_grant_keeps_others_closed",
+        async |mode, world, agent| {
+            let open = granted(two_flows(mode), 2, true);
+            agent.apply(&open, 1).await;
+            let [tcp4, _, udp4, _] = connections();
+            let day = Duration::from_hours(24);
+            for longest in [
+                day + Duration::from_hours(4),
+                30 * day + Duration::from_millis(5),
+                400 * day,
+                Duration::from_millis(u64::MAX),
+            ] {
+                let mut left = left(&open, Duration::from_mins(10));
+                *left.values_mut().next().unwrap() = longest;
+                agent.enforcer.hold_open(left).await.unwrap();
+                for probe in [tcp4, udp4] {
+                    assert!(
+                        passes(world, &probe, Part::Opening, true),
+                        "{longest:?} {probe:?}"
+                    );
+                }
+                assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
+            }
+        },
+    );
+}
+
+#[test]
 fn a_flow_by_ranges_ends_with_its_grant_too() {
     at_each_gateway(
         "granted::a_flow_by_ranges_ends_with_its_grant_too",

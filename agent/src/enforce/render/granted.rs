@@ -58,11 +58,21 @@ pub(super) fn chain(script: &mut String, structure: &Structure) {
     );
 }
 
+/// The longest time that the kernel is told: longer ones would not fit its nanoseconds.
+pub(in crate::enforce) const LEFT_MAX: Duration = Duration::from_hours(24 * 36_500);
+
 /// The script that lets these flows, and no other that hangs on grants, pass for so long.
 pub fn hold(left: &BTreeMap<FlowId, Duration>) -> String {
     let mut script = format!("flush set inet {TABLE} {GRANTED}\n");
     let elements = left.iter().filter(|(_, left)| left.as_millis() > 0);
-    let elements = elements.map(|(flow, left)| format!("{} timeout {}ms", flow.0, left.as_millis()));
+    let elements = elements.map(|(flow, left)| format!("{} timeout {}", flow.0, span(*left)));
     super::list(&mut script, "add", "inet", GRANTED, elements);
     script
+}
+
+/// A length of time as the `nft` program reads it: no number in it may have more than eight digits.
+fn span(left: Duration) -> String {
+    let left = left.min(LEFT_MAX);
+    let (days, seconds) = (left.as_secs() / 86_400, left.as_secs() % 86_400);
+    format!("{days}d{seconds}s{}ms", left.subsec_millis())
 }

@@ -29,6 +29,8 @@ impl Table {
         else {
             return Ok(());
         };
+        let before = generation().await?;
+        // As late as can be: what is left is told as from when the kernel takes it.
         let script = {
             let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
@@ -38,7 +40,6 @@ impl Table {
             });
             render::hold(&left.collect())
         };
-        let before = generation().await?;
         self.nft.load(&script).await?;
         Box::pin(self.after_own(state, before)).await
     }

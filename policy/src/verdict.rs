@@ -12,7 +12,8 @@
 //! 3. both sides are one and the same single zone, with nothing behind: that is not a crossing, allow;
 //! 4. a rule matches: allow. A rule in which the source address, the destination address and the port each stand
 //!    as exactly one (an element of the kernel's exact map) wins over one that covers any of them by a network or
-//!    a range; among equals the first in the plan wins;
+//!    a range; among equals the first in the plan wins. A rule of a conduit that a grant opens decides only where those that
+//!    stand open permit less (nothing, or only some operations): what stands open is nobody's grant;
 //! 5. nothing matches: refused.
 //!
 //! Refused means deny, or would-deny where both ends only observe ([`mode`]): the zone of the source on its side, and the

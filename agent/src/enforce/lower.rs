@@ -8,7 +8,8 @@
 //! without operations lets it through unread, whichever of them its flow number is. While no inspector lives, an inspected
 //! tuple is forwarded if all of its rules say so.
 //!
-//! Rules whose conduit no grant of remote access opens now are not there.
+//! Rules whose conduit no grant of remote access opens now are not there. What a grant opens is added to what stands open, and takes
+//! nothing over from it (`granted`).
 //!
 //! Invariant: the blocks of a lowered plan that are not exact are pairwise disjoint, and there are at most
 //! [`ELEMENTS_MAX`] of all; a plan that would need more is refused whole.
@@ -24,6 +25,7 @@ use self::covered::Covered;
 use super::block::{Address, Block, Carrier, Span};
 
 pub(super) mod covered;
+mod granted;
 
 /// The most elements that one gateway loads: what was measured to load in seconds, and a stop to products of
 /// overlapping ranges that grow without bound.
@@ -94,13 +96,29 @@ pub fn lower(plan: &Plan) -> Result<Elements, LowerError> {
 }
 
 fn family<A: Address>(plan: &Plan, budget: &mut usize) -> Result<BTreeMap<Block<A>, Placed>, LowerError> {
+    let (granted, standing): (Vec<&Rule>, Vec<&Rule>) = plan
+        .open_rules()
+        .partition(|rule| plan.grants.contains_key(&rule.conduit));
+    let mut placed = disjoint(&standing, budget)?;
+    if !granted.is_empty() {
+        granted::add(&mut placed, &standing, &granted, budget)?;
+    }
+    // It is kept for as long as the plan is in force: built anew from what is in order, it has no room to spare.
+    Ok(placed.into_iter().collect())
+}
+
+/// What rules come to that all hold at the same time.
+fn disjoint<A: Address>(
+    rules: &[&Rule],
+    budget: &mut usize,
+) -> Result<BTreeMap<Block<A>, Placed>, LowerError> {
     let mut placed: BTreeMap<Block<A>, Placed> = BTreeMap::new();
     let mut ranges = Vec::new();
-    for rule in plan.open_rules() {
+    for rule in rules {
         let course = Course::of(rule);
         for block in blocks::<A>(rule) {
             if !block.is_exact() {
-                ranges.push((block, rule));
+                ranges.push((block, *rule));
             } else if let Some(there) = placed.get_mut(&block) {
                 there.course = there.course.min(course);
             } else {
@@ -110,22 +128,12 @@ fn family<A: Address>(plan: &Plan, budget: &mut usize) -> Result<BTreeMap<Block<
             }
         }
     }
-    let courses = Courses::of(plan, &ranges);
+    let courses = Courses::of(rules, &ranges);
     courses.settle(&mut placed);
     let mut covered = Covered::default();
-    let (mut pieces, mut rest) = (Vec::new(), Vec::new());
+    let mut pieces = Vec::new();
     for (block, rule) in ranges {
-        pieces.clear();
-        pieces.push(block);
-        for earlier in covered.overlapping(&block) {
-            for piece in pieces.drain(..) {
-                piece.minus(&earlier, &mut rest);
-            }
-            std::mem::swap(&mut pieces, &mut rest);
-            if pieces.len() > *budget {
-                return Err(too_many(rule));
-            }
-        }
+        uncovered(&covered, block, rule, &mut pieces, *budget)?;
         if !pieces.is_empty() {
             covered.add(block);
         }
@@ -136,8 +144,30 @@ fn family<A: Address>(plan: &Plan, budget: &mut usize) -> Result<BTreeMap<Block<
             placed.entry(piece).or_insert(Placed { flow, course });
         }
     }
-    // It is kept for as long as the plan is in force: built anew from what is in order, it has no room to spare.
-    Ok(placed.into_iter().collect())
+    Ok(placed)
+}
+
+/// The pieces of a rule's block that no earlier one covers.
+fn uncovered<A: Address>(
+    covered: &Covered<A>,
+    block: Block<A>,
+    rule: &Rule,
+    pieces: &mut Vec<Block<A>>,
+    budget: usize,
+) -> Result<(), LowerError> {
+    let mut rest = Vec::new();
+    pieces.clear();
+    pieces.push(block);
+    for earlier in covered.overlapping(&block) {
+        for piece in pieces.drain(..) {
+            piece.minus(&earlier, &mut rest);
+        }
+        std::mem::swap(pieces, &mut rest);
+        if pieces.len() > budget {
+            return Err(too_many(rule));
+        }
+    }
+    Ok(())
 }
 
 /// The ranges of rules, by what becomes of them.
@@ -151,13 +181,13 @@ struct Courses<A> {
 }
 
 impl<A: Address> Courses<A> {
-    fn of(plan: &Plan, ranges: &[(Block<A>, &Rule)]) -> Self {
+    fn of(rules: &[&Rule], ranges: &[(Block<A>, &Rule)]) -> Self {
         let mut courses = Self {
             free: Covered::default(),
             strict: Covered::default(),
             inspected: Covered::default(),
         };
-        if plan.rules.iter().all(|rule| rule.operations.is_none()) {
+        if rules.iter().all(|rule| rule.operations.is_none()) {
             return courses;
         }
         for (block, rule) in ranges {

@@ -127,10 +127,10 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "A flow permits nothing that others do not permit already.",
         "Whatever it was meant for happens by another flow, and the trail names that one. Remove one of the two, so that each thing that is permitted has one reason.",
     ),
-    warning(
+    error(
         "PC0122",
-        "A flow limits operations on connections that another flow leaves unlimited.",
-        "What several flows permit on the same connection adds up, so the limits have no effect there. Give the wider flow its operations too, or take these ends and ports out of it.",
+        "A flow limits operations on connections that another flow leaves unlimited, or that end with another flow's grant.",
+        "What several flows permit on the same connection adds up, so the limits have no effect there. Give the wider flow its operations too, or take these ends and ports out of it. Where only a grant opens the wider flow, the limits hold again when it ends, in the kernel too. But a connection has one course: one that is to pass unread while no agent lives cannot go on so after a grant that ended then. That must not be released; a flow with `on_agent_loss: block` can share connections with a grant's.",
     ),
     warning(
         "PC0123",

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::spans::Spans;
 use super::{Findings, Severity};
-use crate::model::{Answers, MqttOperation, Operations};
+use crate::model::{Answers, MqttOperation, OnAgentLoss, Operations};
 use crate::plan::{Bridge, Broker, Plan, Rule, Transport};
 
 /// One permitted combination.
@@ -193,6 +193,7 @@ fn overlaps(plan: &Plan, index: &Index<'_>, number: usize, rule: &Rule, findings
             .collect();
         for (_, other, _) in &others {
             contradiction(rule, other, &mut said, findings);
+            ends_with_grant(plan, rule, other, findings);
         }
         // Of two that say the same, only the later one is too many.
         let same = others.iter().find(|(place, other, covering)| {
@@ -268,6 +269,29 @@ fn contradiction(rule: &Rule, other: &Rule, said: &mut BTreeSet<String>, finding
             "write the same `answers` at both",
         ),
         _ => {}
+    }
+}
+
+/// The kernel keeps what a grant opens apart from what stands open, but not from what would pass unread without an agent: there a
+/// connection has one course.
+fn ends_with_grant(plan: &Plan, rule: &Rule, other: &Rule, findings: &mut Findings) {
+    let (granted, stands) = match [rule, other].map(|rule| plan.grants.contains_key(&rule.conduit)) {
+        [true, false] => (rule, other),
+        [false, true] => (other, rule),
+        _ => return,
+    };
+    let passes = |rule: &Rule| rule.operations.is_some() && rule.on_agent_loss == OnAgentLoss::Pass;
+    if passes(stands) && !passes(granted) {
+        findings.error(
+            "PC0122",
+            format!(
+                "flow {} passes unread while no agent lives, but not on connections that it shares with flow {}, which only a grant \
+                 opens: when a grant ends while no agent lives, they stop",
+                name(stands),
+                name(granted)
+            ),
+            "take these ends and ports out of one of the two flows, or let the first one block while no agent lives",
+        );
     }
 }
 

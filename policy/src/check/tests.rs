@@ -9,7 +9,7 @@ use super::*;
 use crate::arbitrary::{DICE, connection_near, plants};
 use crate::compile::compile_all;
 use crate::ids::FlowId;
-use crate::model::{Answers, Enforcement, FlowEnd, OnRefusal, Operations, Tls};
+use crate::model::{Answers, Enforcement, FlowEnd, OnAgentLoss, OnRefusal, Operations, Tls};
 use crate::plan::{Capability, Observing, PortRange, Transport};
 use crate::verdict::decide;
 use crate::waterworks::{
@@ -324,6 +324,46 @@ fn a_limit_that_another_flow_voids_is_found() {
             }]));
     });
     assert_eq!(two_protocols, ["PC0124", "PC0124"]);
+}
+
+#[test]
+fn a_flow_that_passes_unread_without_an_agent_must_share_no_connection_with_one_that_a_grant_ends() {
+    let judged = |on_agent_loss, granted_first: bool, change: fn(&mut Plan)| {
+        let mut plan = compile_all(&waterworks()).unwrap().remove(&gateway()).unwrap();
+        plan.rules.retain(|rule| rule.operations.is_some());
+        plan.rules.truncate(1);
+        plan.rules[0].on_agent_loss = on_agent_loss;
+        let mut other = plan.rules[0].clone();
+        other.conduit = id("visit");
+        other.operations = None;
+        other.sources.truncate(1);
+        let place = if granted_first { 0 } else { 1 };
+        plan.rules.insert(place, other);
+        plan.grants.insert(id("visit"), Vec::new());
+        change(&mut plan);
+        let mut findings = Findings::default();
+        rules::check(&plan, &mut findings);
+        let errors = findings
+            .all
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error);
+        errors
+            .map(|finding| finding.code)
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    for first in [false, true] {
+        assert_eq!(judged(OnAgentLoss::Pass, first, |_| ()), ["PC0122"].into());
+        assert_eq!(judged(OnAgentLoss::Block, first, |_| ()), [].into());
+        // Both hang on grants, or neither does.
+        let both = |plan: &mut Plan| {
+            for rule in plan.rules.clone() {
+                plan.grants.insert(rule.conduit, Vec::new());
+            }
+        };
+        assert_eq!(judged(OnAgentLoss::Pass, first, both), [].into());
+        let neither = |plan: &mut Plan| plan.grants.clear();
+        assert_eq!(judged(OnAgentLoss::Pass, first, neither), [].into());
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Carried, Connection, Decision, Nearest, Reason, RuleName, Verdict, words};
-use crate::model::{Enforcement, Operations};
+use crate::model::{Enforcement, OnAgentLoss, Operations};
 use crate::plan::{Endpoint, Plan, PlanInterface, PortRange, Rule, Transport};
 
 /// What `plan` says of `connection`.
@@ -149,10 +149,36 @@ enum Fit {
     Exact,
 }
 
-/// The rule that decides.
+/// The rule that decides: of a conduit that a grant opens only where those that stand open permit less than it does.
 fn winner<'a>(plan: &'a Plan, connection: &Connection) -> Option<&'a Rule> {
+    if plan.open.is_empty() {
+        return closest(plan.open_rules(), connection);
+    }
+    let least = matching(plan, connection).map(limits).min();
+    let stands = |rule: &&Rule| !plan.grants.contains_key(&rule.conduit);
+    if matching(plan, connection)
+        .filter(stands)
+        .any(|rule| Some(limits(rule)) == least)
+    {
+        return closest(plan.open_rules().filter(stands), connection);
+    }
+    let opens = |rule: &&Rule| !stands(rule) && Some(limits(rule)) == least;
+    closest(plan.open_rules().filter(opens), connection)
+}
+
+/// How much a rule limits what it permits.
+fn limits(rule: &Rule) -> u8 {
+    match (&rule.operations, rule.on_agent_loss) {
+        (None, _) => 0,
+        (Some(_), OnAgentLoss::Block) => 1,
+        (Some(_), OnAgentLoss::Pass) => 2,
+    }
+}
+
+/// The first rule that names the connection exactly, else the first that covers it.
+fn closest<'a>(rules: impl Iterator<Item = &'a Rule>, connection: &Connection) -> Option<&'a Rule> {
     let mut covering = None;
-    for rule in plan.open_rules() {
+    for rule in rules {
         match fit(rule, connection) {
             Some(Fit::Exact) => return Some(rule),
             Some(Fit::Covering) => {

@@ -9,7 +9,7 @@ use super::*;
 use crate::arbitrary::{GRANTED_MS, plans_with_connections, plants};
 use crate::compile::{compile, compile_all};
 use crate::ids::ZoneId;
-use crate::model::{Enforcement, Plant};
+use crate::model::{Enforcement, OnAgentLoss, Plant};
 use crate::plan::{Endpoint, Observing, Plan, Transport};
 use crate::waterworks::{gateway, id, waterworks};
 
@@ -195,7 +195,8 @@ fn a_transport_reads_back_as_it_is_written() {
     }
 }
 
-/// One permitted triple as plain numbers: family, source, destination, transport, ports, rule, exactness.
+/// One permitted triple as plain numbers: family, source, destination, transport, ports, rule, exactness, whether it hangs on no
+/// grant, how much it is limited.
 struct Triple {
     v4: (bool, bool),
     source: (u128, u128),
@@ -204,6 +205,8 @@ struct Triple {
     ports: (u16, u16),
     rule: usize,
     exact: bool,
+    stands: bool,
+    limits: u8,
     open: bool,
 }
 
@@ -305,6 +308,12 @@ fn naive(plan: &Plan, connection: &Connection) -> Result<usize, (Decision, &'sta
                         ports: *ports,
                         rule,
                         exact: from.0 == from.1 && to.0 == to.1 && ports.0 == ports.1,
+                        stands: !plan.grants.contains_key(&permitted.conduit),
+                        limits: match &permitted.operations {
+                            None => 0,
+                            Some(_) if permitted.on_agent_loss == OnAgentLoss::Block => 1,
+                            Some(_) => 2,
+                        },
                         open: plan.grants.get(&permitted.conduit).is_none_or(|grants| {
                             let begun = grants.iter().filter(|grant| grant.from_ms <= GRANTED_MS);
                             begun.map(|grant| grant.until_ms).any(|until| GRANTED_MS < until)
@@ -330,7 +339,14 @@ fn naive(plan: &Plan, connection: &Connection) -> Result<usize, (Decision, &'sta
                 && (triple.ports.0..=triple.ports.1).contains(&port)
         })
         .collect();
-    let open = fitting.iter().filter(|triple| triple.open);
+    // What stands open goes before what a grant opens, unless that permits more.
+    let open = || fitting.iter().filter(|triple| triple.open);
+    let least = open().map(|triple| triple.limits).min();
+    let enough = |triple: &&&Triple| Some(triple.limits) == least;
+    let stands = open()
+        .filter(|triple| triple.stands)
+        .any(|triple| enough(&triple));
+    let open = open().filter(|triple| triple.stands == stands && (stands || enough(triple)));
     match open.min_by_key(|triple| (!triple.exact, triple.rule)) {
         Some(triple) => Ok(triple.rule),
         None if fitting.is_empty() => Err((refused, "no rule")),

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use penstock_agent::enforce::{Change, DriftState, InspectorPorts};
+use penstock_policy::ids::FlowId;
 use penstock_policy::model::OnAgentLoss;
-use penstock_policy::plan::{Grant, Plan};
+use penstock_policy::plan::{Grant, Plan, PortRange, Transport};
 use penstock_policy::verdict::Carried;
 
 use super::flows::probe;
 use super::inspected::{inspected, with_ports};
-use super::plans::two_flows;
+use super::plans::{rule, tcp, two_flows};
 use super::wire::{Part, Probe};
 use super::world::{Agent, PATIENCE, World, at_each_gateway};
 
@@ -175,6 +176,72 @@ fn a_grant_of_any_length_opens_its_conduit_and_no_longer_grant_keeps_others_clos
                     );
                 }
                 assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
+            }
+        },
+    );
+}
+
+/// The grant names one host and two ports; the network around that host may use one of them at all times.
+#[test]
+fn a_grant_that_ends_takes_nothing_away_that_stands_open() {
+    at_each_gateway(
+        "granted::a_grant_that_ends_takes_nothing_away_that_stands_open",
+        async |mode, world, agent| {
+            let mut open = granted(two_flows(mode), 1, true);
+            open.rules[0].transport = Transport::Tcp([502, 503].map(PortRange::single).to_vec());
+            let servers = ["10.2.0.9", "fd00:2::9"];
+            let around = rule(9, &["10.1.0.0/24", "fd00:1::/64"], &servers, tcp(502));
+            open.rules.push(around);
+            agent.apply(&open, 1).await;
+            let [tcp4, tcp6, ..] = connections();
+            let by_grant = probe("10.1.0.5", "10.2.0.9", Carried::Tcp(503), 4010);
+            for probe in [tcp4, tcp6, by_grant] {
+                assert!(passes(world, &probe, Part::Opening, true), "{probe:?}");
+                assert!(passes(world, &probe, Part::Answer, true), "{probe:?}");
+            }
+            agent
+                .enforcer
+                .hold_open(left(&open, Duration::from_millis(200)))
+                .await
+                .unwrap();
+            drop(agent);
+            ends(world, &by_grant);
+            for probe in [tcp4, tcp6] {
+                assert!(passes(world, &probe, Part::Data, true), "{probe:?}");
+                assert!(passes(world, &probe, Part::Answer, true), "{probe:?}");
+            }
+        },
+    );
+}
+
+/// The flow that stands open limits operations, and comes first in the plan; the grant permits anything.
+#[test]
+fn what_a_grant_lets_pass_unread_ends_with_it_where_another_flow_names_the_same_connection() {
+    at_each_gateway(
+        "granted::what_a_grant_lets_pass_unread_ends_with_it_where_another_flow_names_the_same_connection",
+        async |mode, world, agent| {
+            drop(agent);
+            let nobody = InspectorPorts { v4: 4999, v6: 4999 };
+            let agent = Agent::start_with(with_ports(nobody));
+            let mut open = granted(two_flows(mode), 1, true);
+            let mut limited = inspected(mode, OnAgentLoss::Block).rules[0].clone();
+            limited.id = FlowId(5);
+            limited.conduit = "c5".parse().unwrap();
+            open.rules.insert(0, limited);
+            agent.apply(&open, 1).await;
+            let [tcp4, tcp6, ..] = connections();
+            for probe in [tcp4, tcp6] {
+                assert!(passes(world, &probe, Part::Opening, true), "{probe:?}");
+                assert!(passes(world, &probe, Part::Answer, true), "{probe:?}");
+            }
+            agent
+                .enforcer
+                .hold_open(left(&open, Duration::from_millis(200)))
+                .await
+                .unwrap();
+            for probe in [tcp4, tcp6] {
+                ends(world, &probe);
+                assert!(!passes(world, &probe, Part::Answer, false), "{probe:?}");
             }
         },
     );

@@ -222,6 +222,77 @@ proptest! {
     }
 }
 
+/// A random plan whose rules stand open, hang on a grant that opens them, or on one that does not.
+fn granted_plan() -> impl Strategy<Value = Plan> {
+    let kinds = proptest::collection::vec(0_u8..3, 10);
+    (plan(), kinds).prop_map(|(mut plan, kinds)| {
+        for (rule, kind) in plan.rules.iter_mut().zip(kinds) {
+            rule.conduit = ConduitId::new(format!("c{kind}")).unwrap();
+        }
+        for closed in ["c1", "c2"] {
+            plan.grants.insert(closed.parse().unwrap(), Vec::new());
+        }
+        plan.open.insert("c1".parse().unwrap());
+        plan
+    })
+}
+
+/// The plan with just those of its rules.
+fn only(plan: &Plan, wanted: impl Fn(&Rule) -> bool) -> Plan {
+    let mut plan = plan.clone();
+    plan.rules.retain(wanted);
+    plan.open.clear();
+    plan.grants.clear();
+    plan
+}
+
+/// The way without the number of the flow.
+fn course(way: &Way) -> Option<Course> {
+    match way {
+        Way::Nowhere => None,
+        Way::Forward(_) => Some(Course::Forward),
+        Way::Inspector { without: None } => Some(Course::Inspect),
+        Way::Inspector { without: Some(_) } => Some(Course::InspectOrForward),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
+    /// What stands open has its own numbers, so that no end of a grant takes it away; what only a grant permits, or lets pass
+    /// otherwise than what stands open does, has the number of one that hangs on a grant, so that it ends with it.
+    #[test]
+    fn a_grant_takes_nothing_over_from_what_stands_open_and_leaves_nothing_behind(plan in granted_plan()) {
+        let elements = lower(&plan).unwrap();
+        let stands = |rule: &Rule| rule.conduit.as_str() == "c0";
+        let opened = |rule: &Rule| rule.conduit.as_str() == "c1";
+        let (standing, all) = (only(&plan, stands), only(&plan, |rule| stands(rule) || opened(rule)));
+        for (carrier, ports) in [(Carrier::Tcp, 0..12), (Carrier::Udp, 0..12), (Carrier::Echo, 0..1)] {
+            for port in ports {
+                for source in 0..16_u8 {
+                    for destination in 0..16_u8 {
+                        let (s, d) = (Ipv4Addr::new(10, 0, 0, source), Ipv4Addr::new(10, 0, 0, destination));
+                        let found = look_up(&elements.v4, s, d, carrier, port);
+                        let way = |plan| way(plan, s.into(), d.into(), carrier, port);
+                        let (with, without) = (way(&all), way(&standing));
+                        prop_assert_eq!(course(&found), course(&with));
+                        if course(&with) == course(&without) {
+                            prop_assert_eq!(&found, &without);
+                            continue;
+                        }
+                        let least = |rule: &Rule| opened(rule) && Some(Course::of(rule)) == course(&with);
+                        let flow = match &found {
+                            Way::Forward(flow) | Way::Inspector { without: Some(flow) } => *flow,
+                            Way::Nowhere | Way::Inspector { without: None } => continue,
+                        };
+                        let expected = oracle(&only(&plan, least), s.into(), d.into(), carrier, port);
+                        prop_assert_eq!(Some(flow), expected);
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named() {
     let hosts = |third: u8| -> Vec<Endpoint> {

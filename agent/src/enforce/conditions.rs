@@ -1,8 +1,8 @@
 //! What health shows of the data plane while it is so, and what of it goes to the trail: a pure machine.
 //!
 //! A condition is known by its code and its subject. It is told once it has held for [`HELD`], and as over once it has been
-//! absent for [`ABSENT`]: what comes and goes each second is one condition. At most [`KNOWN_MAX`] are known at once; further
-//! ones wait for room, the alarms first.
+//! absent for [`ABSENT`]: what comes and goes each second is one condition; what could not be looked at stays as it is. At most
+//! [`KNOWN_MAX`] are known at once, and [`ALARMS_MAX`] more alarms; further ones wait for room, the alarms first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +15,8 @@ const HELD: Duration = Duration::from_secs(2);
 const ABSENT: Duration = Duration::from_secs(5);
 /// Conditions at once.
 const KNOWN_MAX: usize = 64;
+/// Alarms that find room beyond these.
+const ALARMS_MAX: usize = 64;
 
 /// What is known of one.
 #[derive(Debug)]
@@ -36,16 +38,23 @@ pub(super) struct Conditions {
 
 impl Conditions {
     /// Takes in what is so at this moment (`now` of the monotonic clock, `now_ms` since 1970); gives what the trail should have.
+    /// A condition whose code was not `looked` for does not end.
     pub(super) fn see(
         &mut self,
         mut present: Vec<Condition>,
+        looked: impl Fn(&str) -> bool,
         now: Duration,
         now_ms: u64,
     ) -> Vec<ConditionSeen> {
         present.sort_by_key(|condition| !condition.alarm);
         for condition in present {
             let key = (condition.code, condition.subject.clone());
-            let full = self.known.len() >= KNOWN_MAX;
+            let room = if condition.alarm {
+                KNOWN_MAX + ALARMS_MAX
+            } else {
+                KNOWN_MAX
+            };
+            let full = self.known.len() >= room;
             match self.known.get_mut(&key) {
                 Some(known) => {
                     known.condition = condition;
@@ -66,8 +75,8 @@ impl Conditions {
             }
         }
         let mut news = Vec::new();
-        self.known.retain(|_, known| {
-            let over = now.saturating_sub(known.seen) >= ABSENT;
+        self.known.retain(|(code, _), known| {
+            let over = looked(code) && now.saturating_sub(known.seen) >= ABSENT;
             let held = known.seen.saturating_sub(known.since) >= HELD;
             if over && known.told {
                 news.push(known.news(ConditionStep::Ended, known.seen_ms));
@@ -122,7 +131,7 @@ mod tests {
         present: Vec<Condition>,
         second: u64,
     ) -> Vec<(ConditionStep, u64, u64)> {
-        let seen = conditions.see(present, Duration::from_secs(second), second * 1000);
+        let seen = conditions.see(present, |_| true, Duration::from_secs(second), second * 1000);
         seen.into_iter()
             .map(|seen| (seen.step, seen.first_ms, seen.last_ms))
             .collect()
@@ -170,6 +179,41 @@ mod tests {
             told.extend(see(&mut conditions, Vec::new(), second));
         }
         assert_eq!(told, []);
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_is_not_over() {
+        let mut conditions = Conditions::default();
+        let one = || vec![condition(1, true)];
+        see(&mut conditions, one(), 1);
+        assert_eq!(see(&mut conditions, one(), 3), [(ConditionStep::Began, 1000, 0)]);
+        for second in 4..60 {
+            let seen = conditions.see(Vec::new(), |_| false, Duration::from_secs(second), second * 1000);
+            assert_eq!(seen, []);
+        }
+        assert_eq!(conditions.current(), one());
+        assert_eq!(
+            see(&mut conditions, Vec::new(), 60),
+            [(ConditionStep::Ended, 1000, 3000)],
+            "it was last seen then"
+        );
+    }
+
+    #[test]
+    fn an_alarm_that_comes_when_the_room_is_taken_finds_its_own_and_no_more() {
+        let mut conditions = Conditions::default();
+        let quiet = |from: usize, count| (from..from + count).map(|number| condition(number, false));
+        let alarms = |count: usize| (1000..1000 + count).map(|number| condition(number, true));
+        see(&mut conditions, quiet(0, KNOWN_MAX).collect(), 1);
+        see(
+            &mut conditions,
+            quiet(0, KNOWN_MAX + 9).chain(alarms(1)).collect(),
+            2,
+        );
+        assert!(conditions.current()[0].alarm);
+        assert_eq!(conditions.current().len(), KNOWN_MAX + 1);
+        see(&mut conditions, alarms(2 * ALARMS_MAX).collect(), 3);
+        assert_eq!(conditions.current().len(), KNOWN_MAX + ALARMS_MAX);
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Everything is read, nothing is sent: links, bridges, addresses, kernel parameters, the kernel's own answer to the question
-//! where it would forward a packet of each flow, and the counters of must-flows. A look takes a millisecond and a half for a
-//! gateway of four interfaces; ways, which take longest, are asked for every [`WAYS_EVERY`]th time.
+//! where it would forward a packet of each flow, and the counters of must-flows. Ways, which take longest, are asked for every
+//! [`WAYS_EVERY`]th time. What cannot be read is unknown, and ends no condition.
 //!
 //! Not here: what the rules let pass (`table`), and their drift (`drift`).
 
@@ -39,6 +39,26 @@ use crate::clock;
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// Every how many looks the ways are asked for.
 const WAYS_EVERY: u32 = 3;
+
+/// What one look found.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// What is so.
+    pub(super) present: Vec<Condition>,
+    /// Which codes the look could tell of; of others it is unknown whether they hold.
+    pub(super) looked: fn(&str) -> bool,
+}
+
+impl Look {
+    /// Nothing could be read.
+    const FAILED: Self = Self {
+        present: Vec::new(),
+        looked: |_| false,
+    };
+}
+
+/// The code of a must-flow that fell silent.
+const SILENT: &str = "flow-silent";
 
 /// What was seen so far, of one plan.
 #[derive(Debug, Default)]
@@ -77,8 +97,8 @@ impl Passage {
         }
     }
 
-    /// Looks at the machine, once, on a blocking thread; `now` is the monotonic clock. Nothing without a plan.
-    pub(super) async fn look(self: &Arc<Self>, table: &Table, now: Duration) -> Vec<Condition> {
+    /// Looks at the machine, once, on a blocking thread; `now` is the monotonic clock. Nothing is known without a plan.
+    pub(super) async fn look(self: &Arc<Self>, table: &Table, now: Duration) -> Look {
         let known = self
             .seen
             .lock()
@@ -86,12 +106,12 @@ impl Passage {
             .plan
             .clone();
         let Some((plan, counted)) = table.in_force(known).await else {
-            return Vec::new();
+            return Look::FAILED;
         };
         let passage = Arc::clone(self);
         let inspects = table.settings.inspector.is_some() && routing::is_needed(&plan);
         let look = move || passage.look_now(&plan, counted, inspects, (now, clock::now_ms()));
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+        tokio::task::spawn_blocking(look).await.unwrap_or(Look::FAILED)
     }
 
     fn look_now(
@@ -100,7 +120,7 @@ impl Passage {
         counted: Option<Counted>,
         inspects: bool,
         now: (Duration, u64),
-    ) -> Vec<Condition> {
+    ) -> Look {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = &mut *seen;
         if !seen.plan.as_ref().is_some_and(|known| Arc::ptr_eq(known, plan)) {
@@ -113,7 +133,7 @@ impl Passage {
             Ok(facts) => facts,
             Err(error) => {
                 tracing::debug!(%error, "the machine cannot be looked at");
-                return Vec::new();
+                return Look::FAILED;
             }
         };
         for (name, link) in &facts.links {
@@ -141,10 +161,14 @@ impl Passage {
             .iter()
             .map(|(crossing, why)| (crossing, why.clone()))
             .collect();
-        let mut found = judge::judge(&seen.scope, &facts, &seen.addresses, &lost);
-        found.extend(seen.lacking.iter().cloned());
-        found.extend(seen.silent(plan, now));
-        found
+        let mut present = judge::judge(&seen.scope, &facts, &seen.addresses, &lost);
+        present.extend(seen.lacking.iter().cloned());
+        let mut looked: fn(&str) -> bool = |_| true;
+        match seen.silent(plan, now) {
+            Some(silent) => present.extend(silent),
+            None => looked = |code| code != SILENT,
+        }
+        Look { present, looked }
     }
 }
 
@@ -185,20 +209,22 @@ impl Seen {
         }
     }
 
-    fn silent(&mut self, plan: &Plan, now: (Duration, u64)) -> Vec<Condition> {
+    /// The must-flows that fell silent; `None`: unknown.
+    fn silent(&mut self, plan: &Plan, now: (Duration, u64)) -> Option<Vec<Condition>> {
         let counted = match self.counted.read() {
             Ok(counted) => counted,
             Err(error) => {
                 // The tables are being changed; a look later they are there again.
                 tracing::debug!(%error, "the counters of must-flows cannot be read");
-                return Vec::new();
+                return None;
             }
         };
-        let silent = self.rhythms.see(&counted, now);
-        silent
-            .into_iter()
-            .filter_map(|silent| Self::fell_silent(plan, &silent))
-            .collect()
+        let silent = self.rhythms.see(&counted, now).into_iter();
+        Some(
+            silent
+                .filter_map(|silent| Self::fell_silent(plan, &silent))
+                .collect(),
+        )
     }
 
     fn fell_silent(plan: &Plan, silent: &Silent) -> Option<Condition> {
@@ -215,7 +241,7 @@ impl Seen {
             standing::utc(silent.since_ms),
             span(silent.longest)
         );
-        Some(concern.fault("flow-silent", &name, message))
+        Some(concern.fault(SILENT, &name, message))
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::conditions::Conditions;
 use super::l7::{self, Shared};
-use super::passage::{LOOK, Passage};
+use super::passage::{LOOK, Look, Passage};
+use super::pulse::STALLED;
 use super::table::Table;
 use super::{Condition, ConditionSeen, ConditionStep, Observed};
 use crate::clock;
@@ -41,13 +42,13 @@ impl Watching {
     /// One look.
     pub(super) async fn look(&self) {
         let now = l7::now();
-        let mut present = self.passage.look(&self.table, now).await;
+        let Look { mut present, looked } = self.passage.look(&self.table, now).await;
         let now_ms = clock::now_ms();
         let pulse = self.inspector.as_ref().map(|inspector| inspector.pulse());
         present.extend(pulse.and_then(|pulse| pulse.stands_still(now)));
         let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = conditions.holds(super::pulse::STALLED);
-        let mut news = conditions.see(present, now, now_ms);
+        let known = conditions.holds(STALLED);
+        let mut news = conditions.see(present, |code| code == STALLED || looked(code), now, now_ms);
         if let Some((condition, still)) = pulse.and_then(|pulse| pulse.stood_still()).filter(|_| !known) {
             let still_ms = u64::try_from(still.as_millis()).unwrap_or(u64::MAX);
             news.push(ConditionSeen {

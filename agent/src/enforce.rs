@@ -99,6 +99,8 @@ pub struct Settings {
     pub note_path: Option<PathBuf>,
     /// How often the kernel is compared with the plan although no change was seen.
     pub verify_interval: Duration,
+    /// How often the kernel's counters are asked for what its log left out, and for whether anything passes.
+    pub count: Duration,
     /// When a must-flow is judged by its rhythm.
     pub pace: Pace,
     /// Bounds of the data plane's own inspector; without them it has none.
@@ -117,6 +119,7 @@ impl Default for Settings {
             note_path: None,
             pace: Pace::default(),
             verify_interval: Duration::from_secs(300),
+            count: Duration::from_secs(10),
             inspect: None,
             inspector: None,
         }

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::data_plane::{self, OBSERVED_MAX};
-use penstock_agent::enforce::{Base, Enforcer, Pace, Settings, standing};
+use penstock_agent::enforce::{Base, Enforcer, Settings, standing};
 use penstock_agent::link::enrol::{EnrolError, enrol};
 use penstock_agent::service_manager::{Kept, ServiceManager};
 use penstock_agent::{app, status};
@@ -239,9 +239,8 @@ async fn run(config: Config, kept: Vec<Kept>) -> anyhow::Result<()> {
         account_path: Some(config.state_folder.join("logged")),
         note_path: Some(config.state_folder.join(standing::FILE)),
         verify_interval: config.verify_interval,
-        pace: Pace::default(),
         inspect: Some(config.inspect),
-        inspector: None,
+        ..Settings::default()
     };
     let kernel = Arc::new(Enforcer::start_with(settings, kept, observed_in)?);
     tokio::spawn(data_plane::tell(observed, seen_in));

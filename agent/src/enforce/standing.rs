@@ -132,8 +132,8 @@ pub(super) fn judge(facts: Facts<'_>) -> Found {
         };
     }
     if content(held) == note.content || facts.adopted {
-        let same = handles(held) == note.handles;
-        if note.ended && !same {
+        // An agent that is killed amid a change of its own may have left other handles than it noted.
+        if !note.changing && handles(held) != note.handles {
             return opened(note.at_ms, PUT_BACK);
         }
         return if facts.adopted {

@@ -4,6 +4,7 @@
 //! rules tells own transactions from foreign ones: what happened up to [`State::seen`] is ours or was compared.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ use super::outbox::Outbox;
 use super::passage::Counted;
 use super::readback::{Held, Reader, meant};
 use super::ready::{Ready, Way};
-use super::standing::Open;
+use super::standing::{Found, Open};
 use super::structure::{Finding, Structure};
 use super::{Applied, Change, Counters, EnforceError, InspectorPorts, Settings, render, routing, sysctl};
 
@@ -42,6 +43,8 @@ pub(super) struct Table {
     pub(super) outbox: Arc<Outbox>,
     pub(super) current: RwLock<Option<Arc<Current>>>,
     pub(super) aggregator: Mutex<Aggregator>,
+    /// Whether the kernel's log is heard.
+    pub(super) hears: AtomicBool,
     /// The parameters that were last seen to hide bridged packets from the rules.
     pub(super) hiding: Mutex<Vec<&'static str>>,
     /// Until when conduits are open that hang on grants.
@@ -67,12 +70,28 @@ struct State {
     left: Option<(Digest, Digest)>,
     /// What became of the rules before the first plan was judged.
     started: bool,
+    /// What it was, until it is told: when a plan is in force.
+    found: Option<Found>,
     /// What was noted for the next agent is not what the kernel holds.
     unnoted: bool,
     /// What the counters had when the tables were last replaced.
     counted: Counters,
     /// The plan that was checked last, until it is applied.
     ready: Option<Ready>,
+}
+
+impl State {
+    /// The kernel holds what was loaded. Whether somebody put it there anew since: what is noted for the next agent, which
+    /// tells by the handles whether the rules stood, is then renewed.
+    fn reloaded(&mut self, held: &Held) -> bool {
+        let Some(loaded) = &mut self.loaded else {
+            return false;
+        };
+        let anew = loaded.handles != held.handles;
+        loaded.handles = held.handles;
+        self.unnoted |= anew;
+        anew
+    }
 }
 
 impl Table {
@@ -84,6 +103,7 @@ impl Table {
             outbox,
             current: RwLock::default(),
             aggregator: Mutex::default(),
+            hears: AtomicBool::new(false),
             hiding: Mutex::default(),
             ends: Mutex::default(),
             differs: Mutex::default(),
@@ -213,7 +233,12 @@ impl Table {
                 }
             }
             (None, _) => {
-                let start = self.start(&structure, &elements).await?;
+                let first = !state.started;
+                let start = self.start(&structure, &elements, first).await?;
+                if first {
+                    state.started = true;
+                    state.found = start.found;
+                }
                 let change = if start.adopted {
                     state.loaded = Some(Loaded {
                         plan: Arc::clone(&plan),
@@ -229,9 +254,7 @@ impl Table {
                         .await?;
                     Change::Whole
                 };
-                if !std::mem::replace(&mut state.started, true) {
-                    self.tell_start(start.found);
-                }
+                self.tell_start(state.found.take());
                 change
             }
             (Some(_), None) => {
@@ -282,7 +305,10 @@ impl Table {
         structure: Structure,
         elements: Elements,
     ) -> Result<(), EnforceError> {
-        self.note_change();
+        // What was found and is not told yet must not pass for this agent's own change, if it is killed amid it.
+        if !matches!(state.found, Some(Found::Opened { .. })) {
+            self.note_change();
+        }
         let counted = self.counters_of(state).await.unwrap_or(state.counted);
         let (held, _) = read_held().await?;
         let group = self.settings.log_group;
@@ -340,8 +366,13 @@ impl Table {
             let (held, generation) = read_held().await?;
             let differs = state.loaded.as_ref().and_then(|loaded| loaded.differs(&held));
             state.seen = generation;
-            if let Some(message) = differs {
-                self.drifted(state, &held, message, None).await;
+            match differs {
+                Some(message) => {
+                    self.drifted(state, &held, message, None).await;
+                }
+                None => {
+                    state.reloaded(&held);
+                }
             }
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! Reads the kernel's log and tells verdicts: the loop around `nflog`, `events` and `explain`.
 
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,8 +15,6 @@ use super::{Counters, LossCause, Observed, account, nflog};
 
 /// How often due events are handed on.
 const TICK: Duration = Duration::from_millis(100);
-/// How often the kernel's counters are asked for what its log left out.
-const COUNT: Duration = Duration::from_secs(10);
 /// Pause before the log group is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Room for one datagram.
@@ -23,7 +22,6 @@ const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Tells for as long as the agent runs. Enforcement does not depend on it.
 pub(super) async fn run(table: Arc<Table>) {
-    count_unheard(&table).await;
     tokio::join!(hear(&table), hand_on(&table));
 }
 
@@ -47,9 +45,15 @@ async fn count_unheard(table: &Table) {
 async fn hear(table: &Table) {
     loop {
         let error = match nflog::listen(table.settings.log_group) {
-            Ok(socket) => listen(table, &socket).await,
+            Ok(socket) => {
+                // What is logged from here on waits in the socket.
+                count_unheard(table).await;
+                table.hears.store(true, Relaxed);
+                listen(table, &socket).await
+            }
             Err(error) => error,
         };
+        table.hears.store(false, Relaxed);
         let group = table.settings.log_group;
         tracing::error!(%error, group, "the kernel's log cannot be read; enforcement goes on, verdicts are only counted");
         tokio::time::sleep(AGAIN).await;
@@ -61,7 +65,7 @@ async fn listen(table: &Table, socket: &Hearer) -> io::Error {
     let mut numbers = nflog::Numbers::default();
     let mut overran = false;
     loop {
-        let lost = match tokio::time::timeout(COUNT, socket.receive(&mut buffer)).await {
+        let lost = match tokio::time::timeout(table.settings.count, socket.receive(&mut buffer)).await {
             Ok(Ok(length)) => {
                 let datagram = buffer.get(..length).unwrap_or_default();
                 let (now, clock) = (Instant::now(), SystemTime::now());
@@ -105,7 +109,7 @@ async fn hand_on(table: &Table) {
     loop {
         tick.tick().await;
         table.tell_due();
-        if counted.elapsed() >= COUNT {
+        if counted.elapsed() >= table.settings.count {
             let after = std::mem::replace(&mut counted, Instant::now()).elapsed();
             if let Ok(counters) = table.counters().await {
                 untold = Some(report_untold(table, untold, &counters));
@@ -119,7 +123,11 @@ async fn hand_on(table: &Table) {
                     );
                 }
             }
-            table.keep_account();
+            if table.hears.load(Relaxed) {
+                table.keep_account();
+            } else {
+                count_unheard(table).await;
+            }
         }
     }
 }
@@ -139,16 +147,23 @@ fn report_untold(table: &Table, before: Option<u64>, counters: &Counters) -> u64
 
 impl Table {
     /// Keeps how many messages the kernel has logged up to now, but for those that wait to be handed on: if this agent ends
-    /// now, they are lost.
+    /// now, they are lost. Not while it does not hear the kernel's log: what is logged then stays to be reported.
     pub(super) fn keep_account(&self) {
-        let Some(path) = &self.settings.account_path else {
+        let Some(path) = self
+            .settings
+            .account_path
+            .as_ref()
+            .filter(|_| self.hears.load(Relaxed))
+        else {
             return;
         };
         let counters = Reader::open().and_then(|reader| reader.counters());
         match counters {
             Ok(named) => {
-                let aggregator = self.aggregator.lock().unwrap_or_else(PoisonError::into_inner);
-                let pending = aggregator.pending() + self.outbox.pending();
+                let pending = {
+                    let aggregator = self.aggregator.lock().unwrap_or_else(PoisonError::into_inner);
+                    aggregator.pending()
+                } + self.outbox.pending();
                 account::keep_if_changed(path, logged(&named).saturating_sub(pending));
             }
             Err(error) => tracing::debug!(%error, "the kernel's counters cannot be read"),

@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 
 use super::plans::{SIDES, observing, two_flows};
 use super::wire::{Part, Probe};
-use super::world::{Agent, MODES, World};
+use super::world::{Agent, MODES, World, settings};
 
 /// An agent whose reader takes as much at a time as the agent's program does.
 fn start() -> Agent {
     let (sender, observed) = mpsc::channel(OBSERVED_MAX);
     Agent {
-        enforcer: Enforcer::start(Settings::default(), sender).unwrap(),
+        enforcer: Enforcer::start(settings(), sender).unwrap(),
         observed,
     }
 }
@@ -295,6 +295,49 @@ fn what_the_kernel_logs_while_no_agent_listens_is_counted_as_lost() {
                     assert_eq!((report.told(), report.lost), (0, 31), "{mode:?}");
                 });
             }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_the_kernel_logs_while_another_program_hears_its_log_is_counted_as_lost() {
+    lab::sandbox::test(
+        "bursts::what_the_kernel_logs_while_another_program_hears_its_log_is_counted_as_lost",
+        |lab| {
+            let world = World::new(lab, GatewayMode::Routed, &SIDES);
+            let folder = tempfile::tempdir().unwrap();
+            world.at_gateway(async || {
+                let plan = observing(two_flows(GatewayMode::Routed), &["lan2", "lan3"]);
+                let mut other = start();
+                other.apply(&plan, 1).await;
+                let (sender, observed) = mpsc::channel(OBSERVED_MAX);
+                let settings = Settings {
+                    account_path: Some(folder.path().join("logged")),
+                    ..settings()
+                };
+                let mut agent = Agent {
+                    enforcer: Enforcer::start(settings, sender).unwrap(),
+                    observed,
+                };
+                agent.apply(&plan, 1).await;
+                let probes: Vec<Probe> = openings(10).collect();
+                send(&world, &probes);
+                Report::until(&mut other, |report| report.told() == 10).await;
+                let report = Report::until(&mut agent, |report| report.lost >= 10).await;
+                assert_eq!((report.told(), report.lost), (0, 10));
+                drop(other);
+                // From when it hears the log on, it tells.
+                let (mut sent, mut told, mut lost) = (0, 0, 0);
+                while told == 0 {
+                    let number = 3001 + sent;
+                    send(&world, &[Probe { number, ..probes[0] }]);
+                    sent += 1;
+                    let report = Report::until(&mut agent, |report| report.told() + report.lost > 0).await;
+                    (told, lost) = (told + report.told(), lost + report.lost);
+                }
+                assert_eq!(told + lost, u64::from(sent));
+            });
         },
     )
     .unwrap();

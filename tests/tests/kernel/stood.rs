@@ -5,6 +5,7 @@ use std::path::Path;
 use penstock::lab;
 use penstock_agent::enforce::kernel::Nft;
 use penstock_agent::enforce::{ConditionStep, Observed, Settings};
+use penstock_policy::ids::Revision;
 use penstock_policy::model::GatewayMode;
 
 use super::plans::{SIDES, two_flows};
@@ -123,6 +124,98 @@ fn an_agent_that_was_killed_finds_its_rules_as_it_left_them_or_says_that_they_ar
                 nft("delete table inet penstock\n").await;
                 let (_agent, how) = found(folder.path(), mode).await;
                 assert!(how.unwrap_err().contains("removed"));
+            });
+        },
+    )
+    .unwrap();
+}
+
+/// Takes a rule away and puts it back: the same content, under another handle.
+async fn put_back(world: &World) {
+    let listed = world
+        .gateway
+        .run("nft", &["-a", "list", "table", "inet", "penstock"]);
+    let listed = listed.unwrap();
+    let (mut chain, mut last) = ("", None);
+    for line in listed.lines().map(str::trim) {
+        if let Some(rest) = line.strip_prefix("chain ") {
+            chain = rest.split(' ').next().unwrap();
+        }
+        if let ("}", Some(handle)) = (line, last) {
+            return nft(&format!(
+                "delete rule inet penstock {chain} handle {handle}\nadd rule inet penstock {chain} accept\n"
+            ))
+            .await;
+        }
+        last = line.strip_prefix("accept # handle ");
+    }
+    panic!("no chain ends with such a rule: {listed}");
+}
+
+#[test]
+fn rules_that_were_put_back_under_a_living_agent_are_no_opening_and_under_a_killed_one_they_are() {
+    lab::sandbox::test(
+        "stood::rules_that_were_put_back_under_a_living_agent_are_no_opening_and_under_a_killed_one_they_are",
+        |lab| {
+            let mode = GatewayMode::Routed;
+            let world = World::new(lab, mode, &SIDES);
+            let folder = tempfile::tempdir().unwrap();
+            world.at_gateway(async || {
+                let mut living = Agent::start_with(noted(folder.path()));
+                living.apply(&two_flows(mode), 1).await;
+                put_back(&world).await;
+                let is_told = |seen: &Observed| {
+                    matches!(seen, Observed::Drift { message, .. } if message.contains("hold again what the plan says"))
+                };
+                living.observe_until(is_told).await;
+                living.enforcer.leave().await.unwrap();
+                drop(living);
+                let (killed, how) = found(folder.path(), mode).await;
+                assert_eq!(how, Ok("rules-stood"), "the agent saw it itself");
+
+                let note = folder.path().join("left.json");
+                let begun = std::time::Instant::now();
+                while !std::fs::read_to_string(&note).unwrap().contains("\"ended\":false") {
+                    assert!(begun.elapsed() < super::world::PATIENCE);
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                drop(killed);
+                put_back(&world).await;
+                let (_agent, how) = found(folder.path(), mode).await;
+                assert!(how.unwrap_err().contains("put back"));
+            });
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_was_opened_by_hand_is_told_although_the_first_plan_could_not_be_loaded() {
+    lab::sandbox::test(
+        "stood::what_was_opened_by_hand_is_told_although_the_first_plan_could_not_be_loaded",
+        |lab| {
+            let mode = GatewayMode::Routed;
+            let world = World::new(lab, mode, &SIDES);
+            let folder = tempfile::tempdir().unwrap();
+            world.at_gateway(async || {
+                let first = Agent::start_with(noted(folder.path()));
+                first.apply(&two_flows(mode), 1).await;
+                first.enforcer.leave().await.unwrap();
+                drop(first);
+                nft("add rule inet penstock forward accept\n").await;
+                let plan = std::sync::Arc::new(two_flows(mode));
+                let failing = Settings {
+                    nft: "/bin/false".into(),
+                    ..noted(folder.path())
+                };
+                let hindered = Agent::start_with(failing);
+                for revision in [1, 2] {
+                    let applied = hindered.enforcer.apply(plan.clone(), Revision(revision)).await;
+                    assert!(applied.is_err());
+                }
+                drop(hindered);
+                let (_agent, how) = found(folder.path(), mode).await;
+                assert!(how.unwrap_err().contains("changed"));
             });
         },
     )

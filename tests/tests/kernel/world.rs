@@ -272,6 +272,14 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long is waited for what must not come.
 pub const SILENCE: Duration = Duration::from_millis(500);
 
+/// As the program's, but that counters are asked for more often, so that no test waits for it.
+pub fn settings() -> Settings {
+    Settings {
+        count: Duration::from_secs(1),
+        ..Settings::default()
+    }
+}
+
 /// An enforcer and what it observes.
 #[derive(Debug)]
 pub struct Agent {
@@ -281,7 +289,7 @@ pub struct Agent {
 
 impl Agent {
     pub fn start() -> Self {
-        Self::start_with(Settings::default())
+        Self::start_with(settings())
     }
 
     pub fn start_with(settings: Settings) -> Self {

@@ -80,6 +80,21 @@ fn rules_that_were_taken_away_or_changed_while_no_agent_ran_stood_open_since_it_
         Some(5_000),
         "the same rules under other handles were away for a while"
     );
+    let killed = Note { ended: false, ..note };
+    assert_eq!(
+        opened_from(&judged(Some(&killed), BOOT, &put_back, true)),
+        Some(5_000),
+        "also where the agent was killed"
+    );
+    let amid = Note {
+        changing: true,
+        ..killed
+    };
+    assert_eq!(
+        judged(Some(&amid), BOOT, &put_back, true),
+        Found::Stood(None),
+        "but not where it was killed amid a change of its own"
+    );
 }
 
 #[test]

@@ -36,11 +36,13 @@ impl Table {
         )
     }
 
-    /// Whether the kernel holds exactly this, sealed by an agent before this one, and what became of it since.
+    /// Whether the kernel holds exactly this, sealed by an agent before this one; at the `first` plan also what became of it
+    /// since.
     pub(super) async fn start(
         &self,
         structure: &Structure,
         elements: &Elements,
+        first: bool,
     ) -> Result<Start, EnforceError> {
         let (held, generation) = read_held().await?;
         let meant_seal = self.seal(structure, held.structure);
@@ -63,28 +65,33 @@ impl Table {
                 "the rules that the kernel holds are not taken over, but replaced"
             );
         }
-        let note = self.settings.note_path.as_deref().and_then(Note::read);
+        let found = first.then(|| self.judge(structure, &held, generation, hindrance.is_none()));
+        Ok(Start {
+            adopted: hindrance.is_none(),
+            found: found.flatten(),
+            held,
+            generation,
+        })
+    }
+
+    /// What became of the rules while no agent watched; `None` where no notes are kept.
+    fn judge(&self, structure: &Structure, held: &Held, generation: u32, adopted: bool) -> Option<Found> {
+        let note = Note::read(self.settings.note_path.as_deref()?);
         if let Some(open) = note.as_ref().and_then(|note| note.open.clone()) {
             *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
         }
         let base = self.settings.base_path.as_deref().map(Base::read);
-        let found = standing::judge(Facts {
+        Some(standing::judge(Facts {
             note: note.as_ref(),
             // A file that cannot be understood was written once all the same.
             had_policy: note.is_some() || base.is_some_and(|base| !matches!(base, Ok(None))),
             boot: &health::boot_id(),
             booted_ms: booted_ms(),
-            held: &held,
-            generation,
-            adopted: hindrance.is_none(),
-            families: Loaded::families(structure),
-        });
-        Ok(Start {
-            adopted: hindrance.is_none(),
-            found: self.settings.note_path.is_some().then_some(found),
             held,
             generation,
-        })
+            adopted,
+            families: Loaded::families(structure),
+        }))
     }
 
     /// Tells what became of the rules while no agent watched.
@@ -176,7 +183,7 @@ const STOOD_OPEN: &str = "stood-open";
 pub(super) struct Start {
     /// Whether it is exactly the plan.
     pub(super) adopted: bool,
-    /// What became of it; `None` where no notes are kept.
+    /// What became of it; `None` where no notes are kept, and for a plan that is not the first.
     pub(super) found: Option<Found>,
     pub(super) held: Held,
     pub(super) generation: u32,

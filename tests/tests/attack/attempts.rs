@@ -100,6 +100,8 @@ const ATTEMPTS: &[Row] = &[
         FLOWS, "fragments_of_an_allowed_flow_pass_and_headers_that_hide_ports_do_not"),
     row("frames by a port of the bridge that is not in the plan", "none gets across",
         OUTSIDE, "a_port_of_the_bridge_that_is_not_in_the_plan_gets_no_frame_across"),
+    row("a guarded side's MAC address, by a port of the bridge that is not in the plan", "the bridge keeps it where it is",
+        OUTSIDE, "a_port_of_the_bridge_that_is_not_in_the_plan_takes_no_mac_address_of_a_guarded_side"),
     row("the management network as a way into the plant", "it is not routed",
         OUTSIDE, "the_management_network_is_not_routed_into_the_plant_nor_the_plant_out_to_it"),
     row("the gateway's own ports, from everywhere", "only management's peers reach them",
@@ -228,7 +230,7 @@ fn tests_in(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_attempt_names_a_test_that_there_is_and_every_attackers_test_has_a_row() {
+fn every_attempt_names_a_test_that_there_is_and_each_test_of_the_attackers_files_has_a_row() {
     for Row { what, must, held_by } in ATTEMPTS {
         let (file, test) = held_by;
         let text = text_of(file);

@@ -9,10 +9,10 @@ use penstock_agent::enforce::base::{Base, Loaded};
 use penstock_agent::enforce::kernel::Nft;
 use penstock_agent::enforce::{Observed, Settings, render};
 use penstock_policy::model::GatewayMode;
-use penstock_policy::verdict::Decision;
+use penstock_policy::verdict::{Carried, Decision};
 
 use super::plans::{SIDES, observing, two_flows};
-use super::wire::frame;
+use super::wire::{Part, Probe, frame};
 use super::world::{Agent, MODES, PATIENCE, SILENCE, World};
 
 const MANAGER: &str = "192.168.9.2:7000";
@@ -239,6 +239,45 @@ fn a_port_of_the_bridge_that_is_not_in_the_plan_gets_no_frame_across() {
                         "{kind:x?} out of lan1"
                     );
                 }
+            });
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_port_of_the_bridge_that_is_not_in_the_plan_takes_no_mac_address_of_a_guarded_side() {
+    lab::sandbox::test(
+        "outside::a_port_of_the_bridge_that_is_not_in_the_plan_takes_no_mac_address_of_a_guarded_side",
+        |lab| {
+            let world = World::new(lab, GatewayMode::Bridged, &["lan1", "lan2", "lan3", "spare1"]);
+            let probe = |number| Probe {
+                source: "10.1.0.5".parse().unwrap(),
+                destination: "10.2.0.9".parse().unwrap(),
+                transport: Carried::Tcp(502),
+                number,
+                dscp: 0,
+            };
+            world.at_gateway(async || {
+                let mut agent = Agent::start();
+                agent.apply(&two_flows(GatewayMode::Bridged), 1).await;
+                assert!(world.passes("lan1", "lan2", &probe(1), Part::Opening, true));
+                assert!(
+                    world.passes("lan1", "lan2", &probe(1), Part::Answer, true),
+                    "the server has spoken"
+                );
+                let server = world.sides["lan2"].mac;
+                let theft = frame(server, [0xff; 6], &[0x45; 60]);
+                world.sides["spare1"].wire.send(&theft);
+                let is_told = |o: &Observed| {
+                    matches!(o, Observed::Verdict(v) if v.ingress == "spare1" && v.reason.contains("belongs to another side"))
+                };
+                agent.observe_until(is_told).await;
+                assert!(
+                    world.passes("lan1", "lan2", &probe(2), Part::Opening, true),
+                    "the server is where it was"
+                );
+                assert!(!world.sides["spare1"].wire.catches(false, |caught| caught[..6] == server));
             });
         },
     )

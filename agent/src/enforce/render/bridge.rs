@@ -9,7 +9,7 @@
 //! closed, not open.
 //!
 //! A port that is not in the plan is no way around it: no rule can permit a frame between it and a guarded port, nor, between two
-//! such ports, one from an address of one side to an address of another. Nor is
+//! such ports, one from an address of one side to an address of another; and it takes no side's MAC address. Nor is
 //! routing: a bridged gateway has no address on its guarded side, so what comes in by a guarded port to be routed, or is
 //! routed and would leave by one, is refused ([`MARK_ROUTED`]); what the gateway itself sends is not.
 //!
@@ -157,7 +157,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
          }}
          chain enter {{
          type filter hook prerouting priority -300; policy accept;
-         iifname != @guarded accept
+         iifname != @guarded goto outsider
          {admitted}meta mark set meta mark & {MARKS_KEPT:#x}
          {errors4} goto error_entered4
          {errors6} goto error_entered6

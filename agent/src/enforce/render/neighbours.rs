@@ -11,7 +11,8 @@
 //! freely within a side, and between sides that are one zone, as the address of a redundant pair does. Each side has room for
 //! 4,096; when that is full, MAC addresses that are not known there are refused from a closed side, and not bound from
 //! another. That a frame says the same address twice (its own and that in its ARP) is asked of the same set, which holds each
-//! address as a pair with itself: the kernel cannot compare two fields.
+//! address as a pair with itself: the kernel cannot compare two fields. A port that is not in the plan may claim none of these
+//! addresses.
 //!
 //! Questions and answers cross between pairs that a flow joins, between a flow's end and a declared router of the other side,
 //! and as announcements of a flow's end to the sides that it speaks with (a failover needs those). All others stay where they
@@ -63,7 +64,14 @@ const CLAIMS: [(&str, &str); 5] = [
 ];
 
 /// Chains of every structure; those by side come on top.
-const CHAINS: [&str; 5] = ["resolve", "stays", "discover", "report", "stranger_refused"];
+const CHAINS: [&str; 6] = [
+    "resolve",
+    "stays",
+    "discover",
+    "report",
+    "stranger_refused",
+    "outsider",
+];
 /// Chains that there are for each side.
 const CHAINS_BY_SIDE: [&str; 6] = ["admit", "claims", "arp", "nd", "stranger", "refresh"];
 
@@ -135,6 +143,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) -> 
         admit(script, structure, interface);
         ways.push(format!("\"{interface}\" : jump {}", of_side("admit", interface)));
     }
+    outsider(script, structure);
     resolve(script, structure);
     discover(script, structure);
     script.push_str("}\n");
@@ -158,6 +167,21 @@ fn of_others(structure: &Structure, interface: &str, claim: &str, asked: impl Fn
             format!("{} {verdict}\n", asked(other))
         })
         .collect()
+}
+
+/// What comes in by a port that is not in the plan, before the bridge learns of it: else it could take a side's MAC address,
+/// and with it the packets for that one.
+fn outsider(script: &mut String, structure: &Structure) {
+    let of_side = |interface: &String| {
+        let observed = (interface.clone(), interface.clone());
+        let verdict = match structure.neighbours.observed.contains(&observed) {
+            true => "jump recorded_moved",
+            false => "goto refused_moved",
+        };
+        format!("{SENDER} @{} {verdict}\n", name(("macs", '2'), interface))
+    };
+    let claims: String = structure.guarded.iter().map(of_side).collect();
+    let _ = write!(script, "chain outsider {{\n{claims}accept\n}}\n");
 }
 
 /// What comes in by a port, before the bridge learns of it.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use penstock_policy::ids::{FlowId, Revision};
 use penstock_policy::model::GatewayMode;
-use penstock_policy::plan::{Endpoint, Plan, Rule, Transport};
+use penstock_policy::plan::{Plan, Rule, Transport};
 use penstock_policy::verdict::{Carried, Connection, Decision, Reason, decide};
 
+use self::servers::Servers;
 use super::VerdictSeen;
 use super::direction::{Flows, Opener, is_well_known};
 use super::events::Aggregate;
@@ -18,6 +19,7 @@ use super::render::STARTING_S;
 
 mod icmp;
 mod neighbours;
+mod servers;
 
 /// How long one batch of events may search for the nearest rules; after that the reason is the plain one.
 const SEARCH: Duration = Duration::from_millis(100);
@@ -31,19 +33,10 @@ impl Flows for Option<Arc<Current>> {
     }
 
     fn permits(&self, source: IpAddr, destination: IpAddr, port: u16) -> bool {
-        let holds = |ends: &[Endpoint], address| ends.iter().any(|end| end.network.contains(&address));
-        let permits = |rule: &Rule| match &rule.transport {
-            Transport::Udp(ranges) => {
-                ranges
-                    .iter()
-                    .any(|range| (range.first..=range.last).contains(&port))
-                    && holds(&rule.sources, source)
-                    && holds(&rule.destinations, destination)
-            }
-            Transport::Tcp(_) | Transport::IcmpEcho => false,
-        };
-        self.as_ref()
-            .is_some_and(|current| current.plan.open_rules().any(permits))
+        self.as_ref().is_some_and(|current| {
+            let servers = &current.servers;
+            servers.permit(&current.plan, source, destination, port)
+        })
     }
 }
 
@@ -70,6 +63,7 @@ pub(super) struct Current {
     places: Box<[(FlowId, u32)]>,
     /// Ports of its flows, by IP protocol.
     ports: HashSet<(u8, u16)>,
+    servers: Servers,
 }
 
 /// The widest range of ports of which each is taken for a service's.
@@ -82,6 +76,7 @@ impl Current {
         places.sort_unstable();
         Self {
             ports: plan.rules.iter().flat_map(ports_of).collect(),
+            servers: Servers::of(&plan),
             plan,
             revision,
             places: places.into_boxed_slice(),
@@ -157,8 +152,8 @@ impl Current {
                         format!("rule {flow} permits it unread while no inspector runs")
                     }
                     (Logged::Assumed, Some(flow)) => format!(
-                        "rule {flow} permits it to the client, which has not spoken yet: assumed, as this gateway has \
-                         carried traffic for {STARTING_S} s at most"
+                        "rule {flow} permits it to the client, which has not spoken yet: assumed, as this gateway's rules \
+                         were made, or traffic came to it, at most {STARTING_S} s ago"
                     ),
                     (Logged::Allow | Logged::AllowUnread | Logged::Assumed, None) => {
                         "a rule of an earlier revision permitted it".to_owned()
@@ -264,7 +259,7 @@ fn carried(protocol: u8, port: u16, shape: Shape) -> Carried {
     match protocol {
         6 => Carried::Tcp(port),
         17 => Carried::Udp(port),
-        _ if shape == Shape::Echo => Carried::IcmpEcho,
+        _ if matches!(shape, Shape::Echo | Shape::EchoReply) => Carried::IcmpEcho,
         other => Carried::Other(other),
     }
 }

@@ -106,8 +106,10 @@ pub enum Content {
 pub enum Shape {
     /// Nothing.
     Plain,
-    /// It is an ICMP or ICMPv6 echo.
+    /// It is a request of ICMP or ICMPv6 echo.
     Echo,
+    /// It is an answer to one.
+    EchoReply,
     /// It is another message of ICMP or ICMPv6.
     Icmp {
         /// Its type.
@@ -343,7 +345,8 @@ fn ipv6(bytes: &[u8]) -> Option<Content> {
 
 fn shape(protocol: u8, header: &[u8], bytes: u16) -> Shape {
     match (protocol, header) {
-        (1, [0 | 8, ..]) | (58, [128 | 129, ..]) => Shape::Echo,
+        (1, [8, ..]) | (58, [128, ..]) => Shape::Echo,
+        (1, [0, ..]) | (58, [129, ..]) => Shape::EchoReply,
         (1 | 58, [kind, rest @ ..]) => Shape::Icmp {
             kind: *kind,
             bytes,

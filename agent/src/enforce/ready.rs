@@ -37,9 +37,11 @@ impl Ready {
     /// Makes `plan` ready, on a blocking thread.
     pub(super) async fn of(plan: Arc<Plan>, inspector: Option<InspectorPorts>) -> Result<Self, EnforceError> {
         let work = move || -> Result<Self, EnforceError> {
+            // First what is bounded: of a plan that comes to too many elements nothing else is computed.
+            let elements = lower(&plan)?;
             let (structure, findings) = structure(&plan, inspector)?;
             Ok(Self {
-                elements: lower(&plan)?,
+                elements,
                 plan,
                 structure,
                 findings,

@@ -13,7 +13,7 @@ use super::super::render::icmp::{ECHOES_PER_SECOND, ERROR4_BYTES_MAX, ERROR6_BYT
 /// The reason of a packet that was to cross; `None` if it is for others to say.
 pub(super) fn refused(plan: &Plan, event: &VerdictSeen, shape: Shape) -> Option<String> {
     match shape {
-        Shape::Plain | Shape::Echo => None,
+        Shape::Plain | Shape::Echo | Shape::EchoReply => None,
         Shape::Behind(header) => Some(format!(
             "it begins with the IPv6 extension header {}, which no flow permits: behind it no port can be judged",
             header_name(header)
@@ -37,6 +37,7 @@ pub(super) fn refused_input(plan: &Plan, event: &VerdictSeen, shape: Shape) -> O
             "an echo request to the gateway from an address that is in no zone on the side of {}: forged, or not declared",
             side.name
         )),
+        Shape::EchoReply => Some("it answers no echo request of the gateway".to_owned()),
         Shape::Echo => Some(format!(
             "the gateway answers one address at most {ECHOES_PER_SECOND} echo requests a second"
         )),
@@ -167,4 +168,40 @@ fn header_name(header: u8) -> String {
         _ => return header.to_string(),
     };
     format!("`{name}` ({header})")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use penstock_policy::ids::Revision;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_to_no_question_is_not_called_a_request() {
+        let bytes = include_bytes!("../../../../policy/fixtures/plan-format-1.json");
+        let plan = Plan::from_bytes(bytes).unwrap();
+        let side = &plan.interfaces[0];
+        let event = VerdictSeen {
+            decision: Decision::Deny,
+            flow_id: None,
+            flow: None,
+            revision: Revision(1),
+            ingress: side.name.clone(),
+            egress: String::new(),
+            source: Some(side.networks[0].network()),
+            destination: None,
+            protocol: 1,
+            port: 0,
+            count: 1,
+            first_ms: 0,
+            last_ms: 0,
+            reason: String::new(),
+        };
+        let reason = refused_input(&plan, &event, Shape::EchoReply).unwrap();
+        assert_eq!(reason, "it answers no echo request of the gateway");
+        let reason = refused_input(&plan, &event, Shape::Echo).unwrap();
+        assert!(reason.contains("echo requests a second"), "{reason}");
+    }
 }

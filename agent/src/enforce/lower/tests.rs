@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use penstock_policy::ids::{ConduitId, FlowName};
 use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift, Operations};
-use penstock_policy::plan::{Endpoint, PLAN_FORMAT, PortRange};
+use penstock_policy::plan::{Endpoint, Management, PLAN_FORMAT, PortRange};
 use penstock_policy::verdict::{Carried, Connection, Permitted, permitted};
 use proptest::prelude::*;
 
 use ipnet::IpNet;
 
 use super::*;
+use crate::enforce::EnforceError;
+use crate::enforce::ready::Ready;
 use crate::enforce::render::maps_of;
 
 /// The rule that the plan's own order of precedence gives a connection, found the slow way.
@@ -293,8 +296,8 @@ proptest! {
     }
 }
 
-#[test]
-fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named() {
+#[tokio::test]
+async fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named_before_all_else() {
     let hosts = |third: u8| -> Vec<Endpoint> {
         (0..750_u32)
             .map(|n| Endpoint {
@@ -327,16 +330,22 @@ fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named() {
         requires: BTreeSet::new(),
         on_drift: OnDrift::Repair,
         interfaces: vec![],
-        management: None,
+        // Whoever computes the rules first complains of this.
+        management: Some(Management {
+            interface: "no name".to_owned(),
+            peers: vec![],
+        }),
         rules: vec![rule],
         bridges: Vec::new(),
         grants: std::collections::BTreeMap::new(),
         open: std::collections::BTreeSet::new(),
     };
-    assert_eq!(
-        lower(&plan),
-        Err(LowerError::TooMany {
-            flow: "wide/all".into()
-        })
+    let error = Ready::of(Arc::new(plan), None).await.unwrap_err();
+    let expected = LowerError::TooMany {
+        flow: "wide/all".into(),
+    };
+    assert!(
+        matches!(&error, EnforceError::Lower(found) if *found == expected),
+        "{error:?}"
     );
 }

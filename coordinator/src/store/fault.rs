@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ffi;
 
+use super::room::is_read_only;
+
 /// What one does about a store whose bytes are wrong.
 pub(super) const RESTORE: &str = "stop the coordinator, keep a copy of this file and its -wal, and restore the newest \
                                   backup; gateways go on meanwhile, and send again what of their trails that backup lacks";
@@ -57,9 +59,14 @@ impl EngineError {
             Some(code) => format!("{error}, SQLite code {}", code.extended_code),
             None => error.to_string(),
         };
+        // The engine cannot make the files beside the store on such a file system, and only says that it cannot open them.
+        let cause = match Cause::of(error) {
+            Cause::Unopened if is_read_only(path) => Cause::ReadOnly,
+            cause => cause,
+        };
         Self {
             path: path.to_owned(),
-            cause: Cause::of(error),
+            cause,
             words,
         }
     }

@@ -158,6 +158,11 @@ pub(super) fn free_bytes(connection: &Connection, path: &Path) -> rusqlite::Resu
         .saturating_add(own))
 }
 
+/// Whether the file system that holds a file refuses writes.
+pub(super) fn is_read_only(path: &Path) -> bool {
+    disk_of(path).is_ok_and(|disk| disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
 /// The file system that holds a file.
 fn disk_of(path: &Path) -> rustix::io::Result<rustix::fs::StatVfs> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -22,10 +22,10 @@ use rcgen::{CertificateParams, KeyPair};
 use tonic::transport::Channel;
 
 use super::PATIENCE;
-use super::plant::PLANT;
+use super::document::PLANT;
 
-/// Nobody else takes its port between two runs of the program.
-const ADDRESS: &str = "127.0.84.1:17643";
+/// No outgoing connection of this machine has it, so nobody takes a port of it between two runs of the program.
+const ADDRESS: &str = "127.0.84.1:0";
 
 pub(super) type Control = ControlClient<Channel>;
 
@@ -48,18 +48,20 @@ impl Coordinator {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("coordinator.toml");
+        let free = std::net::TcpListener::bind(ADDRESS).unwrap();
+        let listen = free.local_addr().unwrap();
         let mut typed = ConfigFile::with_defaults(
             PlantId::new(PLANT).unwrap(),
             CoordinatorId::new("c1").unwrap(),
             folder.path().join("data"),
         );
-        typed.listen.grpc = vec![ADDRESS.parse().unwrap()];
+        typed.listen.grpc = vec![listen];
         let config = typed.check().unwrap();
         app::init(&config).unwrap();
         std::fs::write(
             &file,
             format!(
-                "plant = \"{PLANT}\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"{ADDRESS}\"]\nmetrics = \"\"\n[log]\nlevel = \"error\"\n",
+                "plant = \"{PLANT}\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"{listen}\"]\nmetrics = \"\"\n[log]\nlevel = \"error\"\n",
                 config.data.display().to_string()
             ),
         )
@@ -68,7 +70,7 @@ impl Coordinator {
             Authority::load(&config.data.join("ca"), config.plant.clone(), config.lifetimes).unwrap();
         Self {
             authority: Arc::new(authority),
-            address: ADDRESS.parse().unwrap(),
+            address: listen.to_string().parse().unwrap(),
             config,
             file,
             program: None,
@@ -84,7 +86,10 @@ impl Coordinator {
             "{} is not built: cargo bench --no-run -p penstock-coordinator",
             program.display()
         );
-        let child = Command::new(program)
+        // If this bench is ended, so is the program.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(program)
             .args(["serve", "--config"])
             .arg(&self.file)
             .stdout(Stdio::null())

@@ -17,17 +17,15 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::PATIENCE;
 use super::coordinator::Coordinator;
-use super::plant;
-
-/// Releases whose offers are counted.
-const RELEASES: usize = 16;
+use super::document::gateway;
 
 #[derive(Default)]
 struct Counts {
     connected: AtomicU32,
     lost: AtomicU64,
     reports: AtomicU64,
-    offered: [AtomicU32; RELEASES],
+    /// The newest release that each gateway was offered: one that comes back is offered it again.
+    offered: Vec<AtomicU64>,
 }
 
 pub(super) struct Fleet {
@@ -39,7 +37,7 @@ pub(super) struct Fleet {
 pub(super) fn identities(coordinator: &Coordinator, size: u32) -> Vec<ClientTls> {
     (0..size)
         .map(|number| {
-            let credentials = coordinator.certificate(&format!("gateway/{}", plant::gateway(number)));
+            let credentials = coordinator.certificate(&format!("gateway/{}", gateway(number)));
             coordinator.profile(Some(credentials)).config().unwrap()
         })
         .collect()
@@ -48,7 +46,10 @@ pub(super) fn identities(coordinator: &Coordinator, size: u32) -> Vec<ClientTls>
 impl Fleet {
     /// Starts them all at once.
     pub(super) fn start(coordinator: &Coordinator, identities: Vec<ClientTls>) -> Self {
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(Counts {
+            offered: identities.iter().map(|_| AtomicU64::new(0)).collect(),
+            ..Counts::default()
+        });
         let mut gateways = JoinSet::new();
         for (number, tls) in (0..).zip(identities) {
             let (address, counts) = (coordinator.address.clone(), Arc::clone(&counts));
@@ -75,9 +76,14 @@ impl Fleet {
         self.counts.reports.load(Ordering::Relaxed)
     }
 
-    pub(super) fn offered(&self, revision: u64) -> u32 {
-        let slot = usize::try_from(revision).unwrap() % RELEASES;
-        self.counts.offered[slot].load(Ordering::Relaxed)
+    /// How many gateways were offered this release, or a later one.
+    pub(super) fn offered(&self, revision: u64) -> usize {
+        let newest = self
+            .counts
+            .offered
+            .iter()
+            .map(|newest| newest.load(Ordering::Relaxed));
+        newest.filter(|newest| *newest >= revision).count()
     }
 
     pub(super) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
@@ -128,8 +134,7 @@ async fn session(address: &Address, tls: &ClientTls, number: u32, counts: &Count
                 Ok(Some(message)) => if let Some(Down::Offer(offer)) = message.message {
                     policy = took(&offer);
                     let revision = policy.effective.as_ref().map_or(0, |mark| mark.revision);
-                    let slot = usize::try_from(revision).unwrap() % RELEASES;
-                    counts.offered[slot].fetch_add(1, Ordering::Relaxed);
+                    counts.offered[number as usize].fetch_max(revision, Ordering::Relaxed);
                     let _ = up.send(self::message(Up::Policy(policy.clone()))).await;
                 },
                 _ => break,

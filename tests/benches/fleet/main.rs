@@ -17,6 +17,7 @@
 )]
 
 mod coordinator;
+mod document;
 mod gateways;
 mod plant;
 
@@ -32,6 +33,8 @@ const SIZES: &[u32] = &[3_000, 10_000];
 const PROPOSALS: u64 = 4;
 /// How long the fleet only reports, three times each.
 const QUIET: Duration = Duration::from_secs(30);
+/// Open files that each program needs beside one for each gateway.
+const FILES_BESIDE: u64 = 200;
 /// A step that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -47,6 +50,15 @@ fn main() {
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     setrlimit(Resource::Nofile, files).unwrap();
+    for size in &sizes {
+        let enough = files
+            .maximum
+            .is_none_or(|most| most >= u64::from(*size) + FILES_BESIDE);
+        assert!(
+            enough,
+            "{size} gateways need more open files than this process may have (ulimit -Hn)"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -106,7 +118,7 @@ async fn measure(size: u32) {
             .unwrap();
         let approved = approving.elapsed();
         fleet
-            .until("all offered", |fleet| fleet.offered(number) == size)
+            .until("all offered", |fleet| fleet.offered(number) == size as usize)
             .await;
         println!(
             "  release {number}: proposed in {:.1} s, approved in {:.1} s, offered to all {:.1} s after the last signature began; \

@@ -131,6 +131,12 @@ fn arp_passes_between_the_addresses_of_both_sides_only() {
                     "a probe for a free address is for its own side"
                 );
                 assert!(
+                    !comes_out(&world, &arp([0, 0, 0, 0], [10, 2, 0, 9]), false),
+                    "also one for an address across"
+                );
+                let denied = agent.enforcer.counters().await.unwrap().denied_packets;
+                assert_eq!(denied, 0, "a probe is no denial");
+                assert!(
                     comes_out(&world, &arp([10, 1, 0, 5], [10, 1, 0, 5]), true),
                     "a host that moved announces itself"
                 );

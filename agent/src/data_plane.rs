@@ -7,6 +7,7 @@ use std::time::Duration;
 use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::model::Protocol;
 use penstock_policy::plan::{Capability, Plan};
+use penstock_policy::text;
 use penstock_policy::verdict::Decision;
 use penstock_proto::fault::ZONES_MAX;
 use penstock_proto::v1::LearnedRange;
@@ -143,12 +144,7 @@ impl Kernel for Enforcer {
 }
 
 fn refused(error: &EnforceError) -> KernelError {
-    let mut message = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        message = format!("{message}: {cause}");
-        next = cause.source();
-    }
+    let message = text::sentence(error);
     KernelError {
         code: match error {
             EnforceError::Lower(_) | EnforceError::Operations(_) => "plan-not-enforceable",
@@ -248,11 +244,7 @@ fn operation_event(seen: OperationSeen) -> AuditEvent {
     let (flow_id, flow) = seen
         .flow
         .map_or((0, String::new()), |flow| (flow.id.0, flow.name));
-    let protocol = match seen.protocol {
-        Some(Protocol::ModbusTcp) => "modbus-tcp",
-        Some(Protocol::Mqtt) => "mqtt",
-        None => "",
-    };
+    let protocol = seen.protocol.map_or("", Protocol::word);
     let event = OperationEvent {
         subject: match seen.subject {
             Subject::Operation => "operation",

@@ -89,7 +89,10 @@ fn main() -> ExitCode {
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("penstock-agent: {}", text::printable(&sentence(&error)));
+            eprintln!(
+                "penstock-agent: {}",
+                text::printable(&text::sentence(error.as_ref()))
+            );
             ExitCode::from(exit_code(&error))
         }
     }
@@ -103,11 +106,6 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     } else {
         EXIT_FAILED
     }
-}
-
-fn sentence(error: &anyhow::Error) -> String {
-    let parts: Vec<_> = error.chain().map(ToString::to_string).collect();
-    parts.join(": ")
 }
 
 fn execute(command: Command) -> anyhow::Result<()> {

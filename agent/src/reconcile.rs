@@ -19,6 +19,7 @@ use std::time::Duration;
 use penstock_policy::ids::Digest;
 use penstock_policy::plan::Plan;
 use penstock_policy::release::Trust;
+use penstock_policy::text::sentence;
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1::{Drift, Fault, PolicyOffer, PolicyState, Refusal, Severity, TrustedRelease};
 use tokio::sync::{Notify, mpsc, watch};
@@ -439,15 +440,4 @@ impl<K: Kernel> Reconciler<K> {
         .await
         .ok()
     }
-}
-
-/// An error with its causes, as one line.
-fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

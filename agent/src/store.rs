@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use penstock_proto::v1::Fault;
 
+use penstock_policy::text;
+
 use crate::database;
 use crate::durable::{self, FileError};
 
@@ -267,12 +269,7 @@ impl Store {
 
     fn fault(&mut self, code: &'static str, error: &(dyn std::error::Error + 'static)) {
         self.patience.begin();
-        let mut message = error.to_string();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            message = format!("{message}: {cause}");
-            next = cause.source();
-        }
+        let message = text::sentence(error);
         tracing::warn!(code, "{message}");
         self.faults.insert(code, message);
     }

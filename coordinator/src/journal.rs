@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use penstock_policy::ids::CoordinatorId;
+use penstock_policy::text;
 use penstock_proto::event::COORDINATOR_PREFIX;
 use penstock_proto::peer::Subject;
 use penstock_proto::tls::crowd::source_of;
@@ -219,11 +220,7 @@ fn counted(refusals: &Refusals, source: &str, message: &str) -> Option<String> {
 }
 
 fn bounded(text: &str) -> String {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().to_owned()
+    text::bounded(text, TEXT_BYTES_MAX).to_owned()
 }
 
 #[cfg(test)]

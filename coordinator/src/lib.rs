@@ -38,14 +38,4 @@ pub mod retention;
 pub mod sessions;
 pub mod store;
 
-/// An error with its causes, for logs.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
-}
+pub(crate) use penstock_policy::text::sentence as chain;

@@ -1,5 +1,6 @@
 //! Why a command could not do its work, as a person and as a script are told: what, where, why, what to do next.
 
+use penstock_policy::text;
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -65,14 +66,10 @@ impl Failure {
     /// Adds an error and all its sources as reasons.
     #[must_use]
     pub fn caused_by(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            let sentence = error.to_string();
-            // Some libraries repeat their cause in their own sentence; once is enough.
+        for sentence in text::causes(error) {
             if !self.because.iter().any(|said| said.contains(&sentence)) {
                 self.because.push(sentence);
             }
-            next = error.source();
         }
         self
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use penstock_policy::document::limits::DOCUMENT_BYTES_MAX;
+use penstock_policy::text;
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncBufReadExt;
@@ -168,7 +169,7 @@ pub async fn connect(addresses: Vec<Address>, tls: ClientTls) -> Result<Channel,
             ConnectError::find(&error)
                 .cloned()
                 .unwrap_or_else(|| ConnectError {
-                    attempts: first.into_iter().map(|a| (a, chain_of(&error))).collect(),
+                    attempts: first.into_iter().map(|a| (a, text::sentence(&error))).collect(),
                     own_refused: false,
                 })
         })
@@ -341,17 +342,6 @@ fn explain_rustls(error: &rustls::Error, own_validity_ms: Option<(u64, u64)>) ->
 fn clock_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn chain_of(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

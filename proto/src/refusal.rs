@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use penstock_policy::text;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -197,14 +198,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 fn bounded(text: &str) -> String {
-    if text.len() <= DETAIL_BYTES_MAX {
-        return text.to_owned();
-    }
-    let mut end = DETAIL_BYTES_MAX;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", text.get(..end).unwrap_or_default())
+    text::shortened(text, DETAIL_BYTES_MAX).into_owned()
 }
 
 impl From<Refusal> for Status {

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use penstock_policy::text;
+
 use super::opening::Begun;
 use super::spool::{Limits, Spool, SpoolError};
 use crate::{database, durable};
@@ -219,12 +221,7 @@ impl Engine {
 }
 
 fn describe(error: &SpoolError) -> Failure {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
+    let mut message = text::sentence(error);
     if let SpoolError::Engine(sled::Error::Io(cause)) = error
         && !durable::remedy(cause).is_empty()
     {

@@ -7,6 +7,8 @@ use penstock_proto::v1::{
     audit_event::Kind,
 };
 
+use penstock_policy::text;
+
 use super::layout::{Cause, Loss};
 
 /// The longest text in an event, in bytes.
@@ -104,9 +106,5 @@ pub(crate) fn loss(time_ms: u64, cause: Cause, loss: &Loss) -> AuditEvent {
 
 /// `text`, cut at a character's boundary below [`TEXT_BYTES_MAX`].
 pub fn bounded(text: &str) -> String {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().to_owned()
+    text::bounded(text, TEXT_BYTES_MAX).to_owned()
 }

@@ -15,10 +15,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connection::sentence;
 use super::layout::{Message, Record, Snapshot};
 use super::queue::Queue;
 use super::tell::Teller;
+use penstock_policy::text::sentence;
 
 /// How often positions are written and the state is told when nothing else is.
 const TICK: Duration = Duration::from_millis(250);

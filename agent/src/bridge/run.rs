@@ -13,7 +13,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::sentence;
 use super::delivery::Delivery;
 use super::intake::{Intake, RECEIVE_MAXIMUM};
 use super::keeper::{Depth, Keeper, WAITING_MAX};
@@ -25,6 +24,7 @@ use super::tell::{Side, Teller, flow};
 use crate::identity::Identity;
 use crate::link::backoff::Backoff;
 use crate::link::random;
+use penstock_policy::text::sentence;
 
 /// A packet may be larger than its payload by topic and properties.
 const HEAD_ROOM_BYTES: u32 = 1024;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::plan::Broker;
+use penstock_policy::text::sentence;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, ConnectionError, Incoming, Outgoing, Target, sentence};
+use super::connection::{self, ConnectionError, Incoming, Outgoing, Target};
 use super::packet::{Hello, Welcome};
 use super::tell::{Side, Teller};
 use crate::durable;

@@ -24,9 +24,7 @@ impl Backoff {
         if lived >= HEALTHY_AFTER {
             self.failures = 0;
         }
-        let ceiling = WAIT_MIN
-            .saturating_mul(1_u32.checked_shl(self.failures.min(16)).unwrap_or(u32::MAX))
-            .min(WAIT_MAX);
+        let ceiling = ceiling(WAIT_MIN, WAIT_MAX, self.failures);
         self.failures = self.failures.saturating_add(1);
         let half = ceiling / 2;
         half + jitter(half, random)
@@ -36,6 +34,11 @@ impl Backoff {
     pub fn at_least(wait: Duration, asked: Option<Duration>) -> Duration {
         wait.max(asked.unwrap_or_default().min(WAIT_MAX.saturating_mul(10)))
     }
+}
+
+/// The longest wait after so many failures: doubled from `first` on, at most `longest`.
+pub fn ceiling(first: Duration, longest: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1 << failures.min(16)).min(longest)
 }
 
 /// Between nothing and `span`, by a random number.

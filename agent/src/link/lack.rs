@@ -11,7 +11,7 @@ use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1::Fault;
 use tokio::time::Instant;
 
-use super::backoff::jitter;
+use super::backoff::{ceiling, jitter};
 use crate::audit::record;
 
 /// Within what time a new need is asked for.
@@ -53,9 +53,7 @@ impl Lack {
         if self.missing.is_empty() {
             return;
         }
-        let ceiling = AGAIN_MIN
-            .saturating_mul(1_u32.checked_shl(self.attempts.min(16)).unwrap_or(u32::MAX))
-            .min(AGAIN_MAX);
+        let ceiling = ceiling(AGAIN_MIN, AGAIN_MAX, self.attempts);
         self.attempts = self.attempts.saturating_add(1);
         self.next = Some(now + ceiling / 2 + jitter(ceiling / 2, random));
         why.clone_into(&mut self.why);

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::release::OfferRefused;
+use penstock_policy::text::sentence;
 use penstock_proto::v1::{PolicyOffer, Refusal, Severity};
 
-use super::{Reconciler, sentence};
+use super::Reconciler;
 use crate::audit::record;
 use crate::identity::IdentityFolder;
 use crate::kernel::Kernel;

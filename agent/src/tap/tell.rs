@@ -22,11 +22,7 @@ pub fn events(ends: &Ends, talk: &Talk) -> Vec<LearnedEvent> {
             Carrier::Udp => 17,
         },
         port: u32::from(ends.server.port()),
-        application: match talk.protocol {
-            Some(Protocol::ModbusTcp) => "modbus-tcp".to_owned(),
-            Some(Protocol::Mqtt) => "mqtt".to_owned(),
-            None => String::new(),
-        },
+        application: talk.protocol.map_or("", Protocol::word).to_owned(),
         first_ms: ms(talk.connections.first),
         last_ms: ms(talk.connections.last),
         ..LearnedEvent::default()

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use penstock_policy::ids::{Digest, GatewayId, Revision, ZoneId};
+use penstock_policy::text;
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::fault::{FLOWS_MAX, ZONES_MAX, flows_in_words};
 use penstock_proto::v1;
@@ -214,11 +215,7 @@ fn bounded_fault(fault: &v1::Fault) -> v1::Fault {
 }
 
 fn bounded(text: &str) -> String {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().to_owned()
+    text::bounded(text, TEXT_BYTES_MAX).to_owned()
 }
 
 #[derive(Debug, Default)]

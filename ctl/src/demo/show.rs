@@ -9,6 +9,8 @@ use std::time::Instant;
 use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
 
+use penstock_policy::text;
+
 use super::DemoError;
 
 /// How the demo speaks.
@@ -128,7 +130,7 @@ impl Show {
         let result = work(&mut step);
         step.seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         step.ok = result.is_ok();
-        step.fault = result.as_ref().err().map(sentence);
+        step.fault = result.as_ref().err().map(|error| text::sentence(error));
         match (self.tone, &step.fault) {
             (Tone::Human, None) => {
                 let time = format!("{:.1} s", step.seconds);
@@ -168,18 +170,4 @@ fn print_json(value: &impl Serialize) {
     if let Ok(line) = serde_json::to_string(value) {
         println!("{line}");
     }
-}
-
-/// An error with its causes, as one sentence.
-fn sentence(error: &DemoError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = inner.source();
-    }
-    text
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use penstock_policy::ids::ConduitId;
 use penstock_policy::model::{Conduit, Flow, OnAgentLoss, Service};
-use penstock_policy::plan::{PortRange, Transport};
+use penstock_policy::plan::Transport;
 
 use super::glyph;
 use super::room;
 use super::shape::{Align, Area, Block, Line, Shape};
 use super::text::{self, Face};
+use crate::offline::reach::port_words;
 
 /// All cards are equally wide.
 pub(super) const WIDTH: f64 = 226.0;
@@ -222,22 +223,9 @@ fn services_of(flow: &Flow) -> impl Iterator<Item = &Service> {
 
 /// `modbus-tcp 502`, or the transport alone where that is how it was written.
 pub(crate) fn service_words(service: &Service) -> String {
-    let ports = |ports: &[PortRange]| {
-        ports
-            .iter()
-            .map(|r| {
-                if r.first == r.last {
-                    r.first.to_string()
-                } else {
-                    format!("{}-{}", r.first, r.last)
-                }
-            })
-            .collect::<Vec<_>>()
-            .join(",")
-    };
     let carried = match &service.transport {
-        Transport::Tcp(ranges) => ("tcp", ports(ranges)),
-        Transport::Udp(ranges) => ("udp", ports(ranges)),
+        Transport::Tcp(ranges) => ("tcp", port_words(ranges)),
+        Transport::Udp(ranges) => ("udp", port_words(ranges)),
         Transport::IcmpEcho => return service.name.clone(),
     };
     if service.name.starts_with("tcp/") || service.name.starts_with("udp/") {

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use penstock_policy::document::services::{Carrier, SERVICES};
 use penstock_policy::explain::{self, Answer, Carries, Outcome, Question, Who};
 use penstock_policy::ids::{AssetId, ZoneId};
-use penstock_policy::model::{FlowEnd, Operations, Plant, Protocol, ZoneKind};
+use penstock_policy::model::{FlowEnd, Operations, Plant, ZoneKind};
 use penstock_policy::plan::{Plan, Transport, opened_by};
 use penstock_policy::verdict::{Carried, Decision, Reason, RuleName};
 
@@ -81,11 +81,10 @@ fn service_of(plant: &Plant, from: &str, to: &str, asked: &Asked) -> String {
     let declared = flows
         .filter(|flow| flow.service.protocol == Some(asked.protocol()))
         .find(|flow| names(&flow.sources, from) && names(&flow.destinations, to));
-    let customary = match asked.protocol() {
-        Protocol::ModbusTcp => "modbus-tcp",
-        Protocol::Mqtt => "mqtt",
-    };
-    declared.map_or_else(|| customary.to_owned(), |flow| flow.service.name.clone())
+    declared.map_or_else(
+        || asked.protocol().word().to_owned(),
+        |flow| flow.service.name.clone(),
+    )
 }
 
 /// `now_ms`: when the connection is opened, which decides where a grant of remote access opens the conduit.

@@ -71,21 +71,17 @@ pub struct WayLine {
     pub granted: Option<String>,
 }
 
+/// `502,1000-1010`.
+pub(crate) fn port_words(ports: &[PortRange]) -> String {
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    ports.join(",")
+}
+
 /// `tcp/502,1000-1010`.
 pub(crate) fn transport_words(transport: &Transport) -> String {
-    let ports = |ports: &[PortRange]| {
-        let each = |r: &PortRange| {
-            if r.first == r.last {
-                r.first.to_string()
-            } else {
-                format!("{}-{}", r.first, r.last)
-            }
-        };
-        ports.iter().map(each).collect::<Vec<_>>().join(",")
-    };
     match transport {
-        Transport::Tcp(ranges) => format!("tcp/{}", ports(ranges)),
-        Transport::Udp(ranges) => format!("udp/{}", ports(ranges)),
+        Transport::Tcp(ranges) => format!("tcp/{}", port_words(ranges)),
+        Transport::Udp(ranges) => format!("udp/{}", port_words(ranges)),
         Transport::IcmpEcho => "icmp-echo".to_owned(),
     }
 }

@@ -261,10 +261,8 @@ fn flow(
     let out = &mut flows.text;
     let readable = talk.protocol.filter(|_| talk.has_operations());
     let service = match (readable, port) {
-        (Some(Protocol::ModbusTcp), 502) => "modbus-tcp".to_owned(),
-        (Some(Protocol::ModbusTcp), port) => format!("modbus-tcp:{port}"),
-        (Some(Protocol::Mqtt), 1883) => "mqtt".to_owned(),
-        (Some(Protocol::Mqtt), port) => format!("mqtt:{port}"),
+        (Some(protocol), port) if KNOWN_PORTS.contains(&(port, protocol)) => protocol.word().to_owned(),
+        (Some(protocol), port) => format!("{}:{port}", protocol.word()),
         (None, port) => match ends.carrier {
             Carrier::Tcp => format!("tcp/{port}"),
             Carrier::Udp => format!("udp/{port}"),

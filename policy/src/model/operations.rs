@@ -14,6 +14,23 @@ pub enum Protocol {
     Mqtt,
 }
 
+impl Protocol {
+    /// Its word in documents, plans and events; also the name of the service that carries it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ModbusTcp => "modbus-tcp",
+            Self::Mqtt => "mqtt",
+        }
+    }
+
+    /// The protocol with this word.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::ModbusTcp, Self::Mqtt]
+            .into_iter()
+            .find(|protocol| protocol.word() == word)
+    }
+}
+
 /// What a flow may do, by protocol. The lists are never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -80,4 +97,22 @@ pub enum MqttOperation {
         /// User names.
         users: Option<Vec<String>>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Protocol;
+
+    #[test]
+    fn a_protocol_has_one_word_in_plans_events_and_as_a_service() {
+        for protocol in [Protocol::ModbusTcp, Protocol::Mqtt] {
+            let word = protocol.word();
+            assert_eq!(serde_json::to_value(protocol).ok(), Some(word.into()));
+            assert_eq!(Protocol::of(word), Some(protocol));
+            let service = crate::document::services::SERVICES
+                .iter()
+                .find(|known| known.name == word);
+            assert_eq!(service.and_then(|known| known.protocol), Some(protocol));
+        }
+    }
 }

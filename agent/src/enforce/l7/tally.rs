@@ -12,6 +12,7 @@
 //! of connections. Pure: time is an argument. Both kinds of entries are bounded, in one tally and in all of a thread
 //! ([`Room`]), and so are their texts: a topic may have 64 KiB.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -25,6 +26,7 @@ use penstock_inspect::modbus::operation::{Span, function_name};
 use penstock_inspect::mqtt;
 use penstock_policy::ids::AssetId;
 use penstock_policy::model::Protocol;
+use penstock_policy::text;
 use penstock_policy::verdict::Decision;
 
 use super::lookup::{FlowName, RuleSet};
@@ -418,16 +420,9 @@ impl Drop for Tally {
 
 /// Cuts what is longer than is kept; the end says so.
 fn shorten(text: &mut String) {
-    if text.len() <= TEXT_BYTES_MAX {
-        return;
+    if let Cow::Owned(cut) = text::shortened(text, TEXT_BYTES_MAX) {
+        *text = cut;
     }
-    let mut end = TEXT_BYTES_MAX - 3;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text.push('…');
-    text.shrink_to_fit();
 }
 
 /// The function of an operation, as a plant document writes it.

@@ -26,11 +26,7 @@ pub(super) enum NotCounted {
 /// What a gateway learned of two ends.
 pub(super) fn learned(event: LearnedEvent) -> Option<(Ends, Talk)> {
     let ends = ends(&event.source, &event.destination, event.protocol, event.port)?;
-    let protocol = match event.application.as_str() {
-        "modbus-tcp" => Protocol::ModbusTcp,
-        "mqtt" => Protocol::Mqtt,
-        _ => return None,
-    };
+    let protocol = Protocol::of(&event.application)?;
     let mut talk = Talk::new(Duration::from_millis(event.first_ms), Some(protocol));
     talk.connections = seen(event.connections, event.first_ms, event.last_ms)?;
     (talk.further, talk.unread) = (event.further, event.unread);

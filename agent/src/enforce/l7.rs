@@ -163,6 +163,8 @@ pub struct Shared {
     way: Way,
     own: Own,
     seats: Arc<Seats>,
+    /// Accepted connections may lack what their listener has now.
+    settles_each: bool,
     /// Where TLS that ends here is met.
     handshakes: Handshakes,
     outbox: Arc<Outbox>,
@@ -223,6 +225,11 @@ impl Inspector {
     /// the first policy. `kept` is what the agent before left ([`Inspector::hand_over`]).
     pub(super) fn start(way: Way, limits: Limits, outbox: Arc<Outbox>, kept: Vec<Kept>) -> io::Result<Self> {
         let Estate { listeners, parcels } = handover::inherit(&way, kept);
+        // Connections may wait at one that an agent left which set nothing on it.
+        let mut settles_each = false;
+        for kept in &listeners {
+            settles_each |= !socket::settle_listener(kept)?;
+        }
         let mut old = listeners.into_iter();
         let mut listener =
             |v6: bool| match old.find(|old| old.local_addr().is_ok_and(|at| at.is_ipv6() == v6)) {
@@ -249,6 +256,7 @@ impl Inspector {
             way,
             own: Own::default(),
             seats: Seats::new(limits),
+            settles_each,
             handshakes: Handshakes::start(1, HANDSHAKES_MAX, HANDSHAKE_MAX)?,
             outbox,
             pulse,

@@ -51,6 +51,8 @@ const PEERS_MQTT: &str = "tests/tests/peers/mqtt.rs";
 const PEERS_REVOKED: &str = "tests/tests/peers/revoked.rs";
 const SMUGGLING: &str = "inspect/tests/suite/smuggling.rs";
 const REVOKED: &str = "inspect/tests/suite/revoked.rs";
+const TERMS: &str = "inspect/tests/suite/terms.rs";
+const RESUMED: &str = "inspect/tests/suite/resumed.rs";
 const ADMISSION: &str = "inspect/tests/suite/admission.rs";
 const SUBSCRIPTIONS: &str = "inspect/tests/suite/subscriptions.rs";
 const HOSTILE: &str = "tests/tests/bridge/hostile.rs";
@@ -198,6 +200,14 @@ const ATTEMPTS: &[Row] = &[
         PEERS_REVOKED, "mosquitto_releases_of_a_resumed_session_only_what_is_permitted_now"),
     row("a large publication around the moment of revocation", "it ends, and then its client is cut off without its will",
         REVOKED, "a_large_publication_that_is_still_permitted_ends_before_its_client_is_cut_off_without_its_will"),
+    row("a cut within a large publication that is itself revoked", "none of it is published; its will may be, and the trail names it",
+        REVOKED, "a_cut_within_a_large_publication_that_is_not_permitted_names_the_will_as_does_a_client_that_is_gone"),
+    row("an answer of the gateway's own within a packet that began to pass while it was observed", "it waits for the packet's end",
+        TERMS, "an_answer_of_the_gateways_own_never_stands_within_a_packet_that_began_to_pass_while_it_was_observed"),
+    row("all seats of a client's own share, before its flow that passes without the inspector", "its next connection is reset, not passed",
+        SEATS, "a_client_does_not_switch_the_inspection_of_its_flow_off_by_taking_all_of_its_own_share"),
+    row("one client under many names, to have others' publications at QoS 2 forgotten", "only its own are",
+        RESUMED, "a_client_with_many_names_does_not_make_the_gateway_forget_what_another_address_published"),
     // Bridges between brokers.
     row("publications beside the policy, by the broker that sends", "they go nowhere",
         HOSTILE, "what_a_hostile_sender_sends_beside_the_policy_is_acknowledged_and_goes_nowhere"),

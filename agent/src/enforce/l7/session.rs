@@ -209,10 +209,13 @@ impl Session {
         let mut moved = false;
         for side in [Sender::Client, Sender::Server] {
             let lost = |error| End::by(side, &error);
-            let other_is_over = self.peer(side.other()).over;
+            let other = self.peer(side.other());
+            let (other_is_over, other_is_finished) = (other.over, other.finished);
             let peer = self.peer(side);
             peer.flush(cx).map_err(lost)?;
-            if other_is_over {
+            if other_is_over && other_is_finished {
+                peer.finish_last(cx).map_err(lost)?;
+            } else if other_is_over {
                 peer.finish(cx).map_err(lost)?;
             }
         }

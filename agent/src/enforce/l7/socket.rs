@@ -69,6 +69,7 @@ impl Way {
         self.make_transparent(&socket, v6)?;
         socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::new(address, port).into())?;
+        settle(&SockRef::from(&socket))?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     }
@@ -138,8 +139,7 @@ impl Way {
 
 fn socket(v6: bool) -> io::Result<Socket> {
     let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if v6 {
         socket.set_only_v6(true)?;
     }
@@ -167,7 +167,8 @@ fn bind(socket: &Socket, client: IpAddr, is_used: impl Fn(SocketAddr) -> bool) -
 }
 
 /// What both legs of a connection have set: no delay, signs of life, and urgent data in its place among the rest: by
-/// default the kernel takes it out of the stream, and it would be lost here.
+/// default the kernel takes it out of the stream, and it would be lost here. Of connections from clients their listener has it: the
+/// kernel gives each what its listener has, so that none costs a call for it.
 pub(super) fn settle(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_out_of_band_inline(true)?;
@@ -177,4 +178,41 @@ pub(super) fn settle(socket: &SockRef<'_>) -> io::Result<()> {
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_COUNT),
     )
+}
+
+/// Sets it on a listener that was kept. Whether it had it already, and so whatever waits at it.
+pub(super) fn settle_listener(listener: &TcpListener) -> io::Result<bool> {
+    let socket = SockRef::from(listener);
+    let had = socket.tcp_nodelay()? && socket.keepalive()?;
+    settle(&socket)?;
+    Ok(had)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_a_listener_has_the_connections_that_come_by_it_have_also_at_one_that_was_kept() {
+        let server = SocketAddr::from(([127, 0, 0, 1], 1));
+        let fresh = Way::Fixed(server).listen(false).unwrap();
+        let kept = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(settle_listener(&fresh).unwrap());
+        assert!(!settle_listener(&kept).unwrap());
+        for listener in [fresh, kept] {
+            let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            let accepted = SockRef::from(&accepted);
+            assert!(accepted.tcp_nodelay().unwrap() && accepted.out_of_band_inline().unwrap());
+            assert!(accepted.keepalive().unwrap());
+            let asks = (
+                accepted.tcp_keepalive_time().unwrap(),
+                accepted.tcp_keepalive_interval().unwrap(),
+                accepted.tcp_keepalive_retries().unwrap(),
+            );
+            assert_eq!(asks, (KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT));
+        }
+    }
 }

@@ -58,6 +58,14 @@ impl Peer {
         flushed
     }
 
+    /// The same where nothing else is left to do: its end is what closing it sends, unless it has to be said inside TLS.
+    pub(super) fn finish_last(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.over && self.backlog.is_empty() && !self.leg.is_tls() {
+            self.finished = true;
+        }
+        self.finish(cx)
+    }
+
     /// Passes the end of the other side on, once everything before it was taken.
     pub(super) fn finish(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if !self.finished && self.backlog.is_empty() && self.leg.poll_finish(cx)?.is_ready() {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use penstock_policy::model::Tls;
 use tokio::net::TcpStream;
 
+use super::opening::Said;
 use super::{Worker, now};
 use crate::enforce::l7::handshake;
 use crate::enforce::l7::leg::Leg;
@@ -51,7 +52,8 @@ impl Worker {
         };
         match opened {
             Ok((legs, policy)) => {
-                self.stand((client, tuple), legs, Some(tls), &policy, seat).await;
+                let said = Said::of(policy, &tuple);
+                self.stand((client, tuple), legs, Some(tls), said, seat).await;
             }
             Err(failure) => match (self.tally(&tuple), failure) {
                 (Some(tally), Failure::TurnedAway(why)) => {

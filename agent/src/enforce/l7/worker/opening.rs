@@ -46,6 +46,32 @@ pub(super) struct Opening {
     pub(super) leg: Option<Leg>,
 }
 
+/// What a policy says of a connection.
+#[derive(Debug)]
+pub(super) struct Said {
+    policy: Arc<Policy>,
+    mode: Mode,
+    found: Found,
+}
+
+impl Said {
+    pub(super) fn of(policy: Arc<Policy>, tuple: &Tuple) -> Self {
+        Self {
+            mode: policy.mode(tuple.client, tuple.server.ip()),
+            found: policy.find_for(tuple),
+            policy,
+        }
+    }
+
+    /// How the server is known, where TLS ends here.
+    fn tls(&self) -> Option<Arc<Tls>> {
+        match &self.found {
+            Found::Only(set) if self.mode == Mode::Enforce => set.tls.clone(),
+            _ => None,
+        }
+    }
+}
+
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE]
         .iter()
@@ -132,7 +158,10 @@ impl Worker {
         tuple: Tuple,
         mut seat: Seat,
     ) {
-        let settled = socket::settle(&SockRef::from(&stream));
+        let settled = match self.shared.settles_each {
+            true => socket::settle(&SockRef::from(&stream)),
+            false => Ok(()),
+        };
         let opening = Rc::new(RefCell::new(Opening {
             client,
             server: tuple.server,
@@ -146,17 +175,19 @@ impl Worker {
             Err(error) => Err(format!("connection reset: {error}")),
         };
         let take = |opening: &RefCell<Opening>| opening.borrow_mut().leg.take();
-        let opened = match asked {
-            Ok((policy, Some(tls))) if !seat.is_unread() => {
+        let tls = |said: &Said| said.tls().filter(|_| !seat.is_unread());
+        let (opened, said) = match asked {
+            Ok(said) if let Some(tls) = tls(&said) => {
                 drop(listed);
+                let policy = said.policy;
                 if let Some(stream) = take(&opening).and_then(Leg::into_plain) {
-                    self.serve_inside_tls(stream, (client, tuple), (policy, tls), seat)
-                        .await;
+                    // Apart, so that connections in the plain have no room for it.
+                    Box::pin(self.serve_inside_tls(stream, (client, tuple), (policy, tls), seat)).await;
                 }
                 return;
             }
-            Ok(_) => self.reach_seated((client, &tuple), &mut seat).await,
-            Err(why) => Err(why),
+            Ok(said) => (self.reach_seated((client, &tuple), &mut seat).await, Some(said)),
+            Err(why) => (Err(why), None),
         };
         let opened = match opened {
             Ok(server) => self.settled_policy().await.map(|policy| (server, policy)),
@@ -170,7 +201,10 @@ impl Worker {
         match opened {
             Ok((server, policy)) => {
                 let legs = (leg, Leg::plain(server));
-                self.stand((client, tuple), legs, None, &policy, seat).await;
+                // As a rule it is the same that was asked.
+                let said = said.filter(|said| Arc::ptr_eq(&said.policy, &policy));
+                let said = said.unwrap_or_else(|| Said::of(policy, &tuple));
+                self.stand((client, tuple), legs, None, said, seat).await;
             }
             Err(why) => {
                 leg.reset_on_close();
@@ -185,11 +219,9 @@ impl Worker {
         (client, tuple): (SocketAddr, Tuple),
         legs: (Leg, Leg),
         tls: Option<Arc<Tls>>,
-        policy: &Policy,
+        Said { mode, found, .. }: Said,
         seat: Seat,
     ) {
-        let mode = policy.mode(tuple.client, tuple.server.ip());
-        let found = policy.find_for(&tuple);
         let passes_by = tls.is_none() && mode == Mode::Observe;
         let inspection = match &found {
             Found::Only(set) if seat.is_unread() && set.passes_unread(mode) => Ok(Inspection::Passing),
@@ -244,17 +276,16 @@ impl Worker {
         Some(Session::new((client, tuple), legs, inspection, tally, seat))
     }
 
-    /// Asks the policy, and how the server is known where TLS ends here.
-    async fn ask(&self, tuple: &Tuple) -> Result<(Arc<Policy>, Option<Arc<Tls>>), String> {
-        let policy = self.settled_policy().await?;
-        match policy.find_for(tuple) {
+    /// Asks the policy whether it may be opened.
+    async fn ask(&self, tuple: &Tuple) -> Result<Said, String> {
+        let said = Said::of(self.settled_policy().await?, tuple);
+        match &said.found {
             // What only observes cuts nobody: also whom the kernel handed over by the policy before, and a client that is not ready
             // for TLS to end here.
-            _ if policy.mode(tuple.client, tuple.server.ip()) == Mode::Observe => Ok((policy, None)),
+            _ if said.mode == Mode::Observe => Ok(said),
             Found::Nothing => Err("connection reset: no flow permits it".to_owned()),
-            Found::Anything => Ok((policy, None)),
             Found::Unusable(error) => Err(format!("connection reset: {error}")),
-            Found::Only(set) => Ok((policy, set.tls.clone())),
+            Found::Anything | Found::Only(_) => Ok(said),
         }
     }
 
@@ -309,6 +340,9 @@ impl Worker {
 
     /// The policy in force; while it is being changed, what comes after.
     pub(super) async fn settled_policy(&self) -> Result<Arc<Policy>, String> {
+        if let Some(policy) = &*self.settled.borrow() {
+            return Ok(Arc::clone(policy));
+        }
         let mut settled = self.settled.subscribe();
         let waiting = settled.wait_for(Option::is_some);
         match tokio::time::timeout(POLICY_MAX, waiting).await {

@@ -203,7 +203,7 @@ fn left_in_words(left: &Left, revision: u64) -> (Severity, String) {
         Left::Differing(message) => (
             Severity::Alarm,
             format!(
-                "the kernel does not hold the rules of r{revision}, and nobody puts them back: {message}"
+                "the kernel no longer holds the rules of r{revision}, and nothing restores them: {message}"
             ),
         ),
         Left::Unknown(message) => (
@@ -255,7 +255,7 @@ fn watchdog<K: Kernel>(kernel: &Arc<K>) -> Option<Watchdog> {
     );
     let carrying = kernel.clone();
     Watchdog::start(manager, allowed, move || carrying.carries())
-        .inspect_err(|error| tracing::error!(%error, "no sign of life can be given to the service manager"))
+        .inspect_err(|error| tracing::error!(%error, "the service manager cannot be notified"))
         .ok()
 }
 

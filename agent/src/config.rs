@@ -386,7 +386,7 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
         return Err((
             "log.level",
             format!(
-                "is `{}`, which is no log filter; write `info` or `debug`",
+                "is `{}`, which is not a log filter; write `info` or `debug`",
                 config.log_level
             ),
         ));

@@ -184,7 +184,7 @@ pub enum EnforceError {
     Kernel(#[from] KernelError),
     /// The kernel lacks what leads connections to the inspector.
     #[error(
-        "this machine cannot inspect connections, which flows that name operations need ({flows}); the plan was not loaded"
+        "the plan was not loaded: this machine cannot inspect connections, which flows that name operations need ({flows})"
     )]
     NoInterception {
         /// The flows.
@@ -206,7 +206,7 @@ pub enum EnforceError {
     )]
     BridgeParameter(#[source] std::io::Error),
     /// What is inspected would not reach the inspector.
-    #[error("inspected packets cannot be led to the inspector")]
+    #[error("inspected packets cannot be routed to the inspector")]
     Routing(#[from] RoutingError),
     /// The kernel could not be asked.
     #[error("cannot read the kernel's rules back")]

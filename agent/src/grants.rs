@@ -96,7 +96,7 @@ impl Grants {
             let why = if moved {
                 "the policy in force has other times for it"
             } else {
-                "the policy in force has the grant no more"
+                "the policy in force no longer has the grant"
             };
             over.push((key, why));
         }
@@ -135,7 +135,7 @@ impl Grants {
                 look.waiting.insert(conduit.clone());
             }
             look.wake(LOOK);
-            return self.ended(key, "the gateway's clock is not synchronised any more");
+            return self.ended(key, "the gateway's clock is no longer synchronised");
         }
         if over {
             return self.ended(key, "the grant is over");
@@ -148,10 +148,7 @@ impl Grants {
         let end = *self.ends.entry(key.clone()).or_insert(time.boot + by_wall);
         let left = by_wall.min(end.saturating_sub(time.boot));
         if left.is_zero() {
-            return self.ended(
-                key,
-                "its time is used up, though the gateway's clock was set back",
-            );
+            return self.ended(key, "its time is used up; the gateway's clock was set back");
         }
         let open = look.open.entry(conduit.clone()).or_default();
         *open = left.max(*open);
@@ -267,7 +264,7 @@ fn closed(plan: &Plan, open: &BTreeMap<ConduitId, Duration>, (conduit, grant, ..
              {why}"
         )
     } else {
-        format!("conduit {conduit} is closed, which the grant {grant} had opened: {why}")
+        format!("conduit {conduit}, which grant {grant} had opened, is closed: {why}")
     };
     News {
         step: "remote-access-closed",

@@ -107,7 +107,7 @@ pub enum IdentityError {
     Copy(String),
     /// Whether it was is not known.
     #[error(
-        "the enrolment record cannot be read ({0}); it may be whole: see to that first, instead of enrolling again"
+        "the enrolment record cannot be read ({0}); it may be intact: fix that first, instead of enrolling again"
     )]
     Unread(String),
     /// The record cannot be read.

@@ -43,7 +43,7 @@ pub fn judge(
         .iter()
         .map(|hash| hash.as_ref().try_into())
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| OfferRefused::Altered("a hash of its proof has not 32 bytes".to_owned()))?;
+        .map_err(|_| OfferRefused::Altered("a hash in its proof does not have 32 bytes".to_owned()))?;
     verify_offer(
         trust,
         capabilities,

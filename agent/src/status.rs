@@ -118,7 +118,7 @@ impl KernelRules {
                 return Self::Base;
             }
             let Some(note) = Note::read(&state_folder.join(standing::FILE)) else {
-                let why = "there are rules of ours, and no note of what an agent left".to_owned();
+                let why = "there are rules of penstock, but no record of what an agent left".to_owned();
                 return Self::Unknown { why };
             };
             if note.holds(&held) {
@@ -245,9 +245,9 @@ impl fmt::Display for Status {
         if let (Some(from), Some(until)) = (self.certificate_from_ms, self.certificate_expires_ms) {
             let now = instant(self.time_ms);
             let wrong = if self.time_ms < from {
-                format!(": not valid yet, as the clock here says {now}; is it behind?")
+                format!(": not valid yet: this machine's clock shows {now}; is it behind?")
             } else if self.time_ms > until {
-                format!(": expired, as the clock here says {now}; is it ahead?")
+                format!(": expired: this machine's clock shows {now}; is it ahead?")
             } else {
                 String::new()
             };

@@ -478,10 +478,10 @@ async fn a_certificate_whose_time_has_not_come_is_not_told_as_expired() {
     let coordinator = Coordinator::start().await;
     let state = tempfile::tempdir().unwrap();
     for (years, told, never) in [
-        ((2098, 2099), "not valid yet, as it begins 2098-01-01", "expired"),
+        ((2098, 2099), "not valid yet (from 2098-01-01", "expired"),
         (
             (2020, 2021),
-            "has expired, as it ended 2021-01-01",
+            "has expired (valid until 2021-01-01",
             "not valid yet",
         ),
     ] {
@@ -493,7 +493,7 @@ async fn a_certificate_whose_time_has_not_come_is_not_told_as_expired() {
         let mut link = agent.views.link.clone();
         let refused = |state: &LinkState| {
             let problem = state.problem.as_deref().unwrap_or_default();
-            problem.contains(told) && problem.contains("the clock here says 20") && !problem.contains(never)
+            problem.contains(told) && problem.contains("clock shows 20") && !problem.contains(never)
         };
         within(link.wait_for(refused)).await.unwrap();
         agent.stop().await;

@@ -95,7 +95,7 @@ pub enum CaError {
     #[error("the stored certificate or key of the authority cannot be used")]
     Stored(#[from] TlsError),
     /// No randomness.
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     Random(#[from] getrandom::Error),
     /// A request that is too long, unreadable, or not signed by its own key.
     #[error("the certificate request cannot be used: {0}")]
@@ -179,9 +179,9 @@ impl Authority {
         }
         let unreadable = |what: &str| CaError::Request(what.to_owned());
         let (rest, parsed) = X509CertificationRequest::from_der(request)
-            .map_err(|_| unreadable("it is no PKCS#10 request in DER"))?;
+            .map_err(|_| unreadable("it is not a PKCS#10 request in DER"))?;
         if !rest.is_empty() {
-            return Err(unreadable("something follows it"));
+            return Err(unreadable("other data follows it"));
         }
         // The kind of the key comes from the key itself, whatever the signature's algorithm is called.
         let key = SubjectPublicKeyInfo::from_der(parsed.certification_request_info.subject_pki.raw)

@@ -96,7 +96,7 @@ pub async fn create_token(
 ) -> Result<NewToken, Refusal> {
     let mut secret = Secret([0; SECRET_BYTES]);
     getrandom::fill(&mut secret.0)
-        .map_err(|_| Refusal::new(Reason::Internal, "the system gives no random numbers"))?;
+        .map_err(|_| Refusal::new(Reason::Internal, "the system provides no random numbers"))?;
     let expires_ms = now_ms.saturating_add(u64::from(valid_seconds) * 1000);
     let record = TokenRecord {
         secret: hash(&secret),

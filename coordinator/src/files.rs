@@ -22,7 +22,7 @@ pub enum FileError {
     },
     /// A secret that others can read.
     #[error(
-        "{path} can be read by others (mode {mode:o}); it holds a secret: chmod 600 it, and think about who may have read it"
+        "{path} can be read by others (mode {mode:o}); it holds a secret: run chmod 600 on it, and consider who may have read it"
     )]
     Exposed {
         /// The file.

@@ -337,7 +337,7 @@ fn judge_gateway(
         (Some(effective), Some(wanted)) if !effective.is(wanted) => findings.push((
             State::Degraded,
             format!(
-                "enforces another {} than this coordinator has; if it was restored from a backup, propose the latest \
+                "enforces a different {} from the one that this coordinator has; if it was restored from a backup, propose the latest \
                  documents with `penstock release propose --again`",
                 wanted.revision
             ),

@@ -108,8 +108,7 @@ impl Ingest {
             && let Some((held, lawful)) = self.store.rewind(source, followed).await?
         {
             let words = format!(
-                "the trail stood at {}/{}, where the gateway's own, at epoch {own_epoch}, never was: somebody else wrote under its \
-                 name; it goes on at {}/{}, and what was written beyond stays stored",
+                "somebody else wrote under the gateway's name: its trail stood at {}/{}, which the gateway itself, at epoch {own_epoch}, never reached; it continues at {}/{}, and what was written beyond stays stored",
                 held.epoch, held.next_sequence, lawful.epoch, lawful.next_sequence
             );
             let rewound = TrailEvent {

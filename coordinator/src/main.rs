@@ -148,7 +148,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let checked = check(&ConfigFile::read(&config)?, &config)?;
             app::backup(&checked, &to)?;
             println!(
-                "Backed up to {}. It holds the authority's key: keep it as safe.",
+                "Backed up to {}. It holds the authority's key: keep it equally safe.",
                 to.display()
             );
             Ok(())

@@ -429,7 +429,7 @@ async fn send_all(
                 Ok(Err(_)) => return ControlFlow::Break(()),
                 // A window that is never opened must not keep a page of the trail in memory.
                 Err(_) => {
-                    tracing::info!("a search ends, as its reader takes nothing");
+                    tracing::info!("a search ends: its reader takes nothing");
                     return ControlFlow::Break(());
                 }
             }

@@ -413,7 +413,7 @@ impl Releases {
                 ended.reason
             )
         } else if recorded.record.approved_ms.is_some() {
-            format!("{revision} does not wait for signatures, it is approved")
+            format!("{revision} is not waiting for signatures: it is approved")
         } else if recorded.statement.parent != self.parent() {
             format!(
                 "{revision} was overtaken by another release; it has to be proposed again on top of that one"

@@ -113,7 +113,7 @@ pub async fn drop_old(
             step: "expired".to_owned(),
             blocks: all.blocks,
             message: format!(
-                "{} blocks of all trails, {} MiB, were removed, as trails are kept for {days} days (storage.trail_days)",
+                "{} blocks of all trails, {} MiB, were removed: trails are kept for {days} days (storage.trail_days)",
                 all.blocks,
                 all.bytes >> 20
             ),

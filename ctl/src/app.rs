@@ -11,7 +11,7 @@ use crate::online;
 use crate::output::Output;
 use crate::times;
 
-/// Does what the command line says; failures were told when this returns.
+/// Does what the command line says; failures were printed when this returns.
 pub fn run(cli: &Cli) -> Exit {
     let out = Output::new(cli.global.output, cli.global.color);
     if let Some(zone) = &cli.global.time_zone {

@@ -196,7 +196,7 @@ pub struct Demo {
 /// `penstock init`.
 #[derive(Debug, Args)]
 pub struct Init {
-    /// The folder to write into; made if need be.
+    /// The folder to write into; created if it does not exist.
     #[arg(default_value = ".")]
     pub dir: PathBuf,
     /// The plant's name; default: the folder's.
@@ -276,7 +276,7 @@ pub struct Reach {
     /// Only to this zone.
     #[arg(long, value_name = "ZONE")]
     pub to: Option<String>,
-    /// At most so many paths of each pair of zones, shortest first; of more, one by each zone from which the target is entered.
+    /// At most this many paths for each pair of zones, shortest first; beyond that, one for each zone from which the target is entered.
     #[arg(long, value_name = "NUMBER", default_value = "16")]
     pub paths: NonZeroUsize,
 }
@@ -376,7 +376,7 @@ pub enum Key {
         #[command(flatten)]
         unlock: Unlock,
     },
-    /// Lock a key by a new passphrase, or by none; the key stays the same
+    /// Lock a key with a new passphrase, or with none; the key stays the same
     #[command(after_help = "Example:\n  penstock key passphrase ~/.config/penstock/j.meyer.key")]
     Passphrase {
         /// The key's file.

@@ -47,7 +47,7 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// A program that it needs is not there.
-    #[error("the demo needs what is not here: {0}; `make setup` installs it")]
+    #[error("the demo needs programs that are missing here: {0}; `make setup` installs them")]
     Missing(String),
     /// The plant on this machine could not be built or run.
     #[error(transparent)]

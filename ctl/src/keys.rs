@@ -57,7 +57,7 @@ pub enum KeyError {
         path: PathBuf,
     },
     /// No randomness.
-    #[error("the system gave no random numbers to make a key of: {0}")]
+    #[error("the system provided no random numbers to make a key from: {0}")]
     Random(getrandom::Error),
     /// The library cannot write the key.
     #[error("the key cannot be written as PEM")]

@@ -255,7 +255,7 @@ impl Known {
             Failure::new(
                 Exit::Local,
                 "known-unwritten",
-                "what you verified cannot be written down",
+                "what you verified cannot be recorded",
             )
             .caused_by(&error)
         })?;

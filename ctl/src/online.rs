@@ -141,7 +141,7 @@ pub(crate) fn refused(status: &Status) -> Failure {
         ),
         (
             Reason::UnknownOperator,
-            "your login is not known any more: ask an administrator for a new token",
+            "your login is no longer known: ask an administrator for a new token",
         ),
         (
             Reason::RevisionTaken,

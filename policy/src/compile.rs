@@ -42,11 +42,17 @@ pub enum CompileError {
 }
 
 /// The plan of one gateway.
+///
+/// # Errors
+/// The plant has no such gateway, or the document was not validated: a flow without a number, an interface of an unknown zone.
 pub fn compile(plant: &Plant, gateway: &GatewayId) -> Result<Plan, CompileError> {
     Compiler::new(plant)?.gateway(gateway)
 }
 
 /// The plans of all gateways, for about the cost of reading the plant once.
+///
+/// # Errors
+/// As [`compile`], of any gateway.
 pub fn compile_all(plant: &Plant) -> Result<BTreeMap<GatewayId, Plan>, CompileError> {
     let compiler = Compiler::new(plant)?;
     plant

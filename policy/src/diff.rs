@@ -128,6 +128,9 @@ impl Diff {
 }
 
 /// What `new` changes against `old`; everything, if there is no old plant.
+///
+/// # Errors
+/// One of the plants cannot be compiled.
 pub fn diff(old: Option<&Plant>, new: &Plant) -> Result<Diff, CompileError> {
     let mut changes = Vec::new();
     flow::changes(old, new, &mut changes);

@@ -134,6 +134,9 @@ impl FromStr for Who {
 
 /// Puts the question to every gateway between the two ends. The plans are those of a moment ([`Plan::at`]): as they are compiled,
 /// every conduit that only grants open is closed.
+///
+/// # Errors
+/// An end is not an asset or an address of the plant, has no address, or shares no address family with the other.
 pub fn explain(
     plant: &Plant,
     plans: &BTreeMap<GatewayId, Plan>,

@@ -26,6 +26,9 @@ pub enum NameError {
 pub const NAME_LENGTH_MAX: usize = 63;
 
 /// Checks the form that all names share.
+///
+/// # Errors
+/// The text is empty, longer than [`NAME_LENGTH_MAX`] or holds other characters than a name may.
 pub fn check_name(text: &str) -> Result<(), NameError> {
     let end_ok = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     match text.len() {
@@ -52,6 +55,9 @@ macro_rules! names {
 
         impl $name {
             /// The name, if `text` has the form of one.
+            ///
+            /// # Errors
+            /// The text is not a name ([`check_name`]).
             pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
                 let text = text.into();
                 check_name(&text)?;

@@ -329,6 +329,9 @@ impl Plan {
     }
 
     /// Reads a plan strictly, of this format or the one before, and checks that it is well formed.
+    ///
+    /// # Errors
+    /// The bytes are not JSON of a plan, of a format that is unknown here, or not well formed.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PlanError> {
         let Header { format } = serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?;
         let plan: Self = match format.as_str() {

@@ -124,6 +124,9 @@ impl Head {
     /// Judges `block` as the next of the trail whose head is `head` (`None`: nothing is held yet).
     ///
     /// A higher epoch begins a new chain, if it is not too far ahead. A jump in the sequence is accepted and reported as `missing`.
+    ///
+    /// # Errors
+    /// The block is held already, does not follow, lies too far ahead, or is malformed.
     pub fn accept(head: Option<&Self>, block: &AuditBlock) -> Result<Accepted, ChainError> {
         let (epoch, sequence) = (block.epoch, block.sequence);
         let malformed = ChainError::Malformed { epoch, sequence };
@@ -162,6 +165,9 @@ impl Head {
 }
 
 /// Reads a block's body.
+///
+/// # Errors
+/// The bytes are not an encoded body.
 pub fn read_body(body: &[u8]) -> Result<AuditBlockBody, prost::DecodeError> {
     AuditBlockBody::decode(body)
 }

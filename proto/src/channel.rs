@@ -160,6 +160,9 @@ impl ConnectError {
 }
 
 /// Connects now, or says why not.
+///
+/// # Errors
+/// No coordinator could be reached, or none accepted the connection; each attempt is listed.
 pub async fn connect(addresses: Vec<Address>, tls: ClientTls) -> Result<Channel, ConnectError> {
     let first = addresses.clone();
     endpoint()
@@ -306,7 +309,7 @@ fn explain_rustls(error: &rustls::Error, own_validity_ms: Option<(u64, u64)>) ->
         Error::InvalidCertificate(wrong) => times::peer_refused(
             wrong,
             "the coordinator's",
-            "see to the coordinator's clock and certificate",
+            "check the coordinator's clock and certificate",
         )
         .unwrap_or_else(|| format!("the TLS handshake failed ({error})")),
         // The alert for a certificate that is not valid yet is the same.

@@ -25,6 +25,9 @@ pub enum WireError {
 }
 
 /// A digest from the bytes of `field`.
+///
+/// # Errors
+/// The field does not have 32 bytes.
 pub fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, WireError> {
     bytes.try_into().map(Digest).map_err(|_| WireError::DigestLength {
         field,

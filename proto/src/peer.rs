@@ -128,6 +128,9 @@ impl From<Subject> for String {
 
 impl PeerIdentity {
     /// The identity in the leaf of a chain that *has been verified*.
+    ///
+    /// # Errors
+    /// The certificate cannot be read, or does not hold exactly one identity of this form.
     pub fn from_certificate(leaf: &CertificateDer<'_>) -> Result<Self, PeerError> {
         let (rest, certificate) =
             x509_parser::parse_x509_certificate(leaf).map_err(|_| PeerError::Unreadable)?;

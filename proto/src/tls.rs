@@ -61,7 +61,7 @@ pub enum TlsError {
     #[error("{0} holds no certificate")]
     Empty(String),
     /// No root to verify a peer against.
-    #[error("no root certificate was given to verify the peer against")]
+    #[error("there is no root certificate to verify the peer against")]
     NoRoot,
     /// The certificate names nobody.
     #[error("the certificate does not name its holder")]
@@ -92,6 +92,9 @@ impl Clone for Credentials {
 
 impl Credentials {
     /// From DER, leaf first.
+    ///
+    /// # Errors
+    /// The chain is empty, or its leaf names no holder.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
         if chain.is_empty() {
             return Err(TlsError::Empty("the certificate chain".to_owned()));
@@ -100,6 +103,9 @@ impl Credentials {
     }
 
     /// From PEM texts, leaf first.
+    ///
+    /// # Errors
+    /// The text is not PEM, holds no certificate or key, or they cannot be used.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         Self::with_pem_key(certificates_from_pem(chain, "the certificate chain")?, key)
     }
@@ -117,6 +123,9 @@ impl Credentials {
     }
 
     /// From PEM files, leaf first.
+    ///
+    /// # Errors
+    /// A file cannot be read, or as [`Credentials::from_pem`].
     pub fn from_files(chain: &Path, key: &Path) -> Result<Self, TlsError> {
         let chain_pem = read(chain)?;
         let key_pem = read(key)?;
@@ -139,6 +148,9 @@ impl Credentials {
     }
 
     /// Who holds them, by their leaf.
+    ///
+    /// # Errors
+    /// The leaf names no identity.
     pub fn identity(&self) -> Result<PeerIdentity, TlsError> {
         let leaf = self
             .chain
@@ -148,6 +160,9 @@ impl Credentials {
     }
 
     /// The servers that they are good for.
+    ///
+    /// # Errors
+    /// The leaf cannot be read.
     pub fn server_names(&self) -> Result<ServerNames, TlsError> {
         let leaf = self
             .chain
@@ -157,6 +172,9 @@ impl Credentials {
     }
 
     /// When they were issued and when they expire; milliseconds since 1970.
+    ///
+    /// # Errors
+    /// The leaf cannot be read.
     pub fn validity_ms(&self) -> Result<(u64, u64), TlsError> {
         let leaf = self
             .chain
@@ -167,6 +185,9 @@ impl Credentials {
 }
 
 /// From when until when a certificate is valid; milliseconds since 1970.
+///
+/// # Errors
+/// The certificate cannot be read.
 pub fn validity_ms(certificate: &CertificateDer<'_>) -> Result<(u64, u64), PeerError> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| PeerError::Unreadable)?;
     let ms =
@@ -176,6 +197,9 @@ pub fn validity_ms(certificate: &CertificateDer<'_>) -> Result<(u64, u64), PeerE
 }
 
 /// Reads all certificates of a PEM text; `what` names it in errors.
+///
+/// # Errors
+/// The text is not PEM, or holds no certificate.
 pub fn certificates_from_pem(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()

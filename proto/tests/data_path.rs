@@ -159,11 +159,11 @@ async fn nobody_but_the_listed_devices_gets_a_handshake_at_the_gateway() {
         (Some(other.issue("device/scada", &[])), "UnknownIssuer"),
         (
             Some(ca.issue_in("device/scada", &[], (2020, 2021))),
-            "has expired: it ended 2021-",
+            "has expired (valid until 2021-",
         ),
         (
             Some(ca.issue_in("device/scada", &[], (2098, 2099))),
-            "not valid yet: it begins 2098-",
+            "not valid yet (from 2098-",
         ),
         (Some(ca.issue("gateway/scada", &[])), "not device/scada"),
         (Some(ca.issue("operator/scada", &[])), "not device/scada"),

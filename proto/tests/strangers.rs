@@ -491,8 +491,8 @@ async fn a_peer_that_takes_no_more_bytes_escapes_neither_its_deadline_nor_the_lo
     };
     for (limits, cut, peers, words) in [
         (long, true, 1, "does not read"),
-        (short, false, 1, "may not stand so long"),
-        (crowded, false, 2, "all places are taken"),
+        (short, false, 1, "without a client certificate is over"),
+        (crowded, false, 2, "limit of connections is reached"),
     ] {
         let (server, mut ends) = serve_without_end(&ca, limits, cut).await;
         let first = knocks(Ipv4Addr::LOCALHOST, server).await.unwrap();

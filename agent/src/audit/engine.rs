@@ -170,7 +170,7 @@ impl Engine {
         if let Some(spool) = self.spool.take()
             && let Ok(Err(error)) = contained(move || spool.close()).await
         {
-            tracing::warn!(error = %describe(&error).message, "the audit spool was not closed in good order");
+            tracing::warn!(error = %describe(&error).message, "the audit spool was not closed cleanly");
         }
     }
 

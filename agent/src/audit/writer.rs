@@ -273,7 +273,7 @@ fn fills(spool: &penstock_proto::v1::SpoolState) -> Option<Fault> {
     (percent >= HIGH_WATER_PERCENT).then(|| Fault {
         code: "spool-filling".to_owned(),
         message: format!(
-            "the audit spool is {percent} % full: when it is full, acknowledged blocks go first, then the least severe"
+            "the audit spool is {percent} % full: when it is full, acknowledged blocks are dropped first, then the least severe"
         ), ..Fault::default() })
 }
 

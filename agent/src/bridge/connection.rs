@@ -78,7 +78,7 @@ pub enum ConnectionError {
     #[error("the connection broke")]
     Io(#[from] std::io::Error),
     /// It sent what the standard does not have, or what a bridge cannot take.
-    #[error("the broker sent what is not understood")]
+    #[error("the broker sent something that cannot be understood")]
     Packet(#[from] MqttError),
     /// It did something that its side may not do.
     #[error("the broker {0}")]

@@ -337,7 +337,9 @@ impl Delivery {
                 return Err(ConnectionError::Misbehaved(what));
             }
             Packet::Subscribed { .. } => {
-                return Err(ConnectionError::Misbehaved("answered a question nobody asked"));
+                return Err(ConnectionError::Misbehaved(
+                    "answered a request that was never sent",
+                ));
             }
         };
         let expected = match which {

@@ -95,8 +95,7 @@ impl Intake {
         if !welcome.session_present {
             taken.entries.push(Entry::Forgot);
             if before.is_some() {
-                let what = "the broker no longer had this bridge's session: what was published while the bridge was \
-                            away is not held there, except as retained";
+                let what = "messages that were published while the bridge was away are lost unless they were retained: the broker no longer had this bridge's session";
                 self.teller.event(Severity::Alarm, "bridge-session-lost", what);
             }
         }
@@ -185,7 +184,9 @@ impl Intake {
                 taken.subscribed = true;
                 self.subscribed(reasons)
             }
-            Packet::Subscribed { .. } => Err(ConnectionError::Misbehaved("answered a question nobody asked")),
+            Packet::Subscribed { .. } => Err(ConnectionError::Misbehaved(
+                "answered a request that was never sent",
+            )),
             Packet::Nothing => Ok(()),
             Packet::Disconnect(reason) => Err(ConnectionError::Disconnected(reason)),
         }
@@ -291,7 +292,7 @@ fn note<'a>(path: &Path, filters: impl Iterator<Item = &'a str>) {
     }
     let text = serde_json::to_vec(&filters).unwrap_or_default();
     if let Err(error) = durable::replace(path, &text, 0o600) {
-        tracing::warn!(%error, "a bridge's subscriptions were not noted");
+        tracing::warn!(%error, "a bridge's subscriptions were not recorded");
     }
 }
 

@@ -186,7 +186,7 @@ impl Supervisor {
             let held = queue::undelivered(&folder);
             let (count, first_ms, last_ms) = held.unwrap_or_default();
             let text =
-                format!("{name}: the policy permits it no longer; {count} undelivered messages are removed");
+                format!("{name}: the policy no longer permits it; {count} undelivered messages are removed");
             audit.record(Severity::Notice, record::agent("bridge-revoked", &text));
             if count > 0 {
                 audit.record(

@@ -189,7 +189,7 @@ impl Teller {
         let was_full = self.state.borrow().full.clone();
         match (&was_full, &full) {
             (None, Some(why)) => {
-                let text = format!("nothing more is taken, and nothing acknowledged: {why}");
+                let text = format!("no more messages are taken or acknowledged: {why}");
                 self.event(Severity::Warning, "bridge-full", &text);
             }
             (Some(_), None) => self.event(Severity::Notice, "bridge-room", "there is room again"),

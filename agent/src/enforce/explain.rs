@@ -159,8 +159,7 @@ impl Current {
                         "a rule of an earlier revision permitted it".to_owned()
                     }
                     (Logged::Cut, _) => {
-                        "what its flow permits cannot be read from the middle of a connection: it was \
-                         reset, and its client can open it anew; an MQTT broker publishes the will that its client left"
+                        "the connection was reset, because what its flow permits cannot be read from the middle of a connection; its client can reconnect. An MQTT broker publishes the will that its client left"
                             .to_owned()
                     }
                     (Logged::Swept, _) => "a SYN in the client's name, on a port where the inspector's own connection stands: \
@@ -173,7 +172,7 @@ impl Current {
                         })
                     }
                     _ if packet.opener == Opener::ByPlan => {
-                        "the flow is its client's to open: a server's datagram passes once the client has spoken"
+                        "only the client may open this flow: a server's datagram passes once the client has sent one"
                             .to_owned()
                     }
                     _ if !search => "no rule of the plan matches".to_owned(),

@@ -114,9 +114,7 @@ fn ways(plan: &Plan) -> Vec<Finding> {
     vec![Finding {
         code: "bridge-has-no-way",
         message: format!(
-            "inspected flows need this gateway itself to reach both ends over its bridge, and no route does to {}: give \
-             the bridge an address in their network, or a route (`ip route add NETWORK dev BRIDGE`); until then their \
-             connections come to nothing",
+            "inspected connections fail: this gateway has no route over its bridge to {}, and needs one to both ends; give the bridge an address in their network, or a route (`ip route add NETWORK dev BRIDGE`)",
             lacking.join(", ")
         ),
     }]

@@ -37,14 +37,14 @@ const MODULES: [(&str, &str); 5] = [
 pub enum KernelError {
     /// There is no such program.
     #[error(
-        "`{program}` was not found: install nftables (Debian: apt-get install nftables); the kernel's rules are as before"
+        "`{program}` was not found: install nftables (Debian: apt-get install nftables); the previous rules stay in force"
     )]
     Missing {
         /// What was searched.
         program: String,
     },
     /// The program could not be started or spoken to.
-    #[error("`{program}` could not be run; the kernel's rules are as before")]
+    #[error("`{program}` could not be run; the previous rules stay in force")]
     Run {
         /// The program.
         program: String,

@@ -54,7 +54,7 @@ impl Loaded {
                 format!("the table {} is gone", render::TABLE)
             } else {
                 format!(
-                    "there is a table bridge {} that nobody of us loaded",
+                    "there is a table bridge {} that the agent did not load",
                     render::TABLE
                 )
             });

@@ -43,7 +43,7 @@ impl Table {
         let off = sysctl::hiding_bridged().map_err(EnforceError::BridgeParameter)?;
         let mut known = self.hiding.lock().unwrap_or_else(PoisonError::into_inner);
         let message = |parameter| {
-            format!("net.bridge.{parameter} was off, so bridged packets were not judged and dropped")
+            format!("bridged packets were dropped without being judged: net.bridge.{parameter} was off")
         };
         for parameter in off.iter().filter(|parameter| !known.contains(parameter)) {
             self.say(DriftStep::Found, &message(parameter), None);
@@ -75,7 +75,7 @@ impl Table {
                 .map(|parameter| format!("net.bridge.{parameter}"))
                 .collect();
             format!(
-                "{} is off: bridged packets are not judged, and dropped",
+                "bridged packets are dropped without being judged: {} is off",
                 names.join(" and ")
             )
         }))

@@ -190,7 +190,8 @@ impl Found {
             ),
             Self::Unfinished => Some((
                 "rules-unfinished",
-                "the agent before ended while it replaced rules; they were replaced now".to_owned(),
+                "the previous agent ended while it was replacing rules; they have been replaced now"
+                    .to_owned(),
                 true,
             )),
         }
@@ -263,7 +264,7 @@ impl Note {
         if let Err(error) = durable::replace(path, &bytes, MODE) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "what this agent leaves in the kernel is not noted: after a restart it is not known whether the rules stood"
+                "cannot record what this agent leaves in the kernel: after a restart it is not known whether the rules stood"
             );
         }
     }

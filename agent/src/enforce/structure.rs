@@ -181,8 +181,7 @@ impl Input {
 
     /// What a person should know about it.
     fn findings(&self) -> Option<Finding> {
-        let closed = "no port of the gateway itself can be reached over the network; it is led by its coordinator and at \
-                      its own console";
+        let closed = "no port of the gateway itself can be reached over the network; it is managed by its coordinator and at its own console";
         let why = match &self.interface {
             None => "the plan names no management access",
             Some(_) if self.peers4.is_empty() && self.peers6.is_empty() => {
@@ -203,8 +202,7 @@ pub fn missing_management(plan: &Plan, exists: impl Fn(&str) -> bool) -> Option<
     (!exists(&management.interface)).then(|| Finding {
         code: "management-missing",
         message: format!(
-            "this gateway has no interface {}, by which it is managed: until it appears, the gateway is led by its coordinator \
-             and at its own console. If it has another name now, correct the name or the document",
+            "this gateway has no interface {}, by which it is managed: until it appears, the gateway is managed by its coordinator and at its own console. If it has another name now, correct the name or the document",
             management.interface
         ),
     })

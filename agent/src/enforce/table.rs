@@ -334,7 +334,7 @@ impl Table {
             // Somebody changed the tables between loading and reading: the structure read is not to be trusted either.
             state.loaded = None;
             return Err(EnforceError::ReadBack(std::io::Error::other(
-                "the kernel holds other elements than were just loaded; another program changes the same tables",
+                "the kernel holds other elements than those just loaded: another program is changing the same tables",
             )));
         }
         let described = held.structure;

@@ -57,7 +57,8 @@ fn stored_in_words(before: &Identity, after: &Identity) -> String {
             instant(until)
         );
     }
-    "a new certificate is stored; by the clock here the one before does, and stays in use".to_owned()
+    "a new certificate is stored; by this machine's clock the previous one is valid, and it stays in use"
+        .to_owned()
 }
 
 /// Whether to ask for another one. Where one is held that ends later, and its time has not come by the clock here, that is waited
@@ -175,7 +176,7 @@ impl Renewal {
             format!("{} to {}", instant(from), instant(until))
         };
         let told = format!(
-            "by the clock here, which says {}, the certificate valid from {} is in use, instead of the one from {}",
+            "by this machine's clock, which shows {}, the certificate valid from {} is in use instead of the one from {}",
             instant(clock::now_ms()),
             span(&chosen),
             span(&current)

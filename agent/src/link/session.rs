@@ -67,7 +67,7 @@ pub enum SessionEnd {
     #[error("the coordinator sent {0}")]
     Protocol(&'static str),
     /// It does not take what is sent.
-    #[error("the coordinator takes no messages")]
+    #[error("the coordinator is not accepting messages")]
     Stuck,
     /// It does not acknowledge audit.
     #[error("the coordinator has not acknowledged audit for {} s", ACK_TIMEOUT.as_secs())]

@@ -94,7 +94,7 @@ impl<K: Kernel> Reconciler<K> {
                 return;
             }
             Err(_) => {
-                let message = "the offer could not be judged: a fault of the agent itself";
+                let message = "the offer could not be judged: internal error in the agent";
                 self.refuse(fingerprint, &offered, "agent-fault", message);
                 return;
             }

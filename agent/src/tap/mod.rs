@@ -195,7 +195,7 @@ fn fault(error: &std::io::Error) -> Fault {
             code: "tap-not-permitted".to_owned(),
             message: "the operations of observing zones are not learned: the agent may not open packet sockets. Install \
                       penstock-agent-tap.conf beside the unit (it adds CAP_NET_RAW and AF_PACKET), or set \
-                      `tap.enabled = false`; enforcement and verdicts are not touched by this"
+                      `tap.enabled = false`; enforcement and verdicts are not affected"
                 .to_owned(), ..Fault::default() };
     }
     Fault {

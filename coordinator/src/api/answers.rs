@@ -81,7 +81,7 @@ impl Answers {
         let line = extensions.get::<PeerInfo>().map(|peer| peer.line.clone());
         let full = |most: usize, whose: &str| {
             let words = format!(
-                "{most} {} {whose} are under way, which is the most; read or end one of them first",
+                "the limit of {most} {} {whose} at a time is reached; read or end one of them first",
                 self.what
             );
             Refusal::new(Reason::TooManyAnswers, words).retry_after(GRACE)
@@ -122,9 +122,9 @@ async fn keep(
     let why = loop {
         tokio::select! {
             _ = &mut ended => return,
-            () = std::future::poll_fn(|cx| place.poll_lost(cx)) => break "others ask, and it held the most places",
+            () = std::future::poll_fn(|cx| place.poll_lost(cx)) => break "others were waiting, and it held the most places",
             _ = look.tick() => if stalls() {
-                break "it took nothing of an answer for minutes";
+                break "it read nothing of an answer for minutes";
             }
         }
     };

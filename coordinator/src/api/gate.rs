@@ -214,7 +214,7 @@ impl Gate {
             let refusal = Refusal::new(
                 Reason::TooManyActions,
                 format!(
-                    "{operator} did more than {} things that are written in the trail; there is room for one more each second",
+                    "{operator} did more than {} recorded actions in a short time; one more is possible each second",
                     RECORDED.at_once
                 ),
             )

@@ -56,7 +56,7 @@ impl GatewayLink for LinkService {
         let (subject, address) = gate::renewable(request.extensions())?;
         if let Err(after) = self.renewals.take(&subject.to_string(), 1, clock::now_ms()) {
             let words = format!(
-                "{subject} renewed its certificate {} times in short order; the next time is in {} min",
+                "{subject} renewed its certificate {} times in a short time; it can be renewed again in {} min",
                 RENEWALS.at_once,
                 after.as_secs() / 60 + 1
             );

@@ -85,15 +85,14 @@ impl Own {
             Some(free) if free <= facts.reserve_bytes => faults.push(Fault::new(
                 "disk-low",
                 format!(
-                    "the store's disk has at most {} MiB left, which are kept for approvals, certificates and operators' own trail; \
-                     gateways' audit waits: make room, or let `storage.trail_days` end what is old",
+                    "gateways' audit waits: the store's disk has at most {} MiB left, which are reserved for approvals, certificates and operators' own trail; make room, or let `storage.trail_days` remove old audit",
                     step_above(free, facts.reserve_bytes)
                 ),
             )),
             Some(_) => {}
             None => faults.push(Fault::new(
                 "disk-unknown",
-                "the room on the store's disk cannot be asked for".to_owned(),
+                "the free space on the store's disk cannot be determined".to_owned(),
             )),
         }
         if let Some((at, from_ms, to_ms)) = self.jumped
@@ -102,8 +101,7 @@ impl Own {
             faults.push(Fault::new(
                 "clock-set",
                 format!(
-                    "the clock of the coordinator was set from {} to {}: ages and times of receipt before and after do not compare; \
-                     look at its time service",
+                    "the coordinator's clock was set from {} to {}: ages and times of receipt from before and after cannot be compared; check its time service",
                     utc(from_ms),
                     utc(to_ms)
                 ),

@@ -126,7 +126,7 @@ impl Releases {
         if statement.parent != parent {
             return Err(Refusal::new(
                 Reason::ParentMismatch,
-                "the release was made on top of another one than the current; look at what changed, and build it again",
+                "the release was not made on top of the current one; look at what changed, and build it again",
             )
             .condition("parent", parent.map_or("none".to_owned(), |digest| digest.to_string())));
         }

@@ -310,7 +310,7 @@ impl Session<'_> {
         }
         Err(Refusal::new(
             Reason::StoreBusy,
-            "there is room for the trail again; a new session takes it up where it was held up",
+            "there is room for the trail again; a new session resumes it where it stopped",
         ))
     }
 

@@ -33,8 +33,7 @@ pub enum StoreError {
     },
     /// The disk is half used, and this trail holds its part of the rest.
     #[error(
-        "the trail of {source_name} holds {} MiB of the store, and its part of what is left is {} MiB; it waits so that others' go on: \
-         make room, or let `storage.trail_days` end what is old", held_bytes >> 20, part_bytes >> 20
+        "the trail of {source_name} holds {} MiB of the store, and its part of what is left is {} MiB; it waits so that the others can continue: make room, or let `storage.trail_days` remove old audit", held_bytes >> 20, part_bytes >> 20
     )]
     HoldsItsPart {
         /// Whose.
@@ -46,8 +45,7 @@ pub enum StoreError {
     },
     /// A source delivers more than its share of a day.
     #[error(
-        "the trail of {source_name} grows by more than {} MiB a day (`storage.trail_bytes_per_day`); its next blocks are taken in {} min: look what it \
-         reports so much of", bytes_per_day >> 20, after.as_secs().div_ceil(60)
+        "the trail of {source_name} grows by more than {} MiB a day (`storage.trail_bytes_per_day`); its next blocks are taken in {} min: find out what it reports so much about", bytes_per_day >> 20, after.as_secs().div_ceil(60)
     )]
     TooFast {
         /// Whose.
@@ -104,7 +102,7 @@ pub enum StoreError {
     },
     /// A look over the trail that took longer than it may.
     #[error(
-        "the search looked over the trail for {} s without coming to its end; narrow it: a later --since, one --source", super::scan::SCAN_TIME_MAX.as_secs()
+        "the search did not finish within {} s; narrow it with a later --since, or with --source", super::scan::SCAN_TIME_MAX.as_secs()
     )]
     TooLong,
     /// The writer's thread could not be started.

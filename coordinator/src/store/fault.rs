@@ -13,7 +13,7 @@ use super::room::is_read_only;
 
 /// What one does about a store whose bytes are wrong.
 pub(super) const RESTORE: &str = "stop the coordinator, keep a copy of this file and its -wal, and restore the newest \
-                                  backup; gateways go on meanwhile, and send again what of their trails that backup lacks";
+                                  backup; gateways keep enforcing meanwhile, and send the part of their trails that the backup lacks again";
 
 /// What the engine could not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

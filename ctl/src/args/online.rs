@@ -67,17 +67,17 @@ pub enum Release {
         #[arg(long, short, requires = "digest")]
         yes: bool,
     },
-    /// End a proposal that waits, as one of its approvers
+    /// Reject a waiting proposal, as one of its approvers
     #[command(
         after_help = "Example:\n  penstock release reject 4 --digest 3fa9c1d2e5b0 --reason 'PLC 7 is not ours'"
     )]
     Reject(EndRelease),
-    /// Take a proposal that waits back, as its author
+    /// Withdraw a waiting proposal, as its author
     #[command(after_help = "Example:\n  penstock release withdraw 4 --digest 3fa9c1d2e5b0 --reason 'A typo'")]
     Withdraw(EndRelease),
     /// Releases, newest first
     List {
-        /// At most so many.
+        /// At most this many.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
@@ -322,7 +322,7 @@ pub struct Health {
     /// Only zones that depend on this gateway; may be given several times.
     #[arg(long, value_name = "GATEWAY")]
     pub gateway: Vec<String>,
-    /// Only zones in this state or a graver one.
+    /// Only zones in this state or a worse one.
     #[arg(long, value_enum, value_name = "STATE")]
     pub severity: Option<StateArg>,
 }
@@ -361,7 +361,7 @@ pub struct Why {
     /// Since when: RFC 3339 with its offset, a day, or a span back from now.
     #[arg(long, value_name = "TIME", default_value = "24h")]
     pub since: String,
-    /// At most so many different refusals.
+    /// At most this many different refusals.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub limit: u32,
 }
@@ -382,7 +382,7 @@ pub enum Audit {
         /// Until when: RFC 3339 with its offset, a day (all of it), or a span back from now.
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
-        /// At most so many.
+        /// At most this many.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
         /// Oldest first; default: the newest first.
@@ -490,7 +490,7 @@ fn revision(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix('r').unwrap_or(text);
     match digits.parse() {
         Ok(0) | Err(_) => Err(format!(
-            "`{text}` is no revision: write a number from 1, as `release list` shows it"
+            "`{text}` is not a revision: write a number from 1, as `release list` shows it"
         )),
         Ok(n) => Ok(n),
     }

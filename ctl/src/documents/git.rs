@@ -178,7 +178,9 @@ impl<'a> Git<'a> {
             "blob" => self.blob(&fields, 1)?,
             "tree" => Found::Tree((*fields.get(1).unwrap_or(&"")).to_owned()),
             "symlink" => Found::Outside(rest.trim_end_matches('\n').to_owned()),
-            "dangling" | "notdir" => Found::Other("is a link to what is not in that revision".to_owned()),
+            "dangling" | "notdir" => {
+                Found::Other("is a link to a file that is not in that revision".to_owned())
+            }
             "loop" => Found::Other("is a link that leads back to itself".to_owned()),
             "commit" => Found::Other(SUBMODULE.to_owned()),
             _ => Found::Other("is not in that revision".to_owned()),

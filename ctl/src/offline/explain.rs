@@ -281,7 +281,7 @@ fn carried(plant: &Plant, service: &str) -> Result<Carried, Failure> {
         })
     };
     by_document.or_else(by_name).ok_or_else(|| {
-        Failure::usage(format!("`{service}` is no service"))
+        Failure::usage(format!("`{service}` is not a service"))
             .help("write tcp/502, udp/47808, icmp-echo, or a service by name such as modbus-tcp or mqtt")
     })
 }

@@ -327,7 +327,7 @@ impl Report for Replayed {
             let packets = usize::try_from(self.withheld).unwrap_or(usize::MAX);
             let packets = words::count(packets, "packet");
             page.line(format!(
-                "  answers and what else is no request: {packets} withheld"
+                "  answers and anything else that is not a request: {packets} withheld"
             ));
         }
         if !self.udp.is_empty() {

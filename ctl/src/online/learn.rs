@@ -182,11 +182,11 @@ impl Gathered {
         for (count, what) in [
             (
                 self.missed,
-                "packets were missed by gateways that learned: something may lack here",
+                "packets were missed by gateways that learned: the proposal may be incomplete",
             ),
             (
                 self.untold,
-                "events were lost to the trail: something may lack here",
+                "events were lost to the trail: the proposal may be incomplete",
             ),
             (
                 self.portless,

@@ -247,7 +247,7 @@ async fn enrol(
     };
     let tls = profile
         .config()
-        .map_err(|error| Failure::local("tls", "no connection can be prepared").caused_by(&error))?;
+        .map_err(|error| Failure::local("tls", "cannot prepare a connection").caused_by(&error))?;
     let channel = channel::connect(token.coordinators.clone(), tls)
         .await
         .map_err(|error| unreachable(&error.to_string()))?;

@@ -70,7 +70,7 @@ pub(super) fn network<'a>(frame: &Frame<'a>) -> Result<LaxSlicedPacket<'a>, Skip
         };
     }
     Err(SkipReason::Encapsulated(
-        "more tags and labels in one another than are read",
+        "more nested tags and labels than are read",
     ))
 }
 

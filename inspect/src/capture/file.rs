@@ -36,9 +36,7 @@ pub enum CaptureError {
     #[error("the file ends within packet {0}: it was cut short, or is still being written")]
     CutShort(u64),
     /// A length in the file that cannot be.
-    #[error(
-        "packet {number} has a length of {bytes} bytes, which cannot be: the file is damaged from there on"
-    )]
+    #[error("packet {number} has an impossible length of {bytes} bytes: the file is damaged from there on")]
     Damaged {
         /// The packet.
         number: u64,
@@ -111,6 +109,9 @@ impl Order {
 
 impl<'a> Frames<'a> {
     /// Opens a file by its bytes.
+    ///
+    /// # Errors
+    /// The bytes do not begin as a pcap or pcapng file.
     pub fn open(bytes: &'a [u8]) -> Result<Self, CaptureError> {
         if bytes.is_empty() {
             return Err(CaptureError::Empty);

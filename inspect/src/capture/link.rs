@@ -159,6 +159,9 @@ pub enum Transport<'a> {
 }
 
 /// The TCP segment in `frame`, if it has a whole one.
+///
+/// # Errors
+/// The frame holds no TCP segment that can be read; the reason is counted.
 pub fn segment<'a>(frame: &Frame<'a>) -> Result<Segment<'a>, SkipReason> {
     match packet(frame)? {
         Packet::Whole(Transport::Tcp(segment)) => Ok(segment),
@@ -186,6 +189,9 @@ pub(super) fn to_group(frame: &Frame<'_>) -> bool {
 }
 
 /// What `frame` brings.
+///
+/// # Errors
+/// The frame holds no packet that can be read; the reason is counted.
 pub fn packet<'a>(frame: &Frame<'a>) -> Result<Packet<'a>, SkipReason> {
     let packet = carriers::network(frame)?;
     let (source, destination, announced) = match &packet.net {

@@ -88,14 +88,13 @@ pub enum Deviation {
     Release(u16),
     /// The client's will stays with the broker, although the policy no longer permits it.
     #[error(
-        "the broker may publish this client's will, which the policy no longer permits: the connection ends within a large \
-         publication, where the broker cannot be told"
+        "the broker may publish this client's will, which the policy no longer permits: the connection ends within a large publication, where the broker cannot be informed"
     )]
     WillRemains,
     /// A will that was not seen stays with the broker.
     #[error(
         "the broker may publish a will of this client, which the gateway never saw: its CONNECT was before the connection was \
-         read, and it ends where the broker cannot be told"
+         read, and it ends where the broker cannot be informed"
     )]
     WillUnknown,
 }

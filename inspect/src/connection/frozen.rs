@@ -184,6 +184,9 @@ impl Connection {
     /// Goes on with a frozen connection, judged by `rules` from the next operation on. `now` may count from another
     /// moment than it did for `freeze`; no time counts as passed between the two. Where it now only observes,
     /// [`Self::settle`] gives what was held.
+    ///
+    /// # Errors
+    /// The bytes are not a connection that could be in this state, or one that an enforced flow does not permit.
     pub fn thaw(
         frozen: &[u8],
         now: Duration,

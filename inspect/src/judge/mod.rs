@@ -133,7 +133,7 @@ pub enum RulesError {
     #[error("the flows that share this connection speak different protocols")]
     TwoProtocols,
     /// A name that this inspector does not know.
-    #[error("operation {index}: `{name}` is no Modbus function or group")]
+    #[error("operation {index}: `{name}` is not a Modbus function or group")]
     Function {
         /// Position in the list.
         index: RuleIndex,
@@ -181,6 +181,9 @@ pub enum Rules {
 
 impl Rules {
     /// Compiles a list; anything in it that is not understood refuses it whole.
+    ///
+    /// # Errors
+    /// The list is empty, or an entry is not understood: it would never match, or match more than was meant.
     pub fn compile(operations: &Operations) -> Result<Self, RulesError> {
         match operations {
             Operations::ModbusTcp(list) => modbus::ModbusRules::compile(list).map(Self::Modbus),
@@ -190,6 +193,9 @@ impl Rules {
 
     /// Compiles several flows' lists for one connection: what any of them, by itself, permits is permitted. Also gives
     /// for each rule which list it came from.
+    ///
+    /// # Errors
+    /// As [`Rules::compile`], of any list; or the lists are of different protocols.
     pub fn union<'a>(
         lists: impl IntoIterator<Item = &'a Operations>,
     ) -> Result<(Self, Vec<usize>), RulesError> {

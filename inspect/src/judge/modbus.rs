@@ -157,6 +157,9 @@ fn around(spans: &[Span], value: u16) -> Option<Span> {
 
 impl ModbusRules {
     /// Compiles a flow's list.
+    ///
+    /// # Errors
+    /// The list is empty, or an entry is not understood.
     pub fn compile(list: &[ModbusOperation]) -> Result<Self, RulesError> {
         if list.is_empty() {
             return Err(RulesError::Empty);

@@ -97,6 +97,9 @@ impl Admission {
 
 impl MqttRules {
     /// Compiles a flow's list.
+    ///
+    /// # Errors
+    /// The list is empty, or an entry is not understood.
     pub fn compile(list: &[MqttOperation]) -> Result<Self, RulesError> {
         Self::union(&[list])
     }

@@ -52,6 +52,9 @@ pub enum FrameError {
 }
 
 /// The first ADU of `bytes`; `None` while it is not whole. A bad header is told as soon as its field is there.
+///
+/// # Errors
+/// The header is not one of Modbus/TCP.
 pub fn next(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
     let mut reader = Reader::new(bytes);
     let (Some(transaction), Some(protocol)) = (reader.u16(), reader.u16()) else {

@@ -220,6 +220,9 @@ fn next_record<'a>(reader: &mut Reader<'a>, with_data: bool) -> Option<FileRecor
 
 impl<'a> Request<'a> {
     /// Decodes the PDU of a request to `unit`.
+    ///
+    /// # Errors
+    /// The PDU is not a request in the form that its function has.
     pub fn decode(unit: u8, pdu: &'a [u8]) -> Result<Self, RequestError> {
         let (&code, body) = pdu.split_first().ok_or(RequestError::Code(0))?;
         let fields = Fields {

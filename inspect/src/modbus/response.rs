@@ -132,6 +132,9 @@ impl Expectation {
     }
 
     /// Judges the PDU of an answer.
+    ///
+    /// # Errors
+    /// The answer does not have the shape that its request determines.
     pub fn check(&self, pdu: &[u8]) -> Result<Response, ResponseError> {
         let (&code, body) = pdu.split_first().ok_or(ResponseError::Shape(self.code))?;
         if code == self.code | 0x80 {

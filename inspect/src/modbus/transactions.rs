@@ -119,7 +119,7 @@ pub struct Refused {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
     /// As many as the limit are in flight.
-    #[error("{0} requests are in flight, which is the most that one connection may have")]
+    #[error("{0} requests are in flight, the limit for one connection")]
     Full(usize),
     /// A request that stands alone is in flight.
     #[error("function {0} is in flight, after which nothing may follow until it is answered")]
@@ -212,6 +212,9 @@ impl Transactions {
     }
 
     /// Notes a request that is about to be forwarded.
+    ///
+    /// # Errors
+    /// As many requests are in flight as there may be, or one after which nothing may follow.
     pub fn sent(
         &mut self,
         now: Duration,
@@ -246,6 +249,9 @@ impl Transactions {
     }
 
     /// Notes a request that is not forwarded: [`Self::due`] says when to tell so.
+    ///
+    /// # Errors
+    /// As many refusals wait for their turn as there may be.
     pub fn refused(
         &mut self,
         now: Duration,

@@ -83,6 +83,9 @@ impl Aliases {
     }
 
     /// An alias that a publication names: within what the receiver takes.
+    ///
+    /// # Errors
+    /// The alias is 0 or greater than was agreed.
     pub fn check(&self, alias: u16) -> Result<(), MqttError> {
         if alias == 0 || alias > self.maximum {
             Err(MqttError::Alias(alias))
@@ -92,6 +95,9 @@ impl Aliases {
     }
 
     /// What `alias` stands for.
+    ///
+    /// # Errors
+    /// The alias is out of range, or was never set.
     pub fn resolve(&self, alias: u16) -> Result<Resolved<'_>, MqttError> {
         self.check(alias)?;
         let entry = self.entries.get(&alias).ok_or(MqttError::Alias(alias))?;
@@ -102,6 +108,9 @@ impl Aliases {
     }
 
     /// `alias` stands for `topic` from now on, for the receiver too if it was `forwarded`.
+    ///
+    /// # Errors
+    /// The alias is out of range.
     pub fn set(&mut self, alias: u16, topic: &str, forwarded: bool) -> Result<(), MqttError> {
         self.check(alias)?;
         if let Some(entry) = self.entries.get_mut(&alias)

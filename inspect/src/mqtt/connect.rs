@@ -38,6 +38,9 @@ pub struct Will<'a> {
 
 impl<'a> Connect<'a> {
     /// Decodes the body of a CONNECT.
+    ///
+    /// # Errors
+    /// The body is not that of a CONNECT.
     pub fn decode(body: &'a [u8]) -> Result<Self, MqttError> {
         let mut reader = Reader::new(body);
         let name = wire::text(&mut reader).map_err(|_| MqttError::Protocol)?;
@@ -114,6 +117,9 @@ pub struct ConnAck {
 
 impl ConnAck {
     /// Decodes the body of a CONNACK.
+    ///
+    /// # Errors
+    /// The body is not that of a CONNACK in this version.
     pub fn decode(version: Version, body: &[u8]) -> Result<Self, MqttError> {
         let mut reader = Reader::new(body);
         let (flags, code) = (wire::byte(&mut reader)?, wire::byte(&mut reader)?);

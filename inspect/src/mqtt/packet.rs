@@ -73,6 +73,9 @@ pub struct Header {
 impl Header {
     /// Reads the fixed header of a packet from `sender`; `Ok(None)` while it is not whole. What the first byte
     /// already shows to be wrong is told at the first byte.
+    ///
+    /// # Errors
+    /// The first bytes are not a packet that may come from this side.
     pub fn decode(sender: Sender, bytes: &[u8]) -> Result<Option<Self>, MqttError> {
         let mut reader = Reader::new(bytes);
         let Some(first) = reader.u8() else { return Ok(None) };
@@ -145,6 +148,9 @@ pub enum Packet<'a> {
 
 impl<'a> Packet<'a> {
     /// Decodes the body of any packet but PUBLISH and CONNECT, which know their own way.
+    ///
+    /// # Errors
+    /// The packet is malformed, or may not come from this side.
     pub fn decode(
         version: Version,
         sender: Sender,

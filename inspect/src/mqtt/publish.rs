@@ -31,6 +31,9 @@ impl<'a> Publish<'a> {
     ///
     /// Only the first `head_bytes_max` bytes are looked at, so that the answer does not depend on how much
     /// more happens to be there.
+    ///
+    /// # Errors
+    /// The head is malformed.
     pub fn decode(
         version: Version,
         sender: Sender,

@@ -32,11 +32,17 @@ pub struct Wanted<'a> {
 
 impl<'a> Filters<'a> {
     /// Decodes the body of a SUBSCRIBE.
+    ///
+    /// # Errors
+    /// The body is not that of a SUBSCRIBE in this version.
     pub fn subscribe(version: Version, body: &'a [u8]) -> Result<Self, MqttError> {
         Self::decode(version, body, Place::SUBSCRIBE, true)
     }
 
     /// Decodes the body of an UNSUBSCRIBE.
+    ///
+    /// # Errors
+    /// The body is not that of an UNSUBSCRIBE in this version.
     pub fn unsubscribe(version: Version, body: &'a [u8]) -> Result<Self, MqttError> {
         Self::decode(version, body, Place::UNSUBSCRIBE, false)
     }

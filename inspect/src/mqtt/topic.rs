@@ -7,6 +7,9 @@
 use super::wire::MqttError;
 
 /// Checks a topic name: not empty, no wildcard.
+///
+/// # Errors
+/// The topic is empty, too long, or holds a wildcard or a null character.
 pub fn check_name(topic: &str) -> Result<(), MqttError> {
     if topic.is_empty() || topic.contains(['+', '#', '\0']) {
         return Err(MqttError::TopicName);
@@ -15,6 +18,9 @@ pub fn check_name(topic: &str) -> Result<(), MqttError> {
 }
 
 /// Checks a topic filter, plain or shared.
+///
+/// # Errors
+/// The text is not a topic filter (MQTT 5, section 4.7).
 pub fn check_filter(filter: &str) -> Result<(), MqttError> {
     Subscription::parse(filter).map(|_| ())
 }
@@ -45,6 +51,9 @@ pub struct Subscription<'a> {
 
 impl<'a> Subscription<'a> {
     /// Takes a filter apart, and checks it.
+    ///
+    /// # Errors
+    /// The text is not a topic filter (MQTT 5, section 4.7).
     pub fn parse(filter: &'a str) -> Result<Self, MqttError> {
         let Some(shared) = filter.strip_prefix("$share/") else {
             if filter == "$share" {

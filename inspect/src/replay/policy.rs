@@ -74,6 +74,9 @@ pub enum Gate {
 
 impl Plans {
     /// Takes plans, and makes sure that every flow of theirs can be judged.
+    ///
+    /// # Errors
+    /// A plan's operations cannot be judged.
     pub fn new(plans: Vec<Plan>) -> Result<Self, PlansError> {
         for plan in &plans {
             for rule in &plan.rules {

@@ -48,19 +48,19 @@ const fn note(code: &'static str, meaning: &'static str, explanation: &'static s
     }
 }
 
-const UNFAITHFUL: &str = "The checker derives from the plant, by code of its own, what each plan must hold, and this plan holds something else. Compile the plans anew; if the finding stays, it is a fault in Penstock: please report it, and release nothing until then.";
+const UNFAITHFUL: &str = "The checker derives from the plant, by code of its own, what each plan must hold, and this plan holds something else. Compile the plans again; if the finding stays, it is a fault in Penstock: please report it, and release nothing until then.";
 
 /// Every code, by number.
 pub const FINDING_CODES: &[FindingCode] = &[
     error(
         "PC0101",
         "No management access is declared, so nobody reaches the gateway over the network.",
-        "A gateway's `management` names the interface and the peers by which people reach it; no plan closes that way, and every other way to the gateway's own ports is closed. Without it the gateway is led by its coordinator alone, whose link it opens itself, and at its own console.",
+        "A gateway's `management` names the interface and the peers by which people reach it; no plan closes that way, and every other way to the gateway's own ports is closed. Without it the gateway is managed by its coordinator alone, whose link it opens itself, and at its own console.",
     ),
     error(
         "PC0102",
         "Management access names no peers.",
-        "An empty list never means everyone: nobody could get at the gateway. Name the addresses from which it is managed.",
+        "An empty list never means everyone: nobody could reach the gateway. Name the addresses from which it is managed.",
     ),
     warning(
         "PC0103",
@@ -75,7 +75,7 @@ pub const FINDING_CODES: &[FindingCode] = &[
     error(
         "PC0105",
         "Management comes in by a port of the gateway's bridge.",
-        "A port of a bridge has no addresses of its own, and what comes in by a guarded one is never management's: nobody could get at the gateway but at its own console. Give management an interface of its own, which is no port of the bridge.",
+        "A port of a bridge has no addresses of its own, and what comes in by a guarded one is never management's: nobody could reach the gateway except at its own console. Give management an interface of its own that is not a port of the bridge.",
     ),
     FindingCode {
         severity: Severity::Note,
@@ -110,7 +110,7 @@ pub const FINDING_CODES: &[FindingCode] = &[
     error(
         "PC0117",
         "The plan limits or carries something without requiring an agent that can.",
-        "An agent that does not know how to look inside a protocol, or to carry a bridge, must refuse the plan. It can only do so if the plan says what it requires. Compile the plans anew; if the finding stays, it is a fault in Penstock: please report it.",
+        "An agent that does not know how to look inside a protocol, or to carry a bridge, must refuse the plan. It can only do so if the plan says what it requires. Compile the plans again; if the finding stays, it is a fault in Penstock: please report it.",
     ),
     error(
         "PC0118",
@@ -175,7 +175,7 @@ pub const FINDING_CODES: &[FindingCode] = &[
     warning(
         "PC0132",
         "A flow that must flow may do less inside its protocol.",
-        "Operations that it has in the plans in force are not all listed any more. Make sure that the process does not use what is taken away; the diff names it.",
+        "Some operations that it has in the plans in force are no longer listed. Make sure that the process does not use what is taken away; the diff names it.",
     ),
     error(
         "PC0141",

@@ -14,7 +14,7 @@ use crate::plan::{
 };
 
 const RECOMPILE: &str =
-    "compile the plans anew; if the finding stays, it is a fault in Penstock: please report it";
+    "compile the plans again; if the finding stays, it is a fault in Penstock: please report it";
 
 /// The plant by what a gateway's plan is held against, gathered once for the whole fleet: else each plan would cost a look
 /// at the whole plant.

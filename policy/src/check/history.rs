@@ -29,7 +29,7 @@ pub(super) fn check(
                 lost(
                     &rule.conduit,
                     &rule.flow,
-                    "its gateway has no plan any more",
+                    "its gateway no longer has a plan",
                     findings,
                 );
             }
@@ -37,7 +37,7 @@ pub(super) fn check(
                 lost(
                     &bridge.conduit,
                     &bridge.flow,
-                    "its gateway has no plan any more",
+                    "its gateway no longer has a plan",
                     findings,
                 );
             }
@@ -67,7 +67,7 @@ fn compare(rule: &Rule, index: &Index<'_>, sides: &[Spans], findings: &mut Findi
             return lost(
                 &rule.conduit,
                 &rule.flow,
-                "no flow permits all of it any more",
+                "no flow permits all of it any longer",
                 findings,
             );
         }
@@ -75,7 +75,7 @@ fn compare(rule: &Rule, index: &Index<'_>, sides: &[Spans], findings: &mut Findi
             return lost(
                 &rule.conduit,
                 &rule.flow,
-                "its ends are not on two sides of the gateway any more",
+                "its ends are no longer on two sides of the gateway",
                 findings,
             );
         }
@@ -100,7 +100,7 @@ fn compare_bridge(bridge: &Bridge, after: &[Bridge], findings: &mut Findings) {
         return lost(
             &bridge.conduit,
             &bridge.flow,
-            "no bridge joins its brokers any more",
+            "no bridge joins its brokers any longer",
             findings,
         );
     }

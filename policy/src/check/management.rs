@@ -9,7 +9,7 @@ pub(super) fn check(plan: &Plan, findings: &mut Findings) {
     let Some(management) = &plan.management else {
         findings.error(
             "PC0101",
-            "no management access is declared: nobody could get at the gateway but at its own console"
+            "no management access is declared: nobody could reach the gateway except at its own console"
                 .to_owned(),
             "declare `management` with the interface and the peers that may use it",
         );
@@ -18,7 +18,7 @@ pub(super) fn check(plan: &Plan, findings: &mut Findings) {
     if management.peers.is_empty() {
         findings.error(
             "PC0102",
-            "management access names no peers: nobody could get at the gateway".to_owned(),
+            "management access names no peers: nobody could reach the gateway".to_owned(),
             "name the addresses from which the gateway is managed",
         );
     }
@@ -42,8 +42,7 @@ pub(super) fn check(plan: &Plan, findings: &mut Findings) {
         findings.error(
             "PC0105",
             format!(
-                "management comes in by {}, a port of the bridge, where the gateway itself has no address: nobody \
-                 could get at the gateway",
+                "management comes in by {}, a port of the bridge, where the gateway itself has no address: nobody could reach the gateway",
                 side.name
             ),
             "give management an interface of its own",

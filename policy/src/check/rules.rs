@@ -252,8 +252,7 @@ fn contradiction(rule: &Rule, other: &Rule, said: &mut BTreeSet<String>, finding
         Some(_) if other.on_refusal != rule.on_refusal && said.insert(name(other)) => findings.warning(
             "PC0126",
             format!(
-                "flows {} and {} share connections, but answer a refusal differently: it cannot be told whose \
-                 refusal it is",
+                "flows {} and {} share connections, but answer a refusal differently: nobody can tell whose refusal it is",
                 name(rule),
                 name(other)
             ),

@@ -503,7 +503,7 @@ fn a_finding_says_where_what_and_what_to_do() {
     plant.gateways.get_mut(&gateway()).unwrap().management = None;
     assert_eq!(
         check(&plant, &compile_all(&plant).unwrap(), None)[0].to_string(),
-        "error[PC0101]: gw-works: no management access is declared: nobody could get at the gateway but at its own console\n  \
+        "error[PC0101]: gw-works: no management access is declared: nobody could reach the gateway except at its own console\n  \
          help: declare `management` with the interface and the peers that may use it"
     );
 }

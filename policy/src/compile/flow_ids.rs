@@ -22,6 +22,9 @@ pub struct FlowIds(BTreeMap<ConduitId, BTreeMap<FlowName, FlowId>>);
 
 impl FlowIds {
     /// Numbers all flows of `plant`.
+    ///
+    /// # Errors
+    /// There are more flows than can be numbered.
     pub fn assign(plant: &Plant) -> Result<Self, CompileError> {
         let count = plant.conduits.values().map(|conduit| conduit.flows.len()).sum();
         if count > FLOWS_MAX {

@@ -111,7 +111,7 @@ impl Faults {
                 self.dropped
             );
             self.found.push(
-                Fault::new(Code::TooManyFaults, None, message).help("mend these first, then check again"),
+                Fault::new(Code::TooManyFaults, None, message).help("fix these first, then check again"),
             );
         }
         let items = self

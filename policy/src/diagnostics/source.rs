@@ -43,6 +43,9 @@ impl SourceFile {
     }
 
     /// A file from the bytes that were read, which must be UTF-8.
+    ///
+    /// # Errors
+    /// The bytes are not UTF-8; the error names the line and the byte.
     pub fn from_bytes(name: impl Into<String>, bytes: Vec<u8>) -> Result<Self, NotUtf8> {
         let name = name.into();
         match String::from_utf8(bytes) {

@@ -96,7 +96,7 @@ fn compare(before: &Flow, after: &Flow) -> (Effect, Vec<String>) {
         let words = if after.must_flow {
             "must flow from now on"
         } else {
-            "need not flow any more"
+            "no longer has to flow"
         };
         comparison.details.push(words.to_owned());
     }
@@ -170,9 +170,9 @@ impl Comparison {
             self.otherwise(true);
             self.details.push(
                 if after.is_bridge() {
-                    "the gateway carries messages one way, where connections passed"
+                    "the gateway carries messages one way; connections passed before"
                 } else {
-                    "connections pass, where the gateway carried messages one way"
+                    "connections pass; the gateway carried messages one way before"
                 }
                 .to_owned(),
             );
@@ -187,7 +187,7 @@ impl Comparison {
             }
             (Some(_), None) => {
                 self.otherwise(after.operations.is_some());
-                self.details.push("TLS ends at the gateway no more".to_owned());
+                self.details.push("TLS no longer ends at the gateway".to_owned());
             }
             (Some(old), Some(new)) if old != new => {
                 // Another server may now be taken for it.
@@ -220,7 +220,7 @@ impl Comparison {
             self.otherwise(true);
             self.details.push(match after.1 {
                 Some(tls) => format!("at its {end} inside TLS, {tls}"),
-                None => format!("at its {end} inside TLS no more"),
+                None => format!("at its {end} no longer inside TLS"),
             });
         }
     }
@@ -247,13 +247,13 @@ impl Comparison {
                 self.narrower = true;
                 let phrases = limits.phrases().join("; ");
                 self.details
-                    .push(format!("limited to {phrases}, where anything was permitted"));
+                    .push(format!("limited to {phrases} (before: anything)"));
             }
             (Some(limits), None) => {
                 self.wider = true;
                 let phrases = limits.phrases().join("; ");
                 self.details
-                    .push(format!("anything is permitted, where only {phrases} was"));
+                    .push(format!("anything is permitted (before: only {phrases})"));
             }
             (Some(old), Some(new)) if old != new => {
                 let difference = operations::compare(old, new, who);
@@ -263,7 +263,7 @@ impl Comparison {
                     self.details.extend(difference.details);
                 } else {
                     self.details
-                        .push("the same operations are written otherwise".to_owned());
+                        .push("the same operations are written differently".to_owned());
                 }
             }
             _ => {}

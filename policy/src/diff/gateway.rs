@@ -17,7 +17,7 @@ pub(super) fn gateway(old: &Gateway, new: &Gateway) -> Said {
         (Some(before), None) => (
             Some(Effect::Narrowed),
             vec![format!(
-                "cannot be reached over the network any more (was: {})",
+                "can no longer be reached over the network (was: {})",
                 said(before)
             )],
         ),

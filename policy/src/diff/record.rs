@@ -57,7 +57,7 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
     approvers(old.map(|old| &old.approvers), &new.approvers, changes);
     let Some(old) = old else { return };
     if old.risk != new.risk {
-        changes.push(recorded(Subject::Risk, "the assessment is written otherwise"));
+        changes.push(recorded(Subject::Risk, "the assessment is written differently"));
     }
     for (differs, words) in [
         (old.id != new.id, format!("is {} instead of {}", new.id, old.id)),
@@ -234,7 +234,7 @@ fn zone((old, before): (&Zone, &Neighbours), (new, after): (&Zone, &Neighbours))
                 "every zone beside it enforced already, so nothing changes between them".to_owned()
             } else {
                 let open = and(open.into_iter());
-                format!("what no conduit permits between it and {open} is dropped, where it passed")
+                format!("what no conduit permits between it and {open} is dropped; it passed before")
             };
             (
                 Some(Effect::Narrowed),
@@ -248,7 +248,7 @@ fn zone((old, before): (&Zone, &Neighbours), (new, after): (&Zone, &Neighbours))
                 match after.open_to(new.enforcement) {
                     open if open.is_empty() => after.undeclared(new.enforcement),
                     open => format!(
-                        "what no conduit permits between it and {} passes and is recorded, where it was dropped",
+                        "what no conduit permits between it and {} passes and is recorded; it was dropped before",
                         and(open.into_iter())
                     ),
                 }
@@ -267,11 +267,11 @@ fn conduit(old: &Conduit, new: &Conduit) -> Said {
     let (effect, mut details) = match (old.on_agent_loss, new.on_agent_loss) {
         (OnAgentLoss::Block, OnAgentLoss::Pass) => (
             Some(Effect::Widened),
-            vec!["inspected flows pass uninspected while no agent lives, where they stopped".to_owned()],
+            vec!["inspected flows pass uninspected while no agent lives; they stopped before".to_owned()],
         ),
         (OnAgentLoss::Pass, OnAgentLoss::Block) => (
             Some(Effect::Narrowed),
-            vec!["inspected flows stop while no agent lives, where they passed uninspected".to_owned()],
+            vec!["inspected flows stop while no agent lives; they passed uninspected before".to_owned()],
         ),
         _ => (None, Vec::new()),
     };
@@ -317,7 +317,7 @@ fn approvers(old: Option<&ApproverSet>, new: &ApproverSet, changes: &mut Vec<Cha
     for name in names {
         match (old.people.get(name), new.people.get(name)) {
             (None, Some(_)) => details.push(format!("{name} may approve from the next release on")),
-            (Some(_), None) => details.push(format!("{name} may approve no more after this release")),
+            (Some(_), None) => details.push(format!("{name} may no longer approve after this release")),
             (Some(before), Some(after)) if before.key != after.key => {
                 details.push(format!("{name} has another key"));
             }

@@ -95,7 +95,7 @@ fn more_and_less_inside_the_protocol_are_told_apart() {
     assert_eq!(limits(199), "Nothing changes.");
     let unlimited = said(|plant| flow(plant, "control-room-to-pumps", "polling").operations = None);
     assert!(
-        unlimited.contains("polling widened: anything is permitted, where only"),
+        unlimited.contains("polling widened: anything is permitted (before: only"),
         "{unlimited}"
     );
 }
@@ -297,7 +297,7 @@ fn tls_bridges_and_answers_are_said_when_they_change() {
     );
     assert_eq!(
         said(carried),
-        "altered: the gateway carries messages one way, where connections passed; service: mqtt-bridge to mqtt-bridge (was mqtt)"
+        "altered: the gateway carries messages one way; connections passed before; service: mqtt-bridge to mqtt-bridge (was mqtt)"
     );
     // Each broker of a bridge is told of by itself.
     let bridged = |change: fn(&mut Flow)| {
@@ -362,7 +362,7 @@ fn enforcement_and_approvers_are_said_with_what_follows_from_them() {
     assert!(
         text.contains(
             "approvers altered: 1 must sign instead of 2; j.meyer has another key; \
-             k.ito may approve no more after this release"
+             k.ito may no longer approve after this release"
         ),
         "{text}"
     );

@@ -117,7 +117,7 @@ record! {
         /// The other gateway of a redundant pair, which names this one; both may then end the TLS of a flow. Rollouts do not keep the
         /// two apart in this version.
         optional redundant_with: GatewayId,
-        /// What to do when something else changed its ruleset: `repair` (unless said) or `report`.
+        /// What to do when something else changed its ruleset: `repair` (default) or `report`.
         optional on_drift: OnDrift,
     }
 }
@@ -182,7 +182,7 @@ record! {
         optional requirements: OneOrMany<Text>,
         /// Assumptions and external dependencies, in words.
         optional assumptions: OneOrMany<Text>,
-        /// `enforce` (unless said), or `observe` while the zone is being adopted.
+        /// `enforce` (default), or `observe` while the zone is being adopted.
         optional enforcement: Enforcement,
     }
 }
@@ -226,11 +226,11 @@ record! {
         required from: ZoneId,
         /// The other zone. Each flow leads from one of the two to the other, either way.
         required to: ZoneId,
-        /// The gateways it crosses, one or a list; found from the interfaces unless said.
+        /// The gateways it crosses, one or a list; default: found from the interfaces.
         optional via: OneOrMany<GatewayId>,
         /// Target security level: 0–4, or a vector.
         optional sl_target: SlVector,
-        /// What inspected flows do while no agent lives: `block` (unless said) or `pass`.
+        /// What inspected flows do while no agent lives: `block` (default) or `pass`.
         optional on_agent_loss: OnAgentLoss,
         /// Whether its gateways are to tunnel it between them. Recorded, not enforced in this version.
         optional tunnel: bool,
@@ -261,7 +261,7 @@ record! {
         optional allow: Allow,
         /// Whether its loss hurts the process.
         optional must_flow: bool,
-        /// What a client gets for a refused operation: `answer` (unless said), `acknowledge`, `disconnect`, `reset`, `drop`.
+        /// What a client gets for a refused operation: `answer` (default), `acknowledge`, `disconnect`, `reset`, `drop`.
         optional on_refusal: OnRefusal,
         /// Which Modbus answers belong to a request: those under its identifiers (`strict`, the default), or the next one that
         /// fits (`in-order`).

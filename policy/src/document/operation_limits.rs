@@ -31,9 +31,9 @@ record! {
     PublishLimits "the MQTT operation `publish`" {
         /// Topic filters that cover what may be published, one or a list, or `any`.
         optional topics: Topics,
-        /// Quality of service, 0–2; any unless said.
+        /// Quality of service, 0–2; default: any.
         optional qos: Numbers<2>,
-        /// Whether messages may be retained; no unless said.
+        /// Whether messages may be retained; default: no.
         optional retain: bool,
     }
 }
@@ -43,7 +43,7 @@ record! {
     SubscribeLimits "the MQTT operation `subscribe`" {
         /// Topic filters that cover what may be subscribed to, one or a list, or `any`.
         optional topics: Topics,
-        /// Quality of service, 0–2; any unless said.
+        /// Quality of service, 0–2; default: any.
         optional qos: Numbers<2>,
     }
 }

@@ -339,7 +339,7 @@ fn mqtt(name: &str, place: Place, node: &Node, faults: &mut Faults) -> Option<Mq
     }
 }
 
-/// The quality of service as one range; all of it unless said.
+/// The quality of service as one range; default: all of it.
 fn quality(field: &Field<Numbers<2>>, faults: &mut Faults) -> Option<NumberRange> {
     let Some(At {
         value: Numbers::Ranges(ranges),

@@ -42,7 +42,7 @@ pub(crate) fn parse(file: usize, text: &str, nodes: &mut usize, faults: &mut Fau
                         format!("this is not YAML: {}", error.info()),
                     )
                     .label("the parser stopped here")
-                    .help("nothing below this place was read; mend it and check again"),
+                    .help("nothing below this place was read; fix it and check again"),
                 );
                 return None;
             }

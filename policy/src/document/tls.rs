@@ -18,9 +18,9 @@ use crate::diagnostics::faults::{Fault, Faults};
 record! {
     /// The gateway's TLS towards a server.
     Tls "the TLS of a flow" {
-        /// Certificates (PEM) of the authorities that vouch for the server; the plant's own authority unless said.
+        /// Certificates (PEM) of the authorities that vouch for the server; default: the plant's own.
         optional server_authorities: Certificates,
-        /// The DNS name in the server's certificate; its address unless said.
+        /// The DNS name in the server's certificate; default: its address.
         optional server_name: ServerName,
     }
 }

@@ -82,7 +82,7 @@ pub struct Zone {
     pub requirements: Vec<String>,
     /// Assumptions and external dependencies (ZCR 6.4).
     pub assumptions: Vec<String>,
-    /// Observe or enforce. `enforce` unless said.
+    /// Observe or enforce; default: `enforce`.
     pub enforcement: Enforcement,
 }
 

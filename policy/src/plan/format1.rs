@@ -13,7 +13,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Plan, PlanError> {
     let mut plan: Map<String, Value> = serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?;
     if plan.contains_key("grants") {
         return Err(PlanError::Malformed(
-            "`grants` is no field of a plan of the format before".to_owned(),
+            "`grants` is not a field of a plan in the previous format".to_owned(),
         ));
     }
     plan.insert("format".to_owned(), PLAN_FORMAT.into());
@@ -57,7 +57,7 @@ fn add(record: &mut Map<String, Value>, field: &str, value: Value) -> Result<(),
     match record.insert(field.to_owned(), value) {
         None => Ok(()),
         Some(_) => Err(PlanError::Malformed(format!(
-            "`{field}` is no field of a plan of the format before"
+            "`{field}` is not a field of a plan in the previous format"
         ))),
     }
 }

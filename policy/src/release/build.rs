@@ -83,6 +83,9 @@ pub struct ReleasedPlan<'a> {
 }
 
 /// Compiles every gateway's plan and states the release over them.
+///
+/// # Errors
+/// The plant cannot be compiled, or every gateway would refuse the release.
 pub fn build(plant: &Plant, draft: Draft) -> Result<Release, BuildError> {
     let plans: BTreeMap<_, _> = compile_all(plant)?
         .into_iter()

@@ -42,6 +42,9 @@ pub struct Signature {
 
 impl Signature {
     /// A signature as it came from the wire.
+    ///
+    /// # Errors
+    /// The signature does not have the length of an Ed25519 signature.
     pub fn new(approver: ApproverId, bytes: &[u8]) -> Result<Self, EnvelopeError> {
         let length = bytes.len();
         let bytes = bytes.try_into().map_err(|_| EnvelopeError::SignatureLength {
@@ -71,7 +74,7 @@ pub struct Envelope {
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
     /// Not the standard's JSON.
-    #[error("this is no signed release: the envelope cannot be read")]
+    #[error("this is not a signed release: the envelope cannot be read")]
     Unreadable(#[source] serde_json::Error),
     /// An envelope around something else.
     #[error("the envelope holds `{0}`, a release is `{PAYLOAD_TYPE}`")]
@@ -132,6 +135,9 @@ impl Envelope {
     }
 
     /// Reads an envelope. Neither statement nor signatures are judged here.
+    ///
+    /// # Errors
+    /// The text is not an envelope, holds something other than a release, or more than a release can have.
     pub fn from_json(text: &str) -> Result<Self, EnvelopeError> {
         if text.len() > 2 * STATEMENT_BYTES_MAX {
             return Err(EnvelopeError::TooLarge);

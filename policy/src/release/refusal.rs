@@ -24,7 +24,7 @@ pub enum OfferRefused {
     StatementUnreadable(#[source] StatementError),
     /// The plan is what was signed, but this software cannot read it.
     #[error(
-        "the plan of {revision} cannot be read: build the release anew with software of this agent's version"
+        "the plan of {revision} cannot be read: build the release again with software of this agent's version"
     )]
     PlanUnreadable {
         /// The release.
@@ -40,7 +40,7 @@ pub enum OfferRefused {
     #[error("the release was altered after it was signed ({0}): take the bytes that the approvers signed")]
     Altered(String),
     /// The statement contradicts itself.
-    #[error("the release contradicts itself ({0}): correct it, and have it approved anew")]
+    #[error("the release contradicts itself ({0}): correct it, and have it approved again")]
     Contradictory(String),
     /// No signature at all.
     #[error("{revision} carries no signature: {needed} of the approvers must sign it")]

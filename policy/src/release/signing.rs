@@ -33,6 +33,9 @@ impl ApproverKey {
     }
 
     /// Signs the exact bytes of a statement, after reading them: nobody signs what is no release.
+    ///
+    /// # Errors
+    /// The bytes are not a statement in its canonical form.
     pub fn sign(&self, approver: ApproverId, statement: &[u8]) -> Result<Signature, StatementError> {
         Statement::from_bytes(statement)?;
         let signature = self.0.sign(&pre_authentication_encoding(statement));

@@ -83,6 +83,9 @@ impl Statement {
     }
 
     /// Reads a statement strictly.
+    ///
+    /// # Errors
+    /// The bytes are too many, not a statement of a known format, not canonical, or contradict themselves.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, StatementError> {
         if bytes.len() > STATEMENT_BYTES_MAX {
             return Err(StatementError::TooLong(bytes.len()));

@@ -84,6 +84,9 @@ pub struct VerifiedOffer {
 }
 
 /// Verifies a whole offer. `capabilities` is what this agent can enforce.
+///
+/// # Errors
+/// The offer may not be obeyed: the variant says why (signatures, chain, revision, plant, gateway, capability).
 pub fn verify_offer(
     trust: &Trust,
     capabilities: &BTreeSet<Capability>,
@@ -143,6 +146,9 @@ pub fn verify_offer(
 
 /// Verifies a release alone, which has to follow the one in `trust` directly: one link of a chain, and an approver's or
 /// coordinator's own check.
+///
+/// # Errors
+/// The statement cannot be read, or too few of the trusted approvers signed it.
 pub fn verify_release(
     trust: &Trust,
     statement_bytes: &[u8],

@@ -27,7 +27,7 @@ pub(super) fn check(document: &Document, faults: &mut Faults) {
                     Fault::new(
                         Code::StandsWithoutGrant,
                         at.place,
-                        format!("the conduit `{id}` stands open once no grant names it any more"),
+                        format!("the conduit `{id}` stands open once its last grant is gone"),
                     )
                     .label(format!("opened by the grant `{grant}`"))
                     .help(format!("write `only_by_grant: yes` at the conduit `{id}`")),

@@ -56,7 +56,7 @@ pub(super) fn agree_on_tls(
                     *place,
                     format!("the flows `{other}` and `{one}` share connections, but not how their TLS ends at the gateway"),
                 )
-                .label("otherwise than the other")
+                .label("differs from the other")
                 .related(*first, format!("`{one}` has the same ends and port"))
                 .help("give both the same `service` and the same `tls`, or take the shared ends out of one of them"),
             );

@@ -71,9 +71,7 @@ impl fmt::Display for Carried {
 
 /// A text that names no transport of one connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is no transport of a connection: write `tcp/502`, `udp/161`, `icmp-echo` or `ip/<protocol number>`"
-)]
+#[error("`{0}` is not a transport: write `tcp/502`, `udp/161`, `icmp-echo` or `ip/<protocol number>`")]
 pub struct CarriedError(String);
 
 impl FromStr for Carried {

@@ -31,6 +31,9 @@ use super::{Credentials, TlsError, certificates_from_pem, provider, root_store};
 use crate::peer::{PeerIdentity, Subject};
 
 /// The configuration that ends the TLS of `devices` with the gateway's own certificate.
+///
+/// # Errors
+/// The roots cannot be used to verify clients.
 pub fn device_server(
     plant: &PlantId,
     gateway: Arc<ServerCredentials>,
@@ -110,6 +113,9 @@ pub enum BrokerError {
 
 impl BrokerProfile {
     /// As the plan says for the broker at `address`. `plant` and `roots` count where the plan names no authorities.
+    ///
+    /// # Errors
+    /// The plan's authorities are not certificates.
     pub fn of_plan(
         tls: &Tls,
         plant: &PlantId,
@@ -141,6 +147,9 @@ impl BrokerProfile {
     }
 
     /// The configuration for the TLS library; connect with it to [`Self::server_name`].
+    ///
+    /// # Errors
+    /// The roots or the credentials cannot be used for TLS.
     pub fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let config = match &self.trust {
             BrokerTrust::Plant { plant, roots, broker } => {

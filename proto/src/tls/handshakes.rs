@@ -24,19 +24,19 @@ const GRACE_PART: u32 = 10;
 pub enum Unmet {
     /// Its source holds as many places as any, and all are taken.
     #[error(
-        "{0} TLS handshakes are under way, which is the most, and no other source has more of them than this one"
+        "the limit of {0} TLS handshakes at a time is reached, and no other source has more of them than this one"
     )]
     Full(usize),
     /// Others came, and its source held the most.
     #[error(
-        "its TLS handshake was given up for one of another source, as {0} were under way, most of them of this source"
+        "its TLS handshake made room for another source: the limit of {0} at a time was reached, and this source had most of them"
     )]
     PushedOut(usize),
     /// It took too long.
-    #[error("it did not end its TLS handshake within {0:?}")]
+    #[error("it did not finish its TLS handshake within {0:?}")]
     Late(Duration),
     /// The threads are gone.
-    #[error("TLS handshakes are no longer taken: the program stops, or one of its threads failed")]
+    #[error("no more TLS handshakes are accepted: the program is stopping, or one of its threads failed")]
     Stopped,
 }
 

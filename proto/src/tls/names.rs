@@ -48,6 +48,9 @@ pub enum NamesError {
 impl ServerNames {
     /// The servers whose TLS ends at the gateway by this plan: destinations that are single hosts, and the DNS
     /// names that the rules give. A destination that is a network names no server.
+    ///
+    /// # Errors
+    /// The plan ends TLS for more addresses and names than a certificate carries.
     pub fn of_plan(plan: &Plan) -> Result<Self, NamesError> {
         let mut names = Self::default();
         for rule in &plan.rules {
@@ -76,6 +79,9 @@ impl ServerNames {
     }
 
     /// Adds an address or a DNS name as it is written.
+    ///
+    /// # Errors
+    /// The text is neither a DNS name nor an address.
     pub fn add(&mut self, name: &str) -> Result<(), NamesError> {
         match ServerName::try_from(name) {
             Ok(ServerName::IpAddress(address)) => {
@@ -92,6 +98,9 @@ impl ServerNames {
     }
 
     /// What a certificate is good for as a server's; nothing if it may not serve (extended key usage).
+    ///
+    /// # Errors
+    /// The certificate cannot be read.
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, PeerError> {
         let (_, parsed) =
             x509_parser::parse_x509_certificate(certificate).map_err(|_| PeerError::Unreadable)?;
@@ -199,7 +208,7 @@ mod tests {
         }
     }
 
-    /// A plan with one flow to each list of networks, whose TLS ends at the gateway unless said.
+    /// A plan with one flow to each list of networks, whose TLS ends at the gateway by default.
     fn plan(flows: &[(&[&str], Option<Tls>)]) -> Plan {
         use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift, OnRefusal};
         use penstock_policy::plan::{Endpoint, PLAN_FORMAT, PortRange, Transport};

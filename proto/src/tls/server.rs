@@ -81,6 +81,9 @@ pub struct ServerCredentials {
 
 impl ServerCredentials {
     /// Checks that key and certificate fit.
+    ///
+    /// # Errors
+    /// Key and certificate do not fit, or cannot be used for TLS.
     pub fn new(credentials: &Credentials) -> Result<Arc<Self>, TlsError> {
         let provider = provider();
         let key = certified(credentials, &provider)?;
@@ -91,6 +94,9 @@ impl ServerCredentials {
     }
 
     /// New connections are served with these from now on.
+    ///
+    /// # Errors
+    /// Key and certificate do not fit, or cannot be used for TLS; those before stay in use.
     pub fn replace(&self, credentials: &Credentials) -> Result<(), TlsError> {
         let key = certified(credentials, &self.provider)?;
         *self
@@ -122,6 +128,9 @@ impl ResolvesServerCert for ServerCredentials {
 }
 
 /// The TLS configuration of a server of `plant` that verifies its clients against `roots`.
+///
+/// # Errors
+/// The roots cannot be used to verify clients.
 pub fn server_config(
     plant: &PlantId,
     credentials: Arc<ServerCredentials>,
@@ -215,15 +224,15 @@ impl Ended {
         let (kind, words) = match self {
             Self::Lost => (
                 io::ErrorKind::ConnectionAborted,
-                "all places are taken, and this peer held the most of them",
+                "the limit of connections is reached, and this peer held the most of them",
             ),
             Self::Cut => (
                 io::ErrorKind::ConnectionAborted,
-                "the peer does not read what it asked for",
+                "the peer does not read the answers that it asked for",
             ),
             Self::Overdue => (
                 io::ErrorKind::TimedOut,
-                "a connection without a client certificate may not stand so long",
+                "the time for a connection without a client certificate is over",
             ),
         };
         io::Error::new(kind, words)
@@ -373,7 +382,7 @@ impl Reception {
         };
         let Some(place) = crowd.enter(whose, Instant::now()) else {
             if let Some(peer) = &identity {
-                tracing::warn!(%peer, %address, "all places for connections are taken: a known peer is turned away");
+                tracing::warn!(%peer, %address, "a known peer is turned away: the limit of connections is reached");
             }
             return Err(io::Error::other("too many connections"));
         };

@@ -19,13 +19,13 @@ fn at(time: &UnixTime) -> String {
     instant(time.as_secs().saturating_mul(1000))
 }
 
-/// Why the certificate of `whose` ("the coordinator's") is not valid by the clock here, and what to do; `anew` says how it gets
+/// Why the certificate of `whose` ("the coordinator's") is not valid by the clock here, and what to do; `another` says how it gets
 /// another one. `None`: its time is not what is wrong with it.
-pub fn peer_refused(error: &CertificateError, whose: &str, anew: &str) -> Option<String> {
+pub fn peer_refused(error: &CertificateError, whose: &str, another: &str) -> Option<String> {
     let (fault, clock) = match error {
         CertificateError::NotValidYetContext { time, not_before } => (
             format!(
-                "is not valid yet: it begins {}, and the clock here says {}",
+                "is not valid yet (from {}; this machine's clock shows {})",
                 at(not_before),
                 at(time)
             ),
@@ -33,7 +33,7 @@ pub fn peer_refused(error: &CertificateError, whose: &str, anew: &str) -> Option
         ),
         CertificateError::ExpiredContext { time, not_after } => (
             format!(
-                "has expired: it ended {}, and the clock here says {}",
+                "has expired (valid until {}; this machine's clock shows {})",
                 at(not_after),
                 at(time)
             ),
@@ -44,7 +44,7 @@ pub fn peer_refused(error: &CertificateError, whose: &str, anew: &str) -> Option
         _ => return None,
     };
     Some(format!(
-        "{whose} certificate {fault}; set the clock here if it is {clock}, else {anew}"
+        "{whose} certificate {fault}; set this machine's clock if it is {clock}, otherwise {another}"
     ))
 }
 
@@ -53,20 +53,18 @@ pub fn peer_refused(error: &CertificateError, whose: &str, anew: &str) -> Option
 pub fn own_refused(own: (u64, u64), now_ms: u64) -> String {
     let (from, until) = (instant(own.0), instant(own.1));
     let now = instant(now_ms);
-    const REFUSED: &str = "the coordinator does not accept our own certificate at its time";
+    const REFUSED: &str = "the coordinator rejects our certificate as not valid at this time";
     if now_ms < own.0 {
         format!(
-            "{REFUSED}: it is not valid yet, as it begins {from}, and the clock here says {now}; set the clock here if it is \
-             behind. Else the certificate was issued while a clock was ahead: enrol again"
+            "{REFUSED}: it is not valid yet (from {from}; this machine's clock shows {now}). Set this machine's clock if it is behind; otherwise the certificate was issued while a clock was ahead: enrol again"
         )
     } else if now_ms > own.1 {
         format!(
-            "{REFUSED}: it has expired, as it ended {until}, and the clock here says {now}; set the clock here if it is ahead, \
-             else enrol again"
+            "{REFUSED}: it has expired (valid until {until}; this machine's clock shows {now}); set this machine's clock if it is ahead, otherwise enrol again"
         )
     } else {
         format!(
-            "{REFUSED}: it is valid from {from} until {until}, and the clock here says {now}; if that is right, the \
+            "{REFUSED}: it is valid from {from} until {until}, and this machine's clock shows {now}; if that is right, the \
              coordinator's clock is wrong: set it"
         )
     }
@@ -107,17 +105,17 @@ mod tests {
         let own = (1_800_000_000_000, 1_800_000_000_000 + 90 * DAY_MS);
         let early = own_refused(own, own.0 - 70 * DAY_MS);
         assert!(
-            early.contains("not valid yet, as it begins 2027-01-15T08:00:00Z"),
+            early.contains("not valid yet (from 2027-01-15T08:00:00Z"),
             "{early}"
         );
         assert!(
-            early.contains("the clock here says 2026-11-06T08:00:00Z"),
+            early.contains("this machine's clock shows 2026-11-06T08:00:00Z"),
             "{early}"
         );
         assert!(!early.contains("expired"), "{early}");
         let late = own_refused(own, own.1 + DAY_MS);
         assert!(
-            late.contains("has expired, as it ended 2027-04-15T08:00:00Z"),
+            late.contains("has expired (valid until 2027-04-15T08:00:00Z"),
             "{late}"
         );
         assert!(!late.contains("not valid yet"), "{late}");
@@ -133,8 +131,8 @@ mod tests {
         assert_eq!(
             peer_refused(&early, "the coordinator's", "look there"),
             Some(
-                "the coordinator's certificate is not valid yet: it begins 2027-01-15T08:00:00Z, and the clock here says \
-                 1970-01-01T00:00:00Z; set the clock here if it is behind, else look there"
+                "the coordinator's certificate is not valid yet (from 2027-01-15T08:00:00Z; this machine's clock shows \
+                 1970-01-01T00:00:00Z); set this machine's clock if it is behind, otherwise look there"
                     .to_owned()
             )
         );

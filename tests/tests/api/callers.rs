@@ -182,7 +182,7 @@ async fn certificates_of_another_authority_or_past_their_time_do_not_pass_the_ha
     let expired = world.certificate_at("operator/admin", now_ms() - year_ms);
     let told = world.control(Some(expired)).await.unwrap_err();
     assert!(
-        told.contains("our own certificate at its time: it has expired, as it ended 20"),
+        told.contains("our certificate as not valid at this time: it has expired (valid until 20"),
         "{told}"
     );
 }

@@ -147,7 +147,7 @@ fn attempts(world: &World, v6: bool) -> Vec<Attempt> {
         "about a connection that nobody opened",
         back,
         message(&side(2), client, too_big, mtu, &unknown.packet(Part::Data)),
-        Must::Stop("no connection stands"),
+        Must::Stop("there is no connection"),
     ));
     let undeclared = Probe {
         transport: Carried::Tcp(503),

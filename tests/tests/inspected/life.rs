@@ -222,7 +222,7 @@ fn beyond_the_limit_a_connection_is_reset_and_the_others_go_on() {
                     }
                     let more = connect(&world).and_then(|mut stream| ask(&mut stream, &READ));
                     assert_eq!(more.unwrap_err().kind(), ErrorKind::ConnectionReset, "{mode:?}");
-                    agent.until(|seen| seen.text.contains("which is the most")).await;
+                    agent.until(|seen| seen.text.contains("the limit of")).await;
                     for stream in &mut standing {
                         ask(stream, &READ).unwrap();
                     }

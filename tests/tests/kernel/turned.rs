@@ -377,7 +377,7 @@ fn an_event_names_client_and_server_though_the_server_was_seen_first() {
                         "{mode:?}"
                     );
                     assert!(
-                        verdict.reason.contains("once the client has spoken"),
+                        verdict.reason.contains("once the client has sent one"),
                         "{}",
                         verdict.reason
                     );

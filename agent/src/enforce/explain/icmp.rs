@@ -22,7 +22,7 @@ pub(super) fn refused(plan: &Plan, event: &VerdictSeen, shape: Shape) -> Option<
             let name = message_name(event.protocol, kind)?;
             Some(match unfounded(plan, event, (kind, bytes, about)) {
                 Some(why) => format!("{name}: {why}"),
-                None => format!("{name}: no connection stands that it could be about"),
+                None => format!("{name}: there is no connection that it could be about"),
             })
         }
     }
@@ -57,7 +57,7 @@ pub(super) fn refused_input(plan: &Plan, event: &VerdictSeen, shape: Shape) -> O
                 });
             Some(format!(
                 "{name}: {}",
-                why.unwrap_or_else(|| "it is about no connection of the gateway itself".to_owned())
+                why.unwrap_or_else(|| "it is not about a connection of the gateway itself".to_owned())
             ))
         }
     }

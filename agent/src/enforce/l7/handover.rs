@@ -219,7 +219,10 @@ pub(super) fn inherit(way: &Way, kept: Vec<Kept>) -> Estate {
                 }
             }
             STATE => states.push(descriptor),
-            other => tracing::warn!(name = other, "a descriptor that nobody of us stored is closed"),
+            other => tracing::warn!(
+                name = other,
+                "a descriptor that the agent did not store is closed"
+            ),
         }
     }
     for state in states {
@@ -247,7 +250,7 @@ pub(super) fn inherit(way: &Way, kept: Vec<Kept>) -> Estate {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "what the agent before left of inspected connections is unusable")
+                tracing::error!(%error, "the inspected connections that the previous agent left cannot be taken over")
             }
         }
     }

@@ -48,7 +48,7 @@ pub(super) async fn accept(
         }
     };
     let met = handshakes.meet(client, work).await;
-    let met = met.map_err(|unmet| format!("the client was not met: {unmet}"))?;
+    let met = met.map_err(|unmet| format!("the client was turned away: {unmet}"))?;
     let mut stream = met.map_err(|error| client_failed(&error))?;
     let (socket, tls) = stream.get_mut();
     tls.set_buffer_limit(Some(TLS_BUFFER_BYTES));
@@ -81,7 +81,7 @@ pub(super) async fn connect(
         }
     };
     let met = handshakes.meet(client, work).await;
-    let met = met.map_err(|unmet| format!("the server was not met: {unmet}"))?;
+    let met = met.map_err(|unmet| format!("the server cannot be reached by TLS: {unmet}"))?;
     let mut stream = met.map_err(|error| server_failed(&error))?;
     let (socket, tls) = stream.get_mut();
     tls.set_buffer_limit(Some(TLS_BUFFER_BYTES));
@@ -128,8 +128,7 @@ fn is_another_peer(error: &CertificateError) -> bool {
 /// TLS has one word for a certificate that is too old and for one whose time has not come.
 fn outlived(peer: &str, what: &str) -> String {
     format!(
-        "the {peer} refuses this gateway's certificate at its time, as expired or as not valid yet ({what}): compare the \
-         clock of the {peer} with this gateway's, and with the times that `penstock-agent status` shows of the certificate"
+        "the {peer} rejects this gateway's certificate as expired or not valid yet ({what}): compare the {peer}'s clock with this gateway's, and with the validity that `penstock-agent status` shows"
     )
 }
 
@@ -138,12 +137,12 @@ pub(super) fn client_failed(error: &io::Error) -> String {
     let what = data_path::explain(error);
     let Some(tls) = tls(error) else {
         if error.kind() == io::ErrorKind::InvalidData {
-            return format!("the client's TLS handshake was given up ({what})");
+            return format!("the client aborted the TLS handshake ({what})");
         }
-        return format!("the client ended the connection within the TLS handshake ({what})");
+        return format!("the client closed the connection during the TLS handshake ({what})");
     };
     if let Error::InvalidCertificate(wrong) = tls
-        && let Some(words) = peer_refused(wrong, "the client's", "issue it anew (penstock devices issue)")
+        && let Some(words) = peer_refused(wrong, "the client's", "issue it again (penstock devices issue)")
     {
         return words;
     }
@@ -170,7 +169,9 @@ pub(super) fn client_failed(error: &io::Error) -> String {
             "the client's certificate is refused ({what}): give it the one of its asset (penstock devices issue)"
         ),
         Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_) => {
-            format!("the client and this gateway have no TLS in common ({what}): it must know TLS 1.3")
+            format!(
+                "the client and this gateway have no TLS version in common ({what}): the client must support TLS 1.3"
+            )
         }
         Error::AlertReceived(AlertDescription::CertificateExpired) => outlived("client", &what),
         Error::AlertReceived(_) => format!(
@@ -186,12 +187,12 @@ pub(super) fn server_failed(error: &io::Error) -> String {
     let what = data_path::explain(error);
     let Some(tls) = tls(error) else {
         if error.kind() == io::ErrorKind::InvalidData {
-            return format!("the server's TLS handshake was given up ({what})");
+            return format!("the server aborted the TLS handshake ({what})");
         }
-        return format!("the server ended the connection within the TLS handshake ({what})");
+        return format!("the server closed the connection during the TLS handshake ({what})");
     };
     if let Error::InvalidCertificate(wrong) = tls
-        && let Some(words) = peer_refused(wrong, "the server's", "issue it anew")
+        && let Some(words) = peer_refused(wrong, "the server's", "issue it again")
     {
         return words;
     }
@@ -209,7 +210,9 @@ pub(super) fn server_failed(error: &io::Error) -> String {
              or of the flow's server_authorities and for its server_name or address"
         ),
         Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_) => {
-            format!("the server and this gateway have no TLS in common ({what}): it must know TLS 1.3")
+            format!(
+                "the server and this gateway have no TLS version in common ({what}): the server must support TLS 1.3"
+            )
         }
         Error::AlertReceived(AlertDescription::CertificateExpired) => outlived("server", &what),
         Error::AlertReceived(_) => format!(

@@ -165,7 +165,7 @@ impl Own {
                     "the gateway's newest certificate cannot be used for the TLS of clients: {problem}; {}",
                     match &state.ready {
                         Some(_) =>
-                            "the one before serves on: look at the coordinator's certificate authority",
+                            "the previous one stays in use: check the coordinator's certificate authority",
                         None => "they are refused: enrol this gateway again",
                     }
                 ),
@@ -174,8 +174,7 @@ impl Own {
         let Some(ready) = &state.ready else {
             return Some(IdentityFault {
                 code: "tls-without-identity",
-                message: "the policy ends the TLS of clients here, and this gateway has no certificate to meet them \
-                          with: they are refused until it is enrolled (penstock-agent enrol)"
+                message: "TLS clients are refused: the policy ends their TLS here, and this gateway has no certificate until it is enrolled (penstock-agent enrol)"
                     .to_owned(),
             });
         };
@@ -184,8 +183,7 @@ impl Own {
             return Some(IdentityFault {
                 code: "tls-certificate-not-yet-valid",
                 message: format!(
-                    "the gateway's certificate begins {}, and the clock here says {}: clients whose TLS ends here may refuse it; \
-                     set this clock if it is behind, else enrol this gateway again",
+                    "clients whose TLS ends here may refuse this gateway's certificate: it is valid from {}, and this machine's clock shows {}; set the clock if it is behind, otherwise enrol this gateway again",
                     instant(from_ms),
                     instant(now_ms)
                 ),
@@ -194,8 +192,7 @@ impl Own {
         (until_ms <= now_ms).then(|| IdentityFault {
             code: "tls-certificate-expired",
             message: format!(
-                "the gateway's certificate ended {}, and the clock here says {}: clients whose TLS ends here may refuse it; it \
-                 serves on: look at the link to the coordinator, which renews it, and at this clock",
+                "clients whose TLS ends here may refuse this gateway's certificate: it was valid until {}, and this machine's clock shows {}. It stays in use; check the clock, and the link to the coordinator, which renews it",
                 instant(until_ms),
                 instant(now_ms)
             ),

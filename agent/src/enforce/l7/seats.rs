@@ -68,11 +68,11 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Full {
     /// The gateway's limit.
-    #[error("{0} connections are inspected, which is the most (inspect.connections_max in agent.toml)")]
+    #[error("the limit of {0} inspected connections is reached (inspect.connections_max in agent.toml)")]
     All(usize),
     /// The client's.
     #[error(
-        "this client has {0} connections, which is the most of one (inspect.connections_per_client_max in agent.toml)"
+        "this client has reached its limit of {0} connections (inspect.connections_per_client_max in agent.toml)"
     )]
     Client(usize),
 }

@@ -41,7 +41,7 @@ pub(super) const READ_BYTES: usize = 16 * 1024;
 const CLOSING_MAX: Duration = Duration::from_secs(2);
 
 /// Said of a connection that loses its seat, and goes on without one.
-pub(super) const UNREAD_FROM_HERE: &str = "connection passes unread from here on: others want its seat";
+pub(super) const UNREAD_FROM_HERE: &str = "connection passes unread from here on: others need its seat";
 /// Said of an observed stream that was lost.
 const READ_AGAIN: &str = "the stream is read again from where a packet seems to begin";
 

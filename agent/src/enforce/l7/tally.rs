@@ -268,7 +268,7 @@ impl Tally {
             now,
             (Subject::Note, Some(decision)),
             what.to_string(),
-            "other things that are no operation",
+            "other things that are not operations",
             || what.consequence().to_owned(),
             None,
         );

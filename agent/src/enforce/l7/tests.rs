@@ -365,7 +365,7 @@ async fn beyond_the_limit_a_connection_is_reset_and_told() {
         .await;
     let _standing = [world.pair(), world.pair()];
     assert!(world.resets_a_new_one());
-    world.until("which is the most").await;
+    world.until("the limit of").await;
 }
 
 /// Takes what a service stores, as the service manager does, until it settles.

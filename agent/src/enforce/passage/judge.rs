@@ -51,8 +51,7 @@ pub(super) fn judge(
             "forwarding-off",
             family,
             format!(
-                "no {family} packet crosses this gateway: {parameter} is 0 (`sysctl -w {parameter}=1`, and look which program \
-                 set it)"
+                "no {family} packet crosses this gateway: {parameter} is 0 (`sysctl -w {parameter}=1`, and find out which program set it)"
             ),
         ));
     }

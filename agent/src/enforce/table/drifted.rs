@@ -33,7 +33,7 @@ impl Table {
         let differs = state.loaded.as_ref().and_then(|loaded| loaded.differs(&held));
         let Some(message) = differs else {
             if state.reloaded(&held) || process.is_some() {
-                let message = "our tables were changed, and hold again what the plan says";
+                let message = "the tables of penstock were changed, and now hold what the plan says again";
                 self.say(DriftStep::Found, message, process);
             }
             if std::mem::take(&mut state.differs) {

@@ -96,7 +96,7 @@ impl Seen {
         ));
         if lost {
             view.stale = Some(format!(
-                "no word from the coordinator for {}; this is what it said then, trying again",
+                "nothing heard from the coordinator for {}; this is its last report, trying again",
                 words::span(age * 1000)
             ));
         }
@@ -174,7 +174,7 @@ async fn follow(
                     screen.draw(out, &seen.drawn(out, asked, false))?;
                 }
                 if beats && heard.elapsed() >= SILENT {
-                    return Err(unreachable("the coordinator gives no sign of life"));
+                    return Err(unreachable("the coordinator does not respond"));
                 }
                 continue;
             }

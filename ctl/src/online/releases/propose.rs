@@ -232,7 +232,7 @@ async fn join(
             "too-many-histories",
             format!("gateways hold {} releases that the coordinator does not know", replaces.len()),
         )
-        .help(format!("a release joins at most {REPLACES_MAX}; what is more than a restored coordinator explains is a hostile gateway")));
+        .help(format!("a release joins at most {REPLACES_MAX}; a restored coordinator does not explain more: look for a hostile gateway")));
     }
     Ok(Joined {
         revision: highest + 1,

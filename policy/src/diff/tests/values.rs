@@ -25,7 +25,7 @@ fn management_that_opens_to_more_peers_is_widened_and_shown_before_and_after() {
     );
     assert_eq!(
         of_gateway(|gateway| gateway.management = None),
-        "gateway gw-works narrowed: cannot be reached over the network any more (was: by eth0 from 192.0.2.10)"
+        "gateway gw-works narrowed: can no longer be reached over the network (was: by eth0 from 192.0.2.10)"
     );
     assert_eq!(
         of_gateway(|gateway| {
@@ -75,7 +75,7 @@ fn the_same_connections_by_a_vaguer_service_are_shown_as_such() {
         polling.operations = None;
     });
     assert!(
-        text.starts_with("flow control-room-to-pumps/polling widened: anything is permitted, where only "),
+        text.starts_with("flow control-room-to-pumps/polling widened: anything is permitted (before: only "),
         "{text}"
     );
     assert!(text.contains("service: tcp/502 (was modbus-tcp)"), "{text}");

@@ -55,27 +55,25 @@ impl End {
             Self::Vanished(Sender::Server) => {
                 "connection reset: the server no longer answers; its machine or the way to it is down"
             }
-            Self::Refused => "connection ended by the gateway, for what was refused",
+            Self::Refused => "connection ended by the gateway after a refusal",
             Self::Revoked => "connection reset: the policy no longer permits it",
             Self::Unreadable => {
                 "connection reset: the policy no longer permits it, and it was not followed to here; if it speaks MQTT, the broker may \
                  publish the client's will"
             }
             Self::Unfollowed => {
-                "connection ended: the policy now limits its operations, and it was not followed from its beginning to here; an MQTT \
+                "connection ended: the policy now limits its operations, and it was not followed without a gap from its beginning; an MQTT \
                  broker may publish the client's will"
             }
             Self::Crowded => {
-                "connection reset: all seats of the inspector are taken, and this client held the most of them in this flow, or \
-                 asked nothing complete on it (inspect.connections_max in agent.toml)"
+                "connection reset: all seats of the inspector are taken, and this client held the most of them in this flow, or sent no complete request on it (inspect.connections_max in agent.toml)"
             }
             Self::Heavy => {
                 "connection reset: the inspector holds as many bytes of unfinished packets as it may, this client's connections \
                  held the most of them, and this one the most of those (inspect.held_bytes_max in agent.toml)"
             }
             Self::Stopped => {
-                "connection ended in order: the agent stops, and what is inside TLS cannot be handed over; the client \
-                 connects anew"
+                "connection closed cleanly: the agent is stopping, and connections inside TLS cannot be handed over; the client has to reconnect"
             }
         }
     }

@@ -23,11 +23,11 @@ fn foretold(found: &Found, mode: Mode, inspection: &Inspection) -> Option<(&'sta
         )),
         (Found::Only(_), Inspection::Passing) => Some((
             RESET,
-            "the policy limits its operations, and its beginning was not followed; its client connects anew".to_owned(),
+            "the policy limits its operations, and it was not followed from its beginning; its client has to reconnect".to_owned(),
         )),
         (Found::Only(_), Inspection::Following(connection)) if connection.is_guessed() => Some((
             RESET,
-            "it was not followed from its beginning to here without a gap; its client connects anew".to_owned(),
+            "it was not followed without a gap from its beginning; its client has to reconnect".to_owned(),
         )),
         (Found::Unusable(error), _) => Some((RESET, error.to_string())),
         (Found::Nothing, _) => Some((RESET, "no flow permits it".to_owned())),

@@ -149,7 +149,7 @@ async fn a_connection_that_stood_without_limits_stands_while_observed_and_that_e
         (Subject::Session, Some(Decision::WouldDeny))
     );
     assert!(
-        would.reason.contains("its beginning was not followed"),
+        would.reason.contains("not followed from its beginning"),
         "{}",
         would.reason
     );

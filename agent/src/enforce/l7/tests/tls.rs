@@ -257,7 +257,7 @@ async fn nobody_gets_to_the_server_but_the_device_that_the_flow_names_from_its_a
         (Some(works.ca.issue("operator/hmi").0), "not device/hmi"),
         (
             Some(works.ca.issue_until("device/hmi", 2021).0),
-            "issue it anew (penstock devices issue)",
+            "issue it again (penstock devices issue)",
         ),
     ] {
         let told = works.refuses(own, because).await;

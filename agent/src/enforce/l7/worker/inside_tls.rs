@@ -82,7 +82,7 @@ impl Worker {
             unable(why)
         };
         let Some(own) = self.shared.own.get() else {
-            let why = "this gateway has no certificate for the client's TLS to end with: enrol it";
+            let why = "this gateway has no certificate to end the client's TLS with: enrol it";
             return Err(reset(stream, why.to_owned()));
         };
         let Some(asset) = policy.server(tuple.client, tuple.server) else {

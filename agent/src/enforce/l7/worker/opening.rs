@@ -324,15 +324,13 @@ impl Worker {
                     self.shared.turned_away.fetch_add(1, Ordering::Relaxed);
                     return NO_DESCRIPTOR.to_owned();
                 }
-                format!("connection reset: no socket towards the server: {error}")
+                format!("connection reset: no socket to the server can be opened: {error}")
             })?;
         match tokio::time::timeout(CONNECT_MAX, socket.connect(server)).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(format!(
-                "connection reset, as the server cannot be reached: {error}"
-            )),
+            Ok(Err(error)) => Err(format!("connection reset: the server cannot be reached: {error}")),
             Err(_) => Err(format!(
-                "connection reset, as the server did not answer for {} s",
+                "connection reset: the server did not answer for {} s",
                 CONNECT_MAX.as_secs()
             )),
         }

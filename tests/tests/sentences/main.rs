@@ -3,6 +3,8 @@
 //! picture, health and `check` say nothing else.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+mod wording;
+
 use std::collections::BTreeMap;
 
 use penstock_coordinator::health::{Boundary, GatewayEvidence, State, boundaries, judge};

@@ -257,10 +257,10 @@ fn closed(plan: &Plan, open: &BTreeMap<ConduitId, Duration>, (conduit, grant, ..
     let message = if open.contains_key(conduit) {
         format!("conduit {conduit} stays open, but not by the grant {grant} as it was: {why}")
     } else if stands() {
-        format!("conduit {conduit} stands open and needs the grant {grant} no more: {why}")
+        format!("conduit {conduit} stands open and no longer needs the grant {grant}: {why}")
     } else if observes(plan, conduit) {
         format!(
-            "the grant {grant} permits conduit {conduit} no more; its zones observe, so that its connections go on and are reported: \
+            "the grant {grant} no longer permits conduit {conduit}; its zones observe, so that its connections go on and are reported: \
              {why}"
         )
     } else {

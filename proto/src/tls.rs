@@ -94,7 +94,7 @@ impl Credentials {
     /// From DER, leaf first.
     ///
     /// # Errors
-    /// The chain is empty, or its leaf names no holder.
+    /// The chain is empty.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
         if chain.is_empty() {
             return Err(TlsError::Empty("the certificate chain".to_owned()));

@@ -195,7 +195,7 @@ impl Rules {
     /// for each rule which list it came from.
     ///
     /// # Errors
-    /// As [`Rules::compile`], of any list; or the lists are of different protocols.
+    /// All lists are empty, an entry is not understood, or the lists are of different protocols.
     pub fn union<'a>(
         lists: impl IntoIterator<Item = &'a Operations>,
     ) -> Result<(Self, Vec<usize>), RulesError> {

@@ -148,7 +148,7 @@ pub fn verify_offer(
 /// coordinator's own check.
 ///
 /// # Errors
-/// The statement cannot be read, or too few of the trusted approvers signed it.
+/// The statement cannot be read, is of another plant or too old, or too few of the trusted approvers signed it.
 pub fn verify_release(
     trust: &Trust,
     statement_bytes: &[u8],

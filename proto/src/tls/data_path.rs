@@ -115,7 +115,7 @@ impl BrokerProfile {
     /// As the plan says for the broker at `address`. `plant` and `roots` count where the plan names no authorities.
     ///
     /// # Errors
-    /// The plan's authorities are not certificates.
+    /// The plan's authorities are not certificates, or its server name is not a name.
     pub fn of_plan(
         tls: &Tls,
         plant: &PlantId,

@@ -50,7 +50,7 @@ impl ServerNames {
     /// names that the rules give. A destination that is a network names no server.
     ///
     /// # Errors
-    /// The plan ends TLS for more addresses and names than a certificate carries.
+    /// The plan ends TLS for more addresses and names than a certificate carries, or for a name that none can carry.
     pub fn of_plan(plan: &Plan) -> Result<Self, NamesError> {
         let mut names = Self::default();
         for rule in &plan.rules {

@@ -14,7 +14,7 @@ mod session;
 use std::time::Duration;
 
 pub use self::fleet::{Facts, Fleet, Refused};
-pub use self::session::{Peer, Sessions};
+pub use self::session::{Outbound, Peer, Sessions};
 
 /// How sessions behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod channel;
+pub mod codec;
 pub mod convert;
 pub mod event;
 pub mod fault;

@@ -10,7 +10,6 @@ use penstock_policy::ids::OperatorId;
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::server::PeerInfo;
-use penstock_proto::tls::validity_ms;
 use tonic::{Extensions, Request, Status};
 
 use crate::allowance::{Allowance, Share};
@@ -272,14 +271,9 @@ pub fn gateway(extensions: &Extensions) -> Result<Peer, Refusal> {
     let Subject::Gateway(gateway) = &identity.subject else {
         return Err(wrong_kind(identity, "gateways"));
     };
-    let expires_ms = info
-        .certificates
-        .first()
-        .and_then(|leaf| validity_ms(leaf).ok())
-        .map_or(0, |(_, until)| until);
     Ok(Peer {
         gateway: gateway.clone(),
-        certificate_expires_ms: expires_ms,
+        certificate_expires_ms: info.expires_ms,
     })
 }
 

@@ -7,7 +7,6 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 use penstock_proto::v1::gateway_link_server::GatewayLink;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::enrol::to_wire;
@@ -17,7 +16,7 @@ use crate::ca::Authority;
 use crate::clock;
 use crate::enrolment;
 use crate::journal::Journal;
-use crate::sessions::Sessions;
+use crate::sessions::{Outbound, Sessions};
 use crate::store::Store;
 
 /// The service.
@@ -42,7 +41,7 @@ pub const RENEWALS: Share = Share {
 
 #[tonic::async_trait]
 impl GatewayLink for LinkService {
-    type SessionStream = ReceiverStream<Result<v1::CoordinatorMessage, Status>>;
+    type SessionStream = Outbound;
 
     async fn session(
         &self,

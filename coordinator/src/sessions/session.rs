@@ -10,6 +10,8 @@ use penstock_proto::v1;
 use penstock_proto::v1::coordinator_message::Message as Down;
 use penstock_proto::v1::gateway_message::Message as Up;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::adapters::Map;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -59,7 +61,12 @@ pub struct Sessions {
 /// How often it is looked whether there is room again for a trail that waits.
 const ROOM_LOOK: Duration = Duration::from_secs(60);
 
-type Out = mpsc::Sender<Result<v1::CoordinatorMessage, Status>>;
+/// What goes to a gateway: a message, or why its session ends.
+type Told = Result<v1::CoordinatorMessage, Status>;
+/// In boxes: a queue keeps room for many at once, and almost always holds none.
+type Out = mpsc::Sender<Box<Told>>;
+/// The stream to a gateway.
+pub type Outbound = Map<ReceiverStream<Box<Told>>, fn(Box<Told>) -> Told>;
 
 /// What a session's parts share.
 struct Session<'a> {
@@ -71,25 +78,22 @@ struct Session<'a> {
 
 impl Sessions {
     /// Begins a session; what is returned is the stream to the gateway.
-    pub fn open(
-        &self,
-        peer: Peer,
-        inbound: Streaming<v1::GatewayMessage>,
-    ) -> ReceiverStream<Result<v1::CoordinatorMessage, Status>> {
+    pub fn open(&self, peer: Peer, inbound: Streaming<v1::GatewayMessage>) -> Outbound {
         let (out, stream) = mpsc::channel(OUT_MAX);
         let all = self.clone();
         tokio::spawn(async move { all.run(peer, inbound, out).await });
-        ReceiverStream::new(stream)
+        ReceiverStream::new(stream).map(|told| *told)
     }
 
     async fn run(self, peer: Peer, mut inbound: Streaming<v1::GatewayMessage>, out: Out) {
         let gateway = peer.gateway.clone();
-        let hello = match self.hello(&mut inbound).await {
+        // What a session does once is in a box of its own while it lasts, so that ten thousand that are quiet have no room for it.
+        let hello = match Box::pin(self.hello(&mut inbound)).await {
             Ok(hello) => hello,
             Err(refusal) => {
                 tracing::warn!(%gateway, %refusal, "session refused");
                 // The gateway may be gone already.
-                let _ = out.send(Err(refusal.into())).await;
+                let _ = out.send(Box::new(Err(refusal.into()))).await;
                 return;
             }
         };
@@ -127,7 +131,7 @@ impl Sessions {
             Ok(()) => tracing::info!(%gateway, "gateway disconnected"),
             Err(refusal) => {
                 tracing::warn!(%gateway, %refusal, "session ended");
-                let _ = out.try_send(Err(refusal.into()));
+                let _ = out.try_send(Box::new(Err(refusal.into())));
             }
         }
         if self.fleet.end(&gateway, number) {
@@ -136,7 +140,7 @@ impl Sessions {
                 record.last_seen_ms = now_ms;
                 record.certificate_expires_ms = peer.certificate_expires_ms;
             });
-            if let Err(error) = remembered.await {
+            if let Err(error) = Box::pin(remembered).await {
                 tracing::warn!(%gateway, error = %crate::chain(&error), "cannot remember when the gateway was seen");
             }
         }
@@ -181,7 +185,7 @@ fn no_room(error: &StoreError) -> Option<Duration> {
 impl Session<'_> {
     async fn work(&self, inbound: Streaming<v1::GatewayMessage>, epoch: u64) -> Result<(), Refusal> {
         let source = self.gateway.as_str();
-        let position = self.all.ingest.position(source, epoch).await?;
+        let position = Box::pin(self.all.ingest.position(source, epoch)).await?;
         let position = position.unwrap_or_default();
         self.send(Down::Welcome(v1::Welcome {
             coordinator: self.all.coordinator.to_string(),
@@ -205,7 +209,7 @@ impl Session<'_> {
     async fn read(
         &self,
         mut inbound: Streaming<v1::GatewayMessage>,
-        blocks: mpsc::Sender<Waiting>,
+        blocks: mpsc::Sender<Box<Waiting>>,
         let_go: &LetGo,
     ) -> Result<(), Refusal> {
         loop {
@@ -238,7 +242,7 @@ impl Session<'_> {
                     // A full queue is back-pressure on this gateway's stream alone.
                     match self.all.ingest.admit(block).await {
                         Some(block) => {
-                            if blocks.send(block).await.is_err() {
+                            if blocks.send(Box::new(block)).await.is_err() {
                                 return Ok(());
                             }
                         }
@@ -315,7 +319,11 @@ impl Session<'_> {
     }
 
     /// Stores audit blocks as they come, all that wait at once, and acknowledges what is durable.
-    async fn take_audit(&self, mut waiting: mpsc::Receiver<Waiting>, let_go: &LetGo) -> Result<(), Refusal> {
+    async fn take_audit(
+        &self,
+        mut waiting: mpsc::Receiver<Box<Waiting>>,
+        let_go: &LetGo,
+    ) -> Result<(), Refusal> {
         let mut batch = Vec::new();
         while waiting.recv_many(&mut batch, BLOCKS_MAX).await > 0 {
             if let_go.until.get().is_some() {
@@ -323,7 +331,7 @@ impl Session<'_> {
                 continue;
             }
             let blocks = batch.iter().map(|waiting| waiting.block.clone()).collect();
-            let ingested = self.store_blocks(blocks).await;
+            let ingested = Box::pin(self.store_blocks(blocks)).await;
             // Only now is their room free.
             batch.clear();
             let ingested = match ingested {
@@ -386,11 +394,16 @@ impl Session<'_> {
         self.all.fleet.tell(&self.gateway, self.number, change);
     }
 
+    /// In a box of its own while it lasts: a session that is quiet has no room for it in memory.
     async fn send(&self, message: Down) -> Result<(), Refusal> {
+        Box::pin(self.send_in_time(message)).await
+    }
+
+    async fn send_in_time(&self, message: Down) -> Result<(), Refusal> {
         let message = v1::CoordinatorMessage {
             message: Some(message),
         };
-        match tokio::time::timeout(self.all.limits.send_timeout, self.out.send(Ok(message))).await {
+        match tokio::time::timeout(self.all.limits.send_timeout, self.out.send(Box::new(Ok(message)))).await {
             Ok(Ok(())) => Ok(()),
             // The stream is gone; `run` sees that by itself.
             Ok(Err(_)) => std::future::pending().await,
@@ -402,5 +415,21 @@ impl Session<'_> {
                 ))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_quiet_takes_little_memory() {
+        fn size_of_future<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size_of_future(Sessions::run);
+        assert!(bytes <= 7 * 1024, "{bytes}");
+        // A queue keeps room for 32 of these.
+        assert!(size_of::<Box<Told>>() + size_of::<Box<Waiting>>() <= 16);
     }
 }

@@ -33,7 +33,7 @@ use super::crowd::{Crowd, Place, source_of};
 use super::handshakes::Handshakes;
 use super::socket::Socket;
 use super::verifier::{ClientVerifier, Named, Who};
-use super::{ALPN, Credentials, TlsError, provider};
+use super::{ALPN, Credentials, TlsError, provider, validity_ms};
 use crate::peer::{PeerIdentity, Subject};
 
 /// A verified connection is lost only to a peer that holds fewer: as many gateways as there is room for keep theirs.
@@ -167,8 +167,8 @@ pub struct PeerInfo {
     pub address: SocketAddr,
     /// Who it is, from its verified certificate; `None`: it showed none.
     pub identity: Option<PeerIdentity>,
-    /// The verified chain, leaf first; empty if it showed none.
-    pub certificates: Arc<[CertificateDer<'static>]>,
+    /// When its certificate expires, milliseconds since 1970; 0: it showed none.
+    pub expires_ms: u64,
     /// To end the connection.
     pub line: Line,
 }
@@ -354,18 +354,14 @@ impl Reception {
         };
         let met = self.handshakes.meet(address.ip(), handshake).await;
         let stream = met.map_err(|unmet| io::Error::new(io::ErrorKind::TimedOut, unmet))??;
-        let certificates: Arc<[CertificateDer<'static>]> = stream
-            .get_ref()
-            .1
-            .peer_certificates()
-            .unwrap_or_default()
-            .iter()
-            .map(|certificate| certificate.clone().into_owned())
-            .collect();
-        let identity = match certificates.first() {
-            Some(leaf) => Some(PeerIdentity::from_certificate(leaf).map_err(io::Error::other)?),
-            None => None,
-        };
+        let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let identity = leaf
+            .map(PeerIdentity::from_certificate)
+            .transpose()
+            .map_err(io::Error::other)?;
+        let expires_ms = leaf
+            .and_then(|leaf| validity_ms(leaf).ok())
+            .map_or(0, |(_, until_ms)| until_ms);
         let (crowd, whose, deadline) = match &identity {
             Some(peer) => {
                 let crowd = match peer.subject {
@@ -392,7 +388,7 @@ impl Reception {
             info: PeerInfo {
                 address,
                 identity,
-                certificates,
+                expires_ms,
                 line,
             },
             deadline,

@@ -7,7 +7,8 @@
 //! not there either, and what may pass unread without it is what `check` refuses in such company (PC0122).
 //!
 //! Of several that a grant opens and that permit as much, the one that names the tuple exactly comes first, then the first of the plan:
-//! as in `penstock_policy::verdict`.
+//! as in `penstock_policy::verdict`. Its grant is then the tuple's: where another lasts longer, the kernel by itself still ends the tuple
+//! with the first, and the agent gives it to the other.
 
 use std::collections::BTreeMap;
 

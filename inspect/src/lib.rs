@@ -12,6 +12,9 @@
 //! two readers could understand differently is refused; memory per connection is bounded by its limits.
 //! Not here: sockets, clocks, the kernel. Whoever calls brings bytes and the time.
 
+// What fails says so: of a library that others build on.
+#![warn(clippy::missing_errors_doc)]
+
 mod bytes;
 pub mod capture;
 pub mod connection;

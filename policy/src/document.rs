@@ -54,6 +54,17 @@ pub struct Loaded {
 /// Reads and judges a plant document. `today` decides what has expired; the same input gives the same output.
 ///
 /// Files are taken in the order of their names, whatever the order in `files`.
+///
+/// ```
+/// use jiff::civil::date;
+/// use penstock_policy::diagnostics::SourceFile;
+///
+/// let file = SourceFile::new("plant.yaml", "plant: works\nzonse: {}\n");
+/// let loaded = penstock_policy::load(&[file], date(2026, 12, 1));
+/// assert!(loaded.plant.is_none());
+/// let said: Vec<_> = loaded.diagnostics.iter().map(|one| one.message.clone()).collect();
+/// assert!(said.iter().any(|message| message.contains("`zonse`")), "{said:?}");
+/// ```
 pub fn load(files: &[SourceFile], today: Date) -> Loaded {
     let sources = Arc::new(Sources::new(files));
     let mut faults = Faults::default();

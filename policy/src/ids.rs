@@ -27,6 +27,13 @@ pub const NAME_LENGTH_MAX: usize = 63;
 
 /// Checks the form that all names share.
 ///
+/// ```
+/// use penstock_policy::ids::{ZoneId, check_name};
+///
+/// assert!(check_name("pump-hall").is_ok());
+/// assert!(ZoneId::new("Pump Hall").is_err());
+/// ```
+///
 /// # Errors
 /// The text is empty, longer than [`NAME_LENGTH_MAX`] or holds other characters than a name may.
 pub fn check_name(text: &str) -> Result<(), NameError> {

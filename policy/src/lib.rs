@@ -13,6 +13,9 @@
 //! Invariants: nothing here means "allow" by being absent; the same input gives the same bytes; every
 //! fault of a document is reported at once, with its place.
 
+// What fails says so: of a library that others build on.
+#![warn(clippy::missing_errors_doc)]
+
 #[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
 pub mod check;

@@ -45,6 +45,14 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a coordinator listens: `host:port`, with an IPv6 address in brackets.
+///
+/// ```
+/// use penstock_proto::channel::Address;
+///
+/// let address: Address = "[fd00::1]:7643".parse().unwrap();
+/// assert_eq!((address.host(), address.port()), ("fd00::1", 7643));
+/// assert!("coordinator.example".parse::<Address>().is_err(), "the port is missing");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address {

@@ -4,6 +4,9 @@
 //! TLS profile, and who a peer is. Wire becomes domain only by `TryFrom`, in one place per message; a default
 //! never fills a missing field.
 
+// What fails says so: of a library that others build on.
+#![warn(clippy::missing_errors_doc)]
+
 pub mod audit;
 pub mod channel;
 pub mod codec;

@@ -53,6 +53,16 @@ pub enum FrameError {
 
 /// The first ADU of `bytes`; `None` while it is not whole. A bad header is told as soon as its field is there.
 ///
+/// ```
+/// use penstock_inspect::modbus::frame;
+///
+/// // Transaction 1, protocol 0, length 6; the last byte has not come yet.
+/// let bytes = [0, 1, 0, 0, 0, 6, 1, 3, 0, 40, 0, 2];
+/// assert!(frame::next(&bytes[..11]).unwrap().is_none());
+/// assert!(frame::next(&bytes).unwrap().is_some());
+/// assert!(frame::next(&[0, 1, 0, 7]).is_err(), "not Modbus");
+/// ```
+///
 /// # Errors
 /// The header is not one of Modbus/TCP.
 pub fn next(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {

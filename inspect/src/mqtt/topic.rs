@@ -8,6 +8,13 @@ use super::wire::MqttError;
 
 /// Checks a topic name: not empty, no wildcard.
 ///
+/// ```
+/// use penstock_inspect::mqtt::topic::check_name;
+///
+/// assert!(check_name("line4/7/pressure").is_ok());
+/// assert!(check_name("line4/+/pressure").is_err());
+/// ```
+///
 /// # Errors
 /// The topic is empty, too long, or holds a wildcard or a null character.
 pub fn check_name(topic: &str) -> Result<(), MqttError> {
@@ -18,6 +25,13 @@ pub fn check_name(topic: &str) -> Result<(), MqttError> {
 }
 
 /// Checks a topic filter, plain or shared.
+///
+/// ```
+/// use penstock_inspect::mqtt::topic::check_filter;
+///
+/// assert!(check_filter("line4/+/pressure").is_ok());
+/// assert!(check_filter("line4/#/pressure").is_err());
+/// ```
 ///
 /// # Errors
 /// The text is not a topic filter (MQTT 5, section 4.7).

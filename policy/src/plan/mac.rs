@@ -6,6 +6,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The MAC address of a single machine.
+///
+/// ```
+/// use penstock_policy::plan::Mac;
+///
+/// assert!("00:1d:9c:00:47:07".parse::<Mac>().is_ok());
+/// assert!("01:00:5e:00:00:01".parse::<Mac>().is_err(), "a group's address is nobody's own");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);

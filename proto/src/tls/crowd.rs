@@ -19,6 +19,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Whom an address belongs to: whoever has one of an IPv6 /64 has all of it.
+///
+/// ```
+/// use penstock_proto::tls::crowd::source_of;
+///
+/// let source = |address: &str| source_of(address.parse().unwrap());
+/// assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:1"));
+/// assert_ne!(source("10.0.0.1"), source("10.0.0.2"));
+/// ```
 pub fn source_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -30,6 +38,17 @@ pub fn source_of(address: IpAddr) -> IpAddr {
 }
 
 /// All places of one kind.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use penstock_proto::tls::crowd::Crowd;
+///
+/// let crowd = Crowd::new(1, 1, Duration::from_secs(60));
+/// let place = crowd.enter("gw-1", Instant::now());
+/// assert!(place.is_some() && crowd.enter("gw-2", Instant::now()).is_none());
+/// drop(place);
+/// assert!(crowd.enter("gw-2", Instant::now()).is_some());
+/// ```
 #[derive(Debug)]
 pub struct Crowd<K> {
     places_max: usize,

@@ -11,7 +11,9 @@
 //! staged: a release that never took hold does not decide which others may.
 //!
 //! A new policy is staged into the slot that is not in force, so that the last good one is never overwritten
-//! before its successor is in the kernel. Gateways keep only what they verified; reading it back checks integrity
+//! before its successor is in the kernel; where it is not known which that is, into the older one, and never into one that
+//! cannot be read. An older policy is never taken for the one in force because that one cannot be used: it would open what
+//! was revoked. Gateways keep only what they verified; reading it back checks integrity
 //! and ownership, not signatures, since the approvers may have changed with that very release.
 
 use std::sync::Arc;
@@ -51,10 +53,45 @@ pub struct Held {
     pub staged: Option<StoredPolicy>,
     /// What the gateway believes: the newest of all records that say so.
     pub trust: Option<Trust>,
-    /// Faults of records that could not be used, for people.
-    pub faults: Vec<String>,
+    /// Records that could not be used.
+    pub faults: Vec<RecordFault>,
     /// Whether `effective` is what was in force, or it could not be seen from here.
     pub known: bool,
+}
+
+/// A record that there is, and why it is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordFault {
+    /// Which.
+    pub record: &'static str,
+    /// For people.
+    pub message: String,
+    /// It could not be read, and may be whole: it is worth another look, and is not overwritten.
+    pub unread: bool,
+}
+
+impl RecordFault {
+    fn unusable(record: &'static str, why: &dyn std::fmt::Display) -> Self {
+        Self {
+            record,
+            message: format!("the record `{record}` cannot be used: {why}"),
+            unread: false,
+        }
+    }
+
+    /// Why a record was not found, if it is not that there never was one.
+    fn of_missing(store: &Store, record: &'static str) -> Option<Self> {
+        if let Some(why) = store.unread(record) {
+            return Some(Self {
+                record,
+                message: format!(
+                    "the record `{record}` cannot be read; it may be whole, and is not written over: {why}"
+                ),
+                unread: true,
+            });
+        }
+        Some(Self::unusable(record, &store.unusable(record)?))
+    }
 }
 
 impl Held {
@@ -83,29 +120,32 @@ pub enum StoredPolicyError {
 
 /// Reads both slots.
 pub fn load(store: &mut Store) -> Held {
-    let in_force = store
-        .load(EFFECTIVE)
-        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-        .map(Digest);
+    let marked = digest_in(store.load(EFFECTIVE));
     let mut held = Held {
-        trust: store
-            .load(TRUST)
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok()),
         known: true,
         ..Held::default()
     };
+    held.faults.extend(RecordFault::of_missing(store, EFFECTIVE));
+    match store.load(TRUST).map(|bytes| serde_json::from_slice(&bytes)) {
+        Some(Ok(trust)) => held.trust = Some(trust),
+        Some(Err(error)) => held.faults.push(RecordFault::unusable(TRUST, &error)),
+        None => held.faults.extend(RecordFault::of_missing(store, TRUST)),
+    }
     let mut found = Vec::new();
     for slot in SLOTS {
         match store.load(slot).map(|bytes| decode(&bytes)) {
             Some(Ok(policy)) => found.push(policy),
-            Some(Err(error)) => held.faults.push(format!("{slot}: {error}")),
-            None => {}
+            Some(Err(error)) => held.faults.push(RecordFault::unusable(slot, &error)),
+            None => held.faults.extend(RecordFault::of_missing(store, slot)),
         }
     }
     found.sort_by_key(|policy| policy.mark.revision);
+    let believed = held.trust.clone();
+    // What the gateway believes moves together with what is in force.
+    let in_force = marked.or_else(|| believed.as_ref()?.current);
     for policy in found {
         // Where the mark of what is in force is lost, each slot counts: the floor must not sink.
-        let was_in_force = in_force.is_none_or(|statement| statement == policy.statement);
+        let was_in_force = marked.is_none_or(|statement| statement == policy.statement);
         if was_in_force
             && held
                 .trust
@@ -121,32 +161,76 @@ pub fn load(store: &mut Store) -> Held {
             held.staged = Some(policy);
         }
     }
-    // A slot older than the one in force is what was there before; one without any mark was in force or about to be.
-    if let (Some(effective), Some(staged)) = (&held.effective, &held.staged)
-        && staged.mark.revision < effective.mark.revision
-    {
+    // A slot older than the one in force is what was there before, also where that one cannot be used; one without any mark was
+    // in force or about to be.
+    let older = |staged: &StoredPolicy| {
+        let in_force = held.effective.as_ref().map(|effective| effective.mark.revision);
+        let ours = believed
+            .as_ref()
+            .filter(|trust| trust.plant == staged.trust.plant && trust.gateway == staged.trust.gateway);
+        in_force.max(ours.map(|trust| trust.floor)) > Some(staged.mark.revision)
+    };
+    if held.staged.as_ref().is_some_and(older) {
         held.staged = None;
     }
     held
 }
 
-/// Stores a verified offer in the slot that is not in force; durable when this returns.
-pub fn stage(store: &mut Store, trust: &Trust, offer: &PolicyOffer) -> Result<(), StoreError> {
-    let in_force = store.load(EFFECTIVE);
-    let [first, second] = SLOTS;
-    let first_in_force = store
-        .load(first)
-        .and_then(|bytes| statement_of(&bytes))
-        .is_some_and(|statement| Some(statement.0.as_slice()) == in_force.as_deref());
-    let slot = if first_in_force { second } else { first };
-    store.save(slot, &encode(trust, offer))
+fn digest_in(bytes: Option<Vec<u8>>) -> Option<Digest> {
+    bytes
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        .map(Digest)
 }
 
-/// Notes that the policy of this statement is the one in the kernel, and what the gateway believes from now on.
-pub fn set_effective(store: &mut Store, statement: Digest, trust: &Trust) -> Result<(), StoreError> {
+/// Stores a verified offer in the slot that is not in force, and says which that is; durable when this returns.
+pub fn stage(store: &mut Store, trust: &Trust, offer: &PolicyOffer) -> Result<&'static str, StoreError> {
+    let slot = slot_to_replace(store);
+    store.save(slot, &encode(trust, offer))?;
+    Ok(slot)
+}
+
+/// The slot that a new policy takes the place of. Where that would be one which cannot be read, storing in it fails.
+fn slot_to_replace(store: &mut Store) -> &'static str {
+    let [first, second] = SLOTS;
+    let in_force = digest_in(store.load(EFFECTIVE)).or_else(|| {
+        let trust: Trust = serde_json::from_slice(&store.load(TRUST)?).ok()?;
+        trust.current
+    });
+    let mut facts = |slot| store.load(slot).and_then(|bytes| facts_of(&bytes));
+    let held = facts(first);
+    if in_force.is_some() && held.as_ref().map(|(statement, _)| *statement) == in_force {
+        return second;
+    }
+    let other = facts(second);
+    if in_force.is_some() && other.as_ref().map(|(statement, _)| *statement) == in_force {
+        return first;
+    }
+    if store.unread(first).is_some() {
+        return second;
+    }
+    if store.unread(second).is_some() {
+        // What cannot be read is perhaps what is in force; if it is known that the first one is not, that one can go.
+        return if in_force.is_some() { first } else { second };
+    }
+    let revision = |facts: Option<(Digest, u64)>| facts.map(|(_, revision)| revision);
+    if revision(held) <= revision(other) {
+        first
+    } else {
+        second
+    }
+}
+
+/// Notes that the policy of this statement is the one in the kernel, and what the gateway believes from now on; says which
+/// records that wrote.
+pub fn set_effective(
+    store: &mut Store,
+    statement: Digest,
+    trust: &Trust,
+) -> Result<[&'static str; 2], StoreError> {
     store.save(EFFECTIVE, &statement.0)?;
     // Names, numbers and keys cannot fail to be JSON.
-    store.save(TRUST, &serde_json::to_vec(trust).unwrap_or_default())
+    store.save(TRUST, &serde_json::to_vec(trust).unwrap_or_default())?;
+    Ok([EFFECTIVE, TRUST])
 }
 
 /// The policy that was last in force, from the copies in files alone (while the agent holds the database). Where a copy that
@@ -158,15 +242,17 @@ pub fn peek(folder: &std::path::Path) -> Held {
     };
     let mut read = |record| {
         let copy = crate::store::read_copy(folder, record);
-        if let Some(fault) = copy.fault {
+        if let Some(message) = copy.fault {
             held.known &= copy.found.is_some();
-            held.faults.push(fault);
+            held.faults.push(RecordFault {
+                record,
+                message,
+                unread: false,
+            });
         }
         copy.found.map(|(_, bytes)| bytes)
     };
-    let in_force = read(EFFECTIVE)
-        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-        .map(Digest);
+    let in_force = digest_in(read(EFFECTIVE));
     let slots = SLOTS.map(|slot| (slot, read(slot)));
     let trust = read(TRUST);
     held.trust = trust.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -178,7 +264,7 @@ pub fn peek(folder: &std::path::Path) -> Held {
             Some(Ok(policy)) => held.staged = Some(policy),
             Some(Err(error)) => {
                 held.known = false;
-                held.faults.push(format!("{slot}: {error}"));
+                held.faults.push(RecordFault::unusable(slot, &error));
             }
             None => {}
         }
@@ -218,10 +304,12 @@ fn parts(bytes: &[u8]) -> Option<(&[u8], PolicyOffer)> {
     Some((trust, PolicyOffer::decode(offer).ok()?))
 }
 
-/// Whose policy a record is, without reading its plan: that takes long.
-fn statement_of(bytes: &[u8]) -> Option<Digest> {
-    let (_, offer) = parts(bytes)?;
-    Some(Digest::of(&offer.release?.statement))
+/// Whose policy a record is and its revision, without reading its plan: that takes long.
+fn facts_of(bytes: &[u8]) -> Option<(Digest, u64)> {
+    let (trust, offer) = parts(bytes)?;
+    let trust: Option<Trust> = serde_json::from_slice(trust).ok();
+    let revision = trust.map_or(0, |trust| trust.floor.0);
+    Some((Digest::of(&offer.release?.statement), revision))
 }
 
 fn decode(bytes: &[u8]) -> Result<StoredPolicy, StoredPolicyError> {
@@ -247,7 +335,7 @@ fn decode(bytes: &[u8]) -> Result<StoredPolicy, StoredPolicyError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use penstock_policy::compile::compile;
     use penstock_policy::diagnostics::SourceFile;
@@ -283,5 +371,51 @@ pub(crate) mod tests {
             ..PolicyOffer::default()
         };
         (trust, offer, digest)
+    }
+
+    #[test]
+    fn where_the_mark_of_what_is_in_force_is_lost_the_older_slot_is_the_one_that_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path());
+        for revision in [1, 2, 3] {
+            let (trust, offer, statement) = offered(revision);
+            stage(&mut store, &trust, &offer).unwrap();
+            set_effective(&mut store, statement, &trust).unwrap();
+        }
+        drop(store);
+        // Release 3 is in the first slot.
+        for lost in [&[EFFECTIVE][..], &[EFFECTIVE, TRUST]] {
+            std::fs::remove_dir_all(folder.path().join("store")).unwrap();
+            for record in lost {
+                let _ = std::fs::remove_file(folder.path().join("copies").join(record));
+            }
+            let mut store = Store::open(folder.path());
+            assert_eq!(load(&mut store).desired().unwrap().mark.revision, Revision(3));
+            let (trust, offer, _) = offered(4);
+            assert_eq!(stage(&mut store, &trust, &offer).unwrap(), SLOTS[1], "{lost:?}");
+            let (trust, offer, _) = offered(2);
+            assert_eq!(
+                slot_to_replace(&mut store),
+                if lost.len() == 1 { SLOTS[1] } else { SLOTS[0] }
+            );
+            store.save(SLOTS[1], &encode(&trust, &offer)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_slot_that_cannot_be_used_is_a_fault_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path());
+        let (trust, offer, statement) = offered(1);
+        stage(&mut store, &trust, &offer).unwrap();
+        set_effective(&mut store, statement, &trust).unwrap();
+        assert_eq!(load(&mut store).faults, []);
+        drop(store);
+        std::fs::remove_dir_all(folder.path().join("store")).unwrap();
+        std::fs::write(folder.path().join("copies").join(SLOTS[0]), "torn").unwrap();
+        let faults = load(&mut Store::open(folder.path())).faults;
+        assert_eq!(faults.len(), 1);
+        assert_eq!((faults[0].record, faults[0].unread), (SLOTS[0], false));
+        assert!(faults[0].message.contains("damaged"), "{}", faults[0].message);
     }
 }

@@ -10,16 +10,16 @@
 //! every [`TICK`]; an attempt that failed is made again. On start the stored policy is put in force before anything
 //! else, with no coordinator needed (DESIGN, promises 1, 4 and 5; IEC 62443-3-3 SR 7.4, SR 3.4).
 //!
-//! Here stands what may move desired or effective; what becomes of an offer before that is in `reconcile/accept.rs`.
+//! Here stands what may move desired or effective; what becomes of an offer before that is in `reconcile/accept.rs`,
+//! and what the store says at start in `reconcile/stored.rs`.
 //! Not here: how the kernel is programmed ([`crate::kernel`]) and how offers arrive ([`crate::link`]).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::plan::Plan;
 use penstock_policy::release::Trust;
-use penstock_policy::text::sentence;
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1::{Drift, Fault, PolicyOffer, PolicyState, Refusal, Severity, TrustedRelease};
 use tokio::sync::{Notify, mpsc, watch};
@@ -28,12 +28,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Audit, record};
 use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Seen};
-use crate::policy_store::{self, StoredPolicy};
+use crate::policy_store::{RecordFault, StoredPolicy};
 use crate::store::Store;
 use crate::timepiece::Timepiece;
 
 mod accept;
 mod grants;
+mod stored;
 
 use self::grants::Keeping;
 
@@ -85,6 +86,10 @@ pub struct Reconciler<K> {
     /// What a person should know about the policy in force.
     findings: Vec<Fault>,
     store_faults: Vec<Fault>,
+    /// Records of the policy that there are and that cannot be used.
+    unusable: Vec<RecordFault>,
+    /// What is believed cannot be read: no offer is taken meanwhile, since an older release could pass for a newer one.
+    floor_unknown: bool,
 }
 
 impl<K: Kernel> Reconciler<K> {
@@ -115,6 +120,8 @@ impl<K: Kernel> Reconciler<K> {
             kernel_fault: None,
             findings: Vec::new(),
             store_faults: Vec::new(),
+            unusable: Vec::new(),
+            floor_unknown: false,
         };
         (reconciler, seen)
     }
@@ -124,36 +131,6 @@ impl<K: Kernel> Reconciler<K> {
     pub fn with_timepiece(mut self, timepiece: Timepiece) -> Self {
         self.keeping.timepiece = timepiece;
         self
-    }
-
-    /// Puts the stored policy in force. Call it before anything that waits for the network.
-    pub async fn start(&mut self) {
-        let held = self.with_store(policy_store::load).await.unwrap_or_default();
-        for fault in &held.faults {
-            self.audit
-                .record(Severity::Alarm, record::agent("stored-policy-unusable", fault));
-        }
-        self.store_faults.extend(held.faults.iter().map(|message| Fault {
-            code: "stored-policy-unusable".to_owned(),
-            message: message.clone(),
-            ..Fault::default()
-        }));
-        if let Some(trust) = held.trust.clone() {
-            let same = self
-                .trust
-                .as_ref()
-                .is_none_or(|own| own.plant == trust.plant && own.gateway == trust.gateway);
-            // A trust of another plant or gateway is left over from before a new enrolment: no part of it holds.
-            if same {
-                self.trust = Some(trust);
-            } else {
-                return;
-            }
-        }
-        self.desired = held.desired().cloned();
-        self.fallback = held.effective;
-        self.bring_about("loaded from the store at start").await;
-        self.publish();
     }
 
     /// Runs until `stop` is cancelled; `nudge` asks for a look now. The kernel keeps what it has.
@@ -265,22 +242,19 @@ impl<K: Kernel> Reconciler<K> {
             .collect();
         tracing::info!(revision = %policy.mark.revision, "policy in force");
         let noted = self.fallback.as_ref().map(|fallback| fallback.statement) == Some(statement);
-        let trust = policy.trust.clone();
-        // The floor never sinks: what was in force before may be put back where a newer policy fails.
-        if self.trust.as_ref().is_none_or(|held| held.floor <= trust.floor) {
-            self.trust = Some(trust.clone());
-        }
+        // The floor never sinks, here or on disk: what was in force before may be put back where a newer policy fails.
+        let believed = match self.trust.take() {
+            Some(held) if held.floor > policy.trust.floor => held,
+            _ => policy.trust.clone(),
+        };
+        self.trust = Some(believed.clone());
         self.fallback = Some(policy.clone());
         self.effective = Some(policy);
         self.drift = Drift::None;
         // The others learn it before the disk does.
         self.publish();
-        if !noted
-            && let Some(Err(error)) = self
-                .with_store(move |store| policy_store::set_effective(store, statement, &trust))
-                .await
-        {
-            tracing::warn!(error = %sentence(&error), "the store does not know yet which policy is in force");
+        if !noted {
+            self.note_effective(statement, believed).await;
         }
         self.give_back().await;
     }
@@ -314,6 +288,7 @@ impl<K: Kernel> Reconciler<K> {
     /// The periodic look: retries what failed. The data plane watches for drift by itself.
     async fn look(&mut self) {
         self.refresh_store_faults().await;
+        self.take_up_what_is_readable_again().await;
         self.try_waiting().await;
         self.bring_about("").await;
     }
@@ -379,6 +354,7 @@ impl<K: Kernel> Reconciler<K> {
             }),
         };
         let mut faults = self.store_faults.clone();
+        faults.extend(self.unusable_faults());
         faults.extend(self.kernel_fault.clone());
         faults.extend(self.findings.iter().cloned());
         self.grant_faults(&mut faults);
@@ -425,19 +401,5 @@ impl<K: Kernel> Reconciler<K> {
     /// After a change of policy; see [`crate::allocator`].
     async fn give_back(&self) {
         let _ = tokio::task::spawn_blocking(crate::allocator::give_back).await;
-    }
-
-    /// Runs `work` on a blocking thread; `None` if it panicked.
-    async fn with_store<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Store) -> T + Send + 'static,
-    ) -> Option<T> {
-        let store = self.store.clone();
-        tokio::task::spawn_blocking(move || {
-            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&mut store)
-        })
-        .await
-        .ok()
     }
 }

@@ -14,7 +14,7 @@ use crate::bridge::{self, tell::BridgeState, tell::SideState};
 use crate::enforce::readback::Reader;
 use crate::enforce::standing::{self, Note};
 use crate::identity::{IdentityError, IdentityFolder};
-use crate::store::{self, LockError};
+use crate::store;
 use crate::{audit, policy_store};
 
 /// How long after a change of rules its note may take: it is written a second later.
@@ -176,7 +176,7 @@ pub fn read(state_folder: &Path) -> Status {
             .map(|(conduit, grants)| format!("{conduit} only during {}", opened_by(grants)))
             .collect(),
     };
-    let mut faults = held.faults;
+    let mut faults: Vec<_> = held.faults.into_iter().map(|fault| fault.message).collect();
     let (mut identity, mut certificate_from_ms, mut certificate_expires_ms) = (None, None, None);
     let mut approvers = held.trust.as_ref().map(|trust| Approvers::from(&trust.approvers));
     match IdentityFolder::peek_enrolment(state_folder) {
@@ -204,7 +204,7 @@ pub fn read(state_folder: &Path) -> Status {
             faults.push(error.to_string());
         }
     }
-    let running = state_folder.exists() && matches!(store::lock(state_folder), Err(LockError::Taken(_)));
+    let running = store::is_locked(state_folder);
     let patience = if running { NOTED_WITHIN } else { Duration::ZERO };
     Status {
         identity,

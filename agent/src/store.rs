@@ -15,8 +15,11 @@ mod mend;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use penstock_proto::v1::Fault;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use penstock_policy::text;
 
@@ -28,6 +31,10 @@ pub const RECORD_BYTES_MAX: u64 = 160 * 1024 * 1024;
 
 const CACHE_BYTES: u64 = 256 * 1024;
 const SEGMENT_BYTES: usize = 64 * 1024;
+/// The file that the agent which has the state folder holds locked.
+const LOCK: &str = "lock";
+/// In the place of a record: what is wrong is not of one of them.
+const ALL: &str = "";
 /// The folder of second copies of large records.
 const SECOND: &str = "second";
 
@@ -62,10 +69,13 @@ pub enum LockError {
     },
 }
 
+/// How long a taken lock is tried again: [`is_locked`] holds it for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Takes the state folder for this process alone; held until the file is closed.
 pub fn lock(state_folder: &Path) -> Result<std::fs::File, LockError> {
     durable::create_folder(state_folder)?;
-    let path = state_folder.join("lock");
+    let path = state_folder.join(LOCK);
     let failed = |source: std::io::Error| LockError::Lock {
         path: path.clone(),
         source,
@@ -76,11 +86,24 @@ pub fn lock(state_folder: &Path) -> Result<std::fs::File, LockError> {
         .write(true)
         .open(&path)
         .map_err(failed)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Taken(state_folder.to_owned())),
-        Err(error) => Err(failed(error.into())),
+    let begun = Instant::now();
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(Errno::WOULDBLOCK) => return Err(LockError::Taken(state_folder.to_owned())),
+            Err(error) => return Err(failed(error.into())),
+        }
     }
+}
+
+/// Whether an agent has the state folder. It writes nothing: who asks may be another user than the agent's.
+pub fn is_locked(state_folder: &Path) -> bool {
+    std::fs::File::open(state_folder.join(LOCK)).is_ok_and(|file| {
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    })
 }
 
 /// The store. Synchronous; its callers run it on a blocking thread.
@@ -89,10 +112,19 @@ pub struct Store {
     folder: PathBuf,
     db: Option<sled::Db>,
     generations: BTreeMap<&'static str, u64>,
-    faults: BTreeMap<&'static str, String>,
+    /// By code and record (or [`ALL`]): that one record is well ends no fault of another.
+    faults: BTreeMap<(&'static str, &'static str), String>,
     patience: mend::Patience,
-    /// Records of which no copy was found, and one could not be read.
-    unread: BTreeMap<&'static str, String>,
+    /// Records of which there is something, and no copy that can be used.
+    unusable: BTreeMap<&'static str, Unusable>,
+}
+
+/// Why a record that there is, or was, cannot be used.
+#[derive(Debug)]
+struct Unusable {
+    why: String,
+    /// A copy could not be read, and may be whole.
+    unread: bool,
 }
 
 /// What a file holds of a record.
@@ -115,7 +147,7 @@ impl Store {
             generations: BTreeMap::new(),
             faults: BTreeMap::new(),
             patience: mend::Patience::default(),
-            unread: BTreeMap::new(),
+            unusable: BTreeMap::new(),
         }
     }
 
@@ -124,7 +156,7 @@ impl Store {
         let mut store = Self::empty(folder);
         for copies in ["copies", SECOND] {
             if let Err(error) = durable::create_folder(&folder.join(copies)) {
-                store.fault("store-copies", &error);
+                store.fault("store-copies", ALL, &error);
             }
         }
         store.open_database();
@@ -135,7 +167,7 @@ impl Store {
     pub fn faults(&self) -> Vec<Fault> {
         self.faults
             .iter()
-            .map(|(code, message)| Fault {
+            .map(|((code, _), message)| Fault {
                 code: (*code).to_owned(),
                 message: message.clone(),
                 ..Fault::default()
@@ -152,44 +184,60 @@ impl Store {
         let from_database = found.as_ref().and_then(|bytes| {
             durable::unseal(record, bytes).map(|(generation, payload)| (generation, payload.to_vec()))
         });
-        if found.is_some() && from_database.is_none() {
+        let damaged_in_database = found.is_some() && from_database.is_none();
+        if damaged_in_database {
             let message =
                 format!("the record `{record}` is damaged in the database; its copy in a file is used");
-            self.faults.insert("store-damaged", message);
+            self.faults.insert(("store-damaged", record), message);
         }
-        if let Some(bytes) = found.filter(|bytes| is_large(bytes.len())) {
+        if let (Some(bytes), Some((generation, _))) = (found, &from_database)
+            && is_large(bytes.len())
+            && second.is_replaceable()
+        {
             // From an agent that kept large records there, too.
-            self.keep_second(record, &bytes);
+            if second.generation() < Some(*generation) {
+                self.keep_second(record, &bytes);
+            } else {
+                self.forget_in_database(record);
+            }
         }
-        self.unread.remove(record);
+        self.unusable.remove(record);
         for (copy, damaged, unread) in [
             (&from_file, "store-copy-damaged", "store-copy-unread"),
             (&second, "store-second-damaged", "store-second-unread"),
         ] {
-            self.faults.remove(unread);
+            self.faults.remove(&(unread, record));
             if let Some(why) = &copy.fault {
                 let code = if copy.damaged { damaged } else { unread };
                 tracing::warn!(code, "{why}");
-                self.faults.insert(code, why.clone());
+                self.faults.insert((code, record), why.clone());
             }
         }
         let held = mend::Held {
             file: from_file.generation(),
             // Only what was read and is wrong, or is not there, is written over: what cannot be read now may be newer.
-            file_replaceable: from_file.fault.is_none() || from_file.damaged,
+            file_replaceable: from_file.is_replaceable(),
             other: from_database
                 .iter()
                 .chain(&second.found)
                 .map(|(generation, _)| *generation)
                 .max(),
+            other_replaceable: second.is_replaceable(),
         };
+        let unread = !(from_file.is_replaceable() && second.is_replaceable());
+        // What could not be read is what there is to do about it.
+        let why = [&from_file, &second]
+            .into_iter()
+            .filter(|copy| copy.is_replaceable() != unread)
+            .find_map(|copy| copy.fault.clone())
+            .or_else(|| damaged_in_database.then(|| "it is damaged in the database".to_owned()));
         // Of equal ones the file's, which is the last here.
         let copies = [from_database, second.found, from_file.found]
             .into_iter()
             .flatten();
         let Some((generation, payload)) = copies.max_by_key(|(generation, _)| *generation) else {
-            if let Some(why) = from_file.fault.filter(|_| !from_file.damaged) {
-                self.unread.insert(record, why);
+            if let Some(why) = why {
+                self.unusable.insert(record, Unusable { why, unread });
             }
             return None;
         };
@@ -200,7 +248,13 @@ impl Store {
 
     /// Why it is not known whether there is such a record, after [`Self::load`] found none.
     pub fn unread(&self, record: &'static str) -> Option<&str> {
-        self.unread.get(record).map(String::as_str)
+        let unusable = self.unusable.get(record).filter(|unusable| unusable.unread)?;
+        Some(&unusable.why)
+    }
+
+    /// Why a record that there is, or was, is not used, after [`Self::load`] found none.
+    pub fn unusable(&self, record: &'static str) -> Option<&str> {
+        Some(&self.unusable.get(record)?.why)
     }
 
     /// Stores the record; its file is durable when this returns well, and the database's copy if that works.
@@ -208,14 +262,14 @@ impl Store {
         if !self.generations.contains_key(record) {
             self.load(record);
         }
-        if let Some(why) = self.unread.get(record) {
+        if let Some(why) = self.unread(record) {
             // Written as the first of its kind it would give way to what is there, once that can be read again.
             return Err(StoreError {
                 record,
                 source: FileError {
                     verb: "read",
                     path: copy_path(&self.folder, record),
-                    source: std::io::Error::other(why.clone()),
+                    source: std::io::Error::other(why.to_owned()),
                 },
             });
         }
@@ -227,12 +281,18 @@ impl Store {
             .saturating_add(1);
         let sealed = durable::seal(record, generation, payload);
         if let Err(source) = durable::replace(&copy_path(&self.folder, record), &sealed, 0o600) {
-            self.fault("store-copies", &source);
+            self.fault("store-copies", ALL, &source);
             return Err(StoreError { record, source });
         }
         self.generations.insert(record, generation);
-        self.faults.remove("store-copies");
-        self.faults.remove("store-copy-damaged");
+        self.unusable.remove(record);
+        for (code, record) in [
+            ("store-copies", ALL),
+            ("store-copy-damaged", record),
+            ("store-copy-unread", record),
+        ] {
+            self.faults.remove(&(code, record));
+        }
         if self.db.is_none() {
             self.open_database();
         }
@@ -257,21 +317,27 @@ impl Store {
         let path = self.folder.join(SECOND).join(record);
         match durable::replace(&path, sealed, 0o600) {
             Ok(()) => {
-                self.faults.remove("store-second-damaged");
-                self.guarded(|db| {
-                    db.remove(record)?;
-                    db.flush().map(|_| ())
-                });
+                for code in ["store-second", "store-second-damaged", "store-second-unread"] {
+                    self.faults.remove(&(code, record));
+                }
+                self.forget_in_database(record);
             }
-            Err(error) => self.fault("store-second", &error),
+            Err(error) => self.fault("store-second", record, &error),
         }
     }
 
-    fn fault(&mut self, code: &'static str, error: &(dyn std::error::Error + 'static)) {
+    fn forget_in_database(&mut self, record: &'static str) {
+        self.guarded(|db| {
+            db.remove(record)?;
+            db.flush().map(|_| ())
+        });
+    }
+
+    fn fault(&mut self, code: &'static str, record: &'static str, error: &(dyn std::error::Error + 'static)) {
         self.patience.begin();
         let message = text::sentence(error);
         tracing::warn!(code, "{message}");
-        self.faults.insert(code, message);
+        self.faults.insert((code, record), message);
     }
 
     fn open_database(&mut self) {
@@ -281,12 +347,12 @@ impl Store {
             let why = match opened {
                 Ok(Ok(db)) => {
                     self.db = Some(db);
-                    self.faults.remove("store-failed");
+                    self.faults.remove(&("store-failed", ALL));
                     return;
                 }
                 Ok(Err(error)) if !database::is_damage(&error) => {
                     // A full disk or a lock: what is there may be whole.
-                    self.fault("store-failed", &error);
+                    self.fault("store-failed", ALL, &error);
                     return;
                 }
                 Ok(Err(error)) => error.to_string(),
@@ -295,13 +361,12 @@ impl Store {
             if let Some(obstacle) = database::obstacle(&path) {
                 self.patience.begin();
                 self.faults.insert(
-                    "store-failed",
+                    ("store-failed", ALL),
                     format!("the store's database cannot be opened: {obstacle}"),
                 );
                 return;
             }
-            self.faults.insert(
-                "store-damaged",
+            self.faults.insert(("store-damaged", ALL),
                 format!("the store's database was damaged and set aside as store.damaged ({why}); the copies in files are used"),
             );
             if attempt == 0 && set_aside(&path).is_err() {
@@ -309,7 +374,7 @@ impl Store {
             }
         }
         self.faults.insert(
-            "store-failed",
+            ("store-failed", ALL),
             "the store's database cannot be opened; records are kept in files only".to_owned(),
         );
     }
@@ -319,10 +384,10 @@ impl Store {
         let db = self.db.as_ref()?;
         match catch_unwind(AssertUnwindSafe(|| work(db))) {
             Ok(Ok(value)) => return Some(value),
-            Ok(Err(error)) => self.fault("store-failed", &error),
+            Ok(Err(error)) => self.fault("store-failed", ALL, &error),
             Err(_) => {
                 self.faults.insert(
-                    "store-failed",
+                    ("store-failed", ALL),
                     "internal error in the store's database (a panic)".to_owned(),
                 );
             }
@@ -371,6 +436,11 @@ fn is_large(bytes: usize) -> bool {
 }
 
 impl Copy {
+    /// There is nothing that may be whole and newer than what was read elsewhere.
+    fn is_replaceable(&self) -> bool {
+        self.fault.is_none() || self.damaged
+    }
+
     fn generation(&self) -> Option<u64> {
         self.found.as_ref().map(|(generation, _)| *generation)
     }
@@ -540,5 +610,96 @@ mod tests {
         std::fs::write(folder.path().join("copies/policy"), old).unwrap();
         drop(store);
         assert_eq!(Store::open(folder.path()).load("policy").unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_record_that_an_agent_before_kept_in_the_database_replaces_no_newer_copy_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (vec![1_u8; 1_000_000], vec![2_u8; 1_000_000]);
+        for damaged in [false, true] {
+            let mut store = Store::open(folder.path());
+            for _ in 0..9 {
+                store.save("policy", &new).unwrap();
+            }
+            let mut sealed = durable::seal("policy", 3, &old);
+            sealed[100] ^= u8::from(damaged);
+            store
+                .guarded(|db| db.insert("policy", sealed.as_slice()))
+                .unwrap();
+            let mut store = {
+                drop(store);
+                Store::open(folder.path())
+            };
+            assert_eq!(store.load("policy").unwrap(), new);
+            // The copy in `copies/` goes now: what serves is the second one.
+            std::fs::remove_file(folder.path().join("copies/policy")).unwrap();
+            assert_eq!(store.load("policy").unwrap(), new, "damaged: {damaged}");
+        }
+    }
+
+    #[test]
+    fn that_one_record_is_well_ends_no_fault_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path());
+        for record in ["policy-a", "policy-b"] {
+            store.save(record, b"whole").unwrap();
+        }
+        drop(store);
+        std::fs::remove_dir_all(folder.path().join("store")).unwrap();
+        std::fs::remove_file(folder.path().join("copies/policy-a")).unwrap();
+        std::fs::create_dir(folder.path().join("copies/policy-a")).unwrap();
+        let mut store = Store::open(folder.path());
+        assert_eq!(store.load("policy-a"), None);
+        assert_eq!(store.load("policy-b").unwrap(), b"whole");
+        let codes =
+            |store: &Store| -> Vec<_> { store.faults().into_iter().map(|fault| fault.code).collect() };
+        assert_eq!(codes(&store), ["store-copy-unread"]);
+        store.mend();
+        assert_eq!(codes(&store), ["store-copy-unread"]);
+        std::fs::remove_dir(folder.path().join("copies/policy-a")).unwrap();
+        for _ in 0..40 {
+            store.mend();
+        }
+        assert_eq!(codes(&store), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_large_record_whose_second_copy_alone_is_left_and_cannot_be_read_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let payload = vec![7_u8; 1_000_000];
+        Store::open(folder.path()).save("policy", &payload).unwrap();
+        std::fs::remove_file(folder.path().join("copies/policy")).unwrap();
+        let second = folder.path().join(SECOND).join("policy");
+        let aside = folder.path().join("aside");
+        std::fs::rename(&second, &aside).unwrap();
+        std::fs::create_dir(&second).unwrap();
+        let mut store = Store::open(folder.path());
+        assert_eq!(store.load("policy"), None);
+        assert!(store.unread("policy").is_some());
+        assert!(store.save("policy", b"first").is_err());
+        std::fs::remove_dir(&second).unwrap();
+        std::fs::rename(&aside, &second).unwrap();
+        assert_eq!(store.load("policy").unwrap(), payload);
+    }
+
+    #[test]
+    fn asking_whether_an_agent_runs_makes_no_file_and_keeps_no_agent_from_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_locked(folder.path()));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let held = lock(folder.path()).unwrap();
+        assert!(is_locked(folder.path()));
+        assert!(matches!(lock(folder.path()), Err(LockError::Taken(_))));
+        drop(held);
+        assert!(!is_locked(folder.path()));
+        // One that asks at the very moment: the agent waits for it.
+        let asking = std::fs::File::open(folder.path().join(LOCK)).unwrap();
+        rustix::fs::flock(&asking, FlockOperation::NonBlockingLockShared).unwrap();
+        let asked = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            drop(asking);
+        });
+        drop(lock(folder.path()).unwrap());
+        asked.join().unwrap();
     }
 }

@@ -63,6 +63,12 @@ impl<K: Kernel> Reconciler<K> {
 
     async fn obey_if_valid(&mut self, offered: Arc<PolicyOffer>, told: Told) {
         let fingerprint = fingerprint(&offered);
+        if self.floor_unknown {
+            let message = "what this gateway believes cannot be read from its disk, so that it is not known which release may follow";
+            self.refuse(fingerprint, &offered, "not-stored", message);
+            self.wait(offered);
+            return;
+        }
         if self.trust.is_none() {
             // Perhaps it was enrolled while the agent ran.
             self.trust = self
@@ -140,7 +146,7 @@ impl<K: Kernel> Reconciler<K> {
                 .await
         };
         match stored {
-            Some(Ok(())) => {}
+            Some(Ok(slot)) => self.usable_again(&[slot]),
             Some(Err(error)) => {
                 let message = sentence(&error);
                 self.refuse(fingerprint, &offered, "not-stored", &message);

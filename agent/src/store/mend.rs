@@ -3,7 +3,7 @@
 //!
 //! The reconciler calls [`Store::mend`] at every look; a store that stays ill is tried ever more rarely.
 
-use super::{Store, copy_path};
+use super::{ALL, Store, copy_path};
 use crate::durable;
 
 /// Most looks between two tries.
@@ -44,6 +44,8 @@ pub(super) struct Held {
     pub(super) file_replaceable: bool,
     /// In the database, or in `second/`.
     pub(super) other: Option<u64>,
+    /// And that one.
+    pub(super) other_replaceable: bool,
 }
 
 impl Store {
@@ -59,11 +61,18 @@ impl Store {
         if self.db.is_none() {
             self.open_database();
         }
-        let disk_failed = self.faults.remove("store-copies").is_some();
-        for code in ["store-copy-damaged", "store-second", "store-second-damaged"] {
-            self.faults.remove(code);
+        let disk_failed = self.faults.remove(&("store-copies", ALL)).is_some();
+        let mut records: Vec<_> = self.generations.keys().copied().collect();
+        for record in &records {
+            for code in ["store-copy-damaged", "store-second", "store-second-damaged"] {
+                self.faults.remove(&(code, *record));
+            }
         }
-        let records: Vec<_> = self.generations.keys().copied().collect();
+        // What could not be read is looked for again; what is damaged whole stays so until it is replaced.
+        let unread = self.unusable.iter().filter(|(_, unusable)| unusable.unread);
+        records.extend(unread.map(|(record, _)| *record));
+        records.sort_unstable();
+        records.dedup();
         for record in records {
             let payload = self.load(record);
             if let (true, Some(payload), Some(generation)) =
@@ -72,7 +81,7 @@ impl Store {
                 // The next record will be written: whether that works again is seen by writing this one.
                 let sealed = durable::seal(record, *generation, &payload);
                 if let Err(error) = durable::replace(&copy_path(&self.folder, record), &sealed, 0o600) {
-                    self.fault("store-copies", &error);
+                    self.fault("store-copies", ALL, &error);
                     return;
                 }
             }
@@ -85,17 +94,18 @@ impl Store {
     /// Writes each copy of a record that is not `generation`, the newest one.
     pub(super) fn write_again(&mut self, record: &'static str, generation: u64, payload: &[u8], held: &Held) {
         let file_is_due = held.file != Some(generation) && held.file_replaceable;
-        if !file_is_due && held.other == Some(generation) {
+        let other_is_due = held.other != Some(generation) && held.other_replaceable;
+        if !file_is_due && !other_is_due {
             return;
         }
         let sealed = durable::seal(record, generation, payload);
         if file_is_due {
             match durable::replace(&copy_path(&self.folder, record), &sealed, 0o600) {
                 Ok(()) => tracing::warn!(record, "a copy was lost, damaged or old, and was written again"),
-                Err(error) => self.fault("store-copies", &error),
+                Err(error) => self.fault("store-copies", ALL, &error),
             }
         }
-        if held.other != Some(generation) {
+        if other_is_due {
             self.keep_other(record, &sealed);
         }
     }

@@ -1,0 +1,119 @@
+//! What the store says at start, and says again once it could be read: which policy was in force, and what of it is unusable.
+//!
+//! A record that cannot be read may be whole. So it is a fault and an event, nothing takes its place, and it is looked for
+//! again: a gateway whose disk failed for a while puts its policy in force when the disk works again, not at the next restart.
+
+use std::sync::PoisonError;
+
+use penstock_policy::release::Trust;
+use penstock_policy::text::sentence;
+use penstock_proto::v1::{Fault, Severity};
+
+use super::Reconciler;
+use crate::audit::record;
+use crate::kernel::Kernel;
+use crate::policy_store::{self, Held, RecordFault};
+use crate::store::Store;
+
+const CODE: &str = "stored-policy-unusable";
+
+impl<K: Kernel> Reconciler<K> {
+    /// Puts the stored policy in force. Call it before anything that waits for the network.
+    pub async fn start(&mut self) {
+        let held = self.with_store(policy_store::load).await.unwrap_or_default();
+        self.take_up(held, "loaded from the store at start").await;
+        self.publish();
+    }
+
+    /// Takes up what could not be read before and can be now.
+    pub(super) async fn take_up_what_is_readable_again(&mut self) {
+        let unread: Vec<_> = self.unusable.iter().filter(|fault| fault.unread).collect();
+        if unread.is_empty() {
+            return;
+        }
+        let records: Vec<_> = unread.iter().map(|fault| fault.record).collect();
+        let look = move |store: &mut Store| {
+            // The store's own look, which gets rarer, has tried to read them.
+            let changed = records.iter().any(|record| store.unread(record).is_none());
+            changed.then(|| policy_store::load(store))
+        };
+        if let Some(Some(held)) = self.with_store(look).await {
+            self.take_up(held, "the store can be read again").await;
+        }
+    }
+
+    async fn take_up(&mut self, held: Held, why: &str) {
+        for fault in &held.faults {
+            if !self.unusable.contains(fault) {
+                tracing::warn!(code = CODE, "{}", fault.message);
+                self.audit
+                    .record(Severity::Alarm, record::agent(CODE, &fault.message));
+            }
+        }
+        self.unusable.clone_from(&held.faults);
+        // What decides which release may be taken is then perhaps in what cannot be read.
+        self.floor_unknown = held.trust.is_none() && self.unusable.iter().any(|fault| fault.unread);
+        if let Some(trust) = held.trust.clone() {
+            let same = self
+                .trust
+                .as_ref()
+                .is_none_or(|own| own.plant == trust.plant && own.gateway == trust.gateway);
+            // A trust of another plant or gateway is left over from before a new enrolment: no part of it holds.
+            if !same {
+                return;
+            }
+            if self.trust.as_ref().is_none_or(|own| own.floor <= trust.floor) {
+                self.trust = Some(trust);
+            }
+        }
+        let newer = |held: &policy_store::StoredPolicy| {
+            let own = self.desired.as_ref().map(|own| own.mark.revision);
+            own < Some(held.mark.revision)
+        };
+        if let Some(desired) = held.desired().filter(|desired| newer(desired)).cloned() {
+            self.desired = Some(desired);
+            self.fallback = self.fallback.take().or(held.effective);
+        }
+        self.bring_about(why).await;
+    }
+
+    /// Notes on the disk what is in force and what is believed from now on.
+    pub(super) async fn note_effective(&mut self, statement: penstock_policy::ids::Digest, believed: Trust) {
+        let note = move |store: &mut Store| policy_store::set_effective(store, statement, &believed);
+        match self.with_store(note).await {
+            Some(Ok(written)) => self.usable_again(&written),
+            Some(Err(error)) => {
+                tracing::warn!(error = %sentence(&error), "the store does not know yet which policy is in force");
+            }
+            None => {}
+        }
+    }
+
+    /// These records were written.
+    pub(super) fn usable_again(&mut self, written: &[&'static str]) {
+        self.unusable.retain(|fault| !written.contains(&fault.record));
+    }
+
+    /// What of the store cannot be used, for health.
+    pub(super) fn unusable_faults(&self) -> impl Iterator<Item = Fault> {
+        self.unusable.iter().map(|RecordFault { message, .. }| Fault {
+            code: CODE.to_owned(),
+            message: record::bounded(message),
+            ..Fault::default()
+        })
+    }
+
+    /// Runs `work` on a blocking thread; `None` if it panicked.
+    pub(super) async fn with_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> T + Send + 'static,
+    ) -> Option<T> {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut store)
+        })
+        .await
+        .ok()
+    }
+}

@@ -142,6 +142,8 @@ pub struct Identity {
     /// Earlier and later certificates of the same key, for where that one does not do; in the order in which they are shown.
     others: Vec<Credentials>,
     roots: Vec<CertificateDer<'static>>,
+    /// Until when the one holds that was issued last.
+    newest_until_ms: u64,
 }
 
 /// Where the files are.
@@ -179,11 +181,10 @@ impl Identity {
         })
     }
 
-    /// Until when the last of its certificates holds, milliseconds since 1970.
-    pub fn last_until_ms(&self) -> u64 {
-        let all = std::iter::once(&self.credentials).chain(&self.others);
-        let ends = all.filter_map(|one| one.validity_ms().ok());
-        ends.map(|(_, until)| until).max().unwrap_or(0)
+    /// Until when the certificate holds that was issued last, milliseconds since 1970; 0: it cannot be used. Of those before, one may
+    /// end far later, since a clock was wrong.
+    pub fn newest_until_ms(&self) -> u64 {
+        self.newest_until_ms
     }
 
     /// The certificate and its key, for TLS that ends here.
@@ -281,6 +282,12 @@ impl IdentityFolder {
             .read("chain.pem")
             .and_then(|chain| Ok(Credentials::from_pem(&chain, &key)?));
         let fits = |credentials: &Credentials| ServerCredentials::new(credentials).is_ok();
+        let newest_until_ms = newest
+            .as_ref()
+            .ok()
+            .filter(|one| fits(one))
+            .and_then(|one| one.validity_ms().ok())
+            .map_or(0, |(_, until)| until);
         let mut all: Vec<Credentials> = newest
             .as_ref()
             .ok()
@@ -309,6 +316,7 @@ impl IdentityFolder {
                 credentials,
                 others: ordered.collect(),
                 roots,
+                newest_until_ms,
             }),
             (None, Err(error)) => Err(error),
             (None, Ok(credentials)) => Ok(Identity {
@@ -316,6 +324,7 @@ impl IdentityFolder {
                 credentials,
                 others: Vec::new(),
                 roots,
+                newest_until_ms,
             }),
         }
     }

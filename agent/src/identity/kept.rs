@@ -45,8 +45,8 @@ pub(super) fn chains(identity: &Path) -> Vec<Vec<CertificateDer<'static>>> {
     files(identity).iter().filter_map(|path| chain(path)).collect()
 }
 
-/// Keeps the chain in `pem`, durable when this returns; then there may be too many, and those that end first go, but for the one
-/// that is shown first at `now_ms`.
+/// Keeps the chain in `pem`, durable when this returns; then there may be too many, and one goes, but never the one that is shown
+/// first at `now_ms` ([`least_missed`]).
 pub(super) fn keep(identity: &Path, pem: &[u8], now_ms: u64) -> Result<(), FileError> {
     let Some(leaf) = certificates_from_pem(pem, "the certificate")
         .ok()
@@ -72,15 +72,36 @@ pub(super) fn keep(identity: &Path, pem: &[u8], now_ms: u64) -> Result<(), FileE
         .collect();
     while spans.len() > KEPT_MAX {
         let all: Vec<_> = spans.iter().map(|(_, span)| *span).collect();
-        let shown = times::order(&all, now_ms).first().copied();
-        let ends_first = (0..spans.len())
-            .filter(|index| Some(*index) != shown)
-            .min_by_key(|index| all.get(*index).map(|span| span.1));
-        let Some(index) = ends_first else { break };
+        let Some(index) = least_missed(&all, now_ms) else {
+            break;
+        };
         let (path, _) = spans.swap_remove(index);
         let _ = std::fs::remove_file(path);
     }
     Ok(())
+}
+
+/// Which of these spans goes: one that cannot be read, or else the one whose successor began soonest after it; of equal ones
+/// the oldest.
+///
+/// The clock does not decide it, which may be wrong for weeks: certificates that came of one wrong time lie close together and
+/// replace one another, and the one of the right time, which nothing is close to, stays.
+fn least_missed(spans: &[(u64, u64)], now_ms: u64) -> Option<usize> {
+    let shown = times::order(spans, now_ms).first().copied();
+    let missed = |index: usize, (from, until): (u64, u64)| {
+        let later = spans
+            .iter()
+            .enumerate()
+            .filter(|(other, span)| (span.0, span.1, *other) > (from, until, index));
+        let gap = later.map(|(_, span)| span.0 - from).min();
+        (until > from, gap.unwrap_or(u64::MAX), from)
+    };
+    spans
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| Some(*index) != shown)
+        .min_by_key(|(index, span)| missed(*index, **span))
+        .map(|(index, _)| index)
 }
 
 /// In the order in which they are shown at `now_ms`.
@@ -135,6 +156,26 @@ mod tests {
                 // None of these is valid now.
                 let from = if (now - 90..=now).contains(&from) { from + 1_000 } else { from };
                 keep(folder.path(), &pem(&key, from, 90), now * DAY_MS).unwrap();
+                let held = held(folder.path());
+                prop_assert!(held.contains(&(20_000, 20_091)) && held.len() <= KEPT_MAX, "{held:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 32))]
+        #[test]
+        fn however_long_both_clocks_are_wrong_the_certificate_of_the_right_time_stays(
+            eras in proptest::collection::vec(22_000u64..60_000, 1..4),
+            renewals in proptest::collection::vec((any::<proptest::sample::Index>(), 0u64..60), 1..24),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let key = rcgen::KeyPair::generate().unwrap();
+            keep(folder.path(), &pem(&key, 20_000, 91), 20_030 * DAY_MS).unwrap();
+            for (era, day) in renewals {
+                let from = eras[era.index(eras.len())] + day;
+                // By the wrong clock, the one just issued is good and the one of the right time is long over.
+                keep(folder.path(), &pem(&key, from, 90), (from + 1) * DAY_MS).unwrap();
                 let held = held(folder.path());
                 prop_assert!(held.contains(&(20_000, 20_091)) && held.len() <= KEPT_MAX, "{held:?}");
             }

@@ -61,12 +61,12 @@ fn stored_in_words(before: &Identity, after: &Identity) -> String {
         .to_owned()
 }
 
-/// Whether to ask for another one. Where one is held that ends later, and its time has not come by the clock here, that is waited
+/// Whether to ask for another one. Where the one issued last ends later, and its time has not come by the clock here, that is waited
 /// for as long as the one in use has a tenth of its life: asking again would bring the same.
-fn wants_another(in_use: (u64, u64), last_until_ms: u64, now_ms: u64, spread: u64) -> bool {
+fn wants_another(in_use: (u64, u64), newest_until_ms: u64, now_ms: u64, spread: u64) -> bool {
     let (from, until) = in_use;
     let late = until.saturating_sub(now_ms) < until.saturating_sub(from) / 10;
-    is_due(in_use, now_ms, spread) && (late || last_until_ms <= until)
+    is_due(in_use, now_ms, spread) && (late || newest_until_ms <= until)
 }
 
 /// Why a certificate was not renewed.
@@ -130,7 +130,7 @@ impl Renewal {
             let aged = looks
                 && again_at.is_none_or(|at| at <= Instant::now())
                 && current.validity_ms().is_ok_and(|validity| {
-                    wants_another(validity, current.last_until_ms(), clock::now_ms(), spread)
+                    wants_another(validity, current.newest_until_ms(), clock::now_ms(), spread)
                 });
             let lacking = lack.due().is_some_and(|due| due <= Instant::now());
             if !aged && !lacking {

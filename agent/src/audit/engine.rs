@@ -19,7 +19,7 @@ use crate::{database, durable};
 
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Failures to open, other than corruption, before the database is set aside.
+/// Failures of the engine to open, other than corruption, before the database is set aside.
 const OPEN_FAILURES_MAX: u32 = 5;
 
 /// Why an operation did not happen.
@@ -38,6 +38,8 @@ pub(super) struct Engine {
     spool: Option<Spool>,
     retry_at: Option<Instant>,
     failures: u32,
+    /// Those of them that were the database's own.
+    engine_failures: u32,
     last_failure: Option<Failure>,
     /// Set aside since the last time it was told.
     set_aside: Option<String>,
@@ -51,6 +53,7 @@ impl Engine {
             spool: None,
             retry_at: None,
             failures: 0,
+            engine_failures: 0,
             last_failure: None,
             set_aside: None,
         }
@@ -72,10 +75,11 @@ impl Engine {
             Spool::open(&folder, limits, 1)
         })
         .await;
-        let (failure, damaged) = match opened {
+        let (failure, engine_failed, damaged) = match opened {
             Ok(Ok((spool, begun))) => {
                 self.spool = Some(spool);
                 self.failures = 0;
+                self.engine_failures = 0;
                 self.retry_at = None;
                 self.last_failure = None;
                 return match (self.set_aside.take(), begun) {
@@ -85,13 +89,16 @@ impl Engine {
                 };
             }
             Ok(Err(error)) => {
+                // A file beside the database that cannot be read says nothing about the blocks in it.
+                let engine_failed = matches!(&error, SpoolError::Engine(_));
                 let damaged = matches!(&error, SpoolError::Engine(error) if database::is_damage(error));
-                (describe(&error), damaged)
+                (describe(&error), engine_failed, damaged)
             }
-            Err(panic) => (panic, true),
+            Err(panic) => (panic, true, true),
         };
         self.fail(failure, now);
-        if damaged || self.failures >= OPEN_FAILURES_MAX {
+        self.engine_failures = self.engine_failures.saturating_add(u32::from(engine_failed));
+        if damaged || (engine_failed && self.engine_failures >= OPEN_FAILURES_MAX) {
             self.put_aside(now).await;
         }
         None
@@ -212,6 +219,7 @@ impl Engine {
                 self.set_aside = Some(format!("the old database was set aside as spool.damaged: {why}"));
                 self.retry_at = Some(now);
                 self.failures = 0;
+                self.engine_failures = 0;
             }
             Ok(Ok(false)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the damaged audit spool could not be set aside"),

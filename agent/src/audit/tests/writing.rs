@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::super::engine::Engine;
+use super::super::spool::Spool;
 use super::super::*;
-use super::{LIMITS, verify};
+use super::{LIMITS, event, verify};
 
 async fn until(audit: &Audit, what: impl FnMut(&AuditState) -> bool) -> AuditState {
     let mut state = audit.state();
@@ -102,4 +104,35 @@ async fn a_coordinators_trail_that_cannot_be_followed_is_a_fault_and_one_alarm()
     let (mut spool, _) = spool::Spool::open(folder.path(), limits(), 1).unwrap();
     let (_, events, ..) = verify(&super::all(&mut spool));
     assert_eq!(events, 2, "that the trail began, and the alarm");
+}
+
+#[tokio::test]
+async fn a_mark_that_cannot_be_read_sets_no_whole_spool_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = Spool::open(folder.path(), limits(), 1).unwrap();
+    spool.append(vec![event(3, 1, 10)], 1).unwrap();
+    spool.close().unwrap();
+    // A folder in its place cannot be read as a file, by nobody: as a disk that reports errors.
+    let mark = folder.path().join("spool.mark");
+    std::fs::remove_file(&mark).unwrap();
+    std::fs::create_dir(&mark).unwrap();
+    let mut engine = Engine::new(folder.path().to_owned(), limits());
+    let mut now = tokio::time::Instant::now();
+    for attempt in 0..12 {
+        now += Duration::from_secs(60);
+        assert_eq!(engine.open(now).await, None);
+        assert!(
+            !engine.is_open() && engine.failure().is_some(),
+            "attempt {attempt}"
+        );
+        assert!(!folder.path().join("spool.damaged").exists(), "attempt {attempt}");
+    }
+    std::fs::remove_dir(&mark).unwrap();
+    assert_eq!(
+        engine.open(now + Duration::from_secs(60)).await,
+        None,
+        "it begins no new epoch"
+    );
+    assert_eq!(engine.look(|spool| spool.next().sequence).await, Some(1));
+    engine.close().await;
 }

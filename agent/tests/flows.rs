@@ -1,11 +1,11 @@
-//! What a flow takes in the agent's memory for as long as a plan is in force, counted by the allocator.
+//! What a flow takes in the agent's memory for as long as a plan is in force, and while it is read, counted by the allocator.
 //!
 //! A test of its own program: the allocator counts all that the process holds.
-#![allow(unsafe_code, clippy::unwrap_used)] // An allocator cannot be written otherwise.
+#![allow(unsafe_code, clippy::unwrap_used, clippy::indexing_slicing)] // An allocator cannot be written otherwise.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use penstock_agent::enforce::l7::Inspector;
 use penstock_agent::enforce::lower::lower;
@@ -15,6 +15,10 @@ use penstock_policy::plan::{Endpoint, Plan, PortRange, Rule, Transport};
 
 /// Bytes that are held now, as glibc takes them from the system: 8 more for each piece, in steps of 16, at least 32.
 static HELD: AtomicUsize = AtomicUsize::new(0);
+/// The most that were held.
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// One test at a time: the allocator counts for all.
+static ALONE: Mutex<()> = Mutex::new(());
 
 struct Counting;
 
@@ -25,7 +29,8 @@ fn taken(layout: Layout) -> usize {
 // SAFETY: every call is handed to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(taken(layout), Ordering::Relaxed);
+        let held = HELD.fetch_add(taken(layout), Ordering::Relaxed) + taken(layout);
+        PEAK.fetch_max(held, Ordering::Relaxed);
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
@@ -78,6 +83,7 @@ fn plan(operations: Option<&Operations>) -> Vec<u8> {
 
 #[test]
 fn a_flow_of_a_plan_in_force_takes_no_more_than_its_share() {
+    let _alone = ALONE.lock();
     let reading = Operations::ModbusTcp(vec![ModbusOperation {
         function: "read-holding-registers".to_owned(),
         units: None,
@@ -105,4 +111,42 @@ fn a_flow_of_a_plan_in_force_takes_no_more_than_its_share() {
         );
         drop((plan, elements, policy));
     }
+}
+
+/// The same plan as the version before wrote it.
+fn as_before(bytes: &[u8]) -> Vec<u8> {
+    let mut plan: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    plan["format"] = "penstock-plan/1".into();
+    for side in plan["interfaces"].as_array_mut().unwrap() {
+        let side = side.as_object_mut().unwrap();
+        for field in ["observing", "routers", "hardware"] {
+            side.remove(field).unwrap();
+        }
+        side.insert("enforcement".to_owned(), "enforce".into());
+    }
+    for rule in plan["rules"].as_array_mut().unwrap() {
+        rule.as_object_mut().unwrap().remove("answers").unwrap();
+    }
+    serde_json::to_vec(&plan).unwrap()
+}
+
+/// What reading takes at its height, beyond the bytes that are read.
+fn height(bytes: &[u8]) -> usize {
+    let before = HELD.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let plan = Plan::from_bytes(bytes).unwrap();
+    assert_eq!(plan.rules.len(), usize::try_from(FLOWS).unwrap());
+    PEAK.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn a_plan_of_the_format_before_takes_no_more_to_be_read_than_one_of_today() {
+    let _alone = ALONE.lock();
+    let today = plan(None);
+    let before = as_before(&today);
+    let (today, before) = (height(&today), height(&before));
+    assert!(
+        before <= today + today / 10,
+        "{before} bytes, and today's {today}"
+    );
 }

@@ -3,67 +3,126 @@
 //! Each field that came with `penstock-plan/2` is given the value that means what such a plan meant. A plan of the format
 //! before that has one of them nevertheless is refused, as is any other field that its format does not know.
 
-use serde_json::{Map, Value, json};
+//!
+//! It is read as such a plan is written, rule by rule, and takes no more memory than one of the format of today: a gateway
+//! whose agent is upgraded reads it within the same limit.
 
-use super::{Observing, PLAN_FORMAT, Plan, PlanError};
-use crate::model::{Answers, Enforcement};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-/// The plan that `bytes` of the format before mean.
-pub(super) fn read(bytes: &[u8]) -> Result<Plan, PlanError> {
-    let mut plan: Map<String, Value> = serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?;
-    if plan.contains_key("grants") {
-        return Err(PlanError::Malformed(
-            "`grants` is not a field of a plan in the previous format".to_owned(),
-        ));
-    }
-    plan.insert("format".to_owned(), PLAN_FORMAT.into());
-    each(&mut plan, "interfaces", interface)?;
-    each(&mut plan, "rules", rule)?;
-    serde_json::from_value(Value::Object(plan)).map_err(PlanError::Unreadable)
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::{
+    Bridge, Capability, Endpoint, Management, Observing, PLAN_FORMAT, Plan, PlanError, PlanInterface, Rule,
+    Transport, shared,
+};
+use crate::ids::{ConduitId, FlowId, FlowName, GatewayId, PlantId, ZoneId};
+use crate::model::{Answers, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, Operations, Tls};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanBefore {
+    #[serde(rename = "format")]
+    _format: IgnoredAny,
+    plant: PlantId,
+    gateway: GatewayId,
+    mode: GatewayMode,
+    requires: BTreeSet<Capability>,
+    on_drift: OnDrift,
+    interfaces: Vec<InterfaceBefore>,
+    management: Option<Management>,
+    #[serde(deserialize_with = "shared::rules_of::<RuleBefore, _>")]
+    rules: Vec<Rule>,
+    bridges: Vec<Bridge>,
 }
 
 /// A whole side observed or enforced.
-fn interface(side: &mut Map<String, Value>) -> Result<(), PlanError> {
-    let mode = side
-        .remove("enforcement")
-        .ok_or_else(|| PlanError::Malformed("an interface has no `enforcement`".to_owned()))?;
-    let mode: Enforcement = serde_json::from_value(mode).map_err(PlanError::Unreadable)?;
-    let observing = serde_json::to_value(Observing::from(mode)).map_err(PlanError::Unreadable)?;
-    add(side, "observing", observing)?;
-    // Such a plan does not know its routers: whoever could be one is taken for one, as it was.
-    add(side, "routers", json!(["0.0.0.0/0", "::/0"]))?;
-    add(side, "hardware", json!([]))
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InterfaceBefore {
+    name: String,
+    zone: ZoneId,
+    behind: Vec<ZoneId>,
+    enforcement: Enforcement,
+    networks: Vec<IpNet>,
 }
 
 /// Answers were matched strictly.
-fn rule(rule: &mut Map<String, Value>) -> Result<(), PlanError> {
-    let answers = serde_json::to_value(Answers::Strict).map_err(PlanError::Unreadable)?;
-    add(rule, "answers", answers)
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleBefore {
+    id: FlowId,
+    conduit: ConduitId,
+    flow: FlowName,
+    sources: Vec<Endpoint>,
+    destinations: Vec<Endpoint>,
+    transport: Transport,
+    must_flow: bool,
+    on_agent_loss: OnAgentLoss,
+    operations: Option<Arc<Operations>>,
+    on_refusal: OnRefusal,
+    tls: Option<Arc<Tls>>,
 }
 
-/// Converts each record of a list. What is no list, or no record, is refused with the rest.
-fn each(
-    plan: &mut Map<String, Value>,
-    list: &str,
-    convert: fn(&mut Map<String, Value>) -> Result<(), PlanError>,
-) -> Result<(), PlanError> {
-    let items = plan.get_mut(list).and_then(Value::as_array_mut);
-    let mut records = items.into_iter().flatten().filter_map(Value::as_object_mut);
-    records.try_for_each(convert)
+/// The plan that `bytes` of the format before mean.
+pub(super) fn read(bytes: &[u8]) -> Result<Plan, PlanError> {
+    let plan: PlanBefore = serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?;
+    Ok(Plan {
+        format: PLAN_FORMAT.to_owned(),
+        plant: plan.plant,
+        gateway: plan.gateway,
+        mode: plan.mode,
+        requires: plan.requires,
+        on_drift: plan.on_drift,
+        interfaces: plan.interfaces.into_iter().map(Into::into).collect(),
+        management: plan.management,
+        rules: plan.rules,
+        bridges: plan.bridges,
+        grants: BTreeMap::new(),
+        open: BTreeSet::new(),
+    })
 }
 
-/// Gives a record a field that its format does not have.
-fn add(record: &mut Map<String, Value>, field: &str, value: Value) -> Result<(), PlanError> {
-    match record.insert(field.to_owned(), value) {
-        None => Ok(()),
-        Some(_) => Err(PlanError::Malformed(format!(
-            "`{field}` is not a field of a plan in the previous format"
-        ))),
+impl From<InterfaceBefore> for PlanInterface {
+    fn from(side: InterfaceBefore) -> Self {
+        Self {
+            name: side.name,
+            zone: side.zone,
+            behind: side.behind,
+            networks: side.networks,
+            observing: Observing::from(side.enforcement),
+            // Such a plan does not know its routers: whoever could be one is taken for one, as it was.
+            routers: vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())],
+            hardware: Vec::new(),
+        }
+    }
+}
+
+impl From<RuleBefore> for Rule {
+    fn from(rule: RuleBefore) -> Self {
+        Self {
+            id: rule.id,
+            conduit: rule.conduit,
+            flow: rule.flow,
+            sources: rule.sources,
+            destinations: rule.destinations,
+            transport: rule.transport,
+            must_flow: rule.must_flow,
+            on_agent_loss: rule.on_agent_loss,
+            operations: rule.operations,
+            on_refusal: rule.on_refusal,
+            answers: Answers::Strict,
+            tls: rule.tls,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     /// A plan of the waterworks as the version before wrote it: the safety zone observes, and so does the office, which lies
@@ -88,6 +147,14 @@ mod tests {
             ]
         );
         assert_eq!(Plan::from_bytes(&plan.to_bytes()).unwrap(), plan);
+    }
+
+    #[test]
+    fn a_plan_of_the_format_of_today_is_read_and_written_as_it_was_when_the_format_was_made() {
+        let stored = include_bytes!("../../fixtures/plan-format-2.json");
+        let plan = Plan::from_bytes(stored).unwrap();
+        assert_eq!(plan.to_bytes(), stored);
+        assert_eq!((plan.rules.len(), plan.grants.len()), (4, 1));
     }
 
     #[test]
@@ -125,6 +192,8 @@ mod tests {
                 .unwrap()
                 .remove("enforcement")
         )));
+        assert!(!with(&|plan| plan["grants"] = serde_json::json!({})));
+        assert!(!with(&|plan| plan["rules"][0]["answers"] = "strict".into()));
         assert!(!with(&|plan| plan["interfaces"] = 7.into()));
         assert!(!with(&|plan| plan["rules"][0]["shiny"] = true.into()));
     }

@@ -6,8 +6,10 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::{Endpoint, PortRange, Rule, Transport};
@@ -16,12 +18,21 @@ use crate::model::{Operations, Tls};
 
 /// Reads the list of rules.
 pub(super) fn rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Rule>, D::Error> {
-    deserializer.deserialize_seq(Rules)
+    rules_of::<Rule, D>(deserializer)
 }
 
-struct Rules;
+/// Reads a list of rules of another form.
+pub(super) fn rules_of<'de, R, D>(deserializer: D) -> Result<Vec<Rule>, D::Error>
+where
+    R: Deserialize<'de> + Into<Rule>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_seq(Rules::<R>(PhantomData))
+}
 
-impl<'de> Visitor<'de> for Rules {
+struct Rules<R>(PhantomData<R>);
+
+impl<'de, R: Deserialize<'de> + Into<Rule>> Visitor<'de> for Rules<R> {
     type Value = Vec<Rule>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,8 +41,8 @@ impl<'de> Visitor<'de> for Rules {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Rule>, A::Error> {
         let (mut rules, mut seen) = (Vec::new(), Seen::default());
-        while let Some(rule) = list.next_element::<Rule>()? {
-            rules.push(seen.share(rule));
+        while let Some(rule) = list.next_element::<R>()? {
+            rules.push(seen.share(rule.into()));
         }
         rules.shrink_to_fit();
         Ok(rules)

@@ -180,6 +180,12 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_was_sealed_when_the_form_was_made_is_read_and_sealed_the_same_today() {
+        let kept = crate::fixture::kept("record-PSC1.hex", &seal("policy-a", 7, b"what it holds"));
+        assert_eq!(unseal("policy-a", &kept), Some((7, &b"what it holds"[..])));
+    }
+
+    #[test]
     fn a_replaced_file_has_the_new_content_and_the_asked_permissions() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();

@@ -24,6 +24,8 @@ pub mod data_plane;
 mod database;
 pub mod durable;
 pub mod enforce;
+#[cfg(test)]
+mod fixture;
 pub mod grants;
 pub mod health;
 pub mod identity;

@@ -418,4 +418,36 @@ pub(crate) mod tests {
         assert_eq!((faults[0].record, faults[0].unread), (SLOTS[0], false));
         assert!(faults[0].message.contains("damaged"), "{}", faults[0].message);
     }
+
+    #[test]
+    fn what_was_stored_when_the_form_was_made_is_read_and_stored_the_same_today() {
+        let plan = include_bytes!("../../policy/fixtures/plan-format-2.json");
+        let signed = include_str!("../../policy/fixtures/release-format-1.json");
+        let envelope = penstock_policy::release::Envelope::from_json(signed).unwrap();
+        let statement = penstock_policy::release::Statement::from_bytes(&envelope.statement).unwrap();
+        let digest = Digest::of(&envelope.statement);
+        let trust = Trust {
+            plant: statement.plant,
+            gateway: penstock_policy::ids::GatewayId::new("gw-works").unwrap(),
+            approvers: statement.approvers,
+            floor: statement.revision,
+            current: Some(digest),
+        };
+        let offer = PolicyOffer {
+            plan: plan.to_vec().into(),
+            release: Some(SignedRelease {
+                statement: envelope.statement.into(),
+                ..SignedRelease::default()
+            }),
+            leaf_index: 1,
+            inclusion_proof: vec![vec![3; 32].into()],
+            ..PolicyOffer::default()
+        };
+        let kept = crate::fixture::kept("record-policy.hex", &encode(&trust, &offer));
+        let read = decode(&kept).unwrap();
+        assert_eq!((read.trust, read.statement), (trust.clone(), digest));
+        assert_eq!(read.plan.to_bytes(), plan);
+        let kept = crate::fixture::kept("record-trust.hex", &serde_json::to_vec(&trust).unwrap());
+        assert_eq!(serde_json::from_slice::<Trust>(&kept).unwrap(), trust);
+    }
 }

@@ -365,6 +365,54 @@ mod tests {
         (any::<u64>(), any::<u64>()).prop_map(|(epoch, sequence)| Position { epoch, sequence })
     }
 
+    #[test]
+    fn a_spool_that_was_written_when_the_form_was_made_is_read_and_written_the_same_today() {
+        let at = Position {
+            epoch: 2,
+            sequence: 5,
+        };
+        let facts = Facts {
+            severity: 3,
+            cost: 400,
+            events: 4,
+            carried_events: 1,
+            carried_blocks: 2,
+            first_ms: 1_790_000_000_000,
+            last_ms: 1_790_000_000_100,
+        };
+        let record = Record {
+            facts,
+            previous: [7; 32],
+            body: b"a block".to_vec(),
+        };
+        let kept = |name, bytes: &[u8]| crate::fixture::kept(name, bytes);
+        assert_eq!(read_block_key(&kept("spool-key.hex", &block_key(at))), Some(at));
+        let block = kept("spool-block.hex", &record.to_bytes(at));
+        assert_eq!(Record::from_bytes(at, &block), Some(record.clone()));
+        let index = kept("spool-index.hex", &record.index_bytes(at));
+        assert_eq!(read_index(&index_key(3, at), &index), Some(facts));
+        for (name, moving_from) in [("spool-meta-1.hex", None), ("spool-meta-1-moving.hex", Some(at))] {
+            let meta = Meta {
+                head: Head {
+                    epoch: 2,
+                    next_sequence: 6,
+                    digest: [9; 32],
+                },
+                bytes: 400,
+                acked: at,
+                lost_events: 3,
+                untold: [Loss {
+                    events: 1,
+                    blocks: 1,
+                    first_ms: 5,
+                    last_ms: 6,
+                }; 4],
+                moving_from,
+            };
+            assert_eq!(Meta::from_bytes(&kept(name, &meta.to_bytes())), Some(meta));
+        }
+    }
+
     proptest! {
         #[test]
         fn keys_sort_as_positions_do_and_read_back(a in position(), b in position()) {

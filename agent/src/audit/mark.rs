@@ -41,3 +41,23 @@ pub(super) fn write(folder: &Path, at: Position) -> Result<(), FileError> {
     let text = format!("{FORM} {} {}\n", at.epoch, at.sequence);
     durable::replace(&folder.join(FILE), text.as_bytes(), 0o600)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_mark_that_was_written_when_the_form_was_made_is_read_and_written_the_same_today() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = Position {
+            epoch: 2,
+            sequence: 5,
+        };
+        write(folder.path(), at).unwrap();
+        let path = folder.path().join(FILE);
+        assert_eq!(std::fs::read(&path).unwrap(), b"penstock-spool-mark/1 2 5\n");
+        assert_eq!(marked(folder.path()), Some(at));
+    }
+}

@@ -277,7 +277,7 @@ fn decode(body: &[u8]) -> Option<Record> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
     use proptest::prelude::*;
 
@@ -328,6 +328,49 @@ mod tests {
             Just(Record::SenderForgot),
             Just(Record::ReceiverForgot),
         ]
+    }
+
+    #[test]
+    fn a_segment_that_was_written_when_the_form_was_made_is_read_and_written_the_same_today() {
+        let identity = [7; 16];
+        let records = [
+            Record::Snapshot(Snapshot {
+                next: 9,
+                finished: 4,
+                unreleased: BTreeSet::from([3, 5]),
+                received: BTreeSet::from([6]),
+            }),
+            Record::Message(Message {
+                seq: 9,
+                time_ms: 1_790_000_000_000,
+                expires_ms: 0,
+                origin: 5,
+                qos: 2,
+                retain: true,
+                topic: "plant/pump-1/é".to_owned(),
+                payload: vec![0, 1, 255],
+            }),
+            Record::Released(5),
+            Record::Received(9),
+            Record::Finished(10),
+            Record::SenderForgot,
+            Record::ReceiverForgot,
+        ];
+        let mut written = header(&identity, 12);
+        for record in &records {
+            put(&mut written, &identity, 12, 0, record);
+        }
+        let kept = crate::fixture::kept("bridge-segment-PSQ1.hex", &written);
+        assert_eq!(read_header(&kept), Some((identity, 12)));
+        let mut at = HEADER_BYTES;
+        for record in records {
+            let Read::Whole(found, bytes) = read(&identity, 12, at as u64, &kept[at..]) else {
+                panic!("{record:?} is not read");
+            };
+            assert_eq!(found, record);
+            at += bytes;
+        }
+        assert_eq!(at, kept.len());
     }
 
     proptest! {

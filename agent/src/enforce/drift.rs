@@ -50,13 +50,13 @@ pub(super) async fn watch(table: Arc<Table>, socket: Hearer) {
 
 /// What of a transaction was heard so far.
 #[derive(Debug, Default)]
-struct Hearing {
+pub(super) struct Hearing {
     touched: bool,
 }
 
 impl Hearing {
     /// The last transaction in this datagram that touched our tables: its generation and process.
-    fn datagram(&mut self, datagram: &[u8]) -> Option<(u32, String)> {
+    pub(super) fn datagram(&mut self, datagram: &[u8]) -> Option<(u32, String)> {
         let mut noticed = None;
         for message in messages(datagram) {
             if message.kind & 0xff00 != SUBSYSTEM {

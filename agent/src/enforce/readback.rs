@@ -85,6 +85,33 @@ impl Sum {
         }
         self.count += 1;
     }
+
+    /// The elements that a message lists.
+    fn add_all(&mut self, message: &Message<'_>) {
+        let ends_by_itself = [STARTING_S, ALIVE_S].map(|s| (u64::from(s) * 1000).to_be_bytes());
+        let lists = attributes(message.payload).filter(|(kind, _)| *kind == ELEMENTS_LIST);
+        for (_, element) in lists.flat_map(|(_, list)| attributes(list)) {
+            let (mut key, mut end, mut data): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
+            let (mut flags, mut timeout): (&[u8], &[u8]) = (&[], &[]);
+            for (kind, value) in attributes(element) {
+                match kind {
+                    ELEMENT_KEY => key = inner(value),
+                    ELEMENT_KEY_END => end = inner(value),
+                    ELEMENT_DATA => data = inner(value),
+                    ELEMENT_FLAGS => flags = value,
+                    ELEMENT_TIMEOUT => timeout = value,
+                    _ => {}
+                }
+            }
+            if ends_by_itself.iter().any(|known| timeout == known) {
+                // Of `starting` or `alive`: it goes without anybody changing the rules.
+            } else if flags.is_empty() {
+                self.add(&flat(key, end, data));
+            } else {
+                self.add(&[flat(key, end, data).as_slice(), flags].concat());
+            }
+        }
+    }
 }
 
 /// What the kernel holds.
@@ -306,33 +333,9 @@ impl Reader {
 
     fn elements(&self, family: u8, set: &str) -> io::Result<Sum> {
         let mut sum = Sum::default();
-        let ends_by_itself = [STARTING_S, ALIVE_S].map(|s| (u64::from(s) * 1000).to_be_bytes());
         let (table, set) = (terminated(TABLE), terminated(set));
         let names: [(u16, &[u8]); 2] = [(TABLE_ATTRIBUTE, &table), (ELEMENTS_SET, &set)];
-        self.dump(GET_ELEMENTS, family, &names, |message| {
-            let lists = attributes(message.payload).filter(|(kind, _)| *kind == ELEMENTS_LIST);
-            for (_, element) in lists.flat_map(|(_, list)| attributes(list)) {
-                let (mut key, mut end, mut data): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
-                let (mut flags, mut timeout): (&[u8], &[u8]) = (&[], &[]);
-                for (kind, value) in attributes(element) {
-                    match kind {
-                        ELEMENT_KEY => key = inner(value),
-                        ELEMENT_KEY_END => end = inner(value),
-                        ELEMENT_DATA => data = inner(value),
-                        ELEMENT_FLAGS => flags = value,
-                        ELEMENT_TIMEOUT => timeout = value,
-                        _ => {}
-                    }
-                }
-                if ends_by_itself.iter().any(|known| timeout == known) {
-                    // Of `starting` or `alive`: it goes without anybody changing the rules.
-                } else if flags.is_empty() {
-                    sum.add(&flat(key, end, data));
-                } else {
-                    sum.add(&[flat(key, end, data).as_slice(), flags].concat());
-                }
-            }
-        })?;
+        self.dump(GET_ELEMENTS, family, &names, |message| sum.add_all(&message))?;
         Ok(sum)
     }
 
@@ -475,5 +478,93 @@ fn is_fleeting(kind: u16, attribute: u16) -> bool {
         // NFTA_OBJ_DATA (the count), NFTA_OBJ_USE, NFTA_OBJ_HANDLE.
         GET_OBJECT => matches!(attribute, 4..=6),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::super::drift::Hearing;
+    use super::super::lower::lower;
+    use super::super::netlink::attribute;
+    use super::*;
+
+    /// Bytes that are netlink for a while: messages of our table with attributes of which some lie about their length.
+    fn almost_netlink() -> impl Strategy<Value = Vec<u8>> {
+        let value = proptest::collection::vec(any::<u8>(), 0..24);
+        let attributes = proptest::collection::vec((0u16..24, value), 0..6);
+        let nested = (0u16..24, attributes).prop_map(|(kind, inner)| {
+            let inner: Vec<u8> = inner
+                .iter()
+                .flat_map(|(kind, value)| attribute(*kind, value))
+                .collect();
+            (kind, inner)
+        });
+        let kind = prop_oneof![Just(0u16), Just(9), Just(15), 0u16..32].prop_map(|kind| SUBSYSTEM | kind);
+        let message = (kind, proptest::collection::vec(nested, 0..5)).prop_map(|(kind, nested)| {
+            let table = terminated(TABLE);
+            let mut all: Vec<(u16, &[u8])> = vec![(TABLE_ATTRIBUTE, &table)];
+            all.extend(nested.iter().map(|(kind, value)| (*kind, value.as_slice())));
+            request(kind, 0, FAMILIES[0], 0, &all)
+        });
+        let spoilt = (
+            proptest::collection::vec(message, 0..5),
+            proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..5),
+        )
+            .prop_map(|(messages, spoils)| {
+                let mut bytes = messages.concat();
+                for (place, byte) in spoils {
+                    if !bytes.is_empty() {
+                        let place = place.index(bytes.len());
+                        *bytes.get_mut(place).unwrap() = byte;
+                    }
+                }
+                bytes
+            });
+        prop_oneof![spoilt, proptest::collection::vec(any::<u8>(), 0..200)]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_bytes_come_from_the_kernel_reading_them_ends_and_gives_no_more_than_they_hold(
+            bytes in almost_netlink(),
+        ) {
+            let mut given = 0;
+            let mut sum = Sum::default();
+            for message in messages(&bytes) {
+                given += 1;
+                let _ = (is_ours(&message), is_dynamic(&message), message.error_number());
+                prop_assert!(comment(&message).is_none_or(|words| words.len() <= 3 * bytes.len()));
+                prop_assert!(name(&message, OBJECT_NAME).is_none_or(|name| name.len() <= 3 * bytes.len()));
+                sum.add_all(&message);
+                let mut hash = sha2::Sha256::new();
+                for kind in [GET_TABLE, GET_CHAIN, GET_RULE] {
+                    hash_handle(&mut hash, kind, &message);
+                }
+                prop_assert!(attributes(message.payload).count() <= message.payload.len() / 4);
+            }
+            prop_assert!(given <= bytes.len() / 16 && sum.count <= bytes.len() as u64 / 4);
+            let noticed = Hearing::default().datagram(&bytes);
+            prop_assert!(noticed.is_none_or(|(_, process)| process.len() <= 3 * bytes.len() + 16));
+        }
+
+        #[test]
+        fn what_a_batch_writes_is_read_back_as_what_was_meant(plan in penstock_policy::arbitrary::plans()) {
+            let elements = lower(&plan).unwrap();
+            let Some(batch) = Batch::between(&Elements::default(), &elements) else {
+                // Too many for one: `nft` loads them.
+                return Ok(());
+            };
+            let mut read = meant(&Elements::default());
+            let bytes = batch.to_bytes();
+            for message in messages(&bytes).filter(is_ours) {
+                let set = name(&message, ELEMENTS_SET).unwrap();
+                read.get_mut(&set).unwrap().add_all(&message);
+            }
+            prop_assert_eq!(read, meant(&elements));
+        }
     }
 }

@@ -356,3 +356,50 @@ async fn what_is_older_than_it_is_kept_goes_and_each_chain_goes_on() {
         ]
     ));
 }
+
+/// The tables as the software that made them wrote them, with a row in each.
+const SCHEMA_1: &str = include_str!("../../fixtures/store-1.sql");
+const SCHEMA_2: &str = include_str!("../../fixtures/store-2.sql");
+
+/// What `sqlite3 FILE .dump` gives of the tables, their rows and the numbers in the file's head.
+fn dumped(path: &std::path::Path) -> Vec<(String, String)> {
+    let connection = Connection::open(path).unwrap();
+    let mut statement = connection
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
+        .unwrap();
+    let rows = statement
+        .query_map([], |row| {
+            let sql: String = row.get(1)?;
+            Ok((row.get(0)?, sql.split_whitespace().collect::<Vec<_>>().join(" ")))
+        })
+        .unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_store_of_each_schema_there_was_is_read_today_and_becomes_one_of_todays_schema() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir));
+    let today = dumped(&dir.path().join("s.db"));
+    for (number, sql) in [(1, SCHEMA_1), (2, SCHEMA_2)] {
+        let path = dir.path().join(format!("{number}.db"));
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(sql).unwrap();
+        drop(connection);
+        drop(Store::open(&path).unwrap());
+        assert_eq!(dumped(&path), today, "schema {number}");
+        let connection = Connection::open(&path).unwrap();
+        let version: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(version, 2, "a new schema needs a fixture of its own");
+        let held: (Vec<u8>, i64, Vec<u8>) = connection
+            .query_row(
+                "SELECT state.value, source.next_sequence, block.body FROM state, source JOIN block ON block.source = source.id",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
+            .unwrap();
+        assert_eq!(held, (b"value".to_vec(), 1, b"body".to_vec()), "schema {number}");
+    }
+}

@@ -4,6 +4,7 @@
 
 mod chain;
 mod hostile;
+mod kept;
 
 use std::collections::BTreeSet;
 

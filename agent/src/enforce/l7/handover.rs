@@ -352,4 +352,55 @@ mod tests {
         let (stands, reset) = (io::ErrorKind::WouldBlock, io::ErrorKind::ConnectionReset);
         assert_eq!(read, [stands, reset, stands]);
     }
+
+    #[test]
+    fn what_was_left_when_the_form_was_made_is_read_and_left_the_same_today() {
+        let entries = [
+            Entry {
+                frozen: Frozen {
+                    client: "10.20.1.21:40000".parse().unwrap(),
+                    server: "[fd00::7]:502".parse().unwrap(),
+                    relay: Some(FrozenRelay {
+                        connection: Some("{}".to_owned()),
+                        backlog: Each {
+                            client: vec![1],
+                            server: Vec::new(),
+                        },
+                        over: Each {
+                            client: true,
+                            server: false,
+                        },
+                        finished: Each::default(),
+                    }),
+                },
+                client: 11,
+                server: Some(12),
+            },
+            Entry {
+                frozen: Frozen {
+                    client: "10.20.1.21:40001".parse().unwrap(),
+                    server: "10.20.4.7:502".parse().unwrap(),
+                    relay: None,
+                },
+                client: 13,
+                server: None,
+            },
+        ];
+        let (empty, _) = pack_up(Vec::new(), STATE_BYTES_MAX).unwrap();
+        let begin = empty.bytes.strip_suffix(END).unwrap();
+        let entries = entries
+            .map(|entry| serde_json::to_vec(&entry).unwrap())
+            .join(&b',');
+        let written = [begin, entries.as_slice(), END].concat();
+        let kept = crate::fixture::kept("handover-1.hex", &written);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&kept).unwrap();
+        let found = read(file).unwrap();
+        let found: Vec<Vec<u8>> = found
+            .connections
+            .iter()
+            .map(|entry| serde_json::to_vec(entry).unwrap())
+            .collect();
+        assert_eq!(found.join(&b','), entries);
+    }
 }

@@ -11,7 +11,7 @@
 //! | `PC013x` | what must flow still flows, against the plans before | `history` |
 //! | `PC014x` | who can reach safety, and with what | `safety` |
 //! | `PC015x` | zones and sides: observing too long, overlapping | `zones` |
-//! | `PC016x` | what stops with the agent, and must flow | `agent_loss` |
+//! | `PC016x` | what stops with the agent, and must flow | `agent_loss`, `rules` |
 //!
 //! Codes are stable. An [`Severity::Error`] means: do not release this. A warning is for a person to weigh; a note
 //! is for the record.

@@ -212,6 +212,11 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "A flow that must flow stops with the agent.",
         "A flow that names operations is read by the gateway's agent; while no agent lives (a crash, an upgrade that fails), `on_agent_loss` decides, and it is `block` by default. Of what must flow that is rarely meant: set `on_agent_loss: pass`, which lets its connections pass unread meanwhile, or do without `must_flow`. A bridge between brokers is carried by the agent itself and always waits for it: that is a note.",
     ),
+    warning(
+        "PC0162",
+        "A flow's `on_agent_loss: pass` has no effect where another flow blocks the same connections.",
+        "While no agent lives, a connection that several flows permit passes unread only if each of their conduits says `on_agent_loss: pass`; `block`, which is the default, wins. Write the same at both conduits, or take the shared ends out of one of the two flows.",
+    ),
 ];
 
 #[cfg(test)]

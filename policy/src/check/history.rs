@@ -1,7 +1,8 @@
 //! `PC013x`: what must flow still flows, judged against the plans in force.
 //!
 //! A document cannot know by itself that a flow is missing; only the plan before can tell. Where the process is
-//! to lose a flow on purpose, the flow is first released as one that need not flow.
+//! to lose a flow on purpose, the flow is first released as one that need not flow. What is open only during grants of remote
+//! access does not flow.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use super::rules::{Element, Index, elements};
 use super::spans::Spans;
 use crate::ids::{ConduitId, FlowName, GatewayId};
 use crate::model::{MqttOperation, Operations};
-use crate::plan::{Bridge, Broker, Plan, Rule};
+use crate::plan::{Bridge, Broker, Grant, Plan, Rule};
 
 const HELP: &str =
     "put the flow back; if the process can do without it, first release it without `must_flow`";
@@ -49,8 +50,12 @@ pub(super) fn check(
             .iter()
             .map(|side| Spans::of(side.networks.iter().copied()))
             .collect();
+        let none = BTreeMap::new();
         for rule in needed() {
-            compare(rule, &index, &sides, findings);
+            // What only grants opened before may go on so.
+            let limited = before.grants.contains_key(&rule.conduit);
+            let grants = if limited { &none } else { &after.grants };
+            compare(rule, &index, grants, &sides, findings);
         }
         for bridge in needed_bridges() {
             compare_bridge(bridge, &after.bridges, findings);
@@ -59,17 +64,25 @@ pub(super) fn check(
     findings.gateway = None;
 }
 
-fn compare(rule: &Rule, index: &Index<'_>, sides: &[Spans], findings: &mut Findings) {
+fn compare(
+    rule: &Rule,
+    index: &Index<'_>,
+    grants: &BTreeMap<ConduitId, Vec<Grant>>,
+    sides: &[Spans],
+    findings: &mut Findings,
+) {
     let mut narrowed = false;
     for element in elements(rule) {
-        let covering = index.covering(&element);
+        let mut covering = index.covering(&element);
+        let any = !covering.is_empty();
+        covering.retain(|(_, other, _)| !grants.contains_key(&other.conduit));
         if covering.is_empty() {
-            return lost(
-                &rule.conduit,
-                &rule.flow,
-                "no flow permits all of it any longer",
-                findings,
-            );
+            let why = if any {
+                "it is permitted only during grants of remote access from now on"
+            } else {
+                "no flow permits all of it any longer"
+            };
+            return lost(&rule.conduit, &rule.flow, why, findings);
         }
         if !crosses(sides, &element) {
             return lost(

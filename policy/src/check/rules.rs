@@ -194,6 +194,7 @@ fn overlaps(plan: &Plan, index: &Index<'_>, number: usize, rule: &Rule, findings
         for (_, other, _) in &others {
             contradiction(rule, other, &mut said, findings);
             ends_with_grant(plan, rule, other, findings);
+            agent_loss(plan, rule, other, findings);
         }
         // Of two that say the same, only the later one is too many.
         let same = others.iter().find(|(place, other, covering)| {
@@ -292,6 +293,34 @@ fn ends_with_grant(plan: &Plan, rule: &Rule, other: &Rule, findings: &mut Findin
             "take these ends and ports out of one of the two flows, or let the first one block while no agent lives",
         );
     }
+}
+
+/// While no agent lives, connections that several flows share pass only if each of these flows lets them. Said in the same words
+/// from either of the two: which one is the wider does not matter.
+fn agent_loss(plan: &Plan, rule: &Rule, other: &Rule, findings: &mut Findings) {
+    if rule.operations.is_none() || other.operations.is_none() {
+        return;
+    }
+    let (passing, blocking) = match (rule.on_agent_loss, other.on_agent_loss) {
+        (OnAgentLoss::Pass, OnAgentLoss::Block) => (rule, other),
+        (OnAgentLoss::Block, OnAgentLoss::Pass) => (other, rule),
+        _ => return,
+    };
+    let granted = |rule: &Rule| plan.grants.contains_key(&rule.conduit);
+    if granted(blocking) && !granted(passing) {
+        // `ends_with_grant` says it, and more gravely.
+        return;
+    }
+    let must = if passing.must_flow { "must flow and " } else { "" };
+    findings.warning(
+        "PC0162",
+        format!(
+            "flow {} {must}is to pass while no agent lives, but is blocked where it shares connections with flow {}",
+            name(passing),
+            name(blocking)
+        ),
+        "write the same `on_agent_loss` at both conduits, or take the shared ends out of one of the two flows",
+    );
 }
 
 /// A bridge whose brokers can also open connections to each other is not the only way between them.

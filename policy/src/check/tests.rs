@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod sessions;
+mod standing;
 mod vaguer;
 
 use proptest::prelude::*;

@@ -130,8 +130,8 @@ fn what_must_flow_into_a_safety_zone_may_pass_unread_with_a_note() {
 
 /// What speaks of a contradiction between two declarations, of limits that can be got round, or of what stops: it goes with
 /// what it is about.
-const GOES: [&str; 9] = [
-    "PC0120", "PC0121", "PC0122", "PC0123", "PC0124", "PC0125", "PC0126", "PC0128", "PC0161",
+const GOES: [&str; 10] = [
+    "PC0120", "PC0121", "PC0122", "PC0123", "PC0124", "PC0125", "PC0126", "PC0128", "PC0161", "PC0162",
 ];
 
 /// Findings of the same matter under two codes count together, under the first.

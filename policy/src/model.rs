@@ -11,7 +11,7 @@ mod people;
 mod records;
 mod zone;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -54,6 +54,13 @@ pub struct Plant {
 }
 
 impl Plant {
+    /// The conduits that are open only while a grant of remote access lasts.
+    pub fn limited(&self) -> BTreeSet<&ConduitId> {
+        let named = self.remote_access.values().map(|access| &access.conduit);
+        let say_so = self.conduits.iter().filter(|(_, conduit)| conduit.only_by_grant);
+        named.chain(say_so.map(|(id, _)| id)).collect()
+    }
+
     /// Whether a conduit is open only while a grant of remote access lasts.
     pub fn is_limited(&self, conduit: &ConduitId) -> bool {
         let named = self

@@ -93,12 +93,16 @@ pub struct NotShown {
 pub struct Reaches {
     /// Those of which one zone can act on the other, by both names.
     pub reaches: Vec<Reach>,
-    /// So many more pairs there are, beyond [`PAIRS_MAX`].
+    /// So many more pairs there are, beyond [`PAIRS_MAX`] and [`STEPS_MAX`].
     pub further_pairs: usize,
 }
 
 /// Pairs of zones that are answered at once.
 pub const PAIRS_MAX: usize = 10_000;
+
+/// Steps of all their paths together, each counted with everything that permits it: many long paths of many pairs are more than
+/// anyone reads, and than memory holds. The pair that goes beyond is the last.
+pub const STEPS_MAX: usize = 200_000;
 
 /// A name that is no zone of the plant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -202,19 +206,33 @@ impl<'a> Steps<'a> {
             further_pairs: 0,
         };
         let zones = || self.zones.iter().copied().enumerate();
+        let mut steps = 0;
         let is = |wanted: Option<&ZoneId>, zone: &ZoneId| wanted.is_none_or(|wanted| wanted == zone);
         for start in zones().filter(|(_, zone)| is(from, zone)) {
             let reached = self.before(start.0, None);
             for end in zones().filter(|(number, zone)| is(to, zone) && *number != start.0) {
                 let is_reached = reached.get(end.0).is_some_and(Option::is_some);
-                if is_reached && all.reaches.len() < PAIRS_MAX {
-                    all.reaches.push(self.between(start, end, paths_max));
+                if is_reached && all.reaches.len() < PAIRS_MAX && steps < STEPS_MAX {
+                    let reach = self.between(start, end, paths_max);
+                    let of_it = reach.paths.iter().flatten();
+                    steps += of_it.map(|step| 1 + step.ways.len()).sum::<usize>();
+                    all.reaches.push(reach);
                 } else if is_reached {
                     all.further_pairs += 1;
                 }
             }
         }
         all
+    }
+
+    /// The zones that `from` can act on at all; no zone of the plant acts on none.
+    pub fn reached_from(&self, from: &ZoneId) -> BTreeSet<&'a ZoneId> {
+        let before = self.number(from).map(|from| self.before(from, None));
+        let reached = before.into_iter().flatten().zip(&self.zones);
+        reached
+            .filter(|(before, _)| before.is_some())
+            .map(|(_, zone)| *zone)
+            .collect()
     }
 
     fn number(&self, zone: &ZoneId) -> Option<usize> {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use penstock_coordinator::health::boundaries;
@@ -12,8 +13,8 @@ use penstock_policy::compile::compile_all;
 use penstock_policy::diagnostics::SourceFile;
 use penstock_policy::diff::diff;
 use penstock_policy::ids::{Digest, GatewayId, OperatorId, Revision};
-use penstock_policy::model::Plant;
-use penstock_policy::plan::Plan;
+use penstock_policy::model::{Plant, RemoteAccess};
+use penstock_policy::plan::{Plan, moment};
 use penstock_policy::release::{Draft, Release, build};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -69,13 +70,74 @@ fn cost(mut step: impl FnMut()) -> Duration {
     rounds.min().unwrap()
 }
 
+/// One gateway before a zone of many single addresses, each with a flow of its own.
+fn wide(assets: u32) -> String {
+    let mut text = String::from(
+        "plant: wide
+approvers:
+  threshold: 1
+  people:
+    bob: { key: \"ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\" }
+sites: { works: { title: Works, timezone: UTC } }
+gateways:
+  gw: { site: works, mode: bridged, interfaces: { eth1: { zone: centre }, eth2: { zone: field } } }
+zones:
+  centre: { title: Centre, kind: operations, networks: [10.0.0.0/16] }
+  field: { title: Field, kind: control }
+assets:
+  hmi: { zone: centre, address: 10.0.255.21 }
+",
+    );
+    for number in 0..assets {
+        // Every other one, so that they do not become a network.
+        let (high, low) = (1 + number / 100, 2 * (number % 100));
+        writeln!(
+            text,
+            "  plc-{number}: {{ zone: field, address: 10.{high}.7.{low} }}"
+        )
+        .unwrap();
+    }
+    text.push_str("conduits:\n  c:\n    from: centre\n    to: field\n    flows:\n");
+    for number in 0..assets {
+        writeln!(
+            text,
+            "      poll-{number}: {{ source: hmi, destination: plc-{number}, service: tcp/502, must_flow: yes }}"
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// The plant with so many grants of remote access on one conduit.
+fn with_grants(plant: &Plant, count: u32) -> Plant {
+    const DAY_MS: u64 = 86_400_000;
+    let mut granted = plant.clone();
+    for number in 0..count {
+        let from_ms = u64::from(number) * 2 * DAY_MS;
+        let access = RemoteAccess {
+            person: "Carla".to_owned(),
+            conduit: "c-0".parse().unwrap(),
+            reason: "maintenance".to_owned(),
+            from: moment(from_ms),
+            until: moment(from_ms + DAY_MS),
+            from_ms,
+            until_ms: from_ms + DAY_MS,
+            approved_by: "bob".parse().unwrap(),
+        };
+        granted
+            .remote_access
+            .insert(format!("visit-{number}").parse().unwrap(), access);
+    }
+    granted
+}
+
 /// All steps of a proposal, at the engineer's and at the coordinator's.
 fn costs(gateways: u32) -> BTreeMap<&'static str, Duration> {
     let text = document(gateways, 1);
     let plant = read(&text);
     let plans: BTreeMap<GatewayId, Plan> = compile_all(&plant).unwrap();
     let release = released(&plant);
-    BTreeMap::from([
+    let mut costs = BTreeMap::from([
         ("reading the document", cost(|| drop(read(&text)))),
         ("compiling", cost(|| drop(compile_all(&plant).unwrap()))),
         ("building the release", cost(|| drop(released(&plant)))),
@@ -90,7 +152,19 @@ fn costs(gateways: u32) -> BTreeMap<&'static str, Duration> {
         ("checking", cost(|| drop(check(&plant, &plans, Some(&plans))))),
         ("comparing", cost(|| drop(diff(Some(&plant), &plant).unwrap()))),
         ("the zones' boundaries", cost(|| drop(boundaries(&plant)))),
-    ])
+    ]);
+    let granted = with_grants(&plant, gateways);
+    costs.insert(
+        "comparing the grants of one conduit",
+        cost(|| drop(diff(Some(&plant), &granted).unwrap())),
+    );
+    let wide = read(&wide(gateways));
+    let plans = compile_all(&wide).unwrap();
+    costs.insert(
+        "checking a gateway with many flows",
+        cost(|| drop(check(&wide, &plans, Some(&plans)))),
+    );
+    costs
 }
 
 #[test]

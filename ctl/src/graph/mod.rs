@@ -20,10 +20,11 @@ mod route;
 mod shape;
 mod text;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use penstock_policy::ids::Digest;
-use penstock_policy::model::{FlowEnd, Plant};
+use penstock_policy::ids::{AssetId, Digest, ZoneId};
+use penstock_policy::model::{Asset, FlowEnd, Plant};
 use penstock_policy::neighbours::neighbours;
 
 use order::{Half, Node};
@@ -97,19 +98,24 @@ fn compose(plant: &Plant, digest: Option<&Digest>) -> Scene {
     let rows = order::arrange(plant);
     let beside = neighbours(plant);
     let counts = place::port_counts(&rows);
+    let limited = plant.limited();
+    let mut assets: BTreeMap<&ZoneId, Vec<(&AssetId, &Asset)>> = BTreeMap::new();
+    for (id, asset) in &plant.assets {
+        assets.entry(&asset.zone).or_default().push((id, asset));
+    }
     let mut blocks: Vec<Option<Block>> = Vec::new();
     for (node, (above, below)) in rows.nodes.iter().zip(&counts) {
         let ports = (*above).max(*below) as f64;
         let width_min = 2.0 * place::PORT_MARGIN + (ports - 1.0).max(0.0) * place::PORT_GAP;
         blocks.push(match node {
             Node::Zone(id) => plant.zones.get(id).zip(beside.get(id)).map(|(zone, beside)| {
-                let assets: Vec<_> = plant.assets.iter().filter(|(_, a)| a.zone == *id).collect();
-                room::draw((id, zone), beside, &assets, width_min)
+                let within = assets.get(id).map_or(&[][..], Vec::as_slice);
+                room::draw((id, zone), beside, within, width_min)
             }),
             Node::Card(id) => plant
                 .conduits
                 .get(id)
-                .map(|c| card::draw(id, c, target_class(plant, id), plant.is_limited(id))),
+                .map(|c| card::draw(id, c, target_class(plant, id), limited.contains(id))),
             Node::Lane(_) => None,
         });
     }

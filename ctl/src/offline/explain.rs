@@ -118,7 +118,7 @@ fn judge(
     })?;
     plans.retain(|gateway, _| only.is_none_or(|only| gateway.as_str() == only));
     for plan in plans.values_mut() {
-        *plan = plan.at(Some(now_ms));
+        plan.open = plan.open_at(Some(now_ms));
     }
     let explained = explain::explain(plant, &plans, &question).map_err(|error| {
         Failure::usage(format!("whether {from} can talk to {to} cannot be decided"))

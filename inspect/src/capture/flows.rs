@@ -77,6 +77,8 @@ pub struct Flows {
     next_number: FlowNumber,
     left_out: u64,
     held_bytes: usize,
+    /// Before then no connection was silent long enough to make room, when all places were taken last.
+    room_at: Duration,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl Flows {
             next_number: 0,
             left_out: 0,
             held_bytes: 0,
+            room_at: Duration::ZERO,
         }
     }
 
@@ -172,10 +175,15 @@ impl Flows {
 
     /// Ends the connection that was silent longest, if that is long enough; whether it did.
     fn make_room(&mut self, now: Duration, out: &mut Sink<'_>) -> bool {
+        // Each segment that is left out asks for it, so all connections are only gone through where one may be found.
+        let Some(limit) = self.limits.silent_after.filter(|_| now >= self.room_at) else {
+            return false;
+        };
         let silent = self.open.iter().min_by_key(|(_, flow)| flow.last);
         let Some((ends, flow)) = silent else { return false };
-        let long_enough = |limit| now.saturating_sub(flow.last) >= limit;
-        if !self.limits.silent_after.is_some_and(long_enough) {
+        if now.saturating_sub(flow.last) < limit {
+            // Until then connections are only heard again, or come after this one.
+            self.room_at = flow.last.saturating_add(limit);
             return false;
         }
         let ends = *ends;

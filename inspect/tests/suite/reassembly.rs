@@ -1,6 +1,11 @@
 //! TCP streams put in order: whatever the network does to the segments, the bytes come out as they were sent.
 
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use penstock_inspect::capture::direction::Undeclared;
 use penstock_inspect::capture::reassembly::{Limits, Piece, Stream};
+use penstock_inspect::capture::{Flows, Segment, flows};
 use proptest::prelude::*;
 
 fn run(segments: &[(u32, Vec<u8>)], limits: Limits) -> (Vec<u8>, u64, usize, usize) {
@@ -70,4 +75,46 @@ fn what_the_peer_acknowledged_but_the_capture_lacks_is_a_gap_at_once() {
     stream.segment(5, b"cd", &mut take);
     stream.acknowledged(7, &mut take);
     assert_eq!(pieces, ["Data([97, 98])", "Gap(5)", "Data([99, 100])"]);
+}
+
+#[test]
+fn segments_for_which_there_is_no_room_cost_no_more_than_those_that_are_followed() {
+    const MANY: u32 = 20_000;
+    for silent_after in [None, Some(Duration::from_secs(60))] {
+        let limits = flows::Limits {
+            flows_max: MANY as usize,
+            silent_after,
+            ..flows::Limits::default()
+        };
+        let mut flows = Flows::new(limits);
+        let server: SocketAddr = "10.2.0.9:502".parse().unwrap();
+        let mut take = |clients: std::ops::Range<u32>, at: u64| {
+            let began = Instant::now();
+            for client in clients {
+                let segment = Segment {
+                    source: SocketAddr::new(std::net::Ipv4Addr::from(0x0a01_0000 + client).into(), 40_000),
+                    destination: server,
+                    sequence: 0,
+                    acknowledged: None,
+                    syn: true,
+                    fin: false,
+                    rst: false,
+                    payload: b"",
+                    missing_bytes: 0,
+                };
+                flows.segment(
+                    Duration::from_secs(at),
+                    &segment,
+                    &Undeclared,
+                    &mut |_, _, _, _| {},
+                );
+            }
+            began.elapsed()
+        };
+        let followed = take(0..MANY, 5);
+        let left_out = take(MANY..2 * MANY, 6);
+        assert_eq!(flows.left_out(), u64::from(MANY));
+        // Each of them going through all that are followed would take hundreds of times as long.
+        assert!(left_out < followed * 10, "{left_out:?}, {followed:?}");
+    }
 }

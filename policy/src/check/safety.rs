@@ -21,8 +21,9 @@ pub(super) fn check(plant: &Plant, findings: &mut Findings) {
             .map(|(id, _)| id)
     };
     let steps = Steps::of(plant);
-    for safety in of(|kind| kind == ZoneKind::Safety) {
-        for outside in of(exposed) {
+    for outside in of(exposed) {
+        let reached = steps.reached_from(outside);
+        for safety in of(|kind| kind == ZoneKind::Safety).filter(|safety| reached.contains(safety)) {
             let Ok(reach) = steps.reach(outside, safety, NonZeroUsize::MIN) else {
                 continue;
             };

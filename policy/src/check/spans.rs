@@ -47,27 +47,36 @@ impl Spans {
     /// Whether the whole network is in the set.
     pub(super) fn hold(&self, network: &IpNet) -> bool {
         let (family, first, last) = span(network);
-        self.0
-            .iter()
-            .any(|(of, begin, end)| *of == family && *begin <= first && last <= *end)
+        self.last_from(family, first).is_some_and(|end| last <= end)
     }
 
     /// Whether any address of the network is in the set.
     pub(super) fn touch(&self, network: &IpNet) -> bool {
-        let (family, first, last) = span(network);
-        self.0
-            .iter()
-            .any(|(of, begin, end)| *of == family && *begin <= last && first <= *end)
+        self.touches(span(network))
+    }
+
+    fn touches(&self, (family, first, last): Span) -> bool {
+        self.last_from(family, last).is_some_and(|end| first <= end)
+    }
+
+    /// Where the last span of a family ends that begins no later than at `number`: of sorted spans without overlap no earlier one
+    /// reaches as far.
+    fn last_from(&self, family: bool, number: u128) -> Option<u128> {
+        let after = self
+            .0
+            .partition_point(|(of, begin, _)| (*of, *begin) <= (family, number));
+        let (of, _, end) = self.0.get(after.checked_sub(1)?)?;
+        (*of == family).then_some(*end)
     }
 
     /// Whether the two sets have an address in common.
     pub(super) fn meet(&self, other: &Self) -> bool {
-        self.0.iter().any(|(family, first, last)| {
-            other
-                .0
-                .iter()
-                .any(|(of, begin, end)| of == family && begin <= last && first <= end)
-        })
+        let (fewer, more) = if self.0.len() < other.0.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        fewer.0.iter().any(|span| more.touches(*span))
     }
 }
 
@@ -83,4 +92,47 @@ pub(super) fn ports(ranges: &[PortRange]) -> Vec<(u16, u16)> {
         }
     }
     merged
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Networks in a few addresses of both families, so that they often touch.
+    fn networks() -> impl Strategy<Value = Vec<IpNet>> {
+        let network = (any::<bool>(), 0_u8..32, 27_u8..=32).prop_filter_map("", |(v4, host, length)| {
+            let text = match v4 {
+                true => format!("10.0.0.{host}/{length}"),
+                false => format!("fd00::{host:x}/{}", length + 96),
+            };
+            text.parse::<IpNet>().ok().map(|network| network.trunc())
+        });
+        prop::collection::vec(network, 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn spans_hold_touch_and_meet_as_their_addresses_do(ones in networks(), others in networks()) {
+            let addresses = |list: &[IpNet]| -> std::collections::BTreeSet<IpAddr> {
+                list.iter().flat_map(|network| (0..=u128::from(u8::MAX)).filter_map(|host| {
+                    let first: u128 = number(network.network());
+                    let address: IpAddr = match network {
+                        IpNet::V4(_) => u32::try_from(first + host).map(std::net::Ipv4Addr::from).ok()?.into(),
+                        IpNet::V6(_) => std::net::Ipv6Addr::from(first + host).into(),
+                    };
+                    network.contains(&address).then_some(address)
+                })).collect()
+            };
+            let (spans, all) = (Spans::of(ones.iter().copied()), addresses(&ones));
+            for network in &others {
+                let of_it = addresses(&[*network]);
+                prop_assert_eq!(spans.hold(network), of_it.is_subset(&all));
+                prop_assert_eq!(spans.touch(network), !of_it.is_disjoint(&all));
+            }
+            let meet = !addresses(&others).is_disjoint(&all);
+            prop_assert_eq!(spans.meet(&Spans::of(others.iter().copied())), meet);
+        }
+    }
 }

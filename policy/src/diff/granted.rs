@@ -12,14 +12,20 @@ use crate::plan::Grant;
 /// When each conduit of a plant is open.
 pub(super) struct Times<'a> {
     plant: Option<&'a Plant>,
-    grants: BTreeMap<&'a ConduitId, Vec<Grant>>,
+    /// When grants open it: spans of milliseconds, sorted and apart from one another.
+    spans: BTreeMap<&'a ConduitId, Vec<(u64, u64)>>,
 }
 
 impl<'a> Times<'a> {
     pub(super) fn of(plant: Option<&'a Plant>) -> Self {
         Self {
             plant,
-            grants: plant.map(grants).unwrap_or_default(),
+            spans: plant
+                .map(grants)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(conduit, grants)| (conduit, spans(&grants)))
+                .collect(),
         }
     }
 
@@ -28,31 +34,45 @@ impl<'a> Times<'a> {
         let there = self
             .plant
             .is_some_and(|plant| plant.conduits.contains_key(conduit));
-        there && !self.grants.contains_key(conduit)
+        there && !self.spans.contains_key(conduit)
     }
 
     /// Whether a conduit is open during the whole of a span, milliseconds.
-    fn holds(&self, conduit: &ConduitId, (mut from, until): (u64, u64)) -> bool {
-        // Grants are in the order of their beginnings.
-        for grant in self.grants.get(conduit).into_iter().flatten() {
-            if grant.from_ms <= from && from < grant.until_ms {
-                from = grant.until_ms;
-            }
-        }
-        from >= until || self.always(conduit)
+    fn holds(&self, conduit: &ConduitId, (from, until): (u64, u64)) -> bool {
+        let spans = self.spans.get(conduit).map_or(&[][..], Vec::as_slice);
+        let begun = spans.partition_point(|(begin, _)| *begin <= from);
+        let end = begun
+            .checked_sub(1)
+            .and_then(|last| spans.get(last))
+            .map(|(_, end)| *end);
+        from >= until || end.is_some_and(|end| until <= end) || self.always(conduit)
     }
 
     /// Whether it is open whenever it was by `others`.
     fn covers(&self, others: &Self, conduit: &ConduitId) -> bool {
-        let spans = others.grants.get(conduit).into_iter().flatten();
-        let mut spans = spans.map(|grant| (grant.from_ms, grant.until_ms));
+        let mut spans = others.spans.get(conduit).into_iter().flatten();
         let held = if others.always(conduit) {
             self.always(conduit)
         } else {
             true
         };
-        held && spans.all(|span| self.holds(conduit, span))
+        held && spans.all(|span| self.holds(conduit, *span))
     }
+}
+
+/// The times of grants, which are in the order of their beginnings.
+fn spans(grants: &[Grant]) -> Vec<(u64, u64)> {
+    let mut spans: Vec<(u64, u64)> = Vec::new();
+    for Grant {
+        from_ms, until_ms, ..
+    } in grants
+    {
+        match spans.last_mut() {
+            Some((_, end)) if from_ms <= end => *end = (*end).max(*until_ms),
+            _ => spans.push((*from_ms, *until_ms)),
+        }
+    }
+    spans
 }
 
 /// What becomes of a conduit that says of itself whether only grants open it.
@@ -87,6 +107,8 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
     let (before, after) = (Times::of(old), Times::of(Some(new)));
     let none = BTreeMap::new();
     let held = old.map_or(&none, |old| &old.remote_access);
+    // A conduit with many grants is compared once, not once for each of them.
+    let mut compared: BTreeMap<&ConduitId, (bool, bool)> = BTreeMap::new();
     let names: BTreeSet<_> = held.keys().chain(new.remote_access.keys()).collect();
     for name in names {
         let (was, is) = (held.get(name), new.remote_access.get(name));
@@ -113,8 +135,11 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
                 }
                 _ => {}
             }
-            wider |= !before.covers(&after, conduit);
-            narrower |= !after.covers(&before, conduit);
+            let (is_wider, is_narrower) = compared
+                .entry(conduit)
+                .or_insert_with(|| (!before.covers(&after, conduit), !after.covers(&before, conduit)));
+            wider |= *is_wider;
+            narrower |= *is_narrower;
         }
         let effect = match (was, is, Effect::of(wider, narrower)) {
             (None, _, Effect::Widened) => Effect::Added,

@@ -177,6 +177,19 @@ fn of_more_pairs_than_are_answered_at_once_the_others_are_counted() {
     assert_eq!((one.reaches.len(), one.further_pairs), (1, 0));
 }
 
+#[test]
+fn answers_that_are_long_together_are_bounded_by_their_steps() {
+    let zones = zones(40);
+    let steps = steps(&zones, (0..40).flat_map(|from| (0..40).map(move |to| (from, to))));
+    let all = steps.all(None, None, many());
+    let held =
+        |reach: &Reach| -> usize { reach.paths.iter().flatten().map(|step| 1 + step.ways.len()).sum() };
+    let (last, before) = all.reaches.split_last().unwrap();
+    assert!(before.iter().map(held).sum::<usize>() < STEPS_MAX && held(last) > 0);
+    assert_eq!(all.reaches.len() + all.further_pairs, 40 * 39);
+    assert!(all.further_pairs > 0);
+}
+
 /// Every path that enters no zone twice, by trying each step.
 fn every_path(steps: &Steps<'_>, path: &mut Vec<usize>, to: usize, found: &mut Vec<Vec<usize>>) {
     let last = *path.last().unwrap();

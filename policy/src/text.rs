@@ -9,20 +9,29 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
 
-/// Characters that a reader cannot see, or that a terminal obeys. Line breaks and tabs are not among them, a
+/// Characters that a reader cannot see, or that a terminal obeys: control characters, those that reorder or break lines, and all
+/// that Unicode lets a program show as nothing (`Default_Ignorable_Code_Point`). Line breaks and tabs are not among them, a
 /// carriage return is.
 pub fn is_hidden(c: char) -> bool {
     match c {
         '\t' | '\n' => false,
-        '\u{61c}'
-        | '\u{feff}'
-        | '\u{2028}'
-        | '\u{2029}'
+        '\u{ad}'
+        | '\u{34f}'
+        | '\u{61c}'
+        | '\u{115f}'..='\u{1160}'
+        | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200f}'
-        | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{2069}'
-        | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}' => true,
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}'
+        | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}'
+        | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}' => true,
         c => c.is_control(),
     }
 }
@@ -114,6 +123,22 @@ mod tests {
         let repeated = said("cannot open it: no such file", Some(Box::new(inner)));
         let error = said("cannot begin", Some(Box::new(repeated)));
         assert_eq!(sentence(&error), "cannot begin: cannot open it: no such file");
+    }
+
+    /// Of Unicode 16's `Default_Ignorable_Code_Point`, `Bidi_Control` and line and paragraph separators, from each range the ends.
+    #[test]
+    fn what_unicode_shows_as_nothing_or_lets_reorder_is_hidden_and_what_is_beside_it_is_not() {
+        let hidden = "\u{ad}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{180b}\u{180f}\u{200b}\u{200f}\u{2028}\u{2029}\u{202a}\
+            \u{202e}\u{2060}\u{206f}\u{3164}\u{fe00}\u{fe0f}\u{feff}\u{ffa0}\u{fff0}\u{fffb}\u{1bca0}\u{1bca3}\u{1d173}\u{1d17a}\
+            \u{e0000}\u{e0fff}\u{85}\u{9f}\r\u{7f}";
+        for c in hidden.chars() {
+            assert!(is_hidden(c), "{c:?}");
+        }
+        let shown = "\t\n aé\u{ac}\u{ae}\u{34e}\u{61b}\u{1161}\u{180a}\u{1810}\u{2010}\u{2027}\u{202f}\u{2070}\u{3165}\u{fdff}\u{fe10}\
+            \u{ffa1}\u{fffc}\u{1d17b}\u{e1000}水";
+        for c in shown.chars() {
+            assert!(!is_hidden(c), "{c:?}");
+        }
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! Days and moments as they are written, in a document and on a command line: one spelling each, read the same by everyone.
+//! Days and moments as they are written, in a document and on a command line. A day has one spelling; a moment has those that jiff
+//! reads of RFC 3339 (fractions of a second, `z` for `Z`), which all mean the same to everyone.
 //!
 //! Nothing is guessed and nothing is dropped: a day is no moment, and a moment says its offset from UTC.
 

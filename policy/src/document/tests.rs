@@ -40,6 +40,13 @@ fn codes(loaded: &Loaded) -> Vec<Code> {
 }
 
 #[test]
+fn a_grant_is_as_long_as_gateways_count_it() {
+    let until = |until: &str| codes(&load_text(&BASE.replace("until: 2026-12-01T16:00:00Z", until)));
+    assert!(until("until: 2026-12-01T08:00:00.0009Z").contains(&Code::EndsBeforeItBegins));
+    assert!(!until("until: 2026-12-01T08:00:00.001Z").contains(&Code::EndsBeforeItBegins));
+}
+
+#[test]
 fn all_faults_come_at_once_and_no_plant_with_them() {
     let text = WATERWORKS
         .replace("enforcement: enforce", "enforcment: enforce")

@@ -1,4 +1,4 @@
-//! Days, moments, change windows and time zones, in the one spelling that everyone reads the same.
+//! Days, moments, change windows and time zones, in spellings that everyone reads the same.
 
 use jiff::Timestamp;
 use jiff::civil::Date;

@@ -35,12 +35,16 @@ pub(super) fn remote_access(
         let approved_by = approver(&grant.approved_by, context, faults);
         if let (Some(from), Some(until)) = (grant.from.get(), grant.until.get()) {
             let length = until.value.at.duration_since(from.value.at);
-            if length <= SignedDuration::ZERO {
+            // In milliseconds, as gateways count: what is shorter opens nothing, and a plan with it would be refused.
+            if until.value.ms() <= from.value.ms() {
                 faults.add(
                     Fault::new(
                         Code::EndsBeforeItBegins,
                         until.place,
-                        format!("the grant `{name}` ends before it begins"),
+                        match length > SignedDuration::ZERO {
+                            true => format!("the grant `{name}` ends in the millisecond in which it begins"),
+                            false => format!("the grant `{name}` ends before it begins"),
+                        },
                     )
                     .label("ends here")
                     .related(from.place, "begins here"),

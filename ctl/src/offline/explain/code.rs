@@ -13,7 +13,7 @@ use crate::output::{Page, Report, Tone};
 pub struct CodeMeaning {
     /// The code.
     pub code: String,
-    /// `error` or `warning`.
+    /// How grave at worst: `error`, `warning` or `note`.
     pub severity: String,
     /// In one line.
     pub meaning: String,
@@ -24,10 +24,10 @@ pub struct CodeMeaning {
 impl Report for CodeMeaning {
     const SCHEMA: &'static str = "penstock.code/1";
     fn page(&self, page: &mut Page) {
-        let tone = if self.severity == "error" {
-            Tone::Bad
-        } else {
-            Tone::Warn
+        let tone = match self.severity.as_str() {
+            "error" => Tone::Bad,
+            "note" => Tone::Dim,
+            _ => Tone::Warn,
         };
         let (code, meaning) = (
             page.paint(tone, &self.code),

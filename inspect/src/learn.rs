@@ -2,7 +2,8 @@
 //!
 //! Only what was seen is proposed: who opened a connection to whom, and inside a protocol that is read which
 //! operations with which ranges. Beside an existing plant only what that plant does not yet permit is proposed, and each such
-//! line says that it widens it. Traffic proves what happens, not what should: a person reads the proposal.
+//! line says that it widens it. Traffic proves what happens, not what should: a person reads the proposal. What a grant of remote
+//! access can permit is never proposed, whenever it was seen: a conduit that stands open is no answer to it.
 //!
 //! ```text
 //! recorded frames ─▶ Learner ──────────────────────────────────┐
@@ -20,6 +21,7 @@ mod ranges;
 pub mod talk;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ use crate::capture::{
 use crate::connection::{self, Deviation};
 use crate::follow::{Finding, Follower};
 use crate::judge::{Refusal, Rules, Verdict, Why};
-use crate::replay::{Gate, KNOWN_PORTS, Plans, Seen, Track};
+use crate::replay::{Gate, KNOWN_PORTS, Plans, Seen, Track, When};
 pub use talk::{Carrier, Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, Talk};
 
 /// Bounds of everything that a learner holds.
@@ -223,11 +225,16 @@ impl Gathering<'_> {
 
     fn begin(&mut self, key: FlowKey, at: Duration, opening: Opening) -> Option<Running> {
         let learned = &mut self.learned;
-        let tracks = self
-            .plans
-            .map(|plans| plans.tracks(key.client, key.server))
-            .unwrap_or_default();
-        let (passes, rules) = match standing(tracks) {
+        let tracks = |when| {
+            self.plans
+                .map(|plans| plans.tracks(key.client, key.server, when))
+                .unwrap_or_default()
+        };
+        let standing_then = standing(tracks(When::Ever));
+        if self.plans.is_some_and(Plans::have_grants) && standing_then.passes() {
+            learned.by_grant += u64::from(!standing(tracks(When::Never)).passes());
+        }
+        let (passes, rules) = match standing_then {
             // There is nothing to propose.
             Standing::Uncrossed | Standing::Open => {
                 learned.permitted_already += 1;
@@ -275,15 +282,18 @@ impl Gathering<'_> {
             *self.learned.skipped.entry(SkipReason::Late).or_default() += asked + answered;
             return;
         }
-        let carried = Carried::Udp(ends.server.port());
-        let passes = |plans: &Plans| {
-            let tracks = plans.between(ends.client, ends.server.ip(), carried);
+        let passes = |plans: &Plans, when| {
+            let standing_between = |client: SocketAddr, server: SocketAddr| {
+                let carried = Carried::Udp(server.port());
+                standing(plans.between(client.ip(), server.ip(), carried, when)).passes()
+            };
             // What the plant permits from the other end passes as soon as that end has spoken.
-            let turned = || answered > 0 && plans.permits(Carrier::Udp, over.server, over.client);
-            !matches!(standing(tracks), Standing::Shut(_)) || turned()
+            standing_between(over.client, over.server)
+                || (answered > 0 && standing_between(over.server, over.client))
         };
-        if self.plans.is_some_and(passes) {
+        if let Some(plans) = self.plans.filter(|plans| passes(plans, When::Ever)) {
             self.learned.permitted_already += 1;
+            self.learned.by_grant += u64::from(!passes(plans, When::Never));
             return;
         }
         let seen = |count| Seen {
@@ -362,10 +372,17 @@ enum Standing {
     Inspected(Arc<Rules>),
 }
 
+impl Standing {
+    /// Whether anything between them passes.
+    fn passes(&self) -> bool {
+        !matches!(self, Self::Shut(_))
+    }
+}
+
 /// The gates on the way, taken together; none were asked without a plant, and then nothing passes yet.
 fn standing(tracks: Vec<Track>) -> Standing {
     let gates = || tracks.iter().map(|track| &track.gate);
-    if gates().any(|gate| matches!(gate, Gate::Uncrossed)) {
+    if gates().any(|gate| matches!(gate, Gate::Uncrossed | Gate::Stranger { .. })) {
         return Standing::Uncrossed;
     }
     let rules = gates().find_map(|gate| match gate {

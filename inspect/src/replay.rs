@@ -2,9 +2,10 @@
 //!
 //! The network's verdict is the oracle's ([`penstock_policy::verdict`]); operations are judged by the machine that
 //! judges live ones, observing. A connection that crosses several gateways is judged by each. So is UDP ([`datagrams`]), in
-//! which no operation is read.
+//! which no operation is read. Grants of remote access count by the recording's own time ([`moment`]).
 
 pub mod datagrams;
+pub mod moment;
 mod policy;
 mod portless;
 mod track;
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 use self::datagrams::Datagrams;
 pub use self::datagrams::{DatagramsReport, Judgement};
+pub use self::moment::When;
 pub use self::policy::{Gate, Plans, PlansError, Track};
 use self::portless::Portless;
 use self::track::RunningTrack;
@@ -101,6 +103,11 @@ pub struct Treatment {
     pub observed: bool,
     /// The gateway would have ended it: it carried what cannot be read as the protocol.
     pub ended: bool,
+    /// It goes on past the grant of remote access that opened it: what the gateway says of it from then on. It would have ended
+    /// it, or only `observed` does; what came after is not looked at.
+    pub over: Option<String>,
+    /// Whether a gateway stands between is not known: an end lies on no side of any.
+    pub stranger: bool,
     /// What else than refused operations the gateway would not have let pass.
     pub deviations: Vec<DeviationSeen>,
     /// What else was seen on it, in words.
@@ -169,6 +176,8 @@ pub struct Report {
     pub unread: BTreeMap<String, u64>,
     /// Packets without ports that a gateway would have refused, by their kind.
     pub refused: BTreeMap<String, u64>,
+    /// Those that pass, or are only observed; `skipped` has them by their kind.
+    pub passed: u64,
     /// What stopped reading a file early.
     pub cut: Vec<String>,
 }
@@ -190,8 +199,11 @@ pub struct Replay<'p> {
 
 #[derive(Debug)]
 struct Running {
+    key: FlowKey,
     report: FlowReport,
     tracks: Vec<RunningTrack>,
+    /// When the gateways are asked again, as a grant of remote access begins or ends.
+    turn: Option<Duration>,
 }
 
 impl<'p> Replay<'p> {
@@ -275,6 +287,7 @@ impl<'p> Replay<'p> {
             refused,
             unjudged,
         } = self.portless;
+        let passed = allowed.values().sum();
         for (list, more) in [(&mut skipped, allowed), (&mut unread, unjudged)] {
             for (what, count) in more {
                 *list.entry(what).or_default() += count;
@@ -295,6 +308,7 @@ impl<'p> Replay<'p> {
             skipped,
             unread,
             refused,
+            passed,
             cut: self.cut,
         }
     }
@@ -313,19 +327,21 @@ fn happened(
         return;
     }
     if let Some(flow) = running.get_mut(number) {
-        flow.happened(at, happening);
+        flow.happened(plans, at, happening);
     }
 }
 
 impl Running {
     fn new(plans: &Plans, key: FlowKey, at: Duration, opening: Opening) -> Self {
         let midway = opening != Opening::Recorded;
-        let tracks = plans.tracks(key.client, key.server);
+        let tracks = plans.tracks(key.client, key.server, When::At(at));
         let protocol_of_port = KNOWN_PORTS
             .iter()
             .find(|(port, _)| *port == key.server.port())
             .map(|(_, protocol)| *protocol);
         Self {
+            key,
+            turn: plans.next_turn(at),
             report: FlowReport {
                 client: key.client.to_string(),
                 server: key.server.to_string(),
@@ -344,7 +360,15 @@ impl Running {
         }
     }
 
-    fn happened(&mut self, at: Duration, happening: Happening<'_>) {
+    fn happened(&mut self, plans: &Plans, at: Duration, happening: Happening<'_>) {
+        if self.turn.is_some_and(|turn| at >= turn) {
+            self.turn = plans.next_turn(at);
+            // The same gateways stand between the same two ends at any time.
+            let now = plans.tracks(self.key.client, self.key.server, When::At(at));
+            for (track, now) in self.tracks.iter_mut().zip(&now) {
+                track.turned(&now.gate);
+            }
+        }
         self.report.seen.last = self.report.seen.last.max(at);
         let [client_bytes, server_bytes] = &mut self.report.bytes;
         match happening {

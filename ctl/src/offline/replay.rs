@@ -32,7 +32,7 @@ pub struct Replayed {
     pub refused: u64,
     /// Packets that are no operation and would have been withheld: answers that do not fit what was asked.
     pub withheld: u64,
-    /// Operations on connections that cross no gateway: nothing judges them.
+    /// Operations on connections of which no gateway is known to stand in the way: nothing judges them.
     pub unjudged: u64,
     /// UDP datagrams, in which no operation is read.
     pub datagrams: Counts,
@@ -75,10 +75,14 @@ pub struct Connection {
     pub allowed: bool,
     /// By which rule, or why not.
     pub because: String,
-    /// No rule permits it; it passes because the zones only observe.
+    /// No rule permits it, or none any more; it passes because the zones only observe.
     pub observed: bool,
-    /// The gateway would have ended it: it carries what cannot be read as the protocol.
+    /// The gateway would have ended it: it carries what cannot be read as the protocol, or outlasts the grant of remote access
+    /// that opened it.
     pub ended: bool,
+    /// Whether a gateway stands between is not known: an end lies on no side of any.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stranger: bool,
     /// Its operations.
     pub operations: Vec<Operation>,
     /// What enforcing would have changed of it beside refusing operations.
@@ -223,6 +227,14 @@ fn connections(flow: &FlowReport) -> impl Iterator<Item = Connection> + '_ {
                 count: treatment.further_operations,
             });
         }
+        if let Some(because) = &treatment.over {
+            notes.push(Noted {
+                what: format!(
+                    "it goes on past the grant of remote access that opened it, and nothing of that was judged: {because}"
+                ),
+                count: 1,
+            });
+        }
         Connection {
             client: flow.client.clone(),
             server: flow.server.clone(),
@@ -236,7 +248,8 @@ fn connections(flow: &FlowReport) -> impl Iterator<Item = Connection> + '_ {
             allowed: treatment.connection.allowed,
             because: treatment.connection.because.clone(),
             observed: treatment.observed,
-            ended: treatment.ended,
+            ended: treatment.ended || (treatment.over.is_some() && !treatment.observed),
+            stranger: treatment.stranger,
             operations: treatment
                 .operations
                 .iter()
@@ -318,6 +331,7 @@ impl Report for Replayed {
         let counts = |what: &str, allowed: u64, refused: u64, unjudged: u64| {
             let unjudged = match unjudged {
                 0 => String::new(),
+                count if self.unread.strangers > 0 => format!(", {count} judged by no gateway"),
                 count => format!(", {count} cross no gateway"),
             };
             format!("  {what}: {allowed} allowed, {refused} refused{unjudged}")
@@ -393,8 +407,9 @@ impl Noted {
 impl Connection {
     fn page(&self, page: &mut Page) {
         page.gap();
-        let doubtful = self.observed || self.unread_bytes > 0;
-        let mark = mark(page, self.allowed, self.gateway.is_some(), doubtful);
+        let doubtful = self.observed || self.ended || self.stranger || self.unread_bytes > 0;
+        let crosses = self.gateway.is_some() || self.stranger;
+        let mark = mark(page, self.allowed, crosses, doubtful);
         let (client, server) = (
             page.paint(Tone::Name, &self.client),
             page.paint(Tone::Name, &self.server),
@@ -453,7 +468,7 @@ impl Connection {
         let mut also: Vec<String> = self.notes.iter().map(Noted::in_words).collect();
         if self.guessed {
             also.push(
-                "who opened it is a guess: its opening is not in the capture, and neither port is a known service's".to_owned(),
+                "who opened it is a guess: its opening is not in the capture, and neither the plant nor its ports tell".to_owned(),
             );
         } else if self.midway {
             also.push("its opening is not in the capture".to_owned());

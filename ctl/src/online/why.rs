@@ -11,14 +11,14 @@ mod report;
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use penstock_policy::explain;
 use penstock_policy::ids::{GatewayId, ZoneId};
 use penstock_policy::model::{Operations, Plant};
-use penstock_policy::plan::{Plan, opened_by};
-use penstock_policy::verdict::{Connection, Permitted, Reason, permitted};
+use penstock_policy::plan::{Grant, Plan, opened_by};
+use penstock_policy::verdict::{Connection, Permitted, Reason, matching, permitted};
 use penstock_proto::v1::{AuditClock, Decision, LearnedRange, SearchAuditRequest};
 
 use self::gather::{Group, Refusals};
@@ -164,8 +164,8 @@ fn known(plant: &Plant, subject: &str) -> Result<(), Failure> {
 
 fn judged(group: Group, then: Option<&Judging>, current: Option<&Judging>, now_ms: u64) -> Refused {
     let plant = current.map(|current| &current.fetched.loaded.plant);
-    let then = then.and_then(|release| verdict(release, &group));
-    let today = current.and_then(|release| verdict(release, &group));
+    let then = then.and_then(|release| verdict(release, &group, group.last_ms));
+    let today = current.and_then(|release| verdict(release, &group, now_ms));
     let itself = plant.and_then(|plant| flow::a_gateway_itself(plant, &group));
     let hindrance = itself.or_else(|| today.as_ref()?.hindrance.clone());
     let permitted_now = hindrance.is_none() && today.is_some_and(|today| today.passes);
@@ -195,16 +195,40 @@ struct Judged {
     passes: bool,
 }
 
-/// What a release says of it at the gateway that refused it, by the interfaces at which it was seen.
-fn verdict(release: &Judging, group: &Group) -> Option<Judged> {
+/// What a release says of it at the gateway that refused it, by the interfaces at which it was seen, as of a moment.
+fn verdict(release: &Judging, group: &Group, at_ms: u64) -> Option<Judged> {
     let plan = release.plan(&group.gateway)?;
+    if plan.grants.is_empty() {
+        return by_plan(release, group, &plan);
+    }
+    let judged = by_plan(release, group, &plan.at(Some(at_ms)))?;
+    if judged.passes || judged.hindrance.is_some() {
+        return Some(judged);
+    }
+    // What grants limit is opened by one more grant, never by a conduit that stands open.
+    let opened = plan.opening(plan.grants.keys().cloned().collect());
+    if !by_plan(release, group, &opened)?.passes {
+        return Some(judged);
+    }
     let connection = group.connection(|address| side(&plan, address))?;
-    let answer = explain::answer(&plan, connection);
+    let grants: BTreeSet<&Grant> = matching(&opened, &connection)
+        .flat_map(|rule| plan.grants_of(&rule.conduit))
+        .collect();
+    let grants: Vec<Grant> = grants.into_iter().cloned().collect();
+    Some(Judged {
+        hindrance: Some(format!("it is permitted only during {}", opened_by(&grants))),
+        ..judged
+    })
+}
+
+fn by_plan(release: &Judging, group: &Group, plan: &Plan) -> Option<Judged> {
+    let connection = group.connection(|address| side(plan, address))?;
+    let answer = explain::answer(plan, connection);
     let on = group.server_shown();
     let told = |value: Option<u32>| {
         let asked = group.asked(value);
         let asked = asked.as_ref().map(|asked| (asked, on.as_str()));
-        told(&release.fetched.loaded, &answer, Some(&plan), asked)
+        told(&release.fetched.loaded, &answer, Some(plan), asked)
     };
     let hindrance = match answer.verdict.reason {
         Reason::Misplaced { .. } | Reason::Unguarded { .. } | Reason::NotGuarded => {
@@ -223,7 +247,7 @@ fn verdict(release: &Judging, group: &Group) -> Option<Judged> {
             operation.decision == "allow"
         })
     };
-    let values = telling_values(&plan, &answer.connection, group.values.as_ref());
+    let values = telling_values(plan, &answer.connection, group.values.as_ref());
     let (first, further) = match values.split_first() {
         None => (told(None), &[][..]),
         Some((first, further)) => (told(Some(*first)), further),

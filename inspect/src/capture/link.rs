@@ -140,6 +140,39 @@ pub fn is_discovery(frame: &Frame<'_>) -> bool {
     matches!(transport, Some(TransportSlice::Icmpv6(icmp)) if (133..=137).contains(&icmp.type_u8()))
 }
 
+/// What an ICMP or ICMPv6 packet is, as far as gateways tell such packets apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Icmp {
+    /// Asks for an echo.
+    EchoRequest,
+    /// Is one.
+    EchoReply,
+    /// Quotes what it could not carry further.
+    Error,
+    /// Anything else, redirects among it.
+    Other,
+}
+
+/// What ICMP a packet is; `None` if it is none, or its type is not in the recording.
+pub fn icmp(frame: &Frame<'_>) -> Option<Icmp> {
+    let kind = match carriers::network(frame).ok()?.transport? {
+        TransportSlice::Icmpv4(icmp) => match icmp.type_u8() {
+            0 => Icmp::EchoReply,
+            8 => Icmp::EchoRequest,
+            3 | 11 | 12 => Icmp::Error,
+            _ => Icmp::Other,
+        },
+        TransportSlice::Icmpv6(icmp) => match icmp.type_u8() {
+            128 => Icmp::EchoRequest,
+            129 => Icmp::EchoReply,
+            1..=4 => Icmp::Error,
+            _ => Icmp::Other,
+        },
+        _ => return None,
+    };
+    Some(kind)
+}
+
 /// What a packet brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet<'a> {

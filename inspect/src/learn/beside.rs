@@ -13,18 +13,23 @@ use crate::judge::Rules;
 use crate::modbus::request::{Files, Values};
 use crate::modbus::{Request, Span};
 use crate::mqtt;
-use crate::replay::Plans;
+use crate::replay::{Plans, When};
 
 impl Learned {
-    /// Leaves out what `plans` permit, and what crosses no gateway.
+    /// Leaves out what `plans` permit, at all times or by any grant, and what crosses no gateway.
     pub fn leave_out(&mut self, plans: &Plans) {
-        let mut permitted = 0;
+        let (mut permitted, mut by_grant) = (0, 0);
         self.talks.retain(|ends, talk| {
             let transport = match ends.carrier {
                 Carrier::Tcp => Carried::Tcp(ends.server.port()),
                 Carrier::Udp => Carried::Udp(ends.server.port()),
             };
-            match standing(plans.between(ends.client, ends.server.ip(), transport)) {
+            let standing = |when| standing(plans.between(ends.client, ends.server.ip(), transport, when));
+            let ever = standing(When::Ever);
+            if plans.have_grants() && ever.passes() && !standing(When::Never).passes() {
+                by_grant += talk.connections.count.max(1);
+            }
+            match ever {
                 Standing::Uncrossed | Standing::Open => {
                     permitted += talk.connections.count.max(1);
                     false
@@ -38,6 +43,7 @@ impl Learned {
             }
         });
         self.permitted_already += permitted;
+        self.by_grant += by_grant;
     }
 }
 

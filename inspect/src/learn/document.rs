@@ -31,8 +31,14 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     }
     if plant.is_some() {
         read.push(format!(
-            "{} connections or operations are permitted already or cross no gateway",
+            "{} connections or operations are permitted already, or no gateway is known to stand between their ends",
             learned.permitted_already
+        ));
+    }
+    if learned.by_grant > 0 {
+        read.push(format!(
+            "nothing is proposed for {} connections or conversations that only grants of remote access permit",
+            learned.by_grant
         ));
     }
     if !read.is_empty() {
@@ -180,7 +186,7 @@ fn conduits(
     plant: Option<&Plant>,
     clock: &Clock<'_>,
 ) {
-    let mut by_zones: BTreeMap<(String, String), Flows> = BTreeMap::new();
+    let mut by_zones: BTreeMap<(String, String, bool), Flows> = BTreeMap::new();
     for (ends, talk) in talks {
         let (Some(from), Some(to)) = (place(ends.client), place(ends.server.ip())) else {
             continue;
@@ -193,16 +199,22 @@ fn conduits(
             );
             continue;
         }
-        let flows = by_zones.entry((from.zone.clone(), to.zone.clone())).or_default();
+        let passes =
+            talk.has_operations() && plant.is_some_and(|plant| place::passes_without_agent(plant, ends));
+        let zones = (from.zone.clone(), to.zone.clone(), passes);
+        let flows = by_zones.entry(zones).or_default();
         flow(flows, ends, talk, &from, &to, plant.is_some(), clock);
     }
     if by_zones.is_empty() {
         return;
     }
     out.push_str("conduits:\n");
-    for ((from, to), flows) in by_zones {
-        let taken =
-            |name: &str| plant.is_some_and(|plant| plant.conduits.keys().any(|id| id.as_str() == name));
+    let mut given = BTreeSet::new();
+    for ((from, to, passes), flows) in by_zones {
+        let taken = |name: &str| {
+            given.contains(name)
+                || plant.is_some_and(|plant| plant.conduits.keys().any(|id| id.as_str() == name))
+        };
         let base = format!("learned-{from}-{to}");
         let mut name: String = base.chars().take(55).collect();
         for number in 2.. {
@@ -211,11 +223,14 @@ fn conduits(
             }
             name = format!("{}-{number}", base.chars().take(55).collect::<String>());
         }
-        let _ = write!(
-            out,
-            "  {name}:\n    from: {from}\n    to: {to}\n    flows:\n{}",
-            flows.text
-        );
+        let _ = writeln!(out, "  {name}:\n    from: {from}\n    to: {to}");
+        if passes {
+            out.push_str(
+                "    on_agent_loss: pass # as at the flows that share its connections: `block` would hold for them too\n",
+            );
+        }
+        let _ = write!(out, "    flows:\n{}", flows.text);
+        given.insert(name);
     }
 }
 
@@ -284,7 +299,7 @@ fn flow(
     };
     if talk.guessed > 0 {
         out.push_str(
-            "      # Who opened it is a guess: its beginning was not seen, and neither port is a known service's. It may be the other way round.\n",
+            "      # Who opened it is a guess: its beginning was not seen, and its ports do not tell. It may be the other way round.\n",
         );
     }
     if readable.is_none() && known_port(ends) {

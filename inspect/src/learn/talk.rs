@@ -127,6 +127,8 @@ pub struct Learned {
     pub talks: BTreeMap<Ends, Talk>,
     /// Connections, conversations and operations that the plant permits already.
     pub permitted_already: u64,
+    /// Connections and conversations that only grants of remote access permit: nothing is proposed for them.
+    pub by_grant: u64,
     /// Packets read.
     pub packets: u64,
     /// Packets left aside, and why: nothing is proposed for what they carry.

@@ -10,9 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 use penstock_policy::verdict::Carried;
 use serde::Serialize;
 
-use super::{Answer, Gate, Plans, Seen, Track};
+use super::{Answer, Gate, Plans, Seen, Track, When};
 use crate::capture::Conversation;
-use crate::capture::direction::{Carrier, Declared, Opening};
+use crate::capture::direction::Opening;
 
 /// What a client sent to a port of a server over UDP, and what came back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,7 +42,7 @@ pub struct DatagramsReport {
 }
 
 /// What a gateway would have done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Judgement {
     /// The gateway; `None` if none stands between.
     pub gateway: Option<String>,
@@ -50,12 +50,14 @@ pub struct Judgement {
     pub answer: Answer,
     /// No rule permits it; it passes because the zones only observe.
     pub observed: bool,
+    /// Whether a gateway stands between is not known: an end lies on no side of any.
+    pub stranger: bool,
 }
 
-/// Conversations by client and server.
+/// Conversations by client and server, and by what became of them: grants of remote access begin and end.
 #[derive(Debug, Default)]
 pub(super) struct Datagrams {
-    reports: BTreeMap<(IpAddr, SocketAddr), DatagramsReport>,
+    reports: BTreeMap<(IpAddr, SocketAddr, Vec<Judgement>), DatagramsReport>,
 }
 
 impl Datagrams {
@@ -66,9 +68,12 @@ impl Datagrams {
     pub(super) fn add(&mut self, plans: &Plans, over: &Conversation) {
         let (client, server) = (over.client, over.server);
         let [asked, answered] = over.datagrams;
-        let turned = answered > 0
-            && !plans.permits(Carrier::Udp, client, server)
-            && plans.permits(Carrier::Udp, server, client);
+        let permits = |client: SocketAddr, server: SocketAddr| {
+            let carried = Carried::Udp(server.port());
+            let tracks = plans.between(client.ip(), server.ip(), carried, When::At(over.first));
+            tracks.iter().all(|track| track.gate.permits())
+        };
+        let turned = answered > 0 && !permits(client, server) && permits(server, client);
         if !turned {
             self.count(plans, over, false);
             return;
@@ -106,9 +111,10 @@ impl Datagrams {
             last: over.last,
         };
         let (client, server) = (over.client.ip(), over.server);
+        let judgements = judged(plans, over);
         let report = self
             .reports
-            .entry((client, server))
+            .entry((client, server, judgements.clone()))
             .or_insert_with(|| DatagramsReport {
                 client: client.to_string(),
                 server: server.to_string(),
@@ -120,11 +126,7 @@ impl Datagrams {
                 guessed: 0,
                 late: 0,
                 early: 0,
-                judgements: plans
-                    .between(client, server.ip(), Carried::Udp(server.port()))
-                    .into_iter()
-                    .map(Judgement::from)
-                    .collect(),
+                judgements,
             });
         report.seen = report.seen.and(seen);
         for (sums, more) in [
@@ -153,11 +155,33 @@ impl Datagrams {
     }
 }
 
+/// What the gateways say of a conversation. One that outlasts a grant of remote access is not told apart by its datagrams, so
+/// that it is refused as a whole: rather that, than fine.
+fn judged(plans: &Plans, over: &Conversation) -> Vec<Judgement> {
+    let (client, server) = (over.client.ip(), over.server);
+    let at = |at| {
+        let tracks = plans.between(client, server.ip(), Carried::Udp(server.port()), When::At(at));
+        tracks.into_iter().map(Judgement::from)
+    };
+    let mut judgements: Vec<Judgement> = at(over.first).collect();
+    let mut turn = plans.next_turn(over.first);
+    while let Some(moment) = turn.filter(|turn| *turn <= over.last) {
+        for (judgement, now) in judgements.iter_mut().zip(at(moment)) {
+            if judgement.answer.allowed && !now.answer.allowed {
+                *judgement = now;
+            }
+        }
+        turn = plans.next_turn(moment);
+    }
+    judgements
+}
+
 impl From<Track> for Judgement {
     fn from(track: Track) -> Self {
         Self {
             answer: track.gate.answer(),
             observed: matches!(track.gate, Gate::Shut { observing: true, .. }),
+            stranger: matches!(track.gate, Gate::Stranger { .. }),
             gateway: track.gateway,
         }
     }

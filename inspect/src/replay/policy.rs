@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock_policy::model::{Answers, OnRefusal};
 use penstock_policy::plan::{Endpoint, Plan, Transport, opened_by};
@@ -10,6 +11,7 @@ use penstock_policy::verdict::{
 };
 
 use super::Answer;
+use super::moment::{Timed, When};
 use crate::capture::direction::{Carrier, Declared};
 use crate::judge::{Rules, RulesError, Verdict};
 use crate::operation::Operation;
@@ -17,7 +19,9 @@ use crate::operation::Operation;
 /// The plans of all gateways, ready to be asked.
 #[derive(Debug)]
 pub struct Plans {
-    plans: Vec<Plan>,
+    plans: Vec<Timed>,
+    /// When any grant of remote access begins or ends, in order.
+    turns: Vec<Duration>,
 }
 
 /// Plans that cannot be replayed.
@@ -49,8 +53,18 @@ pub struct Track {
 pub enum Gate {
     /// Nobody stands between.
     Uncrossed,
+    /// Whether anybody does is not known: one end lies on no side of any gateway.
+    Stranger {
+        /// Which end, in words.
+        because: String,
+    },
     /// It passes, with whatever it carries.
     Open {
+        /// The rule in words.
+        because: String,
+    },
+    /// It passes, and what is judged of it is inside TLS, which a recording does not show.
+    Sealed {
         /// The rule in words.
         because: String,
     },
@@ -90,18 +104,33 @@ impl Plans {
                 })?;
             }
         }
-        Ok(Self { plans })
+        let plans: Vec<Timed> = plans.into_iter().map(Timed::new).collect();
+        let mut turns: Vec<Duration> = plans.iter().flat_map(Timed::turns).collect();
+        turns.sort_unstable();
+        turns.dedup();
+        Ok(Self { plans, turns })
     }
 
     /// What stands between `client` and `server` for a TCP connection.
-    pub fn tracks(&self, client: SocketAddr, server: SocketAddr) -> Vec<Track> {
-        self.between(client.ip(), server.ip(), Carried::Tcp(server.port()))
+    pub fn tracks(&self, client: SocketAddr, server: SocketAddr, when: When) -> Vec<Track> {
+        self.between(client.ip(), server.ip(), Carried::Tcp(server.port()), when)
+    }
+
+    /// Whether grants of remote access open anything.
+    pub fn have_grants(&self) -> bool {
+        self.plans.iter().any(|plan| !plan.plan().grants.is_empty())
+    }
+
+    /// The first moment after `at` at which a grant of remote access begins or ends.
+    pub fn next_turn(&self, at: Duration) -> Option<Duration> {
+        let passed = self.turns.partition_point(|turn| *turn <= at);
+        self.turns.get(passed).copied()
     }
 
     /// What stands between `client` and `server` for what `transport` carries.
-    pub fn between(&self, client: IpAddr, server: IpAddr, transport: Carried) -> Vec<Track> {
+    pub fn between(&self, client: IpAddr, server: IpAddr, transport: Carried, when: When) -> Vec<Track> {
         let mut tracks = Vec::new();
-        for plan in &self.plans {
+        for plan in self.plans.iter().map(|plan| plan.of(when)) {
             for ingress in plan.interfaces.iter().filter(|side| side.holds(client)) {
                 let others = plan
                     .interfaces
@@ -117,18 +146,31 @@ impl Plans {
                     };
                     tracks.push(Track {
                         gateway: Some(plan.gateway.to_string()),
-                        gate: gate(plan, &connection),
+                        gate: gate(&plan, &connection),
                     });
                 }
             }
         }
         if tracks.is_empty() {
-            tracks.push(Track {
-                gateway: None,
-                gate: Gate::Uncrossed,
-            });
+            let strange = [client, server].into_iter().find(|end| !self.knows(*end));
+            let gate = match strange {
+                Some(end) => Gate::Stranger {
+                    because: format!(
+                        "{end} is on no side of a gateway: whether one stands in the way is not known; one that does refuses it \
+                         where its zones enforce"
+                    ),
+                },
+                None => Gate::Uncrossed,
+            };
+            tracks.push(Track { gateway: None, gate });
         }
         tracks
+    }
+
+    /// Whether an address belongs on some side of some gateway.
+    fn knows(&self, address: IpAddr) -> bool {
+        let mut sides = self.plans.iter().flat_map(|plan| &plan.plan().interfaces);
+        sides.any(|side| side.holds(address))
     }
 }
 
@@ -141,19 +183,20 @@ impl Declared for Plans {
             Carrier::Tcp => Carried::Tcp(server.port()),
             Carrier::Udp => Carried::Udp(server.port()),
         };
-        self.between(client.ip(), server.ip(), carried)
+        // Which end opens is told by a conduit at all times, whether a grant opens it just then or not.
+        self.between(client.ip(), server.ip(), carried, When::Ever)
             .iter()
-            .all(|track| matches!(track.gate, Gate::Open { .. } | Gate::Inspected { .. }))
+            .all(|track| track.gate.permits())
     }
 
     fn leads(&self, client: IpAddr, server: IpAddr) -> bool {
         let holds = |ends: &[Endpoint], address| ends.iter().any(|end| end.network.contains(&address));
-        let mut rules = self.plans.iter().flat_map(|plan| &plan.rules);
+        let mut rules = self.plans.iter().flat_map(|plan| &plan.plan().rules);
         rules.any(|rule| holds(&rule.sources, client) && holds(&rule.destinations, server))
     }
 
     fn names(&self, carrier: Carrier, port: u16) -> bool {
-        let mut rules = self.plans.iter().flat_map(|plan| &plan.rules);
+        let mut rules = self.plans.iter().flat_map(|plan| &plan.plan().rules);
         rules.any(|rule| {
             let ranges = match (carrier, &rule.transport) {
                 (Carrier::Tcp, Transport::Tcp(ranges)) | (Carrier::Udp, Transport::Udp(ranges)) => ranges,
@@ -195,7 +238,7 @@ fn gate(plan: &Plan, connection: &Connection) -> Gate {
         },
         Decision::Allow => match permitted(plan, connection) {
             Permitted::Nothing | Permitted::Anything => Gate::Open { because },
-            Permitted::Only(listed) if listed.iter().any(|(rule, _)| rule.tls.is_some()) => Gate::Open {
+            Permitted::Only(listed) if listed.iter().any(|(rule, _)| rule.tls.is_some()) => Gate::Sealed {
                 because: format!("{because}; a recording does not show what is inside its TLS"),
             },
             Permitted::Only(listed) => {
@@ -225,6 +268,14 @@ fn named(rule: &RuleName) -> String {
 }
 
 impl Gate {
+    /// Whether a gateway lets it pass by what is declared.
+    pub(super) fn permits(&self) -> bool {
+        matches!(
+            self,
+            Self::Open { .. } | Self::Sealed { .. } | Self::Inspected { .. }
+        )
+    }
+
     /// What it says of the connection as such.
     pub fn answer(&self) -> Answer {
         match self {
@@ -232,7 +283,7 @@ impl Gate {
                 allowed: true,
                 because: "no gateway stands between the two".to_owned(),
             },
-            Self::Open { because } => Answer {
+            Self::Open { because } | Self::Sealed { because } | Self::Stranger { because } => Answer {
                 allowed: true,
                 because: because.clone(),
             },

@@ -1,11 +1,12 @@
-//! What a policy would have done with packets that have no ports: ICMP echo as its flows say; other protocols, tunnels among
-//! them, no flow can permit.
+//! What a policy would have done with packets that have no ports: ICMP echo as its flows say, requests and replies each in
+//! their own direction; other protocols, tunnels among them, no flow can permit.
 
 use std::collections::BTreeMap;
 
 use penstock_policy::verdict::Carried;
 
-use super::{Plans, Track};
+use super::{Gate, Plans, Track, When};
+use crate::capture::link::Icmp;
 use crate::capture::{Frame, SkipReason, link};
 
 /// Packets of what has no ports, between two ends that a gateway stands between.
@@ -28,30 +29,46 @@ impl Portless {
         if link::is_discovery(frame) {
             return false;
         }
-        let carried = match protocol {
-            1 | 58 => Carried::IcmpEcho,
-            other => Carried::Other(other),
-        };
-        let passes = |from, to| {
-            let tracks = plans.between(from, to, carried);
-            match tracks.as_slice() {
-                [Track { gateway: None, .. }] => None,
-                tracks => Some(tracks.iter().all(|track| track.gate.answer().allowed)),
-            }
-        };
         let what = SkipReason::Protocol(protocol);
+        let icmp = link::icmp(frame);
         // What answers an echo has its ends turned round.
-        let verdict = (passes(source, destination), passes(destination, source));
-        let (list, what) = match verdict {
-            (None, _) => return false,
-            (Some(true), _) | (_, Some(true)) => {
-                (&mut self.allowed, format!("{what}: passes, or is only observed"))
-            }
-            _ if carried == Carried::IcmpEcho => (
+        let (client, server) = match icmp {
+            Some(Icmp::EchoReply) => (destination, source),
+            _ => (source, destination),
+        };
+        let carried = match icmp {
+            Some(Icmp::EchoRequest | Icmp::EchoReply) => Carried::IcmpEcho,
+            _ => Carried::Other(protocol),
+        };
+        let tracks = plans.between(client, server, carried, When::At(frame.at));
+        let unknown = matches!(protocol, 1 | 58) && icmp.is_none();
+        let (list, what) = match tracks.as_slice() {
+            [
+                Track {
+                    gate: Gate::Stranger { .. },
+                    ..
+                },
+            ] => (
                 &mut self.unjudged,
                 format!(
-                    "{what}: no flow permits an echo between its ends, and an error passes by what it quotes"
+                    "{what}: an end is on no side of a gateway, so that it is not known whether one stands between"
                 ),
+            ),
+            [Track { gateway: None, .. }] => return false,
+            tracks if tracks.iter().all(|track| track.gate.answer().allowed) => {
+                (&mut self.allowed, format!("{what}: passes, or is only observed"))
+            }
+            _ if icmp == Some(Icmp::Error) => (
+                &mut self.unjudged,
+                format!("{what}: an error, which passes by the connection that it quotes"),
+            ),
+            _ if unknown => (
+                &mut self.unjudged,
+                format!("{what}: its type is not in the recording"),
+            ),
+            _ if carried == Carried::IcmpEcho => (
+                &mut self.refused,
+                format!("{what}: no flow permits an echo between its ends"),
             ),
             _ => (&mut self.refused, format!("{what}: no flow can permit it")),
         };

@@ -23,6 +23,10 @@ pub(super) struct RunningTrack {
     further_refused: u64,
     unjudged_bytes: u64,
     ended: bool,
+    /// The grant of remote access that opened it is over: what the gateway says since.
+    over: Option<String>,
+    /// It passes, or goes on, only because its zones observe.
+    observed: bool,
     deviations: BTreeMap<(Effect, String, Option<&'static str>), Seen>,
     notes: BTreeMap<String, Seen>,
 }
@@ -40,6 +44,7 @@ impl RunningTrack {
             }
         };
         Self {
+            observed: matches!(track.gate, Gate::Shut { observing: true, .. }),
             track,
             follower: rules.map(|rules| Follower::new(rules, midway).refusing(on_refusal)),
             operations: BTreeMap::new(),
@@ -47,6 +52,7 @@ impl RunningTrack {
             further_refused: 0,
             unjudged_bytes: 0,
             ended: false,
+            over: None,
             deviations: BTreeMap::new(),
             notes: BTreeMap::new(),
         }
@@ -56,7 +62,9 @@ impl RunningTrack {
     pub(super) fn treatment(self) -> Treatment {
         Treatment {
             connection: self.track.gate.answer(),
-            observed: matches!(self.track.gate, Gate::Shut { observing: true, .. }),
+            observed: self.observed,
+            stranger: matches!(self.track.gate, Gate::Stranger { .. }),
+            over: self.over,
             gateway: self.track.gateway,
             operations: self
                 .operations
@@ -85,8 +93,29 @@ impl RunningTrack {
         }
     }
 
+    /// A grant of remote access has begun or ended, and this is what the gateway says now. One that is over takes its
+    /// connections along, where the zones enforce; one that begins opens none that had been refused.
+    pub(super) fn turned(&mut self, now: &Gate) {
+        if self.over.is_none()
+            && self.track.gate.permits()
+            && let Gate::Shut { observing, .. } = now
+        {
+            self.over = Some(now.answer().because);
+            self.observed |= observing;
+            self.follower = None;
+        }
+    }
+
     /// Takes what happens on the connection.
     pub(super) fn happened(&mut self, at: Duration, happening: &Happening<'_>) {
+        if matches!(self.track.gate, Gate::Sealed { .. }) && self.over.is_none() {
+            self.unjudged_bytes += match happening {
+                Happening::Data(_, bytes) => bytes.len() as u64,
+                Happening::Gap(_, bytes) => *bytes,
+                _ => 0,
+            };
+            return;
+        }
         let Self {
             track,
             follower,
@@ -97,6 +126,8 @@ impl RunningTrack {
             ended,
             deviations,
             notes,
+            over: _,
+            observed: _,
         } = self;
         let Some(follower) = follower else { return };
         let rules = match &track.gate {

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use crate::offline::{KEY, clock, load, plans};
 
 /// A TCP packet in raw IP; no flags: in the middle of a connection.
-fn tcp(from: &str, to: &str, flags: &str, sequence: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn tcp(from: &str, to: &str, flags: &str, sequence: u32, payload: &[u8]) -> Vec<u8> {
     let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
     let ip = match (from, to) {
         (SocketAddr::V4(from), SocketAddr::V4(to)) => {
@@ -355,20 +355,29 @@ fn neighbour_discovery_is_no_more_judged_than_arp_is() {
 
 #[test]
 fn what_has_no_ports_is_judged_where_it_crosses_a_gateway() {
-    let icmp = |from: [u8; 4], to: [u8; 4], protocol: u8| {
+    let icmp = |from: [u8; 4], to: [u8; 4], kind: u8, protocol: u8| {
         let ip = PacketBuilder::ipv4(from, to, 64);
         let mut bytes = Vec::new();
-        ip.icmpv4_echo_request(1, 1).write(&mut bytes, b"ping").unwrap();
+        ip.icmpv4_raw(kind, 0, [0; 4]).write(&mut bytes, b"ping").unwrap();
         bytes[9] = protocol;
         bytes
     };
+    const REPLY: u8 = 0;
+    const UNREACHABLE: u8 = 3;
+    const REDIRECT: u8 = 5;
+    const REQUEST: u8 = 8;
     let (hmi, plc, other, beside) = ([10, 1, 0, 5], [10, 2, 0, 9], [10, 2, 0, 10], [10, 1, 0, 6]);
     let report = replayed(&[
-        icmp(hmi, plc, 1),
-        icmp(plc, hmi, 1),
-        icmp(hmi, other, 1),
-        icmp(hmi, plc, 47),
-        icmp(hmi, beside, 47),
+        icmp(hmi, plc, REQUEST, 1),
+        icmp(plc, hmi, REPLY, 1),
+        icmp(hmi, other, UNREACHABLE, 1),
+        icmp(hmi, plc, REQUEST, 47),
+        icmp(hmi, beside, REQUEST, 47),
+        // No echo is permitted to these, nor from them, and no redirect crosses at all.
+        icmp(plc, hmi, REQUEST, 1),
+        icmp(hmi, plc, REPLY, 1),
+        icmp(hmi, other, REQUEST, 1),
+        icmp(plc, hmi, REDIRECT, 1),
     ]);
     let count = |list: &std::collections::BTreeMap<String, u64>, word: &str| {
         list.iter()
@@ -379,6 +388,13 @@ fn what_has_no_ports_is_judged_where_it_crosses_a_gateway() {
     assert_eq!(count(&report.skipped, "(ICMP)"), 2, "{report:?}");
     assert_eq!(count(&report.unread, "(ICMP)"), 1, "{report:?}");
     assert_eq!(count(&report.refused, "GRE"), 1, "{report:?}");
+    assert_eq!(count(&report.refused, "no flow permits an echo"), 3, "{report:?}");
+    assert_eq!(
+        count(&report.refused, "(ICMP), neither TCP nor UDP: no flow can"),
+        1,
+        "{report:?}"
+    );
+    assert_eq!(report.passed, 2, "{report:?}");
     // Nobody stands between these two.
     assert_eq!(count(&report.skipped, "GRE"), 1, "{report:?}");
 }

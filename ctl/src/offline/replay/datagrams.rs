@@ -35,6 +35,9 @@ pub struct Datagrams {
     pub because: String,
     /// No rule permits them; they pass because the zones only observe.
     pub observed: bool,
+    /// Whether a gateway stands between is not known: an end lies on no side of any.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stranger: bool,
     /// What is to be known of some conversations, with of how many.
     pub notes: Vec<Noted>,
 }
@@ -46,7 +49,7 @@ pub struct Counts {
     pub allowed: u64,
     /// Would have been refused.
     pub refused: u64,
-    /// Cross no gateway: nothing judges them.
+    /// No gateway is known to stand in their way: nothing judges them.
     pub unjudged: u64,
 }
 
@@ -66,6 +69,7 @@ pub(super) fn datagrams(report: &DatagramsReport) -> impl Iterator<Item = Datagr
         allowed: judgement.answer.allowed,
         because: judgement.answer.because.clone(),
         observed: judgement.observed,
+        stranger: judgement.stranger,
         notes: notes(report),
     })
 }
@@ -115,7 +119,8 @@ impl Counts {
 impl Datagrams {
     pub(super) fn page(&self, page: &mut Page) {
         page.gap();
-        let mark = super::mark(page, self.allowed, self.gateway.is_some(), self.observed);
+        let crosses = self.gateway.is_some() || self.stranger;
+        let mark = super::mark(page, self.allowed, crosses, self.observed || self.stranger);
         let (client, server) = (
             page.paint(Tone::Name, &self.client),
             page.paint(Tone::Name, &self.server),

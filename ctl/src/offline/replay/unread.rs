@@ -15,8 +15,10 @@ pub struct Unread {
     pub everything: bool,
     /// Packets, by reason.
     pub packets: BTreeMap<String, u64>,
-    /// Payload bytes of connections whose operations are limited: those that the recording lacks, and those that could not be
-    /// read as the protocol.
+    /// Connections, and clients of a server's port over UDP, of which an end lies on no side of a gateway.
+    pub strangers: u64,
+    /// Payload bytes of connections whose operations are limited: those that the recording lacks, those inside TLS, and those
+    /// that could not be read as the protocol.
     pub bytes: u64,
     /// All payload bytes of these connections.
     pub bytes_of: u64,
@@ -26,10 +28,20 @@ impl Unread {
     /// Of a replay.
     pub(super) fn of(report: &Report) -> Self {
         let mut unread = Self {
-            everything: report.flows.is_empty() && report.datagrams.is_empty() && report.refused.is_empty(),
+            everything: report.flows.is_empty()
+                && report.datagrams.is_empty()
+                && report.refused.is_empty()
+                && report.passed == 0,
             packets: report.unread.clone(),
             ..Self::default()
         };
+        let flows = report
+            .flows
+            .iter()
+            .map(|flow| flow.treatments.iter().any(|one| one.stranger));
+        let datagrams = report.datagrams.iter();
+        let datagrams = datagrams.map(|some| some.judgements.iter().any(|one| one.stranger));
+        unread.strangers = flows.chain(datagrams).map(u64::from).sum();
         for flow in &report.flows {
             let of_track = flow.treatments.iter().map(|treatment| treatment.unjudged_bytes);
             let bytes = of_track.max().unwrap_or(0);
@@ -43,7 +55,7 @@ impl Unread {
 
     /// Whether there is anything.
     pub(super) fn is_any(&self) -> bool {
-        self.everything || !self.packets.is_empty() || self.bytes > 0
+        self.everything || !self.packets.is_empty() || self.strangers > 0 || self.bytes > 0
     }
 
     /// Says it, with its share of `packets`.
@@ -61,10 +73,18 @@ impl Unread {
             let words = format!("▲ not judged: {}: {reason}", share(*count, packets, "packets"));
             page.paragraph(0, Tone::Warn, &words);
         }
+        if self.strangers > 0 {
+            let words = format!(
+                "▲ not judged: {} of the connections and UDP clients below: an end lies on no side of a gateway, so that it is not \
+                 known whether one stands in the way",
+                self.strangers
+            );
+            page.paragraph(0, Tone::Warn, &words);
+        }
         if self.bytes > 0 {
             let words = format!(
                 "▲ not judged: {} on connections whose operations are limited: they are not in the recording (lost, or cut off by \
-                 its snap length), answer what is not in it, or could not be read as the protocol",
+                 its snap length), answer what is not in it, are inside TLS, or could not be read as the protocol",
                 share(self.bytes, self.bytes_of, "payload bytes")
             );
             page.paragraph(0, Tone::Warn, &words);

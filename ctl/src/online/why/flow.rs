@@ -59,9 +59,8 @@ fn between<'p>(
         (zones == (from, to) || zones == (to, from)) && conduit.via.contains(&gateway)
     };
     // What a grant of remote access opens for a time is no place for what shall pass every day.
-    let granted = |id: &ConduitId| plant.remote_access.values().any(|grant| grant.conduit == *id);
     let mut conduits = plant.conduits.iter();
-    conduits.find(|(id, conduit)| joins(conduit) && !conduit.only_by_grant && !granted(id))
+    conduits.find(|(id, conduit)| joins(conduit) && !plant.is_limited(id))
 }
 
 /// That an end is a gateway itself, of which no flow can be an end.

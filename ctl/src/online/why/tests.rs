@@ -56,8 +56,12 @@ conduits:
 ";
 
 fn release() -> Judging {
+    release_of(PLANT)
+}
+
+fn release_of(plant: &str) -> Judging {
     let out = Output::new(Format::Json, Color::Never);
-    let documents = Documents::received("r1", [("plant.yaml".to_owned(), PLANT.as_bytes().to_vec())]);
+    let documents = Documents::received("r1", [("plant.yaml".to_owned(), plant.as_bytes().to_vec())]);
     let loaded = crate::loading::judge(documents, &out).unwrap_or_else(|failure| {
         panic!("{failure:?}");
     });
@@ -112,11 +116,15 @@ fn connection(ends: [&str; 2], egress: &str, port: u32) -> AuditRecord {
 
 /// What is said of records of one thing.
 fn said(subject: &str, records: Vec<AuditRecord>) -> Refused {
+    said_by(&release(), subject, records, 0)
+}
+
+fn said_by(release: &Judging, subject: &str, records: Vec<AuditRecord>, now_ms: u64) -> Refused {
     let mut refusals = Refusals::of(&gather::normal(subject));
     records.into_iter().for_each(|record| refusals.take(record));
     let mut groups = refusals.worst_first();
     assert_eq!(groups.len(), 1, "{groups:?}");
-    judged(groups.remove(0), None, Some(&release()), 0)
+    judged(groups.remove(0), None, Some(release), now_ms)
 }
 
 fn write(values: Option<(u32, u32)>) -> AuditRecord {
@@ -238,4 +246,37 @@ fn where_the_answer_was_cut_there_is_no_all_clear() {
     crate::output::Report::page(&why, &mut page);
     let text = page.finish();
     assert!(text.contains("not known") && !text.contains('✓'), "{text}");
+}
+
+#[test]
+fn what_only_a_grant_of_remote_access_permits_gets_no_conduit_that_stands_open() {
+    const VISIT_MS: u64 = 1_796_112_000_000;
+    let conduit = "  maintain:
+    from: operations
+    to: control
+    only_by_grant: yes
+    flows:
+      set: { source: [hmi, twin], destination: plc, service: modbus-tcp, allow: [{ write-single-register: { units: 1, addresses: 40 } }] }
+";
+    let visit = "remote_access:
+  visit: { person: Carla, conduit: maintain, reason: Pumps, from: 2026-12-01T08:00:00Z, until: 2026-12-01T16:00:00Z, approved_by: bob }
+";
+    for (grants, opens) in [("", "and there is none"), (visit, "visit (Carla")] {
+        let release = release_of(&format!("{PLANT}{conduit}{grants}"));
+        // A connection, and an operation inside one that stands open.
+        for record in [
+            connection(["10.20.1.30", "10.20.4.7"], "eth2", 502),
+            write(Some((7, 7))),
+        ] {
+            for now_ms in [0, VISIT_MS - 1, VISIT_MS + 8 * 3_600_000] {
+                let refused = said_by(&release, "10.20.4.7", vec![record.clone()], now_ms);
+                assert!(!refused.permitted_now && refused.flow.is_none(), "{refused:?}");
+                let why = refused.no_flow.unwrap();
+                assert!(
+                    why.contains("only during a grant of remote access") && why.contains(opens),
+                    "{why}"
+                );
+            }
+        }
+    }
 }

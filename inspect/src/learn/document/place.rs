@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use penstock_policy::model::Plant;
+use penstock_policy::model::{Flow, FlowEnd, OnAgentLoss, Plant};
+use penstock_policy::plan::Transport;
 
 use super::{Carrier, Ends, Talk};
 
@@ -109,4 +110,35 @@ pub(super) fn operating(talks: &[(&Ends, &Talk)]) -> BTreeSet<IpAddr> {
         .filter(|(_, opens)| **opens)
         .map(|(address, _)| *address);
     by_tcp.chain(by_udp).collect()
+}
+
+/// Whether a new flow between these ends has to pass while no agent lives, as the inspected flows of the plant do that permit the
+/// same connections: these pass only if each of their flows does.
+pub(super) fn passes_without_agent(plant: &Plant, ends: &Ends) -> bool {
+    let holds = |list: &[FlowEnd], address: IpAddr| {
+        list.iter().any(|end| match end {
+            FlowEnd::Asset(_, addresses) => addresses.contains(&address),
+            FlowEnd::Zone(_, networks) => networks.iter().any(|network| network.contains(&address)),
+        })
+    };
+    let shares = |flow: &Flow| {
+        let serves = match (ends.carrier, &flow.service.transport) {
+            (Carrier::Tcp, Transport::Tcp(ranges)) => {
+                ranges.iter().any(|range| range.contains(ends.server.port()))
+            }
+            _ => false,
+        };
+        serves
+            && flow.operations.is_some()
+            && !flow.is_bridge()
+            && holds(&flow.sources, ends.client)
+            && holds(&flow.destinations, ends.server.ip())
+    };
+    let mut shared = plant
+        .conduits
+        .values()
+        .filter(|conduit| conduit.flows.values().any(shares))
+        .map(|conduit| conduit.on_agent_loss)
+        .peekable();
+    shared.peek().is_some() && shared.all(|loss| loss == OnAgentLoss::Pass)
 }

@@ -15,8 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bridge::side::Login;
 use crate::durable::{self, FileError};
-use crate::enforce::l7;
-use crate::tap;
+use crate::{inspector, tap};
 
 /// The configuration with its defaults and what they mean; `penstock-agent config --default` prints it.
 pub const DEFAULT_TEXT: &str = include_str!("config/default.toml");
@@ -147,7 +146,7 @@ pub struct Config {
     /// How often the kernel is compared with the plan although no change was seen.
     pub verify_interval: Duration,
     /// Bounds on inspected connections.
-    pub inspect: l7::Limits,
+    pub inspect: inspector::Limits,
     /// Learning what zones do that only observe.
     pub tap: tap::Settings,
     /// Hard quota of each bridge's queue, bytes.
@@ -174,7 +173,7 @@ impl Default for Config {
             nft: PathBuf::from("nft"),
             log_group: 86,
             verify_interval: Duration::from_secs(300),
-            inspect: l7::Limits::default(),
+            inspect: inspector::Limits::default(),
             tap: tap::Settings {
                 enabled: false,
                 interval: Duration::from_secs(60),
@@ -294,7 +293,7 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
             .enforce
             .verify_interval_s
             .map_or(default.verify_interval, |s| Duration::from_secs(u64::from(s))),
-        inspect: l7::Limits {
+        inspect: inspector::Limits {
             connections_max: typed
                 .inspect
                 .connections_max

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::ids::{ConduitId, Revision};
-use penstock_policy::model::Protocol;
 use penstock_policy::plan::{Capability, Plan};
+use penstock_policy::terms::Protocol;
 use penstock_policy::text;
 use penstock_policy::verdict::Decision;
 use penstock_proto::fault::ZONES_MAX;
@@ -18,13 +18,13 @@ use tokio::sync::mpsc;
 
 use crate::audit::record;
 use crate::clock;
-use crate::enforce::l7::{OperationSeen, Subject};
-use crate::enforce::{
-    Condition, ConditionSeen, ConditionStep, DriftState, DriftStep, EnforceError, Enforcer, LossCause,
-    Observed, VerdictSeen,
-};
+use crate::enforce::{DriftState, EnforceError, Enforcer};
 use crate::identity::Identity;
 use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Left, Seen};
+use crate::observed::{
+    Condition, ConditionSeen, ConditionStep, DriftStep, LossCause, Observed, OperationSeen, Subject,
+    VerdictSeen,
+};
 use crate::service_manager::ServiceManager;
 
 /// Observations that may wait on their way to the reconciler.

@@ -1,19 +1,21 @@
 //! The data plane: keeps the kernel's rules equal to the plan, and tells what they decided.
 //!
 //! ```text
-//! plan ── lower ──▶ elements ─┐                     ┌─▶ kernel (nft -f -, one transaction)
-//!     └── structure ──────────┴─ render ── table ───┼─▶ kernel (batch: a few elements, straight over netlink)
-//!                                                   └─◀ readback (netlink: digests, generation, counters)
-//! kernel ── NFLOG ──▶ nflog ─▶ events ─▶ explain ──▶ Observed::Verdict, Lost
-//!        └─ NEWGEN ─▶ drift ─▶ table (compare, repair) ─▶ Observed::Drift
+//! plan ── shape: lower ──────▶ elements ─┐                         ┌─▶ kernel (nft -f -, one transaction)
+//!             └─ structure ──────────────┴─ nft: render ── table ──┼─▶ kernel (batch: a few elements, over netlink)
+//!                                                                  └─◀ readback (digests, generation, counters)
+//! kernel ── NFLOG ──▶ watch: nflog ─▶ events ─▶ explain ──▶ Observed::Verdict, Lost
+//!        └─ NEWGEN ─▶ watch: drift ─▶ table (compare, repair) ─▶ Observed::Drift
 //! ```
+//!
+//! `ground` is the machine that the rules stand on: base rules at boot, kernel parameters, routes, and what it lacks.
 //!
 //! Invariants: the kernel holds one whole plan or another, never a mixture; a plan that cannot be loaded leaves what
 //! was there; nothing outside the tables `inet penstock` and `bridge penstock` is touched, but for the two kernel
 //! parameters that show bridged packets to the rules, and the routes of inspected packets; the rules stay in the kernel
 //! when the agent ends, and an agent that comes back with the same plan leaves them as they are.
 //!
-//! Operations inside protocols are judged by [`l7`], to which the kernel hands the connections that need it.
+//! Operations inside protocols are judged by the [`inspector`], to which the kernel hands the connections that need it.
 //!
 //! Not here: which plan is the right one (`reconcile`).
 
@@ -27,61 +29,32 @@ use penstock_policy::plan::{Capability, Plan};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-mod account;
-pub mod base;
-mod batch;
-pub mod block;
-mod conditions;
-pub mod counters;
-pub mod direction;
-mod drift;
 mod ending;
-pub mod events;
-mod explain;
 mod faults;
-mod forwarding;
-mod ground;
-pub mod intercept;
-pub mod kernel;
-pub mod l7;
-mod loaded;
-pub mod lower;
-pub mod neighbours;
-mod netlink;
-pub mod nflog;
-mod observed;
-mod outbox;
-mod passage;
-pub(crate) mod passive;
-pub mod pulse;
-pub mod readback;
-mod ready;
-pub mod render;
-pub mod routing;
-mod shown;
-pub mod standing;
-pub mod structure;
-mod sysctl;
+pub mod ground;
+pub mod nft;
+pub mod shape;
 mod table;
-mod tell;
-mod watching;
+pub mod watch;
 
-pub use base::{Base, BaseError};
-pub use counters::Counters;
 use ending::Ending;
-pub use intercept::InspectorPorts;
-pub use kernel::KernelError;
-use l7::Inspector;
-pub use lower::LowerError;
-pub use observed::{Condition, ConditionSeen, ConditionStep, DriftStep, LossCause, Observed, VerdictSeen};
-use outbox::Outbox;
-pub use passage::Pace;
-pub use routing::RoutingError;
-pub use structure::{Finding, StructureError};
+pub use ground::base::{Base, BaseError};
+pub use ground::routing::RoutingError;
+use ground::{forwarding, needs, routing, shown, sysctl};
+pub use nft::run::KernelError;
+pub use shape::lower::LowerError;
+pub use shape::structure::{Finding, StructureError};
 use table::Table;
-use watching::Watching;
+pub use watch::counters::Counters;
+use watch::looks::Watching;
+pub use watch::passage::Pace;
+use watch::{drift, looks, tell};
 
 use crate::identity::Identity;
+use crate::inspector::{self, Inspector};
+use crate::intercept::InspectorPorts;
+use crate::observed::Observed;
+use crate::observed::outbox::Outbox;
 use crate::service_manager::{Kept, ServiceManager};
 
 /// What the data plane needs to know of the machine.
@@ -104,7 +77,7 @@ pub struct Settings {
     /// When a must-flow is judged by its rhythm.
     pub pace: Pace,
     /// Bounds of the data plane's own inspector; without them it has none.
-    pub inspect: Option<l7::Limits>,
+    pub inspect: Option<inspector::Limits>,
     /// Where another inspector listens, if it has none of its own.
     pub inspector: Option<InspectorPorts>,
 }
@@ -175,7 +148,7 @@ pub enum EnforceError {
     Lower(#[from] LowerError),
     /// Its operations cannot be inspected.
     #[error("the plan's operations cannot be enforced")]
-    Operations(#[from] l7::OperationsError),
+    Operations(#[from] inspector::OperationsError),
     /// Its interfaces cannot be guarded.
     #[error("the plan's interfaces cannot be guarded")]
     Structure(#[from] StructureError),
@@ -281,7 +254,7 @@ impl Enforcer {
         let mut settings = settings;
         let (mut inspector, mut inspector_fault) = (None, None);
         if let Some(limits) = settings.inspect {
-            match Inspector::start(l7::Way::Intercepted, limits, Arc::clone(&outbox), kept) {
+            match Inspector::start(inspector::Way::Intercepted, limits, Arc::clone(&outbox), kept) {
                 Ok(started) => {
                     settings.inspector = Some(started.ports());
                     inspector = Some(Arc::new(started));
@@ -306,7 +279,7 @@ impl Enforcer {
             tokio::spawn(tell::run(Arc::clone(&table))).abort_handle(),
             tokio::spawn(shown::watch(Arc::clone(&table))).abort_handle(),
             tokio::spawn(table::keep_note(Arc::clone(&table))).abort_handle(),
-            tokio::spawn(watching::watch(Arc::clone(&watching))).abort_handle(),
+            tokio::spawn(looks::watch(Arc::clone(&watching))).abort_handle(),
         ];
         if let Some(inspector) = &inspector {
             let watch = ending::watch(Arc::clone(&ending), Arc::downgrade(inspector));
@@ -360,7 +333,7 @@ impl Enforcer {
         let mut lacking = Vec::new();
         if self.table.settings.inspector.is_some() && routing::is_needed(&plan) {
             routing::set().await?;
-            lacking = ground::findings(Arc::clone(&plan)).await?;
+            lacking = needs::findings(Arc::clone(&plan)).await?;
         }
         let concerned = Arc::clone(&plan);
         let mut applied = match &self.inspector {
@@ -379,7 +352,7 @@ impl Enforcer {
         .map_err(|error| error.concerning(&concerned))?;
         lacking.extend(forwarding::bound(concerned).await?);
         applied.findings.append(&mut lacking);
-        applied.findings.extend(ground::tracking());
+        applied.findings.extend(needs::tracking());
         self.watching.look().await;
         Ok(applied)
     }
@@ -392,7 +365,7 @@ impl Enforcer {
     pub async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), EnforceError> {
         let now = Instant::now();
         let ends = left.into_iter().map(|(conduit, left)| {
-            let end = now.checked_add(left.min(render::LEFT_MAX));
+            let end = now.checked_add(left.min(nft::render::LEFT_MAX));
             (conduit, end.unwrap_or(now))
         });
         let ends: BTreeMap<_, _> = ends.collect();
@@ -460,7 +433,7 @@ impl Enforcer {
     }
 }
 
-async fn make_policy(plan: Arc<Plan>, revision: Revision) -> Result<Arc<l7::Policy>, EnforceError> {
+async fn make_policy(plan: Arc<Plan>, revision: Revision) -> Result<Arc<inspector::Policy>, EnforceError> {
     Ok(
         tokio::task::spawn_blocking(move || Inspector::prepare(plan, revision))
             .await

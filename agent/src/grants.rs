@@ -9,7 +9,7 @@
 //! Each grant is reported when it opens its conduit, [`SOON`] before it ends, and when it has ended. Between zones that observe it opens
 //! and closes nothing, since nothing is dropped there: the sentences say so.
 //!
-//! Not here: who does it (`reconcile/grants.rs`), and the kernel's own end of it while no agent lives (`enforce/render/granted.rs`).
+//! Not here: who does it (`reconcile/grants.rs`), and the kernel's own end of it while no agent lives (`enforce/nft/render/granted.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use penstock_policy::ids::{ConduitId, GrantId};
 use penstock_policy::plan::{Grant, Plan, moment};
 
-use crate::enforce::passive;
+use crate::enforce::shape::passive;
 use crate::timepiece::Time;
 
 /// How long before its end a grant is reported as ending.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! No decision about traffic reads any of this except the approvers (DESIGN, promises 1 and 8; IEC 62443-3-3 SR 1.5).
-//! Where a flow's TLS ends at the gateway, it is what clients and servers meet (`enforce::l7`); that it ended cuts nothing.
+//! Where a flow's TLS ends at the gateway, it is what clients and servers meet (`inspector`); that it ended cuts nothing.
 
 mod kept;
 
@@ -17,8 +17,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use penstock_policy::ids::{AssetId, Digest, GatewayId, PlantId, Revision};
-use penstock_policy::model::{ApproverSet, Tls};
+use penstock_policy::model::ApproverSet;
 use penstock_policy::release::Trust;
+use penstock_policy::terms::Tls;
 use penstock_proto::channel::Address;
 use penstock_proto::peer::{PeerIdentity, Subject, certified_key};
 use penstock_proto::tls::client::{ClientProfile, Trust as PeerTrust};

@@ -12,7 +12,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::data_plane::{self, OBSERVED_MAX};
-use penstock_agent::enforce::{Base, Enforcer, Settings, standing};
+use penstock_agent::enforce::watch::standing;
+use penstock_agent::enforce::{Base, Enforcer, Settings};
 use penstock_agent::link::enrol::{EnrolError, enrol};
 use penstock_agent::service_manager::{Kept, ServiceManager};
 use penstock_agent::{app, status};
@@ -130,14 +131,14 @@ fn execute(command: Command) -> anyhow::Result<()> {
                 println!("no policy was ever in force here: there is nothing to guard yet");
                 return Ok(());
             };
-            let nft = penstock_agent::enforce::kernel::Nft::new(config.nft);
+            let nft = penstock_agent::enforce::nft::run::Nft::new(config.nft);
             let loaded = runtime()?.block_on(base.load(&nft))?;
             println!(
                 "{}",
                 match loaded {
-                    penstock_agent::enforce::base::Loaded::Denying =>
+                    penstock_agent::enforce::ground::base::Loaded::Denying =>
                         "the guarded interfaces pass nothing now",
-                    penstock_agent::enforce::base::Loaded::LeftAlone =>
+                    penstock_agent::enforce::ground::base::Loaded::LeftAlone =>
                         "rules of penstock are there already and stay",
                 }
             );

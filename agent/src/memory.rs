@@ -6,12 +6,10 @@
 
 use penstock_proto::channel::COORDINATOR_MESSAGE_BYTES_MAX;
 
-use crate::audit;
-use crate::bridge;
 use crate::config::Config;
 use crate::data_plane::OBSERVED_MAX;
-use crate::enforce::events::TUPLES_MAX;
-use crate::enforce::l7;
+use crate::enforce::watch::events::TUPLES_MAX;
+use crate::{audit, bridge, inspector};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -36,7 +34,7 @@ pub const BRIDGES: u64 = 8;
 
 /// Each part with what it may hold, bytes.
 pub fn bounds(config: &Config) -> Vec<(&'static str, u64)> {
-    let [inspected, held, handshakes, tallies] = l7::bounds(&config.inspect);
+    let [inspected, held, handshakes, tallies] = inspector::bounds(&config.inspect);
     vec![
         ("the program, without traffic", IDLE_BYTES),
         ("nft, while it loads 100,000 flows", NFT_BYTES),

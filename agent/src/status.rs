@@ -11,11 +11,10 @@ use penstock_proto::tls::times::instant;
 use serde::Serialize;
 
 use crate::bridge::{self, tell::BridgeState, tell::SideState};
-use crate::enforce::readback::Reader;
-use crate::enforce::standing::{self, Note};
+use crate::enforce::nft::readback::Reader;
+use crate::enforce::watch::standing::{self, Note};
 use crate::identity::{IdentityError, IdentityFolder};
-use crate::store;
-use crate::{audit, policy_store};
+use crate::{audit, policy_store, store};
 
 /// How long after a change of rules its note may take: it is written a second later.
 const NOTED_WITHIN: Duration = Duration::from_secs(3);

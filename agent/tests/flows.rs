@@ -7,11 +7,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use penstock_agent::enforce::l7::Inspector;
-use penstock_agent::enforce::lower::lower;
+use penstock_agent::enforce::shape::lower::lower;
+use penstock_agent::inspector::Inspector;
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, Revision};
-use penstock_policy::model::{Answers, ModbusOperation, NumberRange, OnAgentLoss, OnRefusal, Operations};
-use penstock_policy::plan::{Endpoint, Plan, PortRange, Rule, Transport};
+use penstock_policy::plan::{Endpoint, Plan, Rule};
+use penstock_policy::terms::{
+    Answers, ModbusOperation, NumberRange, OnAgentLoss, OnRefusal, Operations, PortRange, Transport,
+};
 
 /// Bytes that are held now, as glibc takes them from the system: 8 more for each piece, in steps of 16, at least 32.
 static HELD: AtomicUsize = AtomicUsize::new(0);

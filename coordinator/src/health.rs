@@ -21,8 +21,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_policy::ids::{GatewayId, Revision, ZoneId};
-use penstock_policy::model::{Enforcement, Plant};
+use penstock_policy::model::Plant;
 use penstock_policy::neighbours::{Neighbours, neighbours};
+use penstock_policy::terms::Enforcement;
 use penstock_proto::convert::PolicyMark;
 use serde::{Deserialize, Serialize};
 

@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::lab::{Lab, LabError, sandbox};
+use penstock_lab::{Lab, LabError, sandbox};
 
 mod control;
 mod counter;

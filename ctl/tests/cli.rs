@@ -421,9 +421,15 @@ fn explain_tells_what_a_code_means_and_knows_which_are_none() {
             .starts_with("PS0204 (error): ")
     );
     assert!(
+        ends(folder.path(), 0, &["explain", "PC0120"])
+            .out
+            .starts_with("PC0120 (warning): ")
+    );
+    // It has both severities, and says the graver.
+    assert!(
         ends(folder.path(), 0, &["explain", "PC0122"])
             .out
-            .starts_with("PC0122 (warning): ")
+            .starts_with("PC0122 (error): ")
     );
     ends(folder.path(), 2, &["explain", "PS9999"]);
     ends(folder.path(), 2, &["explain", "PC9999"]);

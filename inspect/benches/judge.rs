@@ -10,7 +10,7 @@ use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_inspect::modbus::{Request, frame};
 use penstock_inspect::mqtt::operation::Operation;
-use penstock_policy::model::{ModbusOperation, MqttOperation, NumberRange, Operations};
+use penstock_policy::terms::{ModbusOperation, MqttOperation, NumberRange, Operations};
 
 fn main() {
     divan::main();

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::model::Protocol;
+use penstock_policy::terms::Protocol;
 use penstock_policy::verdict::Carried;
 
 use crate::capture::direction::{Declared, Opening, Undeclared};

@@ -13,7 +13,7 @@ mod track;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use penstock_policy::model::Protocol;
+use penstock_policy::terms::Protocol;
 use serde::Serialize;
 
 use self::datagrams::Datagrams;

@@ -14,12 +14,13 @@ use penstock_policy::diff::diff;
 use penstock_policy::explain::{Explanation, Question, Who, explain};
 use penstock_policy::ids::{Digest, GatewayId, Revision};
 use penstock_policy::model::{
-    Approver, ApproverSet, Asset, Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode, Interface,
-    OnAgentLoss, OnDrift, Plant, PublicKey, Service, Site, Zone, ZoneKind,
+    Approver, ApproverSet, Asset, Conduit, Flow, FlowEnd, Gateway, Interface, Plant, PublicKey, Service,
+    Site, Zone, ZoneKind,
 };
-use penstock_policy::plan::{Plan, PortRange, Transport};
+use penstock_policy::plan::Plan;
 use penstock_policy::reach::Steps;
 use penstock_policy::release::{Draft, build};
+use penstock_policy::terms::{Enforcement, GatewayMode, OnAgentLoss, OnDrift, PortRange, Transport};
 use penstock_policy::verdict::Carried;
 
 fn main() {
@@ -155,8 +156,8 @@ fn add_conduit(plant: &mut Plant, number: usize, gateways: usize) {
         },
         operations: None,
         must_flow: true,
-        on_refusal: penstock_policy::model::OnRefusal::default(),
-        answers: penstock_policy::model::Answers::Strict,
+        on_refusal: penstock_policy::terms::OnRefusal::default(),
+        answers: penstock_policy::terms::Answers::Strict,
         tls: None,
         bridge_source: None,
     };

@@ -18,14 +18,12 @@ use ipnet::IpNet;
 
 pub use self::flow_ids::FlowIds;
 use crate::ids::{ConduitId, FlowId, FlowName, GatewayId, ZoneId};
-use crate::model::{
-    Asset, BridgeSource, Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode, Interface, Operations,
-    Plant, Service, Tls,
-};
+use crate::model::{Asset, BridgeSource, Conduit, Flow, FlowEnd, Gateway, Interface, Plant, Service};
 use crate::plan::{
-    Bridge, Broker, Capability, Endpoint, Grant, Hardware, Mac, MacError, Management, Observing, PLAN_FORMAT,
-    Plan, PlanInterface, PortRange, Rule, Transport,
+    Bridge, Broker, Capability, Endpoint, Grant, Hardware, Management, Observing, PLAN_FORMAT, Plan,
+    PlanInterface, Rule,
 };
+use crate::terms::{Enforcement, GatewayMode, Mac, MacError, Operations, PortRange, Tls, Transport};
 
 /// Why no plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

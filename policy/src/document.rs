@@ -18,7 +18,6 @@ mod parse;
 pub(crate) mod per_end;
 pub(crate) mod read;
 pub mod register_numbers;
-pub mod requirements;
 pub(crate) mod scalars;
 pub mod secrets;
 pub mod services;

@@ -16,8 +16,9 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::ids::{AssetId, GatewayId};
-use crate::model::{MqttOperation, Plant};
+use crate::model::Plant;
 use crate::plan::{Broker, Grant, Plan, PlanInterface, opened_by};
+use crate::terms::MqttOperation;
 use crate::verdict::{
     Carried, Connection, Decision, Permitted, RuleName, Verdict, decide, matching, permitted,
 };

@@ -33,6 +33,8 @@ pub mod plan;
 pub mod reach;
 pub mod release;
 pub mod schema;
+pub mod standard;
+pub mod terms;
 pub mod text;
 pub mod times;
 mod validate;

@@ -6,7 +6,6 @@
 
 mod conduit;
 mod gateway;
-mod operations;
 mod people;
 mod records;
 mod zone;
@@ -15,12 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-pub use conduit::{Answers, BridgeSource, Conduit, Flow, FlowEnd, OnAgentLoss, OnRefusal, Service, Tls};
-pub use gateway::{Gateway, GatewayMode, Interface, ManagementAccess, OnDrift, SafeToChange, Site, Window};
-pub use operations::{ModbusOperation, MqttOperation, NumberRange, Operations, Protocol};
+pub use conduit::{BridgeSource, Conduit, Flow, FlowEnd, Service};
+pub use gateway::{Gateway, Interface, ManagementAccess, SafeToChange, Site, Window};
 pub use people::{Approver, ApproverSet, Owner, PublicKey, PublicKeyError};
 pub use records::{CompensatingControl, RemoteAccess, Risk};
-pub use zone::{Asset, Assurance, Consequence, Enforcement, SlVector, Zone, ZoneKind};
+pub use zone::{Asset, Assurance, Consequence, SlVector, Zone, ZoneKind};
 
 use crate::ids::{AssetId, ConduitId, ControlId, GatewayId, GrantId, PlantId, SiteId, ZoneId};
 

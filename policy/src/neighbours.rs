@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{GatewayId, ZoneId};
-use crate::model::{Enforcement, Plant};
+use crate::model::Plant;
+use crate::terms::Enforcement;
 use crate::words::and;
 
 /// The zones that lie beside one zone.

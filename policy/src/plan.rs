@@ -11,7 +11,6 @@
 
 mod format1;
 mod grants;
-mod mac;
 mod shared;
 mod well_formed;
 
@@ -23,10 +22,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::grants::{Grant, moment, opened_by};
-pub use self::mac::{Mac, MacError};
 use crate::ids::{AssetId, ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
-use crate::model::{
-    Answers, Enforcement, GatewayMode, MqttOperation, OnAgentLoss, OnDrift, OnRefusal, Operations, Tls,
+use crate::terms::{
+    Answers, Enforcement, GatewayMode, Mac, MqttOperation, OnAgentLoss, OnDrift, OnRefusal, Operations, Tls,
+    Transport,
 };
 
 /// The format that this code writes and reads.
@@ -262,43 +261,6 @@ pub struct Endpoint {
     pub name: Arc<str>,
     /// Its address (a host prefix) or network.
     pub network: IpNet,
-}
-
-/// A transport and what of it is open.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Transport {
-    /// TCP to these destination ports.
-    Tcp(Vec<PortRange>),
-    /// UDP to these destination ports.
-    Udp(Vec<PortRange>),
-    /// ICMP or ICMPv6 echo request, and its replies.
-    IcmpEcho,
-}
-
-/// Destination ports, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PortRange {
-    /// First port.
-    pub first: u16,
-    /// Last port, not below `first`.
-    pub last: u16,
-}
-
-impl PortRange {
-    /// One port.
-    pub fn single(port: u16) -> Self {
-        Self {
-            first: port,
-            last: port,
-        }
-    }
-
-    /// Whether `port` lies within.
-    pub fn contains(self, port: u16) -> bool {
-        self.first <= port && port <= self.last
-    }
 }
 
 /// Why bytes are not a plan that this code may use.

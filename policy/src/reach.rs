@@ -22,9 +22,10 @@ use std::num::NonZeroUsize;
 use serde::Serialize;
 
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
-use crate::model::{Enforcement, FlowEnd, Operations, Plant};
+use crate::model::{FlowEnd, Plant};
 use crate::neighbours::crossings;
-use crate::plan::{Grant, Transport, opened_by};
+use crate::plan::{Grant, opened_by};
+use crate::terms::{Enforcement, Operations, Transport};
 use crate::words::and;
 
 /// What lets traffic from one zone into another.

@@ -8,12 +8,14 @@ use ipnet::IpNet;
 
 use crate::ids::{ApproverId, GatewayId};
 use crate::model::{
-    Approver, ApproverSet, Asset, BridgeSource, Conduit, Enforcement, Flow, FlowEnd, Gateway, GatewayMode,
-    Interface, ManagementAccess, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift,
-    OnRefusal, Operations, Plant, Protocol, Service, Site, SlVector, Zone, ZoneKind,
+    Approver, ApproverSet, Asset, BridgeSource, Conduit, Flow, FlowEnd, Gateway, Interface, ManagementAccess,
+    Plant, Service, Site, SlVector, Zone, ZoneKind,
 };
-use crate::plan::{PortRange, Transport};
 use crate::release::signing::ApproverKey;
+use crate::terms::{
+    Enforcement, GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal,
+    Operations, PortRange, Protocol, Transport,
+};
 
 /// The gateway of the works.
 pub(crate) fn gateway() -> GatewayId {
@@ -100,7 +102,7 @@ pub(crate) fn modbus(operations: Option<Vec<ModbusOperation>>, plant: &Plant, fr
         operations: operations.map(Operations::ModbusTcp),
         must_flow: true,
         on_refusal: OnRefusal::default(),
-        answers: crate::model::Answers::default(),
+        answers: crate::terms::Answers::default(),
         tls: None,
         bridge_source: None,
     }

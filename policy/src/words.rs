@@ -6,10 +6,26 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use crate::model::{
-    Answers, Flow, FlowEnd, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations, Service, Tls,
-};
+use crate::model::{Flow, FlowEnd, Service};
 use crate::plan::Broker;
+use crate::terms::{
+    Answers, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations, PortRange, Tls, Transport,
+};
+
+/// A list of ports as people write it: `502,1000-1010`.
+pub fn port_words(ports: &[PortRange]) -> String {
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    ports.join(",")
+}
+
+/// A transport with its ports: `tcp/502,1000-1010`.
+pub fn transport_words(transport: &Transport) -> String {
+    match transport {
+        Transport::Tcp(ranges) => format!("tcp/{}", port_words(ranges)),
+        Transport::Udp(ranges) => format!("udp/{}", port_words(ranges)),
+        Transport::IcmpEcho => "icmp-echo".to_owned(),
+    }
+}
 
 impl fmt::Display for NumberRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

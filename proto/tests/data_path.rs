@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use penstock_policy::ids::{AssetId, PlantId};
-use penstock_policy::model::Tls;
+use penstock_policy::terms::Tls;
 use penstock_proto::tls::data_path::{BrokerProfile, Devices, device, device_server, explain};
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::{Credentials, WrongPeer};

@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use penstock_policy::ids::{Digest, PlantId};
-use penstock_policy::model::Tls;
+use penstock_policy::terms::Tls;
 use penstock_proto::tls::client::{ClientProfile, Trust};
 use penstock_proto::tls::data_path::{BrokerProfile, Devices, device_server};
 use penstock_proto::tls::handshakes::{Handshakes, Unmet};

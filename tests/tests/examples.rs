@@ -79,7 +79,7 @@ fn every_example_plant_holds_without_a_warning() {
 
 #[test]
 fn the_packaging_line_sits_in_the_wire_and_observes_before_it_enforces() {
-    use penstock_policy::model::{Enforcement, GatewayMode};
+    use penstock_policy::terms::{Enforcement, GatewayMode};
     let plant = holds(&files(&repository().join("deploy/examples/packaging-line")));
     assert!(
         plant

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use penstock::lab::{self, Lab};
+use penstock_lab::{self as lab, Lab};
 
 #[test]
 fn two_namespaces_reach_each_other_through_a_router_in_both_families() {

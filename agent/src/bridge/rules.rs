@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use penstock_inspect::judge::{Rules, RulesError};
 use penstock_inspect::mqtt::topic;
 use penstock_inspect::{Operation, mqtt};
-use penstock_policy::model::{MqttOperation, Operations};
+use penstock_policy::terms::{MqttOperation, Operations};
 
 use super::packet::Wanted;
 
@@ -96,7 +96,7 @@ fn subscriptions(publications: &[MqttOperation]) -> Vec<Wanted> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use penstock_policy::model::NumberRange;
+    use penstock_policy::terms::NumberRange;
 
     use super::*;
 

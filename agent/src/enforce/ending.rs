@@ -11,8 +11,8 @@ use std::time::Instant;
 use penstock_policy::ids::ConduitId;
 use tokio::sync::{Mutex, Notify};
 
-use super::l7::{Inspector, Policy};
 use super::{EnforceError, make_policy};
+use crate::inspector::{Inspector, Policy};
 
 /// What is known of the ends.
 #[derive(Debug, Default)]

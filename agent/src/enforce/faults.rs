@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::l7::{self, Inspector};
-use super::structure::{self, Finding};
-use super::{Condition, Enforcer, ground, sysctl};
+use super::Enforcer;
+use crate::enforce::ground::{needs, sysctl};
+use crate::enforce::shape::structure::{self, Finding};
+use crate::inspector::{self, Inspector};
+use crate::observed::Condition;
 
 impl Enforcer {
     /// That this machine does not have the interface by which the plan in force has it managed.
@@ -21,7 +23,7 @@ impl Enforcer {
 
     /// Whether a finding of an [`Enforcer::apply`] is among the conditions for as long as it is so.
     pub fn is_looked_at(code: &str) -> bool {
-        ground::LOOKED_AT.contains(&code)
+        needs::LOOKED_AT.contains(&code)
     }
 
     /// What enforcing would change of inspected connections between zones that observe.
@@ -55,7 +57,7 @@ impl Enforcer {
     }
 
     /// What is wrong with the identity of this gateway under the policy in force.
-    pub fn identity_fault(&self) -> Option<l7::IdentityFault> {
+    pub fn identity_fault(&self) -> Option<inspector::IdentityFault> {
         self.inspector.as_ref()?.identity_fault()
     }
 }

@@ -9,27 +9,32 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use penstock_policy::ids::{ConduitId, Digest, Revision};
-use penstock_policy::model::GatewayMode;
 use penstock_policy::plan::Plan;
+use penstock_policy::terms::GatewayMode;
 
-use super::base::Base;
-use super::counters::logged;
-use super::events::Aggregator;
-use super::explain::Current;
-use super::kernel::{KernelError, Nft};
-use super::loaded::Loaded;
-use super::lower::Elements;
-use super::outbox::Outbox;
-use super::passage::Counted;
-use super::readback::{Held, Reader, meant};
-use super::ready::{Ready, Way};
-use super::standing::{Found, Open};
-use super::structure::{Finding, Structure};
-use super::{Applied, Change, Counters, EnforceError, InspectorPorts, Settings, render, routing, sysctl};
+use super::{Applied, Change, Counters, EnforceError, Settings};
+use crate::enforce::ground::base::Base;
+use crate::enforce::ground::{routing, sysctl};
+use crate::enforce::nft::readback::{Held, Reader, meant};
+use crate::enforce::nft::render;
+use crate::enforce::nft::run::{KernelError, Nft};
+use crate::enforce::shape::lower::Elements;
+use crate::enforce::shape::structure::{Finding, Structure};
+use crate::enforce::table::loaded::Loaded;
+use crate::enforce::table::ready::{Ready, Way};
+use crate::enforce::watch::counters::logged;
+use crate::enforce::watch::events::Aggregator;
+use crate::enforce::watch::explain::Current;
+use crate::enforce::watch::passage::Counted;
+use crate::enforce::watch::standing::{Found, Open};
+use crate::intercept::InspectorPorts;
+use crate::observed::outbox::Outbox;
 
 mod drifted;
 mod generation;
 mod held;
+pub(super) mod loaded;
+pub(super) mod ready;
 pub(super) mod standby;
 mod start;
 

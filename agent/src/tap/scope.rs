@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use penstock_policy::model::Enforcement;
 use penstock_policy::plan::{Observing, Plan};
+use penstock_policy::terms::Enforcement;
 use rustix::net::netdevice::name_to_index;
 
 /// The sides of a plan.

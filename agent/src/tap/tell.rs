@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use penstock_inspect::learn::{Carrier, Ends, MessagesSeen, ModbusKey, ModbusSeen, Talk};
 use penstock_inspect::modbus::Span;
-use penstock_policy::model::Protocol;
+use penstock_policy::terms::Protocol;
 use penstock_proto::v1::{LearnedEvent, LearnedMessages, LearnedModbus, LearnedRange};
 
 /// Operations, ranges, topics and client identifiers of one event.

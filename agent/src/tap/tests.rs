@@ -10,8 +10,8 @@ use penstock_inspect::learn::{Carrier, Ends, MessagesSeen, ModbusKey, ModbusSeen
 use penstock_inspect::modbus::Span;
 use penstock_inspect::replay::Seen;
 use penstock_policy::ids::ZoneId;
-use penstock_policy::model::{Enforcement, GatewayMode, OnDrift, Protocol};
 use penstock_policy::plan::{Observing, PLAN_FORMAT, Plan, PlanInterface};
+use penstock_policy::terms::{Enforcement, GatewayMode, OnDrift, Protocol};
 use penstock_proto::v1::LearnedEvent;
 use prost::Message as _;
 use tokio::time::Instant;

@@ -22,13 +22,14 @@ use penstock_agent::config::{ClockSource, Config};
 use penstock_agent::kernel::{Holds, Kernel, KernelError, Seen};
 use penstock_policy::ids::{ApproverId, ConduitId, Digest, FlowId, GatewayId, PlantId, Revision};
 use penstock_policy::merkle::leaf_hash;
-use penstock_policy::model::{
-    Approver, ApproverSet, GatewayMode, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal,
-    Operations, Tls,
-};
-use penstock_policy::plan::{Capability, Endpoint, PLAN_FORMAT, Plan, PortRange, Rule, Transport};
+use penstock_policy::model::{Approver, ApproverSet};
+use penstock_policy::plan::{Capability, Endpoint, PLAN_FORMAT, Plan, Rule};
 use penstock_policy::release::signing::ApproverKey;
 use penstock_policy::release::{STATEMENT_FORMAT, Statement, leaf_bytes};
+use penstock_policy::terms::{
+    GatewayMode, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal, Operations, PortRange, Tls,
+    Transport,
+};
 use penstock_proto::v1::{self, KernelCounters, PolicyOffer, SignedRelease};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
@@ -167,7 +168,7 @@ pub fn ending_tls(brokers: &[IpAddr]) -> Plan {
             retain: false,
         }]))),
         on_refusal: OnRefusal::Answer,
-        answers: penstock_policy::model::Answers::Strict,
+        answers: penstock_policy::terms::Answers::Strict,
         tls: Some(Tls::default().into()),
     });
     plan

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::DemoError;
 use super::programs::Programs;
 use super::topology::Topology;
-use crate::lab::{Daemon, Lab, LabError, Namespace};
+use penstock_lab::{Daemon, Lab, LabError, Namespace};
 
 /// Long enough for a slow machine, short enough to not be taken for a hang.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::lab::{LabError, Namespace, wait_until};
+use penstock_lab::{LabError, Namespace, wait_until};
 
 /// Time between two questions of a client.
 pub(super) const INTERVAL_MS: u64 = 20;

@@ -13,7 +13,7 @@ use super::DemoError;
 use super::peers::PRESSURE;
 use super::show::Show;
 use super::topology::{HISTORIAN, PLC_7};
-use crate::lab::{LabError, sandbox};
+use penstock_lab::{LabError, sandbox};
 
 /// Says how to play with the plant.
 pub(super) fn explain(show: &Show) {

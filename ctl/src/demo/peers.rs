@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::lab::{Daemon, Lab, LabError, Namespace};
+use penstock_lab::{Daemon, Lab, LabError, Namespace};
 
 use super::DemoError;
 use super::topology::{HISTORIAN, PLC_7, PLC_8, SIS_1, Topology};

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::DemoError;
-use crate::lab::sandbox;
+use penstock_lab::sandbox;
 
 /// Programs of the system, each with the Debian package that has it.
 const SYSTEM: &[(&str, &str)] = &[

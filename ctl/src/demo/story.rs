@@ -10,7 +10,7 @@ mod operations;
 mod outage;
 mod policy;
 
-use crate::lab::{Daemon, Lab, Namespace};
+use penstock_lab::{Daemon, Lab, Namespace};
 
 use super::DemoError;
 use super::control::{Control, Person};

@@ -10,7 +10,7 @@
 //!
 //! Addresses and interface names are those of `plant/plant.yaml`. Switches are namespaces with a bridge and no rules.
 
-use crate::lab::{Lab, LabError, Namespace};
+use penstock_lab::{Lab, LabError, Namespace};
 
 /// Address of the coordinator on the management network.
 pub(super) const COORDINATOR: &str = "192.0.2.10";

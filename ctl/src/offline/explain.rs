@@ -12,8 +12,9 @@ use std::net::IpAddr;
 use penstock_policy::document::services::{Carrier, SERVICES};
 use penstock_policy::explain::{self, Answer, Carries, Outcome, Question, Who};
 use penstock_policy::ids::{AssetId, ZoneId};
-use penstock_policy::model::{FlowEnd, Operations, Plant, ZoneKind};
-use penstock_policy::plan::{Plan, Transport, opened_by};
+use penstock_policy::model::{FlowEnd, Plant, ZoneKind};
+use penstock_policy::plan::{Plan, opened_by};
+use penstock_policy::terms::{Operations, Transport};
 use penstock_policy::verdict::{Carried, Decision, Reason, RuleName};
 
 pub(crate) use self::asked::Asked;
@@ -21,13 +22,11 @@ pub use self::code::CodeMeaning;
 pub use self::inside::OperationVerdict;
 pub(crate) use self::report::others as others_in_words;
 pub use self::report::{BridgeLine, End, Explanation, GatewayVerdict, Permitted, RuleLine};
-use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::loading::{self, LoadedPlant};
-use crate::locate;
 use crate::output::Output;
-use crate::times;
+use crate::{args, locate, times};
 
 /// `penstock explain`.
 pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {

@@ -10,7 +10,6 @@ use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files::{self, Mode};
-use crate::graph;
 use crate::keys::{self, passphrase};
 use crate::loading::{self, LoadedPlant};
 use crate::output::{Output, Page, Report, Tone};
@@ -74,7 +73,7 @@ fn not_over(loaded: &LoadedPlant, file: Option<&Path>) -> Result<(), Failure> {
 pub fn graph(out: &Output, args: &args::Graph) -> Result<Exit, Failure> {
     let loaded = loading::load(&args.path, out)?;
     not_over(&loaded, args.out.as_deref())?;
-    let picture = graph::draw(&loaded.plant, Some(&loaded.digest));
+    let picture = penstock_picture::draw(&loaded.plant, Some(&loaded.digest));
     deliver(out, "picture", args.out.as_deref(), picture.svg.as_bytes())?;
     Ok(Exit::Done)
 }

@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 
 use penstock_policy::ids::ZoneId;
-use penstock_policy::model::{Operations, Plant};
-use penstock_policy::plan::{PortRange, Transport, opened_by};
+use penstock_policy::model::Plant;
+use penstock_policy::plan::opened_by;
 use penstock_policy::reach::{self, Reach, Steps, Way};
+use penstock_policy::terms::Operations;
+use penstock_policy::words::transport_words;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::loading;
 use crate::output::{Output, Page, Report, Tone};
+use crate::{args, loading};
 
 /// Who can act on whom.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -69,21 +70,6 @@ pub struct WayLine {
     pub bridged: bool,
     /// What opens its conduit, if it does not stand open: the grants of remote access.
     pub granted: Option<String>,
-}
-
-/// `502,1000-1010`.
-pub(crate) fn port_words(ports: &[PortRange]) -> String {
-    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-    ports.join(",")
-}
-
-/// `tcp/502,1000-1010`.
-pub(crate) fn transport_words(transport: &Transport) -> String {
-    match transport {
-        Transport::Tcp(ranges) => format!("tcp/{}", port_words(ranges)),
-        Transport::Udp(ranges) => format!("udp/{}", port_words(ranges)),
-        Transport::IcmpEcho => "icmp-echo".to_owned(),
-    }
 }
 
 impl From<Way> for WayLine {

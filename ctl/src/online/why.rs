@@ -16,8 +16,9 @@ use std::rc::Rc;
 
 use penstock_policy::explain;
 use penstock_policy::ids::{GatewayId, ZoneId};
-use penstock_policy::model::{Operations, Plant};
+use penstock_policy::model::Plant;
 use penstock_policy::plan::{Grant, Plan, opened_by};
+use penstock_policy::terms::Operations;
 use penstock_policy::verdict::{Connection, Permitted, Reason, matching, permitted};
 use penstock_proto::v1::{AuditClock, Decision, LearnedRange, SearchAuditRequest};
 
@@ -25,13 +26,11 @@ use self::gather::{Group, Refusals};
 pub use self::report::{Ask, Refused, Why};
 use super::Online;
 use super::releases::{FetchedPlant, fetched_plant};
-use crate::args;
-use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offline::explain::{GatewayVerdict, told};
 use crate::output::Output;
-use crate::{times, words};
+use crate::{args, ask, times, words};
 
 /// Newest records that are looked at, of each decision.
 const RECORDS_MAX: u32 = 2_000;

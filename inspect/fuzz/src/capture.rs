@@ -11,7 +11,7 @@ use penstock_inspect::capture::{
 };
 use penstock_inspect::follow::Follower;
 use penstock_inspect::judge::Rules;
-use penstock_policy::model::Protocol;
+use penstock_policy::terms::Protocol;
 
 pub fn run(data: &[u8]) {
     let Ok(frames) = Frames::open(data) else { return };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{Limits, Mode, Sender};
 use penstock_inspect::judge::Rules;
-use penstock_policy::model::{ModbusOperation, NumberRange, Operations};
+use penstock_policy::terms::{ModbusOperation, NumberRange, Operations};
 
 use super::modbus_reference::{adus, effect, permits};
 use super::play::{Input, Record, Script, Step, mode, on_refusal};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{Limits, Mode, Sender};
 use penstock_inspect::judge::Rules;
-use penstock_policy::model::{MqttOperation, NumberRange, Operations};
+use penstock_policy::terms::{MqttOperation, NumberRange, Operations};
 
 use super::mqtt_reference::{Deed, Message, deeds, examples, matches};
 use super::play::{Input, Script, Step, mode, on_refusal};

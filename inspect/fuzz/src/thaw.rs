@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, Limits, Sender};
 use penstock_inspect::judge::Rules;
-use penstock_policy::model::Operations;
+use penstock_policy::terms::Operations;
 
 use super::play::{Input, mode, on_refusal};
 

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::model::Protocol;
+use penstock_policy::terms::Protocol;
 use serde::{Deserialize, Serialize};
 
 use super::modbus::{FrozenModbus, Modbus};

@@ -1,6 +1,6 @@
 //! How a connection ends that the policy, and nothing that was sent, brings to its end.
 
-use penstock_policy::model::Protocol;
+use penstock_policy::terms::Protocol;
 
 use super::{Connection, Ending, Machine, Output, Sender, Sink};
 

@@ -32,7 +32,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::model::Protocol;
+use penstock_policy::terms::Protocol;
 
 use crate::judge::refusal::OnRefusal;
 use crate::judge::{Rules, Verdict};

@@ -5,7 +5,7 @@ mod frozen;
 
 use std::time::Duration;
 
-use penstock_policy::model::Answers;
+use penstock_policy::terms::Answers;
 
 use super::held::Held;
 use super::{Deviation, Effect, Ending, Mode, Output, Sender, Sink, Terms, pass};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock_policy::model::Protocol;
+use penstock_policy::terms::Protocol;
 
 use super::seek::{self, Begins};
 use super::{Connection, Effect, Ending, Machine, Output, Sender, Sink, pass};

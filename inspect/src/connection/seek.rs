@@ -3,7 +3,7 @@
 //!
 //! Only what observes seeks. The place is a guess, a good one, on which nothing is ever enforced.
 
-use penstock_policy::model::Protocol;
+use penstock_policy::terms::Protocol;
 
 use super::{Limits, Sender, Version};
 use crate::modbus::{Request, frame};

@@ -13,7 +13,7 @@ pub mod mqtt;
 pub mod refusal;
 pub mod trie;
 
-use penstock_policy::model::{Answers, Operations, Protocol};
+use penstock_policy::terms::{Answers, Operations, Protocol};
 
 use crate::modbus::request::RequestError;
 use crate::modbus::transactions::Busy;
@@ -292,8 +292,8 @@ impl Rules {
 }
 
 /// A list of number ranges as written: "0-199, 300".
-pub(crate) fn ranges_text(ranges: &[penstock_policy::model::NumberRange]) -> String {
-    let one = |range: &penstock_policy::model::NumberRange| {
+pub(crate) fn ranges_text(ranges: &[penstock_policy::terms::NumberRange]) -> String {
+    let one = |range: &penstock_policy::terms::NumberRange| {
         if range.first == range.last {
             range.first.to_string()
         } else {

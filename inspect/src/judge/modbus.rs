@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use penstock_policy::functions::{
     MODBUS_FUNCTIONS, ModbusFunction, modbus_function, modbus_function_number, modbus_group,
 };
-use penstock_policy::model::{Answers, ModbusOperation, NumberRange};
+use penstock_policy::terms::{Answers, ModbusOperation, NumberRange};
 
 use super::{Refusal, RuleIndex, RulesError, Verdict, Why, ranges_text};
 use crate::modbus::Span;

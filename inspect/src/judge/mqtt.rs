@@ -11,7 +11,7 @@
 //!   an earlier session or an earlier policy does not outlive it.
 //! - To end a subscription is always permitted.
 
-use penstock_policy::model::{MqttOperation, NumberRange};
+use penstock_policy::terms::{MqttOperation, NumberRange};
 
 use super::trie::{Grant, Trie};
 use super::{Refusal, RuleIndex, RulesError, Verdict, Why};

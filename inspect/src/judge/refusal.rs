@@ -1,6 +1,6 @@
 //! What a refusal looks like on the wire: the protocol's own answer, so that no client hangs.
 
-pub use penstock_policy::model::OnRefusal;
+pub use penstock_policy::terms::OnRefusal;
 
 use super::Why;
 use crate::mqtt::packet::{Version, kind};

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use penstock_policy::model::{Asset, Plant, Protocol};
+use penstock_policy::model::{Asset, Plant};
+use penstock_policy::terms::Protocol;
 use penstock_policy::text::is_hidden;
 
 use self::place::Place;

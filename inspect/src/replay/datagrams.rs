@@ -63,7 +63,7 @@ pub(super) struct Datagrams {
 impl Datagrams {
     /// Adds a conversation that is over.
     ///
-    /// The kernel judges by the end that the plant permits to open, as soon as that end has spoken (`enforce/render/turned`):
+    /// The kernel judges by the end that the plant permits to open, as soon as that end has spoken (`enforce/nft/render/turned`):
     /// what the other sent before is refused, and nothing after it.
     pub(super) fn add(&mut self, plans: &Plans, over: &Conversation) {
         let (client, server) = (over.client, over.server);

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::model::{Answers, OnRefusal};
-use penstock_policy::plan::{Endpoint, Plan, Transport, opened_by};
+use penstock_policy::plan::{Endpoint, Plan, opened_by};
+use penstock_policy::terms::{Answers, OnRefusal, Transport};
 use penstock_policy::verdict::{
     Carried, Connection, Decision, Permitted, Reason, RuleName, decide, permitted,
 };

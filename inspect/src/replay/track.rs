@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::model::{OnRefusal, Protocol};
+use penstock_policy::terms::{OnRefusal, Protocol};
 
 use super::{
     Answer, DEVIATIONS_MAX, DeviationSeen, Gate, JudgedOperation, OPERATIONS_MAX, Seen, Track, Treatment,

@@ -8,7 +8,7 @@ use penstock_inspect::judge::mqtt::MqttRules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_inspect::judge::{Rules, Verdict};
 use penstock_inspect::mqtt::operation::Operation;
-use penstock_policy::model::{MqttOperation, Operations};
+use penstock_policy::terms::{MqttOperation, Operations};
 use proptest::prelude::*;
 
 use crate::mqtt_packets::{connack, connect, publication};

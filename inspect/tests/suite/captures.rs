@@ -10,7 +10,7 @@ use penstock_inspect::capture::{CaptureError, Flows, Fragments, Frames, Happenin
 use penstock_inspect::follow::{Finding, Follower};
 use penstock_inspect::judge::{Refusal, Rules, Verdict, Why};
 use penstock_inspect::{Operation, modbus};
-use penstock_policy::model::Protocol;
+use penstock_policy::terms::Protocol;
 
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/modbus")

@@ -10,7 +10,7 @@ use penstock_inspect::capture::{Flows, Frames, Happening, flows, link};
 use penstock_inspect::connection::{Connection, Limits, Mode, Sender, ThawError, Version};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
-use penstock_policy::model::{MqttOperation, Operations};
+use penstock_policy::terms::{MqttOperation, Operations};
 use proptest::prelude::*;
 
 use crate::modbus_connection::{self, adu, read_only};

@@ -4,7 +4,7 @@ use penstock_inspect::judge::modbus::ModbusRules;
 use penstock_inspect::judge::{Rules, RulesError, Verdict, Why};
 use penstock_inspect::modbus::Span;
 use penstock_inspect::modbus::request::{Request, Values};
-use penstock_policy::model::{ModbusOperation, NumberRange, Operations};
+use penstock_policy::terms::{ModbusOperation, NumberRange, Operations};
 use proptest::prelude::*;
 
 use crate::recorder::{function, modbus, range};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use penstock_inspect::connection::{Connection, Limits, Mode, Sender, Sessions};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
-use penstock_policy::model::Operations;
+use penstock_policy::terms::Operations;
 
 use crate::mqtt_packets::{connack, connect, packet, publication, text};
 use crate::recorder::{Record, publish};

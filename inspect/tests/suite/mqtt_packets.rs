@@ -2,7 +2,7 @@
 
 use penstock_inspect::connection::{Mode, Sender};
 use penstock_inspect::judge::refusal::OnRefusal;
-use penstock_policy::model::Operations;
+use penstock_policy::terms::Operations;
 
 use crate::recorder::{Record, connection, publish, run, subscribe};
 

@@ -5,7 +5,7 @@ use penstock_inspect::judge::Rules;
 use penstock_inspect::modbus::request::Request;
 use penstock_inspect::mqtt::Operation;
 use penstock_policy::diff::{Effect, diff_operations};
-use penstock_policy::model::{ModbusOperation, MqttOperation, NumberRange, Operations};
+use penstock_policy::terms::{ModbusOperation, MqttOperation, NumberRange, Operations};
 use proptest::prelude::*;
 
 use crate::recorder::range;

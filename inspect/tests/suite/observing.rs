@@ -6,7 +6,7 @@ use std::time::Duration;
 use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
-use penstock_policy::model::{Answers, Operations};
+use penstock_policy::terms::{Answers, Operations};
 use proptest::prelude::*;
 
 use crate::modbus_connection::{self, adu, read_only};
@@ -319,7 +319,7 @@ fn a_client_that_a_new_policy_does_not_let_connect_is_foretold_once() {
     let chunks = [(Sender::Client, connect(5, "c")), (Sender::Server, connack(5))];
     let (_, mut observing) =
         crate::recorder::run(connection(&rules(), Answers::Strict, Mode::Observe), &chunks);
-    let only = Operations::Mqtt(vec![penstock_policy::model::MqttOperation::Connect {
+    let only = Operations::Mqtt(vec![penstock_policy::terms::MqttOperation::Connect {
         client_ids: Some(vec!["other".to_owned()]),
         users: None,
     }]);

@@ -10,7 +10,8 @@ use penstock_inspect::modbus::Span;
 use penstock_inspect::replay::{Plans, Replay, Report, Seen};
 use penstock_policy::compile::compile_all;
 use penstock_policy::diagnostics::{SourceFile, Style};
-use penstock_policy::model::{Plant, Protocol};
+use penstock_policy::model::Plant;
+use penstock_policy::terms::Protocol;
 
 pub(crate) const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
 

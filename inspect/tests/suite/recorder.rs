@@ -6,7 +6,7 @@ use std::time::Duration;
 use penstock_inspect::connection::{Connection, Deviation, Limits, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
-use penstock_policy::model::{ModbusOperation, MqttOperation, NumberRange, Operations};
+use penstock_policy::terms::{ModbusOperation, MqttOperation, NumberRange, Operations};
 
 /// Everything that came out.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use penstock_inspect::connection::{Connection, Limits, Mode, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
-use penstock_policy::model::{MqttOperation, Operations};
+use penstock_policy::terms::{MqttOperation, Operations};
 use proptest::prelude::*;
 
 use crate::mqtt_packets::{connack, connect, packet, publication, subscription, text};

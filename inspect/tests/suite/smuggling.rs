@@ -8,7 +8,7 @@ use std::time::Duration;
 use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
-use penstock_policy::model::{ModbusOperation, Operations};
+use penstock_policy::terms::{ModbusOperation, Operations};
 use proptest::prelude::*;
 
 use crate::modbus_connection::adu;

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::plan::{Endpoint, Plan, PortRange, Rule, Transport};
+use crate::plan::{Endpoint, Plan, Rule};
+use crate::terms::{PortRange, Transport};
 use crate::verdict::{Carried, Connection};
 
 /// How many random numbers make one connection.

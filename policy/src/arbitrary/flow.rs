@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use crate::ids::{AssetId, GatewayId, ZoneId};
-use crate::model::{
-    Answers, Asset, BridgeSource, Flow, FlowEnd, GatewayMode, ModbusOperation, MqttOperation, NumberRange,
-    OnRefusal, Operations, Plant, Protocol, Service, Tls,
+use crate::model::{Asset, BridgeSource, Flow, FlowEnd, Plant, Service};
+use crate::terms::{
+    Answers, GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations, PortRange,
+    Protocol, Tls, Transport,
 };
-use crate::plan::{PortRange, Transport};
 
 /// How many kinds of service there are; those from [`BRIDGED`] on are bridges where one can stand.
 const SERVICES: u8 = 11;

@@ -9,10 +9,11 @@ use proptest::prelude::*;
 use super::{GRANTED_MS, flow};
 use crate::ids::{ApproverId, ConduitId, FlowName, GatewayId, GrantId, NameError, SiteId, ZoneId};
 use crate::model::{
-    Approver, ApproverSet, Asset, Conduit, Enforcement, Flow, Gateway, GatewayMode, Interface,
-    ManagementAccess, OnAgentLoss, OnDrift, Plant, PublicKey, RemoteAccess, Site, SlVector, Zone, ZoneKind,
+    Approver, ApproverSet, Asset, Conduit, Flow, Gateway, Interface, ManagementAccess, Plant, PublicKey,
+    RemoteAccess, Site, SlVector, Zone, ZoneKind,
 };
 use crate::plan::moment;
+use crate::terms::{Enforcement, GatewayMode, OnAgentLoss, OnDrift};
 
 /// Small numbers from which a plant is built; any numbers give a valid one.
 #[derive(Debug, Clone)]

@@ -4,7 +4,8 @@
 //! becomes of it, and `block` is the default. A flow that names none is the kernel's alone.
 
 use super::{Findings, Severity};
-use crate::model::{Conduit, Enforcement, OnAgentLoss, Plant};
+use crate::model::{Conduit, Plant};
+use crate::terms::{Enforcement, OnAgentLoss};
 
 pub(super) fn check(plant: &Plant, findings: &mut Findings) {
     for (id, conduit) in &plant.conduits {

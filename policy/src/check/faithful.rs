@@ -8,10 +8,9 @@ use ipnet::IpNet;
 use super::Findings;
 use super::spans::{Spans, ports};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
-use crate::model::{Asset, Conduit, Enforcement, Flow, FlowEnd, GatewayMode, Operations, Plant, Service};
-use crate::plan::{
-    Bridge, Broker, Capability, Endpoint, Grant, Observing, Plan, PlanInterface, Rule, Transport,
-};
+use crate::model::{Asset, Conduit, Flow, FlowEnd, Plant, Service};
+use crate::plan::{Bridge, Broker, Capability, Endpoint, Grant, Observing, Plan, PlanInterface, Rule};
+use crate::terms::{Enforcement, GatewayMode, Operations, Transport};
 
 const RECOMPILE: &str =
     "compile the plans again; if the finding stays, it is a fault in Penstock: please report it";

@@ -10,8 +10,8 @@ use super::Findings;
 use super::rules::{Element, Index, elements};
 use super::spans::Spans;
 use crate::ids::{ConduitId, FlowName, GatewayId};
-use crate::model::{MqttOperation, Operations};
 use crate::plan::{Bridge, Broker, Grant, Plan, Rule};
+use crate::terms::{MqttOperation, Operations};
 
 const HELP: &str =
     "put the flow back; if the process can do without it, first release it without `must_flow`";

@@ -2,8 +2,8 @@
 
 use super::Findings;
 use super::spans::Spans;
-use crate::model::GatewayMode;
 use crate::plan::Plan;
+use crate::terms::GatewayMode;
 
 pub(super) fn check(plan: &Plan, findings: &mut Findings) {
     let Some(management) = &plan.management else {

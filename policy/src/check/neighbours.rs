@@ -1,8 +1,8 @@
 //! `PC0106`: on a bridged gateway, who finds whom depends on the routers that are declared.
 
 use super::{Findings, Severity};
-use crate::model::GatewayMode;
 use crate::plan::Plan;
+use crate::terms::GatewayMode;
 
 pub(super) fn check(plan: &Plan, findings: &mut Findings) {
     let without_routers = plan.interfaces.iter().all(|side| side.routers.is_empty());

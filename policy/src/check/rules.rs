@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::spans::Spans;
 use super::{Findings, Severity};
-use crate::model::{Answers, MqttOperation, OnAgentLoss, Operations};
-use crate::plan::{Bridge, Broker, Plan, Rule, Transport};
+use crate::plan::{Bridge, Broker, Plan, Rule};
+use crate::terms::{Answers, MqttOperation, OnAgentLoss, Operations, Transport};
 
 /// One permitted combination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

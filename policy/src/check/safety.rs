@@ -8,9 +8,9 @@ use std::num::NonZeroUsize;
 use super::{Findings, Severity};
 use crate::document::services::{Carrier, NamedService, SERVICES};
 use crate::functions::modbus_function;
-use crate::model::{Flow, FlowEnd, MqttOperation, OnAgentLoss, Operations, Plant, ZoneKind};
-use crate::plan::Transport;
+use crate::model::{Flow, FlowEnd, Plant, ZoneKind};
 use crate::reach::{Steps, Way};
+use crate::terms::{MqttOperation, OnAgentLoss, Operations, Transport};
 
 pub(super) fn check(plant: &Plant, findings: &mut Findings) {
     let of = |wanted: fn(ZoneKind) -> bool| {

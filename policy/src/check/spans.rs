@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::plan::PortRange;
+use crate::terms::PortRange;
 
 /// Addresses from a first to a last, of one family (`true`: IPv4).
 type Span = (bool, u128, u128);

@@ -10,8 +10,9 @@ use super::*;
 use crate::arbitrary::{DICE, connection_near, plants};
 use crate::compile::compile_all;
 use crate::ids::FlowId;
-use crate::model::{Answers, Enforcement, FlowEnd, OnAgentLoss, OnRefusal, Operations, Tls};
-use crate::plan::{Capability, Observing, PortRange, Transport};
+use crate::model::FlowEnd;
+use crate::plan::{Capability, Observing};
+use crate::terms::{Answers, Enforcement, OnAgentLoss, OnRefusal, Operations, PortRange, Tls, Transport};
 use crate::verdict::decide;
 use crate::waterworks::{
     asset, bridge, carried, conduit, gateway, id, messages, modbus, operation, publish, waterworks,
@@ -96,7 +97,7 @@ fn people_who_could_be_locked_out_are_found() {
     assert_eq!(management("eth2", &["10.1.3.0/24"]), ["PC0104", "PC0103"]);
     let by_a_port = codes(|plant| {
         let gateway = plant.gateways.get_mut(&gateway()).unwrap();
-        gateway.mode = crate::model::GatewayMode::Bridged;
+        gateway.mode = crate::terms::GatewayMode::Bridged;
         gateway.management.as_mut().unwrap().interface = "eth2".to_owned();
     });
     assert_eq!(by_a_port, ["PC0105", "PC0103", "PC0106"]);
@@ -107,7 +108,7 @@ fn a_bridge_with_flows_and_without_a_declared_router_is_noted() {
     let with_router = |router: Option<&str>| {
         codes(|plant| {
             let gateway = plant.gateways.get_mut(&gateway()).unwrap();
-            gateway.mode = crate::model::GatewayMode::Bridged;
+            gateway.mode = crate::terms::GatewayMode::Bridged;
             for interface in gateway.interfaces.values_mut() {
                 interface.routers = router.iter().map(|router| id(router)).collect();
             }
@@ -319,7 +320,7 @@ fn a_limit_that_another_flow_voids_is_found() {
     assert_eq!(voided, ["PC0122", "PC0122"]);
     let two_protocols = codes(|plant| {
         flow(plant, "control-room-to-pumps", "setpoints").operations =
-            Some(Operations::Mqtt(vec![crate::model::MqttOperation::Connect {
+            Some(Operations::Mqtt(vec![crate::terms::MqttOperation::Connect {
                 client_ids: None,
                 users: None,
             }]));

@@ -2,9 +2,10 @@
 
 use super::spans::Spans;
 use super::{Findings, Severity};
-use crate::model::{Enforcement, Plant, SlVector};
+use crate::model::{Plant, SlVector};
 use crate::neighbours::neighbours;
 use crate::plan::Plan;
+use crate::terms::Enforcement;
 
 /// From this target level on (IEC 62443-1-1: intentional violation), observing is not protecting.
 const OBSERVED_LEVEL_MAX: u8 = 1;

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::{Change, Effect, Subject, numbers, operations};
 use crate::ids::{ConduitId, FlowName};
-use crate::model::{Answers, Conduit, Flow, FlowEnd, NumberRange, Operations, Plant, Service, Tls};
-use crate::plan::{PortRange, Transport};
+use crate::model::{Conduit, Flow, FlowEnd, Plant, Service};
+use crate::terms::{Answers, NumberRange, Operations, PortRange, Tls, Transport};
 use crate::words::and;
 
 /// How many ends a sentence names before it only counts them.

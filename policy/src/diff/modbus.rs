@@ -8,7 +8,7 @@ use super::numbers;
 use crate::functions::{
     MODBUS_FUNCTIONS, ModbusFunction, modbus_function, modbus_function_number, modbus_group,
 };
-use crate::model::{ModbusOperation, NumberRange};
+use crate::terms::{ModbusOperation, NumberRange};
 
 /// Greatest address, value and sub-function.
 const NUMBER_MAX: u32 = 65_535;

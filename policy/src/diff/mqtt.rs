@@ -3,7 +3,7 @@
 //! A list is seen as its single grants: one topic filter with its quality of service. A list that says nothing of who
 //! may connect lets everyone connect, so that it is seen with such a grant: to take the last `connect` away widens.
 
-use crate::model::{MqttOperation, NumberRange};
+use crate::terms::{MqttOperation, NumberRange};
 
 /// One thing that a list permits.
 #[derive(Debug, Clone, PartialEq, Eq)]

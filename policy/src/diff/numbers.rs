@@ -1,6 +1,6 @@
 //! Sets of numbers as a limit writes them: what one permits beyond another.
 
-use crate::model::NumberRange;
+use crate::terms::NumberRange;
 
 /// The ranges sorted, those that touch or overlap made one: equal sets are equal lists.
 pub(super) fn merged(ranges: &[NumberRange]) -> Vec<NumberRange> {

@@ -7,7 +7,7 @@
 
 use super::modbus::{Limit, View};
 use super::mqtt::{self, Grant};
-use crate::model::{ModbusOperation, MqttOperation, Operations};
+use crate::terms::{ModbusOperation, MqttOperation, Operations};
 
 /// How two lists differ.
 #[derive(Debug, Default, PartialEq, Eq)]

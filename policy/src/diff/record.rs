@@ -12,8 +12,9 @@ use super::gateway::gateway;
 use super::granted::{self, Times};
 use super::{Change, Effect, Subject};
 use crate::ids::{ConduitId, GatewayId, ZoneId};
-use crate::model::{ApproverSet, Conduit, Enforcement, Gateway, OnAgentLoss, Plant, Zone};
+use crate::model::{ApproverSet, Conduit, Gateway, Plant, Zone};
 use crate::neighbours::{Neighbours, neighbours};
+use crate::terms::{Enforcement, OnAgentLoss};
 use crate::words::and;
 
 pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change>) {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::arbitrary::{DICE, GRANTED_MS, connection_near, plants};
-use crate::model::{Enforcement, Flow, NumberRange, Operations};
-use crate::plan::{PortRange, Transport};
+use crate::model::Flow;
+use crate::terms::{Enforcement, NumberRange, Operations, PortRange, Transport};
 use crate::verdict::decide;
 use crate::waterworks::{
     approvers, asset, bridge, carried, end, gateway, grant_visit, id, messages, modbus, operation, publish,
@@ -120,7 +120,7 @@ fn ranges_that_change_are_named_with_what_they_come_to() {
             .map(|range| operation("read-holding-registers", *range));
         Operations::ModbusTcp(each.collect())
     };
-    let one = |change: fn(&mut crate::model::ModbusOperation)| {
+    let one = |change: fn(&mut crate::terms::ModbusOperation)| {
         let mut write = operation("write-single-register", (40, 43));
         change(&mut write);
         Operations::ModbusTcp(vec![write])
@@ -177,7 +177,7 @@ fn ranges_that_change_are_named_with_what_they_come_to() {
 #[test]
 fn topics_and_clients_that_change_are_named() {
     let list = |topics: &[&str]| topics.iter().map(|topic| publish(topic)).collect::<Vec<_>>();
-    let connect = |ids: &[&str]| crate::model::MqttOperation::Connect {
+    let connect = |ids: &[&str]| crate::terms::MqttOperation::Connect {
         client_ids: Some(ids.iter().map(|id| (*id).to_owned()).collect()),
         users: None,
     };
@@ -284,15 +284,15 @@ fn tls_bridges_and_answers_are_said_when_they_change() {
             .replace("flow telemetry/upwards ", "")
     };
     assert_eq!(
-        said(|flow| flow.on_refusal = crate::model::OnRefusal::Reset),
+        said(|flow| flow.on_refusal = crate::terms::OnRefusal::Reset),
         "recorded: a refusal resets the connection from now on"
     );
     assert_eq!(
-        said(|flow| flow.answers = crate::model::Answers::InOrder),
+        said(|flow| flow.answers = crate::terms::Answers::InOrder),
         "widened: answers pass in order, under any identifiers from now on"
     );
     assert_eq!(
-        said(|flow| flow.tls = Some(crate::model::Tls::default())),
+        said(|flow| flow.tls = Some(crate::terms::Tls::default())),
         "altered: TLS ends at the gateway, the server known by the plant's own authority"
     );
     assert_eq!(
@@ -316,7 +316,7 @@ fn tls_bridges_and_answers_are_said_when_they_change() {
         "{}",
         bridged(port)
     );
-    let inside = |flow: &mut Flow| flow.tls = Some(crate::model::Tls::default());
+    let inside = |flow: &mut Flow| flow.tls = Some(crate::terms::Tls::default());
     assert!(
         bridged(inside).starts_with(
             "flow telemetry/upwards altered: at its destination inside TLS, the server known by the plant's own authority\n"

@@ -12,7 +12,7 @@ use super::node::{Node, excerpt};
 use super::read::{Term, scalar};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
-use crate::plan::Mac;
+use crate::terms::Mac;
 
 fn not_a_network(node: &Node, text: &str, expected: &str, faults: &mut Faults) {
     faults.add(

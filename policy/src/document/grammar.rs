@@ -22,10 +22,8 @@ use crate::diagnostics::faults::{Fault, Faults};
 use crate::ids::{
     ApproverId, AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, PlantId, SiteId, ZoneId,
 };
-use crate::model::{
-    Answers, Assurance, Consequence, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, PublicKey,
-    Service, SlVector, ZoneKind,
-};
+use crate::model::{Assurance, Consequence, PublicKey, Service, SlVector, ZoneKind};
+use crate::terms::{Answers, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal};
 
 record! {
     /// A plant: its zones, the conduits between them, and who answers for them.
@@ -412,10 +410,10 @@ pub(crate) struct Requirement(pub(crate) String);
 impl Term for Requirement {
     fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
         let text = scalar(node, "a requirement", faults)?;
-        if let Some(known) = super::requirements::all().find(|known| known.id == text) {
+        if let Some(known) = crate::standard::all().find(|known| known.id == text) {
             return Some(Self(known.id.to_owned()));
         }
-        let ids = super::requirements::all().map(|known| known.id);
+        let ids = crate::standard::all().map(|known| known.id);
         faults.add(
             Fault::new(
                 Code::UnknownRequirement,
@@ -435,6 +433,6 @@ impl Term for Requirement {
     }
 
     fn schema() -> Value {
-        json!({ "type": "string", "enum": super::requirements::all().map(|known| known.id).collect::<Vec<_>>() })
+        json!({ "type": "string", "enum": crate::standard::all().map(|known| known.id).collect::<Vec<_>>() })
     }
 }

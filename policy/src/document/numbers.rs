@@ -8,7 +8,7 @@ use super::register_numbers::{of_six_digits, shown};
 use super::scalars::decimal;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
-use crate::model::NumberRange;
+use crate::terms::NumberRange;
 
 /// Numbers from 0 to `MAX`.
 #[derive(Debug, Clone, PartialEq, Eq)]

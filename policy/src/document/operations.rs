@@ -16,7 +16,7 @@ use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
 use crate::functions::{MODBUS_FUNCTIONS, modbus_function, modbus_function_number, modbus_group};
-use crate::model::{ModbusOperation, MqttOperation, NumberRange, Operations, Protocol};
+use crate::terms::{ModbusOperation, MqttOperation, NumberRange, Operations, Protocol};
 
 /// The names of the groups of Modbus functions.
 const MODBUS_GROUPS: [&str; 3] = ["read-only", "read-write", "programming"];

@@ -5,7 +5,7 @@
 //! six digits is no address; one of five may be either, so it is only doubted.
 
 use crate::functions::{modbus_function, modbus_group};
-use crate::model::NumberRange;
+use crate::terms::NumberRange;
 
 /// The digits that can stand in front for what `operation` touches; none where it has no such addresses.
 fn digits(operation: &str) -> &'static [u32] {

@@ -8,8 +8,8 @@ use super::scalars::decimal;
 use super::suggest;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
-use crate::model::{Protocol, Service};
-use crate::plan::{PortRange, Transport};
+use crate::model::Service;
+use crate::terms::{PortRange, Protocol, Transport};
 
 /// How a named service is carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

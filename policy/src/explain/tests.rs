@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::arbitrary::plants;
 use crate::compile::compile_all;
-use crate::model::Enforcement;
+use crate::terms::Enforcement;
 use crate::waterworks::{VISIT_MS, bridge, grant_visit, id, waterworks, with_brokers};
 
 fn asked(
@@ -205,9 +205,9 @@ proptest! {
         for (id, conduit) in &plant.conduits {
             for (name, flow) in &conduit.flows {
                 let transport = match &flow.service.transport {
-                    crate::plan::Transport::Tcp(ports) => Carried::Tcp(ports.first().unwrap().first),
-                    crate::plan::Transport::Udp(ports) => Carried::Udp(ports.first().unwrap().last),
-                    crate::plan::Transport::IcmpEcho => Carried::IcmpEcho,
+                    crate::terms::Transport::Tcp(ports) => Carried::Tcp(ports.first().unwrap().first),
+                    crate::terms::Transport::Udp(ports) => Carried::Udp(ports.first().unwrap().last),
+                    crate::terms::Transport::IcmpEcho => Carried::IcmpEcho,
                 };
                 let first = |ends: &[crate::model::FlowEnd]| ends.first().unwrap().networks().first().unwrap().addr();
                 let (source, destination) = (first(&flow.sources), first(&flow.destinations));

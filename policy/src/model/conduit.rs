@@ -7,21 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::{Assurance, Operations, Protocol, SlVector};
+use super::{Assurance, SlVector};
 use crate::ids::{AssetId, FlowName, GatewayId, ZoneId};
-use crate::plan::Transport;
-
-/// What an inspected flow does while no agent lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnAgentLoss {
-    /// It stops.
-    Block,
-    /// It passes uninspected; the process comes first.
-    Pass,
-}
+use crate::terms::{Answers, OnAgentLoss, OnRefusal, Operations, Protocol, Tls, Transport};
 
 /// A conduit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -91,59 +81,6 @@ pub struct BridgeSource {
     pub service: Service,
     /// Spoken inside TLS.
     pub tls: Option<Tls>,
-}
-
-/// What a client gets for a refused operation; chosen per flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnRefusal {
-    /// The protocol's own answer: a Modbus exception, an MQTT reason code; where MQTT 3.1.1 has none for a
-    /// publication, the acknowledgement that keeps the client from sending it again.
-    #[default]
-    Answer,
-    /// As though it had been done: an MQTT publication is acknowledged and goes nowhere. Modbus has no such
-    /// answer that would not lie about a value, and gets its exception.
-    Acknowledge,
-    /// An answer where MQTT 5 has one, then the end of the connection.
-    Disconnect,
-    /// The connection is reset.
-    Reset,
-    /// Nothing; the operation is lost.
-    Drop,
-}
-
-/// Which answers of a Modbus server belong to a request; chosen per flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answers {
-    /// Those that carry its transaction identifier and its unit, as the standard wants it; unit 0 or 255 stands for any where
-    /// one request waits under that identifier.
-    #[default]
-    Strict,
-    /// Also the next one, whatever identifiers it carries, if one request waits alone and the answer fits it.
-    InOrder,
-}
-
-impl Answers {
-    /// What holds where several flows share a connection: the strictest.
-    pub fn shared(all: impl IntoIterator<Item = Self>) -> Self {
-        let mut all = all.into_iter().peekable();
-        match all.peek().is_some() && all.all(|answers| answers == Self::InOrder) {
-            true => Self::InOrder,
-            false => Self::Strict,
-        }
-    }
-}
-
-/// TLS on both sides of an inspected flow: the client's ends at the gateway, which begins its own to the server.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// PEM certificates of the authorities that the server's certificate must chain to; `None`: the plant's own
-    /// authority, and the certificate names the server as `/device/<asset>` (DESIGN §6).
-    pub server_authorities: Option<String>,
-    /// The DNS name in the server's certificate, where it has other authorities; `None`: its address.
-    pub server_name: Option<String>,
 }
 
 /// One end of a flow, resolved to networks.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::ids::{AssetId, GatewayId, SiteId, ZoneId};
+use crate::terms::{GatewayMode, OnDrift};
 
 /// A site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -14,27 +15,6 @@ pub struct Site {
     pub title: String,
     /// IANA name of its time zone.
     pub timezone: String,
-}
-
-/// How a gateway sits in the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GatewayMode {
-    /// It is the router between the zones.
-    Routed,
-    /// Bump in the wire: no address in the plant changes.
-    Bridged,
-}
-
-/// What the agent does about a foreign change of its table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnDrift {
-    /// Alarm, and put the table back.
-    #[default]
-    Repair,
-    /// Alarm only.
-    Report,
 }
 
 /// An edge gateway.

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::ZoneId;
+use crate::terms::Enforcement;
 
 /// Kinds of zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,16 +34,6 @@ pub enum Consequence {
     Production,
     Environment,
     Safety,
-}
-
-/// Whether a zone's boundary is enforced yet (adoption goes zone by zone), from the laxer to the stricter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Enforcement {
-    /// Undeclared traffic passes and is recorded.
-    Observe,
-    /// Undeclared traffic is dropped.
-    Enforce,
 }
 
 /// A security level per foundational requirement (IEC 62443-1-1), each 0–4.

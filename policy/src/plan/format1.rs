@@ -16,10 +16,12 @@ use serde::de::IgnoredAny;
 
 use super::{
     Bridge, Capability, Endpoint, Management, Observing, PLAN_FORMAT, Plan, PlanError, PlanInterface, Rule,
-    Transport, shared,
+    shared,
 };
 use crate::ids::{ConduitId, FlowId, FlowName, GatewayId, PlantId, ZoneId};
-use crate::model::{Answers, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, Operations, Tls};
+use crate::terms::{
+    Answers, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, Operations, Tls, Transport,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
-use super::{Endpoint, PortRange, Rule, Transport};
+use super::{Endpoint, Rule};
 use crate::ids::ConduitId;
-use crate::model::{Operations, Tls};
+use crate::terms::{Operations, PortRange, Tls, Transport};
 
 /// Reads the list of rules.
 pub(super) fn rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Rule>, D::Error> {

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Bridge, Broker, Capability, Observing, Plan, PlanInterface, Rule, Transport};
+use super::{Bridge, Broker, Capability, Observing, Plan, PlanInterface, Rule};
 use crate::ids::{ConduitId, FlowId, FlowName};
-use crate::model::{MqttOperation, Operations};
+use crate::terms::{MqttOperation, Operations, Transport};
 
 /// Whether the plan is well formed; if not, why, in words.
 pub(super) fn check(plan: &Plan) -> Result<(), String> {
@@ -227,8 +227,8 @@ mod tests {
     use super::*;
     use crate::compile::compile;
     use crate::ids::AssetId;
-    use crate::model::{NumberRange, Tls};
-    use crate::plan::PortRange;
+    use crate::terms::PortRange;
+    use crate::terms::{NumberRange, Tls};
     use crate::waterworks::{gateway, waterworks};
 
     fn refused(spoil: impl Fn(&mut Plan)) -> String {

@@ -10,7 +10,8 @@ use crate::diagnostics::source::Place;
 use crate::document::grammar;
 use crate::document::read::{At, Field};
 use crate::ids::{ConduitId, GatewayId, ZoneId};
-use crate::model::{Assurance, Conduit, Flow, OnAgentLoss, ZoneKind};
+use crate::model::{Assurance, Conduit, Flow, ZoneKind};
+use crate::terms::OnAgentLoss;
 
 pub(super) fn conduits(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeMap<ConduitId, Conduit>> {
     if matches!(context.document.conduits, Field::Faulty) {

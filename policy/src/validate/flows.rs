@@ -11,8 +11,8 @@ use crate::document::grammar::{self, Allow, End};
 use crate::document::operations;
 use crate::document::read::{At, Field, OneOrMany};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
-use crate::model::{Flow, FlowEnd, Operations, Protocol, Service};
-use crate::plan::{PortRange, Transport};
+use crate::model::{Flow, FlowEnd, Service};
+use crate::terms::{Operations, PortRange, Protocol, Transport};
 
 /// The conduit that a flow belongs to, with those of its zones that exist.
 pub(super) struct Between<'a> {

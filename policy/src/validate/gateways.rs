@@ -11,7 +11,8 @@ use crate::document::grammar;
 use crate::document::names::InterfaceName;
 use crate::document::read::{At, Field};
 use crate::ids::{GatewayId, ZoneId};
-use crate::model::{Gateway, GatewayMode, Interface, ManagementAccess, OnDrift, SafeToChange, Window};
+use crate::model::{Gateway, Interface, ManagementAccess, SafeToChange, Window};
+use crate::terms::{GatewayMode, OnDrift};
 
 pub(super) fn gateways(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeMap<GatewayId, Gateway>> {
     if matches!(context.document.gateways, Field::Faulty) {

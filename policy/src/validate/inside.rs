@@ -14,9 +14,8 @@ use crate::document::read::{At, Field, OneOrMany};
 use crate::document::services::NamedService;
 use crate::document::tls::Tls as Written;
 use crate::ids::FlowName;
-use crate::model::{
-    Answers, BridgeSource, FlowEnd, GatewayMode, MqttOperation, OnRefusal, Operations, Service, Tls,
-};
+use crate::model::{BridgeSource, FlowEnd, Service};
+use crate::terms::{Answers, GatewayMode, MqttOperation, OnRefusal, Operations, Tls};
 
 /// What comes of it.
 pub(super) struct Inside {
@@ -373,7 +372,7 @@ fn ended_once(
 
 #[cfg(test)]
 mod tests {
-    use crate::model::Protocol;
+    use crate::terms::Protocol;
 
     #[test]
     fn only_mqtt_services_can_be_bridged_or_read_inside_tls() {

@@ -13,7 +13,7 @@ use crate::document::grammar;
 use crate::document::read::Table;
 use crate::ids::{ConduitId, FlowName, GatewayId};
 use crate::model::{Conduit, Flow, FlowEnd};
-use crate::plan::Transport;
+use crate::terms::Transport;
 
 /// A flow whose connections are read inside, at the gateways that read them.
 #[derive(Debug, Clone, Copy)]

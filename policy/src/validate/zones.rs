@@ -9,7 +9,8 @@ use crate::document::grammar::{self, Document};
 use crate::document::limits::ZONE_DEPTH_MAX;
 use crate::document::read::Named;
 use crate::ids::ZoneId;
-use crate::model::{Enforcement, Zone, ZoneKind};
+use crate::model::{Zone, ZoneKind};
+use crate::terms::Enforcement;
 
 /// Follows every zone's parents; a cycle is a fault and ends the chain.
 pub(super) fn ancestors(document: &Document, faults: &mut Faults) -> Ancestors {

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::{Carried, Connection, Decision, Nearest, Reason, RuleName, Verdict, words};
-use crate::model::{Enforcement, OnAgentLoss, Operations};
-use crate::plan::{Endpoint, Plan, PlanInterface, PortRange, Rule, Transport};
+use crate::plan::{Endpoint, Plan, PlanInterface, Rule};
+use crate::terms::{Enforcement, OnAgentLoss, Operations, PortRange, Transport};
 
 /// What `plan` says of `connection`.
 pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {

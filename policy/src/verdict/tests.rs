@@ -9,8 +9,9 @@ use super::*;
 use crate::arbitrary::{GRANTED_MS, plans_with_connections, plants};
 use crate::compile::{compile, compile_all};
 use crate::ids::ZoneId;
-use crate::model::{Enforcement, OnAgentLoss, Plant};
-use crate::plan::{Endpoint, Observing, Plan, Transport};
+use crate::model::Plant;
+use crate::plan::{Endpoint, Observing, Plan};
+use crate::terms::{Enforcement, OnAgentLoss, Transport};
 use crate::waterworks::{gateway, id, waterworks};
 
 fn connection(ingress: &str, source: &str, egress: &str, destination: &str, transport: &str) -> Connection {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{Carried, Connection, Decision, Nearest, Reason, RuleName, Verdict};
-use crate::plan::{Endpoint, PortRange, Transport, opened_by};
+use crate::plan::{Endpoint, opened_by};
+use crate::terms::{PortRange, Transport};
 
 /// How many ends a sentence names before it only counts the rest.
 const NAMED_MAX: usize = 3;

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use penstock_policy::ids::{AssetId, PlantId};
-use penstock_policy::model::Tls;
+use penstock_policy::terms::Tls;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, ServerConfig};
 

@@ -181,7 +181,7 @@ impl fmt::Display for ServerNames {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use penstock_policy::model::Tls;
+    use penstock_policy::terms::Tls;
 
     fn names(written: &[&str]) -> ServerNames {
         let mut names = ServerNames::default();
@@ -210,8 +210,9 @@ mod tests {
 
     /// A plan with one flow to each list of networks, whose TLS ends at the gateway by default.
     fn plan(flows: &[(&[&str], Option<Tls>)]) -> Plan {
-        use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift, OnRefusal};
-        use penstock_policy::plan::{Endpoint, PLAN_FORMAT, PortRange, Transport};
+        use penstock_policy::plan::{Endpoint, PLAN_FORMAT};
+        use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift, OnRefusal};
+        use penstock_policy::terms::{PortRange, Transport};
         let rule = |(n, (networks, tls)): (u32, &(&[&str], Option<Tls>))| Rule {
             id: penstock_policy::ids::FlowId(n),
             conduit: "c".parse().unwrap(),
@@ -229,7 +230,7 @@ mod tests {
             on_agent_loss: OnAgentLoss::Block,
             operations: None,
             on_refusal: OnRefusal::Answer,
-            answers: penstock_policy::model::Answers::Strict,
+            answers: penstock_policy::terms::Answers::Strict,
             tls: tls.clone().map(Into::into),
         };
         Plan {

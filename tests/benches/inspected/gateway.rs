@@ -7,16 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use penstock_agent::enforce::render;
+use penstock_agent::enforce::nft::render;
 use penstock_agent::identity::{Enrolment, IdentityFolder};
 use penstock_agent::policy_store;
 use penstock_agent::store::Store;
 use penstock_policy::ids::{ConduitId, Digest, FlowId, FlowName, Revision, ZoneId};
-use penstock_policy::model::{ApproverSet, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, Operations};
+use penstock_policy::model::ApproverSet;
 use penstock_policy::plan::{
-    Capability, Endpoint, Management, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
+    Capability, Endpoint, Management, Observing, PLAN_FORMAT, Plan, PlanInterface, Rule,
 };
 use penstock_policy::release::Trust;
+use penstock_policy::terms::{
+    GatewayMode, OnAgentLoss, OnDrift, OnRefusal, Operations, PortRange, Transport,
+};
 use penstock_proto::v1::{PolicyOffer, SignedRelease};
 
 use super::Plant;
@@ -196,7 +199,7 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         on_agent_loss: OnAgentLoss::Block,
         operations: operations.clone().map(Into::into),
         on_refusal: OnRefusal::Answer,
-        answers: penstock_policy::model::Answers::Strict,
+        answers: penstock_policy::terms::Answers::Strict,
         tls: None,
     };
     let host = |side: u8, number: u32| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock::lab::Daemon;
+use penstock_lab::Daemon;
 
 use super::{GATEWAY, Plant, SERVER};
 

@@ -34,7 +34,7 @@ mod process;
 mod tls;
 mod tuples;
 
-use penstock::lab::{Lab, Namespace, sandbox};
+use penstock_lab::{Lab, Namespace, sandbox};
 
 /// Where the client is.
 const CLIENT: &str = "10.1.0.5";

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use penstock::lab::Daemon;
-use penstock_policy::model::{ModbusOperation, NumberRange, Operations};
+use penstock_lab::Daemon;
+use penstock_policy::terms::{ModbusOperation, NumberRange, Operations};
 
 use super::gateway::{self, Inspecting};
 use super::{GATEWAY, Plant, SERVER, haproxy, median, process, ratio};

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use penstock::lab::Daemon;
-use penstock_policy::model::{MqttOperation, NumberRange, Operations};
+use penstock_lab::Daemon;
+use penstock_policy::terms::{MqttOperation, NumberRange, Operations};
 
 use super::gateway::{self, Inspecting};
 use super::{Plant, SERVER, median};

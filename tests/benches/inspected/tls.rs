@@ -11,9 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock::lab::Daemon;
-use penstock_policy::model::Tls;
+use penstock_lab::Daemon;
 use penstock_policy::plan::{Capability, Plan};
+use penstock_policy::terms::Tls;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;

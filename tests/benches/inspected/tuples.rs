@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use penstock_policy::model::{ModbusOperation, NumberRange, Operations};
+use penstock_policy::terms::{ModbusOperation, NumberRange, Operations};
 
 use super::gateway::{self, Inspecting};
 use super::{Plant, SERVER, median, modbus, process, ratio};

@@ -11,18 +11,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use penstock::lab::{LabError, Namespace};
 use penstock_agent::audit;
-use penstock_agent::enforce::{Enforcer, Settings, kernel::Nft, render};
+use penstock_agent::enforce::nft::render;
+use penstock_agent::enforce::nft::run::Nft;
+use penstock_agent::enforce::{Enforcer, Settings};
 use penstock_agent::kernel::{Holds, Kernel, KernelError};
 use penstock_agent::reconcile::Reconciler;
 use penstock_agent::store::Store;
+use penstock_lab::{LabError, Namespace};
 use penstock_policy::ids::{ApproverId, Digest, OperatorId, Revision};
 use penstock_policy::merkle::leaf_hash;
 use penstock_policy::model::{Approver, ApproverSet};
-use penstock_policy::plan::{Capability, Endpoint, Plan, PortRange, Transport};
+use penstock_policy::plan::{Capability, Endpoint, Plan};
 use penstock_policy::release::signing::ApproverKey;
 use penstock_policy::release::{STATEMENT_FORMAT, Statement, Trust, leaf_bytes};
+use penstock_policy::terms::{PortRange, Transport};
 use penstock_proto::v1::{KernelCounters, PolicyOffer, Signature, SignedRelease};
 
 const FLOWS: u32 = 10_000;

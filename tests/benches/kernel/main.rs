@@ -14,14 +14,13 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock::lab::{Lab, Namespace, sandbox};
-use penstock_agent::enforce::kernel::Nft;
-use penstock_agent::enforce::{Change, Enforcer, Settings, render};
+use penstock_agent::enforce::nft::render;
+use penstock_agent::enforce::nft::run::Nft;
+use penstock_agent::enforce::{Change, Enforcer, Settings};
+use penstock_lab::{Lab, Namespace, sandbox};
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, Revision, ZoneId};
-use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift};
-use penstock_policy::plan::{
-    Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
-};
+use penstock_policy::plan::{Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, Rule};
+use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift, PortRange, Transport};
 
 mod change;
 
@@ -95,8 +94,8 @@ fn plan(count: u32) -> Plan {
         destinations: host(2, destination),
         transport: Transport::Tcp(vec![PortRange::single(port)]),
         must_flow: false,
-        on_refusal: penstock_policy::model::OnRefusal::default(),
-        answers: penstock_policy::model::Answers::Strict,
+        on_refusal: penstock_policy::terms::OnRefusal::default(),
+        answers: penstock_policy::terms::Answers::Strict,
         tls: None,
         on_agent_loss: OnAgentLoss::Block,
         operations: None,

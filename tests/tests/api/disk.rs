@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use penstock::lab::sandbox;
 use penstock_coordinator::store::{Cause, Expect, Room, Store, StoreError};
+use penstock_lab::sandbox;
 use penstock_policy::ids::Digest;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use penstock_policy::model::GatewayMode;
+use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Carried;
 
 use super::icmp::message;

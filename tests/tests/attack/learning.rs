@@ -1,7 +1,8 @@
 //! What a bridged gateway's bridge learns, whose a MAC address is, and that real hosts go on finding each other.
 
-use penstock_policy::model::GatewayMode;
-use penstock_policy::plan::{Hardware, Mac as Declared, Plan};
+use penstock_policy::plan::{Hardware, Plan};
+use penstock_policy::terms::GatewayMode;
+use penstock_policy::terms::Mac as Declared;
 use penstock_policy::verdict::Carried;
 
 use super::neighbours::{CLIENT, CLIENT6, SERVER, SERVER6, about, arp, bridged, discovery};

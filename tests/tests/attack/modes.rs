@@ -1,8 +1,8 @@
 //! Undeclared traffic where one side of the gateway has zones that observe and zones that enforce: each pair of zones has its
 //! own mode, whatever lies beside them.
 
-use penstock_policy::model::GatewayMode;
 use penstock_policy::plan::{Observing, Plan};
+use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Carried;
 
 use super::icmp::message;

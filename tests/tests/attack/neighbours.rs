@@ -2,8 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use penstock::lab;
-use penstock_policy::model::GatewayMode;
+use penstock_lab as lab;
+use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Carried;
 
 use super::plans::{SIDES, observing, two_flows};

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use penstock_agent::enforce::{Observed, VerdictSeen};
-use penstock_policy::model::GatewayMode;
+use penstock_agent::observed::{Observed, VerdictSeen};
+use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Decision;
 
 use super::wire::{essence, frame};

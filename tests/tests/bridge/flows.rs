@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use penstock::lab::wait_until;
+use penstock_lab::wait_until;
 
 use super::gateway::GUARDED;
 use super::world::{FROM, Listener, PATIENCE, TO, numbered, permit, plan, publish, refused, test};
@@ -91,7 +91,7 @@ fn nothing_flows_back_and_no_packet_is_forwarded_while_the_kernel_guards() {
             there.wait_for(100);
             let heard = here.payloads();
             assert_eq!(heard, numbered("forth-", 50), "only what was published here");
-            let reach = |from: &penstock::lab::Namespace, to: &str| {
+            let reach = |from: &penstock_lab::Namespace, to: &str| {
                 let address = format!("{to}:1883").parse().unwrap();
                 from.enter(|| {
                     std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()

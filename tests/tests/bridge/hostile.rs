@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
-use penstock::lab::{Namespace, wait_until};
+use penstock_lab::{Namespace, wait_until};
 
 use super::world::{FROM, Listener, PATIENCE, TO, losses, numbered, permit, plan, publish, refused, test};
 

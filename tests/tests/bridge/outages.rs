@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock::lab::{Daemon, wait_until};
+use penstock_lab::{Daemon, wait_until};
 
 use super::world::{FROM, PATIENCE, TO, World, first_of_each, numbered, permit, plan, test};
 

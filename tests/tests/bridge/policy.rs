@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock::lab::wait_until;
+use penstock_lab::wait_until;
 
 use super::world::{FROM, PATIENCE, TO, losses, numbered, permit, plan, refused, test};
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use penstock::lab::{Daemon, wait_until};
 use penstock_agent::identity::{Enrolment, IdentityFolder};
 use penstock_agent::store::Store;
+use penstock_lab::{Daemon, wait_until};
 use penstock_policy::ids::Digest;
-use penstock_policy::model::{ApproverSet, Tls};
+use penstock_policy::model::ApproverSet;
 use penstock_policy::plan::Plan;
+use penstock_policy::terms::Tls;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 
 use super::world::{PATIENCE, TO, World, numbered, permit, plan, test};

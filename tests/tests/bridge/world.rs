@@ -11,15 +11,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use penstock::lab::{Daemon, Lab, Namespace, sandbox, wait_until};
 use penstock_agent::audit::{BLOCK_BYTES, Limits, Position, spool::Spool};
 use penstock_agent::bridge::supervisor::read_states;
 use penstock_agent::bridge::tell::BridgeState;
+use penstock_lab::{Daemon, Lab, Namespace, sandbox, wait_until};
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, ZoneId};
-use penstock_policy::model::{GatewayMode, MqttOperation, NumberRange, OnDrift};
 use penstock_policy::plan::{
     Bridge, Broker, Capability, Management, Observing, PLAN_FORMAT, Plan, PlanInterface,
 };
+use penstock_policy::terms::{GatewayMode, MqttOperation, NumberRange, OnDrift};
 use penstock_proto::audit::read_body;
 use penstock_proto::v1::{AuditEvent, audit_event::Kind};
 

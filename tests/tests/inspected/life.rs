@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use penstock::lab;
-use penstock_agent::enforce::l7::Limits;
+use penstock_agent::inspector::Limits;
+use penstock_lab as lab;
 use penstock_policy::ids::ConduitId;
 use penstock_policy::plan::{Capability, Grant};
 

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use penstock::lab;
-use penstock_policy::model::GatewayMode;
+use penstock_lab as lab;
+use penstock_policy::terms::GatewayMode;
 
 use super::life;
 use super::restart::{agent, prepare};

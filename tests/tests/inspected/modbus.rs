@@ -1,6 +1,6 @@
 //! Modbus clients of several stacks before a pymodbus controller.
 
-use penstock::lab;
+use penstock_lab as lab;
 use penstock_policy::plan::Observing;
 use penstock_policy::verdict::Decision;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use penstock::lab::{self, Daemon, Lab};
+use penstock_lab::{self as lab, Daemon, Lab};
 use penstock_policy::verdict::Decision;
 
 use super::world::{Agent, CLIENT, MODES, PATIENCE, SERVER, World, peer, python, telemetry};

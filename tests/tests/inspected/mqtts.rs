@@ -3,10 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use penstock::lab::{self, Daemon, Lab};
-use penstock_agent::enforce::l7::Limits;
-use penstock_policy::model::Tls;
+use penstock_agent::inspector::Limits;
+use penstock_lab::{self as lab, Daemon, Lab};
 use penstock_policy::plan::{Capability, Plan};
+use penstock_policy::terms::Tls;
 use penstock_policy::verdict::Decision;
 
 use super::pki::{Files, Pki};

@@ -3,9 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
-use penstock::lab;
-use penstock_policy::model::Answers;
+use penstock_lab as lab;
 use penstock_policy::plan::{Observing, Plan};
+use penstock_policy::terms::Answers;
 use penstock_policy::verdict::Decision;
 
 use super::world::{Agent, MODES, PATIENCE, SERVER, SERVER6, World, polling};

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penstock::lab::{self, Daemon, Lab, wait_until};
-use penstock_agent::enforce::pulse::ALIVE_S;
+use penstock_agent::intercept::ALIVE_S;
 use penstock_agent::policy_store;
 use penstock_agent::store::Store;
+use penstock_lab::{self as lab, Daemon, Lab, wait_until};
 use penstock_policy::ids::{Digest, Revision};
-use penstock_policy::model::{ApproverSet, GatewayMode, OnAgentLoss};
+use penstock_policy::model::ApproverSet;
 use penstock_policy::plan::Plan;
 use penstock_policy::release::Trust;
+use penstock_policy::terms::{GatewayMode, OnAgentLoss};
 use penstock_proto::v1::{PolicyOffer, SignedRelease};
 
 use super::life;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use penstock::lab;
-use penstock_agent::enforce::Observed;
-use penstock_policy::model::GatewayMode;
+use penstock_agent::observed::Observed;
+use penstock_lab as lab;
+use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Decision;
 
 use super::life::{READ, ask, connect, controller};

@@ -7,16 +7,16 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock::lab::{Daemon, Lab, Namespace};
-use penstock_agent::enforce::l7::{Limits, OperationSeen};
-use penstock_agent::enforce::{Enforcer, Observed, Settings, VerdictSeen};
+use penstock_agent::enforce::{Enforcer, Settings};
+use penstock_agent::inspector::Limits;
+use penstock_agent::observed::{Observed, OperationSeen, VerdictSeen};
 use penstock_agent::service_manager::{Kept, ServiceManager};
+use penstock_lab::{Daemon, Lab, Namespace};
 use penstock_policy::ids::{FlowId, Revision};
-use penstock_policy::model::{
+use penstock_policy::plan::{Capability, Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, Rule};
+use penstock_policy::terms::{
     GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal, Operations,
-};
-use penstock_policy::plan::{
-    Capability, Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
+    PortRange, Transport,
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::sync::mpsc;
@@ -154,7 +154,7 @@ impl World {
                     on_agent_loss: OnAgentLoss::Block,
                     operations: operations.clone().map(Into::into),
                     on_refusal: OnRefusal::Answer,
-                    answers: penstock_policy::model::Answers::Strict,
+                    answers: penstock_policy::terms::Answers::Strict,
                     tls: None,
                 })
                 .collect(),

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use penstock::lab;
-use penstock_agent::enforce::{DriftState, DriftStep, Observed};
-use penstock_policy::model::{GatewayMode, OnDrift};
+use penstock_agent::enforce::DriftState;
+use penstock_agent::observed::{DriftStep, Observed};
+use penstock_lab as lab;
 use penstock_policy::plan::{Observing, Plan};
+use penstock_policy::terms::{GatewayMode, OnDrift};
 use penstock_policy::verdict::{Carried, Decision};
 
 use super::plans::{SIDES, observing, two_flows};

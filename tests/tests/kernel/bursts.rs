@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use penstock::lab;
 use penstock_agent::data_plane::OBSERVED_MAX;
-use penstock_agent::enforce::{Enforcer, Observed, Settings, VerdictSeen};
-use penstock_policy::model::GatewayMode;
+use penstock_agent::enforce::{Enforcer, Settings};
+use penstock_agent::observed::{Observed, VerdictSeen};
+use penstock_lab as lab;
+use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::{Carried, Decision};
 use tokio::sync::mpsc;
 

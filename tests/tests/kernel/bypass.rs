@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use penstock::lab;
-use penstock_policy::model::{GatewayMode, OnAgentLoss};
+use penstock_lab as lab;
+use penstock_policy::terms::{GatewayMode, OnAgentLoss};
 use penstock_policy::verdict::Carried;
 
 use super::inspected::{inspected, plant, with};

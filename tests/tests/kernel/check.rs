@@ -4,12 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use penstock::lab;
-use penstock_agent::enforce::kernel::Nft;
+use penstock_agent::enforce::nft::run::Nft;
 use penstock_agent::enforce::{Change, DriftState, EnforceError, KernelError, Settings};
+use penstock_lab as lab;
 use penstock_policy::ids::Revision;
-use penstock_policy::model::{GatewayMode, OnDrift};
-use penstock_policy::plan::{Plan, PortRange, Transport};
+use penstock_policy::plan::Plan;
+use penstock_policy::terms::{GatewayMode, OnDrift, PortRange, Transport};
 
 use super::plans::{SIDES, rule, tcp, two_flows, udp};
 use super::world::{Agent, World};

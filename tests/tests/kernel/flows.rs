@@ -6,11 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
-use penstock::lab;
 use penstock_agent::enforce::Change;
-use penstock_policy::model::{GatewayMode, OnAgentLoss};
-use penstock_policy::plan::Observing;
-use penstock_policy::plan::Plan;
+use penstock_lab as lab;
+use penstock_policy::plan::{Observing, Plan};
+use penstock_policy::terms::{GatewayMode, OnAgentLoss};
 use penstock_policy::verdict::Carried;
 
 use super::inspected::{inspected, with};

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use penstock_agent::enforce::{Change, DriftState, InspectorPorts};
+use penstock_agent::enforce::{Change, DriftState};
+use penstock_agent::intercept::InspectorPorts;
 use penstock_policy::ids::FlowId;
-use penstock_policy::model::OnAgentLoss;
-use penstock_policy::plan::{Grant, Plan, PortRange, Transport};
+use penstock_policy::plan::{Grant, Plan};
+use penstock_policy::terms::{OnAgentLoss, PortRange, Transport};
 use penstock_policy::verdict::Carried;
 
 use super::flows::probe;

@@ -3,9 +3,9 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use penstock::lab::{self, Namespace};
-use penstock_policy::model::GatewayMode;
+use penstock_lab::{self as lab, Namespace};
 use penstock_policy::plan::{Management, Plan};
+use penstock_policy::terms::GatewayMode;
 
 use super::plans::{SIDES, two_flows};
 use super::world::{Agent, MODES, PATIENCE, SILENCE, World};

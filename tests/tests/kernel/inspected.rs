@@ -4,10 +4,12 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use penstock::lab::{self, Lab, Namespace};
-use penstock_agent::enforce::{InspectorPorts, Observed, Settings};
-use penstock_policy::model::{GatewayMode, ModbusOperation, OnAgentLoss, Operations};
+use penstock_agent::enforce::Settings;
+use penstock_agent::intercept::InspectorPorts;
+use penstock_agent::observed::Observed;
+use penstock_lab::{self as lab, Lab, Namespace};
 use penstock_policy::plan::Plan;
+use penstock_policy::terms::{GatewayMode, ModbusOperation, OnAgentLoss, Operations};
 use penstock_policy::verdict::Decision;
 
 use super::inspector::Inspector;

@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use penstock::lab::Namespace;
-use penstock_agent::enforce::InspectorPorts;
-use penstock_agent::enforce::intercept::{INSPECTOR4, INSPECTOR6, is_inspector};
-use penstock_agent::enforce::pulse::Pulse;
+use penstock_agent::inspector::pulse::Pulse;
+use penstock_agent::intercept::{INSPECTOR4, INSPECTOR6, InspectorPorts, is_inspector};
+use penstock_lab::Namespace;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::world::PATIENCE;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use penstock::lab;
-use penstock_agent::enforce::{Change, DriftStep, Observed};
-use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift};
+use penstock_agent::enforce::Change;
+use penstock_agent::observed::{DriftStep, Observed};
+use penstock_lab as lab;
 use penstock_policy::plan::Observing;
+use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::inspected::{

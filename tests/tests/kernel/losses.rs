@@ -4,10 +4,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use penstock::lab;
-use penstock_agent::enforce::kernel::Nft;
+use penstock_agent::enforce::nft::run::Nft;
 use penstock_agent::enforce::{Change, Settings};
-use penstock_policy::model::GatewayMode;
+use penstock_lab as lab;
+use penstock_policy::terms::GatewayMode;
 
 use super::plans::{SIDES, observing, two_flows};
 use super::turned::{running, started_long_ago, talk};

@@ -4,11 +4,13 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use penstock::lab::{self, Lab, Namespace};
-use penstock_agent::enforce::base::{Base, Loaded};
-use penstock_agent::enforce::kernel::Nft;
-use penstock_agent::enforce::{Observed, Settings, render};
-use penstock_policy::model::GatewayMode;
+use penstock_agent::enforce::Settings;
+use penstock_agent::enforce::ground::base::{Base, Loaded};
+use penstock_agent::enforce::nft::render;
+use penstock_agent::enforce::nft::run::Nft;
+use penstock_agent::observed::Observed;
+use penstock_lab::{self as lab, Lab, Namespace};
+use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::{Carried, Decision};
 
 use super::plans::{SIDES, observing, two_flows};

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use penstock::lab;
-use penstock_agent::enforce::{Condition, ConditionStep, Observed, Pace, Settings};
-use penstock_policy::model::GatewayMode;
+use penstock_agent::enforce::{Pace, Settings};
+use penstock_agent::observed::{Condition, ConditionStep, Observed};
+use penstock_lab as lab;
+use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Carried;
 
 use super::plans::{SIDES, two_flows};

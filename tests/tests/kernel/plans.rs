@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, ZoneId};
-use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift};
-use penstock_policy::plan::{
-    Endpoint, Management, Observing, PLAN_FORMAT, Plan, PlanInterface, PortRange, Rule, Transport,
-};
+use penstock_policy::plan::{Endpoint, Management, Observing, PLAN_FORMAT, Plan, PlanInterface, Rule};
+use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift, PortRange, Transport};
 
 /// Three sides: `lan1` (10.1.0.0/24, fd00:1::/64), `lan2` and `lan3` alike; each its own enforcing zone.
 pub const SIDES: [&str; 3] = ["lan1", "lan2", "lan3"];
@@ -78,8 +76,8 @@ pub fn rule(id: u32, sources: &[&str], destinations: &[&str], transport: Transpo
         destinations: ends(destinations),
         transport,
         must_flow: false,
-        on_refusal: penstock_policy::model::OnRefusal::default(),
-        answers: penstock_policy::model::Answers::Strict,
+        on_refusal: penstock_policy::terms::OnRefusal::default(),
+        answers: penstock_policy::terms::Answers::Strict,
         tls: None,
         on_agent_loss: OnAgentLoss::Block,
         operations: None,

@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use penstock::lab::{self, Lab};
 use penstock_agent::enforce::Change;
+use penstock_lab::{self as lab, Lab};
 use penstock_policy::arbitrary::{UNGUARDED, plans_with_connections};
 use penstock_policy::ids::FlowId;
-use penstock_policy::model::{Enforcement, GatewayMode, OnAgentLoss};
 use penstock_policy::plan::{Observing, Plan};
+use penstock_policy::terms::{Enforcement, GatewayMode, OnAgentLoss};
 use penstock_policy::verdict::{
     Carried, Connection, Decision, Permitted, Reason, Verdict, decide, mode, permitted,
 };

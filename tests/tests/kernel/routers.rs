@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
-use penstock::lab::{self, Lab, Namespace};
-use penstock_agent::enforce::Observed;
-use penstock_policy::model::GatewayMode;
+use penstock_agent::observed::Observed;
+use penstock_lab::{self as lab, Lab, Namespace};
 use penstock_policy::plan::Plan;
+use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Decision;
 
 use super::plans::{SIDES, two_flows};

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use penstock::lab;
 use penstock_agent::enforce::DriftState;
-use penstock_agent::enforce::render::STARTING_S;
-use penstock_policy::model::GatewayMode;
+use penstock_agent::enforce::nft::render::STARTING_S;
+use penstock_lab as lab;
+use penstock_policy::terms::GatewayMode;
 
 use super::plans::{SIDES, two_flows};
 use super::turned::{goes, running, started_long_ago};

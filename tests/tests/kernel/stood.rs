@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use penstock::lab;
-use penstock_agent::enforce::kernel::Nft;
-use penstock_agent::enforce::{ConditionStep, Observed, Settings};
+use penstock_agent::enforce::Settings;
+use penstock_agent::enforce::nft::run::Nft;
+use penstock_agent::observed::{ConditionStep, Observed};
+use penstock_lab as lab;
 use penstock_policy::ids::Revision;
-use penstock_policy::model::GatewayMode;
+use penstock_policy::terms::GatewayMode;
 
 use super::plans::{SIDES, two_flows};
 use super::world::{Agent, World};

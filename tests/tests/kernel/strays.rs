@@ -4,9 +4,9 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use penstock::lab;
 use penstock_agent::enforce::Counters;
-use penstock_policy::model::{GatewayMode, OnAgentLoss};
+use penstock_lab as lab;
+use penstock_policy::terms::{GatewayMode, OnAgentLoss};
 use socket2::{Domain, Socket, Type};
 
 use super::flows::too_big;

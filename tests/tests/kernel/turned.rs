@@ -1,11 +1,12 @@
 //! Connections that run before the gateway knows of them: connection tracking takes the first packet that it sees for the
 //! opening, and half the time that is one of the server's.
 
-use penstock::lab;
-use penstock_agent::enforce::kernel::Nft;
-use penstock_agent::enforce::{Change, Observed, VerdictSeen};
-use penstock_policy::model::{GatewayMode, OnAgentLoss};
+use penstock_agent::enforce::Change;
+use penstock_agent::enforce::nft::run::Nft;
+use penstock_agent::observed::{Observed, VerdictSeen};
+use penstock_lab as lab;
 use penstock_policy::plan::Plan;
+use penstock_policy::terms::{GatewayMode, OnAgentLoss};
 use penstock_policy::verdict::{Carried, Decision};
 
 use super::inspected::{inspected, with_ports};
@@ -270,7 +271,7 @@ fn a_connection_whose_opening_was_seen_is_never_turned_round() {
             let forth = rule(7, &["10.1.0.5"], &["10.2.0.9"], tcp(502));
             let all_back = rule(8, &["10.2.0.9"], &["10.1.0.0/24"], udp(1, 2));
             let all_back = penstock_policy::plan::Rule {
-                transport: penstock_policy::plan::Transport::Tcp(vec![penstock_policy::plan::PortRange {
+                transport: penstock_policy::terms::Transport::Tcp(vec![penstock_policy::terms::PortRange {
                     first: 1,
                     last: 65_535,
                 }]),

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 
-use penstock::lab;
-use penstock_agent::enforce::kernel::Nft;
-use penstock_agent::enforce::readback::Reader;
-use penstock_agent::enforce::{
-    Base, Change, DriftState, DriftStep, EnforceError, InspectorPorts, KernelError, Observed, Settings,
-};
+use penstock_agent::enforce::nft::readback::Reader;
+use penstock_agent::enforce::nft::run::Nft;
+use penstock_agent::enforce::{Base, Change, DriftState, EnforceError, KernelError, Settings};
+use penstock_agent::intercept::InspectorPorts;
+use penstock_agent::observed::{DriftStep, Observed};
+use penstock_lab as lab;
 use penstock_policy::ids::{FlowId, Revision};
-use penstock_policy::model::{GatewayMode, OnAgentLoss, OnDrift};
+use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift};
 use penstock_policy::verdict::{Carried, Decision};
 
 use super::inspected::{inspected, with_ports};
@@ -308,12 +308,12 @@ fn the_base_rules_deny_before_the_agent_and_leave_a_living_table_alone() {
                     let base = Base::read(&base_path).unwrap().unwrap();
                     assert_eq!(
                         base.load(&nft).await.unwrap(),
-                        penstock_agent::enforce::base::Loaded::LeftAlone
+                        penstock_agent::enforce::ground::base::Loaded::LeftAlone
                     );
                     assert!(world.passes("lan1", "lan2", &probe(502, 1), Part::Opening, true));
                     drop(agent);
                     // The machine boots anew.
-                    nft.load(&penstock_agent::enforce::render::remove())
+                    nft.load(&penstock_agent::enforce::nft::render::remove())
                         .await
                         .unwrap();
                     assert!(
@@ -322,7 +322,7 @@ fn the_base_rules_deny_before_the_agent_and_leave_a_living_table_alone() {
                     );
                     assert_eq!(
                         base.load(&nft).await.unwrap(),
-                        penstock_agent::enforce::base::Loaded::Denying
+                        penstock_agent::enforce::ground::base::Loaded::Denying
                     );
                     for port in [22, 502] {
                         assert!(!world.passes("lan1", "lan2", &probe(port, 3), Part::Opening, false));

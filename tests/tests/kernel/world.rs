@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock::lab::{self, Lab, Namespace};
-use penstock_agent::enforce::{Applied, Counters, Enforcer, Observed, Settings};
+use penstock_agent::enforce::{Applied, Counters, Enforcer, Settings};
+use penstock_agent::observed::Observed;
+use penstock_lab::{self as lab, Lab, Namespace};
 use penstock_policy::ids::Revision;
-use penstock_policy::model::GatewayMode;
 use penstock_policy::plan::Plan;
+use penstock_policy::terms::GatewayMode;
 use tokio::sync::mpsc;
 
 use super::plans::SIDES;

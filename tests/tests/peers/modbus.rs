@@ -8,8 +8,8 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use penstock::lab::{Daemon, Lab, sandbox, wait_until};
-use penstock_policy::model::{ModbusOperation, NumberRange, OnRefusal, Operations};
+use penstock_lab::{Daemon, Lab, sandbox, wait_until};
+use penstock_policy::terms::{ModbusOperation, NumberRange, OnRefusal, Operations};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
-use penstock_policy::model::{OnRefusal, Operations};
+use penstock_policy::terms::{OnRefusal, Operations};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 /// A server that does not end a connection by then is waited for no longer.

@@ -5,10 +5,10 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock::lab::sandbox;
 use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender, Sessions};
 use penstock_inspect::judge::Rules;
-use penstock_policy::model::{MqttOperation, NumberRange, OnRefusal, Operations};
+use penstock_lab::sandbox;
+use penstock_policy::terms::{MqttOperation, NumberRange, OnRefusal, Operations};
 
 use super::mqtt::{Broker, PORT, packet, text};
 use super::relayed::connect;

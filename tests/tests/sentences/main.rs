@@ -12,8 +12,8 @@ use penstock_policy::arbitrary::plants;
 use penstock_policy::check::check;
 use penstock_policy::compile::compile_all;
 use penstock_policy::ids::{Digest, Revision, ZoneId};
-use penstock_policy::model::Enforcement;
 use penstock_policy::neighbours::neighbours;
+use penstock_policy::terms::Enforcement;
 use penstock_proto::convert::PolicyMark;
 use proptest::prelude::*;
 
@@ -49,7 +49,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
     #[test]
     fn picture_health_and_check_say_of_each_zone_what_its_undeclared_traffic_meets(plant in plants()) {
-        let picture = penstock::graph::draw(&plant, None).svg;
+        let picture = penstock_picture::draw(&plant, None).svg;
         let findings = check(&plant, &compile_all(&plant).unwrap(), None);
         let boundaries = boundaries(&plant);
         for (id, beside) in neighbours(&plant) {

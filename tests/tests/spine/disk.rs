@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use penstock::lab::{Daemon, wait_until};
+use penstock_lab::{Daemon, wait_until};
 
 use super::world::{PATIENCE, SOMETIMES, World, test};
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use penstock::lab::wait_until;
+use penstock_lab::wait_until;
 use proptest::test_runner::Config;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use penstock::lab::wait_until;
+use penstock_lab::wait_until;
 use serde_json::Value;
 
 use super::world::{PATIENCE, SOMETIMES, World, test};

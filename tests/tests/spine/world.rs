@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use penstock::lab::{Daemon, Lab, Namespace, sandbox, wait_until};
+use penstock_lab::{Daemon, Lab, Namespace, sandbox, wait_until};
 use serde_json::Value;
 
 pub const PATIENCE: Duration = Duration::from_secs(100);

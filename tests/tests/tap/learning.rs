@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use penstock::lab::{Lab, sandbox, wait_until};
+use penstock_lab::{Lab, sandbox, wait_until};
 
 use super::traffic::{everything, record};
 use super::world::{BROKER, PATIENCE, PLC, PLC_V6, World};

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock::lab::{Lab, Namespace, sandbox};
 use penstock_agent::audit::{self, Audit, Limits, Position};
 use penstock_agent::reconcile::PolicyView;
 use penstock_agent::tap::{Settings, Tap};
+use penstock_lab::{Lab, Namespace, sandbox};
 use penstock_policy::ids::ZoneId;
-use penstock_policy::model::{GatewayMode, OnDrift};
 use penstock_policy::plan::{Observing, PLAN_FORMAT, Plan, PlanInterface};
+use penstock_policy::terms::{GatewayMode, OnDrift};
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditBlockBody, Fault, LearnedEvent};
 use prost::Message as _;

@@ -1,6 +1,6 @@
 //! Real clients at their daily work, and the recorder that is the tap's oracle.
 
-use penstock::lab::{Daemon, Namespace};
+use penstock_lab::{Daemon, Namespace};
 
 use super::world::{BROKER, PATIENCE, PLC, PLC_V6, python, run};
 

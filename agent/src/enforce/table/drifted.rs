@@ -2,14 +2,15 @@
 
 use std::sync::{Arc, PoisonError};
 
-use penstock_policy::model::OnDrift;
+use penstock_policy::terms::OnDrift;
 
 use super::generation::is_newer;
 use super::{State, Table, read_held};
-use crate::enforce::loaded::Loaded;
-use crate::enforce::readback::Held;
-use crate::enforce::structure::Finding;
-use crate::enforce::{DriftState, DriftStep, EnforceError, Observed};
+use crate::enforce::nft::readback::Held;
+use crate::enforce::shape::structure::Finding;
+use crate::enforce::table::loaded::Loaded;
+use crate::enforce::{DriftState, EnforceError};
+use crate::observed::{DriftStep, Observed};
 
 impl Table {
     /// Compares the kernel with what was loaded. `noticed` is the generation and process of a foreign transaction.

@@ -1,8 +1,8 @@
 //! Numbers of the generations of the kernel's rules: each transaction, anybody's, makes the next one.
 
 use super::super::EnforceError;
-use super::super::readback::Reader;
 use super::blocking;
+use crate::enforce::nft::readback::Reader;
 
 /// The one in force.
 ///

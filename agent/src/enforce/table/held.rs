@@ -7,7 +7,8 @@ use std::time::Instant;
 use penstock_policy::ids::ConduitId;
 
 use super::{State, Table, generation};
-use crate::enforce::{EnforceError, render};
+use crate::enforce::EnforceError;
+use crate::enforce::nft::render;
 
 impl Table {
     /// Lets conduits that hang on grants pass until then, and no longer, whether an agent lives or not.

@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use super::super::batch::Batch;
-use super::super::render::STARTING_S;
 use super::super::{Counters, EnforceError};
 use super::{Table, blocking};
+use crate::enforce::nft::batch::Batch;
+use crate::enforce::nft::render::STARTING_S;
 
 /// How often a gateway without traffic begins that time again: often enough that one missed look leaves it open.
 const EVERY: Duration = Duration::from_secs(STARTING_S as u64 / 3);

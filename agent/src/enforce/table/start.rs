@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use penstock_policy::ids::Digest;
 
 use super::{Table, generation, read_held};
-use crate::enforce::base::Base;
-use crate::enforce::loaded::Loaded;
-use crate::enforce::lower::Elements;
-use crate::enforce::readback::{Held, meant};
-use crate::enforce::standing::{self, Facts, Found, Note, Open};
-use crate::enforce::structure::{Finding, Structure};
-use crate::enforce::{Condition, ConditionSeen, ConditionStep, EnforceError, Observed, render};
+use crate::enforce::EnforceError;
+use crate::enforce::ground::base::Base;
+use crate::enforce::nft::readback::{Held, meant};
+use crate::enforce::nft::render;
+use crate::enforce::shape::lower::Elements;
+use crate::enforce::shape::structure::{Finding, Structure};
+use crate::enforce::table::loaded::Loaded;
+use crate::enforce::watch::standing::{self, Facts, Found, Note, Open};
+use crate::observed::{Condition, ConditionSeen, ConditionStep, Observed};
 use crate::{clock, health};
 
 /// Hexadecimal digits of each digest in the seal: a chain's comment holds 128 characters.

@@ -6,7 +6,7 @@ use crate::demo::peers;
 use crate::demo::show::Step;
 use crate::demo::topology::{OFFICE_PC, PLC_7, SIS_1};
 use crate::demo::{DemoError, claim};
-use crate::lab::wait_until;
+use penstock_lab::wait_until;
 
 /// A register that the attack wants to change.
 const REGISTER: u16 = 41;

@@ -1,6 +1,6 @@
 //! The plant, its people and its gateways.
 
-use crate::lab::{Daemon, Lab, wait_until};
+use penstock_lab::{Daemon, Lab, wait_until};
 
 use super::{ADMIN, ENGINEER, MANAGER, SAFETY, gateways};
 use crate::demo::control::{Control, PATIENCE, Person, list, number, text};

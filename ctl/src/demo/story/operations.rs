@@ -6,7 +6,7 @@ use crate::demo::peers;
 use crate::demo::show::Step;
 use crate::demo::topology::{HISTORIAN, PLC_8};
 use crate::demo::{DemoError, claim};
-use crate::lab::wait_until;
+use penstock_lab::wait_until;
 
 /// A register that the historian may read.
 const READABLE: u16 = 41;
@@ -72,7 +72,7 @@ pub(super) fn refused(step: &mut Step, control: &Control<'_>) -> Result<(), Demo
 }
 
 /// The client was told by the protocol, and in these words of its own.
-fn claim_exception<T>(answer: &Result<T, crate::lab::LabError>, words: &str) -> Result<(), DemoError> {
+fn claim_exception<T>(answer: &Result<T, penstock_lab::LabError>, words: &str) -> Result<(), DemoError> {
     let said = match answer {
         Ok(_) => "it was done".to_owned(),
         Err(error) => error.to_string(),

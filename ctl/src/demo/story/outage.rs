@@ -12,7 +12,7 @@ use crate::demo::peers;
 use crate::demo::show::Step;
 use crate::demo::topology::{COORDINATOR, OFFICE_PC, PLC_7, PLC_8};
 use crate::demo::{DemoError, claim};
-use crate::lab::{Daemon, wait_until};
+use penstock_lab::{Daemon, wait_until};
 
 /// Echo requests that the office sends while nobody listens to the trail.
 const PROBES: u64 = 7;

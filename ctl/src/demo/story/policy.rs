@@ -13,7 +13,7 @@ use crate::demo::peers;
 use crate::demo::show::Step;
 use crate::demo::topology::{HISTORIAN, PLC_7, PLC_8};
 use crate::demo::{DemoError, claim};
-use crate::lab::wait_until;
+use penstock_lab::wait_until;
 
 /// From the deciding approval to both kernels: what the README promises, said beside what was measured. A busy machine
 /// that takes longer is no fault of the plant's, so the demo tells it and goes on.

@@ -3,13 +3,12 @@
 //! Events and refusals can be pasted as they are: "of unit 1", "at QoS 1, retained" read the same. A Modbus operation is
 //! made into the request that a master would send, so that it is judged by the very code that judges traffic.
 
-use penstock_inspect::Operation;
 use penstock_inspect::judge::{Rules, Verdict};
 use penstock_inspect::modbus::request::Request;
-use penstock_inspect::mqtt;
+use penstock_inspect::{Operation, mqtt};
 use penstock_policy::document::register_numbers::{probably_meant, shown};
 use penstock_policy::functions::{MODBUS_FUNCTIONS, modbus_function, modbus_function_number, modbus_group};
-use penstock_policy::model::{NumberRange, Protocol};
+use penstock_policy::terms::{NumberRange, Protocol};
 
 use crate::failure::Failure;
 

@@ -2,8 +2,8 @@
 //! stands against it in the one that came closest.
 
 use penstock_inspect::judge::{Rules, Verdict};
-use penstock_policy::model::Operations;
 use penstock_policy::plan::{Plan, Rule};
+use penstock_policy::terms::Operations;
 use penstock_policy::verdict::{Connection, Permitted, RuleName, permitted};
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -1,8 +1,8 @@
 //! What stands beside an answer about one connection: who else may do it, and which answers of the server would pass.
 
 use penstock_inspect::judge::{Rules, Verdict};
-use penstock_policy::model::{Answers, Operations};
 use penstock_policy::plan::{Plan, Rule};
+use penstock_policy::terms::{Answers, Operations};
 use penstock_policy::verdict::{
     Connection, Permitted as Permits, Reason, RuleName, for_others, permitted as permits,
 };

@@ -9,7 +9,7 @@ use penstock_inspect::learn::{Carrier, Ends, MessagesSeen, ModbusKey, ModbusSeen
 use penstock_inspect::modbus::Span;
 use penstock_inspect::replay::Seen;
 use penstock_policy::functions::{modbus_function, modbus_function_number};
-use penstock_policy::model::Protocol;
+use penstock_policy::terms::Protocol;
 use penstock_proto::v1::{LearnedEvent, LearnedMessages, LearnedModbus, LearnedRange, VerdictEvent};
 
 /// Why a verdict counts for no talk.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use penstock_policy::model::{Flow, FlowEnd, OnAgentLoss, Plant};
-use penstock_policy::plan::Transport;
+use penstock_policy::model::{Flow, FlowEnd, Plant};
+use penstock_policy::terms::{OnAgentLoss, Transport};
 
 use super::{Carrier, Ends, Talk};
 

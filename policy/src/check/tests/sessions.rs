@@ -3,7 +3,7 @@
 use super::{id, with_brokers};
 use crate::check::{Severity, check};
 use crate::compile::compile_all;
-use crate::model::{MqttOperation, Operations};
+use crate::terms::{MqttOperation, Operations};
 use crate::waterworks::messages;
 
 #[test]

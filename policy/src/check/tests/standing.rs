@@ -2,7 +2,8 @@
 
 use super::{compile_all, id, listed, waterworks};
 use crate::check::check;
-use crate::model::{OnAgentLoss, Operations, Plant};
+use crate::model::Plant;
+use crate::terms::{OnAgentLoss, Operations};
 use crate::waterworks::{conduit, grant_visit, modbus, operation};
 
 /// Codes found in a changed plant, judged against the works as they were; nothing in it must flow any more.

@@ -10,8 +10,8 @@ use crate::arbitrary::plants;
 use crate::check::{Severity, check};
 use crate::compile::compile_all;
 use crate::ids::{ConduitId, FlowName};
-use crate::model::{Flow, FlowEnd, OnAgentLoss, Plant, Service, ZoneKind};
-use crate::plan::{PortRange, Transport};
+use crate::model::{Flow, FlowEnd, Plant, Service, ZoneKind};
+use crate::terms::{OnAgentLoss, PortRange, Transport};
 
 /// A flow from the control room into the safety zone, written so.
 fn into_safety(service: &str, change: impl FnOnce(&mut Flow)) -> Plant {
@@ -120,7 +120,7 @@ fn what_must_flow_into_a_safety_zone_may_pass_unread_with_a_note() {
         let mut plant = into_safety("modbus-tcp", |flow| {
             flow.must_flow = must_flow;
             let operations = vec![operation("read-coils", (0, 15))];
-            flow.operations = Some(crate::model::Operations::ModbusTcp(operations));
+            flow.operations = Some(crate::terms::Operations::ModbusTcp(operations));
         });
         plant.conduits.get_mut(&id("status")).unwrap().on_agent_loss = OnAgentLoss::Pass;
         found(&plant, "PC0144")
@@ -207,7 +207,7 @@ fn widen(plant: &Plant, flow: &mut Flow, way: u8) {
         4 => flow.sources = whole(plant, &flow.sources),
         5 => flow.destinations = whole(plant, &flow.destinations),
         _ => {
-            if let Some(crate::model::Operations::ModbusTcp(operations)) = &mut flow.operations {
+            if let Some(crate::terms::Operations::ModbusTcp(operations)) = &mut flow.operations {
                 operations.push(operation("write-single-coil", (0, 7)));
             }
         }

@@ -2,8 +2,9 @@
 
 use super::{BASE, load_text};
 use crate::compile::compile;
-use crate::model::{Answers, Flow, OnRefusal, Plant, Tls};
+use crate::model::{Flow, Plant};
 use crate::plan::{Capability, Plan};
+use crate::terms::{Answers, OnRefusal, Tls};
 
 /// The base plant with another service, and further keys, for the flow of messages from `plc` to `broker`.
 fn plant(service: &str, allow: &str, keys: &str) -> Plant {

@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Operations, Tls};
-use crate::plan::PortRange;
+use crate::terms::{Operations, PortRange, Tls};
 use crate::waterworks::{id, messages, publish, with_brokers};
 
 /// One flow: gateways (two bits), port, sources, destinations, and what it says of TLS (0: nothing).

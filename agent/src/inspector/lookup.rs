@@ -1,0 +1,369 @@
+//! Which operations a connection may carry: the plan in force, indexed by destination and port.
+//!
+//! [`Policy::find`] gives what `verdict::permitted` gives, without looking at each rule: rules are found by the
+//! networks that hold the destination (one look for each prefix length that the plan has), and only those few are
+//! compared. What several rules list for one connection is compiled once and shared by all connections that have it.
+//!
+//! Where TLS ends here, a rule counts for a device only if one of its sources is that device *and* holds the address
+//! that it speaks from: a certificate adds to what the address must be, and takes nothing from it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ipnet::IpNet;
+use penstock_inspect::connection::Mode;
+use penstock_inspect::judge::{RuleIndex, Rules, RulesError};
+use penstock_policy::ids::{AssetId, FlowId, Revision};
+use penstock_policy::plan::{Endpoint, Plan, Rule};
+use penstock_policy::terms::{
+    Answers, Enforcement, OnAgentLoss, OnRefusal, PortRange, Protocol, Tls, Transport,
+};
+use penstock_proto::tls::data_path::Devices;
+
+use super::tally::Tuple;
+use crate::observed::NamedFlow;
+
+/// Compiled sets that are kept although no connection uses them.
+const SETS_KEPT_MAX: usize = 1024;
+
+/// What the connections of one tuple may do, compiled.
+#[derive(Debug)]
+pub struct RuleSet {
+    /// The union of what the flows list.
+    pub rules: Arc<Rules>,
+    /// What a client gets for a refused operation: as the first of the flows says.
+    pub on_refusal: OnRefusal,
+    /// Where the client's TLS ends here: how the server is known.
+    pub tls: Option<Arc<Tls>>,
+    /// Each of the flows goes on unread while no inspector can take it (`on_agent_loss: pass`).
+    pass: bool,
+    /// The flows, in the plan's order.
+    flows: Vec<NamedFlow>,
+    /// For each compiled rule the place of its flow.
+    owners: Vec<usize>,
+}
+
+impl RuleSet {
+    /// The flow that a compiled rule belongs to; of no rule in particular, the first.
+    pub fn flow(&self, rule: Option<RuleIndex>) -> Option<&NamedFlow> {
+        let owner = rule.and_then(|rule| self.owners.get(rule)).copied().unwrap_or(0);
+        self.flows.get(owner)
+    }
+
+    /// Whether a connection may go on unread where there is no seat for it.
+    pub fn passes_unread(&self, mode: Mode) -> bool {
+        self.pass || mode == Mode::Observe
+    }
+
+    /// The protocol that is spoken.
+    pub fn protocol(&self) -> Protocol {
+        self.rules.protocol()
+    }
+}
+
+/// What the plan says of a new connection's seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Claim {
+    /// The first flow that it belongs to.
+    pub flow: Option<FlowId>,
+    /// One of its flows must flow.
+    pub must_flow: bool,
+    /// Its zones only observe.
+    pub observed: bool,
+    /// Its flows go on unread while no inspector can take them.
+    pub pass: bool,
+}
+
+/// What the plan in force says of a tuple.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// No rule matches.
+    Nothing,
+    /// A matching rule sets no limit.
+    Anything,
+    /// These operations.
+    Only(Arc<RuleSet>),
+    /// The rules that match cannot be brought together; nothing passes.
+    Unusable(Discord),
+}
+
+/// Why the rules of one connection cannot be brought together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Discord {
+    /// What they list.
+    #[error(transparent)]
+    Operations(#[from] RulesError),
+    /// What they say of TLS.
+    #[error(
+        "the flows that share this connection do not agree on its TLS: give them the same service, and the same \
+         server_authorities and server_name"
+    )]
+    Tls,
+}
+
+/// A rule's place in the plan, by a network and a range of ports that it leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Destination {
+    network: IpNet,
+    place: u32,
+    ports: PortRange,
+}
+
+/// A plan, ready to be asked for each connection.
+#[derive(Debug)]
+pub struct Policy {
+    /// Where it comes from.
+    pub plan: Arc<Plan>,
+    /// Under which revision.
+    pub revision: Revision,
+    /// Each destination network of each rule, in order: an entry takes a quarter of what a map's would.
+    destinations: Box<[Destination]>,
+    /// The prefix lengths among them.
+    lengths4: BTreeSet<u8>,
+    lengths6: BTreeSet<u8>,
+    sets: Mutex<HashMap<Vec<u32>, Arc<RuleSet>>>,
+}
+
+impl Policy {
+    /// Indexes `plan`, and compiles each of its lists once, so that a list which cannot be enforced is known before
+    /// the plan is in force.
+    ///
+    /// # Errors
+    /// The first flow whose operations cannot be enforced, by name.
+    pub fn new(plan: Arc<Plan>, revision: Revision) -> Result<Self, (String, RulesError)> {
+        let (mut lengths4, mut lengths6) = (BTreeSet::new(), BTreeSet::new());
+        let mut destinations = Vec::new();
+        // Rules that were read share equal lists.
+        let mut compiled = HashSet::new();
+        for (place, rule) in (0_u32..).zip(&plan.rules) {
+            if let Some(operations) = &rule.operations
+                && compiled.insert(Arc::as_ptr(operations))
+            {
+                Rules::compile(operations).map_err(|error| (name(rule), error))?;
+            }
+            let Transport::Tcp(ports) = &rule.transport else {
+                continue;
+            };
+            if !plan.is_open(&rule.conduit) {
+                continue;
+            }
+            for end in &rule.destinations {
+                let network = end.network.trunc();
+                let lengths = match network {
+                    IpNet::V4(_) => &mut lengths4,
+                    IpNet::V6(_) => &mut lengths6,
+                };
+                lengths.insert(network.prefix_len());
+                destinations.extend(ports.iter().map(|ports| Destination {
+                    network,
+                    place,
+                    ports: *ports,
+                }));
+            }
+        }
+        destinations.sort_unstable();
+        Ok(Self {
+            plan: Arc::clone(&plan),
+            revision,
+            destinations: destinations.into_boxed_slice(),
+            lengths4,
+            lengths6,
+            sets: Mutex::default(),
+        })
+    }
+
+    /// What leads to exactly this network.
+    fn leading_to(&self, network: IpNet) -> impl Iterator<Item = &Destination> {
+        let first = self.destinations.partition_point(|entry| entry.network < network);
+        let rest = self.destinations.get(first..).unwrap_or_default();
+        rest.iter().take_while(move |entry| entry.network == network)
+    }
+
+    /// What a TCP connection from `client` to `server` may do, by their addresses.
+    pub fn find(&self, client: IpAddr, server: SocketAddr) -> Found {
+        self.found(self.places(client, server, None))
+    }
+
+    /// What a connection may do, by addresses and, if it showed a certificate, by device.
+    pub(super) fn find_for(&self, tuple: &Tuple) -> Found {
+        self.found(self.places(tuple.client, tuple.server, tuple.device.as_deref()))
+    }
+
+    fn found(&self, places: BTreeSet<u32>) -> Found {
+        let mut listing = Vec::with_capacity(places.len());
+        for place in places {
+            match self.rule(place).map(|rule| rule.operations.is_some()) {
+                Some(true) => listing.push(place),
+                Some(false) => return Found::Anything,
+                None => {}
+            }
+        }
+        if listing.is_empty() {
+            return Found::Nothing;
+        }
+        match self.set(listing) {
+            Ok(set) => Found::Only(set),
+            Err(error) => Found::Unusable(error),
+        }
+    }
+
+    /// The devices that may open a TLS connection from this address: those whose address it is by the flows, or any,
+    /// where a flow's source is a whole zone.
+    pub fn devices(&self, client: IpAddr, server: SocketAddr) -> Devices {
+        let places = self.places(client, server, None);
+        let rules = places.iter().filter_map(|place| self.rule(*place));
+        let ends: Vec<&Endpoint> = rules
+            .filter(|rule| rule.tls.is_some())
+            .flat_map(|rule| &rule.sources)
+            .filter(|end| end.network.contains(&client))
+            .collect();
+        if ends.iter().any(|end| is_zone(end)) {
+            return Devices::Any;
+        }
+        Devices::Listed(ends.iter().filter_map(|end| end.name.parse().ok()).collect())
+    }
+
+    /// The asset that stands at the server's address, by the flows from `client` to it.
+    pub fn server(&self, client: IpAddr, server: SocketAddr) -> Option<AssetId> {
+        self.places(client, server, None)
+            .iter()
+            .filter_map(|place| self.rule(*place))
+            .flat_map(|rule| &rule.destinations)
+            .filter(|end| end.network.contains(&server.ip()) && !is_zone(end))
+            .find_map(|end| end.name.parse().ok())
+    }
+
+    /// What a connection from `client` to `server` may claim.
+    pub(super) fn claim(&self, client: IpAddr, server: SocketAddr) -> Claim {
+        let places = self.places(client, server, None);
+        let rules = || places.iter().filter_map(|place| self.rule(*place));
+        Claim {
+            flow: rules().next().map(|rule| rule.id),
+            must_flow: rules().any(|rule| rule.must_flow),
+            observed: self.mode(client, server.ip()) == Mode::Observe,
+            pass: !places.is_empty() && rules().all(|rule| rule.on_agent_loss == OnAgentLoss::Pass),
+        }
+    }
+
+    /// What a flow is called.
+    pub(super) fn flow_name(&self, id: FlowId) -> Option<String> {
+        self.plan.rules.iter().find(|rule| rule.id == id).map(name)
+    }
+
+    /// The matching rules' places in the plan, in its order.
+    fn places(&self, client: IpAddr, server: SocketAddr, device: Option<&AssetId>) -> BTreeSet<u32> {
+        let lengths = if server.is_ipv4() {
+            &self.lengths4
+        } else {
+            &self.lengths6
+        };
+        lengths
+            .iter()
+            .filter_map(|length| IpNet::new(server.ip(), *length).ok())
+            .flat_map(|network| self.leading_to(network.trunc()))
+            .filter(|entry| entry.ports.contains(server.port()))
+            .map(|entry| entry.place)
+            .filter(|place| {
+                self.rule(*place)
+                    .is_some_and(|rule| may_open(rule, client, device))
+            })
+            .collect()
+    }
+
+    fn rule(&self, place: u32) -> Option<&Rule> {
+        self.plan.rules.get(usize::try_from(place).ok()?)
+    }
+
+    fn set(&self, listing: Vec<u32>) -> Result<Arc<RuleSet>, Discord> {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(set) = sets.get(&listing) {
+            return Ok(Arc::clone(set));
+        }
+        let rules: Vec<&Rule> = listing.iter().filter_map(|place| self.rule(*place)).collect();
+        let (compiled, owners) = Rules::union(rules.iter().filter_map(|rule| rule.operations.as_deref()))?;
+        let tls = rules.first().and_then(|rule| rule.tls.as_ref());
+        if rules.iter().any(|rule| rule.tls.as_ref() != tls) {
+            return Err(Discord::Tls);
+        }
+        let set = Arc::new(RuleSet {
+            tls: tls.cloned(),
+            pass: rules.iter().all(|rule| rule.on_agent_loss == OnAgentLoss::Pass),
+            rules: Arc::new(compiled.with_answers(Answers::shared(rules.iter().map(|rule| rule.answers)))),
+            on_refusal: rules.first().map_or(OnRefusal::Answer, |rule| rule.on_refusal),
+            flows: rules
+                .iter()
+                .map(|rule| NamedFlow {
+                    id: rule.id,
+                    name: name(rule),
+                })
+                .collect(),
+            owners,
+        });
+        if sets.len() >= SETS_KEPT_MAX {
+            sets.retain(|_, kept| Arc::strong_count(kept) > 1);
+        }
+        sets.insert(listing, Arc::clone(&set));
+        Ok(set)
+    }
+
+    /// Whether refusals between these two are carried out: not if both are in zones that only observe. Of addresses that are
+    /// on no side, or on several, the strictest holds.
+    pub fn mode(&self, client: IpAddr, server: IpAddr) -> Mode {
+        let observes = |address: IpAddr| {
+            let mut sides = self
+                .plan
+                .interfaces
+                .iter()
+                .filter(|side| side.holds(address))
+                .peekable();
+            sides.peek().is_some()
+                && sides.all(|side| side.observing.mode(Some(address)) == Enforcement::Observe)
+        };
+        if observes(client) && observes(server) {
+            Mode::Observe
+        } else {
+            Mode::Enforce
+        }
+    }
+
+    /// What the plan calls the two ends of a connection; empty where it has no name for one.
+    pub fn names(&self, client: IpAddr, server: SocketAddr) -> (String, String) {
+        let places = self.places(client, server, None);
+        let named = |ends: fn(&Rule) -> &Vec<Endpoint>, address: IpAddr| {
+            places
+                .iter()
+                .filter_map(|place| self.rule(*place))
+                .flat_map(ends)
+                .filter(|end| end.network.contains(&address))
+                .max_by_key(|end| end.network.prefix_len())
+                .map(|end| end.name.to_string())
+                .unwrap_or_default()
+        };
+        (
+            named(|rule| &rule.sources, client),
+            named(|rule| &rule.destinations, server.ip()),
+        )
+    }
+}
+
+fn may_open(rule: &Rule, client: IpAddr, device: Option<&AssetId>) -> bool {
+    // A certificate says nothing where no TLS ends.
+    let device = device.filter(|_| rule.tls.is_some());
+    rule.sources
+        .iter()
+        .filter(|end| end.network.contains(&client))
+        .any(|end| device.is_none_or(|device| is_zone(end) || *end.name == *device.as_str()))
+}
+
+/// Whether this is all that lives in a zone, and not one asset.
+fn is_zone(end: &Endpoint) -> bool {
+    end.name.starts_with("zone:")
+}
+
+fn name(rule: &Rule) -> String {
+    format!("{}/{}", rule.conduit, rule.flow)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! A session between two processes: what one leaves of it, and how the next takes it up.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender, ThawError};
+use penstock_inspect::judge::Rules;
+use penstock_policy::terms::{OnRefusal, Protocol};
+
+use super::super::handover::{Each, FrozenRelay};
+use super::super::lookup::Found;
+use super::{End, Inspection, Session};
+
+impl Session {
+    /// Stops, and gives all that another process needs to go on from here; `None` for a connection that is ending.
+    pub(in super::super) fn freeze(&mut self) -> io::Result<Option<(FrozenRelay, OwnedFd, OwnedFd)>> {
+        if self.is_inside_tls() || self.closing.is_some() || self.cut.is_some() || self.is_over() {
+            return Ok(None);
+        }
+        let connection = match &self.inspection {
+            Inspection::Passing => None,
+            Inspection::Following(connection) => {
+                let frozen = connection.freeze(super::super::now());
+                Some(String::from_utf8(frozen).map_err(io::Error::other)?)
+            }
+        };
+        let sockets = (self.client.leg.socket()?, self.server.leg.socket()?);
+        self.frozen = true;
+        let each = |client: bool, server: bool| Each { client, server };
+        let relay = FrozenRelay {
+            connection,
+            backlog: Each {
+                client: std::mem::take(&mut self.client.backlog),
+                server: std::mem::take(&mut self.server.backlog),
+            },
+            over: each(self.client.over, self.server.over),
+            finished: each(self.client.finished, self.server.finished),
+        };
+        Ok(Some((relay, sockets.0, sockets.1)))
+    }
+
+    /// A session that goes on where another process stopped; what it held and now passes is sent first.
+    pub(in super::super) fn thaw(mut self, relay: FrozenRelay) -> Self {
+        for side in [Sender::Client, Sender::Server] {
+            let peer = self.peer(side);
+            let mut backlog = relay.backlog.of(side).clone();
+            backlog.append(&mut peer.backlog);
+            peer.backlog = backlog;
+            peer.over = *relay.over.of(side);
+            peer.finished = *relay.finished.of(side);
+        }
+        self
+    }
+
+    /// How a connection that another process followed is judged from here on, and what passes at once of what was held of
+    /// it, by receiver.
+    pub(in super::super) fn thawed(
+        found: &Found,
+        mode: Mode,
+        frozen: Option<&str>,
+    ) -> Result<(Inspection, Each<Vec<u8>>), End> {
+        let bytes = frozen.map(str::as_bytes).unwrap_or_default();
+        let passing = || {
+            let [server, client] = match frozen {
+                Some(_) => Connection::unsent(bytes).map_err(|error| lost(&error))?,
+                None => Default::default(),
+            };
+            Ok((Inspection::Passing, Each { client, server }))
+        };
+        let set = match found {
+            // It takes leave of its peers first.
+            Found::Nothing | Found::Unusable(_) if mode == Mode::Enforce => {
+                return leaving(bytes).ok_or(End::Unreadable);
+            }
+            // It is followed on, so that a later policy may limit it again.
+            Found::Nothing | Found::Anything | Found::Unusable(_) => {
+                return [Protocol::ModbusTcp, Protocol::Mqtt]
+                    .into_iter()
+                    .filter_map(|protocol| thaw(bytes, Rules::nothing(protocol), Mode::Observe).ok())
+                    .find(|connection| !connection.is_closed())
+                    .map_or_else(passing, |connection| Ok(going_on(connection)));
+            }
+            Found::Only(set) => set,
+        };
+        // What is handed over speaks plainly.
+        if set.tls.is_some() {
+            return match mode {
+                Mode::Enforce => leaving(bytes).ok_or(End::Unreadable),
+                Mode::Observe => passing(),
+            };
+        }
+        if frozen.is_none() && mode == Mode::Enforce {
+            return Err(End::Unfollowed);
+        }
+        let (rules, now) = (Arc::clone(&set.rules), super::super::now());
+        let limits = Limits::default();
+        match Connection::thaw(bytes, now, rules, mode, set.on_refusal, limits) {
+            Ok(connection) => Ok(going_on(connection)),
+            Err(_) if mode == Mode::Observe => passing(),
+            Err(error) => leaving(bytes).ok_or_else(|| lost(&error)),
+        }
+    }
+
+    /// Sends these first.
+    pub(in super::super) fn before(mut self, held: Each<Vec<u8>>) -> Self {
+        (self.client.backlog, self.server.backlog) = (held.client, held.server);
+        self
+    }
+}
+
+/// An MQTT connection that goes on only to end in order.
+fn leaving(frozen: &[u8]) -> Option<(Inspection, Each<Vec<u8>>)> {
+    let connection = thaw(frozen, Rules::nothing(Protocol::Mqtt), Mode::Enforce).ok()?;
+    Some((Inspection::Following(connection), Each::default()))
+}
+
+fn thaw(frozen: &[u8], rules: Rules, mode: Mode) -> Result<Connection, ThawError> {
+    let (now, limits) = (super::super::now(), Limits::default());
+    Connection::thaw(frozen, now, Arc::new(rules), mode, OnRefusal::Answer, limits)
+}
+
+/// A connection, and what passes at once of what it held.
+fn going_on(mut connection: Connection) -> (Inspection, Each<Vec<u8>>) {
+    let mut held: Each<Vec<u8>> = Each::default();
+    connection.settle(&mut |output| match output {
+        Output::ToServer(bytes) => held.server.extend_from_slice(bytes),
+        Output::ToClient(bytes) => held.client.extend_from_slice(bytes),
+        _ => {}
+    });
+    (Inspection::Following(connection), held)
+}
+
+fn lost(error: &ThawError) -> End {
+    tracing::warn!(%error, "a connection that was handed over is reset");
+    End::Unfollowed
+}

@@ -1,0 +1,539 @@
+//! TLS that ends at the relay, over loopback, by real handshakes: MQTT from a device to its broker.
+
+use std::io;
+
+use penstock_policy::ids::Digest;
+use penstock_policy::model::ApproverSet;
+use penstock_policy::terms::{MqttOperation, NumberRange, Tls};
+use penstock_proto::tls::data_path::Devices;
+use penstock_proto::tls::{Credentials, certificates_to_pem};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+use super::super::identity::Ready;
+use super::*;
+use crate::identity::{Enrolment, Identity, IdentityFolder};
+
+const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c";
+const CONNACK: &[u8] = b"\x20\x02\x00\x00";
+const ALLOWED: &[u8] = b"\x30\x08\x00\x06line/1";
+const REFUSED: &[u8] = b"\x32\x09\x00\x05valve\x00\x07";
+const PUBACK: &[u8] = b"\x40\x02\x00\x07";
+
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(super) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(super) fn root(&self) -> rustls::pki_types::CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    pub(super) fn issue(&self, subject: &str) -> (Credentials, String) {
+        self.issue_until(subject, 2099)
+    }
+
+    /// A certificate as the coordinator issues it, for 127.0.0.1 too; its key in PEM.
+    fn issue_until(&self, subject: &str, year: i32) -> (Credentials, String) {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let uri = format!("spiffe://works/{subject}");
+        params
+            .subject_alt_names
+            .push(SanType::URI(uri.try_into().unwrap()));
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let der = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let chain = vec![certificate.der().clone(), self.0.der().clone()];
+        (Credentials::new(chain, der).unwrap(), key.serialize_pem())
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        roots
+    }
+
+    /// The gateway as it was enrolled, with a certificate that ends in `year`.
+    fn gateway(&self, year: i32) -> Arc<Identity> {
+        let folder = tempfile::tempdir().unwrap();
+        let (credentials, key) = self.issue_until("gateway/gw", year);
+        let files = folder.path().join("identity");
+        std::fs::create_dir(&files).unwrap();
+        std::fs::write(files.join("chain.pem"), certificates_to_pem(credentials.chain())).unwrap();
+        std::fs::write(files.join("roots.pem"), certificates_to_pem(&[self.0.der()])).unwrap();
+        std::fs::write(files.join("key.pem"), key).unwrap();
+        let enrolment = Enrolment {
+            plant: "works".parse().unwrap(),
+            gateway: "gw".parse().unwrap(),
+            coordinators: Vec::new(),
+            root_digest: Digest::of(self.0.der()),
+            approvers: ApproverSet {
+                threshold: 1,
+                people: std::collections::BTreeMap::new(),
+            },
+        };
+        Arc::new(IdentityFolder::new(folder.path()).load(enrolment).unwrap())
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// A plant whose device `hmi` publishes to its broker `plc` through the relay.
+pub(super) struct Works {
+    ca: Authority,
+    world: World,
+    broker: Credentials,
+}
+
+fn mqtts(port: u16, tls: Option<Tls>) -> Plan {
+    let publish = MqttOperation::Publish {
+        topics: vec!["line/#".to_owned()],
+        qos: NumberRange { first: 0, last: 1 },
+        retain: false,
+    };
+    let mut plan = plan(port, Some(Operations::Mqtt(vec![publish])), Enforcement::Enforce);
+    plan.rules[0].tls = tls.map(Arc::new);
+    plan
+}
+
+impl Works {
+    pub(super) async fn new() -> Self {
+        let works = Self::without_identity().await;
+        works.world.inspector.identify(Some(works.ca.gateway(2099)));
+        works
+    }
+
+    async fn without_identity() -> Self {
+        let ca = Authority::new();
+        let works = Self {
+            broker: ca.issue("device/plc").0,
+            ca,
+            world: World::new(Limits::default()),
+        };
+        works.put(|_| ()).await;
+        works
+    }
+
+    async fn put(&self, change: impl FnOnce(&mut Plan)) {
+        let mut plan = mqtts(self.port(), Some(Tls::default()));
+        change(&mut plan);
+        let policy = Inspector::prepare(Arc::new(plan), Revision(4)).unwrap();
+        self.world.inspector.put(policy).await;
+    }
+
+    fn port(&self) -> u16 {
+        self.world.server.local_addr().unwrap().port()
+    }
+
+    fn device(&self, name: &str) -> Credentials {
+        self.ca.issue(&format!("device/{name}")).0
+    }
+
+    /// An ordinary client: it checks the server's address against the certificate.
+    pub(super) async fn dial(
+        &self,
+        own: Option<Credentials>,
+    ) -> io::Result<client::TlsStream<tokio::net::TcpStream>> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.ca.roots());
+        let config = match own {
+            Some(own) => builder
+                .with_client_auth_cert(own.chain().to_vec(), own.key().clone_key())
+                .unwrap(),
+            None => builder.with_no_client_auth(),
+        };
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.world.inspector.ports().v4)).await?;
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    /// The broker's side of the next connection.
+    async fn serve(&self) -> io::Result<server::TlsStream<tokio::net::TcpStream>> {
+        let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(self.ca.roots()),
+            provider(),
+        );
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients.build().unwrap())
+            .with_single_cert(self.broker.chain().to_vec(), self.broker.key().clone_key())
+            .unwrap();
+        let listener = self.world.server.try_clone().unwrap();
+        let (stream, _) = tokio::task::spawn_blocking(move || listener.accept()).await??;
+        stream.set_nonblocking(true)?;
+        let stream = tokio::net::TcpStream::from_std(stream)?;
+        TlsAcceptor::from(Arc::new(config)).accept(stream).await
+    }
+
+    /// A device and its broker, which have greeted each other.
+    async fn pair(
+        &self,
+    ) -> (
+        client::TlsStream<tokio::net::TcpStream>,
+        server::TlsStream<tokio::net::TcpStream>,
+    ) {
+        let (client, served) = tokio::join!(self.dial(Some(self.device("hmi"))), self.serve());
+        let (mut client, mut served) = (client.unwrap(), served.unwrap());
+        client.write_all(CONNECT).await.unwrap();
+        assert_eq!(take(&mut served, CONNECT.len()).await, CONNECT);
+        served.write_all(CONNACK).await.unwrap();
+        assert_eq!(take(&mut client, CONNACK.len()).await, CONNACK);
+        (client, served)
+    }
+
+    /// What a client with this certificate meets with: an error, sooner or later. The server hears of nobody.
+    async fn refuses(&mut self, own: Option<Credentials>, because: &str) -> OperationSeen {
+        let error = match self.dial(own).await {
+            Ok(mut client) => client.read_u8().await.unwrap_err(),
+            Err(error) => error,
+        };
+        let told = self.world.until(because).await.pop().unwrap();
+        self.world.server.set_nonblocking(true).unwrap();
+        assert_eq!(
+            self.world.server.accept().unwrap_err().kind(),
+            ErrorKind::WouldBlock,
+            "{error}"
+        );
+        self.world.server.set_nonblocking(false).unwrap();
+        told
+    }
+}
+
+async fn take(stream: &mut (impl tokio::io::AsyncRead + Unpin), count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    let reading = tokio::time::timeout(PATIENCE, stream.read_exact(&mut bytes));
+    reading.await.unwrap().unwrap();
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_reaches_its_broker_inside_tls_and_no_further_than_the_rule() {
+    let mut works = Works::new().await;
+    let (mut client, mut served) = works.pair().await;
+    client.write_all(&[REFUSED, ALLOWED].concat()).await.unwrap();
+    // The answer in the protocol, and then what is permitted.
+    assert_eq!(take(&mut client, PUBACK.len()).await, PUBACK);
+    assert_eq!(take(&mut served, ALLOWED.len()).await, ALLOWED);
+    // The end of either side is the other's.
+    client.shutdown().await.unwrap();
+    assert_eq!(served.read(&mut [0; 8]).await.unwrap(), 0);
+    served.shutdown().await.unwrap();
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+    let seen = works.world.until("publish valve").await;
+    let refused = seen.last().unwrap();
+    assert_eq!(refused.decision, Some(Decision::Deny));
+    assert_eq!(refused.client_name, "device/hmi by certificate");
+    assert_eq!(refused.flow.as_ref().unwrap().name, "supply/polling");
+    works.world.until("connection ended").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_to_the_server_but_the_device_that_the_flow_names_from_its_address() {
+    let mut works = Works::new().await;
+    let other = Authority::new();
+    for (own, because) in [
+        (None, "shows no certificate"),
+        (Some(other.issue("device/hmi").0), "not of this plant's authority"),
+        (Some(works.device("plc")), "not device/hmi of plant works"),
+        (Some(works.ca.issue("operator/hmi").0), "not device/hmi"),
+        (
+            Some(works.ca.issue_until("device/hmi", 2021).0),
+            "issue it again (penstock devices issue)",
+        ),
+    ] {
+        let told = works.refuses(own, because).await;
+        assert_eq!(told.decision, Some(Decision::Deny), "{}", told.text);
+        assert_eq!(told.subject, Subject::Session);
+    }
+    // What lives in a zone may be any device of the plant.
+    works
+        .put(|plan| plan.rules[0].sources[0].name = "zone:office".into())
+        .await;
+    let (client, served) = tokio::join!(works.dial(Some(works.device("laptop"))), works.serve());
+    drop((client.unwrap(), served.unwrap()));
+    works.refuses(None, "shows no certificate").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_on_in_the_plain_on_either_side() {
+    let mut works = Works::new().await;
+    let mut plain = works.world.connect();
+    plain.write_all(CONNECT).unwrap();
+    let mut heard = Vec::new();
+    let _ = plain.read_to_end(&mut heard);
+    // A TLS alert at most.
+    assert!(heard.first().is_none_or(|first| *first == 21), "{heard:?}");
+    let told = works.world.until("does not speak TLS").await;
+    assert_eq!(told.last().unwrap().decision, Some(Decision::Deny));
+    // And a server that answers in the plain.
+    let (client, ()) = tokio::join!(works.dial(Some(works.device("hmi"))), async {
+        let listener = works.world.server.try_clone().unwrap();
+        let heard = tokio::task::spawn_blocking(move || {
+            let (mut served, _) = listener.accept().unwrap();
+            served.write_all(CONNACK).unwrap();
+            let mut heard = Vec::new();
+            let _ = served.read_to_end(&mut heard);
+            heard
+        });
+        let heard = heard.await.unwrap();
+        assert!(!heard.windows(4).any(|some| some == b"MQTT"), "{heard:?}");
+    });
+    // The client may learn it in its handshake, as it writes, or as it reads.
+    if let Ok(mut client) = client {
+        let _ = client.write_all(CONNECT).await;
+        client.read_u8().await.unwrap_err();
+    }
+    works.world.until("the server does not speak TLS").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_the_flows_gets_no_byte_of_the_client() {
+    let mut works = Works::new().await;
+    for (broker, because) in [
+        (
+            Authority::new().issue("device/plc").0,
+            "server's certificate is not good",
+        ),
+        (works.device("hmi"), "not device/plc of plant works"),
+    ] {
+        works.broker = broker;
+        let (client, served) = tokio::join!(works.dial(Some(works.device("hmi"))), works.serve());
+        let mut served_error = String::new();
+        if let Ok(mut served) = served {
+            served_error = served.read_u8().await.unwrap_err().to_string();
+        }
+        // The client may learn it in its handshake, or as it reads.
+        if let Ok(mut client) = client {
+            assert!(client.read_u8().await.is_err(), "{served_error}");
+        }
+        let told = works.world.until(because).await;
+        assert_eq!(told.last().unwrap().client_name, "device/hmi by certificate");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_identity_meets_new_connections_and_cuts_none_and_an_expired_one_serves_on() {
+    let works = Works::new().await;
+    let (mut client, mut served) = works.pair().await;
+    let first = client.get_ref().1.peer_certificates().unwrap()[0].clone();
+    works.world.inspector.identify(Some(works.ca.gateway(2098)));
+    assert_eq!(works.world.inspector.identity_fault(), None);
+    client.write_all(ALLOWED).await.unwrap();
+    assert_eq!(take(&mut served, ALLOWED.len()).await, ALLOWED);
+    let (renewed, _served) = works.pair().await;
+    assert_ne!(renewed.get_ref().1.peer_certificates().unwrap()[0], first);
+    // Whether an expired one is good enough is for the peers to say, and ours say no.
+    works.world.inspector.identify(Some(works.ca.gateway(2021)));
+    let refused = works.dial(Some(works.device("hmi"))).await.unwrap_err();
+    assert!(refused.to_string().contains("expired"), "{refused}");
+    client.write_all(ALLOWED).await.unwrap();
+    assert_eq!(take(&mut served, ALLOWED.len()).await, ALLOWED);
+    let fault = works.world.inspector.identity_fault().unwrap();
+    assert_eq!(fault.code, "tls-certificate-expired");
+    works.put(|plan| plan.rules[0].tls = None).await;
+    assert_eq!(works.world.inspector.identity_fault(), None, "no TLS ends here");
+}
+
+#[test]
+fn tls_is_set_up_once_for_an_identity_and_the_terms_of_a_flow() {
+    let ca = Authority::new();
+    let [first, renewed] = [2099, 2098].map(|year| Ready::new(ca.gateway(year)).unwrap());
+    let clients = |ready: &Ready, device: &str| {
+        let devices = Devices::Listed([device.parse().unwrap()].into());
+        ready.towards_clients(devices).unwrap()
+    };
+    assert!(Arc::ptr_eq(&clients(&first, "hmi"), &clients(&first, "hmi")));
+    assert!(!Arc::ptr_eq(&clients(&first, "hmi"), &clients(&first, "panel")));
+    assert!(!Arc::ptr_eq(&clients(&first, "hmi"), &clients(&renewed, "hmi")));
+    let named = Tls {
+        server_name: Some("broker.example".to_owned()),
+        ..Tls::default()
+    };
+    let server = |ready: &Ready, tls: &Tls, asset: &str, address: [u8; 4]| {
+        let (asset, address) = (asset.parse().unwrap(), address.into());
+        ready.towards_server(tls, asset, address).unwrap()
+    };
+    let one = server(&first, &Tls::default(), "plc", [10, 2, 0, 9]);
+    assert!(Arc::ptr_eq(
+        &one,
+        &server(&first, &Tls::default(), "plc", [10, 2, 0, 9])
+    ));
+    for other in [
+        server(&first, &named, "plc", [10, 2, 0, 9]),
+        server(&first, &Tls::default(), "broker", [10, 2, 0, 9]),
+        server(&first, &Tls::default(), "plc", [10, 2, 0, 10]),
+        server(&renewed, &Tls::default(), "plc", [10, 2, 0, 9]),
+    ] {
+        assert!(!Arc::ptr_eq(&one, &other));
+        assert!(!Arc::ptr_eq(&one.config, &other.config));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_identity_refuses_tls_and_says_so() {
+    let mut works = Works::without_identity().await;
+    let own = works.device("hmi");
+    works.refuses(Some(own), "this gateway has no certificate").await;
+    let fault = works.world.inspector.identity_fault().unwrap();
+    assert_eq!(fault.code, "tls-without-identity");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standing_connections_come_under_another_policy_and_end_where_it_knows_them_no_more() {
+    let works = Works::new().await;
+    let (mut client, mut served) = works.pair().await;
+    works
+        .put(|plan| {
+            let operations = plan.rules[0].operations.as_mut().map(Arc::make_mut);
+            let Some(Operations::Mqtt(listed)) = operations else {
+                unreachable!()
+            };
+            *listed = vec![MqttOperation::Publish {
+                topics: vec!["valve".to_owned()],
+                qos: NumberRange { first: 1, last: 1 },
+                retain: false,
+            }];
+        })
+        .await;
+    client.write_all(&[ALLOWED, REFUSED].concat()).await.unwrap();
+    assert_eq!(take(&mut served, REFUSED.len()).await, REFUSED);
+    type Change = fn(&mut Plan);
+    let changes: [Change; 4] = [
+        // The device's address is another asset's now.
+        |plan| plan.rules[0].sources[0].name = "scada".into(),
+        // The server is known by something else.
+        |plan| {
+            let elsewhere = Tls {
+                server_authorities: None,
+                server_name: Some("broker.example".to_owned()),
+            };
+            plan.rules[0].tls = Some(Arc::new(elsewhere));
+        },
+        |plan| plan.rules[0].tls = None,
+        |plan| plan.rules.clear(),
+    ];
+    for change in changes {
+        works.put(|_| ()).await;
+        let (mut client, mut served) = works.pair().await;
+        works.put(change).await;
+        assert!(client.read_u8().await.is_err());
+        let mut last = Vec::new();
+        let _ = served.read_to_end(&mut last).await;
+        assert_eq!(
+            last,
+            [0xe0, 0],
+            "the broker hears a DISCONNECT, and no will is published"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zones_that_observe_pass_tls_unread_and_ending_it_begins_with_enforcement() {
+    let mut works = Works::new().await;
+    works
+        .put(|plan| plan.interfaces[0].observing = Enforcement::Observe.into())
+        .await;
+    let (mut client, mut served) = works.world.pair();
+    client.write_all(b"\x16\x03\x01 whatever").unwrap();
+    assert_eq!(read_exactly(&mut served, 12), b"\x16\x03\x01 whatever"[..12]);
+    works.world.until("TLS would end at this gateway").await;
+    // Another policy that observes lets it stand, ...
+    works
+        .put(|plan| {
+            plan.interfaces[0].observing = Enforcement::Observe.into();
+            plan.rules[0].must_flow = true;
+        })
+        .await;
+    served.write_all(b"an answer").unwrap();
+    assert_eq!(read_exactly(&mut client, 9), b"an answer");
+    // ... and one that enforces does not: the client comes back, and is asked who it is.
+    works.put(|_| ()).await;
+    assert!(is_reset(&mut client));
+    works.refuses(None, "shows no certificate").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_that_disagree_on_the_tls_of_one_connection_let_nobody_through() {
+    let mut works = Works::new().await;
+    works
+        .put(|plan| {
+            let mut second = plan.rules[0].clone();
+            (second.id, second.tls) = (FlowId(8), None);
+            plan.rules.push(second);
+        })
+        .await;
+    let own = works.device("hmi");
+    works.refuses(Some(own), "do not agree on its TLS").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_devices_behind_one_address_have_each_its_own_flows() {
+    let works = Works::new().await;
+    works
+        .put(|plan| {
+            let mut second = plan.rules[0].clone();
+            second.id = FlowId(8);
+            second.sources[0].name = "historian".into();
+            second.operations = Some(Arc::new(Operations::Mqtt(vec![MqttOperation::Connect {
+                client_ids: Some(vec!["c".to_owned()]),
+                users: None,
+            }])));
+            plan.rules.push(second);
+        })
+        .await;
+    let historian = works.device("historian");
+    let (client, served) = tokio::join!(works.dial(Some(historian)), works.serve());
+    let (mut client, mut served) = (client.unwrap(), served.unwrap());
+    client.write_all(CONNECT).await.unwrap();
+    assert_eq!(take(&mut served, CONNECT.len()).await, CONNECT);
+    served.write_all(CONNACK).await.unwrap();
+    take(&mut client, CONNACK.len()).await;
+    client.write_all(ALLOWED).await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(served.read(&mut [0; 8]).await.unwrap(), 0, "it may only connect");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_a_planned_restart_what_is_inside_tls_ends_in_order_and_whole() {
+    let works = Works::new().await;
+    let (mut client, mut served) = works.pair().await;
+    client.write_all(ALLOWED).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let keeping = keeping(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
+    let manager = ServiceManager::at(path.to_str().unwrap()).unwrap();
+    let leaving = async { works.world.inspector.hand_over(&manager).await.unwrap() };
+    let hearing = async {
+        let mut heard = Vec::new();
+        served.read_to_end(&mut heard).await.unwrap();
+        served.shutdown().await.unwrap();
+        heard
+    };
+    let ending = async {
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+        client.shutdown().await.unwrap();
+    };
+    let (count, heard, ()) = tokio::join!(leaving, hearing, ending);
+    assert_eq!((count, heard.as_slice()), (0, ALLOWED));
+    assert!(keeping.join().unwrap().iter().all(|kept| kept.name != "leg"));
+}

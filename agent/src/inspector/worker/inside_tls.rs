@@ -1,0 +1,121 @@
+//! How a connection inside TLS comes to stand: first the client proves which device it is, so that nobody else gets as far
+//! as the server; then the server proves which asset it is.
+//!
+//! What goes wrong before the client's handshake is over is told to it by TLS's alert, later by a reset.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use penstock_policy::terms::Tls;
+use tokio::net::TcpStream;
+
+use super::opening::Said;
+use super::{Worker, now};
+use crate::inspector::handshake;
+use crate::inspector::leg::Leg;
+use crate::inspector::lookup::Policy;
+use crate::inspector::seats::Seat;
+use crate::inspector::tally::Tuple;
+use crate::observed::Subject;
+
+/// Why a connection inside TLS does not come to stand.
+enum Failure {
+    /// The client is at fault.
+    TurnedAway(String),
+    /// The server, or the gateway.
+    Unable(String),
+}
+
+impl Worker {
+    pub(super) async fn serve_inside_tls(
+        self: Rc<Self>,
+        stream: TcpStream,
+        (client, mut tuple): (SocketAddr, Tuple),
+        (policy, tls): (Arc<Policy>, Arc<Tls>),
+        mut seat: Seat,
+    ) {
+        let met = tokio::select! {
+            met = self.meet(stream, (client, &mut tuple), (&policy, &tls)) => met,
+            end = seat.lost() => Err(Failure::Unable(end.words().to_owned())),
+        };
+        let opened = match met {
+            // It may be another one by now.
+            Ok(legs) => match self.settled_policy().await {
+                Ok(policy) => Ok((legs, policy)),
+                Err(why) => {
+                    legs.0.reset_on_close();
+                    legs.1.reset_on_close();
+                    Err(Failure::Unable(why))
+                }
+            },
+            Err(failure) => Err(failure),
+        };
+        match opened {
+            Ok((legs, policy)) => {
+                let said = Said::of(policy, &tuple);
+                self.stand((client, tuple), legs, Some(tls), said, seat).await;
+            }
+            Err(failure) => match (self.tally(&tuple), failure) {
+                (Some(tally), Failure::TurnedAway(why)) => {
+                    tally
+                        .borrow_mut()
+                        .turned_away(now(), format!("connection refused: {why}"));
+                }
+                (Some(tally), Failure::Unable(why)) => {
+                    tally.borrow_mut().note(now(), Subject::Note, why);
+                }
+                (None, _) => self.untold(),
+            },
+        }
+    }
+
+    /// Both handshakes; the client's device stands in the tuple then.
+    async fn meet(
+        &self,
+        stream: TcpStream,
+        (client, tuple): (SocketAddr, &mut Tuple),
+        (policy, tls): (&Policy, &Tls),
+    ) -> Result<(Leg, Leg), Failure> {
+        let unable = |why: String| Failure::Unable(format!("connection reset: {why}"));
+        let reset = |stream: TcpStream, why: String| {
+            Leg::plain(stream).reset_on_close();
+            unable(why)
+        };
+        let Some(own) = self.shared.own.get() else {
+            let why = "this gateway has no certificate to end the client's TLS with: enrol it";
+            return Err(reset(stream, why.to_owned()));
+        };
+        let Some(asset) = policy.server(tuple.client, tuple.server) else {
+            let why =
+                "TLS ends here only before a server that the flow names as an asset, and it names a zone";
+            return Err(reset(stream, why.to_owned()));
+        };
+        let devices = policy.devices(tuple.client, tuple.server);
+        let config = match own.towards_clients(devices) {
+            Ok(config) => config,
+            Err(why) => return Err(reset(stream, why)),
+        };
+        let (leg, device) = handshake::accept(&self.shared.handshakes, (stream, tuple.client), config)
+            .await
+            .map_err(Failure::TurnedAway)?;
+        tuple.device = Some(Rc::new(device));
+        let leg = Leg::tls(leg);
+        let server = async {
+            let server = own
+                .towards_server(tls, asset, tuple.server.ip())
+                .map_err(unable)?;
+            let stream = self.reach(client, tuple.server).await.map_err(Failure::Unable)?;
+            handshake::connect(&self.shared.handshakes, (stream, tuple.client), &server)
+                .await
+                .map_err(unable)
+        };
+        match server.await {
+            Ok(server) => Ok((leg, Leg::tls(server))),
+            Err(failure) => {
+                leg.reset_on_close();
+                Err(failure)
+            }
+        }
+    }
+}

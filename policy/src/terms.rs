@@ -1,0 +1,15 @@
+//! The terms that a plant's model and a gateway's plan share: written in the document, and obeyed at the edge as they stand.
+//!
+//! Below both, so that neither needs the other for a word. Not here: what joins them to flows and rules (`model`, `plan`).
+
+mod carriage;
+mod gateway;
+mod mac;
+mod network;
+mod operations;
+
+pub use carriage::{Answers, OnAgentLoss, OnRefusal, Tls};
+pub use gateway::{Enforcement, GatewayMode, OnDrift};
+pub use mac::{Mac, MacError};
+pub use network::{PortRange, Transport};
+pub use operations::{ModbusOperation, MqttOperation, NumberRange, Operations, Protocol};

@@ -220,7 +220,7 @@ async fn another_release_under_a_known_number_counts_for_nothing_and_what_replac
     let told = async {
         while let Some(plant) = health.message().await.unwrap() {
             let mut reasons = plant.zones.iter().flat_map(|zone| &zone.reasons);
-            if reasons.any(|reason| reason.contains("another r2")) {
+            if reasons.any(|reason| reason.contains("a different r2")) {
                 return;
             }
         }

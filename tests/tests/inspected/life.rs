@@ -224,7 +224,7 @@ fn beyond_the_limit_a_connection_is_reset_and_the_others_go_on() {
                     }
                     let more = connect(&world).and_then(|mut stream| ask(&mut stream, &READ));
                     assert_eq!(more.unwrap_err().kind(), ErrorKind::ConnectionReset, "{mode:?}");
-                    agent.until(|seen| seen.text.contains("the limit of")).await;
+                    agent.until(|seen| seen.text.contains("limit of 3")).await;
                     for stream in &mut standing {
                         ask(stream, &READ).unwrap();
                     }

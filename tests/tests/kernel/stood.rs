@@ -166,7 +166,7 @@ fn rules_that_were_put_back_under_a_living_agent_are_no_opening_and_under_a_kill
                 living.apply(&two_flows(mode), 1).await;
                 put_back(&world).await;
                 let is_told = |seen: &Observed| {
-                    matches!(seen, Observed::Drift { message, .. } if message.contains("hold again what the plan says"))
+                    matches!(seen, Observed::Drift { message, .. } if message.contains("hold what the plan says again"))
                 };
                 living.observe_until(is_told).await;
                 living.enforcer.leave().await.unwrap();

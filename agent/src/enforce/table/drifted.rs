@@ -33,7 +33,7 @@ impl Table {
         let process = noticed.map(|(_, process)| process);
         let differs = state.loaded.as_ref().and_then(|loaded| loaded.differs(&held));
         let Some(message) = differs else {
-            if process.is_some() {
+            if state.reloaded(&held) || process.is_some() {
                 let message = "the tables of penstock were changed, and now hold what the plan says again";
                 self.say(DriftStep::Found, message, process);
             }

@@ -238,6 +238,16 @@ fn no_folder_or_module_is_a_drawer_for_odds_and_ends() {
 }
 
 #[test]
+fn a_module_is_a_file_beside_its_folder() {
+    let faults = files()
+        .into_iter()
+        .filter(|file| Path::new(file).file_name().is_some_and(|name| name == "mod.rs"))
+        .map(|file| format!("{file}: name it after its folder and put it beside that"))
+        .collect();
+    none(faults);
+}
+
+#[test]
 fn every_file_opens_by_saying_what_it_owns() {
     let faults = rust_files()
         .into_iter()

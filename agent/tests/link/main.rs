@@ -1,9 +1,7 @@
 //! The agent against a coordinator that is honest, gone, or hostile: over real TLS, with a kernel that remembers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-#[path = "link/remote_access.rs"]
 mod remote_access;
-#[path = "link/unreadable.rs"]
 mod unreadable;
 mod world;
 

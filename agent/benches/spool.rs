@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use penstock_agent::audit::spool::Spool;
-use penstock_agent::audit::{self, BLOCK_BYTES, Limits, Position, record};
+use penstock_agent::audit::{self, BLOCK_BYTES, Position, SpoolLimits, record};
 use penstock_proto::audit::read_body;
 use penstock_proto::v1::{AuditEvent, Decision, Severity, VerdictEvent, audit_event::Kind};
 
@@ -22,7 +22,7 @@ const COMMIT_EVENTS: u64 = 4096;
 /// Paces, events a second, and how long each is kept.
 const PACES: [u64; 3] = [50_000, 100_000, 150_000];
 const PACE_SECONDS: u64 = 4;
-const LIMITS: Limits = Limits {
+const LIMITS: SpoolLimits = SpoolLimits {
     bytes_max: 1024 * 1024 * 1024,
     block_bytes: BLOCK_BYTES,
     free_bytes_min: 0,

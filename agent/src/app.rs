@@ -13,11 +13,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{self, Audit, BLOCK_BYTES, Limits, record};
+use crate::audit::{self, Audit, BLOCK_BYTES, SpoolLimits, record};
 use crate::bridge::{self, supervisor::Supervisor};
 use crate::config::{ClockSource, Config};
 use crate::identity::{Identity, IdentityError, IdentityFolder};
-use crate::kernel::{Kernel, Left, Seen};
+use crate::kernel::{Kernel, KernelNotice, LeftState};
 use crate::link::renew::Renewal;
 use crate::link::session::{Link, LinkState};
 use crate::reconcile::{PolicyView, Reconciler, SharedStore};
@@ -49,7 +49,7 @@ pub struct Views {
 pub async fn run<K: Kernel>(
     config: Config,
     kernel: Arc<K>,
-    seen: mpsc::Receiver<Seen>,
+    seen: mpsc::Receiver<KernelNotice>,
     nudge: Arc<Notify>,
     stop: CancellationToken,
     ready: impl FnOnce(Views) + Send,
@@ -66,7 +66,7 @@ pub async fn run<K: Kernel>(
     };
     let (audit, writer) = audit::start(
         config.state_folder.clone(),
-        Limits {
+        SpoolLimits {
             bytes_max: config.spool_bytes_max,
             block_bytes: BLOCK_BYTES,
             free_bytes_min: config.free_bytes_min,
@@ -184,29 +184,29 @@ pub async fn run<K: Kernel>(
 }
 
 /// What the kernel goes on doing once the agent has ended, and how grave that is.
-fn left_in_words(left: &Left, revision: u64) -> (Severity, String) {
+fn left_in_words(left: &LeftState, revision: u64) -> (Severity, String) {
     match left {
-        Left::Nothing => (
+        LeftState::Nothing => (
             Severity::Notice,
             "no policy was in force on this gateway".to_owned(),
         ),
-        Left::Policy => (
+        LeftState::Policy => (
             Severity::Notice,
             format!("the kernel holds the rules of r{revision}, and goes on enforcing them"),
         ),
-        Left::Repaired(message) => (
+        LeftState::Repaired(message) => (
             Severity::Warning,
             format!(
                 "the kernel holds the rules of r{revision} again, and goes on enforcing them; just before, {message}"
             ),
         ),
-        Left::Differing(message) => (
+        LeftState::Differing(message) => (
             Severity::Alarm,
             format!(
                 "the kernel no longer holds the rules of r{revision}, and nothing restores them: {message}"
             ),
         ),
-        Left::Unknown(message) => (
+        LeftState::Unknown(message) => (
             Severity::Alarm,
             format!("whether the kernel holds the rules of r{revision} is not known: {message}"),
         ),
@@ -214,10 +214,10 @@ fn left_in_words(left: &Left, revision: u64) -> (Severity, String) {
 }
 
 /// What this machine's configuration says of bridges.
-fn bridge_settings(config: &Config) -> bridge::run::Settings {
-    bridge::run::Settings {
+fn bridge_settings(config: &Config) -> bridge::run::BridgeSettings {
+    bridge::run::BridgeSettings {
         folder: config.state_folder.join(bridge::FOLDER),
-        limits: bridge::queue::Limits {
+        limits: bridge::queue::QueueLimits {
             bytes_max: config.bridge_queue_bytes_max,
             free_bytes_min: config.free_bytes_min,
         },

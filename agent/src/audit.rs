@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 
 pub use layout::Position;
 pub use resume::Resume;
-pub use spool::{BLOCK_BYTES, Limits};
+pub use spool::{BLOCK_BYTES, SpoolLimits};
 
 use crate::clock;
 
@@ -94,7 +94,7 @@ pub struct Audit {
 }
 
 /// Starts the writer on `folder`. It opens the spool by itself, again and again if it has to.
-pub fn start(folder: PathBuf, limits: Limits) -> (Audit, JoinHandle<()>) {
+pub fn start(folder: PathBuf, limits: SpoolLimits) -> (Audit, JoinHandle<()>) {
     let (events_in, events) = mpsc::channel(QUEUE_MAX);
     let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
     let (state_in, state) = watch::channel(AuditState::default());

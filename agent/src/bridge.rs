@@ -38,11 +38,11 @@ pub mod keeper;
 pub mod layout;
 pub mod packet;
 pub mod queue;
+pub mod report;
 pub mod rules;
 pub mod run;
 pub mod side;
 pub mod supervisor;
-pub mod tell;
 
 /// The folder of all bridges below the agent's state.
 pub const FOLDER: &str = "bridges";

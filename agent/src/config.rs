@@ -1,4 +1,4 @@
-//! The agent's configuration: as it was typed ([`Typed`]), and as it was checked ([`Config`]).
+//! The agent's configuration: as it was typed ([`ConfigFile`]), and as it was checked ([`Config`]).
 //!
 //! One TOML file, strict: an unknown key is refused with its place. Every field has a default, and
 //! [`DEFAULT_TEXT`] is the file that says so; a test holds the two together. What the *plant* decides (zones, drift,
@@ -25,7 +25,7 @@ const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 /// The file as typed. Everything may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Typed {
+struct ConfigFile {
     agent: TypedAgent,
     link: TypedLink,
     audit: TypedAudit,
@@ -146,9 +146,9 @@ pub struct Config {
     /// How often the kernel is compared with the plan although no change was seen.
     pub verify_interval: Duration,
     /// Bounds on inspected connections.
-    pub inspect: inspector::Limits,
+    pub inspect: inspector::SeatLimits,
     /// Learning what zones do that only observe.
-    pub tap: tap::Settings,
+    pub tap: tap::TapSettings,
     /// Hard quota of each bridge's queue, bytes.
     pub bridge_queue_bytes_max: u64,
     /// The largest payload that a bridge takes, bytes.
@@ -173,8 +173,8 @@ impl Default for Config {
             nft: PathBuf::from("nft"),
             log_group: 86,
             verify_interval: Duration::from_secs(300),
-            inspect: inspector::Limits::default(),
-            tap: tap::Settings {
+            inspect: inspector::SeatLimits::default(),
+            tap: tap::TapSettings {
                 enabled: false,
                 interval: Duration::from_secs(60),
             },
@@ -250,7 +250,7 @@ impl Config {
 
     /// Checks a text; `path` names it in errors.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let typed: Typed = toml::from_str(text).map_err(|mut source| {
+        let typed: ConfigFile = toml::from_str(text).map_err(|mut source| {
             if secrets::on_line(text, source.span().unwrap_or_default().start) {
                 // Without the line that it refuses.
                 source.set_input(None);
@@ -268,7 +268,7 @@ impl Config {
     }
 }
 
-fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
+fn check(typed: ConfigFile) -> Result<Config, (&'static str, String)> {
     let default = Config::default();
     let config = Config {
         state_folder: typed.agent.state_folder.unwrap_or(default.state_folder),
@@ -293,7 +293,7 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
             .enforce
             .verify_interval_s
             .map_or(default.verify_interval, |s| Duration::from_secs(u64::from(s))),
-        inspect: inspector::Limits {
+        inspect: inspector::SeatLimits {
             connections_max: typed
                 .inspect
                 .connections_max
@@ -307,7 +307,7 @@ fn check(typed: Typed) -> Result<Config, (&'static str, String)> {
                 .held_bytes_max
                 .unwrap_or(default.inspect.held_bytes_max),
         },
-        tap: tap::Settings {
+        tap: tap::TapSettings {
             enabled: typed.tap.enabled.unwrap_or(default.tap.enabled),
             interval: typed
                 .tap

@@ -20,9 +20,9 @@ use crate::audit::record;
 use crate::clock;
 use crate::enforce::{DriftState, EnforceError, Enforcer};
 use crate::identity::Identity;
-use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Left, Seen};
+use crate::kernel::{Holds, Kernel, KernelDriftStep, KernelError, KernelNotice, LeftState};
 use crate::observed::{
-    Condition, ConditionSeen, ConditionStep, DriftStep, LossCause, Observed, OperationSeen, Subject,
+    Condition, ConditionSeen, ConditionStep, DriftStep, LossCause, Observation, OperationSeen, Subject,
     VerdictSeen,
 };
 use crate::service_manager::ServiceManager;
@@ -107,13 +107,13 @@ impl Kernel for Enforcer {
         Self::carries(self)
     }
 
-    async fn leave(&self) -> Left {
+    async fn leave(&self) -> LeftState {
         match Self::leave(self).await {
-            Ok(DriftState::NoPlan) => Left::Nothing,
-            Ok(DriftState::None) => Left::Policy,
-            Ok(DriftState::Repaired(message)) => Left::Repaired(message),
-            Ok(DriftState::Present(message)) => Left::Differing(message),
-            Err(error) => Left::Unknown(refused(&error).message),
+            Ok(DriftState::NoPlan) => LeftState::Nothing,
+            Ok(DriftState::None) => LeftState::Policy,
+            Ok(DriftState::Repaired(message)) => LeftState::Repaired(message),
+            Ok(DriftState::Present(message)) => LeftState::Differing(message),
+            Err(error) => LeftState::Unknown(refused(&error).message),
         }
     }
 
@@ -161,34 +161,34 @@ fn refused(error: &EnforceError) -> KernelError {
 }
 
 /// Hands on what the data plane saw, as events for the trail. Ends with its sender.
-pub async fn tell(mut observed: mpsc::Receiver<Observed>, seen: mpsc::Sender<Seen>) {
+pub async fn tell(mut observed: mpsc::Receiver<Observation>, seen: mpsc::Sender<KernelNotice>) {
     while let Some(observed) = observed.recv().await {
         let what = match observed {
-            Observed::Verdict(verdict) => Seen::Event(Box::new(verdict_event(verdict))),
-            Observed::Operation(seen) => Seen::Event(Box::new(operation_event(*seen))),
-            Observed::Drift {
+            Observation::Verdict(verdict) => KernelNotice::Event(Box::new(verdict_event(verdict))),
+            Observation::Operation(seen) => KernelNotice::Event(Box::new(operation_event(*seen))),
+            Observation::Drift {
                 step,
                 message,
                 process,
-            } => Seen::Drift {
+            } => KernelNotice::Drift {
                 step: match step {
-                    DriftStep::Found => DriftSeen::Found,
-                    DriftStep::Repaired => DriftSeen::Repaired,
-                    DriftStep::RepairFailed => DriftSeen::RepairFailed,
+                    DriftStep::Found => KernelDriftStep::Found,
+                    DriftStep::Repaired => KernelDriftStep::Repaired,
+                    DriftStep::RepairFailed => KernelDriftStep::RepairFailed,
                 },
                 message,
                 process: process.unwrap_or_default(),
             },
-            Observed::Condition(seen) => condition_event(*seen),
-            Observed::Start {
+            Observation::Condition(seen) => condition_event(*seen),
+            Observation::Start {
                 step,
                 message,
                 unusual,
             } => {
                 let severity = if unusual { Severity::Notice } else { Severity::Info };
-                Seen::Record(severity, Box::new(record::agent(step, &message)))
+                KernelNotice::Record(severity, Box::new(record::agent(step, &message)))
             }
-            Observed::Lost { packets, cause } => Seen::Lost {
+            Observation::Lost { packets, cause } => KernelNotice::Lost {
                 events: packets,
                 cause: match cause {
                     LossCause::RateLimit => "kernel-rate-limit",
@@ -220,7 +220,7 @@ fn fault_of(condition: Condition) -> Fault {
     }
 }
 
-fn condition_event(seen: ConditionSeen) -> Seen {
+fn condition_event(seen: ConditionSeen) -> KernelNotice {
     let alarm = seen.condition.alarm;
     let (step, severity) = match seen.step {
         ConditionStep::Began if alarm => ("began", Severity::Alarm),
@@ -230,7 +230,7 @@ fn condition_event(seen: ConditionSeen) -> Seen {
         ConditionStep::Found => ("found", Severity::Warning),
     };
     let kind = record::fault(step, &fault_of(seen.condition), seen.first_ms, seen.last_ms);
-    Seen::Record(severity, Box::new(kind))
+    KernelNotice::Record(severity, Box::new(kind))
 }
 
 fn operation_event(seen: OperationSeen) -> AuditEvent {

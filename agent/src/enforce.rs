@@ -4,8 +4,8 @@
 //! plan ── shape: lower ──────▶ elements ─┐                         ┌─▶ kernel (nft -f -, one transaction)
 //!             └─ structure ──────────────┴─ nft: render ── table ──┼─▶ kernel (batch: a few elements, over netlink)
 //!                                                                  └─◀ readback (digests, generation, counters)
-//! kernel ── NFLOG ──▶ watch: nflog ─▶ events ─▶ explain ──▶ Observed::Verdict, Lost
-//!        └─ NEWGEN ─▶ watch: drift ─▶ table (compare, repair) ─▶ Observed::Drift
+//! kernel ── NFLOG ──▶ watch: nflog ─▶ events ─▶ explain ──▶ Observation::Verdict, Lost
+//!        └─ NEWGEN ─▶ watch: drift ─▶ table (compare, repair) ─▶ Observation::Drift
 //! ```
 //!
 //! `ground` is the machine that the rules stand on: base rules at boot, kernel parameters, routes, and what it lacks.
@@ -29,37 +29,37 @@ use penstock_policy::plan::{Capability, Plan};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-mod ending;
 mod faults;
+mod grant_ends;
 pub mod ground;
 pub mod nft;
 pub mod shape;
 mod table;
 pub mod watch;
 
-use ending::Ending;
+use grant_ends::GrantEnds;
 pub use ground::base::{Base, BaseError};
 pub use ground::routing::RoutingError;
-use ground::{forwarding, needs, routing, shown, sysctl};
-pub use nft::run::KernelError;
+use ground::{br_netfilter, forwarding, needs, routing, sysctl};
+pub use nft::run::NftError;
 pub use shape::lower::LowerError;
 pub use shape::structure::{Finding, StructureError};
 use table::Table;
 pub use watch::counters::Counters;
 use watch::looks::Watching;
 pub use watch::passage::Pace;
-use watch::{drift, looks, tell};
+use watch::{drift, looks, verdicts};
 
 use crate::identity::Identity;
 use crate::inspector::{self, Inspector};
 use crate::intercept::InspectorPorts;
-use crate::observed::Observed;
+use crate::observed::Observation;
 use crate::observed::outbox::Outbox;
-use crate::service_manager::{Kept, ServiceManager};
+use crate::service_manager::{ServiceManager, StoredDescriptor};
 
 /// What the data plane needs to know of the machine.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct EnforceSettings {
     /// The `nft` program, by name or path.
     pub nft: PathBuf,
     /// The kernel's log group (NFLOG) for verdicts; no other program may use it.
@@ -77,12 +77,12 @@ pub struct Settings {
     /// When a must-flow is judged by its rhythm.
     pub pace: Pace,
     /// Bounds of the data plane's own inspector; without them it has none.
-    pub inspect: Option<inspector::Limits>,
+    pub inspect: Option<inspector::SeatLimits>,
     /// Where another inspector listens, if it has none of its own.
     pub inspector: Option<InspectorPorts>,
 }
 
-impl Default for Settings {
+impl Default for EnforceSettings {
     fn default() -> Self {
         Self {
             nft: PathBuf::from("nft"),
@@ -101,9 +101,9 @@ impl Default for Settings {
 
 /// What loading a plan came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
+pub struct ApplyReport {
     /// What had to be done for it.
-    pub change: Change,
+    pub change: ApplyMethod,
     /// Elements of the plan in the kernel's maps.
     pub elements: usize,
     /// What a person should know about the plan in force.
@@ -114,7 +114,7 @@ pub struct Applied {
 
 /// How the kernel was brought to a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum ApplyMethod {
     /// It held the plan already, from before this agent's start.
     Adopted,
     /// Nothing of the plan that concerns the kernel is new.
@@ -154,7 +154,7 @@ pub enum EnforceError {
     Structure(#[from] StructureError),
     /// `nft` or the kernel refused.
     #[error("the plan was not loaded")]
-    Kernel(#[from] KernelError),
+    Kernel(#[from] NftError),
     /// The kernel lacks what leads connections to the inspector.
     #[error(
         "the plan was not loaded: this machine cannot inspect connections, which flows that name operations need ({flows})"
@@ -164,7 +164,7 @@ pub enum EnforceError {
         flows: String,
         /// What it lacks.
         #[source]
-        source: KernelError,
+        source: NftError,
     },
     /// The kernel cannot show bridged packets to the rules.
     #[error(
@@ -198,7 +198,7 @@ impl EnforceError {
 
     /// Says which flows of `plan` it is about, where the kernel lacks what only they need.
     fn concerning(self, plan: &Plan) -> Self {
-        let Self::Kernel(source @ KernelError::Lacks { .. }) = self else {
+        let Self::Kernel(source @ NftError::Lacks { .. }) = self else {
             return self;
         };
         let inspected = plan.rules.iter().filter(|rule| rule.operations.is_some());
@@ -226,7 +226,7 @@ pub struct Enforcer {
     table: Arc<Table>,
     inspector: Option<Arc<Inspector>>,
     /// When the inspector has to end what grants opened.
-    ending: Arc<Ending>,
+    ending: Arc<GrantEnds>,
     /// Why there is none although there should be.
     inspector_fault: Option<String>,
     watching: Arc<Watching>,
@@ -238,15 +238,18 @@ impl Enforcer {
     ///
     /// What is seen goes to `observed`; a receiver that is slow loses verdicts, which are then counted. Must be called
     /// within a tokio runtime whose threads are in the network namespace that is to be guarded.
-    pub fn start(settings: Settings, observed: mpsc::Sender<Observed>) -> Result<Self, EnforceError> {
+    pub fn start(
+        settings: EnforceSettings,
+        observed: mpsc::Sender<Observation>,
+    ) -> Result<Self, EnforceError> {
         Self::start_with(settings, Vec::new(), observed)
     }
 
     /// As [`Enforcer::start`], and takes up what an agent before left with the service manager.
     pub fn start_with(
-        settings: Settings,
-        kept: Vec<Kept>,
-        observed: mpsc::Sender<Observed>,
+        settings: EnforceSettings,
+        kept: Vec<StoredDescriptor>,
+        observed: mpsc::Sender<Observation>,
     ) -> Result<Self, EnforceError> {
         let watch = drift::subscribe().map_err(EnforceError::Socket)?;
         let routes = routing::subscribe().map_err(EnforceError::Socket)?;
@@ -254,7 +257,12 @@ impl Enforcer {
         let mut settings = settings;
         let (mut inspector, mut inspector_fault) = (None, None);
         if let Some(limits) = settings.inspect {
-            match Inspector::start(inspector::Way::Intercepted, limits, Arc::clone(&outbox), kept) {
+            match Inspector::start(
+                inspector::Redirect::Intercepted,
+                limits,
+                Arc::clone(&outbox),
+                kept,
+            ) {
                 Ok(started) => {
                     settings.inspector = Some(started.ports());
                     inspector = Some(Arc::new(started));
@@ -271,18 +279,18 @@ impl Enforcer {
         let table = Arc::new(Table::new(settings, inherits, outbox));
         let shared = inspector.as_deref().map(Inspector::shared);
         let watching = Arc::new(Watching::new(Arc::clone(&table), shared));
-        let ending = Arc::new(Ending::default());
+        let ending = Arc::new(GrantEnds::default());
         let mut tasks = vec![
             tokio::spawn(drift::watch(Arc::clone(&table), watch)).abort_handle(),
             tokio::spawn(drift::verify_now_and_then(Arc::clone(&table))).abort_handle(),
             tokio::spawn(routing::watch(Arc::clone(&table), routes)).abort_handle(),
-            tokio::spawn(tell::run(Arc::clone(&table))).abort_handle(),
-            tokio::spawn(shown::watch(Arc::clone(&table))).abort_handle(),
+            tokio::spawn(verdicts::run(Arc::clone(&table))).abort_handle(),
+            tokio::spawn(br_netfilter::watch(Arc::clone(&table))).abort_handle(),
             tokio::spawn(table::keep_note(Arc::clone(&table))).abort_handle(),
             tokio::spawn(looks::watch(Arc::clone(&watching))).abort_handle(),
         ];
         if let Some(inspector) = &inspector {
-            let watch = ending::watch(Arc::clone(&ending), Arc::downgrade(inspector));
+            let watch = grant_ends::watch(Arc::clone(&ending), Arc::downgrade(inspector));
             tasks.push(tokio::spawn(watch).abort_handle());
         }
         Ok(Self {
@@ -328,8 +336,8 @@ impl Enforcer {
     ///
     /// # Errors
     /// The plan is not in force and what was in the kernel before still is, except after
-    /// [`KernelError::TimedOut`], where either may be; [`Enforcer::verify`] tells.
-    pub async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Applied, EnforceError> {
+    /// [`NftError::TimedOut`], where either may be; [`Enforcer::verify`] tells.
+    pub async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<ApplyReport, EnforceError> {
         let mut lacking = Vec::new();
         if self.table.settings.inspector.is_some() && routing::is_needed(&plan) {
             routing::set().await?;
@@ -433,7 +441,10 @@ impl Enforcer {
     }
 }
 
-async fn make_policy(plan: Arc<Plan>, revision: Revision) -> Result<Arc<inspector::Policy>, EnforceError> {
+async fn make_policy(
+    plan: Arc<Plan>,
+    revision: Revision,
+) -> Result<Arc<inspector::InspectionPolicy>, EnforceError> {
     Ok(
         tokio::task::spawn_blocking(move || Inspector::prepare(plan, revision))
             .await

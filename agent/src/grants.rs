@@ -55,7 +55,7 @@ pub struct News {
 
 /// A conduit that is open, for health.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Open {
+pub struct OpenConduit {
     /// The conduit.
     pub conduit: ConduitId,
     /// By which grant, for whom, and until when, in a sentence.
@@ -64,13 +64,13 @@ pub struct Open {
 
 /// What a look comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct GrantsReport {
     /// The conduits that are to be open, and how long at most.
     pub open: BTreeMap<ConduitId, Duration>,
     /// What to report.
     pub news: Vec<News>,
     /// What health shows.
-    pub shown: Vec<Open>,
+    pub shown: Vec<OpenConduit>,
     /// The clock is not believed, and these conduits would need it.
     pub waiting: BTreeSet<ConduitId>,
     /// When to look again; `None`: nothing is going to change by itself.
@@ -79,10 +79,10 @@ pub struct Look {
 
 impl Grants {
     /// Looks at the grants of `plan`, which is the one in force.
-    pub fn look(&mut self, plan: &Plan, time: Time) -> Look {
+    pub fn look(&mut self, plan: &Plan, time: Time) -> GrantsReport {
         let keys: BTreeSet<Key> = all(plan).map(|(conduit, grant)| key(conduit, grant)).collect();
         self.ends.retain(|key, _| keys.contains(key));
-        let mut look = Look::default();
+        let mut look = GrantsReport::default();
         let gone: Vec<Key> = self
             .told
             .keys()
@@ -125,7 +125,7 @@ impl Grants {
         plan: &Plan,
         (conduit, grant): (&ConduitId, &Grant),
         time: Time,
-        look: &mut Look,
+        look: &mut GrantsReport,
     ) -> Option<(Key, &'static str)> {
         let key = key(conduit, grant);
         let over = time.wall_ms >= grant.until_ms;
@@ -175,7 +175,7 @@ impl Grants {
         } else {
             "; it closes soon"
         };
-        look.shown.push(Open {
+        look.shown.push(OpenConduit {
             conduit: conduit.clone(),
             message: format!("{opens}{soon}"),
         });
@@ -187,7 +187,7 @@ impl Grants {
     }
 }
 
-impl Look {
+impl GrantsReport {
     fn wake(&mut self, after: Duration) {
         self.again = Some(self.again.map_or(after, |again| again.min(after)));
     }

@@ -9,7 +9,7 @@ use crate::reconcile::PolicyView;
 
 /// Everything a report is made of.
 #[derive(Debug, Clone)]
-pub struct Facts<'a> {
+pub struct HealthInputs<'a> {
     /// Policy, drift and their faults.
     pub policy: &'a PolicyView,
     /// The spool.
@@ -30,7 +30,7 @@ pub struct Facts<'a> {
 const FAULTS_MAX: usize = 32;
 
 /// The report of these facts.
-pub fn report(facts: Facts<'_>) -> HealthReport {
+pub fn report(facts: HealthInputs<'_>) -> HealthReport {
     let mut faults = facts.policy.faults.clone();
     faults.extend(facts.audit.fault.clone());
     faults.extend(facts.faults);
@@ -90,7 +90,7 @@ mod tests {
             fault: Some(fault("spool-filling")),
             ..AuditState::default()
         };
-        let report = report(Facts {
+        let report = report(HealthInputs {
             policy: &policy,
             audit: &audit,
             kernel: None,

@@ -10,7 +10,7 @@
 //! No decision about traffic reads any of this except the approvers (DESIGN, promises 1 and 8; IEC 62443-3-3 SR 1.5).
 //! Where a flow's TLS ends at the gateway, it is what clients and servers meet (`inspector`); that it ended cuts nothing.
 
-mod kept;
+mod certificates;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -153,7 +153,7 @@ pub struct IdentityFolder(PathBuf);
 
 /// What a coordinator issued, after it was checked.
 #[derive(Debug)]
-pub struct Issued {
+pub struct IssuedChain {
     chain: Vec<CertificateDer<'static>>,
     roots: Vec<CertificateDer<'static>>,
 }
@@ -173,7 +173,7 @@ impl Identity {
     /// The same with another certificate first, if that is the one to show at `now_ms`.
     pub fn chosen_at(&self, now_ms: u64) -> Option<Self> {
         let all = std::iter::once(&self.credentials).chain(&self.others);
-        let mut ordered = kept::ordered(all.cloned().collect(), now_ms).into_iter();
+        let mut ordered = certificates::ordered(all.cloned().collect(), now_ms).into_iter();
         let first = ordered.next()?;
         (first.chain() != self.credentials.chain()).then(|| Self {
             credentials: first,
@@ -296,7 +296,7 @@ impl IdentityFolder {
             .cloned()
             .into_iter()
             .collect();
-        for chain in kept::chains(&self.0) {
+        for chain in certificates::chains(&self.0) {
             let ours = named_by(&chain).is_some_and(|named| {
                 named.plant == enrolment.plant && named.subject == Subject::Gateway(enrolment.gateway.clone())
             });
@@ -310,7 +310,7 @@ impl IdentityFolder {
                 all.push(credentials);
             }
         }
-        let mut ordered = kept::ordered(all, now_ms).into_iter();
+        let mut ordered = certificates::ordered(all, now_ms).into_iter();
         match (ordered.next(), newest) {
             (Some(credentials), _) => Ok(Identity {
                 enrolment,
@@ -367,7 +367,7 @@ impl IdentityFolder {
         enrolment: &Enrolment,
         key: &rcgen::KeyPair,
         answer: &penstock_proto::v1::EnrolResponse,
-    ) -> Result<Issued, IdentityError> {
+    ) -> Result<IssuedChain, IdentityError> {
         let der = |list: &[prost::bytes::Bytes]| -> Vec<CertificateDer<'static>> {
             list.iter()
                 .map(|bytes| CertificateDer::from(bytes.to_vec()))
@@ -395,14 +395,14 @@ impl IdentityFolder {
                 "roots without the one that the token names".to_owned(),
             ));
         }
-        Ok(Issued { chain, roots })
+        Ok(IssuedChain { chain, roots })
     }
 
     /// Stores what was issued. The certificate before is kept beside it: whether the new one does is not known yet.
-    pub fn store_issued(&self, issued: &Issued) -> Result<(), IdentityError> {
+    pub fn store_issued(&self, issued: &IssuedChain) -> Result<(), IdentityError> {
         durable::create_folder(&self.0)?;
         if let Ok(Some(before)) = durable::read(&self.path("chain.pem"), PEM_BYTES_MAX) {
-            kept::keep(&self.0, &before, clock::now_ms())?;
+            certificates::keep(&self.0, &before, clock::now_ms())?;
         }
         durable::replace(
             &self.path("roots.pem"),

@@ -5,7 +5,7 @@
 //!                        │  ▲               │  └──── leg ──▶ server, from the client's address
 //!                        │  └ regime (policy in force)
 //!                        │        └ lookup (rules by tuple)
-//!                        └─ tally ──▶ Observed::Operation
+//!                        └─ tally ──▶ Observation::Operation
 //! ```
 //!
 //! Invariants: nothing of a followed connection passes that was not judged by the policy in force; both ends see each
@@ -29,7 +29,7 @@
 //!
 //! Not here: which packets the kernel hands over (`intercept`, `lower`), and what an operation is (`penstock_inspect`).
 
-mod foretold;
+mod forecast;
 mod handover;
 mod handshake;
 mod identity;
@@ -60,15 +60,15 @@ use penstock_proto::tls::handshakes::Handshakes;
 use penstock_proto::tls::socket::HANDSHAKE_BYTES_MAX;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::foretold::Foretold;
+use self::forecast::Forecasts;
 use self::handover::{Estate, Parcel};
 pub use self::identity::IdentityFault;
-use self::identity::Own;
-pub use self::lookup::Policy;
+use self::identity::OwnIdentity;
+pub use self::lookup::InspectionPolicy;
 use self::pulse::Pulse;
-pub use self::seats::Limits;
+pub use self::seats::SeatLimits;
 use self::seats::{CONNECTION_BYTES, Seats};
-pub use self::socket::Way;
+pub use self::socket::Redirect;
 use self::tally::{ALLOWED_ALL_MAX, SENTENCES_ALL_MAX, TEXT_BYTES_MAX};
 use self::threads::{Starter, Thread, keep};
 use self::worker::{Command, Regime, TALLIES_MAX};
@@ -76,7 +76,7 @@ use crate::clock;
 use crate::identity::Identity;
 use crate::intercept::InspectorPorts;
 use crate::observed::outbox::Outbox;
-use crate::service_manager::{Kept, ServiceManager};
+use crate::service_manager::{ServiceManager, StoredDescriptor};
 
 /// Threads that carry connections: more would not be faster, since each connection has few bytes.
 const THREADS_MAX: usize = 2;
@@ -105,7 +105,7 @@ pub struct OperationsError {
 
 /// What the inspector may hold at most: for its connections' state, what it holds for them, handshakes under way, and what
 /// it counts; bytes.
-pub fn bounds(limits: &Limits) -> [u64; 4] {
+pub fn bounds(limits: &SeatLimits) -> [u64; 4] {
     let bytes = |count: usize, each: usize| u64::try_from(count.saturating_mul(each)).unwrap_or(u64::MAX);
     let tallies = TALLIES_MAX * TALLY_BYTES
         + SENTENCES_ALL_MAX * (2 * TEXT_BYTES_MAX + SENTENCE_BYTES)
@@ -121,9 +121,9 @@ pub fn bounds(limits: &Limits) -> [u64; 4] {
 
 /// What all threads share.
 #[derive(Debug)]
-pub struct Shared {
-    way: Way,
-    own: Own,
+pub struct InspectorState {
+    way: Redirect,
+    own: OwnIdentity,
     seats: Arc<Seats>,
     /// Accepted connections may lack what their listener has now.
     settles_each: bool,
@@ -145,12 +145,12 @@ pub struct Shared {
     /// ... and those that enforcing would refuse.
     would_deny: AtomicU64,
     /// What enforcing would change.
-    foretold: Mutex<Foretold>,
+    foretold: Mutex<Forecasts>,
     /// A descriptor that is let go to turn a client away with when no other is left.
     reserve: tokio::sync::Mutex<Option<File>>,
 }
 
-impl Shared {
+impl InspectorState {
     /// By which the kernel knows that the threads work.
     pub(crate) fn pulse(&self) -> &Pulse {
         &self.pulse
@@ -160,7 +160,7 @@ impl Shared {
 /// The running inspector. Dropping it ends the connections that it carries.
 #[derive(Debug)]
 pub struct Inspector {
-    shared: Arc<Shared>,
+    shared: Arc<InspectorState>,
     ports: InspectorPorts,
     regime: watch::Sender<Regime>,
     /// Empty when the inspector ends.
@@ -185,7 +185,12 @@ impl Drop for Hold<'_> {
 impl Inspector {
     /// Opens the listeners and starts the threads, in the network namespace of the calling thread. Nothing passes before
     /// the first policy. `kept` is what the agent before left ([`Inspector::hand_over`]).
-    pub(crate) fn start(way: Way, limits: Limits, outbox: Arc<Outbox>, kept: Vec<Kept>) -> io::Result<Self> {
+    pub(crate) fn start(
+        way: Redirect,
+        limits: SeatLimits,
+        outbox: Arc<Outbox>,
+        kept: Vec<StoredDescriptor>,
+    ) -> io::Result<Self> {
         let Estate { listeners, parcels } = handover::inherit(&way, kept);
         // Connections may wait at one that an agent left which set nothing on it.
         let mut settles_each = false;
@@ -213,10 +218,10 @@ impl Inspector {
         };
         let listeners = Arc::new([v4].into_iter().chain(v6).collect::<Vec<_>>());
         let count = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX));
-        let pulse = Pulse::new(count, matches!(way, Way::Intercepted))?;
-        let shared = Arc::new(Shared {
+        let pulse = Pulse::new(count, matches!(way, Redirect::Intercepted))?;
+        let shared = Arc::new(InspectorState {
             way,
-            own: Own::default(),
+            own: OwnIdentity::default(),
             seats: Seats::new(limits),
             settles_each,
             handshakes: Handshakes::start(1, HANDSHAKES_MAX, HANDSHAKE_MAX)?,
@@ -280,7 +285,7 @@ impl Inspector {
     }
 
     /// What its threads share.
-    pub(crate) fn shared(&self) -> Arc<Shared> {
+    pub(crate) fn shared(&self) -> Arc<InspectorState> {
         Arc::clone(&self.shared)
     }
 
@@ -348,7 +353,7 @@ impl Inspector {
 
     /// What a person should know of the threads.
     pub fn fault(&self) -> Option<String> {
-        let Shared {
+        let InspectorState {
             failures,
             broken,
             turned_away,
@@ -377,20 +382,20 @@ impl Inspector {
     }
 
     /// Makes a plan ready to be put.
-    pub fn prepare(plan: Arc<Plan>, revision: Revision) -> Result<Arc<Policy>, OperationsError> {
-        Policy::new(plan, revision)
+    pub fn prepare(plan: Arc<Plan>, revision: Revision) -> Result<Arc<InspectionPolicy>, OperationsError> {
+        InspectionPolicy::new(plan, revision)
             .map(Arc::new)
             .map_err(|(flow, source)| OperationsError { flow, source })
     }
 
     /// The kernel is about to hold this policy: from now on new connections wait, and what it does not permit is reset.
-    pub async fn hold(&self, coming: Arc<Policy>) -> Hold<'_> {
+    pub async fn hold(&self, coming: Arc<InspectionPolicy>) -> Hold<'_> {
         self.change(|regime| regime.coming = Some(coming)).await;
         Hold(self)
     }
 
     /// The kernel holds this policy now: so do all connections, when this returns.
-    pub async fn put(&self, policy: Arc<Policy>) {
+    pub async fn put(&self, policy: Arc<InspectionPolicy>) {
         self.change(|regime| (regime.policy, regime.coming) = (Some(policy), None))
             .await;
         let mut inherited =
@@ -407,7 +412,7 @@ impl Inspector {
     }
 
     /// This policy holds instead of the one in force, at once, whatever the kernel is being brought to.
-    pub(crate) async fn replace(&self, policy: Arc<Policy>) {
+    pub(crate) async fn replace(&self, policy: Arc<InspectionPolicy>) {
         self.change(|regime| regime.policy = Some(policy)).await;
     }
 

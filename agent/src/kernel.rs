@@ -34,7 +34,7 @@ pub enum Holds {
 
 /// What the kernel holds as the agent ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Left {
+pub enum LeftState {
     /// No policy was in force.
     Nothing,
     /// The policy.
@@ -49,7 +49,7 @@ pub enum Left {
 
 /// What the kernel tells by itself.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Seen {
+pub enum KernelNotice {
     /// Something for the trail, as it stands.
     Event(Box<AuditEvent>),
     /// Something that is so now, under the policy in force.
@@ -57,7 +57,7 @@ pub enum Seen {
     /// The table was changed by somebody else.
     Drift {
         /// Found, repaired, or not repaired.
-        step: DriftSeen,
+        step: KernelDriftStep,
         /// What differs, in words.
         message: String,
         /// The process that did it, if it told.
@@ -74,7 +74,7 @@ pub enum Seen {
 
 /// A step of a drift, as the data plane takes it by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DriftSeen {
+pub enum KernelDriftStep {
     /// The kernel differs from the plan.
     Found,
     /// It is equal again.
@@ -106,8 +106,8 @@ pub trait Kernel: Send + Sync + 'static {
     /// Compares the kernel with what was applied, and repairs it if the plan says so.
     fn verify(&self) -> impl Future<Output = Result<Holds, KernelError>> + Send;
     /// Looks at what the kernel holds, for the last time, and leaves a note of it for the next agent.
-    fn leave(&self) -> impl Future<Output = Left> + Send {
-        std::future::ready(Left::Policy)
+    fn leave(&self) -> impl Future<Output = LeftState> + Send {
+        std::future::ready(LeftState::Policy)
     }
     /// What a person should know of the data plane itself.
     fn faults(&self) -> Vec<Fault> {

@@ -4,7 +4,7 @@
 pub mod backoff;
 pub mod connect;
 pub mod enrol;
-pub mod lack;
+pub mod missing_names;
 pub mod renew;
 pub mod session;
 pub mod upload;

@@ -13,9 +13,9 @@ use clap::{Parser, Subcommand};
 use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
 use penstock_agent::data_plane::{self, OBSERVED_MAX};
 use penstock_agent::enforce::watch::standing;
-use penstock_agent::enforce::{Base, Enforcer, Settings};
+use penstock_agent::enforce::{Base, EnforceSettings, Enforcer};
 use penstock_agent::link::enrol::{EnrolError, enrol};
-use penstock_agent::service_manager::{Kept, ServiceManager};
+use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
 use penstock_agent::{app, status};
 use penstock_policy::text;
 use penstock_proto::token::Token;
@@ -136,9 +136,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
             println!(
                 "{}",
                 match loaded {
-                    penstock_agent::enforce::ground::base::Loaded::Denying =>
+                    penstock_agent::enforce::ground::base::BaseOutcome::Denying =>
                         "the guarded interfaces pass nothing now",
-                    penstock_agent::enforce::ground::base::Loaded::LeftAlone =>
+                    penstock_agent::enforce::ground::base::BaseOutcome::LeftAlone =>
                         "rules of penstock are there already and stay",
                 }
             );
@@ -212,7 +212,7 @@ fn read_token(path: &Path) -> anyhow::Result<Token> {
     Token::from_bytes(&bytes).context("the token is not used")
 }
 
-async fn run(config: Config, kept: Vec<Kept>) -> anyhow::Result<()> {
+async fn run(config: Config, kept: Vec<StoredDescriptor>) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let nudge = Arc::new(Notify::new());
     let mut terminate = signal(SignalKind::terminate())?;
@@ -231,7 +231,7 @@ async fn run(config: Config, kept: Vec<Kept>) -> anyhow::Result<()> {
     });
     let (observed_in, observed) = mpsc::channel(OBSERVED_MAX);
     let (seen_in, seen) = mpsc::channel(OBSERVED_MAX);
-    let settings = Settings {
+    let settings = EnforceSettings {
         nft: config.nft.clone(),
         log_group: config.log_group,
         base_path: Some(base_path(&config)),
@@ -239,7 +239,7 @@ async fn run(config: Config, kept: Vec<Kept>) -> anyhow::Result<()> {
         note_path: Some(config.state_folder.join(standing::FILE)),
         verify_interval: config.verify_interval,
         inspect: Some(config.inspect),
-        ..Settings::default()
+        ..EnforceSettings::default()
     };
     let kernel = Arc::new(Enforcer::start_with(settings, kept, observed_in)?);
     tokio::spawn(data_plane::tell(observed, seen_in));

@@ -15,7 +15,7 @@ use penstock_policy::verdict::Decision;
 
 /// Something that the data plane saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Observed {
+pub enum Observation {
     /// Packets with one verdict.
     Verdict(VerdictSeen),
     /// Operations inside an inspected connection, or what happened to it.

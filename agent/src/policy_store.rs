@@ -46,7 +46,7 @@ pub struct StoredPolicy {
 
 /// What the store holds of policies.
 #[derive(Debug, Clone, Default)]
-pub struct Held {
+pub struct StoredPolicies {
     /// In the kernel when the agent last ran.
     pub effective: Option<StoredPolicy>,
     /// Verified and stored, newer than `effective`, perhaps never enforced.
@@ -94,7 +94,7 @@ impl RecordFault {
     }
 }
 
-impl Held {
+impl StoredPolicies {
     /// What should be in the kernel.
     pub fn desired(&self) -> Option<&StoredPolicy> {
         self.staged.as_ref().or(self.effective.as_ref())
@@ -119,11 +119,11 @@ pub enum StoredPolicyError {
 }
 
 /// Reads both slots.
-pub fn load(store: &mut Store) -> Held {
+pub fn load(store: &mut Store) -> StoredPolicies {
     let marked = digest_in(store.load(EFFECTIVE));
-    let mut held = Held {
+    let mut held = StoredPolicies {
         known: true,
-        ..Held::default()
+        ..StoredPolicies::default()
     };
     held.faults.extend(RecordFault::of_missing(store, EFFECTIVE));
     match store.load(TRUST).map(|bytes| serde_json::from_slice(&bytes)) {
@@ -234,11 +234,11 @@ pub fn set_effective(
 }
 
 /// The policy that was last in force, from the copies in files alone (while the agent holds the database). Where a copy that
-/// would say it cannot be used, nothing is guessed: [`Held::known`] is false then.
-pub fn peek(folder: &std::path::Path) -> Held {
-    let mut held = Held {
+/// would say it cannot be used, nothing is guessed: [`StoredPolicies::known`] is false then.
+pub fn peek(folder: &std::path::Path) -> StoredPolicies {
+    let mut held = StoredPolicies {
         known: true,
-        ..Held::default()
+        ..StoredPolicies::default()
     };
     let mut read = |record| {
         let copy = crate::store::read_copy(folder, record);

@@ -11,7 +11,7 @@
 //! else, with no coordinator needed (DESIGN, promises 1, 4 and 5; IEC 62443-3-3 SR 7.4, SR 3.4).
 //!
 //! Here stands what may move desired or effective; what becomes of an offer before that is in `reconcile/accept.rs`,
-//! and what the store says at start in `reconcile/stored.rs`.
+//! and what the store says at start in `reconcile/startup.rs`.
 //! Not here: how the kernel is programmed ([`crate::kernel`]) and how offers arrive ([`crate::link`]).
 
 use std::sync::{Arc, Mutex};
@@ -27,14 +27,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Audit, record};
-use crate::kernel::{DriftSeen, Holds, Kernel, KernelError, Seen};
+use crate::kernel::{Holds, Kernel, KernelDriftStep, KernelError, KernelNotice};
 use crate::policy_store::{RecordFault, StoredPolicy};
 use crate::store::Store;
 use crate::timepiece::Timepiece;
 
 mod accept;
 mod grants;
-mod stored;
+mod startup;
 
 use self::grants::Keeping;
 
@@ -137,7 +137,7 @@ impl<K: Kernel> Reconciler<K> {
     pub async fn run(
         mut self,
         (slot, mut offers): (OfferSlot, watch::Receiver<Option<Arc<PolicyOffer>>>),
-        mut seen: mpsc::Receiver<Seen>,
+        mut seen: mpsc::Receiver<KernelNotice>,
         nudge: Arc<Notify>,
         stop: CancellationToken,
     ) {
@@ -259,24 +259,24 @@ impl<K: Kernel> Reconciler<K> {
         self.give_back().await;
     }
 
-    async fn observe(&mut self, seen: Seen) {
+    async fn observe(&mut self, seen: KernelNotice) {
         match seen {
-            Seen::Event(event) => self.audit.record_event(*event),
-            Seen::Record(severity, kind) => self.audit.record(severity, *kind),
-            Seen::Lost { events, cause } => {
+            KernelNotice::Event(event) => self.audit.record_event(*event),
+            KernelNotice::Record(severity, kind) => self.audit.record(severity, *kind),
+            KernelNotice::Lost { events, cause } => {
                 let now = crate::clock::now_ms();
                 self.audit
                     .record(Severity::Alarm, record::lost(cause, events, now, now));
             }
-            Seen::Drift {
+            KernelNotice::Drift {
                 step,
                 message,
                 process,
             } => {
                 let (severity, word, drift) = match step {
-                    DriftSeen::Found => (Severity::Alarm, "found", Drift::Present),
-                    DriftSeen::Repaired => (Severity::Notice, "repaired", Drift::Repaired),
-                    DriftSeen::RepairFailed => (Severity::Alarm, "repair-failed", Drift::Present),
+                    KernelDriftStep::Found => (Severity::Alarm, "found", Drift::Present),
+                    KernelDriftStep::Repaired => (Severity::Notice, "repaired", Drift::Repaired),
+                    KernelDriftStep::RepairFailed => (Severity::Alarm, "repair-failed", Drift::Present),
                 };
                 self.audit
                     .record(severity, record::drift(word, &message, &process));

@@ -37,7 +37,7 @@ pub struct ServiceManager {
 
 /// A descriptor that was kept, under its name.
 #[derive(Debug)]
-pub struct Kept {
+pub struct StoredDescriptor {
     /// As it was stored.
     pub name: String,
     /// What was stored.
@@ -100,7 +100,7 @@ impl ServiceManager {
     }
 
     /// What was kept for this process. Once, at the start, before anything else opens a descriptor.
-    pub fn kept() -> Vec<Kept> {
+    pub fn kept() -> Vec<StoredDescriptor> {
         let variable = |name: &str| std::env::var(name).ok();
         let ours = variable("LISTEN_PID").and_then(|id| id.parse::<u32>().ok()) == Some(std::process::id());
         let count = variable("LISTEN_FDS").and_then(|count| count.parse::<usize>().ok());
@@ -114,7 +114,7 @@ impl ServiceManager {
             .filter_map(|number| {
                 let name = names.next().unwrap_or_default().to_owned();
                 let descriptor = take(number)?;
-                Some(Kept { name, descriptor })
+                Some(StoredDescriptor { name, descriptor })
             })
             .collect()
     }

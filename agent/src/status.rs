@@ -10,8 +10,8 @@ use penstock_policy::plan::opened_by;
 use penstock_proto::tls::times::instant;
 use serde::Serialize;
 
-use crate::bridge::{self, tell::BridgeState, tell::SideState};
-use crate::enforce::nft::readback::Reader;
+use crate::bridge::{self, report::BridgeState, report::SideState};
+use crate::enforce::nft::readback::RulesetReader;
 use crate::enforce::watch::standing::{self, Note};
 use crate::identity::{IdentityError, IdentityFolder};
 use crate::{audit, policy_store, store};
@@ -103,7 +103,7 @@ impl KernelRules {
     fn look(state_folder: &Path, patience: Duration) -> Self {
         let began = Instant::now();
         loop {
-            let held = match Reader::open().and_then(|reader| reader.held()) {
+            let held = match RulesetReader::open().and_then(|reader| reader.held()) {
                 Ok(held) => held,
                 Err(error) => {
                     let why = format!("the kernel's rules cannot be read (as root they can): {error}");

@@ -213,7 +213,7 @@ impl Store {
                 self.faults.insert((code, record), why.clone());
             }
         }
-        let held = mend::Held {
+        let held = mend::CopyGenerations {
             file: from_file.generation(),
             // Only what was read and is wrong, or is not there, is written over: what cannot be read now may be newer.
             file_replaceable: from_file.is_replaceable(),

@@ -19,7 +19,7 @@ pub mod filter;
 pub mod gather;
 pub mod scope;
 mod socket;
-pub mod tell;
+pub mod trail;
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::gather::Gather;
-use self::scope::Scope;
-use self::socket::Socket;
+use self::scope::TapScope;
+use self::socket::PacketSocket;
 use crate::audit::{Audit, record};
 use crate::clock;
 use crate::reconcile::PolicyView;
@@ -47,7 +47,7 @@ const WINDOW: Duration = Duration::from_millis(100);
 
 /// What the configuration says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub struct TapSettings {
     /// Whether to learn at all.
     pub enabled: bool,
     /// How often news goes to the trail.
@@ -58,7 +58,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Tap {
     /// What the configuration says.
-    pub settings: Settings,
+    pub settings: TapSettings,
     /// The plan in force.
     pub policy: watch::Receiver<PolicyView>,
     /// Where what was learned goes.
@@ -70,7 +70,7 @@ pub struct Tap {
 /// A tap that is open.
 #[derive(Debug)]
 struct Tapping {
-    socket: Socket,
+    socket: PacketSocket,
     indices: Vec<u32>,
     gather: Gather,
     left_out: u64,
@@ -130,8 +130,8 @@ impl Tap {
     /// Brings the tap to what the plan in force wants.
     fn look(&mut self, tapping: &mut Option<Tapping>) {
         let plan = self.policy.borrow_and_update().plan.clone();
-        let scope = plan.map(|plan| Scope::of(&plan));
-        let Some(scope) = scope.filter(Scope::observes) else {
+        let scope = plan.map(|plan| TapScope::of(&plan));
+        let Some(scope) = scope.filter(TapScope::observes) else {
             self.close(tapping);
             self.tell_fault(None);
             return;
@@ -147,7 +147,7 @@ impl Tap {
                     open.socket.filter(&program).map(|()| open.indices = indices)
                 }
             }
-            None => Socket::open(&filter::program(&indices)).map(|socket| {
+            None => PacketSocket::open(&filter::program(&indices)).map(|socket| {
                 tracing::info!(interfaces = ?scope.names(), "learning, passively, what observing zones do");
                 *tapping = Some(Tapping {
                     socket,
@@ -209,7 +209,7 @@ fn fault(error: &std::io::Error) -> Fault {
 }
 
 /// Which observing interfaces are of a kind that is not read.
-fn unread(socket: &Socket, scope: &Scope) -> Option<Fault> {
+fn unread(socket: &PacketSocket, scope: &TapScope) -> Option<Fault> {
     let is_other = |name: &&str| socket.link_type(name).is_ok_and(|kind| kind != filter::ETHERNET);
     let others: Vec<&str> = scope.names().into_iter().filter(is_other).collect();
     (!others.is_empty()).then(|| Fault {

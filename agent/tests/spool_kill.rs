@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use penstock_agent::audit::record;
 use penstock_agent::audit::spool::Spool;
-use penstock_agent::audit::{Limits, Position};
+use penstock_agent::audit::{Position, SpoolLimits};
 use penstock_proto::audit::{Head, read_body};
 use penstock_proto::v1::{AuditEvent, Severity, audit_event::Kind};
 use proptest::prelude::ProptestConfig;
@@ -17,7 +17,7 @@ use proptest::prelude::ProptestConfig;
 /// After so many kills a new spool is begun: what is stored is read whole each time.
 const SPOOL_KILLS: u32 = 10;
 const CHILD: &str = "PENSTOCK_SPOOL_KILL_CHILD";
-const LIMITS: Limits = Limits {
+const LIMITS: SpoolLimits = SpoolLimits {
     bytes_max: 64 * 1024 * 1024,
     block_bytes: 16 * 1024,
     free_bytes_min: 0,

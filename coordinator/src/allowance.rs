@@ -27,17 +27,17 @@ pub struct Share {
 #[derive(Debug)]
 pub struct Allowance {
     share: Share,
-    used: Mutex<HashMap<String, Used>>,
+    used: Mutex<HashMap<String, Usage>>,
 }
 
 /// What of a share was used and has not come back at `at_ms`.
 #[derive(Debug, Clone, Copy)]
-struct Used {
+struct Usage {
     amount: u64,
     at_ms: u64,
 }
 
-impl Used {
+impl Usage {
     fn at(self, now_ms: u64, share: Share) -> u64 {
         let back =
             u128::from(now_ms.saturating_sub(self.at_ms)) * u128::from(share.per_day) / u128::from(DAY_MS);
@@ -89,7 +89,7 @@ impl Allowance {
                 u64::try_from(lacking).unwrap_or(u64::MAX).saturating_add(1),
             ));
         }
-        let entry = Used {
+        let entry = Usage {
             amount: after,
             at_ms: now_ms,
         };

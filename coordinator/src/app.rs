@@ -24,7 +24,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::enrolment::{GATEWAY_PREFIX, GatewayRecord, NewToken, create_token};
 use crate::files::{self, FileError};
-use crate::health::watch::Published;
+use crate::health::watch::PublishedHealth;
 use crate::health::{self, own::Probe};
 use crate::journal::Journal;
 use crate::metrics;
@@ -114,7 +114,7 @@ impl DataLock {
 }
 
 /// A coordinator that runs.
-pub struct Running {
+pub struct RunningCoordinator {
     /// Where gateways and operators connect.
     pub grpc: Vec<SocketAddr>,
     /// Where metrics are read.
@@ -193,7 +193,7 @@ fn certificate_files(config: &Config) -> [PathBuf; 2] {
 }
 
 /// Starts a coordinator.
-pub async fn start(config: &Config) -> Result<Running, AppError> {
+pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let lock = DataLock::take(&config.data)?;
     let recorder = metrics::install()?;
     let authority = Arc::new(Authority::load(
@@ -212,7 +212,7 @@ pub async fn start(config: &Config) -> Result<Running, AppError> {
         clock::now_ms(),
         config.sessions.stale_after_ms(),
     );
-    let (publish, health) = watch::channel(Arc::new(Published::new(first)));
+    let (publish, health) = watch::channel(Arc::new(PublishedHealth::new(first)));
 
     let mut own_certificate = OwnCertificate::new(config, authority.clone());
     let server = ServerCredentials::new(&own_certificate.credentials(clock::now_ms())?)?;
@@ -294,7 +294,7 @@ pub async fn start(config: &Config) -> Result<Running, AppError> {
         );
     }
     background(&mut tasks, &stopping, own_certificate.keep(server, journal));
-    Ok(Running {
+    Ok(RunningCoordinator {
         grpc,
         metrics: metrics_address,
         stopping,
@@ -327,7 +327,7 @@ async fn remembered(store: &Store) -> Result<Vec<(GatewayId, GatewayRecord)>, Ap
         .collect())
 }
 
-impl Running {
+impl RunningCoordinator {
     /// The store, for tests that look at what was recorded.
     pub fn store(&self) -> &Store {
         &self.store

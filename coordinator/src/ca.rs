@@ -58,7 +58,7 @@ pub struct Authority {
 
 /// A certificate as it was issued.
 #[derive(Debug, Clone)]
-pub struct Issued {
+pub struct IssuedCertificate {
     /// Leaf first, then the root, DER.
     pub chain: Vec<CertificateDer<'static>>,
     /// When it expires, milliseconds since 1970.
@@ -208,7 +208,7 @@ impl Authority {
         names: &ServerNames,
         key: &ProvenKey,
         now_ms: u64,
-    ) -> Result<Issued, CaError> {
+    ) -> Result<IssuedCertificate, CaError> {
         self.issue_for(subject, names, &key.key, now_ms)
     }
 
@@ -238,7 +238,7 @@ impl Authority {
         names: &ServerNames,
         key: &impl PublicKeyData,
         now_ms: u64,
-    ) -> Result<Issued, CaError> {
+    ) -> Result<IssuedCertificate, CaError> {
         self.issue_from(subject, names, key, (backdated(now_ms), now_ms))
     }
 
@@ -249,7 +249,7 @@ impl Authority {
         names: &ServerNames,
         key: &impl PublicKeyData,
         (from_ms, now_ms): (u64, u64),
-    ) -> Result<Issued, CaError> {
+    ) -> Result<IssuedCertificate, CaError> {
         let identity = PeerIdentity {
             plant: self.plant.clone(),
             subject: subject.clone(),
@@ -295,7 +295,7 @@ impl Authority {
         params.serial_number = Some(serial()?);
         let expires_ms = validity(&mut params, from_ms, now_ms, lifetime);
         let certificate = params.signed_by(key, &self.issuer)?;
-        Ok(Issued {
+        Ok(IssuedCertificate {
             chain: vec![certificate.der().clone(), self.root.clone()],
             expires_ms,
         })

@@ -18,7 +18,7 @@ use crate::ca::Lifetimes;
 use crate::enrolment::AttemptsLimits;
 use crate::files::{self, FileError};
 use crate::sessions::SessionLimits;
-use crate::store::Room;
+use crate::store::DiskReserve;
 
 /// A file with every key at its default.
 pub const DEFAULT: &str = include_str!("config/default.toml");
@@ -228,7 +228,7 @@ pub struct Config {
     /// How many wrong enrolments.
     pub attempts: AttemptsLimits,
     /// What is kept of the disk for what must go on.
-    pub room: Room,
+    pub room: DiskReserve,
     /// How much one gateway's trail may grow.
     pub trail: Share,
     /// How long trails are kept; `None`: for ever.
@@ -372,9 +372,9 @@ impl ConfigFile {
             _ => return Err(bad("storage.trail_days", "is not between 0 and 36500 days")),
         };
         Ok(Config {
-            room: Room {
+            room: DiskReserve {
                 reserve_bytes: storage.reserve_bytes,
-                ..Room::default()
+                ..DiskReserve::default()
             },
             trail: Share {
                 at_once: storage.trail_bytes_per_day.saturating_mul(TRAIL_DAYS_AT_ONCE),

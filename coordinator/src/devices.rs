@@ -10,7 +10,7 @@ use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::{NAMES_MAX, NamesError, ServerNames};
 
-use crate::ca::{Authority, Issued};
+use crate::ca::{Authority, IssuedCertificate};
 use crate::enrolment::{bad_request, internal};
 use crate::releases::Releases;
 
@@ -24,7 +24,7 @@ pub struct Device {
     /// SHA-256 of its public key (subjectPublicKeyInfo).
     pub key: Digest,
     /// The certificate.
-    pub issued: Issued,
+    pub issued: IssuedCertificate,
 }
 
 /// Issues a certificate for `asset` to the key in the request.

@@ -22,7 +22,7 @@ use penstock_proto::token::{SECRET_BYTES, Secret};
 use serde::{Deserialize, Serialize};
 
 pub use self::attempts::{Attempts, AttemptsLimits};
-use crate::ca::{Authority, CaError, Issued, ProvenKey};
+use crate::ca::{Authority, CaError, IssuedCertificate, ProvenKey};
 use crate::operators::{self, OperatorRecord, Role};
 use crate::store::{Expect, Store, StoreError};
 
@@ -44,12 +44,12 @@ struct TokenRecord {
     expires_ms: u64,
     created_by: String,
     created_ms: u64,
-    used: Option<Used>,
+    used: Option<UsedToken>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Used {
+struct UsedToken {
     key: Digest,
     used_ms: u64,
 }
@@ -117,7 +117,7 @@ pub async fn create_token(
 
 /// A token that was made and is not used yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
+pub struct UnusedToken {
     /// What it gives an operator.
     pub role: Option<Role>,
     /// When it ends, milliseconds since 1970; it may have ended.
@@ -128,13 +128,13 @@ pub struct Waiting {
 ///
 /// # Errors
 /// When the store fails.
-pub async fn waiting(store: &Store, prefix: &str) -> Result<BTreeMap<String, Waiting>, StoreError> {
+pub async fn waiting(store: &Store, prefix: &str) -> Result<BTreeMap<String, UnusedToken>, StoreError> {
     let records = store.list_json::<TokenRecord>(&format!("token/{prefix}")).await?;
     Ok(records
         .into_iter()
         .filter(|(_, record, _)| record.used.is_none())
         .map(|(name, record, _)| {
-            let waiting = Waiting {
+            let waiting = UnusedToken {
                 role: record.role,
                 expires_ms: record.expires_ms,
             };
@@ -145,11 +145,11 @@ pub async fn waiting(store: &Store, prefix: &str) -> Result<BTreeMap<String, Wai
 
 /// What came of an enrolment.
 #[derive(Debug)]
-pub struct Enrolled {
+pub struct EnrolmentResult {
     /// Who.
     pub subject: Subject,
     /// Their certificate.
-    pub issued: Issued,
+    pub issued: IssuedCertificate,
     /// Whether it is the answer to a repeated request.
     pub repeated: bool,
 }
@@ -174,7 +174,7 @@ pub async fn enrol(
     attempts: &Attempts,
     application: Application<'_>,
     now_ms: u64,
-) -> Result<Enrolled, Refusal> {
+) -> Result<EnrolmentResult, Refusal> {
     let address = application.address;
     let limit = attempts.admit(address, now_ms);
     let outcome = apply(store, authority, application, now_ms).await;
@@ -205,7 +205,7 @@ async fn apply(
     authority: &Authority,
     application: Application<'_>,
     now_ms: u64,
-) -> Result<Enrolled, Refusal> {
+) -> Result<EnrolmentResult, Refusal> {
     let unknown = || {
         Refusal::new(
             Reason::TokenUnknown,
@@ -238,7 +238,7 @@ async fn apply(
     }
     if !repeated {
         let used = TokenRecord {
-            used: Some(Used {
+            used: Some(UsedToken {
                 key: proven.digest(),
                 used_ms: now_ms,
             }),
@@ -254,7 +254,7 @@ async fn apply(
         .issue(&subject, &ServerNames::default(), &proven, now_ms)
         .map_err(internal)?;
     remember(store, &subject, record.role, &issued, now_ms).await?;
-    Ok(Enrolled {
+    Ok(EnrolmentResult {
         subject,
         issued,
         repeated,
@@ -286,7 +286,7 @@ async fn remember(
     store: &Store,
     subject: &Subject,
     role: Option<Role>,
-    issued: &Issued,
+    issued: &IssuedCertificate,
     now_ms: u64,
 ) -> Result<(), Refusal> {
     match (subject, role) {
@@ -344,7 +344,7 @@ pub async fn renew(
     names: &ServerNames,
     certificate_request: &[u8],
     now_ms: u64,
-) -> Result<Issued, Refusal> {
+) -> Result<IssuedCertificate, Refusal> {
     let proven: ProvenKey = Authority::prove(certificate_request).map_err(bad_request)?;
     let issued = authority
         .issue(subject, names, &proven, now_ms)

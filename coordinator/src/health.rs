@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 /// State of a zone, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)] // Described above.
-pub enum State {
+pub enum ZoneState {
     Enforcing,
     Observing,
     Degraded,
@@ -39,7 +39,7 @@ pub enum State {
     Unprotected,
 }
 
-impl State {
+impl ZoneState {
     /// All states.
     pub const ALL: [Self; 6] = [
         Self::Enforcing,
@@ -196,7 +196,7 @@ impl ReportedFault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZoneJudgement {
     /// Its state.
-    pub state: State,
+    pub state: ZoneState,
     /// Why; never empty.
     pub reasons: Vec<String>,
 }
@@ -219,19 +219,19 @@ pub fn judge(
 ) -> ZoneJudgement {
     if boundary.gateways.is_empty() {
         return ZoneJudgement {
-            state: State::Unprotected,
+            state: ZoneState::Unprotected,
             reasons: vec!["no gateway stands at its boundary".to_owned()],
         };
     }
     let mut state = match boundary.enforcement {
-        Enforcement::Enforce => State::Enforcing,
-        Enforcement::Observe => State::Observing,
+        Enforcement::Enforce => ZoneState::Enforcing,
+        Enforcement::Observe => ZoneState::Observing,
     };
-    let mut found: BTreeMap<(Reverse<State>, String), Vec<&GatewayId>> = BTreeMap::new();
+    let mut found: BTreeMap<(Reverse<ZoneState>, String), Vec<&GatewayId>> = BTreeMap::new();
     for gateway in &boundary.gateways {
         let findings = match gateways.get(gateway) {
             Some(evidence) => judge_gateway(zone, evidence, now_ms, stale_after_ms),
-            None => vec![(State::Unknown, "was never seen".to_owned())],
+            None => vec![(ZoneState::Unknown, "was never seen".to_owned())],
         };
         for (grave, reason) in findings {
             state = state.max(grave);
@@ -294,41 +294,44 @@ fn judge_gateway(
     evidence: &GatewayEvidence,
     now_ms: u64,
     stale_after_ms: u64,
-) -> Vec<(State, String)> {
+) -> Vec<(ZoneState, String)> {
     let mut findings = Vec::new();
     let Some(reported_ms) = evidence.reported_ms else {
         return vec![(
-            State::Unknown,
+            ZoneState::Unknown,
             "has not reported since this coordinator started".to_owned(),
         )];
     };
     let age_ms = now_ms.saturating_sub(reported_ms);
     if !evidence.connected {
-        findings.push((State::Stale, format!("has been disconnected for {}", ago(age_ms))));
+        findings.push((
+            ZoneState::Stale,
+            format!("has been disconnected for {}", ago(age_ms)),
+        ));
     } else if age_ms > stale_after_ms {
-        findings.push((State::Stale, format!("has not reported for {}", ago(age_ms))));
+        findings.push((ZoneState::Stale, format!("has not reported for {}", ago(age_ms))));
     }
     if evidence.kernel_failed {
         findings.push((
-            State::Unprotected,
+            ZoneState::Unprotected,
             "its kernel does not hold the policy".to_owned(),
         ));
     }
     match (&evidence.effective, &evidence.wanted) {
-        (None, _) => findings.push((State::Unprotected, "has no policy in force".to_owned())),
+        (None, _) => findings.push((ZoneState::Unprotected, "has no policy in force".to_owned())),
         (Some(effective), None) => findings.push((
-            State::Degraded,
+            ZoneState::Degraded,
             format!(
                 "enforces {}, but the current release has no plan for it",
                 effective.revision
             ),
         )),
         (Some(effective), Some(wanted)) if effective.revision < wanted.revision => findings.push((
-            State::Degraded,
+            ZoneState::Degraded,
             format!("enforces {}, not yet {}", effective.revision, wanted.revision),
         )),
         (Some(effective), Some(wanted)) if effective.revision > wanted.revision => findings.push((
-            State::Degraded,
+            ZoneState::Degraded,
             format!(
                 "enforces {}, which is newer than {} here; if this coordinator was restored from a backup, propose the \
                  latest documents with `penstock release propose --again`",
@@ -336,7 +339,7 @@ fn judge_gateway(
             ),
         )),
         (Some(effective), Some(wanted)) if !effective.is(wanted) => findings.push((
-            State::Degraded,
+            ZoneState::Degraded,
             format!(
                 "enforces a different {} from the one that this coordinator has; if it was restored from a backup, propose the latest \
                  documents with `penstock release propose --again`",
@@ -346,16 +349,16 @@ fn judge_gateway(
         (Some(_), Some(_)) => {}
     }
     if let Some((revision, why)) = &evidence.refused {
-        findings.push((State::Degraded, format!("refused {revision}: {why}")));
+        findings.push((ZoneState::Degraded, format!("refused {revision}: {why}")));
     }
     if evidence.drift {
         findings.push((
-            State::Degraded,
+            ZoneState::Degraded,
             "somebody else changed its kernel's rules".to_owned(),
         ));
     }
     let faults = evidence.faults.iter().filter(|fault| fault.concerns(zone));
-    findings.extend(faults.map(|fault| (State::Degraded, fault.words.clone())));
+    findings.extend(faults.map(|fault| (ZoneState::Degraded, fault.words.clone())));
     findings
 }
 

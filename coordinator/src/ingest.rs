@@ -47,7 +47,7 @@ const SHARE: Share = Share {
 
 /// A block with its share of the room, which it gives back when it is dropped.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct WaitingBlock {
     /// The block.
     pub block: AuditBlock,
     _room: Option<OwnedSemaphorePermit>,
@@ -55,7 +55,7 @@ pub struct Waiting {
 
 /// What came of some blocks of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ingested {
+pub struct IngestReport {
     /// Up to where the trail is durable; `None`: nothing of it is held.
     pub ack: Option<AuditAck>,
     /// Events stored now.
@@ -85,12 +85,12 @@ impl Ingest {
     }
 
     /// Waits for room for a block, as long as a session can wait; `None`: it is let go.
-    pub async fn admit(&self, block: AuditBlock) -> Option<Waiting> {
+    pub async fn admit(&self, block: AuditBlock) -> Option<WaitingBlock> {
         let kib = u32::try_from(block.body.len() / 1024 + 1).unwrap_or(u32::MAX);
         let room = tokio::time::timeout(ROOM_PATIENCE, self.room.clone().acquire_many_owned(kib)).await;
         // The semaphore is never closed.
         let room = room.ok()?.ok();
-        Some(Waiting { block, _room: room })
+        Some(WaitingBlock { block, _room: room })
     }
 
     /// Whether there is room again for what was let go.
@@ -162,7 +162,7 @@ impl Ingest {
         source: &str,
         blocks: Vec<AuditBlock>,
         received_ms: u64,
-    ) -> Result<Ingested, StoreError> {
+    ) -> Result<IngestReport, StoreError> {
         let mut fault = None;
         let mut position = (0, 0);
         let mut new = Vec::with_capacity(blocks.len());
@@ -202,7 +202,7 @@ impl Ingest {
         } else {
             self.store.append(source, new).await?
         };
-        let mut ingested = Ingested {
+        let mut ingested = IngestReport {
             ack: None,
             events: 0,
             fault: None,

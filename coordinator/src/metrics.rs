@@ -77,7 +77,7 @@ fn describe() {
 }
 
 #[derive(Clone)]
-struct Served {
+struct MetricsState {
     handle: PrometheusHandle,
     probe: Arc<Probe>,
 }
@@ -93,7 +93,7 @@ pub async fn serve(
         .route("/metrics", get(render))
         .route("/healthz", get(healthz))
         .layer(middleware::from_fn(only_for_this_machine))
-        .with_state(Served { handle, probe });
+        .with_state(MetricsState { handle, probe });
     axum::serve(listener, router)
         .with_graceful_shutdown(stopping.cancelled_owned())
         .await
@@ -130,12 +130,12 @@ fn is_own(authority: &Authority) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-async fn render(State(served): State<Served>) -> String {
+async fn render(State(served): State<MetricsState>) -> String {
     served.handle.run_upkeep();
     served.handle.render()
 }
 
-async fn healthz(State(served): State<Served>) -> (StatusCode, String) {
+async fn healthz(State(served): State<MetricsState>) -> (StatusCode, String) {
     match served.probe.fault(PROVED_FOR_OTHERS).await {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(why) => (

@@ -25,7 +25,7 @@ use tonic::Status;
 
 use self::names::{Names, named};
 use crate::releases::Releases;
-use crate::store::{BlockFilter, Clock, Store, StoreError, StoredBlock, Summary};
+use crate::store::{BlockFilter, BlockSummary, Clock, Store, StoreError, StoredBlock};
 
 /// Events that a search gives if it does not say how many.
 pub const LIMIT_DEFAULT: u32 = 100;
@@ -144,10 +144,10 @@ fn decision(event: &AuditEvent) -> i32 {
 }
 
 /// What a block's summary says of its events.
-pub fn summarize(body: &AuditBlockBody) -> Summary {
-    let mut summary = Summary {
+pub fn summarize(body: &AuditBlockBody) -> BlockSummary {
+    let mut summary = BlockSummary {
         first_ms: u64::MAX,
-        ..Summary::default()
+        ..BlockSummary::default()
     };
     for event in &body.events {
         summary.first_ms = summary.first_ms.min(event.time_ms);

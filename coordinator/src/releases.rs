@@ -42,7 +42,7 @@ use self::compiling::Compiling;
 use self::directory::Directories;
 pub use self::directory::{Directory, Name};
 use self::history::History;
-pub use self::record::{Detail, Ended, Ending, ReleaseRecord};
+pub use self::record::{Detail, ProposalEnd, ProposalEndKind, ReleaseRecord};
 use crate::allowance::Allowance;
 use crate::store::{Expect, Store, StoreError};
 
@@ -56,7 +56,7 @@ const REFRESH_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// A record with its statement read.
 #[derive(Debug, Clone)]
-pub struct Recorded {
+pub struct RecordedRelease {
     /// As stored.
     pub record: ReleaseRecord,
     /// What it says.
@@ -69,9 +69,9 @@ pub struct Recorded {
 
 /// The release that gateways are offered.
 #[derive(Debug)]
-pub struct Current {
+pub struct CurrentRelease {
     /// The record.
-    pub recorded: Recorded,
+    pub recorded: RecordedRelease,
     /// Plans and boundaries.
     pub detail: Detail,
     /// With all plans and their proofs.
@@ -80,7 +80,7 @@ pub struct Current {
     pub history: History,
 }
 
-impl Current {
+impl CurrentRelease {
     /// Its revision.
     pub fn revision(&self) -> Revision {
         self.recorded.statement.revision
@@ -121,7 +121,7 @@ impl Current {
     }
 }
 
-impl Recorded {
+impl RecordedRelease {
     fn read(key: &str, record: ReleaseRecord, stored_at: u64) -> Result<Self, Refusal> {
         let statement = Statement::from_bytes(record.statement.as_bytes()).map_err(|error| {
             tracing::error!(key, error = %crate::chain(&error), "a recorded release cannot be read");
@@ -174,7 +174,7 @@ fn signed(statement: &str, signatures: &BTreeMap<ApproverId, String>) -> v1::Sig
 pub struct Releases {
     store: Store,
     plant: PlantId,
-    current: watch::Sender<Option<Arc<Current>>>,
+    current: watch::Sender<Option<Arc<CurrentRelease>>>,
     /// Held while it is decided what becomes of a proposal: two of them never become current side by side.
     deciding: Arc<tokio::sync::Mutex<()>>,
     /// Held while the newest release is taken up: its plans are read once.
@@ -213,30 +213,30 @@ impl Releases {
     }
 
     /// The current release, now and whenever it changes.
-    pub fn current(&self) -> watch::Receiver<Option<Arc<Current>>> {
+    pub fn current(&self) -> watch::Receiver<Option<Arc<CurrentRelease>>> {
         self.current.subscribe()
     }
 
     /// The current release now.
-    pub fn now(&self) -> Option<Arc<Current>> {
+    pub fn now(&self) -> Option<Arc<CurrentRelease>> {
         self.current.borrow().clone()
     }
 
     /// The newest records, the newest first.
-    pub async fn list(&self, limit: usize) -> Result<Vec<Recorded>, Refusal> {
+    pub async fn list(&self, limit: usize) -> Result<Vec<RecordedRelease>, Refusal> {
         self.store
             .list_last(PREFIX, limit)
             .await?
             .into_iter()
             .map(|(key, found)| {
                 let record = self.store.decode(&key, &found.value)?;
-                Recorded::read(&key, record, found.revision)
+                RecordedRelease::read(&key, record, found.revision)
             })
             .collect()
     }
 
     /// One record; revision 0 is the current one.
-    pub async fn get(&self, revision: Revision) -> Result<Recorded, Refusal> {
+    pub async fn get(&self, revision: Revision) -> Result<RecordedRelease, Refusal> {
         if revision.0 == 0 {
             return self
                 .now()
@@ -249,7 +249,7 @@ impl Releases {
     }
 
     /// The record of a number, if it is the one with this statement.
-    pub async fn named(&self, revision: Revision, digest: Digest) -> Result<Recorded, Refusal> {
+    pub async fn named(&self, revision: Revision, digest: Digest) -> Result<RecordedRelease, Refusal> {
         let recorded = self.get(revision).await?;
         if recorded.digest == digest {
             return Ok(recorded);
@@ -265,14 +265,14 @@ impl Releases {
     }
 
     /// What became current from `since` (or from the first) up to the release before `recorded`, the oldest first.
-    pub fn before(&self, recorded: &Recorded, since: Option<Digest>) -> Vec<v1::SignedRelease> {
+    pub fn before(&self, recorded: &RecordedRelease, since: Option<Digest>) -> Vec<v1::SignedRelease> {
         self.now()
             .map(|current| current.history.before(recorded, since))
             .unwrap_or_default()
     }
 
     /// What a release holds for each gateway and zone.
-    async fn detail(&self, recorded: &Recorded) -> Result<Detail, Refusal> {
+    async fn detail(&self, recorded: &RecordedRelease) -> Result<Detail, Refusal> {
         let record = &recorded.record;
         let Some(digest) = record.detail else {
             return Ok(Detail {
@@ -290,16 +290,16 @@ impl Releases {
         })
     }
 
-    async fn find(&self, revision: Revision) -> Result<Option<Recorded>, Refusal> {
+    async fn find(&self, revision: Revision) -> Result<Option<RecordedRelease>, Refusal> {
         let key = key_of(revision);
         match self.store.get_json::<ReleaseRecord>(&key).await? {
-            Some((record, stored_at)) => Recorded::read(&key, record, stored_at).map(Some),
+            Some((record, stored_at)) => RecordedRelease::read(&key, record, stored_at).map(Some),
             None => Ok(None),
         }
     }
 
     /// A release's document files.
-    pub async fn documents(&self, recorded: &Recorded) -> Result<Vec<v1::DocumentFile>, Refusal> {
+    pub async fn documents(&self, recorded: &RecordedRelease) -> Result<Vec<v1::DocumentFile>, Refusal> {
         let mut files = Vec::with_capacity(recorded.record.documents.len());
         for (name, digest) in &recorded.record.documents {
             files.push(v1::DocumentFile {
@@ -351,7 +351,7 @@ impl Releases {
         })?;
         tracing::info!(revision = %recorded.statement.revision, "release is current");
         metrics::gauge!("penstock_release_current").set(gauge(recorded.statement.revision.0));
-        let current = Arc::new(Current {
+        let current = Arc::new(CurrentRelease {
             recorded,
             detail,
             release,
@@ -403,7 +403,7 @@ impl Releases {
     }
 
     /// Whether the release waits for signatures; else what became of it, in words.
-    fn waits(&self, recorded: &Recorded) -> Result<(), Refusal> {
+    fn waits(&self, recorded: &RecordedRelease) -> Result<(), Refusal> {
         let revision = recorded.statement.revision;
         let why = if let Some(ended) = &recorded.record.ended {
             format!(
@@ -425,7 +425,7 @@ impl Releases {
     }
 
     /// Notes when the threshold was met.
-    async fn approved(&self, recorded: &Recorded, now_ms: u64) -> Result<Recorded, Refusal> {
+    async fn approved(&self, recorded: &RecordedRelease, now_ms: u64) -> Result<RecordedRelease, Refusal> {
         self.change(recorded.statement.revision, recorded.digest, |recorded| {
             recorded.record.approved_ms.get_or_insert(now_ms);
             Ok(())
@@ -438,8 +438,8 @@ impl Releases {
         &self,
         revision: Revision,
         digest: Digest,
-        mut change: impl FnMut(&mut Recorded) -> Result<(), Refusal>,
-    ) -> Result<Recorded, Refusal> {
+        mut change: impl FnMut(&mut RecordedRelease) -> Result<(), Refusal>,
+    ) -> Result<RecordedRelease, Refusal> {
         loop {
             let mut recorded = self.named(revision, digest).await?;
             change(&mut recorded)?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::journal::Journal;
-use crate::store::{BlockFilter, Dropped, Expect, Store, StoreError};
+use crate::store::{BlockFilter, Expect, PurgeReport, Store, StoreError};
 
 /// How often what is old is looked for.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -90,10 +90,10 @@ pub async fn drop_old(
     kept: Duration,
     now_ms: u64,
     aged: Duration,
-) -> Result<Dropped, StoreError> {
+) -> Result<PurgeReport, StoreError> {
     let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
     let before_ms = age(store, now_ms, aged).await?.saturating_sub(kept_ms);
-    let mut all = Dropped::default();
+    let mut all = PurgeReport::default();
     let end = loop {
         match store.drop_before(before_ms, STEP).await {
             Ok(step) => {
@@ -132,7 +132,7 @@ mod tests {
     use penstock_proto::v1::audit_event::Kind;
 
     use super::*;
-    use crate::store::Summary;
+    use crate::store::BlockSummary;
 
     #[tokio::test]
     async fn trails_end_after_their_days_and_the_coordinators_own_says_so() {
@@ -163,7 +163,7 @@ mod tests {
         // With nothing to remove there is nothing to say.
         assert_eq!(
             drop_old(&store, &journal, kept, now_ms, AGED_MAX).await.unwrap(),
-            Dropped::default()
+            PurgeReport::default()
         );
         assert_eq!(store.blocks(BlockFilter::default(), 100).await.unwrap().len(), 32);
     }
@@ -180,7 +180,7 @@ mod tests {
                 .append_own(
                     "gw",
                     bytes::Bytes::new(),
-                    Summary::default(),
+                    BlockSummary::default(),
                     begun_ms + hour * HOUR_MS,
                 )
                 .await

@@ -13,8 +13,8 @@ mod session;
 
 use std::time::Duration;
 
-pub use self::fleet::{Facts, Fleet, Refused};
-pub use self::session::{Outbound, Peer, Sessions};
+pub use self::fleet::{Fleet, GatewayFacts, RefusedRelease};
+pub use self::session::{GatewayPeer, Outbound, Sessions};
 
 /// How sessions behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

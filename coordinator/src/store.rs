@@ -33,11 +33,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub use self::audit::{Append, BlockFilter, Clock, Dropped, NewBlock, StoredBlock, Summary, block_bytes};
+pub use self::audit::{
+    Append, BlockFilter, BlockSummary, Clock, NewBlock, PurgeReport, StoredBlock, block_bytes,
+};
 pub use self::error::StoreError;
-pub use self::fault::{Cause, EngineError};
-pub use self::room::Room;
-pub use self::state::{Change, Expect, Record};
+pub use self::fault::{EngineError, FaultCause};
+pub use self::room::DiskReserve;
+pub use self::state::{Expect, RecordChange, StateRecord};
 use self::writer::Command;
 
 /// Largest state record, bytes; larger things are blobs.
@@ -60,22 +62,22 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    room: Room,
+    room: DiskReserve,
     writer: mpsc::Sender<Command>,
     readers: Mutex<Vec<Connection>>,
-    scans: scan::Room,
-    changes: broadcast::Sender<Change>,
+    scans: scan::ScanRoom,
+    changes: broadcast::Sender<RecordChange>,
     last_block: watch::Receiver<i64>,
 }
 
 impl Store {
     /// Opens the store at `path`, makes it if it is not there, and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with(path, Room::default())
+        Self::open_with(path, DiskReserve::default())
     }
 
     /// The same, with what is kept of its disk for what must go on.
-    pub fn open_with(path: &Path, room: Room) -> Result<Self, StoreError> {
+    pub fn open_with(path: &Path, room: DiskReserve) -> Result<Self, StoreError> {
         let room = room.on_disk_of(path);
         let mut connection = Connection::open(path).map_err(|e| StoreError::from_sqlite(path, e))?;
         schema::prepare(&mut connection).map_err(|e| e.at(path))?;
@@ -97,7 +99,7 @@ impl Store {
                 room,
                 writer,
                 readers: Mutex::new(Vec::new()),
-                scans: scan::Room::default(),
+                scans: scan::ScanRoom::default(),
                 changes,
                 last_block,
             }),
@@ -141,20 +143,24 @@ impl Store {
     }
 
     /// A record by its key.
-    pub async fn get(&self, key: &str) -> Result<Option<Record>, StoreError> {
+    pub async fn get(&self, key: &str) -> Result<Option<StateRecord>, StoreError> {
         let key = key.to_owned();
         self.read(move |connection| state::get(connection, &key)).await
     }
 
     /// All records whose key begins with `prefix`, by key.
-    pub async fn list(&self, prefix: &str) -> Result<Vec<(String, Record)>, StoreError> {
+    pub async fn list(&self, prefix: &str) -> Result<Vec<(String, StateRecord)>, StoreError> {
         let prefix = prefix.to_owned();
         self.read(move |connection| state::list(connection, &prefix, false, usize::MAX))
             .await
     }
 
     /// The last records of a prefix by key, the last one first.
-    pub async fn list_last(&self, prefix: &str, limit: usize) -> Result<Vec<(String, Record)>, StoreError> {
+    pub async fn list_last(
+        &self,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, StateRecord)>, StoreError> {
         let prefix = prefix.to_owned();
         self.read(move |connection| state::list(connection, &prefix, true, limit))
             .await
@@ -192,7 +198,7 @@ impl Store {
     }
 
     /// Changes from now on. Who lags too far behind is told, and lists anew.
-    pub fn watch(&self) -> broadcast::Receiver<Change> {
+    pub fn watch(&self) -> broadcast::Receiver<RecordChange> {
         self.inner.changes.subscribe()
     }
 
@@ -294,7 +300,7 @@ impl Store {
         &self,
         source: &str,
         body: bytes::Bytes,
-        summary: Summary,
+        summary: BlockSummary,
         received_ms: u64,
     ) -> Result<Head, StoreError> {
         let source = source.to_owned();
@@ -314,7 +320,7 @@ impl Store {
         &self,
         source: &str,
         body: bytes::Bytes,
-        summary: Summary,
+        summary: BlockSummary,
         received_ms: u64,
     ) -> Result<Head, StoreError> {
         let source = source.to_owned();
@@ -331,7 +337,7 @@ impl Store {
 
     /// Removes the oldest blocks of all trails that came before `before_ms`, at most `limit` of them; each chain goes on, and
     /// the first block that is left names the digest of the last one that is gone.
-    pub async fn drop_before(&self, before_ms: u64, limit: u32) -> Result<Dropped, StoreError> {
+    pub async fn drop_before(&self, before_ms: u64, limit: u32) -> Result<PurgeReport, StoreError> {
         self.write(|reply| Command::DropBefore {
             before_ms,
             limit,
@@ -399,10 +405,12 @@ fn backup(connection: &Connection, from: &Path, to: &Path) -> Result<(), StoreEr
     let copied = connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
     copied.map(|_| ()).map_err(|error| {
         // Room, permission and the like are wanting where something is written; what is read is the store itself.
-        let reads = matches!(Cause::of(&error), Cause::Damaged | Cause::NotAStore | Cause::Busy)
-            || error
-                .sqlite_error()
-                .is_some_and(|code| code.extended_code == rusqlite::ffi::SQLITE_IOERR_READ);
+        let reads = matches!(
+            FaultCause::of(&error),
+            FaultCause::Damaged | FaultCause::NotAStore | FaultCause::Busy
+        ) || error
+            .sqlite_error()
+            .is_some_and(|code| code.extended_code == rusqlite::ffi::SQLITE_IOERR_READ);
         StoreError::from_sqlite(if reads { from } else { to }, error)
     })
 }

@@ -34,12 +34,12 @@ pub fn confirm(out: &Output, yes: bool, question: &str) -> Result<(), Failure> {
 
 /// A sign that something goes on, on a terminal only; it goes away by itself.
 #[derive(Debug)]
-pub struct Waiting(ProgressBar);
+pub struct Spinner(ProgressBar);
 
 /// Says what is waited for.
-pub fn waiting(out: &Output, what: &str) -> Waiting {
+pub fn waiting(out: &Output, what: &str) -> Spinner {
     if !out.for_people() || !terminal_obeys() {
-        return Waiting(ProgressBar::hidden());
+        return Spinner(ProgressBar::hidden());
     }
     let bar = ProgressBar::new_spinner().with_message(clean(what).into_owned());
     let template = if out.error.color {
@@ -51,10 +51,10 @@ pub fn waiting(out: &Output, what: &str) -> Waiting {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(120));
-    Waiting(bar)
+    Spinner(bar)
 }
 
-impl Drop for Waiting {
+impl Drop for Spinner {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

@@ -107,7 +107,7 @@ pub struct Contexts {
 
 /// A context with its name.
 #[derive(Debug, Clone)]
-pub struct Named {
+pub struct NamedContext {
     /// Its name.
     pub name: String,
     /// What its file says.
@@ -180,7 +180,7 @@ impl Contexts {
     }
 
     /// The named one, else the chosen one, else the only one.
-    pub fn find(&self, name: Option<&str>) -> Result<Named, ContextError> {
+    pub fn find(&self, name: Option<&str>) -> Result<NamedContext, ContextError> {
         let names = self.names();
         let name = match (
             name.map(str::to_owned).or_else(|| self.chosen()),
@@ -191,7 +191,7 @@ impl Contexts {
             (None, [only]) => only.clone(),
             (None, several) => return Err(ContextError::Several(several.join(", "))),
         };
-        Ok(Named {
+        Ok(NamedContext {
             context: self.load(&name)?,
             name,
         })
@@ -216,7 +216,7 @@ impl Contexts {
 
     /// Key and certificate of a context, and those of the login before, in the order in which they are shown at `now_ms`: a
     /// certificate may have been issued while a clock was wrong.
-    pub fn credentials(&self, named: &Named, now_ms: u64) -> Result<Vec<Credentials>, ContextError> {
+    pub fn credentials(&self, named: &NamedContext, now_ms: u64) -> Result<Vec<Credentials>, ContextError> {
         let read = |end: &str| {
             Credentials::from_files(
                 &self.file(&named.name, &format!("{end}crt")),
@@ -371,7 +371,7 @@ mod tests {
         std::fs::write(folder.path().join("contexts/one.key"), &issued(2026, 2028).0).unwrap();
         assert_eq!(begins(in_2027), [good_ms]);
         // Somebody else's login under the same name is not shown as this one's.
-        let named = Named {
+        let named = NamedContext {
             name: "one".to_owned(),
             context: context("bob"),
         };

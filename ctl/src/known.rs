@@ -20,7 +20,7 @@ use penstock_policy::ids::{Digest, Revision};
 use penstock_policy::release::Statement;
 use serde::{Deserialize, Serialize};
 
-use crate::contexts::{Contexts, Named};
+use crate::contexts::{Contexts, NamedContext};
 use crate::documents::Documents;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -36,24 +36,24 @@ const SEEN_MAX: usize = 64;
 
 /// What is known of a plant.
 #[derive(Debug)]
-pub struct Known {
+pub struct KnownPlant {
     path: PathBuf,
-    remembered: Remembered,
+    remembered: KnownFile,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Remembered {
+struct KnownFile {
     format: String,
-    verified: Option<Kept>,
+    verified: Option<StoredRelease>,
     numbers: BTreeMap<u64, Digest>,
-    seen: Vec<Seen>,
+    seen: Vec<Review>,
 }
 
 /// The verified release as it rests.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kept {
+struct StoredRelease {
     statement: String,
     documents: Vec<(String, String)>,
 }
@@ -61,7 +61,7 @@ struct Kept {
 /// A statement whose documents this person was shown in full, or proposed themselves.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Seen {
+struct Review {
     statement: String,
     /// And signed.
     signed: bool,
@@ -69,7 +69,7 @@ struct Seen {
 
 /// The release that this person verified last.
 #[derive(Debug, Clone)]
-pub struct Verified {
+pub struct LastVerified {
     /// What it says.
     pub statement: Statement,
     /// Digest of its bytes.
@@ -86,9 +86,9 @@ fn damaged(path: &std::path::Path) -> Failure {
     .help("restore it from a backup; without it, move it away: the next release is then shown to you as all new")
 }
 
-impl Known {
+impl KnownPlant {
     /// What the person of this login knows.
-    pub fn open(contexts: &Contexts, login: &Named) -> Result<Self, Failure> {
+    pub fn open(contexts: &Contexts, login: &NamedContext) -> Result<Self, Failure> {
         let roots = contexts.roots(&login.name)?;
         let roots: Vec<u8> = roots.iter().flat_map(|root| root.as_ref().to_vec()).collect();
         let roots = hex(&Digest::of(&roots));
@@ -102,7 +102,7 @@ impl Known {
         if !path.exists() {
             return Ok(Self {
                 path,
-                remembered: Remembered {
+                remembered: KnownFile {
                     format: FORMAT.to_owned(),
                     verified: None,
                     numbers: BTreeMap::new(),
@@ -111,7 +111,7 @@ impl Known {
             });
         }
         let bytes = files::read(&path, FILE_BYTES_MAX)?;
-        let remembered: Remembered =
+        let remembered: KnownFile =
             serde_json::from_slice(&bytes).map_err(|error| damaged(&path).caused_by(&error))?;
         if remembered.format != FORMAT {
             return Err(damaged(&path).because(format!("it has the format `{}`", remembered.format)));
@@ -120,7 +120,7 @@ impl Known {
     }
 
     /// The release that this person verified last; `None`: none yet.
-    pub fn verified(&self) -> Result<Option<Verified>, Failure> {
+    pub fn verified(&self) -> Result<Option<LastVerified>, Failure> {
         let Some(kept) = &self.remembered.verified else {
             return Ok(None);
         };
@@ -136,7 +136,7 @@ impl Known {
         if documents.digest() != statement.document_digest {
             return Err(damaged(&self.path).because("its documents are not those of its statement"));
         }
-        Ok(Some(Verified {
+        Ok(Some(LastVerified {
             digest: Digest::of(kept.statement.as_bytes()),
             statement,
             documents,
@@ -153,7 +153,7 @@ impl Known {
     pub fn set_verified(&mut self, statement: &Statement, documents: &Documents) -> Result<(), Failure> {
         let bytes = statement.to_bytes();
         self.number(statement.revision, Digest::of(&bytes))?;
-        self.remembered.verified = Some(Kept {
+        self.remembered.verified = Some(StoredRelease {
             statement: String::from_utf8_lossy(&bytes).into_owned(),
             documents: documents
                 .files
@@ -202,7 +202,7 @@ impl Known {
             .iter()
             .any(|seen| seen.statement == text && seen.signed);
         self.remembered.seen.retain(|seen| seen.statement != text);
-        self.remembered.seen.push(Seen {
+        self.remembered.seen.push(Review {
             statement: text,
             signed: signed || before,
         });
@@ -220,8 +220,8 @@ impl Known {
         self.seen(digest).is_some_and(|seen| seen.signed)
     }
 
-    fn seen(&self, digest: Digest) -> Option<&Seen> {
-        let is = |seen: &&Seen| Digest::of(seen.statement.as_bytes()) == digest;
+    fn seen(&self, digest: Digest) -> Option<&Review> {
+        let is = |seen: &&Review| Digest::of(seen.statement.as_bytes()) == digest;
         self.remembered.seen.iter().find(is)
     }
 

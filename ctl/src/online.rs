@@ -18,7 +18,7 @@ use penstock_proto::v1::{AuditRecord, SearchAuditRequest, WhoAmIRequest};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::contexts::{Contexts, Named};
+use crate::contexts::{Contexts, NamedContext};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::times;
@@ -28,7 +28,7 @@ use crate::words;
 #[derive(Debug)]
 pub struct Online {
     /// The login.
-    pub login: Named,
+    pub login: NamedContext,
     /// The operators' API.
     pub client: ControlClient<Channel>,
 }
@@ -67,7 +67,7 @@ impl Online {
         ))
     }
 
-    fn over(login: Named, channel: Channel) -> Self {
+    fn over(login: NamedContext, channel: Channel) -> Self {
         let client = ControlClient::new(channel)
             .max_encoding_message_size(OPERATOR_REQUEST_BYTES_MAX)
             .max_decoding_message_size(OPERATOR_RESPONSE_BYTES_MAX);

@@ -389,11 +389,11 @@ mod tests {
     }
 
     #[derive(Serialize)]
-    struct Held {
+    struct Sample {
         held: Vec<String>,
     }
 
-    impl Report for Held {
+    impl Report for Sample {
         const SCHEMA: &'static str = "penstock.test/1";
         fn page(&self, page: &mut Page) {
             for text in &self.held {
@@ -424,7 +424,7 @@ mod tests {
             ),
             color: bool, wrap: bool,
         ) {
-            let report = Held { held: held.clone() };
+            let report = Sample { held: held.clone() };
             let style = Style { color, width: 80, wrap };
             let output = Output { format: Format::Json, style, error: style, live: false };
             prop_assert_eq!(obeyed(&output.page(&report)), "");

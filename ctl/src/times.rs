@@ -14,11 +14,11 @@ use penstock_policy::model::Plant;
 use crate::failure::Failure;
 
 /// The zone that this run shows times in, and reads days in; set once.
-static ZONE: OnceLock<Chosen> = OnceLock::new();
+static ZONE: OnceLock<ChosenZone> = OnceLock::new();
 
 /// The zone of this run, and who chose it.
 #[derive(Debug)]
-struct Chosen {
+struct ChosenZone {
     zone: TimeZone,
     /// A person, rather than the sites.
     by_person: bool,
@@ -26,7 +26,7 @@ struct Chosen {
 
 /// Which end of a stretch of time is named; a day is all of that day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum SpanEnd {
     /// Its beginning.
     Since,
     /// Its end, which belongs to it.
@@ -64,7 +64,7 @@ pub fn choose(zone: TimeZone) {
 
 fn settle(zone: TimeZone, by_person: bool) {
     // Whoever was first is right: what a person asks for comes before what sites have.
-    let _ = ZONE.set(Chosen { zone, by_person });
+    let _ = ZONE.set(ChosenZone { zone, by_person });
 }
 
 /// Settles on the zone that these sites have in common, if it is one and known here.
@@ -103,7 +103,7 @@ pub fn shown(ms: u64, zone: &TimeZone) -> String {
 /// # Errors
 ///
 /// With what is missing: a moment without an offset is not guessed at.
-pub fn read(text: &str, end: End, now_ms: u64, zone: &TimeZone) -> Result<u64, String> {
+pub fn read(text: &str, end: SpanEnd, now_ms: u64, zone: &TimeZone) -> Result<u64, String> {
     let ms = |time: Timestamp| u64::try_from(time.as_millisecond()).ok();
     if let Some(time) = penstock_policy::times::moment(text) {
         return ms(time).ok_or_else(|| format!("`{text}` lies before 1970"));
@@ -137,7 +137,7 @@ pub fn stretch(since: Option<&str>, until: Option<&str>, now_ms: u64) -> Result<
         let read = text.map(|text| read(text, end, now_ms, &zone())).transpose();
         read.map_err(Failure::usage)
     };
-    let (from_ms, until_ms) = (one(since, End::Since)?, one(until, End::Until)?);
+    let (from_ms, until_ms) = (one(since, SpanEnd::Since)?, one(until, SpanEnd::Until)?);
     if let (Some(from_ms), Some(until_ms)) = (from_ms, until_ms)
         && until_ms < from_ms
     {
@@ -147,11 +147,11 @@ pub fn stretch(since: Option<&str>, until: Option<&str>, now_ms: u64) -> Result<
 }
 
 /// The first or the last millisecond of a day in that zone.
-fn within(day: Date, end: End, zone: &TimeZone) -> Option<Timestamp> {
+fn within(day: Date, end: SpanEnd, zone: &TimeZone) -> Option<Timestamp> {
     let start = |day: Date| Some(day.to_zoned(zone.clone()).ok()?.timestamp());
     match end {
-        End::Since => start(day),
-        End::Until => {
+        SpanEnd::Since => start(day),
+        SpanEnd::Until => {
             let next = start(day.tomorrow().ok()?)?;
             Timestamp::from_millisecond(next.as_millisecond() - 1).ok()
         }
@@ -204,7 +204,7 @@ mod tests {
     const NOW: u64 = 1_700_000_000_000;
 
     fn since(text: &str) -> Result<u64, String> {
-        read(text, End::Since, NOW, &TimeZone::UTC)
+        read(text, SpanEnd::Since, NOW, &TimeZone::UTC)
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
             ("2026-07-28T15:00", "2026-07-28T15:00:00+02:00"),
             ("2026-11-28t15:00:00.5", "2026-11-28T15:00:00+01:00"),
         ] {
-            for end in [End::Since, End::Until] {
+            for end in [SpanEnd::Since, SpanEnd::Until] {
                 let refused = read(text, end, NOW, &berlin).unwrap_err();
                 assert!(refused.contains("does not say in which time zone"), "{refused}");
                 // What it advises to write can be written.
@@ -251,13 +251,13 @@ mod tests {
     #[test]
     fn a_day_is_that_of_the_site_and_all_of_it() {
         let berlin = zone_named("Europe/Berlin").unwrap();
-        let first = read("2026-11-28", End::Since, NOW, &berlin).unwrap();
-        let last = read("2026-11-28", End::Until, NOW, &berlin).unwrap();
+        let first = read("2026-11-28", SpanEnd::Since, NOW, &berlin).unwrap();
+        let last = read("2026-11-28", SpanEnd::Until, NOW, &berlin).unwrap();
         assert_eq!(shown(first, &TimeZone::UTC), "2026-11-27T23:00:00Z");
         assert_eq!(last - first, 86_400_000 - 1);
         // The day on which clocks are put back has an hour more.
-        let first = read("2026-10-25", End::Since, NOW, &berlin).unwrap();
-        let last = read("2026-10-25", End::Until, NOW, &berlin).unwrap();
+        let first = read("2026-10-25", SpanEnd::Since, NOW, &berlin).unwrap();
+        let last = read("2026-10-25", SpanEnd::Until, NOW, &berlin).unwrap();
         assert_eq!(last - first, 90_000_000 - 1);
     }
 
@@ -279,7 +279,7 @@ mod tests {
         ) {
             let zone = zone_named(name).unwrap();
             let ms = second * 1_000;
-            prop_assert_eq!(read(&shown(ms, &zone), End::Since, NOW, &zone), Ok(ms));
+            prop_assert_eq!(read(&shown(ms, &zone), SpanEnd::Since, NOW, &zone), Ok(ms));
         }
     }
 }

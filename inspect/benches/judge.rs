@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use divan::{Bencher, black_box};
-use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_inspect::modbus::{Request, frame};
@@ -67,7 +67,7 @@ fn modbus_request_and_answer(bencher: Bencher<'_, '_>, rules: u32) {
         Arc::new(modbus_rules(rules)),
         Mode::Enforce,
         OnRefusal::Answer,
-        Limits::default(),
+        ConnectionLimits::default(),
     );
     let request = adu(1, first);
     let answer = [&[0, 1, 0, 0, 0, 23, 1, 3, 20][..], &[0; 20]].concat();
@@ -123,7 +123,7 @@ fn mqtt_publication(bencher: Bencher<'_, '_>, rules: u32) {
         Arc::new(topic_rules(rules)),
         Mode::Enforce,
         OnRefusal::Answer,
-        Limits::default(),
+        ConnectionLimits::default(),
     );
     let mut open = |from, bytes: &[u8]| connection.feed(from, Duration::ZERO, bytes, &mut |_| {});
     open(

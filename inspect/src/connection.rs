@@ -17,11 +17,11 @@
 //!   and since its beginning cannot be taken back, the connection ends by a reset. A stream that was lost while
 //!   observing ends at once.
 //! - Memory: what is not whole yet (a Modbus ADU: 1,029 bytes; an MQTT packet that is judged as a whole, or a
-//!   publication's head: [`Limits::control_bytes_max`]), requests in flight, aliases. All bounded.
+//!   publication's head: [`ConnectionLimits::control_bytes_max`]), requests in flight, aliases. All bounded.
 
+mod buffer;
 mod deviation;
 mod frozen;
-mod held;
 mod leave;
 mod modbus;
 mod mqtt;
@@ -41,7 +41,7 @@ use crate::{modbus as modbus_protocol, mqtt as mqtt_protocol};
 
 pub use self::deviation::{Deviation, Effect};
 pub use self::frozen::ThawError;
-pub use self::mqtt::{Sessions, Taken};
+pub use self::mqtt::{Revocation, Sessions};
 use self::seek::Seeking;
 pub use crate::mqtt::packet::{Sender, Version};
 
@@ -56,11 +56,11 @@ pub enum Mode {
 
 /// Bounds of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Modbus requests in flight.
-    pub transactions: modbus_protocol::transactions::Limits,
+    pub transactions: modbus_protocol::transactions::TransactionLimits,
     /// MQTT topic aliases, each direction.
-    pub aliases: mqtt_protocol::alias::Limits,
+    pub aliases: mqtt_protocol::alias::AliasLimits,
     /// The largest MQTT packet, bytes of its remaining length. Payloads stream through and take no memory.
     pub packet_bytes_max: usize,
     /// The largest MQTT packet that is judged as a whole (all but PUBLISH), and the largest head of a PUBLISH.
@@ -73,11 +73,11 @@ pub struct Limits {
     pub pending_filters_max: usize,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
-            transactions: modbus_protocol::transactions::Limits::default(),
-            aliases: mqtt_protocol::alias::Limits::default(),
+            transactions: modbus_protocol::transactions::TransactionLimits::default(),
+            aliases: mqtt_protocol::alias::AliasLimits::default(),
             packet_bytes_max: 16 * 1024 * 1024,
             control_bytes_max: 64 * 1024,
             queued_bytes_max: 16 * 1024,
@@ -166,12 +166,12 @@ enum Machine {
 struct Terms {
     mode: Mode,
     on_refusal: OnRefusal,
-    limits: Limits,
+    limits: ConnectionLimits,
 }
 
 /// How a machine ends a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+enum FeedEnd {
     /// The stream cannot be followed.
     Lost(Deviation),
     /// The connection ends.
@@ -210,7 +210,7 @@ impl Machine {
 
 impl Connection {
     /// A connection that begins now, judged by `rules`.
-    pub fn new(rules: Arc<Rules>, mode: Mode, on_refusal: OnRefusal, limits: Limits) -> Self {
+    pub fn new(rules: Arc<Rules>, mode: Mode, on_refusal: OnRefusal, limits: ConnectionLimits) -> Self {
         let terms = Terms {
             mode,
             on_refusal,
@@ -356,11 +356,11 @@ impl Connection {
         }
         match self.read(from, now, &mut { bytes }, out) {
             None => {}
-            Some(Ending::Close { reset }) => {
+            Some(FeedEnd::Close { reset }) => {
                 self.is_closed = true;
                 out(Output::Close { reset });
             }
-            Some(Ending::Lost(what)) => {
+            Some(FeedEnd::Lost(what)) => {
                 self.is_closed = true;
                 out(Output::Deviation {
                     what,
@@ -373,12 +373,18 @@ impl Connection {
     }
 
     /// Reads `bytes`; of MQTT, what of them was not looked at is left.
-    fn read(&mut self, from: Sender, now: Duration, bytes: &mut &[u8], out: &mut Sink<'_>) -> Option<Ending> {
+    fn read(
+        &mut self,
+        from: Sender,
+        now: Duration,
+        bytes: &mut &[u8],
+        out: &mut Sink<'_>,
+    ) -> Option<FeedEnd> {
         match (&mut self.machine, &*self.rules) {
             (Machine::Modbus(machine), Rules::Modbus(rules)) => machine.feed(rules, from, now, bytes, out),
             (Machine::Mqtt(machine), Rules::Mqtt(rules)) => machine.feed(rules, from, bytes, out),
             // `set_rules` does not let this come to be.
-            _ => Some(Ending::Close { reset: true }),
+            _ => Some(FeedEnd::Close { reset: true }),
         }
     }
 

@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::connection::{Connection, Deviation, Effect, Limits, Mode, Output, Sender};
+use crate::connection::{Connection, ConnectionLimits, Deviation, Effect, Mode, Output, Sender};
 use crate::judge::refusal::OnRefusal;
 use crate::judge::{Rules, Verdict};
 use crate::operation::Operation;
 
 /// What following tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding<'a> {
+pub enum StreamFinding<'a> {
     /// An operation and what the rules say of it.
     Judged {
         /// What was asked.
@@ -53,7 +53,7 @@ pub enum Finding<'a> {
 }
 
 /// Takes findings as they arise.
-pub type Sink<'s> = dyn FnMut(Finding<'_>) + 's;
+pub type Sink<'s> = dyn FnMut(StreamFinding<'_>) + 's;
 
 /// One recorded connection.
 #[derive(Debug)]
@@ -65,11 +65,11 @@ pub struct Follower {
 impl Follower {
     /// A connection judged by `rules`; `midway` if its opening is not in the recording.
     pub fn new(rules: Arc<Rules>, midway: bool) -> Self {
-        Self::within(Limits::default(), rules, midway)
+        Self::within(ConnectionLimits::default(), rules, midway)
     }
 
     /// The same, within other bounds.
-    pub fn within(limits: Limits, rules: Arc<Rules>, midway: bool) -> Self {
+    pub fn within(limits: ConnectionLimits, rules: Arc<Rules>, midway: bool) -> Self {
         let connection = Connection::new(Arc::clone(&rules), Mode::Observe, OnRefusal::Answer, limits);
         Self {
             rules,
@@ -116,7 +116,7 @@ impl Follower {
             }
             let skipped = self.connection.unread_bytes(from);
             if let Some(skipped_bytes) = skipped.filter(|bytes| *bytes > 0) {
-                out(Finding::NeverFollowed { from, skipped_bytes });
+                out(StreamFinding::NeverFollowed { from, skipped_bytes });
             }
         }
     }
@@ -126,10 +126,12 @@ fn found(output: Output<'_>, out: &mut Sink<'_>) {
     out(match output {
         Output::Judged {
             operation, verdict, ..
-        } => Finding::Judged { operation, verdict },
-        Output::Exception { code, exception } => Finding::Exception { code, exception },
-        Output::Deviation { what, effect, .. } => Finding::Deviation { what, effect },
-        Output::Resynchronised { from, skipped_bytes } => Finding::Resynchronised { from, skipped_bytes },
+        } => StreamFinding::Judged { operation, verdict },
+        Output::Exception { code, exception } => StreamFinding::Exception { code, exception },
+        Output::Deviation { what, effect, .. } => StreamFinding::Deviation { what, effect },
+        Output::Resynchronised { from, skipped_bytes } => {
+            StreamFinding::Resynchronised { from, skipped_bytes }
+        }
         Output::ToServer(_) | Output::ToClient(_) | Output::Close { .. } => return,
     });
 }

@@ -42,7 +42,7 @@ impl Verdict {
 
     /// Whether it may, or might but for what else its packet holds.
     pub(crate) fn would_allow_alone(self) -> bool {
-        let together = |refusal: &Refusal| refusal.why == Why::Together;
+        let together = |refusal: &Refusal| refusal.why == Objection::Together;
         self.allows() || matches!(self, Self::Refuse(refusal) if together(&refusal))
     }
 
@@ -54,7 +54,7 @@ impl Verdict {
             Self::Allow(rule) => Some(rule),
             Self::Upkeep => None,
         };
-        let why = Why::Together;
+        let why = Objection::Together;
         Self::Refuse(Refusal { why, nearest })
     }
 }
@@ -63,14 +63,14 @@ impl Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// What stands against it in the rule that came closest.
-    pub why: Why,
+    pub why: Objection,
     /// That rule, where finding it cost nothing; see [`Rules::explain`].
     pub nearest: Option<RuleIndex>,
 }
 
 /// What stands against an operation. Later means closer to being permitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
+pub enum Objection {
     /// Not a request that the standard knows; its bytes went nowhere.
     #[error("it is malformed: {0}")]
     Malformed(RequestError),
@@ -270,7 +270,7 @@ impl Rules {
             Verdict::Allow(index) => format!("permitted by {}", named(index)),
             Verdict::Upkeep => "needs no rule".to_owned(),
             Verdict::Refuse(refusal) => {
-                if refusal.why == Why::Together {
+                if refusal.why == Objection::Together {
                     return format!("{}; by itself it would be permitted", refusal.why);
                 }
                 let nearest = refusal.nearest.or_else(|| self.nearest(operation));

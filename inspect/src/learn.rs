@@ -28,37 +28,37 @@ use std::time::Duration;
 use penstock_policy::terms::Protocol;
 use penstock_policy::verdict::Carried;
 
-use crate::capture::direction::{Declared, Opening, Undeclared};
+use crate::capture::direction::{Declarations, NoDeclarations, Opening};
 use crate::capture::{
     Conversation, Conversations, FlowKey, Flows, Fragments, Frame, Happening, Segment, SkipReason, Transport,
     flows, link,
 };
 use crate::connection::{self, Deviation};
-use crate::follow::{Finding, Follower};
-use crate::judge::{Refusal, Rules, Verdict, Why};
-use crate::replay::{Gate, KNOWN_PORTS, Plans, Seen, Track, When};
-pub use talk::{Carrier, Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, Talk};
+use crate::follow::{Follower, StreamFinding};
+use crate::judge::{Objection, Refusal, Rules, Verdict};
+use crate::replay::{Gate, KNOWN_PORTS, Occurrences, Plans, Track, When};
+pub use talk::{Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
 
 /// Bounds of everything that a learner holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct LearnLimits {
     /// Connections, and what of each waits to be put in order.
-    pub flows: flows::Limits,
+    pub flows: flows::FlowLimits,
     /// What of each waits to become a whole packet.
-    pub connection: connection::Limits,
+    pub connection: connection::ConnectionLimits,
     /// Both for all connections together; the connection that goes beyond is followed no longer.
     pub held_bytes_max: usize,
     /// What is kept of what they do.
-    pub learned: talk::Limits,
+    pub learned: talk::TalkLimits,
 }
 
-impl Default for Limits {
+impl Default for LearnLimits {
     fn default() -> Self {
         Self {
-            flows: flows::Limits::default(),
-            connection: connection::Limits::default(),
+            flows: flows::FlowLimits::default(),
+            connection: connection::ConnectionLimits::default(),
             held_bytes_max: usize::MAX,
-            learned: talk::Limits::default(),
+            learned: talk::TalkLimits::default(),
         }
     }
 }
@@ -77,14 +77,14 @@ pub struct Learner<'p> {
 #[derive(Debug)]
 struct Gathering<'p> {
     plans: Option<&'p Plans>,
-    limits: connection::Limits,
-    running: HashMap<flows::FlowNumber, Running>,
+    limits: connection::ConnectionLimits,
+    running: HashMap<flows::FlowNumber, LearnedFlow>,
     held_bytes: usize,
     learned: Learned,
 }
 
 #[derive(Debug)]
-struct Running {
+struct LearnedFlow {
     ends: Ends,
     protocol: Protocol,
     /// The connection itself passes today.
@@ -97,11 +97,11 @@ struct Running {
 impl<'p> Learner<'p> {
     /// Nothing learned yet, with the limits of recorded traffic. With `plans`, what they permit is left out.
     pub fn new(plans: Option<&'p Plans>) -> Self {
-        Self::within(Limits::default(), plans)
+        Self::within(LearnLimits::default(), plans)
     }
 
     /// The same, within other limits.
-    pub fn within(limits: Limits, plans: Option<&'p Plans>) -> Self {
+    pub fn within(limits: LearnLimits, plans: Option<&'p Plans>) -> Self {
         Self {
             fragments: Fragments::default(),
             flows: Flows::new(limits.flows),
@@ -198,8 +198,8 @@ impl<'p> Learner<'p> {
 }
 
 /// What the plant tells of two ends, where there is one.
-fn declared(plans: Option<&Plans>) -> &dyn Declared {
-    plans.map_or(&Undeclared, |plans| plans as &dyn Declared)
+fn declared(plans: Option<&Plans>) -> &dyn Declarations {
+    plans.map_or(&NoDeclarations, |plans| plans as &dyn Declarations)
 }
 
 impl Gathering<'_> {
@@ -223,7 +223,7 @@ impl Gathering<'_> {
         }
     }
 
-    fn begin(&mut self, key: FlowKey, at: Duration, opening: Opening) -> Option<Running> {
+    fn begin(&mut self, key: FlowKey, at: Duration, opening: Opening) -> Option<LearnedFlow> {
         let learned = &mut self.learned;
         let tracks = |when| {
             self.plans
@@ -236,12 +236,12 @@ impl Gathering<'_> {
         }
         let (passes, rules) = match standing_then {
             // There is nothing to propose.
-            Standing::Uncrossed | Standing::Open => {
+            PlantAnswer::Uncrossed | PlantAnswer::Open => {
                 learned.permitted_already += 1;
                 return None;
             }
-            Standing::Shut(rules) => (false, rules),
-            Standing::Inspected(rules) => (true, Some(rules)),
+            PlantAnswer::Shut(rules) => (false, rules),
+            PlantAnswer::Inspected(rules) => (true, Some(rules)),
         };
         let inspected = rules.is_some();
         let known = KNOWN_PORTS.iter().find(|(port, _)| *port == key.server.port());
@@ -250,7 +250,7 @@ impl Gathering<'_> {
         let ends = Ends {
             client: key.client.ip(),
             server: key.server,
-            carrier: Carrier::Tcp,
+            carrier: PortCarrier::Tcp,
         };
         if let Some(talk) = learned.talk(ends, at, protocol) {
             if talk.connections.count == 0 {
@@ -259,7 +259,7 @@ impl Gathering<'_> {
             talk.connections.again(at);
             talk.guessed += u64::from(opening == Opening::Guessed);
         }
-        Some(Running {
+        Some(LearnedFlow {
             ends,
             protocol: protocol?,
             passes,
@@ -275,7 +275,7 @@ impl Gathering<'_> {
         let ends = Ends {
             client: over.client.ip(),
             server: over.server,
-            carrier: Carrier::Udp,
+            carrier: PortCarrier::Udp,
         };
         let [asked, answered] = over.datagrams;
         if over.opening == Opening::Late {
@@ -296,7 +296,7 @@ impl Gathering<'_> {
             self.learned.by_grant += u64::from(!passes(plans, When::Never));
             return;
         }
-        let seen = |count| Seen {
+        let seen = |count| Occurrences {
             count,
             first: over.first,
             last: over.last,
@@ -309,7 +309,7 @@ impl Gathering<'_> {
     }
 }
 
-impl Running {
+impl LearnedFlow {
     fn happened(&mut self, learned: &mut Learned, at: Duration, happening: Happening<'_>) {
         let Self {
             ends,
@@ -318,12 +318,12 @@ impl Running {
             inspected,
             follower,
         } = self;
-        let mut found = |finding: Finding<'_>| match finding {
-            Finding::Judged { operation, verdict } => {
+        let mut found = |finding: StreamFinding<'_>| match finding {
+            StreamFinding::Judged { operation, verdict } => {
                 let malformed = matches!(
                     verdict,
                     Verdict::Refuse(Refusal {
-                        why: Why::Malformed(_) | Why::Busy(_),
+                        why: Objection::Malformed(_) | Objection::Busy(_),
                         ..
                     })
                 );
@@ -333,13 +333,13 @@ impl Running {
                     learned.operation(*ends, Some(*protocol), at, operation);
                 }
             }
-            Finding::NeverFollowed { .. } => {
+            StreamFinding::NeverFollowed { .. } => {
                 if let Some(talk) = learned.talk(*ends, at, Some(*protocol)) {
                     talk.unread = true;
                 }
             }
             // What the plant permits already is not proposed again for the sake of its answers.
-            Finding::Deviation { what, .. } if !*passes => {
+            StreamFinding::Deviation { what, .. } if !*passes => {
                 if let Some(talk) = learned.talk(*ends, at, Some(*protocol)) {
                     match what {
                         Deviation::Frame(_) | Deviation::Packet(_) => talk.unread = true,
@@ -361,7 +361,7 @@ impl Running {
 }
 
 /// What a plant says of two ends today.
-enum Standing {
+enum PlantAnswer {
     /// No gateway stands between them.
     Uncrossed,
     /// Everything between them passes.
@@ -372,7 +372,7 @@ enum Standing {
     Inspected(Arc<Rules>),
 }
 
-impl Standing {
+impl PlantAnswer {
     /// Whether anything between them passes.
     fn passes(&self) -> bool {
         !matches!(self, Self::Shut(_))
@@ -380,17 +380,17 @@ impl Standing {
 }
 
 /// The gates on the way, taken together; none were asked without a plant, and then nothing passes yet.
-fn standing(tracks: Vec<Track>) -> Standing {
+fn standing(tracks: Vec<Track>) -> PlantAnswer {
     let gates = || tracks.iter().map(|track| &track.gate);
     if gates().any(|gate| matches!(gate, Gate::Uncrossed | Gate::Stranger { .. })) {
-        return Standing::Uncrossed;
+        return PlantAnswer::Uncrossed;
     }
     let rules = gates().find_map(|gate| match gate {
         Gate::Inspected { rules, .. } => Some(Arc::clone(rules)),
         _ => None,
     });
     if tracks.is_empty() || gates().any(|gate| matches!(gate, Gate::Shut { .. })) {
-        return Standing::Shut(rules);
+        return PlantAnswer::Shut(rules);
     }
-    rules.map_or(Standing::Open, Standing::Inspected)
+    rules.map_or(PlantAnswer::Open, PlantAnswer::Inspected)
 }

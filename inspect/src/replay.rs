@@ -39,7 +39,7 @@ pub const KNOWN_PORTS: &[(u16, Protocol)] = &[(502, Protocol::ModbusTcp), (1883,
 
 /// How often something happened, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Seen {
+pub struct Occurrences {
     /// How often.
     pub count: u64,
     /// First time, since 1970.
@@ -48,7 +48,7 @@ pub struct Seen {
     pub last: Duration,
 }
 
-impl Seen {
+impl Occurrences {
     /// Once, then.
     pub fn once(at: Duration) -> Self {
         Self {
@@ -111,7 +111,7 @@ pub struct Treatment {
     /// What else than refused operations the gateway would not have let pass.
     pub deviations: Vec<DeviationSeen>,
     /// What else was seen on it, in words.
-    pub notes: BTreeMap<String, Seen>,
+    pub notes: BTreeMap<String, Occurrences>,
 }
 
 /// What enforcing would have changed of a connection beside refusing operations.
@@ -124,7 +124,7 @@ pub struct DeviationSeen {
     /// The option of the flow that would let it pass.
     pub remedy: Option<&'static str>,
     /// How often and when.
-    pub seen: Seen,
+    pub seen: Occurrences,
 }
 
 /// An operation of a connection.
@@ -135,7 +135,7 @@ pub struct JudgedOperation {
     /// What the policy says.
     pub answer: Answer,
     /// How often and when.
-    pub seen: Seen,
+    pub seen: Occurrences,
 }
 
 /// One connection.
@@ -146,7 +146,7 @@ pub struct FlowReport {
     /// `address:port` of whom it was opened to.
     pub server: String,
     /// Times of its first and last packet.
-    pub seen: Seen,
+    pub seen: Occurrences,
     /// Its opening is not in the capture.
     pub midway: bool,
     /// And nothing tells who opened it: that `client` did is a guess.
@@ -188,7 +188,7 @@ pub struct Replay<'p> {
     plans: &'p Plans,
     fragments: Fragments,
     flows: Flows,
-    running: Vec<Running>,
+    running: Vec<ReplayedFlow>,
     conversations: Conversations,
     datagrams: Datagrams,
     packets: u64,
@@ -198,7 +198,7 @@ pub struct Replay<'p> {
 }
 
 #[derive(Debug)]
-struct Running {
+struct ReplayedFlow {
     key: FlowKey,
     report: FlowReport,
     tracks: Vec<RunningTrack>,
@@ -212,7 +212,7 @@ impl<'p> Replay<'p> {
         Self {
             plans,
             fragments: Fragments::default(),
-            flows: Flows::new(flows::Limits::default()),
+            flows: Flows::new(flows::FlowLimits::default()),
             running: Vec::new(),
             conversations: Conversations::default(),
             datagrams: Datagrams::default(),
@@ -302,7 +302,7 @@ impl<'p> Replay<'p> {
             }
         }
         Report {
-            flows: self.running.into_iter().map(Running::report).collect(),
+            flows: self.running.into_iter().map(ReplayedFlow::report).collect(),
             datagrams: self.datagrams.finish(),
             packets: self.packets,
             skipped,
@@ -316,14 +316,14 @@ impl<'p> Replay<'p> {
 
 fn happened(
     plans: &Plans,
-    running: &mut Vec<Running>,
+    running: &mut Vec<ReplayedFlow>,
     number: usize,
     key: FlowKey,
     at: Duration,
     happening: Happening<'_>,
 ) {
     if let Happening::Begins { opening } = happening {
-        running.push(Running::new(plans, key, at, opening));
+        running.push(ReplayedFlow::new(plans, key, at, opening));
         return;
     }
     if let Some(flow) = running.get_mut(number) {
@@ -331,7 +331,7 @@ fn happened(
     }
 }
 
-impl Running {
+impl ReplayedFlow {
     fn new(plans: &Plans, key: FlowKey, at: Duration, opening: Opening) -> Self {
         let midway = opening != Opening::Recorded;
         let tracks = plans.tracks(key.client, key.server, When::At(at));
@@ -345,7 +345,7 @@ impl Running {
             report: FlowReport {
                 client: key.client.to_string(),
                 server: key.server.to_string(),
-                seen: Seen::once(at),
+                seen: Occurrences::once(at),
                 midway,
                 guessed: opening == Opening::Guessed,
                 bytes: [0; 2],

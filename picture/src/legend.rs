@@ -15,7 +15,7 @@ const SIGN_W: f64 = 30.0;
 const GAP: f64 = 18.0;
 
 /// One sign and its meaning.
-struct Entry {
+struct LegendEntry {
     sign: fn(f64, f64, &mut Vec<Shape>),
     words: &'static str,
 }
@@ -69,38 +69,38 @@ pub(super) fn draw(plant: &Plant, digest: Option<&Digest>, w: f64) -> Block {
 }
 
 /// The signs that occur in `plant`.
-fn entries(plant: &Plant) -> Vec<Entry> {
+fn entries(plant: &Plant) -> Vec<LegendEntry> {
     let mut entries = Vec::new();
     let flows = || plant.conduits.values().flat_map(|conduit| conduit.flows.values());
     let kinds: BTreeSet<Enforcement> = plant.zones.values().map(|zone| zone.enforcement).collect();
-    entries.push(Entry {
+    entries.push(LegendEntry {
         sign: gate,
         words: "gate: the gateway that guards a conduit",
     });
     if kinds.contains(&Enforcement::Enforce) {
-        entries.push(Entry {
+        entries.push(LegendEntry {
             sign: solid,
             words: "zone is enforced",
         });
     }
     if kinds.contains(&Enforcement::Observe) {
-        entries.push(Entry {
+        entries.push(LegendEntry {
             sign: dashed,
             words: "zone only observes: undeclared traffic passes between such zones",
         });
     }
-    entries.push(Entry {
+    entries.push(LegendEntry {
         sign: thin,
         words: "opens connections to",
     });
     if flows().any(|flow| flow.must_flow) {
-        entries.push(Entry {
+        entries.push(LegendEntry {
             sign: thick,
             words: "the process needs it",
         });
     }
     if flows().any(|flow| flow.operations.is_some() && !flow.is_bridge()) {
-        entries.push(Entry {
+        entries.push(LegendEntry {
             sign: lens,
             words: "only named operations pass",
         });
@@ -110,12 +110,12 @@ fn entries(plant: &Plant) -> Vec<Entry> {
         .values()
         .any(|a| matches!(a.criticality.as_deref(), Some("high" | "safety")))
     {
-        entries.push(Entry {
+        entries.push(LegendEntry {
             sign: critical,
             words: "critical asset",
         });
     }
-    entries.push(Entry {
+    entries.push(LegendEntry {
         sign: bars,
         words: "security level target, IAC UC SI DC RDF TRE RA",
     });

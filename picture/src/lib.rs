@@ -55,7 +55,7 @@ pub struct Picture {
 
 /// A block at its place.
 #[derive(Debug, Clone, PartialEq)]
-struct Placed {
+struct PositionedBlock {
     x: f64,
     y: f64,
     block: Block,
@@ -63,7 +63,7 @@ struct Placed {
 
 /// How a wire is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Look {
+struct WireStyle {
     /// Style class of the zone that the conduit leads to.
     class: &'static str,
     /// The process needs one of its flows.
@@ -77,11 +77,11 @@ struct Look {
 struct Scene {
     w: f64,
     h: f64,
-    bands: Vec<Placed>,
-    rooms: Vec<Placed>,
-    cards: Vec<Placed>,
-    wires: Vec<(Wire, Look)>,
-    frame: Vec<Placed>,
+    bands: Vec<PositionedBlock>,
+    rooms: Vec<PositionedBlock>,
+    cards: Vec<PositionedBlock>,
+    wires: Vec<(Wire, WireStyle)>,
+    frame: Vec<PositionedBlock>,
 }
 
 /// Draws `plant`; `digest` is that of the document it was read from.
@@ -142,7 +142,7 @@ fn compose(plant: &Plant, digest: Option<&Digest>) -> Scene {
     };
     for ((node, area), block) in rows.nodes.iter().zip(&places.nodes).zip(blocks) {
         let Some(block) = block else { continue };
-        let placed = Placed {
+        let placed = PositionedBlock {
             x: area.x + left,
             y: area.y + top,
             block,
@@ -162,7 +162,7 @@ fn compose(plant: &Plant, digest: Option<&Digest>) -> Scene {
     let below = top + places.h + BAND_PADDING + 22.0;
     let foot = legend::draw(plant, digest, w - 2.0 * MARGIN);
     scene.h = (below + foot.h + MARGIN).ceil();
-    scene.frame.push(Placed {
+    scene.frame.push(PositionedBlock {
         x: MARGIN,
         y: below,
         block: foot,
@@ -171,10 +171,10 @@ fn compose(plant: &Plant, digest: Option<&Digest>) -> Scene {
 }
 
 /// Flows run either way within a conduit: an end gets an arrowhead where some flow opens into its zone.
-fn look(plant: &Plant, wire: &Wire) -> Look {
+fn look(plant: &Plant, wire: &Wire) -> WireStyle {
     let class = target_class(plant, &wire.conduit);
     let Some(conduit) = plant.conduits.get(&wire.conduit) else {
-        return Look {
+        return WireStyle {
             class,
             must: false,
             arrow: wire.half == Half::In,
@@ -189,7 +189,7 @@ fn look(plant: &Plant, wire: &Wire) -> Look {
         FlowEnd::Asset(id, _) => plant.assets.get(id).is_some_and(|asset| asset.zone == *zone),
         FlowEnd::Zone(id, _) => id == zone,
     };
-    Look {
+    WireStyle {
         class,
         must: conduit.flows.values().any(|flow| flow.must_flow),
         arrow: conduit
@@ -209,7 +209,7 @@ fn target_class(plant: &Plant, conduit: &penstock_policy::ids::ConduitId) -> &'s
 }
 
 /// A band behind each layer, with its name at the side.
-fn bands(rows: &order::Rows, places: &place::Places, top: f64, w: f64) -> Vec<Placed> {
+fn bands(rows: &order::Rows, places: &place::Places, top: f64, w: f64) -> Vec<PositionedBlock> {
     let mut spans: Vec<(order::Layer, f64, f64)> = Vec::new();
     for (layer, (y, h)) in rows.layers.iter().zip(&places.rows) {
         let Some(layer) = layer else { continue };
@@ -236,7 +236,7 @@ fn bands(rows: &order::Rows, places: &place::Places, top: f64, w: f64) -> Vec<Pl
                     title,
                 )),
             ];
-            Placed {
+            PositionedBlock {
                 x: MARGIN,
                 y: top + from - BAND_PADDING,
                 block: Block {
@@ -252,7 +252,7 @@ fn bands(rows: &order::Rows, places: &place::Places, top: f64, w: f64) -> Vec<Pl
 }
 
 /// Title, plant, owner and counts.
-fn header(plant: &Plant, w: f64) -> Vec<Placed> {
+fn header(plant: &Plant, w: f64) -> Vec<PositionedBlock> {
     let inner = w - 2.0 * MARGIN;
     let title = text::fit(&plant.title, inner, 26.0, Face::Bold);
     let mut facts = vec![plant.id.to_string()];
@@ -285,7 +285,7 @@ fn header(plant: &Plant, w: f64) -> Vec<Placed> {
         title: String::new(),
         shapes,
     };
-    vec![Placed {
+    vec![PositionedBlock {
         x: MARGIN,
         y: MARGIN,
         block,
@@ -333,7 +333,7 @@ fn write(plant: &Plant, scene: &Scene) -> String {
 }
 
 /// A band: its title runs upwards.
-fn write_turned(band: &Placed, svg: &mut String) {
+fn write_turned(band: &PositionedBlock, svg: &mut String) {
     let _ = writeln!(
         svg,
         r#"<g class="{}" transform="translate({} {})">"#,
@@ -362,7 +362,7 @@ fn write_turned(band: &Placed, svg: &mut String) {
 }
 
 /// A wire; where it meets its zone an arrowhead, or a dot if flows only begin there.
-fn write_wire(wire: &Wire, look: Look, svg: &mut String) {
+fn write_wire(wire: &Wire, look: WireStyle, svg: &mut String) {
     let mut points = wire.points.clone();
     // From the card to the zone, whichever way flows run.
     if wire.half == Half::Out {

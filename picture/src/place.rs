@@ -92,7 +92,7 @@ pub(super) fn place(rows: &Rows, sizes: &[(f64, f64)]) -> Places {
             channel.push(ix);
         }
     }
-    let mut way_of = vec![route::Way::default(); rows.links.len()];
+    let mut way_of = vec![route::ChannelRoute::default(); rows.links.len()];
     let mut channel_h = Vec::new();
     for channel in &wires_of_channel {
         let ends: Vec<(f64, f64)> = channel.iter().filter_map(|ix| ports.get(*ix).copied()).collect();

@@ -14,7 +14,7 @@ const IMPROVE_MAX: usize = 120;
 
 /// How a wire passes its channel.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Way {
+pub(super) struct ChannelRoute {
     /// The level on which it goes sideways, from the top.
     pub(super) level: usize,
     /// On that level it only goes to this column, and from there on a second level to its end.
@@ -35,7 +35,7 @@ struct Run {
 ///
 /// A wire that runs straight down needs no level and is given 0. Ends above must be [`APART`] from one another, and
 /// ends below too.
-pub(super) fn ways(wires: &[(f64, f64)]) -> (Vec<Way>, usize) {
+pub(super) fn ways(wires: &[(f64, f64)]) -> (Vec<ChannelRoute>, usize) {
     let mut order: Vec<usize> = (0..wires.len()).filter(|ix| bends(wires, *ix)).collect();
     // Those that go right: the rightmost first. Those that go left: the leftmost first. Then nothing crosses
     // within either kind, and exchanges settle the rest.
@@ -53,7 +53,7 @@ pub(super) fn ways(wires: &[(f64, f64)]) -> (Vec<Way>, usize) {
     if order.len() <= IMPROVE_MAX {
         improve(wires, &mut order);
     }
-    let mut ways = vec![Way::default(); wires.len()];
+    let mut ways = vec![ChannelRoute::default(); wires.len()];
     let mut placed: Vec<(Run, usize)> = Vec::new();
     let mut count = 0;
     for run in in_sequence(wires, &order) {

@@ -168,7 +168,7 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
 }
 
 /// All texts of a block with what they cover, at the block's place.
-fn texts(placed: &Placed) -> Vec<(String, Area)> {
+fn texts(placed: &PositionedBlock) -> Vec<(String, Area)> {
     placed
         .block
         .shapes
@@ -180,7 +180,7 @@ fn texts(placed: &Placed) -> Vec<(String, Area)> {
         .collect()
 }
 
-fn area(placed: &Placed) -> Area {
+fn area(placed: &PositionedBlock) -> Area {
     Area::new(placed.x, placed.y, placed.block.w, placed.block.h)
 }
 

@@ -11,7 +11,7 @@ use divan::Bencher;
 use penstock_policy::check::check;
 use penstock_policy::compile::{compile, compile_all};
 use penstock_policy::diff::diff;
-use penstock_policy::explain::{Explanation, Question, Who, explain};
+use penstock_policy::explain::{Explanation, QueryEnd, Question, explain};
 use penstock_policy::ids::{Digest, GatewayId, Revision};
 use penstock_policy::model::{
     Approver, ApproverSet, Asset, Conduit, Flow, FlowEnd, Gateway, Interface, Plant, PublicKey, Service,
@@ -224,8 +224,8 @@ fn explain_a_refusal(bencher: Bencher<'_, '_>, conduits: usize) {
     let plant = plant(conduits, 1);
     let plans = plans(&plant);
     let question = Question {
-        source: Who::Asset(id("client-7")),
-        destination: Who::Asset(id("plc-999")),
+        source: QueryEnd::Asset(id("client-7")),
+        destination: QueryEnd::Asset(id("plc-999")),
         transport: Carried::Tcp(503),
     };
     bencher.bench_local(|| -> Explanation { explain(&plant, &plans, &question).unwrap() });

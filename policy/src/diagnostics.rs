@@ -34,12 +34,12 @@ pub struct Diagnostic {
     /// What to do.
     pub help: Option<String>,
     /// Other places that belong to it.
-    pub related: Vec<Related>,
+    pub related: Vec<RelatedPlace>,
 }
 
 /// Another place that belongs to a diagnostic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Related {
+pub struct RelatedPlace {
     /// Where.
     pub location: Location,
     /// What is there.

@@ -43,7 +43,7 @@ use crate::validate::validate;
 
 /// What came of a document.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadedDocument {
     /// The plant, unless there was any error.
     pub plant: Option<Plant>,
     /// All errors and warnings.
@@ -64,12 +64,12 @@ pub struct Loaded {
 /// let said: Vec<_> = loaded.diagnostics.iter().map(|one| one.message.clone()).collect();
 /// assert!(said.iter().any(|message| message.contains("`zonse`")), "{said:?}");
 /// ```
-pub fn load(files: &[SourceFile], today: Date) -> Loaded {
+pub fn load(files: &[SourceFile], today: Date) -> LoadedDocument {
     let sources = Arc::new(Sources::new(files));
     let mut faults = Faults::default();
     let plant = read(&sources, today, &mut faults);
     let plant = plant.filter(|_| faults.errors() == 0);
-    Loaded {
+    LoadedDocument {
         plant,
         diagnostics: faults.finish(sources),
     }

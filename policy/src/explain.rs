@@ -20,13 +20,13 @@ use crate::model::Plant;
 use crate::plan::{Broker, Grant, Plan, PlanInterface, opened_by};
 use crate::terms::MqttOperation;
 use crate::verdict::{
-    Carried, Connection, Decision, Permitted, RuleName, Verdict, decide, matching, permitted,
+    Carried, Connection, Decision, Permissions, RuleName, Verdict, decide, matching, permitted,
 };
 
 /// One end of a question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Who {
+pub enum QueryEnd {
     /// An asset, with all its addresses.
     Asset(AssetId),
     /// An address, whoever it is.
@@ -37,16 +37,16 @@ pub enum Who {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Question {
     /// Who opens the connection.
-    pub source: Who,
+    pub source: QueryEnd,
     /// To whom.
-    pub destination: Who,
+    pub destination: QueryEnd,
     /// How.
     pub transport: Carried,
 }
 
 /// What one gateway says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Answer {
+pub struct GatewayAnswer {
     /// The gateway.
     pub gateway: GatewayId,
     /// The connection as it crosses it.
@@ -65,7 +65,7 @@ pub struct Explanation {
     /// What was asked.
     pub question: Question,
     /// One per gateway and pair of addresses that crosses it.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<GatewayAnswer>,
     /// What gateways carry from the one to the other themselves, whatever becomes of a connection between the two.
     pub bridges: Vec<Carries>,
 }
@@ -120,7 +120,7 @@ pub enum ExplainError {
 #[error("`{0}` is neither an address nor the name of an asset")]
 pub struct WhoError(String);
 
-impl FromStr for Who {
+impl FromStr for QueryEnd {
     type Err = WhoError;
 
     fn from_str(text: &str) -> Result<Self, WhoError> {
@@ -194,7 +194,7 @@ pub fn explain(
         }
     }
     for (source, destination) in &pairs {
-        let crossed = |answer: &Answer| {
+        let crossed = |answer: &GatewayAnswer| {
             (answer.connection.source, answer.connection.destination) == (*source, *destination)
         };
         let neighbours = |plan: &Plan| {
@@ -215,10 +215,10 @@ pub fn explain(
 }
 
 /// What the gateway of `plan` says of a connection that crosses it.
-pub fn answer(plan: &Plan, connection: Connection) -> Answer {
+pub fn answer(plan: &Plan, connection: Connection) -> GatewayAnswer {
     let verdict = decide(plan, &connection);
     let operations = match permitted(plan, &connection) {
-        Permitted::Only(listed) if verdict.decision == Decision::Allow => {
+        Permissions::Only(listed) if verdict.decision == Decision::Allow => {
             let named = listed.iter().flat_map(|(rule, operations)| {
                 operations
                     .phrases()
@@ -229,7 +229,7 @@ pub fn answer(plan: &Plan, connection: Connection) -> Answer {
         }
         _ => None,
     };
-    Answer {
+    GatewayAnswer {
         gateway: plan.gateway.clone(),
         granted: granted(plan, &connection, verdict.decision),
         connection,
@@ -240,13 +240,18 @@ pub fn answer(plan: &Plan, connection: Connection) -> Answer {
 
 /// What a gateway in front of one end says if the other, which none of its sides holds, comes by it: one answer for each
 /// decision, by whichever interface.
-fn from_elsewhere(plan: &Plan, source: IpAddr, destination: IpAddr, transport: Carried) -> Vec<Answer> {
+fn from_elsewhere(
+    plan: &Plan,
+    source: IpAddr,
+    destination: IpAddr,
+    transport: Carried,
+) -> Vec<GatewayAnswer> {
     let holding = |address| plan.interfaces.iter().find(move |side| side.holds(address));
     let (ingress, egress) = (holding(source), holding(destination));
     let Some(near) = ingress.xor(egress) else {
         return Vec::new();
     };
-    let mut answers: Vec<Answer> = Vec::new();
+    let mut answers: Vec<GatewayAnswer> = Vec::new();
     for far in plan.interfaces.iter().filter(|side| side.name != near.name) {
         let side = |own: Option<&PlanInterface>| own.unwrap_or(far).name.clone();
         let connection = Connection {
@@ -282,10 +287,10 @@ fn granted(plan: &Plan, connection: &Connection, decision: Decision) -> Vec<Gran
     grants.into_iter().collect()
 }
 
-fn addresses(plant: &Plant, who: &Who) -> Result<Vec<IpAddr>, ExplainError> {
+fn addresses(plant: &Plant, who: &QueryEnd) -> Result<Vec<IpAddr>, ExplainError> {
     match who {
-        Who::Address(address) => Ok(vec![*address]),
-        Who::Asset(id) => {
+        QueryEnd::Address(address) => Ok(vec![*address]),
+        QueryEnd::Asset(id) => {
             let asset = plant
                 .assets
                 .get(id)
@@ -332,7 +337,7 @@ impl Explanation {
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for QueryEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Asset(asset) => f.pad(asset.as_str()),

@@ -41,7 +41,7 @@ mod validate;
 pub mod verdict;
 pub mod words;
 
-pub use document::{Loaded, load};
+pub use document::{LoadedDocument, load};
 
 #[cfg(test)]
 mod waterworks;

@@ -31,7 +31,7 @@ use crate::words::and;
 /// What lets traffic from one zone into another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Way {
+pub enum Permit {
     /// A declared flow.
     Flow {
         /// The conduit.
@@ -66,7 +66,7 @@ pub struct Step {
     /// Where it ends.
     pub to: ZoneId,
     /// What permits it; never empty.
-    pub ways: Vec<Way>,
+    pub ways: Vec<Permit>,
 }
 
 /// How one zone can act on another.
@@ -117,7 +117,7 @@ impl Reach {
     }
 
     /// Everything that can be done to the zone in the end: all ways in, from whichever zone they start.
-    pub fn acts(&self) -> impl Iterator<Item = &Way> {
+    pub fn acts(&self) -> impl Iterator<Item = &Permit> {
         self.paths
             .iter()
             .filter_map(|path| path.last())
@@ -131,7 +131,7 @@ pub struct Steps<'a> {
     /// The zones by name; their places here number them.
     zones: Vec<&'a ZoneId>,
     /// What leads from each to which others.
-    onward: Vec<BTreeMap<usize, Vec<Way>>>,
+    onward: Vec<BTreeMap<usize, Vec<Permit>>>,
     /// From which others each is entered.
     back: Vec<Vec<usize>>,
 }
@@ -148,7 +148,7 @@ impl<'a> Steps<'a> {
         for (conduit_id, conduit) in &plant.conduits {
             for (name, flow) in &conduit.flows {
                 let names = |ends: &[FlowEnd]| ends.iter().map(FlowEnd::name).collect::<Vec<_>>();
-                let way = Way::Flow {
+                let way = Permit::Flow {
                     conduit: conduit_id.clone(),
                     flow: name.clone(),
                     sources: names(&flow.sources),
@@ -176,7 +176,7 @@ impl<'a> Steps<'a> {
         for (gateway, from, to) in crossings(plant) {
             if observes(from) && observes(to) {
                 let gateway = gateway.clone();
-                steps.add(from, to, Way::Observed { gateway });
+                steps.add(from, to, Permit::Observed { gateway });
             }
         }
         for (from, onward) in steps.onward.iter().enumerate() {
@@ -240,7 +240,7 @@ impl<'a> Steps<'a> {
         self.zones.binary_search(&zone).ok()
     }
 
-    fn add(&mut self, from: &ZoneId, to: &ZoneId, way: Way) {
+    fn add(&mut self, from: &ZoneId, to: &ZoneId, way: Permit) {
         let (Some(from), Some(to)) = (self.number(from), self.number(to)) else {
             return;
         };
@@ -284,7 +284,7 @@ fn zone_of<'a>(plant: &'a Plant, end: &'a FlowEnd) -> Option<&'a ZoneId> {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Observed { gateway } => write!(f, "anything, as both zones only observe at {gateway}"),

@@ -110,15 +110,15 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{said}")]
-    struct Said {
+    struct SampleError {
         said: &'static str,
         #[source]
-        cause: Option<Box<Said>>,
+        cause: Option<Box<SampleError>>,
     }
 
     #[test]
     fn an_error_is_one_line_with_each_of_its_causes_once() {
-        let said = |said, cause| Said { said, cause };
+        let said = |said, cause| SampleError { said, cause };
         let inner = said("no such file", None);
         let repeated = said("cannot open it: no such file", Some(Box::new(inner)));
         let error = said("cannot begin", Some(Box::new(repeated)));

@@ -43,7 +43,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-pub use self::decide::{Permitted, decide, for_others, matching, mode, permitted};
+pub use self::decide::{Permissions, decide, for_others, matching, mode, permitted};
 pub use self::words::CarriedError;
 use crate::ids::{ConduitId, FlowId, FlowName, ZoneId};
 use crate::plan::Grant;

@@ -9,7 +9,7 @@
 //!
 //! A gateway that runs out of room sheds whole blocks. The block after a gap still names the digest of its true
 //! predecessor, and a later `LossEvent` says how many blocks and events are missing; so a gap is legal on the
-//! chain, and [`Accepted::missing`] is what a reader holds against the loss records.
+//! chain, and [`AcceptedBlock::missing`] is what a reader holds against the loss records.
 //!
 //! Not here: storing (agent and coordinator, each its own way) and the signing of checkpoints.
 
@@ -59,7 +59,7 @@ pub struct Head {
 
 /// A block that belongs where it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Accepted {
+pub struct AcceptedBlock {
     /// The trail's head with this block on it.
     pub head: Head,
     /// How many sequences between the old head and this block were not delivered: shed by the source. At the
@@ -127,7 +127,7 @@ impl Head {
     ///
     /// # Errors
     /// The block is held already, does not follow, lies too far ahead, or is malformed.
-    pub fn accept(head: Option<&Self>, block: &AuditBlock) -> Result<Accepted, ChainError> {
+    pub fn accept(head: Option<&Self>, block: &AuditBlock) -> Result<AcceptedBlock, ChainError> {
         let (epoch, sequence) = (block.epoch, block.sequence);
         let malformed = ChainError::Malformed { epoch, sequence };
         let previous: [u8; 32] = block.previous_digest.as_ref().try_into().map_err(|_| malformed)?;
@@ -153,7 +153,7 @@ impl Head {
             }
             _ => sequence,
         };
-        Ok(Accepted {
+        Ok(AcceptedBlock {
             head: Self {
                 epoch,
                 next_sequence,

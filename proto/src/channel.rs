@@ -250,12 +250,12 @@ fn connector(
 }
 
 /// Why an address did not do.
-struct Failed {
+struct AddressFailure {
     why: String,
     own_refused: bool,
 }
 
-impl From<String> for Failed {
+impl From<String> for AddressFailure {
     fn from(why: String) -> Self {
         Self {
             why,
@@ -268,7 +268,7 @@ async fn dial(
     address: &Address,
     tls: &TlsConnector,
     own_validity_ms: Option<(u64, u64)>,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Failed> {
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, AddressFailure> {
     let name = ServerName::try_from(address.host.clone()).map_err(|error| error.to_string())?;
     let attempt = async {
         let stream = TcpStream::connect((address.host.as_str(), address.port))
@@ -282,7 +282,7 @@ async fn dial(
         // In TLS 1.3 the server judges our certificate after our side of the handshake is done. Its HTTP/2
         // settings come only if it let us in, so waiting for them turns a later riddle into an answer here.
         match stream.fill_buf().await {
-            Ok([]) => Err(Failed::from(
+            Ok([]) => Err(AddressFailure::from(
                 "the coordinator closed the connection at once; it may be full or stopping".to_owned(),
             )),
             Ok(_) => Ok(stream),
@@ -295,7 +295,7 @@ async fn dial(
 }
 
 /// A failed handshake in a person's words.
-fn explain_tls(error: &std::io::Error, own_validity_ms: Option<(u64, u64)>) -> Failed {
+fn explain_tls(error: &std::io::Error, own_validity_ms: Option<(u64, u64)>) -> AddressFailure {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(tls) => explain_rustls(tls, own_validity_ms),
         None => format!("the connection broke during the TLS handshake ({error})").into(),
@@ -307,7 +307,7 @@ pub fn explain_failure(error: &(dyn StdError + 'static)) -> Option<String> {
     ConnectError::find(error).map(ToString::to_string)
 }
 
-fn explain_rustls(error: &rustls::Error, own_validity_ms: Option<(u64, u64)>) -> Failed {
+fn explain_rustls(error: &rustls::Error, own_validity_ms: Option<(u64, u64)>) -> AddressFailure {
     use rustls::{AlertDescription, CertificateError, Error};
     let why = match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
@@ -322,7 +322,7 @@ fn explain_rustls(error: &rustls::Error, own_validity_ms: Option<(u64, u64)>) ->
         .unwrap_or_else(|| format!("the TLS handshake failed ({error})")),
         // The alert for a certificate that is not valid yet is the same.
         Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            return Failed {
+            return AddressFailure {
                 why: times::own_refused(own_validity_ms.unwrap_or_default(), clock_ms()),
                 own_refused: true,
             };
@@ -335,7 +335,7 @@ fn explain_rustls(error: &rustls::Error, own_validity_ms: Option<(u64, u64)>) ->
             | AlertDescription::AccessDenied
             | AlertDescription::DecryptError,
         ) => {
-            return Failed {
+            return AddressFailure {
                 why: "the coordinator does not accept our certificate; was it issued by another plant?"
                     .to_owned(),
                 own_refused: true,

@@ -232,7 +232,7 @@ impl From<Refusal> for Status {
 
 /// A refusal as its receiver reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explained {
+pub struct ReceivedRefusal {
     /// The stable reason, if the other side gave one.
     pub reason: Option<String>,
     /// The sentence.
@@ -243,7 +243,7 @@ pub struct Explained {
     pub retry_after: Option<Duration>,
 }
 
-impl Explained {
+impl ReceivedRefusal {
     /// Whether it is this reason.
     pub fn is(&self, reason: Reason) -> bool {
         self.reason.as_deref() == Some(reason.as_str())
@@ -251,9 +251,9 @@ impl Explained {
 }
 
 /// Reads a status back: what the other side refused, or why the call could not reach it.
-pub fn explain(status: &Status) -> Explained {
+pub fn explain(status: &Status) -> ReceivedRefusal {
     if let Some(message) = crate::channel::explain_failure(status) {
-        return Explained {
+        return ReceivedRefusal {
             reason: None,
             message,
             details: Vec::new(),
@@ -277,7 +277,7 @@ pub fn explain(status: &Status) -> Explained {
                 .map(|v| (v.subject.clone(), v.description.clone())),
         );
     }
-    Explained {
+    ReceivedRefusal {
         reason: details
             .error_info()
             .filter(|info| info.domain == REASON_DOMAIN)

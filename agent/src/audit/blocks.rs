@@ -4,13 +4,13 @@ use penstock_proto::audit::{BODY_BYTES_MAX, Head, block_digest};
 use penstock_proto::v1::{AuditBlockBody, AuditEvent, audit_event::Kind};
 use prost::Message as _;
 
-use super::layout::{Cause, Facts, Loss, Meta, Position, Record, block_key, cost_of, index_key};
+use super::layout::{BlockFacts, BlockRecord, Cause, Loss, Meta, Position, block_key, cost_of, index_key};
 
 /// The highest severity that the wire knows.
 pub(super) const SEVERITY_MAX: u8 = 4;
 
 /// The batch that an operation builds up; nothing is real until it is committed.
-pub(super) struct Change {
+pub(super) struct SpoolBatch {
     pub(super) batch: sled::Batch,
     pub(super) meta: Meta,
     /// How far the two searches for victims have come ([`super::shed`]).
@@ -18,9 +18,9 @@ pub(super) struct Change {
     pub(super) index_cursor: Option<Vec<u8>>,
 }
 
-impl Change {
+impl SpoolBatch {
     /// Puts a block of this body at the head of the chain.
-    pub(super) fn push(&mut self, facts: Facts, body: Vec<u8>) {
+    pub(super) fn push(&mut self, facts: BlockFacts, body: Vec<u8>) {
         let head = self.meta.head;
         let at = Position {
             epoch: head.epoch,
@@ -32,7 +32,7 @@ impl Change {
             digest: block_digest(&head.digest, at.epoch, at.sequence, &body),
         };
         self.meta.bytes = self.meta.bytes.saturating_add(facts.cost);
-        let record = Record {
+        let record = BlockRecord {
             facts,
             previous: head.digest,
             body,
@@ -43,14 +43,14 @@ impl Change {
     }
 
     /// Removes a stored block.
-    pub(super) fn remove(&mut self, at: Position, facts: &Facts) {
+    pub(super) fn remove(&mut self, at: Position, facts: &BlockFacts) {
         self.batch.remove(block_key(at));
         self.batch.remove(index_key(facts.severity, at));
         self.meta.bytes = self.meta.bytes.saturating_sub(facts.cost);
     }
 
     /// Removes a block whose record cannot be read.
-    pub(super) fn remove_damaged(&mut self, at: Position, facts: Option<&Facts>) {
+    pub(super) fn remove_damaged(&mut self, at: Position, facts: Option<&BlockFacts>) {
         match facts {
             Some(facts) => self.remove(at, facts),
             None => self.batch.remove(block_key(at)),
@@ -69,7 +69,7 @@ impl Change {
 }
 
 /// Cuts events, sorted by severity, into bodies of one severity each.
-pub(super) fn cut(events: Vec<AuditEvent>, block_bytes: usize) -> Vec<(Facts, Vec<u8>)> {
+pub(super) fn cut(events: Vec<AuditEvent>, block_bytes: usize) -> Vec<(BlockFacts, Vec<u8>)> {
     let mut blocks = Vec::new();
     let mut open: Vec<AuditEvent> = Vec::new();
     let mut open_bytes = 0;
@@ -90,8 +90,8 @@ pub(super) fn cut(events: Vec<AuditEvent>, block_bytes: usize) -> Vec<(Facts, Ve
     blocks
 }
 
-fn close_block(events: Vec<AuditEvent>) -> (Facts, Vec<u8>) {
-    let mut facts = Facts {
+fn close_block(events: Vec<AuditEvent>) -> (BlockFacts, Vec<u8>) {
+    let mut facts = BlockFacts {
         severity: events.first().map_or(0, |event| {
             u8::try_from(event.severity).unwrap_or(0).min(SEVERITY_MAX)
         }),

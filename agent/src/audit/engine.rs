@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use penstock_policy::text;
 
-use super::opening::Begun;
-use super::spool::{Limits, Spool, SpoolError};
+use super::opening::EpochReason;
+use super::spool::{Spool, SpoolError, SpoolLimits};
 use crate::{database, durable};
 
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub(super) struct Failure {
 /// The spool, or when to try to open it again.
 pub(super) struct Engine {
     folder: PathBuf,
-    limits: Limits,
+    limits: SpoolLimits,
     spool: Option<Spool>,
     retry_at: Option<Instant>,
     failures: u32,
@@ -46,7 +46,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(folder: PathBuf, limits: Limits) -> Self {
+    pub(super) fn new(folder: PathBuf, limits: SpoolLimits) -> Self {
         Self {
             folder,
             limits,
@@ -65,7 +65,7 @@ impl Engine {
     }
 
     /// Opens the spool if it is not open and its time has come; returns what there is to say in the trail.
-    pub(super) async fn open(&mut self, now: Instant) -> Option<Begun> {
+    pub(super) async fn open(&mut self, now: Instant) -> Option<EpochReason> {
         if self.spool.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
@@ -83,8 +83,10 @@ impl Engine {
                 self.retry_at = None;
                 self.last_failure = None;
                 return match (self.set_aside.take(), begun) {
-                    (Some(why), Some(Begun::Lost(what))) => Some(Begun::Lost(format!("{what} ({why})"))),
-                    (Some(why), _) => Some(Begun::Lost(why)),
+                    (Some(why), Some(EpochReason::Lost(what))) => {
+                        Some(EpochReason::Lost(format!("{what} ({why})")))
+                    }
+                    (Some(why), _) => Some(EpochReason::Lost(why)),
                     (None, begun) => begun,
                 };
             }

@@ -68,7 +68,7 @@ pub(crate) fn read_index_key(key: &[u8]) -> Option<(u8, Position)> {
 
 /// What shedding has to know of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct BlockFacts {
     /// The severity that all its events share.
     pub(crate) severity: u8,
     /// What it costs against the quota, in bytes.
@@ -85,7 +85,7 @@ pub(crate) struct Facts {
 
 const FACTS_BYTES: usize = 1 + 6 * 8;
 
-impl Facts {
+impl BlockFacts {
     /// What is lost when the block goes.
     pub(crate) fn loss(&self) -> Loss {
         Loss {
@@ -130,13 +130,13 @@ pub(crate) fn cost_of(body_bytes: usize) -> u64 {
 
 /// A stored block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) facts: Facts,
+pub(crate) struct BlockRecord {
+    pub(crate) facts: BlockFacts,
     pub(crate) previous: [u8; 32],
     pub(crate) body: Vec<u8>,
 }
 
-impl Record {
+impl BlockRecord {
     pub(crate) fn to_bytes(&self, at: Position) -> Vec<u8> {
         let mut out = Vec::with_capacity(FACTS_BYTES + 40 + self.body.len());
         self.facts.write(&mut out);
@@ -148,7 +148,7 @@ impl Record {
     pub(crate) fn from_bytes(at: Position, bytes: &[u8]) -> Option<Self> {
         let mut read = Reader(guarded(&block_key(at), bytes)?);
         Some(Self {
-            facts: Facts::read(&mut read)?,
+            facts: BlockFacts::read(&mut read)?,
             previous: read.digest()?,
             body: read.0.to_vec(),
         })
@@ -162,9 +162,9 @@ impl Record {
     }
 }
 
-pub(crate) fn read_index(key: &[u8], bytes: &[u8]) -> Option<Facts> {
+pub(crate) fn read_index(key: &[u8], bytes: &[u8]) -> Option<BlockFacts> {
     let mut read = Reader(guarded(key, bytes)?);
-    let facts = Facts::read(&mut read)?;
+    let facts = BlockFacts::read(&mut read)?;
     read.end(facts)
 }
 
@@ -371,7 +371,7 @@ mod tests {
             epoch: 2,
             sequence: 5,
         };
-        let facts = Facts {
+        let facts = BlockFacts {
             severity: 3,
             cost: 400,
             events: 4,
@@ -380,7 +380,7 @@ mod tests {
             first_ms: 1_790_000_000_000,
             last_ms: 1_790_000_000_100,
         };
-        let record = Record {
+        let record = BlockRecord {
             facts,
             previous: [7; 32],
             body: b"a block".to_vec(),
@@ -388,7 +388,7 @@ mod tests {
         let kept = |name, bytes: &[u8]| crate::fixture::kept(name, bytes);
         assert_eq!(read_block_key(&kept("spool-key.hex", &block_key(at))), Some(at));
         let block = kept("spool-block.hex", &record.to_bytes(at));
-        assert_eq!(Record::from_bytes(at, &block), Some(record.clone()));
+        assert_eq!(BlockRecord::from_bytes(at, &block), Some(record.clone()));
         let index = kept("spool-index.hex", &record.index_bytes(at));
         assert_eq!(read_index(&index_key(3, at), &index), Some(facts));
         for (name, moving_from) in [("spool-meta-1.hex", None), ("spool-meta-1-moving.hex", Some(at))] {
@@ -427,17 +427,17 @@ mod tests {
             body in proptest::collection::vec(any::<u8>(), 0..100),
             place: proptest::sample::Index, flip in 1u8..,
         ) {
-            let facts = Facts {
+            let facts = BlockFacts {
                 severity: 2, cost: numbers[0], events: numbers[1], carried_events: numbers[2],
                 carried_blocks: numbers[3], first_ms: numbers[4], last_ms: numbers[5],
             };
-            let record = Record { facts, previous, body };
+            let record = BlockRecord { facts, previous, body };
             let bytes = record.to_bytes(at);
-            prop_assert_eq!(Record::from_bytes(at, &bytes), Some(record.clone()));
+            prop_assert_eq!(BlockRecord::from_bytes(at, &bytes), Some(record.clone()));
             prop_assert_eq!(read_index(&index_key(2, at), &record.index_bytes(at)), Some(facts));
             let mut flipped = bytes.clone();
             flipped[place.index(bytes.len())] ^= flip;
-            prop_assert_eq!(Record::from_bytes(at, &flipped), None);
+            prop_assert_eq!(BlockRecord::from_bytes(at, &flipped), None);
         }
 
         #[test]

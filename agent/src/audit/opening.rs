@@ -5,12 +5,12 @@
 
 use penstock_proto::audit::{GENESIS, Head, block_digest};
 
-use super::layout::{Loss, Meta, Position, Record, read_block_key};
+use super::layout::{BlockRecord, Loss, Meta, Position, read_block_key};
 use super::spool::SpoolError;
 
 /// Why a new epoch began.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Begun {
+pub enum EpochReason {
     /// There was no trail before.
     First,
     /// What the mark or the coordinator knew of is not on this disk.
@@ -32,7 +32,7 @@ pub(super) fn is_sound(tree: &sled::Tree, meta: &Meta) -> bool {
         sequence: meta.head.next_sequence,
     };
     if at.epoch == next.epoch && at.sequence.checked_add(1) == Some(next.sequence) {
-        return Record::from_bytes(at, &value).is_some_and(|record| {
+        return BlockRecord::from_bytes(at, &value).is_some_and(|record| {
             block_digest(&record.previous, at.epoch, at.sequence, &record.body) == meta.head.digest
         });
     }
@@ -48,7 +48,7 @@ fn begin(epoch: u64) -> Head {
 }
 
 /// Holds the accounts against the mark: a mark that knows more means that durable blocks are gone.
-pub(super) fn judge_mark(mut meta: Meta, marked: Option<Position>) -> (Meta, Option<Begun>) {
+pub(super) fn judge_mark(mut meta: Meta, marked: Option<Position>) -> (Meta, Option<EpochReason>) {
     let next = Position {
         epoch: meta.head.epoch,
         sequence: meta.head.next_sequence,
@@ -61,7 +61,7 @@ pub(super) fn judge_mark(mut meta: Meta, marked: Option<Position>) -> (Meta, Opt
     } else {
         0
     };
-    let begun = Begun::Lost(format!(
+    let begun = EpochReason::Lost(format!(
         "the spool ends at {}/{}, but had been written up to {}/{}: it was damaged or rolled back",
         next.epoch, next.sequence, marked.epoch, marked.sequence
     ));
@@ -88,7 +88,7 @@ pub(super) fn rebuild(
     tree: &sled::Tree,
     marked: Option<Position>,
     epoch_min: u64,
-) -> Result<(Meta, Option<Begun>), SpoolError> {
+) -> Result<(Meta, Option<EpochReason>), SpoolError> {
     let mut bytes = 0_u64;
     let mut last = None;
     for entry in tree.range(vec![b'b']..vec![b'c']) {
@@ -96,7 +96,7 @@ pub(super) fn rebuild(
         if let Some(at) = read_block_key(&key) {
             last = Some(at);
             bytes = bytes.saturating_add(
-                Record::from_bytes(at, &value).map_or(value.len() as u64, |record| record.facts.cost),
+                BlockRecord::from_bytes(at, &value).map_or(value.len() as u64, |record| record.facts.cost),
             );
         }
     }
@@ -111,7 +111,7 @@ pub(super) fn rebuild(
         moving_from: None,
     };
     let begun = match (marked, known) {
-        (None, None) => Begun::First,
+        (None, None) => EpochReason::First,
         (Some(marked), _) if last.is_none_or(|last| last < marked) => {
             let held = last.map_or(0, |last| {
                 if last.epoch == marked.epoch {
@@ -121,12 +121,12 @@ pub(super) fn rebuild(
                 }
             });
             lose_blocks(&mut meta, marked.sequence.saturating_sub(held));
-            Begun::Lost(format!(
+            EpochReason::Lost(format!(
                 "the spool had been written up to {}/{} and is gone: blocks that were not uploaded are lost",
                 marked.epoch, marked.sequence
             ))
         }
-        _ => Begun::Lost("the spool's accounts were damaged; its blocks are kept".to_owned()),
+        _ => EpochReason::Lost("the spool's accounts were damaged; its blocks are kept".to_owned()),
     };
     Ok((meta, Some(begun)))
 }

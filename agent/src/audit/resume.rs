@@ -8,7 +8,7 @@
 use penstock_proto::audit::{EPOCH_FOLLOWED_MAX, GENESIS, Head, block_digest};
 use penstock_proto::v1::AuditAck;
 
-use super::layout::{Position, Record, block_key, read_block_key};
+use super::layout::{BlockRecord, Position, block_key, read_block_key};
 use super::spool::{Spool, SpoolError};
 
 /// Where the upload goes on.
@@ -100,7 +100,7 @@ impl Spool {
                 continue;
             };
             last = Some(at);
-            match Record::from_bytes(at, &value) {
+            match BlockRecord::from_bytes(at, &value) {
                 Some(record) => {
                     change.remove(at, &record.facts);
                     change.push(record.facts, record.body);
@@ -122,7 +122,7 @@ impl Spool {
         };
         let before = Position { sequence, ..at };
         if let Some(value) = self.tree.get(block_key(before))?
-            && let Some(record) = Record::from_bytes(before, &value)
+            && let Some(record) = BlockRecord::from_bytes(before, &value)
         {
             return Ok(Some(block_digest(
                 &record.previous,
@@ -134,7 +134,7 @@ impl Spool {
         Ok(self
             .tree
             .get(block_key(at))?
-            .and_then(|value| Record::from_bytes(at, &value))
+            .and_then(|value| BlockRecord::from_bytes(at, &value))
             .map(|record| record.previous))
     }
 }

@@ -3,14 +3,21 @@
 //! Order of victims: blocks that the coordinator has (oldest first, no loss), then the least severe block that is
 //! no more severe than the one asking, among those the oldest. If none is left, the one asking is lost itself.
 
-use super::blocks::Change;
-use super::layout::{Cause, Facts, Position, Record, block_key, read_block_key, read_index, read_index_key};
+use super::blocks::SpoolBatch;
+use super::layout::{
+    BlockFacts, BlockRecord, Cause, Position, block_key, read_block_key, read_index, read_index_key,
+};
 use super::spool::{Spool, SpoolError};
 
 impl Spool {
     /// Sheds until `incoming` fits; false if it may not shed enough.
-    pub(super) fn make_room(&self, change: &mut Change, incoming: &Facts) -> Result<bool, SpoolError> {
-        let fits = |change: &Change| change.meta.bytes.saturating_add(incoming.cost) <= self.limits.bytes_max;
+    pub(super) fn make_room(
+        &self,
+        change: &mut SpoolBatch,
+        incoming: &BlockFacts,
+    ) -> Result<bool, SpoolError> {
+        let fits =
+            |change: &SpoolBatch| change.meta.bytes.saturating_add(incoming.cost) <= self.limits.bytes_max;
         while !fits(change) {
             if self.shed_acknowledged(change)? {
                 continue;
@@ -22,7 +29,7 @@ impl Spool {
         Ok(true)
     }
 
-    fn shed_acknowledged(&self, change: &mut Change) -> Result<bool, SpoolError> {
+    fn shed_acknowledged(&self, change: &mut SpoolBatch) -> Result<bool, SpoolError> {
         let from = change.acked_cursor.map_or_else(
             || vec![b'b'],
             |last| {
@@ -43,14 +50,14 @@ impl Spool {
             return Ok(false);
         }
         change.acked_cursor = Some(at);
-        match Record::from_bytes(at, &value) {
+        match BlockRecord::from_bytes(at, &value) {
             Some(record) => change.remove(at, &record.facts),
             None => change.remove_damaged(at, self.facts_of(at).as_ref()),
         }
         Ok(true)
     }
 
-    fn shed_least_severe(&self, change: &mut Change, severity_max: u8) -> Result<bool, SpoolError> {
+    fn shed_least_severe(&self, change: &mut SpoolBatch, severity_max: u8) -> Result<bool, SpoolError> {
         let from = change.index_cursor.clone().unwrap_or_else(|| vec![b'i']);
         let Some(entry) = self.tree.range(from..vec![b'j']).next() else {
             return Ok(false);

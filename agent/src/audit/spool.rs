@@ -6,7 +6,7 @@
 //! Invariants:
 //! - [`Spool::append`] returns after the blocks, the head and the accounts are durable, in one atomic batch;
 //! - blocks form one chain per epoch (`penstock_proto::audit`); a block holds events of one severity;
-//! - the sum of all costs never exceeds [`Limits::bytes_max`]; acknowledged blocks go first, then the least
+//! - the sum of all costs never exceeds [`SpoolLimits::bytes_max`]; acknowledged blocks go first, then the least
 //!   severe, among those the oldest ([`shed`](super::shed)); each loss is told by a later loss record;
 //! - opening reads a fixed number of records, however much is stored;
 //! - a spool that is behind its mark was rolled back or damaged: it begins a new epoch and says so.
@@ -18,18 +18,19 @@ use std::path::{Path, PathBuf};
 use penstock_proto::audit::Head;
 use penstock_proto::v1::{AuditBlock, AuditEvent, SpoolState};
 
-use super::blocks::{Change, SEVERITY_MAX, cut};
+use super::blocks::{SEVERITY_MAX, SpoolBatch, cut};
 use super::layout::{
-    Cause, Facts, Loss, META_KEY, Meta, Position, Record, block_key, index_key, read_block_key, read_index,
+    BlockFacts, BlockRecord, Cause, Loss, META_KEY, Meta, Position, block_key, index_key, read_block_key,
+    read_index,
 };
-use super::opening::{Begun, is_sound, judge_mark, rebuild};
+use super::opening::{EpochReason, is_sound, judge_mark, rebuild};
 use super::{mark, record};
 use crate::database;
 use crate::durable::FileError;
 
 /// How large the spool may become, and how it cuts blocks.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct SpoolLimits {
     /// Hard quota for all blocks, in bytes.
     pub bytes_max: u64,
     /// A block is cut when its body reaches this size, in bytes.
@@ -91,7 +92,7 @@ pub struct Spool {
     pub(super) tree: sled::Tree,
     db: sled::Db,
     folder: PathBuf,
-    pub(super) limits: Limits,
+    pub(super) limits: SpoolLimits,
     pub(super) meta: Meta,
     marked: Position,
     marked_ms: u64,
@@ -100,7 +101,11 @@ pub struct Spool {
 
 impl Spool {
     /// Opens or creates the spool in `folder`, which must exist. `epoch_min` is the lowest number for a first epoch.
-    pub fn open(folder: &Path, limits: Limits, epoch_min: u64) -> Result<(Self, Option<Begun>), SpoolError> {
+    pub fn open(
+        folder: &Path,
+        limits: SpoolLimits,
+        epoch_min: u64,
+    ) -> Result<(Self, Option<EpochReason>), SpoolError> {
         let marked = mark::read(folder)?;
         let db = database::open(&folder.join("spool"), CACHE_BYTES, SEGMENT_BYTES)?;
         let tree = db.open_tree("trail")?;
@@ -216,7 +221,7 @@ impl Spool {
             if self.is_moving(at) {
                 continue;
             }
-            let Some(record) = Record::from_bytes(at, &value) else {
+            let Some(record) = BlockRecord::from_bytes(at, &value) else {
                 damaged.push(at);
                 continue;
             };
@@ -294,8 +299,8 @@ impl Spool {
         Ok(())
     }
 
-    pub(super) fn change(&self) -> Change {
-        Change {
+    pub(super) fn change(&self) -> SpoolBatch {
+        SpoolBatch {
             batch: sled::Batch::default(),
             meta: self.meta.clone(),
             acked_cursor: None,
@@ -303,7 +308,7 @@ impl Spool {
         }
     }
 
-    pub(super) fn commit(&mut self, mut change: Change) -> Result<(), SpoolError> {
+    pub(super) fn commit(&mut self, mut change: SpoolBatch) -> Result<(), SpoolError> {
         change.batch.insert(META_KEY, change.meta.to_bytes());
         self.tree.apply_batch(change.batch)?;
         self.tree.flush()?;
@@ -363,7 +368,7 @@ impl Spool {
     }
 
     /// Removes a block whose record cannot be read, and accounts for what was in it.
-    pub(super) fn write_off(&self, change: &mut Change, at: Position) {
+    pub(super) fn write_off(&self, change: &mut SpoolBatch, at: Position) {
         let facts = self.facts_of(at);
         let loss = facts.map_or(
             Loss {
@@ -378,7 +383,7 @@ impl Spool {
     }
 
     /// The facts of a block whose own record cannot be read, from its index entry.
-    pub(super) fn facts_of(&self, at: Position) -> Option<Facts> {
+    pub(super) fn facts_of(&self, at: Position) -> Option<BlockFacts> {
         (0..=SEVERITY_MAX).find_map(|severity| {
             let key = index_key(severity, at);
             let value = self.tree.get(&key).ok()??;

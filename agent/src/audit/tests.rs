@@ -12,9 +12,9 @@ use penstock_proto::v1::{AuditBlock, AuditEvent, Severity, audit_event::Kind};
 
 use super::layout::Position;
 use super::record;
-use super::spool::{Limits, Spool};
+use super::spool::{Spool, SpoolLimits};
 
-const LIMITS: Limits = Limits {
+const LIMITS: SpoolLimits = SpoolLimits {
     bytes_max: 24 * 1024,
     block_bytes: 1024,
     free_bytes_min: 0,

@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, Failure};
 use super::layout::Cause;
-use super::opening::Begun;
+use super::opening::EpochReason;
 use super::record;
 use super::resume::Resume;
-use super::spool::Limits;
+use super::spool::SpoolLimits;
 use super::{AuditError, AuditState, Command, Overflow};
 use crate::clock;
 
@@ -48,7 +48,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         folder: PathBuf,
-        limits: Limits,
+        limits: SpoolLimits,
         overflow: Arc<Overflow>,
         state: watch::Sender<AuditState>,
     ) -> Self {
@@ -108,12 +108,12 @@ impl Writer {
     async fn tick(&mut self) {
         if let Some(begun) = self.engine.open(Instant::now()).await {
             let (severity, step, message) = match begun {
-                Begun::First => (
+                EpochReason::First => (
                     Severity::Notice,
                     "trail-begun",
                     "the first audit trail of this gateway".to_owned(),
                 ),
-                Begun::Lost(why) => (Severity::Alarm, "trail-lost", why),
+                EpochReason::Lost(why) => (Severity::Alarm, "trail-lost", why),
             };
             self.say(severity, step, &message).await;
         }

@@ -21,9 +21,9 @@ use super::connection::{ConnectionError, Outgoing, reason_text};
 use super::keeper::{Depth, Request};
 use super::layout::Message;
 use super::packet::{self, Incoming as Packet, Publication, Welcome};
-use super::rules::Permitted;
-use super::side::{Peer, Pulse, Retry};
-use super::tell::{Side, Teller};
+use super::report::{BridgeSide, Reporter};
+use super::rules::PublicationRules;
+use super::side::{BrokerPeer, Pulse, Retry};
 use crate::clock;
 
 /// How many publications are under way to the broker at once, at most.
@@ -36,15 +36,15 @@ const LATER: [u8; 4] = [0x80, 0x83, 0x91, 0x97];
 /// The giving side of one bridge.
 pub struct Delivery {
     /// The broker.
-    pub peer: Peer,
+    pub peer: BrokerPeer,
     /// What may cross, today.
-    pub permitted: Arc<Permitted>,
+    pub permitted: Arc<PublicationRules>,
     /// To the queue.
     pub requests: mpsc::Sender<Request>,
     /// Where messages stand.
     pub depth: watch::Receiver<Depth>,
     /// The bridge's voice.
-    pub teller: Teller,
+    pub reporter: Reporter,
     /// Packet identifiers are not to be trusted: begin with a new session.
     pub clean_start: bool,
     /// The bridge is revoked: the broker shall forget it.
@@ -102,7 +102,10 @@ impl Delivery {
                 Err(error) => error,
             };
             let lived = begun.elapsed();
-            if !retry.after(&error, lived, &self.teller, Side::To, &stop).await {
+            if !retry
+                .after(&error, lived, &self.reporter, BridgeSide::To, &stop)
+                .await
+            {
                 return;
             }
         }
@@ -117,7 +120,7 @@ impl Delivery {
         let mut pulse = Pulse::new(&welcome);
         let mut air = self.take_off(welcome).await?;
         self.clean_start = false;
-        self.teller.up(Side::To);
+        self.reporter.up(BridgeSide::To);
         let (done, mut receipts) = mpsc::channel(WINDOW);
         let mut reading: Option<oneshot::Receiver<Vec<Message>>> = None;
         let ended = loop {
@@ -220,12 +223,12 @@ impl Delivery {
     fn arrived(&self, air: &mut Air, messages: Vec<Message>, next: u64) {
         let now = clock::now_ms();
         if messages.is_empty() {
-            self.teller
+            self.reporter
                 .lost("bridge-damaged", next.saturating_sub(air.cursor), now, now);
             air.cursor = air.cursor.max(next);
         }
         for message in messages {
-            self.teller
+            self.reporter
                 .lost("bridge-damaged", message.seq.saturating_sub(air.cursor), now, now);
             air.cursor = message.seq.saturating_add(1);
             air.waiting.push_back(message);
@@ -282,9 +285,9 @@ impl Delivery {
         }
         // It was permitted when it came; the policy may have changed since.
         if let Err(why) = self.permitted.judge(&message.topic, message.qos, message.retain) {
-            self.teller.refused(&why);
+            self.reporter.refused(&why);
             let came = message.time_ms;
-            self.teller.lost("bridge-no-longer-permitted", 1, came, came);
+            self.reporter.lost("bridge-no-longer-permitted", 1, came, came);
             return Stage::Done;
         }
         let now = clock::now_ms();
@@ -292,7 +295,7 @@ impl Delivery {
         if message.expires_ms != 0 {
             let left = message.expires_ms.saturating_sub(now);
             if left == 0 {
-                self.teller
+                self.reporter
                     .lost("bridge-expired", 1, message.time_ms, message.time_ms);
                 return Stage::Done;
             }
@@ -311,7 +314,7 @@ impl Delivery {
         packet::publish(out, &publication, message.seq < air.sent_below);
         if out.len() - before > air.welcome.packet_bytes_max {
             out.truncate(before);
-            self.teller
+            self.reporter
                 .lost("bridge-too-large", 1, message.time_ms, message.time_ms);
             return Stage::Done;
         }
@@ -371,8 +374,8 @@ impl Delivery {
             // Waiting would hold up everything behind it, and the broker would say the same again.
             let now = clock::now_ms();
             let text = format!("the broker refuses a publication: {}", reason_text(reason));
-            self.teller.refused(&text);
-            self.teller.lost("bridge-refused-by-broker", 1, now, now);
+            self.reporter.refused(&text);
+            self.reporter.lost("bridge-refused-by-broker", 1, now, now);
         }
         flight.stage = Stage::Done;
         air.open = air.open.saturating_sub(1);

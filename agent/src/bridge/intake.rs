@@ -17,12 +17,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{ConnectionError, Incoming, Outgoing, reason_text};
-use super::keeper::{Ack, Batch, Entry};
+use super::keeper::{Ack, IntakeBatch, IntakeEntry};
 use super::layout::Message;
 use super::packet::{self, Incoming as Packet, Publication};
-use super::rules::Permitted;
-use super::side::{Peer, Pulse, Retry};
-use super::tell::{Side, Teller};
+use super::report::{BridgeSide, Reporter};
+use super::rules::PublicationRules;
+use super::side::{BrokerPeer, Pulse, Retry};
 use crate::{clock, durable};
 
 /// How many publications at QoS 1 and 2 we ask the broker to have under way to us at most.
@@ -41,13 +41,13 @@ const FILTERS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The taking side of one bridge.
 pub struct Intake {
     /// The broker.
-    pub peer: Peer,
+    pub peer: BrokerPeer,
     /// What may cross.
-    pub permitted: Arc<Permitted>,
+    pub permitted: Arc<PublicationRules>,
     /// To the queue.
-    pub batches: mpsc::Sender<Batch>,
+    pub batches: mpsc::Sender<IntakeBatch>,
     /// The bridge's voice.
-    pub teller: Teller,
+    pub reporter: Reporter,
     /// Where the filters that the broker's session has are noted.
     pub filters_path: PathBuf,
     /// The bridge is revoked: the broker shall forget it.
@@ -55,8 +55,8 @@ pub struct Intake {
 }
 
 /// What was taken over one connection and not handed on yet.
-struct Taken {
-    entries: Vec<Entry>,
+struct PendingEntries {
+    entries: Vec<IntakeEntry>,
     bytes: u64,
     subscribed: bool,
 }
@@ -72,7 +72,10 @@ impl Intake {
                 Err(error) => error,
             };
             let lived = begun.elapsed();
-            if !retry.after(&error, lived, &self.teller, Side::From, &stop).await {
+            if !retry
+                .after(&error, lived, &self.reporter, BridgeSide::From, &stop)
+                .await
+            {
                 return;
             }
         }
@@ -86,17 +89,17 @@ impl Intake {
         };
         let (mut incoming, mut outgoing, welcome) = connected;
         let mut pulse = Pulse::new(&welcome);
-        let mut taken = Taken {
+        let mut taken = PendingEntries {
             entries: Vec::new(),
             bytes: 0,
             subscribed: false,
         };
         let before = noted(&self.filters_path);
         if !welcome.session_present {
-            taken.entries.push(Entry::Forgot);
+            taken.entries.push(IntakeEntry::Forgot);
             if before.is_some() {
                 let what = "messages that were published while the bridge was away are lost unless they were retained: the broker no longer had this bridge's session";
-                self.teller.event(Severity::Alarm, "bridge-session-lost", what);
+                self.reporter.event(Severity::Alarm, "bridge-session-lost", what);
             }
         }
         self.subscribe(&mut outgoing, before.unwrap_or_default()).await?;
@@ -107,7 +110,7 @@ impl Intake {
                 permit = self.batches.reserve(), if !taken.entries.is_empty() => {
                     let Ok(permit) = permit else { break Err(ConnectionError::QueueClosed) };
                     taken.bytes = 0;
-                    permit.send(Batch { entries: std::mem::take(&mut taken.entries), acks: acks_in.clone() });
+                    permit.send(IntakeBatch { entries: std::mem::take(&mut taken.entries), acks: acks_in.clone() });
                 }
                 read = self.read(&mut incoming, &mut taken), if taken.bytes < BATCH_BYTES => {
                     pulse.heard();
@@ -158,7 +161,7 @@ impl Intake {
     }
 
     /// Takes one packet from the broker.
-    async fn read(&self, incoming: &mut Incoming, taken: &mut Taken) -> Result<(), ConnectionError> {
+    async fn read(&self, incoming: &mut Incoming, taken: &mut PendingEntries) -> Result<(), ConnectionError> {
         let (header, body) = incoming.next().await?;
         match packet::read(header, body)? {
             Packet::Publish(publication) => self.take(&publication, taken),
@@ -168,7 +171,7 @@ impl Intake {
                 ..
             } => {
                 taken.bytes += ENTRY_BYTES;
-                taken.entries.push(Entry::Release(Ack {
+                taken.entries.push(IntakeEntry::Release(Ack {
                     kind: kind::PUBCOMP,
                     identifier,
                 }));
@@ -206,19 +209,19 @@ impl Intake {
             return Err(ConnectionError::NoSubscription(**reason));
         }
         note(&self.filters_path, wanted.iter().map(|one| one.filter.as_str()));
-        self.teller.up(Side::From);
+        self.reporter.up(BridgeSide::From);
         for (one, reason) in refused {
             let text = format!(
                 "the broker refuses the subscription to {}: {}",
                 one.filter,
                 reason_text(*reason)
             );
-            self.teller.problem(Side::From, &text);
+            self.reporter.problem(BridgeSide::From, &text);
         }
         Ok(())
     }
 
-    fn take(&self, publication: &Publication<'_>, taken: &mut Taken) -> Result<(), ConnectionError> {
+    fn take(&self, publication: &Publication<'_>, taken: &mut PendingEntries) -> Result<(), ConnectionError> {
         let ack = match publication.qos {
             0 => None,
             1 => Some(kind::PUBACK),
@@ -232,10 +235,10 @@ impl Intake {
             .permitted
             .judge(publication.topic, publication.qos, publication.retain);
         if let Err(why) = judged {
-            self.teller.refused(&why);
+            self.reporter.refused(&why);
             if let Some(ack) = ack {
                 taken.bytes += ENTRY_BYTES;
-                taken.entries.push(Entry::Skip(ack));
+                taken.entries.push(IntakeEntry::Skip(ack));
             }
             return Ok(());
         }
@@ -257,7 +260,7 @@ impl Intake {
             payload: publication.payload.to_vec(),
         };
         taken.bytes += message.cost();
-        taken.entries.push(Entry::Keep(message, ack));
+        taken.entries.push(IntakeEntry::Keep(message, ack));
         Ok(())
     }
 }

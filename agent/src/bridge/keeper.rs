@@ -15,9 +15,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::layout::{Message, Record, Snapshot};
+use super::layout::{Message, QueueRecord, Snapshot};
 use super::queue::Queue;
-use super::tell::Teller;
+use super::report::Reporter;
 use penstock_policy::text::sentence;
 
 /// How often positions are written and the state is told when nothing else is.
@@ -40,7 +40,7 @@ pub struct Ack {
 
 /// One thing that the sending broker did, in its order.
 #[derive(Debug)]
-pub enum Entry {
+pub enum IntakeEntry {
     /// A message to keep, and how to acknowledge it.
     Keep(Message, Option<Ack>),
     /// A refused one: acknowledged in its turn, and gone.
@@ -53,9 +53,9 @@ pub enum Entry {
 
 /// What came over one connection, in its order.
 #[derive(Debug)]
-pub struct Batch {
+pub struct IntakeBatch {
     /// In order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<IntakeEntry>,
     /// Where acknowledgements go; with the connection, it goes.
     pub acks: mpsc::Sender<Vec<Ack>>,
 }
@@ -91,8 +91,8 @@ pub struct Depth {
 
 /// Records that wait for room or for the next sync.
 #[derive(Default)]
-struct Waiting {
-    records: Vec<Record>,
+struct WaitingRecords {
+    records: Vec<QueueRecord>,
     acks: Vec<(mpsc::Sender<Vec<Ack>>, Vec<Ack>)>,
     bytes: u64,
 }
@@ -100,18 +100,18 @@ struct Waiting {
 /// The task's own state.
 pub struct Keeper {
     /// Batches of the intake.
-    pub batches: mpsc::Receiver<Batch>,
+    pub batches: mpsc::Receiver<IntakeBatch>,
     /// Requests of the delivery.
     pub requests: mpsc::Receiver<Request>,
     /// Where messages stand.
     pub depth: watch::Sender<Depth>,
     /// The bridge's voice.
-    pub teller: Teller,
+    pub reporter: Reporter,
 }
 
 struct Job {
     queue: Queue,
-    waiting: Waiting,
+    waiting: WaitingRecords,
     requests: Vec<Request>,
     finished: u64,
     finished_written: u64,
@@ -128,7 +128,7 @@ impl Keeper {
         let finished = queue.state().finished;
         let mut job = Job {
             queue,
-            waiting: Waiting::default(),
+            waiting: WaitingRecords::default(),
             requests: Vec::new(),
             finished,
             finished_written: finished,
@@ -170,7 +170,7 @@ impl Keeper {
             let ticked = job.write_finished;
             job = tokio::task::spawn_blocking(move || job.done()).await?;
             if let Some((count, first_ms, last_ms)) = job.lost_at_once.take() {
-                self.teller.lost("bridge-full", count, first_ms, last_ms);
+                self.reporter.lost("bridge-full", count, first_ms, last_ms);
             }
             let next = job.queue.state().next;
             self.depth.send_if_modified(|depth| {
@@ -182,7 +182,7 @@ impl Keeper {
                 self.tell(&mut job);
             }
             if last {
-                self.teller.tell_due(true);
+                self.reporter.tell_due(true);
                 return Ok(());
             }
         }
@@ -193,20 +193,21 @@ impl Keeper {
         let backlog = state.next.saturating_sub(state.finished);
         let bytes = job.queue.bytes();
         let oldest_ms = if backlog > 0 { job.queue.oldest_ms() } else { None };
-        self.teller.depth(backlog, bytes, oldest_ms, job.problem.clone());
-        self.teller.tell_due(false);
+        self.reporter
+            .depth(backlog, bytes, oldest_ms, job.problem.clone());
+        self.reporter.tell_due(false);
     }
 }
 
 impl Job {
     /// Turns a batch into records. A message at QoS 2 that is kept already is only acknowledged again.
-    fn take(&mut self, batch: Batch) {
+    fn take(&mut self, batch: IntakeBatch) {
         let mut unreleased = None;
         let waiting = &mut self.waiting;
         let mut acks = Vec::new();
         for entry in batch.entries {
             match entry {
-                Entry::Keep(message, ack) => {
+                IntakeEntry::Keep(message, ack) => {
                     acks.extend(ack);
                     if message.origin != 0 {
                         let known = unreleased.get_or_insert_with(|| {
@@ -221,20 +222,20 @@ impl Job {
                         }
                     }
                     waiting.bytes += message.cost();
-                    waiting.records.push(Record::Message(message));
+                    waiting.records.push(QueueRecord::Message(message));
                 }
-                Entry::Skip(ack) => acks.push(ack),
-                Entry::Release(ack) => {
-                    let record = Record::Released(ack.identifier);
+                IntakeEntry::Skip(ack) => acks.push(ack),
+                IntakeEntry::Release(ack) => {
+                    let record = QueueRecord::Released(ack.identifier);
                     if let Some(known) = &mut unreleased {
                         note(known, &record);
                     }
                     waiting.records.push(record);
                     acks.push(ack);
                 }
-                Entry::Forgot => {
+                IntakeEntry::Forgot => {
                     unreleased = Some(std::collections::BTreeSet::new());
-                    waiting.records.push(Record::SenderForgot);
+                    waiting.records.push(QueueRecord::SenderForgot);
                 }
             }
         }
@@ -246,16 +247,16 @@ impl Job {
         let mut own = Vec::new();
         for request in &self.requests {
             match request {
-                Request::Received(seq, _) => own.push(Record::Received(*seq)),
+                Request::Received(seq, _) => own.push(QueueRecord::Received(*seq)),
                 Request::Finished(seq) => self.finished = self.finished.max(*seq),
-                Request::Forgot(_) => own.push(Record::ReceiverForgot),
+                Request::Forgot(_) => own.push(QueueRecord::ReceiverForgot),
                 Request::Read { .. } | Request::State(_) => {}
             }
         }
         self.queue.finish(self.finished);
         let wanted = !self.waiting.records.is_empty();
         if self.finished > self.finished_written && (self.write_finished || wanted || !own.is_empty()) {
-            own.push(Record::Finished(self.finished));
+            own.push(QueueRecord::Finished(self.finished));
             self.finished_written = self.finished;
         }
         self.write_finished = false;
@@ -264,7 +265,7 @@ impl Job {
         all.append(&mut self.waiting.records);
         match self.queue.commit(&mut all) {
             Ok(()) => {
-                let kept = all.iter().any(|record| matches!(record, Record::Message(_)));
+                let kept = all.iter().any(|record| matches!(record, QueueRecord::Message(_)));
                 if kept || self.shed.is_none_or(|shed| shed.elapsed() > SHED_SAID) {
                     self.problem = None;
                 }
@@ -308,7 +309,7 @@ impl Job {
     fn shed_unkept(&mut self) {
         let (mut count, mut first_ms, mut last_ms) = (0, u64::MAX, 0);
         self.waiting.records.retain(|record| match record {
-            Record::Message(message) if message.qos == 0 => {
+            QueueRecord::Message(message) if message.qos == 0 => {
                 count += 1;
                 first_ms = first_ms.min(message.time_ms);
                 last_ms = last_ms.max(message.time_ms);
@@ -321,20 +322,20 @@ impl Job {
             self.lost_at_once = Some((count, first_ms, last_ms));
         }
         if self.waiting.records.is_empty() {
-            self.waiting = Waiting::default();
+            self.waiting = WaitingRecords::default();
         }
     }
 }
 
-fn note(unreleased: &mut std::collections::BTreeSet<u16>, record: &Record) {
+fn note(unreleased: &mut std::collections::BTreeSet<u16>, record: &QueueRecord) {
     match record {
-        Record::Message(message) if message.origin != 0 => {
+        QueueRecord::Message(message) if message.origin != 0 => {
             unreleased.insert(message.origin);
         }
-        Record::Released(identifier) => {
+        QueueRecord::Released(identifier) => {
             unreleased.remove(identifier);
         }
-        Record::SenderForgot => unreleased.clear(),
+        QueueRecord::SenderForgot => unreleased.clear(),
         _ => {}
     }
 }

@@ -59,7 +59,7 @@ impl Message {
 
 /// What stands in a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Record {
+pub enum QueueRecord {
     /// A publication.
     Message(Message),
     /// The far end of a QoS 2 hand-over: the sender's PUBREL came for this packet identifier.
@@ -118,7 +118,7 @@ fn checksum(identity: &QueueId, number: u64, offset: u64, body: &[u8]) -> [u8; 1
 }
 
 /// Appends a record that will stand at `base` + what `out` holds already.
-pub fn put(out: &mut Vec<u8>, identity: &QueueId, number: u64, base: u64, record: &Record) {
+pub fn put(out: &mut Vec<u8>, identity: &QueueId, number: u64, base: u64, record: &QueueRecord) {
     let offset = base.saturating_add(out.len() as u64);
     let body = encode(record);
     out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -126,10 +126,10 @@ pub fn put(out: &mut Vec<u8>, identity: &QueueId, number: u64, base: u64, record
     out.extend_from_slice(&body);
 }
 
-fn encode(record: &Record) -> Vec<u8> {
+fn encode(record: &QueueRecord) -> Vec<u8> {
     let mut out = Vec::new();
     match record {
-        Record::Message(message) => {
+        QueueRecord::Message(message) => {
             out.reserve(30 + message.topic.len() + message.payload.len());
             out.push(1);
             for number in [message.seq, message.time_ms, message.expires_ms] {
@@ -141,21 +141,21 @@ fn encode(record: &Record) -> Vec<u8> {
             out.extend_from_slice(message.topic.as_bytes());
             out.extend_from_slice(&message.payload);
         }
-        Record::Released(identifier) => {
+        QueueRecord::Released(identifier) => {
             out.push(2);
             out.extend_from_slice(&identifier.to_be_bytes());
         }
-        Record::Received(seq) => {
+        QueueRecord::Received(seq) => {
             out.push(3);
             out.extend_from_slice(&seq.to_be_bytes());
         }
-        Record::Finished(seq) => {
+        QueueRecord::Finished(seq) => {
             out.push(4);
             out.extend_from_slice(&seq.to_be_bytes());
         }
-        Record::SenderForgot => out.push(5),
-        Record::ReceiverForgot => out.push(7),
-        Record::Snapshot(snapshot) => {
+        QueueRecord::SenderForgot => out.push(5),
+        QueueRecord::ReceiverForgot => out.push(7),
+        QueueRecord::Snapshot(snapshot) => {
             out.push(6);
             out.extend_from_slice(&snapshot.next.to_be_bytes());
             out.extend_from_slice(&snapshot.finished.to_be_bytes());
@@ -175,9 +175,9 @@ fn encode(record: &Record) -> Vec<u8> {
 
 /// What stands at a place.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum ReadOutcome {
     /// A whole record, and how many bytes it takes with its frame.
-    Whole(Record, usize),
+    Whole(QueueRecord, usize),
     /// More bytes are needed: so many from the beginning of the record.
     Needs(usize),
     /// The body is not what was written; the next record may stand after so many bytes.
@@ -185,9 +185,9 @@ pub enum Read {
 }
 
 /// Reads the record at `offset` from the bytes that begin there.
-pub fn read(identity: &QueueId, number: u64, offset: u64, bytes: &[u8]) -> Read {
+pub fn read(identity: &QueueId, number: u64, offset: u64, bytes: &[u8]) -> ReadOutcome {
     let Some((frame, rest)) = bytes.split_first_chunk::<FRAME_BYTES>() else {
-        return Read::Needs(FRAME_BYTES);
+        return ReadOutcome::Needs(FRAME_BYTES);
     };
     let (length, sum) = frame.split_at(4);
     let length = length
@@ -195,17 +195,17 @@ pub fn read(identity: &QueueId, number: u64, offset: u64, bytes: &[u8]) -> Read 
         .fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
     let whole = FRAME_BYTES + length;
     if length > BODY_BYTES_MAX {
-        return Read::Damaged(usize::MAX);
+        return ReadOutcome::Damaged(usize::MAX);
     }
     let Some(body) = rest.get(..length) else {
-        return Read::Needs(whole);
+        return ReadOutcome::Needs(whole);
     };
     if checksum(identity, number, offset, body) != sum {
-        return Read::Damaged(whole);
+        return ReadOutcome::Damaged(whole);
     }
     match decode(body) {
-        Some(record) => Read::Whole(record, whole),
-        None => Read::Damaged(whole),
+        Some(record) => ReadOutcome::Whole(record, whole),
+        None => ReadOutcome::Damaged(whole),
     }
 }
 
@@ -230,7 +230,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn decode(body: &[u8]) -> Option<Record> {
+fn decode(body: &[u8]) -> Option<QueueRecord> {
     let (kind, rest) = body.split_first()?;
     let mut fields = Fields(rest);
     let record = match kind {
@@ -241,7 +241,7 @@ fn decode(body: &[u8]) -> Option<Record> {
             let length = usize::from(fields.word()?);
             let topic = String::from_utf8(fields.take(length)?.to_vec()).ok()?;
             let payload = std::mem::take(&mut fields.0).to_vec();
-            Record::Message(Message {
+            QueueRecord::Message(Message {
                 seq,
                 time_ms,
                 expires_ms,
@@ -252,18 +252,18 @@ fn decode(body: &[u8]) -> Option<Record> {
                 payload,
             })
         }
-        2 => Record::Released(fields.word()?),
-        3 => Record::Received(fields.long()?),
-        4 => Record::Finished(fields.long()?),
-        5 => Record::SenderForgot,
-        7 => Record::ReceiverForgot,
+        2 => QueueRecord::Released(fields.word()?),
+        3 => QueueRecord::Received(fields.long()?),
+        4 => QueueRecord::Finished(fields.long()?),
+        5 => QueueRecord::SenderForgot,
+        7 => QueueRecord::ReceiverForgot,
         6 => {
             let (next, finished) = (fields.long()?, fields.long()?);
             let count = fields.word()?;
             let unreleased = (0..count).map(|_| fields.word()).collect::<Option<_>>()?;
             let count = fields.word()?;
             let received = (0..count).map(|_| fields.long()).collect::<Option<_>>()?;
-            Record::Snapshot(Snapshot {
+            QueueRecord::Snapshot(Snapshot {
                 next,
                 finished,
                 unreleased,
@@ -283,7 +283,7 @@ mod tests {
 
     use super::*;
 
-    fn any_record() -> impl Strategy<Value = Record> {
+    fn any_record() -> impl Strategy<Value = QueueRecord> {
         let message = (
             any::<[u64; 3]>(),
             any::<u16>(),
@@ -294,7 +294,7 @@ mod tests {
             .prop_flat_map(|head| (Just(head), proptest::collection::vec(any::<u8>(), 0..200)))
             .prop_map(
                 |(([seq, time_ms, expires_ms], origin, qos, retain, topic), payload)| {
-                    Record::Message(Message {
+                    QueueRecord::Message(Message {
                         seq,
                         time_ms,
                         expires_ms,
@@ -312,7 +312,7 @@ mod tests {
             proptest::collection::btree_set(any::<u64>(), 0..9),
         )
             .prop_map(|([next, finished], unreleased, received)| {
-                Record::Snapshot(Snapshot {
+                QueueRecord::Snapshot(Snapshot {
                     next,
                     finished,
                     unreleased,
@@ -322,11 +322,11 @@ mod tests {
         prop_oneof![
             message,
             snapshot,
-            any::<u16>().prop_map(Record::Released),
-            any::<u64>().prop_map(Record::Received),
-            any::<u64>().prop_map(Record::Finished),
-            Just(Record::SenderForgot),
-            Just(Record::ReceiverForgot),
+            any::<u16>().prop_map(QueueRecord::Released),
+            any::<u64>().prop_map(QueueRecord::Received),
+            any::<u64>().prop_map(QueueRecord::Finished),
+            Just(QueueRecord::SenderForgot),
+            Just(QueueRecord::ReceiverForgot),
         ]
     }
 
@@ -334,13 +334,13 @@ mod tests {
     fn a_segment_that_was_written_when_the_form_was_made_is_read_and_written_the_same_today() {
         let identity = [7; 16];
         let records = [
-            Record::Snapshot(Snapshot {
+            QueueRecord::Snapshot(Snapshot {
                 next: 9,
                 finished: 4,
                 unreleased: BTreeSet::from([3, 5]),
                 received: BTreeSet::from([6]),
             }),
-            Record::Message(Message {
+            QueueRecord::Message(Message {
                 seq: 9,
                 time_ms: 1_790_000_000_000,
                 expires_ms: 0,
@@ -350,11 +350,11 @@ mod tests {
                 topic: "plant/pump-1/é".to_owned(),
                 payload: vec![0, 1, 255],
             }),
-            Record::Released(5),
-            Record::Received(9),
-            Record::Finished(10),
-            Record::SenderForgot,
-            Record::ReceiverForgot,
+            QueueRecord::Released(5),
+            QueueRecord::Received(9),
+            QueueRecord::Finished(10),
+            QueueRecord::SenderForgot,
+            QueueRecord::ReceiverForgot,
         ];
         let mut written = header(&identity, 12);
         for record in &records {
@@ -364,7 +364,7 @@ mod tests {
         assert_eq!(read_header(&kept), Some((identity, 12)));
         let mut at = HEADER_BYTES;
         for record in records {
-            let Read::Whole(found, bytes) = read(&identity, 12, at as u64, &kept[at..]) else {
+            let ReadOutcome::Whole(found, bytes) = read(&identity, 12, at as u64, &kept[at..]) else {
                 panic!("{record:?} is not read");
             };
             assert_eq!(found, record);
@@ -381,15 +381,15 @@ mod tests {
             let identity = [7; 16];
             let mut bytes = Vec::new();
             put(&mut bytes, &identity, number, base, &record);
-            prop_assert_eq!(read(&identity, number, base, &bytes), Read::Whole(record, bytes.len()));
+            prop_assert_eq!(read(&identity, number, base, &bytes), ReadOutcome::Whole(record, bytes.len()));
             let elsewhere = read(&identity, number, base + 1, &bytes);
-            prop_assert!(matches!(elsewhere, Read::Damaged(_)), "{elsewhere:?}");
+            prop_assert!(matches!(elsewhere, ReadOutcome::Damaged(_)), "{elsewhere:?}");
             let cut = read(&identity, number, base, &bytes[..bytes.len() - 1]);
-            prop_assert!(matches!(cut, Read::Needs(_)), "{cut:?}");
+            prop_assert!(matches!(cut, ReadOutcome::Needs(_)), "{cut:?}");
             let place = at.index(bytes.len());
             bytes[place] ^= flip;
             let flipped = read(&identity, number, base, &bytes);
-            prop_assert!(!matches!(flipped, Read::Whole(..)), "{flipped:?}");
+            prop_assert!(!matches!(flipped, ReadOutcome::Whole(..)), "{flipped:?}");
         }
     }
 }

@@ -229,7 +229,7 @@ pub struct Hello<'a> {
 
 /// A filter with its subscription options (3.8.3.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct SubscribeFilter {
     /// Topic filter.
     pub filter: String,
     /// The highest quality of service to be delivered at.
@@ -286,7 +286,7 @@ pub fn connect(out: &mut Vec<u8>, hello: &Hello<'_>) {
 }
 
 /// SUBSCRIBE (3.8): retained flags as they were published, retained messages only for a new subscription or never.
-pub fn subscribe(out: &mut Vec<u8>, identifier: u16, wanted: &[Wanted]) {
+pub fn subscribe(out: &mut Vec<u8>, identifier: u16, wanted: &[SubscribeFilter]) {
     let mut body = identifier.to_be_bytes().to_vec();
     body.push(0);
     for one in wanted {
@@ -429,7 +429,7 @@ mod tests {
             Packet::decode(Version::V5, Sender::Client, header, body).unwrap();
         }
         let mut packet = Vec::new();
-        let wanted = Wanted {
+        let wanted = SubscribeFilter {
             filter: "works/#".to_owned(),
             qos: 2,
             retained: true,

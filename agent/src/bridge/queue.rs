@@ -9,14 +9,14 @@
 //! - a segment that failed to take a write is never written again, and one that was there at opening neither;
 //! - each segment begins with a snapshot, so that the oldest can go without loss of state;
 //! - what cannot be read whole is never given out: it is skipped, and counted by the gap in the sequence;
-//! - segments never exceed [`Limits::bytes_max`] by more than [`RESERVE_BYTES`], which only state may use.
+//! - segments never exceed [`QueueLimits::bytes_max`] by more than [`RESERVE_BYTES`], which only state may use.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::layout::{self, HEADER_BYTES, Message, QueueId, Record, Snapshot};
+use super::layout::{self, HEADER_BYTES, Message, QueueId, QueueRecord, Snapshot};
 use crate::durable::{self, FileError};
 
 mod scan;
@@ -26,7 +26,7 @@ use scan::{Scan, Step, numbered};
 
 /// How large a queue may become.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct QueueLimits {
     /// Quota of messages on disk, bytes.
     pub bytes_max: u64,
     /// No message is taken while the file system has less than this free, bytes.
@@ -66,7 +66,7 @@ pub enum QueueError {
 
 /// What was found when the queue was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct Recovery {
     /// Messages that had been acknowledged and cannot be read any more.
     pub lost: u64,
     /// Something could not be read: state about packet identifiers was given up, too.
@@ -100,7 +100,7 @@ struct Cursor {
 pub struct Queue {
     folder: PathBuf,
     identity: QueueId,
-    limits: Limits,
+    limits: QueueLimits,
     segments: VecDeque<Segment>,
     /// The newest segment, while it takes records.
     active: Option<File>,
@@ -123,7 +123,11 @@ pub(super) fn failed<'a>(
 
 impl Queue {
     /// Opens or creates the queue in `folder`, which belongs to it alone.
-    pub fn open(folder: &Path, identity: QueueId, limits: Limits) -> Result<(Self, Found), QueueError> {
+    pub fn open(
+        folder: &Path,
+        identity: QueueId,
+        limits: QueueLimits,
+    ) -> Result<(Self, Recovery), QueueError> {
         durable::create_folder(folder)?;
         let mut queue = Self {
             folder: folder.to_owned(),
@@ -140,7 +144,7 @@ impl Queue {
             cursor: None,
             last_number: 0,
         };
-        let mut found = Found::default();
+        let mut found = Recovery::default();
         let mut gaps = Vec::new();
         for (number, path) in numbered(folder)? {
             queue.last_number = queue.last_number.max(number);
@@ -165,7 +169,7 @@ impl Queue {
         &mut self,
         number: u64,
         path: PathBuf,
-        found: &mut Found,
+        found: &mut Recovery,
         gaps: &mut Vec<(u64, u64)>,
     ) -> Result<(), QueueError> {
         let file = File::open(&path).map_err(failed("open", &path))?;
@@ -209,7 +213,7 @@ impl Queue {
                 }
             };
             match record {
-                Record::Snapshot(snapshot) => {
+                QueueRecord::Snapshot(snapshot) => {
                     if snapshot.next > expected {
                         gaps.push((expected, snapshot.next));
                     }
@@ -221,7 +225,7 @@ impl Queue {
                     first = Some(snapshot.next);
                     self.state = snapshot;
                 }
-                Record::Message(message) => {
+                QueueRecord::Message(message) => {
                     if message.seq > expected {
                         gaps.push((expected, message.seq));
                     }
@@ -247,14 +251,14 @@ impl Queue {
     }
 
     /// Writes these records, durable when this returns. Messages get their sequence here, in order.
-    pub fn commit(&mut self, records: &mut [Record]) -> Result<(), QueueError> {
+    pub fn commit(&mut self, records: &mut [QueueRecord]) -> Result<(), QueueError> {
         if records.is_empty() {
             return Ok(());
         }
         let mut state = self.state.clone();
         let mut wanted = 0;
         for record in records.iter_mut() {
-            if let Record::Message(message) = record {
+            if let QueueRecord::Message(message) = record {
                 message.seq = state.next;
                 state.next = state.next.saturating_add(1);
                 wanted += message.cost();
@@ -326,7 +330,7 @@ impl Queue {
             &self.identity,
             number,
             0,
-            &Record::Snapshot(self.state.clone()),
+            &QueueRecord::Snapshot(self.state.clone()),
         );
         let begun = file
             .write_all_at(&out, 0)
@@ -371,7 +375,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Everything below `seq` is done: its segments go. The position itself is recorded by a [`Record::Finished`].
+    /// Everything below `seq` is done: its segments go. The position itself is recorded by a [`QueueRecord::Finished`].
     pub fn finish(&mut self, seq: u64) {
         let seq = seq.min(self.state.next);
         self.state.finished = self.state.finished.max(seq);
@@ -422,7 +426,7 @@ impl Queue {
             let mut exhausted = false;
             while cost < bytes_max {
                 match scan.next().map_err(failed("read", &segment.path))? {
-                    Step::Record(Record::Message(message)) if message.seq < end => {
+                    Step::Record(QueueRecord::Message(message)) if message.seq < end => {
                         seq = message.seq.saturating_add(1);
                         if message.seq >= from {
                             from = seq;
@@ -470,21 +474,21 @@ impl Queue {
     }
 }
 
-fn apply(state: &mut Snapshot, record: &Record) {
+fn apply(state: &mut Snapshot, record: &QueueRecord) {
     match record {
-        Record::Released(identifier) => {
+        QueueRecord::Released(identifier) => {
             state.unreleased.remove(identifier);
         }
-        Record::Received(seq) => {
+        QueueRecord::Received(seq) => {
             state.received.insert(*seq);
         }
-        Record::Finished(seq) => {
+        QueueRecord::Finished(seq) => {
             state.finished = state.finished.max(*seq);
             state.received.retain(|received| received >= seq);
         }
-        Record::SenderForgot => state.unreleased.clear(),
-        Record::ReceiverForgot => state.received.clear(),
-        Record::Message(_) | Record::Snapshot(_) => {}
+        QueueRecord::SenderForgot => state.unreleased.clear(),
+        QueueRecord::ReceiverForgot => state.received.clear(),
+        QueueRecord::Message(_) | QueueRecord::Snapshot(_) => {}
     }
 }
 

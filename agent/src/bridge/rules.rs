@@ -10,16 +10,16 @@ use penstock_inspect::mqtt::topic;
 use penstock_inspect::{Operation, mqtt};
 use penstock_policy::terms::{MqttOperation, Operations};
 
-use super::packet::Wanted;
+use super::packet::SubscribeFilter;
 
 /// The permitted publications of one bridge.
 #[derive(Debug)]
-pub struct Permitted {
+pub struct PublicationRules {
     rules: Rules,
-    wanted: Vec<Wanted>,
+    wanted: Vec<SubscribeFilter>,
 }
 
-impl Permitted {
+impl PublicationRules {
     /// Compiles the plan's list.
     pub fn compile(publications: &[MqttOperation]) -> Result<Self, RulesError> {
         let rules = Rules::compile(&Operations::Mqtt(publications.to_vec()))?;
@@ -30,7 +30,7 @@ impl Permitted {
     }
 
     /// What to subscribe to.
-    pub fn wanted(&self) -> &[Wanted] {
+    pub fn wanted(&self) -> &[SubscribeFilter] {
         &self.wanted
     }
 
@@ -60,8 +60,8 @@ impl Permitted {
 }
 
 /// One subscription for each filter that no other covers: overlapping ones could make the broker deliver twice.
-fn subscriptions(publications: &[MqttOperation]) -> Vec<Wanted> {
-    let mut all: Vec<Wanted> = Vec::new();
+fn subscriptions(publications: &[MqttOperation]) -> Vec<SubscribeFilter> {
+    let mut all: Vec<SubscribeFilter> = Vec::new();
     for operation in publications {
         let MqttOperation::Publish { topics, qos, retain } = operation else {
             continue;
@@ -73,7 +73,7 @@ fn subscriptions(publications: &[MqttOperation]) -> Vec<Wanted> {
                     known.qos = known.qos.max(qos);
                     known.retained |= retain;
                 }
-                None => all.push(Wanted {
+                None => all.push(SubscribeFilter {
                     filter: filter.clone(),
                     qos,
                     retained: *retain,
@@ -81,7 +81,7 @@ fn subscriptions(publications: &[MqttOperation]) -> Vec<Wanted> {
             }
         }
     }
-    let covered = |one: &Wanted| {
+    let covered = |one: &SubscribeFilter| {
         all.iter().any(|other| {
             other.filter != one.filter
                 && other.qos >= one.qos
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_covered_filter_is_not_asked_for_twice_and_a_higher_quality_is_not_given_up() {
-        let permitted = Permitted::compile(&[
+        let permitted = PublicationRules::compile(&[
             publish(&["works/#", "works/a"], 0, 1, true),
             publish(&["works/b", "works/#"], 0, 1, false),
             publish(&["works/c"], 2, 2, false),
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_no_rule_permits_does_not_cross_and_is_explained() {
-        let permitted = Permitted::compile(&[publish(&["works/+/pressure"], 0, 1, false)]).unwrap();
+        let permitted = PublicationRules::compile(&[publish(&["works/+/pressure"], 0, 1, false)]).unwrap();
         assert_eq!(permitted.judge("works/3/pressure", 1, false), Ok(()));
         for (topic, qos, retain, says) in [
             ("works/3/setpoint", 1, false, "no rule covers the topic"),
@@ -137,6 +137,6 @@ mod tests {
             let why = permitted.judge(topic, qos, retain).unwrap_err();
             assert!(why.contains(says), "{why}");
         }
-        assert!(Permitted::compile(&[]).is_err());
+        assert!(PublicationRules::compile(&[]).is_err());
     }
 }

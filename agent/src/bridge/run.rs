@@ -17,10 +17,10 @@ use super::delivery::Delivery;
 use super::intake::{Intake, RECEIVE_MAXIMUM};
 use super::keeper::{Depth, Keeper, WAITING_MAX};
 use super::layout::QueueId;
-use super::queue::{Found, Limits, Queue, QueueError};
-use super::rules::Permitted;
-use super::side::{Login, Peer};
-use super::tell::{Side, Teller, flow};
+use super::queue::{Queue, QueueError, QueueLimits, Recovery};
+use super::report::{BridgeSide, Reporter, flow};
+use super::rules::PublicationRules;
+use super::side::{BrokerPeer, Login};
 use crate::identity::Identity;
 use crate::link::backoff::Backoff;
 use crate::link::random;
@@ -33,11 +33,11 @@ const ANSWER_BYTES_MAX: u32 = 64 * 1024;
 
 /// What this machine adds to the plan.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct BridgeSettings {
     /// The folder of all bridges.
     pub folder: PathBuf,
     /// Quota of each queue, and what stays free.
-    pub limits: Limits,
+    pub limits: QueueLimits,
     /// The largest payload that is taken, bytes.
     pub message_bytes_max: u32,
     /// How often the supervisor looks, and tells.
@@ -55,11 +55,11 @@ pub struct Setup {
     /// The bridge.
     pub bridge: Arc<Bridge>,
     /// This machine's part.
-    pub settings: Settings,
+    pub settings: BridgeSettings,
     /// The gateway's certificate.
     pub identity: watch::Receiver<Option<Arc<Identity>>>,
     /// Its voice.
-    pub teller: Teller,
+    pub reporter: Reporter,
     /// It is revoked: nothing of it stays.
     pub revoked: Arc<AtomicBool>,
 }
@@ -86,13 +86,13 @@ pub fn queue_folder(folder: &Path, plant: &PlantId, bridge: &Bridge) -> PathBuf 
 impl Setup {
     /// Runs until `stop`. What fails in itself begins anew, from the disk.
     pub async fn run(self, stop: CancellationToken) {
-        let permitted = match Permitted::compile(&self.bridge.publications) {
+        let permitted = match PublicationRules::compile(&self.bridge.publications) {
             Ok(permitted) => Arc::new(permitted),
             Err(error) => {
                 // Nothing is permitted then: the plan came from a newer document language.
                 let text = format!("its publications cannot be enforced, so nothing crosses: {error}");
-                self.teller.down(Side::From, &text);
-                self.teller.down(Side::To, &text);
+                self.reporter.down(BridgeSide::From, &text);
+                self.reporter.down(BridgeSide::To, &text);
                 stop.cancelled().await;
                 return;
             }
@@ -104,8 +104,8 @@ impl Setup {
                 Ok((queue, found)) => self.once(queue, &found, &permitted, &stop).await,
                 Err(error) => {
                     let text = format!("the bridge's queue cannot be opened: {}", sentence(&error));
-                    self.teller.down(Side::From, &text);
-                    self.teller.down(Side::To, &text);
+                    self.reporter.down(BridgeSide::From, &text);
+                    self.reporter.down(BridgeSide::To, &text);
                 }
             }
             let wait = backoff.ended(begun.elapsed(), random());
@@ -116,7 +116,7 @@ impl Setup {
         }
     }
 
-    async fn open(&self) -> Result<(Queue, Found), QueueError> {
+    async fn open(&self) -> Result<(Queue, Recovery), QueueError> {
         let folder = queue_folder(&self.settings.folder, &self.plant, &self.bridge);
         let id = queue_id(&self.plant, &self.bridge);
         let limits = self.settings.limits;
@@ -125,14 +125,20 @@ impl Setup {
     }
 
     /// Both sides over one opened queue.
-    async fn once(&self, queue: Queue, found: &Found, permitted: &Arc<Permitted>, stop: &CancellationToken) {
+    async fn once(
+        &self,
+        queue: Queue,
+        found: &Recovery,
+        permitted: &Arc<PublicationRules>,
+        stop: &CancellationToken,
+    ) {
         if found.damaged || found.foreign > 0 {
             let text = format!(
                 "the queue on disk was damaged: what cannot be read is not delivered ({} messages known to be missing, \
                  {} segments of another bridge removed), and messages at QoS 2 may come twice",
                 found.lost, found.foreign
             );
-            self.teller.event(Severity::Alarm, "bridge-damaged", &text);
+            self.reporter.event(Severity::Alarm, "bridge-damaged", &text);
         }
         let (batches_in, batches) = mpsc::channel(1);
         let (requests_in, requests) = mpsc::channel(WAITING_MAX);
@@ -143,7 +149,7 @@ impl Setup {
             batches,
             requests,
             depth: depth_in,
-            teller: self.teller.clone(),
+            reporter: self.reporter.clone(),
         };
         let intake = Intake {
             peer: self.peer(
@@ -153,7 +159,7 @@ impl Setup {
             ),
             permitted: permitted.clone(),
             batches: batches_in,
-            teller: self.teller.clone(),
+            reporter: self.reporter.clone(),
             filters_path: queue_folder(&self.settings.folder, &self.plant, &self.bridge).join("subscribed"),
             revoked: self.revoked.clone(),
         };
@@ -162,7 +168,7 @@ impl Setup {
             permitted: permitted.clone(),
             requests: requests_in,
             depth,
-            teller: self.teller.clone(),
+            reporter: self.reporter.clone(),
             clean_start: found.damaged,
             revoked: self.revoked.clone(),
         };
@@ -182,8 +188,8 @@ impl Setup {
         }
     }
 
-    fn peer(&self, broker: &Broker, packet_bytes_max: u32, receive_maximum: u16) -> Peer {
-        Peer {
+    fn peer(&self, broker: &Broker, packet_bytes_max: u32, receive_maximum: u16) -> BrokerPeer {
+        BrokerPeer {
             broker: broker.clone(),
             client_id: format!("penstock-{}-{}", self.gateway, self.bridge.id),
             login: self.settings.logins.get(broker.asset.as_str()).cloned(),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{self, ConnectionError, Incoming, Outgoing, Target};
 use super::packet::{Hello, Welcome};
-use super::tell::{Side, Teller};
+use super::report::{BridgeSide, Reporter};
 use crate::durable;
 use crate::identity::Identity;
 use crate::link::backoff::Backoff;
@@ -36,7 +36,7 @@ pub struct Login {
 
 /// One broker, as a bridge reaches it.
 #[derive(Debug, Clone)]
-pub struct Peer {
+pub struct BrokerPeer {
     /// Where it is.
     pub broker: Broker,
     /// Who we say we are: always the same for a bridge.
@@ -51,7 +51,7 @@ pub struct Peer {
     pub receive_maximum: u16,
 }
 
-impl Peer {
+impl BrokerPeer {
     /// A connection with its session, or a new session if `clean_start`.
     pub async fn connect(&self, clean_start: bool) -> Result<(Incoming, Outgoing, Welcome), ConnectionError> {
         let tls = match &self.broker.tls {
@@ -125,14 +125,14 @@ impl Retry {
         &mut self,
         error: &ConnectionError,
         lived: Duration,
-        teller: &Teller,
-        side: Side,
+        reporter: &Reporter,
+        side: BridgeSide,
         stop: &CancellationToken,
     ) -> bool {
         if matches!(error, ConnectionError::Stopping | ConnectionError::QueueClosed) {
             return false;
         }
-        teller.down(side, &sentence(error));
+        reporter.down(side, &sentence(error));
         let wait = self.backoff.ended(lived, random());
         tokio::select! {
             () = stop.cancelled() => false,

@@ -19,14 +19,14 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::queue;
-use super::run::{STOP_TIMEOUT, Settings, Setup, queue_folder};
-use super::tell::{BridgeState, Teller, flow};
+use super::report::{BridgeState, Reporter, flow};
+use super::run::{BridgeSettings, STOP_TIMEOUT, Setup, queue_folder};
 use crate::audit::{Audit, record};
 use crate::durable;
 use crate::identity::Identity;
 use crate::reconcile::PolicyView;
 
-/// How often what runs is compared with the plan although nothing changed, and its state told (`Settings::look`).
+/// How often what runs is compared with the plan although nothing changed, and its state told (`BridgeSettings::look`).
 pub const LOOK: Duration = Duration::from_secs(5);
 /// The file that `status` reads.
 const STATE_FILE: &str = "state.json";
@@ -34,7 +34,7 @@ const STATE_BYTES_MAX: u64 = 1024 * 1024;
 /// A backlog whose oldest message is older than this is told in health.
 const LATE_MS: u64 = 60_000;
 
-struct Running {
+struct RunningBridge {
     bridge: Arc<Bridge>,
     folder: PathBuf,
     state: watch::Receiver<BridgeState>,
@@ -45,18 +45,18 @@ struct Running {
 
 /// The task that runs all bridges.
 pub struct Supervisor {
-    settings: Settings,
+    settings: BridgeSettings,
     policy: watch::Receiver<PolicyView>,
     identity: watch::Receiver<Option<Arc<Identity>>>,
     audit: Audit,
     states: watch::Sender<Vec<BridgeState>>,
-    running: BTreeMap<PathBuf, Running>,
+    running: BTreeMap<PathBuf, RunningBridge>,
 }
 
 impl Supervisor {
     /// A supervisor, and where the state of its bridges can be watched.
     pub fn new(
-        settings: Settings,
+        settings: BridgeSettings,
         policy: watch::Receiver<PolicyView>,
         identity: watch::Receiver<Option<Arc<Identity>>>,
         audit: Audit,
@@ -153,7 +153,7 @@ impl Supervisor {
 
     fn begin(&mut self, plan: &Plan, folder: PathBuf, bridge: &Bridge) {
         let bridge = Arc::new(bridge.clone());
-        let (teller, state) = Teller::new(self.audit.clone(), bridge.clone());
+        let (reporter, state) = Reporter::new(self.audit.clone(), bridge.clone());
         let (stop, revoked) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let setup = Setup {
             plant: plan.plant.clone(),
@@ -161,13 +161,13 @@ impl Supervisor {
             bridge: bridge.clone(),
             settings: self.settings.clone(),
             identity: self.identity.clone(),
-            teller,
+            reporter,
             revoked: revoked.clone(),
         };
         let task = tokio::spawn(setup.run(stop.clone()));
         self.running.insert(
             folder.clone(),
-            Running {
+            RunningBridge {
                 bridge,
                 folder,
                 state,
@@ -231,7 +231,7 @@ impl Supervisor {
     }
 }
 
-async fn ended(running: Running) {
+async fn ended(running: RunningBridge) {
     let abort = running.task.abort_handle();
     if tokio::time::timeout(STOP_TIMEOUT, running.task).await.is_err() {
         tracing::warn!(folder = %running.folder.display(), "a bridge did not stop in time and is cut off");

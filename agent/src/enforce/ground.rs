@@ -1,8 +1,8 @@
 //! The machine that the rules stand on: its base rules at boot, kernel parameters, routes, its bridges' tables, and what it lacks.
 
 pub mod base;
+pub(super) mod br_netfilter;
 pub(super) mod forwarding;
 pub(super) mod needs;
 pub mod routing;
-pub(super) mod shown;
 pub(super) mod sysctl;

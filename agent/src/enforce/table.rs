@@ -1,7 +1,7 @@
 //! What is in the kernel, and the ways it changes: load, adopt, differ, compare, repair.
 //!
 //! All of them hold one lock, so that at most one transaction of ours is under way. The generation number of the
-//! rules tells own transactions from foreign ones: what happened up to [`State::seen`] is ours or was compared.
+//! rules tells own transactions from foreign ones: what happened up to [`TableState::seen`] is ours or was compared.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -12,29 +12,29 @@ use penstock_policy::ids::{ConduitId, Digest, Revision};
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::GatewayMode;
 
-use super::{Applied, Change, Counters, EnforceError, Settings};
+use super::{ApplyMethod, ApplyReport, Counters, EnforceError, EnforceSettings};
 use crate::enforce::ground::base::Base;
 use crate::enforce::ground::{routing, sysctl};
-use crate::enforce::nft::readback::{Held, Reader, meant};
+use crate::enforce::nft::readback::{KernelRuleset, RulesetReader, meant};
 use crate::enforce::nft::render;
-use crate::enforce::nft::run::{KernelError, Nft};
+use crate::enforce::nft::run::{Nft, NftError};
 use crate::enforce::shape::lower::Elements;
 use crate::enforce::shape::structure::{Finding, Structure};
-use crate::enforce::table::loaded::Loaded;
-use crate::enforce::table::ready::{Ready, Way};
+use crate::enforce::table::loaded::LoadedPolicy;
+use crate::enforce::table::ready::{PreparedPlan, Update};
 use crate::enforce::watch::counters::logged;
 use crate::enforce::watch::events::Aggregator;
-use crate::enforce::watch::explain::Current;
-use crate::enforce::watch::passage::Counted;
-use crate::enforce::watch::standing::{Found, Open};
+use crate::enforce::watch::explain::PolicyInForce;
+use crate::enforce::watch::passage::MustFlowElements;
+use crate::enforce::watch::standing::{Continuity, OpenSpan};
 use crate::intercept::InspectorPorts;
 use crate::observed::outbox::Outbox;
 
-mod drifted;
 mod generation;
-mod held;
+mod grant_timeouts;
 pub(super) mod loaded;
 pub(super) mod ready;
+mod repair;
 pub(super) mod standby;
 mod start;
 
@@ -44,9 +44,9 @@ pub(super) use start::keep_note;
 /// The kernel's tables as this agent knows them.
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) settings: Settings,
+    pub(super) settings: EnforceSettings,
     pub(super) outbox: Arc<Outbox>,
-    pub(super) current: RwLock<Option<Arc<Current>>>,
+    pub(super) current: RwLock<Option<Arc<PolicyInForce>>>,
     pub(super) aggregator: Mutex<Aggregator>,
     /// Whether the kernel's log is heard.
     pub(super) hears: AtomicBool,
@@ -57,16 +57,16 @@ pub(super) struct Table {
     /// How the kernel's tables differ from what was loaded and were left so.
     pub(super) differs: Mutex<Option<Finding>>,
     /// When this gateway was last found to have stood open.
-    pub(super) open: Mutex<Option<Open>>,
+    pub(super) open: Mutex<Option<OpenSpan>>,
     nft: Nft,
     /// The inspector goes on with connections of an agent before, perhaps of flows that nothing inspects any more.
     inherits: bool,
-    state: tokio::sync::Mutex<State>,
+    state: tokio::sync::Mutex<TableState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    loaded: Option<Loaded>,
+struct TableState {
+    loaded: Option<LoadedPolicy>,
     /// The last generation of the kernel's rules that is known to be as loaded.
     seen: u32,
     /// The kernel was found to differ and was left so.
@@ -76,19 +76,19 @@ struct State {
     /// What became of the rules before the first plan was judged.
     started: bool,
     /// What it was, until it is told: when a plan is in force.
-    found: Option<Found>,
+    found: Option<Continuity>,
     /// What was noted for the next agent is not what the kernel holds.
     unnoted: bool,
     /// What the counters had when the tables were last replaced.
     counted: Counters,
     /// The plan that was checked last, until it is applied.
-    ready: Option<Ready>,
+    ready: Option<PreparedPlan>,
 }
 
-impl State {
+impl TableState {
     /// The kernel holds what was loaded. Whether somebody put it there anew since: what is noted for the next agent, which
     /// tells by the handles whether the rules stood, is then renewed.
-    fn reloaded(&mut self, held: &Held) -> bool {
+    fn reloaded(&mut self, held: &KernelRuleset) -> bool {
         let Some(loaded) = &mut self.loaded else {
             return false;
         };
@@ -100,7 +100,7 @@ impl State {
 }
 
 impl Table {
-    pub(super) fn new(settings: Settings, inherits: bool, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(settings: EnforceSettings, inherits: bool, outbox: Arc<Outbox>) -> Self {
         Self {
             inherits,
             nft: Nft::new(settings.nft.clone()),
@@ -120,7 +120,7 @@ impl Table {
     /// Whether the kernel would take `plan`. What was made ready for it is kept for the loading that follows.
     pub(super) async fn check(&self, plan: Arc<Plan>) -> Result<(), EnforceError> {
         let mut state = self.state.lock().await;
-        let ready = Ready::of(Arc::clone(&plan), self.inspector_of(&state, &plan)).await?;
+        let ready = PreparedPlan::of(Arc::clone(&plan), self.inspector_of(&state, &plan)).await?;
         state.ready = None;
         if !self.takes_change(&state, &ready).await? {
             let script = render::whole(&ready.structure, &ready.elements, self.settings.log_group);
@@ -132,7 +132,7 @@ impl Table {
 
     /// Where the inspector listens, if the rules are to know of it: for a plan that has something for it, and while its sockets may
     /// be there. A kernel that lacks what inspection needs still takes other plans.
-    fn inspector_of(&self, state: &State, plan: &Plan) -> Option<InspectorPorts> {
+    fn inspector_of(&self, state: &TableState, plan: &Plan) -> Option<InspectorPorts> {
         let known = matches!(&state.loaded, Some(old) if old.structure.inspector.is_some());
         self.settings
             .inspector
@@ -140,68 +140,75 @@ impl Table {
     }
 
     /// Whether the kernel would take the change from what it holds; `false` if only the whole script can tell.
-    async fn takes_change(&self, state: &State, ready: &Ready) -> Result<bool, EnforceError> {
+    async fn takes_change(&self, state: &TableState, ready: &PreparedPlan) -> Result<bool, EnforceError> {
         let Some(way) = self.way(state, ready) else {
             return Ok(false);
         };
         let script = match way {
             // A check costs the kernel a whole RCU grace period (10 to 25 ms). A few disjoint elements of the right kind
             // for maps that are as we loaded them could only be refused for lack of memory, which the loading will say.
-            Way::Few(_) => return Ok(generation().await? == state.seen),
-            Way::Elements(script) | Way::Rules(script) => script,
+            Update::Few(_) => return Ok(generation().await? == state.seen),
+            Update::Elements(script) | Update::Rules(script) => script,
         };
         match self.nft.check(&script).await {
             Ok(()) => Ok(true),
-            Err(KernelError::Refused { .. }) => Ok(false),
+            Err(NftError::Refused { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
     /// The way from what the kernel holds, if that is known.
-    fn way(&self, state: &State, ready: &Ready) -> Option<Way> {
+    fn way(&self, state: &TableState, ready: &PreparedPlan) -> Option<Update> {
         let known = state.loaded.as_ref().filter(|_| !state.differs)?;
         ready.way_from(&known.structure, &known.elements, self.settings.log_group)
     }
 
     /// Goes this way, in one transaction; `false` if the kernel refuses it, which is then as before.
-    async fn take(&self, way: Way) -> Result<bool, EnforceError> {
+    async fn take(&self, way: Update) -> Result<bool, EnforceError> {
         let script = match way {
-            Way::Few(batch) => {
+            Update::Few(batch) => {
                 let taken = blocking(move |reader| Ok(reader.change(&batch))).await?;
                 return Ok(taken
                     .inspect_err(|error| tracing::warn!(%error, "a change of elements was refused"))
                     .is_ok());
             }
-            Way::Elements(script) | Way::Rules(script) => script,
+            Update::Elements(script) | Update::Rules(script) => script,
         };
         match self.nft.load(&script).await {
-            Err(KernelError::Refused { .. }) => Ok(false),
+            Err(NftError::Refused { .. }) => Ok(false),
             loaded => loaded.map(|()| true).map_err(EnforceError::from),
         }
     }
 
     /// The plan in force, and, unless it is the `known` one, where its must-flows are counted.
-    pub(super) async fn in_force(&self, known: Option<Arc<Plan>>) -> Option<(Arc<Plan>, Option<Counted>)> {
+    pub(super) async fn in_force(
+        &self,
+        known: Option<Arc<Plan>>,
+    ) -> Option<(Arc<Plan>, Option<MustFlowElements>)> {
         let state = self.state.lock().await;
         let loaded = state.loaded.as_ref()?;
         let is_known = known.is_some_and(|known| Arc::ptr_eq(&known, &loaded.plan));
-        let counted = (!is_known).then(|| Counted::of(&loaded.plan, &loaded.elements));
+        let counted = (!is_known).then(|| MustFlowElements::of(&loaded.plan, &loaded.elements));
         Some((Arc::clone(&loaded.plan), counted))
     }
 
-    pub(super) async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Applied, EnforceError> {
+    pub(super) async fn apply(
+        &self,
+        plan: Arc<Plan>,
+        revision: Revision,
+    ) -> Result<ApplyReport, EnforceError> {
         let mut state = self.state.lock().await;
         let checked = state.ready.take().filter(|ready| Arc::ptr_eq(&ready.plan, &plan));
         let ready = match checked {
             Some(ready) => ready,
-            None => Ready::of(Arc::clone(&plan), self.inspector_of(&state, &plan)).await?,
+            None => PreparedPlan::of(Arc::clone(&plan), self.inspector_of(&state, &plan)).await?,
         };
         let began = Instant::now();
         if ready.structure.mode == GatewayMode::Bridged {
             self.open_bridge(&ready.structure).await?;
         }
         let way = self.way(&state, &ready);
-        let Ready {
+        let PreparedPlan {
             structure,
             elements,
             findings,
@@ -209,13 +216,13 @@ impl Table {
         } = ready;
         let count = elements.v4.len() + elements.v6.len();
         let change = match (&mut state.loaded, way) {
-            (Some(loaded), Some(Way::Few(batch))) if batch.is_empty() => {
+            (Some(loaded), Some(Update::Few(batch))) if batch.is_empty() => {
                 loaded.plan = Arc::clone(&plan);
-                Change::Unchanged
+                ApplyMethod::Unchanged
             }
             (Some(loaded), Some(way)) => {
                 let before = generation().await?;
-                let restructured = matches!(way, Way::Rules(_));
+                let restructured = matches!(way, Update::Rules(_));
                 if restructured {
                     // The seal follows in a transaction of its own.
                     self.note_change();
@@ -225,16 +232,16 @@ impl Table {
                     // The kernel refuses differences if somebody changed the tables meanwhile; then all is replaced.
                     self.replace(&mut state, Arc::clone(&plan), structure, elements)
                         .await?;
-                    Change::Whole
+                    ApplyMethod::Whole
                 } else if restructured {
                     self.settle(&mut state, Arc::clone(&plan), structure, elements)
                         .await?;
-                    Change::Restructured
+                    ApplyMethod::Restructured
                 } else {
                     loaded.plan = Arc::clone(&plan);
                     loaded.elements = elements;
                     self.after_own(&mut state, before).await?;
-                    Change::Differences
+                    ApplyMethod::Differences
                 }
             }
             (None, _) => {
@@ -245,7 +252,7 @@ impl Table {
                     state.found = start.found;
                 }
                 let change = if start.adopted {
-                    state.loaded = Some(Loaded {
+                    state.loaded = Some(LoadedPolicy {
                         plan: Arc::clone(&plan),
                         structure,
                         elements,
@@ -253,11 +260,11 @@ impl Table {
                         handles: start.held.handles,
                     });
                     state.seen = start.generation;
-                    Change::Adopted
+                    ApplyMethod::Adopted
                 } else {
                     self.replace(&mut state, Arc::clone(&plan), structure, elements)
                         .await?;
-                    Change::Whole
+                    ApplyMethod::Whole
                 };
                 self.tell_start(state.found.take());
                 change
@@ -265,16 +272,16 @@ impl Table {
             (Some(_), None) => {
                 self.replace(&mut state, Arc::clone(&plan), structure, elements)
                     .await?;
-                Change::Whole
+                ApplyMethod::Whole
             }
         };
         let took = began.elapsed();
-        state.unnoted |= change != Change::Unchanged;
+        state.unnoted |= change != ApplyMethod::Unchanged;
         self.tell_all();
-        let current = Arc::new(Current::new(plan, revision));
+        let current = Arc::new(PolicyInForce::new(plan, revision));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
         self.leave_base(&state);
-        Ok(Applied {
+        Ok(ApplyReport {
             change,
             elements: count,
             findings,
@@ -305,13 +312,13 @@ impl Table {
     /// Replaces our tables.
     async fn replace(
         &self,
-        state: &mut State,
+        state: &mut TableState,
         plan: Arc<Plan>,
         structure: Structure,
         elements: Elements,
     ) -> Result<(), EnforceError> {
         // What was found and is not told yet must not pass for this agent's own change, if it is killed amid it.
-        if !matches!(state.found, Some(Found::Opened { .. })) {
+        if !matches!(state.found, Some(Continuity::Opened { .. })) {
             self.note_change();
         }
         let counted = self.counters_of(state).await.unwrap_or(state.counted);
@@ -329,7 +336,7 @@ impl Table {
     /// After rules were loaded: reads back how the kernel describes them, and seals them.
     async fn settle(
         &self,
-        state: &mut State,
+        state: &mut TableState,
         plan: Arc<Plan>,
         structure: Structure,
         elements: Elements,
@@ -344,7 +351,7 @@ impl Table {
         }
         let described = held.structure;
         let seal = self.seal(&structure, described);
-        state.loaded = Some(Loaded {
+        state.loaded = Some(LoadedPolicy {
             plan,
             structure,
             elements,
@@ -364,7 +371,7 @@ impl Table {
     }
 
     /// After a transaction of ours: if others came in between, the kernel is compared.
-    async fn after_own(&self, state: &mut State, before: u32) -> Result<(), EnforceError> {
+    async fn after_own(&self, state: &mut TableState, before: u32) -> Result<(), EnforceError> {
         let now = generation().await?;
         let alone = now == before.wrapping_add(1) && state.seen == before;
         if !alone {
@@ -395,12 +402,12 @@ impl Table {
         Ok(logged(&blocking(|reader| reader.counters()).await?))
     }
 
-    async fn counters_of(&self, state: &State) -> Result<Counters, EnforceError> {
+    async fn counters_of(&self, state: &TableState) -> Result<Counters, EnforceError> {
         Ok(state.counted.and(&blocking(|reader| reader.counters()).await?))
     }
 
     /// Leaves the names of the guarded interfaces for the next boot.
-    fn leave_base(&self, state: &State) {
+    fn leave_base(&self, state: &TableState) {
         let (Some(path), Some(loaded)) = (&self.settings.base_path, &state.loaded) else {
             return;
         };
@@ -420,7 +427,7 @@ impl Table {
 }
 
 /// What the kernel holds, and the generation before it was read: whatever comes later is newer.
-async fn read_held() -> Result<(Held, u32), EnforceError> {
+async fn read_held() -> Result<(KernelRuleset, u32), EnforceError> {
     blocking(|reader| {
         let generation = reader.generation()?;
         Ok((reader.held()?, generation))
@@ -429,9 +436,9 @@ async fn read_held() -> Result<(Held, u32), EnforceError> {
 }
 
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce(&Reader) -> std::io::Result<T> + Send + 'static,
+    work: impl FnOnce(&RulesetReader) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, EnforceError> {
-    tokio::task::spawn_blocking(move || work(&Reader::open()?))
+    tokio::task::spawn_blocking(move || work(&RulesetReader::open()?))
         .await
         .map_err(std::io::Error::other)
         .flatten()

@@ -11,4 +11,4 @@ pub(super) mod looks;
 pub mod nflog;
 pub(super) mod passage;
 pub mod standing;
-pub(super) mod tell;
+pub(super) mod verdicts;

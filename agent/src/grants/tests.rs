@@ -38,7 +38,7 @@ fn at(wall_ms: u64) -> Time {
     }
 }
 
-fn steps(look: &Look) -> Vec<&'static str> {
+fn steps(look: &GrantsReport) -> Vec<&'static str> {
     look.news.iter().map(|news| news.step).collect()
 }
 

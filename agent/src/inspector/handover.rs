@@ -17,8 +17,8 @@ use penstock_inspect::connection::Sender;
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
-use super::socket::Way;
-use crate::service_manager::{Kept, ServiceManager, pack, unpack};
+use super::socket::Redirect;
+use crate::service_manager::{ServiceManager, StoredDescriptor, pack, unpack};
 
 /// The format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
@@ -59,7 +59,7 @@ impl<T> Each<T> {
 /// A connection that nobody carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Frozen {
+pub(super) struct FrozenConnection {
     pub(super) client: SocketAddr,
     pub(super) server: SocketAddr,
     /// `None`: the server was not reached yet.
@@ -83,9 +83,9 @@ pub(super) struct FrozenRelay {
 /// A frozen connection with its sockets.
 #[derive(Debug)]
 pub(super) struct Parcel {
-    pub(super) frozen: Frozen,
+    pub(super) frozen: FrozenConnection,
     pub(super) client: OwnedFd,
-    /// As [`Frozen::relay`].
+    /// As [`FrozenConnection::relay`].
     pub(super) server: Option<OwnedFd>,
 }
 
@@ -98,15 +98,15 @@ pub(super) struct Estate {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct State {
+struct HandoverState {
     format: u32,
-    connections: Vec<Entry>,
+    connections: Vec<HandoverEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
-    frozen: Frozen,
+struct HandoverEntry {
+    frozen: FrozenConnection,
     /// The kernel's own numbers of the sockets, which stay the same wherever they go.
     client: u64,
     server: Option<u64>,
@@ -138,7 +138,7 @@ pub(super) async fn leave(
 }
 
 /// The state of all connections, and their sockets. Where it is more than `most` bytes, the largest are left out, and reset.
-fn pack_up(parcels: Vec<Parcel>, most: u64) -> io::Result<(Packed, Vec<OwnedFd>)> {
+fn pack_up(parcels: Vec<Parcel>, most: u64) -> io::Result<(PackedState, Vec<OwnedFd>)> {
     let mut entries = Vec::with_capacity(parcels.len());
     for Parcel {
         frozen,
@@ -147,7 +147,7 @@ fn pack_up(parcels: Vec<Parcel>, most: u64) -> io::Result<(Packed, Vec<OwnedFd>)
     } in parcels
     {
         let cookie = |socket: &OwnedFd| SockRef::from(socket).cookie();
-        let entry = Entry {
+        let entry = HandoverEntry {
             frozen,
             client: cookie(&client)?,
             server: server.as_ref().map(cookie).transpose()?,
@@ -177,11 +177,11 @@ fn pack_up(parcels: Vec<Parcel>, most: u64) -> io::Result<(Packed, Vec<OwnedFd>)
         count += 1;
     }
     bytes.extend(END);
-    Ok((Packed { bytes, count }, legs))
+    Ok((PackedState { bytes, count }, legs))
 }
 
 /// The state as it is written, and of how many connections.
-struct Packed {
+struct PackedState {
     bytes: Vec<u8>,
     count: usize,
 }
@@ -191,7 +191,7 @@ fn reset_on_close(socket: &OwnedFd) {
 }
 
 /// Makes sense of what was kept, and has the store forget it. What makes none is closed.
-pub(super) fn inherit(way: &Way, kept: Vec<Kept>) -> Estate {
+pub(super) fn inherit(way: &Redirect, kept: Vec<StoredDescriptor>) -> Estate {
     let mut estate = Estate::default();
     if kept.is_empty() {
         return estate;
@@ -203,7 +203,7 @@ pub(super) fn inherit(way: &Way, kept: Vec<Kept>) -> Estate {
     }
     let mut legs = HashMap::new();
     let mut states = Vec::new();
-    for Kept { name, descriptor } in kept {
+    for StoredDescriptor { name, descriptor } in kept {
         match name.as_str() {
             LISTENER => {
                 let listener = TcpListener::from(descriptor);
@@ -260,7 +260,7 @@ pub(super) fn inherit(way: &Way, kept: Vec<Kept>) -> Estate {
     estate
 }
 
-fn read(mut file: File) -> io::Result<State> {
+fn read(mut file: File) -> io::Result<HandoverState> {
     let length = file.metadata()?.len();
     if length > STATE_BYTES_MAX {
         return Err(io::Error::other(format!(
@@ -270,7 +270,7 @@ fn read(mut file: File) -> io::Result<State> {
     file.rewind()?;
     let mut bytes = Vec::new();
     file.take(STATE_BYTES_MAX).read_to_end(&mut bytes)?;
-    let state: State = serde_json::from_slice(&bytes)?;
+    let state: HandoverState = serde_json::from_slice(&bytes)?;
     if state.format != FORMAT {
         return Err(io::Error::other(format!(
             "format {}, this agent knows {FORMAT}",
@@ -315,7 +315,7 @@ mod tests {
                 over: Each::default(),
                 finished: Each::default(),
             };
-            let frozen = Frozen {
+            let frozen = FrozenConnection {
                 client: client.local_addr().unwrap(),
                 server: at,
                 relay: Some(relay),
@@ -330,8 +330,8 @@ mod tests {
         });
         let (packed, legs) = pack_up(parcels.into(), 10_000).unwrap();
         assert_eq!((packed.count, legs.len()), (2, 4));
-        let state: State = serde_json::from_slice(&packed.bytes).unwrap();
-        let held = |entry: &Entry| {
+        let state: HandoverState = serde_json::from_slice(&packed.bytes).unwrap();
+        let held = |entry: &HandoverEntry| {
             entry
                 .frozen
                 .relay
@@ -356,8 +356,8 @@ mod tests {
     #[test]
     fn what_was_left_when_the_form_was_made_is_read_and_left_the_same_today() {
         let entries = [
-            Entry {
-                frozen: Frozen {
+            HandoverEntry {
+                frozen: FrozenConnection {
                     client: "10.20.1.21:40000".parse().unwrap(),
                     server: "[fd00::7]:502".parse().unwrap(),
                     relay: Some(FrozenRelay {
@@ -376,8 +376,8 @@ mod tests {
                 client: 11,
                 server: Some(12),
             },
-            Entry {
-                frozen: Frozen {
+            HandoverEntry {
+                frozen: FrozenConnection {
                     client: "10.20.1.21:40001".parse().unwrap(),
                     server: "10.20.4.7:502".parse().unwrap(),
                     relay: None,

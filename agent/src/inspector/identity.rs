@@ -30,11 +30,11 @@ const KEPT_MAX: usize = 1024;
 
 /// An identity, ready to meet clients and servers with.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct TlsIdentity {
     identity: Arc<Identity>,
     server: Arc<ServerCredentials>,
-    clients: Kept<Devices, ServerConfig>,
-    servers: Kept<(Tls, AssetId, IpAddr), Server>,
+    clients: Cache<Devices, ServerConfig>,
+    servers: Cache<(Tls, AssetId, IpAddr), Server>,
 }
 
 /// How a server is met.
@@ -44,13 +44,13 @@ pub(super) struct Server {
     pub(super) name: ServerName<'static>,
 }
 
-impl Ready {
+impl TlsIdentity {
     pub(super) fn new(identity: Arc<Identity>) -> Result<Self, penstock_proto::tls::TlsError> {
         Ok(Self {
             server: ServerCredentials::new(identity.credentials())?,
             identity,
-            clients: Kept::default(),
-            servers: Kept::default(),
+            clients: Cache::default(),
+            servers: Cache::default(),
         })
     }
 
@@ -89,15 +89,15 @@ impl Ready {
 
 /// What was made, by what it was made for.
 #[derive(Debug)]
-struct Kept<K, V>(Mutex<HashMap<K, Arc<V>>>);
+struct Cache<K, V>(Mutex<HashMap<K, Arc<V>>>);
 
-impl<K, V> Default for Kept<K, V> {
+impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Eq + Hash, V> Kept<K, V> {
+impl<K: Eq + Hash, V> Cache<K, V> {
     /// The one that there is, else the one that is made now. When there are too many, all are forgotten: connections keep
     /// theirs, and what is asked for again is made again.
     fn get<E>(&self, key: K, make: impl FnOnce(&K) -> Result<Arc<V>, E>) -> Result<Arc<V>, E> {
@@ -116,11 +116,11 @@ impl<K: Eq + Hash, V> Kept<K, V> {
 
 /// The identity that new connections are met with.
 #[derive(Debug, Default)]
-pub(super) struct Own(RwLock<State>);
+pub(super) struct OwnIdentity(RwLock<IdentityState>);
 
 #[derive(Debug, Default)]
-struct State {
-    ready: Option<Arc<Ready>>,
+struct IdentityState {
+    ready: Option<Arc<TlsIdentity>>,
     /// Why one that was given is not used.
     problem: Option<String>,
 }
@@ -134,11 +134,11 @@ pub struct IdentityFault {
     pub message: String,
 }
 
-impl Own {
+impl OwnIdentity {
     /// From now on, new connections are met with this one. One that cannot be used leaves the one before.
     pub(super) fn replace(&self, identity: Option<Arc<Identity>>) {
         let made = identity
-            .map(|identity| Ready::new(identity).map(Arc::new))
+            .map(|identity| TlsIdentity::new(identity).map(Arc::new))
             .transpose();
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
         match made {
@@ -147,7 +147,7 @@ impl Own {
         }
     }
 
-    pub(super) fn get(&self) -> Option<Arc<Ready>> {
+    pub(super) fn get(&self) -> Option<Arc<TlsIdentity>> {
         let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
         state.ready.clone()
     }

@@ -1,6 +1,6 @@
 //! Which operations a connection may carry: the plan in force, indexed by destination and port.
 //!
-//! [`Policy::find`] gives what `verdict::permitted` gives, without looking at each rule: rules are found by the
+//! [`InspectionPolicy::find`] gives what `verdict::permitted` gives, without looking at each rule: rules are found by the
 //! networks that hold the destination (one look for each prefix length that the plan has), and only those few are
 //! compared. What several rules list for one connection is compiled once and shared by all connections that have it.
 //!
@@ -64,7 +64,7 @@ impl RuleSet {
 
 /// What the plan says of a new connection's seat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Claim {
+pub(super) struct SeatClaim {
     /// The first flow that it belongs to.
     pub flow: Option<FlowId>,
     /// One of its flows must flow.
@@ -77,7 +77,7 @@ pub(super) struct Claim {
 
 /// What the plan in force says of a tuple.
 #[derive(Debug, Clone)]
-pub enum Found {
+pub enum TupleRules {
     /// No rule matches.
     Nothing,
     /// A matching rule sets no limit.
@@ -112,7 +112,7 @@ struct Destination {
 
 /// A plan, ready to be asked for each connection.
 #[derive(Debug)]
-pub struct Policy {
+pub struct InspectionPolicy {
     /// Where it comes from.
     pub plan: Arc<Plan>,
     /// Under which revision.
@@ -125,7 +125,7 @@ pub struct Policy {
     sets: Mutex<HashMap<Vec<u32>, Arc<RuleSet>>>,
 }
 
-impl Policy {
+impl InspectionPolicy {
     /// Indexes `plan`, and compiles each of its lists once, so that a list which cannot be enforced is known before
     /// the plan is in force.
     ///
@@ -181,30 +181,30 @@ impl Policy {
     }
 
     /// What a TCP connection from `client` to `server` may do, by their addresses.
-    pub fn find(&self, client: IpAddr, server: SocketAddr) -> Found {
+    pub fn find(&self, client: IpAddr, server: SocketAddr) -> TupleRules {
         self.found(self.places(client, server, None))
     }
 
     /// What a connection may do, by addresses and, if it showed a certificate, by device.
-    pub(super) fn find_for(&self, tuple: &Tuple) -> Found {
+    pub(super) fn find_for(&self, tuple: &Tuple) -> TupleRules {
         self.found(self.places(tuple.client, tuple.server, tuple.device.as_deref()))
     }
 
-    fn found(&self, places: BTreeSet<u32>) -> Found {
+    fn found(&self, places: BTreeSet<u32>) -> TupleRules {
         let mut listing = Vec::with_capacity(places.len());
         for place in places {
             match self.rule(place).map(|rule| rule.operations.is_some()) {
                 Some(true) => listing.push(place),
-                Some(false) => return Found::Anything,
+                Some(false) => return TupleRules::Anything,
                 None => {}
             }
         }
         if listing.is_empty() {
-            return Found::Nothing;
+            return TupleRules::Nothing;
         }
         match self.set(listing) {
-            Ok(set) => Found::Only(set),
-            Err(error) => Found::Unusable(error),
+            Ok(set) => TupleRules::Only(set),
+            Err(error) => TupleRules::Unusable(error),
         }
     }
 
@@ -235,10 +235,10 @@ impl Policy {
     }
 
     /// What a connection from `client` to `server` may claim.
-    pub(super) fn claim(&self, client: IpAddr, server: SocketAddr) -> Claim {
+    pub(super) fn claim(&self, client: IpAddr, server: SocketAddr) -> SeatClaim {
         let places = self.places(client, server, None);
         let rules = || places.iter().filter_map(|place| self.rule(*place));
-        Claim {
+        SeatClaim {
             flow: rules().next().map(|rule| rule.id),
             must_flow: rules().any(|rule| rule.must_flow),
             observed: self.mode(client, server.ip()) == Mode::Observe,

@@ -6,7 +6,7 @@
 //!   oldest connection goes on which nothing complete was asked, else the oldest. Connections of must-flows on which something was asked
 //!   are never ended for a seat. Among equals only what nothing complete was asked on for [`IDLE_MAX`] makes room.
 //! - *Bytes.* What a connection holds beyond what each has ([`CONNECTION_BYTES`]) is counted when it changes by
-//!   [`HELD_STEP`]. Beyond [`Limits::held_bytes_max`] the connection that holds the most is ended, of the client that holds the
+//!   [`HELD_STEP`]. Beyond [`SeatLimits::held_bytes_max`] the connection that holds the most is ended, of the client that holds the
 //!   most.
 //! - *Unread.* Where there is no seat and the policy lets a flow go on without the inspector, its connection is carried
 //!   unread, on as many seats of their own again; but not where its client's own share is what is full. What is only observed
@@ -26,9 +26,9 @@ use std::time::Duration;
 use penstock_policy::ids::FlowId;
 use tokio::sync::oneshot;
 
-use super::lookup::Claim;
-use super::session::End;
-use super::shortage::{Fate, Shortage};
+use super::lookup::SeatClaim;
+use super::session::ConnectionEnd;
+use super::shortage::{SeatFate, Shortage};
 
 /// Of the seats, one in so many is kept for flows that must flow.
 const MUST_FLOW_PART: usize = 8;
@@ -45,7 +45,7 @@ pub(super) const UNREAD_READ_BYTES: usize = 2 * 1024;
 
 /// Bounds on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct SeatLimits {
     /// At once.
     pub connections_max: usize,
     /// At once of one client address.
@@ -54,7 +54,7 @@ pub struct Limits {
     pub held_bytes_max: usize,
 }
 
-impl Default for Limits {
+impl Default for SeatLimits {
     fn default() -> Self {
         Self {
             connections_max: 4096,
@@ -107,15 +107,15 @@ pub(super) struct Holder {
 /// All seats.
 #[derive(Debug)]
 pub(super) struct Seats {
-    limits: Limits,
-    taken: Mutex<Taken>,
+    limits: SeatLimits,
+    taken: Mutex<SeatTable>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct SeatTable {
     next: u64,
     /// Of each holder, oldest first.
-    by_holder: HashMap<Holder, BTreeMap<u64, Held>>,
+    by_holder: HashMap<Holder, BTreeMap<u64, TakenSeat>>,
     by_class: [usize; 4],
     clients: HashMap<IpAddr, Client>,
     bytes: usize,
@@ -131,12 +131,12 @@ struct Client {
 }
 
 #[derive(Debug)]
-struct Held {
+struct TakenSeat {
     since: Duration,
     /// Something complete was asked on it.
     worked: bool,
     bytes: usize,
-    end: oneshot::Sender<End>,
+    end: oneshot::Sender<ConnectionEnd>,
 }
 
 /// One connection's seat; free again when dropped.
@@ -148,19 +148,19 @@ pub(super) struct Seat {
     number: u64,
     worked: bool,
     bytes: usize,
-    end: Option<oneshot::Receiver<End>>,
+    end: Option<oneshot::Receiver<ConnectionEnd>>,
 }
 
 impl Seats {
     /// None taken.
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(super) fn new(limits: SeatLimits) -> Arc<Self> {
         Arc::new(Self {
             limits,
             taken: Mutex::default(),
         })
     }
 
-    fn taken_mut(&self) -> MutexGuard<'_, Taken> {
+    fn taken_mut(&self) -> MutexGuard<'_, SeatTable> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -183,7 +183,7 @@ impl Seats {
         let number = taken.next;
         taken.next = taken.next.wrapping_add(1);
         let (end_in, end) = oneshot::channel();
-        let held = Held {
+        let held = TakenSeat {
             since: now,
             worked: false,
             bytes: 0,
@@ -210,7 +210,7 @@ impl Seats {
     pub(super) fn take_or_pass(
         self: &Arc<Self>,
         client: SocketAddr,
-        claim: Claim,
+        claim: SeatClaim,
         now: Duration,
     ) -> Result<(Seat, Option<Full>), Full> {
         let as_class = |class| Holder {
@@ -233,7 +233,7 @@ impl Seats {
             false => passes.then_some(Class::Unread),
         };
         let seat = unread.and_then(|class| self.take(as_class(class), client.port(), now).ok());
-        let fate = seat.as_ref().map_or(Fate::Reset, |_| Fate::Unread);
+        let fate = seat.as_ref().map_or(SeatFate::Reset, |_| SeatFate::Unread);
         self.taken_mut().note(&holder, fate, now);
         seat.map(|seat| (seat, Some(full))).ok_or(full)
     }
@@ -261,7 +261,7 @@ impl Seats {
     }
 }
 
-impl Taken {
+impl SeatTable {
     fn count(&mut self, class: Class, by: isize) {
         if let Some(count) = self.by_class.get_mut(class as usize) {
             *count = count.saturating_add_signed(by);
@@ -278,7 +278,7 @@ impl Taken {
         }
     }
 
-    fn note(&mut self, holder: &Holder, fate: Fate, now: Duration) {
+    fn note(&mut self, holder: &Holder, fate: SeatFate, now: Duration) {
         let largest = self.by_holder.iter().max_by_key(|(_, held)| held.len());
         let most = largest.map(|(most, held)| (*most, held.len()));
         self.shortage.note(holder, fate, most, now);
@@ -308,7 +308,7 @@ impl Taken {
             };
             if let Some((number, _)) = victim {
                 let (most, number) = (*most, *number);
-                return self.end(&most, number, End::Crowded, now);
+                return self.end(&most, number, ConnectionEnd::Crowded, now);
             }
         }
         self.end_idle(|other| other.class == class, now)
@@ -324,13 +324,13 @@ impl Taken {
             })
             .min_by_key(|(since, ..)| *since);
         match oldest {
-            Some((_, holder, number)) => self.end(&holder, number, End::Crowded, now),
+            Some((_, holder, number)) => self.end(&holder, number, ConnectionEnd::Crowded, now),
             None => false,
         }
     }
 
     /// Ends a connection; its seat is free, and what it holds is no longer counted.
-    fn end(&mut self, holder: &Holder, number: u64, end: End, now: Duration) -> bool {
+    fn end(&mut self, holder: &Holder, number: u64, end: ConnectionEnd, now: Duration) -> bool {
         self.note(holder, fate_of(end), now);
         let Some(held) = self.leave(holder, number) else {
             return false;
@@ -340,7 +340,7 @@ impl Taken {
         true
     }
 
-    fn leave(&mut self, holder: &Holder, number: u64) -> Option<Held> {
+    fn leave(&mut self, holder: &Holder, number: u64) -> Option<TakenSeat> {
         let of_holder = self.by_holder.get_mut(holder)?;
         let held = of_holder.remove(&number)?;
         if of_holder.is_empty() {
@@ -376,7 +376,7 @@ impl Taken {
             let Some((_, holder, number)) = heaviest else {
                 return;
             };
-            if !self.end(&holder, number, End::Heavy, now) {
+            if !self.end(&holder, number, ConnectionEnd::Heavy, now) {
                 return;
             }
         }
@@ -384,10 +384,10 @@ impl Taken {
 }
 
 /// What is told of a connection that is ended so.
-fn fate_of(end: End) -> Fate {
+fn fate_of(end: ConnectionEnd) -> SeatFate {
     match end {
-        End::Heavy => Fate::Heavy,
-        _ => Fate::Ended,
+        ConnectionEnd::Heavy => SeatFate::Heavy,
+        _ => SeatFate::Ended,
     }
 }
 
@@ -419,11 +419,11 @@ impl Seat {
     }
 
     /// The same for one that was just lost, which then is none that was ended.
-    pub(super) fn observed_instead(&self, end: End, now: Duration) -> Option<Self> {
+    pub(super) fn observed_instead(&self, end: ConnectionEnd, now: Duration) -> Option<Self> {
         let seat = self.observed(now)?;
         let mut taken = self.seats.taken_mut();
         taken.shortage.spared(fate_of(end));
-        taken.note(&self.holder, Fate::Unread, now);
+        taken.note(&self.holder, SeatFate::Unread, now);
         drop(taken);
         Some(seat)
     }
@@ -454,7 +454,7 @@ impl Seat {
         }
     }
 
-    fn update(&self, change: impl FnOnce(&mut Held)) {
+    fn update(&self, change: impl FnOnce(&mut TakenSeat)) {
         let mut taken = self.seats.taken_mut();
         let of_holder = taken.by_holder.get_mut(&self.holder);
         if let Some(held) = of_holder.and_then(|held| held.get_mut(&self.number)) {
@@ -463,7 +463,7 @@ impl Seat {
     }
 
     /// Ready once, when the seat or what its connection holds is wanted by others.
-    pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         let Some(end) = &mut self.end else {
             return Poll::Pending;
         };
@@ -475,7 +475,7 @@ impl Seat {
     }
 
     /// Waits until it is lost.
-    pub(super) async fn lost(&mut self) -> End {
+    pub(super) async fn lost(&mut self) -> ConnectionEnd {
         std::future::poll_fn(|cx| self.poll_lost(cx)).await
     }
 }

@@ -22,11 +22,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender, Sessions};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender, Sessions};
 use penstock_policy::terms::Tls;
 use tokio::time::Sleep;
 
-pub(super) use self::end::End;
+pub(super) use self::end::ConnectionEnd;
 use self::peer::Peer;
 use super::handover::Each;
 use super::leg::Leg;
@@ -103,10 +103,10 @@ pub(super) struct Session {
     unlimited: bool,
     tally: Rc<RefCell<Tally>>,
     /// It is being ended in order, as which end, and until when.
-    closing: Option<(End, Pin<Box<Sleep>>)>,
+    closing: Option<(ConnectionEnd, Pin<Box<Sleep>>)>,
     /// To be ended in order between two packets.
     draining: bool,
-    cut: Option<End>,
+    cut: Option<ConnectionEnd>,
     /// Of a side there may be more that no wake-up will tell of.
     left: Each<bool>,
     /// Another process goes on with it: here nothing more happens.
@@ -154,11 +154,16 @@ impl Session {
     /// How a new connection under these rules is judged.
     pub(super) fn inspection(set: &Arc<RuleSet>, mode: Mode) -> Inspection {
         let rules = Arc::clone(&set.rules);
-        Inspection::Following(Connection::new(rules, mode, set.on_refusal, Limits::default()))
+        Inspection::Following(Connection::new(
+            rules,
+            mode,
+            set.on_refusal,
+            ConnectionLimits::default(),
+        ))
     }
 
     /// Carries the connection on as far as it goes.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<End> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<ConnectionEnd> {
         if self
             .waker
             .as_ref()
@@ -184,8 +189,8 @@ impl Session {
                 return self.poll_closing(cx, scratch);
             }
             match self.step(cx, scratch) {
-                Ok(_) if self.is_over() => return Poll::Ready(End::Finished),
-                Ok(_) if self.draining && self.is_between_packets() => self.close_as(End::Stopped),
+                Ok(_) if self.is_over() => return Poll::Ready(ConnectionEnd::Finished),
+                Ok(_) if self.draining && self.is_between_packets() => self.close_as(ConnectionEnd::Stopped),
                 // Others come first, and then it goes on.
                 Ok(_) if self.has_left() => {
                     cx.waker().wake_by_ref();
@@ -206,10 +211,10 @@ impl Session {
     }
 
     /// One round; whether anything moved.
-    fn step(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
+    fn step(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, ConnectionEnd> {
         let mut moved = false;
         for side in [Sender::Client, Sender::Server] {
-            let lost = |error| End::by(side, &error);
+            let lost = |error| ConnectionEnd::by(side, &error);
             let other = self.peer(side.other());
             let (other_is_over, other_is_finished) = (other.over, other.finished);
             let peer = self.peer(side);
@@ -248,7 +253,7 @@ impl Session {
         count: usize,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-    ) -> Result<(), End> {
+    ) -> Result<(), ConnectionEnd> {
         let Scratch {
             read,
             to_client,
@@ -282,7 +287,7 @@ impl Session {
                 };
                 return towards
                     .send(cx, bytes)
-                    .map_err(|error| End::by(side.other(), &error));
+                    .map_err(|error| ConnectionEnd::by(side.other(), &error));
             }
             Inspection::Following(connection) => connection,
         };
@@ -295,7 +300,7 @@ impl Session {
         // Observing, all that came is the first output: it is on its way before anything of it is read.
         let mut send = |peer: &mut Peer, side: Sender, bytes: &[u8]| {
             if let Err(error) = peer.send(cx, bytes) {
-                end = Err(End::by(side, &error));
+                end = Err(ConnectionEnd::by(side, &error));
             }
         };
         let mut worked = false;
@@ -327,9 +332,9 @@ impl Session {
         end?;
         match closed {
             None => Ok(()),
-            Some(true) => Err(End::Refused),
+            Some(true) => Err(ConnectionEnd::Refused),
             Some(false) => {
-                self.close_as(End::Refused);
+                self.close_as(ConnectionEnd::Refused);
                 Ok(())
             }
         }
@@ -352,7 +357,7 @@ impl Session {
 
     /// Ends both sides in order: what was sent is taken first, and what they still send is heard and dropped, since
     /// closing a socket on unheard bytes would be a reset that takes back the last answer.
-    fn poll_closing(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<End> {
+    fn poll_closing(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<ConnectionEnd> {
         for side in [Sender::Client, Sender::Server] {
             let peer = self.peer(side);
             let done = peer.flush(cx).and_then(|()| peer.finish(cx));
@@ -379,7 +384,7 @@ impl Session {
         }
     }
 
-    fn close_as(&mut self, end: End) {
+    fn close_as(&mut self, end: ConnectionEnd) {
         self.closing = Some((end, Box::pin(tokio::time::sleep(CLOSING_MAX))));
     }
 
@@ -420,7 +425,7 @@ impl Session {
             if peer.over
                 && let Some(error) = peer.leg.death()
             {
-                self.cut = Some(End::by(side, &error));
+                self.cut = Some(ConnectionEnd::by(side, &error));
                 self.wake();
             }
         }

@@ -9,7 +9,7 @@ const LATELY: Duration = Duration::from_secs(300);
 
 /// What became of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum SeatFate {
     /// It was reset as it came.
     Reset,
     /// It was ended, for its seat was another's.
@@ -36,27 +36,33 @@ pub(super) struct Shortage {
 
 impl Shortage {
     /// Counts one.
-    pub(super) fn note(&mut self, whose: &Holder, fate: Fate, most: Option<(Holder, usize)>, now: Duration) {
+    pub(super) fn note(
+        &mut self,
+        whose: &Holder,
+        fate: SeatFate,
+        most: Option<(Holder, usize)>,
+        now: Duration,
+    ) {
         if self.lately(now).is_none() {
             *self = Self::default();
         }
         self.last = Some(now);
         match fate {
-            Fate::Reset => self.reset += 1,
-            Fate::Ended => self.ended += 1,
-            Fate::Heavy => self.heavy += 1,
-            Fate::Unread => self.unread += 1,
+            SeatFate::Reset => self.reset += 1,
+            SeatFate::Ended => self.ended += 1,
+            SeatFate::Heavy => self.heavy += 1,
+            SeatFate::Unread => self.unread += 1,
         }
         match fate {
-            Fate::Heavy => self.heaviest = Some(*whose),
+            SeatFate::Heavy => self.heaviest = Some(*whose),
             _ => self.most = most.or(self.most),
         }
     }
 
     /// One that was counted as ended goes on after all.
-    pub(super) fn spared(&mut self, fate: Fate) {
+    pub(super) fn spared(&mut self, fate: SeatFate) {
         let count = match fate {
-            Fate::Heavy => &mut self.heavy,
+            SeatFate::Heavy => &mut self.heavy,
             _ => &mut self.ended,
         };
         *count = count.saturating_sub(1);

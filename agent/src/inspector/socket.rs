@@ -39,7 +39,7 @@ const KEEPALIVE_COUNT: u32 = 10;
 
 /// How connections reach the inspector, and leave it.
 #[derive(Debug, Clone)]
-pub enum Way {
+pub enum Redirect {
     /// The kernel's rules hand them over.
     Intercepted,
     /// For tests on one machine: every connection is for this server.
@@ -47,7 +47,7 @@ pub enum Way {
     Fixed(SocketAddr),
 }
 
-impl Way {
+impl Redirect {
     /// A listener, on the usual port or, if that is taken, on another.
     pub fn listen(&self, v6: bool) -> io::Result<TcpListener> {
         self.listen_at(v6, PORT).or_else(|error| match error.kind() {
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn what_a_listener_has_the_connections_that_come_by_it_have_also_at_one_that_was_kept() {
         let server = SocketAddr::from(([127, 0, 0, 1], 1));
-        let fresh = Way::Fixed(server).listen(false).unwrap();
+        let fresh = Redirect::Fixed(server).listen(false).unwrap();
         let kept = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(settle_listener(&fresh).unwrap());
         assert!(!settle_listener(&kept).unwrap());

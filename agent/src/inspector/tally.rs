@@ -10,7 +10,7 @@
 //!
 //! One tally per client (address, and device where it showed a certificate) and server address and port, whatever the number
 //! of connections. Pure: time is an argument. Both kinds of entries are bounded, in one tally and in all of a thread
-//! ([`Room`]), and so are their texts: a topic may have 64 KiB.
+//! ([`TallyRoom`]), and so are their texts: a topic may have 64 KiB.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -51,7 +51,7 @@ pub(super) const TEXT_BYTES_MAX: usize = 1024;
 
 /// What all tallies of a thread share of room.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct TallyRoom {
     sentences: Cell<usize>,
     allowed: Cell<usize>,
 }
@@ -69,7 +69,7 @@ pub(super) struct Tuple {
 
 /// What is told: one aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct TallyReport {
     /// Of what.
     pub subject: Subject,
     /// What was decided, of an operation.
@@ -135,7 +135,7 @@ impl Times {
 }
 
 #[derive(Debug)]
-struct Allowed {
+struct AllowedOperation {
     /// Function and rule.
     key: (u16, Option<usize>),
     text: String,
@@ -156,15 +156,15 @@ struct Sentence {
 /// What is counted for one tuple, under one set of rules.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    room: Rc<Room>,
+    room: Rc<TallyRoom>,
     rules: Option<Arc<RuleSet>>,
-    allowed: Vec<Allowed>,
+    allowed: Vec<AllowedOperation>,
     sentences: Vec<Sentence>,
 }
 
 impl Tally {
     /// Counts nothing yet, and takes its room from there.
-    pub(super) fn new(room: Rc<Room>) -> Self {
+    pub(super) fn new(room: Rc<TallyRoom>) -> Self {
         Self {
             room,
             rules: None,
@@ -230,7 +230,7 @@ impl Tally {
         let mut times = Times::new(now);
         times.mark(now);
         self.room.allowed.set(all + 1);
-        self.allowed.push(Allowed {
+        self.allowed.push(AllowedOperation {
             key,
             text: function(operation),
             times,
@@ -334,7 +334,7 @@ impl Tally {
     }
 
     /// Appends what is due at `now`, or everything; sentences that were silent for an interval are forgotten.
-    pub(super) fn take(&mut self, now: Duration, all: bool, out: &mut Vec<Told>) {
+    pub(super) fn take(&mut self, now: Duration, all: bool, out: &mut Vec<TallyReport>) {
         let before = (self.sentences.len(), self.allowed.len());
         let rules = self.rules.clone();
         let protocol = rules.as_ref().map(|set| set.protocol());
@@ -349,7 +349,7 @@ impl Tally {
                     let words = set.rules.rule(rule).unwrap_or("unknown");
                     format!("permitted by operation {} ({words})", rule + 1)
                 });
-                out.push(Told {
+                out.push(TallyReport {
                     subject: Subject::Operation,
                     decision: Some(Decision::Allow),
                     text: entry.text.clone(),
@@ -370,7 +370,7 @@ impl Tally {
                 return true;
             };
             if count > 0 {
-                out.push(Told {
+                out.push(TallyReport {
                     subject: entry.subject,
                     decision: entry.decision,
                     text: entry.text.clone(),

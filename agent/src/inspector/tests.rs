@@ -24,7 +24,7 @@ mod strangers;
 mod tls;
 
 use super::*;
-use crate::observed::Observed;
+use crate::observed::Observation;
 use crate::observed::{OperationSeen, Subject};
 use penstock_policy::verdict::Decision;
 
@@ -93,14 +93,14 @@ fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> 
 struct World {
     inspector: Inspector,
     server: TcpListener,
-    observed: mpsc::Receiver<Observed>,
+    observed: mpsc::Receiver<Observation>,
 }
 
 impl World {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: SeatLimits) -> Self {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let (sender, observed) = mpsc::channel(1024);
-        let way = Way::Fixed(server.local_addr().unwrap());
+        let way = Redirect::Fixed(server.local_addr().unwrap());
         let inspector = Inspector::start(way, limits, Arc::new(Outbox::new(sender)), Vec::new()).unwrap();
         Self {
             inspector,
@@ -116,7 +116,7 @@ impl World {
     }
 
     async fn reading() -> Self {
-        let world = Self::new(Limits::default());
+        let world = Self::new(SeatLimits::default());
         world
             .put(Some(operations("read-only")), Enforcement::Enforce)
             .await;
@@ -154,7 +154,7 @@ impl World {
         let mut all = Vec::new();
         let waiting = async {
             while let Some(observed) = self.observed.recv().await {
-                let Observed::Operation(seen) = observed else {
+                let Observation::Operation(seen) = observed else {
                     continue;
                 };
                 let enough = seen.text.contains(text);
@@ -218,7 +218,7 @@ async fn what_is_permitted_passes_and_what_is_not_is_answered_in_the_protocol() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_that_observes_lets_everything_pass_and_says_what_it_would_refuse() {
-    let mut world = World::new(Limits::default());
+    let mut world = World::new(SeatLimits::default());
     world
         .put(Some(operations("read-only")), Enforcement::Observe)
         .await;
@@ -330,7 +330,7 @@ async fn a_server_that_refuses_is_a_reset_for_the_client() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_takes_nothing_holds_up_only_its_own_connection() {
-    let world = World::new(Limits::default());
+    let world = World::new(SeatLimits::default());
     world.put(None, Enforcement::Enforce).await;
     let (mut client, mut served) = world.pair();
     client
@@ -359,10 +359,10 @@ async fn a_peer_that_takes_nothing_holds_up_only_its_own_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_limit_a_connection_is_reset_and_told() {
-    let mut world = World::new(Limits {
+    let mut world = World::new(SeatLimits {
         connections_max: 2,
         connections_per_client_max: 2,
-        ..Limits::default()
+        ..SeatLimits::default()
     });
     world
         .put(Some(operations("read-only")), Enforcement::Enforce)
@@ -373,7 +373,7 @@ async fn beyond_the_limit_a_connection_is_reset_and_told() {
 }
 
 /// Takes what a service stores, as the service manager does, until it settles.
-fn keeping(socket: std::os::unix::net::UnixDatagram) -> std::thread::JoinHandle<Vec<Kept>> {
+fn keeping(socket: std::os::unix::net::UnixDatagram) -> std::thread::JoinHandle<Vec<StoredDescriptor>> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     std::thread::spawn(move || {
         let mut kept = Vec::new();
@@ -394,7 +394,7 @@ fn keeping(socket: std::os::unix::net::UnixDatagram) -> std::thread::JoinHandle<
                 let RecvAncillaryMessage::ScmRights(descriptors) = rights else {
                     panic!("no descriptors with {message}");
                 };
-                kept.extend(descriptors.map(|descriptor| Kept {
+                kept.extend(descriptors.map(|descriptor| StoredDescriptor {
                     name: name.to_owned(),
                     descriptor,
                 }));
@@ -405,7 +405,7 @@ fn keeping(socket: std::os::unix::net::UnixDatagram) -> std::thread::JoinHandle<
 
 impl World {
     /// The same world behind another inspector, which got what the first one left.
-    async fn restarted(self, spoil: impl FnOnce(&mut Vec<Kept>)) -> Self {
+    async fn restarted(self, spoil: impl FnOnce(&mut Vec<StoredDescriptor>)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let keeping = keeping(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
@@ -418,9 +418,9 @@ impl World {
         let ports = self.inspector.ports();
         drop(self.inspector);
         let (sender, observed) = mpsc::channel(1024);
-        let way = Way::Fixed(self.server.local_addr().unwrap());
+        let way = Redirect::Fixed(self.server.local_addr().unwrap());
         let inspector =
-            Inspector::start(way, Limits::default(), Arc::new(Outbox::new(sender)), kept).unwrap();
+            Inspector::start(way, SeatLimits::default(), Arc::new(Outbox::new(sender)), kept).unwrap();
         assert_eq!(inspector.ports(), ports);
         Self {
             inspector,

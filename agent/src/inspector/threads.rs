@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::Shared;
+use super::InspectorState;
 use super::worker::{self, Command, Regime};
 
 /// Commands that may wait for a thread.
@@ -29,7 +29,7 @@ pub(super) struct Thread {
 /// Everything that a thread starts with.
 #[derive(Debug)]
 pub(super) struct Starter {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<InspectorState>,
     pub(super) listeners: Arc<Vec<TcpListener>>,
     pub(super) regime: watch::Sender<Regime>,
     /// Where a thread says by its number that it ended.

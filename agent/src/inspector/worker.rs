@@ -21,12 +21,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::opening::Opening;
 use super::handover::Parcel;
-use super::lookup::{Found, Policy};
+use super::lookup::{InspectionPolicy, TupleRules};
 use super::session::{Scratch, Session};
-use super::tally::{Room, Tally, Told, Tuple};
-use super::{Shared, now, polling};
+use super::tally::{Tally, TallyReport, TallyRoom, Tuple};
+use super::{InspectorState, now, polling};
 use crate::clock;
-use crate::observed::{LossCause, Observed, OperationSeen, Subject};
+use crate::observed::{LossCause, Observation, OperationSeen, Subject};
 
 /// How often due events are handed on.
 const TICK: Duration = Duration::from_secs(1);
@@ -39,9 +39,9 @@ pub(super) const TALLIES_MAX: usize = 4096;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Regime {
     /// The one in force.
-    pub policy: Option<Arc<Policy>>,
+    pub policy: Option<Arc<InspectionPolicy>>,
     /// The kernel is being brought to this one: new connections wait, and what it does not permit ends.
-    pub coming: Option<Arc<Policy>>,
+    pub coming: Option<Arc<InspectionPolicy>>,
     /// Grows with each change.
     pub number: u64,
 }
@@ -60,14 +60,14 @@ pub(super) enum Command {
 
 /// The state of one thread.
 pub(super) struct Worker {
-    shared: Arc<Shared>,
+    shared: Arc<InspectorState>,
     /// The policy that all connections of this thread are under; none while the kernel is being changed.
-    settled: watch::Sender<Option<Arc<Policy>>>,
-    policy: RefCell<Option<Arc<Policy>>>,
+    settled: watch::Sender<Option<Arc<InspectionPolicy>>>,
+    policy: RefCell<Option<Arc<InspectionPolicy>>>,
     sessions: RefCell<HashMap<u64, Rc<RefCell<Session>>>>,
     openings: RefCell<HashMap<u64, Rc<RefCell<Opening>>>>,
     tallies: RefCell<HashMap<Tuple, Rc<RefCell<Tally>>>>,
-    room: Rc<Room>,
+    room: Rc<TallyRoom>,
     scratch: RefCell<Scratch>,
     contention: Cell<polling::Contention>,
     next: Cell<u64>,
@@ -76,7 +76,7 @@ pub(super) struct Worker {
 /// Runs a thread's work until nobody can command it any more.
 pub(super) async fn run(
     number: usize,
-    shared: Arc<Shared>,
+    shared: Arc<InspectorState>,
     regime: watch::Receiver<Regime>,
     listeners: Vec<TcpListener>,
     applied: watch::Sender<u64>,
@@ -139,7 +139,7 @@ impl Worker {
     }
 
     fn untold(&self) {
-        self.shared.outbox.put(Observed::Lost {
+        self.shared.outbox.put(Observation::Lost {
             packets: 1,
             cause: LossCause::TableFull,
         });
@@ -152,7 +152,7 @@ impl Worker {
         let session = Rc::new(RefCell::new(session));
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));
         async move {
-            let _listed = Listed::Session(&self, id);
+            let _listed = ListEntry::Session(&self, id);
             let end = std::future::poll_fn(|cx| {
                 let (mut session, mut scratch) = (session.borrow_mut(), self.scratch.borrow_mut());
                 let end = session.poll(cx, &mut scratch);
@@ -279,7 +279,7 @@ impl Worker {
                 clock_ms.saturating_sub(ago)
             };
             for told in told.drain(..) {
-                let Told {
+                let TallyReport {
                     subject,
                     decision,
                     text,
@@ -311,7 +311,7 @@ impl Worker {
                 }
                 self.shared
                     .outbox
-                    .put(Observed::Operation(Box::new(OperationSeen {
+                    .put(Observation::Operation(Box::new(OperationSeen {
                         subject,
                         decision,
                         text,
@@ -334,12 +334,12 @@ impl Worker {
 }
 
 /// A connection's place in a list, left however it ends.
-enum Listed<'a> {
+enum ListEntry<'a> {
     Opening(&'a Worker, u64),
     Session(&'a Worker, u64),
 }
 
-impl Drop for Listed<'_> {
+impl Drop for ListEntry<'_> {
     fn drop(&mut self) {
         match self {
             Self::Opening(worker, id) => drop(worker.openings.borrow_mut().remove(id)),
@@ -361,15 +361,15 @@ fn named(name: &str, address: impl ToString) -> String {
     }
 }
 
-fn set_rules(tally: &RefCell<Tally>, policy: &Policy, tuple: &Tuple) {
+fn set_rules(tally: &RefCell<Tally>, policy: &InspectionPolicy, tuple: &Tuple) {
     let set = match policy.find_for(tuple) {
-        Found::Only(set) => Some(set),
+        TupleRules::Only(set) => Some(set),
         _ => None,
     };
     tally.borrow_mut().set_rules(set);
 }
 
-fn apply(session: &mut Session, policy: &Policy) {
+fn apply(session: &mut Session, policy: &InspectionPolicy) {
     let Tuple { client, server, .. } = session.tuple;
     session.apply(&policy.find_for(&session.tuple), policy.mode(client, server.ip()));
 }

@@ -23,7 +23,7 @@ pub enum LinkError {
 }
 
 /// A connection.
-pub struct Connected {
+pub struct LinkChannel {
     /// To the coordinator.
     pub channel: Channel,
     /// Which certificate was not accepted, why, and which one was, if not the first.
@@ -34,7 +34,7 @@ pub struct Connected {
 ///
 /// # Errors
 /// No coordinator can be reached, or none accepts a certificate of this gateway.
-pub async fn connect(addresses: Vec<Address>, identity: &Identity) -> Result<Connected, LinkError> {
+pub async fn connect(addresses: Vec<Address>, identity: &Identity) -> Result<LinkChannel, LinkError> {
     let mut first: Option<ConnectError> = None;
     for profile in identity.profiles() {
         let tls = profile.config()?;
@@ -49,7 +49,7 @@ pub async fn connect(addresses: Vec<Address>, identity: &Identity) -> Result<Con
                         instant(until)
                     )
                 });
-                return Ok(Connected { channel, fell_back });
+                return Ok(LinkChannel { channel, fell_back });
             }
             Err(error) if error.own_refused => {
                 first.get_or_insert(error);

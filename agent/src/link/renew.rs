@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::jitter;
 use super::connect::{self, LinkError};
-use super::lack::Lack;
+use super::missing_names::MissingNames;
 use super::random;
 use crate::audit::{Audit, record};
 use crate::clock;
@@ -106,7 +106,7 @@ impl Renewal {
     /// Renews until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         let spread = random() % 1000;
-        let mut lack = Lack::default();
+        let mut lack = MissingNames::default();
         let mut last_problem = String::new();
         let mut policy_lives = true;
         let mut again_at: Option<Instant> = None;
@@ -189,20 +189,20 @@ impl Renewal {
     }
 
     /// Holds the names in a certificate against those that the policy in force needs.
-    fn see(&mut self, lack: &mut Lack, identity: &Identity) {
+    fn see(&mut self, lack: &mut MissingNames, identity: &Identity) {
         let held = identity.server_names().unwrap_or_default();
         let needed = self.policy.borrow_and_update().tls_ends.clone();
         lack.see(needed.missing_from(&held), Instant::now(), random());
         self.tell(lack);
     }
 
-    fn asked(&self, lack: &mut Lack, why: &str) {
+    fn asked(&self, lack: &mut MissingNames, why: &str) {
         lack.asked(why, Instant::now(), random());
         self.tell(lack);
     }
 
     /// Says a fault when it begins, and when it changes.
-    fn tell(&self, lack: &Lack) {
+    fn tell(&self, lack: &MissingNames) {
         let fault = lack.fault();
         let changed = self.fault.send_if_modified(|told| {
             let changed = *told != fault;

@@ -26,8 +26,8 @@ use super::connect::{self, LinkError};
 use super::random;
 use super::upload::Upload;
 use crate::audit::{Audit, AuditError, record};
-use crate::bridge::{supervisor, tell::BridgeState};
-use crate::health::{self, Facts};
+use crate::bridge::{report::BridgeState, supervisor};
+use crate::health::{self, HealthInputs};
 use crate::identity::Identity;
 use crate::kernel::Kernel;
 use crate::reconcile::{OfferSlot, PolicyView};
@@ -401,7 +401,7 @@ impl<K: Kernel> Link<K> {
         faults.extend(self.certificate.borrow().iter().cloned());
         faults.extend(self.faults.borrow().iter().cloned());
         faults.extend(supervisor::faults(&self.bridges.borrow(), time_ms));
-        health::report(Facts {
+        health::report(HealthInputs {
             policy: &policy,
             audit: &audit,
             kernel: counters,

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use tokio::sync::mpsc;
 
-use super::{LossCause, Observed};
+use super::{LossCause, Observation};
 
 /// What waits for a receiver that is slow: as many verdicts as the kernel's events follow at once.
 pub(crate) const WAITING_MAX: usize = 8192;
@@ -14,18 +14,18 @@ const DRIFTS_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    sender: mpsc::Sender<Observed>,
-    waiting: Mutex<Waiting>,
+    sender: mpsc::Sender<Observation>,
+    waiting: Mutex<Backlog>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
-    kept: VecDeque<Observed>,
+struct Backlog {
+    kept: VecDeque<Observation>,
     lost: u64,
 }
 
 impl Outbox {
-    pub(crate) fn new(sender: mpsc::Sender<Observed>) -> Self {
+    pub(crate) fn new(sender: mpsc::Sender<Observation>) -> Self {
         Self {
             sender,
             waiting: Mutex::default(),
@@ -33,7 +33,7 @@ impl Outbox {
     }
 
     /// Hands `observed` on, or keeps it until the receiver has room. What finds no room here either is counted.
-    pub(crate) fn put(&self, observed: Observed) {
+    pub(crate) fn put(&self, observed: Observation) {
         let mut waiting = self
             .waiting
             .lock()
@@ -48,11 +48,11 @@ impl Outbox {
             observed
         };
         let (max, counts) = match &observed {
-            Observed::Verdict(verdict) => (WAITING_MAX, verdict.count),
-            Observed::Operation(seen) => (WAITING_MAX, seen.count),
-            Observed::Lost { packets, .. } => (WAITING_MAX, *packets),
+            Observation::Verdict(verdict) => (WAITING_MAX, verdict.count),
+            Observation::Operation(seen) => (WAITING_MAX, seen.count),
+            Observation::Lost { packets, .. } => (WAITING_MAX, *packets),
             // The oldest reports tell when it began.
-            Observed::Drift { .. } | Observed::Condition(_) | Observed::Start { .. } => {
+            Observation::Drift { .. } | Observation::Condition(_) | Observation::Start { .. } => {
                 (WAITING_MAX + DRIFTS_MAX, 1)
             }
         };
@@ -70,12 +70,12 @@ impl Outbox {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let kept = waiting.kept.iter().map(|observed| match observed {
-            Observed::Verdict(verdict) => verdict.count,
-            Observed::Lost { packets, .. } => *packets,
-            Observed::Operation(_)
-            | Observed::Drift { .. }
-            | Observed::Condition(_)
-            | Observed::Start { .. } => 0,
+            Observation::Verdict(verdict) => verdict.count,
+            Observation::Lost { packets, .. } => *packets,
+            Observation::Operation(_)
+            | Observation::Drift { .. }
+            | Observation::Condition(_)
+            | Observation::Start { .. } => 0,
         });
         waiting.lost + kept.sum::<u64>()
     }
@@ -93,7 +93,7 @@ impl Outbox {
             }
         }
         if waiting.lost > 0 {
-            let lost = Observed::Lost {
+            let lost = Observation::Lost {
                 packets: waiting.lost,
                 cause: LossCause::ReceiverSlow,
             };
@@ -111,9 +111,9 @@ mod tests {
     use super::super::DriftStep;
     use super::*;
 
-    fn lost(packets: u64) -> Observed {
+    fn lost(packets: u64) -> Observation {
         let cause = LossCause::RateLimit;
-        Observed::Lost { packets, cause }
+        Observation::Lost { packets, cause }
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
         for number in 0..16 + WAITING_MAX + 5 {
             outbox.put(lost(number as u64 + 1));
         }
-        outbox.put(Observed::Drift {
+        outbox.put(Observation::Drift {
             step: DriftStep::Found,
             message: String::new(),
             process: None,
@@ -132,11 +132,11 @@ mod tests {
         while counted == 0 {
             while let Ok(observed) = receiver.try_recv() {
                 match observed {
-                    Observed::Lost {
+                    Observation::Lost {
                         packets,
                         cause: LossCause::ReceiverSlow,
                     } => counted += packets,
-                    Observed::Lost { packets, .. } => came.push(packets),
+                    Observation::Lost { packets, .. } => came.push(packets),
                     _ => drifts += 1,
                 }
             }

@@ -20,7 +20,7 @@ use crate::policy_store::{self, StoredPolicy};
 
 /// Whether the trail has the judgement of an offer already.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum Reporting {
     NotYet,
     Before,
 }
@@ -50,18 +50,18 @@ impl<K: Kernel> Reconciler<K> {
             .as_ref()
             .is_some_and(|(last, _)| *last == fingerprint(&offered));
         if !known {
-            self.obey_if_valid(offered, Told::NotYet).await;
+            self.obey_if_valid(offered, Reporting::NotYet).await;
         }
     }
 
     /// Judges the offer that waits again.
     pub(super) async fn try_waiting(&mut self) {
         if let Some(offered) = self.waiting.take() {
-            self.obey_if_valid(offered, Told::Before).await;
+            self.obey_if_valid(offered, Reporting::Before).await;
         }
     }
 
-    async fn obey_if_valid(&mut self, offered: Arc<PolicyOffer>, told: Told) {
+    async fn obey_if_valid(&mut self, offered: Arc<PolicyOffer>, told: Reporting) {
         let fingerprint = fingerprint(&offered);
         if self.floor_unknown {
             let message = "what this gateway believes cannot be read from its disk, so that it is not known which release may follow";
@@ -118,7 +118,7 @@ impl<K: Kernel> Reconciler<K> {
             return;
         }
         let signers: Vec<_> = verified.release.signers.iter().map(ToString::to_string).collect();
-        if told == Told::NotYet {
+        if told == Reporting::NotYet {
             let by = format!("signed by {}", signers.join(", "));
             let verified = record::policy("verified", revision.0, verified.plan_digest.0, &by);
             self.audit.record(Severity::Info, verified);

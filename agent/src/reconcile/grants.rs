@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Reconciler;
 use crate::audit::record;
-use crate::grants::{Grants, LOOK, Look};
+use crate::grants::{Grants, GrantsReport, LOOK};
 use crate::kernel::{Kernel, KernelError};
 use crate::timepiece::Timepiece;
 
@@ -28,7 +28,7 @@ pub(super) struct Keeping {
     pub(super) timepiece: Timepiece,
     grants: Grants,
     /// What the last look came to.
-    look: Look,
+    look: GrantsReport,
     /// The conduits that are open in the kernel.
     open: BTreeSet<ConduitId>,
     /// When they end, as the kernel was told, on the clock that nobody sets.
@@ -44,7 +44,7 @@ impl Keeping {
         Self {
             timepiece,
             grants: Grants::default(),
-            look: Look::default(),
+            look: GrantsReport::default(),
             open: BTreeSet::new(),
             ends: BTreeMap::new(),
             due: None,
@@ -127,7 +127,7 @@ impl<K: Kernel> Reconciler<K> {
         &mut self,
         plan: &Arc<Plan>,
         revision: Revision,
-        look: &Look,
+        look: &GrantsReport,
         boot: Duration,
     ) -> Result<(), KernelError> {
         if !look.open.keys().eq(&self.keeping.open) {
@@ -193,7 +193,7 @@ impl<K: Kernel> Reconciler<K> {
     }
 }
 
-fn opening(plan: &Arc<Plan>, look: &Look) -> Arc<Plan> {
+fn opening(plan: &Arc<Plan>, look: &GrantsReport) -> Arc<Plan> {
     if plan.grants.is_empty() {
         return Arc::clone(plan);
     }

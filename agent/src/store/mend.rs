@@ -37,7 +37,7 @@ impl Patience {
 }
 
 /// The generations of a record's copies.
-pub(super) struct Held {
+pub(super) struct CopyGenerations {
     /// In `copies/`.
     pub(super) file: Option<u64>,
     /// The file may be written over if it is not the newest.
@@ -92,7 +92,13 @@ impl Store {
     }
 
     /// Writes each copy of a record that is not `generation`, the newest one.
-    pub(super) fn write_again(&mut self, record: &'static str, generation: u64, payload: &[u8], held: &Held) {
+    pub(super) fn write_again(
+        &mut self,
+        record: &'static str,
+        generation: u64,
+        payload: &[u8],
+        held: &CopyGenerations,
+    ) {
         let file_is_due = held.file != Some(generation) && held.file_replaceable;
         let other_is_due = held.other != Some(generation) && held.other_replaceable;
         if !file_is_due && !other_is_due {

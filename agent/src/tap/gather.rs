@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use penstock_inspect::capture::{Frame, flows, link, reassembly};
 use penstock_inspect::connection;
-use penstock_inspect::learn::{Ends, Learned, Learner, Limits, Talk, talk};
+use penstock_inspect::learn::{Ends, LearnLimits, Learned, Learner, Talk, talk};
 use penstock_inspect::mqtt::alias;
 use penstock_proto::v1::LearnedEvent;
 use tokio::time::Instant;
 
-use super::scope::Scope;
-use super::tell;
+use super::scope::TapScope;
+use super::trail;
 
 /// Connections followed at a time.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -43,7 +43,7 @@ const EVENTS_MAX: usize = 256;
 /// Gathers what crosses observing sides.
 #[derive(Debug)]
 pub struct Gather {
-    scope: Scope,
+    scope: TapScope,
     interval: Duration,
     learner: Learner<'static>,
     /// What was told already; its counts mean nothing.
@@ -59,33 +59,33 @@ struct Pace {
     distance: Duration,
 }
 
-fn limits() -> Limits {
-    Limits {
-        flows: flows::Limits {
+fn limits() -> LearnLimits {
+    LearnLimits {
+        flows: flows::FlowLimits {
             flows_max: CONNECTIONS_MAX,
             silent_after: Some(SILENT_AFTER),
-            stream: reassembly::Limits {
+            stream: reassembly::ReassemblyLimits {
                 waiting_bytes_max: 32 * 1024,
                 remembered_bytes_max: 512,
             },
         },
-        connection: connection::Limits {
-            aliases: alias::Limits {
+        connection: connection::ConnectionLimits {
+            aliases: alias::AliasLimits {
                 aliases_max: 32,
                 topic_bytes_max: 1024,
             },
             control_bytes_max: 16 * 1024,
             // Payloads pass by and take no memory; this is all that the protocol can say.
             packet_bytes_max: 268_435_455,
-            ..connection::Limits::default()
+            ..connection::ConnectionLimits::default()
         },
         held_bytes_max: HELD_BYTES_MAX,
         learned: kept(),
     }
 }
 
-fn kept() -> talk::Limits {
-    talk::Limits {
+fn kept() -> talk::TalkLimits {
+    talk::TalkLimits {
         talks_max: TALKS_MAX,
         distinct_max: THINGS_MAX,
         things_max: THINGS_MAX,
@@ -96,7 +96,7 @@ fn kept() -> talk::Limits {
 
 impl Gather {
     /// Nothing gathered yet; news is told every `interval`.
-    pub fn new(scope: Scope, interval: Duration, now: Instant) -> Self {
+    pub fn new(scope: TapScope, interval: Duration, now: Instant) -> Self {
         Self {
             scope,
             interval,
@@ -108,7 +108,7 @@ impl Gather {
     }
 
     /// The plan in force has other sides.
-    pub fn set_scope(&mut self, scope: Scope) {
+    pub fn set_scope(&mut self, scope: TapScope) {
         self.scope = scope;
     }
 
@@ -152,7 +152,7 @@ impl Gather {
         let mut out = Vec::new();
         for (ends, talk) in taken {
             self.set_pace(ends, &talk, now);
-            out.extend(tell::events(&ends, &talk));
+            out.extend(trail::events(&ends, &talk));
             self.known.add(ends, talk);
         }
         out

@@ -10,18 +10,18 @@ use rustix::net::netdevice::name_to_index;
 
 /// The sides of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
-    sides: Vec<Side>,
+pub struct TapScope {
+    sides: Vec<TapSide>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Side {
+struct TapSide {
     name: String,
     networks: Vec<IpNet>,
     observing: Observing,
 }
 
-impl Side {
+impl TapSide {
     fn holds(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
@@ -37,10 +37,10 @@ impl Side {
     }
 }
 
-impl Scope {
+impl TapScope {
     /// The sides of `plan`.
     pub fn of(plan: &Plan) -> Self {
-        let side = |interface: &penstock_policy::plan::PlanInterface| Side {
+        let side = |interface: &penstock_policy::plan::PlanInterface| TapSide {
             name: interface.name.clone(),
             networks: interface.networks.clone(),
             observing: interface.observing.clone(),
@@ -52,7 +52,7 @@ impl Scope {
 
     /// Whether any zone only observes.
     pub fn observes(&self) -> bool {
-        self.sides.iter().any(Side::is_tapped)
+        self.sides.iter().any(TapSide::is_tapped)
     }
 
     /// The names of the interfaces on whose side a zone observes.

@@ -20,9 +20,9 @@ const EVERYTHING: u16 = 3;
 
 /// An open tap. Tokio has no type for packet sockets; of the one for datagrams only the waiting is used.
 #[derive(Debug)]
-pub(super) struct Socket(UnixDatagram);
+pub(super) struct PacketSocket(UnixDatagram);
 
-impl Socket {
+impl PacketSocket {
     /// Opens it behind `filter`: not one packet comes that the filter has not seen.
     pub(super) fn open(filter: &[Instruction]) -> io::Result<Self> {
         // Protocol 0 receives nothing until it is bound.

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
-use penstock_inspect::learn::{Carrier, Ends, MessagesSeen, ModbusKey, ModbusSeen, Talk};
+use penstock_inspect::learn::{Ends, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
 use penstock_inspect::modbus::Span;
-use penstock_inspect::replay::Seen;
+use penstock_inspect::replay::Occurrences;
 use penstock_policy::ids::ZoneId;
 use penstock_policy::plan::{Observing, PLAN_FORMAT, Plan, PlanInterface};
 use penstock_policy::terms::{Enforcement, GatewayMode, OnDrift, Protocol};
@@ -17,13 +17,13 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::gather::{Gather, THINGS_MAX};
-use super::scope::Scope;
-use super::{Budget, SHARE, WINDOW, filter, tell};
+use super::scope::TapScope;
+use super::{Budget, SHARE, WINDOW, filter, trail};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
-fn scope() -> Scope {
-    Scope::of(&plan())
+fn scope() -> TapScope {
+    TapScope::of(&plan())
 }
 
 fn plan() -> Plan {
@@ -179,7 +179,7 @@ fn a_long_talk_is_told_in_several_events_of_bounded_size_that_add_up() {
     talk.further = 2;
     for n in 0..300_u16 {
         let seen = MessagesSeen {
-            seen: Seen::once(at),
+            seen: Occurrences::once(at),
             qos: (0, 1),
             retain: false,
         };
@@ -193,7 +193,7 @@ fn a_long_talk_is_told_in_several_events_of_bounded_size_that_add_up() {
     };
     let one = |first: u16| Span { first, last: first };
     let ranges = ModbusSeen {
-        seen: Seen::once(at),
+        seen: Occurrences::once(at),
         read: Vec::new(),
         write: (0..1000).map(|n| one(n * 2)).collect(),
         sub_functions: BTreeSet::new(),
@@ -203,9 +203,9 @@ fn a_long_talk_is_told_in_several_events_of_bounded_size_that_add_up() {
     let ends = Ends {
         client: IpAddr::from([10, 1, 0, 5]),
         server: "10.2.0.9:1883".parse().unwrap(),
-        carrier: Carrier::Tcp,
+        carrier: PortCarrier::Tcp,
     };
-    let events = tell::events(&ends, &talk);
+    let events = trail::events(&ends, &talk);
     assert!(events.iter().all(|event| event.encoded_len() < 8192));
     let sum = |of: fn(&LearnedEvent) -> usize| events.iter().map(of).sum::<usize>();
     assert_eq!(sum(|event| event.published.len()), 300);
@@ -251,7 +251,7 @@ fn of_a_side_with_zones_of_both_kinds_only_those_that_observe_are_learned_from()
         hardware: Vec::new(),
     };
     let half = Observing::Only(vec!["10.1.128.0/17".parse().unwrap()]);
-    let scope = Scope::of(&Plan {
+    let scope = TapScope::of(&Plan {
         interfaces: vec![side(1, half), side(2, Observing::Everything)],
         ..plan()
     });

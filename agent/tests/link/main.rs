@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use penstock_agent::identity::IdentityFolder;
 use penstock_agent::link::enrol::{EnrolError, enrol};
-use penstock_agent::link::lack;
+use penstock_agent::link::missing_names;
 use penstock_agent::link::renew::renew;
 use penstock_agent::link::session::LinkState;
 use penstock_agent::store::Store;
@@ -551,7 +551,7 @@ async fn a_release_that_ends_tls_here_brings_a_certificate_for_it_and_one_that_d
         }
     })
     .await;
-    tokio::time::sleep(lack::FIRST_WITHIN + Duration::from_secs(1)).await;
+    tokio::time::sleep(missing_names::FIRST_WITHIN + Duration::from_secs(1)).await;
     assert_eq!(coordinator.memory.lock().unwrap().renewals, 2);
 
     // The policy needs it no more, and the fault goes by itself.

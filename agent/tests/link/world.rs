@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_agent::app::{self, Views};
 use penstock_agent::config::{ClockSource, Config};
-use penstock_agent::kernel::{Holds, Kernel, KernelError, Seen};
+use penstock_agent::kernel::{Holds, Kernel, KernelError, KernelNotice};
 use penstock_policy::ids::{ApproverId, ConduitId, Digest, FlowId, GatewayId, PlantId, Revision};
 use penstock_policy::merkle::leaf_hash;
 use penstock_policy::model::{Approver, ApproverSet};
@@ -350,7 +350,7 @@ pub struct Running {
     pub nudge: Arc<Notify>,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    _seen: mpsc::Sender<Seen>,
+    _seen: mpsc::Sender<KernelNotice>,
 }
 
 impl Running {

@@ -17,8 +17,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use penstock_policy::ids::OperatorId;
 use penstock_proto::refusal::{Reason, Refusal};
-use penstock_proto::tls::crowd::{Crowd, Place};
-use penstock_proto::tls::server::{Line, PeerInfo};
+use penstock_proto::tls::crowd::{Crowd, CrowdPlace};
+use penstock_proto::tls::server::{ConnectionCutter, PeerInfo};
 use prost::Message;
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt as _};
@@ -112,10 +112,10 @@ impl Answers {
 
 /// Holds the place until the answer is over; ends the connection of a reader that does not read, or that lost its place.
 async fn keep(
-    mut place: Place<OperatorId>,
+    mut place: CrowdPlace<OperatorId>,
     mut ended: oneshot::Receiver<()>,
     stalls: impl Fn() -> bool,
-    line: Option<Line>,
+    line: Option<ConnectionCutter>,
     operator: OperatorId,
 ) {
     let mut look = tokio::time::interval(LOOK);
@@ -279,7 +279,7 @@ mod tests {
             time_ms: 7,
             ..v1::PlantHealth::default()
         };
-        let published = crate::health::watch::Published::new(health.clone());
+        let published = crate::health::watch::PublishedHealth::new(health.clone());
         assert_eq!(published.frame().as_ptr(), published.frame().as_ptr());
         let mut response = Response::new(Body::from("what the service says"));
         let frames = tokio_stream::iter([published.frame(), published.frame()]);

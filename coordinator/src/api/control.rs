@@ -22,10 +22,10 @@ use crate::ca::Authority;
 use crate::clock;
 use crate::devices;
 use crate::enrolment::{self, GATEWAY_PREFIX, VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
-use crate::health::watch::Published;
+use crate::health::watch::PublishedHealth;
 use crate::operators::{self, OperatorRecord, Role};
 use crate::query::{self, Filter, Searches};
-use crate::releases::{Ending, Releases};
+use crate::releases::{ProposalEndKind, Releases};
 use crate::sessions::Fleet;
 use crate::store::Store;
 
@@ -60,7 +60,7 @@ pub struct ControlService {
     /// Watchers of health.
     pub watches: Answers,
     /// Health as it changes.
-    pub health: watch::Receiver<Arc<Published>>,
+    pub health: watch::Receiver<Arc<PublishedHealth>>,
 }
 
 type Streamed<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
@@ -76,7 +76,7 @@ impl ControlService {
     async fn end_release(
         &self,
         action: Action,
-        how: Ending,
+        how: ProposalEndKind,
         request: Request<v1::EndReleaseRequest>,
     ) -> Result<Response<v1::Release>, Status> {
         let caller = self.gate.operator(request.extensions(), action).await?;
@@ -244,7 +244,7 @@ impl Control for ControlService {
         &self,
         request: Request<v1::EndReleaseRequest>,
     ) -> Result<Response<v1::Release>, Status> {
-        self.end_release(Action::RejectRelease, Ending::Rejected, request)
+        self.end_release(Action::RejectRelease, ProposalEndKind::Rejected, request)
             .await
     }
 
@@ -252,7 +252,7 @@ impl Control for ControlService {
         &self,
         request: Request<v1::EndReleaseRequest>,
     ) -> Result<Response<v1::Release>, Status> {
-        self.end_release(Action::WithdrawRelease, Ending::Withdrawn, request)
+        self.end_release(Action::WithdrawRelease, ProposalEndKind::Withdrawn, request)
             .await
     }
 

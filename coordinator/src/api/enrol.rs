@@ -10,9 +10,9 @@ use penstock_proto::v1::enrolment_server::Enrolment;
 use tonic::{Request, Response, Status};
 
 use crate::allowance::Allowance;
-use crate::ca::{Authority, Issued};
+use crate::ca::{Authority, IssuedCertificate};
 use crate::clock;
-use crate::enrolment::{self, Application, Attempts, Enrolled};
+use crate::enrolment::{self, Application, Attempts, EnrolmentResult};
 use crate::journal::Journal;
 use crate::sessions::Fleet;
 use crate::store::Store;
@@ -34,7 +34,7 @@ pub struct EnrolmentService {
 }
 
 /// A certificate for the wire.
-pub(super) fn to_wire(issued: Issued, authority: &Authority) -> v1::EnrolResponse {
+pub(super) fn to_wire(issued: IssuedCertificate, authority: &Authority) -> v1::EnrolResponse {
     let der = |certificate: &rustls::pki_types::CertificateDer<'_>| certificate.to_vec().into();
     v1::EnrolResponse {
         certificate_chain: issued.chain.iter().map(der).collect(),
@@ -73,7 +73,7 @@ impl Enrolment for EnrolmentService {
                 return Err(refusal.into());
             }
         };
-        let Enrolled {
+        let EnrolmentResult {
             subject,
             issued,
             repeated,

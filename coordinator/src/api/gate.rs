@@ -16,7 +16,7 @@ use crate::allowance::{Allowance, Share};
 use crate::clock;
 use crate::journal::Journal;
 use crate::operators::{self, Role};
-use crate::sessions::Peer;
+use crate::sessions::GatewayPeer;
 use crate::store::Store;
 
 /// What an operator can ask for.
@@ -266,12 +266,12 @@ impl Gate {
 
 /// A gateway. Its certificate is enough: a coordinator that was restored from an older backup does not lock out
 /// gateways that enrolled since.
-pub fn gateway(extensions: &Extensions) -> Result<Peer, Refusal> {
+pub fn gateway(extensions: &Extensions) -> Result<GatewayPeer, Refusal> {
     let (identity, info) = identity(extensions)?;
     let Subject::Gateway(gateway) = &identity.subject else {
         return Err(wrong_kind(identity, "gateways"));
     };
-    Ok(Peer {
+    Ok(GatewayPeer {
         gateway: gateway.clone(),
         certificate_expires_ms: info.expires_ms,
     })

@@ -7,19 +7,23 @@ use penstock_policy::ids::{Digest, GatewayId, Revision};
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::v1;
 
-use crate::enrolment::Waiting;
+use crate::enrolment::UnusedToken;
 use crate::operators::{OperatorRecord, Role};
-use crate::releases::{Current, Ending, Recorded, Releases};
-use crate::sessions::{Facts, Fleet};
+use crate::releases::{CurrentRelease, ProposalEndKind, RecordedRelease, Releases};
+use crate::sessions::{Fleet, GatewayFacts};
 
 /// A release with its progress over its gateways.
-pub(super) fn release(recorded: &Recorded, releases: &Releases, fleet: &Fleet) -> v1::Release {
+pub(super) fn release(recorded: &RecordedRelease, releases: &Releases, fleet: &Fleet) -> v1::Release {
     let mut one = all_releases(std::slice::from_ref(recorded), releases, fleet);
     one.pop().unwrap_or_default()
 }
 
 /// Releases with their progress over their gateways, for all of which the fleet is looked at once.
-pub(super) fn all_releases(recorded: &[Recorded], releases: &Releases, fleet: &Fleet) -> Vec<v1::Release> {
+pub(super) fn all_releases(
+    recorded: &[RecordedRelease],
+    releases: &Releases,
+    fleet: &Fleet,
+) -> Vec<v1::Release> {
     let current = releases.now();
     let mut wire: Vec<_> = recorded
         .iter()
@@ -66,15 +70,19 @@ pub(super) fn all_releases(recorded: &[Recorded], releases: &Releases, fleet: &F
     wire
 }
 
-fn without_progress(recorded: &Recorded, releases: &Releases, current: Option<&Arc<Current>>) -> v1::Release {
+fn without_progress(
+    recorded: &RecordedRelease,
+    releases: &Releases,
+    current: Option<&Arc<CurrentRelease>>,
+) -> v1::Release {
     let statement = &recorded.statement;
     let record = &recorded.record;
     let revision = statement.revision;
-    let digest = |current: &Arc<Current>| current.recorded.digest;
+    let digest = |current: &Arc<CurrentRelease>| current.recorded.digest;
     let state = match (&record.ended, record.approved_ms) {
         (Some(ended), _) => match ended.how {
-            Ending::Rejected => v1::ReleaseState::Rejected,
-            Ending::Withdrawn => v1::ReleaseState::Withdrawn,
+            ProposalEndKind::Rejected => v1::ReleaseState::Rejected,
+            ProposalEndKind::Withdrawn => v1::ReleaseState::Withdrawn,
         },
         (None, Some(_)) if current.map(digest) == Some(recorded.digest) => v1::ReleaseState::Current,
         (None, Some(_)) => v1::ReleaseState::Superseded,
@@ -125,7 +133,7 @@ fn count(release: &mut v1::Release, effective: bool, staged: bool, offered: bool
 pub(super) fn gateways(
     releases: &Releases,
     fleet: &Fleet,
-    waiting: BTreeMap<String, Waiting>,
+    waiting: BTreeMap<String, UnusedToken>,
 ) -> Vec<v1::Gateway> {
     let mut waiting: BTreeMap<GatewayId, u64> = waiting
         .into_iter()
@@ -150,7 +158,7 @@ pub(super) fn gateways(
 /// Everybody who is an operator, or will be with a token that waits.
 pub(super) fn operators(
     records: Vec<(String, OperatorRecord, u64)>,
-    mut waiting: BTreeMap<String, Waiting>,
+    mut waiting: BTreeMap<String, UnusedToken>,
 ) -> Vec<v1::Operator> {
     let mut operators: Vec<v1::Operator> = records
         .into_iter()
@@ -171,7 +179,7 @@ pub(super) fn operators(
     operators
 }
 
-fn gateway(name: &GatewayId, facts: Facts) -> v1::Gateway {
+fn gateway(name: &GatewayId, facts: GatewayFacts) -> v1::Gateway {
     v1::Gateway {
         name: name.to_string(),
         enrolled: facts.enrolled_ms > 0 || facts.certificate_expires_ms > 0,

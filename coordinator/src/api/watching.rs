@@ -11,13 +11,16 @@ use tokio_stream::{Stream, StreamExt as _};
 
 use super::answers::{Frames, frame};
 use crate::clock;
-use crate::health::watch::Published;
+use crate::health::watch::PublishedHealth;
 
 /// How often who asked for it hears that nothing changed.
 const BEAT: Duration = Duration::from_secs(5);
 
 /// Health now, and unless it is asked for once, whenever it changes.
-pub(super) fn frames(health: &watch::Receiver<Arc<Published>>, asked: &v1::WatchHealthRequest) -> Frames {
+pub(super) fn frames(
+    health: &watch::Receiver<Arc<PublishedHealth>>,
+    asked: &v1::WatchHealthRequest,
+) -> Frames {
     let states = WatchStream::new(health.clone()).map(|health| health.frame());
     match (asked.once, asked.beats) {
         (true, _) => Frames::new(states.take(1)),

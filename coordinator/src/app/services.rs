@@ -25,7 +25,7 @@ use crate::api::{ANSWERS_MAX, ControlService, EnrolmentService, LinkService, REN
 use crate::ca::Authority;
 use crate::config::Config;
 use crate::enrolment::Attempts;
-use crate::health::watch::Published;
+use crate::health::watch::PublishedHealth;
 use crate::ingest::Ingest;
 use crate::journal::Journal;
 use crate::query::Searches;
@@ -60,7 +60,7 @@ pub(super) struct Services<'a> {
     pub(super) releases: Releases,
     pub(super) fleet: Arc<Fleet>,
     pub(super) stopping: CancellationToken,
-    pub(super) health: watch::Receiver<Arc<Published>>,
+    pub(super) health: watch::Receiver<Arc<PublishedHealth>>,
 }
 
 impl Services<'_> {

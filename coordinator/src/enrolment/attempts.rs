@@ -40,11 +40,11 @@ const ADDRESSES_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Attempts {
     limits: AttemptsLimits,
-    state: Mutex<State>,
+    state: Mutex<AttemptCounts>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct AttemptCounts {
     all: Bucket,
     by_address: HashMap<IpAddr, Bucket>,
 }
@@ -80,7 +80,7 @@ impl Attempts {
     pub fn new(limits: AttemptsLimits) -> Self {
         Self {
             limits,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(AttemptCounts::default()),
         }
     }
 
@@ -120,7 +120,7 @@ impl Attempts {
         state.by_address.entry(group).or_default().add(now_ms, window_ms);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, AttemptCounts> {
         self.state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -58,7 +58,7 @@ impl World {
         secret: &[u8],
         request: &[u8],
         now_ms: u64,
-    ) -> Result<Enrolled, Reason> {
+    ) -> Result<EnrolmentResult, Reason> {
         let application = Application {
             name,
             secret,

@@ -1,7 +1,7 @@
 //! The coordinator's own health: whether its store can be written, its disk, its clock, its certificates. Zones may be well
 //! while the one who says so is not.
 //!
-//! [`Own`] is a pure machine; [`follow`] feeds it. What is proved is proved: the store by a write ([`Probe`]), at a bounded rate,
+//! [`OwnHealth`] is a pure machine; [`follow`] feeds it. What is proved is proved: the store by a write ([`Probe`]), at a bounded rate,
 //! whoever asks.
 
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ const PROBE: &str = "health/probe";
 
 /// What is known at one moment.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub struct OwnFacts {
     /// The clock, milliseconds since 1970.
     pub now_ms: u64,
     /// The time since boot, suspended or not.
@@ -57,15 +57,15 @@ pub struct Facts {
 
 /// What was seen so far.
 #[derive(Debug, Default)]
-pub struct Own {
+pub struct OwnHealth {
     last: Option<(u64, Duration)>,
     /// When the clock jumped, by the time since boot; from what to what, milliseconds since 1970.
     jumped: Option<(Duration, u64, u64)>,
 }
 
-impl Own {
+impl OwnHealth {
     /// Takes in what is known now; gives what a person should know.
-    pub fn see(&mut self, facts: &Facts) -> Vec<Fault> {
+    pub fn see(&mut self, facts: &OwnFacts) -> Vec<Fault> {
         if let Some((then_ms, then)) = self.last {
             let passed = u64::try_from(facts.since_boot.saturating_sub(then).as_millis()).unwrap_or(u64::MAX);
             let expected_ms = then_ms.saturating_add(passed);
@@ -229,7 +229,7 @@ impl Probe {
 
 /// Looks at the coordinator itself until nobody wants to know.
 pub async fn follow(probe: Arc<Probe>, [own, root]: [PathBuf; 2], faults: watch::Sender<Vec<Fault>>) {
-    let mut seen = Own::default();
+    let mut seen = OwnHealth::default();
     loop {
         let store = probe.fault(PROVED).await;
         let looked = tokio::task::spawn_blocking({
@@ -245,7 +245,7 @@ pub async fn follow(probe: Arc<Probe>, [own, root]: [PathBuf; 2], faults: watch:
             .await
             .ok()
             .filter(|free| *free < u64::MAX);
-        let now = seen.see(&Facts {
+        let now = seen.see(&OwnFacts {
             now_ms: clock::now_ms(),
             since_boot: since_boot(),
             store,
@@ -294,8 +294,8 @@ mod tests {
     const NOW_MS: u64 = 1_800_000_000_000;
     const YEAR_MS: u64 = 365 * 86_400_000;
 
-    fn well(second: u64) -> Facts {
-        Facts {
+    fn well(second: u64) -> OwnFacts {
+        OwnFacts {
             now_ms: NOW_MS + second * 1000,
             since_boot: Duration::from_secs(1000 + second),
             store: None,
@@ -306,8 +306,8 @@ mod tests {
         }
     }
 
-    fn codes(facts: &Facts) -> Vec<String> {
-        Own::default()
+    fn codes(facts: &OwnFacts) -> Vec<String> {
+        OwnHealth::default()
             .see(facts)
             .into_iter()
             .map(|fault| fault.code)
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn each_thing_that_is_wrong_with_the_coordinator_is_named_and_nothing_else_is() {
         assert_eq!(codes(&well(0)), [""; 0]);
-        type Wrong = fn(&mut Facts);
+        type Wrong = fn(&mut OwnFacts);
         let cases: [(&str, Wrong); 8] = [
             ("store-failed", |facts| facts.store = Some("full".to_owned())),
             ("disk-low", |facts| facts.free_bytes = Some(100 << 20)),
@@ -346,11 +346,11 @@ mod tests {
     #[test]
     fn a_disk_that_fills_slowly_is_told_in_steps() {
         let told = |free_mib: u64| {
-            let facts = Facts {
+            let facts = OwnFacts {
                 free_bytes: Some(free_mib << 20),
                 ..well(0)
             };
-            Own::default().see(&facts)
+            OwnHealth::default().see(&facts)
         };
         assert_eq!(told(200), told(190));
         assert_ne!(told(200), told(100));
@@ -361,10 +361,10 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_is_shown_for_an_hour_and_one_that_only_goes_on_is_not() {
-        let mut own = Own::default();
+        let mut own = OwnHealth::default();
         assert_eq!(own.see(&well(0)), []);
         assert_eq!(own.see(&well(3000)), []);
-        let set = |second: u64| Facts {
+        let set = |second: u64| OwnFacts {
             now_ms: NOW_MS - 7200 * 1000 + second * 1000,
             ..well(second)
         };

@@ -112,9 +112,9 @@ proptest! {
                 && !e.drift && !e.kernel_failed && e.faults.is_empty()
         });
         let state = judged(&boundary, &named(all)).state;
-        let healthy = if enforce { State::Enforcing } else { State::Observing };
+        let healthy = if enforce { ZoneState::Enforcing } else { ZoneState::Observing };
         prop_assert_eq!(well, state == healthy);
-        prop_assert!(enforce || state != State::Enforcing, "what only observes never counts as enforcing");
+        prop_assert!(enforce || state != ZoneState::Enforcing, "what only observes never counts as enforcing");
     }
 
     #[test]
@@ -137,7 +137,7 @@ proptest! {
         }
         let after = judged(&boundary, &worse).state;
         // What was certainly open stays bad, but without evidence it is unknown whether it still is.
-        prop_assert!(after >= before || (how == 0 && after == State::Unknown), "{before:?} → {after:?}");
+        prop_assert!(after >= before || (how == 0 && after == ZoneState::Unknown), "{before:?} → {after:?}");
     }
 
     #[test]
@@ -155,10 +155,10 @@ proptest! {
 
 #[test]
 fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
-    let cases: [(State, &str, GatewayEvidence); 9] = [
-        (State::Enforcing, "r2 is effective", fine()),
+    let cases: [(ZoneState, &str, GatewayEvidence); 9] = [
+        (ZoneState::Enforcing, "r2 is effective", fine()),
         (
-            State::Unknown,
+            ZoneState::Unknown,
             "has not reported",
             GatewayEvidence {
                 reported_ms: None,
@@ -166,7 +166,7 @@ fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
             },
         ),
         (
-            State::Stale,
+            ZoneState::Stale,
             "has been disconnected",
             GatewayEvidence {
                 connected: false,
@@ -174,7 +174,7 @@ fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
             },
         ),
         (
-            State::Stale,
+            ZoneState::Stale,
             "has not reported for",
             GatewayEvidence {
                 reported_ms: Some(NOW_MS - STALE_AFTER_MS - 1),
@@ -182,7 +182,7 @@ fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
             },
         ),
         (
-            State::Unprotected,
+            ZoneState::Unprotected,
             "no policy",
             GatewayEvidence {
                 effective: None,
@@ -190,7 +190,7 @@ fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
             },
         ),
         (
-            State::Degraded,
+            ZoneState::Degraded,
             "enforces r1, not yet r2",
             GatewayEvidence {
                 effective: Some(mark(1)),
@@ -198,7 +198,7 @@ fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
             },
         ),
         (
-            State::Degraded,
+            ZoneState::Degraded,
             "restored from a backup",
             GatewayEvidence {
                 effective: Some(mark(3)),
@@ -206,7 +206,7 @@ fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
             },
         ),
         (
-            State::Degraded,
+            ZoneState::Degraded,
             "changed its kernel's rules",
             GatewayEvidence {
                 drift: true,
@@ -214,7 +214,7 @@ fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
             },
         ),
         (
-            State::Unprotected,
+            ZoneState::Unprotected,
             "kernel",
             GatewayEvidence {
                 kernel_failed: true,
@@ -232,7 +232,7 @@ fn each_fault_alone_gives_its_own_state_and_names_the_gateway() {
         );
     }
     let none = judged(&zone(true, 0), &named(Vec::new()));
-    assert_eq!(none.state, State::Unprotected);
+    assert_eq!(none.state, ZoneState::Unprotected);
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn an_observing_zone_says_what_enforcing_would_change_and_stays_what_it_is() {
         foretold: vec!["enforcing would change what inspected connections carry today".to_owned()],
         ..fine()
     };
-    for (enforce, state) in [(false, State::Observing), (true, State::Enforcing)] {
+    for (enforce, state) in [(false, ZoneState::Observing), (true, ZoneState::Enforcing)] {
         let judgement = judged(&zone(enforce, 1), &named(vec![told.clone()]));
         assert_eq!(judgement.state, state);
         assert!(judgement.reasons[0].contains("is effective"), "{judgement:?}");
@@ -267,12 +267,16 @@ fn a_conduit_that_a_grant_opened_is_shown_and_is_no_fault() {
             .any(|reason| reason.contains("open for Carla until"));
         (judgement.state, shown)
     };
-    assert_eq!(shows(open.clone()), (State::Enforcing, true));
+    assert_eq!(shows(open.clone()), (ZoneState::Enforcing, true));
     let gone = GatewayEvidence {
         connected: false,
         ..open
     };
-    assert_eq!(shows(gone), (State::Stale, false), "what is so now is not known");
+    assert_eq!(
+        shows(gone),
+        (ZoneState::Stale, false),
+        "what is so now is not known"
+    );
 }
 
 #[test]
@@ -288,7 +292,7 @@ fn what_gateways_have_in_common_is_one_reason_and_the_gravest_comes_first() {
     let mut all = vec![away; 100];
     all.push(open);
     let judgement = judged(&zone(true, all.len()), &named(all));
-    assert_eq!(judgement.state, State::Unprotected);
+    assert_eq!(judgement.state, ZoneState::Unprotected);
     assert_eq!(judgement.reasons.len(), 2, "{:?}", judgement.reasons);
     assert_eq!(
         judgement.reasons[0],
@@ -310,9 +314,13 @@ fn a_fault_that_concerns_other_zones_leaves_a_zone_as_it_is() {
         ..fine()
     };
     let state = |zones: &[&str]| judged(&zone(true, 1), &named(vec![concerns(zones)])).state;
-    assert_eq!(state(&["elsewhere"]), State::Enforcing);
-    assert_eq!(state(&["elsewhere", "here"]), State::Degraded);
-    assert_eq!(state(&[]), State::Degraded, "one that names nobody concerns all");
+    assert_eq!(state(&["elsewhere"]), ZoneState::Enforcing);
+    assert_eq!(state(&["elsewhere", "here"]), ZoneState::Degraded);
+    assert_eq!(
+        state(&[]),
+        ZoneState::Degraded,
+        "one that names nobody concerns all"
+    );
 }
 
 /// A core gateway, behind whose one side lie cells with gateways of their own, and one without.

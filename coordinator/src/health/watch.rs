@@ -12,10 +12,10 @@ use penstock_proto::v1;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::{GatewayEvidence, State, ZoneJudgement, judge};
+use super::{GatewayEvidence, ZoneJudgement, ZoneState, judge};
 use crate::api::answers::frame;
 use crate::clock;
-use crate::releases::{Current, Releases, gauge};
+use crate::releases::{CurrentRelease, Releases, gauge};
 use crate::sessions::Fleet;
 
 /// Shortest time between two answers.
@@ -28,12 +28,12 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// The plant's health as it was judged, and as it goes to all who watch it: the message is made once, when somebody wants it.
 #[derive(Debug)]
-pub struct Published {
+pub struct PublishedHealth {
     health: v1::PlantHealth,
     frame: OnceLock<Bytes>,
 }
 
-impl Published {
+impl PublishedHealth {
     /// Of this health.
     pub fn new(health: v1::PlantHealth) -> Self {
         Self {
@@ -54,7 +54,7 @@ pub async fn follow(
     releases: Releases,
     stale_after_ms: u64,
     mut own: watch::Receiver<Vec<v1::Fault>>,
-    publish: watch::Sender<Arc<Published>>,
+    publish: watch::Sender<Arc<PublishedHealth>>,
 ) {
     let mut own_known = true;
     let mut current = releases.current();
@@ -80,7 +80,7 @@ pub async fn follow(
                 || before.coordinator != now.coordinator;
             if new {
                 measure(before, &now);
-                *held = Arc::new(Published::new(now));
+                *held = Arc::new(PublishedHealth::new(now));
             }
             new
         });
@@ -96,7 +96,12 @@ pub async fn follow(
 }
 
 /// The plant's health at one moment.
-pub fn look(fleet: &Fleet, release: Option<&Current>, now_ms: u64, stale_after_ms: u64) -> v1::PlantHealth {
+pub fn look(
+    fleet: &Fleet,
+    release: Option<&CurrentRelease>,
+    now_ms: u64,
+    stale_after_ms: u64,
+) -> v1::PlantHealth {
     let Some(release) = release else {
         return v1::PlantHealth {
             time_ms: now_ms,
@@ -152,7 +157,7 @@ fn measure(before: &v1::PlantHealth, now: &v1::PlantHealth) {
         .filter(|zone| !there.contains(zone.zone.as_str()));
     let held = now.zones.iter().map(|zone| (zone, Some(zone.state())));
     for (zone, holds) in held.chain(removed.map(|zone| (zone, None))) {
-        for state in State::ALL {
+        for state in ZoneState::ALL {
             let value = if Some(wire_state(state)) == holds {
                 1.0
             } else {
@@ -164,14 +169,14 @@ fn measure(before: &v1::PlantHealth, now: &v1::PlantHealth) {
     }
 }
 
-fn wire_state(state: State) -> v1::ZoneState {
+fn wire_state(state: ZoneState) -> v1::ZoneState {
     match state {
-        State::Enforcing => v1::ZoneState::Enforcing,
-        State::Observing => v1::ZoneState::Observing,
-        State::Degraded => v1::ZoneState::Degraded,
-        State::Stale => v1::ZoneState::Stale,
-        State::Unprotected => v1::ZoneState::Unprotected,
-        State::Unknown => v1::ZoneState::Unknown,
+        ZoneState::Enforcing => v1::ZoneState::Enforcing,
+        ZoneState::Observing => v1::ZoneState::Observing,
+        ZoneState::Degraded => v1::ZoneState::Degraded,
+        ZoneState::Stale => v1::ZoneState::Stale,
+        ZoneState::Unprotected => v1::ZoneState::Unprotected,
+        ZoneState::Unknown => v1::ZoneState::Unknown,
     }
 }
 

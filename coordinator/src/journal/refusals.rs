@@ -23,14 +23,14 @@ struct Bucket {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RefusalCounts {
     all: Bucket,
     by_source: HashMap<String, Bucket>,
 }
 
 /// Refusals so far.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<State>);
+pub(super) struct Refusals(Mutex<RefusalCounts>);
 
 impl Bucket {
     /// Also of a clock that was set back: a window never lasts longer than it says.
@@ -49,7 +49,7 @@ impl Refusals {
     /// Whether a refusal of `source` is to be written, and then how many were left out before it.
     pub(super) fn write(&self, source: &str, now_ms: u64) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { all, by_source } = &mut *state;
+        let RefusalCounts { all, by_source } = &mut *state;
         all.turn(now_ms);
         if by_source.len() >= SOURCES_MAX && !by_source.contains_key(source) {
             // Those that have nothing to tell any more make room.

@@ -12,7 +12,7 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 
 use super::ending::bad;
-use super::{Recorded, Releases, history};
+use super::{RecordedRelease, Releases, history};
 
 impl Releases {
     /// Adds a signature; the release becomes current when there are enough.
@@ -21,7 +21,7 @@ impl Releases {
         caller: &OperatorId,
         request: &v1::ApproveReleaseRequest,
         now_ms: u64,
-    ) -> Result<Recorded, Refusal> {
+    ) -> Result<RecordedRelease, Refusal> {
         let revision = Revision(request.revision);
         let digest = convert::digest("statement_digest", &request.statement_digest)
             .map_err(|error| bad("statement_digest", &error))?;
@@ -58,7 +58,7 @@ impl Releases {
     }
 
     /// The approvers whose signatures count now.
-    pub fn approvers_in_force(&self, recorded: &Recorded) -> ApproverSet {
+    pub fn approvers_in_force(&self, recorded: &RecordedRelease) -> ApproverSet {
         match self.now() {
             Some(current) => current.recorded.statement.approvers.clone(),
             None => recorded.statement.approvers.clone(),
@@ -69,7 +69,7 @@ impl Releases {
         &self,
         caller: &OperatorId,
         brought: bool,
-        recorded: &Recorded,
+        recorded: &RecordedRelease,
         signature: &Signature,
     ) -> Result<(), Refusal> {
         let revision = recorded.statement.revision;
@@ -113,7 +113,7 @@ impl Releases {
     }
 
     /// Whether the signatures are enough, by the gateways' own verifier.
-    fn suffices(&self, recorded: &Recorded) -> Result<bool, Refusal> {
+    fn suffices(&self, recorded: &RecordedRelease) -> Result<bool, Refusal> {
         let current = self.now();
         let trust = Trust {
             plant: self.plant.clone(),

@@ -20,10 +20,10 @@ pub(super) struct Compiling {
 
 /// The turn of one who compiles. Dropped after what was compiled, it gives the heap back.
 #[derive(Debug)]
-pub(super) struct Turn(Arc<Held>);
+pub(super) struct Turn(Arc<CompilePermit>);
 
 #[derive(Debug)]
-struct Held {
+struct CompilePermit {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -48,7 +48,7 @@ impl Compiling {
         })?;
         let permit = self.turn.clone().acquire_owned().await;
         let permit = permit.map_err(|_| Refusal::new(Reason::Stopping, "the coordinator is stopping"))?;
-        Ok(Turn(Arc::new(Held { _permit: permit })))
+        Ok(Turn(Arc::new(CompilePermit { _permit: permit })))
     }
 }
 
@@ -71,7 +71,7 @@ impl Turn {
     }
 }
 
-impl Drop for Held {
+impl Drop for CompilePermit {
     fn drop(&mut self) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn_blocking(give_back);

@@ -108,13 +108,13 @@ impl Directory {
 /// The directories that were used last, the newest at the end.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Directories {
-    kept: Arc<Mutex<VecDeque<Kept>>>,
+    kept: Arc<Mutex<VecDeque<CachedDirectory>>>,
     /// Held while one is read: who wants the same one meanwhile finds it then.
     reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A release's number, and its directory.
-type Kept = (Revision, Arc<Directory>);
+type CachedDirectory = (Revision, Arc<Directory>);
 
 impl Directories {
     fn held(&self, revision: Revision) -> Option<Arc<Directory>> {

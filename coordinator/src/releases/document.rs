@@ -8,7 +8,7 @@ use penstock_policy::release::{DocumentFile, document_digest};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 
-use super::{Recorded, Releases};
+use super::{RecordedRelease, Releases};
 
 impl Releases {
     /// The plant of the current release, read from the documents that its approvers signed for.
@@ -21,7 +21,7 @@ impl Releases {
     /// What `take` makes of the plant of a release; the plant itself is gone with the turn to compile.
     pub(super) async fn plant_of<T: Send + 'static>(
         &self,
-        recorded: &Recorded,
+        recorded: &RecordedRelease,
         take: impl FnOnce(&Plant) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let documents = self.documents(recorded).await?;

@@ -6,7 +6,7 @@ use penstock_proto::convert;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 
-use super::{Ended, Ending, Recorded, Releases};
+use super::{ProposalEnd, ProposalEndKind, RecordedRelease, Releases};
 
 /// Longest reason, bytes.
 const REASON_BYTES_MAX: usize = 1024;
@@ -15,11 +15,11 @@ impl Releases {
     /// Ends a proposal that waits.
     pub async fn end(
         &self,
-        how: Ending,
+        how: ProposalEndKind,
         caller: &OperatorId,
         request: &v1::EndReleaseRequest,
         now_ms: u64,
-    ) -> Result<Recorded, Refusal> {
+    ) -> Result<RecordedRelease, Refusal> {
         let digest = convert::digest("statement_digest", &request.statement_digest)
             .map_err(|error| bad("statement_digest", &error))?;
         let reason = request.reason.trim();
@@ -35,7 +35,7 @@ impl Releases {
         let ended = self.change(Revision(request.revision), digest, |recorded| {
             self.waits(recorded)?;
             self.may_end(how, caller, recorded)?;
-            recorded.record.ended = Some(Ended {
+            recorded.record.ended = Some(ProposalEnd {
                 how,
                 by: caller.clone(),
                 reason: reason.to_owned(),
@@ -48,11 +48,16 @@ impl Releases {
         Ok(ended)
     }
 
-    fn may_end(&self, how: Ending, caller: &OperatorId, recorded: &Recorded) -> Result<(), Refusal> {
+    fn may_end(
+        &self,
+        how: ProposalEndKind,
+        caller: &OperatorId,
+        recorded: &RecordedRelease,
+    ) -> Result<(), Refusal> {
         let revision = recorded.statement.revision;
         let author = &recorded.statement.author;
         match how {
-            Ending::Rejected => {
+            ProposalEndKind::Rejected => {
                 let approvers = self.approvers_in_force(recorded);
                 if approvers
                     .people
@@ -66,8 +71,8 @@ impl Releases {
                     format!("{caller} is not one of the approvers in force, who alone can reject {revision}"),
                 ))
             }
-            Ending::Withdrawn if caller == author => Ok(()),
-            Ending::Withdrawn => Err(Refusal::new(
+            ProposalEndKind::Withdrawn if caller == author => Ok(()),
+            ProposalEndKind::Withdrawn => Err(Refusal::new(
                 Reason::AuthorMismatch,
                 format!("{author} proposed {revision} and alone can withdraw it; an approver can reject it"),
             )),

@@ -13,7 +13,7 @@ use penstock_proto::v1;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Recorded, ReleaseRecord};
+use super::{RecordedRelease, ReleaseRecord};
 use crate::store::{Expect, Store, StoreError};
 
 /// Prefix of the records.
@@ -29,7 +29,7 @@ struct LinkRecord {
 
 /// A release that was or is current.
 #[derive(Debug)]
-struct Link {
+struct CurrentLink {
     digest: Digest,
     replaces: Vec<Digest>,
     signed: v1::SignedRelease,
@@ -38,7 +38,7 @@ struct Link {
 /// All releases that became current, the oldest first.
 #[derive(Debug)]
 pub struct History {
-    links: Vec<Link>,
+    links: Vec<CurrentLink>,
     /// The first link that names other approvers than its parent does: what a gateway fresh from enrolment may lack.
     first_change: usize,
 }
@@ -57,7 +57,7 @@ pub(super) async fn newest(store: &Store) -> Result<Option<Revision>, StoreError
 }
 
 /// Adds a release that has all signatures it needs: it is current from here on.
-pub(super) async fn add(store: &Store, recorded: &Recorded) -> Result<(), StoreError> {
+pub(super) async fn add(store: &Store, recorded: &RecordedRelease) -> Result<(), StoreError> {
     add_record(store, recorded.statement.revision, &recorded.record).await
 }
 
@@ -109,7 +109,7 @@ impl History {
                 first_change.get_or_insert(links.len());
             }
             approvers = Some(statement.approvers);
-            links.push(Link {
+            links.push(CurrentLink {
                 digest: Digest::of(record.statement.as_bytes()),
                 replaces: statement.replaces,
                 signed: super::signed(&record.statement, &record.signatures),
@@ -133,7 +133,7 @@ impl History {
     }
 
     /// What lies before `recorded`, from `since` on; all of it if `since` is not of this history.
-    pub(super) fn before(&self, recorded: &Recorded, since: Option<Digest>) -> Vec<v1::SignedRelease> {
+    pub(super) fn before(&self, recorded: &RecordedRelease, since: Option<Digest>) -> Vec<v1::SignedRelease> {
         let at = |digest: Digest| self.links.iter().rposition(|link| link.digest == digest);
         let until = match (at(recorded.digest), recorded.statement.parent) {
             (Some(own), _) => own,

@@ -10,7 +10,7 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 
-use super::{Detail, Recorded, ReleaseRecord, Releases, document, key_of};
+use super::{Detail, RecordedRelease, ReleaseRecord, Releases, document, key_of};
 use crate::health::boundaries;
 use crate::store::{Expect, StoreError};
 
@@ -22,7 +22,7 @@ impl Releases {
         statement_bytes: &[u8],
         documents: Vec<v1::DocumentFile>,
         now_ms: u64,
-    ) -> Result<Recorded, Refusal> {
+    ) -> Result<RecordedRelease, Refusal> {
         let statement = Statement::from_bytes(statement_bytes).map_err(|error| {
             Refusal::new(Reason::BadRequest, crate::chain(&error)).field("statement", error.to_string())
         })?;
@@ -93,7 +93,7 @@ impl Releases {
             Err(StoreError::Conflict { .. }) => return Err(taken(revision, None)),
             other => other?,
         };
-        Ok(Recorded {
+        Ok(RecordedRelease {
             digest: Digest::of(statement_bytes),
             record,
             statement,
@@ -142,7 +142,7 @@ impl Releases {
         }
         // What waits is newer than what is current, but not always among the newest: those may all have ended.
         let current = self.now().map_or(Revision(0), |current| current.revision());
-        let reaches = |found: &[Recorded]| {
+        let reaches = |found: &[RecordedRelease]| {
             found
                 .last()
                 .is_none_or(|oldest| oldest.statement.revision <= current)

@@ -32,7 +32,7 @@ pub struct ReleaseRecord {
     pub approved_ms: Option<u64>,
     /// How it ended without becoming current.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<Ended>,
+    pub ended: Option<ProposalEnd>,
 }
 
 /// What a release holds for each gateway and zone.
@@ -48,9 +48,9 @@ pub struct Detail {
 /// How a proposal ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Ended {
+pub struct ProposalEnd {
     /// Which way.
-    pub how: Ending,
+    pub how: ProposalEndKind,
     /// By whom.
     pub by: OperatorId,
     /// Why.
@@ -62,14 +62,14 @@ pub struct Ended {
 /// The ways in which a proposal ends that does not become current.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ending {
+pub enum ProposalEndKind {
     /// An approver said no.
     Rejected,
     /// Its author took it back.
     Withdrawn,
 }
 
-impl Ending {
+impl ProposalEndKind {
     /// Its word.
     pub fn as_str(self) -> &'static str {
         match self {

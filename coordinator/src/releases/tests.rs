@@ -101,7 +101,7 @@ impl Proposal {
             .unwrap()
     }
 
-    async fn propose(&self, releases: &Releases) -> Result<Recorded, Refusal> {
+    async fn propose(&self, releases: &Releases) -> Result<RecordedRelease, Refusal> {
         let documents = vec![v1::DocumentFile {
             name: "plant.yaml".to_owned(),
             content: self.text.clone().into_bytes().into(),
@@ -110,7 +110,7 @@ impl Proposal {
         releases.propose(&author, &self.statement, documents, 1).await
     }
 
-    async fn approve(&self, releases: &Releases, person: &str) -> Result<Recorded, Refusal> {
+    async fn approve(&self, releases: &Releases, person: &str) -> Result<RecordedRelease, Refusal> {
         let request = v1::ApproveReleaseRequest {
             revision: self.revision,
             statement_digest: self.digest().0.to_vec().into(),
@@ -125,14 +125,16 @@ impl Proposal {
             .await
     }
 
-    async fn withdraw(&self, releases: &Releases) -> Result<Recorded, Refusal> {
+    async fn withdraw(&self, releases: &Releases) -> Result<RecordedRelease, Refusal> {
         let request = v1::EndReleaseRequest {
             revision: self.revision,
             statement_digest: self.digest().0.to_vec().into(),
             reason: "test".to_owned(),
         };
         let author = OperatorId::new("anna").unwrap();
-        releases.end(Ending::Withdrawn, &author, &request, 3).await
+        releases
+            .end(ProposalEndKind::Withdrawn, &author, &request, 3)
+            .await
     }
 }
 
@@ -155,7 +157,7 @@ fn reason<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> Reason {
 
 /// A release gets its last signature, and the coordinator fails before it takes it up.
 async fn half_approve(proposal: &Proposal, releases: &Releases, store: &Store) {
-    let signed = |recorded: &mut Recorded| {
+    let signed = |recorded: &mut RecordedRelease| {
         let signature = hex::encode(proposal.signature("bob").bytes);
         recorded
             .record
@@ -345,7 +347,7 @@ fn trust(approvers: ApproverSet) -> Trust {
 }
 
 /// What a gateway that believes `held` makes of the release that it is offered.
-fn offered(current: &Current, held: &Trust) -> Result<Trust, OfferRefused> {
+fn offered(current: &CurrentRelease, held: &Trust) -> Result<Trust, OfferRefused> {
     let chain = current.history.between(held.current);
     let read = |signed: &v1::SignedRelease| -> Vec<Signature> {
         let signatures = signed.signatures.iter();

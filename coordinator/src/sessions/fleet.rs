@@ -21,7 +21,7 @@ const ITEMS_MAX: usize = 32;
 
 /// A release that a gateway refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedRelease {
     /// Its number.
     pub revision: Revision,
     /// Digest of its statement; `None`: from software that does not report it.
@@ -34,7 +34,7 @@ pub struct Refused {
 
 /// What is known of one gateway.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Facts {
+pub struct GatewayFacts {
     /// Its session stands.
     pub connected: bool,
     /// When it enrolled, milliseconds since 1970; 0: not that is known here.
@@ -56,7 +56,7 @@ pub struct Facts {
     /// What its kernel holds.
     pub effective: Option<PolicyMark>,
     /// What it refused last.
-    pub refused: Option<Refused>,
+    pub refused: Option<RefusedRelease>,
     /// The release that it verified last and whose approvers it believes: number and digest of the statement.
     pub trusted: Option<(Revision, Digest)>,
     /// The kernel's table against the plan.
@@ -78,7 +78,7 @@ const NOT_READY: &str = "not-ready-to-enforce";
 /// Faults by which it is certain that a gateway's kernel does not hold its policy.
 const OPEN: [&str; 2] = ["kernel-failed", "rules-gone"];
 
-impl Facts {
+impl GatewayFacts {
     /// For the judgement on health; `wanted` is what the current release holds for it.
     pub fn evidence(&self, wanted: Option<PolicyMark>) -> GatewayEvidence {
         let (foretold, faults): (Vec<_>, Vec<_>) =
@@ -122,7 +122,7 @@ impl Facts {
         self.effective = read(&policy.effective);
         self.staged = read(&policy.staged);
         let statement = |bytes: &[u8]| penstock_proto::convert::digest("statement_digest", bytes).ok();
-        self.refused = policy.refused.as_ref().map(|refused| Refused {
+        self.refused = policy.refused.as_ref().map(|refused| RefusedRelease {
             revision: Revision(refused.revision),
             statement: statement(&refused.statement_digest),
             code: bounded(&refused.code),
@@ -219,8 +219,8 @@ fn bounded(text: &str) -> String {
 }
 
 #[derive(Debug, Default)]
-struct Entry {
-    facts: Facts,
+struct GatewayEntry {
+    facts: GatewayFacts,
     /// The session that stands, by number, and how to end it.
     session: Option<(u64, CancellationToken)>,
 }
@@ -228,7 +228,7 @@ struct Entry {
 /// All gateways that are known.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    entries: Mutex<BTreeMap<GatewayId, Entry>>,
+    entries: Mutex<BTreeMap<GatewayId, GatewayEntry>>,
     sessions_so_far: std::sync::atomic::AtomicU64,
     changed: Notify,
 }
@@ -239,13 +239,13 @@ impl Fleet {
         let entries = records
             .into_iter()
             .map(|(gateway, record)| {
-                let facts = Facts {
+                let facts = GatewayFacts {
                     enrolled_ms: record.enrolled_ms,
                     certificate_expires_ms: record.certificate_expires_ms,
                     last_seen_ms: record.last_seen_ms,
-                    ..Facts::default()
+                    ..GatewayFacts::default()
                 };
-                let entry = Entry { facts, session: None };
+                let entry = GatewayEntry { facts, session: None };
                 (gateway, entry)
             })
             .collect();
@@ -255,7 +255,7 @@ impl Fleet {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<GatewayId, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<GatewayId, GatewayEntry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -295,7 +295,7 @@ impl Fleet {
     }
 
     /// Changes what is known of a gateway by its standing session; what an older session says no longer counts.
-    pub fn tell(&self, gateway: &GatewayId, number: u64, change: impl FnOnce(&mut Facts)) {
+    pub fn tell(&self, gateway: &GatewayId, number: u64, change: impl FnOnce(&mut GatewayFacts)) {
         let mut entries = self.lock();
         let Some(entry) = entries.get_mut(gateway) else {
             return;
@@ -333,12 +333,12 @@ impl Fleet {
     }
 
     /// What is known of one gateway.
-    pub fn facts(&self, gateway: &GatewayId) -> Option<Facts> {
+    pub fn facts(&self, gateway: &GatewayId) -> Option<GatewayFacts> {
         self.lock().get(gateway).map(|entry| entry.facts.clone())
     }
 
     /// What is known of all.
-    pub fn all(&self) -> Vec<(GatewayId, Facts)> {
+    pub fn all(&self) -> Vec<(GatewayId, GatewayFacts)> {
         self.lock()
             .iter()
             .map(|(gateway, entry)| (gateway.clone(), entry.facts.clone()))
@@ -346,7 +346,7 @@ impl Fleet {
     }
 
     /// Looks at all without copying them.
-    pub fn inspect(&self, mut look: impl FnMut(&GatewayId, &Facts)) {
+    pub fn inspect(&self, mut look: impl FnMut(&GatewayId, &GatewayFacts)) {
         for (gateway, entry) in self.lock().iter() {
             look(gateway, &entry.facts);
         }

@@ -19,7 +19,7 @@ use tonic::{Status, Streaming};
 use super::{Fleet, SessionLimits};
 use crate::clock;
 use crate::enrolment::update_gateway;
-use crate::ingest::{Ingest, Waiting};
+use crate::ingest::{Ingest, WaitingBlock};
 use crate::releases::Releases;
 use crate::store::{Store, StoreError};
 
@@ -32,7 +32,7 @@ const STORE_RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// The gateway at the other end, by its certificate.
 #[derive(Debug, Clone)]
-pub struct Peer {
+pub struct GatewayPeer {
     /// Its name.
     pub gateway: GatewayId,
     /// When its certificate expires, milliseconds since 1970.
@@ -62,11 +62,11 @@ pub struct Sessions {
 const ROOM_LOOK: Duration = Duration::from_secs(60);
 
 /// What goes to a gateway: a message, or why its session ends.
-type Told = Result<v1::CoordinatorMessage, Status>;
+type ToGateway = Result<v1::CoordinatorMessage, Status>;
 /// In boxes: a queue keeps room for many at once, and almost always holds none.
-type Out = mpsc::Sender<Box<Told>>;
+type Out = mpsc::Sender<Box<ToGateway>>;
 /// The stream to a gateway.
-pub type Outbound = Map<ReceiverStream<Box<Told>>, fn(Box<Told>) -> Told>;
+pub type Outbound = Map<ReceiverStream<Box<ToGateway>>, fn(Box<ToGateway>) -> ToGateway>;
 
 /// What a session's parts share.
 struct Session<'a> {
@@ -78,14 +78,14 @@ struct Session<'a> {
 
 impl Sessions {
     /// Begins a session; what is returned is the stream to the gateway.
-    pub fn open(&self, peer: Peer, inbound: Streaming<v1::GatewayMessage>) -> Outbound {
+    pub fn open(&self, peer: GatewayPeer, inbound: Streaming<v1::GatewayMessage>) -> Outbound {
         let (out, stream) = mpsc::channel(OUT_MAX);
         let all = self.clone();
         tokio::spawn(async move { all.run(peer, inbound, out).await });
         ReceiverStream::new(stream).map(|told| *told)
     }
 
-    async fn run(self, peer: Peer, mut inbound: Streaming<v1::GatewayMessage>, out: Out) {
+    async fn run(self, peer: GatewayPeer, mut inbound: Streaming<v1::GatewayMessage>, out: Out) {
         let gateway = peer.gateway.clone();
         // What a session does once is in a box of its own while it lasts, so that ten thousand that are quiet have no room for it.
         let hello = match Box::pin(self.hello(&mut inbound)).await {
@@ -209,7 +209,7 @@ impl Session<'_> {
     async fn read(
         &self,
         mut inbound: Streaming<v1::GatewayMessage>,
-        blocks: mpsc::Sender<Box<Waiting>>,
+        blocks: mpsc::Sender<Box<WaitingBlock>>,
         let_go: &LetGo,
     ) -> Result<(), Refusal> {
         loop {
@@ -321,7 +321,7 @@ impl Session<'_> {
     /// Stores audit blocks as they come, all that wait at once, and acknowledges what is durable.
     async fn take_audit(
         &self,
-        mut waiting: mpsc::Receiver<Box<Waiting>>,
+        mut waiting: mpsc::Receiver<Box<WaitingBlock>>,
         let_go: &LetGo,
     ) -> Result<(), Refusal> {
         let mut batch = Vec::new();
@@ -360,7 +360,10 @@ impl Session<'_> {
     ///
     /// # Errors
     /// There is no room for this trail, and when it is worth trying again: the blocks are not held until then.
-    async fn store_blocks(&self, blocks: Vec<v1::AuditBlock>) -> Result<crate::ingest::Ingested, Duration> {
+    async fn store_blocks(
+        &self,
+        blocks: Vec<v1::AuditBlock>,
+    ) -> Result<crate::ingest::IngestReport, Duration> {
         let source = self.gateway.as_str();
         let ingest = &self.all.ingest;
         let mut pause = Duration::from_millis(250);
@@ -390,7 +393,7 @@ impl Session<'_> {
         }
     }
 
-    fn tell(&self, change: impl FnOnce(&mut super::Facts)) {
+    fn tell(&self, change: impl FnOnce(&mut super::GatewayFacts)) {
         self.all.fleet.tell(&self.gateway, self.number, change);
     }
 
@@ -430,6 +433,6 @@ mod tests {
         let bytes = size_of_future(Sessions::run);
         assert!(bytes <= 7 * 1024, "{bytes}");
         // A queue keeps room for 32 of these.
-        assert!(size_of::<Box<Told>>() + size_of::<Box<Waiting>>() <= 16);
+        assert!(size_of::<Box<ToGateway>>() + size_of::<Box<WaitingBlock>>() <= 16);
     }
 }

@@ -4,7 +4,7 @@
 //! and a summary by which a query skips it without decoding.
 
 use bytes::Bytes;
-use penstock_proto::audit::{Accepted, ChainError, GENESIS, Head};
+use penstock_proto::audit::{AcceptedBlock, ChainError, GENESIS, Head};
 use penstock_proto::v1::AuditBlock;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -12,7 +12,7 @@ use super::state::unsigned;
 
 /// What is in a block, coarsely.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct BlockSummary {
     /// Time of its earliest event, milliseconds since 1970.
     pub first_ms: u64,
     /// Time of its latest event.
@@ -31,7 +31,7 @@ pub struct NewBlock {
     /// As it came.
     pub block: AuditBlock,
     /// What is in it.
-    pub summary: Summary,
+    pub summary: BlockSummary,
     /// When it came, milliseconds since 1970.
     pub received_ms: u64,
 }
@@ -153,7 +153,7 @@ pub(super) fn held_bytes(connection: &Connection, name: &str) -> rusqlite::Resul
 
 /// What retention ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Dropped {
+pub struct PurgeReport {
     /// Blocks.
     pub blocks: u64,
     /// What they held, bytes.
@@ -162,14 +162,18 @@ pub struct Dropped {
 
 /// Removes at most `limit` of the oldest blocks, as long as they came before `before_ms`. The heads stay, so that each chain
 /// goes on, and the first block that is left names the digest of the last one that is gone.
-pub(super) fn drop_before(connection: &Connection, before_ms: u64, limit: u32) -> rusqlite::Result<Dropped> {
+pub(super) fn drop_before(
+    connection: &Connection,
+    before_ms: u64,
+    limit: u32,
+) -> rusqlite::Result<PurgeReport> {
     let oldest: Vec<(i64, i64, u64, u64)> = connection
         .prepare_cached("SELECT id, source, received_ms, length(body) FROM block ORDER BY id LIMIT ?1")?
         .query_map([limit], |row| {
             Ok((row.get(0)?, row.get(1)?, unsigned(row, 2)?, unsigned(row, 3)?))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    let mut dropped = Dropped::default();
+    let mut dropped = PurgeReport::default();
     for (id, source, _, bytes) in oldest.into_iter().take_while(|oldest| oldest.2 < before_ms) {
         let bytes = bytes.saturating_add(ROW_BYTES);
         connection
@@ -287,7 +291,7 @@ fn store(
     name: &str,
     id: Option<i64>,
     new: &NewBlock,
-    accepted: Accepted,
+    accepted: AcceptedBlock,
 ) -> rusqlite::Result<bool> {
     let head = accepted.head;
     let position = (head.epoch.cast_signed(), head.next_sequence.cast_signed());

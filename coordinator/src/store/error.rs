@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use penstock_proto::refusal::{Reason, Refusal};
 use tonic::Status;
 
-use super::fault::{Cause, EngineError, RESTORE};
+use super::fault::{EngineError, FaultCause, RESTORE};
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -119,10 +119,10 @@ impl StoreError {
     }
 
     /// What the engine could not do, if it was the engine.
-    pub fn cause(&self) -> Option<Cause> {
+    pub fn cause(&self) -> Option<FaultCause> {
         match self {
             Self::Engine(error) => Some(error.cause),
-            Self::Corrupt { .. } => Some(Cause::Damaged),
+            Self::Corrupt { .. } => Some(FaultCause::Damaged),
             _ => None,
         }
     }
@@ -141,16 +141,16 @@ impl From<StoreError> for Refusal {
         let reason = match &error {
             StoreError::Conflict { .. } => Reason::Conflict,
             StoreError::Engine(error) => match error.cause {
-                Cause::Busy => Reason::StoreBusy,
-                Cause::Full => Reason::StoreFull,
-                Cause::Damaged | Cause::NotAStore => Reason::StoreCorrupt,
-                Cause::ReadOnly
-                | Cause::Gone
-                | Cause::Disk
-                | Cause::FileSystem
-                | Cause::Unopened
-                | Cause::Memory => Reason::StoreUnavailable,
-                Cause::Internal => Reason::Internal,
+                FaultCause::Busy => Reason::StoreBusy,
+                FaultCause::Full => Reason::StoreFull,
+                FaultCause::Damaged | FaultCause::NotAStore => Reason::StoreCorrupt,
+                FaultCause::ReadOnly
+                | FaultCause::Gone
+                | FaultCause::Disk
+                | FaultCause::FileSystem
+                | FaultCause::Unopened
+                | FaultCause::Memory => Reason::StoreUnavailable,
+                FaultCause::Internal => Reason::Internal,
             },
             StoreError::Reserved { .. } | StoreError::HoldsItsPart { .. } | StoreError::TooFast { .. } => {
                 Reason::StoreFull

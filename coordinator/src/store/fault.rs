@@ -17,7 +17,7 @@ pub(super) const RESTORE: &str = "stop the coordinator, keep a copy of this file
 
 /// What the engine could not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum FaultCause {
     /// Another process holds the database.
     Busy,
     /// No room on the disk.
@@ -48,7 +48,7 @@ pub struct EngineError {
     /// The database.
     pub path: PathBuf,
     /// What it could not do.
-    pub cause: Cause,
+    pub cause: FaultCause,
     /// The engine's words and its extended code.
     pub words: String,
 }
@@ -60,8 +60,8 @@ impl EngineError {
             None => error.to_string(),
         };
         // The engine cannot make the files beside the store on such a file system, and only says that it cannot open them.
-        let cause = match Cause::of(error) {
-            Cause::Unopened if is_read_only(path) => Cause::ReadOnly,
+        let cause = match FaultCause::of(error) {
+            FaultCause::Unopened if is_read_only(path) => FaultCause::ReadOnly,
             cause => cause,
         };
         Self {
@@ -72,7 +72,7 @@ impl EngineError {
     }
 }
 
-impl Cause {
+impl FaultCause {
     /// Reads an error of the engine.
     pub(super) fn of(error: &rusqlite::Error) -> Self {
         use rusqlite::Error as E;
@@ -119,48 +119,48 @@ impl fmt::Display for EngineError {
         let (path, words) = (self.path.display(), &self.words);
         const SAFE: &str = "nothing was written, and what was stored before is not affected";
         match self.cause {
-            Cause::Busy => write!(
+            FaultCause::Busy => write!(
                 f,
                 "the store {path} is in use by another process; is a second coordinator running on it, or a backup of the file?"
             ),
-            Cause::Full => write!(f, "the disk that holds {path} is full; {SAFE}; make room on it"),
-            Cause::ReadOnly => write!(
+            FaultCause::Full => write!(f, "the disk that holds {path} is full; {SAFE}; make room on it"),
+            FaultCause::ReadOnly => write!(
                 f,
                 "{path} cannot be written; {SAFE}; make the file, its -wal and its folder writable for the \
                  coordinator's user, and see whether the file system is mounted read-only, as it is after errors of its disk ({words})"
             ),
-            Cause::Gone => write!(
+            FaultCause::Gone => write!(
                 f,
                 "the file of the store {path} was moved or removed while the coordinator was running; put it back with its -wal \
                  and start the coordinator again ({words})"
             ),
-            Cause::Disk => write!(
+            FaultCause::Disk => write!(
                 f,
                 "the system could not read or write {path}; {SAFE}; look for errors of the disk \
                  in the system's log, and at quotas and the limit on the size of files. This does not mean that the store is \
                  damaged: do not restore a backup for it ({words})"
             ),
-            Cause::FileSystem => write!(
+            FaultCause::FileSystem => write!(
                 f,
                 "the file system below the store {path} reports that it is damaged; stop the coordinator, check the file system, \
                  and see afterwards whether the store can be opened ({words})"
             ),
-            Cause::Unopened => write!(
+            FaultCause::Unopened => write!(
                 f,
                 "{path} cannot be opened; see that its folder exists, and that the coordinator's user may read and write \
                  the folder, the file and those beside it that end in -wal and -shm ({words})"
             ),
-            Cause::Memory => write!(
+            FaultCause::Memory => write!(
                 f,
                 "there is not enough memory for the store {path}; {SAFE}; see what uses it, and the unit's MemoryMax"
             ),
-            Cause::Damaged => write!(f, "the store {path} is damaged ({words}); {RESTORE}"),
-            Cause::NotAStore => write!(
+            FaultCause::Damaged => write!(f, "the store {path} is damaged ({words}); {RESTORE}"),
+            FaultCause::NotAStore => write!(
                 f,
                 "{path} is not a Penstock store; see that `data` in the configuration names the right folder. If it was a store, its \
                  first bytes were overwritten: {RESTORE}"
             ),
-            Cause::Internal => write!(
+            FaultCause::Internal => write!(
                 f,
                 "internal error: the store {path} was asked for something that its engine refuses; report it ({words})"
             ),
@@ -180,7 +180,7 @@ mod tests {
             let error = rusqlite::Error::SqliteFailure(ffi::Error::new(extended), None);
             let told = EngineError::new(Path::new("/var/lib/penstock/penstock.db"), &error);
             let damage = extended & 0xff == ffi::SQLITE_CORRUPT || extended == ffi::SQLITE_IOERR_DATA;
-            assert_eq!(told.cause == Cause::Damaged, damage, "{extended}: {told}");
+            assert_eq!(told.cause == FaultCause::Damaged, damage, "{extended}: {told}");
             let restores = told.to_string().contains("restore the newest");
             let other = extended & 0xff == ffi::SQLITE_NOTADB;
             assert_eq!(restores, damage || other, "{extended}: {told}");
@@ -190,29 +190,29 @@ mod tests {
     #[test]
     fn each_code_leads_to_what_one_does_about_it() {
         for (code, cause) in [
-            (ffi::SQLITE_BUSY, Cause::Busy),
-            (ffi::SQLITE_BUSY_SNAPSHOT, Cause::Busy),
-            (ffi::SQLITE_LOCKED, Cause::Busy),
-            (ffi::SQLITE_FULL, Cause::Full),
-            (ffi::SQLITE_IOERR_SHMSIZE, Cause::Full),
-            (ffi::SQLITE_READONLY, Cause::ReadOnly),
-            (ffi::SQLITE_READONLY_DIRECTORY, Cause::ReadOnly),
-            (ffi::SQLITE_READONLY_DBMOVED, Cause::Gone),
-            (ffi::SQLITE_IOERR_WRITE, Cause::Disk),
-            (ffi::SQLITE_IOERR_READ, Cause::Disk),
-            (ffi::SQLITE_IOERR_FSYNC, Cause::Disk),
-            (ffi::SQLITE_IOERR_NOMEM, Cause::Memory),
-            (ffi::SQLITE_IOERR_CORRUPTFS, Cause::FileSystem),
-            (ffi::SQLITE_CANTOPEN, Cause::Unopened),
-            (ffi::SQLITE_PERM, Cause::Unopened),
-            (ffi::SQLITE_NOMEM, Cause::Memory),
-            (ffi::SQLITE_CORRUPT, Cause::Damaged),
-            (ffi::SQLITE_CORRUPT_INDEX, Cause::Damaged),
-            (ffi::SQLITE_NOTADB, Cause::NotAStore),
-            (ffi::SQLITE_CONSTRAINT, Cause::Internal),
-            (ffi::SQLITE_MISUSE, Cause::Internal),
+            (ffi::SQLITE_BUSY, FaultCause::Busy),
+            (ffi::SQLITE_BUSY_SNAPSHOT, FaultCause::Busy),
+            (ffi::SQLITE_LOCKED, FaultCause::Busy),
+            (ffi::SQLITE_FULL, FaultCause::Full),
+            (ffi::SQLITE_IOERR_SHMSIZE, FaultCause::Full),
+            (ffi::SQLITE_READONLY, FaultCause::ReadOnly),
+            (ffi::SQLITE_READONLY_DIRECTORY, FaultCause::ReadOnly),
+            (ffi::SQLITE_READONLY_DBMOVED, FaultCause::Gone),
+            (ffi::SQLITE_IOERR_WRITE, FaultCause::Disk),
+            (ffi::SQLITE_IOERR_READ, FaultCause::Disk),
+            (ffi::SQLITE_IOERR_FSYNC, FaultCause::Disk),
+            (ffi::SQLITE_IOERR_NOMEM, FaultCause::Memory),
+            (ffi::SQLITE_IOERR_CORRUPTFS, FaultCause::FileSystem),
+            (ffi::SQLITE_CANTOPEN, FaultCause::Unopened),
+            (ffi::SQLITE_PERM, FaultCause::Unopened),
+            (ffi::SQLITE_NOMEM, FaultCause::Memory),
+            (ffi::SQLITE_CORRUPT, FaultCause::Damaged),
+            (ffi::SQLITE_CORRUPT_INDEX, FaultCause::Damaged),
+            (ffi::SQLITE_NOTADB, FaultCause::NotAStore),
+            (ffi::SQLITE_CONSTRAINT, FaultCause::Internal),
+            (ffi::SQLITE_MISUSE, FaultCause::Internal),
         ] {
-            assert_eq!(Cause::of_code(code), cause, "{code}");
+            assert_eq!(FaultCause::of_code(code), cause, "{code}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who may still write when the disk gets short.
 //!
 //! What must go on — approvals, the end of a proposal, tokens, certificates, what operators do as it is written in the
-//! coordinator's own trail — has [`Room::reserve_bytes`] to itself, shared only in its first half by documents and plans of
+//! coordinator's own trail — has [`DiskReserve::reserve_bytes`] to itself, shared only in its first half by documents and plans of
 //! proposals and by refusals. What is left beside the reserve is for the gateways' trails: one half for whoever needs it, the
 //! other for all in equal parts. So no gateway ends the trail of another, whatever it delivers, nor do many of them together.
 //! What is not taken is an error that says so; nothing that is stored makes room for it.
@@ -18,14 +18,14 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// What is asked of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct DiskReserve {
     /// Free space that only what must go on may use, bytes, ...
     pub reserve_bytes: u64,
     /// ... and at most this part of the disk: 8 for an eighth; 0 for no such bound.
     pub disk_part: u64,
 }
 
-impl Default for Room {
+impl Default for DiskReserve {
     fn default() -> Self {
         Self {
             reserve_bytes: 1 << 30,
@@ -47,7 +47,7 @@ pub(super) enum Purpose<'a> {
 
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Disk {
+pub(super) struct DiskUsage {
     /// What the store may still take.
     pub(super) free_bytes: u64,
     /// What all trails together hold.
@@ -56,7 +56,7 @@ pub(super) struct Disk {
     pub(super) sources: u64,
 }
 
-impl Room {
+impl DiskReserve {
     /// This on the disk that holds `path`: a small one is not kept whole.
     pub(super) fn on_disk_of(self, path: &Path) -> Self {
         let whole = disk_of(path).map_or(u64::MAX, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
@@ -68,7 +68,7 @@ impl Room {
     }
 
     /// Whether there is room for a write of this purpose.
-    pub(super) fn admits(self, path: &Path, purpose: Purpose<'_>, disk: Disk) -> Result<(), StoreError> {
+    pub(super) fn admits(self, path: &Path, purpose: Purpose<'_>, disk: DiskUsage) -> Result<(), StoreError> {
         let kept_bytes = match purpose {
             Purpose::Essential => return Ok(()),
             Purpose::Deferrable => self.reserve_bytes / 2,
@@ -99,15 +99,15 @@ impl Room {
 
 /// What was last seen of the disk, so that not each write asks for it.
 #[derive(Debug)]
-pub(super) struct Seen {
-    disk: Disk,
+pub(super) struct DiskSample {
+    disk: DiskUsage,
     at: Option<Instant>,
 }
 
-impl Default for Seen {
+impl Default for DiskSample {
     fn default() -> Self {
         Self {
-            disk: Disk {
+            disk: DiskUsage {
                 free_bytes: u64::MAX,
                 held_bytes: 0,
                 sources: 0,
@@ -117,19 +117,19 @@ impl Default for Seen {
     }
 }
 
-impl Seen {
+impl DiskSample {
     /// What there is, `now`.
     pub(super) fn look(
         &mut self,
         connection: &Connection,
         path: &Path,
         now: Instant,
-    ) -> rusqlite::Result<Disk> {
+    ) -> rusqlite::Result<DiskUsage> {
         if self.at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK) {
             let (sources, held): (i64, i64) = connection
                 .prepare_cached("SELECT count(*), coalesce(sum(bytes), 0) FROM source")?
                 .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            self.disk = Disk {
+            self.disk = DiskUsage {
                 free_bytes: free_bytes(connection, path)?,
                 held_bytes: u64::try_from(held).unwrap_or(0),
                 sources: u64::try_from(sources).unwrap_or(0),
@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    fn admits(room: Room, purpose: Purpose<'_>, disk: Disk) -> bool {
+    fn admits(room: DiskReserve, purpose: Purpose<'_>, disk: DiskUsage) -> bool {
         room.admits(Path::new("/s.db"), purpose, disk).is_ok()
     }
 
@@ -184,12 +184,12 @@ mod tests {
         fn however_many_gateways_flood_each_other_one_keeps_its_part_and_the_reserve_stays(
             floods in 1_u64..12, modest in 1_u64..12, size in 100_000_u64..1_000_000,
         ) {
-            let room = Room { reserve_bytes: size / 10, ..Room::default() };
+            let room = DiskReserve { reserve_bytes: size / 10, ..DiskReserve::default() };
             let sources = floods + modest;
             let mut held = vec![0_u64; usize::try_from(sources).unwrap_or(0)];
             let mut free = size;
             let step = size / 1000;
-            let disk = |free: u64| Disk { free_bytes: free, held_bytes: size - free, sources };
+            let disk = |free: u64| DiskUsage { free_bytes: free, held_bytes: size - free, sources };
             // The floods write until none of them is taken; then the others do.
             for range in [0..floods, floods..sources] {
                 let range = usize::try_from(range.start).unwrap_or(0)..usize::try_from(range.end).unwrap_or(0);
@@ -214,7 +214,7 @@ mod tests {
         let here = Path::new("./s.db");
         let whole = disk_of(here).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
         let kept = |reserve_bytes, disk_part| {
-            let room = Room {
+            let room = DiskReserve {
                 reserve_bytes,
                 disk_part,
             };
@@ -227,9 +227,9 @@ mod tests {
 
     #[test]
     fn what_must_go_on_goes_on_to_the_last_byte_and_the_others_end_one_after_the_other() {
-        let room = Room {
+        let room = DiskReserve {
             reserve_bytes: 1000,
-            ..Room::default()
+            ..DiskReserve::default()
         };
         let trail = Purpose::Trail {
             source: "gw",
@@ -241,7 +241,7 @@ mod tests {
             (500, [true, false, false]),
             (0, [true, false, false]),
         ] {
-            let disk = Disk {
+            let disk = DiskUsage {
                 free_bytes,
                 held_bytes: 5,
                 sources: 1,

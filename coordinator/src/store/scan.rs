@@ -19,9 +19,9 @@ pub(super) const SCAN_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The room that scans have.
 #[derive(Debug, Clone)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(super) struct ScanRoom(Arc<Semaphore>);
 
-impl Default for Room {
+impl Default for ScanRoom {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(SCANS_MAX)))
     }
@@ -35,9 +35,9 @@ struct Scan {
 }
 
 /// Ends the scan when whoever waits for it goes away.
-struct Reader(Arc<Mutex<Scan>>);
+struct ScanGuard(Arc<Mutex<Scan>>);
 
-impl Drop for Reader {
+impl Drop for ScanGuard {
     fn drop(&mut self) {
         let mut scan = lock(&self.0);
         scan.ended = true;
@@ -57,7 +57,7 @@ impl Store {
         let room = self.inner.scans.0.clone();
         let permit = room.acquire_owned().await.map_err(|_| StoreError::Stopped)?;
         let scan = Arc::new(Mutex::new(Scan::default()));
-        let reader = Reader(Arc::clone(&scan));
+        let reader = ScanGuard(Arc::clone(&scan));
         let work = self.read(move |connection| {
             // Held until the thread is free again, not only until nobody waits for it.
             let _permit = permit;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::StoreError;
-use super::fault::{Cause, EngineError};
+use super::fault::{EngineError, FaultCause};
 
 /// "PnSt".
 const APPLICATION_ID: i64 = 0x506e_5374;
@@ -75,7 +75,7 @@ impl SchemaError {
             },
             Self::NotAStore => StoreError::Engine(EngineError {
                 path: path_owned,
-                cause: Cause::NotAStore,
+                cause: FaultCause::NotAStore,
                 words: "another application's database".to_owned(),
             }),
         }

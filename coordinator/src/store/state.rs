@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 /// A stored value and the revision at which it was written. Revisions rise over the whole store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct StateRecord {
     /// When it was written, counted in writes.
     pub revision: u64,
     /// The value.
@@ -23,7 +23,7 @@ pub enum Expect {
 
 /// A record was written or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct RecordChange {
     /// Which.
     pub key: String,
     /// Its new revision.
@@ -34,11 +34,11 @@ pub(super) fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Resu
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
 
-pub(super) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<Record>> {
+pub(super) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<StateRecord>> {
     connection
         .prepare_cached("SELECT revision, value FROM state WHERE key = ?1")?
         .query_row([key], |row| {
-            Ok(Record {
+            Ok(StateRecord {
                 revision: unsigned(row, 0)?,
                 value: row.get(1)?,
             })
@@ -52,7 +52,7 @@ pub(super) fn list(
     prefix: &str,
     last_first: bool,
     limit: usize,
-) -> rusqlite::Result<Vec<(String, Record)>> {
+) -> rusqlite::Result<Vec<(String, StateRecord)>> {
     // Keys are ASCII, so everything with the prefix sorts before the prefix followed by DEL.
     let end = format!("{prefix}\u{7f}");
     let order = if last_first { "DESC" } else { "ASC" };
@@ -65,7 +65,7 @@ pub(super) fn list(
         .query_map((prefix, &end, limit), |row| {
             Ok((
                 row.get(0)?,
-                Record {
+                StateRecord {
                     revision: unsigned(row, 1)?,
                     value: row.get(2)?,
                 },

@@ -35,7 +35,7 @@ fn chain(epoch: u64, bodies: &[Vec<u8>]) -> Vec<NewBlock> {
             previous = block_digest(&previous, epoch, sequence, body);
             NewBlock {
                 block,
-                summary: Summary::default(),
+                summary: BlockSummary::default(),
                 received_ms: 1,
             }
         })
@@ -156,14 +156,19 @@ fn a_store_reopens_with_what_was_acknowledged_and_watchers_see_changes() {
         let revision = store.put_if("a", Expect::Absent, b"1".to_vec()).await.unwrap();
         assert_eq!(
             changes.recv().await.unwrap(),
-            Change {
+            RecordChange {
                 key: "a".to_owned(),
                 revision
             }
         );
         store.append("gw", chain(1, &[b"x".to_vec()])).await.unwrap();
         store
-            .append_own("coordinator/c1", b"own".as_slice().into(), Summary::default(), 5)
+            .append_own(
+                "coordinator/c1",
+                b"own".as_slice().into(),
+                BlockSummary::default(),
+                5,
+            )
             .await
             .unwrap();
         let blob = b"large".to_vec();
@@ -185,14 +190,20 @@ fn other_files_newer_schemas_damage_and_full_disks_have_their_own_errors() {
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().join("notes.txt");
     std::fs::write(&text, "not a database ".repeat(1000)).unwrap();
-    assert_eq!(Store::open(&text).unwrap_err().cause(), Some(Cause::NotAStore));
+    assert_eq!(
+        Store::open(&text).unwrap_err().cause(),
+        Some(FaultCause::NotAStore)
+    );
 
     let foreign = dir.path().join("foreign.db");
     Connection::open(&foreign)
         .unwrap()
         .execute_batch("CREATE TABLE t (x)")
         .unwrap();
-    assert_eq!(Store::open(&foreign).unwrap_err().cause(), Some(Cause::NotAStore));
+    assert_eq!(
+        Store::open(&foreign).unwrap_err().cause(),
+        Some(FaultCause::NotAStore)
+    );
 
     drop(open(&dir));
     let path = dir.path().join("s.db");
@@ -226,9 +237,9 @@ fn a_failed_commit_tells_everyone_and_the_store_goes_on_when_there_is_room() {
         writer::spawn(
             connection,
             path.clone(),
-            Room {
+            DiskReserve {
                 reserve_bytes: 0,
-                ..Room::default()
+                ..DiskReserve::default()
             },
             commands,
             changes.clone(),
@@ -238,13 +249,13 @@ fn a_failed_commit_tells_everyone_and_the_store_goes_on_when_there_is_room() {
         let store = Store {
             inner: Arc::new(Inner {
                 path,
-                room: Room {
+                room: DiskReserve {
                     reserve_bytes: 0,
-                    ..Room::default()
+                    ..DiskReserve::default()
                 },
                 writer,
                 readers: Mutex::new(Vec::new()),
-                scans: scan::Room::default(),
+                scans: scan::ScanRoom::default(),
                 changes,
                 last_block,
             }),
@@ -257,7 +268,7 @@ fn a_failed_commit_tells_everyone_and_the_store_goes_on_when_there_is_room() {
             .put_if("big", Expect::Absent, vec![7; 200_000])
             .await
             .unwrap_err();
-        assert_eq!(error.cause(), Some(Cause::Full), "{error}");
+        assert_eq!(error.cause(), Some(FaultCause::Full), "{error}");
         assert_eq!(tonic::Status::from(error).code(), tonic::Code::ResourceExhausted);
         assert_eq!(store.get("big").await.unwrap(), None);
         store
@@ -274,7 +285,7 @@ async fn a_disk_that_is_short_takes_what_must_go_on_and_says_of_the_rest_why_not
     let path = dir.path().join("s.db");
     let store = Store::open_with(
         &path,
-        Room {
+        DiskReserve {
             reserve_bytes: u64::MAX,
             disk_part: 0,
         },
@@ -284,14 +295,14 @@ async fn a_disk_that_is_short_takes_what_must_go_on_and_says_of_the_rest_why_not
     store.put_if("token/gw", Expect::Absent, vec![1]).await.unwrap();
     let own = |text: &str| bytes::Bytes::copy_from_slice(text.as_bytes());
     store
-        .append_own("coordinator/c1", own("approved"), Summary::default(), 1)
+        .append_own("coordinator/c1", own("approved"), BlockSummary::default(), 1)
         .await
         .unwrap();
     // Gateways' trails, proposals, refusals.
     let trail = store.append("gw", chain(1, &[vec![1]])).await.unwrap_err();
     let proposal = store.put_blobs(vec![vec![1]]).await.unwrap_err();
     let refusal = store
-        .append_own_deferrable("coordinator/c1", own("refused"), Summary::default(), 1)
+        .append_own_deferrable("coordinator/c1", own("refused"), BlockSummary::default(), 1)
         .await
         .unwrap_err();
     for error in [trail, proposal, refusal] {
@@ -302,9 +313,9 @@ async fn a_disk_that_is_short_takes_what_must_go_on_and_says_of_the_rest_why_not
     drop(store);
     let store = Store::open_with(
         &path,
-        Room {
+        DiskReserve {
             reserve_bytes: 0,
-            ..Room::default()
+            ..DiskReserve::default()
         },
     )
     .unwrap();

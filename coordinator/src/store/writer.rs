@@ -14,9 +14,9 @@ use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::StoreError;
-use super::audit::{self, Append, Dropped, NewBlock, Summary};
-use super::room::{Disk, Purpose, Room, Seen};
-use super::state::{self, Change, Expect};
+use super::audit::{self, Append, BlockSummary, NewBlock, PurgeReport};
+use super::room::{DiskReserve, DiskSample, DiskUsage, Purpose};
+use super::state::{self, Expect, RecordChange};
 
 /// Most commands in one transaction.
 const GROUP_MAX: usize = 256;
@@ -43,7 +43,7 @@ pub(super) enum Command {
     AppendOwn {
         source: String,
         body: Bytes,
-        summary: Summary,
+        summary: BlockSummary,
         received_ms: u64,
         /// Whether it can do without: a refusal.
         deferrable: bool,
@@ -56,7 +56,7 @@ pub(super) enum Command {
     DropBefore {
         before_ms: u64,
         limit: u32,
-        reply: Reply<Dropped>,
+        reply: Reply<PurgeReport>,
     },
     Rewind {
         source: String,
@@ -67,21 +67,21 @@ pub(super) enum Command {
 
 /// A command that is done but not yet committed, with its answer.
 enum Done {
-    Put(Reply<u64>, Result<u64, StoreError>, Option<Change>),
+    Put(Reply<u64>, Result<u64, StoreError>, Option<RecordChange>),
     Blobs(Reply<()>),
     Append(Reply<Vec<Append>>, Vec<Append>),
     AppendOwn(Reply<Head>, Head),
     DropBlobs(Reply<()>),
-    DropBefore(Reply<Dropped>, Dropped),
+    DropBefore(Reply<PurgeReport>, PurgeReport),
     Rewind(Reply<Option<(Head, Head)>>, Option<(Head, Head)>),
 }
 
 pub(super) fn spawn(
     connection: Connection,
     path: PathBuf,
-    room: Room,
+    room: DiskReserve,
     commands: mpsc::Receiver<Command>,
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<RecordChange>,
     appended: watch::Sender<i64>,
 ) -> Result<(), StoreError> {
     std::thread::Builder::new()
@@ -94,12 +94,12 @@ pub(super) fn spawn(
 fn run(
     connection: Connection,
     path: &Path,
-    room: Room,
+    room: DiskReserve,
     mut commands: mpsc::Receiver<Command>,
-    changes: &broadcast::Sender<Change>,
+    changes: &broadcast::Sender<RecordChange>,
     appended: &watch::Sender<i64>,
 ) {
-    let mut seen = Seen::default();
+    let mut seen = DiskSample::default();
     while let Some(first) = commands.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX
@@ -127,7 +127,13 @@ fn run(
 }
 
 /// The commands that there is room for; the others are answered.
-fn admit(connection: &Connection, path: &Path, room: Room, disk: Disk, group: Vec<Command>) -> Vec<Command> {
+fn admit(
+    connection: &Connection,
+    path: &Path,
+    room: DiskReserve,
+    disk: DiskUsage,
+    group: Vec<Command>,
+) -> Vec<Command> {
     let judge = |command: &Command| {
         let held_bytes = |source: &str| audit::held_bytes(connection, source).unwrap_or(0);
         let purpose = match command {
@@ -198,7 +204,7 @@ enum Outcome {
     Append(Vec<Append>),
     AppendOwn(Head),
     DropBlobs,
-    DropBefore(Dropped),
+    DropBefore(PurgeReport),
     Rewind(Option<(Head, Head)>),
 }
 
@@ -256,7 +262,7 @@ impl Command {
     fn done(self, outcome: Outcome) -> Option<Done> {
         Some(match (self, outcome) {
             (Self::Put { key, reply, .. }, Outcome::Put(Ok(revision))) => {
-                Done::Put(reply, Ok(revision), Some(Change { key, revision }))
+                Done::Put(reply, Ok(revision), Some(RecordChange { key, revision }))
             }
             (Self::Put { key, reply, .. }, Outcome::Put(Err(found))) => {
                 Done::Put(reply, Err(StoreError::Conflict { key, found }), None)
@@ -288,7 +294,7 @@ impl Command {
 }
 
 impl Done {
-    fn answer(self, changes: &broadcast::Sender<Change>) {
+    fn answer(self, changes: &broadcast::Sender<RecordChange>) {
         match self {
             Self::Put(reply, result, change) => {
                 if let Some(change) = change {
@@ -312,7 +318,7 @@ fn append_own(
     connection: &Connection,
     source: &str,
     body: &Bytes,
-    summary: Summary,
+    summary: BlockSummary,
     received_ms: u64,
 ) -> rusqlite::Result<Head> {
     let head = audit::head(connection, source)?.unwrap_or(Head {

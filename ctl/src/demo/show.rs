@@ -38,7 +38,7 @@ pub(super) struct Step {
     title: &'static str,
     evidence: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    measured: Vec<Measured>,
+    measured: Vec<Measurement>,
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
@@ -50,7 +50,7 @@ pub(super) struct Step {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Measured {
+struct Measurement {
     what: &'static str,
     value: f64,
     unit: &'static str,
@@ -76,7 +76,7 @@ impl Step {
 
     /// A figure, besides the sentence that tells it.
     pub(super) fn measured(&mut self, what: &'static str, value: f64, unit: &'static str) {
-        self.measured.push(Measured { what, value, unit });
+        self.measured.push(Measurement { what, value, unit });
     }
 }
 

@@ -46,13 +46,13 @@ pub(super) struct Git<'a> {
 }
 
 /// Something in it.
-pub(super) struct Place {
+pub(super) struct GitPlace {
     /// From the root of the repository, without a slash at its end.
     path: Vec<u8>,
-    found: Found,
+    found: GitObject,
 }
 
-enum Found {
+enum GitObject {
     /// A file, with its bytes.
     Blob(String, u64),
     Tree(String),
@@ -64,7 +64,7 @@ enum Found {
 
 impl<'a> Git<'a> {
     /// Finds the repository and the revision; also the document's place in it.
-    pub(super) fn open(path: &'a Path, revision: &'a str) -> Result<(Self, Place), DocumentsError> {
+    pub(super) fn open(path: &'a Path, revision: &'a str) -> Result<(Self, GitPlace), DocumentsError> {
         let is_folder = path.is_dir();
         let folder = match path.parent() {
             _ if is_folder => path,
@@ -90,13 +90,13 @@ impl<'a> Git<'a> {
             at = below(&at, name);
         }
         let found = match at.as_slice() {
-            [] => Found::Tree(git.tree.clone()),
+            [] => GitObject::Tree(git.tree.clone()),
             at => git.followed(at)?,
         };
         match found {
-            Found::Blob(..) | Found::Tree(_) => Ok((git, Place { path: at, found })),
-            Found::Outside(target) => Err(git.failed(outside(&target))),
-            Found::Other(what) => Err(git.failed(format!("{} {what}", own_name(path)))),
+            GitObject::Blob(..) | GitObject::Tree(_) => Ok((git, GitPlace { path: at, found })),
+            GitObject::Outside(target) => Err(git.failed(outside(&target))),
+            GitObject::Other(what) => Err(git.failed(format!("{} {what}", own_name(path)))),
         }
     }
 
@@ -148,19 +148,19 @@ impl<'a> Git<'a> {
     }
 
     /// A file whose object's name and size stand in `fields` from `at` on.
-    fn blob(&self, fields: &[&str], at: usize) -> Result<Found, DocumentsError> {
+    fn blob(&self, fields: &[&str], at: usize) -> Result<GitObject, DocumentsError> {
         let object = fields.get(at).map(|object| (*object).to_owned());
         let bytes = fields.get(at + 1).and_then(|bytes| bytes.parse().ok());
         let found = object
             .zip(bytes)
-            .map(|(object, bytes)| Found::Blob(object, bytes));
+            .map(|(object, bytes)| GitObject::Blob(object, bytes));
         found.ok_or_else(|| self.failed("its list of files is not understood"))
     }
 
     /// What lies at a path from the root of the repository, links followed.
-    fn followed(&self, path: &[u8]) -> Result<Found, DocumentsError> {
+    fn followed(&self, path: &[u8]) -> Result<GitObject, DocumentsError> {
         if path.contains(&b'\n') {
-            return Ok(Found::Other("has a line break in its name".to_owned()));
+            return Ok(GitObject::Other("has a line break in its name".to_owned()));
         }
         let asked = [self.tree.as_bytes(), b":", path, b"\n"].concat();
         let answer = self.run(
@@ -176,14 +176,14 @@ impl<'a> Git<'a> {
         let fields: Vec<&str> = first.split(' ').collect();
         Ok(match *fields.first().unwrap_or(&"") {
             "blob" => self.blob(&fields, 1)?,
-            "tree" => Found::Tree((*fields.get(1).unwrap_or(&"")).to_owned()),
-            "symlink" => Found::Outside(rest.trim_end_matches('\n').to_owned()),
+            "tree" => GitObject::Tree((*fields.get(1).unwrap_or(&"")).to_owned()),
+            "symlink" => GitObject::Outside(rest.trim_end_matches('\n').to_owned()),
             "dangling" | "notdir" => {
-                Found::Other("is a link to a file that is not in that revision".to_owned())
+                GitObject::Other("is a link to a file that is not in that revision".to_owned())
             }
-            "loop" => Found::Other("is a link that leads back to itself".to_owned()),
-            "commit" => Found::Other(SUBMODULE.to_owned()),
-            _ => Found::Other("is not in that revision".to_owned()),
+            "loop" => GitObject::Other("is a link that leads back to itself".to_owned()),
+            "commit" => GitObject::Other(SUBMODULE.to_owned()),
+            _ => GitObject::Other("is not in that revision".to_owned()),
         })
     }
 }
@@ -203,10 +203,10 @@ fn outside(target: &str) -> String {
 }
 
 impl Tree for Git<'_> {
-    type Place = Place;
+    type Place = GitPlace;
 
-    fn entries(&self, folder: &Place) -> Result<Entries<Place>, DocumentsError> {
-        let Found::Tree(tree) = &folder.found else {
+    fn entries(&self, folder: &GitPlace) -> Result<Entries<GitPlace>, DocumentsError> {
+        let GitObject::Tree(tree) = &folder.found else {
             return Ok(Vec::new());
         };
         let listed = self.run(&["ls-tree", "-z", "-l", "--full-tree", tree], b"")?;
@@ -224,23 +224,23 @@ impl Tree for Git<'_> {
                 // Hidden names are not asked about.
                 ["120000", ..] if !name.starts_with(b".") => self.followed(&path)?,
                 [_, "blob", ..] => self.blob(&fields, 2)?,
-                [_, "tree", object, ..] => Found::Tree((*object).to_owned()),
-                _ => Found::Other(SUBMODULE.to_owned()),
+                [_, "tree", object, ..] => GitObject::Tree((*object).to_owned()),
+                _ => GitObject::Other(SUBMODULE.to_owned()),
             };
-            entries.push((name.to_vec(), Place { path, found }));
+            entries.push((name.to_vec(), GitPlace { path, found }));
         }
         Ok(entries)
     }
 
-    fn kind(&self, place: &Place) -> Result<Kind, DocumentsError> {
+    fn kind(&self, place: &GitPlace) -> Result<Kind, DocumentsError> {
         let shown = String::from_utf8_lossy(&place.path);
         match &place.found {
-            Found::Blob(..) => Ok(Kind::File),
-            Found::Tree(_) => Ok(Kind::Folder),
-            Found::Other(what) if what == SUBMODULE => Err(self.failed(format!("{shown} {what}"))),
-            Found::Other(what) => Ok(Kind::Other(what.clone())),
+            GitObject::Blob(..) => Ok(Kind::File),
+            GitObject::Tree(_) => Ok(Kind::Folder),
+            GitObject::Other(what) if what == SUBMODULE => Err(self.failed(format!("{shown} {what}"))),
+            GitObject::Other(what) => Ok(Kind::Other(what.clone())),
             // It may have been a folder with documents: git cannot tell, but the working tree tells what it is now.
-            Found::Outside(target) => {
+            GitObject::Outside(target) => {
                 let folder = self.top.join(shown.as_ref());
                 let is_folder = folder.parent().is_some_and(|around| around.join(target).is_dir());
                 match is_folder || counts(&own_name(&folder)) {
@@ -251,8 +251,8 @@ impl Tree for Git<'_> {
         }
     }
 
-    fn content(&self, place: &Place, max: u64) -> Result<Vec<u8>, DocumentsError> {
-        let Found::Blob(object, bytes) = &place.found else {
+    fn content(&self, place: &GitPlace, max: u64) -> Result<Vec<u8>, DocumentsError> {
+        let GitObject::Blob(object, bytes) = &place.found else {
             return Err(self.failed("it is not a file"));
         };
         if *bytes > max {

@@ -1,25 +1,25 @@
 //! `explain`: would this connection pass, by which rule of which line, or what came closest and what differs; and if it
 //! passes, may it do this inside its protocol.
 
-mod asked;
 mod code;
 mod inside;
+mod operation_query;
 mod others;
 mod report;
 
 use std::net::IpAddr;
 
 use penstock_policy::document::services::{Carrier, SERVICES};
-use penstock_policy::explain::{self, Answer, Carries, Outcome, Question, Who};
+use penstock_policy::explain::{self, Carries, GatewayAnswer, Outcome, QueryEnd, Question};
 use penstock_policy::ids::{AssetId, ZoneId};
 use penstock_policy::model::{FlowEnd, Plant, ZoneKind};
 use penstock_policy::plan::{Plan, opened_by};
 use penstock_policy::terms::{Operations, Transport};
 use penstock_policy::verdict::{Carried, Decision, Reason, RuleName};
 
-pub(crate) use self::asked::Asked;
 pub use self::code::CodeMeaning;
 pub use self::inside::OperationVerdict;
+pub(crate) use self::operation_query::OperationQuery;
 pub(crate) use self::report::others as others_in_words;
 pub use self::report::{BridgeLine, End, Explanation, GatewayVerdict, Permitted, RuleLine};
 use crate::exit::Exit;
@@ -43,7 +43,7 @@ pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
                 .help("for example: penstock explain plant/ --from hmi-1 --to plc-7 --service tcp/502"),
         );
     };
-    let asked = args.operation.as_deref().map(Asked::parse).transpose()?;
+    let asked = args.operation.as_deref().map(OperationQuery::parse).transpose()?;
     let loaded = loading::load(std::path::Path::new(&args.subject), out)?;
     let transport = match (&args.service, &asked) {
         (Some(service), _) => carried(&loaded.plant, service)?,
@@ -52,7 +52,9 @@ pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
     };
     let now_ms = crate::words::now_ms();
     let at_ms = match &args.at {
-        Some(text) => times::read(text, times::End::Since, now_ms, &times::zone()).map_err(Failure::usage)?,
+        Some(text) => {
+            times::read(text, times::SpanEnd::Since, now_ms, &times::zone()).map_err(Failure::usage)?
+        }
         None => now_ms,
     };
     let explanation = judge(
@@ -63,7 +65,7 @@ pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
         args.gateway.as_deref(),
     )?;
     out.show(&explanation)?;
-    if let Some(doubt) = asked.as_ref().and_then(Asked::doubt) {
+    if let Some(doubt) = asked.as_ref().and_then(OperationQuery::doubt) {
         out.remark(&format!("▲ {doubt}"));
     }
     Ok(if explanation.decision == "allow" {
@@ -74,7 +76,7 @@ pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
 }
 
 /// The service by which the document lets the two speak the operation's protocol, else that protocol's own.
-fn service_of(plant: &Plant, from: &str, to: &str, asked: &Asked) -> String {
+fn service_of(plant: &Plant, from: &str, to: &str, asked: &OperationQuery) -> String {
     let names = |ends: &[FlowEnd], name: &str| ends.iter().any(|end| end.name() == name);
     let flows = plant.conduits.values().flat_map(|conduit| conduit.flows.values());
     let declared = flows
@@ -91,7 +93,7 @@ fn judge(
     loaded: &LoadedPlant,
     now_ms: u64,
     (from, to, transport): (&str, &str, Carried),
-    asked: Option<&Asked>,
+    asked: Option<&OperationQuery>,
     only: Option<&str>,
 ) -> Result<Explanation, Failure> {
     let plant = &loaded.plant;
@@ -218,10 +220,10 @@ fn sentence(gateways: &[GatewayVerdict], bridges: &[BridgeLine]) -> String {
 }
 
 /// An asset or address as it was written; for a name that is neither, those that look like it.
-pub(crate) fn who(plant: &Plant, name: &str) -> Result<Who, Failure> {
-    let known = |who: &Who| match who {
-        Who::Asset(id) => plant.assets.contains_key(id),
-        Who::Address(_) => true,
+pub(crate) fn who(plant: &Plant, name: &str) -> Result<QueryEnd, Failure> {
+    let known = |who: &QueryEnd| match who {
+        QueryEnd::Asset(id) => plant.assets.contains_key(id),
+        QueryEnd::Address(_) => true,
     };
     if let Some(who) = name.parse().ok().filter(known) {
         return Ok(who);
@@ -327,7 +329,11 @@ fn rule_line(loaded: &LoadedPlant, rule: &RuleName, matched: bool) -> RuleLine {
     }
 }
 
-fn bridge_line(loaded: &LoadedPlant, carries: &Carries, asked: Option<(&Asked, &str)>) -> BridgeLine {
+fn bridge_line(
+    loaded: &LoadedPlant,
+    carries: &Carries,
+    asked: Option<(&OperationQuery, &str)>,
+) -> BridgeLine {
     let publications = Operations::Mqtt(carries.publications.clone());
     BridgeLine {
         gateway: carries.gateway.to_string(),
@@ -341,9 +347,9 @@ fn bridge_line(loaded: &LoadedPlant, carries: &Carries, asked: Option<(&Asked, &
 
 pub(crate) fn told(
     loaded: &LoadedPlant,
-    answer: &Answer,
+    answer: &GatewayAnswer,
     plan: Option<&Plan>,
-    asked: Option<(&Asked, &str)>,
+    asked: Option<(&OperationQuery, &str)>,
 ) -> GatewayVerdict {
     let line = |rule: &RuleName, matched: bool| rule_line(loaded, rule, matched);
     let verdict = &answer.verdict;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use penstock_policy::ids::ZoneId;
 use penstock_policy::model::Plant;
 use penstock_policy::plan::opened_by;
-use penstock_policy::reach::{self, Reach, Steps, Way};
+use penstock_policy::reach::{self, Permit, Reach, Steps};
 use penstock_policy::terms::Operations;
 use penstock_policy::words::transport_words;
 use schemars::JsonSchema;
@@ -72,10 +72,10 @@ pub struct WayLine {
     pub granted: Option<String>,
 }
 
-impl From<Way> for WayLine {
-    fn from(way: Way) -> Self {
+impl From<Permit> for WayLine {
+    fn from(way: Permit) -> Self {
         match way {
-            Way::Flow {
+            Permit::Flow {
                 conduit,
                 flow,
                 sources,
@@ -94,7 +94,7 @@ impl From<Way> for WayLine {
                 bridged,
                 granted: granted.map(|grants| opened_by(&grants)),
             },
-            Way::Observed { gateway } => Self {
+            Permit::Observed { gateway } => Self {
                 flow: None,
                 observed_at: Some(gateway.to_string()),
                 sources: Vec::new(),

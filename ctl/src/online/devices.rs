@@ -86,8 +86,8 @@ pub async fn devices(out: &Output, context: Option<&str>, args: &Devices) -> Res
             let asset = AssetId::new(asset.as_str())
                 .map_err(|error| Failure::usage(format!("this cannot be the name of an asset: {error}")))?;
             let asked = match (request, new_key) {
-                (Some(request), _) => Asked::read(request)?,
-                (None, Some(key)) => Asked::make(key)?,
+                (Some(request), _) => KeyRequest::read(request)?,
+                (None, Some(key)) => KeyRequest::make(key)?,
                 (None, None) => return Err(Failure::usage("name --request FILE or --new-key FILE")),
             };
             issue(out, context, asset, asked, certificate).await?;
@@ -102,7 +102,7 @@ pub async fn devices(out: &Output, context: Option<&str>, args: &Devices) -> Res
 }
 
 /// What a certificate is asked for.
-struct Asked {
+struct KeyRequest {
     /// PKCS#10, DER.
     request: Vec<u8>,
     /// The public key in it (subjectPublicKeyInfo).
@@ -111,7 +111,7 @@ struct Asked {
     made: Option<(PathBuf, String)>,
 }
 
-impl Asked {
+impl KeyRequest {
     /// A device's own request.
     fn read(path: &Path) -> Result<Self, Failure> {
         let unusable = || {
@@ -161,7 +161,7 @@ async fn issue(
     out: &Output,
     context: Option<&str>,
     asset: AssetId,
-    asked: Asked,
+    asked: KeyRequest,
     certificate: &Path,
 ) -> Result<(), Failure> {
     // Before anything is issued that cannot be kept.

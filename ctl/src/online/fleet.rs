@@ -261,7 +261,7 @@ pub async fn gateways(out: &Output, context: Option<&str>, args: &args::Gateways
                 ))
                 .help("name another login with --context"));
             }
-            let wanted = Wanted {
+            let wanted = TokenRequest {
                 subject: Subject::Gateway(gateway),
                 role: Role::Unspecified,
                 hours: *hours,
@@ -354,7 +354,7 @@ pub async fn operators(out: &Output, context: Option<&str>, args: &args::Operato
                 RoleArg::Approver => Role::Approver,
                 RoleArg::Admin => Role::Admin,
             };
-            let wanted = Wanted {
+            let wanted = TokenRequest {
                 subject: Subject::Operator(name),
                 role,
                 hours: *hours,
@@ -383,7 +383,7 @@ fn addresses(texts: &[String]) -> Result<Vec<Address>, Failure> {
 }
 
 /// A token that is asked for.
-struct Wanted {
+struct TokenRequest {
     subject: Subject,
     role: Role,
     hours: u32,
@@ -431,7 +431,7 @@ impl Report for TokenMade {
     }
 }
 
-async fn token(out: &Output, mut online: Online, wanted: Wanted, file: &Path) -> Result<(), Failure> {
+async fn token(out: &Output, mut online: Online, wanted: TokenRequest, file: &Path) -> Result<(), Failure> {
     online.settle_zone().await;
     // Looked at before the coordinator is asked, so that no token is made that cannot be kept.
     if file.exists() {

@@ -104,13 +104,13 @@ fn gravity(state: &str) -> u8 {
 
 /// Which part of a plant is asked for.
 #[derive(Debug, Clone, Default)]
-struct Asked {
+struct HealthFilter {
     zones: Vec<String>,
     gateways: Vec<String>,
     gravity_min: u8,
 }
 
-impl Asked {
+impl HealthFilter {
     fn of(args: &args::Health) -> Self {
         Self {
             zones: args.zone.clone(),
@@ -185,7 +185,7 @@ impl Health {
     }
 
     /// Keeps the zones that are asked for, however well they are, the worst first.
-    fn narrowed(mut self, asked: &Asked) -> Result<Self, Failure> {
+    fn narrowed(mut self, asked: &HealthFilter) -> Result<Self, Failure> {
         for zone in &asked.zones {
             if !self.zones.iter().any(|line| line.zone == *zone) {
                 return Err(Failure::usage(format!(
@@ -209,13 +209,13 @@ impl Health {
     }
 
     /// Keeps the zones that are as grave as is asked for.
-    fn grave(mut self, asked: &Asked) -> Self {
+    fn grave(mut self, asked: &HealthFilter) -> Self {
         self.zones.retain(|zone| asked.is_grave(zone));
         self
     }
 
     /// Adds the gateways on which the shown zones depend; all, if all is asked for.
-    fn with_gateways(&mut self, mut gateways: Vec<GatewayBrief>, asked: &Asked) {
+    fn with_gateways(&mut self, mut gateways: Vec<GatewayBrief>, asked: &HealthFilter) {
         if !asked.is_all() {
             let zones = self.zones.iter().filter(|zone| asked.is_grave(zone));
             let named: BTreeSet<&String> = zones.flat_map(|zone| &zone.gateways).collect();
@@ -237,7 +237,7 @@ impl Health {
     fn changes<'a>(
         &'a self,
         before: Option<&'a Self>,
-        asked: &'a Asked,
+        asked: &'a HealthFilter,
     ) -> impl Iterator<Item = &'a ZoneLine> {
         let before: BTreeMap<&str, &ZoneLine> = before
             .into_iter()
@@ -374,7 +374,7 @@ fn link_words(gateway: &GatewayBrief) -> String {
 
 /// `penstock health`.
 pub async fn health(out: &Output, context: Option<&str>, args: &args::Health) -> Result<Exit, Failure> {
-    let asked = Asked::of(args);
+    let asked = HealthFilter::of(args);
     if args.watch {
         return watch::watch(out, context, &asked).await;
     }

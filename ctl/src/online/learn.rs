@@ -26,7 +26,7 @@ const RECORDS_MAX: u32 = 100_000;
 
 /// What is put together.
 #[derive(Debug, Default)]
-struct Gathered {
+struct GatheredTalks {
     learned: Learned,
     sources: BTreeSet<String>,
     records: u64,
@@ -67,7 +67,7 @@ pub async fn learn(out: &Output, context: Option<&str>, args: &args::Learn) -> R
     let (since, until) = times::stretch(args.since.as_deref(), args.until.as_deref(), now_ms)?;
     let until = if until == 0 { now_ms } else { until };
     let waiting = ask::waiting(out, "reading the trail");
-    let mut gathered = Gathered::default();
+    let mut gathered = GatheredTalks::default();
     for source in &sources {
         for (kinds, decision) in [
             (&["learned", "loss", "agent"][..], Decision::Unspecified),
@@ -98,7 +98,7 @@ pub async fn learn(out: &Output, context: Option<&str>, args: &args::Learn) -> R
     propose(out, args, loaded.as_ref(), &gathered.learned, &gathered.cut)
 }
 
-impl Gathered {
+impl GatheredTalks {
     /// Reads all that `request` finds, in stretches of time of which each fits one answer.
     async fn read(&mut self, online: &mut Online, request: &SearchAuditRequest) -> Result<(), Failure> {
         let Some(oldest_ms) = oldest(online, request).await? else {
@@ -273,7 +273,7 @@ mod tests {
             // Delivered late: by its own clock it happened then.
             counted(1_300, 7_000),
         ];
-        let mut gathered = Gathered::default();
+        let mut gathered = GatheredTalks::default();
         for part in [(1_000, 1_500), (1_501, 2_000)] {
             gathered.take_within(records.clone(), whole, part);
         }

@@ -18,10 +18,10 @@ pub use self::report::{Assurance, ReleaseLine, ReleaseList, ReleaseShown};
 pub use self::standing::Base;
 
 use self::approve::approve;
-use self::ending::{End, end};
-use self::fetched::{Fetched, envelope, history, plant_of, write_documents};
-use self::propose::{Why, propose};
-use self::standing::Told;
+use self::ending::{HowItEnds, end};
+use self::fetched::{FetchedRelease, envelope, history, plant_of, write_documents};
+use self::propose::{ProposalReason, propose};
+use self::standing::ServedChain;
 use super::{Online, digest, refused};
 use crate::args;
 use crate::exit::Exit;
@@ -40,7 +40,7 @@ pub async fn diff_current(out: &Output, context: Option<&str>, path: &Path) -> R
     let known = online.known()?;
     let current = online.fetch_named(0, None, known.verified_digest()).await?;
     let (chain, head) = history(current.as_ref());
-    let told = Told {
+    let told = ServedChain {
         chain: &chain,
         head,
         forgives: &|_| false,
@@ -148,7 +148,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
                 out.text(&loaded.diagnostics.render(loading::drawing(out.style)))?;
             }
             let mut online = Online::connect(context).await?;
-            let why = Why {
+            let why = ProposalReason {
                 ticket: ticket.clone(),
                 reason: reason.clone(),
                 again: *again,
@@ -171,7 +171,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             online.known()?.check_number(earlier.statement.revision, digest)?;
             was_in_force(&ReleaseLine::of(earlier.release.clone())?)?;
             let loaded = plant_of(&earlier, out)?;
-            let why = Why {
+            let why = ProposalReason {
                 ticket: ticket.clone(),
                 reason: reason.clone(),
                 again: false,
@@ -190,7 +190,7 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             base,
             yes,
         } => {
-            let asked = approve::Asked {
+            let asked = approve::ApprovalRequest {
                 revision: *revision,
                 digest: digest.as_deref(),
                 key: key.as_deref(),
@@ -201,8 +201,8 @@ pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) 
             };
             approve(out, context, &asked).await
         }
-        args::Release::Reject(args) => end(out, context, End::Reject, args).await,
-        args::Release::Withdraw(args) => end(out, context, End::Withdraw, args).await,
+        args::Release::Reject(args) => end(out, context, HowItEnds::Reject, args).await,
+        args::Release::Withdraw(args) => end(out, context, HowItEnds::Withdraw, args).await,
         args::Release::List { limit } => list(out, context, *limit).await,
         args::Release::Show {
             revision,
@@ -327,13 +327,17 @@ fn named_by_person(revision: u64, digest: &Digest, typed: Option<&str>) -> Resul
 }
 
 /// A release in comparison with what holds.
-struct Compared {
+struct ReleaseComparison {
     changes: Changes,
     findings: Vec<FindingLine>,
     base: Base,
 }
 
-fn shown(fetched: &Fetched, done: &str, compared: Option<Compared>) -> Result<ReleaseShown, Failure> {
+fn shown(
+    fetched: &FetchedRelease,
+    done: &str,
+    compared: Option<ReleaseComparison>,
+) -> Result<ReleaseShown, Failure> {
     let (changes, findings, base) = match compared {
         Some(compared) => (Some(compared.changes), compared.findings, Some(compared.base)),
         None => (None, Vec::new(), None),

@@ -19,7 +19,7 @@ use penstock_policy::ids::{GatewayId, ZoneId};
 use penstock_policy::model::Plant;
 use penstock_policy::plan::{Grant, Plan, opened_by};
 use penstock_policy::terms::Operations;
-use penstock_policy::verdict::{Connection, Permitted, Reason, matching, permitted};
+use penstock_policy::verdict::{Connection, Permissions, Reason, matching, permitted};
 use penstock_proto::v1::{AuditClock, Decision, LearnedRange, SearchAuditRequest};
 
 use self::gather::{Group, Refusals};
@@ -186,7 +186,7 @@ fn judged(group: Group, then: Option<&Judging>, current: Option<&Judging>, now_m
 }
 
 /// What a release says of something that was refused.
-struct Judged {
+struct ReleaseJudgement {
     told: GatewayVerdict,
     /// What no flow would change about it: where it was seen, or a grant that opens it for a time.
     hindrance: Option<String>,
@@ -195,7 +195,7 @@ struct Judged {
 }
 
 /// What a release says of it at the gateway that refused it, by the interfaces at which it was seen, as of a moment.
-fn verdict(release: &Judging, group: &Group, at_ms: u64) -> Option<Judged> {
+fn verdict(release: &Judging, group: &Group, at_ms: u64) -> Option<ReleaseJudgement> {
     let plan = release.plan(&group.gateway)?;
     if plan.grants.is_empty() {
         return by_plan(release, group, &plan);
@@ -214,13 +214,13 @@ fn verdict(release: &Judging, group: &Group, at_ms: u64) -> Option<Judged> {
         .flat_map(|rule| plan.grants_of(&rule.conduit))
         .collect();
     let grants: Vec<Grant> = grants.into_iter().cloned().collect();
-    Some(Judged {
+    Some(ReleaseJudgement {
         hindrance: Some(format!("it is permitted only during {}", opened_by(&grants))),
         ..judged
     })
 }
 
-fn by_plan(release: &Judging, group: &Group, plan: &Plan) -> Option<Judged> {
+fn by_plan(release: &Judging, group: &Group, plan: &Plan) -> Option<ReleaseJudgement> {
     let connection = group.connection(|address| side(plan, address))?;
     let answer = explain::answer(plan, connection);
     let on = group.server_shown();
@@ -254,7 +254,7 @@ fn by_plan(release: &Judging, group: &Group, plan: &Plan) -> Option<Judged> {
     let passes = first.decision == "allow"
         && allows(&first)
         && further.iter().all(|value| allows(&told(Some(*value))));
-    Some(Judged {
+    Some(ReleaseJudgement {
         told: first,
         hindrance,
         passes,
@@ -267,7 +267,7 @@ fn telling_values(plan: &Plan, connection: &Connection, refused: Option<&Learned
         return Vec::new();
     };
     let mut values = vec![refused.first, refused.last];
-    if let Permitted::Only(listed) = permitted(plan, connection) {
+    if let Permissions::Only(listed) = permitted(plan, connection) {
         let ranges = listed.iter().flat_map(|(_, operations)| match operations {
             Operations::ModbusTcp(listed) => listed.as_slice(),
             Operations::Mqtt(_) => &[],

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use penstock_inspect::capture::direction::{Opening, Undeclared};
+use penstock_inspect::capture::direction::{NoDeclarations, Opening};
 use penstock_inspect::capture::{
     Conversations, Flows, Fragments, Frames, Happening, Transport, flows, reassembly,
 };
@@ -15,10 +15,10 @@ use penstock_policy::terms::Protocol;
 
 pub fn run(data: &[u8]) {
     let Ok(frames) = Frames::open(data) else { return };
-    let limits = flows::Limits {
+    let limits = flows::FlowLimits {
         flows_max: 8,
         silent_after: None,
-        stream: reassembly::Limits {
+        stream: reassembly::ReassemblyLimits {
             waiting_bytes_max: 4096,
             remembered_bytes_max: 1024,
         },
@@ -29,7 +29,7 @@ pub fn run(data: &[u8]) {
     let mut bytes_in_all = 0;
     let mut happened =
         |number: usize, key: penstock_inspect::capture::FlowKey, at, happening: Happening<'_>| {
-            let out = &mut |_: penstock_inspect::follow::Finding<'_>| {};
+            let out = &mut |_: penstock_inspect::follow::StreamFinding<'_>| {};
             match happening {
                 Happening::Begins { opening } => {
                     assert_eq!(number, followers.len());
@@ -61,11 +61,11 @@ pub fn run(data: &[u8]) {
         assert_eq!(frame.number, number);
         match fragments.transport(&frame) {
             Ok(Some(Transport::Tcp(segment))) => {
-                flows.segment(frame.at, &segment, &Undeclared, &mut happened)
+                flows.segment(frame.at, &segment, &NoDeclarations, &mut happened)
             }
             Ok(Some(Transport::Udp(datagram))) => {
                 datagrams += 1;
-                conversations.datagram(frame.at, &datagram, &Undeclared, &mut |over| {
+                conversations.datagram(frame.at, &datagram, &NoDeclarations, &mut |over| {
                     conversed += over.datagrams.iter().sum::<u64>();
                 });
             }
@@ -74,7 +74,7 @@ pub fn run(data: &[u8]) {
     }
     flows.finish(&mut happened);
     let left_out = conversations.left_out();
-    conversations.finish(&Undeclared, &mut |over| {
+    conversations.finish(&NoDeclarations, &mut |over| {
         conversed += over.datagrams.iter().sum::<u64>()
     });
     assert_eq!(conversed + left_out, datagrams);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Limits, Mode, Sender};
+use penstock_inspect::connection::{ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_policy::terms::{ModbusOperation, NumberRange, Operations};
 
@@ -133,7 +133,7 @@ fn script(data: &[u8]) -> Script {
             _ => Step::Rules(usize::from(input.byte())),
         });
     }
-    let mut limits = Limits::default();
+    let mut limits = ConnectionLimits::default();
     if config & 0x80 != 0 {
         limits.transactions.outstanding_max = 2;
     }

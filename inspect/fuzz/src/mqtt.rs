@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Limits, Mode, Sender};
+use penstock_inspect::connection::{ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_policy::terms::{MqttOperation, NumberRange, Operations};
 
@@ -214,13 +214,13 @@ fn script(data: &[u8]) -> Script {
             _ => steps.push(Step::Wait(Duration::from_millis(u64::from(input.byte())))),
         }
     }
-    let mut limits = Limits {
+    let mut limits = ConnectionLimits {
         packet_bytes_max: 2000,
         control_bytes_max: CONTROL_BYTES_MAX,
         queued_bytes_max: QUEUED_BYTES_MAX,
         refused_publications_max: 2,
         pending_filters_max: 6,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     };
     limits.aliases.aliases_max = 3;
     limits.aliases.topic_bytes_max = 12;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Deviation, Limits, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Deviation, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 
@@ -48,7 +48,7 @@ pub struct Script {
     pub first_rules: usize,
     pub mode: Mode,
     pub on_refusal: OnRefusal,
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
     pub steps: Vec<Step>,
 }
 

@@ -3,7 +3,7 @@
 //! Promises: every byte comes at most once and in order; where no segment lied about a byte, what comes is what was
 //! sent, place by place; gaps account for all the rest; what is held is bounded.
 
-use penstock_inspect::capture::reassembly::{Limits, Piece, Stream};
+use penstock_inspect::capture::reassembly::{Piece, ReassemblyLimits, Stream};
 
 use super::play::Input;
 
@@ -18,7 +18,7 @@ fn sent(place: u64) -> u8 {
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let origin = u32::from_be_bytes([input.byte(), input.byte(), input.byte(), input.byte()]);
-    let mut stream = Stream::new(Limits {
+    let mut stream = Stream::new(ReassemblyLimits {
         waiting_bytes_max: WAITING_BYTES_MAX,
         remembered_bytes_max: REMEMBERED_BYTES_MAX,
     });

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_policy::terms::Operations;
 
@@ -16,13 +16,13 @@ pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let config = input.byte();
     let (client, server) = (input.piece(), input.piece());
-    let mut limits = Limits {
+    let mut limits = ConnectionLimits {
         packet_bytes_max: 2000,
         control_bytes_max: 300,
         queued_bytes_max: 40,
         refused_publications_max: 3,
         pending_filters_max: 6,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     };
     limits.transactions.outstanding_max = 3;
     limits.aliases.aliases_max = 3;

@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use super::direction::Opening;
-use super::direction::{Carrier, Declared, Served, Undeclared, is_service};
+use super::direction::{Declarations, KnownServers, NoDeclarations, PortCarrier, is_service};
 use super::link::Datagram;
 
 /// Silence that ends a conversation (`nf_conntrack_udp_timeout`).
@@ -78,7 +78,7 @@ pub struct Conversations {
     /// Over, and who opened them is told at the end.
     doubtful: Vec<Conversation>,
     /// Ends to which conversations were opened without doubt, and not by what may be a late answer.
-    served: Served,
+    served: KnownServers,
     sweep_at: Duration,
     left_out: u64,
 }
@@ -117,7 +117,7 @@ impl Conversations {
         &mut self,
         at: Duration,
         datagram: &Datagram,
-        declared: &dyn Declared,
+        declared: &dyn Declarations,
         out: &mut Sink<'_>,
     ) {
         let ends = both_ends(datagram);
@@ -134,7 +134,7 @@ impl Conversations {
         }
         let opener = before.as_ref().map(|pair| {
             if pair.doubtful {
-                self.settled(pair.conversation, &Undeclared).client
+                self.settled(pair.conversation, &NoDeclarations).client
             } else {
                 pair.opener
             }
@@ -152,7 +152,7 @@ impl Conversations {
     }
 
     /// The end of all captures.
-    pub fn finish(mut self, declared: &dyn Declared, out: &mut Sink<'_>) {
+    pub fn finish(mut self, declared: &dyn Declarations, out: &mut Sink<'_>) {
         self.end_all(|_| true, declared, out);
         let (answered, unanswered): (Vec<_>, Vec<_>) = std::mem::take(&mut self.doubtful)
             .into_iter()
@@ -195,7 +195,7 @@ impl Conversations {
         pair
     }
 
-    fn end(&mut self, pair: Pair, declared: &dyn Declared, out: &mut Sink<'_>) {
+    fn end(&mut self, pair: Pair, declared: &dyn Declarations, out: &mut Sink<'_>) {
         if !pair.doubtful {
             out(pair.conversation);
         } else if self.doubtful.len() < PAIRS_MAX {
@@ -206,7 +206,7 @@ impl Conversations {
     }
 
     /// Ends those pairs that `wanted` says, in the order they began.
-    fn end_all(&mut self, wanted: impl Fn(&Pair) -> bool, declared: &dyn Declared, out: &mut Sink<'_>) {
+    fn end_all(&mut self, wanted: impl Fn(&Pair) -> bool, declared: &dyn Declarations, out: &mut Sink<'_>) {
         let ended = self.pairs.extract_if(|_, pair| wanted(pair));
         let mut ended: Vec<Pair> = ended.map(|(_, pair)| pair).collect();
         ended.sort_by_key(|Pair { conversation, .. }| {
@@ -218,7 +218,7 @@ impl Conversations {
     }
 
     /// Lets go of the pairs whose conversation is over; whether there is room then.
-    fn make_room(&mut self, now: Duration, declared: &dyn Declared, out: &mut Sink<'_>) -> bool {
+    fn make_room(&mut self, now: Duration, declared: &dyn Declarations, out: &mut Sink<'_>) -> bool {
         if now < self.sweep_at {
             return false;
         }
@@ -229,11 +229,11 @@ impl Conversations {
     }
 
     /// A conversation that was in doubt, with the end that more probably opened it as its client.
-    fn settled(&self, conversation: Conversation, declared: &dyn Declared) -> Conversation {
+    fn settled(&self, conversation: Conversation, declared: &dyn Declarations) -> Conversation {
         let Conversation { client, server, .. } = conversation;
         let answered = conversation.datagrams.iter().all(|count| *count > 0);
-        let permits = |client, server| declared.permits(Carrier::Udp, client, server);
-        let names = |end: SocketAddr| declared.names(Carrier::Udp, end.port());
+        let permits = |client, server| declared.permits(PortCarrier::Udp, client, server);
+        let names = |end: SocketAddr| declared.names(PortCarrier::Udp, end.port());
         let was_answer = match (permits(client, server), permits(server, client)) {
             (true, false) => Some(false),
             // What goes to a service and is not answered may as well open a conversation that is not permitted.

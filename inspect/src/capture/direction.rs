@@ -28,7 +28,7 @@ pub enum Opening {
 
 /// What has ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Carrier {
+pub enum PortCarrier {
     /// TCP.
     Tcp,
     /// UDP, in which nothing is read.
@@ -36,12 +36,12 @@ pub enum Carrier {
 }
 
 /// What a plant says of two ends.
-pub trait Declared {
+pub trait Declarations {
     /// Whether every gateway between the two lets `client` open this to `server`; `false` where none stands between.
-    fn permits(&self, carrier: Carrier, client: SocketAddr, server: SocketAddr) -> bool;
+    fn permits(&self, carrier: PortCarrier, client: SocketAddr, server: SocketAddr) -> bool;
 
     /// Whether a flow names the port as a service's.
-    fn names(&self, carrier: Carrier, port: u16) -> bool;
+    fn names(&self, carrier: PortCarrier, port: u16) -> bool;
 
     /// Whether any flow leads from `client` to `server`, to whatever port: as much as a guess can rest on.
     fn leads(&self, client: IpAddr, server: IpAddr) -> bool;
@@ -49,14 +49,14 @@ pub trait Declared {
 
 /// No plant is known.
 #[derive(Debug, Clone, Copy)]
-pub struct Undeclared;
+pub struct NoDeclarations;
 
-impl Declared for Undeclared {
-    fn permits(&self, _: Carrier, _: SocketAddr, _: SocketAddr) -> bool {
+impl Declarations for NoDeclarations {
+    fn permits(&self, _: PortCarrier, _: SocketAddr, _: SocketAddr) -> bool {
         false
     }
 
-    fn names(&self, _: Carrier, _: u16) -> bool {
+    fn names(&self, _: PortCarrier, _: u16) -> bool {
         false
     }
 
@@ -67,9 +67,9 @@ impl Declared for Undeclared {
 
 /// Ends to which something was opened without doubt.
 #[derive(Debug, Clone, Default)]
-pub struct Served(HashSet<SocketAddr>);
+pub struct KnownServers(HashSet<SocketAddr>);
 
-impl Served {
+impl KnownServers {
     /// Adds one, if there is room.
     pub fn add(&mut self, end: SocketAddr) {
         if self.0.len() < SERVED_MAX {
@@ -90,10 +90,10 @@ pub fn is_service(port: u16) -> bool {
 
 /// Which of two ends is the server; `None` if nothing tells.
 pub fn server(
-    carrier: Carrier,
+    carrier: PortCarrier,
     ends: [SocketAddr; 2],
-    served: &Served,
-    declared: &dyn Declared,
+    served: &KnownServers,
+    declared: &dyn Declarations,
 ) -> Option<SocketAddr> {
     let [one, other] = ends;
     let tells: [&dyn Fn(SocketAddr, SocketAddr) -> bool; 4] = [
@@ -112,7 +112,7 @@ pub fn server(
 }
 
 /// Which of two ends of a TCP connection is rather taken for the server, where nothing tells.
-pub fn likely_server(ends: [SocketAddr; 2], declared: &dyn Declared) -> SocketAddr {
+pub fn likely_server(ends: [SocketAddr; 2], declared: &dyn Declarations) -> SocketAddr {
     let [source, destination] = ends;
     let leads = |client: SocketAddr, server: SocketAddr| declared.leads(client.ip(), server.ip());
     match (leads(destination, source), leads(source, destination)) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::direction::{self, Carrier, Declared, Opening, Served};
+use super::direction::{self, Declarations, KnownServers, Opening, PortCarrier};
 use super::link::Segment;
 use super::reassembly::{self, Piece, Stream};
 use crate::connection::Sender;
@@ -41,22 +41,22 @@ pub enum Happening<'a> {
 
 /// Bounds of all connections together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct FlowLimits {
     /// Connections followed at a time; segments of further ones are counted and left out.
     pub flows_max: usize,
     /// When all places are taken, the connection that was silent longest makes room if it was so at least this long.
     /// `None`: never. Recordings end; live traffic has connections whose end nobody saw.
     pub silent_after: Option<Duration>,
     /// Each direction of each.
-    pub stream: reassembly::Limits,
+    pub stream: reassembly::ReassemblyLimits,
 }
 
-impl Default for Limits {
+impl Default for FlowLimits {
     fn default() -> Self {
         Self {
             flows_max: 65_536,
             silent_after: None,
-            stream: reassembly::Limits::default(),
+            stream: reassembly::ReassemblyLimits::default(),
         }
     }
 }
@@ -70,9 +70,9 @@ pub type Sink<'s> = dyn FnMut(FlowNumber, FlowKey, Duration, Happening<'_>) + 's
 /// The connections of a capture.
 #[derive(Debug)]
 pub struct Flows {
-    limits: Limits,
+    limits: FlowLimits,
     /// Ends to which connections were opened.
-    served: Served,
+    served: KnownServers,
     open: HashMap<(SocketAddr, SocketAddr), Flow>,
     next_number: FlowNumber,
     left_out: u64,
@@ -104,10 +104,10 @@ fn both_ends(segment: &Segment<'_>) -> (SocketAddr, SocketAddr) {
 
 impl Flows {
     /// None yet.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: FlowLimits) -> Self {
         Self {
             limits,
-            served: Served::default(),
+            served: KnownServers::default(),
             open: HashMap::new(),
             next_number: 0,
             left_out: 0,
@@ -136,7 +136,7 @@ impl Flows {
         &mut self,
         at: Duration,
         segment: &Segment<'_>,
-        declared: &dyn Declared,
+        declared: &dyn Declarations,
         out: &mut Sink<'_>,
     ) {
         self.survey(segment);
@@ -227,14 +227,14 @@ impl Flows {
         &mut self,
         at: Duration,
         segment: &Segment<'_>,
-        declared: &dyn Declared,
+        declared: &dyn Declarations,
         out: &mut Sink<'_>,
     ) -> Flow {
         let ends = [segment.source, segment.destination];
         let (from_client, opening) = if segment.syn {
             (segment.acknowledged.is_none(), Opening::Recorded)
         } else {
-            let told = direction::server(Carrier::Tcp, ends, &self.served, declared);
+            let told = direction::server(PortCarrier::Tcp, ends, &self.served, declared);
             let server = told.unwrap_or_else(|| direction::likely_server(ends, declared));
             let opening = told.map_or(Opening::Guessed, |_| Opening::Told);
             (server == segment.destination, opening)

@@ -47,7 +47,7 @@ pub struct Fragment {
 type Key = (IpAddr, IpAddr, u32, Option<u8>);
 
 #[derive(Debug)]
-struct Waiting {
+struct PartialPacket {
     /// Its place in [`Fragments::order`].
     number: u64,
     begun: Duration,
@@ -63,7 +63,7 @@ struct Waiting {
 /// Fragments that wait for others.
 #[derive(Debug, Default)]
 pub struct Fragments {
-    waiting: HashMap<Key, Waiting>,
+    waiting: HashMap<Key, PartialPacket>,
     /// The same in the order they began, by their number.
     order: BTreeMap<u64, Key>,
     begun: u64,
@@ -131,7 +131,7 @@ impl Fragments {
         let waiting = self.waiting.entry(key).or_insert_with(|| {
             self.begun += 1;
             self.order.insert(self.begun, key);
-            Waiting {
+            PartialPacket {
                 number: self.begun,
                 begun: at,
                 pieces: BTreeMap::new(),
@@ -169,11 +169,11 @@ impl Fragments {
     }
 
     /// The packet that began first.
-    fn first(&self) -> Option<&Waiting> {
+    fn first(&self) -> Option<&PartialPacket> {
         self.waiting.get(self.order.first_key_value()?.1)
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Waiting> {
+    fn remove(&mut self, key: &Key) -> Option<PartialPacket> {
         let waiting = self.waiting.remove(key)?;
         self.order.remove(&waiting.number);
         self.held_bytes = self.held_bytes.saturating_sub(waiting.held_bytes());
@@ -196,7 +196,7 @@ impl Fragments {
     }
 }
 
-impl Waiting {
+impl PartialPacket {
     fn held_bytes(&self) -> usize {
         self.pieces
             .values()

@@ -19,14 +19,14 @@ pub enum Piece<'a> {
 
 /// Bounds of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ReassemblyLimits {
     /// Bytes that wait for earlier ones. Above it, what is missing counts as a gap.
     pub waiting_bytes_max: usize,
     /// Bytes remembered after they were handed on, to compare retransmissions with.
     pub remembered_bytes_max: usize,
 }
 
-impl Default for Limits {
+impl Default for ReassemblyLimits {
     fn default() -> Self {
         Self {
             waiting_bytes_max: 1 << 20,
@@ -38,7 +38,7 @@ impl Default for Limits {
 /// One direction.
 #[derive(Debug)]
 pub struct Stream {
-    limits: Limits,
+    limits: ReassemblyLimits,
     /// Sequence number of stream position 0; `None` before the first segment.
     origin: Option<u32>,
     /// Position of the next byte to hand on.
@@ -52,7 +52,7 @@ pub struct Stream {
 
 impl Stream {
     /// Nothing seen yet.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: ReassemblyLimits) -> Self {
         Self {
             limits,
             origin: None,

@@ -3,7 +3,7 @@
 //! Beside refusing operations this is all by which an enforced stream differs from what was sent. A stream that is
 //! only observed passes as it is; then a deviation foretells what enforcing would change.
 
-use super::mqtt::Taken;
+use super::mqtt::Revocation;
 use crate::modbus::frame::FrameError;
 use crate::modbus::response::ResponseError;
 use crate::mqtt::wire::MqttError;
@@ -79,7 +79,7 @@ pub enum Deviation {
     Overflow,
     /// The policy no longer permits something that this client has.
     #[error("{}", .0.words())]
-    Revoked(Taken),
+    Revoked(Revocation),
     /// PUBREL for what an earlier connection of its session published, of a client that may publish nothing at QoS 2 any more.
     #[error(
         "a publication of an earlier connection (packet identifier {0}) is to be released, by a client that may publish nothing \

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::modbus::{FrozenModbus, Modbus};
 use super::mqtt::{FrozenMqtt, Mqtt, SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
-use super::{Connection, Limits, Machine, Mode, Terms};
+use super::{Connection, ConnectionLimits, Machine, Mode, Terms};
 use crate::judge::Rules;
 use crate::judge::refusal::OnRefusal;
 use crate::modbus::framings::PLACES_MAX;
@@ -25,14 +25,14 @@ const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Frozen {
+struct FrozenEnvelope {
     format: u32,
-    state: State,
+    state: FrozenMachine,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum State {
+enum FrozenMachine {
     Modbus(FrozenModbus),
     Mqtt(Box<FrozenMqtt>),
     /// Observed, and not followed all the way: it seeks where to go on.
@@ -42,7 +42,7 @@ enum State {
 
 /// Only the format, whatever else there is.
 #[derive(Deserialize)]
-struct Format {
+struct FormatTag {
     format: u32,
 }
 
@@ -129,7 +129,7 @@ impl From<Bytes> for String {
     }
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// The most bytes that [`Connection::freeze`] gives under these limits.
     pub fn frozen_bytes_max(&self) -> usize {
         // A byte of text takes six at most ("\u0001"), an entry with its names and numbers below 256.
@@ -152,12 +152,12 @@ impl Connection {
     /// All that [`Self::thaw`] needs to go on at exactly this place, `now` as in [`Self::feed`].
     pub fn freeze(&self, now: Duration) -> Vec<u8> {
         let state = match &self.machine {
-            _ if self.is_closed => State::Closed,
-            _ if self.is_guessed => State::Passing(self.rules.protocol()),
-            Machine::Modbus(machine) => State::Modbus(machine.freeze(now)),
-            Machine::Mqtt(machine) => State::Mqtt(Box::new(machine.freeze())),
+            _ if self.is_closed => FrozenMachine::Closed,
+            _ if self.is_guessed => FrozenMachine::Passing(self.rules.protocol()),
+            Machine::Modbus(machine) => FrozenMachine::Modbus(machine.freeze(now)),
+            Machine::Mqtt(machine) => FrozenMachine::Mqtt(Box::new(machine.freeze())),
         };
-        let frozen = Frozen {
+        let frozen = FrozenEnvelope {
             format: FORMAT,
             state,
         };
@@ -171,13 +171,13 @@ impl Connection {
     /// # Errors
     /// It cannot be read, or bytes that have gone on lack their end, which was refused.
     pub fn unsent(frozen: &[u8]) -> Result<[Vec<u8>; 2], ThawError> {
-        let Frozen { format, state } =
+        let FrozenEnvelope { format, state } =
             serde_json::from_slice(frozen).map_err(|error| ThawError::Unreadable(error.to_string()))?;
         match state {
             _ if format != FORMAT => Err(ThawError::Format(format)),
-            State::Modbus(state) => Ok(state.unsent()),
-            State::Mqtt(state) => state.unsent().ok_or(ThawError::Refused),
-            State::Passing(_) | State::Closed => Ok(Default::default()),
+            FrozenMachine::Modbus(state) => Ok(state.unsent()),
+            FrozenMachine::Mqtt(state) => state.unsent().ok_or(ThawError::Refused),
+            FrozenMachine::Passing(_) | FrozenMachine::Closed => Ok(Default::default()),
         }
     }
 
@@ -193,26 +193,26 @@ impl Connection {
         rules: Arc<Rules>,
         mode: Mode,
         on_refusal: OnRefusal,
-        limits: Limits,
+        limits: ConnectionLimits,
     ) -> Result<Self, ThawError> {
         let most = limits.frozen_bytes_max();
         ThawError::unless_within("bytes", frozen.len(), most)?;
         let unreadable = |error: serde_json::Error| ThawError::Unreadable(error.to_string());
-        let Format { format } = serde_json::from_slice(frozen).map_err(unreadable)?;
+        let FormatTag { format } = serde_json::from_slice(frozen).map_err(unreadable)?;
         if format != FORMAT {
             return Err(ThawError::Format(format));
         }
-        let Frozen { state, .. } = serde_json::from_slice(frozen).map_err(unreadable)?;
+        let FrozenEnvelope { state, .. } = serde_json::from_slice(frozen).map_err(unreadable)?;
         let terms = Terms {
             mode,
             on_refusal,
             limits,
         };
         let protocol = match &state {
-            State::Modbus(_) => Some(Protocol::ModbusTcp),
-            State::Mqtt(_) => Some(Protocol::Mqtt),
-            State::Passing(protocol) => Some(*protocol),
-            State::Closed => None,
+            FrozenMachine::Modbus(_) => Some(Protocol::ModbusTcp),
+            FrozenMachine::Mqtt(_) => Some(Protocol::Mqtt),
+            FrozenMachine::Passing(protocol) => Some(*protocol),
+            FrozenMachine::Closed => None,
         };
         if let Some(frozen) = protocol.filter(|protocol| *protocol != rules.protocol()) {
             return Err(ThawError::Protocol {
@@ -222,20 +222,20 @@ impl Connection {
         }
         let mut connection = Self::new(rules, mode, on_refusal, limits);
         match state {
-            State::Modbus(state) => {
+            FrozenMachine::Modbus(state) => {
                 connection.machine = Machine::Modbus(Box::new(Modbus::thaw(terms, state, now)?));
                 connection.rejudge();
             }
-            State::Mqtt(state) => {
+            FrozenMachine::Mqtt(state) => {
                 let mut machine = Mqtt::thaw(terms, *state)?;
                 if let Rules::Mqtt(rules) = &*connection.rules {
                     machine.rejudge(rules);
                 }
                 connection.machine = Machine::Mqtt(Box::new(machine));
             }
-            State::Passing(_) if mode == Mode::Enforce => return Err(ThawError::Unfollowed),
-            State::Passing(_) => connection.lose(),
-            State::Closed => connection.is_closed = true,
+            FrozenMachine::Passing(_) if mode == Mode::Enforce => return Err(ThawError::Unfollowed),
+            FrozenMachine::Passing(_) => connection.lose(),
+            FrozenMachine::Closed => connection.is_closed = true,
         }
         Ok(connection)
     }

@@ -2,7 +2,7 @@
 
 use penstock_policy::terms::Protocol;
 
-use super::{Connection, Ending, Machine, Output, Sender, Sink};
+use super::{Connection, FeedEnd, Machine, Output, Sender, Sink};
 
 impl Connection {
     /// Ends the connection if the rules in force no longer permit what its client has. To be asked after other rules or
@@ -32,7 +32,7 @@ impl Connection {
         let ending = match &mut self.machine {
             _ if self.is_closed => None,
             Machine::Mqtt(machine) => Some(machine.leave_unfollowed(is_read, out)),
-            Machine::Modbus(_) => Some(Ending::Close { reset: true }),
+            Machine::Modbus(_) => Some(FeedEnd::Close { reset: true }),
         };
         self.end_by(ending, out);
     }
@@ -43,15 +43,15 @@ impl Connection {
         let reset = match &mut self.machine {
             Machine::Mqtt(machine) => {
                 let is_permitted = self.rules.protocol() == Protocol::Mqtt && machine.permits_will();
-                matches!(machine.leave(is_permitted, out), Ending::Close { reset: true })
+                matches!(machine.leave(is_permitted, out), FeedEnd::Close { reset: true })
             }
             Machine::Modbus(_) => true,
         };
         out(Output::Close { reset });
     }
 
-    fn end_by(&mut self, ending: Option<Ending>, out: &mut Sink<'_>) {
-        if let Some(Ending::Close { reset }) = ending {
+    fn end_by(&mut self, ending: Option<FeedEnd>, out: &mut Sink<'_>) {
+        if let Some(FeedEnd::Close { reset }) = ending {
             self.is_closed = true;
             out(Output::Close { reset });
         }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use penstock_policy::terms::Answers;
 
-use super::held::Held;
-use super::{Deviation, Effect, Ending, Mode, Output, Sender, Sink, Terms, pass};
+use super::buffer::SideBuffer;
+use super::{Deviation, Effect, FeedEnd, Mode, Output, Sender, Sink, Terms, pass};
 use crate::judge::modbus::ModbusRules;
 use crate::judge::refusal::{OnRefusal, modbus_exception, modbus_exception_code};
-use crate::judge::{Refusal, Verdict, Why};
+use crate::judge::{Objection, Refusal, Verdict};
 use crate::modbus::frame::{self, ADU_BYTES_MAX, Frame, PREFIX_BYTES};
-use crate::modbus::framings::Standing;
+use crate::modbus::framings::StreamPosition;
 use crate::modbus::response::{Expectation, Response};
-use crate::modbus::transactions::{HeldUp, Kinship, Match, Overflow, Reads, Refused, Transactions};
+use crate::modbus::transactions::{HeldUp, Kinship, Match, Overflow, Reads, RefusalAnswer, Transactions};
 use crate::modbus::{Operation, Request};
 use crate::operation::Operation as AnyOperation;
 
@@ -25,11 +25,11 @@ pub(super) use self::frozen::FrozenModbus;
 #[derive(Debug)]
 pub(super) struct Modbus {
     terms: Terms,
-    from_client: Held,
-    from_server: Held,
+    from_client: SideBuffer,
+    from_server: SideBuffer,
     transactions: Transactions,
     /// Where else its server may be reading.
-    standing: Standing,
+    standing: StreamPosition,
     /// Functions on whose length servers do not agree, and that this one has carried out: at most 127.
     carried_out: Vec<u8>,
     /// Of the server's ADU that is judged so many bytes have gone on: nothing of the gateway's own may come before its end.
@@ -42,17 +42,17 @@ pub(super) struct Modbus {
 enum Fate {
     Forward,
     Withhold,
-    End(Ending),
+    End(FeedEnd),
 }
 
 impl Modbus {
     pub(super) fn new(terms: Terms) -> Self {
         Self {
             terms,
-            from_client: Held::default(),
-            from_server: Held::default(),
+            from_client: SideBuffer::default(),
+            from_server: SideBuffer::default(),
             transactions: Transactions::new(terms.limits.transactions),
-            standing: Standing::default(),
+            standing: StreamPosition::default(),
             carried_out: Vec::new(),
             begun: 0,
             is_midway: false,
@@ -111,7 +111,7 @@ impl Modbus {
         self.is_midway = true;
     }
 
-    fn held(&mut self, from: Sender) -> &mut Held {
+    fn held(&mut self, from: Sender) -> &mut SideBuffer {
         match from {
             Sender::Client => &mut self.from_client,
             Sender::Server => &mut self.from_server,
@@ -126,7 +126,7 @@ impl Modbus {
         now: Duration,
         bytes: &[u8],
         out: &mut Sink<'_>,
-    ) -> Option<Ending> {
+    ) -> Option<FeedEnd> {
         let mut rest = bytes;
         if self.within_packet(from) {
             let mut held = std::mem::take(self.held(from));
@@ -151,7 +151,7 @@ impl Modbus {
                 }
                 Err(error) => {
                     pass(from, run.get(..run_bytes).unwrap_or_default(), out);
-                    return Some(Ending::Lost(Deviation::Frame(error)));
+                    return Some(FeedEnd::Lost(Deviation::Frame(error)));
                 }
             };
             let after = rest.get(frame.adu_bytes..).unwrap_or_default();
@@ -194,13 +194,13 @@ impl Modbus {
         rules: &ModbusRules,
         from: Sender,
         now: Duration,
-        held: &mut Held,
+        held: &mut SideBuffer,
         rest: &mut &[u8],
         out: &mut Sink<'_>,
-    ) -> Result<bool, Ending> {
+    ) -> Result<bool, FeedEnd> {
         loop {
             match frame::next(&held.bytes) {
-                Err(error) => return Err(Ending::Lost(Deviation::Frame(error))),
+                Err(error) => return Err(FeedEnd::Lost(Deviation::Frame(error))),
                 Ok(Some(frame)) => {
                     if from == Sender::Server {
                         self.begun = held.passed();
@@ -211,7 +211,7 @@ impl Modbus {
                         Fate::Forward => held.let_go(from, out),
                         Fate::Withhold if held.passed() > 0 => {
                             out(half_through());
-                            return Err(Ending::Close { reset: true });
+                            return Err(FeedEnd::Close { reset: true });
                         }
                         Fate::Withhold => {}
                         Fate::End(ending) => {
@@ -272,7 +272,7 @@ impl Modbus {
             Err(error) => (
                 opaque(unit, pdu),
                 Verdict::Refuse(Refusal {
-                    why: Why::Malformed(error),
+                    why: Objection::Malformed(error),
                     nearest: None,
                 }),
                 Expectation::anything(pdu),
@@ -285,7 +285,7 @@ impl Modbus {
         let observe = self.terms.mode == Mode::Observe;
         let busy = |busy| {
             Verdict::Refuse(Refusal {
-                why: Why::Busy(busy),
+                why: Objection::Busy(busy),
                 nearest: None,
             })
         };
@@ -340,7 +340,7 @@ impl Modbus {
         }
         match self.terms.on_refusal {
             OnRefusal::Answer | OnRefusal::Acknowledge => {
-                let refused = Refused {
+                let refused = RefusalAnswer {
                     code: operation.code,
                     exception: modbus_exception_code(refusal.why),
                 };
@@ -350,14 +350,14 @@ impl Modbus {
                         effect: Effect::Ended,
                         done: true,
                     });
-                    return Fate::End(Ending::Close { reset: true });
+                    return Fate::End(FeedEnd::Close { reset: true });
                 }
                 self.tell_due(out);
                 Fate::Withhold
             }
             OnRefusal::Drop => Fate::Withhold,
-            OnRefusal::Disconnect => Fate::End(Ending::Close { reset: false }),
-            OnRefusal::Reset => Fate::End(Ending::Close { reset: true }),
+            OnRefusal::Disconnect => Fate::End(FeedEnd::Close { reset: false }),
+            OnRefusal::Reset => Fate::End(FeedEnd::Close { reset: true }),
         }
     }
 

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::held::Held;
+use super::buffer::SideBuffer;
 use super::modbus::half_through;
-use super::{Deviation, Effect, Ending, Mode, Output, Sender, Sink, Terms, Version, pass};
+use super::{Deviation, Effect, FeedEnd, Mode, Output, Sender, Sink, Terms, Version, pass};
 use crate::judge::Verdict;
 use crate::judge::mqtt::{Admission, MqttRules};
 use crate::judge::refusal::OnRefusal;
@@ -29,10 +29,10 @@ use crate::mqtt::{Connect, Publish};
 
 pub(super) use self::frozen::FrozenMqtt;
 pub use self::sessions::Sessions;
-use self::sessions::{Membership, Shared};
+use self::sessions::{Membership, SessionPublications};
 use self::split::Splits;
+pub use self::standing::Revocation;
 use self::standing::Subscriptions;
-pub use self::standing::Taken;
 pub(super) use self::standing::{SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
 
 /// State of one MQTT connection.
@@ -53,7 +53,7 @@ pub(super) struct Mqtt {
     /// What of it the broker was asked for only in part, and has not answered.
     splits: Splits,
     /// What it published at QoS 2, and did not release.
-    unfinished: Shared,
+    unfinished: SessionPublications,
     /// Where that is known beyond the connection, ...
     sessions: Option<(Arc<Sessions>, SocketAddr, IpAddr)>,
     /// ... and its part in it.
@@ -61,7 +61,7 @@ pub(super) struct Mqtt {
     /// The broker had the session before.
     is_resumed: bool,
     /// What the policy in force does not permit of all that.
-    taken: Option<Taken>,
+    taken: Option<Revocation>,
     /// Whether it permits the will, ...
     will_permitted: bool,
     /// ... and the publication that is passing.
@@ -84,7 +84,7 @@ enum Stage {
 #[derive(Debug)]
 struct Half {
     /// The beginning of a packet that is not whole, or whose head is not.
-    held: Held,
+    held: SideBuffer,
     /// A publication's payload that passes, or is let fall.
     payload: Option<Payload>,
     /// Whose payload it is, if it takes more than one read.
@@ -112,11 +112,11 @@ enum Fate {
     /// This goes on in its place.
     Instead(Vec<u8>),
     Withhold,
-    End(Ending),
+    End(FeedEnd),
 }
 
 /// A publication's head, or any other packet whole, with its length in bytes.
-enum Parsed<'a> {
+enum ParsedPacket<'a> {
     Head(Publish<'a>, usize, usize),
     Whole(Packet<'a>, usize),
 }
@@ -124,7 +124,7 @@ enum Parsed<'a> {
 impl Half {
     fn new(terms: &Terms) -> Self {
         Self {
-            held: Held::default(),
+            held: SideBuffer::default(),
             payload: None,
             passing: None,
             queue: Vec::new(),
@@ -147,7 +147,7 @@ impl Mqtt {
             admission: Admission::default(),
             subscriptions: Subscriptions::default(),
             splits: Splits::default(),
-            unfinished: Shared::default(),
+            unfinished: SessionPublications::default(),
             sessions: None,
             membership: None,
             is_resumed: false,
@@ -278,7 +278,7 @@ impl Mqtt {
         from: Sender,
         rest: &mut &[u8],
         out: &mut Sink<'_>,
-    ) -> Option<Ending> {
+    ) -> Option<FeedEnd> {
         let only_owed = self.terms.mode == Mode::Observe && self.owes(from);
         loop {
             self.payload(from, rest, out);
@@ -349,13 +349,13 @@ impl Mqtt {
         from: Sender,
         (view, passed): (&[u8], usize),
         out: &mut Sink<'_>,
-    ) -> Result<usize, Ending> {
-        let lost = |error: MqttError| Ending::Lost(Deviation::Packet(error));
+    ) -> Result<usize, FeedEnd> {
+        let lost = |error: MqttError| FeedEnd::Lost(Deviation::Packet(error));
         let Some(parsed) = self.parse(from, view).map_err(lost)? else {
             return Ok(0);
         };
         let (used, fate) = match parsed {
-            Parsed::Head(publish, head_bytes, payload_bytes) => {
+            ParsedPacket::Head(publish, head_bytes, payload_bytes) => {
                 let more = view.len() < head_bytes + payload_bytes;
                 let (fate, refused) = self.publish(rules, from, &publish, more, out);
                 self.half(from).payload = (payload_bytes > 0).then_some(Payload {
@@ -365,7 +365,7 @@ impl Mqtt {
                 });
                 (head_bytes, fate)
             }
-            Parsed::Whole(packet, used) => {
+            ParsedPacket::Whole(packet, used) => {
                 self.advance(from, &packet);
                 (used, self.packet(rules, &packet, (from, passed > 0), out))
             }
@@ -380,7 +380,7 @@ impl Mqtt {
             }
             Fate::Withhold | Fate::Instead(_) if passed > 0 => {
                 out(half_through());
-                Err(Ending::Close { reset: true })
+                Err(FeedEnd::Close { reset: true })
             }
             Fate::Instead(packet) => {
                 pass(from, &packet, out);
@@ -391,7 +391,7 @@ impl Mqtt {
         }
     }
 
-    fn parse<'a>(&self, from: Sender, view: &'a [u8]) -> Result<Option<Parsed<'a>>, MqttError> {
+    fn parse<'a>(&self, from: Sender, view: &'a [u8]) -> Result<Option<ParsedPacket<'a>>, MqttError> {
         let limits = self.terms.limits;
         let Some(header) = Header::decode(from, view)? else {
             return Ok(None);
@@ -424,7 +424,7 @@ impl Mqtt {
                 } else {
                     publish.head_bytes
                 };
-                Parsed::Head(publish, header.header_bytes + passes, header.remaining - passes)
+                ParsedPacket::Head(publish, header.header_bytes + passes, header.remaining - passes)
             }));
         }
         if header.remaining > limits.control_bytes_max {
@@ -434,7 +434,7 @@ impl Mqtt {
             return Ok(None);
         };
         let packet = Packet::decode(self.version, from, header, body)?;
-        Ok(Some(Parsed::Whole(
+        Ok(Some(ParsedPacket::Whole(
             packet,
             header.header_bytes + header.remaining,
         )))

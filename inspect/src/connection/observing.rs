@@ -5,7 +5,7 @@ use std::time::Duration;
 use penstock_policy::terms::Protocol;
 
 use super::seek::{self, Begins};
-use super::{Connection, Effect, Ending, Machine, Output, Sender, Sink, pass};
+use super::{Connection, Effect, FeedEnd, Machine, Output, Sender, Sink, pass};
 
 impl Connection {
     /// Takes bytes that go on before they are read.
@@ -57,8 +57,8 @@ impl Connection {
     }
 
     /// Observing, tells the first time that the stream cannot be followed.
-    fn told_lost(&mut self, ending: Ending, out: &mut Sink<'_>) {
-        if let Ending::Lost(what) = ending
+    fn told_lost(&mut self, ending: FeedEnd, out: &mut Sink<'_>) {
+        if let FeedEnd::Lost(what) = ending
             && !self.is_lost
         {
             out(Output::Deviation {

@@ -5,7 +5,7 @@
 
 use penstock_policy::terms::Protocol;
 
-use super::{Limits, Sender, Version};
+use super::{ConnectionLimits, Sender, Version};
 use crate::modbus::{Request, frame};
 use crate::mqtt::packet::{Header, Packet, kind};
 use crate::mqtt::{Connect, Publish};
@@ -67,7 +67,7 @@ pub(super) fn begins_packet(protocol: Protocol, from: Sender, bytes: &[u8]) -> O
         }
         Protocol::Mqtt => {
             let header = Header::decode(from, bytes).ok()??;
-            let limit = Limits::default().control_bytes_max;
+            let limit = ConnectionLimits::default().control_bytes_max;
             let body = bytes.get(header.header_bytes..)?;
             if header.kind == kind::CONNECT {
                 return Connect::decode(body.get(..header.remaining)?)

@@ -11,7 +11,7 @@ use penstock_policy::functions::{
 };
 use penstock_policy::terms::{Answers, ModbusOperation, NumberRange};
 
-use super::{Refusal, RuleIndex, RulesError, Verdict, Why, ranges_text};
+use super::{Objection, Refusal, RuleIndex, RulesError, Verdict, ranges_text};
 use crate::modbus::Span;
 use crate::modbus::request::{Request, Values, least_mask_result};
 
@@ -28,7 +28,7 @@ pub struct ModbusRules {
 /// The rules for one function code.
 #[derive(Debug)]
 struct Code {
-    entries: Vec<Entry>,
+    entries: Vec<FunctionLimits>,
     /// By unit.
     bucket_of: Vec<u16>,
     buckets: Vec<Bucket>,
@@ -40,12 +40,12 @@ struct Bucket {
     /// Positions in [`Code::entries`].
     entries: Vec<usize>,
     /// Spans of entries that limit nothing else, by first address.
-    spans: Vec<Reach>,
+    spans: Vec<SpanReach>,
 }
 
 /// One span, and the furthest end among the spans up to it, with the rule that has it.
 #[derive(Debug, Clone, Copy)]
-struct Reach {
+struct SpanReach {
     first: u16,
     furthest: u16,
     rule: RuleIndex,
@@ -53,7 +53,7 @@ struct Reach {
 
 /// What one rule says of one function.
 #[derive(Debug)]
-struct Entry {
+struct FunctionLimits {
     rule: RuleIndex,
     units: Limit,
     read: Limit,
@@ -164,7 +164,7 @@ impl ModbusRules {
         if list.is_empty() {
             return Err(RulesError::Empty);
         }
-        let mut entries: Vec<Vec<Entry>> = (0..128).map(|_| Vec::new()).collect();
+        let mut entries: Vec<Vec<FunctionLimits>> = (0..128).map(|_| Vec::new()).collect();
         for (index, operation) in list.iter().enumerate() {
             for (code, entry) in expand(index, operation)? {
                 if let Some(entries) = entries.get_mut(usize::from(code)) {
@@ -200,7 +200,7 @@ impl ModbusRules {
     pub fn judge(&self, request: &Request<'_>) -> Verdict {
         let Some(code) = self.codes.get(usize::from(request.code)).and_then(Option::as_ref) else {
             return Verdict::Refuse(Refusal {
-                why: Why::Function,
+                why: Objection::Function,
                 nearest: None,
             });
         };
@@ -209,7 +209,7 @@ impl ModbusRules {
 }
 
 impl Code {
-    fn of(entries: Vec<Entry>) -> Self {
+    fn of(entries: Vec<FunctionLimits>) -> Self {
         let mut numbers: BTreeMap<Vec<usize>, u16> = BTreeMap::new();
         let mut bucket_of = Vec::with_capacity(256);
         for unit in 0..=255 {
@@ -244,7 +244,7 @@ impl Code {
         let nearest = self.entries.first().map(|entry| entry.rule);
         let Some(bucket) = bucket.filter(|bucket| !bucket.entries.is_empty()) else {
             return Verdict::Refuse(Refusal {
-                why: Why::Unit,
+                why: Objection::Unit,
                 nearest,
             });
         };
@@ -255,7 +255,7 @@ impl Code {
         if let Some(rule) = one_span.and_then(|span| bucket.reach(span)) {
             return Verdict::Allow(rule);
         }
-        let mut closest = (0, Why::Unit, nearest);
+        let mut closest = (0, Objection::Unit, nearest);
         for entry in bucket.entries.iter().filter_map(|at| self.entries.get(*at)) {
             match entry.against(request) {
                 None => return Verdict::Allow(entry.rule),
@@ -271,7 +271,7 @@ impl Code {
 }
 
 impl Bucket {
-    fn of(entries: &[Entry], held: Vec<usize>) -> Self {
+    fn of(entries: &[FunctionLimits], held: Vec<usize>) -> Self {
         const ALL: Span = Span {
             first: 0,
             last: u16::MAX,
@@ -296,7 +296,7 @@ impl Bucket {
                     .filter(|(last, _)| *last >= span.last)
                     .unwrap_or((span.last, rule));
                 furthest = Some((last, by));
-                Reach {
+                SpanReach {
                     first: span.first,
                     furthest: last,
                     rule: by,
@@ -314,14 +314,14 @@ impl Bucket {
     }
 }
 
-impl Entry {
+impl FunctionLimits {
     /// What stands against the request, and how close it came; `None` if nothing does.
-    fn against(&self, request: &Request<'_>) -> Option<(u8, Why)> {
+    fn against(&self, request: &Request<'_>) -> Option<(u8, Objection)> {
         if request
             .sub_function
             .is_some_and(|sub_function| !self.sub_functions.holds_one(sub_function))
         {
-            return Some((1, Why::SubFunction));
+            return Some((1, Objection::SubFunction));
         }
         let read = request.read.is_none_or(|span| self.read.holds(span));
         let write = request.write.is_none_or(|span| self.write.holds(span));
@@ -334,7 +334,7 @@ impl Entry {
             limit.holds_one(record.file)
         });
         if !(read && write && files) {
-            return Some((2, Why::Address));
+            return Some((2, Objection::Address));
         }
         let values = match request.values {
             // What a mask leaves behind depends on the device, so all that it can leave must be permitted.
@@ -342,12 +342,12 @@ impl Entry {
             values => values.all(|value| self.values.holds_one(value)),
         };
         let values = values && request.files.all_values(|value| self.values.holds_one(value));
-        (!values).then_some((3, Why::Value))
+        (!values).then_some((3, Objection::Value))
     }
 }
 
 /// The functions that a rule names, each with what the rule says of it.
-fn expand(index: RuleIndex, operation: &ModbusOperation) -> Result<Vec<(u8, Entry)>, RulesError> {
+fn expand(index: RuleIndex, operation: &ModbusOperation) -> Result<Vec<(u8, FunctionLimits)>, RulesError> {
     let limit = |field, ranges: &Option<Vec<NumberRange>>, greatest| {
         Limit::of(index, field, ranges.as_deref(), greatest)
     };
@@ -361,7 +361,7 @@ fn expand(index: RuleIndex, operation: &ModbusOperation) -> Result<Vec<(u8, Entr
     let sub_functions = limit("sub_functions", &operation.sub_functions, u16::MAX)?;
     // A limit binds only a function that has such a field. `Any` on both sides of a span that a function lacks
     // would make it look unlimited to the table of spans, which is asked only for spans that requests have.
-    let entry = |function: Option<&ModbusFunction>, fixed: Option<Limit>| Entry {
+    let entry = |function: Option<&ModbusFunction>, fixed: Option<Limit>| FunctionLimits {
         rule: index,
         units: units.clone(),
         read: if function.is_some_and(|function| function.writes && !function.reads) {

@@ -14,7 +14,7 @@
 use penstock_policy::terms::{MqttOperation, NumberRange};
 
 use super::trie::{Grant, Trie};
-use super::{Refusal, RuleIndex, RulesError, Verdict, Why};
+use super::{Objection, Refusal, RuleIndex, RulesError, Verdict};
 use crate::mqtt::operation::Operation;
 use crate::mqtt::topic::Subscription;
 
@@ -284,7 +284,7 @@ impl MqttRules {
         }
         let nearest = self.connect.iter().rfind(|rule| rule.fits_client(client_id));
         Verdict::Refuse(Refusal {
-            why: Why::Identity,
+            why: Objection::Identity,
             nearest: nearest.or(self.connect.first()).map(|rule| rule.rule),
         })
     }
@@ -347,9 +347,9 @@ impl<'c> Closest<'c> {
 
     fn take(&mut self, grant: &Grant, qos: u8, retain: bool) -> Option<RuleIndex> {
         let why = if qos < grant.qos_min || qos > grant.qos_max {
-            Why::Qos
+            Objection::Qos
         } else if retain && !grant.retain {
-            Why::Retain
+            Objection::Retain
         } else {
             return self.admit(grant);
         };
@@ -361,10 +361,10 @@ impl<'c> Closest<'c> {
         if self.client.holds(grant) {
             return Some(grant.rule);
         }
-        self.refuse(Why::Identity, grant)
+        self.refuse(Objection::Identity, grant)
     }
 
-    fn refuse(&mut self, why: Why, grant: &Grant) -> Option<RuleIndex> {
+    fn refuse(&mut self, why: Objection, grant: &Grant) -> Option<RuleIndex> {
         self.refusal = Some(Refusal {
             why,
             nearest: Some(grant.rule),
@@ -377,7 +377,7 @@ impl<'c> Closest<'c> {
             (Some(rule), _) => Verdict::Allow(rule),
             (None, Some(refusal)) => Verdict::Refuse(refusal),
             (None, None) => Verdict::Refuse(Refusal {
-                why: Why::Topic,
+                why: Objection::Topic,
                 nearest: None,
             }),
         }

@@ -2,17 +2,17 @@
 
 pub use penstock_policy::terms::OnRefusal;
 
-use super::Why;
+use super::Objection;
 use crate::mqtt::packet::{Version, kind};
 use crate::mqtt::wire::put_variable;
 
 /// The exception code for a refused Modbus request (V1.1b3, section 7).
-pub fn modbus_exception_code(why: Why) -> u8 {
+pub fn modbus_exception_code(why: Objection) -> u8 {
     match why {
-        Why::Malformed(error) => error.exception(),
-        Why::Busy(_) => 6,
-        Why::Address => 2,
-        Why::Value | Why::Echo | Why::Within(_) => 3,
+        Objection::Malformed(error) => error.exception(),
+        Objection::Busy(_) => 6,
+        Objection::Address => 2,
+        Objection::Value | Objection::Echo | Objection::Within(_) => 3,
         _ => 1,
     }
 }

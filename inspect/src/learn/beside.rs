@@ -7,8 +7,8 @@
 use penstock_policy::functions::{modbus_function, modbus_function_number};
 use penstock_policy::verdict::Carried;
 
-use super::talk::{Carrier, Learned, MessagesSeen, ModbusKey, ModbusSeen, Talk};
-use super::{Standing, standing};
+use super::talk::{Learned, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
+use super::{PlantAnswer, standing};
 use crate::judge::Rules;
 use crate::modbus::request::{Files, Values};
 use crate::modbus::{Request, Span};
@@ -21,8 +21,8 @@ impl Learned {
         let (mut permitted, mut by_grant) = (0, 0);
         self.talks.retain(|ends, talk| {
             let transport = match ends.carrier {
-                Carrier::Tcp => Carried::Tcp(ends.server.port()),
-                Carrier::Udp => Carried::Udp(ends.server.port()),
+                PortCarrier::Tcp => Carried::Tcp(ends.server.port()),
+                PortCarrier::Udp => Carried::Udp(ends.server.port()),
             };
             let standing = |when| standing(plans.between(ends.client, ends.server.ip(), transport, when));
             let ever = standing(When::Ever);
@@ -30,12 +30,12 @@ impl Learned {
                 by_grant += talk.connections.count.max(1);
             }
             match ever {
-                Standing::Uncrossed | Standing::Open => {
+                PlantAnswer::Uncrossed | PlantAnswer::Open => {
                     permitted += talk.connections.count.max(1);
                     false
                 }
-                Standing::Shut(_) => true,
-                Standing::Inspected(rules) => {
+                PlantAnswer::Shut(_) => true,
+                PlantAnswer::Inspected(rules) => {
                     let left = talk.leave_out(&rules);
                     permitted += left;
                     left == 0 || talk.has_operations()

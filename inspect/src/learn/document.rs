@@ -14,9 +14,9 @@ use penstock_policy::terms::Protocol;
 use penstock_policy::text::is_hidden;
 
 use self::place::Place;
-use super::{Carrier, Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, Talk};
+use super::{Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
 use crate::modbus::Span;
-use crate::replay::{KNOWN_PORTS, Seen};
+use crate::replay::{KNOWN_PORTS, Occurrences};
 
 /// How a time is written; the caller knows time zones.
 pub type Clock<'c> = dyn Fn(std::time::Duration) -> String + 'c;
@@ -148,7 +148,7 @@ fn heading(out: &mut String, approver: Option<&str>) {
 /// Whether a protocol that can be read belongs to the port.
 fn known_port(ends: &Ends) -> bool {
     let port = ends.server.port();
-    ends.carrier == Carrier::Tcp && KNOWN_PORTS.iter().any(|(known, _)| *known == port)
+    ends.carrier == PortCarrier::Tcp && KNOWN_PORTS.iter().any(|(known, _)| *known == port)
 }
 
 fn assets<'a>(
@@ -280,16 +280,16 @@ fn flow(
         (Some(protocol), port) if KNOWN_PORTS.contains(&(port, protocol)) => protocol.word().to_owned(),
         (Some(protocol), port) => format!("{}:{port}", protocol.word()),
         (None, port) => match ends.carrier {
-            Carrier::Tcp => format!("tcp/{port}"),
-            Carrier::Udp => format!("udp/{port}"),
+            PortCarrier::Tcp => format!("tcp/{port}"),
+            PortCarrier::Udp => format!("udp/{port}"),
         },
     };
     let _ = match (&talk.connections, &talk.packets) {
-        (Seen { count: 1.., .. }, Some(packets)) if ends.carrier == Carrier::Udp => {
+        (Occurrences { count: 1.., .. }, Some(packets)) if ends.carrier == PortCarrier::Udp => {
             let (times, conversations) = (seen(packets, clock), conversations(talk.connections.count));
             writeln!(out, "      # Datagrams {times}, in {conversations}.")
         }
-        (Seen { count: 1.., .. }, _) => {
+        (Occurrences { count: 1.., .. }, _) => {
             writeln!(out, "      # Connected {}.", seen(&talk.connections, clock))
         }
         (_, Some(packets)) => {
@@ -413,7 +413,7 @@ fn message_limits(verb: &str, messages: &MessagesSeen) -> String {
 }
 
 /// "120 times, from 2026-03-01T08:00:00Z to 2026-03-01T09:00:00Z".
-fn seen(seen: &Seen, clock: &Clock<'_>) -> String {
+fn seen(seen: &Occurrences, clock: &Clock<'_>) -> String {
     let (first, last) = (clock(seen.first), clock(seen.last));
     match seen.count {
         1 => format!("once, at {first}"),

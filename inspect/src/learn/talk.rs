@@ -8,11 +8,11 @@ use penstock_policy::terms::Protocol;
 
 use super::ranges::{few, merge};
 use crate::capture::SkipReason;
-pub use crate::capture::direction::Carrier;
+pub use crate::capture::direction::PortCarrier;
 use crate::modbus::{self, Span};
 use crate::mqtt;
 use crate::operation::Operation;
-use crate::replay::Seen;
+use crate::replay::Occurrences;
 
 /// Who talks to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,16 +22,16 @@ pub struct Ends {
     /// To whom.
     pub server: SocketAddr,
     /// What carries them.
-    pub carrier: Carrier,
+    pub carrier: PortCarrier,
 }
 
 /// What one address does to a port of another.
 #[derive(Debug, Clone)]
 pub struct Talk {
     /// Connections, of UDP conversations; none of those that stood before and go on, and none that only verdicts tell of.
-    pub connections: Seen,
+    pub connections: Occurrences,
     /// Packets, where they were counted: by a gateway's verdicts, and of UDP in recordings.
-    pub packets: Option<Seen>,
+    pub packets: Option<Occurrences>,
     /// The protocol that could be read in them.
     pub protocol: Option<Protocol>,
     /// Modbus operations.
@@ -71,7 +71,7 @@ pub struct ModbusKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModbusSeen {
     /// How often.
-    pub seen: Seen,
+    pub seen: Occurrences,
     /// Addresses read, merged.
     pub read: Vec<Span>,
     /// Addresses (of file functions: files) written, or of a function that does one thing, touched.
@@ -86,7 +86,7 @@ pub struct ModbusSeen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessagesSeen {
     /// How often.
-    pub seen: Seen,
+    pub seen: Occurrences,
     /// Least and greatest quality of service.
     pub qos: (u8, u8),
     /// Some were retained.
@@ -95,7 +95,7 @@ pub struct MessagesSeen {
 
 /// Bounds of what is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct TalkLimits {
     /// Pairs of ends.
     pub talks_max: usize,
     /// Distinct things of one pair: operations, separate ranges, topics, client identifiers.
@@ -108,7 +108,7 @@ pub struct Limits {
     pub texts_bytes_max: usize,
 }
 
-impl Default for Limits {
+impl Default for TalkLimits {
     fn default() -> Self {
         Self {
             talks_max: 65_536,
@@ -137,14 +137,14 @@ pub struct Learned {
     pub left_out: u64,
     /// Sentences that a reader of the proposal should know.
     pub remarks: Vec<String>,
-    limits: Limits,
+    limits: TalkLimits,
     things: usize,
     texts_bytes: usize,
 }
 
 impl Learned {
     /// Nothing yet.
-    pub fn within(limits: Limits) -> Self {
+    pub fn within(limits: TalkLimits) -> Self {
         Self {
             limits,
             ..Self::default()
@@ -197,7 +197,7 @@ impl Learned {
         if let Some(talk) = talks.get_mut(&ends) {
             talk.add(
                 more,
-                &mut Room {
+                &mut TalkRoom {
                     limits,
                     things,
                     texts_bytes,
@@ -233,13 +233,13 @@ impl Learned {
 }
 
 /// What is left of the limits.
-struct Room<'r> {
-    limits: Limits,
+struct TalkRoom<'r> {
+    limits: TalkLimits,
     things: &'r mut usize,
     texts_bytes: &'r mut usize,
 }
 
-impl Room<'_> {
+impl TalkRoom<'_> {
     /// Takes room for `things` more of a talk that has `distinct`, and for `text`; whether there was.
     fn take(&mut self, distinct: &mut usize, things: usize, text: &str) -> bool {
         let fits = *distinct + things <= self.limits.distinct_max
@@ -324,7 +324,7 @@ impl Talk {
     /// Of these ends nothing is known yet but that they talk.
     pub fn new(at: Duration, protocol: Option<Protocol>) -> Self {
         Self {
-            connections: Seen {
+            connections: Occurrences {
                 count: 0,
                 first: at,
                 last: at,
@@ -380,7 +380,7 @@ impl Talk {
             || (talk.misfits && !self.misfits)
     }
 
-    fn add(&mut self, more: Self, room: &mut Room<'_>) {
+    fn add(&mut self, more: Self, room: &mut TalkRoom<'_>) {
         self.connections = match (self.connections.count, more.connections.count) {
             (0, 1..) => more.connections,
             (1.., 0) => self.connections,
@@ -424,7 +424,7 @@ impl Talk {
         }
     }
 
-    fn add_modbus(&mut self, key: ModbusKey, seen: &ModbusSeen, room: &mut Room<'_>) {
+    fn add_modbus(&mut self, key: ModbusKey, seen: &ModbusSeen, room: &mut TalkRoom<'_>) {
         let known = self.modbus.get_mut(&key);
         let before = known.as_ref().map_or(0, |known| known.things());
         let together = match known {
@@ -462,7 +462,7 @@ impl Talk {
         let both = operation.read.is_some() && operation.write.is_some();
         let write = operation.write.or(operation.read).or(operation.files);
         let seen = ModbusSeen {
-            seen: Seen::once(at),
+            seen: Occurrences::once(at),
             read: operation.read.filter(|_| both).into_iter().collect(),
             write: write.into_iter().collect(),
             sub_functions: operation
@@ -488,7 +488,7 @@ impl Talk {
             mqtt::Operation::Unsubscribe { .. } | mqtt::Operation::Deliver { .. } => return,
         };
         let seen = MessagesSeen {
-            seen: Seen::once(at),
+            seen: Occurrences::once(at),
             qos: (qos, qos),
             retain,
         };

@@ -16,7 +16,7 @@
 //! own, takes the data for the next request. libmodbus's own exception throws away what has arrived; a program's does not.
 //! On a serial line behind a gateway the data may in the same way be taken for a frame, if its check sum is right.
 //!
-//! [`Standing`] keeps where in its stream such a server may be; nothing is forwarded that it would take for a write
+//! [`StreamPosition`] keeps where in its stream such a server may be; nothing is forwarded that it would take for a write
 //! which no rule permits.
 
 use serde::{Deserialize, Serialize};
@@ -168,7 +168,7 @@ pub(crate) fn write_within(adu: &[u8], permits: &dyn Fn(&Request<'_>) -> bool) -
 
 /// Where in its stream a server may be that goes by the function, other than at the end of what was forwarded.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct StreamPosition {
     /// What it has not made a whole request of, one entry for each place.
     unread: Vec<(Framing, Vec<u8>)>,
     /// It may have carried out what it read there, and may answer that.
@@ -184,7 +184,7 @@ pub(crate) enum Doubt {
     Places,
 }
 
-impl Standing {
+impl StreamPosition {
     /// Those that were written down elsewhere; `None` if they cannot be.
     pub(crate) fn of(unread: Vec<(Framing, Vec<u8>)>, answers: bool) -> Option<Self> {
         let could_be = |(framing, bytes): &(Framing, Vec<u8>)| {

@@ -4,7 +4,7 @@
 //! same. Their servers answer in order, so requests of one identifier form a *line*:
 //!
 //! - A request of whose length servers may think otherwise ([`is_open_ended`]) stands alone: until it is answered nothing
-//!   follows it, and if it is not answered within [`Limits::reuse_after`], nothing at all.
+//!   follows it, and if it is not answered within [`TransactionLimits::reuse_after`], nothing at all.
 //! - An answer belongs to the first request of its line (and unit) that it fits; those before it were passed over.
 //! - Servers without units behind them often answer under unit 0 or 255, or answer those under a unit of their own. If the
 //!   line has one request and the answer fits it, it belongs to it: the transaction identifier alone tells which of
@@ -14,7 +14,7 @@
 //!   ([`Kinship::Order`]). Whether that is enough the caller says. Never after a request that stands alone.
 //! - The gateway's own refusal waits for its turn in the line. Told at once it would be taken for the answer to
 //!   the request before it, and that one's answer for the refused one's.
-//! - A request that had no answer for [`Limits::reuse_after`] when its identifier is used again was given up by its
+//! - A request that had no answer for [`TransactionLimits::reuse_after`] when its identifier is used again was given up by its
 //!   master, and is forgotten. A late answer to it then belongs to nothing, and is withheld.
 
 use std::time::Duration;
@@ -28,14 +28,14 @@ use super::response::{Expectation, Response, ResponseError};
 
 /// Bounds of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct TransactionLimits {
     /// Requests in flight; the standard's servers take 1–16. As many refusals may wait for their turn.
     pub outstanding_max: usize,
     /// After this long a request without an answer may be forgotten.
     pub reuse_after: Duration,
 }
 
-impl Default for Limits {
+impl Default for TransactionLimits {
     fn default() -> Self {
         Self {
             outstanding_max: 32,
@@ -78,7 +78,7 @@ pub(crate) enum Awaits {
     /// The server's answer.
     Answer(Expectation),
     /// Its turn to be told that it was refused.
-    Turn(Refused),
+    Turn(RefusalAnswer),
 }
 
 /// A request and its answer.
@@ -108,7 +108,7 @@ pub enum Kinship {
 /// A refused request's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Refused {
+pub struct RefusalAnswer {
     /// Function code.
     pub code: u8,
     /// Exception code.
@@ -148,7 +148,7 @@ pub struct Overflow;
 /// The requests in flight of one connection, in the order in which they were sent.
 #[derive(Debug)]
 pub struct Transactions {
-    limits: Limits,
+    limits: TransactionLimits,
     in_flight: Vec<Outstanding>,
     /// How many of them wait for their turn.
     refused: usize,
@@ -156,7 +156,7 @@ pub struct Transactions {
 
 impl Transactions {
     /// None yet.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: TransactionLimits) -> Self {
         Self {
             limits,
             in_flight: Vec::new(),
@@ -165,7 +165,7 @@ impl Transactions {
     }
 
     /// Those that waited elsewhere, in their order, within the limits; `None` if requests cannot wait so.
-    pub(crate) fn of(limits: Limits, in_flight: Vec<Outstanding>) -> Option<Self> {
+    pub(crate) fn of(limits: TransactionLimits, in_flight: Vec<Outstanding>) -> Option<Self> {
         let before = |at: usize, entry: &Outstanding| {
             let mut earlier = in_flight.iter().take(at);
             earlier.any(|earlier| earlier.is_sent() && earlier.transaction == entry.transaction)
@@ -257,7 +257,7 @@ impl Transactions {
         now: Duration,
         transaction: u16,
         unit: u8,
-        refused: Refused,
+        refused: RefusalAnswer,
     ) -> Result<(), Overflow> {
         self.forget(now, transaction);
         if self.refused >= self.limits.outstanding_max {
@@ -288,7 +288,7 @@ impl Transactions {
     }
 
     /// The next refusal whose turn has come: no request before it in its line waits for an answer.
-    pub fn due(&mut self) -> Option<(u16, u8, Refused)> {
+    pub fn due(&mut self) -> Option<(u16, u8, RefusalAnswer)> {
         if self.refused == 0 {
             return None;
         }

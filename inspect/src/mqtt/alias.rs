@@ -10,14 +10,14 @@ use super::wire::MqttError;
 
 /// Bounds of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct AliasLimits {
     /// Aliases in use.
     pub aliases_max: usize,
     /// Bytes of all topics that aliases stand for.
     pub topic_bytes_max: usize,
 }
 
-impl Default for Limits {
+impl Default for AliasLimits {
     fn default() -> Self {
         Self {
             aliases_max: 1024,
@@ -27,7 +27,7 @@ impl Default for Limits {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct AliasEntry {
     topic: Box<str>,
     forwarded: bool,
 }
@@ -35,15 +35,15 @@ struct Entry {
 /// The aliases of one direction of one connection.
 #[derive(Debug)]
 pub struct Aliases {
-    limits: Limits,
+    limits: AliasLimits,
     maximum: u16,
-    entries: HashMap<u16, Entry>,
+    entries: HashMap<u16, AliasEntry>,
     topic_bytes: usize,
 }
 
 /// What an alias without a topic stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resolved<'a> {
+pub struct ResolvedAlias<'a> {
     /// The topic.
     pub topic: &'a str,
     /// Whether the receiver knows it by this topic.
@@ -52,7 +52,7 @@ pub struct Resolved<'a> {
 
 impl Aliases {
     /// None yet, and none permitted until the receiver says how many it takes.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: AliasLimits) -> Self {
         Self {
             limits,
             maximum: 0,
@@ -73,7 +73,7 @@ impl Aliases {
 
     /// What they take of memory, bytes.
     pub fn memory(&self) -> usize {
-        self.topic_bytes + self.entries.capacity() * (size_of::<(u16, Entry)>() + 1)
+        self.topic_bytes + self.entries.capacity() * (size_of::<(u16, AliasEntry)>() + 1)
     }
 
     /// Each alias with its topic, and whether the receiver knows it by that.
@@ -98,10 +98,10 @@ impl Aliases {
     ///
     /// # Errors
     /// The alias is out of range, or was never set.
-    pub fn resolve(&self, alias: u16) -> Result<Resolved<'_>, MqttError> {
+    pub fn resolve(&self, alias: u16) -> Result<ResolvedAlias<'_>, MqttError> {
         self.check(alias)?;
         let entry = self.entries.get(&alias).ok_or(MqttError::Alias(alias))?;
-        Ok(Resolved {
+        Ok(ResolvedAlias {
             topic: &entry.topic,
             forwarded: entry.forwarded,
         })
@@ -134,7 +134,7 @@ impl Aliases {
         self.topic_bytes = topic_bytes;
         self.entries.insert(
             alias,
-            Entry {
+            AliasEntry {
                 topic: topic.into(),
                 forwarded,
             },

@@ -1,7 +1,7 @@
 //! CONNECT and CONNACK (sections 3.1 and 3.2).
 
 use super::packet::Version;
-use super::properties::{self, Place};
+use super::properties::{self, PropertyPlaces};
 use super::topic;
 use super::wire::{self, MqttError};
 use crate::bytes::Reader;
@@ -63,7 +63,7 @@ impl<'a> Connect<'a> {
         if version == Version::V311 && password && !user {
             return Err(MqttError::Forbidden("a password without a user name"));
         }
-        let properties = properties_of(version, &mut reader, Place::CONNECT)?;
+        let properties = properties_of(version, &mut reader, PropertyPlaces::CONNECT)?;
         let client_id = wire::text(&mut reader)?;
         if version == Version::V311 && client_id.is_empty() && !clean {
             return Err(MqttError::Forbidden(
@@ -71,7 +71,7 @@ impl<'a> Connect<'a> {
             ));
         }
         let will = if will {
-            properties_of(version, &mut reader, Place::WILL)?;
+            properties_of(version, &mut reader, PropertyPlaces::WILL)?;
             let topic = wire::text(&mut reader)?;
             topic::check_name(topic)?;
             wire::binary(&mut reader)?;
@@ -135,7 +135,7 @@ impl ConnAck {
         if !known {
             return Err(MqttError::Reason(code));
         }
-        let properties = properties_of(version, &mut reader, Place::CONNACK)?;
+        let properties = properties_of(version, &mut reader, PropertyPlaces::CONNACK)?;
         wire::end(&reader)?;
         Ok(Self {
             code,
@@ -148,7 +148,7 @@ impl ConnAck {
 fn properties_of(
     version: Version,
     reader: &mut Reader<'_>,
-    place: Place,
+    place: PropertyPlaces,
 ) -> Result<properties::Properties, MqttError> {
     match version {
         Version::V311 => Ok(properties::Properties::default()),

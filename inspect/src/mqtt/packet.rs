@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::connect::{ConnAck, Connect};
-use super::properties::{self, Place};
+use super::properties::{self, PropertyPlaces};
 use super::subscribe::Filters;
 use super::wire::{self, MqttError};
 use crate::bytes::Reader;
@@ -191,7 +191,7 @@ fn acknowledge<'a>(version: Version, kind: u8, reader: &mut Reader<'_>) -> Resul
             return Err(MqttError::Reason(reason));
         }
         if !reader.is_empty() {
-            properties::read(reader, Place::ACK)?.ok_or(MqttError::Short)?;
+            properties::read(reader, PropertyPlaces::ACK)?.ok_or(MqttError::Short)?;
         }
     }
     wire::end(reader)?;
@@ -208,7 +208,7 @@ fn subscribed(version: Version, kind: u8, body: &[u8]) -> Result<Packet<'_>, Mqt
     let identifier = wire::identifier(&mut reader)?;
     let bare = version == Version::V311 && kind == kind::UNSUBACK;
     if version == Version::V5 {
-        properties::read(&mut reader, Place::SUBACK)?.ok_or(MqttError::Short)?;
+        properties::read(&mut reader, PropertyPlaces::SUBACK)?.ok_or(MqttError::Short)?;
     }
     let codes = reader.rest();
     if bare {
@@ -265,7 +265,7 @@ fn disconnect<'a>(
             return Err(MqttError::Reason(reason));
         }
         if !reader.is_empty() {
-            let found = properties::read(reader, Place::DISCONNECT)?.ok_or(MqttError::Short)?;
+            let found = properties::read(reader, PropertyPlaces::DISCONNECT)?.ok_or(MqttError::Short)?;
             if sender == Sender::Server && found.session_expiry {
                 return Err(MqttError::Property(17));
             }
@@ -287,7 +287,7 @@ fn auth<'a>(reader: &mut Reader<'_>) -> Result<Packet<'a>, MqttError> {
     if !matches!(reason, 0 | 0x18 | 0x19) {
         return Err(MqttError::Reason(reason));
     }
-    let found = properties::read(reader, Place::AUTH)?.ok_or(MqttError::Short)?;
+    let found = properties::read(reader, PropertyPlaces::AUTH)?.ok_or(MqttError::Short)?;
     if !found.authentication_method {
         return Err(MqttError::Property(21));
     }

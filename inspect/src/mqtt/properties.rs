@@ -6,9 +6,9 @@ use crate::bytes::Reader;
 
 /// A place that carries properties; a bit each, so that a table row can name several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(u16);
+pub(crate) struct PropertyPlaces(u16);
 
-impl Place {
+impl PropertyPlaces {
     pub(crate) const CONNECT: Self = Self(1);
     pub(crate) const CONNACK: Self = Self(1 << 1);
     pub(crate) const PUBLISH: Self = Self(1 << 2);
@@ -53,39 +53,42 @@ enum Kind {
 }
 
 /// Type of a property and where it may stand (table 2-4).
-fn row(id: u32) -> Option<(Kind, Place)> {
+fn row(id: u32) -> Option<(Kind, PropertyPlaces)> {
     use Kind as K;
-    const MESSAGE: Place = Place::PUBLISH.or(Place::WILL);
-    const OPENING: Place = Place::CONNECT.or(Place::CONNACK);
-    const EVERYWHERE: Place = Place(u16::MAX);
+    const MESSAGE: PropertyPlaces = PropertyPlaces::PUBLISH.or(PropertyPlaces::WILL);
+    const OPENING: PropertyPlaces = PropertyPlaces::CONNECT.or(PropertyPlaces::CONNACK);
+    const EVERYWHERE: PropertyPlaces = PropertyPlaces(u16::MAX);
     Some(match id {
         1 => (K::Bit, MESSAGE),
         2 => (K::Long, MESSAGE),
         3 => (K::Text, MESSAGE),
         8 => (K::Topic, MESSAGE),
         9 => (K::Binary, MESSAGE),
-        11 => (K::VariableAboveZero, Place::PUBLISH.or(Place::SUBSCRIBE)),
-        17 => (K::Long, OPENING.or(Place::DISCONNECT)),
-        18 => (K::Text, Place::CONNACK),
-        19 => (K::Word, Place::CONNACK),
-        21 => (K::Text, OPENING.or(Place::AUTH)),
-        22 => (K::Binary, OPENING.or(Place::AUTH)),
-        23 | 25 => (K::Bit, Place::CONNECT),
-        24 => (K::Long, Place::WILL),
-        26 => (K::Text, Place::CONNACK),
-        28 => (K::Text, Place::CONNACK.or(Place::DISCONNECT)),
+        11 => (
+            K::VariableAboveZero,
+            PropertyPlaces::PUBLISH.or(PropertyPlaces::SUBSCRIBE),
+        ),
+        17 => (K::Long, OPENING.or(PropertyPlaces::DISCONNECT)),
+        18 => (K::Text, PropertyPlaces::CONNACK),
+        19 => (K::Word, PropertyPlaces::CONNACK),
+        21 => (K::Text, OPENING.or(PropertyPlaces::AUTH)),
+        22 => (K::Binary, OPENING.or(PropertyPlaces::AUTH)),
+        23 | 25 => (K::Bit, PropertyPlaces::CONNECT),
+        24 => (K::Long, PropertyPlaces::WILL),
+        26 => (K::Text, PropertyPlaces::CONNACK),
+        28 => (K::Text, PropertyPlaces::CONNACK.or(PropertyPlaces::DISCONNECT)),
         31 => (
             K::Text,
-            Place::CONNACK
-                .or(Place::ACK)
-                .or(Place::SUBACK)
-                .or(Place::DISCONNECT)
-                .or(Place::AUTH),
+            PropertyPlaces::CONNACK
+                .or(PropertyPlaces::ACK)
+                .or(PropertyPlaces::SUBACK)
+                .or(PropertyPlaces::DISCONNECT)
+                .or(PropertyPlaces::AUTH),
         ),
         33 => (K::WordAboveZero, OPENING),
         34 => (K::Word, OPENING),
-        35 => (K::WordAboveZero, Place::PUBLISH),
-        36 | 37 | 40 | 41 | 42 => (K::Bit, Place::CONNACK),
+        35 => (K::WordAboveZero, PropertyPlaces::PUBLISH),
+        36 | 37 | 40 | 41 | 42 => (K::Bit, PropertyPlaces::CONNACK),
         38 => (K::Pair, EVERYWHERE),
         39 => (K::LongAboveZero, OPENING),
         _ => return None,
@@ -110,7 +113,7 @@ pub(crate) struct Properties {
 }
 
 /// Reads the property list of `place`; `Ok(None)` while it is not whole.
-pub(crate) fn read(reader: &mut Reader<'_>, place: Place) -> Result<Option<Properties>, MqttError> {
+pub(crate) fn read(reader: &mut Reader<'_>, place: PropertyPlaces) -> Result<Option<Properties>, MqttError> {
     let Some(length) = wire::variable(reader)? else {
         return Ok(None);
     };
@@ -127,7 +130,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, place: Place) -> Result<Option<Prope
     while !list.is_empty() {
         let id = wire::variable(&mut list)?.ok_or(MqttError::Property(0))?;
         let (kind, places) = row(id).ok_or(MqttError::Property(id))?;
-        let repeatable = id == 38 || (id == 11 && place == Place::PUBLISH);
+        let repeatable = id == 38 || (id == 11 && place == PropertyPlaces::PUBLISH);
         let bit = 1_u64 << id;
         if !places.holds(place) || (seen & bit != 0 && !repeatable) {
             return Err(MqttError::Property(id));

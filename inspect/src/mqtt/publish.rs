@@ -1,7 +1,7 @@
 //! PUBLISH (section 3.3): its head, which is judged, before the payload, which only passes by.
 
 use super::packet::{Sender, Version};
-use super::properties::{self, Place};
+use super::properties::{self, PropertyPlaces};
 use super::topic;
 use super::wire::{self, MqttError};
 use crate::bytes::Reader;
@@ -99,7 +99,7 @@ impl<'a> Publish<'a> {
         };
         let properties = match version {
             Version::V311 => Some(properties::Properties::default()),
-            Version::V5 => properties::read(reader, Place::PUBLISH)?,
+            Version::V5 => properties::read(reader, PropertyPlaces::PUBLISH)?,
         };
         Ok(properties.map(|properties| (topic, identifier, properties)))
     }

@@ -1,7 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE (sections 3.8 and 3.10).
 
 use super::packet::Version;
-use super::properties::{self, Place};
+use super::properties::{self, PropertyPlaces};
 use super::topic::Subscription;
 use super::wire::{self, MqttError};
 use crate::bytes::Reader;
@@ -19,7 +19,7 @@ pub struct Filters<'a> {
 
 /// One filter of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted<'a> {
+pub struct RequestedFilter<'a> {
     /// As sent.
     pub filter: &'a str,
     /// Taken apart.
@@ -36,7 +36,7 @@ impl<'a> Filters<'a> {
     /// # Errors
     /// The body is not that of a SUBSCRIBE in this version.
     pub fn subscribe(version: Version, body: &'a [u8]) -> Result<Self, MqttError> {
-        Self::decode(version, body, Place::SUBSCRIBE, true)
+        Self::decode(version, body, PropertyPlaces::SUBSCRIBE, true)
     }
 
     /// Decodes the body of an UNSUBSCRIBE.
@@ -44,10 +44,15 @@ impl<'a> Filters<'a> {
     /// # Errors
     /// The body is not that of an UNSUBSCRIBE in this version.
     pub fn unsubscribe(version: Version, body: &'a [u8]) -> Result<Self, MqttError> {
-        Self::decode(version, body, Place::UNSUBSCRIBE, false)
+        Self::decode(version, body, PropertyPlaces::UNSUBSCRIBE, false)
     }
 
-    fn decode(version: Version, body: &'a [u8], place: Place, with_options: bool) -> Result<Self, MqttError> {
+    fn decode(
+        version: Version,
+        body: &'a [u8],
+        place: PropertyPlaces,
+        with_options: bool,
+    ) -> Result<Self, MqttError> {
         let mut reader = Reader::new(body);
         let identifier = wire::identifier(&mut reader)?;
         if version == Version::V5 {
@@ -80,7 +85,7 @@ impl<'a> Filters<'a> {
     }
 
     /// The filters in the order they were written.
-    pub fn iter(self) -> impl Iterator<Item = Wanted<'a>> {
+    pub fn iter(self) -> impl Iterator<Item = RequestedFilter<'a>> {
         let mut reader = Reader::new(self.payload);
         std::iter::from_fn(move || {
             next(&mut reader, self.with_options)
@@ -90,12 +95,12 @@ impl<'a> Filters<'a> {
     }
 }
 
-fn next<'a>(reader: &mut Reader<'a>, with_options: bool) -> Result<(Wanted<'a>, u8), MqttError> {
+fn next<'a>(reader: &mut Reader<'a>, with_options: bool) -> Result<(RequestedFilter<'a>, u8), MqttError> {
     let before = reader.rest();
     let filter = wire::text(reader)?;
     let options = if with_options { wire::byte(reader)? } else { 0 };
     let length = before.len() - reader.rest().len();
-    let wanted = Wanted {
+    let wanted = RequestedFilter {
         filter,
         subscription: Subscription::parse(filter)?,
         qos: options & 3,

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use penstock_policy::verdict::Carried;
 use serde::Serialize;
 
-use super::{Answer, Gate, Plans, Seen, Track, When};
+use super::{Answer, Gate, Occurrences, Plans, Track, When};
 use crate::capture::Conversation;
 use crate::capture::direction::Opening;
 
@@ -22,7 +22,7 @@ pub struct DatagramsReport {
     /// `address:port` of whom they were opened to.
     pub server: String,
     /// Datagrams of both, and when.
-    pub seen: Seen,
+    pub seen: Occurrences,
     /// Datagrams of client and server.
     pub datagrams: [u64; 2],
     /// Their payload bytes.
@@ -105,7 +105,7 @@ impl Datagrams {
 
     fn count(&mut self, plans: &Plans, over: &Conversation, early: bool) {
         let [asked, answered] = over.datagrams;
-        let seen = Seen {
+        let seen = Occurrences {
             count: asked + answered,
             first: over.first,
             last: over.last,
@@ -118,7 +118,7 @@ impl Datagrams {
             .or_insert_with(|| DatagramsReport {
                 client: client.to_string(),
                 server: server.to_string(),
-                seen: Seen { count: 0, ..seen },
+                seen: Occurrences { count: 0, ..seen },
                 datagrams: [0; 2],
                 bytes: [0; 2],
                 conversations: 0,

@@ -23,7 +23,7 @@ pub enum When {
 
 /// A plan, ready to be asked as of any moment.
 #[derive(Debug)]
-pub(super) struct Timed {
+pub(super) struct TimedPlan {
     /// Without any grant.
     closed: Arc<Plan>,
     /// With all of them.
@@ -32,7 +32,7 @@ pub(super) struct Timed {
     last: Mutex<Arc<Plan>>,
 }
 
-impl Timed {
+impl TimedPlan {
     pub(super) fn new(plan: Plan) -> Self {
         let all: BTreeSet<ConduitId> = plan.grants.keys().cloned().collect();
         let closed = Arc::new(plan.opening(BTreeSet::new()));

@@ -7,19 +7,19 @@ use std::time::Duration;
 use penstock_policy::plan::{Endpoint, Plan, opened_by};
 use penstock_policy::terms::{Answers, OnRefusal, Transport};
 use penstock_policy::verdict::{
-    Carried, Connection, Decision, Permitted, Reason, RuleName, decide, permitted,
+    Carried, Connection, Decision, Permissions, Reason, RuleName, decide, permitted,
 };
 
 use super::Answer;
-use super::moment::{Timed, When};
-use crate::capture::direction::{Carrier, Declared};
+use super::moment::{TimedPlan, When};
+use crate::capture::direction::{Declarations, PortCarrier};
 use crate::judge::{Rules, RulesError, Verdict};
 use crate::operation::Operation;
 
 /// The plans of all gateways, ready to be asked.
 #[derive(Debug)]
 pub struct Plans {
-    plans: Vec<Timed>,
+    plans: Vec<TimedPlan>,
     /// When any grant of remote access begins or ends, in order.
     turns: Vec<Duration>,
 }
@@ -104,8 +104,8 @@ impl Plans {
                 })?;
             }
         }
-        let plans: Vec<Timed> = plans.into_iter().map(Timed::new).collect();
-        let mut turns: Vec<Duration> = plans.iter().flat_map(Timed::turns).collect();
+        let plans: Vec<TimedPlan> = plans.into_iter().map(TimedPlan::new).collect();
+        let mut turns: Vec<Duration> = plans.iter().flat_map(TimedPlan::turns).collect();
         turns.sort_unstable();
         turns.dedup();
         Ok(Self { plans, turns })
@@ -177,11 +177,11 @@ impl Plans {
 /// Ports of one range that still tell which end serves.
 const PORTS_TELLING: u16 = 64;
 
-impl Declared for Plans {
-    fn permits(&self, carrier: Carrier, client: SocketAddr, server: SocketAddr) -> bool {
+impl Declarations for Plans {
+    fn permits(&self, carrier: PortCarrier, client: SocketAddr, server: SocketAddr) -> bool {
         let carried = match carrier {
-            Carrier::Tcp => Carried::Tcp(server.port()),
-            Carrier::Udp => Carried::Udp(server.port()),
+            PortCarrier::Tcp => Carried::Tcp(server.port()),
+            PortCarrier::Udp => Carried::Udp(server.port()),
         };
         // Which end opens is told by a conduit at all times, whether a grant opens it just then or not.
         self.between(client.ip(), server.ip(), carried, When::Ever)
@@ -195,11 +195,13 @@ impl Declared for Plans {
         rules.any(|rule| holds(&rule.sources, client) && holds(&rule.destinations, server))
     }
 
-    fn names(&self, carrier: Carrier, port: u16) -> bool {
+    fn names(&self, carrier: PortCarrier, port: u16) -> bool {
         let mut rules = self.plans.iter().flat_map(|plan| &plan.plan().rules);
         rules.any(|rule| {
             let ranges = match (carrier, &rule.transport) {
-                (Carrier::Tcp, Transport::Tcp(ranges)) | (Carrier::Udp, Transport::Udp(ranges)) => ranges,
+                (PortCarrier::Tcp, Transport::Tcp(ranges)) | (PortCarrier::Udp, Transport::Udp(ranges)) => {
+                    ranges
+                }
                 _ => return false,
             };
             ranges.iter().any(|range| {
@@ -237,11 +239,11 @@ fn gate(plan: &Plan, connection: &Connection) -> Gate {
             observing: verdict.decision == Decision::WouldDeny,
         },
         Decision::Allow => match permitted(plan, connection) {
-            Permitted::Nothing | Permitted::Anything => Gate::Open { because },
-            Permitted::Only(listed) if listed.iter().any(|(rule, _)| rule.tls.is_some()) => Gate::Sealed {
+            Permissions::Nothing | Permissions::Anything => Gate::Open { because },
+            Permissions::Only(listed) if listed.iter().any(|(rule, _)| rule.tls.is_some()) => Gate::Sealed {
                 because: format!("{because}; a recording does not show what is inside its TLS"),
             },
-            Permitted::Only(listed) => {
+            Permissions::Only(listed) => {
                 let answers = Answers::shared(listed.iter().map(|(rule, _)| rule.answers));
                 let owner = |at: &usize| listed.get(*at).map(|(rule, _)| named(&RuleName::of(rule)));
                 match Rules::union(listed.iter().map(|(_, operations)| *operations)) {

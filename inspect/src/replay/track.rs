@@ -7,18 +7,19 @@ use std::time::Duration;
 use penstock_policy::terms::{OnRefusal, Protocol};
 
 use super::{
-    Answer, DEVIATIONS_MAX, DeviationSeen, Gate, JudgedOperation, OPERATIONS_MAX, Seen, Track, Treatment,
+    Answer, DEVIATIONS_MAX, DeviationSeen, Gate, JudgedOperation, OPERATIONS_MAX, Occurrences, Track,
+    Treatment,
 };
 use crate::capture::Happening;
 use crate::connection::{Effect, Sender};
-use crate::follow::{Finding, Follower};
+use crate::follow::{Follower, StreamFinding};
 use crate::judge::Rules;
 
 #[derive(Debug)]
 pub(super) struct RunningTrack {
     track: Track,
     follower: Option<Follower>,
-    operations: BTreeMap<(String, Answer), Seen>,
+    operations: BTreeMap<(String, Answer), Occurrences>,
     further: u64,
     further_refused: u64,
     unjudged_bytes: u64,
@@ -27,8 +28,8 @@ pub(super) struct RunningTrack {
     over: Option<String>,
     /// It passes, or goes on, only because its zones observe.
     observed: bool,
-    deviations: BTreeMap<(Effect, String, Option<&'static str>), Seen>,
-    notes: BTreeMap<String, Seen>,
+    deviations: BTreeMap<(Effect, String, Option<&'static str>), Occurrences>,
+    notes: BTreeMap<String, Occurrences>,
 }
 
 impl RunningTrack {
@@ -138,30 +139,30 @@ impl RunningTrack {
             notes
                 .entry(words)
                 .and_modify(|seen| seen.again(at))
-                .or_insert_with(|| Seen::once(at));
+                .or_insert_with(|| Occurrences::once(at));
         };
-        let mut found = |finding: Finding<'_>| match finding {
-            Finding::Judged { operation, verdict } => {
+        let mut found = |finding: StreamFinding<'_>| match finding {
+            StreamFinding::Judged { operation, verdict } => {
                 let answer = track.gate.answer_to(rules.as_deref(), &operation, verdict);
                 let allowed = answer.allowed;
                 let key = (operation.to_string(), answer);
                 if let Some(seen) = operations.get_mut(&key) {
                     seen.again(at);
                 } else if operations.len() < OPERATIONS_MAX {
-                    operations.insert(key, Seen::once(at));
+                    operations.insert(key, Occurrences::once(at));
                 } else {
                     *further += 1;
                     *further_refused += u64::from(!allowed);
                 }
             }
-            Finding::Exception { code, exception } => {
+            StreamFinding::Exception { code, exception } => {
                 note(format!(
                     "the device answered function {code} with exception {exception}"
                 ));
             }
             // Only who reads a connection can end it for what it carries.
-            Finding::Deviation { what, .. } if rules.is_none() => note(what.to_string()),
-            Finding::Deviation { what, effect } => {
+            StreamFinding::Deviation { what, .. } if rules.is_none() => note(what.to_string()),
+            StreamFinding::Deviation { what, effect } => {
                 *ended |= effect == Effect::Ended;
                 let kind = (effect, what.to_string(), what.remedy());
                 let known = deviations.len() < DEVIATIONS_MAX || deviations.contains_key(&kind);
@@ -172,9 +173,9 @@ impl RunningTrack {
                 deviations
                     .entry(kind)
                     .and_modify(|seen| seen.again(at))
-                    .or_insert_with(|| Seen::once(at));
+                    .or_insert_with(|| Occurrences::once(at));
             }
-            Finding::Resynchronised { from, skipped_bytes } => {
+            StreamFinding::Resynchronised { from, skipped_bytes } => {
                 *unjudged_bytes += skipped_bytes;
                 if skipped_bytes > 0 {
                     note(format!(
@@ -183,7 +184,7 @@ impl RunningTrack {
                     ));
                 }
             }
-            Finding::NeverFollowed { from, skipped_bytes } => {
+            StreamFinding::NeverFollowed { from, skipped_bytes } => {
                 *unjudged_bytes += skipped_bytes;
                 note(format!(
                     "{} could not be read as the protocol",
@@ -214,7 +215,7 @@ impl RunningTrack {
         self.deviations
             .retain(|(effect, ..), _| *effect != Effect::Withheld);
         self.unjudged_bytes = self.unjudged_bytes.max(bytes);
-        let seen = Seen::once(Duration::ZERO);
+        let seen = Occurrences::once(Duration::ZERO);
         self.notes.insert(
             "nothing of what its client sent is in the recording".to_owned(),
             seen,

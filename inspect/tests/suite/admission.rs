@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::mqtt::MqttRules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_inspect::judge::{Rules, Verdict};
@@ -99,7 +99,7 @@ fn opened(rules: &Arc<Rules>, client: &str) -> Connection {
         Arc::clone(rules),
         Mode::Enforce,
         OnRefusal::Answer,
-        Limits::default(),
+        ConnectionLimits::default(),
     );
     assert_eq!(
         feed(&mut connection, Sender::Client, &connect(5, client)).to_server,
@@ -143,7 +143,7 @@ fn a_changed_policy_and_a_restart_judge_the_client_that_is_connected_anew() {
             steered_by(now),
             Mode::Enforce,
             OnRefusal::Answer,
-            Limits::default(),
+            ConnectionLimits::default(),
         )
         .unwrap();
         assert!(passes(&mut thawed, "report/1"));
@@ -159,7 +159,12 @@ fn a_changed_policy_and_a_restart_judge_the_client_that_is_connected_anew() {
 #[test]
 fn of_a_client_whose_connect_was_not_seen_nothing_is_taken_for_granted_unless_observing() {
     for (mode, passed) in [(Mode::Enforce, false), (Mode::Observe, true)] {
-        let resumed = Connection::new(steered_by("plc-7"), mode, OnRefusal::Answer, Limits::default());
+        let resumed = Connection::new(
+            steered_by("plc-7"),
+            mode,
+            OnRefusal::Answer,
+            ConnectionLimits::default(),
+        );
         let mut resumed = resumed.resumed(penstock_inspect::connection::Version::V5);
         assert!(passes(&mut resumed, "report/1"));
         assert_eq!(passes(&mut resumed, "steer/1"), passed, "{mode:?}");
@@ -168,7 +173,7 @@ fn of_a_client_whose_connect_was_not_seen_nothing_is_taken_for_granted_unless_ob
         steered_by("plc-7"),
         Mode::Observe,
         OnRefusal::Answer,
-        Limits::default(),
+        ConnectionLimits::default(),
     );
     let mut resumed = observing.resumed(penstock_inspect::connection::Version::V5);
     resumed.set_terms(Mode::Enforce, OnRefusal::Answer, &mut |_| {});

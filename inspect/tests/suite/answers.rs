@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use penstock_inspect::capture::direction::Undeclared;
+use penstock_inspect::capture::direction::NoDeclarations;
 use penstock_inspect::capture::{
     Flows, Fragments, Frame, Frames, Happening, SkipReason, Transport, flows, link,
 };
@@ -16,7 +16,7 @@ use crate::captures::folder;
 /// Count and sum of the identifiers, by connection, side, unit and function.
 fn adus(bytes: &[u8]) -> BTreeMap<String, (u64, u64)> {
     let mut fragments = Fragments::default();
-    let mut flows = Flows::new(flows::Limits::default());
+    let mut flows = Flows::new(flows::FlowLimits::default());
     let mut held: BTreeMap<(usize, bool), Vec<u8>> = BTreeMap::new();
     let mut sums: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut happened =
@@ -59,7 +59,7 @@ fn adus(bytes: &[u8]) -> BTreeMap<String, (u64, u64)> {
         };
     for frame in Frames::open(bytes).unwrap().flatten() {
         if let Ok(Some(Transport::Tcp(segment))) = fragments.transport(&frame) {
-            flows.segment(frame.at, &segment, &Undeclared, &mut happened);
+            flows.segment(frame.at, &segment, &NoDeclarations, &mut happened);
         }
     }
     sums

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use penstock_inspect::capture::direction::{Opening, Undeclared};
+use penstock_inspect::capture::direction::{NoDeclarations, Opening};
 use penstock_inspect::capture::{CaptureError, Flows, Fragments, Frames, Happening, Transport, flows};
-use penstock_inspect::follow::{Finding, Follower};
-use penstock_inspect::judge::{Refusal, Rules, Verdict, Why};
+use penstock_inspect::follow::{Follower, StreamFinding};
+use penstock_inspect::judge::{Objection, Refusal, Rules, Verdict};
 use penstock_inspect::{Operation, modbus};
 use penstock_policy::terms::Protocol;
 
@@ -39,7 +39,7 @@ fn line(operation: &modbus::Operation) -> String {
 pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>) {
     let bytes = fs::read(capture).unwrap();
     let mut fragments = Fragments::default();
-    let mut flows = Flows::new(flows::Limits::default());
+    let mut flows = Flows::new(flows::FlowLimits::default());
     let mut followers: Vec<Option<Follower>> = Vec::new();
     let mut requests = Vec::new();
     let mut notes = BTreeMap::new();
@@ -55,15 +55,15 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
             let Some(follower) = &mut followers[number] else {
                 return;
             };
-            let mut found = |finding: Finding<'_>| match finding {
-                Finding::Judged {
+            let mut found = |finding: StreamFinding<'_>| match finding {
+                StreamFinding::Judged {
                     operation: Operation::Modbus(operation),
                     verdict,
                 } => {
                     let malformed = matches!(
                         verdict,
                         Verdict::Refuse(Refusal {
-                            why: Why::Malformed(_),
+                            why: Objection::Malformed(_),
                             ..
                         })
                     );
@@ -75,7 +75,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
                         line(&operation)
                     ));
                 }
-                Finding::Exception { .. } => {}
+                StreamFinding::Exception { .. } => {}
                 other => *notes.entry(format!("{other:?}")).or_default() += 1,
             };
             match happening {
@@ -91,7 +91,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
     for frame in Frames::open(&bytes).unwrap() {
         let Ok(frame) = frame else { break };
         if let Ok(Some(Transport::Tcp(segment))) = fragments.transport(&frame) {
-            flows.segment(frame.at, &segment, &Undeclared, &mut happened);
+            flows.segment(frame.at, &segment, &NoDeclarations, &mut happened);
         }
     }
     flows.finish(&mut happened);

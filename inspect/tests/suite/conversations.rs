@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use penstock_inspect::capture::conversations::PAIRS_MAX;
-use penstock_inspect::capture::direction::{Opening, Undeclared};
+use penstock_inspect::capture::direction::{NoDeclarations, Opening};
 use penstock_inspect::capture::{Conversation, Conversations, Datagram};
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ fn feed(conversations: &mut Conversations, all: &[Sent], out: &mut Vec<Conversat
             destination: *destination,
             payload_bytes: 10,
         };
-        conversations.datagram(*at, &datagram, &Undeclared, &mut |over| out.push(over));
+        conversations.datagram(*at, &datagram, &NoDeclarations, &mut |over| out.push(over));
     }
 }
 
@@ -42,7 +42,7 @@ fn conversations(all: &[Sent]) -> Vec<Conversation> {
     let mut out = Vec::new();
     feed(&mut conversations, all, &mut out);
     assert_eq!(conversations.left_out(), 0);
-    conversations.finish(&Undeclared, &mut |over| out.push(over));
+    conversations.finish(&NoDeclarations, &mut |over| out.push(over));
     out.sort_by_key(|over| (over.first, over.client, over.server));
     out
 }
@@ -272,7 +272,7 @@ fn a_second_recording_brings_the_doubt_again() {
     feed(&mut conversations, &[sent(200, MANAGER, DEVICE)], &mut out);
     conversations.recording_begins(s(90_000));
     feed(&mut conversations, &[sent(90_001, DEVICE, MANAGER)], &mut out);
-    conversations.finish(&Undeclared, &mut |over| out.push(over));
+    conversations.finish(&NoDeclarations, &mut |over| out.push(over));
     assert_eq!(out.len(), 2);
     assert!(
         out.iter().all(|over| over.client.to_string() == MANAGER),
@@ -312,7 +312,7 @@ fn pairs_take_no_more_than_their_room_and_what_is_over_makes_some() {
     assert_eq!((conversations.left_out(), out.len()), (6, 0));
     feed(&mut conversations, &[pair(161, PAIRS_MAX + 6)], &mut out);
     assert_eq!((conversations.left_out(), out.len()), (6, PAIRS_MAX - 1));
-    conversations.finish(&Undeclared, &mut |over| out.push(over));
+    conversations.finish(&NoDeclarations, &mut |over| out.push(over));
     let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
     for over in &out {
         *counts.entry(over.datagrams[0]).or_default() += 1;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
-use penstock_inspect::capture::direction::Undeclared;
+use penstock_inspect::capture::direction::NoDeclarations;
 use penstock_inspect::capture::{Conversations, Fragments, Frame, Frames, SkipReason, Transport};
 pub(crate) const MANAGER: &str = "10.1.0.5:50000";
 pub(crate) const DEVICE: &str = "10.2.0.9:161";
@@ -73,7 +73,7 @@ fn datagrams_of_real_devices_are_counted_as_tshark_counts_them() {
         for frame in Frames::open(&bytes).unwrap().flatten() {
             match fragments.transport(&frame) {
                 Ok(Some(Transport::Udp(datagram))) => {
-                    conversations.datagram(frame.at, &datagram, &Undeclared, &mut |over| {
+                    conversations.datagram(frame.at, &datagram, &NoDeclarations, &mut |over| {
                         count([over.client, over.server], over.datagrams);
                     });
                 }
@@ -81,7 +81,7 @@ fn datagrams_of_real_devices_are_counted_as_tshark_counts_them() {
                 _ => {}
             }
         }
-        conversations.finish(&Undeclared, &mut |over| {
+        conversations.finish(&NoDeclarations, &mut |over| {
             count([over.client, over.server], over.datagrams)
         });
         let mut expected: BTreeMap<[SocketAddr; 2], [u64; 2]> = BTreeMap::new();

@@ -5,9 +5,9 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::capture::direction::Undeclared;
+use penstock_inspect::capture::direction::NoDeclarations;
 use penstock_inspect::capture::{Flows, Frames, Happening, flows, link};
-use penstock_inspect::connection::{Connection, Limits, Mode, Sender, ThawError, Version};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender, ThawError, Version};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_policy::terms::{MqttOperation, Operations};
@@ -20,7 +20,12 @@ use crate::recorder::{Record, connection, cut, function, modbus, publish};
 
 type Chunks = Vec<(Sender, Vec<u8>)>;
 
-fn thaw(frozen: &[u8], operations: &Operations, mode: Mode, limits: Limits) -> Result<Connection, ThawError> {
+fn thaw(
+    frozen: &[u8],
+    operations: &Operations,
+    mode: Mode,
+    limits: ConnectionLimits,
+) -> Result<Connection, ThawError> {
     let rules = Arc::new(Rules::compile(operations).unwrap());
     Connection::thaw(frozen, Duration::ZERO, rules, mode, OnRefusal::Answer, limits)
 }
@@ -32,9 +37,9 @@ fn frozen_each_time(mut connection: Connection, rules: &Arc<Rules>, mode: Mode, 
     let mut now = Duration::ZERO;
     for (from, bytes) in chunks {
         let frozen = connection.freeze(now);
-        assert!(frozen.len() <= Limits::default().frozen_bytes_max());
+        assert!(frozen.len() <= ConnectionLimits::default().frozen_bytes_max());
         now += Duration::from_secs(7);
-        let (rules, limits) = (Arc::clone(rules), Limits::default());
+        let (rules, limits) = (Arc::clone(rules), ConnectionLimits::default());
         let thawed = Connection::thaw(&frozen, now, rules, mode, OnRefusal::Answer, limits).unwrap();
         assert_eq!(
             String::from_utf8(thawed.freeze(now)).unwrap(),
@@ -61,7 +66,14 @@ fn left_alone(mut connection: Connection, chunks: &Chunks) -> Record {
 
 fn compare(operations: &Operations, mode: Mode, chunks: &Chunks) -> Record {
     let rules = Arc::new(Rules::compile(operations).unwrap());
-    let begin = || Connection::new(Arc::clone(&rules), mode, OnRefusal::Answer, Limits::default());
+    let begin = || {
+        Connection::new(
+            Arc::clone(&rules),
+            mode,
+            OnRefusal::Answer,
+            ConnectionLimits::default(),
+        )
+    };
     let alone = left_alone(begin(), chunks);
     assert_eq!(frozen_each_time(begin(), &rules, mode, chunks), alone);
     alone
@@ -126,7 +138,7 @@ proptest! {
                     _ => frozen.insert(at, b'0' + byte % 10),
                 }
             }
-            let small = Limits { control_bytes_max: 600, queued_bytes_max: 100, ..Limits::default() };
+            let small = ConnectionLimits { control_bytes_max: 600, queued_bytes_max: 100, ..ConnectionLimits::default() };
             for bytes in [&frozen, &noise] {
                 let Ok(mut thawed) = thaw(bytes, &operations, Mode::Enforce, small) else { continue };
                 prop_assert!(thawed.held_bytes() <= 2 * (605 + 100));
@@ -139,7 +151,13 @@ proptest! {
 }
 
 fn connection_resumed(rules: &Arc<Rules>, mode: Mode, version: Version) -> Connection {
-    Connection::new(Arc::clone(rules), mode, OnRefusal::Answer, Limits::default()).resumed(version)
+    Connection::new(
+        Arc::clone(rules),
+        mode,
+        OnRefusal::Answer,
+        ConnectionLimits::default(),
+    )
+    .resumed(version)
 }
 
 #[test]
@@ -162,10 +180,10 @@ fn recorded_connections_that_were_frozen_at_every_segment_and_within_go_on_as_if
                     chunks.extend([(from, one.to_vec()), (from, other.to_vec())]);
                 }
             };
-        let mut flows = Flows::new(flows::Limits::default());
+        let mut flows = Flows::new(flows::FlowLimits::default());
         for frame in Frames::open(&bytes).unwrap().flatten() {
             if let Ok(segment) = link::segment(&frame) {
-                flows.segment(frame.at, &segment, &Undeclared, &mut happened);
+                flows.segment(frame.at, &segment, &NoDeclarations, &mut happened);
             }
         }
         flows.finish(&mut happened);
@@ -222,7 +240,7 @@ fn rules_that_no_longer_permit_who_is_connected_hold_for_a_thawed_connection() {
         },
     ]);
     let frozen = connection.freeze(Duration::ZERO);
-    let mut thawed = thaw(&frozen, &only, Mode::Enforce, Limits::default()).unwrap();
+    let mut thawed = thaw(&frozen, &only, Mode::Enforce, ConnectionLimits::default()).unwrap();
     let mut record = Record::default();
     thawed.feed(Sender::Client, Duration::ZERO, &[0xc0, 0], &mut |output| {
         record.take(output)
@@ -236,7 +254,15 @@ fn what_could_not_be_a_connection_is_refused_with_its_reason() {
     let held = adu(1, 1, &[3, 0, 0, 0, 1]);
     let (_, waiting) = crate::recorder::run(fresh, &[(Sender::Client, [&held[..], &held[..5]].concat())]);
     let frozen = String::from_utf8(waiting.freeze(Duration::ZERO)).unwrap();
-    assert!(thaw(frozen.as_bytes(), &read_only(), Mode::Enforce, Limits::default()).is_ok());
+    assert!(
+        thaw(
+            frozen.as_bytes(),
+            &read_only(),
+            Mode::Enforce,
+            ConnectionLimits::default()
+        )
+        .is_ok()
+    );
     let (_, open) = crate::recorder::run(
         connection(&rules(), Mode::Enforce, OnRefusal::Answer),
         &[(Sender::Client, connect(4, "c")), (Sender::Server, connack(4))],
@@ -247,35 +273,45 @@ fn what_could_not_be_a_connection_is_refused_with_its_reason() {
         &[(Sender::Client, b"GET / HTTP/1.1".to_vec())],
     );
     let passing = String::from_utf8(passing.freeze(Duration::ZERO)).unwrap();
-    let none = Limits {
-        transactions: penstock_inspect::modbus::transactions::Limits {
+    let none = ConnectionLimits {
+        transactions: penstock_inspect::modbus::transactions::TransactionLimits {
             outstanding_max: 0,
             ..Default::default()
         },
-        ..Limits::default()
+        ..ConnectionLimits::default()
     };
     let whole = hex_of(&held);
     for (frozen, operations, limits, said) in [
-        (String::new(), read_only(), Limits::default(), "cannot be read"),
+        (
+            String::new(),
+            read_only(),
+            ConnectionLimits::default(),
+            "cannot be read",
+        ),
         (
             frozen[..frozen.len() - 1].to_owned(),
             read_only(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "cannot be read",
         ),
         (
             frozen.replace("\"format\":1", "\"format\":2"),
             read_only(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "format 2",
         ),
         (
             frozen.replace("\"unit\"", "\"more\":0,\"unit\""),
             read_only(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "cannot be read",
         ),
-        (frozen.clone(), rules(), Limits::default(), "speaks ModbusTcp"),
+        (
+            frozen.clone(),
+            rules(),
+            ConnectionLimits::default(),
+            "speaks ModbusTcp",
+        ),
         (
             frozen.clone(),
             read_only(),
@@ -285,43 +321,43 @@ fn what_could_not_be_a_connection_is_refused_with_its_reason() {
         (
             frozen.replace("0001000000", &whole),
             read_only(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "not the beginning of one ADU",
         ),
         (
             frozen.replace("0001000000", "000100010006"),
             read_only(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "not the beginning of one ADU",
         ),
         (
             passing,
             read_only(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "without being understood",
         ),
         (
             mqtt.replacen("\"unreleased\":[]", "\"unreleased\":[7,7]", 1),
             rules(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "waits twice",
         ),
         (
             mqtt.replacen("\"stage\":\"open\"", "\"stage\":\"connect\"", 1),
             rules(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "before the connection was open",
         ),
         (
             mqtt.replacen("\"held\":\"\"", "\"held\":\"c000\"", 1),
             rules(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "not the beginning of one packet",
         ),
         (
             mqtt.replacen("\"queue\":\"\"", "\"queue\":\"40020007\"", 1),
             rules(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "answers wait for no payload",
         ),
         (
@@ -331,7 +367,7 @@ fn what_could_not_be_a_connection_is_refused_with_its_reason() {
                 1,
             ),
             rules(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "a packet begins before",
         ),
         (
@@ -341,7 +377,7 @@ fn what_could_not_be_a_connection_is_refused_with_its_reason() {
                 1,
             ),
             rules(),
-            Limits::default(),
+            ConnectionLimits::default(),
             "no topic aliases",
         ),
     ] {

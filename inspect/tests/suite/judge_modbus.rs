@@ -1,7 +1,7 @@
 //! Compiled Modbus rules against the obvious reading of the list, one address and one value at a time.
 
 use penstock_inspect::judge::modbus::ModbusRules;
-use penstock_inspect::judge::{Rules, RulesError, Verdict, Why};
+use penstock_inspect::judge::{Objection, Rules, RulesError, Verdict};
 use penstock_inspect::modbus::Span;
 use penstock_inspect::modbus::request::{Request, Values};
 use penstock_policy::terms::{ModbusOperation, NumberRange, Operations};
@@ -171,25 +171,25 @@ fn a_refusal_names_the_rule_that_came_closest_and_what_stands_against_it() {
         (
             1,
             &[3, 0, 190, 0, 20][..],
-            Why::Address,
+            Objection::Address,
             "the addresses are not within those permitted; closest is operation 1 (read-holding-registers, units 1, addresses 0-199)",
         ),
         (
             2,
             &[3, 0, 0, 0, 1],
-            Why::Unit,
+            Objection::Unit,
             "the unit is not permitted; closest is operation 1 (read-holding-registers, units 1, addresses 0-199)",
         ),
         (
             1,
             &[6, 0, 40, 0xff, 0xff],
-            Why::Value,
+            Objection::Value,
             "the value is not within those permitted; closest is operation 2 (write-single-register, units 1, addresses 40-41, values 0-1500)",
         ),
         (
             1,
             &[5, 0, 40, 0xff, 0],
-            Why::Function,
+            Objection::Function,
             "no rule permits the function",
         ),
     ] {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Sender, Sessions};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender, Sessions};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_policy::terms::Operations;
@@ -16,9 +16,9 @@ const SERVER: Sender = Sender::Server;
 
 /// A connection of MQTT 3.1.1, of which at most two publications at QoS 2 are kept, that is open.
 fn open(qos: u32, mode: Mode, client: &str) -> Connection {
-    let limits = Limits {
+    let limits = ConnectionLimits {
         refused_publications_max: 2,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     };
     let mut connection = Connection::new(permitting(qos), mode, OnRefusal::Answer, limits).remembering(
         &Arc::<Sessions>::default(),

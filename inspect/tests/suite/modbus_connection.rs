@@ -444,7 +444,7 @@ fn an_answer_is_the_clients_only_if_it_may_still_ask() {
         let narrower = std::sync::Arc::new(penstock_inspect::judge::Rules::compile(&rules(5)).unwrap());
         if thawed {
             let frozen = connection.freeze(Duration::ZERO);
-            let limits = penstock_inspect::connection::Limits::default();
+            let limits = penstock_inspect::connection::ConnectionLimits::default();
             let (mode, style) = (Mode::Enforce, OnRefusal::Answer);
             connection = penstock_inspect::connection::Connection::thaw(
                 &frozen,

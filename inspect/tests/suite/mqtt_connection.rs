@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_inspect::mqtt::topic::matches;
@@ -218,10 +218,10 @@ fn an_answer_waits_until_the_publication_that_passes_by_is_whole() {
 
 #[test]
 fn payloads_stream_through_and_large_things_take_no_memory() {
-    let limits = Limits {
+    let limits = ConnectionLimits {
         packet_bytes_max: 3_000_000,
         control_bytes_max: 1000,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     };
     let build = || {
         Connection::new(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_policy::terms::{Answers, Operations};
@@ -88,7 +88,12 @@ fn foretells(operations: &Operations, chunks: &Chunks) {
 
 fn connection(operations: &Operations, answers: Answers, mode: Mode) -> Connection {
     let rules = Rules::compile(operations).unwrap().with_answers(answers);
-    Connection::new(Arc::new(rules), mode, OnRefusal::Answer, Limits::default())
+    Connection::new(
+        Arc::new(rules),
+        mode,
+        OnRefusal::Answer,
+        ConnectionLimits::default(),
+    )
 }
 
 fn foretells_under(operations: &Operations, answers: Answers, chunks: &Chunks) {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penstock_inspect::capture::Frames;
-use penstock_inspect::learn::{Carrier, Ends, Learned, Learner, ModbusKey, ModbusSeen, Talk, document};
+use penstock_inspect::learn::{Ends, Learned, Learner, ModbusKey, ModbusSeen, PortCarrier, Talk, document};
 use penstock_inspect::modbus::Span;
-use penstock_inspect::replay::{Plans, Replay, Report, Seen};
+use penstock_inspect::replay::{Occurrences, Plans, Replay, Report};
 use penstock_policy::compile::compile_all;
 use penstock_policy::diagnostics::{SourceFile, Style};
 use penstock_policy::model::Plant;
@@ -179,7 +179,7 @@ fn written(function: &str, place: u16, values: &[Span]) -> Learned {
         written: (!files).then_some(one(place)),
     };
     let seen = ModbusSeen {
-        seen: Seen::once(Duration::ZERO),
+        seen: Occurrences::once(Duration::ZERO),
         read: Vec::new(),
         write: vec![one(place)],
         sub_functions: Default::default(),
@@ -190,7 +190,7 @@ fn written(function: &str, place: u16, values: &[Span]) -> Learned {
     let ends = Ends {
         client: [10, 1, 0, 5].into(),
         server: "10.2.0.9:502".parse().unwrap(),
-        carrier: Carrier::Tcp,
+        carrier: PortCarrier::Tcp,
     };
     let mut learned = Learned::default();
     learned.add(ends, talk);

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use penstock_inspect::capture::direction::Undeclared;
-use penstock_inspect::capture::reassembly::{Limits, Piece, Stream};
+use penstock_inspect::capture::direction::NoDeclarations;
+use penstock_inspect::capture::reassembly::{Piece, ReassemblyLimits, Stream};
 use penstock_inspect::capture::{Flows, Segment, flows};
 use proptest::prelude::*;
 
-fn run(segments: &[(u32, Vec<u8>)], limits: Limits) -> (Vec<u8>, u64, usize, usize) {
+fn run(segments: &[(u32, Vec<u8>)], limits: ReassemblyLimits) -> (Vec<u8>, u64, usize, usize) {
     let mut stream = Stream::new(limits);
     let (mut data, mut gaps, mut conflicts, mut held) = (Vec::new(), 0, 0, 0);
     let mut take = |piece: Piece<'_>| match piece {
@@ -42,13 +42,13 @@ proptest! {
             let end = (at + length).min(sent.len());
             (origin.wrapping_add(u32::try_from(*at).unwrap()), sent[*at..end].to_vec())
         }).collect();
-        let (data, gaps, conflicts, _) = run(&segments, Limits::default());
+        let (data, gaps, conflicts, _) = run(&segments, ReassemblyLimits::default());
         prop_assert_eq!((data, gaps, conflicts), (sent, 0, 0));
     }
 
     #[test]
     fn any_segments_at_all_stay_within_the_bounds(segments in prop::collection::vec((any::<u32>(), prop::collection::vec(any::<u8>(), 0..200)), 0..60)) {
-        let limits = Limits { waiting_bytes_max: 1000, remembered_bytes_max: 500 };
+        let limits = ReassemblyLimits { waiting_bytes_max: 1000, remembered_bytes_max: 500 };
         let (_, _, _, held) = run(&segments, limits);
         prop_assert!(held <= 1000 + 750 + 200, "held {}", held);
     }
@@ -62,13 +62,13 @@ fn a_retransmission_with_other_content_is_told_and_the_first_content_stands() {
         (20, b"later".to_vec()),
         (21, b"AT".to_vec()),
     ];
-    let (data, gaps, conflicts, _) = run(&segments, Limits::default());
+    let (data, gaps, conflicts, _) = run(&segments, ReassemblyLimits::default());
     assert_eq!((data.as_slice(), gaps, conflicts), (&b"abcdeflater"[..], 4, 4));
 }
 
 #[test]
 fn what_the_peer_acknowledged_but_the_capture_lacks_is_a_gap_at_once() {
-    let mut stream = Stream::new(Limits::default());
+    let mut stream = Stream::new(ReassemblyLimits::default());
     let mut pieces = Vec::new();
     let mut take = |piece: Piece<'_>| pieces.push(format!("{piece:?}"));
     stream.segment(u32::MAX - 1, b"ab", &mut take);
@@ -81,10 +81,10 @@ fn what_the_peer_acknowledged_but_the_capture_lacks_is_a_gap_at_once() {
 fn segments_for_which_there_is_no_room_cost_no_more_than_those_that_are_followed() {
     const MANY: u32 = 20_000;
     for silent_after in [None, Some(Duration::from_secs(60))] {
-        let limits = flows::Limits {
+        let limits = flows::FlowLimits {
             flows_max: MANY as usize,
             silent_after,
-            ..flows::Limits::default()
+            ..flows::FlowLimits::default()
         };
         let mut flows = Flows::new(limits);
         let server: SocketAddr = "10.2.0.9:502".parse().unwrap();
@@ -105,7 +105,7 @@ fn segments_for_which_there_is_no_room_cost_no_more_than_those_that_are_followed
                 flows.segment(
                     Duration::from_secs(at),
                     &segment,
-                    &Undeclared,
+                    &NoDeclarations,
                     &mut |_, _, _, _| {},
                 );
             }

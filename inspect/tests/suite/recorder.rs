@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Deviation, Limits, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Deviation, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_policy::terms::{ModbusOperation, MqttOperation, NumberRange, Operations};
@@ -57,7 +57,7 @@ impl Record {
 
 pub(crate) fn connection(operations: &Operations, mode: Mode, on_refusal: OnRefusal) -> Connection {
     let rules = Arc::new(Rules::compile(operations).unwrap());
-    Connection::new(rules, mode, on_refusal, Limits::default())
+    Connection::new(rules, mode, on_refusal, ConnectionLimits::default())
 }
 
 /// Feeds chunks in order, all at the same moment.

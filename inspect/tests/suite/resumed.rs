@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Sender, Sessions};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender, Sessions};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_policy::terms::{MqttOperation, Operations};
@@ -67,8 +67,13 @@ impl Link {
         (clean, present): (bool, bool),
         (rules, mode): (Vec<MqttOperation>, Mode),
     ) -> Self {
-        let connection = Connection::new(compiled(rules), mode, OnRefusal::Answer, Limits::default())
-            .remembering(sessions, to, from);
+        let connection = Connection::new(
+            compiled(rules),
+            mode,
+            OnRefusal::Answer,
+            ConnectionLimits::default(),
+        )
+        .remembering(sessions, to, from);
         let mut link = Self {
             connection,
             record: Record::default(),
@@ -141,7 +146,7 @@ fn what_is_not_known_is_released_only_for_a_client_that_may_publish_so_at_all() 
             );
             // Also after a restart of the agent.
             let frozen = link.connection.freeze(Duration::ZERO);
-            let (rules, limits) = (compiled(never_twice()), Limits::default());
+            let (rules, limits) = (compiled(never_twice()), ConnectionLimits::default());
             link.connection =
                 Connection::thaw(&frozen, Duration::ZERO, rules, ENFORCE, OnRefusal::Answer, limits).unwrap();
             link.feed(CLIENT, &RELEASE);
@@ -184,7 +189,12 @@ fn sessions_of_other_clients_and_other_brokers_are_others() {
         assert_eq!(other.record.to_server, RELEASE);
     }
     // Who is not let in changes nothing of it.
-    let refused = Connection::new(compiled(wide()), ENFORCE, OnRefusal::Answer, Limits::default());
+    let refused = Connection::new(
+        compiled(wide()),
+        ENFORCE,
+        OnRefusal::Answer,
+        ConnectionLimits::default(),
+    );
     let mut refused = Link {
         connection: refused.remembering(&sessions, broker(1), HERE),
         record: Record::default(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_policy::terms::{MqttOperation, Operations};
@@ -312,7 +312,7 @@ fn all_of_that_survives_a_restart() {
     let thawed = |standing: &mut Standing| {
         let frozen = standing.connection.freeze(Duration::ZERO);
         let rules = Arc::new(Rules::compile(&Operations::Mqtt(wide())).unwrap());
-        let limits = Limits::default();
+        let limits = ConnectionLimits::default();
         standing.connection = Connection::thaw(
             &frozen,
             Duration::ZERO,

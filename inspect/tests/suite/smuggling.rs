@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use penstock_policy::terms::{ModbusOperation, Operations};
@@ -404,7 +404,7 @@ fn where_a_server_may_stand_survives_a_restart_and_a_state_without_it_is_read() 
             rules,
             Mode::Enforce,
             OnRefusal::Answer,
-            Limits::default(),
+            ConnectionLimits::default(),
         )
         .unwrap()
     };

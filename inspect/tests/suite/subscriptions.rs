@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 use proptest::prelude::*;
@@ -25,10 +25,10 @@ const FILTERS: [(&str, bool); 5] = [
 ];
 
 fn opened(version: u8, mode: Mode, style: OnRefusal) -> Connection {
-    opened_within(Limits::default(), version, mode, style)
+    opened_within(ConnectionLimits::default(), version, mode, style)
 }
 
-fn opened_within(limits: Limits, version: u8, mode: Mode, style: OnRefusal) -> Connection {
+fn opened_within(limits: ConnectionLimits, version: u8, mode: Mode, style: OnRefusal) -> Connection {
     let rules = Arc::new(Rules::compile(&rules()).unwrap());
     let mut connection = Connection::new(rules, mode, style, limits);
     for (from, bytes) in [(CLIENT, connect(version, "c")), (SERVER, connack(version))] {
@@ -162,9 +162,9 @@ fn a_connect_whose_will_is_forbidden_is_not_told_as_allowed() {
 
 #[test]
 fn a_broker_that_answers_nothing_costs_a_bounded_memory_and_then_the_connection() {
-    let limits = Limits {
+    let limits = ConnectionLimits {
         pending_filters_max: 6,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     };
     let mut connection = opened_within(limits, 5, Mode::Enforce, OnRefusal::Answer);
     let wanted = [("line/1", 0), ("other", 0)];
@@ -339,7 +339,7 @@ proptest! {
             let bytes_of = frozen.freeze(Duration::ZERO);
             let rules = Arc::new(Rules::compile(&rules()).unwrap());
             let (mode, style) = (Mode::Enforce, OnRefusal::Answer);
-            frozen = Connection::thaw(&bytes_of, Duration::ZERO, rules, mode, style, Limits::default()).unwrap();
+            frozen = Connection::thaw(&bytes_of, Duration::ZERO, rules, mode, style, ConnectionLimits::default()).unwrap();
             frozen.feed(*from, Duration::ZERO, bytes, &mut |output| again.take(output));
         }
         prop_assert_eq!(again, record);

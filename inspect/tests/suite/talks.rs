@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use penstock_inspect::capture::SkipReason;
-use penstock_inspect::learn::{Carrier, Ends, Learned, Learner, Talk, document};
+use penstock_inspect::learn::{Ends, Learned, Learner, PortCarrier, Talk, document};
 use penstock_inspect::replay::{DatagramsReport, Plans, Replay};
 use proptest::prelude::*;
 
@@ -168,7 +168,7 @@ fn a_controller_that_asks_for_the_time_stays_one_in_a_first_sketch() {
     };
     let mut sketched = learned(&[(0, packet("10.2.0.9:123", "10.1.0.5:123", b"time"))], None);
     let panel = Talk::new(Duration::ZERO, None);
-    sketched.add(ends("10.1.0.6", "10.2.0.9:502", Carrier::Tcp), panel);
+    sketched.add(ends("10.1.0.6", "10.2.0.9:502", PortCarrier::Tcp), panel);
     let text = document::write(&sketched, None, Some(KEY), &clock);
     for asset in [
         "host-10-1-0-6: { zone: operations, ",
@@ -230,7 +230,7 @@ fn each_way_of_a_conversation_has_the_verdict_of_who_opened_it() {
     assert_eq!(proposed, BTreeSet::from(expected.map(str::to_owned)));
     assert_eq!(learned.permitted_already, 2);
     assert_eq!(learned.skipped, BTreeMap::from([(SkipReason::Late, 1)]));
-    assert!(learned.talks.keys().all(|ends| ends.carrier == Carrier::Udp));
+    assert!(learned.talks.keys().all(|ends| ends.carrier == PortCarrier::Udp));
     let text = document::write(&learned, Some(&plant), None, &clock);
     assert!(
         text.contains("# Everything below WIDENS the existing plant"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_inspect::judge::refusal::OnRefusal;
 
@@ -62,7 +62,7 @@ fn what_is_half_through_when_enforcement_begins_is_never_completed_if_it_is_refu
             rules,
             Mode::Enforce,
             OnRefusal::Answer,
-            Limits::default(),
+            ConnectionLimits::default(),
         );
         set(&mut connection, Mode::Enforce);
         let [stood, restarted] = [connection, thawed.unwrap()].map(|mut one| feed(&mut one, &whole[9..]));
@@ -117,7 +117,7 @@ fn a_zone_that_begins_to_observe_lets_go_of_what_is_held_at_once() {
         rules,
         Mode::Observe,
         OnRefusal::Answer,
-        Limits::default(),
+        ConnectionLimits::default(),
     );
     let mut record = Record::default();
     thawed.unwrap().settle(&mut |output| record.take(output));
@@ -210,7 +210,7 @@ fn an_answer_of_the_gateways_own_never_stands_within_a_packet_that_began_to_pass
         // Also through a restart of the agent.
         let frozen = stood.freeze(Duration::ZERO);
         let rules = Arc::new(Rules::compile(&mqtt_connection::rules()).unwrap());
-        let limits = Limits::default();
+        let limits = ConnectionLimits::default();
         let thawed = Connection::thaw(&frozen, Duration::ZERO, rules, then, OnRefusal::Answer, limits);
         assert_eq!(set(&mut stood, then), Record::default());
         for mut one in [stood, thawed.unwrap()] {

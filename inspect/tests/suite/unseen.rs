@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
-use penstock_inspect::capture::direction::{Carrier, Declared, Opening, Undeclared};
+use penstock_inspect::capture::direction::{Declarations, NoDeclarations, Opening, PortCarrier};
 use penstock_inspect::capture::{FlowKey, Flows, Frame, Happening, Segment, flows, link};
 use penstock_inspect::learn::{Learner, document};
 use penstock_inspect::replay::{Plans, Replay, Report};
@@ -147,8 +147,8 @@ proptest! {
 }
 
 /// Who opened each connection of these packets, and how that is known.
-fn openings(packets: &[Vec<u8>], declared: &dyn Declared) -> Vec<(FlowKey, Opening)> {
-    let mut flows = Flows::new(flows::Limits::default());
+fn openings(packets: &[Vec<u8>], declared: &dyn Declarations) -> Vec<(FlowKey, Opening)> {
+    let mut flows = Flows::new(flows::FlowLimits::default());
     let segments: Vec<Segment<'_>> = packets
         .iter()
         .map(|bytes| link::segment(&frame(1, RAW, bytes)).unwrap())
@@ -168,12 +168,12 @@ fn openings(packets: &[Vec<u8>], declared: &dyn Declared) -> Vec<(FlowKey, Openi
 /// A plant in which one flow leads from 10.1.0.0/16 to 10.2.0.0/16 at one port.
 struct OneFlow(u16);
 
-impl Declared for OneFlow {
-    fn permits(&self, _: Carrier, client: SocketAddr, server: SocketAddr) -> bool {
+impl Declarations for OneFlow {
+    fn permits(&self, _: PortCarrier, client: SocketAddr, server: SocketAddr) -> bool {
         self.leads(client.ip(), server.ip()) && server.port() == self.0
     }
 
-    fn names(&self, _: Carrier, port: u16) -> bool {
+    fn names(&self, _: PortCarrier, port: u16) -> bool {
         port == self.0
     }
 
@@ -184,7 +184,7 @@ impl Declared for OneFlow {
 
 #[test]
 fn who_opened_a_tcp_connection_that_stood_before_is_told_by_plant_and_services_else_guessed_and_marked() {
-    let one = |from: &str, to: &str, declared: &dyn Declared| {
+    let one = |from: &str, to: &str, declared: &dyn Declarations| {
         let found = openings(&[tcp(from, to, "A", 1, b"x")], declared);
         let [(key, opening)] = found.as_slice() else {
             panic!()
@@ -193,14 +193,14 @@ fn who_opened_a_tcp_connection_that_stood_before_is_told_by_plant_and_services_e
     };
     let (client, server) = ("10.1.0.5:1100", "10.2.0.9:44818");
     for (from, to) in [(client, server), (server, client)] {
-        assert_eq!(one(from, to, &Undeclared), (server.into(), Opening::Told));
+        assert_eq!(one(from, to, &NoDeclarations), (server.into(), Opening::Told));
     }
     let (client, server) = ("10.1.0.5:1025", "10.2.0.9:1502");
     for (from, to) in [(client, server), (server, client)] {
         // The lower port is the client's; only the plant knows.
         assert_eq!(one(from, to, &OneFlow(1502)), (server.into(), Opening::Told));
         assert_eq!(one(from, to, &OneFlow(9)), (server.into(), Opening::Guessed));
-        assert_eq!(one(from, to, &Undeclared), (client.into(), Opening::Guessed));
+        assert_eq!(one(from, to, &NoDeclarations), (client.into(), Opening::Guessed));
     }
     // Named by a flow between others.
     let elsewhere = ("10.3.0.5:1025", "10.3.0.9:1502");
@@ -218,7 +218,7 @@ fn a_later_opening_to_the_same_end_tells_who_serves_on_a_connection_that_stood_b
         tcp(server, "10.1.0.6:5000", "SA", 1, b""),
     ] {
         let packets = [tcp(server, client, "A", 1, b"x"), later];
-        let (key, opening) = openings(&packets, &Undeclared)[0];
+        let (key, opening) = openings(&packets, &NoDeclarations)[0];
         assert_eq!(
             (key.server.to_string().as_str(), opening),
             (server, Opening::Told)

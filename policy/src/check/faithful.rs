@@ -20,12 +20,12 @@ const RECOMPILE: &str =
 pub(super) struct Index<'a> {
     conduits: BTreeMap<&'a GatewayId, Vec<(&'a ConduitId, &'a Conduit)>>,
     grants: BTreeMap<&'a ConduitId, BTreeSet<Grant>>,
-    places: BTreeMap<&'a ZoneId, Place<'a>>,
+    places: BTreeMap<&'a ZoneId, ZoneMembers<'a>>,
 }
 
 /// What lives in a zone.
 #[derive(Default)]
-struct Place<'a> {
+struct ZoneMembers<'a> {
     networks: Vec<IpNet>,
     assets: Vec<&'a Asset>,
 }
@@ -38,7 +38,7 @@ impl<'a> Index<'a> {
                 conduits.entry(gateway).or_default().push((id, conduit));
             }
         }
-        let mut places: BTreeMap<_, Place<'_>> = BTreeMap::new();
+        let mut places: BTreeMap<_, ZoneMembers<'_>> = BTreeMap::new();
         for (id, zone) in &plant.zones {
             places.entry(id).or_default().networks.extend(&zone.networks);
         }
@@ -81,7 +81,7 @@ impl<'a> Index<'a> {
     }
 
     /// The zones of a side, and what lives there.
-    fn on<'s>(&'s self, side: &'s PlanInterface) -> impl Iterator<Item = (&'s ZoneId, &'s Place<'a>)> {
+    fn on<'s>(&'s self, side: &'s PlanInterface) -> impl Iterator<Item = (&'s ZoneId, &'s ZoneMembers<'a>)> {
         let zones: BTreeSet<&ZoneId> = std::iter::once(&side.zone).chain(&side.behind).collect();
         zones
             .into_iter()

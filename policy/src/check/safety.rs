@@ -9,7 +9,7 @@ use super::{Findings, Severity};
 use crate::document::services::{Carrier, NamedService, SERVICES};
 use crate::functions::modbus_function;
 use crate::model::{Flow, FlowEnd, Plant, ZoneKind};
-use crate::reach::{Steps, Way};
+use crate::reach::{Permit, Steps};
 use crate::terms::{MqttOperation, OnAgentLoss, Operations, Transport};
 
 pub(super) fn check(plant: &Plant, findings: &mut Findings) {
@@ -184,9 +184,9 @@ fn exposed(kind: ZoneKind) -> bool {
 }
 
 /// Whether nothing can be changed that way, as far as the operations are known.
-fn only_reads(way: &Way) -> bool {
+fn only_reads(way: &Permit) -> bool {
     match way {
-        Way::Flow {
+        Permit::Flow {
             operations: Some(Operations::ModbusTcp(operations)),
             ..
         } => operations.iter().all(|operation| {
@@ -194,13 +194,13 @@ fn only_reads(way: &Way) -> bool {
                 || modbus_function(&operation.function)
                     .is_some_and(|function| function.reads && !function.writes)
         }),
-        Way::Flow {
+        Permit::Flow {
             operations: Some(Operations::Mqtt(operations)),
             ..
         } => operations.iter().all(|operation| match operation {
             MqttOperation::Publish { .. } => false,
             MqttOperation::Subscribe { .. } | MqttOperation::Connect { .. } => true,
         }),
-        Way::Flow { operations: None, .. } | Way::Observed { .. } => false,
+        Permit::Flow { operations: None, .. } | Permit::Observed { .. } => false,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::codes::Code;
 use super::source::{Place, Sources};
-use super::{Diagnostic, Diagnostics, Location, Related, Severity};
+use super::{Diagnostic, Diagnostics, Location, RelatedPlace, Severity};
 
 /// How many errors are kept, and as many warnings; the rest is counted and said in one more.
 pub(crate) const FAULTS_MAX: usize = 1000;
@@ -135,7 +135,7 @@ fn resolve(fault: Fault, sources: &Sources) -> Diagnostic {
         related: fault
             .related
             .into_iter()
-            .filter_map(|(place, note)| locate(place).map(|location| Related { location, note }))
+            .filter_map(|(place, note)| locate(place).map(|location| RelatedPlace { location, note }))
             .collect(),
     }
 }

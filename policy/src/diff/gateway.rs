@@ -4,11 +4,11 @@ use ipnet::IpNet;
 
 use super::Effect;
 use super::flow::covers;
-use super::record::{NOT_ENFORCED, Said};
+use super::record::{FieldAccount, NOT_ENFORCED};
 use crate::model::{Gateway, ManagementAccess, Window};
 use crate::words::and;
 
-pub(super) fn gateway(old: &Gateway, new: &Gateway) -> Said {
+pub(super) fn gateway(old: &Gateway, new: &Gateway) -> FieldAccount {
     let (effect, mut details) = match (&old.management, &new.management) {
         (None, Some(after)) => (
             Some(Effect::Widened),
@@ -43,7 +43,7 @@ pub(super) fn gateway(old: &Gateway, new: &Gateway) -> Said {
             details.push(format!("{what}: {after} (was {before}), {NOT_ENFORCED}"));
         }
     }
-    Said {
+    FieldAccount {
         effect,
         details,
         fields: vec![

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::record::{Said, differing_fields};
+use super::record::{FieldAccount, differing_fields};
 use super::{Change, Effect, Subject};
 use crate::compile::grants;
 use crate::ids::ConduitId;
@@ -80,14 +80,14 @@ pub(super) fn conduit(
     id: &ConduitId,
     (old, new): (&Conduit, &Conduit),
     [before, after]: [&Times<'_>; 2],
-) -> Said {
+) -> FieldAccount {
     let (effect, details) = match (before.always(id), after.always(id)) {
         _ if old.only_by_grant == new.only_by_grant => (None, Vec::new()),
         (true, false) => (Some(Effect::Narrowed), vec![closes(id)]),
         (false, true) => (Some(Effect::Widened), vec![opens(id)]),
-        _ => return Said::nothing(),
+        _ => return FieldAccount::nothing(),
     };
-    Said {
+    FieldAccount {
         effect,
         details,
         fields: vec!["only_by_grant"],

@@ -84,13 +84,13 @@ pub(super) const NOT_ENFORCED: &str = "recorded, not enforced in this version";
 
 /// What a kind of record says of a difference in its own words: the effect if more is known than "altered", and
 /// details; the fields they account for.
-pub(super) struct Said {
+pub(super) struct FieldAccount {
     pub(super) effect: Option<Effect>,
     pub(super) details: Vec<String>,
     pub(super) fields: Vec<&'static str>,
 }
 
-impl Said {
+impl FieldAccount {
     pub(super) fn nothing() -> Self {
         Self {
             effect: None,
@@ -111,8 +111,8 @@ impl Said {
     }
 }
 
-fn unsaid<K, T>(_: &K, _: &T, _: &T) -> Said {
-    Said::nothing()
+fn unsaid<K, T>(_: &K, _: &T, _: &T) -> FieldAccount {
+    FieldAccount::nothing()
 }
 
 fn records<K: Ord + Clone + Display, T: PartialEq + Serialize>(
@@ -120,7 +120,7 @@ fn records<K: Ord + Clone + Display, T: PartialEq + Serialize>(
     after: &BTreeMap<K, T>,
     subject: impl Fn(K) -> Subject,
     effective: &[&str],
-    words: impl Fn(&K, &T, &T) -> Said,
+    words: impl Fn(&K, &T, &T) -> FieldAccount,
     changes: &mut Vec<Change>,
 ) {
     let names: BTreeSet<&K> = before.keys().chain(after.keys()).collect();
@@ -147,7 +147,11 @@ fn records<K: Ord + Clone + Display, T: PartialEq + Serialize>(
     }
 }
 
-fn compare(said: Said, fields: BTreeMap<String, String>, effective: &[&str]) -> (Effect, Vec<String>) {
+fn compare(
+    said: FieldAccount,
+    fields: BTreeMap<String, String>,
+    effective: &[&str],
+) -> (Effect, Vec<String>) {
     let unsaid_effect = fields
         .keys()
         .any(|field| effective.contains(&field.as_str()) && !said.fields.contains(&field.as_str()));
@@ -227,7 +231,7 @@ fn shown(value: &Value) -> Option<String> {
 }
 
 /// What another mode of a zone changes: just the crossings between it and those beside it that observe, or observed.
-fn zone((old, before): (&Zone, &Neighbours), (new, after): (&Zone, &Neighbours)) -> Said {
+fn zone((old, before): (&Zone, &Neighbours), (new, after): (&Zone, &Neighbours)) -> FieldAccount {
     let (effect, details) = match (old.enforcement, new.enforcement) {
         (Enforcement::Observe, Enforcement::Enforce) => {
             let open = before.open_to(old.enforcement);
@@ -257,14 +261,14 @@ fn zone((old, before): (&Zone, &Neighbours), (new, after): (&Zone, &Neighbours))
         ),
         _ => (None, Vec::new()),
     };
-    Said {
+    FieldAccount {
         effect,
         details,
         fields: vec!["enforcement"],
     }
 }
 
-fn conduit(old: &Conduit, new: &Conduit) -> Said {
+fn conduit(old: &Conduit, new: &Conduit) -> FieldAccount {
     let (effect, mut details) = match (old.on_agent_loss, new.on_agent_loss) {
         (OnAgentLoss::Block, OnAgentLoss::Pass) => (
             Some(Effect::Widened),
@@ -280,7 +284,7 @@ fn conduit(old: &Conduit, new: &Conduit) -> Said {
         let (before, after) = (yes_or_no(old.tunnel), yes_or_no(new.tunnel));
         details.push(format!("tunnel: {after} (was {before}), {NOT_ENFORCED}"));
     }
-    Said {
+    FieldAccount {
         effect,
         details,
         fields: vec!["on_agent_loss", "tunnel"],

@@ -105,7 +105,7 @@ fn unknown(name: &str, place: Place, protocol: &str, known: &[&str], faults: &mu
 
 /// Which limits a Modbus operation may have.
 #[derive(Clone, Copy)]
-struct Limits {
+struct PermittedKeys {
     addresses: bool,
     read_addresses: bool,
     addresses_required: bool,
@@ -114,10 +114,10 @@ struct Limits {
     sub_functions: bool,
 }
 
-fn modbus_limits(name: &str) -> Option<Limits> {
+fn modbus_limits(name: &str) -> Option<PermittedKeys> {
     if modbus_group(name).is_some() {
         let writes = name != "read-only";
-        return Some(Limits {
+        return Some(PermittedKeys {
             addresses: true,
             read_addresses: writes,
             addresses_required: writes,
@@ -127,7 +127,7 @@ fn modbus_limits(name: &str) -> Option<Limits> {
         });
     }
     if let Some(function) = modbus_function(name) {
-        return Some(Limits {
+        return Some(PermittedKeys {
             addresses: function.reads || function.writes || function.files,
             read_addresses: function.reads && function.writes,
             addresses_required: function.writes,
@@ -136,7 +136,7 @@ fn modbus_limits(name: &str) -> Option<Limits> {
             sub_functions: function.sub_functions,
         });
     }
-    modbus_function_number(name).map(|_| Limits {
+    modbus_function_number(name).map(|_| PermittedKeys {
         addresses: false,
         read_addresses: false,
         addresses_required: false,

@@ -130,7 +130,7 @@ impl Offsets {
 }
 
 /// A list or mapping that is not closed yet.
-struct Open {
+struct OpenNode {
     start: Marker,
     hangs_on: Option<Place>,
     /// A list that was given more items than it may have.
@@ -152,7 +152,7 @@ struct Builder<'a> {
     file: usize,
     text: &'a str,
     offsets: &'a Offsets,
-    stack: Vec<Open>,
+    stack: Vec<OpenNode>,
     root: Option<Node>,
     documents: usize,
 }
@@ -333,7 +333,7 @@ impl Builder<'_> {
             faults.add(Fault::new(Code::TooDeep, self.place(span), message).label("too deep from here"));
             return None;
         }
-        self.stack.push(Open {
+        self.stack.push(OpenNode {
             start: span.start,
             hangs_on: self.pending_key(),
             overfull: false,

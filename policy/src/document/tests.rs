@@ -16,7 +16,7 @@ mod schema;
 
 use jiff::civil::{Date, date};
 
-use super::{Loaded, load};
+use super::{LoadedDocument, load};
 use crate::compile::compile_all;
 use crate::diagnostics::{Code, SourceFile};
 use crate::diff::diff;
@@ -27,11 +27,11 @@ const WATERWORKS: &str = include_str!("../../../deploy/examples/waterworks/plant
 const BASE: &str = include_str!("tests/base.yaml");
 const TODAY: Date = date(2026, 11, 22);
 
-fn load_text(text: &str) -> Loaded {
+fn load_text(text: &str) -> LoadedDocument {
     load(&[SourceFile::new("plant.yaml", text)], TODAY)
 }
 
-fn codes(loaded: &Loaded) -> Vec<Code> {
+fn codes(loaded: &LoadedDocument) -> Vec<Code> {
     loaded
         .diagnostics
         .iter()

@@ -143,7 +143,7 @@ fn questions_that_cannot_be_put_say_why() {
         asked(&plant, "hmi-1", "fd00::1", "tcp/502"),
         Err(ExplainError::Families)
     );
-    assert!("not a name".parse::<Who>().is_err());
+    assert!("not a name".parse::<QueryEnd>().is_err());
 }
 
 #[test]
@@ -174,8 +174,8 @@ proptest! {
         let addresses = plant.assets.values().flat_map(|asset| &asset.addresses);
         for address in addresses.filter(|address| address.is_ipv4()).copied() {
             let question = Question {
-                source: Who::Address(stranger),
-                destination: Who::Address(address),
+                source: QueryEnd::Address(stranger),
+                destination: QueryEnd::Address(address),
                 transport: Carried::Tcp(502),
             };
             let explanation = explain(&plant, &plans, &question).unwrap();
@@ -211,7 +211,7 @@ proptest! {
                 };
                 let first = |ends: &[crate::model::FlowEnd]| ends.first().unwrap().networks().first().unwrap().addr();
                 let (source, destination) = (first(&flow.sources), first(&flow.destinations));
-                let question = Question { source: Who::Address(source), destination: Who::Address(destination), transport };
+                let question = Question { source: QueryEnd::Address(source), destination: QueryEnd::Address(destination), transport };
                 let explanation = explain(&plant, &plans, &question).unwrap();
                 for gateway in &conduit.via {
                     if flow.is_bridge() {

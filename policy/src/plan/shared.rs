@@ -40,7 +40,7 @@ impl<'de, R: Deserialize<'de> + Into<Rule>> Visitor<'de> for Rules<R> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Rule>, A::Error> {
-        let (mut rules, mut seen) = (Vec::new(), Seen::default());
+        let (mut rules, mut seen) = (Vec::new(), Interner::default());
         while let Some(rule) = list.next_element::<R>()? {
             rules.push(seen.share(rule.into()));
         }
@@ -51,14 +51,14 @@ impl<'de, R: Deserialize<'de> + Into<Rule>> Visitor<'de> for Rules<R> {
 
 /// What the rules before had.
 #[derive(Default)]
-struct Seen {
+struct Interner {
     conduits: HashSet<ConduitId>,
     names: HashSet<Arc<str>>,
     operations: HashSet<Arc<Operations>>,
     tls: HashSet<Arc<Tls>>,
 }
 
-impl Seen {
+impl Interner {
     fn share(&mut self, rule: Rule) -> Rule {
         Rule {
             conduit: once(&mut self.conduits, rule.conduit),

@@ -14,7 +14,7 @@ use super::Steps;
 const LOOKS_MAX: usize = 50_000;
 
 /// Paths by the zones' numbers.
-pub(super) struct Found {
+pub(super) struct Paths {
     /// Shortest first.
     pub(super) paths: Vec<Vec<usize>>,
     /// If there are or may be others: zones on none of these, through which they may lead.
@@ -26,14 +26,14 @@ struct Bounded;
 
 impl Steps<'_> {
     /// The paths from one zone to another, `paths_max` of them and one for each further zone that enters the other.
-    pub(super) fn paths(&self, from: usize, to: usize, paths_max: usize) -> Found {
+    pub(super) fn paths(&self, from: usize, to: usize, paths_max: usize) -> Paths {
         let mut paths = Vec::new();
         if from == to {
-            return Found { paths, through: None };
+            return Paths { paths, through: None };
         }
         let left = self.left(from, to);
         if self.search(from, to, &left, paths_max, &mut paths).is_ok() {
-            return Found { paths, through: None };
+            return Paths { paths, through: None };
         }
         let before = self.before(from, Some(to));
         let reached = |zone: usize| before.get(zone).is_some_and(Option::is_some);
@@ -52,7 +52,7 @@ impl Steps<'_> {
         let may_lead = |zone: &usize| {
             reached(*zone) && left.get(*zone).is_some_and(Option::is_some) && !shown.contains(zone)
         };
-        Found {
+        Paths {
             through: Some((0..self.zones.len()).filter(may_lead).collect()),
             paths,
         }

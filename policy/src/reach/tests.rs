@@ -122,7 +122,7 @@ fn steps(zones: &[ZoneId], pairs: impl IntoIterator<Item = (usize, usize)>) -> S
     for (from, to) in pairs {
         let gateway = GatewayId::new("gw").unwrap();
         if from != to && !steps.onward[from].contains_key(&to) {
-            steps.onward[from].insert(to, vec![Way::Observed { gateway }]);
+            steps.onward[from].insert(to, vec![Permit::Observed { gateway }]);
             steps.back[to].push(from);
         }
     }
@@ -285,9 +285,9 @@ proptest! {
                 let reach = reach(&plant, from, to).unwrap();
                 let known = match (verdict.decision, &verdict.reason) {
                     (Decision::Allow, Reason::Rule(rule)) => reach.acts().any(|way| {
-                        matches!(way, Way::Flow { conduit, flow, .. } if (conduit, flow) == (&rule.conduit, &rule.flow))
+                        matches!(way, Permit::Flow { conduit, flow, .. } if (conduit, flow) == (&rule.conduit, &rule.flow))
                     }),
-                    (Decision::WouldDeny, _) => reach.acts().any(|way| matches!(way, Way::Observed { .. })),
+                    (Decision::WouldDeny, _) => reach.acts().any(|way| matches!(way, Permit::Observed { .. })),
                     _ => true,
                 };
                 prop_assert!(known, "{}: {}", connection, verdict);

@@ -24,7 +24,7 @@ pub(super) struct ZoneNetworks {
 }
 
 /// A network as written.
-struct Written<'a> {
+struct WrittenNetwork<'a> {
     net: IpNet,
     zone: &'a ZoneId,
     depth: usize,
@@ -87,7 +87,7 @@ impl ZoneNetworks {
 }
 
 /// All networks, outer before inner.
-fn written<'a>(document: &'a Document, ancestors: &Ancestors) -> Vec<Written<'a>> {
+fn written<'a>(document: &'a Document, ancestors: &Ancestors) -> Vec<WrittenNetwork<'a>> {
     let mut written = Vec::new();
     for (name, _, zone) in document
         .zones
@@ -97,7 +97,7 @@ fn written<'a>(document: &'a Document, ancestors: &Ancestors) -> Vec<Written<'a>
     {
         let depth = ancestors.get(name).map_or(0, Vec::len);
         for at in zone.networks.value().into_iter().flat_map(|list| &list.0) {
-            written.push(Written {
+            written.push(WrittenNetwork {
                 net: at.value,
                 zone: name,
                 depth,
@@ -108,7 +108,7 @@ fn written<'a>(document: &'a Document, ancestors: &Ancestors) -> Vec<Written<'a>
     }
     // Of equal networks the outer zone's comes first, so that the inner one takes all of it.
     written.sort_by(|a, b| {
-        let key = |w: &Written<'_>| (w.net.network(), w.net.prefix_len(), w.depth);
+        let key = |w: &WrittenNetwork<'_>| (w.net.network(), w.net.prefix_len(), w.depth);
         key(a).cmp(&key(b)).then_with(|| a.zone.cmp(b.zone))
     });
     written
@@ -116,7 +116,7 @@ fn written<'a>(document: &'a Document, ancestors: &Ancestors) -> Vec<Written<'a>
 
 /// Whether a network may lie inside another; a fault says if not.
 fn judge(
-    outer: &Written<'_>,
+    outer: &WrittenNetwork<'_>,
     (net, zone, place): (IpNet, &ZoneId, Place),
     ancestors: &Ancestors,
     faults: &mut Faults,

@@ -17,7 +17,7 @@ use crate::terms::Transport;
 
 /// A flow whose connections are read inside, at the gateways that read them.
 #[derive(Debug, Clone, Copy)]
-struct Read<'a> {
+struct InspectedFlow<'a> {
     via: &'a BTreeSet<GatewayId>,
     flow: &'a Flow,
 }
@@ -33,7 +33,7 @@ pub(super) fn agree_on_tls(
         let (tls, service) = (flow.tls.get(), flow.service.get());
         tls.map(|at| at.place).or(service.map(|at| at.place))
     };
-    let mut read: Vec<(Place, String, Read<'_>)> = Vec::new();
+    let mut read: Vec<(Place, String, InspectedFlow<'_>)> = Vec::new();
     for (id, conduit) in conduits {
         for (name, flow) in &conduit.flows {
             if flow.operations.is_some()
@@ -41,13 +41,13 @@ pub(super) fn agree_on_tls(
                 && let Some(place) = place(id, name)
             {
                 let via = &conduit.via;
-                read.push((place, format!("{id}/{name}"), Read { via, flow }));
+                read.push((place, format!("{id}/{name}"), InspectedFlow { via, flow }));
             }
         }
     }
     // Of two that disagree, the later one in the text is at fault.
     read.sort_by_key(|(place, _, _)| *place);
-    let flows: Vec<Read<'_>> = read.iter().map(|(_, _, flow)| *flow).collect();
+    let flows: Vec<InspectedFlow<'_>> = read.iter().map(|(_, _, flow)| *flow).collect();
     for (earlier, later) in disagreeing(&flows) {
         if let (Some((first, one, _)), Some((place, other, _))) = (read.get(earlier), read.get(later)) {
             faults.add(
@@ -66,7 +66,7 @@ pub(super) fn agree_on_tls(
 
 /// Pairs of flows, the earlier first, that share a connection and have other terms for its TLS: not all of them, but of
 /// any two such flows at least one stands in a pair.
-fn disagreeing(flows: &[Read<'_>]) -> BTreeSet<(usize, usize)> {
+fn disagreeing(flows: &[InspectedFlow<'_>]) -> BTreeSet<(usize, usize)> {
     let mut said = BTreeSet::new();
     for mut openers in by_server(flows).into_values() {
         openers.sort_unstable();
@@ -103,7 +103,7 @@ fn disagreeing(flows: &[Read<'_>]) -> BTreeSet<(usize, usize)> {
 type Servers<'a> = BTreeMap<(&'a GatewayId, u16, IpAddr), Vec<(IpNet, usize)>>;
 
 /// For each server before which TLS ends at a gateway.
-fn by_server<'a>(flows: &[Read<'a>]) -> Servers<'a> {
+fn by_server<'a>(flows: &[InspectedFlow<'a>]) -> Servers<'a> {
     let mut servers = Servers::new();
     let (ending, passing): (Vec<_>, Vec<_>) = flows
         .iter()
@@ -139,7 +139,7 @@ fn by_server<'a>(flows: &[Read<'a>]) -> Servers<'a> {
 }
 
 /// A service with operations has one port.
-fn places<'a>(read: &Read<'a>) -> impl Iterator<Item = (&'a GatewayId, u16)> {
+fn places<'a>(read: &InspectedFlow<'a>) -> impl Iterator<Item = (&'a GatewayId, u16)> {
     let port = match &read.flow.service.transport {
         Transport::Tcp(ports) => ports.first().map(|range| range.first),
         Transport::Udp(_) | Transport::IcmpEcho => None,
@@ -150,7 +150,7 @@ fn places<'a>(read: &Read<'a>) -> impl Iterator<Item = (&'a GatewayId, u16)> {
 }
 
 /// The flow's sources of the server's family.
-fn openers_of<'a>(read: &Read<'a>, server: IpAddr) -> impl Iterator<Item = IpNet> + use<'a> {
+fn openers_of<'a>(read: &InspectedFlow<'a>, server: IpAddr) -> impl Iterator<Item = IpNet> + use<'a> {
     let networks = read.flow.sources.iter().flat_map(FlowEnd::networks);
     networks
         .map(|network| network.trunc())

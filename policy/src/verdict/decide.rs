@@ -93,7 +93,7 @@ pub fn matching<'a>(plan: &'a Plan, connection: &Connection) -> impl Iterator<It
 
 /// What a connection that [`decide`] allows by a rule may do inside its protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Permitted<'a> {
+pub enum Permissions<'a> {
     /// No rule matches.
     Nothing,
     /// A matching rule sets no limit: it need not be inspected.
@@ -106,18 +106,18 @@ pub enum Permitted<'a> {
 ///
 /// Two flows may share a tuple and differ in their operations (polling and set-points of one client to one
 /// controller). A further rule thus never takes away what another permits.
-pub fn permitted<'a>(plan: &'a Plan, connection: &Connection) -> Permitted<'a> {
+pub fn permitted<'a>(plan: &'a Plan, connection: &Connection) -> Permissions<'a> {
     let mut listed = Vec::new();
     for rule in matching(plan, connection) {
         match rule.operations.as_deref() {
-            None => return Permitted::Anything,
+            None => return Permissions::Anything,
             Some(operations) => listed.push((rule, operations)),
         }
     }
     if listed.is_empty() {
-        Permitted::Nothing
+        Permissions::Nothing
     } else {
-        Permitted::Only(listed)
+        Permissions::Only(listed)
     }
 }
 

@@ -175,15 +175,15 @@ fn each_zone_of_a_side_keeps_its_own_mode() {
 fn flows_that_share_a_tuple_add_their_operations() {
     let plan = compile(&waterworks(), &gateway()).unwrap();
     let steering = connection("eth2", "10.20.1.21", "eth3", "10.20.4.7", "tcp/502");
-    let Permitted::Only(listed) = permitted(&plan, &steering) else {
+    let Permissions::Only(listed) = permitted(&plan, &steering) else {
         unreachable!("both flows list operations");
     };
     let flows: Vec<&str> = listed.iter().map(|(rule, _)| rule.flow.as_str()).collect();
     assert_eq!(flows, ["polling", "setpoints"]);
     let polling = connection("eth2", "10.20.1.30", "eth3", "10.20.4.7", "tcp/502");
-    assert!(matches!(permitted(&plan, &polling), Permitted::Only(listed) if listed.len() == 1));
+    assert!(matches!(permitted(&plan, &polling), Permissions::Only(listed) if listed.len() == 1));
     let other = connection("eth2", "10.20.1.31", "eth3", "10.20.4.7", "tcp/502");
-    assert_eq!(permitted(&plan, &other), Permitted::Nothing);
+    assert_eq!(permitted(&plan, &other), Permissions::Nothing);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
 
-use super::verifier::{Anchor, Named, ServerVerifier, Who};
+use super::verifier::{Anchor, ExpectedPeer, PeerKind, ServerVerifier};
 use super::{ALPN, Credentials, TlsError, provider, root_store};
 
 /// What makes a coordinator trustworthy.
@@ -54,9 +54,9 @@ impl ClientProfile {
                 Trust::Roots(roots) => Anchor::Roots(root_store(roots)?),
                 Trust::Pin(digest) => Anchor::Pin(*digest),
             },
-            named: Named {
+            named: ExpectedPeer {
                 plant: self.plant.clone(),
-                who: Who::Coordinator,
+                who: PeerKind::Coordinator,
             },
             provider: provider(),
         };

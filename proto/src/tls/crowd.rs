@@ -54,19 +54,19 @@ pub struct Crowd<K> {
     places_max: usize,
     each_max: usize,
     grace: Duration,
-    inside: Mutex<Inside<K>>,
+    inside: Mutex<Occupancy<K>>,
 }
 
 #[derive(Debug)]
-struct Inside<K> {
+struct Occupancy<K> {
     all: usize,
     next: u64,
     /// Of each source, oldest first.
-    by_source: HashMap<K, VecDeque<Held>>,
+    by_source: HashMap<K, VecDeque<Occupant>>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Occupant {
     number: u64,
     since: Instant,
     /// Dropped when the place is lost.
@@ -75,7 +75,7 @@ struct Held {
 
 /// A place; free again when dropped.
 #[derive(Debug)]
-pub struct Place<K: Eq + Hash> {
+pub struct CrowdPlace<K: Eq + Hash> {
     crowd: Arc<Crowd<K>>,
     source: K,
     number: u64,
@@ -89,7 +89,7 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
             places_max,
             each_max: each_max.max(1),
             grace,
-            inside: Mutex::new(Inside {
+            inside: Mutex::new(Occupancy {
                 all: 0,
                 next: 0,
                 by_source: HashMap::new(),
@@ -98,7 +98,7 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
     }
 
     /// A place for `source`, if it can have one.
-    pub fn enter(self: &Arc<Self>, source: K, now: Instant) -> Option<Place<K>> {
+    pub fn enter(self: &Arc<Self>, source: K, now: Instant) -> Option<CrowdPlace<K>> {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let held = inside.by_source.get(&source).map_or(0, VecDeque::len);
         if held >= self.each_max && self.each_max < self.places_max {
@@ -114,13 +114,13 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
             .by_source
             .entry(source.clone())
             .or_default()
-            .push_back(Held {
+            .push_back(Occupant {
                 number,
                 since: now,
                 _keep: keep,
             });
         drop(inside);
-        Some(Place {
+        Some(CrowdPlace {
             crowd: Arc::clone(self),
             source,
             number,
@@ -140,7 +140,7 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
     }
 }
 
-impl<K: Eq + Hash + Clone> Inside<K> {
+impl<K: Eq + Hash + Clone> Occupancy<K> {
     /// Takes a place from whoever holds the most, if `source` may have it.
     fn make_room(&mut self, source: &K, now: Instant, grace: Duration) -> bool {
         let own = self.by_source.get(source).map_or(0, VecDeque::len);
@@ -173,14 +173,14 @@ impl<K: Eq + Hash + Clone> Inside<K> {
     }
 }
 
-impl<K: Eq + Hash> Place<K> {
+impl<K: Eq + Hash> CrowdPlace<K> {
     /// Ready once the place is lost to another.
     pub fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.kept).poll(cx).map(drop)
     }
 }
 
-impl<K: Eq + Hash> Drop for Place<K> {
+impl<K: Eq + Hash> Drop for CrowdPlace<K> {
     fn drop(&mut self) {
         let mut inside = self.crowd.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(held) = inside.by_source.get_mut(&self.source) else {
@@ -207,7 +207,7 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(1);
 
-    fn is_lost(place: &mut Place<u8>) -> bool {
+    fn is_lost(place: &mut CrowdPlace<u8>) -> bool {
         place
             .poll_lost(&mut Context::from_waker(std::task::Waker::noop()))
             .is_ready()
@@ -243,10 +243,10 @@ mod tests {
             steps in prop::collection::vec((0_u8..6, any::<bool>()), 1..200),
         ) {
             let (crowd, now) = (Crowd::new(8, 5, GRACE), Instant::now());
-            let mut places: Vec<Place<u8>> = Vec::new();
+            let mut places: Vec<CrowdPlace<u8>> = Vec::new();
             for (source, leaves) in steps {
                 places.retain_mut(|place| !is_lost(place));
-                let held = |who: u8, places: &[Place<u8>]| {
+                let held = |who: u8, places: &[CrowdPlace<u8>]| {
                     places.iter().filter(|place| place.source == who).count()
                 };
                 prop_assert_eq!(crowd.taken(), places.len());

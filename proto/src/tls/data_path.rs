@@ -26,7 +26,7 @@ use super::names::NamesError;
 use super::server::{ServerCredentials, accepting};
 use super::times::peer_refused;
 pub use super::verifier::Devices;
-use super::verifier::{Anchor, ClientVerifier, ForeignVerifier, Named, ServerVerifier, Who};
+use super::verifier::{Anchor, ClientVerifier, ExpectedPeer, ForeignVerifier, PeerKind, ServerVerifier};
 use super::{Credentials, TlsError, certificates_from_pem, provider, root_store};
 use crate::peer::{PeerIdentity, Subject};
 
@@ -40,9 +40,9 @@ pub fn device_server(
     roots: &[CertificateDer<'static>],
     devices: Devices,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let named = Named {
+    let named = ExpectedPeer {
         plant: plant.clone(),
-        who: Who::Devices(devices),
+        who: PeerKind::Devices(devices),
     };
     // No application protocol is negotiated: MQTT clients offer none, or one of several names for it.
     Ok(Arc::new(accepting(
@@ -155,9 +155,9 @@ impl BrokerProfile {
             BrokerTrust::Plant { plant, roots, broker } => {
                 let verifier = ServerVerifier {
                     anchor: Anchor::Roots(root_store(roots)?),
-                    named: Named {
+                    named: ExpectedPeer {
                         plant: plant.clone(),
-                        who: Who::Devices(Devices::Listed(BTreeSet::from([broker.clone()]))),
+                        who: PeerKind::Devices(Devices::Listed(BTreeSet::from([broker.clone()]))),
                     },
                     provider: provider(),
                 };

@@ -29,10 +29,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::server::Connected;
 
-use super::crowd::{Crowd, Place, source_of};
+use super::crowd::{Crowd, CrowdPlace, source_of};
 use super::handshakes::Handshakes;
 use super::socket::Socket;
-use super::verifier::{ClientVerifier, Named, Who};
+use super::verifier::{ClientVerifier, ExpectedPeer, PeerKind};
 use super::{ALPN, Credentials, TlsError, provider, validity_ms};
 use crate::peer::{PeerIdentity, Subject};
 
@@ -136,9 +136,9 @@ pub fn server_config(
     credentials: Arc<ServerCredentials>,
     roots: &[CertificateDer<'static>],
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let named = Named {
+    let named = ExpectedPeer {
         plant: plant.clone(),
-        who: Who::AnyPeer,
+        who: PeerKind::AnyPeer,
     };
     // No certificate at all is no fault here: what a client without identity may do is decided by the service.
     let mut config = accepting(ClientVerifier::new(roots, named, false)?, credentials)?;
@@ -170,15 +170,15 @@ pub struct PeerInfo {
     /// When its certificate expires, milliseconds since 1970; 0: it showed none.
     pub expires_ms: u64,
     /// To end the connection.
-    pub line: Line,
+    pub line: ConnectionCutter,
 }
 
 /// Ends a connection from where its requests are served: what waits in it for a reader that does not read is freed by
 /// nothing else.
 #[derive(Debug, Clone)]
-pub struct Line(Arc<Mutex<Option<oneshot::Sender<()>>>>);
+pub struct ConnectionCutter(Arc<Mutex<Option<oneshot::Sender<()>>>>);
 
-impl Line {
+impl ConnectionCutter {
     fn new() -> (Self, oneshot::Receiver<()>) {
         let (cut, is_cut) = oneshot::channel();
         (Self(Arc::new(Mutex::new(Some(cut)))), is_cut)
@@ -204,22 +204,22 @@ pub struct PeerStream {
     info: PeerInfo,
     /// When a connection without identity ends.
     deadline: Option<Pin<Box<Sleep>>>,
-    place: Place<Whose>,
+    place: CrowdPlace<Whose>,
     /// Ready when it is cut; none once nobody can cut it any more.
     cut: Option<oneshot::Receiver<()>>,
     /// Why it may not stand any longer: asked again, it says the same.
-    ended: Option<Ended>,
+    ended: Option<CloseReason>,
 }
 
 /// Why a connection ends from this side.
 #[derive(Debug, Clone, Copy)]
-enum Ended {
+enum CloseReason {
     Lost,
     Cut,
     Overdue,
 }
 
-impl Ended {
+impl CloseReason {
     fn error(self) -> io::Error {
         let (kind, words) = match self {
             Self::Lost => (
@@ -249,17 +249,21 @@ impl PeerStream {
         self.ended.map_or(Ok(()), |ended| Err(ended.error()))
     }
 
-    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Option<Ended> {
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
         if self.place.poll_lost(cx).is_ready() {
-            return Some(Ended::Lost);
+            return Some(CloseReason::Lost);
         }
         match self.cut.as_mut().map(|cut| Pin::new(cut).poll(cx)) {
-            Some(Poll::Ready(Ok(()))) => return Some(Ended::Cut),
+            Some(Poll::Ready(Ok(()))) => return Some(CloseReason::Cut),
             Some(Poll::Ready(Err(_))) => self.cut = None,
             Some(Poll::Pending) | None => {}
         }
         let deadline = self.deadline.as_mut()?;
-        deadline.as_mut().poll(cx).is_ready().then_some(Ended::Overdue)
+        deadline
+            .as_mut()
+            .poll(cx)
+            .is_ready()
+            .then_some(CloseReason::Overdue)
     }
 }
 
@@ -382,7 +386,7 @@ impl Reception {
             }
             return Err(io::Error::other("too many connections"));
         };
-        let (line, cut) = Line::new();
+        let (line, cut) = ConnectionCutter::new();
         Ok(PeerStream {
             stream,
             info: PeerInfo {

@@ -1,5 +1,5 @@
 //! How either side judges the certificate that the other shows: a chain to roots that we trust (webpki), then the
-//! name in it. Which names are good is the one thing in which the profiles differ ([`Named`]).
+//! name in it. Which names are good is the one thing in which the profiles differ ([`ExpectedPeer`]).
 //!
 //! Whoever shows certificates is a stranger until they are judged, so what judging them takes is bounded first. The plant's
 //! authority signs its leaves itself: of what a peer of the plant shows, only the leaf counts, at most
@@ -154,13 +154,13 @@ macro_rules! signatures {
 
 /// Whom a verified certificate has to name.
 #[derive(Debug, Clone)]
-pub(super) struct Named {
+pub(super) struct ExpectedPeer {
     pub(super) plant: PlantId,
-    pub(super) who: Who,
+    pub(super) who: PeerKind,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Who {
+pub(super) enum PeerKind {
     /// Whoever the plant's authority vouches for; what they may do is decided by the service.
     AnyPeer,
     /// A coordinator.
@@ -188,13 +188,13 @@ impl Devices {
     }
 }
 
-impl Named {
+impl ExpectedPeer {
     fn judge(&self, leaf: &CertificateDer<'_>) -> Result<(), rustls::Error> {
         let identity = PeerIdentity::from_certificate(leaf).map_err(certificate_error)?;
         let good = match (&self.who, &identity.subject) {
-            (Who::AnyPeer, _) | (Who::Coordinator, Subject::Coordinator(_)) => true,
-            (Who::Devices(devices), Subject::Device(device)) => devices.contain(device),
-            (Who::Coordinator | Who::Devices(_), _) => false,
+            (PeerKind::AnyPeer, _) | (PeerKind::Coordinator, Subject::Coordinator(_)) => true,
+            (PeerKind::Devices(devices), Subject::Device(device)) => devices.contain(device),
+            (PeerKind::Coordinator | PeerKind::Devices(_), _) => false,
         };
         if good && identity.plant == self.plant {
             return Ok(());
@@ -208,10 +208,10 @@ impl Named {
     fn wanted(&self) -> String {
         let plant = &self.plant;
         match &self.who {
-            Who::AnyPeer => format!("of plant {plant}"),
-            Who::Coordinator => format!("a coordinator of plant {plant}"),
-            Who::Devices(Devices::Any) => format!("a device of plant {plant}"),
-            Who::Devices(Devices::Listed(devices)) => match (devices.first(), devices.len()) {
+            PeerKind::AnyPeer => format!("of plant {plant}"),
+            PeerKind::Coordinator => format!("a coordinator of plant {plant}"),
+            PeerKind::Devices(Devices::Any) => format!("a device of plant {plant}"),
+            PeerKind::Devices(Devices::Listed(devices)) => match (devices.first(), devices.len()) {
                 (Some(device), 1) => format!("device/{device} of plant {plant}"),
                 (_, count) => format!("one of the {count} devices of plant {plant} that may connect here"),
             },
@@ -223,7 +223,7 @@ impl Named {
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     chains: Arc<dyn ClientCertVerifier>,
-    named: Named,
+    named: ExpectedPeer,
     mandatory: bool,
 }
 
@@ -231,7 +231,7 @@ impl ClientVerifier {
     /// `mandatory`: a client without a certificate does not get in.
     pub(super) fn new(
         roots: &[CertificateDer<'static>],
-        named: Named,
+        named: ExpectedPeer,
         mandatory: bool,
     ) -> Result<Arc<Self>, TlsError> {
         let chains = WebPkiClientVerifier::builder_with_provider(root_store(roots)?, provider()).build()?;
@@ -284,7 +284,7 @@ pub(super) enum Anchor {
 #[derive(Debug)]
 pub(super) struct ServerVerifier {
     pub(super) anchor: Anchor,
-    pub(super) named: Named,
+    pub(super) named: ExpectedPeer,
     pub(super) provider: Arc<CryptoProvider>,
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use penstock_agent::audit;
 use penstock_agent::enforce::nft::render;
 use penstock_agent::enforce::nft::run::Nft;
-use penstock_agent::enforce::{Enforcer, Settings};
+use penstock_agent::enforce::{EnforceSettings, Enforcer};
 use penstock_agent::kernel::{Holds, Kernel, KernelError};
 use penstock_agent::reconcile::Reconciler;
 use penstock_agent::store::Store;
@@ -184,12 +184,12 @@ pub(crate) async fn measure(wires: Wires) {
     // What is told of the denied packets is taken, and thrown away.
     let told = tokio::spawn(async move { while observed.recv().await.is_some() {} });
     let kernel = Arc::new(Timed {
-        enforcer: Enforcer::start(Settings::default(), sender).unwrap(),
+        enforcer: Enforcer::start(EnforceSettings::default(), sender).unwrap(),
         calls: Mutex::default(),
     });
     // Not on a memory file system: storing is part of what is measured.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let limits = audit::Limits {
+    let limits = audit::SpoolLimits {
         bytes_max: 64 * 1024 * 1024,
         block_bytes: audit::BLOCK_BYTES,
         free_bytes_min: 0,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use penstock_agent::enforce::nft::render;
 use penstock_agent::enforce::nft::run::Nft;
-use penstock_agent::enforce::{Change, Enforcer, Settings};
+use penstock_agent::enforce::{ApplyMethod, EnforceSettings, Enforcer};
 use penstock_lab::{Lab, Namespace, sandbox};
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, Revision, ZoneId};
 use penstock_policy::plan::{Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, Rule};
@@ -142,7 +142,7 @@ async fn throughput(client: &Namespace) {
             // Each measurement begins from nothing, so that the order tells nothing.
             Nft::new("nft".into()).load(&render::remove()).await.unwrap();
             let (sender, _observed) = tokio::sync::mpsc::channel(64);
-            let enforcer = Enforcer::start(Settings::default(), sender).unwrap();
+            let enforcer = Enforcer::start(EnforceSettings::default(), sender).unwrap();
             if *count > 0 {
                 let applied = enforcer
                     .apply(Arc::clone(&plans[place]), Revision(1))
@@ -150,7 +150,7 @@ async fn throughput(client: &Namespace) {
                     .unwrap();
                 assert_eq!(
                     (applied.elements, applied.change),
-                    (*count as usize, Change::Whole),
+                    (*count as usize, ApplyMethod::Whole),
                     "{name}"
                 );
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use penstock_coordinator::allowance::Share;
 use penstock_coordinator::api::{ANSWERS_MAX, WATCHES_MAX};
 use penstock_coordinator::config::Config;
-use penstock_coordinator::store::Room;
+use penstock_coordinator::store::DiskReserve;
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::v1;
 use penstock_proto::v1::coordinator_message::Message as Down;
@@ -98,7 +98,7 @@ async fn with_a_short_disk_approvals_and_tokens_go_on_and_what_is_refused_says_w
         .propose_release(first.request.clone())
         .await
         .unwrap();
-    world.config.room = Room {
+    world.config.room = DiskReserve {
         reserve_bytes: u64::MAX,
         disk_part: 0,
     };
@@ -130,9 +130,9 @@ async fn with_a_short_disk_approvals_and_tokens_go_on_and_what_is_refused_says_w
     );
     assert!(words.contains("storage.reserve_bytes"), "{words}");
     // With room again nothing was lost.
-    world.config.room = Room {
+    world.config.room = DiskReserve {
         reserve_bytes: 0,
-        ..Room::default()
+        ..DiskReserve::default()
     };
     drop(gateway);
     world.restart().await;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use penstock_coordinator::store::{Cause, Expect, Room, Store, StoreError};
+use penstock_coordinator::store::{DiskReserve, Expect, FaultCause, Store, StoreError};
 use penstock_lab::sandbox;
 use penstock_policy::ids::Digest;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -60,7 +60,7 @@ fn a_full_disk_is_told_as_full_and_written_on_when_there_is_room() {
             run(async {
                 let store = Store::open(&folder.join("s.db")).unwrap();
                 let (acknowledged, error) = fill(&store).await;
-                assert_eq!(error.cause(), Some(Cause::Full), "{error}");
+                assert_eq!(error.cause(), Some(FaultCause::Full), "{error}");
                 holds(&store, acknowledged, &error).await;
                 std::fs::remove_file(folder.join("filler")).unwrap();
                 store
@@ -89,7 +89,7 @@ fn a_limit_on_the_size_of_files_is_told_as_an_error_of_the_disk_and_never_as_dam
                 setrlimit(Resource::Fsize, limit(Some(1 << 20))).unwrap();
                 let (acknowledged, error) = fill(&store).await;
                 setrlimit(Resource::Fsize, limit(None)).unwrap();
-                assert_eq!(error.cause(), Some(Cause::Disk), "{error}");
+                assert_eq!(error.cause(), Some(FaultCause::Disk), "{error}");
                 assert!(error.to_string().contains("do not restore a backup"), "{error}");
                 holds(&store, acknowledged, &error).await;
                 store
@@ -112,9 +112,9 @@ fn a_read_only_file_system_is_told_as_that_and_a_file_that_ends_too_early_as_dam
             let path = folder.join("s.db");
             let blob = vec![9; 500_000];
             let digest = Digest::of(&blob);
-            let room = Room {
+            let room = DiskReserve {
                 reserve_bytes: 0,
-                ..Room::default()
+                ..DiskReserve::default()
             };
             run(async {
                 let store = Store::open_with(&path, room).unwrap();
@@ -122,7 +122,7 @@ fn a_read_only_file_system_is_told_as_that_and_a_file_that_ends_too_early_as_dam
             });
             mount(&["-o", "remount,ro"], folder);
             let error = Store::open(&path).unwrap_err();
-            assert_eq!(error.cause(), Some(Cause::ReadOnly), "{error}");
+            assert_eq!(error.cause(), Some(FaultCause::ReadOnly), "{error}");
             assert!(!error.to_string().contains("restore the newest"), "{error}");
             mount(&["-o", "remount,rw"], folder);
 
@@ -135,7 +135,7 @@ fn a_read_only_file_system_is_told_as_that_and_a_file_that_ends_too_early_as_dam
                     Err(error) => error,
                 }
             });
-            assert_eq!(error.cause(), Some(Cause::Damaged), "{error}");
+            assert_eq!(error.cause(), Some(FaultCause::Damaged), "{error}");
             assert!(error.to_string().contains("restore the newest"), "{error}");
         },
     )

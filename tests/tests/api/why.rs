@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use penstock_policy::diagnostics::SourceFile;
 use penstock_policy::ids::GatewayId;
 use penstock_policy::model::Plant;
-use penstock_policy::verdict::{Connection, Decision, Permitted, decide, permitted};
+use penstock_policy::verdict::{Connection, Decision, Permissions, decide, permitted};
 use penstock_proto::v1;
 use serde_json::Value;
 
@@ -173,7 +173,7 @@ async fn the_shift_learns_what_was_refused_who_may_whom_to_ask_and_which_flow_wo
     assert_eq!(after.rules.len(), before.rules.len() + 1);
     let wider = with(&text, write["flow"]["text"].as_str().unwrap());
     let after = plan(&wider);
-    let Permitted::Only(listed) = permitted(&after, &connection("10.20.1.21")) else {
+    let Permissions::Only(listed) = permitted(&after, &connection("10.20.1.21")) else {
         panic!("{wider}")
     };
     let phrases: Vec<String> = listed

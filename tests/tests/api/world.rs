@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_coordinator::app::{self, Running};
+use penstock_coordinator::app::{self, RunningCoordinator};
 use penstock_coordinator::ca::Authority;
 use penstock_coordinator::config::{Config, ConfigFile};
 use penstock_coordinator::operators::Role;
@@ -36,7 +36,7 @@ pub type Control = ControlClient<Channel>;
 
 pub struct World {
     pub config: Config,
-    pub running: Option<Running>,
+    pub running: Option<RunningCoordinator>,
     pub address: Address,
     /// The plant's own authority, to issue what the coordinator would not.
     pub authority: Arc<Authority>,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use penstock_agent::observed::{Observed, VerdictSeen};
+use penstock_agent::observed::{Observation, VerdictSeen};
 use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Decision;
 
@@ -95,7 +95,7 @@ pub async fn hold(world: &World, agent: &mut Agent, attempts: &[Attempt]) {
             let Some(observed) = agent.observed.recv().await else {
                 return;
             };
-            if let Observed::Verdict(verdict) = &observed {
+            if let Observation::Verdict(verdict) = &observed {
                 untold.retain(|(row, decision, words)| !is_told(verdict, row, *decision, words));
             }
             seen.push(observed);

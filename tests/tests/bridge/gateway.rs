@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_agent::audit;
-use penstock_agent::bridge::queue::Limits;
-use penstock_agent::bridge::run::Settings;
+use penstock_agent::bridge::queue::QueueLimits;
+use penstock_agent::bridge::run::BridgeSettings;
 use penstock_agent::bridge::side::Login;
 use penstock_agent::bridge::supervisor::Supervisor;
 use penstock_agent::enforce;
@@ -66,7 +66,7 @@ fn run(state: &Path, patience: Option<Duration>) {
             }
             stopping.cancel();
         });
-        let limits = audit::Limits {
+        let limits = audit::SpoolLimits {
             bytes_max: 8 * 1024 * 1024,
             block_bytes: audit::BLOCK_BYTES,
             free_bytes_min: 0,
@@ -78,9 +78,9 @@ fn run(state: &Path, patience: Option<Duration>) {
             .ok()
             .map(|enrolment| Arc::new(IdentityFolder::new(state).load(enrolment).unwrap()));
         let (view, policy) = watch::channel(PolicyView::default());
-        let settings = Settings {
+        let settings = BridgeSettings {
             folder: state.join("bridges"),
-            limits: Limits {
+            limits: QueueLimits {
                 bytes_max: std::env::var(QUEUE_BYTES)
                     .map_or(64 * 1024 * 1024, |bytes| bytes.parse().unwrap()),
                 free_bytes_min: 128 * 1024,
@@ -125,7 +125,7 @@ async fn follow(path: PathBuf, view: watch::Sender<PolicyView>) {
             let plan = Arc::new(plan);
             if std::env::var_os(GUARDED).is_some() {
                 let (observed, _) = mpsc::channel(64);
-                let kernel = enforce::Enforcer::start(enforce::Settings::default(), observed).unwrap();
+                let kernel = enforce::Enforcer::start(enforce::EnforceSettings::default(), observed).unwrap();
                 kernel.apply(plan.clone(), Revision(1)).await.unwrap();
                 enforcer = Some(kernel);
                 println!("guarded");

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use penstock_agent::audit::{BLOCK_BYTES, Limits, Position, spool::Spool};
+use penstock_agent::audit::{BLOCK_BYTES, Position, SpoolLimits, spool::Spool};
+use penstock_agent::bridge::report::BridgeState;
 use penstock_agent::bridge::supervisor::read_states;
-use penstock_agent::bridge::tell::BridgeState;
 use penstock_lab::{Daemon, Lab, Namespace, sandbox, wait_until};
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, ZoneId};
 use penstock_policy::plan::{
@@ -214,7 +214,7 @@ impl World {
 
     /// The gateway's trail; the gateway does not run.
     pub fn trail(&self) -> Vec<AuditEvent> {
-        let limits = Limits {
+        let limits = SpoolLimits {
             bytes_max: 8 * 1024 * 1024,
             block_bytes: BLOCK_BYTES,
             free_bytes_min: 0,

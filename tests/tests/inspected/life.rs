@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use penstock_agent::inspector::Limits;
+use penstock_agent::inspector::SeatLimits;
 use penstock_lab as lab;
 use penstock_policy::ids::ConduitId;
 use penstock_policy::plan::{Capability, Grant};
@@ -212,10 +212,10 @@ fn beyond_the_limit_a_connection_is_reset_and_the_others_go_on() {
                 let world = World::new(lab, mode);
                 let _seen = controller(&world);
                 world.at_gateway(async || {
-                    let mut agent = Agent::start(Limits {
+                    let mut agent = Agent::start(SeatLimits {
                         connections_max: 3,
                         connections_per_client_max: 3,
-                        ..Limits::default()
+                        ..SeatLimits::default()
                     });
                     agent.apply(world.plan(&[(502, polling())]), 1).await;
                     let mut standing: Vec<_> = (0..3).map(|_| connect(&world).unwrap()).collect();

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use penstock_agent::inspector::Limits;
+use penstock_agent::inspector::SeatLimits;
 use penstock_lab::{self as lab, Daemon, Lab};
 use penstock_policy::plan::{Capability, Plan};
 use penstock_policy::terms::Tls;
@@ -50,7 +50,7 @@ fn plan(world: &World) -> Plan {
 }
 
 async fn agent(pki: &Pki, plan: Plan) -> Agent {
-    let agent = Agent::start(Limits::default());
+    let agent = Agent::start(SeatLimits::default());
     agent.enforcer.identify(Some(pki.gateway(&[SERVER, NAME])));
     agent.apply(plan, 1).await;
     agent

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use penstock_agent::observed::Observed;
+use penstock_agent::observed::Observation;
 use penstock_lab as lab;
 use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Decision;
@@ -55,8 +55,8 @@ fn a_blind_sweep_in_the_clients_name_holds_up_no_connection() {
                     );
                     if mode == GatewayMode::Routed {
                         // One event names whom it was sent for, however many ports were swept.
-                        let swept = |seen: &Observed| {
-                            matches!(seen, Observed::Verdict(seen) if seen.reason.contains("sweeps the client's ports"))
+                        let swept = |seen: &Observation| {
+                            matches!(seen, Observation::Verdict(seen) if seen.reason.contains("sweeps the client's ports"))
                         };
                         let told = agent.until_any(swept).await;
                         assert_eq!((told.source, told.destination), (CLIENT.parse().ok(), SERVER.parse().ok()));

@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_agent::enforce::{Enforcer, Settings};
-use penstock_agent::inspector::Limits;
-use penstock_agent::observed::{Observed, OperationSeen, VerdictSeen};
-use penstock_agent::service_manager::{Kept, ServiceManager};
+use penstock_agent::enforce::{EnforceSettings, Enforcer};
+use penstock_agent::inspector::SeatLimits;
+use penstock_agent::observed::{Observation, OperationSeen, VerdictSeen};
+use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
 use penstock_lab::{Daemon, Lab, Namespace};
 use penstock_policy::ids::{FlowId, Revision};
 use penstock_policy::plan::{Capability, Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, Rule};
@@ -226,15 +226,15 @@ impl World {
 /// The data plane within this process.
 pub struct Agent {
     pub enforcer: Enforcer,
-    observed: mpsc::Receiver<Observed>,
+    observed: mpsc::Receiver<Observation>,
 }
 
 impl Agent {
-    pub fn start(limits: Limits) -> Self {
+    pub fn start(limits: SeatLimits) -> Self {
         let (sender, observed) = mpsc::channel(4096);
-        let settings = Settings {
+        let settings = EnforceSettings {
             inspect: Some(limits),
-            ..Settings::default()
+            ..EnforceSettings::default()
         };
         Self {
             enforcer: Enforcer::start(settings, sender).unwrap(),
@@ -244,7 +244,7 @@ impl Agent {
 
     /// An agent that enforces `plan`.
     pub async fn enforcing(plan: Plan) -> Self {
-        let agent = Self::start(Limits::default());
+        let agent = Self::start(SeatLimits::default());
         agent.apply(plan, 1).await;
         agent
     }
@@ -260,9 +260,9 @@ impl Agent {
         drop(self);
         std::fs::remove_file(path).unwrap();
         let (sender, observed) = mpsc::channel(4096);
-        let settings = Settings {
-            inspect: Some(Limits::default()),
-            ..Settings::default()
+        let settings = EnforceSettings {
+            inspect: Some(SeatLimits::default()),
+            ..EnforceSettings::default()
         };
         Self {
             enforcer: Enforcer::start_with(settings, kept, sender).unwrap(),
@@ -279,11 +279,11 @@ impl Agent {
     }
 
     /// The first verdict that is `wanted`.
-    pub async fn until_any(&mut self, wanted: impl Fn(&Observed) -> bool) -> VerdictSeen {
+    pub async fn until_any(&mut self, wanted: impl Fn(&Observation) -> bool) -> VerdictSeen {
         let waiting = async {
             loop {
                 let seen = self.observed.recv().await.unwrap();
-                if let (true, Observed::Verdict(verdict)) = (wanted(&seen), seen) {
+                if let (true, Observation::Verdict(verdict)) = (wanted(&seen), seen) {
                     return verdict;
                 }
             }
@@ -296,7 +296,7 @@ impl Agent {
         let mut all = Vec::new();
         let waiting = async {
             while let Some(observed) = self.observed.recv().await {
-                let Observed::Operation(seen) = observed else {
+                let Observation::Operation(seen) = observed else {
                     continue;
                 };
                 let enough = wanted(&seen);
@@ -313,7 +313,7 @@ impl Agent {
 }
 
 /// What a service stores, as its manager takes it, until it settles.
-fn kept(socket: &UnixDatagram) -> Vec<Kept> {
+fn kept(socket: &UnixDatagram) -> Vec<StoredDescriptor> {
     let mut kept = Vec::new();
     loop {
         let mut bytes = [0; 256];
@@ -332,7 +332,7 @@ fn kept(socket: &UnixDatagram) -> Vec<Kept> {
             let RecvAncillaryMessage::ScmRights(descriptors) = rights else {
                 panic!("no descriptors with {message}");
             };
-            kept.extend(descriptors.map(|descriptor| Kept {
+            kept.extend(descriptors.map(|descriptor| StoredDescriptor {
                 name: name.to_owned(),
                 descriptor,
             }));

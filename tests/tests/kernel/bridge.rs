@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use penstock_agent::enforce::DriftState;
-use penstock_agent::observed::{DriftStep, Observed};
+use penstock_agent::observed::{DriftStep, Observation};
 use penstock_lab as lab;
 use penstock_policy::plan::{Observing, Plan};
 use penstock_policy::terms::{GatewayMode, OnDrift};
@@ -86,9 +86,9 @@ fn tagged_and_foreign_frames_do_not_slip_by() {
             let counted = agent.enforcer.counters().await.unwrap();
             assert_eq!(counted.denied_packets, odd.len() as u64, "{counted:?}");
             let seen = agent
-                .observe_until(|o| matches!(o, Observed::Verdict(v) if v.reason.contains("0x8892")))
+                .observe_until(|o| matches!(o, Observation::Verdict(v) if v.reason.contains("0x8892")))
                 .await;
-            let tagged = |o: &Observed| matches!(o, Observed::Verdict(v) if v.decision == Decision::Deny && v.ingress == "lan1");
+            let tagged = |o: &Observation| matches!(o, Observation::Verdict(v) if v.decision == Decision::Deny && v.ingress == "lan1");
             assert!(seen.iter().any(tagged), "{seen:#?}");
 
             agent.apply(&observing(plan, &["lan1", "lan2"]), 2).await;
@@ -221,8 +221,8 @@ fn a_kernel_that_shows_no_bridged_packets_to_the_rules_fails_closed_and_is_set_r
                 let counters = agent.counters_once(|c| c.uninspected_packets >= 2).await;
                 assert_eq!(counters.uninspected_packets, 2);
                 let is_step = |step| {
-                    move |o: &Observed| {
-                        matches!(o, Observed::Drift { step: found, message, .. }
+                    move |o: &Observation| {
+                        matches!(o, Observation::Drift { step: found, message, .. }
                             if *found == step && message.contains("bridge-nf-call-iptables"))
                     }
                 };

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use penstock_agent::data_plane::OBSERVED_MAX;
-use penstock_agent::enforce::{Enforcer, Settings};
-use penstock_agent::observed::{Observed, VerdictSeen};
+use penstock_agent::enforce::{EnforceSettings, Enforcer};
+use penstock_agent::observed::{Observation, VerdictSeen};
 use penstock_lab as lab;
 use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::{Carried, Decision};
@@ -39,12 +39,12 @@ impl Report {
         let seen = agent
             .observe_until(|observed| {
                 match observed {
-                    Observed::Verdict(verdict) => report.verdicts.push(verdict.clone()),
-                    Observed::Lost { packets, .. } => report.lost += packets,
-                    Observed::Operation(_)
-                    | Observed::Drift { .. }
-                    | Observed::Condition(_)
-                    | Observed::Start { .. } => {}
+                    Observation::Verdict(verdict) => report.verdicts.push(verdict.clone()),
+                    Observation::Lost { packets, .. } => report.lost += packets,
+                    Observation::Operation(_)
+                    | Observation::Drift { .. }
+                    | Observation::Condition(_)
+                    | Observation::Start { .. } => {}
                 }
                 enough(&report)
             })
@@ -262,9 +262,9 @@ fn what_the_kernel_logs_while_no_agent_listens_is_counted_as_lost() {
                 let world = World::new(lab, mode, &SIDES);
                 let folder = tempfile::tempdir().unwrap();
                 let start = || {
-                    let settings = Settings {
+                    let settings = EnforceSettings {
                         account_path: Some(folder.path().join("logged")),
-                        ..Settings::default()
+                        ..EnforceSettings::default()
                     };
                     let (sender, observed) = mpsc::channel(OBSERVED_MAX);
                     Agent {
@@ -317,7 +317,7 @@ fn what_the_kernel_logs_while_another_program_hears_its_log_is_counted_as_lost()
                 let mut other = start();
                 other.apply(&plan, 1).await;
                 let (sender, observed) = mpsc::channel(OBSERVED_MAX);
-                let settings = Settings {
+                let settings = EnforceSettings {
                     account_path: Some(folder.path().join("logged")),
                     ..settings()
                 };

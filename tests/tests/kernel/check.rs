@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use penstock_agent::enforce::nft::run::Nft;
-use penstock_agent::enforce::{Change, DriftState, EnforceError, KernelError, Settings};
+use penstock_agent::enforce::{ApplyMethod, DriftState, EnforceError, EnforceSettings, NftError};
 use penstock_lab as lab;
 use penstock_policy::ids::Revision;
 use penstock_policy::plan::Plan;
@@ -20,7 +20,7 @@ struct Noting<'a> {
 }
 
 impl Noting<'_> {
-    fn install(&self) -> Settings {
+    fn install(&self) -> EnforceSettings {
         let (program, asked) = (self.folder.join("nft"), self.folder.join("asked"));
         let text = format!(
             "#!/bin/sh\ncat >{asked}.script\n{{ echo \"$*\"; cat {asked}.script; }} >>{asked}\nexec nft \"$@\" <{asked}.script\n",
@@ -28,9 +28,9 @@ impl Noting<'_> {
         );
         std::fs::write(&program, text).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Settings {
+        EnforceSettings {
             nft: program,
-            ..Settings::default()
+            ..EnforceSettings::default()
         }
     }
 
@@ -66,7 +66,7 @@ fn a_check_asks_for_the_change_and_for_everything_where_the_kernel_is_not_as_loa
                 let first = check(&plan).await.unwrap();
                 let asked = noting.asked();
                 assert!(asked.starts_with("--check") && asked.contains(whole), "{asked}");
-                assert_eq!(apply(first).await, Change::Whole);
+                assert_eq!(apply(first).await, ApplyMethod::Whole);
                 noting.asked();
 
                 // Elements alone: the kernel is known to hold the rest, and takes them or not.
@@ -74,7 +74,7 @@ fn a_check_asks_for_the_change_and_for_everything_where_the_kernel_is_not_as_loa
                 fewer.rules.remove(0);
                 let second = check(&fewer).await.unwrap();
                 assert_eq!(noting.asked(), "");
-                assert_eq!(apply(second).await, Change::Differences);
+                assert_eq!(apply(second).await, ApplyMethod::Differences);
                 noting.asked();
 
                 // Rules: what writes them anew.
@@ -86,7 +86,7 @@ fn a_check_asks_for_the_change_and_for_everything_where_the_kernel_is_not_as_loa
                     asked.starts_with("--check") && asked.contains("flush chain") && !asked.contains(whole),
                     "{asked}"
                 );
-                assert_eq!(apply(third).await, Change::Restructured);
+                assert_eq!(apply(third).await, ApplyMethod::Restructured);
                 noting.asked();
 
                 // Many elements: those that change.
@@ -100,7 +100,7 @@ fn a_check_asks_for_the_change_and_for_everything_where_the_kernel_is_not_as_loa
                     asked.starts_with("--check") && !asked.contains("flush chain") && !asked.contains(whole),
                     "{asked}"
                 );
-                assert_eq!(apply(more).await, Change::Differences);
+                assert_eq!(apply(more).await, ApplyMethod::Differences);
                 assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
                 noting.asked();
 
@@ -109,7 +109,7 @@ fn a_check_asks_for_the_change_and_for_everything_where_the_kernel_is_not_as_loa
                 Nft::new("nft".into()).load(foreign).await.unwrap();
                 let fourth = check(&plan).await.unwrap();
                 assert!(noting.asked().contains(whole));
-                assert_eq!(apply(fourth).await, Change::Whole);
+                assert_eq!(apply(fourth).await, ApplyMethod::Whole);
             });
         },
     )
@@ -136,7 +136,7 @@ fn what_the_kernel_refuses_is_refused_by_the_check() {
             wider.interfaces[0].networks.push("10.9.0.0/24".parse().unwrap());
             let error = agent.enforcer.check(Arc::new(wider)).await.unwrap_err();
             assert!(
-                matches!(error, EnforceError::Kernel(KernelError::Refused { .. })),
+                matches!(error, EnforceError::Kernel(NftError::Refused { .. })),
                 "{error:?}"
             );
         });
@@ -170,7 +170,7 @@ fn a_few_elements_of_every_map_change_without_the_program_and_as_the_kernel_tell
                 agent.apply(&before, 1).await;
                 for (plan, revision) in [(&after, 2), (&before, 3), (&after, 4)] {
                     noting.asked();
-                    assert_eq!(agent.apply(plan, revision).await.change, Change::Differences);
+                    assert_eq!(agent.apply(plan, revision).await.change, ApplyMethod::Differences);
                     assert_eq!(noting.asked(), "");
                     assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
                 }

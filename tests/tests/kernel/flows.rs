@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
-use penstock_agent::enforce::Change;
+use penstock_agent::enforce::ApplyMethod;
 use penstock_lab as lab;
 use penstock_policy::plan::{Observing, Plan};
 use penstock_policy::terms::{GatewayMode, OnAgentLoss};
@@ -60,8 +60,8 @@ fn a_revoked_flow_stops_at_its_next_packet_in_both_directions_and_others_go_on()
             without.rules.remove(0);
             // On a bridge the flow's ends need not find each other any more, either.
             let change = match mode {
-                GatewayMode::Routed => Change::Differences,
-                GatewayMode::Bridged => Change::Restructured,
+                GatewayMode::Routed => ApplyMethod::Differences,
+                GatewayMode::Bridged => ApplyMethod::Restructured,
             };
             assert_eq!(agent.apply(&without, 2).await.change, change);
             for revoked in [modbus(false), modbus(true)] {
@@ -417,7 +417,7 @@ fn sides_that_change_go_and_come_back_are_asked_as_they_are_now() {
                     for (revision, (plan, expected)) in (1..).zip(steps) {
                         let applied = agent.apply(&plan, revision).await;
                         assert!(
-                            revision == 1 || applied.change == Change::Restructured,
+                            revision == 1 || applied.change == ApplyMethod::Restructured,
                             "{revision}"
                         );
                         agent.enforcer.verify().await.unwrap();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use penstock_agent::enforce::{Change, DriftState};
+use penstock_agent::enforce::{ApplyMethod, DriftState};
 use penstock_agent::intercept::InspectorPorts;
 use penstock_policy::ids::FlowId;
 use penstock_policy::plan::{Grant, Plan};
@@ -76,13 +76,13 @@ fn a_conduit_is_closed_without_its_grant_open_during_it_and_closed_in_both_direc
                 assert!(!passes(world, &probe, Part::Opening, false), "{probe:?}");
             }
             // What opens and closes are a few elements, not the rules.
-            assert_eq!(agent.apply(&open, 1).await.change, Change::Differences);
+            assert_eq!(agent.apply(&open, 1).await.change, ApplyMethod::Differences);
             for probe in [tcp4, tcp6, udp4, udp6] {
                 for part in parts {
                     assert!(passes(world, &probe, part, true), "{probe:?} {part:?}");
                 }
             }
-            assert_eq!(agent.apply(&closed, 1).await.change, Change::Differences);
+            assert_eq!(agent.apply(&closed, 1).await.change, ApplyMethod::Differences);
             for probe in [tcp4, tcp6] {
                 for part in parts {
                     assert!(!passes(world, &probe, part, false), "{probe:?} {part:?}");
@@ -94,10 +94,10 @@ fn a_conduit_is_closed_without_its_grant_open_during_it_and_closed_in_both_direc
             // The document lets it stand open, and then again not.
             assert_eq!(
                 agent.apply(&two_flows(mode), 2).await.change,
-                Change::Restructured
+                ApplyMethod::Restructured
             );
             assert!(passes(world, &tcp4, Part::Opening, true));
-            assert_eq!(agent.apply(&closed, 3).await.change, Change::Restructured);
+            assert_eq!(agent.apply(&closed, 3).await.change, ApplyMethod::Restructured);
             assert!(!passes(world, &tcp4, Part::Data, false));
             assert!(passes(world, &udp4, Part::Data, true));
         },
@@ -136,7 +136,7 @@ fn the_kernel_ends_a_grant_by_itself_where_no_agent_lives_and_nothing_else() {
                 .apply(plan, penstock_policy::ids::Revision(1))
                 .await
                 .unwrap();
-            assert_eq!(applied.change, Change::Adopted);
+            assert_eq!(applied.change, ApplyMethod::Adopted);
             assert_eq!(next.enforcer.verify().await.unwrap(), DriftState::None);
             assert!(
                 !passes(world, &tcp4, Part::Data, false),

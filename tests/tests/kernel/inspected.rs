@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use penstock_agent::enforce::Settings;
+use penstock_agent::enforce::EnforceSettings;
 use penstock_agent::intercept::InspectorPorts;
-use penstock_agent::observed::Observed;
+use penstock_agent::observed::Observation;
 use penstock_lab::{self as lab, Lab, Namespace};
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::{GatewayMode, ModbusOperation, OnAgentLoss, Operations};
@@ -66,14 +66,14 @@ pub fn inspected(mode: GatewayMode, loss: OnAgentLoss) -> Plan {
     plan
 }
 
-pub fn with(inspector: &Inspector) -> Settings {
+pub fn with(inspector: &Inspector) -> EnforceSettings {
     with_ports(inspector.ports)
 }
 
-pub fn with_ports(ports: InspectorPorts) -> Settings {
-    Settings {
+pub fn with_ports(ports: InspectorPorts) -> EnforceSettings {
+    EnforceSettings {
         inspector: Some(ports),
-        ..Settings::default()
+        ..EnforceSettings::default()
     }
 }
 
@@ -239,7 +239,7 @@ fn without_an_inspector_a_flow_passes_unread_or_is_blocked_as_it_says() {
                         .await;
                     assert!(counters.unattended_packets > 10, "{counters:?}");
                     assert_eq!(counters.unattended_packets, counters.allowed_packets, "{counters:?}");
-                    let told = |o: &Observed| matches!(o, Observed::Verdict(v) if v.decision == Decision::Allow && v.reason.contains("unread"));
+                    let told = |o: &Observation| matches!(o, Observation::Verdict(v) if v.decision == Decision::Allow && v.reason.contains("unread"));
                     agent.observe_until(told).await;
                 });
             }

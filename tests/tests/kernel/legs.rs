@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use penstock_agent::enforce::Change;
-use penstock_agent::observed::{DriftStep, Observed};
+use penstock_agent::enforce::ApplyMethod;
+use penstock_agent::observed::{DriftStep, Observation};
 use penstock_lab as lab;
 use penstock_policy::plan::Observing;
 use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift};
@@ -57,9 +57,9 @@ fn a_revoked_flow_is_dead_in_both_directions_though_the_inspector_keeps_its_sock
             let mut without = both.clone();
             without.rules.remove(0);
             let change = match mode {
-                GatewayMode::Routed => Change::Differences,
+                GatewayMode::Routed => ApplyMethod::Differences,
                 // On a bridge the flow's ends need not find each other any more, either.
-                GatewayMode::Bridged => Change::Restructured,
+                GatewayMode::Bridged => ApplyMethod::Restructured,
             };
             assert_eq!(agent.apply(&without, 2).await.change, change);
             world.drain();
@@ -106,7 +106,7 @@ fn standing_connections_go_on_while_plans_are_swapped_and_lose_no_packet() {
             // The rules know of the inspector from the first plan on that needs it.
             agent.apply(&two_flows(mode), 1).await;
             let first = agent.apply(&inspected(mode, OnAgentLoss::Block), 1).await;
-            assert_eq!(first.change, Change::Restructured);
+            assert_eq!(first.change, ApplyMethod::Restructured);
             let mut standing = SERVERS.map(|address| connect(client, address).unwrap().0);
             let (mut busy, mut changes) = (Vec::new(), Vec::new());
             let swapped = Arc::new(AtomicBool::new(false));
@@ -135,8 +135,8 @@ fn standing_connections_go_on_while_plans_are_swapped_and_lose_no_packet() {
             for thread in busy {
                 thread.join().unwrap();
             }
-            assert!(changes.contains(&Change::Restructured), "{changes:?}");
-            assert!(changes.contains(&Change::Differences), "{changes:?}");
+            assert!(changes.contains(&ApplyMethod::Restructured), "{changes:?}");
+            assert!(changes.contains(&ApplyMethod::Differences), "{changes:?}");
             let counters = agent.enforcer.counters().await.unwrap();
             // Nothing goes by the inspector.
             let astray = counters.stray_packets + counters.unattended_packets + counters.allowed_packets;
@@ -358,7 +358,7 @@ fn a_lost_route_to_the_inspector_lets_nothing_by_and_is_put_back() {
                 );
             }
             lose();
-            let repaired = |o: &Observed| matches!(o, Observed::Drift { step: DriftStep::Repaired, message, .. } if message.contains("routing rule"));
+            let repaired = |o: &Observation| matches!(o, Observation::Drift { step: DriftStep::Repaired, message, .. } if message.contains("routing rule"));
             agent.observe_until(repaired).await;
             agent.enforcer.verify().await.unwrap();
             for address in SERVERS {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use penstock_agent::enforce::nft::run::Nft;
-use penstock_agent::enforce::{Change, Settings};
+use penstock_agent::enforce::{ApplyMethod, EnforceSettings};
 use penstock_lab as lab;
 use penstock_policy::terms::GatewayMode;
 
@@ -99,12 +99,12 @@ fn not_a_packet_of_a_running_flow_is_lost_while_another_version_of_the_agent_rep
             for round in 1..12 {
                 // Another log group stands for other rules.
                 let log_group = 86 + u16::try_from(round % 2).unwrap();
-                let agent = Agent::start_with(Settings {
+                let agent = Agent::start_with(EnforceSettings {
                     log_group,
-                    ..Settings::default()
+                    ..EnforceSettings::default()
                 });
                 let change = agent.apply(&two_flows(mode), round).await.change;
-                assert_eq!(change, Change::Whole, "{mode:?}");
+                assert_eq!(change, ApplyMethod::Whole, "{mode:?}");
             }
         },
     );
@@ -121,9 +121,9 @@ fn tables_that_a_killed_agent_left_beside_its_own_are_taken_away() {
                           chain forward { type filter hook forward priority filter; policy drop; }
                         }\n";
             Nft::new("nft".into()).load(left).await.unwrap();
-            let agent = Agent::start_with(Settings {
+            let agent = Agent::start_with(EnforceSettings {
                 log_group: 87,
-                ..Settings::default()
+                ..EnforceSettings::default()
             });
             agent.apply(&two_flows(mode), 1).await;
             for probe in running() {

@@ -4,11 +4,11 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use penstock_agent::enforce::Settings;
-use penstock_agent::enforce::ground::base::{Base, Loaded};
+use penstock_agent::enforce::EnforceSettings;
+use penstock_agent::enforce::ground::base::{Base, BaseOutcome};
 use penstock_agent::enforce::nft::render;
 use penstock_agent::enforce::nft::run::Nft;
-use penstock_agent::observed::Observed;
+use penstock_agent::observed::Observation;
 use penstock_lab::{self as lab, Lab, Namespace};
 use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::{Carried, Decision};
@@ -90,14 +90,14 @@ fn the_management_network_is_not_routed_into_the_plant_nor_the_plant_out_to_it()
                         GatewayMode::Routed => "interface eth0 belongs to no zone of this plan",
                         GatewayMode::Bridged => "a bridged gateway routes nothing",
                     };
-                    let is_told = |o: &Observed| matches!(o, Observed::Verdict(v) if v.decision == Decision::Deny && v.reason.contains(of_crossing));
+                    let is_told = |o: &Observation| matches!(o, Observation::Verdict(v) if v.decision == Decision::Deny && v.reason.contains(of_crossing));
                     agent.observe_until(is_told).await;
 
                     // A side that only observes lets it pass, and it is told what enforcement would do.
                     agent.apply(&observing(two_flows(mode), &["lan1"]), 2).await;
                     assert!(reaches(manager, PLANT), "{mode:?}: observed only");
                     assert!(reaches(plant, MANAGER), "{mode:?}: observed only");
-                    let is_told = |o: &Observed| matches!(o, Observed::Verdict(v) if v.decision == Decision::WouldDeny && v.reason.contains(of_crossing));
+                    let is_told = |o: &Observation| matches!(o, Observation::Verdict(v) if v.decision == Decision::WouldDeny && v.reason.contains(of_crossing));
                     agent.observe_until(is_told).await;
                     agent.apply(&observing(two_flows(mode), &["lan2", "lan3"]), 3).await;
                     assert!(is_kept_from(manager, PLANT), "{mode:?}: the others' observing is not lan1's");
@@ -152,9 +152,9 @@ fn before_the_first_plan_the_base_rules_close_these_ways_too() {
                         reaches(plant, "10.1.0.1:22"),
                         "{mode:?}: without Penstock it is open"
                     );
-                    let agent = Agent::start_with(Settings {
+                    let agent = Agent::start_with(EnforceSettings {
                         base_path: Some(base_path.clone()),
-                        ..Settings::default()
+                        ..EnforceSettings::default()
                     });
                     agent.apply(&two_flows(mode), 1).await;
                     drop(agent);
@@ -162,7 +162,7 @@ fn before_the_first_plan_the_base_rules_close_these_ways_too() {
                     nft.load(&render::remove()).await.unwrap();
                     assert!(reaches(manager, PLANT), "{mode:?}: nothing guards it");
                     let base = Base::read(&base_path).unwrap().unwrap();
-                    assert_eq!(base.load(&nft).await.unwrap(), Loaded::Denying);
+                    assert_eq!(base.load(&nft).await.unwrap(), BaseOutcome::Denying);
                     assert!(is_kept_from(manager, PLANT), "{mode:?}");
                     assert!(is_kept_from(plant, MANAGER), "{mode:?}");
                     assert!(reaches(manager, SHELL), "{mode:?}: management comes in");
@@ -222,7 +222,7 @@ fn a_port_of_the_bridge_that_is_not_in_the_plan_gets_no_frame_across() {
                     );
                 }
                 let is_told =
-                    |o: &Observed| matches!(o, Observed::Verdict(v) if v.reason.contains("interface spare1"));
+                    |o: &Observation| matches!(o, Observation::Verdict(v) if v.reason.contains("interface spare1"));
                 agent.observe_until(is_told).await;
                 agent
                     .apply(&observing(two_flows(GatewayMode::Bridged), &["lan2"]), 2)
@@ -271,8 +271,8 @@ fn a_port_of_the_bridge_that_is_not_in_the_plan_takes_no_mac_address_of_a_guarde
                 let server = world.sides["lan2"].mac;
                 let theft = frame(server, [0xff; 6], &[0x45; 60]);
                 world.sides["spare1"].wire.send(&theft);
-                let is_told = |o: &Observed| {
-                    matches!(o, Observed::Verdict(v) if v.ingress == "spare1" && v.reason.contains("belongs to another side"))
+                let is_told = |o: &Observation| {
+                    matches!(o, Observation::Verdict(v) if v.ingress == "spare1" && v.reason.contains("belongs to another side"))
                 };
                 agent.observe_until(is_told).await;
                 assert!(

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use penstock_agent::enforce::{Pace, Settings};
-use penstock_agent::observed::{Condition, ConditionStep, Observed};
+use penstock_agent::enforce::{EnforceSettings, Pace};
+use penstock_agent::observed::{Condition, ConditionStep, Observation};
 use penstock_lab as lab;
 use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Carried;
@@ -61,8 +61,8 @@ fn whatever_keeps_a_gateway_from_passing_anything_is_a_fault_within_seconds_and_
                     assert_eq!(agent.enforcer.conditions(), [], "{mode:?}: all is well");
                     let sysctl = |parameter: &str, value: &str| gateway.sysctl(parameter, value).unwrap();
                     let told = |step| {
-                        move |o: &Observed| {
-                            matches!(o, Observed::Condition(seen) if seen.step == step && seen.condition.code == "no-carrier")
+                        move |o: &Observation| {
+                            matches!(o, Observation::Condition(seen) if seen.step == step && seen.condition.code == "no-carrier")
                         }
                     };
                     type Case<'a> = (&'a str, &'a str, Box<dyn Fn() + 'a>, Box<dyn Fn() + 'a>);
@@ -168,13 +168,13 @@ fn a_must_flow_that_fell_silent_is_a_fault_until_it_goes_on_and_one_that_never_s
                 dscp: 0,
             };
             world.at_gateway(async || {
-                let agent = Agent::start_with(Settings {
+                let agent = Agent::start_with(EnforceSettings {
                     pace: Pace {
                         beats_min: 3,
                         learned_min: Duration::from_secs(1),
                         silent_min: Duration::from_secs(2),
                     },
-                    ..Settings::default()
+                    ..EnforceSettings::default()
                 });
                 agent.apply(&plan, 1).await;
                 let polls = async |count: usize| {

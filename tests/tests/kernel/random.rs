@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use penstock_agent::enforce::Change;
+use penstock_agent::enforce::ApplyMethod;
 use penstock_lab::{self as lab, Lab};
 use penstock_policy::arbitrary::{UNGUARDED, plans_with_connections};
 use penstock_policy::ids::FlowId;
 use penstock_policy::plan::{Observing, Plan};
 use penstock_policy::terms::{Enforcement, GatewayMode, OnAgentLoss};
 use penstock_policy::verdict::{
-    Carried, Connection, Decision, Permitted, Reason, Verdict, decide, mode, permitted,
+    Carried, Connection, Decision, Permissions, Reason, Verdict, decide, mode, permitted,
 };
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -101,9 +101,9 @@ fn compare(lab: &Lab, mode: GatewayMode) {
             let change = agent.apply(&fewer, seed).await.change;
             let others = limited(&plan) != limited(&fewer);
             let as_expected = match change {
-                Change::Restructured => others || mode == GatewayMode::Bridged,
-                Change::Differences | Change::Unchanged => !others,
-                Change::Adopted | Change::Whole => false,
+                ApplyMethod::Restructured => others || mode == GatewayMode::Bridged,
+                ApplyMethod::Differences | ApplyMethod::Unchanged => !others,
+                ApplyMethod::Adopted | ApplyMethod::Whole => false,
             };
             assert!(as_expected, "seed {seed}: {change:?}");
             let label = format!("seed {seed}, every second flow");
@@ -161,7 +161,7 @@ fn is_inspected(plan: &Plan, connection: &Connection) -> bool {
         .interfaces
         .iter()
         .any(|side| side.name == connection.ingress && side.holds(connection.source));
-    at_home && matches!(permitted(plan, connection), Permitted::Only(_))
+    at_home && matches!(permitted(plan, connection), Permissions::Only(_))
 }
 
 /// Whether the kernel forwards it.
@@ -170,7 +170,7 @@ fn is_forwarded(plan: &Plan, connection: &Connection, verdict: &Verdict, lives: 
         return false;
     }
     match (verdict.decision, &verdict.reason, permitted(plan, connection)) {
-        (Decision::Allow, Reason::Rule(_), Permitted::Only(rules)) => {
+        (Decision::Allow, Reason::Rule(_), Permissions::Only(rules)) => {
             let passes = rules
                 .iter()
                 .all(|(rule, _)| rule.on_agent_loss == OnAgentLoss::Pass);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
-use penstock_agent::observed::Observed;
+use penstock_agent::observed::Observation;
 use penstock_lab::{self as lab, Lab, Namespace};
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::GatewayMode;
@@ -139,7 +139,7 @@ fn a_declared_router_of_no_zone_reports_its_narrow_link_and_an_undeclared_one_is
                         let words = format!("{router} is neither in a zone on the side of lan2 nor a router there");
                         agent
                             .observe_until(|o| {
-                                matches!(o, Observed::Verdict(v) if v.decision == Decision::Deny && v.reason.contains(&words))
+                                matches!(o, Observation::Verdict(v) if v.decision == Decision::Deny && v.reason.contains(&words))
                             })
                             .await;
                     }

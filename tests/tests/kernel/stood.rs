@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use penstock_agent::enforce::Settings;
+use penstock_agent::enforce::EnforceSettings;
 use penstock_agent::enforce::nft::run::Nft;
-use penstock_agent::observed::{ConditionStep, Observed};
+use penstock_agent::observed::{ConditionStep, Observation};
 use penstock_lab as lab;
 use penstock_policy::ids::Revision;
 use penstock_policy::terms::GatewayMode;
@@ -12,11 +12,11 @@ use penstock_policy::terms::GatewayMode;
 use super::plans::{SIDES, two_flows};
 use super::world::{Agent, World};
 
-fn noted(folder: &Path) -> Settings {
-    Settings {
+fn noted(folder: &Path) -> EnforceSettings {
+    EnforceSettings {
         base_path: Some(folder.join("base.json")),
         note_path: Some(folder.join("left.json")),
-        ..Settings::default()
+        ..EnforceSettings::default()
     }
 }
 
@@ -25,10 +25,10 @@ async fn found(folder: &Path, mode: GatewayMode) -> (Agent, Result<&'static str,
     let mut agent = Agent::start_with(noted(folder));
     agent.apply(&two_flows(mode), 1).await;
     let seen = agent
-        .observe_until(|seen| matches!(seen, Observed::Condition(_) | Observed::Start { .. }))
+        .observe_until(|seen| matches!(seen, Observation::Condition(_) | Observation::Start { .. }))
         .await;
     let found = seen.into_iter().find_map(|seen| match seen {
-        Observed::Condition(seen) => {
+        Observation::Condition(seen) => {
             assert_eq!(seen.step, ConditionStep::Found);
             assert!(
                 seen.condition.alarm && seen.first_ms > 0 && seen.first_ms <= seen.last_ms,
@@ -36,7 +36,7 @@ async fn found(folder: &Path, mode: GatewayMode) -> (Agent, Result<&'static str,
             );
             Some(Err(seen.condition.message))
         }
-        Observed::Start { step, .. } => Some(Ok(step)),
+        Observation::Start { step, .. } => Some(Ok(step)),
         _ => None,
     });
     (agent, found.unwrap())
@@ -165,8 +165,8 @@ fn rules_that_were_put_back_under_a_living_agent_are_no_opening_and_under_a_kill
                 let mut living = Agent::start_with(noted(folder.path()));
                 living.apply(&two_flows(mode), 1).await;
                 put_back(&world).await;
-                let is_told = |seen: &Observed| {
-                    matches!(seen, Observed::Drift { message, .. } if message.contains("hold what the plan says again"))
+                let is_told = |seen: &Observation| {
+                    matches!(seen, Observation::Drift { message, .. } if message.contains("hold what the plan says again"))
                 };
                 living.observe_until(is_told).await;
                 living.enforcer.leave().await.unwrap();
@@ -205,7 +205,7 @@ fn what_was_opened_by_hand_is_told_although_the_first_plan_could_not_be_loaded()
                 drop(first);
                 nft("add rule inet penstock forward accept\n").await;
                 let plan = std::sync::Arc::new(two_flows(mode));
-                let failing = Settings {
+                let failing = EnforceSettings {
                     nft: "/bin/false".into(),
                     ..noted(folder.path())
                 };

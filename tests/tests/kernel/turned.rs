@@ -1,9 +1,9 @@
 //! Connections that run before the gateway knows of them: connection tracking takes the first packet that it sees for the
 //! opening, and half the time that is one of the server's.
 
-use penstock_agent::enforce::Change;
+use penstock_agent::enforce::ApplyMethod;
 use penstock_agent::enforce::nft::run::Nft;
-use penstock_agent::observed::{Observed, VerdictSeen};
+use penstock_agent::observed::{Observation, VerdictSeen};
 use penstock_lab as lab;
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::{GatewayMode, OnAgentLoss};
@@ -68,7 +68,7 @@ fn a_flow_that_runs_lives_on_when_its_zone_goes_from_observe_to_enforce() {
             let plan = observed_while_the_server_speaks_first(world, &agent).await;
             assert_eq!(
                 agent.apply(&plan, 2).await.change,
-                Change::Restructured,
+                ApplyMethod::Restructured,
                 "{mode:?}"
             );
             for probe in running() {
@@ -80,7 +80,11 @@ fn a_flow_that_runs_lives_on_when_its_zone_goes_from_observe_to_enforce() {
             agent.apply(&more, 3).await;
             drop(agent);
             let agent = Agent::start();
-            assert_eq!(agent.apply(&more, 3).await.change, Change::Adopted, "{mode:?}");
+            assert_eq!(
+                agent.apply(&more, 3).await.change,
+                ApplyMethod::Adopted,
+                "{mode:?}"
+            );
             for probe in running() {
                 talk(world, &probe);
             }
@@ -138,7 +142,7 @@ fn a_fresh_gateway_that_enforces_takes_up_what_runs() {
             let mut verdicts = Vec::new();
             agent
                 .observe_until(|observed| {
-                    if let Observed::Verdict(verdict) = observed {
+                    if let Observation::Verdict(verdict) = observed {
                         verdicts.push(verdict.clone());
                     }
                     verdicts.len() == 6
@@ -325,10 +329,10 @@ fn a_connection_whose_operations_cannot_be_read_from_its_beginning_is_reset_at_b
                         }
                         let cut = agent
                             .observe_until(|observed| {
-                                matches!(observed, Observed::Verdict(verdict) if verdict.reason.contains("was reset"))
+                                matches!(observed, Observation::Verdict(verdict) if verdict.reason.contains("was reset"))
                             })
                             .await;
-                        let Some(Observed::Verdict(verdict)) = cut.last() else {
+                        let Some(Observation::Verdict(verdict)) = cut.last() else {
                             panic!("{cut:?}")
                         };
                         assert_eq!(ends(verdict), (probe.source, probe.destination, 502), "{mode:?}");
@@ -346,8 +350,8 @@ fn a_connection_whose_operations_cannot_be_read_from_its_beginning_is_reset_at_b
 
 /// The next verdict that is not an allowed one.
 async fn refused(agent: &mut Agent) -> VerdictSeen {
-    let refused = |observed: &Observed| match observed {
-        Observed::Verdict(verdict) if verdict.decision != Decision::Allow => Some(verdict.clone()),
+    let refused = |observed: &Observation| match observed {
+        Observation::Verdict(verdict) if verdict.decision != Decision::Allow => Some(verdict.clone()),
         _ => None,
     };
     let seen = agent.observe_until(|observed| refused(observed).is_some()).await;

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 
-use penstock_agent::enforce::nft::readback::Reader;
+use penstock_agent::enforce::nft::readback::RulesetReader;
 use penstock_agent::enforce::nft::run::Nft;
-use penstock_agent::enforce::{Base, Change, DriftState, EnforceError, KernelError, Settings};
+use penstock_agent::enforce::{ApplyMethod, Base, DriftState, EnforceError, EnforceSettings, NftError};
 use penstock_agent::intercept::InspectorPorts;
-use penstock_agent::observed::{DriftStep, Observed};
+use penstock_agent::observed::{DriftStep, Observation};
 use penstock_lab as lab;
 use penstock_policy::ids::{FlowId, Revision};
 use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift};
@@ -58,7 +58,7 @@ fn a_foreign_change_is_seen_at_once_and_repaired() {
                         .observe_until(|o| {
                             matches!(
                                 o,
-                                Observed::Drift {
+                                Observation::Drift {
                                     step: DriftStep::Repaired,
                                     ..
                                 }
@@ -68,13 +68,13 @@ fn a_foreign_change_is_seen_at_once_and_repaired() {
                     let found = seen.iter().find(|o| {
                         matches!(
                             o,
-                            Observed::Drift {
+                            Observation::Drift {
                                 step: DriftStep::Found,
                                 ..
                             }
                         )
                     });
-                    let Some(Observed::Drift {
+                    let Some(Observation::Drift {
                         process: Some(process),
                         ..
                     }) = found
@@ -120,7 +120,9 @@ fn drift_is_only_reported_where_the_plan_says_so_and_foreign_tables_are_no_drift
                 nft.load("add element inet penstock exact4 { 10.1.0.5 . 10.2.0.9 . tcp . 22 : 7 }\n")
                     .await
                     .unwrap();
-                let seen = agent.observe_until(|o| matches!(o, Observed::Drift { .. })).await;
+                let seen = agent
+                    .observe_until(|o| matches!(o, Observation::Drift { .. }))
+                    .await;
                 assert_eq!(seen.len(), 1, "the other table is none of our business: {seen:?}");
                 assert!(
                     world.passes("lan1", "lan2", &probe(22, 1), Part::Opening, true),
@@ -152,17 +154,17 @@ fn an_agent_that_comes_back_leaves_the_kernel_as_it_is() {
                 world.at_gateway(async || {
                     let plan = two_flows(mode);
                     let agent = Agent::start();
-                    assert_eq!(agent.apply(&plan, 1).await.change, Change::Whole);
+                    assert_eq!(agent.apply(&plan, 1).await.change, ApplyMethod::Whole);
                     assert!(world.passes("lan1", "lan2", &probe(502, 1), Part::Opening, true));
                     drop(agent);
                     assert!(
                         world.passes("lan1", "lan2", &probe(502, 1), Part::Answer, true),
                         "without an agent"
                     );
-                    let generation = || Reader::open().unwrap().generation().unwrap();
+                    let generation = || RulesetReader::open().unwrap().generation().unwrap();
                     let before = generation();
                     let agent = Agent::start();
-                    assert_eq!(agent.apply(&plan, 1).await.change, Change::Adopted);
+                    assert_eq!(agent.apply(&plan, 1).await.change, ApplyMethod::Adopted);
                     assert_eq!(generation(), before, "something was written");
                     let counters = agent.enforcer.counters().await.unwrap();
                     assert_eq!(counters.allowed_packets, 2, "counters go on");
@@ -170,8 +172,8 @@ fn an_agent_that_comes_back_leaves_the_kernel_as_it_is() {
                     let mut fewer = plan.clone();
                     fewer.rules.remove(0);
                     let change = match mode {
-                        GatewayMode::Routed => Change::Differences,
-                        GatewayMode::Bridged => Change::Restructured,
+                        GatewayMode::Routed => ApplyMethod::Differences,
+                        GatewayMode::Bridged => ApplyMethod::Restructured,
                     };
                     assert_eq!(agent.apply(&fewer, 2).await.change, change);
                     assert!(!world.passes("lan1", "lan2", &probe(502, 1), Part::Data, false));
@@ -180,25 +182,25 @@ fn an_agent_that_comes_back_leaves_the_kernel_as_it_is() {
                     let agent = Agent::start();
                     assert_eq!(
                         agent.apply(&fewer, 2).await.change,
-                        Change::Adopted,
+                        ApplyMethod::Adopted,
                         "after differences"
                     );
                     let other = observing(plan.clone(), &["lan3"]);
-                    assert_eq!(agent.apply(&other, 3).await.change, Change::Restructured);
+                    assert_eq!(agent.apply(&other, 3).await.change, ApplyMethod::Restructured);
                     drop(agent);
                     let agent = Agent::start();
                     assert_eq!(
                         agent.apply(&other, 3).await.change,
-                        Change::Adopted,
+                        ApplyMethod::Adopted,
                         "after other rules"
                     );
-                    assert_eq!(agent.apply(&fewer, 4).await.change, Change::Restructured);
+                    assert_eq!(agent.apply(&fewer, 4).await.change, ApplyMethod::Restructured);
                     drop(agent);
                     // What was interfered with meanwhile is not.
                     let script = "add element inet penstock exact4 { 10.1.0.5 . 10.2.0.9 . tcp . 22 : 7 }\n";
                     Nft::new("nft".into()).load(script).await.unwrap();
                     let agent = Agent::start();
-                    assert_eq!(agent.apply(&fewer, 2).await.change, Change::Whole);
+                    assert_eq!(agent.apply(&fewer, 2).await.change, ApplyMethod::Whole);
                     assert!(!world.passes("lan1", "lan2", &probe(22, 2), Part::Opening, false));
                 });
             }
@@ -219,7 +221,7 @@ fn a_missing_or_failing_nft_leaves_the_state_as_before() {
                 std::fs::set_permissions(&failing, std::fs::Permissions::from_mode(0o755)).unwrap();
             };
             wrapper("exec nft \"$@\"");
-            let agent = Agent::start_with(Settings { nft: failing.clone(), ..Settings::default() });
+            let agent = Agent::start_with(EnforceSettings { nft: failing.clone(), ..EnforceSettings::default() });
             agent.apply(&plan, 1).await;
             let mut next = plan.clone();
             next.rules.remove(0);
@@ -230,15 +232,15 @@ fn a_missing_or_failing_nft_leaves_the_state_as_before() {
             };
             wrapper("cat >/dev/null; echo 'Error: out of memory' >&2; exit 1");
             let error = apply(&wider).await.unwrap_err();
-            assert!(matches!(&error, EnforceError::Kernel(KernelError::Refused { complaint, .. }) if complaint.contains("out of memory")), "{error:?}");
+            assert!(matches!(&error, EnforceError::Kernel(NftError::Refused { complaint, .. }) if complaint.contains("out of memory")), "{error:?}");
             std::fs::remove_file(&failing).unwrap();
             let error = apply(&wider).await.unwrap_err();
-            assert!(matches!(error, EnforceError::Kernel(KernelError::Missing { .. })), "{error:?}");
+            assert!(matches!(error, EnforceError::Kernel(NftError::Missing { .. })), "{error:?}");
             assert!(error.to_string().contains("not loaded"), "{error}");
             assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
             assert!(world.passes("lan1", "lan2", &probe(502, 1), Part::Opening, true));
             // A revocation does not need the program.
-            assert_eq!(apply(&next).await.unwrap().change, Change::Differences);
+            assert_eq!(apply(&next).await.unwrap().change, ApplyMethod::Differences);
             assert!(!world.passes("lan1", "lan2", &probe(502, 1), Part::Data, false));
             assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
         });
@@ -267,7 +269,7 @@ fn a_kernel_that_cannot_inspect_is_told_in_our_words_with_flow_and_module_and_ot
             std::fs::set_permissions(&lacking, std::fs::Permissions::from_mode(0o755)).unwrap();
             world.at_gateway(async || {
                 let ports = InspectorPorts { v4: 8686, v6: 8686 };
-                let agent = Agent::start_with(Settings { nft: lacking.clone(), ..with_ports(ports) });
+                let agent = Agent::start_with(EnforceSettings { nft: lacking.clone(), ..with_ports(ports) });
                 agent.apply(&two_flows(GatewayMode::Routed), 1).await;
                 let plan = std::sync::Arc::new(inspected(GatewayMode::Routed, OnAgentLoss::Pass));
                 let rule = &plan.rules[0];
@@ -282,7 +284,7 @@ fn a_kernel_that_cannot_inspect_is_told_in_our_words_with_flow_and_module_and_ot
                 assert!(world.passes("lan1", "lan2", &probe(502, 1), Part::Opening, true), "as before");
                 let mut next = two_flows(GatewayMode::Routed);
                 next.interfaces[0].networks.push("10.9.0.0/24".parse().unwrap());
-                assert_eq!(agent.apply(&next, 3).await.change, Change::Restructured);
+                assert_eq!(agent.apply(&next, 3).await.change, ApplyMethod::Restructured);
             });
         },
     )
@@ -300,15 +302,15 @@ fn the_base_rules_deny_before_the_agent_and_leave_a_living_table_alone() {
                 world.at_gateway(async || {
                     let nft = Nft::new("nft".into());
                     assert_eq!(Base::read(&base_path).unwrap(), None);
-                    let agent = Agent::start_with(Settings {
+                    let agent = Agent::start_with(EnforceSettings {
                         base_path: Some(base_path.clone()),
-                        ..Settings::default()
+                        ..EnforceSettings::default()
                     });
                     agent.apply(&two_flows(mode), 1).await;
                     let base = Base::read(&base_path).unwrap().unwrap();
                     assert_eq!(
                         base.load(&nft).await.unwrap(),
-                        penstock_agent::enforce::ground::base::Loaded::LeftAlone
+                        penstock_agent::enforce::ground::base::BaseOutcome::LeftAlone
                     );
                     assert!(world.passes("lan1", "lan2", &probe(502, 1), Part::Opening, true));
                     drop(agent);
@@ -322,7 +324,7 @@ fn the_base_rules_deny_before_the_agent_and_leave_a_living_table_alone() {
                     );
                     assert_eq!(
                         base.load(&nft).await.unwrap(),
-                        penstock_agent::enforce::ground::base::Loaded::Denying
+                        penstock_agent::enforce::ground::base::BaseOutcome::Denying
                     );
                     for port in [22, 502] {
                         assert!(!world.passes("lan1", "lan2", &probe(port, 3), Part::Opening, false));
@@ -371,7 +373,7 @@ fn verdicts_are_told_with_flow_revision_and_reason() {
                 let mut verdicts = Vec::new();
                 agent
                     .observe_until(|o| {
-                        verdicts.extend(if let Observed::Verdict(v) = o {
+                        verdicts.extend(if let Observation::Verdict(v) = o {
                             Some(v.clone())
                         } else {
                             None

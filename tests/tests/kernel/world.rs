@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock_agent::enforce::{Applied, Counters, Enforcer, Settings};
-use penstock_agent::observed::Observed;
+use penstock_agent::enforce::{ApplyReport, Counters, EnforceSettings, Enforcer};
+use penstock_agent::observed::Observation;
 use penstock_lab::{self as lab, Lab, Namespace};
 use penstock_policy::ids::Revision;
 use penstock_policy::plan::Plan;
@@ -274,10 +274,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const SILENCE: Duration = Duration::from_millis(500);
 
 /// As the program's, but that counters are asked for more often, so that no test waits for it.
-pub fn settings() -> Settings {
-    Settings {
+pub fn settings() -> EnforceSettings {
+    EnforceSettings {
         count: Duration::from_secs(1),
-        ..Settings::default()
+        ..EnforceSettings::default()
     }
 }
 
@@ -285,7 +285,7 @@ pub fn settings() -> Settings {
 #[derive(Debug)]
 pub struct Agent {
     pub enforcer: Enforcer,
-    pub observed: mpsc::Receiver<Observed>,
+    pub observed: mpsc::Receiver<Observation>,
 }
 
 impl Agent {
@@ -293,7 +293,7 @@ impl Agent {
         Self::start_with(settings())
     }
 
-    pub fn start_with(settings: Settings) -> Self {
+    pub fn start_with(settings: EnforceSettings) -> Self {
         let (sender, observed) = mpsc::channel(4096);
         Self {
             enforcer: Enforcer::start(settings, sender).unwrap(),
@@ -302,7 +302,7 @@ impl Agent {
     }
 
     /// Checks and applies, as the agent does with what it is offered.
-    pub async fn apply(&self, plan: &Plan, revision: u64) -> Applied {
+    pub async fn apply(&self, plan: &Plan, revision: u64) -> ApplyReport {
         let plan = Arc::new(plan.clone());
         self.enforcer.check(Arc::clone(&plan)).await.unwrap();
         let applied = self
@@ -333,7 +333,7 @@ impl Agent {
     }
 
     /// What is observed until `wanted` says that it has seen enough.
-    pub async fn observe_until(&mut self, mut wanted: impl FnMut(&Observed) -> bool) -> Vec<Observed> {
+    pub async fn observe_until(&mut self, mut wanted: impl FnMut(&Observation) -> bool) -> Vec<Observation> {
         let mut all = Vec::new();
         let waiting = async {
             while let Some(observed) = self.observed.recv().await {

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_policy::terms::{OnRefusal, Operations};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -44,7 +44,7 @@ pub fn straight(port: u16, traffic: &Traffic) {
 /// Through an inspected connection under `operations`; gives what reached the server.
 pub fn inspected(port: u16, operations: &Operations, on_refusal: OnRefusal, traffic: &Traffic) -> Vec<u8> {
     let rules = Arc::new(Rules::compile(operations).unwrap());
-    let mut connection = Connection::new(rules, Mode::Enforce, on_refusal, Limits::default());
+    let mut connection = Connection::new(rules, Mode::Enforce, on_refusal, ConnectionLimits::default());
     let mut server = connect(port);
     let begin = Instant::now();
     let mut passed = Vec::new();

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender, Sessions};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender, Sessions};
 use penstock_inspect::judge::Rules;
 use penstock_lab::sandbox;
 use penstock_policy::terms::{MqttOperation, NumberRange, OnRefusal, Operations};
@@ -34,7 +34,12 @@ impl Client {
         let properties: &[u8] = if version == 5 { &[0] } else { &[] };
         let rules = publishing(&["a/+", "b/+"]);
         let mut client = Self {
-            connection: Connection::new(rules, Mode::Enforce, OnRefusal::Answer, Limits::default()),
+            connection: Connection::new(
+                rules,
+                Mode::Enforce,
+                OnRefusal::Answer,
+                ConnectionLimits::default(),
+            ),
             broker: connect(PORT),
             properties,
         };
@@ -157,7 +162,7 @@ fn of_session(version: u8, sessions: &Arc<Sessions>, topics: &[&str]) -> (bool, 
         publishing(topics),
         Mode::Enforce,
         OnRefusal::Answer,
-        Limits::default(),
+        ConnectionLimits::default(),
     );
     let mut client = Client {
         connection: connection.remembering(sessions, address, address.ip()),

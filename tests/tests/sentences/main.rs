@@ -7,7 +7,7 @@ mod wording;
 
 use std::collections::BTreeMap;
 
-use penstock_coordinator::health::{Boundary, GatewayEvidence, State, boundaries, judge};
+use penstock_coordinator::health::{Boundary, GatewayEvidence, ZoneState, boundaries, judge};
 use penstock_policy::arbitrary::plants;
 use penstock_policy::check::check;
 use penstock_policy::compile::compile_all;
@@ -18,7 +18,7 @@ use penstock_proto::convert::PolicyMark;
 use proptest::prelude::*;
 
 /// What health says of a zone whose gateways are all well.
-fn health(zone: &ZoneId, boundary: &Boundary) -> (State, Vec<String>) {
+fn health(zone: &ZoneId, boundary: &Boundary) -> (ZoneState, Vec<String>) {
     let mark = PolicyMark {
         revision: Revision(7),
         plan: Digest::of(b"plan"),
@@ -56,8 +56,8 @@ proptest! {
             let zone = &plant.zones[&id];
             let clause = beside.undeclared(zone.enforcement);
             let (mode, state) = match zone.enforcement {
-                Enforcement::Enforce => ("Enforced", State::Enforcing),
-                Enforcement::Observe => ("Observed only", State::Observing),
+                Enforcement::Enforce => ("Enforced", ZoneState::Enforcing),
+                Enforcement::Observe => ("Observed only", ZoneState::Observing),
             };
             let begins = format!("<title>Zone {id}: ");
             let title = picture.split(&begins).nth(1).and_then(|rest| rest.split("</title>").next());

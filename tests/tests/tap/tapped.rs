@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_agent::audit::{self, Audit, Limits, Position};
+use penstock_agent::audit::{self, Audit, Position, SpoolLimits};
 use penstock_agent::reconcile::PolicyView;
-use penstock_agent::tap::{Settings, Tap};
+use penstock_agent::tap::{Tap, TapSettings};
 use penstock_lab::{Lab, Namespace, sandbox};
 use penstock_policy::ids::ZoneId;
 use penstock_policy::plan::{Observing, PLAN_FORMAT, Plan, PlanInterface};
@@ -108,7 +108,7 @@ pub struct Tapped {
 
 impl Tapped {
     pub fn start(sides: &Sides, observing: &[u8]) -> Self {
-        let limits = Limits {
+        let limits = SpoolLimits {
             bytes_max: 16 << 20,
             block_bytes: audit::BLOCK_BYTES,
             free_bytes_min: 0,
@@ -120,7 +120,7 @@ impl Tapped {
         });
         let (faults_in, faults) = watch::channel(Vec::new());
         let tap = Tap {
-            settings: Settings {
+            settings: TapSettings {
                 enabled: true,
                 interval: Duration::from_secs(1),
             },

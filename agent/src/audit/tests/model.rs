@@ -163,7 +163,7 @@ proptest! {
                         spool.close().unwrap();
                     }
                     let (mut spool, begun) = Spool::open(world.folder.path(), LIMITS, 1).unwrap();
-                    let untouched = before.0.is_empty() && begun == Some(super::super::opening::Begun::First);
+                    let untouched = before.0.is_empty() && begun == Some(super::super::opening::EpochReason::First);
                     prop_assert!(begun.is_none() || untouched, "{begun:?}");
                     prop_assert_eq!((all(&mut spool), spool.head()), before);
                     // Acknowledgements come again with the next session.

@@ -2,7 +2,7 @@
 
 use penstock_proto::v1::AuditAck;
 
-use super::super::opening::Begun;
+use super::super::opening::EpochReason;
 use super::super::resume::Resume;
 use super::*;
 
@@ -28,7 +28,7 @@ fn a_deleted_database_begins_a_new_epoch_and_counts_the_blocks_that_are_gone() {
     filled(folder.path(), 5).close().unwrap();
     std::fs::remove_dir_all(folder.path().join("spool")).unwrap();
     let (spool, begun) = Spool::open(folder.path(), LIMITS, 1).unwrap();
-    assert!(matches!(begun, Some(Begun::Lost(_))), "{begun:?}");
+    assert!(matches!(begun, Some(EpochReason::Lost(_))), "{begun:?}");
     assert_eq!(
         spool.next(),
         Position {
@@ -50,7 +50,7 @@ fn a_rolled_back_database_begins_a_new_epoch_and_keeps_the_old_blocks() {
     std::fs::remove_dir_all(folder.path().join("spool")).unwrap();
     std::fs::rename(old.path().join("spool"), folder.path().join("spool")).unwrap();
     let (mut spool, begun) = Spool::open(folder.path(), LIMITS, 1).unwrap();
-    assert!(matches!(begun, Some(Begun::Lost(_))), "{begun:?}");
+    assert!(matches!(begun, Some(EpochReason::Lost(_))), "{begun:?}");
     assert_eq!(
         spool.next(),
         Position {
@@ -182,7 +182,7 @@ fn a_coordinator_that_claims_an_absurd_epoch_is_not_believed() {
 #[test]
 fn a_file_system_without_room_refuses_the_append_and_counts_it_later() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits {
+    let limits = SpoolLimits {
         free_bytes_min: u64::MAX,
         ..LIMITS
     };

@@ -16,8 +16,8 @@ async fn until(audit: &Audit, what: impl FnMut(&AuditState) -> bool) -> AuditSta
         .clone()
 }
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> SpoolLimits {
+    SpoolLimits {
         bytes_max: 64 << 20,
         ..LIMITS
     }

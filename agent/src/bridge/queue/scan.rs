@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::super::layout::{self, HEADER_BYTES, QueueId, Read, Record};
+use super::super::layout::{self, HEADER_BYTES, QueueId, QueueRecord, ReadOutcome};
 use super::{QueueError, failed};
 
 /// How much is read at once.
@@ -29,7 +29,7 @@ pub(super) fn numbered(folder: &Path) -> Result<BTreeMap<u64, PathBuf>, QueueErr
 
 /// What stands next.
 pub(super) enum Step {
-    Record(Record),
+    Record(QueueRecord),
     Damaged,
     /// Nothing more can be read; so many bytes are left over.
     End {
@@ -66,18 +66,18 @@ impl<'a> Scan<'a> {
         loop {
             let bytes = self.held.get(self.at..).unwrap_or_default();
             match layout::read(self.identity, self.number, self.offset, bytes) {
-                Read::Whole(record, length) => {
+                ReadOutcome::Whole(record, length) => {
                     self.advance(length);
                     return Ok(Step::Record(record));
                 }
-                Read::Damaged(length) if length == usize::MAX => {
+                ReadOutcome::Damaged(length) if length == usize::MAX => {
                     return Ok(Step::End { rest: 1 });
                 }
-                Read::Damaged(length) => {
+                ReadOutcome::Damaged(length) => {
                     self.advance(length);
                     return Ok(Step::Damaged);
                 }
-                Read::Needs(length) => {
+                ReadOutcome::Needs(length) => {
                     let had = bytes.len();
                     if self.fill(length)? == had {
                         return Ok(Step::End { rest: had as u64 });
@@ -129,13 +129,13 @@ pub fn undelivered(folder: &Path) -> Option<(u64, u64, u64)> {
         let mut scan = Scan::new(&file, number, &identity);
         loop {
             match scan.next().ok()? {
-                Step::Record(Record::Message(message)) => {
+                Step::Record(QueueRecord::Message(message)) => {
                     seen.insert(message.seq);
                     first_ms = first_ms.min(message.time_ms);
                     last_ms = last_ms.max(message.time_ms);
                 }
-                Step::Record(Record::Finished(seq)) => finished = finished.max(seq),
-                Step::Record(Record::Snapshot(snapshot)) => finished = finished.max(snapshot.finished),
+                Step::Record(QueueRecord::Finished(seq)) => finished = finished.max(seq),
+                Step::Record(QueueRecord::Snapshot(snapshot)) => finished = finished.max(snapshot.finished),
                 Step::Record(_) | Step::Damaged => {}
                 Step::End { .. } => break,
             }

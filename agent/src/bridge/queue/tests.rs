@@ -7,13 +7,13 @@ use super::*;
 use std::collections::BTreeSet;
 
 const ID: QueueId = [3; 16];
-const LIMITS: Limits = Limits {
+const LIMITS: QueueLimits = QueueLimits {
     bytes_max: 4 * 1024 * 1024,
     free_bytes_min: 0,
 };
 
-fn message(number: u64, bytes: usize) -> Record {
-    Record::Message(Message {
+fn message(number: u64, bytes: usize) -> QueueRecord {
+    QueueRecord::Message(Message {
         seq: 0,
         time_ms: number,
         expires_ms: 0,
@@ -25,7 +25,7 @@ fn message(number: u64, bytes: usize) -> Record {
     })
 }
 
-fn open(folder: &Path) -> (Queue, Found) {
+fn open(folder: &Path) -> (Queue, Recovery) {
     Queue::open(folder, ID, LIMITS).unwrap()
 }
 
@@ -63,13 +63,13 @@ proptest! {
                     let done = count.min(model.len() as u64);
                     let seq = queue.state().finished + done;
                     queue.finish(seq);
-                    queue.commit(&mut [Record::Finished(seq)]).unwrap();
+                    queue.commit(&mut [QueueRecord::Finished(seq)]).unwrap();
                     model.drain(..usize::try_from(done).unwrap());
                 }
                 _ => {
                     drop(queue);
                     let (again, found) = open(folder.path());
-                    prop_assert_eq!(found, Found::default());
+                    prop_assert_eq!(found, Recovery::default());
                     queue = again;
                 }
             }
@@ -131,27 +131,27 @@ fn what_is_known_of_packet_identifiers_outlives_segments_and_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let (mut queue, _) = open(folder.path());
     for n in 0..90 {
-        let Record::Message(mut one) = message(n, 20_000) else {
+        let QueueRecord::Message(mut one) = message(n, 20_000) else {
             unreachable!()
         };
         one.origin = u16::try_from(n + 1).unwrap();
-        queue.commit(&mut [Record::Message(one)]).unwrap();
+        queue.commit(&mut [QueueRecord::Message(one)]).unwrap();
         if n != 7 {
             queue
-                .commit(&mut [Record::Released(u16::try_from(n + 1).unwrap())])
+                .commit(&mut [QueueRecord::Released(u16::try_from(n + 1).unwrap())])
                 .unwrap();
         }
     }
     queue
-        .commit(&mut [Record::Received(85), Record::Finished(80)])
+        .commit(&mut [QueueRecord::Received(85), QueueRecord::Finished(80)])
         .unwrap();
     queue.finish(80);
     drop(queue);
     let (mut queue, found) = open(folder.path());
-    assert_eq!(found, Found::default());
+    assert_eq!(found, Recovery::default());
     assert_eq!(queue.state().unreleased, BTreeSet::from([8]));
     assert_eq!(queue.state().received, BTreeSet::from([85]));
-    queue.commit(&mut [Record::SenderForgot]).unwrap();
+    queue.commit(&mut [QueueRecord::SenderForgot]).unwrap();
     drop(queue);
     assert!(open(folder.path()).0.state().unreleased.is_empty());
 }

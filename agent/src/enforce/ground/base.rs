@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use penstock_policy::terms::GatewayMode;
 use serde::{Deserialize, Serialize};
 
-use crate::enforce::nft::readback::{Reader, base_seal};
+use crate::enforce::nft::readback::{RulesetReader, base_seal};
 use crate::enforce::nft::render::{self, MARK_GUARDED, MARK_ROUTED, TABLE};
-use crate::enforce::nft::run::{KernelError, Nft};
+use crate::enforce::nft::run::{Nft, NftError};
 use crate::enforce::shape::structure::{Input, is_interface_name};
 
 /// The chain that accepts who manages the gateway.
@@ -36,7 +36,7 @@ pub struct Base {
 
 /// What loading the base rules came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loaded {
+pub enum BaseOutcome {
     /// They are in the kernel.
     Denying,
     /// There were rules of ours already, which stay.
@@ -59,7 +59,7 @@ pub enum BaseError {
     },
     /// The kernel did not take the rules.
     #[error("the base rules were not loaded")]
-    Kernel(#[from] KernelError),
+    Kernel(#[from] NftError),
 }
 
 impl Base {
@@ -185,13 +185,13 @@ impl Base {
     }
 
     /// Loads the base rules, unless rules of ours are there.
-    pub async fn load(&self, nft: &Nft) -> Result<Loaded, BaseError> {
+    pub async fn load(&self, nft: &Nft) -> Result<BaseOutcome, BaseError> {
         match nft.load(&self.script()).await {
             Ok(()) => {
                 seal(nft).await?;
-                Ok(Loaded::Denying)
+                Ok(BaseOutcome::Denying)
             }
-            Err(KernelError::Refused { exists: true, .. }) => Ok(Loaded::LeftAlone),
+            Err(NftError::Refused { exists: true, .. }) => Ok(BaseOutcome::LeftAlone),
             Err(error) => Err(error.into()),
         }
     }
@@ -199,7 +199,7 @@ impl Base {
 
 /// Marks the base rules as such, so that the agent knows them from what somebody else put into a table of that name.
 async fn seal(nft: &Nft) -> Result<(), BaseError> {
-    let held = tokio::task::spawn_blocking(|| Reader::open().and_then(|reader| reader.held()));
+    let held = tokio::task::spawn_blocking(|| RulesetReader::open().and_then(|reader| reader.held()));
     let described = match held.await.map_err(std::io::Error::other).flatten() {
         Ok(held) => held.structure,
         // They deny all the same; that they were here from the boot on will not be known.

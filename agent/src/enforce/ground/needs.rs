@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::GatewayMode;
 
-use super::routing::{self, Way};
+use super::routing::{self, RouteTarget};
 use super::sysctl;
 use crate::enforce::EnforceError;
 use crate::enforce::nft::netlink::{attributes, message};
@@ -99,8 +99,8 @@ fn ways(plan: &Plan) -> Vec<Finding> {
         .map(|end| end.network)
         .collect();
     let lacks = |network: &&IpNet| match routing::look_up(host_of(**network), 0) {
-        Ok(Way::Here) => false,
-        Ok(Way::Link(link)) => !bridges.contains(&link),
+        Ok(RouteTarget::Here) => false,
+        Ok(RouteTarget::Link(link)) => !bridges.contains(&link),
         Err(_) => true,
     };
     let lacking: Vec<String> = networks

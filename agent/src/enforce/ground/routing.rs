@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use super::sysctl;
 use crate::enforce::EnforceError;
-use crate::enforce::nft::netlink::{ACK, ERROR, Hearer, ROUTE, Socket, attributes, message, messages};
+use crate::enforce::nft::netlink::{ACK, ERROR, Hearer, NetlinkSocket, ROUTE, attributes, message, messages};
 use crate::enforce::table::Table;
 use crate::intercept::{
     INSPECTOR4, INSPECTOR6, MARK_INTERCEPTED, MARK_INTERCEPTED_BITS, ROUTING_PRIORITY, ROUTING_TABLE,
@@ -152,7 +152,7 @@ pub(in crate::enforce) async fn mend(table: &Table) {
 
 /// Opens the socket that hears of changed routes.
 pub(in crate::enforce) fn subscribe() -> io::Result<Hearer> {
-    Socket::open(ROUTE, GROUPS, RECEIVE_BYTES)?.hear()
+    NetlinkSocket::open(ROUTE, GROUPS, RECEIVE_BYTES)?.hear()
 }
 
 /// Mends for as long as the agent runs.
@@ -239,7 +239,7 @@ fn put(address: IpAddr) -> Result<(), RoutingError> {
 /// that could go astray.
 fn is_local(address: IpAddr) -> Result<bool, RoutingError> {
     match look_up(address, MARK_INTERCEPTED) {
-        Ok(way) => Ok(way == Way::Here),
+        Ok(way) => Ok(way == RouteTarget::Here),
         Err(error) if is_unknown_family(&error) => Ok(true),
         // Unreachable, prohibited, blackhole: the answer of a lookup that ended elsewhere.
         Err(error) if error.raw_os_error().is_some() => Ok(false),
@@ -260,7 +260,7 @@ fn set_one(request: &[u8]) -> io::Result<()> {
 
 /// Sends one request, and gives what its answer holds behind the common header; an acknowledgement holds nothing.
 pub(in crate::enforce) fn ask(request: &[u8]) -> io::Result<Vec<u8>> {
-    let socket = Socket::open(ROUTE, 0, RECEIVE_BYTES)?;
+    let socket = NetlinkSocket::open(ROUTE, 0, RECEIVE_BYTES)?;
     socket.limit_wait(PATIENCE)?;
     socket.send(request)?;
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -276,16 +276,16 @@ pub(in crate::enforce) fn ask(request: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// Where a packet to `address` with this mark goes.
-pub(in crate::enforce) fn look_up(address: IpAddr, mark: u32) -> io::Result<Way> {
+pub(in crate::enforce) fn look_up(address: IpAddr, mark: u32) -> io::Result<RouteTarget> {
     way(address, None, &[(ROUTE_MARK, &mark.to_ne_bytes())])
 }
 
 /// Where a packet goes that came in by the interface of this number.
-pub(in crate::enforce) fn forwarded(from: IpAddr, to: IpAddr, entry: u32) -> io::Result<Way> {
+pub(in crate::enforce) fn forwarded(from: IpAddr, to: IpAddr, entry: u32) -> io::Result<RouteTarget> {
     way(to, Some(from), &[(ROUTE_ENTRY, &entry.to_ne_bytes())])
 }
 
-fn way(to: IpAddr, from: Option<IpAddr>, asked: &[(u16, &[u8])]) -> io::Result<Way> {
+fn way(to: IpAddr, from: Option<IpAddr>, asked: &[(u16, &[u8])]) -> io::Result<RouteTarget> {
     let octets = |address: IpAddr| match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -304,17 +304,17 @@ fn way(to: IpAddr, from: Option<IpAddr>, asked: &[(u16, &[u8])]) -> io::Result<W
         &attributes_of,
     ))?;
     if answer.get(3) == Some(&LOCAL) {
-        return Ok(Way::Here);
+        return Ok(RouteTarget::Here);
     }
     let link = attributes(answer.get(HEADER_REST..).unwrap_or_default())
         .find(|(kind, _)| *kind == ROUTE_LINK)
         .and_then(|(_, value)| value.first_chunk().copied());
-    Ok(Way::Link(link.map_or(0, u32::from_ne_bytes)))
+    Ok(RouteTarget::Link(link.map_or(0, u32::from_ne_bytes)))
 }
 
 /// The end of a route lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::enforce) enum Way {
+pub(in crate::enforce) enum RouteTarget {
     /// This machine.
     Here,
     /// Out of the interface with this number.

@@ -16,7 +16,7 @@ use super::wire::{
     ELEMENTS_SET, FAMILIES, LIST_ELEMENT, NESTED, NEW_ELEMENT, SUBSYSTEM, TABLE_ATTRIBUTE, keys, terminated,
 };
 use crate::enforce::shape::block::{Address, Block};
-use crate::enforce::shape::lower::{Elements, Placed};
+use crate::enforce::shape::lower::{Disposition, Elements};
 
 /// The most elements of one batch: 170 bytes each at most, all of them well within a socket's default buffer.
 const ELEMENTS_MAX: usize = 500;
@@ -32,19 +32,19 @@ const UDP: u8 = 17;
 
 /// Elements to be taken away, then elements to be added.
 #[derive(Debug, Default)]
-pub(in crate::enforce) struct Batch {
-    changes: Vec<Change>,
+pub(in crate::enforce) struct ElementBatch {
+    changes: Vec<SetChange>,
 }
 
 #[derive(Debug)]
-struct Change {
+struct SetChange {
     kind: u16,
     set: String,
     /// The list of the one element, encoded; without one, all that the set holds.
     list: Option<Vec<u8>>,
 }
 
-impl Batch {
+impl ElementBatch {
     /// What leads from one set of elements to another; `None` if that is too much for a batch.
     pub(in crate::enforce) fn between(old: &Elements, new: &Elements) -> Option<Self> {
         let mut batch = Self::default();
@@ -63,12 +63,12 @@ impl Batch {
         let end = (u64::from(STARTING_S) * 1000).to_be_bytes();
         let key = attribute(ELEMENT_KEY | NESTED, &attribute(DATA_VALUE, &[UDP]));
         let element = [key, attribute(ELEMENT_TIMEOUT, &end)].concat();
-        let empty = Change {
+        let empty = SetChange {
             kind: DELETE_ELEMENT,
             set: set(),
             list: None,
         };
-        let begin = Change {
+        let begin = SetChange {
             kind: NEW_ELEMENT,
             set: set(),
             list: Some(attribute(LIST_ELEMENT | NESTED, &element)),
@@ -86,8 +86,8 @@ impl Batch {
     fn blocks<A: Address>(
         &mut self,
         kind: u16,
-        these: &BTreeMap<Block<A>, Placed>,
-        those: &BTreeMap<Block<A>, Placed>,
+        these: &BTreeMap<Block<A>, Disposition>,
+        those: &BTreeMap<Block<A>, Disposition>,
     ) {
         for (block, placed) in only_in(these, those) {
             let (first, last) = keys(block);
@@ -109,7 +109,7 @@ impl Batch {
             element.extend(value(ELEMENT_DATA, data));
         }
         let list = Some(attribute(LIST_ELEMENT | NESTED, &element));
-        self.changes.push(Change { kind, set, list });
+        self.changes.push(SetChange { kind, set, list });
     }
 
     /// The batch as it is sent. The last change asks for an answer, which stands for all.

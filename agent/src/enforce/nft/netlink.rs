@@ -39,9 +39,9 @@ const GENERIC: usize = 4;
 
 /// A netlink socket.
 #[derive(Debug)]
-pub(in crate::enforce) struct Socket(OwnedFd);
+pub(in crate::enforce) struct NetlinkSocket(OwnedFd);
 
-impl Socket {
+impl NetlinkSocket {
     /// Opens one to a part of the kernel that hears `groups` (a bit per group) and keeps up to `buffer_bytes` unread. It
     /// blocks.
     pub(in crate::enforce) fn open(
@@ -136,7 +136,7 @@ fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// One message of a datagram.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::enforce) struct Message<'a> {
+pub(in crate::enforce) struct NetlinkMessage<'a> {
     /// Subsystem and type (`NFNL_SUBSYS_… << 8 | …`), or one of the control types.
     pub kind: u16,
     /// Flags of the header.
@@ -147,7 +147,7 @@ pub(in crate::enforce) struct Message<'a> {
     pub payload: &'a [u8],
 }
 
-impl Message<'_> {
+impl NetlinkMessage<'_> {
     /// The error number of an [`ERROR`] message; 0 acknowledges.
     pub(in crate::enforce) fn error_number(&self) -> i32 {
         self.payload
@@ -157,7 +157,7 @@ impl Message<'_> {
 }
 
 /// The messages of one datagram.
-pub(in crate::enforce) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub(in crate::enforce) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = NetlinkMessage<'_>> {
     std::iter::from_fn(move || {
         let length = u32_at(datagram, 0)? as usize;
         let message = datagram.get(..length)?;
@@ -167,7 +167,7 @@ pub(in crate::enforce) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = 
         datagram = datagram.get(next..)?;
         if kind == ERROR || kind == DONE {
             let payload = message.get(HEADER..)?;
-            return Some(Message {
+            return Some(NetlinkMessage {
                 kind,
                 flags,
                 family: 0,
@@ -176,7 +176,7 @@ pub(in crate::enforce) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = 
         }
         let family = *message.get(HEADER)?;
         let payload = message.get(HEADER + GENERIC..)?;
-        Some(Message {
+        Some(NetlinkMessage {
             kind,
             flags,
             family,

@@ -12,10 +12,10 @@ use std::time::Duration;
 use penstock_policy::ids::Digest;
 use sha2::Digest as _;
 
-use super::batch::Batch;
+use super::batch::ElementBatch;
 use super::netlink::{
-    ACK, DONE, DUMP, ERROR, INTERRUPTED, Message, NETFILTER, Socket, attributes, be32, messages, request,
-    text,
+    ACK, DONE, DUMP, ERROR, INTERRUPTED, NETFILTER, NetlinkMessage, NetlinkSocket, attributes, be32,
+    messages, request, text,
 };
 use super::render::{FAMILY_NAMES, GRANTED, MAPS, STARTING_S, TABLE, maps_of};
 use super::wire::{
@@ -25,8 +25,8 @@ use super::wire::{
     SET_DYNAMIC, SET_FLAGS, SET_NAME, TABLE_ATTRIBUTE, inner, keys, terminated,
 };
 use crate::enforce::shape::block::{Address, Block};
-use crate::enforce::shape::lower::{Elements, Placed};
-use crate::enforce::watch::counters::Named;
+use crate::enforce::shape::lower::{Disposition, Elements};
+use crate::enforce::watch::counters::NamedCounters;
 use crate::intercept::ALIVE_S;
 
 mod packets;
@@ -40,12 +40,12 @@ const ATTEMPTS: usize = 8;
 
 /// An order-independent digest of a map's elements: the sum of the elements' digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sum {
+pub struct ElementsDigest {
     words: [u64; 4],
     count: u64,
 }
 
-impl Sum {
+impl ElementsDigest {
     fn add(&mut self, element: &[u8]) {
         let digest = sha2::Sha256::digest(element);
         for (word, bytes) in self.words.iter_mut().zip(digest.chunks_exact(8)) {
@@ -56,7 +56,7 @@ impl Sum {
     }
 
     /// The elements that a message lists.
-    fn add_all(&mut self, message: &Message<'_>) {
+    fn add_all(&mut self, message: &NetlinkMessage<'_>) {
         let ends_by_itself = [STARTING_S, ALIVE_S].map(|s| (u64::from(s) * 1000).to_be_bytes());
         let lists = attributes(message.payload).filter(|(kind, _)| *kind == ELEMENTS_LIST);
         for (_, element) in lists.flat_map(|(_, list)| attributes(list)) {
@@ -85,20 +85,20 @@ impl Sum {
 
 /// What the kernel holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct KernelRuleset {
     /// Which of our tables there are, by family.
     pub tables: Vec<u8>,
     /// Digest of everything but the flows' maps.
     pub structure: Digest,
     /// The flows' maps by name.
-    pub maps: BTreeMap<String, Sum>,
+    pub maps: BTreeMap<String, ElementsDigest>,
     /// What the seal says: the comment of the chain `seal`.
     pub seal: Option<String>,
     /// Digest of the handles of tables, chains and rules, which the kernel gives once: what was taken away and put back has others.
     pub handles: Digest,
 }
 
-impl Held {
+impl KernelRuleset {
     /// Digest of all that our tables hold.
     pub fn content(&self) -> Digest {
         content(&self.tables, self.structure, &self.maps)
@@ -123,7 +123,7 @@ pub(in crate::enforce) fn base_seal(described: Digest) -> String {
 }
 
 /// Digest of tables, of everything but the flows' maps, and of these.
-pub fn content(tables: &[u8], structure: Digest, maps: &BTreeMap<String, Sum>) -> Digest {
+pub fn content(tables: &[u8], structure: Digest, maps: &BTreeMap<String, ElementsDigest>) -> Digest {
     let mut hash = sha2::Sha256::new();
     hash.update(tables.len().to_ne_bytes());
     hash.update(tables);
@@ -139,11 +139,11 @@ pub fn content(tables: &[u8], structure: Digest, maps: &BTreeMap<String, Sum>) -
 }
 
 /// What the flows' maps hold if they hold exactly `elements`.
-pub fn meant(elements: &Elements) -> BTreeMap<String, Sum> {
-    let mut maps: BTreeMap<String, Sum> = BTreeMap::new();
+pub fn meant(elements: &Elements) -> BTreeMap<String, ElementsDigest> {
+    let mut maps: BTreeMap<String, ElementsDigest> = BTreeMap::new();
     for map in MAPS {
         for family in ['4', '6'] {
-            maps.insert(format!("{}{family}", map.name), Sum::default());
+            maps.insert(format!("{}{family}", map.name), ElementsDigest::default());
         }
     }
     sum_family(&mut maps, &elements.v4);
@@ -151,7 +151,10 @@ pub fn meant(elements: &Elements) -> BTreeMap<String, Sum> {
     maps
 }
 
-fn sum_family<A: Address>(maps: &mut BTreeMap<String, Sum>, blocks: &BTreeMap<Block<A>, Placed>) {
+fn sum_family<A: Address>(
+    maps: &mut BTreeMap<String, ElementsDigest>,
+    blocks: &BTreeMap<Block<A>, Disposition>,
+) {
     for (block, placed) in blocks {
         let (key, end) = keys(block);
         for map in maps_of(block, placed.course) {
@@ -174,12 +177,12 @@ fn flat(key: &[u8], end: &[u8], data: &[u8]) -> Vec<u8> {
 
 /// A socket to ask the kernel with. Blocking, but the kernel answers at once.
 #[derive(Debug)]
-pub struct Reader(Socket);
+pub struct RulesetReader(NetlinkSocket);
 
-impl Reader {
+impl RulesetReader {
     /// Opens the socket.
     pub fn open() -> io::Result<Self> {
-        let socket = Socket::open(NETFILTER, 0, 1 << 20)?;
+        let socket = NetlinkSocket::open(NETFILTER, 0, 1 << 20)?;
         socket.limit_wait(PATIENCE)?;
         Ok(Self(socket))
     }
@@ -200,7 +203,7 @@ impl Reader {
     }
 
     /// Reads our tables.
-    pub fn held(&self) -> io::Result<Held> {
+    pub fn held(&self) -> io::Result<KernelRuleset> {
         for _ in 0..ATTEMPTS {
             match self.held_once() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -213,8 +216,8 @@ impl Reader {
         ))
     }
 
-    fn held_once(&self) -> io::Result<Held> {
-        let mut held = Held {
+    fn held_once(&self) -> io::Result<KernelRuleset> {
+        let mut held = KernelRuleset {
             tables: Vec::new(),
             structure: Digest([0; 32]),
             maps: BTreeMap::new(),
@@ -276,8 +279,8 @@ impl Reader {
         Ok(held)
     }
 
-    fn elements(&self, family: u8, set: &str) -> io::Result<Sum> {
-        let mut sum = Sum::default();
+    fn elements(&self, family: u8, set: &str) -> io::Result<ElementsDigest> {
+        let mut sum = ElementsDigest::default();
         let (table, set) = (terminated(TABLE), terminated(set));
         let names: [(u16, &[u8]); 2] = [(TABLE_ATTRIBUTE, &table), (ELEMENTS_SET, &set)];
         self.dump(GET_ELEMENTS, family, &names, |message| sum.add_all(&message))?;
@@ -285,7 +288,7 @@ impl Reader {
     }
 
     /// Sends a batch, which the kernel takes whole or not at all.
-    pub(in crate::enforce) fn change(&self, batch: &Batch) -> io::Result<()> {
+    pub(in crate::enforce) fn change(&self, batch: &ElementBatch) -> io::Result<()> {
         self.0.send(&batch.to_bytes())?;
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
@@ -301,7 +304,7 @@ impl Reader {
     }
 
     /// Packets and bytes of our named counters, by family and name.
-    pub fn counters(&self) -> io::Result<Named> {
+    pub fn counters(&self) -> io::Result<NamedCounters> {
         let mut counters = BTreeMap::new();
         for family in FAMILIES {
             self.dump(GET_OBJECT, family, &[], |message| {
@@ -329,7 +332,7 @@ impl Reader {
         kind: u16,
         family: u8,
         filter: &[(u16, &[u8])],
-        each: impl FnMut(Message<'_>),
+        each: impl FnMut(NetlinkMessage<'_>),
     ) -> io::Result<()> {
         self.ask(kind, DUMP, family, filter, each)
     }
@@ -340,7 +343,7 @@ impl Reader {
         flags: u16,
         family: u8,
         filter: &[(u16, &[u8])],
-        mut each: impl FnMut(Message<'_>),
+        mut each: impl FnMut(NetlinkMessage<'_>),
     ) -> io::Result<()> {
         self.0.send(&request(kind, flags | ACK, family, 0, filter))?;
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -361,18 +364,18 @@ impl Reader {
 }
 
 /// Whether a message speaks of our table.
-pub(in crate::enforce) fn is_ours(message: &Message<'_>) -> bool {
+pub(in crate::enforce) fn is_ours(message: &NetlinkMessage<'_>) -> bool {
     FAMILIES.contains(&message.family) && name(message, TABLE_ATTRIBUTE).as_deref() == Some(TABLE)
 }
 
-fn name(message: &Message<'_>, attribute: u16) -> Option<String> {
+fn name(message: &NetlinkMessage<'_>, attribute: u16) -> Option<String> {
     attributes(message.payload)
         .find(|(kind, _)| *kind == attribute)
         .map(|(_, value)| text(value))
 }
 
 /// Whether packets themselves put elements into a set.
-fn is_dynamic(message: &Message<'_>) -> bool {
+fn is_dynamic(message: &NetlinkMessage<'_>) -> bool {
     let flags = attributes(message.payload).find(|(kind, _)| *kind == SET_FLAGS);
     flags
         .and_then(|(_, value)| be32(value))
@@ -380,14 +383,14 @@ fn is_dynamic(message: &Message<'_>) -> bool {
 }
 
 /// The comment among a chain's user data: entries of type, length and text.
-fn comment(message: &Message<'_>) -> Option<String> {
+fn comment(message: &NetlinkMessage<'_>) -> Option<String> {
     let (_, data) = attributes(message.payload).find(|(kind, _)| *kind == CHAIN_USERDATA)?;
     let [0, length, rest @ ..] = data else { return None };
     Some(text(rest.get(..usize::from(*length))?))
 }
 
 /// Adds the handle that the kernel gave to a table, chain or rule.
-fn hash_handle(hash: &mut sha2::Sha256, kind: u16, message: &Message<'_>) {
+fn hash_handle(hash: &mut sha2::Sha256, kind: u16, message: &NetlinkMessage<'_>) {
     let attribute = match kind {
         GET_TABLE => 4,
         GET_CHAIN => 2,
@@ -468,7 +471,7 @@ mod tests {
             bytes in almost_netlink(),
         ) {
             let mut given = 0;
-            let mut sum = Sum::default();
+            let mut sum = ElementsDigest::default();
             for message in messages(&bytes) {
                 given += 1;
                 let _ = (is_ours(&message), is_dynamic(&message), message.error_number());
@@ -489,7 +492,7 @@ mod tests {
         #[test]
         fn what_a_batch_writes_is_read_back_as_what_was_meant(plan in penstock_policy::arbitrary::plans()) {
             let elements = lower(&plan).unwrap();
-            let Some(batch) = Batch::between(&Elements::default(), &elements) else {
+            let Some(batch) = ElementBatch::between(&Elements::default(), &elements) else {
                 // Too many for one: `nft` loads them.
                 return Ok(());
             };

@@ -20,7 +20,7 @@ use penstock_policy::ids::FlowId;
 use penstock_policy::terms::GatewayMode;
 
 use crate::enforce::shape::block::{Address, Block, Carrier, Span};
-use crate::enforce::shape::lower::{Course, Elements, Placed};
+use crate::enforce::shape::lower::{Course, Disposition, Elements};
 use crate::enforce::shape::structure::Structure;
 use crate::intercept::MARK_INTERCEPTED_BITS;
 
@@ -283,7 +283,7 @@ impl Map {
     }
 
     /// What an entry leads to, as the kernel has it: marks are in the byte order of the machine.
-    pub(in crate::enforce) fn data(&self, placed: Placed) -> Vec<u8> {
+    pub(in crate::enforce) fn data(&self, placed: Disposition) -> Vec<u8> {
         if self.flows {
             placed.flow.0.to_ne_bytes().to_vec()
         } else {
@@ -352,11 +352,11 @@ pub fn maps_of<A: Address>(block: &Block<A>, course: Course) -> &'static [Map] {
 
 /// What one map has and the other has not, in one walk along both: a change of one flow among many must be quick.
 pub(in crate::enforce) fn only_in<'a, A: Address>(
-    these: &'a BTreeMap<Block<A>, Placed>,
-    those: &BTreeMap<Block<A>, Placed>,
-) -> Vec<(&'a Block<A>, &'a Placed)> {
+    these: &'a BTreeMap<Block<A>, Disposition>,
+    those: &BTreeMap<Block<A>, Disposition>,
+) -> Vec<(&'a Block<A>, &'a Disposition)> {
     let mut others = those.iter().peekable();
-    let missing = |entry: &(&Block<A>, &Placed)| {
+    let missing = |entry: &(&Block<A>, &Disposition)| {
         while others.next_if(|other| other < entry).is_some() {}
         others.peek() != Some(entry)
     };
@@ -366,7 +366,7 @@ pub(in crate::enforce) fn only_in<'a, A: Address>(
 fn family<'a, A: Address + 'a>(
     script: &mut String,
     verb: &str,
-    blocks: impl Iterator<Item = (&'a Block<A>, &'a Placed)> + Clone,
+    blocks: impl Iterator<Item = (&'a Block<A>, &'a Disposition)> + Clone,
 ) {
     for map in MAPS {
         let elements = blocks

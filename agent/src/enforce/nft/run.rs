@@ -34,7 +34,7 @@ const MODULES: [(&str, &str); 5] = [
 
 /// Why a script was not loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum KernelError {
+pub enum NftError {
     /// There is no such program.
     #[error(
         "`{program}` was not found: install nftables (Debian: apt-get install nftables); the previous rules stay in force"
@@ -79,7 +79,7 @@ pub enum KernelError {
     },
 }
 
-impl KernelError {
+impl NftError {
     /// Whether the kernel lacks what inspection alone needs.
     pub(in crate::enforce) fn concerns_inspection(&self) -> bool {
         matches!(self, Self::Lacks { expression, module } if MODULES_OF_INSPECTION.contains(&(*expression, *module)))
@@ -99,10 +99,10 @@ impl Nft {
     }
 
     /// Loads one script after another; `false` if the kernel refuses the first, and then is as before.
-    pub(in crate::enforce) async fn load_in_turn(&self, steps: &[String]) -> Result<bool, KernelError> {
+    pub(in crate::enforce) async fn load_in_turn(&self, steps: &[String]) -> Result<bool, NftError> {
         for (number, step) in steps.iter().enumerate() {
             match self.load(step).await {
-                Err(KernelError::Refused { .. }) if number == 0 => return Ok(false),
+                Err(NftError::Refused { .. }) if number == 0 => return Ok(false),
                 loaded => loaded?,
             }
         }
@@ -110,16 +110,16 @@ impl Nft {
     }
 
     /// Loads `script` as one transaction.
-    pub async fn load(&self, script: &str) -> Result<(), KernelError> {
+    pub async fn load(&self, script: &str) -> Result<(), NftError> {
         self.run(&["-f", "-"], script).await
     }
 
     /// Asks the kernel whether it would take `script`, and changes nothing.
-    pub async fn check(&self, script: &str) -> Result<(), KernelError> {
+    pub async fn check(&self, script: &str) -> Result<(), NftError> {
         self.run(&["--check", "-f", "-"], script).await
     }
 
-    async fn run(&self, arguments: &[&str], script: &str) -> Result<(), KernelError> {
+    async fn run(&self, arguments: &[&str], script: &str) -> Result<(), NftError> {
         let program = || self.program.display().to_string();
         let mut child = Command::new(&self.program)
             .args(arguments)
@@ -132,8 +132,8 @@ impl Nft {
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| match source.kind() {
-                std::io::ErrorKind::NotFound => KernelError::Missing { program: program() },
-                _ => KernelError::Run {
+                std::io::ErrorKind::NotFound => NftError::Missing { program: program() },
+                _ => NftError::Run {
                     program: program(),
                     source,
                 },
@@ -157,9 +157,9 @@ impl Nft {
         };
         let whole = async { tokio::join!(write, read, child.wait()) };
         let Ok(((), complaint, status)) = tokio::time::timeout(TIMEOUT, whole).await else {
-            return Err(KernelError::TimedOut { program: program() });
+            return Err(NftError::TimedOut { program: program() });
         };
-        let status = status.map_err(|source| KernelError::Run {
+        let status = status.map_err(|source| NftError::Run {
             program: program(),
             source,
         })?;
@@ -167,11 +167,11 @@ impl Nft {
             return Ok(());
         }
         if let Some((expression, module)) = lacking(&complaint) {
-            return Err(KernelError::Lacks { expression, module });
+            return Err(NftError::Lacks { expression, module });
         }
         let exists = complaint.contains("File exists");
         let complaint = first_lines(&complaint, status);
-        Err(KernelError::Refused { complaint, exists })
+        Err(NftError::Refused { complaint, exists })
     }
 }
 

@@ -21,10 +21,10 @@ use penstock_policy::ids::FlowId;
 use penstock_policy::plan::{Plan, Rule};
 use penstock_policy::terms::{OnAgentLoss, Transport};
 
-use self::covered::Covered;
+use self::block_index::BlockIndex;
 use super::block::{Address, Block, Carrier, Span};
 
-pub(in crate::enforce) mod covered;
+pub(in crate::enforce) mod block_index;
 mod granted;
 
 /// The most elements that one gateway loads: what was measured to load in seconds, and a stop to products of
@@ -56,7 +56,7 @@ impl Course {
 
 /// What a block of tuples comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Placed {
+pub struct Disposition {
     /// The flow that permits it.
     pub flow: FlowId,
     /// What becomes of it.
@@ -67,9 +67,9 @@ pub struct Placed {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Elements {
     /// IPv4.
-    pub v4: BTreeMap<Block<Ipv4Addr>, Placed>,
+    pub v4: BTreeMap<Block<Ipv4Addr>, Disposition>,
     /// IPv6.
-    pub v6: BTreeMap<Block<Ipv6Addr>, Placed>,
+    pub v6: BTreeMap<Block<Ipv6Addr>, Disposition>,
 }
 
 /// Why a plan cannot be lowered.
@@ -95,7 +95,10 @@ pub fn lower(plan: &Plan) -> Result<Elements, LowerError> {
     })
 }
 
-fn family<A: Address>(plan: &Plan, budget: &mut usize) -> Result<BTreeMap<Block<A>, Placed>, LowerError> {
+fn family<A: Address>(
+    plan: &Plan,
+    budget: &mut usize,
+) -> Result<BTreeMap<Block<A>, Disposition>, LowerError> {
     let (granted, standing): (Vec<&Rule>, Vec<&Rule>) = plan
         .open_rules()
         .partition(|rule| plan.grants.contains_key(&rule.conduit));
@@ -111,8 +114,8 @@ fn family<A: Address>(plan: &Plan, budget: &mut usize) -> Result<BTreeMap<Block<
 fn disjoint<A: Address>(
     rules: &[&Rule],
     budget: &mut usize,
-) -> Result<BTreeMap<Block<A>, Placed>, LowerError> {
-    let mut placed: BTreeMap<Block<A>, Placed> = BTreeMap::new();
+) -> Result<BTreeMap<Block<A>, Disposition>, LowerError> {
+    let mut placed: BTreeMap<Block<A>, Disposition> = BTreeMap::new();
     let mut ranges = Vec::new();
     for rule in rules {
         let course = Course::of(rule);
@@ -124,13 +127,13 @@ fn disjoint<A: Address>(
             } else {
                 spend(budget, rule)?;
                 let flow = rule.id;
-                placed.insert(block, Placed { flow, course });
+                placed.insert(block, Disposition { flow, course });
             }
         }
     }
     let courses = Courses::of(rules, &ranges);
     courses.settle(&mut placed);
-    let mut covered = Covered::default();
+    let mut covered = BlockIndex::default();
     let mut pieces = Vec::new();
     for (block, rule) in ranges {
         uncovered(&covered, block, rule, &mut pieces, *budget)?;
@@ -141,7 +144,7 @@ fn disjoint<A: Address>(
             spend(budget, rule)?;
             // A piece of one tuple goes to the exact map, where a rule that names that very tuple stays.
             let flow = rule.id;
-            placed.entry(piece).or_insert(Placed { flow, course });
+            placed.entry(piece).or_insert(Disposition { flow, course });
         }
     }
     Ok(placed)
@@ -149,7 +152,7 @@ fn disjoint<A: Address>(
 
 /// The pieces of a rule's block that no earlier one covers.
 fn uncovered<A: Address>(
-    covered: &Covered<A>,
+    covered: &BlockIndex<A>,
     block: Block<A>,
     rule: &Rule,
     pieces: &mut Vec<Block<A>>,
@@ -173,19 +176,19 @@ fn uncovered<A: Address>(
 /// The ranges of rules, by what becomes of them.
 struct Courses<A> {
     /// What is forwarded.
-    free: Covered<A>,
+    free: BlockIndex<A>,
     /// What is inspected, and blocked without an inspector.
-    strict: Covered<A>,
+    strict: BlockIndex<A>,
     /// All that is inspected.
-    inspected: Covered<A>,
+    inspected: BlockIndex<A>,
 }
 
 impl<A: Address> Courses<A> {
     fn of(rules: &[&Rule], ranges: &[(Block<A>, &Rule)]) -> Self {
         let mut courses = Self {
-            free: Covered::default(),
-            strict: Covered::default(),
-            inspected: Covered::default(),
+            free: BlockIndex::default(),
+            strict: BlockIndex::default(),
+            inspected: BlockIndex::default(),
         };
         if rules.iter().all(|rule| rule.operations.is_none()) {
             return courses;
@@ -204,8 +207,8 @@ impl<A: Address> Courses<A> {
     }
 
     /// Gives single tuples the course that ranges around them give them.
-    fn settle(&self, placed: &mut BTreeMap<Block<A>, Placed>) {
-        for (tuple, Placed { course, .. }) in placed {
+    fn settle(&self, placed: &mut BTreeMap<Block<A>, Disposition>) {
+        for (tuple, Disposition { course, .. }) in placed {
             if *course > Course::Forward && self.free.overlaps(tuple) {
                 *course = Course::Forward;
             } else if *course > Course::Inspect && self.strict.overlaps(tuple) {

@@ -11,7 +11,7 @@ use penstock_policy::plan::{Endpoint, Observing, Plan, PlanInterface};
 use penstock_policy::terms::Mac;
 
 use super::block::{Address, Block, Carrier, Span};
-use super::lower::covered::Covered;
+use super::lower::block_index::BlockIndex;
 
 /// What of a plan concerns neighbours on a bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -198,7 +198,7 @@ impl<A: Address> Family<A> {
     fn cover(&mut self, mut ranges: Vec<(Span<A>, Span<A>)>) {
         ranges.sort_unstable();
         ranges.dedup();
-        let mut covered = Covered::default();
+        let mut covered = BlockIndex::default();
         let (mut pieces, mut rest) = (Vec::new(), Vec::new());
         for (source, destination) in ranges {
             let block = Block {

@@ -2,14 +2,14 @@
 
 use super::super::EnforceError;
 use super::blocking;
-use crate::enforce::nft::readback::Reader;
+use crate::enforce::nft::readback::RulesetReader;
 
 /// The one in force.
 ///
 /// # Errors
 /// The kernel could not be asked.
 pub(super) async fn generation() -> Result<u32, EnforceError> {
-    blocking(Reader::generation).await
+    blocking(RulesetReader::generation).await
 }
 
 /// Whether one comes after another: they grow and wrap.

@@ -6,14 +6,14 @@ use penstock_policy::ids::Digest;
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::GatewayMode;
 
-use crate::enforce::nft::readback::{Held, content, meant};
+use crate::enforce::nft::readback::{KernelRuleset, content, meant};
 use crate::enforce::nft::render;
 use crate::enforce::shape::lower::Elements;
 use crate::enforce::shape::structure::Structure;
 
 /// What the kernel was brought to.
 #[derive(Debug)]
-pub(in crate::enforce) struct Loaded {
+pub(in crate::enforce) struct LoadedPolicy {
     pub(in crate::enforce) plan: Arc<Plan>,
     pub(in crate::enforce) structure: Structure,
     pub(in crate::enforce) elements: Elements,
@@ -23,7 +23,7 @@ pub(in crate::enforce) struct Loaded {
     pub(in crate::enforce) handles: Digest,
 }
 
-impl Loaded {
+impl LoadedPolicy {
     /// The families that have a table of ours.
     pub(in crate::enforce) fn families(structure: &Structure) -> &'static [u8] {
         match structure.mode {
@@ -33,7 +33,7 @@ impl Loaded {
     }
 
     /// Whether a table of ours is not in the kernel, so that what it judged passes.
-    pub(in crate::enforce) fn lacks_table(&self, held: &Held) -> bool {
+    pub(in crate::enforce) fn lacks_table(&self, held: &KernelRuleset) -> bool {
         let wanted = Self::families(&self.structure);
         wanted.iter().any(|family| !held.tables.contains(family))
     }
@@ -48,7 +48,7 @@ impl Loaded {
     }
 
     /// What differs between this and what the kernel holds, in words.
-    pub(in crate::enforce) fn differs(&self, held: &Held) -> Option<String> {
+    pub(in crate::enforce) fn differs(&self, held: &KernelRuleset) -> Option<String> {
         if held.tables != Self::families(&self.structure) {
             return Some(if self.lacks_table(held) {
                 format!("the table {} is gone", render::TABLE)

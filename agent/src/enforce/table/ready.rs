@@ -8,7 +8,7 @@ use std::sync::Arc;
 use penstock_policy::plan::Plan;
 
 use crate::enforce::EnforceError;
-use crate::enforce::nft::batch::Batch;
+use crate::enforce::nft::batch::ElementBatch;
 use crate::enforce::nft::render;
 use crate::enforce::shape::lower::{Elements, lower};
 use crate::enforce::shape::structure::{Finding, Structure, structure};
@@ -16,7 +16,7 @@ use crate::intercept::InspectorPorts;
 
 /// A plan made ready for the kernel.
 #[derive(Debug)]
-pub(in crate::enforce) struct Ready {
+pub(in crate::enforce) struct PreparedPlan {
     pub(in crate::enforce) plan: Arc<Plan>,
     pub(in crate::enforce) structure: Structure,
     pub(in crate::enforce) elements: Elements,
@@ -25,16 +25,16 @@ pub(in crate::enforce) struct Ready {
 
 /// A change from what the kernel holds.
 #[derive(Debug)]
-pub(in crate::enforce) enum Way {
+pub(in crate::enforce) enum Update {
     /// A few elements are taken away and added.
-    Few(Batch),
+    Few(ElementBatch),
     /// Many are.
     Elements(String),
     /// The rules are written anew around the maps.
     Rules(String),
 }
 
-impl Ready {
+impl PreparedPlan {
     /// Makes `plan` ready, on a blocking thread.
     pub(in crate::enforce) async fn of(
         plan: Arc<Plan>,
@@ -63,15 +63,15 @@ impl Ready {
         old: &Structure,
         elements: &Elements,
         log_group: u16,
-    ) -> Option<Way> {
+    ) -> Option<Update> {
         if *old == self.structure {
-            return Some(match Batch::between(elements, &self.elements) {
-                Some(batch) => Way::Few(batch),
-                None => Way::Elements(render::difference(elements, &self.elements)),
+            return Some(match ElementBatch::between(elements, &self.elements) {
+                Some(batch) => Update::Few(batch),
+                None => Update::Elements(render::difference(elements, &self.elements)),
             });
         }
         (old.mode == self.structure.mode).then(|| {
-            Way::Rules(render::restructure(
+            Update::Rules(render::restructure(
                 (old, elements),
                 (&self.structure, &self.elements),
                 log_group,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::super::{Counters, EnforceError};
 use super::{Table, blocking};
-use crate::enforce::nft::batch::Batch;
+use crate::enforce::nft::batch::ElementBatch;
 use crate::enforce::nft::render::STARTING_S;
 
 /// How often a gateway without traffic begins that time again: often enough that one missed look leaves it open.
@@ -56,7 +56,7 @@ impl Table {
             return Ok(());
         }
         let before = state.seen;
-        blocking(|reader| reader.change(&Batch::start_again())).await?;
+        blocking(|reader| reader.change(&ElementBatch::start_again())).await?;
         self.after_own(&mut state, before).await
     }
 }

@@ -9,13 +9,13 @@ use penstock_policy::ids::Digest;
 use super::{Table, generation, read_held};
 use crate::enforce::EnforceError;
 use crate::enforce::ground::base::Base;
-use crate::enforce::nft::readback::{Held, meant};
+use crate::enforce::nft::readback::{KernelRuleset, meant};
 use crate::enforce::nft::render;
 use crate::enforce::shape::lower::Elements;
 use crate::enforce::shape::structure::{Finding, Structure};
-use crate::enforce::table::loaded::Loaded;
-use crate::enforce::watch::standing::{self, Facts, Found, Note, Open};
-use crate::observed::{Condition, ConditionSeen, ConditionStep, Observed};
+use crate::enforce::table::loaded::LoadedPolicy;
+use crate::enforce::watch::standing::{self, Continuity, Note, OpenSpan, StartFacts};
+use crate::observed::{Condition, ConditionSeen, ConditionStep, Observation};
 use crate::{clock, health};
 
 /// Hexadecimal digits of each digest in the seal: a chain's comment holds 128 characters.
@@ -77,13 +77,19 @@ impl Table {
     }
 
     /// What became of the rules while no agent watched; `None` where no notes are kept.
-    fn judge(&self, structure: &Structure, held: &Held, generation: u32, adopted: bool) -> Option<Found> {
+    fn judge(
+        &self,
+        structure: &Structure,
+        held: &KernelRuleset,
+        generation: u32,
+        adopted: bool,
+    ) -> Option<Continuity> {
         let note = Note::read(self.settings.note_path.as_deref()?);
         if let Some(open) = note.as_ref().and_then(|note| note.open.clone()) {
             *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
         }
         let base = self.settings.base_path.as_deref().map(Base::read);
-        Some(standing::judge(Facts {
+        Some(standing::judge(StartFacts {
             note: note.as_ref(),
             // A file that cannot be understood was written once all the same.
             had_policy: note.is_some() || base.is_some_and(|base| !matches!(base, Ok(None))),
@@ -92,22 +98,22 @@ impl Table {
             held,
             generation,
             adopted,
-            families: Loaded::families(structure),
+            families: LoadedPolicy::families(structure),
         }))
     }
 
     /// Tells what became of the rules while no agent watched.
-    pub(super) fn tell_start(&self, found: Option<Found>) {
+    pub(super) fn tell_start(&self, found: Option<Continuity>) {
         let Some(found) = found else { return };
-        if let Found::Opened { from_ms, what } = found {
-            let open = Open {
+        if let Continuity::Opened { from_ms, what } = found {
+            let open = OpenSpan {
                 from_ms,
                 until_ms: clock::now_ms(),
                 message: what.to_owned(),
             };
             let message = open.sentence();
             tracing::error!("{message}");
-            self.outbox.put(Observed::Condition(Box::new(ConditionSeen {
+            self.outbox.put(Observation::Condition(Box::new(ConditionSeen {
                 step: ConditionStep::Found,
                 first_ms: open.from_ms,
                 last_ms: open.until_ms,
@@ -115,7 +121,7 @@ impl Table {
             })));
             *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
         } else if let Some((step, message, unusual)) = found.words() {
-            self.outbox.put(Observed::Start {
+            self.outbox.put(Observation::Start {
                 step,
                 message,
                 unusual,
@@ -186,8 +192,8 @@ pub(super) struct Start {
     /// Whether it is exactly the plan.
     pub(super) adopted: bool,
     /// What became of it; `None` where no notes are kept, and for a plan that is not the first.
-    pub(super) found: Option<Found>,
-    pub(super) held: Held,
+    pub(super) found: Option<Continuity>,
+    pub(super) held: KernelRuleset,
     pub(super) generation: u32,
 }
 

@@ -20,7 +20,7 @@ const ALARMS_MAX: usize = 64;
 
 /// What is known of one.
 #[derive(Debug)]
-struct Known {
+struct KnownCondition {
     condition: Condition,
     since: Duration,
     since_ms: u64,
@@ -33,7 +33,7 @@ struct Known {
 /// All that is known.
 #[derive(Debug, Default)]
 pub(in crate::enforce) struct Conditions {
-    known: BTreeMap<(&'static str, String), Known>,
+    known: BTreeMap<(&'static str, String), KnownCondition>,
 }
 
 impl Conditions {
@@ -62,7 +62,7 @@ impl Conditions {
                 }
                 None if full => {}
                 None => {
-                    let known = Known {
+                    let known = KnownCondition {
                         condition,
                         since: now,
                         since_ms: now_ms,
@@ -104,7 +104,7 @@ impl Conditions {
     }
 }
 
-impl Known {
+impl KnownCondition {
     fn news(&self, step: ConditionStep, last_ms: u64) -> ConditionSeen {
         ConditionSeen {
             step,

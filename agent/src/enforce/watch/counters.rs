@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The kernel's named counters: packets and bytes by family and name.
-pub type Named = BTreeMap<(u8, String), (u64, u64)>;
+pub type NamedCounters = BTreeMap<(u8, String), (u64, u64)>;
 
 /// Totals since the agent began; they go on through reloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,7 +40,7 @@ pub struct Counters {
 
 impl Counters {
     /// These totals, and what the tables have counted since they were loaded.
-    pub fn and(self, named: &Named) -> Self {
+    pub fn and(self, named: &NamedCounters) -> Self {
         let of = |family: u8, name: &str| named.get(&(family, name.to_owned())).copied().unwrap_or_default();
         let (inet, bridge) = (1, 7);
         let both = |name: &str| of(inet, name).0 + of(bridge, name).0;
@@ -71,7 +71,7 @@ impl Counters {
 }
 
 /// Log messages that the kernel has sent since the tables were made.
-pub fn logged(named: &Named) -> u64 {
+pub fn logged(named: &NamedCounters) -> u64 {
     let of_logged = named.iter().filter(|((_, name), _)| name == "logged");
     of_logged.map(|(_, (packets, _))| packets).sum()
 }

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use penstock_policy::document::services::{self, SERVICES};
 
-use super::nflog::{Content, Logged, Packet};
+use super::nflog::{Content, KernelAction, LoggedPacket};
 
 /// What tells who opened a logged packet's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -36,7 +36,7 @@ pub trait Flows {
     fn permits(&self, source: IpAddr, destination: IpAddr, port: u16) -> bool;
 }
 
-impl Packet {
+impl LoggedPacket {
     /// The packet as its client would have sent it.
     pub fn settled(mut self, flows: &impl Flows) -> Self {
         let own = std::mem::take(&mut self.own_port);
@@ -58,9 +58,9 @@ impl Packet {
             && !flows.permits(*source, *destination, *port);
         self.opener = match self.logged {
             _ if of_server => Opener::ByPlan,
-            Logged::WouldDeny if flows.serves(*protocol, *port) => Opener::Known,
-            Logged::WouldDeny if flows.serves(*protocol, own) => Opener::ByPorts,
-            Logged::WouldDeny if *protocol == 6 => Opener::Unknown,
+            KernelAction::WouldDeny if flows.serves(*protocol, *port) => Opener::Known,
+            KernelAction::WouldDeny if flows.serves(*protocol, own) => Opener::ByPorts,
+            KernelAction::WouldDeny if *protocol == 6 => Opener::Unknown,
             _ => Opener::Known,
         };
         if matches!(self.opener, Opener::ByPlan | Opener::ByPorts) {
@@ -104,15 +104,20 @@ mod tests {
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
-    fn seen(logged: Logged, protocol: u8, from: (IpAddr, u16), to: (IpAddr, u16)) -> (Packet, IpAddr, u16) {
+    fn seen(
+        logged: KernelAction,
+        protocol: u8,
+        from: (IpAddr, u16),
+        to: (IpAddr, u16),
+    ) -> (LoggedPacket, IpAddr, u16) {
         let content = Content::Ip {
             source: from.0,
             destination: to.0,
             protocol,
             port: to.1,
-            shape: crate::enforce::watch::nflog::Shape::Plain,
+            shape: crate::enforce::watch::nflog::PacketShape::Plain,
         };
-        let packet = Packet {
+        let packet = LoggedPacket {
             logged,
             flow: 0,
             ingress: 1,
@@ -131,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_a_server_sends_to_its_client_is_named_so_whatever_became_of_it() {
-        for logged in [Logged::Deny, Logged::WouldDeny] {
+        for logged in [KernelAction::Deny, KernelAction::WouldDeny] {
             for port in [2222, 51_000] {
                 let (packet, source, port) = seen(logged, 17, (SERVER, 2222), (CLIENT, port));
                 assert_eq!((source, port, packet.opener), (CLIENT, 2222, Opener::ByPlan));
@@ -142,7 +147,7 @@ mod tests {
 
     #[test]
     fn of_what_would_be_denied_the_end_with_a_services_port_is_taken_for_the_server() {
-        let (packet, source, port) = seen(Logged::WouldDeny, 6, (SERVER, 44818), (CLIENT, 51_000));
+        let (packet, source, port) = seen(KernelAction::WouldDeny, 6, (SERVER, 44818), (CLIENT, 51_000));
         assert_eq!((source, port, packet.opener), (CLIENT, 44818, Opener::ByPorts));
         for (protocol, own_port, to, opener) in [
             (6, 0, 51_000, Opener::Known),
@@ -150,7 +155,12 @@ mod tests {
             (6, 7000, 51_000, Opener::Unknown),
             (17, 7000, 51_000, Opener::Known),
         ] {
-            let (packet, source, port) = seen(Logged::WouldDeny, protocol, (SERVER, own_port), (CLIENT, to));
+            let (packet, source, port) = seen(
+                KernelAction::WouldDeny,
+                protocol,
+                (SERVER, own_port),
+                (CLIENT, to),
+            );
             assert_eq!(
                 (source, port, packet.opener),
                 (SERVER, to, opener),
@@ -162,7 +172,8 @@ mod tests {
     #[test]
     fn who_is_denied_does_not_pose_as_a_server_by_sending_from_a_services_port() {
         for (protocol, own_port) in [(17, 161), (6, 44818)] {
-            let (packet, source, _) = seen(Logged::Deny, protocol, (SERVER, own_port), (CLIENT, 51_000));
+            let (packet, source, _) =
+                seen(KernelAction::Deny, protocol, (SERVER, own_port), (CLIENT, 51_000));
             assert_eq!((source, packet.opener), (SERVER, Opener::Known));
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::enforce::ground::routing;
-use crate::enforce::nft::netlink::{Hearer, NETFILTER, Socket, attributes, be32, messages, text};
+use crate::enforce::nft::netlink::{Hearer, NETFILTER, NetlinkSocket, attributes, be32, messages, text};
 use crate::enforce::nft::readback::is_ours;
 use crate::enforce::nft::wire::{NEW_GENERATION, SUBSYSTEM};
 use crate::enforce::table::Table;
@@ -25,7 +25,7 @@ const BETWEEN: Duration = Duration::from_millis(50);
 
 /// Opens the socket that hears the kernel's changes.
 pub(in crate::enforce) fn subscribe() -> io::Result<Hearer> {
-    Socket::open(NETFILTER, GROUP, RECEIVE_BYTES)?.hear()
+    NetlinkSocket::open(NETFILTER, GROUP, RECEIVE_BYTES)?.hear()
 }
 
 /// Hears changes for as long as the agent runs.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::nflog::Packet;
+use super::nflog::LoggedPacket;
 use crate::observed::outbox::WAITING_MAX;
 
 /// The first interval of a tuple.
@@ -21,7 +21,7 @@ pub const TUPLES_MAX: usize = WAITING_MAX;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aggregate {
     /// What they have in common.
-    pub packet: Packet,
+    pub packet: LoggedPacket,
     /// How many.
     pub count: u64,
     /// When the first was read.
@@ -31,7 +31,7 @@ pub struct Aggregate {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct VerdictEntry {
     count: u64,
     first: SystemTime,
     last: SystemTime,
@@ -42,7 +42,7 @@ struct Entry {
 /// The tuples that are followed.
 #[derive(Debug, Default)]
 pub struct Aggregator {
-    entries: HashMap<Packet, Entry>,
+    entries: HashMap<LoggedPacket, VerdictEntry>,
     overflow: u64,
     /// Of each entry something is left to tell.
     all_untold: bool,
@@ -50,7 +50,7 @@ pub struct Aggregator {
 
 impl Aggregator {
     /// Counts one packet.
-    pub fn record(&mut self, packet: Packet, now: Instant, clock: SystemTime) {
+    pub fn record(&mut self, packet: LoggedPacket, now: Instant, clock: SystemTime) {
         if let Some(entry) = self.entries.get_mut(&packet) {
             if entry.count == 0 {
                 entry.first = clock;
@@ -63,7 +63,7 @@ impl Aggregator {
             self.overflow += 1;
             return;
         }
-        let entry = Entry {
+        let entry = VerdictEntry {
             count: 1,
             first: clock,
             last: clock,
@@ -127,7 +127,7 @@ impl Aggregator {
     }
 }
 
-fn take(packet: &Packet, entry: &mut Entry) -> Aggregate {
+fn take(packet: &LoggedPacket, entry: &mut VerdictEntry) -> Aggregate {
     let count = std::mem::take(&mut entry.count);
     Aggregate {
         packet: packet.clone(),

@@ -13,7 +13,7 @@ use penstock_policy::verdict::{Carried, Connection, Decision, Reason, decide};
 use self::servers::Servers;
 use super::direction::{Flows, Opener, is_well_known};
 use super::events::Aggregate;
-use super::nflog::{Content, Logged, Shape};
+use super::nflog::{Content, KernelAction, PacketShape};
 use crate::enforce::nft::render::STARTING_S;
 use crate::observed::VerdictSeen;
 
@@ -24,7 +24,7 @@ mod servers;
 /// How long one batch of events may search for the nearest rules; after that the reason is the plain one.
 const SEARCH: Duration = Duration::from_millis(100);
 
-impl Flows for Option<Arc<Current>> {
+impl Flows for Option<Arc<PolicyInForce>> {
     fn serves(&self, protocol: u8, port: u16) -> bool {
         let of_plan = self
             .as_ref()
@@ -56,7 +56,7 @@ fn ports_of(rule: &Rule) -> Vec<(u8, u16)> {
 
 /// The policy that verdicts are explained by: the one in the kernel.
 #[derive(Debug)]
-pub(in crate::enforce) struct Current {
+pub(in crate::enforce) struct PolicyInForce {
     pub(in crate::enforce) plan: Arc<Plan>,
     pub(in crate::enforce) revision: Revision,
     /// Place of each flow in the plan, by its number.
@@ -69,7 +69,7 @@ pub(in crate::enforce) struct Current {
 /// The widest range of ports of which each is taken for a service's.
 const SERVICE_PORTS_MAX: u16 = 128;
 
-impl Current {
+impl PolicyInForce {
     pub(in crate::enforce) fn new(plan: Arc<Plan>, revision: Revision) -> Self {
         let places = (0..).zip(&plan.rules).map(|(place, rule)| (rule.id, place));
         let mut places: Vec<(FlowId, u32)> = places.collect();
@@ -106,9 +106,11 @@ impl Current {
     fn event(&self, aggregate: &Aggregate, ingress: String, egress: String, search: bool) -> VerdictSeen {
         let packet = &aggregate.packet;
         let decision = match packet.logged {
-            Logged::Allow | Logged::AllowUnread | Logged::Assumed => Decision::Allow,
-            Logged::WouldDeny => Decision::WouldDeny,
-            Logged::Deny | Logged::Cut | Logged::Input | Logged::Swept => Decision::Deny,
+            KernelAction::Allow | KernelAction::AllowUnread | KernelAction::Assumed => Decision::Allow,
+            KernelAction::WouldDeny => Decision::WouldDeny,
+            KernelAction::Deny | KernelAction::Cut | KernelAction::Input | KernelAction::Swept => {
+                Decision::Deny
+            }
         };
         let mut event = VerdictSeen {
             decision,
@@ -130,7 +132,7 @@ impl Current {
         if let (Content::Ip { destination, .. }, true, true) = (
             packet.content,
             event.egress.is_empty(),
-            packet.logged == Logged::Deny,
+            packet.logged == KernelAction::Deny,
         ) {
             // It was dropped where it came in, before anybody asked which way it would go: to where its destination is.
             let there = self.plan.interfaces.iter().find(|side| side.holds(destination));
@@ -147,26 +149,26 @@ impl Current {
                 (event.source, event.destination) = (Some(source), Some(destination));
                 (event.protocol, event.port) = (protocol, port);
                 event.reason = match (packet.logged, &event.flow) {
-                    (Logged::Allow, Some(flow)) => format!("rule {flow} permits it"),
-                    (Logged::AllowUnread, Some(flow)) => {
+                    (KernelAction::Allow, Some(flow)) => format!("rule {flow} permits it"),
+                    (KernelAction::AllowUnread, Some(flow)) => {
                         format!("rule {flow} permits it unread while no inspector runs")
                     }
-                    (Logged::Assumed, Some(flow)) => format!(
+                    (KernelAction::Assumed, Some(flow)) => format!(
                         "rule {flow} permits it to the client, which has not spoken yet: assumed, as this gateway's rules \
                          were made, or traffic came to it, at most {STARTING_S} s ago"
                     ),
-                    (Logged::Allow | Logged::AllowUnread | Logged::Assumed, None) => {
+                    (KernelAction::Allow | KernelAction::AllowUnread | KernelAction::Assumed, None) => {
                         "a rule of an earlier revision permitted it".to_owned()
                     }
-                    (Logged::Cut, _) => {
+                    (KernelAction::Cut, _) => {
                         "the connection was reset, because what its flow permits cannot be read from the middle of a connection; its client can reconnect. An MQTT broker publishes the will that its client left"
                             .to_owned()
                     }
-                    (Logged::Swept, _) => "a SYN in the client's name, on a port where the inspector's own connection stands: \
+                    (KernelAction::Swept, _) => "a SYN in the client's name, on a port where the inspector's own connection stands: \
                                            somebody sweeps the client's ports to have inspected connections reset, or the \
                                            client chose that port by chance and tries again by another"
                         .to_owned(),
-                    (Logged::Input, _) => {
+                    (KernelAction::Input, _) => {
                         icmp::refused_input(&self.plan, &event, shape).unwrap_or_else(|| {
                             "the gateway itself answers only its management's peers".to_owned()
                         })
@@ -254,11 +256,11 @@ impl Current {
     }
 }
 
-fn carried(protocol: u8, port: u16, shape: Shape) -> Carried {
+fn carried(protocol: u8, port: u16, shape: PacketShape) -> Carried {
     match protocol {
         6 => Carried::Tcp(port),
         17 => Carried::Udp(port),
-        _ if matches!(shape, Shape::Echo | Shape::EchoReply) => Carried::IcmpEcho,
+        _ if matches!(shape, PacketShape::Echo | PacketShape::EchoReply) => Carried::IcmpEcho,
         other => Carried::Other(other),
     }
 }

@@ -4,12 +4,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::conditions::Conditions;
-use super::passage::{LOOK, Look, Passage};
+use super::passage::{LOOK, Passage, PassageReport};
 use crate::clock;
 use crate::enforce::table::Table;
 use crate::inspector::pulse::STALLED;
-use crate::inspector::{self, Shared};
-use crate::observed::{Condition, ConditionSeen, ConditionStep, Observed};
+use crate::inspector::{self, InspectorState};
+use crate::observed::{Condition, ConditionSeen, ConditionStep, Observation};
 
 /// What is watched.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(in crate::enforce) struct Watching {
     passage: Arc<Passage>,
     conditions: Mutex<Conditions>,
     /// `None`: there is no inspector.
-    inspector: Option<Arc<Shared>>,
+    inspector: Option<Arc<InspectorState>>,
 }
 
 /// Looks for as long as the agent runs.
@@ -30,7 +30,7 @@ pub(in crate::enforce) async fn watch(watching: Arc<Watching>) {
 }
 
 impl Watching {
-    pub(in crate::enforce) fn new(table: Arc<Table>, inspector: Option<Arc<Shared>>) -> Self {
+    pub(in crate::enforce) fn new(table: Arc<Table>, inspector: Option<Arc<InspectorState>>) -> Self {
         Self {
             passage: Arc::new(Passage::new(table.settings.pace)),
             table,
@@ -42,7 +42,7 @@ impl Watching {
     /// One look.
     pub(in crate::enforce) async fn look(&self) {
         let now = inspector::now();
-        let Look { mut present, looked } = self.passage.look(&self.table, now).await;
+        let PassageReport { mut present, looked } = self.passage.look(&self.table, now).await;
         let now_ms = clock::now_ms();
         let pulse = self.inspector.as_ref().map(|inspector| inspector.pulse());
         present.extend(pulse.and_then(|pulse| pulse.stands_still(now)));
@@ -61,7 +61,7 @@ impl Watching {
         drop(conditions);
         for seen in news {
             tracing::warn!(step = ?seen.step, code = seen.condition.code, "{}", seen.condition.message);
-            self.table.outbox.put(Observed::Condition(Box::new(seen)));
+            self.table.outbox.put(Observation::Condition(Box::new(seen)));
         }
     }
 

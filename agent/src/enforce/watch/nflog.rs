@@ -7,13 +7,13 @@ use rustix::net::netdevice::index_to_name;
 
 use super::direction::Opener;
 use crate::enforce::nft::netlink::{
-    ACK, ERROR, Hearer, Message, NETFILTER, Socket, attributes, be32, messages, request, text,
+    ACK, ERROR, Hearer, NETFILTER, NetlinkMessage, NetlinkSocket, attributes, be32, messages, request, text,
 };
 use crate::enforce::nft::render::{MARK_FLOW, prefix};
 
 mod claim;
 
-pub use claim::Claim;
+pub use claim::NeighbourClaim;
 
 /// `NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET`.
 const PACKET: u16 = 4 << 8;
@@ -30,7 +30,7 @@ const GATHER_CENTISECONDS: u32 = 10;
 
 /// What a log message says that the kernel did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Logged {
+pub enum KernelAction {
     /// Let the first packet of a connection through.
     Allow,
     /// The same, though the connection should have been inspected: there is no inspector.
@@ -51,9 +51,9 @@ pub enum Logged {
 
 /// A logged packet, turned round if it was of the answering side: `source` is always who opened the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Packet {
+pub struct LoggedPacket {
     /// What was done.
-    pub logged: Logged,
+    pub logged: KernelAction,
     /// Number of the flow; 0 if none.
     pub flow: u32,
     /// Interface number (bridge port, if any) on the opener's side; 0 if unknown.
@@ -63,12 +63,12 @@ pub struct Packet {
     /// What it carries.
     pub content: Content,
     /// The source's own port where the packet does not prove that the source opened the connection, until that is
-    /// [settled](Packet::settled); else 0.
+    /// [settled](LoggedPacket::settled); else 0.
     pub own_port: u16,
     /// What tells that it did.
     pub opener: Opener,
     /// What of a neighbour's claim was wrong, and the MAC address that the frame came from.
-    pub claim: Option<(Claim, [u8; 6])>,
+    pub claim: Option<(NeighbourClaim, [u8; 6])>,
 }
 
 /// What was in a logged packet.
@@ -85,7 +85,7 @@ pub enum Content {
         /// Destination port of TCP and UDP, else 0.
         port: u16,
         /// What of it decides beside its ends and ports.
-        shape: Shape,
+        shape: PacketShape,
     },
     /// ARP: sender and target.
     Arp {
@@ -103,7 +103,7 @@ pub enum Content {
 
 /// What of a packet decides beside its ends and ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shape {
+pub enum PacketShape {
     /// Nothing.
     Plain,
     /// It is a request of ICMP or ICMPv6 echo.
@@ -138,7 +138,7 @@ pub struct About {
 
 /// A socket that hears one log group.
 pub(in crate::enforce) fn listen(group: u16) -> io::Result<Hearer> {
-    let socket = Socket::open(NETFILTER, 0, RECEIVE_BYTES)?;
+    let socket = NetlinkSocket::open(NETFILTER, 0, RECEIVE_BYTES)?;
     socket.limit_wait(std::time::Duration::from_secs(5))?;
     let mode = [0, 0, 0xff, 0xff, 2, 0]; // Up to 65535 bytes (the rules say less), copy the packet.
     let commands: [(u16, &[u8]); 5] = [
@@ -176,7 +176,7 @@ pub fn interface_name(index: u32) -> String {
 }
 
 /// The logged packets of one datagram; messages of other origin are passed over.
-pub fn packets(datagram: &[u8]) -> impl Iterator<Item = Packet> {
+pub fn packets(datagram: &[u8]) -> impl Iterator<Item = LoggedPacket> {
     messages(datagram).filter_map(|message| packet(&message))
 }
 
@@ -211,7 +211,7 @@ impl Numbers {
     }
 }
 
-fn packet(message: &Message<'_>) -> Option<Packet> {
+fn packet(message: &NetlinkMessage<'_>) -> Option<LoggedPacket> {
     if message.kind != PACKET {
         return None;
     }
@@ -234,21 +234,21 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
             _ => {}
         }
     }
-    let claimed = Claim::of(&said);
+    let claimed = NeighbourClaim::of(&said);
     let (logged, turned) = match said.as_str() {
-        prefix::ALLOW => (Logged::Allow, false),
-        prefix::ALLOW_REPLY => (Logged::Allow, true),
-        prefix::ASSUMED => (Logged::Assumed, true),
-        prefix::CUT => (Logged::Cut, false),
-        prefix::CUT_REPLY => (Logged::Cut, true),
-        prefix::UNATTENDED => (Logged::AllowUnread, false),
-        prefix::UNATTENDED_REPLY => (Logged::AllowUnread, true),
-        prefix::DENY => (Logged::Deny, false),
-        prefix::DENY_REPLY => (Logged::Deny, true),
-        prefix::WOULD_DENY => (Logged::WouldDeny, false),
-        prefix::WOULD_DENY_REPLY => (Logged::WouldDeny, true),
-        prefix::INPUT => (Logged::Input, false),
-        prefix::SWEPT => (Logged::Swept, false),
+        prefix::ALLOW => (KernelAction::Allow, false),
+        prefix::ALLOW_REPLY => (KernelAction::Allow, true),
+        prefix::ASSUMED => (KernelAction::Assumed, true),
+        prefix::CUT => (KernelAction::Cut, false),
+        prefix::CUT_REPLY => (KernelAction::Cut, true),
+        prefix::UNATTENDED => (KernelAction::AllowUnread, false),
+        prefix::UNATTENDED_REPLY => (KernelAction::AllowUnread, true),
+        prefix::DENY => (KernelAction::Deny, false),
+        prefix::DENY_REPLY => (KernelAction::Deny, true),
+        prefix::WOULD_DENY => (KernelAction::WouldDeny, false),
+        prefix::WOULD_DENY_REPLY => (KernelAction::WouldDeny, true),
+        prefix::INPUT => (KernelAction::Input, false),
+        prefix::SWEPT => (KernelAction::Swept, false),
         _ => (claimed?.0, false),
     };
     // Of a bridged packet the ports tell more than the bridge.
@@ -260,7 +260,7 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
         content(kind, payload)
     };
     let own_port = match logged {
-        Logged::Deny | Logged::WouldDeny => unproved(content, payload, turned),
+        KernelAction::Deny | KernelAction::WouldDeny => unproved(content, payload, turned),
         _ => 0, // The rule that logged it knows.
     };
     // An error is told by its own sender, whatever side of the connection it is about that one is on.
@@ -272,10 +272,10 @@ fn packet(message: &Message<'_>) -> Option<Packet> {
         (ingress, egress)
     };
     let flow = match logged {
-        Logged::Allow | Logged::AllowUnread | Logged::Assumed => mark & MARK_FLOW,
+        KernelAction::Allow | KernelAction::AllowUnread | KernelAction::Assumed => mark & MARK_FLOW,
         _ => 0,
     };
-    Some(Packet {
+    Some(LoggedPacket {
         logged,
         flow,
         ingress,
@@ -330,8 +330,8 @@ fn ipv6(bytes: &[u8]) -> Option<Content> {
     }
     // A packet in fragments is whole again where it is judged, and shows what it carries.
     let shape = match first {
-        _ if protocol != first => Shape::Behind(first),
-        0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 => Shape::Behind(first),
+        _ if protocol != first => PacketShape::Behind(first),
+        0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 => PacketShape::Behind(first),
         _ => shape(protocol, rest, payload_bytes.saturating_add(40)),
     };
     Some(Content::Ip {
@@ -343,11 +343,11 @@ fn ipv6(bytes: &[u8]) -> Option<Content> {
     })
 }
 
-fn shape(protocol: u8, header: &[u8], bytes: u16) -> Shape {
+fn shape(protocol: u8, header: &[u8], bytes: u16) -> PacketShape {
     match (protocol, header) {
-        (1, [8, ..]) | (58, [128, ..]) => Shape::Echo,
-        (1, [0, ..]) | (58, [129, ..]) => Shape::EchoReply,
-        (1 | 58, [kind, rest @ ..]) => Shape::Icmp {
+        (1, [8, ..]) | (58, [128, ..]) => PacketShape::Echo,
+        (1, [0, ..]) | (58, [129, ..]) => PacketShape::EchoReply,
+        (1 | 58, [kind, rest @ ..]) => PacketShape::Icmp {
             kind: *kind,
             bytes,
             about: rest
@@ -355,7 +355,7 @@ fn shape(protocol: u8, header: &[u8], bytes: u16) -> Shape {
                 .filter(|_| is_error(protocol, *kind))
                 .and_then(about),
         },
-        _ => Shape::Plain,
+        _ => PacketShape::Plain,
     }
 }
 
@@ -400,7 +400,7 @@ fn is_icmp_message(content: &Content) -> bool {
     matches!(
         content,
         Content::Ip {
-            shape: Shape::Icmp { .. },
+            shape: PacketShape::Icmp { .. },
             ..
         }
     )
@@ -442,7 +442,7 @@ fn unproved(content: Content, payload: &[u8], turned: bool) -> u16 {
     let Content::Ip {
         protocol,
         port,
-        shape: Shape::Plain,
+        shape: PacketShape::Plain,
         ..
     } = content
     else {

@@ -13,9 +13,9 @@
 //!
 //! Not here: what the rules let pass (`table`), and their drift (`drift`).
 
-mod counted;
 mod facts;
 mod judge;
+mod must_flows;
 mod scope;
 mod silent;
 
@@ -26,9 +26,9 @@ use std::time::Duration;
 
 use penstock_policy::plan::Plan;
 
-pub(in crate::enforce) use self::counted::Counted;
-use self::facts::{Facts, NoWay};
-use self::scope::{Concern, Crossing, Scope};
+use self::facts::{MachineFacts, NoWay};
+pub(in crate::enforce) use self::must_flows::MustFlowElements;
+use self::scope::{Concern, Crossing, Expectations};
 pub use self::silent::Pace;
 use self::silent::{Rhythms, Silent};
 use super::standing;
@@ -44,14 +44,14 @@ const WAYS_EVERY: u32 = 3;
 
 /// What one look found.
 #[derive(Debug)]
-pub(in crate::enforce) struct Look {
+pub(in crate::enforce) struct PassageReport {
     /// What is so.
     pub(in crate::enforce) present: Vec<Condition>,
     /// Which codes the look could tell of; of others it is unknown whether they hold.
     pub(in crate::enforce) looked: fn(&str) -> bool,
 }
 
-impl Look {
+impl PassageReport {
     /// Nothing could be read.
     const FAILED: Self = Self {
         present: Vec::new(),
@@ -65,14 +65,14 @@ const SILENT: &str = "flow-silent";
 /// What was seen so far, of one plan.
 #[derive(Debug, Default)]
 pub(in crate::enforce) struct Passage {
-    seen: Mutex<Seen>,
+    seen: Mutex<WatchedPlan>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct WatchedPlan {
     plan: Option<Arc<Plan>>,
-    scope: Arc<Scope>,
-    counted: Arc<Counted>,
+    scope: Arc<Expectations>,
+    counted: Arc<MustFlowElements>,
     /// The numbers that interfaces had.
     numbers: BTreeMap<String, u32>,
     /// The addresses that they had since the plan is in force.
@@ -90,9 +90,9 @@ impl Passage {
     /// `pace`: when flows are judged.
     pub(in crate::enforce) fn new(pace: Pace) -> Self {
         let rhythms = Rhythms::new(pace);
-        let seen = Seen {
+        let seen = WatchedPlan {
             rhythms,
-            ..Seen::default()
+            ..WatchedPlan::default()
         };
         Self {
             seen: Mutex::new(seen),
@@ -100,7 +100,7 @@ impl Passage {
     }
 
     /// Looks at the machine, once, on a blocking thread; `now` is the monotonic clock. Nothing is known without a plan.
-    pub(in crate::enforce) async fn look(self: &Arc<Self>, table: &Table, now: Duration) -> Look {
+    pub(in crate::enforce) async fn look(self: &Arc<Self>, table: &Table, now: Duration) -> PassageReport {
         let known = self
             .seen
             .lock()
@@ -108,21 +108,23 @@ impl Passage {
             .plan
             .clone();
         let Some((plan, counted)) = table.in_force(known).await else {
-            return Look::FAILED;
+            return PassageReport::FAILED;
         };
         let passage = Arc::clone(self);
         let inspects = table.settings.inspector.is_some() && routing::is_needed(&plan);
         let look = move || passage.look_now(&plan, counted, inspects, (now, clock::now_ms()));
-        tokio::task::spawn_blocking(look).await.unwrap_or(Look::FAILED)
+        tokio::task::spawn_blocking(look)
+            .await
+            .unwrap_or(PassageReport::FAILED)
     }
 
     fn look_now(
         &self,
         plan: &Arc<Plan>,
-        counted: Option<Counted>,
+        counted: Option<MustFlowElements>,
         inspects: bool,
         now: (Duration, u64),
-    ) -> Look {
+    ) -> PassageReport {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = &mut *seen;
         if !seen.plan.as_ref().is_some_and(|known| Arc::ptr_eq(known, plan)) {
@@ -135,7 +137,7 @@ impl Passage {
             Ok(facts) => facts,
             Err(error) => {
                 tracing::debug!(%error, "the machine cannot be looked at");
-                return Look::FAILED;
+                return PassageReport::FAILED;
             }
         };
         for (name, link) in &facts.links {
@@ -170,16 +172,16 @@ impl Passage {
             Some(silent) => present.extend(silent),
             None => looked = |code| code != SILENT,
         }
-        Look { present, looked }
+        PassageReport { present, looked }
     }
 }
 
-impl Seen {
+impl WatchedPlan {
     /// A plan that was put in force: what is known of the one before holds for what both have. Grants of remote access that open
     /// and end are such plans, too.
     fn take_up(&mut self, plan: &Arc<Plan>) {
         let known = self.plan.replace(Arc::clone(plan));
-        self.scope = Arc::new(Scope::of(plan));
+        self.scope = Arc::new(Expectations::of(plan));
         if known.is_none_or(|known| known.interfaces != plan.interfaces || known.mode != plan.mode) {
             self.addresses.clear();
             self.worked.clear();
@@ -194,7 +196,7 @@ impl Seen {
 
     /// Asks where packets of flows would go. Where rules of routing look at what this question cannot show (marks), only
     /// what led there once and does no longer is wrong.
-    fn ask_ways(&mut self, facts: &Facts) {
+    fn ask_ways(&mut self, facts: &MachineFacts) {
         let plain = facts::routes_are_plain();
         let scope = Arc::clone(&self.scope);
         let both = scope.crossings.iter().flat_map(|one| [one.clone(), one.back()]);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
-use crate::enforce::nft::readback::Held;
+use crate::enforce::nft::readback::KernelRuleset;
 
 /// The note's name in the state folder.
 pub const FILE: &str = "left.json";
@@ -47,13 +47,13 @@ pub struct Note {
     /// When it was written, milliseconds since 1970; the file's own time may be later.
     pub at_ms: u64,
     /// When the gateway was last found to have stood open.
-    pub open: Option<Open>,
+    pub open: Option<OpenSpan>,
 }
 
 /// A span in which the gateway may have stood open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Open {
+pub struct OpenSpan {
     /// From when, milliseconds since 1970; 0: not known.
     pub from_ms: u64,
     /// Until when, milliseconds since 1970.
@@ -64,7 +64,7 @@ pub struct Open {
 
 /// What is known when an agent brings its first plan to the kernel.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::enforce) struct Facts<'a> {
+pub(in crate::enforce) struct StartFacts<'a> {
     /// What the agent before left; `None`: no note.
     pub note: Option<&'a Note>,
     /// Whether a policy was ever in force here.
@@ -74,7 +74,7 @@ pub(in crate::enforce) struct Facts<'a> {
     /// When this boot began, milliseconds since 1970; 0: not known.
     pub booted_ms: u64,
     /// What the kernel held.
-    pub held: &'a Held,
+    pub held: &'a KernelRuleset,
     /// Its generation.
     pub generation: u32,
     /// Whether it held exactly the plan, sealed.
@@ -85,7 +85,7 @@ pub(in crate::enforce) struct Facts<'a> {
 
 /// What became of the rules while no agent watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::enforce) enum Found {
+pub(in crate::enforce) enum Continuity {
     /// No policy was ever in force here.
     First,
     /// They stood. So many transactions of others passed by, if that is known.
@@ -106,27 +106,27 @@ pub(in crate::enforce) enum Found {
 }
 
 /// What became of the rules.
-pub(in crate::enforce) fn judge(facts: Facts<'_>) -> Found {
-    let Facts { note, held, .. } = facts;
+pub(in crate::enforce) fn judge(facts: StartFacts<'_>) -> Continuity {
+    let StartFacts { note, held, .. } = facts;
     let gone = facts.families.iter().any(|family| !held.tables.contains(family));
     let base = held.is_base();
-    let opened = |from_ms, what| Found::Opened { from_ms, what };
+    let opened = |from_ms, what| Continuity::Opened { from_ms, what };
     let Some(note) = note else {
         return match (facts.had_policy, held.tables.is_empty()) {
-            (false, _) => Found::First,
+            (false, _) => Continuity::First,
             (true, true) => opened(0, GONE),
-            (true, false) if base => Found::Closed,
-            (true, false) if facts.adopted => Found::Stood(None),
-            (true, false) => Found::Renewed,
+            (true, false) if base => Continuity::Closed,
+            (true, false) if facts.adopted => Continuity::Stood(None),
+            (true, false) => Continuity::Renewed,
         };
     };
     if note.boot != facts.boot {
         return if held.tables.is_empty() {
             opened(facts.booted_ms, NO_BASE)
         } else if base {
-            Found::Closed
+            Continuity::Closed
         } else if facts.adopted || content(held) == note.content {
-            Found::Stood(None)
+            Continuity::Stood(None)
         } else {
             opened(facts.booted_ms, CHANGED)
         };
@@ -138,14 +138,14 @@ pub(in crate::enforce) fn judge(facts: Facts<'_>) -> Found {
         }
         return if facts.adopted {
             let passed = facts.generation.wrapping_sub(note.generation);
-            Found::Stood(note.ended.then_some(passed))
+            Continuity::Stood(note.ended.then_some(passed))
         } else {
-            Found::Renewed
+            Continuity::Renewed
         };
     }
     match (gone, base, note.changing) {
         (true, ..) if held.tables.is_empty() || !note.changing => opened(note.at_ms, GONE),
-        (_, _, true) => Found::Unfinished,
+        (_, _, true) => Continuity::Unfinished,
         (_, true, false) => opened(note.at_ms, REPLACED),
         (_, false, false) => opened(note.at_ms, CHANGED),
     }
@@ -157,7 +157,7 @@ const REPLACED: &str = "the gateway's rules were removed from the kernel, and it
 const PUT_BACK: &str = "the gateway's rules were removed from the kernel and put back";
 const NO_BASE: &str = "after the boot no base rules were in the kernel (is penstock-base.service enabled?)";
 
-impl Found {
+impl Continuity {
     /// What is worth an event although nothing is wrong: its step, its sentence, and whether it is worth a second look.
     pub(in crate::enforce) fn words(&self) -> Option<(&'static str, String, bool)> {
         let quiet = |step, message: &str| Some((step, message.to_owned(), false));
@@ -198,7 +198,7 @@ impl Found {
     }
 }
 
-impl Open {
+impl OpenSpan {
     /// The alarm.
     pub(in crate::enforce) fn sentence(&self) -> String {
         let from = match self.from_ms {
@@ -231,18 +231,18 @@ pub(in crate::enforce) fn utc(ms: u64) -> String {
 }
 
 /// The content of our tables, as a note has it.
-pub(in crate::enforce) fn content(held: &Held) -> String {
+pub(in crate::enforce) fn content(held: &KernelRuleset) -> String {
     hex::encode(held.content().0)
 }
 
 /// Their handles.
-pub(in crate::enforce) fn handles(held: &Held) -> String {
+pub(in crate::enforce) fn handles(held: &KernelRuleset) -> String {
     hex::encode(held.handles.0)
 }
 
 impl Note {
     /// Whether this is what it says that the kernel holds.
-    pub fn holds(&self, held: &Held) -> bool {
+    pub fn holds(&self, held: &KernelRuleset) -> bool {
         content(held) == self.content && handles(held) == self.handles
     }
 

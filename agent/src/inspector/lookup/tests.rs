@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use penstock_policy::arbitrary::plans_with_connections;
-use penstock_policy::verdict::{Carried, Connection, Decision, Permitted, decide, permitted};
+use penstock_policy::verdict::{Carried, Connection, Decision, Permissions, decide, permitted};
 use proptest::prelude::*;
 
 use super::*;
@@ -10,7 +10,7 @@ proptest! {
     #[test]
     fn the_index_says_what_the_oracle_says((plan, connections) in plans_with_connections(24)) {
         let plan = Arc::new(plan);
-        let policy = Policy::new(Arc::clone(&plan), Revision(1)).unwrap();
+        let policy = InspectionPolicy::new(Arc::clone(&plan), Revision(1)).unwrap();
         for connection in connections {
             // The index knows TCP alone: whatever was drawn, its ends are asked about by TCP.
             let port = match connection.transport {
@@ -20,11 +20,11 @@ proptest! {
             let connection = Connection { transport: Carried::Tcp(port), ..connection };
             let found = policy.find(connection.source, SocketAddr::new(connection.destination, port));
             match (permitted(&plan, &connection), found) {
-                (Permitted::Nothing, Found::Nothing) | (Permitted::Anything, Found::Anything) => {}
-                (Permitted::Only(listed), found) => {
+                (Permissions::Nothing, TupleRules::Nothing) | (Permissions::Anything, TupleRules::Anything) => {}
+                (Permissions::Only(listed), found) => {
                     let union = Rules::union(listed.iter().map(|(_, operations)| *operations));
                     match (union, found) {
-                        (Ok((_, owners)), Found::Only(set)) => {
+                        (Ok((_, owners)), TupleRules::Only(set)) => {
                             let names: Vec<_> = listed.iter().map(|(rule, _)| name(rule)).collect();
                             let found: Vec<_> = set.flows.iter().map(|flow| flow.name.clone()).collect();
                             prop_assert_eq!(names, found);
@@ -35,8 +35,8 @@ proptest! {
                             prop_assert_eq!(in_order && set.protocol() == Protocol::ModbusTcp, found);
                             prop_assert!(listed.iter().all(|(rule, _)| rule.tls == set.tls));
                         }
-                        (Err(error), Found::Unusable(found)) => prop_assert_eq!(Discord::Operations(error), found),
-                        (Ok(_), Found::Unusable(Discord::Tls)) => {
+                        (Err(error), TupleRules::Unusable(found)) => prop_assert_eq!(Discord::Operations(error), found),
+                        (Ok(_), TupleRules::Unusable(Discord::Tls)) => {
                             prop_assert!(listed.iter().any(|(rule, _)| rule.tls != listed[0].0.tls));
                         }
                         (union, found) => prop_assert!(false, "{:?} and {:?}", union, found),
@@ -50,7 +50,7 @@ proptest! {
     #[test]
     fn it_observes_where_the_oracle_would_only_record((plan, connections) in plans_with_connections(24)) {
         let plan = Arc::new(plan);
-        let policy = Policy::new(Arc::clone(&plan), Revision(1)).unwrap();
+        let policy = InspectionPolicy::new(Arc::clone(&plan), Revision(1)).unwrap();
         for connection in connections {
             let sides = |address: IpAddr| plan.interfaces.iter().filter(|side| side.holds(address)).count();
             let named = |name: &str| plan.interfaces.iter().any(|side| side.name == name);

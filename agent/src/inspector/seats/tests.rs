@@ -7,8 +7,8 @@ use super::*;
 
 const START: Duration = Duration::from_secs(1000);
 
-fn limits(connections_max: usize, connections_per_client_max: usize) -> Limits {
-    Limits {
+fn limits(connections_max: usize, connections_per_client_max: usize) -> SeatLimits {
+    SeatLimits {
         connections_max,
         connections_per_client_max,
         held_bytes_max: 64 * 1024,
@@ -23,7 +23,7 @@ fn holder(client: u8, flow: u32, class: Class) -> Holder {
     }
 }
 
-fn lost(seat: &mut Seat) -> Option<End> {
+fn lost(seat: &mut Seat) -> Option<ConnectionEnd> {
     match seat.poll_lost(&mut Context::from_waker(std::task::Waker::noop())) {
         Poll::Ready(end) => Some(end),
         Poll::Pending => None,
@@ -60,7 +60,15 @@ fn a_client_that_holds_all_seats_idle_keeps_neither_others_nor_its_own_other_flo
     let _other = seats.take(holder(2, 1, Class::Ordinary), 1, START).unwrap();
     let _own = seats.take(holder(1, 2, Class::Ordinary), 1, START).unwrap();
     let ended: Vec<_> = held.iter_mut().map(lost).collect();
-    assert_eq!(ended[..4], [None, Some(End::Crowded), Some(End::Crowded), None]);
+    assert_eq!(
+        ended[..4],
+        [
+            None,
+            Some(ConnectionEnd::Crowded),
+            Some(ConnectionEnd::Crowded),
+            None
+        ]
+    );
     // Its own next one waits until one of them has been idle for long.
     assert!(seats.take(greedy, 100, START).is_err());
     assert!(seats.take(greedy, 100, START + IDLE_MAX).is_ok());
@@ -105,8 +113,8 @@ fn what_must_flow_gets_a_seat_before_what_need_not_and_keeps_it_once_it_worked()
 }
 
 /// A client, and what the policy says of its connections in the second of its flows.
-fn claim(pass: bool, observed: bool) -> Claim {
-    Claim {
+fn claim(pass: bool, observed: bool) -> SeatClaim {
+    SeatClaim {
         flow: Some(FlowId(2)),
         must_flow: false,
         observed,
@@ -181,7 +189,7 @@ fn the_heaviest_connection_of_the_heaviest_client_ends_when_too_much_is_held() {
     );
     assert_eq!(
         other.iter_mut().map(lost).collect::<Vec<_>>(),
-        [None, Some(End::Heavy), None]
+        [None, Some(ConnectionEnd::Heavy), None]
     );
     // What the ended one still says changes nothing.
     other[1].holds(60 * 1024);

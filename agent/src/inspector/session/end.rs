@@ -9,7 +9,7 @@ use super::Session;
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum End {
+pub(in super::super) enum ConnectionEnd {
     /// Both sides ended it.
     Finished,
     /// A side reset it.
@@ -32,7 +32,7 @@ pub(in super::super) enum End {
     Heavy,
 }
 
-impl End {
+impl ConnectionEnd {
     /// The end that an error on one side's socket means.
     pub(super) fn by(side: Sender, error: &Error) -> Self {
         match error.kind() {
@@ -81,10 +81,10 @@ impl End {
 
 impl Session {
     /// How it ended, in words.
-    pub(in super::super) fn last_words(&self, end: End) -> String {
+    pub(in super::super) fn last_words(&self, end: ConnectionEnd) -> String {
         let because = match end {
-            End::Lost(Sender::Client) => self.client.leg.failure().map(handshake::client_failed),
-            End::Lost(Sender::Server) => self.server.leg.failure().map(handshake::server_failed),
+            ConnectionEnd::Lost(Sender::Client) => self.client.leg.failure().map(handshake::client_failed),
+            ConnectionEnd::Lost(Sender::Server) => self.server.leg.failure().map(handshake::server_failed),
             _ => None,
         };
         because.map_or_else(

@@ -4,13 +4,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use penstock_inspect::connection::{Connection, Limits, Mode, Output, Sender, ThawError};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender, ThawError};
 use penstock_inspect::judge::Rules;
 use penstock_policy::terms::{OnRefusal, Protocol};
 
 use super::super::handover::{Each, FrozenRelay};
-use super::super::lookup::Found;
-use super::{End, Inspection, Session};
+use super::super::lookup::TupleRules;
+use super::{ConnectionEnd, Inspection, Session};
 
 impl Session {
     /// Stops, and gives all that another process needs to go on from here; `None` for a connection that is ending.
@@ -56,10 +56,10 @@ impl Session {
     /// How a connection that another process followed is judged from here on, and what passes at once of what was held of
     /// it, by receiver.
     pub(in super::super) fn thawed(
-        found: &Found,
+        found: &TupleRules,
         mode: Mode,
         frozen: Option<&str>,
-    ) -> Result<(Inspection, Each<Vec<u8>>), End> {
+    ) -> Result<(Inspection, Each<Vec<u8>>), ConnectionEnd> {
         let bytes = frozen.map(str::as_bytes).unwrap_or_default();
         let passing = || {
             let [server, client] = match frozen {
@@ -70,31 +70,31 @@ impl Session {
         };
         let set = match found {
             // It takes leave of its peers first.
-            Found::Nothing | Found::Unusable(_) if mode == Mode::Enforce => {
-                return leaving(bytes).ok_or(End::Unreadable);
+            TupleRules::Nothing | TupleRules::Unusable(_) if mode == Mode::Enforce => {
+                return leaving(bytes).ok_or(ConnectionEnd::Unreadable);
             }
             // It is followed on, so that a later policy may limit it again.
-            Found::Nothing | Found::Anything | Found::Unusable(_) => {
+            TupleRules::Nothing | TupleRules::Anything | TupleRules::Unusable(_) => {
                 return [Protocol::ModbusTcp, Protocol::Mqtt]
                     .into_iter()
                     .filter_map(|protocol| thaw(bytes, Rules::nothing(protocol), Mode::Observe).ok())
                     .find(|connection| !connection.is_closed())
                     .map_or_else(passing, |connection| Ok(going_on(connection)));
             }
-            Found::Only(set) => set,
+            TupleRules::Only(set) => set,
         };
         // What is handed over speaks plainly.
         if set.tls.is_some() {
             return match mode {
-                Mode::Enforce => leaving(bytes).ok_or(End::Unreadable),
+                Mode::Enforce => leaving(bytes).ok_or(ConnectionEnd::Unreadable),
                 Mode::Observe => passing(),
             };
         }
         if frozen.is_none() && mode == Mode::Enforce {
-            return Err(End::Unfollowed);
+            return Err(ConnectionEnd::Unfollowed);
         }
         let (rules, now) = (Arc::clone(&set.rules), super::super::now());
-        let limits = Limits::default();
+        let limits = ConnectionLimits::default();
         match Connection::thaw(bytes, now, rules, mode, set.on_refusal, limits) {
             Ok(connection) => Ok(going_on(connection)),
             Err(_) if mode == Mode::Observe => passing(),
@@ -116,7 +116,7 @@ fn leaving(frozen: &[u8]) -> Option<(Inspection, Each<Vec<u8>>)> {
 }
 
 fn thaw(frozen: &[u8], rules: Rules, mode: Mode) -> Result<Connection, ThawError> {
-    let (now, limits) = (super::super::now(), Limits::default());
+    let (now, limits) = (super::super::now(), ConnectionLimits::default());
     Connection::thaw(frozen, now, Arc::new(rules), mode, OnRefusal::Answer, limits)
 }
 
@@ -131,7 +131,7 @@ fn going_on(mut connection: Connection) -> (Inspection, Each<Vec<u8>>) {
     (Inspection::Following(connection), held)
 }
 
-fn lost(error: &ThawError) -> End {
+fn lost(error: &ThawError) -> ConnectionEnd {
     tracing::warn!(%error, "a connection that was handed over is reset");
-    End::Unfollowed
+    ConnectionEnd::Unfollowed
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use penstock_inspect::connection::Sender;
 
 use super::super::seats::UNREAD_READ_BYTES;
-use super::{End, Inspection, READ_BYTES, Scratch, Session};
+use super::{ConnectionEnd, Inspection, READ_BYTES, Scratch, Session};
 
 /// What a read left is taken by so many more at once; then other connections have their turn.
 const ROUNDS_MAX: usize = 16;
@@ -20,7 +20,7 @@ impl Session {
         side: Sender,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-    ) -> Result<bool, End> {
+    ) -> Result<bool, ConnectionEnd> {
         if std::mem::take(self.left.of_mut(side)) {
             self.read_on(side, cx, scratch)?;
             return Ok(true);
@@ -29,7 +29,7 @@ impl Session {
         let room = scratch.read.get_mut(..most).unwrap_or_default();
         match self.peer(side).leg.poll_read(cx, room) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Err(error)) => Err(End::by(side, &error)),
+            Poll::Ready(Err(error)) => Err(ConnectionEnd::by(side, &error)),
             Poll::Ready(Ok(count)) => {
                 self.take(side, count, cx, scratch)?;
                 // What passes unjudged does so at once, whatever it is. That is on its way by now.
@@ -48,7 +48,12 @@ impl Session {
     }
 
     /// Takes what a read left of a side, or as much of it as one connection may take before others have their turn.
-    fn read_on(&mut self, side: Sender, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
+    fn read_on(
+        &mut self,
+        side: Sender,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), ConnectionEnd> {
         let most = self.read_bytes();
         for _ in 0..ROUNDS_MAX {
             let room = scratch.read.get_mut(..most).unwrap_or_default();
@@ -58,7 +63,7 @@ impl Session {
             let Some(read) = self.peer(side).leg.read_on(room) else {
                 return Ok(());
             };
-            let count = read.map_err(|error| End::by(side, &error))?;
+            let count = read.map_err(|error| ConnectionEnd::by(side, &error))?;
             self.take(side, count, cx, scratch)?;
         }
         *self.left.of_mut(side) = true;

@@ -6,31 +6,31 @@ use std::sync::Arc;
 use penstock_inspect::connection::{Connection, Mode, Output, Sender, Sink};
 use penstock_policy::terms::OnRefusal;
 
-use super::super::lookup::Found;
-use super::{End, Inspection, Session, UNREAD_FROM_HERE};
+use super::super::lookup::TupleRules;
+use super::{ConnectionEnd, Inspection, Session, UNREAD_FROM_HERE};
 use crate::observed::Subject;
 
 /// What enforcing would do to a connection that stands between zones that only observe, and why.
-fn foretold(found: &Found, mode: Mode, inspection: &Inspection) -> Option<(&'static str, String)> {
+fn foretold(found: &TupleRules, mode: Mode, inspection: &Inspection) -> Option<(&'static str, String)> {
     const RESET: &str = "the connection would be reset";
     match (found, inspection) {
         _ if mode == Mode::Enforce => None,
-        (Found::Only(set), Inspection::Passing) if set.tls.is_some() => Some((
+        (TupleRules::Only(set), Inspection::Passing) if set.tls.is_some() => Some((
             "the client's TLS would end at this gateway",
             "the zones only observe: what is inside it passes unread. Enforcing, the client has to show a device's certificate, \
              and to trust this gateway's"
                 .to_owned(),
         )),
-        (Found::Only(_), Inspection::Passing) => Some((
+        (TupleRules::Only(_), Inspection::Passing) => Some((
             RESET,
             "the policy limits its operations, and it was not followed from its beginning; its client has to reconnect".to_owned(),
         )),
-        (Found::Only(_), Inspection::Following(connection)) if connection.is_guessed() => Some((
+        (TupleRules::Only(_), Inspection::Following(connection)) if connection.is_guessed() => Some((
             RESET,
             "it was not followed without a gap from its beginning; its client has to reconnect".to_owned(),
         )),
-        (Found::Unusable(error), _) => Some((RESET, error.to_string())),
-        (Found::Nothing, _) => Some((RESET, "no flow permits it".to_owned())),
+        (TupleRules::Unusable(error), _) => Some((RESET, error.to_string())),
+        (TupleRules::Nothing, _) => Some((RESET, "no flow permits it".to_owned())),
         _ => None,
     }
 }
@@ -39,14 +39,14 @@ impl Session {
     /// Ends it, at once; a broker gets a client's DISCONNECT first.
     pub(in super::super) fn revoke(&mut self) {
         match &mut self.inspection {
-            Inspection::Passing => self.cut = Some(End::Revoked),
-            Inspection::Following(_) => self.take_leave(Connection::revoke, End::Revoked),
+            Inspection::Passing => self.cut = Some(ConnectionEnd::Revoked),
+            Inspection::Following(_) => self.take_leave(Connection::revoke, ConnectionEnd::Revoked),
         }
         self.wake();
     }
 
     /// What is only observed, or not limited, is not ended for want of room, but goes on unread; whether it does.
-    pub(super) fn goes_on_unread(&mut self, end: End) -> bool {
+    pub(super) fn goes_on_unread(&mut self, end: ConnectionEnd) -> bool {
         let now = super::super::now();
         // On one of the seats for flows that go on without the inspector, it passes although it is enforced.
         let may = !self.seat.is_unread() && self.passes_at_once();
@@ -83,16 +83,16 @@ impl Session {
     }
 
     /// Takes up what another process left, under the policy of now.
-    pub(in super::super) fn review(&mut self, found: &Found, mode: Mode) {
-        self.unlimited = !matches!(found, Found::Only(_));
+    pub(in super::super) fn review(&mut self, found: &TupleRules, mode: Mode) {
+        self.unlimited = !matches!(found, TupleRules::Only(_));
         match self.stands_under(found, mode) {
-            true => self.take_leave(Connection::review, End::Revoked),
+            true => self.take_leave(Connection::review, ConnectionEnd::Revoked),
             false => self.revoke(),
         }
     }
 
     /// Has the connection say what is to be said now, although no side sent anything.
-    fn take_leave(&mut self, ask: fn(&mut Connection, &mut Sink<'_>), end: End) {
+    fn take_leave(&mut self, ask: fn(&mut Connection, &mut Sink<'_>), end: ConnectionEnd) {
         let Self {
             inspection: Inspection::Following(connection),
             client,
@@ -122,19 +122,19 @@ impl Session {
 
     /// Whether a policy that says this lets it go on: between zones that only observe, whatever it says. It says it of this connection
     /// as it is: whose TLS ends elsewhere, or before a server that is known by something else, is another connection.
-    pub(in super::super) fn stands_under(&self, found: &Found, mode: Mode) -> bool {
+    pub(in super::super) fn stands_under(&self, found: &TupleRules, mode: Mode) -> bool {
         match found {
             _ if mode == Mode::Observe => true,
             // The kernel lets nothing of it by.
-            Found::Nothing | Found::Unusable(_) => false,
-            Found::Anything => true,
-            Found::Only(set) if self.seat.is_unread() => set.passes_unread(mode),
-            Found::Only(set) => set.tls == self.tls,
+            TupleRules::Nothing | TupleRules::Unusable(_) => false,
+            TupleRules::Anything => true,
+            TupleRules::Only(set) if self.seat.is_unread() => set.passes_unread(mode),
+            TupleRules::Only(set) => set.tls == self.tls,
         }
     }
 
     /// From the next read on, what the policy says now holds.
-    pub(in super::super) fn apply(&mut self, found: &Found, mode: Mode) {
+    pub(in super::super) fn apply(&mut self, found: &TupleRules, mode: Mode) {
         if !self.stands_under(found, mode) {
             return self.revoke();
         }
@@ -145,28 +145,31 @@ impl Session {
             _ => {}
         };
         match (found, &mut self.inspection) {
-            (Found::Nothing | Found::Anything | Found::Unusable(_), Inspection::Passing) => {}
+            (TupleRules::Nothing | TupleRules::Anything | TupleRules::Unusable(_), Inspection::Passing) => {}
             // It is followed on, so that a later policy may limit it again.
-            (Found::Nothing | Found::Anything | Found::Unusable(_), Inspection::Following(connection)) => {
+            (
+                TupleRules::Nothing | TupleRules::Anything | TupleRules::Unusable(_),
+                Inspection::Following(connection),
+            ) => {
                 connection.set_terms(Mode::Observe, OnRefusal::Answer, &mut let_go);
                 self.unlimited = true;
             }
-            (Found::Only(_), Inspection::Passing) if mode == Mode::Observe || self.seat.is_unread() => {}
-            (Found::Only(_), Inspection::Passing) => self.cut = Some(End::Unfollowed),
-            (Found::Only(_), Inspection::Following(connection))
+            (TupleRules::Only(_), Inspection::Passing) if mode == Mode::Observe || self.seat.is_unread() => {}
+            (TupleRules::Only(_), Inspection::Passing) => self.cut = Some(ConnectionEnd::Unfollowed),
+            (TupleRules::Only(_), Inspection::Following(connection))
                 if mode == Mode::Enforce && connection.is_guessed() =>
             {
                 self.unlimited = false;
-                self.take_leave(Connection::leave_unfollowed, End::Unfollowed);
+                self.take_leave(Connection::leave_unfollowed, ConnectionEnd::Unfollowed);
             }
-            (Found::Only(set), Inspection::Following(connection)) => {
+            (TupleRules::Only(set), Inspection::Following(connection)) => {
                 connection.set_terms(mode, set.on_refusal, &mut let_go);
                 connection.set_rules(Arc::clone(&set.rules));
                 self.unlimited = false;
                 if connection.is_closed() && self.closing.is_none() && self.cut.is_none() {
-                    self.take_leave(Connection::leave_closed, End::Revoked);
+                    self.take_leave(Connection::leave_closed, ConnectionEnd::Revoked);
                 }
-                self.take_leave(Connection::review, End::Revoked);
+                self.take_leave(Connection::review, ConnectionEnd::Revoked);
             }
         }
         if mode == Mode::Observe
@@ -180,7 +183,7 @@ impl Session {
     }
 
     /// Foretells what enforcing would do to it.
-    pub(in super::super) fn foretell(&self, found: &Found, mode: Mode) {
+    pub(in super::super) fn foretell(&self, found: &TupleRules, mode: Mode) {
         if let Some((what, why)) = foretold(found, mode, &self.inspection) {
             self.tally.borrow_mut().would_end(super::super::now(), what, &why);
         }

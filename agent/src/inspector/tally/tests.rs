@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use penstock_inspect::judge::{Refusal, Why};
+use penstock_inspect::judge::{Objection, Refusal};
 use penstock_inspect::modbus::operation::Span;
 
 use super::*;
@@ -29,7 +29,7 @@ fn write(address: u16, value: u16) -> Operation<'static> {
 
 fn refused() -> Verdict {
     Verdict::Refuse(Refusal {
-        why: Why::Function,
+        why: Objection::Function,
         nearest: None,
     })
 }
@@ -131,7 +131,7 @@ fn a_stream_that_is_no_protocol_is_denied_with_its_reason_and_would_be_where_it_
 
 #[test]
 fn what_is_told_of_long_topics_by_many_clients_takes_bounded_room() {
-    let room = Rc::new(Room::default());
+    let room = Rc::new(TallyRoom::default());
     let mut tallies: Vec<Tally> = (0..1000).map(|_| Tally::new(Rc::clone(&room))).collect();
     for (client, tally) in tallies.iter_mut().enumerate() {
         for attempt in 0..20 {

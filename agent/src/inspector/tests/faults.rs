@@ -45,7 +45,7 @@ fn the_inspector_goes_out_from_no_port_that_its_client_uses() {
         "127.0.0.1:20000".parse().unwrap(),
         "127.0.0.1:502".parse().unwrap(),
     );
-    let way = Way::Fixed(server);
+    let way = Redirect::Fixed(server);
     // All but one in a thousand are used: it looks until it finds one.
     let is_used = |from: SocketAddr| from.port() % 1000 != 77;
     let sockets: Vec<_> = (0..5)

@@ -5,7 +5,7 @@ use penstock_inspect::connection::Sender;
 use super::*;
 
 async fn observing() -> World {
-    let world = World::new(Limits::default());
+    let world = World::new(SeatLimits::default());
     world
         .put(Some(operations("read-only")), Enforcement::Observe)
         .await;
@@ -132,7 +132,7 @@ async fn the_answers_of_a_unit_that_calls_itself_0_or_255_pass_where_enforced() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_stood_without_limits_stands_while_observed_and_that_enforcing_resets_it_is_told() {
-    let mut world = World::new(Limits::default());
+    let mut world = World::new(SeatLimits::default());
     world.put(None, Enforcement::Observe).await;
     let (mut client, mut served) = world.pair();
     client.write_all(&WRITE).unwrap();
@@ -219,9 +219,9 @@ async fn what_was_held_at_a_restart_passes_where_the_next_agent_only_observes_or
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_observed_connection_that_loses_its_seat_goes_on_unread() {
-    let mut world = World::new(Limits {
+    let mut world = World::new(SeatLimits {
         held_bytes_max: 20 * 1024,
-        ..Limits::default()
+        ..SeatLimits::default()
     });
     let rules = Operations::Mqtt(vec![penstock_policy::terms::MqttOperation::Connect {
         client_ids: None,

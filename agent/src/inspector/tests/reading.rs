@@ -32,8 +32,8 @@ async fn what_comes_without_end_lets_other_connections_have_their_turn_and_is_ta
         server: at,
         device: None,
     };
-    let claim = super::super::lookup::Claim::default();
-    let (seat, _) = Seats::new(Limits::default())
+    let claim = super::super::lookup::SeatClaim::default();
+    let (seat, _) = Seats::new(SeatLimits::default())
         .take_or_pass(at, claim, now())
         .unwrap();
     let legs = (client_leg, server_leg);

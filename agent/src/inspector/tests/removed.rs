@@ -59,7 +59,7 @@ async fn goes_on(world: &World, legs: &mut (TcpStream, TcpStream), plan: &Plan, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standing_connection_goes_on_whatever_becomes_of_its_flow_between_zones_that_observe() {
-    let mut world = World::new(Limits::default());
+    let mut world = World::new(SeatLimits::default());
     world
         .put(Some(operations("read-only")), Enforcement::Observe)
         .await;
@@ -86,7 +86,7 @@ async fn a_standing_connection_goes_on_whatever_becomes_of_its_flow_between_zone
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_arrives_after_its_flow_was_removed_passes_between_zones_that_observe() {
     for at in [0, 3, 5, 6] {
-        let world = World::new(Limits::default());
+        let world = World::new(SeatLimits::default());
         let (what, plan) = policies(world.server.local_addr().unwrap().port()).swap_remove(at);
         put(&world, &plan).await;
         let (mut client, mut served) = world.pair();
@@ -97,7 +97,7 @@ async fn a_connection_that_arrives_after_its_flow_was_removed_passes_between_zon
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_goes_on_through_a_restart_of_the_agent_too_and_is_followed_on() {
-    let world = World::new(Limits::default());
+    let world = World::new(SeatLimits::default());
     world
         .put(Some(operations("read-only")), Enforcement::Observe)
         .await;

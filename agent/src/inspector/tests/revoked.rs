@@ -46,7 +46,7 @@ fn takes_leave(client: &mut TcpStream, served: &mut TcpStream) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_client_whose_will_is_no_longer_permitted_takes_leave_of_its_broker_at_once() {
     for rules in [permitting("other", "status/#"), permitting("c", "line/#")] {
-        let mut world = World::new(Limits::default());
+        let mut world = World::new(SeatLimits::default());
         let (mut client, mut served) = connected(&world).await;
         world.put(Some(rules), Enforcement::Enforce).await;
         takes_leave(&mut client, &mut served);
@@ -57,7 +57,7 @@ async fn a_silent_client_whose_will_is_no_longer_permitted_takes_leave_of_its_br
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_whose_flow_is_taken_away_takes_leave_before_the_kernel_changes() {
-    let world = World::new(Limits::default());
+    let world = World::new(SeatLimits::default());
     let (mut client, mut served) = connected(&world).await;
     let nothing = Plan {
         rules: Vec::new(),
@@ -71,7 +71,7 @@ async fn a_client_whose_flow_is_taken_away_takes_leave_before_the_kernel_changes
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_was_limited_no_longer_and_then_is_cut_off_takes_leave_too() {
-    let world = World::new(Limits::default());
+    let world = World::new(SeatLimits::default());
     let (mut client, mut served) = connected(&world).await;
     world.put(None, Enforcement::Enforce).await;
     world
@@ -83,7 +83,7 @@ async fn a_client_that_was_limited_no_longer_and_then_is_cut_off_takes_leave_too
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_new_policy_took_away_during_a_restart_takes_leave_after_it() {
     for rules in [Some(permitting("other", "status/#")), None] {
-        let world = World::new(Limits::default());
+        let world = World::new(SeatLimits::default());
         let (mut client, mut served) = connected(&world).await;
         let world = world.restarted(|_| {}).await;
         match rules {
@@ -105,7 +105,7 @@ async fn what_a_new_policy_took_away_during_a_restart_takes_leave_after_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_were_not_read_from_their_beginning_leave_no_will_unsaid_when_enforcement_begins() {
     const PINGREQ: [u8; 2] = [0xc0, 0];
-    let mut world = World::new(Limits::default());
+    let mut world = World::new(SeatLimits::default());
     world.put(None, Enforcement::Observe).await;
     let (mut unread, mut unread_served) = world.pair();
     unread.write_all(CONNECT).unwrap();
@@ -131,7 +131,7 @@ async fn clients_that_were_not_read_from_their_beginning_leave_no_will_unsaid_wh
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_whose_flow_now_speaks_another_protocol_takes_leave_too_also_after_a_restart() {
     for restarts in [false, true] {
-        let mut world = World::new(Limits::default());
+        let mut world = World::new(SeatLimits::default());
         let (mut client, mut served) = connected(&world).await;
         if restarts {
             world = world.restarted(|_| {}).await;

@@ -6,17 +6,17 @@ use tokio::net::TcpSocket;
 use super::*;
 
 /// A world whose clients are all of 127.0.0.0/8, with what a rule says changed.
-async fn world(limits: Limits, enforcement: Enforcement, change: impl FnOnce(&mut Plan)) -> World {
+async fn world(limits: SeatLimits, enforcement: Enforcement, change: impl FnOnce(&mut Plan)) -> World {
     let world = World::new(limits);
     world.put_for_all(enforcement, change).await;
     world
 }
 
-fn small(connections_max: usize) -> Limits {
-    Limits {
+fn small(connections_max: usize) -> SeatLimits {
+    SeatLimits {
         connections_max,
         connections_per_client_max: connections_max,
-        ..Limits::default()
+        ..SeatLimits::default()
     }
 }
 
@@ -133,9 +133,9 @@ async fn a_flow_that_goes_on_without_the_inspector_passes_unread_but_not_for_who
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_leave_packets_unfinished_hold_no_more_than_may_be_held_in_all() {
-    let limits = Limits {
+    let limits = SeatLimits {
         held_bytes_max: 1024 * 1024,
-        ..Limits::default()
+        ..SeatLimits::default()
     };
     let mut world = world(limits, Enforcement::Enforce, |plan| {
         let publish = MqttOperation::Publish {

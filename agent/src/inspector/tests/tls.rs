@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use super::super::identity::Ready;
+use super::super::identity::TlsIdentity;
 use super::*;
 use crate::identity::{Enrolment, Identity, IdentityFolder};
 
@@ -125,7 +125,7 @@ impl Works {
         let works = Self {
             broker: ca.issue("device/plc").0,
             ca,
-            world: World::new(Limits::default()),
+            world: World::new(SeatLimits::default()),
         };
         works.put(|_| ()).await;
         works
@@ -357,8 +357,8 @@ async fn a_renewed_identity_meets_new_connections_and_cuts_none_and_an_expired_o
 #[test]
 fn tls_is_set_up_once_for_an_identity_and_the_terms_of_a_flow() {
     let ca = Authority::new();
-    let [first, renewed] = [2099, 2098].map(|year| Ready::new(ca.gateway(year)).unwrap());
-    let clients = |ready: &Ready, device: &str| {
+    let [first, renewed] = [2099, 2098].map(|year| TlsIdentity::new(ca.gateway(year)).unwrap());
+    let clients = |ready: &TlsIdentity, device: &str| {
         let devices = Devices::Listed([device.parse().unwrap()].into());
         ready.towards_clients(devices).unwrap()
     };
@@ -369,7 +369,7 @@ fn tls_is_set_up_once_for_an_identity_and_the_terms_of_a_flow() {
         server_name: Some("broker.example".to_owned()),
         ..Tls::default()
     };
-    let server = |ready: &Ready, tls: &Tls, asset: &str, address: [u8; 4]| {
+    let server = |ready: &TlsIdentity, tls: &Tls, asset: &str, address: [u8; 4]| {
         let (asset, address) = (asset.parse().unwrap(), address.into());
         ready.towards_server(tls, asset, address).unwrap()
     };

@@ -10,17 +10,17 @@ use std::sync::Arc;
 use penstock_policy::terms::Tls;
 use tokio::net::TcpStream;
 
-use super::opening::Said;
+use super::opening::PolicyAnswer;
 use super::{Worker, now};
 use crate::inspector::handshake;
 use crate::inspector::leg::Leg;
-use crate::inspector::lookup::Policy;
+use crate::inspector::lookup::InspectionPolicy;
 use crate::inspector::seats::Seat;
 use crate::inspector::tally::Tuple;
 use crate::observed::Subject;
 
 /// Why a connection inside TLS does not come to stand.
-enum Failure {
+enum HandshakeFailure {
     /// The client is at fault.
     TurnedAway(String),
     /// The server, or the gateway.
@@ -32,12 +32,12 @@ impl Worker {
         self: Rc<Self>,
         stream: TcpStream,
         (client, mut tuple): (SocketAddr, Tuple),
-        (policy, tls): (Arc<Policy>, Arc<Tls>),
+        (policy, tls): (Arc<InspectionPolicy>, Arc<Tls>),
         mut seat: Seat,
     ) {
         let met = tokio::select! {
             met = self.meet(stream, (client, &mut tuple), (&policy, &tls)) => met,
-            end = seat.lost() => Err(Failure::Unable(end.words().to_owned())),
+            end = seat.lost() => Err(HandshakeFailure::Unable(end.words().to_owned())),
         };
         let opened = match met {
             // It may be another one by now.
@@ -46,23 +46,23 @@ impl Worker {
                 Err(why) => {
                     legs.0.reset_on_close();
                     legs.1.reset_on_close();
-                    Err(Failure::Unable(why))
+                    Err(HandshakeFailure::Unable(why))
                 }
             },
             Err(failure) => Err(failure),
         };
         match opened {
             Ok((legs, policy)) => {
-                let said = Said::of(policy, &tuple);
+                let said = PolicyAnswer::of(policy, &tuple);
                 self.stand((client, tuple), legs, Some(tls), said, seat).await;
             }
             Err(failure) => match (self.tally(&tuple), failure) {
-                (Some(tally), Failure::TurnedAway(why)) => {
+                (Some(tally), HandshakeFailure::TurnedAway(why)) => {
                     tally
                         .borrow_mut()
                         .turned_away(now(), format!("connection refused: {why}"));
                 }
-                (Some(tally), Failure::Unable(why)) => {
+                (Some(tally), HandshakeFailure::Unable(why)) => {
                     tally.borrow_mut().note(now(), Subject::Note, why);
                 }
                 (None, _) => self.untold(),
@@ -75,9 +75,9 @@ impl Worker {
         &self,
         stream: TcpStream,
         (client, tuple): (SocketAddr, &mut Tuple),
-        (policy, tls): (&Policy, &Tls),
-    ) -> Result<(Leg, Leg), Failure> {
-        let unable = |why: String| Failure::Unable(format!("connection reset: {why}"));
+        (policy, tls): (&InspectionPolicy, &Tls),
+    ) -> Result<(Leg, Leg), HandshakeFailure> {
+        let unable = |why: String| HandshakeFailure::Unable(format!("connection reset: {why}"));
         let reset = |stream: TcpStream, why: String| {
             Leg::plain(stream).reset_on_close();
             unable(why)
@@ -98,14 +98,17 @@ impl Worker {
         };
         let (leg, device) = handshake::accept(&self.shared.handshakes, (stream, tuple.client), config)
             .await
-            .map_err(Failure::TurnedAway)?;
+            .map_err(HandshakeFailure::TurnedAway)?;
         tuple.device = Some(Rc::new(device));
         let leg = Leg::tls(leg);
         let server = async {
             let server = own
                 .towards_server(tls, asset, tuple.server.ip())
                 .map_err(unable)?;
-            let stream = self.reach(client, tuple.server).await.map_err(Failure::Unable)?;
+            let stream = self
+                .reach(client, tuple.server)
+                .await
+                .map_err(HandshakeFailure::Unable)?;
             handshake::connect(&self.shared.handshakes, (stream, tuple.client), &server)
                 .await
                 .map_err(unable)

@@ -19,12 +19,12 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
-use super::{Listed, Worker, now};
+use super::{ListEntry, Worker, now};
 use crate::inspector;
 use crate::inspector::leg::Leg;
-use crate::inspector::lookup::{Found, Policy};
+use crate::inspector::lookup::{InspectionPolicy, TupleRules};
 use crate::inspector::seats::{Full, Seat};
-use crate::inspector::session::{End, Inspection, Session, UNREAD_FROM_HERE};
+use crate::inspector::session::{ConnectionEnd, Inspection, Session, UNREAD_FROM_HERE};
 use crate::inspector::socket;
 use crate::inspector::tally::Tuple;
 
@@ -48,14 +48,14 @@ pub(super) struct Opening {
 
 /// What a policy says of a connection.
 #[derive(Debug)]
-pub(super) struct Said {
-    policy: Arc<Policy>,
+pub(super) struct PolicyAnswer {
+    policy: Arc<InspectionPolicy>,
     mode: Mode,
-    found: Found,
+    found: TupleRules,
 }
 
-impl Said {
-    pub(super) fn of(policy: Arc<Policy>, tuple: &Tuple) -> Self {
+impl PolicyAnswer {
+    pub(super) fn of(policy: Arc<InspectionPolicy>, tuple: &Tuple) -> Self {
         Self {
             mode: policy.mode(tuple.client, tuple.server.ip()),
             found: policy.find_for(tuple),
@@ -66,7 +66,7 @@ impl Said {
     /// How the server is known, where TLS ends here.
     fn tls(&self) -> Option<Arc<Tls>> {
         match &self.found {
-            Found::Only(set) if self.mode == Mode::Enforce => set.tls.clone(),
+            TupleRules::Only(set) if self.mode == Mode::Enforce => set.tls.clone(),
             _ => None,
         }
     }
@@ -169,13 +169,13 @@ impl Worker {
         }));
         let id = self.next_id();
         self.openings.borrow_mut().insert(id, Rc::clone(&opening));
-        let listed = Listed::Opening(&self, id);
+        let listed = ListEntry::Opening(&self, id);
         let asked = match settled {
             Ok(()) => self.ask(&tuple).await,
             Err(error) => Err(format!("connection reset: {error}")),
         };
         let take = |opening: &RefCell<Opening>| opening.borrow_mut().leg.take();
-        let tls = |said: &Said| said.tls().filter(|_| !seat.is_unread());
+        let tls = |said: &PolicyAnswer| said.tls().filter(|_| !seat.is_unread());
         let (opened, said) = match asked {
             Ok(said) if let Some(tls) = tls(&said) => {
                 drop(listed);
@@ -203,7 +203,7 @@ impl Worker {
                 let legs = (leg, Leg::plain(server));
                 // As a rule it is the same that was asked.
                 let said = said.filter(|said| Arc::ptr_eq(&said.policy, &policy));
-                let said = said.unwrap_or_else(|| Said::of(policy, &tuple));
+                let said = said.unwrap_or_else(|| PolicyAnswer::of(policy, &tuple));
                 self.stand((client, tuple), legs, None, said, seat).await;
             }
             Err(why) => {
@@ -219,18 +219,18 @@ impl Worker {
         (client, tuple): (SocketAddr, Tuple),
         legs: (Leg, Leg),
         tls: Option<Arc<Tls>>,
-        Said { mode, found, .. }: Said,
+        PolicyAnswer { mode, found, .. }: PolicyAnswer,
         seat: Seat,
     ) {
         let passes_by = tls.is_none() && mode == Mode::Observe;
         let inspection = match &found {
-            Found::Only(set) if seat.is_unread() && set.passes_unread(mode) => Ok(Inspection::Passing),
-            Found::Only(_) if seat.is_unread() => Err(End::Crowded),
-            Found::Only(set) if set.tls == tls => Ok(Session::inspection(set, mode)),
-            Found::Anything if tls.is_none() => Ok(Inspection::Passing),
+            TupleRules::Only(set) if seat.is_unread() && set.passes_unread(mode) => Ok(Inspection::Passing),
+            TupleRules::Only(_) if seat.is_unread() => Err(ConnectionEnd::Crowded),
+            TupleRules::Only(set) if set.tls == tls => Ok(Session::inspection(set, mode)),
+            TupleRules::Anything if tls.is_none() => Ok(Inspection::Passing),
             _ if passes_by => Ok(Inspection::Passing),
             // It was permitted when the server was asked.
-            _ => Err(End::Revoked),
+            _ => Err(ConnectionEnd::Revoked),
         };
         if let Some(session) = self.begin((client, tuple), legs, inspection, seat) {
             self.note(&session.tuple, "connection opened");
@@ -244,7 +244,7 @@ impl Worker {
         &self,
         (client, tuple): (SocketAddr, Tuple),
         legs: (Leg, Leg),
-        inspection: Result<Inspection, End>,
+        inspection: Result<Inspection, ConnectionEnd>,
         seat: Seat,
     ) -> Option<Session> {
         let reset = |(client, server): &(Leg, Leg)| {
@@ -259,7 +259,8 @@ impl Worker {
                 return None;
             }
         };
-        let observes = |policy: &Arc<Policy>| policy.mode(tuple.client, tuple.server.ip()) == Mode::Observe;
+        let observes =
+            |policy: &Arc<InspectionPolicy>| policy.mode(tuple.client, tuple.server.ip()) == Mode::Observe;
         let (tally, inspection) = match self.tally(&tuple) {
             Some(tally) => (tally, inspection),
             // What is only observed goes on uncounted, for want of a place to count it.
@@ -277,15 +278,15 @@ impl Worker {
     }
 
     /// Asks the policy whether it may be opened.
-    async fn ask(&self, tuple: &Tuple) -> Result<Said, String> {
-        let said = Said::of(self.settled_policy().await?, tuple);
+    async fn ask(&self, tuple: &Tuple) -> Result<PolicyAnswer, String> {
+        let said = PolicyAnswer::of(self.settled_policy().await?, tuple);
         match &said.found {
             // What only observes cuts nobody: also whom the kernel handed over by the policy before, and a client that is not ready
             // for TLS to end here.
             _ if said.mode == Mode::Observe => Ok(said),
-            Found::Nothing => Err("connection reset: no flow permits it".to_owned()),
-            Found::Unusable(error) => Err(format!("connection reset: {error}")),
-            Found::Anything | Found::Only(_) => Ok(said),
+            TupleRules::Nothing => Err("connection reset: no flow permits it".to_owned()),
+            TupleRules::Unusable(error) => Err(format!("connection reset: {error}")),
+            TupleRules::Anything | TupleRules::Only(_) => Ok(said),
         }
     }
 
@@ -337,7 +338,7 @@ impl Worker {
     }
 
     /// The policy in force; while it is being changed, what comes after.
-    pub(super) async fn settled_policy(&self) -> Result<Arc<Policy>, String> {
+    pub(super) async fn settled_policy(&self) -> Result<Arc<InspectionPolicy>, String> {
         if let Some(policy) = &*self.settled.borrow() {
             return Ok(Arc::clone(policy));
         }

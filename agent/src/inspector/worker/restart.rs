@@ -7,9 +7,9 @@ use penstock_inspect::connection::Mode;
 use tokio::task::spawn_local;
 
 use super::{Worker, now};
-use crate::inspector::handover::{self, Each, Frozen, Parcel};
+use crate::inspector::handover::{self, Each, FrozenConnection, Parcel};
 use crate::inspector::leg::Leg;
-use crate::inspector::lookup::Found;
+use crate::inspector::lookup::TupleRules;
 use crate::inspector::session::Session;
 use crate::inspector::tally::Tuple;
 
@@ -22,7 +22,7 @@ impl Worker {
     /// Goes on with connections that another process left.
     pub(super) fn adopt(self: &Rc<Self>, parcels: Vec<Parcel>) {
         for parcel in parcels {
-            let Frozen {
+            let FrozenConnection {
                 client,
                 server,
                 relay,
@@ -58,7 +58,7 @@ impl Worker {
                             let mode = policy.mode(tuple.client, server.ip());
                             (policy.find_for(&tuple), mode)
                         }
-                        None => (Found::Nothing, Mode::Enforce),
+                        None => (TupleRules::Nothing, Mode::Enforce),
                     };
                     let thawed = Session::thawed(&found, mode, relay.connection.as_deref());
                     let (inspection, held) = match thawed {
@@ -112,7 +112,7 @@ impl Worker {
             let (client, server) = (session.client_address(), session.tuple.server);
             match session.freeze() {
                 Ok(Some((relay, to_client, to_server))) => parcels.push(Parcel {
-                    frozen: Frozen {
+                    frozen: FrozenConnection {
                         client,
                         server,
                         relay: Some(relay),
@@ -130,7 +130,7 @@ impl Worker {
             let Some(leg) = opening.leg.take() else { continue };
             match leg.socket() {
                 Ok(socket) => parcels.push(Parcel {
-                    frozen: Frozen {
+                    frozen: FrozenConnection {
                         client,
                         server,
                         relay: None,

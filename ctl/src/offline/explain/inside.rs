@@ -4,11 +4,11 @@
 use penstock_inspect::judge::{Rules, Verdict};
 use penstock_policy::plan::{Plan, Rule};
 use penstock_policy::terms::Operations;
-use penstock_policy::verdict::{Connection, Permitted, RuleName, permitted};
+use penstock_policy::verdict::{Connection, Permissions, RuleName, permitted};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::asked::Asked;
+use super::operation_query::OperationQuery;
 use crate::output::{Page, Tone};
 
 /// What becomes of one operation.
@@ -33,14 +33,14 @@ pub struct OperationVerdict {
 impl OperationVerdict {
     /// Of `asked` on a connection that `plan` lets pass. `None` where nothing is inspected because nothing is crossed.
     pub(super) fn on_connection(
-        asked: &Asked,
+        asked: &OperationQuery,
         on: &str,
         plan: &Plan,
         connection: &Connection,
     ) -> Option<Self> {
         match permitted(plan, connection) {
-            Permitted::Nothing => None,
-            Permitted::Anything => Some(Self {
+            Permissions::Nothing => None,
+            Permissions::Anything => Some(Self {
                 operation: asked.said(on),
                 decision: "allow".to_owned(),
                 reason: format!("{} passes: the flow is not limited to operations", asked.said(on)),
@@ -49,7 +49,7 @@ impl OperationVerdict {
                 refusal: None,
                 assumption: None,
             }),
-            Permitted::Only(listed) => {
+            Permissions::Only(listed) => {
                 let lists = listed.iter().map(|(_, operations)| *operations);
                 let flow = |owner: usize| listed.get(owner).map(|(rule, _)| name(rule));
                 let mut verdict = Self::by(asked, on, lists, flow);
@@ -62,12 +62,17 @@ impl OperationVerdict {
     }
 
     /// Of `asked` on the bridge `rule`, which carries these publications.
-    pub(super) fn on_bridge(asked: &Asked, on: &str, rule: &RuleName, publications: &Operations) -> Self {
+    pub(super) fn on_bridge(
+        asked: &OperationQuery,
+        on: &str,
+        rule: &RuleName,
+        publications: &Operations,
+    ) -> Self {
         Self::by(asked, on, [publications], |_| Some(rule.to_string()))
     }
 
     fn by<'a>(
-        asked: &Asked,
+        asked: &OperationQuery,
         on: &str,
         lists: impl IntoIterator<Item = &'a Operations>,
         flow: impl Fn(usize) -> Option<String>,

@@ -4,10 +4,10 @@ use penstock_inspect::judge::{Rules, Verdict};
 use penstock_policy::plan::{Plan, Rule};
 use penstock_policy::terms::{Answers, Operations};
 use penstock_policy::verdict::{
-    Connection, Permitted as Permits, Reason, RuleName, for_others, permitted as permits,
+    Connection, Permissions as Permits, Reason, RuleName, for_others, permitted as permits,
 };
 
-use super::asked::Asked;
+use super::operation_query::OperationQuery;
 use super::report::Permitted;
 
 /// Who may do at this server what is refused to the connection's source: open it, or the operation inside.
@@ -15,7 +15,7 @@ pub(super) fn permitted(
     plan: &Plan,
     connection: &Connection,
     reason: &Reason,
-    asked: Option<&Asked>,
+    asked: Option<&OperationQuery>,
 ) -> Vec<Permitted> {
     let own = permits(plan, connection);
     let refused = match (reason, asked, &own) {
@@ -43,14 +43,14 @@ pub(super) fn permitted(
     found
 }
 
-fn may(rule: &Rule, asked: Option<&Asked>) -> bool {
+fn may(rule: &Rule, asked: Option<&OperationQuery>) -> bool {
     match (asked, rule.operations.as_deref()) {
         (Some(asked), Some(operations)) => allows(asked, operations),
         _ => true,
     }
 }
 
-fn allows(asked: &Asked, operations: &Operations) -> bool {
+fn allows(asked: &OperationQuery, operations: &Operations) -> bool {
     let rules = Rules::compile(operations).ok();
     let verdict = rules.and_then(|rules| asked.judge(&rules));
     matches!(verdict, Some(Verdict::Allow(_) | Verdict::Upkeep))

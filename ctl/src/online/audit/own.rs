@@ -6,7 +6,7 @@ use penstock_proto::v1::{IdentityEvent, OperatorEvent, TrailEvent};
 use serde_json::{Value, json};
 
 /// Sentence and fields of one event.
-pub(super) type Told = (String, Value);
+pub(super) type Description = (String, Value);
 
 fn behind(mark: &str, text: &str) -> String {
     if text.is_empty() {
@@ -16,7 +16,7 @@ fn behind(mark: &str, text: &str) -> String {
     }
 }
 
-pub(super) fn operator(e: &OperatorEvent) -> Told {
+pub(super) fn operator(e: &OperatorEvent) -> Description {
     let verdict = if e.allowed { "" } else { " was refused" };
     let (on, more) = (behind(" ", &e.target), behind(": ", &e.message));
     let role = if e.role.is_empty() {
@@ -32,7 +32,7 @@ pub(super) fn operator(e: &OperatorEvent) -> Told {
     (said, fields)
 }
 
-pub(super) fn trail(e: &TrailEvent) -> Told {
+pub(super) fn trail(e: &TrailEvent) -> Description {
     let said = match e.step.as_str() {
         "gap" => format!("the trail of {} has a gap: {}", e.source, e.message),
         "refused" => format!("part of the trail of {} was not taken: {}", e.source, e.message),
@@ -47,7 +47,7 @@ pub(super) fn trail(e: &TrailEvent) -> Told {
     (said, fields)
 }
 
-pub(super) fn identity(e: &IdentityEvent) -> Told {
+pub(super) fn identity(e: &IdentityEvent) -> Description {
     let (from, more) = (behind(" from ", &e.address), behind(": ", &e.message));
     let said = match e.step.as_str() {
         "enrolled" => format!("{} was enrolled{from}{more}", e.subject),
@@ -60,7 +60,7 @@ pub(super) fn identity(e: &IdentityEvent) -> Told {
 }
 
 /// An event of a kind that its source may not write: shown, and not believed.
-pub(super) fn foreign(source: &str, kind: EventKind, claimed: &str, fields: &Value) -> Told {
+pub(super) fn foreign(source: &str, kind: EventKind, claimed: &str, fields: &Value) -> Description {
     let word = kind.word();
     let said =
         format!("NOT BELIEVED: {source} may not write events of the kind `{word}`; it claims: {claimed}");

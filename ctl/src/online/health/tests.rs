@@ -26,7 +26,7 @@ fn only_what_changed_is_said_again() {
         view(ZoneState::Enforcing),
         view(ZoneState::Stale),
     );
-    let all = Asked::default();
+    let all = HealthFilter::default();
     assert_eq!(same.changes(Some(&before), &all).count(), 0);
     assert_eq!(after.changes(Some(&before), &all).count(), 1);
     assert_eq!(before.changes(None, &all).count(), 1);
@@ -35,9 +35,9 @@ fn only_what_changed_is_said_again() {
 #[test]
 fn a_zone_that_was_grave_is_said_to_be_well_again_and_one_that_never_was_is_not_said() {
     let (well, bad) = (view(ZoneState::Enforcing), view(ZoneState::Stale));
-    let grave = Asked {
+    let grave = HealthFilter {
         gravity_min: gravity("degraded"),
-        ..Asked::default()
+        ..HealthFilter::default()
     };
     assert_eq!(well.changes(None, &grave).count(), 0);
     assert_eq!(bad.changes(Some(&well), &grave).count(), 1);

@@ -9,7 +9,7 @@ use penstock_proto::v1::WatchHealthRequest;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Asked, Health, ZoneLine, gateways, sign};
+use super::{Health, HealthFilter, ZoneLine, gateways, sign};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::online::{Online, refused, unreachable};
@@ -78,16 +78,16 @@ impl Report for FaultChange {
 
 /// The last view, and when it was last known to hold.
 #[derive(Debug)]
-struct Seen {
+struct LastView {
     view: Health,
     at: Instant,
     /// When its gateways were asked about.
     counted: Instant,
 }
 
-impl Seen {
+impl LastView {
     /// The view as it is drawn now.
-    fn drawn(&self, out: &Output, asked: &Asked, lost: bool) -> String {
+    fn drawn(&self, out: &Output, asked: &HealthFilter, lost: bool) -> String {
         let age = self.at.elapsed().as_secs();
         let mut view = self.view.clone().grave(asked);
         view.counted = Some(format!(
@@ -113,12 +113,16 @@ impl Seen {
 }
 
 /// Watches until interrupted; the coordinator may come and go.
-pub(super) async fn watch(out: &Output, context: Option<&str>, asked: &Asked) -> Result<Exit, Failure> {
+pub(super) async fn watch(
+    out: &Output,
+    context: Option<&str>,
+    asked: &HealthFilter,
+) -> Result<Exit, Failure> {
     let mut screen = Screen {
         lines: 0,
         live: out.live && out.for_people(),
     };
-    let mut last: Option<Seen> = None;
+    let mut last: Option<LastView> = None;
     let mut connected_once = false;
     loop {
         let outcome = tokio::select! {
@@ -144,9 +148,9 @@ pub(super) async fn watch(out: &Output, context: Option<&str>, asked: &Asked) ->
 async fn follow(
     out: &Output,
     context: Option<&str>,
-    asked: &Asked,
+    asked: &HealthFilter,
     screen: &mut Screen,
-    last: &mut Option<Seen>,
+    last: &mut Option<LastView>,
     connected_once: &mut bool,
 ) -> Result<(), Failure> {
     let mut online = Online::connect(context).await?;
@@ -218,7 +222,7 @@ async fn follow(
                 })?;
             }
         }
-        let seen = last.insert(Seen {
+        let seen = last.insert(LastView {
             view,
             at: heard,
             counted: Instant::now(),

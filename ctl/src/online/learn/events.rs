@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use penstock_inspect::capture::link::is_group;
-use penstock_inspect::learn::{Carrier, Ends, MessagesSeen, ModbusKey, ModbusSeen, Talk};
+use penstock_inspect::learn::{Ends, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
 use penstock_inspect::modbus::Span;
-use penstock_inspect::replay::Seen;
+use penstock_inspect::replay::Occurrences;
 use penstock_policy::functions::{modbus_function, modbus_function_number};
 use penstock_policy::terms::Protocol;
 use penstock_proto::v1::{LearnedEvent, LearnedMessages, LearnedModbus, LearnedRange, VerdictEvent};
@@ -79,16 +79,16 @@ fn ends(source: &str, destination: &str, protocol: u32, port: u32) -> Option<End
         client: source.parse().ok()?,
         server: SocketAddr::new(destination, port),
         carrier: match protocol {
-            6 => Carrier::Tcp,
-            17 => Carrier::Udp,
+            6 => PortCarrier::Tcp,
+            17 => PortCarrier::Udp,
             _ => return None,
         },
     })
 }
 
-fn seen(count: u64, first_ms: u64, last_ms: u64) -> Option<Seen> {
+fn seen(count: u64, first_ms: u64, last_ms: u64) -> Option<Occurrences> {
     let (first, last) = (Duration::from_millis(first_ms), Duration::from_millis(last_ms));
-    (first <= last).then_some(Seen { count, first, last })
+    (first <= last).then_some(Occurrences { count, first, last })
 }
 
 fn span(range: LearnedRange) -> Option<Span> {
@@ -192,7 +192,7 @@ mod tests {
             ..VerdictEvent::default()
         };
         let (ends, talk) = counted(&verdict).unwrap();
-        assert_eq!((ends.carrier, talk.packets.unwrap().count), (Carrier::Udp, 7));
+        assert_eq!((ends.carrier, talk.packets.unwrap().count), (PortCarrier::Udp, 7));
         let echo = VerdictEvent {
             protocol: 1,
             port: 0,

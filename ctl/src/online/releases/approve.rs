@@ -9,10 +9,10 @@ use penstock_policy::release::{Signature, pre_authentication_encoding};
 use penstock_proto::v1::{ApproveReleaseRequest, Signature as WireSignature};
 
 use super::super::{Online, refused};
-use super::fetched::{Fetched, plant_of};
+use super::fetched::{FetchedRelease, plant_of};
 use super::report::ReleaseLine;
-use super::standing::Told;
-use super::{Compared, is_about, named_by_person, shown};
+use super::standing::ServedChain;
+use super::{ReleaseComparison, is_about, named_by_person, shown};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ use crate::offline::signing::{self, Stated};
 use crate::output::{Output, Page, Report as _, Tone};
 
 /// What `release approve` was asked.
-pub(super) struct Asked<'a> {
+pub(super) struct ApprovalRequest<'a> {
     pub(super) revision: u64,
     /// The first digits of its digest, as it was announced.
     pub(super) digest: Option<&'a str>,
@@ -36,7 +36,11 @@ pub(super) struct Asked<'a> {
     pub(super) yes: bool,
 }
 
-pub(super) async fn approve(out: &Output, context: Option<&str>, asked: &Asked<'_>) -> Result<Exit, Failure> {
+pub(super) async fn approve(
+    out: &Output,
+    context: Option<&str>,
+    asked: &ApprovalRequest<'_>,
+) -> Result<Exit, Failure> {
     let key = asked
         .key
         .map(|file| keys::read(file, || passphrase::existing(out, file, asked.passphrase_file)))
@@ -55,7 +59,7 @@ pub(super) async fn approve(out: &Output, context: Option<&str>, asked: &Asked<'
     waits(&fetched)?;
     let loaded = plant_of(&fetched, out)?;
     let statement = &fetched.statement;
-    let told = Told {
+    let told = ServedChain {
         chain: &fetched.chain,
         head: statement.parent,
         forgives: &|known| known.leads_on(statement),
@@ -129,8 +133,8 @@ pub(super) async fn approve(out: &Output, context: Option<&str>, asked: &Asked<'
     for signature in signatures {
         release = give(&mut online, revision, digest, &operator, &signature).await?;
     }
-    let fetched = Fetched { release, ..fetched };
-    let compared = Compared {
+    let fetched = FetchedRelease { release, ..fetched };
+    let compared = ReleaseComparison {
         changes,
         findings,
         base: standing.base,
@@ -172,7 +176,7 @@ async fn give(
 
 /// The approvers whose signatures the file brings: those in force, each of them verified here.
 fn to_bring(
-    fetched: &Fetched,
+    fetched: &FetchedRelease,
     envelope: &penstock_policy::release::Envelope,
     approvers: &ApproverSet,
 ) -> Result<Vec<ApproverId>, Failure> {
@@ -227,7 +231,7 @@ fn to_bring(
 }
 
 /// Refuses what does not wait for signatures, as the coordinator says: then nobody has to look any further.
-fn waits(fetched: &Fetched) -> Result<(), Failure> {
+fn waits(fetched: &FetchedRelease) -> Result<(), Failure> {
     let line = ReleaseLine::of(fetched.release.clone())?;
     if line.state == "proposed" {
         return Ok(());

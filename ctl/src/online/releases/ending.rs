@@ -4,7 +4,7 @@ use penstock_policy::ids::Digest;
 use penstock_proto::v1::EndReleaseRequest;
 
 use super::super::{Online, refused};
-use super::fetched::Fetched;
+use super::fetched::FetchedRelease;
 use super::{is_about, named_by_person, shown};
 use crate::ask;
 use crate::exit::Exit;
@@ -15,7 +15,7 @@ use crate::output::{Output, Page};
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum HowItEnds {
     Reject,
     Withdraw,
 }
@@ -23,7 +23,7 @@ pub(super) enum End {
 pub(super) async fn end(
     out: &Output,
     context: Option<&str>,
-    how: End,
+    how: HowItEnds,
     args: &crate::args::EndRelease,
 ) -> Result<Exit, Failure> {
     let mut online = Online::connect(context).await?;
@@ -37,8 +37,8 @@ pub(super) async fn end(
         out.text(&page.finish())?;
     }
     let (verb, done) = match how {
-        End::Reject => ("Reject", "rejected"),
-        End::Withdraw => ("Withdraw", "withdrawn"),
+        HowItEnds::Reject => ("Reject", "rejected"),
+        HowItEnds::Withdraw => ("Withdraw", "withdrawn"),
     };
     let question = format!("{verb} release r{} ({})?", args.revision, short(&digest));
     ask::confirm(out, args.yes, &question)?;
@@ -48,11 +48,11 @@ pub(super) async fn end(
         reason: args.reason.clone(),
     };
     let answer = match how {
-        End::Reject => online.client.reject_release(request).await,
-        End::Withdraw => online.client.withdraw_release(request).await,
+        HowItEnds::Reject => online.client.reject_release(request).await,
+        HowItEnds::Withdraw => online.client.withdraw_release(request).await,
     };
     let release = answer.map_err(|status| refused(&status))?.into_inner();
     is_about(&release, args.revision, digest)?;
-    out.show(&shown(&Fetched { release, ..fetched }, done, None)?)?;
+    out.show(&shown(&FetchedRelease { release, ..fetched }, done, None)?)?;
     Ok(Exit::Done)
 }

@@ -18,7 +18,7 @@ use crate::offline::signing;
 use crate::output::Output;
 
 /// A release with its statement, checked to be the one that its digest names.
-pub(super) struct Fetched {
+pub(super) struct FetchedRelease {
     pub(super) release: Release,
     pub(super) statement: Statement,
     pub(super) signed: SignedRelease,
@@ -28,7 +28,7 @@ pub(super) struct Fetched {
 }
 
 /// The coordinator's history up to the release that it calls current, the oldest first, with the digest of that one.
-pub(super) fn history(current: Option<&Fetched>) -> (Vec<SignedRelease>, Option<Digest>) {
+pub(super) fn history(current: Option<&FetchedRelease>) -> (Vec<SignedRelease>, Option<Digest>) {
     let Some(current) = current else {
         return (Vec::new(), None);
     };
@@ -39,7 +39,7 @@ pub(super) fn history(current: Option<&Fetched>) -> (Vec<SignedRelease>, Option<
 
 impl Online {
     /// A release by revision, 0 for the current one; `None` if there is no such.
-    pub(super) async fn fetch(&mut self, revision: u64) -> Result<Option<Fetched>, Failure> {
+    pub(super) async fn fetch(&mut self, revision: u64) -> Result<Option<FetchedRelease>, Failure> {
         self.fetch_named(revision, None, None).await
     }
 
@@ -49,7 +49,7 @@ impl Online {
         revision: u64,
         named: Option<Digest>,
         since: Option<Digest>,
-    ) -> Result<Option<Fetched>, Failure> {
+    ) -> Result<Option<FetchedRelease>, Failure> {
         let bytes =
             |digest: Option<Digest>| digest.map(|digest| digest.0.to_vec().into()).unwrap_or_default();
         let request = GetReleaseRequest {
@@ -97,7 +97,7 @@ impl Online {
             .into_iter()
             .map(|file| (file.name, file.content.to_vec()));
         let documents = Documents::received(&origin, documents);
-        Ok(Some(Fetched {
+        Ok(Some(FetchedRelease {
             release,
             statement,
             signed,
@@ -107,7 +107,7 @@ impl Online {
     }
 
     /// The release by revision, or that there is none.
-    pub(super) async fn require(&mut self, revision: u64) -> Result<Fetched, Failure> {
+    pub(super) async fn require(&mut self, revision: u64) -> Result<FetchedRelease, Failure> {
         self.fetch(revision).await?.ok_or_else(|| no_such(revision))
     }
 }
@@ -123,13 +123,13 @@ pub(super) fn no_such(revision: u64) -> Failure {
 }
 
 /// The plant of a release whose documents are what its statement says.
-pub(super) fn plant_of(fetched: &Fetched, out: &Output) -> Result<LoadedPlant, Failure> {
+pub(super) fn plant_of(fetched: &FetchedRelease, out: &Output) -> Result<LoadedPlant, Failure> {
     let loaded = loading::judge(fetched.documents.clone(), out)?;
     signing::compare(&fetched.statement, &loaded)?;
     Ok(loaded)
 }
 
-pub(super) fn envelope(fetched: &Fetched) -> Result<Envelope, Failure> {
+pub(super) fn envelope(fetched: &FetchedRelease) -> Result<Envelope, Failure> {
     let mut envelope = Envelope {
         statement: fetched.signed.statement.to_vec(),
         signatures: Vec::new(),

@@ -8,10 +8,10 @@ use penstock_policy::release::{self, Draft, REPLACES_MAX};
 use penstock_proto::v1::{DocumentFile, ListGatewaysRequest, ListReleasesRequest, ProposeReleaseRequest};
 
 use super::super::{Online, refused};
-use super::fetched::{Fetched, history};
+use super::fetched::{FetchedRelease, history};
 use super::is_about;
 use super::report::{ReleaseLine, ReleaseShown};
-use super::standing::{Standing, Told};
+use super::standing::{ServedChain, VerifiedStanding};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ use crate::output::{Output, Page, Report as _};
 use crate::words;
 
 /// Why something is proposed.
-pub(super) struct Why {
+pub(super) struct ProposalReason {
     pub(super) ticket: Option<String>,
     pub(super) reason: String,
     /// Also the current release's own document, and on top of histories that the coordinator does not know.
@@ -39,7 +39,7 @@ pub(super) async fn propose(
     out: &Output,
     online: &mut Online,
     loaded: &LoadedPlant,
-    why: Why,
+    why: ProposalReason,
 ) -> Result<Exit, Failure> {
     if loaded.plant.id != online.login.context.plant {
         return Err(Failure::usage(format!(
@@ -61,7 +61,7 @@ pub(super) async fn propose(
         .help("--again proposes it under the next number, for gateways that are ahead of a restored coordinator"));
     }
     let (chain, head) = history(current.as_ref());
-    let told = Told {
+    let told = ServedChain {
         chain: &chain,
         head,
         // The proposal joins both histories.
@@ -179,7 +179,7 @@ fn refuse_errors(findings: &[FindingLine]) -> Result<(), Failure> {
 }
 
 /// The number of a proposal, and the heads of other histories that it joins.
-struct Joined {
+struct ProposalNumber {
     revision: u64,
     replaces: Vec<Digest>,
 }
@@ -191,10 +191,10 @@ const AHEAD_MAX: u64 = 100_000;
 /// and what gateways and this person hold that the coordinator does not know.
 async fn join(
     online: &mut Online,
-    standing: &Standing,
-    current: Option<&Fetched>,
-    why: &Why,
-) -> Result<Joined, Failure> {
+    standing: &VerifiedStanding,
+    current: Option<&FetchedRelease>,
+    why: &ProposalReason,
+) -> Result<ProposalNumber, Failure> {
     let newest = online
         .client
         .list_releases(ListReleasesRequest { limit: 1 })
@@ -234,7 +234,7 @@ async fn join(
         )
         .help(format!("a release joins at most {REPLACES_MAX}; a restored coordinator does not explain more: look for a hostile gateway")));
     }
-    Ok(Joined {
+    Ok(ProposalNumber {
         revision: highest + 1,
         replaces: replaces.into_iter().collect(),
     })

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::super::digest;
 use super::standing::Base;
 use crate::failure::Failure;
-use crate::known::Known;
+use crate::known::KnownPlant;
 use crate::offline::changes::Changes;
 use crate::offline::check::FindingLine;
 use crate::offline::signing::Stated;
@@ -192,7 +192,7 @@ pub struct Assurance {
 }
 
 impl Assurance {
-    pub(super) fn of(known: &Known, digest: Digest, fault: Option<&Failure>) -> Self {
+    pub(super) fn of(known: &KnownPlant, digest: Digest, fault: Option<&Failure>) -> Self {
         let release = if known.verified_digest() == Some(digest) {
             "verified"
         } else if known.has_signed(digest) {

@@ -19,9 +19,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::{Online, malformed};
-use super::fetched::{Fetched, plant_of, signatures_of};
+use super::fetched::{FetchedRelease, plant_of, signatures_of};
 use crate::failure::Failure;
-use crate::known::{Known, Verified, short};
+use crate::known::{KnownPlant, LastVerified, short};
 use crate::loading;
 use crate::offline::signing::{self, read_statement};
 use crate::output::{Output, Page, Tone};
@@ -40,8 +40,8 @@ pub struct Base {
 }
 
 /// Where this person stands.
-pub(super) struct Standing {
-    pub(super) known: Known,
+pub(super) struct VerifiedStanding {
+    pub(super) known: KnownPlant,
     /// The plant in force, as far as this person verified it.
     pub(super) plant: Option<Plant>,
     /// The approvers in force, by the statement of the head.
@@ -52,15 +52,15 @@ pub(super) struct Standing {
 }
 
 /// What the coordinator says: the releases up to the one that holds, the oldest first.
-pub(super) struct Told<'a> {
+pub(super) struct ServedChain<'a> {
     pub(super) chain: &'a [SignedRelease],
     /// The digest of the last of them, also where the chain is empty since this person knows it.
     pub(super) head: Option<Digest>,
     /// May a release follow what this person verified, though the coordinator's history does not lead there?
-    pub(super) forgives: &'a dyn Fn(&Known) -> bool,
+    pub(super) forgives: &'a dyn Fn(&KnownPlant) -> bool,
 }
 
-struct Read {
+struct ReadStatement {
     statement: Statement,
     digest: Digest,
     bytes: Vec<u8>,
@@ -127,18 +127,18 @@ impl Base {
 
 impl Online {
     /// What this person knows of the plant's releases.
-    pub(super) fn known(&self) -> Result<Known, Failure> {
-        Known::open(&crate::contexts::Contexts::open()?, &self.login)
+    pub(super) fn known(&self) -> Result<KnownPlant, Failure> {
+        KnownPlant::open(&crate::contexts::Contexts::open()?, &self.login)
     }
 
     /// Follows what the coordinator tells from what this person knows.
     pub(super) async fn stand(
         &mut self,
         out: &Output,
-        mut known: Known,
-        told: &Told<'_>,
+        mut known: KnownPlant,
+        told: &ServedChain<'_>,
         own: Option<&Path>,
-    ) -> Result<Standing, Failure> {
+    ) -> Result<VerifiedStanding, Failure> {
         let chain = told.chain.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         for link in &chain {
             known.check_number(link.statement.revision, link.digest)?;
@@ -162,7 +162,7 @@ impl Online {
                 known.save()?;
                 (plant, how) = (Some(loaded.plant), "given");
             }
-            return Ok(Standing {
+            return Ok(VerifiedStanding {
                 known,
                 plant,
                 approvers,
@@ -187,7 +187,7 @@ impl Online {
             }
         };
         known.save()?;
-        Ok(Standing {
+        Ok(VerifiedStanding {
             known,
             plant: Some(plant),
             approvers: Some(reached.approvers),
@@ -198,7 +198,12 @@ impl Online {
 
     /// What to follow from: the verified release, else the newest of the chain that this person read in full, as the
     /// approvers in force at its parent have to have signed it.
-    fn anchor(&self, known: &Known, verified: Option<&Verified>, chain: &[Read]) -> Option<Trust> {
+    fn anchor(
+        &self,
+        known: &KnownPlant,
+        verified: Option<&LastVerified>,
+        chain: &[ReadStatement],
+    ) -> Option<Trust> {
         if let Some(verified) = verified {
             let statement = &verified.statement;
             return self
@@ -235,15 +240,15 @@ impl Online {
     }
 
     /// The release with this number and statement.
-    async fn named(&mut self, revision: u64, digest: Digest) -> Result<Fetched, Failure> {
+    async fn named(&mut self, revision: u64, digest: Digest) -> Result<FetchedRelease, Failure> {
         self.fetch_named(revision, Some(digest), None)
             .await?
             .ok_or_else(|| malformed("a release of its own history is missing"))
     }
 }
 
-fn read(signed: &SignedRelease) -> Result<Read, Failure> {
-    Ok(Read {
+fn read(signed: &SignedRelease) -> Result<ReadStatement, Failure> {
+    Ok(ReadStatement {
         statement: read_statement(&signed.statement)?,
         digest: Digest::of(&signed.statement),
         bytes: signed.statement.to_vec(),
@@ -252,7 +257,7 @@ fn read(signed: &SignedRelease) -> Result<Read, Failure> {
 }
 
 /// Follows the chain, its last link included. Links up to what `trust` holds are passed over.
-fn follow(trust: &Trust, chain: &[Read]) -> Result<Trust, OfferRefused> {
+fn follow(trust: &Trust, chain: &[ReadStatement]) -> Result<Trust, OfferRefused> {
     let links: Vec<_> = chain
         .iter()
         .map(|link| Link {
@@ -270,7 +275,7 @@ fn follow(trust: &Trust, chain: &[Read]) -> Result<Trust, OfferRefused> {
     }
 }
 
-fn unbelievable(head: &Read, why: &OfferRefused) -> Failure {
+fn unbelievable(head: &ReadStatement, why: &OfferRefused) -> Failure {
     Failure::altered(
         why.code(),
         format!(
@@ -286,16 +291,16 @@ fn unbelievable(head: &Read, why: &OfferRefused) -> Failure {
 }
 
 fn stand_without_head(
-    known: Known,
-    verified: Option<Verified>,
-    told: &Told<'_>,
+    known: KnownPlant,
+    verified: Option<LastVerified>,
+    told: &ServedChain<'_>,
     out: &Output,
-) -> Result<Standing, Failure> {
+) -> Result<VerifiedStanding, Failure> {
     if let Some(verified) = verified {
         if told.head != Some(verified.digest) {
             return left_behind(known, Some(verified), told, None, out);
         }
-        return Ok(Standing {
+        return Ok(VerifiedStanding {
             known,
             base: Base::of(Some((verified.statement.revision, verified.digest)), "verified"),
             approvers: Some(verified.statement.approvers),
@@ -303,7 +308,7 @@ fn stand_without_head(
             left_behind: None,
         });
     }
-    Ok(Standing {
+    Ok(VerifiedStanding {
         known,
         plant: None,
         approvers: None,
@@ -314,12 +319,12 @@ fn stand_without_head(
 
 /// The coordinator's history does not lead on from what this person verified.
 fn left_behind(
-    known: Known,
-    verified: Option<Verified>,
-    told: &Told<'_>,
+    known: KnownPlant,
+    verified: Option<LastVerified>,
+    told: &ServedChain<'_>,
     head: Option<(Revision, Digest)>,
     out: &Output,
-) -> Result<Standing, Failure> {
+) -> Result<VerifiedStanding, Failure> {
     let name = |(revision, digest): (Revision, Digest)| format!("{revision} ({})", short(&digest));
     let held = verified
         .as_ref()
@@ -327,7 +332,7 @@ fn left_behind(
     if let Some(verified) = verified
         && (told.forgives)(&known)
     {
-        return Ok(Standing {
+        return Ok(VerifiedStanding {
             known,
             base: Base::of(held, "other-history"),
             approvers: Some(verified.statement.approvers),

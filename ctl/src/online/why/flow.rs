@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::gather::Group;
-use crate::offline::explain::{Asked, zone_at};
+use crate::offline::explain::{OperationQuery, zone_at};
 
 /// Text for the plant document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -32,7 +32,7 @@ pub struct SmallestFlow {
 }
 
 /// An end by the current document.
-struct Place {
+struct EndPlace {
     asset: String,
     zone: ZoneId,
     is_new: bool,
@@ -83,7 +83,11 @@ pub(super) fn own_addresses(gateway: &Gateway) -> impl Iterator<Item = IpAddr> {
 }
 
 /// The flow, or why there can be none.
-pub(super) fn smallest(plant: &Plant, group: &Group, asked: Option<&Asked>) -> Result<SmallestFlow, String> {
+pub(super) fn smallest(
+    plant: &Plant,
+    group: &Group,
+    asked: Option<&OperationQuery>,
+) -> Result<SmallestFlow, String> {
     let nowhere = |address: &str| {
         format!(
             "{address} lies in no zone of the current release: no flow can permit it before a zone or an asset has it"
@@ -112,7 +116,11 @@ pub(super) fn smallest(plant: &Plant, group: &Group, asked: Option<&Asked>) -> R
     }
     let mut remarks = wider(plant, [&from, &to]);
     let (service, protocol) = service(shared.map(|(_, flow)| flow), transport);
-    let allow = match (&group.operation, asked.and_then(Asked::operation), protocol) {
+    let allow = match (
+        &group.operation,
+        asked.and_then(OperationQuery::operation),
+        protocol,
+    ) {
         (Some(_), Some(operation), Some(_)) => {
             remarks.extend(wider_inside(&operation, group));
             Some(entry(&operation, group).ok_or(NO_ENTRY)?)
@@ -178,8 +186,8 @@ pub(super) fn smallest(plant: &Plant, group: &Group, asked: Option<&Asked>) -> R
 }
 
 /// What a flow between assets permits beyond the two addresses.
-fn wider(plant: &Plant, ends: [&Place; 2]) -> Vec<String> {
-    let addresses = |end: &Place| {
+fn wider(plant: &Plant, ends: [&EndPlace; 2]) -> Vec<String> {
+    let addresses = |end: &EndPlace| {
         let asset = AssetId::new(&end.asset).ok()?;
         let count = plant.assets.get(&asset)?.addresses.len();
         (count > 1).then(|| {
@@ -208,14 +216,14 @@ fn wider_inside(operation: &Operation<'_>, group: &Group) -> Option<String> {
 
 const NO_ENTRY: &str = "the event does not say the operation exactly enough to write it down";
 
-fn place(plant: &Plant, address: &str) -> Option<Place> {
+fn place(plant: &Plant, address: &str) -> Option<EndPlace> {
     let address: IpAddr = address.parse().ok()?;
     let holding = plant
         .assets
         .iter()
         .find(|(_, asset)| asset.addresses.contains(&address));
     if let Some((id, asset)) = holding {
-        return Some(Place {
+        return Some(EndPlace {
             asset: id.to_string(),
             zone: asset.zone.clone(),
             is_new: false,
@@ -231,7 +239,7 @@ fn place(plant: &Plant, address: &str) -> Option<Place> {
             .collect(),
     };
     let taken = |name: &AssetId| plant.assets.contains_key(name);
-    Some(Place {
+    Some(EndPlace {
         asset: free_name(&format!("host-{}", parts.join("-")), |name| {
             AssetId::new(name).is_ok_and(|id| !taken(&id))
         }),

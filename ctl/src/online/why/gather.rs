@@ -9,7 +9,7 @@ use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditRecord, Decision, LearnedRange, NamedAddress, SearchAuditRequest};
 
 use crate::failure::Failure;
-use crate::offline::explain::Asked;
+use crate::offline::explain::OperationQuery;
 use crate::online::Online;
 
 /// Different things that are kept apart; further ones are counted.
@@ -17,7 +17,7 @@ const GROUPS_MAX: usize = 1_000;
 
 /// One end of what was refused.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct End {
+pub(super) struct RefusedEnd {
     pub(super) address: String,
     /// Its names by the release in force then.
     pub(super) asset: Option<String>,
@@ -40,8 +40,8 @@ struct Key {
 pub(super) struct Group {
     /// It passed, as its zones only observe.
     pub(super) observed: bool,
-    pub(super) from: End,
-    pub(super) to: End,
+    pub(super) from: RefusedEnd,
+    pub(super) to: RefusedEnd,
     /// IP protocol number.
     pub(super) protocol: u32,
     pub(super) port: u32,
@@ -110,7 +110,7 @@ impl Refusals {
     }
 
     /// Whether an end is the subject: by its address, by its name then, or by the name that the gateway itself gave it.
-    fn is_subject(&self, end: &End, own: &str) -> bool {
+    fn is_subject(&self, end: &RefusedEnd, own: &str) -> bool {
         // An address is searched for as it is written in events.
         let same = normal(&end.address) == self.subject;
         same || end.asset.as_deref() == Some(&self.subject) || own == self.subject
@@ -202,10 +202,10 @@ fn key_of(group: &Group) -> Key {
     }
 }
 
-fn named(address: &str, names: &[NamedAddress]) -> End {
+fn named(address: &str, names: &[NamedAddress]) -> RefusedEnd {
     let named = names.iter().find(|named| named.address == address);
     let given = |text: &String| (!text.is_empty()).then(|| text.clone());
-    End {
+    RefusedEnd {
         address: address.to_owned(),
         asset: named.and_then(|named| given(&named.asset)),
         zone: named.and_then(|named| given(&named.zone)),
@@ -236,10 +236,10 @@ impl Group {
 
     /// The operation with one of the values that it carried; `None` where its words do not read back exactly as they are, or
     /// it writes and no value is known.
-    pub(super) fn asked(&self, value: Option<u32>) -> Option<Asked> {
+    pub(super) fn asked(&self, value: Option<u32>) -> Option<OperationQuery> {
         let said = self.operation.as_ref()?;
         let value = value.map_or_else(String::new, |value| format!(" value {value}"));
-        let asked = Asked::parse(&format!("{said}{value}")).ok()?;
+        let asked = OperationQuery::parse(&format!("{said}{value}")).ok()?;
         let operation = asked.operation()?;
         let writes = matches!(&operation, Operation::Modbus(operation) if operation.values.is_some());
         (operation.to_string() == *said && writes == self.values.is_some()).then_some(asked)

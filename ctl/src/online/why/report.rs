@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::flow::SmallestFlow;
-use super::gather::{End, Group};
+use super::gather::{Group, RefusedEnd};
 use crate::offline::explain::Permitted;
 use crate::output::{Page, Report, Tone};
 use crate::{times, words};
@@ -97,8 +97,8 @@ pub struct Ask {
     pub threshold: u8,
 }
 
-impl From<End> for Party {
-    fn from(end: End) -> Self {
+impl From<RefusedEnd> for Party {
+    fn from(end: RefusedEnd) -> Self {
         Self {
             address: end.address,
             asset: end.asset,

@@ -9,14 +9,14 @@
 //!   leave no doubt.
 
 use super::{Fate, Modbus};
-use crate::connection::{Deviation, Effect, Ending, Mode, Output, Sink};
+use crate::connection::{Deviation, Effect, FeedEnd, Mode, Output, Sink};
 use crate::judge::modbus::ModbusRules;
-use crate::judge::{Refusal, Verdict, Why};
+use crate::judge::{Objection, Refusal, Verdict};
 use crate::modbus::frame::Frame;
-use crate::modbus::framings::{Doubt, Standing, is_open_ended, write_within};
+use crate::modbus::framings::{Doubt, StreamPosition, is_open_ended, write_within};
 use crate::modbus::request::Request;
 
-const RESET: Fate = Fate::End(Ending::Close { reset: true });
+const RESET: Fate = Fate::End(FeedEnd::Close { reset: true });
 
 impl Modbus {
     /// What the rules say of a request, however its server cuts it.
@@ -28,13 +28,13 @@ impl Modbus {
         let refuse = |why| Verdict::Refuse(Refusal { why, nearest: None });
         // Function, sub-function and one word: servers that know the function and go by it read no more.
         if (request.code, request.sub_function) == (8, Some(0)) && frame.pdu.len() != 5 {
-            return refuse(Why::Echo);
+            return refuse(Objection::Echo);
         }
         if self.carried_out.contains(&request.code) {
             return verdict;
         }
         let permits = |request: &Request<'_>| rules.judge(request).allows();
-        write_within(frame.adu, &permits).map_or(verdict, |code| refuse(Why::Within(code)))
+        write_within(frame.adu, &permits).map_or(verdict, |code| refuse(Objection::Within(code)))
     }
 
     /// Where the server may be after this request, if that is not where everybody thinks it is.
@@ -42,7 +42,7 @@ impl Modbus {
         &self,
         rules: &ModbusRules,
         frame: Frame<'_>,
-    ) -> Result<Option<Standing>, Deviation> {
+    ) -> Result<Option<StreamPosition>, Deviation> {
         let code = frame.pdu.first().copied().unwrap_or(0);
         let doubtful = is_open_ended(code) && !self.carried_out.contains(&code);
         if self.standing.is_certain() && !doubtful {
@@ -64,14 +64,14 @@ impl Modbus {
             effect: Effect::Ended,
             done,
         });
-        self.standing = Standing::default();
+        self.standing = StreamPosition::default();
         done.then_some(RESET)
     }
 
     /// A request was carried out, and its answer fits.
     pub(super) fn answered_in_full(&mut self, earlier: bool, code: u8) {
         if !earlier {
-            self.standing = Standing::default();
+            self.standing = StreamPosition::default();
         }
         if is_open_ended(code) && !self.carried_out.contains(&code) {
             self.carried_out.push(code);
@@ -88,7 +88,7 @@ impl Modbus {
     pub(super) fn end_after_exception(&self, frame: Frame<'_>, out: &mut Sink<'_>) -> Option<Fate> {
         (self.terms.mode == Mode::Enforce && self.standing.may_answer()).then(|| {
             out(Output::ToClient(frame.adu.get(self.begun..).unwrap_or_default()));
-            Fate::End(Ending::Close { reset: false })
+            Fate::End(FeedEnd::Close { reset: false })
         })
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::super::Terms;
+use super::super::buffer::SideBuffer;
 use super::super::frozen::{Bytes, PASSED, ThawError, is_zero};
-use super::super::held::Held;
 use super::Modbus;
 use crate::modbus::frame;
-use crate::modbus::framings::{Framing, Standing};
+use crate::modbus::framings::{Framing, StreamPosition};
 use crate::modbus::transactions::{Awaits, Outstanding, Reads, Transactions};
 
 #[derive(Serialize, Deserialize)]
@@ -95,7 +95,7 @@ impl Modbus {
         frozen: FrozenModbus,
         now: Duration,
     ) -> Result<Self, ThawError> {
-        let held = |bytes: Bytes, passed| Held::of(bytes.0, passed).ok_or(PASSED);
+        let held = |bytes: Bytes, passed| SideBuffer::of(bytes.0, passed).ok_or(PASSED);
         let from_client = held(frozen.from_client, frozen.passed_client)?;
         let from_server = held(frozen.from_server, frozen.passed_server)?;
         for held in [&from_client, &from_server] {
@@ -131,7 +131,7 @@ impl Modbus {
         )?;
         let unread = frozen.unread.into_iter();
         let unread = unread.map(|(framing, Bytes(bytes))| (framing, bytes)).collect();
-        let standing = Standing::of(unread, frozen.answers)
+        let standing = StreamPosition::of(unread, frozen.answers)
             .ok_or(ThawError::Inconsistent("its server cannot be reading there"))?;
         ThawError::unless_within("functions carried out", frozen.carried_out.len(), 127)?;
         Ok(Self {

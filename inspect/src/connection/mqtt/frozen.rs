@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::buffer::SideBuffer;
 use super::super::frozen::{Bytes, PASSED, ThawError, is_zero};
-use super::super::held::Held;
 use super::super::{Mode, Sender, Terms, Version};
-use super::sessions::Shared;
+use super::sessions::SessionPublications;
 use super::split::Splits;
 use super::standing::Subscriptions;
 use super::{Half, Mqtt, Payload, Stage};
@@ -163,7 +163,7 @@ impl FrozenHalf {
 
     fn thaw(self, terms: &Terms, version: Version, side: Sender) -> Result<Half, ThawError> {
         let limits = terms.limits;
-        let held = Held::of(self.held.0, self.passed).ok_or(PASSED)?;
+        let held = SideBuffer::of(self.held.0, self.passed).ok_or(PASSED)?;
         let Bytes(queue) = self.queue;
         if let Some(payload) = self.payload {
             ThawError::unless_within("bytes of a payload", payload.remaining, limits.packet_bytes_max)?;
@@ -348,7 +348,7 @@ impl Mqtt {
             subscriptions.add(filter, *qos);
         }
         let splits = thaw_splits(&frozen.splits, terms.limits.pending_filters_max)?;
-        let unfinished = Shared::default();
+        let unfinished = SessionPublications::default();
         for (identifier, topic, retain) in &frozen.unfinished {
             let could_be = *identifier != 0 && check_name(topic).is_ok();
             ThawError::unless(could_be, "a publication that no client could make")?;

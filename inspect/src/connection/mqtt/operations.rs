@@ -1,13 +1,13 @@
 //! What becomes of the packets that do something.
 
 use super::split;
-use super::{Deviation, Ending, Fate, Mode, Mqtt, Output, Sender, Sink, Version, forwards, overflow};
+use super::{Deviation, Fate, FeedEnd, Mode, Mqtt, Output, Sender, Sink, Version, forwards, overflow};
 use crate::judge::mqtt::MqttRules;
 use crate::judge::refusal::{self, IDENTIFIER_NOT_FOUND, NOT_AUTHORISED, OnRefusal};
-use crate::judge::{Refusal, Verdict, Why};
+use crate::judge::{Objection, Refusal, Verdict};
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Packet, kind};
-use crate::mqtt::subscribe::{Filters, Wanted};
+use crate::mqtt::subscribe::{Filters, RequestedFilter};
 use crate::mqtt::{Connect, MqttError, Publish};
 use crate::operation::Operation as AnyOperation;
 
@@ -105,10 +105,10 @@ impl Mqtt {
         }
         // Nothing was connected yet, so there is nothing to be kept up: every way of refusing ends here.
         match self.terms.on_refusal {
-            OnRefusal::Reset | OnRefusal::Drop => Fate::End(Ending::Close { reset: true }),
+            OnRefusal::Reset | OnRefusal::Drop => Fate::End(FeedEnd::Close { reset: true }),
             OnRefusal::Answer | OnRefusal::Acknowledge | OnRefusal::Disconnect => {
                 let answer = self.tell(Sender::Server, &refusal::connack(self.version), out);
-                Fate::End(answer.err().unwrap_or(Ending::Close { reset: false }))
+                Fate::End(answer.err().unwrap_or(FeedEnd::Close { reset: false }))
             }
         }
     }
@@ -121,7 +121,7 @@ impl Mqtt {
         begun: bool,
         out: &mut Sink<'_>,
     ) -> Fate {
-        let judge = |wanted: Wanted<'_>| rules.judge_for(&self.admission, &subscription(&wanted));
+        let judge = |wanted: RequestedFilter<'_>| rules.judge_for(&self.admission, &subscription(&wanted));
         let verdicts: Vec<Verdict> = filters.iter().map(judge).collect();
         let refused: Vec<bool> = verdicts.iter().map(|verdict| !verdict.allows()).collect();
         let (any, all) = (refused.contains(&true), !refused.contains(&false));
@@ -151,7 +151,7 @@ impl Mqtt {
         }
         match style {
             OnRefusal::Disconnect => Fate::End(self.disconnect(out)),
-            OnRefusal::Reset => Fate::End(Ending::Close { reset: true }),
+            OnRefusal::Reset => Fate::End(FeedEnd::Close { reset: true }),
             // What was asked together is answered together: there is no silence about a part of it.
             _ if !all && fits => {
                 self.splits.add(filters.identifier, &refused);
@@ -159,7 +159,7 @@ impl Mqtt {
             }
             _ if !all => {
                 out(overflow(true));
-                Fate::End(Ending::Close { reset: false })
+                Fate::End(FeedEnd::Close { reset: false })
             }
             OnRefusal::Drop => Fate::Withhold,
             // A subscription that is acknowledged and brings nothing would be a lie without end.
@@ -183,7 +183,7 @@ impl Mqtt {
         more: bool,
         out: &mut Sink<'_>,
     ) -> (Fate, bool) {
-        let lost = |error: MqttError| (Fate::End(Ending::Lost(Deviation::Packet(error))), false);
+        let lost = |error: MqttError| (Fate::End(FeedEnd::Lost(Deviation::Packet(error))), false);
         let terms = self.terms;
         // Of a client at QoS 2: the broker has it before it is released.
         let kept = publish
@@ -208,7 +208,7 @@ impl Mqtt {
             rules.judge_for(&self.admission, &operation)
         } else {
             Verdict::Refuse(Refusal {
-                why: Why::Alias,
+                why: Objection::Alias,
                 nearest: None,
             })
         };
@@ -223,7 +223,7 @@ impl Mqtt {
             if !fits {
                 out(overflow(enforces));
                 if enforces {
-                    return (Fate::End(Ending::Close { reset: false }), false);
+                    return (Fate::End(FeedEnd::Close { reset: false }), false);
                 }
                 // What is released may be one that is not known.
                 self.is_resumed = true;
@@ -248,7 +248,7 @@ impl Mqtt {
             // Nobody received it, so nobody acknowledges it: the broker keeps it, for whoever it is meant for.
             _ if from == Sender::Server => Fate::Withhold,
             OnRefusal::Disconnect => Fate::End(self.disconnect(out)),
-            OnRefusal::Reset => Fate::End(Ending::Close { reset: true }),
+            OnRefusal::Reset => Fate::End(FeedEnd::Close { reset: true }),
             OnRefusal::Drop => Fate::Withhold,
             style => self.answer_publication(publish, style, out),
         };
@@ -275,7 +275,7 @@ impl Mqtt {
             if !unreleased.contains(&identifier) {
                 if unreleased.len() >= limit {
                     out(overflow(true));
-                    return Fate::End(Ending::Close { reset: false });
+                    return Fate::End(FeedEnd::Close { reset: false });
                 }
                 unreleased.push(identifier);
             }
@@ -316,7 +316,7 @@ impl Mqtt {
     pub(super) fn answer_release(&mut self, identifier: u16, out: &mut Sink<'_>) -> Fate {
         let reason = match (self.version, self.terms.on_refusal) {
             (_, OnRefusal::Disconnect) => return Fate::End(self.disconnect(out)),
-            (_, OnRefusal::Reset) => return Fate::End(Ending::Close { reset: true }),
+            (_, OnRefusal::Reset) => return Fate::End(FeedEnd::Close { reset: true }),
             (_, OnRefusal::Drop) => return Fate::Withhold,
             (Version::V5, OnRefusal::Answer) => IDENTIFIER_NOT_FOUND,
             _ => 0,
@@ -329,16 +329,16 @@ impl Mqtt {
     }
 
     /// Ends the connection, telling an MQTT 5 client why unless a packet to it is under way.
-    pub(super) fn disconnect(&mut self, out: &mut Sink<'_>) -> Ending {
+    pub(super) fn disconnect(&mut self, out: &mut Sink<'_>) -> FeedEnd {
         if self.stage > super::Stage::Connect && !self.server.is_begun() {
             let packet = refusal::disconnect(self.version, NOT_AUTHORISED);
             super::pass(Sender::Server, &packet, out);
         }
-        Ending::Close { reset: false }
+        FeedEnd::Close { reset: false }
     }
 }
 
-fn subscription<'a>(wanted: &Wanted<'a>) -> Operation<'a> {
+fn subscription<'a>(wanted: &RequestedFilter<'a>) -> Operation<'a> {
     Operation::Subscribe {
         filter: wanted.filter.into(),
         qos: wanted.qos,

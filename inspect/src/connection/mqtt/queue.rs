@@ -1,6 +1,6 @@
 //! The gateway's own packets: they never stand within a packet of which a part has gone on, but wait for its end.
 
-use super::{Ending, Mqtt, Sender, Sink, overflow, pass};
+use super::{FeedEnd, Mqtt, Sender, Sink, overflow, pass};
 use crate::mqtt::packet::Header;
 
 impl Mqtt {
@@ -30,7 +30,7 @@ impl Mqtt {
 
     /// Sends a packet of the gateway's own to the receiver of what `side` sends: now, or after the packet of which a part has
     /// gone on.
-    pub(super) fn tell(&mut self, side: Sender, packet: &[u8], out: &mut Sink<'_>) -> Result<(), Ending> {
+    pub(super) fn tell(&mut self, side: Sender, packet: &[u8], out: &mut Sink<'_>) -> Result<(), FeedEnd> {
         let limit = self.terms.limits.queued_bytes_max;
         let half = self.half(side);
         if !half.is_within_passing() {
@@ -39,7 +39,7 @@ impl Mqtt {
         }
         if half.queue.len() + packet.len() > limit {
             out(overflow(true));
-            return Err(Ending::Close { reset: true });
+            return Err(FeedEnd::Close { reset: true });
         }
         half.queue.extend_from_slice(packet);
         Ok(())

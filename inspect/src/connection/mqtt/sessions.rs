@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::standing::Unfinished;
+use super::standing::UnreleasedPublications;
 
 /// Clients that are not connected, of which something is kept.
 const KEPT_MAX: usize = 1024;
@@ -20,10 +20,10 @@ const KEPT_BYTES_MAX: usize = 256 * 1024;
 
 /// What the connections of one session share.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shared(Arc<Mutex<Unfinished>>);
+pub(super) struct SessionPublications(Arc<Mutex<UnreleasedPublications>>);
 
-impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Unfinished> {
+impl SessionPublications {
+    pub(super) fn lock(&self) -> MutexGuard<'_, UnreleasedPublications> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -33,17 +33,17 @@ type Name = (SocketAddr, Arc<str>);
 
 /// The sessions of all clients that pass this gateway.
 #[derive(Debug, Default)]
-pub struct Sessions(Mutex<Kept>);
+pub struct Sessions(Mutex<SessionTable>);
 
 #[derive(Debug, Default)]
-struct Kept {
-    entries: HashMap<Name, Entry>,
+struct SessionTable {
+    entries: HashMap<Name, SessionEntry>,
     ended: u64,
 }
 
 #[derive(Debug, Default)]
-struct Entry {
-    shared: Shared,
+struct SessionEntry {
+    shared: SessionPublications,
     connections: usize,
     /// From where it was connected last.
     client: Option<IpAddr>,
@@ -59,7 +59,7 @@ pub(super) struct Membership {
 }
 
 impl Sessions {
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, SessionTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -69,7 +69,7 @@ impl Sessions {
         broker: SocketAddr,
         client: IpAddr,
         client_id: &str,
-    ) -> (Shared, Membership) {
+    ) -> (SessionPublications, Membership) {
         let name: Name = (broker, client_id.into());
         let mut kept = self.lock();
         let entry = kept.entries.entry(name.clone()).or_default();
@@ -91,7 +91,7 @@ impl Sessions {
     }
 }
 
-impl Kept {
+impl SessionTable {
     fn leave(&mut self, name: &Name) {
         self.ended += 1;
         let Some(entry) = self.entries.get_mut(name) else {

@@ -5,13 +5,13 @@
 //! the will of a client that the policy cut off. A will that is still permitted is left to it.
 //!
 //! A DISCONNECT needs the end of a packet. So a client that left a will is forwarded publications only when they are whole,
-//! up to [`super::super::Limits::control_bytes_max`]. Within a larger one that is still permitted the cut waits for its end: until then
+//! up to [`super::super::ConnectionLimits::control_bytes_max`]. Within a larger one that is still permitted the cut waits for its end: until then
 //! nothing is lost, since the broker keeps the will while the client is connected. If the client is gone before, or if the
 //! publication itself is no longer permitted, nothing can take the will back, and the trail says that: to fill the publication up, so that a
 //! DISCONNECT could follow, would publish what is not permitted; to send anything else, to stop, or to have the broker
 //! drop the client for another connection of its name publishes the will.
 //!
-//! A publication at QoS 2 is with the broker before it is released. [`Unfinished`] keeps its topic, and what is no longer
+//! A publication at QoS 2 is with the broker before it is released. [`UnreleasedPublications`] keeps its topic, and what is no longer
 //! permitted then is not released.
 
 use super::sessions::Sessions;
@@ -20,10 +20,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::connection::{Deviation, Effect, Ending, Mode, Output};
+use crate::connection::{Deviation, Effect, FeedEnd, Mode, Output};
 use crate::judge::mqtt::{Admission, MqttRules};
 use crate::judge::refusal;
-use crate::judge::{Refusal, Verdict, Why};
+use crate::judge::{Objection, Refusal, Verdict};
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::Header;
 
@@ -34,7 +34,7 @@ pub(in crate::connection) const TOPIC_BYTES_MAX: usize = 64 * 1024;
 
 /// What a policy takes away from a standing client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum Revocation {
     /// To be connected.
     Connection,
     /// Its will.
@@ -47,7 +47,7 @@ pub enum Taken {
     Delivery,
 }
 
-impl Taken {
+impl Revocation {
     /// As an event says it.
     pub(crate) fn words(self) -> &'static str {
         match self {
@@ -95,13 +95,13 @@ impl Subscriptions {
 
 /// A client's publications at QoS 2 that the broker has and that are not released.
 #[derive(Debug, Default)]
-pub(super) struct Unfinished {
+pub(super) struct UnreleasedPublications {
     /// Identifier, topic, whether retained.
     entries: Vec<(u16, Box<str>, bool)>,
     bytes: usize,
 }
 
-impl Unfinished {
+impl UnreleasedPublications {
     /// Keeps one; `false`: there are too many.
     pub(super) fn add(&mut self, identifier: u16, topic: &str, retain: bool, limit: usize) -> bool {
         let same =
@@ -198,19 +198,19 @@ impl Mqtt {
         let refuses = |operation: &Operation<'_>| !rules.judge_for(&self.admission, operation).allows();
         let mut identity = self.identity.iter();
         self.taken = if identity.next().is_some_and(&refuses) {
-            Some(Taken::Connection)
+            Some(Revocation::Connection)
         } else if identity.any(&refuses) {
-            Some(Taken::Will)
+            Some(Revocation::Will)
         } else if self
             .subscriptions
             .iter()
             .any(|(filter, qos)| refuses(&subscribed(filter, qos)))
         {
-            Some(Taken::Subscription)
+            Some(Revocation::Subscription)
         } else if self.client.passing.as_deref().is_some_and(&refuses) {
-            Some(Taken::Publication)
+            Some(Revocation::Publication)
         } else if self.server.passing.as_deref().is_some_and(&refuses) {
-            Some(Taken::Delivery)
+            Some(Revocation::Delivery)
         } else {
             None
         };
@@ -223,8 +223,8 @@ impl Mqtt {
     }
 
     /// Ends the connection: nothing of it is permitted any more.
-    pub(in crate::connection) fn revoke(&mut self, out: &mut Sink<'_>) -> Ending {
-        out(ended(Deviation::Revoked(Taken::Connection), true));
+    pub(in crate::connection) fn revoke(&mut self, out: &mut Sink<'_>) -> FeedEnd {
+        out(ended(Deviation::Revoked(Revocation::Connection), true));
         self.leave(false, out)
     }
 
@@ -234,22 +234,22 @@ impl Mqtt {
     }
 
     /// Ends the connection; its will is left to the broker only if it is permitted.
-    pub(in crate::connection) fn leave(&mut self, will_permitted: bool, out: &mut Sink<'_>) -> Ending {
+    pub(in crate::connection) fn leave(&mut self, will_permitted: bool, out: &mut Sink<'_>) -> FeedEnd {
         self.will_permitted = will_permitted;
         self.part(out)
     }
 
     /// Ends a connection whose CONNECT was not seen; `is_read`: where its client's packets end is known.
-    pub(in crate::connection) fn leave_unfollowed(&mut self, is_read: bool, out: &mut Sink<'_>) -> Ending {
+    pub(in crate::connection) fn leave_unfollowed(&mut self, is_read: bool, out: &mut Sink<'_>) -> FeedEnd {
         if is_read {
             return self.part(out);
         }
         out(ended(Deviation::WillUnknown, true));
-        Ending::Close { reset: true }
+        FeedEnd::Close { reset: true }
     }
 
     /// Ends the connection if the policy took something away.
-    pub(in crate::connection) fn review(&mut self, out: &mut Sink<'_>) -> Option<Ending> {
+    pub(in crate::connection) fn review(&mut self, out: &mut Sink<'_>) -> Option<FeedEnd> {
         let taken = self.taken?;
         let done = self.terms.mode == Mode::Enforce;
         if done && self.waits_for_the_end(taken) {
@@ -270,12 +270,12 @@ impl Mqtt {
     }
 
     /// Whether a DISCONNECT in its time can keep the will from being published, and the client may go on until then.
-    fn waits_for_the_end(&self, taken: Taken) -> bool {
-        taken == Taken::Will && self.client.is_passing_on() && self.is_passing_permitted
+    fn waits_for_the_end(&self, taken: Revocation) -> bool {
+        taken == Revocation::Will && self.client.is_passing_on() && self.is_passing_permitted
     }
 
     /// The end of what was passing is what a client waited for that is to be cut off.
-    pub(super) fn parts_at_the_end(&mut self, out: &mut Sink<'_>) -> Option<Ending> {
+    pub(super) fn parts_at_the_end(&mut self, out: &mut Sink<'_>) -> Option<FeedEnd> {
         match self.terms.mode {
             Mode::Enforce => self.review(out),
             Mode::Observe => None,
@@ -295,7 +295,7 @@ impl Mqtt {
     }
 
     /// Takes leave of both sides, as far as packets to them are whole.
-    fn part(&mut self, out: &mut Sink<'_>) -> Ending {
+    fn part(&mut self, out: &mut Sink<'_>) -> FeedEnd {
         let whole = !self.client.is_within_passing();
         let has_will = self.identity.len() > 1;
         if self.stage == super::Stage::Connect {
@@ -312,7 +312,7 @@ impl Mqtt {
         if whole {
             ending
         } else {
-            Ending::Close { reset: true }
+            FeedEnd::Close { reset: true }
         }
     }
 
@@ -391,7 +391,7 @@ impl Mqtt {
             .lock()
             .refused(identifier, rules, &self.admission)?;
         Some(Verdict::Refuse(Refusal {
-            why: Why::Unfinished,
+            why: Objection::Unfinished,
             nearest: None,
         }))
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use penstock_policy::model::{Flow, FlowEnd, Plant};
 use penstock_policy::terms::{OnAgentLoss, Transport};
 
-use super::{Carrier, Ends, Talk};
+use super::{Ends, PortCarrier, Talk};
 
 /// Where an address belongs.
 pub(super) struct Place {
@@ -86,11 +86,11 @@ pub(super) fn operating(talks: &[(&Ends, &Talk)]) -> BTreeSet<IpAddr> {
     for (ends, talk) in talks {
         let (client, server) = (ends.client, ends.server.ip());
         match ends.carrier {
-            Carrier::Tcp => {
+            PortCarrier::Tcp => {
                 tcp.insert(client, true);
                 tcp.entry(server).or_insert(false);
             }
-            Carrier::Udp => {
+            PortCarrier::Udp => {
                 let count = talk
                     .packets
                     .map_or(talk.connections.count, |packets| packets.count);
@@ -123,7 +123,7 @@ pub(super) fn passes_without_agent(plant: &Plant, ends: &Ends) -> bool {
     };
     let shares = |flow: &Flow| {
         let serves = match (ends.carrier, &flow.service.transport) {
-            (Carrier::Tcp, Transport::Tcp(ranges)) => {
+            (PortCarrier::Tcp, Transport::Tcp(ranges)) => {
                 ranges.iter().any(|range| range.contains(ends.server.port()))
             }
             _ => false,

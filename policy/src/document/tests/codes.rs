@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{BASE, TODAY};
 use crate::diagnostics::{Code, Severity, SourceFile, Style};
-use crate::document::{Loaded, load};
+use crate::document::{LoadedDocument, load};
 
 /// How the base document is spoilt so that a code appears.
 enum Spoil {
@@ -539,7 +539,7 @@ fn one_sided() -> String {
     .replace("      eth3: { zone: safety, address: 10.3.0.1/24 }\n", "")
 }
 
-fn spoilt(spoil: &Spoil) -> Loaded {
+fn spoilt(spoil: &Spoil) -> LoadedDocument {
     let file = |text: &str| SourceFile::new("plant.yaml", text);
     match spoil {
         Edit(from, to) => {

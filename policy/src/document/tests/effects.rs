@@ -226,7 +226,8 @@ fn assert_does((key, does, from, to): &Line) {
     let before = ground(key);
     assert!(before.contains(from), "{key}: the document holds {from:?}");
     let (old, new) = (load_text(&before), load_text(&before.replacen(from, to, 1)));
-    let count = |loaded: &super::Loaded, code| codes(loaded).iter().filter(|found| **found == code).count();
+    let count =
+        |loaded: &super::LoadedDocument, code| codes(loaded).iter().filter(|found| **found == code).count();
     if let Warns(code) = does {
         assert_ne!(
             count(&old, *code),
@@ -235,7 +236,7 @@ fn assert_does((key, does, from, to): &Line) {
         );
         return;
     }
-    let shown = |loaded: &super::Loaded| {
+    let shown = |loaded: &super::LoadedDocument| {
         codes(loaded)
             .into_iter()
             .filter(|code| code.severity() == crate::diagnostics::Severity::Error)

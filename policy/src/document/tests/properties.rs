@@ -18,7 +18,7 @@ fn holds(text: &str) -> Result<(), TestCaseError> {
         "a plant exactly if there is no error"
     );
     let again = load(&files, TODAY);
-    let json = |loaded: &crate::Loaded| serde_json::to_string(&loaded.diagnostics).unwrap();
+    let json = |loaded: &crate::LoadedDocument| serde_json::to_string(&loaded.diagnostics).unwrap();
     prop_assert_eq!(json(&loaded), json(&again));
     prop_assert_eq!(loaded.plant, again.plant);
     let lines = text.split('\n').count();

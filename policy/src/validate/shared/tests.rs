@@ -50,7 +50,7 @@ fn recipes() -> impl Strategy<Value = Vec<Recipe>> {
 }
 
 /// Whether some client can open a connection that belongs to both and whose TLS they see differently: by trying all.
-fn share_and_disagree(one: &Read<'_>, other: &Read<'_>) -> bool {
+fn share_and_disagree(one: &InspectedFlow<'_>, other: &InspectedFlow<'_>) -> bool {
     let holds = |ends: &[FlowEnd], last: u8| {
         let address = IpAddr::from([10, 0, 0, last]);
         ends.iter()
@@ -71,7 +71,7 @@ proptest! {
     #[test]
     fn flows_are_said_to_disagree_on_tls_exactly_where_a_connection_would_be_reset(recipes in recipes()) {
         let made: Vec<_> = recipes.iter().map(flow).collect();
-        let flows: Vec<Read<'_>> = made.iter().map(|(via, flow)| Read { via, flow }).collect();
+        let flows: Vec<InspectedFlow<'_>> = made.iter().map(|(via, flow)| InspectedFlow { via, flow }).collect();
         let said = disagreeing(&flows);
         for (earlier, later) in &said {
             prop_assert!(earlier < later);

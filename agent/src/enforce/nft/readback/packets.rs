@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Reader, TABLE, attributes};
+use super::{RulesetReader, TABLE, attributes};
 use crate::enforce::nft::netlink::attribute;
 use crate::enforce::nft::wire::{
     COUNTER_PACKETS, DATA_VALUE, ELEMENT_KEY, ELEMENTS_LIST, ELEMENTS_SET, FAMILIES, GET_ELEMENTS,
@@ -15,7 +15,7 @@ const BATCH: usize = 64;
 const ELEMENT_EXPRESSION: u16 = 7;
 const EXPRESSION_DATA: u16 = 2;
 
-impl Reader {
+impl RulesetReader {
     /// The packets that the elements with these first keys have counted, in their order; 0 of one that is not there.
     ///
     /// # Errors

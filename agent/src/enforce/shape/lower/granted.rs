@@ -14,17 +14,17 @@ use std::collections::BTreeMap;
 
 use penstock_policy::plan::Rule;
 
-use super::covered::Covered;
-use super::{Block, Course, LowerError, Placed, blocks, spend, uncovered};
+use super::block_index::BlockIndex;
+use super::{Block, Course, Disposition, LowerError, blocks, spend, uncovered};
 use crate::enforce::shape::block::Address;
 
 /// What a tuple has so far, by the blocks of rules.
 struct Above<A> {
-    free: Covered<A>,
-    strict: Covered<A>,
-    inspected: Covered<A>,
+    free: BlockIndex<A>,
+    strict: BlockIndex<A>,
+    inspected: BlockIndex<A>,
     /// All of these.
-    ranges: Covered<A>,
+    ranges: BlockIndex<A>,
 }
 
 impl<A: Address> Above<A> {
@@ -61,19 +61,19 @@ fn permits_more(course: Course, has: Option<Course>) -> bool {
 }
 
 pub(super) fn add<A: Address>(
-    placed: &mut BTreeMap<Block<A>, Placed>,
+    placed: &mut BTreeMap<Block<A>, Disposition>,
     standing: &[&Rule],
     granted: &[&Rule],
     budget: &mut usize,
 ) -> Result<(), LowerError> {
     let mut above = Above {
-        free: Covered::default(),
-        strict: Covered::default(),
-        inspected: Covered::default(),
-        ranges: Covered::default(),
+        free: BlockIndex::default(),
+        strict: BlockIndex::default(),
+        inspected: BlockIndex::default(),
+        ranges: BlockIndex::default(),
     };
     // What stands open and is inspected, single tuples too: only there is anything to be changed.
-    let mut read = Covered::default();
+    let mut read = BlockIndex::default();
     for rule in standing {
         let course = Course::of(rule);
         for block in blocks::<A>(rule) {
@@ -97,7 +97,7 @@ pub(super) fn add<A: Address>(
     let mut pieces = Vec::new();
     for (course, is_range, block, rule) in parts {
         let flow = rule.id;
-        let new = Placed { flow, course };
+        let new = Disposition { flow, course };
         if !is_range {
             let has = placed.get(&block).map(|there| there.course);
             let has = has.or_else(|| above.course(&block));
@@ -128,9 +128,9 @@ pub(super) fn add<A: Address>(
 
 /// Gives what lies within `block`, and permits less, to `new`.
 fn take_over<A: Address>(
-    placed: &mut BTreeMap<Block<A>, Placed>,
+    placed: &mut BTreeMap<Block<A>, Disposition>,
     block: &Block<A>,
-    new: Placed,
+    new: Disposition,
     rule: &Rule,
     budget: &mut usize,
 ) -> Result<(), LowerError> {

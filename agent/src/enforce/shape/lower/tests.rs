@@ -7,7 +7,7 @@ use std::sync::Arc;
 use penstock_policy::ids::{ConduitId, FlowName};
 use penstock_policy::plan::{Endpoint, Management, PLAN_FORMAT};
 use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift, Operations, PortRange};
-use penstock_policy::verdict::{Carried, Connection, Permitted, permitted};
+use penstock_policy::verdict::{Carried, Connection, Permissions, permitted};
 use proptest::prelude::*;
 
 use ipnet::IpNet;
@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use super::*;
 use crate::enforce::EnforceError;
 use crate::enforce::nft::render::maps_of;
-use crate::enforce::table::ready::Ready;
+use crate::enforce::table::ready::PreparedPlan;
 
 /// The rule that the plan's own order of precedence gives a connection, found the slow way.
 fn oracle(plan: &Plan, source: IpAddr, destination: IpAddr, carrier: Carrier, port: u16) -> Option<FlowId> {
@@ -67,9 +67,9 @@ fn way(plan: &Plan, source: IpAddr, destination: IpAddr, carrier: Carrier, port:
         },
     };
     match permitted(plan, &connection) {
-        Permitted::Nothing => Way::Nowhere,
-        Permitted::Anything => Way::Forward(flow),
-        Permitted::Only(rules) => Way::Inspector {
+        Permissions::Nothing => Way::Nowhere,
+        Permissions::Anything => Way::Forward(flow),
+        Permissions::Only(rules) => Way::Inspector {
             without: rules
                 .iter()
                 .all(|(rule, _)| rule.on_agent_loss == OnAgentLoss::Pass)
@@ -79,7 +79,7 @@ fn way(plan: &Plan, source: IpAddr, destination: IpAddr, carrier: Carrier, port:
 }
 
 fn look_up<A: Address>(
-    placed: &BTreeMap<Block<A>, Placed>,
+    placed: &BTreeMap<Block<A>, Disposition>,
     source: A,
     destination: A,
     carrier: Carrier,
@@ -97,7 +97,7 @@ fn look_up<A: Address>(
         .collect();
     assert!(ranges.len() <= 1, "two ranges hold {tuple:?}: {ranges:?}");
     let entry = |wanted: &str| {
-        let held = |block: &Block<A>, placed: &Placed| {
+        let held = |block: &Block<A>, placed: &Disposition| {
             maps_of(block, placed.course).iter().any(|map| map.name == wanted)
         };
         placed
@@ -340,7 +340,7 @@ async fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named
         grants: std::collections::BTreeMap::new(),
         open: std::collections::BTreeSet::new(),
     };
-    let error = Ready::of(Arc::new(plan), None).await.unwrap_err();
+    let error = PreparedPlan::of(Arc::new(plan), None).await.unwrap_err();
     let expected = LowerError::TooMany {
         flow: "wide/all".into(),
     };

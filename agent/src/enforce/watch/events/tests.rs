@@ -4,18 +4,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::enforce::watch::direction::Opener;
-use crate::enforce::watch::nflog::{Content, Logged, Shape};
+use crate::enforce::watch::nflog::{Content, KernelAction, PacketShape};
 
-fn packet(port: u16) -> Packet {
+fn packet(port: u16) -> LoggedPacket {
     let content = Content::Ip {
         source: "10.0.0.1".parse().unwrap(),
         destination: "10.0.0.2".parse().unwrap(),
         protocol: 6,
         port,
-        shape: Shape::Plain,
+        shape: PacketShape::Plain,
     };
-    Packet {
-        logged: Logged::Deny,
+    LoggedPacket {
+        logged: KernelAction::Deny,
         flow: 0,
         ingress: 1,
         egress: 2,
@@ -58,7 +58,11 @@ fn a_long_flood_of_one_tuple_is_few_events_at_growing_distance() {
 fn what_finds_no_room_is_counted() {
     let mut aggregator = Aggregator::default();
     for flow in 0..u32::try_from(TUPLES_MAX).unwrap() + 5 {
-        aggregator.record(Packet { flow, ..packet(1) }, Instant::now(), SystemTime::now());
+        aggregator.record(
+            LoggedPacket { flow, ..packet(1) },
+            Instant::now(),
+            SystemTime::now(),
+        );
     }
     assert_eq!(aggregator.take_overflow(), 5);
     assert_eq!(aggregator.take_overflow(), 0);
@@ -70,7 +74,7 @@ fn a_full_table_makes_room_by_what_was_told() {
     let mut aggregator = Aggregator::default();
     let begin = Instant::now();
     let record = |aggregator: &mut Aggregator, flow, now| {
-        aggregator.record(Packet { flow, ..packet(1) }, now, SystemTime::now());
+        aggregator.record(LoggedPacket { flow, ..packet(1) }, now, SystemTime::now());
     };
     let full = u32::try_from(TUPLES_MAX).unwrap();
     for flow in 0..full {

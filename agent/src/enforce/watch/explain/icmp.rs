@@ -6,19 +6,19 @@ use std::net::IpAddr;
 use penstock_policy::plan::{Plan, PlanInterface};
 use penstock_policy::verdict::{Carried, Connection, Decision, decide};
 
-use super::super::nflog::{About, Shape, is_error};
+use super::super::nflog::{About, PacketShape, is_error};
 use crate::enforce::nft::render::icmp::{ECHOES_PER_SECOND, ERROR4_BYTES_MAX, ERROR6_BYTES_MAX};
 use crate::observed::VerdictSeen;
 
 /// The reason of a packet that was to cross; `None` if it is for others to say.
-pub(super) fn refused(plan: &Plan, event: &VerdictSeen, shape: Shape) -> Option<String> {
+pub(super) fn refused(plan: &Plan, event: &VerdictSeen, shape: PacketShape) -> Option<String> {
     match shape {
-        Shape::Plain | Shape::Echo | Shape::EchoReply => None,
-        Shape::Behind(header) => Some(format!(
+        PacketShape::Plain | PacketShape::Echo | PacketShape::EchoReply => None,
+        PacketShape::Behind(header) => Some(format!(
             "it begins with the IPv6 extension header {}, which no flow permits: behind it no port can be judged",
             header_name(header)
         )),
-        Shape::Icmp { kind, bytes, about } => {
+        PacketShape::Icmp { kind, bytes, about } => {
             let name = message_name(event.protocol, kind)?;
             Some(match unfounded(plan, event, (kind, bytes, about)) {
                 Some(why) => format!("{name}: {why}"),
@@ -29,19 +29,19 @@ pub(super) fn refused(plan: &Plan, event: &VerdictSeen, shape: Shape) -> Option<
 }
 
 /// The reason of a packet to the gateway itself.
-pub(super) fn refused_input(plan: &Plan, event: &VerdictSeen, shape: Shape) -> Option<String> {
+pub(super) fn refused_input(plan: &Plan, event: &VerdictSeen, shape: PacketShape) -> Option<String> {
     let side = plan.interfaces.iter().find(|side| side.name == event.ingress)?;
     match shape {
-        Shape::Plain | Shape::Behind(_) => None,
-        Shape::Echo if event.source.is_some_and(|source| !side.holds(source)) => Some(format!(
+        PacketShape::Plain | PacketShape::Behind(_) => None,
+        PacketShape::Echo if event.source.is_some_and(|source| !side.holds(source)) => Some(format!(
             "an echo request to the gateway from an address that is in no zone on the side of {}: forged, or not declared",
             side.name
         )),
-        Shape::EchoReply => Some("it answers no echo request of the gateway".to_owned()),
-        Shape::Echo => Some(format!(
+        PacketShape::EchoReply => Some("it answers no echo request of the gateway".to_owned()),
+        PacketShape::Echo => Some(format!(
             "the gateway answers one address at most {ECHOES_PER_SECOND} echo requests a second"
         )),
-        Shape::Icmp { kind, bytes, about } => {
+        PacketShape::Icmp { kind, bytes, about } => {
             let name = message_name(event.protocol, kind)?;
             let why = misleading(event.protocol, kind)
                 .or_else(|| too_long(event, bytes))
@@ -199,9 +199,9 @@ mod tests {
             last_ms: 0,
             reason: String::new(),
         };
-        let reason = refused_input(&plan, &event, Shape::EchoReply).unwrap();
+        let reason = refused_input(&plan, &event, PacketShape::EchoReply).unwrap();
         assert_eq!(reason, "it answers no echo request of the gateway");
-        let reason = refused_input(&plan, &event, Shape::Echo).unwrap();
+        let reason = refused_input(&plan, &event, PacketShape::Echo).unwrap();
         assert!(reason.contains("echo requests a second"), "{reason}");
     }
 }

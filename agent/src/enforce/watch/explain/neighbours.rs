@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::Mac;
 
-use super::super::nflog::{Claim, Content, Shape};
+use super::super::nflog::{Content, NeighbourClaim, PacketShape};
 use crate::observed::VerdictSeen;
 
 /// The reason, in words.
@@ -13,7 +13,7 @@ pub(super) fn reason(
     plan: &Plan,
     event: &VerdictSeen,
     content: Content,
-    (claim, mac): (Claim, [u8; 6]),
+    (claim, mac): (NeighbourClaim, [u8; 6]),
 ) -> String {
     let (mac, side) = (Mac(mac), &event.ingress);
     let what = match content {
@@ -22,28 +22,28 @@ pub(super) fn reason(
         Content::Frame { .. } => "a frame",
     };
     if let Content::Ip {
-        shape: Shape::Icmp { kind: 137, .. },
+        shape: PacketShape::Icmp { kind: 137, .. },
         ..
     } = content
     {
         return "an ICMP redirect: it would send packets another way, and never passes".to_owned();
     }
     match claim {
-        Claim::Moved => format!(
+        NeighbourClaim::Moved => format!(
             "the MAC address {mac} belongs to another side of this gateway, where it was seen or is declared: nothing from it \
              is taken in by {side}"
         ),
-        Claim::Malformed => {
+        NeighbourClaim::Malformed => {
             format!("{what} from {mac} of a length or form that no host needs: it could carry data")
         }
-        Claim::Forged => match content {
+        NeighbourClaim::Forged => match content {
             Content::Arp { source, .. } => forged(plan, side, source.into(), mac),
             _ => format!(
                 "neighbour discovery from {mac} that claims an address of another side, or names another MAC address than its \
                  own"
             ),
         },
-        Claim::Unjoined => match (event.source, event.destination) {
+        NeighbourClaim::Unjoined => match (event.source, event.destination) {
             (Some(source), Some(target)) if what == "ARP" => format!(
                 "ARP: no flow joins {source} and {target}, and neither is a declared router of its side (`routers`)"
             ),
@@ -53,7 +53,7 @@ pub(super) fn reason(
             ),
             _ => "no flow joins these neighbours".to_owned(),
         },
-        Claim::Advertised => {
+        NeighbourClaim::Advertised => {
             let source = event.source.map_or_else(String::new, |source| source.to_string());
             format!(
                 "a router advertisement from {source} ({mac}): no router of that address is declared on the side of {side}"

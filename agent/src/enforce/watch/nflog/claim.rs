@@ -1,10 +1,10 @@
 //! What of a neighbour's claim was wrong, as a log prefix says it.
 
-use super::{Logged, prefix};
+use super::{KernelAction, prefix};
 
 /// A neighbour's claim that is not to be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Claim {
+pub enum NeighbourClaim {
     /// A MAC address that belongs to another side.
     Moved,
     /// ARP or neighbour discovery of a form that no host needs.
@@ -17,12 +17,12 @@ pub enum Claim {
     Advertised,
 }
 
-impl Claim {
+impl NeighbourClaim {
     /// What a log prefix says, if it is that of a claim.
-    pub(super) fn of(said: &str) -> Option<(Logged, Self)> {
+    pub(super) fn of(said: &str) -> Option<(KernelAction, Self)> {
         let (logged, letter) = match said.strip_prefix(prefix::DENY) {
-            Some(letter) => (Logged::Deny, letter),
-            None => (Logged::WouldDeny, said.strip_prefix(prefix::WOULD_DENY)?),
+            Some(letter) => (KernelAction::Deny, letter),
+            None => (KernelAction::WouldDeny, said.strip_prefix(prefix::WOULD_DENY)?),
         };
         let claim = match letter {
             prefix::MOVED => Self::Moved,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn logged(said: &str, kind: u16, payload: &[u8]) -> Vec<Packet> {
+fn logged(said: &str, kind: u16, payload: &[u8]) -> Vec<LoggedPacket> {
     let header = [kind.to_be_bytes(), [0, 0]].concat();
     let attributes: Vec<(u16, &[u8])> = vec![
         (1, &header),
@@ -26,7 +26,7 @@ fn an_allowed_first_packet_tells_its_flow_and_tuple() {
     let packet = logged("ps:a", 0x0800, &TCP).remove(0);
     assert_eq!(
         (packet.logged, packet.flow, packet.ingress, packet.egress),
-        (Logged::Allow, 7, 3, 4)
+        (KernelAction::Allow, 7, 3, 4)
     );
     let (source, destination) = ("10.0.1.5".parse().unwrap(), "10.0.2.9".parse().unwrap());
     assert_eq!(
@@ -36,7 +36,7 @@ fn an_allowed_first_packet_tells_its_flow_and_tuple() {
             destination,
             protocol: 6,
             port: 502,
-            shape: Shape::Plain
+            shape: PacketShape::Plain
         }
     );
 }
@@ -46,7 +46,7 @@ fn a_packet_of_the_answering_side_is_turned_round() {
     let packet = logged("ps:dr", 0x0800, &TCP).remove(0);
     assert_eq!(
         (packet.logged, packet.flow, packet.ingress, packet.egress),
-        (Logged::Deny, 0, 4, 3)
+        (KernelAction::Deny, 0, 4, 3)
     );
     let (source, destination) = ("10.0.2.9".parse().unwrap(), "10.0.1.5".parse().unwrap());
     assert_eq!(
@@ -56,7 +56,7 @@ fn a_packet_of_the_answering_side_is_turned_round() {
             destination,
             protocol: 6,
             port: 0xc001,
-            shape: Shape::Plain
+            shape: PacketShape::Plain
         }
     );
 }

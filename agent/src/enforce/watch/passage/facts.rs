@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
-use super::scope::{Crossing, Scope};
+use super::scope::{Crossing, Expectations};
 use crate::enforce::ground::{routing, sysctl};
-use crate::enforce::nft::netlink::{DONE, DUMP, ERROR, ROUTE, Socket, attributes, message, messages, text};
+use crate::enforce::nft::netlink::{
+    DONE, DUMP, ERROR, NetlinkSocket, ROUTE, attributes, message, messages, text,
+};
 use crate::intercept::ROUTING_PRIORITY;
 
 // linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h.
@@ -37,7 +39,7 @@ const ADDRESSES_MAX: usize = 64;
 
 /// One interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Link {
+pub(super) struct InterfaceFacts {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) up: bool,
@@ -57,13 +59,13 @@ pub(super) enum NoWay {
 
 /// What the machine is like.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Facts {
+pub(super) struct MachineFacts {
     /// The plan's interfaces by name; `None`: not there.
-    pub(super) links: BTreeMap<String, Option<Link>>,
+    pub(super) links: BTreeMap<String, Option<InterfaceFacts>>,
     /// What an interface that was there is called now.
     pub(super) renamed: BTreeMap<String, String>,
     /// Bridges of the plan's ports, by number.
-    pub(super) bridges: BTreeMap<u32, Link>,
+    pub(super) bridges: BTreeMap<u32, InterfaceFacts>,
     /// The addresses of the plan's interfaces.
     pub(super) addresses: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Whether packets of IPv4 and IPv6 are forwarded at all.
@@ -73,8 +75,8 @@ pub(super) struct Facts {
 }
 
 /// Reads all but the ways. `known` are the numbers that interfaces had before.
-pub(super) fn read(scope: &Scope, known: &BTreeMap<String, u32>) -> io::Result<Facts> {
-    let mut facts = Facts::default();
+pub(super) fn read(scope: &Expectations, known: &BTreeMap<String, u32>) -> io::Result<MachineFacts> {
+    let mut facts = MachineFacts::default();
     let names = || scope.sides.iter().map(|side| &side.name);
     for name in names() {
         // An interface is found by its other names, too, which the packet filter does not know.
@@ -126,17 +128,17 @@ pub(super) fn routes_are_plain() -> bool {
 
 /// Whether a packet of this crossing would get there, and why not; `None`: one of its interfaces is not there, or it would end
 /// here.
-pub(super) fn leads(crossing: &Crossing, facts: &Facts) -> Option<Result<(), NoWay>> {
+pub(super) fn leads(crossing: &Crossing, facts: &MachineFacts) -> Option<Result<(), NoWay>> {
     let number = |name: &str| {
         let link = facts.links.get(name)?.as_ref()?;
         Some(link.index)
     };
     let (entry, exit) = (number(&crossing.from.0)?, number(&crossing.to.0)?);
     match routing::forwarded(crossing.from.1, crossing.to.1, entry) {
-        Ok(routing::Way::Link(link)) if link == exit => Some(Ok(())),
+        Ok(routing::RouteTarget::Link(link)) if link == exit => Some(Ok(())),
         // The gateway's own address is no host of a side.
-        Ok(routing::Way::Here) => None,
-        Ok(routing::Way::Link(link)) => {
+        Ok(routing::RouteTarget::Here) => None,
+        Ok(routing::RouteTarget::Link(link)) => {
             let name = link_of(link).map_or_else(|_| format!("interface {link}"), |link| link.name);
             Some(Err(NoWay::Astray(name)))
         }
@@ -149,7 +151,7 @@ fn by_name(name: &str) -> Vec<u8> {
     message(GET_LINK, 0, &[0; 16], &[(LINK_NAME, &name)])
 }
 
-fn link_of(index: u32) -> io::Result<Link> {
+fn link_of(index: u32) -> io::Result<InterfaceFacts> {
     let mut header = [0; 16];
     if let Some(place) = header.get_mut(4..8) {
         place.copy_from_slice(&index.to_ne_bytes());
@@ -157,7 +159,7 @@ fn link_of(index: u32) -> io::Result<Link> {
     link(&message(GET_LINK, 0, &header, &[]))
 }
 
-fn link(request: &[u8]) -> io::Result<Link> {
+fn link(request: &[u8]) -> io::Result<InterfaceFacts> {
     let answer = routing::ask(request)?;
     let number = |at: usize| {
         answer
@@ -166,7 +168,7 @@ fn link(request: &[u8]) -> io::Result<Link> {
             .map_or(0, |b| u32::from_ne_bytes(*b))
     };
     let flags = number(4);
-    let mut link = Link {
+    let mut link = InterfaceFacts {
         index: number(0),
         name: String::new(),
         up: flags & UP != 0,
@@ -184,7 +186,9 @@ fn link(request: &[u8]) -> io::Result<Link> {
 }
 
 /// The lasting addresses of these interfaces, but for link-local ones.
-fn addresses(links: &BTreeMap<String, Option<Link>>) -> io::Result<BTreeMap<String, BTreeSet<IpAddr>>> {
+fn addresses(
+    links: &BTreeMap<String, Option<InterfaceFacts>>,
+) -> io::Result<BTreeMap<String, BTreeSet<IpAddr>>> {
     let names: BTreeMap<u32, &String> = links
         .iter()
         .filter_map(|(name, link)| Some((link.as_ref()?.index, name)))
@@ -214,7 +218,7 @@ fn addresses(links: &BTreeMap<String, Option<Link>>) -> io::Result<BTreeMap<Stri
 
 /// Asks for all of a kind, and hands each message on behind the part of its header that all have.
 fn dump(request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    let socket = Socket::open(ROUTE, 0, 1 << 20)?;
+    let socket = NetlinkSocket::open(ROUTE, 0, 1 << 20)?;
     socket.limit_wait(routing::PATIENCE)?;
     socket.send(request)?;
     let mut buffer = vec![0; BUFFER_BYTES];

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
-use super::facts::{Facts, Link, NoWay};
-use super::scope::{Crossing, Scope, Side};
+use super::facts::{InterfaceFacts, MachineFacts, NoWay};
+use super::scope::{Crossing, Expectations, GuardedSide};
 use crate::observed::Condition;
 
 /// What keeps packets from crossing. `had` are the addresses that interfaces had when the policy was put in force, or got since.
 pub(super) fn judge(
-    scope: &Scope,
-    facts: &Facts,
+    scope: &Expectations,
+    facts: &MachineFacts,
     had: &BTreeMap<String, BTreeSet<IpAddr>>,
     lost: &[(&Crossing, NoWay)],
 ) -> Vec<Condition> {
@@ -102,7 +102,7 @@ pub(super) fn judge(
     found
 }
 
-fn missing(side: &Side, renamed: Option<&String>) -> Condition {
+fn missing(side: &GuardedSide, renamed: Option<&String>) -> Condition {
     let called = renamed.map_or_else(String::new, |name| format!("; it is called {name} now"));
     side.concern.fault(
         "interface-missing",
@@ -115,7 +115,7 @@ fn missing(side: &Side, renamed: Option<&String>) -> Condition {
     )
 }
 
-fn down(side: &Side, link: &Link) -> Option<Condition> {
+fn down(side: &GuardedSide, link: &InterfaceFacts) -> Option<Condition> {
     let (code, why) = match (link.up, link.carrier) {
         (true, true) => return None,
         (false, _) => (
@@ -137,7 +137,7 @@ fn down(side: &Side, link: &Link) -> Option<Condition> {
     ))
 }
 
-fn unbridged(side: &Side, link: &Link, facts: &Facts) -> Option<Condition> {
+fn unbridged(side: &GuardedSide, link: &InterfaceFacts, facts: &MachineFacts) -> Option<Condition> {
     let why = match facts.bridges.get(&link.master) {
         None => format!(
             "port {} is in no bridge (`ip link set {} master BRIDGE`)",
@@ -159,8 +159,8 @@ fn unbridged(side: &Side, link: &Link, facts: &Facts) -> Option<Condition> {
 }
 
 /// Ports that are in another bridge than most.
-fn apart(scope: &Scope, facts: &Facts) -> Vec<Condition> {
-    let master = |side: &Side| {
+fn apart(scope: &Expectations, facts: &MachineFacts) -> Vec<Condition> {
+    let master = |side: &GuardedSide| {
         let link = facts.links.get(&side.name)?.as_ref()?;
         facts.bridges.get(&link.master)
     };

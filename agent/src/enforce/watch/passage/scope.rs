@@ -19,11 +19,11 @@ const ENDS_MAX: usize = 64;
 
 /// What a plan expects of the machine.
 #[derive(Debug, Default)]
-pub(super) struct Scope {
+pub(super) struct Expectations {
     /// Whether packets are bridged, not routed.
     pub(super) bridged: bool,
     /// The guarded interfaces.
-    pub(super) sides: Vec<Side>,
+    pub(super) sides: Vec<GuardedSide>,
     /// What crosses by IPv4 and IPv6; `None`: nothing.
     pub(super) families: [Option<Concern>; 2],
     /// From where to where ways must lead.
@@ -32,7 +32,7 @@ pub(super) struct Scope {
 
 /// One guarded interface.
 #[derive(Debug)]
-pub(super) struct Side {
+pub(super) struct GuardedSide {
     pub(super) name: String,
     pub(super) zone: ZoneId,
     pub(super) concern: Concern,
@@ -111,10 +111,10 @@ impl Concern {
     }
 }
 
-impl Scope {
+impl Expectations {
     /// Of a plan.
     pub(super) fn of(plan: &Plan) -> Self {
-        let mut sides: Vec<Side> = plan.interfaces.iter().map(Side::of).collect();
+        let mut sides: Vec<GuardedSide> = plan.interfaces.iter().map(GuardedSide::of).collect();
         let mut families = [4, 6].map(|version| observed(plan, version));
         let mut crossings = Vec::new();
         let by_weight = |must: bool| plan.rules.iter().filter(move |rule| rule.must_flow == must);
@@ -157,7 +157,7 @@ impl Scope {
     }
 }
 
-impl Side {
+impl GuardedSide {
     fn of(side: &PlanInterface) -> Self {
         let mut concern = Concern::default();
         concern.zones.insert(side.zone.clone());

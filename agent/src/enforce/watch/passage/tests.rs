@@ -17,7 +17,7 @@ fn plan() -> Plan {
 #[test]
 fn a_grant_that_opens_or_ends_makes_nothing_forgotten_of_addresses_and_ways() {
     let plan = plan();
-    let mut seen = Seen::default();
+    let mut seen = WatchedPlan::default();
     seen.take_up(&Arc::new(plan.clone()));
     let crossing = seen.scope.crossings.first().unwrap().clone();
     let ends = (crossing.from.1, crossing.to.1);

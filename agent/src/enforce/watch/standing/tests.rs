@@ -9,8 +9,8 @@ use crate::enforce::nft::readback::base_seal;
 
 const BOOT: &str = "boot-1";
 
-fn held(tables: &[u8], structure: u8, seal: Option<&str>) -> Held {
-    Held {
+fn held(tables: &[u8], structure: u8, seal: Option<&str>) -> KernelRuleset {
+    KernelRuleset {
         tables: tables.to_vec(),
         structure: Digest([structure; 32]),
         maps: BTreeMap::new(),
@@ -20,7 +20,7 @@ fn held(tables: &[u8], structure: u8, seal: Option<&str>) -> Held {
 }
 
 /// What a planned stop left: rules of structure 1.
-fn left() -> (Held, Note) {
+fn left() -> (KernelRuleset, Note) {
     let held = held(&[1], 1, Some("penstock a b"));
     let note = Note {
         boot: BOOT.to_owned(),
@@ -36,8 +36,8 @@ fn left() -> (Held, Note) {
     (held, note)
 }
 
-fn judged(note: Option<&Note>, boot: &str, held: &Held, adopted: bool) -> Found {
-    judge(Facts {
+fn judged(note: Option<&Note>, boot: &str, held: &KernelRuleset, adopted: bool) -> Continuity {
+    judge(StartFacts {
         note,
         had_policy: note.is_some(),
         boot,
@@ -49,9 +49,9 @@ fn judged(note: Option<&Note>, boot: &str, held: &Held, adopted: bool) -> Found 
     })
 }
 
-fn opened_from(found: &Found) -> Option<u64> {
+fn opened_from(found: &Continuity) -> Option<u64> {
     match found {
-        Found::Opened { from_ms, .. } => Some(*from_ms),
+        Continuity::Opened { from_ms, .. } => Some(*from_ms),
         _ => None,
     }
 }
@@ -71,7 +71,7 @@ fn rules_that_were_taken_away_or_changed_while_no_agent_ran_stood_open_since_it_
             "{what}"
         );
     }
-    let put_back = Held {
+    let put_back = KernelRuleset {
         handles: Digest([8; 32]),
         ..held_before
     };
@@ -92,7 +92,7 @@ fn rules_that_were_taken_away_or_changed_while_no_agent_ran_stood_open_since_it_
     };
     assert_eq!(
         judged(Some(&amid), BOOT, &put_back, true),
-        Found::Stood(None),
+        Continuity::Stood(None),
         "but not where it was killed amid a change of its own"
     );
 }
@@ -102,15 +102,18 @@ fn a_planned_restart_an_upgrade_a_first_start_and_a_reboot_behind_base_rules_rai
     let (held_before, note) = left();
     assert_eq!(
         judged(Some(&note), BOOT, &held_before, true),
-        Found::Stood(Some(0))
+        Continuity::Stood(Some(0))
     );
-    assert_eq!(judged(Some(&note), BOOT, &held_before, false), Found::Renewed);
-    assert_eq!(judged(None, BOOT, &held(&[], 0, None), false), Found::First);
+    assert_eq!(
+        judged(Some(&note), BOOT, &held_before, false),
+        Continuity::Renewed
+    );
+    assert_eq!(judged(None, BOOT, &held(&[], 0, None), false), Continuity::First);
     let base = held(&[1], 4, Some(&base_seal(Digest([4; 32]))));
-    assert_eq!(judged(Some(&note), "boot-2", &base, false), Found::Closed);
+    assert_eq!(judged(Some(&note), "boot-2", &base, false), Continuity::Closed);
     // From an agent that kept no note.
-    let before = |held: &Held, adopted| {
-        judge(Facts {
+    let before = |held: &KernelRuleset, adopted| {
+        judge(StartFacts {
             note: None,
             had_policy: true,
             boot: BOOT,
@@ -121,8 +124,8 @@ fn a_planned_restart_an_upgrade_a_first_start_and_a_reboot_behind_base_rules_rai
             families: &[1],
         })
     };
-    assert_eq!(before(&held_before, true), Found::Stood(None));
-    assert_eq!(before(&held_before, false), Found::Renewed);
+    assert_eq!(before(&held_before, true), Continuity::Stood(None));
+    assert_eq!(before(&held_before, false), Continuity::Renewed);
     assert_eq!(opened_from(&before(&held(&[], 0, None), false)), Some(0));
 }
 
@@ -148,7 +151,7 @@ fn an_agent_that_was_killed_amid_a_change_is_no_foreign_hand_unless_the_tables_a
     (note.ended, note.changing) = (false, true);
     assert_eq!(
         judged(Some(&note), BOOT, &held(&[1], 5, None), false),
-        Found::Unfinished
+        Continuity::Unfinished
     );
     assert_eq!(
         opened_from(&judged(Some(&note), BOOT, &held(&[], 0, None), false)),
@@ -158,7 +161,7 @@ fn an_agent_that_was_killed_amid_a_change_is_no_foreign_hand_unless_the_tables_a
 
 #[test]
 fn what_was_found_is_shown_for_a_day_and_says_from_when_until_when() {
-    let open = Open {
+    let open = OpenSpan {
         from_ms: 1_700_000_000_000,
         until_ms: 1_700_000_060_000,
         message: GONE.to_owned(),

@@ -5,7 +5,7 @@ use penstock_policy::plan::Plan;
 use super::*;
 
 /// Two sides and what crosses them: `supply/polling` is a must-flow.
-fn scope(bridged: bool) -> Scope {
+fn scope(bridged: bool) -> Expectations {
     let mut plan = Plan::from_bytes(include_bytes!(
         "../../../../../../policy/fixtures/plan-format-1.json"
     ))
@@ -36,11 +36,11 @@ fn scope(bridged: bool) -> Scope {
     if bridged {
         plan.mode = penstock_policy::terms::GatewayMode::Bridged;
     }
-    Scope::of(&plan)
+    Expectations::of(&plan)
 }
 
-fn link(index: u32, name: &str, master: u32) -> Link {
-    Link {
+fn link(index: u32, name: &str, master: u32) -> InterfaceFacts {
+    InterfaceFacts {
         index,
         name: name.to_owned(),
         up: true,
@@ -50,30 +50,30 @@ fn link(index: u32, name: &str, master: u32) -> Link {
 }
 
 /// A machine on which all is well.
-fn well(bridged: bool) -> Facts {
+fn well(bridged: bool) -> MachineFacts {
     let master = if bridged { 9 } else { 0 };
     let links =
         [("eth1", 1), ("eth2", 2)].map(|(name, index)| (name.to_owned(), Some(link(index, name, master))));
-    Facts {
+    MachineFacts {
         links: links.into(),
         bridges: [(9, link(9, "br0", 0))].into(),
         addresses: [("eth2".to_owned(), ["10.2.0.1".parse().unwrap()].into())].into(),
         forwards: [true, true],
-        ..Facts::default()
+        ..MachineFacts::default()
     }
 }
 
-fn eth2(facts: &mut Facts) -> &mut Link {
+fn eth2(facts: &mut MachineFacts) -> &mut InterfaceFacts {
     facts.links.get_mut("eth2").unwrap().as_mut().unwrap()
 }
 
-fn judged(scope: &Scope, facts: &Facts) -> Vec<Condition> {
+fn judged(scope: &Expectations, facts: &MachineFacts) -> Vec<Condition> {
     judge(scope, facts, &well(scope.bridged).addresses, &[])
 }
 
 #[test]
 fn each_thing_that_keeps_packets_from_crossing_is_named_with_zones_and_flows_and_nothing_else_is() {
-    type Wrong = fn(&mut Facts);
+    type Wrong = fn(&mut MachineFacts);
     let routed: [(&str, &str, Wrong); 6] = [
         ("forwarding-off", "net.ipv4.ip_forward is 0", |facts| {
             facts.forwards[0] = false

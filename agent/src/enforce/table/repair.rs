@@ -5,12 +5,12 @@ use std::sync::{Arc, PoisonError};
 use penstock_policy::terms::OnDrift;
 
 use super::generation::is_newer;
-use super::{State, Table, read_held};
-use crate::enforce::nft::readback::Held;
+use super::{Table, TableState, read_held};
+use crate::enforce::nft::readback::KernelRuleset;
 use crate::enforce::shape::structure::Finding;
-use crate::enforce::table::loaded::Loaded;
+use crate::enforce::table::loaded::LoadedPolicy;
 use crate::enforce::{DriftState, EnforceError};
-use crate::observed::{DriftStep, Observed};
+use crate::observed::{DriftStep, Observation};
 
 impl Table {
     /// Compares the kernel with what was loaded. `noticed` is the generation and process of a foreign transaction.
@@ -49,8 +49,8 @@ impl Table {
     /// The kernel differs: says so, and repairs it if that is wanted.
     pub(super) async fn drifted(
         &self,
-        state: &mut State,
-        held: &Held,
+        state: &mut TableState,
+        held: &KernelRuleset,
         message: String,
         process: Option<String>,
     ) -> DriftState {
@@ -63,7 +63,7 @@ impl Table {
         let wanted = state
             .loaded
             .take_if(|loaded| loaded.plan.on_drift == OnDrift::Repair);
-        let Some(Loaded {
+        let Some(LoadedPolicy {
             plan,
             structure,
             elements,
@@ -76,7 +76,7 @@ impl Table {
             state.unnoted = true;
             return DriftState::Present(message);
         };
-        let again = Loaded {
+        let again = LoadedPolicy {
             plan: Arc::clone(&plan),
             structure: structure.clone(),
             elements: elements.clone(),
@@ -116,7 +116,7 @@ impl Table {
 
     pub(in crate::enforce) fn say(&self, step: DriftStep, message: &str, process: Option<String>) {
         tracing::warn!(?step, message, process, "the kernel's rules differ from the plan");
-        self.outbox.put(Observed::Drift {
+        self.outbox.put(Observation::Drift {
             step,
             message: message.to_owned(),
             process,

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use penstock_policy::ids::ConduitId;
 
-use super::{State, Table, generation};
+use super::{Table, TableState, generation};
 use crate::enforce::EnforceError;
 use crate::enforce::nft::render;
 
@@ -22,7 +22,7 @@ impl Table {
     }
 
     /// Tells the kernel how long is left of each grant.
-    pub(super) async fn renew(&self, state: &mut State) -> Result<(), EnforceError> {
+    pub(super) async fn renew(&self, state: &mut TableState) -> Result<(), EnforceError> {
         let Some(loaded) = state
             .loaded
             .as_ref()

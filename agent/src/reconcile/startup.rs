@@ -12,7 +12,7 @@ use penstock_proto::v1::{Fault, Severity};
 use super::Reconciler;
 use crate::audit::record;
 use crate::kernel::Kernel;
-use crate::policy_store::{self, Held, RecordFault};
+use crate::policy_store::{self, RecordFault, StoredPolicies};
 use crate::store::Store;
 
 const CODE: &str = "stored-policy-unusable";
@@ -42,7 +42,7 @@ impl<K: Kernel> Reconciler<K> {
         }
     }
 
-    async fn take_up(&mut self, held: Held, why: &str) {
+    async fn take_up(&mut self, held: StoredPolicies, why: &str) {
         for fault in &held.faults {
             if !self.unusable.contains(fault) {
                 tracing::warn!(code = CODE, "{}", fault.message);

@@ -10,10 +10,10 @@ use super::events::Aggregate;
 use super::{account, nflog};
 use crate::enforce::Counters;
 use crate::enforce::nft::netlink::Hearer;
-use crate::enforce::nft::readback::Reader;
+use crate::enforce::nft::readback::RulesetReader;
 use crate::enforce::table::Table;
 use crate::enforce::table::standby::Lull;
-use crate::observed::{LossCause, Observed};
+use crate::observed::{LossCause, Observation};
 
 /// How often due events are handed on.
 const TICK: Duration = Duration::from_millis(100);
@@ -35,7 +35,7 @@ async fn count_unheard(table: &Table) {
     let Ok(logged) = table.logged().await else { return };
     let packets = account::unheard(path, logged);
     if packets > 0 {
-        table.outbox.put(Observed::Lost {
+        table.outbox.put(Observation::Lost {
             packets,
             cause: LossCause::NobodyListened,
         });
@@ -93,7 +93,7 @@ async fn listen(table: &Table, socket: &Hearer) -> io::Error {
             Err(_) => 0,
         };
         if lost > 0 {
-            table.outbox.put(Observed::Lost {
+            table.outbox.put(Observation::Lost {
                 packets: lost,
                 cause: LossCause::KernelOverrun,
             });
@@ -139,7 +139,7 @@ fn report_untold(table: &Table, before: Option<u64>, counters: &Counters) -> u64
     let now = counters.untold_packets;
     let packets = now.saturating_sub(before.unwrap_or(0));
     if packets > 0 {
-        table.outbox.put(Observed::Lost {
+        table.outbox.put(Observation::Lost {
             packets,
             cause: LossCause::RateLimit,
         });
@@ -159,7 +159,7 @@ impl Table {
         else {
             return;
         };
-        let counters = Reader::open().and_then(|reader| reader.counters());
+        let counters = RulesetReader::open().and_then(|reader| reader.counters());
         match counters {
             Ok(named) => {
                 let pending = {
@@ -179,7 +179,7 @@ impl Table {
             (aggregator.due(Instant::now()), aggregator.take_overflow())
         };
         if overflow > 0 {
-            self.outbox.put(Observed::Lost {
+            self.outbox.put(Observation::Lost {
                 packets: overflow,
                 cause: LossCause::TableFull,
             });
@@ -208,7 +208,7 @@ impl Table {
             return;
         };
         for event in current.events(batch, nflog::interface_name) {
-            self.outbox.put(Observed::Verdict(event));
+            self.outbox.put(Observation::Verdict(event));
         }
     }
 }

@@ -9,13 +9,13 @@ use crate::enforce::shape::block::{Address, Block, Span};
 /// Destinations are networks, so two of them are equal, nested or apart: those that overlap a given one either
 /// begin within it, or are one of the few larger networks that contain it.
 #[derive(Debug)]
-pub(in crate::enforce) struct Covered<A> {
+pub(in crate::enforce) struct BlockIndex<A> {
     by_destination: BTreeMap<Span<A>, Vec<Block<A>>>,
     /// Prefix lengths that occur, so that only those are looked for.
     lengths: BTreeSet<u8>,
 }
 
-impl<A> Default for Covered<A> {
+impl<A> Default for BlockIndex<A> {
     fn default() -> Self {
         Self {
             by_destination: BTreeMap::new(),
@@ -24,7 +24,7 @@ impl<A> Default for Covered<A> {
     }
 }
 
-impl<A: Address> Covered<A> {
+impl<A: Address> BlockIndex<A> {
     pub(in crate::enforce) fn add(&mut self, block: Block<A>) {
         self.lengths.insert(A::prefix_length(block.destination));
         self.by_destination

@@ -6,22 +6,22 @@ use std::io;
 use penstock_policy::ids::FlowId;
 use penstock_policy::plan::Plan;
 
-use crate::enforce::nft::readback::Reader;
+use crate::enforce::nft::readback::RulesetReader;
 use crate::enforce::nft::render::maps_of;
 use crate::enforce::nft::wire::keys;
 use crate::enforce::shape::block::{Address, Block};
-use crate::enforce::shape::lower::{Elements, Placed};
+use crate::enforce::shape::lower::{Disposition, Elements};
 
 /// Elements that are asked for at most; flows that would need more are not followed.
 const ELEMENTS_MAX: usize = 512;
 
 /// The elements of a plan's must-flows: by map, with their first keys.
 #[derive(Debug, Default)]
-pub(in crate::enforce) struct Counted {
+pub(in crate::enforce) struct MustFlowElements {
     elements: BTreeMap<String, Vec<(Vec<u8>, FlowId)>>,
 }
 
-impl Counted {
+impl MustFlowElements {
     /// Of a plan and what was made of it.
     pub(in crate::enforce) fn of(plan: &Plan, elements: &Elements) -> Self {
         let must: BTreeSet<FlowId> = plan
@@ -56,7 +56,7 @@ impl Counted {
         if self.elements.is_empty() {
             return Ok(packets);
         }
-        let reader = Reader::open()?;
+        let reader = RulesetReader::open()?;
         for (map, elements) in &self.elements {
             let keys: Vec<&[u8]> = elements.iter().map(|(key, _)| key.as_slice()).collect();
             let counted = reader.packets(map, &keys)?;
@@ -72,7 +72,7 @@ impl Counted {
 fn gather<A: Address>(
     wanted: &mut BTreeMap<FlowId, Vec<(String, Vec<u8>)>>,
     must: &BTreeSet<FlowId>,
-    elements: &BTreeMap<Block<A>, Placed>,
+    elements: &BTreeMap<Block<A>, Disposition>,
 ) {
     for (block, placed) in elements {
         if !must.contains(&placed.flow) {

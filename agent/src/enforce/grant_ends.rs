@@ -2,7 +2,7 @@
 //! forwards (`render/granted.rs`): no plan has to be made or loaded first, and a slow one holds nothing up.
 //!
 //! The inspector is under the policy that was applied, without the conduits whose grant is known to be over. Only a conduit whose end was
-//! told ([`Ending::hold`]) ends here; what the kernel does while no agent lives is not this module's business.
+//! told ([`GrantEnds::hold`]) ends here; what the kernel does while no agent lives is not this module's business.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -12,28 +12,28 @@ use penstock_policy::ids::ConduitId;
 use tokio::sync::{Mutex, Notify};
 
 use super::{EnforceError, make_policy};
-use crate::inspector::{Inspector, Policy};
+use crate::inspector::{InspectionPolicy, Inspector};
 
 /// What is known of the ends.
 #[derive(Debug, Default)]
-pub(super) struct Ending {
-    state: Mutex<State>,
+pub(super) struct GrantEnds {
+    state: Mutex<GrantEndsState>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct GrantEndsState {
     /// The policy that was applied last.
-    applied: Option<Arc<Policy>>,
+    applied: Option<Arc<InspectionPolicy>>,
     /// The conduits that it opens and that are over for the inspector.
     over: BTreeSet<ConduitId>,
     /// When the grants of conduits end.
     ends: BTreeMap<ConduitId, Instant>,
 }
 
-impl State {
+impl GrantEndsState {
     /// The policy that holds now, if it is not the one that the inspector has.
-    async fn due(&mut self) -> Result<Option<Arc<Policy>>, EnforceError> {
+    async fn due(&mut self) -> Result<Option<Arc<InspectionPolicy>>, EnforceError> {
         let Some(applied) = &self.applied else {
             return Ok(None);
         };
@@ -54,9 +54,13 @@ impl State {
     }
 }
 
-impl Ending {
+impl GrantEnds {
     /// The kernel holds this policy now: so does the inspector, but for what is over.
-    pub(super) async fn put(&self, inspector: &Inspector, policy: Arc<Policy>) -> Result<(), EnforceError> {
+    pub(super) async fn put(
+        &self,
+        inspector: &Inspector,
+        policy: Arc<InspectionPolicy>,
+    ) -> Result<(), EnforceError> {
         let mut state = self.state.lock().await;
         state.applied = Some(Arc::clone(&policy));
         state.over.clear();
@@ -93,7 +97,7 @@ impl Ending {
 }
 
 /// Waits for one end after another, for as long as there is an inspector.
-pub(super) async fn watch(ending: Arc<Ending>, inspector: Weak<Inspector>) {
+pub(super) async fn watch(ending: Arc<GrantEnds>, inspector: Weak<Inspector>) {
     loop {
         let next = ending.next().await;
         let end = async {

@@ -14,12 +14,12 @@ const FRESH_MS: u64 = 24 * 3600 * 1000;
 
 /// The latest.
 #[derive(Debug, Default)]
-pub(super) struct Foretold {
-    seen: Vec<Seen>,
+pub(super) struct Forecasts {
+    seen: Vec<Forecast>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct Forecast {
     revision: Revision,
     /// Between whom.
     ends: String,
@@ -27,11 +27,11 @@ struct Seen {
     last_ms: u64,
 }
 
-impl Foretold {
+impl Forecasts {
     /// `what` would not pass between these, under the plan of that revision.
     pub(super) fn note(&mut self, revision: Revision, ends: String, what: &str, last_ms: u64) {
         self.seen.retain(|seen| seen.revision == revision);
-        let same = |seen: &&mut Seen| seen.ends == ends && seen.what == what;
+        let same = |seen: &&mut Forecast| seen.ends == ends && seen.what == what;
         if let Some(known) = self.seen.iter_mut().find(same) {
             known.last_ms = last_ms;
             return;
@@ -42,7 +42,7 @@ impl Foretold {
                 self.seen.remove(place);
             }
         }
-        self.seen.push(Seen {
+        self.seen.push(Forecast {
             revision,
             ends,
             what: what.to_owned(),
@@ -52,7 +52,7 @@ impl Foretold {
 
     /// In a sentence, if there is anything under that revision.
     pub(super) fn words(&self, revision: Revision, now_ms: u64) -> Option<String> {
-        let fresh: Vec<&Seen> = self
+        let fresh: Vec<&Forecast> = self
             .seen
             .iter()
             .filter(|seen| seen.revision == revision && now_ms.saturating_sub(seen.last_ms) < FRESH_MS)
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn what_would_change_is_said_once_and_forgotten_after_a_day_or_under_another_policy() {
-        let mut foretold = Foretold::default();
+        let mut foretold = Forecasts::default();
         assert_eq!(foretold.words(Revision(1), 0), None);
         for at in 0..5 {
             foretold.note(Revision(1), "hmi to plc".to_owned(), "odd answers", at);
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_names_a_few() {
-        let mut foretold = Foretold::default();
+        let mut foretold = Forecasts::default();
         for number in 0..200 {
             foretold.note(Revision(1), format!("hmi to plc-{number}"), "odd answers", number);
         }

@@ -21,7 +21,7 @@ pub const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Which of its two brokers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum BridgeSide {
     /// The one that messages are taken from.
     From,
     /// The one that they are given to.
@@ -61,7 +61,7 @@ pub struct BridgeState {
 }
 
 #[derive(Debug, Default)]
-struct Sum {
+struct RepeatedEvent {
     count: u64,
     first_ms: u64,
     last_ms: u64,
@@ -71,20 +71,20 @@ struct Sum {
 
 #[derive(Debug, Default)]
 struct Sums {
-    refused: Sum,
-    lost: BTreeMap<&'static str, Sum>,
+    refused: RepeatedEvent,
+    lost: BTreeMap<&'static str, RepeatedEvent>,
 }
 
 /// One bridge's voice; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Teller {
+pub struct Reporter {
     audit: Audit,
     bridge: Arc<Bridge>,
     sums: Arc<Mutex<Sums>>,
     state: Arc<watch::Sender<BridgeState>>,
 }
 
-impl Sum {
+impl RepeatedEvent {
     fn add(&mut self, count: u64, first_ms: u64, last_ms: u64) {
         if self.count == 0 {
             self.first_ms = first_ms;
@@ -112,7 +112,7 @@ impl Sum {
     }
 }
 
-impl Teller {
+impl Reporter {
     /// A voice for `bridge`, and where its state can be watched.
     pub fn new(audit: Audit, bridge: Arc<Bridge>) -> (Self, watch::Receiver<BridgeState>) {
         let side = |asset: &penstock_policy::ids::AssetId| SideState {
@@ -126,13 +126,13 @@ impl Teller {
             to: side(&bridge.to.asset),
             ..BridgeState::default()
         });
-        let teller = Self {
+        let reporter = Self {
             audit,
             bridge,
             sums: Arc::default(),
             state: Arc::new(state),
         };
-        (teller, seen)
+        (reporter, seen)
     }
 
     /// Something that happened to this bridge.
@@ -142,7 +142,7 @@ impl Teller {
     }
 
     /// A broker is connected.
-    pub fn up(&self, side: Side) {
+    pub fn up(&self, side: BridgeSide) {
         let broker = self.broker(side);
         tracing::info!(flow = flow(&self.bridge), broker, "bridge connected");
         self.event(Severity::Info, "bridge-up", &format!("connected to {broker}"));
@@ -154,13 +154,13 @@ impl Teller {
     }
 
     /// A broker is not connected, for this reason. The same reason again and again is one event.
-    pub fn down(&self, side: Side, problem: &str) {
+    pub fn down(&self, side: BridgeSide, problem: &str) {
         let broker = self.broker(side);
         let news = {
             let state = self.state.borrow();
             let of = match side {
-                Side::From => &state.from,
-                Side::To => &state.to,
+                BridgeSide::From => &state.from,
+                BridgeSide::To => &state.to,
             };
             of.connected || of.problem.as_deref() != Some(problem)
         };
@@ -178,7 +178,7 @@ impl Teller {
     }
 
     /// Something is not as it should be with a broker that is connected.
-    pub fn problem(&self, side: Side, problem: &str) {
+    pub fn problem(&self, side: BridgeSide, problem: &str) {
         self.event(Severity::Warning, "bridge-problem", problem);
         self.state
             .send_modify(|state| of(state, side).problem = Some(record::bounded(problem)));
@@ -248,7 +248,7 @@ impl Teller {
         }
     }
 
-    fn refusal(&self, sum: Sum) -> Kind {
+    fn refusal(&self, sum: RepeatedEvent) -> Kind {
         Kind::Verdict(VerdictEvent {
             decision: Decision::Deny.into(),
             flow_id: self.bridge.id.0,
@@ -266,18 +266,18 @@ impl Teller {
         })
     }
 
-    fn broker(&self, side: Side) -> String {
+    fn broker(&self, side: BridgeSide) -> String {
         match side {
-            Side::From => self.bridge.from.asset.to_string(),
-            Side::To => self.bridge.to.asset.to_string(),
+            BridgeSide::From => self.bridge.from.asset.to_string(),
+            BridgeSide::To => self.bridge.to.asset.to_string(),
         }
     }
 }
 
-fn of(state: &mut BridgeState, side: Side) -> &mut SideState {
+fn of(state: &mut BridgeState, side: BridgeSide) -> &mut SideState {
     match side {
-        Side::From => &mut state.from,
-        Side::To => &mut state.to,
+        BridgeSide::From => &mut state.from,
+        BridgeSide::To => &mut state.to,
     }
 }
 

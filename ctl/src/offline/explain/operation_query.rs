@@ -14,7 +14,7 @@ use crate::failure::Failure;
 
 /// An operation that is asked about.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum OperationQuery {
     /// A Modbus request.
     Modbus {
         unit: u8,
@@ -31,7 +31,7 @@ const MODBUS_HELP: &str = "for example: --operation \"write-single-register 40 u
 const MQTT_HELP: &str = "for example: --operation \"publish line4/a/temperature qos 1 retain\", \"subscribe line4/#\", \
                          \"connect pump-7 user operator\"";
 
-impl Asked {
+impl OperationQuery {
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let words = words(text);
         let mut words = words.iter().map(String::as_str).peekable();
@@ -195,7 +195,7 @@ fn mqtt<'a>(
     })
 }
 
-fn modbus<'a>(function: &str, mut words: impl Iterator<Item = &'a str>) -> Result<Asked, Failure> {
+fn modbus<'a>(function: &str, mut words: impl Iterator<Item = &'a str>) -> Result<OperationQuery, Failure> {
     let refused = |why: String| Failure::usage(why).help(MODBUS_HELP);
     let mut fields = Fields::default();
     let mut unit = None;
@@ -232,7 +232,7 @@ fn modbus<'a>(function: &str, mut words: impl Iterator<Item = &'a str>) -> Resul
     Request::decode(unit, &pdu).map_err(|error| {
         refused(format!("no master could ask for this `{function}`")).because(error.to_string())
     })?;
-    Ok(Asked::Modbus {
+    Ok(OperationQuery::Modbus {
         unit,
         pdu,
         assumed: fields.value.is_none(),
@@ -268,7 +268,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// The value; 0 where none was said ([`Asked::assumption`]).
+    /// The value; 0 where none was said ([`OperationQuery::assumption`]).
     fn value(&self) -> u16 {
         self.value.unwrap_or(0)
     }
@@ -382,7 +382,11 @@ mod tests {
             "connect as pump-7 with user operator",
             "unsubscribe line4/#",
         ] {
-            let operation = Asked::parse(text).unwrap().operation().unwrap().to_string();
+            let operation = OperationQuery::parse(text)
+                .unwrap()
+                .operation()
+                .unwrap()
+                .to_string();
             assert_eq!(operation, text);
         }
     }
@@ -394,7 +398,7 @@ mod tests {
                 "{} 4 reading 4 file 4 sub-function 0 value 1 unit 1",
                 function.name
             );
-            let asked = Asked::parse(&text).unwrap();
+            let asked = OperationQuery::parse(&text).unwrap();
             let Some(Operation::Modbus(operation)) = asked.operation() else {
                 panic!("{text}")
             };
@@ -415,13 +419,13 @@ mod tests {
                 "write-single-register 40 of unit 1 on plc-7 with value 0",
             ),
         ] {
-            assert_eq!(Asked::parse(text).unwrap().said("plc-7"), said);
+            assert_eq!(OperationQuery::parse(text).unwrap().said("plc-7"), said);
         }
     }
 
     #[test]
     fn a_write_without_a_value_says_that_it_was_judged_with_0() {
-        let assumption = |text: &str| Asked::parse(text).unwrap().assumption();
+        let assumption = |text: &str| OperationQuery::parse(text).unwrap().assumption();
         let said = assumption("write-single-register 40 unit 1").unwrap();
         assert!(said.contains("judged with value 0"), "{said}");
         for complete in [
@@ -449,7 +453,7 @@ mod tests {
             ("publish a qos 3", "0, 1 or 2"),
             ("subscribe a retain", "says nothing about"),
         ] {
-            let failure = Asked::parse(text).unwrap_err();
+            let failure = OperationQuery::parse(text).unwrap_err();
             let said = format!("{failure:?}");
             assert!(said.contains(why), "{text}: {said}");
         }

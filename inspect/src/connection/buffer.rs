@@ -10,13 +10,13 @@ const KEPT_MAX: usize = 256;
 
 /// What is kept of one side.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct SideBuffer {
     pub(super) bytes: Vec<u8>,
     /// How many of them have gone on; never more than there are.
     passed: usize,
 }
 
-impl Held {
+impl SideBuffer {
     /// `bytes`, of which so many have gone on; `None` if that cannot be.
     pub(super) fn of(bytes: Vec<u8>, passed: usize) -> Option<Self> {
         (passed <= bytes.len()).then_some(Self { bytes, passed })

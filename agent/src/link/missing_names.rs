@@ -23,14 +23,14 @@ pub const AGAIN_MAX: Duration = Duration::from_secs(4 * 3600);
 
 /// What is missing, and since how many attempts.
 #[derive(Debug, Default)]
-pub struct Lack {
+pub struct MissingNames {
     missing: ServerNames,
     attempts: u32,
     next: Option<Instant>,
     why: String,
 }
 
-impl Lack {
+impl MissingNames {
     /// Takes up what is missing now; `random` is any number.
     pub fn see(&mut self, missing: ServerNames, now: Instant, random: u64) {
         let is_new = !missing.missing_from(&self.missing).is_empty();
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_new_need_is_asked_for_soon_and_met_it_leaves_nothing() {
         let now = Instant::now();
-        let mut lack = Lack::default();
+        let mut lack = MissingNames::default();
         lack.see(names(&["10.0.0.5"]), now, 7);
         assert!(lack.due().unwrap() <= now + FIRST_WITHIN && lack.fault().is_none());
         lack.see(ServerNames::default(), now, 7);
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn what_is_not_given_is_a_fault_and_only_a_further_need_is_asked_for_at_once() {
         let now = Instant::now();
-        let mut lack = Lack::default();
+        let mut lack = MissingNames::default();
         lack.see(names(&["10.0.0.5", "10.0.0.6"]), now, 7);
         lack.asked("the coordinator refused", now, 7);
         let told = lack.fault().unwrap().message;
@@ -118,7 +118,7 @@ mod tests {
         #[test]
         fn attempts_that_do_not_help_are_ever_further_apart_and_bounded(randoms in prop::collection::vec(any::<u64>(), 1..60)) {
             let now = Instant::now();
-            let mut lack = Lack::default();
+            let mut lack = MissingNames::default();
             lack.see(names(&["10.0.0.5"]), now, 0);
             let mut ceiling = AGAIN_MIN;
             for random in randoms {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock_inspect::learn::{Carrier, Ends, MessagesSeen, ModbusKey, ModbusSeen, Talk};
+use penstock_inspect::learn::{Ends, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
 use penstock_inspect::modbus::Span;
 use penstock_policy::terms::Protocol;
 use penstock_proto::v1::{LearnedEvent, LearnedMessages, LearnedModbus, LearnedRange};
@@ -18,8 +18,8 @@ pub fn events(ends: &Ends, talk: &Talk) -> Vec<LearnedEvent> {
         source: ends.client.to_string(),
         destination: ends.server.ip().to_string(),
         protocol: match ends.carrier {
-            Carrier::Tcp => 6,
-            Carrier::Udp => 17,
+            PortCarrier::Tcp => 6,
+            PortCarrier::Udp => 17,
         },
         port: u32::from(ends.server.port()),
         application: talk.protocol.map_or("", Protocol::word).to_owned(),

@@ -48,7 +48,7 @@ use table::Table;
 pub use watch::counters::Counters;
 use watch::looks::Watching;
 pub use watch::passage::Pace;
-use watch::{drift, looks, verdicts};
+use watch::{drift, looks, routes, verdicts};
 
 use crate::identity::Identity;
 use crate::inspector::{self, Inspector};
@@ -283,7 +283,7 @@ impl Enforcer {
         let mut tasks = vec![
             tokio::spawn(drift::watch(Arc::clone(&table), watch)).abort_handle(),
             tokio::spawn(drift::verify_now_and_then(Arc::clone(&table))).abort_handle(),
-            tokio::spawn(routing::watch(Arc::clone(&table), routes)).abort_handle(),
+            tokio::spawn(routes::watch(Arc::clone(&table), routes)).abort_handle(),
             tokio::spawn(verdicts::run(Arc::clone(&table))).abort_handle(),
             tokio::spawn(br_netfilter::watch(Arc::clone(&table))).abort_handle(),
             tokio::spawn(table::keep_note(Arc::clone(&table))).abort_handle(),
@@ -385,7 +385,7 @@ impl Enforcer {
 
     /// Compares the kernel with the plan in force, and repairs it if the plan says so.
     pub async fn verify(&self) -> Result<DriftState, EnforceError> {
-        routing::mend(&self.table).await;
+        routes::mend(&self.table).await;
         self.table.verify(None).await
     }
 

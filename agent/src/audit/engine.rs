@@ -17,6 +17,9 @@ use super::opening::EpochReason;
 use super::spool::{Spool, SpoolError, SpoolLimits};
 use crate::{database, durable};
 
+/// Code of the fault, and step of the event, that the coordinator's trail cannot be followed.
+pub(super) const TRAIL_AHEAD: &str = "trail-ahead";
+
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Failures of the engine to open, other than corruption, before the database is set aside.
@@ -240,7 +243,7 @@ fn describe(error: &SpoolError) -> Failure {
     Failure {
         code: match error {
             SpoolError::NoRoom { .. } => "spool-disk-full",
-            SpoolError::AbsurdEpoch(_) => super::writer::TRAIL_AHEAD,
+            SpoolError::AbsurdEpoch(_) => TRAIL_AHEAD,
             _ => "spool-failed",
         },
         message,

@@ -13,7 +13,7 @@ use penstock_proto::v1::{AuditEvent, Fault, Severity};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::engine::{Engine, Failure};
+use super::engine::{Engine, Failure, TRAIL_AHEAD};
 use super::layout::Cause;
 use super::opening::EpochReason;
 use super::record;
@@ -30,8 +30,6 @@ const COMMIT_EVENTS_MAX: usize = 4096;
 const TICK: Duration = Duration::from_secs(1);
 /// Blocks moved to a new epoch between two commits.
 const MOVE_BLOCKS: usize = 64;
-/// Code of the fault, and step of the event, that the coordinator's trail cannot be followed.
-pub(super) const TRAIL_AHEAD: &str = "trail-ahead";
 /// Percent of the quota from which a person should know.
 const HIGH_WATER_PERCENT: u64 = 80;
 

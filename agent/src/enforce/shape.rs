@@ -4,4 +4,5 @@ pub mod block;
 pub mod lower;
 pub mod neighbours;
 pub(crate) mod passive;
+pub(super) mod spans;
 pub mod structure;

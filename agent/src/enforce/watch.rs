@@ -10,5 +10,6 @@ pub(super) mod explain;
 pub(super) mod looks;
 pub mod nflog;
 pub(super) mod passage;
+pub(super) mod routes;
 pub mod standing;
 pub(super) mod verdicts;

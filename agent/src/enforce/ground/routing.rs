@@ -9,21 +9,17 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use penstock_policy::plan::Plan;
-use penstock_policy::terms::OnDrift;
 use rustix::io::Errno;
 
 use super::sysctl;
 use crate::enforce::EnforceError;
 use crate::enforce::nft::netlink::{ACK, ERROR, Hearer, NetlinkSocket, ROUTE, attributes, message, messages};
-use crate::enforce::table::Table;
 use crate::intercept::{
     INSPECTOR4, INSPECTOR6, MARK_INTERCEPTED, MARK_INTERCEPTED_BITS, ROUTING_PRIORITY, ROUTING_TABLE,
 };
-use crate::observed::DriftStep;
 
 // linux/rtnetlink.h, linux/fib_rules.h.
 const NEW_ROUTE: u16 = 24;
@@ -53,11 +49,9 @@ const GROUPS: u32 = 0x80 | 0x40 | 0x4_0000 | 0x400;
 const HEADER_REST: usize = 8;
 
 const RECEIVE_BYTES: usize = 1 << 20;
-const BUFFER_BYTES: usize = 32 * 1024;
+pub(in crate::enforce) const BUFFER_BYTES: usize = 32 * 1024;
 /// How long one answer may take.
 pub(in crate::enforce) const PATIENCE: Duration = Duration::from_secs(5);
-/// Distance of repairs if another program keeps taking the rule away.
-const BETWEEN: Duration = Duration::from_millis(50);
 
 /// The families, by an address that has no route without the mark.
 const FAMILIES: [IpAddr; 2] = [IpAddr::V4(INSPECTOR4), IpAddr::V6(INSPECTOR6)];
@@ -94,20 +88,9 @@ pub(in crate::enforce) async fn set() -> Result<(), EnforceError> {
     blocking(|| FAMILIES.into_iter().try_for_each(put)).await
 }
 
-/// Looks whether the routes of the plan in force are in effect, and puts them back if they are to be repaired.
-pub(in crate::enforce) async fn mend(table: &Table) {
-    let current = table
-        .current
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    let Some(current) = current.filter(|_| table.settings.inspector.is_some()) else {
-        return;
-    };
-    if !is_needed(&current.plan) {
-        return;
-    }
-    let missing = blocking(|| {
+/// The families whose marked packets do not come to this machine, in words.
+pub(in crate::enforce) async fn missing() -> Result<Vec<&'static str>, EnforceError> {
+    blocking(|| {
         let mut missing = Vec::new();
         for address in FAMILIES {
             if !is_local(address)? {
@@ -115,39 +98,8 @@ pub(in crate::enforce) async fn mend(table: &Table) {
             }
         }
         Ok(missing)
-    });
-    let missing = match missing.await {
-        Ok(missing) if missing.is_empty() => return,
-        Ok(missing) => missing.join(" and "),
-        Err(error) => {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the routes of inspected packets are not known"
-            );
-            return;
-        }
-    };
-    let message = format!(
-        "the routing rule {ROUTING_PRIORITY} or its table {ROUTING_TABLE} was taken away ({missing}), so inspected \
-         connections stood still"
-    );
-    table.say(DriftStep::Found, &message, None);
-    if current.plan.on_drift != OnDrift::Repair {
-        return;
-    }
-    match set().await {
-        Ok(()) => table.say(DriftStep::Repaired, &message, None),
-        Err(error) => {
-            let cause = std::error::Error::source(&error)
-                .map(|e| format!(": {e}"))
-                .unwrap_or_default();
-            table.say(
-                DriftStep::RepairFailed,
-                &format!("{message}; {error}{cause}"),
-                None,
-            );
-        }
-    }
+    })
+    .await
 }
 
 /// Opens the socket that hears of changed routes.
@@ -155,24 +107,8 @@ pub(in crate::enforce) fn subscribe() -> io::Result<Hearer> {
     NetlinkSocket::open(ROUTE, GROUPS, RECEIVE_BYTES)?.hear()
 }
 
-/// Mends for as long as the agent runs.
-pub(in crate::enforce) async fn watch(table: Arc<Table>, socket: Hearer) {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        let touched = match socket.receive(&mut buffer).await {
-            Ok(length) => concerns_us(buffer.get(..length).unwrap_or_default()),
-            // Some were lost.
-            Err(_) => true,
-        };
-        if touched {
-            mend(&table).await;
-            tokio::time::sleep(BETWEEN).await;
-        }
-    }
-}
-
 /// Whether a datagram tells of a change that may have taken our routes away.
-fn concerns_us(datagram: &[u8]) -> bool {
+pub(in crate::enforce) fn concerns_us(datagram: &[u8]) -> bool {
     messages(datagram).any(|message| match message.kind {
         NEW_RULE | DELETE_RULE => true,
         DELETE_ROUTE => attributes(message.payload.get(HEADER_REST..).unwrap_or_default())

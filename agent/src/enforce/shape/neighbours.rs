@@ -114,7 +114,7 @@ impl Neighbours {
 
 impl<A: Address> Family<A> {
     fn of(plan: &Plan, own: impl Fn(IpAddr) -> Option<A>) -> Self {
-        let sides = super::structure::sides::<A>(plan, |side| Some([&side.networks, &[]]));
+        let sides = crate::enforce::shape::spans::sides::<A>(plan, |side| Some([&side.networks, &[]]));
         let mut family = Self::default();
         for side in &plan.interfaces {
             let hops: Vec<_> = side.routers.iter().filter_map(|net| A::span(*net)).collect();
@@ -174,7 +174,7 @@ impl<A: Address> Family<A> {
             .chain(family.far.values_mut())
             .chain(family.hops.values_mut())
         {
-            *spans = super::structure::merged(std::mem::take(spans));
+            *spans = crate::enforce::shape::spans::merged(std::mem::take(spans));
         }
         family
     }

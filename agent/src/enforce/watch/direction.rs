@@ -12,21 +12,7 @@ use std::net::IpAddr;
 
 use penstock_policy::document::services::{self, SERVICES};
 
-use super::nflog::{Content, KernelAction, LoggedPacket};
-
-/// What tells who opened a logged packet's connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Opener {
-    /// The packet, or the rule that logged it.
-    #[default]
-    Known,
-    /// The plan: a server of its sent a datagram to its client.
-    ByPlan,
-    /// The ports of both ends.
-    ByPorts,
-    /// Nothing: it is named as it came.
-    Unknown,
-}
+use super::nflog::{Content, KernelAction, LoggedPacket, Opener};
 
 /// What is known of flows and their ports.
 pub trait Flows {

@@ -8,11 +8,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::enforce::ground::routing;
 use crate::enforce::nft::netlink::{Hearer, NETFILTER, NetlinkSocket, attributes, be32, messages, text};
 use crate::enforce::nft::readback::is_ours;
 use crate::enforce::nft::wire::{NEW_GENERATION, SUBSYSTEM};
 use crate::enforce::table::Table;
+use crate::enforce::watch::routes;
 
 /// `NFNLGRP_NFTABLES`, as a bit.
 const GROUP: u32 = 1 << 6;
@@ -96,7 +96,7 @@ pub(in crate::enforce) async fn verify_now_and_then(table: Arc<Table>) {
 
 async fn compare(table: &Table, noticed: Option<(u32, String)>) {
     if noticed.is_none() {
-        routing::mend(table).await;
+        routes::mend(table).await;
     }
     match table.verify(noticed).await {
         Ok(crate::enforce::DriftState::Repaired(_)) => tokio::time::sleep(BETWEEN).await,

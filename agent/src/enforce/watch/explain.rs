@@ -11,10 +11,11 @@ use penstock_policy::terms::{GatewayMode, Transport};
 use penstock_policy::verdict::{Carried, Connection, Decision, Reason, decide};
 
 use self::servers::Servers;
-use super::direction::{Flows, Opener, is_well_known};
+use super::direction::{Flows, is_well_known};
 use super::events::Aggregate;
 use super::nflog::{Content, KernelAction, PacketShape};
 use crate::enforce::nft::render::STARTING_S;
+use crate::enforce::watch::nflog::Opener;
 use crate::observed::VerdictSeen;
 
 mod icmp;

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::net::netdevice::index_to_name;
 
-use super::direction::Opener;
 use crate::enforce::nft::netlink::{
     ACK, ERROR, Hearer, NETFILTER, NetlinkMessage, NetlinkSocket, attributes, be32, messages, request, text,
 };
@@ -47,6 +46,20 @@ pub enum KernelAction {
     Input,
     /// Dropped a SYN in a client's name that would have ended the inspector's own connection.
     Swept,
+}
+
+/// What tells who opened a logged packet's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Opener {
+    /// The packet, or the rule that logged it.
+    #[default]
+    Known,
+    /// The plan: a server of its sent a datagram to its client.
+    ByPlan,
+    /// The ports of both ends.
+    ByPorts,
+    /// Nothing: it is named as it came.
+    Unknown,
 }
 
 /// A logged packet, turned round if it was of the answering side: `source` is always who opened the connection.

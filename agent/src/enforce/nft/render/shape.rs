@@ -8,7 +8,7 @@ use penstock_policy::terms::Mac;
 
 use super::neighbours::MACS;
 use super::{Address, MARK_FLOW, Span, Structure, TABLE, granted, list};
-use crate::enforce::shape::structure::merged;
+use crate::enforce::shape::spans::merged;
 
 const INTERFACE: &str = "type ifname";
 const PAIR: &str = "type ifname . ifname";

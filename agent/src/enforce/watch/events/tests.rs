@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::enforce::watch::direction::Opener;
-use crate::enforce::watch::nflog::{Content, KernelAction, PacketShape};
+use crate::enforce::watch::nflog::{Content, KernelAction, Opener, PacketShape};
 
 fn packet(port: u16) -> LoggedPacket {
     let content = Content::Ip {

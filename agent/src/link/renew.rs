@@ -1,5 +1,5 @@
 //! A new certificate long before the old one ends: looked at each minute, asked for at two thirds of its life; or at
-//! once, if the policy in force ends TLS for servers that the certificate does not name ([`super::lack`]).
+//! once, if the policy in force ends TLS for servers that the certificate does not name ([`super::missing_names`]).
 //!
 //! Level-triggered: whatever failed is tried again at the next look. An expired certificate stops the link, never
 //! the policy in force. At each look the certificate that is good by the clock becomes the one in use, so that a clock that

@@ -6,7 +6,7 @@
 //! than a day, and then has four hours; a flow that pauses as it never did before raises this once, and that pause is then
 //! part of its rhythm. A few packets where there were many (a client that only tries to reach its server) are no beat.
 //!
-//! Bounded: one small record for each flow that is followed ([`super::counted`] bounds those), and [`KEPT`] of its seconds.
+//! Bounded: one small record for each flow that is followed ([`super::must_flows`] bounds those), and [`KEPT`] of its seconds.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

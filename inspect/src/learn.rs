@@ -25,6 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_policy::document::services::protocol_at;
 use penstock_policy::terms::Protocol;
 use penstock_policy::verdict::Carried;
 
@@ -36,7 +37,7 @@ use crate::capture::{
 use crate::connection::{self, Deviation};
 use crate::follow::{Follower, StreamFinding};
 use crate::judge::{Objection, Refusal, Rules, Verdict};
-use crate::replay::{Gate, KNOWN_PORTS, Occurrences, Plans, Track, When};
+use crate::replay::{Gate, Occurrences, Plans, Track, When};
 pub use talk::{Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
 
 /// Bounds of everything that a learner holds.
@@ -244,8 +245,8 @@ impl Gathering<'_> {
             PlantAnswer::Inspected(rules) => (true, Some(rules)),
         };
         let inspected = rules.is_some();
-        let known = KNOWN_PORTS.iter().find(|(port, _)| *port == key.server.port());
-        let rules = rules.or_else(|| known.map(|(_, protocol)| Arc::new(Rules::nothing(*protocol))));
+        let known = protocol_at(key.server.port());
+        let rules = rules.or_else(|| known.map(|protocol| Arc::new(Rules::nothing(protocol))));
         let protocol = rules.as_ref().map(|rules| rules.protocol());
         let ends = Ends {
             client: key.client.ip(),

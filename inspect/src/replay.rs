@@ -13,7 +13,7 @@ mod track;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use penstock_policy::terms::Protocol;
+use penstock_policy::document::services::protocol_at;
 use serde::Serialize;
 
 use self::datagrams::Datagrams;
@@ -33,9 +33,6 @@ pub const OPERATIONS_MAX: usize = 10_000;
 
 /// Distinct deviations kept for one connection at one gateway; what is beyond is counted together.
 const DEVIATIONS_MAX: usize = 100;
-
-/// The ports of protocols that are read, for connections that no rule names.
-pub const KNOWN_PORTS: &[(u16, Protocol)] = &[(502, Protocol::ModbusTcp), (1883, Protocol::Mqtt)];
 
 /// How often something happened, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -335,10 +332,7 @@ impl ReplayedFlow {
     fn new(plans: &Plans, key: FlowKey, at: Duration, opening: Opening) -> Self {
         let midway = opening != Opening::Recorded;
         let tracks = plans.tracks(key.client, key.server, When::At(at));
-        let protocol_of_port = KNOWN_PORTS
-            .iter()
-            .find(|(port, _)| *port == key.server.port())
-            .map(|(_, protocol)| *protocol);
+        let protocol_of_port = protocol_at(key.server.port());
         Self {
             key,
             turn: plans.next_turn(at),

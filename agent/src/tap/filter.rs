@@ -5,7 +5,7 @@
 //! frame. IPv4 fragments carry no ports or are not put together, so they are left. IPv6 with extension headers passes
 //! whole: it is rare, and sorted out afterwards.
 
-use penstock_inspect::replay::KNOWN_PORTS;
+use penstock_policy::document::services::plain_ports;
 
 /// Interfaces of one filter; a jump reaches no further.
 pub const INTERFACES_MAX: usize = 128;
@@ -165,8 +165,8 @@ pub fn program(interfaces: &[u32]) -> Vec<Instruction> {
     out.label(To::Ports);
     for port_at in [0, 2] {
         out.plain(LOAD_HALF_X, port_at);
-        for (port, _) in KNOWN_PORTS {
-            out.test(EQUAL, u32::from(*port), To::Accept, To::Next);
+        for (port, _) in plain_ports() {
+            out.test(EQUAL, u32::from(port), To::Accept, To::Next);
         }
     }
     out.label(To::Drop);

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use penstock_policy::document::services::protocol_at;
 use penstock_policy::model::{Asset, Plant};
 use penstock_policy::terms::Protocol;
 use penstock_policy::text::is_hidden;
@@ -16,7 +17,7 @@ use penstock_policy::text::is_hidden;
 use self::place::Place;
 use super::{Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
 use crate::modbus::Span;
-use crate::replay::{KNOWN_PORTS, Occurrences};
+use crate::replay::Occurrences;
 
 /// How a time is written; the caller knows time zones.
 pub type Clock<'c> = dyn Fn(std::time::Duration) -> String + 'c;
@@ -147,8 +148,7 @@ fn heading(out: &mut String, approver: Option<&str>) {
 
 /// Whether a protocol that can be read belongs to the port.
 fn known_port(ends: &Ends) -> bool {
-    let port = ends.server.port();
-    ends.carrier == PortCarrier::Tcp && KNOWN_PORTS.iter().any(|(known, _)| *known == port)
+    ends.carrier == PortCarrier::Tcp && protocol_at(ends.server.port()).is_some()
 }
 
 fn assets<'a>(
@@ -277,7 +277,7 @@ fn flow(
     let out = &mut flows.text;
     let readable = talk.protocol.filter(|_| talk.has_operations());
     let service = match (readable, port) {
-        (Some(protocol), port) if KNOWN_PORTS.contains(&(port, protocol)) => protocol.word().to_owned(),
+        (Some(protocol), port) if protocol_at(port) == Some(protocol) => protocol.word().to_owned(),
         (Some(protocol), port) => format!("{}:{port}", protocol.word()),
         (None, port) => match ends.carrier {
             PortCarrier::Tcp => format!("tcp/{port}"),

@@ -149,6 +149,22 @@ impl NamedService {
     }
 }
 
+/// The ports at which gateways read a protocol in the plain, where no rule says what it is: those of the services in the list
+/// above that end at one server.
+pub fn plain_ports() -> impl Iterator<Item = (u16, Protocol)> {
+    SERVICES
+        .iter()
+        .filter(|known| known.carrier == Carrier::Tcp && !known.tls && !known.bridged)
+        .filter_map(|known| Some((known.port, known.protocol?)))
+}
+
+/// The protocol that is read at a TCP port, if it is one of [`plain_ports`].
+pub fn protocol_at(port: u16) -> Option<Protocol> {
+    plain_ports()
+        .find(|(known, _)| *known == port)
+        .map(|(_, protocol)| protocol)
+}
+
 /// Reads a service as written.
 impl Term for Service {
     fn read(node: &Node, faults: &mut Faults) -> Option<Self> {

@@ -1,7 +1,6 @@
 //! Everything that goes over the network to the coordinator. Nothing here decides about traffic: a link that is
 //! down, hostile or never comes changes nothing in the kernel (DESIGN, promise 1).
 
-pub mod backoff;
 pub mod connect;
 pub mod enrol;
 pub mod missing_names;

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::{ApproverId, Digest, GatewayId, PlantId, Revision};
 use penstock_policy::release::{Release, Signature, Statement};
+use penstock_proto::backoff::Backoff;
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
@@ -373,7 +374,7 @@ impl Releases {
     /// Follows the store: a release approved by whatever coordinator on it becomes current here. Ends with the store.
     pub async fn follow(&self) {
         let mut changes = self.store.watch();
-        let (mut again, mut pause) = (None, REFRESH_AGAIN);
+        let (mut again, mut pause) = (None, Backoff::between(REFRESH_AGAIN, REFRESH_AGAIN_MAX));
         loop {
             use tokio::sync::broadcast::error::RecvError;
             let concerned = tokio::select! {
@@ -387,11 +388,14 @@ impl Releases {
             if !concerned {
                 continue;
             }
-            (again, pause) = match self.refresh().await {
-                Ok(()) => (None, REFRESH_AGAIN),
+            again = match self.refresh().await {
+                Ok(()) => {
+                    pause.worked();
+                    None
+                }
                 Err(refusal) => {
                     tracing::error!(%refusal, "cannot take up the newest release; it is tried again");
-                    (Some(Instant::now() + pause), (pause * 2).min(REFRESH_AGAIN_MAX))
+                    Some(Instant::now() + pause.failed(getrandom::u64().unwrap_or(0)))
                 }
             };
         }

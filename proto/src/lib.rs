@@ -8,6 +8,7 @@
 #![warn(clippy::missing_errors_doc)]
 
 pub mod audit;
+pub mod backoff;
 pub mod channel;
 pub mod codec;
 pub mod convert;

@@ -12,15 +12,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use penstock_policy::text;
+use penstock_proto::backoff::Backoff;
 
 use super::opening::EpochReason;
 use super::spool::{Spool, SpoolError, SpoolLimits};
+use crate::link::random;
 use crate::{database, durable};
 
 /// Code of the fault, and step of the event, that the coordinator's trail cannot be followed.
 pub(super) const TRAIL_AHEAD: &str = "trail-ahead";
 
-const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MIN: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Failures of the engine to open, other than corruption, before the database is set aside.
 const OPEN_FAILURES_MAX: u32 = 5;
@@ -40,7 +42,7 @@ pub(super) struct Engine {
     limits: SpoolLimits,
     spool: Option<Spool>,
     retry_at: Option<Instant>,
-    failures: u32,
+    failures: Backoff,
     /// Those of them that were the database's own.
     engine_failures: u32,
     last_failure: Option<Failure>,
@@ -55,7 +57,7 @@ impl Engine {
             limits,
             spool: None,
             retry_at: None,
-            failures: 0,
+            failures: Backoff::between(RETRY_MIN, RETRY_MAX),
             engine_failures: 0,
             last_failure: None,
             set_aside: None,
@@ -81,7 +83,7 @@ impl Engine {
         let (failure, engine_failed, damaged) = match opened {
             Ok(Ok((spool, begun))) => {
                 self.spool = Some(spool);
-                self.failures = 0;
+                self.failures.worked();
                 self.engine_failures = 0;
                 self.retry_at = None;
                 self.last_failure = None;
@@ -188,9 +190,7 @@ impl Engine {
 
     fn fail(&mut self, failure: Failure, now: Instant) {
         tracing::warn!(code = failure.code, "{}", failure.message);
-        self.failures = self.failures.saturating_add(1);
-        let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(6)).min(RETRY_MAX);
-        self.retry_at = Some(now + wait);
+        self.retry_at = Some(now + self.failures.failed(random()));
         self.last_failure = Some(failure);
     }
 
@@ -223,7 +223,7 @@ impl Engine {
                     .map_or_else(String::new, |f| f.message.clone());
                 self.set_aside = Some(format!("the old database was set aside as spool.damaged: {why}"));
                 self.retry_at = Some(now);
-                self.failures = 0;
+                self.failures.worked();
                 self.engine_failures = 0;
             }
             Ok(Ok(false)) => {}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::{GatewayId, PlantId};
 use penstock_policy::plan::{Bridge, Broker};
+use penstock_proto::backoff::Backoff;
 use penstock_proto::v1::Severity;
 use sha2::Digest as _;
 use tokio::sync::{mpsc, watch};
@@ -22,7 +23,6 @@ use super::report::{BridgeSide, Reporter, flow};
 use super::rules::PublicationRules;
 use super::side::{BrokerPeer, Login};
 use crate::identity::Identity;
-use crate::link::backoff::Backoff;
 use crate::link::random;
 use penstock_policy::text::sentence;
 

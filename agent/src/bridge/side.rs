@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use penstock_policy::plan::Broker;
 use penstock_policy::text::sentence;
+use penstock_proto::backoff::Backoff;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,6 @@ use super::packet::{Hello, Welcome};
 use super::report::{BridgeSide, Reporter};
 use crate::durable;
 use crate::identity::Identity;
-use crate::link::backoff::Backoff;
 use crate::link::random;
 
 /// How long a broker keeps our session while we are away: longer than any repair, and not for ever.

@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
+use penstock_proto::backoff::{Backoff, jitter};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1::Fault;
 use tokio::time::Instant;
 
-use super::backoff::{ceiling, jitter};
 use crate::audit::record;
 
 /// Within what time a new need is asked for.
@@ -22,12 +22,23 @@ pub const AGAIN_MIN: Duration = Duration::from_secs(120);
 pub const AGAIN_MAX: Duration = Duration::from_secs(4 * 3600);
 
 /// What is missing, and since how many attempts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MissingNames {
     missing: ServerNames,
-    attempts: u32,
+    attempts: Backoff,
     next: Option<Instant>,
     why: String,
+}
+
+impl Default for MissingNames {
+    fn default() -> Self {
+        Self {
+            missing: ServerNames::default(),
+            attempts: Backoff::between(AGAIN_MIN, AGAIN_MAX),
+            next: None,
+            why: String::new(),
+        }
+    }
 }
 
 impl MissingNames {
@@ -38,7 +49,7 @@ impl MissingNames {
         if self.missing.is_empty() {
             *self = Self::default();
         } else if is_new {
-            self.attempts = 0;
+            self.attempts.worked();
             self.next = Some(now + jitter(FIRST_WITHIN, random));
         }
     }
@@ -53,15 +64,13 @@ impl MissingNames {
         if self.missing.is_empty() {
             return;
         }
-        let ceiling = ceiling(AGAIN_MIN, AGAIN_MAX, self.attempts);
-        self.attempts = self.attempts.saturating_add(1);
-        self.next = Some(now + ceiling / 2 + jitter(ceiling / 2, random));
+        self.next = Some(now + self.attempts.failed(random));
         why.clone_into(&mut self.why);
     }
 
     /// What a person should know, once asking did not help.
     pub fn fault(&self) -> Option<Fault> {
-        (self.attempts > 0).then(|| Fault {
+        (self.attempts.failures() > 0).then(|| Fault {
             code: "certificate-names".to_owned(),
             message: record::bounded(&format!(
                 "TLS clients of {} cannot be served: this gateway's certificate does not name them, and {}; it is \

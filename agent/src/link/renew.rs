@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_proto::backoff::jitter;
 use penstock_proto::channel::Address;
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::times::instant;
@@ -18,7 +19,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::jitter;
 use super::connect::{self, LinkError};
 use super::missing_names::MissingNames;
 use super::random;

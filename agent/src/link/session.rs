@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_proto::backoff::{Backoff, jitter};
 use penstock_proto::channel::{Address, COORDINATOR_MESSAGE_BYTES_MAX, ConnectError};
 use penstock_proto::refusal::explain;
 use penstock_proto::tls::TlsError;
@@ -21,7 +22,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::backoff::{Backoff, jitter};
 use super::connect::{self, LinkError};
 use super::random;
 use super::upload::Upload;

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use penstock_policy::ids::{CoordinatorId, GatewayId};
+use penstock_proto::backoff::Backoff;
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
@@ -27,6 +28,8 @@ use crate::store::{Store, StoreError};
 const OUT_MAX: usize = 8;
 /// Audit blocks of one gateway that may wait for the store.
 const BLOCKS_MAX: usize = 32;
+/// Longest first pause before blocks are stored again.
+const STORE_RETRY_MIN: Duration = Duration::from_millis(250);
 /// Longest pause between two attempts to store blocks. At each the gateway hears that its session lives.
 const STORE_RETRY_MAX: Duration = Duration::from_secs(10);
 
@@ -366,7 +369,7 @@ impl Session<'_> {
     ) -> Result<crate::ingest::IngestReport, Duration> {
         let source = self.gateway.as_str();
         let ingest = &self.all.ingest;
-        let mut pause = Duration::from_millis(250);
+        let mut pause = Backoff::between(STORE_RETRY_MIN, STORE_RETRY_MAX);
         let mut accepted = match ingest.afford(source, &blocks, clock::now_ms()) {
             Ok(()) => ingest.accept(source, blocks.clone(), clock::now_ms()).await,
             Err(error) => Err(error),
@@ -387,8 +390,7 @@ impl Session<'_> {
                 let _ = ingest.waits(source, &error.to_string()).await;
                 return Err(wait);
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(STORE_RETRY_MAX);
+            tokio::time::sleep(pause.failed(getrandom::u64().unwrap_or(0))).await;
             accepted = ingest.accept(source, blocks.clone(), clock::now_ms()).await;
         }
     }

@@ -21,6 +21,7 @@ use penstock_policy::model::ApproverSet;
 use penstock_policy::release::Trust;
 use penstock_policy::terms::Tls;
 use penstock_proto::channel::Address;
+use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind};
 use penstock_proto::peer::{PeerIdentity, Subject, certified_key};
 use penstock_proto::tls::client::{ClientProfile, Trust as PeerTrust};
 use penstock_proto::tls::data_path::{BrokerError, BrokerProfile};
@@ -125,13 +126,20 @@ pub enum IdentityError {
     Tls(#[from] TlsError),
     /// The key cannot be made or used.
     #[error("the key of this gateway cannot be made or used")]
-    Key(#[from] rcgen::Error),
-    /// The key file is not text.
-    #[error("{} is not PEM", .0.display())]
-    KeyForm(PathBuf),
+    Key(#[source] KeyError),
     /// The coordinator certified something else.
     #[error("the coordinator issued {0}: its answer is not used")]
     Issued(String),
+}
+
+impl From<KeyError> for IdentityError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            // Our own sentence for it says what to do.
+            KeyError::File { verb, path, source } => Self::File(FileError { verb, path, source }),
+            error => Self::Key(error),
+        }
+    }
 }
 
 /// Key, certificate and roots, loaded.
@@ -274,14 +282,17 @@ impl IdentityFolder {
     /// # Errors
     /// As [`Self::load`].
     pub fn load_at(&self, enrolment: Enrolment, now_ms: u64) -> Result<Identity, IdentityError> {
-        let key = self.read("key.pem")?;
+        let key = self
+            .held()?
+            .ok_or_else(|| IdentityError::Missing(self.path("key.pem")))?;
         let roots = certificates_from_pem(
             &self.read("roots.pem")?,
             &self.path("roots.pem").display().to_string(),
         )?;
         let newest = self
             .read("chain.pem")
-            .and_then(|chain| Ok(Credentials::from_pem(&chain, &key)?));
+            .and_then(|pem| Ok(certificates_from_pem(&pem, "the certificate chain")?))
+            .and_then(|chain| Ok(Credentials::new(chain, key.clone())?));
         let fits = |credentials: &Credentials| ServerCredentials::new(credentials).is_ok();
         let newest_until_ms = newest
             .as_ref()
@@ -304,7 +315,7 @@ impl IdentityFolder {
             if ours
                 && issued_here
                 && all.iter().all(|known| known.chain() != chain)
-                && let Ok(credentials) = Credentials::with_pem_key(chain, &key)
+                && let Ok(credentials) = Credentials::new(chain, key.clone())
                 && fits(&credentials)
             {
                 all.push(credentials);
@@ -337,35 +348,28 @@ impl IdentityFolder {
 
     /// The gateway's key; born now if there is none. A repeated enrolment uses the same one, so that a token whose
     /// answer was lost on the way still works.
-    pub fn key(&self) -> Result<rcgen::KeyPair, IdentityError> {
-        let path = self.path("key.pem");
-        if let Some(pem) = durable::read(&path, PEM_BYTES_MAX)? {
-            let text = String::from_utf8(pem).map_err(|_| IdentityError::KeyForm(path))?;
-            return Ok(rcgen::KeyPair::from_pem(&text)?);
+    ///
+    /// # Errors
+    /// The key cannot be read, made or stored.
+    pub fn key(&self) -> Result<Key, IdentityError> {
+        if let Some(key) = self.held()? {
+            return Ok(key);
         }
         durable::create_folder(&self.0)?;
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        durable::replace(&path, key.serialize_pem().as_bytes(), 0o600)?;
-        Ok(key)
+        let key = FileKey::generate(KeyKind::EcdsaP256)?;
+        key.replace(&self.path("key.pem"))?;
+        Ok(key.into())
     }
 
-    /// A certificate request (PKCS#10, DER) for `identity`, signed by `key`.
-    pub fn request(key: &rcgen::KeyPair, identity: &PeerIdentity) -> Result<Vec<u8>, IdentityError> {
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, identity.subject.name());
-        params
-            .subject_alt_names
-            .push(rcgen::SanType::URI(identity.to_string().try_into()?));
-        Ok(params.serialize_request(key)?.der().to_vec())
+    /// The gateway's key, if there is one. Here it is decided who holds it.
+    fn held(&self) -> Result<Option<Key>, IdentityError> {
+        Ok(FileKey::find(&self.path("key.pem"))?.map(Key::new))
     }
 
     /// Holds a coordinator's answer against what was asked for: our name, our key, the plant's pinned root.
     pub fn check(
         enrolment: &Enrolment,
-        key: &rcgen::KeyPair,
+        key: &Key,
         answer: &penstock_proto::v1::EnrolResponse,
     ) -> Result<IssuedChain, IdentityError> {
         let der = |list: &[prost::bytes::Bytes]| -> Vec<CertificateDer<'static>> {

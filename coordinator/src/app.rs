@@ -176,14 +176,9 @@ pub fn backup(config: &Config, to: &Path) -> Result<(), AppError> {
     let ca = to.join("ca");
     files::private_folder(&ca)?;
     backup_file(&config.data.join(STORE_FILE), &to.join(STORE_FILE))?;
-    for (name, secret) in [("root.pem", false), ("root.key", true)] {
-        let content = files::read(&config.data.join("ca").join(name))?;
-        if secret {
-            files::write_secret(&ca.join(name), &content)?;
-        } else {
-            files::write_new(&ca.join(name), &content)?;
-        }
-    }
+    let own = config.data.join("ca");
+    files::write_new(&ca.join("root.pem"), &files::read(&own.join("root.pem"))?)?;
+    penstock_proto::keys::copy(&own.join("root.key"), &ca.join("root.key")).map_err(CaError::from)?;
     Ok(())
 }
 

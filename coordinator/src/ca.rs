@@ -9,20 +9,21 @@
 //! coordinator's own from its configuration) are what ordinary TLS clients look for where a gateway ends their TLS, at a device
 //! that serves, or at the coordinator; no program of Penstock takes a peer for anything because of them.
 //!
-//! The root's key is a file with mode 0600 in the data directory. Keeping it elsewhere (HSM) comes later.
+//! The root's key is a file with mode 0600 in the data directory; keeping it elsewhere is one more holder (`penstock_proto::keys`).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penstock_policy::ids::{Digest, PlantId};
+use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind};
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::{Credentials, TlsError, certificates_from_pem, validity_ms};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
 
@@ -52,7 +53,7 @@ pub struct Lifetimes {
 pub struct Authority {
     plant: PlantId,
     root: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, Key>,
     lifetimes: Lifetimes,
 }
 
@@ -88,6 +89,9 @@ pub enum CaError {
     /// There is one already.
     #[error("{0} exists already; a plant has one authority, and a second one would lock all gateways out")]
     Exists(PathBuf),
+    /// A key cannot be had or used.
+    #[error(transparent)]
+    Key(KeyError),
     /// The certificate library refused.
     #[error("the certificate cannot be made")]
     Certificate(#[from] rcgen::Error),
@@ -110,6 +114,17 @@ pub enum CaError {
     Name(String),
 }
 
+impl From<KeyError> for CaError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::File { verb, path, source } => Self::File(files::FileError::Io { verb, path, source }),
+            KeyError::Exposed { path, mode } => Self::File(files::FileError::Exposed { path, mode }),
+            KeyError::Make(error) => Self::Certificate(error),
+            error => Self::Key(error),
+        }
+    }
+}
+
 impl Authority {
     /// Makes a new authority for `plant` in the folder `dir`.
     pub fn create(dir: &Path, plant: PlantId, lifetimes: Lifetimes, now_ms: u64) -> Result<Self, CaError> {
@@ -128,9 +143,9 @@ impl Authority {
             .push(DnType::OrganizationalUnitName, hex::encode(serial.to_bytes()));
         params.serial_number = Some(serial);
         validity(&mut params, backdated(now_ms), now_ms, ROOT_VALIDITY);
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384)?;
-        let certificate = params.self_signed(&key)?;
-        files::write_secret(&key_file, key.serialize_pem().as_bytes())?;
+        let key = FileKey::generate(KeyKind::EcdsaP384)?;
+        key.create(&key_file)?;
+        let certificate = params.self_signed(&Key::new(key))?;
         files::write_new(&certificate_file, certificate.pem().as_bytes())?;
         Self::load(dir, plant, lifetimes)
     }
@@ -143,9 +158,8 @@ impl Authority {
             .into_iter()
             .next()
             .ok_or_else(|| TlsError::Empty(file.display().to_string()))?;
-        let key_pem = files::read_secret(&dir.join("root.key"))?;
-        let key = KeyPair::from_pem(&String::from_utf8_lossy(&key_pem))?;
-        let issuer = Issuer::from_ca_cert_der(&root, key)?;
+        let key = FileKey::open_private(&dir.join("root.key"))?;
+        let issuer = Issuer::from_ca_cert_der(&root, Key::new(key))?;
         Ok(Self {
             plant,
             root,
@@ -212,7 +226,7 @@ impl Authority {
         self.issue_for(subject, names, &key.key, now_ms)
     }
 
-    /// Makes a key and issues a certificate for it; only for the coordinator itself. It is valid from the authority's own
+    /// Issues a certificate for a key of the coordinator itself. It is valid from the authority's own
     /// beginning on: peers whose clocks are behind this one accept it, too.
     ///
     /// # Errors
@@ -221,15 +235,13 @@ impl Authority {
         &self,
         subject: &Subject,
         names: &ServerNames,
+        key: Key,
         now_ms: u64,
-    ) -> Result<(Credentials, String), CaError> {
-        let key = KeyPair::generate()?;
+    ) -> Result<Credentials, CaError> {
         let begun_ms = validity_ms(&self.root).map_or(now_ms, |(from, _)| from);
         let from_ms = begun_ms.min(backdated(now_ms));
         let issued = self.issue_from(subject, names, &key, (from_ms, now_ms))?;
-        let der =
-            PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
-        Ok((Credentials::new(issued.chain, der)?, key.serialize_pem()))
+        Ok(Credentials::new(issued.chain, key)?)
     }
 
     fn issue_for(
@@ -335,6 +347,8 @@ fn validity(params: &mut CertificateParams, from_ms: u64, now_ms: u64, lifetime:
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use rcgen::KeyPair;
+
     use super::*;
 
     const NOW_MS: u64 = 1_800_000_000_000;
@@ -425,8 +439,13 @@ mod tests {
         let mut names = ServerNames::default();
         names.add("coordinator.example").unwrap();
         names.add("10.0.0.5").unwrap();
-        let (credentials, _) = ca
-            .issue_own(&"coordinator/c1".parse().unwrap(), &names, NOW_MS)
+        let credentials = ca
+            .issue_own(
+                &"coordinator/c1".parse().unwrap(),
+                &names,
+                FileKey::generate(KeyKind::EcdsaP256).unwrap().into(),
+                NOW_MS,
+            )
             .unwrap();
         assert_eq!(
             credentials.identity().unwrap().subject.to_string(),

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Why a file cannot be used.
@@ -62,7 +62,7 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<(), FileError> {
 }
 
 /// Writes a new file that only its owner can read.
-pub fn write_secret(path: &Path, content: &[u8]) -> Result<(), FileError> {
+fn write_secret(path: &Path, content: &[u8]) -> Result<(), FileError> {
     write(path, content, 0o600)
 }
 
@@ -105,19 +105,4 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 /// Reads a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(io("read", path))
-}
-
-/// Reads a file that must be private.
-pub fn read_secret(path: &Path) -> Result<Vec<u8>, FileError> {
-    let mode = std::fs::metadata(path)
-        .map_err(io("read", path))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0 {
-        return Err(FileError::Exposed {
-            path: path.to_owned(),
-            mode: mode & 0o777,
-        });
-    }
-    read(path)
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::ids::CoordinatorId;
+use penstock_proto::keys::{FileKey, Key, KeyKind};
 use penstock_proto::peer::Subject;
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::server::ServerCredentials;
@@ -95,7 +96,15 @@ impl OwnCertificate {
             None => "there was none that could be used",
         };
         let subject = Subject::Coordinator(self.name.clone());
-        let (made, key_pem) = match self.authority.issue_own(&subject, &self.names, now_ms) {
+        let key = FileKey::generate(KeyKind::EcdsaP256).map_err(CaError::from);
+        let made = key.and_then(|key| {
+            let key = Arc::new(key);
+            let made = self
+                .authority
+                .issue_own(&subject, &self.names, Key::from(key.clone()), now_ms)?;
+            Ok((made, key))
+        });
+        let (made, key) = match made {
             Ok(made) => made,
             Err(error) => {
                 self.held = held;
@@ -108,7 +117,7 @@ impl OwnCertificate {
             instant(from),
             instant(until)
         ));
-        self.store(&made, &key_pem);
+        self.store(&made, &key);
         self.held = Some(made.clone());
         Ok(made)
     }
@@ -136,11 +145,13 @@ impl OwnCertificate {
     }
 
     /// Stores it for the next start; where that fails it is served all the same.
-    fn store(&self, made: &Credentials, key_pem: &str) {
+    fn store(&self, made: &Credentials, key: &FileKey) {
         let chain_pem = certificates_to_pem(made.chain());
         // The key first: a certificate without its key would be taken for whole at the next start.
-        let stored = files::replace_secret(&self.key_file, key_pem.as_bytes())
-            .and_then(|()| files::replace_secret(&self.chain_file, chain_pem.as_bytes()));
+        let stored = key
+            .replace(&self.key_file)
+            .map_err(CaError::from)
+            .and_then(|()| Ok(files::replace_secret(&self.chain_file, chain_pem.as_bytes())?));
         if let Err(error) = stored {
             tracing::error!(
                 error = %crate::chain(&error),

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use penstock_policy::ids::{OperatorId, PlantId, check_name};
 use penstock_proto::channel::Address;
+use penstock_proto::keys::{self, FileKey, KeyError};
 use penstock_proto::peer::Subject;
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::{Credentials, times};
@@ -77,6 +78,20 @@ pub enum ContextError {
     /// Key or certificate.
     #[error("key or certificate of the login cannot be used")]
     Tls(#[from] penstock_proto::tls::TlsError),
+}
+
+impl From<KeyError> for ContextError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::File {
+                verb: "write" | "replace",
+                path,
+                source,
+            } => Self::File(FileError::Write { path, source }),
+            KeyError::File { path, source, .. } => Self::File(FileError::Read { path, source }),
+            error => Self::Tls(error.into()),
+        }
+    }
 }
 
 impl From<ContextError> for Failure {
@@ -259,16 +274,16 @@ impl Contexts {
     }
 
     /// The private key that a login begun earlier left behind, so that it can be finished with the same one.
-    pub fn pending_key(&self, name: &str) -> Result<Option<String>, ContextError> {
-        let path = self.file(name, "pending");
-        if !path.exists() {
-            return Ok(None);
+    pub fn pending_key(&self, name: &str) -> Result<Option<FileKey>, ContextError> {
+        match FileKey::find(&self.file(name, "pending")) {
+            // What cannot be used is made again.
+            Err(KeyError::Form(_) | KeyError::Kind(_)) => Ok(None),
+            other => Ok(other?),
         }
-        Ok(String::from_utf8(files::read(&path, FILE_BYTES_MAX)?).ok())
     }
 
     /// Keeps a private key before it is first used.
-    pub fn keep_pending_key(&self, name: &str, pem: &str) -> Result<(), ContextError> {
+    pub fn keep_pending_key(&self, name: &str, key: &FileKey) -> Result<(), ContextError> {
         check_name(name).map_err(|_| ContextError::Name(name.to_owned()))?;
         let folder = self.root.join("contexts");
         std::fs::DirBuilder::new()
@@ -276,7 +291,7 @@ impl Contexts {
             .mode(0o700)
             .create(&folder)
             .map_err(|source| FileError::Write { path: folder, source })?;
-        files::replace(&self.file(name, "pending"), pem.as_bytes(), Mode::Secret)?;
+        key.replace(&self.file(name, "pending"))?;
         Ok(())
     }
 
@@ -285,12 +300,9 @@ impl Contexts {
         let (crt, key) = (self.file(name, "crt"), self.file(name, "key"));
         let whole = Credentials::from_files(&crt, &key).is_ok_and(|old| ServerCredentials::new(&old).is_ok());
         if whole {
-            for (end, path, mode) in [
-                ("before.key", &key, Mode::Secret),
-                ("before.crt", &crt, Mode::Shared),
-            ] {
-                files::replace(&self.file(name, end), &files::read(path, FILE_BYTES_MAX)?, mode)?;
-            }
+            keys::copy(&key, &self.file(name, "before.key"))?;
+            let chain = files::read(&crt, FILE_BYTES_MAX)?;
+            files::replace(&self.file(name, "before.crt"), &chain, Mode::Shared)?;
         }
         Ok(())
     }
@@ -304,9 +316,8 @@ impl Contexts {
         roots_pem: &str,
     ) -> Result<(), ContextError> {
         let pending = self.file(name, "pending");
-        let key = files::read(&pending, FILE_BYTES_MAX)?;
         self.keep_before(name)?;
-        files::replace(&self.file(name, "key"), &key, Mode::Secret)?;
+        keys::copy(&pending, &self.file(name, "key"))?;
         files::replace(&self.file(name, "crt"), chain_pem.as_bytes(), Mode::Shared)?;
         files::replace(&self.file(name, "roots"), roots_pem.as_bytes(), Mode::Shared)?;
         // Strings and lists of strings cannot fail to be TOML.
@@ -349,7 +360,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let contexts = Contexts::at(folder.path());
         let log_in = |(key, chain): &(String, String)| {
-            contexts.keep_pending_key("one", key).unwrap();
+            let key = FileKey::from_pem(key.as_bytes(), "the key").unwrap();
+            contexts.keep_pending_key("one", &key).unwrap();
             contexts.save("one", &context("alice"), chain, "roots").unwrap();
         };
         let begins = |now_ms| {
@@ -384,7 +396,8 @@ mod tests {
         let contexts = Contexts::at(folder.path());
         assert!(matches!(contexts.find(None), Err(ContextError::None)));
         for name in ["one", "two"] {
-            contexts.keep_pending_key(name, "key").unwrap();
+            let key = FileKey::generate(keys::KeyKind::EcdsaP256).unwrap();
+            contexts.keep_pending_key(name, &key).unwrap();
             contexts.save(name, &context(name), "chain", "roots").unwrap();
         }
         assert_eq!(contexts.names(), ["one", "two"]);
@@ -400,6 +413,6 @@ mod tests {
             contexts.find(Some("../one")),
             Err(ContextError::Name(_))
         ));
-        assert_eq!(contexts.pending_key("one").unwrap(), None);
+        assert!(contexts.pending_key("one").unwrap().is_none());
     }
 }

@@ -27,10 +27,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
 use self::names::ServerNames;
+use crate::keys::{FileKey, Key, KeyError};
 use crate::peer::{PeerError, PeerIdentity};
 
 /// Application protocol of every connection: HTTP/2, for gRPC.
@@ -63,6 +65,9 @@ pub enum TlsError {
     /// No root to verify a peer against.
     #[error("there is no root certificate to verify the peer against")]
     NoRoot,
+    /// The private key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The certificate names nobody.
     #[error("the certificate does not name its holder")]
     Identity(#[from] PeerError),
@@ -74,20 +79,11 @@ pub enum TlsError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
-/// A certificate chain and its private key.
-#[derive(Debug)]
+/// A certificate chain, and who signs for it.
+#[derive(Debug, Clone)]
 pub struct Credentials {
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
-
-impl Clone for Credentials {
-    fn clone(&self) -> Self {
-        Self {
-            chain: self.chain.clone(),
-            key: self.key.clone_key(),
-        }
-    }
+    key: Key,
 }
 
 impl Credentials {
@@ -95,10 +91,11 @@ impl Credentials {
     ///
     /// # Errors
     /// The chain is empty.
-    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
+    pub fn new(chain: Vec<CertificateDer<'static>>, key: impl Into<Key>) -> Result<Self, TlsError> {
         if chain.is_empty() {
             return Err(TlsError::Empty("the certificate chain".to_owned()));
         }
+        let key = key.into();
         Ok(Self { chain, key })
     }
 
@@ -107,19 +104,8 @@ impl Credentials {
     /// # Errors
     /// The text is not PEM, holds no certificate or key, or they cannot be used.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        Self::with_pem_key(certificates_from_pem(chain, "the certificate chain")?, key)
-    }
-
-    /// From a chain, leaf first, and the PEM text of its key.
-    ///
-    /// # Errors
-    /// The key is not PEM, or the chain is empty.
-    pub fn with_pem_key(chain: Vec<CertificateDer<'static>>, key: &[u8]) -> Result<Self, TlsError> {
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem {
-            what: "the private key".to_owned(),
-            source,
-        })?;
-        Self::new(chain, key)
+        let chain = certificates_from_pem(chain, "the certificate chain")?;
+        Self::new(chain, FileKey::from_pem(key, "the private key")?)
     }
 
     /// From PEM files, leaf first.
@@ -128,13 +114,12 @@ impl Credentials {
     /// A file cannot be read, or as [`Credentials::from_pem`].
     pub fn from_files(chain: &Path, key: &Path) -> Result<Self, TlsError> {
         let chain_pem = read(chain)?;
-        let key_pem = read(key)?;
         let certificates = certificates_from_pem(&chain_pem, &chain.display().to_string())?;
-        let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|source| TlsError::Pem {
-            what: key.display().to_string(),
-            source,
+        let held = FileKey::find(key)?.ok_or_else(|| TlsError::Read {
+            path: key.to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
         })?;
-        Self::new(certificates, key)
+        Self::new(certificates, held)
     }
 
     /// The chain, leaf first.
@@ -142,9 +127,19 @@ impl Credentials {
         &self.chain
     }
 
-    /// The private key.
-    pub fn key(&self) -> &PrivateKeyDer<'static> {
+    /// Who signs.
+    pub fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// Both, for either side of the TLS library.
+    ///
+    /// # Errors
+    /// Key and certificate do not fit, or the certificate cannot be used for TLS.
+    pub fn certified(&self) -> Result<Arc<CertifiedKey>, TlsError> {
+        let certified = CertifiedKey::new(self.chain.clone(), Arc::new(self.key.clone()));
+        certified.keys_match()?;
+        Ok(Arc::new(certified))
     }
 
     /// Who holds them, by their leaf.

@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use penstock_policy::ids::{AssetId, PlantId};
 use penstock_policy::terms::Tls;
+use penstock_proto::keys::FileKey;
 use penstock_proto::tls::data_path::{BrokerProfile, Devices, device, device_server, explain};
 use penstock_proto::tls::server::ServerCredentials;
 use penstock_proto::tls::{Credentials, WrongPeer};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -54,7 +56,7 @@ impl Authority {
         ];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let key = FileKey::of(key).unwrap();
         Credentials::new(vec![certificate.der().clone(), self.root()], key).unwrap()
     }
 }
@@ -87,9 +89,9 @@ fn ordinary(ca: &Authority, own: Option<&Credentials>) -> Arc<ClientConfig> {
             .unwrap()
             .with_root_certificates(roots);
     Arc::new(match own {
-        Some(own) => builder
-            .with_client_auth_cert(own.chain().to_vec(), own.key().clone_key())
-            .unwrap(),
+        Some(own) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified().unwrap())))
+        }
         None => builder.with_no_client_auth(),
     })
 }
@@ -217,8 +219,7 @@ fn broker(ca: &Authority, credentials: &Credentials) -> Arc<ServerConfig> {
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_client_cert_verifier(clients)
-        .with_single_cert(credentials.chain().to_vec(), credentials.key().clone_key())
-        .unwrap();
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.certified().unwrap())));
     Arc::new(config)
 }
 

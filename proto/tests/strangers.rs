@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::{Digest, PlantId};
 use penstock_policy::terms::Tls;
+use penstock_proto::keys::FileKey;
 use penstock_proto::tls::client::{ClientProfile, Trust};
 use penstock_proto::tls::data_path::{BrokerProfile, Devices, device_server};
 use penstock_proto::tls::handshakes::{Handshakes, Unmet};
@@ -26,7 +27,7 @@ use rcgen::{
     SanType,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection, SignatureScheme};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
@@ -68,7 +69,7 @@ impl Authority {
         ];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let key = FileKey::of(key).unwrap();
         Credentials::new(vec![certificate.der().clone(), self.root()], key).unwrap()
     }
 }
@@ -83,7 +84,7 @@ fn hostile_chains(name: &str, subject: &str) -> Vec<(&'static str, Credentials)>
     let leaf = own.issue(subject);
     let shown = |others: Vec<CertificateDer<'static>>| {
         let chain = [vec![leaf.chain()[0].clone()], others].concat();
-        Credentials::new(chain, leaf.key().clone_key()).unwrap()
+        Credentials::new(chain, leaf.key().clone()).unwrap()
     };
     let namesakes = |count: usize| (0..count).map(|_| Authority::named(name).root()).collect();
     vec![
@@ -118,7 +119,7 @@ fn hostile_chains(name: &str, subject: &str) -> Vec<(&'static str, Credentials)>
                     between(&middle),
                     between(&middle),
                 ];
-                Credentials::new(chain, leaf.key().clone_key()).unwrap()
+                Credentials::new(chain, leaf.key().clone()).unwrap()
             },
         ),
         ("40 certificates of the root's name", shown(namesakes(39))),
@@ -131,7 +132,7 @@ struct Shows(Arc<CertifiedKey>);
 
 impl Shows {
     fn new(credentials: &Credentials) -> Arc<Self> {
-        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(credentials.key()).unwrap();
+        let key = Arc::new(credentials.key().clone());
         Arc::new(Self(Arc::new(CertifiedKey::new(
             credentials.chain().to_vec(),
             key,

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use penstock_proto::channel;
+use penstock_proto::keys::certificate_request;
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::tls::TlsError;
@@ -94,7 +95,7 @@ pub async fn enrol(state_folder: &Path, token: &Token) -> Result<Enrolment, Enro
         plant: token.plant.clone(),
         subject: token.subject.clone(),
     };
-    let request = IdentityFolder::request(&key, &identity)?;
+    let request = certificate_request(&key, Some(&identity)).map_err(IdentityError::from)?;
     let profile = ClientProfile {
         plant: token.plant.clone(),
         trust: Trust::Pin(token.root_digest),

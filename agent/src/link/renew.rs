@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use penstock_proto::backoff::jitter;
 use penstock_proto::channel::Address;
+use penstock_proto::keys::certificate_request;
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::times::instant;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
@@ -232,7 +233,7 @@ pub async fn renew(
         let folder = folder.clone();
         tokio::task::spawn_blocking(move || {
             let key = folder.key()?;
-            let request = IdentityFolder::request(&key, &own)?;
+            let request = certificate_request(&key, Some(&own))?;
             Ok::<_, IdentityError>((key, request))
         })
         .await

@@ -453,13 +453,12 @@ async fn where_the_coordinator_does_not_accept_the_newest_certificate_an_earlier
     renew(&folder, &[], &loaded(state.path())).await.unwrap();
     // By the clock here it is good: to the coordinator it is not.
     let newest = state.path().join("identity/chain.pem");
-    let key = std::fs::read_to_string(state.path().join("identity/key.pem")).unwrap();
-    let key = rcgen::KeyPair::from_pem(&key).unwrap();
+    let key = folder.key().unwrap();
     let own = penstock_proto::peer::PeerIdentity {
         plant: world::plant(),
         subject: penstock_proto::peer::Subject::Gateway(world::gateway()),
     };
-    let request = IdentityFolder::request(&key, &own).unwrap();
+    let request = penstock_proto::keys::certificate_request(&key, Some(&own)).unwrap();
     let leaf = world::Authority::new().sign(&request, &[], Some((2020, 2095)));
     std::fs::write(&newest, penstock_proto::tls::certificates_to_pem(&[leaf])).unwrap();
     let agent = Running::start(state.path()).await;

@@ -30,11 +30,12 @@ use penstock_policy::terms::{
     GatewayMode, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal, Operations, PortRange, Tls,
     Transport,
 };
+use penstock_proto::keys::FileKey;
 use penstock_proto::v1::{self, KernelCounters, PolicyOffer, SignedRelease};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +81,7 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.0).unwrap();
         penstock_proto::tls::Credentials::new(
             vec![certificate.der().clone(), self.root()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            FileKey::of(key).unwrap(),
         )
         .unwrap()
     }

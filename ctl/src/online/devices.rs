@@ -4,8 +4,10 @@
 //! A key that is made here goes into one file and nowhere else.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use penstock_policy::ids::AssetId;
+use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind, certificate_request};
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::tls::{certificates_to_pem, validity_ms};
@@ -108,7 +110,7 @@ struct KeyRequest {
     /// The public key in it (subjectPublicKeyInfo).
     public_key: Vec<u8>,
     /// A key that was made here, PEM, and where it shall be kept.
-    made: Option<(PathBuf, String)>,
+    made: Option<(PathBuf, Arc<FileKey>)>,
 }
 
 impl KeyRequest {
@@ -140,19 +142,17 @@ impl KeyRequest {
 
     /// A key of our own making.
     fn make(path: &Path) -> Result<Self, Failure> {
-        let failed = |error: rcgen::Error| {
+        let failed = |error: KeyError| {
             Failure::local("key-unmade", "no key could be made for the device").caused_by(&error)
         };
         // Before anything is issued that cannot be kept.
         files::free(path)?;
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(failed)?;
-        let request = rcgen::CertificateParams::default()
-            .serialize_request(&key)
-            .map_err(failed)?;
+        let made = Arc::new(FileKey::generate(KeyKind::EcdsaP256).map_err(failed)?);
+        let key = Key::from(made.clone());
         Ok(Self {
-            request: request.der().to_vec(),
+            request: certificate_request(&key, None).map_err(failed)?,
             public_key: key.subject_public_key_info(),
-            made: Some((path.to_owned(), key.serialize_pem())),
+            made: Some((path.to_owned(), made)),
         })
     }
 }
@@ -187,8 +187,10 @@ async fn issue(
     let names = ServerNames::of_certificate(&leaf).map_err(unreadable)?;
     let (_, expires_ms) = validity_ms(&leaf).map_err(unreadable)?;
     // The key first: a key without its certificate can be thrown away, the other way round it looks whole.
-    if let Some((path, pem)) = &asked.made {
-        files::create(path, pem.as_bytes(), Mode::Secret)?;
+    if let Some((path, key)) = &asked.made {
+        key.create(path).map_err(|error| {
+            Failure::local("file-unwritable", "the device's key cannot be stored").caused_by(&error)
+        })?;
     }
     files::create(certificate, certificates_to_pem(&chain).as_bytes(), Mode::Shared)?;
     out.show(&DeviceIssued {

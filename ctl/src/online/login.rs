@@ -2,6 +2,7 @@
 
 use penstock_policy::ids::Digest;
 use penstock_proto::channel;
+use penstock_proto::keys::{FileKey, Key, KeyError, KeyKind, certificate_request};
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::certificates_to_pem;
 use penstock_proto::tls::client::{ClientProfile, Trust};
@@ -131,14 +132,11 @@ pub async fn login(out: &Output, context: Option<&str>, args: &args::Login) -> R
     let contexts = Contexts::open()?;
 
     // The key is on disk before the token is spent: if the answer is lost, the same key asks again.
-    let key = match contexts
-        .pending_key(&name)?
-        .and_then(|pem| rcgen::KeyPair::from_pem(&pem).ok())
-    {
+    let key = match contexts.pending_key(&name)? {
         Some(key) => key,
         None => {
-            let key = rcgen::KeyPair::generate().map_err(key_failed)?;
-            contexts.keep_pending_key(&name, &key.serialize_pem())?;
+            let key = FileKey::generate(KeyKind::EcdsaP256).map_err(key_failed)?;
+            contexts.keep_pending_key(&name, &key)?;
             key
         }
     };
@@ -146,7 +144,7 @@ pub async fn login(out: &Output, context: Option<&str>, args: &args::Login) -> R
         plant: token.plant.clone(),
         subject: token.subject.clone(),
     };
-    let answer = enrol(&token, &key, &identity).await?;
+    let answer = enrol(&token, &key.into(), &identity).await?;
 
     let chain: Vec<CertificateDer<'static>> = answer
         .certificate_chain
@@ -196,7 +194,7 @@ pub async fn login(out: &Output, context: Option<&str>, args: &args::Login) -> R
     Ok(Exit::Done)
 }
 
-fn key_failed(error: rcgen::Error) -> Failure {
+fn key_failed(error: KeyError) -> Failure {
     Failure::local("key-unmade", "no key could be made for the login").caused_by(&error)
 }
 
@@ -226,19 +224,8 @@ fn read_token(path: &std::path::Path) -> Result<Token, Failure> {
     Ok(token)
 }
 
-async fn enrol(
-    token: &Token,
-    key: &rcgen::KeyPair,
-    identity: &PeerIdentity,
-) -> Result<EnrolResponse, Failure> {
-    let mut request = rcgen::CertificateParams::default();
-    request.distinguished_name = rcgen::DistinguishedName::new();
-    request
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, identity.subject.name());
-    let uri = rcgen::string::Ia5String::try_from(identity.to_string()).map_err(key_failed)?;
-    request.subject_alt_names = vec![rcgen::SanType::URI(uri)];
-    let request = request.serialize_request(key).map_err(key_failed)?;
+async fn enrol(token: &Token, key: &Key, identity: &PeerIdentity) -> Result<EnrolResponse, Failure> {
+    let request = certificate_request(key, Some(identity)).map_err(key_failed)?;
 
     let profile = ClientProfile {
         plant: token.plant.clone(),
@@ -255,7 +242,7 @@ async fn enrol(
         .enrol(EnrolRequest {
             name: identity.subject.name().to_owned(),
             secret: token.secret.0.to_vec().into(),
-            certificate_request: request.der().to_vec().into(),
+            certificate_request: request.into(),
         })
         .await
         .map_err(|status| refused(&status))?;

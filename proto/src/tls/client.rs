@@ -10,6 +10,7 @@ use penstock_policy::ids::{Digest, PlantId};
 use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
+use rustls::sign::SingleCertAndKey;
 
 use super::verifier::{Anchor, ExpectedPeer, PeerKind, ServerVerifier};
 use super::{ALPN, Credentials, TlsError, provider, root_store};
@@ -84,7 +85,7 @@ pub(super) fn connecting(
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match own {
-        Some(own) => builder.with_client_auth_cert(own.chain().to_vec(), own.key().clone_key())?,
+        Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified()?))),
         None => builder.with_no_client_auth(),
     };
     config.resumption = rustls::client::Resumption::disabled();

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use penstock_policy::ids::PlantId;
 use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -76,7 +75,6 @@ impl Default for AcceptLimits {
 #[derive(Debug)]
 pub struct ServerCredentials {
     current: RwLock<Arc<CertifiedKey>>,
-    provider: Arc<CryptoProvider>,
 }
 
 impl ServerCredentials {
@@ -85,12 +83,8 @@ impl ServerCredentials {
     /// # Errors
     /// Key and certificate do not fit, or cannot be used for TLS.
     pub fn new(credentials: &Credentials) -> Result<Arc<Self>, TlsError> {
-        let provider = provider();
-        let key = certified(credentials, &provider)?;
-        Ok(Arc::new(Self {
-            current: RwLock::new(key),
-            provider,
-        }))
+        let current = RwLock::new(credentials.certified()?);
+        Ok(Arc::new(Self { current }))
     }
 
     /// New connections are served with these from now on.
@@ -98,23 +92,13 @@ impl ServerCredentials {
     /// # Errors
     /// Key and certificate do not fit, or cannot be used for TLS; those before stay in use.
     pub fn replace(&self, credentials: &Credentials) -> Result<(), TlsError> {
-        let key = certified(credentials, &self.provider)?;
+        let key = credentials.certified()?;
         *self
             .current
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = key;
         Ok(())
     }
-}
-
-fn certified(credentials: &Credentials, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
-    let key = CertifiedKey::from_der(
-        credentials.chain().to_vec(),
-        credentials.key().clone_key(),
-        provider,
-    )?;
-    key.keys_match()?;
-    Ok(Arc::new(key))
 }
 
 impl ResolvesServerCert for ServerCredentials {

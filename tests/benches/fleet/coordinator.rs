@@ -12,6 +12,7 @@ use penstock_coordinator::config::{Config, ConfigFile};
 use penstock_coordinator::operators::Role;
 use penstock_policy::ids::{CoordinatorId, OperatorId, PlantId};
 use penstock_proto::channel::{self, Address};
+use penstock_proto::keys::{FileKey, KeyKind};
 use penstock_proto::tls::Credentials;
 use penstock_proto::tls::client::{ClientProfile, Trust};
 use penstock_proto::tls::names::ServerNames;
@@ -175,10 +176,10 @@ impl Coordinator {
 
     pub(super) fn certificate(&self, subject: &str) -> Credentials {
         let subject = subject.parse().unwrap();
+        let key = FileKey::generate(KeyKind::EcdsaP256).unwrap();
         self.authority
-            .issue_own(&subject, &ServerNames::default(), clock::now_ms())
+            .issue_own(&subject, &ServerNames::default(), key.into(), clock::now_ms())
             .unwrap()
-            .0
     }
 
     fn of_process<T>(&self, file: &str, name: &str, read: impl Fn(&str) -> T) -> T {

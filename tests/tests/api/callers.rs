@@ -168,10 +168,13 @@ async fn certificates_of_another_authority_or_past_their_time_do_not_pass_the_ha
         now_ms(),
     )
     .unwrap();
-    let (forged, _) = other
+    let forged = other
         .issue_own(
             &"operator/admin".parse().unwrap(),
             &ServerNames::default(),
+            penstock_proto::keys::FileKey::generate(penstock_proto::keys::KeyKind::EcdsaP256)
+                .unwrap()
+                .into(),
             now_ms(),
         )
         .unwrap();

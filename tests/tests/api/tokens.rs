@@ -5,7 +5,7 @@ use penstock_proto::v1;
 use penstock_proto::v1::create_token_request::Subject;
 use rcgen::KeyPair;
 
-use crate::world::{World, refused};
+use crate::world::{World, file_key, refused};
 
 #[tokio::test]
 async fn a_token_serves_one_key_of_one_name_also_after_a_restart() {
@@ -15,7 +15,7 @@ async fn a_token_serves_one_key_of_one_name_also_after_a_restart() {
         .await;
     refused(world.enrol("gw-b", &secret).await, Reason::TokenUnknown);
     refused(world.enrol("gw-a", &secret[..31]).await, Reason::TokenUnknown);
-    let key = KeyPair::generate().unwrap();
+    let key = file_key();
     world.enrol_key("gw-a", &secret, &key).await.unwrap();
     world.restart().await;
     // The reply may have been lost: the same key gets it again, another one does not.
@@ -103,7 +103,7 @@ async fn a_certificate_is_renewed_for_its_own_name_only() {
         .map(|der| der.to_vec().into())
         .collect();
     assert!(validity_ms(&chain[0]).unwrap().1 > crate::world::now_ms());
-    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let key = penstock_proto::keys::FileKey::of(key).unwrap();
     let identity = Credentials::new(chain, key).unwrap().identity().unwrap();
     assert_eq!(identity.to_string(), "spiffe://riverside/gateway/gw-a");
 }
@@ -202,4 +202,61 @@ async fn a_client_that_others_wrote_verifies_the_coordinator_by_name_and_by_addr
     world.restart().await;
     let said = verified_by_openssl(&world, "-verify_hostname", "elsewhere.example");
     assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+}
+
+/// A token that signs, as a TPM or a smart card does: what it holds cannot be read, copied or stored by anybody who has it.
+#[derive(Debug)]
+struct Sealed {
+    pair: KeyPair,
+    signed: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl penstock_proto::keys::KeyHolder for Sealed {
+    fn kind(&self) -> penstock_proto::keys::KeyKind {
+        penstock_proto::keys::KeyKind::Ed25519
+    }
+
+    fn public_key(&self) -> &[u8] {
+        self.pair.public_key_raw()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, penstock_proto::keys::KeyError> {
+        self.signed.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Ok(rcgen::SigningKey::sign(&self.pair, message)?)
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_never_leaves_its_holder_enrols_a_gateway_and_holds_its_mutual_tls() {
+    use std::sync::atomic::Ordering::SeqCst;
+    let world = World::start().await;
+    let secret = world
+        .token(Subject::Gateway("gw-a".into()), v1::Role::Unspecified)
+        .await;
+    let signed = std::sync::Arc::default();
+    let key = penstock_proto::keys::Key::new(Sealed {
+        pair: KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
+        signed: std::sync::Arc::clone(&signed),
+    });
+    let credentials = world.enrol_key("gw-a", &secret, &key).await.unwrap();
+    assert_eq!(signed.load(SeqCst), 1, "the request");
+    let channel = world.channel(world.roots(), Some(credentials)).await.unwrap();
+    let request = penstock_proto::keys::certificate_request(&key, None).unwrap();
+    let renewed = v1::gateway_link_client::GatewayLinkClient::new(channel)
+        .renew(v1::RenewRequest {
+            certificate_request: request.into(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        signed.load(SeqCst),
+        3,
+        "the session's handshake, and the second request"
+    );
+    let leaf = renewed.certificate_chain[0].to_vec().into();
+    assert_eq!(
+        penstock_proto::peer::certified_key(&leaf),
+        Some(rcgen::PublicKeyData::subject_public_key_info(&key))
+    );
 }

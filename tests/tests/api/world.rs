@@ -12,6 +12,7 @@ use penstock_policy::ids::{ApproverId, CoordinatorId, Digest, GatewayId, Operato
 use penstock_policy::release::signing::ApproverKey;
 use penstock_policy::release::{DocumentFile, Draft, Release, build, document_digest};
 use penstock_proto::channel::{self, Address};
+use penstock_proto::keys::{FileKey, Key, KeyKind, certificate_request};
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::tls::Credentials;
 use penstock_proto::tls::client::{ClientProfile, Trust};
@@ -22,8 +23,6 @@ use penstock_proto::v1::coordinator_message::Message as Down;
 use penstock_proto::v1::enrolment_client::EnrolmentClient;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Up;
-use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -46,6 +45,11 @@ pub struct World {
 
 pub fn now_ms() -> u64 {
     penstock_coordinator::clock::now_ms()
+}
+
+/// A new key as programs have it that keep it in a file.
+pub fn file_key() -> Key {
+    FileKey::generate(KeyKind::EcdsaP256).unwrap().into()
 }
 
 pub fn config(dir: &std::path::Path) -> Config {
@@ -142,9 +146,13 @@ impl World {
     /// The same, as if issued at another time.
     pub fn certificate_at(&self, subject: &str, issued_ms: u64) -> Credentials {
         self.authority
-            .issue_own(&subject.parse().unwrap(), &ServerNames::default(), issued_ms)
+            .issue_own(
+                &subject.parse().unwrap(),
+                &ServerNames::default(),
+                file_key(),
+                issued_ms,
+            )
             .unwrap()
-            .0
     }
 
     pub async fn token(&self, subject: v1::create_token_request::Subject, role: v1::Role) -> Vec<u8> {
@@ -163,18 +171,18 @@ impl World {
 
     /// Enrols by token, over a connection that trusts only the pinned root.
     pub async fn enrol(&self, name: &str, secret: &[u8]) -> Result<Credentials, Status> {
-        self.enrol_key(name, secret, &KeyPair::generate().unwrap()).await
+        self.enrol_key(name, secret, &file_key()).await
     }
 
-    pub async fn enrol_key(&self, name: &str, secret: &[u8], key: &KeyPair) -> Result<Credentials, Status> {
+    pub async fn enrol_key(&self, name: &str, secret: &[u8], key: &Key) -> Result<Credentials, Status> {
         let pin = Trust::Pin(self.authority.root_digest());
         let channel = self.channel(pin, None).await.unwrap();
-        let request = CertificateParams::default().serialize_request(key).unwrap();
+        let request = certificate_request(key, None).unwrap();
         let answer = EnrolmentClient::new(channel)
             .enrol(v1::EnrolRequest {
                 name: name.to_owned(),
                 secret: secret.to_vec().into(),
-                certificate_request: request.der().to_vec().into(),
+                certificate_request: request.into(),
             })
             .await?
             .into_inner();
@@ -184,7 +192,7 @@ impl World {
             .iter()
             .map(|der| der.to_vec().into())
             .collect();
-        Ok(Credentials::new(chain, PrivateKeyDer::try_from(key.serialize_der()).unwrap()).unwrap())
+        Ok(Credentials::new(chain, key.clone()).unwrap())
     }
 
     /// An operator, enrolled by token.

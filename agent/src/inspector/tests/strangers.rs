@@ -25,7 +25,7 @@ async fn no_thread_that_carries_connections_computes_a_strangers_handshake() {
     let (own, _) = other.issue("device/hmi");
     let namesakes = (0..10).map(|_| Authority::new().root());
     let chain = own.chain().iter().take(1).cloned().chain(namesakes).collect();
-    let hostile = Credentials::new(chain, own.key().clone_key()).unwrap();
+    let hostile = Credentials::new(chain, own.key().clone()).unwrap();
     let before = [processor_time("inspect"), processor_time("handshakes")];
     for _ in 0..50 {
         // In TLS 1.3 the client may learn only later that it was refused.

@@ -5,12 +5,14 @@ use std::io;
 use penstock_policy::ids::Digest;
 use penstock_policy::model::ApproverSet;
 use penstock_policy::terms::{MqttOperation, NumberRange, Tls};
+use penstock_proto::keys::FileKey;
 use penstock_proto::tls::data_path::Devices;
 use penstock_proto::tls::{Credentials, certificates_to_pem};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
@@ -57,9 +59,9 @@ impl Authority {
         ];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
-        let der = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let pem = key.serialize_pem();
         let chain = vec![certificate.der().clone(), self.0.der().clone()];
-        (Credentials::new(chain, der).unwrap(), key.serialize_pem())
+        (Credentials::new(chain, FileKey::of(key).unwrap()).unwrap(), pem)
     }
 
     fn roots(&self) -> RootCertStore {
@@ -156,9 +158,9 @@ impl Works {
             .unwrap()
             .with_root_certificates(self.ca.roots());
         let config = match own {
-            Some(own) => builder
-                .with_client_auth_cert(own.chain().to_vec(), own.key().clone_key())
-                .unwrap(),
+            Some(own) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified().unwrap())))
+            }
             None => builder.with_no_client_auth(),
         };
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.world.inspector.ports().v4)).await?;
@@ -176,8 +178,7 @@ impl Works {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_client_cert_verifier(clients.build().unwrap())
-            .with_single_cert(self.broker.chain().to_vec(), self.broker.key().clone_key())
-            .unwrap();
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.broker.certified().unwrap())));
         let listener = self.world.server.try_clone().unwrap();
         let (stream, _) = tokio::task::spawn_blocking(move || listener.accept()).await??;
         stream.set_nonblocking(true)?;

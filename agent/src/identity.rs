@@ -427,3 +427,32 @@ impl IdentityFolder {
         store.save(RECORD, &serde_json::to_vec(enrolment).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_enrolment_that_was_recorded_when_the_form_was_made_is_read_and_recorded_the_same_today() {
+        let signed = include_str!("../../policy/fixtures/release-format-1.json");
+        let envelope = penstock_policy::release::Envelope::from_json(signed).unwrap();
+        let statement = penstock_policy::release::Statement::from_bytes(&envelope.statement).unwrap();
+        let enrolment = Enrolment {
+            plant: statement.plant,
+            gateway: GatewayId::new("gw-works").unwrap(),
+            coordinators: ["coordinator.example:7643", "10.0.0.5:7643", "[fd00::5]:7643"]
+                .map(|written| written.parse().unwrap())
+                .to_vec(),
+            root_digest: Digest([5; 32]),
+            approvers: statement.approvers,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path());
+        IdentityFolder::store_enrolment(&mut store, &enrolment).unwrap();
+        let kept = crate::fixture::kept("record-enrolment.hex", &store.load(RECORD).unwrap());
+        store.save(RECORD, &kept).unwrap();
+        assert_eq!(IdentityFolder::enrolment(&mut store).unwrap(), enrolment);
+    }
+}

@@ -272,3 +272,75 @@ fn hex(digest: &Digest) -> String {
 pub fn short(digest: &Digest) -> String {
     hex(digest).chars().take(12).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    /// A plant's release as people keep it; its documents are made up here.
+    fn statement(documents: &Documents) -> Statement {
+        let signed = include_str!("../../policy/fixtures/release-format-1.json");
+        let envelope = penstock_policy::release::Envelope::from_json(signed).unwrap();
+        let mut statement = Statement::from_bytes(&envelope.statement).unwrap();
+        statement.document_digest = documents.digest();
+        statement
+    }
+
+    #[test]
+    fn what_was_known_when_the_form_was_made_is_read_and_kept_the_same_today() {
+        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/known-1.json");
+        let folder = tempfile::tempdir().unwrap();
+        let contexts = Contexts::at(folder.path());
+        let login = NamedContext {
+            name: "one".to_owned(),
+            context: crate::contexts::Context {
+                plant: "riverside".parse().unwrap(),
+                operator: "a.silva".parse().unwrap(),
+                coordinators: vec!["127.0.0.1:7643".parse().unwrap()],
+            },
+        };
+        let roots = penstock_proto::tls::certificates_to_pem(&[b"a root"]);
+        std::fs::create_dir(folder.path().join("contexts")).unwrap();
+        std::fs::write(folder.path().join("contexts/one.roots"), roots).unwrap();
+
+        let files = [
+            ("plant.yaml", "plant: riverside\n"),
+            ("zones/works.yaml", "zones: {}\n"),
+        ];
+        let documents = Documents::received(
+            "release 7",
+            files.map(|(name, content)| (name.to_owned(), content.as_bytes().to_vec())),
+        );
+        let verified = statement(&documents);
+        let mut known = KnownPlant::open(&contexts, &login).unwrap();
+        known.set_verified(&verified, &documents).unwrap();
+        known.number(Revision(8), Digest([8; 32])).unwrap();
+        known.see(&verified.to_bytes(), true);
+        known.see(br#"{"another":"statement"}"#, false);
+        known.save().unwrap();
+
+        let written = std::fs::read(&known.path).unwrap();
+        if !fixture.exists() && std::env::var_os("PENSTOCK_FIXTURES").is_some_and(|how| how == "write") {
+            std::fs::write(&fixture, &written).unwrap();
+        }
+        let kept = std::fs::read(&fixture).unwrap();
+        assert_eq!(
+            String::from_utf8(written).unwrap(),
+            String::from_utf8(kept.clone()).unwrap()
+        );
+
+        std::fs::write(&known.path, kept).unwrap();
+        let read = KnownPlant::open(&contexts, &login).unwrap();
+        let digest = Digest::of(&verified.to_bytes());
+        let held = read.verified().unwrap().expect("it was verified");
+        assert_eq!((held.digest, held.statement), (digest, verified));
+        assert_eq!(held.documents.digest(), documents.digest());
+        assert_eq!(read.highest(), 8);
+        assert!(read.check_number(Revision(8), Digest([9; 32])).is_err());
+        assert!(read.has_signed(digest));
+        let other = Digest::of(br#"{"another":"statement"}"#);
+        assert!(read.has_seen(other) && !read.has_signed(other));
+    }
+}

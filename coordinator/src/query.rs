@@ -167,7 +167,7 @@ pub fn summarize(body: &AuditBlockBody) -> BlockSummary {
 }
 
 impl Filter {
-    fn blocks(&self, beyond: i64) -> BlockFilter {
+    fn blocks(&self) -> BlockFilter {
         BlockFilter {
             source: self.source.clone(),
             from_ms: self.from_ms,
@@ -176,7 +176,6 @@ impl Filter {
             kinds: self.kinds,
             decisions: if self.decision == 0 { 0 } else { 1 << self.decision },
             severity_min: self.severity_min,
-            beyond,
             newest_first: self.newest_first,
         }
     }
@@ -341,53 +340,47 @@ pub async fn search(
     out: &Out,
 ) -> Result<(), StoreError> {
     let mut left = filter.limit;
-    let mut beyond = 0;
+    let mut after = None;
     let mut names = Names::default();
     loop {
         let page = tokio::select! {
-            page = store.blocks(filter.blocks(beyond), PAGE) => page?,
+            page = store.page(filter.blocks(), after, PAGE) => page?,
             // Its scan ends with it.
             () = out.closed() => return Ok(()),
         };
-        let Some(last) = page.last() else {
-            return Ok(());
-        };
-        beyond = last.id;
-        if send_all(&page, (filter, releases), &mut names, Some(&mut left), out)
-            .await
-            .is_break()
-        {
+        let sent = send_all(&page.blocks, (filter, releases), &mut names, Some(&mut left), out).await;
+        if sent.is_break() || !page.more {
             return Ok(());
         }
+        after = Some(page.end);
     }
 }
 
 /// Sends new records as they become durable, until nobody listens.
 pub async fn tail(store: &Store, releases: &Releases, filter: &Filter, out: &Out) -> Result<(), StoreError> {
     let mut appended = store.appended();
-    let mut beyond = *appended.borrow_and_update();
+    let mut after = appended.borrow_and_update().clone();
     let filter = Filter {
         newest_first: false,
         ..filter.clone()
     };
     let mut names = Names::default();
     loop {
-        let newest = *appended.borrow_and_update();
-        while beyond < newest {
-            let page = tokio::select! {
-                page = store.blocks(filter.blocks(beyond), PAGE) => page?,
-                () = out.closed() => return Ok(()),
-            };
-            // Blocks up to `newest` that the summary rules out are passed over at once.
-            beyond = page.last().map_or(newest, |last| last.id);
-            if send_all(&page, (&filter, releases), &mut names, None, out)
-                .await
-                .is_break()
-            {
-                return Ok(());
-            }
+        let page = tokio::select! {
+            page = store.page(filter.blocks(), Some(after), PAGE) => page?,
+            () = out.closed() => return Ok(()),
+        };
+        // Also behind what the summary rules out, so that it is not looked at again.
+        after = page.end;
+        let sent = send_all(&page.blocks, (&filter, releases), &mut names, None, out).await;
+        if sent.is_break() {
+            return Ok(());
+        }
+        if page.more {
+            continue;
         }
         tokio::select! {
+            // What was appended since the last look is seen at once, also what came while the page was read.
             changed = appended.changed() => if changed.is_err() { return Ok(()) },
             () = out.closed() => return Ok(()),
         }

@@ -223,6 +223,18 @@ fn nothing_imports_the_module_that_wires_all() {
 }
 
 #[test]
+fn only_the_engine_of_the_coordinators_store_knows_its_database() {
+    const ENGINE: &str = "coordinator/src/store/sqlite";
+    let engine = spelled(&["rusqlite", "::"]);
+    let (own, others): (Vec<_>, Vec<_>) = rust_files()
+        .into_iter()
+        .filter(|(file, text)| !is_test(file) && code(text).contains(&engine))
+        .partition(|(file, _)| file.starts_with(ENGINE));
+    assert!(!own.is_empty(), "{ENGINE} is gone");
+    none(others.into_iter().map(|(file, _)| file).collect());
+}
+
+#[test]
 fn no_folder_or_module_is_a_drawer_for_odds_and_ends() {
     let drawers = ["common", "util", "utils", "helper", "helpers", "misc"];
     let faults = files()

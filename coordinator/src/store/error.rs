@@ -1,6 +1,6 @@
 //! What can go wrong with the store, by what one does about it; what the engine says is read in `fault`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use penstock_proto::refusal::{Reason, Refusal};
 use tonic::Status;
@@ -102,9 +102,12 @@ pub enum StoreError {
     },
     /// A look over the trail that took longer than it may.
     #[error(
-        "the search did not finish within {} s; narrow it with a later --since, or with --source", super::scan::SCAN_TIME_MAX.as_secs()
+        "the search did not finish within {} s; narrow it with a later --since, or with --source", super::trail::PAGE_TIME_MAX.as_secs()
     )]
     TooLong,
+    /// A place in the trail that this engine did not make.
+    #[error("the search cannot continue: its place in the trail is not one of this store; start it again")]
+    ForeignCursor,
     /// The writer's thread could not be started.
     #[error("cannot start the store's writer")]
     Thread(#[source] std::io::Error),
@@ -114,10 +117,6 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn from_sqlite(path: &Path, error: rusqlite::Error) -> Self {
-        EngineError::new(path, &error).into()
-    }
-
     /// What the engine could not do, if it was the engine.
     pub fn cause(&self) -> Option<FaultCause> {
         match self {
@@ -156,7 +155,7 @@ impl From<StoreError> for Refusal {
                 Reason::StoreFull
             }
             StoreError::Corrupt { .. } => Reason::StoreCorrupt,
-            StoreError::TooLarge { .. } => Reason::BadRequest,
+            StoreError::TooLarge { .. } | StoreError::ForeignCursor => Reason::BadRequest,
             StoreError::TooLong => Reason::SearchTooLong,
             StoreError::Stopped => Reason::Stopping,
             StoreError::Newer { .. } | StoreError::Record { .. } | StoreError::Thread(_) => Reason::Internal,

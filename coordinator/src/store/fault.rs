@@ -1,15 +1,11 @@
-//! What SQLite could not do, by what one does about it.
+//! What an engine could not do, by what one does about it.
 //!
-//! Read from its extended result codes: whether a disk is full, refuses writes or fails, or whether the file itself is damaged,
-//! leads to different hands at work. Only what says that stored bytes are wrong is called damage, since whoever restores a
-//! backup loses what was stored since.
+//! Whether a disk is full, refuses writes or fails, or whether the file itself is damaged, leads to different hands at work.
+//! Only what says that stored bytes are wrong is called damage, since whoever restores a backup loses what was stored since.
+//! How an engine finds out is its own (`sqlite/codes`).
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-
-use rusqlite::ffi;
-
-use super::room::is_read_only;
+use std::path::PathBuf;
 
 /// What one does about a store whose bytes are wrong.
 pub(super) const RESTORE: &str = "stop the coordinator, keep a copy of this file and its -wal, and restore the newest \
@@ -51,67 +47,6 @@ pub struct EngineError {
     pub cause: FaultCause,
     /// The engine's words and its extended code.
     pub words: String,
-}
-
-impl EngineError {
-    pub(super) fn new(path: &Path, error: &rusqlite::Error) -> Self {
-        let words = match error.sqlite_error() {
-            Some(code) => format!("{error}, SQLite code {}", code.extended_code),
-            None => error.to_string(),
-        };
-        // The engine cannot make the files beside the store on such a file system, and only says that it cannot open them.
-        let cause = match FaultCause::of(error) {
-            FaultCause::Unopened if is_read_only(path) => FaultCause::ReadOnly,
-            cause => cause,
-        };
-        Self {
-            path: path.to_owned(),
-            cause,
-            words,
-        }
-    }
-}
-
-impl FaultCause {
-    /// Reads an error of the engine.
-    pub(super) fn of(error: &rusqlite::Error) -> Self {
-        use rusqlite::Error as E;
-        match (error.sqlite_error(), error) {
-            (Some(code), _) => Self::of_code(code.extended_code),
-            // A column that does not hold what was written into it.
-            (
-                None,
-                E::InvalidColumnType(..) | E::FromSqlConversionFailure(..) | E::IntegralValueOutOfRange(..),
-            ) => Self::Damaged,
-            (None, _) => Self::Internal,
-        }
-    }
-
-    fn of_code(extended: i32) -> Self {
-        match extended {
-            ffi::SQLITE_READONLY_DBMOVED => return Self::Gone,
-            ffi::SQLITE_IOERR_CORRUPTFS => return Self::FileSystem,
-            // A page whose checksum is not its own.
-            ffi::SQLITE_IOERR_DATA => return Self::Damaged,
-            ffi::SQLITE_IOERR_NOMEM => return Self::Memory,
-            ffi::SQLITE_IOERR_LOCK | ffi::SQLITE_IOERR_BLOCKED => return Self::Busy,
-            // The file of shared memory beside the store is made longer before anything else; that fails on a full disk.
-            ffi::SQLITE_IOERR_SHMSIZE => return Self::Full,
-            _ => {}
-        }
-        // The lower eight bits are the code that the extended one belongs to.
-        match extended & 0xff {
-            ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_PROTOCOL => Self::Busy,
-            ffi::SQLITE_FULL => Self::Full,
-            ffi::SQLITE_READONLY => Self::ReadOnly,
-            ffi::SQLITE_IOERR => Self::Disk,
-            ffi::SQLITE_CANTOPEN | ffi::SQLITE_PERM | ffi::SQLITE_AUTH => Self::Unopened,
-            ffi::SQLITE_NOMEM => Self::Memory,
-            ffi::SQLITE_CORRUPT => Self::Damaged,
-            ffi::SQLITE_NOTADB => Self::NotAStore,
-            _ => Self::Internal,
-        }
-    }
 }
 
 impl fmt::Display for EngineError {
@@ -169,50 +104,3 @@ impl fmt::Display for EngineError {
 }
 
 impl std::error::Error for EngineError {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_all_codes_only_those_that_say_that_bytes_are_wrong_are_told_as_damage() {
-        for extended in 0..0x10000_i32 {
-            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(extended), None);
-            let told = EngineError::new(Path::new("/var/lib/penstock/penstock.db"), &error);
-            let damage = extended & 0xff == ffi::SQLITE_CORRUPT || extended == ffi::SQLITE_IOERR_DATA;
-            assert_eq!(told.cause == FaultCause::Damaged, damage, "{extended}: {told}");
-            let restores = told.to_string().contains("restore the newest");
-            let other = extended & 0xff == ffi::SQLITE_NOTADB;
-            assert_eq!(restores, damage || other, "{extended}: {told}");
-        }
-    }
-
-    #[test]
-    fn each_code_leads_to_what_one_does_about_it() {
-        for (code, cause) in [
-            (ffi::SQLITE_BUSY, FaultCause::Busy),
-            (ffi::SQLITE_BUSY_SNAPSHOT, FaultCause::Busy),
-            (ffi::SQLITE_LOCKED, FaultCause::Busy),
-            (ffi::SQLITE_FULL, FaultCause::Full),
-            (ffi::SQLITE_IOERR_SHMSIZE, FaultCause::Full),
-            (ffi::SQLITE_READONLY, FaultCause::ReadOnly),
-            (ffi::SQLITE_READONLY_DIRECTORY, FaultCause::ReadOnly),
-            (ffi::SQLITE_READONLY_DBMOVED, FaultCause::Gone),
-            (ffi::SQLITE_IOERR_WRITE, FaultCause::Disk),
-            (ffi::SQLITE_IOERR_READ, FaultCause::Disk),
-            (ffi::SQLITE_IOERR_FSYNC, FaultCause::Disk),
-            (ffi::SQLITE_IOERR_NOMEM, FaultCause::Memory),
-            (ffi::SQLITE_IOERR_CORRUPTFS, FaultCause::FileSystem),
-            (ffi::SQLITE_CANTOPEN, FaultCause::Unopened),
-            (ffi::SQLITE_PERM, FaultCause::Unopened),
-            (ffi::SQLITE_NOMEM, FaultCause::Memory),
-            (ffi::SQLITE_CORRUPT, FaultCause::Damaged),
-            (ffi::SQLITE_CORRUPT_INDEX, FaultCause::Damaged),
-            (ffi::SQLITE_NOTADB, FaultCause::NotAStore),
-            (ffi::SQLITE_CONSTRAINT, FaultCause::Internal),
-            (ffi::SQLITE_MISUSE, FaultCause::Internal),
-        ] {
-            assert_eq!(FaultCause::of_code(code), cause, "{code}");
-        }
-    }
-}

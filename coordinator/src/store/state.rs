@@ -1,7 +1,17 @@
-//! Versioned records and blobs: the statements behind the *state* interface.
+//! What the coordinator knows, as versioned records: the interface that an engine implements.
+//!
+//! Each write names the revision that it replaces; a stale one is refused, and of several at once exactly one wins. A change
+//! of state is always *one* record, so that it happens whole or not at all. An answer means that it is durable, and whoever
+//! has one reads what they wrote, or something newer. Revisions rise over the whole store and are never used twice.
+//!
+//! Beside the records there are blobs: what is large and never changes (documents, plans), by its digest.
+//!
+//! Not here: what the records mean (each module has its own), and the bounds and forms that all engines share (`Store`).
 
 use penstock_policy::ids::Digest;
-use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::broadcast;
+
+use super::Pending;
 
 /// A stored value and the revision at which it was written. Revisions rise over the whole store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,107 +40,44 @@ pub struct RecordChange {
     pub revision: u64,
 }
 
-pub(super) fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(column)?.cast_unsigned())
+/// From which end records are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// By key.
+    First,
+    /// By key, the last one first.
+    Last,
 }
 
-pub(super) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<StateRecord>> {
-    connection
-        .prepare_cached("SELECT revision, value FROM state WHERE key = ?1")?
-        .query_row([key], |row| {
-            Ok(StateRecord {
-                revision: unsigned(row, 0)?,
-                value: row.get(1)?,
-            })
-        })
-        .optional()
-}
+/// Versioned records and blobs.
+pub trait State {
+    /// A record by its key.
+    fn get<'a>(&'a self, key: &'a str) -> Pending<'a, Option<StateRecord>>;
 
-/// Records of a prefix by key: the first ones ascending, or the last ones descending.
-pub(super) fn list(
-    connection: &Connection,
-    prefix: &str,
-    last_first: bool,
-    limit: usize,
-) -> rusqlite::Result<Vec<(String, StateRecord)>> {
-    // Keys are ASCII, so everything with the prefix sorts before the prefix followed by DEL.
-    let end = format!("{prefix}\u{7f}");
-    let order = if last_first { "DESC" } else { "ASC" };
-    let sql = format!(
-        "SELECT key, revision, value FROM state WHERE key >= ?1 AND key < ?2 ORDER BY key {order} LIMIT ?3"
-    );
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached(&sql)?
-        .query_map((prefix, &end, limit), |row| {
-            Ok((
-                row.get(0)?,
-                StateRecord {
-                    revision: unsigned(row, 1)?,
-                    value: row.get(2)?,
-                },
-            ))
-        })?
-        .collect()
-}
+    /// At most `limit` records whose key begins with `prefix`. Keys are ASCII, and sorted by their bytes.
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        order: Order,
+        limit: usize,
+    ) -> Pending<'a, Vec<(String, StateRecord)>>;
 
-/// `Ok(Err(found))`: the record is not what was expected.
-pub(super) fn put_if(
-    connection: &Connection,
-    key: &str,
-    expect: Expect,
-    value: Option<&[u8]>,
-) -> rusqlite::Result<Result<u64, Option<u64>>> {
-    let found = connection
-        .prepare_cached("SELECT revision FROM state WHERE key = ?1")?
-        .query_row([key], |row| unsigned(row, 0))
-        .optional()?;
-    let expected = match expect {
-        Expect::Absent => None,
-        Expect::Revision(revision) => Some(revision),
-    };
-    if found != expected {
-        return Ok(Err(found));
-    }
-    let revision: i64 = connection
-        .prepare_cached("UPDATE counter SET revision = revision + 1 RETURNING revision")?
-        .query_row([], |row| row.get(0))?;
-    match value {
-        Some(value) => connection
-            .prepare_cached("INSERT OR REPLACE INTO state (key, revision, value) VALUES (?1, ?2, ?3)")?
-            .execute((key, revision, value))?,
-        None => connection
-            .prepare_cached("DELETE FROM state WHERE key = ?1")?
-            .execute([key])?,
-    };
-    Ok(Ok(revision.cast_unsigned()))
-}
+    /// Writes a record, or removes it (no `value`), if what is there is what `expect` says; answers with the revision of the
+    /// change, else with `StoreError::Conflict`.
+    fn put_if<'a>(&'a self, key: &'a str, expect: Expect, value: Option<Vec<u8>>) -> Pending<'a, u64>;
 
-pub(super) fn put_blob(connection: &Connection, content: &[u8]) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("INSERT OR IGNORE INTO blob (digest, content) VALUES (?1, ?2)")?
-        .execute((Digest::of(content).0, content))?;
-    Ok(())
-}
+    /// Changes from now on, in the order in which they were made. A watcher that lags too far behind learns that it does.
+    fn watch(&self) -> broadcast::Receiver<RecordChange>;
 
-pub(super) fn blob(connection: &Connection, digest: &Digest) -> rusqlite::Result<Option<Vec<u8>>> {
-    connection
-        .prepare_cached("SELECT content FROM blob WHERE digest = ?1")?
-        .query_row([digest.0], |row| row.get(0))
-        .optional()
-}
+    /// Stores blobs, all or none of them; what is there already is left alone.
+    fn put_blobs(&self, blobs: Vec<Vec<u8>>) -> Pending<'_, ()>;
 
-/// Digests of all blobs.
-pub(super) fn blob_digests(connection: &Connection) -> rusqlite::Result<Vec<Digest>> {
-    connection
-        .prepare_cached("SELECT digest FROM blob")?
-        .query_map([], |row| row.get(0).map(Digest))?
-        .collect()
-}
+    /// What is stored under a digest; the caller holds it against the digest.
+    fn blob(&self, digest: Digest) -> Pending<'_, Option<Vec<u8>>>;
 
-pub(super) fn drop_blob(connection: &Connection, digest: &Digest) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM blob WHERE digest = ?1")?
-        .execute([digest.0])?;
-    Ok(())
+    /// Digests of all blobs.
+    fn blob_digests(&self) -> Pending<'_, Vec<Digest>>;
+
+    /// Removes blobs.
+    fn drop_blobs(&self, digests: Vec<Digest>) -> Pending<'_, ()>;
 }

@@ -291,19 +291,21 @@ async fn no_acknowledged_block_is_lost_when_the_coordinator_is_killed() {
         acknowledged(&mut session, rounds * 400).await;
     }
     let store = world.running.as_ref().unwrap().store().clone();
-    let mut filter = penstock_coordinator::store::BlockFilter {
+    let filter = penstock_coordinator::store::BlockFilter {
         source: Some("gw-a".into()),
         ..Default::default()
     };
-    let mut expected = 0;
+    let (mut expected, mut after) = (0, None);
     loop {
-        let page = store.blocks(filter.clone(), 500).await.unwrap();
-        let Some(last) = page.last() else { break };
-        filter.beyond = last.id;
-        for block in page {
+        let page = store.page(filter.clone(), after, 500).await.unwrap();
+        for block in page.blocks {
             assert_eq!(block.sequence, expected);
             expected += 1;
         }
+        if !page.more {
+            break;
+        }
+        after = Some(page.end);
     }
     assert_eq!(expected, rounds * 400);
 }

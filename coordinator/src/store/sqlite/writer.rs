@@ -6,17 +6,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use bytes::Bytes;
 use penstock_policy::ids::Digest;
-use penstock_proto::audit::{GENESIS, Head};
-use penstock_proto::v1::AuditBlock;
+use penstock_proto::audit::Head;
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::StoreError;
-use super::audit::{self, Append, BlockSummary, NewBlock, PurgeReport};
-use super::room::{DiskReserve, DiskSample, DiskUsage, Purpose};
-use super::state::{self, Expect, RecordChange};
+use super::codes::failed;
+use super::disk::DiskSample;
+use super::{state, trail};
+use crate::store::StoreError;
+use crate::store::room::{DiskReserve, DiskUsage, Purpose};
+use crate::store::state::{Expect, RecordChange};
+use crate::store::trail::{Append, Cursor, NewBlock, OwnBody, PurgeReport, block_bytes};
 
 /// Most commands in one transaction.
 const GROUP_MAX: usize = 256;
@@ -42,11 +43,7 @@ pub(super) enum Command {
     },
     AppendOwn {
         source: String,
-        body: Bytes,
-        summary: BlockSummary,
-        received_ms: u64,
-        /// Whether it can do without: a refusal.
-        deferrable: bool,
+        own: OwnBody,
         reply: Reply<Head>,
     },
     DropBlobs {
@@ -82,7 +79,7 @@ pub(super) fn spawn(
     room: DiskReserve,
     commands: mpsc::Receiver<Command>,
     changes: broadcast::Sender<RecordChange>,
-    appended: watch::Sender<i64>,
+    appended: watch::Sender<Cursor>,
 ) -> Result<(), StoreError> {
     std::thread::Builder::new()
         .name("store-writer".to_owned())
@@ -97,7 +94,7 @@ fn run(
     room: DiskReserve,
     mut commands: mpsc::Receiver<Command>,
     changes: &broadcast::Sender<RecordChange>,
-    appended: &watch::Sender<i64>,
+    appended: &watch::Sender<Cursor>,
 ) {
     let mut seen = DiskSample::default();
     while let Some(first) = commands.blocking_recv() {
@@ -114,7 +111,7 @@ fn run(
         match commit(&connection, path, &mut group) {
             Ok((done, last_block)) => {
                 if let Some(last_block) = last_block {
-                    appended.send_replace(last_block);
+                    appended.send_replace(trail::cursor(last_block));
                 }
                 done.into_iter().for_each(|done| done.answer(changes));
             }
@@ -135,9 +132,10 @@ fn admit(
     group: Vec<Command>,
 ) -> Vec<Command> {
     let judge = |command: &Command| {
-        let held_bytes = |source: &str| audit::held_bytes(connection, source).unwrap_or(0);
+        let held_bytes = |source: &str| trail::held_bytes(connection, source).unwrap_or(0);
         let purpose = match command {
-            Command::Blobs { .. } | Command::AppendOwn { deferrable: true, .. } => Purpose::Deferrable,
+            Command::Blobs { .. } => Purpose::Deferrable,
+            Command::AppendOwn { own, .. } if own.deferrable => Purpose::Deferrable,
             Command::Append { source, .. } => Purpose::Trail {
                 source,
                 held_bytes: held_bytes(source),
@@ -166,7 +164,7 @@ fn commit(
     path: &Path,
     group: &mut Vec<Command>,
 ) -> Result<(Vec<Done>, Option<i64>), StoreError> {
-    let sqlite = |error| StoreError::from_sqlite(path, error);
+    let sqlite = |error| failed(path, &error);
     // Immediate: a lock that another process holds shows here, before anything is done.
     connection.execute_batch("BEGIN IMMEDIATE").map_err(sqlite)?;
     let work = || -> rusqlite::Result<(Vec<Outcome>, Option<i64>)> {
@@ -177,7 +175,7 @@ fn commit(
         let appends = outcomes
             .iter()
             .any(|outcome| matches!(outcome, Outcome::Append(_) | Outcome::AppendOwn(_)));
-        let last_block = appends.then(|| audit::last_block(connection)).transpose()?;
+        let last_block = appends.then(|| trail::last_block(connection)).transpose()?;
         connection.execute_batch("COMMIT")?;
         Ok((outcomes, last_block))
     };
@@ -214,8 +212,8 @@ impl Command {
         match self {
             Self::Put { value, .. } => value.as_ref().map_or(0, |value| value.len() as u64),
             Self::Blobs { blobs, .. } => blobs.iter().map(|blob| blob.len() as u64).sum(),
-            Self::Append { blocks, .. } => blocks.iter().map(|new| audit::block_bytes(&new.block.body)).sum(),
-            Self::AppendOwn { body, .. } => audit::block_bytes(body),
+            Self::Append { blocks, .. } => blocks.iter().map(|new| block_bytes(&new.block.body)).sum(),
+            Self::AppendOwn { own, .. } => block_bytes(&own.body),
             Self::DropBlobs { .. } | Self::DropBefore { .. } | Self::Rewind { .. } => 0,
         }
     }
@@ -234,16 +232,12 @@ impl Command {
             Self::Append { source, blocks, .. } => Outcome::Append(
                 blocks
                     .iter()
-                    .map(|block| audit::append(connection, source, block))
+                    .map(|block| trail::append(connection, source, block))
                     .collect::<rusqlite::Result<_>>()?,
             ),
-            Self::AppendOwn {
-                source,
-                body,
-                summary,
-                received_ms,
-                ..
-            } => Outcome::AppendOwn(append_own(connection, source, body, *summary, *received_ms)?),
+            Self::AppendOwn { source, own, .. } => {
+                Outcome::AppendOwn(trail::append_own(connection, source, own)?)
+            }
             Self::DropBlobs { digests, .. } => {
                 for digest in digests {
                     state::drop_blob(connection, digest)?;
@@ -251,11 +245,11 @@ impl Command {
                 Outcome::DropBlobs
             }
             Self::DropBefore { before_ms, limit, .. } => {
-                Outcome::DropBefore(audit::drop_before(connection, *before_ms, *limit)?)
+                Outcome::DropBefore(trail::drop_before(connection, *before_ms, *limit)?)
             }
             Self::Rewind {
                 source, epoch_max, ..
-            } => Outcome::Rewind(audit::rewind(connection, source, *epoch_max)?),
+            } => Outcome::Rewind(trail::rewind(connection, source, *epoch_max)?),
         })
     }
 
@@ -310,35 +304,5 @@ impl Done {
             Self::DropBefore(reply, dropped) => drop(reply.send(Ok(dropped))),
             Self::Rewind(reply, heads) => drop(reply.send(Ok(heads))),
         }
-    }
-}
-
-/// The writer itself knows the head, so the coordinator's own events need no reservation of a sequence.
-fn append_own(
-    connection: &Connection,
-    source: &str,
-    body: &Bytes,
-    summary: BlockSummary,
-    received_ms: u64,
-) -> rusqlite::Result<Head> {
-    let head = audit::head(connection, source)?.unwrap_or(Head {
-        epoch: 1,
-        next_sequence: 0,
-        digest: GENESIS,
-    });
-    let new = NewBlock {
-        block: AuditBlock {
-            epoch: head.epoch,
-            sequence: head.next_sequence,
-            previous_digest: Bytes::copy_from_slice(&head.digest),
-            body: body.clone(),
-        },
-        summary,
-        received_ms,
-    };
-    match audit::append(connection, source, &new)? {
-        Append::Stored { head, .. } | Append::Held { head } => Ok(head),
-        // Built on the head itself, a block can only be refused for its size, which the journal bounds.
-        Append::Refused(_) => Err(rusqlite::Error::InvalidQuery),
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::StoreError;
-use super::fault::{EngineError, FaultCause};
+use super::codes::failed;
+use crate::store::StoreError;
+use crate::store::fault::{EngineError, FaultCause};
 
 /// "PnSt".
 const APPLICATION_ID: i64 = 0x506e_5374;
@@ -67,7 +68,7 @@ impl SchemaError {
     pub(super) fn at(self, path: &Path) -> StoreError {
         let path_owned = path.to_owned();
         match self {
-            Self::Sqlite(error) => StoreError::from_sqlite(path, error),
+            Self::Sqlite(error) => failed(path, &error),
             Self::Newer { found, known } => StoreError::Newer {
                 path: path_owned,
                 found,

@@ -1,7 +1,8 @@
-//! Blocks of audit trails: the statements behind the *audit* interface.
+//! Blocks of audit trails: the statements behind `Trail`.
 //!
 //! Each block keeps its exact body and its digest, so that the chain can be verified again from what is stored,
-//! and a summary by which a query skips it without decoding.
+//! and a summary by which a query skips it without decoding. A block's row id is its number in the order in which blocks
+//! came; a cursor is the number of the block that it stands behind.
 
 use bytes::Bytes;
 use penstock_proto::audit::{AcceptedBlock, ChainError, GENESIS, Head};
@@ -9,104 +10,24 @@ use penstock_proto::v1::AuditBlock;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::state::unsigned;
+use crate::store::StoreError;
+use crate::store::trail::{
+    Append, BlockFilter, Clock, Cursor, NewBlock, OwnBody, Page, PurgeReport, StoredBlock, block_bytes,
+    bytes_with,
+};
 
-/// What is in a block, coarsely.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BlockSummary {
-    /// Time of its earliest event, milliseconds since 1970.
-    pub first_ms: u64,
-    /// Time of its latest event.
-    pub last_ms: u64,
-    /// One bit per kind of event (`query::kind_bit`).
-    pub kinds: u32,
-    /// One bit per decision.
-    pub decisions: u32,
-    /// Highest severity.
-    pub severity: i32,
+/// Behind the block of this number.
+pub(super) fn cursor(number: i64) -> Cursor {
+    Cursor::new(number.to_be_bytes().to_vec())
 }
 
-/// A block that was read and is ready to be stored.
-#[derive(Debug, Clone)]
-pub struct NewBlock {
-    /// As it came.
-    pub block: AuditBlock,
-    /// What is in it.
-    pub summary: BlockSummary,
-    /// When it came, milliseconds since 1970.
-    pub received_ms: u64,
+/// The number of the block that a cursor stands behind.
+pub(super) fn number(cursor: &Cursor) -> Result<i64, StoreError> {
+    let form = cursor.form().try_into().map_err(|_| StoreError::ForeignCursor)?;
+    Ok(i64::from_be_bytes(form))
 }
 
-/// What became of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Append {
-    /// Stored now. `missing`: sequences that the source never delivered before it.
-    Stored {
-        /// The head with it.
-        head: Head,
-        /// Sequences shed before it.
-        missing: u64,
-    },
-    /// Was there already, the same.
-    Held {
-        /// The head, unchanged.
-        head: Head,
-    },
-    /// Not stored: it contradicts the trail, or its form is wrong.
-    Refused(ChainError),
-}
-
-/// Which clock a time is held against.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Clock {
-    /// The source's.
-    #[default]
-    Source,
-    /// The coordinator's, when it received the block.
-    Received,
-    /// Either of them.
-    Either,
-}
-
-/// Which blocks to read.
-#[derive(Debug, Clone, Default)]
-pub struct BlockFilter {
-    /// Only this source.
-    pub source: Option<String>,
-    /// Only events not before this time.
-    pub from_ms: u64,
-    /// Only events not after this time; 0: no end.
-    pub until_ms: u64,
-    /// By which clock.
-    pub clock: Clock,
-    /// Only blocks with one of these kinds; 0: any.
-    pub kinds: u32,
-    /// Only blocks with one of these decisions; 0: any.
-    pub decisions: u32,
-    /// Only blocks that hold at least this severity.
-    pub severity_min: i32,
-    /// Only blocks after this number (oldest first) or before it (newest first); 0: from the end.
-    pub beyond: i64,
-    /// The newest first.
-    pub newest_first: bool,
-}
-
-/// A block as it is stored.
-#[derive(Debug, Clone)]
-pub struct StoredBlock {
-    /// Its number in order of arrival.
-    pub id: i64,
-    /// Whose it is.
-    pub source: String,
-    /// Chain number.
-    pub epoch: u64,
-    /// Position in the chain.
-    pub sequence: u64,
-    /// When it came, milliseconds since 1970.
-    pub received_ms: u64,
-    /// The encoded body.
-    pub body: Bytes,
-}
-
+/// The number of the newest block; 0: there is none.
 pub(super) fn last_block(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT coalesce(max(id), 0) FROM block", [], |row| row.get(0))
 }
@@ -134,14 +55,6 @@ pub(super) fn head(connection: &Connection, name: &str) -> rusqlite::Result<Opti
     Ok(source(connection, name)?.map(|(_, head)| head))
 }
 
-/// What a block takes beside its body, bytes.
-const ROW_BYTES: u64 = 256;
-
-/// What a block with this body takes, bytes.
-pub fn block_bytes(body: &[u8]) -> u64 {
-    (body.len() as u64).saturating_add(ROW_BYTES)
-}
-
 /// What the trail of a source holds, bytes.
 pub(super) fn held_bytes(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
     let held: Option<i64> = connection
@@ -149,15 +62,6 @@ pub(super) fn held_bytes(connection: &Connection, name: &str) -> rusqlite::Resul
         .query_row([name], |row| row.get(0))
         .optional()?;
     Ok(held.map_or(0, |held| u64::try_from(held).unwrap_or(0)))
-}
-
-/// What retention ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PurgeReport {
-    /// Blocks.
-    pub blocks: u64,
-    /// What they held, bytes.
-    pub bytes: u64,
 }
 
 /// Removes at most `limit` of the oldest blocks, as long as they came before `before_ms`. The heads stay, so that each chain
@@ -168,14 +72,17 @@ pub(super) fn drop_before(
     limit: u32,
 ) -> rusqlite::Result<PurgeReport> {
     let oldest: Vec<(i64, i64, u64, u64)> = connection
-        .prepare_cached("SELECT id, source, received_ms, length(body) FROM block ORDER BY id LIMIT ?1")?
+        .prepare_cached(
+            "SELECT id, source, received_ms, length(body) FROM block WHERE id < (SELECT max(id) FROM block) \
+             ORDER BY id LIMIT ?1",
+        )?
         .query_map([limit], |row| {
             Ok((row.get(0)?, row.get(1)?, unsigned(row, 2)?, unsigned(row, 3)?))
         })?
         .collect::<rusqlite::Result<_>>()?;
     let mut dropped = PurgeReport::default();
     for (id, source, _, bytes) in oldest.into_iter().take_while(|oldest| oldest.2 < before_ms) {
-        let bytes = bytes.saturating_add(ROW_BYTES);
+        let bytes = bytes_with(bytes);
         connection
             .prepare_cached("DELETE FROM block WHERE id = ?1")?
             .execute([id])?;
@@ -217,6 +124,30 @@ pub(super) fn append(connection: &Connection, name: &str, new: &NewBlock) -> rus
         head: accepted.head,
         missing: accepted.missing,
     })
+}
+
+/// The writer itself knows the head, so the coordinator's own events need no reservation of a sequence.
+pub(super) fn append_own(connection: &Connection, source: &str, own: &OwnBody) -> rusqlite::Result<Head> {
+    let head = head(connection, source)?.unwrap_or(Head {
+        epoch: 1,
+        next_sequence: 0,
+        digest: GENESIS,
+    });
+    let new = NewBlock {
+        block: AuditBlock {
+            epoch: head.epoch,
+            sequence: head.next_sequence,
+            previous_digest: Bytes::copy_from_slice(&head.digest),
+            body: own.body.clone(),
+        },
+        summary: own.summary,
+        received_ms: own.received_ms,
+    };
+    match append(connection, source, &new)? {
+        Append::Stored { head, .. } | Append::Held { head } => Ok(head),
+        // Built on the head itself, a block can only be refused for its size, which the journal bounds.
+        Append::Refused(_) => Err(rusqlite::Error::InvalidQuery),
+    }
 }
 
 fn forked(block: &AuditBlock) -> ChainError {
@@ -353,16 +284,21 @@ pub(super) fn rewind(
     Ok(Some((held, lawful)))
 }
 
-pub(super) fn blocks(
+/// Blocks behind the one of number `after`, else from the beginning, as [`crate::store::trail::Trail::page`].
+pub(super) fn page(
     connection: &Connection,
     filter: &BlockFilter,
+    after: Option<i64>,
     limit: usize,
-) -> rusqlite::Result<Vec<StoredBlock>> {
-    let (beyond, order) = match (filter.newest_first, filter.beyond) {
-        (true, 0) => ("b.id > ?1", "DESC"),
-        (true, _) => ("b.id < ?1", "DESC"),
-        (false, _) => ("b.id > ?1", "ASC"),
+) -> rusqlite::Result<Page> {
+    let (beyond, order, first) = if filter.newest_first {
+        ("b.id < ?1", "DESC", i64::MAX)
+    } else {
+        ("b.id > ?1", "ASC", 0)
     };
+    let after = after.unwrap_or(first);
+    // Before the blocks are read: what is committed in between is looked at by the next page.
+    let newest = last_block(connection)?;
     let sql = format!(
         "SELECT b.id, s.name, b.epoch, b.sequence, b.received_ms, b.body FROM block b JOIN source s ON s.id = b.source \
          WHERE {beyond} AND (?2 IS NULL OR s.name = ?2) \
@@ -370,11 +306,11 @@ pub(super) fn blocks(
          OR (?10 AND b.received_ms >= ?3 AND (?4 = 0 OR b.received_ms <= ?4))) AND (?5 = 0 OR b.kinds & ?5 <> 0) AND (?6 = 0 OR b.decisions & ?6 <> 0) AND b.severity >= ?7 \
          ORDER BY b.id {order} LIMIT ?8"
     );
-    connection
+    let found: Vec<(i64, StoredBlock)> = connection
         .prepare_cached(&sql)?
         .query_map(
             (
-                filter.beyond,
+                after,
                 &filter.source,
                 filter.from_ms.min(i64::MAX.cast_unsigned()).cast_signed(),
                 filter.until_ms.min(i64::MAX.cast_unsigned()).cast_signed(),
@@ -386,15 +322,27 @@ pub(super) fn blocks(
                 filter.clock != Clock::Source,
             ),
             |row| {
-                Ok(StoredBlock {
-                    id: row.get(0)?,
+                let block = StoredBlock {
                     source: row.get(1)?,
                     epoch: unsigned(row, 2)?,
                     sequence: unsigned(row, 3)?,
                     received_ms: unsigned(row, 4)?,
                     body: row.get::<_, Vec<u8>>(5)?.into(),
-                })
+                };
+                Ok((row.get(0)?, block))
             },
         )?
-        .collect()
+        .collect::<rusqlite::Result<_>>()?;
+    let more = found.len() >= limit;
+    let last = found.last().map_or(after, |(number, _)| *number);
+    let end = match (more, filter.newest_first) {
+        (true, _) => last,
+        (false, true) => 0,
+        (false, false) => last.max(newest),
+    };
+    Ok(Page {
+        blocks: found.into_iter().map(|(_, block)| block).collect(),
+        end: cursor(end),
+        more,
+    })
 }

@@ -2,20 +2,19 @@
 //!
 //! Scans have a room of their own, apart from what sessions and callers need of the store: [`SCANS_MAX`] run at once, the
 //! others wait without a thread. A scan ends with whoever asked for it, in the middle of its statement, and after
-//! [`SCAN_TIME_MAX`] in any case.
+//! [`PAGE_TIME_MAX`] in any case.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::Semaphore;
 
-use super::{Store, StoreError, lock};
+use super::{Sqlite, lock};
+use crate::store::StoreError;
+use crate::store::trail::PAGE_TIME_MAX;
 
 /// Scans at once.
 pub(super) const SCANS_MAX: usize = 2;
-/// How long one page of a scan may take.
-pub(super) const SCAN_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The room that scans have.
 #[derive(Debug, Clone)]
@@ -48,7 +47,7 @@ impl Drop for ScanGuard {
     }
 }
 
-impl Store {
+impl Sqlite {
     /// Runs `read` as a scan.
     pub(super) async fn scan<T: Send + 'static>(
         &self,
@@ -75,7 +74,7 @@ impl Store {
             lock(&scan).running = None;
             outcome
         });
-        let outcome = tokio::time::timeout(SCAN_TIME_MAX, work).await;
+        let outcome = tokio::time::timeout(PAGE_TIME_MAX, work).await;
         drop(reader);
         outcome.map_err(|_| StoreError::TooLong)?
     }
@@ -84,7 +83,11 @@ impl Store {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use super::*;
+    use crate::store::room::DiskReserve;
+    use crate::store::state::State as _;
 
     /// A statement that would run for hours.
     const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000000000) \
@@ -95,7 +98,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn scans_that_nobody_waits_for_end_and_while_they_run_the_store_answers() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).unwrap();
+        let store = Sqlite::open(&dir.path().join("s.db"), DiskReserve::default()).unwrap();
         let endless: Vec<_> = (0..600)
             .map(|_| {
                 let store = store.clone();

@@ -1,0 +1,275 @@
+//! The engine on one machine: one SQLite database beside the coordinator, nothing to install.
+//!
+//! One thread writes; what waits is committed together (`synchronous=FULL`), so that an answer means "on disk". Reads have
+//! connections of their own and see what was committed before they began. All queues are bounded, and who may write while the
+//! disk gets short stands in `room`. A disk that is full, damaged or busy is a named error, and what was committed stays.
+//!
+//! This folder alone knows SQLite.
+
+mod codes;
+mod disk;
+mod scan;
+mod schema;
+mod state;
+mod trail;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use penstock_policy::ids::Digest;
+use penstock_proto::audit::Head;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use self::codes::{cause_of, failed};
+use self::writer::Command;
+use super::fault::FaultCause;
+use super::room::DiskReserve;
+use super::state::{Expect, Order, RecordChange, State, StateRecord};
+use super::trail::{Append, BlockFilter, Cursor, NewBlock, OwnBody, Page, PurgeReport, Trail};
+use super::{Engine, Pending, StoreError};
+
+/// Commands that may wait for the writer.
+const QUEUE_MAX: usize = 1024;
+/// Read connections kept open.
+const READERS_MAX: usize = 4;
+/// Changes that a watcher may fall behind before it has to list again.
+const CHANGES_MAX: usize = 1024;
+
+/// An open database. The last clone to go stops the writer.
+#[derive(Clone, Debug)]
+pub(super) struct Sqlite {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    room: DiskReserve,
+    writer: mpsc::Sender<Command>,
+    readers: Mutex<Vec<Connection>>,
+    scans: scan::ScanRoom,
+    changes: broadcast::Sender<RecordChange>,
+    appended: watch::Receiver<Cursor>,
+}
+
+impl Sqlite {
+    /// Opens the database at `path`, makes it if it is not there, and brings its schema up to date.
+    pub(super) fn open(path: &Path, room: DiskReserve) -> Result<Self, StoreError> {
+        Self::start(prepared(path)?, path, disk::fitted(room, path))
+    }
+
+    /// On a connection that is set up for writing.
+    fn start(connection: Connection, path: &Path, room: DiskReserve) -> Result<Self, StoreError> {
+        let (changes, _) = broadcast::channel(CHANGES_MAX);
+        let (writer, commands) = mpsc::channel(QUEUE_MAX);
+        let last_block = trail::last_block(&connection).map_err(|e| failed(path, &e))?;
+        let (last, appended) = watch::channel(trail::cursor(last_block));
+        writer::spawn(connection, path.to_owned(), room, commands, changes.clone(), last)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                path: path.to_owned(),
+                room,
+                writer,
+                readers: Mutex::new(Vec::new()),
+                scans: scan::ScanRoom::default(),
+                changes,
+                appended,
+            }),
+        })
+    }
+
+    async fn write<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.inner
+            .writer
+            .send(make(reply))
+            .await
+            .map_err(|_| StoreError::Stopped)?;
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Runs `read` on a read connection, off the async threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || {
+            let pooled = lock(&inner.readers).pop();
+            let connection = match pooled {
+                Some(connection) => connection,
+                None => open_reader(&inner.path)?,
+            };
+            let outcome = read(&connection).map_err(|e| failed(&inner.path, &e));
+            let mut readers = lock(&inner.readers);
+            if outcome.is_ok() && readers.len() < READERS_MAX {
+                readers.push(connection);
+            }
+            outcome
+        })
+        .await
+        .map_err(|_| StoreError::Stopped)?
+    }
+}
+
+impl State for Sqlite {
+    fn get<'a>(&'a self, key: &'a str) -> Pending<'a, Option<StateRecord>> {
+        let key = key.to_owned();
+        Box::pin(self.read(move |connection| state::get(connection, &key)))
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        order: Order,
+        limit: usize,
+    ) -> Pending<'a, Vec<(String, StateRecord)>> {
+        let prefix = prefix.to_owned();
+        Box::pin(self.read(move |connection| state::list(connection, &prefix, order, limit)))
+    }
+
+    fn put_if<'a>(&'a self, key: &'a str, expect: Expect, value: Option<Vec<u8>>) -> Pending<'a, u64> {
+        let key = key.to_owned();
+        Box::pin(self.write(move |reply| Command::Put {
+            key,
+            expect,
+            value,
+            reply,
+        }))
+    }
+
+    fn watch(&self) -> broadcast::Receiver<RecordChange> {
+        self.inner.changes.subscribe()
+    }
+
+    fn put_blobs(&self, blobs: Vec<Vec<u8>>) -> Pending<'_, ()> {
+        Box::pin(self.write(move |reply| Command::Blobs { blobs, reply }))
+    }
+
+    fn blob(&self, digest: Digest) -> Pending<'_, Option<Vec<u8>>> {
+        Box::pin(self.read(move |connection| state::blob(connection, &digest)))
+    }
+
+    fn blob_digests(&self) -> Pending<'_, Vec<Digest>> {
+        Box::pin(self.read(state::blob_digests))
+    }
+
+    fn drop_blobs(&self, digests: Vec<Digest>) -> Pending<'_, ()> {
+        Box::pin(self.write(move |reply| Command::DropBlobs { digests, reply }))
+    }
+}
+
+impl Trail for Sqlite {
+    fn append<'a>(&'a self, source: &'a str, blocks: Vec<NewBlock>) -> Pending<'a, Vec<Append>> {
+        let source = source.to_owned();
+        Box::pin(self.write(move |reply| Command::Append {
+            source,
+            blocks,
+            reply,
+        }))
+    }
+
+    fn append_own<'a>(&'a self, source: &'a str, own: OwnBody) -> Pending<'a, Head> {
+        let source = source.to_owned();
+        Box::pin(self.write(move |reply| Command::AppendOwn { source, own, reply }))
+    }
+
+    fn head<'a>(&'a self, source: &'a str) -> Pending<'a, Option<Head>> {
+        let source = source.to_owned();
+        Box::pin(self.read(move |connection| trail::head(connection, &source)))
+    }
+
+    fn page(&self, filter: BlockFilter, after: Option<Cursor>, limit: usize) -> Pending<'_, Page> {
+        Box::pin(async move {
+            let after = after.as_ref().map(trail::number).transpose()?;
+            self.scan(move |connection| trail::page(connection, &filter, after, limit))
+                .await
+        })
+    }
+
+    fn appended(&self) -> watch::Receiver<Cursor> {
+        self.inner.appended.clone()
+    }
+
+    fn drop_before(&self, before_ms: u64, limit: u32) -> Pending<'_, PurgeReport> {
+        Box::pin(self.write(move |reply| Command::DropBefore {
+            before_ms,
+            limit,
+            reply,
+        }))
+    }
+
+    fn rewind<'a>(&'a self, source: &'a str, epoch_max: u64) -> Pending<'a, Option<(Head, Head)>> {
+        let source = source.to_owned();
+        Box::pin(self.write(move |reply| Command::Rewind {
+            source,
+            epoch_max,
+            reply,
+        }))
+    }
+}
+
+impl Engine for Sqlite {
+    fn free_bytes(&self) -> Pending<'_, u64> {
+        let path = self.inner.path.clone();
+        Box::pin(self.read(move |connection| disk::free_bytes(connection, &path)))
+    }
+
+    fn reserve_bytes(&self) -> u64 {
+        self.inner.room.reserve_bytes
+    }
+
+    fn damaged(&self, what: String) -> StoreError {
+        StoreError::Corrupt {
+            path: self.inner.path.clone(),
+            what,
+        }
+    }
+}
+
+/// Copies the database at `from` to the new file `to`; also while a coordinator is running on it.
+pub(super) fn backup(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let connection = open_reader(from)?;
+    let copied = connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
+    copied.map(|_| ()).map_err(|error| {
+        // Room, permission and the like are wanting where something is written; what is read is the store itself.
+        let reads = matches!(
+            cause_of(&error),
+            FaultCause::Damaged | FaultCause::NotAStore | FaultCause::Busy
+        ) || error
+            .sqlite_error()
+            .is_some_and(|code| code.extended_code == rusqlite::ffi::SQLITE_IOERR_READ);
+        failed(if reads { from } else { to }, &error)
+    })
+}
+
+/// A connection for writing, with today's schema.
+fn prepared(path: &Path) -> Result<Connection, StoreError> {
+    let mut connection = Connection::open(path).map_err(|e| failed(path, &e))?;
+    schema::prepare(&mut connection).map_err(|e| e.at(path))?;
+    Ok(connection)
+}
+
+fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let open = || {
+        let connection = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        connection.busy_timeout(schema::BUSY_TIMEOUT)?;
+        Ok(connection)
+    };
+    open().map_err(|e| failed(path, &e))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,114 @@
+//! Versioned records and blobs: the statements behind `State`.
+
+use penstock_policy::ids::Digest;
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::store::state::{Expect, Order, StateRecord};
+
+pub(super) fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(column)?.cast_unsigned())
+}
+
+pub(super) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<StateRecord>> {
+    connection
+        .prepare_cached("SELECT revision, value FROM state WHERE key = ?1")?
+        .query_row([key], |row| {
+            Ok(StateRecord {
+                revision: unsigned(row, 0)?,
+                value: row.get(1)?,
+            })
+        })
+        .optional()
+}
+
+/// Records of a prefix by key: the first ones ascending, or the last ones descending.
+pub(super) fn list(
+    connection: &Connection,
+    prefix: &str,
+    order: Order,
+    limit: usize,
+) -> rusqlite::Result<Vec<(String, StateRecord)>> {
+    // Keys are ASCII, so everything with the prefix sorts before the prefix followed by DEL.
+    let end = format!("{prefix}\u{7f}");
+    let order = match order {
+        Order::First => "ASC",
+        Order::Last => "DESC",
+    };
+    let sql = format!(
+        "SELECT key, revision, value FROM state WHERE key >= ?1 AND key < ?2 ORDER BY key {order} LIMIT ?3"
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(&sql)?
+        .query_map((prefix, &end, limit), |row| {
+            Ok((
+                row.get(0)?,
+                StateRecord {
+                    revision: unsigned(row, 1)?,
+                    value: row.get(2)?,
+                },
+            ))
+        })?
+        .collect()
+}
+
+/// `Ok(Err(found))`: the record is not what was expected.
+pub(super) fn put_if(
+    connection: &Connection,
+    key: &str,
+    expect: Expect,
+    value: Option<&[u8]>,
+) -> rusqlite::Result<Result<u64, Option<u64>>> {
+    let found = connection
+        .prepare_cached("SELECT revision FROM state WHERE key = ?1")?
+        .query_row([key], |row| unsigned(row, 0))
+        .optional()?;
+    let expected = match expect {
+        Expect::Absent => None,
+        Expect::Revision(revision) => Some(revision),
+    };
+    if found != expected {
+        return Ok(Err(found));
+    }
+    let revision: i64 = connection
+        .prepare_cached("UPDATE counter SET revision = revision + 1 RETURNING revision")?
+        .query_row([], |row| row.get(0))?;
+    match value {
+        Some(value) => connection
+            .prepare_cached("INSERT OR REPLACE INTO state (key, revision, value) VALUES (?1, ?2, ?3)")?
+            .execute((key, revision, value))?,
+        None => connection
+            .prepare_cached("DELETE FROM state WHERE key = ?1")?
+            .execute([key])?,
+    };
+    Ok(Ok(revision.cast_unsigned()))
+}
+
+pub(super) fn put_blob(connection: &Connection, content: &[u8]) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO blob (digest, content) VALUES (?1, ?2)")?
+        .execute((Digest::of(content).0, content))?;
+    Ok(())
+}
+
+pub(super) fn blob(connection: &Connection, digest: &Digest) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT content FROM blob WHERE digest = ?1")?
+        .query_row([digest.0], |row| row.get(0))
+        .optional()
+}
+
+/// Digests of all blobs.
+pub(super) fn blob_digests(connection: &Connection) -> rusqlite::Result<Vec<Digest>> {
+    connection
+        .prepare_cached("SELECT digest FROM blob")?
+        .query_map([], |row| row.get(0).map(Digest))?
+        .collect()
+}
+
+pub(super) fn drop_blob(connection: &Connection, digest: &Digest) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM blob WHERE digest = ?1")?
+        .execute([digest.0])?;
+    Ok(())
+}

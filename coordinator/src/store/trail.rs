@@ -1,0 +1,203 @@
+//! The audit trails of all sources: the interface that an engine implements.
+//!
+//! Blocks, never single events; each exactly once by (source, epoch, sequence), linked (see `penstock_proto::audit`), durable
+//! when an append returns. They are read in the order in which they came, page by page. Where a page ends is a [`Cursor`]:
+//! only the engine that made it reads it, and the same engine still does after a restart.
+//!
+//! Not here: what is in a block beyond its [`BlockSummary`] (`query`), and who may deliver how much (`ingest`, `room`).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use penstock_proto::audit::{ChainError, Head};
+use penstock_proto::v1::AuditBlock;
+use tokio::sync::watch;
+
+use super::Pending;
+
+/// How long one page may take.
+pub const PAGE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What is in a block, coarsely.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BlockSummary {
+    /// Time of its earliest event, milliseconds since 1970.
+    pub first_ms: u64,
+    /// Time of its latest event.
+    pub last_ms: u64,
+    /// One bit per kind of event (`query::kind_bit`).
+    pub kinds: u32,
+    /// One bit per decision.
+    pub decisions: u32,
+    /// Highest severity.
+    pub severity: i32,
+}
+
+/// A block that was read and is ready to be stored.
+#[derive(Debug, Clone)]
+pub struct NewBlock {
+    /// As it came.
+    pub block: AuditBlock,
+    /// What is in it.
+    pub summary: BlockSummary,
+    /// When it came, milliseconds since 1970.
+    pub received_ms: u64,
+}
+
+/// A body for the coordinator's own chain, which is appended at its head.
+#[derive(Debug, Clone)]
+pub struct OwnBody {
+    /// Encoded.
+    pub body: Bytes,
+    /// What is in it.
+    pub summary: BlockSummary,
+    /// When it was written, milliseconds since 1970.
+    pub received_ms: u64,
+    /// Whether it can be left out when the disk is short: a refusal.
+    pub deferrable: bool,
+}
+
+/// What became of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Append {
+    /// Stored now. `missing`: sequences that the source never delivered before it.
+    Stored {
+        /// The head with it.
+        head: Head,
+        /// Sequences shed before it.
+        missing: u64,
+    },
+    /// Was there already, the same.
+    Held {
+        /// The head, unchanged.
+        head: Head,
+    },
+    /// Not stored: it contradicts the trail, or its form is wrong.
+    Refused(ChainError),
+}
+
+/// Which clock a time is held against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The source's.
+    #[default]
+    Source,
+    /// The coordinator's, when it received the block.
+    Received,
+    /// Either of them.
+    Either,
+}
+
+/// Which blocks to read.
+#[derive(Debug, Clone, Default)]
+pub struct BlockFilter {
+    /// Only this source.
+    pub source: Option<String>,
+    /// Only events not before this time.
+    pub from_ms: u64,
+    /// Only events not after this time; 0: no end.
+    pub until_ms: u64,
+    /// By which clock.
+    pub clock: Clock,
+    /// Only blocks with one of these kinds; 0: any.
+    pub kinds: u32,
+    /// Only blocks with one of these decisions; 0: any.
+    pub decisions: u32,
+    /// Only blocks that hold at least this severity.
+    pub severity_min: i32,
+    /// The newest first.
+    pub newest_first: bool,
+}
+
+/// A block as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// Whose it is.
+    pub source: String,
+    /// Chain number.
+    pub epoch: u64,
+    /// Position in the chain.
+    pub sequence: u64,
+    /// When it came, milliseconds since 1970.
+    pub received_ms: u64,
+    /// The encoded body.
+    pub body: Bytes,
+}
+
+/// A place in the order in which blocks came. What is in it is the engine's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(Bytes);
+
+impl Cursor {
+    /// An engine's own form of it.
+    pub(super) fn new(form: impl Into<Bytes>) -> Self {
+        Self(form.into())
+    }
+
+    /// What the engine made.
+    pub(super) fn form(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Blocks in the order asked for, and how far was looked.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Those that the filter lets through.
+    pub blocks: Vec<StoredBlock>,
+    /// Where the next page in the same order begins: also behind what the filter ruled out, and never behind what it did not
+    /// see.
+    pub end: Cursor,
+    /// Whether it ended at its limit, so that there may be more.
+    pub more: bool,
+}
+
+/// What retention ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PurgeReport {
+    /// Blocks.
+    pub blocks: u64,
+    /// What they held, bytes.
+    pub bytes: u64,
+}
+
+/// What a block takes beside its body, bytes.
+const BLOCK_BYTES_BESIDE: u64 = 256;
+
+/// What a block with this body takes, bytes.
+pub fn block_bytes(body: &[u8]) -> u64 {
+    bytes_with(body.len() as u64)
+}
+
+/// What a block with a body of this length takes, bytes.
+pub(super) fn bytes_with(body_bytes: u64) -> u64 {
+    body_bytes.saturating_add(BLOCK_BYTES_BESIDE)
+}
+
+/// Trails of blocks.
+pub trait Trail {
+    /// Appends blocks of one source in order. One outcome per block.
+    fn append<'a>(&'a self, source: &'a str, blocks: Vec<NewBlock>) -> Pending<'a, Vec<Append>>;
+
+    /// Appends a body at the head of the coordinator's own chain, whatever that is by then; answers with the new head.
+    fn append_own<'a>(&'a self, source: &'a str, own: OwnBody) -> Pending<'a, Head>;
+
+    /// Where the trail of a source stands.
+    fn head<'a>(&'a self, source: &'a str) -> Pending<'a, Option<Head>>;
+
+    /// At most `limit` blocks that may hold what `filter` asks for: from the end of another page in the same order, else from
+    /// the beginning.
+    fn page(&self, filter: BlockFilter, after: Option<Cursor>, limit: usize) -> Pending<'_, Page>;
+
+    /// Behind the newest durable block, and behind each newer one.
+    fn appended(&self) -> watch::Receiver<Cursor>;
+
+    /// Removes the oldest blocks of all trails that came before `before_ms`, at most `limit` of them; each chain goes on, and
+    /// the first block that is left names the digest of the last one that is gone. The newest block of all stays, whatever its
+    /// age: places are counted on from it.
+    fn drop_before(&self, before_ms: u64, limit: u32) -> Pending<'_, PurgeReport>;
+
+    /// Takes the head of a trail back to its last block of at most `epoch_max`, if it is beyond; answers with both heads. What
+    /// lies beyond stays stored and is found by searches.
+    fn rewind<'a>(&'a self, source: &'a str, epoch_max: u64) -> Pending<'a, Option<(Head, Head)>>;
+}

@@ -28,6 +28,19 @@ fn mount(arguments: &[&str], folder: &Path) {
     assert!(status.unwrap().success(), "{arguments:?}");
 }
 
+/// Waits until this process has closed a file: the store's writer does so after the last clone of the store is gone.
+fn closed(path: &Path) {
+    let is_open = || {
+        let mut open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        open.any(|entry| std::fs::read_link(entry.path()).is_ok_and(|held| held.starts_with(path)))
+    };
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while is_open() {
+        assert!(std::time::Instant::now() < until, "{} stays open", path.display());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 /// Writes until it does not go on; the number of records that were acknowledged, and the error.
 async fn fill(store: &Store) -> (u64, StoreError) {
     for number in 0..1000 {
@@ -120,6 +133,7 @@ fn a_read_only_file_system_is_told_as_that_and_a_file_that_ends_too_early_as_dam
                 let store = Store::open_with(&path, room).unwrap();
                 store.put_blobs(vec![blob]).await.unwrap();
             });
+            closed(&path);
             mount(&["-o", "remount,ro"], folder);
             let error = Store::open(&path).unwrap_err();
             assert_eq!(error.cause(), Some(FaultCause::ReadOnly), "{error}");

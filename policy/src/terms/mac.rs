@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The MAC address of a single machine.
 ///
 /// ```
-/// use penstock_policy::plan::Mac;
+/// use penstock_policy::terms::Mac;
 ///
 /// assert!("00:1d:9c:00:47:07".parse::<Mac>().is_ok());
 /// assert!("01:00:5e:00:00:01".parse::<Mac>().is_err(), "a group's address is nobody's own");

@@ -31,6 +31,7 @@ pub mod health;
 pub mod identity;
 pub mod inspector;
 pub mod intercept;
+mod jitter;
 pub mod kernel;
 pub mod link;
 pub mod memory;

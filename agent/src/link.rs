@@ -7,8 +7,3 @@ pub mod missing_names;
 pub mod renew;
 pub mod session;
 pub mod upload;
-
-/// A random number for jitter. If the system has none to give, all wait alike.
-pub(crate) fn random() -> u64 {
-    getrandom::u64().unwrap_or(0)
-}

@@ -16,7 +16,7 @@ use penstock_proto::backoff::Backoff;
 
 use super::opening::EpochReason;
 use super::spool::{Spool, SpoolError, SpoolLimits};
-use crate::link::random;
+use crate::jitter::random;
 use crate::{database, durable};
 
 /// Code of the fault, and step of the event, that the coordinator's trail cannot be followed.

@@ -23,7 +23,7 @@ use super::report::{BridgeSide, Reporter, flow};
 use super::rules::PublicationRules;
 use super::side::{BrokerPeer, Login};
 use crate::identity::Identity;
-use crate::link::random;
+use crate::jitter::random;
 use penstock_policy::text::sentence;
 
 /// A packet may be larger than its payload by topic and properties.

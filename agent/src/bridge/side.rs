@@ -16,7 +16,7 @@ use super::packet::{Hello, Welcome};
 use super::report::{BridgeSide, Reporter};
 use crate::durable;
 use crate::identity::Identity;
-use crate::link::random;
+use crate::jitter::random;
 
 /// How long a broker keeps our session while we are away: longer than any repair, and not for ever.
 pub const SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;

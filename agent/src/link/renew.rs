@@ -22,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, LinkError};
 use super::missing_names::MissingNames;
-use super::random;
 use crate::audit::{Audit, record};
 use crate::clock;
 use crate::identity::{Identity, IdentityError, IdentityFolder};
+use crate::jitter::random;
 use crate::reconcile::PolicyView;
 
 /// How often the certificate is looked at, at least.

@@ -23,12 +23,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::connect::{self, LinkError};
-use super::random;
 use super::upload::Upload;
 use crate::audit::{Audit, AuditError, record};
 use crate::bridge::{report::BridgeState, supervisor};
 use crate::health::{self, HealthInputs};
 use crate::identity::Identity;
+use crate::jitter::random;
 use crate::kernel::Kernel;
 use crate::reconcile::{OfferSlot, PolicyView};
 

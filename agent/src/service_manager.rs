@@ -8,6 +8,9 @@
 //! systemd compares each descriptor that it is given with all that it keeps: a thousand connections would take it ten
 //! seconds. So many descriptors travel as one: they wait in the queue of a socket ([`pack`]), and the store keeps that.
 
+#[cfg(test)]
+pub(crate) mod stored;
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
@@ -194,6 +197,7 @@ mod tests {
 
     use std::io::Read as _;
 
+    use super::stored::receive;
     use super::*;
 
     fn pair() -> (tempfile::TempDir, UnixDatagram, ServiceManager) {
@@ -202,26 +206,6 @@ mod tests {
         let manager = UnixDatagram::bind(&path).unwrap();
         let service = ServiceManager::at(path.to_str().unwrap()).unwrap();
         (folder, manager, service)
-    }
-
-    fn receive(manager: &UnixDatagram) -> (String, Vec<OwnedFd>) {
-        let mut bytes = [0; 256];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut text = [std::io::IoSliceMut::new(&mut bytes)];
-        let received = recvmsg(manager, &mut text, &mut control, RecvFlags::empty()).unwrap();
-        let descriptors = control
-            .drain()
-            .filter_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        (
-            String::from_utf8_lossy(&bytes[..received.bytes]).into_owned(),
-            descriptors,
-        )
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod tls;
 use super::*;
 use crate::observed::Observation;
 use crate::observed::{OperationSeen, Subject};
+use crate::service_manager::stored::stored;
 use penstock_policy::verdict::Decision;
 
 /// A claim that does not hold fails by then; no test that passes waits for it.
@@ -372,43 +373,12 @@ async fn beyond_the_limit_a_connection_is_reset_and_told() {
     world.until("limit of 2").await;
 }
 
-/// Takes what a service stores, as the service manager does, until it settles.
-fn keeping(socket: std::os::unix::net::UnixDatagram) -> std::thread::JoinHandle<Vec<StoredDescriptor>> {
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-    std::thread::spawn(move || {
-        let mut kept = Vec::new();
-        loop {
-            let mut bytes = [0; 256];
-            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(256))];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut text = [std::io::IoSliceMut::new(&mut bytes)];
-            let count = recvmsg(&socket, &mut text, &mut control, RecvFlags::empty())
-                .unwrap()
-                .bytes;
-            let message = String::from_utf8_lossy(&bytes[..count]).into_owned();
-            if message == "BARRIER=1" {
-                return kept;
-            }
-            let name = message.strip_prefix("FDSTORE=1\nFDNAME=").unwrap();
-            for rights in control.drain() {
-                let RecvAncillaryMessage::ScmRights(descriptors) = rights else {
-                    panic!("no descriptors with {message}");
-                };
-                kept.extend(descriptors.map(|descriptor| StoredDescriptor {
-                    name: name.to_owned(),
-                    descriptor,
-                }));
-            }
-        }
-    })
-}
-
 impl World {
     /// The same world behind another inspector, which got what the first one left.
     async fn restarted(self, spoil: impl FnOnce(&mut Vec<StoredDescriptor>)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
-        let keeping = keeping(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
+        let keeping = stored(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
         let manager = ServiceManager::at(path.to_str().unwrap()).unwrap();
         self.inspector.hand_over(&manager).await.unwrap();
         let mut kept = tokio::task::spawn_blocking(|| keeping.join().unwrap())

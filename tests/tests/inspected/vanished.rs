@@ -91,10 +91,10 @@ fn a_peer_that_lost_its_power_is_noticed_its_seat_is_given_back_and_the_other_si
                         assert_eq!(leg.tcp_keepalive_retries().unwrap(), 10);
                         let second = Duration::from_secs(1);
                         let hurried = TcpKeepalive::new().with_time(second).with_interval(second);
-                        leg.set_tcp_keepalive(&hurried.with_retries(3)).unwrap();
+                        leg.set_tcp_keepalive(&hurried.with_retries(2)).unwrap();
                     }
                     // Whoever is there answers without saying anything: longer than the dead are waited for.
-                    std::thread::sleep(Duration::from_secs(6));
+                    std::thread::sleep(Duration::from_secs(4));
                     assert_eq!(
                         agent.enforcer.inspected_connections(),
                         1,

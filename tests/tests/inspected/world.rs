@@ -1,5 +1,8 @@
 //! A gateway between an office and a control room, with real addresses on both sides, and the programs there.
 
+#[path = "../../../agent/src/service_manager/stored.rs"]
+mod stored;
+
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -18,8 +21,9 @@ use penstock_policy::terms::{
     GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal, Operations,
     PortRange, Transport,
 };
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::sync::mpsc;
+
+use self::stored::stored;
 
 pub const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -253,7 +257,7 @@ impl Agent {
     pub async fn restarted(self, folder: &Path) -> Self {
         let path = folder.join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        let keeping = std::thread::spawn(move || kept(&socket));
+        let keeping = stored(socket);
         let manager = ServiceManager::at(path.to_str().unwrap()).unwrap();
         self.enforcer.hand_over(&manager).await;
         let kept = keeping.join().unwrap();
@@ -309,34 +313,6 @@ impl Agent {
         let in_time = tokio::time::timeout(PATIENCE, waiting).await;
         assert!(in_time.is_ok(), "not observed; seen: {all:#?}");
         all
-    }
-}
-
-/// What a service stores, as its manager takes it, until it settles.
-fn kept(socket: &UnixDatagram) -> Vec<StoredDescriptor> {
-    let mut kept = Vec::new();
-    loop {
-        let mut bytes = [0; 256];
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(256))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut text = [std::io::IoSliceMut::new(&mut bytes)];
-        let count = recvmsg(socket, &mut text, &mut control, RecvFlags::empty())
-            .unwrap()
-            .bytes;
-        let message = String::from_utf8_lossy(&bytes[..count]).into_owned();
-        if message == "BARRIER=1" {
-            return kept;
-        }
-        let name = message.strip_prefix("FDSTORE=1\nFDNAME=").unwrap();
-        for rights in control.drain() {
-            let RecvAncillaryMessage::ScmRights(descriptors) = rights else {
-                panic!("no descriptors with {message}");
-            };
-            kept.extend(descriptors.map(|descriptor| StoredDescriptor {
-                name: name.to_owned(),
-                descriptor,
-            }));
-        }
     }
 }
 

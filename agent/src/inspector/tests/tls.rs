@@ -521,7 +521,7 @@ async fn before_a_planned_restart_what_is_inside_tls_ends_in_order_and_whole() {
     client.write_all(ALLOWED).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
-    let keeping = keeping(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
+    let keeping = stored(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
     let manager = ServiceManager::at(path.to_str().unwrap()).unwrap();
     let leaving = async { works.world.inspector.hand_over(&manager).await.unwrap() };
     let hearing = async {

@@ -1,11 +1,13 @@
-//! `learn` and `replay` as the real program, on traffic that real devices sent.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+//! `learn` and `replay` on traffic that real devices sent.
+
+mod unread;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
+
+use crate::said::{ends, json};
 
 const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
 
@@ -15,39 +17,6 @@ fn capture(name: &str) -> String {
     let files = ["modbus", "udp", "unseen"].map(|folder| captures.join(folder).join(name));
     let file = files.iter().find(|file| file.exists()).unwrap();
     file.display().to_string()
-}
-
-struct Said {
-    out: String,
-    err: String,
-}
-
-/// Runs the program in `folder` and holds it to an exit code.
-fn ends(folder: &Path, code: i32, arguments: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_penstock"))
-        .args(arguments)
-        .current_dir(folder)
-        .env_clear()
-        .env("XDG_CONFIG_HOME", folder.join("home"))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = Said {
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    };
-    assert_eq!(
-        output.status.code(),
-        Some(code),
-        "{arguments:?}\n{}\n{}",
-        said.out,
-        said.err
-    );
-    said
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in: {text}"))
 }
 
 /// A folder with `learned.yaml`, a whole document learned from a capture.
@@ -75,6 +44,32 @@ fn learned(name: &str) -> (tempfile::TempDir, PathBuf) {
     assert!(text.contains("gw-1:\n"), "{text}");
     fs::write(&document, text.replace("gw-1:\n", managed)).unwrap();
     (folder, document)
+}
+
+/// The plant that the recordings in `unseen` are about; its controller listens at `port`.
+fn pumps(port: &str) -> String {
+    format!(
+        "plant: pumps
+title: Pumps
+approvers: {{ threshold: 1, people: {{ first: {{ key: \"{KEY}\" }} }} }}
+sites: {{ site: {{ title: Site, timezone: UTC }} }}
+gateways:
+  gw-1: {{ site: site, mode: bridged, interfaces: {{ eth1: {{ zone: operations }}, eth2: {{ zone: control }} }}, management: {{ interface: eth0, peers: [192.0.2.10] }} }}
+zones:
+  operations: {{ title: Operations, kind: operations, networks: 10.20.1.0/24, enforcement: enforce }}
+  control: {{ title: Control, kind: control, networks: 10.20.4.0/24, enforcement: enforce }}
+assets:
+  hmi-1: {{ zone: operations, address: 10.20.1.21 }}
+  plc-1: {{ zone: control, address: 10.20.4.7 }}
+conduits:
+  pumps:
+    from: operations
+    to: control
+    flows:
+      polling: {{ source: hmi-1, destination: plc-1, service: \"modbus-tcp{port}\", allow: [{{ read-holding-registers: {{ units: 1, addresses: 0-199 }} }}] }}
+      drive: {{ source: hmi-1, destination: plc-1, service: ethernet-ip }}
+"
+    )
 }
 
 /// Every operation of a replay in JSON.
@@ -292,159 +287,6 @@ fn what_is_left_aside_is_told_by_reason_in_a_proposal_and_in_a_replay() {
     assert_eq!(replayed["datagrams"]["allowed"], 4);
 }
 
-/// The plant that the recordings in `unseen` are about; its controller listens at `port`.
-fn pumps(port: &str) -> String {
-    format!(
-        "plant: pumps
-title: Pumps
-approvers: {{ threshold: 1, people: {{ first: {{ key: \"{KEY}\" }} }} }}
-sites: {{ site: {{ title: Site, timezone: UTC }} }}
-gateways:
-  gw-1: {{ site: site, mode: bridged, interfaces: {{ eth1: {{ zone: operations }}, eth2: {{ zone: control }} }}, management: {{ interface: eth0, peers: [192.0.2.10] }} }}
-zones:
-  operations: {{ title: Operations, kind: operations, networks: 10.20.1.0/24, enforcement: enforce }}
-  control: {{ title: Control, kind: control, networks: 10.20.4.0/24, enforcement: enforce }}
-assets:
-  hmi-1: {{ zone: operations, address: 10.20.1.21 }}
-  plc-1: {{ zone: control, address: 10.20.4.7 }}
-conduits:
-  pumps:
-    from: operations
-    to: control
-    flows:
-      polling: {{ source: hmi-1, destination: plc-1, service: \"modbus-tcp{port}\", allow: [{{ read-holding-registers: {{ units: 1, addresses: 0-199 }} }}] }}
-      drive: {{ source: hmi-1, destination: plc-1, service: ethernet-ip }}
-"
-    )
-}
-
-#[test]
-fn what_a_replay_could_not_judge_is_said_first_with_its_share_and_ends_with_1() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("plant.yaml"), pumps("")).unwrap();
-    // An unknown kind of link, and no packet at all.
-    let bytes = fs::read(capture("ppp.pcap")).unwrap();
-    fs::write(folder.path().join("none.pcap"), &bytes[..24]).unwrap();
-    let unknown = [&bytes[..20], &[147, 0, 0, 0], &bytes[24..]].concat();
-    fs::write(folder.path().join("unknown.pcap"), unknown).unwrap();
-    fs::write(folder.path().join("short.pcap"), &bytes[..bytes.len() - 100]).unwrap();
-    for (file, first) in [
-        (
-            "unknown.pcap".to_owned(),
-            "✗ Nothing was judged: in no packet a connection",
-        ),
-        (
-            "none.pcap".to_owned(),
-            "✗ Nothing was judged: the recording holds no packet.",
-        ),
-        (
-            "short.pcap".to_owned(),
-            "▲ not read to its end: short.pcap: the file ends within packet 11",
-        ),
-        (
-            capture("cut.pcap"),
-            "▲ not judged: 78 of 86 payload bytes (90 %) on connections whose operations",
-        ),
-        (
-            capture("m-half-s.pcap"),
-            "▲ not judged: 50 of 50 payload bytes (100 %) on connections whose operations",
-        ),
-    ] {
-        let said = ends(folder.path(), 1, &["replay", "--pcap", &file, "plant.yaml"]).out;
-        assert!(said.starts_with(first), "{file}\n{said}");
-        assert!(
-            !said.contains("withheld") && said.contains("\n✗ "),
-            "{file}\n{said}"
-        );
-    }
-    let said = ends(
-        folder.path(),
-        1,
-        &[
-            "replay",
-            "--pcap",
-            "unknown.pcap",
-            "plant.yaml",
-            "--output",
-            "json",
-        ],
-    );
-    let unread = &json(&said.out)["unread"];
-    assert_eq!(unread["everything"], true);
-    assert_eq!(unread["packets"]["link type 147 is not read"], 12);
-    let said = ends(folder.path(), 1, &["learn", "--pcap", "unknown.pcap"]);
-    assert!(
-        said.err.contains("▲ 12 of 12 packets (100 %) could not be read"),
-        "{}",
-        said.err
-    );
-    assert!(
-        said.out.contains("no connection that could be read"),
-        "{}",
-        said.out
-    );
-    // Behind tags and labels everything is read: of three operations one is refused.
-    for file in ["hsr.pcap", "mpls.pcap", "ppp.pcap"] {
-        let arguments = [
-            "replay",
-            "--pcap",
-            &capture(file),
-            "plant.yaml",
-            "--output",
-            "json",
-        ];
-        let replayed = json(&ends(folder.path(), 1, &arguments).out);
-        assert_eq!(
-            (&replayed["allowed"], &replayed["refused"]),
-            (&1.into(), &2.into()),
-            "{file}"
-        );
-    }
-}
-
-#[test]
-fn who_opened_what_stood_before_a_recording_is_told_by_plant_and_services_and_a_guess_is_marked() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("502.yaml"), pumps("")).unwrap();
-    fs::write(folder.path().join("1502.yaml"), pumps(":1502")).unwrap();
-    let replay =
-        |code, file: &str, plant| ends(folder.path(), code, &["replay", "--pcap", &capture(file), plant]).out;
-    let said = replay(0, "m-mid-1502.pcap", "1502.yaml");
-    assert!(
-        said.starts_with("✓ 10.20.1.21:1025 → 10.20.4.7:1502 at gw-1"),
-        "{said}"
-    );
-    assert!(
-        said.contains("6 × read-holding-registers 0–9 of unit 1"),
-        "{said}"
-    );
-    for file in ["n-mid-enip.pcap", "n-mid-enip2.pcap"] {
-        let said = replay(0, file, "502.yaml");
-        assert!(
-            said.starts_with("✓ 10.20.1.21:1100 → 10.20.4.7:44818 at gw-1"),
-            "{said}"
-        );
-        assert!(!said.contains("guess"), "{said}");
-    }
-    // No flow has this port: where the plant's flows lead is a guess.
-    let said = replay(1, "m-mid-1502.pcap", "502.yaml");
-    assert!(
-        said.starts_with("✗ refused: 10.20.1.21:1025 → 10.20.4.7:1502 at gw-1"),
-        "{said}"
-    );
-    assert!(said.contains("▲ who opened it is a guess"), "{said}");
-    let learned = ends(
-        folder.path(),
-        0,
-        &["learn", "--pcap", &capture("n-mid-enip.pcap")],
-    )
-    .out;
-    assert!(
-        learned.contains("service: tcp/44818") && !learned.contains("guess"),
-        "{learned}"
-    );
-}
-
 #[test]
 fn a_proposal_that_is_there_is_never_written_over() {
     let folder = tempfile::tempdir().unwrap();
@@ -519,81 +361,4 @@ fn a_proposal_without_an_approver_says_that_it_is_not_valid_yet() {
     assert!(text.contains("# Not valid yet: name who approves."), "{text}");
     let said = ends(folder.path(), 3, &["check", "learned.yaml"]);
     assert!(said.err.contains("`approvers` is missing"), "{}", said.err);
-}
-
-#[test]
-fn a_connection_that_carries_what_is_no_modbus_is_told_to_be_ended() {
-    let (folder, _) = learned("modicon_test.pcap");
-    let mut bytes = fs::read(capture("modicon_test.pcap")).unwrap();
-    // One request becomes one of another protocol.
-    let header = [0, 7, 0, 0, 0, 0xff, 0, 90];
-    let at = bytes.windows(8).position(|window| window == header).unwrap();
-    bytes[at + 3] = 1;
-    fs::write(folder.path().join("other.pcap"), bytes).unwrap();
-    let said = ends(
-        folder.path(),
-        1,
-        &["replay", "--pcap", "other.pcap", "learned.yaml"],
-    );
-    assert!(
-        said.out
-            .contains("  ✗ ended by the gateway: the protocol identifier is 1, Modbus has 0\n"),
-        "{}",
-        said.out
-    );
-}
-
-#[test]
-fn captures_and_plants_that_cannot_be_read_have_their_error_and_exit_code() {
-    let (folder, _) = learned("modbus_test_data_part1.pcap");
-    let (folder, whole) = (folder.path(), capture("modbus_test_data_part1.pcap"));
-    let bytes = fs::read(&whole).unwrap();
-    fs::write(folder.join("empty.pcap"), b"").unwrap();
-    fs::write(folder.join("header.pcap"), &bytes[..10]).unwrap();
-    fs::write(folder.join("cut.pcap"), &bytes[..bytes.len() - 5]).unwrap();
-    fs::write(folder.join("text.pcap"), b"no capture").unwrap();
-    for (file, why) in [
-        ("none.pcap", "No such file"),
-        ("empty.pcap", "the file is empty"),
-        ("header.pcap", "the file ends within its header"),
-        ("text.pcap", "this is not a pcap or pcapng file"),
-    ] {
-        for command in [&["learn"][..], &["replay", "learned.yaml"]] {
-            let said = ends(folder, 6, &[command, &["--pcap", file]].concat());
-            let message = format!("error: the capture {file} cannot be read\n  because {why}");
-            assert!(
-                said.err.starts_with(&message) && said.out.is_empty(),
-                "{}",
-                said.err
-            );
-        }
-    }
-    // What was read of a truncated file counts, but nobody may take it for the whole.
-    let cut = "not read to its end: cut.pcap: the file ends within packet 118";
-    let said = ends(folder, 1, &["replay", "--pcap", "cut.pcap", "learned.yaml"]);
-    assert!(
-        said.out.contains("✗ 117 packets") && said.out.contains(cut),
-        "{}",
-        said.out
-    );
-    let said = ends(
-        folder,
-        0,
-        &["learn", "--pcap", "cut.pcap", "--plant", "learned.yaml"],
-    );
-    assert!(
-        said.err.contains(cut) && said.out.starts_with("# not read to its end"),
-        "{}",
-        said.out
-    );
-    let said = ends(folder, 6, &["replay", "--pcap", &whole, "nowhere"]);
-    assert!(said.err.starts_with("error: cannot read nowhere"), "{}", said.err);
-    ends(folder, 2, &["replay", "--pcap", &whole]);
-    ends(folder, 2, &["replay", "learned.yaml"]);
-    let said = ends(
-        folder,
-        2,
-        &["learn", "--pcap", &whole, "--approver", "\" }\nzones: {}"],
-    );
-    assert!(said.err.contains("not a public key"), "{}", said.err);
 }

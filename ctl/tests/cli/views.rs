@@ -1,0 +1,146 @@
+//! What a plant looks like from its sides: `diff`, `reach`, `graph` and `compile`.
+
+use std::process::Command;
+
+use crate::said::{altered, ends, examples, json, works};
+
+#[test]
+fn diff_says_in_words_what_changes_for_whom() {
+    let folder = works();
+    altered(folder.path(), "less", "addresses: 0-199", "addresses: 0-99");
+    let said = ends(folder.path(), 0, &["diff", "plant", "less"]).out;
+    assert!(
+        said.contains("▼ narrowed  flow control-room-to-pumps/polling"),
+        "{said}"
+    );
+    assert!(
+        said.contains("plans: gw-works (changed); untouched: 1 gateway"),
+        "{said}"
+    );
+    assert!(!said.contains("did not pass before"));
+    let back = json(&ends(folder.path(), 0, &["diff", "less", "plant", "--output", "json"]).out);
+    assert_eq!(back["may_widen"], true);
+    assert_eq!(back["changes"][0]["effect"], "widened");
+    assert!(
+        ends(folder.path(), 0, &["diff", "plant", "plant"])
+            .out
+            .contains("nothing changes")
+    );
+}
+
+#[test]
+fn diff_compares_with_a_revision_of_git() {
+    let folder = works();
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(folder.path())
+            .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
+            .args(arguments);
+        assert!(git.output().unwrap().status.success(), "{arguments:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "plant"]);
+    git(&["commit", "-qm", "first"]);
+    let path = folder.path().join("plant/plant.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("addresses: 0-199", "addresses: 0-99")).unwrap();
+    for document in ["plant", "plant/plant.yaml"] {
+        let said = ends(folder.path(), 0, &["diff", document, "--against", "HEAD"]).out;
+        assert!(
+            said.contains("▼ narrowed  flow control-room-to-pumps/polling"),
+            "{said}"
+        );
+    }
+    let said = ends(folder.path(), 6, &["diff", "plant", "--against", "nowhere"]);
+    assert!(
+        said.err.contains("git cannot show plant at nowhere"),
+        "{}",
+        said.err
+    );
+    ends(folder.path(), 6, &["diff", "plant", "--against=--output=x"]);
+}
+
+#[test]
+fn a_hook_of_git_compares_the_same_files_as_a_person_does() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = works();
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(folder.path())
+            .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
+            .args(arguments);
+        let output = git.output().unwrap();
+        assert!(output.status.success(), "{arguments:?} {output:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "plant"]);
+    git(&["commit", "-qm", "first"]);
+    let hook = folder.path().join(".git/hooks/pre-commit");
+    let penstock = env!("CARGO_BIN_EXE_penstock");
+    let script = format!("#!/bin/sh\nexec {penstock} diff plant --against HEAD > said\n");
+    std::fs::write(&hook, script).unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = folder.path().join("plant/plant.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("addresses: 0-199", "addresses: 0-99")).unwrap();
+    // `-a` gives the hook an index of its own, in its environment.
+    git(&["commit", "-qam", "second"]);
+    let said = std::fs::read_to_string(folder.path().join("said")).unwrap();
+    assert!(
+        said.contains("▼ narrowed  flow control-room-to-pumps/polling"),
+        "{said}"
+    );
+}
+
+#[test]
+fn reach_follows_conduits_and_says_what_can_be_done_at_most() {
+    let folder = works();
+    let said = ends(
+        folder.path(),
+        0,
+        &["reach", "plant", "--from", "office", "--to", "safety"],
+    )
+    .out;
+    assert!(said.contains("office → operations → safety"), "{said}");
+    assert!(said.contains("· read-coils (unit 1, addresses 0-15)"), "{said}");
+    let none = json(
+        &ends(
+            folder.path(),
+            0,
+            &["reach", "plant", "--from", "safety", "--output", "json"],
+        )
+        .out,
+    );
+    assert_eq!(none["reaches"].as_array().unwrap().len(), 0);
+    ends(folder.path(), 2, &["reach", "plant", "--from", "nowhere"]);
+}
+
+#[test]
+fn every_example_can_be_drawn_and_is_drawn_the_same_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for example in std::fs::read_dir(examples()).unwrap() {
+        let path = example.unwrap().path();
+        let path = path.to_str().unwrap();
+        let first = ends(folder.path(), 0, &["graph", path]).out;
+        assert!(first.starts_with("<svg ") && first.ends_with("</svg>\n"));
+        assert!(first.contains("prefers-color-scheme:dark"));
+        assert_eq!(first, ends(folder.path(), 0, &["graph", path]).out);
+        ends(folder.path(), 0, &["graph", path, "-o", "plant.svg"]);
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join("plant.svg")).unwrap(),
+            first
+        );
+    }
+}
+
+#[test]
+fn compile_gives_the_exact_bytes_of_the_plan() {
+    use penstock_policy::plan::Plan;
+    let folder = works();
+    let bytes = ends(folder.path(), 0, &["compile", "plant", "--gateway", "gw-works"]).out;
+    let plan = Plan::from_bytes(bytes.as_bytes()).unwrap();
+    assert_eq!(plan.to_bytes(), bytes.as_bytes());
+    assert_eq!(plan.gateway.as_str(), "gw-works");
+    let said = ends(folder.path(), 2, &["compile", "plant", "--gateway", "gw-none"]);
+    assert!(said.err.contains("it knows: gw-office, gw-works"), "{}", said.err);
+}

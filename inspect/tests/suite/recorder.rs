@@ -26,7 +26,12 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn take(&mut self, output: Output<'_>) {
         assert!(self.closed.is_none(), "output after the end");
-        if self.lost && !matches!(output, Output::ToServer(_) | Output::ToClient(_)) {
+        if self.lost
+            && !matches!(
+                output,
+                Output::ToServer(_) | Output::ToClient(_) | Output::Close { .. }
+            )
+        {
             return;
         }
         match output {

@@ -255,7 +255,10 @@ fn assert_does((key, does, from, to): &Line) {
             "{key}: {diff}"
         ),
         Finds(code) => assert_ne!(found(&old, code), found(&new, code), "{key}"),
-        Record => assert!(!diff.changes.is_empty(), "{key} is not shown"),
+        Record => {
+            assert!(!diff.changes.is_empty(), "{key} is not shown");
+            assert_eq!(plans(&old), plans(&new), "{key} is more than a record");
+        }
         NotEnforced => {
             assert!(!old_codes.contains(&Code::NotEnforced));
             assert!(

@@ -223,10 +223,8 @@ impl Table {
             (Some(loaded), Some(way)) => {
                 let before = generation().await?;
                 let restructured = matches!(way, Update::Rules(_));
-                if restructured {
-                    // The seal follows in a transaction of its own.
-                    self.note_change();
-                }
+                // What the kernel holds is noted some time after, and a seal follows in a transaction of its own.
+                self.note_change();
                 let taken = self.take(way).await?;
                 if !taken {
                     // The kernel refuses differences if somebody changed the tables meanwhile; then all is replaced.
@@ -323,9 +321,22 @@ impl Table {
         }
         let counted = self.counters_of(state).await.unwrap_or(state.counted);
         let (held, _) = read_held().await?;
+        let judging = blocking(|reader| reader.judging()).await?;
         let group = self.settings.log_group;
-        let steps = render::succession(&structure, &elements, group, &held.family_names());
-        if held.seal.is_none() || held.is_base() || !self.nft.load_in_turn(&steps).await? {
+        let steps = if held.is_base() || !(judging.own || judging.beside) {
+            // Nothing passes that could be lost.
+            Vec::new()
+        } else if judging.own {
+            if !judging.families_beside.is_empty() {
+                // An agent was killed before they judged, or when they did no more.
+                self.nft.load(&render::remove_beside()).await?;
+            }
+            render::succession(&structure, &elements, group, &held.family_names()).to_vec()
+        } else {
+            let beside = &judging.families_beside;
+            render::succession_goes_on(&structure, &elements, group, beside).to_vec()
+        };
+        if steps.is_empty() || !self.nft.load_in_turn(&steps).await? {
             let script = render::whole(&structure, &elements, group);
             self.nft.load(&script).await?;
         }

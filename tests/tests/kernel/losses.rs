@@ -15,7 +15,7 @@ use super::wire::Part;
 use super::world::{Agent, MODES, PATIENCE, World, at_each_gateway};
 
 /// Sends the packets of [`running`] from both ends for as long as the agents in `changes` do theirs; all must arrive.
-fn loses_nothing_while(name: &str, changes: impl AsyncFn(GatewayMode, &AtomicBool) + Sync) {
+pub fn loses_nothing_while(name: &str, changes: impl AsyncFn(GatewayMode, &AtomicBool) + Sync) {
     lab::sandbox::test(name, |lab| {
         for mode in MODES {
             let world = World::new(lab, mode, &SIDES);

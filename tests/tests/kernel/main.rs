@@ -29,6 +29,7 @@ mod stood;
 mod strays;
 mod turned;
 mod udp;
+mod unfinished;
 mod watch;
 mod wire;
 mod world;

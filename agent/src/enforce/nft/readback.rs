@@ -29,6 +29,7 @@ use crate::enforce::shape::lower::{Disposition, Elements};
 use crate::enforce::watch::counters::NamedCounters;
 use crate::intercept::ALIVE_S;
 
+mod judging;
 mod packets;
 
 /// Room for the largest datagram of a dump.
@@ -204,8 +205,13 @@ impl RulesetReader {
 
     /// Reads our tables.
     pub fn held(&self) -> io::Result<KernelRuleset> {
+        self.steadily(Self::held_once)
+    }
+
+    /// What `read` reads, once nobody changes the rules meanwhile.
+    fn steadily<T>(&self, read: impl Fn(&Self) -> io::Result<T>) -> io::Result<T> {
         for _ in 0..ATTEMPTS {
-            match self.held_once() {
+            match read(self) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return other,
             }

@@ -45,7 +45,7 @@ pub(in crate::enforce) use self::inet::{ANSWERS, LEASES, from_management, peers}
 /// The name of our tables, in the families `inet` and `bridge`.
 pub const TABLE: &str = "penstock";
 /// Their name while they take the place of others.
-const TABLE_BESIDE: &str = "penstock_beside";
+pub(in crate::enforce) const TABLE_BESIDE: &str = "penstock_beside";
 /// The families.
 pub(in crate::enforce) const FAMILY_NAMES: [&str; 2] = ["inet", "bridge"];
 /// Bits of a mark that hold a flow's number.
@@ -204,31 +204,56 @@ pub fn restructure(
 /// rules for a moment before its maps of ranges are filled. So the same tables are made beside the old ones first, under
 /// another name, maps ahead of rules, and the old ones' chains are emptied in the transaction that makes the rules. The tables
 /// under their own name follow in the same way; what is deleted judges nothing any more. `old` are the families of the
-/// tables that are there. The first script is refused where an agent was killed at this and its tables still judge: then
-/// [`whole`] takes them away, too.
+/// tables that are there. Where an agent was killed at this, see [`succession_goes_on`].
 pub fn succession(structure: &Structure, elements: &Elements, log_group: u16, old: &[&str]) -> [String; 5] {
     let (contents, rules) = (contents(structure, elements), rules(structure, log_group));
+    let [under_own_name, rules_moved, rest] =
+        succession_goes_on(structure, elements, log_group, families_of(structure.mode));
     let beside = |script: &str| {
         FAMILY_NAMES.iter().fold(script.to_owned(), |script, family| {
             script.replace(&format!("{family} {TABLE}"), &format!("{family} {TABLE_BESIDE}"))
         })
     };
-    let flush = |families: &[&str], table: &str| -> String {
-        let line = |family: &&str| format!("flush table {family} {table}\n");
-        families.iter().map(line).collect()
-    };
     let created = format!("create table inet {TABLE_BESIDE}\n");
-    let made: &[&str] = match structure.mode {
-        GatewayMode::Routed => &["inet"],
-        GatewayMode::Bridged => &FAMILY_NAMES,
-    };
     [
         created + &beside(&contents),
         beside(&rules) + &flush(old, TABLE),
-        removal(TABLE) + &contents,
-        rules + &flush(made, TABLE_BESIDE),
-        removal(TABLE_BESIDE),
+        under_own_name,
+        rules_moved,
+        rest,
     ]
+}
+
+/// The rest of a [`succession`] where only the tables beside judge, whoever made them and for whichever plan: the tables under their
+/// own name follow. `beside` are the families of those beside.
+pub fn succession_goes_on(
+    structure: &Structure,
+    elements: &Elements,
+    log_group: u16,
+    beside: &[&str],
+) -> [String; 3] {
+    [
+        removal(TABLE) + &contents(structure, elements),
+        rules(structure, log_group) + &flush(beside, TABLE_BESIDE),
+        remove_beside(),
+    ]
+}
+
+fn families_of(mode: GatewayMode) -> &'static [&'static str] {
+    match mode {
+        GatewayMode::Routed => &["inet"],
+        GatewayMode::Bridged => &FAMILY_NAMES,
+    }
+}
+
+fn flush(families: &[&str], table: &str) -> String {
+    let line = |family: &&str| format!("flush table {family} {table}\n");
+    families.iter().map(line).collect()
+}
+
+/// The script that removes the tables beside ours, and succeeds where there are none.
+pub fn remove_beside() -> String {
+    removal(TABLE_BESIDE)
 }
 
 /// The script that removes our tables, and succeeds where there are none.

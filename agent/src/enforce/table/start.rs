@@ -139,15 +139,17 @@ impl Table {
         })
     }
 
-    /// Notes that rules are about to be replaced: an agent that is killed amid it leaves what nobody else did.
+    /// Notes that rules are about to be changed, in this boot: an agent that is killed amid it leaves what nobody else did.
     pub(super) fn note_change(&self) {
         let Some(path) = &self.settings.note_path else {
             return;
         };
+        let boot = health::boot_id();
         if let Some(mut note) = Note::read(path)
-            && !note.changing
+            && !(note.changing && note.boot == boot)
         {
             note.changing = true;
+            note.boot = boot;
             note.write(path);
         }
     }

@@ -30,7 +30,7 @@ const BYTES_MAX: u64 = 16 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Note {
-    /// The boot during which it was written.
+    /// The boot during which it was written, or during which rules were about to be changed.
     pub boot: String,
     /// The agent's version.
     pub version: String,
@@ -42,7 +42,7 @@ pub struct Note {
     pub generation: u32,
     /// Whether the agent ended as it should, after this was written.
     pub ended: bool,
-    /// Whether it was about to replace rules.
+    /// Whether it was about to change rules.
     pub changing: bool,
     /// When it was written, milliseconds since 1970; the file's own time may be later.
     pub at_ms: u64,
@@ -94,7 +94,7 @@ pub(in crate::enforce) enum Continuity {
     Renewed,
     /// After a boot, the base rules denied everything until now.
     Closed,
-    /// An agent was ended while it replaced rules.
+    /// An agent was ended while it changed rules.
     Unfinished,
     /// They did not stand.
     Opened {
@@ -138,7 +138,8 @@ pub(in crate::enforce) fn judge(facts: StartFacts<'_>) -> Continuity {
         }
         return if facts.adopted {
             let passed = facts.generation.wrapping_sub(note.generation);
-            Continuity::Stood(note.ended.then_some(passed))
+            // Transactions of a change that was not noted any more were the agent's own.
+            Continuity::Stood((note.ended && !note.changing).then_some(passed))
         } else {
             Continuity::Renewed
         };
@@ -190,7 +191,7 @@ impl Continuity {
             ),
             Self::Unfinished => Some((
                 "rules-unfinished",
-                "the previous agent ended while it was replacing rules; they have been replaced now"
+                "the previous agent ended while it was changing rules; they have been replaced now"
                     .to_owned(),
                 true,
             )),

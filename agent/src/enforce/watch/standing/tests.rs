@@ -95,6 +95,12 @@ fn rules_that_were_taken_away_or_changed_while_no_agent_ran_stood_open_since_it_
         Continuity::Stood(None),
         "but not where it was killed amid a change of its own"
     );
+    let after_a_stop = Note { ended: true, ..amid };
+    assert_eq!(
+        judged(Some(&after_a_stop), BOOT, &put_back, true),
+        Continuity::Stood(None),
+        "nor are the transactions of that change other programs'"
+    );
 }
 
 #[test]

@@ -1,18 +1,17 @@
 //! Files that are replaced whole or not at all, and that tell when they were altered.
 //!
-//! [`replace`] writes beside the target, syncs, renames and syncs the folder: after a power cut either the old
-//! or the new content is there. [`seal`] and [`unseal`] wrap a payload so that truncation, a flipped bit, or one
+//! [`replace`] leaves either the old or the new content after a power cut (`penstock_proto::whole`). [`seal`] and [`unseal`] wrap a payload so that truncation, a flipped bit, or one
 //! record put in another's place is noticed:
 //!
 //! ```text
 //! "PSC1" | generation (8, BE) | length (8, BE) | payload | SHA-256 of name 00 and all before (32)
 //! ```
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use penstock_proto::whole::{NotWritten, Writing};
 use sha2::Digest as _;
 
 const MAGIC: &[u8; 4] = b"PSC1";
@@ -64,31 +63,25 @@ fn failed<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> F
     }
 }
 
+impl From<NotWritten> for FileError {
+    fn from(error: NotWritten) -> Self {
+        let NotWritten { verb, path, source } = error;
+        Self { verb, path, source }
+    }
+}
+
 /// Replaces the file at `path` by `content`, durable when this returns. `mode` is the file's permission bits.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = folder.join(name);
-    // A left-over of an interrupted replacement may carry other permission bits.
-    let _ = std::fs::remove_file(&beside);
-    let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&beside)?;
-        file.write_all(content)?;
-        file.sync_all()
-    })();
-    if let Err(error) = written {
-        let _ = std::fs::remove_file(&beside);
-        return Err(failed("write", &beside)(error));
-    }
-    std::fs::rename(&beside, path).map_err(failed("replace", path))?;
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed("sync", folder))
+    Ok(Writing::of_service(mode).replace(path, content)?)
+}
+
+/// As [`replace`], but not durable: for what only shows a present state, again and again.
+pub fn show(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
+    let shown = Writing {
+        durable: false,
+        ..Writing::of_service(mode)
+    };
+    Ok(shown.replace(path, content)?)
 }
 
 /// Reads a file of at most `bytes_max`; `None` if there is none.

@@ -1,10 +1,10 @@
 //! The few files that the coordinator keeps beside its store: written whole, synced, secrets readable by their
 //! owner only.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use penstock_proto::whole::{NotWritten, Writing};
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,13 @@ pub enum FileError {
         /// Its mode.
         mode: u32,
     },
+}
+
+impl From<NotWritten> for FileError {
+    fn from(error: NotWritten) -> Self {
+        let NotWritten { verb, path, source } = error;
+        Self::Io { verb, path, source }
+    }
 }
 
 fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
@@ -58,48 +65,12 @@ pub fn new_private_folder(path: &Path) -> Result<(), FileError> {
 
 /// Writes a new file; one that exists is not touched.
 pub fn write_new(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    write(path, content, 0o644)
-}
-
-/// Writes a new file that only its owner can read.
-fn write_secret(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    write(path, content, 0o600)
-}
-
-fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
-    let attempt = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(path)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        sync_folder(path)
-    };
-    attempt().map_err(io("write", path))
+    Ok(Writing::of_service(0o644).create(path, content)?)
 }
 
 /// Puts `content` in the place of a secret file, whole or not at all.
 pub fn replace_secret(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io("remove", &beside)(error)),
-        _ => {}
-    }
-    write_secret(&beside, content)?;
-    std::fs::rename(&beside, path)
-        .and_then(|()| sync_folder(path))
-        .map_err(io("replace", path))
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+    Ok(Writing::of_service(0o600).replace(path, content)?)
 }
 
 /// Reads a file.

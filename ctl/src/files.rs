@@ -1,8 +1,9 @@
 //! Files that this program reads and makes: bounded when read; when made, whole or not at all, never over another.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+
+use penstock_proto::whole::{Writers, Writing};
 
 use crate::failure::Failure;
 
@@ -128,38 +129,24 @@ fn place(path: &Path, bytes: &[u8], mode: Mode, over: bool) -> Result<(), FileEr
     if over && std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return std::fs::write(path, bytes).map_err(failed);
     }
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
+    let writing = Writing {
+        mode: if mode == Mode::Secret { 0o600 } else { 0o666 },
+        writers: Writers::Many,
+        durable: true,
     };
-    let permissions = if mode == Mode::Secret { 0o600 } else { 0o666 };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let draft = folder.join(format!(".{name}.{}.part", std::process::id()));
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(permissions)
-        .open(&draft)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .and_then(|()| {
-            if over {
-                std::fs::rename(&draft, path)
-            } else {
-                // A hard link fails where the name is taken, in one step.
-                std::fs::hard_link(&draft, path).and_then(|()| std::fs::remove_file(&draft))
-            }
-        });
-    written.map_err(|source| {
-        let _ = std::fs::remove_file(&draft);
-        if source.kind() == std::io::ErrorKind::AlreadyExists && !over {
+    let written = if over {
+        writing.replace(path, bytes)
+    } else {
+        writing.create(path, bytes)
+    };
+    written.map_err(|error| {
+        let is_taken = error.source.kind() == std::io::ErrorKind::AlreadyExists && error.path == path;
+        if is_taken && !over {
             FileError::Exists {
                 path: path.to_owned(),
             }
         } else {
-            failed(source)
+            failed(error.source)
         }
     })
 }

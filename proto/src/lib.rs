@@ -19,6 +19,7 @@ pub mod peer;
 pub mod refusal;
 pub mod tls;
 pub mod token;
+pub mod whole;
 
 /// Generated from `proto/penstock/v1/*.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]

@@ -30,6 +30,8 @@ use crate::reconcile::PolicyView;
 pub const LOOK: Duration = Duration::from_secs(5);
 /// The file that `status` reads.
 const STATE_FILE: &str = "state.json";
+/// Its permission bits.
+const STATE_MODE: u32 = 0o644;
 const STATE_BYTES_MAX: u64 = 1024 * 1024;
 /// A backlog whose oldest message is older than this is told in health.
 const LATE_MS: u64 = 60_000;
@@ -219,14 +221,14 @@ impl Supervisor {
         let path = self.settings.folder.join(STATE_FILE);
         let left = tokio::task::spawn_blocking(move || {
             let text = serde_json::to_vec(&states).unwrap_or_default();
-            let beside = path.with_extension("json.new");
-            // Only for people, and written anew all the time: not worth a sync.
-            std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))
-                .and_then(|()| std::fs::write(&beside, text))
-                .and_then(|()| std::fs::rename(&beside, &path))
+            let folder = path.parent().unwrap_or(Path::new("/"));
+            durable::create_folder(folder).and_then(|()| durable::show(&path, &text, STATE_MODE))
         });
         if let Ok(Err(error)) = left.await {
-            tracing::debug!(%error, "the state of the bridges was not left for `status`");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the state of the bridges was not left for `status`"
+            );
         }
     }
 }

@@ -1,11 +1,15 @@
-//! The coordinator's store on disks that are full, read-only, limited or damaged: what it says is what one does about it.
+//! Disks that are full, read-only, limited or damaged: what the coordinator's store says is what one does about it, and files that
+//! are written whole stay so.
 
 use std::path::Path;
 use std::process::Command;
 
+use penstock_agent::enforce::{Base, BaseError};
 use penstock_coordinator::store::{DiskReserve, Expect, FaultCause, Store, StoreError};
 use penstock_lab::sandbox;
 use penstock_policy::ids::Digest;
+use penstock_policy::terms::GatewayMode;
+use penstock_proto::whole::{Writers, Writing};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -151,6 +155,64 @@ fn a_read_only_file_system_is_told_as_that_and_a_file_that_ends_too_early_as_dam
             });
             assert_eq!(error.cause(), Some(FaultCause::Damaged), "{error}");
             assert!(error.to_string().contains("restore the newest"), "{error}");
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_file_that_a_full_or_read_only_disk_refuses_is_as_it_was_and_beside_it_is_no_draft() {
+    sandbox::test(
+        "disk::a_file_that_a_full_or_read_only_disk_refuses_is_as_it_was_and_beside_it_is_no_draft",
+        |_| {
+            let folder = Path::new("/run/files");
+            small(folder);
+            let path = folder.join("base.json");
+            let old = Base {
+                mode: GatewayMode::Routed,
+                interfaces: ["eth0".to_owned()].into(),
+                input: None,
+            };
+            old.write(&path).unwrap();
+            let stands = |what: &str| {
+                assert_eq!(Base::read(&path).unwrap().as_ref(), Some(&old), "{what}");
+                let entries = std::fs::read_dir(folder).unwrap();
+                let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+                assert_eq!(names, ["base.json"], "{what}");
+            };
+            let one = Writing::of_service(0o600);
+            let many = Writing {
+                writers: Writers::Many,
+                ..one
+            };
+            for way in [one, many] {
+                for over in [true, false] {
+                    let content = vec![7; 5 << 20];
+                    let refused = if over {
+                        way.replace(&path, &content)
+                    } else {
+                        way.create(&folder.join("new"), &content)
+                    };
+                    let refused = refused.unwrap_err();
+                    assert_eq!(
+                        refused.source.kind(),
+                        std::io::ErrorKind::StorageFull,
+                        "{refused}"
+                    );
+                    stands("full");
+                }
+            }
+            mount(&["-o", "remount,ro"], folder);
+            let new = Base {
+                interfaces: ["eth1".to_owned()].into(),
+                ..old.clone()
+            };
+            let refused = new.write(&path).unwrap_err();
+            assert!(matches!(refused, BaseError::File { .. }), "{refused}");
+            stands("read-only");
+            mount(&["-o", "remount,rw"], folder);
+            new.write(&path).unwrap();
+            assert_eq!(Base::read(&path).unwrap(), Some(new));
         },
     )
     .unwrap();

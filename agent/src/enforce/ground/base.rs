@@ -6,12 +6,12 @@
 //! that a table which is there already, a living one above all, is left alone.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use penstock_policy::terms::GatewayMode;
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::enforce::nft::readback::{RulesetReader, base_seal};
 use crate::enforce::nft::render::{self, MARK_GUARDED, MARK_ROUTED, TABLE};
 use crate::enforce::nft::run::{Nft, NftError};
@@ -19,6 +19,9 @@ use crate::enforce::shape::structure::{Input, is_interface_name};
 
 /// The chain that accepts who manages the gateway.
 const MANAGEMENT: &str = "management";
+
+/// The permission bits of the file.
+const MODE: u32 = 0o644;
 
 /// What the base rules guard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,14 +93,8 @@ impl Base {
         if Self::read(path).is_ok_and(|there| there.as_ref() == Some(self)) {
             return Ok(());
         }
-        let write = || -> std::io::Result<()> {
-            let beside = path.with_extension("new");
-            let mut out = std::fs::File::create(&beside)?;
-            out.write_all(&serde_json::to_vec(self)?)?;
-            out.sync_all()?;
-            std::fs::rename(&beside, path)
-        };
-        write().map_err(|source| file("write", path, source))
+        let bytes = serde_json::to_vec(self).map_err(|error| file("write", path, error.into()))?;
+        durable::replace(path, &bytes, MODE).map_err(|error| file(error.verb, &error.path, error.source))
     }
 
     /// The script. It creates its tables, so it fails whole where one exists.

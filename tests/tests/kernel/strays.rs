@@ -36,18 +36,24 @@ fn a_late_copy_or_a_torn_packet_of_a_standing_connection_goes_nowhere_unread_and
                 near.wire.send(&copy_of(copy));
                 // The inspector's system answers that it has it.
                 assert!(echoes(&mut stream, b"once"), "{mode:?} {address}");
+                // Whether tracking still takes the copy for a part of the connection depends on how far the window grew.
+                let before = disowned();
+                assert!(
+                    (number - 1..2 * number).contains(&before),
+                    "{mode:?} {address}: {before}"
+                );
                 // As it was caught its checksum is not there yet: torn, and to the connection tracking of no connection.
                 near.wire.send(copy);
                 // On a bridge it would be forwarded; on a router it finds the inspector's socket, and no mark on it.
                 let refused = |c: &Counters| c.denied_packets + c.input_denied_packets;
-                let counters = agent.counters_once(|c| refused(c) >= number).await;
+                let counters = agent.counters_once(|c| refused(c) > before).await;
                 let passed = counters.allowed_packets + counters.unattended_packets;
                 assert_eq!(
                     (refused(&counters), passed),
-                    (number, 0),
+                    (before + 1, 0),
                     "{mode:?} {address}: {counters:?}"
                 );
-                assert_eq!(disowned(), number, "{mode:?} {address}");
+                assert_eq!(disowned(), before + 1, "{mode:?} {address}");
                 assert!(echoes(&mut stream, b"now"), "{mode:?} {address}");
             }
         },

@@ -336,7 +336,7 @@ impl Enforcer {
     ///
     /// # Errors
     /// The plan is not in force and what was in the kernel before still is, except after
-    /// [`NftError::TimedOut`], where either may be; [`Enforcer::verify`] tells.
+    /// [`NftError::TimedOut`], where either may be; [`Enforcer::verify`] shows which.
     pub async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<ApplyReport, EnforceError> {
         let mut lacking = Vec::new();
         if self.table.settings.inspector.is_some() && routing::is_needed(&plan) {

@@ -119,7 +119,7 @@ impl Grants {
         self.told = before.told;
     }
 
-    /// Judges one grant; why it opens its conduit no more, if it did.
+    /// Judges one grant; returns why it no longer opens its conduit, if it did before.
     fn judge(
         &mut self,
         plan: &Plan,

@@ -111,7 +111,7 @@ pub struct NamedFlow {
 pub enum Subject {
     /// An operation, and what was decided.
     Operation,
-    /// Something about the stream that is no operation.
+    /// Something about the stream that is not an operation.
     Note,
     /// The opening or the end of a connection.
     Session,

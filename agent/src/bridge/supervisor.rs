@@ -26,7 +26,7 @@ use crate::durable;
 use crate::identity::Identity;
 use crate::reconcile::PolicyView;
 
-/// How often what runs is compared with the plan although nothing changed, and its state told (`BridgeSettings::look`).
+/// How often what runs is compared with the plan although nothing changed, and its state reported (`BridgeSettings::look`).
 pub const LOOK: Duration = Duration::from_secs(5);
 /// The file that `status` reads.
 const STATE_FILE: &str = "state.json";

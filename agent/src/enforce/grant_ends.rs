@@ -1,8 +1,8 @@
 //! Ends what the inspector carries for a grant of remote access at the moment when the grant ends, as the kernel ends by itself what it
 //! forwards (`render/granted.rs`): no plan has to be made or loaded first, and a slow one holds nothing up.
 //!
-//! The inspector is under the policy that was applied, without the conduits whose grant is known to be over. Only a conduit whose end was
-//! told ([`GrantEnds::hold`]) ends here; what the kernel does while no agent lives is not this module's business.
+//! The inspector is under the policy that was applied, without the conduits whose grant is known to be over. Only a conduit whose end is
+//! known here ([`GrantEnds::hold`]) ends here; what the kernel does while no agent lives is not this module's business.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};

@@ -1,7 +1,7 @@
 //! What is in the kernel, and the ways it changes: load, adopt, differ, compare, repair.
 //!
 //! All of them hold one lock, so that at most one transaction of ours is under way. The generation number of the
-//! rules tells own transactions from foreign ones: what happened up to [`TableState::seen`] is ours or was compared.
+//! rules distinguishes own transactions from foreign ones: what happened up to [`TableState::seen`] is ours or was compared.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -75,7 +75,7 @@ struct TableState {
     left: Option<(Digest, Digest)>,
     /// What became of the rules before the first plan was judged.
     started: bool,
-    /// What it was, until it is told: when a plan is in force.
+    /// What was found at the start, until it is reported: when a plan is in force.
     found: Option<Continuity>,
     /// What was noted for the next agent is not what the kernel holds.
     unnoted: bool,
@@ -86,16 +86,16 @@ struct TableState {
 }
 
 impl TableState {
-    /// The kernel holds what was loaded. Whether somebody put it there anew since: what is noted for the next agent, which
-    /// tells by the handles whether the rules stood, is then renewed.
+    /// The kernel holds what was loaded. Whether somebody else loaded it since: what is noted for the next agent, which
+    /// sees by the handles whether the rules stood, is then renewed.
     fn reloaded(&mut self, held: &KernelRuleset) -> bool {
         let Some(loaded) = &mut self.loaded else {
             return false;
         };
-        let anew = loaded.handles != held.handles;
+        let by_another = loaded.handles != held.handles;
         loaded.handles = held.handles;
-        self.unnoted |= anew;
-        anew
+        self.unnoted |= by_another;
+        by_another
     }
 }
 
@@ -315,7 +315,7 @@ impl Table {
         structure: Structure,
         elements: Elements,
     ) -> Result<(), EnforceError> {
-        // What was found and is not told yet must not pass for this agent's own change, if it is killed amid it.
+        // What was found and is not reported yet must not pass for this agent's own change, if it is killed amid it.
         if !matches!(state.found, Some(Continuity::Opened { .. })) {
             self.note_change();
         }
@@ -328,7 +328,7 @@ impl Table {
             Vec::new()
         } else if judging.own {
             if !judging.families_beside.is_empty() {
-                // An agent was killed before they judged, or when they did no more.
+                // An agent was killed before they judged, or when they no longer did.
                 self.nft.load(&render::remove_beside()).await?;
             }
             render::succession(&structure, &elements, group, &held.family_names()).to_vec()

@@ -4,7 +4,7 @@
 //! manager between the two. While nobody carries them, the kernel acknowledges and buffers what the peers send: they
 //! see a pause, and nothing is lost.
 //!
-//! What comes back is not trusted blindly: state of another format, sockets that are none of ours, and connections
+//! What comes back is not trusted blindly: state of another format, sockets that are not ours, and connections
 //! that the policy then in force does not permit, or that cannot be thawed, are reset.
 
 use std::collections::HashMap;
@@ -76,7 +76,7 @@ pub(super) struct FrozenRelay {
     pub(super) backlog: Each<Vec<u8>>,
     /// Which side sends no more.
     pub(super) over: Each<bool>,
-    /// Which side was told that nothing more comes.
+    /// To which side the end of the stream was passed on.
     pub(super) finished: Each<bool>,
 }
 

@@ -383,7 +383,7 @@ impl SeatTable {
     }
 }
 
-/// What is told of a connection that is ended so.
+/// What is reported of a connection that ends so.
 fn fate_of(end: ConnectionEnd) -> SeatFate {
     match end {
         ConnectionEnd::Heavy => SeatFate::Heavy,

@@ -107,7 +107,7 @@ pub(super) struct Session {
     /// To be ended in order between two packets.
     draining: bool,
     cut: Option<ConnectionEnd>,
-    /// Of a side there may be more that no wake-up will tell of.
+    /// A side may have more bytes that no wake-up will announce.
     left: Each<bool>,
     /// Another process goes on with it: here nothing more happens.
     frozen: bool,

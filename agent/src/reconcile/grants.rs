@@ -145,7 +145,7 @@ impl<K: Kernel> Reconciler<K> {
             told.is_some_and(|told| told.abs_diff(*end) <= SLACK)
         };
         if ends.len() != self.keeping.ends.len() || !ends.iter().all(is_told) {
-            // Opening may have taken long: what is left now is told, not what was left then.
+            // Opening may have taken long: what is left now is passed on, not what was left then.
             let now = self.keeping.timepiece.now().boot;
             let left = ends
                 .iter()

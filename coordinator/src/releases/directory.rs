@@ -140,7 +140,7 @@ impl Releases {
     /// What a release calls addresses; nothing of one that is not there or cannot be read.
     ///
     /// # Errors
-    /// It cannot be said now, for example as too many documents wait to be compiled: that is no release without names.
+    /// The names cannot be looked up now, for example because too many documents wait to be compiled: that is not a release without names.
     pub async fn directory(&self, revision: Revision) -> Result<Arc<Directory>, Refusal> {
         if let Some(held) = self.directories.held(revision) {
             return Ok(held);

@@ -294,7 +294,7 @@ async fn names_that_cannot_be_looked_up_now_are_no_release_without_names_and_man
         let found = reader.await.unwrap().unwrap();
         assert!(found.name("10.20.1.21".parse().unwrap()).is_some());
     }
-    // Nobody's turn comes: it is said, and not kept as a release without names.
+    // Nobody's turn comes: that is an error, and is not kept as a release without names.
     Proposal::small(2, None).propose(&releases).await.unwrap();
     let turn = releases.compiling.turn().await.unwrap();
     let crowd: Vec<_> = (0..100)

@@ -1,5 +1,5 @@
 //! An engine of the store for its tests: everything in memory, one lock, nothing clever. It is what the properties in
-//! `conformance` look like when they are written down directly, and it can fail as it is told to.
+//! `conformance` look like when they are written down directly, and it fails where a test asks for it.
 
 #![allow(clippy::unwrap_used)]
 

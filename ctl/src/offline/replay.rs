@@ -32,7 +32,7 @@ pub struct Replayed {
     pub refused: u64,
     /// Packets that are no operation and would have been withheld: answers that do not fit what was asked.
     pub withheld: u64,
-    /// Operations on connections of which no gateway is known to stand in the way: nothing judges them.
+    /// Operations on connections that cross no known gateway: nothing judges them.
     pub unjudged: u64,
     /// UDP datagrams, in which no operation is read.
     pub datagrams: Counts,

@@ -46,7 +46,7 @@ pub struct Health {
     /// Why the view is old, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<String>,
-    /// How old what is said of the gateways is, where it is older than the view.
+    /// How old the gateways' figures are, where they are older than the view.
     #[serde(skip)]
     counted: Option<String>,
 }

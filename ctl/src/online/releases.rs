@@ -70,7 +70,7 @@ pub(super) struct FetchedPlant {
     pub(super) verified: bool,
 }
 
-/// The plant of a release; 0: of the current one. `None`: there is no such, or this program cannot read its documents.
+/// The plant of a release; 0: of the current one. `None`: there is no such release, or this program cannot read its documents.
 pub(super) async fn fetched_plant(
     online: &mut Online,
     revision: u64,
@@ -273,7 +273,7 @@ async fn list(out: &Output, context: Option<&str>, limit: u32) -> Result<Exit, F
     for release in told {
         let digest = digest("statement_digest", &release.statement_digest)?;
         let own = online.login.context.operator.as_str();
-        // What ended before it was approved has its signatures no more, and one that came too late was never kept.
+        // What ended before it was approved no longer has its signatures, and one that came too late was never kept.
         let counts = matches!(
             ReleaseState::try_from(release.state),
             Ok(ReleaseState::Proposed | ReleaseState::Current)

@@ -46,7 +46,7 @@ pub fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in: {text}"))
 }
 
-/// A folder with the water works under `plant/` and its approvers' keys made anew.
+/// A folder with the water works under `plant/` and new keys of its approvers.
 pub fn works() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut text = std::fs::read_to_string(examples().join("waterworks/plant.yaml")).unwrap();

@@ -361,7 +361,7 @@ impl Modbus {
         }
     }
 
-    /// Tells the refusals whose turn has come, but not within an answer of the server.
+    /// Sends the refusals whose turn has come, but not within an answer of the server.
     fn tell_due(&mut self, out: &mut Sink<'_>) {
         if self.begun > 0 || self.from_server.passed() > 0 {
             return;

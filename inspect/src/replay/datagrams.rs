@@ -155,8 +155,8 @@ impl Datagrams {
     }
 }
 
-/// What the gateways say of a conversation. One that outlasts a grant of remote access is not told apart by its datagrams, so
-/// that it is refused as a whole: rather that, than fine.
+/// What the gateways say of a conversation. One that outlasts a grant of remote access is not divided by the time of its datagrams: it is
+/// refused as a whole, rather than counted as fine.
 fn judged(plans: &Plans, over: &Conversation) -> Vec<Judgement> {
     let (client, server) = (over.client.ip(), over.server);
     let at = |at| {

@@ -183,7 +183,7 @@ impl Declarations for Plans {
             PortCarrier::Tcp => Carried::Tcp(server.port()),
             PortCarrier::Udp => Carried::Udp(server.port()),
         };
-        // Which end opens is told by a conduit at all times, whether a grant opens it just then or not.
+        // A conduit shows at all times which end opens, whether a grant opens it just then or not.
         self.between(client.ip(), server.ip(), carried, When::Ever)
             .iter()
             .all(|track| track.gate.permits())

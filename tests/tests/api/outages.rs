@@ -90,7 +90,7 @@ async fn a_coordinator_that_stops_tells_its_gateways_waits_for_none_and_keeps_wh
     let mut world = World::start().await;
     let mut busy = world.session("gw-a", v1::PolicyState::default()).await;
     let mut idle = world.session("gw-b", v1::PolicyState::default()).await;
-    // One that reads nothing, so that nothing can be told to it.
+    // One that reads nothing: nothing can be sent to it.
     let deaf = world.session("gw-c", v1::PolicyState::default()).await;
     let up = deaf.up.clone();
     tokio::spawn(async move {

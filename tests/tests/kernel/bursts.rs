@@ -332,7 +332,7 @@ fn what_the_kernel_logs_while_another_program_hears_its_log_is_counted_as_lost()
                 let report = Report::until(&mut agent, |report| report.lost >= 10).await;
                 assert_eq!((report.told(), report.lost), (0, 10));
                 drop(other);
-                // From when it hears the log on, it tells.
+                // As soon as it hears the log, it reports.
                 let (mut sent, mut told, mut lost) = (0, 0, 0);
                 while told == 0 {
                     let number = 3001 + sent;

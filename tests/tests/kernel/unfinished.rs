@@ -1,6 +1,6 @@
 //! An agent that is killed amid a change of the kernel's tables: what passes until the next agent, and what that one makes of it.
 //!
-//! The killed agent's `nft` is [`Stopping`]: it loads so many scripts and no more. Each step between two transactions is tried, until
+//! The killed agent's `nft` is [`Stopping`]: it loads so many scripts and no further one. Each step between two transactions is tried, until
 //! one more would have let the agent finish.
 
 use std::os::unix::fs::PermissionsExt;

@@ -106,7 +106,7 @@ fn name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// What of a Rust file is no test.
+/// The part of a Rust file that is not a test.
 fn code(source: &str) -> &str {
     let test = source.match_indices("#[cfg(test)]").find(|(at, mark)| {
         let rest = source.get(at + mark.len()..).unwrap_or_default().trim_start();

@@ -1,7 +1,7 @@
 //! What the machine itself must have for inspection, and may lack: ways over the bridge, kernel parameters.
 //!
 //! On a bridged gateway the inspector's packets are the gateway's own: they need a route to client and server that leads
-//! over the bridge. Without it inspected connections come to nothing, so it is said when the plan is applied.
+//! over the bridge. Without it inspected connections come to nothing, so it is reported when the plan is applied.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

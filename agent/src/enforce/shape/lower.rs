@@ -106,7 +106,7 @@ fn family<A: Address>(
     if !granted.is_empty() {
         granted::add(&mut placed, &standing, &granted, budget)?;
     }
-    // It is kept for as long as the plan is in force: built anew from what is in order, it has no room to spare.
+    // It is kept for as long as the plan is in force: collected again from what is in order, it has no spare room.
     Ok(placed.into_iter().collect())
 }
 

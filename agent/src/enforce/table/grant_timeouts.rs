@@ -31,7 +31,7 @@ impl Table {
             return Ok(());
         };
         let before = generation().await?;
-        // As late as can be: what is left is told as from when the kernel takes it.
+        // As late as can be: the kernel counts the time that is left from when it takes the transaction.
         let script = {
             let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();

@@ -30,7 +30,7 @@ pub(in crate::enforce) enum Update {
     Few(ElementBatch),
     /// Many are.
     Elements(String),
-    /// The rules are written anew around the maps.
+    /// The rules are rewritten around the maps.
     Rules(String),
 }
 

@@ -1,7 +1,7 @@
 //! What health shows of the data plane while it is so, and what of it goes to the trail: a pure machine.
 //!
-//! A condition is known by its code and its subject. It is told once it has held for [`HELD`], and as over once it has been
-//! absent for [`ABSENT`]: what comes and goes each second is one condition; what could not be looked at stays as it is. At most
+//! A condition is known by its code and its subject. It is reported once it has held for [`HELD`], and as over once it has been
+//! absent for [`ABSENT`]: one that comes and goes each second is one condition; one that could not be looked at stays as it is. At most
 //! [`KNOWN_MAX`] are known at once, and [`ALARMS_MAX`] more alarms; further ones wait for room, the alarms first.
 
 use std::collections::BTreeMap;

@@ -48,7 +48,7 @@ pub enum KernelAction {
     Swept,
 }
 
-/// What tells who opened a logged packet's connection.
+/// What shows who opened a logged packet's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Opener {
     /// The packet, or the rule that logged it.

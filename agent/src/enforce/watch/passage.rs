@@ -47,7 +47,7 @@ const WAYS_EVERY: u32 = 3;
 pub(in crate::enforce) struct PassageReport {
     /// What is so.
     pub(in crate::enforce) present: Vec<Condition>,
-    /// Which codes the look could tell of; of others it is unknown whether they hold.
+    /// Which codes this look could decide; whether others hold is unknown.
     pub(in crate::enforce) looked: fn(&str) -> bool,
 }
 

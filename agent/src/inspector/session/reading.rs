@@ -41,7 +41,7 @@ impl Session {
         }
     }
 
-    /// Whether a side that may be read has more that no wake-up will tell of.
+    /// Whether a side that may be read has more bytes that no wake-up will announce.
     pub(super) fn has_left(&self) -> bool {
         let mut sides = [Sender::Client, Sender::Server].into_iter();
         sides.any(|side| *self.left.of(side) && self.may_read(side))

@@ -63,7 +63,7 @@ impl Session {
         true
     }
 
-    /// What passes at once is read no more, if it is on a seat of those that are not.
+    /// What passes at once is no longer read, if it is on a seat of those that are not.
     pub(in super::super) fn stop_reading(&mut self) {
         let Inspection::Following(connection) = &mut self.inspection else {
             return;

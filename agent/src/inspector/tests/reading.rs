@@ -38,7 +38,7 @@ async fn what_comes_without_end_lets_other_connections_have_their_turn_and_is_ta
         .unwrap();
     let legs = (client_leg, server_leg);
     let mut session = Session::new((at, tuple), legs, Inspection::Passing, Rc::default(), seat);
-    // A read ends before urgent data: no wake-up tells of what comes behind.
+    // A read ends before urgent data: no wake-up announces the bytes behind it.
     client.write_all(b"before").unwrap();
     rustix::net::send(&client, b"!", rustix::net::SendFlags::OOB).unwrap();
     let more: Vec<u8> = (0..=u8::MAX).cycle().take(64 * READ_BYTES).collect();

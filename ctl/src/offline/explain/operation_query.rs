@@ -268,7 +268,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// The value; 0 where none was said ([`OperationQuery::assumption`]).
+    /// The value; 0 where none was given ([`OperationQuery::assumption`]).
     fn value(&self) -> u16 {
         self.value.unwrap_or(0)
     }

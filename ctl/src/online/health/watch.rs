@@ -20,7 +20,7 @@ use crate::words;
 const RETRY: Duration = Duration::from_secs(2);
 /// How often the age is drawn.
 const REDRAW: Duration = Duration::from_secs(1);
-/// What is said of the gateways is asked for again when it is older: their counters change where no zone's health does.
+/// The gateways' figures are fetched again when they are older: their counters change where no zone's health does.
 const COUNTED_EVERY: Duration = Duration::from_secs(30);
 /// A coordinator that gives signs of life and is silent for so long is not heard any more.
 const SILENT: Duration = Duration::from_secs(16);

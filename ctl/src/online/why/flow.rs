@@ -63,7 +63,7 @@ fn between<'p>(
     conduits.find(|(id, conduit)| joins(conduit) && !plant.is_limited(id))
 }
 
-/// That an end is a gateway itself, of which no flow can be an end.
+/// That an end is a gateway itself: no flow can begin or end there.
 pub(super) fn a_gateway_itself(plant: &Plant, group: &Group) -> Option<String> {
     [&group.from.address, &group.to.address].into_iter().find_map(|text| {
         let address: IpAddr = text.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Recordings that tell only a part: what was not read, who opened what stood before, and what is not a capture at all.
+//! Recordings that show only a part: what was not read, who opened what stood before, and what is not a capture at all.
 
 use std::fs;
 

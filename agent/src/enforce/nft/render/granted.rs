@@ -58,7 +58,7 @@ pub(super) fn chain(script: &mut String, structure: &Structure) {
     );
 }
 
-/// The longest time that the kernel is told: longer ones would not fit its nanoseconds.
+/// The longest time that is passed to the kernel: longer ones would not fit its nanoseconds.
 pub(in crate::enforce) const LEFT_MAX: Duration = Duration::from_hours(24 * 36_500);
 
 /// The script that lets these flows, and no other that hangs on grants, pass for so long.

@@ -169,7 +169,7 @@ fn of_others(structure: &Structure, interface: &str, claim: &str, asked: impl Fn
         .collect()
 }
 
-/// What comes in by a port that is not in the plan, before the bridge learns of it: else it could take a side's MAC address,
+/// Drops frames from ports that are not in the plan before the bridge learns from them: else it could take a side's MAC address,
 /// and with it the packets for that one.
 fn outsider(script: &mut String, structure: &Structure) {
     let of_side = |interface: &String| {

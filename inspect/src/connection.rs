@@ -6,7 +6,7 @@
 //!
 //! - Enforcing, what comes out as [`Output::ToServer`] or [`Output::ToClient`] from the other side is byte for byte what
 //!   came in and was judged; nothing is rewritten, but for what is taken out of an MQTT
-//!   SUBSCRIBE and put into its answer (`mqtt::split`). Only whole requests are forwarded (of an MQTT publication: only after
+//!   SUBSCRIBE and put into its answer (`mqtt::machine`). Only whole requests are forwarded (of an MQTT publication: only after
 //!   its head was judged). How the bytes are cut changes neither verdicts nor forwarded bytes.
 //! - Observing ([`Mode::Observe`]), the first output of a feed is all of its bytes, whatever they are; the rest only tells.
 //!   Nothing is held back, answered, or ended. What enforcing would have refused is judged so, and what else it would
@@ -19,12 +19,10 @@
 //! - Memory: what is not whole yet (a Modbus ADU: 1,029 bytes; an MQTT packet that is judged as a whole, or a
 //!   publication's head: [`ConnectionLimits::control_bytes_max`]), requests in flight, aliases. All bounded.
 
-mod buffer;
+pub(crate) mod buffer;
 mod deviation;
-mod frozen;
+pub(crate) mod frozen;
 mod leave;
-mod modbus;
-mod mqtt;
 mod observing;
 mod seek;
 
@@ -34,15 +32,17 @@ use std::time::Duration;
 
 use penstock_policy::terms::Protocol;
 
-use crate::judge::refusal::OnRefusal;
-use crate::judge::{Rules, Verdict};
+use crate::judge::{OnRefusal, Rules, Verdict};
+use crate::modbus::machine::Modbus;
+use crate::modbus::transactions::TransactionLimits;
+use crate::mqtt::alias::AliasLimits;
+use crate::mqtt::machine::Mqtt;
 use crate::operation::Operation;
-use crate::{modbus as modbus_protocol, mqtt as mqtt_protocol};
 
 pub use self::deviation::{Deviation, Effect};
 pub use self::frozen::ThawError;
-pub use self::mqtt::{Revocation, Sessions};
 use self::seek::Seeking;
+pub use crate::mqtt::machine::{Revocation, Sessions};
 pub use crate::mqtt::packet::{Sender, Version};
 
 /// Whether refusals are carried out.
@@ -58,9 +58,9 @@ pub enum Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// Modbus requests in flight.
-    pub transactions: modbus_protocol::transactions::TransactionLimits,
+    pub transactions: TransactionLimits,
     /// MQTT topic aliases, each direction.
-    pub aliases: mqtt_protocol::alias::AliasLimits,
+    pub aliases: AliasLimits,
     /// The largest MQTT packet, bytes of its remaining length. Payloads stream through and take no memory.
     pub packet_bytes_max: usize,
     /// The largest MQTT packet that is judged as a whole (all but PUBLISH), and the largest head of a PUBLISH.
@@ -76,8 +76,8 @@ pub struct ConnectionLimits {
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
-            transactions: modbus_protocol::transactions::TransactionLimits::default(),
-            aliases: mqtt_protocol::alias::AliasLimits::default(),
+            transactions: TransactionLimits::default(),
+            aliases: AliasLimits::default(),
             packet_bytes_max: 16 * 1024 * 1024,
             control_bytes_max: 64 * 1024,
             queued_bytes_max: 16 * 1024,
@@ -157,21 +157,21 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum Machine {
-    Modbus(Box<modbus::Modbus>),
-    Mqtt(Box<mqtt::Mqtt>),
+    Modbus(Box<Modbus>),
+    Mqtt(Box<Mqtt>),
 }
 
 /// What the machines need to know of the flow.
 #[derive(Debug, Clone, Copy)]
-struct Terms {
-    mode: Mode,
-    on_refusal: OnRefusal,
-    limits: ConnectionLimits,
+pub(crate) struct Terms {
+    pub(crate) mode: Mode,
+    pub(crate) on_refusal: OnRefusal,
+    pub(crate) limits: ConnectionLimits,
 }
 
 /// How a machine ends a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FeedEnd {
+pub(crate) enum FeedEnd {
     /// The stream cannot be followed.
     Lost(Deviation),
     /// The connection ends.
@@ -181,8 +181,8 @@ enum FeedEnd {
 impl Machine {
     fn new(protocol: Protocol, terms: Terms) -> Self {
         match protocol {
-            Protocol::ModbusTcp => Self::Modbus(Box::new(modbus::Modbus::new(terms))),
-            Protocol::Mqtt => Self::Mqtt(Box::new(mqtt::Mqtt::new(terms))),
+            Protocol::ModbusTcp => Self::Modbus(Box::new(Modbus::new(terms))),
+            Protocol::Mqtt => Self::Mqtt(Box::new(Mqtt::new(terms))),
         }
     }
 
@@ -434,7 +434,7 @@ impl Connection {
     }
 }
 
-fn pass(from: Sender, bytes: &[u8], out: &mut Sink<'_>) {
+pub(crate) fn pass(from: Sender, bytes: &[u8], out: &mut Sink<'_>) {
     if bytes.is_empty() {
         return;
     }
@@ -442,4 +442,13 @@ fn pass(from: Sender, bytes: &[u8], out: &mut Sink<'_>) {
         Sender::Client => Output::ToServer(bytes),
         Sender::Server => Output::ToClient(bytes),
     });
+}
+
+/// A packet is refused of which a part has gone on.
+pub(crate) fn half_through<'a>() -> Output<'a> {
+    Output::Deviation {
+        what: Deviation::HalfThrough,
+        effect: Effect::Ended,
+        done: true,
+    }
 }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connection::{Connection, ConnectionLimits, Deviation, Effect, Mode, Output, Sender};
-use crate::judge::refusal::OnRefusal;
-use crate::judge::{Rules, Verdict};
+use crate::judge::{OnRefusal, Rules, Verdict};
 use crate::operation::Operation;
 
 /// What following tells.

@@ -4,19 +4,18 @@
 //! conduits hold, and hardly more with a thousand rules than with one. One rule must permit an operation
 //! *whole*: ranges of different rules do not add up, because their limits on values, units and QoS differ.
 //!
-//! - [`modbus`]: by function code and unit, then spans.
-//! - [`mqtt`] on [`trie`]: by topic level.
-//! - [`refusal`]: what a refusal looks like on the wire.
+//! Each protocol judges in its folder: [`crate::modbus::judge`] by function code and unit, then spans; [`crate::mqtt::judge`] on
+//! [`trie`], by topic level. What a refusal looks like on the wire stands beside.
 
-pub mod modbus;
-pub mod mqtt;
-pub mod refusal;
 pub mod trie;
 
+pub use penstock_policy::terms::OnRefusal;
 use penstock_policy::terms::{Answers, Operations, Protocol};
 
+use crate::modbus::judge::ModbusRules;
 use crate::modbus::request::RequestError;
 use crate::modbus::transactions::Busy;
+use crate::mqtt::judge::MqttRules;
 use crate::operation::Operation;
 
 /// Position of a rule in the flow's list of operations, from 0.
@@ -174,9 +173,9 @@ pub enum RulesError {
 #[derive(Debug)]
 pub enum Rules {
     /// Modbus/TCP.
-    Modbus(modbus::ModbusRules),
+    Modbus(ModbusRules),
     /// MQTT.
-    Mqtt(mqtt::MqttRules),
+    Mqtt(MqttRules),
 }
 
 impl Rules {
@@ -186,8 +185,8 @@ impl Rules {
     /// The list is empty, or an entry is not understood: it would never match, or match more than was meant.
     pub fn compile(operations: &Operations) -> Result<Self, RulesError> {
         match operations {
-            Operations::ModbusTcp(list) => modbus::ModbusRules::compile(list).map(Self::Modbus),
-            Operations::Mqtt(list) => mqtt::MqttRules::compile(list).map(Self::Mqtt),
+            Operations::ModbusTcp(list) => ModbusRules::compile(list).map(Self::Modbus),
+            Operations::Mqtt(list) => MqttRules::compile(list).map(Self::Mqtt),
         }
     }
 
@@ -217,8 +216,8 @@ impl Rules {
         }
         match (modbus.is_empty(), mqtt.is_empty()) {
             (true, true) => Err(RulesError::Empty),
-            (false, true) => Ok((modbus::ModbusRules::compile(&modbus).map(Self::Modbus)?, owners)),
-            (true, false) => Ok((mqtt::MqttRules::union(&mqtt).map(Self::Mqtt)?, owners)),
+            (false, true) => Ok((ModbusRules::compile(&modbus).map(Self::Modbus)?, owners)),
+            (true, false) => Ok((MqttRules::union(&mqtt).map(Self::Mqtt)?, owners)),
             (false, false) => Err(RulesError::TwoProtocols),
         }
     }
@@ -226,8 +225,8 @@ impl Rules {
     /// Rules that permit nothing: to see what is asked, whatever the answer.
     pub fn nothing(protocol: Protocol) -> Self {
         match protocol {
-            Protocol::ModbusTcp => Self::Modbus(modbus::ModbusRules::nothing()),
-            Protocol::Mqtt => Self::Mqtt(mqtt::MqttRules::nothing()),
+            Protocol::ModbusTcp => Self::Modbus(ModbusRules::nothing()),
+            Protocol::Mqtt => Self::Mqtt(MqttRules::nothing()),
         }
     }
 

@@ -7,13 +7,18 @@
 //! - [`response`]: whether an answer fits its request.
 //! - [`transactions`]: which requests wait for an answer.
 //! - [`operation`]: what a request does, in the field's words.
+//! - [`judge`]: which rule permits it; `refusal`: what a refusal looks like on the wire.
+//! - `machine`: one connection, from bytes to what becomes of them.
 //!
 //! Nothing is repaired or normalised: a request either has exactly the shape the standard gives it, or it is
 //! an error that names the field. So what a destination executes is what was judged.
 
 pub mod frame;
 pub mod framings;
+pub mod judge;
+pub(crate) mod machine;
 pub mod operation;
+pub(crate) mod refusal;
 pub mod request;
 pub mod response;
 pub mod transactions;

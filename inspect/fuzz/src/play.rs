@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Deviation, Mode, Output, Sender};
-use penstock_inspect::judge::Rules;
-use penstock_inspect::judge::refusal::OnRefusal;
+use penstock_inspect::judge::{OnRefusal, Rules};
 
 /// Reads numbers and pieces off the fuzzer's bytes; zeros after their end.
 pub struct Input<'a>(pub &'a [u8]);

@@ -10,55 +10,55 @@ const KEPT_MAX: usize = 256;
 
 /// What is kept of one side.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct SideBuffer {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct SideBuffer {
+    pub(crate) bytes: Vec<u8>,
     /// How many of them have gone on; never more than there are.
     passed: usize,
 }
 
 impl SideBuffer {
     /// `bytes`, of which so many have gone on; `None` if that cannot be.
-    pub(super) fn of(bytes: Vec<u8>, passed: usize) -> Option<Self> {
+    pub(crate) fn of(bytes: Vec<u8>, passed: usize) -> Option<Self> {
         (passed <= bytes.len()).then_some(Self { bytes, passed })
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    pub(super) fn passed(&self) -> usize {
+    pub(crate) fn passed(&self) -> usize {
         self.passed
     }
 
     /// What it takes of memory, bytes.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.bytes.capacity()
     }
 
     /// Keeps nothing, and of a long packet's room no more than [`KEPT_MAX`].
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_MAX);
         self.passed = 0;
     }
 
     /// Only the first `count` bytes.
-    pub(super) fn truncate(&mut self, count: usize) {
+    pub(crate) fn truncate(&mut self, count: usize) {
         self.bytes.truncate(count);
         self.passed = self.passed.min(self.bytes.len());
     }
 
     /// Everything kept has gone on.
-    pub(super) fn mark_passed(&mut self) {
+    pub(crate) fn mark_passed(&mut self) {
         self.passed = self.bytes.len();
     }
 
     /// Sends on what has not gone on yet.
-    pub(super) fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
+    pub(crate) fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
         pass(from, self.bytes.get(self.passed..).unwrap_or_default(), out);
         self.mark_passed();
     }

@@ -3,9 +3,9 @@
 //! Beside refusing operations this is all by which an enforced stream differs from what was sent. A stream that is
 //! only observed passes as it is; then a deviation foretells what enforcing would change.
 
-use super::mqtt::Revocation;
 use crate::modbus::frame::FrameError;
 use crate::modbus::response::ResponseError;
+use crate::mqtt::machine::Revocation;
 use crate::mqtt::wire::MqttError;
 
 /// What enforcing does about a deviation.

@@ -13,12 +13,11 @@ use std::time::Duration;
 use penstock_policy::terms::Protocol;
 use serde::{Deserialize, Serialize};
 
-use super::modbus::{FrozenModbus, Modbus};
-use super::mqtt::{FrozenMqtt, Mqtt, SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
 use super::{Connection, ConnectionLimits, Machine, Mode, Terms};
-use crate::judge::Rules;
-use crate::judge::refusal::OnRefusal;
+use crate::judge::{OnRefusal, Rules};
 use crate::modbus::framings::PLACES_MAX;
+use crate::modbus::machine::{FrozenModbus, Modbus};
+use crate::mqtt::machine::{FrozenMqtt, Mqtt, SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
 
 /// The format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
@@ -85,7 +84,7 @@ pub enum ThawError {
 }
 
 impl ThawError {
-    pub(super) fn unless_within(what: &'static str, count: usize, limit: usize) -> Result<(), Self> {
+    pub(crate) fn unless_within(what: &'static str, count: usize, limit: usize) -> Result<(), Self> {
         if count > limit {
             Err(Self::TooMany { what, count, limit })
         } else {
@@ -93,7 +92,7 @@ impl ThawError {
         }
     }
 
-    pub(super) fn unless(fits: bool, fault: &'static str) -> Result<(), Self> {
+    pub(crate) fn unless(fits: bool, fault: &'static str) -> Result<(), Self> {
         if fits {
             Ok(())
         } else {
@@ -103,17 +102,17 @@ impl ThawError {
 }
 
 /// What a packet has sent on of itself is no more than what there is of it.
-pub(super) const PASSED: ThawError = ThawError::Inconsistent("more of a packet has gone on than came");
+pub(crate) const PASSED: ThawError = ThawError::Inconsistent("more of a packet has gone on than came");
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
-pub(super) fn is_zero(count: &usize) -> bool {
+pub(crate) fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
 /// Bytes as hexadecimal text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(super) struct Bytes(pub(super) Vec<u8>);
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
 impl TryFrom<String> for Bytes {
     type Error = hex::FromHexError;

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
-use penstock_inspect::judge::mqtt::MqttRules;
-use penstock_inspect::judge::refusal::OnRefusal;
-use penstock_inspect::judge::{Rules, Verdict};
+use penstock_inspect::judge::{OnRefusal, Rules, Verdict};
+use penstock_inspect::mqtt::judge::MqttRules;
 use penstock_inspect::mqtt::operation::Operation;
 use penstock_policy::terms::{MqttOperation, Operations};
 use proptest::prelude::*;

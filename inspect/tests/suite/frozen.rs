@@ -8,8 +8,7 @@ use std::time::Duration;
 use penstock_inspect::capture::direction::NoDeclarations;
 use penstock_inspect::capture::{Flows, Frames, Happening, flows, link};
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender, ThawError, Version};
-use penstock_inspect::judge::Rules;
-use penstock_inspect::judge::refusal::OnRefusal;
+use penstock_inspect::judge::{OnRefusal, Rules};
 use penstock_policy::terms::{MqttOperation, Operations};
 use proptest::prelude::*;
 

@@ -1,8 +1,8 @@
 //! Compiled Modbus rules against the obvious reading of the list, one address and one value at a time.
 
-use penstock_inspect::judge::modbus::ModbusRules;
 use penstock_inspect::judge::{Objection, Rules, RulesError, Verdict};
 use penstock_inspect::modbus::Span;
+use penstock_inspect::modbus::judge::ModbusRules;
 use penstock_inspect::modbus::request::{Request, Values};
 use penstock_policy::terms::{ModbusOperation, NumberRange, Operations};
 use proptest::prelude::*;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use penstock_inspect::connection::{Mode, Sender};
-use penstock_inspect::judge::refusal::OnRefusal;
+use penstock_inspect::judge::OnRefusal;
 use penstock_policy::terms::Operations;
 use proptest::prelude::*;
 

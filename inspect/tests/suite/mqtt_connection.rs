@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
-use penstock_inspect::judge::Rules;
-use penstock_inspect::judge::refusal::OnRefusal;
+use penstock_inspect::judge::{OnRefusal, Rules};
 use penstock_inspect::mqtt::topic::matches;
 use penstock_policy::terms::{MqttOperation, Operations};
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! MQTT packets: what the standards allow, and what they forbid, packet by packet. And a small encoder of our own.
 
 use penstock_inspect::connection::{Mode, Sender};
-use penstock_inspect::judge::refusal::OnRefusal;
+use penstock_inspect::judge::OnRefusal;
 use penstock_policy::terms::Operations;
 
 use crate::recorder::{Record, connection, publish, run, subscribe};

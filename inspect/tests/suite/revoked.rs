@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
-use penstock_inspect::judge::Rules;
-use penstock_inspect::judge::refusal::OnRefusal;
+use penstock_inspect::judge::{OnRefusal, Rules};
 use penstock_policy::terms::{MqttOperation, Operations};
 use proptest::prelude::*;
 

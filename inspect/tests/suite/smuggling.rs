@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender};
-use penstock_inspect::judge::Rules;
-use penstock_inspect::judge::refusal::OnRefusal;
+use penstock_inspect::judge::{OnRefusal, Rules};
 use penstock_policy::terms::{ModbusOperation, Operations};
 use proptest::prelude::*;
 

@@ -2,7 +2,7 @@
 //!
 //! An operation is seen as what it says of each function code: which sub-functions, which addresses to read and to
 //! write, which values. A limit that a function has no use for does not bind it, exactly as the inspector reads it
-//! (`penstock-inspect`, `judge::modbus`), so that what is called narrower is refused at no gateway that wants more.
+//! (`penstock-inspect`, `modbus::judge`), so that what is called narrower is refused at no gateway that wants more.
 
 use super::numbers;
 use crate::functions::{

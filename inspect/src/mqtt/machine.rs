@@ -1,4 +1,4 @@
-//! The MQTT half of [`super::Connection`]: framing, order of packets, what passes by without being held.
+//! One MQTT connection: framing, order of packets, what passes by without being held.
 //!
 //! What operations become is in [`operations`].
 
@@ -15,29 +15,29 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::buffer::SideBuffer;
-use super::modbus::half_through;
-use super::{Deviation, Effect, FeedEnd, Mode, Output, Sender, Sink, Terms, Version, pass};
-use crate::judge::Verdict;
-use crate::judge::mqtt::{Admission, MqttRules};
-use crate::judge::refusal::OnRefusal;
+use crate::connection::buffer::SideBuffer;
+use crate::connection::{
+    Deviation, Effect, FeedEnd, Mode, Output, Sender, Sink, Terms, Version, half_through, pass,
+};
+use crate::judge::{OnRefusal, Verdict};
 use crate::mqtt::alias::Aliases;
+use crate::mqtt::judge::{Admission, MqttRules};
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Header, Packet, kind};
 use crate::mqtt::wire::MqttError;
 use crate::mqtt::{Connect, Publish};
 
-pub(super) use self::frozen::FrozenMqtt;
+pub(crate) use self::frozen::FrozenMqtt;
 pub use self::sessions::Sessions;
 use self::sessions::{Membership, SessionPublications};
 use self::split::Splits;
 pub use self::standing::Revocation;
 use self::standing::Subscriptions;
-pub(super) use self::standing::{SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
+pub(crate) use self::standing::{SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
 
 /// State of one MQTT connection.
 #[derive(Debug)]
-pub(super) struct Mqtt {
+pub(crate) struct Mqtt {
     terms: Terms,
     stage: Stage,
     version: Version,
@@ -135,7 +135,7 @@ impl Half {
 }
 
 impl Mqtt {
-    pub(super) fn new(terms: Terms) -> Self {
+    pub(crate) fn new(terms: Terms) -> Self {
         Self {
             terms,
             stage: Stage::Connect,
@@ -159,7 +159,7 @@ impl Mqtt {
     }
 
     /// Goes on within a connection whose beginning was not seen. Aliases set before are unknown.
-    pub(super) fn resume(&mut self, version: Version) {
+    pub(crate) fn resume(&mut self, version: Version) {
         self.version = version;
         self.stage = Stage::Open;
         self.extended_authentication = true;
@@ -168,12 +168,12 @@ impl Mqtt {
         self.server.aliases.permit(u16::MAX);
     }
 
-    pub(super) fn terms(&self) -> Terms {
+    pub(crate) fn terms(&self) -> Terms {
         self.terms
     }
 
     /// Whether the connection cannot stand under these terms: it would complete what they refuse.
-    pub(super) fn set_terms(&mut self, mode: Mode, on_refusal: OnRefusal) -> bool {
+    pub(crate) fn set_terms(&mut self, mode: Mode, on_refusal: OnRefusal) -> bool {
         (self.terms.mode, self.terms.on_refusal) = (mode, on_refusal);
         if mode == Mode::Observe {
             // The other side completes what it does not know; brokers answer that.
@@ -191,11 +191,11 @@ impl Mqtt {
             .any(|payload| payload.refused && payload.forward)
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.client.held.len() + self.server.held.len() + self.client.queue.len() + self.server.queue.len()
     }
 
-    pub(super) fn held_memory(&self) -> usize {
+    pub(crate) fn held_memory(&self) -> usize {
         let of_half = |half: &Half| {
             half.held.memory()
                 + half.queue.capacity()
@@ -209,7 +209,7 @@ impl Mqtt {
         of_half(&self.client) + of_half(&self.server) + identity + asked + member
     }
 
-    pub(super) fn within_packet(&self, from: Sender) -> bool {
+    pub(crate) fn within_packet(&self, from: Sender) -> bool {
         let half = match from {
             Sender::Client => &self.client,
             Sender::Server => &self.server,
@@ -217,32 +217,32 @@ impl Mqtt {
         half.payload.is_some() || !half.held.is_empty()
     }
 
-    pub(super) fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
+    pub(crate) fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
         if !self.owes(from) {
             self.half(from).held.let_go(from, out);
         }
     }
 
     /// Observing: whether what `from` sends is still to be completed for what was refused while it was enforced.
-    pub(super) fn owes(&self, from: Sender) -> bool {
+    pub(crate) fn owes(&self, from: Sender) -> bool {
         from == Sender::Server && !self.splits.is_empty()
     }
 
     /// Gives up what is owed: what comes next is taken as it is.
-    pub(super) fn forget_owed(&mut self) {
+    pub(crate) fn forget_owed(&mut self) {
         self.splits = Splits::default();
     }
 
-    pub(super) fn mark_passed(&mut self, from: Sender) {
+    pub(crate) fn mark_passed(&mut self, from: Sender) {
         self.half(from).held.mark_passed();
     }
 
     /// How many bytes it was.
-    pub(super) fn forget_held(&mut self, from: Sender) -> usize {
+    pub(crate) fn forget_held(&mut self, from: Sender) -> usize {
         std::mem::take(&mut self.half(from).held).len()
     }
 
-    pub(super) fn skip_to_boundary(&mut self, from: Sender) {
+    pub(crate) fn skip_to_boundary(&mut self, from: Sender) {
         self.forget_held(from);
         self.half(from).payload = None;
         self.half(from).passing = None;
@@ -250,7 +250,7 @@ impl Mqtt {
 
     /// Observing: ends what began while it was enforced. The payload of a publication whose head was refused falls, and the
     /// gateway's own answers follow the payload that they wait for. Gives the bytes behind it.
-    pub(super) fn finish_refused<'b>(
+    pub(crate) fn finish_refused<'b>(
         &mut self,
         from: Sender,
         bytes: &'b [u8],
@@ -272,7 +272,7 @@ impl Mqtt {
     }
 
     /// Takes bytes; of an ending, `rest` is what was not looked at. Observing, takes no more than is owed, if anything is.
-    pub(super) fn feed(
+    pub(crate) fn feed(
         &mut self,
         rules: &MqttRules,
         from: Sender,

@@ -1,20 +1,20 @@
-//! The Modbus half of [`super::super::frozen`]: ADUs that are not whole, and requests that wait.
+//! The Modbus half of [`crate::connection::frozen`]: ADUs that are not whole, and requests that wait.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::Terms;
-use super::super::buffer::SideBuffer;
-use super::super::frozen::{Bytes, PASSED, ThawError, is_zero};
 use super::Modbus;
+use crate::connection::Terms;
+use crate::connection::buffer::SideBuffer;
+use crate::connection::frozen::{Bytes, PASSED, ThawError, is_zero};
 use crate::modbus::frame;
 use crate::modbus::framings::{Framing, StreamPosition};
 use crate::modbus::transactions::{Awaits, Outstanding, Reads, Transactions};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::connection) struct FrozenModbus {
+pub(crate) struct FrozenModbus {
     from_client: Bytes,
     from_server: Bytes,
     /// How many of the held bytes have gone on.
@@ -55,7 +55,7 @@ struct FrozenRequest {
 
 impl FrozenModbus {
     /// What has not gone on, of each side.
-    pub(in crate::connection) fn unsent(mut self) -> [Vec<u8>; 2] {
+    pub(crate) fn unsent(mut self) -> [Vec<u8>; 2] {
         [
             (&mut self.from_client, self.passed_client),
             (&mut self.from_server, self.passed_server),
@@ -65,7 +65,7 @@ impl FrozenModbus {
 }
 
 impl Modbus {
-    pub(in crate::connection) fn freeze(&self, now: Duration) -> FrozenModbus {
+    pub(crate) fn freeze(&self, now: Duration) -> FrozenModbus {
         let request = |entry: &Outstanding| FrozenRequest {
             transaction: entry.transaction,
             unit: entry.unit,
@@ -90,11 +90,7 @@ impl Modbus {
         }
     }
 
-    pub(in crate::connection) fn thaw(
-        terms: Terms,
-        frozen: FrozenModbus,
-        now: Duration,
-    ) -> Result<Self, ThawError> {
+    pub(crate) fn thaw(terms: Terms, frozen: FrozenModbus, now: Duration) -> Result<Self, ThawError> {
         let held = |bytes: Bytes, passed| SideBuffer::of(bytes.0, passed).ok_or(PASSED);
         let from_client = held(frozen.from_client, frozen.passed_client)?;
         let from_server = held(frozen.from_server, frozen.passed_server)?;

@@ -1,4 +1,4 @@
-//! The Modbus half of [`super::Connection`].
+//! One Modbus connection: what of a stream of ADUs goes on, is withheld or answered.
 
 mod certainty;
 mod frozen;
@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use penstock_policy::terms::Answers;
 
-use super::buffer::SideBuffer;
-use super::{Deviation, Effect, FeedEnd, Mode, Output, Sender, Sink, Terms, pass};
-use crate::judge::modbus::ModbusRules;
-use crate::judge::refusal::{OnRefusal, modbus_exception, modbus_exception_code};
-use crate::judge::{Objection, Refusal, Verdict};
+use crate::connection::buffer::SideBuffer;
+use crate::connection::{Deviation, Effect, FeedEnd, Mode, Output, Sender, Sink, Terms, half_through, pass};
+use crate::judge::{Objection, OnRefusal, Refusal, Verdict};
 use crate::modbus::frame::{self, ADU_BYTES_MAX, Frame, PREFIX_BYTES};
 use crate::modbus::framings::StreamPosition;
+use crate::modbus::judge::ModbusRules;
+use crate::modbus::refusal::{exception_adu, exception_code};
 use crate::modbus::response::{Expectation, Response};
 use crate::modbus::transactions::{HeldUp, Kinship, Match, Overflow, Reads, RefusalAnswer, Transactions};
 use crate::modbus::{Operation, Request};
 use crate::operation::Operation as AnyOperation;
 
-pub(super) use self::frozen::FrozenModbus;
+pub(crate) use self::frozen::FrozenModbus;
 
 /// State of one Modbus connection.
 #[derive(Debug)]
-pub(super) struct Modbus {
+pub(crate) struct Modbus {
     terms: Terms,
     from_client: SideBuffer,
     from_server: SideBuffer,
@@ -46,7 +46,7 @@ enum Fate {
 }
 
 impl Modbus {
-    pub(super) fn new(terms: Terms) -> Self {
+    pub(crate) fn new(terms: Terms) -> Self {
         Self {
             terms,
             from_client: SideBuffer::default(),
@@ -59,12 +59,12 @@ impl Modbus {
         }
     }
 
-    pub(super) fn terms(&self) -> Terms {
+    pub(crate) fn terms(&self) -> Terms {
         self.terms
     }
 
     /// Whether the connection cannot stand under these terms; never.
-    pub(super) fn set_terms(&mut self, mode: Mode, on_refusal: OnRefusal) -> bool {
+    pub(crate) fn set_terms(&mut self, mode: Mode, on_refusal: OnRefusal) -> bool {
         (self.terms.mode, self.terms.on_refusal) = (mode, on_refusal);
         if mode == Mode::Observe {
             self.transactions.forget_refused();
@@ -73,40 +73,40 @@ impl Modbus {
     }
 
     /// Other rules hold, also for what is in flight.
-    pub(super) fn rejudge(&mut self, rules: &ModbusRules) {
+    pub(crate) fn rejudge(&mut self, rules: &ModbusRules) {
         self.transactions
             .rejudge(&|request| rules.judge(request).allows());
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.from_client.len() + self.from_server.len()
     }
 
-    pub(super) fn held_memory(&self) -> usize {
+    pub(crate) fn held_memory(&self) -> usize {
         self.from_client.memory() + self.from_server.memory()
     }
 
-    pub(super) fn within_packet(&self, from: Sender) -> bool {
+    pub(crate) fn within_packet(&self, from: Sender) -> bool {
         match from {
             Sender::Client => !self.from_client.is_empty(),
             Sender::Server => !self.from_server.is_empty(),
         }
     }
 
-    pub(super) fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
+    pub(crate) fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
         self.held(from).let_go(from, out);
     }
 
-    pub(super) fn mark_passed(&mut self, from: Sender) {
+    pub(crate) fn mark_passed(&mut self, from: Sender) {
         self.held(from).mark_passed();
     }
 
     /// How many bytes it was.
-    pub(super) fn forget_held(&mut self, from: Sender) -> usize {
+    pub(crate) fn forget_held(&mut self, from: Sender) -> usize {
         std::mem::take(self.held(from)).len()
     }
 
-    pub(super) fn skip_to_boundary(&mut self, from: Sender) {
+    pub(crate) fn skip_to_boundary(&mut self, from: Sender) {
         self.forget_held(from);
         self.is_midway = true;
     }
@@ -119,7 +119,7 @@ impl Modbus {
     }
 
     /// Takes bytes.
-    pub(super) fn feed(
+    pub(crate) fn feed(
         &mut self,
         rules: &ModbusRules,
         from: Sender,
@@ -342,7 +342,7 @@ impl Modbus {
             OnRefusal::Answer | OnRefusal::Acknowledge => {
                 let refused = RefusalAnswer {
                     code: operation.code,
-                    exception: modbus_exception_code(refusal.why),
+                    exception: exception_code(refusal.why),
                 };
                 if let Err(Overflow) = self.transactions.refused(now, transaction, unit, refused) {
                     out(Output::Deviation {
@@ -367,7 +367,7 @@ impl Modbus {
             return;
         }
         while let Some((transaction, unit, refused)) = self.transactions.due() {
-            out(Output::ToClient(&modbus_exception(
+            out(Output::ToClient(&exception_adu(
                 transaction,
                 unit,
                 refused.code,
@@ -436,7 +436,7 @@ impl Modbus {
                 }
                 let fate = withhold(Deviation::NoLonger(expectation.code()), out);
                 if !observe && self.begun == 0 {
-                    let exception = modbus_exception(transaction, unit, expectation.code(), 1);
+                    let exception = exception_adu(transaction, unit, expectation.code(), 1);
                     out(Output::ToClient(&exception));
                 }
                 fate
@@ -455,7 +455,7 @@ impl Modbus {
                 }
                 if !observe && self.begun == 0 {
                     // 4, server device failure: what the device sent cannot be understood.
-                    out(Output::ToClient(&modbus_exception(
+                    out(Output::ToClient(&exception_adu(
                         transaction,
                         unit,
                         expectation.code(),
@@ -465,15 +465,6 @@ impl Modbus {
                 fate
             }
         }
-    }
-}
-
-/// A packet is refused of which a part has gone on.
-pub(super) fn half_through<'a>() -> Output<'a> {
-    Output::Deviation {
-        what: Deviation::HalfThrough,
-        effect: Effect::Ended,
-        done: true,
     }
 }
 

@@ -5,7 +5,7 @@
 //! the will of a client that the policy cut off. A will that is still permitted is left to it.
 //!
 //! A DISCONNECT needs the end of a packet. So a client that left a will is forwarded publications only when they are whole,
-//! up to [`super::super::ConnectionLimits::control_bytes_max`]. Within a larger one that is still permitted the cut waits for its end: until then
+//! up to [`crate::connection::ConnectionLimits::control_bytes_max`]. Within a larger one that is still permitted the cut waits for its end: until then
 //! nothing is lost, since the broker keeps the will while the client is connected. If the client is gone before, or if the
 //! publication itself is no longer permitted, nothing can take the will back, and the trail says that: to fill the publication up, so that a
 //! DISCONNECT could follow, would publish what is not permitted; to send anything else, to stop, or to have the broker
@@ -21,16 +21,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::connection::{Deviation, Effect, FeedEnd, Mode, Output};
-use crate::judge::mqtt::{Admission, MqttRules};
-use crate::judge::refusal;
 use crate::judge::{Objection, Refusal, Verdict};
+use crate::mqtt::judge::{Admission, MqttRules};
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::Header;
+use crate::mqtt::refusal;
 
 /// Filters of a client that are judged again; deliveries are judged each in any case.
-pub(in crate::connection) const SUBSCRIPTIONS_MAX: usize = 1024;
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 1024;
 /// Their bytes, and those of the topics of what is not released.
-pub(in crate::connection) const TOPIC_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const TOPIC_BYTES_MAX: usize = 64 * 1024;
 
 /// What a policy takes away from a standing client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +189,7 @@ impl Mqtt {
     ///
     /// Of a client whose CONNECT was not seen, what is enforced takes nothing for granted; what observes does not hold
     /// it against the client.
-    pub(in crate::connection) fn rejudge(&mut self, rules: &MqttRules) {
+    pub(crate) fn rejudge(&mut self, rules: &MqttRules) {
         self.admission = match (self.identity.first(), self.terms.mode) {
             (Some(Operation::Connect { client_id, user }), _) => rules.admit(client_id, user.as_deref()),
             (_, Mode::Enforce) => rules.admit_unknown(),
@@ -223,24 +223,24 @@ impl Mqtt {
     }
 
     /// Ends the connection: nothing of it is permitted any more.
-    pub(in crate::connection) fn revoke(&mut self, out: &mut Sink<'_>) -> FeedEnd {
+    pub(crate) fn revoke(&mut self, out: &mut Sink<'_>) -> FeedEnd {
         out(ended(Deviation::Revoked(Revocation::Connection), true));
         self.leave(false, out)
     }
 
     /// Whether the rules in force permit the client's will.
-    pub(in crate::connection) fn permits_will(&self) -> bool {
+    pub(crate) fn permits_will(&self) -> bool {
         self.will_permitted
     }
 
     /// Ends the connection; its will is left to the broker only if it is permitted.
-    pub(in crate::connection) fn leave(&mut self, will_permitted: bool, out: &mut Sink<'_>) -> FeedEnd {
+    pub(crate) fn leave(&mut self, will_permitted: bool, out: &mut Sink<'_>) -> FeedEnd {
         self.will_permitted = will_permitted;
         self.part(out)
     }
 
     /// Ends a connection whose CONNECT was not seen; `is_read`: where its client's packets end is known.
-    pub(in crate::connection) fn leave_unfollowed(&mut self, is_read: bool, out: &mut Sink<'_>) -> FeedEnd {
+    pub(crate) fn leave_unfollowed(&mut self, is_read: bool, out: &mut Sink<'_>) -> FeedEnd {
         if is_read {
             return self.part(out);
         }
@@ -249,7 +249,7 @@ impl Mqtt {
     }
 
     /// Ends the connection if the policy took something away.
-    pub(in crate::connection) fn review(&mut self, out: &mut Sink<'_>) -> Option<FeedEnd> {
+    pub(crate) fn review(&mut self, out: &mut Sink<'_>) -> Option<FeedEnd> {
         let taken = self.taken?;
         let done = self.terms.mode == Mode::Enforce;
         if done && self.waits_for_the_end(taken) {
@@ -283,7 +283,7 @@ impl Mqtt {
     }
 
     /// The client is gone: what it leaves that was to be taken back.
-    pub(in crate::connection) fn vanished(&mut self, out: &mut Sink<'_>) {
+    pub(crate) fn vanished(&mut self, out: &mut Sink<'_>) {
         if let Some(taken) = self.taken
             && self.terms.mode == Mode::Enforce
             && self.waits_for_the_end(taken)
@@ -370,12 +370,7 @@ impl Mqtt {
     }
 
     /// What it published is known to the other connections of its session, too.
-    pub(in crate::connection) fn remember(
-        &mut self,
-        sessions: &Arc<Sessions>,
-        broker: SocketAddr,
-        client: IpAddr,
-    ) {
+    pub(crate) fn remember(&mut self, sessions: &Arc<Sessions>, broker: SocketAddr, client: IpAddr) {
         self.sessions = Some((Arc::clone(sessions), broker, client));
         if self.stage == super::Stage::Open {
             // It may have ended meanwhile: what others know of it then counts, too.

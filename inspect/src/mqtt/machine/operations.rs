@@ -1,12 +1,11 @@
 //! What becomes of the packets that do something.
 
-use super::split;
-use super::{Deviation, Fate, FeedEnd, Mode, Mqtt, Output, Sender, Sink, Version, forwards, overflow};
-use crate::judge::mqtt::MqttRules;
-use crate::judge::refusal::{self, IDENTIFIER_NOT_FOUND, NOT_AUTHORISED, OnRefusal};
-use crate::judge::{Objection, Refusal, Verdict};
+use super::{Deviation, Fate, FeedEnd, Mode, Mqtt, Output, Sender, Sink, Version, forwards, overflow, split};
+use crate::judge::{Objection, OnRefusal, Refusal, Verdict};
+use crate::mqtt::judge::MqttRules;
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Packet, kind};
+use crate::mqtt::refusal::{self, IDENTIFIER_NOT_FOUND, NOT_AUTHORISED};
 use crate::mqtt::subscribe::{Filters, RequestedFilter};
 use crate::mqtt::{Connect, MqttError, Publish};
 use crate::operation::Operation as AnyOperation;

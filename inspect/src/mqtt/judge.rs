@@ -13,8 +13,8 @@
 
 use penstock_policy::terms::{MqttOperation, NumberRange};
 
-use super::trie::{Grant, Trie};
-use super::{Objection, Refusal, RuleIndex, RulesError, Verdict};
+use crate::judge::trie::{Grant, Trie};
+use crate::judge::{Objection, Refusal, RuleIndex, RulesError, Verdict};
 use crate::mqtt::operation::Operation;
 use crate::mqtt::topic::Subscription;
 
@@ -105,7 +105,7 @@ impl MqttRules {
     }
 
     /// Compiles the lists of flows that share a connection. Rules are numbered through.
-    pub(super) fn union(lists: &[&[MqttOperation]]) -> Result<Self, RulesError> {
+    pub(crate) fn union(lists: &[&[MqttOperation]]) -> Result<Self, RulesError> {
         let mut rules = Self {
             any_client: false,
             ..Self::nothing()
@@ -130,7 +130,7 @@ impl MqttRules {
     }
 
     /// Permits nothing but to connect.
-    pub(super) fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self {
             publish: Trie::default(),
             releasing: Vec::new(),
@@ -424,7 +424,7 @@ fn bad_filter(index: RuleIndex, filter: &str) -> RulesError {
 }
 
 fn text(operation: &MqttOperation) -> String {
-    let qos_text = |qos: &NumberRange| super::ranges_text(std::slice::from_ref(qos));
+    let qos_text = |qos: &NumberRange| crate::judge::ranges_text(std::slice::from_ref(qos));
     match operation {
         MqttOperation::Publish { topics, qos, retain } => format!(
             "publish {}, QoS {}{}",

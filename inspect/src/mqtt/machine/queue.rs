@@ -10,12 +10,12 @@ impl Mqtt {
         pass(from, &queue, out);
     }
 
-    pub(in crate::connection) fn take_queue(&mut self, from: Sender) -> Vec<u8> {
+    pub(crate) fn take_queue(&mut self, from: Sender) -> Vec<u8> {
         std::mem::take(&mut self.half(from).queue)
     }
 
     /// Of a packet that is held, and for whose end answers wait: how many of `bytes` it still takes, if they end it.
-    pub(in crate::connection) fn answers_follow(&mut self, from: Sender, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn answers_follow(&mut self, from: Sender, bytes: &[u8]) -> Option<usize> {
         let half = self.half(from);
         if half.queue.is_empty() || half.payload.is_some() {
             return None;

@@ -1,25 +1,25 @@
-//! The MQTT half of [`super::super::frozen`]: how far the connection has come, and what each side is in the middle of.
+//! The MQTT half of [`crate::connection::frozen`]: how far the connection has come, and what each side is in the middle of.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::buffer::SideBuffer;
-use super::super::frozen::{Bytes, PASSED, ThawError, is_zero};
-use super::super::{Mode, Sender, Terms, Version};
 use super::sessions::SessionPublications;
 use super::split::Splits;
 use super::standing::Subscriptions;
 use super::{Half, Mqtt, Payload, Stage};
-use crate::judge::mqtt::Admission;
+use crate::connection::buffer::SideBuffer;
+use crate::connection::frozen::{Bytes, PASSED, ThawError, is_zero};
+use crate::connection::{Mode, Sender, Terms, Version};
 use crate::mqtt::alias::Aliases;
+use crate::mqtt::judge::Admission;
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Header, Packet, kind};
 use crate::mqtt::topic::{Subscription, check_name};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::connection) struct FrozenMqtt {
+pub(crate) struct FrozenMqtt {
     stage: Stage,
     version: Version,
     extended_authentication: bool,
@@ -274,7 +274,7 @@ fn thaw_splits(frozen: &[(u16, String)], limit: usize) -> Result<Splits, ThawErr
 
 impl FrozenMqtt {
     /// What has not gone on, of each side; `None` within a packet that does not go on as it came.
-    pub(in crate::connection) fn unsent(mut self) -> Option<[Vec<u8>; 2]> {
+    pub(crate) fn unsent(mut self) -> Option<[Vec<u8>; 2]> {
         let halves = [&mut self.client, &mut self.server];
         let whole = |half: &&mut FrozenHalf| {
             half.queue.0.is_empty() && half.payload.is_none_or(|payload| payload.forward)
@@ -285,7 +285,7 @@ impl FrozenMqtt {
 }
 
 impl Mqtt {
-    pub(in crate::connection) fn freeze(&self) -> FrozenMqtt {
+    pub(crate) fn freeze(&self) -> FrozenMqtt {
         FrozenMqtt {
             stage: self.stage,
             version: self.version,
@@ -315,7 +315,7 @@ impl Mqtt {
     }
 
     /// Goes on; whether the rules still permit who is connected, the caller asks anew.
-    pub(in crate::connection) fn thaw(terms: Terms, frozen: FrozenMqtt) -> Result<Self, ThawError> {
+    pub(crate) fn thaw(terms: Terms, frozen: FrozenMqtt) -> Result<Self, ThawError> {
         let (stage, version) = (frozen.stage, frozen.version);
         let early = match stage {
             Stage::Connect => {

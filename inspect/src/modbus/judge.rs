@@ -11,7 +11,7 @@ use penstock_policy::functions::{
 };
 use penstock_policy::terms::{Answers, ModbusOperation, NumberRange};
 
-use super::{Objection, Refusal, RuleIndex, RulesError, Verdict, ranges_text};
+use crate::judge::{Objection, Refusal, RuleIndex, RulesError, Verdict, ranges_text};
 use crate::modbus::Span;
 use crate::modbus::request::{Request, Values, least_mask_result};
 
@@ -183,7 +183,7 @@ impl ModbusRules {
     }
 
     /// Permits nothing.
-    pub(super) fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self {
             codes: Vec::new(),
             texts: Vec::new(),

@@ -1,36 +1,17 @@
-//! What a refusal looks like on the wire: the protocol's own answer, so that no client hangs.
+//! What a refusal looks like in MQTT: the packet that answers the refused one, so that no client hangs, and the leave that is taken of
+//! both sides.
 
-pub use penstock_policy::terms::OnRefusal;
-
-use super::Objection;
 use crate::mqtt::packet::{Version, kind};
 use crate::mqtt::wire::put_variable;
 
-/// The exception code for a refused Modbus request (V1.1b3, section 7).
-pub fn modbus_exception_code(why: Objection) -> u8 {
-    match why {
-        Objection::Malformed(error) => error.exception(),
-        Objection::Busy(_) => 6,
-        Objection::Address => 2,
-        Objection::Value | Objection::Echo | Objection::Within(_) => 3,
-        _ => 1,
-    }
-}
-
-/// A Modbus exception: the ADU that answers transaction, unit and function.
-pub fn modbus_exception(transaction: u16, unit: u8, code: u8, exception: u8) -> [u8; 9] {
-    let [high, low] = transaction.to_be_bytes();
-    [high, low, 0, 0, 0, 3, unit, code | 0x80, exception]
-}
-
 /// MQTT 5 reason "not authorised".
-pub const NOT_AUTHORISED: u8 = 0x87;
+pub(crate) const NOT_AUTHORISED: u8 = 0x87;
 
 /// MQTT 5 reason "packet identifier not found".
-pub const IDENTIFIER_NOT_FOUND: u8 = 0x92;
+pub(crate) const IDENTIFIER_NOT_FOUND: u8 = 0x92;
 
 /// CONNACK that refuses: "not authorised" (3.1.1: return code 5, section 3.2.2.3).
-pub fn connack(version: Version) -> Vec<u8> {
+pub(crate) fn connack(version: Version) -> Vec<u8> {
     match version {
         Version::V311 => vec![0x20, 2, 0, 5],
         Version::V5 => vec![0x20, 3, 0, NOT_AUTHORISED, 0],
@@ -38,7 +19,7 @@ pub fn connack(version: Version) -> Vec<u8> {
 }
 
 /// PUBACK, PUBREC, PUBREL or PUBCOMP with a reason where the version has them.
-pub fn acknowledgement(version: Version, which: u8, identifier: u16, reason: u8) -> Vec<u8> {
+pub(crate) fn acknowledgement(version: Version, which: u8, identifier: u16, reason: u8) -> Vec<u8> {
     let flags = if which == kind::PUBREL { 2 } else { 0 };
     let [high, low] = identifier.to_be_bytes();
     let first = which << 4 | flags;
@@ -49,7 +30,7 @@ pub fn acknowledgement(version: Version, which: u8, identifier: u16, reason: u8)
 }
 
 /// What SUBACK says of a filter that no rule covers: "not authorised" (3.1.1: "failure", section 3.9.3).
-pub fn not_subscribed(version: Version) -> u8 {
+pub(crate) fn not_subscribed(version: Version) -> u8 {
     match version {
         Version::V311 => 0x80,
         Version::V5 => NOT_AUTHORISED,
@@ -57,7 +38,7 @@ pub fn not_subscribed(version: Version) -> u8 {
 }
 
 /// SUBACK that refuses every filter of a list of so many.
-pub fn suback(version: Version, identifier: u16, filters: usize) -> Vec<u8> {
+pub(crate) fn suback(version: Version, identifier: u16, filters: usize) -> Vec<u8> {
     let mut body = identifier.to_be_bytes().to_vec();
     if version == Version::V5 {
         body.push(0);
@@ -70,7 +51,7 @@ pub fn suback(version: Version, identifier: u16, filters: usize) -> Vec<u8> {
 }
 
 /// The client's DISCONNECT, said in its place: its will is void, or left to be published (MQTT 3.1.1: by no DISCONNECT).
-pub fn farewell(version: Version, with_will: bool) -> &'static [u8] {
+pub(crate) fn farewell(version: Version, with_will: bool) -> &'static [u8] {
     match (version, with_will) {
         (Version::V311, true) => &[],
         (_, false) => &[kind::DISCONNECT << 4, 0],
@@ -79,7 +60,7 @@ pub fn farewell(version: Version, with_will: bool) -> &'static [u8] {
 }
 
 /// DISCONNECT from the broker's side, which only MQTT 5 has.
-pub fn disconnect(version: Version, reason: u8) -> Vec<u8> {
+pub(crate) fn disconnect(version: Version, reason: u8) -> Vec<u8> {
     match version {
         Version::V311 => Vec::new(),
         Version::V5 => vec![kind::DISCONNECT << 4, 2, reason, 0],

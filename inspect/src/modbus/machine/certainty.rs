@@ -10,10 +10,10 @@
 
 use super::{Fate, Modbus};
 use crate::connection::{Deviation, Effect, FeedEnd, Mode, Output, Sink};
-use crate::judge::modbus::ModbusRules;
 use crate::judge::{Objection, Refusal, Verdict};
 use crate::modbus::frame::Frame;
 use crate::modbus::framings::{Doubt, StreamPosition, is_open_ended, write_within};
+use crate::modbus::judge::ModbusRules;
 use crate::modbus::request::Request;
 
 const RESET: Fate = Fate::End(FeedEnd::Close { reset: true });

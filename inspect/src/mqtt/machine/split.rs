@@ -7,8 +7,8 @@
 //! A client that uses a packet identifier again before it was answered gets the broker's answers in the order of its requests; one of
 //! which every filter is refused is answered here, at once.
 
-use crate::judge::refusal;
 use crate::mqtt::packet::{Version, kind};
+use crate::mqtt::refusal;
 use crate::mqtt::subscribe::Filters;
 use crate::mqtt::wire::put_variable;
 

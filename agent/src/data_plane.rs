@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, Plan};
-use penstock_policy::terms::Protocol;
 use penstock_policy::text;
 use penstock_policy::verdict::Decision;
 use penstock_proto::fault::ZONES_MAX;
@@ -244,7 +243,7 @@ fn operation_event(seen: OperationSeen) -> AuditEvent {
     let (flow_id, flow) = seen
         .flow
         .map_or((0, String::new()), |flow| (flow.id.0, flow.name));
-    let protocol = seen.protocol.map_or("", Protocol::word);
+    let protocol = seen.protocol.map_or("", |protocol| protocol.vocabulary().word);
     let event = OperationEvent {
         subject: match seen.subject {
             Subject::Operation => "operation",

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, Plan};
+use penstock_policy::protocol::Protocol;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -311,15 +312,15 @@ impl Enforcer {
                 Capability::BRIDGE_MQTT,
                 Capability::REMOTE_ACCESS,
             ]
-            .map(|name| Capability(name.to_owned())),
+            .map(Capability::of),
         );
         if sysctl::can_filter_bridged() {
-            capabilities.insert(Capability(Capability::KERNEL_BRIDGE.to_owned()));
+            capabilities.insert(Capability::of(Capability::KERNEL_BRIDGE));
         }
         if self.inspector.is_some() {
-            capabilities.insert(Capability(Capability::INSPECT_MODBUS_TCP.to_owned()));
-            capabilities.insert(Capability(Capability::INSPECT_MQTT.to_owned()));
-            capabilities.insert(Capability(Capability::INSPECT_MQTT_TLS.to_owned()));
+            capabilities.extend(Protocol::all().map(Capability::inspect));
+            let inside_tls = Protocol::all().filter(|protocol| protocol.reads_inside_tls());
+            capabilities.extend(inside_tls.map(Capability::inspect_inside_tls));
         }
         capabilities
     }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use penstock_inspect::modbus::Span;
 use penstock_policy::ids::{FlowId, Revision, ZoneId};
-use penstock_policy::terms::Protocol;
+use penstock_policy::protocol::Protocol;
 use penstock_policy::verdict::Decision;
 
 /// Something that the data plane saw.

@@ -11,9 +11,9 @@ use penstock_agent::enforce::shape::lower::lower;
 use penstock_agent::inspector::Inspector;
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, Revision};
 use penstock_policy::plan::{Endpoint, Plan, Rule};
-use penstock_policy::terms::{
-    Answers, ModbusOperation, NumberRange, OnAgentLoss, OnRefusal, Operations, PortRange, Transport,
-};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::terms::{Answers, NumberRange, OnAgentLoss, OnRefusal, PortRange, Transport};
 
 /// Bytes that are held now, as glibc takes them from the system: 8 more for each piece, in steps of 16, at least 32.
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -86,7 +86,7 @@ fn plan(operations: Option<&Operations>) -> Vec<u8> {
 #[test]
 fn a_flow_of_a_plan_in_force_takes_no_more_than_its_share() {
     let _alone = ALONE.lock();
-    let reading = Operations::ModbusTcp(vec![ModbusOperation {
+    let reading = Operations::from(vec![ModbusOperation {
         function: "read-holding-registers".to_owned(),
         units: None,
         addresses: Some(vec![NumberRange { first: 0, last: 99 }]),

@@ -9,7 +9,10 @@ use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, S
 use penstock_inspect::judge::{OnRefusal, Rules};
 use penstock_inspect::modbus::{Request, frame};
 use penstock_inspect::mqtt::operation::Operation;
-use penstock_policy::terms::{ModbusOperation, MqttOperation, NumberRange, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::NumberRange;
 
 fn main() {
     divan::main();
@@ -29,7 +32,7 @@ fn modbus_rules(count: u32) -> Rules {
         values: None,
         sub_functions: None,
     };
-    Rules::compile(&Operations::ModbusTcp((0..count).map(rule).collect())).unwrap()
+    Rules::compile(&Operations::from((0..count).map(rule).collect::<Vec<_>>())).unwrap()
 }
 
 fn topic_rules(count: u32) -> Rules {
@@ -38,7 +41,7 @@ fn topic_rules(count: u32) -> Rules {
         qos: range(0, 1),
         retain: false,
     };
-    Rules::compile(&Operations::Mqtt((0..count).map(rule).collect())).unwrap()
+    Rules::compile(&Operations::from((0..count).map(rule).collect::<Vec<_>>())).unwrap()
 }
 
 fn adu(transaction: u16, first: u16) -> Vec<u8> {

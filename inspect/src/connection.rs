@@ -26,11 +26,12 @@ mod leave;
 mod observing;
 mod seek;
 
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::terms::Protocol;
+use penstock_policy::protocol::Protocol;
 
 use crate::judge::{OnRefusal, Rules, Verdict};
 use crate::modbus::machine::Modbus;
@@ -180,9 +181,10 @@ pub(crate) enum FeedEnd {
 
 impl Machine {
     fn new(protocol: Protocol, terms: Terms) -> Self {
-        match protocol {
-            Protocol::ModbusTcp => Self::Modbus(Box::new(Modbus::new(terms))),
-            Protocol::Mqtt => Self::Mqtt(Box::new(Mqtt::new(terms))),
+        if protocol == MODBUS_TCP {
+            Self::Modbus(Box::new(Modbus::new(terms)))
+        } else {
+            Self::Mqtt(Box::new(Mqtt::new(terms)))
         }
     }
 

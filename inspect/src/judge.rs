@@ -9,8 +9,12 @@
 
 pub mod trie;
 
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::Protocol;
+use penstock_policy::protocol::modbus_tcp::{MODBUS_TCP, ModbusOperation};
+use penstock_policy::protocol::mqtt::{MQTT, MqttOperation};
+use penstock_policy::terms::Answers;
 pub use penstock_policy::terms::OnRefusal;
-use penstock_policy::terms::{Answers, Operations, Protocol};
 
 use crate::modbus::judge::ModbusRules;
 use crate::modbus::request::RequestError;
@@ -128,6 +132,9 @@ pub enum RulesError {
     /// The list is empty, which must never mean "anything".
     #[error("the list of permitted operations is empty")]
     Empty,
+    /// An operation that the protocol does not have.
+    #[error("the list names an operation that {name} does not have", name = .0.name)]
+    Unknown(Protocol),
     /// Two flows say that the same port speaks different protocols.
     #[error("the flows that share this connection speak different protocols")]
     TwoProtocols,
@@ -184,10 +191,7 @@ impl Rules {
     /// # Errors
     /// The list is empty, or an entry is not understood: it would never match, or match more than was meant.
     pub fn compile(operations: &Operations) -> Result<Self, RulesError> {
-        match operations {
-            Operations::ModbusTcp(list) => ModbusRules::compile(list).map(Self::Modbus),
-            Operations::Mqtt(list) => MqttRules::compile(list).map(Self::Mqtt),
-        }
+        Self::union([operations]).map(|(rules, _)| rules)
     }
 
     /// Compiles several flows' lists for one connection: what any of them, by itself, permits is permitted. Also gives
@@ -200,20 +204,15 @@ impl Rules {
     ) -> Result<(Self, Vec<usize>), RulesError> {
         let (mut modbus, mut mqtt, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         for (owner, operations) in lists.into_iter().enumerate() {
-            let count = match operations {
-                Operations::ModbusTcp(list) => {
-                    modbus.extend_from_slice(list);
-                    list.len()
-                }
-                Operations::Mqtt(list) => {
-                    if !list.is_empty() {
-                        mqtt.push(list.as_slice());
-                    }
-                    list.len()
-                }
-            };
-            owners.extend(std::iter::repeat_n(owner, count));
+            if let Some(list) = ModbusOperation::list(operations) {
+                modbus.extend(list);
+            } else if !operations.permitted.is_empty() {
+                let list = MqttOperation::list(operations);
+                mqtt.push(list.ok_or(RulesError::Unknown(operations.protocol))?);
+            }
+            owners.extend(std::iter::repeat_n(owner, operations.permitted.len()));
         }
+        let mqtt: Vec<&[MqttOperation]> = mqtt.iter().map(Vec::as_slice).collect();
         match (modbus.is_empty(), mqtt.is_empty()) {
             (true, true) => Err(RulesError::Empty),
             (false, true) => Ok((ModbusRules::compile(&modbus).map(Self::Modbus)?, owners)),
@@ -224,9 +223,10 @@ impl Rules {
 
     /// Rules that permit nothing: to see what is asked, whatever the answer.
     pub fn nothing(protocol: Protocol) -> Self {
-        match protocol {
-            Protocol::ModbusTcp => Self::Modbus(ModbusRules::nothing()),
-            Protocol::Mqtt => Self::Mqtt(MqttRules::nothing()),
+        if protocol == MODBUS_TCP {
+            Self::Modbus(ModbusRules::nothing())
+        } else {
+            Self::Mqtt(MqttRules::nothing())
         }
     }
 
@@ -242,8 +242,8 @@ impl Rules {
     /// The protocol they speak of.
     pub fn protocol(&self) -> Protocol {
         match self {
-            Self::Modbus(_) => Protocol::ModbusTcp,
-            Self::Mqtt(_) => Protocol::Mqtt,
+            Self::Modbus(_) => MODBUS_TCP,
+            Self::Mqtt(_) => MQTT,
         }
     }
 

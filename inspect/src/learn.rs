@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::document::services::protocol_at;
-use penstock_policy::terms::Protocol;
+use penstock_policy::protocol::Protocol;
 use penstock_policy::verdict::Carried;
 
 use crate::capture::direction::{Declarations, NoDeclarations, Opening};

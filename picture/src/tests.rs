@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_policy::ids::*;
 use penstock_policy::model::*;
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
 use penstock_policy::terms::*;
 use penstock_policy::terms::{PortRange, Transport};
 use proptest::prelude::*;
@@ -124,7 +126,7 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
                     zone_id(to),
                     plant.zones[&zone_id(to)].networks.clone(),
                 )],
-                operations: (f % 2 == 0).then(|| Operations::Mqtt(Vec::new())),
+                operations: (f % 2 == 0).then(|| Operations::from(Vec::<MqttOperation>::new())),
                 must_flow: (n + f) % 3 == 0,
                 on_refusal: penstock_policy::terms::OnRefusal::default(),
                 answers: penstock_policy::terms::Answers::Strict,

@@ -23,7 +23,8 @@ use crate::plan::{
     Bridge, Broker, Capability, Endpoint, Grant, Hardware, Management, Observing, PLAN_FORMAT, Plan,
     PlanInterface, Rule,
 };
-use crate::terms::{Enforcement, GatewayMode, Mac, MacError, Operations, PortRange, Tls, Transport};
+use crate::protocol::mqtt::MqttOperation;
+use crate::terms::{Enforcement, GatewayMode, Mac, MacError, PortRange, Tls, Transport};
 
 /// Why no plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -255,34 +256,18 @@ fn requires(
     bridges: &[Bridge],
     grants: &BTreeMap<ConduitId, Vec<Grant>>,
 ) -> BTreeSet<Capability> {
-    let mut needed = BTreeSet::from([Capability::KERNEL]);
+    let mut needed = BTreeSet::from([Capability::of(Capability::KERNEL)]);
     if gateway.mode == GatewayMode::Bridged {
-        needed.insert(Capability::KERNEL_BRIDGE);
+        needed.insert(Capability::of(Capability::KERNEL_BRIDGE));
     }
-    for rule in rules {
-        match rule.operations.as_deref() {
-            None => {}
-            Some(Operations::ModbusTcp(_)) => {
-                needed.insert(Capability::INSPECT_MODBUS_TCP);
-            }
-            Some(Operations::Mqtt(_)) => {
-                needed.insert(Capability::INSPECT_MQTT);
-            }
-        }
-        if rule.tls.is_some() {
-            needed.insert(Capability::INSPECT_MQTT_TLS);
-        }
-    }
+    needed.extend(rules.iter().flat_map(Rule::inspectors));
     if !bridges.is_empty() {
-        needed.insert(Capability::BRIDGE_MQTT);
+        needed.insert(Capability::of(Capability::BRIDGE_MQTT));
     }
     if !grants.is_empty() {
-        needed.insert(Capability::REMOTE_ACCESS);
+        needed.insert(Capability::of(Capability::REMOTE_ACCESS));
     }
     needed
-        .into_iter()
-        .map(|name| Capability(name.to_owned()))
-        .collect()
 }
 
 /// A flow that the gateway carries itself. Validation has seen to its one broker at each end.
@@ -313,7 +298,8 @@ fn bridge(
         },
         _ => Err(unresolved("an end that is not one broker")),
     };
-    let Some(Operations::Mqtt(publications)) = &flow.operations else {
+    let publications = flow.operations.as_ref().and_then(MqttOperation::list);
+    let Some(publications) = publications else {
         return Err(unresolved("no publications"));
     };
     Ok(Bridge {
@@ -322,7 +308,7 @@ fn bridge(
         flow: name.clone(),
         from: broker(&flow.sources, &source.service, &source.tls)?,
         to: broker(&flow.destinations, &flow.service, &flow.tls)?,
-        publications: publications.clone(),
+        publications,
         must_flow: flow.must_flow,
     })
 }

@@ -23,7 +23,7 @@ use serde::Serialize;
 use crate::compile::{CompileError, compile_all};
 use crate::ids::{AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, SiteId, ZoneId};
 use crate::model::Plant;
-use crate::terms::Operations;
+use crate::protocol::Operations;
 
 /// Everything that differs between two plants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

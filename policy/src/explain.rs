@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::ids::{AssetId, GatewayId};
 use crate::model::Plant;
 use crate::plan::{Broker, Grant, Plan, PlanInterface, opened_by};
-use crate::terms::MqttOperation;
+use crate::protocol::mqtt::MqttOperation;
 use crate::verdict::{
     Carried, Connection, Decision, Permissions, RuleName, Verdict, decide, matching, permitted,
 };

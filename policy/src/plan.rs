@@ -15,6 +15,7 @@ mod shared;
 mod well_formed;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -23,10 +24,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::grants::{Grant, moment, opened_by};
 use crate::ids::{AssetId, ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
-use crate::terms::{
-    Answers, Enforcement, GatewayMode, Mac, MqttOperation, OnAgentLoss, OnDrift, OnRefusal, Operations, Tls,
-    Transport,
-};
+use crate::protocol::mqtt::MqttOperation;
+use crate::protocol::{Operations, Protocol};
+use crate::terms::{Answers, Enforcement, GatewayMode, Mac, OnAgentLoss, OnDrift, OnRefusal, Tls, Transport};
 
 /// The format that this code writes and reads.
 pub const PLAN_FORMAT: &str = "penstock-plan/2";
@@ -81,16 +81,31 @@ impl Capability {
     pub const KERNEL: &str = "kernel";
     /// The same on a bridge.
     pub const KERNEL_BRIDGE: &str = "kernel:bridge";
-    /// Operations inside Modbus/TCP.
-    pub const INSPECT_MODBUS_TCP: &str = "inspect:modbus-tcp";
-    /// Operations inside MQTT 3.1.1 and 5.
-    pub const INSPECT_MQTT: &str = "inspect:mqtt";
-    /// The same where TLS carries it.
-    pub const INSPECT_MQTT_TLS: &str = "inspect:mqtt-tls";
     /// One-way bridges between brokers.
     pub const BRIDGE_MQTT: &str = "bridge:mqtt";
     /// Conduits that are open only while a grant of remote access lasts.
     pub const REMOTE_ACCESS: &str = "remote-access";
+
+    /// The one with this name.
+    pub fn of(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// Operations inside a protocol.
+    pub fn inspect(protocol: Protocol) -> Self {
+        Self(format!("inspect:{}", protocol.word))
+    }
+
+    /// The same where TLS carries the protocol, and ends at the gateway.
+    pub fn inspect_inside_tls(protocol: Protocol) -> Self {
+        Self(format!("inspect:{}-tls", protocol.word))
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// One guarded interface (bridge port on a bridged gateway).
@@ -215,8 +230,20 @@ pub struct Rule {
     pub on_refusal: OnRefusal,
     /// Which answers belong to a request; only with Modbus operations other than strict.
     pub answers: Answers,
-    /// The client's TLS ends at the gateway (then `requires` has `inspect:mqtt-tls`); only with operations.
+    /// The client's TLS ends at the gateway (then `requires` has `inspect:<protocol>-tls`); only with operations.
     pub tls: Option<Arc<Tls>>,
+}
+
+impl Rule {
+    /// What an agent must be able to read for it, if it is limited to operations.
+    pub fn inspectors(&self) -> impl Iterator<Item = Capability> {
+        let protocol = self.operations.as_deref().map(|operations| operations.protocol);
+        let inside = protocol.filter(|_| self.tls.is_some());
+        let plain = protocol.map(Capability::inspect);
+        plain
+            .into_iter()
+            .chain(inside.map(Capability::inspect_inside_tls))
+    }
 }
 
 /// A one-way bridge between two brokers: the gateway is a client of both, and forwards no packet between them.

@@ -25,7 +25,8 @@ use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{FlowEnd, Plant};
 use crate::neighbours::crossings;
 use crate::plan::{Grant, opened_by};
-use crate::terms::{Enforcement, Operations, Transport};
+use crate::protocol::Operations;
+use crate::terms::{Enforcement, Transport};
 use crate::words::and;
 
 /// What lets traffic from one zone into another.

@@ -6,10 +6,10 @@ mod carriage;
 mod gateway;
 mod mac;
 mod network;
-mod operations;
+mod numbers;
 
 pub use carriage::{Answers, OnAgentLoss, OnRefusal, Tls};
 pub use gateway::{Enforcement, GatewayMode, OnDrift};
 pub use mac::{Mac, MacError};
 pub use network::{PortRange, Transport};
-pub use operations::{ModbusOperation, MqttOperation, NumberRange, Operations, Protocol};
+pub use numbers::NumberRange;

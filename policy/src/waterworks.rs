@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use crate::protocol::modbus_tcp::MODBUS_TCP;
+use crate::protocol::mqtt::MQTT;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
@@ -11,10 +13,12 @@ use crate::model::{
     Approver, ApproverSet, Asset, BridgeSource, Conduit, Flow, FlowEnd, Gateway, Interface, ManagementAccess,
     Plant, Service, Site, SlVector, Zone, ZoneKind,
 };
+use crate::protocol::Operations;
+use crate::protocol::modbus_tcp::ModbusOperation;
+use crate::protocol::mqtt::MqttOperation;
 use crate::release::signing::ApproverKey;
 use crate::terms::{
-    Enforcement, GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal,
-    Operations, PortRange, Protocol, Transport,
+    Enforcement, GatewayMode, NumberRange, OnAgentLoss, OnDrift, OnRefusal, PortRange, Transport,
 };
 
 /// The gateway of the works.
@@ -96,10 +100,10 @@ pub(crate) fn modbus(operations: Option<Vec<ModbusOperation>>, plant: &Plant, fr
         destinations: vec![end(plant, to)],
         service: Service {
             name: "modbus-tcp".to_owned(),
-            protocol: Some(Protocol::ModbusTcp),
+            protocol: Some(MODBUS_TCP),
             transport: Transport::Tcp(vec![PortRange::single(502)]),
         },
-        operations: operations.map(Operations::ModbusTcp),
+        operations: operations.map(Operations::from),
         must_flow: true,
         on_refusal: OnRefusal::default(),
         answers: crate::terms::Answers::default(),
@@ -278,10 +282,10 @@ pub(crate) fn messages(plant: &Plant) -> Flow {
     let mut flow = modbus(None, plant, "broker-pumps", "broker-works");
     flow.service = Service {
         name: "mqtt".to_owned(),
-        protocol: Some(Protocol::Mqtt),
+        protocol: Some(MQTT),
         transport: Transport::Tcp(vec![PortRange::single(1883)]),
     };
-    flow.operations = Some(Operations::Mqtt(vec![publish("pumps/+/pressure")]));
+    flow.operations = Some(Operations::from(vec![publish("pumps/+/pressure")]));
     flow
 }
 

@@ -8,9 +8,7 @@ use ipnet::IpNet;
 
 use crate::model::{Flow, FlowEnd, Service};
 use crate::plan::Broker;
-use crate::terms::{
-    Answers, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations, PortRange, Tls, Transport,
-};
+use crate::terms::{Answers, NumberRange, OnRefusal, PortRange, Tls, Transport};
 
 /// A list of ports as people write it: `502,1000-1010`.
 pub fn port_words(ports: &[PortRange]) -> String {
@@ -33,63 +31,6 @@ impl fmt::Display for NumberRange {
             write!(f, "{}", self.first)
         } else {
             write!(f, "{}-{}", self.first, self.last)
-        }
-    }
-}
-
-impl fmt::Display for ModbusOperation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.function)?;
-        let limits = [
-            ("unit", &self.units),
-            ("addresses", &self.addresses),
-            ("reading addresses", &self.read_addresses),
-            ("values", &self.values),
-            ("sub-functions", &self.sub_functions),
-        ];
-        let said: Vec<String> = limits
-            .into_iter()
-            .filter_map(|(name, ranges)| Some(format!("{name} {}", listed(ranges.as_ref()?))))
-            .collect();
-        if said.is_empty() {
-            return Ok(());
-        }
-        write!(f, " ({})", said.join(", "))
-    }
-}
-
-impl fmt::Display for MqttOperation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Publish { topics, qos, retain } => {
-                let retained = if *retain {
-                    "may be retained"
-                } else {
-                    "not retained"
-                };
-                write!(f, "publish {} (qos {qos}, {retained})", topics.join(", "))
-            }
-            Self::Subscribe { topics, qos } => write!(f, "subscribe {} (qos {qos})", topics.join(", ")),
-            Self::Connect { client_ids, users } => {
-                f.write_str("connect")?;
-                if let Some(ids) = client_ids {
-                    write!(f, " as client {}", ids.join(" or "))?;
-                }
-                if let Some(users) = users {
-                    write!(f, " as user {}", users.join(" or "))?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Operations {
-    /// Each operation as a phrase (`read-coils (unit 1, addresses 0-15)`).
-    pub fn phrases(&self) -> Vec<String> {
-        match self {
-            Self::ModbusTcp(operations) => operations.iter().map(ToString::to_string).collect(),
-            Self::Mqtt(operations) => operations.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -219,12 +160,4 @@ pub(crate) fn and<T: ToString>(items: impl Iterator<Item = T>) -> String {
         Some(last) if items.is_empty() => last,
         Some(last) => format!("{} and {last}", items.join(", ")),
     }
-}
-
-fn listed(ranges: &[NumberRange]) -> String {
-    ranges
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
 }

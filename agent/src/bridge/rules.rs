@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use penstock_inspect::judge::{Rules, RulesError};
 use penstock_inspect::mqtt::topic;
 use penstock_inspect::{Operation, mqtt};
-use penstock_policy::terms::{MqttOperation, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
 
 use super::packet::SubscribeFilter;
 
@@ -22,7 +23,7 @@ pub struct PublicationRules {
 impl PublicationRules {
     /// Compiles the plan's list.
     pub fn compile(publications: &[MqttOperation]) -> Result<Self, RulesError> {
-        let rules = Rules::compile(&Operations::Mqtt(publications.to_vec()))?;
+        let rules = Rules::compile(&Operations::from(publications.to_vec()))?;
         Ok(Self {
             rules,
             wanted: subscriptions(publications),

@@ -16,9 +16,8 @@ use penstock_inspect::connection::Mode;
 use penstock_inspect::judge::{RuleIndex, Rules, RulesError};
 use penstock_policy::ids::{AssetId, FlowId, Revision};
 use penstock_policy::plan::{Endpoint, Plan, Rule};
-use penstock_policy::terms::{
-    Answers, Enforcement, OnAgentLoss, OnRefusal, PortRange, Protocol, Tls, Transport,
-};
+use penstock_policy::protocol::Protocol;
+use penstock_policy::terms::{Answers, Enforcement, OnAgentLoss, OnRefusal, PortRange, Tls, Transport};
 use penstock_proto::tls::data_path::Devices;
 
 use super::tally::Tuple;

@@ -24,7 +24,7 @@ use penstock_inspect::judge::Verdict;
 use penstock_inspect::modbus::operation::{Span, function_name};
 use penstock_inspect::{Operation, mqtt};
 use penstock_policy::ids::AssetId;
-use penstock_policy::terms::Protocol;
+use penstock_policy::protocol::Protocol;
 use penstock_policy::text;
 use penstock_policy::verdict::Decision;
 

@@ -8,9 +8,10 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use ipnet::IpNet;
 use penstock_policy::ids::{ConduitId, FlowId, FlowName as FlowNameId};
 use penstock_policy::plan::{Endpoint, PLAN_FORMAT, PlanInterface, Rule};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
 use penstock_policy::terms::{
-    Enforcement, GatewayMode, ModbusOperation, OnAgentLoss, OnDrift, OnRefusal, Operations, PortRange,
-    Transport,
+    Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, PortRange, Transport,
 };
 
 mod awake;
@@ -37,7 +38,7 @@ const WRITE: [u8; 12] = [0, 2, 0, 0, 0, 6, 1, 6, 0, 40, 0, 9];
 const ANSWER: [u8; 11] = [0, 1, 0, 0, 0, 5, 1, 3, 2, 0, 7];
 
 fn operations(function: &str) -> Operations {
-    Operations::ModbusTcp(vec![ModbusOperation {
+    Operations::from(vec![ModbusOperation {
         function: function.to_owned(),
         units: None,
         addresses: None,

@@ -1,6 +1,7 @@
 //! What is told when, in pieces of which size, and how long reading may take.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use penstock_policy::protocol::mqtt::MQTT;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use penstock_inspect::modbus::Span;
 use penstock_inspect::replay::Occurrences;
 use penstock_policy::ids::ZoneId;
 use penstock_policy::plan::{Observing, PLAN_FORMAT, Plan, PlanInterface};
-use penstock_policy::terms::{Enforcement, GatewayMode, OnDrift, Protocol};
+use penstock_policy::terms::{Enforcement, GatewayMode, OnDrift};
 use penstock_proto::v1::LearnedEvent;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -174,7 +175,7 @@ fn more_than_is_kept_is_counted() {
 #[test]
 fn a_long_talk_is_told_in_several_events_of_bounded_size_that_add_up() {
     let at = Duration::from_secs(5);
-    let mut talk = Talk::new(at, Some(Protocol::Mqtt));
+    let mut talk = Talk::new(at, Some(MQTT));
     talk.connections.count = 3;
     talk.further = 2;
     for n in 0..300_u16 {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use penstock_inspect::learn::{Ends, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
 use penstock_inspect::modbus::Span;
-use penstock_policy::terms::Protocol;
 use penstock_proto::v1::{LearnedEvent, LearnedMessages, LearnedModbus, LearnedRange};
 
 /// Operations, ranges, topics and client identifiers of one event.
@@ -22,7 +21,10 @@ pub fn events(ends: &Ends, talk: &Talk) -> Vec<LearnedEvent> {
             PortCarrier::Udp => 17,
         },
         port: u32::from(ends.server.port()),
-        application: talk.protocol.map_or("", Protocol::word).to_owned(),
+        application: talk
+            .protocol
+            .map_or("", |protocol| protocol.vocabulary().word)
+            .to_owned(),
         first_ms: ms(talk.connections.first),
         last_ms: ms(talk.connections.last),
         ..LearnedEvent::default()

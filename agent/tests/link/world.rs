@@ -24,11 +24,12 @@ use penstock_policy::ids::{ApproverId, ConduitId, Digest, FlowId, GatewayId, Pla
 use penstock_policy::merkle::leaf_hash;
 use penstock_policy::model::{Approver, ApproverSet};
 use penstock_policy::plan::{Capability, Endpoint, PLAN_FORMAT, Plan, Rule};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
 use penstock_policy::release::signing::ApproverKey;
 use penstock_policy::release::{STATEMENT_FORMAT, Statement, leaf_bytes};
 use penstock_policy::terms::{
-    GatewayMode, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal, Operations, PortRange, Tls,
-    Transport,
+    GatewayMode, NumberRange, OnAgentLoss, OnDrift, OnRefusal, PortRange, Tls, Transport,
 };
 use penstock_proto::keys::FileKey;
 use penstock_proto::v1::{self, KernelCounters, PolicyOffer, SignedRelease};
@@ -150,7 +151,7 @@ pub fn ending_tls(brokers: &[IpAddr]) -> Plan {
         name: name.into(),
         network: address.into(),
     };
-    let needed = [Capability::INSPECT_MQTT, Capability::INSPECT_MQTT_TLS];
+    let needed = ["inspect:mqtt", "inspect:mqtt-tls"];
     let mut plan = plan();
     plan.requires
         .extend(needed.map(|name| Capability(name.to_owned())));
@@ -163,7 +164,7 @@ pub fn ending_tls(brokers: &[IpAddr]) -> Plan {
         transport: Transport::Tcp(vec![PortRange::single(8883)]),
         must_flow: false,
         on_agent_loss: OnAgentLoss::Block,
-        operations: Some(Arc::new(Operations::Mqtt(vec![MqttOperation::Publish {
+        operations: Some(Arc::new(Operations::from(vec![MqttOperation::Publish {
             topics: vec!["plant/#".to_owned()],
             qos: NumberRange { first: 0, last: 1 },
             retain: false,
@@ -295,11 +296,7 @@ impl FakeKernel {
 
 impl Kernel for FakeKernel {
     fn capabilities(&self) -> BTreeSet<Capability> {
-        let names = [
-            Capability::KERNEL,
-            Capability::INSPECT_MQTT,
-            Capability::INSPECT_MQTT_TLS,
-        ];
+        let names = [Capability::KERNEL, "inspect:mqtt", "inspect:mqtt-tls"];
         let mut capabilities = BTreeSet::from(names.map(|name| Capability(name.to_owned())));
         if *self.knows_grants.lock().unwrap() {
             capabilities.insert(Capability(Capability::REMOTE_ACCESS.to_owned()));

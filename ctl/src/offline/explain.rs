@@ -9,12 +9,14 @@ mod report;
 
 use std::net::IpAddr;
 
-use penstock_policy::document::services::{Carrier, SERVICES};
+use penstock_policy::document::services::services;
 use penstock_policy::explain::{self, Carries, GatewayAnswer, Outcome, QueryEnd, Question};
 use penstock_policy::ids::{AssetId, ZoneId};
 use penstock_policy::model::{FlowEnd, Plant, ZoneKind};
 use penstock_policy::plan::{Plan, opened_by};
-use penstock_policy::terms::{Operations, Transport};
+use penstock_policy::protocol::Carrier;
+use penstock_policy::protocol::Operations;
+use penstock_policy::terms::Transport;
 use penstock_policy::verdict::{Carried, Decision, Reason, RuleName};
 
 pub use self::code::CodeMeaning;
@@ -83,7 +85,7 @@ fn service_of(plant: &Plant, from: &str, to: &str, asked: &OperationQuery) -> St
         .filter(|flow| flow.service.protocol == Some(asked.protocol()))
         .find(|flow| names(&flow.sources, from) && names(&flow.destinations, to));
     declared.map_or_else(
-        || asked.protocol().word().to_owned(),
+        || asked.protocol().word.to_owned(),
         |flow| flow.service.name.clone(),
     )
 }
@@ -274,7 +276,7 @@ fn carried(plant: &Plant, service: &str) -> Result<Carried, Failure> {
         .filter(|flow| flow.service.name == service)
         .find_map(|flow| of(&flow.service.transport));
     let by_name = || {
-        let known = SERVICES.iter().find(|known| known.name == service)?;
+        let known = services().find(|known| known.name == service)?;
         Some(match known.carrier {
             Carrier::Tcp => Carried::Tcp(known.port),
             Carrier::Udp => Carried::Udp(known.port),
@@ -334,7 +336,7 @@ fn bridge_line(
     carries: &Carries,
     asked: Option<(&OperationQuery, &str)>,
 ) -> BridgeLine {
-    let publications = Operations::Mqtt(carries.publications.clone());
+    let publications = Operations::from(carries.publications.clone());
     BridgeLine {
         gateway: carries.gateway.to_string(),
         rule: rule_line(loaded, &carries.rule, true),

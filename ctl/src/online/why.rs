@@ -18,7 +18,7 @@ use penstock_policy::explain;
 use penstock_policy::ids::{GatewayId, ZoneId};
 use penstock_policy::model::Plant;
 use penstock_policy::plan::{Grant, Plan, opened_by};
-use penstock_policy::terms::Operations;
+use penstock_policy::protocol::LimitSet;
 use penstock_policy::verdict::{Connection, Permissions, Reason, matching, permitted};
 use penstock_proto::v1::{AuditClock, Decision, LearnedRange, SearchAuditRequest};
 
@@ -268,11 +268,12 @@ fn telling_values(plan: &Plan, connection: &Connection, refused: Option<&Learned
     };
     let mut values = vec![refused.first, refused.last];
     if let Permissions::Only(listed) = permitted(plan, connection) {
-        let ranges = listed.iter().flat_map(|(_, operations)| match operations {
-            Operations::ModbusTcp(listed) => listed.as_slice(),
-            Operations::Mqtt(_) => &[],
+        let entries = listed.iter().flat_map(|(_, operations)| &operations.permitted);
+        let ranges = entries.filter_map(|entry| match entry.limit("values") {
+            Some(LimitSet::Numbers(ranges)) => Some(ranges),
+            _ => None,
         });
-        let ends = ranges.flat_map(|entry| entry.values.iter().flatten().map(|range| range.last));
+        let ends = ranges.flatten().map(|range| range.last);
         values.extend(
             ends.map(|last| last.saturating_add(1))
                 .filter(|value| (refused.first..=refused.last).contains(value)),

@@ -3,6 +3,8 @@
 //! Promises: no panic; packets are numbered one after another; no connection brings more bytes than the file has; each
 //! datagram is of one conversation.
 
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
+use penstock_policy::protocol::mqtt::MQTT;
 use std::sync::Arc;
 
 use penstock_inspect::capture::direction::{NoDeclarations, Opening};
@@ -11,7 +13,6 @@ use penstock_inspect::capture::{
 };
 use penstock_inspect::follow::Follower;
 use penstock_inspect::judge::Rules;
-use penstock_policy::terms::Protocol;
 
 pub fn run(data: &[u8]) {
     let Ok(frames) = Frames::open(data) else { return };
@@ -34,9 +35,9 @@ pub fn run(data: &[u8]) {
                 Happening::Begins { opening } => {
                     assert_eq!(number, followers.len());
                     let protocol = if key.server.port() == 1883 {
-                        Protocol::Mqtt
+                        MQTT
                     } else {
-                        Protocol::ModbusTcp
+                        MODBUS_TCP
                     };
                     followers.push(Follower::new(
                         Arc::new(Rules::nothing(protocol)),

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::Rules;
-use penstock_policy::terms::{ModbusOperation, NumberRange, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::terms::NumberRange;
 
 use super::modbus_reference::{adus, effect, permits};
 use super::play::{Input, Record, Script, Step, mode, on_refusal};
@@ -105,7 +107,7 @@ fn script(data: &[u8]) -> Script {
     let config = input.byte();
     let rules = lists
         .into_iter()
-        .map(|list| Arc::new(Rules::compile(&Operations::ModbusTcp(list)).unwrap()))
+        .map(|list| Arc::new(Rules::compile(&Operations::from(list)).unwrap()))
         .collect();
     let mut steps = Vec::new();
     let mut asked: Vec<Vec<u8>> = Vec::new();

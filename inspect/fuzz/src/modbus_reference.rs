@@ -3,7 +3,8 @@
 //! Every field is read where the standard puts it. A reader that trusts the quantity and one that trusts the byte
 //! count must understand the same; where they would not, or a field is missing, the request is `None`.
 
-use penstock_policy::terms::{ModbusOperation, NumberRange};
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::terms::NumberRange;
 
 /// What carrying out a request does.
 #[derive(Debug, Default)]

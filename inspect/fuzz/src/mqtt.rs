@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::Rules;
-use penstock_policy::terms::{MqttOperation, NumberRange, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::NumberRange;
 
 use super::mqtt_reference::{Deed, Message, deeds, examples, matches};
 use super::play::{Input, Script, Step, mode, on_refusal};
@@ -173,7 +175,7 @@ fn script(data: &[u8]) -> Script {
     let five = config & 0x80 != 0;
     let rules = lists()
         .into_iter()
-        .map(|list| Arc::new(Rules::compile(&Operations::Mqtt(list)).unwrap()))
+        .map(|list| Arc::new(Rules::compile(&Operations::from(list)).unwrap()))
         .collect();
     let connack = if five {
         vec![0x20, 6, 0, 0, 3, 34, 0, 10]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Sender};
 use penstock_inspect::judge::Rules;
-use penstock_policy::terms::Operations;
+use penstock_policy::protocol::Operations;
 
 use super::play::{Input, mode, on_refusal};
 
@@ -27,9 +27,9 @@ pub fn run(data: &[u8]) {
     limits.transactions.outstanding_max = 3;
     limits.aliases.aliases_max = 3;
     let operations = if config & 0x80 == 0 {
-        Operations::ModbusTcp(super::modbus::lists().swap_remove(usize::from(config & 3)))
+        Operations::from(super::modbus::lists().swap_remove(usize::from(config & 3)))
     } else {
-        Operations::Mqtt(super::mqtt::lists().swap_remove(usize::from(config & 3)))
+        Operations::from(super::mqtt::lists().swap_remove(usize::from(config & 3)))
     };
     let rules = Arc::new(Rules::compile(&operations).unwrap());
     let now = Duration::from_secs(9);

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
-use penstock_policy::document::services::SERVICES;
+use penstock_policy::document::services::services;
 
 /// Ends that were opened to, at most; a recording with more tells less.
 const SERVED_MAX: usize = 65_536;
@@ -85,7 +85,7 @@ impl KnownServers {
 
 /// Whether a port is a service's, not one that a client was given.
 pub fn is_service(port: u16) -> bool {
-    (1..1024).contains(&port) || (port > 0 && SERVICES.iter().any(|service| service.port == port))
+    (1..1024).contains(&port) || (port > 0 && services().any(|service| service.port == port))
 }
 
 /// Which of two ends is the server; `None` if nothing tells.

@@ -7,10 +7,12 @@
 //! The bytes hold what passed by: topics, client identifiers, the beginning of a packet, which may be a CONNECT with a
 //! password. They are as secret as the traffic, and belong on no disk.
 
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
+use penstock_policy::protocol::mqtt::MQTT;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::terms::Protocol;
+use penstock_policy::protocol::Protocol;
 use serde::{Deserialize, Serialize};
 
 use super::{Connection, ConnectionLimits, Machine, Mode, Terms};
@@ -208,8 +210,8 @@ impl Connection {
             limits,
         };
         let protocol = match &state {
-            FrozenMachine::Modbus(_) => Some(Protocol::ModbusTcp),
-            FrozenMachine::Mqtt(_) => Some(Protocol::Mqtt),
+            FrozenMachine::Modbus(_) => Some(MODBUS_TCP),
+            FrozenMachine::Mqtt(_) => Some(MQTT),
             FrozenMachine::Passing(protocol) => Some(*protocol),
             FrozenMachine::Closed => None,
         };

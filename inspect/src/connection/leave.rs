@@ -1,6 +1,6 @@
 //! How a connection ends that the policy, and nothing that was sent, brings to its end.
 
-use penstock_policy::terms::Protocol;
+use penstock_policy::protocol::mqtt::MQTT;
 
 use super::{Connection, FeedEnd, Machine, Output, Sender, Sink};
 
@@ -42,7 +42,7 @@ impl Connection {
     pub fn leave_closed(&mut self, out: &mut Sink<'_>) {
         let reset = match &mut self.machine {
             Machine::Mqtt(machine) => {
-                let is_permitted = self.rules.protocol() == Protocol::Mqtt && machine.permits_will();
+                let is_permitted = self.rules.protocol() == MQTT && machine.permits_will();
                 matches!(machine.leave(is_permitted, out), FeedEnd::Close { reset: true })
             }
             Machine::Modbus(_) => true,

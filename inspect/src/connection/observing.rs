@@ -1,8 +1,7 @@
 //! Reading beside: what passes is followed after it has gone on, and found again where it was lost.
 
+use penstock_policy::protocol::mqtt::MQTT;
 use std::time::Duration;
-
-use penstock_policy::terms::Protocol;
 
 use super::seek::{self, Begins};
 use super::{Connection, Effect, FeedEnd, Machine, Output, Sender, Sink, pass};
@@ -136,6 +135,6 @@ impl Connection {
         for from in [Sender::Client, Sender::Server] {
             self.skip_to_boundary(from);
         }
-        self.version_unknown = self.rules.protocol() == Protocol::Mqtt;
+        self.version_unknown = self.rules.protocol() == MQTT;
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Only what observes seeks. The place is a guess, a good one, on which nothing is ever enforced.
 
-use penstock_policy::terms::Protocol;
+use penstock_policy::protocol::Protocol;
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
 
 use super::{ConnectionLimits, Sender, Version};
 use crate::modbus::{Request, frame};
@@ -56,7 +57,7 @@ pub(super) enum Begins {
 /// Whether `bytes` begin with a packet that reads strictly.
 pub(super) fn begins_packet(protocol: Protocol, from: Sender, bytes: &[u8]) -> Option<Begins> {
     match protocol {
-        Protocol::ModbusTcp => {
+        _ if protocol == MODBUS_TCP => {
             let frame = frame::next(bytes).ok()??;
             let code = *frame.pdu.first()?;
             let fits = match from {
@@ -65,7 +66,7 @@ pub(super) fn begins_packet(protocol: Protocol, from: Sender, bytes: &[u8]) -> O
             };
             fits.then_some(Begins::Modbus)
         }
-        Protocol::Mqtt => {
+        _ => {
             let header = Header::decode(from, bytes).ok()??;
             let limit = ConnectionLimits::default().control_bytes_max;
             let body = bytes.get(header.header_bytes..)?;

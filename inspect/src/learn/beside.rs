@@ -4,7 +4,7 @@
 //! is left out only if one rule permits all of it, at each place with the values written there: rather something is
 //! proposed again, and said to widen, than missing.
 
-use penstock_policy::functions::{modbus_function, modbus_function_number};
+use penstock_policy::protocol::modbus_tcp::functions::{modbus_function, modbus_function_number};
 use penstock_policy::verdict::Carried;
 
 use super::talk::{Learned, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};

@@ -5,13 +5,13 @@
 
 mod place;
 
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use penstock_policy::document::services::protocol_at;
 use penstock_policy::model::{Asset, Plant};
-use penstock_policy::terms::Protocol;
 use penstock_policy::text::is_hidden;
 
 use self::place::Place;
@@ -277,8 +277,8 @@ fn flow(
     let out = &mut flows.text;
     let readable = talk.protocol.filter(|_| talk.has_operations());
     let service = match (readable, port) {
-        (Some(protocol), port) if protocol_at(port) == Some(protocol) => protocol.word().to_owned(),
-        (Some(protocol), port) => format!("{}:{port}", protocol.word()),
+        (Some(protocol), port) if protocol_at(port) == Some(protocol) => protocol.word.to_owned(),
+        (Some(protocol), port) => format!("{}:{port}", protocol.word),
         (None, port) => match ends.carrier {
             PortCarrier::Tcp => format!("tcp/{port}"),
             PortCarrier::Udp => format!("udp/{port}"),
@@ -329,7 +329,7 @@ fn flow(
     let widening = if widens { "widens: " } else { "" };
     match readable {
         None => {}
-        Some(Protocol::ModbusTcp) => {
+        Some(protocol) if protocol == MODBUS_TCP => {
             if talk.in_order {
                 out.push_str("        answers: in-order # its server answers under other identifiers than it was asked\n");
             }
@@ -364,7 +364,7 @@ fn flow(
                 );
             }
         }
-        Some(Protocol::Mqtt) => {
+        Some(_) => {
             out.push_str("        allow:\n");
             if !talk.client_ids.is_empty() && !talk.client_ids.contains("") {
                 let ids: Vec<String> = talk.client_ids.iter().map(|id| quoted(id)).collect();

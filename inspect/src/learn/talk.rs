@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use penstock_policy::terms::Protocol;
+use penstock_policy::protocol::Protocol;
 
 use super::ranges::{few, merge};
 use crate::capture::SkipReason;

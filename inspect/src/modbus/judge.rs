@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use penstock_policy::functions::{
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::protocol::modbus_tcp::functions::{
     MODBUS_FUNCTIONS, ModbusFunction, modbus_function, modbus_function_number, modbus_group,
 };
-use penstock_policy::terms::{Answers, ModbusOperation, NumberRange};
+use penstock_policy::terms::{Answers, NumberRange};
 
 use crate::judge::{Objection, Refusal, RuleIndex, RulesError, Verdict, ranges_text};
 use crate::modbus::Span;

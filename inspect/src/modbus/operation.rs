@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use penstock_policy::functions::MODBUS_FUNCTIONS;
+use penstock_policy::protocol::modbus_tcp::functions::MODBUS_FUNCTIONS;
 use serde::{Deserialize, Serialize};
 
 /// Data addresses (or file numbers) from the first to the last, both included.

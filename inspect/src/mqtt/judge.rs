@@ -11,7 +11,8 @@
 //!   an earlier session or an earlier policy does not outlive it.
 //! - To end a subscription is always permitted.
 
-use penstock_policy::terms::{MqttOperation, NumberRange};
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::NumberRange;
 
 use crate::judge::trie::{Grant, Trie};
 use crate::judge::{Objection, Refusal, RuleIndex, RulesError, Verdict};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_policy::terms::{OnRefusal, Protocol};
+use penstock_policy::protocol::Protocol;
+use penstock_policy::terms::OnRefusal;
 
 use super::{
     Answer, DEVIATIONS_MAX, DeviationSeen, Gate, JudgedOperation, OPERATIONS_MAX, Occurrences, Track,

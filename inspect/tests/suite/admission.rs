@@ -7,7 +7,8 @@ use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules, Verdict};
 use penstock_inspect::mqtt::judge::MqttRules;
 use penstock_inspect::mqtt::operation::Operation;
-use penstock_policy::terms::{MqttOperation, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
 use proptest::prelude::*;
 
 use crate::mqtt_packets::{connack, connect, publication};
@@ -24,7 +25,7 @@ const CLIENTS: [(&str, Option<&str>); 5] = [
 ];
 
 fn union(lists: &[Vec<MqttOperation>]) -> (Rules, Vec<usize>) {
-    let lists: Vec<_> = lists.iter().cloned().map(Operations::Mqtt).collect();
+    let lists: Vec<_> = lists.iter().cloned().map(Operations::from).collect();
     Rules::union(&lists).unwrap()
 }
 
@@ -149,7 +150,7 @@ fn a_changed_policy_and_a_restart_judge_the_client_that_is_connected_anew() {
         assert_eq!(passes(&mut thawed, "steer/1"), steers, "{now}");
     }
 
-    let only_plc = Operations::Mqtt(vec![only("plc-7"), publish(&["steer/#"], (0, 2), true)]);
+    let only_plc = Operations::from(vec![only("plc-7"), publish(&["steer/#"], (0, 2), true)]);
     connection.set_rules(Arc::new(Rules::compile(&only_plc).unwrap()));
     let record = feed(&mut connection, Sender::Client, &[0xc0, 0]);
     assert_eq!(record.closed, Some(false), "no flow lets it connect any more");

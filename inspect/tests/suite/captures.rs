@@ -1,5 +1,6 @@
 //! Recorded traffic that others made, against a reader that others wrote.
 
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,6 @@ use penstock_inspect::capture::{CaptureError, Flows, Fragments, Frames, Happenin
 use penstock_inspect::follow::{Follower, StreamFinding};
 use penstock_inspect::judge::{Objection, Refusal, Rules, Verdict};
 use penstock_inspect::{Operation, modbus};
-use penstock_policy::terms::Protocol;
 
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/modbus")
@@ -46,7 +46,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
     let mut happened =
         |number: usize, key: penstock_inspect::capture::FlowKey, at, happening: Happening<'_>| {
             if let Happening::Begins { opening } = happening {
-                let rules = Arc::new(Rules::nothing(Protocol::ModbusTcp));
+                let rules = Arc::new(Rules::nothing(MODBUS_TCP));
                 followers.push(
                     (key.server.port() == 502).then(|| Follower::new(rules, opening != Opening::Recorded)),
                 );

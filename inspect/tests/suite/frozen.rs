@@ -9,7 +9,8 @@ use penstock_inspect::capture::direction::NoDeclarations;
 use penstock_inspect::capture::{Flows, Frames, Happening, flows, link};
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender, ThawError, Version};
 use penstock_inspect::judge::{OnRefusal, Rules};
-use penstock_policy::terms::{MqttOperation, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
 use proptest::prelude::*;
 
 use crate::modbus_connection::{self, adu, read_only};
@@ -231,7 +232,7 @@ fn rules_that_no_longer_permit_who_is_connected_hold_for_a_thawed_connection() {
     let chunks = [(Sender::Client, connect(5, "c")), (Sender::Server, connack(5))];
     let (_, connection) =
         crate::recorder::run(connection(&rules(), Mode::Enforce, OnRefusal::Answer), &chunks);
-    let only = Operations::Mqtt(vec![
+    let only = Operations::from(vec![
         publish(&["#"], (0, 2), true),
         MqttOperation::Connect {
             client_ids: Some(vec!["other".to_owned()]),
@@ -309,7 +310,7 @@ fn what_could_not_be_a_connection_is_refused_with_its_reason() {
             frozen.clone(),
             rules(),
             ConnectionLimits::default(),
-            "speaks ModbusTcp",
+            "speaks modbus-tcp",
         ),
         (
             frozen.clone(),

@@ -4,7 +4,8 @@ use penstock_inspect::judge::{Objection, Rules, RulesError, Verdict};
 use penstock_inspect::modbus::Span;
 use penstock_inspect::modbus::judge::ModbusRules;
 use penstock_inspect::modbus::request::{Request, Values};
-use penstock_policy::terms::{ModbusOperation, NumberRange, Operations};
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::terms::NumberRange;
 use proptest::prelude::*;
 
 use crate::recorder::{function, modbus, range};
@@ -224,5 +225,5 @@ fn a_list_that_is_not_understood_is_refused_whole() {
     ] {
         assert!(Rules::compile(&modbus(vec![function("read-coils"), bad])).is_err());
     }
-    assert!(Rules::compile(&Operations::Mqtt(vec![])).is_err());
+    assert!(Rules::compile(&modbus(vec![])).is_err());
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender, Sessions};
 use penstock_inspect::judge::{OnRefusal, Rules};
-use penstock_policy::terms::Operations;
+use penstock_policy::protocol::Operations;
 
 use crate::mqtt_packets::{connack, connect, packet, publication, text};
 use crate::recorder::{Record, publish};
@@ -30,7 +30,7 @@ fn open(qos: u32, mode: Mode, client: &str) -> Connection {
 }
 
 fn permitting(qos: u32) -> Arc<Rules> {
-    let rules = Operations::Mqtt(vec![publish(&["status/#"], (0, qos), true)]);
+    let rules = Operations::from(vec![publish(&["status/#"], (0, qos), true)]);
     Arc::new(Rules::compile(&rules).unwrap())
 }
 
@@ -88,7 +88,7 @@ fn the_topic_of_what_is_passing_and_the_names_of_clients_are_counted_as_held() {
 
 #[test]
 fn subscribing_to_one_filter_again_and_again_is_quick_and_takes_no_more() {
-    let rules = Operations::Mqtt(vec![crate::recorder::subscribe(&["#"])]);
+    let rules = Operations::from(vec![crate::recorder::subscribe(&["#"])]);
     let mut connection = crate::recorder::connection(&rules, Mode::Enforce, OnRefusal::Answer);
     feed(&mut connection, CLIENT, &connect(4, "c"));
     feed(&mut connection, SERVER, &connack(4));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{Mode, Sender};
 use penstock_inspect::judge::OnRefusal;
-use penstock_policy::terms::Operations;
+use penstock_policy::protocol::Operations;
 use proptest::prelude::*;
 
 use crate::recorder::{Record, connection, cut, function, modbus, range, run};

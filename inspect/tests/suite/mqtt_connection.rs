@@ -5,14 +5,15 @@ use std::sync::Arc;
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules};
 use penstock_inspect::mqtt::topic::matches;
-use penstock_policy::terms::{MqttOperation, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
 use proptest::prelude::*;
 
 use crate::mqtt_packets::{connack, connect, packet, publication, subscription, text};
 use crate::recorder::{Record, connection, cut, publish, run, subscribe};
 
 pub(crate) fn rules() -> Operations {
-    Operations::Mqtt(vec![
+    Operations::from(vec![
         publish(&["line/+/temperature"], (0, 1), false),
         publish(&["log/#"], (2, 2), true),
         subscribe(&["line/#", "$share/g/jobs"]),
@@ -138,7 +139,7 @@ fn an_alias_means_what_the_broker_knows_by_it() {
 
 #[test]
 fn who_may_connect_is_who_the_rule_names_and_a_will_is_a_publication() {
-    let only = Operations::Mqtt(vec![
+    let only = Operations::from(vec![
         MqttOperation::Connect {
             client_ids: Some(vec!["plc-7".to_owned()]),
             users: None,
@@ -190,7 +191,7 @@ fn a_policy_that_no_longer_knows_the_client_ends_its_connection_at_the_next_pack
     let now = std::time::Duration::ZERO;
     connection.feed(CLIENT, now, &connect(5, "c"), &mut |output| record.take(output));
     connection.feed(SERVER, now, &connack(5), &mut |output| record.take(output));
-    let only = Operations::Mqtt(vec![MqttOperation::Connect {
+    let only = Operations::from(vec![MqttOperation::Connect {
         client_ids: Some(vec!["other".to_owned()]),
         users: None,
     }]);

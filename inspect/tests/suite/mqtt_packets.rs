@@ -2,7 +2,7 @@
 
 use penstock_inspect::connection::{Mode, Sender};
 use penstock_inspect::judge::OnRefusal;
-use penstock_policy::terms::Operations;
+use penstock_policy::protocol::Operations;
 
 use crate::recorder::{Record, connection, publish, run, subscribe};
 
@@ -71,7 +71,7 @@ pub(crate) fn subscription(version: u8, filters: &[(&str, u8)]) -> Vec<u8> {
 }
 
 fn everything() -> Operations {
-    Operations::Mqtt(vec![
+    Operations::from(vec![
         publish(&["#"], (0, 2), true),
         subscribe(&["#", "$SYS/#", "$share/+/#"]),
     ])

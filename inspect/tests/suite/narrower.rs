@@ -5,7 +5,10 @@ use penstock_inspect::judge::Rules;
 use penstock_inspect::modbus::request::Request;
 use penstock_inspect::mqtt::Operation;
 use penstock_policy::diff::{Effect, diff_operations};
-use penstock_policy::terms::{ModbusOperation, MqttOperation, NumberRange, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::NumberRange;
 use proptest::prelude::*;
 
 use crate::recorder::range;
@@ -195,7 +198,7 @@ proptest! {
         lists in related(modbus()), turned in any::<bool>(),
     ) {
         let (old, new) = either_way(lists, turned);
-        let (old, new) = (Operations::ModbusTcp(old), Operations::ModbusTcp(new));
+        let (old, new) = (Operations::from(old), Operations::from(new));
         let (effect, details) = diff_operations(&old, &new);
         prop_assert_eq!(effect == Effect::Recorded, details.is_empty(), "{:?}", details);
         let (Rules::Modbus(before), Rules::Modbus(after)) =
@@ -212,7 +215,7 @@ proptest! {
         lists in related(mqtt()), turned in any::<bool>(),
     ) {
         let (old, new) = either_way(lists, turned);
-        let (old, new) = (Operations::Mqtt(old), Operations::Mqtt(new));
+        let (old, new) = (Operations::from(old), Operations::from(new));
         let (effect, details) = diff_operations(&old, &new);
         prop_assert_eq!(effect == Effect::Recorded, details.is_empty(), "{:?}", details);
         let (Rules::Mqtt(before), Rules::Mqtt(after)) =
@@ -234,10 +237,10 @@ fn related_lists_come_out_narrower_and_wider_often_enough_to_mean_something() {
     let mut told = 0;
     for _ in 0..200 {
         let (old, new) = related(mqtt()).new_tree(&mut runner).unwrap().current();
-        let (effect, _) = diff_operations(&Operations::Mqtt(old), &Operations::Mqtt(new));
+        let (effect, _) = diff_operations(&Operations::from(old), &Operations::from(new));
         told += u32::from(matches!(effect, Effect::Narrowed | Effect::Widened));
         let (old, new) = related(modbus()).new_tree(&mut runner).unwrap().current();
-        let (effect, _) = diff_operations(&Operations::ModbusTcp(old), &Operations::ModbusTcp(new));
+        let (effect, _) = diff_operations(&Operations::from(old), &Operations::from(new));
         told += u32::from(matches!(effect, Effect::Narrowed | Effect::Widened));
     }
     assert!(told > 60, "{told} of 400");

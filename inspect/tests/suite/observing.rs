@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules};
-use penstock_policy::terms::{Answers, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::terms::Answers;
 use proptest::prelude::*;
 
 use crate::modbus_connection::{self, adu, read_only};
@@ -323,7 +324,7 @@ fn a_client_that_a_new_policy_does_not_let_connect_is_foretold_once() {
     let chunks = [(Sender::Client, connect(5, "c")), (Sender::Server, connack(5))];
     let (_, mut observing) =
         crate::recorder::run(connection(&rules(), Answers::Strict, Mode::Observe), &chunks);
-    let only = Operations::Mqtt(vec![penstock_policy::terms::MqttOperation::Connect {
+    let only = Operations::from(vec![penstock_policy::protocol::mqtt::MqttOperation::Connect {
         client_ids: Some(vec!["other".to_owned()]),
         users: None,
     }]);

@@ -1,5 +1,6 @@
 //! What was learned from traffic is a plant document that lets exactly that traffic pass.
 
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,6 @@ use penstock_inspect::replay::{Occurrences, Plans, Replay, Report};
 use penstock_policy::compile::compile_all;
 use penstock_policy::diagnostics::{SourceFile, Style};
 use penstock_policy::model::Plant;
-use penstock_policy::terms::Protocol;
 
 pub(crate) const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
 
@@ -185,7 +185,7 @@ fn written(function: &str, place: u16, values: &[Span]) -> Learned {
         sub_functions: Default::default(),
         values: values.to_vec(),
     };
-    let mut talk = Talk::new(Duration::ZERO, Some(Protocol::ModbusTcp));
+    let mut talk = Talk::new(Duration::ZERO, Some(MODBUS_TCP));
     talk.modbus.insert(key, seen);
     let ends = Ends {
         client: [10, 1, 0, 5].into(),

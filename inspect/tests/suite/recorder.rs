@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Deviation, Mode, Output, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules};
-use penstock_policy::terms::{ModbusOperation, MqttOperation, NumberRange, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::NumberRange;
 
 /// Everything that came out.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -103,7 +106,7 @@ pub(crate) fn function(name: &str) -> ModbusOperation {
 }
 
 pub(crate) fn modbus(list: Vec<ModbusOperation>) -> Operations {
-    Operations::ModbusTcp(list)
+    Operations::from(list)
 }
 
 pub(crate) fn publish(topics: &[&str], qos: (u32, u32), retain: bool) -> MqttOperation {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender, Sessions};
 use penstock_inspect::judge::{OnRefusal, Rules};
-use penstock_policy::terms::{MqttOperation, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
 
 use crate::mqtt_packets::{packet, publication, text};
 use crate::recorder::{Record, publish};
@@ -35,7 +36,7 @@ fn never_twice() -> Vec<MqttOperation> {
 }
 
 fn compiled(rules: Vec<MqttOperation>) -> Arc<Rules> {
-    Arc::new(Rules::compile(&Operations::Mqtt(rules)).unwrap())
+    Arc::new(Rules::compile(&Operations::from(rules)).unwrap())
 }
 
 /// Where clients are.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules};
-use penstock_policy::terms::{MqttOperation, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
 use proptest::prelude::*;
 
 use crate::mqtt_packets::{connack, connect, packet, publication, subscription, text};
@@ -54,7 +55,7 @@ struct Standing {
 impl Standing {
     fn new(version: u8, opening: &[u8], style: OnRefusal) -> Self {
         let mut standing = Self {
-            connection: connection(&Operations::Mqtt(wide()), Mode::Enforce, style),
+            connection: connection(&Operations::from(wide()), Mode::Enforce, style),
             record: Record::default(),
         };
         standing.feed(CLIENT, opening);
@@ -71,7 +72,7 @@ impl Standing {
     /// What is told at once under other rules, although nobody sends anything.
     fn under(&mut self, rules: Vec<MqttOperation>) -> Record {
         self.record = Record::default();
-        let rules = Rules::compile(&Operations::Mqtt(rules)).unwrap();
+        let rules = Rules::compile(&Operations::from(rules)).unwrap();
         self.connection.set_rules(Arc::new(rules));
         let record = &mut self.record;
         self.connection.review(&mut |output| record.take(output));
@@ -310,7 +311,7 @@ fn a_flow_that_is_taken_away_whole_takes_every_will() {
 fn all_of_that_survives_a_restart() {
     let thawed = |standing: &mut Standing| {
         let frozen = standing.connection.freeze(Duration::ZERO);
-        let rules = Arc::new(Rules::compile(&Operations::Mqtt(wide())).unwrap());
+        let rules = Arc::new(Rules::compile(&Operations::from(wide())).unwrap());
         let limits = ConnectionLimits::default();
         standing.connection = Connection::thaw(
             &frozen,
@@ -356,7 +357,7 @@ fn a_client_that_was_met_midway_is_cut_off_with_a_disconnect_where_a_packet_of_i
         (vec![], false),
     ] {
         for ask in [Connection::leave_unfollowed, Connection::revoke] {
-            let observed = connection(&Operations::Mqtt(wide()), Mode::Observe, OnRefusal::Answer);
+            let observed = connection(&Operations::from(wide()), Mode::Observe, OnRefusal::Answer);
             let mut standing = Standing {
                 connection: observed.met_midway(),
                 record: Record::default(),

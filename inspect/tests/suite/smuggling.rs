@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules};
-use penstock_policy::terms::{ModbusOperation, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
 use proptest::prelude::*;
 
 use crate::modbus_connection::adu;
@@ -117,9 +118,7 @@ fn open_ended() -> Operations {
 
 /// The same, and some writes: of registers 0 to 3 only.
 fn with_writes() -> Operations {
-    let Operations::ModbusTcp(mut list) = open_ended() else {
-        unreachable!()
-    };
+    let mut list = ModbusOperation::list(&open_ended()).unwrap();
     for name in [
         "write-multiple-registers",
         "mask-write-register",
@@ -130,7 +129,7 @@ fn with_writes() -> Operations {
             ..function(name)
         });
     }
-    Operations::ModbusTcp(list)
+    Operations::from(list)
 }
 
 /// Connects a client to the server; what reached it is carried out at once, and answered at once or later.

@@ -7,10 +7,12 @@ use proptest::prelude::*;
 
 use crate::ids::{AssetId, GatewayId, ZoneId};
 use crate::model::{Asset, BridgeSource, Flow, FlowEnd, Plant, Service};
-use crate::terms::{
-    Answers, GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnRefusal, Operations, PortRange,
-    Protocol, Tls, Transport,
-};
+use crate::protocol::Operations;
+use crate::protocol::modbus_tcp::MODBUS_TCP;
+use crate::protocol::modbus_tcp::ModbusOperation;
+use crate::protocol::mqtt::MQTT;
+use crate::protocol::mqtt::MqttOperation;
+use crate::terms::{Answers, GatewayMode, NumberRange, OnRefusal, PortRange, Tls, Transport};
 
 /// How many kinds of service there are; those from [`BRIDGED`] on are bridges where one can stand.
 const SERVICES: u8 = 11;
@@ -75,7 +77,7 @@ pub(super) fn build(
     }
     let (service, operations) = service(recipe);
     let on_refusal = match (&operations, recipe.limits % 12) {
-        (Some(Operations::Mqtt(_)), 0) => OnRefusal::Acknowledge,
+        (Some(operations), 0) if operations.protocol == MQTT => OnRefusal::Acknowledge,
         (Some(_), 2) => OnRefusal::Disconnect,
         (Some(_), 4) => OnRefusal::Reset,
         (Some(_), 6) => OnRefusal::Drop,
@@ -99,7 +101,11 @@ pub(super) fn build(
             OnRefusal::Answer
         },
         answers: match operations {
-            Some(Operations::ModbusTcp(_)) if recipe.limits.is_multiple_of(5) => Answers::InOrder,
+            Some(ref operations)
+                if operations.protocol.matches_answers && recipe.limits.is_multiple_of(5) =>
+            {
+                Answers::InOrder
+            }
             _ => Answers::Strict,
         },
         tls: (encrypted && operations.is_some()).then(Tls::default),
@@ -213,12 +219,12 @@ fn service(recipe: &FlowRecipe) -> (Service, Option<Operations>) {
         3 | 4 => (
             Service {
                 name: "modbus-tcp".to_owned(),
-                protocol: Some(Protocol::ModbusTcp),
+                protocol: Some(MODBUS_TCP),
                 transport: Transport::Tcp(vec![PortRange::single(502)]),
             },
             limited.then(|| {
                 let last = u32::from(recipe.limits);
-                Operations::ModbusTcp(vec![ModbusOperation {
+                Operations::from(vec![ModbusOperation {
                     function: "read-holding-registers".to_owned(),
                     units: Some(vec![NumberRange { first: 1, last: 1 }]),
                     addresses: Some(vec![NumberRange { first: 0, last }]),
@@ -237,13 +243,13 @@ fn service(recipe: &FlowRecipe) -> (Service, Option<Operations>) {
 fn mqtt(name: &str, port: u16) -> Service {
     Service {
         name: name.to_owned(),
-        protocol: Some(Protocol::Mqtt),
+        protocol: Some(MQTT),
         transport: Transport::Tcp(vec![PortRange::single(port)]),
     }
 }
 
 fn publications(recipe: &FlowRecipe) -> Operations {
-    Operations::Mqtt(vec![MqttOperation::Publish {
+    Operations::from(vec![MqttOperation::Publish {
         topics: vec![format!("works/line{}/+", recipe.limits % 4)],
         qos: NumberRange { first: 0, last: 1 },
         retain: recipe.limits.is_multiple_of(4),

@@ -10,7 +10,8 @@ use super::spans::{Spans, ports};
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Asset, Conduit, Flow, FlowEnd, Plant, Service};
 use crate::plan::{Bridge, Broker, Capability, Endpoint, Grant, Observing, Plan, PlanInterface, Rule};
-use crate::terms::{Enforcement, GatewayMode, Operations, Transport};
+use crate::protocol::Operations;
+use crate::terms::{Enforcement, GatewayMode, Transport};
 
 const RECOMPILE: &str =
     "compile the plans again; if the finding stays, it is a fault in Penstock: please report it";
@@ -236,7 +237,7 @@ fn bridge_differences(flow: &Flow, bridge: &Bridge) -> Vec<&'static str> {
     if bridge.from.tls != source.tls || bridge.to.tls != flow.tls {
         differs.push("another TLS");
     }
-    if flow.operations != Some(Operations::Mqtt(bridge.publications.clone())) {
+    if flow.operations != Some(Operations::from(bridge.publications.clone())) {
         differs.push("other publications");
     }
     if bridge.must_flow != flow.must_flow {
@@ -263,12 +264,8 @@ fn declared_networks(ends: &[FlowEnd]) -> BTreeSet<IpNet> {
 }
 
 fn inspected(plan: &Plan, rule: &Rule) -> bool {
-    let inspector = match rule.operations.as_deref() {
-        None => return true,
-        Some(Operations::ModbusTcp(_)) => Capability::INSPECT_MODBUS_TCP,
-        Some(Operations::Mqtt(_)) => Capability::INSPECT_MQTT,
-    };
-    required(plan, inspector) && (rule.tls.is_none() || required(plan, Capability::INSPECT_MQTT_TLS))
+    rule.inspectors()
+        .all(|inspector| plan.requires.contains(&inspector))
 }
 
 fn required(plan: &Plan, wanted: &str) -> bool {

@@ -11,7 +11,8 @@ use super::rules::{Element, Index, elements};
 use super::spans::Spans;
 use crate::ids::{ConduitId, FlowName, GatewayId};
 use crate::plan::{Bridge, Broker, Grant, Plan, Rule};
-use crate::terms::{MqttOperation, Operations};
+use crate::protocol::Operations;
+use crate::protocol::mqtt::MqttOperation;
 
 const HELP: &str =
     "put the flow back; if the process can do without it, first release it without `must_flow`";

@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use super::spans::Spans;
 use super::{Findings, Severity};
 use crate::plan::{Bridge, Broker, Plan, Rule};
-use crate::terms::{Answers, MqttOperation, OnAgentLoss, Operations, Transport};
+use crate::protocol::Operations;
+use crate::terms::{Answers, OnAgentLoss, Transport};
 
 /// One permitted combination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,27 +156,20 @@ fn name(rule: &Rule) -> String {
     format!("{}/{}", rule.conduit, rule.flow)
 }
 
-/// A broker gives a session to whoever connects under its identifier.
+/// A server gives a session to whoever opens it under its name.
 fn any_client(rule: &Rule, findings: &mut Findings) {
-    let Some(Operations::Mqtt(operations)) = rule.operations.as_deref() else {
+    let Some(operations) = rule.operations.as_deref() else {
         return;
     };
-    let mut connects = operations
-        .iter()
-        .filter_map(|operation| match operation {
-            MqttOperation::Connect { client_ids, .. } => Some(client_ids.is_some()),
-            _ => None,
-        })
-        .peekable();
-    if connects.peek().is_none() || connects.any(|names| !names) {
+    let Some(session) = &operations.protocol.session else {
+        return;
+    };
+    let mut opens = operations.named(session.operation).peekable();
+    if opens.peek().is_none() || opens.any(|permitted| permitted.limit(session.names).is_none()) {
         findings.warning(
             "PC0120",
-            format!(
-                "flow {} lets its clients connect under any identifier, also under another client's, whose session the \
-                 broker then hands over",
-                name(rule)
-            ),
-            "list who may connect: `connect: { client_ids: [...] }`",
+            format!("flow {} {}", name(rule), session.risk),
+            session.help,
         );
     }
 }
@@ -221,7 +215,7 @@ fn overlaps(plan: &Plan, index: &Index<'_>, number: usize, rule: &Rule, findings
 
 fn contradiction(rule: &Rule, other: &Rule, said: &mut BTreeSet<String>, findings: &mut Findings) {
     let Some(limits) = &rule.operations else { return };
-    let protocol = |operations: &Operations| std::mem::discriminant(operations);
+    let protocol = |operations: &Operations| operations.protocol;
     match &other.operations {
         None if said.insert(name(other)) => findings.warning(
             "PC0122",

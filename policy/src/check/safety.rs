@@ -6,11 +6,12 @@
 use std::num::NonZeroUsize;
 
 use super::{Findings, Severity};
-use crate::document::services::{Carrier, NamedService, SERVICES};
-use crate::functions::modbus_function;
+use crate::document::services::services;
 use crate::model::{Flow, FlowEnd, Plant, ZoneKind};
+use crate::protocol::vocabulary::Effect;
+use crate::protocol::{Carrier, NamedService};
 use crate::reach::{Permit, Steps};
-use crate::terms::{MqttOperation, OnAgentLoss, Operations, Transport};
+use crate::terms::{OnAgentLoss, Transport};
 
 pub(super) fn check(plant: &Plant, findings: &mut Findings) {
     let of = |wanted: fn(ZoneKind) -> bool| {
@@ -142,8 +143,8 @@ fn unlimited(flow_name: &str, flow: &Flow, findings: &mut Findings) {
 }
 
 /// The first service whose operations can be told apart and whose own port is open here.
-fn readable_at(transport: &Transport) -> Option<&'static NamedService> {
-    SERVICES.iter().find(|known| {
+fn readable_at(transport: &Transport) -> Option<NamedService> {
+    services().find(|known| {
         let ports = match (transport, known.carrier) {
             (Transport::Tcp(ports), Carrier::Tcp) | (Transport::Udp(ports), Carrier::Udp) => ports,
             _ => return false,
@@ -187,20 +188,11 @@ fn exposed(kind: ZoneKind) -> bool {
 fn only_reads(way: &Permit) -> bool {
     match way {
         Permit::Flow {
-            operations: Some(Operations::ModbusTcp(operations)),
+            operations: Some(operations),
             ..
-        } => operations.iter().all(|operation| {
-            operation.function == "read-only"
-                || modbus_function(&operation.function)
-                    .is_some_and(|function| function.reads && !function.writes)
-        }),
-        Permit::Flow {
-            operations: Some(Operations::Mqtt(operations)),
-            ..
-        } => operations.iter().all(|operation| match operation {
-            MqttOperation::Publish { .. } => false,
-            MqttOperation::Subscribe { .. } | MqttOperation::Connect { .. } => true,
-        }),
+        } => operations
+            .effects()
+            .all(|effect| effect.is_some_and(|effect| effect <= Effect::Read)),
         Permit::Flow { operations: None, .. } | Permit::Observed { .. } => false,
     }
 }

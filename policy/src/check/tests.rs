@@ -12,7 +12,8 @@ use crate::compile::compile_all;
 use crate::ids::FlowId;
 use crate::model::FlowEnd;
 use crate::plan::{Capability, Observing};
-use crate::terms::{Answers, Enforcement, OnAgentLoss, OnRefusal, Operations, PortRange, Tls, Transport};
+use crate::protocol::Operations;
+use crate::terms::{Answers, Enforcement, OnAgentLoss, OnRefusal, PortRange, Tls, Transport};
 use crate::verdict::decide;
 use crate::waterworks::{
     asset, bridge, carried, conduit, gateway, id, messages, modbus, operation, publish, waterworks,
@@ -172,7 +173,7 @@ fn a_bridge_or_an_end_of_tls_that_is_not_as_declared_is_found() {
         (over_tls, |plan| plan.rules[3].tls = None, &["PC0113"]),
         (
             over_tls,
-            |plan| plan.requires.retain(|one| one.0 != Capability::INSPECT_MQTT_TLS),
+            |plan| plan.requires.retain(|one| one.0 != "inspect:mqtt-tls"),
             &["PC0116", "PC0117"],
         ),
         (
@@ -206,7 +207,7 @@ fn flows_that_share_connections_and_treat_them_differently_are_found() {
         let mut plant = with_brokers(messages);
         let flows = &mut plant.conduits.get_mut(&id("telemetry")).unwrap().flows;
         let mut second = flows[&id("upwards")].clone();
-        second.operations = Some(Operations::Mqtt(vec![publish("pumps/+/level")]));
+        second.operations = Some(Operations::from(vec![publish("pumps/+/level")]));
         change(&mut second);
         flows.insert(id("levels"), second);
         listed(&check(&plant, &compile_all(&plant).unwrap(), None))
@@ -238,7 +239,7 @@ fn a_bridge_that_must_flow_is_missed_when_it_goes_or_carries_less() {
         "a connection in its place is not it"
     );
     let less = |plant: &Plant| crate::model::Flow {
-        operations: Some(Operations::Mqtt(vec![publish("pumps/1/pressure")])),
+        operations: Some(Operations::from(vec![publish("pumps/1/pressure")])),
         ..bridge(plant)
     };
     assert_eq!(after(with_brokers(less)), ["PC0132"]);
@@ -274,8 +275,7 @@ fn a_plan_that_is_not_what_the_plant_says_is_found() {
     );
     assert_eq!(plan_codes(|plan| plan.rules[0].id = FlowId(0)), ["PC0116"]);
     let uninspected = |plan: &mut Plan| {
-        plan.requires
-            .remove(&Capability(Capability::INSPECT_MODBUS_TCP.to_owned()));
+        plan.requires.remove(&Capability::of("inspect:modbus-tcp"));
     };
     assert_eq!(plan_codes(uninspected), ["PC0116", "PC0117", "PC0117"]);
 
@@ -319,11 +319,12 @@ fn a_limit_that_another_flow_voids_is_found() {
     });
     assert_eq!(voided, ["PC0122", "PC0122"]);
     let two_protocols = codes(|plant| {
-        flow(plant, "control-room-to-pumps", "setpoints").operations =
-            Some(Operations::Mqtt(vec![crate::terms::MqttOperation::Connect {
+        flow(plant, "control-room-to-pumps", "setpoints").operations = Some(Operations::from(vec![
+            crate::protocol::mqtt::MqttOperation::Connect {
                 client_ids: None,
                 users: None,
-            }]));
+            },
+        ]));
     });
     assert_eq!(two_protocols, ["PC0124", "PC0124"]);
 }

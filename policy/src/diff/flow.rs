@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use super::{Change, Effect, Subject, numbers, operations};
 use crate::ids::{ConduitId, FlowName};
 use crate::model::{Conduit, Flow, FlowEnd, Plant, Service};
-use crate::terms::{Answers, NumberRange, Operations, PortRange, Tls, Transport};
+use crate::protocol::Operations;
+use crate::terms::{Answers, NumberRange, PortRange, Tls, Transport};
 use crate::words::and;
 
 /// How many ends a sentence names before it only counts them.

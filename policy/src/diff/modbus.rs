@@ -5,10 +5,11 @@
 //! (`penstock-inspect`, `modbus::judge`), so that what is called narrower is refused at no gateway that wants more.
 
 use super::numbers;
-use crate::functions::{
+use crate::protocol::modbus_tcp::ModbusOperation;
+use crate::protocol::modbus_tcp::functions::{
     MODBUS_FUNCTIONS, ModbusFunction, modbus_function, modbus_function_number, modbus_group,
 };
-use crate::terms::{ModbusOperation, NumberRange};
+use crate::terms::NumberRange;
 
 /// Greatest address, value and sub-function.
 const NUMBER_MAX: u32 = 65_535;

@@ -3,7 +3,8 @@
 //! A list is seen as its single grants: one topic filter with its quality of service. A list that says nothing of who
 //! may connect lets everyone connect, so that it is seen with such a grant: to take the last `connect` away widens.
 
-use crate::terms::{MqttOperation, NumberRange};
+use crate::protocol::mqtt::{MqttOperation, filter_covers};
+use crate::terms::NumberRange;
 
 /// One thing that a list permits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,26 +158,4 @@ fn subscription_covers(outer: &str, inner: &str) -> bool {
 /// The group and the filter of a shared subscription (MQTT 5, section 4.8.2).
 fn shared(filter: &str) -> Option<(&str, &str)> {
     filter.strip_prefix("$share/")?.split_once('/')
-}
-
-/// Whether every topic that `inner` matches is matched by `outer` (MQTT 5, section 4.7).
-pub(super) fn filter_covers(outer: &str, inner: &str) -> bool {
-    let wild = |level: &str| matches!(level, "#" | "+");
-    // A wildcard in the first level matches no topic that begins with `$`.
-    if outer.split('/').next().is_some_and(wild) && inner.starts_with('$') {
-        return false;
-    }
-    let mut inner_levels = inner.split('/');
-    for level in outer.split('/') {
-        if level == "#" {
-            // It also matches the level above, so that `inner` may have ended there.
-            return true;
-        }
-        match inner_levels.next() {
-            None | Some("#") => return false,
-            Some(inner_level) if level == "+" || level == inner_level => {}
-            Some(_) => return false,
-        }
-    }
-    inner_levels.next().is_none()
 }

@@ -7,7 +7,9 @@
 
 use super::modbus::{Limit, View};
 use super::mqtt::{self, Grant};
-use crate::terms::{ModbusOperation, MqttOperation, Operations};
+use crate::protocol::Operations;
+use crate::protocol::modbus_tcp::ModbusOperation;
+use crate::protocol::mqtt::MqttOperation;
 
 /// How two lists differ.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,9 +27,11 @@ const ALSO: &str = "may also";
 
 /// Compares two lists; `who` acts on whom by them (` by hmi-1 on plc-7`, or nothing).
 pub(super) fn compare(before: &Operations, after: &Operations, who: &str) -> Difference {
-    match (before, after) {
-        (Operations::ModbusTcp(before), Operations::ModbusTcp(after)) => modbus(before, after, who),
-        (Operations::Mqtt(before), Operations::Mqtt(after)) => mqtt(before, after, who),
+    let of_modbus = (ModbusOperation::list(before), ModbusOperation::list(after));
+    let of_mqtt = (MqttOperation::list(before), MqttOperation::list(after));
+    match (of_modbus, of_mqtt) {
+        ((Some(before), Some(after)), _) => modbus(&before, &after, who),
+        (_, (Some(before), Some(after))) => mqtt(&before, &after, who),
         _ => Difference {
             wider: true,
             narrower: true,

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::arbitrary::{DICE, GRANTED_MS, connection_near, plants};
 use crate::model::Flow;
-use crate::terms::{Enforcement, NumberRange, Operations, PortRange, Transport};
+use crate::protocol::Operations;
+use crate::terms::{Enforcement, NumberRange, PortRange, Transport};
 use crate::verdict::decide;
 use crate::waterworks::{
     approvers, asset, bridge, carried, end, gateway, grant_visit, id, messages, modbus, operation, publish,
@@ -78,14 +79,15 @@ fn a_new_flow_is_said_whole_and_so_is_one_that_goes() {
 
 #[test]
 fn more_and_less_inside_the_protocol_are_told_apart() {
-    let limits =
-        |last| {
-            said(|plant| {
-                flow(plant, "control-room-to-pumps", "polling").operations = Some(Operations::ModbusTcp(
-                    vec![operation("read-holding-registers", (0, last))],
-                ));
-            })
-        };
+    let limits = |last| {
+        said(|plant| {
+            flow(plant, "control-room-to-pumps", "polling").operations =
+                Some(Operations::from(vec![operation(
+                    "read-holding-registers",
+                    (0, last),
+                )]));
+        })
+    };
     let wider = "flow control-room-to-pumps/polling widened: read-holding-registers: addresses 0-199 → 0-299: \
                  200-299 may also be read by historian and hmi-1 on plc-7\n";
     assert!(limits(299).starts_with(wider), "{}", limits(299));
@@ -118,12 +120,12 @@ fn ranges_that_change_are_named_with_what_they_come_to() {
         let each = ranges
             .iter()
             .map(|range| operation("read-holding-registers", *range));
-        Operations::ModbusTcp(each.collect())
+        Operations::from(each.collect::<Vec<_>>())
     };
-    let one = |change: fn(&mut crate::terms::ModbusOperation)| {
+    let one = |change: fn(&mut crate::protocol::modbus_tcp::ModbusOperation)| {
         let mut write = operation("write-single-register", (40, 43));
         change(&mut write);
-        Operations::ModbusTcp(vec![write])
+        Operations::from(vec![write])
     };
     for (before, after, said) in [
         (
@@ -177,14 +179,14 @@ fn ranges_that_change_are_named_with_what_they_come_to() {
 #[test]
 fn topics_and_clients_that_change_are_named() {
     let list = |topics: &[&str]| topics.iter().map(|topic| publish(topic)).collect::<Vec<_>>();
-    let connect = |ids: &[&str]| crate::terms::MqttOperation::Connect {
+    let connect = |ids: &[&str]| crate::protocol::mqtt::MqttOperation::Connect {
         client_ids: Some(ids.iter().map(|id| (*id).to_owned()).collect()),
         users: None,
     };
     let with = |topics: &[&str], connects: Option<&[&str]>| {
         let mut list = list(topics);
         list.extend(connects.map(connect));
-        Operations::Mqtt(list)
+        Operations::from(list)
     };
     for (before, after, said) in [
         (
@@ -237,7 +239,7 @@ fn a_filter_covers_another_only_if_no_topic_tells_them_apart() {
             let told_apart = topics
                 .iter()
                 .find(|topic| matches(inner, topic) && !matches(outer, topic));
-            if super::mqtt::filter_covers(outer, inner) {
+            if crate::protocol::mqtt::filter_covers(outer, inner) {
                 assert_eq!(told_apart, None, "{outer} covers {inner}");
             }
         }
@@ -249,7 +251,10 @@ fn a_filter_covers_another_only_if_no_topic_tells_them_apart() {
         ("a/+", "a/b"),
         ("$SYS/#", "$SYS/+"),
     ] {
-        assert!(super::mqtt::filter_covers(outer, inner), "{outer} {inner}");
+        assert!(
+            crate::protocol::mqtt::filter_covers(outer, inner),
+            "{outer} {inner}"
+        );
     }
 }
 

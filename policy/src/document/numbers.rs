@@ -3,40 +3,32 @@
 use serde_json::{Value, json};
 
 use super::node::{Kind, Node, excerpt};
-use super::read::{Term, scalar, wrong_shape};
-use super::register_numbers::{of_six_digits, shown};
+use super::read::{scalar, wrong_shape};
 use super::scalars::decimal;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::terms::NumberRange;
 
-/// Numbers from 0 to `MAX`.
+/// Numbers as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Numbers<const MAX: u32> {
+pub(crate) enum Numbers {
     /// `any`, as written.
     Any,
     /// Ranges, sorted, with neither overlap nor touch; never empty.
     Ranges(Vec<NumberRange>),
 }
 
-impl<const MAX: u32> Numbers<MAX> {
-    /// The ranges, or `None` for `any`.
-    pub(crate) fn limited(&self) -> Option<Vec<NumberRange>> {
-        match self {
-            Self::Any => None,
-            Self::Ranges(ranges) => Some(ranges.clone()),
-        }
-    }
-
-    /// Reads them; `hint` may say more of a range that is too large.
-    pub(crate) fn read_with(
+impl Numbers {
+    /// Reads numbers from 0 to `last`; `hint` may say more of a range that is too large.
+    pub(crate) fn read(
         node: &Node,
+        last: u32,
         hint: fn(NumberRange) -> Option<String>,
         faults: &mut Faults,
     ) -> Option<Self> {
         let ranges = match &node.kind {
             Kind::Scalar { text, .. } if text == "any" => return Some(Self::Any),
-            Kind::Scalar { .. } => vec![Self::range(node, hint, faults)?],
+            Kind::Scalar { .. } => vec![range(node, last, hint, faults)?],
             Kind::List(items) if items.is_empty() => {
                 faults.add(
                     Fault::new(Code::EmptyList, node.place, "the list of numbers is empty")
@@ -47,7 +39,7 @@ impl<const MAX: u32> Numbers<MAX> {
             }
             Kind::List(items) => {
                 let read: Vec<Option<NumberRange>> =
-                    items.iter().map(|item| Self::range(item, hint, faults)).collect();
+                    items.iter().map(|item| range(item, last, hint, faults)).collect();
                 read.into_iter().collect::<Option<Vec<NumberRange>>>()?
             }
             Kind::Mapping(_) | Kind::Broken => {
@@ -58,44 +50,10 @@ impl<const MAX: u32> Numbers<MAX> {
         Some(Self::Ranges(merged(ranges)))
     }
 
-    fn range(
-        node: &Node,
-        hint: fn(NumberRange) -> Option<String>,
-        faults: &mut Faults,
-    ) -> Option<NumberRange> {
-        let text = scalar(node, "a number or a range", faults)?;
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let mut help = "write `40`, `0-199`, `[40, 41, 100-120]` or `any`".to_owned();
-        let complaint = match (decimal(first.trim()), decimal(last.trim())) {
-            (Ok(first), Ok(last)) if first > last => "it ends before it begins".to_owned(),
-            (Ok(first), Ok(last)) if last > MAX => {
-                help = hint(NumberRange { first, last }).unwrap_or(help);
-                format!("the largest possible number is {MAX}")
-            }
-            (Ok(first), Ok(last)) => return Some(NumberRange { first, last }),
-            (Err(reason), _) | (_, Err(reason)) => reason.to_owned(),
-        };
-        faults.add(
-            Fault::new(
-                Code::NotARange,
-                node.place,
-                format!("`{}` is not a number or range within 0–{MAX}", excerpt(text)),
-            )
-            .label(complaint)
-            .help(help),
-        );
-        None
-    }
-}
-
-impl<const MAX: u32> Term for Numbers<MAX> {
-    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
-        Self::read_with(node, |_| None, faults)
-    }
-
-    fn schema() -> Value {
+    /// Their JSON Schema.
+    pub(crate) fn schema(last: u32) -> Value {
         let range = json!({ "type": "string", "pattern": "^[0-9]+-[0-9]+$" });
-        let number = json!({ "type": "integer", "minimum": 0, "maximum": MAX });
+        let number = json!({ "type": "integer", "minimum": 0, "maximum": last });
         json!({ "anyOf": [
             number, range, { "const": "any" },
             { "type": "array", "minItems": 1, "items": { "anyOf": [number, range] } },
@@ -103,25 +61,34 @@ impl<const MAX: u32> Term for Numbers<MAX> {
     }
 }
 
-/// Data addresses, 0–65535, as on the wire.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Addresses(pub(crate) Numbers<65535>);
-
-impl Term for Addresses {
-    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
-        let hint = |range| {
-            let meant = shown(of_six_digits(range)?);
-            Some(format!(
-                "addresses count from 0, as on the wire: what manuals number {} is `{meant}`",
-                shown(range)
-            ))
-        };
-        Numbers::read_with(node, hint, faults).map(Self)
-    }
-
-    fn schema() -> Value {
-        Numbers::<65535>::schema()
-    }
+fn range(
+    node: &Node,
+    greatest: u32,
+    hint: fn(NumberRange) -> Option<String>,
+    faults: &mut Faults,
+) -> Option<NumberRange> {
+    let text = scalar(node, "a number or a range", faults)?;
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let mut help = "write `40`, `0-199`, `[40, 41, 100-120]` or `any`".to_owned();
+    let complaint = match (decimal(first.trim()), decimal(last.trim())) {
+        (Ok(first), Ok(last)) if first > last => "it ends before it begins".to_owned(),
+        (Ok(first), Ok(last)) if last > greatest => {
+            help = hint(NumberRange { first, last }).unwrap_or(help);
+            format!("the largest possible number is {greatest}")
+        }
+        (Ok(first), Ok(last)) => return Some(NumberRange { first, last }),
+        (Err(reason), _) | (_, Err(reason)) => reason.to_owned(),
+    };
+    faults.add(
+        Fault::new(
+            Code::NotARange,
+            node.place,
+            format!("`{}` is not a number or range within 0–{greatest}", excerpt(text)),
+        )
+        .label(complaint)
+        .help(help),
+    );
+    None
 }
 
 /// The same numbers in as few ranges as possible, in order.

@@ -102,7 +102,13 @@ pub(crate) fn read_at<T: Term>(node: &Node, faults: &mut Faults) -> Option<At<T>
     })
 }
 
-fn items<T: Term + PartialEq>(nodes: &[Node], list: &Node, faults: &mut Faults) -> Option<Vec<At<T>>> {
+/// The items of a list, each read by `read_one`; none may be the same as another.
+pub(crate) fn items<T: PartialEq>(
+    nodes: &[Node],
+    list: &Node,
+    read_one: impl Fn(&Node, &mut Faults) -> Option<T>,
+    faults: &mut Faults,
+) -> Option<Vec<At<T>>> {
     if nodes.is_empty() {
         faults.add(
             Fault::new(Code::EmptyList, list.place, "the list is empty")
@@ -113,9 +119,11 @@ fn items<T: Term + PartialEq>(nodes: &[Node], list: &Node, faults: &mut Faults) 
     }
     let mut read: Vec<At<T>> = Vec::new();
     for node in nodes {
-        let Some(item) = read_at::<T>(node, faults) else {
+        let Some(value) = read_one(node, faults) else {
             continue;
         };
+        let place = node.place;
+        let item = At { value, place };
         if let Some(first) = read.iter().find(|other| other.value == item.value) {
             faults.add(
                 Fault::new(
@@ -144,7 +152,7 @@ impl<T: Term + PartialEq> Term for List<T> {
             wrong_shape(node, "a list", faults);
             return None;
         };
-        items(nodes, node, faults).map(Self)
+        items(nodes, node, T::read, faults).map(Self)
     }
 
     fn schema() -> Value {
@@ -159,7 +167,7 @@ pub(crate) struct OneOrMany<T>(pub(crate) Vec<At<T>>);
 impl<T: Term + PartialEq> Term for OneOrMany<T> {
     fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
         match &node.kind {
-            Kind::List(nodes) => items(nodes, node, faults).map(Self),
+            Kind::List(nodes) => items(nodes, node, T::read, faults).map(Self),
             _ => read_at(node, faults).map(|item| Self(vec![item])),
         }
     }
@@ -258,7 +266,7 @@ impl<K: Key, T: Term> Term for Table<K, T> {
 
 /// A mapping with a fixed set of keys, while its fields are being read.
 pub(crate) struct Record<'a> {
-    what: &'static str,
+    what: String,
     place: Place,
     entries: &'a [Entry],
 }
@@ -267,10 +275,11 @@ impl<'a> Record<'a> {
     /// Opens a mapping and refuses keys that are not among `known`.
     pub(crate) fn open(
         node: &'a Node,
-        what: &'static str,
-        known: &[&'static str],
+        what: impl Into<String>,
+        known: &[&str],
         faults: &mut Faults,
     ) -> Option<Self> {
+        let what = what.into();
         let Kind::Mapping(entries) = &node.kind else {
             wrong_shape(node, &format!("a mapping that describes {what}"), faults);
             return None;
@@ -295,11 +304,17 @@ impl<'a> Record<'a> {
         })
     }
 
+    /// What is written for a field.
+    pub(crate) fn written(&self, key: &str) -> Option<&'a Node> {
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        Some(&entry.value)
+    }
+
     /// A field that may be left out.
     pub(crate) fn optional<T: Term>(&self, key: &str, _doc: &str, faults: &mut Faults) -> Field<T> {
-        match self.entries.iter().find(|entry| entry.key == key) {
+        match self.written(key) {
             None => Field::Absent,
-            Some(entry) => read_at(&entry.value, faults).map_or(Field::Faulty, Field::Given),
+            Some(node) => read_at(node, faults).map_or(Field::Faulty, Field::Given),
         }
     }
 

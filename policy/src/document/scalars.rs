@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::node::{Kind, Node, excerpt};
-use super::read::{At, Term, scalar};
+use super::read::{Term, scalar};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
@@ -157,9 +157,4 @@ impl<const MIN: u32, const MAX: u32> Term for Number<MIN, MAX> {
     fn schema() -> Value {
         json!({ "type": "integer", "minimum": MIN, "maximum": MAX })
     }
-}
-
-/// Values without their places.
-pub(crate) fn values<T: Clone>(items: &[At<T>]) -> Vec<T> {
-    items.iter().map(|item| item.value.clone()).collect()
 }

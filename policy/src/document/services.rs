@@ -9,95 +9,13 @@ use super::suggest;
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::model::Service;
-use crate::terms::{PortRange, Protocol, Transport};
+use crate::protocol::vocabulary::Carried;
+use crate::protocol::{Carrier, NamedService, Protocol};
+use crate::terms::{PortRange, Transport};
 
-/// How a named service is carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carrier {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// ICMP echo, which has no ports.
-    IcmpEcho,
-}
-
-/// A service that the grammar knows by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NamedService {
-    /// Its name.
-    pub name: &'static str,
-    /// TCP, UDP or ICMP echo.
-    pub carrier: Carrier,
-    /// Its port unless another is written (0 for ICMP echo).
-    pub port: u16,
-    /// The protocol whose operations can be told apart, if it is one.
-    pub protocol: Option<Protocol>,
-    /// TLS carries that protocol, so that it is read only where the TLS ends at the gateway.
-    pub tls: bool,
-    /// The gateway is itself the client of both ends, and forwards nothing between them.
-    pub bridged: bool,
-    /// What it is, for people.
-    pub title: &'static str,
-}
-
-const fn tcp(name: &'static str, port: u16, title: &'static str) -> NamedService {
-    NamedService {
-        name,
-        carrier: Carrier::Tcp,
-        port,
-        protocol: None,
-        tls: false,
-        bridged: false,
-        title,
-    }
-}
-
-const fn udp(name: &'static str, port: u16, title: &'static str) -> NamedService {
-    NamedService {
-        name,
-        carrier: Carrier::Udp,
-        port,
-        protocol: None,
-        tls: false,
-        bridged: false,
-        title,
-    }
-}
-
-const fn inspected(service: NamedService, protocol: Protocol) -> NamedService {
-    NamedService {
-        protocol: Some(protocol),
-        ..service
-    }
-}
-
-const fn inside_tls(service: NamedService) -> NamedService {
-    NamedService { tls: true, ..service }
-}
-
-const fn bridged(service: NamedService) -> NamedService {
-    NamedService {
-        bridged: true,
-        ..inspected(service, Protocol::Mqtt)
-    }
-}
-
-/// Every service with a name. Ports are those registered with IANA, or the protocol's own custom.
-pub const SERVICES: &[NamedService] = &[
-    inspected(tcp("modbus-tcp", 502, "Modbus/TCP"), Protocol::ModbusTcp),
-    inspected(tcp("mqtt", 1883, "MQTT 3.1.1 and 5"), Protocol::Mqtt),
-    inside_tls(inspected(tcp("mqtts", 8883, "MQTT over TLS"), Protocol::Mqtt)),
-    bridged(tcp(
-        "mqtt-bridge",
-        1883,
-        "one-way bridge between two MQTT brokers",
-    )),
-    inside_tls(bridged(tcp(
-        "mqtts-bridge",
-        8883,
-        "one-way bridge between two MQTT brokers, over TLS",
-    ))),
+/// The services whose operations nobody reads. Ports are those registered with IANA, or the protocol's own custom.
+#[rustfmt::skip]
+static FORWARDED: &[Carried] = &[
     tcp("modbus-tls", 802, "Modbus/TCP Security"),
     tcp("opc-ua", 4840, "OPC UA binary"),
     tcp("s7comm", 102, "Siemens S7 communication (ISO on TCP)"),
@@ -130,30 +48,39 @@ pub const SERVICES: &[NamedService] = &[
     tcp("syslog-tls", 6514, "Syslog over TLS"),
     udp("snmp", 161, "SNMP"),
     udp("snmp-trap", 162, "SNMP traps"),
-    NamedService {
-        name: "icmp-echo",
-        carrier: Carrier::IcmpEcho,
-        port: 0,
-        protocol: None,
-        tls: false,
-        bridged: false,
-        title: "ICMP echo (ping)",
-    },
+    Carried::plain("icmp-echo", Carrier::IcmpEcho, 0, "ICMP echo (ping)"),
 ];
+
+const fn tcp(name: &'static str, port: u16, title: &'static str) -> Carried {
+    Carried::plain(name, Carrier::Tcp, port, title)
+}
+
+const fn udp(name: &'static str, port: u16, title: &'static str) -> Carried {
+    Carried::plain(name, Carrier::Udp, port, title)
+}
+
+/// Every service with a name: those of the protocols whose operations can be told apart, then all others.
+pub fn services() -> impl Iterator<Item = NamedService> + Clone {
+    let of = |protocol: Option<Protocol>, carried| NamedService { protocol, carried };
+    let read = Protocol::all().flat_map(move |protocol| {
+        let services = protocol.vocabulary().services.iter();
+        services.map(move |carried| of(Some(protocol), carried))
+    });
+    read.chain(FORWARDED.iter().map(move |carried| of(None, carried)))
+}
 
 impl NamedService {
     /// The one that a service names, if it does: `mqtt` and `mqtt:1884` name `mqtt`, `tcp/1883` names none.
-    pub fn of(service: &Service) -> Option<&'static Self> {
+    pub fn of(service: &Service) -> Option<Self> {
         let name = service.name.split(':').next()?;
-        SERVICES.iter().find(|known| known.name == name)
+        services().find(|known| known.name == name)
     }
 }
 
 /// The ports at which gateways read a protocol in the plain, where no rule says what it is: those of the services in the list
 /// above that end at one server.
 pub fn plain_ports() -> impl Iterator<Item = (u16, Protocol)> {
-    SERVICES
-        .iter()
+    services()
         .filter(|known| known.carrier == Carrier::Tcp && !known.tls && !known.bridged)
         .filter_map(|known| Some((known.port, known.protocol?)))
 }
@@ -184,9 +111,8 @@ impl Term for Service {
     }
 
     fn schema() -> Value {
-        let names: Vec<&str> = SERVICES.iter().map(|service| service.name).collect();
-        let ported: Vec<&str> = SERVICES
-            .iter()
+        let names: Vec<&str> = services().map(|service| service.name).collect();
+        let ported: Vec<&str> = services()
             .filter(|service| service.carrier != Carrier::IcmpEcho)
             .map(|service| service.name)
             .collect();
@@ -222,8 +148,8 @@ pub(crate) fn service(text: &str) -> Result<Service, (String, String)> {
         Some((name, written)) => (name, Some(port(written)?)),
         None => (text, None),
     };
-    let Some(known) = SERVICES.iter().find(|service| service.name == name) else {
-        let mut help = suggest::help(name, SERVICES.iter().map(|service| service.name));
+    let Some(known) = services().find(|service| service.name == name) else {
+        let mut help = suggest::help(name, services().map(|service| service.name));
         if !help.starts_with("did") {
             help.push_str("; or a transport with its ports, such as `tcp/8080`");
         }

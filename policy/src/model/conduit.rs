@@ -11,7 +11,9 @@ use serde::Serialize;
 
 use super::{Assurance, SlVector};
 use crate::ids::{AssetId, FlowName, GatewayId, ZoneId};
-use crate::terms::{Answers, OnAgentLoss, OnRefusal, Operations, Protocol, Tls, Transport};
+use crate::protocol::Operations;
+use crate::protocol::Protocol;
+use crate::terms::{Answers, OnAgentLoss, OnRefusal, Tls, Transport};
 
 /// A conduit.
 #[derive(Debug, Clone, PartialEq, Serialize)]

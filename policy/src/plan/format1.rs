@@ -19,9 +19,8 @@ use super::{
     shared,
 };
 use crate::ids::{ConduitId, FlowId, FlowName, GatewayId, PlantId, ZoneId};
-use crate::terms::{
-    Answers, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, Operations, Tls, Transport,
-};
+use crate::protocol::Operations;
+use crate::terms::{Answers, Enforcement, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, Tls, Transport};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,7 +14,8 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::{Endpoint, Rule};
 use crate::ids::ConduitId;
-use crate::terms::{Operations, PortRange, Tls, Transport};
+use crate::protocol::Operations;
+use crate::terms::{PortRange, Tls, Transport};
 
 /// Reads the list of rules.
 pub(super) fn rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Rule>, D::Error> {

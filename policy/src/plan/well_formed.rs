@@ -10,7 +10,8 @@ use ipnet::IpNet;
 
 use super::{Bridge, Broker, Capability, Observing, Plan, PlanInterface, Rule};
 use crate::ids::{ConduitId, FlowId, FlowName};
-use crate::terms::{MqttOperation, Operations, Transport};
+use crate::protocol::mqtt::MqttOperation;
+use crate::terms::Transport;
 
 /// Whether the plan is well formed; if not, why, in words.
 pub(super) fn check(plan: &Plan) -> Result<(), String> {
@@ -94,37 +95,35 @@ fn ends_and_ports(rule: &Rule) -> Result<(), String> {
 
 fn operations(plan: &Plan, rule: &Rule) -> Result<(), String> {
     let name = format!("{}/{}", rule.conduit, rule.flow);
-    let inspector = match rule.operations.as_deref() {
+    let operations = match rule.operations.as_deref() {
         None if rule.tls.is_some() => {
             return Err(format!(
                 "flow {name} ends TLS at the gateway, but limits no operations"
             ));
         }
         None => return Ok(()),
-        Some(Operations::ModbusTcp(listed)) if !listed.is_empty() => Capability::INSPECT_MODBUS_TCP,
-        Some(Operations::Mqtt(listed)) if !listed.is_empty() => Capability::INSPECT_MQTT,
-        Some(_) => return Err(format!("flow {name} lists no operation")),
+        Some(operations) if operations.permitted.is_empty() => {
+            return Err(format!("flow {name} lists no operation"));
+        }
+        Some(operations) => operations,
     };
-    if !requires(plan, inspector) {
-        return Err(format!(
-            "flow {name} limits operations, but the plan does not require `{inspector}`"
-        ));
-    }
-    if rule.tls.is_none() {
-        return Ok(());
-    }
-    if !matches!(rule.operations.as_deref(), Some(Operations::Mqtt(_))) {
+    if rule.tls.is_some() && !operations.protocol.reads_inside_tls() {
         return Err(format!(
             "flow {name} ends TLS at the gateway for a protocol that is not read inside it"
         ));
     }
-    let inside = Capability::INSPECT_MQTT_TLS;
-    if !requires(plan, inside) {
-        return Err(format!(
-            "flow {name} ends TLS at the gateway, but the plan does not require `{inside}`"
-        ));
+    let missing = rule
+        .inspectors()
+        .zip(["limits operations", "ends TLS at the gateway"]);
+    let missing = missing
+        .into_iter()
+        .find(|(inspector, _)| !plan.requires.contains(inspector));
+    match missing {
+        Some((inspector, what)) => Err(format!(
+            "flow {name} {what}, but the plan does not require `{inspector}`"
+        )),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn bridge(plan: &Plan, bridge: &Bridge) -> Result<(), String> {
@@ -227,6 +226,8 @@ mod tests {
     use super::*;
     use crate::compile::compile;
     use crate::ids::AssetId;
+    use crate::protocol::Operations;
+    use crate::protocol::mqtt::MQTT;
     use crate::terms::PortRange;
     use crate::terms::{NumberRange, Tls};
     use crate::waterworks::{gateway, waterworks};
@@ -257,7 +258,9 @@ mod tests {
     #[test]
     fn limits_that_nobody_would_inspect_are_refused() {
         assert!(refused(|plan| plan.requires.clear()).contains("does not require `inspect:modbus-tcp`"));
-        let none = |plan: &mut Plan| plan.rules[0].operations = Some(Operations::Mqtt(Vec::new()).into());
+        let none = |plan: &mut Plan| {
+            plan.rules[0].operations = Some(Operations::from(Vec::<MqttOperation>::new()).into())
+        };
         assert!(refused(none).contains("lists no operation"));
     }
 
@@ -275,9 +278,8 @@ mod tests {
         assert!(
             refused(|plan| {
                 ended(plan);
-                plan.rules[0].operations = Some(Operations::Mqtt(vec![publish()]).into());
-                plan.requires
-                    .insert(Capability(Capability::INSPECT_MQTT.to_owned()));
+                plan.rules[0].operations = Some(Operations::from(vec![publish()]).into());
+                plan.requires.insert(Capability::inspect(MQTT));
             })
             .contains("does not require `inspect:mqtt-tls`")
         );

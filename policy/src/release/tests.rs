@@ -59,7 +59,7 @@ fn trust() -> Trust {
 }
 
 fn all_capabilities() -> BTreeSet<Capability> {
-    [Capability::KERNEL, Capability::INSPECT_MODBUS_TCP]
+    [Capability::KERNEL, "inspect:modbus-tcp"]
         .map(|name| Capability(name.to_owned()))
         .into()
 }

@@ -10,9 +10,12 @@ use crate::diagnostics::source::Place;
 use crate::document::grammar::{self, Allow, End};
 use crate::document::operations;
 use crate::document::read::{At, Field, OneOrMany};
+use crate::document::services::services;
 use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
 use crate::model::{Flow, FlowEnd, Service};
-use crate::terms::{Operations, PortRange, Protocol, Transport};
+use crate::protocol::Operations;
+use crate::terms::{PortRange, Transport};
+use crate::words;
 
 /// The conduit that a flow belongs to, with those of its zones that exist.
 pub(super) struct Between<'a> {
@@ -275,10 +278,6 @@ fn allowed(name: &FlowName, flow: &grammar::Flow, faults: &mut Faults) -> Option
     match (service.protocol, &flow.allow) {
         (_, Field::Faulty) => None,
         (Some(protocol), Field::Absent) => {
-            let example = match protocol {
-                Protocol::ModbusTcp => "`allow: [{ read-holding-registers: { units: 1, addresses: 0-99 } }]`",
-                Protocol::Mqtt => "`allow: [{ publish: { topics: [\"works/#\"] } }]`",
-            };
             let any = if inside::is_bridge(service) {
                 ""
             } else {
@@ -291,7 +290,7 @@ fn allowed(name: &FlowName, flow: &grammar::Flow, faults: &mut Faults) -> Option
                     format!("the flow `{name}` does not say which operations it allows"),
                 )
                 .label("this service has operations")
-                .help(format!("write for instance {example}{any}")),
+                .help(format!("write for instance {}{any}", protocol.example)),
             );
             None
         }
@@ -302,6 +301,8 @@ fn allowed(name: &FlowName, flow: &grammar::Flow, faults: &mut Faults) -> Option
                 place: allow,
             }),
         ) => {
+            let read = services().filter(|known| known.protocol.is_some() && !known.bridged);
+            let read = words::and(read.map(|known| format!("`{}`", known.name)));
             faults.add(
                 Fault::new(
                     Code::AllowWithoutOperations,
@@ -309,7 +310,7 @@ fn allowed(name: &FlowName, flow: &grammar::Flow, faults: &mut Faults) -> Option
                     format!("`{}` has no operations to choose from", service.name),
                 )
                 .label("nobody checks this")
-                .help("remove `allow`; only `modbus-tcp`, `mqtt` and `mqtts` are read inside so far"),
+                .help(format!("remove `allow`; only {read} are read inside so far")),
             );
             None
         }

@@ -11,11 +11,13 @@ use crate::diagnostics::source::Place;
 use crate::document::grammar::{self, Allow, End};
 use crate::document::per_end::PerEnd;
 use crate::document::read::{At, Field, OneOrMany};
-use crate::document::services::NamedService;
 use crate::document::tls::Tls as Written;
 use crate::ids::FlowName;
 use crate::model::{BridgeSource, FlowEnd, Service};
-use crate::terms::{Answers, GatewayMode, MqttOperation, OnRefusal, Operations, Tls};
+use crate::protocol::mqtt::MqttOperation;
+use crate::protocol::{NamedService, Operations, Protocol};
+use crate::terms::{Answers, GatewayMode, OnRefusal, Tls};
+use crate::words;
 
 /// What comes of it.
 pub(super) struct Inside {
@@ -149,28 +151,33 @@ fn refusal(flow: &grammar::Flow, operations: Option<&Operations>, bridged: bool,
                 .label("without effect")
                 .help("remove the key, or limit the flow with `allow`"),
         );
-    } else if *value == OnRefusal::Acknowledge && !matches!(operations, Some(Operations::Mqtt(_))) {
+    } else if let Some(operations) = operations
+        && !operations.protocol.refusals.words.contains(value)
+    {
+        let refusals = &operations.protocol.refusals;
+        let others = Protocol::all().filter(|other| other.refusals.words.contains(value));
+        let others = words::and(others.map(|other| other.name));
         faults.add(
-            Fault::new(
-                Code::AcknowledgeWithoutMqtt,
-                *place,
-                "a refused Modbus request cannot be acknowledged as though it had been done",
-            )
-            .label("only for MQTT")
-            .help("write `answer`: the master gets the exception that the protocol has for it"),
+            Fault::new(Code::AcknowledgeWithoutMqtt, *place, refusals.otherwise)
+                .label(format!("only for {others}"))
+                .help(refusals.help),
         );
     }
 }
 
 fn answers(flow: &grammar::Flow, operations: Option<&Operations>, faults: &mut Faults) {
     if let Some(At { place, .. }) = flow.answers.get()
-        && !matches!(operations, Some(Operations::ModbusTcp(_)))
+        && !operations.is_some_and(|operations| operations.protocol.matches_answers)
     {
+        let matching = Protocol::all().filter(|protocol| protocol.matches_answers);
+        let matching = words::and(matching.map(|protocol| format!("`{}`", protocol.word)));
         let message = "no answers are matched with requests in this flow";
         faults.add(
             Fault::new(Code::AnswersNotMatched, *place, message)
                 .label("without effect")
-                .help("only flows of `modbus-tcp` that are limited to operations have it; remove the key"),
+                .help(format!(
+                    "only flows of {matching} that are limited to operations have it; remove the key"
+                )),
         );
     }
 }
@@ -282,9 +289,9 @@ fn only_publications(flow: &grammar::Flow, operations: Option<&Operations>, faul
         return;
     };
     match (allow, operations) {
-        (Allow::Operations(entries), Some(Operations::Mqtt(listed))) => {
-            for (entry, operation) in entries.iter().zip(listed) {
-                if !matches!(operation, MqttOperation::Publish { .. }) {
+        (Allow::Operations(entries), Some(listed)) => {
+            for (entry, permitted) in entries.iter().zip(&listed.permitted) {
+                if !matches!(MqttOperation::of(permitted), Some(MqttOperation::Publish { .. })) {
                     faults.add(
                         Fault::new(
                             Code::BridgeOperations,
@@ -372,16 +379,16 @@ fn ended_once(
 
 #[cfg(test)]
 mod tests {
-    use crate::terms::Protocol;
+    use crate::protocol::mqtt::MQTT;
 
     #[test]
     fn only_mqtt_services_can_be_bridged_or_read_inside_tls() {
-        for known in crate::document::services::SERVICES {
+        for known in crate::document::services::services() {
             if known.bridged {
-                assert_eq!(known.protocol, Some(Protocol::Mqtt), "{}", known.name);
+                assert_eq!(known.protocol, Some(MQTT), "{}", known.name);
             }
             if known.tls && known.protocol.is_some() {
-                assert_eq!(known.protocol, Some(Protocol::Mqtt), "{}", known.name);
+                assert_eq!(known.protocol, Some(MQTT), "{}", known.name);
             }
         }
     }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::{Carried, Connection, Decision, Nearest, Reason, RuleName, Verdict, words};
 use crate::plan::{Endpoint, Plan, PlanInterface, Rule};
-use crate::terms::{Enforcement, OnAgentLoss, Operations, PortRange, Transport};
+use crate::protocol::Operations;
+use crate::terms::{Enforcement, OnAgentLoss, PortRange, Transport};
 
 /// What `plan` says of `connection`.
 pub fn decide(plan: &Plan, connection: &Connection) -> Verdict {

@@ -16,10 +16,9 @@ use penstock_policy::model::ApproverSet;
 use penstock_policy::plan::{
     Capability, Endpoint, Management, Observing, PLAN_FORMAT, Plan, PlanInterface, Rule,
 };
+use penstock_policy::protocol::Operations;
 use penstock_policy::release::Trust;
-use penstock_policy::terms::{
-    GatewayMode, OnAgentLoss, OnDrift, OnRefusal, Operations, PortRange, Transport,
-};
+use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift, OnRefusal, PortRange, Transport};
 use penstock_proto::v1::{PolicyOffer, SignedRelease};
 
 use super::Plant;
@@ -178,10 +177,9 @@ pub(super) fn observing(mut plan: Plan) -> Plan {
 /// A plan of `count` flows of one tuple each, all with these operations; the last one is the client's to the server's
 /// `port`.
 pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> Plan {
-    let inspector = operations.as_ref().map(|operations| match operations {
-        Operations::ModbusTcp(_) => Capability::INSPECT_MODBUS_TCP,
-        Operations::Mqtt(_) => Capability::INSPECT_MQTT,
-    });
+    let inspector = operations
+        .as_ref()
+        .map(|operations| Capability::inspect(operations.protocol));
     let end = |name: &str, address: IpAddr| {
         vec![Endpoint {
             name: name.into(),
@@ -223,10 +221,9 @@ pub(super) fn plan_of(count: u32, port: u16, operations: Option<Operations>) -> 
         plant: "works".parse().unwrap(),
         gateway: "gw".parse().unwrap(),
         mode: GatewayMode::Routed,
-        requires: [Some(Capability::KERNEL), inspector]
+        requires: [Some(Capability::of(Capability::KERNEL)), inspector]
             .into_iter()
             .flatten()
-            .map(|name| Capability(name.to_owned()))
             .collect(),
         on_drift: OnDrift::Repair,
         interfaces: (1..=2)

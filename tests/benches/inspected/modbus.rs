@@ -5,7 +5,9 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use penstock_lab::Daemon;
-use penstock_policy::terms::{ModbusOperation, NumberRange, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::terms::NumberRange;
 
 use super::gateway::{self, Inspecting};
 use super::{GATEWAY, Plant, SERVER, haproxy, median, process, ratio};
@@ -77,7 +79,7 @@ pub(super) fn rules() -> Operations {
         sub_functions: None,
     };
     let others = (1..RULES).map(|n| rule(1 + n % 4, 1000 + 20 * n));
-    Operations::ModbusTcp(others.chain([rule(1, 0)]).collect())
+    Operations::from(others.chain([rule(1, 0)]).collect::<Vec<_>>())
 }
 
 /// p50 and p99 of `reads` on one connection, in microseconds.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use penstock_lab::Daemon;
-use penstock_policy::terms::{MqttOperation, NumberRange, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::NumberRange;
 
 use super::gateway::{self, Inspecting};
 use super::{Plant, SERVER, median};
@@ -32,7 +34,7 @@ pub(super) fn rules(count: usize) -> Operations {
         qos: NumberRange { first: 0, last: 1 },
         retain: false,
     };
-    Operations::Mqtt(filters(count).map(publish).collect())
+    Operations::from(filters(count).map(publish).collect::<Vec<_>>())
 }
 
 /// The lines by which a broker has a list of [`RULES`] lines of its own.

@@ -94,8 +94,7 @@ impl<'a> World<'a> {
         let identity = pki.gateway(&[SERVER, GATEWAY]);
         let mut plan = gateway::plan(PORT, Some(mqtt::rules(1)));
         plan.rules[0].tls = Some(Tls::default().into());
-        plan.requires
-            .insert(Capability(Capability::INSPECT_MQTT_TLS.to_owned()));
+        plan.requires.insert(Capability("inspect:mqtt-tls".to_owned()));
         let client = pki.device("hmi", &[]);
         Self {
             plant,

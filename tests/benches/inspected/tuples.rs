@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use penstock_policy::terms::{ModbusOperation, NumberRange, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::terms::NumberRange;
 
 use super::gateway::{self, Inspecting};
 use super::{Plant, SERVER, median, modbus, process, ratio};
@@ -22,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// What the client reads.
 fn operations() -> Operations {
-    Operations::ModbusTcp(vec![ModbusOperation {
+    Operations::from(vec![ModbusOperation {
         function: "read-holding-registers".to_owned(),
         units: None,
         addresses: Some(vec![NumberRange { first: 0, last: 99 }]),

@@ -19,7 +19,8 @@ use penstock_policy::ids::{ConduitId, FlowId, FlowName, ZoneId};
 use penstock_policy::plan::{
     Bridge, Broker, Capability, Management, Observing, PLAN_FORMAT, Plan, PlanInterface,
 };
-use penstock_policy::terms::{GatewayMode, MqttOperation, NumberRange, OnDrift};
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::{GatewayMode, NumberRange, OnDrift};
 use penstock_proto::audit::read_body;
 use penstock_proto::v1::{AuditEvent, audit_event::Kind};
 

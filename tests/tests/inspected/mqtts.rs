@@ -44,8 +44,7 @@ fn broker(lab: &Lab, world: &World, own: &Files) -> Daemon {
 fn plan(world: &World) -> Plan {
     let mut plan = world.plan(&[(8883, telemetry())]);
     plan.rules[0].tls = Some(Tls::default().into());
-    plan.requires
-        .insert(Capability(Capability::INSPECT_MQTT_TLS.to_owned()));
+    plan.requires.insert(Capability("inspect:mqtt-tls".to_owned()));
     plan
 }
 

@@ -17,9 +17,11 @@ use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
 use penstock_lab::{Daemon, Lab, Namespace};
 use penstock_policy::ids::{FlowId, Revision};
 use penstock_policy::plan::{Capability, Endpoint, Observing, PLAN_FORMAT, Plan, PlanInterface, Rule};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::protocol::mqtt::MqttOperation;
 use penstock_policy::terms::{
-    GatewayMode, ModbusOperation, MqttOperation, NumberRange, OnAgentLoss, OnDrift, OnRefusal, Operations,
-    PortRange, Transport,
+    GatewayMode, NumberRange, OnAgentLoss, OnDrift, OnRefusal, PortRange, Transport,
 };
 use tokio::sync::mpsc;
 
@@ -131,11 +133,8 @@ impl World {
         if self.mode == GatewayMode::Bridged {
             requires.insert(Capability::KERNEL_BRIDGE.to_owned());
         }
-        requires.extend(flows.iter().filter_map(|(_, operations)| match operations {
-            Some(Operations::ModbusTcp(_)) => Some(Capability::INSPECT_MODBUS_TCP.to_owned()),
-            Some(Operations::Mqtt(_)) => Some(Capability::INSPECT_MQTT.to_owned()),
-            None => None,
-        }));
+        let limited = flows.iter().filter_map(|(_, operations)| operations.as_ref());
+        requires.extend(limited.map(|operations| Capability::inspect(operations.protocol).0));
         Plan {
             format: PLAN_FORMAT.to_owned(),
             plant: "works".parse().unwrap(),
@@ -339,7 +338,7 @@ pub fn function(name: &str, addresses: Option<(u32, u32)>) -> ModbusOperation {
 
 /// Every register may be read, and 40 to 49 be written.
 pub fn polling() -> Option<Operations> {
-    Some(Operations::ModbusTcp(vec![
+    Some(Operations::from(vec![
         function("read-holding-registers", None),
         function("write-single-register", Some((40, 49))),
     ]))
@@ -348,7 +347,7 @@ pub fn polling() -> Option<Operations> {
 pub fn telemetry() -> Option<Operations> {
     let qos = NumberRange { first: 0, last: 1 };
     let topics = vec!["works/+/pressure".to_owned()];
-    Some(Operations::Mqtt(vec![
+    Some(Operations::from(vec![
         MqttOperation::Publish {
             topics: topics.clone(),
             qos,

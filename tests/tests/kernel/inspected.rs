@@ -9,7 +9,9 @@ use penstock_agent::intercept::InspectorPorts;
 use penstock_agent::observed::Observation;
 use penstock_lab::{self as lab, Lab, Namespace};
 use penstock_policy::plan::Plan;
-use penstock_policy::terms::{GatewayMode, ModbusOperation, OnAgentLoss, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::terms::{GatewayMode, OnAgentLoss};
 use penstock_policy::verdict::Decision;
 
 use super::inspector::Inspector;
@@ -52,16 +54,14 @@ pub fn plant(lab: &Lab, mode: GatewayMode) -> World {
 /// The two flows, of which TCP 502 names operations.
 pub fn inspected(mode: GatewayMode, loss: OnAgentLoss) -> Plan {
     let mut plan = two_flows(mode);
-    plan.rules[0].operations = Some(std::sync::Arc::new(Operations::ModbusTcp(vec![
-        ModbusOperation {
-            function: "read-only".to_owned(),
-            units: None,
-            addresses: None,
-            read_addresses: None,
-            values: None,
-            sub_functions: None,
-        },
-    ])));
+    plan.rules[0].operations = Some(std::sync::Arc::new(Operations::from(vec![ModbusOperation {
+        function: "read-only".to_owned(),
+        units: None,
+        addresses: None,
+        read_addresses: None,
+        values: None,
+        sub_functions: None,
+    }])));
     plan.rules[0].on_agent_loss = loss;
     plan
 }

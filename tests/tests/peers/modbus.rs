@@ -9,7 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use penstock_lab::{Daemon, Lab, sandbox, wait_until};
-use penstock_policy::terms::{ModbusOperation, NumberRange, OnRefusal, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::modbus_tcp::ModbusOperation;
+use penstock_policy::terms::{NumberRange, OnRefusal};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
@@ -110,7 +112,7 @@ fn function(name: &str) -> ModbusOperation {
 }
 
 fn read_only() -> Operations {
-    Operations::ModbusTcp(vec![function("read-only")])
+    Operations::from(vec![function("read-only")])
 }
 
 /// What only reads, and every function that carries any data.
@@ -122,7 +124,7 @@ fn open_ended() -> Operations {
         "function-90",
         "function-65",
     ];
-    Operations::ModbusTcp(names.map(function).to_vec())
+    Operations::from(names.map(function).to_vec())
 }
 
 /// Writes of every kind, reads, and functions that carry other bytes, which may be a whole write.
@@ -354,7 +356,7 @@ fn stacks_differ_in_what_they_execute_and_the_inspector_lets_none_of_it_through(
     sandbox::test(name, |lab| {
         let mut unit_1 = function("write-single-register");
         unit_1.units = Some(vec![NumberRange { first: 1, last: 1 }]);
-        let permitted = Operations::ModbusTcp(vec![unit_1, function("read-only")]);
+        let permitted = Operations::from(vec![unit_1, function("read-only")]);
         for (at, stack) in ["libmodbus", "pymodbus", "umodbus"].into_iter().enumerate() {
             let mut stack = Stack::start(lab, stack);
             let before = stack.holds();

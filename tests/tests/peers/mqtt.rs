@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use penstock_lab::{Daemon, Lab, sandbox, wait_until};
-use penstock_policy::terms::{MqttOperation, NumberRange, OnRefusal, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::{NumberRange, OnRefusal};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
@@ -112,7 +114,7 @@ impl Broker {
 }
 
 fn only_a() -> Operations {
-    Operations::Mqtt(vec![MqttOperation::Publish {
+    Operations::from(vec![MqttOperation::Publish {
         topics: vec!["a/+".to_owned()],
         qos: NumberRange { first: 0, last: 2 },
         retain: true,

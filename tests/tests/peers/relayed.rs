@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
-use penstock_policy::terms::{OnRefusal, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::terms::OnRefusal;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 /// A server that does not end a connection by then is waited for no longer.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender, Sessions};
 use penstock_inspect::judge::Rules;
 use penstock_lab::sandbox;
-use penstock_policy::terms::{MqttOperation, NumberRange, OnRefusal, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::{NumberRange, OnRefusal};
 
 use super::mqtt::{Broker, PORT, packet, text};
 use super::relayed::connect;
@@ -19,7 +21,7 @@ fn publishing(topics: &[&str]) -> Arc<Rules> {
         qos: NumberRange { first: 0, last: 2 },
         retain: true,
     };
-    Arc::new(Rules::compile(&Operations::Mqtt(vec![publish])).unwrap())
+    Arc::new(Rules::compile(&Operations::from(vec![publish])).unwrap())
 }
 
 /// A client that stands before the broker, under rules that permit `a/+` and `b/+`.

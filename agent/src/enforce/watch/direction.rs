@@ -10,7 +10,8 @@
 
 use std::net::IpAddr;
 
-use penstock_policy::document::services::{self, SERVICES};
+use penstock_policy::document::services::services;
+use penstock_policy::protocol::Carrier;
 
 use super::nflog::{Content, KernelAction, LoggedPacket, Opener};
 
@@ -61,13 +62,11 @@ impl LoggedPacket {
 /// Whether a service with a name has this port.
 pub fn is_well_known(protocol: u8, port: u16) -> bool {
     let carrier = match protocol {
-        6 => services::Carrier::Tcp,
-        17 => services::Carrier::Udp,
+        6 => Carrier::Tcp,
+        17 => Carrier::Udp,
         _ => return false,
     };
-    SERVICES
-        .iter()
-        .any(|service| service.carrier == carrier && service.port == port)
+    services().any(|service| service.carrier == carrier && service.port == port)
 }
 
 #[cfg(test)]

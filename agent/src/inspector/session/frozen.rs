@@ -1,12 +1,14 @@
 //! A session between two processes: what one leaves of it, and how the next takes it up.
 
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
+use penstock_policy::protocol::mqtt::MQTT;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender, ThawError};
 use penstock_inspect::judge::Rules;
-use penstock_policy::terms::{OnRefusal, Protocol};
+use penstock_policy::terms::OnRefusal;
 
 use super::super::handover::{Each, FrozenRelay};
 use super::super::lookup::TupleRules;
@@ -75,7 +77,7 @@ impl Session {
             }
             // It is followed on, so that a later policy may limit it again.
             TupleRules::Nothing | TupleRules::Anything | TupleRules::Unusable(_) => {
-                return [Protocol::ModbusTcp, Protocol::Mqtt]
+                return [MODBUS_TCP, MQTT]
                     .into_iter()
                     .filter_map(|protocol| thaw(bytes, Rules::nothing(protocol), Mode::Observe).ok())
                     .find(|connection| !connection.is_closed())
@@ -111,7 +113,7 @@ impl Session {
 
 /// An MQTT connection that goes on only to end in order.
 fn leaving(frozen: &[u8]) -> Option<(Inspection, Each<Vec<u8>>)> {
-    let connection = thaw(frozen, Rules::nothing(Protocol::Mqtt), Mode::Enforce).ok()?;
+    let connection = thaw(frozen, Rules::nothing(MQTT), Mode::Enforce).ok()?;
     Some((Inspection::Following(connection), Each::default()))
 }
 

@@ -223,7 +223,7 @@ async fn an_observed_connection_that_loses_its_seat_goes_on_unread() {
         held_bytes_max: 20 * 1024,
         ..SeatLimits::default()
     });
-    let rules = Operations::Mqtt(vec![penstock_policy::terms::MqttOperation::Connect {
+    let rules = Operations::from(vec![penstock_policy::protocol::mqtt::MqttOperation::Connect {
         client_ids: None,
         users: None,
     }]);

@@ -14,8 +14,8 @@ fn policies(port: u16) -> Vec<(&'static str, Plan)> {
     in_order.rules[0].answers = penstock_policy::terms::Answers::InOrder;
     let mut unusable = observed();
     let mut mqtt = unusable.rules[0].clone();
-    mqtt.operations = Some(Arc::new(Operations::Mqtt(vec![
-        penstock_policy::terms::MqttOperation::Connect {
+    mqtt.operations = Some(Arc::new(Operations::from(vec![
+        penstock_policy::protocol::mqtt::MqttOperation::Connect {
             client_ids: None,
             users: None,
         },

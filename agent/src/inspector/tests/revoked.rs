@@ -1,6 +1,7 @@
 //! MQTT clients that a new policy cuts off: at once, and without their wills.
 
-use penstock_policy::terms::{MqttOperation, NumberRange};
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::NumberRange;
 
 use super::*;
 
@@ -10,7 +11,7 @@ const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
 const DISCONNECT: [u8; 2] = [0xe0, 0];
 
 fn permitting(client: &str, topic: &str) -> Operations {
-    Operations::Mqtt(vec![
+    Operations::from(vec![
         MqttOperation::Connect {
             client_ids: Some(vec![client.to_owned()]),
             users: None,

@@ -1,6 +1,7 @@
 //! Too many connections, and too much held for them: who has to make room, and what health says.
 
-use penstock_policy::terms::{MqttOperation, NumberRange};
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::NumberRange;
 use tokio::net::TcpSocket;
 
 use super::*;
@@ -143,7 +144,7 @@ async fn clients_that_leave_packets_unfinished_hold_no_more_than_may_be_held_in_
             qos: NumberRange { first: 0, last: 1 },
             retain: false,
         };
-        plan.rules[0].operations = Some(Operations::Mqtt(vec![publish]).into());
+        plan.rules[0].operations = Some(Operations::from(vec![publish]).into());
     })
     .await;
     // A subscription that says it has 60,000 bytes, and lacks the last one.

@@ -4,7 +4,8 @@ use std::io;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::model::ApproverSet;
-use penstock_policy::terms::{MqttOperation, NumberRange, Tls};
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::{NumberRange, Tls};
 use penstock_proto::keys::FileKey;
 use penstock_proto::tls::data_path::Devices;
 use penstock_proto::tls::{Credentials, certificates_to_pem};
@@ -110,7 +111,7 @@ fn mqtts(port: u16, tls: Option<Tls>) -> Plan {
         qos: NumberRange { first: 0, last: 1 },
         retain: false,
     };
-    let mut plan = plan(port, Some(Operations::Mqtt(vec![publish])), Enforcement::Enforce);
+    let mut plan = plan(port, Some(Operations::from(vec![publish])), Enforcement::Enforce);
     plan.rules[0].tls = tls.map(Arc::new);
     plan
 }
@@ -406,14 +407,11 @@ async fn standing_connections_come_under_another_policy_and_end_where_it_knows_t
     works
         .put(|plan| {
             let operations = plan.rules[0].operations.as_mut().map(Arc::make_mut);
-            let Some(Operations::Mqtt(listed)) = operations else {
-                unreachable!()
-            };
-            *listed = vec![MqttOperation::Publish {
+            *operations.unwrap() = Operations::from(vec![MqttOperation::Publish {
                 topics: vec!["valve".to_owned()],
                 qos: NumberRange { first: 1, last: 1 },
                 retain: false,
-            }];
+            }]);
         })
         .await;
     client.write_all(&[ALLOWED, REFUSED].concat()).await.unwrap();
@@ -495,7 +493,7 @@ async fn two_devices_behind_one_address_have_each_its_own_flows() {
             let mut second = plan.rules[0].clone();
             second.id = FlowId(8);
             second.sources[0].name = "historian".into();
-            second.operations = Some(Arc::new(Operations::Mqtt(vec![MqttOperation::Connect {
+            second.operations = Some(Arc::new(Operations::from(vec![MqttOperation::Connect {
                 client_ids: Some(vec!["c".to_owned()]),
                 users: None,
             }])));

@@ -3,7 +3,7 @@
 
 use penstock_inspect::judge::{Rules, Verdict};
 use penstock_policy::plan::{Plan, Rule};
-use penstock_policy::terms::Operations;
+use penstock_policy::protocol::Operations;
 use penstock_policy::verdict::{Connection, Permissions, RuleName, permitted};
 use schemars::JsonSchema;
 use serde::Serialize;

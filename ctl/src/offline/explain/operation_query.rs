@@ -6,9 +6,14 @@
 use penstock_inspect::judge::{Rules, Verdict};
 use penstock_inspect::modbus::request::Request;
 use penstock_inspect::{Operation, mqtt};
-use penstock_policy::document::register_numbers::{probably_meant, shown};
-use penstock_policy::functions::{MODBUS_FUNCTIONS, modbus_function, modbus_function_number, modbus_group};
-use penstock_policy::terms::{NumberRange, Protocol};
+use penstock_policy::protocol::Protocol;
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
+use penstock_policy::protocol::modbus_tcp::functions::{
+    MODBUS_FUNCTIONS, modbus_function, modbus_function_number, modbus_group,
+};
+use penstock_policy::protocol::modbus_tcp::register_numbers::{probably_meant, shown};
+use penstock_policy::protocol::mqtt::MQTT;
+use penstock_policy::terms::NumberRange;
 
 use crate::failure::Failure;
 
@@ -46,8 +51,8 @@ impl OperationQuery {
 
     pub(super) fn protocol(&self) -> Protocol {
         match self {
-            Self::Modbus { .. } => Protocol::ModbusTcp,
-            Self::Mqtt(_) => Protocol::Mqtt,
+            Self::Modbus { .. } => MODBUS_TCP,
+            Self::Mqtt(_) => MQTT,
         }
     }
 

@@ -2,7 +2,8 @@
 
 use penstock_inspect::judge::{Rules, Verdict};
 use penstock_policy::plan::{Plan, Rule};
-use penstock_policy::terms::{Answers, Operations};
+use penstock_policy::protocol::Operations;
+use penstock_policy::terms::Answers;
 use penstock_policy::verdict::{
     Connection, Permissions as Permits, Reason, RuleName, for_others, permitted as permits,
 };

@@ -8,8 +8,8 @@ use penstock_inspect::capture::link::is_group;
 use penstock_inspect::learn::{Ends, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
 use penstock_inspect::modbus::Span;
 use penstock_inspect::replay::Occurrences;
-use penstock_policy::functions::{modbus_function, modbus_function_number};
-use penstock_policy::terms::Protocol;
+use penstock_policy::protocol::Protocol;
+use penstock_policy::protocol::modbus_tcp::functions::{modbus_function, modbus_function_number};
 use penstock_proto::v1::{LearnedEvent, LearnedMessages, LearnedModbus, LearnedRange, VerdictEvent};
 
 /// Why a verdict counts for no talk.

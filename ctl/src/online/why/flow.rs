@@ -9,10 +9,11 @@ use std::net::IpAddr;
 
 use penstock_inspect::modbus::operation::Span;
 use penstock_inspect::{Operation, modbus, mqtt};
-use penstock_policy::document::services::SERVICES;
+use penstock_policy::document::services::services;
 use penstock_policy::ids::{AssetId, ConduitId, FlowName, GatewayId, ZoneId};
 use penstock_policy::model::{Conduit, Flow, FlowEnd, Gateway, Plant};
-use penstock_policy::terms::{PortRange, Protocol, Transport};
+use penstock_policy::protocol::Protocol;
+use penstock_policy::terms::{PortRange, Transport};
 use penstock_policy::verdict::Carried;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -127,18 +128,12 @@ pub(super) fn smallest(
         }
         (Some(_), _, _) => return Err(NO_ENTRY.to_owned()),
         (None, _, Some(protocol)) => {
-            let (entry, place) = match protocol {
-                Protocol::ModbusTcp => (
-                    "read-holding-registers: { units: 1, addresses: 0 }",
-                    "request: put what it is for in place of that register",
-                ),
-                Protocol::Mqtt => (
-                    "subscribe: { topics: [\"put/its/topics/here\"], qos: 0 }",
-                    "packet: put what it is for in place of the subscription",
-                ),
-            };
-            remarks.push(format!("the connection was refused before its first {place}"));
-            Some(entry.to_owned())
+            let vague = &protocol.placeholder;
+            remarks.push(format!(
+                "the connection was refused before its first {}",
+                vague.replace
+            ));
+            Some(vague.entry.to_owned())
         }
         (None, _, None) => None,
     };
@@ -285,8 +280,7 @@ fn service(shared: Option<&Flow>, carried: Carried) -> (String, Option<Protocol>
         return (flow.service.name.clone(), flow.service.protocol);
     }
     let known = match carried {
-        Carried::Tcp(port) => SERVICES
-            .iter()
+        Carried::Tcp(port) => services()
             .find(|known| known.port == port && known.protocol.is_some() && !known.tls && !known.bridged),
         _ => None,
     };

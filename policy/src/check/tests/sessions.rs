@@ -3,7 +3,8 @@
 use super::{id, with_brokers};
 use crate::check::{Severity, check};
 use crate::compile::compile_all;
-use crate::terms::{MqttOperation, Operations};
+use crate::protocol::Permitted;
+use crate::protocol::mqtt::MqttOperation;
 use crate::waterworks::messages;
 
 #[test]
@@ -11,8 +12,8 @@ fn a_flow_whose_clients_may_take_over_another_clients_session_is_found() {
     let found = |connect: Option<MqttOperation>| {
         let mut plant = with_brokers(messages);
         let flows = &mut plant.conduits.get_mut(&id("telemetry")).unwrap().flows;
-        if let Some(Operations::Mqtt(list)) = &mut flows.get_mut(&id("upwards")).unwrap().operations {
-            list.extend(connect);
+        if let Some(list) = &mut flows.get_mut(&id("upwards")).unwrap().operations {
+            list.permitted.extend(connect.map(Permitted::from));
         }
         let findings = check(&plant, &compile_all(&plant).unwrap(), None);
         let about = findings.into_iter().filter(|finding| finding.code == "PC0120");

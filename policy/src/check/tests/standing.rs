@@ -3,7 +3,8 @@
 use super::{compile_all, id, listed, waterworks};
 use crate::check::check;
 use crate::model::Plant;
-use crate::terms::{OnAgentLoss, Operations};
+use crate::protocol::Operations;
+use crate::terms::OnAgentLoss;
 use crate::waterworks::{conduit, grant_visit, modbus, operation};
 
 /// Codes found in a changed plant, judged against the works as they were; nothing in it must flow any more.
@@ -46,7 +47,7 @@ fn a_flow_that_passes_without_the_agent_and_shares_its_connections_with_one_that
     let beside = |pumps: OnAgentLoss, other: OnAgentLoss, limited: bool| {
         let mut plant = waterworks();
         let mut again = modbus(None, &plant, "hmi-1", "plc-7");
-        let operations = Operations::ModbusTcp(vec![operation("read-coils", (0, 15))]);
+        let operations = Operations::from(vec![operation("read-coils", (0, 15))]);
         again.operations = limited.then_some(operations);
         let mut learned = conduit("operations", "control", vec![("coils", again)]);
         learned.on_agent_loss = other;

@@ -11,6 +11,7 @@ use crate::check::{Severity, check};
 use crate::compile::compile_all;
 use crate::ids::{ConduitId, FlowName};
 use crate::model::{Flow, FlowEnd, Plant, Service, ZoneKind};
+use crate::protocol::modbus_tcp::MODBUS_TCP;
 use crate::terms::{OnAgentLoss, PortRange, Transport};
 
 /// A flow from the control room into the safety zone, written so.
@@ -120,7 +121,7 @@ fn what_must_flow_into_a_safety_zone_may_pass_unread_with_a_note() {
         let mut plant = into_safety("modbus-tcp", |flow| {
             flow.must_flow = must_flow;
             let operations = vec![operation("read-coils", (0, 15))];
-            flow.operations = Some(crate::terms::Operations::ModbusTcp(operations));
+            flow.operations = Some(crate::protocol::Operations::from(operations));
         });
         plant.conduits.get_mut(&id("status")).unwrap().on_agent_loss = OnAgentLoss::Pass;
         found(&plant, "PC0144")
@@ -207,8 +208,11 @@ fn widen(plant: &Plant, flow: &mut Flow, way: u8) {
         4 => flow.sources = whole(plant, &flow.sources),
         5 => flow.destinations = whole(plant, &flow.destinations),
         _ => {
-            if let Some(crate::terms::Operations::ModbusTcp(operations)) = &mut flow.operations {
-                operations.push(operation("write-single-coil", (0, 7)));
+            if let Some(operations) = &mut flow.operations
+                && operations.protocol == MODBUS_TCP
+            {
+                let more = operation("write-single-coil", (0, 7));
+                operations.permitted.push(more.into());
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::compile::compile_all;
 use crate::diagnostics::Code;
 use crate::diff::{Effect, diff};
 use crate::model::Plant;
+use crate::protocol::Protocol;
 use crate::schema::json_schema;
 
 /// What a key changes.
@@ -311,35 +312,31 @@ fn every_operation_and_each_of_its_limits_is_in_the_plan() {
             .unwrap_or_else(|| panic!("{operation}: {:?}", codes(&loaded)));
         plans(plant)
     };
-    let mut walked = 0;
-    let named: Vec<(String, Value)> = crate::document::operations::schemas()
-        .iter()
-        .filter_map(|schema| schema["properties"].as_object())
-        .flat_map(|names| names.clone())
-        .collect();
-    for (name, inner) in &named {
-        let mqtt = ["publish", "subscribe", "connect"].contains(&name.as_str());
-        let service = if mqtt { "mqtt" } else { "modbus-tcp" };
-        let required = inner["required"].as_array().into_iter().flatten();
-        let mut required: Vec<&str> = required.filter_map(Value::as_str).collect();
-        if inner["properties"]["topics"].is_object() {
-            required.push("topics");
-        }
-        let properties = inner["properties"].as_object().into_iter().flatten();
-        for (parameter, _) in properties.filter(|(_, schema)| schema.is_object()) {
-            let with = |value| {
-                let others = required.iter().filter(|key| *key != parameter);
-                let limits = others
-                    .map(|key| (*key, values(key)[0]))
-                    .chain([(parameter.as_str(), value)])
-                    .map(|(key, value)| format!("{key}: {value}"))
-                    .collect::<Vec<_>>();
-                plan_of(service, &format!("{{ {name}: {{ {} }} }}", limits.join(", ")))
-            };
-            let [one, other] = values(parameter);
-            assert_ne!(with(one), with(other), "{name}: {parameter}");
-            walked += 1;
+    let (mut walked, mut named) = (0, 0);
+    for protocol in Protocol::all() {
+        for name in protocol.names() {
+            named += 1;
+            let shape = protocol.shape(name).unwrap();
+            for takes in shape.limits {
+                let with = |value: &str| {
+                    let others = shape.limits.iter().filter(|other| other.required.is_some());
+                    let others = others.map(|other| other.limit.name);
+                    let limits = others
+                        .filter(|other| *other != takes.limit.name)
+                        .map(|other| (other, values(other)[0]))
+                        .chain([(takes.limit.name, value)])
+                        .map(|(limit, value)| format!("{limit}: {value}"))
+                        .collect::<Vec<_>>();
+                    plan_of(
+                        protocol.word,
+                        &format!("{{ {name}: {{ {} }} }}", limits.join(", ")),
+                    )
+                };
+                let [one, other] = values(takes.limit.name);
+                assert_ne!(with(one), with(other), "{name}: {}", takes.limit.name);
+                walked += 1;
+            }
         }
     }
-    assert!(walked > 50 && named.len() > 20, "only {walked} limits");
+    assert!(walked > 50 && named > 20, "only {walked} limits");
 }

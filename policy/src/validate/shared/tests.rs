@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::terms::{Operations, PortRange, Tls};
+use crate::protocol::Operations;
+use crate::terms::{PortRange, Tls};
 use crate::waterworks::{id, messages, publish, with_brokers};
 
 /// One flow: gateways (two bits), port, sources, destinations, and what it says of TLS (0: nothing).
@@ -25,7 +26,7 @@ fn flow((gateways, port, sources, destinations, terms): &Recipe) -> (BTreeSet<Ga
     let mut flow = messages(&with_brokers(messages));
     flow.sources = zone(sources);
     flow.service.transport = Transport::Tcp(vec![PortRange::single(8883 + u16::from(*port))]);
-    flow.operations = Some(Operations::Mqtt(vec![publish("a")]));
+    flow.operations = Some(Operations::from(vec![publish("a")]));
     if *terms == 0 {
         flow.destinations = zone(destinations);
     } else {

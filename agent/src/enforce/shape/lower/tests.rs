@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use penstock_policy::ids::{ConduitId, FlowName};
 use penstock_policy::plan::{Endpoint, Management, PLAN_FORMAT};
-use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift, Operations, PortRange};
+use penstock_policy::protocol::Operations;
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift, PortRange};
 use penstock_policy::verdict::{Carried, Connection, Permissions, permitted};
 use proptest::prelude::*;
 
@@ -187,7 +189,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 // Only TCP is inspected.
                 operations: limits
                     .filter(|_| matches!(transport, Transport::Tcp(_)))
-                    .map(|_| Operations::Mqtt(Vec::new()).into()),
+                    .map(|_| Operations::from(Vec::<MqttOperation>::new()).into()),
                 transport,
                 must_flow: false,
                 on_refusal: penstock_policy::terms::OnRefusal::default(),

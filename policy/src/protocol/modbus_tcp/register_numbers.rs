@@ -4,7 +4,7 @@
 //! says the kind: 40001 is the holding register with address 0. Five digits reach to 9999, six (400001) to all 65536. A number of
 //! six digits is no address; one of five may be either, so it is only doubted.
 
-use crate::functions::{modbus_function, modbus_group};
+use super::functions::{modbus_function, modbus_group};
 use crate::terms::NumberRange;
 
 /// The digits that can stand in front for what `operation` touches; none where it has no such addresses.

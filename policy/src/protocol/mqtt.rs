@@ -1,0 +1,322 @@
+//! MQTT 3.1.1 and 5 (OASIS).
+//!
+//! What a client may publish and subscribe to, by topic filter, and under which names it may connect. A gateway that is a bridge
+//! between two brokers carries publications of this vocabulary.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::vocabulary::{
+    Carried, Carrier, Effect, Kind, Limit, Operation, Patterns, Phrase, Placeholder, Refusals, Session, Spelling,
+    Takes, Vocabulary,
+};
+use super::{LimitSet, Operations, Permitted, Protocol};
+use crate::terms::{NumberRange, OnRefusal};
+
+/// MQTT.
+pub const MQTT: Protocol = Protocol(&VOCABULARY);
+
+/// The greatest quality of service.
+const QOS_MAX: u32 = 2;
+
+pub(super) static VOCABULARY: Vocabulary = Vocabulary {
+    word: "mqtt",
+    name: "MQTT",
+    services: &SERVICES,
+    limits: &[&TOPICS, &QOS, &RETAIN, &CLIENT_IDS, &USERS],
+    operations: &OPERATIONS,
+    groups: &[],
+    numbered: None,
+    spelling: Spelling::Key,
+    session: Some(Session {
+        operation: "connect",
+        names: "client_ids",
+        risk: "lets its clients connect under any identifier, also under another client's, whose session the broker then hands \
+               over",
+        help: "list who may connect: `connect: { client_ids: [...] }`",
+    }),
+    refusals: Refusals {
+        words: &[
+            OnRefusal::Answer,
+            OnRefusal::Acknowledge,
+            OnRefusal::Disconnect,
+            OnRefusal::Reset,
+            OnRefusal::Drop,
+        ],
+        otherwise: "",
+        help: "",
+    },
+    matches_answers: false,
+    example: "`allow: [{ publish: { topics: [\"works/#\"] } }]`",
+    placeholder: Placeholder {
+        entry: "subscribe: { topics: [\"put/its/topics/here\"], qos: 0 }",
+        replace: "packet: put what it is for in place of the subscription",
+    },
+};
+
+static SERVICES: [Carried; 4] = [
+    Carried::plain("mqtt", Carrier::Tcp, 1883, "MQTT 3.1.1 and 5"),
+    Carried::plain("mqtts", Carrier::Tcp, 8883, "MQTT over TLS")
+        .inside_tls(),
+    Carried::plain(
+        "mqtt-bridge",
+        Carrier::Tcp,
+        1883,
+        "one-way bridge between two MQTT brokers",
+    )
+    .bridged(),
+    Carried::plain(
+        "mqtts-bridge",
+        Carrier::Tcp,
+        8883,
+        "one-way bridge between two MQTT brokers, over TLS",
+    )
+    .inside_tls()
+    .bridged(),
+];
+
+static TOPIC_FILTERS: Patterns = Patterns {
+    noun: "a topic filter",
+    any: "#",
+    is: is_topic_filter,
+    rule: "`+` stands alone between slashes, `#` alone and last",
+    schema: "^(([^+#/]*|\\+)/)*([^+#/]*|\\+|#)$",
+    covers: filter_covers,
+};
+
+static TOPICS: Limit = Limit {
+    name: "topics",
+    kind: Kind::Patterns(&TOPIC_FILTERS),
+    help: "Topic filters that cover what may be published or subscribed to, one or a list, or `any`.",
+    phrase: behind("", ", "),
+};
+
+static QOS: Limit = Limit {
+    name: "qos",
+    kind: Kind::Range {
+        last: QOS_MAX,
+        one: "the quality of service is one range",
+        help: "write `0`, `0-1` or `0-2`",
+    },
+    help: "Quality of service, 0–2; default: any.",
+    phrase: bracketed("qos "),
+};
+
+static RETAIN: Limit = Limit {
+    name: "retain",
+    kind: Kind::Flag {
+        yes: "may be retained",
+        no: "not retained",
+    },
+    help: "Whether messages may be retained; default: no.",
+    phrase: bracketed(""),
+};
+
+static CLIENT_IDS: Limit = Limit {
+    name: "client_ids",
+    kind: Kind::Texts,
+    help: "Client identifiers, one or a list.",
+    phrase: behind("as client ", " or "),
+};
+
+static USERS: Limit = Limit {
+    name: "users",
+    kind: Kind::Texts,
+    help: "User names, one or a list.",
+    phrase: behind("as user ", " or "),
+};
+
+const fn bracketed(before: &'static str) -> Phrase {
+    Phrase {
+        bracketed: true,
+        before,
+        between: ", ",
+    }
+}
+
+const fn behind(before: &'static str, between: &'static str) -> Phrase {
+    Phrase {
+        bracketed: false,
+        before,
+        between,
+    }
+}
+
+const WHICH_TOPICS: Takes = Takes {
+    limit: &TOPICS,
+    required: Some("write `topics: [\"works/#\"]`, or `topics: any`"),
+    within: None,
+};
+
+const fn optional(limit: &'static Limit) -> Takes {
+    Takes {
+        limit,
+        required: None,
+        within: None,
+    }
+}
+
+static OPERATIONS: [Operation; 3] = [
+    Operation {
+        name: "publish",
+        effect: Effect::Write,
+        limits: &[WHICH_TOPICS, optional(&QOS), optional(&RETAIN)],
+        help: "Publishes messages, and leaves a will.",
+    },
+    Operation {
+        name: "subscribe",
+        effect: Effect::Read,
+        limits: &[WHICH_TOPICS, optional(&QOS)],
+        help: "Subscribes to messages, and receives them.",
+    },
+    Operation {
+        name: "connect",
+        effect: Effect::Session,
+        limits: &[optional(&CLIENT_IDS), optional(&USERS)],
+        help: "Connects; where no entry names it, any client may.",
+    },
+];
+
+/// Whether `text` is a topic filter (MQTT 5, section 4.7.1): `#` only alone in the last level, `+` only alone in its level.
+fn is_topic_filter(text: &str) -> bool {
+    let levels: Vec<&str> = text.split('/').collect();
+    !text.is_empty()
+        && levels.iter().enumerate().all(|(n, level)| {
+            (!level.contains('#') || (*level == "#" && n + 1 == levels.len()))
+                && (!level.contains('+') || *level == "+")
+        })
+}
+
+/// Whether every topic that `inner` matches is matched by `outer` (MQTT 5, section 4.7).
+pub(crate) fn filter_covers(outer: &str, inner: &str) -> bool {
+    let wild = |level: &str| matches!(level, "#" | "+");
+    // A wildcard in the first level matches no topic that begins with `$`.
+    if outer.split('/').next().is_some_and(wild) && inner.starts_with('$') {
+        return false;
+    }
+    let mut inner_levels = inner.split('/');
+    for level in outer.split('/') {
+        if level == "#" {
+            // It also matches the level above, so that `inner` may have ended there.
+            return true;
+        }
+        match inner_levels.next() {
+            None | Some("#") => return false,
+            Some(inner_level) if level == "+" || level == inner_level => {}
+            Some(_) => return false,
+        }
+    }
+    inner_levels.next().is_none()
+}
+
+/// A permitted MQTT operation with its limits by name. So a bridge's publications stand in its plan.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum MqttOperation {
+    /// Publish to topics that these filters cover.
+    Publish {
+        /// Topic filters (MQTT 5, section 4.7).
+        topics: Vec<String>,
+        /// Quality of service allowed, lowest and highest (0–2).
+        qos: NumberRange,
+        /// Whether retained messages are allowed.
+        retain: bool,
+    },
+    /// Subscribe to filters that these filters cover.
+    Subscribe {
+        /// Topic filters.
+        topics: Vec<String>,
+        /// Quality of service allowed, lowest and highest (0–2).
+        qos: NumberRange,
+    },
+    /// Connect only with these client identifiers or user names.
+    Connect {
+        /// Client identifiers; empty list cannot occur; `None`: not limited.
+        client_ids: Option<Vec<String>>,
+        /// User names.
+        users: Option<Vec<String>>,
+    },
+}
+
+impl MqttOperation {
+    /// A permitted operation by this type; `None`: it is not one of MQTT.
+    pub fn of(permitted: &Permitted) -> Option<Self> {
+        let listed = |limit: &Limit| match permitted.limit(limit.name) {
+            Some(LimitSet::Patterns(listed) | LimitSet::Texts(listed)) => Some(listed.clone()),
+            _ => None,
+        };
+        let qos = || match permitted.limit(QOS.name) {
+            Some(LimitSet::Range(range)) => Some(*range),
+            _ => None,
+        };
+        match permitted.operation.as_str() {
+            "publish" => Some(Self::Publish {
+                topics: listed(&TOPICS)?,
+                qos: qos()?,
+                retain: permitted.limit(RETAIN.name) == Some(&LimitSet::Flag(true)),
+            }),
+            "subscribe" => Some(Self::Subscribe {
+                topics: listed(&TOPICS)?,
+                qos: qos()?,
+            }),
+            "connect" => Some(Self::Connect {
+                client_ids: listed(&CLIENT_IDS),
+                users: listed(&USERS),
+            }),
+            _ => None,
+        }
+    }
+
+    /// A list by this type; `None`: one of them is not an operation of MQTT.
+    pub fn list(operations: &Operations) -> Option<Vec<Self>> {
+        let own = operations.protocol == MQTT;
+        own.then(|| operations.permitted.iter().map(Self::of).collect())?
+    }
+}
+
+impl From<MqttOperation> for Permitted {
+    fn from(operation: MqttOperation) -> Self {
+        let topics_and_qos = |topics, qos| {
+            [
+                (TOPICS.name, LimitSet::Patterns(topics)),
+                (QOS.name, LimitSet::Range(qos)),
+            ]
+        };
+        let (name, limits) = match operation {
+            MqttOperation::Publish { topics, qos, retain } => {
+                let retain = (RETAIN.name, LimitSet::Flag(retain));
+                ("publish", topics_and_qos(topics, qos).into_iter().chain([retain]).collect())
+            }
+            MqttOperation::Subscribe { topics, qos } => {
+                ("subscribe", topics_and_qos(topics, qos).into_iter().collect())
+            }
+            MqttOperation::Connect { client_ids, users } => {
+                let named = [(&CLIENT_IDS, client_ids), (&USERS, users)];
+                let limits = named
+                    .into_iter()
+                    .filter_map(|(limit, names)| Some((limit.name, LimitSet::Texts(names?))));
+                ("connect", limits.collect())
+            }
+        };
+        Self {
+            operation: name.to_owned(),
+            limits,
+        }
+    }
+}
+
+impl From<Vec<MqttOperation>> for Operations {
+    fn from(operations: Vec<MqttOperation>) -> Self {
+        Self {
+            protocol: MQTT,
+            permitted: operations.into_iter().map(Permitted::from).collect(),
+        }
+    }
+}
+
+impl fmt::Display for MqttOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Permitted::from(self.clone()).phrase(&VOCABULARY))
+    }
+}

@@ -11,6 +11,7 @@
 //! The records are opaque here; [`crate::policy_store`] and [`crate::identity`] say what is in them.
 
 mod mend;
+mod records;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +26,8 @@ use penstock_policy::text;
 
 use crate::database;
 use crate::durable::{self, FileError};
+
+pub use self::records::Records;
 
 /// The largest record: a stored offer of the largest plan.
 pub const RECORD_BYTES_MAX: u64 = 160 * 1024 * 1024;

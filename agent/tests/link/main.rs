@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use penstock_agent::identity::IdentityFolder;
 use penstock_agent::link::enrol::{EnrolError, enrol};
-use penstock_agent::link::missing_names;
 use penstock_agent::link::renew::renew;
 use penstock_agent::link::session::LinkState;
 use penstock_agent::store::Store;
@@ -19,7 +18,7 @@ use penstock_policy::ids::Digest;
 use penstock_proto::refusal::Reason;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::coordinator_message::Message as Outbound;
-use world::coordinator::Coordinator;
+use world::coordinator::{Coordinator, Memory};
 use world::{BOTH, FakeKernel, Running, ending_tls, offer, offer_naming, offer_of, plan, within};
 
 async fn enrolled() -> (Coordinator, tempfile::TempDir) {
@@ -29,8 +28,8 @@ async fn enrolled() -> (Coordinator, tempfile::TempDir) {
     (coordinator, state)
 }
 
-fn steps(coordinator: &Coordinator) -> Vec<String> {
-    coordinator
+fn steps(memory: &Memory) -> Vec<String> {
+    memory
         .events()
         .into_iter()
         .filter_map(|event| match event.kind {
@@ -45,12 +44,9 @@ fn steps(coordinator: &Coordinator) -> Vec<String> {
 
 /// Waits until the trail has this step.
 async fn step_comes(coordinator: &Coordinator, wanted: &str) {
-    within(async {
-        while !steps(coordinator).iter().any(|step| step == wanted) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    coordinator
+        .until(|memory| steps(memory).iter().any(|step| step == wanted))
+        .await;
 }
 
 #[tokio::test]
@@ -75,12 +71,7 @@ async fn a_signed_offer_takes_effect_and_its_life_is_in_the_trail() {
         "staged r1 ",
         "effective r1 ",
     ] {
-        world::within(async {
-            while !steps(&coordinator).iter().any(|said| said == step) {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        })
-        .await;
+        step_comes(&coordinator, step).await;
     }
     agent.stop().await;
 }
@@ -254,19 +245,10 @@ async fn what_was_not_acknowledged_is_sent_again_and_arrives_whole_once() {
         );
     }
     coordinator.restart().await;
-    world::within(async {
-        while steps(&coordinator)
-            .iter()
-            .filter(|step| *step == "buffered")
-            .count()
-            < 200
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    let buffered = |memory: &Memory| steps(memory).iter().filter(|step| *step == "buffered").count();
+    coordinator.until(|memory| buffered(memory) >= 200).await;
     agent.stop().await;
-    let said = steps(&coordinator);
+    let said = steps(&coordinator.memory.lock().unwrap());
     assert_eq!(said.iter().filter(|step| *step == "buffered").count(), 200);
     assert_eq!(said.iter().filter(|step| *step == "started").count(), 1);
     assert_eq!(coordinator.memory.lock().unwrap().faults, Vec::<String>::new());
@@ -463,12 +445,7 @@ async fn where_the_coordinator_does_not_accept_the_newest_certificate_an_earlier
     std::fs::write(&newest, penstock_proto::tls::certificates_to_pem(&[leaf])).unwrap();
     let agent = Running::start(state.path()).await;
     coordinator.sessions(1).await;
-    within(async {
-        while !steps(&coordinator).contains(&"certificate-refused".to_owned()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    step_comes(&coordinator, "certificate-refused").await;
     agent.stop().await;
     // Torn by a power cut it is not even shown.
     std::fs::write(&newest, "-----BEGIN CERTIFICATE-----\nMIIB").unwrap();
@@ -544,13 +521,7 @@ async fn a_release_that_ends_tls_here_brings_a_certificate_for_it_and_one_that_d
         fault.message.contains("TLS clients of 10.0.0.6 cannot be served"),
         "{fault:?}"
     );
-    within(async {
-        while !steps(&coordinator).contains(&"certificate-names".to_owned()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-    tokio::time::sleep(missing_names::FIRST_WITHIN + Duration::from_secs(1)).await;
+    step_comes(&coordinator, "certificate-names").await;
     assert_eq!(coordinator.memory.lock().unwrap().renewals, 2);
 
     // The policy needs it no more, and the fault goes by itself.

@@ -14,6 +14,7 @@ mod conversations;
 mod datagrams;
 mod fragments;
 mod frozen;
+mod frozen_format;
 mod granted;
 mod judge_modbus;
 mod kept;

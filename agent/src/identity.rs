@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::durable::{self, FileError};
-use crate::store::Records;
+use crate::store::Store;
 
 const RECORD: &str = "enrolment";
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
@@ -248,7 +248,7 @@ impl IdentityFolder {
     }
 
     /// The enrolment record alone.
-    pub fn enrolment(store: &mut dyn Records) -> Result<Enrolment, IdentityError> {
+    pub fn enrolment(store: &mut Store) -> Result<Enrolment, IdentityError> {
         let Some(bytes) = store.load(RECORD) else {
             let unread = store
                 .unread(RECORD)
@@ -422,10 +422,7 @@ impl IdentityFolder {
     }
 
     /// Stores the enrolment record.
-    pub fn store_enrolment(
-        store: &mut dyn Records,
-        enrolment: &Enrolment,
-    ) -> Result<(), crate::store::StoreError> {
+    pub fn store_enrolment(store: &mut Store, enrolment: &Enrolment) -> Result<(), crate::store::StoreError> {
         // Names, addresses and keys cannot fail to be JSON.
         store.save(RECORD, &serde_json::to_vec(enrolment).unwrap_or_default())
     }
@@ -436,7 +433,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::store::Store;
 
     #[test]
     fn an_enrolment_that_was_recorded_when_the_form_was_made_is_read_and_recorded_the_same_today() {

@@ -52,7 +52,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use penstock_inspect::connection::Sessions;
+use penstock_inspect::connection::Memory;
 use penstock_inspect::judge::RulesError;
 use penstock_policy::ids::Revision;
 use penstock_policy::plan::Plan;
@@ -138,8 +138,8 @@ pub struct InspectorState {
     broken: AtomicU64,
     /// Connections that were refused for want of a descriptor.
     turned_away: AtomicU64,
-    /// What clients of brokers published at QoS 2 and have not released.
-    sessions: Arc<Sessions>,
+    /// What of clients outlives their connections.
+    memory: Arc<Memory>,
     /// Operations that were refused, framing attacks among them, ...
     denied: AtomicU64,
     /// ... and those that enforcing would refuse.
@@ -230,7 +230,7 @@ impl Inspector {
             failures: AtomicU64::new(0),
             broken: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
-            sessions: Arc::default(),
+            memory: Arc::default(),
             denied: AtomicU64::new(0),
             would_deny: AtomicU64::new(0),
             foretold: Mutex::default(),

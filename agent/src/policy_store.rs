@@ -25,7 +25,7 @@ use penstock_proto::convert::PolicyMark;
 use penstock_proto::v1::PolicyOffer;
 use prost::Message as _;
 
-use crate::store::{Records, StoreError};
+use crate::store::{Store, StoreError};
 
 const SLOTS: [&str; 2] = ["policy-a", "policy-b"];
 const EFFECTIVE: &str = "effective";
@@ -80,7 +80,7 @@ impl RecordFault {
     }
 
     /// Why a record was not found, if it is not that there never was one.
-    fn of_missing(store: &dyn Records, record: &'static str) -> Option<Self> {
+    fn of_missing(store: &Store, record: &'static str) -> Option<Self> {
         if let Some(why) = store.unread(record) {
             return Some(Self {
                 record,
@@ -119,24 +119,24 @@ pub enum StoredPolicyError {
 }
 
 /// Reads both slots.
-pub fn load(store: &mut dyn Records) -> StoredPolicies {
+pub fn load(store: &mut Store) -> StoredPolicies {
     let marked = digest_in(store.load(EFFECTIVE));
     let mut held = StoredPolicies {
         known: true,
         ..StoredPolicies::default()
     };
-    held.faults.extend(RecordFault::of_missing(&*store, EFFECTIVE));
+    held.faults.extend(RecordFault::of_missing(store, EFFECTIVE));
     match store.load(TRUST).map(|bytes| serde_json::from_slice(&bytes)) {
         Some(Ok(trust)) => held.trust = Some(trust),
         Some(Err(error)) => held.faults.push(RecordFault::unusable(TRUST, &error)),
-        None => held.faults.extend(RecordFault::of_missing(&*store, TRUST)),
+        None => held.faults.extend(RecordFault::of_missing(store, TRUST)),
     }
     let mut found = Vec::new();
     for slot in SLOTS {
         match store.load(slot).map(|bytes| decode(&bytes)) {
             Some(Ok(policy)) => found.push(policy),
             Some(Err(error)) => held.faults.push(RecordFault::unusable(slot, &error)),
-            None => held.faults.extend(RecordFault::of_missing(&*store, slot)),
+            None => held.faults.extend(RecordFault::of_missing(store, slot)),
         }
     }
     found.sort_by_key(|policy| policy.mark.revision);
@@ -183,18 +183,14 @@ fn digest_in(bytes: Option<Vec<u8>>) -> Option<Digest> {
 }
 
 /// Stores a verified offer in the slot that is not in force, and says which that is; durable when this returns.
-pub fn stage(
-    store: &mut dyn Records,
-    trust: &Trust,
-    offer: &PolicyOffer,
-) -> Result<&'static str, StoreError> {
+pub fn stage(store: &mut Store, trust: &Trust, offer: &PolicyOffer) -> Result<&'static str, StoreError> {
     let slot = slot_to_replace(store);
     store.save(slot, &encode(trust, offer))?;
     Ok(slot)
 }
 
 /// The slot that a new policy takes the place of. Where that would be one which cannot be read, storing in it fails.
-fn slot_to_replace(store: &mut dyn Records) -> &'static str {
+fn slot_to_replace(store: &mut Store) -> &'static str {
     let [first, second] = SLOTS;
     let in_force = digest_in(store.load(EFFECTIVE)).or_else(|| {
         let trust: Trust = serde_json::from_slice(&store.load(TRUST)?).ok()?;
@@ -227,7 +223,7 @@ fn slot_to_replace(store: &mut dyn Records) -> &'static str {
 /// Notes that the policy of this statement is the one in the kernel, and what the gateway believes from now on; says which
 /// records that wrote.
 pub fn set_effective(
-    store: &mut dyn Records,
+    store: &mut Store,
     statement: Digest,
     trust: &Trust,
 ) -> Result<[&'static str; 2], StoreError> {
@@ -347,7 +343,6 @@ pub(crate) mod tests {
     use penstock_proto::v1::SignedRelease;
 
     use super::*;
-    use crate::store::Store;
 
     const WORKS: &str = include_str!("../../deploy/examples/waterworks/plant.yaml");
 

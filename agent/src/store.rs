@@ -11,7 +11,6 @@
 //! The records are opaque here; [`crate::policy_store`] and [`crate::identity`] say what is in them.
 
 mod mend;
-mod records;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,8 +25,6 @@ use penstock_policy::text;
 
 use crate::database;
 use crate::durable::{self, FileError};
-
-pub use self::records::Records;
 
 /// The largest record: a stored offer of the largest plan.
 pub const RECORD_BYTES_MAX: u64 = 160 * 1024 * 1024;

@@ -23,10 +23,10 @@ pub enum StreamFinding<'a> {
     },
     /// The device refused an operation by itself.
     Exception {
-        /// Function code of the request.
-        code: u8,
-        /// The device's exception code.
-        exception: u8,
+        /// What was asked, as its protocol calls it.
+        asked: &'a str,
+        /// The refusal, likewise: "exception 2".
+        refusal: &'a str,
     },
     /// What a gateway that enforces would not let pass, although it is no operation.
     Deviation {
@@ -126,7 +126,7 @@ fn found(output: Output<'_>, out: &mut Sink<'_>) {
         Output::Judged {
             operation, verdict, ..
         } => StreamFinding::Judged { operation, verdict },
-        Output::Exception { code, exception } => StreamFinding::Exception { code, exception },
+        Output::Exception { asked, refusal } => StreamFinding::Exception { asked, refusal },
         Output::Deviation { what, effect, .. } => StreamFinding::Deviation { what, effect },
         Output::Resynchronised { from, skipped_bytes } => {
             StreamFinding::Resynchronised { from, skipped_bytes }

@@ -12,15 +12,18 @@ pub mod trie;
 use penstock_policy::protocol::Operations;
 use penstock_policy::protocol::Protocol;
 use penstock_policy::protocol::modbus_tcp::{MODBUS_TCP, ModbusOperation};
-use penstock_policy::protocol::mqtt::{MQTT, MqttOperation};
+use penstock_policy::protocol::mqtt::MqttOperation;
 use penstock_policy::terms::Answers;
 pub use penstock_policy::terms::OnRefusal;
 
+use crate::modbus::ModbusTcp;
 use crate::modbus::judge::ModbusRules;
 use crate::modbus::request::RequestError;
 use crate::modbus::transactions::Busy;
+use crate::mqtt::MqttInspector;
 use crate::mqtt::judge::MqttRules;
 use crate::operation::Operation;
+use crate::protocols::Inspector;
 
 /// Position of a rule in the flow's list of operations, from 0.
 pub type RuleIndex = usize;
@@ -239,12 +242,17 @@ impl Rules {
         self
     }
 
+    /// How the protocol is read that they speak of.
+    pub(crate) fn inspector(&self) -> &'static dyn Inspector {
+        match self {
+            Self::Modbus(_) => &ModbusTcp,
+            Self::Mqtt(_) => &MqttInspector,
+        }
+    }
+
     /// The protocol they speak of.
     pub fn protocol(&self) -> Protocol {
-        match self {
-            Self::Modbus(_) => MODBUS_TCP,
-            Self::Mqtt(_) => MQTT,
-        }
+        self.inspector().protocol()
     }
 
     /// A rule in words: "read-holding-registers, units 1, addresses 0-199".

@@ -34,7 +34,7 @@ use crate::capture::{
     Conversation, Conversations, FlowKey, Flows, Fragments, Frame, Happening, Segment, SkipReason, Transport,
     flows, link,
 };
-use crate::connection::{self, Deviation};
+use crate::connection::{self, DeviationKind};
 use crate::follow::{Follower, StreamFinding};
 use crate::judge::{Objection, Refusal, Rules, Verdict};
 use crate::replay::{Gate, Occurrences, Plans, Track, When};
@@ -342,11 +342,11 @@ impl LearnedFlow {
             // What the plant permits already is not proposed again for the sake of its answers.
             StreamFinding::Deviation { what, .. } if !*passes => {
                 if let Some(talk) = learned.talk(*ends, at, Some(*protocol)) {
-                    match what {
-                        Deviation::Frame(_) | Deviation::Packet(_) => talk.unread = true,
-                        Deviation::Identifiers { .. } => talk.in_order = true,
-                        Deviation::Response(_) | Deviation::Unasked { .. } => talk.misfits = true,
-                        _ => {}
+                    match what.kind() {
+                        DeviationKind::Unreadable => talk.unread = true,
+                        DeviationKind::OtherIdentifiers => talk.in_order = true,
+                        DeviationKind::Misfit => talk.misfits = true,
+                        DeviationKind::Other => {}
                     }
                 }
             }

@@ -24,6 +24,7 @@ pub mod learn;
 pub mod modbus;
 pub mod mqtt;
 pub mod operation;
+pub mod protocols;
 pub mod replay;
 
 pub use operation::Operation;

@@ -8,11 +8,13 @@
 //! - [`transactions`]: which requests wait for an answer.
 //! - [`operation`]: what a request does, in the field's words.
 //! - [`judge`]: which rule permits it; `refusal`: what a refusal looks like on the wire.
+//! - [`deviation`]: what a stream does that is no request and does not go on.
 //! - `machine`: one connection, from bytes to what becomes of them.
 //!
 //! Nothing is repaired or normalised: a request either has exactly the shape the standard gives it, or it is
 //! an error that names the field. So what a destination executes is what was judged.
 
+pub mod deviation;
 pub mod frame;
 pub mod framings;
 pub mod judge;
@@ -23,6 +25,48 @@ pub mod request;
 pub mod response;
 pub mod transactions;
 
+use std::time::Duration;
+
+use penstock_policy::protocol::Protocol;
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
+use serde_json::value::RawValue;
+
+use self::machine::{FrozenModbus, Modbus};
+use crate::connection::ConnectionLimits;
+use crate::connection::frozen::{ThawError, read};
+use crate::connection::machine::{Machine, Terms};
+use crate::protocols::Inspector;
+
+pub use deviation::ModbusDeviation;
 pub use frame::{Frame, FrameError};
 pub use operation::{Operation, Span};
 pub use request::{Request, RequestError};
+
+/// How Modbus/TCP is read.
+pub(crate) struct ModbusTcp;
+
+impl Inspector for ModbusTcp {
+    fn protocol(&self) -> Protocol {
+        MODBUS_TCP
+    }
+
+    fn machine(&self, terms: Terms) -> Box<dyn Machine> {
+        Box::new(Modbus::new(terms))
+    }
+
+    fn frozen_as(&self) -> &'static str {
+        "modbus"
+    }
+
+    fn thaw(&self, terms: Terms, frozen: &RawValue, now: Duration) -> Result<Box<dyn Machine>, ThawError> {
+        Ok(Box::new(Modbus::thaw(terms, read(frozen)?, now)?))
+    }
+
+    fn unsent(&self, frozen: &RawValue) -> Result<[Vec<u8>; 2], ThawError> {
+        Ok(read::<FrozenModbus>(frozen)?.unsent())
+    }
+
+    fn frozen_bytes_max(&self, limits: &ConnectionLimits) -> usize {
+        machine::frozen_bytes_max(limits)
+    }
+}

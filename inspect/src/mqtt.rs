@@ -8,6 +8,7 @@
 //! - [`alias`]: MQTT 5 topic aliases of one direction.
 //! - [`operation`]: what a packet does, in the field's words.
 //! - [`judge`]: which rule permits it; `refusal`: what a refusal looks like on the wire.
+//! - [`deviation`]: what a stream does that is no operation and is not let be.
 //! - `machine`: one connection, from bytes to what becomes of them.
 //!
 //! Nothing is repaired or normalised. A packet either has the shape that the standard gives it in that version and
@@ -15,6 +16,7 @@
 
 pub mod alias;
 pub mod connect;
+pub mod deviation;
 pub mod judge;
 pub(crate) mod machine;
 pub mod operation;
@@ -26,8 +28,54 @@ pub mod subscribe;
 pub mod topic;
 pub mod wire;
 
+use std::time::Duration;
+
+use penstock_policy::protocol::Protocol;
+use penstock_policy::protocol::mqtt::MQTT;
+use serde_json::value::RawValue;
+
+use self::machine::{FrozenMqtt, Mqtt};
+use crate::connection::ConnectionLimits;
+use crate::connection::frozen::{ThawError, read};
+use crate::connection::machine::{Machine, Terms};
+use crate::protocols::Inspector;
+
 pub use connect::Connect;
+pub use deviation::MqttDeviation;
 pub use operation::Operation;
-pub use packet::{Packet, Sender, Version};
+pub use packet::{Packet, Version};
 pub use publish::Publish;
 pub use wire::MqttError;
+
+/// How MQTT is read.
+pub(crate) struct MqttInspector;
+
+impl Inspector for MqttInspector {
+    fn protocol(&self) -> Protocol {
+        MQTT
+    }
+
+    fn machine(&self, terms: Terms) -> Box<dyn Machine> {
+        Box::new(Mqtt::new(terms))
+    }
+
+    fn frozen_as(&self) -> &'static str {
+        "mqtt"
+    }
+
+    fn thaw(&self, terms: Terms, frozen: &RawValue, _now: Duration) -> Result<Box<dyn Machine>, ThawError> {
+        Ok(Box::new(Mqtt::thaw(terms, read(frozen)?)?))
+    }
+
+    fn unsent(&self, frozen: &RawValue) -> Result<[Vec<u8>; 2], ThawError> {
+        read::<FrozenMqtt>(frozen)?.unsent().ok_or(ThawError::Refused)
+    }
+
+    fn frozen_bytes_max(&self, limits: &ConnectionLimits) -> usize {
+        machine::frozen_bytes_max(limits)
+    }
+
+    fn left_behind(&self) -> Option<&'static str> {
+        Some("an MQTT broker may publish the client's will")
+    }
+}

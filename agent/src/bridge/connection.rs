@@ -7,8 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_inspect::connection::Sender;
 use penstock_inspect::mqtt::MqttError;
-use penstock_inspect::mqtt::packet::{Header, Sender};
+use penstock_inspect::mqtt::packet::Header;
 use penstock_proto::tls::TlsError;
 use penstock_proto::tls::data_path::{BrokerError, explain};
 use rustls::ClientConfig;

@@ -6,7 +6,8 @@
 //!
 //! Not here: when to say what ([`super::intake`], [`super::delivery`]) and the stream ([`super::connection`]).
 
-use penstock_inspect::mqtt::packet::{Header, Packet, Sender, kind};
+use penstock_inspect::connection::Sender;
+use penstock_inspect::mqtt::packet::{Header, Packet, kind};
 use penstock_inspect::mqtt::{MqttError, Publish, Version};
 
 /// The longest head of a publication: topic, identifier and properties, bytes.

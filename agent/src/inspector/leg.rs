@@ -2,7 +2,7 @@
 //!
 //! Whatever stands between the socket and the inspector (TLS that ends at the gateway) belongs in here; the pump knows
 //! nothing of it. Inside TLS, `close_notify` is the end of a direction, and is what is sent for one. A peer that ends
-//! its TCP stream without it has ended all the same: MQTT tells a whole packet from a cut one by itself.
+//! its TCP stream without it has ended all the same: the protocols inside tell a whole packet from a cut one by themselves.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender, Sessions};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Memory, Mode, Output, Sender};
 use penstock_policy::terms::Tls;
 use tokio::time::Sleep;
 
@@ -69,6 +69,7 @@ impl Default for Scratch {
 
 /// What becomes of the bytes.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Nearly all are judged.
 pub(super) enum Inspection {
     /// They are judged.
     Following(Connection),
@@ -77,11 +78,11 @@ pub(super) enum Inspection {
 }
 
 impl Inspection {
-    /// What a client publishes at QoS 2 is known to its next connection, too.
-    pub(super) fn remembering(self, sessions: &Arc<Sessions>, tuple: &Tuple) -> Self {
+    /// What of its client outlives the connection is known to the next one, too.
+    pub(super) fn remembering(self, memory: &Arc<Memory>, tuple: &Tuple) -> Self {
         match self {
             Self::Following(connection) => {
-                Self::Following(connection.remembering(sessions, tuple.server, tuple.client))
+                Self::Following(connection.remembering(memory, tuple.server, tuple.client))
             }
             Self::Passing => Self::Passing,
         }
@@ -446,8 +447,8 @@ fn tell(tally: &mut Tally, now: Duration, output: &Output<'_>) {
             verdict,
             forwarded,
         } => tally.judged(now, operation, *verdict, *forwarded),
-        Output::Exception { code, exception } => tally.exception(now, *code, *exception),
-        Output::Deviation { what, done, .. } => tally.deviates(now, *what, *done),
+        Output::Exception { asked, refusal } => tally.exception(now, asked, refusal),
+        Output::Deviation { what, done, .. } => tally.deviates(now, what, *done),
         Output::Resynchronised { .. } => tally.note(now, Subject::Note, READ_AGAIN),
         Output::ToServer(_) | Output::ToClient(_) | Output::Close { .. } => {}
     }

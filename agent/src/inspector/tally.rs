@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use penstock_inspect::connection::Deviation;
 use penstock_inspect::judge::Verdict;
-use penstock_inspect::modbus::operation::{Span, function_name};
+use penstock_inspect::modbus::operation::Span;
 use penstock_inspect::{Operation, mqtt};
 use penstock_policy::ids::AssetId;
 use penstock_policy::protocol::Protocol;
@@ -237,10 +237,9 @@ impl Tally {
         });
     }
 
-    /// Counts an exception by which the server answered a Modbus request.
-    pub(super) fn exception(&mut self, now: Duration, code: u8, exception: u8) {
-        let function = function_name(code, None).map_or_else(|| format!("function-{code}"), str::to_owned);
-        let text = format!("the server answered {function} with exception {exception}");
+    /// Counts a refusal of the server's own.
+    pub(super) fn exception(&mut self, now: Duration, asked: &str, refusal: &str) {
+        let text = format!("the server answered {asked} with {refusal}");
         self.note(now, Subject::Note, text);
     }
 
@@ -251,7 +250,7 @@ impl Tally {
     }
 
     /// Counts what a side sent that is no operation and that enforcing does not let pass.
-    pub(super) fn deviates(&mut self, now: Duration, what: Deviation, done: bool) {
+    pub(super) fn deviates(&mut self, now: Duration, what: &Deviation, done: bool) {
         let decision = if done { Decision::Deny } else { Decision::WouldDeny };
         self.say(
             now,

@@ -11,7 +11,7 @@ use penstock_policy::release::OfferRefused;
 use penstock_policy::text::sentence;
 use penstock_proto::v1::{PolicyOffer, Refusal, Severity};
 
-use super::{Reconciler, Workplace};
+use super::Reconciler;
 use crate::audit::record;
 use crate::identity::IdentityFolder;
 use crate::kernel::Kernel;
@@ -25,7 +25,7 @@ enum Reporting {
     Before,
 }
 
-impl<K: Kernel, W: Workplace> Reconciler<K, W> {
+impl<K: Kernel> Reconciler<K> {
     /// Judges an offer and, if it may be obeyed, obeys it.
     pub async fn consider(&mut self, offered: Arc<PolicyOffer>) {
         let statement = offered
@@ -72,8 +72,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         if self.trust.is_none() {
             // Perhaps it was enrolled while the agent ran.
             self.trust = self
-                .workplace
-                .on_records(|store| IdentityFolder::enrolment(store).ok())
+                .with_store(|store| IdentityFolder::enrolment(store).ok())
                 .await
                 .flatten()
                 .map(|enrolment| enrolment.first_trust());
@@ -91,18 +90,16 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let judged = {
             let offered = offered.clone();
             let trust = trust.clone();
-            self.workplace
-                .compute(move || offer::judge(&trust, &capabilities, &offered))
-                .await
+            tokio::task::spawn_blocking(move || offer::judge(&trust, &capabilities, &offered)).await
         };
         let verified = match judged {
-            Some(Ok(verified)) => verified,
-            Some(Err(why)) => {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(why)) => {
                 let message = sentence(&why);
                 self.refuse(fingerprint, &offered, why.code(), &message);
                 return;
             }
-            None => {
+            Err(_) => {
                 let message = "the offer could not be judged: internal error in the agent";
                 self.refuse(fingerprint, &offered, "agent-fault", message);
                 return;
@@ -145,8 +142,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let stored = {
             let trust = policy.trust.clone();
             let offered = offered.clone();
-            self.workplace
-                .on_records(move |store| policy_store::stage(store, &trust, &offered))
+            self.with_store(move |store| policy_store::stage(store, &trust, &offered))
                 .await
         };
         match stored {

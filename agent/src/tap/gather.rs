@@ -14,7 +14,6 @@ use std::time::Duration;
 use penstock_inspect::capture::{Frame, flows, link, reassembly};
 use penstock_inspect::connection;
 use penstock_inspect::learn::{Ends, LearnLimits, Learned, Learner, Talk, talk};
-use penstock_inspect::mqtt::alias;
 use penstock_proto::v1::LearnedEvent;
 use tokio::time::Instant;
 
@@ -70,7 +69,7 @@ fn limits() -> LearnLimits {
             },
         },
         connection: connection::ConnectionLimits {
-            aliases: alias::AliasLimits {
+            aliases: connection::AliasLimits {
                 aliases_max: 32,
                 topic_bytes_max: 1024,
             },

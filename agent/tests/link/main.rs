@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use penstock_agent::identity::IdentityFolder;
 use penstock_agent::link::enrol::{EnrolError, enrol};
+use penstock_agent::link::missing_names;
 use penstock_agent::link::renew::renew;
 use penstock_agent::link::session::LinkState;
 use penstock_agent::store::Store;
@@ -18,7 +19,7 @@ use penstock_policy::ids::Digest;
 use penstock_proto::refusal::Reason;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::coordinator_message::Message as Outbound;
-use world::coordinator::{Coordinator, Memory};
+use world::coordinator::Coordinator;
 use world::{BOTH, FakeKernel, Running, ending_tls, offer, offer_naming, offer_of, plan, within};
 
 async fn enrolled() -> (Coordinator, tempfile::TempDir) {
@@ -28,8 +29,8 @@ async fn enrolled() -> (Coordinator, tempfile::TempDir) {
     (coordinator, state)
 }
 
-fn steps(memory: &Memory) -> Vec<String> {
-    memory
+fn steps(coordinator: &Coordinator) -> Vec<String> {
+    coordinator
         .events()
         .into_iter()
         .filter_map(|event| match event.kind {
@@ -44,9 +45,12 @@ fn steps(memory: &Memory) -> Vec<String> {
 
 /// Waits until the trail has this step.
 async fn step_comes(coordinator: &Coordinator, wanted: &str) {
-    coordinator
-        .until(|memory| steps(memory).iter().any(|step| step == wanted))
-        .await;
+    within(async {
+        while !steps(coordinator).iter().any(|step| step == wanted) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -71,7 +75,12 @@ async fn a_signed_offer_takes_effect_and_its_life_is_in_the_trail() {
         "staged r1 ",
         "effective r1 ",
     ] {
-        step_comes(&coordinator, step).await;
+        world::within(async {
+            while !steps(&coordinator).iter().any(|said| said == step) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
     }
     agent.stop().await;
 }
@@ -245,10 +254,19 @@ async fn what_was_not_acknowledged_is_sent_again_and_arrives_whole_once() {
         );
     }
     coordinator.restart().await;
-    let buffered = |memory: &Memory| steps(memory).iter().filter(|step| *step == "buffered").count();
-    coordinator.until(|memory| buffered(memory) >= 200).await;
+    world::within(async {
+        while steps(&coordinator)
+            .iter()
+            .filter(|step| *step == "buffered")
+            .count()
+            < 200
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
     agent.stop().await;
-    let said = steps(&coordinator.memory.lock().unwrap());
+    let said = steps(&coordinator);
     assert_eq!(said.iter().filter(|step| *step == "buffered").count(), 200);
     assert_eq!(said.iter().filter(|step| *step == "started").count(), 1);
     assert_eq!(coordinator.memory.lock().unwrap().faults, Vec::<String>::new());
@@ -445,7 +463,12 @@ async fn where_the_coordinator_does_not_accept_the_newest_certificate_an_earlier
     std::fs::write(&newest, penstock_proto::tls::certificates_to_pem(&[leaf])).unwrap();
     let agent = Running::start(state.path()).await;
     coordinator.sessions(1).await;
-    step_comes(&coordinator, "certificate-refused").await;
+    within(async {
+        while !steps(&coordinator).contains(&"certificate-refused".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     agent.stop().await;
     // Torn by a power cut it is not even shown.
     std::fs::write(&newest, "-----BEGIN CERTIFICATE-----\nMIIB").unwrap();
@@ -521,7 +544,13 @@ async fn a_release_that_ends_tls_here_brings_a_certificate_for_it_and_one_that_d
         fault.message.contains("TLS clients of 10.0.0.6 cannot be served"),
         "{fault:?}"
     );
-    step_comes(&coordinator, "certificate-names").await;
+    within(async {
+        while !steps(&coordinator).contains(&"certificate-names".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    tokio::time::sleep(missing_names::FIRST_WITHIN + Duration::from_secs(1)).await;
     assert_eq!(coordinator.memory.lock().unwrap().renewals, 2);
 
     // The policy needs it no more, and the fault goes by itself.

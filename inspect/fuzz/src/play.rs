@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, ConnectionLimits, Deviation, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, DeviationKind, Mode, Output, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules};
 
 /// Reads numbers and pieces off the fuzzer's bytes; zeros after their end.
@@ -93,13 +93,11 @@ impl Record {
                 );
                 self.judged.push((format!("{operation}: {verdict:?}"), forwarded));
             }
-            Output::Exception { code, exception } => {
-                self.noted.push(format!("exception {exception} to {code}"))
-            }
+            Output::Exception { asked, refusal } => self.noted.push(format!("{refusal} to {asked}")),
             Output::Deviation { what, effect, done } => {
                 self.noted.push(format!("{what}: {}", effect.word()));
                 self.foretold += usize::from(!done);
-                self.lost = !done && matches!(what, Deviation::Frame(_) | Deviation::Packet(_));
+                self.lost = !done && what.kind() == DeviationKind::Unreadable;
             }
             Output::Resynchronised { .. } => {}
             Output::Close { reset } => self.closed = Some(reset),

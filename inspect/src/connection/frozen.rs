@@ -7,38 +7,104 @@
 //! The bytes hold what passed by: topics, client identifiers, the beginning of a packet, which may be a CONNECT with a
 //! password. They are as secret as the traffic, and belong on no disk.
 
-use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
-use penstock_policy::protocol::mqtt::MQTT;
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::protocol::Protocol;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
-use super::{Connection, ConnectionLimits, Machine, Mode, Terms};
+use super::machine::Terms;
+use super::{Connection, ConnectionLimits, Mode};
 use crate::judge::{OnRefusal, Rules};
-use crate::modbus::framings::PLACES_MAX;
-use crate::modbus::machine::{FrozenModbus, Modbus};
-use crate::mqtt::machine::{FrozenMqtt, Mqtt, SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
+use crate::protocols::{self, Inspector};
 
 /// The format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FrozenEnvelope {
+struct FrozenEnvelope<State> {
     format: u32,
-    state: FrozenMachine,
+    state: State,
 }
 
-#[derive(Serialize, Deserialize)]
+/// A connection's state as it is written: a word, or one key with what belongs to it.
+#[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum FrozenMachine {
-    Modbus(FrozenModbus),
-    Mqtt(Box<FrozenMqtt>),
+enum WrittenState {
     /// Observed, and not followed all the way: it seeks where to go on.
     Passing(Protocol),
     Closed,
+    #[serde(untagged)]
+    Machine(MachineState),
+}
+
+/// What a protocol wrote, under its word.
+struct MachineState(&'static str, Box<RawValue>);
+
+impl Serialize for MachineState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([(self.0, &self.1)])
+    }
+}
+
+/// The same as it is read.
+enum FrozenState<'a> {
+    Machine(&'static dyn Inspector, &'a RawValue),
+    Passing(Protocol),
+    Closed,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for FrozenState<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StateVisitor)
+    }
+}
+
+struct StateVisitor;
+
+impl<'de> Visitor<'de> for StateVisitor {
+    type Value = FrozenState<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the state of a connection")
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<Self::Value, E> {
+        match word {
+            "closed" => Ok(FrozenState::Closed),
+            _ => Err(E::custom(format_args!("unknown state `{word}`"))),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let word = map.next_key::<Cow<'_, str>>()?;
+        let word = word.as_deref().unwrap_or_default();
+        let state = match (word, protocols::frozen_as(word)) {
+            (_, Some(inspector)) => FrozenState::Machine(inspector, map.next_value()?),
+            ("passing", None) => FrozenState::Passing(map.next_value()?),
+            _ => return Err(de::Error::custom(format_args!("unknown state `{word}`"))),
+        };
+        match map.next_key::<IgnoredAny>()? {
+            None => Ok(state),
+            Some(_) => Err(de::Error::custom("two states")),
+        }
+    }
+}
+
+impl FrozenState<'_> {
+    /// What the connection speaks; a closed one nothing any more.
+    fn protocol(&self) -> Option<Protocol> {
+        match self {
+            Self::Machine(inspector, _) => Some(inspector.protocol()),
+            Self::Passing(protocol) => Some(*protocol),
+            Self::Closed => None,
+        }
+    }
 }
 
 /// Only the format, whatever else there is.
@@ -86,6 +152,10 @@ pub enum ThawError {
 }
 
 impl ThawError {
+    fn unreadable(error: &serde_json::Error) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+
     pub(crate) fn unless_within(what: &'static str, count: usize, limit: usize) -> Result<(), Self> {
         if count > limit {
             Err(Self::TooMany { what, count, limit })
@@ -130,55 +200,63 @@ impl From<Bytes> for String {
     }
 }
 
+/// What a protocol wrote.
+pub(crate) fn read<T: DeserializeOwned>(frozen: &RawValue) -> Result<T, ThawError> {
+    serde_json::from_str(frozen.get()).map_err(|error| ThawError::unreadable(&error))
+}
+
+/// The state that frozen bytes hold, in the one format that is read.
+fn state(frozen: &[u8]) -> Result<FrozenState<'_>, ThawError> {
+    let unreadable = |error: serde_json::Error| ThawError::unreadable(&error);
+    let FormatTag { format } = serde_json::from_slice(frozen).map_err(unreadable)?;
+    if format != FORMAT {
+        return Err(ThawError::Format(format));
+    }
+    let envelope: FrozenEnvelope<FrozenState<'_>> = serde_json::from_slice(frozen).map_err(unreadable)?;
+    Ok(envelope.state)
+}
+
 impl ConnectionLimits {
     /// The most bytes that [`Connection::freeze`] gives under these limits.
     pub fn frozen_bytes_max(&self) -> usize {
-        // A byte of text takes six at most ("\u0001"), an entry with its names and numbers below 256.
-        let text = 5 * self.control_bytes_max
-            + 2 * TOPIC_BYTES_MAX
-            + 2 * self.queued_bytes_max
-            + 2 * self.aliases.topic_bytes_max;
-        let entries = 2 * self.aliases.aliases_max
-            + 3 * self.refused_publications_max
-            + SUBSCRIPTIONS_MAX
-            + 2 * self.transactions.outstanding_max;
-        // Hexadecimal: where else a server may be reading.
-        let places = PLACES_MAX * 2 * 600;
-        // A filter takes a byte, or with its entry sixteen.
-        4096 + places + 6 * text + 256 * entries + 16 * self.pending_filters_max
+        let machines = protocols::ALL
+            .iter()
+            .map(|inspector| inspector.frozen_bytes_max(self));
+        4096 + machines.max().unwrap_or_default()
     }
 }
 
 impl Connection {
     /// All that [`Self::thaw`] needs to go on at exactly this place, `now` as in [`Self::feed`].
     pub fn freeze(&self, now: Duration) -> Vec<u8> {
-        let state = match &self.machine {
-            _ if self.is_closed => FrozenMachine::Closed,
-            _ if self.is_guessed => FrozenMachine::Passing(self.rules.protocol()),
-            Machine::Modbus(machine) => FrozenMachine::Modbus(machine.freeze(now)),
-            Machine::Mqtt(machine) => FrozenMachine::Mqtt(Box::new(machine.freeze())),
-        };
-        let frozen = FrozenEnvelope {
-            format: FORMAT,
-            state,
-        };
+        let inspector = self.rules.inspector();
         // Maps with number keys and strings only: it cannot fail, and nothing at all would thaw as an error.
-        serde_json::to_vec(&frozen).unwrap_or_default()
+        let written = || {
+            let state = match self {
+                _ if self.is_closed => WrittenState::Closed,
+                _ if self.is_guessed => WrittenState::Passing(inspector.protocol()),
+                _ => WrittenState::Machine(MachineState(inspector.frozen_as(), self.machine.freeze(now)?)),
+            };
+            let format = FORMAT;
+            serde_json::to_vec(&FrozenEnvelope { format, state })
+        };
+        written().unwrap_or_default()
+    }
+
+    /// What a frozen connection speaks; `None` of one that was closed, or that cannot be read.
+    pub fn frozen_protocol(frozen: &[u8]) -> Option<Protocol> {
+        state(frozen).ok()?.protocol()
     }
 
     /// What a frozen connection held that has not gone on: of the client, and of the server. For one that passes on unread: also
-    /// an answer to a SUBSCRIBE that went on in part, which then lacks what the broker was not asked for.
+    /// an answer that was to be completed, which then lacks what the server was not asked for.
     ///
     /// # Errors
     /// It cannot be read, or bytes that have gone on lack their end, which was refused.
     pub fn unsent(frozen: &[u8]) -> Result<[Vec<u8>; 2], ThawError> {
-        let FrozenEnvelope { format, state } =
-            serde_json::from_slice(frozen).map_err(|error| ThawError::Unreadable(error.to_string()))?;
-        match state {
-            _ if format != FORMAT => Err(ThawError::Format(format)),
-            FrozenMachine::Modbus(state) => Ok(state.unsent()),
-            FrozenMachine::Mqtt(state) => state.unsent().ok_or(ThawError::Refused),
-            FrozenMachine::Passing(_) | FrozenMachine::Closed => Ok(Default::default()),
+        match state(frozen)? {
+            FrozenState::Machine(inspector, state) => inspector.unsent(state),
+            FrozenState::Passing(_) | FrozenState::Closed => Ok(Default::default()),
         }
     }
 
@@ -198,45 +276,26 @@ impl Connection {
     ) -> Result<Self, ThawError> {
         let most = limits.frozen_bytes_max();
         ThawError::unless_within("bytes", frozen.len(), most)?;
-        let unreadable = |error: serde_json::Error| ThawError::Unreadable(error.to_string());
-        let FormatTag { format } = serde_json::from_slice(frozen).map_err(unreadable)?;
-        if format != FORMAT {
-            return Err(ThawError::Format(format));
+        let state = state(frozen)?;
+        let other = state.protocol().filter(|frozen| *frozen != rules.protocol());
+        if let Some(frozen) = other {
+            let rules = rules.protocol();
+            return Err(ThawError::Protocol { frozen, rules });
         }
-        let FrozenEnvelope { state, .. } = serde_json::from_slice(frozen).map_err(unreadable)?;
         let terms = Terms {
             mode,
             on_refusal,
             limits,
         };
-        let protocol = match &state {
-            FrozenMachine::Modbus(_) => Some(MODBUS_TCP),
-            FrozenMachine::Mqtt(_) => Some(MQTT),
-            FrozenMachine::Passing(protocol) => Some(*protocol),
-            FrozenMachine::Closed => None,
-        };
-        if let Some(frozen) = protocol.filter(|protocol| *protocol != rules.protocol()) {
-            return Err(ThawError::Protocol {
-                frozen,
-                rules: rules.protocol(),
-            });
-        }
         let mut connection = Self::new(rules, mode, on_refusal, limits);
         match state {
-            FrozenMachine::Modbus(state) => {
-                connection.machine = Machine::Modbus(Box::new(Modbus::thaw(terms, state, now)?));
-                connection.rejudge();
+            FrozenState::Machine(inspector, state) => {
+                connection.machine = inspector.thaw(terms, state, now)?;
+                connection.machine.rejudge(&connection.rules);
             }
-            FrozenMachine::Mqtt(state) => {
-                let mut machine = Mqtt::thaw(terms, *state)?;
-                if let Rules::Mqtt(rules) = &*connection.rules {
-                    machine.rejudge(rules);
-                }
-                connection.machine = Machine::Mqtt(Box::new(machine));
-            }
-            FrozenMachine::Passing(_) if mode == Mode::Enforce => return Err(ThawError::Unfollowed),
-            FrozenMachine::Passing(_) => connection.lose(),
-            FrozenMachine::Closed => connection.is_closed = true,
+            FrozenState::Passing(_) if mode == Mode::Enforce => return Err(ThawError::Unfollowed),
+            FrozenState::Passing(_) => connection.lose(),
+            FrozenState::Closed => connection.is_closed = true,
         }
         Ok(connection)
     }

@@ -1,10 +1,9 @@
 //! Reading beside: what passes is followed after it has gone on, and found again where it was lost.
 
-use penstock_policy::protocol::mqtt::MQTT;
 use std::time::Duration;
 
-use super::seek::{self, Begins};
-use super::{Connection, Effect, FeedEnd, Machine, Output, Sender, Sink, pass};
+use super::machine::{Beginning, FeedEnd};
+use super::{Connection, Effect, Output, Sender, Sink, pass};
 
 impl Connection {
     /// Takes bytes that go on before they are read.
@@ -14,19 +13,15 @@ impl Connection {
             return;
         }
         self.settle(out);
-        if let Machine::Mqtt(machine) = &mut self.machine {
-            rest = machine.finish_refused(from, rest, out);
-            // Answers of the gateway's own wait for the end of a packet that had begun to pass before it was enforced.
-            if let Some((first, after)) = machine
-                .answers_follow(from, rest)
-                .and_then(|lacking| rest.split_at_checked(lacking))
-            {
-                let queue = machine.take_queue(from);
-                pass(from, first, out);
-                pass(from, &queue, out);
-                self.follow(from, now, first, out);
-                rest = after;
-            }
+        rest = self.machine.finish_refused(from, rest, out);
+        // Answers of the gateway's own wait for the end of a packet that had begun to pass before it was enforced.
+        if let Some((count, answers)) = self.machine.answers_within(from, rest)
+            && let Some((first, after)) = rest.split_at_checked(count)
+        {
+            pass(from, first, out);
+            pass(from, &answers, out);
+            self.follow(from, now, first, out);
+            rest = after;
         }
         pass(from, rest, out);
         self.follow(from, now, rest, out);
@@ -41,12 +36,11 @@ impl Connection {
         rest: &mut &[u8],
         out: &mut Sink<'_>,
     ) -> bool {
-        let owes = |machine: &Machine| matches!(machine, Machine::Mqtt(machine) if machine.owes(from));
-        if !owes(&self.machine) {
+        if !self.machine.owes(from) {
             return true;
         }
-        let Some(ending) = self.read(from, now, rest, out) else {
-            return !owes(&self.machine);
+        let Some(ending) = self.machine.feed(&self.rules, from, now, rest, out) else {
+            return !self.machine.owes(from);
         };
         self.told_lost(ending, out);
         self.lose();
@@ -73,15 +67,15 @@ impl Connection {
         if !self.finds_packet(from, bytes, out) {
             return;
         }
-        let ending = self.read(from, now, &mut { bytes }, &mut |output| match output {
+        let mut told = |output: Output<'_>| match output {
             Output::ToServer(_) | Output::ToClient(_) | Output::Close { .. } => {}
             told => out(told),
-        });
+        };
+        let ending = self
+            .machine
+            .feed(&self.rules, from, now, &mut { bytes }, &mut told);
         match ending {
-            None => match &mut self.machine {
-                Machine::Modbus(machine) => machine.mark_passed(from),
-                Machine::Mqtt(machine) => machine.mark_passed(from),
-            },
+            None => self.machine.mark_passed(from),
             Some(ending) => {
                 self.told_lost(ending, out);
                 self.lose();
@@ -94,21 +88,16 @@ impl Connection {
         if self.seeking.of(from).is_none() {
             return true;
         }
-        match seek::begins_packet(self.rules.protocol(), from, bytes) {
+        match self.machine.begins(&self.rules, from, bytes) {
             None => {
                 self.seeking.skip(from, bytes.len());
                 return false;
             }
-            Some(Begins::Mqtt(version)) if self.version_unknown => {
-                self.version_unknown = false;
-                self.resume(version);
-            }
-            Some(Begins::MqttConnect) => {
-                self.version_unknown = false;
+            Some(Beginning::Connection) => {
                 self.seeking.end(from.other());
                 self.begin_anew();
             }
-            Some(_) => {}
+            Some(Beginning::Packet) => {}
         }
         if let Some(skipped_bytes) = self.seeking.end(from) {
             out(Output::Resynchronised { from, skipped_bytes });
@@ -123,18 +112,16 @@ impl Connection {
     }
 
     pub(super) fn seek(&mut self) {
-        if let Machine::Mqtt(machine) = &mut self.machine {
-            machine.forget_owed();
-            machine.let_go(Sender::Server, &mut |output| {
-                if let Output::ToClient(bytes) = output {
-                    self.unsent.extend_from_slice(bytes);
-                }
-            });
-        }
+        let unsent = &mut self.unsent;
+        self.machine.give_up_owed(&mut |output| {
+            if let Output::ToClient(bytes) = output {
+                unsent.extend_from_slice(bytes);
+            }
+        });
         self.begin_anew();
         for from in [Sender::Client, Sender::Server] {
             self.skip_to_boundary(from);
         }
-        self.version_unknown = self.rules.protocol() == MQTT;
+        self.machine.met_midway();
     }
 }

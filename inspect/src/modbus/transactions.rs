@@ -25,24 +25,7 @@ use super::framings::is_open_ended;
 use super::operation::Span;
 use super::request::{Files, Request, Values};
 use super::response::{Expectation, Response, ResponseError};
-
-/// Bounds of one connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TransactionLimits {
-    /// Requests in flight; the standard's servers take 1–16. As many refusals may wait for their turn.
-    pub outstanding_max: usize,
-    /// After this long a request without an answer may be forgotten.
-    pub reuse_after: Duration,
-}
-
-impl Default for TransactionLimits {
-    fn default() -> Self {
-        Self {
-            outstanding_max: 32,
-            reuse_after: Duration::from_millis(250),
-        }
-    }
-}
+use crate::connection::TransactionLimits;
 
 /// A request that its client waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,24 +7,7 @@
 use std::collections::HashMap;
 
 use super::wire::MqttError;
-
-/// Bounds of one direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AliasLimits {
-    /// Aliases in use.
-    pub aliases_max: usize,
-    /// Bytes of all topics that aliases stand for.
-    pub topic_bytes_max: usize,
-}
-
-impl Default for AliasLimits {
-    fn default() -> Self {
-        Self {
-            aliases_max: 1024,
-            topic_bytes_max: 64 * 1024,
-        }
-    }
-}
+use crate::connection::AliasLimits;
 
 #[derive(Debug)]
 struct AliasEntry {

@@ -1,39 +1,44 @@
-//! One MQTT connection: framing, order of packets, what passes by without being held.
+//! One MQTT connection: what it has, and what is asked of it.
 //!
-//! What operations become is in [`operations`].
+//! - [`stream`]: packets off the stream, and what passes by without being held; [`order`]: which may come when.
+//! - [`operations`]: what becomes of the packets that do something; [`split`]: subscriptions that go on in part.
+//! - [`standing`]: what a client has, when the rules change; [`sessions`]: what it has beyond one connection.
+//! - [`queue`]: the gateway's own packets. [`seek`]: where a packet begins. [`frozen`]: its state as bytes.
 
 mod frozen;
 mod operations;
 mod order;
 mod queue;
+mod seek;
 mod sessions;
 mod split;
 mod standing;
+mod stream;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
+use self::seek::Begins;
+use self::sessions::{Membership, SessionPublications, Sessions};
+use self::split::Splits;
+use self::standing::Subscriptions;
+use super::deviation::{MqttDeviation, Revocation};
 use crate::connection::buffer::SideBuffer;
-use crate::connection::{
-    Deviation, Effect, FeedEnd, Mode, Output, Sender, Sink, Terms, Version, half_through, pass,
-};
-use crate::judge::{OnRefusal, Verdict};
+use crate::connection::machine::{Beginning, FeedEnd, Machine, Terms};
+use crate::connection::memory::Recollection;
+use crate::connection::{Deviation, Effect, Mode, Output, Sender, Sink};
+use crate::judge::{Rules, Verdict};
+use crate::mqtt::Connect;
 use crate::mqtt::alias::Aliases;
 use crate::mqtt::judge::{Admission, MqttRules};
 use crate::mqtt::operation::Operation;
-use crate::mqtt::packet::{Header, Packet, kind};
-use crate::mqtt::wire::MqttError;
-use crate::mqtt::{Connect, Publish};
+use crate::mqtt::packet::Version;
 
-pub(crate) use self::frozen::FrozenMqtt;
-pub use self::sessions::Sessions;
-use self::sessions::{Membership, SessionPublications};
-use self::split::Splits;
-pub use self::standing::Revocation;
-use self::standing::Subscriptions;
-pub(crate) use self::standing::{SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX};
+pub(super) use self::frozen::{FrozenMqtt, frozen_bytes_max};
 
 /// State of one MQTT connection.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub(crate) struct Mqtt {
     terms: Terms,
     stage: Stage,
     version: Version,
+    /// It was met midway, and no packet was read that would say the version.
+    is_version_unknown: bool,
     extended_authentication: bool,
     client: Half,
     server: Half,
@@ -115,12 +122,6 @@ enum Fate {
     End(FeedEnd),
 }
 
-/// A publication's head, or any other packet whole, with its length in bytes.
-enum ParsedPacket<'a> {
-    Head(Publish<'a>, usize, usize),
-    Whole(Packet<'a>, usize),
-}
-
 impl Half {
     fn new(terms: &Terms) -> Self {
         Self {
@@ -135,11 +136,12 @@ impl Half {
 }
 
 impl Mqtt {
-    pub(crate) fn new(terms: Terms) -> Self {
+    pub(super) fn new(terms: Terms) -> Self {
         Self {
             terms,
             stage: Stage::Connect,
             version: Version::V5,
+            is_version_unknown: false,
             extended_authentication: false,
             client: Half::new(&terms),
             server: Half::new(&terms),
@@ -158,31 +160,6 @@ impl Mqtt {
         }
     }
 
-    /// Goes on within a connection whose beginning was not seen. Aliases set before are unknown.
-    pub(crate) fn resume(&mut self, version: Version) {
-        self.version = version;
-        self.stage = Stage::Open;
-        self.extended_authentication = true;
-        self.is_resumed = true;
-        self.client.aliases.permit(u16::MAX);
-        self.server.aliases.permit(u16::MAX);
-    }
-
-    pub(crate) fn terms(&self) -> Terms {
-        self.terms
-    }
-
-    /// Whether the connection cannot stand under these terms: it would complete what they refuse.
-    pub(crate) fn set_terms(&mut self, mode: Mode, on_refusal: OnRefusal) -> bool {
-        (self.terms.mode, self.terms.on_refusal) = (mode, on_refusal);
-        if mode == Mode::Observe {
-            // The other side completes what it does not know; brokers answer that.
-            self.client.unreleased.clear();
-            self.server.unreleased.clear();
-        }
-        mode == Mode::Enforce && self.completes_refused()
-    }
-
     /// Whether a publication is passing that enforcing would have refused.
     fn completes_refused(&self) -> bool {
         [&self.client, &self.server]
@@ -191,11 +168,69 @@ impl Mqtt {
             .any(|payload| payload.refused && payload.forward)
     }
 
-    pub(crate) fn held_bytes(&self) -> usize {
+    fn half(&mut self, from: Sender) -> &mut Half {
+        match from {
+            Sender::Client => &mut self.client,
+            Sender::Server => &mut self.server,
+        }
+    }
+
+    /// Goes on within a connection whose beginning was not seen. Aliases set before are unknown.
+    fn resume(&mut self, version: Version) {
+        self.is_version_unknown = false;
+        self.version = version;
+        self.stage = Stage::Open;
+        self.extended_authentication = true;
+        self.is_resumed = true;
+        self.client.aliases.permit(u16::MAX);
+        self.server.aliases.permit(u16::MAX);
+    }
+
+    fn keep_identity(&mut self, connect: &Connect<'_>) {
+        self.identity = operations::of_connect(connect)
+            .map(Operation::into_owned)
+            .collect();
+    }
+}
+
+impl Machine for Mqtt {
+    fn feed(
+        &mut self,
+        rules: &Rules,
+        from: Sender,
+        _now: Duration,
+        rest: &mut &[u8],
+        out: &mut Sink<'_>,
+    ) -> Option<FeedEnd> {
+        match rules {
+            Rules::Mqtt(rules) => self.take(rules, from, rest, out),
+            _ => self.take(&MqttRules::nothing(), from, rest, out),
+        }
+    }
+
+    fn set_terms(&mut self, terms: Terms) -> bool {
+        self.terms = terms;
+        if terms.mode == Mode::Observe {
+            // The other side completes what it does not know; brokers answer that.
+            self.client.unreleased.clear();
+            self.server.unreleased.clear();
+        }
+        // It would complete what they refuse.
+        terms.mode == Mode::Enforce && self.completes_refused()
+    }
+
+    fn rejudge(&mut self, rules: &Rules) {
+        match rules {
+            Rules::Mqtt(rules) => self.judge_again(rules),
+            _ => self.judge_again(&MqttRules::nothing()),
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
         self.client.held.len() + self.server.held.len() + self.client.queue.len() + self.server.queue.len()
     }
 
-    pub(crate) fn held_memory(&self) -> usize {
+    fn held_memory(&self) -> usize {
         let of_half = |half: &Half| {
             half.held.memory()
                 + half.queue.capacity()
@@ -209,7 +244,7 @@ impl Mqtt {
         of_half(&self.client) + of_half(&self.server) + identity + asked + member
     }
 
-    pub(crate) fn within_packet(&self, from: Sender) -> bool {
+    fn within_packet(&self, from: Sender) -> bool {
         let half = match from {
             Sender::Client => &self.client,
             Sender::Server => &self.server,
@@ -217,45 +252,36 @@ impl Mqtt {
         half.payload.is_some() || !half.held.is_empty()
     }
 
-    pub(crate) fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
+    fn let_go(&mut self, from: Sender, out: &mut Sink<'_>) {
         if !self.owes(from) {
             self.half(from).held.let_go(from, out);
         }
     }
 
-    /// Observing: whether what `from` sends is still to be completed for what was refused while it was enforced.
-    pub(crate) fn owes(&self, from: Sender) -> bool {
+    fn owes(&self, from: Sender) -> bool {
         from == Sender::Server && !self.splits.is_empty()
     }
 
-    /// Gives up what is owed: what comes next is taken as it is.
-    pub(crate) fn forget_owed(&mut self) {
+    fn give_up_owed(&mut self, out: &mut Sink<'_>) {
         self.splits = Splits::default();
+        self.let_go(Sender::Server, out);
     }
 
-    pub(crate) fn mark_passed(&mut self, from: Sender) {
+    fn mark_passed(&mut self, from: Sender) {
         self.half(from).held.mark_passed();
     }
 
-    /// How many bytes it was.
-    pub(crate) fn forget_held(&mut self, from: Sender) -> usize {
+    fn forget_held(&mut self, from: Sender) -> usize {
         std::mem::take(&mut self.half(from).held).len()
     }
 
-    pub(crate) fn skip_to_boundary(&mut self, from: Sender) {
+    fn skip_to_boundary(&mut self, from: Sender) {
         self.forget_held(from);
         self.half(from).payload = None;
         self.half(from).passing = None;
     }
 
-    /// Observing: ends what began while it was enforced. The payload of a publication whose head was refused falls, and the
-    /// gateway's own answers follow the payload that they wait for. Gives the bytes behind it.
-    pub(crate) fn finish_refused<'b>(
-        &mut self,
-        from: Sender,
-        bytes: &'b [u8],
-        out: &mut Sink<'_>,
-    ) -> &'b [u8] {
+    fn finish_refused<'b>(&mut self, from: Sender, bytes: &'b [u8], out: &mut Sink<'_>) -> &'b [u8] {
         let half = self.half(from);
         let mut rest = bytes;
         if half.payload.is_some_and(|payload| !payload.forward) || !half.queue.is_empty() {
@@ -264,193 +290,85 @@ impl Mqtt {
         rest
     }
 
-    fn half(&mut self, from: Sender) -> &mut Half {
-        match from {
-            Sender::Client => &mut self.client,
-            Sender::Server => &mut self.server,
-        }
-    }
-
-    /// Takes bytes; of an ending, `rest` is what was not looked at. Observing, takes no more than is owed, if anything is.
-    pub(crate) fn feed(
-        &mut self,
-        rules: &MqttRules,
-        from: Sender,
-        rest: &mut &[u8],
-        out: &mut Sink<'_>,
-    ) -> Option<FeedEnd> {
-        let only_owed = self.terms.mode == Mode::Observe && self.owes(from);
-        loop {
-            self.payload(from, rest, out);
-            if rest.is_empty() || only_owed && !self.owes(from) {
-                return self.parts_at_the_end(out);
-            }
-            // Here, where all that was held of a packet is in its place: whoever takes leave has to know.
-            if let Some(ending) = self.review(out) {
-                return Some(ending);
-            }
-            let mut held = std::mem::take(&mut self.half(from).held);
-            let before = held.len();
-            let result = if before == 0 {
-                self.step(rules, from, (*rest, 0), out)
-            } else {
-                // As much as can be needed: a fixed header, and what of a packet is held at most.
-                let room = self.terms.limits.control_bytes_max + 5;
-                let take = room.saturating_sub(before).min(rest.len());
-                held.bytes.extend_from_slice(rest.get(..take).unwrap_or_default());
-                self.step(rules, from, (&held.bytes, held.passed()), out)
-            };
-            match result {
-                Ok(0) if before == 0 => {
-                    self.half(from).held.bytes.extend_from_slice(rest);
-                    return None;
+    fn begins(&mut self, rules: &Rules, from: Sender, bytes: &[u8]) -> Option<Beginning> {
+        match seek::begins_packet(from, bytes)? {
+            Begins::Connect => Some(Beginning::Connection),
+            Begins::Packet(version) => {
+                if self.is_version_unknown {
+                    self.resume(version);
+                    self.rejudge(rules);
                 }
-                Ok(0) => {
-                    self.half(from).held = held;
-                    return None;
-                }
-                Ok(used) => {
-                    held.clear();
-                    self.half(from).held = held;
-                    *rest = rest.get(used.saturating_sub(before)..).unwrap_or_default();
-                }
-                Err(ending) => {
-                    held.truncate(before);
-                    self.half(from).held = held;
-                    return Some(ending);
-                }
+                Some(Beginning::Packet)
             }
         }
     }
 
-    /// Lets the payload of a judged publication pass, or fall.
-    fn payload(&mut self, from: Sender, rest: &mut &[u8], out: &mut Sink<'_>) {
-        let half = self.half(from);
-        let Some(payload) = &mut half.payload else { return };
-        let count = payload.remaining.min(rest.len());
-        let (now, after) = rest.split_at_checked(count).unwrap_or((rest, &[]));
-        if payload.forward {
-            pass(from, now, out);
-        }
-        payload.remaining -= count;
-        *rest = after;
-        if payload.remaining == 0 {
-            half.payload = None;
-            half.passing = None;
-            self.give_queue(from, out);
+    fn freeze(&self, _now: Duration) -> serde_json::Result<Box<RawValue>> {
+        to_raw_value(&self.frozen())
+    }
+
+    fn met_midway(&mut self) {
+        self.is_version_unknown = true;
+    }
+
+    fn remember(&mut self, known: &Recollection) {
+        self.sessions = Some((known.memory.of::<Sessions>(), known.server, known.client));
+        if self.stage == Stage::Open {
+            // It may have ended meanwhile: what others know of it then counts, too.
+            let is_resumed = self.is_resumed;
+            self.welcomed(true);
+            self.is_resumed = is_resumed;
         }
     }
 
-    /// Handles the packet at the beginning of `view`, of which some has gone on already; the number of its bytes that were
-    /// there, 0 for too few.
-    fn step(
-        &mut self,
-        rules: &MqttRules,
-        from: Sender,
-        (view, passed): (&[u8], usize),
-        out: &mut Sink<'_>,
-    ) -> Result<usize, FeedEnd> {
-        let lost = |error: MqttError| FeedEnd::Lost(Deviation::Packet(error));
-        let Some(parsed) = self.parse(from, view).map_err(lost)? else {
-            return Ok(0);
-        };
-        let (used, fate) = match parsed {
-            ParsedPacket::Head(publish, head_bytes, payload_bytes) => {
-                let more = view.len() < head_bytes + payload_bytes;
-                let (fate, refused) = self.publish(rules, from, &publish, more, out);
-                self.half(from).payload = (payload_bytes > 0).then_some(Payload {
-                    remaining: payload_bytes,
-                    forward: matches!(fate, Fate::Forward),
-                    refused,
-                });
-                (head_bytes, fate)
-            }
-            ParsedPacket::Whole(packet, used) => {
-                self.advance(from, &packet);
-                (used, self.packet(rules, &packet, (from, passed > 0), out))
-            }
-        };
-        match fate {
-            Fate::Forward => {
-                pass(from, view.get(passed..used).unwrap_or_default(), out);
-                if self.half(from).payload.is_none() {
-                    self.give_queue(from, out);
-                }
-                Ok(used)
-            }
-            Fate::Withhold | Fate::Instead(_) if passed > 0 => {
-                out(half_through());
-                Err(FeedEnd::Close { reset: true })
-            }
-            Fate::Instead(packet) => {
-                pass(from, &packet, out);
-                Ok(used)
-            }
-            Fate::Withhold => Ok(used),
-            Fate::End(ending) => Err(ending),
+    fn ended(&mut self, from: Sender, is_closed: bool, out: &mut Sink<'_>) {
+        if self.owes(from) {
+            self.splits = Splits::default();
+        }
+        if !is_closed {
+            self.vanished(out);
         }
     }
 
-    fn parse<'a>(&self, from: Sender, view: &'a [u8]) -> Result<Option<ParsedPacket<'a>>, MqttError> {
-        let limits = self.terms.limits;
-        let Some(header) = Header::decode(from, view)? else {
-            return Ok(None);
-        };
-        self.in_order(from, header.kind)?;
-        let too_large = |limit| MqttError::TooLarge {
-            bytes: header.remaining,
-            limit,
-        };
-        if header.remaining > limits.packet_bytes_max {
-            return Err(too_large(limits.packet_bytes_max));
-        }
-        let body = view.get(header.header_bytes..).unwrap_or_default();
-        if header.kind == kind::PUBLISH {
-            let head = Publish::decode(
-                self.version,
-                from,
-                header.flags,
-                body,
-                header.remaining,
-                limits.control_bytes_max,
-            )?;
-            let whole = self.goes_on_whole(from, &header);
-            if whole && body.len() < header.remaining {
-                return Ok(None);
-            }
-            return Ok(head.map(|publish| {
-                let passes = if whole {
-                    header.remaining
-                } else {
-                    publish.head_bytes
-                };
-                ParsedPacket::Head(publish, header.header_bytes + passes, header.remaining - passes)
-            }));
-        }
-        if header.remaining > limits.control_bytes_max {
-            return Err(too_large(limits.control_bytes_max));
-        }
-        let Some(body) = body.get(..header.remaining) else {
-            return Ok(None);
-        };
-        let packet = Packet::decode(self.version, from, header, body)?;
-        Ok(Some(ParsedPacket::Whole(
-            packet,
-            header.header_bytes + header.remaining,
-        )))
+    fn answers_within(&mut self, from: Sender, bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
+        let count = self.answers_follow(from, bytes)?;
+        Some((count, self.take_queue(from)))
     }
 
-    fn keep_identity(&mut self, connect: &Connect<'_>) {
-        self.identity = operations::of_connect(connect)
-            .map(Operation::into_owned)
-            .collect();
+    fn review(&mut self, out: &mut Sink<'_>) -> Option<FeedEnd> {
+        self.end_if_taken(out)
+    }
+
+    fn revoke(&mut self, out: &mut Sink<'_>) -> FeedEnd {
+        out(standing::ended(
+            MqttDeviation::Revoked(Revocation::Connection),
+            true,
+        ));
+        self.will_permitted = false;
+        self.part(out)
+    }
+
+    fn leave(&mut self, out: &mut Sink<'_>) -> FeedEnd {
+        self.part(out)
+    }
+
+    fn leave_unfollowed(&mut self, is_read: bool, out: &mut Sink<'_>) -> FeedEnd {
+        if is_read && !self.is_version_unknown {
+            return self.part(out);
+        }
+        out(standing::ended(MqttDeviation::WillUnknown, true));
+        FeedEnd::Close { reset: true }
+    }
+
+    fn takes_leave(&self) -> bool {
+        true
     }
 }
 
 /// More waits for a peer than there is room for; `done`: the connection ends by it.
 fn overflow<'a>(done: bool) -> Output<'a> {
     Output::Deviation {
-        what: Deviation::Overflow,
+        what: Deviation::OVERFLOW,
         effect: Effect::Ended,
         done,
     }

@@ -7,6 +7,7 @@ use super::properties::{self, PropertyPlaces};
 use super::subscribe::Filters;
 use super::wire::{self, MqttError};
 use crate::bytes::Reader;
+use crate::connection::Sender;
 
 /// The protocol version of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,26 +16,6 @@ pub enum Version {
     V311,
     /// MQTT 5.
     V5,
-}
-
-/// The side that sent a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
-    /// The client.
-    Client,
-    /// The broker.
-    Server,
-}
-
-impl Sender {
-    /// The side that it sends to.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Server,
-            Self::Server => Self::Client,
-        }
-    }
 }
 
 /// Packet type numbers (table 2-1).

@@ -1,10 +1,11 @@
 //! PUBLISH (section 3.3): its head, which is judged, before the payload, which only passes by.
 
-use super::packet::{Sender, Version};
+use super::packet::Version;
 use super::properties::{self, PropertyPlaces};
 use super::topic;
 use super::wire::{self, MqttError};
 use crate::bytes::Reader;
+use crate::connection::Sender;
 
 /// The head of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -156,10 +156,8 @@ impl RunningTrack {
                     *further_refused += u64::from(!allowed);
                 }
             }
-            StreamFinding::Exception { code, exception } => {
-                note(format!(
-                    "the device answered function {code} with exception {exception}"
-                ));
+            StreamFinding::Exception { asked, refusal } => {
+                note(format!("the device answered {asked} with {refusal}"));
             }
             // Only who reads a connection can end it for what it carries.
             StreamFinding::Deviation { what, .. } if rules.is_none() => note(what.to_string()),

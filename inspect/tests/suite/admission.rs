@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use crate::mqtt_packets::{connack, connect, publication};
 use crate::narrower::{messages, mqtt};
-use crate::recorder::{Record, publish};
+use crate::recorder::{Record, publish, resumed};
 
 /// Clients by identifier and user.
 const CLIENTS: [(&str, Option<&str>); 5] = [
@@ -159,23 +159,11 @@ fn a_changed_policy_and_a_restart_judge_the_client_that_is_connected_anew() {
 #[test]
 fn of_a_client_whose_connect_was_not_seen_nothing_is_taken_for_granted_unless_observing() {
     for (mode, passed) in [(Mode::Enforce, false), (Mode::Observe, true)] {
-        let resumed = Connection::new(
-            steered_by("plc-7"),
-            mode,
-            OnRefusal::Answer,
-            ConnectionLimits::default(),
-        );
-        let mut resumed = resumed.resumed(penstock_inspect::connection::Version::V5);
+        let mut resumed = resumed(steered_by("plc-7"), mode, 5);
         assert!(passes(&mut resumed, "report/1"));
         assert_eq!(passes(&mut resumed, "steer/1"), passed, "{mode:?}");
     }
-    let observing = Connection::new(
-        steered_by("plc-7"),
-        Mode::Observe,
-        OnRefusal::Answer,
-        ConnectionLimits::default(),
-    );
-    let mut resumed = observing.resumed(penstock_inspect::connection::Version::V5);
+    let mut resumed = resumed(steered_by("plc-7"), Mode::Observe, 5);
     resumed.set_terms(Mode::Enforce, OnRefusal::Answer, &mut |_| {});
     assert!(!passes(&mut resumed, "steer/1"));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use penstock_inspect::capture::direction::NoDeclarations;
 use penstock_inspect::capture::{Flows, Frames, Happening, flows, link};
-use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender, ThawError, Version};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender, ThawError};
 use penstock_inspect::judge::{OnRefusal, Rules};
 use penstock_policy::protocol::Operations;
 use penstock_policy::protocol::mqtt::MqttOperation;
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use crate::modbus_connection::{self, adu, read_only};
 use crate::mqtt_connection::{self, rules};
 use crate::mqtt_packets::{connack, connect, publication};
-use crate::recorder::{Record, connection, cut, function, modbus, publish};
+use crate::recorder::{Record, connection, cut, function, modbus, publish, resumed};
 
 type Chunks = Vec<(Sender, Vec<u8>)>;
 
@@ -113,9 +113,8 @@ proptest! {
         let opening = dealt(connect(version, "c"), connack(version), &[3, 5]);
         let opening: Chunks = [&opening[..], &dealt(client, server, &cuts)].concat();
         compare(&rules(), mode, &opening);
-        let resumed = if version == 4 { Version::V311 } else { Version::V5 };
         let rules = Arc::new(Rules::compile(&rules()).unwrap());
-        let begin = || connection_resumed(&rules, mode, resumed);
+        let begin = || resumed(Arc::clone(&rules), mode, version);
         prop_assert_eq!(frozen_each_time(begin(), &rules, mode, &opening[6..].to_vec()), left_alone(begin(), &opening[6..].to_vec()));
     }
 
@@ -148,16 +147,6 @@ proptest! {
             }
         }
     }
-}
-
-fn connection_resumed(rules: &Arc<Rules>, mode: Mode, version: Version) -> Connection {
-    Connection::new(
-        Arc::clone(rules),
-        mode,
-        OnRefusal::Answer,
-        ConnectionLimits::default(),
-    )
-    .resumed(version)
 }
 
 #[test]
@@ -274,7 +263,7 @@ fn what_could_not_be_a_connection_is_refused_with_its_reason() {
     );
     let passing = String::from_utf8(passing.freeze(Duration::ZERO)).unwrap();
     let none = ConnectionLimits {
-        transactions: penstock_inspect::modbus::transactions::TransactionLimits {
+        transactions: penstock_inspect::connection::TransactionLimits {
             outstanding_max: 0,
             ..Default::default()
         },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender, Sessions};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Memory, Mode, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules};
 use penstock_policy::protocol::Operations;
 
@@ -20,7 +20,7 @@ fn open(qos: u32, mode: Mode, client: &str) -> Connection {
         ..ConnectionLimits::default()
     };
     let mut connection = Connection::new(permitting(qos), mode, OnRefusal::Answer, limits).remembering(
-        &Arc::<Sessions>::default(),
+        &Arc::<Memory>::default(),
         ([10, 0, 0, 1], 1883).into(),
         [10, 0, 0, 2].into(),
     );

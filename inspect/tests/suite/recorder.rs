@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, ConnectionLimits, Deviation, Mode, Output, Sender};
+use penstock_inspect::connection::{Connection, ConnectionLimits, DeviationKind, Mode, Output, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules};
 use penstock_policy::protocol::Operations;
 use penstock_policy::protocol::modbus_tcp::ModbusOperation;
@@ -48,13 +48,11 @@ impl Record {
                 assert!(forwarded || !verdict.allows(), "{operation}: {verdict:?}");
                 self.judged.push(format!("{operation}: {verdict:?} {forwarded}"));
             }
-            Output::Exception { code, exception } => {
-                self.judged.push(format!("exception {exception} to {code}"))
-            }
+            Output::Exception { asked, refusal } => self.judged.push(format!("{refusal} to {asked}")),
             Output::Deviation { what, effect, done } => {
                 self.noted.push(format!("{what}: {}", effect.word()));
                 self.foretold += usize::from(!done);
-                self.lost = !done && matches!(what, Deviation::Frame(_) | Deviation::Packet(_));
+                self.lost = !done && what.kind() == DeviationKind::Unreadable;
             }
             Output::Resynchronised { .. } => {}
             Output::Close { reset } => self.closed = Some(reset),
@@ -122,4 +120,23 @@ pub(crate) fn subscribe(topics: &[&str]) -> MqttOperation {
         topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
         qos: range(0, 2),
     }
+}
+
+/// An MQTT connection (3.1.1 or 5) that another process left open, and whose CONNECT it had not seen.
+pub(crate) fn resumed(rules: Arc<Rules>, mode: Mode, version: u8) -> Connection {
+    let half = r#"{"held":"","payload":null,"queue":"","alias_maximum":65535,"aliases":{},"unreleased":[]}"#;
+    let version = if version == 4 { "V311" } else { "V5" };
+    let frozen = format!(
+        r#"{{"format":1,"state":{{"mqtt":{{"stage":"open","version":"{version}","extended_authentication":true,"identity":null,"client":{half},"server":{half},"is_resumed":true}}}}}}"#
+    );
+    let limits = ConnectionLimits::default();
+    Connection::thaw(
+        frozen.as_bytes(),
+        Duration::ZERO,
+        rules,
+        mode,
+        OnRefusal::Answer,
+        limits,
+    )
+    .unwrap()
 }

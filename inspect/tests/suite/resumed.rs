@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender, Sessions};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Memory, Mode, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules};
 use penstock_policy::protocol::Operations;
 use penstock_policy::protocol::mqtt::MqttOperation;
@@ -51,7 +51,7 @@ struct Link {
 impl Link {
     /// CONNECT and CONNACK, with or without a session from before.
     fn new(
-        sessions: &Arc<Sessions>,
+        sessions: &Arc<Memory>,
         who: (SocketAddr, &str, u8),
         session: (bool, bool),
         terms: (Vec<MqttOperation>, Mode),
@@ -62,7 +62,7 @@ impl Link {
     /// The same of a client at another address.
     fn from(
         from: IpAddr,
-        sessions: &Arc<Sessions>,
+        sessions: &Arc<Memory>,
         (to, client, version): (SocketAddr, &str, u8),
         (clean, present): (bool, bool),
         (rules, mode): (Vec<MqttOperation>, Mode),

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender, Sessions};
+use penstock_inspect::connection::{Connection, ConnectionLimits, Memory, Mode, Output, Sender};
 use penstock_inspect::judge::Rules;
 use penstock_lab::sandbox;
 use penstock_policy::protocol::Operations;
@@ -156,7 +156,7 @@ fn a_client_that_a_new_policy_cuts_off_leaves_nothing_that_mosquitto_publishes()
 }
 
 /// A client with a session that outlives its connection: whether the broker had it, and the connection.
-fn of_session(version: u8, sessions: &Arc<Sessions>, topics: &[&str]) -> (bool, Client) {
+fn of_session(version: u8, sessions: &Arc<Memory>, topics: &[&str]) -> (bool, Client) {
     let properties: &[u8] = if version == 5 { &[0] } else { &[] };
     let broker = connect(PORT);
     let address = broker.peer_addr().unwrap();

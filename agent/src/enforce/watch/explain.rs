@@ -162,8 +162,9 @@ impl PolicyInForce {
                         "a rule of an earlier revision permitted it".to_owned()
                     }
                     (KernelAction::Cut, _) => {
-                        "the connection was reset, because what its flow permits cannot be read from the middle of a connection; its client can reconnect. An MQTT broker publishes the will that its client left"
-                            .to_owned()
+                        penstock_inspect::protocols::without_leave(
+                            "the connection was reset, because what its flow permits cannot be read from the middle of a connection; its client can reconnect",
+                        )
                     }
                     (KernelAction::Swept, _) => "a SYN in the client's name, on a port where the inspector's own connection stands: \
                                            somebody sweeps the client's ports to have inspected connections reset, or the \

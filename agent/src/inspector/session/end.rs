@@ -1,8 +1,10 @@
 //! How inspected connections end, and the words for it.
 
+use std::borrow::Cow;
 use std::io::{Error, ErrorKind};
 
 use penstock_inspect::connection::Sender;
+use penstock_inspect::protocols;
 
 use super::super::handshake;
 use super::Session;
@@ -44,8 +46,8 @@ impl ConnectionEnd {
     }
 
     /// As it stands in the trail.
-    pub(in super::super) fn words(self) -> &'static str {
-        match self {
+    pub(in super::super) fn words(self) -> Cow<'static, str> {
+        let words = match self {
             Self::Finished => "connection ended",
             Self::Lost(Sender::Client) => "connection reset by the client",
             Self::Lost(Sender::Server) => "connection reset by the server",
@@ -58,12 +60,15 @@ impl ConnectionEnd {
             Self::Refused => "connection ended by the gateway after a refusal",
             Self::Revoked => "connection reset: the policy no longer permits it",
             Self::Unreadable => {
-                "connection reset: the policy no longer permits it, and it was not followed to here; if it speaks MQTT, the broker may \
-                 publish the client's will"
+                return protocols::without_leave(
+                    "connection reset: the policy no longer permits it, and it was not followed to here",
+                )
+                .into();
             }
             Self::Unfollowed => {
-                "connection ended: the policy now limits its operations, and it was not followed without a gap from its beginning; an MQTT \
-                 broker may publish the client's will"
+                return protocols::without_leave(
+                    "connection ended: the policy now limits its operations, and it was not followed without a gap from its beginning",
+                ).into();
             }
             Self::Crowded => {
                 "connection reset: all seats of the inspector are taken, and this client held the most of them in this flow, or sent no complete request on it (inspect.connections_max in agent.toml)"
@@ -75,7 +80,8 @@ impl ConnectionEnd {
             Self::Stopped => {
                 "connection closed cleanly: the agent is stopping, and connections inside TLS cannot be handed over; the client has to reconnect"
             }
-        }
+        };
+        words.into()
     }
 }
 
@@ -88,7 +94,7 @@ impl Session {
             _ => None,
         };
         because.map_or_else(
-            || end.words().to_owned(),
+            || end.words().into_owned(),
             |because| format!("connection reset: {because}"),
         )
     }

@@ -1,7 +1,5 @@
 //! A session between two processes: what one leaves of it, and how the next takes it up.
 
-use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
-use penstock_policy::protocol::mqtt::MQTT;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -77,10 +75,7 @@ impl Session {
             }
             // It is followed on, so that a later policy may limit it again.
             TupleRules::Nothing | TupleRules::Anything | TupleRules::Unusable(_) => {
-                return [MODBUS_TCP, MQTT]
-                    .into_iter()
-                    .filter_map(|protocol| thaw(bytes, Rules::nothing(protocol), Mode::Observe).ok())
-                    .find(|connection| !connection.is_closed())
+                return under_no_rule(bytes, Mode::Observe)
                     .map_or_else(passing, |connection| Ok(going_on(connection)));
             }
             TupleRules::Only(set) => set,
@@ -111,15 +106,17 @@ impl Session {
     }
 }
 
-/// An MQTT connection that goes on only to end in order.
+/// A connection that goes on only to end in order, if its protocol has such an end.
 fn leaving(frozen: &[u8]) -> Option<(Inspection, Each<Vec<u8>>)> {
-    let connection = thaw(frozen, Rules::nothing(MQTT), Mode::Enforce).ok()?;
+    let connection = under_no_rule(frozen, Mode::Enforce).filter(Connection::takes_leave)?;
     Some((Inspection::Following(connection), Each::default()))
 }
 
-fn thaw(frozen: &[u8], rules: Rules, mode: Mode) -> Result<Connection, ThawError> {
+/// A connection of whose operations no rule permits any; `None` if it was closed, or cannot go on in this mode.
+fn under_no_rule(frozen: &[u8], mode: Mode) -> Option<Connection> {
+    let rules = Arc::new(Rules::nothing(Connection::frozen_protocol(frozen)?));
     let (now, limits) = (super::super::now(), ConnectionLimits::default());
-    Connection::thaw(frozen, now, Arc::new(rules), mode, OnRefusal::Answer, limits)
+    Connection::thaw(frozen, now, rules, mode, OnRefusal::Answer, limits).ok()
 }
 
 /// A connection, and what passes at once of what it held.

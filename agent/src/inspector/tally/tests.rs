@@ -113,13 +113,13 @@ fn what_is_silent_is_forgotten_and_everything_can_be_taken_at_once() {
 
 #[test]
 fn a_stream_that_is_no_protocol_is_denied_with_its_reason_and_would_be_where_it_is_observed() {
-    let malformed = Deviation::Unasked {
+    let malformed = Deviation::from(penstock_inspect::modbus::ModbusDeviation::Unasked {
         transaction: 7,
         unit: 1,
-    };
+    });
     for (done, decision) in [(true, Decision::Deny), (false, Decision::WouldDeny)] {
         let mut tally = Tally::default();
-        tally.deviates(at(0), malformed, done);
+        tally.deviates(at(0), &malformed, done);
         let mut told = Vec::new();
         tally.take(at(1), false, &mut told);
         assert_eq!(told[0].subject, Subject::Note);

@@ -37,7 +37,7 @@ impl Worker {
     ) {
         let met = tokio::select! {
             met = self.meet(stream, (client, &mut tuple), (&policy, &tls)) => met,
-            end = seat.lost() => Err(HandshakeFailure::Unable(end.words().to_owned())),
+            end = seat.lost() => Err(HandshakeFailure::Unable(end.words().into_owned())),
         };
         let opened = match met {
             // It may be another one by now.

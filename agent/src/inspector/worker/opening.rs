@@ -252,10 +252,10 @@ impl Worker {
             server.reset_on_close();
         };
         let inspection = match inspection {
-            Ok(inspection) => inspection.remembering(&self.shared.sessions, &tuple),
+            Ok(inspection) => inspection.remembering(&self.shared.memory, &tuple),
             Err(end) => {
                 reset(&legs);
-                self.note(&tuple, end.words());
+                self.note(&tuple, &end.words());
                 return None;
             }
         };
@@ -307,7 +307,7 @@ impl Worker {
             let other = (mode == Some(Mode::Observe)).then(|| seat.observed_instead(end, now()));
             match other.flatten() {
                 Some(other) => *seat = other,
-                None => return Err(end.words().to_owned()),
+                None => return Err(end.words().into_owned()),
             }
             self.note(tuple, UNREAD_FROM_HERE);
         }

@@ -9,8 +9,10 @@
 //!   leave no doubt.
 
 use super::{Fate, Modbus};
-use crate::connection::{Deviation, Effect, FeedEnd, Mode, Output, Sink};
+use crate::connection::machine::FeedEnd;
+use crate::connection::{Effect, Mode, Output, Sink};
 use crate::judge::{Objection, Refusal, Verdict};
+use crate::modbus::deviation::ModbusDeviation;
 use crate::modbus::frame::Frame;
 use crate::modbus::framings::{Doubt, StreamPosition, is_open_ended, write_within};
 use crate::modbus::judge::ModbusRules;
@@ -42,7 +44,7 @@ impl Modbus {
         &self,
         rules: &ModbusRules,
         frame: Frame<'_>,
-    ) -> Result<Option<StreamPosition>, Deviation> {
+    ) -> Result<Option<StreamPosition>, ModbusDeviation> {
         let code = frame.pdu.first().copied().unwrap_or(0);
         let doubtful = is_open_ended(code) && !self.carried_out.contains(&code);
         if self.standing.is_certain() && !doubtful {
@@ -51,16 +53,16 @@ impl Modbus {
         let permits = |request: &Request<'_>| rules.judge(request).allows();
         match self.standing.after(frame.adu, doubtful, &permits) {
             Ok(standing) => Ok(Some(standing)),
-            Err(Doubt::Function(code)) => Err(Deviation::Ambiguous(Some(code))),
-            Err(Doubt::Places) => Err(Deviation::Ambiguous(None)),
+            Err(Doubt::Function(code)) => Err(ModbusDeviation::Ambiguous(Some(code))),
+            Err(Doubt::Places) => Err(ModbusDeviation::Ambiguous(None)),
         }
     }
 
     /// Nobody knows how the server would read on. Enforcing, that is the end; observing, everything begins anew.
-    pub(super) fn uncertain(&mut self, what: Deviation, out: &mut Sink<'_>) -> Option<Fate> {
+    pub(super) fn uncertain(&mut self, what: ModbusDeviation, out: &mut Sink<'_>) -> Option<Fate> {
         let done = self.terms.mode == Mode::Enforce;
         out(Output::Deviation {
-            what,
+            what: what.into(),
             effect: Effect::Ended,
             done,
         });

@@ -5,16 +5,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Modbus;
-use crate::connection::Terms;
+use crate::connection::ConnectionLimits;
 use crate::connection::buffer::SideBuffer;
 use crate::connection::frozen::{Bytes, PASSED, ThawError, is_zero};
-use crate::modbus::frame;
-use crate::modbus::framings::{Framing, StreamPosition};
+use crate::connection::machine::Terms;
+use crate::modbus::frame::{self, ADU_BYTES_MAX};
+use crate::modbus::framings::{Framing, PLACES_MAX, StreamPosition};
 use crate::modbus::transactions::{Awaits, Outstanding, Reads, Transactions};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct FrozenModbus {
+pub(in crate::modbus) struct FrozenModbus {
     from_client: Bytes,
     from_server: Bytes,
     /// How many of the held bytes have gone on.
@@ -31,6 +32,15 @@ pub(crate) struct FrozenModbus {
     answers: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     carried_out: Vec<u8>,
+}
+
+/// The most bytes that a connection takes under these limits.
+pub(in crate::modbus) fn frozen_bytes_max(limits: &ConnectionLimits) -> usize {
+    // Hexadecimal: what is held of each side, and where else a server may be reading.
+    let held = 2 * 2 * ADU_BYTES_MAX;
+    let places = PLACES_MAX * 2 * 600;
+    // An entry with its names and numbers takes less than 512.
+    held + places + 512 * 2 * limits.transactions.outstanding_max
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
@@ -55,7 +65,7 @@ struct FrozenRequest {
 
 impl FrozenModbus {
     /// What has not gone on, of each side.
-    pub(crate) fn unsent(mut self) -> [Vec<u8>; 2] {
+    pub(in crate::modbus) fn unsent(mut self) -> [Vec<u8>; 2] {
         [
             (&mut self.from_client, self.passed_client),
             (&mut self.from_server, self.passed_server),
@@ -65,7 +75,7 @@ impl FrozenModbus {
 }
 
 impl Modbus {
-    pub(crate) fn freeze(&self, now: Duration) -> FrozenModbus {
+    pub(super) fn frozen(&self, now: Duration) -> FrozenModbus {
         let request = |entry: &Outstanding| FrozenRequest {
             transaction: entry.transaction,
             unit: entry.unit,
@@ -90,7 +100,11 @@ impl Modbus {
         }
     }
 
-    pub(crate) fn thaw(terms: Terms, frozen: FrozenModbus, now: Duration) -> Result<Self, ThawError> {
+    pub(in crate::modbus) fn thaw(
+        terms: Terms,
+        frozen: FrozenModbus,
+        now: Duration,
+    ) -> Result<Self, ThawError> {
         let held = |bytes: Bytes, passed| SideBuffer::of(bytes.0, passed).ok_or(PASSED);
         let from_client = held(frozen.from_client, frozen.passed_client)?;
         let from_server = held(frozen.from_server, frozen.passed_server)?;

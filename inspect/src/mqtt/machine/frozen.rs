@@ -6,20 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use super::sessions::SessionPublications;
 use super::split::Splits;
-use super::standing::Subscriptions;
+use super::standing::{SUBSCRIPTIONS_MAX, Subscriptions, TOPIC_BYTES_MAX};
 use super::{Half, Mqtt, Payload, Stage};
 use crate::connection::buffer::SideBuffer;
 use crate::connection::frozen::{Bytes, PASSED, ThawError, is_zero};
-use crate::connection::{Mode, Sender, Terms, Version};
+use crate::connection::machine::Terms;
+use crate::connection::{ConnectionLimits, Mode, Sender};
 use crate::mqtt::alias::Aliases;
 use crate::mqtt::judge::Admission;
 use crate::mqtt::operation::Operation;
-use crate::mqtt::packet::{Header, Packet, kind};
+use crate::mqtt::packet::{Header, Packet, Version, kind};
 use crate::mqtt::topic::{Subscription, check_name};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct FrozenMqtt {
+pub(in crate::mqtt) struct FrozenMqtt {
     stage: Stage,
     version: Version,
     extended_authentication: bool,
@@ -81,6 +82,18 @@ struct FrozenHalf {
 struct FrozenAlias {
     topic: String,
     forwarded: bool,
+}
+
+/// The most bytes that a connection takes under these limits.
+pub(in crate::mqtt) fn frozen_bytes_max(limits: &ConnectionLimits) -> usize {
+    // A byte of text takes six at most ("\u0001"), an entry with its names and numbers below 256.
+    let text = 5 * limits.control_bytes_max
+        + 2 * TOPIC_BYTES_MAX
+        + 2 * limits.queued_bytes_max
+        + 2 * limits.aliases.topic_bytes_max;
+    let entries = 2 * limits.aliases.aliases_max + 3 * limits.refused_publications_max + SUBSCRIPTIONS_MAX;
+    // A filter takes a byte, or with its entry sixteen.
+    6 * text + 256 * entries + 16 * limits.pending_filters_max
 }
 
 impl FrozenIdentity {
@@ -274,7 +287,7 @@ fn thaw_splits(frozen: &[(u16, String)], limit: usize) -> Result<Splits, ThawErr
 
 impl FrozenMqtt {
     /// What has not gone on, of each side; `None` within a packet that does not go on as it came.
-    pub(crate) fn unsent(mut self) -> Option<[Vec<u8>; 2]> {
+    pub(in crate::mqtt) fn unsent(mut self) -> Option<[Vec<u8>; 2]> {
         let halves = [&mut self.client, &mut self.server];
         let whole = |half: &&mut FrozenHalf| {
             half.queue.0.is_empty() && half.payload.is_none_or(|payload| payload.forward)
@@ -285,7 +298,7 @@ impl FrozenMqtt {
 }
 
 impl Mqtt {
-    pub(crate) fn freeze(&self) -> FrozenMqtt {
+    pub(super) fn frozen(&self) -> FrozenMqtt {
         FrozenMqtt {
             stage: self.stage,
             version: self.version,
@@ -315,7 +328,7 @@ impl Mqtt {
     }
 
     /// Goes on; whether the rules still permit who is connected, the caller asks anew.
-    pub(crate) fn thaw(terms: Terms, frozen: FrozenMqtt) -> Result<Self, ThawError> {
+    pub(in crate::mqtt) fn thaw(terms: Terms, frozen: FrozenMqtt) -> Result<Self, ThawError> {
         let (stage, version) = (frozen.stage, frozen.version);
         let early = match stage {
             Stage::Connect => {
@@ -362,6 +375,7 @@ impl Mqtt {
             terms,
             stage,
             version,
+            is_version_unknown: false,
             extended_authentication: frozen.extended_authentication,
             client: frozen.client.thaw(&terms, version, Sender::Client)?,
             server: frozen.server.thaw(&terms, version, Sender::Server)?,

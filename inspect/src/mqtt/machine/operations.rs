@@ -1,10 +1,13 @@
 //! What becomes of the packets that do something.
 
-use super::{Deviation, Fate, FeedEnd, Mode, Mqtt, Output, Sender, Sink, Version, forwards, overflow, split};
+use super::{Fate, Mqtt, forwards, overflow, split};
+use crate::connection::machine::FeedEnd;
+use crate::connection::{Mode, Output, Sender, Sink, pass};
 use crate::judge::{Objection, OnRefusal, Refusal, Verdict};
+use crate::mqtt::deviation::MqttDeviation;
 use crate::mqtt::judge::MqttRules;
 use crate::mqtt::operation::Operation;
-use crate::mqtt::packet::{Packet, kind};
+use crate::mqtt::packet::{Packet, Version, kind};
 use crate::mqtt::refusal::{self, IDENTIFIER_NOT_FOUND, NOT_AUTHORISED};
 use crate::mqtt::subscribe::{Filters, RequestedFilter};
 use crate::mqtt::{Connect, MqttError, Publish};
@@ -97,7 +100,7 @@ impl Mqtt {
         }
         if forwarded {
             self.keep_identity(connect);
-            self.rejudge(rules);
+            self.judge_again(rules);
             // Only observed: that it would not have been connected was just told.
             self.is_revocation_told = refused;
             return Fate::Forward;
@@ -182,7 +185,12 @@ impl Mqtt {
         more: bool,
         out: &mut Sink<'_>,
     ) -> (Fate, bool) {
-        let lost = |error: MqttError| (Fate::End(FeedEnd::Lost(Deviation::Packet(error))), false);
+        let lost = |error: MqttError| {
+            (
+                Fate::End(FeedEnd::Lost(MqttDeviation::Packet(error).into())),
+                false,
+            )
+        };
         let terms = self.terms;
         // Of a client at QoS 2: the broker has it before it is released.
         let kept = publish
@@ -331,7 +339,7 @@ impl Mqtt {
     pub(super) fn disconnect(&mut self, out: &mut Sink<'_>) -> FeedEnd {
         if self.stage > super::Stage::Connect && !self.server.is_begun() {
             let packet = refusal::disconnect(self.version, NOT_AUTHORISED);
-            super::pass(Sender::Server, &packet, out);
+            pass(Sender::Server, &packet, out);
         }
         FeedEnd::Close { reset: false }
     }

@@ -1,6 +1,7 @@
 //! The order of packets: which may come when, and what one changes for those that follow.
 
-use super::{Mqtt, Sender, Stage};
+use super::{Mqtt, Stage};
+use crate::connection::Sender;
 use crate::mqtt::packet::{Packet, kind};
 use crate::mqtt::wire::MqttError;
 

@@ -1,6 +1,8 @@
 //! The gateway's own packets: they never stand within a packet of which a part has gone on, but wait for its end.
 
-use super::{FeedEnd, Mqtt, Sender, Sink, overflow, pass};
+use super::{Mqtt, overflow};
+use crate::connection::machine::FeedEnd;
+use crate::connection::{Sender, Sink, pass};
 use crate::mqtt::packet::Header;
 
 impl Mqtt {
@@ -10,12 +12,12 @@ impl Mqtt {
         pass(from, &queue, out);
     }
 
-    pub(crate) fn take_queue(&mut self, from: Sender) -> Vec<u8> {
+    pub(super) fn take_queue(&mut self, from: Sender) -> Vec<u8> {
         std::mem::take(&mut self.half(from).queue)
     }
 
     /// Of a packet that is held, and for whose end answers wait: how many of `bytes` it still takes, if they end it.
-    pub(crate) fn answers_follow(&mut self, from: Sender, bytes: &[u8]) -> Option<usize> {
+    pub(super) fn answers_follow(&mut self, from: Sender, bytes: &[u8]) -> Option<usize> {
         let half = self.half(from);
         if half.queue.is_empty() || half.payload.is_some() {
             return None;

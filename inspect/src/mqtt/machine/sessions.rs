@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::standing::UnreleasedPublications;
+use crate::connection::memory::Remembered;
 
 /// Clients that are not connected, of which something is kept.
 const KEPT_MAX: usize = 1024;
@@ -33,7 +34,7 @@ type Name = (SocketAddr, Arc<str>);
 
 /// The sessions of all clients that pass this gateway.
 #[derive(Debug, Default)]
-pub struct Sessions(Mutex<SessionTable>);
+pub(super) struct Sessions(Mutex<SessionTable>);
 
 #[derive(Debug, Default)]
 struct SessionTable {
@@ -80,9 +81,10 @@ impl Sessions {
         let sessions = Arc::clone(self);
         (shared, Membership { sessions, name })
     }
+}
 
-    /// Clients that are not connected, of which something is kept.
-    pub fn kept(&self) -> usize {
+impl Remembered for Sessions {
+    fn kept(&self) -> usize {
         let kept = self.lock();
         kept.entries
             .values()

@@ -14,51 +14,22 @@
 //! A publication at QoS 2 is with the broker before it is released. [`UnreleasedPublications`] keeps its topic, and what is no longer
 //! permitted then is not released.
 
-use super::sessions::Sessions;
-use super::{Fate, Mqtt, Sender, Sink, operations};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
-use crate::connection::{Deviation, Effect, FeedEnd, Mode, Output};
+use super::{Fate, Mqtt, operations};
+use crate::connection::machine::FeedEnd;
+use crate::connection::{Effect, Mode, Output, Sender, Sink, pass};
 use crate::judge::{Objection, Refusal, Verdict};
+use crate::mqtt::deviation::{MqttDeviation, Revocation};
 use crate::mqtt::judge::{Admission, MqttRules};
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::Header;
 use crate::mqtt::refusal;
 
 /// Filters of a client that are judged again; deliveries are judged each in any case.
-pub(crate) const SUBSCRIPTIONS_MAX: usize = 1024;
+pub(super) const SUBSCRIPTIONS_MAX: usize = 1024;
 /// Their bytes, and those of the topics of what is not released.
-pub(crate) const TOPIC_BYTES_MAX: usize = 64 * 1024;
-
-/// What a policy takes away from a standing client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Revocation {
-    /// To be connected.
-    Connection,
-    /// Its will.
-    Will,
-    /// A subscription.
-    Subscription,
-    /// A publication of which only a part has passed.
-    Publication,
-    /// A delivery of which only a part has passed.
-    Delivery,
-}
-
-impl Revocation {
-    /// As an event says it.
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            Self::Connection => "the policy no longer permits this client to be connected",
-            Self::Will => "the policy no longer permits this client's will",
-            Self::Subscription => "the policy no longer permits a subscription of this client",
-            Self::Publication => "the policy no longer permits the publication that is passing",
-            Self::Delivery => "the policy no longer permits the delivery that is passing",
-        }
-    }
-}
+pub(super) const TOPIC_BYTES_MAX: usize = 64 * 1024;
 
 /// A client's subscriptions that went on.
 #[derive(Debug, Default)]
@@ -176,9 +147,9 @@ fn subscribed(filter: &str, qos: u8) -> Operation<'_> {
     Operation::Subscribe { filter, qos }
 }
 
-fn ended<'a>(what: Deviation, done: bool) -> Output<'a> {
+pub(super) fn ended<'a>(what: MqttDeviation, done: bool) -> Output<'a> {
     Output::Deviation {
-        what,
+        what: what.into(),
         effect: Effect::Ended,
         done,
     }
@@ -189,7 +160,7 @@ impl Mqtt {
     ///
     /// Of a client whose CONNECT was not seen, what is enforced takes nothing for granted; what observes does not hold
     /// it against the client.
-    pub(crate) fn rejudge(&mut self, rules: &MqttRules) {
+    pub(super) fn judge_again(&mut self, rules: &MqttRules) {
         self.admission = match (self.identity.first(), self.terms.mode) {
             (Some(Operation::Connect { client_id, user }), _) => rules.admit(client_id, user.as_deref()),
             (_, Mode::Enforce) => rules.admit_unknown(),
@@ -222,41 +193,15 @@ impl Mqtt {
         self.is_revocation_told &= self.taken.is_some();
     }
 
-    /// Ends the connection: nothing of it is permitted any more.
-    pub(crate) fn revoke(&mut self, out: &mut Sink<'_>) -> FeedEnd {
-        out(ended(Deviation::Revoked(Revocation::Connection), true));
-        self.leave(false, out)
-    }
-
-    /// Whether the rules in force permit the client's will.
-    pub(crate) fn permits_will(&self) -> bool {
-        self.will_permitted
-    }
-
-    /// Ends the connection; its will is left to the broker only if it is permitted.
-    pub(crate) fn leave(&mut self, will_permitted: bool, out: &mut Sink<'_>) -> FeedEnd {
-        self.will_permitted = will_permitted;
-        self.part(out)
-    }
-
-    /// Ends a connection whose CONNECT was not seen; `is_read`: where its client's packets end is known.
-    pub(crate) fn leave_unfollowed(&mut self, is_read: bool, out: &mut Sink<'_>) -> FeedEnd {
-        if is_read {
-            return self.part(out);
-        }
-        out(ended(Deviation::WillUnknown, true));
-        FeedEnd::Close { reset: true }
-    }
-
     /// Ends the connection if the policy took something away.
-    pub(crate) fn review(&mut self, out: &mut Sink<'_>) -> Option<FeedEnd> {
+    pub(super) fn end_if_taken(&mut self, out: &mut Sink<'_>) -> Option<FeedEnd> {
         let taken = self.taken?;
         let done = self.terms.mode == Mode::Enforce;
         if done && self.waits_for_the_end(taken) {
             return None;
         }
         if done || !self.is_revocation_told {
-            out(ended(Deviation::Revoked(taken), done));
+            out(ended(MqttDeviation::Revoked(taken), done));
         }
         self.is_revocation_told = true;
         done.then(|| self.part(out))
@@ -277,36 +222,36 @@ impl Mqtt {
     /// The end of what was passing is what a client waited for that is to be cut off.
     pub(super) fn parts_at_the_end(&mut self, out: &mut Sink<'_>) -> Option<FeedEnd> {
         match self.terms.mode {
-            Mode::Enforce => self.review(out),
+            Mode::Enforce => self.end_if_taken(out),
             Mode::Observe => None,
         }
     }
 
     /// The client is gone: what it leaves that was to be taken back.
-    pub(crate) fn vanished(&mut self, out: &mut Sink<'_>) {
+    pub(super) fn vanished(&mut self, out: &mut Sink<'_>) {
         if let Some(taken) = self.taken
             && self.terms.mode == Mode::Enforce
             && self.waits_for_the_end(taken)
         {
-            out(ended(Deviation::Revoked(taken), true));
-            out(ended(Deviation::WillRemains, true));
+            out(ended(MqttDeviation::Revoked(taken), true));
+            out(ended(MqttDeviation::WillRemains, true));
             self.taken = None;
         }
     }
 
     /// Takes leave of both sides, as far as packets to them are whole.
-    fn part(&mut self, out: &mut Sink<'_>) -> FeedEnd {
+    pub(super) fn part(&mut self, out: &mut Sink<'_>) -> FeedEnd {
         let whole = !self.client.is_within_passing();
         let has_will = self.identity.len() > 1;
         if self.stage == super::Stage::Connect {
             // The broker knows nothing of the client.
         } else if whole {
             let packet = refusal::farewell(self.version, has_will && self.will_permitted);
-            super::pass(Sender::Client, packet, out);
+            pass(Sender::Client, packet, out);
         } else if self.identity.is_empty() {
-            out(ended(Deviation::WillUnknown, true));
+            out(ended(MqttDeviation::WillUnknown, true));
         } else if has_will && !self.will_permitted {
-            out(ended(Deviation::WillRemains, true));
+            out(ended(MqttDeviation::WillRemains, true));
         }
         let ending = self.disconnect(out);
         if whole {
@@ -330,7 +275,7 @@ impl Mqtt {
             operations::judged(operation, verdict, observe, out);
         } else if is_unknown && !rules.may_release(&self.admission) {
             out(Output::Deviation {
-                what: Deviation::Release(identifier),
+                what: MqttDeviation::Release(identifier).into(),
                 effect: Effect::Withheld,
                 done: !observe,
             });
@@ -367,17 +312,6 @@ impl Mqtt {
         }
         drop(known);
         (self.unfinished, self.membership) = (shared, Some(membership));
-    }
-
-    /// What it published is known to the other connections of its session, too.
-    pub(crate) fn remember(&mut self, sessions: &Arc<Sessions>, broker: SocketAddr, client: IpAddr) {
-        self.sessions = Some((Arc::clone(sessions), broker, client));
-        if self.stage == super::Stage::Open {
-            // It may have ended meanwhile: what others know of it then counts, too.
-            let is_resumed = self.is_resumed;
-            self.welcomed(true);
-            self.is_resumed = is_resumed;
-        }
     }
 
     /// The verdict on a publication at QoS 2 whose identifier is that of one that stays with the broker.

@@ -1,0 +1,60 @@
+//! The protocols that are read: one line each. What one takes, its folder holds.
+//!
+//! To add one: a folder with an [`Inspector`] and a line here; a vocabulary in `penstock-policy`.
+
+use std::time::Duration;
+
+use penstock_policy::protocol::Protocol;
+use serde_json::value::RawValue;
+
+use crate::connection::ConnectionLimits;
+use crate::connection::frozen::ThawError;
+use crate::connection::machine::{Machine, Terms};
+
+/// All of them.
+pub(crate) static ALL: &[&dyn Inspector] = &[&crate::modbus::ModbusTcp, &crate::mqtt::MqttInspector];
+
+/// How one protocol is read.
+pub(crate) trait Inspector: Sync {
+    /// Which it is.
+    fn protocol(&self) -> Protocol;
+
+    /// A connection that begins now.
+    fn machine(&self, terms: Terms) -> Box<dyn Machine>;
+
+    /// As what a frozen connection is written.
+    fn frozen_as(&self) -> &'static str;
+
+    /// A connection that another process followed to here.
+    ///
+    /// # Errors
+    /// It could not be in this state, or an enforced flow does not permit it.
+    fn thaw(&self, terms: Terms, frozen: &RawValue, now: Duration) -> Result<Box<dyn Machine>, ThawError>;
+
+    /// What a frozen connection held that has not gone on: of the client, and of the server.
+    ///
+    /// # Errors
+    /// It cannot be read, or bytes that have gone on lack their end, which was refused.
+    fn unsent(&self, frozen: &RawValue) -> Result<[Vec<u8>; 2], ThawError>;
+
+    /// The most bytes that a frozen connection takes.
+    fn frozen_bytes_max(&self, limits: &ConnectionLimits) -> usize;
+
+    /// What a connection's end may leave behind where its peers were not taken leave of.
+    fn left_behind(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// The one that a frozen connection was written by.
+pub(crate) fn frozen_as(word: &str) -> Option<&'static dyn Inspector> {
+    ALL.iter()
+        .copied()
+        .find(|inspector| inspector.frozen_as() == word)
+}
+
+/// The words for the end of a connection whose peers were not taken leave of, with what that may leave behind.
+pub fn without_leave(words: &str) -> String {
+    let left = ALL.iter().filter_map(|inspector| inspector.left_behind());
+    [words].into_iter().chain(left).collect::<Vec<_>>().join("; ")
+}

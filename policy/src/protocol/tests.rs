@@ -1,5 +1,7 @@
 //! What holds for every protocol of the list.
 
+mod documentation;
+
 use std::collections::BTreeSet;
 
 use super::Protocol;

@@ -7,10 +7,9 @@
 mod flow;
 mod gateway;
 mod granted;
-mod modbus;
-mod mqtt;
 mod numbers;
 mod operations;
+mod permits;
 mod record;
 #[cfg(test)]
 mod tests;

@@ -2,20 +2,6 @@
 
 use crate::terms::NumberRange;
 
-/// The ranges sorted, those that touch or overlap made one: equal sets are equal lists.
-pub(super) fn merged(ranges: &[NumberRange]) -> Vec<NumberRange> {
-    let mut sorted = ranges.to_vec();
-    sorted.sort();
-    let mut merged: Vec<NumberRange> = Vec::with_capacity(sorted.len());
-    for range in sorted {
-        match merged.last_mut() {
-            Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
-            _ => merged.push(range),
-        }
-    }
-    merged
-}
-
 /// Whether every number of `inner` is one of `outer`, whose ranges may touch and overlap.
 pub(super) fn covers(outer: &[NumberRange], inner: &[NumberRange]) -> bool {
     without(inner, outer).is_empty()
@@ -23,9 +9,9 @@ pub(super) fn covers(outer: &[NumberRange], inner: &[NumberRange]) -> bool {
 
 /// The numbers of `some` that are none of `others`.
 pub(super) fn without(some: &[NumberRange], others: &[NumberRange]) -> Vec<NumberRange> {
-    let others = merged(others);
+    let others = NumberRange::merged(others.to_vec());
     let mut left = Vec::new();
-    for range in merged(some) {
+    for range in NumberRange::merged(some.to_vec()) {
         // The first number of the range that is not dealt with yet; `None` once all are.
         let mut next = Some(range.first);
         for other in others

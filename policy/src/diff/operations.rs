@@ -5,11 +5,8 @@
 //! did not. The inspector wants one entry to permit an operation whole, and so it is compared here: an entry that no
 //! single entry of the other list covers counts as more, or less, even where several together name the same numbers.
 
-use super::modbus::{Limit, View};
-use super::mqtt::{self, Grant};
+use super::permits::{Permit, permits};
 use crate::protocol::Operations;
-use crate::protocol::modbus_tcp::ModbusOperation;
-use crate::protocol::mqtt::MqttOperation;
 
 /// How two lists differ.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,136 +24,82 @@ const ALSO: &str = "may also";
 
 /// Compares two lists; `who` acts on whom by them (` by hmi-1 on plc-7`, or nothing).
 pub(super) fn compare(before: &Operations, after: &Operations, who: &str) -> Difference {
-    let of_modbus = (ModbusOperation::list(before), ModbusOperation::list(after));
-    let of_mqtt = (MqttOperation::list(before), MqttOperation::list(after));
-    match (of_modbus, of_mqtt) {
-        ((Some(before), Some(after)), _) => modbus(&before, &after, who),
-        (_, (Some(before), Some(after))) => mqtt(&before, &after, who),
-        _ => Difference {
+    if before.protocol != after.protocol {
+        return Difference {
             wider: true,
             narrower: true,
             details: vec![
                 format!("may also {}", after.phrases().join("; ")),
                 format!("may no longer {}", before.phrases().join("; ")),
             ],
-        },
+        };
     }
-}
-
-fn modbus(before: &[ModbusOperation], after: &[ModbusOperation], who: &str) -> Difference {
-    let views = |list: &[ModbusOperation]| list.iter().map(View::of).collect::<Vec<_>>();
-    let (old, new) = (views(before), views(after));
+    let (old, new) = (permits(before), permits(after));
     // Entries that the other list has not just so, with those that nothing there covers marked.
-    let odd = |list: &[ModbusOperation], views: &[View], others: &[View]| -> Vec<(String, View, bool)> {
-        list.iter()
-            .zip(views)
-            .filter(|(_, view)| !others.contains(view))
-            .map(|(entry, view)| {
-                let covered = others.iter().any(|other| other.covers(view));
-                (entry.to_string(), view.clone(), covered)
-            })
+    let odd = |own: &[Permit], others: &[Permit]| -> Vec<(Permit, bool)> {
+        let odd = own.iter().filter(|permit| !others.contains(permit));
+        odd.map(|permit| (permit.clone(), others.iter().any(|other| other.covers(permit))))
             .collect()
     };
-    let (mut gone, mut come) = (odd(before, &old, &new), odd(after, &new, &old));
+    let (mut gone, mut come) = (odd(&old, &new), odd(&new, &old));
     let mut difference = Difference {
-        wider: come.iter().any(|(_, _, covered)| !covered),
-        narrower: gone.iter().any(|(_, _, covered)| !covered),
+        wider: come.iter().any(|(_, covered)| !covered),
+        narrower: gone.iter().any(|(_, covered)| !covered),
         details: Vec::new(),
     };
-    // One entry of a function against one: said by what differs between the two.
-    let functions: Vec<String> = gone
-        .iter()
-        .map(|(_, view, _)| view.function().to_owned())
-        .collect();
-    for function in functions {
-        let of = |list: &[(String, View, bool)]| -> Vec<View> {
-            let same = list.iter().filter(|(_, view, _)| view.function() == function);
-            same.map(|(_, view, _)| view.clone()).collect()
+    // One entry of an operation against one: said by what differs between the two.
+    for (permit, _) in gone.clone() {
+        let alone = |list: &[(Permit, bool)]| {
+            let mut same = list.iter().filter(|(other, _)| other.is_of_same(&permit));
+            match (same.next(), same.next()) {
+                (Some((only, _)), None) => Some(only.clone()),
+                _ => None,
+            }
         };
-        let (from, to) = (of(&gone), of(&come));
-        let ([from], [to]) = (from.as_slice(), to.as_slice()) else {
+        let (Some(from), Some(to)) = (alone(&gone), alone(&come)) else {
             continue;
         };
-        if let Some(words) = pair(from, to, &old, &new, who) {
+        if let Some(words) = pair(&from, &to, &old, &new, who) {
             difference.details.push(words);
-            gone.retain(|(_, view, _)| view.function() != function);
-            come.retain(|(_, view, _)| view.function() != function);
+            gone.retain(|(other, _)| !other.is_of_same(&permit));
+            come.retain(|(other, _)| !other.is_of_same(&permit));
         }
     }
     for (list, others, may) in [(&come, &old, ALSO), (&gone, &new, NO_LONGER)] {
-        for (phrase, view, _) in list.iter().filter(|(_, _, covered)| !covered) {
-            let in_one = if view.beyond(widest(view), others).is_empty() {
-                " in one request"
-            } else {
-                ""
-            };
-            difference.details.push(format!("{may} {phrase}{in_one}{who}"));
+        for (permit, _) in list.iter().filter(|(_, covered)| !covered) {
+            let said = permit.sentence(may, others).unwrap_or_else(|| {
+                let in_one = if permit.is_only_joined(others) {
+                    " in one request"
+                } else {
+                    ""
+                };
+                format!("{may} {}{in_one}", permit.phrase)
+            });
+            difference.details.push(format!("{said}{who}"));
         }
     }
     difference
 }
 
-/// The limit that several entries may share between them.
-fn widest(view: &View) -> Limit {
-    match (
-        view.limit(Limit::Read).is_empty(),
-        view.limit(Limit::Write).is_empty(),
-    ) {
-        (false, true) => Limit::Read,
-        (true, false) => Limit::Write,
-        (false, false) => Limit::ReadAndWrite,
-        (true, true) => Limit::Units,
-    }
-}
-
-/// Two entries of one function that differ in one limit, and what follows from it.
-fn pair(from: &View, to: &View, old: &[View], new: &[View], who: &str) -> Option<String> {
-    let limit = from.differs_in(to)?;
+/// Two entries of one operation that differ in one set of numbers, and what follows from it.
+fn pair(from: &Permit, to: &Permit, old: &[Permit], new: &[Permit], who: &str) -> Option<String> {
+    let differs = from.differs_in(to)?;
     let mut sentences = Vec::new();
-    for (view, others, may) in [(from, new, NO_LONGER), (to, old, ALSO)] {
-        if others.iter().any(|other| other.covers(view)) {
-            continue;
+    for (permit, others, may) in [(from, new, NO_LONGER), (to, old, ALSO)] {
+        if !others.iter().any(|other| other.covers(permit)) {
+            // Where no number is named, only requests that span two entries differ: that takes the whole phrase.
+            sentences.push(differs.sentence(permit, others, may)?);
         }
-        let beyond = view.beyond(limit, others);
-        // Where no number is named, only requests that span two entries differ: that takes the whole phrase.
-        if beyond.is_empty() {
-            return None;
-        }
-        sentences.push(limit.sentence(&beyond, may));
     }
     if sentences.is_empty() {
         return None;
     }
     Some(format!(
         "{}: {} {} → {}: {}{who}",
-        from.function(),
-        limit.name(),
-        limit.words(from.limit(limit)),
-        limit.words(to.limit(limit)),
+        from.operation(),
+        differs.name(),
+        differs.words(from),
+        differs.words(to),
         sentences.join(", ")
     ))
-}
-
-fn mqtt(before: &[MqttOperation], after: &[MqttOperation], who: &str) -> Difference {
-    let (old, new) = (mqtt::grants(before), mqtt::grants(after));
-    let beyond = |some: &[Grant], others: &[Grant]| -> Vec<Grant> {
-        some.iter()
-            .filter(|grant| !others.iter().any(|other| other.covers(grant)))
-            .cloned()
-            .collect()
-    };
-    let (lost, won) = (beyond(&old, &new), beyond(&new, &old));
-    let mut details: Vec<String> = won
-        .iter()
-        .map(|grant| format!("{}{who}", grant.sentence(ALSO, &old)))
-        .collect();
-    details.extend(
-        lost.iter()
-            .map(|grant| format!("{}{who}", grant.sentence(NO_LONGER, &new))),
-    );
-    Difference {
-        wider: !won.is_empty(),
-        narrower: !lost.is_empty(),
-        details,
-    }
 }

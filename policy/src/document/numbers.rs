@@ -47,7 +47,7 @@ impl Numbers {
                 return None;
             }
         };
-        Some(Self::Ranges(merged(ranges)))
+        Some(Self::Ranges(NumberRange::merged(ranges)))
     }
 
     /// Their JSON Schema.
@@ -89,17 +89,4 @@ fn range(
         .help(help),
     );
     None
-}
-
-/// The same numbers in as few ranges as possible, in order.
-fn merged(mut ranges: Vec<NumberRange>) -> Vec<NumberRange> {
-    ranges.sort();
-    let mut merged: Vec<NumberRange> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
-            _ => merged.push(range),
-        }
-    }
-    merged
 }

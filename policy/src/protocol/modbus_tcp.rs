@@ -8,7 +8,9 @@ pub mod register_numbers;
 
 use std::fmt;
 
+use self::functions::{MODBUS_FUNCTIONS, ModbusFunction};
 use super::vocabulary::{
+    Aspect, Member,
     Carried, Carrier, Doubt, Effect, Group, Kind, Limit, Numbered, Operation, Phrase, Placeholder, Refusals,
     Spelling, Takes, Vocabulary, Within,
 };
@@ -32,6 +34,7 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary {
         limits: &[UNIT],
         help: "A function by its code, where the standard has no name for it.",
     }),
+    members,
     spelling: Spelling::Field("function"),
     session: None,
     refusals: Refusals {
@@ -127,23 +130,62 @@ fn register_numbers(operation: &str, ranges: &[NumberRange]) -> Option<Doubt> {
     })
 }
 
+static ASKED: Aspect = aspect("unit", "units", &[&UNITS], ["unit ", "units "], "asked");
+static READ: Aspect = Aspect {
+    spans: true,
+    ..aspect("read", "addresses", &[&READ_ADDRESSES, &ADDRESSES], ["", ""], "read")
+};
+static WRITTEN: Aspect = Aspect {
+    spans: true,
+    ..aspect("written", "addresses", &[&ADDRESSES], ["", ""], "written")
+};
+static VALUE: Aspect = aspect("value", "values", &[&VALUES], ["value ", "values "], "written");
+static SUB_FUNCTION: Aspect = aspect(
+    "sub-function",
+    "sub-functions",
+    &[&SUB_FUNCTIONS],
+    ["sub-function ", "sub-functions "],
+    "called",
+);
+
+const fn aspect(
+    id: &'static str,
+    name: &'static str,
+    by: &'static [&'static Limit],
+    nouns: [&'static str; 2],
+    done: &'static str,
+) -> Aspect {
+    Aspect {
+        id,
+        by,
+        name,
+        nouns,
+        done,
+        after: "",
+        spans: false,
+    }
+}
+
 const UNIT: Takes = Takes {
+    bounds: &ASKED,
     limit: &UNITS,
     required: Some("write `units: 1`, or `units: any`"),
     within: None,
 };
-const WHERE: Takes = optional(&ADDRESSES);
+const WHERE: Takes = optional(&ADDRESSES, &READ);
 const WHERE_WRITTEN: Takes = Takes {
+    bounds: &WRITTEN,
     limit: &ADDRESSES,
     required: Some(
         "a write names its addresses: `addresses: 40-43`, or `addresses: any` if really all are meant",
     ),
     within: None,
 };
-const WHERE_READ: Takes = optional(&READ_ADDRESSES);
-const WHAT: Takes = optional(&VALUES);
-const WHICH: Takes = optional(&SUB_FUNCTIONS);
+const WHERE_READ: Takes = optional(&READ_ADDRESSES, &READ);
+const WHAT: Takes = optional(&VALUES, &VALUE);
+const WHICH: Takes = optional(&SUB_FUNCTIONS, &SUB_FUNCTION);
 const COIL: Takes = Takes {
+    bounds: &VALUE,
     limit: &VALUES,
     required: None,
     within: Some(Within {
@@ -153,9 +195,10 @@ const COIL: Takes = Takes {
     }),
 };
 
-const fn optional(limit: &'static Limit) -> Takes {
+const fn optional(limit: &'static Limit, bounds: &'static Aspect) -> Takes {
     Takes {
-        limit,
+        bounds,
+            limit,
         required: None,
         within: None,
     }
@@ -228,6 +271,52 @@ static GROUPS: [Group; 3] = [
                the codes that makers use.",
     },
 ];
+
+/// The function codes that a name stands for, and what of each is bounded.
+fn members(name: &str) -> Vec<Member> {
+    let aspects = |code: u8, function: Option<&ModbusFunction>| {
+        let has = |so: fn(&ModbusFunction) -> bool| function.is_some_and(so);
+        let all = [
+            (&ASKED, true),
+            (&READ, has(|function| function.reads)),
+            (&WRITTEN, has(|function| function.writes)),
+            (&VALUE, has(|function| function.values)),
+            (&SUB_FUNCTION, matches!(code, 8 | 43)),
+        ];
+        all.into_iter()
+            .filter_map(|(aspect, has)| has.then_some(aspect))
+            .collect()
+    };
+    let member = |code: u8, function, fixed: Vec<NumberRange>| Member {
+        code: code.into(),
+        aspects: aspects(code, function),
+        fixed: (!fixed.is_empty()).then_some((&SUB_FUNCTION, fixed)),
+    };
+    let range = |(first, last): (u16, u16)| NumberRange {
+        first: first.into(),
+        last: last.into(),
+    };
+    if let Some(function) = functions::modbus_function(name) {
+        let fixed = function.sub_function.map(|number| range((number, number)));
+        return vec![member(function.code, Some(function), Vec::from_iter(fixed))];
+    }
+    if let Some(code) = functions::modbus_function_number(name) {
+        return vec![member(code, None, Vec::new())];
+    }
+    let lists = functions::modbus_group(name).unwrap_or_default();
+    let members = lists.iter().copied().flatten().map(|listed| {
+        let function = MODBUS_FUNCTIONS
+            .iter()
+            .find(|function| function.code == listed.code);
+        let fixed = match listed.sub_functions {
+            // A group limits no sub-functions: all of them.
+            [] if matches!(listed.code, 8 | 43) => vec![range((0, u16::MAX))],
+            listed => listed.iter().copied().map(range).collect(),
+        };
+        member(listed.code, function, fixed)
+    });
+    members.collect()
+}
 
 /// A permitted Modbus operation with its limits by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

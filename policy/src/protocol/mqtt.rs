@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::vocabulary::{
+    Aspect, Member,
     Carried, Carrier, Effect, Kind, Limit, Operation, Patterns, Phrase, Placeholder, Refusals, Session, Spelling,
     Takes, Vocabulary,
 };
@@ -28,10 +29,12 @@ pub(super) static VOCABULARY: Vocabulary = Vocabulary {
     operations: &OPERATIONS,
     groups: &[],
     numbered: None,
+    members,
     spelling: Spelling::Key,
     session: Some(Session {
         operation: "connect",
         names: "client_ids",
+        anyone: "any client",
         risk: "lets its clients connect under any identifier, also under another client's, whose session the broker then hands \
                over",
         help: "list who may connect: `connect: { client_ids: [...] }`",
@@ -82,7 +85,7 @@ static TOPIC_FILTERS: Patterns = Patterns {
     is: is_topic_filter,
     rule: "`+` stands alone between slashes, `#` alone and last",
     schema: "^(([^+#/]*|\\+)/)*([^+#/]*|\\+|#)$",
-    covers: filter_covers,
+    covers: subscription_covers,
 };
 
 static TOPICS: Limit = Limit {
@@ -143,14 +146,65 @@ const fn behind(before: &'static str, between: &'static str) -> Phrase {
     }
 }
 
-const WHICH_TOPICS: Takes = Takes {
-    limit: &TOPICS,
-    required: Some("write `topics: [\"works/#\"]`, or `topics: any`"),
-    within: None,
+static PUBLISHED: Aspect = Aspect {
+    done: "published",
+    ..aspect("published", &[&TOPICS])
+};
+static SUBSCRIBED: Aspect = Aspect {
+    done: "subscribed to",
+    ..aspect("subscribed", &[&TOPICS])
+};
+static QUALITY: Aspect = Aspect {
+    after: " at QoS ",
+    ..aspect("qos", &[&QOS])
+};
+static RETAINED: Aspect = Aspect {
+    after: ", retained too,",
+    ..aspect("retained", &[&RETAIN])
+};
+static CLIENT: Aspect = Aspect {
+    nouns: ["client ", "client "],
+    ..aspect("client", &[&CLIENT_IDS])
+};
+static USER: Aspect = Aspect {
+    nouns: ["user ", "user "],
+    ..aspect("user", &[&USERS])
 };
 
-const fn optional(limit: &'static Limit) -> Takes {
+const fn aspect(id: &'static str, by: &'static [&'static Limit]) -> Aspect {
+    Aspect {
+        id,
+        by,
+        name: id,
+        nouns: ["", ""],
+        done: "",
+        after: "",
+        spans: false,
+    }
+}
+
+/// Each name is an operation of its own.
+fn members(name: &str) -> Vec<Member> {
+    let known = (0..).zip(&OPERATIONS);
+    let own = known.filter(|(_, operation)| operation.name == name);
+    let member = own.map(|(code, operation)| Member {
+        code,
+        aspects: operation.limits.iter().map(|takes| takes.bounds).collect(),
+        fixed: None,
+    });
+    member.collect()
+}
+
+const fn topics(bounds: &'static Aspect) -> Takes {
     Takes {
+        required: Some("write `topics: [\"works/#\"]`, or `topics: any`"),
+        ..optional(&TOPICS, bounds)
+    }
+}
+
+const fn optional(limit: &'static Limit, bounds: &'static Aspect) -> Takes {
+    Takes {
+        bounds,
         limit,
         required: None,
         within: None,
@@ -161,19 +215,19 @@ static OPERATIONS: [Operation; 3] = [
     Operation {
         name: "publish",
         effect: Effect::Write,
-        limits: &[WHICH_TOPICS, optional(&QOS), optional(&RETAIN)],
+        limits: &[topics(&PUBLISHED), optional(&QOS, &QUALITY), optional(&RETAIN, &RETAINED)],
         help: "Publishes messages, and leaves a will.",
     },
     Operation {
         name: "subscribe",
         effect: Effect::Read,
-        limits: &[WHICH_TOPICS, optional(&QOS)],
+        limits: &[topics(&SUBSCRIBED), optional(&QOS, &QUALITY)],
         help: "Subscribes to messages, and receives them.",
     },
     Operation {
         name: "connect",
         effect: Effect::Session,
-        limits: &[optional(&CLIENT_IDS), optional(&USERS)],
+        limits: &[optional(&CLIENT_IDS, &CLIENT), optional(&USERS, &USER)],
         help: "Connects; where no entry names it, any client may.",
     },
 ];
@@ -186,6 +240,22 @@ fn is_topic_filter(text: &str) -> bool {
             (!level.contains('#') || (*level == "#" && n + 1 == levels.len()))
                 && (!level.contains('+') || *level == "+")
         })
+}
+
+/// Whether a subscription to `inner` is one that `outer` permits: both shared under a fitting name, or neither.
+fn subscription_covers(outer: &str, inner: &str) -> bool {
+    match (shared(outer), shared(inner)) {
+        (None, None) => filter_covers(outer, inner),
+        (Some((name, outer)), Some((inner_name, inner))) => {
+            (name == "+" || name == inner_name) && filter_covers(outer, inner)
+        }
+        _ => false,
+    }
+}
+
+/// The group and the filter of a shared subscription (MQTT 5, section 4.8.2).
+fn shared(filter: &str) -> Option<(&str, &str)> {
+    filter.strip_prefix("$share/")?.split_once('/')
 }
 
 /// Whether every topic that `inner` matches is matched by `outer` (MQTT 5, section 4.7).

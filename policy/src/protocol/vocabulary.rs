@@ -22,6 +22,8 @@ pub struct Vocabulary {
     pub groups: &'static [Group],
     /// Operations that have a number and no name, if there are such.
     pub numbered: Option<Numbered>,
+    /// What a name permits of which operations on the wire; none for a name that is unknown.
+    pub members: fn(&str) -> Vec<Member>,
     /// How a permitted operation stands in a plan.
     pub spelling: Spelling,
     /// Who its clients are, where the protocol opens a session for them.
@@ -110,11 +112,52 @@ pub struct Numbered {
 pub struct Takes {
     /// By what.
     pub limit: &'static Limit,
+    /// What of the operation it bounds.
+    pub bounds: &'static Aspect,
     /// What to write, where it has to be said; `None`: it may be left out.
     pub required: Option<&'static str>,
     /// The greatest number that this operation has, where it is less than the limit's, and how that is said.
     pub within: Option<Within>,
 }
+
+/// Something that operations have, and limits bound: the addresses that are read, the topic. Two limits may bound the same in
+/// different operations, and one limit different things.
+#[derive(Debug)]
+pub struct Aspect {
+    /// What tells it from the protocol's others.
+    pub id: &'static str,
+    /// The limits that bound it: the first that is said holds.
+    pub by: &'static [&'static Limit],
+    /// What it is called before its sets: `addresses 0-9 → 0-4`.
+    pub name: &'static str,
+    /// Before one of it and before several, where a sentence begins with it: `unit `, `units `.
+    pub nouns: [&'static str; 2],
+    /// What may be done with it: `read`, as in `100-199 may no longer be read`.
+    pub done: &'static str,
+    /// Before its set, where a sentence ends with it: ` at QoS `.
+    pub after: &'static str,
+    /// One request holds several of them in a row.
+    pub spans: bool,
+}
+
+/// What a name permits of one operation on the wire.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Which operation: its code.
+    pub code: u32,
+    /// What of it limits bound.
+    pub aspects: Vec<&'static Aspect>,
+    /// What is so by the name, whatever the limits say.
+    pub fixed: Option<(&'static Aspect, Vec<NumberRange>)>,
+}
+
+impl PartialEq for Aspect {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Aspect {}
 
 /// A bound of numbers closer than the limit's own.
 #[derive(Debug)]
@@ -230,6 +273,8 @@ pub struct Session {
     pub operation: &'static str,
     /// The limit that says under which names.
     pub names: &'static str,
+    /// Everybody: `any client`.
+    pub anyone: &'static str,
     /// What may happen if no name is asked for, after `flow … ` (PC0120).
     pub risk: &'static str,
     /// What to write against it.

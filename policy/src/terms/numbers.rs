@@ -11,3 +11,20 @@ pub struct NumberRange {
     /// Last, not below `first`.
     pub last: u32,
 }
+
+impl NumberRange {
+    /// The same numbers in as few ranges as possible, in order: equal sets are equal lists.
+    pub fn merged(mut ranges: Vec<Self>) -> Vec<Self> {
+        ranges.sort();
+        let mut merged: Vec<Self> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match merged.last_mut() {
+                Some(last) if range.first <= last.last.saturating_add(1) => {
+                    last.last = last.last.max(range.last);
+                }
+                _ => merged.push(range),
+            }
+        }
+        merged
+    }
+}

@@ -24,7 +24,12 @@ fn operations(protocol: &Vocabulary) -> String {
                 None => format!("`{}`", takes.limit.name),
             })
             .collect();
-        let _ = writeln!(table, "| {name} | {effect} | {} | {} |", limits.join(" "), shape.help);
+        let _ = writeln!(
+            table,
+            "| {name} | {effect} | {} | {} |",
+            limits.join(" "),
+            shape.help
+        );
     };
     let shape = |name: &str| protocol.shape(name).expect("a name has a shape");
     for operation in protocol.operations {
@@ -75,7 +80,9 @@ fn services_with_operations() -> String {
 fn between<'a>(guide: &'a str, name: &str) -> (usize, &'a str) {
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->\n"));
     let from = guide.find(&begin).unwrap_or_else(|| panic!("no mark `{begin}`")) + begin.len();
-    let length = guide[from..].find(&end).unwrap_or_else(|| panic!("no mark `{end}`"));
+    let length = guide[from..]
+        .find(&end)
+        .unwrap_or_else(|| panic!("no mark `{end}`"));
     (from, &guide[from..from + length])
 }
 

@@ -13,6 +13,7 @@
 
 mod connection;
 mod flow;
+mod operations;
 mod plant;
 
 use std::sync::Arc;

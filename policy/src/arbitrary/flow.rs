@@ -5,17 +5,18 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
+use super::operations;
+use crate::document::services::services;
 use crate::ids::{AssetId, GatewayId, ZoneId};
 use crate::model::{Asset, BridgeSource, Flow, FlowEnd, Plant, Service};
-use crate::protocol::Operations;
-use crate::protocol::modbus_tcp::MODBUS_TCP;
-use crate::protocol::modbus_tcp::ModbusOperation;
-use crate::protocol::mqtt::MQTT;
-use crate::protocol::mqtt::MqttOperation;
+use crate::protocol::mqtt::{MQTT, MqttOperation};
+use crate::protocol::{Carrier, NamedService, Operations, Protocol};
 use crate::terms::{Answers, GatewayMode, NumberRange, OnRefusal, PortRange, Tls, Transport};
 
 /// How many kinds of service there are; those from [`BRIDGED`] on are bridges where one can stand.
 const SERVICES: u8 = 11;
+const INSPECTED_FIRST: u8 = 3;
+const INSPECTED_LAST: u8 = 6;
 const BRIDGED: u8 = 9;
 
 /// Per flow: direction, ends, service, ports, limits.
@@ -77,7 +78,15 @@ pub(super) fn build(
     }
     let (service, operations) = service(recipe);
     let on_refusal = match (&operations, recipe.limits % 12) {
-        (Some(operations), 0) if operations.protocol == MQTT => OnRefusal::Acknowledge,
+        (Some(operations), 0)
+            if operations
+                .protocol
+                .refusals
+                .words
+                .contains(&OnRefusal::Acknowledge) =>
+        {
+            OnRefusal::Acknowledge
+        }
         (Some(_), 2) => OnRefusal::Disconnect,
         (Some(_), 4) => OnRefusal::Reset,
         (Some(_), 6) => OnRefusal::Drop,
@@ -212,32 +221,34 @@ fn service(recipe: &FlowRecipe) -> (Service, Option<Operations>) {
         protocol: None,
         transport,
     };
-    let limited = recipe.limits.is_multiple_of(2);
     match recipe.service % SERVICES {
         0 => (plain("icmp-echo", Transport::IcmpEcho), None),
         1 | 2 => (plain("udp", Transport::Udp(port_ranges(&recipe.ports))), None),
-        3 | 4 => (
-            Service {
-                name: "modbus-tcp".to_owned(),
-                protocol: Some(MODBUS_TCP),
-                transport: Transport::Tcp(vec![PortRange::single(502)]),
-            },
-            limited.then(|| {
-                let last = u32::from(recipe.limits);
-                Operations::from(vec![ModbusOperation {
-                    function: "read-holding-registers".to_owned(),
-                    units: Some(vec![NumberRange { first: 1, last: 1 }]),
-                    addresses: Some(vec![NumberRange { first: 0, last }]),
-                    read_addresses: None,
-                    values: None,
-                    sub_functions: None,
-                }])
-            }),
-        ),
-        5 => (mqtt("mqtt", 1883), limited.then(|| publications(recipe))),
-        8 => (mqtt("mqtts", 8883), limited.then(|| publications(recipe))),
+        INSPECTED_FIRST..=INSPECTED_LAST => inspected(recipe),
         _ => (plain("tcp", Transport::Tcp(port_ranges(&recipe.ports))), None),
     }
+}
+
+/// A service whose operations can be told apart, limited or not.
+fn inspected(recipe: &FlowRecipe) -> (Service, Option<Operations>) {
+    let known: Vec<(NamedService, Protocol)> = services()
+        .filter(|known| !known.bridged && known.carrier == Carrier::Tcp)
+        .filter_map(|known| Some((known, known.protocol?)))
+        .collect();
+    let chosen = known.iter().cycle().nth(usize::from(recipe.service / SERVICES));
+    let Some((known, protocol)) = chosen.copied() else {
+        unreachable!("there are services whose operations can be told apart");
+    };
+    let service = Service {
+        name: known.name.to_owned(),
+        protocol: Some(protocol),
+        transport: Transport::Tcp(vec![PortRange::single(known.port)]),
+    };
+    let limited = recipe.limits.is_multiple_of(2);
+    (
+        service,
+        limited.then(|| operations::some(protocol, recipe.limits)),
+    )
 }
 
 fn mqtt(name: &str, port: u16) -> Service {

@@ -85,6 +85,12 @@ static TOPIC_FILTERS: Patterns = Patterns {
     is: is_topic_filter,
     rule: "`+` stands alone between slashes, `#` alone and last",
     schema: "^(([^+#/]*|\\+)/)*([^+#/]*|\\+|#)$",
+    examples: &[
+        "works/line0/+",
+        "works/line1/+",
+        "works/line1/pressure",
+        "works/#",
+    ],
     covers: subscription_covers,
 };
 

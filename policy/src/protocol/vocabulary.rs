@@ -241,6 +241,8 @@ pub struct Patterns {
     pub rule: &'static str,
     /// The same as a pattern of JSON Schema.
     pub schema: &'static str,
+    /// Some that are.
+    pub examples: &'static [&'static str],
     /// Whether all that the second matches is matched by the first.
     pub covers: fn(&str, &str) -> bool,
 }

@@ -46,6 +46,10 @@ pub struct Views {
 }
 
 /// Runs until `stop` is cancelled. `ready` is called once the stored policy is in force.
+///
+/// # Errors
+/// The state folder cannot be made or locked, or another agent holds it. Nothing else ends it: what fails later is a
+/// fault, and is reported.
 pub async fn run<K: Kernel>(
     config: Config,
     kernel: Arc<K>,

@@ -141,11 +141,18 @@ impl Audit {
     }
 
     /// Takes up what the coordinator holds; returns where the upload goes on.
+    ///
+    /// # Errors
+    /// The spool cannot be used at the moment, the writer has stopped, or `ack` names an epoch that no trail of this
+    /// gateway can have reached.
     pub async fn resume(&self, ack: AuditAck) -> Result<Position, AuditError> {
         self.ask(|answer| Command::Resume(ack, answer)).await?
     }
 
     /// Blocks from `from` on; empty at the end of the trail.
+    ///
+    /// # Errors
+    /// The spool cannot be used at the moment, or the writer has stopped.
     pub async fn read(
         &self,
         from: Position,

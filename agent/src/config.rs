@@ -241,6 +241,9 @@ pub const TAP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 impl Config {
     /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// There is no such file, it cannot be read or is not UTF-8 text, or [`Config::parse`] refuses it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let bytes =
             durable::read(path, CONFIG_BYTES_MAX)?.ok_or_else(|| ConfigError::Missing(path.to_owned()))?;
@@ -249,6 +252,19 @@ impl Config {
     }
 
     /// Checks a text; `path` names it in errors.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use penstock_agent::config::Config;
+    ///
+    /// let path = Path::new("agent.toml");
+    /// assert!(Config::parse("", path).is_ok(), "every key has a default");
+    /// assert!(Config::parse("[audit]\nspool_bytes = 1\n", path).is_err(), "unknown keys are refused");
+    /// ```
+    ///
+    /// # Errors
+    /// It is not TOML, has a key that no configuration has, or a value that does not hold; the error names the key
+    /// and says what to write.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let typed: ConfigFile = toml::from_str(text).map_err(|mut source| {
             if secrets::on_line(text, source.span().unwrap_or_default().start) {

@@ -71,12 +71,12 @@ impl From<NotWritten> for FileError {
 }
 
 /// Replaces the file at `path` by `content`, durable when this returns. `mode` is the file's permission bits.
-pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
     Ok(Writing::of_service(mode).replace(path, content)?)
 }
 
 /// As [`replace`], but not durable: for what only shows a present state, again and again.
-pub fn show(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
+pub(crate) fn show(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
     let shown = Writing {
         durable: false,
         ..Writing::of_service(mode)
@@ -85,7 +85,7 @@ pub fn show(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
 }
 
 /// Reads a file of at most `bytes_max`; `None` if there is none.
-pub fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, FileError> {
+pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, FileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -106,6 +106,9 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, FileError> {
 }
 
 /// Creates a folder and its parents, readable by the owner only.
+///
+/// # Errors
+/// The folder or one of its parents cannot be made: no permission, no room, or a file of that name.
 pub fn create_folder(path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()

@@ -239,6 +239,10 @@ impl Enforcer {
     ///
     /// What is seen goes to `observed`; a receiver that is slow loses verdicts, which are then counted. Must be called
     /// within a tokio runtime whose threads are in the network namespace that is to be guarded.
+    ///
+    /// # Errors
+    /// A netlink socket cannot be opened: without CAP_NET_ADMIN nothing can be enforced. An inspector that cannot
+    /// start is not an error but a fault.
     pub fn start(
         settings: EnforceSettings,
         observed: mpsc::Sender<Observation>,
@@ -247,6 +251,9 @@ impl Enforcer {
     }
 
     /// As [`Enforcer::start`], and takes up what an agent before left with the service manager.
+    ///
+    /// # Errors
+    /// As [`Enforcer::start`].
     pub fn start_with(
         settings: EnforceSettings,
         kept: Vec<StoredDescriptor>,
@@ -326,6 +333,10 @@ impl Enforcer {
     }
 
     /// Whether the kernel would take `plan`; changes nothing. An [`Enforcer::apply`] of the same plan goes on from here.
+    ///
+    /// # Errors
+    /// The plan does not fit the kernel's tables or this machine's interfaces, names operations that cannot be
+    /// inspected here, or the kernel (or `nft`) rejects it.
     pub async fn check(&self, plan: Arc<Plan>) -> Result<(), EnforceError> {
         let judged = Arc::clone(&plan);
         make_policy(judged, Revision(0)).await?;
@@ -385,6 +396,10 @@ impl Enforcer {
     }
 
     /// Compares the kernel with the plan in force, and repairs it if the plan says so.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked, or rejected the repair; the difference then stays, and the next look finds it
+    /// again.
     pub async fn verify(&self) -> Result<DriftState, EnforceError> {
         routes::mend(&self.table).await;
         self.table.verify(None).await
@@ -407,6 +422,9 @@ impl Enforcer {
     }
 
     /// Totals of what the kernel decided.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked for its counters.
     pub async fn counters(&self) -> Result<Counters, EnforceError> {
         let mut counters = self.table.counters().await?;
         counters.inspected_connections = self.inspected_connections();

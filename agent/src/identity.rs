@@ -207,12 +207,15 @@ impl Identity {
     }
 
     /// The servers that the certificate is good for: where it says so, devices take this gateway for them.
+    ///
+    /// # Errors
+    /// The certificate cannot be read.
     pub fn server_names(&self) -> Result<ServerNames, TlsError> {
         self.credentials.server_names()
     }
 
     /// The TLS profile towards a broker, as the plan says that it proves who it is.
-    pub fn broker_profile(
+    pub(crate) fn broker_profile(
         &self,
         tls: &Tls,
         asset: &AssetId,
@@ -228,6 +231,9 @@ impl Identity {
     }
 
     /// From when until when the certificate holds, milliseconds since 1970.
+    ///
+    /// # Errors
+    /// The certificate cannot be read.
     pub fn validity_ms(&self) -> Result<(u64, u64), TlsError> {
         self.credentials.validity_ms()
     }
@@ -248,6 +254,9 @@ impl IdentityFolder {
     }
 
     /// The enrolment record alone.
+    ///
+    /// # Errors
+    /// The machine was never enrolled, or the record cannot be read at the moment (it may be intact), or is damaged.
     pub fn enrolment(store: &mut Store) -> Result<Enrolment, IdentityError> {
         let Some(bytes) = store.load(RECORD) else {
             let unread = store
@@ -259,6 +268,9 @@ impl IdentityFolder {
     }
 
     /// The enrolment record from its copy in a file, while the agent holds the database.
+    ///
+    /// # Errors
+    /// There is no copy, or the one that is there cannot be used.
     pub fn peek_enrolment(state_folder: &Path) -> Result<Enrolment, IdentityError> {
         let copy = crate::store::read_copy(state_folder, RECORD);
         let (_, bytes) = match (copy.found, copy.fault) {
@@ -367,6 +379,10 @@ impl IdentityFolder {
     }
 
     /// Holds a coordinator's answer against what was asked for: our name, our key, the plant's pinned root.
+    ///
+    /// # Errors
+    /// The answer has no certificate, one for another name or another key, or roots without the one that the token
+    /// named.
     pub fn check(
         enrolment: &Enrolment,
         key: &Key,
@@ -403,6 +419,9 @@ impl IdentityFolder {
     }
 
     /// Stores what was issued. The certificate before is kept beside it: whether the new one does is not known yet.
+    ///
+    /// # Errors
+    /// A file cannot be written. The previous certificate then stays in use.
     pub fn store_issued(&self, issued: &IssuedChain) -> Result<(), IdentityError> {
         durable::create_folder(&self.0)?;
         if let Ok(Some(before)) = durable::read(&self.path("chain.pem"), PEM_BYTES_MAX) {
@@ -422,6 +441,9 @@ impl IdentityFolder {
     }
 
     /// Stores the enrolment record.
+    ///
+    /// # Errors
+    /// The record's file cannot be written, or one is there that cannot be read at the moment and might be newer.
     pub fn store_enrolment(store: &mut Store, enrolment: &Enrolment) -> Result<(), crate::store::StoreError> {
         // Names, addresses and keys cannot fail to be JSON.
         store.save(RECORD, &serde_json::to_vec(enrolment).unwrap_or_default())

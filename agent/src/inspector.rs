@@ -382,6 +382,9 @@ impl Inspector {
     }
 
     /// Makes a plan ready to be put.
+    ///
+    /// # Errors
+    /// The operations of a flow cannot be made into rules; the error names the flow.
     pub fn prepare(plan: Arc<Plan>, revision: Revision) -> Result<Arc<InspectionPolicy>, OperationsError> {
         InspectionPolicy::new(plan, revision)
             .map(Arc::new)

@@ -14,6 +14,8 @@
 //! Invariants: the stored policy is in force before anything waits for the network; no input from network, disk or
 //! kernel makes anything here panic; every queue is bounded and says what happens when it is full.
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod allocator;
 pub mod app;
 pub mod audit;

@@ -10,7 +10,7 @@ use penstock_policy::release::{
 use penstock_proto::v1::{PolicyOffer, SignedRelease};
 
 /// Judges `offer` by what the gateway believes and can do.
-pub fn judge(
+pub(crate) fn judge(
     trust: &Trust,
     capabilities: &BTreeSet<Capability>,
     offer: &PolicyOffer,

@@ -183,6 +183,10 @@ fn digest_in(bytes: Option<Vec<u8>>) -> Option<Digest> {
 }
 
 /// Stores a verified offer in the slot that is not in force, and says which that is; durable when this returns.
+///
+/// # Errors
+/// The slot's file cannot be written, or what is in it cannot be read at the moment and might be in force. The policy
+/// in force is untouched.
 pub fn stage(store: &mut Store, trust: &Trust, offer: &PolicyOffer) -> Result<&'static str, StoreError> {
     let slot = slot_to_replace(store);
     store.save(slot, &encode(trust, offer))?;
@@ -222,6 +226,9 @@ fn slot_to_replace(store: &mut Store) -> &'static str {
 
 /// Notes that the policy of this statement is the one in the kernel, and what the gateway believes from now on; says which
 /// records that wrote.
+///
+/// # Errors
+/// One of the two records cannot be written; the first may be written then.
 pub fn set_effective(
     store: &mut Store,
     statement: Digest,

@@ -77,6 +77,9 @@ impl ServiceManager {
     }
 
     /// Gives descriptors into the store, under one name.
+    ///
+    /// # Errors
+    /// The manager does not take a message in time, or takes none; what went before is kept.
     pub fn keep(&self, name: &str, descriptors: &[OwnedFd]) -> io::Result<()> {
         let message = format!("FDSTORE=1\nFDNAME={name}");
         for batch in descriptors.chunks(BATCH) {
@@ -93,6 +96,9 @@ impl ServiceManager {
 
     /// Waits until the manager has handled all that was told: what a process tells it just before it ends may be
     /// taken for nobody's.
+    ///
+    /// # Errors
+    /// The manager does not answer in time, or the message cannot be sent.
     pub async fn settle(&self) -> io::Result<()> {
         let (reader, writer) = io::pipe()?;
         send(&self.socket, "BARRIER=1", &[writer.as_fd()])?;
@@ -136,7 +142,7 @@ fn send(socket: impl AsFd, message: &str, descriptors: &[BorrowedFd<'_>]) -> io:
 
 /// Any number of descriptors as two: a socket in whose queue they wait, and its peer, without which the manager would
 /// take the first for dead.
-pub fn pack(descriptors: &[OwnedFd]) -> io::Result<[OwnedFd; 2]> {
+pub(crate) fn pack(descriptors: &[OwnedFd]) -> io::Result<[OwnedFd; 2]> {
     let (from, to) = UnixStream::pair()?;
     // A queue that is full is an error, and nothing to wait for.
     from.set_nonblocking(true)?;

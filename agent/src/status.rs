@@ -156,6 +156,9 @@ pub struct Policy {
 
 impl Status {
     /// Fails on a machine that is no gateway yet.
+    ///
+    /// # Errors
+    /// There is no enrolment record that can be used.
     pub fn enrolled(&self) -> Result<(), NotEnrolled> {
         self.identity.as_ref().map(|_| ()).ok_or(NotEnrolled)
     }

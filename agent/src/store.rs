@@ -73,6 +73,9 @@ pub enum LockError {
 const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Takes the state folder for this process alone; held until the file is closed.
+///
+/// # Errors
+/// The folder cannot be made, its lock file cannot be opened or locked, or another agent holds it.
 pub fn lock(state_folder: &Path) -> Result<std::fs::File, LockError> {
     durable::create_folder(state_folder)?;
     let path = state_folder.join(LOCK);
@@ -258,7 +261,7 @@ impl Store {
     }
 
     /// Stores the record; its file is durable when this returns well, and the database's copy if that works.
-    pub fn save(&mut self, record: &'static str, payload: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn save(&mut self, record: &'static str, payload: &[u8]) -> Result<(), StoreError> {
         if !self.generations.contains_key(record) {
             self.load(record);
         }

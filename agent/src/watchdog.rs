@@ -40,6 +40,9 @@ impl Beat {
 impl Watchdog {
     /// Starts, if the manager wants signs of life (`allowed` is how long it waits for one); `carries` says whether connections
     /// are carried.
+    ///
+    /// # Errors
+    /// No thread can be started.
     pub fn start(
         manager: ServiceManager,
         allowed: Duration,

@@ -24,6 +24,17 @@ pub struct Share {
 }
 
 /// The shares of all peers in one thing.
+///
+/// ```
+/// use penstock_coordinator::allowance::{Allowance, Share};
+///
+/// let hour_ms = 3_600_000;
+/// let allowance = Allowance::new(Share { at_once: 2, per_day: 24 });
+/// assert!(allowance.take("gw-1", 2, 0).is_ok());
+/// assert!(allowance.take("gw-1", 1, 0).is_err());
+/// assert!(allowance.take("gw-2", 1, 0).is_ok(), "each has its own share");
+/// assert!(allowance.take("gw-1", 1, hour_ms).is_ok(), "one an hour comes back");
+/// ```
 #[derive(Debug)]
 pub struct Allowance {
     share: Share,

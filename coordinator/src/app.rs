@@ -99,6 +99,9 @@ pub struct DataLock {
 
 impl DataLock {
     /// Takes it, or says who has it.
+    ///
+    /// # Errors
+    /// Another coordinator holds it, or the lock file cannot be made or locked.
     pub fn take(data: &Path) -> Result<Self, AppError> {
         let folder = data.display().to_string();
         let file = File::create(data.join("lock")).map_err(|source| AppError::Lock {
@@ -126,6 +129,9 @@ pub struct RunningCoordinator {
 }
 
 /// Makes a new plant's authority in the data folder.
+///
+/// # Errors
+/// There is an authority already, a coordinator runs on the folder, or something cannot be written there.
 pub fn init(config: &Config) -> Result<(), AppError> {
     files::private_folder(&config.data)?;
     let _lock = DataLock::take(&config.data)?;
@@ -138,6 +144,10 @@ pub fn init(config: &Config) -> Result<(), AppError> {
 
 /// Makes a token for an operator directly in the store, while no coordinator runs: for the first admin, and for
 /// when every admin's certificate is lost. It is written in the trail like any other.
+///
+/// # Errors
+/// A coordinator runs on the folder, authority or store cannot be opened, the token cannot be made, or the trail
+/// cannot take it.
 pub async fn operator_token(
     config: &Config,
     operator: &OperatorId,
@@ -171,6 +181,10 @@ pub async fn operator_token(
 }
 
 /// Copies store and authority to a new folder, also while the coordinator runs.
+///
+/// # Errors
+/// `to` exists or cannot be made, or store or authority cannot be read or written. What was copied so far stays in
+/// `to`.
 pub fn backup(config: &Config, to: &Path) -> Result<(), AppError> {
     files::new_private_folder(to)?;
     let ca = to.join("ca");
@@ -188,6 +202,10 @@ fn certificate_files(config: &Config) -> [PathBuf; 2] {
 }
 
 /// Starts a coordinator.
+///
+/// # Errors
+/// Another coordinator runs on the folder, authority, store or records cannot be used, TLS or metrics cannot be set
+/// up, or an address cannot be listened on.
 pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let lock = DataLock::take(&config.data)?;
     let recorder = metrics::install()?;

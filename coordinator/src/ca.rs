@@ -127,6 +127,9 @@ impl From<KeyError> for CaError {
 
 impl Authority {
     /// Makes a new authority for `plant` in the folder `dir`.
+    ///
+    /// # Errors
+    /// There is an authority in `dir` already, key or certificate cannot be made, or a file cannot be written.
     pub fn create(dir: &Path, plant: PlantId, lifetimes: Lifetimes, now_ms: u64) -> Result<Self, CaError> {
         let (certificate_file, key_file) = (dir.join("root.pem"), dir.join("root.key"));
         if certificate_file.exists() || key_file.exists() {
@@ -151,6 +154,9 @@ impl Authority {
     }
 
     /// Opens the authority in `dir`.
+    ///
+    /// # Errors
+    /// A file is missing, unreadable or damaged, or the key can be read by others.
     pub fn load(dir: &Path, plant: PlantId, lifetimes: Lifetimes) -> Result<Self, CaError> {
         let file = dir.join("root.pem");
         let pem = files::read(&file)?;
@@ -184,6 +190,10 @@ impl Authority {
     }
 
     /// Reads a PKCS#10 request and checks that it is signed by the key in it.
+    ///
+    /// # Errors
+    /// The request is too long, is not PKCS#10 in DER and nothing else, has a key of a kind that is not accepted, or
+    /// is not signed by it.
     pub fn prove(request: &[u8]) -> Result<ProvenKey, CaError> {
         if request.len() > REQUEST_BYTES_MAX {
             return Err(CaError::Request(format!(
@@ -216,6 +226,10 @@ impl Authority {
     }
 
     /// Issues a certificate that says: whoever holds this key is `subject`, and answers by `names`, which people do not have.
+    ///
+    /// # Errors
+    /// The name does not fit into a certificate, the system provides no random numbers, or the authority's key cannot
+    /// sign.
     pub fn issue(
         &self,
         subject: &Subject,

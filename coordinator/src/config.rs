@@ -265,6 +265,9 @@ pub enum ConfigError {
 
 impl ConfigFile {
     /// Reads a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not text, or is not TOML with the keys of a configuration.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             String::from_utf8(files::read(path)?).map_err(|_| ConfigError::NotText(path.to_owned()))?;
@@ -281,6 +284,18 @@ impl ConfigFile {
     }
 
     /// A configuration with every default.
+    ///
+    /// ```
+    /// use penstock_coordinator::config::ConfigFile;
+    /// use penstock_policy::ids::{CoordinatorId, PlantId};
+    ///
+    /// let plant = PlantId::new("works").unwrap();
+    /// let name = CoordinatorId::new("coordinator-1").unwrap();
+    /// let mut file = ConfigFile::with_defaults(plant, name, "/var/lib/penstock-coordinator".into());
+    /// assert!(file.check().is_ok());
+    /// file.certificates.gateway_days = 0;
+    /// assert!(file.check().is_err());
+    /// ```
     pub fn with_defaults(plant: PlantId, name: CoordinatorId, data: PathBuf) -> Self {
         Self {
             plant,
@@ -296,6 +311,9 @@ impl ConfigFile {
     }
 
     /// Checks the values.
+    ///
+    /// # Errors
+    /// A value makes no sense; the error names its key and says what is wrong with it.
     pub fn check(&self) -> Result<Config, ConfigError> {
         let bad = |key, what: &str| ConfigError::Value {
             key,

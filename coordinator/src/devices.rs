@@ -28,7 +28,7 @@ pub struct Device {
 }
 
 /// Issues a certificate for `asset` to the key in the request.
-pub async fn issue(
+pub(crate) async fn issue(
     releases: &Releases,
     authority: &Authority,
     asset: &str,

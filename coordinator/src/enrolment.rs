@@ -86,7 +86,7 @@ fn hash(secret: &Secret) -> Digest {
 }
 
 /// Makes a token for a gateway, or for an operator with a role.
-pub async fn create_token(
+pub(crate) async fn create_token(
     store: &Store,
     subject: &Subject,
     role: Option<Role>,
@@ -168,7 +168,7 @@ pub struct Application<'a> {
 }
 
 /// Consumes a token and issues a certificate for the key in the request.
-pub async fn enrol(
+pub(crate) async fn enrol(
     store: &Store,
     authority: &Authority,
     attempts: &Attempts,
@@ -315,7 +315,7 @@ async fn remember(
 }
 
 /// Changes what is remembered of a gateway.
-pub async fn update_gateway(
+pub(crate) async fn update_gateway(
     store: &Store,
     gateway: &str,
     change: impl Fn(&mut GatewayRecord),
@@ -337,7 +337,7 @@ pub async fn update_gateway(
 
 /// Issues a new certificate to a peer that has a valid one, for the same subject; with the names by which a gateway
 /// serves where it ends TLS.
-pub async fn renew(
+pub(crate) async fn renew(
     store: &Store,
     authority: &Authority,
     subject: &Subject,

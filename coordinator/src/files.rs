@@ -45,7 +45,7 @@ fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
 }
 
 /// Makes a folder that only its owner can enter.
-pub fn private_folder(path: &Path) -> Result<(), FileError> {
+pub(crate) fn private_folder(path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -55,7 +55,7 @@ pub fn private_folder(path: &Path) -> Result<(), FileError> {
 }
 
 /// As [`private_folder`], but one that exists is not taken.
-pub fn new_private_folder(path: &Path) -> Result<(), FileError> {
+pub(crate) fn new_private_folder(path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .mode(0o700)
@@ -64,16 +64,19 @@ pub fn new_private_folder(path: &Path) -> Result<(), FileError> {
 }
 
 /// Writes a new file; one that exists is not touched.
+///
+/// # Errors
+/// There is such a file already, or it cannot be made, written or synced.
 pub fn write_new(path: &Path, content: &[u8]) -> Result<(), FileError> {
     Ok(Writing::of_service(0o644).create(path, content)?)
 }
 
 /// Puts `content` in the place of a secret file, whole or not at all.
-pub fn replace_secret(path: &Path, content: &[u8]) -> Result<(), FileError> {
+pub(crate) fn replace_secret(path: &Path, content: &[u8]) -> Result<(), FileError> {
     Ok(Writing::of_service(0o600).replace(path, content)?)
 }
 
 /// Reads a file.
-pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(io("read", path))
 }

@@ -100,6 +100,9 @@ impl Ingest {
 
     /// First position that is not held, for the welcome of a session. `own_epoch`: the source's own, where it says so. It
     /// could not go on after what is held too far beyond it; that was somebody else's, and the trail goes on before it.
+    ///
+    /// # Errors
+    /// The store cannot be read, or a head that is beyond what the source ever reached cannot be taken back.
     pub async fn position(&self, source: &str, own_epoch: u64) -> Result<Option<AuditAck>, StoreError> {
         let head = self.store.head(source).await?;
         let followed = own_epoch.saturating_add(EPOCH_FOLLOWED_MAX);
@@ -131,7 +134,7 @@ impl Ingest {
     }
 
     /// Writes down that a trail waits, and why.
-    pub async fn waits(&self, source: &str, why: &str) -> Result<(), StoreError> {
+    pub(crate) async fn waits(&self, source: &str, why: &str) -> Result<(), StoreError> {
         let waits = TrailEvent {
             step: "waits".to_owned(),
             source: source.to_owned(),
@@ -157,6 +160,10 @@ impl Ingest {
     }
 
     /// Stores blocks of `source`, in the order given. When this returns, what `ack` says is on disk.
+    ///
+    /// # Errors
+    /// The store cannot write, or has no room for this source at the moment: nothing of these blocks is then
+    /// acknowledged. Blocks that do not continue the chain are not an error but a fault in the answer.
     pub async fn accept(
         &self,
         source: &str,

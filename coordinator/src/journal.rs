@@ -57,6 +57,10 @@ impl Journal {
     }
 
     /// What an operator did (`allowed`) or was refused, and why.
+    ///
+    /// # Errors
+    /// The store does not take it. A refusal that is only counted, or left out because the disk is short, is not an
+    /// error.
     pub async fn operator(
         &self,
         operator: &str,
@@ -89,6 +93,9 @@ impl Journal {
     }
 
     /// A certificate that was issued to `subject`.
+    ///
+    /// # Errors
+    /// The store does not take it.
     pub async fn identity(
         &self,
         step: &str,
@@ -106,7 +113,7 @@ impl Journal {
     }
 
     /// Somebody without a certificate who was refused: whoever they say they are, their address is what is counted.
-    pub async fn stranger_refused(
+    pub(crate) async fn stranger_refused(
         &self,
         name: &str,
         address: IpAddr,
@@ -118,7 +125,7 @@ impl Journal {
     }
 
     /// Somebody with a certificate who was refused. What strangers try, also from the same address, hides nothing of it.
-    pub async fn peer_refused(
+    pub(crate) async fn peer_refused(
         &self,
         subject: &Subject,
         address: IpAddr,
@@ -149,6 +156,9 @@ impl Journal {
 
     /// What was found about a gateway's trail. A gateway about which the same is to be said again and again is counted, as
     /// whoever is refused.
+    ///
+    /// # Errors
+    /// The store does not take it. What is only counted, or left out because the disk is short, is not an error.
     pub async fn trail(&self, severity: Severity, event: TrailEvent) -> Result<(), StoreError> {
         let source = format!("{} {}", event.step, event.source);
         let Some(message) = counted(&self.trails, &source, &event.message) else {
@@ -163,7 +173,11 @@ impl Journal {
     }
 
     /// What the coordinator itself did to trails: each time, also when the disk is short.
-    pub async fn trail_changed(&self, severity: Severity, event: TrailEvent) -> Result<(), StoreError> {
+    pub(crate) async fn trail_changed(
+        &self,
+        severity: Severity,
+        event: TrailEvent,
+    ) -> Result<(), StoreError> {
         let event = TrailEvent {
             message: bounded(&event.message),
             ..event

@@ -17,6 +17,8 @@
 //!
 //! `app` wires all of it, and nothing imports `app`.
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod allowance;
 pub mod api;
 pub mod app;

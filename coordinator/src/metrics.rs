@@ -24,7 +24,7 @@ use crate::health::own::{PROVED_FOR_OTHERS, Probe};
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Installs the recorder, once.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
+pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     if let Some(handle) = RECORDER.get() {
         return Ok(handle.clone());
     }
@@ -83,7 +83,7 @@ struct MetricsState {
 }
 
 /// Serves until told to stop.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     handle: PrometheusHandle,
     probe: Arc<Probe>,
@@ -146,7 +146,7 @@ async fn healthz(State(served): State<MetricsState>) -> (StatusCode, String) {
 }
 
 /// Binds the listener.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 

@@ -16,6 +16,13 @@ use crate::store::{Expect, Store, StoreError};
 pub const PREFIX: &str = "operator/";
 
 /// What an operator may do.
+///
+/// ```
+/// use penstock_coordinator::operators::Role;
+///
+/// assert!(matches!("approver".parse(), Ok(Role::Approver)));
+/// assert!("root".parse::<Role>().is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -97,7 +104,7 @@ pub struct OperatorRecord {
 }
 
 /// An operator's role, if they are known.
-pub async fn role_of(store: &Store, operator: &OperatorId) -> Result<Option<Role>, StoreError> {
+pub(crate) async fn role_of(store: &Store, operator: &OperatorId) -> Result<Option<Role>, StoreError> {
     let record = store
         .get_json::<OperatorRecord>(&format!("{PREFIX}{operator}"))
         .await?;
@@ -105,7 +112,11 @@ pub async fn role_of(store: &Store, operator: &OperatorId) -> Result<Option<Role
 }
 
 /// Writes an operator's record in place of an older one.
-pub async fn record(store: &Store, operator: &OperatorId, record: &OperatorRecord) -> Result<(), StoreError> {
+pub(crate) async fn record(
+    store: &Store,
+    operator: &OperatorId,
+    record: &OperatorRecord,
+) -> Result<(), StoreError> {
     let key = format!("{PREFIX}{operator}");
     loop {
         let found = store.get(&key).await?;

@@ -301,7 +301,7 @@ pub struct Search {
 
 impl Searches {
     /// Begins a search of `operator`.
-    pub fn begin(&self, operator: &OperatorId) -> Result<Search, Refusal> {
+    pub(crate) fn begin(&self, operator: &OperatorId) -> Result<Search, Refusal> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = all.entry(operator.clone()).or_default();
         if *own >= SEARCHES_MAX {
@@ -333,7 +333,7 @@ impl Drop for Search {
 type Out = mpsc::Sender<Result<AuditRecord, Status>>;
 
 /// Sends what is stored and asked for; ends at the limit, or when nobody listens.
-pub async fn search(
+pub(crate) async fn search(
     store: &Store,
     releases: &Releases,
     filter: &Filter,
@@ -357,7 +357,12 @@ pub async fn search(
 }
 
 /// Sends new records as they become durable, until nobody listens.
-pub async fn tail(store: &Store, releases: &Releases, filter: &Filter, out: &Out) -> Result<(), StoreError> {
+pub(crate) async fn tail(
+    store: &Store,
+    releases: &Releases,
+    filter: &Filter,
+    out: &Out,
+) -> Result<(), StoreError> {
     let mut appended = store.appended();
     let mut after = appended.borrow_and_update().clone();
     let filter = Filter {

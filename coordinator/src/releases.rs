@@ -195,7 +195,7 @@ fn key_of(revision: Revision) -> String {
 
 impl Releases {
     /// Opens what is recorded, and makes the newest approved release current.
-    pub async fn open(store: Store, plant: PlantId) -> Result<Self, Refusal> {
+    pub(crate) async fn open(store: Store, plant: PlantId) -> Result<Self, Refusal> {
         let releases = Self {
             store,
             plant,
@@ -224,7 +224,7 @@ impl Releases {
     }
 
     /// The newest records, the newest first.
-    pub async fn list(&self, limit: usize) -> Result<Vec<RecordedRelease>, Refusal> {
+    pub(crate) async fn list(&self, limit: usize) -> Result<Vec<RecordedRelease>, Refusal> {
         self.store
             .list_last(PREFIX, limit)
             .await?
@@ -237,7 +237,7 @@ impl Releases {
     }
 
     /// One record; revision 0 is the current one.
-    pub async fn get(&self, revision: Revision) -> Result<RecordedRelease, Refusal> {
+    pub(crate) async fn get(&self, revision: Revision) -> Result<RecordedRelease, Refusal> {
         if revision.0 == 0 {
             return self
                 .now()
@@ -250,7 +250,7 @@ impl Releases {
     }
 
     /// The record of a number, if it is the one with this statement.
-    pub async fn named(&self, revision: Revision, digest: Digest) -> Result<RecordedRelease, Refusal> {
+    pub(crate) async fn named(&self, revision: Revision, digest: Digest) -> Result<RecordedRelease, Refusal> {
         let recorded = self.get(revision).await?;
         if recorded.digest == digest {
             return Ok(recorded);
@@ -300,7 +300,10 @@ impl Releases {
     }
 
     /// A release's document files.
-    pub async fn documents(&self, recorded: &RecordedRelease) -> Result<Vec<v1::DocumentFile>, Refusal> {
+    pub(crate) async fn documents(
+        &self,
+        recorded: &RecordedRelease,
+    ) -> Result<Vec<v1::DocumentFile>, Refusal> {
         let mut files = Vec::with_capacity(recorded.record.documents.len());
         for (name, digest) in &recorded.record.documents {
             files.push(v1::DocumentFile {
@@ -322,7 +325,7 @@ impl Releases {
     }
 
     /// Takes up whatever is the newest approved release in the store.
-    pub async fn refresh(&self) -> Result<(), Refusal> {
+    pub(crate) async fn refresh(&self) -> Result<(), Refusal> {
         let _refreshing = self.refreshing.lock().await;
         let Some(newest) = history::newest(&self.store).await? else {
             return Ok(());

@@ -84,7 +84,7 @@ async fn age(store: &Store, now_ms: u64, aged: Duration) -> Result<u64, StoreErr
 
 /// Removes what came longer than `kept` ago, and writes down that it did. `aged`: how much trails may have aged since the
 /// last time.
-pub async fn drop_old(
+pub(crate) async fn drop_old(
     store: &Store,
     journal: &Journal,
     kept: Duration,

@@ -65,11 +65,18 @@ pub struct Store {
 
 impl Store {
     /// Opens the store at `path`, makes it if it is not there, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// The file cannot be opened or made, is not a store or damaged, or was written by newer software, or no thread
+    /// can be started for writing.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(path, DiskReserve::default())
     }
 
     /// The same, with what is kept of its disk for what must go on.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
     pub fn open_with(path: &Path, room: DiskReserve) -> Result<Self, StoreError> {
         Ok(Self::on(Sqlite::open(path, room)?))
     }
@@ -81,17 +88,23 @@ impl Store {
     }
 
     /// A record by its key.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub async fn get(&self, key: &str) -> Result<Option<StateRecord>, StoreError> {
         self.engine.get(key).await
     }
 
     /// All records whose key begins with `prefix`, by key.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub async fn list(&self, prefix: &str) -> Result<Vec<(String, StateRecord)>, StoreError> {
         self.engine.list(prefix, Order::First, usize::MAX).await
     }
 
     /// The last records of a prefix by key, the last one first.
-    pub async fn list_last(
+    pub(crate) async fn list_last(
         &self,
         prefix: &str,
         limit: usize,
@@ -100,6 +113,10 @@ impl Store {
     }
 
     /// Writes a record if what is there is what `expect` says; answers with its new revision.
+    ///
+    /// # Errors
+    /// What is there is not what `expect` says, the value is larger than a record may be, or the database cannot be
+    /// written.
     pub async fn put_if(&self, key: &str, expect: Expect, value: Vec<u8>) -> Result<u64, StoreError> {
         if value.len() > RECORD_BYTES_MAX {
             return Err(StoreError::TooLarge {
@@ -112,6 +129,9 @@ impl Store {
     }
 
     /// Removes a record if it still has `revision`.
+    ///
+    /// # Errors
+    /// The record has another revision by now, or the database cannot be written.
     pub async fn delete_if(&self, key: &str, revision: u64) -> Result<u64, StoreError> {
         self.engine.put_if(key, Expect::Revision(revision), None).await
     }
@@ -122,7 +142,10 @@ impl Store {
     }
 
     /// A record as JSON of `T`, with its revision.
-    pub async fn get_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, u64)>, StoreError> {
+    pub(crate) async fn get_json<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<(T, u64)>, StoreError> {
         self.get(key)
             .await?
             .map(|record| Ok((self.decode(key, &record.value)?, record.revision)))
@@ -130,7 +153,7 @@ impl Store {
     }
 
     /// All records of a prefix as JSON of `T`; the key without the prefix, the value, its revision.
-    pub async fn list_json<T: DeserializeOwned>(
+    pub(crate) async fn list_json<T: DeserializeOwned>(
         &self,
         prefix: &str,
     ) -> Result<Vec<(String, T, u64)>, StoreError> {
@@ -146,7 +169,7 @@ impl Store {
     }
 
     /// Writes JSON, as [`Store::put_if`].
-    pub async fn put_json<T: Serialize>(
+    pub(crate) async fn put_json<T: Serialize>(
         &self,
         key: &str,
         expect: Expect,
@@ -160,6 +183,9 @@ impl Store {
     }
 
     /// Reads a record's value as JSON of `T`.
+    ///
+    /// # Errors
+    /// The bytes are not JSON of `T`: newer software may have written them.
     pub fn decode<T: DeserializeOwned>(&self, key: &str, bytes: &[u8]) -> Result<T, StoreError> {
         serde_json::from_slice(bytes).map_err(|source| StoreError::Record {
             key: key.to_owned(),
@@ -168,6 +194,9 @@ impl Store {
     }
 
     /// Stores large immutable things by their digest; what is there already is left alone.
+    ///
+    /// # Errors
+    /// One of them is larger than a blob may be, or the database cannot be written.
     pub async fn put_blobs(&self, blobs: Vec<Vec<u8>>) -> Result<(), StoreError> {
         if let Some(large) = blobs.iter().find(|blob| blob.len() > BLOB_BYTES_MAX) {
             return Err(StoreError::TooLarge {
@@ -180,6 +209,9 @@ impl Store {
     }
 
     /// A blob by its digest; its bytes are held against the digest.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the bytes do not have their digest.
     pub async fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         match self.engine.blob(digest).await? {
             Some(bytes) if Digest::of(&bytes) != digest => Err(self
@@ -190,22 +222,29 @@ impl Store {
     }
 
     /// Digests of all blobs.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub async fn blob_digests(&self) -> Result<Vec<Digest>, StoreError> {
         self.engine.blob_digests().await
     }
 
     /// Removes blobs that nothing refers to any more.
-    pub async fn drop_blobs(&self, digests: Vec<Digest>) -> Result<(), StoreError> {
+    pub(crate) async fn drop_blobs(&self, digests: Vec<Digest>) -> Result<(), StoreError> {
         self.engine.drop_blobs(digests).await
     }
 
     /// Appends blocks of one source in order; durable when this returns. One outcome per block.
+    ///
+    /// # Errors
+    /// The database cannot be written, or the disk has no room left for this source. What the chain refuses is not an
+    /// error but an outcome.
     pub async fn append(&self, source: &str, blocks: Vec<NewBlock>) -> Result<Vec<Append>, StoreError> {
         self.engine.append(source, blocks).await
     }
 
     /// Appends a body to the coordinator's own chain, at its head; durable when this returns.
-    pub async fn append_own(
+    pub(crate) async fn append_own(
         &self,
         source: &str,
         body: bytes::Bytes,
@@ -222,7 +261,7 @@ impl Store {
     }
 
     /// The same for what can be left out when the disk is short.
-    pub async fn append_own_deferrable(
+    pub(crate) async fn append_own_deferrable(
         &self,
         source: &str,
         body: bytes::Bytes,
@@ -240,26 +279,39 @@ impl Store {
 
     /// Removes the oldest blocks of all trails that came before `before_ms`, at most `limit` of them; each chain goes on, and
     /// the first block that is left names the digest of the last one that is gone. The newest block of all stays.
-    pub async fn drop_before(&self, before_ms: u64, limit: u32) -> Result<PurgeReport, StoreError> {
+    pub(crate) async fn drop_before(&self, before_ms: u64, limit: u32) -> Result<PurgeReport, StoreError> {
         self.engine.drop_before(before_ms, limit).await
     }
 
     /// Takes the head of a trail back to its last block of at most `epoch_max`, if it is beyond; answers with both heads.
-    pub async fn rewind(&self, source: &str, epoch_max: u64) -> Result<Option<(Head, Head)>, StoreError> {
+    pub(crate) async fn rewind(
+        &self,
+        source: &str,
+        epoch_max: u64,
+    ) -> Result<Option<(Head, Head)>, StoreError> {
         self.engine.rewind(source, epoch_max).await
     }
 
     /// Where the trail of a source stands.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub async fn head(&self, source: &str) -> Result<Option<Head>, StoreError> {
         self.engine.head(source).await
     }
 
     /// The first page of stored blocks that may hold what `filter` asks for, at most `limit` of them.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the look over it took longer than it may.
     pub async fn blocks(&self, filter: BlockFilter, limit: usize) -> Result<Vec<StoredBlock>, StoreError> {
         Ok(self.page(filter, None, limit).await?.blocks)
     }
 
     /// The page of them that begins where another one in the same order ended.
+    ///
+    /// # Errors
+    /// As [`Store::blocks`].
     pub async fn page(
         &self,
         filter: BlockFilter,
@@ -275,7 +327,7 @@ impl Store {
     }
 
     /// What the store may still take, bytes: on its disk, and in what was removed from it.
-    pub async fn free_bytes(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn free_bytes(&self) -> Result<u64, StoreError> {
         self.engine.free_bytes().await
     }
 
@@ -286,7 +338,7 @@ impl Store {
 }
 
 /// Copies the store at `from` to the new file `to`; also while a coordinator is running on it.
-pub fn backup_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+pub(crate) fn backup_file(from: &Path, to: &Path) -> Result<(), StoreError> {
     sqlite::backup(from, to)
 }
 

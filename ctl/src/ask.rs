@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::output::{Output, clean, terminal_obeys};
 
 /// Goes on only after a "yes"; where nobody can be asked, only with `--yes`.
-pub fn confirm(out: &Output, yes: bool, question: &str) -> Result<(), Failure> {
+pub(crate) fn confirm(out: &Output, yes: bool, question: &str) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }

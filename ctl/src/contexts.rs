@@ -131,7 +131,7 @@ pub struct NamedContext {
 
 impl Contexts {
     /// By XDG_CONFIG_HOME, else HOME.
-    pub fn open() -> Result<Self, ContextError> {
+    pub(crate) fn open() -> Result<Self, ContextError> {
         let set = |name| {
             std::env::var_os(name)
                 .filter(|value| !value.is_empty())
@@ -184,7 +184,7 @@ impl Contexts {
     }
 
     /// Chooses one.
-    pub fn choose(&self, name: &str) -> Result<(), ContextError> {
+    pub(crate) fn choose(&self, name: &str) -> Result<(), ContextError> {
         self.load(name)?;
         files::replace(
             &self.root.join("context"),
@@ -195,7 +195,7 @@ impl Contexts {
     }
 
     /// The named one, else the chosen one, else the only one.
-    pub fn find(&self, name: Option<&str>) -> Result<NamedContext, ContextError> {
+    pub(crate) fn find(&self, name: Option<&str>) -> Result<NamedContext, ContextError> {
         let names = self.names();
         let name = match (
             name.map(str::to_owned).or_else(|| self.chosen()),
@@ -231,7 +231,11 @@ impl Contexts {
 
     /// Key and certificate of a context, and those of the login before, in the order in which they are shown at `now_ms`: a
     /// certificate may have been issued while a clock was wrong.
-    pub fn credentials(&self, named: &NamedContext, now_ms: u64) -> Result<Vec<Credentials>, ContextError> {
+    pub(crate) fn credentials(
+        &self,
+        named: &NamedContext,
+        now_ms: u64,
+    ) -> Result<Vec<Credentials>, ContextError> {
         let read = |end: &str| {
             Credentials::from_files(
                 &self.file(&named.name, &format!("{end}crt")),
@@ -264,7 +268,7 @@ impl Contexts {
     }
 
     /// The plant's roots.
-    pub fn roots(&self, name: &str) -> Result<Vec<CertificateDer<'static>>, ContextError> {
+    pub(crate) fn roots(&self, name: &str) -> Result<Vec<CertificateDer<'static>>, ContextError> {
         let path = self.file(name, "roots");
         let pem = files::read(&path, FILE_BYTES_MAX)?;
         Ok(penstock_proto::tls::certificates_from_pem(
@@ -274,7 +278,7 @@ impl Contexts {
     }
 
     /// The private key that a login begun earlier left behind, so that it can be finished with the same one.
-    pub fn pending_key(&self, name: &str) -> Result<Option<FileKey>, ContextError> {
+    pub(crate) fn pending_key(&self, name: &str) -> Result<Option<FileKey>, ContextError> {
         match FileKey::find(&self.file(name, "pending")) {
             // What cannot be used is made again.
             Err(KeyError::Form(_) | KeyError::Kind(_)) => Ok(None),
@@ -283,7 +287,7 @@ impl Contexts {
     }
 
     /// Keeps a private key before it is first used.
-    pub fn keep_pending_key(&self, name: &str, key: &FileKey) -> Result<(), ContextError> {
+    pub(crate) fn keep_pending_key(&self, name: &str, key: &FileKey) -> Result<(), ContextError> {
         check_name(name).map_err(|_| ContextError::Name(name.to_owned()))?;
         let folder = self.root.join("contexts");
         std::fs::DirBuilder::new()
@@ -308,7 +312,7 @@ impl Contexts {
     }
 
     /// Completes a login: the pending key becomes the context's, and the context the chosen one.
-    pub fn save(
+    pub(crate) fn save(
         &self,
         name: &str,
         context: &Context,

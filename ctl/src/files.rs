@@ -82,7 +82,7 @@ pub enum Mode {
 }
 
 /// The whole file, if it has at most `max` bytes.
-pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
+pub(crate) fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
     let failed = |source| FileError::Read {
         path: path.to_owned(),
         source,
@@ -100,7 +100,7 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
 }
 
 /// Refuses a name that is taken.
-pub fn free(path: &Path) -> Result<(), FileError> {
+pub(crate) fn free(path: &Path) -> Result<(), FileError> {
     // A link that leads nowhere has the name, too.
     match std::fs::symlink_metadata(path) {
         Ok(_) => Err(FileError::Exists {
@@ -111,12 +111,12 @@ pub fn free(path: &Path) -> Result<(), FileError> {
 }
 
 /// Makes a file that was not there.
-pub fn create(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
+pub(crate) fn create(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
     place(path, bytes, mode, false)
 }
 
 /// Makes a file, or takes the place of the old one in one step.
-pub fn replace(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
     place(path, bytes, mode, true)
 }
 

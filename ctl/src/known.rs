@@ -88,7 +88,7 @@ fn damaged(path: &std::path::Path) -> Failure {
 
 impl KnownPlant {
     /// What the person of this login knows.
-    pub fn open(contexts: &Contexts, login: &NamedContext) -> Result<Self, Failure> {
+    pub(crate) fn open(contexts: &Contexts, login: &NamedContext) -> Result<Self, Failure> {
         let roots = contexts.roots(&login.name)?;
         let roots: Vec<u8> = roots.iter().flat_map(|root| root.as_ref().to_vec()).collect();
         let roots = hex(&Digest::of(&roots));
@@ -120,7 +120,7 @@ impl KnownPlant {
     }
 
     /// The release that this person verified last; `None`: none yet.
-    pub fn verified(&self) -> Result<Option<LastVerified>, Failure> {
+    pub(crate) fn verified(&self) -> Result<Option<LastVerified>, Failure> {
         let Some(kept) = &self.remembered.verified else {
             return Ok(None);
         };
@@ -150,7 +150,11 @@ impl KnownPlant {
     }
 
     /// Remembers a release as verified, with the documents that were compiled and found to be its own.
-    pub fn set_verified(&mut self, statement: &Statement, documents: &Documents) -> Result<(), Failure> {
+    pub(crate) fn set_verified(
+        &mut self,
+        statement: &Statement,
+        documents: &Documents,
+    ) -> Result<(), Failure> {
         let bytes = statement.to_bytes();
         self.number(statement.revision, Digest::of(&bytes))?;
         self.remembered.verified = Some(StoredRelease {
@@ -170,7 +174,7 @@ impl KnownPlant {
     }
 
     /// Refuses a number under which this machine has seen another release.
-    pub fn check_number(&self, revision: Revision, digest: Digest) -> Result<(), Failure> {
+    pub(crate) fn check_number(&self, revision: Revision, digest: Digest) -> Result<(), Failure> {
         match self.remembered.numbers.get(&revision.0) {
             Some(known) if *known != digest => Err(Failure::altered(
                 "number-reused",
@@ -184,7 +188,7 @@ impl KnownPlant {
     }
 
     /// Remembers which release a number names.
-    pub fn number(&mut self, revision: Revision, digest: Digest) -> Result<(), Failure> {
+    pub(crate) fn number(&mut self, revision: Revision, digest: Digest) -> Result<(), Failure> {
         self.check_number(revision, digest)?;
         self.remembered.numbers.insert(revision.0, digest);
         while self.remembered.numbers.len() > NUMBERS_MAX {
@@ -240,7 +244,7 @@ impl KnownPlant {
     }
 
     /// Writes it down.
-    pub fn save(&self) -> Result<(), Failure> {
+    pub(crate) fn save(&self) -> Result<(), Failure> {
         if let Some(folder) = self.path.parent() {
             std::fs::DirBuilder::new()
                 .recursive(true)

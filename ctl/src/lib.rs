@@ -13,6 +13,8 @@
 //! Invariants: answers go to standard output, all else to standard error; JSON has a `schema`; exit codes are those
 //! of [`exit`]; text from elsewhere cannot command the terminal; nothing is overwritten that was not made here.
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod app;
 pub mod args;
 pub mod ask;

@@ -34,12 +34,12 @@ pub fn drawing(stream: output::Style) -> Style {
 }
 
 /// Reads a plant from disk; one with errors is a failure that tells them all.
-pub fn load(path: &Path, out: &Output) -> Result<LoadedPlant, Failure> {
+pub(crate) fn load(path: &Path, out: &Output) -> Result<LoadedPlant, Failure> {
     judge(Documents::read(path)?, out)
 }
 
 /// Judges files that were read.
-pub fn judge(documents: Documents, out: &Output) -> Result<LoadedPlant, Failure> {
+pub(crate) fn judge(documents: Documents, out: &Output) -> Result<LoadedPlant, Failure> {
     let (plant, diagnostics) = examine(&documents)?;
     match plant {
         Some(plant) => {
@@ -56,6 +56,9 @@ pub fn judge(documents: Documents, out: &Output) -> Result<LoadedPlant, Failure>
 }
 
 /// The plant, if there are no errors, and all diagnostics.
+///
+/// # Errors
+/// A file is not UTF-8. What is wrong with the documents themselves is in the diagnostics.
 pub fn examine(documents: &Documents) -> Result<(Option<Plant>, Diagnostics), Failure> {
     let mut sources = Vec::new();
     for file in &documents.files {

@@ -35,7 +35,7 @@ pub struct Online {
 
 impl Online {
     /// Connects with the login that `name` asks for.
-    pub async fn connect(name: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) async fn connect(name: Option<&str>) -> Result<Self, Failure> {
         let contexts = Contexts::open()?;
         let login = contexts.find(name)?;
         let roots = contexts.roots(&login.name)?;
@@ -87,7 +87,7 @@ impl Online {
     }
 
     /// What the trail has, as far as the request's limit: the coordinator keeps to it, whoever is in its place need not.
-    pub async fn search(&mut self, request: SearchAuditRequest) -> Result<Vec<AuditRecord>, Failure> {
+    pub(crate) async fn search(&mut self, request: SearchAuditRequest) -> Result<Vec<AuditRecord>, Failure> {
         let limit = request.limit as usize;
         let answer = self.client.search_audit(request).await;
         let mut stream = answer.map_err(|status| refused(&status))?.into_inner();

@@ -237,7 +237,7 @@ impl Output {
     }
 
     /// Shows a whole answer.
-    pub fn show<R: Report>(&self, report: &R) -> Result<(), Failure> {
+    pub(crate) fn show<R: Report>(&self, report: &R) -> Result<(), Failure> {
         match self.format {
             Format::Text => self.text(&self.page(report)),
             Format::Json => self.json(report, true),
@@ -245,7 +245,7 @@ impl Output {
     }
 
     /// Shows one of many answers: a line of JSON, or the page without more.
-    pub fn show_next<R: Report>(&self, report: &R) -> Result<(), Failure> {
+    pub(crate) fn show_next<R: Report>(&self, report: &R) -> Result<(), Failure> {
         match self.format {
             Format::Text => self.text(&self.page(report)),
             Format::Json => self.json(report, false),
@@ -280,7 +280,7 @@ impl Output {
     }
 
     /// Writes text to standard output as it is.
-    pub fn text(&self, text: &str) -> Result<(), Failure> {
+    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = std::io::stdout().lock();
         stdout
             .write_all(text.as_bytes())

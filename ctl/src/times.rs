@@ -44,6 +44,16 @@ pub fn is_settled() -> bool {
 }
 
 /// The zone by its IANA name (`--time-zone`).
+///
+/// ```
+/// use penstock::times::zone_named;
+///
+/// assert!(zone_named("Europe/Berlin").is_ok());
+/// assert!(zone_named("Berlin time").is_err());
+/// ```
+///
+/// # Errors
+/// No time zone of that name is known; the text says how names look.
 pub fn zone_named(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name)
         .map_err(|_| format!("`{name}` is not a time zone: write an IANA name such as Europe/Berlin, or UTC"))

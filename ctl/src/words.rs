@@ -10,6 +10,13 @@ pub fn instant(ms: u64) -> String {
 }
 
 /// How long ago, or in how long, seen from `now_ms`: `3 min ago`, `in 2 d`.
+///
+/// ```
+/// use penstock::words::relative;
+///
+/// assert_eq!(relative(0, 180_000), "3 min ago");
+/// assert_eq!(relative(172_800_000, 0), "in 2 d");
+/// ```
 pub fn relative(ms: u64, now_ms: u64) -> String {
     if ms <= now_ms {
         let ago = span(now_ms - ms);
@@ -24,6 +31,13 @@ pub fn relative(ms: u64, now_ms: u64) -> String {
 }
 
 /// A length of time in its largest sensible unit.
+///
+/// ```
+/// use penstock::words::span;
+///
+/// assert_eq!(span(90_000), "90 s");
+/// assert_eq!(span(7_200_000), "2 h");
+/// ```
 pub fn span(ms: u64) -> String {
     let seconds = SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX)).as_secs();
     match seconds {

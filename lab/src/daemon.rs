@@ -18,6 +18,9 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts `command` with its output appended to `<folder>/<name>.log`.
+    ///
+    /// # Errors
+    /// Its log cannot be opened, or the program cannot be started.
     pub fn spawn(name: &str, mut command: Command, folder: &Path) -> Result<Self, LabError> {
         let log = folder.join(format!("{name}.log"));
         let out = File::options()
@@ -76,6 +79,9 @@ impl Daemon {
     }
 
     /// Asks it to end (SIGTERM) and waits for that at most `patience`.
+    ///
+    /// # Errors
+    /// It has not ended within `patience`, or cannot be waited for.
     pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus, LabError> {
         if let Some(pid) = i32::try_from(self.child.id())
             .ok()
@@ -95,6 +101,22 @@ impl Daemon {
     }
 
     /// Waits until its log contains `text`.
+    ///
+    /// ```
+    /// use std::process::Command;
+    /// use std::time::Duration;
+    /// use penstock_lab::Daemon;
+    ///
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let mut command = Command::new("sh");
+    /// command.args(["-c", "echo ready; exec sleep 60"]);
+    /// let mut daemon = Daemon::spawn("server", command, folder.path()).unwrap();
+    /// daemon.wait_for_log("ready", Duration::from_secs(10)).unwrap();
+    /// assert!(!daemon.terminate(Duration::from_secs(10)).unwrap().success(), "SIGTERM ended it");
+    /// ```
+    ///
+    /// # Errors
+    /// The text is not there within `patience`; the error names the log.
     pub fn wait_for_log(&self, text: &str, patience: Duration) -> Result<(), LabError> {
         wait_until(&format!("`{text}` in {}", self.log.display()), patience, || {
             self.log().contains(text)
@@ -110,6 +132,9 @@ impl Drop for Daemon {
 
 impl Namespace {
     /// Waits until something inside accepts TCP connections at `address` (`127.0.0.1:502`).
+    ///
+    /// # Errors
+    /// Nothing accepts there within `patience`, or the namespace cannot be entered.
     pub fn wait_for_tcp(&self, address: &str, patience: Duration) -> Result<(), LabError> {
         let what = format!("a listener at {address} in namespace {}", self.name());
         self.enter(|| wait_until(&what, patience, || TcpStream::connect(address).is_ok()))?
@@ -117,6 +142,23 @@ impl Namespace {
 }
 
 /// Asks `done` every 10 ms until it says yes.
+///
+/// ```
+/// use std::time::Duration;
+/// use penstock_lab::wait_until;
+///
+/// let mut asked = 0;
+/// wait_until("the third answer", Duration::from_secs(10), || {
+///     asked += 1;
+///     asked == 3
+/// })
+/// .unwrap();
+/// let error = wait_until("what never comes", Duration::ZERO, || false).unwrap_err();
+/// assert!(error.to_string().contains("what never comes"));
+/// ```
+///
+/// # Errors
+/// `done` has not said yes within `patience`; the error says `what` was waited for.
 pub fn wait_until(what: &str, patience: Duration, mut done: impl FnMut() -> bool) -> Result<(), LabError> {
     let end = Instant::now() + patience;
     while !done() {

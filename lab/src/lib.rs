@@ -11,6 +11,8 @@
 //! it, also after `kill -9`: the processes by their process namespace, the links by their network namespaces,
 //! the mounts by their mount namespace.
 
+#![warn(clippy::missing_errors_doc)]
+
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
@@ -100,6 +102,18 @@ pub struct Lab {
 
 impl Lab {
     /// A lab that keeps its logs and scratch files in `directory`, which is made if it is not there.
+    ///
+    /// ```
+    /// use penstock_lab::Lab;
+    ///
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let lab = Lab::new(folder.path().join("plant")).unwrap();
+    /// assert!(lab.directory().is_dir());
+    /// assert!(lab.namespace("Not a name").is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// The folder cannot be made.
     pub fn new(directory: impl Into<PathBuf>) -> Result<Self, LabError> {
         let directory = directory.into();
         std::fs::create_dir_all(&directory)
@@ -117,11 +131,18 @@ impl Lab {
 
     /// A new namespace with its loopback up, no forwarding, and IPv6 addresses usable at once (no duplicate
     /// address detection).
+    ///
+    /// # Errors
+    /// The name is taken or is not a plain word, or `ip` is missing or fails: outside the sandbox only root may make
+    /// namespaces.
     pub fn namespace(&self, name: &str) -> Result<Namespace, LabError> {
         Namespace::create(name, &self.directory)
     }
 
     /// A cable between two namespaces: both ends are made and brought up.
+    ///
+    /// # Errors
+    /// `ip` fails: an interface of that name is there already, or a namespace is gone.
     pub fn link(&self, a: (&Namespace, &str), b: (&Namespace, &str)) -> Result<(), LabError> {
         let number = self.links.replace(self.links.get().saturating_add(1));
         namespace::link(number, End::from(a), End::from(b))

@@ -57,16 +57,25 @@ impl Namespace {
     }
 
     /// Runs `ip` with these arguments inside.
+    ///
+    /// # Errors
+    /// `ip` is missing, or ended with anything but success; the error has the end of what it printed.
     pub fn ip(&self, arguments: &[&str]) -> Result<String, LabError> {
         run(Command::new("ip").args(["-n", &self.name]).args(arguments))
     }
 
     /// Runs many `ip` commands inside as one batch, one a line (`addr add 10.0.0.1/24 dev eth0`).
+    ///
+    /// # Errors
+    /// As [`Namespace::ip`]; the lines before the one that failed were carried out.
     pub fn ip_batch(&self, lines: &str) -> Result<String, LabError> {
         feed(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), lines)
     }
 
     /// Gives an interface an address (`10.0.0.1/24`, `2001:db8::1/64`), usable at once.
+    ///
+    /// # Errors
+    /// There is no such interface, it has the address already, or it is not an address with a prefix length.
     pub fn address(&self, interface: &str, address: &str) -> Result<(), LabError> {
         let mut arguments = vec!["addr", "add", address, "dev", interface];
         if address.contains(':') {
@@ -76,6 +85,9 @@ impl Namespace {
     }
 
     /// Sends what goes to `destination` (a prefix or `default`) by way of `gateway`.
+    ///
+    /// # Errors
+    /// Nothing leads to `gateway`, or one of the two is not an address.
     pub fn route(&self, destination: &str, gateway: &str) -> Result<(), LabError> {
         let family = if gateway.contains(':') { "-6" } else { "-4" };
         self.ip(&[family, "route", "replace", destination, "via", gateway])
@@ -83,6 +95,9 @@ impl Namespace {
     }
 
     /// A bridge of these interfaces, up.
+    ///
+    /// # Errors
+    /// There is an interface `name` already, or one of the ports is missing.
     pub fn bridge(&self, name: &str, ports: &[&str]) -> Result<(), LabError> {
         // A forward delay of 0 forwards at once: a lab's bridges have no loops to wait for.
         self.ip(&["link", "add", name, "type", "bridge", "forward_delay", "0"])?;
@@ -93,6 +108,9 @@ impl Namespace {
     }
 
     /// Sets a kernel parameter that belongs to the namespace (`net.ipv4.ip_forward`).
+    ///
+    /// # Errors
+    /// The kernel has no such parameter, or does not take the value.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<(), LabError> {
         let path = format!("/proc/sys/{}", key.replace('.', "/"));
         let value = value.to_owned();
@@ -100,12 +118,18 @@ impl Namespace {
     }
 
     /// Makes it a router for IPv4 and IPv6.
+    ///
+    /// # Errors
+    /// The parameters cannot be written: outside the sandbox that takes root.
     pub fn forward(&self) -> Result<(), LabError> {
         self.sysctl("net.ipv4.ip_forward", "1")?;
         self.sysctl("net.ipv6.conf.all.forwarding", "1")
     }
 
     /// Lets the `inet` tables see what a bridge of this namespace forwards.
+    ///
+    /// # Errors
+    /// The kernel's module `br_netfilter` is not loaded.
     pub fn filter_bridged(&self) -> Result<(), LabError> {
         self.sysctl("net.bridge.bridge-nf-call-iptables", "1")?;
         self.sysctl("net.bridge.bridge-nf-call-ip6tables", "1")
@@ -119,16 +143,26 @@ impl Namespace {
     }
 
     /// Runs a program inside and gives what it printed; anything but success is an error.
+    ///
+    /// # Errors
+    /// The program is missing, or ended with anything but success; the error has the end of what it printed.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String, LabError> {
         run(self.command(program).args(arguments))
     }
 
     /// As [`Namespace::run`], with `input` as its standard input.
+    ///
+    /// # Errors
+    /// As [`Namespace::run`].
     pub fn run_with_input(&self, program: &str, arguments: &[&str], input: &str) -> Result<String, LabError> {
         feed(self.command(program).args(arguments), input)
     }
 
     /// Starts a program inside that goes on until the [`Daemon`] is dropped; its output goes to `<name>.log`.
+    ///
+    /// # Errors
+    /// Its log cannot be opened, or `ip`, which starts it, is missing. A program that is missing ends the [`Daemon`]
+    /// and is in its log.
     pub fn spawn(&self, name: &str, program: &str, arguments: &[&str]) -> Result<Daemon, LabError> {
         let mut command = self.command(program);
         command.args(arguments);
@@ -136,6 +170,9 @@ impl Namespace {
     }
 
     /// As [`Namespace::spawn`], for a command made with [`Namespace::command`] (environment, folder).
+    ///
+    /// # Errors
+    /// As [`Namespace::spawn`].
     pub fn spawn_command(&self, name: &str, command: Command) -> Result<Daemon, LabError> {
         Daemon::spawn(name, command, &self.logs)
     }
@@ -143,6 +180,9 @@ impl Namespace {
     /// Runs `work` on a thread of this process that was moved into the namespace, and waits for it.
     ///
     /// Sockets opened there, and threads and processes started there, belong to the namespace.
+    ///
+    /// # Errors
+    /// The thread cannot be moved into the namespace, or `work` panicked.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| -> Result<T, LabError> {
@@ -156,6 +196,9 @@ impl Namespace {
     }
 
     /// Moves the calling thread into the namespace, for good.
+    ///
+    /// # Errors
+    /// The namespace is gone, or this process may not enter it (CAP_SYS_ADMIN).
     pub fn move_in(&self) -> Result<(), LabError> {
         let path = format!("/run/netns/{}", self.name);
         let file = std::fs::File::open(&path).map_err(|e| LabError::system("open", &path, e))?;

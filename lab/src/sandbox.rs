@@ -46,6 +46,10 @@ pub fn prepare() -> Result<(), LabError> {
 /// Runs this same program with `arguments` inside the sandbox, with the terminal of this one, and waits for it.
 ///
 /// An interrupt ends both: the inner one by the death of the outer.
+///
+/// # Errors
+/// The sandbox cannot be made: `unshare` or `setpriv` is missing, or this user may make no namespaces. How the
+/// program ended is not an error.
 pub fn reexecute<S: AsRef<OsStr>>(arguments: &[S]) -> Result<ExitStatus, LabError> {
     command()?
         .args(arguments)

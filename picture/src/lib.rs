@@ -9,6 +9,8 @@
 //! another; everything lies in the view box; the same plant gives the same bytes; every name is escaped. No
 //! font, script or image is referred to, so the file stands alone.
 
+#![warn(clippy::missing_errors_doc)]
+
 mod card;
 mod glyph;
 mod legend;
@@ -85,6 +87,19 @@ struct Scene {
 }
 
 /// Draws `plant`; `digest` is that of the document it was read from.
+///
+/// ```
+/// use jiff::civil::date;
+/// use penstock_picture::draw;
+/// use penstock_policy::diagnostics::SourceFile;
+///
+/// let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/waterworks/plant.yaml"));
+/// let file = SourceFile::new("plant.yaml", text);
+/// let plant = penstock_policy::load(&[file], date(2026, 12, 1)).plant.unwrap();
+/// let picture = draw(&plant, None);
+/// assert!(picture.svg.starts_with("<svg "));
+/// assert_eq!(picture, draw(&plant, None), "the same plant gives the same bytes");
+/// ```
 pub fn draw(plant: &Plant, digest: Option<&Digest>) -> Picture {
     let scene = compose(plant, digest);
     Picture {

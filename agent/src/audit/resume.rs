@@ -22,7 +22,7 @@ pub enum Resume {
 
 impl Spool {
     /// Takes up the coordinator's word at the start of a session.
-    pub fn resume(&mut self, ack: &AuditAck) -> Result<Resume, SpoolError> {
+    pub(crate) fn resume(&mut self, ack: &AuditAck) -> Result<Resume, SpoolError> {
         let theirs = Position {
             epoch: ack.epoch,
             sequence: ack.next_sequence,
@@ -81,7 +81,7 @@ impl Spool {
     }
 
     /// Moves up to `count` blocks of another epoch to the head of this one, durable when this returns.
-    pub fn move_blocks(&mut self, count: usize) -> Result<(), SpoolError> {
+    pub(crate) fn move_blocks(&mut self, count: usize) -> Result<(), SpoolError> {
         let Some(from) = self.meta.moving_from else {
             return Ok(());
         };

@@ -101,6 +101,10 @@ pub struct Spool {
 
 impl Spool {
     /// Opens or creates the spool in `folder`, which must exist. `epoch_min` is the lowest number for a first epoch.
+    ///
+    /// # Errors
+    /// The database or the mark beside it cannot be opened or read. Damage is not an error: the trail goes on in a
+    /// new epoch, which is returned.
     pub fn open(
         folder: &Path,
         limits: SpoolLimits,
@@ -131,6 +135,10 @@ impl Spool {
     }
 
     /// Appends events, durable when this returns. Sheds what it must; a loss is never an error here.
+    ///
+    /// # Errors
+    /// The file system is too full to write safely, or the database failed. None of these events is then in the
+    /// trail.
     pub fn append(&mut self, events: Vec<AuditEvent>, now_ms: u64) -> Result<(), SpoolError> {
         self.require_free_space()?;
         let mut change = self.change();
@@ -204,6 +212,9 @@ impl Spool {
     /// Up to `count_max` blocks of together at most `bytes_max` (but at least one), from `from` on in order.
     ///
     /// A block that the disk has damaged is dropped, counted, and told as a loss.
+    ///
+    /// # Errors
+    /// The database failed, also while it wrote down that a damaged block is gone.
     pub fn read(
         &mut self,
         from: Position,
@@ -287,11 +298,17 @@ impl Spool {
     }
 
     /// What the database takes on disk, in bytes, which is more than the blocks in it.
+    ///
+    /// # Errors
+    /// The database's files cannot be asked for their size.
     pub fn disk_bytes(&self) -> Result<u64, SpoolError> {
         Ok(self.db.size_on_disk()?)
     }
 
     /// Writes the mark and the accounts, for a clean stop.
+    ///
+    /// # Errors
+    /// The database did not take the accounts. What was durable before still is.
     pub fn close(mut self) -> Result<(), SpoolError> {
         let change = self.change();
         self.commit(change)?;

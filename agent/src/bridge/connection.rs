@@ -154,7 +154,7 @@ pub struct Target {
 }
 
 /// Connects, says CONNECT and hears CONNACK.
-pub async fn open(
+pub(crate) async fn open(
     target: &Target,
     hello: &Hello<'_>,
 ) -> Result<(Incoming, Outgoing, Welcome), ConnectionError> {
@@ -205,7 +205,7 @@ async fn opened(
 
 impl Incoming {
     /// The next whole packet. May be dropped while it waits and asked again: no byte is lost.
-    pub async fn next(&mut self) -> Result<(Header, &[u8]), ConnectionError> {
+    pub(crate) async fn next(&mut self) -> Result<(Header, &[u8]), ConnectionError> {
         loop {
             if let Some((header, from, to)) = self.whole()? {
                 self.at = to;
@@ -244,7 +244,7 @@ impl Incoming {
 
 impl Outgoing {
     /// Writes all of it; a broker that takes nothing for [`WRITE_TIMEOUT`] is gone.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
         let written = async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await

@@ -124,7 +124,7 @@ struct Job {
 
 impl Keeper {
     /// Runs until both sides are gone; an error is a fault of the queue's own code.
-    pub async fn run(mut self, queue: Queue) -> Result<(), JoinError> {
+    pub(crate) async fn run(mut self, queue: Queue) -> Result<(), JoinError> {
         let finished = queue.state().finished;
         let mut job = Job {
             queue,

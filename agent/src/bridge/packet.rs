@@ -90,7 +90,7 @@ pub struct Welcome {
 }
 
 /// Reads a packet whose header and body are whole.
-pub fn read(header: Header, body: &[u8]) -> Result<Incoming<'_>, MqttError> {
+pub(crate) fn read(header: Header, body: &[u8]) -> Result<Incoming<'_>, MqttError> {
     if header.kind == kind::PUBLISH {
         return publication(header, body);
     }
@@ -146,7 +146,7 @@ fn publication(header: Header, body: &[u8]) -> Result<Incoming<'_>, MqttError> {
 }
 
 /// Reads the body of a CONNACK.
-pub fn read_welcome(header: Header, body: &[u8]) -> Result<Welcome, MqttError> {
+pub(crate) fn read_welcome(header: Header, body: &[u8]) -> Result<Welcome, MqttError> {
     if header.kind != kind::CONNACK {
         return Err(MqttError::Order(header.kind));
     }

@@ -123,7 +123,7 @@ pub(super) fn failed<'a>(
 
 impl Queue {
     /// Opens or creates the queue in `folder`, which belongs to it alone.
-    pub fn open(
+    pub(crate) fn open(
         folder: &Path,
         identity: QueueId,
         limits: QueueLimits,
@@ -251,7 +251,7 @@ impl Queue {
     }
 
     /// Writes these records, durable when this returns. Messages get their sequence here, in order.
-    pub fn commit(&mut self, records: &mut [QueueRecord]) -> Result<(), QueueError> {
+    pub(crate) fn commit(&mut self, records: &mut [QueueRecord]) -> Result<(), QueueError> {
         if records.is_empty() {
             return Ok(());
         }
@@ -398,7 +398,7 @@ impl Queue {
 
     /// Messages from `from` on, in order, of together about `bytes_max` (at least one); damaged ones are left out, which
     /// the sequence shows.
-    pub fn read(&mut self, from: u64, bytes_max: u64) -> Result<Vec<Message>, QueueError> {
+    pub(crate) fn read(&mut self, from: u64, bytes_max: u64) -> Result<Vec<Message>, QueueError> {
         let mut messages = Vec::new();
         let mut cost = 0;
         let mut from = from.max(self.state.finished);

@@ -22,7 +22,7 @@ pub struct PublicationRules {
 
 impl PublicationRules {
     /// Compiles the plan's list.
-    pub fn compile(publications: &[MqttOperation]) -> Result<Self, RulesError> {
+    pub(crate) fn compile(publications: &[MqttOperation]) -> Result<Self, RulesError> {
         let rules = Rules::compile(&Operations::from(publications.to_vec()))?;
         Ok(Self {
             rules,
@@ -36,7 +36,7 @@ impl PublicationRules {
     }
 
     /// `Err` says in words why a publication may not cross.
-    pub fn judge(&self, topic: &str, qos: u8, retain: bool) -> Result<(), String> {
+    pub(crate) fn judge(&self, topic: &str, qos: u8, retain: bool) -> Result<(), String> {
         let operation = Operation::Mqtt(mqtt::Operation::Publish {
             topic: Cow::Borrowed(topic),
             qos,

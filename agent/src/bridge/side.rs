@@ -53,7 +53,10 @@ pub struct BrokerPeer {
 
 impl BrokerPeer {
     /// A connection with its session, or a new session if `clean_start`.
-    pub async fn connect(&self, clean_start: bool) -> Result<(Incoming, Outgoing, Welcome), ConnectionError> {
+    pub(crate) async fn connect(
+        &self,
+        clean_start: bool,
+    ) -> Result<(Incoming, Outgoing, Welcome), ConnectionError> {
         let tls = match &self.broker.tls {
             None => None,
             Some(tls) => {
@@ -172,7 +175,7 @@ impl Pulse {
     }
 
     /// Waits for the next time to ping; an error if the broker has long been silent.
-    pub async fn beat(&mut self) -> Result<(), ConnectionError> {
+    pub(crate) async fn beat(&mut self) -> Result<(), ConnectionError> {
         self.ticks.tick().await;
         let silence = self.heard.elapsed();
         if silence > self.keep_alive + self.keep_alive / 2 {

@@ -53,6 +53,9 @@ pub struct Pulse {
 
 impl Pulse {
     /// That of so many threads, in the network namespace of the calling thread. `heard` says whether rules listen.
+    ///
+    /// # Errors
+    /// `heard` is set and the kernel gives no netlink socket for its packet filter.
     pub fn new(threads: usize, heard: bool) -> io::Result<Self> {
         Ok(Self {
             socket: heard.then(open).transpose()?,

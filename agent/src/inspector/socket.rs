@@ -49,7 +49,7 @@ pub enum Redirect {
 
 impl Redirect {
     /// A listener, on the usual port or, if that is taken, on another.
-    pub fn listen(&self, v6: bool) -> io::Result<TcpListener> {
+    pub(crate) fn listen(&self, v6: bool) -> io::Result<TcpListener> {
         self.listen_at(v6, PORT).or_else(|error| match error.kind() {
             io::ErrorKind::AddrInUse => self.listen_at(v6, 0),
             _ => Err(error),
@@ -96,7 +96,7 @@ impl Redirect {
     }
 
     /// Where an accepted connection was really going.
-    pub fn destination(&self, accepted: &TcpStream) -> io::Result<SocketAddr> {
+    pub(crate) fn destination(&self, accepted: &TcpStream) -> io::Result<SocketAddr> {
         match self {
             Self::Intercepted => {
                 let own = accepted.local_addr()?;
@@ -122,7 +122,7 @@ impl Redirect {
     }
 
     /// A socket from which `client`'s connection to `server` goes on, from none of the ports that `is_used` by clients.
-    pub fn towards(
+    pub(crate) fn towards(
         &self,
         client: SocketAddr,
         server: SocketAddr,

@@ -75,6 +75,11 @@ impl From<Status> for EnrolError {
 }
 
 /// Enrols this machine with `token`; key, certificate and record are stored in `state_folder` when it returns.
+///
+/// # Errors
+/// The token is for somebody else, without approvers, used, expired or unknown; the machine is enrolled as another
+/// gateway; no coordinator with the token's root can be reached; or key, certificate or record cannot be stored. The
+/// same token can be tried again unless it was refused.
 pub async fn enrol(state_folder: &Path, token: &Token) -> Result<Enrolment, EnrolError> {
     let Subject::Gateway(gateway) = &token.subject else {
         return Err(EnrolError::WrongSubject(token.subject.clone()));

@@ -219,6 +219,10 @@ impl Renewal {
 }
 
 /// Asks for a certificate for the same key and stores it.
+///
+/// # Errors
+/// No coordinator can be reached, it refuses, its answer is not for our name and key, or the certificate cannot be
+/// stored. The current one stays in use.
 pub async fn renew(
     folder: &IdentityFolder,
     coordinators: &[Address],

@@ -77,7 +77,7 @@ impl Answers {
     }
 
     /// A place for an answer to `operator`, over the connection of this request.
-    pub fn begin(&self, operator: &OperatorId, extensions: &Extensions) -> Result<Answer, Refusal> {
+    pub(crate) fn begin(&self, operator: &OperatorId, extensions: &Extensions) -> Result<Answer, Refusal> {
         let line = extensions.get::<PeerInfo>().map(|peer| peer.line.clone());
         let full = |most: usize, whose: &str| {
             let words = format!(

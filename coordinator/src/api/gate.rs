@@ -174,7 +174,7 @@ impl Gate {
     }
 
     /// An operator whose role includes `action`.
-    pub async fn operator(&self, extensions: &Extensions, action: Action) -> Result<Caller, Refusal> {
+    pub(crate) async fn operator(&self, extensions: &Extensions, action: Action) -> Result<Caller, Refusal> {
         let (identity, info) = identity(extensions)?;
         let Subject::Operator(operator) = &identity.subject else {
             let refusal = wrong_kind(identity, "operators");
@@ -238,7 +238,7 @@ impl Gate {
     }
 
     /// Writes down what came of a caller's action, and hands the result on.
-    pub async fn record<T>(
+    pub(crate) async fn record<T>(
         &self,
         caller: &Caller,
         target: &str,
@@ -266,7 +266,7 @@ impl Gate {
 
 /// A gateway. Its certificate is enough: a coordinator that was restored from an older backup does not lock out
 /// gateways that enrolled since.
-pub fn gateway(extensions: &Extensions) -> Result<GatewayPeer, Refusal> {
+pub(crate) fn gateway(extensions: &Extensions) -> Result<GatewayPeer, Refusal> {
     let (identity, info) = identity(extensions)?;
     let Subject::Gateway(gateway) = &identity.subject else {
         return Err(wrong_kind(identity, "gateways"));
@@ -278,13 +278,13 @@ pub fn gateway(extensions: &Extensions) -> Result<GatewayPeer, Refusal> {
 }
 
 /// Whoever has a certificate of this plant, for what is open to all of them.
-pub fn known(request: Request<()>) -> Result<Request<()>, Status> {
+pub(crate) fn known(request: Request<()>) -> Result<Request<()>, Status> {
     identity(request.extensions())?;
     Ok(request)
 }
 
 /// Whoever may renew a certificate, and from where they ask: a gateway or an operator.
-pub fn renewable(extensions: &Extensions) -> Result<(Subject, IpAddr), Refusal> {
+pub(crate) fn renewable(extensions: &Extensions) -> Result<(Subject, IpAddr), Refusal> {
     let (identity, info) = identity(extensions)?;
     match &identity.subject {
         Subject::Gateway(_) | Subject::Operator(_) => Ok((identity.subject.clone(), info.address.ip())),

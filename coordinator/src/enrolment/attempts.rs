@@ -85,7 +85,7 @@ impl Attempts {
     }
 
     /// Whether somebody at `address` may try now.
-    pub fn admit(&self, address: IpAddr, now_ms: u64) -> Result<(), Refusal> {
+    pub(crate) fn admit(&self, address: IpAddr, now_ms: u64) -> Result<(), Refusal> {
         let window_ms = self.limits.window_ms;
         let state = self.lock();
         let here = state

@@ -16,7 +16,7 @@ use super::{RecordedRelease, Releases, history};
 
 impl Releases {
     /// Adds a signature; the release becomes current when there are enough.
-    pub async fn approve(
+    pub(crate) async fn approve(
         &self,
         caller: &OperatorId,
         request: &v1::ApproveReleaseRequest,

@@ -12,7 +12,7 @@ use super::{RecordedRelease, Releases};
 
 impl Releases {
     /// The plant of the current release, read from the documents that its approvers signed for.
-    pub async fn plant(&self) -> Result<(Revision, Plant), Refusal> {
+    pub(crate) async fn plant(&self) -> Result<(Revision, Plant), Refusal> {
         let current = self.get(Revision(0)).await?;
         let plant = self.plant_of(&current, Plant::clone).await?;
         Ok((current.statement.revision, plant))

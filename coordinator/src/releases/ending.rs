@@ -13,7 +13,7 @@ const REASON_BYTES_MAX: usize = 1024;
 
 impl Releases {
     /// Ends a proposal that waits.
-    pub async fn end(
+    pub(crate) async fn end(
         &self,
         how: ProposalEndKind,
         caller: &OperatorId,

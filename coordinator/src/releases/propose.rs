@@ -16,7 +16,7 @@ use crate::store::{Expect, StoreError};
 
 impl Releases {
     /// Records a proposal. The same statement again is answered with what is recorded.
-    pub async fn propose(
+    pub(crate) async fn propose(
         &self,
         author: &OperatorId,
         statement_bytes: &[u8],

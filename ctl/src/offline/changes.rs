@@ -85,7 +85,7 @@ impl From<&Diff> for Changes {
 
 impl Changes {
     /// What `new` changes against `old`.
-    pub fn between(old: Option<&Plant>, new: &Plant) -> Result<Self, Failure> {
+    pub(crate) fn between(old: Option<&Plant>, new: &Plant) -> Result<Self, Failure> {
         let diff = diff::diff(old, new).map_err(|error| {
             Failure::new(Exit::BadDocument, "not-compiled", "the plants cannot be compared").caused_by(&error)
         })?;
@@ -164,7 +164,7 @@ impl Report for Changes {
 }
 
 /// `penstock diff` of two documents, or of one against git.
-pub fn diff(out: &Output, args: &args::Diff) -> Result<Exit, Failure> {
+pub(crate) fn diff(out: &Output, args: &args::Diff) -> Result<Exit, Failure> {
     let (old, new) = match (&args.new, &args.against) {
         (Some(new), _) => (Documents::read(&args.old)?, Documents::read(new)?),
         (None, Some(revision)) => (

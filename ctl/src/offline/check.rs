@@ -80,7 +80,7 @@ impl From<Finding> for FindingLine {
 }
 
 /// What the checker of plans finds; against the plans of the plant in force, if there is one.
-pub fn findings(plant: &Plant, in_force: Option<&Plant>) -> Result<Vec<FindingLine>, Failure> {
+pub(crate) fn findings(plant: &Plant, in_force: Option<&Plant>) -> Result<Vec<FindingLine>, Failure> {
     let compile = |plant: &Plant| {
         compile_all(plant).map_err(|error| {
             Failure::new(
@@ -183,7 +183,7 @@ impl FindingLine {
 }
 
 /// `penstock check`.
-pub fn check(out: &Output, args: &args::Check) -> Result<Exit, Failure> {
+pub(crate) fn check(out: &Output, args: &args::Check) -> Result<Exit, Failure> {
     let documents = Documents::read(&args.path)?;
     let (plant, diagnostics) = loading::examine(&documents)?;
     let Some(plant) = plant else {

@@ -31,7 +31,7 @@ use crate::output::Output;
 use crate::{args, locate, times};
 
 /// `penstock explain`.
-pub fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
+pub(crate) fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failure> {
     let asks_connection =
         args.from.is_some() || args.to.is_some() || args.service.is_some() || args.operation.is_some();
     if !asks_connection && let Some(meaning) = CodeMeaning::of(&args.subject)? {

@@ -98,7 +98,7 @@ impl Report for Started {
 }
 
 /// `penstock init`.
-pub fn init(out: &Output, args: &args::Init) -> Result<Exit, Failure> {
+pub(crate) fn init(out: &Output, args: &args::Init) -> Result<Exit, Failure> {
     let plant = match &args.plant {
         Some(name) => PlantId::new(name.as_str())
             .map_err(|error| Failure::usage(format!("this cannot be the plant's name: {error}")))?,

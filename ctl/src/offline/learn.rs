@@ -25,7 +25,7 @@ const COMPARED_BYTES_MAX: u64 = 64 << 20;
 const NAMES_TRIED_MAX: u32 = 1000;
 
 /// `penstock learn --pcap`.
-pub fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
+pub(crate) fn learn(out: &Output, args: &args::Learn) -> Result<Exit, Failure> {
     let loaded = args
         .plant
         .as_ref()

@@ -70,7 +70,7 @@ fn not_over(loaded: &LoadedPlant, file: Option<&Path>) -> Result<(), Failure> {
 }
 
 /// `penstock graph`.
-pub fn graph(out: &Output, args: &args::Graph) -> Result<Exit, Failure> {
+pub(crate) fn graph(out: &Output, args: &args::Graph) -> Result<Exit, Failure> {
     let loaded = loading::load(&args.path, out)?;
     not_over(&loaded, args.out.as_deref())?;
     let picture = penstock_picture::draw(&loaded.plant, Some(&loaded.digest));
@@ -79,7 +79,7 @@ pub fn graph(out: &Output, args: &args::Graph) -> Result<Exit, Failure> {
 }
 
 /// `penstock compile`.
-pub fn compile(out: &Output, args: &args::Compile) -> Result<Exit, Failure> {
+pub(crate) fn compile(out: &Output, args: &args::Compile) -> Result<Exit, Failure> {
     let loaded = loading::load(&args.path, out)?;
     not_over(&loaded, args.out.as_deref())?;
     let known = || {
@@ -154,7 +154,7 @@ impl Report for KeyShown {
 }
 
 /// `penstock key …`.
-pub fn key(out: &Output, args: &args::Key) -> Result<Exit, Failure> {
+pub(crate) fn key(out: &Output, args: &args::Key) -> Result<Exit, Failure> {
     let (file, key, made, locked) = match args {
         args::Key::New {
             file,

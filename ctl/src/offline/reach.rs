@@ -247,7 +247,7 @@ impl WayLine {
 }
 
 /// `penstock reach`.
-pub fn reach(out: &Output, args: &args::Reach) -> Result<Exit, Failure> {
+pub(crate) fn reach(out: &Output, args: &args::Reach) -> Result<Exit, Failure> {
     let loaded = loading::load(&args.path, out)?;
     let from = args
         .from

@@ -142,7 +142,7 @@ pub(crate) fn plans(loaded: &LoadedPlant) -> Result<Plans, Failure> {
 }
 
 /// `penstock replay`.
-pub fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure> {
+pub(crate) fn replay(out: &Output, args: &args::Replay) -> Result<Exit, Failure> {
     let loaded = loading::load(&args.path, out)?;
     let plans = plans(&loaded)?;
     let mut replay = replay::Replay::new(&plans);

@@ -54,7 +54,7 @@ fn all() -> Vec<(&'static str, Schema)> {
 }
 
 /// `penstock schema`.
-pub fn schema(out: &Output, args: &args::Schema) -> Result<Exit, Failure> {
+pub(crate) fn schema(out: &Output, args: &args::Schema) -> Result<Exit, Failure> {
     let text = match &args.command {
         None => serde_json::to_string_pretty(&penstock_policy::schema::json_schema()).unwrap_or_default(),
         Some(command) => {

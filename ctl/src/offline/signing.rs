@@ -97,7 +97,7 @@ impl Stated {
 }
 
 /// A statement's exact bytes, read strictly.
-pub fn read_statement(bytes: &[u8]) -> Result<Statement, Failure> {
+pub(crate) fn read_statement(bytes: &[u8]) -> Result<Statement, Failure> {
     Statement::from_bytes(bytes).map_err(|error| {
         Failure::altered(
             "statement-unusable",
@@ -108,7 +108,7 @@ pub fn read_statement(bytes: &[u8]) -> Result<Statement, Failure> {
 }
 
 /// Refuses unless the documents compile to exactly what the statement says.
-pub fn compare(statement: &Statement, loaded: &LoadedPlant) -> Result<(), Failure> {
+pub(crate) fn compare(statement: &Statement, loaded: &LoadedPlant) -> Result<(), Failure> {
     let mismatch = |what: &str, stated: &str, found: &str| {
         Failure::altered(
             "statement-mismatch",
@@ -214,7 +214,7 @@ pub struct SignRequest<'a> {
 }
 
 /// `penstock release sign`.
-pub fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
+pub(crate) fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
     let bytes = files::read(request.statement, SIGNED_BYTES_MAX)?;
     let mut envelope = match std::str::from_utf8(&bytes)
         .ok()
@@ -272,7 +272,7 @@ pub fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Failure> {
 
 /// Refuses signatures that no gateway would count: the author's own, that of somebody who is not one of the approvers, and
 /// one by another key. `in_force`: the approvers whose signatures hold, where they are known.
-pub fn may_sign(
+pub(crate) fn may_sign(
     statement: &Statement,
     approver: &ApproverId,
     key: &penstock_policy::release::signing::ApproverKey,
@@ -299,7 +299,7 @@ pub fn may_sign(
 }
 
 /// Refuses the author's own signature, which counts nowhere.
-pub fn may_count(statement: &Statement, approver: &ApproverId) -> Result<(), Failure> {
+pub(crate) fn may_count(statement: &Statement, approver: &ApproverId) -> Result<(), Failure> {
     if statement.author.as_str() != approver.as_str() {
         return Ok(());
     }
@@ -315,7 +315,7 @@ pub fn may_count(statement: &Statement, approver: &ApproverId) -> Result<(), Fai
 }
 
 /// A signed release from a file.
-pub fn read_envelope(file: &Path) -> Result<Envelope, Failure> {
+pub(crate) fn read_envelope(file: &Path) -> Result<Envelope, Failure> {
     let bytes = files::read(file, SIGNED_BYTES_MAX)?;
     let unreadable = |error: &(dyn std::error::Error + 'static)| {
         Failure::altered(
@@ -359,7 +359,7 @@ impl Report for Verified {
 }
 
 /// `penstock release verify`.
-pub fn verify(
+pub(crate) fn verify(
     out: &Output,
     file: &Path,
     approvers: &Path,

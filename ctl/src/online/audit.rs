@@ -204,7 +204,7 @@ impl Report for Found {
 }
 
 /// `penstock audit …`.
-pub async fn audit(out: &Output, context: Option<&str>, args: &args::Audit) -> Result<Exit, Failure> {
+pub(crate) async fn audit(out: &Output, context: Option<&str>, args: &args::Audit) -> Result<Exit, Failure> {
     match args {
         args::Audit::Search {
             filter,

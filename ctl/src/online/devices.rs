@@ -77,7 +77,7 @@ impl Report for DeviceIssued {
 }
 
 /// `penstock devices …`.
-pub async fn devices(out: &Output, context: Option<&str>, args: &Devices) -> Result<Exit, Failure> {
+pub(crate) async fn devices(out: &Output, context: Option<&str>, args: &Devices) -> Result<Exit, Failure> {
     match args {
         Devices::Issue {
             asset,

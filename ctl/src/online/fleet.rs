@@ -224,7 +224,11 @@ impl Report for GatewayList {
 }
 
 /// `penstock gateways …`.
-pub async fn gateways(out: &Output, context: Option<&str>, args: &args::Gateways) -> Result<Exit, Failure> {
+pub(crate) async fn gateways(
+    out: &Output,
+    context: Option<&str>,
+    args: &args::Gateways,
+) -> Result<Exit, Failure> {
     match &args.command {
         None | Some(GatewaysCommand::List) => {
             let mut online = Online::connect(context).await?;
@@ -320,7 +324,11 @@ impl Report for OperatorList {
 }
 
 /// `penstock operators …`.
-pub async fn operators(out: &Output, context: Option<&str>, args: &args::Operators) -> Result<Exit, Failure> {
+pub(crate) async fn operators(
+    out: &Output,
+    context: Option<&str>,
+    args: &args::Operators,
+) -> Result<Exit, Failure> {
     let mut online = Online::connect(context).await?;
     match args {
         args::Operators::List => {

@@ -373,7 +373,11 @@ fn link_words(gateway: &GatewayBrief) -> String {
 }
 
 /// `penstock health`.
-pub async fn health(out: &Output, context: Option<&str>, args: &args::Health) -> Result<Exit, Failure> {
+pub(crate) async fn health(
+    out: &Output,
+    context: Option<&str>,
+    args: &args::Health,
+) -> Result<Exit, Failure> {
     let asked = HealthFilter::of(args);
     if args.watch {
         return watch::watch(out, context, &asked).await;

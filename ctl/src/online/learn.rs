@@ -49,7 +49,7 @@ struct GatheredTalks {
 }
 
 /// `penstock learn --from-gateways`.
-pub async fn learn(out: &Output, context: Option<&str>, args: &args::Learn) -> Result<Exit, Failure> {
+pub(crate) async fn learn(out: &Output, context: Option<&str>, args: &args::Learn) -> Result<Exit, Failure> {
     let loaded = args
         .plant
         .as_ref()

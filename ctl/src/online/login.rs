@@ -67,7 +67,7 @@ pub(crate) fn role_word(role: i32) -> &'static str {
 }
 
 /// `penstock whoami`.
-pub async fn whoami(out: &Output, context: Option<&str>) -> Result<Exit, Failure> {
+pub(crate) async fn whoami(out: &Output, context: Option<&str>) -> Result<Exit, Failure> {
     let mut online = Online::connect(context).await?;
     let answer = online
         .client
@@ -120,7 +120,7 @@ impl Report for LoggedIn {
 }
 
 /// `penstock login`.
-pub async fn login(out: &Output, context: Option<&str>, args: &args::Login) -> Result<Exit, Failure> {
+pub(crate) async fn login(out: &Output, context: Option<&str>, args: &args::Login) -> Result<Exit, Failure> {
     let token = read_token(&args.token)?;
     let Subject::Operator(operator) = token.subject.clone() else {
         return Err(
@@ -296,7 +296,7 @@ impl Report for ContextList {
 }
 
 /// `penstock context …`.
-pub fn context(out: &Output, args: &args::Context) -> Result<Exit, Failure> {
+pub(crate) fn context(out: &Output, args: &args::Context) -> Result<Exit, Failure> {
     let contexts = Contexts::open()?;
     if let args::Context::Use { name } = args {
         contexts.choose(name)?;

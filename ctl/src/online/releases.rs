@@ -34,7 +34,7 @@ use crate::offline::signing::{self, Stated};
 use crate::output::Output;
 
 /// `penstock diff PATH --against-current`.
-pub async fn diff_current(out: &Output, context: Option<&str>, path: &Path) -> Result<Exit, Failure> {
+pub(crate) async fn diff_current(out: &Output, context: Option<&str>, path: &Path) -> Result<Exit, Failure> {
     let new = loading::load(path, out)?;
     let mut online = Online::connect(context).await?;
     let known = online.known()?;
@@ -133,7 +133,11 @@ fn was_in_force(release: &ReleaseLine) -> Result<(), Failure> {
 }
 
 /// `penstock release …`.
-pub async fn release(out: &Output, context: Option<&str>, args: &args::Release) -> Result<Exit, Failure> {
+pub(crate) async fn release(
+    out: &Output,
+    context: Option<&str>,
+    args: &args::Release,
+) -> Result<Exit, Failure> {
     match args {
         args::Release::Propose {
             path,

@@ -40,7 +40,7 @@ const MISPLACED: &str = "it came from, or went to, a side of the gateway where t
                          permit it; look for a cable in the wrong port, a missing `behind`, or a forged address";
 
 /// `penstock why`.
-pub async fn why(out: &Output, context: Option<&str>, args: &args::Why) -> Result<Exit, Failure> {
+pub(crate) async fn why(out: &Output, context: Option<&str>, args: &args::Why) -> Result<Exit, Failure> {
     let now_ms = words::now_ms();
     times::stretch(Some(&args.since), None, now_ms)?;
     let mut online = Online::connect(context).await?;

@@ -67,6 +67,9 @@ pub enum BaseError {
 
 impl Base {
     /// Reads what a plan left at `path`; `None` on a gateway that never had one.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read, is not what a plan writes, or names an interface that none can have.
     pub fn read(path: &Path) -> Result<Option<Self>, BaseError> {
         match std::fs::read(path) {
             Ok(bytes) => {
@@ -89,6 +92,9 @@ impl Base {
     }
 
     /// Writes it to `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// The new file cannot be written, synced or put in the old one's place; the old one then stays.
     pub fn write(&self, path: &Path) -> Result<(), BaseError> {
         if Self::read(path).is_ok_and(|there| there.as_ref() == Some(self)) {
             return Ok(());
@@ -182,6 +188,10 @@ impl Base {
     }
 
     /// Loads the base rules, unless rules of ours are there.
+    ///
+    /// # Errors
+    /// `nft` cannot be run, did not end in time, or the kernel rejected the rules. Rules of ours that are there
+    /// already are not an error.
     pub async fn load(&self, nft: &Nft) -> Result<BaseOutcome, BaseError> {
         match nft.load(&self.script()).await {
             Ok(()) => {

@@ -182,6 +182,9 @@ pub struct RulesetReader(NetlinkSocket);
 
 impl RulesetReader {
     /// Opens the socket.
+    ///
+    /// # Errors
+    /// The kernel gives no netlink socket for its packet filter.
     pub fn open() -> io::Result<Self> {
         let socket = NetlinkSocket::open(NETFILTER, 0, 1 << 20)?;
         socket.limit_wait(PATIENCE)?;
@@ -189,6 +192,9 @@ impl RulesetReader {
     }
 
     /// Number of the rules' current generation: it changes with every transaction of anybody.
+    ///
+    /// # Errors
+    /// The kernel does not answer in time, refuses, or reports no generation.
     pub fn generation(&self) -> io::Result<u32> {
         let mut id = None;
         self.ask(GET_GENERATION, 0, 0, &[], |message| {
@@ -204,6 +210,9 @@ impl RulesetReader {
     }
 
     /// Reads our tables.
+    ///
+    /// # Errors
+    /// The kernel does not answer in time or refuses, or somebody changed the rules during each of several attempts.
     pub fn held(&self) -> io::Result<KernelRuleset> {
         self.steadily(Self::held_once)
     }
@@ -310,6 +319,9 @@ impl RulesetReader {
     }
 
     /// Packets and bytes of our named counters, by family and name.
+    ///
+    /// # Errors
+    /// The kernel does not answer in time, or refuses.
     pub fn counters(&self) -> io::Result<NamedCounters> {
         let mut counters = BTreeMap::new();
         for family in FAMILIES {

@@ -110,11 +110,18 @@ impl Nft {
     }
 
     /// Loads `script` as one transaction.
+    ///
+    /// # Errors
+    /// `nft` is missing, cannot be run, or was killed after its time, or the kernel rejected the script. Except after
+    /// [`KernelError::TimedOut`], the kernel is as it was before.
     pub async fn load(&self, script: &str) -> Result<(), NftError> {
         self.run(&["-f", "-"], script).await
     }
 
     /// Asks the kernel whether it would take `script`, and changes nothing.
+    ///
+    /// # Errors
+    /// `nft` is missing, cannot be run, or was killed after its time, or the kernel would reject the script.
     pub async fn check(&self, script: &str) -> Result<(), NftError> {
         self.run(&["--check", "-f", "-"], script).await
     }

@@ -87,6 +87,9 @@ pub enum LowerError {
 }
 
 /// Lowers all rules of `plan`.
+///
+/// # Errors
+/// The rules come to more entries than the kernel is given; the error names the flow at which the limit was reached.
 pub fn lower(plan: &Plan) -> Result<Elements, LowerError> {
     let mut budget = ELEMENTS_MAX;
     Ok(Elements {

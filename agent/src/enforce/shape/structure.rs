@@ -103,7 +103,7 @@ pub enum StructureError {
 }
 
 /// Takes the structure out of `plan`, the same on every machine.
-pub fn structure(
+pub(crate) fn structure(
     plan: &Plan,
     inspector: Option<InspectorPorts>,
 ) -> Result<(Structure, Vec<Finding>), StructureError> {

@@ -41,6 +41,11 @@ pub enum ModbusDeviation {
     /// A request of whose length servers may think otherwise was not answered.
     #[error("function {0}, on whose length servers do not agree, was not answered before the next request")]
     Unanswered(u8),
+    /// Something that enforcing would have withheld passed while it was only observed.
+    #[error(
+        "what passed while the zones only observed may be half read by the server, which would take what follows for its end"
+    )]
+    Unproven,
 }
 
 impl From<ModbusDeviation> for Deviation {
@@ -63,7 +68,7 @@ impl From<ModbusDeviation> for Deviation {
                 DeviationKind::Misfit,
                 "an answer that nobody asked for is withheld",
             ),
-            ModbusDeviation::Ambiguous(_) | ModbusDeviation::Unanswered(_) => (
+            ModbusDeviation::Ambiguous(_) | ModbusDeviation::Unanswered(_) | ModbusDeviation::Unproven => (
                 DeviationKind::Other,
                 "where the server reads on is not certain, and the connection ends; a new one begins with certainty",
             ),

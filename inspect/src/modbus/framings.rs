@@ -198,6 +198,11 @@ impl StreamPosition {
         (&self.unread, self.answers)
     }
 
+    /// What it takes of memory, bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.unread.iter().map(|(_, bytes)| bytes.capacity()).sum()
+    }
+
     /// It is known to be at the end of what was forwarded.
     pub(crate) fn is_certain(&self) -> bool {
         self.unread.is_empty() && !self.answers

@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use serde_json::value::{RawValue, to_raw_value};
 
+use self::certainty::Unproven;
 use crate::connection::buffer::SideBuffer;
 use crate::connection::machine::{Beginning, FeedEnd, Machine, Terms};
-use crate::connection::{Mode, Sender, Sink};
+use crate::connection::{Effect, Mode, Output, Sender, Sink};
 use crate::judge::Rules;
 use crate::modbus::Request;
+use crate::modbus::deviation::ModbusDeviation;
 use crate::modbus::frame;
 use crate::modbus::framings::StreamPosition;
 use crate::modbus::judge::ModbusRules;
@@ -37,6 +39,8 @@ pub(crate) struct Modbus {
     standing: StreamPosition,
     /// Functions on whose length servers do not agree, and that this one has carried out: at most 127.
     carried_out: Vec<u8>,
+    /// What passed while it was only observed, and its server may still be reading.
+    unproven: Unproven,
     /// Of the server's ADU that is judged so many bytes have gone on: nothing of the gateway's own may come before its end.
     begun: usize,
     /// Requests may be in flight that were not read: an answer to nothing known is no deviation.
@@ -59,6 +63,7 @@ impl Modbus {
             transactions: Transactions::new(terms.limits.transactions),
             standing: StreamPosition::default(),
             carried_out: Vec::new(),
+            unproven: Unproven::default(),
             begun: 0,
             is_midway: false,
         }
@@ -92,7 +97,7 @@ impl Machine for Modbus {
         if terms.mode == Mode::Observe {
             self.transactions.forget_refused();
         }
-        false
+        terms.mode == Mode::Enforce && self.unproven != Unproven::Nothing
     }
 
     fn rejudge(&mut self, rules: &Rules) {
@@ -107,7 +112,7 @@ impl Machine for Modbus {
     }
 
     fn held_memory(&self) -> usize {
-        self.from_client.memory() + self.from_server.memory()
+        self.from_client.memory() + self.from_server.memory() + self.standing.memory()
     }
 
     fn within_packet(&self, from: Sender) -> bool {
@@ -142,6 +147,17 @@ impl Machine for Modbus {
             Sender::Server => code & 0x7f != 0 && (code < 0x80 || frame.pdu.len() == 2),
         };
         fits.then_some(Beginning::Packet)
+    }
+
+    fn leave(&mut self, out: &mut Sink<'_>) -> FeedEnd {
+        if self.unproven != Unproven::Nothing {
+            out(Output::Deviation {
+                what: ModbusDeviation::Unproven.into(),
+                effect: Effect::Ended,
+                done: true,
+            });
+        }
+        FeedEnd::Close { reset: true }
     }
 
     fn freeze(&self, now: Duration) -> serde_json::Result<Box<RawValue>> {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules};
 
+use crate::modbus_connection::adu;
 use crate::mqtt_connection;
-use crate::mqtt_packets::{connack, connect, publication};
+use crate::mqtt_packets::{connack, connect, publication, subscription};
 use crate::recorder::{Record, connection, function, modbus};
 
 const READ: [u8; 12] = [0, 1, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1];
@@ -287,4 +288,118 @@ fn a_connection_that_other_rules_or_terms_close_takes_leave_of_its_broker_or_nam
             .any(|note| note.contains("publish this client's will"));
         assert_eq!(named, within, "{:?}", record.noted);
     }
+}
+
+fn answered(connection: &mut Connection, bytes: &[u8]) -> Record {
+    let mut record = Record::default();
+    connection.feed(Sender::Server, Duration::ZERO, bytes, &mut |output| {
+        record.take(output)
+    });
+    record
+}
+
+/// Asked while everything passed; enforcing begins before the answers come, under rules that permit another register.
+#[test]
+fn an_answer_to_what_passed_only_because_it_was_observed_goes_on_and_one_to_what_was_permitted_is_judged_again()
+ {
+    let reading = |first| {
+        let mut reading = function("read-holding-registers");
+        reading.addresses = Some(vec![crate::recorder::range(first, first)]);
+        modbus(vec![reading])
+    };
+    let observed = adu(1, 1, &[3, 0, 7, 0, 1]);
+    let permitted = adu(2, 1, &[3, 0, 2, 0, 1]);
+    let answer = |transaction| adu(transaction, 1, &[3, 2, 0, 9]);
+    for restarted in [false, true] {
+        let mut connection = connection(&reading(2), Mode::Observe, OnRefusal::Answer);
+        let asked = [observed.clone(), permitted.clone()].concat();
+        assert_eq!(feed(&mut connection, &asked).to_server, asked);
+        let rules = Arc::new(Rules::compile(&reading(5)).unwrap());
+        if restarted {
+            let frozen = connection.freeze(Duration::ZERO);
+            let limits = ConnectionLimits::default();
+            let (mode, style) = (Mode::Enforce, OnRefusal::Answer);
+            connection = Connection::thaw(&frozen, Duration::ZERO, rules, mode, style, limits).unwrap();
+        } else {
+            set(&mut connection, Mode::Enforce);
+            connection.set_rules(rules);
+        }
+        let record = answered(&mut connection, &[answer(1), answer(2)].concat());
+        let expected = [answer(1), adu(2, 1, &[0x83, 1])].concat();
+        assert_eq!(record.to_client, expected, "restarted: {restarted}");
+        assert_eq!(record.closed, None);
+        // What is asked from here on is enforced.
+        let refused = feed(&mut connection, &adu(3, 1, &[3, 0, 7, 0, 1]));
+        assert_eq!(
+            (refused.to_server, refused.to_client),
+            (vec![], adu(3, 1, &[0x83, 2]))
+        );
+    }
+}
+
+/// A server that goes by the function has the beginning of a write unread, which passed while everything did; what is read then begins
+/// with the value that is written.
+#[test]
+fn a_write_that_began_within_what_was_observed_is_not_completed_by_what_is_permitted() {
+    let write = [0, 2, 0, 0, 0, 6, 1, 6, 0, 40];
+    let within = |pdu: &[u8]| adu(1, 1, &[pdu, &write].concat());
+    // Of a function that nobody knows, and behind the end of one that all know.
+    for (begun, answer) in [
+        (within(&[90]), [0x80 | 90, 1]),
+        (within(&[3, 0, 0, 0, 1]), [0x83, 3]),
+    ] {
+        let mut connection = read_only(Mode::Observe);
+        assert_eq!(feed(&mut connection, &begun).to_server, begun);
+        answered(&mut connection, &adu(1, 1, &answer));
+        let frozen = connection.freeze(Duration::ZERO);
+        set(&mut connection, Mode::Enforce);
+        assert!(connection.is_closed());
+        let mut record = Record::default();
+        connection.leave_closed(&mut |output| record.take(output));
+        assert_eq!((record.closed, record.noted.len()), (Some(true), 1), "{record:?}");
+        assert!(
+            feed(&mut connection, &adu(0x1234, 1, &[3, 0, 0, 0, 1]))
+                .to_server
+                .is_empty()
+        );
+        // Nor does a restart forget it.
+        let thaw = |mode| {
+            let rules = Arc::new(Rules::compile(&modbus(vec![function("read-only")])).unwrap());
+            let limits = ConnectionLimits::default();
+            Connection::thaw(&frozen, Duration::ZERO, rules, mode, OnRefusal::Answer, limits)
+        };
+        assert!(thaw(Mode::Enforce).is_err());
+        assert_eq!(thaw(Mode::Observe).unwrap().freeze(Duration::ZERO), frozen);
+    }
+}
+
+#[test]
+fn a_connection_whose_server_knows_what_was_only_observed_stands_when_enforcing_begins() {
+    let mut connection = read_only(Mode::Observe);
+    feed(&mut connection, &adu(1, 1, &[90, 0, 2]));
+    answered(&mut connection, &adu(1, 1, &[90, 7]));
+    feed(&mut connection, &WRITE);
+    set(&mut connection, Mode::Enforce);
+    assert!(!connection.is_closed());
+    assert_eq!(feed(&mut connection, &READ).to_server, READ);
+}
+
+#[test]
+fn what_was_held_to_be_completed_goes_on_at_once_where_the_flow_is_given_another_protocol_and_observes() {
+    let rules = || crate::mqtt_connection::rules();
+    let mut connection = connection(&rules(), Mode::Enforce, OnRefusal::Answer);
+    feed(&mut connection, &connect(5, "c"));
+    answered(&mut connection, &connack(5));
+    let asked = subscription(5, &[("line/#", 0), ("secret/#", 0)]);
+    assert!(feed(&mut connection, &asked).to_server.len() < asked.len());
+    // SUBACK of the one filter that went on, half of it.
+    assert!(answered(&mut connection, &[0x90, 4, 0, 9]).to_client.is_empty());
+    assert!(set(&mut connection, Mode::Observe).to_client.is_empty());
+    connection.set_rules(Arc::new(
+        Rules::compile(&modbus(vec![function("read-only")])).unwrap(),
+    ));
+    let mut record = Record::default();
+    connection.settle(&mut |output| record.take(output));
+    assert_eq!(record.to_client, [0x90, 4, 0, 9]);
+    assert_eq!(answered(&mut connection, &[0, 0]).to_client, [0, 0]);
 }

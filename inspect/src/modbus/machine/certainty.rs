@@ -5,8 +5,13 @@
 //! - After it, until a request was carried out, its server may read on within that data. What follows is only forwarded
 //!   if it does no harm at any place where the server may be; else the connection ends.
 //! - An answer that nobody asked for, or that does not fit, says that it is so: the connection ends.
+//! - What passes only because it is observed is not kept account of: after it a server may have the beginning of a write unread, which
+//!   what is permitted would complete. Where its server has not proved otherwise, the connection ends when enforcing
+//!   begins ([`Unproven`]).
 //! - A server that has carried the function out on this connection knows it, and reads its requests to their end: they
 //!   leave no doubt.
+
+use serde::{Deserialize, Serialize};
 
 use super::{Fate, Modbus};
 use crate::connection::machine::FeedEnd;
@@ -17,6 +22,25 @@ use crate::modbus::frame::Frame;
 use crate::modbus::framings::{Doubt, StreamPosition, is_open_ended, write_within};
 use crate::modbus::judge::ModbusRules;
 use crate::modbus::request::Request;
+
+/// What passed while it was only observed, and after which the server may read on within it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Unproven {
+    #[default]
+    Nothing,
+    /// Requests of this function, to whose length servers that know it keep.
+    Function(u8),
+    /// Anything.
+    Anything,
+}
+
+impl Unproven {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
+    pub(super) fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+}
 
 const RESET: Fate = Fate::End(FeedEnd::Close { reset: true });
 
@@ -67,7 +91,20 @@ impl Modbus {
             done,
         });
         self.standing = StreamPosition::default();
+        self.unproven = Unproven::Anything;
         done.then_some(RESET)
+    }
+
+    /// A request passed that enforcing would have withheld.
+    pub(super) fn passed_observed(&mut self, code: u8, is_malformed: bool) {
+        let is_doubtful = is_open_ended(code) && !self.carried_out.contains(&code);
+        self.unproven = match self.unproven {
+            _ if is_malformed || !self.standing.is_certain() => Unproven::Anything,
+            known if !is_doubtful => known,
+            Unproven::Nothing => Unproven::Function(code),
+            Unproven::Function(known) if known == code => Unproven::Function(code),
+            _ => Unproven::Anything,
+        };
     }
 
     /// A request was carried out, and its answer fits.
@@ -77,6 +114,9 @@ impl Modbus {
         }
         if is_open_ended(code) && !self.carried_out.contains(&code) {
             self.carried_out.push(code);
+        }
+        if self.unproven == Unproven::Function(code) {
+            self.unproven = Unproven::Nothing;
         }
     }
 

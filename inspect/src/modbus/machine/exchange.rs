@@ -33,7 +33,9 @@ impl Modbus {
             pdu,
             ..
         } = frame;
-        let (operation, mut verdict, expectation) = match Request::decode(unit, pdu) {
+        let decoded = Request::decode(unit, pdu);
+        let is_malformed = decoded.is_err();
+        let (operation, mut verdict, expectation) = match decoded {
             Ok(request) => (
                 request.operation(),
                 self.judge(rules, &request, frame),
@@ -106,6 +108,7 @@ impl Modbus {
             return Fate::Forward;
         };
         if forwarded {
+            self.passed_observed(operation.code, is_malformed);
             return Fate::Forward;
         }
         match self.terms.on_refusal {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Modbus;
-use crate::connection::ConnectionLimits;
+use super::certainty::Unproven;
 use crate::connection::buffer::SideBuffer;
 use crate::connection::frozen::{Bytes, PASSED, ThawError, is_zero};
 use crate::connection::machine::Terms;
+use crate::connection::{ConnectionLimits, Mode};
 use crate::modbus::frame::{self, ADU_BYTES_MAX};
 use crate::modbus::framings::{Framing, PLACES_MAX, StreamPosition};
 use crate::modbus::transactions::{Awaits, Outstanding, Reads, Transactions};
@@ -32,6 +33,9 @@ pub(in crate::modbus) struct FrozenModbus {
     answers: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     carried_out: Vec<u8>,
+    /// What passed while it was only observed, and its server may still be reading.
+    #[serde(default, skip_serializing_if = "Unproven::is_nothing")]
+    unproven: Unproven,
 }
 
 /// The most bytes that a connection takes under these limits.
@@ -97,6 +101,7 @@ impl Modbus {
                 .collect(),
             answers,
             carried_out: self.carried_out.clone(),
+            unproven: self.unproven,
         }
     }
 
@@ -105,6 +110,9 @@ impl Modbus {
         frozen: FrozenModbus,
         now: Duration,
     ) -> Result<Self, ThawError> {
+        if terms.mode == Mode::Enforce && frozen.unproven != Unproven::Nothing {
+            return Err(ThawError::Unfollowed);
+        }
         let held = |bytes: Bytes, passed| SideBuffer::of(bytes.0, passed).ok_or(PASSED);
         let from_client = held(frozen.from_client, frozen.passed_client)?;
         let from_server = held(frozen.from_server, frozen.passed_server)?;
@@ -151,6 +159,7 @@ impl Modbus {
             transactions,
             standing,
             carried_out: frozen.carried_out,
+            unproven: frozen.unproven,
             begun: 0,
             is_midway: false,
         })

@@ -277,7 +277,7 @@ impl Connection {
     /// What it takes of memory for what peers sent, bytes: packets that are not whole with the room kept for them, answers that
     /// wait, aliases, refused publications, what was subscribed and not released, who connected. (What every connection has alike is not in it.)
     pub fn held_memory(&self) -> usize {
-        self.machine.held_memory()
+        self.unsent.capacity() + self.machine.held_memory()
     }
 
     /// A packet of that side is passing and not yet whole: bytes of it were held, or forwarded in part.

@@ -165,6 +165,8 @@ impl Session {
             (TupleRules::Only(set), Inspection::Following(connection)) => {
                 connection.set_terms(mode, set.on_refusal, &mut let_go);
                 connection.set_rules(Arc::clone(&set.rules));
+                // Of another protocol, they give up what was held to be completed.
+                connection.settle(&mut let_go);
                 self.unlimited = false;
                 if connection.is_closed() && self.closing.is_none() && self.cut.is_none() {
                     self.take_leave(Connection::leave_closed, ConnectionEnd::Revoked);

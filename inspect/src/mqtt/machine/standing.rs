@@ -294,7 +294,8 @@ impl Mqtt {
         else {
             return;
         };
-        if client_id.is_empty() {
+        // One has no name, or its part already.
+        if client_id.is_empty() || self.membership.is_some() {
             return;
         }
         let (shared, membership) = sessions.join(*broker, *client, client_id);

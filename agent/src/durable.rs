@@ -1,20 +1,13 @@
-//! Files that are replaced whole or not at all, and that tell when they were altered.
+//! The agent's files: written whole or not at all (`penstock_proto::whole`), read within a bound, and an error that says what
+//! one does about it.
 //!
-//! [`replace`] leaves either the old or the new content after a power cut (`penstock_proto::whole`). [`seal`] and [`unseal`] wrap a payload so that truncation, a flipped bit, or one
-//! record put in another's place is noticed:
-//!
-//! ```text
-//! "PSC1" | generation (8, BE) | length (8, BE) | payload | SHA-256 of name 00 and all before (32)
-//! ```
+//! Not here: what tells that a file was altered ([`crate::store`]).
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use penstock_proto::whole::{NotWritten, Writing};
-use sha2::Digest as _;
-
-const MAGIC: &[u8; 4] = b"PSC1";
 
 /// A file operation that failed: verb, path and cause, and what one does about it.
 #[derive(Debug, thiserror::Error)]
@@ -118,68 +111,11 @@ pub fn create_folder(path: &Path) -> Result<(), FileError> {
         .map_err(failed("create", path))
 }
 
-fn checksum(name: &str, sealed: &[u8]) -> [u8; 32] {
-    let mut hash = sha2::Sha256::new();
-    hash.update(name.as_bytes());
-    hash.update([0]);
-    hash.update(sealed);
-    hash.finalize().into()
-}
-
-/// Wraps `payload` as the `generation`th content of the record `name`.
-pub fn seal(name: &str, generation: u64, payload: &[u8]) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(payload.len() + 52);
-    sealed.extend_from_slice(MAGIC);
-    sealed.extend_from_slice(&generation.to_be_bytes());
-    sealed.extend_from_slice(&(payload.len() as u64).to_be_bytes());
-    sealed.extend_from_slice(payload);
-    let sum = checksum(name, &sealed);
-    sealed.extend_from_slice(&sum);
-    sealed
-}
-
-/// The generation and payload of the record `name`, or `None` if the bytes are not what [`seal`] wrote for it.
-pub fn unseal<'a>(name: &str, bytes: &'a [u8]) -> Option<(u64, &'a [u8])> {
-    let (sealed, sum) = bytes.split_last_chunk::<32>()?;
-    if checksum(name, sealed) != *sum {
-        return None;
-    }
-    let (magic, rest) = sealed.split_first_chunk::<4>()?;
-    let (generation, rest) = rest.split_first_chunk::<8>()?;
-    let (length, payload) = rest.split_first_chunk::<8>()?;
-    (magic == MAGIC && u64::from_be_bytes(*length) == payload.len() as u64)
-        .then_some((u64::from_be_bytes(*generation), payload))
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-    use proptest::prelude::*;
+    #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    proptest! {
-        #[test]
-        fn a_sealed_record_returns_whole_and_no_other_bytes_do(
-            payload in proptest::collection::vec(any::<u8>(), 0..200), generation: u64,
-            at: proptest::sample::Index, flip in 1u8.., cut: proptest::sample::Index,
-        ) {
-            let sealed = seal("policy", generation, &payload);
-            prop_assert_eq!(unseal("policy", &sealed), Some((generation, payload.as_slice())));
-            prop_assert_eq!(unseal("trust", &sealed), None);
-            let mut flipped = sealed.clone();
-            flipped[at.index(sealed.len())] ^= flip;
-            prop_assert_eq!(unseal("policy", &flipped), None);
-            prop_assert_eq!(unseal("policy", &sealed[..cut.index(sealed.len())]), None);
-        }
-    }
-
-    #[test]
-    fn a_record_that_was_sealed_when_the_form_was_made_is_read_and_sealed_the_same_today() {
-        let kept = crate::fixture::kept("record-PSC1.hex", &seal("policy-a", 7, b"what it holds"));
-        assert_eq!(unseal("policy-a", &kept), Some((7, &b"what it holds"[..])));
-    }
 
     #[test]
     fn a_replaced_file_has_the_new_content_and_the_asked_permissions() {

@@ -84,7 +84,7 @@ impl From<KeyError> for ContextError {
     fn from(error: KeyError) -> Self {
         match error {
             KeyError::File {
-                verb: "write" | "replace",
+                verb: "write" | "replace" | "remove" | "sync",
                 path,
                 source,
             } => Self::File(FileError::Write { path, source }),

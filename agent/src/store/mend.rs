@@ -3,7 +3,8 @@
 //!
 //! The reconciler calls [`Store::mend`] at every look; a store that stays ill is tried ever more rarely.
 
-use super::{ALL, Store, copy_path};
+use super::sealed::{self, copy_path};
+use super::{ALL, Store};
 use crate::durable;
 
 /// Most looks between two tries.
@@ -79,7 +80,7 @@ impl Store {
                 (disk_failed, payload, self.generations.get(record))
             {
                 // The next record will be written: whether that works again is seen by writing this one.
-                let sealed = durable::seal(record, *generation, &payload);
+                let sealed = sealed::seal(record, *generation, &payload);
                 if let Err(error) = durable::replace(&copy_path(&self.folder, record), &sealed, 0o600) {
                     self.fault("store-copies", ALL, &error);
                     return;
@@ -104,7 +105,7 @@ impl Store {
         if !file_is_due && !other_is_due {
             return;
         }
-        let sealed = durable::seal(record, generation, payload);
+        let sealed = sealed::seal(record, generation, payload);
         if file_is_due {
             match durable::replace(&copy_path(&self.folder, record), &sealed, 0o600) {
                 Ok(()) => tracing::warn!(record, "a copy was lost, damaged or old, and was written again"),

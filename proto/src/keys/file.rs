@@ -1,12 +1,11 @@
 //! A key in a PEM file that only its owner may read. Its bytes are read, written and copied here, and leave by no other way.
 //!
-//! A file is written whole or not at all: beside its place first, with mode 0600 from the beginning, synced with its folder.
+//! A file is written whole or not at all ([`crate::whole`]), with mode 0600 from the beginning.
 
-use std::ffi::OsString;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
@@ -14,9 +13,13 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::{KeyError, KeyHolder, KeyKind};
+use crate::whole::{NotWritten, Writing};
 
 /// Longest file of a key, bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// For its owner alone.
+const PRIVATE: Writing = Writing::of_service(0o600);
 
 /// A key that is in a file, or on its way there.
 pub struct FileKey {
@@ -101,14 +104,7 @@ impl FileKey {
     /// # Errors
     /// There is a file, or it cannot be written.
     pub fn create(&self, path: &Path) -> Result<(), KeyError> {
-        if let Err(error) = written(path, self.pair.serialize_pem().as_bytes()) {
-            // Half a key is none; what was there before is not ours.
-            if error.kind() != io::ErrorKind::AlreadyExists {
-                let _ = std::fs::remove_file(path);
-            }
-            return Err(failed("write", path)(error));
-        }
-        synced(path).map_err(failed("write", path))
+        Ok(PRIVATE.create(path, self.pair.serialize_pem().as_bytes())?)
     }
 
     /// Stores it in the place of the one that may be there.
@@ -116,7 +112,7 @@ impl FileKey {
     /// # Errors
     /// It cannot be written; the file before is as it was.
     pub fn replace(&self, path: &Path) -> Result<(), KeyError> {
-        replaced(path, self.pair.serialize_pem().as_bytes())
+        Ok(PRIVATE.replace(path, self.pair.serialize_pem().as_bytes())?)
     }
 }
 
@@ -142,7 +138,7 @@ impl KeyHolder for FileKey {
 /// One of the two cannot be read or written.
 pub fn copy(from: &Path, to: &Path) -> Result<(), KeyError> {
     let file = File::open(from).map_err(failed("read", from))?;
-    replaced(to, &content(file, from)?)
+    Ok(PRIVATE.replace(to, &content(file, from)?)?)
 }
 
 fn content(file: File, path: &Path) -> Result<Vec<u8>, KeyError> {
@@ -156,34 +152,11 @@ fn content(file: File, path: &Path) -> Result<Vec<u8>, KeyError> {
     Ok(content)
 }
 
-fn replaced(path: &Path, pem: &[u8]) -> Result<(), KeyError> {
-    let mut beside = OsString::from(path);
-    beside.push(".new");
-    let beside = Path::new(&beside);
-    // What an attempt before left behind.
-    let _ = std::fs::remove_file(beside);
-    if let Err(error) = written(beside, pem) {
-        let _ = std::fs::remove_file(beside);
-        return Err(failed("write", beside)(error));
+impl From<NotWritten> for KeyError {
+    fn from(error: NotWritten) -> Self {
+        let NotWritten { verb, path, source } = error;
+        Self::File { verb, path, source }
     }
-    std::fs::rename(beside, path)
-        .and_then(|()| synced(path))
-        .map_err(failed("replace", path))
-}
-
-fn written(path: &Path, pem: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(pem)?;
-    file.sync_all()
-}
-
-fn synced(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn failed<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> KeyError + 'a {

@@ -184,19 +184,27 @@ fn digest_in(bytes: Option<Vec<u8>>) -> Option<Digest> {
 
 /// Stores a verified offer in the slot that is not in force, and says which that is; durable when this returns.
 ///
+/// `in_force` is the statement in the kernel, as far as the caller knows: the disk may not say it yet.
+///
 /// # Errors
 /// The slot's file cannot be written, or what is in it cannot be read at the moment and might be in force. The policy
 /// in force is untouched.
-pub fn stage(store: &mut Store, trust: &Trust, offer: &PolicyOffer) -> Result<&'static str, StoreError> {
-    let slot = slot_to_replace(store);
+pub fn stage(
+    store: &mut Store,
+    in_force: Option<Digest>,
+    trust: &Trust,
+    offer: &PolicyOffer,
+) -> Result<&'static str, StoreError> {
+    let slot = slot_to_replace(store, in_force);
     store.save(slot, &encode(trust, offer))?;
     Ok(slot)
 }
 
 /// The slot that a new policy takes the place of. Where that would be one which cannot be read, storing in it fails.
-fn slot_to_replace(store: &mut Store) -> &'static str {
+fn slot_to_replace(store: &mut Store, in_force: Option<Digest>) -> &'static str {
     let [first, second] = SLOTS;
-    let in_force = digest_in(store.load(EFFECTIVE)).or_else(|| {
+    let noted = |store: &mut Store| digest_in(store.load(EFFECTIVE));
+    let in_force = in_force.or_else(|| noted(store)).or_else(|| {
         let trust: Trust = serde_json::from_slice(&store.load(TRUST)?).ok()?;
         trust.current
     });
@@ -386,7 +394,7 @@ pub(crate) mod tests {
         let mut store = Store::open(folder.path());
         for revision in [1, 2, 3] {
             let (trust, offer, statement) = offered(revision);
-            stage(&mut store, &trust, &offer).unwrap();
+            stage(&mut store, None, &trust, &offer).unwrap();
             set_effective(&mut store, statement, &trust).unwrap();
         }
         drop(store);
@@ -399,10 +407,14 @@ pub(crate) mod tests {
             let mut store = Store::open(folder.path());
             assert_eq!(load(&mut store).desired().unwrap().mark.revision, Revision(3));
             let (trust, offer, _) = offered(4);
-            assert_eq!(stage(&mut store, &trust, &offer).unwrap(), SLOTS[1], "{lost:?}");
+            assert_eq!(
+                stage(&mut store, None, &trust, &offer).unwrap(),
+                SLOTS[1],
+                "{lost:?}"
+            );
             let (trust, offer, _) = offered(2);
             assert_eq!(
-                slot_to_replace(&mut store),
+                slot_to_replace(&mut store, None),
                 if lost.len() == 1 { SLOTS[1] } else { SLOTS[0] }
             );
             store.save(SLOTS[1], &encode(&trust, &offer)).unwrap();
@@ -414,7 +426,7 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path());
         let (trust, offer, statement) = offered(1);
-        stage(&mut store, &trust, &offer).unwrap();
+        stage(&mut store, None, &trust, &offer).unwrap();
         set_effective(&mut store, statement, &trust).unwrap();
         assert_eq!(load(&mut store).faults, []);
         drop(store);

@@ -75,6 +75,8 @@ pub struct Reconciler<K> {
     effective: Option<StoredPolicy>,
     /// What was in force when the process began, should the newer one fail.
     fallback: Option<StoredPolicy>,
+    /// What took effect and is not noted on the disk yet, with what is believed since.
+    unnoted: Option<(Digest, Trust)>,
     /// The offer that was refused last: it is not told or recorded again.
     refused: Option<(Digest, Refusal)>,
     /// A good offer that failed for this machine's own reasons (disk, kernel): judged again at each look.
@@ -113,6 +115,7 @@ impl<K: Kernel> Reconciler<K> {
             desired: None,
             effective: None,
             fallback: None,
+            unnoted: None,
             refused: None,
             waiting: None,
             drift: Drift::None,
@@ -289,6 +292,7 @@ impl<K: Kernel> Reconciler<K> {
     async fn look(&mut self) {
         self.refresh_store_faults().await;
         self.take_up_what_is_readable_again().await;
+        let _ = self.note_what_is_due().await;
         self.try_waiting().await;
         self.bring_about("").await;
     }

@@ -225,7 +225,10 @@ pub fn read(state_folder: &Path) -> Status {
         approvers,
         staged: held.staged.map(policy),
         bridges: bridge::supervisor::read_states(&state_folder.join(bridge::FOLDER)),
-        trail: audit::mark::marked(state_folder).map(|at| (at.epoch, at.sequence)),
+        trail: audit::mark::read(state_folder)
+            .ok()
+            .flatten()
+            .map(|at| (at.epoch, at.sequence)),
         faults,
     }
 }
@@ -357,7 +360,7 @@ mod tests {
             let mut store = Store::open(folder.path());
             for revision in [1, 2] {
                 let (trust, offer, statement) = offered(revision);
-                policy_store::stage(&mut store, &trust, &offer).unwrap();
+                policy_store::stage(&mut store, None, &trust, &offer).unwrap();
                 policy_store::set_effective(&mut store, statement, &trust).unwrap();
             }
             if let Some(record) = damaged {

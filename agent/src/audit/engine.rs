@@ -96,7 +96,6 @@ impl Engine {
                 };
             }
             Ok(Err(error)) => {
-                // A file beside the database that cannot be read says nothing about the blocks in it.
                 let engine_failed = matches!(&error, SpoolError::Engine(_));
                 let damaged = matches!(&error, SpoolError::Engine(error) if database::is_damage(error));
                 (describe(&error), engine_failed, damaged)

@@ -12,13 +12,11 @@ const FILE: &str = "spool.mark";
 const FORM: &str = "penstock-spool-mark/1";
 const BYTES_MAX: u64 = 256;
 
-/// How far the trail in `folder` had come when it was last noted.
-pub fn marked(folder: &Path) -> Option<Position> {
-    read(folder).ok().flatten()
-}
-
-/// The same, or why the file cannot be read; one that makes no sense is none.
-pub(super) fn read(folder: &Path) -> Result<Option<Position>, FileError> {
+/// How far the trail in `folder` had come when it was last noted; one that makes no sense is none.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read(folder: &Path) -> Result<Option<Position>, FileError> {
     let Some(bytes) = durable::read(&folder.join(FILE), BYTES_MAX)? else {
         return Ok(None);
     };
@@ -58,6 +56,6 @@ mod tests {
         write(folder.path(), at).unwrap();
         let path = folder.path().join(FILE);
         assert_eq!(std::fs::read(&path).unwrap(), b"penstock-spool-mark/1 2 5\n");
-        assert_eq!(marked(folder.path()), Some(at));
+        assert_eq!(read(folder.path()).unwrap(), Some(at));
     }
 }

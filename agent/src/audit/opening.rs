@@ -6,7 +6,6 @@
 use penstock_proto::audit::{GENESIS, Head, block_digest};
 
 use super::layout::{BlockRecord, Loss, Meta, Position, read_block_key};
-use super::spool::SpoolError;
 
 /// Why a new epoch began.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +87,7 @@ pub(super) fn rebuild(
     tree: &sled::Tree,
     marked: Option<Position>,
     epoch_min: u64,
-) -> Result<(Meta, Option<EpochReason>), SpoolError> {
+) -> sled::Result<(Meta, Option<EpochReason>)> {
     let mut bytes = 0_u64;
     let mut last = None;
     for entry in tree.range(vec![b'b']..vec![b'c']) {

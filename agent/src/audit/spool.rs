@@ -15,6 +15,7 @@
 
 use std::path::{Path, PathBuf};
 
+use penstock_policy::text;
 use penstock_proto::audit::Head;
 use penstock_proto::v1::{AuditBlock, AuditEvent, SpoolState};
 
@@ -26,7 +27,6 @@ use super::layout::{
 use super::opening::{EpochReason, is_sound, judge_mark, rebuild};
 use super::{mark, record};
 use crate::database;
-use crate::durable::FileError;
 
 /// How large the spool may become, and how it cuts blocks.
 #[derive(Debug, Clone, Copy)]
@@ -66,9 +66,6 @@ pub enum SpoolError {
         /// Wanted.
         free_bytes_min: u64,
     },
-    /// A file beside the database failed.
-    #[error(transparent)]
-    File(#[from] FileError),
     /// The file system could not be asked for its free space.
     #[error("cannot ask for the free space below {}", path.display())]
     FreeSpace {
@@ -96,6 +93,8 @@ pub struct Spool {
     pub(super) meta: Meta,
     marked: Position,
     marked_ms: u64,
+    /// Why the mark says nothing now: it could not be read at opening, or not be written since.
+    mark_fault: Option<String>,
     told_ms: u64,
 }
 
@@ -110,17 +109,26 @@ impl Spool {
         limits: SpoolLimits,
         epoch_min: u64,
     ) -> Result<(Self, Option<EpochReason>), SpoolError> {
-        let marked = mark::read(folder)?;
+        // A mark that cannot be read is worth as much as none: the trail goes on, and it is said that a loss would not be seen.
+        let (marked, mark_fault) = match mark::read(folder) {
+            Ok(marked) => (marked, None),
+            Err(error) => (None, Some(mark_failed(&error))),
+        };
         let db = database::open(&folder.join("spool"), CACHE_BYTES, SEGMENT_BYTES)?;
         let tree = db.open_tree("trail")?;
         let held = tree
             .get(META_KEY)?
             .and_then(|bytes| Meta::from_bytes(&bytes))
             .filter(|meta| is_sound(&tree, meta));
-        let (meta, begun) = match held {
+        let (meta, mut begun) = match held {
             Some(meta) => judge_mark(meta, marked),
             None => rebuild(&tree, marked, epoch_min)?,
         };
+        if let (Some(EpochReason::First), Some(why)) = (&begun, &mark_fault) {
+            begun = Some(EpochReason::Lost(format!(
+                "there is no trail, and whether there was one is not known: {why}"
+            )));
+        }
         let spool = Self {
             tree,
             db,
@@ -129,6 +137,7 @@ impl Spool {
             meta,
             marked: marked.unwrap_or_default(),
             marked_ms: 0,
+            mark_fault,
             told_ms: 0,
         };
         Ok((spool, begun))
@@ -343,9 +352,22 @@ impl Spool {
             Ok(()) => {
                 self.marked = next;
                 self.marked_ms = now_ms;
+                self.mark_fault = None;
             }
-            Err(error) => tracing::warn!(%error, "the mark of the audit spool was not written"),
+            Err(error) => {
+                let why = mark_failed(&error);
+                // It is tried again with each commit.
+                if self.mark_fault.as_ref() != Some(&why) {
+                    tracing::warn!("{why}");
+                }
+                self.mark_fault = Some(why);
+            }
         }
+    }
+
+    /// Why a spool that is rolled back would not be noticed now.
+    pub fn mark_fault(&self) -> Option<&str> {
+        self.mark_fault.as_deref()
     }
 
     fn losses_to_tell(&self, now_ms: u64) -> Vec<AuditEvent> {
@@ -407,4 +429,11 @@ impl Spool {
             read_index(&key, &value)
         })
     }
+}
+
+fn mark_failed(error: &crate::durable::FileError) -> String {
+    format!(
+        "a loss of the audit spool would not be noticed now: {}",
+        text::sentence(error)
+    )
 }

@@ -239,13 +239,13 @@ impl Writer {
     async fn publish(&mut self) {
         let known = self
             .engine
-            .look(|spool| (spool.state(), spool.next()))
+            .look(|spool| (spool.state(), spool.next(), spool.mark_fault().map(str::to_owned)))
             .await
             .unwrap_or_else(|| {
                 let last = self.state.borrow();
-                (last.spool, last.next)
+                (last.spool, last.next, None)
             });
-        let (mut spool, next) = known;
+        let (mut spool, next, mark_fault) = known;
         spool.lost_events = spool.lost_events.saturating_add(self.failed.0);
         let fault = self
             .engine
@@ -256,13 +256,22 @@ impl Writer {
                 message: failure.message.clone(),
                 ..Fault::default()
             })
-            .or_else(|| fills(&spool));
+            .or_else(|| fills(&spool))
+            .or_else(|| mark_fault.map(mark_failed));
         let state = AuditState { spool, next, fault };
         self.state.send_if_modified(|current| {
             let changed = *current != state;
             *current = state;
             changed
         });
+    }
+}
+
+fn mark_failed(message: String) -> Fault {
+    Fault {
+        code: "spool-mark-failed".to_owned(),
+        message,
+        ..Fault::default()
     }
 }
 

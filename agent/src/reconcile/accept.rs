@@ -139,10 +139,12 @@ impl<K: Kernel> Reconciler<K> {
             statement: verified.release.digest,
             plan,
         };
+        self.note_what_is_due().await;
         let stored = {
+            let in_force = self.effective.as_ref().map(|effective| effective.statement);
             let trust = policy.trust.clone();
             let offered = offered.clone();
-            self.with_store(move |store| policy_store::stage(store, &trust, &offered))
+            self.with_store(move |store| policy_store::stage(store, in_force, &trust, &offered))
                 .await
         };
         match stored {

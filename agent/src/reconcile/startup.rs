@@ -5,6 +5,7 @@
 
 use std::sync::PoisonError;
 
+use penstock_policy::ids::Digest;
 use penstock_policy::release::Trust;
 use penstock_policy::text::sentence;
 use penstock_proto::v1::{Fault, Severity};
@@ -13,7 +14,7 @@ use super::Reconciler;
 use crate::audit::record;
 use crate::kernel::Kernel;
 use crate::policy_store::{self, RecordFault, StoredPolicies};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 const CODE: &str = "stored-policy-unusable";
 
@@ -78,14 +79,24 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     /// Notes on the disk what is in force and what is believed from now on.
-    pub(super) async fn note_effective(&mut self, statement: penstock_policy::ids::Digest, believed: Trust) {
+    pub(super) async fn note_effective(&mut self, statement: Digest, believed: Trust) {
+        self.unnoted = Some((statement, believed));
+        if let Some(error) = self.note_what_is_due().await {
+            tracing::warn!(error = %sentence(&error), "the store does not know yet which policy is in force");
+        }
+    }
+
+    /// Notes what could not be noted when it took effect; what cannot be noted now either is tried again at the next look.
+    pub(super) async fn note_what_is_due(&mut self) -> Option<StoreError> {
+        let (statement, believed) = self.unnoted.clone()?;
         let note = move |store: &mut Store| policy_store::set_effective(store, statement, &believed);
-        match self.with_store(note).await {
-            Some(Ok(written)) => self.usable_again(&written),
-            Some(Err(error)) => {
-                tracing::warn!(error = %sentence(&error), "the store does not know yet which policy is in force");
+        match self.with_store(note).await? {
+            Ok(written) => {
+                self.unnoted = None;
+                self.usable_again(&written);
+                None
             }
-            None => {}
+            Err(error) => Some(error),
         }
     }
 

@@ -95,6 +95,63 @@ async fn a_policy_that_cannot_be_read_is_not_written_over_by_the_next_release() 
     assert_eq!(kept.faults, []);
 }
 
+/// Keeps a record from being written: its draft cannot be made, by nobody.
+fn refuse_writing(state: &Path, record: &str) -> std::path::PathBuf {
+    let draft = state.join("copies").join(format!("{record}.new"));
+    std::fs::create_dir(&draft).unwrap();
+    draft
+}
+
+fn noted(state: &Path) -> Option<u64> {
+    let held = policy_store::peek(state);
+    held.effective.map(|effective| effective.mark.revision.0)
+}
+
+#[tokio::test]
+async fn what_is_in_force_is_noted_once_the_disk_takes_it_again() {
+    let (coordinator, state, two) = with_two_releases().await;
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(2).await;
+    let draft = refuse_writing(state.path(), "effective");
+    coordinator.send(Some(Outbound::Offer(offer(3, Some(two), BOTH).0)));
+    agent.effective(3).await;
+    agent.policy(|view| has_fault(view, "store-copies")).await;
+    assert_eq!(noted(state.path()), Some(2));
+    std::fs::remove_dir(&draft).unwrap();
+    within(async {
+        while noted(state.path()) != Some(3) {
+            agent.nudge.notify_one();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_release_takes_the_place_of_none_that_is_in_force_and_not_noted_yet() {
+    let (coordinator, state, two) = with_two_releases().await;
+    let agent = Running::start(state.path()).await;
+    coordinator.sessions(2).await;
+    let draft = refuse_writing(state.path(), "effective");
+    let (third, three) = offer(3, Some(two), BOTH);
+    coordinator.send(Some(Outbound::Offer(third)));
+    agent.effective(3).await;
+    // The fourth is stored, and the kernel does not take it.
+    *agent.kernel.fails_late.lock().unwrap() = true;
+    coordinator.send(Some(Outbound::Offer(offer(4, Some(three), BOTH).0)));
+    agent
+        .policy(|view| view.state.staged.as_ref().map(|mark| mark.revision) == Some(4))
+        .await;
+    agent.stop().await;
+    std::fs::remove_dir(&draft).unwrap();
+    let mut store = Store::open(state.path());
+    let trust = policy_store::load(&mut store).desired().unwrap().trust.clone();
+    policy_store::set_effective(&mut store, three, &trust).unwrap();
+    let held = policy_store::load(&mut store);
+    assert_eq!(held.effective.map(|effective| effective.mark.revision.0), Some(3));
+}
+
 #[tokio::test]
 async fn while_what_is_believed_cannot_be_read_no_release_is_taken() {
     let (coordinator, state, two) = with_two_releases().await;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::super::engine::Engine;
 use super::super::spool::Spool;
 use super::super::*;
 use super::{LIMITS, event, verify};
@@ -107,7 +106,7 @@ async fn a_coordinators_trail_that_cannot_be_followed_is_a_fault_and_one_alarm()
 }
 
 #[tokio::test]
-async fn a_mark_that_cannot_be_read_sets_no_whole_spool_aside() {
+async fn a_mark_that_cannot_be_read_keeps_no_event_out_of_a_whole_spool_and_is_a_fault_until_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let (mut spool, _) = Spool::open(folder.path(), limits(), 1).unwrap();
     spool.append(vec![event(3, 1, 10)], 1).unwrap();
@@ -116,23 +115,39 @@ async fn a_mark_that_cannot_be_read_sets_no_whole_spool_aside() {
     let mark = folder.path().join("spool.mark");
     std::fs::remove_file(&mark).unwrap();
     std::fs::create_dir(&mark).unwrap();
-    let mut engine = Engine::new(folder.path().to_owned(), limits());
-    let mut now = tokio::time::Instant::now();
-    for attempt in 0..12 {
-        now += Duration::from_secs(60);
-        assert_eq!(engine.open(now).await, None);
-        assert!(
-            !engine.is_open() && engine.failure().is_some(),
-            "attempt {attempt}"
-        );
-        assert!(!folder.path().join("spool.damaged").exists(), "attempt {attempt}");
-    }
+    let (audit, writer) = start(folder.path().to_owned(), limits());
+    audit.record(Severity::Alarm, record::agent("kept", "two"));
+    let has_fault = |state: &AuditState| {
+        state
+            .fault
+            .as_ref()
+            .is_some_and(|fault| fault.code == "spool-mark-failed")
+    };
+    until(&audit, |state| state.spool.next_sequence == 2 && has_fault(state)).await;
     std::fs::remove_dir(&mark).unwrap();
+    until(&audit, |state| state.fault.is_none()).await;
+    let state = audit.state().borrow().clone();
+    assert_eq!((state.spool.lost_events, state.next.epoch), (0, 1), "{state:?}");
+    audit.close().await;
+    writer.await.unwrap();
+    let marked = mark::read(folder.path()).unwrap();
     assert_eq!(
-        engine.open(now + Duration::from_secs(60)).await,
-        None,
-        "it begins no new epoch"
+        marked,
+        Some(Position {
+            epoch: 1,
+            sequence: 2
+        })
     );
-    assert_eq!(engine.look(|spool| spool.next().sequence).await, Some(1));
-    engine.close().await;
+    assert!(!folder.path().join("spool.damaged").exists());
+}
+
+#[tokio::test]
+async fn a_spool_that_is_gone_with_a_mark_that_cannot_be_read_is_no_first_one() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("spool.mark")).unwrap();
+    let (_, begun) = Spool::open(folder.path(), limits(), 1).unwrap();
+    assert!(
+        matches!(&begun, Some(super::super::opening::EpochReason::Lost(why)) if why.contains("is not known")),
+        "{begun:?}"
+    );
 }

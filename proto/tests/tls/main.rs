@@ -1,13 +1,15 @@
-//! The TLS profile over real sockets: who gets in, who does not, and what each is told.
+//! The TLS profile over real sockets: who gets in, who does not, and what each learns.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod keys;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use penstock_policy::ids::{Digest, PlantId};
 use penstock_proto::channel::{self, Address};
-use penstock_proto::keys::{FileKey, Key, KeyError, KeyHolder, KeyKind, certificate_request};
+use penstock_proto::keys::FileKey;
 use penstock_proto::tls::client::{ClientProfile, Trust};
 use penstock_proto::tls::server::{AcceptLimits, PeerInfo, Reception, ServerCredentials, server_config};
 use penstock_proto::tls::{Credentials, validity_ms};
@@ -103,7 +105,7 @@ async fn serve(credentials: &Credentials, root: CertificateDer<'static>, limits:
     address
 }
 
-/// The identity that the server sees, or what the client is told.
+/// The identity that the server sees, or the error that the client gets.
 async fn call(addresses: &[SocketAddr], profile: ClientProfile) -> Result<String, String> {
     let addresses: Vec<Address> = addresses.iter().map(|a| a.to_string().parse().unwrap()).collect();
     let channel = channel::connect(addresses, profile.config().unwrap())
@@ -426,77 +428,4 @@ async fn a_replaced_certificate_serves_the_next_connection() {
     server_credentials.replace(&new).unwrap();
     channel::connect(vec![address], tls).await.unwrap();
     assert!(validity_ms(&new.chain()[0]).unwrap().1 > validity_ms(&old.chain()[0]).unwrap().1);
-}
-
-/// Signs, and gives nothing else away: what a TPM or a PKCS #11 token is to us.
-#[derive(Debug)]
-struct Sealed {
-    pair: KeyPair,
-    kind: KeyKind,
-    works: bool,
-}
-
-impl KeyHolder for Sealed {
-    fn kind(&self) -> KeyKind {
-        self.kind
-    }
-
-    fn public_key(&self) -> &[u8] {
-        self.pair.public_key_raw()
-    }
-
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        if !self.works {
-            return Err(KeyError::Sign("the token was pulled out".to_owned()));
-        }
-        Ok(rcgen::SigningKey::sign(&self.pair, message)?)
-    }
-}
-
-fn sealed(kind: KeyKind, works: bool) -> Key {
-    let algorithm = match kind {
-        KeyKind::EcdsaP256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-        KeyKind::EcdsaP384 => &rcgen::PKCS_ECDSA_P384_SHA384,
-        KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
-    };
-    let pair = KeyPair::generate_for(algorithm).unwrap();
-    Key::new(Sealed { pair, kind, works })
-}
-
-#[tokio::test]
-async fn keys_that_never_leave_their_holder_serve_both_sides_of_mutual_tls_and_the_authority() {
-    // The authority's own key is held so, too.
-    let mut root = CertificateParams::new(Vec::new()).unwrap();
-    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(root, sealed(KeyKind::EcdsaP384, true)).unwrap();
-    let roots = vec![authority.der().clone()];
-    let issue = |uri: &str, purpose: ExtendedKeyUsagePurpose, key: &Key| {
-        let request = certificate_request(key, Some(&uri.parse().unwrap())).unwrap();
-        // What the authority reads is signed by the key in it.
-        let mut request = rcgen::CertificateSigningRequestParams::from_der(&request.into()).unwrap();
-        request.params.extended_key_usages = vec![purpose];
-        let leaf = request.signed_by(&authority).unwrap().der().clone();
-        Credentials::new(vec![leaf, roots[0].clone()], key.clone()).unwrap()
-    };
-    let coordinator = "spiffe://water/coordinator/c1";
-    let gateway = "spiffe://water/gateway/gw-1";
-    for kind in [KeyKind::EcdsaP256, KeyKind::EcdsaP384, KeyKind::Ed25519] {
-        let server = issue(
-            coordinator,
-            ExtendedKeyUsagePurpose::ServerAuth,
-            &sealed(kind, true),
-        );
-        let address = serve(&server, roots[0].clone(), AcceptLimits::default()).await;
-        let client = issue(gateway, ExtendedKeyUsagePurpose::ClientAuth, &sealed(kind, true));
-        let profile = ClientProfile {
-            plant: plant(),
-            trust: Trust::Roots(roots.clone()),
-            credentials: Some(client.clone()),
-        };
-        assert_eq!(call(&[address], profile.clone()).await.unwrap(), gateway);
-        // Another key is not taken for the certificate's.
-        let other = Credentials::new(client.chain().to_vec(), sealed(kind, true)).unwrap();
-        assert!(other.certified().is_err() && ServerCredentials::new(&other).is_err());
-    }
-    assert!(certificate_request(&sealed(KeyKind::Ed25519, false), None).is_err());
 }

@@ -24,7 +24,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --workspace check licenses bans sources; \
-	else echo "lint: cargo-deny is not installed; tests/tests/tidy.rs still checks the licences"; fi
+	else echo "lint: cargo-deny is not installed; tests/tests/tidy still checks the licences"; fi
 
 bench:
 	@scripts/setup --bench

@@ -112,7 +112,7 @@ impl Person {
         )
     }
 
-    /// The coordinator was started anew, at another port.
+    /// The coordinator was restarted, at another port.
     pub fn find(&self, world: &World) {
         let folder = self.home.join("penstock/contexts");
         for entry in std::fs::read_dir(folder).unwrap() {

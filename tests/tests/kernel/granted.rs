@@ -50,7 +50,7 @@ fn passes(world: &World, probe: &Probe, part: Part, expected: bool) -> bool {
     world.passes("lan1", "lan2", probe, part, expected)
 }
 
-/// Waits until packets of a connection pass no more.
+/// Waits until packets of a connection no longer pass.
 fn ends(world: &World, probe: &Probe) {
     let begun = Instant::now();
     while passes(world, probe, Part::Data, false) {

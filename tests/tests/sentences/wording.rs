@@ -5,32 +5,14 @@
 //! documents. Comments and tests are not looked at.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use penstock_tests::tree::{files, root};
 
 /// What a file has whose doc comments are shown: help of the programs, descriptions in the schema.
 const SHOWN_COMMENTS: [&str; 2] = ["clap::", "record! {"];
 
 /// A text of fewer words is a name or a part of one.
 const WORDS_MIN: usize = 2;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_path_buf()
-}
-
-fn files() -> Vec<String> {
-    let output = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    let listed = String::from_utf8(output.stdout).unwrap();
-    listed.lines().map(str::to_owned).collect()
-}
 
 /// A text that somebody may read, and where it begins.
 struct Shown {

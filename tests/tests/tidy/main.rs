@@ -10,12 +10,23 @@
     missing_docs
 )]
 
+mod documents;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use penstock_tests::tree::{files, root, text};
+
 const FILE_LINES_MAX: usize = 500;
+/// Longer ones that are still to be split. The list only shrinks: whoever splits one takes it off.
+const STILL_LONG: &[&str] = &[
+    "agent/src/inspector/tests/tls.rs",
+    "policy/src/check/tests.rs",
+    "policy/src/diff/tests.rs",
+    "policy/src/document/tests/codes.rs",
+    "policy/src/verdict/tests.rs",
+];
 /// From this length on a file must say what it owns.
 const FILE_DOC_LINES_MIN: usize = 20;
 
@@ -62,39 +73,6 @@ const LICENCES: &[&str] = &[
     "Unlicense",
     "0BSD",
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_path_buf()
-}
-
-/// Every file that the repository holds, as paths from its root: what git knows, with what is about to be added.
-fn files() -> Vec<String> {
-    let output = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
-        .current_dir(root())
-        .output()
-        .expect("git lists the repository's files");
-    assert!(
-        output.status.success(),
-        "git ls-files: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let files: Vec<String> = String::from_utf8(output.stdout)
-        .unwrap()
-        .lines()
-        .filter(|file| root().join(file).is_file())
-        .map(str::to_owned)
-        .collect();
-    assert!(files.len() > 20, "git knows only {} files here", files.len());
-    files
-}
-
-fn text(file: &str) -> Option<String> {
-    String::from_utf8(fs::read(root().join(file)).unwrap()).ok()
-}
 
 fn rust_files() -> Vec<(String, String)> {
     let found: Vec<_> = files()
@@ -214,7 +192,7 @@ fn nothing_imports_the_module_that_wires_all() {
                 || line.contains("super::app")
                 || (line.starts_with("use ")
                     && (line.contains("::{app,") || line.contains("::{app:") || line.contains("{app}")));
-            if imports && !file.ends_with("/main.rs") && file != "tests/tests/tidy.rs" {
+            if imports && !file.ends_with("/main.rs") && file != "tests/tests/tidy/main.rs" {
                 faults.push(format!("{file}:{}: {line}", number + 1));
             }
         }
@@ -272,15 +250,21 @@ fn every_file_opens_by_saying_what_it_owns() {
 }
 
 #[test]
-fn no_file_grows_long() {
-    let faults: Vec<String> = rust_files()
+fn no_file_grows_long_and_those_that_did_are_known_by_name() {
+    let long: BTreeMap<String, usize> = rust_files()
         .into_iter()
-        .filter(|(file, _)| !is_test(file))
         .map(|(file, text)| (file, code(&text).lines().count()))
         .filter(|(_, lines)| *lines > FILE_LINES_MAX)
-        .map(|(file, lines)| format!("{file}: {lines} lines; split it by phase of the flow"))
         .collect();
-    none(faults);
+    let grown = long
+        .iter()
+        .filter(|(file, _)| !STILL_LONG.contains(&file.as_str()))
+        .map(|(file, lines)| format!("{file}: {lines} lines; split it by phase of the flow"));
+    let shrunk = STILL_LONG
+        .iter()
+        .filter(|file| !long.contains_key(**file))
+        .map(|file| format!("{file}: no longer too long; take it off this test's list"));
+    none(grown.chain(shrunk).collect());
 }
 
 #[test]
@@ -393,28 +377,6 @@ fn no_file_names_a_path_of_one_persons_machine() {
             }
         }
     }
-    none(faults);
-}
-
-#[test]
-fn every_link_in_the_documents_leads_to_a_file() {
-    let mut looked_at = 0;
-    let mut faults = Vec::new();
-    for file in files().into_iter().filter(|file| file.ends_with(".md")) {
-        let folder = root().join(&file).parent().unwrap().to_path_buf();
-        let text = text(&file).unwrap();
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = target.split('#').next().unwrap_or_default();
-            if path.is_empty() || path.contains("://") || path.starts_with("mailto:") {
-                continue;
-            }
-            looked_at += 1;
-            if !folder.join(path).exists() {
-                faults.push(format!("{file}: {target} leads nowhere"));
-            }
-        }
-    }
-    assert!(looked_at > 5, "only {looked_at} links were found");
     none(faults);
 }
 

@@ -74,3 +74,62 @@ pub(crate) fn schema(out: &Output, args: &args::Schema) -> Result<Exit, Failure>
     out.text(&format!("{}\n", text.trim_end()))?;
     Ok(Exit::Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::all;
+
+    /// Each command, the title of its schema, and the names of what it defines.
+    const NAMES: &str = "\
+check: Checked FindingLine Summary\n\
+diff: Changes ChangeLine GatewayTouch\n\
+explain: Explanation BridgeLine End GatewayVerdict Line OperationVerdict Permitted RuleLine\n\
+explain-code: CodeMeaning\n\
+reach: Reaches ReachLine StepLine WayLine\n\
+graph: Written\n\
+compile: Written\n\
+learn: Written\n\
+replay: Replayed Connection Counts Datagrams Deviation Noted Operation Unread\n\
+key: KeyShown\n\
+init: Started StartedKey\n\
+release-sign: Signed Stated\n\
+release-verify: Verified Stated\n\
+release: ReleaseShown Assurance Base ChangeLine Changes FindingLine GatewayTouch ReleaseLine Stated\n\
+release-list: ReleaseList ReleaseLine\n\
+login: LoggedIn\n\
+whoami: Whoami\n\
+context: ContextList ContextLine\n\
+gateways: GatewayList GatewayLine\n\
+operators: OperatorList OperatorLine\n\
+token: TokenMade\n\
+devices-issue: DeviceIssued\n\
+health: Health CoordinatorFault GatewayBrief ZoneLine\n\
+why: Why Ask Party Permitted Refused SmallestFlow\n\
+audit-search: Found Named Record\n\
+audit-tail: Record Named\n\
+health-watch: Change\n\
+health-watch-fault: FaultChange";
+
+    #[test]
+    fn no_name_in_a_printed_schema_changes_with_a_type_of_ours() {
+        let names = |(command, schema): (&str, schemars::Schema)| {
+            let title = schema
+                .get("title")
+                .and_then(|title| title.as_str())
+                .map(str::to_owned);
+            let defined = schema.get("$defs").and_then(|defined| defined.as_object());
+            let mut defined: Vec<String> = defined.into_iter().flat_map(|all| all.keys().cloned()).collect();
+            defined.sort();
+            let words = title.into_iter().chain(defined);
+            format!("{command}: {}", words.collect::<Vec<_>>().join(" "))
+        };
+        let printed: Vec<String> = all().into_iter().map(names).collect();
+        for (printed, kept) in printed.iter().zip(NAMES.lines()) {
+            assert_eq!(
+                printed, kept,
+                "others read these names: a renamed type keeps its own with #[schemars(rename = \"…\")]"
+            );
+        }
+        assert_eq!(printed.len(), NAMES.lines().count());
+    }
+}

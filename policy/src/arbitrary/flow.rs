@@ -229,7 +229,7 @@ fn service(recipe: &FlowRecipe) -> (Service, Option<Operations>) {
     }
 }
 
-/// A service whose operations can be told apart, limited or not.
+/// A service whose operations differ, limited or not.
 fn inspected(recipe: &FlowRecipe) -> (Service, Option<Operations>) {
     let known: Vec<(NamedService, Protocol)> = services()
         .filter(|known| !known.bridged && known.carrier == Carrier::Tcp)
@@ -237,7 +237,7 @@ fn inspected(recipe: &FlowRecipe) -> (Service, Option<Operations>) {
         .collect();
     let chosen = known.iter().cycle().nth(usize::from(recipe.service / SERVICES));
     let Some((known, protocol)) = chosen.copied() else {
-        unreachable!("there are services whose operations can be told apart");
+        unreachable!("there are services whose operations differ");
     };
     let service = Service {
         name: known.name.to_owned(),

@@ -7,6 +7,7 @@ use crate::demo::show::Step;
 use crate::demo::topology::{OFFICE_PC, PLC_7, SIS_1};
 use crate::demo::{DemoError, claim};
 use penstock_lab::wait_until;
+use serde_json::Value;
 
 /// A register that the attack wants to change.
 const REGISTER: u16 = 41;
@@ -68,19 +69,25 @@ pub(super) fn refused(step: &mut Step, control: &Control<'_>) -> Result<(), Demo
         denials(control, PLC_7).is_ok_and(|count| count > 0)
     })?;
     step.saw(format!(
-        "penstock audit search --decision deny: office-pc → plc-7 tcp/502, refused {} times",
+        "penstock audit search --decision deny: office-pc → plc-7 tcp/502, packets refused: {}",
         denials(control, PLC_7)?
     ));
     Ok(())
 }
 
 /// The sentence about the rule that came closest.
-fn nearest(verdict: &serde_json::Value) -> String {
+fn nearest(verdict: &Value) -> String {
     text(verdict, "/sentence").to_owned()
 }
 
 /// Denied packets from the office to `address`, as the trail counts them.
-pub(super) fn denials(control: &Control<'_>, address: &str) -> Result<u64, DemoError> {
+fn denials(control: &Control<'_>, address: &str) -> Result<u64, DemoError> {
+    let counted = denied_from_office(control, address)?;
+    Ok(counted.iter().map(|record| number(record, "/event/count")).sum())
+}
+
+/// The trail's records of packets from the office to `address` that were denied.
+pub(super) fn denied_from_office(control: &Control<'_>, address: &str) -> Result<Vec<Value>, DemoError> {
     let answer = control
         .penstock(
             ENGINEER,
@@ -98,11 +105,12 @@ pub(super) fn denials(control: &Control<'_>, address: &str) -> Result<u64, DemoE
         )?
         .done()?
         .json()?;
+    let between = |record: &&Value| {
+        text(record, "/event/source") == OFFICE_PC && text(record, "/event/destination") == address
+    };
     Ok(list(&answer, "/records")
         .iter()
-        .filter(|record| {
-            text(record, "/event/source") == OFFICE_PC && text(record, "/event/destination") == address
-        })
-        .map(|record| number(record, "/event/count"))
-        .sum())
+        .filter(between)
+        .cloned()
+        .collect())
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
+use super::attack::denied_from_office;
 use super::policy::{nothing_lost, retransmissions, tallies};
 use super::{ENGINEER, Traffic, begin, gateways};
 use crate::demo::control::{Control, PATIENCE, list, number, text};
 use crate::demo::counter::now_ms;
 use crate::demo::peers;
 use crate::demo::show::Step;
-use crate::demo::topology::{COORDINATOR, OFFICE_PC, PLC_7, PLC_8};
+use crate::demo::topology::{COORDINATOR, PLC_7, PLC_8};
 use crate::demo::{DemoError, claim};
 use penstock_lab::{Daemon, wait_until};
 
@@ -155,32 +156,12 @@ pub(super) fn back(
 
 /// The office's echo requests to plc-8 that the trail knows.
 fn probes(control: &Control<'_>, outage: &Outage) -> Result<u64, DemoError> {
-    let answer = control
-        .penstock(
-            ENGINEER,
-            &[
-                "audit",
-                "search",
-                "--kind",
-                "verdict",
-                "--decision",
-                "deny",
-                "--limit",
-                "10000",
-                PLC_8,
-            ],
-        )?
-        .done()?
-        .json()?;
-    Ok(list(&answer, "/records")
+    let denied = denied_from_office(control, PLC_8)?;
+    let during = denied
         .iter()
         .filter(|record| number(record, "/time_ms") >= outage.began_ms)
-        .filter(|record| {
-            text(record, "/event/source") == OFFICE_PC && text(record, "/event/destination") == PLC_8
-        })
-        .filter(|record| number(record, "/event/protocol") == 1)
-        .map(|record| number(record, "/event/count"))
-        .sum())
+        .filter(|record| number(record, "/event/protocol") == 1);
+    Ok(during.map(|record| number(record, "/event/count")).sum())
 }
 
 /// Holds a gateway's chain to having every block from the first on, and no loss record but for what the kernel decided
@@ -227,8 +208,8 @@ fn trail(control: &Control<'_>, gateway: &str) -> Result<String, DemoError> {
         format!("blocks {:?}", blocks.keys())
     })?;
     Ok(format!(
-        "one chain, {} blocks without a gap, {} events, none lost; {undescribed} decisions of the kernel while the agent was \
-         ended are counted",
+        "one chain, {} blocks without a gap, {} events, none lost; the kernel's decisions while the agent was ended are \
+         counted: {undescribed}",
         blocks.len(),
         records.len()
     ))

@@ -1,4 +1,4 @@
-//! The data plane: keeps the kernel's rules equal to the plan, and tells what they decided.
+//! The data plane: keeps the kernel's rules equal to the plan, and reports what they decided.
 //!
 //! ```text
 //! plan ── shape: lower ──────▶ elements ─┐                         ┌─▶ kernel (nft -f -, one transaction)
@@ -122,7 +122,7 @@ pub enum ApplyMethod {
     Unchanged,
     /// The differing elements were sent.
     Differences,
-    /// The rules were written anew around the maps, whose differing elements were sent.
+    /// The rules were written again around the maps, whose differing elements were sent.
     Restructured,
     /// The tables were replaced, in one transaction.
     Whole,

@@ -8,8 +8,8 @@
 //! - nothing is ever sent, answered, delayed or altered: the kernel hands out copies of packets that it has received;
 //! - only interfaces behind which the plan in force has a zone that observes are looked at, and there only what crosses between two such zones, on
 //!   the ports of protocols that are read;
-//! - memory ([`gather`]) and time ([`Budget`]) are bounded; what is missed is counted by the kernel and told as a loss;
-//! - it needs CAP_NET_RAW, and Ethernet. Without them everything else works, and a fault in the health report says what lacks.
+//! - memory ([`gather`]) and time ([`Budget`]) are bounded; what is missed is counted by the kernel and reported as a loss;
+//! - it needs CAP_NET_RAW, and Ethernet. Without them everything else works, and a fault in the health report names what is missing.
 //!
 //! The same code follows recorded traffic (`inspect::learn`): lost packets are holes in a stream there and here, and
 //! reading goes on where a sender begins a packet. Who talks to whom on other ports, and over UDP, the kernel's verdicts tell
@@ -116,7 +116,7 @@ impl Tap {
                         (_, readable) => readable.err(),
                     };
                     if let Some(error) = failed {
-                        // An interface that went down says so here. Opening anew is never wrong.
+                        // An interface that went down says so here. Reopening is never wrong.
                         tracing::debug!(%error, "the tap is reopened");
                         self.close(&mut tapping);
                         tokio::time::sleep(LOOK).await;
@@ -246,7 +246,7 @@ impl Tapping {
         Ok(())
     }
 
-    /// Tells what is due, or `all`, and what was missed.
+    /// Reports what is due, or `all`, and what was missed.
     fn tell(&mut self, audit: &Audit, all: bool) {
         for event in self.gather.due(Instant::now(), all) {
             audit.record(Severity::Info, Kind::Learned(event));

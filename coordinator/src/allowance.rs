@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Names told apart at once.
+/// Names kept apart at once.
 const NAMES_MAX: usize = 200_000;
 
 const DAY_MS: u64 = 86_400_000;

@@ -3,7 +3,7 @@
 //! A token is bound to one subject, expires, and is consumed atomically: of two who use it at once with different
 //! keys one wins, since both write against the revision that they read. The same token with the *same* key gets
 //! its answer again, so that a lost reply does not strand a gateway. At rest there is only a hash of the secret.
-//! Whether a name or a secret was wrong is not told, and wrong attempts are limited; a right secret, which nobody guesses,
+//! Whether a name or a secret was wrong is not disclosed, and wrong attempts are limited; a right secret, which nobody guesses,
 //! passes all the same, so that no stranger at the same address locks it out.
 //!
 //! One record per subject (`token/<kind>/<name>`): a new token for a subject ends the one before.
@@ -181,7 +181,7 @@ pub(crate) async fn enrol(
     if let Err(refusal) = &outcome
         && by_applicant(refusal.reason)
     {
-        // It was wrong once more, and nothing else is told of it.
+        // It was wrong once more, and nothing else is disclosed about it.
         limit?;
         attempts.failed(address, now_ms);
     }

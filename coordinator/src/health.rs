@@ -4,8 +4,8 @@
 //!
 //! - `unprotected`: it is certain that a boundary is open: no gateway stands there, one has no policy, or its
 //!   kernel does not hold the policy;
-//! - `unknown`: a gateway at the boundary never told anything;
-//! - `stale`: it told, but too long ago. It most likely enforces on (promise 1), but that is not evidence;
+//! - `unknown`: a gateway at the boundary never reported anything;
+//! - `stale`: it reported, but too long ago. It most likely enforces on (promise 1), but that is not evidence;
 //! - `degraded`: it enforces, but not as it should: an older revision, a refused release, drift, faults, an
 //!   audit trail that does not fit;
 //! - `observing`: all is well, and by its document the zone only observes; the reasons say what enforcing would change;
@@ -72,7 +72,7 @@ pub struct Boundary {
     /// The gateways on which its guard depends: those that have it on one of their sides, but for those that reach it through
     /// another one that guards it.
     pub gateways: Vec<GatewayId>,
-    /// Which zones lie beside it; unknown of releases from before plans told the zones of one side apart.
+    /// Which zones lie beside it; unknown of releases from before plans distinguished the zones of one side.
     #[serde(default)]
     pub neighbours: Option<Neighbours>,
 }
@@ -155,7 +155,7 @@ fn guarded_from(
 pub struct GatewayEvidence {
     /// Whether its session stands.
     pub connected: bool,
-    /// When it last told how it is, milliseconds since 1970 by the coordinator's clock; `None`: never since the
+    /// When it last reported its state, milliseconds since 1970 by the coordinator's clock; `None`: never since the
     /// coordinator started.
     pub reported_ms: Option<u64>,
     /// What its kernel holds.
@@ -168,7 +168,7 @@ pub struct GatewayEvidence {
     pub drift: bool,
     /// Whether it is certain that its kernel does not enforce (fault `kernel-failed`).
     pub kernel_failed: bool,
-    /// Faults it told, and what is wrong with its trail.
+    /// Faults it reported, and what is wrong with its trail.
     pub faults: Vec<ReportedFault>,
     /// What enforcing would change where it only observes, in words.
     pub foretold: Vec<String>,
@@ -176,7 +176,7 @@ pub struct GatewayEvidence {
     pub granted: Vec<String>,
 }
 
-/// A fault that a gateway told.
+/// A fault that a gateway reported.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReportedFault {
     /// In words.

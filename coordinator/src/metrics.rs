@@ -82,7 +82,7 @@ struct MetricsState {
     probe: Arc<Probe>,
 }
 
-/// Serves until told to stop.
+/// Serves until it is stopped.
 pub(crate) async fn serve(
     listener: TcpListener,
     handle: PrometheusHandle,

@@ -1,4 +1,4 @@
-//! The coordinator's own certificate: stored beside the store, looked at every few seconds, and made anew whenever it would not
+//! The coordinator's own certificate: stored beside the store, looked at every few seconds, and replaced whenever it would not
 //! do by the clock.
 //!
 //! Clocks are wrong at times, so that what is served must do for peers whose clocks are right: it is valid from the beginning of

@@ -218,7 +218,7 @@ pub(super) struct Block {
     pub(super) h: f64,
     /// Style classes of the group.
     pub(super) class: String,
-    /// What a reader or a pointer is told.
+    /// What a reader or a pointer is shown.
     pub(super) title: String,
     /// The shapes.
     pub(super) shapes: Vec<Shape>,

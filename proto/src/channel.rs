@@ -25,7 +25,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::tls::client::ClientTls;
 use crate::tls::times;
 
-/// The port that a coordinator listens on unless told otherwise.
+/// The port that a coordinator listens on by default.
 pub const DEFAULT_PORT: u16 = 7643;
 
 /// Largest message from a gateway to the coordinator (an audit block is well below).

@@ -56,7 +56,7 @@ reasons! {
     WrongRole = "WRONG_ROLE", PermissionDenied;
     /// Fields of the request are missing or malformed.
     BadRequest = "BAD_REQUEST", InvalidArgument;
-    /// The token is unknown, for another name, or its secret is wrong. Which of them is not told.
+    /// The token is unknown, for another name, or its secret is wrong. Which of them is not disclosed.
     TokenUnknown = "TOKEN_UNKNOWN", PermissionDenied;
     /// The token was used, with another key.
     TokenUsed = "TOKEN_USED", PermissionDenied;

@@ -5,7 +5,7 @@
 //! [`crate::peer`]); DNS names and IP addresses play no part, so a coordinator can move. (They do for ordinary TLS
 //! clients and brokers on the [`data_path`]: see [`names`].) Validity in time is
 //! enforced on both sides, and an expired certificate is said to be expired. Sessions are never resumed: each
-//! connection proves possession of its key anew, so that nobody outlives their certificate.
+//! connection proves possession of its key again, so that nobody outlives their certificate.
 //!
 //! Between gateways, operators and coordinators [`server`] accepts and [`client`] connects; devices and brokers meet
 //! the gateway by [`data_path`]. Strangers are met by [`handshakes`], on threads of their own; how much a certificate may

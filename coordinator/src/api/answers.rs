@@ -267,7 +267,7 @@ mod tests {
         assert!(under_way.upgrade().unwrap().stalls(late));
         let [first, second] = pieces;
         drop(first);
-        // It goes on: the time begins anew with each piece that is taken.
+        // It goes on: the time starts again with each piece that is taken.
         assert!(!under_way.upgrade().unwrap().stalls(Instant::now()));
         drop(second);
         assert!(ended.try_recv() == Err(oneshot::error::TryRecvError::Closed));

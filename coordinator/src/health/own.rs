@@ -29,7 +29,7 @@ const WRITE_MAX: Duration = Duration::from_secs(10);
 const JUMP_MS: u64 = 5_000;
 /// How long a jump is shown.
 const JUMP_SHOWN: Duration = Duration::from_secs(3600);
-/// Our own certificate is renewed in time; when it has only so long left, that failed.
+/// Our own certificate is renewed in time; when it has only this long left, that failed.
 const CERTIFICATE_LEFT_MS: u64 = 3 * 86_400_000;
 /// The authority's has to be replaced by people.
 const AUTHORITY_LEFT_MS: u64 = 90 * 86_400_000;

@@ -11,7 +11,7 @@ const WINDOW_MS: u64 = 60_000;
 pub(super) const PER_SOURCE: u32 = 20;
 /// and so many of all sources.
 pub(super) const IN_ALL: u32 = 200;
-/// Sources told apart at once; beyond that the limit of all holds.
+/// Sources kept apart at once; beyond that the limit of all holds.
 const SOURCES_MAX: usize = 4096;
 
 /// Refusals in the window that began at `since_ms`.
@@ -52,7 +52,7 @@ impl Refusals {
         let RefusalCounts { all, by_source } = &mut *state;
         all.turn(now_ms);
         if by_source.len() >= SOURCES_MAX && !by_source.contains_key(source) {
-            // Those that have nothing to tell any more make room.
+            // Those with nothing left to report make room.
             by_source.retain(|_, bucket| !bucket.is_over(now_ms) || bucket.omitted > 0);
         }
         let own = if by_source.len() < SOURCES_MAX || by_source.contains_key(source) {

@@ -1,4 +1,4 @@
-//! What is known of each gateway, in memory: last told facts, bounded in size whatever a gateway sends.
+//! What is known of each gateway, in memory: the facts last reported, bounded in size whatever a gateway sends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,7 +43,7 @@ pub struct GatewayFacts {
     pub certificate_expires_ms: u64,
     /// When anything came from it last, milliseconds since 1970.
     pub last_seen_ms: u64,
-    /// When it told its state last; `None`: not since this coordinator started.
+    /// When it last reported its state; `None`: not since this coordinator started.
     pub reported_ms: Option<u64>,
     /// Its software.
     pub software_version: String,
@@ -65,7 +65,7 @@ pub struct GatewayFacts {
     pub spool: Option<v1::SpoolState>,
     /// What its data plane decided since its agent began.
     pub kernel: Option<v1::KernelCounters>,
-    /// Faults that it told, bounded.
+    /// Faults that it reported, bounded.
     pub faults: Vec<v1::Fault>,
     /// What is wrong with its trail here.
     pub trail_fault: Option<String>,
@@ -116,7 +116,7 @@ impl GatewayFacts {
         }
     }
 
-    /// Takes a told policy state over; what is malformed counts as not told.
+    /// Takes a reported policy state over; what is malformed counts as not reported.
     pub fn take_policy(&mut self, policy: &v1::PolicyState) {
         let read = |mark: &Option<v1::RevisionDigest>| mark.as_ref().and_then(|mark| mark.try_into().ok());
         self.effective = read(&policy.effective);

@@ -1,4 +1,4 @@
-//! Words for certificates whose time does not fit: too early and too late are told apart, always with both times, since
+//! Words for certificates whose time does not fit: too early and too late are distinguished, always with both times, since
 //! either the certificate or a clock is wrong, and what one does about it differs.
 
 use rustls::CertificateError;

@@ -43,7 +43,7 @@ pub enum WrongPeer {
     },
 }
 
-/// Certificates that a peer of the plant may show: its own, and the root (those who enrol know no more of it than its
+/// Certificates that a peer of the plant may show: its own, and the root (those who enrol know only its
 /// digest).
 pub const CERTIFICATES_MAX: usize = 2;
 /// Certificates that a broker of other authorities may show: a chain of three, and the root.

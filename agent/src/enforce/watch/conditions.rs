@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::observed::{Condition, ConditionSeen, ConditionStep};
 
-/// How long a condition holds before it is told.
+/// How long a condition holds before it is reported.
 const HELD: Duration = Duration::from_secs(2);
 /// How long it is absent before it is over.
 const ABSENT: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! The one writer: takes what waits, does it in one transaction, commits, then answers.
 //!
 //! So one `fsync` serves all who wait, and an answer always means "on disk". If the engine fails in the middle, the
-//! transaction is rolled back and everyone in it is told; nobody was answered before.
+//! transaction is rolled back and everyone in it gets the error; nobody was answered before.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -36,6 +36,7 @@ pub mod intercept;
 mod jitter;
 pub mod kernel;
 pub mod link;
+pub mod log;
 pub mod memory;
 pub mod observed;
 pub mod offer;

@@ -1,31 +1,17 @@
-//! The bytes of a bridge's queue on disk.
+//! What the records of a bridge's queue hold, byte for byte; how they stand in segments is the log's ([`frame`]).
 //!
 //! ```text
-//! segment:  "PSQ1" | identity (16) | number (8, BE) | record …
-//! record:   length of body (4, BE) | first 12 of SHA-256(identity | number | offset | body) | body
 //! body:     1 | message: seq (8) time_ms (8) expires_ms (8) origin (2) flags (1) length of topic (2) topic payload
 //!           2 | released: packet identifier (2)      3 | received: seq (8)      4 | finished: seq (8)
 //!           5 | sender forgot    7 | receiver forgot  6 | snapshot: next (8) finished (8) count (2) released… count (2) received…
 //! ```
-//!
-//! The checksum binds a record to its bridge, its segment and its place, so that a flipped bit, a moved record and
-//! another bridge's file are all seen. A record that is cut off by the end of the file was never acknowledged to
-//! anybody; any other bad one is damage.
 
 use std::collections::BTreeSet;
 
-use sha2::Digest as _;
+use crate::log::frame;
 
 /// What binds a queue to its bridge: a digest of its names.
-pub type QueueId = [u8; 16];
-
-const MAGIC: &[u8; 4] = b"PSQ1";
-/// Bytes before the first record.
-pub const HEADER_BYTES: usize = 28;
-/// Bytes of a record before its body.
-pub const FRAME_BYTES: usize = 16;
-/// The largest body: the largest packet that MQTT has is far beyond what configuration allows.
-pub const BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
+pub type QueueId = crate::log::LogId;
 
 const RETAIN: u8 = 4;
 
@@ -53,7 +39,7 @@ pub struct Message {
 impl Message {
     /// What it takes on disk.
     pub fn cost(&self) -> u64 {
-        (FRAME_BYTES + 30 + self.topic.len() + self.payload.len()) as u64
+        (frame::FRAME_BYTES + 30 + self.topic.len() + self.payload.len()) as u64
     }
 }
 
@@ -89,44 +75,8 @@ pub struct Snapshot {
     pub received: BTreeSet<u64>,
 }
 
-/// The beginning of a segment.
-pub fn header(identity: &QueueId, number: u64) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    out.extend_from_slice(identity);
-    out.extend_from_slice(&number.to_be_bytes());
-    out
-}
-
-/// Whose segment it is, and its number.
-pub fn read_header(bytes: &[u8]) -> Option<(QueueId, u64)> {
-    let rest = bytes.strip_prefix(MAGIC)?;
-    let (identity, rest) = rest.split_first_chunk::<16>()?;
-    let (number, _) = rest.split_first_chunk::<8>()?;
-    Some((*identity, u64::from_be_bytes(*number)))
-}
-
-fn checksum(identity: &QueueId, number: u64, offset: u64, body: &[u8]) -> [u8; 12] {
-    let mut hash = sha2::Sha256::new();
-    hash.update(identity);
-    hash.update(number.to_be_bytes());
-    hash.update(offset.to_be_bytes());
-    hash.update(body);
-    let whole: [u8; 32] = hash.finalize().into();
-    let mut short = [0; 12];
-    short.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
-    short
-}
-
-/// Appends a record that will stand at `base` + what `out` holds already.
-pub fn put(out: &mut Vec<u8>, identity: &QueueId, number: u64, base: u64, record: &QueueRecord) {
-    let offset = base.saturating_add(out.len() as u64);
-    let body = encode(record);
-    out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
-    out.extend_from_slice(&checksum(identity, number, offset, &body));
-    out.extend_from_slice(&body);
-}
-
-fn encode(record: &QueueRecord) -> Vec<u8> {
+/// A record's body.
+pub(super) fn encode(record: &QueueRecord) -> Vec<u8> {
     let mut out = Vec::new();
     match record {
         QueueRecord::Message(message) => {
@@ -173,42 +123,6 @@ fn encode(record: &QueueRecord) -> Vec<u8> {
     out
 }
 
-/// What stands at a place.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ReadOutcome {
-    /// A whole record, and how many bytes it takes with its frame.
-    Whole(QueueRecord, usize),
-    /// More bytes are needed: so many from the beginning of the record.
-    Needs(usize),
-    /// The body is not what was written; the next record may stand after so many bytes.
-    Damaged(usize),
-}
-
-/// Reads the record at `offset` from the bytes that begin there.
-pub fn read(identity: &QueueId, number: u64, offset: u64, bytes: &[u8]) -> ReadOutcome {
-    let Some((frame, rest)) = bytes.split_first_chunk::<FRAME_BYTES>() else {
-        return ReadOutcome::Needs(FRAME_BYTES);
-    };
-    let (length, sum) = frame.split_at(4);
-    let length = length
-        .iter()
-        .fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
-    let whole = FRAME_BYTES + length;
-    if length > BODY_BYTES_MAX {
-        return ReadOutcome::Damaged(usize::MAX);
-    }
-    let Some(body) = rest.get(..length) else {
-        return ReadOutcome::Needs(whole);
-    };
-    if checksum(identity, number, offset, body) != sum {
-        return ReadOutcome::Damaged(whole);
-    }
-    match decode(body) {
-        Some(record) => ReadOutcome::Whole(record, whole),
-        None => ReadOutcome::Damaged(whole),
-    }
-}
-
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -230,7 +144,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn decode(body: &[u8]) -> Option<QueueRecord> {
+/// The record with this body; `None`: it is none that is known here.
+pub(super) fn decode(body: &[u8]) -> Option<QueueRecord> {
     let (kind, rest) = body.split_first()?;
     let mut fields = Fields(rest);
     let record = match kind {
@@ -282,6 +197,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::log::frame::FrameOutcome;
 
     fn any_record() -> impl Strategy<Value = QueueRecord> {
         let message = (
@@ -356,18 +272,18 @@ mod tests {
             QueueRecord::SenderForgot,
             QueueRecord::ReceiverForgot,
         ];
-        let mut written = header(&identity, 12);
+        let mut written = frame::header(&identity, 12);
         for record in &records {
-            put(&mut written, &identity, 12, 0, record);
+            frame::put(&mut written, &identity, 12, 0, &encode(record));
         }
         let kept = crate::fixture::kept("bridge-segment-PSQ1.hex", &written);
-        assert_eq!(read_header(&kept), Some((identity, 12)));
-        let mut at = HEADER_BYTES;
+        assert_eq!(frame::read_header(&kept), Some((identity, 12)));
+        let mut at = frame::HEADER_BYTES;
         for record in records {
-            let ReadOutcome::Whole(found, bytes) = read(&identity, 12, at as u64, &kept[at..]) else {
+            let FrameOutcome::Whole(body, bytes) = frame::read(&identity, 12, at as u64, &kept[at..]) else {
                 panic!("{record:?} is not read");
             };
-            assert_eq!(found, record);
+            assert_eq!(decode(body), Some(record));
             at += bytes;
         }
         assert_eq!(at, kept.len());
@@ -380,16 +296,18 @@ mod tests {
         ) {
             let identity = [7; 16];
             let mut bytes = Vec::new();
-            put(&mut bytes, &identity, number, base, &record);
-            prop_assert_eq!(read(&identity, number, base, &bytes), ReadOutcome::Whole(record, bytes.len()));
-            let elsewhere = read(&identity, number, base + 1, &bytes);
-            prop_assert!(matches!(elsewhere, ReadOutcome::Damaged(_)), "{elsewhere:?}");
-            let cut = read(&identity, number, base, &bytes[..bytes.len() - 1]);
-            prop_assert!(matches!(cut, ReadOutcome::Needs(_)), "{cut:?}");
+            let body = encode(&record);
+            prop_assert_eq!(decode(&body), Some(record));
+            frame::put(&mut bytes, &identity, number, base, &body);
+            prop_assert_eq!(frame::read(&identity, number, base, &bytes), FrameOutcome::Whole(&body, bytes.len()));
+            let elsewhere = frame::read(&identity, number, base + 1, &bytes);
+            prop_assert!(matches!(elsewhere, FrameOutcome::Damaged(_)), "{elsewhere:?}");
+            let cut = frame::read(&identity, number, base, &bytes[..bytes.len() - 1]);
+            prop_assert!(matches!(cut, FrameOutcome::Needs(_)), "{cut:?}");
             let place = at.index(bytes.len());
             bytes[place] ^= flip;
-            let flipped = read(&identity, number, base, &bytes);
-            prop_assert!(!matches!(flipped, ReadOutcome::Whole(..)), "{flipped:?}");
+            let flipped = frame::read(&identity, number, base, &bytes);
+            prop_assert!(!matches!(flipped, FrameOutcome::Whole(..)), "{flipped:?}");
         }
     }
 }

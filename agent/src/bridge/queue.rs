@@ -1,28 +1,24 @@
 //! A bridge's messages on disk, from the moment they are acknowledged to one broker until the other has them.
 //!
-//! A folder of append-only segments ([`layout`](super::layout)). Plain files rather than a database: messages go in at
-//! one end and out at the other, the order is the file's own, and one sync makes a whole batch durable. Synchronous;
-//! [`keeper`](super::keeper) runs it on blocking threads.
+//! A log ([`crate::log`]) of records ([`layout`](super::layout)). Synchronous; [`keeper`](super::keeper) runs it on blocking threads.
 //!
 //! Invariants:
 //! - [`Queue::commit`] returns after its records are durable, or leaves the queue as it was;
-//! - a segment that failed to take a write is never written again, and one that was there at opening neither;
 //! - each segment begins with a snapshot, so that the oldest can go without loss of state;
 //! - what cannot be read whole is never given out: it is skipped, and counted by the gap in the sequence;
 //! - segments never exceed [`QueueLimits::bytes_max`] by more than [`RESERVE_BYTES`], which only state may use.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::layout::{self, HEADER_BYTES, Message, QueueId, QueueRecord, Snapshot};
-use crate::durable::{self, FileError};
+use super::layout::{self, Message, QueueId, QueueRecord, Snapshot};
+use crate::durable::FileError;
+use crate::log::frame::HEADER_BYTES;
+use crate::log::{Disk, RealDisk, Scan, Segment, Segments, Step};
 
-mod scan;
+mod left;
 
-pub use scan::undelivered;
-use scan::{Scan, Step, numbered};
+pub use left::undelivered;
 
 /// How large a queue may become.
 #[derive(Debug, Clone, Copy)]
@@ -75,21 +71,20 @@ pub struct Recovery {
     pub foreign: usize,
 }
 
+/// Which sequences stand in a segment.
 #[derive(Debug)]
-struct Segment {
-    path: PathBuf,
+struct Span {
     number: u64,
-    /// The first sequence that may stand in it.
+    /// The first that may.
     first: u64,
-    /// The first sequence that may not.
+    /// The first that may not.
     end: u64,
-    bytes: u64,
 }
 
 #[derive(Debug)]
-struct Cursor {
+struct Cursor<F> {
     segment: u64,
-    file: File,
+    file: F,
     offset: u64,
     /// The sequence that is looked for next.
     seq: u64,
@@ -97,157 +92,71 @@ struct Cursor {
 
 /// The queue. Dropping it loses nothing that `commit` returned for.
 #[derive(Debug)]
-pub struct Queue {
-    folder: PathBuf,
+pub struct Queue<D: Disk = RealDisk> {
     identity: QueueId,
     limits: QueueLimits,
-    segments: VecDeque<Segment>,
-    /// The newest segment, while it takes records.
-    active: Option<File>,
+    log: Segments<D>,
+    /// Of the log's segments, in their order.
+    spans: VecDeque<Span>,
     state: Snapshot,
-    bytes: u64,
-    cursor: Option<Cursor>,
-    last_number: u64,
+    cursor: Option<Cursor<D::File>>,
 }
 
-pub(super) fn failed<'a>(
-    verb: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(std::io::Error) -> FileError + 'a {
-    move |source| FileError {
-        verb,
-        path: path.to_owned(),
-        source,
-    }
+/// What a queue's segments say together, while they are read at opening.
+struct Recovering {
+    state: Snapshot,
+    spans: VecDeque<Span>,
+    gaps: Vec<(u64, u64)>,
+    damaged: bool,
 }
 
 impl Queue {
     /// Opens or creates the queue in `folder`, which belongs to it alone.
-    pub(crate) fn open(
+    ///
+    /// # Errors
+    /// The disk cannot be read or written; nothing that may be whole was removed.
+    pub fn open(
         folder: &Path,
         identity: QueueId,
         limits: QueueLimits,
     ) -> Result<(Self, Recovery), QueueError> {
-        durable::create_folder(folder)?;
-        let mut queue = Self {
-            folder: folder.to_owned(),
-            identity,
-            limits,
-            segments: VecDeque::new(),
-            active: None,
+        Self::open_on(RealDisk, folder, identity, limits)
+    }
+}
+
+impl<D: Disk> Queue<D> {
+    /// The same on any disk.
+    fn open_on(
+        disk: D,
+        folder: &Path,
+        identity: QueueId,
+        limits: QueueLimits,
+    ) -> Result<(Self, Recovery), QueueError> {
+        let (log, there) = Segments::open(disk, folder, identity)?;
+        let mut held = Recovering {
             state: Snapshot {
                 next: 1,
                 finished: 1,
                 ..Snapshot::default()
             },
-            bytes: 0,
-            cursor: None,
-            last_number: 0,
+            spans: VecDeque::new(),
+            gaps: Vec::new(),
+            damaged: there.headless > 0,
         };
-        let mut found = Recovery::default();
-        let mut gaps = Vec::new();
-        for (number, path) in numbered(folder)? {
-            queue.last_number = queue.last_number.max(number);
-            queue.recover(number, path, &mut found, &mut gaps)?;
+        for segment in log.iter() {
+            held.read(&log.reading(segment)?, segment, identity)?;
         }
-        let (finished, next) = (queue.state.finished, queue.state.next.max(queue.state.finished));
-        queue.state.next = next;
-        found.lost = gaps
-            .into_iter()
-            .map(|(from, to): (u64, u64)| to.min(next).saturating_sub(from.max(finished)))
-            .sum();
-        if found.damaged {
-            // A wrong memory of identifiers could swallow a message; none can only repeat one.
-            queue.state.unreleased.clear();
-            queue.state.received.clear();
-        }
+        let (found, finished) = held.judge(there.foreign);
+        let mut queue = Self {
+            identity,
+            limits,
+            log,
+            spans: held.spans,
+            state: held.state,
+            cursor: None,
+        };
         queue.finish(finished);
         Ok((queue, found))
-    }
-
-    fn recover(
-        &mut self,
-        number: u64,
-        path: PathBuf,
-        found: &mut Recovery,
-        gaps: &mut Vec<(u64, u64)>,
-    ) -> Result<(), QueueError> {
-        let file = File::open(&path).map_err(failed("open", &path))?;
-        let bytes = file.metadata().map_err(failed("look at", &path))?.len();
-        let mut head = vec![0; HEADER_BYTES];
-        let headed = match file.read_exact_at(&mut head, 0) {
-            Ok(()) => true,
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => false,
-            // The disk, not the file: what it holds may be whole, and is not removed.
-            Err(error) => return Err(failed("read", &path)(error).into()),
-        };
-        match layout::read_header(&head) {
-            Some((identity, stated)) if headed && identity == self.identity && stated == number => {}
-            Some((identity, _)) if headed && identity != self.identity => {
-                found.foreign += 1;
-                return std::fs::remove_file(&path)
-                    .map_err(failed("remove", &path))
-                    .map_err(Into::into);
-            }
-            _ => {
-                // Made and not yet written, or damaged from its first byte on.
-                found.damaged |= bytes > 0;
-                return std::fs::remove_file(&path)
-                    .map_err(failed("remove", &path))
-                    .map_err(Into::into);
-            }
-        }
-        let mut expected = self.state.next;
-        let mut first = None;
-        let mut scan = Scan::new(&file, number, &self.identity);
-        loop {
-            let record = match scan.next().map_err(failed("read", &path))? {
-                Step::Record(record) => record,
-                Step::Damaged => {
-                    found.damaged = true;
-                    continue;
-                }
-                Step::End { rest } => {
-                    found.damaged |= rest > 0;
-                    break;
-                }
-            };
-            match record {
-                QueueRecord::Snapshot(snapshot) => {
-                    if snapshot.next > expected {
-                        gaps.push((expected, snapshot.next));
-                    }
-                    // What an older segment has from here on was never acknowledged.
-                    for older in &mut self.segments {
-                        older.end = older.end.min(snapshot.next);
-                    }
-                    expected = snapshot.next;
-                    first = Some(snapshot.next);
-                    self.state = snapshot;
-                }
-                QueueRecord::Message(message) => {
-                    if message.seq > expected {
-                        gaps.push((expected, message.seq));
-                    }
-                    expected = message.seq.saturating_add(1);
-                    if message.origin != 0 {
-                        self.state.unreleased.insert(message.origin);
-                    }
-                    first.get_or_insert(message.seq);
-                    self.state.next = expected;
-                }
-                other => apply(&mut self.state, &other),
-            }
-        }
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.segments.push_back(Segment {
-            path,
-            number,
-            first: first.unwrap_or(expected),
-            end: self.state.next,
-            bytes,
-        });
-        Ok(())
     }
 
     /// Writes these records, durable when this returns. Messages get their sequence here, in order.
@@ -271,101 +180,45 @@ impl Queue {
         if wanted > 0 {
             self.require_room(wanted)?;
         }
-        let number = self.active_segment()?;
-        let base = self.segments.back().map_or(0, |segment| segment.bytes);
-        let mut out = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0) + records.len() * 32);
-        for record in records.iter() {
-            layout::put(&mut out, &self.identity, number, base, record);
-        }
-        self.write(&out, base)?;
+        self.require_segment()?;
+        let bodies: Vec<_> = records.iter().map(layout::encode).collect();
+        self.log.append(&bodies)?;
         self.state = state;
-        let next = self.state.next;
-        if let Some(segment) = self.segments.back_mut() {
-            segment.end = next;
+        if let Some(newest) = self.spans.back_mut() {
+            newest.end = self.state.next;
         }
         Ok(())
     }
 
-    /// Appends bytes to the active segment and syncs them. If that fails the segment is given up for writing.
-    fn write(&mut self, bytes: &[u8], at: u64) -> Result<(), QueueError> {
-        let (Some(file), Some(segment)) = (&self.active, self.segments.back_mut()) else {
-            return Ok(());
-        };
-        let written = file.write_all_at(bytes, at).and_then(|()| file.sync_data());
-        if let Err(error) = written {
-            // Half a record, or one that the disk may or may not keep, is cut off again; the next segment's snapshot
-            // says that it does not count, should even that fail.
-            let _ = file.set_len(at);
-            let error = failed("write", &segment.path)(error);
-            self.active = None;
-            return Err(error.into());
-        }
-        let added = bytes.len() as u64;
-        segment.bytes = segment.bytes.saturating_add(added);
-        self.bytes = self.bytes.saturating_add(added);
-        Ok(())
-    }
-
-    /// The number of the segment that takes records; a new one where there is none or it is full.
-    fn active_segment(&mut self) -> Result<u64, QueueError> {
-        let limit = SEGMENT_BYTES.min(self.limits.bytes_max / 8);
-        if let (Some(_), Some(segment)) = (&self.active, self.segments.back())
-            && segment.bytes < limit
+    /// Begins a new segment where none takes records or the newest is full.
+    fn require_segment(&mut self) -> Result<(), QueueError> {
+        if self
+            .log
+            .takes_records_below(SEGMENT_BYTES.min(self.limits.bytes_max / 8))
         {
-            return Ok(segment.number);
+            return Ok(());
         }
-        self.active = None;
-        let number = self.last_number.saturating_add(1);
-        let path = self.folder.join(format!("{number:016x}.seg"));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed("create", &path))?;
-        self.last_number = number;
-        let mut out = layout::header(&self.identity, number);
-        layout::put(
-            &mut out,
-            &self.identity,
-            number,
-            0,
-            &QueueRecord::Snapshot(self.state.clone()),
-        );
-        let begun = file
-            .write_all_at(&out, 0)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| File::open(&self.folder)?.sync_all());
-        if let Err(error) = begun {
-            let _ = std::fs::remove_file(&path);
-            return Err(failed("write", &path)(error).into());
-        }
-        let bytes = out.len() as u64;
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.segments.push_back(Segment {
-            path,
+        let snapshot = layout::encode(&QueueRecord::Snapshot(self.state.clone()));
+        let number = self.log.begin(&snapshot)?;
+        self.spans.push_back(Span {
             number,
             first: self.state.next,
             end: self.state.next,
-            bytes,
         });
-        self.active = Some(file);
         // What the segment before it held may all be done.
         self.finish(self.state.finished);
-        Ok(number)
+        Ok(())
     }
 
     fn require_room(&self, wanted: u64) -> Result<(), QueueError> {
-        let bytes = self.bytes.saturating_add(wanted);
-        if bytes > self.limits.bytes_max {
+        let held = self.log.bytes();
+        if held.saturating_add(wanted) > self.limits.bytes_max {
             return Err(QueueError::Full {
-                bytes: self.bytes,
+                bytes: held,
                 bytes_max: self.limits.bytes_max,
             });
         }
-        let free = rustix::fs::statvfs(&self.folder)
-            .map_err(|error| failed("ask for the free space of", &self.folder)(error.into()))?;
-        let free_bytes = free.f_bavail.saturating_mul(free.f_frsize);
+        let free_bytes = self.log.free_bytes()?;
         if free_bytes < self.limits.free_bytes_min.saturating_add(wanted) {
             return Err(QueueError::NoRoom {
                 free_bytes,
@@ -381,18 +234,18 @@ impl Queue {
         self.state.finished = self.state.finished.max(seq);
         self.state.received.retain(|received| *received >= seq);
         // The newest stays: it has the state.
-        while let Some(oldest) = self.segments.front()
-            && self.segments.len() > 1
+        while let Some(oldest) = self.spans.front()
+            && self.spans.len() > 1
             && oldest.end <= self.state.finished
         {
-            if let Err(error) = std::fs::remove_file(&oldest.path)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(path = %oldest.path.display(), %error, "a delivered segment was not removed; it is tried again");
+            if let Err(error) = self.log.remove_oldest() {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a delivered segment was not removed; it is tried again"
+                );
                 return;
             }
-            self.bytes = self.bytes.saturating_sub(oldest.bytes);
-            self.segments.pop_front();
+            self.spans.pop_front();
         }
     }
 
@@ -403,45 +256,45 @@ impl Queue {
         let mut cost = 0;
         let mut from = from.max(self.state.finished);
         while from < self.state.next && cost < bytes_max {
-            let Some(index) = self.segments.iter().position(|segment| from < segment.end) else {
+            let mut both = self.spans.iter().zip(self.log.iter());
+            let Some((span, segment)) = both.find(|(span, _)| from < span.end) else {
                 break;
             };
-            let Some(segment) = self.segments.get(index) else {
-                break;
-            };
-            let (number, end, limit) = (segment.number, segment.end, segment.bytes);
+            let (number, end) = (span.number, span.end);
             let cursor = match self.cursor.take() {
                 Some(cursor) if cursor.segment == number && cursor.seq <= from => cursor,
                 _ => Cursor {
                     segment: number,
-                    file: File::open(&segment.path).map_err(failed("open", &segment.path))?,
+                    file: self.log.reading(segment)?,
                     offset: HEADER_BYTES as u64,
-                    seq: segment.first,
+                    seq: span.first,
                 },
             };
-            let mut scan = Scan::new(&cursor.file, number, &self.identity);
-            scan.offset = cursor.offset;
-            scan.limit = limit;
+            let mut scan = Scan::within(&cursor.file, number, self.identity, cursor.offset, segment.bytes);
             let mut seq = cursor.seq;
             let mut exhausted = false;
             while cost < bytes_max {
-                match scan.next().map_err(failed("read", &segment.path))? {
-                    Step::Record(QueueRecord::Message(message)) if message.seq < end => {
-                        seq = message.seq.saturating_add(1);
-                        if message.seq >= from {
-                            from = seq;
-                            cost += message.cost();
-                            messages.push(message);
+                match scan.step().map_err(|error| segment.unread(error))? {
+                    Step::Record(body) => {
+                        if let Some(QueueRecord::Message(message)) = layout::decode(&body)
+                            && message.seq < end
+                        {
+                            seq = message.seq.saturating_add(1);
+                            if message.seq >= from {
+                                from = seq;
+                                cost += message.cost();
+                                messages.push(message);
+                            }
                         }
                     }
-                    Step::Record(_) | Step::Damaged => {}
+                    Step::Damaged => {}
                     Step::End { .. } => {
                         exhausted = true;
                         break;
                     }
                 }
             }
-            let offset = scan.offset;
+            let offset = scan.offset();
             if exhausted && from < end {
                 // The rest of this segment cannot be read.
                 from = end;
@@ -462,7 +315,7 @@ impl Queue {
 
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.log.bytes()
     }
 
     /// When the oldest message came that is not done.
@@ -471,6 +324,81 @@ impl Queue {
         let oldest = self.read(self.state.finished, 1).ok();
         self.cursor = kept;
         oldest?.first().map(|message| message.time_ms)
+    }
+}
+
+impl Recovering {
+    /// Reads one more segment.
+    fn read<F: crate::log::DiskFile>(
+        &mut self,
+        file: &F,
+        segment: &Segment,
+        identity: QueueId,
+    ) -> Result<(), FileError> {
+        let mut expected = self.state.next;
+        let mut first = None;
+        let mut scan = Scan::new(file, segment.number, identity);
+        loop {
+            let record = match scan.step().map_err(|error| segment.unread(error))? {
+                Step::Record(body) => layout::decode(&body),
+                Step::Damaged => None,
+                Step::End { rest } => {
+                    self.damaged |= rest > 0;
+                    break;
+                }
+            };
+            match record {
+                None => self.damaged = true,
+                Some(QueueRecord::Snapshot(snapshot)) => {
+                    if snapshot.next > expected {
+                        self.gaps.push((expected, snapshot.next));
+                    }
+                    // What an older segment has from here on was never acknowledged.
+                    for older in &mut self.spans {
+                        older.end = older.end.min(snapshot.next);
+                    }
+                    expected = snapshot.next;
+                    first = Some(snapshot.next);
+                    self.state = snapshot;
+                }
+                Some(QueueRecord::Message(message)) => {
+                    if message.seq > expected {
+                        self.gaps.push((expected, message.seq));
+                    }
+                    expected = message.seq.saturating_add(1);
+                    if message.origin != 0 {
+                        self.state.unreleased.insert(message.origin);
+                    }
+                    first.get_or_insert(message.seq);
+                    self.state.next = expected;
+                }
+                Some(other) => apply(&mut self.state, &other),
+            }
+        }
+        self.spans.push_back(Span {
+            number: segment.number,
+            first: first.unwrap_or(expected),
+            end: self.state.next,
+        });
+        Ok(())
+    }
+
+    /// What is to be said of it all, and below which sequence all is done.
+    fn judge(&mut self, foreign: usize) -> (Recovery, u64) {
+        let (finished, next) = (self.state.finished, self.state.next.max(self.state.finished));
+        self.state.next = next;
+        if self.damaged {
+            // A wrong memory of identifiers could swallow a message; none can only repeat one.
+            self.state.unreleased.clear();
+            self.state.received.clear();
+        }
+        let missing = |(from, to): &(u64, u64)| (*to).min(next).saturating_sub((*from).max(finished));
+        let found = Recovery {
+            lost: self.gaps.iter().map(missing).sum(),
+            damaged: self.damaged,
+            foreign,
+        };
+        (found, finished)
     }
 }
 

@@ -1,10 +1,12 @@
 //! The queue held to its promises: order, durability of what was committed, damage seen and never given out.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
-use std::collections::BTreeSet;
+use crate::log::faulty::{Fault, FaultyDisk};
 
 const ID: QueueId = [3; 16];
 const LIMITS: QueueLimits = QueueLimits {
@@ -88,7 +90,7 @@ proptest! {
             queue.commit(&mut [message(n, 20_000)]).unwrap();
         }
         drop(queue);
-        let files: Vec<_> = numbered(folder.path()).unwrap().into_values().collect();
+        let files: Vec<_> = crate::log::numbered(&RealDisk, folder.path()).unwrap().into_values().collect();
         prop_assert!(files.len() > 2);
         let path = &files[segment.index(files.len())];
         let mut bytes = std::fs::read(path).unwrap();
@@ -166,4 +168,89 @@ fn a_queue_of_another_bridge_is_never_read_as_this_ones() {
     let (mut other, found) = Queue::open(folder.path(), [4; 16], LIMITS).unwrap();
     assert_eq!(found.foreign, 1);
     assert!(held(&mut other).is_empty());
+}
+
+/// So small that segments end often.
+const SMALL: QueueLimits = QueueLimits {
+    bytes_max: 64 * 1024,
+    free_bytes_min: 0,
+};
+
+fn open_on(disk: &FaultyDisk) -> Queue<FaultyDisk> {
+    Queue::open_on(disk.clone(), Path::new("/queue"), ID, SMALL)
+        .unwrap()
+        .0
+}
+
+/// Each message that is given out, with its own payload and in order.
+fn given<D: Disk>(queue: &mut Queue<D>) -> Vec<u64> {
+    let mut from = queue.state().finished;
+    let mut times = Vec::new();
+    loop {
+        let read = queue.read(from, 3000).unwrap();
+        let Some(last) = read.last() else { return times };
+        from = last.seq + 1;
+        for message in read {
+            let filled = u8::try_from(message.time_ms % 251).unwrap();
+            assert!(
+                message.payload.iter().all(|byte| *byte == filled),
+                "a wrong record"
+            );
+            times.push(message.time_ms);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_was_acknowledged_outlives_any_fault_of_the_disk_at_any_step_and_nothing_wrong_is_given_out(
+        steps in proptest::collection::vec((0u8..8, 1u64..12, 0usize..2000), 1..40),
+        faults in proptest::collection::vec((0u32..60, prop_oneof![Just(Fault::Cut), Just(Fault::Full), Just(Fault::Sync)]), 1..4),
+        mut seed: u64,
+    ) {
+        let mut disk = FaultyDisk::default();
+        let mut queue = open_on(&disk);
+        // What was acknowledged and is not done, and what perhaps is: its commit failed, or that it is done was not written.
+        let (mut kept, mut perhaps) = (Vec::new(), BTreeSet::new());
+        let mut number = 0;
+        let mut faults = faults.into_iter();
+        for (what, count, bytes) in steps {
+            if seed % 5 == 0 && let Some((after, fault)) = faults.next() {
+                disk.fail_after(after, fault);
+            }
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            match what {
+                0..5 => {
+                    let mut batch: Vec<_> = (number..number + count).map(|n| message(n, bytes)).collect();
+                    match queue.commit(&mut batch) {
+                        Ok(()) => kept.extend(number..number + count),
+                        Err(_) => perhaps.extend(number..number + count),
+                    }
+                    number += count;
+                }
+                5 | 6 => {
+                    let done: Vec<_> = given(&mut queue).into_iter().take(usize::try_from(count).unwrap()).collect();
+                    let seq = queue.state().finished + done.len() as u64;
+                    queue.finish(seq);
+                    kept.retain(|number| !done.contains(number));
+                    perhaps.extend(done);
+                    let _ = queue.commit(&mut [QueueRecord::Finished(seq)]);
+                }
+                _ => {
+                    drop(queue);
+                    disk = disk.after_cut(seed);
+                    queue = open_on(&disk);
+                }
+            }
+            prop_assert!(queue.bytes() <= SMALL.bytes_max + RESERVE_BYTES);
+            let given = given(&mut queue);
+            prop_assert!(given.windows(2).all(|pair| pair[0] < pair[1]), "{given:?}");
+            let (known, others): (Vec<_>, Vec<_>) = given.into_iter().partition(|number| kept.contains(number));
+            prop_assert_eq!(&known, &kept);
+            prop_assert!(others.iter().all(|number| perhaps.contains(number)), "{others:?}");
+        }
+        disk = disk.after_cut(seed);
+        let known: Vec<_> = given(&mut open_on(&disk)).into_iter().filter(|number| kept.contains(number)).collect();
+        prop_assert_eq!(known, kept);
+    }
 }

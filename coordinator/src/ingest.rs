@@ -45,12 +45,20 @@ const SHARE: Share = Share {
     per_day: 256 << 20,
 };
 
-/// A block with its share of the room, which it gives back when it is dropped.
-#[derive(Debug)]
-pub struct WaitingBlock {
-    /// The block.
-    pub block: AuditBlock,
-    _room: Option<OwnedSemaphorePermit>,
+/// Room in memory that a block takes while it waits, KiB.
+pub fn room_kib(block: &AuditBlock) -> u32 {
+    u32::try_from(block.body.len() / 1024 + 1).unwrap_or(u32::MAX)
+}
+
+/// Whether there is room again for a trail whose blocks were let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// There is.
+    Yes,
+    /// Too many blocks wait in memory.
+    NotInMemory,
+    /// The store takes nothing of it.
+    NotInStore,
 }
 
 /// What came of some blocks of one source.
@@ -84,18 +92,11 @@ impl Ingest {
         }
     }
 
-    /// Waits for room for a block, as long as a session can wait; `None`: it is let go.
-    pub async fn admit(&self, block: AuditBlock) -> Option<WaitingBlock> {
-        let kib = u32::try_from(block.body.len() / 1024 + 1).unwrap_or(u32::MAX);
-        let room = tokio::time::timeout(ROOM_PATIENCE, self.room.clone().acquire_many_owned(kib)).await;
+    /// Waits for room in memory, as long as a session can wait; `None`: there is none. It is given back when it is dropped.
+    pub async fn room(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
+        let room = self.room.clone().acquire_many_owned(kib);
         // The semaphore is never closed.
-        let room = room.ok()?.ok();
-        Some(WaitingBlock { block, _room: room })
-    }
-
-    /// Whether there is room again for what was let go.
-    pub fn has_room(&self) -> bool {
-        self.room.available_permits() >= ROOM_KIB / 2
+        tokio::time::timeout(ROOM_PATIENCE, room).await.ok()?.ok()
     }
 
     /// First position that is not held, for the welcome of a session. `own_epoch`: the source's own, where it says so. It
@@ -128,9 +129,15 @@ impl Ingest {
         Ok(head.map(acknowledge))
     }
 
-    /// Whether the store has room for the trail of `source` now.
-    pub async fn would_take(&self, source: &str) -> bool {
-        self.store.append(source, Vec::new()).await.is_ok()
+    /// Whether there is room for the trail of `source` now.
+    pub async fn would_take(&self, source: &str) -> Room {
+        if self.room.available_permits() < ROOM_KIB / 2 {
+            return Room::NotInMemory;
+        }
+        match self.store.append(source, Vec::new()).await {
+            Ok(_) => Room::Yes,
+            Err(_) => Room::NotInStore,
+        }
     }
 
     /// Writes down that a trail waits, and why.
@@ -144,11 +151,24 @@ impl Ingest {
         self.journal.trail(Severity::Alarm, waits).await
     }
 
-    /// Takes what blocks of `source` cost from its share, once for each that came.
+    /// Stores blocks of `source`, which cost of its share what they take, the first time.
     ///
     /// # Errors
-    /// The source delivers more than its share, and when they are taken.
-    pub fn afford(&self, source: &str, blocks: &[AuditBlock], now_ms: u64) -> Result<(), StoreError> {
+    /// The source delivers more than its share, or the store takes nothing.
+    pub async fn store(
+        &self,
+        source: &str,
+        blocks: Vec<AuditBlock>,
+        first: bool,
+        now_ms: u64,
+    ) -> Result<IngestReport, StoreError> {
+        if first {
+            self.afford(source, &blocks, now_ms)?;
+        }
+        self.accept(source, blocks, now_ms).await
+    }
+
+    fn afford(&self, source: &str, blocks: &[AuditBlock], now_ms: u64) -> Result<(), StoreError> {
         let bytes = blocks.iter().map(|block| block_bytes(&block.body)).sum();
         self.share
             .take(source, bytes, now_ms)

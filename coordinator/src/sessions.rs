@@ -1,19 +1,24 @@
 //! Sessions: the long-lived stream of each gateway (DESIGN §7).
 //!
-//! A session does three things at once, in one task: it reads what the gateway tells, it offers each release as soon
-//! as it is current, and it takes the audit trail in. Offers wait for nothing but the gateway's own connection: every
-//! session watches the current release by itself, so none holds up another.
+//! What a session does is decided by a pure [`machine`]: it offers each release as soon as it is current, and it takes the
+//! audit trail in (`intake`). Around it, `session` is the shell, one task that reads what the gateway sends and asks the
+//! store. Offers wait for nothing but the gateway's own connection: every session watches the current release by itself, so
+//! none holds up another.
 //!
 //! What is known of gateways is the [`Fleet`], in memory. Heartbeats write nothing to the store; when a
 //! session ends, the time is written, once. A second session of the same gateway ends the first. All queues are
-//! bounded; a gateway that does not take what it is sent is cut off, and told why.
+//! bounded; a gateway that does not take what it is sent is cut off, with the reason.
 
+mod facts;
 mod fleet;
+mod intake;
+pub mod machine;
 mod session;
 
 use std::time::Duration;
 
-pub use self::fleet::{Fleet, GatewayFacts, RefusedRelease};
+pub use self::facts::{GatewayFacts, HeldPolicy, News, RefusedRelease};
+pub use self::fleet::Fleet;
 pub use self::session::{GatewayPeer, Outbound, Sessions};
 
 /// How sessions behave.

@@ -1,0 +1,294 @@
+//! What is known of one gateway: what it reported last and what its session found out, bounded in size whatever it sends.
+
+use std::collections::BTreeSet;
+
+use penstock_policy::ids::{Digest, Revision, ZoneId};
+use penstock_policy::text;
+use penstock_proto::convert::PolicyMark;
+use penstock_proto::fault::{FLOWS_MAX, ZONES_MAX, flows_in_words};
+use penstock_proto::v1;
+
+use crate::health::{GatewayEvidence, ReportedFault};
+
+/// Longest text a gateway may have remembered, bytes.
+const TEXT_BYTES_MAX: usize = 256;
+/// Most faults or capabilities remembered of one gateway.
+const ITEMS_MAX: usize = 32;
+
+/// A release that a gateway refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRelease {
+    /// Its number.
+    pub revision: Revision,
+    /// Digest of its statement; `None`: from software that does not report it.
+    pub statement: Option<Digest>,
+    /// Stable reason.
+    pub code: String,
+    /// The reason in words.
+    pub message: String,
+}
+
+/// What a gateway says of its policy, as far as it decides what it is offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldPolicy {
+    /// What its kernel holds.
+    pub effective: Option<PolicyMark>,
+    /// What it verified and stored.
+    pub staged: Option<PolicyMark>,
+    /// The release that it verified last: number and digest of the statement.
+    pub trusted: Option<(Revision, Digest)>,
+}
+
+impl HeldPolicy {
+    /// Whether the gateway should be offered `wanted`. One that is ahead would take nothing with a lower number; health says so.
+    pub fn is_behind(&self, wanted: &PolicyMark) -> bool {
+        let holds = |mark: Option<PolicyMark>| {
+            mark.is_some_and(|held| held.is(wanted) || held.revision > wanted.revision)
+        };
+        !holds(self.effective) && !holds(self.staged)
+    }
+}
+
+impl From<&v1::PolicyState> for HeldPolicy {
+    /// What is malformed counts as not reported.
+    fn from(policy: &v1::PolicyState) -> Self {
+        let read = |mark: &Option<v1::RevisionDigest>| mark.as_ref().and_then(|mark| mark.try_into().ok());
+        let trusted = policy.trusted.as_ref();
+        Self {
+            effective: read(&policy.effective),
+            staged: read(&policy.staged),
+            trusted: trusted.and_then(|t| Some((Revision(t.revision), statement(&t.statement_digest)?))),
+        }
+    }
+}
+
+/// What a session learns of its gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// It opened a session.
+    Hello(Box<v1::Hello>),
+    /// It reported its policy's state.
+    Policy(Box<v1::PolicyState>),
+    /// It reported its health.
+    Report(Box<v1::HealthReport>),
+    /// Something else came from it.
+    Seen,
+    /// It is sent this release.
+    Offered(PolicyMark),
+    /// What is wrong with its trail here; `None`: nothing any more.
+    TrailFault(Option<String>),
+}
+
+/// What is known of one gateway.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GatewayFacts {
+    /// Its session stands.
+    pub connected: bool,
+    /// When it enrolled, milliseconds since 1970; 0: not that is known here.
+    pub enrolled_ms: u64,
+    /// When its certificate expires, milliseconds since 1970.
+    pub certificate_expires_ms: u64,
+    /// When anything came from it last, milliseconds since 1970.
+    pub last_seen_ms: u64,
+    /// When it reported its state last; `None`: not since this coordinator started.
+    pub reported_ms: Option<u64>,
+    /// Its software.
+    pub software_version: String,
+    /// What it can enforce.
+    pub capabilities: Vec<String>,
+    /// What it was offered last, in this session.
+    pub offered: Option<PolicyMark>,
+    /// What it verified and stored.
+    pub staged: Option<PolicyMark>,
+    /// What its kernel holds.
+    pub effective: Option<PolicyMark>,
+    /// What it refused last.
+    pub refused: Option<RefusedRelease>,
+    /// The release that it verified last and whose approvers it believes: number and digest of the statement.
+    pub trusted: Option<(Revision, Digest)>,
+    /// The kernel's table against the plan.
+    pub drift: i32,
+    /// Its audit spool.
+    pub spool: Option<v1::SpoolState>,
+    /// What its data plane decided since its agent began.
+    pub kernel: Option<v1::KernelCounters>,
+    /// Faults that it reported, bounded.
+    pub faults: Vec<v1::Fault>,
+    /// What is wrong with its trail here.
+    pub trail_fault: Option<String>,
+}
+
+/// The code under which a gateway reports, among its faults, for whom a grant of remote access opened a conduit, and until when.
+const GRANTED: &str = "remote-access";
+/// The fault by which a gateway foretells what enforcing would change.
+const NOT_READY: &str = "not-ready-to-enforce";
+/// Faults by which it is certain that a gateway's kernel does not hold its policy.
+const OPEN: [&str; 2] = ["kernel-failed", "rules-gone"];
+
+impl GatewayFacts {
+    /// Takes over what its session learned; `now_ms`: when, milliseconds since 1970.
+    pub fn learn(&mut self, news: &News, now_ms: u64) {
+        match news {
+            News::Hello(hello) => {
+                self.connected = true;
+                self.offered = None;
+                self.trail_fault = None;
+                self.reported(now_ms);
+                self.take_hello(hello);
+            }
+            News::Policy(policy) => {
+                self.reported(now_ms);
+                self.take_policy(policy);
+            }
+            News::Report(report) => {
+                self.reported(now_ms);
+                self.take_report(report);
+            }
+            News::Seen => self.last_seen_ms = now_ms,
+            News::Offered(mark) => self.offered = Some(*mark),
+            News::TrailFault(fault) => self.trail_fault.clone_from(fault),
+        }
+    }
+
+    fn reported(&mut self, now_ms: u64) {
+        self.last_seen_ms = now_ms;
+        self.reported_ms = Some(now_ms);
+    }
+
+    /// For the judgement on health; `wanted` is what the current release holds for it.
+    pub fn evidence(&self, wanted: Option<PolicyMark>) -> GatewayEvidence {
+        let (foretold, faults): (Vec<_>, Vec<_>) =
+            self.faults.iter().partition(|fault| fault.code == NOT_READY);
+        let (granted, faults): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| fault.code == GRANTED);
+        let mut faults: Vec<ReportedFault> = faults.into_iter().map(reported).collect();
+        faults.extend(self.trail_fault.iter().map(|words| ReportedFault {
+            words: words.clone(),
+            ..ReportedFault::default()
+        }));
+        GatewayEvidence {
+            connected: self.connected,
+            reported_ms: self.reported_ms,
+            effective: self.effective,
+            wanted,
+            // A refusal of what is no longer wanted is history.
+            refused: self
+                .refused
+                .as_ref()
+                .filter(|refused| wanted.is_some_and(|wanted| wanted.revision == refused.revision))
+                .map(|refused| {
+                    (
+                        refused.revision,
+                        format!("{} ({})", refused.message, refused.code),
+                    )
+                }),
+            drift: self.drift == i32::from(v1::Drift::Present),
+            kernel_failed: self
+                .faults
+                .iter()
+                .any(|fault| OPEN.contains(&fault.code.as_str())),
+            faults,
+            granted: granted.iter().map(|fault| fault.message.clone()).collect(),
+            foretold: foretold.iter().map(|fault| fault.message.clone()).collect(),
+        }
+    }
+
+    /// Takes a reported policy state over; what is malformed counts as not reported.
+    fn take_policy(&mut self, policy: &v1::PolicyState) {
+        let held = HeldPolicy::from(policy);
+        (self.effective, self.staged, self.trusted) = (held.effective, held.staged, held.trusted);
+        self.refused = policy.refused.as_ref().map(|refused| RefusedRelease {
+            revision: Revision(refused.revision),
+            statement: statement(&refused.statement_digest),
+            code: bounded(&refused.code),
+            message: bounded(&refused.message),
+        });
+    }
+
+    /// Takes the first message of a session over.
+    fn take_hello(&mut self, hello: &v1::Hello) {
+        self.software_version = bounded(&hello.software_version);
+        self.capabilities = hello
+            .capabilities
+            .iter()
+            .take(ITEMS_MAX)
+            .map(|c| bounded(c))
+            .collect();
+        self.spool = hello.spool;
+        if let Some(policy) = &hello.policy {
+            self.take_policy(policy);
+        }
+    }
+
+    /// Takes a health report over.
+    fn take_report(&mut self, report: &v1::HealthReport) {
+        if let Some(policy) = &report.policy {
+            self.take_policy(policy);
+        }
+        self.drift = report.drift;
+        self.spool = report.spool;
+        self.kernel = report.kernel;
+        self.faults = report.faults.iter().take(ITEMS_MAX).map(bounded_fault).collect();
+    }
+
+    /// Whether two states of knowledge lead to the same judgement, but for their age.
+    pub(super) fn same_judgement(&self, other: &Self) -> bool {
+        self.connected == other.connected
+            && self.reported_ms.is_some() == other.reported_ms.is_some()
+            && self.effective == other.effective
+            && self.refused == other.refused
+            && self.trusted == other.trusted
+            && self.drift == other.drift
+            && self.faults == other.faults
+            && self.trail_fault == other.trail_fault
+            && self.staged == other.staged
+            && self.offered == other.offered
+    }
+}
+
+/// The digest of a statement, where it is one.
+fn statement(bytes: &[u8]) -> Option<Digest> {
+    penstock_proto::convert::digest("statement_digest", bytes).ok()
+}
+
+/// A fault in words, with the zones that it concerns.
+fn reported(fault: &v1::Fault) -> ReportedFault {
+    let flows = flows_in_words(&fault.flows, fault.further_flows);
+    // A name that is none here would leave a fault that concerns nobody.
+    let zones: Option<BTreeSet<ZoneId>> = fault
+        .zones
+        .iter()
+        .map(|zone| ZoneId::new(zone.as_str()).ok())
+        .collect();
+    ReportedFault {
+        words: format!("{}{flows} ({})", fault.message, fault.code),
+        zones: zones.unwrap_or_default(),
+    }
+}
+
+fn bounded_fault(fault: &v1::Fault) -> v1::Fault {
+    let names = |names: &[String], max: usize| {
+        names
+            .iter()
+            .take(max)
+            .map(|name| bounded(name))
+            .collect::<Vec<_>>()
+    };
+    let flows = names(&fault.flows, FLOWS_MAX);
+    let further = u32::try_from(fault.flows.len() - flows.len()).unwrap_or(u32::MAX);
+    v1::Fault {
+        code: bounded(&fault.code),
+        message: bounded(&fault.message),
+        // One that concerns more zones than are kept concerns all.
+        zones: if fault.zones.len() > ZONES_MAX {
+            Vec::new()
+        } else {
+            names(&fault.zones, ZONES_MAX)
+        },
+        flows,
+        further_flows: fault.further_flows.saturating_add(further),
+    }
+}
+
+fn bounded(text: &str) -> String {
+    text::bounded(text, TEXT_BYTES_MAX).to_owned()
+}

@@ -267,7 +267,7 @@ async fn load_identity(store: &SharedStore, folder: &IdentityFolder) -> Result<I
     let (store, folder) = (store.clone(), folder.clone());
     tokio::task::spawn_blocking(move || {
         let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        folder.load(IdentityFolder::enrolment(&mut store)?)
+        folder.load(IdentityFolder::enrolment(&mut *store)?)
     })
     .await
     .unwrap_or(Err(IdentityError::NotEnrolled))

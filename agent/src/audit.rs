@@ -112,6 +112,20 @@ pub fn start(folder: PathBuf, limits: SpoolLimits) -> (Audit, JoinHandle<()>) {
 }
 
 impl Audit {
+    /// A handle without a spool, and its events as they are recorded: for a test that keeps the trail itself. What it asks of the
+    /// spool is answered with [`AuditError::Closed`].
+    pub fn without_spool() -> (Self, mpsc::Receiver<AuditEvent>) {
+        let (events, recorded) = mpsc::channel(QUEUE_MAX);
+        let audit = Self {
+            events,
+            commands: mpsc::channel(COMMANDS_MAX).0,
+            overflow: Arc::default(),
+            revision: Arc::default(),
+            state: watch::channel(AuditState::default()).1,
+        };
+        (audit, recorded)
+    }
+
     /// Records that something happened now, under the policy in force. Never waits.
     pub fn record(&self, severity: Severity, kind: Kind) {
         let revision = self.revision.load(Ordering::Relaxed);

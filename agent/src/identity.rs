@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::durable::{self, FileError};
-use crate::store::Store;
+use crate::store::Records;
 
 const RECORD: &str = "enrolment";
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
@@ -257,7 +257,7 @@ impl IdentityFolder {
     ///
     /// # Errors
     /// The machine was never enrolled, or the record cannot be read at the moment (it may be intact), or is damaged.
-    pub fn enrolment(store: &mut Store) -> Result<Enrolment, IdentityError> {
+    pub fn enrolment(store: &mut dyn Records) -> Result<Enrolment, IdentityError> {
         let Some(bytes) = store.load(RECORD) else {
             let unread = store
                 .unread(RECORD)
@@ -444,7 +444,10 @@ impl IdentityFolder {
     ///
     /// # Errors
     /// The record's file cannot be written, or one is there that cannot be read at the moment and might be newer.
-    pub fn store_enrolment(store: &mut Store, enrolment: &Enrolment) -> Result<(), crate::store::StoreError> {
+    pub fn store_enrolment(
+        store: &mut dyn Records,
+        enrolment: &Enrolment,
+    ) -> Result<(), crate::store::StoreError> {
         // Names, addresses and keys cannot fail to be JSON.
         store.save(RECORD, &serde_json::to_vec(enrolment).unwrap_or_default())
     }
@@ -455,6 +458,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::store::Store;
 
     #[test]
     fn an_enrolment_that_was_recorded_when_the_form_was_made_is_read_and_recorded_the_same_today() {

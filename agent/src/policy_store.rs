@@ -25,7 +25,7 @@ use penstock_proto::convert::PolicyMark;
 use penstock_proto::v1::PolicyOffer;
 use prost::Message as _;
 
-use crate::store::{Store, StoreError};
+use crate::store::{Records, StoreError};
 
 const SLOTS: [&str; 2] = ["policy-a", "policy-b"];
 const EFFECTIVE: &str = "effective";
@@ -80,7 +80,7 @@ impl RecordFault {
     }
 
     /// Why a record was not found, if it is not that there never was one.
-    fn of_missing(store: &Store, record: &'static str) -> Option<Self> {
+    fn of_missing(store: &dyn Records, record: &'static str) -> Option<Self> {
         if let Some(why) = store.unread(record) {
             return Some(Self {
                 record,
@@ -119,24 +119,24 @@ pub enum StoredPolicyError {
 }
 
 /// Reads both slots.
-pub fn load(store: &mut Store) -> StoredPolicies {
+pub fn load(store: &mut dyn Records) -> StoredPolicies {
     let marked = digest_in(store.load(EFFECTIVE));
     let mut held = StoredPolicies {
         known: true,
         ..StoredPolicies::default()
     };
-    held.faults.extend(RecordFault::of_missing(store, EFFECTIVE));
+    held.faults.extend(RecordFault::of_missing(&*store, EFFECTIVE));
     match store.load(TRUST).map(|bytes| serde_json::from_slice(&bytes)) {
         Some(Ok(trust)) => held.trust = Some(trust),
         Some(Err(error)) => held.faults.push(RecordFault::unusable(TRUST, &error)),
-        None => held.faults.extend(RecordFault::of_missing(store, TRUST)),
+        None => held.faults.extend(RecordFault::of_missing(&*store, TRUST)),
     }
     let mut found = Vec::new();
     for slot in SLOTS {
         match store.load(slot).map(|bytes| decode(&bytes)) {
             Some(Ok(policy)) => found.push(policy),
             Some(Err(error)) => held.faults.push(RecordFault::unusable(slot, &error)),
-            None => held.faults.extend(RecordFault::of_missing(store, slot)),
+            None => held.faults.extend(RecordFault::of_missing(&*store, slot)),
         }
     }
     found.sort_by_key(|policy| policy.mark.revision);
@@ -190,7 +190,7 @@ fn digest_in(bytes: Option<Vec<u8>>) -> Option<Digest> {
 /// The slot's file cannot be written, or what is in it cannot be read at the moment and might be in force. The policy
 /// in force is untouched.
 pub fn stage(
-    store: &mut Store,
+    store: &mut dyn Records,
     in_force: Option<Digest>,
     trust: &Trust,
     offer: &PolicyOffer,
@@ -201,9 +201,9 @@ pub fn stage(
 }
 
 /// The slot that a new policy takes the place of. Where that would be one which cannot be read, storing in it fails.
-fn slot_to_replace(store: &mut Store, in_force: Option<Digest>) -> &'static str {
+fn slot_to_replace(store: &mut dyn Records, in_force: Option<Digest>) -> &'static str {
     let [first, second] = SLOTS;
-    let noted = |store: &mut Store| digest_in(store.load(EFFECTIVE));
+    let noted = |store: &mut dyn Records| digest_in(store.load(EFFECTIVE));
     let in_force = in_force.or_else(|| noted(store)).or_else(|| {
         let trust: Trust = serde_json::from_slice(&store.load(TRUST)?).ok()?;
         trust.current
@@ -238,7 +238,7 @@ fn slot_to_replace(store: &mut Store, in_force: Option<Digest>) -> &'static str 
 /// # Errors
 /// One of the two records cannot be written; the first may be written then.
 pub fn set_effective(
-    store: &mut Store,
+    store: &mut dyn Records,
     statement: Digest,
     trust: &Trust,
 ) -> Result<[&'static str; 2], StoreError> {
@@ -358,6 +358,7 @@ pub(crate) mod tests {
     use penstock_proto::v1::SignedRelease;
 
     use super::*;
+    use crate::store::Store;
 
     const WORKS: &str = include_str!("../../deploy/examples/waterworks/plant.yaml");
 

@@ -6,46 +6,56 @@
 //!    └──────────┴────────────┴──▶ refused: stable code in the trail and in PolicyState; the last good policy stays
 //! ```
 //!
-//! Level-triggered: [`Reconciler::run`] looks at desired against effective on start, on each offer, on each drift and
+//! Level-triggered: it looks at desired against effective on start, on each offer, on each drift and
 //! every [`TICK`]; an attempt that failed is made again. On start the stored policy is put in force before anything
 //! else, with no coordinator needed (DESIGN, promises 1, 4 and 5; IEC 62443-3-3 SR 7.4, SR 3.4).
+//!
+//! A machine: [`Reconciler::step`] takes an [`Occasion`], [`Reconciler::due`] says when the next one is due by itself. What it does
+//! goes through three seams, [`Kernel`], [`Workplace`] (the disk) and [`Timepiece`], and nothing here knows tasks, threads or timers.
+//! One thing is in hand at a time, so a step is written as it reads, in `async` over the seams, and may be dropped at any `await`:
+//! that is what a crash does to it, and `tests/tests/world` does it at each of them. The shell is in `reconcile/run.rs`.
 //!
 //! Here stands what may move desired or effective; what becomes of an offer before that is in `reconcile/accept.rs`,
 //! and what the store says at start in `reconcile/startup.rs`.
 //! Not here: how the kernel is programmed ([`crate::kernel`]) and how offers arrive ([`crate::link`]).
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::plan::Plan;
 use penstock_policy::release::Trust;
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1::{Drift, Fault, PolicyOffer, PolicyState, Refusal, Severity, TrustedRelease};
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 use crate::audit::{Audit, record};
 use crate::kernel::{Holds, Kernel, KernelDriftStep, KernelError, KernelNotice};
 use crate::policy_store::{RecordFault, StoredPolicy};
-use crate::store::Store;
+use crate::store::Records;
 use crate::timepiece::Timepiece;
 
 mod accept;
 mod grants;
+mod run;
 mod startup;
 
 use self::grants::Keeping;
+pub use self::run::{Handed, OfferSlot, SharedStore, TICK, Workplace};
 
-/// How often desired and effective are compared when nothing happens.
-pub const TICK: Duration = Duration::from_secs(10);
-
-/// The store, shared by those who keep something in it. Locked only on blocking threads.
-pub type SharedStore = Arc<Mutex<Store>>;
-
-/// The newest offer; an older one that was not yet looked at is overtaken.
-pub type OfferSlot = watch::Sender<Option<Arc<PolicyOffer>>>;
+/// What makes the reconciler act.
+#[derive(Debug)]
+pub enum Occasion {
+    /// The coordinator offers a release.
+    Offer(Arc<PolicyOffer>),
+    /// The data plane noticed something.
+    Notice(KernelNotice),
+    /// The time that [`Reconciler::due`] named has come.
+    GrantsDue,
+    /// A person asks for a look now.
+    Nudge,
+    /// [`TICK`] is over.
+    Tick,
+}
 
 /// What others may know of the policy.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -63,9 +73,9 @@ pub struct PolicyView {
 }
 
 /// The one task that changes policy.
-pub struct Reconciler<K> {
+pub struct Reconciler<K, W> {
     kernel: Arc<K>,
-    store: SharedStore,
+    workplace: W,
     audit: Audit,
     view: watch::Sender<PolicyView>,
     trust: Option<Trust>,
@@ -94,11 +104,11 @@ pub struct Reconciler<K> {
     floor_unknown: bool,
 }
 
-impl<K: Kernel> Reconciler<K> {
+impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// `first_trust` is what the gateway was enrolled with; `None` while it is not enrolled.
     pub fn new(
         kernel: Arc<K>,
-        store: SharedStore,
+        workplace: W,
         audit: Audit,
         first_trust: Option<Trust>,
     ) -> (Self, watch::Receiver<PolicyView>) {
@@ -108,7 +118,7 @@ impl<K: Kernel> Reconciler<K> {
         });
         let reconciler = Self {
             kernel,
-            store,
+            workplace,
             audit,
             view,
             trust: first_trust,
@@ -136,50 +146,17 @@ impl<K: Kernel> Reconciler<K> {
         self
     }
 
-    /// Runs until `stop` is cancelled; `nudge` asks for a look now. The kernel keeps what it has.
-    pub async fn run(
-        mut self,
-        (slot, mut offers): (OfferSlot, watch::Receiver<Option<Arc<PolicyOffer>>>),
-        mut seen: mpsc::Receiver<KernelNotice>,
-        nudge: Arc<Notify>,
-        stop: CancellationToken,
-    ) {
-        let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen_open = true;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => {
-                    while let Ok(event) = seen.try_recv() {
-                        self.observe(event).await;
-                    }
-                    return;
-                }
-                changed = offers.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let offered = offers.borrow_and_update().clone();
-                    if let Some(offered) = offered {
-                        self.consider(Arc::clone(&offered)).await;
-                        // It is as large as its plan, and was read; a newer one may have come meanwhile.
-                        slot.send_if_modified(|held| {
-                            drop(held.take_if(|held| Arc::ptr_eq(held, &offered)));
-                            false
-                        });
-                    }
-                    self.give_back().await;
-                }
-                event = seen.recv(), if seen_open => match event {
-                    Some(event) => self.observe(event).await,
-                    None => seen_open = false,
-                },
-                () = self.keeping.due() => self.keep_grants().await,
-                () = nudge.notified() => self.look_closely().await,
-                _ = tick.tick() => self.look().await,
-            }
-            self.publish();
+    /// Does what an occasion calls for, and shows what is so then. A step that is broken off anywhere (the agent ends) is taken up
+    /// by [`Self::start`] of the next one.
+    pub async fn step(&mut self, occasion: Occasion) {
+        match occasion {
+            Occasion::Offer(offered) => self.consider(offered).await,
+            Occasion::Notice(notice) => self.observe(notice),
+            Occasion::GrantsDue => self.keep_grants().await,
+            Occasion::Nudge => self.look_closely().await,
+            Occasion::Tick => self.look().await,
         }
+        self.publish();
     }
 
     /// Puts the desired policy in force, if it is not.
@@ -259,15 +236,16 @@ impl<K: Kernel> Reconciler<K> {
         if !noted {
             self.note_effective(statement, believed).await;
         }
-        self.give_back().await;
+        // See `crate::allocator`.
+        let _ = self.workplace.compute(crate::allocator::give_back).await;
     }
 
-    async fn observe(&mut self, seen: KernelNotice) {
+    fn observe(&mut self, seen: KernelNotice) {
         match seen {
             KernelNotice::Event(event) => self.audit.record_event(*event),
             KernelNotice::Record(severity, kind) => self.audit.record(severity, *kind),
             KernelNotice::Lost { events, cause } => {
-                let now = crate::clock::now_ms();
+                let now = self.keeping.timepiece.now().wall_ms;
                 self.audit
                     .record(Severity::Alarm, record::lost(cause, events, now, now));
             }
@@ -393,17 +371,15 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     async fn refresh_store_faults(&mut self) {
-        let mended = |store: &mut Store| {
-            store.mend();
-            store.faults()
+        let mended = |records: &mut dyn Records| {
+            records.mend();
+            records.faults()
         };
-        if let Some(faults) = self.with_store(mended).await {
+        if let Some(faults) = self.workplace.on_records(mended).await {
             self.store_faults = faults;
         }
     }
-
-    /// After a change of policy; see [`crate::allocator`].
-    async fn give_back(&self) {
-        let _ = tokio::task::spawn_blocking(crate::allocator::give_back).await;
-    }
 }
+
+#[cfg(test)]
+mod tests;

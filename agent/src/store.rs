@@ -13,6 +13,7 @@
 mod lock;
 mod mend;
 mod other;
+mod records;
 mod sealed;
 
 #[cfg(test)]
@@ -29,6 +30,8 @@ use self::other::is_large;
 pub use self::sealed::{Copy, read_copy};
 use self::sealed::{copy_path, read_sealed};
 use crate::durable::{self, FileError};
+
+pub use self::records::Records;
 
 /// The largest record: a stored offer of the largest plan.
 pub const RECORD_BYTES_MAX: u64 = 160 * 1024 * 1024;

@@ -11,7 +11,7 @@ use penstock_policy::release::OfferRefused;
 use penstock_policy::text::sentence;
 use penstock_proto::v1::{PolicyOffer, Refusal, Severity};
 
-use super::Reconciler;
+use super::{Reconciler, Workplace};
 use crate::audit::record;
 use crate::identity::IdentityFolder;
 use crate::kernel::Kernel;
@@ -25,7 +25,7 @@ enum Reporting {
     Before,
 }
 
-impl<K: Kernel> Reconciler<K> {
+impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// Judges an offer and, if it may be obeyed, obeys it.
     pub async fn consider(&mut self, offered: Arc<PolicyOffer>) {
         let statement = offered
@@ -72,7 +72,8 @@ impl<K: Kernel> Reconciler<K> {
         if self.trust.is_none() {
             // Perhaps it was enrolled while the agent ran.
             self.trust = self
-                .with_store(|store| IdentityFolder::enrolment(store).ok())
+                .workplace
+                .on_records(|store| IdentityFolder::enrolment(store).ok())
                 .await
                 .flatten()
                 .map(|enrolment| enrolment.first_trust());
@@ -90,16 +91,18 @@ impl<K: Kernel> Reconciler<K> {
         let judged = {
             let offered = offered.clone();
             let trust = trust.clone();
-            tokio::task::spawn_blocking(move || offer::judge(&trust, &capabilities, &offered)).await
+            self.workplace
+                .compute(move || offer::judge(&trust, &capabilities, &offered))
+                .await
         };
         let verified = match judged {
-            Ok(Ok(verified)) => verified,
-            Ok(Err(why)) => {
+            Some(Ok(verified)) => verified,
+            Some(Err(why)) => {
                 let message = sentence(&why);
                 self.refuse(fingerprint, &offered, why.code(), &message);
                 return;
             }
-            Err(_) => {
+            None => {
                 let message = "the offer could not be judged: internal error in the agent";
                 self.refuse(fingerprint, &offered, "agent-fault", message);
                 return;
@@ -144,7 +147,8 @@ impl<K: Kernel> Reconciler<K> {
             let in_force = self.effective.as_ref().map(|effective| effective.statement);
             let trust = policy.trust.clone();
             let offered = offered.clone();
-            self.with_store(move |store| policy_store::stage(store, in_force, &trust, &offered))
+            self.workplace
+                .on_records(move |store| policy_store::stage(store, in_force, &trust, &offered))
                 .await
         };
         match stored {

@@ -8,9 +8,8 @@ use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::Plan;
 use penstock_proto::fault::FLOWS_MAX;
 use penstock_proto::v1::{Fault, Severity};
-use tokio::time::Instant;
 
-use super::Reconciler;
+use super::{Reconciler, Workplace};
 use crate::audit::record;
 use crate::grants::{Grants, GrantsReport, LOOK};
 use crate::kernel::{Kernel, KernelError};
@@ -33,8 +32,8 @@ pub(super) struct Keeping {
     open: BTreeSet<ConduitId>,
     /// When they end, as the kernel was told, on the clock that nobody sets.
     ends: BTreeMap<ConduitId, Duration>,
-    /// When to look again.
-    due: Option<Instant>,
+    /// When to look again, on that clock.
+    due: Option<Duration>,
     /// Why the kernel did not follow.
     fault: Option<Fault>,
 }
@@ -51,17 +50,15 @@ impl Keeping {
             fault: None,
         }
     }
-
-    /// Waits until it is time to look again; for ever, where nothing changes by itself.
-    pub(super) async fn due(&self) {
-        match self.due {
-            Some(due) => tokio::time::sleep_until(due).await,
-            None => std::future::pending().await,
-        }
-    }
 }
 
-impl<K: Kernel> Reconciler<K> {
+impl<K: Kernel, W: Workplace> Reconciler<K, W> {
+    /// How long until it is time for [`super::Occasion::GrantsDue`]; `None`: nothing changes by itself.
+    pub fn due(&self) -> Option<Duration> {
+        let due = self.keeping.due?;
+        Some(due.saturating_sub(self.keeping.timepiece.now().boot))
+    }
+
     /// `plan` as it would be in the kernel now.
     pub(super) fn as_of_now(&self, plan: &Arc<Plan>) -> Arc<Plan> {
         let look = self
@@ -88,7 +85,7 @@ impl<K: Kernel> Reconciler<K> {
         let now = self.keeping.timepiece.now();
         let before = self.keeping.grants.clone();
         let mut look = self.keeping.grants.look(&effective.plan, now);
-        self.keeping.due = look.again.map(|again| Instant::now() + again);
+        self.keeping.due = look.again.map(|again| now.boot + again);
         let news = std::mem::take(&mut look.news);
         let done = self
             .bring_about_grants(&effective.plan, effective.mark.revision, &look, now.boot)
@@ -103,7 +100,7 @@ impl<K: Kernel> Reconciler<K> {
         } else {
             // Nothing of it is true yet, and it is tried again, also where nothing else would change any more.
             self.keeping.grants.undo(before);
-            self.keeping.due = Some(Instant::now() + LOOK);
+            self.keeping.due = Some(self.keeping.timepiece.now().boot + LOOK);
         }
         let fault = done.err().map(|error| {
             let message = format!(

@@ -3,25 +3,27 @@
 //! A record that cannot be read may be whole. So it is a fault and an event, nothing takes its place, and it is looked for
 //! again: a gateway whose disk failed for a while puts its policy in force when the disk works again, not at the next restart.
 
-use std::sync::PoisonError;
-
 use penstock_policy::ids::Digest;
 use penstock_policy::release::Trust;
 use penstock_policy::text::sentence;
 use penstock_proto::v1::{Fault, Severity};
 
-use super::Reconciler;
+use super::{Reconciler, Workplace};
 use crate::audit::record;
 use crate::kernel::Kernel;
 use crate::policy_store::{self, RecordFault, StoredPolicies};
-use crate::store::{Store, StoreError};
+use crate::store::{Records, StoreError};
 
 const CODE: &str = "stored-policy-unusable";
 
-impl<K: Kernel> Reconciler<K> {
+impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// Puts the stored policy in force. Call it before anything that waits for the network.
     pub async fn start(&mut self) {
-        let held = self.with_store(policy_store::load).await.unwrap_or_default();
+        let held = self
+            .workplace
+            .on_records(policy_store::load)
+            .await
+            .unwrap_or_default();
         self.take_up(held, "loaded from the store at start").await;
         self.publish();
     }
@@ -33,12 +35,12 @@ impl<K: Kernel> Reconciler<K> {
             return;
         }
         let records: Vec<_> = unread.iter().map(|fault| fault.record).collect();
-        let look = move |store: &mut Store| {
+        let look = move |store: &mut dyn Records| {
             // The store's own look, which gets rarer, has tried to read them.
             let changed = records.iter().any(|record| store.unread(record).is_none());
             changed.then(|| policy_store::load(store))
         };
-        if let Some(Some(held)) = self.with_store(look).await {
+        if let Some(Some(held)) = self.workplace.on_records(look).await {
             self.take_up(held, "the store can be read again").await;
         }
     }
@@ -89,8 +91,8 @@ impl<K: Kernel> Reconciler<K> {
     /// Notes what could not be noted when it took effect; what cannot be noted now either is tried again at the next look.
     pub(super) async fn note_what_is_due(&mut self) -> Option<StoreError> {
         let (statement, believed) = self.unnoted.clone()?;
-        let note = move |store: &mut Store| policy_store::set_effective(store, statement, &believed);
-        match self.with_store(note).await? {
+        let note = move |store: &mut dyn Records| policy_store::set_effective(store, statement, &believed);
+        match self.workplace.on_records(note).await? {
             Ok(written) => {
                 self.unnoted = None;
                 self.usable_again(&written);
@@ -112,19 +114,5 @@ impl<K: Kernel> Reconciler<K> {
             message: record::bounded(message),
             ..Fault::default()
         })
-    }
-
-    /// Runs `work` on a blocking thread; `None` if it panicked.
-    pub(super) async fn with_store<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Store) -> T + Send + 'static,
-    ) -> Option<T> {
-        let store = self.store.clone();
-        tokio::task::spawn_blocking(move || {
-            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&mut store)
-        })
-        .await
-        .ok()
     }
 }

@@ -16,7 +16,7 @@ use penstock_agent::enforce::nft::render;
 use penstock_agent::enforce::nft::run::Nft;
 use penstock_agent::enforce::{EnforceSettings, Enforcer};
 use penstock_agent::kernel::{Holds, Kernel, KernelError};
-use penstock_agent::reconcile::Reconciler;
+use penstock_agent::reconcile::{Reconciler, SharedStore};
 use penstock_agent::store::Store;
 use penstock_lab::{LabError, Namespace};
 use penstock_policy::ids::{ApproverId, Digest, OperatorId, Revision};
@@ -224,7 +224,7 @@ pub(crate) async fn measure(wires: Wires) {
 
 /// Offers one release; the milliseconds of its phases.
 async fn one(
-    reconciler: &mut Reconciler<Timed>,
+    reconciler: &mut Reconciler<Timed, SharedStore>,
     kernel: &Timed,
     offered: Arc<PolicyOffer>,
     place: usize,

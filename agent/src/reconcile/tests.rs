@@ -1,0 +1,402 @@
+//! The reconciler with time that a test sets, records in memory and a kernel that remembers: nothing here waits.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use penstock_policy::ids::{ApproverId, ConduitId, FlowId, OperatorId, Revision};
+use penstock_policy::merkle::leaf_hash;
+use penstock_policy::model::{Approver, ApproverSet};
+use penstock_policy::plan::{Capability, Endpoint, Grant, PLAN_FORMAT, Rule};
+use penstock_policy::release::signing::ApproverKey;
+use penstock_policy::release::{STATEMENT_FORMAT, Statement, leaf_bytes};
+use penstock_policy::terms::{Answers, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, PortRange, Transport};
+use penstock_proto::v1::{AuditEvent, KernelCounters, SignedRelease, audit_event::Kind};
+
+use super::*;
+use crate::store::StoreError;
+use crate::timepiece::Time;
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// Runs what has nothing to wait for.
+fn done<T>(step: impl Future<Output = T>) -> T {
+    match pin!(step).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => panic!("nothing here waits"),
+    }
+}
+
+/// Records in memory, which outlive the reconciler.
+#[derive(Default)]
+struct Memory(BTreeMap<&'static str, Vec<u8>>);
+
+impl Records for Memory {
+    fn load(&mut self, record: &'static str) -> Option<Vec<u8>> {
+        self.0.get(record).cloned()
+    }
+
+    fn save(&mut self, record: &'static str, payload: &[u8]) -> Result<(), StoreError> {
+        self.0.insert(record, payload.to_vec());
+        Ok(())
+    }
+
+    fn unread(&self, _: &'static str) -> Option<&str> {
+        None
+    }
+
+    fn unusable(&self, _: &'static str) -> Option<&str> {
+        None
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        Vec::new()
+    }
+
+    fn mend(&mut self) {}
+}
+
+impl Workplace for Arc<Mutex<Memory>> {
+    fn on_records<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut dyn Records) -> T + Send + 'static,
+    ) -> Handed<T> {
+        let done = work(&mut *self.lock().unwrap());
+        Box::pin(std::future::ready(Some(done)))
+    }
+
+    fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Handed<T> {
+        Box::pin(std::future::ready(Some(work())))
+    }
+}
+
+/// Remembers what it holds; fails, and takes its time, on demand.
+struct FakeKernel {
+    time: Arc<Mutex<Time>>,
+    fails: Mutex<bool>,
+    takes: Mutex<Duration>,
+    open: Mutex<BTreeSet<ConduitId>>,
+    /// When what was held open last ends, by the clock of the boot.
+    ends: Mutex<Vec<Duration>>,
+}
+
+impl FakeKernel {
+    fn answer(&self) -> Result<(), KernelError> {
+        if *self.fails.lock().unwrap() {
+            return Err(KernelError {
+                code: "kernel-failed",
+                message: "no memory".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Kernel for FakeKernel {
+    fn capabilities(&self) -> BTreeSet<Capability> {
+        [Capability::KERNEL, Capability::REMOTE_ACCESS]
+            .map(|name| Capability(name.to_owned()))
+            .into()
+    }
+
+    async fn check(&self, _: Arc<Plan>) -> Result<(), KernelError> {
+        self.answer()
+    }
+
+    async fn apply(&self, plan: Arc<Plan>, _: Revision) -> Result<Vec<String>, KernelError> {
+        self.answer()?;
+        pass(&self.time, *self.takes.lock().unwrap());
+        self.open.lock().unwrap().clone_from(&plan.open);
+        Ok(Vec::new())
+    }
+
+    async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {
+        let boot = self.time.lock().unwrap().boot;
+        *self.ends.lock().unwrap() = left.values().map(|left| boot + *left).collect();
+        Ok(())
+    }
+
+    async fn verify(&self) -> Result<Holds, KernelError> {
+        Ok(Holds::AsApplied)
+    }
+
+    async fn counters(&self) -> Result<KernelCounters, KernelError> {
+        Ok(KernelCounters::default())
+    }
+}
+
+fn pass(time: &Mutex<Time>, span: Duration) {
+    let mut time = time.lock().unwrap();
+    time.boot += span;
+    time.wall_ms += span.as_millis() as u64;
+}
+
+/// One gateway: what outlives its agent, and the agent.
+struct Gateway {
+    time: Arc<Mutex<Time>>,
+    records: Arc<Mutex<Memory>>,
+    kernel: Arc<FakeKernel>,
+    reconciler: Reconciler<FakeKernel, Arc<Mutex<Memory>>>,
+    view: watch::Receiver<PolicyView>,
+    recorded: tokio::sync::mpsc::Receiver<AuditEvent>,
+    steps: Vec<String>,
+}
+
+impl Gateway {
+    fn new() -> Self {
+        let time = Arc::new(Mutex::new(Time {
+            wall_ms: 500_000 * HOUR_MS,
+            synchronised: true,
+            boot: Duration::from_secs(100),
+        }));
+        Self::start(time, Arc::default())
+    }
+
+    fn start(time: Arc<Mutex<Time>>, records: Arc<Mutex<Memory>>) -> Self {
+        let kernel = Arc::new(FakeKernel {
+            time: time.clone(),
+            fails: Mutex::default(),
+            takes: Mutex::default(),
+            open: Mutex::default(),
+            ends: Mutex::default(),
+        });
+        let (audit, recorded) = Audit::without_spool();
+        let (reconciler, view) = Reconciler::new(kernel.clone(), records.clone(), audit, Some(first_trust()));
+        let mut reconciler = reconciler.with_timepiece(Timepiece::Told(time.clone()));
+        done(reconciler.start());
+        Self {
+            time,
+            records,
+            kernel,
+            reconciler,
+            view,
+            recorded,
+            steps: Vec::new(),
+        }
+    }
+
+    fn restarted(self) -> Self {
+        Self::start(self.time, self.records)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.time.lock().unwrap().wall_ms
+    }
+
+    fn step(&mut self, occasion: Occasion) {
+        done(self.reconciler.step(occasion));
+        while let Ok(event) = self.recorded.try_recv() {
+            self.steps.extend(match event.kind {
+                Some(Kind::Agent(agent)) => Some(agent.step),
+                Some(Kind::Policy(policy)) => Some(format!("{} r{}", policy.step, policy.revision)),
+                _ => None,
+            });
+        }
+    }
+
+    /// Lets time pass, and looks when it is time to.
+    fn pass(&mut self, span: Duration) {
+        let until = self.time.lock().unwrap().boot + span;
+        loop {
+            let left = until.saturating_sub(self.time.lock().unwrap().boot);
+            let due = self.reconciler.due();
+            pass(&self.time, due.unwrap_or(left).min(left));
+            if due.is_none_or(|due| due > left) {
+                return;
+            }
+            self.step(Occasion::GrantsDue);
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        !self.kernel.open.lock().unwrap().is_empty()
+    }
+
+    fn shows(&self, code: &str) -> bool {
+        self.view.borrow().faults.iter().any(|fault| fault.code == code)
+    }
+
+    fn recorded(&self, step: &str) -> usize {
+        self.steps.iter().filter(|recorded| *recorded == step).count()
+    }
+}
+
+fn key() -> ApproverKey {
+    ApproverKey::from_seed(&[1; 32])
+}
+
+fn approvers() -> ApproverSet {
+    let anna = Approver {
+        key: key().public(),
+        role: None,
+    };
+    ApproverSet {
+        threshold: 1,
+        people: BTreeMap::from([(ApproverId::new("anna").unwrap(), anna)]),
+    }
+}
+
+fn first_trust() -> Trust {
+    Trust {
+        plant: "water".parse().unwrap(),
+        gateway: "gw-1".parse().unwrap(),
+        approvers: approvers(),
+        floor: Revision(0),
+        current: None,
+    }
+}
+
+/// A plan whose one conduit hangs on a grant between these times.
+fn granted(from_ms: u64, until_ms: u64) -> Plan {
+    let end = |name: &str, address: [u8; 4]| Endpoint {
+        name: name.into(),
+        network: std::net::IpAddr::from(address).into(),
+    };
+    let needed = [Capability::KERNEL, Capability::REMOTE_ACCESS];
+    let visit = Grant {
+        name: "visit".parse().unwrap(),
+        person: "Carla".to_owned(),
+        from_ms,
+        until_ms,
+    };
+    Plan {
+        format: PLAN_FORMAT.to_owned(),
+        plant: "water".parse().unwrap(),
+        gateway: "gw-1".parse().unwrap(),
+        mode: GatewayMode::Routed,
+        requires: needed.map(|name| Capability(name.to_owned())).into(),
+        on_drift: OnDrift::Repair,
+        interfaces: Vec::new(),
+        management: None,
+        rules: vec![Rule {
+            id: FlowId(1),
+            conduit: "service".parse().unwrap(),
+            flow: "vnc".parse().unwrap(),
+            sources: vec![end("vendor", [10, 0, 1, 2])],
+            destinations: vec![end("panel", [10, 0, 2, 9])],
+            transport: Transport::Tcp(vec![PortRange::single(5900)]),
+            must_flow: false,
+            on_agent_loss: OnAgentLoss::Block,
+            operations: None,
+            on_refusal: OnRefusal::Answer,
+            answers: Answers::Strict,
+            tls: None,
+        }],
+        bridges: Vec::new(),
+        grants: BTreeMap::from([("service".parse().unwrap(), vec![visit])]),
+        open: BTreeSet::new(),
+    }
+}
+
+/// The signed release of a plan, and the digest of its statement.
+fn offer(plan: &Plan, revision: u64, parent: Option<Digest>) -> (Arc<PolicyOffer>, Digest) {
+    let plan_bytes = plan.to_bytes();
+    let leaf = leaf_bytes(&plan.gateway, Revision(revision), Digest::of(&plan_bytes));
+    let bytes = Statement {
+        format: STATEMENT_FORMAT.to_owned(),
+        plant: plan.plant.clone(),
+        revision: Revision(revision),
+        parent,
+        replaces: Vec::new(),
+        document_digest: Digest::of(b"document"),
+        plans_root: Digest(leaf_hash(&leaf)),
+        gateways: 1,
+        approvers: approvers(),
+        author: OperatorId::new("carla").unwrap(),
+        ticket: None,
+        reason: "test".to_owned(),
+        created_ms: 1,
+    }
+    .to_bytes();
+    let anna = ApproverId::new("anna").unwrap();
+    let signature = penstock_proto::v1::Signature {
+        approver: anna.to_string(),
+        signature: key().sign(anna, &bytes).unwrap().bytes.to_vec().into(),
+    };
+    let digest = Digest::of(&bytes);
+    let offer = PolicyOffer {
+        release: Some(SignedRelease {
+            statement: bytes.into(),
+            signatures: vec![signature],
+        }),
+        plan: plan_bytes.into(),
+        ..PolicyOffer::default()
+    };
+    (Arc::new(offer), digest)
+}
+
+#[test]
+fn a_grant_ends_by_the_gateways_clock_and_stays_over_after_a_restart() {
+    let mut gateway = Gateway::new();
+    let now = gateway.now_ms();
+    let (first, digest) = offer(&granted(now - HOUR_MS, now + HOUR_MS), 1, None);
+    gateway.step(Occasion::Offer(first));
+    assert!(gateway.is_open() && gateway.shows("remote-access"));
+    // Cut short: nobody says anything to the agent when it ends.
+    let (second, _) = offer(&granted(now - HOUR_MS, now + 120_000), 2, Some(digest));
+    gateway.step(Occasion::Offer(second));
+    assert!(gateway.is_open());
+    gateway.pass(Duration::from_secs(119));
+    assert!(gateway.is_open() && gateway.shows("remote-access"));
+    gateway.pass(Duration::from_secs(2));
+    assert!(!gateway.is_open() && !gateway.shows("remote-access"));
+    assert_eq!(gateway.recorded("remote-access-closed"), 2, "{:?}", gateway.steps);
+    let gateway = gateway.restarted();
+    assert_eq!(
+        gateway.view.borrow().state.effective.as_ref().unwrap().revision,
+        2
+    );
+    assert!(!gateway.is_open(), "the stored plan's grant is over");
+}
+
+#[test]
+fn a_kernel_that_opens_slowly_holds_no_conduit_open_past_its_end() {
+    let mut gateway = Gateway::new();
+    let (now, boot) = (gateway.now_ms(), gateway.time.lock().unwrap().boot);
+    let (offer, _) = offer(&granted(now + 1_000, now + HOUR_MS), 1, None);
+    gateway.step(Occasion::Offer(offer));
+    assert!(!gateway.is_open());
+    *gateway.kernel.takes.lock().unwrap() = Duration::from_secs(20);
+    gateway.pass(Duration::from_secs(60));
+    assert!(gateway.is_open());
+    let ends = gateway.kernel.ends.lock().unwrap().clone();
+    assert_eq!(ends, [boot + Duration::from_millis(HOUR_MS)]);
+}
+
+#[test]
+fn a_conduit_that_could_not_be_closed_is_closed_later_and_reported_as_closed_only_then() {
+    let mut gateway = Gateway::new();
+    let now = gateway.now_ms();
+    let (offer, _) = offer(&granted(now - HOUR_MS, now + 60_000), 1, None);
+    gateway.step(Occasion::Offer(offer));
+    assert!(gateway.shows("remote-access"));
+    *gateway.kernel.fails.lock().unwrap() = true;
+    gateway.pass(Duration::from_secs(120));
+    assert!(gateway.is_open() && gateway.shows("remote-access-failed"));
+    let recorded = |gateway: &Gateway| {
+        (
+            gateway.recorded("remote-access-failed"),
+            gateway.recorded("remote-access-closed"),
+        )
+    };
+    assert_eq!(recorded(&gateway), (1, 0));
+    *gateway.kernel.fails.lock().unwrap() = false;
+    gateway.pass(Duration::from_secs(2));
+    assert!(!gateway.is_open() && !gateway.shows("remote-access") && !gateway.shows("remote-access-failed"));
+    assert_eq!(recorded(&gateway), (1, 1));
+}
+
+#[test]
+fn where_no_grant_is_to_come_nothing_is_due() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.reconciler.due(), None);
+    let now = gateway.now_ms();
+    let (offer, _) = offer(&granted(now - HOUR_MS, now + 60_000), 1, None);
+    gateway.step(Occasion::Offer(offer));
+    assert!(gateway.reconciler.due().is_some());
+    gateway.pass(Duration::from_secs(120));
+    assert_eq!(gateway.reconciler.due(), None);
+}

@@ -5,12 +5,11 @@
 //! certificate lacks the names still, since the coordinator's newest release does not have them or it could not be asked,
 //! it is a fault that health shows, and the next attempts are ever further apart.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_proto::backoff::{Backoff, jitter};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1::Fault;
-use tokio::time::Instant;
 
 use crate::audit::record;
 

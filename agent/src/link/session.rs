@@ -3,27 +3,32 @@
 //! A session ends at the first thing that is not as it should be — silence, a message that means nothing, an
 //! acknowledgement that does not come — and the next one begins after a jittered wait. Every queue is bounded; an
 //! offer that nobody has looked at yet is overtaken by the next.
+//!
+//! What is decided within a session is decided by [`machine`]. Here is the shell around it: the connection, the timers, and what
+//! the machine has done by the trail, the reconciler and the kernel.
+
+pub mod machine;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_proto::backoff::{Backoff, jitter};
+use penstock_proto::backoff::Backoff;
 use penstock_proto::channel::{Address, COORDINATOR_MESSAGE_BYTES_MAX, ConnectError};
 use penstock_proto::refusal::explain;
 use penstock_proto::tls::TlsError;
-use penstock_proto::v1::coordinator_message::Message as Inbound;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Outbound;
-use penstock_proto::v1::{AuditAck, CoordinatorMessage, Fault, GatewayMessage, Hello, Severity, Welcome};
+use penstock_proto::v1::{Fault, GatewayMessage, Hello, Severity};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
+use tonic::transport::Channel;
 
+use self::machine::{Action, SessionFault, SessionMachine};
 use super::connect::{self, LinkError};
-use super::upload::Upload;
 use crate::audit::{Audit, AuditError, record};
 use crate::bridge::{report::BridgeState, supervisor};
 use crate::health::{self, HealthInputs};
@@ -32,18 +37,8 @@ use crate::jitter::random;
 use crate::kernel::Kernel;
 use crate::reconcile::{OfferSlot, PolicyView};
 
-/// How long the coordinator has for its Welcome.
-const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a message may wait for room on the way out.
-const SEND_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long an audit block may wait for its acknowledgement.
-const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Messages under way out of this process.
 const OUTBOUND_MAX: usize = 8;
-/// The bounds of the report interval that a coordinator may ask for.
-const REPORT_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
-/// How often the session looks after itself.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -60,18 +55,9 @@ pub enum SessionEnd {
     /// The coordinator ended the stream in good order.
     #[error("the coordinator ended the session")]
     Ended,
-    /// No Welcome, or something else first.
-    #[error("the coordinator did not say Welcome within {} s", WELCOME_TIMEOUT.as_secs())]
-    NoWelcome,
-    /// A message that means nothing.
-    #[error("the coordinator sent {0}")]
-    Protocol(&'static str),
-    /// It does not take what is sent.
-    #[error("the coordinator is not accepting messages")]
-    Stuck,
-    /// It does not acknowledge audit.
-    #[error("the coordinator has not acknowledged audit for {} s", ACK_TIMEOUT.as_secs())]
-    NoAck,
+    /// It did not do what a coordinator does.
+    #[error(transparent)]
+    Fault(#[from] SessionFault),
     /// The spool cannot say what it holds.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -195,29 +181,20 @@ impl<K: Kernel> Link<K> {
         tokio::select! {
             () = stop.cancelled() => SessionEnd::Stopping,
             ended = async {
-                let (stream, outbound, welcome) = match self.open(identity).await {
-                    Ok(opened) => opened,
+                let channel = match self.connect(identity).await {
+                    Ok(channel) => channel,
                     Err(end) => return end,
                 };
-                let since = Instant::now();
-                let end = self.talk(stream, outbound, welcome).await;
-                *lived = since.elapsed();
+                let trail_end = self.audit.state().borrow().next;
+                let mut machine = SessionMachine::new(self.hello(), trail_end, now());
+                let end = self.converse(channel, &mut machine).await;
+                *lived = machine.lived(now());
                 end.err().unwrap_or(SessionEnd::Ended)
             } => ended,
         }
     }
 
-    async fn open(
-        &mut self,
-        identity: &Identity,
-    ) -> Result<
-        (
-            Streaming<CoordinatorMessage>,
-            mpsc::Sender<GatewayMessage>,
-            Welcome,
-        ),
-        SessionEnd,
-    > {
+    async fn connect(&mut self, identity: &Identity) -> Result<Channel, SessionEnd> {
         let addresses = if self.coordinators.is_empty() {
             identity.enrolment.coordinators.clone()
         } else {
@@ -231,157 +208,96 @@ impl<K: Kernel> Link<K> {
                 record::agent("certificate-refused", &fell_back),
             );
         }
-        let connection = connected.channel;
-        let mut client =
-            GatewayLinkClient::new(connection).max_decoding_message_size(COORDINATOR_MESSAGE_BYTES_MAX);
-        let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
-        let hello = Hello {
+        Ok(connected.channel)
+    }
+
+    fn hello(&mut self) -> Hello {
+        Hello {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: self.kernel.capabilities().into_iter().map(|c| c.0).collect(),
             boot_id: health::boot_id(),
             policy: Some(self.policy.borrow_and_update().state.clone()),
             spool: Some(self.audit.state().borrow().spool),
-        };
-        send(&outbound, Outbound::Hello(hello)).await?;
-        let opened = async {
-            let mut stream = client.session(ReceiverStream::new(messages)).await?.into_inner();
-            match stream.message().await? {
-                Some(CoordinatorMessage {
-                    message: Some(Inbound::Welcome(welcome)),
-                }) => Ok((stream, welcome)),
-                Some(_) => Err(SessionEnd::NoWelcome),
-                None => Err(SessionEnd::Ended),
-            }
-        };
-        let (stream, welcome) = tokio::time::timeout(WELCOME_TIMEOUT, opened)
-            .await
-            .map_err(|_| SessionEnd::NoWelcome)??;
-        Ok((stream, outbound, welcome))
+        }
     }
 
-    async fn talk(
-        &mut self,
-        mut stream: Streaming<CoordinatorMessage>,
-        outbound: mpsc::Sender<GatewayMessage>,
-        welcome: Welcome,
-    ) -> Result<(), SessionEnd> {
-        let coordinator = record::bounded(&welcome.coordinator);
-        tracing::info!(%coordinator, "connected");
-        self.audit
-            .record(Severity::Info, record::agent("connected", &coordinator));
-        self.state.send_replace(LinkState {
-            coordinator: Some(coordinator),
-            problem: None,
-        });
-        let interval = Duration::from_millis(u64::from(welcome.health_interval_ms))
-            .clamp(REPORT_INTERVAL.0, REPORT_INTERVAL.1);
-        let held = welcome.audit.unwrap_or_default();
-        let mut upload = self.take_up(&held).await?;
+    /// Passes on what comes and goes until the stream or the machine ends it.
+    async fn converse(&mut self, channel: Channel, machine: &mut SessionMachine) -> Result<(), SessionEnd> {
+        let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
+        let mut client =
+            GatewayLinkClient::new(channel).max_decoding_message_size(COORDINATOR_MESSAGE_BYTES_MAX);
+        // The queue is empty: Hello finds room.
+        if let Some(hello) = machine.outgoing(now()) {
+            let _ = outbound.try_send(as_message(hello));
+        }
+        let opening = client.session(ReceiverStream::new(messages));
+        let mut stream = tokio::time::timeout_at(machine.deadline().into(), opening)
+            .await
+            .map_err(|_| SessionFault::NoWelcome)??
+            .into_inner();
         let mut audit_state = self.audit.state();
-        let mut report_at = Instant::now();
-        let mut reported = self.fault_codes();
-        let mut ack_due = Instant::now() + ACK_TIMEOUT;
-        let mut tick = tokio::time::interval(TICK);
         loop {
-            if let Some(upload) = &mut upload {
-                if !upload.is_waiting() {
-                    ack_due = Instant::now() + ACK_TIMEOUT;
-                }
-                self.pump(upload, &outbound).await?;
+            while let Some(action) = machine.action(now()) {
+                self.act(action, machine).await?;
             }
             tokio::select! {
                 message = stream.message() => {
                     let Some(message) = message? else { return Ok(()) };
-                    match message.message {
-                        Some(Inbound::Offer(offer)) => {
-                            self.offers.send_replace(Some(Arc::new(offer)));
-                        }
-                        Some(Inbound::AuditAck(ack)) => {
-                            // Also one that says nothing new: the coordinator has no room for the trail, and lives.
-                            ack_due = Instant::now() + ACK_TIMEOUT;
-                            if let Some(upload) = &mut upload
-                                && let Some(to) = upload.acknowledged(&ack)
-                            {
-                                self.audit.acknowledge(to).await;
-                            }
-                        }
-                        Some(Inbound::Welcome(_)) => return Err(SessionEnd::Protocol("a second Welcome")),
-                        None => return Err(SessionEnd::Protocol("a message that this agent does not know")),
+                    machine.received(message.message, now())?;
+                }
+                room = outbound.reserve(), if machine.has_outgoing() => {
+                    let room = room.map_err(|_| SessionEnd::Ended)?;
+                    if let Some(message) = machine.outgoing(now()) {
+                        room.send(as_message(message));
                     }
                 }
                 changed = self.policy.changed() => {
-                    if changed.is_err() {
-                        return Err(SessionEnd::Stopping);
-                    }
+                    changed.map_err(|_| SessionEnd::Stopping)?;
                     let state = self.policy.borrow_and_update().state.clone();
-                    send(&outbound, Outbound::Policy(state)).await?;
+                    machine.policy_changed(state, now());
                 }
                 changed = audit_state.changed() => {
-                    if changed.is_err() {
-                        return Err(AuditError::Closed.into());
-                    }
-                    audit_state.mark_unchanged();
+                    changed.map_err(|_| AuditError::Closed)?;
+                    machine.trail_reaches(audit_state.borrow_and_update().next);
                 }
                 changed = self.identity.changed() => {
                     return Err(if changed.is_ok() { SessionEnd::Renewed } else { SessionEnd::Stopping });
                 }
-                () = tokio::time::sleep_until(report_at) => {
-                    report_at = Instant::now() + interval - interval / 10 + jitter(interval / 5, random());
-                    let report = self.report().await;
-                    send(&outbound, Outbound::Health(report)).await?;
-                }
-                _ = tick.tick() => {
-                    // A gateway that no longer does all of its part says so at once.
-                    let codes = self.fault_codes();
-                    if codes != reported {
-                        (reported, report_at) = (codes, Instant::now());
-                    }
-                    if upload.is_none() {
-                        upload = self.take_up(&held).await?;
-                    }
-                    if upload.as_ref().is_some_and(Upload::is_waiting) && Instant::now() >= ack_due {
-                        return Err(SessionEnd::NoAck);
-                    }
+                () = tokio::time::sleep_until(machine.deadline().into()) => {
+                    machine.wake(now(), self.fault_codes())?;
                 }
             }
         }
     }
 
-    /// The upload from where the coordinator's trail ends. `None`: the spool is out of order for now, which does not
-    /// keep offers and health from passing.
-    async fn take_up(&self, held: &AuditAck) -> Result<Option<Upload>, SessionEnd> {
-        match self.audit.resume(held.clone()).await {
-            Ok(from) => Ok(Some(Upload::new(from))),
-            Err(AuditError::Closed) => Err(AuditError::Closed.into()),
-            Err(AuditError::Unavailable(_)) => Ok(None),
-        }
-    }
-
-    /// Sends what the window and the queue allow, without waiting.
-    async fn pump(
-        &self,
-        upload: &mut Upload,
-        outbound: &mpsc::Sender<GatewayMessage>,
-    ) -> Result<(), SessionEnd> {
-        let next = self.audit.state().borrow().next;
-        while upload.is_behind(next)
-            && outbound.capacity() > 1
-            && let Some((from, count, bytes)) = upload.wants()
-        {
-            // One place stays free for what is not audit.
-            let count = count.min(outbound.capacity().saturating_sub(1));
-            let blocks = match self.audit.read(from, count, bytes).await {
-                Ok(blocks) => blocks,
-                Err(AuditError::Closed) => return Err(AuditError::Closed.into()),
-                // It is opened anew by itself; the next tick asks again.
-                Err(AuditError::Unavailable(_)) => return Ok(()),
-            };
-            if blocks.is_empty() {
-                return Ok(());
+    /// Does what the machine asks for, and hands it the answer.
+    async fn act(&mut self, action: Action, machine: &mut SessionMachine) -> Result<(), SessionEnd> {
+        match action {
+            Action::Connected(coordinator) => {
+                tracing::info!(%coordinator, "connected");
+                self.audit
+                    .record(Severity::Info, record::agent("connected", &coordinator));
+                self.state.send_replace(LinkState {
+                    coordinator: Some(coordinator),
+                    problem: None,
+                });
             }
-            for block in blocks {
-                upload.sent(&block);
-                send(outbound, Outbound::Audit(block)).await?;
+            Action::Offer(offer) => {
+                self.offers.send_replace(Some(offer));
+            }
+            Action::Acknowledge(to) => self.audit.acknowledge(to).await,
+            Action::Resume(held) => machine.resumed(if_available(self.audit.resume(held).await)?),
+            Action::Read {
+                from,
+                count_max,
+                bytes_max,
+            } => {
+                let blocks = self.audit.read(from, count_max, bytes_max).await;
+                machine.read(if_available(blocks)?, now());
+            }
+            Action::Report => {
+                let report = self.report().await;
+                machine.reported(report, now(), random());
             }
         }
         Ok(())
@@ -413,13 +329,22 @@ impl<K: Kernel> Link<K> {
     }
 }
 
-async fn send(outbound: &mpsc::Sender<GatewayMessage>, message: Outbound) -> Result<(), SessionEnd> {
-    let message = GatewayMessage {
+/// The time by which the machine goes.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+fn as_message(message: Outbound) -> GatewayMessage {
+    GatewayMessage {
         message: Some(message),
-    };
-    match tokio::time::timeout(SEND_TIMEOUT, outbound.send(message)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(SessionEnd::Ended),
-        Err(_) => Err(SessionEnd::Stuck),
+    }
+}
+
+/// A spool that is out of order is reopened by itself and asked again; one that is closed ends the session.
+fn if_available<T>(answer: Result<T, AuditError>) -> Result<Option<T>, AuditError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(AuditError::Unavailable(_)) => Ok(None),
+        Err(AuditError::Closed) => Err(AuditError::Closed),
     }
 }

@@ -66,7 +66,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         if self.floor_unknown {
             let message = "what this gateway believes cannot be read from its disk, so that it is not known which release may follow";
             self.refuse(fingerprint, &offered, "not-stored", message);
-            self.wait(offered);
+            // What its number is nobody can tell yet: the last one waits, which an honest coordinator sent after all others.
+            self.waiting = Some(offered);
             return;
         }
         if self.trust.is_none() {

@@ -30,26 +30,30 @@ fn done<T>(step: impl Future<Output = T>) -> T {
     }
 }
 
-/// Records in memory, which outlive the reconciler.
+/// Records in memory, which outlive the reconciler, and which cannot be read for a while.
 #[derive(Default)]
-struct Memory(BTreeMap<&'static str, Vec<u8>>);
+struct Memory {
+    records: BTreeMap<&'static str, Vec<u8>>,
+    unreadable: bool,
+}
 
 impl Records for Memory {
     fn load(&mut self, record: &'static str) -> Option<Vec<u8>> {
-        self.0.get(record).cloned()
+        let readable = !self.unreadable;
+        readable.then(|| self.records.get(record).cloned()).flatten()
     }
 
     fn save(&mut self, record: &'static str, payload: &[u8]) -> Result<(), StoreError> {
-        self.0.insert(record, payload.to_vec());
+        self.records.insert(record, payload.to_vec());
         Ok(())
     }
 
-    fn unread(&self, _: &'static str) -> Option<&str> {
-        None
+    fn unread(&self, record: &'static str) -> Option<&str> {
+        (self.unreadable && self.records.contains_key(record)).then_some("the disk reports errors")
     }
 
-    fn unusable(&self, _: &'static str) -> Option<&str> {
-        None
+    fn unusable(&self, record: &'static str) -> Option<&str> {
+        self.unread(record)
     }
 
     fn faults(&self) -> Vec<Fault> {
@@ -293,6 +297,16 @@ fn granted(from_ms: u64, until_ms: u64) -> Plan {
 
 /// The signed release of a plan, and the digest of its statement.
 fn offer(plan: &Plan, revision: u64, parent: Option<Digest>) -> (Arc<PolicyOffer>, Digest) {
+    offer_by(&key(), plan, revision, parent)
+}
+
+/// The same, with Anna's signature by this key.
+fn offer_by(
+    key: &ApproverKey,
+    plan: &Plan,
+    revision: u64,
+    parent: Option<Digest>,
+) -> (Arc<PolicyOffer>, Digest) {
     let plan_bytes = plan.to_bytes();
     let leaf = leaf_bytes(&plan.gateway, Revision(revision), Digest::of(&plan_bytes));
     let bytes = Statement {
@@ -314,7 +328,7 @@ fn offer(plan: &Plan, revision: u64, parent: Option<Digest>) -> (Arc<PolicyOffer
     let anna = ApproverId::new("anna").unwrap();
     let signature = penstock_proto::v1::Signature {
         approver: anna.to_string(),
-        signature: key().sign(anna, &bytes).unwrap().bytes.to_vec().into(),
+        signature: key.sign(anna, &bytes).unwrap().bytes.to_vec().into(),
     };
     let digest = Digest::of(&bytes);
     let offer = PolicyOffer {
@@ -399,4 +413,25 @@ fn where_no_grant_is_to_come_nothing_is_due() {
     assert!(gateway.reconciler.due().is_some());
     gateway.pass(Duration::from_secs(120));
     assert_eq!(gateway.reconciler.due(), None);
+}
+
+#[test]
+fn a_forged_release_with_a_high_number_that_came_while_the_disk_could_not_be_read_displaces_no_true_one() {
+    let mut gateway = Gateway::new();
+    let now = gateway.now_ms();
+    let plan = granted(now - HOUR_MS, now + HOUR_MS);
+    let (first, one) = offer(&plan, 1, None);
+    gateway.step(Occasion::Offer(first));
+    gateway.records.lock().unwrap().unreadable = true;
+    let mut gateway = gateway.restarted();
+    let (forged, _) = offer_by(&ApproverKey::from_seed(&[9; 32]), &plan, 50, Some(one));
+    let (second, _) = offer(&plan, 2, Some(one));
+    gateway.step(Occasion::Offer(forged));
+    gateway.step(Occasion::Offer(second));
+    let refused = gateway.view.borrow().state.refused.clone().unwrap();
+    assert_eq!(refused.code, "not-stored");
+    gateway.records.lock().unwrap().unreadable = false;
+    gateway.step(Occasion::Tick);
+    let state = gateway.view.borrow().state.clone();
+    assert_eq!((state.effective.unwrap().revision, state.refused), (2, None));
 }

@@ -1,0 +1,222 @@
+//! What must be so in every world, judged from what kernels, disks and the coordinator's store hold; what the machines say of
+//! themselves is only held against that.
+
+use penstock_agent::audit::Position;
+use penstock_policy::release::Trust;
+use penstock_proto::v1::{AuditEvent, audit_event::Kind};
+
+use super::coordinator::Coordinator;
+use super::disk::Disk;
+use super::gateway::Gateway;
+use super::kernel::{KernelChange, Table};
+use super::plant;
+
+/// As the agent writes it where an older policy takes the place of a newer one.
+const REVERT: &str = "the newer policy could not be put in force";
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// Changes of the kernel that were judged.
+    judged: usize,
+    /// The highest revision that the kernel ever held.
+    highest: u64,
+    /// The highest one that the kernel refused since the agent started.
+    refused: u64,
+    /// Its disk did not give everything back as the agent started.
+    unread: bool,
+    /// Reverts that are yet to be recorded.
+    unrecorded: Vec<u64>,
+    /// What is believed on the disk, as it was last, and its floor.
+    trust: Vec<u8>,
+    floor: u64,
+}
+
+/// One for each world.
+#[derive(Debug)]
+pub(crate) struct Checkers {
+    gateways: Vec<Watched>,
+    pub(crate) reverts: u64,
+}
+
+impl Checkers {
+    pub(crate) fn new() -> Self {
+        Self {
+            gateways: (0..plant::GATEWAYS).map(|_| Watched::default()).collect(),
+            reverts: 0,
+        }
+    }
+
+    /// Never opened: a kernel holds what was signed for it, under its own number. Never back: but by a revert, since the newer
+    /// policy failed. What is believed on the disk never sinks.
+    pub(crate) fn enforced(&mut self, index: usize, table: &mut Table, disk: &Disk) -> Result<(), String> {
+        let watched = &mut self.gateways[index];
+        for change in &table.changes[watched.judged..] {
+            match change {
+                KernelChange::Holds(plan, revision) => {
+                    if plant::revision_of(index, plan) != Some(*revision) {
+                        return Err(format!(
+                            "opened: gateway {index} holds as r{revision} what nobody signed as that"
+                        ));
+                    }
+                    if *revision < watched.highest {
+                        // What was put in force just before a death, and not noted, and whose slot cannot be read, nobody knows of:
+                        // then what was noted is the measure.
+                        let unknown = watched.unread && *revision >= watched.floor;
+                        if watched.refused <= *revision && !unknown {
+                            return Err(format!(
+                                "back: gateway {index} held r{} and went back to r{revision}, though nothing newer failed",
+                                watched.highest
+                            ));
+                        }
+                        if watched.refused > *revision {
+                            watched.unrecorded.push(*revision);
+                            self.reverts += 1;
+                        }
+                    }
+                    watched.highest = watched.highest.max(*revision);
+                }
+                KernelChange::Refused(revision) => watched.refused = watched.refused.max(*revision),
+                KernelChange::Started(readable) => (watched.refused, watched.unread) = (0, !readable),
+                KernelChange::Booted => {}
+            }
+        }
+        watched.judged = table.changes.len();
+        let Some(bytes) = disk.record("trust") else {
+            return Ok(());
+        };
+        if bytes == watched.trust {
+            return Ok(());
+        }
+        watched.trust = bytes.to_vec();
+        let trust: Trust = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if trust.floor.0 < watched.floor {
+            return Err(format!(
+                "floor: gateway {index} believed r{} and now r{}",
+                watched.floor, trust.floor.0
+            ));
+        }
+        watched.floor = trust.floor.0;
+        Ok(())
+    }
+
+    /// An event became durable.
+    pub(crate) fn recorded(&mut self, index: usize, event: &AuditEvent) {
+        if let Some(Kind::Policy(policy)) = &event.kind
+            && policy.step == "effective"
+            && policy.message == REVERT
+        {
+            let unrecorded = &mut self.gateways[index].unrecorded;
+            unrecorded.retain(|revision| *revision != policy.revision);
+        }
+    }
+
+    /// A step of the reconciler is over, and what it recorded is durable.
+    pub(crate) fn step_done(&self, index: usize) -> Result<(), String> {
+        let unrecorded = &self.gateways[index].unrecorded;
+        match unrecorded.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "back: gateway {index} went back to {unrecorded:?}, and no event says so"
+            )),
+        }
+    }
+
+    /// What an agent reports as believed, once it knows, is not below what its disk says.
+    pub(crate) fn believes(&self, index: usize, trusted: Option<u64>) -> Result<(), String> {
+        let floor = self.gateways[index].floor;
+        match trusted.is_none_or(|trusted| trusted >= floor) {
+            true => Ok(()),
+            false => Err(format!(
+                "floor: gateway {index} reports {trusted:?}, and its disk says r{floor}"
+            )),
+        }
+    }
+
+    /// An agent whose kernel and disk work has put in force at its start what the disk has, with no coordinator needed.
+    pub(crate) fn stands(&self, index: usize, table: &Table) -> Result<(), String> {
+        let watched = &self.gateways[index];
+        let held = table.table.as_ref().map_or(0, |(_, revision)| *revision);
+        match held >= watched.floor {
+            true => Ok(()),
+            false => Err(format!(
+                "stands: gateway {index} believed r{}, and after a start its kernel holds r{held}",
+                watched.floor
+            )),
+        }
+    }
+
+    /// The agent died: what it had not recorded yet it cannot.
+    pub(crate) fn died(&mut self, index: usize) {
+        self.gateways[index].unrecorded.clear();
+    }
+
+    /// What a gateway gives up, the coordinator has.
+    pub(crate) fn acknowledged(
+        &self,
+        index: usize,
+        to: Position,
+        coordinator: &Coordinator,
+    ) -> Result<(), String> {
+        let held = coordinator.trails[index]
+            .head
+            .map_or((0, 0), |head| (head.epoch, head.next_sequence));
+        match (to.epoch, to.sequence) <= held {
+            true => Ok(()),
+            false => Err(format!(
+                "lost: gateway {index} gives up what is before {to:?}, and the coordinator holds up to {held:?}"
+            )),
+        }
+    }
+
+    /// When the faults are over and some time has passed, everything is where it should be.
+    pub(crate) fn converged(&self, gateway: &Gateway, coordinator: &Coordinator) -> Result<(), String> {
+        let (index, wanted) = (gateway.index, coordinator.current);
+        let view = gateway.view().ok_or("converges: no agent")?;
+        let held = gateway
+            .kernel
+            .lock()
+            .unwrap()
+            .table
+            .as_ref()
+            .map(|(_, revision)| *revision);
+        if held != Some(wanted) {
+            return Err(format!(
+                "converges: the kernel of gateway {index} holds {held:?} instead of r{wanted}; {:?}, {:?}, {:?}",
+                view.state, view.faults, coordinator.facts[index]
+            ));
+        }
+        let revision =
+            |mark: &Option<penstock_proto::v1::RevisionDigest>| mark.as_ref().map(|mark| mark.revision);
+        let state = &view.state;
+        if revision(&state.effective) != Some(wanted)
+            || state.staged.is_some()
+            || state.refused.is_some()
+            || !view.faults.is_empty()
+        {
+            return Err(format!(
+                "converges: gateway {index} shows {state:?}, {:?}",
+                view.faults
+            ));
+        }
+        let facts = &coordinator.facts[index];
+        let heard = facts.effective.map(|mark| mark.revision.0);
+        if heard != Some(wanted) || !gateway.is_connected() || facts.trail_fault.is_some() {
+            return Err(format!(
+                "converges: what the coordinator knows of gateway {index}: {facts:?}"
+            ));
+        }
+        // Everything that was durable on the gateway, whole, once, in its order.
+        let trail = &coordinator.trails[index];
+        if !trail.faults.is_empty() {
+            return Err(format!("lost: the trail of gateway {index}: {:?}", trail.faults));
+        }
+        if trail.blocks != gateway.spool.written {
+            return Err(format!(
+                "lost: of gateway {index} the coordinator has {} blocks, and {} were written",
+                trail.blocks.len(),
+                gateway.spool.written.len()
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,558 @@
+//! A gateway: its machine (kernel, disk, spool, certificate), which stays, and its agent, which dies and comes again.
+//!
+//! The agent's deciders are the real ones: reconciler, session, renewal. What stands here in place of their shells is the part that
+//! waits: it hands them what is due, and does what they say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use penstock_agent::audit::{Audit, record};
+use penstock_agent::link::renew::machine::{CertificateFacts, Moment, RenewalMachine};
+use penstock_agent::link::session::machine::{Action, SessionMachine};
+use penstock_agent::reconcile::{Occasion, PolicyView, Reconciler, TICK};
+use penstock_agent::timepiece::{Time, Timepiece};
+use penstock_proto::backoff::Backoff;
+use penstock_proto::v1::{AuditEvent, HealthReport, Hello, PolicyOffer, Severity};
+use tokio::sync::{mpsc, watch};
+
+use super::chance::Chance;
+use super::checkers::Checkers;
+use super::coordinator::Coordinator;
+use super::disk::{Disk, Mounted};
+use super::kernel::{Reached, Table};
+use super::life::Life;
+use super::plant;
+use super::spool::Spool;
+use super::wire::{ToGateway, Wire};
+
+/// The time of day at which a world begins.
+const WALL_MS: u64 = 1_800_000_000_000;
+/// How long a certificate is valid.
+const CERTIFICATE: Duration = Duration::from_secs(3600);
+/// How long an attempt at a connection takes that nobody answers.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+type AgentReconciler = Reconciler<Reached, Mounted>;
+
+/// What is around a gateway.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) base: Instant,
+    pub(crate) now: Duration,
+    pub(crate) wires: &'a mut BTreeMap<u64, Wire>,
+    pub(crate) next_wire: &'a mut u64,
+    pub(crate) coordinator: &'a mut Coordinator,
+    pub(crate) checkers: &'a mut Checkers,
+}
+
+/// What the reconciler does.
+enum Task {
+    Idle(Box<AgentReconciler>),
+    Busy(Pin<Box<dyn Future<Output = Box<AgentReconciler>>>>),
+    Gone,
+}
+
+/// How far the link is.
+enum Link {
+    Waiting(Duration),
+    Connecting(Duration),
+    Talking { wire: u64, machine: Box<SessionMachine> },
+}
+
+struct Agent {
+    life: Life,
+    time: Arc<Mutex<Time>>,
+    task: Task,
+    audit: Audit,
+    recorded: mpsc::Receiver<AuditEvent>,
+    view: watch::Receiver<PolicyView>,
+    offered: Option<Arc<PolicyOffer>>,
+    tick_at: Duration,
+    link: Link,
+    connected: bool,
+    backoff: Backoff,
+    renewal: RenewalMachine,
+    /// When the request for a certificate that is under way comes to something.
+    asks_until: Option<Duration>,
+    /// Neither kernel nor disk has failed since it started, and its first step is not over.
+    starts_well: bool,
+}
+
+pub(crate) struct Gateway {
+    pub(crate) index: usize,
+    pub(crate) disk: Arc<Mutex<Disk>>,
+    pub(crate) kernel: Arc<Mutex<Table>>,
+    pub(crate) spool: Spool,
+    pub(crate) spool_broken_until: Duration,
+    /// No way to the coordinator.
+    pub(crate) cut_off_until: Duration,
+    certificate: (Duration, Duration),
+    agent: Option<Agent>,
+    starts_at: Duration,
+    chance: Chance,
+    /// Steps of the reconciler that a death broke off.
+    pub(crate) broken_off: u64,
+    pub(crate) sessions: u64,
+    pub(crate) renewals: u64,
+}
+
+impl Gateway {
+    pub(crate) fn new(index: usize, seed: u64) -> Self {
+        Self {
+            index,
+            disk: Arc::default(),
+            kernel: Arc::default(),
+            spool: Spool::new(),
+            spool_broken_until: Duration::ZERO,
+            cut_off_until: Duration::ZERO,
+            certificate: (Duration::ZERO, CERTIFICATE),
+            agent: None,
+            starts_at: Duration::ZERO,
+            chance: Chance::new(seed),
+            broken_off: 0,
+            sessions: 0,
+            renewals: 0,
+        }
+    }
+
+    /// The wire of its session.
+    pub(crate) fn wire(&self) -> Option<u64> {
+        match &self.agent.as_ref()?.link {
+            Link::Talking { wire, .. } => Some(*wire),
+            Link::Waiting(_) | Link::Connecting(_) => None,
+        }
+    }
+
+    /// Its agent ends after so many seams; `None`: at once.
+    pub(crate) fn kill(&mut self, seams: Option<u64>, around: &mut Surroundings<'_>) {
+        match (seams, &self.agent) {
+            (Some(seams), Some(agent)) => agent.life.dies_in(seams),
+            _ => self.die(around),
+        }
+    }
+
+    /// The machine loses power.
+    pub(crate) fn reboot(&mut self, around: &mut Surroundings<'_>) {
+        self.die(around);
+        self.kernel.lock().unwrap().boot();
+    }
+
+    /// No death that was planned comes any more.
+    pub(crate) fn spare(&mut self) {
+        if let Some(agent) = &self.agent {
+            agent.life.spare();
+        }
+    }
+
+    pub(crate) fn view(&self) -> Option<PolicyView> {
+        Some(self.agent.as_ref()?.view.borrow().clone())
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.connected)
+    }
+
+    pub(crate) fn certificate_is_good(&self, now: Duration) -> bool {
+        now < self.certificate.1
+    }
+
+    fn die(&mut self, around: &mut Surroundings<'_>) {
+        if let Some(agent) = self.agent.take() {
+            self.broken_off += u64::from(matches!(agent.task, Task::Busy(_)));
+            if let Link::Talking { wire, .. } = agent.link {
+                hang_up(around.wires, wire, &mut self.chance);
+            }
+            around.checkers.died(self.index);
+            self.starts_at = around.now + Duration::from_millis(500 + self.chance.below(4000));
+        }
+    }
+
+    fn start(&mut self, around: &mut Surroundings<'_>) {
+        let now = around.now;
+        let rejects_until = now + Duration::from_millis(self.chance.below(60_000));
+        let readable = now >= self.disk.lock().unwrap().unreadable_until;
+        self.kernel.lock().unwrap().start(rejects_until, readable);
+        let life = Life::new(now, self.chance.number());
+        let kernel = Reached {
+            kernel: self.kernel.clone(),
+            life: life.clone(),
+        };
+        let disk = Mounted {
+            disk: self.disk.clone(),
+            life: life.clone(),
+        };
+        let (audit, recorded) = Audit::without_spool();
+        let time = Arc::new(Mutex::new(time(now)));
+        let (reconciler, view) = Reconciler::new(
+            Arc::new(kernel),
+            disk,
+            audit.clone(),
+            Some(plant::first_trust(self.index)),
+        );
+        let mut reconciler = Box::new(reconciler.with_timepiece(Timepiece::Told(time.clone())));
+        audit.record(Severity::Notice, record::agent("started", ""));
+        self.agent = Some(Agent {
+            life,
+            time,
+            task: Task::Busy(Box::pin(async move {
+                reconciler.start().await;
+                reconciler
+            })),
+            audit,
+            recorded,
+            view,
+            offered: None,
+            tick_at: now + TICK,
+            link: Link::Waiting(now),
+            connected: false,
+            backoff: Backoff::default(),
+            renewal: RenewalMachine::new(moment(around, self.chance.number())),
+            asks_until: None,
+            starts_well: true,
+        });
+    }
+
+    /// When something is to be done.
+    pub(crate) fn next(&self, base: Instant, wires: &BTreeMap<u64, Wire>) -> Duration {
+        let Some(agent) = &self.agent else {
+            return self.starts_at;
+        };
+        let since = |at: Instant| at.saturating_duration_since(base);
+        let task = match &agent.task {
+            Task::Busy(_) => agent.life.waits_until(),
+            _ if agent.offered.is_some() => Some(Duration::ZERO),
+            _ => Some(agent.tick_at),
+        };
+        let link = match &agent.link {
+            Link::Waiting(until) | Link::Connecting(until) => Some(*until),
+            Link::Talking { wire, machine } => {
+                let wire = &wires[wire];
+                let at_once = wire.broken || (machine.has_outgoing() && wire.has_room_up());
+                [
+                    Some(since(machine.deadline())),
+                    wire.next_down(),
+                    at_once.then_some(Duration::ZERO),
+                ]
+                .into_iter()
+                .flatten()
+                .min()
+            }
+        };
+        let renewal = agent
+            .asks_until
+            .unwrap_or_else(|| since(agent.renewal.deadline()));
+        [task, link, Some(renewal)].into_iter().flatten().min().unwrap()
+    }
+
+    /// Does what is due.
+    pub(crate) fn advance(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
+        if self.agent.is_none() {
+            if around.now < self.starts_at {
+                return Ok(());
+            }
+            self.start(around);
+        }
+        self.reconcile(around)?;
+        if self.agent.as_ref().is_some_and(|agent| agent.life.is_dead()) {
+            self.die(around);
+            return Ok(());
+        }
+        self.renew(around);
+        self.link(around)?;
+        self.write_trail(around)
+    }
+
+    fn reconcile(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
+        let now = around.now;
+        let Some(agent) = &mut self.agent else {
+            return Ok(());
+        };
+        agent.life.set_now(now);
+        *agent.time.lock().unwrap() = time(now);
+        loop {
+            agent.task = match std::mem::replace(&mut agent.task, Task::Gone) {
+                Task::Busy(mut step) => match step.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(reconciler) => Task::Idle(reconciler),
+                    Poll::Pending => {
+                        agent.task = Task::Busy(step);
+                        break;
+                    }
+                },
+                Task::Idle(mut reconciler) => {
+                    let occasion = if let Some(offered) = agent.offered.take() {
+                        Occasion::Offer(offered)
+                    } else if agent.tick_at <= now {
+                        agent.tick_at = now + TICK;
+                        Occasion::Tick
+                    } else {
+                        agent.task = Task::Idle(reconciler);
+                        break;
+                    };
+                    Task::Busy(Box::pin(async move {
+                        reconciler.step(occasion).await;
+                        reconciler
+                    }))
+                }
+                Task::Gone => unreachable!("it is put back above"),
+            };
+        }
+        let idle = matches!(agent.task, Task::Idle(_));
+        let works = self.kernel.lock().unwrap().works(now) && self.disk.lock().unwrap().works(now);
+        agent.starts_well &= works;
+        let trusted = agent
+            .view
+            .borrow()
+            .state
+            .trusted
+            .as_ref()
+            .map(|trusted| trusted.revision);
+        let started_well = idle && std::mem::take(&mut agent.starts_well);
+        around.checkers.enforced(
+            self.index,
+            &mut self.kernel.lock().unwrap(),
+            &self.disk.lock().unwrap(),
+        )?;
+        if !self.agent.as_ref().is_some_and(|agent| agent.life.is_dead()) {
+            self.write_trail(around)?;
+            if idle {
+                around.checkers.step_done(self.index)?;
+                around.checkers.believes(self.index, trusted)?;
+            }
+            if started_well {
+                around.checkers.stands(self.index, &self.kernel.lock().unwrap())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was recorded.
+    fn write_trail(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
+        let Some(agent) = &mut self.agent else {
+            return Ok(());
+        };
+        let mut events = Vec::new();
+        while let Ok(event) = agent.recorded.try_recv() {
+            around.checkers.recorded(self.index, &event);
+            events.push(event);
+        }
+        if !events.is_empty() {
+            self.spool.append(events);
+        }
+        if let Link::Talking { machine, .. } = &mut agent.link {
+            machine.trail_reaches(self.spool.next());
+            // What it does about it, it does now.
+            return self.talk(around);
+        }
+        Ok(())
+    }
+
+    fn renew(&mut self, around: &mut Surroundings<'_>) {
+        let (now, at) = (around.now, moment(around, self.chance.number()));
+        let reaches =
+            now >= self.cut_off_until && around.coordinator.is_up(now) && self.certificate_is_good(now);
+        let Some(agent) = &mut self.agent else { return };
+        let facts = |certificate: (Duration, Duration)| CertificateFacts {
+            validity_ms: Some((wall_ms(certificate.0), wall_ms(certificate.1))),
+            newest_until_ms: wall_ms(certificate.1),
+            ..CertificateFacts::default()
+        };
+        if let Some(until) = agent.asks_until {
+            if now < until {
+                return;
+            }
+            agent.asks_until = None;
+            if !reaches {
+                agent.renewal.failed("away", at);
+                return;
+            }
+            self.certificate = (now, now + CERTIFICATE);
+            self.renewals += 1;
+            agent.renewal.renewed(&facts(self.certificate), at);
+            // The session with the old one gives way at once.
+            if let Link::Talking { wire, .. } = agent.link {
+                hang_up(around.wires, wire, &mut self.chance);
+                agent.link = Link::Waiting(now);
+                agent.connected = false;
+            }
+        } else if at.now >= agent.renewal.deadline() && agent.renewal.look(&facts(self.certificate), at) {
+            let takes = match reaches {
+                true => Duration::from_millis(self.chance.below(500)),
+                false => CONNECT_TIMEOUT,
+            };
+            agent.asks_until = Some(now + takes);
+        }
+    }
+
+    fn link(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
+        let now = around.now;
+        let reaches =
+            now >= self.cut_off_until && around.coordinator.is_up(now) && self.certificate_is_good(now);
+        let Some(agent) = &mut self.agent else {
+            return Ok(());
+        };
+        match agent.link {
+            Link::Waiting(until) if until <= now => {
+                let takes = match reaches {
+                    true => Duration::from_millis(self.chance.below(500)),
+                    false => CONNECT_TIMEOUT,
+                };
+                agent.link = Link::Connecting(now + takes);
+            }
+            Link::Connecting(until) if until <= now => {
+                if reaches {
+                    let hello = Hello {
+                        policy: Some(agent.view.borrow_and_update().state.clone()),
+                        spool: Some(self.spool.state()),
+                        ..Hello::default()
+                    };
+                    let machine = SessionMachine::new(hello, self.spool.next(), around.base + now);
+                    let wire = *around.next_wire;
+                    *around.next_wire += 1;
+                    around.wires.insert(wire, Wire::default());
+                    around.coordinator.accept(wire, self.index, now);
+                    self.sessions += 1;
+                    agent.link = Link::Talking {
+                        wire,
+                        machine: Box::new(machine),
+                    };
+                    return self.talk(around);
+                }
+                let wait = agent.backoff.ended(Duration::ZERO, self.chance.number());
+                agent.link = Link::Waiting(now + wait);
+            }
+            Link::Talking { .. } => return self.talk(around),
+            Link::Waiting(_) | Link::Connecting(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Lets the session do what it has to do, and ends it where it has to end.
+    fn talk(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
+        let Some((problem, asked)) = self.converse(around)? else {
+            return Ok(());
+        };
+        let Some(agent) = &mut self.agent else {
+            return Ok(());
+        };
+        let Link::Talking { wire, machine } = &agent.link else {
+            return Ok(());
+        };
+        let lived = machine.lived(around.base + around.now);
+        hang_up(around.wires, *wire, &mut self.chance);
+        if agent.connected {
+            agent
+                .audit
+                .record(Severity::Info, record::agent("disconnected", &problem));
+        }
+        agent.connected = false;
+        let wait = Backoff::at_least(agent.backoff.ended(lived, self.chance.number()), asked);
+        agent.link = Link::Waiting(around.now + wait);
+        Ok(())
+    }
+
+    /// Why the session ends, and how long the coordinator asks to be left alone; `None`: it goes on.
+    fn converse(
+        &mut self,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Option<(String, Option<Duration>)>, String> {
+        let now = around.now;
+        let at = around.base + now;
+        let spool_works = now >= self.spool_broken_until;
+        let Some(agent) = &mut self.agent else {
+            return Ok(None);
+        };
+        let Link::Talking { wire, machine } = &mut agent.link else {
+            return Ok(None);
+        };
+        let Some(wire) = around.wires.get_mut(wire) else {
+            return Ok(None);
+        };
+        if agent.view.has_changed().unwrap_or_default() {
+            machine.policy_changed(agent.view.borrow_and_update().state.clone(), at);
+        }
+        for round in 0.. {
+            if round > 10_000 {
+                return Err(format!("gateway {}: its session spins", self.index));
+            }
+            if let Some(action) = machine.action(at) {
+                match action {
+                    Action::Connected(coordinator) => {
+                        agent.connected = true;
+                        agent
+                            .audit
+                            .record(Severity::Info, record::agent("connected", &coordinator));
+                    }
+                    Action::Offer(offer) => agent.offered = Some(offer),
+                    Action::Acknowledge(to) => {
+                        around.checkers.acknowledged(self.index, to, around.coordinator)?;
+                        self.spool.acknowledge(to);
+                    }
+                    Action::Resume(held) if spool_works => machine.resumed(Some(self.spool.resume(&held)?)),
+                    Action::Resume(_) => machine.resumed(None),
+                    Action::Read { from, count_max, .. } => {
+                        machine.read(spool_works.then(|| self.spool.read(from, count_max)), at);
+                    }
+                    Action::Report => {
+                        let report = HealthReport {
+                            policy: Some(agent.view.borrow().state.clone()),
+                            ..HealthReport::default()
+                        };
+                        machine.reported(report, at, self.chance.number());
+                    }
+                }
+            } else if wire.broken {
+                return Ok(Some(("the stream broke".to_owned(), None)));
+            } else if let Some(message) = wire.receive_down(now) {
+                match message {
+                    ToGateway::Message(message) => {
+                        if let Err(fault) = machine.received(Some(message), at) {
+                            return Ok(Some((fault.to_string(), None)));
+                        }
+                    }
+                    ToGateway::End(asked) => return Ok(Some(("ended".to_owned(), asked))),
+                }
+            } else if machine.has_outgoing() && wire.has_room_up() {
+                if let Some(message) = machine.outgoing(at) {
+                    wire.send_up(message, now, &mut self.chance);
+                }
+            } else if machine.deadline() <= at {
+                if let Err(fault) = machine.wake(at, BTreeSet::new()) {
+                    return Ok(Some((fault.to_string(), None)));
+                }
+            } else {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The gateway's side of a connection goes.
+fn hang_up(wires: &mut BTreeMap<u64, Wire>, wire: u64, chance: &mut Chance) {
+    if let Some(wire) = wires.get_mut(&wire) {
+        wire.tear(chance);
+        wire.gateway_left = true;
+    }
+}
+
+fn wall_ms(now: Duration) -> u64 {
+    WALL_MS + now.as_millis() as u64
+}
+
+fn time(now: Duration) -> Time {
+    Time {
+        wall_ms: wall_ms(now),
+        synchronised: true,
+        boot: now,
+    }
+}
+
+fn moment(around: &Surroundings<'_>, random: u64) -> Moment {
+    Moment {
+        now: around.base + around.now,
+        time_ms: wall_ms(around.now),
+        random,
+    }
+}

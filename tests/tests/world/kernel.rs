@@ -1,0 +1,121 @@
+//! A gateway's kernel: one table, changed whole or not at all, which outlives the agent and not the machine. It refuses plans for a
+//! while, at the check or only when it has to hold them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use penstock_agent::kernel::{Holds, Kernel, KernelError};
+use penstock_policy::ids::Revision;
+use penstock_policy::plan::{Capability, Plan};
+use penstock_proto::v1::KernelCounters;
+
+use super::life::Life;
+
+/// What happened to a kernel, for the checkers.
+#[derive(Debug, Clone)]
+pub(crate) enum KernelChange {
+    /// It holds this plan, which it was given under this revision, from now on.
+    Holds(Arc<Plan>, u64),
+    /// It was asked to hold this revision, and could not.
+    Refused(u64),
+    /// The machine was started again, and no rules but those of the boot stand.
+    Booted,
+    /// An agent started; whether its disk gave everything back then.
+    Started(bool),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) table: Option<(Arc<Plan>, u64)>,
+    pub(crate) changes: Vec<KernelChange>,
+    /// Refuses to check and to apply.
+    pub(crate) fails_until: Duration,
+    /// Takes the check, and refuses to apply.
+    pub(crate) fails_late_until: Duration,
+    /// Refuses this revision for a while.
+    pub(crate) rejects: (u64, Duration),
+    /// From its next agent's start on it refuses the newest that it held.
+    pub(crate) rejects_next: bool,
+}
+
+impl Table {
+    /// Whether it takes any plan.
+    pub(crate) fn works(&self, now: Duration) -> bool {
+        now >= self.fails_until.max(self.fails_late_until).max(self.rejects.1)
+    }
+
+    /// An agent starts; what it may reject, it does so until then.
+    pub(crate) fn start(&mut self, rejects_until: Duration, readable: bool) {
+        if std::mem::take(&mut self.rejects_next) {
+            let held = self.changes.iter().filter_map(|change| match change {
+                KernelChange::Holds(_, revision) => Some(*revision),
+                _ => None,
+            });
+            self.rejects = (held.max().unwrap_or_default(), rejects_until);
+        }
+        self.changes.push(KernelChange::Started(readable));
+    }
+
+    pub(crate) fn boot(&mut self) {
+        self.table = None;
+        self.changes.push(KernelChange::Booted);
+    }
+}
+
+/// The kernel as one agent has it.
+#[derive(Clone)]
+pub(crate) struct Reached {
+    pub(crate) kernel: Arc<Mutex<Table>>,
+    pub(crate) life: Life,
+}
+
+fn answer(fails: bool) -> Result<(), KernelError> {
+    match fails {
+        true => Err(KernelError {
+            code: "kernel-failed",
+            message: "no memory".to_owned(),
+        }),
+        false => Ok(()),
+    }
+}
+
+impl Kernel for Reached {
+    fn capabilities(&self) -> BTreeSet<Capability> {
+        BTreeSet::from([Capability(Capability::KERNEL.to_owned())])
+    }
+
+    async fn check(&self, _: Arc<Plan>) -> Result<(), KernelError> {
+        self.life.at_a_seam().await;
+        let fails = self.life.now() < self.kernel.lock().unwrap().fails_until;
+        answer(fails)
+    }
+
+    async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {
+        self.life.at_a_seam().await;
+        let result = {
+            let mut kernel = self.kernel.lock().unwrap();
+            let now = self.life.now();
+            let rejects = kernel.rejects.0 == revision.0 && now < kernel.rejects.1;
+            let fails = rejects || now < kernel.fails_until.max(kernel.fails_late_until);
+            if fails {
+                kernel.changes.push(KernelChange::Refused(revision.0));
+            } else {
+                kernel.table = Some((plan.clone(), revision.0));
+                kernel.changes.push(KernelChange::Holds(plan, revision.0));
+            }
+            answer(fails)
+        };
+        self.life.at_a_seam().await;
+        result.map(|()| Vec::new())
+    }
+
+    async fn verify(&self) -> Result<Holds, KernelError> {
+        self.life.at_a_seam().await;
+        Ok(Holds::AsApplied)
+    }
+
+    async fn counters(&self) -> Result<KernelCounters, KernelError> {
+        Ok(KernelCounters::default())
+    }
+}

@@ -1,13 +1,11 @@
 //! Tokens and certificates: who enrols, what is renewed, which certificate is shown, and whom the agent takes for its coordinator.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::world::coordinator::Coordinator;
 use super::world::{BOTH, Running, ending_tls, offer_of, within};
 use penstock_agent::identity::IdentityFolder;
 use penstock_agent::link::enrol::{EnrolError, enrol};
-use penstock_agent::link::missing_names;
 use penstock_agent::link::renew::renew;
 use penstock_agent::link::session::LinkState;
 use penstock_agent::store::Store;
@@ -15,7 +13,7 @@ use penstock_policy::ids::Digest;
 use penstock_proto::refusal::Reason;
 use penstock_proto::v1::coordinator_message::Message as Outbound;
 
-use super::{enrolled, loaded, steps, world};
+use super::{enrolled, loaded, step_comes, world};
 
 #[tokio::test]
 async fn refused_tokens_say_why_and_an_impostor_is_not_shown_the_secret() {
@@ -131,12 +129,7 @@ async fn where_the_coordinator_does_not_accept_the_newest_certificate_an_earlier
     std::fs::write(&newest, penstock_proto::tls::certificates_to_pem(&[leaf])).unwrap();
     let agent = Running::start(state.path()).await;
     coordinator.sessions(1).await;
-    within(async {
-        while !steps(&coordinator).contains(&"certificate-refused".to_owned()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    step_comes(&coordinator, "certificate-refused").await;
     agent.stop().await;
     // Torn by a power cut it is not even shown.
     std::fs::write(&newest, "-----BEGIN CERTIFICATE-----\nMIIB").unwrap();
@@ -212,13 +205,7 @@ async fn a_release_that_ends_tls_here_brings_a_certificate_for_it_and_one_that_d
         fault.message.contains("TLS clients of 10.0.0.6 cannot be served"),
         "{fault:?}"
     );
-    within(async {
-        while !steps(&coordinator).contains(&"certificate-names".to_owned()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-    tokio::time::sleep(missing_names::FIRST_WITHIN + Duration::from_secs(1)).await;
+    step_comes(&coordinator, "certificate-names").await;
     assert_eq!(coordinator.memory.lock().unwrap().renewals, 2);
 
     // The policy needs it no more, and the fault goes by itself.

@@ -14,7 +14,7 @@ use penstock_agent::link::enrol::enrol;
 use penstock_policy::ids::Digest;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::coordinator_message::Message as Outbound;
-use world::coordinator::Coordinator;
+use world::coordinator::{Coordinator, Memory};
 use world::{BOTH, Running, offer, within};
 
 async fn enrolled() -> (Coordinator, tempfile::TempDir) {
@@ -24,8 +24,8 @@ async fn enrolled() -> (Coordinator, tempfile::TempDir) {
     (coordinator, state)
 }
 
-fn steps(coordinator: &Coordinator) -> Vec<String> {
-    coordinator
+fn steps(memory: &Memory) -> Vec<String> {
+    memory
         .events()
         .into_iter()
         .filter_map(|event| match event.kind {
@@ -40,12 +40,9 @@ fn steps(coordinator: &Coordinator) -> Vec<String> {
 
 /// Waits until the trail has this step.
 async fn step_comes(coordinator: &Coordinator, wanted: &str) {
-    within(async {
-        while !steps(coordinator).iter().any(|step| step == wanted) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    coordinator
+        .until(|memory| steps(memory).iter().any(|step| step == wanted))
+        .await;
 }
 
 fn loaded(state: &std::path::Path) -> penstock_agent::identity::Identity {
@@ -90,19 +87,10 @@ async fn what_was_not_acknowledged_is_sent_again_and_arrives_whole_once() {
         );
     }
     coordinator.restart().await;
-    world::within(async {
-        while steps(&coordinator)
-            .iter()
-            .filter(|step| *step == "buffered")
-            .count()
-            < 200
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    let buffered = |memory: &Memory| steps(memory).iter().filter(|step| *step == "buffered").count();
+    coordinator.until(|memory| buffered(memory) >= 200).await;
     agent.stop().await;
-    let said = steps(&coordinator);
+    let said = steps(&coordinator.memory.lock().unwrap());
     assert_eq!(said.iter().filter(|step| *step == "buffered").count(), 200);
     assert_eq!(said.iter().filter(|step| *step == "started").count(), 1);
     assert_eq!(coordinator.memory.lock().unwrap().faults, Vec::<String>::new());

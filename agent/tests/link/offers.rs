@@ -6,7 +6,7 @@ use super::world::{BOTH, FakeKernel, Running, offer, offer_naming, plan};
 use penstock_policy::ids::Digest;
 use penstock_proto::v1::coordinator_message::Message as Outbound;
 
-use super::{enrolled, step_comes, steps, world};
+use super::{enrolled, step_comes, world};
 
 #[tokio::test]
 async fn a_signed_offer_takes_effect_and_its_life_is_in_the_trail() {
@@ -30,12 +30,7 @@ async fn a_signed_offer_takes_effect_and_its_life_is_in_the_trail() {
         "staged r1 ",
         "effective r1 ",
     ] {
-        world::within(async {
-            while !steps(&coordinator).iter().any(|said| said == step) {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        })
-        .await;
+        step_comes(&coordinator, step).await;
     }
     agent.stop().await;
 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use penstock_agent::app::{self, Views};
 use penstock_agent::config::{ClockSource, Config};
@@ -252,10 +252,6 @@ pub struct FakeKernel {
     /// The conduits that were open in each plan, and how long each was to be.
     pub opened: Mutex<Vec<BTreeSet<ConduitId>>>,
     pub held: Mutex<Vec<BTreeMap<ConduitId, Duration>>>,
-    /// When what was held ends, by the time of day, milliseconds.
-    pub held_until: Mutex<Vec<u64>>,
-    /// How long it takes over a plan.
-    pub takes: Mutex<Duration>,
     /// Can close what a grant opened.
     pub knows_grants: Mutex<bool>,
     pub fails: Mutex<bool>,
@@ -269,8 +265,6 @@ impl Default for FakeKernel {
             applied: Mutex::default(),
             opened: Mutex::default(),
             held: Mutex::default(),
-            held_until: Mutex::default(),
-            takes: Mutex::default(),
             knows_grants: Mutex::new(true),
             fails: Mutex::default(),
             fails_late: Mutex::default(),
@@ -309,8 +303,6 @@ impl Kernel for FakeKernel {
     }
 
     async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {
-        let takes = *self.takes.lock().unwrap();
-        tokio::time::sleep(takes).await;
         self.answer()?;
         if *self.fails_late.lock().unwrap() {
             return Err(KernelError {
@@ -324,9 +316,6 @@ impl Kernel for FakeKernel {
     }
 
     async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let until = |left: &Duration| (now + *left).as_millis() as u64;
-        self.held_until.lock().unwrap().extend(left.values().map(until));
         self.held.lock().unwrap().push(left);
         Ok(())
     }

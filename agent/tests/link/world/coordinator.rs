@@ -54,6 +54,8 @@ pub struct Memory {
 pub struct Coordinator {
     pub authority: Arc<Authority>,
     pub memory: Arc<Mutex<Memory>>,
+    /// Moves whenever the memory did.
+    moved: watch::Sender<u64>,
     pub address: SocketAddr,
     messages: broadcast::Sender<CoordinatorMessage>,
     current: watch::Sender<Option<CoordinatorMessage>>,
@@ -65,6 +67,7 @@ pub struct Coordinator {
 struct Service {
     authority: Arc<Authority>,
     memory: Arc<Mutex<Memory>>,
+    moved: watch::Sender<u64>,
     messages: broadcast::Sender<CoordinatorMessage>,
     current: watch::Receiver<Option<CoordinatorMessage>>,
     cut: CancellationToken,
@@ -75,6 +78,7 @@ impl Coordinator {
         let mut coordinator = Self {
             authority: Arc::new(Authority::new()),
             memory: Arc::default(),
+            moved: watch::channel(0).0,
             address: "127.0.0.1:0".parse().unwrap(),
             messages: broadcast::channel(16).0,
             current: watch::channel(None).0,
@@ -108,6 +112,7 @@ impl Coordinator {
         let service = Service {
             authority: self.authority.clone(),
             memory: self.memory.clone(),
+            moved: self.moved.clone(),
             messages: self.messages.clone(),
             current: self.current.subscribe(),
             cut: self.cut.clone(),
@@ -163,9 +168,10 @@ impl Coordinator {
     }
 
     pub async fn until(&self, mut what: impl FnMut(&Memory) -> bool) {
+        let mut moved = self.moved.subscribe();
         within(async {
             while !what(&self.memory.lock().unwrap()) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                moved.changed().await.unwrap();
             }
         })
         .await;
@@ -174,11 +180,11 @@ impl Coordinator {
     pub async fn sessions(&self, count: usize) {
         self.until(|memory| memory.sessions >= count).await;
     }
+}
 
+impl Memory {
     pub fn events(&self) -> Vec<AuditEvent> {
-        let memory = self.memory.lock().unwrap();
-        memory
-            .blocks
+        self.blocks
             .iter()
             .flat_map(|block| read_body(&block.body).unwrap().events)
             .collect()
@@ -198,6 +204,10 @@ impl Enrolment for Service {
 }
 
 impl Service {
+    fn moved(&self) {
+        self.moved.send_modify(|count| *count += 1);
+    }
+
     fn issue(&self, request: &[u8]) -> EnrolResponse {
         let leaf = {
             let memory = self.memory.lock().unwrap();
@@ -262,6 +272,7 @@ impl GatewayLink for Service {
                 memory.sessions += 1;
                 ack(memory.head)
             };
+            service.moved();
             let welcome = Outbound::Welcome(Welcome {
                 coordinator: "c-1".to_owned(),
                 time_ms: 1,
@@ -286,16 +297,20 @@ impl GatewayLink for Service {
                     }
                     message = inbound.message() => match message {
                         Ok(Some(GatewayMessage { message: Some(Inbound::Audit(block)) })) => {
-                            if let Some(ack) = service.take(block) {
+                            let ack = service.take(block);
+                            service.moved();
+                            if let Some(ack) = ack {
                                 say(Outbound::AuditAck(ack)).await;
                             }
                         }
                         Ok(Some(GatewayMessage { message: Some(Inbound::Policy(state)) })) => {
                             service.memory.lock().unwrap().policy = Some(state);
+                            service.moved();
                         }
                         Ok(Some(GatewayMessage { message: Some(Inbound::Health(report)) })) => {
                             let codes = report.faults.into_iter().map(|fault| fault.code).collect();
                             service.memory.lock().unwrap().reported = codes;
+                            service.moved();
                         }
                         Ok(Some(_)) => {}
                         _ => return,
@@ -314,6 +329,7 @@ impl GatewayLink for Service {
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<EnrolResponse>, Status> {
         self.memory.lock().unwrap().renewals += 1;
+        self.moved();
         Ok(Response::new(
             self.issue(&request.into_inner().certificate_request),
         ))

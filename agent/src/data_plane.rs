@@ -265,10 +265,7 @@ fn operation_event(seen: OperationSeen) -> AuditEvent {
         count: seen.count,
         first_ms: seen.first_ms,
         last_ms: seen.last_ms,
-        values: seen.values.map(|values| LearnedRange {
-            first: u32::from(values.first),
-            last: u32::from(values.last),
-        }),
+        values: seen.values.map(LearnedRange::from),
     };
     record::event(seen.last_ms, severity, seen.revision.0, Kind::Operation(event))
 }

@@ -8,9 +8,9 @@ pub mod outbox;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use penstock_inspect::modbus::Span;
 use penstock_policy::ids::{FlowId, Revision, ZoneId};
 use penstock_policy::protocol::Protocol;
+use penstock_policy::terms::NumberRange;
 use penstock_policy::verdict::Decision;
 
 /// Something that the data plane saw.
@@ -72,7 +72,7 @@ pub struct OperationSeen {
     /// The operation by name, or a sentence.
     pub text: String,
     /// Of a refused operation: the least and the greatest value that it was to write.
-    pub values: Option<Span>,
+    pub values: Option<NumberRange>,
     /// Why, in words.
     pub reason: String,
     /// The flow that decided, or came closest.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use penstock_policy::ids::OperatorId;
 use penstock_proto::audit::read_body;
 use penstock_proto::event::EventKind;
+use penstock_proto::learned;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditBlockBody, AuditClock, AuditEvent, AuditRecord, SearchAuditRequest};
@@ -236,10 +237,8 @@ fn texts(event: &AuditEvent) -> Vec<&str> {
         Some(Kind::Trail(t)) => vec![&t.step, &t.source, &t.message],
         Some(Kind::Identity(i)) => vec![&i.step, &i.subject, &i.address, &i.message],
         Some(Kind::Learned(l)) => {
-            let topics = l.published.iter().chain(&l.subscribed).map(|m| m.topic.as_str());
-            let functions = l.modbus.iter().map(|m| m.function.as_str());
             let ends = [&l.source, &l.destination].map(String::as_str);
-            ends.into_iter().chain(topics).chain(functions).collect()
+            ends.into_iter().chain(learned::texts(l)).collect()
         }
         Some(Kind::Fault(f)) => {
             let named = f.zones.iter().chain(&f.flows).map(String::as_str);

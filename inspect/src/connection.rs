@@ -57,6 +57,7 @@ pub enum Mode {
 }
 
 /// What to do, or what to know. In the order in which it has to happen.
+#[allow(clippy::large_enum_variant)] // It is made where it is taken: a box would allocate for every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output<'a> {
     /// Send these bytes to the server.

@@ -291,9 +291,9 @@ impl Rules {
 
     /// The rule that comes closest, where judging did not find it by the way.
     pub fn nearest(&self, operation: &Operation<'_>) -> Option<RuleIndex> {
-        match (self, operation) {
-            (Self::Mqtt(rules), Operation::Mqtt(operation)) => rules.nearest(operation),
-            _ => None,
+        match self {
+            Self::Mqtt(rules) => rules.nearest(operation),
+            Self::Modbus(_) => None,
         }
     }
 }

@@ -13,10 +13,12 @@
 //! Of UDP nothing is read inside: a conversation is proposed as such, from the end that opened it, as
 //! [`capture::conversations`](crate::capture::conversations) tells it.
 //!
-//! The [`Learner`] follows connections, [`talk`] keeps what they do, [`document`] writes it down.
+//! The [`Learner`] follows connections, [`talk`] keeps what they do by the lines that can say it ([`entry`]), [`document`] writes
+//! them down.
 
 mod beside;
 pub mod document;
+pub mod entry;
 mod ranges;
 pub mod talk;
 
@@ -38,7 +40,8 @@ use crate::connection::{self, DeviationKind};
 use crate::follow::{Follower, StreamFinding};
 use crate::judge::{Objection, Refusal, Rules, Verdict};
 use crate::replay::{Gate, Occurrences, Plans, Track, When};
-pub use talk::{Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
+pub use entry::{EntryKey, EntrySeen, Lesson};
+pub use talk::{Ends, Learned, PortCarrier, Talk};
 
 /// Bounds of everything that a learner holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -331,7 +334,7 @@ impl LearnedFlow {
                 if *passes && (!*inspected || verdict.would_allow_alone()) {
                     learned.permitted_already += 1;
                 } else if !malformed {
-                    learned.operation(*ends, Some(*protocol), at, operation);
+                    learned.operation(*ends, Some(*protocol), at, &operation);
                 }
             }
             StreamFinding::NeverFollowed { .. } => {

@@ -25,6 +25,7 @@ pub mod modbus;
 pub mod mqtt;
 pub mod operation;
 pub mod protocols;
+pub mod query;
 pub mod replay;
 
 pub use operation::Operation;

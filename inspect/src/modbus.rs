@@ -9,6 +9,7 @@
 //! - [`operation`]: what a request does, in the field's words.
 //! - [`judge`]: which rule permits it; `refusal`: what a refusal looks like on the wire.
 //! - [`deviation`]: what a stream does that is no request and does not go on.
+//! - `query`, `learn`: how a request is asked about, and what is proposed for one.
 //! - `machine`: one connection, from bytes to what becomes of them.
 //!
 //! Nothing is repaired or normalised: a request either has exactly the shape the standard gives it, or it is
@@ -18,13 +19,16 @@ pub mod deviation;
 pub mod frame;
 pub mod framings;
 pub mod judge;
+mod learn;
 pub(crate) mod machine;
 pub mod operation;
+mod query;
 pub(crate) mod refusal;
 pub mod request;
 pub mod response;
 pub mod transactions;
 
+use std::fmt;
 use std::time::Duration;
 
 use penstock_policy::protocol::Protocol;
@@ -35,11 +39,16 @@ use self::machine::{FrozenModbus, Modbus};
 use crate::connection::ConnectionLimits;
 use crate::connection::frozen::{ThawError, read};
 use crate::connection::machine::{Machine, Terms};
+use crate::judge::Rules;
+use crate::learn::{EntryKey, EntrySeen, Lesson};
+use crate::operation::Operation;
 use crate::protocols::Inspector;
+use crate::query::{Query, QueryError, Words};
 
 pub use deviation::ModbusDeviation;
 pub use frame::{Frame, FrameError};
-pub use operation::{Operation, Span};
+pub use judge::ModbusRules;
+pub use operation::Span;
 pub use request::{Request, RequestError};
 
 /// How Modbus/TCP is read.
@@ -68,5 +77,28 @@ impl Inspector for ModbusTcp {
 
     fn frozen_bytes_max(&self, limits: &ConnectionLimits) -> usize {
         machine::frozen_bytes_max(limits)
+    }
+
+    fn show(&self, operation: &Operation<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        operation::show(operation, f)
+    }
+
+    fn read(&self, name: &str, words: &mut Words<'_>) -> Option<Result<Query, QueryError>> {
+        query::read(name, words)
+    }
+
+    fn example(&self) -> &'static str {
+        query::EXAMPLE
+    }
+
+    fn learn(&self, operation: &Operation<'_>) -> Lesson {
+        learn::lesson(operation)
+    }
+
+    fn permits(&self, rules: &Rules, key: &EntryKey, seen: &EntrySeen) -> bool {
+        match rules {
+            Rules::Modbus(rules) => learn::permits(rules, key, seen),
+            _ => false,
+        }
     }
 }

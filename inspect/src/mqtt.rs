@@ -9,6 +9,7 @@
 //! - [`operation`]: what a packet does, in the field's words.
 //! - [`judge`]: which rule permits it; `refusal`: what a refusal looks like on the wire.
 //! - [`deviation`]: what a stream does that is no operation and is not let be.
+//! - `query`, `learn`: how an operation is asked about, and what is proposed for one.
 //! - `machine`: one connection, from bytes to what becomes of them.
 //!
 //! Nothing is repaired or normalised. A packet either has the shape that the standard gives it in that version and
@@ -18,16 +19,19 @@ pub mod alias;
 pub mod connect;
 pub mod deviation;
 pub mod judge;
+mod learn;
 pub(crate) mod machine;
 pub mod operation;
 pub mod packet;
 pub mod properties;
 pub mod publish;
+mod query;
 pub(crate) mod refusal;
 pub mod subscribe;
 pub mod topic;
 pub mod wire;
 
+use std::fmt;
 use std::time::Duration;
 
 use penstock_policy::protocol::Protocol;
@@ -38,7 +42,11 @@ use self::machine::{FrozenMqtt, Mqtt};
 use crate::connection::ConnectionLimits;
 use crate::connection::frozen::{ThawError, read};
 use crate::connection::machine::{Machine, Terms};
+use crate::judge::Rules;
+use crate::learn::{EntryKey, EntrySeen, Lesson};
+use crate::operation::Operation as AnyOperation;
 use crate::protocols::Inspector;
+use crate::query::{Query, QueryError, Words};
 
 pub use connect::Connect;
 pub use deviation::MqttDeviation;
@@ -77,5 +85,33 @@ impl Inspector for MqttInspector {
 
     fn left_behind(&self) -> Option<&'static str> {
         Some("an MQTT broker may publish the client's will")
+    }
+
+    fn show(&self, operation: &AnyOperation<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        operation::show(operation, f)
+    }
+
+    fn read(&self, name: &str, words: &mut Words<'_>) -> Option<Result<Query, QueryError>> {
+        query::read(name, words)
+    }
+
+    fn example(&self) -> &'static str {
+        query::EXAMPLE
+    }
+
+    fn wider_than(&self, operation: &AnyOperation<'_>) -> Option<&'static str> {
+        let unnamed = operation.name == "connect" && operation.fact(operation::USERS).is_none();
+        unnamed.then_some("it named no user, which an entry cannot ask for: this client may name any")
+    }
+
+    fn learn(&self, operation: &AnyOperation<'_>) -> Lesson {
+        learn::lesson(operation)
+    }
+
+    fn permits(&self, rules: &Rules, key: &EntryKey, seen: &EntrySeen) -> bool {
+        match rules {
+            Rules::Mqtt(rules) => learn::permits(rules, key, seen),
+            _ => false,
+        }
     }
 }

@@ -10,6 +10,12 @@ use serde_json::value::RawValue;
 use crate::connection::ConnectionLimits;
 use crate::connection::frozen::ThawError;
 use crate::connection::machine::{Machine, Terms};
+use std::fmt;
+
+use crate::judge::Rules;
+use crate::learn::{EntryKey, EntrySeen, Lesson};
+use crate::operation::Operation;
+use crate::query::{Query, QueryError, Words};
 
 /// All of them.
 pub(crate) static ALL: &[&dyn Inspector] = &[&crate::modbus::ModbusTcp, &crate::mqtt::MqttInspector];
@@ -18,6 +24,29 @@ pub(crate) static ALL: &[&dyn Inspector] = &[&crate::modbus::ModbusTcp, &crate::
 pub(crate) trait Inspector: Sync {
     /// Which it is.
     fn protocol(&self) -> Protocol;
+
+    /// An operation as events say it.
+    ///
+    /// # Errors
+    /// It cannot be written there.
+    fn show(&self, operation: &Operation<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+
+    /// Reads an operation as a person asks for it; `None`: the protocol has none of that name.
+    fn read(&self, name: &str, words: &mut Words<'_>) -> Option<Result<Query, QueryError>>;
+
+    /// How one is asked for, as a help for who asked for none.
+    fn example(&self) -> &'static str;
+
+    /// What the narrowest entry that permits an operation permits beyond it.
+    fn wider_than(&self, _operation: &Operation<'_>) -> Option<&'static str> {
+        None
+    }
+
+    /// What is proposed for an operation that was seen.
+    fn learn(&self, operation: &Operation<'_>) -> Lesson;
+
+    /// Whether rules permit all that was seen of a line: each range whole, with every value.
+    fn permits(&self, rules: &Rules, key: &EntryKey, seen: &EntrySeen) -> bool;
 
     /// A connection that begins now.
     fn machine(&self, terms: Terms) -> Box<dyn Machine>;
@@ -57,4 +86,11 @@ pub(crate) fn frozen_as(word: &str) -> Option<&'static dyn Inspector> {
 pub fn without_leave(words: &str) -> String {
     let left = ALL.iter().filter_map(|inspector| inspector.left_behind());
     [words].into_iter().chain(left).collect::<Vec<_>>().join("; ")
+}
+
+/// That of a protocol.
+pub(crate) fn of(protocol: Protocol) -> Option<&'static dyn Inspector> {
+    ALL.iter()
+        .copied()
+        .find(|inspector| inspector.protocol() == protocol)
 }

@@ -15,6 +15,7 @@ pub mod convert;
 pub mod event;
 pub mod fault;
 pub mod keys;
+pub mod learned;
 pub mod peer;
 pub mod refusal;
 pub mod tls;

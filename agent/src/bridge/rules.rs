@@ -37,21 +37,19 @@ impl PublicationRules {
 
     /// `Err` says in words why a publication may not cross.
     pub(crate) fn judge(&self, topic: &str, qos: u8, retain: bool) -> Result<(), String> {
-        let operation = Operation::Mqtt(mqtt::Operation::Publish {
+        let publish = mqtt::Operation::Publish {
             topic: Cow::Borrowed(topic),
             qos,
             retain,
-        });
+        };
         let Rules::Mqtt(rules) = &self.rules else {
             return Err("the bridge's rules are not of MQTT".to_owned());
         };
-        let Operation::Mqtt(publish) = &operation else {
-            return Err("not an MQTT operation".to_owned());
-        };
-        let verdict = rules.judge(publish);
+        let verdict = rules.judge(&publish);
         if verdict.allows() {
             Ok(())
         } else {
+            let operation = Operation::from(publish);
             Err(format!(
                 "{operation}: {}",
                 self.rules.explain(&operation, verdict)

@@ -1,9 +1,9 @@
 //! Turns single judgements into few events: what one client did on one server is told once per interval.
 //!
-//! - A permitted operation is counted by function and rule, without a word being made of it: that is the hot path. It is
+//! - A permitted operation is counted by its name and rule, without a word being made of it: that is the hot path. It is
 //!   told a second after its first use, and then at doubling distance up to [`INTERVAL_ALLOWED_MAX`].
 //! - A refusal names its operation. The same one is told at doubling distance up to [`INTERVAL_TOLD_MAX`]; of a client
-//!   that tries more different ones than [`SENTENCES_MAX`] in an interval, the rest is counted by function.
+//!   that tries more different ones than [`SENTENCES_MAX`] in an interval, the rest is counted by name.
 //! - What is no operation and does not pass (malformed packets, answers that nobody asked for, a standing connection that
 //!   enforcing cuts) is denied and told as such; where it is only observed, it would be denied.
 //! - Notes (exceptions of a device, resets, the opening and the end of connections) are told like refusals.
@@ -19,12 +19,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_inspect::Operation;
 use penstock_inspect::connection::Deviation;
 use penstock_inspect::judge::Verdict;
-use penstock_inspect::modbus::operation::Span;
-use penstock_inspect::{Operation, mqtt};
+use penstock_inspect::operation::VALUES;
 use penstock_policy::ids::AssetId;
 use penstock_policy::protocol::Protocol;
+use penstock_policy::terms::NumberRange;
 use penstock_policy::text;
 use penstock_policy::verdict::Decision;
 
@@ -39,12 +40,12 @@ pub(super) const INTERVAL_TOLD_MAX: Duration = Duration::from_secs(10);
 pub(super) const INTERVAL_ALLOWED_MAX: Duration = Duration::from_secs(3600);
 /// Different sentences of one tally that are told apart at once.
 pub(super) const SENTENCES_MAX: usize = 32;
-/// Permitted functions by rule of one tally; what comes on top is counted with the last.
+/// Permitted operations by rule of one tally; what comes on top is counted with the last.
 const ALLOWED_MAX: usize = 256;
 
-/// Sentences of all tallies of a thread that are told apart at once; beyond, they are counted by function.
+/// Sentences of all tallies of a thread that are told apart at once; beyond, they are counted by name.
 pub(super) const SENTENCES_ALL_MAX: usize = 4096;
-/// Permitted functions by rule of all tallies of a thread; what comes on top is counted with the last of its tally.
+/// Permitted operations by rule of all tallies of a thread; what comes on top is counted with the last of its tally.
 pub(super) const ALLOWED_ALL_MAX: usize = 32_768;
 /// Of a sentence or a reason so much is kept, bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 1024;
@@ -77,7 +78,7 @@ pub(super) struct TallyReport {
     /// The operation, or the sentence.
     pub text: String,
     /// Of a refused operation: the least and the greatest value that it was to write.
-    pub values: Option<Span>,
+    pub values: Option<NumberRange>,
     /// Why, in words.
     pub reason: String,
     /// The flow that decided, or came closest.
@@ -136,9 +137,8 @@ impl Times {
 
 #[derive(Debug)]
 struct AllowedOperation {
-    /// Function and rule.
-    key: (u16, Option<usize>),
-    text: String,
+    /// Its name and its rule.
+    key: (&'static str, Option<usize>),
     times: Times,
 }
 
@@ -147,7 +147,7 @@ struct Sentence {
     subject: Subject,
     decision: Option<Decision>,
     text: String,
-    values: Option<Span>,
+    values: Option<NumberRange>,
     reason: String,
     rule: Option<usize>,
     times: Times,
@@ -202,11 +202,8 @@ impl Tally {
                 };
                 let sentence = (Subject::Operation, Some(decision));
                 let text = operation.to_string();
-                let values = match operation {
-                    Operation::Modbus(operation) => operation.values,
-                    Operation::Mqtt(_) => None,
-                };
-                let entry = self.say(now, sentence, text, &function(operation), reason, refusal.nearest);
+                let values = operation.numbers(VALUES);
+                let entry = self.say(now, sentence, text, operation.name, reason, refusal.nearest);
                 if let (Some(entry), Some(values)) = (self.sentences.get_mut(entry), values) {
                     entry.values = Some(entry.values.map_or(values, |seen| seen.hull(values)));
                 }
@@ -215,7 +212,7 @@ impl Tally {
     }
 
     fn allowed(&mut self, now: Duration, operation: &Operation<'_>, rule: Option<usize>) {
-        let key = (function_key(operation), rule);
+        let key = (operation.name, rule);
         if let Some(entry) = self.allowed.iter_mut().find(|entry| entry.key == key) {
             entry.times.mark(now);
             return;
@@ -230,11 +227,7 @@ impl Tally {
         let mut times = Times::new(now);
         times.mark(now);
         self.room.allowed.set(all + 1);
-        self.allowed.push(AllowedOperation {
-            key,
-            text: function(operation),
-            times,
-        });
+        self.allowed.push(AllowedOperation { key, times });
     }
 
     /// Counts a refusal of the server's own.
@@ -314,7 +307,7 @@ impl Tally {
         if full && let Some(known) = mark(&text) {
             return known;
         }
-        // Classes are few: of functions there are at most 127.
+        // Classes are few: a protocol has so many operations.
         let mut reason = reason();
         shorten(&mut reason);
         let mut times = Times::new(now);
@@ -343,7 +336,7 @@ impl Tally {
                 return true;
             };
             if count > 0 {
-                let rule = entry.key.1;
+                let (name, rule) = entry.key;
                 let listed = rule.zip(rules.as_ref()).map(|(rule, set)| {
                     let words = set.rules.rule(rule).unwrap_or("unknown");
                     format!("permitted by operation {} ({words})", rule + 1)
@@ -351,7 +344,7 @@ impl Tally {
                 out.push(TallyReport {
                     subject: Subject::Operation,
                     decision: Some(Decision::Allow),
-                    text: entry.text.clone(),
+                    text: name.to_owned(),
                     values: None,
                     reason: listed.unwrap_or_else(|| "needs no rule".to_owned()),
                     flow: flow(rule),
@@ -410,40 +403,6 @@ impl Drop for Tally {
 fn shorten(text: &mut String) {
     if let Cow::Owned(cut) = text::shortened(text, TEXT_BYTES_MAX) {
         *text = cut;
-    }
-}
-
-/// The function of an operation, as a plant document writes it.
-fn function(operation: &Operation<'_>) -> String {
-    match operation {
-        Operation::Modbus(operation) => operation.function(),
-        Operation::Mqtt(operation) => match operation {
-            mqtt::Operation::Connect { .. } => "connect",
-            mqtt::Operation::Will { .. } => "will",
-            mqtt::Operation::Publish { .. } => "publish",
-            mqtt::Operation::Subscribe { .. } => "subscribe",
-            mqtt::Operation::Unsubscribe { .. } => "unsubscribe",
-            mqtt::Operation::Deliver { .. } => "deliver",
-        }
-        .to_owned(),
-    }
-}
-
-/// A number for the function that is cheap to compare: of Modbus its code and sub-function's low byte.
-fn function_key(operation: &Operation<'_>) -> u16 {
-    match operation {
-        Operation::Modbus(operation) => {
-            let [_, low] = operation.sub_function.unwrap_or(0).to_be_bytes();
-            u16::from_be_bytes([operation.code, low])
-        }
-        Operation::Mqtt(operation) => match operation {
-            mqtt::Operation::Connect { .. } => 0,
-            mqtt::Operation::Will { .. } => 1,
-            mqtt::Operation::Publish { .. } => 2,
-            mqtt::Operation::Subscribe { .. } => 3,
-            mqtt::Operation::Unsubscribe { .. } => 4,
-            mqtt::Operation::Deliver { .. } => 5,
-        },
     }
 }
 

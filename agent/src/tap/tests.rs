@@ -1,18 +1,19 @@
 //! What is told when, in pieces of which size, and how long reading may take.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use penstock_policy::protocol::mqtt::MQTT;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
-use penstock_inspect::learn::{Ends, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
-use penstock_inspect::modbus::Span;
+use penstock_inspect::learn::{Ends, EntryKey, EntrySeen, PortCarrier, Talk};
 use penstock_inspect::replay::Occurrences;
 use penstock_policy::ids::ZoneId;
 use penstock_policy::plan::{Observing, PLAN_FORMAT, Plan, PlanInterface};
-use penstock_policy::terms::{Enforcement, GatewayMode, OnDrift};
+use penstock_policy::protocol::LimitSet;
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
+use penstock_policy::protocol::mqtt::MQTT;
+use penstock_policy::terms::{Enforcement, GatewayMode, NumberRange, OnDrift};
 use penstock_proto::v1::LearnedEvent;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -175,50 +176,56 @@ fn more_than_is_kept_is_counted() {
 #[test]
 fn a_long_talk_is_told_in_several_events_of_bounded_size_that_add_up() {
     let at = Duration::from_secs(5);
-    let mut talk = Talk::new(at, Some(MQTT));
-    talk.connections.count = 3;
-    talk.further = 2;
-    for n in 0..300_u16 {
-        let seen = MessagesSeen {
-            seen: Occurrences::once(at),
-            qos: (0, 1),
-            retain: false,
+    let begun = |protocol| {
+        let mut talk = Talk::new(at, Some(protocol));
+        talk.connections.count = 3;
+        talk.further = 2;
+        talk
+    };
+    let entry = |operation: &str, sets| {
+        let key = EntryKey {
+            operation: operation.to_owned(),
+            ..EntryKey::default()
         };
-        talk.published.insert(format!("{n}{}", "t".repeat(500)), seen);
-        talk.client_ids.insert(format!("client {n}"));
+        let seen = Occurrences::once(at);
+        (key, EntrySeen { seen, sets })
+    };
+    let range = |first, last| NumberRange { first, last };
+    let mut messages = begun(MQTT);
+    for n in 0..300_u16 {
+        let qos = LimitSet::Range(range(0, 1));
+        let (mut key, seen) = entry("publish", BTreeMap::from([("qos", qos)]));
+        key.texts.push(("topics", format!("{n}{}", "t".repeat(500))));
+        messages.operations.insert(key, seen);
+        messages.names.insert(format!("client {n}"));
     }
-    let key = ModbusKey {
-        unit: 1,
-        function: "read-coils".to_owned(),
-        written: None,
-    };
-    let one = |first: u16| Span { first, last: first };
-    let ranges = ModbusSeen {
-        seen: Occurrences::once(at),
-        read: Vec::new(),
-        write: (0..1000).map(|n| one(n * 2)).collect(),
-        sub_functions: BTreeSet::new(),
-        values: Vec::new(),
-    };
-    talk.modbus.insert(key, ranges);
+    let mut requests = begun(MODBUS_TCP);
+    let places = (0..1000).map(|n| range(n * 2, n * 2)).collect();
+    let (mut key, seen) = entry(
+        "read-coils",
+        BTreeMap::from([("addresses", LimitSet::Numbers(places))]),
+    );
+    key.numbers.push(("units", 1));
+    requests.operations.insert(key, seen);
     let ends = Ends {
         client: IpAddr::from([10, 1, 0, 5]),
         server: "10.2.0.9:1883".parse().unwrap(),
         carrier: PortCarrier::Tcp,
     };
-    let events = trail::events(&ends, &talk);
-    assert!(events.iter().all(|event| event.encoded_len() < 8192));
-    let sum = |of: fn(&LearnedEvent) -> usize| events.iter().map(of).sum::<usize>();
+    let events = [trail::events(&ends, &messages), trail::events(&ends, &requests)];
+    assert!(events.iter().flatten().all(|event| event.encoded_len() < 8192));
+    for events in &events {
+        let connections: u64 = events.iter().map(|event| event.connections).sum();
+        let further: u64 = events.iter().map(|event| event.further).sum();
+        assert_eq!((connections, further), (3, 2));
+    }
+    let [messages, requests] = &events;
+    let sum = |of: fn(&LearnedEvent) -> usize| messages.iter().map(of).sum::<usize>();
     assert_eq!(sum(|event| event.published.len()), 300);
     assert_eq!(sum(|event| event.client_ids.len()), 300);
-    assert_eq!(
-        sum(|event| event.modbus.iter().map(|m| m.write.len()).sum()),
-        1000
-    );
-    let reads: u64 = events.iter().flat_map(|e| &e.modbus).map(|m| m.count).sum();
-    let connections: u64 = events.iter().map(|event| event.connections).sum();
-    let further: u64 = events.iter().map(|event| event.further).sum();
-    assert_eq!((reads, connections, further), (1, 3, 2));
+    let told = || requests.iter().flat_map(|event| &event.modbus);
+    assert_eq!(told().map(|told| told.write.len()).sum::<usize>(), 1000);
+    assert_eq!(told().map(|told| told.count).sum::<u64>(), 1);
 }
 
 #[test]

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use penstock_inspect::learn::{Ends, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
-use penstock_inspect::modbus::Span;
-use penstock_proto::v1::{LearnedEvent, LearnedMessages, LearnedModbus, LearnedRange};
+use penstock_inspect::learn::{Ends, EntryKey, EntrySeen, PortCarrier, Talk};
+use penstock_inspect::operation::VALUES;
+use penstock_policy::protocol::LimitSet;
+use penstock_policy::terms::NumberRange;
+use penstock_proto::learned::{self, LearnedEntry};
+use penstock_proto::v1::LearnedEvent;
 
-/// Operations, ranges, topics and client identifiers of one event.
+/// Operations, ranges, topics and names of clients of one event.
 const THINGS_MAX: usize = 64;
 /// Bytes of all its texts.
 const TEXTS_BYTES_MAX: usize = 4096;
@@ -21,10 +24,7 @@ pub fn events(ends: &Ends, talk: &Talk) -> Vec<LearnedEvent> {
             PortCarrier::Udp => 17,
         },
         port: u32::from(ends.server.port()),
-        application: talk
-            .protocol
-            .map_or("", |protocol| protocol.vocabulary().word)
-            .to_owned(),
+        application: talk.protocol.map_or("", |protocol| protocol.word).to_owned(),
         first_ms: ms(talk.connections.first),
         last_ms: ms(talk.connections.last),
         ..LearnedEvent::default()
@@ -44,17 +44,11 @@ pub fn events(ends: &Ends, talk: &Talk) -> Vec<LearnedEvent> {
         things: 0,
         texts_bytes: 0,
     };
-    for (key, seen) in &talk.modbus {
-        out.modbus(key, seen);
+    for (key, seen) in &talk.operations {
+        out.operations(key, seen);
     }
-    for (topic, seen) in &talk.published {
-        out.event(1, topic.len()).published.push(messages(topic, seen));
-    }
-    for (filter, seen) in &talk.subscribed {
-        out.event(1, filter.len()).subscribed.push(messages(filter, seen));
-    }
-    for id in &talk.client_ids {
-        out.event(1, id.len()).client_ids.push(id.clone());
+    for name in &talk.names {
+        out.event(1, name.len()).client_ids.push(name.clone());
     }
     out.full.push(out.filling);
     out.full
@@ -85,78 +79,48 @@ impl Events {
     }
 
     /// Ranges that do not fit one event are told in several, the counts with the first.
-    fn modbus(&mut self, key: &ModbusKey, seen: &ModbusSeen) {
-        let mut one = LearnedModbus {
-            unit: u32::from(key.unit),
-            function: key.function.clone(),
+    fn operations(&mut self, key: &EntryKey, seen: &EntrySeen) {
+        let mut one = LearnedEntry {
+            operation: key.operation.clone(),
+            numbers: key.numbers.clone(),
+            texts: key.texts.clone(),
+            written: key.written,
+            sets: seen.sets.clone(),
             count: seen.seen.count,
             first_ms: ms(seen.seen.first),
             last_ms: ms(seen.seen.last),
-            values: seen.values.iter().copied().map(range).collect(),
-            ..LearnedModbus::default()
         };
-        let mut parts = seen
-            .write
-            .iter()
-            .map(|span| Part::Write(range(*span)))
-            .chain(seen.read.iter().map(|span| Part::Read(range(*span))))
-            .chain(
-                seen.sub_functions
-                    .iter()
-                    .map(|sub| Part::SubFunction(u32::from(*sub))),
-            )
+        // Values are few, and told with each part of the places.
+        let parted = |(name, set): (&&'static str, &mut LimitSet)| match set {
+            LimitSet::Numbers(ranges) if *name != VALUES => Some((*name, std::mem::take(ranges))),
+            _ => None,
+        };
+        let ranges: Vec<(&'static str, Vec<NumberRange>)> = one.sets.iter_mut().filter_map(parted).collect();
+        let ranges = ranges.into_iter();
+        let mut parts = ranges
+            .flat_map(|(name, ranges)| ranges.into_iter().map(move |range| (name, range)))
             .peekable();
         loop {
-            let mut things = 1;
-            while things < THINGS_MAX
-                && let Some(part) = parts.next()
-            {
-                things += 1;
-                match part {
-                    Part::Read(range) => one.read.push(range),
-                    Part::Write(range) => one.write.push(range),
-                    Part::SubFunction(sub) => one.sub_functions.push(sub),
-                }
-            }
-            let next = LearnedModbus {
+            let next = LearnedEntry {
                 count: 0,
-                read: Vec::new(),
-                // Where values are known, the place belongs to what they are kept by.
-                write: key.written.map(range).into_iter().collect(),
-                sub_functions: Vec::new(),
                 ..one.clone()
             };
-            self.event(things, 0).modbus.push(one);
+            let mut things = 1;
+            while things < THINGS_MAX
+                && let Some((name, range)) = parts.next()
+            {
+                things += 1;
+                if let Some(LimitSet::Numbers(ranges)) = one.sets.get_mut(name) {
+                    ranges.push(range);
+                }
+            }
+            let text_bytes = key.texts.iter().map(|(_, text)| text.len()).sum();
+            learned::put(self.event(things, text_bytes), one);
             if parts.peek().is_none() {
                 return;
             }
             one = next;
         }
-    }
-}
-
-enum Part {
-    Read(LearnedRange),
-    Write(LearnedRange),
-    SubFunction(u32),
-}
-
-fn messages(topic: &str, seen: &MessagesSeen) -> LearnedMessages {
-    LearnedMessages {
-        topic: topic.to_owned(),
-        count: seen.seen.count,
-        first_ms: ms(seen.seen.first),
-        last_ms: ms(seen.seen.last),
-        qos_least: u32::from(seen.qos.0),
-        qos_greatest: u32::from(seen.qos.1),
-        retain: seen.retain,
-    }
-}
-
-fn range(span: Span) -> LearnedRange {
-    LearnedRange {
-        first: u32::from(span.first),
-        last: u32::from(span.last),
     }
 }
 

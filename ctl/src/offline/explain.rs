@@ -3,12 +3,12 @@
 
 mod code;
 mod inside;
-mod operation_query;
 mod others;
 mod report;
 
 use std::net::IpAddr;
 
+use penstock_inspect::query::Query;
 use penstock_policy::document::services::services;
 use penstock_policy::explain::{self, Carries, GatewayAnswer, Outcome, QueryEnd, Question};
 use penstock_policy::ids::{AssetId, ZoneId};
@@ -21,7 +21,6 @@ use penstock_policy::verdict::{Carried, Decision, Reason, RuleName};
 
 pub use self::code::CodeMeaning;
 pub use self::inside::OperationVerdict;
-pub(crate) use self::operation_query::OperationQuery;
 pub(crate) use self::report::others as others_in_words;
 pub use self::report::{BridgeLine, End, Explanation, GatewayVerdict, Permitted, RuleLine};
 use crate::exit::Exit;
@@ -45,7 +44,7 @@ pub(crate) fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failur
                 .help("for example: penstock explain plant/ --from hmi-1 --to plc-7 --service tcp/502"),
         );
     };
-    let asked = args.operation.as_deref().map(OperationQuery::parse).transpose()?;
+    let asked = args.operation.as_deref().map(read_operation).transpose()?;
     let loaded = loading::load(std::path::Path::new(&args.subject), out)?;
     let transport = match (&args.service, &asked) {
         (Some(service), _) => carried(&loaded.plant, service)?,
@@ -67,7 +66,7 @@ pub(crate) fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failur
         args.gateway.as_deref(),
     )?;
     out.show(&explanation)?;
-    if let Some(doubt) = asked.as_ref().and_then(OperationQuery::doubt) {
+    if let Some(doubt) = asked.as_ref().and_then(Query::doubt) {
         out.remark(&format!("▲ {doubt}"));
     }
     Ok(if explanation.decision == "allow" {
@@ -77,15 +76,26 @@ pub(crate) fn explain(out: &Output, args: &args::Explain) -> Result<Exit, Failur
     })
 }
 
+/// Reads the operation that is asked about.
+fn read_operation(text: &str) -> Result<Query, Failure> {
+    Query::read(text).map_err(|error| {
+        let failure = Failure::usage(error.what).help(error.help);
+        match error.because {
+            Some(why) => failure.because(why),
+            None => failure,
+        }
+    })
+}
+
 /// The service by which the document lets the two speak the operation's protocol, else that protocol's own.
-fn service_of(plant: &Plant, from: &str, to: &str, asked: &OperationQuery) -> String {
+fn service_of(plant: &Plant, from: &str, to: &str, asked: &Query) -> String {
     let names = |ends: &[FlowEnd], name: &str| ends.iter().any(|end| end.name() == name);
     let flows = plant.conduits.values().flat_map(|conduit| conduit.flows.values());
     let declared = flows
-        .filter(|flow| flow.service.protocol == Some(asked.protocol()))
+        .filter(|flow| flow.service.protocol == Some(asked.operation().protocol))
         .find(|flow| names(&flow.sources, from) && names(&flow.destinations, to));
     declared.map_or_else(
-        || asked.protocol().word.to_owned(),
+        || asked.operation().protocol.word.to_owned(),
         |flow| flow.service.name.clone(),
     )
 }
@@ -95,7 +105,7 @@ fn judge(
     loaded: &LoadedPlant,
     now_ms: u64,
     (from, to, transport): (&str, &str, Carried),
-    asked: Option<&OperationQuery>,
+    asked: Option<&Query>,
     only: Option<&str>,
 ) -> Result<Explanation, Failure> {
     let plant = &loaded.plant;
@@ -331,11 +341,7 @@ fn rule_line(loaded: &LoadedPlant, rule: &RuleName, matched: bool) -> RuleLine {
     }
 }
 
-fn bridge_line(
-    loaded: &LoadedPlant,
-    carries: &Carries,
-    asked: Option<(&OperationQuery, &str)>,
-) -> BridgeLine {
+fn bridge_line(loaded: &LoadedPlant, carries: &Carries, asked: Option<(&Query, &str)>) -> BridgeLine {
     let publications = Operations::from(carries.publications.clone());
     BridgeLine {
         gateway: carries.gateway.to_string(),
@@ -351,7 +357,7 @@ pub(crate) fn told(
     loaded: &LoadedPlant,
     answer: &GatewayAnswer,
     plan: Option<&Plan>,
-    asked: Option<(&OperationQuery, &str)>,
+    asked: Option<(&Query, &str)>,
 ) -> GatewayVerdict {
     let line = |rule: &RuleName, matched: bool| rule_line(loaded, rule, matched);
     let verdict = &answer.verdict;

@@ -3,9 +3,9 @@
 //! Beside a plant the proposal is one more file of its folder. Without one it is a whole document: clients are put
 //! into a zone `operations`, servers into a zone `control`, with one gateway between them, as a first sketch.
 
+mod allow;
 mod place;
 
-use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -15,8 +15,7 @@ use penstock_policy::model::{Asset, Plant};
 use penstock_policy::text::is_hidden;
 
 use self::place::Place;
-use super::{Ends, Learned, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
-use crate::modbus::Span;
+use super::{Ends, EntryKey, EntrySeen, Learned, PortCarrier, Talk};
 use crate::replay::Occurrences;
 
 /// How a time is written; the caller knows time zones.
@@ -327,89 +326,14 @@ fn flow(
         from.asset, to.asset
     );
     let widening = if widens { "widens: " } else { "" };
-    match readable {
-        None => {}
-        Some(protocol) if protocol == MODBUS_TCP => {
-            if talk.in_order {
-                out.push_str("        answers: in-order # its server answers under other identifiers than it was asked\n");
-            }
-            out.push_str("        allow:\n");
-            for (key, entry) in lines(talk) {
-                let mut limits = format!("units: {}", key.unit);
-                if !entry.write.is_empty() {
-                    let _ = write!(limits, ", addresses: {}", spans(&entry.write));
-                }
-                if !entry.read.is_empty() {
-                    let _ = write!(limits, ", read_addresses: {}", spans(&entry.read));
-                }
-                if !entry.sub_functions.is_empty() {
-                    let list: Vec<Span> = entry
-                        .sub_functions
-                        .iter()
-                        .map(|sub| Span {
-                            first: *sub,
-                            last: *sub,
-                        })
-                        .collect();
-                    let _ = write!(limits, ", sub_functions: {}", spans(&list));
-                }
-                if let Some(values) = entry.values.iter().copied().reduce(Span::hull) {
-                    let _ = write!(limits, ", values: {}", spans(&[values]));
-                }
-                let _ = writeln!(
-                    out,
-                    "          - {}: {{ {limits} }} # {widening}{}",
-                    key.function,
-                    seen(&entry.seen, clock)
-                );
-            }
-        }
-        Some(_) => {
-            out.push_str("        allow:\n");
-            if !talk.client_ids.is_empty() && !talk.client_ids.contains("") {
-                let ids: Vec<String> = talk.client_ids.iter().map(|id| quoted(id)).collect();
-                let _ = writeln!(out, "          - connect: {{ client_ids: [{}] }}", ids.join(", "));
-            }
-            for (verb, list) in [("publish", &talk.published), ("subscribe", &talk.subscribed)] {
-                for (topic, messages) in list {
-                    let _ = writeln!(
-                        out,
-                        "          - {verb}: {{ topics: [{}], {} }} # {widening}{}",
-                        quoted(topic),
-                        message_limits(verb, messages),
-                        seen(&messages.seen, clock)
-                    );
-                }
-            }
-        }
+    let Some(protocol) = readable else { return };
+    if talk.in_order && protocol.matches_answers {
+        out.push_str(
+            "        answers: in-order # its server answers under other identifiers than it was asked\n",
+        );
     }
-}
-
-/// What the document's entries say, one a line: all places of a function together, as a person would write it.
-fn lines(talk: &Talk) -> Vec<(ModbusKey, ModbusSeen)> {
-    let mut lines: BTreeMap<_, (ModbusKey, ModbusSeen)> = BTreeMap::new();
-    for (key, seen) in &talk.modbus {
-        lines
-            .entry((key.unit, &key.function))
-            .and_modify(|(_, line)| *line = line.and(seen))
-            .or_insert_with(|| (key.clone(), seen.clone()));
-    }
-    lines.into_values().collect()
-}
-
-fn message_limits(verb: &str, messages: &MessagesSeen) -> String {
-    let (least, greatest) = messages.qos;
-    let qos = if least == greatest {
-        format!("qos: {least}")
-    } else {
-        format!("qos: {least}-{greatest}")
-    };
-    if verb == "publish" {
-        let retain = if messages.retain { "yes" } else { "no" };
-        format!("{qos}, retain: {retain}")
-    } else {
-        qos
-    }
+    out.push_str("        allow:\n");
+    allow::write(out, protocol, talk, widening, clock);
 }
 
 /// "120 times, from 2026-03-01T08:00:00Z to 2026-03-01T09:00:00Z".
@@ -427,33 +351,6 @@ fn conversations(count: u64) -> String {
         1 => "one conversation".to_owned(),
         count => format!("{count} conversations"),
     }
-}
-
-fn spans(spans: &[Span]) -> String {
-    let one = |span: &Span| {
-        if span.first == span.last {
-            span.first.to_string()
-        } else {
-            format!("{}-{}", span.first, span.last)
-        }
-    };
-    format!("[{}]", spans.iter().map(one).collect::<Vec<_>>().join(", "))
-}
-
-/// A YAML string in double quotes, whatever a client put into a topic.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() || !c.is_ascii() => {
-                let _ = write!(out, "\\U{:08X}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use penstock_policy::protocol::Protocol;
 
-use super::ranges::{few, merge};
+use super::entry::{EntryKey, EntrySeen, Lesson};
 use crate::capture::SkipReason;
 pub use crate::capture::direction::PortCarrier;
-use crate::modbus::{self, Span};
-use crate::mqtt;
 use crate::operation::Operation;
+use crate::protocols;
 use crate::replay::Occurrences;
 
 /// Who talks to whom.
@@ -34,14 +33,10 @@ pub struct Talk {
     pub packets: Option<Occurrences>,
     /// The protocol that could be read in them.
     pub protocol: Option<Protocol>,
-    /// Modbus operations.
-    pub modbus: BTreeMap<ModbusKey, ModbusSeen>,
-    /// MQTT publications by topic, wills included.
-    pub published: BTreeMap<String, MessagesSeen>,
-    /// MQTT subscriptions by filter.
-    pub subscribed: BTreeMap<String, MessagesSeen>,
-    /// MQTT client identifiers.
-    pub client_ids: BTreeSet<String>,
+    /// Its operations, by what one line of a proposal can say.
+    pub operations: BTreeMap<EntryKey, EntrySeen>,
+    /// Under which names clients opened sessions.
+    pub names: BTreeSet<String>,
     /// Distinct things that were not kept.
     pub further: u64,
     /// Bytes that could not be read as the protocol of the port: then no operation can be proposed.
@@ -56,53 +51,16 @@ pub struct Talk {
     things: usize,
 }
 
-/// Operations that one line of a document can say.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ModbusKey {
-    /// Unit.
-    pub unit: u8,
-    /// Function by name.
-    pub function: String,
-    /// Where it writes, if its values are known: a rule limits both together, so they are kept together.
-    pub written: Option<Span>,
-}
-
-/// What was seen of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModbusSeen {
-    /// How often.
-    pub seen: Occurrences,
-    /// Addresses read, merged.
-    pub read: Vec<Span>,
-    /// Addresses (of file functions: files) written, or of a function that does one thing, touched.
-    pub write: Vec<Span>,
-    /// Sub-functions of diagnostics.
-    pub sub_functions: BTreeSet<u16>,
-    /// Values written, merged: at most 16 separate ranges, of more those that are closest become one.
-    pub values: Vec<Span>,
-}
-
-/// Messages by topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessagesSeen {
-    /// How often.
-    pub seen: Occurrences,
-    /// Least and greatest quality of service.
-    pub qos: (u8, u8),
-    /// Some were retained.
-    pub retain: bool,
-}
-
 /// Bounds of what is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TalkLimits {
     /// Pairs of ends.
     pub talks_max: usize,
-    /// Distinct things of one pair: operations, separate ranges, topics, client identifiers.
+    /// Distinct things of one pair: operations, separate ranges, topics, names of clients.
     pub distinct_max: usize,
     /// Distinct things of all pairs together.
     pub things_max: usize,
-    /// Bytes of one topic or client identifier.
+    /// Bytes of one topic or name.
     pub text_bytes_max: usize,
     /// Bytes of all of them.
     pub texts_bytes_max: usize,
@@ -174,7 +132,7 @@ impl Learned {
         ends: Ends,
         protocol: Option<Protocol>,
         at: Duration,
-        operation: Operation<'_>,
+        operation: &Operation<'_>,
     ) {
         let mut one = Talk::new(at, protocol);
         one.operation(at, operation);
@@ -240,16 +198,16 @@ struct TalkRoom<'r> {
 }
 
 impl TalkRoom<'_> {
-    /// Takes room for `things` more of a talk that has `distinct`, and for `text`; whether there was.
-    fn take(&mut self, distinct: &mut usize, things: usize, text: &str) -> bool {
+    /// Takes room for `things` more of a talk that has `distinct`, and for a text; whether there was.
+    fn take(&mut self, distinct: &mut usize, things: usize, text_bytes: usize) -> bool {
         let fits = *distinct + things <= self.limits.distinct_max
             && *self.things + things <= self.limits.things_max
-            && text.len() <= self.limits.text_bytes_max
-            && *self.texts_bytes + text.len() <= self.limits.texts_bytes_max;
+            && text_bytes <= self.limits.text_bytes_max
+            && *self.texts_bytes + text_bytes <= self.limits.texts_bytes_max;
         if fits {
             *distinct += things;
             *self.things += things;
-            *self.texts_bytes += text.len();
+            *self.texts_bytes += text_bytes;
         }
         fits
     }
@@ -257,66 +215,6 @@ impl TalkRoom<'_> {
     fn give(&mut self, distinct: &mut usize, things: usize) {
         *distinct = distinct.saturating_sub(things);
         *self.things = self.things.saturating_sub(things);
-    }
-}
-
-impl ModbusSeen {
-    fn things(&self) -> usize {
-        1 + self.read.len() + self.write.len() + self.sub_functions.len()
-    }
-
-    /// The same, its ranges sorted and joined whoever made them.
-    fn in_order(&self) -> Self {
-        let joined = |spans: &[Span]| {
-            let mut list = Vec::new();
-            spans.iter().for_each(|span| merge(&mut list, *span));
-            list
-        };
-        Self {
-            read: joined(&self.read),
-            write: joined(&self.write),
-            values: {
-                let mut values = joined(&self.values);
-                few(&mut values);
-                values
-            },
-            ..self.clone()
-        }
-    }
-
-    /// Whether `more` brings nothing but its counts.
-    fn holds(&self, more: &Self) -> bool {
-        let within = |spans: &[Span], span: &Span| {
-            spans
-                .iter()
-                .any(|known| known.first <= span.first && span.last <= known.last)
-        };
-        more.read.iter().all(|span| within(&self.read, span))
-            && more.write.iter().all(|span| within(&self.write, span))
-            && more.sub_functions.is_subset(&self.sub_functions)
-            && more.values.iter().all(|span| within(&self.values, span))
-    }
-
-    /// Both together.
-    pub(super) fn and(&self, more: &Self) -> Self {
-        let mut both = self.clone();
-        both.seen = self.seen.and(more.seen);
-        more.read.iter().for_each(|span| merge(&mut both.read, *span));
-        more.write.iter().for_each(|span| merge(&mut both.write, *span));
-        both.sub_functions.extend(&more.sub_functions);
-        more.values.iter().for_each(|span| merge(&mut both.values, *span));
-        few(&mut both.values);
-        both
-    }
-}
-
-impl MessagesSeen {
-    fn and(&self, more: &Self) -> Self {
-        Self {
-            seen: self.seen.and(more.seen),
-            qos: (self.qos.0.min(more.qos.0), self.qos.1.max(more.qos.1)),
-            retain: self.retain || more.retain,
-        }
     }
 }
 
@@ -331,10 +229,8 @@ impl Talk {
             },
             packets: None,
             protocol,
-            modbus: BTreeMap::new(),
-            published: BTreeMap::new(),
-            subscribed: BTreeMap::new(),
-            client_ids: BTreeSet::new(),
+            operations: BTreeMap::new(),
+            names: BTreeSet::new(),
             further: 0,
             unread: false,
             in_order: false,
@@ -346,35 +242,25 @@ impl Talk {
 
     /// Whether operations were read in it.
     pub fn has_operations(&self) -> bool {
-        !(self.modbus.is_empty() && self.published.is_empty() && self.subscribed.is_empty())
+        !self.operations.is_empty()
     }
 
     fn texts_bytes(&self) -> usize {
-        self.published
+        let names = self.names.iter().map(String::len);
+        self.operations
             .keys()
-            .chain(self.subscribed.keys())
-            .chain(&self.client_ids)
-            .map(String::len)
+            .map(EntryKey::texts_bytes)
+            .chain(names)
             .sum()
     }
 
     fn lacks(&self, talk: &Self) -> bool {
-        let modbus = talk.modbus.iter().any(|(key, seen)| {
-            let known = self.modbus.get(key);
-            known.is_none_or(|known| !known.holds(seen))
-        });
-        let messages = |known: &BTreeMap<String, MessagesSeen>, told: &BTreeMap<String, MessagesSeen>| {
-            told.iter().any(|(topic, seen)| {
-                known.get(topic).is_none_or(|known| {
-                    let together = known.and(seen);
-                    (together.qos, together.retain) != (known.qos, known.retain)
-                })
-            })
+        let known = |key, seen| {
+            let known = self.operations.get(key);
+            known.is_some_and(|known| known.holds(seen))
         };
-        modbus
-            || messages(&self.published, &talk.published)
-            || messages(&self.subscribed, &talk.subscribed)
-            || !talk.client_ids.is_subset(&self.client_ids)
+        !talk.operations.iter().all(|(key, seen)| known(key, seen))
+            || !talk.names.is_subset(&self.names)
             || (talk.unread && !self.unread)
             || (talk.in_order && !self.in_order)
             || (talk.misfits && !self.misfits)
@@ -395,38 +281,27 @@ impl Talk {
         self.in_order |= more.in_order;
         self.misfits |= more.misfits;
         self.guessed = self.guessed.saturating_add(more.guessed);
-        for (key, seen) in more.modbus {
-            self.add_modbus(key, &seen, room);
+        for (key, seen) in more.operations {
+            self.add_entry(key, &seen, room);
         }
-        for (list, more) in [
-            (&mut self.published, more.published),
-            (&mut self.subscribed, more.subscribed),
-        ] {
-            for (topic, seen) in more {
-                if let Some(known) = list.get_mut(&topic) {
-                    *known = known.and(&seen);
-                } else if room.take(&mut self.things, 1, &topic) {
-                    list.insert(topic, seen);
-                } else {
-                    self.further += 1;
-                }
-            }
-        }
-        for id in more.client_ids {
-            if self.client_ids.contains(&id) {
+        for name in more.names {
+            if self.names.contains(&name) {
                 continue;
             }
-            if room.take(&mut self.things, 1, &id) {
-                self.client_ids.insert(id);
+            if room.take(&mut self.things, 1, name.len()) {
+                self.names.insert(name);
             } else {
                 self.further += 1;
             }
         }
     }
 
-    fn add_modbus(&mut self, key: ModbusKey, seen: &ModbusSeen, room: &mut TalkRoom<'_>) {
-        let known = self.modbus.get_mut(&key);
-        let before = known.as_ref().map_or(0, |known| known.things());
+    fn add_entry(&mut self, key: EntryKey, seen: &EntrySeen, room: &mut TalkRoom<'_>) {
+        let known = self.operations.get_mut(&key);
+        let (before, text_bytes) = match &known {
+            Some(known) => (known.things(), 0),
+            None => (0, key.texts_bytes()),
+        };
         let together = match known {
             Some(known) if known.holds(seen) => {
                 known.seen = known.seen.and(seen.seen);
@@ -439,59 +314,26 @@ impl Talk {
         if let Some(fewer) = before.checked_sub(after) {
             // Ranges that were separate have met.
             room.give(&mut self.things, fewer);
-        } else if !room.take(&mut self.things, after - before, "") {
+        } else if !room.take(&mut self.things, after - before, text_bytes) {
             self.further += 1;
             return;
         }
-        self.modbus.insert(key, together);
+        self.operations.insert(key, together);
     }
 
-    fn operation(&mut self, at: Duration, operation: Operation<'_>) {
-        match operation {
-            Operation::Modbus(operation) => self.modbus(at, operation),
-            Operation::Mqtt(operation) => self.mqtt(at, operation),
-        }
-    }
-
-    fn modbus(&mut self, at: Duration, operation: modbus::Operation) {
-        let key = ModbusKey {
-            unit: operation.unit,
-            function: operation.function(),
-            written: operation.write.filter(|_| operation.values.is_some()),
+    fn operation(&mut self, at: Duration, operation: &Operation<'_>) {
+        let Some(inspector) = protocols::of(operation.protocol) else {
+            return;
         };
-        let both = operation.read.is_some() && operation.write.is_some();
-        let write = operation.write.or(operation.read).or(operation.files);
-        let seen = ModbusSeen {
-            seen: Occurrences::once(at),
-            read: operation.read.filter(|_| both).into_iter().collect(),
-            write: write.into_iter().collect(),
-            sub_functions: operation
-                .sub_function
-                .filter(|_| operation.code == 8)
-                .into_iter()
-                .collect(),
-            values: operation.values.into_iter().collect(),
-        };
-        self.modbus.insert(key, seen);
-    }
-
-    fn mqtt(&mut self, at: Duration, operation: mqtt::Operation<'_>) {
-        let (list, topic, qos, retain) = match operation {
-            mqtt::Operation::Publish { topic, qos, retain }
-            | mqtt::Operation::Will { topic, qos, retain } => (&mut self.published, topic, qos, retain),
-            mqtt::Operation::Subscribe { filter, qos } => (&mut self.subscribed, filter, qos, false),
-            mqtt::Operation::Connect { client_id, .. } => {
-                self.client_ids.insert(client_id.into_owned());
-                return;
+        match inspector.learn(operation) {
+            Lesson::Entry(key, sets) => {
+                let seen = Occurrences::once(at);
+                self.operations.insert(key, EntrySeen { seen, sets });
             }
-            // A delivery follows from its subscription, an end of one needs no rule.
-            mqtt::Operation::Unsubscribe { .. } | mqtt::Operation::Deliver { .. } => return,
-        };
-        let seen = MessagesSeen {
-            seen: Occurrences::once(at),
-            qos: (qos, qos),
-            retain,
-        };
-        list.insert(topic.into_owned(), seen);
+            Lesson::Name(name) => {
+                self.names.insert(name);
+            }
+            Lesson::Nothing => {}
+        }
     }
 }

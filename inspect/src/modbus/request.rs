@@ -4,8 +4,12 @@
 //! quantities above the standard's, spans past address 65535 and reserved fields are errors. Codes that no
 //! standard defines are taken whole, as opaque: only their code and unit can be judged.
 
-use super::operation::{Operation, Span};
+use super::operation::{self, ADDRESSES, READ_ADDRESSES, Span, function_name};
 use crate::bytes::Reader;
+use crate::operation::{Operation, SUB_FUNCTIONS, VALUES};
+
+/// The function that has sub-functions.
+const DIAGNOSTICS: u8 = 8;
 
 /// A decoded request; borrows what it writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,7 +248,7 @@ impl<'a> Request<'a> {
     }
 
     /// The request without its data, for events.
-    pub fn operation(&self) -> Operation {
+    pub fn operation(&self) -> Operation<'static> {
         let mut files: Option<Span> = None;
         let mut values = self.values.hull();
         for record in self.files.iter() {
@@ -257,15 +261,27 @@ impl<'a> Request<'a> {
                 values = Some(values.map_or(written, |values| values.hull(written)));
             }
         }
-        Operation {
-            unit: self.unit,
-            code: self.code,
-            sub_function: self.sub_function,
-            read: self.read,
-            write: self.write,
-            files,
-            values,
-        }
+        let (addresses, read_addresses) = match self.write {
+            Some(write) => (Some(write), self.read),
+            None => (self.read.or(files), None),
+        };
+        // That of the encapsulated interface is in its name.
+        let sub_function = self.sub_function.filter(|_| self.code == DIAGNOSTICS);
+        let sub_function = sub_function.map(|sub| Span {
+            first: sub,
+            last: sub,
+        });
+        Operation::new(
+            operation::MODBUS_TCP,
+            function_name(self.code, self.sub_function),
+            [
+                operation::units(self.unit),
+                operation::fact(ADDRESSES, addresses),
+                operation::fact(READ_ADDRESSES, read_addresses),
+                operation::fact(VALUES, values),
+                operation::fact(SUB_FUNCTIONS, sub_function),
+            ],
+        )
     }
 }
 

@@ -54,6 +54,16 @@ pub struct Reads {
     pub span: Option<Span>,
 }
 
+impl Reads {
+    /// Those of a request.
+    pub(crate) fn of(request: &Request<'_>) -> Self {
+        Self {
+            sub_function: request.sub_function,
+            span: request.read,
+        }
+    }
+}
+
 /// What a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

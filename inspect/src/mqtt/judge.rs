@@ -16,8 +16,9 @@ use penstock_policy::terms::NumberRange;
 
 use crate::judge::trie::{Grant, Trie};
 use crate::judge::{Objection, Refusal, RuleIndex, RulesError, Verdict};
-use crate::mqtt::operation::Operation;
+use crate::mqtt::operation::{Operation, TOPICS};
 use crate::mqtt::topic::Subscription;
+use crate::operation::Operation as AnyOperation;
 
 /// The group of the lists that let any client connect.
 const ANY_CLIENT: usize = 0;
@@ -308,13 +309,13 @@ impl MqttRules {
     }
 
     /// The rule whose filter shares most levels with what was asked.
-    pub(crate) fn nearest(&self, operation: &Operation<'_>) -> Option<RuleIndex> {
-        let (side, topic) = match operation {
-            Operation::Publish { topic, .. } | Operation::Will { topic, .. } => (Side::Publish, topic),
-            Operation::Subscribe { filter, .. } => (Side::Subscribe, filter),
-            Operation::Deliver { topic, .. } => (Side::Subscribe, topic),
-            Operation::Connect { .. } | Operation::Unsubscribe { .. } => return None,
+    pub(crate) fn nearest(&self, operation: &AnyOperation<'_>) -> Option<RuleIndex> {
+        let side = match operation.name {
+            "publish" | "will" => Side::Publish,
+            "subscribe" | "deliver" => Side::Subscribe,
+            _ => return None,
         };
+        let topic = operation.text(TOPICS)?;
         let shared_levels = |filter: &str| {
             filter
                 .split('/')

@@ -1,13 +1,28 @@
-//! What an MQTT packet does, in the field's words.
+//! What an MQTT packet does: as its session is judged by it, and in the field's words.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Serialize;
+pub(super) use penstock_policy::protocol::mqtt::MQTT;
+use penstock_policy::terms::NumberRange;
+
+use crate::operation::{self, Fact, NamedFact};
+
+// What a document can limit an operation by, and so the names of its facts.
+
+/// Topic, or topic filter as sent.
+pub(super) const TOPICS: &str = "topics";
+/// Quality of service, 0–2.
+pub(super) const QOS: &str = "qos";
+/// Retained.
+pub(super) const RETAIN: &str = "retain";
+/// Client identifier; empty if the broker is to choose.
+pub(super) const CLIENT_IDS: &str = "client_ids";
+/// User name.
+pub(super) const USERS: &str = "users";
 
 /// One operation of a client on its broker, or a delivery by the broker.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation<'a> {
     /// The connection is opened.
     Connect {
@@ -95,33 +110,72 @@ impl Operation<'_> {
     }
 }
 
-/// "publish works/filters/3/pressure at QoS 1, retained".
-impl fmt::Display for Operation<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = |f: &mut fmt::Formatter<'_>, verb: &str, topic: &str, qos: u8, retain: bool| {
-            let retained = if retain { ", retained" } else { "" };
-            write!(f, "{verb} {} at QoS {qos}{retained}", topic.escape_debug())
+/// As it is reported.
+impl<'a> From<Operation<'a>> for operation::Operation<'a> {
+    fn from(operation: Operation<'a>) -> Self {
+        let of = |name, [first, second, third]: [Option<NamedFact<'a>>; 3]| {
+            Self::new(MQTT, name, [first, second, third])
         };
-        match self {
-            Self::Connect { client_id, user } => {
-                // In quotes where blanks would let it be taken for more words than one.
-                let name = |text: &str| match text.contains(char::is_whitespace) {
-                    true => format!("\"{}\"", text.escape_debug()),
-                    false => text.escape_debug().to_string(),
-                };
-                write!(f, "connect as {}", name(client_id))?;
-                match user {
-                    Some(user) => write!(f, " with user {}", name(user)),
-                    None => Ok(()),
-                }
+        let message = |topic, qos, retain| {
+            let retain = (RETAIN, Fact::Flag(retain));
+            [
+                Some((TOPICS, Fact::Text(topic))),
+                Some(quality(qos)),
+                Some(retain),
+            ]
+        };
+        match operation {
+            Operation::Connect { client_id, user } => {
+                let user = user.map(|user| (USERS, Fact::Text(user)));
+                of("connect", [Some((CLIENT_IDS, Fact::Text(client_id))), user, None])
             }
-            Self::Will { topic, qos, retain } => message(f, "will", topic, *qos, *retain),
-            Self::Publish { topic, qos, retain } => message(f, "publish", topic, *qos, *retain),
-            Self::Deliver { topic, qos, retain } => message(f, "deliver", topic, *qos, *retain),
-            Self::Subscribe { filter, qos } => {
-                write!(f, "subscribe {} at QoS {qos}", filter.escape_debug())
+            Operation::Will { topic, qos, retain } => of("will", message(topic, qos, retain)),
+            Operation::Publish { topic, qos, retain } => of("publish", message(topic, qos, retain)),
+            Operation::Deliver { topic, qos, retain } => of("deliver", message(topic, qos, retain)),
+            Operation::Subscribe { filter, qos } => {
+                let filter = (TOPICS, Fact::Text(filter));
+                of("subscribe", [Some(filter), Some(quality(qos)), None])
             }
-            Self::Unsubscribe { filter } => write!(f, "unsubscribe {}", filter.escape_debug()),
+            Operation::Unsubscribe { filter } => {
+                of("unsubscribe", [Some((TOPICS, Fact::Text(filter))), None, None])
+            }
         }
+    }
+}
+
+fn quality<'a>(qos: u8) -> NamedFact<'a> {
+    let range = NumberRange {
+        first: qos.into(),
+        last: qos.into(),
+    };
+    (QOS, Fact::Numbers(range))
+}
+
+/// "publish works/filters/3/pressure at QoS 1, retained".
+pub(super) fn show(operation: &operation::Operation<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(operation.name)?;
+    if let Some(topic) = operation.text(TOPICS) {
+        write!(f, " {}", topic.escape_debug())?;
+    }
+    if let Some(client_id) = operation.text(CLIENT_IDS) {
+        write!(f, " as {}", quoted(client_id))?;
+    }
+    if let Some(user) = operation.text(USERS) {
+        write!(f, " with user {}", quoted(user))?;
+    }
+    if let Some(qos) = operation.numbers(QOS) {
+        write!(f, " at QoS {qos}")?;
+    }
+    if operation.is(RETAIN) {
+        f.write_str(", retained")?;
+    }
+    Ok(())
+}
+
+/// A name, in quotes where blanks would let it be taken for more words than one.
+fn quoted(name: &str) -> String {
+    match name.contains(char::is_whitespace) {
+        true => format!("\"{}\"", name.escape_debug()),
+        false => name.escape_debug().to_string(),
     }
 }

@@ -65,9 +65,9 @@ proptest! {
                 let verdict = rules.judge_for(&client, &operation);
                 // To end a subscription needs no rule.
                 let expected = matches!(operation, Operation::Unsubscribe { .. }) || (0..alone.len()).any(permits);
-                prop_assert_eq!(verdict.allows(), expected, "{} of {:?}: {:?}", operation, connect, verdict);
+                prop_assert_eq!(verdict.allows(), expected, "{:?} of {:?}: {:?}", operation, connect, verdict);
                 if let Verdict::Allow(rule) = verdict {
-                    prop_assert!(permits(owners[rule]), "{} by rule {}", operation, rule);
+                    prop_assert!(permits(owners[rule]), "{:?} by rule {}", operation, rule);
                 }
             }
         }

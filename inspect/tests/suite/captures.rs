@@ -6,30 +6,41 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use penstock_inspect::Operation;
 use penstock_inspect::capture::direction::{NoDeclarations, Opening};
 use penstock_inspect::capture::{CaptureError, Flows, Fragments, Frames, Happening, Transport, flows};
 use penstock_inspect::follow::{Follower, StreamFinding};
 use penstock_inspect::judge::{Objection, Refusal, Rules, Verdict};
-use penstock_inspect::{Operation, modbus};
+use penstock_policy::protocol::modbus_tcp::functions::modbus_function;
+use penstock_policy::terms::NumberRange;
 
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/modbus")
 }
 
 /// The line that the golden has for a request.
-fn line(operation: &modbus::Operation) -> String {
-    let mut line = format!("{} {}", operation.unit, operation.code);
-    if let Some(sub_function) = operation.sub_function {
+fn line(operation: &Operation<'_>) -> String {
+    let number = |name| operation.numbers(name).map(|range| range.first);
+    let function = modbus_function(operation.name);
+    let code = function.map(|function| function.code);
+    let code = code.unwrap_or_else(|| operation.name["function-".len()..].parse().unwrap());
+    let mut line = format!("{} {code}", number("units").unwrap());
+    let fixed = function.and_then(|function| function.sub_function);
+    if let Some(sub_function) = number("sub_functions").or(fixed.map(u32::from)) {
         line += &format!(" sub {sub_function}");
     }
-    let single = matches!(operation.code, 5 | 6 | 22 | 24);
-    if let (Some(read), Some(_)) = (operation.read, operation.write) {
-        line += &format!(" read {} {}", read.first, read.count());
+    if function.is_some_and(|function| function.files) {
+        return line;
     }
-    if let Some(span) = operation.write.or(operation.read) {
+    let count = |range: NumberRange| range.last - range.first + 1;
+    let single = matches!(code, 5 | 6 | 22 | 24);
+    if let Some(read) = operation.numbers("read_addresses") {
+        line += &format!(" read {} {}", read.first, count(read));
+    }
+    if let Some(span) = operation.numbers("addresses") {
         line += &format!(" {}", span.first);
         if !single {
-            line += &format!(" {}", span.count());
+            line += &format!(" {}", count(span));
         }
     }
     line
@@ -56,10 +67,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
                 return;
             };
             let mut found = |finding: StreamFinding<'_>| match finding {
-                StreamFinding::Judged {
-                    operation: Operation::Modbus(operation),
-                    verdict,
-                } => {
+                StreamFinding::Judged { operation, verdict } => {
                     let malformed = matches!(
                         verdict,
                         Verdict::Refuse(Refusal {

@@ -30,7 +30,7 @@ fn permits(rule: &ModbusOperation, request: &Request<'_>) -> bool {
     let named = match rule.function.as_str() {
         "read-only" => read_only,
         "read-write" => read_only || writing,
-        function => name == Some(function),
+        function => name == function,
     };
     let reads = if rule.read_addresses.is_some() && request.code != 6 {
         &rule.read_addresses
@@ -200,7 +200,7 @@ fn a_refusal_names_the_rule_that_came_closest_and_what_stands_against_it() {
             matches!(verdict, Verdict::Refuse(refusal) if refusal.why == why),
             "{verdict:?}"
         );
-        let operation = penstock_inspect::Operation::Modbus(request.operation());
+        let operation = request.operation();
         assert_eq!(rules.explain(&operation, verdict), words);
     }
     let request = Request::decode(1, &[6, 0, 40, 5, 0xdc]).unwrap();

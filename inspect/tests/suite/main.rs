@@ -26,6 +26,7 @@ mod narrower;
 mod observing;
 mod odd_answers;
 mod offline;
+mod queries;
 mod reassembly;
 mod recorder;
 mod resumed;

@@ -222,7 +222,7 @@ proptest! {
             (Rules::compile(&old).unwrap(), Rules::compile(&new).unwrap()) else { unreachable!() };
         for operation in messages() {
             let (before, after) = (before.judge(&operation).allows(), after.judge(&operation).allows());
-            prop_assert!(holds(effect, before, after), "{:?}: {} {} → {}, but {:?}", details, operation, before, after, effect);
+            prop_assert!(holds(effect, before, after), "{:?}: {:?} {} → {}, but {:?}", details, operation, before, after, effect);
         }
     }
 }

@@ -1,17 +1,19 @@
 //! What was learned from traffic is a plant document that lets exactly that traffic pass.
 
-use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use penstock_inspect::capture::Frames;
-use penstock_inspect::learn::{Ends, Learned, Learner, ModbusKey, ModbusSeen, PortCarrier, Talk, document};
-use penstock_inspect::modbus::Span;
+use penstock_inspect::learn::{Ends, EntryKey, EntrySeen, Learned, Learner, PortCarrier, Talk, document};
 use penstock_inspect::replay::{Occurrences, Plans, Replay, Report};
 use penstock_policy::compile::compile_all;
 use penstock_policy::diagnostics::{SourceFile, Style};
 use penstock_policy::model::Plant;
+use penstock_policy::protocol::LimitSet;
+use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
+use penstock_policy::terms::NumberRange;
 
 pub(crate) const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
 
@@ -109,11 +111,11 @@ fn what_is_not_in_the_plant_yet_is_proposed_beside_it_and_said_to_widen_it() {
     let talk = small
         .talks
         .values_mut()
-        .find(|talk| talk.modbus.len() > 1)
+        .find(|talk| talk.operations.len() > 1)
         .unwrap();
-    let kept = talk.modbus.pop_first().unwrap();
-    talk.modbus.clear();
-    talk.modbus.insert(kept.0.clone(), kept.1.clone());
+    let kept = talk.operations.pop_first().unwrap();
+    talk.operations.clear();
+    talk.operations.insert(kept.0.clone(), kept.1.clone());
     let first = document::write(&small, None, Some(KEY), &clock);
     let plant = load(&[&first]);
     let proposal = document::write(
@@ -127,7 +129,7 @@ fn what_is_not_in_the_plant_yet_is_proposed_beside_it_and_said_to_widen_it() {
         "{proposal}"
     );
     assert!(
-        !proposal.contains(&format!("- {}:", kept.0.function)),
+        !proposal.contains(&format!("- {}:", kept.0.operation)),
         "{proposal}"
     );
     assert!(!proposal.contains("\nplant:"));
@@ -160,33 +162,34 @@ fn what_gateways_learned_is_not_proposed_again_once_the_plant_permits_it() {
             .talks
             .values()
             .filter(|talk| talk.has_operations())
-            .map(|talk| &talk.modbus)
+            .map(|talk| &talk.operations)
             .collect();
         assert!(rest.is_empty(), "{name}: {rest:?}\n{text}");
     }
 }
 
-fn one(at: u16) -> Span {
-    Span { first: at, last: at }
+fn one(at: u32) -> NumberRange {
+    NumberRange { first: at, last: at }
 }
 
 /// What a gateway tells of writes to one place, with these values.
-fn written(function: &str, place: u16, values: &[Span]) -> Learned {
+fn written(function: &str, place: u32, values: &[NumberRange]) -> Learned {
     let files = function.contains("file");
-    let key = ModbusKey {
-        unit: 1,
-        function: function.to_owned(),
+    let key = EntryKey {
+        numbers: vec![("units", 1)],
+        operation: function.to_owned(),
+        texts: Vec::new(),
         written: (!files).then_some(one(place)),
     };
-    let seen = ModbusSeen {
+    let seen = EntrySeen {
         seen: Occurrences::once(Duration::ZERO),
-        read: Vec::new(),
-        write: vec![one(place)],
-        sub_functions: Default::default(),
-        values: values.to_vec(),
+        sets: BTreeMap::from([
+            ("addresses", LimitSet::Numbers(vec![one(place)])),
+            ("values", LimitSet::Numbers(values.to_vec())),
+        ]),
     };
     let mut talk = Talk::new(Duration::ZERO, Some(MODBUS_TCP));
-    talk.modbus.insert(key, seen);
+    talk.operations.insert(key, seen);
     let ends = Ends {
         client: [10, 1, 0, 5].into(),
         server: "10.2.0.9:502".parse().unwrap(),
@@ -204,7 +207,7 @@ fn values_are_held_against_the_rules_for_the_place_where_they_were_written() {
         written(
             "write-single-register",
             50,
-            &[Span {
+            &[NumberRange {
                 first: 1000,
                 last: 2000,
             }],
@@ -243,7 +246,7 @@ fn values_are_held_against_the_rules_for_the_place_where_they_were_written() {
         ("read-file-record", 7, 0, false),
         ("read-file-record", 8, 0, true),
     ] {
-        let values: &[Span] = if function.starts_with("read") {
+        let values: &[NumberRange] = if function.starts_with("read") {
             &[]
         } else {
             &[one(value)]

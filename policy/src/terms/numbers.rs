@@ -27,4 +27,13 @@ impl NumberRange {
         }
         merged
     }
+
+    /// The least range that holds both.
+    #[must_use]
+    pub fn hull(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+        }
+    }
 }

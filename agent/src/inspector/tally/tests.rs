@@ -1,30 +1,22 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use penstock_inspect::judge::{Objection, Refusal};
-use penstock_inspect::modbus::operation::Span;
+use penstock_inspect::modbus::Request;
 
 use super::*;
 
 fn operation(code: u8, address: u16) -> Operation<'static> {
-    Operation::Modbus(penstock_inspect::modbus::Operation {
-        unit: 1,
-        code,
-        sub_function: None,
-        read: None,
-        write: Span::of(address, 1),
-        files: None,
-        values: None,
-    })
+    let [high, low] = address.to_be_bytes();
+    asked(&[code, high, low, 0, 1])
 }
 
 fn write(address: u16, value: u16) -> Operation<'static> {
-    let Operation::Modbus(operation) = operation(6, address) else {
-        unreachable!()
-    };
-    Operation::Modbus(penstock_inspect::modbus::Operation {
-        values: Span::of(value, 1),
-        ..operation
-    })
+    let ([high, low], [value_high, value_low]) = (address.to_be_bytes(), value.to_be_bytes());
+    asked(&[6, high, low, value_high, value_low])
+}
+
+fn asked(pdu: &[u8]) -> Operation<'static> {
+    Request::decode(1, pdu).unwrap().operation()
 }
 
 fn refused() -> Verdict {
@@ -73,9 +65,9 @@ fn a_refused_write_carries_the_values_that_were_refused_since_it_was_last_told()
         tally.take(at(second + 100), false, &mut told);
         let of = |function: &str| told.iter().find(|told| told.text.starts_with(function)).unwrap();
         let span = values.iter().min().zip(values.iter().max());
-        let span = span.map(|(first, last)| Span {
-            first: *first,
-            last: *last,
+        let span = span.map(|(first, last)| NumberRange {
+            first: (*first).into(),
+            last: (*last).into(),
         });
         assert_eq!(of("write-single-register").values, span);
         assert_eq!(of("read-coils").values, None);

@@ -2,13 +2,13 @@
 //! stands against it in the one that came closest.
 
 use penstock_inspect::judge::{Rules, Verdict};
+use penstock_inspect::query::Query;
 use penstock_policy::plan::{Plan, Rule};
 use penstock_policy::protocol::Operations;
 use penstock_policy::verdict::{Connection, Permissions, RuleName, permitted};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::operation_query::OperationQuery;
 use crate::output::{Page, Tone};
 
 /// What becomes of one operation.
@@ -33,7 +33,7 @@ pub struct OperationVerdict {
 impl OperationVerdict {
     /// Of `asked` on a connection that `plan` lets pass. `None` where nothing is inspected because nothing is crossed.
     pub(super) fn on_connection(
-        asked: &OperationQuery,
+        asked: &Query,
         on: &str,
         plan: &Plan,
         connection: &Connection,
@@ -62,17 +62,12 @@ impl OperationVerdict {
     }
 
     /// Of `asked` on the bridge `rule`, which carries these publications.
-    pub(super) fn on_bridge(
-        asked: &OperationQuery,
-        on: &str,
-        rule: &RuleName,
-        publications: &Operations,
-    ) -> Self {
+    pub(super) fn on_bridge(asked: &Query, on: &str, rule: &RuleName, publications: &Operations) -> Self {
         Self::by(asked, on, [publications], |_| Some(rule.to_string()))
     }
 
     fn by<'a>(
-        asked: &OperationQuery,
+        asked: &Query,
         on: &str,
         lists: impl IntoIterator<Item = &'a Operations>,
         flow: impl Fn(usize) -> Option<String>,
@@ -91,7 +86,7 @@ impl OperationVerdict {
             Ok(compiled) => compiled,
             Err(error) => return refused(error.to_string()),
         };
-        let Some((verdict, operation)) = asked.judge(&rules).zip(asked.operation()) else {
+        let Some(verdict) = asked.judge(&rules) else {
             return refused("the flow carries another protocol".to_owned());
         };
         let entry = |index: usize| rules.rule(index).map(str::to_owned);
@@ -110,7 +105,7 @@ impl OperationVerdict {
                 ..refused(String::new())
             },
             Verdict::Refuse(refusal) => {
-                let nearest = refusal.nearest.or_else(|| rules.nearest(&operation));
+                let nearest = refusal.nearest.or_else(|| rules.nearest(asked.operation()));
                 Self {
                     flow: nearest.and_then(owner),
                     entry: nearest.and_then(entry),

@@ -1,6 +1,7 @@
 //! What stands beside an answer about one connection: who else may do it, and which answers of the server would pass.
 
 use penstock_inspect::judge::{Rules, Verdict};
+use penstock_inspect::query::Query;
 use penstock_policy::plan::{Plan, Rule};
 use penstock_policy::protocol::Operations;
 use penstock_policy::terms::Answers;
@@ -8,7 +9,6 @@ use penstock_policy::verdict::{
     Connection, Permissions as Permits, Reason, RuleName, for_others, permitted as permits,
 };
 
-use super::operation_query::OperationQuery;
 use super::report::Permitted;
 
 /// Who may do at this server what is refused to the connection's source: open it, or the operation inside.
@@ -16,7 +16,7 @@ pub(super) fn permitted(
     plan: &Plan,
     connection: &Connection,
     reason: &Reason,
-    asked: Option<&OperationQuery>,
+    asked: Option<&Query>,
 ) -> Vec<Permitted> {
     let own = permits(plan, connection);
     let refused = match (reason, asked, &own) {
@@ -44,14 +44,14 @@ pub(super) fn permitted(
     found
 }
 
-fn may(rule: &Rule, asked: Option<&OperationQuery>) -> bool {
+fn may(rule: &Rule, asked: Option<&Query>) -> bool {
     match (asked, rule.operations.as_deref()) {
         (Some(asked), Some(operations)) => allows(asked, operations),
         _ => true,
     }
 }
 
-fn allows(asked: &OperationQuery, operations: &Operations) -> bool {
+fn allows(asked: &Query, operations: &Operations) -> bool {
     let rules = Rules::compile(operations).ok();
     let verdict = rules.and_then(|rules| asked.judge(&rules));
     matches!(verdict, Some(Verdict::Allow(_) | Verdict::Upkeep))

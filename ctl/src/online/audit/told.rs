@@ -1,10 +1,10 @@
 //! An event in one sentence, with its fields: the addresses in it by the names that they had.
 
 use penstock_proto::fault::flows_in_words;
+use penstock_proto::learned;
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{
-    AuditEvent, Decision, LearnedEvent, LearnedMessages, LearnedRange, NamedAddress, OperationEvent,
-    VerdictEvent,
+    AuditEvent, Decision, LearnedEvent, LearnedRange, NamedAddress, OperationEvent, VerdictEvent,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -148,7 +148,7 @@ pub(super) fn tell(event: AuditEvent, names: &[Named]) -> (&'static str, String,
             let fields = json!({
                 "source": e.source, "destination": e.destination, "protocol": e.protocol, "port": e.port,
                 "application": e.application, "connections": e.connections, "first_ms": e.first_ms,
-                "last_ms": e.last_ms, "operations": e.modbus.len() + e.published.len() + e.subscribed.len(),
+                "last_ms": e.last_ms, "operations": learned::words(&e).count(),
                 "further": e.further, "unread": e.unread,
                 "in_order": e.in_order, "misfits": e.misfits,
             });
@@ -250,16 +250,7 @@ fn values_words(values: &LearnedRange) -> String {
 /// What was learned, with its first few operations. Topics are a client's words.
 fn learned_words(event: &LearnedEvent, names: &[Named]) -> String {
     const NAMED: usize = 3;
-    let functions = event
-        .modbus
-        .iter()
-        .map(|e| format!("{} of unit {} ×{}", e.function.escape_debug(), e.unit, e.count));
-    let verbs = [("publish", &event.published), ("subscribe", &event.subscribed)];
-    let messages = verbs.iter().flat_map(|(verb, list)| {
-        let one = move |e: &LearnedMessages| format!("{verb} {} ×{}", e.topic.escape_debug(), e.count);
-        list.iter().map(one)
-    });
-    let all: Vec<String> = functions.chain(messages).collect();
+    let all: Vec<String> = learned::words(event).collect();
     let mut named: Vec<&str> = all.iter().take(NAMED).map(String::as_str).collect();
     let more = format!("{} more", all.len().saturating_sub(NAMED));
     if all.len() > NAMED {

@@ -1,16 +1,15 @@
 //! From events of the trail to talks. What a gateway says is checked like any other input: numbers have their ranges,
-//! functions their names; what does not fit is no talk.
+//! operations their names; what does not fit is no talk.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use penstock_inspect::capture::link::is_group;
-use penstock_inspect::learn::{Ends, MessagesSeen, ModbusKey, ModbusSeen, PortCarrier, Talk};
-use penstock_inspect::modbus::Span;
+use penstock_inspect::learn::{Ends, EntryKey, EntrySeen, PortCarrier, Talk};
 use penstock_inspect::replay::Occurrences;
 use penstock_policy::protocol::Protocol;
-use penstock_policy::protocol::modbus_tcp::functions::{modbus_function, modbus_function_number};
-use penstock_proto::v1::{LearnedEvent, LearnedMessages, LearnedModbus, LearnedRange, VerdictEvent};
+use penstock_proto::learned::{self, LearnedEntry};
+use penstock_proto::v1::{LearnedEvent, VerdictEvent};
 
 /// Why a verdict counts for no talk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,20 +31,11 @@ pub(super) fn learned(event: LearnedEvent) -> Option<(Ends, Talk)> {
     (talk.further, talk.unread) = (event.further, event.unread);
     (talk.in_order, talk.misfits) = (event.in_order, event.misfits);
     talk.guessed = event.guessed;
-    for modbus in event.modbus {
-        let (key, seen) = operations(modbus)?;
-        talk.modbus.insert(key, seen);
+    for entry in learned::entries(&event, protocol)? {
+        let (key, seen) = operations(entry)?;
+        talk.operations.insert(key, seen);
     }
-    for (list, told) in [
-        (&mut talk.published, event.published),
-        (&mut talk.subscribed, event.subscribed),
-    ] {
-        for one in told {
-            let seen = messages(&one)?;
-            list.insert(one.topic, seen);
-        }
-    }
-    talk.client_ids.extend(event.client_ids);
+    talk.names.extend(event.client_ids);
     Some((ends, talk))
 }
 
@@ -91,49 +81,25 @@ fn seen(count: u64, first_ms: u64, last_ms: u64) -> Option<Occurrences> {
     (first <= last).then_some(Occurrences { count, first, last })
 }
 
-fn span(range: LearnedRange) -> Option<Span> {
-    let (first, last) = (u16::try_from(range.first).ok()?, u16::try_from(range.last).ok()?);
-    (first <= last).then_some(Span { first, last })
-}
-
-fn operations(told: LearnedModbus) -> Option<(ModbusKey, ModbusSeen)> {
-    let known = modbus_function(&told.function).is_some() || modbus_function_number(&told.function).is_some();
-    let spans = |ranges: Vec<LearnedRange>| ranges.into_iter().map(span).collect::<Option<Vec<_>>>();
-    let write = spans(told.write)?;
-    let values = spans(told.values)?;
-    let files = modbus_function(&told.function).is_some_and(|function| function.files);
-    let key = ModbusKey {
-        unit: u8::try_from(told.unit).ok().filter(|_| known)?,
-        function: told.function,
-        written: match write.as_slice() {
-            [only] if !values.is_empty() && !files => Some(*only),
-            _ => None,
-        },
+fn operations(told: LearnedEntry) -> Option<(EntryKey, EntrySeen)> {
+    let key = EntryKey {
+        numbers: told.numbers,
+        operation: told.operation,
+        texts: told.texts,
+        written: told.written,
     };
-    let subs = told.sub_functions.into_iter();
-    let found = ModbusSeen {
+    let seen = EntrySeen {
         seen: seen(told.count, told.first_ms, told.last_ms)?,
-        read: spans(told.read)?,
-        write,
-        sub_functions: subs.map(|sub| u16::try_from(sub).ok()).collect::<Option<_>>()?,
-        values,
+        sets: told.sets,
     };
-    Some((key, found))
-}
-
-fn messages(told: &LearnedMessages) -> Option<MessagesSeen> {
-    let qos = |qos: u32| u8::try_from(qos).ok().filter(|qos| *qos <= 2);
-    let qos = (qos(told.qos_least)?, qos(told.qos_greatest)?);
-    Some(MessagesSeen {
-        seen: seen(told.count, told.first_ms, told.last_ms).filter(|_| qos.0 <= qos.1)?,
-        qos,
-        retain: told.retain,
-    })
+    Some((key, seen))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use penstock_proto::v1::{LearnedModbus, LearnedRange};
+
     use super::*;
 
     fn event() -> LearnedEvent {
@@ -158,7 +124,7 @@ mod tests {
     fn what_a_gateway_learned_becomes_a_talk() {
         let (ends, talk) = learned(event()).unwrap();
         assert_eq!(ends.server.to_string(), "[fd00::9]:502");
-        assert_eq!(talk.modbus.values().next().unwrap().seen.count, 3);
+        assert_eq!(talk.operations.values().next().unwrap().seen.count, 3);
     }
 
     #[test]

@@ -7,19 +7,20 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use penstock_inspect::modbus::operation::Span;
-use penstock_inspect::{Operation, modbus, mqtt};
+use penstock_inspect::Operation;
+use penstock_inspect::operation::{Fact, VALUES};
+use penstock_inspect::query::Query;
 use penstock_policy::document::services::services;
 use penstock_policy::ids::{AssetId, ConduitId, FlowName, GatewayId, ZoneId};
 use penstock_policy::model::{Conduit, Flow, FlowEnd, Gateway, Plant};
 use penstock_policy::protocol::Protocol;
-use penstock_policy::terms::{PortRange, Transport};
+use penstock_policy::terms::{NumberRange, PortRange, Transport};
 use penstock_policy::verdict::Carried;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::gather::Group;
-use crate::offline::explain::{OperationQuery, zone_at};
+use crate::offline::explain::zone_at;
 
 /// Text for the plant document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -84,11 +85,7 @@ pub(super) fn own_addresses(gateway: &Gateway) -> impl Iterator<Item = IpAddr> {
 }
 
 /// The flow, or why there can be none.
-pub(super) fn smallest(
-    plant: &Plant,
-    group: &Group,
-    asked: Option<&OperationQuery>,
-) -> Result<SmallestFlow, String> {
+pub(super) fn smallest(plant: &Plant, group: &Group, asked: Option<&Query>) -> Result<SmallestFlow, String> {
     let nowhere = |address: &str| {
         format!(
             "{address} lies in no zone of the current release: no flow can permit it before a zone or an asset has it"
@@ -117,14 +114,10 @@ pub(super) fn smallest(
     }
     let mut remarks = wider(plant, [&from, &to]);
     let (service, protocol) = service(shared.map(|(_, flow)| flow), transport);
-    let allow = match (
-        &group.operation,
-        asked.and_then(OperationQuery::operation),
-        protocol,
-    ) {
+    let allow = match (&group.operation, asked.map(Query::operation), protocol) {
         (Some(_), Some(operation), Some(_)) => {
-            remarks.extend(wider_inside(&operation, group));
-            Some(entry(&operation, group).ok_or(NO_ENTRY)?)
+            remarks.extend(wider_inside(operation, group));
+            Some(entry(operation, group).ok_or(NO_ENTRY)?)
         }
         (Some(_), _, _) => return Err(NO_ENTRY.to_owned()),
         (None, _, Some(protocol)) => {
@@ -197,16 +190,16 @@ fn wider(plant: &Plant, ends: [&EndPlace; 2]) -> Vec<String> {
 
 /// What an entry permits beyond the operations that were refused, as there is none that permits less.
 fn wider_inside(operation: &Operation<'_>, group: &Group) -> Option<String> {
-    match (operation, group.values) {
-        (Operation::Mqtt(mqtt::Operation::Connect { user: None, .. }), _) => {
-            Some("it named no user, which an entry cannot ask for: this client may name any".to_owned())
-        }
-        (Operation::Modbus(_), Some(values)) if values.last.abs_diff(values.first) > 1 => Some(format!(
-            "which values between {} and {} were refused is not recorded: it permits them all",
-            values.first, values.last
-        )),
-        _ => None,
-    }
+    let unnamed = operation.wider_entry().map(str::to_owned);
+    unnamed.or_else(|| {
+        let values = operation.numbers(VALUES).and(group.values)?;
+        (values.last.abs_diff(values.first) > 1).then(|| {
+            format!(
+                "which values between {} and {} were refused is not recorded: it permits them all",
+                values.first, values.last
+            )
+        })
+    })
 }
 
 const NO_ENTRY: &str = "the event does not say the operation exactly enough to write it down";
@@ -311,62 +304,31 @@ fn conduit_name(plant: &Plant, from: &ZoneId, to: &ZoneId) -> String {
 
 /// The entry of `allow` that permits exactly this operation.
 fn entry(operation: &Operation<'_>, group: &Group) -> Option<String> {
-    match operation {
-        Operation::Modbus(operation) => Some(modbus_entry(operation, group)),
-        Operation::Mqtt(operation) => mqtt_entry(operation),
-    }
-}
-
-fn modbus_entry(operation: &modbus::Operation, group: &Group) -> String {
-    let range = |span: Span| match span.first == span.last {
-        true => span.first.to_string(),
-        false => format!("{}-{}", span.first, span.last),
-    };
-    let mut limits = format!("units: {}", operation.unit);
-    let (read, write) = match (operation.read, operation.write) {
-        (read, Some(write)) => (read, Some(write)),
-        (read, None) => (None, read),
-    };
-    if let Some(addresses) = operation.files.or(write) {
-        let _ = write!(limits, ", addresses: {}", range(addresses));
-    }
-    if let Some(read) = read {
-        let _ = write!(limits, ", read_addresses: {}", range(read));
-    }
-    if let (Some(_), Some(values)) = (operation.values, group.values) {
-        let _ = match values.first == values.last {
-            true => write!(limits, ", values: {}", values.first),
-            false => write!(limits, ", values: {}-{}", values.first, values.last),
+    let protocol = operation.protocol;
+    let shape = protocol.shape(operation.name)?;
+    let limits = protocol.limits.iter().filter_map(|limit| {
+        let fact = operation.fact(limit.name)?;
+        let fact = match (fact, group.values) {
+            // What one event says of several refusals.
+            (Fact::Numbers(_), Some(values)) if limit.name == VALUES => &Fact::Numbers(NumberRange {
+                first: values.first,
+                last: values.last,
+            }),
+            (fact, _) => fact,
         };
-    }
-    if let (8, Some(sub)) = (operation.code, operation.sub_function) {
-        let _ = write!(limits, ", sub_functions: {sub}");
-    }
-    format!("{}: {{ {limits} }}", operation.function())
+        Some(shape.takes(limit.name).and_then(|_| limited(limit.name, fact)))
+    });
+    let limits: Vec<String> = limits.collect::<Option<_>>()?;
+    Some(format!("{}: {{ {} }}", operation.name, limits.join(", ")))
 }
 
-fn mqtt_entry(operation: &mqtt::Operation<'_>) -> Option<String> {
-    // A JSON string is a YAML string in double quotes, whatever a client put into a topic.
-    let quoted = |text: &str| serde_json::to_string(text).ok();
-    Some(match operation {
-        mqtt::Operation::Publish { topic, qos, retain } => {
-            let retain = if *retain { "yes" } else { "no" };
-            format!(
-                "publish: {{ topics: [{}], qos: {qos}, retain: {retain} }}",
-                quoted(topic)?
-            )
-        }
-        mqtt::Operation::Subscribe { filter, qos } => {
-            format!("subscribe: {{ topics: [{}], qos: {qos} }}", quoted(filter)?)
-        }
-        mqtt::Operation::Connect { client_id, user } if !client_id.is_empty() => match user {
-            None => format!("connect: {{ client_ids: [{}] }}", quoted(client_id)?),
-            Some(user) => format!(
-                "connect: {{ client_ids: [{}], users: [{}] }}",
-                quoted(client_id)?,
-                quoted(user)?
-            ),
-        },
-        _ => return None,
+/// A limit that holds just this. What has no text cannot be named.
+fn limited(name: &str, fact: &Fact<'_>) -> Option<String> {
+    Some(match fact {
+        Fact::Numbers(range) => format!("{name}: {range}"),
+        Fact::Flag(is_so) => format!("{name}: {}", if *is_so { "yes" } else { "no" }),
+        Fact::Text(text) if text.is_empty() => return None,
+        // A JSON string is a YAML string in double quotes, whatever a client put into a topic.
+        Fact::Text(text) => format!("{name}: [{}]", serde_json::to_string(text).ok()?),
     })
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use penstock_inspect::Operation;
+use penstock_inspect::operation::VALUES;
+use penstock_inspect::query::Query;
 use penstock_policy::verdict::{Carried, Connection};
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditRecord, Decision, LearnedRange, NamedAddress, SearchAuditRequest};
 
 use crate::failure::Failure;
-use crate::offline::explain::OperationQuery;
 use crate::online::Online;
 
 /// Different things that are kept apart; further ones are counted.
@@ -236,12 +236,12 @@ impl Group {
 
     /// The operation with one of the values that it carried; `None` where its words do not read back exactly as they are, or
     /// it writes and no value is known.
-    pub(super) fn asked(&self, value: Option<u32>) -> Option<OperationQuery> {
+    pub(super) fn asked(&self, value: Option<u32>) -> Option<Query> {
         let said = self.operation.as_ref()?;
         let value = value.map_or_else(String::new, |value| format!(" value {value}"));
-        let asked = OperationQuery::parse(&format!("{said}{value}")).ok()?;
-        let operation = asked.operation()?;
-        let writes = matches!(&operation, Operation::Modbus(operation) if operation.values.is_some());
+        let asked = Query::read(&format!("{said}{value}")).ok()?;
+        let operation = asked.operation();
+        let writes = operation.numbers(VALUES).is_some();
         (operation.to_string() == *said && writes == self.values.is_some()).then_some(asked)
     }
 

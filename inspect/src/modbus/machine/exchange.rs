@@ -1,6 +1,5 @@
 //! What becomes of a request, and of the answer to it.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use penstock_policy::terms::Answers;
@@ -9,15 +8,15 @@ use super::{Fate, Modbus};
 use crate::connection::machine::FeedEnd;
 use crate::connection::{Deviation, Effect, Mode, Output, Sink};
 use crate::judge::{Objection, OnRefusal, Refusal, Verdict};
+use crate::modbus::Request;
 use crate::modbus::deviation::ModbusDeviation;
 use crate::modbus::frame::Frame;
 use crate::modbus::judge::ModbusRules;
 use crate::modbus::operation::function_name;
+use crate::modbus::operation::opaque;
 use crate::modbus::refusal::{exception_adu, exception_code};
 use crate::modbus::response::{Expectation, Response};
 use crate::modbus::transactions::{HeldUp, Kinship, Match, Overflow, Reads, RefusalAnswer};
-use crate::modbus::{Operation, Request};
-use crate::operation::Operation as AnyOperation;
 
 impl Modbus {
     pub(super) fn request(
@@ -35,11 +34,12 @@ impl Modbus {
         } = frame;
         let decoded = Request::decode(unit, pdu);
         let is_malformed = decoded.is_err();
-        let (operation, mut verdict, expectation) = match decoded {
+        let (operation, mut verdict, expectation, reads) = match decoded {
             Ok(request) => (
                 request.operation(),
                 self.judge(rules, &request, frame),
                 Expectation::of(&request, pdu),
+                Some(Reads::of(&request)),
             ),
             Err(error) => (
                 opaque(unit, pdu),
@@ -48,12 +48,10 @@ impl Modbus {
                     nearest: None,
                 }),
                 Expectation::anything(pdu),
+                None,
             ),
         };
-        let reads = Some(Reads {
-            sub_function: operation.sub_function,
-            span: operation.read,
-        });
+        let code = pdu.first().copied().unwrap_or(0);
         let observe = self.terms.mode == Mode::Observe;
         let busy = |busy| {
             Verdict::Refuse(Refusal {
@@ -96,7 +94,7 @@ impl Modbus {
         }
         let forwarded = verdict.allows() || observe;
         out(Output::Judged {
-            operation: AnyOperation::Modbus(operation),
+            operation,
             verdict,
             forwarded,
         });
@@ -108,13 +106,13 @@ impl Modbus {
             return Fate::Forward;
         };
         if forwarded {
-            self.passed_observed(operation.code, is_malformed);
+            self.passed_observed(code, is_malformed);
             return Fate::Forward;
         }
         match self.terms.on_refusal {
             OnRefusal::Answer | OnRefusal::Acknowledge => {
                 let refused = RefusalAnswer {
-                    code: operation.code,
+                    code,
                     exception: exception_code(refusal.why),
                 };
                 if let Err(Overflow) = self.transactions.refused(now, transaction, unit, refused) {
@@ -221,9 +219,8 @@ impl Modbus {
                 fate
             }
             Ok(Response::Exception(exception)) => {
-                let asked = name_of(expectation.code());
                 out(Output::Exception {
-                    asked: &asked,
+                    asked: function_name(expectation.code(), None),
                     refusal: &format!("exception {exception}"),
                 });
                 self.end_after_exception(frame, out).unwrap_or(Fate::Forward)
@@ -245,23 +242,5 @@ impl Modbus {
                 fate
             }
         }
-    }
-}
-
-/// A function as people know it.
-fn name_of(code: u8) -> Cow<'static, str> {
-    function_name(code, None).map_or_else(|| format!("function-{code}").into(), Cow::Borrowed)
-}
-
-/// What can be said of a request that is not one.
-fn opaque(unit: u8, pdu: &[u8]) -> Operation {
-    Operation {
-        unit,
-        code: pdu.first().copied().unwrap_or(0),
-        sub_function: None,
-        read: None,
-        write: None,
-        files: None,
-        values: None,
     }
 }

@@ -11,7 +11,6 @@ use crate::mqtt::packet::{Packet, Version, kind};
 use crate::mqtt::refusal::{self, IDENTIFIER_NOT_FOUND, NOT_AUTHORISED};
 use crate::mqtt::subscribe::{Filters, RequestedFilter};
 use crate::mqtt::{Connect, MqttError, Publish};
-use crate::operation::Operation as AnyOperation;
 
 /// The operations in a CONNECT: itself, and its will.
 pub(super) fn of_connect<'a>(connect: &Connect<'a>) -> impl Iterator<Item = Operation<'a>> {
@@ -29,7 +28,7 @@ pub(super) fn of_connect<'a>(connect: &Connect<'a>) -> impl Iterator<Item = Oper
 
 pub(super) fn judged(operation: Operation<'_>, verdict: Verdict, forwarded: bool, out: &mut Sink<'_>) {
     out(Output::Judged {
-        operation: AnyOperation::Mqtt(operation),
+        operation: operation.into(),
         verdict,
         forwarded,
     });

@@ -1,0 +1,201 @@
+//! What one line of a proposal can say: an operation, where it is asked, and the sets that hold all that was seen of it there.
+
+use std::collections::BTreeMap;
+
+use penstock_policy::protocol::LimitSet;
+use penstock_policy::terms::NumberRange;
+
+use super::ranges::{few, merge, merge_equal};
+use crate::operation::{Fact, Operation, SUB_FUNCTIONS, VALUES};
+use crate::replay::Occurrences;
+
+/// Which operations are kept together. Its order is that of the lines of a proposal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryKey {
+    /// Limits by a number that each has lines of its own: a unit.
+    pub numbers: Vec<(&'static str, u32)>,
+    /// The operation, by the name that permits it.
+    pub operation: String,
+    /// Limits by a text that each has a line of its own: a topic.
+    pub texts: Vec<(&'static str, String)>,
+    /// Where it writes, if its values are known: a rule limits both together, so they are kept together.
+    pub written: Option<NumberRange>,
+}
+
+/// What was seen of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntrySeen {
+    /// How often.
+    pub seen: Occurrences,
+    /// By limit, the least set that holds what was asked: ranges sorted and separate, of values at most 16, of more those that are
+    /// closest become one.
+    pub sets: BTreeMap<&'static str, LimitSet>,
+}
+
+/// What is learned from one operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lesson {
+    /// It needs a line.
+    Entry(EntryKey, BTreeMap<&'static str, LimitSet>),
+    /// A client opened a session under this name.
+    Name(String),
+    /// It needs no rule, or follows from another operation.
+    Nothing,
+}
+
+impl EntryKey {
+    /// Those of `operation` that are permitted by the name `permitted_as`: by texts apart, and by the numbers of the limits `apart`.
+    pub(crate) fn of(operation: &Operation<'_>, permitted_as: &str, apart: &[&str]) -> Self {
+        let mut key = Self {
+            operation: permitted_as.to_owned(),
+            ..Self::default()
+        };
+        for (name, fact) in operation.facts() {
+            match fact {
+                Fact::Text(text) => key.texts.push((name, text.clone().into_owned())),
+                Fact::Numbers(numbers) if apart.contains(name) => key.numbers.push((name, numbers.first)),
+                Fact::Numbers(_) | Fact::Flag(_) => {}
+            }
+        }
+        key
+    }
+
+    /// The number of that limit.
+    pub fn number(&self, name: &str) -> Option<u32> {
+        let mut numbers = self.numbers.iter();
+        numbers
+            .find(|(known, _)| *known == name)
+            .map(|(_, number)| *number)
+    }
+
+    /// The text of that limit.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let mut texts = self.texts.iter();
+        texts
+            .find(|(known, _)| *known == name)
+            .map(|(_, text)| text.as_str())
+    }
+
+    /// The same without the place: what one line says.
+    pub(super) fn anywhere(&self) -> Self {
+        Self {
+            written: None,
+            ..self.clone()
+        }
+    }
+
+    pub(super) fn texts_bytes(&self) -> usize {
+        self.texts.iter().map(|(_, text)| text.len()).sum()
+    }
+}
+
+impl EntrySeen {
+    /// The ranges of that limit.
+    pub fn ranges(&self, name: &str) -> &[NumberRange] {
+        match self.sets.get(name) {
+            Some(LimitSet::Numbers(ranges)) => ranges,
+            Some(LimitSet::Range(range)) => std::slice::from_ref(range),
+            _ => &[],
+        }
+    }
+
+    /// Whether what that limit says was so.
+    pub fn is(&self, name: &str) -> bool {
+        matches!(self.sets.get(name), Some(LimitSet::Flag(true)))
+    }
+
+    /// How many distinct things it is: values are few by themselves.
+    pub(super) fn things(&self) -> usize {
+        let sets = self.sets.iter().filter(|(name, _)| **name != VALUES);
+        let distinct = sets.map(|(_, set)| match set {
+            LimitSet::Numbers(ranges) => ranges.len(),
+            LimitSet::Patterns(listed) | LimitSet::Texts(listed) => listed.len(),
+            LimitSet::Range(_) | LimitSet::Flag(_) => 0,
+        });
+        1 + distinct.sum::<usize>()
+    }
+
+    /// The same, its ranges sorted and joined whoever made them.
+    pub(super) fn in_order(&self) -> Self {
+        let empty = Self {
+            seen: self.seen,
+            sets: BTreeMap::new(),
+        };
+        Self {
+            seen: self.seen,
+            ..empty.and(self)
+        }
+    }
+
+    /// Whether `more` brings nothing but its counts.
+    pub(super) fn holds(&self, more: &Self) -> bool {
+        let known = |name: &str, set: &LimitSet| match (self.sets.get(name), set) {
+            (Some(known), set) => holds(known, set),
+            (None, LimitSet::Numbers(ranges)) => ranges.is_empty(),
+            (None, _) => false,
+        };
+        more.sets.iter().all(|(name, set)| known(name, set))
+    }
+
+    /// Both together.
+    pub(super) fn and(&self, more: &Self) -> Self {
+        let mut both = self.clone();
+        both.seen = self.seen.and(more.seen);
+        for (name, set) in &more.sets {
+            let known = both.sets.entry(name).or_insert_with(|| nothing_of(set));
+            join(name, known, set);
+        }
+        both
+    }
+}
+
+/// A set of the same kind to which `set` can be joined.
+fn nothing_of(set: &LimitSet) -> LimitSet {
+    match set {
+        LimitSet::Numbers(_) => LimitSet::Numbers(Vec::new()),
+        LimitSet::Patterns(_) => LimitSet::Patterns(Vec::new()),
+        LimitSet::Texts(_) => LimitSet::Texts(Vec::new()),
+        LimitSet::Range(_) | LimitSet::Flag(_) => set.clone(),
+    }
+}
+
+fn join(name: &str, known: &mut LimitSet, more: &LimitSet) {
+    match (known, more) {
+        (LimitSet::Numbers(known), LimitSet::Numbers(more)) if name == SUB_FUNCTIONS => {
+            more.iter().for_each(|code| merge_equal(known, *code));
+        }
+        (LimitSet::Numbers(known), LimitSet::Numbers(more)) => {
+            more.iter().for_each(|range| merge(known, *range));
+            if name == VALUES {
+                few(known);
+            }
+        }
+        (LimitSet::Range(known), LimitSet::Range(more)) => *known = known.hull(*more),
+        (LimitSet::Flag(known), LimitSet::Flag(more)) => *known |= more,
+        (LimitSet::Patterns(known), LimitSet::Patterns(more))
+        | (LimitSet::Texts(known), LimitSet::Texts(more)) => {
+            known.extend(
+                more.iter()
+                    .filter(|text| !known.contains(text))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
+        }
+        // A limit has one kind.
+        _ => {}
+    }
+}
+
+fn holds(known: &LimitSet, more: &LimitSet) -> bool {
+    let within = |one: &NumberRange, other: &NumberRange| other.first <= one.first && one.last <= other.last;
+    match (known, more) {
+        (LimitSet::Numbers(known), LimitSet::Numbers(more)) => more
+            .iter()
+            .all(|range| known.iter().any(|known| within(range, known))),
+        (LimitSet::Range(known), LimitSet::Range(more)) => within(more, known),
+        (LimitSet::Flag(known), LimitSet::Flag(more)) => *known || !more,
+        (LimitSet::Patterns(known), LimitSet::Patterns(more))
+        | (LimitSet::Texts(known), LimitSet::Texts(more)) => more.iter().all(|text| known.contains(text)),
+        _ => false,
+    }
+}

@@ -13,11 +13,13 @@
 //! Invariants:
 //! - nothing flows back: [`intake`] never publishes, [`delivery`] never subscribes, and neither knows the other's broker;
 //! - a message is acknowledged only when it is durable, and leaves the disk only when the other broker has it;
-//! - order is the order of arrival, over outages, restarts and `kill -9`;
-//! - QoS 0: at most once. QoS 1: at least once; after a break some may come twice. QoS 2: exactly once, over a gateway
+//! - order is the order of arrival, over outages, restarts and `kill -9`; only what the other broker puts off (no quota,
+//!   say) comes behind what it took meanwhile;
+//! - QoS 0: at most once, but for what an agent gave in its last moments before it was killed. QoS 1: at least once; after a break some may come twice. QoS 2: exactly once, over a gateway
 //!   killed at any moment and brokers that restart, as long as both keep their sessions and the disk takes receipts and
 //!   is not damaged; else at least once. What a broker forgets of its own (Mosquitto writes its sessions when it ends in
-//!   order, else every half hour) is not ours to keep;
+//!   order, else every half hour) is not ours to keep. That a broker's session is new is on disk before anything is given to
+//!   it or acknowledged; an agent that is killed in between, within one sync, takes what the old session had for the new one's;
 //! - a full queue or disk acknowledges nothing: the sending broker keeps what it has. What is lost all the same (QoS 0
 //!   without room, expired, too large or refused there, damaged on disk, revoked) stands in the trail by number;
 //! - only topic, payload, QoS, the retained flag and the expiry cross; no user property, response topic or alias does;
@@ -28,6 +30,9 @@
 //! (retain as published), skip retained messages it has (retain handling), end its session when it is revoked, and hear
 //! *why* a publication was refused. The client is our own, on the inspector's strict reading: a durable receipt between
 //! PUBREC and PUBREL and identifiers that outlive a crash cannot be had from a library's event loop.
+//!
+//! What each part does is decided by machines without clock, network and disk (`intake/machine`, `keeper/machine`,
+//! `delivery/machine`, over `side/line`); `tests` holds these promises with them, between two brokers, in random order.
 //!
 //! Not here: loops through other bridges (the plant's business), and wills, which a bridge does not leave.
 
@@ -51,6 +56,9 @@ pub const FOLDER: &str = "bridges";
 /// written there (one sync's worth each), read again, kept for its turn, and sent.
 pub fn held_bytes_max(message_bytes_max: u32) -> u64 {
     let head = u64::try_from(packet::HEAD_BYTES_MAX).unwrap_or(u64::MAX);
-    let batch = intake::BATCH_BYTES + u64::from(message_bytes_max) + head;
-    8 * batch + 2 * keeper::COMMIT_BYTES
+    let batch = intake::machine::BATCH_BYTES + u64::from(message_bytes_max) + head;
+    8 * batch + 2 * keeper::machine::COMMIT_BYTES
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,12 +90,9 @@ pub enum ConnectionError {
     /// It cannot take a publication now.
     #[error("the broker cannot take a publication now: {}", reason_text(*.0))]
     NotTaken(u8),
-    /// The queue's task is gone; the bridge begins anew.
-    #[error("the bridge's queue is closed")]
-    QueueClosed,
-    /// The bridge stops.
-    #[error("the bridge stops")]
-    Stopping,
+    /// Its session is new, and what the old one had been given must not be taken for given.
+    #[error("the broker no longer had this bridge's session, and that cannot be recorded on disk")]
+    NotRecorded,
 }
 
 /// The name of an MQTT 5 reason code (2.4) that a person may meet.

@@ -8,24 +8,26 @@
 //! An acknowledgement goes out only after the sync that made its message durable. While the queue takes no message, the
 //! batch in hand waits, and with it everything behind it: the intake stops reading, and the sending broker keeps what
 //! was not acknowledged. Only QoS 0, which nobody keeps, is lost then, and counted.
+//!
+//! [`machine`] decides; here is the shell that has the queue and the clock.
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::layout::{Message, QueueRecord, Snapshot};
+use super::layout::{Message, Snapshot};
 use super::queue::Queue;
 use super::report::Reporter;
 use penstock_policy::text::sentence;
 
-/// How often positions are written and the state is told when nothing else is.
+pub mod machine;
+
+use machine::{KeeperMachine, Owed, Shed};
+
+/// How often positions are written and the state is reported when nothing else is.
 const TICK: Duration = Duration::from_millis(250);
-/// The most bytes of messages in one sync.
-pub(super) const COMMIT_BYTES: u64 = 512 * 1024;
-/// For how long it is said that there was no room, where nothing waits for it.
-const SHED_SAID: Duration = Duration::from_secs(5);
 /// Requests that may wait for the keeper.
 pub const WAITING_MAX: usize = 64;
 
@@ -56,30 +58,54 @@ pub enum IntakeEntry {
 pub struct IntakeBatch {
     /// In order.
     pub entries: Vec<IntakeEntry>,
-    /// Where acknowledgements go; with the connection, it goes.
-    pub acks: mpsc::Sender<Vec<Ack>>,
+    /// Where it is heard that all of it is durable, with what is owed for it; with the connection, it goes.
+    pub durable: mpsc::Sender<Vec<Ack>>,
 }
 
 /// What the delivering side asks.
-#[derive(Debug)]
-pub enum Request {
-    /// Messages from a sequence on, about so many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Messages from a sequence on, about so many bytes. [`Answer::Read`] or [`Answer::Unreadable`].
     Read {
         /// From where.
         from: u64,
         /// About how much.
         bytes_max: u64,
-        /// The messages.
-        answer: oneshot::Sender<Vec<Message>>,
     },
-    /// The broker's PUBREC came; `done` hears it when that is durable.
-    Received(u64, mpsc::Sender<u64>),
-    /// Everything below is done.
+    /// The broker's PUBREC came. [`Answer::Recorded`] when that is durable.
+    Received(u64),
+    /// Everything below is done. Not answered.
     Finished(u64),
-    /// The broker's session is new. Answered when that is durable.
-    Forgot(oneshot::Sender<()>),
+    /// The broker's session is new. [`Answer::Forgotten`] when that is durable, or [`Answer::NotForgotten`].
+    Forgot,
+    /// Where things stand. [`Answer::State`].
+    State,
+}
+
+/// What the queue answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The messages, in order. None: none of them can be read.
+    Read(Vec<Message>),
+    /// The queue cannot be read now.
+    Unreadable,
+    /// This PUBREC is durable, or as good as the disk has it.
+    Recorded(u64),
+    /// It is durable that the broker's session is new.
+    Forgotten,
+    /// It is not.
+    NotForgotten,
     /// Where things stand.
-    State(oneshot::Sender<Snapshot>),
+    State(Snapshot),
+}
+
+/// A question, and where its answer goes; with the connection, it goes.
+#[derive(Debug)]
+pub struct Request {
+    /// What is asked.
+    pub question: Question,
+    /// To whom the answer goes.
+    pub answers: mpsc::Sender<Answer>,
 }
 
 /// Where messages stand, for whoever waits for more.
@@ -87,14 +113,6 @@ pub enum Request {
 pub struct Depth {
     /// The sequence of the next message.
     pub next: u64,
-}
-
-/// Records that wait for room or for the next sync.
-#[derive(Default)]
-struct WaitingRecords {
-    records: Vec<QueueRecord>,
-    acks: Vec<(mpsc::Sender<Vec<Ack>>, Vec<Ack>)>,
-    bytes: u64,
 }
 
 /// The task's own state.
@@ -111,38 +129,29 @@ pub struct Keeper {
 
 struct Job {
     queue: Queue,
-    waiting: WaitingRecords,
+    machine: KeeperMachine<mpsc::Sender<Vec<Ack>>>,
     requests: Vec<Request>,
-    finished: u64,
-    finished_written: u64,
     write_finished: bool,
-    problem: Option<String>,
-    /// When a publication at QoS 0 last found no room.
-    shed: Option<Instant>,
-    lost_at_once: Option<(u64, u64, u64)>,
+    shed: Option<Shed>,
 }
 
 impl Keeper {
     /// Runs until both sides are gone; an error is a fault of the queue's own code.
     pub(crate) async fn run(mut self, queue: Queue) -> Result<(), JoinError> {
-        let finished = queue.state().finished;
+        let machine = KeeperMachine::new(queue.state().finished);
         let mut job = Job {
             queue,
-            waiting: WaitingRecords::default(),
+            machine,
             requests: Vec::new(),
-            finished,
-            finished_written: finished,
             write_finished: false,
-            problem: None,
             shed: None,
-            lost_at_once: None,
         };
         let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut intake_open, mut delivery_open) = (true, true);
         self.tell(&mut job);
         loop {
-            let stuck = !job.waiting.records.is_empty();
+            let stuck = job.machine.is_stuck();
             tokio::select! {
                 request = self.requests.recv(), if delivery_open => match request {
                     Some(request) => job.requests.push(request),
@@ -162,15 +171,16 @@ impl Keeper {
                 job.requests.push(request);
             }
             while !stuck
-                && job.waiting.bytes < COMMIT_BYTES
+                && !job.machine.is_full()
                 && let Ok(batch) = self.batches.try_recv()
             {
                 job.take(batch);
             }
             let ticked = job.write_finished;
             job = tokio::task::spawn_blocking(move || job.done()).await?;
-            if let Some((count, first_ms, last_ms)) = job.lost_at_once.take() {
-                self.reporter.lost("bridge-full", count, first_ms, last_ms);
+            if let Some(shed) = job.shed.take() {
+                self.reporter
+                    .lost("bridge-full", shed.count, shed.first_ms, shed.last_ms);
             }
             let next = job.queue.state().next;
             self.depth.send_if_modified(|depth| {
@@ -193,149 +203,72 @@ impl Keeper {
         let backlog = state.next.saturating_sub(state.finished);
         let bytes = job.queue.bytes();
         let oldest_ms = if backlog > 0 { job.queue.oldest_ms() } else { None };
-        self.reporter
-            .depth(backlog, bytes, oldest_ms, job.problem.clone());
+        let problem = job.machine.problem().map(str::to_owned);
+        self.reporter.depth(backlog, bytes, oldest_ms, problem);
         self.reporter.tell_due(false);
     }
 }
 
 impl Job {
-    /// Turns a batch into records. A message at QoS 2 that is kept already is only acknowledged again.
     fn take(&mut self, batch: IntakeBatch) {
-        let mut unreleased = None;
-        let waiting = &mut self.waiting;
-        let mut acks = Vec::new();
-        for entry in batch.entries {
-            match entry {
-                IntakeEntry::Keep(message, ack) => {
-                    acks.extend(ack);
-                    if message.origin != 0 {
-                        let known = unreleased.get_or_insert_with(|| {
-                            let mut known = self.queue.state().unreleased.clone();
-                            for record in &waiting.records {
-                                note(&mut known, record);
-                            }
-                            known
-                        });
-                        if !known.insert(message.origin) {
-                            continue;
-                        }
-                    }
-                    waiting.bytes += message.cost();
-                    waiting.records.push(QueueRecord::Message(message));
-                }
-                IntakeEntry::Skip(ack) => acks.push(ack),
-                IntakeEntry::Release(ack) => {
-                    let record = QueueRecord::Released(ack.identifier);
-                    if let Some(known) = &mut unreleased {
-                        note(known, &record);
-                    }
-                    waiting.records.push(record);
-                    acks.push(ack);
-                }
-                IntakeEntry::Forgot => {
-                    unreleased = Some(std::collections::BTreeSet::new());
-                    waiting.records.push(QueueRecord::SenderForgot);
-                }
-            }
-        }
-        waiting.acks.push((batch.acks, acks));
+        let unreleased = &self.queue.state().unreleased;
+        self.machine.take(batch.entries, batch.durable, unreleased);
     }
 
     /// The part that waits for the disk.
     fn done(mut self) -> Self {
-        let mut own = Vec::new();
-        for request in &self.requests {
-            match request {
-                Request::Received(seq, _) => own.push(QueueRecord::Received(*seq)),
-                Request::Finished(seq) => self.finished = self.finished.max(*seq),
-                Request::Forgot(_) => own.push(QueueRecord::ReceiverForgot),
-                Request::Read { .. } | Request::State(_) => {}
-            }
-        }
-        self.queue.finish(self.finished);
-        let wanted = !self.waiting.records.is_empty();
-        if self.finished > self.finished_written && (self.write_finished || wanted || !own.is_empty()) {
-            own.push(QueueRecord::Finished(self.finished));
-            self.finished_written = self.finished;
-        }
-        self.write_finished = false;
-        let count = own.len();
-        let mut all = own;
-        all.append(&mut self.waiting.records);
-        match self.queue.commit(&mut all) {
-            Ok(()) => {
-                let kept = all.iter().any(|record| matches!(record, QueueRecord::Message(_)));
-                if kept || self.shed.is_none_or(|shed| shed.elapsed() > SHED_SAID) {
-                    self.problem = None;
-                }
-                self.waiting.bytes = 0;
-                for (to, acks) in self.waiting.acks.drain(..) {
-                    // A connection that is gone, or that does not take its acknowledgements, gets them anew when
-                    // the broker sends again.
-                    let _ = to.try_send(acks);
-                }
-            }
+        let questions = self.requests.iter().map(|request| &request.question);
+        let written_out = std::mem::take(&mut self.write_finished);
+        let mut commit = self.machine.commit(questions, written_out);
+        self.queue.finish(self.machine.finished());
+        let written = self.queue.commit(&mut commit.records);
+        let now = Instant::now().into_std();
+        let (owed, recorded) = match written {
+            Ok(()) => (self.machine.kept(&commit, now), true),
             Err(error) => {
-                self.problem = Some(sentence(&error));
-                self.waiting.records = all.split_off(count);
-                // Positions and receipts only save repetition: what they say is done, whether or not it is written.
-                let _ = self.queue.commit(&mut all);
-                self.shed_unkept();
+                let (owed, shed, mut positions) = self.machine.not_kept(commit, sentence(&error), now);
+                self.shed = shed;
+                // Most of them only save repetition: what they say is done, whether or not it is written.
+                let recorded = self.queue.commit(&mut positions).is_ok();
+                if recorded {
+                    self.machine.positions_kept();
+                }
+                (owed, recorded)
             }
-        }
+        };
+        acknowledge(owed);
         for request in std::mem::take(&mut self.requests) {
-            match request {
-                Request::Read {
-                    from,
-                    bytes_max,
-                    answer,
-                } => match self.queue.read(from, bytes_max) {
-                    Ok(messages) => drop(answer.send(messages)),
-                    Err(error) => {
-                        tracing::warn!(error = %sentence(&error), "a bridge's queue cannot be read")
-                    }
-                },
-                Request::Received(seq, done) => drop(done.try_send(seq)),
-                Request::Forgot(answer) => drop(answer.send(())),
-                Request::State(answer) => drop(answer.send(self.queue.state().clone())),
-                Request::Finished(_) => {}
+            if let Some(answer) = self.answer(request.question, recorded) {
+                // A connection that is gone waits for none.
+                let _ = request.answers.try_send(answer);
             }
         }
         self
     }
 
-    /// While there is no room, publications at QoS 0 are lost, since neither broker keeps them.
-    fn shed_unkept(&mut self) {
-        let (mut count, mut first_ms, mut last_ms) = (0, u64::MAX, 0);
-        self.waiting.records.retain(|record| match record {
-            QueueRecord::Message(message) if message.qos == 0 => {
-                count += 1;
-                first_ms = first_ms.min(message.time_ms);
-                last_ms = last_ms.max(message.time_ms);
-                false
-            }
-            _ => true,
-        });
-        if count > 0 {
-            self.shed = Some(Instant::now());
-            self.lost_at_once = Some((count, first_ms, last_ms));
-        }
-        if self.waiting.records.is_empty() {
-            self.waiting = WaitingRecords::default();
-        }
+    /// `recorded`: what the questions change is durable.
+    fn answer(&mut self, question: Question, recorded: bool) -> Option<Answer> {
+        Some(match question {
+            Question::Read { from, bytes_max } => match self.queue.read(from, bytes_max) {
+                Ok(messages) => Answer::Read(messages),
+                Err(error) => {
+                    tracing::warn!(error = %sentence(&error), "a bridge's queue cannot be read");
+                    Answer::Unreadable
+                }
+            },
+            Question::Received(seq) => Answer::Recorded(seq),
+            // A memory of what the old session had been given would take for given what the new one was not.
+            Question::Forgot if recorded || self.queue.state().received.is_empty() => Answer::Forgotten,
+            Question::Forgot => Answer::NotForgotten,
+            Question::State => Answer::State(self.queue.state().clone()),
+            Question::Finished(_) => return None,
+        })
     }
 }
 
-fn note(unreleased: &mut std::collections::BTreeSet<u16>, record: &QueueRecord) {
-    match record {
-        QueueRecord::Message(message) if message.origin != 0 => {
-            unreleased.insert(message.origin);
-        }
-        QueueRecord::Released(identifier) => {
-            unreleased.remove(identifier);
-        }
-        QueueRecord::SenderForgot => unreleased.clear(),
-        _ => {}
+/// A connection that is gone, or that does not take its acknowledgements, gets them when the broker sends again.
+fn acknowledge(owed: Owed<mpsc::Sender<Vec<Ack>>>) {
+    for (to, acks) in owed {
+        let _ = to.try_send(acks);
     }
 }

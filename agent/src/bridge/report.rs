@@ -16,6 +16,9 @@ use tokio::time::Instant;
 use crate::audit::{Audit, record};
 use crate::clock;
 
+/// What became of the publications that a broker kept in a session which it no longer has.
+const SESSION_LOST: &str = "messages that were published while the bridge was away are lost unless they were retained: \
+                            the broker no longer had this bridge's session";
 /// How long refusals and losses are summed up before they are told again.
 pub const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -26,6 +29,32 @@ pub enum BridgeSide {
     From,
     /// The one that they are given to.
     To,
+}
+
+/// What a side of a bridge reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Its broker is connected.
+    Up,
+    /// Its broker is not connected, for this reason.
+    Down(String),
+    /// Something is not as it should be with a broker that is connected.
+    Problem(String),
+    /// The sending broker's session is new, though it had been given one.
+    SessionLost,
+    /// A publication may not cross; why.
+    Refused(String),
+    /// Messages will not arrive.
+    Lost {
+        /// As in a loss record.
+        cause: &'static str,
+        /// How many.
+        count: u64,
+        /// When the first came, milliseconds since 1970.
+        first_ms: u64,
+        /// When the last came.
+        last_ms: u64,
+    },
 }
 
 /// The connection to one broker, for people.
@@ -141,8 +170,25 @@ impl Reporter {
         self.audit.record(severity, record::agent(step, &text));
     }
 
+    /// What the machine of one side decided to report.
+    pub fn notice(&self, side: BridgeSide, notice: Notice) {
+        match notice {
+            Notice::Up => self.up(side),
+            Notice::Down(problem) => self.down(side, &problem),
+            Notice::Problem(problem) => self.problem(side, &problem),
+            Notice::SessionLost => self.event(Severity::Alarm, "bridge-session-lost", SESSION_LOST),
+            Notice::Refused(why) => self.refused(&why),
+            Notice::Lost {
+                cause,
+                count,
+                first_ms,
+                last_ms,
+            } => self.lost(cause, count, first_ms, last_ms),
+        }
+    }
+
     /// A broker is connected.
-    pub fn up(&self, side: BridgeSide) {
+    fn up(&self, side: BridgeSide) {
         let broker = self.broker(side);
         tracing::info!(flow = flow(&self.bridge), broker, "bridge connected");
         self.event(Severity::Info, "bridge-up", &format!("connected to {broker}"));
@@ -178,7 +224,7 @@ impl Reporter {
     }
 
     /// Something is not as it should be with a broker that is connected.
-    pub fn problem(&self, side: BridgeSide, problem: &str) {
+    fn problem(&self, side: BridgeSide, problem: &str) {
         self.event(Severity::Warning, "bridge-problem", problem);
         self.state
             .send_modify(|state| of(state, side).problem = Some(record::bounded(problem)));
@@ -207,7 +253,7 @@ impl Reporter {
     }
 
     /// A publication that may not cross; `why` names it.
-    pub fn refused(&self, why: &str) {
+    fn refused(&self, why: &str) {
         let now = clock::now_ms();
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         if sums.refused.count == 0 {

@@ -22,7 +22,10 @@ pub struct PublicationRules {
 
 impl PublicationRules {
     /// Compiles the plan's list.
-    pub(crate) fn compile(publications: &[MqttOperation]) -> Result<Self, RulesError> {
+    ///
+    /// # Errors
+    /// It is empty, or of a newer document language.
+    pub fn compile(publications: &[MqttOperation]) -> Result<Self, RulesError> {
         let rules = Rules::compile(&Operations::from(publications.to_vec()))?;
         Ok(Self {
             rules,

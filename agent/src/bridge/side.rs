@@ -1,27 +1,26 @@
-//! What both sides of a bridge share: how a broker is reached, and when to try again.
+//! What both sides of a bridge share: how a broker is reached, and the stream to it, for the machines of both
+//! ([`line`]) say when.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use penstock_policy::plan::Broker;
 use penstock_policy::text::sentence;
-use penstock_proto::backoff::Backoff;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::connection::{self, ConnectionError, Incoming, Outgoing, Target};
-use super::packet::{Hello, Welcome};
-use super::report::{BridgeSide, Reporter};
-use crate::durable;
+use super::packet::{self, Hello, Incoming as Packet, Welcome};
 use crate::identity::Identity;
-use crate::jitter::random;
+use crate::{clock, durable};
+
+pub mod line;
+
+use line::{Goodbye, KEEP_ALIVE_S, Moment};
 
 /// How long a broker keeps our session while we are away: longer than any repair, and not for ever.
 pub const SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
-/// How often a broker hears of us at least.
-pub const KEEP_ALIVE_S: u16 = 30;
 /// The largest password file, bytes.
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
 
@@ -116,71 +115,88 @@ impl BrokerPeer {
     }
 }
 
-/// When to try again.
-#[derive(Debug, Default)]
-pub struct Retry {
-    backoff: Backoff,
+/// The stream to a broker, the attempt at one, or neither.
+pub enum Wire {
+    /// Nothing.
+    Closed,
+    /// It is being opened.
+    Opening(Pin<Box<dyn Future<Output = Opened> + Send>>),
+    /// Both its directions.
+    Open(Incoming, Outgoing),
 }
 
-impl Retry {
-    /// Tells why there is no connection and waits before the next. `false`: there shall be none.
-    pub async fn after(
-        &mut self,
-        error: &ConnectionError,
-        lived: Duration,
-        reporter: &Reporter,
-        side: BridgeSide,
-        stop: &CancellationToken,
-    ) -> bool {
-        if matches!(error, ConnectionError::Stopping | ConnectionError::QueueClosed) {
-            return false;
-        }
-        reporter.down(side, &sentence(error));
-        let wait = self.backoff.ended(lived, random());
-        tokio::select! {
-            () = stop.cancelled() => false,
-            () = tokio::time::sleep(wait) => true,
-        }
+type Opened = Result<(Incoming, Outgoing, Welcome), ConnectionError>;
+
+/// What a [`Wire`] has to say.
+pub enum Signal<'a> {
+    /// The attempt came to this.
+    Opened(Result<Welcome, ConnectionError>),
+    /// The broker sent this.
+    Packet(Packet<'a>),
+    /// The connection is no more.
+    Broke(ConnectionError),
+}
+
+impl Wire {
+    /// Begins to connect, as `peer` says.
+    pub fn open(&mut self, peer: &BrokerPeer, clean_start: bool) {
+        let peer = peer.clone();
+        *self = Self::Opening(Box::pin(async move { peer.connect(clean_start).await }));
     }
-}
 
-/// When we last heard of a broker, and when it has to hear of us.
-#[derive(Debug)]
-pub struct Pulse {
-    keep_alive: Duration,
-    heard: Instant,
-    ticks: tokio::time::Interval,
-}
-
-impl Pulse {
-    /// By what the broker wants, if it wants anything.
-    pub fn new(welcome: &Welcome) -> Self {
-        let seconds = match welcome.keep_alive_s {
-            Some(0) | None => KEEP_ALIVE_S,
-            Some(seconds) => seconds.min(KEEP_ALIVE_S),
+    /// Waits for what there is to say. May be dropped while it waits and asked again: nothing is lost.
+    pub async fn next(&mut self) -> Signal<'_> {
+        if let Self::Opening(attempt) = self {
+            let opened = attempt.as_mut().await;
+            let (next, outcome) = match opened {
+                Ok((incoming, outgoing, welcome)) => (Self::Open(incoming, outgoing), Ok(welcome)),
+                Err(error) => (Self::Closed, Err(error)),
+            };
+            *self = next;
+            return Signal::Opened(outcome);
+        }
+        let Self::Open(incoming, _) = self else {
+            return std::future::pending().await;
         };
-        let keep_alive = Duration::from_secs(u64::from(seconds));
-        let mut ticks = tokio::time::interval_at(Instant::now() + keep_alive / 2, keep_alive / 2);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        Self {
-            keep_alive,
-            heard: Instant::now(),
-            ticks,
+        let read = incoming.next().await;
+        match read.and_then(|(header, body)| Ok(packet::read(header, body)?)) {
+            Ok(packet) => Signal::Packet(packet),
+            Err(error) => Signal::Broke(error),
         }
     }
 
-    /// Something came, or we did not listen.
-    pub fn heard(&mut self) {
-        self.heard = Instant::now();
+    /// Writes all of it. If that fails there is no connection any more, and nothing goes over it.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
+        let Self::Open(_, outgoing) = self else {
+            return Ok(());
+        };
+        let sent = outgoing.write(bytes).await;
+        if sent.is_err() {
+            *self = Self::Closed;
+        }
+        sent
     }
 
-    /// Waits for the next time to ping; an error if the broker has long been silent.
-    pub(crate) async fn beat(&mut self) -> Result<(), ConnectionError> {
-        self.ticks.tick().await;
-        let silence = self.heard.elapsed();
-        if silence > self.keep_alive + self.keep_alive / 2 {
-            return Err(ConnectionError::Slow(silence));
+    /// Ends the connection, or the attempt at one.
+    pub async fn close(&mut self, goodbye: Option<Goodbye>) {
+        if let (Self::Open(_, outgoing), Some(goodbye)) = (std::mem::replace(self, Self::Closed), goodbye) {
+            outgoing.leave(goodbye.reason, goodbye.forget).await;
         }
-        Ok(())
+    }
+}
+
+/// Now, by both clocks.
+pub fn moment() -> Moment {
+    Moment {
+        instant: Instant::now().into_std(),
+        ms: clock::now_ms(),
+    }
+}
+
+/// Waits for a machine's deadline; for ever if it has none.
+pub async fn reached(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(Instant::from_std(deadline)).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,0 +1,255 @@
+//! What goes to disk in one sync, who hears of it, and what is given up where there is no room: a pure machine. It has no
+//! disk and no clock; [`keeper`](super) is the shell that has.
+//!
+//! ```text
+//! take (batches) ─▶ commit (records) ─▶ the queue ─┬─▶ kept: acknowledgements
+//!      questions ─▶        ▲                       └─▶ not kept ─┐
+//!                          └─────────── records wait ◀───────────┘
+//! ```
+//!
+//! `To` is where the acknowledgements of a connection go. While records wait no other batch is taken
+//! ([`is_stuck`](KeeperMachine::is_stuck)), so that what waits is bounded by [`COMMIT_BYTES`] and one batch.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::{Ack, IntakeEntry, Question};
+use crate::bridge::layout::QueueRecord;
+
+/// The most bytes of messages in one sync.
+pub const COMMIT_BYTES: u64 = 512 * 1024;
+/// For how long it is said that there was no room, where nothing waits for it.
+const SHED_SAID: Duration = Duration::from_secs(5);
+
+/// What is owed to each connection for what is durable.
+pub type Owed<To> = Vec<(To, Vec<Ack>)>;
+
+/// Publications at QoS 0 for which there was no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shed {
+    /// How many.
+    pub count: u64,
+    /// When the first came, milliseconds since 1970.
+    pub first_ms: u64,
+    /// When the last came.
+    pub last_ms: u64,
+}
+
+/// What one sync is to make durable.
+#[derive(Debug)]
+pub struct Commit {
+    /// In their order: positions and receipts, then what was taken.
+    pub records: Vec<QueueRecord>,
+    /// So many of them are positions and receipts.
+    pub positions: usize,
+}
+
+/// What waits between the two sides and the disk.
+#[derive(Debug)]
+pub struct KeeperMachine<To> {
+    records: Vec<QueueRecord>,
+    owed: Owed<To>,
+    bytes: u64,
+    finished: u64,
+    /// What of it the last commit was to write, and what was written.
+    finished_committed: u64,
+    finished_written: u64,
+    problem: Option<String>,
+    /// When a publication at QoS 0 last found no room.
+    shed: Option<Instant>,
+}
+
+impl<To> KeeperMachine<To> {
+    /// Over a queue in which everything below `finished` is done.
+    pub fn new(finished: u64) -> Self {
+        Self {
+            records: Vec::new(),
+            owed: Vec::new(),
+            bytes: 0,
+            finished,
+            finished_committed: finished,
+            finished_written: finished,
+            problem: None,
+            shed: None,
+        }
+    }
+
+    /// Records wait for room: nothing more is taken.
+    pub fn is_stuck(&self) -> bool {
+        !self.records.is_empty()
+    }
+
+    /// One sync's worth waits.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= COMMIT_BYTES
+    }
+
+    /// What waits of messages, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Everything below is done.
+    pub fn finished(&self) -> u64 {
+        self.finished
+    }
+
+    /// Why messages are not taken now, if so.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Whether it waits to be written that the sending broker's session is new.
+    pub fn owes_record(&self) -> bool {
+        self.records.contains(&QueueRecord::SenderForgot)
+    }
+
+    /// Turns what came over one connection into records. A message at QoS 2 that is kept already is only acknowledged
+    /// again. `unreleased` are the packet identifiers of those on disk.
+    pub fn take(&mut self, entries: Vec<IntakeEntry>, to: To, unreleased: &BTreeSet<u16>) {
+        let mut known = None;
+        let mut acks = Vec::new();
+        for entry in entries {
+            let record = match entry {
+                IntakeEntry::Keep(message, ack) => {
+                    acks.extend(ack);
+                    if message.origin != 0 {
+                        let known = known.get_or_insert_with(|| self.identifiers(unreleased));
+                        if !known.insert(message.origin) {
+                            continue;
+                        }
+                    }
+                    self.bytes += message.cost();
+                    QueueRecord::Message(message)
+                }
+                IntakeEntry::Skip(ack) => {
+                    acks.push(ack);
+                    continue;
+                }
+                IntakeEntry::Release(ack) => {
+                    acks.push(ack);
+                    QueueRecord::Released(ack.identifier)
+                }
+                IntakeEntry::Forgot => QueueRecord::SenderForgot,
+            };
+            if let Some(known) = &mut known {
+                note(known, &record);
+            }
+            self.records.push(record);
+        }
+        self.owed.push((to, acks));
+    }
+
+    /// The packet identifiers that are not released, counting what waits.
+    fn identifiers(&self, unreleased: &BTreeSet<u16>) -> BTreeSet<u16> {
+        let mut known = unreleased.clone();
+        for record in &self.records {
+            note(&mut known, record);
+        }
+        known
+    }
+
+    /// What is to be made durable now, with what the questions change. The position is written with other records, or if
+    /// `written_out` wants it by itself.
+    pub fn commit<'a>(
+        &mut self,
+        questions: impl IntoIterator<Item = &'a Question>,
+        written_out: bool,
+    ) -> Commit {
+        let mut records = Vec::new();
+        for question in questions {
+            match question {
+                Question::Received(seq) => records.push(QueueRecord::Received(*seq)),
+                Question::Finished(seq) => self.finished = self.finished.max(*seq),
+                Question::Forgot => records.push(QueueRecord::ReceiverForgot),
+                Question::Read { .. } | Question::State => {}
+            }
+        }
+        let written_out = written_out || self.is_stuck() || !records.is_empty();
+        if self.finished > self.finished_written && written_out {
+            records.push(QueueRecord::Finished(self.finished));
+            self.finished_committed = self.finished;
+        }
+        let positions = records.len();
+        records.append(&mut self.records);
+        Commit { records, positions }
+    }
+
+    /// All of this is durable. Gives what is owed now.
+    #[must_use]
+    pub fn kept(&mut self, commit: &Commit, now: Instant) -> Owed<To> {
+        let message = |record: &QueueRecord| matches!(record, QueueRecord::Message(_));
+        let shed_lately = |shed: Instant| now.saturating_duration_since(shed) <= SHED_SAID;
+        if commit.records.iter().any(message) || !self.shed.is_some_and(shed_lately) {
+            self.problem = None;
+        }
+        self.positions_kept();
+        self.bytes = 0;
+        std::mem::take(&mut self.owed)
+    }
+
+    /// The positions and receipts of the last [`commit`](Self::commit) are durable.
+    pub fn positions_kept(&mut self) {
+        self.finished_written = self.finished_committed;
+    }
+
+    /// None of it is durable. What was taken waits, but for publications at QoS 0: neither broker keeps them, so that they
+    /// are lost. Gives what is owed nevertheless, and the positions and receipts, which are worth another attempt.
+    #[must_use]
+    pub fn not_kept(
+        &mut self,
+        mut commit: Commit,
+        problem: String,
+        now: Instant,
+    ) -> (Owed<To>, Option<Shed>, Vec<QueueRecord>) {
+        self.problem = Some(problem);
+        let waiting = commit.records.split_off(commit.positions);
+        let (unkept, waiting): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|record| matches!(record, QueueRecord::Message(message) if message.qos == 0));
+        self.records = waiting;
+        let shed = self.shed(&unkept, now);
+        let mut owed = Vec::new();
+        if self.records.is_empty() {
+            // What is left to acknowledge was refused, or was durable before.
+            owed = std::mem::take(&mut self.owed);
+            self.bytes = 0;
+        }
+        (owed, shed, commit.records)
+    }
+
+    fn shed(&mut self, unkept: &[QueueRecord], now: Instant) -> Option<Shed> {
+        let mut shed: Option<Shed> = None;
+        for record in unkept {
+            let QueueRecord::Message(message) = record else {
+                continue;
+            };
+            let came_ms = message.time_ms;
+            let shed = shed.get_or_insert(Shed {
+                count: 0,
+                first_ms: came_ms,
+                last_ms: came_ms,
+            });
+            shed.count += 1;
+            shed.first_ms = shed.first_ms.min(came_ms);
+            shed.last_ms = shed.last_ms.max(came_ms);
+        }
+        if shed.is_some() {
+            self.shed = Some(now);
+        }
+        shed
+    }
+}
+
+fn note(unreleased: &mut BTreeSet<u16>, record: &QueueRecord) {
+    match record {
+        QueueRecord::Message(message) if message.origin != 0 => {
+            unreleased.insert(message.origin);
+        }
+        QueueRecord::Released(identifier) => {
+            unreleased.remove(identifier);
+        }
+        QueueRecord::SenderForgot => unreleased.clear(),
+        _ => {}
+    }
+}

@@ -299,13 +299,11 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
             publish,
         ),
     );
-    if let Some(kept) = config.trail_kept {
-        background(
-            &mut tasks,
-            &stopping,
-            retention::follow(store.clone(), kept_journal, kept),
-        );
-    }
+    background(
+        &mut tasks,
+        &stopping,
+        retention::follow(store.clone(), kept_journal, config.trail_kept),
+    );
     background(&mut tasks, &stopping, own_certificate.keep(server, journal));
     Ok(RunningCoordinator {
         grpc,

@@ -3,7 +3,11 @@
 //!
 //! The clock alone never decides it: one that leaps ahead would make everything old at once. Trails age by a time that is kept
 //! in the store and follows the clock by at most [`AGED_MAX`] each hour that the coordinator runs, so that there are days to
-//! see that the clock is wrong, and little is gone. After a coordinator stood still, trails are kept longer instead.
+//! see that the clock is wrong, and little is gone. After a coordinator stood still, trails are kept longer instead. That time
+//! goes on whether or not trails end, so that they end at once when it is asked for.
+//!
+//! What came while the clock was ahead says a time that is long in coming. It is as old as what came next by a likely time
+//! ([`Expired`]): else it would keep all that came after it.
 
 use std::time::Duration;
 
@@ -12,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::journal::Journal;
-use crate::store::{BlockFilter, Expect, PurgeReport, Store, StoreError};
+use crate::store::{BlockFilter, Expect, Expired, PurgeReport, Store, StoreError};
 
 /// How often what is old is looked for.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -33,18 +37,18 @@ struct Age {
     now_ms: u64,
 }
 
-/// Removes what is older than `kept`, each hour.
-pub async fn follow(store: Store, journal: Journal, kept: Duration) {
+/// Lets trails age, and removes what is older than `kept`, each hour. `None`: for ever.
+pub async fn follow(store: Store, journal: Journal, kept: Option<Duration>) {
     // At first nothing ages: who restarts again and again runs for no hour.
     let mut aged = Duration::ZERO;
     loop {
-        match drop_old(&store, &journal, kept, clock::now_ms(), aged).await {
+        match look(&store, &journal, kept, clock::now_ms(), aged).await {
             Ok(dropped) if dropped.blocks > 0 => {
                 tracing::info!(blocks = dropped.blocks, "old blocks of trails were removed");
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(error = %crate::chain(&error), "old blocks of trails cannot be removed; they are tried again");
+                tracing::error!(error = %crate::chain(&error), "old blocks of trails cannot be removed; it is tried again in an hour");
             }
         }
         tokio::time::sleep(LOOK).await;
@@ -52,8 +56,8 @@ pub async fn follow(store: Store, journal: Journal, kept: Duration) {
     }
 }
 
-/// The time by which trails age, brought on by at most `aged` towards `now_ms`. A clock that is behind it ends nothing, and does
-/// not take it back: it may have started before it was set.
+/// The time by which trails age, brought on by at most `aged` towards `now_ms`. A clock that is behind does not take it back: it
+/// may have started before it was set.
 async fn age(store: &Store, now_ms: u64, aged: Duration) -> Result<u64, StoreError> {
     let held = store.get_json::<Age>(AGE).await?;
     let (held_ms, latest_ms) = match held {
@@ -79,7 +83,21 @@ async fn age(store: &Store, now_ms: u64, aged: Duration) -> Result<u64, StoreErr
     };
     let expect = held.map_or(Expect::Absent, |(_, revision)| Expect::Revision(revision));
     store.put_json(AGE, expect, &reached).await?;
-    Ok(reached.now_ms.min(now_ms))
+    Ok(reached.now_ms)
+}
+
+/// Lets trails age by at most `aged`, and removes what came longer than `kept` ago; `None`: nothing.
+async fn look(
+    store: &Store,
+    journal: &Journal,
+    kept: Option<Duration>,
+    now_ms: u64,
+    aged: Duration,
+) -> Result<PurgeReport, StoreError> {
+    match kept {
+        Some(kept) => drop_old(store, journal, kept, now_ms, aged).await,
+        None => age(store, now_ms, aged).await.map(|_| PurgeReport::default()),
+    }
 }
 
 /// Removes what came longer than `kept` ago, and writes down that it did. `aged`: how much trails may have aged since the
@@ -92,10 +110,18 @@ pub(crate) async fn drop_old(
     aged: Duration,
 ) -> Result<PurgeReport, StoreError> {
     let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
-    let before_ms = age(store, now_ms, aged).await?.saturating_sub(kept_ms);
+    let reached_ms = age(store, now_ms, aged).await?;
+    // A clock that is behind ends nothing.
+    let before_ms = reached_ms.min(now_ms).saturating_sub(kept_ms);
+    let expired = Expired {
+        before_ms,
+        // As long again, since a coordinator that stood still is behind with its age.
+        unlikely_after_ms: reached_ms.saturating_add(kept_ms),
+        unlikely_before_ms: before_ms.saturating_sub(kept_ms),
+    };
     let mut all = PurgeReport::default();
     let end = loop {
-        match store.drop_before(before_ms, STEP).await {
+        match store.drop_expired(expired, STEP).await {
             Ok(step) => {
                 all.blocks += step.blocks;
                 all.bytes = all.bytes.saturating_add(step.bytes);
@@ -209,5 +235,87 @@ mod tests {
         // One that is set back ends nothing.
         assert_eq!(look(0, AGED_MAX).await, 0);
         assert_eq!(look(leapt_ms, AGED_MAX).await, 2);
+    }
+
+    #[tokio::test]
+    async fn what_came_while_the_clock_was_ahead_keeps_nothing_that_came_after_it() {
+        const DAY_MS: u64 = 86_400_000;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).unwrap();
+        let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
+        let now_ms = clock::now_ms();
+        let came = async |ms: u64| {
+            let own = store.append_own("gw", bytes::Bytes::new(), BlockSummary::default(), ms);
+            own.await.unwrap();
+        };
+        // A receiver of satellites' time that counts its weeks wrongly, for more blocks than are removed in a step.
+        for n in 0..u64::from(STEP) + 50 {
+            came(now_ms + 1024 * 7 * DAY_MS + n).await;
+        }
+        let kept = Duration::from_secs(30 * 86_400);
+        let look = async |now_ms| {
+            let dropped = drop_old(&store, &journal, kept, now_ms, AGED_MAX).await;
+            dropped.unwrap().blocks
+        };
+        // As long as nothing came since, nobody knows how old it is.
+        assert_eq!(look(now_ms).await, 0);
+        for days in (0..40).rev() {
+            came(now_ms - days * DAY_MS).await;
+        }
+        assert_eq!(look(now_ms).await, u64::from(STEP) + 50 + 9);
+        assert_eq!(look(now_ms).await, 0);
+        // A clock that starts in 1970 makes nothing unlikely.
+        came(0).await;
+        came(now_ms).await;
+        assert_eq!(look(1000 * DAY_MS).await, 0);
+        assert_eq!(look(now_ms).await, 0);
+    }
+
+    #[tokio::test]
+    async fn what_came_after_a_long_standstill_is_not_taken_for_old_because_a_clock_then_started_in_1970() {
+        const DAY_MS: u64 = 86_400_000;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).unwrap();
+        let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
+        let now_ms = clock::now_ms();
+        // Trails have aged up to a hundred days ago.
+        age(&store, now_ms - 100 * DAY_MS, Duration::ZERO).await.unwrap();
+        for came_ms in [now_ms, now_ms, 0, now_ms] {
+            let own = store.append_own("gw", bytes::Bytes::new(), BlockSummary::default(), came_ms);
+            own.await.unwrap();
+        }
+        let kept = Duration::from_secs(30 * 86_400);
+        let dropped = drop_old(&store, &journal, kept, now_ms, AGED_MAX).await.unwrap();
+        assert_eq!(dropped.blocks, 0);
+    }
+
+    #[tokio::test]
+    async fn trails_that_are_kept_for_ever_age_so_that_old_ones_end_at_once_when_that_is_asked_for() {
+        const DAY_MS: u64 = 86_400_000;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).unwrap();
+        let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
+        let now_ms = clock::now_ms();
+        age(&store, now_ms - DAY_MS, Duration::ZERO).await.unwrap();
+        let own = store.append_own(
+            "gw",
+            bytes::Bytes::new(),
+            BlockSummary::default(),
+            now_ms - 30 * DAY_MS - 1,
+        );
+        own.await.unwrap();
+        let kept = Some(Duration::from_secs(30 * 86_400));
+        let dropped = async |kept| {
+            look(&store, &journal, kept, now_ms, AGED_MAX)
+                .await
+                .unwrap()
+                .blocks
+        };
+        for _ in 0..12 {
+            assert_eq!(dropped(None).await, 0);
+        }
+        let own = store.append_own("gw", bytes::Bytes::new(), BlockSummary::default(), now_ms);
+        own.await.unwrap();
+        assert_eq!(dropped(kept).await, 1);
     }
 }

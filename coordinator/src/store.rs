@@ -34,7 +34,8 @@ use self::state::Order;
 pub use self::state::{Expect, RecordChange, StateRecord};
 use self::trail::OwnBody;
 pub use self::trail::{
-    Append, BlockFilter, BlockSummary, Clock, Cursor, NewBlock, Page, PurgeReport, StoredBlock, block_bytes,
+    Append, BlockFilter, BlockSummary, Clock, Cursor, Expired, NewBlock, Page, PurgeReport, StoredBlock,
+    block_bytes,
 };
 
 /// Largest state record, bytes; larger things are blobs.
@@ -57,7 +58,7 @@ trait Engine: state::State + trail::Trail + std::fmt::Debug + Send + Sync {
     fn damaged(&self, what: String) -> StoreError;
 }
 
-/// An open store. Cheap to clone; the last clone to go stops its engine.
+/// An open store. Cheap to clone; the last clone to go stops its engine, and waits until that has closed its files.
 #[derive(Clone, Debug)]
 pub struct Store {
     engine: Arc<dyn Engine>,
@@ -234,7 +235,8 @@ impl Store {
         self.engine.drop_blobs(digests).await
     }
 
-    /// Appends blocks of one source in order; durable when this returns. One outcome per block.
+    /// Appends blocks of one source in order; durable when this returns. One outcome per block; none is stored behind one that is
+    /// refused.
     ///
     /// # Errors
     /// The database cannot be written, or the disk has no room left for this source. What the chain refuses is not an
@@ -277,10 +279,10 @@ impl Store {
         self.engine.append_own(source, own).await
     }
 
-    /// Removes the oldest blocks of all trails that came before `before_ms`, at most `limit` of them; each chain goes on, and
-    /// the first block that is left names the digest of the last one that is gone. The newest block of all stays.
-    pub(crate) async fn drop_before(&self, before_ms: u64, limit: u32) -> Result<PurgeReport, StoreError> {
-        self.engine.drop_before(before_ms, limit).await
+    /// Removes the oldest blocks of all trails that are `expired`, at most `limit` of them; each chain goes on, and the first
+    /// block that is left names the digest of the last one that is gone. The newest block of all stays.
+    pub(crate) async fn drop_expired(&self, expired: Expired, limit: u32) -> Result<PurgeReport, StoreError> {
+        self.engine.drop_expired(expired, limit).await
     }
 
     /// Takes the head of a trail back to its last block of at most `epoch_max`, if it is beyond; answers with both heads.

@@ -55,6 +55,8 @@ engines! {
     a_page_ends_behind_what_its_filter_ruled_out,
     what_is_appended_while_pages_are_read_is_not_passed_over,
     what_is_older_than_it_is_kept_goes_and_each_chain_goes_on,
+    what_is_said_to_have_come_at_an_unlikely_time_is_as_old_as_what_came_next,
+    nothing_is_stored_behind_a_block_that_is_refused,
     a_place_in_the_trail_outlives_everything_that_was_before_it,
     another_engines_place_in_the_trail_is_refused,
     what_was_acknowledged_is_there_after_a_restart_and_watchers_see_changes,

@@ -8,8 +8,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// What one does about a store whose bytes are wrong.
-pub(super) const RESTORE: &str = "stop the coordinator, keep a copy of this file and its -wal, and restore the newest \
-                                  backup; gateways keep enforcing meanwhile, and send the part of their trails that the backup lacks again";
+pub(super) const RESTORE: &str = "stop the coordinator, move its data folder aside whole, since a -wal that stays beside a \
+                                  restored file would damage that, and restore the newest backup; gateways keep enforcing meanwhile, and send the part of their trails that the backup lacks again";
 
 /// What the engine could not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,8 @@ use tokio::sync::{broadcast, watch};
 use super::conformance::Bench;
 use super::state::{Expect, Order, RecordChange, State, StateRecord};
 use super::trail::{
-    Append, BlockFilter, Clock, Cursor, NewBlock, OwnBody, Page, PurgeReport, StoredBlock, Trail, block_bytes,
+    Append, BlockFilter, Clock, Cursor, Expired, NewBlock, OwnBody, Page, PurgeReport, StoredBlock, Trail,
+    block_bytes,
 };
 use super::{Engine, EngineError, FaultCause, Pending, Store, StoreError};
 
@@ -112,6 +113,16 @@ fn failed(cause: FaultCause) -> StoreError {
 impl Kept {
     fn newest(&self) -> u64 {
         self.blocks.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
+    /// When the oldest block came: by what it says, or by the next that says a likely time.
+    fn oldest_ms(&self, expired: Expired) -> Option<u64> {
+        let mut times = self.blocks.values().map(|(_, new)| new.received_ms);
+        let first = times.next()?;
+        if first <= expired.unlikely_after_ms {
+            return Some(first);
+        }
+        times.find(|came_ms| (expired.unlikely_before_ms..=expired.unlikely_after_ms).contains(came_ms))
     }
 
     fn at(&self, source: &str, block: &AuditBlock) -> Option<&AuditBlock> {
@@ -302,7 +313,15 @@ impl State for Memory {
 
 impl Trail for Memory {
     fn append<'a>(&'a self, source: &'a str, blocks: Vec<NewBlock>) -> Pending<'a, Vec<Append>> {
-        self.write(|kept| Ok(blocks.into_iter().map(|new| kept.append(source, new)).collect()))
+        self.write(|kept| {
+            let mut refused = None;
+            let one = |new| {
+                let outcome = refused.unwrap_or_else(|| kept.append(source, new));
+                refused = Some(outcome).filter(|outcome| matches!(outcome, Append::Refused(_)));
+                outcome
+            };
+            Ok(blocks.into_iter().map(one).collect())
+        })
     }
 
     fn append_own<'a>(&'a self, source: &'a str, own: OwnBody) -> Pending<'a, Head> {
@@ -345,15 +364,16 @@ impl Trail for Memory {
         self.appended.subscribe()
     }
 
-    fn drop_before(&self, before_ms: u64, limit: u32) -> Pending<'_, PurgeReport> {
+    fn drop_expired(&self, expired: Expired, limit: u32) -> Pending<'_, PurgeReport> {
         self.write(|kept| {
             let mut dropped = PurgeReport::default();
             while dropped.blocks < u64::from(limit)
                 && kept.blocks.len() > 1
-                && let Some(oldest) = kept.blocks.first_entry()
-                && oldest.get().1.received_ms < before_ms
+                && kept
+                    .oldest_ms(expired)
+                    .is_some_and(|came_ms| came_ms < expired.before_ms)
+                && let Some((_, (_, new))) = kept.blocks.pop_first()
             {
-                let (_, new) = oldest.remove();
                 dropped.blocks += 1;
                 dropped.bytes += block_bytes(&new.block.body);
             }

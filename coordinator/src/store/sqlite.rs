@@ -20,24 +20,22 @@ use std::sync::{Arc, Mutex};
 use penstock_policy::ids::Digest;
 use penstock_proto::audit::Head;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use self::codes::{cause_of, failed};
-use self::writer::Command;
+use self::writer::{Command, Writer};
 use super::fault::FaultCause;
 use super::room::DiskReserve;
 use super::state::{Expect, Order, RecordChange, State, StateRecord};
-use super::trail::{Append, BlockFilter, Cursor, NewBlock, OwnBody, Page, PurgeReport, Trail};
+use super::trail::{Append, BlockFilter, Cursor, Expired, NewBlock, OwnBody, Page, PurgeReport, Trail};
 use super::{Engine, Pending, StoreError};
 
-/// Commands that may wait for the writer.
-const QUEUE_MAX: usize = 1024;
 /// Read connections kept open.
 const READERS_MAX: usize = 4;
 /// Changes that a watcher may fall behind before it has to list again.
 const CHANGES_MAX: usize = 1024;
 
-/// An open database. The last clone to go stops the writer.
+/// An open database. The last clone to go stops the writer, and waits until it has closed the file.
 #[derive(Clone, Debug)]
 pub(super) struct Sqlite {
     inner: Arc<Inner>,
@@ -47,7 +45,7 @@ pub(super) struct Sqlite {
 struct Inner {
     path: PathBuf,
     room: DiskReserve,
-    writer: mpsc::Sender<Command>,
+    writer: Writer,
     readers: Mutex<Vec<Connection>>,
     scans: scan::ScanRoom,
     changes: broadcast::Sender<RecordChange>,
@@ -63,10 +61,9 @@ impl Sqlite {
     /// On a connection that is set up for writing.
     fn start(connection: Connection, path: &Path, room: DiskReserve) -> Result<Self, StoreError> {
         let (changes, _) = broadcast::channel(CHANGES_MAX);
-        let (writer, commands) = mpsc::channel(QUEUE_MAX);
         let last_block = trail::last_block(&connection).map_err(|e| failed(path, &e))?;
         let (last, appended) = watch::channel(trail::cursor(last_block));
-        writer::spawn(connection, path.to_owned(), room, commands, changes.clone(), last)?;
+        let writer = Writer::start(connection, path.to_owned(), room, changes.clone(), last)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
@@ -85,11 +82,7 @@ impl Sqlite {
         make: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.inner
-            .writer
-            .send(make(reply))
-            .await
-            .map_err(|_| StoreError::Stopped)?;
+        self.inner.writer.send(make(reply)).await?;
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 
@@ -196,9 +189,9 @@ impl Trail for Sqlite {
         self.inner.appended.clone()
     }
 
-    fn drop_before(&self, before_ms: u64, limit: u32) -> Pending<'_, PurgeReport> {
-        Box::pin(self.write(move |reply| Command::DropBefore {
-            before_ms,
+    fn drop_expired(&self, expired: Expired, limit: u32) -> Pending<'_, PurgeReport> {
+        Box::pin(self.write(move |reply| Command::DropExpired {
+            expired,
             limit,
             reply,
         }))

@@ -152,6 +152,18 @@ pub struct Page {
     pub more: bool,
 }
 
+/// Which blocks are old, by the order in which they came and by the times at which they are said to have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired {
+    /// What came before this is old, if everything before it is, too.
+    pub before_ms: u64,
+    /// What is said to have come after this came while the clock was wrong. It is as old as the next block that says neither
+    /// that ...
+    pub unlikely_after_ms: u64,
+    /// ... nor that it came before this, while the clock may have been behind.
+    pub unlikely_before_ms: u64,
+}
+
 /// What retention ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PurgeReport {
@@ -176,7 +188,7 @@ pub(super) fn bytes_with(body_bytes: u64) -> u64 {
 
 /// Trails of blocks.
 pub trait Trail {
-    /// Appends blocks of one source in order. One outcome per block.
+    /// Appends blocks of one source in order. One outcome per block; none is stored behind one that is refused.
     fn append<'a>(&'a self, source: &'a str, blocks: Vec<NewBlock>) -> Pending<'a, Vec<Append>>;
 
     /// Appends a body at the head of the coordinator's own chain, whatever that is by then; answers with the new head.
@@ -192,10 +204,10 @@ pub trait Trail {
     /// Behind the newest durable block, and behind each newer one.
     fn appended(&self) -> watch::Receiver<Cursor>;
 
-    /// Removes the oldest blocks of all trails that came before `before_ms`, at most `limit` of them; each chain goes on, and
-    /// the first block that is left names the digest of the last one that is gone. The newest block of all stays, whatever its
-    /// age: places are counted on from it.
-    fn drop_before(&self, before_ms: u64, limit: u32) -> Pending<'_, PurgeReport>;
+    /// Removes the oldest blocks of all trails that are `expired`, at most `limit` of them; each chain goes on, and the first
+    /// block that is left names the digest of the last one that is gone. The newest block of all stays, whatever its age:
+    /// places are counted on from it.
+    fn drop_expired(&self, expired: Expired, limit: u32) -> Pending<'_, PurgeReport>;
 
     /// Takes the head of a trail back to its last block of at most `epoch_max`, if it is beyond; answers with both heads. What
     /// lies beyond stays stored and is found by searches.

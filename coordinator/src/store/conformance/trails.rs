@@ -249,6 +249,70 @@ pub(super) fn what_is_appended_while_pages_are_read_is_not_passed_over<B: Bench>
     });
 }
 
+/// What came before that is old, and every time is likely.
+fn before(before_ms: u64) -> Expired {
+    Expired {
+        before_ms,
+        unlikely_after_ms: u64::MAX,
+        unlikely_before_ms: 0,
+    }
+}
+
+pub(super) fn what_is_said_to_have_come_at_an_unlikely_time_is_as_old_as_what_came_next<B: Bench>() {
+    let times = prop::collection::vec(prop_oneof![3 => 0_u64..100, 1 => 100_u64..200], 1..30);
+    proptest!(some_cases(), |(times in times, before_ms in 0_u64..120, after_ms in 50_u64..150, from_ms in 0_u64..60, limit in 1_u32..9)| {
+        run(async {
+            let store = B::default().open();
+            let mut blocks = blocks_of(u8::try_from(times.len()).unwrap());
+            for (new, received_ms) in blocks.iter_mut().zip(&times) {
+                new.received_ms = *received_ms;
+            }
+            store.append("gw", blocks).await.unwrap();
+            let is_old = |at: usize| {
+                let likely = times.iter().skip(at + 1).find(|ms| (from_ms..=after_ms).contains(*ms));
+                Some(&times[at]).filter(|ms| **ms <= after_ms).or(likely).is_some_and(|ms| *ms < before_ms)
+            };
+            let old = (0..times.len() - 1).take_while(|at| is_old(*at)).count();
+            let expired = Expired { before_ms, unlikely_after_ms: after_ms, unlikely_before_ms: from_ms };
+            let mut gone = 0;
+            loop {
+                let dropped = store.drop_expired(expired, limit).await.unwrap().blocks;
+                gone += dropped;
+                if dropped == 0 {
+                    break;
+                }
+            }
+            assert_eq!(gone, old as u64, "{times:?}");
+        });
+    });
+}
+
+pub(super) fn nothing_is_stored_behind_a_block_that_is_refused<B: Bench>() {
+    let bench = B::default();
+    run(async {
+        let store = bench.open();
+        let all = blocks_of(6);
+        store.append("gw", all[..2].to_vec()).await.unwrap();
+        let head = store.head("gw").await.unwrap();
+        let mut forked = all[1].clone();
+        forked.block.body = vec![9].into();
+        // The last would leave a lawful gap, if it came alone.
+        let outcomes = store.append("gw", vec![forked, all[4].clone()]).await.unwrap();
+        assert!(
+            outcomes.len() == 2
+                && outcomes
+                    .iter()
+                    .all(|outcome| matches!(outcome, Append::Refused(_)))
+        );
+        assert_eq!(store.head("gw").await.unwrap(), head);
+        let alone = store.append("gw", vec![all[4].clone()]).await.unwrap();
+        assert!(
+            matches!(alone[..], [Append::Stored { missing: 2, .. }]),
+            "{alone:?}"
+        );
+    });
+}
+
 pub(super) fn what_is_older_than_it_is_kept_goes_and_each_chain_goes_on<B: Bench>() {
     let bench = B::default();
     run(async {
@@ -261,7 +325,7 @@ pub(super) fn what_is_older_than_it_is_kept_goes_and_each_chain_goes_on<B: Bench
         let head = store.head("gw").await.unwrap();
         let mut gone = 0;
         loop {
-            let dropped = store.drop_before(5000, 2).await.unwrap();
+            let dropped = store.drop_expired(before(5000), 2).await.unwrap();
             assert_eq!(dropped.bytes, dropped.blocks * block_bytes(&[0; 100]));
             gone += dropped.blocks;
             if dropped.blocks == 0 {
@@ -294,8 +358,8 @@ pub(super) fn a_place_in_the_trail_outlives_everything_that_was_before_it<B: Ben
         let blocks = blocks_of(12);
         store.append("gw", blocks[..10].to_vec()).await.unwrap();
         let end = store.appended().borrow().clone();
-        assert_eq!(store.drop_before(u64::MAX, 100).await.unwrap().blocks, 9);
-        assert_eq!(store.drop_before(u64::MAX, 100).await.unwrap().blocks, 0);
+        assert_eq!(store.drop_expired(before(u64::MAX), 100).await.unwrap().blocks, 9);
+        assert_eq!(store.drop_expired(before(u64::MAX), 100).await.unwrap().blocks, 0);
         drop(store);
         let store = bench.open();
         assert_eq!(*store.appended().borrow(), end);

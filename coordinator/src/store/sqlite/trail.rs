@@ -12,8 +12,8 @@ use rusqlite::{Connection, OptionalExtension};
 use super::state::unsigned;
 use crate::store::StoreError;
 use crate::store::trail::{
-    Append, BlockFilter, Clock, Cursor, NewBlock, OwnBody, Page, PurgeReport, StoredBlock, block_bytes,
-    bytes_with,
+    Append, BlockFilter, Clock, Cursor, Expired, NewBlock, OwnBody, Page, PurgeReport, StoredBlock,
+    block_bytes, bytes_with,
 };
 
 /// Behind the block of this number.
@@ -64,11 +64,11 @@ pub(super) fn held_bytes(connection: &Connection, name: &str) -> rusqlite::Resul
     Ok(held.map_or(0, |held| u64::try_from(held).unwrap_or(0)))
 }
 
-/// Removes at most `limit` of the oldest blocks, as long as they came before `before_ms`. The heads stay, so that each chain
-/// goes on, and the first block that is left names the digest of the last one that is gone.
-pub(super) fn drop_before(
+/// Removes at most `limit` of the oldest blocks, while they are `expired`. The heads stay, so that each chain goes on, and the
+/// first block that is left names the digest of the last one that is gone.
+pub(super) fn drop_expired(
     connection: &Connection,
-    before_ms: u64,
+    expired: Expired,
     limit: u32,
 ) -> rusqlite::Result<PurgeReport> {
     let oldest: Vec<(i64, i64, u64, u64)> = connection
@@ -81,7 +81,20 @@ pub(super) fn drop_before(
         })?
         .collect::<rusqlite::Result<_>>()?;
     let mut dropped = PurgeReport::default();
-    for (id, source, _, bytes) in oldest.into_iter().take_while(|oldest| oldest.2 < before_ms) {
+    // When the next block with a likely time came; `None`: there is none. Looked for once in a row of unlikely ones.
+    let mut next_likely: Option<Option<u64>> = None;
+    for (id, source, received_ms, bytes) in oldest {
+        let came_ms = if received_ms <= expired.unlikely_after_ms {
+            next_likely = None;
+            Some(received_ms)
+        } else if let Some(found) = next_likely {
+            found
+        } else {
+            *next_likely.insert(next_likely_ms(connection, id, expired)?)
+        };
+        if came_ms.is_none_or(|came_ms| came_ms >= expired.before_ms) {
+            break;
+        }
         let bytes = bytes_with(bytes);
         connection
             .prepare_cached("DELETE FROM block WHERE id = ?1")?
@@ -95,8 +108,39 @@ pub(super) fn drop_before(
     Ok(dropped)
 }
 
+/// When the next block behind the one of number `after` came that says a likely time.
+fn next_likely_ms(connection: &Connection, after: i64, expired: Expired) -> rusqlite::Result<Option<u64>> {
+    let stored = |ms: u64| ms.min(i64::MAX.cast_unsigned()).cast_signed();
+    let (from, until) = (
+        stored(expired.unlikely_before_ms),
+        stored(expired.unlikely_after_ms),
+    );
+    connection
+        .prepare_cached(
+            "SELECT received_ms FROM block WHERE id > ?1 AND received_ms BETWEEN ?2 AND ?3 ORDER BY id LIMIT 1",
+        )?
+        .query_row([after, from, until], |row| unsigned(row, 0))
+        .optional()
+}
+
+/// Appends blocks in order. What stands behind a refused one is refused with it.
+pub(super) fn append_all(
+    connection: &Connection,
+    name: &str,
+    blocks: &[NewBlock],
+) -> rusqlite::Result<Vec<Append>> {
+    let mut outcomes = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        outcomes.push(match outcomes.last() {
+            Some(refused @ Append::Refused(_)) => *refused,
+            _ => append(connection, name, block)?,
+        });
+    }
+    Ok(outcomes)
+}
+
 /// Judges a block against the source's head, and stores it if it belongs there.
-pub(super) fn append(connection: &Connection, name: &str, new: &NewBlock) -> rusqlite::Result<Append> {
+fn append(connection: &Connection, name: &str, new: &NewBlock) -> rusqlite::Result<Append> {
     let found = source(connection, name)?;
     let head = found.as_ref().map(|(_, head)| *head);
     let accepted = match Head::accept(head.as_ref(), &new.block) {

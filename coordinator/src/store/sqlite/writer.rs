@@ -4,6 +4,7 @@
 //! transaction is rolled back and everyone in it gets the error; nobody was answered before.
 
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use penstock_policy::ids::Digest;
@@ -17,8 +18,10 @@ use super::{state, trail};
 use crate::store::StoreError;
 use crate::store::room::{DiskReserve, DiskUsage, Purpose};
 use crate::store::state::{Expect, RecordChange};
-use crate::store::trail::{Append, Cursor, NewBlock, OwnBody, PurgeReport, block_bytes};
+use crate::store::trail::{Append, Cursor, Expired, NewBlock, OwnBody, PurgeReport, block_bytes};
 
+/// Commands that may wait for the writer.
+const QUEUE_MAX: usize = 1024;
 /// Most commands in one transaction.
 const GROUP_MAX: usize = 256;
 
@@ -50,8 +53,8 @@ pub(super) enum Command {
         digests: Vec<Digest>,
         reply: Reply<()>,
     },
-    DropBefore {
-        before_ms: u64,
+    DropExpired {
+        expired: Expired,
         limit: u32,
         reply: Reply<PurgeReport>,
     },
@@ -69,23 +72,51 @@ enum Done {
     Append(Reply<Vec<Append>>, Vec<Append>),
     AppendOwn(Reply<Head>, Head),
     DropBlobs(Reply<()>),
-    DropBefore(Reply<PurgeReport>, PurgeReport),
+    DropExpired(Reply<PurgeReport>, PurgeReport),
     Rewind(Reply<Option<(Head, Head)>>, Option<(Head, Head)>),
 }
 
-pub(super) fn spawn(
-    connection: Connection,
-    path: PathBuf,
-    room: DiskReserve,
-    commands: mpsc::Receiver<Command>,
-    changes: broadcast::Sender<RecordChange>,
-    appended: watch::Sender<Cursor>,
-) -> Result<(), StoreError> {
-    std::thread::Builder::new()
-        .name("store-writer".to_owned())
-        .spawn(move || run(connection, &path, room, commands, &changes, &appended))
-        .map(|_| ())
-        .map_err(StoreError::Thread)
+/// The writer's thread, and the way to it. Dropped, it takes no more, does what it has, and closes its file.
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// `None`: it is being stopped.
+    commands: Option<mpsc::Sender<Command>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// On a connection that is set up for writing.
+    pub(super) fn start(
+        connection: Connection,
+        path: PathBuf,
+        room: DiskReserve,
+        changes: broadcast::Sender<RecordChange>,
+        appended: watch::Sender<Cursor>,
+    ) -> Result<Self, StoreError> {
+        let (sender, commands) = mpsc::channel(QUEUE_MAX);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || run(connection, &path, room, commands, &changes, &appended))
+            .map_err(StoreError::Thread)?;
+        Ok(Self {
+            commands: Some(sender),
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands it something to do, when there is room.
+    pub(super) async fn send(&self, command: Command) -> Result<(), StoreError> {
+        let commands = self.commands.as_ref().ok_or(StoreError::Stopped)?;
+        commands.send(command).await.map_err(|_| StoreError::Stopped)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.commands = None;
+        // Whoever opens the file next, or makes its file system read-only, finds it closed. A panic there was logged.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }
 
 fn run(
@@ -143,7 +174,7 @@ fn admit(
             Command::Put { .. }
             | Command::AppendOwn { .. }
             | Command::DropBlobs { .. }
-            | Command::DropBefore { .. }
+            | Command::DropExpired { .. }
             | Command::Rewind { .. } => Purpose::Essential,
         };
         room.admits(path, purpose, disk)
@@ -202,7 +233,7 @@ enum Outcome {
     Append(Vec<Append>),
     AppendOwn(Head),
     DropBlobs,
-    DropBefore(PurgeReport),
+    DropExpired(PurgeReport),
     Rewind(Option<(Head, Head)>),
 }
 
@@ -214,7 +245,7 @@ impl Command {
             Self::Blobs { blobs, .. } => blobs.iter().map(|blob| blob.len() as u64).sum(),
             Self::Append { blocks, .. } => blocks.iter().map(|new| block_bytes(&new.block.body)).sum(),
             Self::AppendOwn { own, .. } => block_bytes(&own.body),
-            Self::DropBlobs { .. } | Self::DropBefore { .. } | Self::Rewind { .. } => 0,
+            Self::DropBlobs { .. } | Self::DropExpired { .. } | Self::Rewind { .. } => 0,
         }
     }
 
@@ -229,12 +260,9 @@ impl Command {
                 }
                 Outcome::Blobs
             }
-            Self::Append { source, blocks, .. } => Outcome::Append(
-                blocks
-                    .iter()
-                    .map(|block| trail::append(connection, source, block))
-                    .collect::<rusqlite::Result<_>>()?,
-            ),
+            Self::Append { source, blocks, .. } => {
+                Outcome::Append(trail::append_all(connection, source, blocks)?)
+            }
             Self::AppendOwn { source, own, .. } => {
                 Outcome::AppendOwn(trail::append_own(connection, source, own)?)
             }
@@ -244,8 +272,8 @@ impl Command {
                 }
                 Outcome::DropBlobs
             }
-            Self::DropBefore { before_ms, limit, .. } => {
-                Outcome::DropBefore(trail::drop_before(connection, *before_ms, *limit)?)
+            Self::DropExpired { expired, limit, .. } => {
+                Outcome::DropExpired(trail::drop_expired(connection, *expired, *limit)?)
             }
             Self::Rewind {
                 source, epoch_max, ..
@@ -265,8 +293,8 @@ impl Command {
             (Self::Append { reply, .. }, Outcome::Append(outcomes)) => Done::Append(reply, outcomes),
             (Self::AppendOwn { reply, .. }, Outcome::AppendOwn(head)) => Done::AppendOwn(reply, head),
             (Self::DropBlobs { reply, .. }, Outcome::DropBlobs) => Done::DropBlobs(reply),
-            (Self::DropBefore { reply, .. }, Outcome::DropBefore(dropped)) => {
-                Done::DropBefore(reply, dropped)
+            (Self::DropExpired { reply, .. }, Outcome::DropExpired(dropped)) => {
+                Done::DropExpired(reply, dropped)
             }
             (Self::Rewind { reply, .. }, Outcome::Rewind(heads)) => Done::Rewind(reply, heads),
             _ => return None,
@@ -281,7 +309,7 @@ impl Command {
             Self::Append { reply, .. } => drop(reply.send(Err(error))),
             Self::AppendOwn { reply, .. } => drop(reply.send(Err(error))),
             Self::DropBlobs { reply, .. } => drop(reply.send(Err(error))),
-            Self::DropBefore { reply, .. } => drop(reply.send(Err(error))),
+            Self::DropExpired { reply, .. } => drop(reply.send(Err(error))),
             Self::Rewind { reply, .. } => drop(reply.send(Err(error))),
         }
     }
@@ -301,7 +329,7 @@ impl Done {
             Self::Append(reply, outcomes) => drop(reply.send(Ok(outcomes))),
             Self::AppendOwn(reply, head) => drop(reply.send(Ok(head))),
             Self::DropBlobs(reply) => drop(reply.send(Ok(()))),
-            Self::DropBefore(reply, dropped) => drop(reply.send(Ok(dropped))),
+            Self::DropExpired(reply, dropped) => drop(reply.send(Ok(dropped))),
             Self::Rewind(reply, heads) => drop(reply.send(Ok(heads))),
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! `/metrics` is the text format; `/healthz` answers 200 while the store takes writes, as a write has proved no longer than two
 //! seconds ago, else 503. Names begin with `penstock_`. Only requests that name this machine are answered: a page that a
-//! browser here shows could else have its own name resolve to this address and read what it serves (DNS rebinding).
+//! browser here shows could else have its own name resolve to this address and read what it serves (DNS rebinding). Anybody on
+//! this machine can connect: connections, their lives and the heads of their requests are bounded.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -14,11 +16,27 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::own::{PROVED_FOR_OTHERS, Probe};
+
+/// Connections at once; whoever comes then waits.
+const CONNECTIONS_MAX: usize = 32;
+/// How long a connection may last; a new one costs its client nothing worth mentioning.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long the head of a request may take.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// Largest head of a request, bytes, and how many headers it may have: several times those of any browser or scraper.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+/// How long nobody is accepted after it failed.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The process has one recorder, whoever asks first installs it.
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -82,7 +100,7 @@ struct MetricsState {
     probe: Arc<Probe>,
 }
 
-/// Serves until it is stopped.
+/// Serves until the coordinator stops.
 pub(crate) async fn serve(
     listener: TcpListener,
     handle: PrometheusHandle,
@@ -94,9 +112,46 @@ pub(crate) async fn serve(
         .route("/healthz", get(healthz))
         .layer(middleware::from_fn(only_for_this_machine))
         .with_state(MetricsState { handle, probe });
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stopping.cancelled_owned())
-        .await
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = stopping.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => drop(connections.spawn(answer(stream, router.clone(), stopping.clone()))),
+            Err(error) => {
+                tracing::warn!(%error, "the metrics server accepts nobody for a second");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+    // They end: each finishes what it answers.
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Answers what one client asks, until it goes, has had its time, or the coordinator stops.
+async fn answer(stream: TcpStream, router: Router, stopping: CancellationToken) {
+    let mut server = auto::Builder::new(TokioExecutor::new()).http1_only();
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    // A client that breaks off or sends what is no request is no fault of ours.
+    let served = async {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.as_mut().await;
+    };
+    let _ = tokio::time::timeout(CONNECTION_TIME_MAX, served).await;
 }
 
 async fn only_for_this_machine(request: Request, next: Next) -> Response {
@@ -152,8 +207,84 @@ pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
     use super::*;
+    use crate::store::Store;
+
+    fn processor_time() -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+    }
+
+    /// What a client that sends this costs the thread that serves it, in the processor's time, and whether it is answered: the
+    /// least of several goes, since what the machine does beside is none of ours.
+    fn costs(sent: &[u8]) -> (Duration, bool) {
+        let goes: Vec<_> = (0..7).map(|_| cost(sent)).collect();
+        let answered = goes[0].1;
+        assert!(goes.iter().all(|go| go.1 == answered));
+        (goes.iter().map(|go| go.0).min().unwrap(), answered)
+    }
+
+    fn cost(sent: &[u8]) -> (Duration, bool) {
+        let (told, address) = std::sync::mpsc::sync_channel(1);
+        let stopping = CancellationToken::new();
+        let stop = stopping.clone();
+        let server = std::thread::spawn(move || {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(&folder.path().join("store.db")).unwrap();
+            let (handle, probe) = (install().unwrap(), Arc::new(Probe::new(store)));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+                told.send(listener.local_addr().unwrap()).unwrap();
+                let begun = processor_time();
+                serve(listener, handle, probe, stop).await.unwrap();
+                processor_time() - begun
+            })
+        });
+        let mut client = TcpStream::connect(address.recv().unwrap()).unwrap();
+        // It may be refused before it is done.
+        let _ = client.write_all(sent);
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer);
+        drop(client);
+        stopping.cancel();
+        (server.join().unwrap(), answer.starts_with(b"HTTP/1.1 200"))
+    }
+
+    #[test]
+    fn no_client_that_is_refused_costs_more_than_three_that_are_answered() {
+        let request = |headers: &str| format!("GET /metrics HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+        let (good, is_answered) = costs(request("Host: localhost\r\n").as_bytes());
+        assert!(is_answered);
+        let many = |count| "Host: evil.example\r\n".repeat(count);
+        let long = "x".repeat(1 << 20);
+        for (what, sent) in [
+            ("another name", request("Host: evil.example\r\n")),
+            ("many names", request(&many(90))),
+            ("more names than there may be", request(&many(10_000))),
+            ("a long name", request(&format!("Host: {long}\r\n"))),
+            (
+                "a long path",
+                format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            ),
+            ("no HTTP", long.clone()),
+            ("TLS", "\x16\x03\x01".repeat(1 << 18)),
+        ] {
+            let (spent, is_answered) = costs(sent.as_bytes());
+            assert!(!is_answered, "{what}");
+            println!("{what}: {spent:?}; one that is answered: {good:?}");
+            assert!(
+                spent <= good * 3,
+                "{what}: {spent:?}; one that is answered costs {good:?}"
+            );
+        }
+    }
 
     fn answered(hosts: &[&str], uri: &str) -> bool {
         let mut headers = HeaderMap::new();

@@ -10,7 +10,7 @@ use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::{NAMES_MAX, NamesError, ServerNames};
 
-use crate::ca::{Authority, IssuedCertificate};
+use crate::ca::{Authority, IssuedCertificate, ProvenKey};
 use crate::enrolment::{bad_request, internal};
 use crate::releases::Releases;
 
@@ -38,7 +38,7 @@ pub(crate) async fn issue(
     let asset = AssetId::new(asset).map_err(|error| {
         Refusal::new(Reason::BadRequest, format!("asset: {error}")).field("asset", error.to_string())
     })?;
-    let proven = Authority::prove(certificate_request).map_err(bad_request)?;
+    let proven = ProvenKey::of_request(certificate_request).map_err(bad_request)?;
     let (revision, plant) = releases.plant().await?;
     let names = names(&plant, &asset)
         .map_err(|error| Refusal::new(Reason::DocumentErrors, error.to_string()))?

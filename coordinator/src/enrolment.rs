@@ -216,7 +216,7 @@ async fn apply(
     let (subject, record, revision) = find(store, application.name, &secret)
         .await?
         .ok_or_else(unknown)?;
-    let proven = Authority::prove(application.certificate_request).map_err(bad_request)?;
+    let proven = ProvenKey::of_request(application.certificate_request).map_err(bad_request)?;
     let repeated = match &record.used {
         Some(used) if used.key != proven.digest() => {
             return Err(Refusal::new(
@@ -345,7 +345,7 @@ pub(crate) async fn renew(
     certificate_request: &[u8],
     now_ms: u64,
 ) -> Result<IssuedCertificate, Refusal> {
-    let proven: ProvenKey = Authority::prove(certificate_request).map_err(bad_request)?;
+    let proven: ProvenKey = ProvenKey::of_request(certificate_request).map_err(bad_request)?;
     let issued = authority
         .issue(subject, names, &proven, now_ms)
         .map_err(internal)?;

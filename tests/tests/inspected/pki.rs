@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penstock_agent::identity::{Enrolment, Identity, IdentityFolder};
-use penstock_coordinator::ca::{Authority, Lifetimes};
+use penstock_coordinator::ca::{Authority, Lifetimes, ProvenKey};
 use penstock_policy::model::ApproverSet;
 use penstock_proto::peer::Subject;
 use penstock_proto::tls::certificates_to_pem;
@@ -78,7 +78,7 @@ impl Pki {
         let request = rcgen::CertificateParams::default()
             .serialize_request(&key)
             .unwrap();
-        let proven = Authority::prove(request.der()).unwrap();
+        let proven = ProvenKey::of_request(request.der()).unwrap();
         let mut good_for = ServerNames::default();
         for name in names {
             good_for.add(name).unwrap();

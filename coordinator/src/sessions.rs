@@ -30,6 +30,8 @@ pub struct SessionLimits {
     pub hello_timeout: Duration,
     /// How long a gateway may take to make room for a message.
     pub send_timeout: Duration,
+    /// How much later than after three intervals a report may come before it is missed.
+    pub report_late: Duration,
 }
 
 impl Default for SessionLimits {
@@ -38,6 +40,7 @@ impl Default for SessionLimits {
             health_interval: Duration::from_secs(10),
             hello_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(30),
+            report_late: Duration::from_secs(5),
         }
     }
 }
@@ -45,9 +48,10 @@ impl Default for SessionLimits {
 impl SessionLimits {
     /// How old a report may be before it counts as stale: three missed, and a little for the way.
     pub fn stale_after_ms(&self) -> u64 {
-        u64::try_from(self.health_interval.as_millis())
-            .unwrap_or(u64::MAX)
+        let age = self
+            .health_interval
             .saturating_mul(3)
-            .saturating_add(5000)
+            .saturating_add(self.report_late);
+        u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use penstock_coordinator::app::{self, RunningCoordinator};
 use penstock_coordinator::ca::Authority;
 use penstock_coordinator::config::{Config, ConfigFile};
@@ -23,7 +24,10 @@ use penstock_proto::v1::coordinator_message::Message as Down;
 use penstock_proto::v1::enrolment_client::EnrolmentClient;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Up;
+use prost::Message as _;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -207,6 +211,35 @@ impl World {
     pub async fn session(&self, name: &str, policy: v1::PolicyState) -> Session {
         let credentials = self.certificate(&format!("gateway/{name}"));
         let channel = self.channel(self.roots(), Some(credentials)).await.unwrap();
+        self.session_over(channel, policy).await
+    }
+
+    /// A session of a gateway that has room for few messages which it did not read yet.
+    pub async fn narrow_session(&self, name: &str) -> Session {
+        let profile = ClientProfile {
+            plant: self.config.plant.clone(),
+            trust: self.roots(),
+            credentials: Some(self.certificate(&format!("gateway/{name}"))),
+        };
+        let tls = TlsConnector::from(profile.config().unwrap().config);
+        let (host, port) = (self.address.host().to_owned(), self.address.port());
+        let connect = tower::service_fn(move |_: tonic::transport::Uri| {
+            let (tls, host) = (tls.clone(), host.clone());
+            async move {
+                let stream = TcpStream::connect((host.as_str(), port)).await?;
+                let name = "coordinator.penstock".try_into().unwrap();
+                Ok::<_, std::io::Error>(TokioIo::new(tls.connect(name, stream).await?))
+            }
+        });
+        let channel = tonic::transport::Endpoint::from_static("http://coordinator.penstock")
+            .initial_stream_window_size(1024)
+            .connect_with_connector(connect)
+            .await;
+        self.session_over(channel.unwrap(), v1::PolicyState::default())
+            .await
+    }
+
+    async fn session_over(&self, channel: Channel, policy: v1::PolicyState) -> Session {
         let (up, messages) = mpsc::channel(64);
         let hello = v1::Hello {
             software_version: "test".to_owned(),
@@ -282,10 +315,17 @@ impl Session {
         }
     }
 
-    /// Nothing comes for a while.
+    /// Nothing is sent to it that it does not ask for: what comes next answers it.
     pub async fn silence(&mut self) {
-        let nothing = tokio::time::timeout(Duration::from_millis(300), self.down.message()).await;
-        assert!(nothing.is_err(), "{nothing:?}");
+        let block = v1::AuditBlock {
+            epoch: 1,
+            sequence: 0,
+            previous_digest: vec![0; 32].into(),
+            body: v1::AuditBlockBody::default().encode_to_vec().into(),
+        };
+        self.send(Up::Audit(block)).await;
+        let next = self.next().await.unwrap();
+        assert!(matches!(next, Down::AuditAck(_)), "{next:?}");
     }
 }
 

@@ -176,7 +176,7 @@ impl DeliveryMachine {
             return self.end(now, &ConnectionError::Misbehaved("takes no publication at all"));
         }
         if welcome.session_present && self.clean_start {
-            let what = "kept a session that was to begin anew";
+            let what = "kept a session although a clean start was asked for";
             return self.end(now, &ConnectionError::Misbehaved(what));
         }
         self.forgot |= !welcome.session_present;

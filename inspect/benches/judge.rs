@@ -7,7 +7,9 @@ use std::time::Duration;
 use divan::{Bencher, black_box};
 use penstock_inspect::connection::{Connection, ConnectionLimits, Mode, Output, Sender};
 use penstock_inspect::judge::{OnRefusal, Rules};
+use penstock_inspect::modbus::judge::ModbusRules;
 use penstock_inspect::modbus::{Request, frame};
+use penstock_inspect::mqtt::judge::MqttRules;
 use penstock_inspect::mqtt::operation::Operation;
 use penstock_policy::protocol::Operations;
 use penstock_policy::protocol::modbus_tcp::ModbusOperation;
@@ -53,7 +55,9 @@ fn adu(transaction: u16, first: u16) -> Vec<u8> {
 fn modbus_decode_and_judge(bencher: Bencher<'_, '_>, rules: u32) {
     let first = u16::try_from(rules * 60 - 50).unwrap();
     let (bytes, rules) = (adu(1, first), modbus_rules(rules));
-    let Rules::Modbus(rules) = &rules else { return };
+    let Some(rules) = rules.of::<ModbusRules>() else {
+        return;
+    };
     bencher.bench_local(|| {
         let frame = frame::next(black_box(&bytes)).unwrap().unwrap();
         rules.judge(&Request::decode(frame.unit, frame.pdu).unwrap())
@@ -89,7 +93,9 @@ fn modbus_request_and_answer(bencher: Bencher<'_, '_>, rules: u32) {
 #[divan::bench(args = [1, 10, 100, 1000])]
 fn modbus_refused(bencher: Bencher<'_, '_>, rules: u32) {
     let (bytes, rules) = (adu(1, 60_000), modbus_rules(rules));
-    let Rules::Modbus(rules) = &rules else { return };
+    let Some(rules) = rules.of::<ModbusRules>() else {
+        return;
+    };
     bencher.bench_local(|| {
         let frame = frame::next(black_box(&bytes)).unwrap().unwrap();
         rules.judge(&Request::decode(frame.unit, frame.pdu).unwrap())
@@ -104,7 +110,9 @@ fn mqtt_judge_publication(bencher: Bencher<'_, '_>, rules: u32) {
         retain: false,
     };
     let rules = topic_rules(rules);
-    let Rules::Mqtt(rules) = &rules else { return };
+    let Some(rules) = rules.of::<MqttRules>() else {
+        return;
+    };
     let client = rules.admit("plc-7", None);
     bencher.bench_local(|| rules.judge_for(&client, black_box(&operation)));
 }

@@ -5,25 +5,22 @@
 //! *whole*: ranges of different rules do not add up, because their limits on values, units and QoS differ.
 //!
 //! Each protocol judges in its folder: [`crate::modbus::judge`] by function code and unit, then spans; [`crate::mqtt::judge`] on
-//! [`trie`], by topic level. What a refusal looks like on the wire stands beside.
+//! [`trie`], by topic level. What is judged by its facts alone needs no more than [`sets`]. What a refusal looks like on the wire stands beside.
 
+pub mod sets;
 pub mod trie;
 
-use penstock_policy::protocol::Operations;
-use penstock_policy::protocol::Protocol;
-use penstock_policy::protocol::modbus_tcp::{MODBUS_TCP, ModbusOperation};
-use penstock_policy::protocol::mqtt::MqttOperation;
+use std::any::Any;
+use std::fmt;
+
+use penstock_policy::protocol::{Operations, Protocol};
 use penstock_policy::terms::Answers;
 pub use penstock_policy::terms::OnRefusal;
 
-use crate::modbus::ModbusTcp;
-use crate::modbus::judge::ModbusRules;
 use crate::modbus::request::RequestError;
 use crate::modbus::transactions::Busy;
-use crate::mqtt::MqttInspector;
-use crate::mqtt::judge::MqttRules;
 use crate::operation::Operation;
-use crate::protocols::Inspector;
+use crate::protocols::{self, Inspector};
 
 /// Position of a rule in the flow's list of operations, from 0.
 pub type RuleIndex = usize;
@@ -103,6 +100,9 @@ pub enum Objection {
         "a server that goes by the function would read its data as a request of function {0}, which is not permitted"
     )]
     Within(u8),
+    /// Something of it is outside what its limit holds; what it is called: `points`.
+    #[error("the {0} are not within those permitted")]
+    NotWithin(&'static str),
     /// A value outside those permitted.
     #[error("the value is not within those permitted")]
     Value,
@@ -138,6 +138,9 @@ pub enum RulesError {
     /// An operation that the protocol does not have.
     #[error("the list names an operation that {name} does not have", name = .0.name)]
     Unknown(Protocol),
+    /// A protocol that has a vocabulary, and that nothing reads.
+    #[error("no inspector reads {name}", name = .0.name)]
+    Unread(Protocol),
     /// Two flows say that the same port speaks different protocols.
     #[error("the flows that share this connection speak different protocols")]
     TwoProtocols,
@@ -179,13 +182,26 @@ pub enum RulesError {
     },
 }
 
-/// The permitted operations of one flow, ready to judge.
+/// The permitted operations of flows that share a connection, ready to judge. What judges them is the protocol's own
+/// ([`Rules::of`]).
 #[derive(Debug)]
-pub enum Rules {
-    /// Modbus/TCP.
-    Modbus(ModbusRules),
-    /// MQTT.
-    Mqtt(MqttRules),
+pub struct Rules {
+    inspector: &'static dyn Inspector,
+    judge: Box<dyn Judge>,
+}
+
+/// Compiled rules of one protocol.
+pub trait Judge: Any + fmt::Debug + Send + Sync {
+    /// Each rule in words: "read-holding-registers, units 1, addresses 0-199".
+    fn texts(&self) -> &[String];
+
+    /// Which answers belong to a request, where that is asked.
+    fn set_answers(&mut self, _answers: Answers) {}
+
+    /// The rule that comes closest to an operation, where judging does not find it by the way.
+    fn nearest(&self, _operation: &Operation<'_>) -> Option<RuleIndex> {
+        None
+    }
 }
 
 impl Rules {
@@ -205,63 +221,55 @@ impl Rules {
     pub fn union<'a>(
         lists: impl IntoIterator<Item = &'a Operations>,
     ) -> Result<(Self, Vec<usize>), RulesError> {
-        let (mut modbus, mut mqtt, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut filled, mut owners) = (Vec::new(), Vec::new());
         for (owner, operations) in lists.into_iter().enumerate() {
-            if let Some(list) = ModbusOperation::list(operations) {
-                modbus.extend(list);
-            } else if !operations.permitted.is_empty() {
-                let list = MqttOperation::list(operations);
-                mqtt.push(list.ok_or(RulesError::Unknown(operations.protocol))?);
+            if !operations.permitted.is_empty() {
+                filled.push(operations);
             }
             owners.extend(std::iter::repeat_n(owner, operations.permitted.len()));
         }
-        let mqtt: Vec<&[MqttOperation]> = mqtt.iter().map(Vec::as_slice).collect();
-        match (modbus.is_empty(), mqtt.is_empty()) {
-            (true, true) => Err(RulesError::Empty),
-            (false, true) => Ok((ModbusRules::compile(&modbus).map(Self::Modbus)?, owners)),
-            (true, false) => Ok((MqttRules::union(&mqtt).map(Self::Mqtt)?, owners)),
-            (false, false) => Err(RulesError::TwoProtocols),
+        let protocol = filled.first().ok_or(RulesError::Empty)?.protocol;
+        if filled.iter().any(|operations| operations.protocol != protocol) {
+            return Err(RulesError::TwoProtocols);
         }
+        let inspector = protocols::of(protocol).ok_or(RulesError::Unread(protocol))?;
+        let judge = inspector.compile(&filled)?;
+        Ok((Self { inspector, judge }, owners))
     }
 
-    /// Rules that permit nothing: to see what is asked, whatever the answer.
-    pub fn nothing(protocol: Protocol) -> Self {
-        if protocol == MODBUS_TCP {
-            Self::Modbus(ModbusRules::nothing())
-        } else {
-            Self::Mqtt(MqttRules::nothing())
-        }
+    /// Rules that permit nothing: to see what is asked, whatever the answer. `None`: nobody reads the protocol.
+    pub fn nothing(protocol: Protocol) -> Option<Self> {
+        let inspector = protocols::of(protocol)?;
+        let judge = inspector.nothing();
+        Some(Self { inspector, judge })
     }
 
     /// Which answers belong to a request, where that is asked.
     #[must_use]
     pub fn with_answers(mut self, answers: Answers) -> Self {
-        if let Self::Modbus(rules) = &mut self {
-            rules.answers = answers;
-        }
+        self.judge.set_answers(answers);
         self
-    }
-
-    /// How the protocol is read that they speak of.
-    pub(crate) fn inspector(&self) -> &'static dyn Inspector {
-        match self {
-            Self::Modbus(_) => &ModbusTcp,
-            Self::Mqtt(_) => &MqttInspector,
-        }
     }
 
     /// The protocol they speak of.
     pub fn protocol(&self) -> Protocol {
-        self.inspector().protocol()
+        self.inspector.protocol()
+    }
+
+    /// How it is read.
+    pub(crate) fn inspector(&self) -> &'static dyn Inspector {
+        self.inspector
+    }
+
+    /// The protocol's own rules; `None`: they are of another protocol.
+    pub fn of<J: Judge>(&self) -> Option<&J> {
+        let judge: &dyn Any = &*self.judge;
+        judge.downcast_ref()
     }
 
     /// A rule in words: "read-holding-registers, units 1, addresses 0-199".
     pub fn rule(&self, index: RuleIndex) -> Option<&str> {
-        let texts = match self {
-            Self::Modbus(rules) => rules.texts(),
-            Self::Mqtt(rules) => rules.texts(),
-        };
-        texts.get(index).map(String::as_str)
+        self.judge.texts().get(index).map(String::as_str)
     }
 
     /// A verdict in words, with the rule that decided or came closest.
@@ -291,10 +299,7 @@ impl Rules {
 
     /// The rule that comes closest, where judging did not find it by the way.
     pub fn nearest(&self, operation: &Operation<'_>) -> Option<RuleIndex> {
-        match self {
-            Self::Mqtt(rules) => rules.nearest(operation),
-            Self::Modbus(_) => None,
-        }
+        self.judge.nearest(operation)
     }
 }
 

@@ -249,7 +249,7 @@ impl Gathering<'_> {
         };
         let inspected = rules.is_some();
         let known = protocol_at(key.server.port());
-        let rules = rules.or_else(|| known.map(|protocol| Arc::new(Rules::nothing(protocol))));
+        let rules = rules.or_else(|| known.and_then(Rules::nothing).map(Arc::new));
         let protocol = rules.as_ref().map(|rules| rules.protocol());
         let ends = Ends {
             client: key.client.ip(),

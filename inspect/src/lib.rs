@@ -15,14 +15,27 @@
 // What fails says so: of a library that others build on.
 #![warn(clippy::missing_errors_doc)]
 
+/// Declares the folders of the protocols that are read, and the list of them.
+macro_rules! protocols {
+    ($($folder:ident,)*) => {
+        $(pub mod $folder;)*
+
+        /// All that are read, in the order of the list.
+        pub(crate) static INSPECTORS: &[&dyn protocols::Inspector] = &[$($folder::INSPECTOR,)*];
+    };
+}
+
+protocols! {
+    modbus,
+    mqtt,
+}
+
 mod bytes;
 pub mod capture;
 pub mod connection;
 pub mod follow;
 pub mod judge;
 pub mod learn;
-pub mod modbus;
-pub mod mqtt;
 pub mod operation;
 pub mod protocols;
 pub mod query;

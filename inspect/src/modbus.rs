@@ -31,15 +31,15 @@ pub mod transactions;
 use std::fmt;
 use std::time::Duration;
 
-use penstock_policy::protocol::Protocol;
-use penstock_policy::protocol::modbus_tcp::MODBUS_TCP;
+use penstock_policy::protocol::modbus_tcp::{MODBUS_TCP, ModbusOperation};
+use penstock_policy::protocol::{Operations, Protocol};
 use serde_json::value::RawValue;
 
 use self::machine::{FrozenModbus, Modbus};
 use crate::connection::ConnectionLimits;
 use crate::connection::frozen::{ThawError, read};
 use crate::connection::machine::{Machine, Terms};
-use crate::judge::Rules;
+use crate::judge::{Judge, Rules, RulesError};
 use crate::learn::{EntryKey, EntrySeen, Lesson};
 use crate::operation::Operation;
 use crate::protocols::Inspector;
@@ -52,11 +52,24 @@ pub use operation::Span;
 pub use request::{Request, RequestError};
 
 /// How Modbus/TCP is read.
+#[derive(Debug)]
 pub(crate) struct ModbusTcp;
+
+pub(crate) const INSPECTOR: &dyn Inspector = &ModbusTcp;
 
 impl Inspector for ModbusTcp {
     fn protocol(&self) -> Protocol {
         MODBUS_TCP
+    }
+
+    fn compile(&self, lists: &[&Operations]) -> Result<Box<dyn Judge>, RulesError> {
+        let all = lists.iter().flat_map(|operations| &operations.permitted);
+        let all: Vec<ModbusOperation> = all.map(ModbusOperation::of).collect();
+        Ok(Box::new(ModbusRules::compile(&all)?))
+    }
+
+    fn nothing(&self) -> Box<dyn Judge> {
+        Box::new(ModbusRules::nothing())
     }
 
     fn machine(&self, terms: Terms) -> Box<dyn Machine> {
@@ -96,9 +109,6 @@ impl Inspector for ModbusTcp {
     }
 
     fn permits(&self, rules: &Rules, key: &EntryKey, seen: &EntrySeen) -> bool {
-        match rules {
-            Rules::Modbus(rules) => learn::permits(rules, key, seen),
-            _ => false,
-        }
+        rules.of().is_some_and(|rules| learn::permits(rules, key, seen))
     }
 }

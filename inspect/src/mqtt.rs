@@ -34,15 +34,16 @@ pub mod wire;
 use std::fmt;
 use std::time::Duration;
 
-use penstock_policy::protocol::Protocol;
-use penstock_policy::protocol::mqtt::MQTT;
+use penstock_policy::protocol::mqtt::{MQTT, MqttOperation};
+use penstock_policy::protocol::{Operations, Protocol};
 use serde_json::value::RawValue;
 
+use self::judge::MqttRules;
 use self::machine::{FrozenMqtt, Mqtt};
 use crate::connection::ConnectionLimits;
 use crate::connection::frozen::{ThawError, read};
 use crate::connection::machine::{Machine, Terms};
-use crate::judge::Rules;
+use crate::judge::{Judge, Rules, RulesError};
 use crate::learn::{EntryKey, EntrySeen, Lesson};
 use crate::operation::Operation as AnyOperation;
 use crate::protocols::Inspector;
@@ -56,11 +57,26 @@ pub use publish::Publish;
 pub use wire::MqttError;
 
 /// How MQTT is read.
+#[derive(Debug)]
 pub(crate) struct MqttInspector;
+
+pub(crate) const INSPECTOR: &dyn Inspector = &MqttInspector;
 
 impl Inspector for MqttInspector {
     fn protocol(&self) -> Protocol {
         MQTT
+    }
+
+    fn compile(&self, lists: &[&Operations]) -> Result<Box<dyn Judge>, RulesError> {
+        let read = |operations: &&Operations| MqttOperation::list(operations);
+        let lists: Option<Vec<Vec<MqttOperation>>> = lists.iter().map(read).collect();
+        let lists = lists.ok_or(RulesError::Unknown(MQTT))?;
+        let lists: Vec<&[MqttOperation]> = lists.iter().map(Vec::as_slice).collect();
+        Ok(Box::new(MqttRules::union(&lists)?))
+    }
+
+    fn nothing(&self) -> Box<dyn Judge> {
+        Box::new(MqttRules::nothing())
     }
 
     fn machine(&self, terms: Terms) -> Box<dyn Machine> {
@@ -109,9 +125,6 @@ impl Inspector for MqttInspector {
     }
 
     fn permits(&self, rules: &Rules, key: &EntryKey, seen: &EntrySeen) -> bool {
-        match rules {
-            Rules::Mqtt(rules) => learn::permits(rules, key, seen),
-            _ => false,
-        }
+        rules.of().is_some_and(|rules| learn::permits(rules, key, seen))
     }
 }

@@ -2,26 +2,25 @@
 //!
 //! To add one: a folder with an [`Inspector`] and a line here; a vocabulary in `penstock-policy`.
 
+use std::fmt::{self, Debug};
 use std::time::Duration;
 
-use penstock_policy::protocol::Protocol;
+use penstock_policy::protocol::{Operations, Protocol};
 use serde_json::value::RawValue;
 
 use crate::connection::ConnectionLimits;
 use crate::connection::frozen::ThawError;
 use crate::connection::machine::{Machine, Terms};
-use std::fmt;
 
-use crate::judge::Rules;
+use crate::judge::{Judge, Rules, RulesError};
 use crate::learn::{EntryKey, EntrySeen, Lesson};
 use crate::operation::Operation;
 use crate::query::{Query, QueryError, Words};
 
-/// All of them.
-pub(crate) static ALL: &[&dyn Inspector] = &[&crate::modbus::ModbusTcp, &crate::mqtt::MqttInspector];
+pub(crate) use crate::INSPECTORS as ALL;
 
 /// How one protocol is read.
-pub(crate) trait Inspector: Sync {
+pub(crate) trait Inspector: Debug + Sync {
     /// Which it is.
     fn protocol(&self) -> Protocol;
 
@@ -47,6 +46,15 @@ pub(crate) trait Inspector: Sync {
 
     /// Whether rules permit all that was seen of a line: each range whole, with every value.
     fn permits(&self, rules: &Rules, key: &EntryKey, seen: &EntrySeen) -> bool;
+
+    /// Compiles the lists of flows that share a connection, none of them empty. Rules are numbered through.
+    ///
+    /// # Errors
+    /// An entry is not understood.
+    fn compile(&self, lists: &[&Operations]) -> Result<Box<dyn Judge>, RulesError>;
+
+    /// Rules that permit nothing.
+    fn nothing(&self) -> Box<dyn Judge>;
 
     /// A connection that begins now.
     fn machine(&self, terms: Terms) -> Box<dyn Machine>;
@@ -75,6 +83,13 @@ pub(crate) trait Inspector: Sync {
     }
 }
 
+/// That of a protocol.
+pub(crate) fn of(protocol: Protocol) -> Option<&'static dyn Inspector> {
+    ALL.iter()
+        .copied()
+        .find(|inspector| inspector.protocol() == protocol)
+}
+
 /// The one that a frozen connection was written by.
 pub(crate) fn frozen_as(word: &str) -> Option<&'static dyn Inspector> {
     ALL.iter()
@@ -86,11 +101,4 @@ pub(crate) fn frozen_as(word: &str) -> Option<&'static dyn Inspector> {
 pub fn without_leave(words: &str) -> String {
     let left = ALL.iter().filter_map(|inspector| inspector.left_behind());
     [words].into_iter().chain(left).collect::<Vec<_>>().join("; ")
-}
-
-/// That of a protocol.
-pub(crate) fn of(protocol: Protocol) -> Option<&'static dyn Inspector> {
-    ALL.iter()
-        .copied()
-        .find(|inspector| inspector.protocol() == protocol)
 }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use penstock_inspect::judge::{Rules, RulesError};
+use penstock_inspect::mqtt::judge::MqttRules;
 use penstock_inspect::mqtt::topic;
 use penstock_inspect::{Operation, mqtt};
 use penstock_policy::protocol::Operations;
@@ -45,7 +46,7 @@ impl PublicationRules {
             qos,
             retain,
         };
-        let Rules::Mqtt(rules) = &self.rules else {
+        let Some(rules) = self.rules.of::<MqttRules>() else {
             return Err("the bridge's rules are not of MQTT".to_owned());
         };
         let verdict = rules.judge(&publish);

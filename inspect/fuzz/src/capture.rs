@@ -40,7 +40,7 @@ pub fn run(data: &[u8]) {
                         MODBUS_TCP
                     };
                     followers.push(Follower::new(
-                        Arc::new(Rules::nothing(protocol)),
+                        Arc::new(Rules::nothing(protocol).unwrap()),
                         opening != Opening::Recorded,
                     ));
                 }

@@ -12,7 +12,7 @@ use penstock_policy::protocol::modbus_tcp::functions::{
 };
 use penstock_policy::terms::{Answers, NumberRange};
 
-use crate::judge::{Objection, Refusal, RuleIndex, RulesError, Verdict, ranges_text};
+use crate::judge::{Judge, Objection, Refusal, RuleIndex, RulesError, Verdict, ranges_text};
 use crate::modbus::Span;
 use crate::modbus::request::{Request, Values, least_mask_result};
 
@@ -192,11 +192,6 @@ impl ModbusRules {
         }
     }
 
-    /// Each rule in words.
-    pub fn texts(&self) -> &[String] {
-        &self.texts
-    }
-
     /// Judges a request.
     pub fn judge(&self, request: &Request<'_>) -> Verdict {
         let Some(code) = self.codes.get(usize::from(request.code)).and_then(Option::as_ref) else {
@@ -206,6 +201,16 @@ impl ModbusRules {
             });
         };
         code.judge(request)
+    }
+}
+
+impl Judge for ModbusRules {
+    fn texts(&self) -> &[String] {
+        &self.texts
+    }
+
+    fn set_answers(&mut self, answers: Answers) {
+        self.answers = answers;
     }
 }
 

@@ -86,9 +86,9 @@ impl Machine for Modbus {
         rest: &mut &[u8],
         out: &mut Sink<'_>,
     ) -> Option<FeedEnd> {
-        match rules {
-            Rules::Modbus(rules) => self.take(rules, from, now, std::mem::take(rest), out),
-            _ => self.take(&ModbusRules::nothing(), from, now, std::mem::take(rest), out),
+        match rules.of() {
+            Some(rules) => self.take(rules, from, now, std::mem::take(rest), out),
+            None => self.take(&ModbusRules::nothing(), from, now, std::mem::take(rest), out),
         }
     }
 
@@ -101,10 +101,9 @@ impl Machine for Modbus {
     }
 
     fn rejudge(&mut self, rules: &Rules) {
-        self.transactions.rejudge(&|request| match rules {
-            Rules::Modbus(rules) => rules.judge(request).allows(),
-            _ => false,
-        });
+        let rules = rules.of::<ModbusRules>();
+        let permits = |request: &Request<'_>| rules.is_some_and(|rules| rules.judge(request).allows());
+        self.transactions.rejudge(&permits);
     }
 
     fn held_bytes(&self) -> usize {

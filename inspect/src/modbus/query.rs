@@ -4,6 +4,7 @@ use penstock_policy::protocol::modbus_tcp::functions::{modbus_function, modbus_f
 use penstock_policy::protocol::modbus_tcp::register_numbers::{probably_meant, shown};
 use penstock_policy::terms::NumberRange;
 
+use super::judge::ModbusRules;
 use super::Request;
 use crate::judge::{Rules, Verdict};
 use crate::operation::VALUES;
@@ -22,7 +23,7 @@ struct AskedRequest {
 
 impl Asked for AskedRequest {
     fn judge(&self, rules: &Rules) -> Option<Verdict> {
-        let Rules::Modbus(rules) = rules else { return None };
+        let rules = rules.of::<ModbusRules>()?;
         let request = Request::decode(self.unit, &self.pdu).ok()?;
         Some(rules.judge(&request))
     }

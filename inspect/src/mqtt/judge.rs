@@ -15,7 +15,7 @@ use penstock_policy::protocol::mqtt::MqttOperation;
 use penstock_policy::terms::NumberRange;
 
 use crate::judge::trie::{Grant, Trie};
-use crate::judge::{Objection, Refusal, RuleIndex, RulesError, Verdict};
+use crate::judge::{Judge, Objection, Refusal, RuleIndex, RulesError, Verdict};
 use crate::mqtt::operation::{Operation, TOPICS};
 use crate::mqtt::topic::Subscription;
 use crate::operation::Operation as AnyOperation;
@@ -213,11 +213,6 @@ impl MqttRules {
         &mut self.shared[at].1
     }
 
-    /// Each rule in words.
-    pub fn texts(&self) -> &[String] {
-        &self.texts
-    }
-
     /// Which rules hold for a client that connects so.
     pub fn admit(&self, client_id: &str, user: Option<&str>) -> Admission {
         let mut admission = self.admit_unknown();
@@ -309,7 +304,7 @@ impl MqttRules {
     }
 
     /// The rule whose filter shares most levels with what was asked.
-    pub(crate) fn nearest(&self, operation: &AnyOperation<'_>) -> Option<RuleIndex> {
+    fn nearest_to(&self, operation: &AnyOperation<'_>) -> Option<RuleIndex> {
         let side = match operation.name {
             "publish" | "will" => Side::Publish,
             "subscribe" | "deliver" => Side::Subscribe,
@@ -329,6 +324,16 @@ impl MqttRules {
             .map(|(_, filter, rule)| (shared_levels(filter), *rule))
             .max_by_key(|(levels, rule)| (*levels, usize::MAX - rule))
             .map(|(_, rule)| rule)
+    }
+}
+
+impl Judge for MqttRules {
+    fn texts(&self) -> &[String] {
+        &self.texts
+    }
+
+    fn nearest(&self, operation: &AnyOperation<'_>) -> Option<RuleIndex> {
+        self.nearest_to(operation)
     }
 }
 

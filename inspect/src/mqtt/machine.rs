@@ -202,9 +202,9 @@ impl Machine for Mqtt {
         rest: &mut &[u8],
         out: &mut Sink<'_>,
     ) -> Option<FeedEnd> {
-        match rules {
-            Rules::Mqtt(rules) => self.take(rules, from, rest, out),
-            _ => self.take(&MqttRules::nothing(), from, rest, out),
+        match rules.of() {
+            Some(rules) => self.take(rules, from, rest, out),
+            None => self.take(&MqttRules::nothing(), from, rest, out),
         }
     }
 
@@ -220,9 +220,9 @@ impl Machine for Mqtt {
     }
 
     fn rejudge(&mut self, rules: &Rules) {
-        match rules {
-            Rules::Mqtt(rules) => self.judge_again(rules),
-            _ => self.judge_again(&MqttRules::nothing()),
+        match rules.of() {
+            Some(rules) => self.judge_again(rules),
+            None => self.judge_again(&MqttRules::nothing()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::judge::MqttRules;
 use super::operation::Operation;
 use super::topic;
 use crate::judge::{Rules, Verdict};
@@ -13,10 +14,7 @@ pub(super) const EXAMPLE: &str = "for example: --operation \"publish line4/a/tem
 
 impl Asked for Operation<'static> {
     fn judge(&self, rules: &Rules) -> Option<Verdict> {
-        match rules {
-            Rules::Mqtt(rules) => Some(rules.judge(self)),
-            _ => None,
-        }
+        Some(rules.of::<MqttRules>()?.judge(self))
     }
 }
 

@@ -41,8 +41,8 @@ impl RunningTrack {
                 rules, on_refusal, ..
             } => (Some(Arc::clone(rules)), *on_refusal),
             _ => {
-                let nothing = |protocol| Arc::new(Rules::nothing(protocol));
-                (protocol.map(nothing), OnRefusal::Answer)
+                let nothing = protocol.and_then(Rules::nothing);
+                (nothing.map(Arc::new), OnRefusal::Answer)
             }
         };
         Self {

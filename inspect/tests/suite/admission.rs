@@ -53,7 +53,7 @@ proptest! {
         lists in prop::collection::vec(prop::collection::vec(mqtt(), 1..4), 1..4)
     ) {
         let (rules, owners) = union(&lists);
-        let Rules::Mqtt(rules) = rules else { panic!("lists of MQTT") };
+        let rules: &MqttRules = rules.of().expect("lists of MQTT");
         let alone: Vec<MqttRules> = lists.iter().map(|list| MqttRules::compile(list).unwrap()).collect();
         for (client_id, user) in CLIENTS {
             let connect = Operation::Connect { client_id: client_id.into(), user: user.map(Into::into) };

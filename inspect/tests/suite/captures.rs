@@ -57,7 +57,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
     let mut happened =
         |number: usize, key: penstock_inspect::capture::FlowKey, at, happening: Happening<'_>| {
             if let Happening::Begins { opening } = happening {
-                let rules = Arc::new(Rules::nothing(MODBUS_TCP));
+                let rules = Arc::new(Rules::nothing(MODBUS_TCP).unwrap());
                 followers.push(
                     (key.server.port() == 502).then(|| Follower::new(rules, opening != Opening::Recorded)),
                 );

@@ -167,7 +167,7 @@ fn a_refusal_names_the_rule_that_came_closest_and_what_stands_against_it() {
     setpoint.addresses = Some(vec![range(40, 41)]);
     setpoint.values = Some(vec![range(0, 1500)]);
     let rules = Rules::compile(&modbus(vec![holding, setpoint])).unwrap();
-    let Rules::Modbus(compiled) = &rules else { panic!() };
+    let compiled = rules.of::<ModbusRules>().unwrap();
     for (unit, pdu, why, words) in [
         (
             1,

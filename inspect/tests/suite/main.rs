@@ -31,6 +31,7 @@ mod reassembly;
 mod recorder;
 mod resumed;
 mod revoked;
+mod sets;
 mod smuggling;
 mod subscriptions;
 mod talks;

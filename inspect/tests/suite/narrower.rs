@@ -2,8 +2,10 @@
 //! that the one before did not, and one that is called wider refuses none.
 
 use penstock_inspect::judge::Rules;
+use penstock_inspect::modbus::judge::ModbusRules;
 use penstock_inspect::modbus::request::Request;
 use penstock_inspect::mqtt::Operation;
+use penstock_inspect::mqtt::judge::MqttRules;
 use penstock_policy::diff::{Effect, diff_operations};
 use penstock_policy::protocol::Operations;
 use penstock_policy::protocol::modbus_tcp::ModbusOperation;
@@ -19,7 +21,7 @@ fn ranges(greatest: u32) -> impl Strategy<Value = Option<Vec<NumberRange>>> + Cl
     prop::option::of(prop::collection::vec(one, 1..3))
 }
 
-fn modbus() -> impl Strategy<Value = ModbusOperation> + Clone {
+pub(crate) fn modbus() -> impl Strategy<Value = ModbusOperation> + Clone {
     let names = prop::sample::select(vec![
         "read-holding-registers",
         "write-single-register",
@@ -119,7 +121,7 @@ fn holds(effect: Effect, before: bool, after: bool) -> bool {
     }
 }
 
-fn requests() -> impl Iterator<Item = (u8, Vec<u8>)> {
+pub(crate) fn requests() -> impl Iterator<Item = (u8, Vec<u8>)> {
     let mut pdus: Vec<Vec<u8>> = Vec::new();
     for first in 0..13 {
         for count in [1, 2, 6] {
@@ -201,8 +203,8 @@ proptest! {
         let (old, new) = (Operations::from(old), Operations::from(new));
         let (effect, details) = diff_operations(&old, &new);
         prop_assert_eq!(effect == Effect::Recorded, details.is_empty(), "{:?}", details);
-        let (Rules::Modbus(before), Rules::Modbus(after)) =
-            (Rules::compile(&old).unwrap(), Rules::compile(&new).unwrap()) else { unreachable!() };
+        let (old, new) = (Rules::compile(&old).unwrap(), Rules::compile(&new).unwrap());
+        let (before, after) = (old.of::<ModbusRules>().unwrap(), new.of::<ModbusRules>().unwrap());
         for (unit, pdu) in requests() {
             let request = Request::decode(unit, &pdu).unwrap();
             let (before, after) = (before.judge(&request).allows(), after.judge(&request).allows());
@@ -218,8 +220,8 @@ proptest! {
         let (old, new) = (Operations::from(old), Operations::from(new));
         let (effect, details) = diff_operations(&old, &new);
         prop_assert_eq!(effect == Effect::Recorded, details.is_empty(), "{:?}", details);
-        let (Rules::Mqtt(before), Rules::Mqtt(after)) =
-            (Rules::compile(&old).unwrap(), Rules::compile(&new).unwrap()) else { unreachable!() };
+        let (old, new) = (Rules::compile(&old).unwrap(), Rules::compile(&new).unwrap());
+        let (before, after) = (old.of::<MqttRules>().unwrap(), new.of::<MqttRules>().unwrap());
         for operation in messages() {
             let (before, after) = (before.judge(&operation).allows(), after.judge(&operation).allows());
             prop_assert!(holds(effect, before, after), "{:?}: {:?} {} → {}, but {:?}", details, operation, before, after, effect);

@@ -248,6 +248,7 @@ fn a_filter_covers_another_only_if_no_topic_tells_them_apart() {
         ("#", "a/+"),
         ("a/#", "a"),
         ("+/#", "+"),
+        ("+/#", "#"),
         ("a/+", "a/b"),
         ("$SYS/#", "$SYS/+"),
     ] {

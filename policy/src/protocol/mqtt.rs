@@ -267,6 +267,10 @@ fn shared(filter: &str) -> Option<(&str, &str)> {
 /// Whether every topic that `inner` matches is matched by `outer` (MQTT 5, section 4.7).
 pub(crate) fn filter_covers(outer: &str, inner: &str) -> bool {
     let wild = |level: &str| matches!(level, "#" | "+");
+    // Every topic has a first level, which `+` matches too.
+    if inner == "#" {
+        return matches!(outer, "#" | "+/#");
+    }
     // A wildcard in the first level matches no topic that begins with `$`.
     if outer.split('/').next().is_some_and(wild) && inner.starts_with('$') {
         return false;

@@ -11,6 +11,7 @@
 )]
 
 mod documents;
+mod protocols;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -114,7 +114,7 @@ fn leaving(frozen: &[u8]) -> Option<(Inspection, Each<Vec<u8>>)> {
 
 /// A connection of whose operations no rule permits any; `None` if it was closed, or cannot go on in this mode.
 fn under_no_rule(frozen: &[u8], mode: Mode) -> Option<Connection> {
-    let rules = Arc::new(Rules::nothing(Connection::frozen_protocol(frozen)?));
+    let rules = Arc::new(Rules::nothing(Connection::frozen_protocol(frozen)?)?);
     let (now, limits) = (super::super::now(), ConnectionLimits::default());
     Connection::thaw(frozen, now, rules, mode, OnRefusal::Answer, limits).ok()
 }

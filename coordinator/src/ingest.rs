@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use penstock_proto::audit::{BODY_BYTES_MAX, ChainError, EPOCH_FOLLOWED_MAX, Head, read_body};
 use penstock_proto::event::unrightful;
-use penstock_proto::v1::{AuditAck, AuditBlock, Severity, TrailEvent};
+use penstock_proto::v1::{AuditAck, AuditBlock, TrailEvent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::allowance::{Allowance, Share};
@@ -123,7 +123,7 @@ impl Ingest {
                 blocks: 0,
                 message: words,
             };
-            self.journal.trail_changed(Severity::Alarm, rewound).await?;
+            self.journal.trail_changed(rewound).await?;
             return Ok(Some(acknowledge(lawful)));
         }
         Ok(head.map(acknowledge))
@@ -148,7 +148,7 @@ impl Ingest {
             message: why.to_owned(),
             ..TrailEvent::default()
         };
-        self.journal.trail(Severity::Alarm, waits).await
+        self.journal.trail(waits).await
     }
 
     /// Stores blocks of `source`, which cost of its share what they take, the first time.
@@ -254,7 +254,7 @@ impl Ingest {
                             blocks: missing,
                             message,
                         };
-                        self.journal.trail(Severity::Alarm, gap).await?;
+                        self.journal.trail(gap).await?;
                     }
                 }
                 Append::Held { head } => {
@@ -278,7 +278,7 @@ impl Ingest {
                 blocks: 0,
                 message: fault.clone(),
             };
-            self.journal.trail(Severity::Alarm, refused).await?;
+            self.journal.trail(refused).await?;
         }
         ingested.fault = fault;
         Ok(ingested)

@@ -17,7 +17,7 @@ use penstock_proto::event::COORDINATOR_PREFIX;
 use penstock_proto::peer::Subject;
 use penstock_proto::tls::crowd::source_of;
 use penstock_proto::v1::{
-    AuditBlockBody, AuditEvent, IdentityEvent, OperatorEvent, Severity, TrailEvent, audit_event::Kind,
+    AuditBlockBody, AuditEvent, IdentityEvent, OperatorEvent, TrailEvent, audit_event::Kind,
 };
 use prost::Message as _;
 
@@ -84,12 +84,7 @@ impl Journal {
             allowed,
             message: bounded(&message),
         };
-        let severity = if allowed {
-            Severity::Notice
-        } else {
-            Severity::Warning
-        };
-        self.write(severity, Kind::Operator(event), allowed).await
+        self.write(Kind::Operator(event), allowed).await
     }
 
     /// A certificate that was issued to `subject`.
@@ -109,7 +104,7 @@ impl Journal {
             address: address.map(|address| address.to_string()).unwrap_or_default(),
             message: bounded(message),
         };
-        self.write(Severity::Notice, Kind::Identity(event), true).await
+        self.write(Kind::Identity(event), true).await
     }
 
     /// Somebody without a certificate who was refused: whoever they say they are, their address is what is counted.
@@ -151,7 +146,7 @@ impl Journal {
             address: address.to_string(),
             message: bounded(&message),
         };
-        self.write(Severity::Warning, Kind::Identity(event), false).await
+        self.write(Kind::Identity(event), false).await
     }
 
     /// What was found about a gateway's trail. A gateway about which the same is to be said again and again is counted, as
@@ -159,7 +154,7 @@ impl Journal {
     ///
     /// # Errors
     /// The store does not take it. What is only counted, or left out because the disk is short, is not an error.
-    pub async fn trail(&self, severity: Severity, event: TrailEvent) -> Result<(), StoreError> {
+    pub async fn trail(&self, event: TrailEvent) -> Result<(), StoreError> {
         let source = format!("{} {}", event.step, event.source);
         let Some(message) = counted(&self.trails, &source, &event.message) else {
             return Ok(());
@@ -169,29 +164,25 @@ impl Journal {
             ..event
         };
         // Health says it, too.
-        self.write(severity, Kind::Trail(event), false).await
+        self.write(Kind::Trail(event), false).await
     }
 
     /// What the coordinator itself did to trails: each time, also when the disk is short.
-    pub(crate) async fn trail_changed(
-        &self,
-        severity: Severity,
-        event: TrailEvent,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn trail_changed(&self, event: TrailEvent) -> Result<(), StoreError> {
         let event = TrailEvent {
             message: bounded(&event.message),
             ..event
         };
-        self.write(severity, Kind::Trail(event), true).await
+        self.write(Kind::Trail(event), true).await
     }
 
     /// `must`: also when the disk is short. What need not is then counted, as what is refused again and again.
-    async fn write(&self, severity: Severity, kind: Kind, must: bool) -> Result<(), StoreError> {
+    async fn write(&self, kind: Kind, must: bool) -> Result<(), StoreError> {
         let now_ms = clock::now_ms();
         let body = AuditBlockBody {
             events: vec![AuditEvent {
                 time_ms: now_ms,
-                severity: severity.into(),
+                severity: kind.described().severity().into(),
                 revision: 0,
                 kind: Some(kind),
             }],
@@ -271,12 +262,12 @@ mod tests {
             ..TrailEvent::default()
         };
         for gateway in 0..1000 {
-            let refused = journal.trail(Severity::Alarm, alarm("refused", gateway.to_string()));
+            let refused = journal.trail(alarm("refused", gateway.to_string()));
             refused.await.unwrap();
         }
         let before = written().await;
         for _ in 0..30 {
-            let expired = journal.trail_changed(Severity::Notice, alarm("expired", String::new()));
+            let expired = journal.trail_changed(alarm("expired", String::new()));
             expired.await.unwrap();
         }
         assert_eq!(written().await, before + 30);

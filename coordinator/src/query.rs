@@ -17,9 +17,7 @@ use std::time::Duration;
 use penstock_policy::ids::OperatorId;
 use penstock_proto::audit::read_body;
 use penstock_proto::event::EventKind;
-use penstock_proto::learned;
 use penstock_proto::refusal::{Reason, Refusal};
-use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditBlockBody, AuditClock, AuditEvent, AuditRecord, SearchAuditRequest};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -122,11 +120,6 @@ impl TryFrom<SearchAuditRequest> for Filter {
     }
 }
 
-/// The bit of an event's kind; 0 for an event with none.
-pub fn kind_bit(event: &AuditEvent) -> u32 {
-    EventKind::of(event).map_or(0, EventKind::bit)
-}
-
 /// Whether `event` is of one of `kinds`; one that its source may not write is of none (an older coordinator took such).
 fn is_of(kinds: u32, source: &str, event: &AuditEvent) -> bool {
     let rightful = |kind: &EventKind| kind.may_be_written_by(source);
@@ -136,12 +129,9 @@ fn is_of(kinds: u32, source: &str, event: &AuditEvent) -> bool {
             .is_some_and(|kind| kinds & kind.bit() != 0)
 }
 
+/// What was decided, as the wire has it; 0 of an event that decides nothing.
 fn decision(event: &AuditEvent) -> i32 {
-    match &event.kind {
-        Some(Kind::Verdict(verdict)) => verdict.decision,
-        Some(Kind::Operation(operation)) => operation.decision,
-        _ => 0,
-    }
+    event.described().map_or(0, |event| event.decision().into())
 }
 
 /// What a block's summary says of its events.
@@ -153,7 +143,7 @@ pub fn summarize(body: &AuditBlockBody) -> BlockSummary {
     for event in &body.events {
         summary.first_ms = summary.first_ms.min(event.time_ms);
         summary.last_ms = summary.last_ms.max(event.time_ms);
-        summary.kinds |= kind_bit(event);
+        summary.kinds |= EventKind::of(event).map_or(0, EventKind::bit);
         summary.severity = summary.severity.max(event.severity);
         if let Ok(bit @ 1..=3) = u32::try_from(decision(event)) {
             summary.decisions |= 1 << bit;
@@ -198,58 +188,14 @@ impl Filter {
 
     /// Whether the text that is asked for stands in the event or in the names of its addresses.
     fn reads(&self, event: &AuditEvent, names: &Names) -> bool {
-        let own = || texts(event).into_iter();
-        let mut all = own().chain(names.texts(event));
+        let own = event.described().map(|event| event.texts()).unwrap_or_default();
+        let mut all = own.into_iter().chain(names.texts(event));
         self.text.is_empty() || all.any(|text| contains(text, &self.text))
     }
 }
 
 fn contains(text: &str, lower: &str) -> bool {
     text.to_lowercase().contains(lower)
-}
-
-/// What of an event is searched by text.
-fn texts(event: &AuditEvent) -> Vec<&str> {
-    match &event.kind {
-        Some(Kind::Verdict(v)) => vec![
-            &v.source,
-            &v.destination,
-            &v.flow,
-            &v.ingress,
-            &v.egress,
-            &v.reason,
-        ],
-        Some(Kind::Operation(o)) => vec![
-            &o.operation,
-            &o.client,
-            &o.client_name,
-            &o.server,
-            &o.server_name,
-            &o.flow,
-            &o.protocol,
-            &o.reason,
-        ],
-        Some(Kind::Policy(p)) => vec![&p.step, &p.code, &p.message],
-        Some(Kind::Drift(d)) => vec![&d.step, &d.message, &d.process],
-        Some(Kind::Loss(l)) => vec![&l.cause],
-        Some(Kind::Agent(a)) => vec![&a.step, &a.message],
-        Some(Kind::Operator(o)) => vec![&o.operator, &o.role, &o.action, &o.target, &o.message],
-        Some(Kind::Trail(t)) => vec![&t.step, &t.source, &t.message],
-        Some(Kind::Identity(i)) => vec![&i.step, &i.subject, &i.address, &i.message],
-        Some(Kind::Learned(l)) => {
-            let ends = [&l.source, &l.destination].map(String::as_str);
-            ends.into_iter().chain(learned::texts(l)).collect()
-        }
-        Some(Kind::Fault(f)) => {
-            let named = f.zones.iter().chain(&f.flows).map(String::as_str);
-            [&f.step, &f.code, &f.message]
-                .map(String::as_str)
-                .into_iter()
-                .chain(named)
-                .collect()
-        }
-        None => Vec::new(),
-    }
 }
 
 /// The records of a block that a filter asks for, in chain order, with names.
@@ -332,7 +278,10 @@ impl Drop for Search {
 type Out = mpsc::Sender<Result<AuditRecord, Status>>;
 
 /// Sends what is stored and asked for; ends at the limit, or when nobody listens.
-pub(crate) async fn search(
+///
+/// # Errors
+/// The store cannot be read. A block that cannot be read ends the search, too, and is sent as its last answer.
+pub async fn search(
     store: &Store,
     releases: &Releases,
     filter: &Filter,

@@ -195,7 +195,10 @@ fn key_of(revision: Revision) -> String {
 
 impl Releases {
     /// Opens what is recorded, and makes the newest approved release current.
-    pub(crate) async fn open(store: Store, plant: PlantId) -> Result<Self, Refusal> {
+    ///
+    /// # Errors
+    /// The store cannot be read, or what it holds is not a release.
+    pub async fn open(store: Store, plant: PlantId) -> Result<Self, Refusal> {
         let releases = Self {
             store,
             plant,

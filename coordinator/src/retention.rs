@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use penstock_proto::v1::{Severity, TrailEvent};
+use penstock_proto::v1::TrailEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -145,7 +145,7 @@ pub(crate) async fn drop_old(
             ),
             ..TrailEvent::default()
         };
-        journal.trail_changed(Severity::Notice, event).await?;
+        journal.trail_changed(event).await?;
     }
     end.map(|()| all)
 }

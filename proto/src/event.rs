@@ -1,13 +1,37 @@
-//! The kinds of event that stand in trails: each with its word, its number and its rightful writer (DESIGN §8;
-//! IEC 62443-3-3 SR 2.8, SR 6.1).
+//! What stands in trails: each kind of event is described once, in a file of its own (DESIGN §8; IEC 62443-3-3 SR 2.8, SR 6.1).
+//!
+//! A description has the kind's word, its stored bit, its rightful writer and its severities ([`KindDescription`]); of one event its
+//! severity, the texts that are searched, the sentence for people, and its fields by name ([`Described`]). Whoever writes,
+//! searches, prints or exports events reads it here. A new kind is its message in `audit.proto`, its file, and its line below.
 //!
 //! A trail is worth what its writers can say in it: an approval, a certificate that was issued, a gap in somebody's trail are
 //! known to the coordinator alone, so that only its own trail may hold them. The coordinator takes no block in which a
 //! gateway says otherwise ([`unrightful`]), and whoever reads a trail asks again ([`EventKind::may_be_written_by`]): what an
-//! older coordinator took stays readable, and is not believed.
+//! older coordinator took stays readable, and is not believed ([`Reading::of`]).
+
+use serde_json::Value;
 
 use crate::v1::audit_event::Kind;
-use crate::v1::{AuditBlockBody, AuditEvent};
+use crate::v1::{AuditBlockBody, AuditEvent, Decision, NamedAddress, Severity};
+
+pub mod agent;
+mod drift;
+mod ends;
+mod fault;
+mod identity;
+mod learned;
+mod loss;
+mod operation;
+mod operator;
+mod policy;
+mod reading;
+mod trail;
+mod verdict;
+mod words;
+
+pub use agent::AgentStep;
+pub use reading::Reading;
+pub use words::{decision_word, severity_word};
 
 /// What the sources of coordinators' own trails begin with.
 pub const COORDINATOR_PREFIX: &str = "coordinator/";
@@ -21,29 +45,61 @@ pub enum Writer {
     Coordinator,
 }
 
+/// What is the same of all events of a kind.
+#[derive(Debug)]
+pub struct KindDescription {
+    /// Its word, in searches and in what is printed.
+    pub word: &'static str,
+    /// The number of its bit in a block's summary; stored, so that a bit keeps its meaning.
+    pub bit: u32,
+    /// Who writes it.
+    pub writer: Writer,
+    /// What it is about, for people.
+    pub meaning: &'static str,
+    /// The severities that such events have, the gravest first, and when.
+    pub severities: &'static [(Severity, &'static str)],
+}
+
+/// One event, whatever its kind.
+pub trait Described {
+    /// How grave it is; its writer may know that it is graver.
+    fn severity(&self) -> Severity;
+
+    /// What of it is searched by text.
+    fn texts(&self) -> Vec<&str>;
+
+    /// It in one sentence, its addresses by the names that they had.
+    fn sentence(&self, names: &[NamedAddress]) -> String;
+
+    /// Its fields by name, as one object.
+    fn fields(&self) -> Value;
+
+    /// The two addresses that it is about.
+    fn addresses(&self) -> Option<[&str; 2]> {
+        None
+    }
+
+    /// What was decided.
+    fn decision(&self) -> Decision {
+        Decision::Unspecified
+    }
+}
+
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident = $word:literal, $bit:literal, $writer:ident;)*) => {
+    ($($name:ident in $file:ident,)*) => {
         /// A kind of event.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum EventKind { $($(#[$doc])* $name,)* }
+        pub enum EventKind {
+            $(#[doc = concat!("As `event/", stringify!($file), ".rs` describes it.")] $name,)*
+        }
 
         impl EventKind {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// Its word, in searches and in what is printed.
-            pub fn word(self) -> &'static str {
-                match self { $(Self::$name => $word,)* }
-            }
-
-            /// Its bit in a block's summary; stored, so that a bit keeps its meaning.
-            pub fn bit(self) -> u32 {
-                match self { $(Self::$name => 1 << $bit,)* }
-            }
-
-            /// Who writes it.
-            pub fn writer(self) -> Writer {
-                match self { $(Self::$name => Writer::$writer,)* }
+            /// What is the same of all its events.
+            pub fn description(self) -> &'static KindDescription {
+                match self { $(Self::$name => &$file::KIND,)* }
             }
 
             /// The kind of `event`; `None` where this version does not know it.
@@ -51,35 +107,46 @@ macro_rules! kinds {
                 event.kind.as_ref().map(|kind| match kind { $(Kind::$name(_) => Self::$name,)* })
             }
         }
+
+        impl Kind {
+            /// The event's description.
+            pub fn described(&self) -> &dyn Described {
+                match self { $(Self::$name(event) => event,)* }
+            }
+        }
     };
 }
 
 kinds! {
-    /// Packets or connections with one verdict.
-    Verdict = "verdict", 0, Gateway;
-    /// A step in the life of a policy.
-    Policy = "policy", 1, Gateway;
-    /// The kernel's table is not what the agent put there.
-    Drift = "drift", 2, Gateway;
-    /// Events that the trail lacks.
-    Loss = "loss", 3, Gateway;
-    /// Something that happened to the agent.
-    Agent = "agent", 4, Gateway;
-    /// What an operator did, or was refused.
-    Operator = "operator", 5, Coordinator;
-    /// Operations inside inspected connections.
-    Operation = "operation", 6, Gateway;
-    /// What was learned where zones observe.
-    Learned = "learned", 7, Gateway;
-    /// A fault that health shows: it began, it ended, or it was found when it was over.
-    Fault = "fault", 8, Gateway;
-    /// What the coordinator found about a gateway's trail.
-    Trail = "trail", 9, Coordinator;
-    /// A certificate that was issued or refused.
-    Identity = "identity", 10, Coordinator;
+    Verdict in verdict,
+    Policy in policy,
+    Drift in drift,
+    Loss in loss,
+    Agent in agent,
+    Operator in operator,
+    Operation in operation,
+    Learned in learned,
+    Fault in fault,
+    Trail in trail,
+    Identity in identity,
 }
 
 impl EventKind {
+    /// Its word, in searches and in what is printed.
+    pub fn word(self) -> &'static str {
+        self.description().word
+    }
+
+    /// Its bit in a block's summary.
+    pub fn bit(self) -> u32 {
+        1 << self.description().bit
+    }
+
+    /// Who writes it.
+    pub fn writer(self) -> Writer {
+        self.description().writer
+    }
+
     /// The kind of this word.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.word() == word)
@@ -92,6 +159,13 @@ impl EventKind {
     }
 }
 
+impl AuditEvent {
+    /// The event's description; `None` where this version does not know its kind.
+    pub fn described(&self) -> Option<&dyn Described> {
+        self.kind.as_ref().map(Kind::described)
+    }
+}
+
 /// The first kind in `body` that the trail of `source` may not hold. Kinds that this version does not know are taken: a
 /// gateway may be newer.
 pub fn unrightful(source: &str, body: &AuditBlockBody) -> Option<EventKind> {
@@ -100,43 +174,4 @@ pub fn unrightful(source: &str, body: &AuditBlockBody) -> Option<EventKind> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn words_and_bits_are_unique_and_a_word_leads_back_to_its_kind() {
-        let bits: BTreeSet<u32> = EventKind::ALL.iter().map(|kind| kind.bit()).collect();
-        assert_eq!(bits.len(), EventKind::ALL.len());
-        for kind in EventKind::ALL {
-            assert_eq!(EventKind::of_word(kind.word()), Some(*kind));
-        }
-    }
-
-    #[test]
-    fn what_the_coordinator_alone_knows_no_gateway_may_write() {
-        let of_gateways: Vec<_> = EventKind::ALL
-            .iter()
-            .filter(|kind| kind.may_be_written_by("gw-a"))
-            .map(|kind| kind.word())
-            .collect();
-        assert_eq!(
-            of_gateways,
-            [
-                "verdict",
-                "policy",
-                "drift",
-                "loss",
-                "agent",
-                "operation",
-                "learned",
-                "fault"
-            ]
-        );
-        assert!(
-            EventKind::ALL
-                .iter()
-                .all(|kind| kind.may_be_written_by("coordinator/c1"))
-        );
-    }
-}
+mod tests;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use penstock_policy::ids::Revision;
 use penstock_proto::refusal::Refusal;
-use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditEvent, NamedAddress};
 
 use crate::releases::{Directory, Name, Releases};
@@ -67,12 +66,7 @@ impl Names {
 
 /// The two addresses that an event is about.
 fn addresses(event: &AuditEvent) -> Option<[&str; 2]> {
-    match &event.kind {
-        Some(Kind::Verdict(verdict)) => Some([&verdict.source, &verdict.destination]),
-        Some(Kind::Operation(operation)) => Some([&operation.client, &operation.server]),
-        Some(Kind::Learned(learned)) => Some([&learned.source, &learned.destination]),
-        _ => None,
-    }
+    event.described()?.addresses()
 }
 
 /// The names of an event's addresses, for its reader.

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AgentEvent, OperatorEvent, VerdictEvent};
 use proptest::prelude::*;
 

@@ -25,7 +25,7 @@ pub struct BlockSummary {
     pub first_ms: u64,
     /// Time of its latest event.
     pub last_ms: u64,
-    /// One bit per kind of event (`query::kind_bit`).
+    /// One bit per kind of event (`EventKind::bit`).
     pub kinds: u32,
     /// One bit per decision.
     pub decisions: u32,

@@ -1,15 +1,12 @@
 //! `audit search` and `audit tail`: the trail, record by record, each with its place in its chain.
 
-mod own;
-mod told;
-
-use penstock_proto::event::EventKind;
-use penstock_proto::v1::{AuditClock, AuditRecord, Decision, SearchAuditRequest, Severity, TailAuditRequest};
+use penstock_proto::event::{Reading, severity_word};
+use penstock_proto::v1::{
+    AuditClock, AuditRecord, Decision, NamedAddress, SearchAuditRequest, Severity, TailAuditRequest,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use self::told::Named;
-use self::told::tell;
 use super::{Online, refused};
 use crate::args::{self, AuditFilter, ClockArg, DecisionArg, SeverityArg};
 use crate::ask;
@@ -55,46 +52,47 @@ pub struct Record {
     pub event: serde_json::Map<String, serde_json::Value>,
 }
 
-fn severity_word(severity: i32) -> (&'static str, Tone) {
-    match Severity::try_from(severity) {
-        Ok(Severity::Info) => ("info", Tone::Dim),
-        Ok(Severity::Notice) => ("notice", Tone::Plain),
-        Ok(Severity::Warning) => ("warning", Tone::Warn),
-        Ok(Severity::Alarm) => ("alarm", Tone::Bad),
-        Ok(Severity::Unspecified) | Err(_) => ("unknown", Tone::Warn),
+/// An address by the names that it had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Named {
+    /// The address.
+    pub address: String,
+    /// The asset that has it; absent: only the zone's networks hold it.
+    pub asset: Option<String>,
+    /// The zone.
+    pub zone: String,
+}
+
+impl From<NamedAddress> for Named {
+    fn from(named: NamedAddress) -> Self {
+        Self {
+            address: named.address,
+            asset: (!named.asset.is_empty()).then_some(named.asset),
+            zone: named.zone,
+        }
     }
 }
 
 impl From<AuditRecord> for Record {
     fn from(record: AuditRecord) -> Self {
         let event = record.event.unwrap_or_default();
-        let (time_ms, severity, revision) = (event.time_ms, event.severity, event.revision);
-        let unrightful = EventKind::of(&event).filter(|kind| !kind.may_be_written_by(&record.source));
-        let names: Vec<Named> = record.names.into_iter().map(Named::from).collect();
-        let (mut kind, mut summary, mut fields) = tell(event, &names);
-        if let Some(claimed) = unrightful {
-            (summary, fields) = own::foreign(&record.source, claimed, &summary, &fields);
-            kind = "foreign";
-        }
+        let reading = Reading::of(&record.source, &event, &record.names);
         let zone = times::zone_at(&record.time_zone);
         Self {
-            time: times::shown(time_ms, &zone),
+            time: times::shown(event.time_ms, &zone),
             received: times::shown(record.received_ms, &zone),
-            names,
+            names: record.names.into_iter().map(Named::from).collect(),
             source: record.source,
             epoch: record.epoch,
             sequence: record.sequence,
             index: record.index,
             received_ms: record.received_ms,
-            time_ms,
-            severity: severity_word(severity).0.to_owned(),
-            revision,
-            kind: kind.to_owned(),
-            summary,
-            event: match fields {
-                serde_json::Value::Object(fields) => fields,
-                _ => serde_json::Map::new(),
-            },
+            time_ms: event.time_ms,
+            severity: severity_word(event.severity).to_owned(),
+            revision: event.revision,
+            kind: reading.kind.to_owned(),
+            summary: reading.sentence,
+            event: reading.fields,
         }
     }
 }
@@ -143,9 +141,7 @@ impl Record {
 
 fn request(filter: &AuditFilter, until: Option<&str>) -> Result<SearchAuditRequest, Failure> {
     let (from_ms, until_ms) = times::stretch(filter.since.as_deref(), until, words::now_ms())?;
-    // What is typed is the kind's word.
-    let words = filter.kind.iter().filter_map(clap::ValueEnum::to_possible_value);
-    let kinds = words.map(|word| word.get_name().to_owned());
+    let kinds = filter.kind.iter().map(|kind| kind.word().to_owned());
     Ok(SearchAuditRequest {
         source: filter.source.clone().unwrap_or_default(),
         from_ms,
@@ -260,51 +256,14 @@ pub(crate) async fn audit(out: &Output, context: Option<&str>, args: &args::Audi
 
 #[cfg(test)]
 mod tests {
+    use penstock_proto::event::EventKind;
     use penstock_proto::v1::audit_event::Kind;
-    use penstock_proto::v1::{AuditEvent, OperationEvent, VerdictEvent};
+    use penstock_proto::v1::{AuditEvent, VerdictEvent};
 
-    use super::told::operation_words;
     use super::*;
-    use penstock_proto::v1::OperatorEvent;
 
     #[test]
-    fn a_refused_operation_reads_as_what_was_asked_of_whom_by_whom() {
-        let event = OperationEvent {
-            subject: "operation".into(),
-            decision: Decision::Deny as i32,
-            operation: "write-single-register 40 of unit 1".into(),
-            reason: "no rule permits the function".into(),
-            flow: "supply/polling".into(),
-            client: "10.1.0.5".into(),
-            client_name: "hmi-1".into(),
-            server: "10.2.0.9".into(),
-            server_name: "plc-7".into(),
-            port: 502,
-            count: 3,
-            ..OperationEvent::default()
-        };
-        assert_eq!(
-            operation_words(&event, &[]),
-            "deny write-single-register 40 of unit 1 on plc-7 (10.2.0.9:502) by hmi-1 (10.1.0.5) ×3 \
-             [supply/polling]: no rule permits the function"
-        );
-        let ended = OperationEvent {
-            subject: "session".into(),
-            operation: "connection reset by the server".into(),
-            client: "fd00:1::5".into(),
-            server: "fd00:2::9".into(),
-            port: 1883,
-            count: 1,
-            ..OperationEvent::default()
-        };
-        assert_eq!(
-            operation_words(&ended, &[]),
-            "connection reset by the server on [fd00:2::9]:1883 by fd00:1::5"
-        );
-    }
-
-    #[test]
-    fn a_denial_reads_as_a_sentence_with_its_reason() {
+    fn a_record_has_its_sentence_its_fields_and_the_names_of_its_addresses() {
         let event = AuditEvent {
             time_ms: 1_700_000_000_000,
             severity: Severity::Warning as i32,
@@ -323,52 +282,23 @@ mod tests {
         let record = Record::from(AuditRecord {
             source: "gw-a".into(),
             event: Some(event),
+            names: vec![NamedAddress {
+                address: "10.1.0.9".into(),
+                asset: String::new(),
+                zone: "office".into(),
+            }],
             ..AuditRecord::default()
         });
         assert_eq!(
             record.summary,
-            "deny 10.1.0.9 → 10.20.4.7 tcp/502 ×4: no rule matches"
+            "deny 10.1.0.9 (zone office) → 10.20.4.7 tcp/502 ×4: no rule matches"
         );
         assert_eq!(
             (record.kind.as_str(), record.severity.as_str()),
             ("verdict", "warning")
         );
         assert_eq!(record.event.get("decision"), Some(&serde_json::json!("deny")));
-    }
-
-    #[test]
-    fn what_a_source_may_not_write_is_shown_as_its_claim_and_believed_of_nobody() {
-        let approval = AuditEvent {
-            kind: Some(Kind::Operator(OperatorEvent {
-                operator: "alice".into(),
-                role: "approver".into(),
-                action: "approve-release".into(),
-                target: "r7".into(),
-                allowed: true,
-                ..OperatorEvent::default()
-            })),
-            ..AuditEvent::default()
-        };
-        let read = |source: &str| {
-            Record::from(AuditRecord {
-                source: source.into(),
-                event: Some(approval.clone()),
-                ..AuditRecord::default()
-            })
-        };
-        let own = read("coordinator/c1");
-        assert_eq!(
-            (own.kind.as_str(), own.summary.as_str()),
-            ("operator", "alice (approver) approve-release r7")
-        );
-        let forged = read("gw-a");
-        assert_eq!(forged.kind, "foreign");
-        assert!(
-            forged.summary.starts_with("NOT BELIEVED: gw-a may not write"),
-            "{}",
-            forged.summary
-        );
-        assert!(!forged.event.contains_key("operator"));
+        assert_eq!(record.names.first().and_then(|named| named.asset.clone()), None);
     }
 
     #[test]
@@ -382,5 +312,13 @@ mod tests {
             ("unknown", "unknown")
         );
         assert!(!record.summary.is_empty());
+    }
+
+    #[test]
+    fn the_schema_names_each_kind_of_event() {
+        let schema = serde_json::to_string(&schemars::schema_for!(Record)).unwrap_or_default();
+        for kind in EventKind::ALL {
+            assert!(schema.contains(&format!("`{}`", kind.word())), "{kind:?}");
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! What commands and views say of a zone is what the oracle decides (DESIGN, promises 11 and 12). The clause about undeclared
 //! traffic is held against the oracle where it is made (`policy/neighbours`), and so are the words of `diff`; here, that the
-//! picture, health and `check` say nothing else.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+//! picture, health and `check` say nothing else. In `events`, that each kind of event is described whole; in `wording`, how texts read.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod events;
 mod wording;
 
 use std::collections::BTreeMap;

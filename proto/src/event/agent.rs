@@ -1,0 +1,115 @@
+//! Something that happened to an agent: its steps, each with its severity and meaning.
+
+use serde_json::{Value, json};
+
+use super::words::behind;
+use super::{Described, KindDescription, Writer};
+use crate::v1::{AgentEvent, NamedAddress, Severity};
+
+pub(super) const KIND: KindDescription = KindDescription {
+    word: "agent",
+    bit: 4,
+    writer: Writer::Gateway,
+    meaning: "something that happened to the agent itself; its steps are listed below",
+    severities: &[
+        (Severity::Alarm, "as its step says"),
+        (Severity::Warning, "as its step says"),
+        (Severity::Notice, "as its step says"),
+        (Severity::Info, "as its step says"),
+    ],
+};
+
+macro_rules! steps {
+    ($($name:ident = $word:literal, $severity:ident, $meaning:literal;)*) => {
+        /// What happened to an agent.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum AgentStep { $(#[doc = $meaning] $name,)* }
+
+        impl AgentStep {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its word, in the trail.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            /// How grave it is; its writer may know that it is graver.
+            pub fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity,)* }
+            }
+
+            /// What it is, for people.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)* }
+            }
+        }
+    };
+}
+
+steps! {
+    Started = "started", Notice, "the agent started; with its version";
+    Stopped = "stopped", Notice, "the agent ended, and what the kernel holds goes on being enforced; graver where it does not";
+    Connected = "connected", Info, "the link to this coordinator stands";
+    Disconnected = "disconnected", Info, "the link ended, and why";
+    Renewed = "renewed", Info, "the gateway has a new certificate";
+    CertificateChosen = "certificate-chosen", Notice, "another of the gateway's certificates is in use, because of its clock";
+    CertificateRefused = "certificate-refused", Warning, "the coordinator did not accept the gateway's newest certificate";
+    CertificateNames = "certificate-names", Warning, "the certificate does not name all servers whose TLS ends at this gateway";
+    KernelFailed = "kernel-failed", Alarm, "the kernel did not take a policy, or could not be asked";
+    PolicyFinding = "policy-finding", Warning, "what a person should know of the policy in force, on this machine";
+    StoredPolicyUnusable = "stored-policy-unusable", Alarm, "a policy that the gateway holds on its disk cannot be used";
+    RulesStood = "rules-stood", Info, "the rules stood while no agent ran; graver where others changed the packet filter meanwhile";
+    RulesRenewed = "rules-renewed", Info, "the rules stood, and were replaced in one step";
+    RulesClosed = "rules-closed", Info, "the base rules let nothing cross from the boot until now";
+    RulesUnfinished = "rules-unfinished", Notice, "an agent ended while it was changing rules; they have been replaced";
+    RemoteAccessOpen = "remote-access-open", Notice, "a grant of remote access opened its conduit";
+    RemoteAccessEnding = "remote-access-ending", Notice, "a grant of remote access ends soon";
+    RemoteAccessClosed = "remote-access-closed", Notice, "a conduit of remote access is closed again";
+    RemoteAccessFailed = "remote-access-failed", Alarm, "a conduit could not be opened or closed as its grant says";
+    NotLearning = "not-learning", Notice, "the gateway does not learn from copies of packets, and why";
+    TrailBegun = "trail-begun", Notice, "the first trail of this gateway";
+    TrailLost = "trail-lost", Alarm, "the spool could not be used any more: a new epoch of the trail begins";
+    TrailForked = "trail-forked", Alarm, "the coordinator holds another trail under this name: a new epoch begins";
+    TrailAhead = "trail-ahead", Alarm, "the coordinator holds a trail under this name that cannot be followed";
+    BridgeUp = "bridge-up", Info, "a bridge is connected to a broker";
+    BridgeDown = "bridge-down", Warning, "a bridge is not connected to a broker, and why";
+    BridgeProblem = "bridge-problem", Warning, "something is not as it should be with a broker that is connected";
+    BridgeFull = "bridge-full", Warning, "a bridge takes no more messages, and why";
+    BridgeRoom = "bridge-room", Notice, "a bridge has room again";
+    BridgeLost = "bridge-lost", Alarm, "messages of a bridge will not arrive; a loss record says how many";
+    BridgeSessionLost = "bridge-session-lost", Alarm, "a broker forgot what it kept for a bridge";
+    BridgeDamaged = "bridge-damaged", Alarm, "messages of a bridge on the disk are damaged";
+    BridgeRevoked = "bridge-revoked", Notice, "the policy no longer permits a bridge; its undelivered messages are removed";
+}
+
+impl AgentStep {
+    /// The step of this word; `None` where this version does not know it.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|step| step.word() == word)
+    }
+}
+
+impl AsRef<str> for AgentStep {
+    fn as_ref(&self) -> &str {
+        self.word()
+    }
+}
+
+impl Described for AgentEvent {
+    fn severity(&self) -> Severity {
+        AgentStep::of_word(&self.step).map_or(Severity::Warning, AgentStep::severity)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        vec![&self.step, &self.message]
+    }
+
+    fn sentence(&self, _: &[NamedAddress]) -> String {
+        format!("agent {}{}", self.step, behind(": ", &self.message))
+    }
+
+    fn fields(&self) -> Value {
+        json!({ "step": self.step, "message": self.message })
+    }
+}

@@ -1,0 +1,47 @@
+//! A certificate that was issued, or a peer that was refused for who it is.
+
+use serde_json::{Value, json};
+
+use super::words::behind;
+use super::{Described, KindDescription, Writer};
+use crate::v1::{IdentityEvent, NamedAddress, Severity};
+
+pub(super) const KIND: KindDescription = KindDescription {
+    word: "identity",
+    bit: 10,
+    writer: Writer::Coordinator,
+    meaning: "a certificate was issued, or somebody was refused one or turned away",
+    severities: &[(Severity::Warning, "refused"), (Severity::Notice, "issued")],
+};
+
+impl Described for IdentityEvent {
+    fn severity(&self) -> Severity {
+        match self.step.as_str() {
+            "refused" => Severity::Warning,
+            _ => Severity::Notice,
+        }
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        vec![&self.step, &self.subject, &self.address, &self.message]
+    }
+
+    fn sentence(&self, _: &[NamedAddress]) -> String {
+        let subject = &self.subject;
+        let how = format!(
+            "{}{}",
+            behind(" from ", &self.address),
+            behind(": ", &self.message)
+        );
+        match self.step.as_str() {
+            "enrolled" => format!("{subject} was enrolled{how}"),
+            "renewed" => format!("the certificate of {subject} was renewed{how}"),
+            "refused" => format!("{subject} was refused{how}"),
+            other => format!("identity of {subject}, {other}{how}"),
+        }
+    }
+
+    fn fields(&self) -> Value {
+        json!({ "step": self.step, "subject": self.subject, "address": self.address, "message": self.message })
+    }
+}

@@ -8,16 +8,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use penstock_proto::event::AgentStep;
 use penstock_proto::v1::{Fault, Severity};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{self, Audit, BLOCK_BYTES, SpoolLimits, record};
+use crate::audit::{Audit, BLOCK_BYTES, SpoolLimits, Unwritten, record};
 use crate::bridge::{self, supervisor::Supervisor};
 use crate::config::{ClockSource, Config};
 use crate::identity::{Identity, IdentityError, IdentityFolder};
-use crate::kernel::{Kernel, KernelNotice, LeftState};
+use crate::kernel::{Kernel, LeftState};
 use crate::link::renew::Renewal;
 use crate::link::session::{Link, LinkState};
 use crate::reconcile::{PolicyView, Reconciler, SharedStore};
@@ -45,7 +46,8 @@ pub struct Views {
     pub audit: Audit,
 }
 
-/// Runs until `stop` is cancelled. `ready` is called once the stored policy is in force.
+/// Runs until `stop` is cancelled. What was recorded with `audit` up to now is written first. `ready` is called once the stored
+/// policy is in force.
 ///
 /// # Errors
 /// The state folder cannot be made or locked, or another agent holds it. Nothing else ends it: what fails later is a
@@ -53,7 +55,7 @@ pub struct Views {
 pub async fn run<K: Kernel>(
     config: Config,
     kernel: Arc<K>,
-    seen: mpsc::Receiver<KernelNotice>,
+    (audit, unwritten): (Audit, Unwritten),
     nudge: Arc<Notify>,
     stop: CancellationToken,
     ready: impl FnOnce(Views) + Send,
@@ -68,7 +70,7 @@ pub async fn run<K: Kernel>(
             opened.unwrap_or_else(|_| Store::empty(&config.state_folder)),
         ))
     };
-    let (audit, writer) = audit::start(
+    let writer = unwritten.write_to(
         config.state_folder.clone(),
         SpoolLimits {
             bytes_max: config.spool_bytes_max,
@@ -76,10 +78,8 @@ pub async fn run<K: Kernel>(
             free_bytes_min: config.free_bytes_min,
         },
     );
-    audit.record(
-        Severity::Notice,
-        record::agent("started", concat!("version ", env!("CARGO_PKG_VERSION"))),
-    );
+    let version = concat!("version ", env!("CARGO_PKG_VERSION"));
+    audit.note(record::agent(AgentStep::Started, version));
 
     let identity = load_identity(&store, &folder).await;
     let first_trust = match &identity {
@@ -130,7 +130,7 @@ pub async fn run<K: Kernel>(
         started,
         state: link_in,
     };
-    parts.spawn(reconciler.run((offers_in, offers), seen, nudge, stop.clone()));
+    parts.spawn(reconciler.run((offers_in, offers), nudge, stop.clone()));
     parts.spawn(link.run(stop.clone()));
     parts.spawn(tap.run(stop.clone()));
     parts.spawn(bridges.run(stop.clone()));
@@ -179,7 +179,7 @@ pub async fn run<K: Kernel>(
         .as_ref()
         .map_or(0, |mark| mark.revision);
     let (severity, message) = left_in_words(&kernel.leave().await, revision);
-    audit.record(severity, record::agent("stopped", &message));
+    audit.record(severity, record::agent(AgentStep::Stopped, &message));
     if tokio::time::timeout(STOP_TIMEOUT, audit.close()).await.is_err() {
         tracing::warn!("the audit spool did not close in time; what it acknowledged is durable all the same");
     }

@@ -1,13 +1,14 @@
 //! The gateway's audit trail, from an event to the coordinator's acknowledgement.
 //!
 //! ```text
-//! reconcile, link, enforce ──record()──▶ bounded queue ──▶ writer (group commit) ──▶ spool (sled)
-//!                              │ full: counted                  ▲ read, resume, acknowledge
-//!                              └──▶ told by a loss record        └── link::session
+//! reconcile, link, bridge ──────record()──▶ bounded queue ──▶ writer (group commit) ──▶ spool (sled)
+//! enforce, inspector ─▶ outbox ──offer()──▶     │ full: counted (the outbox waits)  ▲ read, resume, acknowledge
+//!                                               └──▶ a loss record                  └── link::session
 //! ```
 //!
 //! Nothing here can hold up enforcement: [`Audit::record`] never waits. What cannot be kept is counted, and the
-//! count becomes part of the trail.
+//! count becomes part of the trail. An event's severity is its description's (`penstock_proto::event`), unless its writer knows
+//! that it is graver.
 
 mod blocks;
 mod engine;
@@ -83,32 +84,79 @@ pub(crate) enum Command {
     Close(oneshot::Sender<()>),
 }
 
+/// How far the trail has come, in events of the queue.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Taken into the queue.
+    taken: AtomicU64,
+    /// Of these, durable; or lost, and their loss is durable.
+    settled: AtomicU64,
+}
+
+impl Progress {
+    /// So many more are durable.
+    pub(crate) fn settle(&self, events: u64) {
+        self.settled.fetch_add(events, Ordering::SeqCst);
+    }
+}
+
 /// The handle that everybody records with; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Audit {
     events: mpsc::Sender<AuditEvent>,
     commands: mpsc::Sender<Command>,
     overflow: Arc<Overflow>,
+    progress: Arc<Progress>,
     revision: Arc<AtomicU64>,
     state: watch::Receiver<AuditState>,
 }
 
-/// Starts the writer on `folder`. It opens the spool by itself, again and again if it has to.
-pub fn start(folder: PathBuf, limits: SpoolLimits) -> (Audit, JoinHandle<()>) {
+/// What was recorded and has no writer yet.
+#[derive(Debug)]
+pub struct Unwritten {
+    events: mpsc::Receiver<AuditEvent>,
+    commands: mpsc::Receiver<Command>,
+    overflow: Arc<Overflow>,
+    progress: Arc<Progress>,
+    state: watch::Sender<AuditState>,
+}
+
+/// A handle to record with from now on, and what was recorded, for its writer.
+pub fn queue() -> (Audit, Unwritten) {
     let (events_in, events) = mpsc::channel(QUEUE_MAX);
     let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
     let (state_in, state) = watch::channel(AuditState::default());
-    let overflow = Arc::new(Overflow::default());
-    let writer = writer::Writer::new(folder, limits, overflow.clone(), state_in);
-    let task = tokio::spawn(writer.run(events, commands));
+    let (overflow, progress) = (Arc::<Overflow>::default(), Arc::<Progress>::default());
     let audit = Audit {
         events: events_in,
         commands: commands_in,
-        overflow,
+        overflow: Arc::clone(&overflow),
+        progress: Arc::clone(&progress),
         revision: Arc::default(),
         state,
     };
-    (audit, task)
+    let unwritten = Unwritten {
+        events,
+        commands,
+        overflow,
+        progress,
+        state: state_in,
+    };
+    (audit, unwritten)
+}
+
+impl Unwritten {
+    /// Starts the writer on `folder`. It opens the spool by itself, again and again if it has to.
+    pub fn write_to(self, folder: PathBuf, limits: SpoolLimits) -> JoinHandle<()> {
+        let writer = writer::Writer::new(folder, limits, self.overflow, self.progress, self.state);
+        tokio::spawn(writer.run(self.events, self.commands))
+    }
+}
+
+/// A handle to record with, and its writer on `folder`.
+pub fn start(folder: PathBuf, limits: SpoolLimits) -> (Audit, JoinHandle<()>) {
+    let (audit, unwritten) = queue();
+    (audit, unwritten.write_to(folder, limits))
 }
 
 impl Audit {
@@ -120,6 +168,7 @@ impl Audit {
             events,
             commands: mpsc::channel(COMMANDS_MAX).0,
             overflow: Arc::default(),
+            progress: Arc::default(),
             revision: Arc::default(),
             state: watch::channel(AuditState::default()).1,
         };
@@ -127,21 +176,53 @@ impl Audit {
     }
 
     /// Records that something happened now, under the policy in force. Never waits.
-    pub fn record(&self, severity: Severity, kind: Kind) {
-        let revision = self.revision.load(Ordering::Relaxed);
-        self.record_event(record::event(clock::now_ms(), severity, revision, kind));
+    pub fn note(&self, kind: Kind) {
+        self.record_event(self.now(kind));
+    }
+
+    /// The same, of what its writer knows to be at least so grave.
+    pub fn record(&self, least: Severity, kind: Kind) {
+        self.record_event(self.now_at_least(least, kind));
     }
 
     /// Records an event that brings its own time and revision. Never waits.
     pub fn record_event(&self, event: AuditEvent) {
         let time_ms = event.time_ms;
-        if self.events.try_send(event).is_err() {
+        if self.offer_event(|| event).is_none() {
             let overflow = &self.overflow;
             if overflow.events.fetch_add(1, Ordering::Relaxed) == 0 {
                 overflow.first_ms.store(time_ms, Ordering::Relaxed);
             }
             overflow.last_ms.fetch_max(time_ms, Ordering::Relaxed);
         }
+    }
+
+    /// Takes an event if there is room, and numbers it; see [`Audit::settled`].
+    pub(crate) fn offer_event(&self, event: impl FnOnce() -> AuditEvent) -> Option<u64> {
+        let room = self.events.try_reserve().ok()?;
+        // Each event is counted before it is sent. So the count behind the sending is at least the event's own place in the queue.
+        self.progress.taken.fetch_add(1, Ordering::SeqCst);
+        room.send(event());
+        Some(self.progress.taken.load(Ordering::SeqCst))
+    }
+
+    /// All events that were taken up to this number are durable, or their loss is.
+    pub(crate) fn settled(&self) -> u64 {
+        self.progress.settled.load(Ordering::SeqCst)
+    }
+
+    /// What happens now, under the policy in force.
+    pub(crate) fn now(&self, kind: Kind) -> AuditEvent {
+        let severity = kind.described().severity();
+        let revision = self.revision.load(Ordering::Relaxed);
+        record::event(clock::now_ms(), severity, revision, kind)
+    }
+
+    /// The same, at least so grave.
+    pub(crate) fn now_at_least(&self, least: Severity, kind: Kind) -> AuditEvent {
+        let mut event = self.now(kind);
+        event.severity = event.severity.max(least.into());
+        event
     }
 
     /// From now on events stand under this revision.

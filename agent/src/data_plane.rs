@@ -1,4 +1,5 @@
-//! The real kernel behind [`crate::kernel::Kernel`]: `enforce` on one side, the reconciler and the trail on the other.
+//! The real kernel behind [`crate::kernel::Kernel`]: `enforce` on one side, the reconciler on the other. What happens there goes
+//! straight to the trail (`observed`); the reconciler sees how things stand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,27 +8,14 @@ use std::time::Duration;
 use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, Plan};
 use penstock_policy::text;
-use penstock_policy::verdict::Decision;
-use penstock_proto::fault::ZONES_MAX;
-use penstock_proto::v1::LearnedRange;
-use penstock_proto::v1::{
-    self, AuditEvent, Fault, KernelCounters, OperationEvent, Severity, VerdictEvent, audit_event::Kind,
-};
-use tokio::sync::mpsc;
+use penstock_proto::v1::{Fault, KernelCounters};
+use tokio::sync::watch;
 
-use crate::audit::record;
-use crate::clock;
 use crate::enforce::{DriftState, EnforceError, Enforcer};
 use crate::identity::Identity;
-use crate::kernel::{Holds, Kernel, KernelDriftStep, KernelError, KernelNotice, LeftState};
-use crate::observed::{
-    Condition, ConditionSeen, ConditionStep, DriftStep, LossCause, Observation, OperationSeen, Subject,
-    VerdictSeen,
-};
+use crate::kernel::{Holds, Kernel, KernelError, LeftState};
+use crate::observed::{DriftStep, fault_of};
 use crate::service_manager::ServiceManager;
-
-/// Observations that may wait on their way to the reconciler.
-pub const OBSERVED_MAX: usize = 1024;
 
 impl Kernel for Enforcer {
     fn capabilities(&self) -> BTreeSet<Capability> {
@@ -65,6 +53,10 @@ impl Kernel for Enforcer {
         })
     }
 
+    fn drift(&self) -> watch::Receiver<Option<DriftStep>> {
+        Self::drift(self)
+    }
+
     fn faults(&self) -> Vec<Fault> {
         let inspector = self.inspector_fault().map(|message| Fault {
             code: "inspector-failed".to_owned(),
@@ -85,7 +77,10 @@ impl Kernel for Enforcer {
         let standing = standing.map(|finding| Fault::new(finding.code, finding.message));
         let missing = self.missing_management();
         let missing = missing.map(|finding| Fault::new(finding.code, finding.message));
-        let conditions = self.conditions().into_iter().map(fault_of);
+        let conditions = self
+            .conditions()
+            .into_iter()
+            .map(|condition| fault_of(&condition));
         let foretold = self.foretold().map(|message| Fault {
             code: "not-ready-to-enforce".to_owned(),
             message,
@@ -157,145 +152,4 @@ fn refused(error: &EnforceError) -> KernelError {
         },
         message,
     }
-}
-
-/// Hands on what the data plane saw, as events for the trail. Ends with its sender.
-pub async fn tell(mut observed: mpsc::Receiver<Observation>, seen: mpsc::Sender<KernelNotice>) {
-    while let Some(observed) = observed.recv().await {
-        let what = match observed {
-            Observation::Verdict(verdict) => KernelNotice::Event(Box::new(verdict_event(verdict))),
-            Observation::Operation(seen) => KernelNotice::Event(Box::new(operation_event(*seen))),
-            Observation::Drift {
-                step,
-                message,
-                process,
-            } => KernelNotice::Drift {
-                step: match step {
-                    DriftStep::Found => KernelDriftStep::Found,
-                    DriftStep::Repaired => KernelDriftStep::Repaired,
-                    DriftStep::RepairFailed => KernelDriftStep::RepairFailed,
-                },
-                message,
-                process: process.unwrap_or_default(),
-            },
-            Observation::Condition(seen) => condition_event(*seen),
-            Observation::Start {
-                step,
-                message,
-                unusual,
-            } => {
-                let severity = if unusual { Severity::Notice } else { Severity::Info };
-                KernelNotice::Record(severity, Box::new(record::agent(step, &message)))
-            }
-            Observation::Lost { packets, cause } => KernelNotice::Lost {
-                events: packets,
-                cause: match cause {
-                    LossCause::RateLimit => "kernel-rate-limit",
-                    LossCause::KernelOverrun => "kernel-overrun",
-                    LossCause::NobodyListened => "agent-away",
-                    LossCause::TableFull => "aggregation-full",
-                    LossCause::ReceiverSlow => "queue-full",
-                },
-            },
-        };
-        if seen.send(what).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// A condition as a fault that health shows.
-fn fault_of(condition: Condition) -> Fault {
-    let mut zones: Vec<String> = condition.zones.iter().map(ToString::to_string).collect();
-    if zones.len() > ZONES_MAX {
-        zones.clear();
-    }
-    Fault {
-        code: condition.code.to_owned(),
-        message: record::bounded(&condition.message),
-        zones,
-        flows: condition.flows,
-        further_flows: condition.further_flows,
-    }
-}
-
-fn condition_event(seen: ConditionSeen) -> KernelNotice {
-    let alarm = seen.condition.alarm;
-    let (step, severity) = match seen.step {
-        ConditionStep::Began if alarm => ("began", Severity::Alarm),
-        ConditionStep::Began => ("began", Severity::Warning),
-        ConditionStep::Ended => ("ended", Severity::Notice),
-        ConditionStep::Found if alarm => ("found", Severity::Alarm),
-        ConditionStep::Found => ("found", Severity::Warning),
-    };
-    let kind = record::fault(step, &fault_of(seen.condition), seen.first_ms, seen.last_ms);
-    KernelNotice::Record(severity, Box::new(kind))
-}
-
-fn operation_event(seen: OperationSeen) -> AuditEvent {
-    let (decision, severity) = match (seen.subject, seen.decision) {
-        (_, Some(Decision::Deny)) => (v1::Decision::Deny, Severity::Warning),
-        (_, Some(Decision::WouldDeny)) => (v1::Decision::WouldDeny, Severity::Notice),
-        (_, Some(Decision::Allow | Decision::NotGuarded)) => (v1::Decision::Allow, Severity::Info),
-        (Subject::Session, None) => (v1::Decision::Unspecified, Severity::Info),
-        (Subject::Note | Subject::Operation, None) => (v1::Decision::Unspecified, Severity::Notice),
-    };
-    let (flow_id, flow) = seen
-        .flow
-        .map_or((0, String::new()), |flow| (flow.id.0, flow.name));
-    let protocol = seen.protocol.map_or("", |protocol| protocol.vocabulary().word);
-    let event = OperationEvent {
-        subject: match seen.subject {
-            Subject::Operation => "operation",
-            Subject::Note => "note",
-            Subject::Session => "session",
-        }
-        .to_owned(),
-        decision: decision.into(),
-        operation: record::bounded(&seen.text),
-        reason: record::bounded(&seen.reason),
-        flow_id,
-        flow,
-        protocol: protocol.to_owned(),
-        client: seen.client.to_string(),
-        client_name: seen.client_name,
-        server: seen.server.ip().to_string(),
-        server_name: seen.server_name,
-        port: u32::from(seen.server.port()),
-        count: seen.count,
-        first_ms: seen.first_ms,
-        last_ms: seen.last_ms,
-        values: seen.values.map(LearnedRange::from),
-    };
-    record::event(seen.last_ms, severity, seen.revision.0, Kind::Operation(event))
-}
-
-fn verdict_event(seen: VerdictSeen) -> AuditEvent {
-    let (decision, severity) = match seen.decision {
-        Decision::Allow | Decision::NotGuarded => (v1::Decision::Allow, Severity::Info),
-        Decision::Deny => (v1::Decision::Deny, Severity::Warning),
-        Decision::WouldDeny => (v1::Decision::WouldDeny, Severity::Notice),
-    };
-    let address = |address: Option<std::net::IpAddr>| address.map_or_else(String::new, |a| a.to_string());
-    let event = VerdictEvent {
-        decision: decision.into(),
-        flow_id: seen.flow_id.map_or(0, |id| id.0),
-        flow: seen.flow.unwrap_or_default(),
-        ingress: record::bounded(&seen.ingress),
-        egress: record::bounded(&seen.egress),
-        source: address(seen.source),
-        destination: address(seen.destination),
-        protocol: u32::from(seen.protocol),
-        port: u32::from(seen.port),
-        count: seen.count,
-        first_ms: seen.first_ms,
-        last_ms: seen.last_ms,
-        reason: record::bounded(&seen.reason),
-    };
-    let time_ms = if seen.last_ms == 0 {
-        clock::now_ms()
-    } else {
-        seen.last_ms
-    };
-    record::event(time_ms, severity, seen.revision.0, Kind::Verdict(event))
 }

@@ -4,8 +4,8 @@
 //! plan ── shape: lower ──────▶ elements ─┐                         ┌─▶ kernel (nft -f -, one transaction)
 //!             └─ structure ──────────────┴─ nft: render ── table ──┼─▶ kernel (batch: a few elements, over netlink)
 //!                                                                  └─◀ readback (digests, generation, counters)
-//! kernel ── NFLOG ──▶ watch: nflog ─▶ events ─▶ explain ──▶ Observation::Verdict, Lost
-//!        └─ NEWGEN ─▶ watch: drift ─▶ table (compare, repair) ─▶ Observation::Drift
+//! kernel ── NFLOG ──▶ watch: nflog ─▶ events ─▶ explain ──▶ Observation::Verdict, Lost ─┐
+//!        └─ NEWGEN ─▶ watch: drift ─▶ table (compare, repair) ─▶ Observation::Drift ────┴▶ outbox ─▶ the trail
 //! ```
 //!
 //! `ground` is the machine that the rules stand on: base rules at boot, kernel parameters, routes, and what it lacks.
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, Plan};
 use penstock_policy::protocol::Protocol;
-use tokio::sync::mpsc;
+use tokio::sync::watch as facts;
 use tokio::task::AbortHandle;
 
 mod faults;
@@ -54,8 +54,8 @@ use watch::{drift, looks, routes, verdicts};
 use crate::identity::Identity;
 use crate::inspector::{self, Inspector};
 use crate::intercept::InspectorPorts;
-use crate::observed::Observation;
-use crate::observed::outbox::Outbox;
+use crate::observed::DriftStep;
+use crate::observed::outbox::{Outbox, Sink};
 use crate::service_manager::{ServiceManager, StoredDescriptor};
 
 /// What the data plane needs to know of the machine.
@@ -237,17 +237,14 @@ pub struct Enforcer {
 impl Enforcer {
     /// Begins to watch the kernel. Nothing is changed in it before the first [`Enforcer::apply`].
     ///
-    /// What is seen goes to `observed`; a receiver that is slow loses verdicts, which are then counted. Must be called
+    /// What is observed goes to `sink`; where that is slow, verdicts are lost and counted. Must be called
     /// within a tokio runtime whose threads are in the network namespace that is to be guarded.
     ///
     /// # Errors
     /// A netlink socket cannot be opened: without CAP_NET_ADMIN nothing can be enforced. An inspector that cannot
     /// start is not an error but a fault.
-    pub fn start(
-        settings: EnforceSettings,
-        observed: mpsc::Sender<Observation>,
-    ) -> Result<Self, EnforceError> {
-        Self::start_with(settings, Vec::new(), observed)
+    pub fn start(settings: EnforceSettings, sink: impl Sink) -> Result<Self, EnforceError> {
+        Self::start_with(settings, Vec::new(), sink)
     }
 
     /// As [`Enforcer::start`], and takes up what an agent before left with the service manager.
@@ -257,11 +254,11 @@ impl Enforcer {
     pub fn start_with(
         settings: EnforceSettings,
         kept: Vec<StoredDescriptor>,
-        observed: mpsc::Sender<Observation>,
+        sink: impl Sink,
     ) -> Result<Self, EnforceError> {
         let watch = drift::subscribe().map_err(EnforceError::Socket)?;
         let routes = routing::subscribe().map_err(EnforceError::Socket)?;
-        let outbox = Arc::new(Outbox::new(observed));
+        let outbox = Arc::new(Outbox::new(sink));
         let mut settings = settings;
         let (mut inspector, mut inspector_fault) = (None, None);
         if let Some(limits) = settings.inspect {
@@ -403,6 +400,11 @@ impl Enforcer {
     pub async fn verify(&self) -> Result<DriftState, EnforceError> {
         routes::mend(&self.table).await;
         self.table.verify(None).await
+    }
+
+    /// What became of the last change of the rules by somebody else.
+    pub fn drift(&self) -> facts::Receiver<Option<DriftStep>> {
+        self.table.drift.subscribe()
     }
 
     /// Whether the inspector's threads work, if there is one.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use penstock_policy::ids::{ConduitId, GrantId};
 use penstock_policy::plan::{Grant, Plan, moment};
+use penstock_proto::event::AgentStep;
 
 use crate::enforce::shape::passive;
 use crate::timepiece::Time;
@@ -47,8 +48,8 @@ pub struct Grants {
 /// Something for the trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
-    /// `remote-access-open`, `-ending` or `-closed`.
-    pub step: &'static str,
+    /// Opened, ending or closed.
+    pub step: AgentStep,
     /// In a sentence.
     pub message: String,
 }
@@ -158,13 +159,13 @@ impl Grants {
         let opens = opens(plan, conduit, grant);
         if before.is_none() {
             look.news.push(News {
-                step: "remote-access-open",
+                step: AgentStep::RemoteAccessOpen,
                 message: opens.clone(),
             });
         }
         if stage == Stage::Ending && before != Some(Stage::Ending) {
             look.news.push(News {
-                step: "remote-access-ending",
+                step: AgentStep::RemoteAccessEnding,
                 message: ends(plan, conduit, grant, left),
             });
         }
@@ -267,7 +268,7 @@ fn closed(plan: &Plan, open: &BTreeMap<ConduitId, Duration>, (conduit, grant, ..
         format!("conduit {conduit}, which grant {grant} had opened, is closed: {why}")
     };
     News {
-        step: "remote-access-closed",
+        step: AgentStep::RemoteAccessClosed,
         message,
     }
 }

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::{Capability, Plan};
-use penstock_proto::v1::{AuditEvent, Fault, KernelCounters, Severity, audit_event::Kind};
+use penstock_proto::v1::{Fault, KernelCounters};
+use tokio::sync::watch;
 
 use crate::identity::Identity;
+use crate::observed::DriftStep;
 use crate::service_manager::ServiceManager;
 
 /// Why the kernel does not do it. Its state is as before.
@@ -47,42 +49,6 @@ pub enum LeftState {
     Unknown(String),
 }
 
-/// What the kernel tells by itself.
-#[derive(Debug, Clone, PartialEq)]
-pub enum KernelNotice {
-    /// Something for the trail, as it stands.
-    Event(Box<AuditEvent>),
-    /// Something that is so now, under the policy in force.
-    Record(Severity, Box<Kind>),
-    /// The table was changed by somebody else.
-    Drift {
-        /// Found, repaired, or not repaired.
-        step: KernelDriftStep,
-        /// What differs, in words.
-        message: String,
-        /// The process that did it, if it told.
-        process: String,
-    },
-    /// So many events were lost between the kernel and here.
-    Lost {
-        /// How many.
-        events: u64,
-        /// Where, as in a loss record.
-        cause: &'static str,
-    },
-}
-
-/// A step of a drift, as the data plane takes it by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KernelDriftStep {
-    /// The kernel differs from the plan.
-    Found,
-    /// It is equal again.
-    Repaired,
-    /// It could not be made equal.
-    RepairFailed,
-}
-
 /// Something that enforces plans.
 pub trait Kernel: Send + Sync + 'static {
     /// What it can enforce.
@@ -108,6 +74,11 @@ pub trait Kernel: Send + Sync + 'static {
     /// Looks at what the kernel holds, for the last time, and leaves a note of it for the next agent.
     fn leave(&self) -> impl Future<Output = LeftState> + Send {
         std::future::ready(LeftState::Policy)
+    }
+    /// What became of the last change of its rules by somebody else, as it takes such changes back by itself; `None`: there was
+    /// none.
+    fn drift(&self) -> watch::Receiver<Option<DriftStep>> {
+        watch::channel(None).1
     }
     /// What a person should know of the data plane itself.
     fn faults(&self) -> Vec<Fault> {

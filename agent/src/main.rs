@@ -11,16 +11,15 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
-use penstock_agent::data_plane::{self, OBSERVED_MAX};
 use penstock_agent::enforce::watch::standing;
 use penstock_agent::enforce::{Base, EnforceSettings, Enforcer};
 use penstock_agent::link::enrol::{EnrolError, enrol};
 use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};
-use penstock_agent::{app, status};
+use penstock_agent::{app, audit, status};
 use penstock_policy::text;
 use penstock_proto::token::Token;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 const EXIT_FAILED: u8 = 1;
@@ -229,8 +228,8 @@ async fn run(config: Config, kept: Vec<StoredDescriptor>) -> anyhow::Result<()> 
         }
         stopping.cancel();
     });
-    let (observed_in, observed) = mpsc::channel(OBSERVED_MAX);
-    let (seen_in, seen) = mpsc::channel(OBSERVED_MAX);
+    // Here, so that the data plane can record before anything else is ready.
+    let (audit, unwritten) = audit::queue();
     let settings = EnforceSettings {
         nft: config.nft.clone(),
         log_group: config.log_group,
@@ -241,8 +240,7 @@ async fn run(config: Config, kept: Vec<StoredDescriptor>) -> anyhow::Result<()> 
         inspect: Some(config.inspect),
         ..EnforceSettings::default()
     };
-    let kernel = Arc::new(Enforcer::start_with(settings, kept, observed_in)?);
-    tokio::spawn(data_plane::tell(observed, seen_in));
-    app::run(config, kernel, seen, nudge, stop, |_| {}).await?;
+    let kernel = Arc::new(Enforcer::start_with(settings, kept, audit.clone())?);
+    app::run(config, kernel, (audit, unwritten), nudge, stop, |_| {}).await?;
     Ok(())
 }

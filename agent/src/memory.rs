@@ -7,7 +7,6 @@
 use penstock_proto::channel::COORDINATOR_MESSAGE_BYTES_MAX;
 
 use crate::config::Config;
-use crate::data_plane::OBSERVED_MAX;
 use crate::enforce::watch::events::TUPLES_MAX;
 use crate::{audit, bridge, inspector};
 
@@ -51,7 +50,7 @@ pub fn bounds(config: &Config) -> Vec<(&'static str, u64)> {
         ),
         (
             "what was observed, on its way to the trail",
-            (count(TUPLES_MAX) + count(OBSERVED_MAX)) * OBSERVED_BYTES,
+            count(TUPLES_MAX) * OBSERVED_BYTES,
         ),
         (
             "events that wait for the spool",

@@ -3,7 +3,10 @@
 //!
 //! Both halves, the kernel's events and the inspector, speak of it, so it stands below both and knows neither's insides.
 
+mod event;
 pub mod outbox;
+
+pub(crate) use event::fault_of;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

@@ -24,12 +24,14 @@ use std::sync::Arc;
 use penstock_policy::ids::Digest;
 use penstock_policy::plan::Plan;
 use penstock_policy::release::Trust;
+use penstock_proto::event::AgentStep;
 use penstock_proto::tls::names::ServerNames;
-use penstock_proto::v1::{Drift, Fault, PolicyOffer, PolicyState, Refusal, Severity, TrustedRelease};
+use penstock_proto::v1::{Drift, Fault, PolicyOffer, PolicyState, Refusal, TrustedRelease};
 use tokio::sync::watch;
 
 use crate::audit::{Audit, record};
-use crate::kernel::{Holds, Kernel, KernelDriftStep, KernelError, KernelNotice};
+use crate::kernel::{Holds, Kernel, KernelError};
+use crate::observed::DriftStep;
 use crate::policy_store::{RecordFault, StoredPolicy};
 use crate::store::Records;
 use crate::timepiece::Timepiece;
@@ -47,8 +49,8 @@ pub use self::run::{Handed, OfferSlot, SharedStore, TICK, Workplace};
 pub enum Occasion {
     /// The coordinator offers a release.
     Offer(Arc<PolicyOffer>),
-    /// The data plane noticed something.
-    Notice(KernelNotice),
+    /// Somebody else changed the data plane's rules, which it took back, or could not.
+    Drift(DriftStep),
     /// The time that [`Reconciler::due`] named has come.
     GrantsDue,
     /// A person asks for a look now.
@@ -97,6 +99,8 @@ pub struct Reconciler<K, W> {
     kernel_fault: Option<Fault>,
     /// What a person should know about the policy in force.
     findings: Vec<Fault>,
+    /// The servers whose TLS ends here by the policy in force.
+    tls_ends: ServerNames,
     store_faults: Vec<Fault>,
     /// Records of the policy that there are and that cannot be used.
     unusable: Vec<RecordFault>,
@@ -132,6 +136,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             keeping: Keeping::new(Timepiece::Kernel),
             kernel_fault: None,
             findings: Vec::new(),
+            tls_ends: ServerNames::default(),
             store_faults: Vec::new(),
             unusable: Vec::new(),
             floor_unknown: false,
@@ -151,7 +156,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     pub async fn step(&mut self, occasion: Occasion) {
         match occasion {
             Occasion::Offer(offered) => self.consider(offered).await,
-            Occasion::Notice(notice) => self.observe(notice),
+            Occasion::Drift(step) => self.drifted(step),
             Occasion::GrantsDue => self.keep_grants().await,
             Occasion::Nudge => self.look_closely().await,
             Occasion::Tick => self.look().await,
@@ -195,13 +200,11 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             self.kernel_fault = None;
         }
         self.audit.set_revision(policy.mark.revision.0);
-        self.audit.record(
-            Severity::Notice,
-            record::policy("effective", policy.mark.revision.0, policy.mark.plan.0, why),
-        );
+        let mark = policy.mark;
+        self.audit
+            .note(record::policy("effective", mark.revision.0, mark.plan.0, why));
         for finding in findings {
-            self.audit
-                .record(Severity::Warning, record::agent("policy-finding", finding));
+            self.audit.note(record::agent(AgentStep::PolicyFinding, finding));
         }
         // Which interfaces the machine has changes under a plan: health asks it afresh, the trail has what was so now.
         for fault in self.kernel.faults() {
@@ -209,8 +212,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 continue;
             }
             let words = format!("{}: {}", fault.code, fault.message);
-            self.audit
-                .record(Severity::Warning, record::agent("policy-finding", &words));
+            self.audit.note(record::agent(AgentStep::PolicyFinding, &words));
         }
         self.findings = findings
             .iter()
@@ -220,6 +222,14 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 ..Fault::default()
             })
             .collect();
+        self.tls_ends = match ServerNames::of_plan(&policy.plan) {
+            Ok(names) => names,
+            Err(error) => {
+                let message = record::bounded(&error.to_string());
+                self.findings.push(Fault::new("tls-names", message));
+                ServerNames::default()
+            }
+        };
         tracing::info!(revision = %policy.mark.revision, "policy in force");
         let noted = self.fallback.as_ref().map(|fallback| fallback.statement) == Some(statement);
         // The floor never sinks, here or on disk: what was in force before may be put back where a newer policy fails.
@@ -240,30 +250,12 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let _ = self.workplace.compute(crate::allocator::give_back).await;
     }
 
-    fn observe(&mut self, seen: KernelNotice) {
-        match seen {
-            KernelNotice::Event(event) => self.audit.record_event(*event),
-            KernelNotice::Record(severity, kind) => self.audit.record(severity, *kind),
-            KernelNotice::Lost { events, cause } => {
-                let now = self.keeping.timepiece.now().wall_ms;
-                self.audit
-                    .record(Severity::Alarm, record::lost(cause, events, now, now));
-            }
-            KernelNotice::Drift {
-                step,
-                message,
-                process,
-            } => {
-                let (severity, word, drift) = match step {
-                    KernelDriftStep::Found => (Severity::Alarm, "found", Drift::Present),
-                    KernelDriftStep::Repaired => (Severity::Notice, "repaired", Drift::Repaired),
-                    KernelDriftStep::RepairFailed => (Severity::Alarm, "repair-failed", Drift::Present),
-                };
-                self.audit
-                    .record(severity, record::drift(word, &message, &process));
-                self.drift = drift;
-            }
-        }
+    /// The data plane found that somebody else changed its rules, and took it back, or could not.
+    fn drifted(&mut self, step: DriftStep) {
+        self.drift = match step {
+            DriftStep::Found | DriftStep::RepairFailed => Drift::Present,
+            DriftStep::Repaired => Drift::Repaired,
+        };
     }
 
     /// The periodic look: retries what failed. The data plane watches for drift by itself.
@@ -298,10 +290,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         // The same failure every ten seconds is one event.
         if self.kernel_fault.as_ref() != Some(&fault) {
             tracing::warn!(code = error.code, revision, "{}", error.message);
-            self.audit.record(
-                Severity::Alarm,
-                record::agent("kernel-failed", &format!("r{revision}: {}", error.message)),
-            );
+            let words = format!("r{revision}: {}", error.message);
+            self.audit.note(record::agent(AgentStep::KernelFailed, &words));
         }
         self.kernel_fault = Some(fault);
     }
@@ -340,27 +330,11 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         faults.extend(self.kernel_fault.clone());
         faults.extend(self.findings.iter().cloned());
         self.grant_faults(&mut faults);
-        let tls_ends = match self
-            .effective
-            .as_ref()
-            .map(|policy| ServerNames::of_plan(&policy.plan))
-        {
-            Some(Ok(names)) => names,
-            Some(Err(error)) => {
-                faults.push(Fault {
-                    code: "tls-names".to_owned(),
-                    message: record::bounded(&error.to_string()),
-                    ..Fault::default()
-                });
-                ServerNames::default()
-            }
-            None => ServerNames::default(),
-        };
         let view = PolicyView {
             state,
             drift: self.drift,
             faults,
-            tls_ends,
+            tls_ends: self.tls_ends.clone(),
             plan: self.effective.as_ref().map(|policy| policy.plan.clone()),
         };
         self.view.send_if_modified(|current| {

@@ -23,7 +23,8 @@ pub mod trail;
 
 use std::time::Duration;
 
-use penstock_proto::v1::{Fault, Severity, audit_event::Kind};
+use penstock_proto::event::AgentStep;
+use penstock_proto::v1::{Fault, audit_event::Kind};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -178,7 +179,7 @@ impl Tap {
             if let Some(fault) = faults.first().filter(|_| news) {
                 tracing::warn!(code = fault.code, "{}", fault.message);
                 self.audit
-                    .record(Severity::Notice, record::agent("not-learning", &fault.message));
+                    .note(record::agent(AgentStep::NotLearning, &fault.message));
             }
             *told = faults;
             news
@@ -249,7 +250,7 @@ impl Tapping {
     /// Reports what is due, or `all`, and what was missed.
     fn tell(&mut self, audit: &Audit, all: bool) {
         for event in self.gather.due(Instant::now(), all) {
-            audit.record(Severity::Info, Kind::Learned(event));
+            audit.note(Kind::Learned(event));
         }
         let left_out = self.gather.left_out();
         let missed = u64::from(self.socket.take_missed()) + (left_out - self.left_out);
@@ -257,10 +258,7 @@ impl Tapping {
         let (since_ms, now_ms) = (self.looked_ms, clock::now_ms());
         self.looked_ms = now_ms;
         if missed > 0 {
-            audit.record(
-                Severity::Notice,
-                record::lost("tap-overrun", missed, since_ms, now_ms),
-            );
+            audit.note(record::lost("tap-overrun", missed, since_ms, now_ms));
         }
     }
 }

@@ -55,10 +55,10 @@ pub fn drift(step: &str, message: &str, process: &str) -> Kind {
     })
 }
 
-/// Something that happened to the agent itself.
-pub fn agent(step: &str, message: &str) -> Kind {
+/// Something that happened to the agent itself; which steps there are, [`AgentStep`](penstock_proto::event::AgentStep) says.
+pub fn agent(step: impl AsRef<str>, message: &str) -> Kind {
     Kind::Agent(AgentEvent {
-        step: step.to_owned(),
+        step: step.as_ref().to_owned(),
         message: bounded(message),
     })
 }

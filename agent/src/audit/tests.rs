@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod model;
+mod settled;
 mod trail;
 mod writing;
 

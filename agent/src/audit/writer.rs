@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use penstock_proto::v1::{AuditEvent, Fault, Severity};
+use penstock_proto::event::AgentStep;
+use penstock_proto::v1::{AuditEvent, Fault};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ use super::opening::EpochReason;
 use super::record;
 use super::resume::Resume;
 use super::spool::SpoolLimits;
-use super::{AuditError, AuditState, Command, Overflow};
+use super::{AuditError, AuditState, Command, Overflow, Progress};
 use crate::clock;
 
 /// How long an event waits for company.
@@ -36,6 +37,9 @@ const HIGH_WATER_PERCENT: u64 = 80;
 pub(super) struct Writer {
     engine: Engine,
     overflow: Arc<Overflow>,
+    progress: Arc<Progress>,
+    /// Events of the queue that were taken to be committed and are not durable, nor is their loss.
+    unsettled: u64,
     state: watch::Sender<AuditState>,
     /// Why the coordinator's trail cannot be followed, since the last time that it was asked for.
     ahead: Option<Failure>,
@@ -48,11 +52,14 @@ impl Writer {
         folder: PathBuf,
         limits: SpoolLimits,
         overflow: Arc<Overflow>,
+        progress: Arc<Progress>,
         state: watch::Sender<AuditState>,
     ) -> Self {
         Self {
             engine: Engine::new(folder, limits),
             overflow,
+            progress,
+            unsettled: 0,
             state,
             ahead: None,
             failed: (0, 0, 0),
@@ -77,7 +84,7 @@ impl Writer {
                         while let Ok(event) = events.try_recv() {
                             batch.push(event);
                         }
-                        self.commit(std::mem::take(&mut batch)).await;
+                        self.commit_queued(std::mem::take(&mut batch)).await;
                         self.engine.close().await;
                         let _ = done.send(());
                         return;
@@ -88,7 +95,7 @@ impl Writer {
                 () = tokio::time::sleep_until(wait) => {
                     due = None;
                     self.tick().await;
-                    self.commit(std::mem::take(&mut batch)).await;
+                    self.commit_queued(std::mem::take(&mut batch)).await;
                 }
                 received = events.recv_many(&mut batch, room), if room > 0 => {
                     if received > 0 && due.is_none() {
@@ -105,15 +112,14 @@ impl Writer {
     /// Opens what is closed, moves what has to move.
     async fn tick(&mut self) {
         if let Some(begun) = self.engine.open(Instant::now()).await {
-            let (severity, step, message) = match begun {
+            let (step, message) = match begun {
                 EpochReason::First => (
-                    Severity::Notice,
-                    "trail-begun",
+                    AgentStep::TrailBegun,
                     "the first audit trail of this gateway".to_owned(),
                 ),
-                EpochReason::Lost(why) => (Severity::Alarm, "trail-lost", why),
+                EpochReason::Lost(why) => (AgentStep::TrailLost, why),
             };
-            self.say(severity, step, &message).await;
+            self.say(step, &message).await;
         }
         let moved = self
             .engine
@@ -129,9 +135,16 @@ impl Writer {
         }
     }
 
-    async fn say(&mut self, severity: Severity, step: &str, message: &str) {
-        let event = record::event(clock::now_ms(), severity, 0, record::agent(step, message));
+    async fn say(&mut self, step: AgentStep, message: &str) {
+        let said = record::agent(step, message);
+        let event = record::event(clock::now_ms(), step.severity(), 0, said);
         self.commit(vec![event]).await;
+    }
+
+    /// Commits what came through the queue.
+    async fn commit_queued(&mut self, batch: Vec<AuditEvent>) {
+        self.unsettled = self.unsettled.saturating_add(batch.len() as u64);
+        self.commit(batch).await;
     }
 
     async fn commit(&mut self, batch: Vec<AuditEvent>) {
@@ -154,7 +167,7 @@ impl Writer {
                     // A full disk stays a fault until it has room again, also while nothing happens.
                     spool.require_free_space()?;
                     spool.keep_mark(now_ms, false);
-                    return Ok(true);
+                    return Ok(false);
                 }
                 match spool.append(batch, now_ms) {
                     Ok(()) => Ok(true),
@@ -167,6 +180,9 @@ impl Writer {
                 }
             })
             .await;
+        if written == Ok(true) {
+            self.progress.settle(std::mem::take(&mut self.unsettled));
+        }
         if written.is_err() && !self.engine.is_open() {
             let first = [(failed.0, failed.1), (dropped, dropped_first), (count, first_ms)];
             self.failed = (
@@ -193,7 +209,7 @@ impl Writer {
                         match resumed {
                             Resume::From(at) => Ok(at),
                             Resume::Reseated(at, why) => {
-                                self.say(Severity::Alarm, "trail-forked", &why).await;
+                                self.say(AgentStep::TrailForked, &why).await;
                                 Ok(at)
                             }
                         }
@@ -201,7 +217,7 @@ impl Writer {
                     Err(failure) => {
                         // It is asked again each second: what is news is said, once.
                         if failure.code == TRAIL_AHEAD && self.ahead.as_ref() != Some(&failure) {
-                            self.say(Severity::Alarm, TRAIL_AHEAD, &failure.message).await;
+                            self.say(AgentStep::TrailAhead, &failure.message).await;
                             self.ahead = Some(failure.clone());
                             self.publish().await;
                         }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use penstock_policy::plan::Bridge;
-use penstock_proto::v1::{Decision, Severity, VerdictEvent, audit_event::Kind};
+use penstock_proto::event::AgentStep;
+use penstock_proto::v1::{Decision, VerdictEvent, audit_event::Kind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -165,9 +166,9 @@ impl Reporter {
     }
 
     /// Something that happened to this bridge.
-    pub fn event(&self, severity: Severity, step: &str, message: &str) {
+    pub fn event(&self, step: AgentStep, message: &str) {
         let text = format!("{}: {message}", flow(&self.bridge));
-        self.audit.record(severity, record::agent(step, &text));
+        self.audit.note(record::agent(step, &text));
     }
 
     /// What the machine of one side decided to report.
@@ -176,7 +177,7 @@ impl Reporter {
             Notice::Up => self.up(side),
             Notice::Down(problem) => self.down(side, &problem),
             Notice::Problem(problem) => self.problem(side, &problem),
-            Notice::SessionLost => self.event(Severity::Alarm, "bridge-session-lost", SESSION_LOST),
+            Notice::SessionLost => self.event(AgentStep::BridgeSessionLost, SESSION_LOST),
             Notice::Refused(why) => self.refused(&why),
             Notice::Lost {
                 cause,
@@ -191,7 +192,7 @@ impl Reporter {
     fn up(&self, side: BridgeSide) {
         let broker = self.broker(side);
         tracing::info!(flow = flow(&self.bridge), broker, "bridge connected");
-        self.event(Severity::Info, "bridge-up", &format!("connected to {broker}"));
+        self.event(AgentStep::BridgeUp, &format!("connected to {broker}"));
         self.state.send_modify(|state| {
             let of = of(state, side);
             of.connected = true;
@@ -213,7 +214,7 @@ impl Reporter {
         if news {
             tracing::warn!(flow = flow(&self.bridge), broker, %problem, "bridge not connected");
             let text = format!("not connected to {broker}: {problem}");
-            self.event(Severity::Warning, "bridge-down", &text);
+            self.event(AgentStep::BridgeDown, &text);
         }
         self.state.send_if_modified(|state| {
             let of = of(state, side);
@@ -225,7 +226,7 @@ impl Reporter {
 
     /// Something is not as it should be with a broker that is connected.
     fn problem(&self, side: BridgeSide, problem: &str) {
-        self.event(Severity::Warning, "bridge-problem", problem);
+        self.event(AgentStep::BridgeProblem, problem);
         self.state
             .send_modify(|state| of(state, side).problem = Some(record::bounded(problem)));
     }
@@ -236,9 +237,9 @@ impl Reporter {
         match (&was_full, &full) {
             (None, Some(why)) => {
                 let text = format!("no more messages are taken or acknowledged: {why}");
-                self.event(Severity::Warning, "bridge-full", &text);
+                self.event(AgentStep::BridgeFull, &text);
             }
-            (Some(_), None) => self.event(Severity::Notice, "bridge-room", "there is room again"),
+            (Some(_), None) => self.event(AgentStep::BridgeRoom, "there is room again"),
             _ => {}
         }
         self.state.send_if_modified(|state| {
@@ -280,16 +281,14 @@ impl Reporter {
         let now = Instant::now();
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sum) = sums.refused.due(now, whatever) {
-            self.audit.record(Severity::Warning, self.refusal(sum));
+            self.audit.note(self.refusal(sum));
         }
         for (cause, sum) in &mut sums.lost {
             if let Some(sum) = sum.due(now, whatever) {
                 let text = format!("{} messages will not arrive ({cause})", sum.count);
-                self.event(Severity::Alarm, "bridge-lost", &text);
-                self.audit.record(
-                    Severity::Alarm,
-                    record::lost(cause, sum.count, sum.first_ms, sum.last_ms),
-                );
+                self.event(AgentStep::BridgeLost, &text);
+                self.audit
+                    .note(record::lost(cause, sum.count, sum.first_ms, sum.last_ms));
             }
         }
     }

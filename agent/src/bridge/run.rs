@@ -8,7 +8,7 @@ use std::time::Duration;
 use penstock_policy::ids::{GatewayId, PlantId};
 use penstock_policy::plan::{Bridge, Broker};
 use penstock_proto::backoff::Backoff;
-use penstock_proto::v1::Severity;
+use penstock_proto::event::AgentStep;
 use sha2::Digest as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -138,7 +138,7 @@ impl Setup {
                  {} segments of another bridge removed), and messages at QoS 2 may come twice",
                 found.lost, found.foreign
             );
-            self.reporter.event(Severity::Alarm, "bridge-damaged", &text);
+            self.reporter.event(AgentStep::BridgeDamaged, &text);
         }
         let (batches_in, batches) = mpsc::channel(1);
         let (requests_in, requests) = mpsc::channel(WAITING_MAX);

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use penstock_policy::plan::{Bridge, Plan};
-use penstock_proto::v1::{Fault, Severity};
+use penstock_proto::event::AgentStep;
+use penstock_proto::v1::Fault;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -189,12 +190,9 @@ impl Supervisor {
             let (count, first_ms, last_ms) = held.unwrap_or_default();
             let text =
                 format!("{name}: the policy no longer permits it; {count} undelivered messages are removed");
-            audit.record(Severity::Notice, record::agent("bridge-revoked", &text));
+            audit.note(record::agent(AgentStep::BridgeRevoked, &text));
             if count > 0 {
-                audit.record(
-                    Severity::Alarm,
-                    record::lost("bridge-revoked", count, first_ms, last_ms),
-                );
+                audit.note(record::lost("bridge-revoked", count, first_ms, last_ms));
             }
             std::fs::remove_dir_all(&folder)
         });

@@ -11,6 +11,7 @@ use std::time::Instant;
 use penstock_policy::ids::{ConduitId, Digest, Revision};
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::GatewayMode;
+use tokio::sync::watch;
 
 use super::{ApplyMethod, ApplyReport, Counters, EnforceError, EnforceSettings};
 use crate::enforce::ground::base::Base;
@@ -22,12 +23,14 @@ use crate::enforce::shape::lower::Elements;
 use crate::enforce::shape::structure::{Finding, Structure};
 use crate::enforce::table::loaded::LoadedPolicy;
 use crate::enforce::table::ready::{PreparedPlan, Update};
+use crate::enforce::watch::account::Account;
 use crate::enforce::watch::counters::logged;
 use crate::enforce::watch::events::Aggregator;
 use crate::enforce::watch::explain::PolicyInForce;
 use crate::enforce::watch::passage::MustFlowElements;
 use crate::enforce::watch::standing::{Continuity, OpenSpan};
 use crate::intercept::InspectorPorts;
+use crate::observed::DriftStep;
 use crate::observed::outbox::Outbox;
 
 mod generation;
@@ -48,12 +51,16 @@ pub(super) struct Table {
     pub(super) outbox: Arc<Outbox>,
     pub(super) current: RwLock<Option<Arc<PolicyInForce>>>,
     pub(super) aggregator: Mutex<Aggregator>,
+    /// How many of the kernel's log messages were reported.
+    pub(super) account: Option<Mutex<Account>>,
     /// Whether the kernel's log is heard.
     pub(super) hears: AtomicBool,
     /// The parameters that were last seen to hide bridged packets from the rules.
     pub(super) hiding: Mutex<Vec<&'static str>>,
     /// Until when conduits are open that hang on grants.
     ends: Mutex<BTreeMap<ConduitId, Instant>>,
+    /// What became of the last change by somebody else.
+    pub(super) drift: watch::Sender<Option<DriftStep>>,
     /// How the kernel's tables differ from what was loaded and were left so.
     pub(super) differs: Mutex<Option<Finding>>,
     /// When this gateway was last found to have stood open.
@@ -104,6 +111,11 @@ impl Table {
         Self {
             inherits,
             nft: Nft::new(settings.nft.clone()),
+            account: settings
+                .account_path
+                .as_deref()
+                .map(Account::read)
+                .map(Mutex::new),
             settings,
             outbox,
             current: RwLock::default(),
@@ -111,6 +123,7 @@ impl Table {
             hears: AtomicBool::new(false),
             hiding: Mutex::default(),
             ends: Mutex::default(),
+            drift: watch::channel(None).0,
             differs: Mutex::default(),
             open: Mutex::default(),
             state: tokio::sync::Mutex::default(),

@@ -39,7 +39,7 @@ fn at(wall_ms: u64) -> Time {
 }
 
 fn steps(look: &GrantsReport) -> Vec<&'static str> {
-    look.news.iter().map(|news| news.step).collect()
+    look.news.iter().map(|news| news.step.word()).collect()
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use penstock_proto::backoff::{Backoff, jitter};
+use penstock_proto::event::AgentStep;
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1::Fault;
 
@@ -70,7 +71,7 @@ impl MissingNames {
     /// What a person should know, once asking did not help.
     pub fn fault(&self) -> Option<Fault> {
         (self.attempts.failures() > 0).then(|| Fault {
-            code: "certificate-names".to_owned(),
+            code: AgentStep::CertificateNames.word().to_owned(),
             message: record::bounded(&format!(
                 "TLS clients of {} cannot be served: this gateway's certificate does not name them, and {}; it is \
                  asked for again",

@@ -11,11 +11,12 @@ pub mod machine;
 use std::sync::Arc;
 
 use penstock_proto::channel::Address;
+use penstock_proto::event::AgentStep;
 use penstock_proto::keys::certificate_request;
 use penstock_proto::peer::{PeerIdentity, Subject};
 use penstock_proto::tls::times::instant;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
-use penstock_proto::v1::{Fault, RenewRequest, Severity};
+use penstock_proto::v1::{Fault, RenewRequest};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -97,10 +98,8 @@ impl Renewal {
             };
             match renew(&self.folder, &self.coordinators, &current).await {
                 Ok(renewed) => {
-                    self.audit.record(
-                        Severity::Info,
-                        record::agent("renewed", &stored_in_words(&current, &renewed)),
-                    );
+                    let stored = stored_in_words(&current, &renewed);
+                    self.audit.note(record::agent(AgentStep::Renewed, &stored));
                     machine.renewed(&self.facts(&renewed), moment());
                     self.identity.send_replace(Some(Arc::new(renewed)));
                     last_problem.clear();
@@ -146,7 +145,7 @@ impl Renewal {
         );
         tracing::warn!("{told}");
         self.audit
-            .record(Severity::Notice, record::agent("certificate-chosen", &told));
+            .note(record::agent(AgentStep::CertificateChosen, &told));
         self.identity.send_replace(Some(chosen.clone()));
         chosen
     }
@@ -161,8 +160,7 @@ impl Renewal {
         });
         if let Some(fault) = fault.filter(|_| changed) {
             tracing::warn!("{}", fault.message);
-            self.audit
-                .record(Severity::Warning, record::agent(&fault.code, &fault.message));
+            self.audit.note(record::agent(&fault.code, &fault.message));
         }
     }
 }

@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use penstock_proto::backoff::Backoff;
 use penstock_proto::channel::{Address, COORDINATOR_MESSAGE_BYTES_MAX, ConnectError};
+use penstock_proto::event::AgentStep;
 use penstock_proto::refusal::explain;
 use penstock_proto::tls::TlsError;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Outbound;
-use penstock_proto::v1::{Fault, GatewayMessage, Hello, Severity};
+use penstock_proto::v1::{Fault, GatewayMessage, Hello};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -142,8 +143,7 @@ impl<K: Kernel> Link<K> {
             let connected = self.state.borrow().coordinator.is_some();
             let problem = end.to_string();
             if connected {
-                self.audit
-                    .record(Severity::Info, record::agent("disconnected", &problem));
+                self.audit.note(record::agent(AgentStep::Disconnected, &problem));
             }
             self.state.send_replace(LinkState {
                 coordinator: None,
@@ -203,10 +203,8 @@ impl<K: Kernel> Link<K> {
         let connected = connect::connect(addresses, identity).await?;
         if let Some(fell_back) = connected.fell_back {
             tracing::warn!("{fell_back}");
-            self.audit.record(
-                Severity::Warning,
-                record::agent("certificate-refused", &fell_back),
-            );
+            self.audit
+                .note(record::agent(AgentStep::CertificateRefused, &fell_back));
         }
         Ok(connected.channel)
     }
@@ -275,8 +273,7 @@ impl<K: Kernel> Link<K> {
         match action {
             Action::Connected(coordinator) => {
                 tracing::info!(%coordinator, "connected");
-                self.audit
-                    .record(Severity::Info, record::agent("connected", &coordinator));
+                self.audit.note(record::agent(AgentStep::Connected, &coordinator));
                 self.state.send_replace(LinkState {
                     coordinator: Some(coordinator),
                     problem: None,

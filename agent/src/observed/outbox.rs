@@ -1,150 +1,179 @@
-//! The way out for what was observed: bounded, never waits, and counts what finds no room.
+//! The way out for what was observed, straight to the trail: bounded, never waits, and counts what finds no room.
+//!
+//! What the trail's queue has no room for waits here; what is beyond is counted, and reported as a loss as soon as there is
+//! room. What was handed on stays [pending](Outbox::pending) until it is durable: nothing is marked as reported before.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
 use super::{LossCause, Observation};
 
-/// What waits for a receiver that is slow: as many verdicts as the kernel's events follow at once.
+/// What waits for a trail that is slow: as many verdicts as the kernel's events follow at once.
 pub(crate) const WAITING_MAX: usize = 8192;
 /// Drift reports that wait on top of that.
 const DRIFTS_MAX: usize = 64;
+/// What was handed on is told apart in so many pieces until it is durable; further ones count with the last.
+const HANDED_MAX: usize = 1024;
+
+/// Where observations go: the trail; in tests a channel.
+pub trait Sink: fmt::Debug + Send + Sync + 'static {
+    /// Takes what was observed, and numbers it; `None`: there is no room now.
+    fn offer(&self, observed: &Observation) -> Option<u64>;
+
+    /// All that was taken up to this number is durable, or its loss is.
+    fn settled(&self) -> u64;
+}
+
+impl Sink for mpsc::Sender<Observation> {
+    fn offer(&self, observed: &Observation) -> Option<u64> {
+        self.try_reserve().ok()?.send(observed.clone());
+        Some(0)
+    }
+
+    fn settled(&self) -> u64 {
+        0
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    sender: mpsc::Sender<Observation>,
-    waiting: Mutex<Backlog>,
+    sink: Box<dyn Sink>,
+    backlog: Mutex<Backlog>,
 }
 
 #[derive(Debug, Default)]
 struct Backlog {
-    kept: VecDeque<Observation>,
+    waiting: VecDeque<Observation>,
+    /// What found no room here either, and of it what the kernel had logged.
     lost: u64,
+    lost_logged: u64,
+    handed: Handed,
 }
 
 impl Outbox {
-    pub(crate) fn new(sender: mpsc::Sender<Observation>) -> Self {
+    pub(crate) fn new(sink: impl Sink) -> Self {
         Self {
-            sender,
-            waiting: Mutex::default(),
+            sink: Box::new(sink),
+            backlog: Mutex::default(),
         }
     }
 
-    /// Hands `observed` on, or keeps it until the receiver has room. What finds no room here either is counted.
+    /// Hands `observed` on, or keeps it until there is room. What finds no room here either is counted.
     pub(crate) fn put(&self, observed: Observation) {
-        let mut waiting = self
-            .waiting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut backlog = self.lock();
         // What waits goes first.
-        let observed = if waiting.kept.is_empty() {
-            match self.sender.try_send(observed) {
-                Err(mpsc::error::TrySendError::Full(observed)) => observed,
-                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
-            }
-        } else {
-            observed
-        };
-        let (max, counts) = match &observed {
-            Observation::Verdict(verdict) => (WAITING_MAX, verdict.count),
-            Observation::Operation(seen) => (WAITING_MAX, seen.count),
-            Observation::Lost { packets, .. } => (WAITING_MAX, *packets),
-            // The oldest reports tell when it began.
-            Observation::Drift { .. } | Observation::Condition(_) | Observation::Start { .. } => {
-                (WAITING_MAX + DRIFTS_MAX, 1)
-            }
-        };
-        if waiting.kept.len() < max {
-            waiting.kept.push_back(observed);
-        } else {
-            waiting.lost = waiting.lost.saturating_add(counts);
+        if backlog.waiting.is_empty() && self.hand_on(&mut backlog, &observed, logged(&observed)) {
+            return;
         }
-    }
-
-    /// How many packets' verdicts wait here, or were counted as lost and not reported yet.
-    pub(crate) fn pending(&self) -> u64 {
-        let waiting = self
-            .waiting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let kept = waiting.kept.iter().map(|observed| match observed {
-            Observation::Verdict(verdict) => verdict.count,
-            Observation::Lost { packets, .. } => *packets,
-            Observation::Operation(_)
-            | Observation::Drift { .. }
-            | Observation::Condition(_)
-            | Observation::Start { .. } => 0,
-        });
-        waiting.lost + kept.sum::<u64>()
+        let (room, counts) = weight(&observed);
+        if backlog.waiting.len() < room {
+            backlog.waiting.push_back(observed);
+        } else {
+            backlog.lost = backlog.lost.saturating_add(counts);
+            backlog.lost_logged = backlog.lost_logged.saturating_add(logged(&observed));
+        }
     }
 
     /// Tries again with what waits.
     pub(crate) fn flush(&self) {
-        let mut waiting = self
-            .waiting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        while let Some(observed) = waiting.kept.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full(observed)) = self.sender.try_send(observed) {
-                waiting.kept.push_front(observed);
+        let mut backlog = self.lock();
+        while let Some(observed) = backlog.waiting.pop_front() {
+            if !self.hand_on(&mut backlog, &observed, logged(&observed)) {
+                backlog.waiting.push_front(observed);
                 return;
             }
         }
-        if waiting.lost > 0 {
+        if backlog.lost > 0 {
             let lost = Observation::Lost {
-                packets: waiting.lost,
+                packets: backlog.lost,
                 cause: LossCause::ReceiverSlow,
             };
-            if self.sender.try_send(lost).is_ok() {
-                waiting.lost = 0;
+            let of_kernel = backlog.lost_logged;
+            if self.hand_on(&mut backlog, &lost, of_kernel) {
+                (backlog.lost, backlog.lost_logged) = (0, 0);
             }
         }
+    }
+
+    /// How many packets that the kernel logged wait here, were counted as lost and not reported yet, or are on their way to the
+    /// disk.
+    pub(crate) fn pending(&self) -> u64 {
+        let mut backlog = self.lock();
+        let waiting: u64 = backlog.waiting.iter().map(logged).sum();
+        waiting + backlog.lost_logged + backlog.handed.packets(self.sink.settled())
+    }
+
+    fn hand_on(&self, backlog: &mut Backlog, observed: &Observation, logged: u64) -> bool {
+        let Some(number) = self.sink.offer(observed) else {
+            return false;
+        };
+        backlog.handed.push(number, logged, self.sink.settled());
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was handed on and is not durable yet: number and packets.
+#[derive(Debug, Default)]
+struct Handed(VecDeque<(u64, u64)>);
+
+impl Handed {
+    fn push(&mut self, number: u64, packets: u64, settled: u64) {
+        self.settle(settled);
+        if packets == 0 || number <= settled {
+            return;
+        }
+        let full = self.0.len() >= HANDED_MAX;
+        match self.0.back_mut() {
+            Some(last) if full => *last = (number, last.1.saturating_add(packets)),
+            _ => self.0.push_back((number, packets)),
+        }
+    }
+
+    fn packets(&mut self, settled: u64) -> u64 {
+        self.settle(settled);
+        self.0.iter().map(|(_, packets)| packets).sum()
+    }
+
+    fn settle(&mut self, settled: u64) {
+        while self.0.pop_front_if(|(number, _)| *number <= settled).is_some() {}
+    }
+}
+
+/// Up to how many of its like may wait, and what it counts where it is lost.
+fn weight(observed: &Observation) -> (usize, u64) {
+    match observed {
+        Observation::Verdict(verdict) => (WAITING_MAX, verdict.count),
+        Observation::Operation(seen) => (WAITING_MAX, seen.count),
+        Observation::Lost { packets, .. } => (WAITING_MAX, *packets),
+        // The oldest reports tell when it began.
+        Observation::Drift { .. } | Observation::Condition(_) | Observation::Start { .. } => {
+            (WAITING_MAX + DRIFTS_MAX, 1)
+        }
+    }
+}
+
+/// How many packets that the kernel logged it reports. Those that the kernel's limit left out were never logged.
+fn logged(observed: &Observation) -> u64 {
+    match observed {
+        Observation::Verdict(verdict) => verdict.count,
+        Observation::Lost {
+            cause: LossCause::RateLimit,
+            ..
+        } => 0,
+        Observation::Lost { packets, .. } => *packets,
+        Observation::Operation(_)
+        | Observation::Drift { .. }
+        | Observation::Condition(_)
+        | Observation::Start { .. } => 0,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::super::DriftStep;
-    use super::*;
-
-    fn lost(packets: u64) -> Observation {
-        let cause = LossCause::RateLimit;
-        Observation::Lost { packets, cause }
-    }
-
-    #[test]
-    fn what_finds_no_room_at_once_waits_its_turn_and_what_is_beyond_is_counted() {
-        let (sender, mut receiver) = mpsc::channel(16);
-        let outbox = Outbox::new(sender);
-        for number in 0..16 + WAITING_MAX + 5 {
-            outbox.put(lost(number as u64 + 1));
-        }
-        outbox.put(Observation::Drift {
-            step: DriftStep::Found,
-            message: String::new(),
-            process: None,
-        });
-        let (mut came, mut counted, mut drifts) = (Vec::new(), 0, 0);
-        while counted == 0 {
-            while let Ok(observed) = receiver.try_recv() {
-                match observed {
-                    Observation::Lost {
-                        packets,
-                        cause: LossCause::ReceiverSlow,
-                    } => counted += packets,
-                    Observation::Lost { packets, .. } => came.push(packets),
-                    _ => drifts += 1,
-                }
-            }
-            outbox.flush();
-        }
-        let waited = 16 + WAITING_MAX as u64;
-        assert_eq!(came, (1..=waited).collect::<Vec<_>>(), "in their order");
-        assert_eq!(counted, (waited + 1..=waited + 5).sum::<u64>());
-        assert_eq!(drifts, 1);
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use penstock_policy::ids::Digest;
 use penstock_policy::release::OfferRefused;
 use penstock_policy::text::sentence;
-use penstock_proto::v1::{PolicyOffer, Refusal, Severity};
+use penstock_proto::v1::{PolicyOffer, Refusal};
 
 use super::{Reconciler, Workplace};
 use crate::audit::record;
@@ -125,7 +125,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         if told == Reporting::NotYet {
             let by = format!("signed by {}", signers.join(", "));
             let verified = record::policy("verified", revision.0, verified.plan_digest.0, &by);
-            self.audit.record(Severity::Info, verified);
+            self.audit.note(verified);
         }
         let plan = Arc::new(verified.plan);
         if let Err(error) = self.kernel.check(plan.clone()).await {
@@ -166,10 +166,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 return;
             }
         }
-        self.audit.record(
-            Severity::Info,
-            record::policy("staged", revision.0, policy.mark.plan.0, ""),
-        );
+        self.audit
+            .note(record::policy("staged", revision.0, policy.mark.plan.0, ""));
         self.waiting
             .take_if(|waiting| offer::claimed_revision(waiting) <= revision.0);
         if self.waiting.is_none() {
@@ -196,8 +194,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             return;
         }
         tracing::warn!(revision, code, "offer refused: {message}");
-        self.audit
-            .record(Severity::Warning, record::refused(revision, code, message));
+        self.audit.note(record::refused(revision, code, message));
         let refusal = Refusal {
             revision,
             code: code.to_owned(),

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use penstock_policy::ids::{ConduitId, Revision};
 use penstock_policy::plan::Plan;
+use penstock_proto::event::AgentStep;
 use penstock_proto::fault::FLOWS_MAX;
-use penstock_proto::v1::{Fault, Severity};
+use penstock_proto::v1::Fault;
 
 use super::{Reconciler, Workplace};
 use crate::audit::record;
@@ -92,9 +93,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             .await;
         if done.is_ok() {
             for news in news {
-                tracing::info!(step = news.step, "{}", news.message);
-                self.audit
-                    .record(Severity::Notice, record::agent(news.step, &news.message));
+                tracing::info!(step = news.step.word(), "{}", news.message);
+                self.audit.note(record::agent(news.step, &news.message));
             }
             self.keeping.look = look;
         } else {
@@ -107,7 +107,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 "a conduit could not be opened or closed as its grant says: {}",
                 error.message
             );
-            Fault::new("remote-access-failed", record::bounded(&message))
+            Fault::new(AgentStep::RemoteAccessFailed.word(), record::bounded(&message))
         });
         // The same failure each second is one event.
         if let Some(fault) = fault
@@ -115,7 +115,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             .filter(|fault| self.keeping.fault.as_ref() != Some(fault))
         {
             self.audit
-                .record(Severity::Alarm, record::agent(&fault.code, &fault.message));
+                .note(record::agent(AgentStep::RemoteAccessFailed, &fault.message));
         }
         self.keeping.fault = fault;
     }

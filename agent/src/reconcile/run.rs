@@ -1,4 +1,4 @@
-//! The shell of the reconciler: waits for offers, the kernel's notices, time and a person's nudge, and does on blocking threads
+//! The shell of the reconciler: waits for offers, drift, time and a person's nudge, and does on blocking threads
 //! what may wait for the disk. It decides nothing.
 
 use std::pin::Pin;
@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use penstock_proto::v1::PolicyOffer;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{Occasion, Reconciler};
-use crate::kernel::{Kernel, KernelNotice};
+use crate::kernel::Kernel;
 use crate::store::{Records, Store};
 
 /// How often desired and effective are compared when nothing happens.
@@ -59,22 +59,19 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     pub async fn run(
         mut self,
         (slot, mut offers): (OfferSlot, watch::Receiver<Option<Arc<PolicyOffer>>>),
-        mut seen: mpsc::Receiver<KernelNotice>,
         nudge: Arc<Notify>,
         stop: CancellationToken,
     ) {
         let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen_open = true;
+        let mut drift = self.kernel.drift();
+        // Also what happened since the policy took effect at the start.
+        drift.mark_changed();
+        let mut drift_open = true;
         loop {
             let due = self.due();
             let occasion = tokio::select! {
-                () = stop.cancelled() => {
-                    while let Ok(notice) = seen.try_recv() {
-                        self.step(Occasion::Notice(notice)).await;
-                    }
-                    return;
-                }
+                () = stop.cancelled() => return,
                 changed = offers.changed() => {
                     if changed.is_err() {
                         return;
@@ -82,13 +79,11 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                     let Some(offered) = offers.borrow_and_update().clone() else { continue };
                     Occasion::Offer(offered)
                 }
-                notice = seen.recv(), if seen_open => match notice {
-                    Some(notice) => Occasion::Notice(notice),
-                    None => {
-                        seen_open = false;
-                        continue;
-                    }
-                },
+                changed = drift.changed(), if drift_open => {
+                    drift_open = changed.is_ok();
+                    let Some(step) = *drift.borrow_and_update() else { continue };
+                    Occasion::Drift(step)
+                }
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => Occasion::GrantsDue,
                 () = nudge.notified() => Occasion::Nudge,
                 _ = tick.tick() => Occasion::Tick,

@@ -6,7 +6,8 @@
 use penstock_policy::ids::Digest;
 use penstock_policy::release::Trust;
 use penstock_policy::text::sentence;
-use penstock_proto::v1::{Fault, Severity};
+use penstock_proto::event::AgentStep;
+use penstock_proto::v1::Fault;
 
 use super::{Reconciler, Workplace};
 use crate::audit::record;
@@ -14,7 +15,8 @@ use crate::kernel::Kernel;
 use crate::policy_store::{self, RecordFault, StoredPolicies};
 use crate::store::{Records, StoreError};
 
-const CODE: &str = "stored-policy-unusable";
+/// What health and the trail call it.
+const CODE: AgentStep = AgentStep::StoredPolicyUnusable;
 
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// Puts the stored policy in force. Call it before anything that waits for the network.
@@ -48,9 +50,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     async fn take_up(&mut self, held: StoredPolicies, why: &str) {
         for fault in &held.faults {
             if !self.unusable.contains(fault) {
-                tracing::warn!(code = CODE, "{}", fault.message);
-                self.audit
-                    .record(Severity::Alarm, record::agent(CODE, &fault.message));
+                tracing::warn!(code = CODE.word(), "{}", fault.message);
+                self.audit.note(record::agent(CODE, &fault.message));
             }
         }
         self.unusable.clone_from(&held.faults);
@@ -110,7 +111,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// What of the store cannot be used, for health.
     pub(super) fn unusable_faults(&self) -> impl Iterator<Item = Fault> {
         self.unusable.iter().map(|RecordFault { message, .. }| Fault {
-            code: CODE.to_owned(),
+            code: CODE.word().to_owned(),
             message: record::bounded(message),
             ..Fault::default()
         })

@@ -18,8 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_agent::app::{self, Views};
+use penstock_agent::audit;
 use penstock_agent::config::{ClockSource, Config};
-use penstock_agent::kernel::{Holds, Kernel, KernelError, KernelNotice};
+use penstock_agent::kernel::{Holds, Kernel, KernelError};
 use penstock_policy::ids::{ApproverId, ConduitId, Digest, FlowId, GatewayId, PlantId, Revision};
 use penstock_policy::merkle::leaf_hash;
 use penstock_policy::model::{Approver, ApproverSet};
@@ -37,7 +38,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -337,7 +338,6 @@ pub struct Running {
     pub nudge: Arc<Notify>,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    _seen: mpsc::Sender<KernelNotice>,
 }
 
 impl Running {
@@ -357,12 +357,11 @@ impl Running {
             ..Config::default()
         };
         let (stop, nudge) = (CancellationToken::new(), Arc::new(Notify::new()));
-        let (seen_in, seen) = mpsc::channel(8);
         let (ready_in, ready) = oneshot::channel();
         let task = tokio::spawn({
             let (kernel, nudge, stop) = (kernel.clone(), nudge.clone(), stop.clone());
             async move {
-                app::run(config, kernel, seen, nudge, stop, |views| {
+                app::run(config, kernel, audit::queue(), nudge, stop, |views| {
                     let _ = ready_in.send(views);
                 })
                 .await
@@ -376,7 +375,6 @@ impl Running {
             nudge,
             stop,
             task,
-            _seen: seen_in,
         }
     }
 

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use penstock_agent::data_plane::OBSERVED_MAX;
 use penstock_agent::enforce::{EnforceSettings, Enforcer};
 use penstock_agent::observed::{Observation, VerdictSeen};
 use penstock_lab as lab;
@@ -16,7 +15,10 @@ use super::plans::{SIDES, observing, two_flows};
 use super::wire::{Part, Probe};
 use super::world::{Agent, MODES, PATIENCE, World, settings};
 
-/// An agent whose reader takes as much at a time as the agent's program does.
+/// What its reader takes at a time: less than the agent's trail does.
+const OBSERVED_MAX: usize = 1024;
+
+/// An agent with its reader.
 fn start() -> Agent {
     let (sender, observed) = mpsc::channel(OBSERVED_MAX);
     Agent {
@@ -300,6 +302,44 @@ fn what_the_kernel_logs_while_no_agent_listens_is_counted_as_lost() {
                     assert_eq!((report.told(), report.lost), (0, 31), "{mode:?}");
                 });
             }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_rules_of_an_agent_before_log_until_the_first_plan_is_in_force_is_counted_as_lost() {
+    lab::sandbox::test(
+        "bursts::what_rules_of_an_agent_before_log_until_the_first_plan_is_in_force_is_counted_as_lost",
+        |lab| {
+            let world = World::new(lab, GatewayMode::Routed, &SIDES);
+            let folder = tempfile::tempdir().unwrap();
+            let start = || {
+                let (sender, observed) = mpsc::channel(OBSERVED_MAX);
+                let settings = EnforceSettings {
+                    account_path: Some(folder.path().join("logged")),
+                    ..EnforceSettings::default()
+                };
+                Agent {
+                    enforcer: Enforcer::start(settings, sender).unwrap(),
+                    observed,
+                }
+            };
+            world.at_gateway(async || {
+                let plan = observing(two_flows(GatewayMode::Routed), &["lan2", "lan3"]);
+                let agent = start();
+                agent.apply(&plan, 1).await;
+                drop(agent);
+                let mut agent = start();
+                // So that it listens, and has heard them before there is a plan; what it has not is counted as well.
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let probes: Vec<Probe> = openings(10).collect();
+                send(&world, &probes);
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                agent.apply(&plan, 1).await;
+                let report = Report::until(&mut agent, |report| report.told() + report.lost >= 10).await;
+                assert_eq!(report.told() + report.lost, 10);
+            });
         },
     )
     .unwrap();

@@ -116,6 +116,7 @@ impl Table {
 
     pub(in crate::enforce) fn say(&self, step: DriftStep, message: &str, process: Option<String>) {
         tracing::warn!(?step, message, process, "the kernel's rules differ from the plan");
+        self.drift.send_replace(Some(step));
         self.outbox.put(Observation::Drift {
             step,
             message: message.to_owned(),

@@ -1,41 +1,67 @@
-//! How many log messages the kernel has sent, kept on disk, so that an agent that comes back knows how many came while nobody
-//! listened. A mark says that a connection was logged; it does not say that anybody heard it.
+//! How many log messages of the kernel were reported, kept on disk, so that an agent that comes back knows how many came while
+//! nobody listened. A mark says that a connection was logged; it does not say that anybody heard it.
 //!
-//! The number is the kernel's counter `logged` of both tables. After a crash it is up to ten seconds old, so too much may be
-//! reported then; what the agent had taken from the kernel and not yet recorded when it was killed is missing from it.
+//! The number is the kernel's counter `logged` of both tables. What is kept is never ahead of what is durable in the trail. After a
+//! crash it is up to ten seconds old, so that too much may be reported then; what lay in the socket, logged and not yet taken, is
+//! missing from it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::durable;
 
 /// The permission bits of the file.
 const MODE: u32 = 0o600;
 
-/// How many of `logged` messages nobody heard: all that came since the number was kept. Counters of tables that were made
-/// since begin at 0.
-pub(in crate::enforce) fn unheard(path: &Path, logged: u64) -> u64 {
-    let kept = read(path).filter(|kept| *kept <= logged);
-    logged - kept.unwrap_or(0)
+/// The account.
+#[derive(Debug)]
+pub(in crate::enforce) struct Account {
+    path: PathBuf,
+    /// Messages that were reported, durably or not; `None`: not known.
+    reported: Option<u64>,
+    /// What is on the disk.
+    kept: Option<u64>,
 }
 
-/// Keeps the number, if it is another than the one that is kept.
-pub(in crate::enforce) fn keep_if_changed(path: &Path, logged: u64) {
-    if read(path) != Some(logged) {
-        keep(path, logged);
+impl Account {
+    /// As it was left.
+    pub(in crate::enforce) fn read(path: &Path) -> Self {
+        let kept = std::fs::read_to_string(path)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
+        Self {
+            path: path.to_owned(),
+            reported: kept,
+            kept,
+        }
     }
-}
 
-fn read(path: &Path) -> Option<u64> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
-}
+    /// Of `logged` messages all were heard.
+    pub(in crate::enforce) fn heard(&mut self, logged: u64) {
+        self.reported = Some(logged);
+    }
 
-/// Keeps the number.
-pub(in crate::enforce) fn keep(path: &Path, logged: u64) {
-    if let Err(error) = durable::replace(path, format!("{logged}\n").as_bytes(), MODE) {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "how many verdicts were logged is not kept: after a restart too many may be reported as lost"
-        );
+    /// How many of `logged` messages nobody heard: all that came since the last that was reported. From now on they are.
+    /// Counters of tables that were made since begin at 0.
+    pub(in crate::enforce) fn unheard(&mut self, logged: u64) -> u64 {
+        let before = self.reported.filter(|reported| *reported <= logged);
+        self.reported = Some(logged);
+        logged - before.unwrap_or(0)
+    }
+
+    /// Keeps what was reported, but for the `pending` messages whose report is not durable: if this agent ends now, they are lost.
+    pub(in crate::enforce) fn keep(&mut self, pending: u64) {
+        let Some(reported) = self.reported else { return };
+        let durable = reported.saturating_sub(pending);
+        if self.kept == Some(durable) {
+            return;
+        }
+        match durable::replace(&self.path, format!("{durable}\n").as_bytes(), MODE) {
+            Ok(()) => self.kept = Some(durable),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "how many verdicts were logged is not kept: after a restart too many may be reported as lost"
+            ),
+        }
     }
 }
 
@@ -49,10 +75,25 @@ mod tests {
     fn what_was_logged_since_the_number_was_kept_was_heard_by_nobody() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logged");
-        assert_eq!(unheard(&path, 7), 7, "no number was kept");
-        keep(&path, 7);
-        assert_eq!(unheard(&path, 7), 0);
-        assert_eq!(unheard(&path, 12), 5);
-        assert_eq!(unheard(&path, 3), 3, "the tables were made anew");
+        assert_eq!(Account::read(&path).unheard(7), 7, "no number was kept");
+        let mut account = Account::read(&path);
+        account.heard(7);
+        account.keep(0);
+        assert_eq!(Account::read(&path).unheard(7), 0);
+        assert_eq!(Account::read(&path).unheard(12), 5);
+        assert_eq!(Account::read(&path).unheard(3), 3, "the tables were replaced");
+    }
+
+    #[test]
+    fn what_nobody_heard_is_reported_once_and_kept_only_when_its_report_is_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logged");
+        let mut account = Account::read(&path);
+        assert_eq!(account.unheard(31), 31);
+        account.keep(31);
+        assert_eq!(Account::read(&path).unheard(31), 31, "the next agent reports it");
+        assert_eq!(account.unheard(31), 0, "this one does not do it again");
+        account.keep(0);
+        assert_eq!(Account::read(&path).unheard(31), 0);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::counters::logged;
 use super::events::Aggregate;
-use super::{account, nflog};
+use super::nflog;
 use crate::enforce::Counters;
 use crate::enforce::nft::netlink::Hearer;
 use crate::enforce::nft::readback::RulesetReader;
@@ -29,18 +29,19 @@ pub(in crate::enforce) async fn run(table: Arc<Table>) {
 
 /// Reports how many verdicts the kernel logged while no agent listened.
 async fn count_unheard(table: &Table) {
-    let Some(path) = &table.settings.account_path else {
-        return;
-    };
+    let Some(account) = &table.account else { return };
     let Ok(logged) = table.logged().await else { return };
-    let packets = account::unheard(path, logged);
+    let packets = lock(account).unheard(logged);
     if packets > 0 {
         table.outbox.put(Observation::Lost {
             packets,
             cause: LossCause::NobodyListened,
         });
-        account::keep(path, logged);
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes in what the kernel logs.
@@ -76,7 +77,7 @@ async fn listen(table: &Table, socket: &Hearer) -> io::Error {
                     .read()
                     .unwrap_or_else(PoisonError::into_inner)
                     .clone();
-                let mut aggregator = table.aggregator.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut aggregator = lock(&table.aggregator);
                 for packet in nflog::packets(datagram) {
                     aggregator.record(packet.settled(&current), now, clock);
                 }
@@ -125,11 +126,10 @@ async fn hand_on(table: &Table) {
                     );
                 }
             }
-            if table.hears.load(Relaxed) {
-                table.keep_account();
-            } else {
+            if !table.hears.load(Relaxed) {
                 count_unheard(table).await;
             }
+            table.keep_account();
         }
     }
 }
@@ -148,34 +148,28 @@ fn report_untold(table: &Table, before: Option<u64>, counters: &Counters) -> u64
 }
 
 impl Table {
-    /// Keeps how many messages the kernel has logged up to now, but for those that wait to be handed on: if this agent ends
-    /// now, they are lost. Not while it does not hear the kernel's log: what is logged then stays to be reported.
+    /// Keeps how many messages the kernel has logged up to now, but for those that are not durable in the trail. What is logged
+    /// while its log is not heard stays to be reported.
     pub(in crate::enforce) fn keep_account(&self) {
-        let Some(path) = self
-            .settings
-            .account_path
-            .as_ref()
-            .filter(|_| self.hears.load(Relaxed))
-        else {
-            return;
-        };
-        let counters = RulesetReader::open().and_then(|reader| reader.counters());
-        match counters {
-            Ok(named) => {
-                let pending = {
-                    let aggregator = self.aggregator.lock().unwrap_or_else(PoisonError::into_inner);
-                    aggregator.pending()
-                } + self.outbox.pending();
-                account::keep_if_changed(path, logged(&named).saturating_sub(pending));
+        let Some(account) = &self.account else { return };
+        let mut account = lock(account);
+        if self.hears.load(Relaxed) {
+            match RulesetReader::open().and_then(|reader| reader.counters()) {
+                Ok(named) => account.heard(logged(&named)),
+                Err(error) => {
+                    tracing::debug!(%error, "the kernel's counters cannot be read");
+                    return;
+                }
             }
-            Err(error) => tracing::debug!(%error, "the kernel's counters cannot be read"),
         }
+        let counted = lock(&self.aggregator).pending();
+        account.keep(counted + self.outbox.pending());
     }
 
     /// Hands on what is due.
     fn tell_due(&self) {
         let (batch, overflow) = {
-            let mut aggregator = self.aggregator.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut aggregator = lock(&self.aggregator);
             (aggregator.due(Instant::now()), aggregator.take_overflow())
         };
         if overflow > 0 {
@@ -190,11 +184,7 @@ impl Table {
 
     /// Hands on everything, due or not: what follows is judged by another policy.
     pub(in crate::enforce) fn tell_all(&self) {
-        let batch = self
-            .aggregator
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .all();
+        let batch = lock(&self.aggregator).all();
         self.tell(batch);
     }
 
@@ -204,7 +194,15 @@ impl Table {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let (Some(current), false) = (current, batch.is_empty()) else {
+        let Some(current) = current else {
+            // Of rules that an agent before left: there is no plan yet to explain them by.
+            let packets = batch.iter().map(|aggregate| aggregate.count).sum();
+            if packets > 0 {
+                self.outbox.put(Observation::Lost {
+                    packets,
+                    cause: LossCause::NobodyListened,
+                });
+            }
             return;
         };
         for event in current.events(batch, nflog::interface_name) {

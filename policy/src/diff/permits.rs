@@ -224,7 +224,7 @@ impl Permit {
         Some(Difference { aspects })
     }
 
-    /// What it permits as a sentence, where it is told by what it names: `line4/# may no longer be published at QoS 0-2`; of what
+    /// What it permits as a sentence that begins with what it names: `line4/# may no longer be published at QoS 0-2`; of what
     /// `others` leave of it, with `beyond line4/a` behind. `None` where a phrase says it.
     pub(super) fn sentence(&self, may: &str, others: &[Self]) -> Option<String> {
         if let Some((aspect, pattern)) = self.pattern() {

@@ -62,7 +62,7 @@ static UNITS: Limit = Limit {
     name: "units",
     kind: numbers(255, |_| None, |_, _| None),
     help: "Unit identifiers, 0–255, or `any`.",
-    phrase: bracketed("unit "),
+    phrase: Phrase::bracketed("unit "),
 };
 
 static ADDRESSES: Limit = Limit {
@@ -70,28 +70,28 @@ static ADDRESSES: Limit = Limit {
     kind: numbers(65_535, too_large, register_numbers),
     help: "Data addresses (file records: file numbers), 0–65535, or `any`. They count from 0, as on the wire: what manuals number \
            40001, 30001 or 10001 has address 0.",
-    phrase: bracketed("addresses "),
+    phrase: Phrase::bracketed("addresses "),
 };
 
 static READ_ADDRESSES: Limit = Limit {
     name: "read_addresses",
     kind: numbers(65_535, too_large, register_numbers),
     help: "Data addresses that may be read by what also writes, from 0 as on the wire; default: the same as `addresses`.",
-    phrase: bracketed("reading addresses "),
+    phrase: Phrase::bracketed("reading addresses "),
 };
 
 static VALUES: Limit = Limit {
     name: "values",
     kind: numbers(65_535, |_| None, |_, _| None),
     help: "Values that may be written, 0–65535 (coils: 0 and 1), or `any`.",
-    phrase: bracketed("values "),
+    phrase: Phrase::bracketed("values "),
 };
 
 static SUB_FUNCTIONS: Limit = Limit {
     name: "sub_functions",
     kind: numbers(65_535, |_| None, |_, _| None),
     help: "Sub-functions, 0–65535, or `any`.",
-    phrase: bracketed("sub-functions "),
+    phrase: Phrase::bracketed("sub-functions "),
 };
 
 const fn numbers(
@@ -100,14 +100,6 @@ const fn numbers(
     doubt: fn(&str, &[NumberRange]) -> Option<Doubt>,
 ) -> Kind {
     Kind::Numbers { last, hint, doubt }
-}
-
-const fn bracketed(before: &'static str) -> Phrase {
-    Phrase {
-        bracketed: true,
-        before,
-        between: ", ",
-    }
 }
 
 /// What is said of an address beyond 65535.
@@ -166,43 +158,24 @@ const fn aspect(
     }
 }
 
-const UNIT: Takes = Takes {
-    bounds: &ASKED,
-    limit: &UNITS,
-    required: Some("write `units: 1`, or `units: any`"),
-    within: None,
-};
-const WHERE: Takes = optional(&ADDRESSES, &READ);
-const WHERE_WRITTEN: Takes = Takes {
-    bounds: &WRITTEN,
-    limit: &ADDRESSES,
-    required: Some(
-        "a write names its addresses: `addresses: 40-43`, or `addresses: any` if really all are meant",
-    ),
-    within: None,
-};
-const WHERE_READ: Takes = optional(&READ_ADDRESSES, &READ);
-const WHAT: Takes = optional(&VALUES, &VALUE);
-const WHICH: Takes = optional(&SUB_FUNCTIONS, &SUB_FUNCTION);
+const UNIT: Takes = Takes::required(&UNITS, &ASKED, "write `units: 1`, or `units: any`");
+const WHERE: Takes = Takes::optional(&ADDRESSES, &READ);
+const WHERE_WRITTEN: Takes = Takes::required(
+    &ADDRESSES,
+    &WRITTEN,
+    "a write names its addresses: `addresses: 40-43`, or `addresses: any` if really all are meant",
+);
+const WHERE_READ: Takes = Takes::optional(&READ_ADDRESSES, &READ);
+const WHAT: Takes = Takes::optional(&VALUES, &VALUE);
+const WHICH: Takes = Takes::optional(&SUB_FUNCTIONS, &SUB_FUNCTION);
 const COIL: Takes = Takes {
-    bounds: &VALUE,
-    limit: &VALUES,
-    required: None,
     within: Some(Within {
         last: 1,
         why: "a coil's value is 0 or 1",
         expected: "0, 1, 0-1 or any",
     }),
+    ..Takes::optional(&VALUES, &VALUE)
 };
-
-const fn optional(limit: &'static Limit, bounds: &'static Aspect) -> Takes {
-    Takes {
-        bounds,
-            limit,
-        required: None,
-        within: None,
-    }
-}
 
 const fn function(
     name: &'static str,
@@ -381,10 +354,7 @@ impl From<ModbusOperation> for Permitted {
 
 impl From<Vec<ModbusOperation>> for Operations {
     fn from(operations: Vec<ModbusOperation>) -> Self {
-        Self {
-            protocol: MODBUS_TCP,
-            permitted: operations.into_iter().map(Permitted::from).collect(),
-        }
+        Self::of(MODBUS_TCP, operations)
     }
 }
 

@@ -98,7 +98,7 @@ static TOPICS: Limit = Limit {
     name: "topics",
     kind: Kind::Patterns(&TOPIC_FILTERS),
     help: "Topic filters that cover what may be published or subscribed to, one or a list, or `any`.",
-    phrase: behind("", ", "),
+    phrase: Phrase::behind("", ", "),
 };
 
 static QOS: Limit = Limit {
@@ -109,7 +109,7 @@ static QOS: Limit = Limit {
         help: "write `0`, `0-1` or `0-2`",
     },
     help: "Quality of service, 0–2; default: any.",
-    phrase: bracketed("qos "),
+    phrase: Phrase::bracketed("qos "),
 };
 
 static RETAIN: Limit = Limit {
@@ -119,38 +119,22 @@ static RETAIN: Limit = Limit {
         no: "not retained",
     },
     help: "Whether messages may be retained; default: no.",
-    phrase: bracketed(""),
+    phrase: Phrase::bracketed(""),
 };
 
 static CLIENT_IDS: Limit = Limit {
     name: "client_ids",
     kind: Kind::Texts,
     help: "Client identifiers, one or a list.",
-    phrase: behind("as client ", " or "),
+    phrase: Phrase::behind("as client ", " or "),
 };
 
 static USERS: Limit = Limit {
     name: "users",
     kind: Kind::Texts,
     help: "User names, one or a list.",
-    phrase: behind("as user ", " or "),
+    phrase: Phrase::behind("as user ", " or "),
 };
-
-const fn bracketed(before: &'static str) -> Phrase {
-    Phrase {
-        bracketed: true,
-        before,
-        between: ", ",
-    }
-}
-
-const fn behind(before: &'static str, between: &'static str) -> Phrase {
-    Phrase {
-        bracketed: false,
-        before,
-        between,
-    }
-}
 
 static PUBLISHED: Aspect = Aspect {
     done: "published",
@@ -201,39 +185,26 @@ fn members(name: &str) -> Vec<Member> {
     member.collect()
 }
 
-const fn topics(bounds: &'static Aspect) -> Takes {
-    Takes {
-        required: Some("write `topics: [\"works/#\"]`, or `topics: any`"),
-        ..optional(&TOPICS, bounds)
-    }
-}
-
-const fn optional(limit: &'static Limit, bounds: &'static Aspect) -> Takes {
-    Takes {
-        bounds,
-        limit,
-        required: None,
-        within: None,
-    }
-}
+/// What to write where no topic is named.
+const WRITE_TOPICS: &str = "write `topics: [\"works/#\"]`, or `topics: any`";
 
 static OPERATIONS: [Operation; 3] = [
     Operation {
         name: "publish",
         effect: Effect::Write,
-        limits: &[topics(&PUBLISHED), optional(&QOS, &QUALITY), optional(&RETAIN, &RETAINED)],
+        limits: &[Takes::required(&TOPICS, &PUBLISHED, WRITE_TOPICS), Takes::optional(&QOS, &QUALITY), Takes::optional(&RETAIN, &RETAINED)],
         help: "Publishes messages, and leaves a will.",
     },
     Operation {
         name: "subscribe",
         effect: Effect::Read,
-        limits: &[topics(&SUBSCRIBED), optional(&QOS, &QUALITY)],
+        limits: &[Takes::required(&TOPICS, &SUBSCRIBED, WRITE_TOPICS), Takes::optional(&QOS, &QUALITY)],
         help: "Subscribes to messages, and receives them.",
     },
     Operation {
         name: "connect",
         effect: Effect::Session,
-        limits: &[optional(&CLIENT_IDS, &CLIENT), optional(&USERS, &USER)],
+        limits: &[Takes::optional(&CLIENT_IDS, &CLIENT), Takes::optional(&USERS, &USER)],
         help: "Connects; where no entry names it, any client may.",
     },
 ];
@@ -388,10 +359,7 @@ impl From<MqttOperation> for Permitted {
 
 impl From<Vec<MqttOperation>> for Operations {
     fn from(operations: Vec<MqttOperation>) -> Self {
-        Self {
-            protocol: MQTT,
-            permitted: operations.into_iter().map(Permitted::from).collect(),
-        }
+        Self::of(MQTT, operations)
     }
 }
 

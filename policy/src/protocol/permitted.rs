@@ -94,6 +94,12 @@ fn words(limit: &Limit, set: &LimitSet) -> String {
 }
 
 impl Operations {
+    /// These of a protocol.
+    pub fn of<P: Into<Permitted>>(protocol: Protocol, permitted: impl IntoIterator<Item = P>) -> Self {
+        let permitted = permitted.into_iter().map(Into::into).collect();
+        Self { protocol, permitted }
+    }
+
     /// Each operation as a phrase (`read-coils (unit 1, addresses 0-15)`).
     pub fn phrases(&self) -> Vec<String> {
         let phrase = |permitted: &Permitted| permitted.phrase(&self.protocol);

@@ -303,6 +303,46 @@ pub struct Placeholder {
     pub replace: &'static str,
 }
 
+impl Phrase {
+    /// Between brackets: `(unit 1)`.
+    pub const fn bracketed(before: &'static str) -> Self {
+        Self {
+            bracketed: true,
+            before,
+            between: ", ",
+        }
+    }
+
+    /// Behind the name: `as client c1 or c2`.
+    pub const fn behind(before: &'static str, between: &'static str) -> Self {
+        Self {
+            bracketed: false,
+            before,
+            between,
+        }
+    }
+}
+
+impl Takes {
+    /// It may be left out.
+    pub const fn optional(limit: &'static Limit, bounds: &'static Aspect) -> Self {
+        Self {
+            limit,
+            bounds,
+            required: None,
+            within: None,
+        }
+    }
+
+    /// It has to be said, and what to write.
+    pub const fn required(limit: &'static Limit, bounds: &'static Aspect, write: &'static str) -> Self {
+        Self {
+            required: Some(write),
+            ..Self::optional(limit, bounds)
+        }
+    }
+}
+
 /// What an operation's name stands for.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {

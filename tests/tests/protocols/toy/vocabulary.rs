@@ -56,11 +56,7 @@ static POINTS: Limit = Limit {
         doubt: |_, _| None,
     },
     help: "Points, 0–999, or `any`.",
-    phrase: Phrase {
-        bracketed: true,
-        before: "points ",
-        between: ", ",
-    },
+    phrase: Phrase::bracketed("points "),
 };
 static VALUES: Limit = Limit {
     name: "values",
@@ -70,21 +66,13 @@ static VALUES: Limit = Limit {
         doubt: |_, _| None,
     },
     help: "Values that may be set, 0–100, or `any`.",
-    phrase: Phrase {
-        bracketed: true,
-        before: "values ",
-        between: ", ",
-    },
+    phrase: Phrase::bracketed("values "),
 };
 static PROGRAMS: Limit = Limit {
     name: "programs",
     kind: Kind::Texts,
     help: "Programs, one or a list.",
-    phrase: Phrase {
-        bracketed: false,
-        before: "",
-        between: " or ",
-    },
+    phrase: Phrase::behind("", " or "),
 };
 
 static READ: Aspect = aspect("read", "points", &[&POINTS], "read");
@@ -113,42 +101,22 @@ static OPERATIONS: [Operation; 3] = [
     Operation {
         name: "get",
         effect: Effect::Read,
-        limits: &[Takes {
-            limit: &POINTS,
-            bounds: &READ,
-            required: Some("write `points: 0-9`"),
-            within: None,
-        }],
+        limits: &[Takes::required(&POINTS, &READ, "write `points: 0-9`")],
         help: "Reads a point.",
     },
     Operation {
         name: "set",
         effect: Effect::Write,
         limits: &[
-            Takes {
-                limit: &POINTS,
-                bounds: &SET,
-                required: Some("write `points: 0-9`"),
-                within: None,
-            },
-            Takes {
-                limit: &VALUES,
-                bounds: &VALUE,
-                required: None,
-                within: None,
-            },
+            Takes::required(&POINTS, &SET, "write `points: 0-9`"),
+            Takes::optional(&VALUES, &VALUE),
         ],
         help: "Sets a point.",
     },
     Operation {
         name: "load",
         effect: Effect::Program,
-        limits: &[Takes {
-            limit: &PROGRAMS,
-            bounds: &LOADED,
-            required: None,
-            within: None,
-        }],
+        limits: &[Takes::optional(&PROGRAMS, &LOADED)],
         help: "Loads a program.",
     },
 ];

@@ -168,10 +168,19 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
         let ours = believed
             .as_ref()
             .filter(|trust| trust.plant == staged.trust.plant && trust.gateway == staged.trust.gateway);
-        in_force.max(ours.map(|trust| trust.floor)) > Some(staged.mark.revision)
+        in_force.max(ours.map(|trust| trust.floor)) >= Some(staged.mark.revision)
     };
     if held.staged.as_ref().is_some_and(older) {
         held.staged = None;
+    }
+    // What was in force is perhaps in what cannot be read, and no record says how far the floor was then: the other slot neither
+    // takes its place nor is the measure of what may follow.
+    let current = believed.and_then(|trust| trust.current);
+    let is_believed = current.is_some() && marked.is_none_or(|statement| Some(statement) == current);
+    let slot_is_lost = held.faults.iter().any(|fault| SLOTS.contains(&fault.record));
+    let is_unread = held.faults.iter().any(|fault| fault.unread);
+    if held.effective.is_none() && !is_believed && slot_is_lost && is_unread {
+        (held.staged, held.trust) = (None, None);
     }
     held
 }
@@ -349,125 +358,4 @@ fn decode(bytes: &[u8]) -> Result<StoredPolicy, StoredPolicyError> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-    use penstock_policy::compile::compile;
-    use penstock_policy::diagnostics::SourceFile;
-    use penstock_policy::ids::Revision;
-    use penstock_proto::v1::SignedRelease;
-
-    use super::*;
-    use crate::store::Store;
-
-    const WORKS: &str = include_str!("../../deploy/examples/waterworks/plant.yaml");
-
-    /// A policy as it is offered as this revision, with what the gateway believes then.
-    pub(crate) fn offered(revision: u64) -> (Trust, PolicyOffer, Digest) {
-        let day = jiff::civil::date(2026, 1, 1);
-        let plant = penstock_policy::load(&[SourceFile::new("plant.yaml", WORKS)], day)
-            .plant
-            .unwrap();
-        let gateway = plant.gateways.keys().next().unwrap().clone();
-        let statement = format!("statement of r{revision}").into_bytes();
-        let digest = Digest::of(&statement);
-        let trust = Trust {
-            plant: plant.id.clone(),
-            gateway: gateway.clone(),
-            approvers: plant.approvers.clone(),
-            floor: Revision(revision),
-            current: Some(digest),
-        };
-        let offer = PolicyOffer {
-            plan: compile(&plant, &gateway).unwrap().to_bytes().into(),
-            release: Some(SignedRelease {
-                statement: statement.into(),
-                ..SignedRelease::default()
-            }),
-            ..PolicyOffer::default()
-        };
-        (trust, offer, digest)
-    }
-
-    #[test]
-    fn where_the_mark_of_what_is_in_force_is_lost_the_older_slot_is_the_one_that_goes() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::open(folder.path());
-        for revision in [1, 2, 3] {
-            let (trust, offer, statement) = offered(revision);
-            stage(&mut store, None, &trust, &offer).unwrap();
-            set_effective(&mut store, statement, &trust).unwrap();
-        }
-        drop(store);
-        // Release 3 is in the first slot.
-        for lost in [&[EFFECTIVE][..], &[EFFECTIVE, TRUST]] {
-            std::fs::remove_dir_all(folder.path().join("store")).unwrap();
-            for record in lost {
-                let _ = std::fs::remove_file(folder.path().join("copies").join(record));
-            }
-            let mut store = Store::open(folder.path());
-            assert_eq!(load(&mut store).desired().unwrap().mark.revision, Revision(3));
-            let (trust, offer, _) = offered(4);
-            assert_eq!(
-                stage(&mut store, None, &trust, &offer).unwrap(),
-                SLOTS[1],
-                "{lost:?}"
-            );
-            let (trust, offer, _) = offered(2);
-            assert_eq!(
-                slot_to_replace(&mut store, None),
-                if lost.len() == 1 { SLOTS[1] } else { SLOTS[0] }
-            );
-            store.save(SLOTS[1], &encode(&trust, &offer)).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_slot_that_cannot_be_used_is_a_fault_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::open(folder.path());
-        let (trust, offer, statement) = offered(1);
-        stage(&mut store, None, &trust, &offer).unwrap();
-        set_effective(&mut store, statement, &trust).unwrap();
-        assert_eq!(load(&mut store).faults, []);
-        drop(store);
-        std::fs::remove_dir_all(folder.path().join("store")).unwrap();
-        std::fs::write(folder.path().join("copies").join(SLOTS[0]), "torn").unwrap();
-        let faults = load(&mut Store::open(folder.path())).faults;
-        assert_eq!(faults.len(), 1);
-        assert_eq!((faults[0].record, faults[0].unread), (SLOTS[0], false));
-        assert!(faults[0].message.contains("damaged"), "{}", faults[0].message);
-    }
-
-    #[test]
-    fn what_was_stored_when_the_form_was_made_is_read_and_stored_the_same_today() {
-        let plan = include_bytes!("../../policy/fixtures/plan-format-2.json");
-        let signed = include_str!("../../policy/fixtures/release-format-1.json");
-        let envelope = penstock_policy::release::Envelope::from_json(signed).unwrap();
-        let statement = penstock_policy::release::Statement::from_bytes(&envelope.statement).unwrap();
-        let digest = Digest::of(&envelope.statement);
-        let trust = Trust {
-            plant: statement.plant,
-            gateway: penstock_policy::ids::GatewayId::new("gw-works").unwrap(),
-            approvers: statement.approvers,
-            floor: statement.revision,
-            current: Some(digest),
-        };
-        let offer = PolicyOffer {
-            plan: plan.to_vec().into(),
-            release: Some(SignedRelease {
-                statement: envelope.statement.into(),
-                ..SignedRelease::default()
-            }),
-            leaf_index: 1,
-            inclusion_proof: vec![vec![3; 32].into()],
-            ..PolicyOffer::default()
-        };
-        let kept = crate::fixture::kept("record-policy.hex", &encode(&trust, &offer));
-        let read = decode(&kept).unwrap();
-        assert_eq!((read.trust, read.statement), (trust.clone(), digest));
-        assert_eq!(read.plan.to_bytes(), plan);
-        let kept = crate::fixture::kept("record-trust.hex", &serde_json::to_vec(&trust).unwrap());
-        assert_eq!(serde_json::from_slice::<Trust>(&kept).unwrap(), trust);
-    }
-}
+pub(crate) mod tests;

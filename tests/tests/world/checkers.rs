@@ -2,7 +2,6 @@
 //! themselves is only held against that.
 
 use penstock_agent::audit::Position;
-use penstock_policy::release::Trust;
 use penstock_proto::v1::{AuditEvent, audit_event::Kind};
 
 use super::coordinator::Coordinator;
@@ -18,17 +17,17 @@ const REVERT: &str = "the newer policy could not be put in force";
 struct Watched {
     /// Changes of the kernel that were judged.
     judged: usize,
-    /// The highest revision that the kernel ever held.
-    highest: u64,
+    /// The revision that the kernel held last.
+    held: u64,
     /// The highest one that the kernel refused since the agent started.
     refused: u64,
-    /// Its disk did not give everything back as the agent started.
-    unread: bool,
     /// Reverts that are yet to be recorded.
     unrecorded: Vec<u64>,
     /// What is believed on the disk, as it was last, and its floor.
     trust: Vec<u8>,
     floor: u64,
+    /// The highest revision that the disk ever named as in force.
+    noted: u64,
 }
 
 /// One for each world.
@@ -58,29 +57,32 @@ impl Checkers {
                             "opened: gateway {index} holds as r{revision} what nobody signed as that"
                         ));
                     }
-                    if *revision < watched.highest {
+                    if *revision < watched.held {
                         // What was put in force just before a death, and not noted, and whose slot cannot be read, nobody knows of:
-                        // then what was noted is the measure.
-                        let unknown = watched.unread && *revision >= watched.floor;
-                        if watched.refused <= *revision && !unknown {
+                        // then what the disk names is the measure.
+                        let unknown = disk.named_of_unread.is_some_and(|named| *revision >= named);
+                        let failed = watched.refused >= watched.held;
+                        if !failed && !unknown {
                             return Err(format!(
                                 "back: gateway {index} held r{} and went back to r{revision}, though nothing newer failed",
-                                watched.highest
+                                watched.held
                             ));
                         }
-                        if watched.refused > *revision {
+                        if failed {
                             watched.unrecorded.push(*revision);
                             self.reverts += 1;
                         }
                     }
-                    watched.highest = watched.highest.max(*revision);
+                    watched.held = *revision;
                 }
                 KernelChange::Refused(revision) => watched.refused = watched.refused.max(*revision),
-                KernelChange::Started(readable) => (watched.refused, watched.unread) = (0, !readable),
+                KernelChange::Started => watched.refused = 0,
                 KernelChange::Booted => {}
             }
         }
         watched.judged = table.changes.len();
+        let named = disk.record("effective").and_then(plant::revision_named);
+        watched.noted = watched.noted.max(named.unwrap_or_default());
         let Some(bytes) = disk.record("trust") else {
             return Ok(());
         };
@@ -88,14 +90,14 @@ impl Checkers {
             return Ok(());
         }
         watched.trust = bytes.to_vec();
-        let trust: Trust = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if trust.floor.0 < watched.floor {
+        let floor = plant::floor_named(bytes);
+        if floor < watched.floor {
             return Err(format!(
                 "floor: gateway {index} believed r{} and now r{}",
-                watched.floor, trust.floor.0
+                watched.floor, floor
             ));
         }
-        watched.floor = trust.floor.0;
+        watched.floor = floor;
         Ok(())
     }
 
@@ -136,11 +138,11 @@ impl Checkers {
     pub(crate) fn stands(&self, index: usize, table: &Table) -> Result<(), String> {
         let watched = &self.gateways[index];
         let held = table.table.as_ref().map_or(0, |(_, revision)| *revision);
-        match held >= watched.floor {
+        match held >= watched.noted {
             true => Ok(()),
             false => Err(format!(
-                "stands: gateway {index} believed r{}, and after a start its kernel holds r{held}",
-                watched.floor
+                "stands: gateway {index} noted r{}, and after a start its kernel holds r{held}",
+                watched.noted
             )),
         }
     }
@@ -183,6 +185,12 @@ impl Checkers {
             return Err(format!(
                 "converges: the kernel of gateway {index} holds {held:?} instead of r{wanted}; {:?}, {:?}, {:?}",
                 view.state, view.faults, coordinator.facts[index]
+            ));
+        }
+        let Watched { noted, floor, .. } = self.gateways[index];
+        if (noted, floor) != (wanted, wanted) {
+            return Err(format!(
+                "converges: the disk of gateway {index} notes r{noted} and believes r{floor} instead of r{wanted}"
             ));
         }
         let revision =

@@ -1,4 +1,4 @@
-//! A gateway's disk: records that outlive their agent. It refuses writes for a while, gives one record or all of them not back for a
+//! A gateway's disk: records that outlive their agent. It refuses writes for a while, does not give some of its records back for a
 //! while, and is cut off amid a write, which is then done or not.
 
 use std::collections::BTreeMap;
@@ -11,14 +11,17 @@ use penstock_agent::store::{Records, StoreError};
 use penstock_proto::v1::Fault;
 
 use super::life::Life;
+use super::plant;
 
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     records: BTreeMap<&'static str, Vec<u8>>,
     pub(crate) full_until: Duration,
     pub(crate) unreadable_until: Duration,
-    /// The only record that cannot be read then; `None`: all.
-    pub(crate) unreadable: Option<&'static str>,
+    /// The records that cannot be read then.
+    pub(crate) unreadable: Vec<&'static str>,
+    /// The agent that runs was not given a policy back: which revision the rest of the disk named as in force then.
+    pub(crate) named_of_unread: Option<u64>,
 }
 
 /// What an agent keeps of policies.
@@ -28,6 +31,18 @@ impl Disk {
     /// Whether it takes and gives back everything.
     pub(crate) fn works(&self, now: Duration) -> bool {
         now >= self.full_until.max(self.unreadable_until)
+    }
+
+    /// The revision that the marks which can be read name as in force; beyond all, if none can.
+    fn named(&self) -> u64 {
+        let effective = self.record("effective").and_then(plant::revision_named);
+        let trust = self.record("trust").map(plant::floor_named);
+        let named = [("effective", effective), ("trust", trust)];
+        let readable = named
+            .into_iter()
+            .filter(|(record, _)| !self.unreadable.contains(record));
+        let readable = readable.map(|(_, revision)| revision.unwrap_or_default());
+        readable.max().unwrap_or(u64::MAX)
     }
 
     /// What stands there, for the checkers.
@@ -51,14 +66,16 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn is_unreadable(&self, record: &str) -> bool {
-        let meant = self.disk.unreadable.is_none_or(|only| only == record);
-        meant && self.life.now() < self.disk.unreadable_until
+        self.disk.unreadable.contains(&record) && self.life.now() < self.disk.unreadable_until
     }
 }
 
 impl Records for Session<'_> {
     fn load(&mut self, record: &'static str) -> Option<Vec<u8>> {
         if self.is_unreadable(record) {
+            if record.starts_with("policy-") {
+                self.disk.named_of_unread = Some(self.disk.named());
+            }
             return None;
         }
         self.disk.records.get(record).cloned()

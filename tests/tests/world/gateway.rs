@@ -174,8 +174,8 @@ impl Gateway {
     fn start(&mut self, around: &mut Surroundings<'_>) {
         let now = around.now;
         let rejects_until = now + Duration::from_millis(self.chance.below(60_000));
-        let readable = now >= self.disk.lock().unwrap().unreadable_until;
-        self.kernel.lock().unwrap().start(rejects_until, readable);
+        self.disk.lock().unwrap().named_of_unread = None;
+        self.kernel.lock().unwrap().start(rejects_until);
         let life = Life::new(now, self.chance.number());
         let kernel = Reached {
             kernel: self.kernel.clone(),

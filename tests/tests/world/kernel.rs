@@ -21,8 +21,8 @@ pub(crate) enum KernelChange {
     Refused(u64),
     /// The machine was started again, and no rules but those of the boot stand.
     Booted,
-    /// An agent started; whether its disk gave everything back then.
-    Started(bool),
+    /// An agent started.
+    Started,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Table {
     }
 
     /// An agent starts; what it may reject, it does so until then.
-    pub(crate) fn start(&mut self, rejects_until: Duration, readable: bool) {
+    pub(crate) fn start(&mut self, rejects_until: Duration) {
         if std::mem::take(&mut self.rejects_next) {
             let held = self.changes.iter().filter_map(|change| match change {
                 KernelChange::Holds(_, revision) => Some(*revision),
@@ -54,7 +54,7 @@ impl Table {
             });
             self.rejects = (held.max().unwrap_or_default(), rejects_until);
         }
-        self.changes.push(KernelChange::Started(readable));
+        self.changes.push(KernelChange::Started);
     }
 
     pub(crate) fn boot(&mut self) {

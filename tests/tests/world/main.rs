@@ -185,7 +185,7 @@ impl World {
         let index = self.chance.below(plant::GATEWAYS as u64) as usize;
         let soon = now + Duration::from_millis(self.chance.below(60_000));
         let seams = self.chance.below(14);
-        let record = disk::RECORDS.get(self.chance.below(8) as usize).copied();
+        let unreadable = self.chance.below(1 << disk::RECORDS.len());
         let kind = self.chance.below(24);
         let (gateway, mut around) = self.parts(index);
         match kind {
@@ -199,7 +199,10 @@ impl World {
             10 => gateway.disk.lock().unwrap().full_until = soon,
             11 => {
                 let mut disk = gateway.disk.lock().unwrap();
-                (disk.unreadable_until, disk.unreadable) = (soon, record);
+                let records = disk::RECORDS.iter().enumerate();
+                let meant = records.filter(|(bit, _)| unreadable & (1 << bit) != 0);
+                disk.unreadable = meant.map(|(_, record)| *record).collect();
+                disk.unreadable_until = soon;
             }
             12 => gateway.spool_broken_until = soon,
             13 => gateway.cut_off_until = now + (soon - now) * 4,

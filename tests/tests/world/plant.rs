@@ -197,3 +197,14 @@ pub(crate) fn revision_of(index: usize, held: &Arc<Plan>) -> Option<u64> {
         .map(|release| release.revision)
         .find(|revision| plan(index, *revision) == **held)
 }
+
+/// The release whose statement has this digest, as a disk names it.
+pub(crate) fn revision_named(digest: &[u8]) -> Option<u64> {
+    let named = |release: &&Release| release.digest.0 == digest;
+    releases().iter().find(named).map(|release| release.revision)
+}
+
+/// The floor in what a disk has as believed.
+pub(crate) fn floor_named(trust: &[u8]) -> u64 {
+    serde_json::from_slice::<Trust>(trust).unwrap().floor.0
+}

@@ -238,6 +238,15 @@ impl<K: Kernel> Link<K> {
             while let Some(action) = machine.action(now()) {
                 self.act(action, machine).await?;
             }
+            // First of all: what waited only while this side was busy is not stuck.
+            if machine.has_outgoing()
+                && let Ok(room) = outbound.try_reserve()
+            {
+                if let Some(message) = machine.outgoing(now()) {
+                    room.send(as_message(message));
+                }
+                continue;
+            }
             tokio::select! {
                 message = stream.message() => {
                     let Some(message) = message? else { return Ok(()) };

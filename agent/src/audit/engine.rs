@@ -1,7 +1,7 @@
 //! Holds the spool at arm's length: whatever the database below does — fail, report corruption, panic — ends here.
 //!
-//! Every use runs on a blocking thread under a catch; after an engine's failure the spool is dropped and opened
-//! anew, at growing intervals. A database that cannot be opened though its files can be read, and others be written beside them, is
+//! Every use runs on a blocking thread under a catch; after an engine's failure the spool is dropped and reopened,
+//! at growing intervals. A database that cannot be opened though its files can be read, and others be written beside them, is
 //! set aside as `spool.damaged` (one copy, replaced by the next) and a new one begun, which says so in the trail. A disk that is
 //! full, read-only or reports errors is waited for: what is there may be whole.
 

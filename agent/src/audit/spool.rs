@@ -53,7 +53,7 @@ const LOSS_INTERVAL_MS: u64 = 1_000;
 /// Why the spool could not do it. The trail on disk is as it was before.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// The engine failed; it has to be opened anew.
+    /// The engine failed; it has to be reopened.
     #[error("the audit spool's database failed")]
     Engine(#[from] sled::Error),
     /// The file system is too full to write safely.

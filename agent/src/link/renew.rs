@@ -91,6 +91,7 @@ impl Renewal {
             }
             let current = self.identity.borrow().clone().map(|current| self.choose(current));
             let facts = current.as_deref().map(|identity| self.facts(identity));
+            // Not enrolled: there is no certificate to ask for another one with.
             let asks = machine.look(&facts.unwrap_or_default(), moment());
             self.show(&machine);
             let Some(current) = current.filter(|_| asks) else {

@@ -1,7 +1,7 @@
 //! The copy that is not in `copies/`: in the database, or, of a large record, in `second/`.
 //!
 //! All that touches the database stands here, fenced: whatever it does, panics included, ends as a fault. One whose bytes are
-//! wrong is set aside as `store.damaged` and begun anew; a disk that is full, read-only or reports errors is waited for.
+//! wrong is set aside as `store.damaged` and a new one is created; a disk that is full, read-only or reports errors is waited for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

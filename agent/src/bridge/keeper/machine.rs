@@ -166,6 +166,7 @@ impl<To> KeeperMachine<To> {
             }
         }
         let written_out = written_out || self.is_stuck() || !records.is_empty();
+        self.finished_committed = self.finished_written;
         if self.finished > self.finished_written && written_out {
             records.push(QueueRecord::Finished(self.finished));
             self.finished_committed = self.finished;

@@ -13,7 +13,7 @@ use crate::bridge::delivery::machine::{self as delivery, DeliveryMachine};
 use crate::bridge::intake::machine::{self as intake, IntakeMachine};
 use crate::bridge::keeper::machine::KeeperMachine;
 use crate::bridge::keeper::{Ack, Answer, IntakeEntry, Question};
-use crate::bridge::layout::{Message, Snapshot};
+use crate::bridge::layout::{Message, QueueRecord, Snapshot};
 use crate::bridge::packet::{Incoming, Publication, Welcome};
 use crate::bridge::report::Notice;
 use crate::bridge::rules::PublicationRules;
@@ -303,4 +303,18 @@ fn a_position_that_was_not_written_is_written_with_the_next_records() {
     assert_eq!(commit.positions, 1);
     assert!(keeper.kept(&commit, Instant::now()).is_empty());
     assert_eq!(keeper.commit(&[], true).positions, 0);
+}
+
+#[test]
+fn a_position_that_was_not_written_does_not_count_as_written_after_a_commit_without_it() {
+    let mut keeper = KeeperMachine::<()>::new(1);
+    let commit = keeper.commit(&[Question::Finished(5)], true);
+    let _ = keeper.not_kept(commit, "full".to_owned(), Instant::now());
+    let read = Question::Read {
+        from: 5,
+        bytes_max: 1,
+    };
+    let empty = keeper.commit(&[read], false);
+    assert!(empty.records.is_empty() && keeper.kept(&empty, Instant::now()).is_empty());
+    assert_eq!(keeper.commit(&[], true).records, [QueueRecord::Finished(5)]);
 }

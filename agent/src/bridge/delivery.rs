@@ -122,9 +122,11 @@ impl Running {
                     self.wire.open(&self.side.peer, clean_start);
                 }
                 Action::Send(bytes) => {
-                    if let Err(error) = self.wire.send(&bytes).await {
-                        self.machine.take(Fact::Broke(error), moment());
-                    }
+                    let fact = match self.wire.send(&bytes).await {
+                        Ok(()) => Fact::Written,
+                        Err(error) => Fact::Broke(error),
+                    };
+                    self.machine.take(fact, moment());
                 }
                 Action::Close(goodbye) => self.wire.close(goodbye).await,
                 Action::Report(notice) => self.side.reporter.notice(BridgeSide::To, notice),

@@ -31,6 +31,8 @@ enum Stage {
     Receiving,
     /// PUBREL is out.
     Releasing,
+    /// At QoS 0, on its way into the connection.
+    Leaving,
     Done,
 }
 
@@ -160,14 +162,21 @@ impl Flights {
                     Stage::Done
                 })
             };
-            if stage != Stage::Done {
-                self.open += 1;
-            }
+            self.open += usize::from(!matches!(stage, Stage::Leaving | Stage::Done));
             self.flights.push_back(Flight {
                 seq: message.seq,
                 qos: message.qos.min(self.welcome.qos_max),
                 stage,
             });
+        }
+    }
+
+    /// All that [`send`](Self::send) gave out is written: at QoS 0 that is all there is to do.
+    pub fn written(&mut self) {
+        for flight in &mut self.flights {
+            if flight.stage == Stage::Leaving {
+                flight.stage = Stage::Done;
+            }
         }
     }
 
@@ -231,7 +240,7 @@ impl Flights {
             out.truncate(before);
             return Err(vec![lost("bridge-too-large", 1, message.time_ms)]);
         }
-        Ok(if qos == 0 { Stage::Done } else { Stage::Sent })
+        Ok(if qos == 0 { Stage::Leaving } else { Stage::Sent })
     }
 
     /// PUBACK, PUBREC or PUBCOMP came. Gives the message whose receipt is to be made durable now, if it is a PUBREC.

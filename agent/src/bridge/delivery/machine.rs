@@ -41,6 +41,8 @@ pub enum Fact<'a> {
     },
     /// The broker sent this.
     Packet(Packet<'a>),
+    /// One [`Send`](line::Action::Send) was done: its bytes are in the connection.
+    Written,
     /// The connection is no more.
     Broke(ConnectionError),
     /// The answer to a question.
@@ -111,6 +113,7 @@ impl DeliveryMachine {
                     self.end(now, &error);
                 }
             }
+            Fact::Written => self.written(),
             Fact::Broke(error) => self.end(now, &error),
             Fact::Answered(answer) => self.answered(answer, now),
             Fact::Depth(next) => self.depth = self.depth.max(next),
@@ -161,6 +164,14 @@ impl DeliveryMachine {
             self.done = flights.into_done();
         }
         self.reading = None;
+    }
+
+    fn written(&mut self) {
+        if let Phase::Giving(flights) = &mut self.phase
+            && !self.line.is_sending()
+        {
+            flights.written();
+        }
     }
 
     fn opened(&mut self, outcome: Result<Welcome, ConnectionError>, random: u64, now: Moment) {
@@ -263,11 +274,15 @@ impl DeliveryMachine {
         let mut notices = Vec::new();
         self.line
             .send(|out| flights.send(&self.rules, now.ms, out, &mut notices));
-        if let Some(finished) = flights.newly_finished() {
+        let finished = flights.newly_finished();
+        let reads_from = flights.reads_from(self.depth);
+        // First that it is lost, then that it is done: what ends between the two says it twice, not never.
+        self.report(notices);
+        if let Some(finished) = finished {
             self.line.own(Question::Finished(finished));
         }
         if self.reading.is_none()
-            && let Some(from) = flights.reads_from(self.depth)
+            && let Some(from) = reads_from
         {
             self.reading = Some(self.depth);
             self.line.own(Question::Read {
@@ -275,7 +290,6 @@ impl DeliveryMachine {
                 bytes_max: READ_BYTES,
             });
         }
-        self.report(notices);
     }
 
     fn report(&mut self, notices: Vec<Notice>) {

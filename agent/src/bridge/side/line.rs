@@ -248,6 +248,12 @@ impl<A> Line<A> {
         }
     }
 
+    /// Whether something is still to go to the broker.
+    pub fn is_sending(&self) -> bool {
+        let send = |action: &Action<A>| matches!(action, Action::Send(_));
+        self.actions.iter().any(send)
+    }
+
     /// Something for health and trail.
     pub fn report(&mut self, notice: Notice) {
         self.actions.push_back(Action::Report(notice));

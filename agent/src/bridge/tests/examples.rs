@@ -91,9 +91,17 @@ impl Giving {
         giving
     }
 
+    /// Takes a fact, does what is to be done, and says what that was; all that is sent is written.
     fn take(&mut self, fact: delivery::Fact<'_>) -> Vec<delivery::Action> {
         self.machine.take(fact, self.now);
-        std::iter::from_fn(|| self.machine.action()).collect()
+        let mut actions = Vec::new();
+        while let Some(action) = self.machine.action() {
+            if matches!(action, Action::Send(_)) {
+                self.machine.take(delivery::Fact::Written, self.now);
+            }
+            actions.push(action);
+        }
+        actions
     }
 
     fn opened(&mut self, session_present: bool) -> Vec<delivery::Action> {
@@ -317,4 +325,55 @@ fn a_position_that_was_not_written_does_not_count_as_written_after_a_commit_with
     let empty = keeper.commit(&[read], false);
     assert!(empty.records.is_empty() && keeper.kept(&empty, Instant::now()).is_empty());
     assert_eq!(keeper.commit(&[], true).records, [QueueRecord::Finished(5)]);
+}
+
+#[test]
+fn what_could_not_be_written_at_qos_0_is_given_over_the_next_connection_and_not_counted_as_done() {
+    let mut giving = Giving::new();
+    giving.opened(true);
+    let messages = || Answer::Read(vec![message(1, 0), message(2, 0)]);
+    giving
+        .machine
+        .take(delivery::Fact::Answered(stands(1, 3)), giving.now);
+    giving
+        .machine
+        .take(delivery::Fact::Answered(messages()), giving.now);
+    let mut asked = Vec::new();
+    while let Some(action) = giving.machine.action() {
+        match action {
+            Action::Send(_) => {
+                let broke = delivery::Fact::Broke(ConnectionError::Closed);
+                giving.machine.take(broke, giving.now);
+            }
+            Action::Own(question) => asked.push(question),
+            _ => {}
+        }
+    }
+    assert!(!asked.contains(&Question::Finished(3)), "{asked:?}");
+    later(&mut giving.now, 60);
+    giving.take(delivery::Fact::TimePassed);
+    giving.opened(true);
+    giving.answered(stands(1, 3));
+    let given = giving.answered(messages());
+    assert!(matches!(given.first(), Some(Action::Send(_))), "{given:?}");
+    assert!(
+        given.contains(&Action::Own(Question::Finished(3))),
+        "{given:?}"
+    );
+}
+
+#[test]
+fn a_loss_is_reported_before_it_counts_as_done() {
+    let mut giving = Giving::new();
+    giving.opened(true);
+    giving.answered(stands(1, 2));
+    let expired = Message {
+        expires_ms: 2,
+        ..message(1, 1)
+    };
+    let actions = giving.answered(Answer::Read(vec![expired]));
+    let at = |wanted: fn(&delivery::Action) -> bool| actions.iter().position(wanted);
+    let lost = at(|action| matches!(action, Action::Report(Notice::Lost { .. })));
+    let done = at(|action| *action == Action::Own(Question::Finished(2)));
+    assert!(lost.is_some() && lost < done, "{actions:?}");
 }

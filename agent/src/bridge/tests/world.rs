@@ -457,6 +457,7 @@ impl World {
                 Action::Send(bytes) => {
                     if let Link::Open { up, .. } = &mut self.to {
                         up.extend(packets(&bytes));
+                        self.agent.delivery.take(delivery::Fact::Written, self.now);
                     }
                 }
                 Action::Close(_) => self.to = Link::Closed,

@@ -28,7 +28,7 @@ use machine::{Fact, IntakeMachine, Subscribed};
 
 /// How many publications at QoS 1 and 2 we ask the broker to have under way to us at most.
 pub const RECEIVE_MAXIMUM: u16 = 128;
-/// Batches whose acknowledgements may wait to be written; far fewer can be under way, since one waits for the next.
+/// Syncs whose acknowledgements may wait to be written; far fewer can be under way, since while these wait few batches follow.
 const ACKS_MAX: usize = 64;
 /// The largest list of filters in a plan is far below.
 const FILTERS_BYTES_MAX: u64 = 4 * 1024 * 1024;

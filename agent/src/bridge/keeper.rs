@@ -40,6 +40,9 @@ pub struct Ack {
     pub identifier: u16,
 }
 
+/// What an entry without a message counts for in memory, bytes.
+const ENTRY_BYTES: u64 = 64;
+
 /// One thing that the sending broker did, in its order.
 #[derive(Debug)]
 pub enum IntakeEntry {
@@ -51,6 +54,16 @@ pub enum IntakeEntry {
     Release(Ack),
     /// Its session is new.
     Forgot,
+}
+
+impl IntakeEntry {
+    /// What it counts for while it waits, bytes.
+    pub fn cost(&self) -> u64 {
+        match self {
+            Self::Keep(message, _) => message.cost(),
+            Self::Skip(_) | Self::Release(_) | Self::Forgot => ENTRY_BYTES,
+        }
+    }
 }
 
 /// What came over one connection, in its order.
@@ -239,7 +252,7 @@ impl Job {
         acknowledge(owed);
         for request in std::mem::take(&mut self.requests) {
             if let Some(answer) = self.answer(request.question, recorded) {
-                // A connection that is gone waits for none.
+                // One that stands has room for all that it can be owed (`ANSWERS_MAX`); one that is gone waits for none.
                 let _ = request.answers.try_send(answer);
             }
         }
@@ -266,9 +279,33 @@ impl Job {
     }
 }
 
-/// A connection that is gone, or that does not take its acknowledgements, gets them when the broker sends again.
+/// Each connection hears once of one sync, however many batches it held: what its channel cannot take would be owed for as long
+/// as that connection stands. One that is gone gets its acknowledgements when the broker sends again over the next.
 fn acknowledge(owed: Owed<mpsc::Sender<Vec<Ack>>>) {
+    let mut together: Owed<mpsc::Sender<Vec<Ack>>> = Vec::new();
     for (to, acks) in owed {
+        match together.last_mut() {
+            Some((last, all)) if last.same_channel(&to) => all.extend(acks),
+            _ => together.push((to, acks)),
+        }
+    }
+    for (to, acks) in together {
         let _ = to.try_send(acks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_acknowledgement_is_lost_however_many_batches_one_sync_held() {
+        let (to, mut durable) = mpsc::channel(1);
+        let ack = |identifier| Ack {
+            kind: 4,
+            identifier,
+        };
+        acknowledge((0..200).map(|number| (to.clone(), vec![ack(number)])).collect());
+        assert_eq!(durable.try_recv(), Ok((0..200).map(ack).collect()));
     }
 }

@@ -20,8 +20,6 @@ use crate::bridge::side::line::{self, Due, Line, Moment};
 
 /// A batch of this size is not read on to.
 pub const BATCH_BYTES: u64 = 64 * 1024;
-/// What an entry without a message counts for in a batch.
-const ENTRY_BYTES: u64 = 64;
 const SUBSCRIBE_ID: u16 = 1;
 const UNSUBSCRIBE_ID: u16 = 2;
 
@@ -220,7 +218,7 @@ impl IntakeMachine {
                 ..
             } => {
                 let kind = kind::PUBCOMP;
-                self.keep(IntakeEntry::Release(Ack { kind, identifier }), ENTRY_BYTES);
+                self.keep(IntakeEntry::Release(Ack { kind, identifier }));
             }
             Packet::Acknowledge { .. } => {
                 return Err(ConnectionError::Misbehaved(
@@ -289,7 +287,7 @@ impl IntakeMachine {
         if let Err(why) = judged {
             self.line.report(Notice::Refused(why));
             if let Some(ack) = ack {
-                self.keep(IntakeEntry::Skip(ack), ENTRY_BYTES);
+                self.keep(IntakeEntry::Skip(ack));
             }
             return;
         }
@@ -309,12 +307,11 @@ impl IntakeMachine {
             topic: publication.topic.to_owned(),
             payload: publication.payload.to_vec(),
         };
-        let bytes = message.cost();
-        self.keep(IntakeEntry::Keep(message, ack), bytes);
+        self.keep(IntakeEntry::Keep(message, ack));
     }
 
-    fn keep(&mut self, entry: IntakeEntry, bytes: u64) {
-        self.pending_bytes += bytes;
+    fn keep(&mut self, entry: IntakeEntry) {
+        self.pending_bytes += entry.cost();
         self.pending.push(entry);
     }
 }

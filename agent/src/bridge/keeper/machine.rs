@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::{Ack, IntakeEntry, Question};
 use crate::bridge::layout::QueueRecord;
 
-/// The most bytes of messages in one sync.
+/// The most bytes of entries in one sync.
 pub const COMMIT_BYTES: u64 = 512 * 1024;
 /// For how long it is said that there was no room, where nothing waits for it.
 const SHED_SAID: Duration = Duration::from_secs(5);
@@ -84,7 +84,7 @@ impl<To> KeeperMachine<To> {
         self.bytes >= COMMIT_BYTES
     }
 
-    /// What waits of messages, bytes.
+    /// What waits, bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -110,6 +110,7 @@ impl<To> KeeperMachine<To> {
         let mut known = None;
         let mut acks = Vec::new();
         for entry in entries {
+            self.bytes += entry.cost();
             let record = match entry {
                 IntakeEntry::Keep(message, ack) => {
                     acks.extend(ack);
@@ -119,7 +120,6 @@ impl<To> KeeperMachine<To> {
                             continue;
                         }
                     }
-                    self.bytes += message.cost();
                     QueueRecord::Message(message)
                 }
                 IntakeEntry::Skip(ack) => {

@@ -377,3 +377,16 @@ fn a_loss_is_reported_before_it_counts_as_done() {
     let done = at(|action| *action == Action::Own(Question::Finished(2)));
     assert!(lost.is_some() && lost < done, "{actions:?}");
 }
+
+#[test]
+fn what_holds_no_message_counts_for_what_waits_too() {
+    let release = |identifier| {
+        IntakeEntry::Release(Ack {
+            kind: kind::PUBCOMP,
+            identifier,
+        })
+    };
+    let mut keeper = KeeperMachine::new(1);
+    keeper.take((1..=u16::MAX).map(release).collect(), (), &BTreeSet::new());
+    assert!(keeper.is_full());
+}

@@ -18,7 +18,7 @@ use crate::log::{Disk, RealDisk, Scan, Segment, Segments, Step};
 
 mod left;
 
-pub use left::undelivered;
+pub use left::{Undelivered, undelivered};
 
 /// How large a queue may become.
 #[derive(Debug, Clone, Copy)]

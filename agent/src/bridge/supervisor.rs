@@ -186,10 +186,16 @@ impl Supervisor {
         let audit = self.audit.clone();
         let (folder, name) = (folder.to_owned(), name.to_owned());
         let purged = tokio::task::spawn_blocking(move || {
-            let held = queue::undelivered(&folder);
-            let (count, first_ms, last_ms) = held.unwrap_or_default();
-            let text =
-                format!("{name}: the policy no longer permits it; {count} undelivered messages are removed");
+            let left = queue::undelivered(&folder);
+            let (count, first_ms, last_ms) = left.known.unwrap_or_default();
+            let more = if left.damaged {
+                ", and those that cannot be read: the queue on disk is damaged"
+            } else {
+                ""
+            };
+            let text = format!(
+                "{name}: the policy no longer permits it; {count} undelivered messages are removed{more}"
+            );
             audit.note(record::agent(AgentStep::BridgeRevoked, &text));
             if count > 0 {
                 audit.note(record::lost("bridge-revoked", count, first_ms, last_ms));

@@ -1,38 +1,77 @@
 //! What a queue's folder still holds for a bridge that is gone: counted before it is removed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use super::super::layout::{self, QueueRecord};
-use crate::log::{Disk as _, RealDisk, Scan, Step, numbered, read_header};
+use crate::log::{Disk as _, DiskFile, RealDisk, Scan, Step, numbered, read_header};
 
-/// How many messages a folder holds for a bridge that nobody may deliver any more, and when they came.
-pub fn undelivered(folder: &Path) -> Option<(u64, u64, u64)> {
-    let mut seen = BTreeSet::new();
-    let (mut first_ms, mut last_ms) = (u64::MAX, 0);
-    let mut finished = 0;
-    for (number, path) in numbered(&RealDisk, folder).ok()? {
-        let file = RealDisk.open(&path).ok()?;
-        let (identity, _) = read_header(&file).ok()??;
-        let mut scan = Scan::new(&file, number, identity);
+/// What nobody may deliver any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Undelivered {
+    /// How many messages can be read, and when the first and the last of them came, milliseconds since 1970.
+    pub known: Option<(u64, u64, u64)>,
+    /// Something cannot be read: there may be more.
+    pub damaged: bool,
+}
+
+/// What is read so far.
+#[derive(Debug, Default)]
+struct Reading {
+    /// When each message came.
+    came_ms: BTreeMap<u64, u64>,
+    finished: u64,
+    damaged: bool,
+}
+
+/// What a folder holds for a bridge that nobody may deliver any more. A segment that cannot be read hides nothing of the others.
+pub fn undelivered(folder: &Path) -> Undelivered {
+    let mut reading = Reading::default();
+    let segments = numbered(&RealDisk, folder);
+    reading.damaged = segments.is_err();
+    for (number, path) in segments.unwrap_or_default() {
+        let read = RealDisk
+            .open(&path)
+            .and_then(|file| reading.segment(number, &file));
+        reading.damaged |= read.is_err();
+    }
+    let left = reading.came_ms.range(reading.finished..).map(|(_, ms)| *ms);
+    let (first_ms, last_ms) = (left.clone().min(), left.clone().max());
+    Undelivered {
+        known: first_ms
+            .zip(last_ms)
+            .map(|(first_ms, last_ms)| (left.count() as u64, first_ms, last_ms)),
+        damaged: reading.damaged,
+    }
+}
+
+impl Reading {
+    fn segment<F: DiskFile>(&mut self, number: u64, file: &F) -> io::Result<()> {
+        let Some((identity, _)) = read_header(file)? else {
+            // Made and not yet written, or damaged from its first byte on.
+            self.damaged |= file.length()? > 0;
+            return Ok(());
+        };
+        let mut scan = Scan::new(file, number, identity);
         loop {
-            let body = match scan.step().ok()? {
-                Step::Record(body) => body,
-                Step::Damaged => continue,
-                Step::End { .. } => break,
-            };
-            match layout::decode(&body) {
-                Some(QueueRecord::Message(message)) => {
-                    seen.insert(message.seq);
-                    first_ms = first_ms.min(message.time_ms);
-                    last_ms = last_ms.max(message.time_ms);
+            let record = match scan.step()? {
+                Step::Record(body) => layout::decode(&body),
+                Step::Damaged => None,
+                Step::End { rest } => {
+                    self.damaged |= rest > 0;
+                    return Ok(());
                 }
-                Some(QueueRecord::Finished(seq)) => finished = finished.max(seq),
-                Some(QueueRecord::Snapshot(snapshot)) => finished = finished.max(snapshot.finished),
-                _ => {}
+            };
+            match record {
+                None => self.damaged = true,
+                Some(QueueRecord::Message(message)) => {
+                    self.came_ms.insert(message.seq, message.time_ms);
+                }
+                Some(QueueRecord::Finished(seq)) => self.finished = self.finished.max(seq),
+                Some(QueueRecord::Snapshot(snapshot)) => self.finished = self.finished.max(snapshot.finished),
+                Some(_) => {}
             }
         }
     }
-    let count = seen.range(finished..).count() as u64;
-    (count > 0).then_some((count, first_ms, last_ms))
 }

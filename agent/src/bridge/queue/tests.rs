@@ -163,11 +163,32 @@ fn a_queue_of_another_bridge_is_never_read_as_this_ones() {
     let folder = tempfile::tempdir().unwrap();
     let (mut queue, _) = open(folder.path());
     queue.commit(&mut [message(1, 10)]).unwrap();
-    assert_eq!(undelivered(folder.path()), Some((1, 1, 1)));
+    assert_eq!(undelivered(folder.path()).known, Some((1, 1, 1)));
     drop(queue);
     let (mut other, found) = Queue::open(folder.path(), [4; 16], LIMITS).unwrap();
     assert_eq!(found.foreign, 1);
     assert!(held(&mut other).is_empty());
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_hides_nothing_of_the_others_when_a_bridge_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut queue, _) = open(folder.path());
+    for n in 1..=3 {
+        queue.commit(&mut [message(n, 10)]).unwrap();
+    }
+    queue.commit(&mut [QueueRecord::Finished(2)]).unwrap();
+    drop(queue);
+    let left = |damaged| Undelivered {
+        known: Some((2, 2, 3)),
+        damaged,
+    };
+    // Made, and not yet written when the power went.
+    let torn = folder.path().join("00000000000000ff.seg");
+    std::fs::write(&torn, b"").unwrap();
+    assert_eq!(undelivered(folder.path()), left(false));
+    std::fs::write(&torn, b"PS").unwrap();
+    assert_eq!(undelivered(folder.path()), left(true));
 }
 
 /// So small that segments end often.

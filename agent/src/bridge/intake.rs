@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use penstock_policy::text::sentence;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -137,10 +138,17 @@ impl Running {
     }
 }
 
-/// The filters that the broker's session was last given; `None`: it never was.
+/// The filters that the broker's session was last given; `None`: it never was. A note that cannot be read says that it was, and
+/// no more: that such a session is lost is reported, and what is no longer wanted is refused.
 fn noted(path: &Path) -> Option<Vec<String>> {
-    let bytes = durable::read(path, FILTERS_BYTES_MAX).ok()??;
-    serde_json::from_slice(&bytes).ok()
+    match durable::read(path, FILTERS_BYTES_MAX) {
+        Ok(None) => None,
+        Ok(Some(bytes)) => Some(serde_json::from_slice(&bytes).unwrap_or_default()),
+        Err(error) => {
+            tracing::warn!(error = %sentence(&error), "a bridge's subscriptions cannot be read");
+            Some(Vec::new())
+        }
+    }
 }
 
 /// Without this note the broker would deliver what is no longer wanted, which is refused then: worth a try, no more.
@@ -148,8 +156,32 @@ fn note(path: &Path, filters: &[String]) {
     if noted(path).is_some_and(|before| before == filters) {
         return;
     }
-    let text = serde_json::to_vec(filters).unwrap_or_default();
-    if let Err(error) = durable::replace(path, &text, 0o600) {
+    let text = serde_json::Value::from(filters).to_string();
+    if let Err(error) = durable::replace(path, text.as_bytes(), 0o600) {
         tracing::warn!(%error, "a bridge's subscriptions were not recorded");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_note_that_cannot_be_read_still_says_that_the_broker_had_been_given_a_session() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("subscribed");
+        assert_eq!(noted(&path), None);
+        for torn in [&b""[..], b"[\"works/", b"\xff"] {
+            std::fs::write(&path, torn).unwrap();
+            assert_eq!(noted(&path), Some(Vec::new()));
+        }
+        let filters = ["works/#".to_owned(), "\"\u{e9}/+".to_owned()];
+        note(&path, &filters);
+        assert_eq!(noted(&path).unwrap(), filters);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(noted(&path), Some(Vec::new()));
     }
 }

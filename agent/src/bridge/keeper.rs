@@ -233,7 +233,6 @@ impl Job {
         let questions = self.requests.iter().map(|request| &request.question);
         let written_out = std::mem::take(&mut self.write_finished);
         let mut commit = self.machine.commit(questions, written_out);
-        self.queue.finish(self.machine.finished());
         let written = self.queue.commit(&mut commit.records);
         let now = Instant::now().into_std();
         let (owed, recorded) = match written {
@@ -249,6 +248,13 @@ impl Job {
                 (owed, recorded)
             }
         };
+        // What is done goes when that is durable: earlier, it would count as lost after a crash. But where nothing can be
+        // written, room is worth more than that count.
+        self.queue.finish(if recorded {
+            self.machine.finished_written()
+        } else {
+            self.machine.finished()
+        });
         acknowledge(owed);
         for request in std::mem::take(&mut self.requests) {
             if let Some(answer) = self.answer(request.question, recorded) {
@@ -296,15 +302,59 @@ fn acknowledge(owed: Owed<mpsc::Sender<Vec<Ack>>>) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::layout::QueueRecord;
+    use super::super::queue::QueueLimits;
     use super::*;
+
+    #[test]
+    fn what_was_delivered_does_not_count_as_lost_after_a_crash_before_the_position_was_written() {
+        let limits = QueueLimits {
+            bytes_max: 64 * 1024,
+            free_bytes_min: 0,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (mut queue, _) = Queue::open(folder.path(), [1; 16], limits).unwrap();
+        for _ in 0..40 {
+            let message = Message {
+                seq: 0,
+                time_ms: 1,
+                expires_ms: 0,
+                origin: 0,
+                qos: 1,
+                retain: false,
+                topic: "works/a".to_owned(),
+                payload: vec![0; 1000],
+            };
+            queue.commit(&mut [QueueRecord::Message(message)]).unwrap();
+        }
+        let (full, (answers, _nobody)) = (queue.bytes(), mpsc::channel(1));
+        let job = Job {
+            machine: KeeperMachine::new(queue.state().finished),
+            queue,
+            requests: vec![Request {
+                question: Question::Finished(41),
+                answers,
+            }],
+            write_finished: false,
+            shed: None,
+        };
+        let mut job = job.done();
+        let (_, found) = Queue::open(folder.path(), [1; 16], limits).unwrap();
+        assert_eq!(found.lost, 0);
+        job.write_finished = true;
+        let job = job.done();
+        assert!(job.queue.bytes() < full / 2, "and it gives its room back");
+        drop(job);
+        let (queue, found) = Queue::open(folder.path(), [1; 16], limits).unwrap();
+        assert_eq!((found.lost, queue.state().finished), (0, 41));
+    }
 
     #[test]
     fn no_acknowledgement_is_lost_however_many_batches_one_sync_held() {
         let (to, mut durable) = mpsc::channel(1);
-        let ack = |identifier| Ack {
-            kind: 4,
-            identifier,
-        };
+        let ack = |identifier| Ack { kind: 4, identifier };
         acknowledge((0..200).map(|number| (to.clone(), vec![ack(number)])).collect());
         assert_eq!(durable.try_recv(), Ok((0..200).map(ack).collect()));
     }

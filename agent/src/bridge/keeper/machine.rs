@@ -94,6 +94,11 @@ impl<To> KeeperMachine<To> {
         self.finished
     }
 
+    /// Everything below is done, and the disk says so.
+    pub fn finished_written(&self) -> u64 {
+        self.finished_written
+    }
+
     /// Why messages are not taken now, if so.
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
@@ -149,12 +154,12 @@ impl<To> KeeperMachine<To> {
         known
     }
 
-    /// What is to be made durable now, with what the questions change. The position is written with other records, or if
-    /// `written_out` wants it by itself.
+    /// What is to be made durable now, with what the questions change. The position is written with other records, when it
+    /// is asked for, or if `written_out` wants it by itself.
     pub fn commit<'a>(
         &mut self,
         questions: impl IntoIterator<Item = &'a Question>,
-        written_out: bool,
+        mut written_out: bool,
     ) -> Commit {
         let mut records = Vec::new();
         for question in questions {
@@ -162,7 +167,9 @@ impl<To> KeeperMachine<To> {
                 Question::Received(seq) => records.push(QueueRecord::Received(*seq)),
                 Question::Finished(seq) => self.finished = self.finished.max(*seq),
                 Question::Forgot => records.push(QueueRecord::ReceiverForgot),
-                Question::Read { .. } | Question::State => {}
+                // A new connection begins where the queue says.
+                Question::State => written_out = true,
+                Question::Read { .. } => {}
             }
         }
         let written_out = written_out || self.is_stuck() || !records.is_empty();

@@ -356,10 +356,7 @@ fn what_could_not_be_written_at_qos_0_is_given_over_the_next_connection_and_not_
     giving.answered(stands(1, 3));
     let given = giving.answered(messages());
     assert!(matches!(given.first(), Some(Action::Send(_))), "{given:?}");
-    assert!(
-        given.contains(&Action::Own(Question::Finished(3))),
-        "{given:?}"
-    );
+    assert!(given.contains(&Action::Own(Question::Finished(3))), "{given:?}");
 }
 
 #[test]

@@ -370,6 +370,9 @@ impl World {
         self.now.ms += u64::try_from(span.as_millis()).unwrap();
         self.agent.intake.take(intake::Fact::TimePassed, self.now);
         self.agent.delivery.take(delivery::Fact::TimePassed, self.now);
+        if !span.is_zero() {
+            self.keep(true);
+        }
         self.carry_out();
     }
 
@@ -541,7 +544,7 @@ impl World {
                     agent.intake.take(intake::Fact::Durable(owed), self.now);
                 }
             }
-            Actor::Keeper => return self.keep(),
+            Actor::Keeper => return self.keep(false),
             Actor::DeliveryHearsOfDepth => {
                 let next = self.disk.state.next;
                 agent.delivery.take(delivery::Fact::Depth(next), self.now);
@@ -572,8 +575,8 @@ impl World {
         Some(())
     }
 
-    /// The keeper's turn, as its shell takes it.
-    fn keep(&mut self) -> Option<()> {
+    /// The keeper's turn, as its shell takes it; `tick`: positions are to be written though nothing else is.
+    fn keep(&mut self, tick: bool) -> Option<()> {
         let agent = &mut self.agent;
         if !agent.keeper.is_stuck()
             && let Some((connection, entries)) = agent.batch.take()
@@ -581,15 +584,12 @@ impl World {
             agent
                 .keeper
                 .take(entries, connection, &self.disk.state.unreleased);
-        } else if agent.requests.is_empty() && !agent.keeper.is_stuck() {
+        } else if agent.requests.is_empty() && !agent.keeper.is_stuck() && !tick {
             return None;
         }
         let requests = std::mem::take(&mut agent.requests);
         let questions = requests.iter().map(|(_, question)| question);
-        let mut commit = agent.keeper.commit(questions, false);
-        let finished = agent.keeper.finished();
-        self.disk.state.finished = self.disk.state.finished.max(finished);
-        self.disk.state.received.retain(|received| *received >= finished);
+        let mut commit = agent.keeper.commit(questions, tick);
         let (owed, recorded) = match self.disk.commit(&mut commit.records) {
             Ok(()) => (agent.keeper.kept(&commit, self.now.instant), true),
             Err(problem) => {
@@ -602,6 +602,13 @@ impl World {
                 (owed, recorded)
             }
         };
+        let finished = if recorded {
+            agent.keeper.finished_written()
+        } else {
+            agent.keeper.finished()
+        };
+        self.disk.state.finished = self.disk.state.finished.max(finished);
+        self.disk.state.received.retain(|received| *received >= finished);
         agent.durable.extend(owed);
         for (connection, question) in requests {
             let state = &self.disk.state;

@@ -75,6 +75,33 @@ pub struct Snapshot {
     pub received: BTreeSet<u64>,
 }
 
+impl Snapshot {
+    /// What the state is after this record.
+    pub(super) fn apply(&mut self, record: &QueueRecord) {
+        match record {
+            QueueRecord::Message(message) => {
+                self.next = message.seq.saturating_add(1);
+                if message.origin != 0 {
+                    self.unreleased.insert(message.origin);
+                }
+            }
+            QueueRecord::Released(identifier) => {
+                self.unreleased.remove(identifier);
+            }
+            QueueRecord::Received(seq) => {
+                self.received.insert(*seq);
+            }
+            QueueRecord::Finished(seq) => {
+                self.finished = self.finished.max(*seq);
+                self.received.retain(|received| received >= seq);
+            }
+            QueueRecord::SenderForgot => self.unreleased.clear(),
+            QueueRecord::ReceiverForgot => self.received.clear(),
+            QueueRecord::Snapshot(snapshot) => self.clone_from(snapshot),
+        }
+    }
+}
+
 /// A record's body.
 pub(super) fn encode(record: &QueueRecord) -> Vec<u8> {
     let mut out = Vec::new();

@@ -169,13 +169,9 @@ impl<D: Disk> Queue<D> {
         for record in records.iter_mut() {
             if let QueueRecord::Message(message) = record {
                 message.seq = state.next;
-                state.next = state.next.saturating_add(1);
                 wanted += message.cost();
-                if message.origin != 0 {
-                    state.unreleased.insert(message.origin);
-                }
             }
-            apply(&mut state, record);
+            state.apply(record);
         }
         if wanted > 0 {
             self.require_room(wanted)?;
@@ -365,14 +361,11 @@ impl Recovering {
                     if message.seq > expected {
                         self.gaps.push((expected, message.seq));
                     }
-                    expected = message.seq.saturating_add(1);
-                    if message.origin != 0 {
-                        self.state.unreleased.insert(message.origin);
-                    }
                     first.get_or_insert(message.seq);
-                    self.state.next = expected;
+                    self.state.apply(&QueueRecord::Message(message));
+                    expected = self.state.next;
                 }
-                Some(other) => apply(&mut self.state, &other),
+                Some(other) => self.state.apply(&other),
             }
         }
         self.spans.push_back(Span {
@@ -399,24 +392,6 @@ impl Recovering {
             foreign,
         };
         (found, finished)
-    }
-}
-
-fn apply(state: &mut Snapshot, record: &QueueRecord) {
-    match record {
-        QueueRecord::Released(identifier) => {
-            state.unreleased.remove(identifier);
-        }
-        QueueRecord::Received(seq) => {
-            state.received.insert(*seq);
-        }
-        QueueRecord::Finished(seq) => {
-            state.finished = state.finished.max(*seq);
-            state.received.retain(|received| received >= seq);
-        }
-        QueueRecord::SenderForgot => state.unreleased.clear(),
-        QueueRecord::ReceiverForgot => state.received.clear(),
-        QueueRecord::Message(_) | QueueRecord::Snapshot(_) => {}
     }
 }
 

@@ -20,13 +20,12 @@ use super::keeper::{Answer, Depth, Question, Request};
 use super::report::{BridgeSide, Reporter};
 use super::rules::PublicationRules;
 use super::side::line::Action;
-use super::side::{BrokerPeer, Signal, Wire, moment, reached};
-use crate::jitter::random;
+use super::side::{BrokerPeer, Wire, moment, reached};
 
 pub mod flights;
 pub mod machine;
 
-use machine::{ANSWERS_MAX, DeliveryMachine, Fact};
+use machine::{ANSWERS_MAX, DeliveryMachine, Fact, QueueFact};
 
 /// The giving side of one bridge.
 pub struct Delivery {
@@ -87,23 +86,16 @@ impl Running {
                     let forget = self.side.revoked.load(Ordering::Acquire);
                     machine.take(Fact::Stopping { forget }, moment());
                 }
-                signal = self.wire.next() => {
-                    let fact = match signal {
-                        Signal::Opened(outcome) => Fact::Opened { outcome, random: random() },
-                        Signal::Packet(packet) => Fact::Packet(packet),
-                        Signal::Broke(error) => Fact::Broke(error),
-                    };
-                    machine.take(fact, moment());
-                }
+                fact = self.wire.next() => machine.take(fact, moment()),
                 Some(answer) = self.answers.recv() => {
-                    machine.take(Fact::Answered(answer), moment());
+                    machine.take(Fact::Own(QueueFact::Answered(answer)), moment());
                     while let Ok(answer) = self.answers.try_recv() {
-                        machine.take(Fact::Answered(answer), moment());
+                        machine.take(Fact::Own(QueueFact::Answered(answer)), moment());
                     }
                 }
                 changed = self.side.depth.changed() => {
                     let fact = match changed {
-                        Ok(()) => Fact::Depth(self.side.depth.borrow_and_update().next),
+                        Ok(()) => Fact::Own(QueueFact::Depth(self.side.depth.borrow_and_update().next)),
                         Err(_) => Fact::QueueClosed,
                     };
                     machine.take(fact, moment());
@@ -122,10 +114,7 @@ impl Running {
                     self.wire.open(&self.side.peer, clean_start);
                 }
                 Action::Send(bytes) => {
-                    let fact = match self.wire.send(&bytes).await {
-                        Ok(()) => Fact::Written,
-                        Err(error) => Fact::Broke(error),
-                    };
+                    let fact = self.wire.send(&bytes).await;
                     self.machine.take(fact, moment());
                 }
                 Action::Close(goodbye) => self.wire.close(goodbye).await,

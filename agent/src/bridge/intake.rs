@@ -19,13 +19,12 @@ use super::keeper::{Ack, IntakeBatch};
 use super::report::{BridgeSide, Reporter};
 use super::rules::PublicationRules;
 use super::side::line::Action;
-use super::side::{BrokerPeer, Signal, Wire, moment, reached};
+use super::side::{BrokerPeer, Wire, moment, reached};
 use crate::durable;
-use crate::jitter::random;
 
 pub mod machine;
 
-use machine::{Fact, IntakeMachine, Subscribed};
+use machine::{Durable, Fact, IntakeMachine, Subscribed};
 
 /// How many publications at QoS 1 and 2 we ask the broker to have under way to us at most.
 pub const RECEIVE_MAXIMUM: u16 = 128;
@@ -98,18 +97,11 @@ impl Running {
                     }),
                     Err(_) => machine.take(Fact::QueueClosed, moment()),
                 },
-                signal = self.wire.next(), if machine.listens() => {
-                    let fact = match signal {
-                        Signal::Opened(outcome) => Fact::Opened { outcome, random: random() },
-                        Signal::Packet(packet) => Fact::Packet(packet),
-                        Signal::Broke(error) => Fact::Broke(error),
-                    };
-                    machine.take(fact, moment());
-                }
+                fact = self.wire.next(), if machine.listens() => machine.take(fact, moment()),
                 Some(owed) = self.durable.recv() => {
-                    machine.take(Fact::Durable(owed), moment());
+                    machine.take(Fact::Own(Durable(owed)), moment());
                     while let Ok(owed) = self.durable.try_recv() {
-                        machine.take(Fact::Durable(owed), moment());
+                        machine.take(Fact::Own(Durable(owed)), moment());
                     }
                 }
                 () = reached(machine.deadline()) => machine.take(Fact::TimePassed, moment()),
@@ -126,9 +118,8 @@ impl Running {
                     self.wire.open(&self.side.peer, clean_start);
                 }
                 Action::Send(bytes) => {
-                    if let Err(error) = self.wire.send(&bytes).await {
-                        self.machine.take(Fact::Broke(error), moment());
-                    }
+                    let fact = self.wire.send(&bytes).await;
+                    self.machine.take(fact, moment());
                 }
                 Action::Close(goodbye) => self.wire.close(goodbye).await,
                 Action::Report(notice) => self.side.reporter.notice(BridgeSide::From, notice),

@@ -11,13 +11,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connection::{self, ConnectionError, Incoming, Outgoing, Target};
-use super::packet::{self, Hello, Incoming as Packet, Welcome};
+use super::packet::{self, Hello, Welcome};
 use crate::identity::Identity;
+use crate::jitter::random;
 use crate::{clock, durable};
 
 pub mod line;
 
-use line::{Goodbye, KEEP_ALIVE_S, Moment};
+use line::{Fact, Goodbye, KEEP_ALIVE_S, Moment};
 
 /// How long a broker keeps our session while we are away: longer than any repair, and not for ever.
 pub const SESSION_EXPIRY_S: u32 = 7 * 24 * 3600;
@@ -127,16 +128,6 @@ pub enum Wire {
 
 type Opened = Result<(Incoming, Outgoing, Welcome), ConnectionError>;
 
-/// What a [`Wire`] has to say.
-pub enum Signal<'a> {
-    /// The attempt came to this.
-    Opened(Result<Welcome, ConnectionError>),
-    /// The broker sent this.
-    Packet(Packet<'a>),
-    /// The connection is no more.
-    Broke(ConnectionError),
-}
-
 impl Wire {
     /// Begins to connect, as `peer` says.
     pub fn open(&mut self, peer: &BrokerPeer, clean_start: bool) {
@@ -145,7 +136,7 @@ impl Wire {
     }
 
     /// Waits for what there is to say. May be dropped while it waits and asked again: nothing is lost.
-    pub async fn next(&mut self) -> Signal<'_> {
+    pub async fn next<O>(&mut self) -> Fact<'_, O> {
         if let Self::Opening(attempt) = self {
             let opened = attempt.as_mut().await;
             let (next, outcome) = match opened {
@@ -153,28 +144,31 @@ impl Wire {
                 Err(error) => (Self::Closed, Err(error)),
             };
             *self = next;
-            return Signal::Opened(outcome);
+            let random = random();
+            return Fact::Opened { outcome, random };
         }
         let Self::Open(incoming, _) = self else {
             return std::future::pending().await;
         };
         let read = incoming.next().await;
         match read.and_then(|(header, body)| Ok(packet::read(header, body)?)) {
-            Ok(packet) => Signal::Packet(packet),
-            Err(error) => Signal::Broke(error),
+            Ok(packet) => Fact::Packet(packet),
+            Err(error) => Fact::Broke(error),
         }
     }
 
     /// Writes all of it. If that fails there is no connection any more, and nothing goes over it.
-    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
+    pub async fn send<O>(&mut self, bytes: &[u8]) -> Fact<'static, O> {
         let Self::Open(_, outgoing) = self else {
-            return Ok(());
+            return Fact::TimePassed;
         };
-        let sent = outgoing.write(bytes).await;
-        if sent.is_err() {
-            *self = Self::Closed;
+        match outgoing.write(bytes).await {
+            Ok(()) => Fact::Written,
+            Err(error) => {
+                *self = Self::Closed;
+                Fact::Broke(error)
+            }
         }
-        sent
     }
 
     /// Ends the connection, or the attempt at one.

@@ -29,36 +29,17 @@ pub const ANSWERS_MAX: usize = WINDOW + 2;
 /// What is to be done.
 pub type Action = line::Action<Question>;
 
-/// What happened.
+/// What the queue says.
 #[derive(Debug)]
-pub enum Fact<'a> {
-    /// The attempt at a connection came to this.
-    Opened {
-        /// What the broker said.
-        outcome: Result<Welcome, ConnectionError>,
-        /// For the wait after it.
-        random: u64,
-    },
-    /// The broker sent this.
-    Packet(Packet<'a>),
-    /// One [`Send`](line::Action::Send) was done: its bytes are in the connection.
-    Written,
-    /// The connection is no more.
-    Broke(ConnectionError),
+pub enum QueueFact {
     /// The answer to a question.
     Answered(Answer),
-    /// The queue has messages below this sequence.
+    /// It has messages below this sequence.
     Depth(u64),
-    /// The queue's task is gone.
-    QueueClosed,
-    /// The bridge stops.
-    Stopping {
-        /// It is revoked: the broker shall forget it.
-        forget: bool,
-    },
-    /// Nothing, but it is later.
-    TimePassed,
 }
+
+/// What happened.
+pub type Fact<'a> = line::Fact<'a, QueueFact>;
 
 #[derive(Debug)]
 enum Phase {
@@ -115,8 +96,8 @@ impl DeliveryMachine {
             }
             Fact::Written => self.written(),
             Fact::Broke(error) => self.end(now, &error),
-            Fact::Answered(answer) => self.answered(answer, now),
-            Fact::Depth(next) => self.depth = self.depth.max(next),
+            Fact::Own(QueueFact::Answered(answer)) => self.answered(answer, now),
+            Fact::Own(QueueFact::Depth(next)) => self.depth = self.depth.max(next),
             Fact::QueueClosed => self.line.abort(),
             Fact::Stopping { forget } => self.line.stop(forget),
             Fact::TimePassed => {}

@@ -30,32 +30,12 @@ pub struct Subscribed(pub Vec<String>);
 /// What is to be done.
 pub type Action = line::Action<Subscribed>;
 
-/// What happened.
+/// A batch that was handed over during this connection is durable: this is owed for it.
 #[derive(Debug)]
-pub enum Fact<'a> {
-    /// The attempt at a connection came to this.
-    Opened {
-        /// What the broker said.
-        outcome: Result<Welcome, ConnectionError>,
-        /// For the wait after it.
-        random: u64,
-    },
-    /// The broker sent this.
-    Packet(Packet<'a>),
-    /// The connection is no more.
-    Broke(ConnectionError),
-    /// A batch that was handed over during this connection is durable: this is owed for it.
-    Durable(Vec<Ack>),
-    /// The queue's task is gone.
-    QueueClosed,
-    /// The bridge stops.
-    Stopping {
-        /// It is revoked: the broker shall forget it.
-        forget: bool,
-    },
-    /// Nothing, but it is later.
-    TimePassed,
-}
+pub struct Durable(pub Vec<Ack>);
+
+/// What happened.
+pub type Fact<'a> = line::Fact<'a, Durable>;
 
 /// The taking side of one bridge.
 #[derive(Debug)]
@@ -97,10 +77,10 @@ impl IntakeMachine {
                 }
             }
             Fact::Broke(error) => self.end(now, &error),
-            Fact::Durable(owed) => self.durable(&owed),
+            Fact::Own(Durable(owed)) => self.durable(&owed),
             Fact::QueueClosed => self.line.abort(),
             Fact::Stopping { forget } => self.line.stop(forget),
-            Fact::TimePassed => {}
+            Fact::Written | Fact::TimePassed => {}
         }
         if !self.listens() {
             // What was not listened to is not silent.

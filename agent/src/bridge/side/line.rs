@@ -41,6 +41,35 @@ pub struct Goodbye {
     pub forget: bool,
 }
 
+/// What happened. `O` is what only this side hears.
+#[derive(Debug)]
+pub enum Fact<'a, O> {
+    /// The attempt at a connection came to this.
+    Opened {
+        /// What the broker said.
+        outcome: Result<Welcome, ConnectionError>,
+        /// For the wait after it.
+        random: u64,
+    },
+    /// The broker sent this.
+    Packet(packet::Incoming<'a>),
+    /// One [`Action::Send`] was done: its bytes are in the connection.
+    Written,
+    /// The connection is no more.
+    Broke(ConnectionError),
+    /// The queue's task is gone.
+    QueueClosed,
+    /// The bridge stops.
+    Stopping {
+        /// It is revoked: the broker shall forget it.
+        forget: bool,
+    },
+    /// Nothing, but it is later.
+    TimePassed,
+    /// What only this side hears.
+    Own(O),
+}
+
 /// What is to be done. `A` is what only this side does.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action<A> {

@@ -112,7 +112,7 @@ impl Giving {
     }
 
     fn answered(&mut self, answer: Answer) -> Vec<delivery::Action> {
-        self.take(delivery::Fact::Answered(answer))
+        self.take(delivery::Fact::Own(delivery::QueueFact::Answered(answer)))
     }
 
     /// The connection breaks, and the next one stands.
@@ -176,7 +176,7 @@ fn messages_that_come_while_a_damaged_part_is_read_are_not_passed_over() {
     };
     assert!(giving.answered(stands(1, 4)).contains(&read(1)));
     // Five more are kept before it is heard that of the first three none can be read.
-    giving.take(delivery::Fact::Depth(9));
+    giving.take(delivery::Fact::Own(delivery::QueueFact::Depth(9)));
     let actions = giving.answered(Answer::Read(vec![]));
     let lost = actions.iter().find_map(|action| match action {
         Action::Report(Notice::Lost { cause, count, .. }) => Some((*cause, *count)),
@@ -332,12 +332,14 @@ fn what_could_not_be_written_at_qos_0_is_given_over_the_next_connection_and_not_
     let mut giving = Giving::new();
     giving.opened(true);
     let messages = || Answer::Read(vec![message(1, 0), message(2, 0)]);
-    giving
-        .machine
-        .take(delivery::Fact::Answered(stands(1, 3)), giving.now);
-    giving
-        .machine
-        .take(delivery::Fact::Answered(messages()), giving.now);
+    giving.machine.take(
+        delivery::Fact::Own(delivery::QueueFact::Answered(stands(1, 3))),
+        giving.now,
+    );
+    giving.machine.take(
+        delivery::Fact::Own(delivery::QueueFact::Answered(messages())),
+        giving.now,
+    );
     let mut asked = Vec::new();
     while let Some(action) = giving.machine.action() {
         match action {

@@ -120,19 +120,26 @@ impl World {
             Actor::IntakeHearsOfDisk => {
                 let (connection, owed) = agent.durable.pop_front()?;
                 if connection == agent.intake_connection {
-                    agent.intake.take(intake::Fact::Durable(owed), self.now);
+                    agent
+                        .intake
+                        .take(intake::Fact::Own(intake::Durable(owed)), self.now);
                 }
             }
             Actor::Keeper => return agent.keep(&mut self.disk, false, self.now),
             Actor::DeliveryHearsOfDepth => {
                 let next = self.disk.state.next;
-                agent.delivery.take(delivery::Fact::Depth(next), self.now);
+                agent
+                    .delivery
+                    .take(delivery::Fact::Own(delivery::QueueFact::Depth(next)), self.now);
                 return None;
             }
             Actor::DeliveryHearsOfQueue => {
                 let (connection, answer) = agent.answers.pop_front()?;
                 if connection == agent.delivery_connection {
-                    agent.delivery.take(delivery::Fact::Answered(answer), self.now);
+                    agent.delivery.take(
+                        delivery::Fact::Own(delivery::QueueFact::Answered(answer)),
+                        self.now,
+                    );
                 }
             }
             Actor::DeliveryReads => {

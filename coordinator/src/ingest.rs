@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_proto::audit::{BODY_BYTES_MAX, ChainError, EPOCH_FOLLOWED_MAX, Head, read_body};
+use penstock_proto::audit::{BODY_BYTES_MAX, EPOCH_FOLLOWED_MAX, Head, read_body};
 use penstock_proto::event::unrightful;
 use penstock_proto::v1::{AuditAck, AuditBlock, TrailEvent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -107,26 +107,23 @@ impl Ingest {
     pub async fn position(&self, source: &str, own_epoch: u64) -> Result<Option<AuditAck>, StoreError> {
         let head = self.store.head(source).await?;
         let followed = own_epoch.saturating_add(EPOCH_FOLLOWED_MAX);
-        if own_epoch > 0
-            && head.is_some_and(|head| head.epoch > followed)
-            && let Some((held, lawful)) = self.store.rewind(source, followed).await?
-        {
-            let words = format!(
+        if own_epoch == 0 || head.is_none_or(|head| head.epoch <= followed) {
+            return Ok(head.map(acknowledge));
+        }
+        let gateway = source.to_owned();
+        let alarm = self.journal.change_with(move |(held, lawful): &(Head, Head)| TrailEvent {
+            step: "rewound".to_owned(),
+            source: gateway.clone(),
+            epoch: lawful.epoch,
+            sequence: lawful.next_sequence,
+            blocks: 0,
+            message: format!(
                 "somebody else wrote under the gateway's name: its trail stood at {}/{}, which the gateway itself, at epoch {own_epoch}, never reached; it continues at {}/{}, and what was written beyond stays stored",
                 held.epoch, held.next_sequence, lawful.epoch, lawful.next_sequence
-            );
-            let rewound = TrailEvent {
-                step: "rewound".to_owned(),
-                source: source.to_owned(),
-                epoch: lawful.epoch,
-                sequence: lawful.next_sequence,
-                blocks: 0,
-                message: words,
-            };
-            self.journal.trail_changed(rewound).await?;
-            return Ok(Some(acknowledge(lawful)));
-        }
-        Ok(head.map(acknowledge))
+            ),
+        });
+        let rewound = self.store.rewind(source, followed, Some(alarm)).await?;
+        Ok(rewound.map(|(_, lawful)| lawful).or(head).map(acknowledge))
     }
 
     /// Whether there is room for the trail of `source` now.
@@ -190,99 +187,153 @@ impl Ingest {
         blocks: Vec<AuditBlock>,
         received_ms: u64,
     ) -> Result<IngestReport, StoreError> {
-        let mut fault = None;
-        let mut position = (0, 0);
-        let mut new = Vec::with_capacity(blocks.len());
-        let mut counts = Vec::with_capacity(blocks.len());
-        for block in blocks {
-            position = (block.epoch, block.sequence);
-            // Its size is judged with the chain; but what is too large is not even read.
-            let body = (block.body.len() <= BODY_BYTES_MAX).then(|| read_body(&block.body));
-            match body {
-                Some(Ok(body)) => {
-                    if let Some(kind) = unrightful(source, &body) {
-                        fault = Some(format!(
-                            "block {}/{} holds an event of the kind `{}`, which only a coordinator writes: something else than \
-                             a Penstock agent writes in the name of {source}; find out who holds its key",
-                            position.0,
-                            position.1,
-                            kind.word()
-                        ));
-                        break;
-                    }
-                    counts.push(body.events.len() as u64);
-                    new.push(NewBlock {
-                        summary: summarize(&body),
-                        block,
-                        received_ms,
-                    });
-                }
-                Some(Err(_)) | None => {
-                    fault = Some(format!("block {}/{} cannot be read", position.0, position.1));
-                    break;
-                }
-            }
-        }
-        let sequences: Vec<_> = new.iter().map(|new| new.block.sequence).collect();
+        let BlocksRead { new, events, fault } = read(source, blocks, received_ms);
         let outcomes = if new.is_empty() {
+            if let Some(fault) = &fault {
+                self.journal.trail(fault.alarm(source)).await?;
+            }
             Vec::new()
         } else {
-            self.store.append(source, new).await?
+            let sequences: Vec<_> = new.iter().map(|new| new.block.sequence).collect();
+            let (gateway, unread) = (source.to_owned(), fault.clone());
+            let found = move |outcomes: &[Append]| alarms(&gateway, outcomes, &sequences, unread.as_ref());
+            let note = self.journal.alarms_with(found);
+            self.store.append_noted(source, new, note).await?
         };
         let mut ingested = IngestReport {
             ack: None,
             events: 0,
-            fault: None,
+            fault: refused(&outcomes).or(fault).map(|fault| fault.words),
         };
-        for ((outcome, events), sequence) in outcomes.into_iter().zip(counts).zip(sequences) {
+        for (outcome, events) in outcomes.into_iter().zip(events) {
             match outcome {
                 Append::Stored { head, missing } => {
                     ingested.events += events;
                     ingested.ack = Some(acknowledge(head));
                     metrics::counter!("penstock_audit_blocks_total").increment(1);
-                    if missing > 0 {
-                        metrics::counter!("penstock_audit_missing_blocks_total").increment(missing);
-                        let message = format!(
-                            "{missing} blocks before {}/{sequence} were never delivered; the source's loss record should say why",
-                            head.epoch
-                        );
-                        let gap = TrailEvent {
-                            step: "gap".to_owned(),
-                            source: source.to_owned(),
-                            epoch: head.epoch,
-                            sequence,
-                            blocks: missing,
-                            message,
-                        };
-                        self.journal.trail(gap).await?;
-                    }
+                    metrics::counter!("penstock_audit_missing_blocks_total").increment(missing);
                 }
-                Append::Held { head } => {
-                    ingested.ack = Some(acknowledge(head));
-                }
-                Append::Refused(refused) => {
-                    position = refused.position();
-                    fault = Some(in_words(refused));
-                    break;
-                }
+                Append::Held { head } => ingested.ack = Some(acknowledge(head)),
+                Append::Refused(_) => break,
             }
         }
         metrics::counter!("penstock_audit_events_total").increment(ingested.events);
-        if let Some(fault) = &fault {
+        if ingested.fault.is_some() {
             metrics::counter!("penstock_audit_refused_total").increment(1);
-            let refused = TrailEvent {
-                step: "refused".to_owned(),
-                source: source.to_owned(),
-                epoch: position.0,
-                sequence: position.1,
-                blocks: 0,
-                message: fault.clone(),
-            };
-            self.journal.trail(refused).await?;
         }
-        ingested.fault = fault;
         Ok(ingested)
     }
+}
+
+/// Blocks up to the first that does not do.
+struct BlocksRead {
+    new: Vec<NewBlock>,
+    /// How many are in each.
+    events: Vec<u64>,
+    /// What is wrong with that one.
+    fault: Option<BlockFault>,
+}
+
+/// What is wrong with a block.
+#[derive(Debug, Clone)]
+struct BlockFault {
+    epoch: u64,
+    sequence: u64,
+    words: String,
+}
+
+impl BlockFault {
+    fn alarm(&self, source: &str) -> TrailEvent {
+        TrailEvent {
+            step: "refused".to_owned(),
+            source: source.to_owned(),
+            epoch: self.epoch,
+            sequence: self.sequence,
+            blocks: 0,
+            message: self.words.clone(),
+        }
+    }
+}
+
+fn read(source: &str, blocks: Vec<AuditBlock>, received_ms: u64) -> BlocksRead {
+    let mut all = BlocksRead {
+        new: Vec::with_capacity(blocks.len()),
+        events: Vec::with_capacity(blocks.len()),
+        fault: None,
+    };
+    for block in blocks {
+        let (epoch, sequence) = (block.epoch, block.sequence);
+        // Its size is judged with the chain; but what is too large is not even read.
+        let body = (block.body.len() <= BODY_BYTES_MAX).then(|| read_body(&block.body));
+        let words = match body {
+            Some(Ok(body)) => match unrightful(source, &body) {
+                None => {
+                    all.events.push(body.events.len() as u64);
+                    all.new.push(NewBlock {
+                        summary: summarize(&body),
+                        block,
+                        received_ms,
+                    });
+                    continue;
+                }
+                Some(kind) => format!(
+                    "block {epoch}/{sequence} holds an event of the kind `{}`, which only a coordinator writes: something else than \
+                     a Penstock agent writes in the name of {source}; find out who holds its key",
+                    kind.word()
+                ),
+            },
+            Some(Err(_)) | None => format!("block {epoch}/{sequence} cannot be read"),
+        };
+        all.fault = Some(BlockFault {
+            epoch,
+            sequence,
+            words,
+        });
+        break;
+    }
+    all
+}
+
+/// What the chain refused, if it did.
+fn refused(outcomes: &[Append]) -> Option<BlockFault> {
+    outcomes.iter().find_map(|outcome| match outcome {
+        Append::Refused(refused) => {
+            let (epoch, sequence) = refused.position();
+            Some(BlockFault {
+                epoch,
+                sequence,
+                words: refused.to_string(),
+            })
+        }
+        Append::Stored { .. } | Append::Held { .. } => None,
+    })
+}
+
+/// What the coordinator's own trail says of blocks with these sequences: what is missing before them, and what of them, or of
+/// those that could not be read, was refused.
+fn alarms(
+    source: &str,
+    outcomes: &[Append],
+    sequences: &[u64],
+    unread: Option<&BlockFault>,
+) -> Vec<TrailEvent> {
+    let gap = |(outcome, sequence): (&Append, &u64)| match outcome {
+        Append::Stored { head, missing } if *missing > 0 => Some(TrailEvent {
+            step: "gap".to_owned(),
+            source: source.to_owned(),
+            epoch: head.epoch,
+            sequence: *sequence,
+            blocks: *missing,
+            message: format!(
+                "{missing} blocks before {}/{sequence} were never delivered; the source's loss record should say why",
+                head.epoch
+            ),
+        }),
+        _ => None,
+    };
+    let gaps = outcomes.iter().zip(sequences).filter_map(gap);
+    let fault = refused(outcomes).or_else(|| unread.cloned());
+    gaps.chain(fault.map(|fault| fault.alarm(source))).collect()
 }
 
 /// The answer that a trail is durable up to this head.
@@ -292,10 +343,6 @@ fn acknowledge(head: Head) -> AuditAck {
         next_sequence: head.next_sequence,
         digest: head.digest.to_vec().into(),
     }
-}
-
-fn in_words(error: ChainError) -> String {
-    error.to_string()
 }
 
 #[cfg(test)]

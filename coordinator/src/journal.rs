@@ -24,7 +24,7 @@ use prost::Message as _;
 use self::refusals::Refusals;
 use crate::clock;
 use crate::query;
-use crate::store::{Store, StoreError};
+use crate::store::{Note, OwnBody, Store, StoreError};
 
 /// Longest text in one of our own events, bytes.
 const TEXT_BYTES_MAX: usize = 2048;
@@ -155,13 +155,8 @@ impl Journal {
     /// # Errors
     /// The store does not take it. What is only counted, or left out because the disk is short, is not an error.
     pub async fn trail(&self, event: TrailEvent) -> Result<(), StoreError> {
-        let source = format!("{} {}", event.step, event.source);
-        let Some(message) = counted(&self.trails, &source, &event.message) else {
+        let Some(event) = counted_alarm(&self.trails, event) else {
             return Ok(());
-        };
-        let event = TrailEvent {
-            message: bounded(&message),
-            ..event
         };
         // Health says it, too.
         self.write(Kind::Trail(event), false).await
@@ -178,26 +173,16 @@ impl Journal {
 
     /// `must`: also when the disk is short. What need not is then counted, as what is refused again and again.
     async fn write(&self, kind: Kind, must: bool) -> Result<(), StoreError> {
-        let now_ms = clock::now_ms();
-        let body = AuditBlockBody {
-            events: vec![AuditEvent {
-                time_ms: now_ms,
-                severity: kind.described().severity().into(),
-                revision: 0,
-                kind: Some(kind),
-            }],
-        };
-        let summary = query::summarize(&body);
-        let body = Bytes::from(body.encode_to_vec());
+        let own = own_body(kind);
+        let (store, source) = (&self.store, &self.source);
         if must {
-            self.store
-                .append_own(&self.source, body, summary, now_ms)
+            store
+                .append_own(source, own.body, own.summary, own.received_ms)
                 .await
                 .map(|_| ())
         } else {
-            match self
-                .store
-                .append_own_deferrable(&self.source, body, summary, now_ms)
+            match store
+                .append_own_deferrable(source, own.body, own.summary, own.received_ms)
                 .await
             {
                 Err(StoreError::Reserved { .. }) => {
@@ -208,6 +193,60 @@ impl Journal {
             }
         }
     }
+
+    /// As [`Journal::trail`], alarms that are written with the change of a gateway's trail in which they are found.
+    pub(crate) fn alarms_with<T: ?Sized>(
+        &self,
+        find: impl Fn(&T) -> Vec<TrailEvent> + Send + 'static,
+    ) -> Note<T> {
+        let trails = self.trails.clone();
+        Note::new(self.source.clone(), move |outcome| {
+            let found = find(outcome).into_iter();
+            let counted = found.filter_map(|event| counted_alarm(&trails, event));
+            counted.map(|event| own_body(Kind::Trail(event))).collect()
+        })
+    }
+
+    /// As [`Journal::trail_changed`], an alarm that is written with what the coordinator does to a trail.
+    pub(crate) fn change_with<T: ?Sized>(&self, tell: impl Fn(&T) -> TrailEvent + Send + 'static) -> Note<T> {
+        Note::new(self.source.clone(), move |outcome| {
+            let event = tell(outcome);
+            let event = TrailEvent {
+                message: bounded(&event.message),
+                ..event
+            };
+            vec![own_body(Kind::Trail(event))]
+        })
+    }
+}
+
+/// One event as a body of the coordinator's own trail, which is written also when the disk is short.
+fn own_body(kind: Kind) -> OwnBody {
+    let received_ms = clock::now_ms();
+    let body = AuditBlockBody {
+        events: vec![AuditEvent {
+            time_ms: received_ms,
+            severity: kind.described().severity().into(),
+            revision: 0,
+            kind: Some(kind),
+        }],
+    };
+    OwnBody {
+        summary: query::summarize(&body),
+        body: Bytes::from(body.encode_to_vec()),
+        received_ms,
+        deferrable: false,
+    }
+}
+
+/// What was found about a gateway's trail; `None`: it is counted, and not written.
+fn counted_alarm(trails: &Refusals, event: TrailEvent) -> Option<TrailEvent> {
+    let source = format!("{} {}", event.step, event.source);
+    let message = counted(trails, &source, &event.message)?;
+    Some(TrailEvent {
+        message: bounded(&message),
+        ..event
+    })
 }
 
 /// The words of a refusal of `source`; `None`: it is counted, and not written.

@@ -32,10 +32,9 @@ pub use self::room::DiskReserve;
 use self::sqlite::Sqlite;
 use self::state::Order;
 pub use self::state::{Expect, RecordChange, StateRecord};
-use self::trail::OwnBody;
 pub use self::trail::{
-    Append, BlockFilter, BlockSummary, Clock, Cursor, Expired, NewBlock, Page, PurgeReport, StoredBlock,
-    block_bytes,
+    Append, BlockFilter, BlockSummary, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport,
+    StoredBlock, block_bytes,
 };
 
 /// Largest state record, bytes; larger things are blobs.
@@ -242,7 +241,17 @@ impl Store {
     /// The database cannot be written, or the disk has no room left for this source. What the chain refuses is not an
     /// error but an outcome.
     pub async fn append(&self, source: &str, blocks: Vec<NewBlock>) -> Result<Vec<Append>, StoreError> {
-        self.engine.append(source, blocks).await
+        self.engine.append(source, blocks, None).await
+    }
+
+    /// The same, with what `note` makes of it in the coordinator's own trail.
+    pub(crate) async fn append_noted(
+        &self,
+        source: &str,
+        blocks: Vec<NewBlock>,
+        note: Note<[Append]>,
+    ) -> Result<Vec<Append>, StoreError> {
+        self.engine.append(source, blocks, Some(note)).await
     }
 
     /// Appends a body to the coordinator's own chain, at its head; durable when this returns.
@@ -285,13 +294,15 @@ impl Store {
         self.engine.drop_expired(expired, limit).await
     }
 
-    /// Takes the head of a trail back to its last block of at most `epoch_max`, if it is beyond; answers with both heads.
+    /// Takes the head of a trail back to its last block of at most `epoch_max`, if it is beyond, with what `note` makes of it in
+    /// the coordinator's own trail; answers with both heads.
     pub(crate) async fn rewind(
         &self,
         source: &str,
         epoch_max: u64,
+        note: Option<Note<(Head, Head)>>,
     ) -> Result<Option<(Head, Head)>, StoreError> {
-        self.engine.rewind(source, epoch_max).await
+        self.engine.rewind(source, epoch_max, note).await
     }
 
     /// Where the trail of a source stands.

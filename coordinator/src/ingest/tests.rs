@@ -149,6 +149,55 @@ async fn last_own(store: &Store) -> AuditEvent {
     read_body(&newest[0].body).unwrap().events.remove(0)
 }
 
+/// Begins this, and leaves it as soon as it waits: as a session does that ends meanwhile.
+async fn broken_off<T>(begun: impl Future<Output = T>) {
+    tokio::select! {
+        biased;
+        _ = begun => {}
+        () = std::future::ready(()) => {}
+    }
+}
+
+async fn until(store: &Store, reached: impl Fn(Head) -> bool) {
+    while !store.head("gw").await.unwrap().is_some_and(&reached) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_its_blocks_are_stored_loses_no_alarm_of_what_is_missing_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ingest, store) = ingest(&dir);
+    let mut blocks = chain(1, 6);
+    ingest.accept("gw", blocks[..2].to_vec(), 1).await.unwrap();
+    blocks[5].previous_digest = vec![9; 32].into();
+    broken_off(ingest.accept("gw", blocks[4..].to_vec(), 1)).await;
+    until(&store, |head| head.next_sequence == 5).await;
+    assert_eq!(alarms(&store).await, 2);
+    let Some(Kind::Trail(refused)) = last_own(&store).await.kind else {
+        panic!("of what was refused");
+    };
+    assert_eq!((refused.step.as_str(), refused.sequence), ("refused", 5));
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_its_trail_is_taken_back_loses_no_alarm_of_who_wrote_beyond() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ingest, store) = ingest(&dir);
+    ingest.accept("gw", chain(1, 2), 1).await.unwrap();
+    for epoch in [1 + EPOCH_FOLLOWED_MAX, 2 + EPOCH_FOLLOWED_MAX] {
+        ingest.accept("gw", chain(epoch, 1), 1).await.unwrap();
+    }
+    let position = ingest.position("gw", 1);
+    let mut position = std::pin::pin!(position);
+    while store.head("gw").await.unwrap().unwrap().epoch > 1 + EPOCH_FOLLOWED_MAX {
+        broken_off(position.as_mut()).await;
+        tokio::task::yield_now().await;
+        // Once it is asked for, nobody waits for what comes of it.
+    }
+    assert_eq!(alarms(&store).await, 1);
+}
+
 #[tokio::test]
 async fn what_a_gateway_is_refused_again_and_again_does_not_fill_the_coordinators_trail() {
     let dir = tempfile::tempdir().unwrap();
@@ -225,7 +274,7 @@ async fn the_same_blocks_behind_a_trail_that_was_taken_back_are_held_and_not_ref
     let blocks = chain(3, 2);
     ingest.accept("gw", chain(1, 1), 1).await.unwrap();
     ingest.accept("gw", blocks.clone(), 1).await.unwrap();
-    store.rewind("gw", 1).await.unwrap().unwrap();
+    store.rewind("gw", 1, None).await.unwrap().unwrap();
     let again = ingest.accept("gw", blocks, 1).await.unwrap();
     assert_eq!((again.events, again.fault), (0, None));
     assert_eq!(again.ack.map(|ack| (ack.epoch, ack.next_sequence)), Some((3, 2)));

@@ -51,6 +51,7 @@ engines! {
     a_body_beyond_its_bound_is_refused_and_changes_nothing,
     the_coordinators_own_bodies_form_one_chain_however_many_write,
     a_trail_that_was_taken_back_goes_on_and_holds_no_place_twice,
+    what_is_noted_of_a_change_is_written_with_it_or_neither_is,
     pages_of_any_size_give_each_block_once_in_order_also_over_restarts,
     a_page_ends_behind_what_its_filter_ruled_out,
     what_is_appended_while_pages_are_read_is_not_passed_over,
@@ -285,5 +286,44 @@ fn blobs_are_kept_by_their_digests<B: Bench>() {
             .unwrap();
         assert_eq!(store.blob(Digest::of(&one)).await.unwrap(), None);
         assert_eq!(store.blob(Digest::of(&two)).await.unwrap(), Some(two));
+    });
+}
+
+fn what_is_noted_of_a_change_is_written_with_it_or_neither_is<B: Bench>() {
+    fn note<T: ?Sized + std::fmt::Debug>() -> Note<T> {
+        Note::new("coordinator/c1".to_owned(), |outcome: &T| {
+            vec![OwnBody {
+                body: format!("{outcome:?}").into(),
+                summary: BlockSummary::default(),
+                received_ms: 1,
+                deferrable: false,
+            }]
+        })
+    }
+    async fn own(store: &Store) -> Vec<bytes::Bytes> {
+        let blocks = store.blocks(BlockFilter::default(), 100).await.unwrap();
+        let own = blocks.into_iter().filter(|block| block.source != "gw");
+        own.map(|block| block.body).collect()
+    }
+    let bench = B::default();
+    run(async {
+        let store = bench.open();
+        let all = blocks_of(4);
+        let outcomes = store.append_noted("gw", all[..2].to_vec(), note()).await.unwrap();
+        store.append("gw", chain(9, &[b"x".to_vec()])).await.unwrap();
+        let heads = store.rewind("gw", 1, Some(note())).await.unwrap().unwrap();
+        // What changes nothing is not noted.
+        assert_eq!(store.rewind("gw", 1, Some(note())).await.unwrap(), None);
+        let written = [format!("{outcomes:?}"), format!("{heads:?}")];
+        assert_eq!(own(&store).await, written);
+        let end = store.appended().borrow().clone();
+        let page = store.page(BlockFilter::default(), None, 100).await.unwrap();
+        assert_eq!(page.end, end, "who watches learns of it");
+        drop(store);
+        let store = bench.failing(FaultCause::ReadOnly);
+        let failed = store.append_noted("gw", all[2..].to_vec(), note()).await;
+        assert!(failed.is_err());
+        assert_eq!(own(&store).await, written);
+        assert_eq!(store.head("gw").await.unwrap().unwrap().next_sequence, 2);
     });
 }

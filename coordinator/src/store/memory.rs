@@ -15,8 +15,8 @@ use tokio::sync::{broadcast, watch};
 use super::conformance::Bench;
 use super::state::{Expect, Order, RecordChange, State, StateRecord};
 use super::trail::{
-    Append, BlockFilter, Clock, Cursor, Expired, NewBlock, OwnBody, Page, PurgeReport, StoredBlock, Trail,
-    block_bytes,
+    Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, StoredBlock,
+    Trail, block_bytes,
 };
 use super::{Engine, EngineError, FaultCause, Pending, Store, StoreError};
 
@@ -184,6 +184,38 @@ impl Kept {
         }
     }
 
+    fn append_own(&mut self, source: &str, own: OwnBody) -> Result<Head, StoreError> {
+        let head = self.heads.get(source).copied().unwrap_or(Head {
+            epoch: 1,
+            next_sequence: 0,
+            digest: GENESIS,
+        });
+        let block = AuditBlock {
+            epoch: head.epoch,
+            sequence: head.next_sequence,
+            previous_digest: head.digest.to_vec().into(),
+            body: own.body,
+        };
+        let new = NewBlock {
+            block,
+            summary: own.summary,
+            received_ms: own.received_ms,
+        };
+        match self.append(source, new) {
+            Append::Stored { head, .. } | Append::Held { head } => Ok(head),
+            Append::Refused(_) => Err(failed(FaultCause::Internal)),
+        }
+    }
+
+    fn append_note<T: ?Sized>(&mut self, note: Option<&Note<T>>, outcome: &T) -> Result<(), StoreError> {
+        if let Some((source, bodies)) = note.map(|note| note.of(outcome)) {
+            for own in bodies {
+                self.append_own(source, own)?;
+            }
+        }
+        Ok(())
+    }
+
     fn page(&self, filter: &BlockFilter, after: Option<u64>, limit: usize) -> Page {
         let numbers: Vec<u64> = if filter.newest_first {
             let before = self.blocks.range(..after.unwrap_or(u64::MAX));
@@ -312,7 +344,12 @@ impl State for Memory {
 }
 
 impl Trail for Memory {
-    fn append<'a>(&'a self, source: &'a str, blocks: Vec<NewBlock>) -> Pending<'a, Vec<Append>> {
+    fn append<'a>(
+        &'a self,
+        source: &'a str,
+        blocks: Vec<NewBlock>,
+        note: Option<Note<[Append]>>,
+    ) -> Pending<'a, Vec<Append>> {
         self.write(|kept| {
             let mut refused = None;
             let one = |new| {
@@ -320,33 +357,14 @@ impl Trail for Memory {
                 refused = Some(outcome).filter(|outcome| matches!(outcome, Append::Refused(_)));
                 outcome
             };
-            Ok(blocks.into_iter().map(one).collect())
+            let outcomes: Vec<_> = blocks.into_iter().map(one).collect();
+            kept.append_note(note.as_ref(), outcomes.as_slice())?;
+            Ok(outcomes)
         })
     }
 
     fn append_own<'a>(&'a self, source: &'a str, own: OwnBody) -> Pending<'a, Head> {
-        self.write(|kept| {
-            let head = kept.heads.get(source).copied().unwrap_or(Head {
-                epoch: 1,
-                next_sequence: 0,
-                digest: GENESIS,
-            });
-            let block = AuditBlock {
-                epoch: head.epoch,
-                sequence: head.next_sequence,
-                previous_digest: head.digest.to_vec().into(),
-                body: own.body,
-            };
-            let new = NewBlock {
-                block,
-                summary: own.summary,
-                received_ms: own.received_ms,
-            };
-            match kept.append(source, new) {
-                Append::Stored { head, .. } | Append::Held { head } => Ok(head),
-                Append::Refused(_) => Err(failed(FaultCause::Internal)),
-            }
-        })
+        self.write(|kept| kept.append_own(source, own))
     }
 
     fn head<'a>(&'a self, source: &'a str) -> Pending<'a, Option<Head>> {
@@ -381,7 +399,12 @@ impl Trail for Memory {
         })
     }
 
-    fn rewind<'a>(&'a self, source: &'a str, epoch_max: u64) -> Pending<'a, Option<(Head, Head)>> {
+    fn rewind<'a>(
+        &'a self,
+        source: &'a str,
+        epoch_max: u64,
+        note: Option<Note<(Head, Head)>>,
+    ) -> Pending<'a, Option<(Head, Head)>> {
         self.write(|kept| {
             let Some(held) = kept
                 .heads
@@ -397,6 +420,7 @@ impl Trail for Memory {
                 digest: GENESIS,
             });
             kept.heads.insert(source.to_owned(), lawful);
+            kept.append_note(note.as_ref(), &(held, lawful))?;
             Ok(Some((held, lawful)))
         })
     }

@@ -27,7 +27,7 @@ use self::writer::{Command, Writer};
 use super::fault::FaultCause;
 use super::room::DiskReserve;
 use super::state::{Expect, Order, RecordChange, State, StateRecord};
-use super::trail::{Append, BlockFilter, Cursor, Expired, NewBlock, OwnBody, Page, PurgeReport, Trail};
+use super::trail::{Append, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, Trail};
 use super::{Engine, Pending, StoreError};
 
 /// Read connections kept open.
@@ -158,11 +158,17 @@ impl State for Sqlite {
 }
 
 impl Trail for Sqlite {
-    fn append<'a>(&'a self, source: &'a str, blocks: Vec<NewBlock>) -> Pending<'a, Vec<Append>> {
+    fn append<'a>(
+        &'a self,
+        source: &'a str,
+        blocks: Vec<NewBlock>,
+        note: Option<Note<[Append]>>,
+    ) -> Pending<'a, Vec<Append>> {
         let source = source.to_owned();
         Box::pin(self.write(move |reply| Command::Append {
             source,
             blocks,
+            note,
             reply,
         }))
     }
@@ -197,11 +203,17 @@ impl Trail for Sqlite {
         }))
     }
 
-    fn rewind<'a>(&'a self, source: &'a str, epoch_max: u64) -> Pending<'a, Option<(Head, Head)>> {
+    fn rewind<'a>(
+        &'a self,
+        source: &'a str,
+        epoch_max: u64,
+        note: Option<Note<(Head, Head)>>,
+    ) -> Pending<'a, Option<(Head, Head)>> {
         let source = source.to_owned();
         Box::pin(self.write(move |reply| Command::Rewind {
             source,
             epoch_max,
+            note,
             reply,
         }))
     }

@@ -57,6 +57,31 @@ pub struct OwnBody {
     pub deferrable: bool,
 }
 
+/// What the coordinator's own trail says of a change of another one. It is written with the change: neither is there without
+/// the other, whatever fails.
+pub struct Note<T: ?Sized> {
+    /// The coordinator's own trail.
+    source: String,
+    bodies: Bodies<T>,
+}
+
+type Bodies<T> = Box<dyn Fn(&T) -> Vec<OwnBody> + Send>;
+
+impl<T: ?Sized> Note<T> {
+    /// In the trail `source`, what `bodies` makes of what came of the change.
+    pub(crate) fn new(source: String, bodies: impl Fn(&T) -> Vec<OwnBody> + Send + 'static) -> Self {
+        Self {
+            source,
+            bodies: Box::new(bodies),
+        }
+    }
+
+    /// Whose trail, and what is appended to it.
+    pub(super) fn of(&self, outcome: &T) -> (&str, Vec<OwnBody>) {
+        (&self.source, (self.bodies)(outcome))
+    }
+}
+
 /// What became of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Append {
@@ -188,8 +213,14 @@ pub(super) fn bytes_with(body_bytes: u64) -> u64 {
 
 /// Trails of blocks.
 pub trait Trail {
-    /// Appends blocks of one source in order. One outcome per block; none is stored behind one that is refused.
-    fn append<'a>(&'a self, source: &'a str, blocks: Vec<NewBlock>) -> Pending<'a, Vec<Append>>;
+    /// Appends blocks of one source in order, and what `note` makes of it. One outcome per block; none is stored behind one that
+    /// is refused.
+    fn append<'a>(
+        &'a self,
+        source: &'a str,
+        blocks: Vec<NewBlock>,
+        note: Option<Note<[Append]>>,
+    ) -> Pending<'a, Vec<Append>>;
 
     /// Appends a body at the head of the coordinator's own chain, whatever that is by then; answers with the new head.
     fn append_own<'a>(&'a self, source: &'a str, own: OwnBody) -> Pending<'a, Head>;
@@ -209,7 +240,12 @@ pub trait Trail {
     /// places are counted on from it.
     fn drop_expired(&self, expired: Expired, limit: u32) -> Pending<'_, PurgeReport>;
 
-    /// Takes the head of a trail back to its last block of at most `epoch_max`, if it is beyond; answers with both heads. What
-    /// lies beyond stays stored and is found by searches.
-    fn rewind<'a>(&'a self, source: &'a str, epoch_max: u64) -> Pending<'a, Option<(Head, Head)>>;
+    /// Takes the head of a trail back to its last block of at most `epoch_max`, if it is beyond, and writes what `note` makes of
+    /// it; answers with both heads. What lies beyond stays stored and is found by searches.
+    fn rewind<'a>(
+        &'a self,
+        source: &'a str,
+        epoch_max: u64,
+        note: Option<Note<(Head, Head)>>,
+    ) -> Pending<'a, Option<(Head, Head)>>;
 }

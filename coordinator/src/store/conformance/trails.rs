@@ -128,14 +128,14 @@ pub(super) fn a_trail_that_was_taken_back_goes_on_and_holds_no_place_twice<B: Be
         store.append("gw", blocks_of(3)).await.unwrap();
         let foreign = chain(9, &[b"x".to_vec(), b"y".to_vec()]);
         store.append("gw", foreign.clone()).await.unwrap();
-        let (held, lawful) = store.rewind("gw", 1).await.unwrap().unwrap();
+        let (held, lawful) = store.rewind("gw", 1, None).await.unwrap().unwrap();
         assert_eq!((held.epoch, held.next_sequence), (9, 2));
         assert_eq!((lawful.epoch, lawful.next_sequence), (1, 3));
-        assert_eq!(store.rewind("gw", 1).await.unwrap(), None);
+        assert_eq!(store.rewind("gw", 1, None).await.unwrap(), None);
         // The same blocks are held, others at their places are forks, and another epoch goes on.
         let again = store.append("gw", vec![foreign[0].clone()]).await.unwrap();
         assert!(matches!(again[0], Append::Held { .. }), "{again:?}");
-        store.rewind("gw", 1).await.unwrap().unwrap();
+        store.rewind("gw", 1, None).await.unwrap().unwrap();
         let other = store.append("gw", chain(9, &[b"X".to_vec()])).await.unwrap();
         assert!(
             matches!(other[0], Append::Refused(ChainError::Forked { .. })),

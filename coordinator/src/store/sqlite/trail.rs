@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::state::unsigned;
 use crate::store::StoreError;
 use crate::store::trail::{
-    Append, BlockFilter, Clock, Cursor, Expired, NewBlock, OwnBody, Page, PurgeReport, StoredBlock,
+    Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, StoredBlock,
     block_bytes, bytes_with,
 };
 
@@ -192,6 +192,20 @@ pub(super) fn append_own(connection: &Connection, source: &str, own: &OwnBody) -
         // Built on the head itself, a block can only be refused for its size, which the journal bounds.
         Append::Refused(_) => Err(rusqlite::Error::InvalidQuery),
     }
+}
+
+/// Appends what a note makes of this.
+pub(super) fn append_note<T: ?Sized>(
+    connection: &Connection,
+    note: Option<&Note<T>>,
+    outcome: &T,
+) -> rusqlite::Result<()> {
+    if let Some((source, bodies)) = note.map(|note| note.of(outcome)) {
+        for own in &bodies {
+            append_own(connection, source, own)?;
+        }
+    }
+    Ok(())
 }
 
 fn forked(block: &AuditBlock) -> ChainError {

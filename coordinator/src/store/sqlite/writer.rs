@@ -18,7 +18,7 @@ use super::{state, trail};
 use crate::store::StoreError;
 use crate::store::room::{DiskReserve, DiskUsage, Purpose};
 use crate::store::state::{Expect, RecordChange};
-use crate::store::trail::{Append, Cursor, Expired, NewBlock, OwnBody, PurgeReport, block_bytes};
+use crate::store::trail::{Append, Cursor, Expired, NewBlock, Note, OwnBody, PurgeReport, block_bytes};
 
 /// Commands that may wait for the writer.
 const QUEUE_MAX: usize = 1024;
@@ -42,6 +42,7 @@ pub(super) enum Command {
     Append {
         source: String,
         blocks: Vec<NewBlock>,
+        note: Option<Note<[Append]>>,
         reply: Reply<Vec<Append>>,
     },
     AppendOwn {
@@ -61,6 +62,7 @@ pub(super) enum Command {
     Rewind {
         source: String,
         epoch_max: u64,
+        note: Option<Note<(Head, Head)>>,
         reply: Reply<Option<(Head, Head)>>,
     },
 }
@@ -203,9 +205,12 @@ fn commit(
             .iter()
             .map(|command| command.run(connection))
             .collect::<rusqlite::Result<Vec<_>>>()?;
-        let appends = outcomes
-            .iter()
-            .any(|outcome| matches!(outcome, Outcome::Append(_) | Outcome::AppendOwn(_)));
+        let appends = outcomes.iter().any(|outcome| {
+            matches!(
+                outcome,
+                Outcome::Append(_) | Outcome::AppendOwn(_) | Outcome::Rewind(_)
+            )
+        });
         let last_block = appends.then(|| trail::last_block(connection)).transpose()?;
         connection.execute_batch("COMMIT")?;
         Ok((outcomes, last_block))
@@ -260,8 +265,12 @@ impl Command {
                 }
                 Outcome::Blobs
             }
-            Self::Append { source, blocks, .. } => {
-                Outcome::Append(trail::append_all(connection, source, blocks)?)
+            Self::Append {
+                source, blocks, note, ..
+            } => {
+                let outcomes = trail::append_all(connection, source, blocks)?;
+                trail::append_note(connection, note.as_ref(), outcomes.as_slice())?;
+                Outcome::Append(outcomes)
             }
             Self::AppendOwn { source, own, .. } => {
                 Outcome::AppendOwn(trail::append_own(connection, source, own)?)
@@ -276,8 +285,17 @@ impl Command {
                 Outcome::DropExpired(trail::drop_expired(connection, *expired, *limit)?)
             }
             Self::Rewind {
-                source, epoch_max, ..
-            } => Outcome::Rewind(trail::rewind(connection, source, *epoch_max)?),
+                source,
+                epoch_max,
+                note,
+                ..
+            } => {
+                let heads = trail::rewind(connection, source, *epoch_max)?;
+                if let Some(heads) = &heads {
+                    trail::append_note(connection, note.as_ref(), heads)?;
+                }
+                Outcome::Rewind(heads)
+            }
         })
     }
 

@@ -268,3 +268,32 @@ fn a_store_of_each_schema_there_was_is_read_today_and_becomes_one_of_todays_sche
         assert_eq!(held, (b"value".to_vec(), 1, b"body".to_vec()), "schema {number}");
     }
 }
+
+#[test]
+fn what_comes_behind_a_long_row_of_unlikely_blocks_is_looked_for_once_and_not_at_each_step() {
+    let bench = OnDisk::default();
+    let connection = prepared(&bench.path()).unwrap();
+    let mut blocks = chain(1, &vec![b"x".to_vec(); 6]);
+    for (new, received_ms) in blocks.iter_mut().zip([900, 900, 900, 900, 5, 5]) {
+        new.received_ms = received_ms;
+    }
+    trail::append_all(&connection, "gw", &blocks).unwrap();
+    let expired = Expired {
+        before_ms: 10,
+        unlikely_after_ms: 100,
+        unlikely_before_ms: 0,
+    };
+    let last = trail::LastLikely::default();
+    let step = |expired| {
+        trail::drop_expired(&connection, expired, 2, &last)
+            .unwrap()
+            .blocks
+    };
+    assert_eq!(step(expired), 2);
+    // If the block behind them were looked at again, nothing would be old.
+    connection
+        .execute("UPDATE block SET received_ms = 50 WHERE id = 5", [])
+        .unwrap();
+    assert_eq!(step(expired), 2);
+    assert_eq!(step(expired), 0);
+}

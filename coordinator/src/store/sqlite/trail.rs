@@ -4,6 +4,8 @@
 //! and a summary by which a query skips it without decoding. A block's row id is its number in the order in which blocks
 //! came; a cursor is the number of the block that it stands behind.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use penstock_proto::audit::{AcceptedBlock, ChainError, GENESIS, Head};
 use penstock_proto::v1::AuditBlock;
@@ -64,12 +66,25 @@ pub(super) fn held_bytes(connection: &Connection, name: &str) -> rusqlite::Resul
     Ok(held.map_or(0, |held| u64::try_from(held).unwrap_or(0)))
 }
 
+/// A block with a likely time, behind blocks with unlikely ones.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LikelyBlock {
+    expired: Expired,
+    number: i64,
+    came_ms: u64,
+}
+
+/// The one that was found last, from one step of a removal to the next: however long the row of unlikely ones before it, it is
+/// looked for once.
+pub(super) type LastLikely = Cell<Option<LikelyBlock>>;
+
 /// Removes at most `limit` of the oldest blocks, while they are `expired`. The heads stay, so that each chain goes on, and the
 /// first block that is left names the digest of the last one that is gone.
 pub(super) fn drop_expired(
     connection: &Connection,
     expired: Expired,
     limit: u32,
+    last: &LastLikely,
 ) -> rusqlite::Result<PurgeReport> {
     let oldest: Vec<(i64, i64, u64, u64)> = connection
         .prepare_cached(
@@ -90,7 +105,7 @@ pub(super) fn drop_expired(
         } else if let Some(found) = next_likely {
             found
         } else {
-            *next_likely.insert(next_likely_ms(connection, id, expired)?)
+            *next_likely.insert(next_likely_ms(connection, id, expired, last)?)
         };
         if came_ms.is_none_or(|came_ms| came_ms >= expired.before_ms) {
             break;
@@ -109,18 +124,35 @@ pub(super) fn drop_expired(
 }
 
 /// When the next block behind the one of number `after` came that says a likely time.
-fn next_likely_ms(connection: &Connection, after: i64, expired: Expired) -> rusqlite::Result<Option<u64>> {
+fn next_likely_ms(
+    connection: &Connection,
+    after: i64,
+    expired: Expired,
+    last: &LastLikely,
+) -> rusqlite::Result<Option<u64>> {
+    let known = last.get();
+    if let Some(known) = known.filter(|known| known.expired == expired && known.number > after) {
+        return Ok(Some(known.came_ms));
+    }
     let stored = |ms: u64| ms.min(i64::MAX.cast_unsigned()).cast_signed();
     let (from, until) = (
         stored(expired.unlikely_before_ms),
         stored(expired.unlikely_after_ms),
     );
-    connection
+    let found = connection
         .prepare_cached(
-            "SELECT received_ms FROM block WHERE id > ?1 AND received_ms BETWEEN ?2 AND ?3 ORDER BY id LIMIT 1",
+            "SELECT id, received_ms FROM block WHERE id > ?1 AND received_ms BETWEEN ?2 AND ?3 ORDER BY id LIMIT 1",
         )?
-        .query_row([after, from, until], |row| unsigned(row, 0))
-        .optional()
+        .query_row([after, from, until], |row| {
+            Ok(LikelyBlock {
+                expired,
+                number: row.get(0)?,
+                came_ms: unsigned(row, 1)?,
+            })
+        })
+        .optional()?;
+    last.set(found);
+    Ok(found.map(|found| found.came_ms))
 }
 
 /// Appends blocks in order. What stands behind a refused one is refused with it.

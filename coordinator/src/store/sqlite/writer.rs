@@ -130,6 +130,7 @@ fn run(
     appended: &watch::Sender<Cursor>,
 ) {
     let mut seen = DiskSample::default();
+    let likely = trail::LastLikely::default();
     while let Some(first) = commands.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX
@@ -141,7 +142,7 @@ fn run(
             group = admit(&connection, path, room, disk, group);
         }
         seen.wrote(group.iter().map(Command::bytes).sum());
-        match commit(&connection, path, &mut group) {
+        match commit(&connection, path, &mut group, &likely) {
             Ok((done, last_block)) => {
                 if let Some(last_block) = last_block {
                     appended.send_replace(trail::cursor(last_block));
@@ -196,6 +197,7 @@ fn commit(
     connection: &Connection,
     path: &Path,
     group: &mut Vec<Command>,
+    likely: &trail::LastLikely,
 ) -> Result<(Vec<Done>, Option<i64>), StoreError> {
     let sqlite = |error| failed(path, &error);
     // Immediate: a lock that another process holds shows here, before anything is done.
@@ -203,7 +205,7 @@ fn commit(
     let work = || -> rusqlite::Result<(Vec<Outcome>, Option<i64>)> {
         let outcomes = group
             .iter()
-            .map(|command| command.run(connection))
+            .map(|command| command.run(connection, likely))
             .collect::<rusqlite::Result<Vec<_>>>()?;
         let appends = outcomes.iter().any(|outcome| {
             matches!(
@@ -227,6 +229,8 @@ fn commit(
         Err(error) => {
             // Some failures have rolled back already; then this has nothing to do.
             let _ = connection.execute_batch("ROLLBACK");
+            // What was found may have been undone with the rest.
+            likely.set(None);
             Err(sqlite(error))
         }
     }
@@ -254,7 +258,7 @@ impl Command {
         }
     }
 
-    fn run(&self, connection: &Connection) -> rusqlite::Result<Outcome> {
+    fn run(&self, connection: &Connection, likely: &trail::LastLikely) -> rusqlite::Result<Outcome> {
         Ok(match self {
             Self::Put {
                 key, expect, value, ..
@@ -282,7 +286,7 @@ impl Command {
                 Outcome::DropBlobs
             }
             Self::DropExpired { expired, limit, .. } => {
-                Outcome::DropExpired(trail::drop_expired(connection, *expired, *limit)?)
+                Outcome::DropExpired(trail::drop_expired(connection, *expired, *limit, likely)?)
             }
             Self::Rewind {
                 source,

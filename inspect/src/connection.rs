@@ -57,7 +57,6 @@ pub enum Mode {
 }
 
 /// What to do, or what to know. In the order in which it has to happen.
-#[allow(clippy::large_enum_variant)] // It is made where it is taken: a box would allocate for every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output<'a> {
     /// Send these bytes to the server.
@@ -67,7 +66,7 @@ pub enum Output<'a> {
     /// An operation was judged; `forwarded` is false only if it was refused and that was carried out.
     Judged {
         /// What was asked.
-        operation: Operation<'a>,
+        operation: &'a Operation<'a>,
         /// What the rules say.
         verdict: Verdict,
         /// Whether its bytes went on.

@@ -12,13 +12,12 @@ use crate::judge::{OnRefusal, Rules, Verdict};
 use crate::operation::Operation;
 
 /// What following tells.
-#[allow(clippy::large_enum_variant)] // It is made where it is taken: a box would allocate for every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamFinding<'a> {
     /// An operation and what the rules say of it.
     Judged {
         /// What was asked.
-        operation: Operation<'a>,
+        operation: &'a Operation<'a>,
         /// The answer.
         verdict: Verdict,
     },

@@ -334,7 +334,7 @@ impl LearnedFlow {
                 if *passes && (!*inspected || verdict.would_allow_alone()) {
                     learned.permitted_already += 1;
                 } else if !malformed {
-                    learned.operation(*ends, Some(*protocol), at, &operation);
+                    learned.operation(*ends, Some(*protocol), at, operation);
                 }
             }
             StreamFinding::NeverFollowed { .. } => {

@@ -5,7 +5,8 @@
 //! protocol. Verdicts are made of the request itself, with all that it holds; an operation is what is said of it afterwards:
 //! in events, to people, and for learning. How it reads in words its protocol's folder knows.
 //!
-//! One is made for every request that passes, so nothing here allocates but [`Operation::into_owned`].
+//! One is made for every request that passes, and handed on by reference: nothing here allocates but [`Operation::into_owned`], and
+//! no more facts have room than an operation has.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,7 +23,7 @@ pub const VALUES: &str = "values";
 pub const SUB_FUNCTIONS: &str = "sub_functions";
 
 /// As many facts as one operation can have.
-pub const FACTS_MAX: usize = 6;
+pub const FACTS_MAX: usize = 5;
 
 /// What one side asks of the other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,11 +57,12 @@ impl<'a> Operation<'a> {
         facts: [Option<NamedFact<'a>>; N],
     ) -> Self {
         const { assert!(N <= FACTS_MAX, "more facts than an operation can have") };
-        let mut given = facts.into_iter();
+        let mut own = [const { None }; FACTS_MAX];
+        own.iter_mut().zip(facts).for_each(|(own, fact)| *own = fact);
         Self {
             protocol,
             name,
-            facts: std::array::from_fn(|_| given.next().flatten()),
+            facts: own,
         }
     }
 

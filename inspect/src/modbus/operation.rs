@@ -92,7 +92,11 @@ pub fn function_name(code: u8, sub_function: Option<u16>) -> &'static str {
 /// What can be said of a PDU that is not a request.
 pub(crate) fn opaque(unit: u8, pdu: &[u8]) -> Operation<'static> {
     let code = pdu.first().copied().unwrap_or(0);
-    Operation::new(MODBUS_TCP, function_name(code, None), [units(unit)])
+    Operation::new(
+        MODBUS_TCP,
+        function_name(code, None),
+        [units(unit)],
+    )
 }
 
 /// The fact of that unit.

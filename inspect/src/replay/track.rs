@@ -144,7 +144,7 @@ impl RunningTrack {
         };
         let mut found = |finding: StreamFinding<'_>| match finding {
             StreamFinding::Judged { operation, verdict } => {
-                let answer = track.gate.answer_to(rules.as_deref(), &operation, verdict);
+                let answer = track.gate.answer_to(rules.as_deref(), operation, verdict);
                 let allowed = answer.allowed;
                 let key = (operation.to_string(), answer);
                 if let Some(seen) = operations.get_mut(&key) {

@@ -76,12 +76,7 @@ pub(crate) fn requests(capture: &Path) -> (Vec<String>, BTreeMap<String, usize>)
                         })
                     );
                     let mark = if malformed { " malformed" } else { "" };
-                    requests.push(format!(
-                        "{} {} {}{mark}",
-                        key.client,
-                        key.server,
-                        line(&operation)
-                    ));
+                    requests.push(format!("{} {} {}{mark}", key.client, key.server, line(operation)));
                 }
                 StreamFinding::Exception { .. } => {}
                 other => *notes.entry(format!("{other:?}")).or_default() += 1,

@@ -94,7 +94,7 @@ impl Modbus {
         }
         let forwarded = verdict.allows() || observe;
         out(Output::Judged {
-            operation,
+            operation: &operation,
             verdict,
             forwarded,
         });

@@ -28,7 +28,7 @@ pub(super) fn of_connect<'a>(connect: &Connect<'a>) -> impl Iterator<Item = Oper
 
 pub(super) fn judged(operation: Operation<'_>, verdict: Verdict, forwarded: bool, out: &mut Sink<'_>) {
     out(Output::Judged {
-        operation: operation.into(),
+        operation: &operation.into(),
         verdict,
         forwarded,
     });

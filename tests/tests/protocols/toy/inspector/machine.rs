@@ -60,7 +60,7 @@ impl Toy {
             out(Output::ToServer(line));
         }
         out(Output::Judged {
-            operation,
+            operation: &operation,
             verdict,
             forwarded,
         });

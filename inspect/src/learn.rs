@@ -20,6 +20,7 @@ mod beside;
 pub mod document;
 pub mod entry;
 mod ranges;
+mod sets;
 pub mod talk;
 
 use std::collections::HashMap;
@@ -41,6 +42,7 @@ use crate::follow::{Follower, StreamFinding};
 use crate::judge::{Objection, Refusal, Rules, Verdict};
 use crate::replay::{Gate, Occurrences, Plans, Track, When};
 pub use entry::{EntryKey, EntrySeen, Lesson};
+pub use sets::LimitSets;
 pub use talk::{Ends, Learned, PortCarrier, Talk};
 
 /// Bounds of everything that a learner holds.

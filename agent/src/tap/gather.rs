@@ -4,8 +4,8 @@
 //! counted, and its counts are told at doubling distance, so that a plant that goes its daily way fills no spool.
 //!
 //! Memory, at most: what waits to be put in order or to become whole [`HELD_BYTES_MAX`]; about 2 KB for each of
-//! [`CONNECTIONS_MAX`]; twice (what is known, what is not told yet) [`TEXTS_BYTES_MAX`] and about 200 bytes for each of
-//! [`THINGS_MAX`]. Together with the packet that is read and the kernel's own buffer that is below 3 MB. What finds no
+//! [`CONNECTIONS_MAX`]; twice (what is known, what is not told yet) [`TEXTS_BYTES_MAX`] and about 450 bytes for each of
+//! [`THINGS_MAX`]. Together with the packet that is read and the kernel's own buffer that is below 4 MB. What finds no
 //! room is counted, and told.
 
 use std::collections::HashMap;

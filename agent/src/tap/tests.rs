@@ -188,6 +188,7 @@ fn a_long_talk_is_told_in_several_events_of_bounded_size_that_add_up() {
             ..EntryKey::default()
         };
         let seen = Occurrences::once(at);
+        let sets = BTreeMap::into(sets);
         (key, EntrySeen { seen, sets })
     };
     let range = |first, last| NumberRange { first, last };

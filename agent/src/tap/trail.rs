@@ -85,7 +85,7 @@ impl Events {
             numbers: key.numbers.clone(),
             texts: key.texts.clone(),
             written: key.written,
-            sets: seen.sets.clone(),
+            sets: (&seen.sets).into(),
             count: seen.seen.count,
             first_ms: ms(seen.seen.first),
             last_ms: ms(seen.seen.last),

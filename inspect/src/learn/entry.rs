@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use penstock_policy::protocol::LimitSet;
 use penstock_policy::terms::NumberRange;
 
+use super::LimitSets;
 use super::ranges::{few, merge, merge_equal};
 use crate::operation::{Fact, Operation, SUB_FUNCTIONS, VALUES};
 use crate::replay::Occurrences;
@@ -29,14 +30,14 @@ pub struct EntrySeen {
     pub seen: Occurrences,
     /// By limit, the least set that holds what was asked: ranges sorted and separate, of values at most 16, of more those that are
     /// closest become one.
-    pub sets: BTreeMap<&'static str, LimitSet>,
+    pub sets: LimitSets,
 }
 
 /// What is learned from one operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lesson {
     /// It needs a line.
-    Entry(EntryKey, BTreeMap<&'static str, LimitSet>),
+    Entry(EntryKey, LimitSets),
     /// A client opened a session under this name.
     Name(String),
     /// It needs no rule, or follows from another operation.
@@ -84,6 +85,13 @@ impl EntryKey {
         }
     }
 
+    /// The same in no more room than it takes.
+    pub(super) fn compact(mut self) -> Self {
+        self.numbers.shrink_to_fit();
+        self.texts.shrink_to_fit();
+        self
+    }
+
     pub(super) fn texts_bytes(&self) -> usize {
         self.texts.iter().map(|(_, text)| text.len()).sum()
     }
@@ -106,7 +114,7 @@ impl EntrySeen {
 
     /// How many distinct things it is: values are few by themselves.
     pub(super) fn things(&self) -> usize {
-        let sets = self.sets.iter().filter(|(name, _)| **name != VALUES);
+        let sets = self.sets.iter().filter(|(name, _)| *name != VALUES);
         let distinct = sets.map(|(_, set)| match set {
             LimitSet::Numbers(ranges) => ranges.len(),
             LimitSet::Patterns(listed) | LimitSet::Texts(listed) => listed.len(),
@@ -119,7 +127,7 @@ impl EntrySeen {
     pub(super) fn in_order(&self) -> Self {
         let empty = Self {
             seen: self.seen,
-            sets: BTreeMap::new(),
+            sets: LimitSets::default(),
         };
         Self {
             seen: self.seen,
@@ -139,13 +147,14 @@ impl EntrySeen {
 
     /// Both together.
     pub(super) fn and(&self, more: &Self) -> Self {
-        let mut both = self.clone();
-        both.seen = self.seen.and(more.seen);
-        for (name, set) in &more.sets {
-            let known = both.sets.entry(name).or_insert_with(|| nothing_of(set));
-            join(name, known, set);
+        let mut sets: BTreeMap<_, _> = (&self.sets).into();
+        for (name, set) in more.sets.iter() {
+            join(name, sets.entry(name).or_insert_with(|| nothing_of(set)), set);
         }
-        both
+        Self {
+            seen: self.seen.and(more.seen),
+            sets: sets.into(),
+        }
     }
 }
 
@@ -197,5 +206,61 @@ fn holds(known: &LimitSet, more: &LimitSet) -> bool {
         (LimitSet::Patterns(known), LimitSet::Patterns(more))
         | (LimitSet::Texts(known), LimitSet::Texts(more)) => more.iter().all(|text| known.contains(text)),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use super::*;
+    use crate::learn::talk::TalkLimits;
+    use crate::learn::{Ends, Learned, PortCarrier};
+    use crate::modbus::Request;
+    use crate::mqtt;
+
+    /// What one entry takes beside its texts, bytes.
+    fn memory(key: &EntryKey, seen: &EntrySeen) -> usize {
+        let ranges = |set: &LimitSet| match set {
+            LimitSet::Numbers(ranges) => ranges.capacity() * size_of::<NumberRange>(),
+            _ => 0,
+        };
+        let sets = seen.sets.iter();
+        let of_set = |(_, set): (&str, &LimitSet)| size_of::<(&str, LimitSet)>() + ranges(set);
+        size_of::<EntryKey>()
+            + size_of::<EntrySeen>()
+            + key.operation.capacity()
+            + key.numbers.capacity() * size_of::<(&str, u32)>()
+            + key.texts.capacity() * size_of::<(&str, String)>()
+            + sets.map(of_set).sum::<usize>()
+    }
+
+    #[test]
+    fn what_is_learned_takes_no_more_memory_than_a_gateway_allows_for_each_thing() {
+        let publish = mqtt::Operation::Publish {
+            topic: "works/a".into(),
+            qos: 0,
+            retain: true,
+        };
+        let write = Request::decode(1, &[6, 0, 40, 0, 9]).unwrap().operation();
+        let ends = Ends {
+            client: [10, 1, 0, 5].into(),
+            server: "10.2.0.9:502".parse().unwrap(),
+            carrier: PortCarrier::Tcp,
+        };
+        for operation in [publish.into(), write] {
+            let mut learned = Learned::within(TalkLimits::default());
+            for _ in 0..2 {
+                learned.operation(ends, Some(operation.protocol), Duration::ZERO, &operation);
+            }
+            let kept = learned.talks.values().flat_map(|talk| &talk.operations);
+            let each = kept.map(|(key, seen)| memory(key, seen) / seen.things());
+            let each: Vec<usize> = each.collect();
+            assert!(
+                matches!(each.as_slice(), [bytes] if *bytes <= 300),
+                "{operation}: {each:?}"
+            );
+        }
     }
 }

@@ -318,7 +318,7 @@ impl Talk {
             self.further += 1;
             return;
         }
-        self.operations.insert(key, together);
+        self.operations.insert(key.compact(), together);
     }
 
     fn operation(&mut self, at: Duration, operation: &Operation<'_>) {

@@ -1,7 +1,5 @@
 //! What is proposed for requests that were seen, and whether rules permit it already.
 
-use std::collections::BTreeMap;
-
 use penstock_policy::protocol::LimitSet;
 use penstock_policy::protocol::modbus_tcp::functions::{modbus_function, modbus_function_number};
 use penstock_policy::terms::NumberRange;
@@ -23,7 +21,7 @@ pub(super) fn lesson(operation: &Operation<'_>) -> Lesson {
         let numbers = operation.numbers(name)?;
         Some((name, LimitSet::Numbers(vec![numbers])))
     });
-    Lesson::Entry(key, sets.collect::<BTreeMap<_, _>>())
+    Lesson::Entry(key, sets.collect())
 }
 
 /// Whether what a function touches are files, whose values are not kept by their places.

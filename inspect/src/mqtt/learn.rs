@@ -28,7 +28,7 @@ pub(super) fn lesson(operation: &Operation<'_>) -> Lesson {
     if permitted_as == "publish" {
         sets.insert(RETAIN, LimitSet::Flag(operation.is(RETAIN)));
     }
-    Lesson::Entry(EntryKey::of(operation, permitted_as, &[]), sets)
+    Lesson::Entry(EntryKey::of(operation, permitted_as, &[]), sets.into())
 }
 
 /// Whether all messages that were seen of a topic are permitted, at each quality of service between the least and the greatest.

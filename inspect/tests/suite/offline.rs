@@ -186,7 +186,8 @@ fn written(function: &str, place: u32, values: &[NumberRange]) -> Learned {
         sets: BTreeMap::from([
             ("addresses", LimitSet::Numbers(vec![one(place)])),
             ("values", LimitSet::Numbers(values.to_vec())),
-        ]),
+        ])
+        .into(),
     };
     let mut talk = Talk::new(Duration::ZERO, Some(MODBUS_TCP));
     talk.operations.insert(key, seen);

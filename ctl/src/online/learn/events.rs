@@ -90,7 +90,7 @@ fn operations(told: LearnedEntry) -> Option<(EntryKey, EntrySeen)> {
     };
     let seen = EntrySeen {
         seen: seen(told.count, told.first_ms, told.last_ms)?,
-        sets: told.sets,
+        sets: told.sets.into(),
     };
     Some((key, seen))
 }

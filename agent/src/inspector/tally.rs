@@ -1,12 +1,12 @@
-//! Turns single judgements into few events: what one client did on one server is told once per interval.
+//! Turns single judgements into few events: what one client did on one server is reported once per interval.
 //!
 //! - A permitted operation is counted by its name and rule, without a word being made of it: that is the hot path. It is
-//!   told a second after its first use, and then at doubling distance up to [`INTERVAL_ALLOWED_MAX`].
-//! - A refusal names its operation. The same one is told at doubling distance up to [`INTERVAL_TOLD_MAX`]; of a client
+//!   reported a second after its first use, and then at doubling distance up to [`INTERVAL_ALLOWED_MAX`].
+//! - A refusal names its operation. The same one is reported at doubling distance up to [`INTERVAL_TOLD_MAX`]; of a client
 //!   that tries more different ones than [`SENTENCES_MAX`] in an interval, the rest is counted by name.
 //! - What is no operation and does not pass (malformed packets, answers that nobody asked for, a standing connection that
-//!   enforcing cuts) is denied and told as such; where it is only observed, it would be denied.
-//! - Notes (exceptions of a device, resets, the opening and the end of connections) are told like refusals.
+//!   enforcing cuts) is denied and reported as such; where it is only observed, it would be denied.
+//! - Notes (exceptions of a device, resets, the opening and the end of connections) are reported like refusals.
 //!
 //! One tally per client (address, and device where it showed a certificate) and server address and port, whatever the number
 //! of connections. Pure: time is an argument. Both kinds of entries are bounded, in one tally and in all of a thread
@@ -38,12 +38,12 @@ pub(super) const INTERVAL_FIRST: Duration = Duration::from_secs(1);
 pub(super) const INTERVAL_TOLD_MAX: Duration = Duration::from_secs(10);
 /// The longest interval of permitted operations.
 pub(super) const INTERVAL_ALLOWED_MAX: Duration = Duration::from_secs(3600);
-/// Different sentences of one tally that are told apart at once.
+/// Different sentences of one tally that are kept apart at once.
 pub(super) const SENTENCES_MAX: usize = 32;
 /// Permitted operations by rule of one tally; what comes on top is counted with the last.
 const ALLOWED_MAX: usize = 256;
 
-/// Sentences of all tallies of a thread that are told apart at once; beyond, they are counted by name.
+/// Sentences of all tallies of a thread that are kept apart at once; beyond, they are counted by name.
 pub(super) const SENTENCES_ALL_MAX: usize = 4096;
 /// Permitted operations by rule of all tallies of a thread; what comes on top is counted with the last of its tally.
 pub(super) const ALLOWED_ALL_MAX: usize = 32_768;
@@ -68,7 +68,7 @@ pub(super) struct Tuple {
     pub device: Option<Rc<AssetId>>,
 }
 
-/// What is told: one aggregate.
+/// What is reported: one aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TallyReport {
     /// Of what.
@@ -93,7 +93,7 @@ pub(super) struct TallyReport {
     pub last: Duration,
 }
 
-/// When an entry was used and is told next.
+/// When an entry was used and is reported next.
 #[derive(Debug, Clone, Copy)]
 struct Times {
     count: u64,
@@ -122,7 +122,7 @@ impl Times {
         self.last = now;
     }
 
-    /// Takes the count if it is to be told; `None`: it is not due. A silent interval gives a count of 0.
+    /// Takes the count if it is to be reported; `None`: it is not due. A silent interval gives a count of 0.
     fn take(&mut self, now: Duration, all: bool, longest: Duration) -> Option<u64> {
         if self.due > now && !all {
             return None;
@@ -354,7 +354,7 @@ impl Tally {
                     last: entry.times.last,
                 });
             }
-            // A silent entry is kept: its interval says that its first use was told.
+            // A silent entry is kept: its interval says that its first use was reported.
             !all
         });
         self.sentences.retain_mut(|entry| {
@@ -387,7 +387,7 @@ impl Tally {
         }
     }
 
-    /// Whether nothing is counted that was not told.
+    /// Whether nothing is counted that was not reported.
     pub(super) fn is_silent(&self) -> bool {
         self.sentences.is_empty() && self.allowed.iter().all(|entry| entry.times.count == 0)
     }

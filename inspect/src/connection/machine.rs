@@ -94,7 +94,7 @@ pub(crate) trait Machine: Debug + Send + Sync {
     /// What is known beyond the connection counts, too, and what it learns is known there.
     fn remember(&mut self, _known: &Recollection) {}
 
-    /// `from` sends no more; unless the connection is closed, what follows from that is told.
+    /// `from` sends no more; unless the connection is closed, what follows from that goes to `out`.
     fn ended(&mut self, _from: Sender, _is_closed: bool, _out: &mut Sink<'_>) {}
 
     /// Observing: whether what `from` sends is still to be completed for what was refused while it was enforced.

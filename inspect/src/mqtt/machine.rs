@@ -73,7 +73,7 @@ pub(crate) struct Mqtt {
     will_permitted: bool,
     /// ... and the publication that is passing.
     is_passing_permitted: bool,
-    /// Observing: that it is revoked was told.
+    /// Observing: that it is revoked was reported.
     is_revocation_told: bool,
 }
 

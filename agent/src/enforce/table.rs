@@ -341,7 +341,9 @@ impl Table {
             Vec::new()
         } else if judging.own {
             if !judging.families_beside.is_empty() {
-                // An agent was killed before they judged, or when they no longer did.
+                // An agent was killed before they judged, while they judged as ours did, or when they no longer did.
+                let emptied = render::empty_beside(&judging.families_beside);
+                self.nft.load(&emptied).await?;
                 self.nft.load(&render::remove_beside()).await?;
             }
             render::succession(&structure, &elements, group, &held.family_names()).to_vec()

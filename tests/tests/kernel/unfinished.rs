@@ -19,7 +19,7 @@ use penstock_policy::plan::Plan;
 use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Carried;
 
-use super::losses::loses_nothing_while;
+use super::losses::{Undeclared, loses_nothing_while};
 use super::plans::{SIDES, rule, tcp, two_flows};
 use super::wire::{Part, Probe};
 use super::world::{Agent, MODES, PATIENCE, World, settings};
@@ -126,7 +126,7 @@ impl Kind {
     fn loads(self) -> u32 {
         match self {
             Self::First | Self::Boot | Self::Rules => 2,
-            Self::Tables => 6,
+            Self::Tables => 7,
             Self::Flows => 0,
         }
     }
@@ -298,6 +298,7 @@ fn an_agent_that_is_killed_amid_a_change_leaves_one_of_two_plans_and_the_next_ag
 fn not_a_packet_of_a_running_flow_is_lost_while_agents_are_killed_between_transactions() {
     loses_nothing_while(
         "unfinished::not_a_packet_of_a_running_flow_is_lost_while_agents_are_killed_between_transactions",
+        Undeclared::Refused,
         async |mode, go| {
             let stopping = Stopping::new();
             let of_version = |log_group| EnforceSettings {

@@ -205,38 +205,70 @@ pub fn restructure(
 /// another name, maps ahead of rules, and the old ones' chains are emptied in the transaction that makes the rules. The tables
 /// under their own name follow in the same way; what is deleted judges nothing any more. `old` are the families of the
 /// tables that are there. Where an agent was killed at this, see [`succession_goes_on`].
-pub fn succession(structure: &Structure, elements: &Elements, log_group: u16, old: &[&str]) -> [String; 5] {
+///
+/// A transaction takes effect between two chains of a packet, so the order of the chains matters: one that the first table does not
+/// judge any more must not have passed the second before that one judged. Those beside come after those under our own name, by a
+/// priority one higher. What took over judges last then; and where those under our own name come back, both judge for a moment,
+/// with the same rules, before those beside are emptied.
+pub fn succession(structure: &Structure, elements: &Elements, log_group: u16, old: &[&str]) -> [String; 6] {
     let (contents, rules) = (contents(structure, elements), rules(structure, log_group));
-    let [under_own_name, rules_moved, rest] =
+    let [under_own_name, rules_moved, emptied, rest] =
         succession_goes_on(structure, elements, log_group, families_of(structure.mode));
-    let beside = |script: &str| {
-        FAMILY_NAMES.iter().fold(script.to_owned(), |script, family| {
-            script.replace(&format!("{family} {TABLE}"), &format!("{family} {TABLE_BESIDE}"))
-        })
-    };
     let created = format!("create table inet {TABLE_BESIDE}\n");
     [
         created + &beside(&contents),
-        beside(&rules) + &flush(old, TABLE),
+        beside(&after(&rules)) + &flush(old, TABLE),
         under_own_name,
         rules_moved,
+        emptied,
         rest,
     ]
 }
 
 /// The rest of a [`succession`] where only the tables beside judge, whoever made them and for whichever plan: the tables under their
-/// own name follow. `beside` are the families of those beside.
+/// own name follow. `families` are those of the tables beside.
 pub fn succession_goes_on(
     structure: &Structure,
     elements: &Elements,
     log_group: u16,
-    beside: &[&str],
-) -> [String; 3] {
+    families: &[&str],
+) -> [String; 4] {
     [
         removal(TABLE) + &contents(structure, elements),
-        rules(structure, log_group) + &flush(beside, TABLE_BESIDE),
+        rules(structure, log_group),
+        empty_beside(families),
         remove_beside(),
     ]
+}
+
+/// A script of our tables as one of the tables beside.
+fn beside(script: &str) -> String {
+    FAMILY_NAMES.iter().fold(script.to_owned(), |script, family| {
+        script.replace(&format!("{family} {TABLE}"), &format!("{family} {TABLE_BESIDE}"))
+    })
+}
+
+/// Rules whose chains come just after those of the same rules, and leave to the inspector what those gave it.
+fn after(rules: &str) -> String {
+    let later = |line: &str| {
+        let (head, rest) = line.strip_prefix("type ")?.split_once(" priority ")?;
+        let (priority, rest) = rest.split_once(';')?;
+        let priority = match priority.parse::<i32>() {
+            Ok(number) => (number + 1).to_string(),
+            Err(_) => format!("{priority} + 1"),
+        };
+        Some(format!("type {head} priority {priority};{rest}"))
+    };
+    let lines = rules
+        .lines()
+        .map(|line| later(line.trim_start()).unwrap_or_else(|| line.to_owned()) + "\n");
+    let [unmarks, leaves] = intercept::marked_before();
+    lines.collect::<String>().replace(&unmarks, &leaves)
+}
+
+/// The script that ends the judgement of the tables beside, of these families.
+pub fn empty_beside(families: &[&str]) -> String {
+    flush(families, TABLE_BESIDE)
 }
 
 fn families_of(mode: GatewayMode) -> &'static [&'static str] {

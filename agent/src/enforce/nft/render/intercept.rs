@@ -110,6 +110,16 @@ pub(super) fn intercepted() -> String {
     marked(MARK_INTERCEPTED)
 }
 
+/// Takes our mark off what comes with it from elsewhere.
+fn unmarks() -> String {
+    format!("{} meta mark set meta mark & {MARKS_KEPT:#x}", intercepted())
+}
+
+/// The rule that takes our mark off what comes with it, and what is in its place where the same rules have judged before: they set it.
+pub(super) fn marked_before() -> [String; 2] {
+    [unmarks(), format!("{} accept", intercepted())]
+}
+
 /// Gives a packet to the inspector.
 fn take() -> String {
     format!("meta mark set {MARK_INTERCEPTED:#x} counter name intercepted accept")
@@ -150,7 +160,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         "table inet {TABLE} {{
          {stray}chain prerouting {{
          type filter hook prerouting priority mangle; policy accept;
-         {carried}{foreign} meta mark set meta mark & {MARKS_KEPT:#x}
+         {carried}{unmarks}
          {entered} meta nfproto ipv4 goto intercept4
          {entered} meta nfproto ipv6 goto intercept6
          }}
@@ -169,7 +179,7 @@ pub(super) fn chains(script: &mut String, structure: &Structure, group: u16) {
         ",
         carried = of_carried("carried"),
         sent_carried = of_carried("sent_carried"),
-        foreign = intercepted(),
+        unmarks = unmarks(),
         of_leg = leg("!="),
         beat = alive::beat(),
         stray = stray::chains(group),

@@ -1,12 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::enforce::shape::lower::lower;
 use crate::enforce::shape::structure::structure;
+use crate::intercept::InspectorPorts;
 
 /// Elements by map, as a script leaves them if it is run on `maps`; a wrong deletion or a double addition fails.
 fn run(maps: &mut BTreeSet<(String, String)>, script: &str) -> Result<(), String> {
@@ -65,4 +66,50 @@ fn nothing_but_our_own_tables_is_named_in_a_script() {
     {
         assert!(line.contains(TABLE), "{line}");
     }
+}
+
+/// A packet that the first chain left to the second before a transaction must find the second judging after it.
+#[test]
+fn the_chains_beside_come_just_after_those_of_the_same_hook_under_our_own_name() {
+    for mode in ["routed", "bridged"] {
+        let mut plan = penstock_plan();
+        plan.mode = serde_json::from_value(mode.into()).unwrap();
+        let inspector = Some(InspectorPorts { v4: 1, v6: 2 });
+        let shape = structure(&plan, inspector).unwrap().0;
+        let steps = succession(&shape, &Elements::default(), 86, &["inet", "bridge"]);
+        let beside = priorities(&steps[1], TABLE_BESIDE);
+        let own = priorities(&steps[3], TABLE);
+        assert!(own.len() > 3, "{mode}: {own:?}");
+        assert_eq!(beside.len(), own.len());
+        for (chain, priority) in own {
+            let later = match priority.parse::<i32>() {
+                Ok(number) => (number + 1).to_string(),
+                Err(_) => format!("{priority} + 1"),
+            };
+            assert_eq!(beside.get(&chain), Some(&later), "{mode}: {chain:?}");
+        }
+    }
+}
+
+/// The priorities of base chains by table's family and name.
+fn priorities(script: &str, table: &str) -> BTreeMap<(String, String), String> {
+    let (mut family, mut chain) = (String::new(), String::new());
+    let mut all = BTreeMap::new();
+    for line in script.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            ["table", of, name, "{"] => {
+                assert_eq!(name, table, "{line}");
+                family = of.to_owned();
+            }
+            ["chain", name, "{"] => chain = name.to_owned(),
+            ["type", _, "hook", ..] => {
+                let (_, rest) = line.split_once(" priority ").unwrap();
+                let priority = rest.split_once(';').unwrap().0.to_owned();
+                all.insert((family.clone(), chain.clone()), priority);
+            }
+            _ => {}
+        }
+    }
+    all
 }

@@ -2,7 +2,8 @@
 //!
 //! A learner that sees each request asks the rules at once. Here requests are already joined to ranges, and a range
 //! is left out only if one rule permits all of it, at each place with the values written there: rather something is
-//! proposed again, and said to widen, than missing.
+//! proposed again, and said to widen, than missing. That holds for what is too much to ask, too: whoever tells of thousands of
+//! ranges to read and as many to write in one entry gets it proposed, and counted.
 
 use penstock_policy::verdict::Carried;
 
@@ -12,10 +13,39 @@ use crate::judge::Rules;
 use crate::protocols;
 use crate::replay::{Plans, When};
 
+/// Requests that one entry is asked with at most.
+const REQUESTS_MAX: u64 = 1 << 20;
+/// The same of all entries.
+const ALL_REQUESTS_MAX: u64 = 1 << 24;
+
+/// How much of what was gathered can still be asked.
+#[derive(Debug)]
+struct Asking {
+    requests_left: u64,
+    unasked: u64,
+}
+
+impl Asking {
+    /// Whether it may be asked with so many requests.
+    fn take(&mut self, requests: u64) -> bool {
+        let left = self.requests_left.checked_sub(requests);
+        let Some(left) = left.filter(|_| requests <= REQUESTS_MAX) else {
+            self.unasked += 1;
+            return false;
+        };
+        self.requests_left = left;
+        true
+    }
+}
+
 impl Learned {
     /// Leaves out what `plans` permit, at all times or by any grant, and what crosses no gateway.
     pub fn leave_out(&mut self, plans: &Plans) {
         let (mut permitted, mut by_grant) = (0, 0);
+        let mut asking = Asking {
+            requests_left: ALL_REQUESTS_MAX,
+            unasked: 0,
+        };
         self.talks.retain(|ends, talk| {
             let transport = match ends.carrier {
                 PortCarrier::Tcp => Carried::Tcp(ends.server.port()),
@@ -33,7 +63,7 @@ impl Learned {
                 }
                 PlantAnswer::Shut(_) => true,
                 PlantAnswer::Inspected(rules) => {
-                    let left = talk.leave_out(&rules);
+                    let left = talk.leave_out(&rules, &mut asking);
                     permitted += left;
                     left == 0 || talk.has_operations()
                 }
@@ -41,16 +71,18 @@ impl Learned {
         });
         self.permitted_already += permitted;
         self.by_grant += by_grant;
+        self.unasked += asking.unasked;
     }
 }
 
 impl Talk {
     /// Leaves out the operations that `rules` permit; how many they were.
-    fn leave_out(&mut self, rules: &Rules) -> u64 {
+    fn leave_out(&mut self, rules: &Rules, asking: &mut Asking) -> u64 {
         let mut permitted = 0;
         let inspector = protocols::of(rules.protocol());
         self.operations.retain(|key, seen| {
-            let allowed = inspector.is_some_and(|inspector| inspector.permits(rules, key, seen));
+            let allowed = asking.take(seen.requests())
+                && inspector.is_some_and(|inspector| inspector.permits(rules, key, seen));
             permitted += if allowed { seen.seen.count } else { 0 };
             !allowed
         });

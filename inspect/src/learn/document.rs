@@ -45,6 +45,14 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     if !read.is_empty() {
         let _ = writeln!(out, "# {}.", read.join("; "));
     }
+    if learned.unasked > 0 {
+        let _ = writeln!(
+            out,
+            "# {} operations have too many separate ranges to be compared with the plant: they are proposed whole, though it may \
+             permit some of them.",
+            learned.unasked
+        );
+    }
     for (reason, count) in &learned.skipped {
         let _ = writeln!(out, "# Packets left aside: {count}, {reason}.");
     }

@@ -1,14 +1,17 @@
 //! What one line of a proposal can say: an operation, where it is asked, and the sets that hold all that was seen of it there.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use penstock_policy::protocol::LimitSet;
 use penstock_policy::terms::NumberRange;
 
 use super::LimitSets;
-use super::ranges::{few, merge, merge_equal};
+use super::ranges::{self, few, merge, merge_equal};
 use crate::operation::{Fact, Operation, SUB_FUNCTIONS, VALUES};
 use crate::replay::Occurrences;
+
+/// So many values of a request are asked for at the cost of another request.
+const VALUES_AT_ONCE: u64 = 64;
 
 /// Which operations are kept together. Its order is that of the lines of a proposal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,6 +126,21 @@ impl EntrySeen {
         1 + distinct.sum::<usize>()
     }
 
+    /// The same in no more room than it takes.
+    pub(super) fn compact(mut self) -> Self {
+        self.sets.compact();
+        self
+    }
+
+    /// Bytes of the texts in its sets.
+    pub(super) fn texts_bytes(&self) -> usize {
+        let texts = self.sets.iter().filter_map(|(_, set)| match set {
+            LimitSet::Patterns(listed) | LimitSet::Texts(listed) => Some(listed),
+            LimitSet::Numbers(_) | LimitSet::Range(_) | LimitSet::Flag(_) => None,
+        });
+        texts.flatten().map(String::len).sum()
+    }
+
     /// The same, its ranges sorted and joined whoever made them.
     pub(super) fn in_order(&self) -> Self {
         let empty = Self {
@@ -133,6 +151,23 @@ impl EntrySeen {
             seen: self.seen,
             ..empty.and(self)
         }
+    }
+
+    /// How many requests it takes to ask whether all of it is permitted: each range of one limit with each of the others, and
+    /// with each value.
+    pub(super) fn requests(&self) -> u64 {
+        let width = |range: &NumberRange| u64::from(range.last.saturating_sub(range.first)) + 1;
+        self.sets.iter().fold(1_u64, |requests, (name, set)| {
+            let more = match set {
+                LimitSet::Numbers(ranges) if name == VALUES => {
+                    1 + ranges.iter().map(width).sum::<u64>() / VALUES_AT_ONCE
+                }
+                LimitSet::Numbers(ranges) => ranges.len() as u64,
+                LimitSet::Patterns(listed) | LimitSet::Texts(listed) => listed.len() as u64,
+                LimitSet::Range(_) | LimitSet::Flag(_) => 1,
+            };
+            requests.saturating_mul(more.max(1))
+        })
     }
 
     /// Whether `more` brings nothing but its counts.
@@ -147,13 +182,18 @@ impl EntrySeen {
 
     /// Both together.
     pub(super) fn and(&self, more: &Self) -> Self {
-        let mut sets: BTreeMap<_, _> = (&self.sets).into();
+        let mut both = self.clone();
+        both.join(more);
+        both
+    }
+
+    /// Takes `more` in.
+    pub(super) fn join(&mut self, more: &Self) {
+        self.seen = self.seen.and(more.seen);
         for (name, set) in more.sets.iter() {
-            join(name, sets.entry(name).or_insert_with(|| nothing_of(set)), set);
-        }
-        Self {
-            seen: self.seen.and(more.seen),
-            sets: sets.into(),
+            if let Some(known) = self.sets.of(name, || nothing_of(set)) {
+                join(name, known, set);
+            }
         }
     }
 }
@@ -171,10 +211,10 @@ fn nothing_of(set: &LimitSet) -> LimitSet {
 fn join(name: &str, known: &mut LimitSet, more: &LimitSet) {
     match (known, more) {
         (LimitSet::Numbers(known), LimitSet::Numbers(more)) if name == SUB_FUNCTIONS => {
-            more.iter().for_each(|code| merge_equal(known, *code));
+            merge_equal(known, more);
         }
         (LimitSet::Numbers(known), LimitSet::Numbers(more)) => {
-            more.iter().for_each(|range| merge(known, *range));
+            merge(known, more);
             if name == VALUES {
                 few(known);
             }
@@ -183,12 +223,11 @@ fn join(name: &str, known: &mut LimitSet, more: &LimitSet) {
         (LimitSet::Flag(known), LimitSet::Flag(more)) => *known |= more,
         (LimitSet::Patterns(known), LimitSet::Patterns(more))
         | (LimitSet::Texts(known), LimitSet::Texts(more)) => {
-            known.extend(
-                more.iter()
-                    .filter(|text| !known.contains(text))
-                    .cloned()
-                    .collect::<Vec<_>>(),
-            );
+            let new: Vec<String> = {
+                let mut there: HashSet<&str> = known.iter().map(String::as_str).collect();
+                more.iter().filter(|text| there.insert(text)).cloned().collect()
+            };
+            known.extend(new);
         }
         // A limit has one kind.
         _ => {}
@@ -198,13 +237,16 @@ fn join(name: &str, known: &mut LimitSet, more: &LimitSet) {
 fn holds(known: &LimitSet, more: &LimitSet) -> bool {
     let within = |one: &NumberRange, other: &NumberRange| other.first <= one.first && one.last <= other.last;
     match (known, more) {
-        (LimitSet::Numbers(known), LimitSet::Numbers(more)) => more
-            .iter()
-            .all(|range| known.iter().any(|known| within(range, known))),
+        (LimitSet::Numbers(known), LimitSet::Numbers(more)) => {
+            more.iter().all(|range| ranges::holds(known, *range))
+        }
         (LimitSet::Range(known), LimitSet::Range(more)) => within(more, known),
         (LimitSet::Flag(known), LimitSet::Flag(more)) => *known || !more,
         (LimitSet::Patterns(known), LimitSet::Patterns(more))
-        | (LimitSet::Texts(known), LimitSet::Texts(more)) => more.iter().all(|text| known.contains(text)),
+        | (LimitSet::Texts(known), LimitSet::Texts(more)) => {
+            let there: HashSet<&str> = known.iter().map(String::as_str).collect();
+            more.iter().all(|text| there.contains(text.as_str()))
+        }
         _ => false,
     }
 }

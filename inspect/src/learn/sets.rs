@@ -21,6 +21,37 @@ impl LimitSets {
     }
 }
 
+impl LimitSets {
+    /// That of a limit, which is `empty` if there was none yet.
+    pub(super) fn of(
+        &mut self,
+        name: &'static str,
+        empty: impl FnOnce() -> LimitSet,
+    ) -> Option<&mut LimitSet> {
+        let at = match self.0.binary_search_by(|(known, _)| (*known).cmp(name)) {
+            Ok(at) => at,
+            Err(at) => {
+                let mut sets = std::mem::take(&mut self.0).into_vec();
+                sets.insert(at, (name, empty()));
+                self.0 = sets.into();
+                at
+            }
+        };
+        self.0.get_mut(at).map(|(_, set)| set)
+    }
+
+    /// Gives back the room that nothing takes.
+    pub(super) fn compact(&mut self) {
+        for (_, set) in &mut self.0 {
+            match set {
+                LimitSet::Numbers(ranges) => ranges.shrink_to_fit(),
+                LimitSet::Patterns(listed) | LimitSet::Texts(listed) => listed.shrink_to_fit(),
+                LimitSet::Range(_) | LimitSet::Flag(_) => {}
+            }
+        }
+    }
+}
+
 impl FromIterator<(&'static str, LimitSet)> for LimitSets {
     fn from_iter<T: IntoIterator<Item = (&'static str, LimitSet)>>(sets: T) -> Self {
         BTreeMap::from_iter(sets).into()

@@ -85,6 +85,8 @@ pub struct Learned {
     pub talks: BTreeMap<Ends, Talk>,
     /// Connections, conversations and operations that the plant permits already.
     pub permitted_already: u64,
+    /// Operations of which the plant may permit some, but that have too many separate ranges to ask it for each.
+    pub unasked: u64,
     /// Connections and conversations that only grants of remote access permit: nothing is proposed for them.
     pub by_grant: u64,
     /// Packets read.
@@ -247,11 +249,9 @@ impl Talk {
 
     fn texts_bytes(&self) -> usize {
         let names = self.names.iter().map(String::len);
-        self.operations
-            .keys()
-            .map(EntryKey::texts_bytes)
-            .chain(names)
-            .sum()
+        let entries = self.operations.iter();
+        let of_entries = entries.map(|(key, seen)| key.texts_bytes() + seen.texts_bytes());
+        of_entries.chain(names).sum()
     }
 
     fn lacks(&self, talk: &Self) -> bool {
@@ -298,9 +298,9 @@ impl Talk {
 
     fn add_entry(&mut self, key: EntryKey, seen: &EntrySeen, room: &mut TalkRoom<'_>) {
         let known = self.operations.get_mut(&key);
-        let (before, text_bytes) = match &known {
-            Some(known) => (known.things(), 0),
-            None => (0, key.texts_bytes()),
+        let (before, texts_before) = match &known {
+            Some(known) => (known.things(), key.texts_bytes() + known.texts_bytes()),
+            None => (0, 0),
         };
         let together = match known {
             Some(known) if known.holds(seen) => {
@@ -311,14 +311,14 @@ impl Talk {
             None => seen.in_order(),
         };
         let after = together.things();
-        if let Some(fewer) = before.checked_sub(after) {
-            // Ranges that were separate have met.
-            room.give(&mut self.things, fewer);
-        } else if !room.take(&mut self.things, after - before, text_bytes) {
+        let text_bytes = (key.texts_bytes() + together.texts_bytes()).saturating_sub(texts_before);
+        if !room.take(&mut self.things, after.saturating_sub(before), text_bytes) {
             self.further += 1;
             return;
         }
-        self.operations.insert(key.compact(), together);
+        // Ranges that were separate have met.
+        room.give(&mut self.things, before.saturating_sub(after));
+        self.operations.insert(key.compact(), together.compact());
     }
 
     fn operation(&mut self, at: Duration, operation: &Operation<'_>) {

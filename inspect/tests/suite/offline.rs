@@ -202,6 +202,60 @@ fn written(function: &str, place: u32, values: &[NumberRange]) -> Learned {
 }
 
 #[test]
+fn a_gateway_that_tells_of_thousands_of_ranges_in_one_entry_gets_them_proposed_and_the_proposal_says_why() {
+    let text = document::write(
+        &written("write-single-register", 40, &[one(0)]),
+        None,
+        Some(KEY),
+        &clock,
+    );
+    let plans = plans(&load(&[&text]));
+    let told = |ranges: u32| {
+        let mut learned = written("read-write-multiple-registers", 40, &[one(0)]);
+        // Sorted from the last to the first, and each twice.
+        let many = (0..ranges).rev().flat_map(|n| [one(3 * n), one(3 * n)]);
+        let many: Vec<_> = many.collect();
+        let key = EntryKey {
+            numbers: vec![("units", 1)],
+            operation: "read-write-multiple-registers".to_owned(),
+            ..EntryKey::default()
+        };
+        let sets = ["addresses", "read_addresses"].map(|limit| (limit, LimitSet::Numbers(many.clone())));
+        let seen = EntrySeen {
+            seen: Occurrences::once(Duration::ZERO),
+            sets: sets.into_iter().collect(),
+        };
+        let (ends, mut talk) = learned.talks.pop_first().unwrap();
+        talk.operations = BTreeMap::from([(key, seen)]);
+        let mut learned = Learned::default();
+        learned.add(ends, talk);
+        learned.leave_out(&plans);
+        learned
+    };
+    for (ranges, unasked) in [(100, 0), (4_000, 1)] {
+        let learned = told(ranges);
+        assert_eq!(learned.unasked, unasked, "{ranges}");
+        let kept = learned.talks.values().flat_map(|talk| talk.operations.values());
+        let kept: Vec<_> = kept.map(|seen| seen.ranges("addresses").len()).collect();
+        assert_eq!(kept, [usize::try_from(ranges).unwrap()]);
+        let proposal = document::write(&learned, None, Some(KEY), &clock);
+        assert_eq!(
+            proposal.contains("too many separate ranges"),
+            unasked > 0,
+            "{proposal}"
+        );
+    }
+    // More than is kept of one pair of ends is left out, by number.
+    let learned = told(6_000);
+    assert!(
+        learned
+            .talks
+            .values()
+            .all(|talk| !talk.has_operations() && talk.further == 1)
+    );
+}
+
+#[test]
 fn values_are_held_against_the_rules_for_the_place_where_they_were_written() {
     let seen = [
         written("write-single-register", 40, &[one(0), one(100)]),

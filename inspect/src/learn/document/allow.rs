@@ -29,7 +29,7 @@ pub(super) fn write(out: &mut String, protocol: Protocol, talk: &Talk, widening:
     for (key, more) in &talk.operations {
         lines
             .entry(key.anywhere())
-            .and_modify(|line| *line = line.and(more))
+            .and_modify(|line| line.join(more))
             .or_insert_with(|| more.clone());
     }
     for (key, line) in &lines {

@@ -1,4 +1,5 @@
-//! What a flow takes in the agent's memory for as long as a plan is in force, and while it is read, counted by the allocator.
+//! What a flow takes in the agent's memory for as long as a plan is in force, and while it is read, and what learning takes at its
+//! bounds, counted by the allocator.
 //!
 //! A test of its own program: the allocator counts all that the process holds.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::indexing_slicing)] // An allocator cannot be written otherwise.
@@ -6,14 +7,20 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use etherparse::PacketBuilder;
 use penstock_agent::enforce::shape::lower::lower;
 use penstock_agent::inspector::Inspector;
+use penstock_agent::tap::gather::{CONNECTIONS_MAX, Gather, HELD_BYTES_MAX, TEXTS_BYTES_MAX, THINGS_MAX};
+use penstock_agent::tap::scope::TapScope;
 use penstock_policy::ids::{ConduitId, FlowId, FlowName, Revision};
 use penstock_policy::plan::{Endpoint, Plan, Rule};
 use penstock_policy::protocol::Operations;
 use penstock_policy::protocol::modbus_tcp::ModbusOperation;
-use penstock_policy::terms::{Answers, NumberRange, OnAgentLoss, OnRefusal, PortRange, Transport};
+use penstock_policy::terms::{
+    Answers, Enforcement, NumberRange, OnAgentLoss, OnRefusal, PortRange, Transport,
+};
 
 /// Bytes that are held now, as glibc takes them from the system: 8 more for each piece, in steps of 16, at least 32.
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -151,4 +158,101 @@ fn a_plan_of_the_format_before_takes_no_more_to_be_read_than_one_of_today() {
         before <= today + today / 10,
         "{before} bytes, and today's {today}"
     );
+}
+
+/// What learning may take, as the runbook says, without the kernel's buffer for it (twice what is asked for) and the packet that is
+/// read.
+const LEARNING_BYTES_MAX: usize = 4_000_000 - 2 * 256 * 1024 - 65_557;
+
+/// A client's connection to a broker, as packets that a gateway sees.
+struct Client {
+    number: u16,
+    sequence: u32,
+    broker: u8,
+}
+
+impl Client {
+    fn frame(&mut self, gather: &mut Gather, at: Duration, syn: bool, payload: &[u8]) {
+        let [high, low] = self.number.to_be_bytes();
+        let tcp = PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 1, high, low], [10, 2, 0, self.broker], 64)
+            .tcp(40_000, 1883, self.sequence, 1000);
+        let builder = if syn { tcp.syn() } else { tcp };
+        let mut frame = Vec::new();
+        builder.write(&mut frame, payload).unwrap();
+        gather.frame(at, &frame, frame.len());
+        self.sequence += u32::try_from(payload.len()).unwrap() + u32::from(syn);
+    }
+
+    /// A session with so many publications, each to a topic of its own, then a segment that does not follow.
+    fn talk(&mut self, gather: &mut Gather, at: Duration, topics: usize, topic_bytes: usize, waiting: usize) {
+        self.frame(gather, at, true, &[]);
+        let mut said = vec![0x10, 22, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 10];
+        said.extend(format!("client{:04}", self.number).bytes());
+        for n in 0..topics {
+            let topic = format!("{:04}/{}/{n:03}/", self.number, self.broker);
+            let topic = format!("{topic:t<topic_bytes$}");
+            let length = u8::try_from(topic_bytes).unwrap();
+            said.extend([0x31, length + 3, 0, length]);
+            said.extend(topic.bytes());
+            said.push(b'x');
+        }
+        self.frame(gather, at, false, &said);
+        self.sequence += 7;
+        self.frame(gather, at, false, &vec![0x30; waiting]);
+    }
+}
+
+#[tokio::test]
+async fn learning_takes_at_its_bounds_no_more_memory_than_the_runbook_says() {
+    let _alone = ALONE.lock();
+    let mut plan = Plan::from_bytes(include_bytes!("../../policy/fixtures/plan-format-1.json")).unwrap();
+    let mut sides = plan.interfaces.clone().into_iter().cycle();
+    plan.interfaces = [1, 2]
+        .map(|number| {
+            let mut side = sides.next().unwrap();
+            side.name = format!("lan{number}");
+            side.networks = vec![format!("10.{number}.0.0/16").parse().unwrap()];
+            side.observing = Enforcement::Observe.into();
+            side
+        })
+        .into();
+    let scope = TapScope::of(&plan);
+    drop(plan);
+    let before = HELD.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let begun = tokio::time::Instant::now();
+    let mut gather = Gather::new(scope, Duration::from_secs(60), begun);
+    let topics = THINGS_MAX / CONNECTIONS_MAX - 1;
+    let topic_bytes = TEXTS_BYTES_MAX / (THINGS_MAX - CONNECTIONS_MAX) - 10;
+    let mut at = Duration::from_secs(1_000_000);
+    let mut told = 0;
+    // What was told first stays known, while as much that is new waits to be told.
+    for broker in [9, 10] {
+        for number in 0..u16::try_from(CONNECTIONS_MAX).unwrap() {
+            let (sequence, waiting) = (100, HELD_BYTES_MAX / CONNECTIONS_MAX - 64);
+            let mut client = Client {
+                number,
+                sequence,
+                broker,
+            };
+            client.talk(&mut gather, at, topics, topic_bytes, waiting);
+        }
+        if broker == 9 {
+            let events = gather.due(begun, true);
+            told = events.iter().map(|event| event.published.len()).sum();
+        }
+        at += Duration::from_secs(120);
+    }
+    let held = HELD.load(Ordering::Relaxed) - before;
+    let peak = PEAK.load(Ordering::Relaxed) - before;
+    let all = topics * CONNECTIONS_MAX;
+    assert!(
+        told > all * 9 / 10 && told <= all,
+        "{told} of {all} topics fill it"
+    );
+    assert!(held > LEARNING_BYTES_MAX / 4, "{held} bytes are not its bounds");
+    assert!(peak <= LEARNING_BYTES_MAX, "{held} bytes, at most {peak}");
+    let events = gather.due(begun, true);
+    assert!(events.iter().map(|event| event.published.len()).sum::<usize>() > all * 9 / 10);
 }

@@ -15,13 +15,16 @@
 //! - a message is acknowledged only when it is durable, and leaves the disk only when the other broker has it;
 //! - order is the order of arrival, over outages, restarts and `kill -9`; only what the other broker puts off (no quota,
 //!   say) comes behind what it took meanwhile;
-//! - QoS 0: at most once, but for what an agent gave in its last moments before it was killed. QoS 1: at least once; after a break some may come twice. QoS 2: exactly once, over a gateway
-//!   killed at any moment and brokers that restart, as long as both keep their sessions and the disk takes receipts and
+//! - QoS 0: at most once, but for what an agent gave in its last moments before it was killed. QoS 1: at least
+//!   once; after a break some may come twice. QoS 2: exactly once, over a gateway killed at any moment and brokers that restart, as long as both keep their sessions and the disk takes receipts and
 //!   is not damaged; else at least once. What a broker forgets of its own (Mosquitto writes its sessions when it ends in
-//!   order, else every half hour) is not ours to keep. That a broker's session is new is on disk before anything is given to
-//!   it or acknowledged; an agent that is killed in between, within one sync, takes what the old session had for the new one's;
+//!   order, else every half hour) is not ours to keep. Of a new session that the disk does not know of nothing is taken: what
+//!   is taken for a repetition under a packet identifier is as it was before. That the receiving broker's session is new is on
+//!   disk before anything is given to it; an agent that is killed in between, within one sync, takes what the old session had
+//!   for the new one's;
 //! - a full queue or disk acknowledges nothing: the sending broker keeps what it has. What is lost all the same (QoS 0
-//!   without room, expired, too large or refused there, damaged on disk, revoked) stands in the trail by number;
+//!   without room, expired, too large or refused there, damaged on disk, revoked) stands in the trail by number, and until it
+//!   does, on disk ([`losses`]);
 //! - only topic, payload, QoS, the retained flag and the expiry cross; no user property, response topic or alias does;
 //! - every queue, window, packet and wait is bounded.
 //!
@@ -41,6 +44,7 @@ pub mod delivery;
 pub mod intake;
 pub mod keeper;
 pub mod layout;
+pub mod losses;
 pub mod packet;
 pub mod queue;
 pub mod report;

@@ -18,16 +18,19 @@ use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::layout::{Message, Snapshot};
+use super::losses::LossFile;
 use super::queue::Queue;
 use super::report::Reporter;
 use penstock_policy::text::sentence;
 
 pub mod machine;
 
-use machine::{KeeperMachine, Owed, Shed};
+use machine::{KeeperMachine, Owed};
 
 /// How often positions are written and the state is reported when nothing else is.
 const TICK: Duration = Duration::from_millis(250);
+/// How long a bridge that ends waits for the trail.
+const REPORTED_WITHIN: Duration = Duration::from_secs(1);
 /// Requests that may wait for the keeper.
 pub const WAITING_MAX: usize = 64;
 
@@ -46,8 +49,15 @@ const ENTRY_BYTES: u64 = 64;
 /// One thing that the sending broker did, in its order.
 #[derive(Debug)]
 pub enum IntakeEntry {
-    /// A message to keep, and how to acknowledge it.
-    Keep(Message, Option<Ack>),
+    /// A message to keep.
+    Keep {
+        /// It.
+        message: Message,
+        /// How it is acknowledged.
+        ack: Option<Ack>,
+        /// It may have come before.
+        again: bool,
+    },
     /// A refused one: acknowledged in its turn, and gone.
     Skip(Ack),
     /// PUBREL.
@@ -60,7 +70,7 @@ impl IntakeEntry {
     /// What it counts for while it waits, bytes.
     pub fn cost(&self) -> u64 {
         match self {
-            Self::Keep(message, _) => message.cost(),
+            Self::Keep { message, .. } => message.cost(),
             Self::Skip(_) | Self::Release(_) | Self::Forgot => ENTRY_BYTES,
         }
     }
@@ -138,6 +148,8 @@ pub struct Keeper {
     pub depth: watch::Sender<Depth>,
     /// The bridge's voice.
     pub reporter: Reporter,
+    /// Where what it has not reported is kept.
+    pub losses: LossFile,
 }
 
 struct Job {
@@ -145,7 +157,8 @@ struct Job {
     machine: KeeperMachine<mpsc::Sender<Vec<Ack>>>,
     requests: Vec<Request>,
     write_finished: bool,
-    shed: Option<Shed>,
+    reporter: Reporter,
+    losses: LossFile,
 }
 
 impl Keeper {
@@ -157,12 +170,13 @@ impl Keeper {
             machine,
             requests: Vec::new(),
             write_finished: false,
-            shed: None,
+            reporter: self.reporter.clone(),
+            losses: self.losses,
         };
         let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut intake_open, mut delivery_open) = (true, true);
-        self.tell(&mut job);
+        tell(&mut job);
         loop {
             let stuck = job.machine.is_stuck();
             tokio::select! {
@@ -191,10 +205,6 @@ impl Keeper {
             }
             let ticked = job.write_finished;
             job = tokio::task::spawn_blocking(move || job.done()).await?;
-            if let Some(shed) = job.shed.take() {
-                self.reporter
-                    .lost("bridge-full", shed.count, shed.first_ms, shed.last_ms);
-            }
             let next = job.queue.state().next;
             self.depth.send_if_modified(|depth| {
                 let changed = depth.next != next;
@@ -202,24 +212,24 @@ impl Keeper {
                 changed
             });
             if ticked {
-                self.tell(&mut job);
+                tell(&mut job);
             }
             if last {
-                self.reporter.tell_due(true);
-                return Ok(());
+                job.reporter.tell_due(true);
+                return job.reported().await;
             }
         }
     }
+}
 
-    fn tell(&self, job: &mut Job) {
-        let state = job.queue.state();
-        let backlog = state.next.saturating_sub(state.finished);
-        let bytes = job.queue.bytes();
-        let oldest_ms = if backlog > 0 { job.queue.oldest_ms() } else { None };
-        let problem = job.machine.problem().map(str::to_owned);
-        self.reporter.depth(backlog, bytes, oldest_ms, problem);
-        self.reporter.tell_due(false);
-    }
+fn tell(job: &mut Job) {
+    let state = job.queue.state();
+    let backlog = state.next.saturating_sub(state.finished);
+    let bytes = job.queue.bytes();
+    let oldest_ms = if backlog > 0 { job.queue.oldest_ms() } else { None };
+    let problem = job.machine.problem().map(str::to_owned);
+    job.reporter.depth(backlog, bytes, oldest_ms, problem);
+    job.reporter.tell_due(false);
 }
 
 impl Job {
@@ -228,18 +238,36 @@ impl Job {
         self.machine.take(batch.entries, batch.durable, unreleased);
     }
 
+    /// At the end: what the trail was given last is durable there, or on disk here.
+    async fn reported(mut self) -> Result<(), JoinError> {
+        let until = Instant::now() + REPORTED_WITHIN;
+        while !self.reporter.unreported().is_empty() && Instant::now() < until {
+            tokio::time::sleep(REPORTED_WITHIN / 20).await;
+        }
+        let write = move || self.losses.write(self.reporter.unreported());
+        tokio::task::spawn_blocking(write).await
+    }
+
     /// The part that waits for the disk.
     fn done(mut self) -> Self {
         let questions = self.requests.iter().map(|request| &request.question);
         let written_out = std::mem::take(&mut self.write_finished);
         let mut commit = self.machine.commit(questions, written_out);
+        commit.spare(self.queue.state(), self.queue.is_spent());
+        if written_out || !commit.records.is_empty() {
+            // Before the position behind it, which says that there is nothing more to report of it.
+            self.losses.write(self.reporter.unreported());
+        }
         let written = self.queue.commit(&mut commit.records);
         let now = Instant::now().into_std();
         let (owed, recorded) = match written {
             Ok(()) => (self.machine.kept(&commit, now), true),
             Err(error) => {
                 let (owed, shed, mut positions) = self.machine.not_kept(commit, sentence(&error), now);
-                self.shed = shed;
+                if let Some(shed) = shed {
+                    self.reporter.lost("bridge-full", shed);
+                    self.losses.write(self.reporter.unreported());
+                }
                 // Most of them only save repetition: what they say is done, whether or not it is written.
                 let recorded = self.queue.commit(&mut positions).is_ok();
                 if recorded {
@@ -301,61 +329,4 @@ fn acknowledge(owed: Owed<mpsc::Sender<Vec<Ack>>>) {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::super::layout::QueueRecord;
-    use super::super::queue::QueueLimits;
-    use super::*;
-
-    #[test]
-    fn what_was_delivered_does_not_count_as_lost_after_a_crash_before_the_position_was_written() {
-        let limits = QueueLimits {
-            bytes_max: 64 * 1024,
-            free_bytes_min: 0,
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let (mut queue, _) = Queue::open(folder.path(), [1; 16], limits).unwrap();
-        for _ in 0..40 {
-            let message = Message {
-                seq: 0,
-                time_ms: 1,
-                expires_ms: 0,
-                origin: 0,
-                qos: 1,
-                retain: false,
-                topic: "works/a".to_owned(),
-                payload: vec![0; 1000],
-            };
-            queue.commit(&mut [QueueRecord::Message(message)]).unwrap();
-        }
-        let (full, (answers, _nobody)) = (queue.bytes(), mpsc::channel(1));
-        let job = Job {
-            machine: KeeperMachine::new(queue.state().finished),
-            queue,
-            requests: vec![Request {
-                question: Question::Finished(41),
-                answers,
-            }],
-            write_finished: false,
-            shed: None,
-        };
-        let mut job = job.done();
-        let (_, found) = Queue::open(folder.path(), [1; 16], limits).unwrap();
-        assert_eq!(found.lost, 0);
-        job.write_finished = true;
-        let job = job.done();
-        assert!(job.queue.bytes() < full / 2, "and it gives its room back");
-        drop(job);
-        let (queue, found) = Queue::open(folder.path(), [1; 16], limits).unwrap();
-        assert_eq!((found.lost, queue.state().finished), (0, 41));
-    }
-
-    #[test]
-    fn no_acknowledgement_is_lost_however_many_batches_one_sync_held() {
-        let (to, mut durable) = mpsc::channel(1);
-        let ack = |identifier| Ack { kind: 4, identifier };
-        acknowledge((0..200).map(|number| (to.clone(), vec![ack(number)])).collect());
-        assert_eq!(durable.try_recv(), Ok((0..200).map(ack).collect()));
-    }
-}
+mod tests;

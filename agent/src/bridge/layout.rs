@@ -3,10 +3,13 @@
 //! ```text
 //! body:     1 | message: seq (8) time_ms (8) expires_ms (8) origin (2) flags (1) length of topic (2) topic payload
 //!           2 | released: packet identifier (2)      3 | received: seq (8)      4 | finished: seq (8)
-//!           5 | sender forgot    7 | receiver forgot  6 | snapshot: next (8) finished (8) count (2) released… count (2) received…
+//!           5 | sender forgot    7 | receiver forgot  6 | snapshot: next (8) finished (8) count (2) unreleased… count (2) received…
+//!           8 | the same, but each unreleased: packet identifier (2) digest (4) expires_s (4)
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::Digest as _;
 
 use crate::log::frame;
 
@@ -14,6 +17,8 @@ use crate::log::frame;
 pub type QueueId = crate::log::LogId;
 
 const RETAIN: u8 = 4;
+/// By so much may two clocks, and the rounding of seconds, differ in when a message expires.
+const EXPIRED_AFTER_MS: u64 = 5000;
 
 /// One stored publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +45,39 @@ impl Message {
     /// What it takes on disk.
     pub fn cost(&self) -> u64 {
         (frame::FRAME_BYTES + 30 + self.topic.len() + self.payload.len()) as u64
+    }
+
+    /// What tells it from another under its packet identifier.
+    pub fn mark(&self) -> Unreleased {
+        let mut digest = sha2::Sha256::new();
+        digest.update(self.topic.as_bytes());
+        digest.update([0xff, u8::from(self.retain)]);
+        digest.update(&self.payload);
+        let whole: [u8; 32] = digest.finalize().into();
+        let short = whole.first_chunk().map_or(0, |first| u32::from_be_bytes(*first));
+        Unreleased {
+            digest: short.max(1),
+            expires_s: u32::try_from(self.expires_ms.div_ceil(1000)).unwrap_or(0),
+        }
+    }
+}
+
+/// What is remembered of a message at QoS 2 that was taken and whose PUBREL has not come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unreleased {
+    /// Of topic, retained flag and payload; 0: unknown.
+    pub digest: u32,
+    /// When it is worth nothing any more, seconds since 1970; 0: never, or unknown.
+    pub expires_s: u32,
+}
+
+impl Unreleased {
+    /// Whether `message`, under the same packet identifier, is this one once more. One that has expired does not come again: a
+    /// broker gives up what it has under way then, and its packet identifier to another message.
+    pub fn is(&self, message: &Message) -> bool {
+        let expired_ms = u64::from(self.expires_s) * 1000 + EXPIRED_AFTER_MS;
+        let gone = self.expires_s != 0 && message.time_ms > expired_ms;
+        !gone && (self.digest == 0 || self.digest == message.mark().digest)
     }
 }
 
@@ -70,7 +108,7 @@ pub struct Snapshot {
     /// Everything below is done.
     pub finished: u64,
     /// Packet identifiers that came at QoS 2 and were not released yet.
-    pub unreleased: BTreeSet<u16>,
+    pub unreleased: BTreeMap<u16, Unreleased>,
     /// Messages that the receiving broker has, but for our PUBREL.
     pub received: BTreeSet<u64>,
 }
@@ -82,7 +120,7 @@ impl Snapshot {
             QueueRecord::Message(message) => {
                 self.next = message.seq.saturating_add(1);
                 if message.origin != 0 {
-                    self.unreleased.insert(message.origin);
+                    self.unreleased.insert(message.origin, message.mark());
                 }
             }
             QueueRecord::Released(identifier) => {
@@ -133,13 +171,21 @@ pub(super) fn encode(record: &QueueRecord) -> Vec<u8> {
         QueueRecord::SenderForgot => out.push(5),
         QueueRecord::ReceiverForgot => out.push(7),
         QueueRecord::Snapshot(snapshot) => {
-            out.push(6);
+            let marked = snapshot
+                .unreleased
+                .values()
+                .any(|one| *one != Unreleased::default());
+            out.push(if marked { 8 } else { 6 });
             out.extend_from_slice(&snapshot.next.to_be_bytes());
             out.extend_from_slice(&snapshot.finished.to_be_bytes());
             let count = |length| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
             out.extend_from_slice(&count(snapshot.unreleased.len()));
-            for identifier in &snapshot.unreleased {
+            for (identifier, one) in &snapshot.unreleased {
                 out.extend_from_slice(&identifier.to_be_bytes());
+                if marked {
+                    out.extend_from_slice(&one.digest.to_be_bytes());
+                    out.extend_from_slice(&one.expires_s.to_be_bytes());
+                }
             }
             out.extend_from_slice(&count(snapshot.received.len()));
             for seq in &snapshot.received {
@@ -160,6 +206,9 @@ impl<'a> Fields<'a> {
     }
     fn long(&mut self) -> Option<u64> {
         self.chunk().map(u64::from_be_bytes)
+    }
+    fn number(&mut self) -> Option<u32> {
+        self.chunk().map(u32::from_be_bytes)
     }
     fn word(&mut self) -> Option<u16> {
         self.chunk().map(u16::from_be_bytes)
@@ -199,10 +248,22 @@ pub(super) fn decode(body: &[u8]) -> Option<QueueRecord> {
         4 => QueueRecord::Finished(fields.long()?),
         5 => QueueRecord::SenderForgot,
         7 => QueueRecord::ReceiverForgot,
-        6 => {
+        6 | 8 => {
             let (next, finished) = (fields.long()?, fields.long()?);
             let count = fields.word()?;
-            let unreleased = (0..count).map(|_| fields.word()).collect::<Option<_>>()?;
+            let mut one = || {
+                let identifier = fields.word()?;
+                let mark = if *kind == 8 {
+                    Unreleased {
+                        digest: fields.number()?,
+                        expires_s: fields.number()?,
+                    }
+                } else {
+                    Unreleased::default()
+                };
+                Some((identifier, mark))
+            };
+            let unreleased = (0..count).map(|_| one()).collect::<Option<_>>()?;
             let count = fields.word()?;
             let received = (0..count).map(|_| fields.long()).collect::<Option<_>>()?;
             QueueRecord::Snapshot(Snapshot {
@@ -225,6 +286,11 @@ mod tests {
 
     use super::*;
     use crate::log::frame::FrameOutcome;
+
+    fn any_mark() -> impl Strategy<Value = Unreleased> {
+        let any_mark = any::<[u32; 2]>().prop_map(|[digest, expires_s]| Unreleased { digest, expires_s });
+        prop_oneof![Just(Unreleased::default()), any_mark]
+    }
 
     fn any_record() -> impl Strategy<Value = QueueRecord> {
         let message = (
@@ -251,7 +317,7 @@ mod tests {
             );
         let snapshot = (
             any::<[u64; 2]>(),
-            proptest::collection::btree_set(any::<u16>(), 0..9),
+            proptest::collection::btree_map(any::<u16>(), any_mark(), 0..9),
             proptest::collection::btree_set(any::<u64>(), 0..9),
         )
             .prop_map(|([next, finished], unreleased, received)| {
@@ -275,14 +341,21 @@ mod tests {
 
     #[test]
     fn a_segment_that_was_written_when_the_form_was_made_is_read_and_written_the_same_today() {
-        let identity = [7; 16];
-        let records = [
+        let snapshot = |mark| {
             QueueRecord::Snapshot(Snapshot {
                 next: 9,
                 finished: 4,
-                unreleased: BTreeSet::from([3, 5]),
+                unreleased: BTreeMap::from([3, 5].map(|identifier| (identifier, mark))),
                 received: BTreeSet::from([6]),
-            }),
+            })
+        };
+        let marked = Unreleased {
+            digest: 0x0102_0304,
+            expires_s: 1_790_000_000,
+        };
+        segment_is_kept("bridge-segment-PSQ1-marked.hex", &[snapshot(marked)]);
+        let records = [
+            snapshot(Unreleased::default()),
             QueueRecord::Message(Message {
                 seq: 9,
                 time_ms: 1_790_000_000_000,
@@ -299,18 +372,23 @@ mod tests {
             QueueRecord::SenderForgot,
             QueueRecord::ReceiverForgot,
         ];
+        segment_is_kept("bridge-segment-PSQ1.hex", &records);
+    }
+
+    fn segment_is_kept(name: &str, records: &[QueueRecord]) {
+        let identity = [7; 16];
         let mut written = frame::header(&identity, 12);
-        for record in &records {
+        for record in records {
             frame::put(&mut written, &identity, 12, 0, &encode(record));
         }
-        let kept = crate::fixture::kept("bridge-segment-PSQ1.hex", &written);
+        let kept = crate::fixture::kept(name, &written);
         assert_eq!(frame::read_header(&kept), Some((identity, 12)));
         let mut at = frame::HEADER_BYTES;
         for record in records {
             let FrameOutcome::Whole(body, bytes) = frame::read(&identity, 12, at as u64, &kept[at..]) else {
                 panic!("{record:?} is not read");
             };
-            assert_eq!(decode(body), Some(record));
+            assert_eq!(decode(body).as_ref(), Some(record));
             at += bytes;
         }
         assert_eq!(at, kept.len());

@@ -25,6 +25,8 @@ const SESSION_EXPIRY: u8 = 17;
 const RECEIVE_MAXIMUM: u8 = 33;
 const MAXIMUM_PACKET_SIZE: u8 = 39;
 const MESSAGE_EXPIRY: u8 = 2;
+/// The flag of a publication that was sent before.
+const DUPLICATE: u8 = 1 << 3;
 
 /// A publication as the broker delivered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct Publication<'a> {
     pub retain: bool,
     /// Packet identifier; 0 at QoS 0.
     pub identifier: u16,
+    /// Its sender says that it may have sent it before.
+    pub duplicate: bool,
     /// For how many seconds it is worth anything.
     pub expiry_s: Option<u32>,
     /// What it carries.
@@ -140,6 +144,7 @@ fn publication(header: Header, body: &[u8]) -> Result<Incoming<'_>, MqttError> {
         qos: head.qos,
         retain: head.retain,
         identifier: head.identifier.unwrap_or(0),
+        duplicate: header.flags & DUPLICATE != 0,
         expiry_s: number(properties, MESSAGE_EXPIRY),
         payload,
     }))
@@ -309,12 +314,16 @@ pub fn unsubscribe(out: &mut Vec<u8>, identifier: u16, filters: &[String]) {
 }
 
 /// PUBLISH (3.3) with no property but its expiry.
-pub fn publish(out: &mut Vec<u8>, publication: &Publication<'_>, duplicate: bool) {
+pub fn publish(out: &mut Vec<u8>, publication: &Publication<'_>) {
     let expiry = if publication.expiry_s.is_some() { 5 } else { 0 };
     let identifier = if publication.qos > 0 { 2 } else { 0 };
     let topic = publication.topic.len().min(usize::from(u16::MAX));
     let flags = publication.qos.min(2) << 1 | u8::from(publication.retain);
-    let duplicate = u8::from(duplicate && publication.qos > 0) << 3;
+    let duplicate = if publication.duplicate && publication.qos > 0 {
+        DUPLICATE
+    } else {
+        0
+    };
     out.push(kind::PUBLISH << 4 | duplicate | flags);
     put_variable(
         out,
@@ -378,11 +387,11 @@ mod tests {
             qos in 0u8..3, retain: bool, expiry_s: Option<u32>, identifier in 1u16.., duplicate: bool,
         ) {
             let said = Publication {
-                topic: &topic, qos, retain, expiry_s, payload: &payload,
+                topic: &topic, qos, retain, expiry_s, payload: &payload, duplicate: duplicate && qos > 0,
                 identifier: if qos > 0 { identifier } else { 0 },
             };
             let mut packet = Vec::new();
-            publish(&mut packet, &said, duplicate);
+            publish(&mut packet, &said);
             let (header, body) = split(Sender::Server, &packet);
             prop_assert_eq!(read(header, body).unwrap(), Incoming::Publish(said));
         }

@@ -6,7 +6,7 @@
 //! - [`Queue::commit`] returns after its records are durable, or leaves the queue as it was;
 //! - each segment begins with a snapshot, so that the oldest can go without loss of state;
 //! - what cannot be read whole is never given out: it is skipped, and counted by the gap in the sequence;
-//! - segments never exceed [`QueueLimits::bytes_max`] by more than [`RESERVE_BYTES`], which only state may use.
+//! - segments never exceed [`QueueLimits::bytes_max`] by more than [`RESERVE_BYTES`], which only state may use, and receipts no more than half of.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub struct QueueLimits {
 /// A segment is closed at this size: small enough to give room back early, large enough to cost nothing.
 const SEGMENT_BYTES: u64 = 1024 * 1024;
 /// What state (never messages) may take beyond the quota.
-pub const RESERVE_BYTES: u64 = 256 * 1024;
+pub const RESERVE_BYTES: u64 = 1024 * 1024;
 
 /// Why the queue did not do it; it is as before.
 #[derive(Debug, thiserror::Error)]
@@ -307,6 +307,11 @@ impl<D: Disk> Queue<D> {
     /// The position and accounts.
     pub fn state(&self) -> &Snapshot {
         &self.state
+    }
+
+    /// Whether the room that only state may use is used up.
+    pub fn is_spent(&self) -> bool {
+        self.bytes() > self.limits.bytes_max.saturating_add(RESERVE_BYTES / 2)
     }
 
     /// Bytes on disk.

@@ -1,10 +1,11 @@
 //! What a bridge tells: events for the trail, and its state for health and status.
 //!
 //! A hostile broker decides how often something is refused, so refusals and losses are told at once the first time and
-//! then summed up over [`TELL_INTERVAL`]. A loss is always told by its exact number, as a loss record.
+//! then summed up over [`TELL_INTERVAL`]. A loss is always told by its exact number, as a loss record: until that is durable in
+//! the trail, [`Reporter::unreported`] has it for the disk ([`losses`](super::losses)).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use penstock_policy::plan::Bridge;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::losses::{LossSum, LossSums};
 use crate::audit::{Audit, record};
 use crate::clock;
 
@@ -90,19 +92,24 @@ pub struct BridgeState {
     pub full: Option<String>,
 }
 
+/// Under this name refusals stand among losses on disk.
+pub(super) const REFUSED: &str = "refused";
+/// What is said of refusals that an agent before had counted.
+const REFUSED_BEFORE: &str = "counted before the agent was restarted";
+
 #[derive(Debug, Default)]
 struct RepeatedEvent {
-    count: u64,
-    first_ms: u64,
-    last_ms: u64,
+    sum: LossSum,
     example: String,
     told: Option<Instant>,
+    /// What the trail was given last, and up to which of its events it has to be durable for that.
+    giving: Option<(u64, LossSum)>,
 }
 
 #[derive(Debug, Default)]
 struct Sums {
     refused: RepeatedEvent,
-    lost: BTreeMap<&'static str, RepeatedEvent>,
+    lost: BTreeMap<String, RepeatedEvent>,
 }
 
 /// One bridge's voice; cheap to clone.
@@ -115,30 +122,33 @@ pub struct Reporter {
 }
 
 impl RepeatedEvent {
-    fn add(&mut self, count: u64, first_ms: u64, last_ms: u64) {
-        if self.count == 0 {
-            self.first_ms = first_ms;
-        }
-        self.count = self.count.saturating_add(count);
-        self.last_ms = self.last_ms.max(last_ms);
-    }
-
-    /// What is to be told now, if anything.
-    fn due(&mut self, now: Instant, whatever: bool) -> Option<Self> {
+    /// Gives the trail what is to be told now, if anything: `event` makes it of the sum and an example. Where the trail has no
+    /// room it is told later.
+    fn tell(
+        &mut self,
+        audit: &Audit,
+        whatever: bool,
+        event: impl FnOnce(LossSum, &str) -> Kind,
+    ) -> Option<LossSum> {
+        let now = Instant::now();
         let waited = self
             .told
             .is_none_or(|told| now.duration_since(told) >= TELL_INTERVAL);
-        if self.count == 0 || !(waited || whatever) {
+        if self.sum.count == 0 || !(waited || whatever) {
             return None;
         }
-        let told = Some(now);
-        Some(std::mem::replace(
-            self,
-            Self {
-                told,
-                ..Self::default()
-            },
-        ))
+        let place = audit.offer_event(|| audit.now(event(self.sum, &self.example)))?;
+        let before = self.unsettled(audit.settled());
+        let sum = std::mem::take(&mut self.sum);
+        self.giving = Some((place, before.and(sum)));
+        self.told = Some(now);
+        Some(sum)
+    }
+
+    /// What the trail was given, and does not have durable.
+    fn unsettled(&self, settled: u64) -> LossSum {
+        let giving = self.giving.filter(|(place, _)| *place > settled);
+        giving.map(|(_, sum)| sum).unwrap_or_default()
     }
 }
 
@@ -184,7 +194,14 @@ impl Reporter {
                 count,
                 first_ms,
                 last_ms,
-            } => self.lost(cause, count, first_ms, last_ms),
+            } => self.lost(
+                cause,
+                LossSum {
+                    count,
+                    first_ms,
+                    last_ms,
+                },
+            ),
         }
     }
 
@@ -255,45 +272,78 @@ impl Reporter {
 
     /// A publication that may not cross; `why` names it.
     fn refused(&self, why: &str) {
-        let now = clock::now_ms();
-        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        if sums.refused.count == 0 {
-            sums.refused.example = record::bounded(why);
+        let now_ms = clock::now_ms();
+        let one = LossSum {
+            count: 1,
+            first_ms: now_ms,
+            last_ms: now_ms,
+        };
+        self.add_refused(why, one);
+        self.tell_due(false);
+    }
+
+    fn add_refused(&self, why: &str, more: LossSum) {
+        let refused = &mut self.sums().refused;
+        if refused.sum.count == 0 {
+            refused.example = record::bounded(why);
         }
-        sums.refused.add(1, now, now);
+        refused.sum = refused.sum.and(more);
+    }
+
+    /// Messages that will not arrive; `cause` as in a loss record.
+    pub fn lost(&self, cause: &str, sum: LossSum) {
+        if sum.count == 0 {
+            return;
+        }
+        let mut sums = self.sums();
+        let known = sums.lost.entry(cause.to_owned()).or_default();
+        known.sum = known.sum.and(sum);
         drop(sums);
         self.tell_due(false);
     }
 
-    /// Messages that will not arrive; `cause` as in a loss record.
-    pub fn lost(&self, cause: &'static str, count: u64, first_ms: u64, last_ms: u64) {
-        if count == 0 {
-            return;
+    /// What an agent before had counted and not reported.
+    pub fn left(&self, sums: LossSums) {
+        for (cause, sum) in sums {
+            if cause == REFUSED {
+                self.add_refused(REFUSED_BEFORE, sum);
+            } else {
+                self.lost(&cause, sum);
+            }
         }
-        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        sums.lost.entry(cause).or_default().add(count, first_ms, last_ms);
-        drop(sums);
         self.tell_due(false);
+    }
+
+    /// What the trail does not have durable yet.
+    pub fn unreported(&self) -> LossSums {
+        let settled = self.audit.settled();
+        let sums = self.sums();
+        let refused = std::iter::once((REFUSED, &sums.refused));
+        let lost = sums.lost.iter().map(|(cause, event)| (cause.as_str(), event));
+        let all = refused.chain(lost);
+        let waiting = all.map(|(cause, event)| (cause.to_owned(), event.unsettled(settled).and(event.sum)));
+        waiting.filter(|(_, sum)| sum.count > 0).collect()
     }
 
     /// Tells what was summed up long enough; `whatever`: all of it.
     pub fn tell_due(&self, whatever: bool) {
-        let now = Instant::now();
-        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sum) = sums.refused.due(now, whatever) {
-            self.audit.note(self.refusal(sum));
-        }
-        for (cause, sum) in &mut sums.lost {
-            if let Some(sum) = sum.due(now, whatever) {
+        let mut sums = self.sums();
+        sums.refused
+            .tell(&self.audit, whatever, |sum, example| self.refusal(sum, example));
+        for (cause, event) in &mut sums.lost {
+            let record = |sum: LossSum, _: &str| record::lost(cause, sum.count, sum.first_ms, sum.last_ms);
+            if let Some(sum) = event.tell(&self.audit, whatever, record) {
                 let text = format!("{} messages will not arrive ({cause})", sum.count);
                 self.event(AgentStep::BridgeLost, &text);
-                self.audit
-                    .note(record::lost(cause, sum.count, sum.first_ms, sum.last_ms));
             }
         }
     }
 
-    fn refusal(&self, sum: RepeatedEvent) -> Kind {
+    fn sums(&self) -> MutexGuard<'_, Sums> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusal(&self, sum: LossSum, example: &str) -> Kind {
         Kind::Verdict(VerdictEvent {
             decision: Decision::Deny.into(),
             flow_id: self.bridge.id.0,
@@ -307,7 +357,7 @@ impl Reporter {
             count: sum.count,
             first_ms: sum.first_ms,
             last_ms: sum.last_ms,
-            reason: sum.example,
+            reason: example.to_owned(),
         })
     }
 

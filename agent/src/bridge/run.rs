@@ -18,6 +18,7 @@ use super::delivery::Delivery;
 use super::intake::{Intake, RECEIVE_MAXIMUM};
 use super::keeper::{Depth, Keeper, WAITING_MAX};
 use super::layout::QueueId;
+use super::losses::{self, LossFile};
 use super::queue::{Queue, QueueError, QueueLimits, Recovery};
 use super::report::{BridgeSide, Reporter, flow};
 use super::rules::PublicationRules;
@@ -97,11 +98,15 @@ impl Setup {
                 return;
             }
         };
+        let folder = queue_folder(&self.settings.folder, &self.plant, &self.bridge);
+        if let Ok(left) = tokio::task::spawn_blocking(move || losses::read(&folder)).await {
+            self.reporter.left(left);
+        }
         let mut backoff = Backoff::default();
         while !stop.is_cancelled() {
             let begun = Instant::now();
             match self.open().await {
-                Ok((queue, found)) => self.once(queue, &found, &permitted, &stop).await,
+                Ok((queue, found, losses)) => self.once((queue, losses), &found, &permitted, &stop).await,
                 Err(error) => {
                     let text = format!("the bridge's queue cannot be opened: {}", sentence(&error));
                     self.reporter.down(BridgeSide::From, &text);
@@ -116,18 +121,22 @@ impl Setup {
         }
     }
 
-    async fn open(&self) -> Result<(Queue, Recovery), QueueError> {
+    async fn open(&self) -> Result<(Queue, Recovery, LossFile), QueueError> {
         let folder = queue_folder(&self.settings.folder, &self.plant, &self.bridge);
         let id = queue_id(&self.plant, &self.bridge);
         let limits = self.settings.limits;
-        let opened = tokio::task::spawn_blocking(move || Queue::open(&folder, id, limits)).await;
+        let opened = tokio::task::spawn_blocking(move || {
+            let (queue, found) = Queue::open(&folder, id, limits)?;
+            Ok((queue, found, LossFile::new(&folder)))
+        })
+        .await;
         opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
     /// Both sides over one opened queue.
     async fn once(
         &self,
-        queue: Queue,
+        (queue, losses): (Queue, LossFile),
         found: &Recovery,
         permitted: &Arc<PublicationRules>,
         stop: &CancellationToken,
@@ -150,6 +159,7 @@ impl Setup {
             requests,
             depth: depth_in,
             reporter: self.reporter.clone(),
+            losses,
         };
         let intake = Intake {
             peer: self.peer(

@@ -19,8 +19,9 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::losses;
 use super::queue;
-use super::report::{BridgeState, Reporter, flow};
+use super::report::{BridgeState, REFUSED, Reporter, flow};
 use super::run::{BridgeSettings, STOP_TIMEOUT, Setup, queue_folder};
 use crate::audit::{Audit, record};
 use crate::durable;
@@ -188,17 +189,27 @@ impl Supervisor {
         let purged = tokio::task::spawn_blocking(move || {
             let left = queue::undelivered(&folder);
             let (count, first_ms, last_ms) = left.known.unwrap_or_default();
+            let unreported = losses::read(&folder);
             let more = if left.damaged {
                 ", and those that cannot be read: the queue on disk is damaged"
             } else {
                 ""
             };
+            let refused = unreported.get(REFUSED).map_or(0, |sum| sum.count);
+            let refusals = if refused > 0 {
+                format!("; {refused} refused publications were not reported before")
+            } else {
+                String::new()
+            };
             let text = format!(
-                "{name}: the policy no longer permits it; {count} undelivered messages are removed{more}"
+                "{name}: the policy no longer permits it; {count} undelivered messages are removed{more}{refusals}"
             );
             audit.note(record::agent(AgentStep::BridgeRevoked, &text));
             if count > 0 {
                 audit.note(record::lost("bridge-revoked", count, first_ms, last_ms));
+            }
+            for (cause, sum) in unreported.iter().filter(|(cause, _)| *cause != REFUSED) {
+                audit.note(record::lost(cause, sum.count, sum.first_ms, sum.last_ms));
             }
             std::fs::remove_dir_all(&folder)
         });

@@ -231,11 +231,12 @@ impl Flights {
             qos,
             retain: message.retain && self.welcome.retain_available,
             identifier,
+            duplicate: message.seq < self.sent_below,
             expiry_s,
             payload: &message.payload,
         };
         let before = out.len();
-        packet::publish(out, &publication, message.seq < self.sent_below);
+        packet::publish(out, &publication);
         if out.len() - before > self.welcome.packet_bytes_max {
             out.truncate(before);
             return Err(vec![lost("bridge-too-large", 1, message.time_ms)]);

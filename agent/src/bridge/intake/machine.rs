@@ -5,6 +5,7 @@
 //!
 //! What waits is bounded by not listening while it is more than [`BATCH_BYTES`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,12 +45,14 @@ pub struct IntakeMachine {
     rules: Arc<PublicationRules>,
     /// The filters that the broker's session was last given; `None`: it never was.
     noted: Option<Vec<String>>,
-    /// The broker's session is new, and the queue does not know yet.
+    /// The broker's session is new, and the disk does not say so yet: nothing is subscribed to before, so that nothing comes.
     forgot: bool,
     /// Taken over this connection and not handed over yet.
     pending: Vec<IntakeEntry>,
     pending_bytes: u64,
     subscribed: bool,
+    /// Packet identifiers of what came at QoS 2 over this connection and was not released.
+    under_way: BTreeSet<u16>,
 }
 
 impl IntakeMachine {
@@ -63,6 +66,7 @@ impl IntakeMachine {
             pending: Vec::new(),
             pending_bytes: 0,
             subscribed: false,
+            under_way: BTreeSet::new(),
         }
     }
 
@@ -124,15 +128,9 @@ impl IntakeMachine {
         self.pending_bytes
     }
 
-    /// Whether the broker's session is new and the queue does not know yet.
-    pub fn owes_record(&self) -> bool {
-        self.forgot
-    }
-
     /// What was taken, in its order: the queue has it from here on.
     pub fn hand_over(&mut self) -> Vec<IntakeEntry> {
         self.pending_bytes = 0;
-        self.forgot = false;
         std::mem::take(&mut self.pending)
     }
 
@@ -142,6 +140,7 @@ impl IntakeMachine {
         self.pending.clear();
         self.pending_bytes = 0;
         self.subscribed = false;
+        self.under_way.clear();
     }
 
     fn opened(&mut self, outcome: Result<Welcome, ConnectionError>, random: u64, now: Moment) {
@@ -161,10 +160,11 @@ impl IntakeMachine {
         }
         if self.forgot {
             // Before anything of this session, however often the connection breaks before: a packet identifier of the old
-            // session would pass for one of the new.
+            // session would pass for one of the new. The next agent's, too, if this one is killed now: so there is none yet.
             self.pending.push(IntakeEntry::Forgot);
+        } else {
+            self.subscribe();
         }
-        self.subscribe();
     }
 
     fn subscribe(&mut self) {
@@ -180,12 +180,17 @@ impl IntakeMachine {
     }
 
     fn durable(&mut self, owed: &[Ack]) {
-        if self.line.is_up() {
-            self.line.send(|out| {
-                for ack in owed {
-                    packet::acknowledge(out, ack.kind, ack.identifier);
-                }
-            });
+        if !self.line.is_up() {
+            return;
+        }
+        self.line.send(|out| {
+            for ack in owed {
+                packet::acknowledge(out, ack.kind, ack.identifier);
+            }
+        });
+        // It was the first of what this connection had to be kept.
+        if std::mem::take(&mut self.forgot) {
+            self.subscribe();
         }
     }
 
@@ -198,6 +203,7 @@ impl IntakeMachine {
                 ..
             } => {
                 let kind = kind::PUBCOMP;
+                self.under_way.remove(&identifier);
                 self.keep(IntakeEntry::Release(Ack { kind, identifier }));
             }
             Packet::Acknowledge { .. } => {
@@ -287,7 +293,10 @@ impl IntakeMachine {
             topic: publication.topic.to_owned(),
             payload: publication.payload.to_vec(),
         };
-        self.keep(IntakeEntry::Keep(message, ack));
+        let came = publication.qos == 2 && !self.under_way.insert(publication.identifier);
+        // What its sender has under way from connections before comes first, or says that it came before.
+        let again = came || publication.duplicate || !self.subscribed;
+        self.keep(IntakeEntry::Keep { message, ack, again });
     }
 
     fn keep(&mut self, entry: IntakeEntry) {

@@ -10,11 +10,12 @@
 //! `To` is where the acknowledgements of a connection go. While records wait no other batch is taken
 //! ([`is_stuck`](KeeperMachine::is_stuck)), so that what waits is bounded by [`COMMIT_BYTES`] and one batch.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::{Ack, IntakeEntry, Question};
-use crate::bridge::layout::QueueRecord;
+use crate::bridge::layout::{QueueRecord, Snapshot, Unreleased};
+use crate::bridge::losses::LossSum;
 
 /// The most bytes of entries in one sync.
 pub const COMMIT_BYTES: u64 = 512 * 1024;
@@ -24,17 +25,6 @@ const SHED_SAID: Duration = Duration::from_secs(5);
 /// What is owed to each connection for what is durable.
 pub type Owed<To> = Vec<(To, Vec<Ack>)>;
 
-/// Publications at QoS 0 for which there was no room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shed {
-    /// How many.
-    pub count: u64,
-    /// When the first came, milliseconds since 1970.
-    pub first_ms: u64,
-    /// When the last came.
-    pub last_ms: u64,
-}
-
 /// What one sync is to make durable.
 #[derive(Debug)]
 pub struct Commit {
@@ -42,6 +32,22 @@ pub struct Commit {
     pub records: Vec<QueueRecord>,
     /// So many of them are positions and receipts.
     pub positions: usize,
+}
+
+impl Commit {
+    /// Leaves out what would change nothing, and, where the room for state is used up, receipts: at worst a message comes twice,
+    /// while a broker that gives receipts and forgets them for ever fills no disk.
+    pub fn spare(&mut self, state: &Snapshot, room_is_spent: bool) {
+        let receipt = |record: &QueueRecord| matches!(record, QueueRecord::Received(_));
+        let nothing_received = state.received.is_empty() && !self.records.iter().any(receipt);
+        let before = self.records.len();
+        self.records.retain(|record| match record {
+            QueueRecord::ReceiverForgot => !nothing_received,
+            QueueRecord::Received(_) => !room_is_spent,
+            _ => true,
+        });
+        self.positions -= before - self.records.len();
+    }
 }
 
 /// What waits between the two sides and the disk.
@@ -104,24 +110,23 @@ impl<To> KeeperMachine<To> {
         self.problem.as_deref()
     }
 
-    /// Whether it waits to be written that the sending broker's session is new.
-    pub fn owes_record(&self) -> bool {
-        self.records.contains(&QueueRecord::SenderForgot)
-    }
-
     /// Turns what came over one connection into records. A message at QoS 2 that is kept already is only acknowledged
     /// again. `unreleased` are the packet identifiers of those on disk.
-    pub fn take(&mut self, entries: Vec<IntakeEntry>, to: To, unreleased: &BTreeSet<u16>) {
+    ///
+    /// Under an identifier that was not released another message may come all the same: after one that expired on its way, or
+    /// from a session that is new without this disk saying so. A conforming broker says of what it repeats that it came before,
+    /// and repeats it as it was.
+    pub fn take(&mut self, entries: Vec<IntakeEntry>, to: To, unreleased: &BTreeMap<u16, Unreleased>) {
         let mut known = None;
         let mut acks = Vec::new();
         for entry in entries {
             self.bytes += entry.cost();
             let record = match entry {
-                IntakeEntry::Keep(message, ack) => {
+                IntakeEntry::Keep { message, ack, again } => {
                     acks.extend(ack);
-                    if message.origin != 0 {
+                    if message.origin != 0 && again {
                         let known = known.get_or_insert_with(|| self.identifiers(unreleased));
-                        if !known.insert(message.origin) {
+                        if known.get(&message.origin).is_some_and(|one| one.is(&message)) {
                             continue;
                         }
                     }
@@ -131,11 +136,22 @@ impl<To> KeeperMachine<To> {
                     acks.push(ack);
                     continue;
                 }
+                // What changes nothing takes no room on disk, however often a broker says it.
                 IntakeEntry::Release(ack) => {
                     acks.push(ack);
+                    let known = known.get_or_insert_with(|| self.identifiers(unreleased));
+                    if !known.contains_key(&ack.identifier) {
+                        continue;
+                    }
                     QueueRecord::Released(ack.identifier)
                 }
-                IntakeEntry::Forgot => QueueRecord::SenderForgot,
+                IntakeEntry::Forgot => {
+                    let known = known.get_or_insert_with(|| self.identifiers(unreleased));
+                    if known.is_empty() {
+                        continue;
+                    }
+                    QueueRecord::SenderForgot
+                }
             };
             if let Some(known) = &mut known {
                 note(known, &record);
@@ -146,7 +162,7 @@ impl<To> KeeperMachine<To> {
     }
 
     /// The packet identifiers that are not released, counting what waits.
-    fn identifiers(&self, unreleased: &BTreeSet<u16>) -> BTreeSet<u16> {
+    fn identifiers(&self, unreleased: &BTreeMap<u16, Unreleased>) -> BTreeMap<u16, Unreleased> {
         let mut known = unreleased.clone();
         for record in &self.records {
             note(&mut known, record);
@@ -209,7 +225,7 @@ impl<To> KeeperMachine<To> {
         mut commit: Commit,
         problem: String,
         now: Instant,
-    ) -> (Owed<To>, Option<Shed>, Vec<QueueRecord>) {
+    ) -> (Owed<To>, Option<LossSum>, Vec<QueueRecord>) {
         self.problem = Some(problem);
         let waiting = commit.records.split_off(commit.positions);
         let (unkept, waiting): (Vec<_>, Vec<_>) = waiting
@@ -226,22 +242,18 @@ impl<To> KeeperMachine<To> {
         (owed, shed, commit.records)
     }
 
-    fn shed(&mut self, unkept: &[QueueRecord], now: Instant) -> Option<Shed> {
-        let mut shed: Option<Shed> = None;
-        for record in unkept {
-            let QueueRecord::Message(message) = record else {
-                continue;
-            };
-            let came_ms = message.time_ms;
-            let shed = shed.get_or_insert(Shed {
-                count: 0,
-                first_ms: came_ms,
-                last_ms: came_ms,
-            });
-            shed.count += 1;
-            shed.first_ms = shed.first_ms.min(came_ms);
-            shed.last_ms = shed.last_ms.max(came_ms);
-        }
+    /// The publications at QoS 0 for which there was no room.
+    fn shed(&mut self, unkept: &[QueueRecord], now: Instant) -> Option<LossSum> {
+        let times = unkept.iter().filter_map(|record| match record {
+            QueueRecord::Message(message) => Some(message.time_ms),
+            _ => None,
+        });
+        let shed = times.map(|came_ms| LossSum {
+            count: 1,
+            first_ms: came_ms,
+            last_ms: came_ms,
+        });
+        let shed = shed.reduce(LossSum::and);
         if shed.is_some() {
             self.shed = Some(now);
         }
@@ -249,10 +261,10 @@ impl<To> KeeperMachine<To> {
     }
 }
 
-fn note(unreleased: &mut BTreeSet<u16>, record: &QueueRecord) {
+fn note(unreleased: &mut BTreeMap<u16, Unreleased>, record: &QueueRecord) {
     match record {
         QueueRecord::Message(message) if message.origin != 0 => {
-            unreleased.insert(message.origin);
+            unreleased.insert(message.origin, message.mark());
         }
         QueueRecord::Released(identifier) => {
             unreleased.remove(identifier);

@@ -2,10 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
 
+use penstock_policy::protocol::mqtt::MqttOperation;
+use penstock_policy::terms::NumberRange;
 use proptest::prelude::*;
 
 use super::*;
+use crate::bridge::intake::machine::{Durable, Fact, IntakeMachine};
+use crate::bridge::keeper::machine::KeeperMachine;
+use crate::bridge::packet::{Incoming, Publication, Welcome};
+use crate::bridge::rules::PublicationRules;
+use crate::bridge::side::line::{Action, Moment};
 use crate::log::faulty::{Fault, FaultyDisk};
 
 const ID: QueueId = [3; 16];
@@ -151,7 +160,7 @@ fn what_is_known_of_packet_identifiers_outlives_segments_and_restarts() {
     drop(queue);
     let (mut queue, found) = open(folder.path());
     assert_eq!(found, Recovery::default());
-    assert_eq!(queue.state().unreleased, BTreeSet::from([8]));
+    assert!(queue.state().unreleased.keys().eq(&[8]));
     assert_eq!(queue.state().received, BTreeSet::from([85]));
     queue.commit(&mut [QueueRecord::SenderForgot]).unwrap();
     drop(queue);
@@ -219,6 +228,125 @@ fn given<D: Disk>(queue: &mut Queue<D>) -> Vec<u64> {
             );
             times.push(message.time_ms);
         }
+    }
+}
+
+fn permitted() -> Arc<PublicationRules> {
+    let works = MqttOperation::Publish {
+        topics: vec!["works/#".to_owned()],
+        qos: NumberRange { first: 0, last: 2 },
+        retain: false,
+    };
+    Arc::new(PublicationRules::compile(&[works]).unwrap())
+}
+
+/// The taking side and the keeper over a queue, as an agent that has just started.
+struct Taking {
+    intake: IntakeMachine,
+    keeper: KeeperMachine<()>,
+    queue: Queue<FaultyDisk>,
+    now: Moment,
+}
+
+impl Taking {
+    /// Connected to a broker that has its session, or has a new one.
+    fn connected(disk: &FaultyDisk, session_present: bool) -> Self {
+        let (instant, ms) = (Instant::now(), 1_700_000_000_000);
+        let now = Moment { instant, ms };
+        let queue = open_on(disk);
+        let mut taking = Self {
+            intake: IntakeMachine::new(permitted(), Some(Vec::new()), instant),
+            keeper: KeeperMachine::new(queue.state().finished),
+            queue,
+            now,
+        };
+        taking.intake.take(Fact::TimePassed, now);
+        let welcome = Welcome {
+            reason: 0,
+            session_present,
+            receive_maximum: 100,
+            packet_bytes_max: usize::MAX,
+            qos_max: 2,
+            retain_available: true,
+            keep_alive_s: None,
+        };
+        let outcome = Ok(welcome);
+        taking.intake.take(Fact::Opened { outcome, random: 1 }, now);
+        taking
+    }
+
+    fn subscribed(&mut self) -> bool {
+        std::iter::from_fn(|| self.intake.action()).any(|action| matches!(action, Action::Send(_)))
+    }
+
+    fn answered(&mut self) {
+        let (identifier, reasons) = (1, &[2][..]);
+        let answer = Incoming::Subscribed { identifier, reasons };
+        self.intake.take(Fact::Packet(answer), self.now);
+    }
+
+    /// A publication at QoS 2 comes, and all that waits is written; what is owed for it, if it is durable.
+    fn takes(&mut self, payload: &str, duplicate: bool) -> Option<usize> {
+        let publication = Publication {
+            topic: "works/a",
+            qos: 2,
+            retain: false,
+            identifier: 1,
+            duplicate,
+            expiry_s: None,
+            payload: payload.as_bytes(),
+        };
+        self.intake
+            .take(Fact::Packet(Incoming::Publish(publication)), self.now);
+        self.keeps()
+    }
+
+    fn keeps(&mut self) -> Option<usize> {
+        let entries = self.intake.hand_over();
+        self.keeper.take(entries, (), &self.queue.state().unreleased);
+        let mut commit = self.keeper.commit(&[], true);
+        commit.spare(self.queue.state(), self.queue.is_spent());
+        self.queue.commit(&mut commit.records).ok()?;
+        let owed = self.keeper.kept(&commit, self.now.instant);
+        let acks: Vec<_> = owed.into_iter().flat_map(|(_, acks)| acks).collect();
+        self.intake.take(Fact::Own(Durable(acks.clone())), self.now);
+        Some(acks.len())
+    }
+
+    fn payloads(&mut self) -> Vec<String> {
+        let messages = self.queue.read(0, u64::MAX).unwrap();
+        let payloads = messages
+            .into_iter()
+            .map(|one| String::from_utf8(one.payload).unwrap());
+        payloads.collect()
+    }
+}
+
+#[test]
+fn no_message_of_a_new_session_is_swallowed_by_an_agent_that_was_killed_before_its_disk_knew_of_the_session()
+{
+    for fault in [Fault::Cut, Fault::Full, Fault::Sync] {
+        let disk = FaultyDisk::default();
+        let mut taking = Taking::connected(&disk, true);
+        taking.answered();
+        assert_eq!(taking.takes("old", false), Some(1), "{fault:?}");
+        // The broker loses the session, says so, and the agent is killed while it writes that down.
+        let mut taking = Taking::connected(&disk, false);
+        disk.fail_after(0, fault);
+        assert_eq!(taking.keeps(), None, "{fault:?}");
+        assert!(!taking.subscribed(), "nothing of that session comes before");
+        let disk = disk.after_cut(7);
+        // By now the broker has that session. What it sends for the first time is new, also under a known identifier.
+        let mut taking = Taking::connected(&disk, true);
+        assert!(taking.subscribed());
+        taking.answered();
+        assert_eq!(taking.takes("old", false), Some(1));
+        assert_eq!(taking.payloads(), ["old", "old"], "{fault:?}");
+        // Where the first attempt was lost on its way, it comes as one that may have come before.
+        let mut taking = Taking::connected(&disk.after_cut(8), true);
+        assert_eq!(taking.takes("old", true), Some(1));
+        assert_eq!(taking.takes("new", true), Some(1));
+        assert_eq!(taking.payloads(), ["old", "old", "new"], "{fault:?}");
     }
 }
 

@@ -15,8 +15,16 @@ const IDENTIFIERS: u16 = 16;
 /// What a broker says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Said {
-    Publish { identifier: u16, message: Published },
-    Acknowledge { kind: u8, identifier: u16, reason: u8 },
+    Publish {
+        identifier: u16,
+        message: Published,
+        duplicate: bool,
+    },
+    Acknowledge {
+        kind: u8,
+        identifier: u16,
+        reason: u8,
+    },
     SubAck,
     Pong,
 }
@@ -34,11 +42,16 @@ impl Said {
     /// As the bridge reads it.
     pub(super) fn as_packet(&self) -> Incoming<'_> {
         match self {
-            Self::Publish { identifier, message } => Incoming::Publish(Publication {
+            Self::Publish {
+                identifier,
+                message,
+                duplicate,
+            } => Incoming::Publish(Publication {
                 topic: if message.permitted { "works/a" } else { "office/a" },
                 qos: message.qos,
                 retain: false,
                 identifier: *identifier,
+                duplicate: *duplicate,
                 expiry_s: None,
                 payload: &message.payload,
             }),
@@ -179,6 +192,7 @@ impl Source {
                 Said::Publish {
                     identifier: sending.identifier,
                     message: sending.message.clone(),
+                    duplicate: true,
                 }
             }
         });
@@ -211,6 +225,7 @@ impl Source {
             return Some(Said::Publish {
                 identifier: 0,
                 message,
+                duplicate: false,
             });
         }
         if session.sending.len() >= usize::from(RECEIVE_MAXIMUM) {
@@ -236,7 +251,11 @@ impl Source {
             message: message.clone(),
             released: false,
         });
-        Some(Said::Publish { identifier, message })
+        Some(Said::Publish {
+            identifier,
+            message,
+            duplicate: false,
+        })
     }
 
     /// What it answers to a packet of the bridge's.

@@ -1,6 +1,6 @@
 //! What once went wrong, machine by machine.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -259,6 +259,7 @@ fn a_silent_broker_is_left_but_not_while_nobody_listens_to_it() {
         qos: 1,
         retain: false,
         identifier: 1,
+        duplicate: false,
         expiry_s: None,
         payload: &large,
     };
@@ -290,8 +291,15 @@ fn what_was_refused_is_acknowledged_also_while_the_disk_takes_nothing() {
         identifier: 7,
     };
     let mut keeper = KeeperMachine::new(1);
-    let entries = vec![IntakeEntry::Skip(ack), IntakeEntry::Keep(message(0, 0), None)];
-    keeper.take(entries, "connection", &BTreeSet::new());
+    let entries = vec![
+        IntakeEntry::Skip(ack),
+        IntakeEntry::Keep {
+            message: message(0, 0),
+            ack: None,
+            again: false,
+        },
+    ];
+    keeper.take(entries, "connection", &BTreeMap::new());
     let commit = keeper.commit(&[], false);
     let (owed, shed, positions) = keeper.not_kept(commit, "full".to_owned(), Instant::now());
     assert_eq!(owed, [("connection", vec![ack])]);
@@ -378,6 +386,95 @@ fn a_loss_is_reported_before_it_counts_as_done() {
 }
 
 #[test]
+fn a_message_under_the_packet_identifier_of_one_that_expired_on_its_way_or_that_is_not_it_is_not_taken_for_it()
+ {
+    let came = |ms, expires_ms, payload: &str| Message {
+        time_ms: ms,
+        expires_ms,
+        origin: 3,
+        qos: 2,
+        payload: payload.into(),
+        ..message(0, 2)
+    };
+    let taken = |message: Message, again| {
+        let mut unreleased = BTreeMap::new();
+        unreleased.insert(3, came(1_000, 61_000, "on").mark());
+        let mut keeper = KeeperMachine::new(1);
+        let entry = IntakeEntry::Keep {
+            message,
+            ack: None,
+            again,
+        };
+        keeper.take(vec![entry], (), &unreleased);
+        keeper.is_stuck()
+    };
+    // What came before comes again as it was.
+    assert!(!taken(came(50_000, 61_000, "on"), true));
+    assert!(!taken(came(62_000, 62_000, "on"), true));
+    for (message, again) in [
+        (came(50_000, 61_000, "off"), true),
+        (came(50_000, 61_000, "on"), false),
+        (came(70_000, 0, "on"), true),
+    ] {
+        assert!(taken(message.clone(), again), "{message:?}");
+    }
+}
+
+#[test]
+fn nothing_is_subscribed_to_in_a_new_session_that_the_disk_does_not_know_of() {
+    let mut now = begin();
+    let mut machine = IntakeMachine::new(rules(), None, now.instant);
+    machine.take(intake::Fact::TimePassed, now);
+    let open = |machine: &mut IntakeMachine, session_present, now| {
+        let (outcome, random) = (welcome(session_present), 1);
+        machine.take(intake::Fact::Opened { outcome, random }, now);
+    };
+    let subscribes = |machine: &mut IntakeMachine| {
+        std::iter::from_fn(|| machine.action()).any(|action| matches!(action, Action::Send(_)))
+    };
+    open(&mut machine, false, now);
+    assert_eq!(machine.hand_over().len(), 1);
+    assert!(!subscribes(&mut machine));
+    // It was handed over, and nobody heard what became of it.
+    machine.take(intake::Fact::Broke(ConnectionError::Closed), now);
+    later(&mut now, 60);
+    machine.take(intake::Fact::TimePassed, now);
+    open(&mut machine, true, now);
+    assert!(!subscribes(&mut machine));
+    assert!(matches!(machine.hand_over()[..], [IntakeEntry::Forgot]));
+    machine.take(intake::Fact::Own(intake::Durable(vec![])), now);
+    assert!(subscribes(&mut machine));
+}
+
+#[test]
+fn a_broker_that_releases_what_it_never_sent_or_loses_its_session_again_and_again_takes_no_room_on_disk() {
+    let mut keeper = KeeperMachine::new(1);
+    let release = IntakeEntry::Release(Ack {
+        kind: kind::PUBCOMP,
+        identifier: 9,
+    });
+    keeper.take(vec![IntakeEntry::Forgot, release], (), &BTreeMap::new());
+    let mut commit = keeper.commit(&[Question::Forgot], false);
+    commit.spare(&Snapshot::default(), false);
+    assert!(commit.records.is_empty() && commit.positions == 0, "{commit:?}");
+    let owed = keeper.kept(&commit, Instant::now());
+    assert_eq!(owed.iter().map(|(_, acks)| acks.len()).collect::<Vec<_>>(), [1]);
+    // What it received is forgotten on disk once; beyond the room for state its receipts are not kept.
+    let mut commit = keeper.commit(&[Question::Received(4), Question::Forgot], false);
+    commit.spare(&Snapshot::default(), false);
+    assert_eq!(
+        commit.records,
+        [QueueRecord::Received(4), QueueRecord::ReceiverForgot]
+    );
+    let mut commit = keeper.commit(&[Question::Received(5), Question::Finished(3)], false);
+    commit.spare(&Snapshot::default(), true);
+    assert_eq!(
+        (commit.records.as_slice(), commit.positions),
+        (&[QueueRecord::Finished(3)][..], 1)
+    );
+}
+
+#[test]
 fn what_holds_no_message_counts_for_what_waits_too() {
     let release = |identifier| {
         IntakeEntry::Release(Ack {
@@ -386,6 +483,6 @@ fn what_holds_no_message_counts_for_what_waits_too() {
         })
     };
     let mut keeper = KeeperMachine::new(1);
-    keeper.take((1..=u16::MAX).map(release).collect(), (), &BTreeSet::new());
+    keeper.take((1..=u16::MAX).map(release).collect(), (), &BTreeMap::new());
     assert!(keeper.is_full());
 }

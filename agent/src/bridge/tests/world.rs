@@ -243,8 +243,8 @@ impl World {
     }
 
     fn crash(&mut self) {
-        // A broker's word that its session is new is not yet on disk: see the bridge's own list of promises.
-        if self.agent.owes_record() {
+        // The receiving broker's word that its session is new is not yet on disk: see the bridge's own list of promises.
+        if self.agent.delivery.owes_record() {
             return;
         }
         self.crashes += 1;

@@ -42,18 +42,6 @@ impl Agent {
         }
     }
 
-    /// A broker said that the session is new, and a crash now would leave a disk that does not know.
-    pub(super) fn owes_record(&self) -> bool {
-        let forgot = |entry: &IntakeEntry| matches!(entry, IntakeEntry::Forgot);
-        self.intake.owes_record()
-            || self.delivery.owes_record()
-            || self.keeper.owes_record()
-            || self
-                .batch
-                .as_ref()
-                .is_some_and(|(_, entries)| entries.iter().any(forgot))
-    }
-
     /// The keeper's turn, as its shell takes it; `tick`: positions are to be written though nothing else is.
     pub(super) fn keep(&mut self, disk: &mut Disk, tick: bool, now: Moment) -> Option<()> {
         if !self.keeper.is_stuck()
@@ -66,6 +54,7 @@ impl Agent {
         let requests = std::mem::take(&mut self.requests);
         let questions = requests.iter().map(|(_, question)| question);
         let mut commit = self.keeper.commit(questions, tick);
+        commit.spare(&disk.state, false);
         let (owed, recorded) = match disk.commit(&mut commit.records) {
             Ok(()) => (self.keeper.kept(&commit, now.instant), true),
             Err(problem) => {

@@ -162,15 +162,6 @@ impl Journal {
         self.write(Kind::Trail(event), false).await
     }
 
-    /// What the coordinator itself did to trails: each time, also when the disk is short.
-    pub(crate) async fn trail_changed(&self, event: TrailEvent) -> Result<(), StoreError> {
-        let event = TrailEvent {
-            message: bounded(&event.message),
-            ..event
-        };
-        self.write(Kind::Trail(event), true).await
-    }
-
     /// `must`: also when the disk is short. What need not is then counted, as what is refused again and again.
     async fn write(&self, kind: Kind, must: bool) -> Result<(), StoreError> {
         let own = own_body(kind);
@@ -207,7 +198,7 @@ impl Journal {
         })
     }
 
-    /// As [`Journal::trail_changed`], an alarm that is written with what the coordinator does to a trail.
+    /// What the coordinator itself does to trails: written with it, each time, also when the disk is short.
     pub(crate) fn change_with<T: ?Sized>(&self, tell: impl Fn(&T) -> TrailEvent + Send + 'static) -> Note<T> {
         Note::new(self.source.clone(), move |outcome| {
             let event = tell(outcome);
@@ -273,7 +264,7 @@ mod tests {
     use penstock_policy::ids::GatewayId;
 
     use super::*;
-    use crate::store::BlockFilter;
+    use crate::store::{Append, BlockFilter};
 
     #[tokio::test]
     async fn strangers_hide_no_refusal_of_a_known_peer_and_no_flood_hides_what_was_done_to_trails() {
@@ -306,8 +297,8 @@ mod tests {
         }
         let before = written().await;
         for _ in 0..30 {
-            let expired = journal.trail_changed(alarm("expired", String::new()));
-            expired.await.unwrap();
+            let expired = journal.change_with(move |_: &[Append]| alarm("expired", String::new()));
+            store.append_noted("gw", Vec::new(), expired).await.unwrap();
         }
         assert_eq!(written().await, before + 30);
     }

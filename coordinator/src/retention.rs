@@ -1,5 +1,7 @@
 //! How long trails are kept: what came longer ago than `storage.trail_days` is removed, a little at a time, and the
-//! coordinator's own trail says how much (IEC 62443-3-3 SR 2.9). Nothing else ever removes a block.
+//! coordinator's own trail says how much (IEC 62443-3-3 SR 2.9), written with the last step: the store counts what the steps
+//! before it removed, so that also a coordinator that dies between two of them says it when it starts again. Nothing else
+//! ever removes a block.
 //!
 //! The clock alone never decides it: one that leaps ahead would make everything old at once. Trails age by a time that is kept
 //! in the store and follows the clock by at most [`AGED_MAX`] each hour that the coordinator runs, so that there are days to
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::journal::Journal;
-use crate::store::{BlockFilter, Expect, Expired, PurgeReport, Store, StoreError};
+use crate::store::{BlockFilter, Expect, Expired, Note, PurgeReport, Store, StoreError};
 
 /// How often what is old is looked for.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -96,7 +98,16 @@ async fn look(
 ) -> Result<PurgeReport, StoreError> {
     match kept {
         Some(kept) => drop_old(store, journal, kept, now_ms, aged).await,
-        None => age(store, now_ms, aged).await.map(|_| PurgeReport::default()),
+        None => {
+            age(store, now_ms, aged).await?;
+            // What was removed before they were kept for ever may not be noted yet.
+            let nothing = Expired {
+                before_ms: 0,
+                unlikely_after_ms: u64::MAX,
+                unlikely_before_ms: 0,
+            };
+            store.drop_expired(nothing, 1, Some(removed(journal, None))).await
+        }
     }
 }
 
@@ -120,34 +131,36 @@ pub(crate) async fn drop_old(
         unlikely_before_ms: before_ms.saturating_sub(kept_ms),
     };
     let mut all = PurgeReport::default();
-    let end = loop {
-        match store.drop_expired(expired, STEP).await {
-            Ok(step) => {
-                all.blocks += step.blocks;
-                all.bytes = all.bytes.saturating_add(step.bytes);
-                if step.blocks < u64::from(STEP) {
-                    break Ok(());
-                }
-            }
-            Err(error) => break Err(error),
+    loop {
+        // If it fails, what was removed before is counted in the store, and noted with what is removed next.
+        let step = store.drop_expired(expired, STEP, Some(removed(journal, Some(kept))));
+        let step = step.await?;
+        all.blocks += step.blocks;
+        all.bytes = all.bytes.saturating_add(step.bytes);
+        if step.blocks < u64::from(STEP) {
+            return Ok(all);
         }
-    };
-    // What was removed before something failed is gone, too.
-    if all.blocks > 0 {
-        let days = kept.as_secs() / 86_400;
-        let event = TrailEvent {
+    }
+}
+
+/// What the coordinator's own trail says of what was removed.
+fn removed(journal: &Journal, kept: Option<Duration>) -> Note<PurgeReport> {
+    journal.change_with(move |all: &PurgeReport| {
+        let why = kept.map_or(String::new(), |kept| {
+            let days = kept.as_secs() / 86_400;
+            format!(": trails are kept for {days} days (storage.trail_days)")
+        });
+        TrailEvent {
             step: "expired".to_owned(),
             blocks: all.blocks,
             message: format!(
-                "{} blocks of all trails, {} MiB, were removed: trails are kept for {days} days (storage.trail_days)",
+                "{} blocks of all trails, {} MiB, were removed{why}",
                 all.blocks,
                 all.bytes >> 20
             ),
             ..TrailEvent::default()
-        };
-        journal.trail_changed(event).await?;
-    }
-    end.map(|()| all)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -317,5 +330,52 @@ mod tests {
         let own = store.append_own("gw", bytes::Bytes::new(), BlockSummary::default(), now_ms);
         own.await.unwrap();
         assert_eq!(dropped(kept).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_dies_between_two_steps_of_a_removal_says_when_it_starts_again_what_is_gone() {
+        const DAY_MS: u64 = 86_400_000;
+        let kept = Some(Duration::from_secs(30 * 86_400));
+        for kept_then in [kept, None] {
+            let dir = tempfile::tempdir().unwrap();
+            let open = || Store::open(&dir.path().join("s.db")).unwrap();
+            let journal = |store: &Store| Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
+            let now_ms = clock::now_ms();
+            let store = open();
+            for age in (0..STEP + 50).rev() {
+                let came_ms = now_ms - u64::from(age) * DAY_MS;
+                let own = store.append_own("gw", bytes::Bytes::new(), BlockSummary::default(), came_ms);
+                own.await.unwrap();
+            }
+            let expired = Expired {
+                before_ms: now_ms - 30 * DAY_MS,
+                unlikely_after_ms: u64::MAX,
+                unlikely_before_ms: 0,
+            };
+            let note = removed(&journal(&store), kept);
+            assert_eq!(
+                store
+                    .drop_expired(expired, STEP, Some(note))
+                    .await
+                    .unwrap()
+                    .blocks,
+                200
+            );
+            drop(store);
+            let store = open();
+            let journal = journal(&store);
+            let look = look(&store, &journal, kept_then, now_ms, Duration::ZERO);
+            let rest = look.await.unwrap().blocks;
+            assert_eq!(rest, if kept_then.is_some() { 19 } else { 0 });
+            let left = store.blocks(BlockFilter::default(), 1000).await.unwrap();
+            let said = left.iter().filter(|block| block.source != "gw");
+            let said: Vec<_> = said
+                .map(|block| read_body(&block.body).unwrap().events.remove(0).kind)
+                .collect();
+            let [Some(Kind::Trail(said))] = said.as_slice() else {
+                panic!("{said:?}");
+            };
+            assert_eq!((said.step.as_str(), said.blocks), ("expired", 200 + rest));
+        }
     }
 }

@@ -289,9 +289,15 @@ impl Store {
     }
 
     /// Removes the oldest blocks of all trails that are `expired`, at most `limit` of them; each chain goes on, and the first
-    /// block that is left names the digest of the last one that is gone. The newest block of all stays.
-    pub(crate) async fn drop_expired(&self, expired: Expired, limit: u32) -> Result<PurgeReport, StoreError> {
-        self.engine.drop_expired(expired, limit).await
+    /// block that is left names the digest of the last one that is gone. The newest block of all stays. The first step that
+    /// removes fewer than `limit` writes what `note` makes of all that was removed since the last time that it did.
+    pub(crate) async fn drop_expired(
+        &self,
+        expired: Expired,
+        limit: u32,
+        note: Option<Note<PurgeReport>>,
+    ) -> Result<PurgeReport, StoreError> {
+        self.engine.drop_expired(expired, limit, note).await
     }
 
     /// Takes the head of a trail back to its last block of at most `epoch_max`, if it is beyond, with what `note` makes of it in

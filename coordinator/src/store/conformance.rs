@@ -56,6 +56,7 @@ engines! {
     a_page_ends_behind_what_its_filter_ruled_out,
     what_is_appended_while_pages_are_read_is_not_passed_over,
     what_is_older_than_it_is_kept_goes_and_each_chain_goes_on,
+    what_was_removed_is_noted_once_and_whole_whatever_ends_between_two_steps,
     what_is_said_to_have_come_at_an_unlikely_time_is_as_old_as_what_came_next,
     nothing_is_stored_behind_a_block_that_is_refused,
     a_place_in_the_trail_outlives_everything_that_was_before_it,
@@ -289,15 +290,19 @@ fn blobs_are_kept_by_their_digests<B: Bench>() {
     });
 }
 
+fn own(words: &str) -> OwnBody {
+    OwnBody {
+        body: words.to_owned().into(),
+        summary: BlockSummary::default(),
+        received_ms: 1,
+        deferrable: false,
+    }
+}
+
 fn what_is_noted_of_a_change_is_written_with_it_or_neither_is<B: Bench>() {
     fn note<T: ?Sized + std::fmt::Debug>() -> Note<T> {
         Note::new("coordinator/c1".to_owned(), |outcome: &T| {
-            vec![OwnBody {
-                body: format!("{outcome:?}").into(),
-                summary: BlockSummary::default(),
-                received_ms: 1,
-                deferrable: false,
-            }]
+            vec![super::conformance::own(&format!("{outcome:?}"))]
         })
     }
     async fn own(store: &Store) -> Vec<bytes::Bytes> {
@@ -325,5 +330,53 @@ fn what_is_noted_of_a_change_is_written_with_it_or_neither_is<B: Bench>() {
         assert!(failed.is_err());
         assert_eq!(own(&store).await, written);
         assert_eq!(store.head("gw").await.unwrap().unwrap().next_sequence, 2);
+    });
+}
+
+fn what_was_removed_is_noted_once_and_whole_whatever_ends_between_two_steps<B: Bench>() {
+    // What is noted does not grow old itself.
+    let noted_last = |all: &PurgeReport| {
+        vec![OwnBody {
+            received_ms: 1 << 40,
+            ..own(&format!("{all:?}"))
+        }]
+    };
+    let removed = || Note::new("coordinator/c1".to_owned(), noted_last);
+    let steps = prop::collection::vec((0_u64..20, any::<bool>(), any::<bool>()), 1..12);
+    proptest!(some_cases(), |(count in 2_u8..40, limit in 1_u32..6, steps in steps)| {
+        let bench = B::default();
+        run(async {
+            let mut blocks = blocks_of(count);
+            for (new, received_ms) in blocks.iter_mut().zip(0..) {
+                new.received_ms = received_ms;
+            }
+            let mut store = bench.open();
+            store.append("gw", blocks).await.unwrap();
+            let noted = async |store: &Store| {
+                let own = BlockFilter { source: Some("coordinator/c1".to_owned()), ..BlockFilter::default() };
+                let own = store.blocks(own, 100).await.unwrap();
+                own.into_iter().map(|block| String::from_utf8(block.body.to_vec()).unwrap()).collect::<Vec<_>>()
+            };
+            let (mut expected, mut open) = (Vec::new(), PurgeReport::default());
+            // At last nothing fails, and nothing more is old.
+            for (before_ms, ends, fails) in steps.into_iter().chain([(0, true, false); 2]) {
+                if ends {
+                    drop(store);
+                    if fails {
+                        let failing = bench.failing(FaultCause::ReadOnly);
+                        assert!(failing.drop_expired(before(before_ms), limit, Some(removed())).await.is_err());
+                    }
+                    store = bench.open();
+                }
+                let dropped = store.drop_expired(before(before_ms), limit, Some(removed())).await.unwrap();
+                open.blocks += dropped.blocks;
+                open.bytes += dropped.bytes;
+                if dropped.blocks < u64::from(limit) && open.blocks > 0 {
+                    expected.push(format!("{:?}", std::mem::take(&mut open)));
+                }
+                assert_eq!(noted(&store).await, expected);
+            }
+            assert_eq!(open.blocks, 0, "all of it is noted");
+        });
     });
 }

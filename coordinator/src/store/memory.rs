@@ -15,8 +15,8 @@ use tokio::sync::{broadcast, watch};
 use super::conformance::Bench;
 use super::state::{Expect, Order, RecordChange, State, StateRecord};
 use super::trail::{
-    Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, StoredBlock,
-    Trail, block_bytes,
+    Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, REMOVED,
+    StoredBlock, Trail, block_bytes,
 };
 use super::{Engine, EngineError, FaultCause, Pending, Store, StoreError};
 
@@ -382,7 +382,12 @@ impl Trail for Memory {
         self.appended.subscribe()
     }
 
-    fn drop_expired(&self, expired: Expired, limit: u32) -> Pending<'_, PurgeReport> {
+    fn drop_expired(
+        &self,
+        expired: Expired,
+        limit: u32,
+        note: Option<Note<PurgeReport>>,
+    ) -> Pending<'_, PurgeReport> {
         self.write(|kept| {
             let mut dropped = PurgeReport::default();
             while dropped.blocks < u64::from(limit)
@@ -394,6 +399,22 @@ impl Trail for Memory {
             {
                 dropped.blocks += 1;
                 dropped.bytes += block_bytes(&new.block.body);
+            }
+            if let Some(note) = &note {
+                let held = kept.records.get(REMOVED).map(|held| held.value.as_slice());
+                let (noted, left) = dropped.counted(held, limit);
+                if let Some(all) = noted {
+                    kept.append_note(Some(note), &all)?;
+                }
+                match left {
+                    Some(value) => {
+                        kept.revision += 1;
+                        let revision = kept.revision;
+                        kept.records
+                            .insert(REMOVED.to_owned(), StateRecord { revision, value });
+                    }
+                    None => drop(kept.records.remove(REMOVED)),
+                }
             }
             Ok(dropped)
         })

@@ -195,10 +195,16 @@ impl Trail for Sqlite {
         self.inner.appended.clone()
     }
 
-    fn drop_expired(&self, expired: Expired, limit: u32) -> Pending<'_, PurgeReport> {
+    fn drop_expired(
+        &self,
+        expired: Expired,
+        limit: u32,
+        note: Option<Note<PurgeReport>>,
+    ) -> Pending<'_, PurgeReport> {
         Box::pin(self.write(move |reply| Command::DropExpired {
             expired,
             limit,
+            note,
             reply,
         }))
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use penstock_proto::audit::{ChainError, Head};
 use penstock_proto::v1::AuditBlock;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::Pending;
@@ -190,12 +191,36 @@ pub struct Expired {
 }
 
 /// What retention ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PurgeReport {
     /// Blocks.
     pub blocks: u64,
     /// What they held, bytes.
     pub bytes: u64,
+}
+
+/// The record of what was removed and is not noted yet, between two steps of a removal.
+pub(super) const REMOVED: &str = "retention/removed";
+
+impl PurgeReport {
+    /// Adds what one step of at most `limit` blocks removed to what the record [`REMOVED`] says; answers with what is to be noted
+    /// now, and with what the record says from then on. A step that removed fewer blocks than it may was the last one.
+    pub(super) fn counted(self, recorded: Option<&[u8]>, limit: u32) -> (Option<Self>, Option<Vec<u8>>) {
+        // The coordinator itself wrote it. If it cannot be read, what is removed now is noted all the same.
+        let before: Self = recorded
+            .and_then(|recorded| serde_json::from_slice(recorded).ok())
+            .unwrap_or_default();
+        let all = Self {
+            blocks: before.blocks.saturating_add(self.blocks),
+            bytes: before.bytes.saturating_add(self.bytes),
+        };
+        if self.blocks < u64::from(limit) {
+            (Some(all).filter(|all| all.blocks > 0), None)
+        } else {
+            (None, serde_json::to_vec(&all).ok())
+        }
+    }
 }
 
 /// What a block takes beside its body, bytes.
@@ -237,8 +262,14 @@ pub trait Trail {
 
     /// Removes the oldest blocks of all trails that are `expired`, at most `limit` of them; each chain goes on, and the first
     /// block that is left names the digest of the last one that is gone. The newest block of all stays, whatever its age:
-    /// places are counted on from it.
-    fn drop_expired(&self, expired: Expired, limit: u32) -> Pending<'_, PurgeReport>;
+    /// places are counted on from it. What is removed is counted with its removal, and with the first step that removes fewer
+    /// than `limit`, what `note` makes of all of it is written: also where the program ended between two steps.
+    fn drop_expired(
+        &self,
+        expired: Expired,
+        limit: u32,
+        note: Option<Note<PurgeReport>>,
+    ) -> Pending<'_, PurgeReport>;
 
     /// Takes the head of a trail back to its last block of at most `epoch_max`, if it is beyond, and writes what `note` makes of
     /// it; answers with both heads. What lies beyond stays stored and is found by searches.

@@ -250,7 +250,7 @@ pub(super) fn what_is_appended_while_pages_are_read_is_not_passed_over<B: Bench>
 }
 
 /// What came before that is old, and every time is likely.
-fn before(before_ms: u64) -> Expired {
+pub(super) fn before(before_ms: u64) -> Expired {
     Expired {
         before_ms,
         unlikely_after_ms: u64::MAX,
@@ -276,7 +276,7 @@ pub(super) fn what_is_said_to_have_come_at_an_unlikely_time_is_as_old_as_what_ca
             let expired = Expired { before_ms, unlikely_after_ms: after_ms, unlikely_before_ms: from_ms };
             let mut gone = 0;
             loop {
-                let dropped = store.drop_expired(expired, limit).await.unwrap().blocks;
+                let dropped = store.drop_expired(expired, limit, None).await.unwrap().blocks;
                 gone += dropped;
                 if dropped == 0 {
                     break;
@@ -325,7 +325,7 @@ pub(super) fn what_is_older_than_it_is_kept_goes_and_each_chain_goes_on<B: Bench
         let head = store.head("gw").await.unwrap();
         let mut gone = 0;
         loop {
-            let dropped = store.drop_expired(before(5000), 2).await.unwrap();
+            let dropped = store.drop_expired(before(5000), 2, None).await.unwrap();
             assert_eq!(dropped.bytes, dropped.blocks * block_bytes(&[0; 100]));
             gone += dropped.blocks;
             if dropped.blocks == 0 {
@@ -358,8 +358,22 @@ pub(super) fn a_place_in_the_trail_outlives_everything_that_was_before_it<B: Ben
         let blocks = blocks_of(12);
         store.append("gw", blocks[..10].to_vec()).await.unwrap();
         let end = store.appended().borrow().clone();
-        assert_eq!(store.drop_expired(before(u64::MAX), 100).await.unwrap().blocks, 9);
-        assert_eq!(store.drop_expired(before(u64::MAX), 100).await.unwrap().blocks, 0);
+        assert_eq!(
+            store
+                .drop_expired(before(u64::MAX), 100, None)
+                .await
+                .unwrap()
+                .blocks,
+            9
+        );
+        assert_eq!(
+            store
+                .drop_expired(before(u64::MAX), 100, None)
+                .await
+                .unwrap()
+                .blocks,
+            0
+        );
         drop(store);
         let store = bench.open();
         assert_eq!(*store.appended().borrow(), end);

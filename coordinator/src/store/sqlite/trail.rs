@@ -11,11 +11,12 @@ use penstock_proto::audit::{AcceptedBlock, ChainError, GENESIS, Head};
 use penstock_proto::v1::AuditBlock;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::state::unsigned;
+use super::state::{self, unsigned};
 use crate::store::StoreError;
+use crate::store::state::Expect;
 use crate::store::trail::{
-    Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, StoredBlock,
-    block_bytes, bytes_with,
+    Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, REMOVED,
+    StoredBlock, block_bytes, bytes_with,
 };
 
 /// Behind the block of this number.
@@ -121,6 +122,26 @@ pub(super) fn drop_expired(
         dropped.bytes = dropped.bytes.saturating_add(bytes);
     }
     Ok(dropped)
+}
+
+/// Counts what a step removed, and notes all of it behind the last step.
+pub(super) fn note_removed(
+    connection: &Connection,
+    dropped: PurgeReport,
+    limit: u32,
+    note: &Note<PurgeReport>,
+) -> rusqlite::Result<()> {
+    let held = state::get(connection, REMOVED)?;
+    let (noted, left) = dropped.counted(held.as_ref().map(|held| held.value.as_slice()), limit);
+    if let Some(all) = noted {
+        append_note(connection, Some(note), &all)?;
+    }
+    if held.is_some() || left.is_some() {
+        let expect = held.map_or(Expect::Absent, |held| Expect::Revision(held.revision));
+        state::put_if(connection, REMOVED, expect, left.as_deref())?
+            .map_err(|_| rusqlite::Error::InvalidQuery)?;
+    }
+    Ok(())
 }
 
 /// When the next block behind the one of number `after` came that says a likely time.

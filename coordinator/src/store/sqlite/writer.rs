@@ -57,6 +57,7 @@ pub(super) enum Command {
     DropExpired {
         expired: Expired,
         limit: u32,
+        note: Option<Note<PurgeReport>>,
         reply: Reply<PurgeReport>,
     },
     Rewind {
@@ -210,7 +211,7 @@ fn commit(
         let appends = outcomes.iter().any(|outcome| {
             matches!(
                 outcome,
-                Outcome::Append(_) | Outcome::AppendOwn(_) | Outcome::Rewind(_)
+                Outcome::Append(_) | Outcome::AppendOwn(_) | Outcome::DropExpired(_) | Outcome::Rewind(_)
             )
         });
         let last_block = appends.then(|| trail::last_block(connection)).transpose()?;
@@ -285,8 +286,14 @@ impl Command {
                 }
                 Outcome::DropBlobs
             }
-            Self::DropExpired { expired, limit, .. } => {
-                Outcome::DropExpired(trail::drop_expired(connection, *expired, *limit, likely)?)
+            Self::DropExpired {
+                expired, limit, note, ..
+            } => {
+                let dropped = trail::drop_expired(connection, *expired, *limit, likely)?;
+                if let Some(note) = note {
+                    trail::note_removed(connection, dropped, *limit, note)?;
+                }
+                Outcome::DropExpired(dropped)
             }
             Self::Rewind {
                 source,

@@ -10,7 +10,7 @@ mod link;
 mod views;
 mod watching;
 
-pub use self::answers::{ANSWERS_MAX, WATCHES_MAX};
+pub use self::answers::{ANSWERS_MAX, SESSIONS_EACH_MAX, WATCHES_MAX};
 pub use self::control::ControlService;
 pub use self::enrol::EnrolmentService;
 pub use self::link::{LinkService, RENEWALS};

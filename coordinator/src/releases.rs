@@ -21,6 +21,7 @@ mod directory;
 mod document;
 mod ending;
 mod history;
+mod offer;
 mod propose;
 mod record;
 mod sweep;
@@ -43,6 +44,7 @@ use self::compiling::Compiling;
 use self::directory::Directories;
 pub use self::directory::{Directory, Name};
 use self::history::History;
+pub use self::offer::Offer;
 pub use self::record::{Detail, ProposalEnd, ProposalEndKind, ReleaseRecord};
 use crate::allowance::Allowance;
 use crate::store::{Expect, Store, StoreError};
@@ -106,18 +108,6 @@ impl CurrentRelease {
         names.unwrap_or_else(|problem| {
             tracing::warn!(%gateway, revision = %self.revision(), %problem, "a certificate is issued without names");
             ServerNames::default()
-        })
-    }
-
-    /// The offer for a gateway that verified the release `held` last; `None`: the release has no plan for it.
-    pub fn offer(&self, gateway: &GatewayId, held: Option<Digest>) -> Option<v1::PolicyOffer> {
-        let plan = self.release.plan(gateway)?;
-        Some(v1::PolicyOffer {
-            release: Some(self.recorded.signed()),
-            plan: plan.plan.to_vec().into(),
-            leaf_index: plan.leaf_index,
-            inclusion_proof: plan.proof.iter().map(|hash| hash.to_vec().into()).collect(),
-            chain: self.history.between(held),
         })
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use self::facts::{GatewayFacts, HeldPolicy, News, RefusedRelease};
 pub use self::fleet::Fleet;
-pub use self::session::{GatewayPeer, Outbound, Sessions};
+pub use self::session::{GatewayPeer, Outbound, Sessions, leaving};
 
 /// How sessions behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,16 @@
-//! Answers that are large, and readers that do not read: what the coordinator holds for them is bounded for all together,
-//! shared between operators, and bounded in time.
+//! Answers that are large or last long, and readers that do not read: what the coordinator holds for them is bounded for all
+//! together, shared between those who ask, and bounded in time.
 //!
-//! Whoever asks for such an answer gets a place first ([`Crowd`]): when all are taken, the operator who holds the most loses
+//! Whoever asks for such an answer gets a place first ([`Crowd`]): when all are taken, whoever holds the most loses
 //! the oldest. A place is held until the last byte has gone out, not only until the call is done: a reader whose window is
 //! closed keeps it. One that takes nothing for [`READER_TIMEOUT`], or that loses its place, loses its connection, since
-//! nothing else frees what waits for it. What all watchers of something get is made once, and shared ([`Frames`]).
+//! nothing else frees what waits for it. What goes out is made once for all who get it, or only as it is taken ([`Frames`]).
+//!
+//! A gateway's session is such an answer, too. An operator who asks for more than their part is refused; of a gateway it is the
+//! newest session that counts, so that a new one takes the place of its oldest.
 
+use std::fmt::Display;
+use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,19 +20,18 @@ use axum::response::Response;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use penstock_policy::ids::OperatorId;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::crowd::{Crowd, CrowdPlace};
 use penstock_proto::tls::server::{ConnectionCutter, PeerInfo};
 use prost::Message;
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::Extensions;
+use tonic::{Extensions, Status};
 
 /// How long a reader may take nothing.
 const READER_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often that is looked at.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(60);
 /// A place is not lost among equals before.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -35,14 +39,17 @@ const GRACE: Duration = Duration::from_secs(30);
 pub const ANSWERS_MAX: (usize, usize) = (16, 12);
 /// Watchers of health at once, of all operators and of one.
 pub const WATCHES_MAX: (usize, usize) = (64, 8);
+/// Sessions of one gateway at once: the one that stands, and what broken lines leave behind.
+pub const SESSIONS_EACH_MAX: usize = 4;
 
-/// Places for answers of one kind.
+/// Places for answers of one kind, shared by `K`.
 #[derive(Debug, Clone)]
-pub struct Answers {
+pub struct Answers<K> {
     what: &'static str,
     places_max: usize,
-    each_max: usize,
-    crowd: Arc<Crowd<OperatorId>>,
+    /// Who holds as many gets no more; `None`: loses the oldest.
+    each_max: Option<usize>,
+    crowd: Arc<Crowd<K>>,
 }
 
 /// An answer under way; over when the last copy is gone, and the last byte that was sent with it.
@@ -64,20 +71,33 @@ struct Reading {
     since: Instant,
 }
 
-impl Answers {
-    /// `places_max` for all together and `each_max` for one operator; `what` they are, in a refusal.
+impl<K> Answers<K>
+where
+    K: Eq + Hash + Clone + Display + Send + Sync + 'static,
+{
+    /// `places_max` for all together and `each_max` for one who asks; `what` they are, in a refusal.
     pub fn new(what: &'static str, places_max: usize, each_max: usize) -> Self {
         Self {
             what,
             places_max,
-            each_max,
+            each_max: Some(each_max),
             // One of its own places is not taken from an operator: the connection would go with all the others.
             crowd: Crowd::new(places_max, places_max, GRACE),
         }
     }
 
-    /// A place for an answer to `operator`, over the connection of this request.
-    pub(crate) fn begin(&self, operator: &OperatorId, extensions: &Extensions) -> Result<Answer, Refusal> {
+    /// The same, where who holds [`SESSIONS_EACH_MAX`] loses the oldest of them to a new one. Nobody loses their only place.
+    pub fn of_sessions(places_max: usize) -> Self {
+        Self {
+            what: "sessions",
+            places_max,
+            each_max: None,
+            crowd: Crowd::new(places_max, SESSIONS_EACH_MAX, Duration::MAX),
+        }
+    }
+
+    /// A place for an answer to `who`, over the connection of this request.
+    pub(crate) fn begin(&self, who: &K, extensions: &Extensions) -> Result<Answer, Refusal> {
         let line = extensions.get::<PeerInfo>().map(|peer| peer.line.clone());
         let full = |most: usize, whose: &str| {
             let words = format!(
@@ -86,49 +106,60 @@ impl Answers {
             );
             Refusal::new(Reason::TooManyAnswers, words).retry_after(GRACE)
         };
-        if self.crowd.held(operator) >= self.each_max {
-            return Err(full(self.each_max, &format!("of {operator}")));
+        if let Some(each_max) = self.each_max.filter(|most| self.crowd.held(who) >= *most) {
+            return Err(full(each_max, &format!("of {who}")));
         }
-        let place = self.crowd.enter(operator.clone(), Instant::now());
-        let place = place.ok_or_else(|| full(self.places_max, "of all operators"))?;
-        let (over, ended) = oneshot::channel();
-        let answer = Answer(Arc::new(UnderWay {
-            reading: Mutex::new(Reading {
-                pieces: 0,
-                since: Instant::now(),
-            }),
-            _over: over,
-        }));
+        let place = self.crowd.enter(who.clone(), Instant::now());
+        let place = place.ok_or_else(|| full(self.places_max, "of all together"))?;
+        let (answer, ended) = Answer::new();
         let watched = Arc::downgrade(&answer.0);
         let stalls = move || {
             watched
                 .upgrade()
                 .is_some_and(|answer| answer.stalls(Instant::now()))
         };
-        tokio::spawn(keep(place, ended, stalls, line, operator.clone()));
+        tokio::spawn(keep(place, ended, stalls, line, who.to_string()));
         Ok(answer)
     }
 }
 
+impl Answer {
+    /// With what says that it is over.
+    fn new() -> (Self, oneshot::Receiver<()>) {
+        let (over, ended) = oneshot::channel();
+        let reading = Reading {
+            pieces: 0,
+            since: Instant::now(),
+        };
+        let under_way = UnderWay {
+            reading: Mutex::new(reading),
+            _over: over,
+        };
+        (Self(Arc::new(under_way)), ended)
+    }
+}
+
 /// Holds the place until the answer is over; ends the connection of a reader that does not read, or that lost its place.
-async fn keep(
-    mut place: CrowdPlace<OperatorId>,
+async fn keep<K: Eq + Hash>(
+    mut place: CrowdPlace<K>,
     mut ended: oneshot::Receiver<()>,
     stalls: impl Fn() -> bool,
     line: Option<ConnectionCutter>,
-    operator: OperatorId,
+    who: String,
 ) {
     let mut look = tokio::time::interval(LOOK);
     let why = loop {
         tokio::select! {
             _ = &mut ended => return,
-            () = std::future::poll_fn(|cx| place.poll_lost(cx)) => break "others were waiting, and it held the most places",
+            () = std::future::poll_fn(|cx| place.poll_lost(cx)) => {
+                break "a new one took the place of what it did not read to the end";
+            }
             _ = look.tick() => if stalls() {
                 break "it read nothing of an answer for minutes";
             }
         }
     };
-    tracing::warn!(%operator, why, "an operator's connection is ended");
+    tracing::warn!(peer = who, why, "a connection is ended");
     if let Some(line) = line {
         line.cut();
     }
@@ -190,27 +221,52 @@ pub fn frame(message: &impl Message) -> Bytes {
     bytes.freeze()
 }
 
-type Framed = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+/// A part of a message as it goes out, or why there are no more messages.
+pub type Framed = Result<Bytes, Status>;
 
-/// What goes out instead of what the service's own stream says: messages that are made already.
+type FramedStream = Pin<Box<dyn Stream<Item = Framed> + Send>>;
+
+/// What goes out instead of what the service's own stream says: messages that are made already, or piece by piece.
 #[derive(Clone)]
-pub struct Frames(Arc<Mutex<Option<Framed>>>);
+pub struct Frames(Arc<Mutex<Option<FramedStream>>>);
 
 impl Frames {
     /// These.
-    pub fn new(frames: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+    pub fn new(frames: impl Stream<Item = Framed> + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::pin(frames)))))
     }
 
     fn into_body(self) -> Body {
         let frames = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let frames = frames.unwrap_or_else(|| Box::pin(tokio_stream::empty()));
-        let mut trailers = axum::http::HeaderMap::new();
-        trailers.insert("grpc-status", axum::http::HeaderValue::from_static("0"));
-        let end = tokio_stream::once(Frame::trailers(trailers));
-        let all = frames.map(Frame::data).chain(end);
+        let end = tokio_stream::once(Err(Status::ok("")));
+        // Nothing is sent behind the first end.
+        let all = frames.chain(end).map(|framed| match framed {
+            Ok(bytes) => Frame::data(bytes),
+            Err(status) => Frame::trailers(trailers(&status)),
+        });
         Body::new(StreamBody::new(all.map(Ok::<_, std::convert::Infallible>)))
     }
+}
+
+fn trailers(status: &Status) -> axum::http::HeaderMap {
+    let mut trailers = axum::http::HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        // Words that cannot be sent; what it is can.
+        let code = axum::http::HeaderValue::from(status.code() as i32);
+        trailers.insert(Status::GRPC_STATUS, code);
+    }
+    trailers
+}
+
+/// A service's own stream where [`Frames`] go out instead.
+pub type Nothing<T> = tokio_stream::Empty<Result<T, Status>>;
+
+/// Frames with their place, for what a service's own stream would say.
+pub fn framed<T>(frames: Frames, answer: Answer) -> tonic::Response<Nothing<T>> {
+    let mut response = carried(tokio_stream::empty(), answer);
+    response.extensions_mut().insert(frames);
+    response
 }
 
 /// An answer with its place.
@@ -242,19 +298,9 @@ mod tests {
     use super::*;
     use penstock_proto::v1;
 
-    fn answer() -> (Answer, oneshot::Receiver<()>) {
-        let (over, ended) = oneshot::channel();
-        let reading = Mutex::new(Reading {
-            pieces: 0,
-            since: Instant::now(),
-        });
-        let under_way = UnderWay { reading, _over: over };
-        (Answer(Arc::new(under_way)), ended)
-    }
-
     #[test]
     fn an_answer_is_over_with_its_last_piece_and_one_that_nobody_takes_stalls() {
-        let (answer, mut ended) = answer();
+        let (answer, mut ended) = Answer::new();
         let late = Instant::now() + READER_TIMEOUT + Duration::from_secs(1);
         assert!(!answer.0.stalls(late), "nothing waits for a reader");
         let under_way = Arc::downgrade(&answer.0);
@@ -282,9 +328,9 @@ mod tests {
         let published = crate::health::watch::PublishedHealth::new(health.clone());
         assert_eq!(published.frame().as_ptr(), published.frame().as_ptr());
         let mut response = Response::new(Body::from("what the service says"));
-        let frames = tokio_stream::iter([published.frame(), published.frame()]);
+        let frames = tokio_stream::iter([published.frame(), published.frame()].map(Ok));
         response.extensions_mut().insert(Frames::new(frames));
-        response.extensions_mut().insert(answer().0);
+        response.extensions_mut().insert(Answer::new().0);
         let body = carry(response).await.into_body().collect().await.unwrap();
         assert_eq!(body.trailers().unwrap().get("grpc-status").unwrap(), "0");
         let bytes = body.to_bytes();

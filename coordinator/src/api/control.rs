@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::answers::{Answers, carried};
+use super::answers::{Answers, Nothing, carried, framed};
 use super::enrol::to_wire;
 use super::gate::{Action, Gate};
 use super::{views, watching};
@@ -56,14 +56,12 @@ pub struct ControlService {
     /// Searches under way.
     pub searches: Searches,
     /// Large answers under way.
-    pub answers: Answers,
+    pub answers: Answers<OperatorId>,
     /// Watchers of health.
-    pub watches: Answers,
+    pub watches: Answers<OperatorId>,
     /// Health as it changes.
     pub health: watch::Receiver<Arc<PublishedHealth>>,
 }
-
-type Streamed<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 
 /// A release as the trail names it, by the digest that the request says: a number alone is no name.
 fn named(revision: u64, digest: &[u8]) -> String {
@@ -413,7 +411,8 @@ impl Control for ControlService {
         }))
     }
 
-    type WatchHealthStream = Streamed<v1::PlantHealth>;
+    // What goes out are the frames, the same for all who watch.
+    type WatchHealthStream = Nothing<v1::PlantHealth>;
 
     async fn watch_health(
         &self,
@@ -425,11 +424,7 @@ impl Control for ControlService {
             .await?;
         let answer = self.watches.begin(&caller.operator, request.extensions())?;
         let frames = watching::frames(&self.health, &request.into_inner());
-        // What goes out are the frames, the same for all who watch.
-        let nothing: Self::WatchHealthStream = Box::pin(tokio_stream::empty());
-        let mut response = carried(nothing, answer);
-        response.extensions_mut().insert(frames);
-        Ok(response)
+        Ok(framed(frames, answer))
     }
 
     type SearchAuditStream = ReceiverStream<Result<v1::AuditRecord, Status>>;

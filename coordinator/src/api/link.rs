@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use penstock_policy::ids::GatewayId;
 use penstock_proto::peer::Subject;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
@@ -9,6 +10,7 @@ use penstock_proto::v1;
 use penstock_proto::v1::gateway_link_server::GatewayLink;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::answers::{Answers, Frames, Nothing, framed};
 use super::enrol::to_wire;
 use super::gate;
 use crate::allowance::{Allowance, Share};
@@ -16,13 +18,15 @@ use crate::ca::Authority;
 use crate::clock;
 use crate::enrolment;
 use crate::journal::Journal;
-use crate::sessions::{Outbound, Sessions};
+use crate::sessions::Sessions;
 use crate::store::Store;
 
 /// The service.
 pub struct LinkService {
     /// Opens sessions.
     pub sessions: Sessions,
+    /// Sessions under way.
+    pub places: Answers<GatewayId>,
     /// Issues.
     pub authority: Arc<Authority>,
     /// Remembers.
@@ -41,14 +45,17 @@ pub const RENEWALS: Share = Share {
 
 #[tonic::async_trait]
 impl GatewayLink for LinkService {
-    type SessionStream = Outbound;
+    // What goes out are frames.
+    type SessionStream = Nothing<v1::CoordinatorMessage>;
 
     async fn session(
         &self,
         request: Request<Streaming<v1::GatewayMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let peer = gate::gateway(request.extensions())?;
-        Ok(Response::new(self.sessions.open(peer, request.into_inner())))
+        let answer = self.places.begin(&peer.gateway, request.extensions())?;
+        let frames = self.sessions.open(peer, request.into_inner());
+        Ok(framed(Frames::new(frames), answer))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::EnrolResponse>, Status> {

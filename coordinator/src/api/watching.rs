@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use penstock_proto::v1;
 use tokio::sync::watch;
 use tokio_stream::wrappers::{IntervalStream, WatchStream};
 use tokio_stream::{Stream, StreamExt as _};
 
-use super::answers::{Frames, frame};
+use super::answers::{Framed, Frames, frame};
 use crate::clock;
 use crate::health::watch::PublishedHealth;
 
@@ -21,7 +20,7 @@ pub(super) fn frames(
     health: &watch::Receiver<Arc<PublishedHealth>>,
     asked: &v1::WatchHealthRequest,
 ) -> Frames {
-    let states = WatchStream::new(health.clone()).map(|health| health.frame());
+    let states = WatchStream::new(health.clone()).map(|health| Ok(health.frame()));
     match (asked.once, asked.beats) {
         (true, _) => Frames::new(states.take(1)),
         (false, false) => Frames::new(states),
@@ -31,8 +30,8 @@ pub(super) fn frames(
 
 /// Health, and an answer every few seconds although nothing changed, until there is none any more.
 fn with_beats(
-    states: impl Stream<Item = Bytes> + Send + 'static,
-) -> impl Stream<Item = Bytes> + Send + 'static {
+    states: impl Stream<Item = Framed> + Send + 'static,
+) -> impl Stream<Item = Framed> + Send + 'static {
     let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + BEAT, BEAT);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let unchanged = || v1::PlantHealth {
@@ -40,7 +39,7 @@ fn with_beats(
         unchanged: true,
         ..v1::PlantHealth::default()
     };
-    let beats = IntervalStream::new(timer).map(move |_| Some(frame(&unchanged())));
+    let beats = IntervalStream::new(timer).map(move |_| Some(Ok(frame(&unchanged()))));
     let states = states.map(Some).chain(tokio_stream::once(None));
     states
         .merge(beats)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_proto::channel::{
-    COORDINATOR_MESSAGE_BYTES_MAX, GATEWAY_MESSAGE_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
-    OPERATOR_REQUEST_BYTES_MAX, OPERATOR_RESPONSE_BYTES_MAX,
+    GATEWAY_MESSAGE_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, OPERATOR_REQUEST_BYTES_MAX,
+    OPERATOR_RESPONSE_BYTES_MAX,
 };
 use penstock_proto::v1;
 use penstock_proto::v1::control_server::ControlServer;
@@ -30,7 +30,7 @@ use crate::ingest::Ingest;
 use crate::journal::Journal;
 use crate::query::Searches;
 use crate::releases::Releases;
-use crate::sessions::{Fleet, Sessions};
+use crate::sessions::{self, Fleet, Sessions};
 use crate::store::Store;
 
 /// Calls that one connection may have under way.
@@ -99,14 +99,15 @@ impl Services<'_> {
                 store: self.store.clone(),
                 limits: self.config.sessions,
                 stopping: self.stopping,
+                leaving: sessions::leaving(self.config.accept.connections_max),
             },
+            places: Answers::of_sessions(self.config.accept.connections_max),
             authority: self.authority,
             store: self.store,
             journal: self.journal,
             renewals: Allowance::new(RENEWALS),
         })
-        .max_decoding_message_size(GATEWAY_MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(COORDINATOR_MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(GATEWAY_MESSAGE_BYTES_MAX);
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

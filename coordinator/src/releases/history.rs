@@ -5,6 +5,7 @@
 //! release. Held in memory whole: about 2 KB for each release.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use penstock_policy::ids::{ApproverId, Digest, Revision};
 use penstock_policy::release::{CHAIN_BYTES_MAX, CHAIN_LINKS_MAX, Statement};
@@ -122,14 +123,14 @@ impl History {
     }
 
     /// What lies between the release `held` and the newest, both excluded, within what a gateway follows.
-    pub(super) fn between(&self, held: Option<Digest>) -> Vec<v1::SignedRelease> {
+    pub(super) fn between(&self, held: Option<Digest>) -> Range<usize> {
         let newest = self.links.len().saturating_sub(1);
         let from = match held {
             None => self.first_change,
             // Of a history that this store does not know, nothing leads here but a release that replaces it.
             Some(held) => self.after(held).unwrap_or(newest),
         };
-        self.signed(from, newest)
+        self.held(from, newest)
     }
 
     /// What lies before `recorded`, from `since` on; all of it if `since` is not of this history.
@@ -151,22 +152,26 @@ impl History {
         }
     }
 
-    /// The links of a range; of more than one answer may hold, the newest.
+    /// The links of a range, of more than one answer may hold the newest.
     fn signed(&self, from: usize, until: usize) -> Vec<v1::SignedRelease> {
+        let held = self.held(from, until);
+        let links = self.links.get(held).unwrap_or_default();
+        links.iter().map(|link| link.signed.clone()).collect()
+    }
+
+    /// Which links of a range one answer holds.
+    fn held(&self, from: usize, until: usize) -> Range<usize> {
         let mut room = CHAIN_BYTES_MAX;
-        let mut found: Vec<_> = self
-            .links
-            .get(from..until)
-            .unwrap_or_default()
-            .iter()
-            .rev()
-            .take(CHAIN_LINKS_MAX)
-            .map_while(|link| {
-                room = room.checked_sub(link.signed.encoded_len())?;
-                Some(link.signed.clone())
-            })
-            .collect();
-        found.reverse();
-        found
+        let links = self.links.get(from..until).unwrap_or_default();
+        let newest = links.iter().rev().take(CHAIN_LINKS_MAX).map_while(|link| {
+            room = room.checked_sub(link.signed.encoded_len())?;
+            Some(())
+        });
+        until.saturating_sub(newest.count())..until
+    }
+
+    /// A link, for the wire.
+    pub(super) fn link(&self, at: usize) -> Option<&v1::SignedRelease> {
+        self.links.get(at).map(|link| &link.signed)
     }
 }

@@ -11,6 +11,7 @@ use penstock_policy::release::{
     DocumentFile, Draft, Link, OfferRefused, Trust, build, document_digest, follow, verify_release,
 };
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::*;
 
@@ -347,8 +348,20 @@ fn trust(approvers: ApproverSet) -> Trust {
 }
 
 /// What a gateway that believes `held` makes of the release that it is offered.
-fn offered(current: &CurrentRelease, held: &Trust) -> Result<Trust, OfferRefused> {
-    let chain = current.history.between(held.current);
+fn offered(current: &Arc<CurrentRelease>, held: &Trust) -> Result<Trust, OfferRefused> {
+    let offer = Offer::new(current.clone(), held.gateway.clone(), held.current);
+    let pieces: Vec<_> = offer.pieces().unwrap().collect();
+    assert!(
+        pieces.iter().all(|piece| piece.len() < 64 * 1024),
+        "one is held of what is not read"
+    );
+    let bytes: Vec<u8> = pieces.into_iter().flatten().collect();
+    let message = v1::CoordinatorMessage::decode(&bytes[5..]).unwrap();
+    let Some(v1::coordinator_message::Message::Offer(offer)) = message.message else {
+        panic!("{message:?}");
+    };
+    assert_eq!(offer.plan, current.release.plan(&held.gateway).unwrap().plan);
+    let chain = offer.chain;
     let read = |signed: &v1::SignedRelease| -> Vec<Signature> {
         let signatures = signed.signatures.iter();
         signatures

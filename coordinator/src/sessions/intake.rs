@@ -164,6 +164,15 @@ impl Intake {
         }
     }
 
+    /// Blocks that nobody was asked about; the last of them only where there is room for it.
+    pub(super) fn unjudged(&mut self, has_room: bool) -> Vec<AuditBlock> {
+        let coming = self.coming.take().filter(|_| has_room && self.let_go.is_none());
+        std::mem::take(&mut self.waiting)
+            .into_iter()
+            .chain(coming)
+            .collect()
+    }
+
     /// What the store answered.
     ///
     /// # Errors

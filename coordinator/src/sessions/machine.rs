@@ -204,6 +204,11 @@ impl Machine {
         self.intake.room_kib()
     }
 
+    /// Blocks that a session took in which is over, and which nobody was asked about: with room for them they can still be judged.
+    pub fn unjudged(&mut self, has_room: bool) -> Vec<AuditBlock> {
+        self.intake.unjudged(has_room)
+    }
+
     /// Whether a message waits for the gateway.
     pub fn has_message(&self) -> bool {
         match self.stage {

@@ -1,17 +1,22 @@
 //! The shell of a session: gives its [machine](super::machine) what comes from the gateway, the store and the clock, and does
 //! what it says, in one task.
+//!
+//! What a gateway does not read is hardly held for it: messages are made when they are taken, an offer piece by piece. What it
+//! sent and was taken in is judged also when it hangs up, so that whoever is refused leaves an alarm.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use penstock_policy::ids::{CoordinatorId, GatewayId};
 use penstock_proto::refusal::{Reason, Refusal};
+use penstock_proto::tls::crowd::Crowd;
 use penstock_proto::v1;
 use penstock_proto::v1::coordinator_message::Message as Down;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_stream::StreamExt as _;
-use tokio_stream::adapters::Map;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -19,14 +24,19 @@ use tonic::{Status, Streaming};
 use super::facts::News;
 use super::machine::{Action, Answer, Fact, Machine, Outgoing, Question};
 use super::{Fleet, SessionLimits};
+use crate::api::answers::{Framed, frame};
 use crate::clock;
 use crate::enrolment::update_gateway;
 use crate::ingest::Ingest;
-use crate::releases::{CurrentRelease, Releases};
+use crate::releases::{CurrentRelease, Offer, Releases};
 use crate::store::Store;
 
 /// Messages to a gateway that may wait for it.
 const OUT_MAX: usize = 8;
+/// How long a session that is over waits for the store, which is to judge what it took in.
+const LEAVING_TIMEOUT: Duration = Duration::from_secs(30);
+/// Sessions of one gateway that wait so; more cost the oldest.
+const LEAVING_EACH_MAX: usize = 4;
 
 /// The gateway at the other end, by its certificate.
 #[derive(Debug, Clone)]
@@ -54,14 +64,55 @@ pub struct Sessions {
     pub limits: SessionLimits,
     /// The coordinator is stopping.
     pub stopping: CancellationToken,
+    /// Sessions that are over and wait for the store, from [`leaving`].
+    pub leaving: Arc<Crowd<GatewayId>>,
 }
 
-/// What goes to a gateway: a message, or why its session ends.
-type ToGateway = Result<v1::CoordinatorMessage, Status>;
+/// Places for sessions that are over and wait for the store: as many as there may be connections.
+pub fn leaving(connections_max: usize) -> Arc<Crowd<GatewayId>> {
+    Crowd::new(connections_max, LEAVING_EACH_MAX, LEAVING_TIMEOUT)
+}
+
+/// What goes to a gateway.
+enum ToGateway {
+    Message(v1::CoordinatorMessage),
+    Offer(Offer),
+    /// Why its session ends.
+    End(Status),
+}
+
 /// In boxes: a queue keeps room for many at once, and almost always holds none.
 type Out = mpsc::Sender<Box<ToGateway>>;
-/// The stream to a gateway.
-pub type Outbound = Map<ReceiverStream<Box<ToGateway>>, fn(Box<ToGateway>) -> ToGateway>;
+
+/// The stream to a gateway, as bytes that are made when they are taken.
+pub struct Outbound {
+    messages: ReceiverStream<Box<ToGateway>>,
+    /// Pieces of an offer.
+    offer: Option<Box<dyn Iterator<Item = Bytes> + Send>>,
+}
+
+impl Stream for Outbound {
+    type Item = Framed;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Framed>> {
+        loop {
+            if let Some(piece) = self.offer.as_mut().and_then(Iterator::next) {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            self.offer = None;
+            let next = ready!(Pin::new(&mut self.messages).poll_next(cx));
+            match next.map(|next| *next) {
+                Some(ToGateway::Message(message)) => return Poll::Ready(Some(Ok(frame(&message)))),
+                Some(ToGateway::Offer(offer)) => match offer.pieces() {
+                    Ok(pieces) => self.offer = Some(Box::new(pieces)),
+                    Err(refusal) => return Poll::Ready(Some(Err(refusal.into()))),
+                },
+                Some(ToGateway::End(status)) => return Poll::Ready(Some(Err(status))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
 
 /// Something that is awaited; in a box, since a session that is quiet awaits nothing and has no room for it.
 type Awaited<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
@@ -93,7 +144,10 @@ impl Sessions {
         let (out, stream) = mpsc::channel(OUT_MAX);
         let session = Session::new(self.clone(), peer);
         tokio::spawn(session.run(inbound, out));
-        ReceiverStream::new(stream).map(|message| *message)
+        Outbound {
+            messages: ReceiverStream::new(stream),
+            offer: None,
+        }
     }
 }
 
@@ -121,7 +175,7 @@ impl Session {
                 message = inbound.message(), if self.machine.reads() => self.heard(message),
                 Ok(permit) = out.reserve(), if self.machine.has_message() => {
                     if let Some(message) = self.machine.message(now()).and_then(|next| self.write(next)) {
-                        permit.send(Box::new(Ok(message)));
+                        permit.send(Box::new(message));
                     }
                     continue;
                 }
@@ -145,7 +199,8 @@ impl Session {
                 break end;
             }
         };
-        Box::pin(self.end(end, &out)).await;
+        drop(inbound);
+        Box::pin(self.end(end, out)).await;
     }
 
     fn heard(&self, message: Result<Option<v1::GatewayMessage>, Status>) -> Fact {
@@ -216,7 +271,7 @@ impl Session {
     }
 
     /// A message as it goes over the wire. `None`: an offer of a release that is not current any more; the one that is follows.
-    fn write(&self, message: Outgoing) -> Option<v1::CoordinatorMessage> {
+    fn write(&self, message: Outgoing) -> Option<ToGateway> {
         let message = match message {
             Outgoing::Welcome(held) => Down::Welcome(v1::Welcome {
                 coordinator: self.all.coordinator.to_string(),
@@ -230,27 +285,28 @@ impl Session {
                 if release.mark(&self.peer.gateway) != Some(wanted) {
                     return None;
                 }
-                let offer = release.offer(&self.peer.gateway, verified)?;
                 // Recorded first, so that an answer never comes before it.
                 self.learn(&News::Offered(wanted));
                 metrics::counter!("penstock_offers_total").increment(1);
-                Down::Offer(offer)
+                let offer = Offer::new(release, self.peer.gateway.clone(), verified);
+                return Some(ToGateway::Offer(offer));
             }
             Outgoing::Acknowledgement(held) => Down::AuditAck(held),
         };
-        Some(v1::CoordinatorMessage {
+        Some(ToGateway::Message(v1::CoordinatorMessage {
             message: Some(message),
-        })
+        }))
     }
 
-    async fn end(mut self, end: Result<(), Refusal>, out: &Out) {
+    async fn end(mut self, end: Result<(), Refusal>, out: Out) {
         // What was stored and is still to be acknowledged, if there is room for it.
         while let Ok(permit) = out.try_reserve()
             && let Some(message) = self.machine.message(now()).and_then(|next| self.write(next))
         {
-            permit.send(Box::new(Ok(message)));
+            permit.send(Box::new(message));
         }
-        let gateway = &self.peer.gateway;
+        let forked = matches!(&end, Err(refusal) if refusal.reason == Reason::AuditFork);
+        let gateway = self.peer.gateway.clone();
         match end {
             Ok(()) => tracing::info!(%gateway, "gateway disconnected"),
             Err(refusal) => {
@@ -264,14 +320,48 @@ impl Session {
                 };
                 tracing::warn!(%gateway, %refusal, "{what}");
                 // The gateway may be gone already.
-                let _ = out.try_send(Box::new(Err(refusal.into())));
+                let _ = out.try_send(Box::new(ToGateway::End(refusal.into())));
             }
         }
+        drop(out);
+        let mut stood = false;
         if let Some(standing) = &self.standing {
             metrics::gauge!("penstock_gateways_connected").decrement(1.0);
-            if self.all.fleet.end(gateway, standing.number) {
+            stood = self.all.fleet.end(&gateway, standing.number);
+        }
+        let Some(mut place) = self.all.leaving.enter(gateway, Instant::now()) else {
+            return;
+        };
+        let lost = std::future::poll_fn(|cx| place.poll_lost(cx));
+        let last = async {
+            // Behind a block that was refused, all are.
+            if !forked {
+                self.judge_rest().await;
+            }
+            if stood {
                 self.all.remember(&self.peer).await;
             }
+        };
+        tokio::select! {
+            () = last => {}
+            () = lost => {}
+            () = tokio::time::sleep(LEAVING_TIMEOUT) => {}
+        }
+    }
+
+    /// What was taken in is judged although the session is over: who is refused, and hangs up at once, leaves an alarm all the same.
+    async fn judge_rest(&mut self) {
+        if self.answer.is_some() {
+            arrival(&mut self.answer).await;
+        }
+        if self.admission.is_some() {
+            let room = arrival(&mut self.admission).await;
+            self.admitted(room);
+        }
+        let blocks = self.machine.unjudged(self.room.is_some());
+        if !blocks.is_empty() {
+            let question = Question::Store { blocks, first: true };
+            self.all.answer(&self.peer.gateway, question).await;
         }
     }
 }

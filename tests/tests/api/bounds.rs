@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use penstock_coordinator::allowance::Share;
-use penstock_coordinator::api::{ANSWERS_MAX, WATCHES_MAX};
+use penstock_coordinator::api::{ANSWERS_MAX, SESSIONS_EACH_MAX, WATCHES_MAX};
 use penstock_coordinator::config::Config;
 use penstock_coordinator::store::DiskReserve;
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::v1;
 use penstock_proto::v1::coordinator_message::Message as Down;
+use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Up;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
@@ -267,6 +268,65 @@ async fn who_reads_no_answers_holds_a_few_of_them_and_keeps_nobody_else_out() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_reads_none_of_its_sessions_holds_a_few_of_them_and_loses_its_connection() {
+    let world = World::start().await;
+    let mut people = people(&world).await;
+    let first = built(&document(2, 100), 1, None, "anna");
+    release(&mut people, &first).await;
+    let nothing = v1::PolicyState::default;
+    let mut other = world.session("gw-b", nothing()).await;
+    let own = world.narrow_channel("gw-a").await;
+    // Of a session that it reads, also to the middle, and goes, nothing is left.
+    for _ in 0..3 * SESSIONS_EACH_MAX {
+        world.session_over(own.clone(), nothing()).await;
+    }
+    let mut unread = Vec::new();
+    for _ in 0..SESSIONS_EACH_MAX {
+        unread.push(world.session_over(own.clone(), nothing()).await);
+    }
+    // The newest is the one that counts, and it stands; what the others were offered waits to be read.
+    let mut newest = unread.pop().unwrap();
+    assert!(!newest.offer().await.plan.is_empty());
+    newest.silence().await;
+    unread.push(newest);
+    // One more costs the connection of the oldest, which is its own, too.
+    let beyond = tokio_stream::pending::<v1::GatewayMessage>();
+    let _beyond = GatewayLinkClient::new(own).session(beyond).await;
+    for session in &mut unread {
+        while session.next().await.is_ok() {}
+    }
+    // Nobody else notices, and the gateway itself comes back over another connection.
+    other.offer().await;
+    other.silence().await;
+    let mut own = world.session("gw-a", nothing()).await;
+    own.offer().await;
+    own.silence().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_refused_and_goes_at_once_leaves_its_alarm() {
+    const GATEWAYS: usize = 20;
+    let world = World::start().await;
+    let mut gone = Vec::new();
+    for n in 0..GATEWAYS {
+        let session = world
+            .session(&format!("gw-{n}"), v1::PolicyState::default())
+            .await;
+        let unreadable = v1::AuditBlock {
+            epoch: 1,
+            sequence: 0,
+            previous_digest: vec![0; 32].into(),
+            body: vec![0xff; 8].into(),
+        };
+        session.send(Up::Audit(unreadable)).await;
+        let Session { up, down } = session;
+        drop(up);
+        gone.push(down);
+    }
+    until(async || (alarms(&world, "cannot be read").await == GATEWAYS).then_some(())).await;
+}
+
+#[tokio::test]
 async fn one_operator_has_a_bounded_number_of_watches_and_all_watchers_get_the_same() {
     let world = World::start().await;
     let mut people = people(&world).await;
@@ -318,7 +378,6 @@ async fn one_operator_has_a_bounded_number_of_watches_and_all_watchers_get_the_s
 #[tokio::test]
 async fn a_gateway_renews_a_bounded_number_of_times_and_fills_no_trail_with_it() {
     use penstock_coordinator::api::RENEWALS;
-    use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
     let world = World::start().await;
     let own = world.certificate("gateway/gw-a");
     let channel = world.channel(world.roots(), Some(own)).await.unwrap();

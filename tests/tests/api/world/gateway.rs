@@ -27,6 +27,12 @@ impl World {
 
     /// A session of a gateway that has room for few messages which it did not read yet.
     pub async fn narrow_session(&self, name: &str) -> Session {
+        let channel = self.narrow_channel(name).await;
+        self.session_over(channel, v1::PolicyState::default()).await
+    }
+
+    /// A gateway's connection with as little room in each of its sessions.
+    pub async fn narrow_channel(&self, name: &str) -> Channel {
         let profile = ClientProfile {
             plant: self.config.plant.clone(),
             trust: self.roots(),
@@ -46,11 +52,11 @@ impl World {
             .initial_stream_window_size(1024)
             .connect_with_connector(connect)
             .await;
-        self.session_over(channel.unwrap(), v1::PolicyState::default())
-            .await
+        channel.unwrap()
     }
 
-    async fn session_over(&self, channel: Channel, policy: v1::PolicyState) -> Session {
+    /// A session over a connection that stands.
+    pub async fn session_over(&self, channel: Channel, policy: v1::PolicyState) -> Session {
         let (up, messages) = mpsc::channel(64);
         let hello = v1::Hello {
             software_version: "test".to_owned(),

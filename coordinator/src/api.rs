@@ -1,8 +1,9 @@
 //! The coordinator's gRPC services, thin: who calls and whether they may ([`gate`]), wire to domain, one call into
 //! the module that does it, and back. What operators change, or were refused, is in the trail before the
-//! answer goes out.
+//! answer goes out, and is also where nobody waits for it any more ([`calls`]).
 
 pub mod answers;
+pub mod calls;
 mod control;
 mod enrol;
 pub mod gate;

@@ -20,6 +20,7 @@ use tonic::transport::Server;
 use super::AppError;
 use crate::allowance::Allowance;
 use crate::api::answers::{self, Answers};
+use crate::api::calls::{self, Calls};
 use crate::api::gate::{self, Gate};
 use crate::api::{ANSWERS_MAX, ControlService, EnrolmentService, LinkService, RENEWALS, WATCHES_MAX};
 use crate::ca::Authority;
@@ -127,6 +128,7 @@ impl Services<'_> {
             .add_service(standard_health);
         let routes = routes.routes().into_axum_router();
         let carried = routes.layer(axum::middleware::map_response(answers::carry));
-        Ok(Routes::from(carried))
+        let done = axum::middleware::from_fn_with_state(Calls::default(), calls::to_the_end);
+        Ok(Routes::from(carried.layer(done)))
     }
 }

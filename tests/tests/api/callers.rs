@@ -1,5 +1,7 @@
 //! Who gets in, and what each may do.
 
+use std::time::Duration;
+
 use penstock_coordinator::api::gate::Action;
 use penstock_coordinator::ca::Authority;
 use penstock_proto::refusal::{Reason, explain};
@@ -10,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
+use crate::bounds::until;
 use crate::world::{Control, PATIENCE, World, now_ms, refused};
 
 /// Calls the method of an action with an empty request; what matters is whether the gate lets it through.
@@ -327,4 +330,32 @@ async fn metrics_and_liveness_are_served_on_loopback_to_who_asks_for_this_machin
             "{answer}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_operator_who_hangs_up_amid_a_call_leaves_nothing_done_that_the_trail_does_not_say() {
+    const CALLS: u64 = 60;
+    let world = World::start().await;
+    for n in 0..CALLS {
+        let request = v1::CreateTokenRequest {
+            role: 0,
+            valid_seconds: 600,
+            subject: Some(v1::create_token_request::Subject::Gateway(format!("gw-{n}"))),
+        };
+        let mut admin = world.admin();
+        let patience = Duration::from_micros(200 * n);
+        // Hung up on sooner or later.
+        let _ = tokio::time::timeout(patience, admin.create_token(request)).await;
+    }
+    let store = world.running.as_ref().unwrap().store().clone();
+    until(async || {
+        let made = store.list("token/gateway/gw-").await.unwrap().len();
+        let said = world.trail("coordinator/c1").await;
+        let said = said.iter().filter(|record| {
+            matches!(&record.event.as_ref().unwrap().kind,
+                Some(Kind::Operator(event)) if event.action == "create-token" && event.target.starts_with("gateway/gw-"))
+        });
+        (said.count() == made).then_some(())
+    })
+    .await;
 }

@@ -24,7 +24,7 @@ use crate::store::Store;
 /// The service.
 pub struct LinkService {
     /// Opens sessions.
-    pub sessions: Sessions,
+    pub sessions: Arc<Sessions>,
     /// Sessions under way.
     pub places: Answers<GatewayId>,
     /// Issues.

@@ -92,7 +92,7 @@ impl Services<'_> {
         })
         .max_decoding_message_size(64 * 1024);
         let link = GatewayLinkServer::new(LinkService {
-            sessions: Sessions {
+            sessions: Arc::new(Sessions {
                 coordinator: self.config.name.clone(),
                 fleet: self.fleet,
                 releases: self.releases,
@@ -101,7 +101,7 @@ impl Services<'_> {
                 limits: self.config.sessions,
                 stopping: self.stopping,
                 leaving: sessions::leaving(self.config.accept.connections_max),
-            },
+            }),
             places: Answers::of_sessions(self.config.accept.connections_max),
             authority: self.authority,
             store: self.store,

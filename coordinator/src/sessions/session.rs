@@ -119,7 +119,7 @@ type Awaited<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// One session.
 struct Session {
-    all: Sessions,
+    all: Arc<Sessions>,
     peer: GatewayPeer,
     machine: Machine,
     /// Since the hello.
@@ -140,7 +140,7 @@ struct Standing {
 
 impl Sessions {
     /// Begins a session; what is returned is the stream to the gateway.
-    pub fn open(&self, peer: GatewayPeer, inbound: Streaming<v1::GatewayMessage>) -> Outbound {
+    pub fn open(self: &Arc<Self>, peer: GatewayPeer, inbound: Streaming<v1::GatewayMessage>) -> Outbound {
         let (out, stream) = mpsc::channel(OUT_MAX);
         let session = Session::new(self.clone(), peer);
         tokio::spawn(session.run(inbound, out));
@@ -152,7 +152,7 @@ impl Sessions {
 }
 
 impl Session {
-    fn new(all: Sessions, peer: GatewayPeer) -> Self {
+    fn new(all: Arc<Sessions>, peer: GatewayPeer) -> Self {
         let random = getrandom::u64().unwrap_or(0);
         Self {
             machine: Machine::new(all.limits, random, now()),

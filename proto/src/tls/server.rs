@@ -184,7 +184,8 @@ impl ConnectionCutter {
 
 /// A verified connection.
 pub struct PeerStream {
-    stream: TlsStream<Socket>,
+    /// In a box: what serves it keeps room for it in several of its states.
+    stream: Box<TlsStream<Socket>>,
     info: PeerInfo,
     /// When a connection without identity ends.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -372,7 +373,7 @@ impl Reception {
         };
         let (line, cut) = ConnectionCutter::new();
         Ok(PeerStream {
-            stream,
+            stream: Box::new(stream),
             info: PeerInfo {
                 address,
                 identity,
@@ -401,14 +402,14 @@ impl AsyncRead for PeerStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.stands(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        Pin::new(&mut *self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for PeerStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.stands(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        Pin::new(&mut *self.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -417,7 +418,7 @@ impl AsyncWrite for PeerStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.stands(cx)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        Pin::new(&mut *self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -426,11 +427,11 @@ impl AsyncWrite for PeerStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stands(cx)?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut *self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stands(cx)?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
     }
 }

@@ -4,6 +4,7 @@
 //! packet to a coordinator. Order at stop: inspected connections are handed over, then link, reconciler, spool; the
 //! kernel keeps the policy.
 
+use penstock_proto::backoff::Backoff;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -227,6 +228,7 @@ fn bridge_settings(config: &Config) -> bridge::run::BridgeSettings {
         },
         message_bytes_max: config.bridge_message_bytes_max,
         look: bridge::supervisor::LOOK,
+        backoff: Backoff::default(),
         logins: Arc::new(config.bridge_logins.clone()),
     }
 }

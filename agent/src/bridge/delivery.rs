@@ -60,7 +60,13 @@ impl Delivery {
     pub async fn run(self, stop: CancellationToken) {
         let (answers_in, answers) = mpsc::channel(ANSWERS_MAX);
         let next = self.depth.borrow().next;
-        let machine = DeliveryMachine::new(self.permitted.clone(), self.clean_start, next, moment().instant);
+        let machine = DeliveryMachine::new(
+            self.permitted.clone(),
+            self.clean_start,
+            next,
+            moment().instant,
+            self.peer.backoff,
+        );
         let running = Running {
             side: self,
             machine,

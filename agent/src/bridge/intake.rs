@@ -64,7 +64,7 @@ impl Intake {
     pub async fn run(self, stop: CancellationToken) {
         let (durable_in, durable) = mpsc::channel(ACKS_MAX);
         let noted = noted(&self.filters_path);
-        let machine = IntakeMachine::new(self.permitted.clone(), noted, moment().instant);
+        let machine = IntakeMachine::new(self.permitted.clone(), noted, moment().instant, self.peer.backoff);
         let running = Running {
             side: self,
             machine,

@@ -43,6 +43,8 @@ pub struct BridgeSettings {
     pub message_bytes_max: u32,
     /// How often the supervisor looks, and tells.
     pub look: Duration,
+    /// How long is waited before a broker, or the queue, is tried again.
+    pub backoff: Backoff,
     /// How to log in, by broker.
     pub logins: Arc<std::collections::BTreeMap<String, Login>>,
 }
@@ -102,7 +104,7 @@ impl Setup {
         if let Ok(left) = tokio::task::spawn_blocking(move || losses::read(&folder)).await {
             self.reporter.left(left);
         }
-        let mut backoff = Backoff::default();
+        let mut backoff = self.settings.backoff;
         while !stop.is_cancelled() {
             let begun = Instant::now();
             match self.open().await {
@@ -206,6 +208,7 @@ impl Setup {
             identity: self.identity.clone(),
             packet_bytes_max,
             receive_maximum,
+            backoff: self.settings.backoff,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use penstock_policy::plan::Broker;
 use penstock_policy::text::sentence;
+use penstock_proto::backoff::Backoff;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -49,6 +50,8 @@ pub struct BrokerPeer {
     pub packet_bytes_max: u32,
     /// How many publications we take from it at once.
     pub receive_maximum: u16,
+    /// How long is waited between two attempts, and after a connection.
+    pub backoff: Backoff,
 }
 
 impl BrokerPeer {

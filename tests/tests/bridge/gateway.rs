@@ -17,6 +17,7 @@ use penstock_agent::identity::IdentityFolder;
 use penstock_agent::reconcile::PolicyView;
 use penstock_policy::ids::Revision;
 use penstock_policy::plan::Plan;
+use penstock_proto::backoff::Backoff;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +89,8 @@ fn run(state: &Path, patience: Option<Duration>) {
             message_bytes_max: 64 * 1024,
             // So that tests need not wait for what is told.
             look: Duration::from_millis(100),
+            // Nor for the waits between connections, which grow while a broker restarts again and again.
+            backoff: Backoff::between(Duration::from_millis(100), Duration::from_millis(500)),
             logins: Arc::new(
                 [("to-broker".to_owned(), login(state))]
                     .into_iter()

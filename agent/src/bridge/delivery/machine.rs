@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use penstock_proto::backoff::Backoff;
+
 use super::flights::{Flights, WINDOW};
 use crate::bridge::connection::ConnectionError;
 use crate::bridge::keeper::{Answer, Question};
@@ -71,9 +73,15 @@ pub struct DeliveryMachine {
 
 impl DeliveryMachine {
     /// Without a connection, and time for one.
-    pub fn new(rules: Arc<PublicationRules>, clean_start: bool, depth: u64, now: Instant) -> Self {
+    pub fn new(
+        rules: Arc<PublicationRules>,
+        clean_start: bool,
+        depth: u64,
+        now: Instant,
+        backoff: Backoff,
+    ) -> Self {
         Self {
-            line: Line::new(now),
+            line: Line::new(now, backoff),
             rules,
             clean_start,
             forgot: false,

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use penstock_proto::backoff::Backoff;
+
 use penstock_inspect::mqtt::packet::kind;
 
 use crate::bridge::connection::{ConnectionError, reason_text};
@@ -57,9 +59,14 @@ pub struct IntakeMachine {
 
 impl IntakeMachine {
     /// Without a connection, and time for one. `noted`: the last [`Subscribed`].
-    pub fn new(rules: Arc<PublicationRules>, noted: Option<Vec<String>>, now: Instant) -> Self {
+    pub fn new(
+        rules: Arc<PublicationRules>,
+        noted: Option<Vec<String>>,
+        now: Instant,
+        backoff: Backoff,
+    ) -> Self {
         Self {
-            line: Line::new(now),
+            line: Line::new(now, backoff),
             rules,
             noted,
             forgot: false,

@@ -127,11 +127,11 @@ pub struct Line<A> {
 }
 
 impl<A> Line<A> {
-    /// Without a connection, and time for one.
-    pub fn new(now: Instant) -> Self {
+    /// Without a connection, and time for one. `backoff` says how long is waited between two.
+    pub fn new(now: Instant, backoff: Backoff) -> Self {
         Self {
             stage: Stage::Away { until: now },
-            backoff: Backoff::default(),
+            backoff,
             actions: VecDeque::new(),
         }
     }

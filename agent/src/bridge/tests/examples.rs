@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use penstock_inspect::mqtt::packet::kind;
 use penstock_policy::protocol::mqtt::MqttOperation;
 use penstock_policy::terms::NumberRange;
+use penstock_proto::backoff::Backoff;
 
 use crate::bridge::connection::ConnectionError;
 use crate::bridge::delivery::machine::{self as delivery, DeliveryMachine};
@@ -82,7 +83,7 @@ struct Giving {
 impl Giving {
     fn new() -> Self {
         let now = begin();
-        let machine = DeliveryMachine::new(rules(), false, 1, now.instant);
+        let machine = DeliveryMachine::new(rules(), false, 1, now.instant, Backoff::default());
         let mut giving = Self { machine, now };
         assert_eq!(
             giving.take(delivery::Fact::TimePassed),
@@ -130,7 +131,7 @@ impl Giving {
 #[test]
 fn a_new_session_at_the_sending_broker_is_recorded_also_if_the_connection_breaks_at_once() {
     let mut now = begin();
-    let mut machine = IntakeMachine::new(rules(), None, now.instant);
+    let mut machine = IntakeMachine::new(rules(), None, now.instant, Backoff::default());
     machine.take(intake::Fact::TimePassed, now);
     let open = |machine: &mut IntakeMachine, session_present, now| {
         let (outcome, random) = (welcome(session_present), 1);
@@ -249,7 +250,7 @@ fn a_broker_that_takes_no_publication_at_all_is_reported_instead_of_waited_for()
 #[test]
 fn a_silent_broker_is_left_but_not_while_nobody_listens_to_it() {
     let mut now = begin();
-    let mut machine = IntakeMachine::new(rules(), None, now.instant);
+    let mut machine = IntakeMachine::new(rules(), None, now.instant, Backoff::default());
     machine.take(intake::Fact::TimePassed, now);
     let (outcome, random) = (welcome(true), 1);
     machine.take(intake::Fact::Opened { outcome, random }, now);

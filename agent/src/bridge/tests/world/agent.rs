@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use penstock_proto::backoff::Backoff;
+
 use super::disk::Disk;
 use crate::bridge::delivery::machine::DeliveryMachine;
 use crate::bridge::intake::machine::IntakeMachine;
@@ -29,9 +31,15 @@ impl Agent {
     /// As it begins over a disk.
     pub(super) fn new(rules: &Arc<PublicationRules>, disk: &Disk, now: Moment) -> Self {
         Self {
-            intake: IntakeMachine::new(rules.clone(), None, now.instant),
+            intake: IntakeMachine::new(rules.clone(), None, now.instant, Backoff::default()),
             keeper: KeeperMachine::new(disk.state.finished),
-            delivery: DeliveryMachine::new(rules.clone(), false, disk.state.next, now.instant),
+            delivery: DeliveryMachine::new(
+                rules.clone(),
+                false,
+                disk.state.next,
+                now.instant,
+                Backoff::default(),
+            ),
             intake_connection: 0,
             delivery_connection: 0,
             batch: None,

@@ -45,17 +45,17 @@ use ground::{br_netfilter, forwarding, needs, routing, sysctl};
 pub use nft::run::NftError;
 pub use shape::lower::LowerError;
 pub use shape::structure::{Finding, StructureError};
-use table::Table;
+use table::{Table, standby};
 pub use watch::counters::Counters;
 use watch::looks::Watching;
 pub use watch::passage::Pace;
-use watch::{drift, looks, routes, verdicts};
+use watch::{drift, looks, passage, routes, verdicts};
 
 use crate::identity::Identity;
 use crate::inspector::{self, Inspector};
 use crate::intercept::InspectorPorts;
-use crate::observed::DriftStep;
 use crate::observed::outbox::{Outbox, Sink};
+use crate::observed::{DriftStep, REPORT_AFTER};
 use crate::service_manager::{ServiceManager, StoredDescriptor};
 
 /// What the data plane needs to know of the machine.
@@ -77,6 +77,12 @@ pub struct EnforceSettings {
     pub count: Duration,
     /// When a must-flow is judged by its rhythm.
     pub pace: Pace,
+    /// How long after its first packet or its first use a verdict or an operation is reported first.
+    pub report_after: Duration,
+    /// How often is looked at what no event tells: whether packets can cross, and whether must-flows go on.
+    pub look: Duration,
+    /// A gateway that nothing passes for so long counts as a standby, and its rules as new.
+    pub lull: Duration,
     /// Bounds of the data plane's own inspector; without them it has none.
     pub inspect: Option<inspector::SeatLimits>,
     /// Where another inspector listens, if it has none of its own.
@@ -92,6 +98,9 @@ impl Default for EnforceSettings {
             account_path: None,
             note_path: None,
             pace: Pace::default(),
+            report_after: REPORT_AFTER,
+            look: passage::LOOK,
+            lull: standby::LULL,
             verify_interval: Duration::from_secs(300),
             count: Duration::from_secs(10),
             inspect: None,
@@ -265,6 +274,7 @@ impl Enforcer {
             match Inspector::start(
                 inspector::Redirect::Intercepted,
                 limits,
+                settings.report_after,
                 Arc::clone(&outbox),
                 kept,
             ) {

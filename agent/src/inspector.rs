@@ -129,6 +129,8 @@ pub struct InspectorState {
     settles_each: bool,
     /// Where TLS that ends here is met.
     handshakes: Handshakes,
+    /// How long after its first use something is reported first.
+    report_after: Duration,
     outbox: Arc<Outbox>,
     /// By which the kernel knows that the threads work.
     pulse: Pulse,
@@ -184,10 +186,12 @@ impl Drop for Hold<'_> {
 
 impl Inspector {
     /// Opens the listeners and starts the threads, in the network namespace of the calling thread. Nothing passes before
-    /// the first policy. `kept` is what the agent before left ([`Inspector::hand_over`]).
+    /// the first policy. Operations are reported first `report_after` their first use. `kept` is what the agent before left
+    /// ([`Inspector::hand_over`]).
     pub(crate) fn start(
         way: Redirect,
         limits: SeatLimits,
+        report_after: Duration,
         outbox: Arc<Outbox>,
         kept: Vec<StoredDescriptor>,
     ) -> io::Result<Self> {
@@ -225,6 +229,7 @@ impl Inspector {
             seats: Seats::new(limits),
             settles_each,
             handshakes: Handshakes::start(1, HANDSHAKES_MAX, HANDSHAKE_MAX)?,
+            report_after,
             outbox,
             pulse,
             failures: AtomicU64::new(0),

@@ -10,11 +10,15 @@ pub(crate) use event::fault_of;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use penstock_policy::ids::{FlowId, Revision, ZoneId};
 use penstock_policy::protocol::Protocol;
 use penstock_policy::terms::NumberRange;
 use penstock_policy::verdict::Decision;
+
+/// How long after its first use something is reported first (default); what goes on is reported at doubling distance.
+pub const REPORT_AFTER: Duration = Duration::from_secs(1);
 
 /// Something that the data plane saw.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -116,10 +116,10 @@ impl Table {
                 .as_deref()
                 .map(Account::read)
                 .map(Mutex::new),
+            aggregator: Mutex::new(Aggregator::new(settings.report_after)),
             settings,
             outbox,
             current: RwLock::default(),
-            aggregator: Mutex::default(),
             hears: AtomicBool::new(false),
             hiding: Mutex::default(),
             ends: Mutex::default(),

@@ -1,7 +1,7 @@
 //! Turns single judgements into few events: what one client did on one server is reported once per interval.
 //!
 //! - A permitted operation is counted by its name and rule, without a word being made of it: that is the hot path. It is
-//!   reported a second after its first use, and then at doubling distance up to [`INTERVAL_ALLOWED_MAX`].
+//!   reported a second after its first use (default), and then at doubling distance up to [`INTERVAL_ALLOWED_MAX`].
 //! - A refusal names its operation. The same one is reported at doubling distance up to [`INTERVAL_TOLD_MAX`]; of a client
 //!   that tries more different ones than [`SENTENCES_MAX`] in an interval, the rest is counted by name.
 //! - What is no operation and does not pass (malformed packets, answers that nobody asked for, a standing connection that
@@ -30,10 +30,8 @@ use penstock_policy::text;
 use penstock_policy::verdict::Decision;
 
 use super::lookup::RuleSet;
-use crate::observed::{NamedFlow, Subject};
+use crate::observed::{NamedFlow, REPORT_AFTER, Subject};
 
-/// The first interval of anything.
-pub(super) const INTERVAL_FIRST: Duration = Duration::from_secs(1);
 /// The longest interval of refusals and notes.
 pub(super) const INTERVAL_TOLD_MAX: Duration = Duration::from_secs(10);
 /// The longest interval of permitted operations.
@@ -50,11 +48,30 @@ pub(super) const ALLOWED_ALL_MAX: usize = 32_768;
 /// Of a sentence or a reason so much is kept, bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 1024;
 
-/// What all tallies of a thread share of room.
-#[derive(Debug, Default)]
+/// What all tallies of a thread share: room, and how soon is reported.
+#[derive(Debug)]
 pub(super) struct TallyRoom {
+    /// The first interval of anything.
+    report_after: Duration,
     sentences: Cell<usize>,
     allowed: Cell<usize>,
+}
+
+impl TallyRoom {
+    /// All of it is free. Anything is reported first `report_after` its first use.
+    pub(super) fn new(report_after: Duration) -> Self {
+        Self {
+            report_after,
+            sentences: Cell::default(),
+            allowed: Cell::default(),
+        }
+    }
+}
+
+impl Default for TallyRoom {
+    fn default() -> Self {
+        Self::new(REPORT_AFTER)
+    }
 }
 
 /// Whose doings are counted together.
@@ -104,13 +121,13 @@ struct Times {
 }
 
 impl Times {
-    fn new(now: Duration) -> Self {
+    fn new(now: Duration, interval: Duration) -> Self {
         Self {
             count: 0,
             first: now,
             last: now,
-            interval: INTERVAL_FIRST,
-            due: now + INTERVAL_FIRST,
+            interval,
+            due: now + interval,
         }
     }
 
@@ -224,7 +241,7 @@ impl Tally {
             }
             return;
         }
-        let mut times = Times::new(now);
+        let mut times = Times::new(now, self.room.report_after);
         times.mark(now);
         self.room.allowed.set(all + 1);
         self.allowed.push(AllowedOperation { key, times });
@@ -310,7 +327,7 @@ impl Tally {
         // Classes are few: a protocol has so many operations.
         let mut reason = reason();
         shorten(&mut reason);
-        let mut times = Times::new(now);
+        let mut times = Times::new(now, self.room.report_after);
         times.mark(now);
         self.room.sentences.set(all + 1);
         self.sentences.push(Sentence {

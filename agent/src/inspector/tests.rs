@@ -32,6 +32,8 @@ use penstock_policy::verdict::Decision;
 
 /// A claim that does not hold fails by then; no test that passes waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// After which operations are reported, so that no test waits for it.
+const SOON: Duration = Duration::from_millis(20);
 
 const READ: [u8; 12] = [0, 1, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1];
 const WRITE: [u8; 12] = [0, 2, 0, 0, 0, 6, 1, 6, 0, 40, 0, 9];
@@ -103,7 +105,8 @@ impl World {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let (sender, observed) = mpsc::channel(1024);
         let way = Redirect::Fixed(server.local_addr().unwrap());
-        let inspector = Inspector::start(way, limits, Arc::new(Outbox::new(sender)), Vec::new()).unwrap();
+        let inspector =
+            Inspector::start(way, limits, SOON, Arc::new(Outbox::new(sender)), Vec::new()).unwrap();
         Self {
             inspector,
             server,
@@ -390,8 +393,14 @@ impl World {
         drop(self.inspector);
         let (sender, observed) = mpsc::channel(1024);
         let way = Redirect::Fixed(self.server.local_addr().unwrap());
-        let inspector =
-            Inspector::start(way, SeatLimits::default(), Arc::new(Outbox::new(sender)), kept).unwrap();
+        let inspector = Inspector::start(
+            way,
+            SeatLimits::default(),
+            SOON,
+            Arc::new(Outbox::new(sender)),
+            kept,
+        )
+        .unwrap();
         assert_eq!(inspector.ports(), ports);
         Self {
             inspector,

@@ -28,10 +28,10 @@ use super::{InspectorState, now, polling};
 use crate::clock;
 use crate::observed::{LossCause, Observation, OperationSeen, Subject};
 
-/// How often due events are handed on.
-const TICK: Duration = Duration::from_secs(1);
-/// Ticks between two looks after half-closed connections.
-const LOOK_TICKS: u64 = 30;
+/// A thread gives its sign of life, and hands on due events, no less often.
+const TICK_MAX: Duration = Duration::from_secs(1);
+/// Time between two looks after half-closed connections.
+const LOOK: Duration = Duration::from_secs(30);
 /// Tuples that a thread counts apart.
 pub(super) const TALLIES_MAX: usize = 4096;
 
@@ -83,13 +83,13 @@ pub(super) async fn run(
     mut commands: mpsc::Receiver<Command>,
 ) -> io::Result<()> {
     let worker = Rc::new(Worker {
+        room: Rc::new(TallyRoom::new(shared.report_after)),
         shared,
         policy: RefCell::new(None),
         settled: watch::channel(None).0,
         sessions: RefCell::default(),
         openings: RefCell::default(),
         tallies: RefCell::default(),
-        room: Rc::default(),
         scratch: RefCell::default(),
         contention: Cell::default(),
         next: Cell::new(0),
@@ -242,13 +242,16 @@ impl Worker {
     }
 
     async fn tick(self: Rc<Self>, number: usize) {
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(self.shared.report_after.min(TICK_MAX));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for count in 0_u64.. {
+        let mut looked = Duration::ZERO;
+        loop {
             tick.tick().await;
-            self.shared.pulse.tick(number, now());
+            let now = now();
+            self.shared.pulse.tick(number, now);
             self.tell(false);
-            if count.is_multiple_of(LOOK_TICKS) {
+            if now.saturating_sub(looked) >= LOOK {
+                looked = now;
                 for session in self.sessions.borrow().values() {
                     session.borrow_mut().look_after();
                 }

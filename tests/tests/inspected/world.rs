@@ -226,6 +226,15 @@ impl World {
     }
 }
 
+/// As the program's, but that operations and verdicts are reported at once, so that no test waits for it.
+fn settings(limits: SeatLimits) -> EnforceSettings {
+    EnforceSettings {
+        inspect: Some(limits),
+        report_after: Duration::from_millis(50),
+        ..EnforceSettings::default()
+    }
+}
+
 /// The data plane within this process.
 pub struct Agent {
     pub enforcer: Enforcer,
@@ -235,12 +244,8 @@ pub struct Agent {
 impl Agent {
     pub fn start(limits: SeatLimits) -> Self {
         let (sender, observed) = mpsc::channel(4096);
-        let settings = EnforceSettings {
-            inspect: Some(limits),
-            ..EnforceSettings::default()
-        };
         Self {
-            enforcer: Enforcer::start(settings, sender).unwrap(),
+            enforcer: Enforcer::start(settings(limits), sender).unwrap(),
             observed,
         }
     }
@@ -263,10 +268,7 @@ impl Agent {
         drop(self);
         std::fs::remove_file(path).unwrap();
         let (sender, observed) = mpsc::channel(4096);
-        let settings = EnforceSettings {
-            inspect: Some(SeatLimits::default()),
-            ..EnforceSettings::default()
-        };
+        let settings = settings(SeatLimits::default());
         Self {
             enforcer: Enforcer::start_with(settings, kept, sender).unwrap(),
             observed,

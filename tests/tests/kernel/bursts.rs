@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use penstock_agent::enforce::{EnforceSettings, Enforcer};
-use penstock_agent::observed::{Observation, VerdictSeen};
+use penstock_agent::observed::{Observation, REPORT_AFTER, VerdictSeen};
 use penstock_lab as lab;
 use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::{Carried, Decision};
@@ -18,11 +18,19 @@ use super::world::{Agent, MODES, PATIENCE, World, settings};
 /// What its reader takes at a time: less than the agent's trail does.
 const OBSERVED_MAX: usize = 1024;
 
+/// Reports as late as the program does: a burst has to find its tables full.
+fn as_the_program() -> EnforceSettings {
+    EnforceSettings {
+        report_after: REPORT_AFTER,
+        ..settings()
+    }
+}
+
 /// An agent with its reader.
 fn start() -> Agent {
     let (sender, observed) = mpsc::channel(OBSERVED_MAX);
     Agent {
-        enforcer: Enforcer::start(settings(), sender).unwrap(),
+        enforcer: Enforcer::start(as_the_program(), sender).unwrap(),
         observed,
     }
 }
@@ -266,7 +274,7 @@ fn what_the_kernel_logs_while_no_agent_listens_is_counted_as_lost() {
                 let start = || {
                     let settings = EnforceSettings {
                         account_path: Some(folder.path().join("logged")),
-                        ..EnforceSettings::default()
+                        ..settings()
                     };
                     let (sender, observed) = mpsc::channel(OBSERVED_MAX);
                     Agent {
@@ -318,7 +326,7 @@ fn what_rules_of_an_agent_before_log_until_the_first_plan_is_in_force_is_counted
                 let (sender, observed) = mpsc::channel(OBSERVED_MAX);
                 let settings = EnforceSettings {
                     account_path: Some(folder.path().join("logged")),
-                    ..EnforceSettings::default()
+                    ..settings()
                 };
                 Agent {
                     enforcer: Enforcer::start(settings, sender).unwrap(),
@@ -335,7 +343,8 @@ fn what_rules_of_an_agent_before_log_until_the_first_plan_is_in_force_is_counted
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 let probes: Vec<Probe> = openings(10).collect();
                 send(&world, &probes);
-                tokio::time::sleep(Duration::from_secs(2)).await;
+                // Beyond when they are due.
+                tokio::time::sleep(10 * settings().report_after).await;
                 agent.apply(&plan, 1).await;
                 let report = Report::until(&mut agent, |report| report.told() + report.lost >= 10).await;
                 assert_eq!(report.told() + report.lost, 10);

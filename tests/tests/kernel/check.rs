@@ -12,7 +12,7 @@ use penstock_policy::plan::Plan;
 use penstock_policy::terms::{GatewayMode, OnDrift, PortRange, Transport};
 
 use super::plans::{SIDES, rule, tcp, two_flows, udp};
-use super::world::{Agent, World};
+use super::world::{Agent, World, settings};
 
 /// An `nft` that notes what it is asked.
 struct Noting<'a> {
@@ -30,7 +30,7 @@ impl Noting<'_> {
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         EnforceSettings {
             nft: program,
-            ..EnforceSettings::default()
+            ..settings()
         }
     }
 

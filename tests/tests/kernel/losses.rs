@@ -14,7 +14,7 @@ use penstock_policy::verdict::Carried;
 use super::plans::{SIDES, observing, two_flows};
 use super::turned::{running, started_long_ago, talk};
 use super::wire::{Part, Probe};
-use super::world::{Agent, MODES, PATIENCE, World, at_each_gateway};
+use super::world::{Agent, MODES, PATIENCE, World, at_each_gateway, settings};
 
 /// What becomes of packets that no flow permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +125,7 @@ fn not_a_packet_of_a_running_flow_is_lost_while_another_version_of_the_agent_rep
                 let log_group = 86 + u16::try_from(round % 2).unwrap();
                 let agent = Agent::start_with(EnforceSettings {
                     log_group,
-                    ..EnforceSettings::default()
+                    ..settings()
                 });
                 let change = agent.apply(&two_flows(mode), round).await.change;
                 assert_eq!(change, ApplyMethod::Whole, "{mode:?}");
@@ -180,7 +180,7 @@ fn tables_that_a_killed_agent_left_beside_its_own_are_taken_away() {
             Nft::new("nft".into()).load(left).await.unwrap();
             let agent = Agent::start_with(EnforceSettings {
                 log_group: 87,
-                ..EnforceSettings::default()
+                ..settings()
             });
             agent.apply(&two_flows(mode), 1).await;
             for probe in running() {

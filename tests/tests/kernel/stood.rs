@@ -10,13 +10,13 @@ use penstock_policy::ids::Revision;
 use penstock_policy::terms::GatewayMode;
 
 use super::plans::{SIDES, two_flows};
-use super::world::{Agent, World};
+use super::world::{Agent, World, settings};
 
 fn noted(folder: &Path) -> EnforceSettings {
     EnforceSettings {
         base_path: Some(folder.join("base.json")),
         note_path: Some(folder.join("left.json")),
-        ..EnforceSettings::default()
+        ..settings()
     }
 }
 

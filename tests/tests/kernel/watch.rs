@@ -7,7 +7,7 @@ use penstock_agent::enforce::nft::readback::RulesetReader;
 use penstock_agent::enforce::nft::run::Nft;
 use penstock_agent::enforce::{ApplyMethod, Base, DriftState, EnforceError, EnforceSettings, NftError};
 use penstock_agent::intercept::InspectorPorts;
-use penstock_agent::observed::{DriftStep, Observation};
+use penstock_agent::observed::{DriftStep, Observation, REPORT_AFTER};
 use penstock_lab as lab;
 use penstock_policy::ids::{FlowId, Revision};
 use penstock_policy::terms::{GatewayMode, OnAgentLoss, OnDrift};
@@ -16,7 +16,7 @@ use penstock_policy::verdict::{Carried, Decision};
 use super::inspected::{inspected, with_ports};
 use super::plans::{SIDES, observing, plan, rule, tcp, two_flows};
 use super::wire::{Part, Probe};
-use super::world::{Agent, MODES, World};
+use super::world::{Agent, MODES, World, settings};
 
 fn probe(port: u16, number: u16) -> Probe {
     let (source, destination) = ("10.1.0.5".parse().unwrap(), "10.2.0.9".parse().unwrap());
@@ -221,7 +221,7 @@ fn a_missing_or_failing_nft_leaves_the_state_as_before() {
                 std::fs::set_permissions(&failing, std::fs::Permissions::from_mode(0o755)).unwrap();
             };
             wrapper("exec nft \"$@\"");
-            let agent = Agent::start_with(EnforceSettings { nft: failing.clone(), ..EnforceSettings::default() });
+            let agent = Agent::start_with(EnforceSettings { nft: failing.clone(), ..settings() });
             agent.apply(&plan, 1).await;
             let mut next = plan.clone();
             next.rules.remove(0);
@@ -304,7 +304,7 @@ fn the_base_rules_deny_before_the_agent_and_leave_a_living_table_alone() {
                     assert_eq!(Base::read(&base_path).unwrap(), None);
                     let agent = Agent::start_with(EnforceSettings {
                         base_path: Some(base_path.clone()),
-                        ..EnforceSettings::default()
+                        ..settings()
                     });
                     agent.apply(&two_flows(mode), 1).await;
                     let base = Base::read(&base_path).unwrap().unwrap();
@@ -345,7 +345,11 @@ fn verdicts_are_told_with_flow_revision_and_reason() {
         for mode in MODES {
             let world = World::new(lab, mode, &SIDES);
             world.at_gateway(async || {
-                let mut agent = Agent::start();
+                let mut agent = Agent::start_with(EnforceSettings {
+                    // What is told as one has to come within it.
+                    report_after: REPORT_AFTER,
+                    ..settings()
+                });
                 let rules = two_flows(mode).rules;
                 agent
                     .apply(&observing(plan(mode, rules), &["lan2", "lan3"]), 41)

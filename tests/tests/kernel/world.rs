@@ -273,10 +273,13 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long is waited for what must not come.
 pub const SILENCE: Duration = Duration::from_millis(500);
 
-/// As the program's, but that counters are asked for more often, so that no test waits for it.
+/// As the program's, but that counters are asked for, what no event tells is looked at, and verdicts are reported more often,
+/// so that no test waits for it.
 pub fn settings() -> EnforceSettings {
     EnforceSettings {
         count: Duration::from_secs(1),
+        report_after: Duration::from_millis(50),
+        look: Duration::from_millis(200),
         ..EnforceSettings::default()
     }
 }

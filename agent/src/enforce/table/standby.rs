@@ -12,18 +12,29 @@ use super::{Table, blocking};
 use crate::enforce::nft::batch::ElementBatch;
 use crate::enforce::nft::render::STARTING_S;
 
-/// How often a gateway without traffic begins that time again: often enough that one missed look leaves it open.
-const EVERY: Duration = Duration::from_secs(STARTING_S as u64 / 3);
+/// How often a gateway without traffic begins that time again (default): often enough that one missed look leaves it open.
+pub(in crate::enforce) const LULL: Duration = Duration::from_secs(STARTING_S as u64 / 3);
 
 /// Whether anything passes a gateway.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::enforce) struct Lull {
+    /// Nothing has to pass for so long.
+    every: Duration,
     passed: Option<u64>,
     /// For how long nothing has passed since the time was begun again.
     still: Duration,
 }
 
 impl Lull {
+    /// Nothing was looked at yet.
+    pub(in crate::enforce) fn new(every: Duration) -> Self {
+        Self {
+            every,
+            passed: None,
+            still: Duration::ZERO,
+        }
+    }
+
     /// What was counted `after` the last look; `true` if the rules should count as new again.
     pub(in crate::enforce) fn look(&mut self, counters: &Counters, after: Duration) -> bool {
         let passed = counters
@@ -37,7 +48,7 @@ impl Lull {
         } else {
             Duration::ZERO
         };
-        let is_due = self.still >= EVERY;
+        let is_due = self.still >= self.every;
         if is_due {
             self.still = Duration::ZERO;
         }
@@ -67,7 +78,7 @@ mod tests {
 
     #[test]
     fn rules_count_as_new_again_only_where_nothing_passed_for_a_while() {
-        let mut lull = Lull::default();
+        let mut lull = Lull::new(LULL);
         let tick = Duration::from_secs(10);
         let mut looks = |packets: &[u64]| -> Vec<bool> {
             packets

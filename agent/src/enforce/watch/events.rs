@@ -1,6 +1,6 @@
 //! Turns single log messages into few events: the same verdict on the same tuple is one event per interval. Pure.
 //!
-//! The first event of a tuple comes a second after its first packet, later ones at doubling distance up to ten
+//! The first event of a tuple comes a second after its first packet (default), later ones at doubling distance up to ten
 //! seconds. The table is bounded; where it is full, tuples of which nothing is left to tell make room, and what finds none
 //! is counted, never dropped silently.
 
@@ -10,8 +10,6 @@ use std::time::{Duration, Instant, SystemTime};
 use super::nflog::LoggedPacket;
 use crate::observed::outbox::WAITING_MAX;
 
-/// The first interval of a tuple.
-pub const INTERVAL_FIRST: Duration = Duration::from_secs(1);
 /// The longest interval.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(10);
 /// Tuples that are followed at once.
@@ -40,8 +38,10 @@ struct VerdictEntry {
 }
 
 /// The tuples that are followed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Aggregator {
+    /// The first interval of a tuple.
+    report_after: Duration,
     entries: HashMap<LoggedPacket, VerdictEntry>,
     overflow: u64,
     /// Of each entry something is left to tell.
@@ -49,6 +49,16 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
+    /// Follows nothing yet. A tuple's first event comes `report_after` its first packet.
+    pub fn new(report_after: Duration) -> Self {
+        Self {
+            report_after,
+            entries: HashMap::new(),
+            overflow: 0,
+            all_untold: false,
+        }
+    }
+
     /// Counts one packet.
     pub fn record(&mut self, packet: LoggedPacket, now: Instant, clock: SystemTime) {
         if let Some(entry) = self.entries.get_mut(&packet) {
@@ -67,8 +77,8 @@ impl Aggregator {
             count: 1,
             first: clock,
             last: clock,
-            interval: INTERVAL_FIRST,
-            due: now + INTERVAL_FIRST,
+            interval: self.report_after,
+            due: now + self.report_after,
         };
         self.entries.insert(packet, entry);
     }

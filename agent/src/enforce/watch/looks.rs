@@ -1,10 +1,10 @@
-//! Looks each second at what no event tells: whether packets can cross, whether must-flows go on, whether the inspector works;
+//! Looks each second (default) at what no event tells: whether packets can cross, whether must-flows go on, whether the inspector works;
 //! keeps what is so for health, and tells the trail when it begins and ends.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::conditions::Conditions;
-use super::passage::{LOOK, Passage, PassageReport};
+use super::passage::{Passage, PassageReport};
 use crate::clock;
 use crate::enforce::table::Table;
 use crate::inspector::pulse::STALLED;
@@ -24,7 +24,7 @@ pub(in crate::enforce) struct Watching {
 /// Looks for as long as the agent runs.
 pub(in crate::enforce) async fn watch(watching: Arc<Watching>) {
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(watching.table.settings.look).await;
         watching.look().await;
     }
 }

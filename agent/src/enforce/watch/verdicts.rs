@@ -17,7 +17,7 @@ use crate::observed::{LossCause, Observation};
 
 /// How often due events are handed on.
 const TICK: Duration = Duration::from_millis(100);
-/// Pause before the log group is tried again.
+/// Pause before the log group is tried again, at most.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Room for one datagram.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -59,7 +59,7 @@ async fn hear(table: &Table) {
         table.hears.store(false, Relaxed);
         let group = table.settings.log_group;
         tracing::error!(%error, group, "the kernel's log cannot be read; enforcement goes on, verdicts are only counted");
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(table.settings.count.min(AGAIN)).await;
     }
 }
 
@@ -107,7 +107,7 @@ async fn hand_on(table: &Table) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut untold = None;
-    let mut lull = Lull::default();
+    let mut lull = Lull::new(table.settings.lull);
     let mut counted = Instant::now();
     loop {
         tick.tick().await;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::enforce::watch::nflog::{Content, KernelAction, Opener, PacketShape};
+use crate::observed::REPORT_AFTER;
 
 fn packet(port: u16) -> LoggedPacket {
     let content = Content::Ip {
@@ -28,7 +29,7 @@ fn packet(port: u16) -> LoggedPacket {
 proptest! {
     #[test]
     fn every_packet_is_counted_exactly_once_whatever_the_timing(steps in prop::collection::vec((0_u16..9, 0_u64..3000), 0..200)) {
-        let mut aggregator = Aggregator::default();
+        let mut aggregator = Aggregator::new(REPORT_AFTER);
         let (mut now, mut told) = (Instant::now(), 0);
         for (port, pause_ms) in &steps {
             now += Duration::from_millis(*pause_ms);
@@ -42,7 +43,7 @@ proptest! {
 
 #[test]
 fn a_long_flood_of_one_tuple_is_few_events_at_growing_distance() {
-    let mut aggregator = Aggregator::default();
+    let mut aggregator = Aggregator::new(REPORT_AFTER);
     let begin = Instant::now();
     let mut at = Vec::new();
     for tenth in 0..600_u64 {
@@ -55,7 +56,7 @@ fn a_long_flood_of_one_tuple_is_few_events_at_growing_distance() {
 
 #[test]
 fn what_finds_no_room_is_counted() {
-    let mut aggregator = Aggregator::default();
+    let mut aggregator = Aggregator::new(REPORT_AFTER);
     for flow in 0..u32::try_from(TUPLES_MAX).unwrap() + 5 {
         aggregator.record(
             LoggedPacket { flow, ..packet(1) },
@@ -70,7 +71,7 @@ fn what_finds_no_room_is_counted() {
 
 #[test]
 fn a_full_table_makes_room_by_what_was_told() {
-    let mut aggregator = Aggregator::default();
+    let mut aggregator = Aggregator::new(REPORT_AFTER);
     let begin = Instant::now();
     let record = |aggregator: &mut Aggregator, flow, now| {
         aggregator.record(LoggedPacket { flow, ..packet(1) }, now, SystemTime::now());
@@ -79,7 +80,7 @@ fn a_full_table_makes_room_by_what_was_told() {
     for flow in 0..full {
         record(&mut aggregator, flow, begin);
     }
-    let later = begin + INTERVAL_FIRST;
+    let later = begin + REPORT_AFTER;
     assert_eq!(aggregator.due(later).len(), TUPLES_MAX);
     for flow in full..2 * full {
         record(&mut aggregator, flow, later);

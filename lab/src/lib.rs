@@ -13,8 +13,8 @@
 
 #![warn(clippy::missing_errors_doc)]
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 mod daemon;
 mod namespace;
@@ -97,7 +97,7 @@ impl LabError {
 #[derive(Debug)]
 pub struct Lab {
     directory: PathBuf,
-    links: Cell<u32>,
+    links: AtomicU32,
 }
 
 impl Lab {
@@ -120,7 +120,7 @@ impl Lab {
             .map_err(|e| LabError::system("create folder", directory.display().to_string(), e))?;
         Ok(Self {
             directory,
-            links: Cell::new(0),
+            links: AtomicU32::new(0),
         })
     }
 
@@ -144,7 +144,7 @@ impl Lab {
     /// # Errors
     /// `ip` fails: an interface of that name is there already, or a namespace is gone.
     pub fn link(&self, a: (&Namespace, &str), b: (&Namespace, &str)) -> Result<(), LabError> {
-        let number = self.links.replace(self.links.get().saturating_add(1));
+        let number = self.links.fetch_add(1, Ordering::Relaxed);
         namespace::link(number, End::from(a), End::from(b))
     }
 }

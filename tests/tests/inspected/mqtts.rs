@@ -8,6 +8,7 @@ use penstock_lab::{self as lab, Daemon, Lab};
 use penstock_policy::plan::{Capability, Plan};
 use penstock_policy::terms::Tls;
 use penstock_policy::verdict::Decision;
+use penstock_tests::at_once;
 
 use super::pki::{Files, Pki};
 use super::world::{Agent, CLIENT, MODES, PATIENCE, SERVER, World, peer, python, telemetry};
@@ -173,19 +174,24 @@ fn who_is_not_the_device_of_that_address_is_refused_before_the_broker_hears_of_i
     lab::sandbox::test(
         "mqtts::who_is_not_the_device_of_that_address_is_refused_before_the_broker_hears_of_it",
         |lab| {
-            for mode in MODES {
+            let folder = lab.directory();
+            let all = MODES.map(|mode| {
                 let world = World::new(lab, mode);
-                let pki = Pki::new(&lab.directory().join(format!("pki-{mode:?}")));
+                let pki = Pki::new(&folder.join(format!("pki-{mode:?}")));
                 let broker = broker(lab, &world, &pki.device("plc", &[SERVER]));
+                (world, pki, broker)
+            });
+            at_once(&all, |(world, pki, broker)| {
+                let mode = world.mode;
                 let authority = pki.device("hmi", &[]).authority;
-                let other = Pki::of("dairy", &lab.directory().join(format!("other-{mode:?}")));
+                let other = Pki::of("dairy", &folder.join(format!("other-{mode:?}")));
                 let foreign = Files {
                     authority: authority.clone(),
                     ..other.device("hmi", &[])
                 };
                 let neighbour = pki.device("historian", &[]);
                 world.at_gateway(async || {
-                    let mut agent = agent(&pki, plan(&world)).await;
+                    let mut agent = agent(pki, plan(world)).await;
                     let before = broker.log().matches("New connection").count();
                     for (more, because) in [
                         (&["--cafile", authority.as_str()][..], "shows no certificate"),
@@ -194,7 +200,7 @@ fn who_is_not_the_device_of_that_address_is_refused_before_the_broker_hears_of_i
                         // It speaks TLS on this port also unasked, and trusts whom its system trusts.
                         (&[], "the client refuses this gateway's certificate"),
                     ] {
-                        let said = publish(&world, TOPIC, more);
+                        let said = publish(world, TOPIC, more);
                         assert_ne!(said, "", "{mode:?} {because}");
                         let seen = agent.until(|seen| seen.text.contains(because)).await;
                         let refused = seen.last().unwrap();
@@ -211,7 +217,7 @@ fn who_is_not_the_device_of_that_address_is_refused_before_the_broker_hears_of_i
                     let after = broker.log().matches("New connection").count();
                     assert_eq!(before, after, "{}", broker.log());
                 });
-            }
+            });
         },
     )
     .unwrap();

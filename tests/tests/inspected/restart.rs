@@ -13,6 +13,7 @@ use penstock_policy::plan::Plan;
 use penstock_policy::release::Trust;
 use penstock_policy::terms::{GatewayMode, OnAgentLoss};
 use penstock_proto::v1::{PolicyOffer, SignedRelease};
+use penstock_tests::at_once;
 
 use super::life;
 use super::world::{MODES, PATIENCE, SERVER, World, peer, polling, python};
@@ -79,10 +80,14 @@ fn a_client_that_polls_a_hundred_times_a_second_sees_no_failure_across_planned_r
     lab::sandbox::test(
         "restart::a_client_that_polls_a_hundred_times_a_second_sees_no_failure_across_planned_restarts",
         |lab| {
-            for mode in MODES {
+            let cases = MODES.map(|mode| {
                 let world = World::new(lab, mode);
-                let _plc = world.plc(SERVER);
+                let plc = world.plc(SERVER);
                 let config = prepare(lab, &world, &world.plan(&[(502, polling())]));
+                (world, config, plc)
+            });
+            at_once(&cases, |(world, config, _)| {
+                let mode = world.mode;
                 let socket = config.with_file_name("notify");
                 let mut command = world.gateway.command(python());
                 command
@@ -90,7 +95,7 @@ fn a_client_that_polls_a_hundred_times_a_second_sees_no_failure_across_planned_r
                     .arg(&socket)
                     .arg(agent())
                     .args(["run", "--config"])
-                    .arg(&config);
+                    .arg(config);
                 let manager = world
                     .gateway
                     .spawn_command(&format!("manager-{mode:?}"), command)
@@ -102,7 +107,7 @@ fn a_client_that_polls_a_hundred_times_a_second_sees_no_failure_across_planned_r
                     .unwrap_or_else(|error| panic!("{error}: {}", manager.log()));
                 };
                 ready(1);
-                let client = poll(&world, &format!("polls-{mode:?}"), "8");
+                let client = poll(world, &format!("polls-{mode:?}"), "8");
                 for times in 2..5 {
                     std::thread::sleep(Duration::from_millis(700));
                     let id = i32::try_from(manager.id()).unwrap();
@@ -131,7 +136,7 @@ fn a_client_that_polls_a_hundred_times_a_second_sees_no_failure_across_planned_r
                     manager.log()
                 );
                 println!("{mode:?}: {}", said.lines().last().unwrap());
-            }
+            });
         },
     )
     .unwrap();
@@ -170,20 +175,20 @@ fn a_stopped_agent_holds_up_no_flow_that_may_pass_without_it_and_reads_again_whe
             // A sign of life ends by itself: nothing can be waited for but the time.
             let beyond = Duration::from_secs(u64::from(ALIVE_S) + 2);
             std::thread::sleep(beyond);
-            for (world, running, loss, _) in &all {
+            at_once(&all, |(world, running, loss, _)| {
                 assert_eq!(write(world), "exception 2", "{:?} {loss:?}", world.mode);
                 signal(running, rustix::process::Signal::STOP);
-            }
+            });
             std::thread::sleep(beyond);
-            for (world, running, loss, _) in &all {
+            at_once(&all, |(world, running, loss, _)| {
                 let (mode, meanwhile) = (world.mode, write(world));
                 match loss {
                     OnAgentLoss::Pass => assert_eq!(meanwhile, "1007", "{mode:?}"),
                     OnAgentLoss::Block => assert!(meanwhile.starts_with("failed"), "{mode:?}: {meanwhile}"),
                 }
                 signal(running, rustix::process::Signal::CONT);
-            }
-            for (world, running, loss, _) in &all {
+            });
+            at_once(&all, |(world, running, loss, _)| {
                 running
                     .wait_for_log("the inspector stood still", PATIENCE)
                     .unwrap();
@@ -193,7 +198,7 @@ fn a_stopped_agent_holds_up_no_flow_that_may_pass_without_it_and_reads_again_whe
                     "{}",
                     running.log()
                 );
-            }
+            });
         },
     )
     .unwrap();
@@ -204,27 +209,30 @@ fn a_killed_agent_costs_a_reconnect_and_meanwhile_the_flow_passes_or_not_as_it_s
     lab::sandbox::test(
         "restart::a_killed_agent_costs_a_reconnect_and_meanwhile_the_flow_passes_or_not_as_it_says",
         |lab| {
-            for mode in [GatewayMode::Routed, GatewayMode::Bridged] {
-                for loss in [OnAgentLoss::Block, OnAgentLoss::Pass] {
-                    killed(lab, mode, loss);
-                }
-            }
+            let cases: Vec<_> = MODES
+                .into_iter()
+                .flat_map(|mode| [OnAgentLoss::Block, OnAgentLoss::Pass].map(|loss| (mode, loss)))
+                .map(|(mode, loss)| {
+                    let lab = Lab::new(lab.directory().join(format!("{mode:?}-{loss:?}"))).unwrap();
+                    let world = World::named(&lab, mode, &format!("{loss:?}").to_lowercase());
+                    let plc = world.plc(SERVER);
+                    let mut plan = world.plan(&[(502, polling())]);
+                    plan.rules[0].on_agent_loss = loss;
+                    let config = prepare(&lab, &world, &plan);
+                    (world, loss, config, plc)
+                })
+                .collect();
+            at_once(&cases, |(world, loss, config, _)| killed(world, *loss, config));
         },
     )
     .unwrap();
 }
 
-fn killed(lab: &Lab, mode: GatewayMode, loss: OnAgentLoss) {
-    let scratch = lab.directory().join(format!("{mode:?}-{loss:?}"));
-    let lab = &Lab::new(&scratch).unwrap();
-    let world = World::named(lab, mode, &format!("{loss:?}").to_lowercase());
-    let _plc = world.plc(SERVER);
-    let mut plan = world.plan(&[(502, polling())]);
-    plan.rules[0].on_agent_loss = loss;
-    let config = prepare(lab, &world, &plan);
+fn killed(world: &World, loss: OnAgentLoss, config: &Path) {
+    let mode = world.mode;
     let start = || {
         let mut command = world.gateway.command(&agent());
-        command.args(["run", "--config"]).arg(&config);
+        command.args(["run", "--config"]).arg(config);
         world.gateway.spawn_command("agent", command).unwrap()
     };
     let mut running = start();

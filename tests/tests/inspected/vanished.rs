@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use penstock_lab::{self as lab, Namespace};
+use penstock_tests::at_once;
 use rustix::process::{
     PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, getpid, getrlimit, pidfd_getfd, pidfd_open, setrlimit,
 };
@@ -27,6 +29,9 @@ fn sockets() -> Vec<OwnedFd> {
 
 /// Both legs of a connection: which of the sockets has such a far end, and such a near one.
 fn legs(client: SocketAddr, server: SocketAddr) -> [OwnedFd; 2] {
+    // Nobody copies the copies that somebody else is making: they would be all descriptors that there are.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap();
     let ends = |socket: &OwnedFd| {
         let socket = SockRef::from(socket);
         let peer = socket.peer_addr().ok()?.as_socket()?;
@@ -65,18 +70,32 @@ fn a_peer_that_lost_its_power_is_noticed_its_seat_is_given_back_and_the_other_si
     lab::sandbox::test(
         "vanished::a_peer_that_lost_its_power_is_noticed_its_seat_is_given_back_and_the_other_side_is_reset",
         |lab| {
-            for (mode, gone) in MODES
-                .into_iter()
-                .flat_map(|mode| [(mode, "client"), (mode, "server")])
-            {
-                let world = World::named(lab, mode, gone);
+            // Ports of their own: in one process their sockets could not be told apart by their ends.
+            let worlds: Vec<_> = (502..)
+                .zip(
+                    MODES
+                        .into_iter()
+                        .flat_map(|mode| [(mode, "client"), (mode, "server")]),
+                )
+                .map(|(port, (mode, gone))| (World::named(lab, mode, gone), port, gone))
+                .collect();
+            at_once(&worlds, |(world, port, gone)| {
+                let (mode, server) = (world.mode, format!("{SERVER}:{port}"));
                 let listener = world
                     .control
-                    .enter(|| TcpListener::bind(format!("{SERVER}:502")).unwrap())
+                    .enter(|| TcpListener::bind(&server).unwrap())
                     .unwrap();
                 world.at_gateway(async || {
-                    let mut agent = Agent::enforcing(world.plan(&[(502, polling())])).await;
-                    let mut client = connect(&world).unwrap();
+                    let mut agent = Agent::enforcing(world.plan(&[(*port, polling())])).await;
+                    let dial = || {
+                        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+                        let [own, server] = [format!("{CLIENT}:{}", 40_000 + port), server.clone()]
+                            .map(|address| address.parse::<SocketAddr>().unwrap());
+                        socket.bind(&own.into())?;
+                        socket.connect(&server.into())?;
+                        std::io::Result::Ok(TcpStream::from(socket))
+                    };
+                    let mut client = world.office.enter(dial).unwrap().unwrap();
                     let (mut served, _) = listener.accept().unwrap();
                     let ends = (client.local_addr().unwrap(), client.peer_addr().unwrap());
                     for leg in legs(ends.0, ends.1) {
@@ -100,7 +119,7 @@ fn a_peer_that_lost_its_power_is_noticed_its_seat_is_given_back_and_the_other_si
                         1,
                         "{mode:?}: a quiet peer was cut"
                     );
-                    let (side, other) = match gone {
+                    let (side, other) = match *gone {
                         "client" => (&world.office, &mut served),
                         _ => (&world.control, &mut client),
                     };
@@ -111,7 +130,7 @@ fn a_peer_that_lost_its_power_is_noticed_its_seat_is_given_back_and_the_other_si
                         .await;
                     assert_eq!(agent.enforcer.inspected_connections(), 0, "{mode:?}");
                 });
-            }
+            });
         },
     )
     .unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use penstock_lab as lab;
 use penstock_policy::terms::{GatewayMode, OnAgentLoss};
 use penstock_policy::verdict::Carried;
+use penstock_tests::at_once;
 
 use super::inspected::{inspected, plant, with};
 use super::inspector::Inspector;
@@ -130,8 +131,9 @@ fn nothing_of_an_inspected_flow_is_forwarded_while_the_inspector_lives() {
     lab::sandbox::test(
         "bypass::nothing_of_an_inspected_flow_is_forwarded_while_the_inspector_lives",
         |lab| {
-            for mode in MODES {
-                let world = World::new(lab, mode, &SIDES);
+            let worlds = MODES.map(|mode| World::new(lab, mode, &SIDES));
+            at_once(&worlds, |world| {
+                let mode = world.mode;
                 let inspector = Inspector::start(&world.gateway, None);
                 let ports = inspector.ports;
                 world.at_gateway(async || {
@@ -139,12 +141,12 @@ fn nothing_of_an_inspected_flow_is_forwarded_while_the_inspector_lives() {
                     for loss in [OnAgentLoss::Pass, OnAgentLoss::Block] {
                         agent.apply(&inspected(mode, loss), 1).await;
                         for v6 in [false, true] {
-                            for (name, from, frame) in attempts(&world, v6) {
+                            for (name, from, frame) in attempts(world, v6) {
                                 world.drain();
                                 world.sides[from].wire.send(&frame);
                                 for to in ["lan1", "lan2", "lan3"].into_iter().filter(|to| *to != from) {
                                     assert_eq!(
-                                        came_out(&world, to),
+                                        came_out(world, to),
                                         0,
                                         "{mode:?} {loss:?} v6 {v6}: {name} at {to}"
                                     );
@@ -173,7 +175,7 @@ fn nothing_of_an_inspected_flow_is_forwarded_while_the_inspector_lives() {
                         );
                     }
                 });
-            }
+            });
         },
     )
     .unwrap();

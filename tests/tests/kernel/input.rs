@@ -6,6 +6,7 @@ use std::time::Duration;
 use penstock_lab::{self as lab, Namespace};
 use penstock_policy::plan::{Management, Plan};
 use penstock_policy::terms::GatewayMode;
+use penstock_tests::at_once;
 
 use super::plans::{SIDES, two_flows};
 use super::world::{Agent, MODES, PATIENCE, SILENCE, World};
@@ -125,8 +126,9 @@ fn missing_management_opens_no_port_of_the_gateway_to_anyone_and_its_own_link_st
     lab::sandbox::test(
         "input::missing_management_opens_no_port_of_the_gateway_to_anyone_and_its_own_link_stands",
         |lab| {
-            for mode in MODES {
-                let world = World::new(lab, mode, &SIDES);
+            let worlds = MODES.map(|mode| World::new(lab, mode, &SIDES));
+            at_once(&worlds, |world| {
+                let mode = world.mode;
                 let (gateway, manager) = (&world.gateway, &world.manager);
                 let plant = &world.sides["lan1"].namespace;
                 let inside = match mode {
@@ -183,7 +185,7 @@ fn missing_management_opens_no_port_of_the_gateway_to_anyone_and_its_own_link_st
                         );
                     }
                 });
-            }
+            });
         },
     )
     .unwrap();

@@ -13,10 +13,11 @@ use penstock_policy::protocol::Operations;
 use penstock_policy::protocol::modbus_tcp::ModbusOperation;
 use penstock_policy::terms::{GatewayMode, OnAgentLoss};
 use penstock_policy::verdict::Decision;
+use penstock_tests::at_once;
 
 use super::inspector::Inspector;
 use super::plans::{SIDES, two_flows};
-use super::world::{Agent, MODES, PATIENCE, SILENCE, World};
+use super::world::{Agent, MODES, PATIENCE, SILENCE, World, settings};
 
 pub const SERVERS: [&str; 2] = ["10.2.0.9:502", "[fd00:2::9]:502"];
 
@@ -73,7 +74,7 @@ pub fn with(inspector: &Inspector) -> EnforceSettings {
 pub fn with_ports(ports: InspectorPorts) -> EnforceSettings {
     EnforceSettings {
         inspector: Some(ports),
-        ..EnforceSettings::default()
+        ..settings()
     }
 }
 
@@ -107,25 +108,24 @@ pub struct Case<'w> {
     pub agent: Agent,
 }
 
-/// Runs `test` at a routed gateway, and at a bridged one.
+/// Runs `test` at a routed gateway, and at a bridged one, both at once.
 pub fn in_each_mode(name: &str, test: impl AsyncFn(Case<'_>) + Sync) {
     lab::sandbox::test(name, |lab| {
-        for mode in MODES {
-            let world = plant(lab, mode);
+        let worlds = MODES.map(|mode| plant(lab, mode));
+        at_once(&worlds, |world| {
             let _echo = SERVERS.map(|address| Echo::start(&world.sides["lan2"].namespace, address));
             let inspector = Inspector::start(&world.gateway, None);
             world.at_gateway(async || {
                 let agent = Agent::start_with(with(&inspector));
-                let world = &world;
                 test(Case {
-                    mode,
+                    mode: world.mode,
                     world,
                     inspector,
                     agent,
                 })
                 .await;
             });
-        }
+        });
     })
     .unwrap();
 }
@@ -214,8 +214,9 @@ fn without_an_inspector_a_flow_passes_unread_or_is_blocked_as_it_says() {
     lab::sandbox::test(
         "inspected::without_an_inspector_a_flow_passes_unread_or_is_blocked_as_it_says",
         |lab| {
-            for mode in MODES {
-                let world = plant(lab, mode);
+            let worlds = MODES.map(|mode| plant(lab, mode));
+            at_once(&worlds, |world| {
+                let mode = world.mode;
                 let (client, server) = (&world.sides["lan1"].namespace, &world.sides["lan2"].namespace);
                 let _echo = SERVERS.map(|address| Echo::start(server, address));
                 let gone = Inspector::start(&world.gateway, None);
@@ -242,7 +243,7 @@ fn without_an_inspector_a_flow_passes_unread_or_is_blocked_as_it_says() {
                     let told = |o: &Observation| matches!(o, Observation::Verdict(v) if v.decision == Decision::Allow && v.reason.contains("unread"));
                     agent.observe_until(told).await;
                 });
-            }
+            });
         },
     )
     .unwrap();

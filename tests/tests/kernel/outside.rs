@@ -12,10 +12,11 @@ use penstock_agent::observed::Observation;
 use penstock_lab::{self as lab, Lab, Namespace};
 use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::{Carried, Decision};
+use penstock_tests::at_once;
 
 use super::plans::{SIDES, observing, two_flows};
 use super::wire::{Part, Probe, frame};
-use super::world::{Agent, MODES, PATIENCE, SILENCE, World};
+use super::world::{Agent, MODES, PATIENCE, SILENCE, World, settings};
 
 const MANAGER: &str = "192.168.9.2:7000";
 const PLANT: &str = "10.1.0.5:4840";
@@ -69,9 +70,9 @@ fn the_management_network_is_not_routed_into_the_plant_nor_the_plant_out_to_it()
     lab::sandbox::test(
         "outside::the_management_network_is_not_routed_into_the_plant_nor_the_plant_out_to_it",
         |lab| {
-            for mode in MODES {
-                let world = leaky(lab, mode);
-                let (manager, plant) = (&world.manager, plant(&world));
+            let worlds = MODES.map(|mode| leaky(lab, mode));
+            at_once(&worlds, |world| {
+                let (mode, manager, plant) = (world.mode, &world.manager, plant(world));
                 world.at_gateway(async || {
                     let _shell = TcpListener::bind("0.0.0.0:22").unwrap();
                     let (_manager, _plant) = (listen(manager, MANAGER), listen(plant, PLANT));
@@ -103,7 +104,7 @@ fn the_management_network_is_not_routed_into_the_plant_nor_the_plant_out_to_it()
                     assert!(is_kept_from(manager, PLANT), "{mode:?}: the others' observing is not lan1's");
                     assert!(is_kept_from(plant, MANAGER), "{mode:?}: the others' observing is not lan1's");
                 });
-            }
+            });
         },
     )
     .unwrap();
@@ -141,10 +142,11 @@ fn before_the_first_plan_the_base_rules_close_these_ways_too() {
     lab::sandbox::test(
         "outside::before_the_first_plan_the_base_rules_close_these_ways_too",
         |lab| {
-            for mode in MODES {
-                let world = leaky(lab, mode);
-                let (manager, plant) = (&world.manager, plant(&world));
-                let base_path = lab.directory().join(format!("outside-{mode:?}.json"));
+            let worlds = MODES.map(|mode| leaky(lab, mode));
+            let folder = lab.directory();
+            at_once(&worlds, |world| {
+                let (mode, manager, plant) = (world.mode, &world.manager, plant(world));
+                let base_path = folder.join(format!("outside-{mode:?}.json"));
                 world.at_gateway(async || {
                     let _shell = TcpListener::bind("0.0.0.0:22").unwrap();
                     let (_manager, _plant) = (listen(manager, MANAGER), listen(plant, PLANT));
@@ -154,7 +156,7 @@ fn before_the_first_plan_the_base_rules_close_these_ways_too() {
                     );
                     let agent = Agent::start_with(EnforceSettings {
                         base_path: Some(base_path.clone()),
-                        ..EnforceSettings::default()
+                        ..settings()
                     });
                     agent.apply(&two_flows(mode), 1).await;
                     drop(agent);
@@ -173,7 +175,7 @@ fn before_the_first_plan_the_base_rules_close_these_ways_too() {
                         "{mode:?}: what the gateway opens: {own:?}"
                     );
                 });
-            }
+            });
         },
     )
     .unwrap();

@@ -7,10 +7,11 @@ use penstock_agent::observed::{Condition, ConditionStep, Observation};
 use penstock_lab as lab;
 use penstock_policy::terms::GatewayMode;
 use penstock_policy::verdict::Carried;
+use penstock_tests::at_once;
 
 use super::plans::{SIDES, two_flows};
 use super::wire::{Part, Probe};
-use super::world::{Agent, PATIENCE, World};
+use super::world::{Agent, MODES, PATIENCE, World, settings};
 
 /// Waits for a condition with these words, or until there is none.
 async fn wait_for(agent: &Agent, words: &str, is: bool) -> Option<Condition> {
@@ -44,8 +45,9 @@ fn whatever_keeps_a_gateway_from_passing_anything_is_a_fault_within_seconds_and_
     lab::sandbox::test(
         "passage::whatever_keeps_a_gateway_from_passing_anything_is_a_fault_within_seconds_and_over_when_it_is_mended",
         |lab| {
-            for mode in [GatewayMode::Routed, GatewayMode::Bridged] {
-                let world = World::new(lab, mode, &SIDES);
+            let worlds = MODES.map(|mode| World::new(lab, mode, &SIDES));
+            at_once(&worlds, |world| {
+                let mode = world.mode;
                 let gateway = &world.gateway;
                 let mut plan = two_flows(mode);
                 plan.rules[0].must_flow = true;
@@ -143,7 +145,7 @@ fn whatever_keeps_a_gateway_from_passing_anything_is_a_fault_within_seconds_and_
                     agent.observe_until(told(ConditionStep::Ended)).await;
                     wait_for(&agent, "", false).await;
                 });
-            }
+            });
         },
     )
     .unwrap();
@@ -174,7 +176,7 @@ fn a_must_flow_that_fell_silent_is_a_fault_until_it_goes_on_and_one_that_never_s
                         learned_min: Duration::from_secs(1),
                         silent_min: Duration::from_secs(2),
                     },
-                    ..EnforceSettings::default()
+                    ..settings()
                 });
                 agent.apply(&plan, 1).await;
                 let polls = async |count: usize| {

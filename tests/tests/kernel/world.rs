@@ -13,6 +13,7 @@ use penstock_lab::{self as lab, Lab, Namespace};
 use penstock_policy::ids::Revision;
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::GatewayMode;
+use penstock_tests::at_once;
 use tokio::sync::mpsc;
 
 use super::plans::SIDES;
@@ -21,13 +22,13 @@ use super::wire::{Mac, Part, Probe, Wire, essence, frame};
 /// What a gateway may be.
 pub const MODES: [GatewayMode; 2] = [GatewayMode::Routed, GatewayMode::Bridged];
 
-/// Runs `test` with an agent at a routed gateway with [`SIDES`], and at a bridged one.
+/// Runs `test` with an agent at a routed gateway with [`SIDES`], and at a bridged one, both at once.
 pub fn at_each_gateway(name: &str, test: impl AsyncFn(GatewayMode, &World, Agent) + Sync) {
     lab::sandbox::test(name, |lab| {
-        for mode in MODES {
-            let world = World::new(lab, mode, &SIDES);
-            world.at_gateway(async || test(mode, &world, Agent::start()).await);
-        }
+        let worlds = MODES.map(|mode| World::new(lab, mode, &SIDES));
+        at_once(&worlds, |world| {
+            world.at_gateway(async || test(world.mode, world, Agent::start()).await);
+        });
     })
     .unwrap();
 }

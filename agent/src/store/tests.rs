@@ -129,6 +129,7 @@ fn what_cannot_be_read_is_neither_told_as_damage_nor_as_missing_nor_written_over
     assert_eq!(store.load("policy").unwrap(), b"last good");
     assert_eq!(store.unread("policy"), None);
     store.save("policy", b"next").unwrap();
+    drop(store);
     assert_eq!(Store::open(folder.path()).load("policy").unwrap(), b"next");
 }
 

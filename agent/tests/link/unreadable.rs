@@ -115,6 +115,8 @@ async fn what_is_in_force_is_noted_once_the_disk_takes_it_again() {
     let draft = refuse_writing(state.path(), "effective");
     coordinator.send(Some(Outbound::Offer(offer(3, Some(two), BOTH).0)));
     agent.effective(3).await;
+    // Faults are looked for now and then, and when somebody asks.
+    agent.nudge.notify_one();
     agent.policy(|view| has_fault(view, "store-copies")).await;
     assert_eq!(noted(state.path()), Some(2));
     std::fs::remove_dir(&draft).unwrap();

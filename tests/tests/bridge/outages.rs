@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use penstock_lab::{Daemon, wait_until};
+use penstock_lab::wait_until;
 use proptest::test_runner::Config as ProptestConfig;
 
 use super::world::{FROM, PATIENCE, TO, World, first_of_each, numbered, permit, plan, test};

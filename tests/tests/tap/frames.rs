@@ -16,7 +16,7 @@ fn frames_with_and_without_tags_in_both_families_are_read_and_nothing_is_ever_se
         "frames::frames_with_and_without_tags_in_both_families_are_read_and_nothing_is_ever_sent",
         async |sides| {
             let tapped = Tapped::start(sides, &[1, 2]);
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tapped.hears(true).await;
             let mut number = 0;
             let v6 = ("fd00:1::5", "fd00:2::9");
             for (kind, (from, to)) in [
@@ -61,7 +61,7 @@ fn only_what_crosses_between_observing_sides_is_learned_and_only_while_they_obse
         "frames::only_what_crosses_between_observing_sides_is_learned_and_only_while_they_observe",
         async |sides| {
             let tapped = Tapped::start(sides, &[1, 2]);
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tapped.hears(true).await;
             let send = |side: usize, from: &str, to: &str, port: u16, register: u16| {
                 let mut client = Client::new(from, to, port);
                 for packet in [client.syn(), client.data(&read(register, register))] {
@@ -81,10 +81,10 @@ fn only_what_crosses_between_observing_sides_is_learned_and_only_while_they_obse
             tokio::time::sleep(Duration::from_millis(1500)).await;
             // Nobody observes any more; then both do again.
             tapped.policy.send_modify(|view| view.plan = plan(&[]));
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tapped.hears(false).await;
             send(0, "10.1.0.5", "10.2.0.9", 502, 700);
             tapped.policy.send_modify(|view| view.plan = plan(&[1, 2]));
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tapped.hears(true).await;
             send(0, "10.1.0.5", "10.2.0.9", 502, 800);
             tapped.wait_for([100, 800]).await;
             assert!(tapped.faults.borrow().is_empty());
@@ -99,7 +99,7 @@ fn from_a_stream_with_holes_nothing_is_learned_that_was_not_asked() {
         "frames::from_a_stream_with_holes_nothing_is_learned_that_was_not_asked",
         async |sides| {
             let tapped = Tapped::start(sides, &[1, 2]);
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tapped.hears(true).await;
             let asked: BTreeSet<u32> = (1..=600).map(|n| n * 100).collect();
             let in_order: Vec<u32> = asked.iter().copied().collect();
             let mut seed = 42_u32;
@@ -149,6 +149,8 @@ fn a_flood_is_bounded_in_memory_and_its_losses_are_told() {
         "frames::a_flood_is_bounded_in_memory_and_its_losses_are_told",
         async |sides| {
             let tapped = Tapped::start(sides, &[1, 2]);
+            tapped.hears(true).await;
+            // The trail's own queue and database have what they need.
             tokio::time::sleep(Duration::from_millis(1200)).await;
             let before = penstock_agent::health::resident_bytes();
             // Every client new, every register new, every packet the beginning of something that never ends.

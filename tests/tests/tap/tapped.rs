@@ -139,6 +139,21 @@ impl Tapped {
         }
     }
 
+    /// Waits until the kernel gives it packets, or no longer does.
+    pub async fn hears(&self, does: bool) {
+        let wait = async {
+            loop {
+                // A line for each packet socket of this network namespace, below the heading.
+                let sockets = std::fs::read_to_string("/proc/thread-self/net/packet").unwrap();
+                if (sockets.lines().count() > 1) == does {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    }
+
     /// The fault that is, or comes to be, told.
     pub async fn fault(&mut self) -> Fault {
         let told = self.faults.wait_for(|faults| !faults.is_empty());

@@ -16,13 +16,17 @@ async fn a_thread_that_fails_resets_what_it_carried_and_comes_back_under_the_pol
     }
     assert!(is_reset(&mut client));
     assert!(is_reset(&mut served));
-    for _ in 0..500 {
-        let fault = world.inspector.fault().unwrap_or_default();
-        if fault.contains(&format!("{} times", threads.len())) {
-            break;
+    let restarted = format!("{} of its threads were restarted", threads.len());
+    let counted = async {
+        while !world
+            .inspector
+            .fault()
+            .is_some_and(|fault| fault.contains(&restarted))
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.unwrap();
     // The listener stays, so that the kernel's rules go on to hand over: nothing is forwarded unread meanwhile.
     let mut client = world.connect();
     client.write_all(&WRITE).unwrap();

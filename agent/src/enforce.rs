@@ -4,9 +4,12 @@
 //! plan ── shape: lower ──────▶ elements ─┐                         ┌─▶ kernel (nft -f -, one transaction)
 //!             └─ structure ──────────────┴─ nft: render ── table ──┼─▶ kernel (batch: a few elements, over netlink)
 //!                                                                  └─◀ readback (digests, generation, counters)
-//! kernel ── NFLOG ──▶ watch: nflog ─▶ events ─▶ explain ──▶ Observation::Verdict, Lost ─┐
+//! kernel ── NFLOG ──▶ logged: nflog ─▶ events ─▶ explain ─▶ Observation::Verdict, Lost ─┐
 //!        └─ NEWGEN ─▶ watch: drift ─▶ table (compare, repair) ─▶ Observation::Drift ────┴▶ outbox ─▶ the trail
 //! ```
+//!
+//! What is further up knows what is further down, never the reverse: `watch` (loops), `table`, then `logged`, `ground`
+//! and `standing`, then `nft`, then `shape`.
 //!
 //! `ground` is the machine that the rules stand on: base rules at boot, kernel parameters, routes, and what it lacks.
 //!
@@ -30,23 +33,26 @@ use penstock_policy::protocol::Protocol;
 use tokio::sync::watch as facts;
 use tokio::task::AbortHandle;
 
+pub mod counters;
 mod faults;
 mod grant_ends;
 pub mod ground;
+pub mod logged;
 pub mod nft;
 pub mod shape;
+pub mod standing;
 mod table;
 pub mod watch;
 
+pub use counters::Counters;
 use grant_ends::GrantEnds;
 pub use ground::base::{Base, BaseError};
 pub use ground::routing::RoutingError;
-use ground::{br_netfilter, forwarding, needs, routing, sysctl};
+use ground::{forwarding, needs, routing, sysctl};
 pub use nft::run::NftError;
 pub use shape::lower::LowerError;
 pub use shape::structure::{Finding, StructureError};
 use table::{Table, standby};
-pub use watch::counters::Counters;
 use watch::looks::Watching;
 pub use watch::passage::Pace;
 use watch::{drift, looks, passage, routes, verdicts};
@@ -300,7 +306,7 @@ impl Enforcer {
             tokio::spawn(drift::verify_now_and_then(Arc::clone(&table))).abort_handle(),
             tokio::spawn(routes::watch(Arc::clone(&table), routes)).abort_handle(),
             tokio::spawn(verdicts::run(Arc::clone(&table))).abort_handle(),
-            tokio::spawn(br_netfilter::watch(Arc::clone(&table))).abort_handle(),
+            tokio::spawn(table::watch_br_netfilter(Arc::clone(&table))).abort_handle(),
             tokio::spawn(table::keep_note(Arc::clone(&table))).abort_handle(),
             tokio::spawn(looks::watch(Arc::clone(&watching))).abort_handle(),
         ];
@@ -485,7 +491,7 @@ async fn make_policy(
 
 impl Drop for Enforcer {
     fn drop(&mut self) {
-        self.table.keep_account();
+        self.table.verdicts.keep_account();
         for task in &self.tasks {
             task.abort();
         }

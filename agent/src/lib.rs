@@ -19,6 +19,7 @@
 pub mod allocator;
 pub mod app;
 pub mod audit;
+pub mod boot;
 pub mod bridge;
 pub mod clock;
 pub mod config;

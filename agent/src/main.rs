@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use penstock_agent::config::{Config, ConfigError, DEFAULT_TEXT, LogFormat};
-use penstock_agent::enforce::watch::standing;
+use penstock_agent::enforce::standing;
 use penstock_agent::enforce::{Base, EnforceSettings, Enforcer};
 use penstock_agent::link::enrol::{EnrolError, enrol};
 use penstock_agent::service_manager::{ServiceManager, StoredDescriptor};

@@ -7,7 +7,7 @@
 use penstock_proto::channel::COORDINATOR_MESSAGE_BYTES_MAX;
 
 use crate::config::Config;
-use crate::enforce::watch::events::TUPLES_MAX;
+use crate::enforce::logged::events::TUPLES_MAX;
 use crate::{audit, bridge, inspector};
 
 const KIB: u64 = 1024;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::bridge::{self, report::BridgeState, report::SideState};
 use crate::enforce::nft::readback::RulesetReader;
-use crate::enforce::watch::standing::{self, Note};
+use crate::enforce::standing::{self, Note};
 use crate::identity::{IdentityError, IdentityFolder};
 use crate::{audit, policy_store, store};
 

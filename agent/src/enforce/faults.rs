@@ -1,6 +1,6 @@
 //! What a person should know of the data plane now, for health.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use super::Enforcer;
 use crate::enforce::ground::{needs, sysctl};
@@ -11,9 +11,8 @@ use crate::observed::Condition;
 impl Enforcer {
     /// That this machine does not have the interface by which the plan in force has it managed.
     pub fn missing_management(&self) -> Option<Finding> {
-        let current = self.table.current.read().unwrap_or_else(PoisonError::into_inner);
-        let plan = current.as_ref().map(|current| Arc::clone(&current.plan))?;
-        structure::missing_management(&plan, sysctl::interface_exists)
+        let current = self.table.verdicts.current()?;
+        structure::missing_management(&current.plan, sysctl::interface_exists)
     }
 
     /// What keeps packets from crossing now, or the inspector from its work.

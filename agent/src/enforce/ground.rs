@@ -1,7 +1,6 @@
 //! The machine that the rules stand on: its base rules at boot, kernel parameters, routes, its bridges' tables, and what it lacks.
 
 pub mod base;
-pub(super) mod br_netfilter;
 pub(super) mod forwarding;
 pub(super) mod needs;
 pub mod routing;

@@ -4,8 +4,7 @@
 //! rules distinguishes own transactions from foreign ones: what happened up to [`TableState::seen`] is ours or was compared.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use penstock_policy::ids::{ConduitId, Digest, Revision};
@@ -13,26 +12,27 @@ use penstock_policy::plan::Plan;
 use penstock_policy::terms::GatewayMode;
 use tokio::sync::watch;
 
-use super::{ApplyMethod, ApplyReport, Counters, EnforceError, EnforceSettings};
+use super::{ApplyMethod, ApplyReport, EnforceError, EnforceSettings};
+use crate::enforce::counters::{Counters, logged};
 use crate::enforce::ground::base::Base;
 use crate::enforce::ground::{routing, sysctl};
+use crate::enforce::logged::explain::PolicyInForce;
+use crate::enforce::logged::reports::VerdictReports;
+use crate::enforce::nft::must_flows::MustFlowElements;
+use crate::enforce::nft::names::TABLE;
 use crate::enforce::nft::readback::{KernelRuleset, RulesetReader, meant};
 use crate::enforce::nft::render;
 use crate::enforce::nft::run::{Nft, NftError};
 use crate::enforce::shape::lower::Elements;
 use crate::enforce::shape::structure::{Finding, Structure};
+use crate::enforce::standing::{Continuity, OpenSpan};
 use crate::enforce::table::loaded::LoadedPolicy;
 use crate::enforce::table::ready::{PreparedPlan, Update};
-use crate::enforce::watch::account::Account;
-use crate::enforce::watch::counters::logged;
-use crate::enforce::watch::events::Aggregator;
-use crate::enforce::watch::explain::PolicyInForce;
-use crate::enforce::watch::passage::MustFlowElements;
-use crate::enforce::watch::standing::{Continuity, OpenSpan};
 use crate::intercept::InspectorPorts;
 use crate::observed::DriftStep;
 use crate::observed::outbox::Outbox;
 
+mod br_netfilter;
 mod generation;
 mod grant_timeouts;
 pub(super) mod loaded;
@@ -42,6 +42,7 @@ pub(super) mod standby;
 mod start;
 
 use self::generation::generation;
+pub(super) use br_netfilter::watch as watch_br_netfilter;
 pub(super) use start::keep_note;
 
 /// The kernel's tables as this agent knows them.
@@ -49,14 +50,10 @@ pub(super) use start::keep_note;
 pub(super) struct Table {
     pub(super) settings: EnforceSettings,
     pub(super) outbox: Arc<Outbox>,
-    pub(super) current: RwLock<Option<Arc<PolicyInForce>>>,
-    pub(super) aggregator: Mutex<Aggregator>,
-    /// How many of the kernel's log messages were reported.
-    pub(super) account: Option<Mutex<Account>>,
-    /// Whether the kernel's log is heard.
-    pub(super) hears: AtomicBool,
+    /// The verdicts that wait to be reported, and the policy in force, which explains them.
+    pub(super) verdicts: VerdictReports,
     /// The parameters that were last seen to hide bridged packets from the rules.
-    pub(super) hiding: Mutex<Vec<&'static str>>,
+    hiding: Mutex<Vec<&'static str>>,
     /// Until when conduits are open that hang on grants.
     ends: Mutex<BTreeMap<ConduitId, Instant>>,
     /// What became of the last change by somebody else.
@@ -111,16 +108,9 @@ impl Table {
         Self {
             inherits,
             nft: Nft::new(settings.nft.clone()),
-            account: settings
-                .account_path
-                .as_deref()
-                .map(Account::read)
-                .map(Mutex::new),
-            aggregator: Mutex::new(Aggregator::new(settings.report_after)),
+            verdicts: VerdictReports::new(&settings, Arc::clone(&outbox)),
             settings,
             outbox,
-            current: RwLock::default(),
-            hears: AtomicBool::new(false),
             hiding: Mutex::default(),
             ends: Mutex::default(),
             drift: watch::channel(None).0,
@@ -288,9 +278,7 @@ impl Table {
         };
         let took = began.elapsed();
         state.unnoted |= change != ApplyMethod::Unchanged;
-        self.tell_all();
-        let current = Arc::new(PolicyInForce::new(plan, revision));
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
+        self.verdicts.follow(PolicyInForce::new(plan, revision));
         self.leave_base(&state);
         Ok(ApplyReport {
             change,
@@ -387,10 +375,7 @@ impl Table {
         state.seen = generation;
         state.differs = false;
         state.unnoted = true;
-        let script = format!(
-            "add chain inet {} seal {{ comment \"{seal}\"; }}\n",
-            render::TABLE
-        );
+        let script = format!("add chain inet {} seal {{ comment \"{seal}\"; }}\n", TABLE);
         self.nft.load(&script).await?;
         self.after_own(state, generation).await?;
         self.renew(state).await

@@ -31,6 +31,7 @@ use tonic::transport::Channel;
 use self::machine::{Action, SessionFault, SessionMachine};
 use super::connect::{self, LinkError};
 use crate::audit::{Audit, AuditError, record};
+use crate::boot;
 use crate::bridge::{report::BridgeState, supervisor};
 use crate::health::{self, HealthInputs};
 use crate::identity::Identity;
@@ -213,7 +214,7 @@ impl<K: Kernel> Link<K> {
         Hello {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: self.kernel.capabilities().into_iter().map(|c| c.0).collect(),
-            boot_id: health::boot_id(),
+            boot_id: boot::id(),
             policy: Some(self.policy.borrow_and_update().state.clone()),
             spool: Some(self.audit.state().borrow().spool),
         }

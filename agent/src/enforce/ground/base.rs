@@ -12,8 +12,9 @@ use penstock_policy::terms::GatewayMode;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
+use crate::enforce::nft::names::{MARK_GUARDED, MARK_ROUTED, TABLE};
 use crate::enforce::nft::readback::{RulesetReader, base_seal};
-use crate::enforce::nft::render::{self, MARK_GUARDED, MARK_ROUTED, TABLE};
+use crate::enforce::nft::render;
 use crate::enforce::nft::run::{Nft, NftError};
 use crate::enforce::shape::structure::{Input, is_interface_name};
 

@@ -9,8 +9,9 @@
 
 use std::collections::BTreeMap;
 
+use super::maps::{maps_of, only_in};
+use super::names::{STARTING, STARTING_S, TABLE};
 use super::netlink::{ACK, attribute, request};
-use super::render::{STARTING, STARTING_S, TABLE, maps_of, only_in};
 use super::wire::{
     DATA_VALUE, DELETE_ELEMENT, ELEMENT_DATA, ELEMENT_KEY, ELEMENT_KEY_END, ELEMENT_TIMEOUT, ELEMENTS_LIST,
     ELEMENTS_SET, FAMILIES, LIST_ELEMENT, NESTED, NEW_ELEMENT, SUBSYSTEM, TABLE_ATTRIBUTE, keys, terminated,

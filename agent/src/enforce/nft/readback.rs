@@ -13,20 +13,21 @@ use penstock_policy::ids::Digest;
 use sha2::Digest as _;
 
 use super::batch::ElementBatch;
+use super::maps::{MAPS, maps_of};
+use super::names::{FAMILY_NAMES, GRANTED, STARTING_S, TABLE};
 use super::netlink::{
     ACK, DONE, DUMP, ERROR, INTERRUPTED, NETFILTER, NetlinkMessage, NetlinkSocket, attributes, be32,
     messages, request, text,
 };
-use super::render::{FAMILY_NAMES, GRANTED, MAPS, STARTING_S, TABLE, maps_of};
 use super::wire::{
     CHAIN_NAME, CHAIN_USERDATA, COUNTER_BYTES, COUNTER_PACKETS, ELEMENT_DATA, ELEMENT_FLAGS, ELEMENT_KEY,
     ELEMENT_KEY_END, ELEMENT_TIMEOUT, ELEMENTS_LIST, ELEMENTS_SET, FAMILIES, GENERATION_ID, GET_CHAIN,
     GET_ELEMENTS, GET_GENERATION, GET_OBJECT, GET_RULE, GET_SET, GET_TABLE, OBJECT_DATA, OBJECT_NAME,
     SET_DYNAMIC, SET_FLAGS, SET_NAME, TABLE_ATTRIBUTE, inner, keys, terminated,
 };
+use crate::enforce::counters::NamedCounters;
 use crate::enforce::shape::block::{Address, Block};
 use crate::enforce::shape::lower::{Disposition, Elements};
-use crate::enforce::watch::counters::NamedCounters;
 use crate::intercept::ALIVE_S;
 
 mod judging;

@@ -3,33 +3,27 @@
 //! [`whole`] replaces the tables in one transaction; [`difference`] changes elements alone. Both are one
 //! transaction: the kernel shows packets either what was before or what comes after.
 //!
-//! Marks: the low 28 bits of a packet's or connection's mark are the flow's number. On packets of a bridge the bits
-//! above carry what the bridge table found to the `inet` table (which sees the bridge, not its ports):
-//! [`MARK_GUARDED`], [`MARK_OBSERVED`], [`MARK_MISPLACED`], and back to it [`MARK_ROUTED`]. On connections
-//! [`MARK_TOLD`] says that its would-deny was logged (set by the rules that log it, never ahead of them),
-//! [`MARK_PASSED`] that observation let it through, [`MARK_LEG`] that the inspector has a part in it, and one bit, of a leg, that
-//! one of its sockets was seen to send on it ([`MARK_CARRIED`]) and one that it opened it ([`MARK_OWN`]), of other TCP, that its opening was seen ([`MARK_OPENED`]), of
-//! UDP, that it is judged turned round ([`MARK_TURNED`]; see [`turned`]). Where a packet is on its way to or from the inspector, those four bits of
-//! its mark are one of [`crate::intercept::MARK_INTERCEPTED`] (both modes), [`MARK_ENTERED`], [`MARK_SENT`] and
-//! [`MARK_STRAY`] (bridges), none of which the first four come to together.
+//! Not here: what tables, sets and marks are called (`names`), and which map holds what (`maps`).
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use penstock_policy::ids::FlowId;
 use penstock_policy::terms::GatewayMode;
 
-use crate::enforce::shape::block::{Address, Block, Carrier, Span};
-use crate::enforce::shape::lower::{Course, Disposition, Elements};
+use self::lines::list;
+use crate::enforce::nft::maps::{MAPS, maps_of, only_in};
+use crate::enforce::nft::names::{FAMILY_NAMES, TABLE, TABLE_BESIDE};
+use crate::enforce::shape::block::{Address, Block, Carrier};
+use crate::enforce::shape::lower::{Disposition, Elements};
 use crate::enforce::shape::structure::Structure;
-use crate::intercept::MARK_INTERCEPTED_BITS;
 
 mod alive;
 mod bridge;
+mod families;
 mod granted;
 pub(in crate::enforce) mod icmp;
 mod inet;
 mod intercept;
+mod lines;
 mod mode;
 pub(in crate::enforce) mod neighbours;
 mod shape;
@@ -37,98 +31,9 @@ mod standing;
 mod turned;
 
 pub(in crate::enforce) use granted::LEFT_MAX;
-pub use granted::{GRANTED, hold};
-pub use turned::{STARTING, STARTING_S};
+pub use granted::hold;
 
 pub(in crate::enforce) use self::inet::{ANSWERS, LEASES, from_management, peers};
-
-/// The name of our tables, in the families `inet` and `bridge`.
-pub const TABLE: &str = "penstock";
-/// Their name while they take the place of others.
-pub(in crate::enforce) const TABLE_BESIDE: &str = "penstock_beside";
-/// The families.
-pub(in crate::enforce) const FAMILY_NAMES: [&str; 2] = ["inet", "bridge"];
-/// Bits of a mark that hold a flow's number.
-pub const MARK_FLOW: u32 = FlowId::MAX;
-/// Packet mark: crosses a guarded port and was not judged yet.
-pub const MARK_GUARDED: u32 = 0x8000_0000;
-/// Packet mark: both its ends only observe.
-pub const MARK_OBSERVED: u32 = 0x4000_0000;
-/// Packet mark: an end does not belong to its side, or one of the ports is not in the plan: no rule can permit it.
-pub const MARK_MISPLACED: u32 = 0x2000_0000;
-/// Packet mark, on bridged gateways: it does not stay on the bridge, but came to the gateway or is routed by it.
-pub const MARK_ROUTED: u32 = 0x1000_0000;
-/// Connection mark: its would-deny was logged.
-pub const MARK_TOLD: u32 = 0x1000_0000;
-/// Connection mark: it was let through by observation alone.
-pub const MARK_PASSED: u32 = 0x2000_0000;
-/// Connection mark: one of the two legs of an inspected connection.
-pub const MARK_LEG: u32 = 0x8000_0000;
-/// Connection mark, on routed gateways, of a leg: a socket of the inspector carries it.
-pub const MARK_CARRIED: u32 = 0x4000_0000;
-/// Connection mark, of a leg: the inspector opened it, towards a server, so that nothing comes from its client's side.
-pub const MARK_OWN: u32 = 0x1000_0000;
-/// Connection mark, of TCP that is no leg: its opening was seen, so the tracked direction is its own.
-pub const MARK_OPENED: u32 = 0x4000_0000;
-/// Connection mark, of UDP: its client has spoken against the tracked direction.
-pub const MARK_TURNED: u32 = 0x4000_0000;
-/// Packet mark, on bridged gateways: it came in by the guarded port where its source belongs.
-pub const MARK_ENTERED: u32 = 0x5000_0000;
-/// Packet mark, on bridged gateways: the inspector sent it. Its port must be the one where its destination belongs.
-pub const MARK_SENT: u32 = 0x6000_0000;
-/// Packet mark, on bridged gateways: sent with a foreign address, and not by the inspector.
-pub const MARK_STRAY: u32 = 0x2000_0000;
-/// The bits of a packet's mark that are left to others where ours are taken off.
-const MARKS_KEPT: u32 = !MARK_INTERCEPTED_BITS;
-/// How many log messages a second the kernel sends per kind; what is above is counted only.
-pub const LOG_PER_SECOND: u32 = 2000;
-/// How many it sends at once: half of what is followed at once, a fifth of what the log's socket keeps unread. Unless it is
-/// named, the kernel's limit is 5.
-pub const LOG_BURST: u32 = 4096;
-/// Bytes of a logged packet that are copied: an IPv6 header with some extensions, and ports.
-const LOG_SNAP_BYTES: u32 = 128;
-/// Elements per line of the script: bounds the length of a line, not of a transaction.
-const ELEMENTS_PER_LINE: usize = 500;
-
-/// Prefixes of log messages: what the kernel decided.
-pub mod prefix {
-    /// First packet of an allowed connection.
-    pub const ALLOW: &str = "ps:a";
-    /// Dropped.
-    pub const DENY: &str = "ps:d";
-    /// Passed, would be dropped.
-    pub const WOULD_DENY: &str = "ps:w";
-    /// First packet of a connection that was forwarded unread, since there is no inspector.
-    pub const UNATTENDED: &str = "ps:u";
-    /// As [`UNATTENDED`], of the answering side.
-    pub const UNATTENDED_REPLY: &str = "ps:ur";
-    /// As [`ALLOW`], seen first on a packet of the answering side.
-    pub const ALLOW_REPLY: &str = "ps:ar";
-    /// As [`ALLOW_REPLY`], of a server whose client has not spoken while the tables are new.
-    pub const ASSUMED: &str = "ps:s";
-    /// Reset, since what an inspector would have to read has begun before.
-    pub const CUT: &str = "ps:c";
-    /// As [`CUT`], of the answering side.
-    pub const CUT_REPLY: &str = "ps:cr";
-    /// As [`DENY`], of the answering side.
-    pub const DENY_REPLY: &str = "ps:dr";
-    /// As [`WOULD_DENY`], of the answering side.
-    pub const WOULD_DENY_REPLY: &str = "ps:wr";
-    /// Dropped on its way to the gateway itself.
-    pub const INPUT: &str = "ps:i";
-    /// Dropped: opens a connection in a client's name where the inspector's own stands.
-    pub const SWEPT: &str = "ps:y";
-    /// Behind [`DENY`] or [`WOULD_DENY`]: a MAC address that belongs to another side.
-    pub const MOVED: &str = "m";
-    /// The same: ARP or neighbour discovery of a form that no host needs.
-    pub const MALFORMED: &str = "l";
-    /// The same: the claim of an address that is another's.
-    pub const FORGED: &str = "f";
-    /// The same: a question or an answer between neighbours that no flow joins.
-    pub const UNJOINED: &str = "j";
-    /// The same: an advertisement of a router that is not declared, or a redirect.
-    pub const ADVERTISED: &str = "v";
-}
 
 /// The script that puts exactly this into the kernel, whatever was there.
 pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> String {
@@ -316,110 +221,6 @@ pub fn difference(old: &Elements, new: &Elements) -> String {
     script
 }
 
-/// A map, or a set, of tuples in `table inet`; there is one per family, named with the family's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Map {
-    /// Its name without the family's number.
-    pub name: &'static str,
-    /// Whether its entries lead to flow numbers.
-    pub flows: bool,
-    /// Whether its entries are pairs of addresses alone.
-    pub pairs: bool,
-    /// Whether its entries are intervals.
-    pub intervals: bool,
-}
-
-impl Map {
-    const fn of_flows(name: &'static str, intervals: bool) -> Self {
-        Self {
-            name,
-            flows: true,
-            pairs: false,
-            intervals,
-        }
-    }
-
-    /// What an entry leads to, as the kernel has it: marks are in the byte order of the machine.
-    pub(in crate::enforce) fn data(&self, placed: Disposition) -> Vec<u8> {
-        if self.flows {
-            placed.flow.0.to_ne_bytes().to_vec()
-        } else {
-            Vec::new()
-        }
-    }
-
-    const fn of_echo(name: &'static str, intervals: bool) -> Self {
-        Self {
-            pairs: true,
-            ..Self::of_flows(name, intervals)
-        }
-    }
-
-    const fn of_tuples(name: &'static str, intervals: bool) -> Self {
-        Self {
-            flows: false,
-            ..Self::of_flows(name, intervals)
-        }
-    }
-}
-
-/// Tuples that are forwarded.
-const EXACT: Map = Map::of_flows("exact", false);
-const RANGES: Map = Map::of_flows("ranges", true);
-const ECHO: Map = Map::of_echo("echo", false);
-const ECHO_RANGES: Map = Map::of_echo("echo_ranges", true);
-/// Tuples that go to the inspector.
-const INSPECTED: Map = Map::of_tuples("inspected", false);
-const INSPECTED_RANGES: Map = Map::of_tuples("inspected_ranges", true);
-/// Tuples amid inspected ranges that do not.
-const SPARED: Map = Map::of_tuples("spared", false);
-/// Tuples that go to the inspector, and are forwarded while there is none.
-const UNATTENDED: Map = Map::of_flows("unattended", false);
-const UNATTENDED_RANGES: Map = Map::of_flows("unattended_ranges", true);
-
-/// All maps of a family.
-pub const MAPS: [Map; 9] = [
-    EXACT,
-    RANGES,
-    ECHO,
-    ECHO_RANGES,
-    INSPECTED,
-    INSPECTED_RANGES,
-    SPARED,
-    UNATTENDED,
-    UNATTENDED_RANGES,
-];
-
-/// The maps that hold a block.
-pub fn maps_of<A: Address>(block: &Block<A>, course: Course) -> &'static [Map] {
-    match (block.carrier, block.is_exact(), course) {
-        (Carrier::Echo, true, Course::Forward | Course::ForwardAmid) => &[ECHO],
-        (Carrier::Echo, false, Course::Forward | Course::ForwardAmid) => &[ECHO_RANGES],
-        // No inspector reads them, and without one they are not permitted.
-        (Carrier::Echo, ..) => &[],
-        (_, true, Course::Forward) => &[EXACT],
-        (_, true, Course::ForwardAmid) => &[EXACT, SPARED],
-        (_, true, Course::Inspect) => &[INSPECTED],
-        (_, true, Course::InspectOrForward) => &[INSPECTED, UNATTENDED],
-        (_, false, Course::Forward | Course::ForwardAmid) => &[RANGES],
-        (_, false, Course::Inspect) => &[INSPECTED_RANGES],
-        (_, false, Course::InspectOrForward) => &[INSPECTED_RANGES, UNATTENDED_RANGES],
-    }
-}
-
-/// What one map has and the other has not, in one walk along both: a change of one flow among many must be quick.
-pub(in crate::enforce) fn only_in<'a, A: Address>(
-    these: &'a BTreeMap<Block<A>, Disposition>,
-    those: &BTreeMap<Block<A>, Disposition>,
-) -> Vec<(&'a Block<A>, &'a Disposition)> {
-    let mut others = those.iter().peekable();
-    let missing = |entry: &(&Block<A>, &Disposition)| {
-        while others.next_if(|other| other < entry).is_some() {}
-        others.peek() != Some(entry)
-    };
-    these.iter().filter(missing).collect()
-}
-
 fn family<'a, A: Address + 'a>(
     script: &mut String,
     verb: &str,
@@ -458,29 +259,6 @@ fn key<A: Address>(block: &Block<A>) -> String {
         Carrier::Udp => format!("{source} . {destination} . udp . {ports}"),
         Carrier::Echo => format!("{source} . {destination}"),
     }
-}
-
-fn list(script: &mut String, verb: &str, family: &str, set: &str, elements: impl Iterator<Item = String>) {
-    let mut elements = elements.peekable();
-    while elements.peek().is_some() {
-        let _ = write!(script, "{verb} element {family} {TABLE} {set} {{ ");
-        for (place, element) in elements.by_ref().take(ELEMENTS_PER_LINE).enumerate() {
-            if place > 0 {
-                script.push_str(", ");
-            }
-            script.push_str(&element);
-        }
-        script.push_str(" }\n");
-    }
-}
-
-/// What a rule asks before it logs.
-fn within_limit() -> String {
-    format!("limit rate {LOG_PER_SECOND}/second burst {LOG_BURST} packets")
-}
-
-fn log(prefix: &str, group: u16) -> String {
-    format!("counter name logged log prefix \"{prefix}\" group {group} snaplen {LOG_SNAP_BYTES}")
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use penstock_policy::ids::Digest;
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::GatewayMode;
 
+use crate::enforce::nft::names::TABLE;
 use crate::enforce::nft::readback::{KernelRuleset, content, meant};
-use crate::enforce::nft::render;
 use crate::enforce::shape::lower::Elements;
 use crate::enforce::shape::structure::Structure;
 
@@ -51,18 +51,15 @@ impl LoadedPolicy {
     pub(in crate::enforce) fn differs(&self, held: &KernelRuleset) -> Option<String> {
         if held.tables != Self::families(&self.structure) {
             return Some(if self.lacks_table(held) {
-                format!("the table {} is gone", render::TABLE)
+                format!("the table {} is gone", TABLE)
             } else {
-                format!(
-                    "there is a table bridge {} that the agent did not load",
-                    render::TABLE
-                )
+                format!("there is a table bridge {} that the agent did not load", TABLE)
             });
         }
         if held.structure != self.described {
             return Some(format!(
                 "chains, rules or sets of the table {} were changed",
-                render::TABLE
+                TABLE
             ));
         }
         let meant = meant(&self.elements);

@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
-use super::super::{Counters, EnforceError};
 use super::{Table, blocking};
+use crate::enforce::EnforceError;
+use crate::enforce::counters::Counters;
 use crate::enforce::nft::batch::ElementBatch;
-use crate::enforce::nft::render::STARTING_S;
+use crate::enforce::nft::names::STARTING_S;
 
 /// How often a gateway without traffic begins that time again (default): often enough that one missed look leaves it open.
 pub(in crate::enforce) const LULL: Duration = Duration::from_secs(STARTING_S as u64 / 3);

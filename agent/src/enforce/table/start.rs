@@ -13,10 +13,10 @@ use crate::enforce::nft::readback::{KernelRuleset, meant};
 use crate::enforce::nft::render;
 use crate::enforce::shape::lower::Elements;
 use crate::enforce::shape::structure::{Finding, Structure};
+use crate::enforce::standing::{self, Continuity, Note, OpenSpan, StartFacts};
 use crate::enforce::table::loaded::LoadedPolicy;
-use crate::enforce::watch::standing::{self, Continuity, Note, OpenSpan, StartFacts};
 use crate::observed::{Condition, ConditionSeen, ConditionStep, Observation};
-use crate::{clock, health};
+use crate::{boot, clock};
 
 /// Hexadecimal digits of each digest in the seal: a chain's comment holds 128 characters.
 const SEAL_DIGITS: usize = 48;
@@ -93,8 +93,8 @@ impl Table {
             note: note.as_ref(),
             // A file that cannot be understood was written once all the same.
             had_policy: note.is_some() || base.is_some_and(|base| !matches!(base, Ok(None))),
-            boot: &health::boot_id(),
-            booted_ms: booted_ms(),
+            boot: &boot::id(),
+            booted_ms: boot::began_ms(),
             held,
             generation,
             adopted,
@@ -144,7 +144,7 @@ impl Table {
         let Some(path) = &self.settings.note_path else {
             return;
         };
-        let boot = health::boot_id();
+        let boot = boot::id();
         if let Some(mut note) = Note::read(path)
             && !(note.changing && note.boot == boot)
         {
@@ -171,7 +171,7 @@ impl Table {
             (content, loaded.handles)
         });
         let note = Note {
-            boot: health::boot_id(),
+            boot: boot::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             content: hex::encode(content.0),
             handles: hex::encode(handles.0),
@@ -214,17 +214,6 @@ pub(in crate::enforce) async fn keep_note(table: Arc<Table>) {
 
 /// How soon after a change the note is written.
 const NOTED: Duration = Duration::from_secs(1);
-
-/// When this boot began, milliseconds since 1970; 0 if the kernel does not tell.
-fn booted_ms() -> u64 {
-    let uptime = std::fs::read_to_string("/proc/uptime").ok().and_then(|text| {
-        let seconds = text.split_whitespace().next()?.parse::<f64>().ok()?;
-        Duration::try_from_secs_f64(seconds).ok()
-    });
-    uptime.map_or(0, |uptime| {
-        clock::now_ms().saturating_sub(u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX))
-    })
-}
 
 /// What of a seal says from which script the tables were made; the rest says what the kernel made of it.
 fn made_from(seal: &str) -> &str {

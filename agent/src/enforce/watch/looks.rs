@@ -2,10 +2,12 @@
 //! keeps what is so for health, and tells the trail when it begins and ends.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::conditions::Conditions;
 use super::passage::{Passage, PassageReport};
 use crate::clock;
+use crate::enforce::ground::routing;
 use crate::enforce::table::Table;
 use crate::inspector::pulse::STALLED;
 use crate::inspector::{self, InspectorState};
@@ -42,7 +44,7 @@ impl Watching {
     /// One look.
     pub(in crate::enforce) async fn look(&self) {
         let now = inspector::now();
-        let PassageReport { mut present, looked } = self.passage.look(&self.table, now).await;
+        let PassageReport { mut present, looked } = self.look_at_passage(now).await;
         let now_ms = clock::now_ms();
         let pulse = self.inspector.as_ref().map(|inspector| inspector.pulse());
         present.extend(pulse.and_then(|pulse| pulse.stands_still(now)));
@@ -63,6 +65,15 @@ impl Watching {
             tracing::warn!(step = ?seen.step, code = seen.condition.code, "{}", seen.condition.message);
             self.table.outbox.put(Observation::Condition(Box::new(seen)));
         }
+    }
+
+    /// Whether packets can cross; nothing is known without a plan.
+    async fn look_at_passage(&self, now: Duration) -> PassageReport {
+        let Some((plan, counted)) = self.table.in_force(self.passage.plan()).await else {
+            return PassageReport::FAILED;
+        };
+        let inspects = self.table.settings.inspector.is_some() && routing::is_needed(&plan);
+        self.passage.look(plan, counted, inspects, now).await
     }
 
     /// What is so now.

@@ -15,7 +15,6 @@
 
 mod facts;
 mod judge;
-mod must_flows;
 mod scope;
 mod silent;
 
@@ -27,14 +26,12 @@ use std::time::Duration;
 use penstock_policy::plan::Plan;
 
 use self::facts::{MachineFacts, NoWay};
-pub(in crate::enforce) use self::must_flows::MustFlowElements;
 use self::scope::{Concern, Crossing, Expectations};
 pub use self::silent::Pace;
 use self::silent::{Rhythms, Silent};
-use super::standing;
 use crate::clock;
-use crate::enforce::ground::{needs, routing};
-use crate::enforce::table::Table;
+use crate::enforce::ground::needs;
+use crate::enforce::nft::must_flows::MustFlowElements;
 use crate::observed::Condition;
 
 /// How often the machine is looked at.
@@ -53,7 +50,7 @@ pub(in crate::enforce) struct PassageReport {
 
 impl PassageReport {
     /// Nothing could be read.
-    const FAILED: Self = Self {
+    pub(in crate::enforce) const FAILED: Self = Self {
         present: Vec::new(),
         looked: |_| false,
     };
@@ -99,19 +96,22 @@ impl Passage {
         }
     }
 
-    /// Looks at the machine, once, on a blocking thread; `now` is the monotonic clock. Nothing is known without a plan.
-    pub(in crate::enforce) async fn look(self: &Arc<Self>, table: &Table, now: Duration) -> PassageReport {
-        let known = self
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .plan
-            .clone();
-        let Some((plan, counted)) = table.in_force(known).await else {
-            return PassageReport::FAILED;
-        };
+    /// The plan whose must-flows are followed.
+    pub(in crate::enforce) fn plan(&self) -> Option<Arc<Plan>> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.plan.clone()
+    }
+
+    /// Looks at the machine, once, on a blocking thread, for `plan`, which is in force; `now` is the monotonic clock. `counted`
+    /// is where its must-flows are counted, where it is another than [`Passage::plan`].
+    pub(in crate::enforce) async fn look(
+        self: &Arc<Self>,
+        plan: Arc<Plan>,
+        counted: Option<MustFlowElements>,
+        inspects: bool,
+        now: Duration,
+    ) -> PassageReport {
         let passage = Arc::clone(self);
-        let inspects = table.settings.inspector.is_some() && routing::is_needed(&plan);
         let look = move || passage.look_now(&plan, counted, inspects, (now, clock::now_ms()));
         tokio::task::spawn_blocking(look)
             .await
@@ -242,7 +242,7 @@ impl WatchedPlan {
         };
         let message = format!(
             "must-flow {name} {what} since {}; its longest pause before, since this agent has followed it, was {}",
-            standing::utc(silent.since_ms),
+            clock::utc(silent.since_ms),
             span(silent.longest)
         );
         Some(concern.fault(SILENT, &name, message))

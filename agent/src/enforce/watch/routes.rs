@@ -2,7 +2,7 @@
 //!
 //! Not here: the routes themselves (`ground/routing`).
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_policy::terms::OnDrift;
@@ -18,11 +18,7 @@ const BETWEEN: Duration = Duration::from_millis(50);
 
 /// Looks whether the routes of the plan in force are in effect, and puts them back if they are to be repaired.
 pub(in crate::enforce) async fn mend(table: &Table) {
-    let current = table
-        .current
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let current = table.verdicts.current();
     let Some(current) = current.filter(|_| table.settings.inspector.is_some()) else {
         return;
     };

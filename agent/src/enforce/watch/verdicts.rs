@@ -1,19 +1,15 @@
-//! Reads the kernel's log and tells verdicts: the loop around `nflog`, `events` and `explain`.
+//! Reads the kernel's log and reports verdicts: the loops around `logged`.
 
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::counters::logged;
-use super::events::Aggregate;
-use super::nflog;
-use crate::enforce::Counters;
+use crate::enforce::counters::Counters;
+use crate::enforce::logged::nflog;
 use crate::enforce::nft::netlink::Hearer;
-use crate::enforce::nft::readback::RulesetReader;
 use crate::enforce::table::Table;
 use crate::enforce::table::standby::Lull;
-use crate::observed::{LossCause, Observation};
+use crate::observed::LossCause;
 
 /// How often due events are handed on.
 const TICK: Duration = Duration::from_millis(100);
@@ -22,26 +18,19 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Room for one datagram.
 const BUFFER_BYTES: usize = 128 * 1024;
 
-/// Tells for as long as the agent runs. Enforcement does not depend on it.
+/// Reports for as long as the agent runs. Enforcement does not depend on it.
 pub(in crate::enforce) async fn run(table: Arc<Table>) {
     tokio::join!(hear(&table), hand_on(&table));
 }
 
 /// Reports how many verdicts the kernel logged while no agent listened.
 async fn count_unheard(table: &Table) {
-    let Some(account) = &table.account else { return };
-    let Ok(logged) = table.logged().await else { return };
-    let packets = lock(account).unheard(logged);
-    if packets > 0 {
-        table.outbox.put(Observation::Lost {
-            packets,
-            cause: LossCause::NobodyListened,
-        });
+    if !table.verdicts.keeps_account() {
+        return;
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
+    if let Ok(logged) = table.logged().await {
+        table.verdicts.report_unheard(logged);
+    }
 }
 
 /// Takes in what the kernel logs.
@@ -51,12 +40,12 @@ async fn hear(table: &Table) {
             Ok(socket) => {
                 // What is logged from here on waits in the socket.
                 count_unheard(table).await;
-                table.hears.store(true, Relaxed);
+                table.verdicts.set_hearing(true);
                 listen(table, &socket).await
             }
             Err(error) => error,
         };
-        table.hears.store(false, Relaxed);
+        table.verdicts.set_hearing(false);
         let group = table.settings.log_group;
         tracing::error!(%error, group, "the kernel's log cannot be read; enforcement goes on, verdicts are only counted");
         tokio::time::sleep(table.settings.count.min(AGAIN)).await;
@@ -71,16 +60,7 @@ async fn listen(table: &Table, socket: &Hearer) -> io::Error {
         let lost = match tokio::time::timeout(table.settings.count, socket.receive(&mut buffer)).await {
             Ok(Ok(length)) => {
                 let datagram = buffer.get(..length).unwrap_or_default();
-                let (now, clock) = (Instant::now(), SystemTime::now());
-                let current = table
-                    .current
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                let mut aggregator = lock(&table.aggregator);
-                for packet in nflog::packets(datagram) {
-                    aggregator.record(packet.settled(&current), now, clock);
-                }
+                table.verdicts.record(datagram);
                 overran = false;
                 numbers.lost(datagram)
             }
@@ -93,12 +73,7 @@ async fn listen(table: &Table, socket: &Hearer) -> io::Error {
             Err(_) if std::mem::take(&mut overran) => numbers.report_ahead(),
             Err(_) => 0,
         };
-        if lost > 0 {
-            table.outbox.put(Observation::Lost {
-                packets: lost,
-                cause: LossCause::KernelOverrun,
-            });
-        }
+        table.verdicts.report_lost(lost, LossCause::KernelOverrun);
     }
 }
 
@@ -111,7 +86,7 @@ async fn hand_on(table: &Table) {
     let mut counted = Instant::now();
     loop {
         tick.tick().await;
-        table.tell_due();
+        table.verdicts.report_due();
         if counted.elapsed() >= table.settings.count {
             let after = std::mem::replace(&mut counted, Instant::now()).elapsed();
             if let Ok(counters) = table.counters().await {
@@ -126,10 +101,10 @@ async fn hand_on(table: &Table) {
                     );
                 }
             }
-            if !table.hears.load(Relaxed) {
+            if !table.verdicts.hears() {
                 count_unheard(table).await;
             }
-            table.keep_account();
+            table.verdicts.keep_account();
         }
     }
 }
@@ -138,75 +113,6 @@ async fn hand_on(table: &Table) {
 fn report_untold(table: &Table, before: Option<u64>, counters: &Counters) -> u64 {
     let now = counters.untold_packets;
     let packets = now.saturating_sub(before.unwrap_or(0));
-    if packets > 0 {
-        table.outbox.put(Observation::Lost {
-            packets,
-            cause: LossCause::RateLimit,
-        });
-    }
+    table.verdicts.report_lost(packets, LossCause::RateLimit);
     now
-}
-
-impl Table {
-    /// Keeps how many messages the kernel has logged up to now, but for those that are not durable in the trail. What is logged
-    /// while its log is not heard stays to be reported.
-    pub(in crate::enforce) fn keep_account(&self) {
-        let Some(account) = &self.account else { return };
-        let mut account = lock(account);
-        if self.hears.load(Relaxed) {
-            match RulesetReader::open().and_then(|reader| reader.counters()) {
-                Ok(named) => account.heard(logged(&named)),
-                Err(error) => {
-                    tracing::debug!(%error, "the kernel's counters cannot be read");
-                    return;
-                }
-            }
-        }
-        let counted = lock(&self.aggregator).pending();
-        account.keep(counted + self.outbox.pending());
-    }
-
-    /// Hands on what is due.
-    fn tell_due(&self) {
-        let (batch, overflow) = {
-            let mut aggregator = lock(&self.aggregator);
-            (aggregator.due(Instant::now()), aggregator.take_overflow())
-        };
-        if overflow > 0 {
-            self.outbox.put(Observation::Lost {
-                packets: overflow,
-                cause: LossCause::TableFull,
-            });
-        }
-        self.tell(batch);
-        self.outbox.flush();
-    }
-
-    /// Hands on everything, due or not: what follows is judged by another policy.
-    pub(in crate::enforce) fn tell_all(&self) {
-        let batch = lock(&self.aggregator).all();
-        self.tell(batch);
-    }
-
-    fn tell(&self, batch: Vec<Aggregate>) {
-        let current = self
-            .current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(current) = current else {
-            // Of rules that an agent before left: there is no plan yet to explain them by.
-            let packets = batch.iter().map(|aggregate| aggregate.count).sum();
-            if packets > 0 {
-                self.outbox.put(Observation::Lost {
-                    packets,
-                    cause: LossCause::NobodyListened,
-                });
-            }
-            return;
-        };
-        for event in current.events(batch, nflog::interface_name) {
-            self.outbox.put(Observation::Verdict(event));
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{RulesetReader, name};
-use crate::enforce::nft::render::{FAMILY_NAMES, TABLE, TABLE_BESIDE};
+use crate::enforce::nft::names::{FAMILY_NAMES, TABLE, TABLE_BESIDE};
 use crate::enforce::nft::wire::{FAMILIES, GET_RULE, GET_TABLE, TABLE_ATTRIBUTE};
 
 /// Where our rules are. Tables without any judge nothing: they wait to be filled or to be deleted.

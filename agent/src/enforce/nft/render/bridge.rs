@@ -18,11 +18,14 @@
 
 use std::fmt::Write;
 
+use super::lines::{log, within_limit};
 use super::{
-    MARK_ENTERED, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_SENT, MARK_STRAY,
-    MARKS_KEPT, TABLE, icmp, intercept, log, mode, neighbours, prefix,
+    icmp, intercept, mode, neighbours,
     shape::{self, by_side, chains_by_side},
-    within_limit,
+};
+use crate::enforce::nft::names::{
+    MARK_ENTERED, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_ROUTED, MARK_SENT, MARK_STRAY,
+    MARKS_KEPT, TABLE, prefix,
 };
 use crate::enforce::shape::structure::Structure;
 use crate::intercept::MARK_INTERCEPTED_BITS;

@@ -12,13 +12,12 @@ use std::time::Duration;
 use penstock_policy::ids::FlowId;
 use penstock_policy::terms::GatewayMode;
 
-use super::{MARK_OBSERVED, TABLE};
+use super::lines::list;
+use crate::enforce::nft::names::{GRANTED, MARK_OBSERVED, TABLE};
 use crate::enforce::shape::structure::Structure;
 
 /// The chain of what is not granted any more.
 pub(super) const CHAIN: &str = "expired";
-/// The set whose elements end by themselves.
-pub const GRANTED: &str = "granted";
 /// The set of all flows that hang on grants.
 pub(super) const LIMITED: &str = "limited";
 
@@ -66,7 +65,7 @@ pub fn hold(left: &BTreeMap<FlowId, Duration>) -> String {
     let mut script = format!("flush set inet {TABLE} {GRANTED}\n");
     let elements = left.iter().filter(|(_, left)| left.as_millis() > 0);
     let elements = elements.map(|(flow, left)| format!("{} timeout {}", flow.0, span(*left)));
-    super::list(&mut script, "add", "inet", GRANTED, elements);
+    list(&mut script, "add", "inet", GRANTED, elements);
     script
 }
 

@@ -13,9 +13,9 @@ use std::fmt::Write;
 
 use penstock_policy::terms::GatewayMode;
 
-use super::inet::Family;
+use super::families::Family;
 use super::shape::{by_number, by_side, numbered};
-use super::{MARK_ENTERED, MARK_OPENED, MARK_TURNED, TABLE};
+use crate::enforce::nft::names::{MARK_ENTERED, MARK_OPENED, MARK_TURNED, TABLE};
 use crate::enforce::shape::structure::Structure;
 
 /// The longest ICMP error: RFC 792 with RFC 1812 4.3.2.3.

@@ -11,45 +11,19 @@ use std::fmt::Write;
 
 use penstock_policy::terms::GatewayMode;
 
+use super::families::{FAMILIES, Family};
+use super::lines::{log, within_limit};
 use super::{
-    MAPS, MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_OPENED, MARK_PASSED, MARK_ROUTED,
-    MARK_TOLD, TABLE, alive, granted, icmp, intercept, log, mode, prefix,
+    alive, granted, icmp, intercept, mode,
     shape::{self, chains_by_side},
     turned::{self, OPENING},
-    within_limit,
+};
+use crate::enforce::nft::maps::MAPS;
+use crate::enforce::nft::names::{
+    MARK_FLOW, MARK_GUARDED, MARK_MISPLACED, MARK_OBSERVED, MARK_OPENED, MARK_PASSED, MARK_ROUTED, MARK_TOLD,
+    TABLE, prefix,
 };
 use crate::enforce::shape::structure::{Input, Structure};
-
-/// What one family calls things.
-pub(super) struct Family {
-    pub(super) number: char,
-    address: &'static str,
-    pub(super) header: &'static str,
-    pub(super) icmp: &'static str,
-    pub(super) nfproto: &'static str,
-    /// Ends the judgement of packets that carry headers in which a rule cannot see.
-    plain: &'static str,
-}
-
-pub(super) const FAMILIES: [Family; 2] = [
-    Family {
-        number: '4',
-        address: "ipv4_addr",
-        header: "ip",
-        icmp: "icmp",
-        nfproto: "ipv4",
-        plain: "",
-    },
-    Family {
-        number: '6',
-        address: "ipv6_addr",
-        header: "ip6",
-        icmp: "icmpv6",
-        nfproto: "ipv6",
-        // Fragments are whole again here; any other extension header is not in any rule.
-        plain: "ip6 nexthdr != { tcp, udp, icmpv6 } goto miss\n",
-    },
-];
 
 /// Chains of every structure.
 const CHAINS: [&str; 22] = [
@@ -284,7 +258,7 @@ fn judge(script: &mut String, family: &Family, structure: &Structure) {
         ..
     } = family;
     // What would be inspected comes here only while there is no inspector.
-    for (chain, tuple) in intercept::tuples(ip) {
+    for (chain, tuple) in shape::tuples(ip) {
         // Nobody opens a connection against its direction.
         let first = if chain == "reply" {
             format!("{OPENING} goto turned_reply{n}\n")

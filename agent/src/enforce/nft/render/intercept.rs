@@ -35,13 +35,12 @@ use std::fmt::Write;
 
 use penstock_policy::terms::GatewayMode;
 
-use super::inet::{FAMILIES, Family};
-pub(super) use super::shape::tuples;
-use super::shape::{self, by_side, chains_by_side};
+use super::families::{FAMILIES, Family};
+use super::shape::{self, by_side, chains_by_side, tuples};
 use super::standing::{passive, standing};
-use super::{
+use super::{alive, icmp};
+use crate::enforce::nft::names::{
     MARK_CARRIED, MARK_ENTERED, MARK_LEG, MARK_OWN, MARK_PASSED, MARK_SENT, MARK_STRAY, MARKS_KEPT, TABLE,
-    alive, icmp,
 };
 use crate::enforce::shape::structure::Structure;
 use crate::intercept::{INSPECTOR4, INSPECTOR6, InspectorPorts, MARK_INTERCEPTED, MARK_INTERCEPTED_BITS};

@@ -21,14 +21,13 @@
 
 use std::fmt::Write;
 
+use super::lines::{log, within_limit};
 use super::shape::{name, side};
-use super::{MARK_OBSERVED, TABLE, log, prefix, within_limit};
+use crate::enforce::nft::names::{MARK_OBSERVED, TABLE, prefix};
 use crate::enforce::shape::structure::Structure;
 
 /// How long a MAC address stays bound to its side.
 const BOUND: &str = "15m";
-/// The set of a side's MAC addresses: of at most 4096.
-pub(super) const MACS: &str = "typeof @ll,48,48 . @ll,48,48; size 4096; flags dynamic,timeout";
 /// Bytes of an ARP packet and the padding of the shortest frame.
 const ARP_BYTES_MAX: u32 = 46;
 /// Bytes of a neighbour's solicitation or advertisement, with its address and a nonce.

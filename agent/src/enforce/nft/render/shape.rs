@@ -6,9 +6,12 @@ use std::net::Ipv6Addr;
 
 use penstock_policy::terms::Mac;
 
-use super::neighbours::MACS;
-use super::{Address, MARK_FLOW, Span, Structure, TABLE, granted, list};
+use super::granted;
+use super::lines::list;
+use crate::enforce::nft::names::{GRANTED, MACS, MARK_FLOW, TABLE};
+use crate::enforce::shape::block::{Address, Span};
 use crate::enforce::shape::spans::merged;
+use crate::enforce::shape::structure::Structure;
 
 const INTERFACE: &str = "type ifname";
 const PAIR: &str = "type ifname . ifname";
@@ -51,7 +54,7 @@ fn sets(family: &str, structure: &Structure) -> BTreeMap<String, Set> {
         sets.insert(granted::LIMITED.to_owned(), ("type mark", limited));
         // Its elements come and go by themselves.
         let none = BTreeSet::new();
-        sets.insert(granted::GRANTED.to_owned(), ("type mark; flags timeout", none));
+        sets.insert(GRANTED.to_owned(), ("type mark; flags timeout", none));
     }
     sets
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use penstock_policy::terms::GatewayMode;
 
-use super::inet::Family;
+use super::families::Family;
 use super::shape::{by_side, tuples};
 use crate::enforce::shape::structure::Structure;
 

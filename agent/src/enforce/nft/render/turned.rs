@@ -21,12 +21,10 @@
 
 use std::fmt::Write;
 
-use super::inet::Family;
-use super::{MARK_FLOW, MARK_OPENED, MARK_TURNED, intercept, log, prefix, within_limit};
-
-/// How long after the tables were made, or after a lull, a declared server's datagrams pass though its client has not spoken: as long as links
-/// may take to come up after a start (two forwarding delays of a spanning tree are 30 s), and some more for the client.
-pub const STARTING_S: u32 = 60;
+use super::families::Family;
+use super::lines::{log, within_limit};
+use super::shape;
+use crate::enforce::nft::names::{MARK_FLOW, MARK_OPENED, MARK_TURNED, STARTING, STARTING_S, prefix};
 
 /// Chains of every structure.
 pub(super) const CHAINS: [&str; 12] = [
@@ -47,12 +45,10 @@ pub(super) const CHAINS: [&str; 12] = [
 /// What `tcp flags` of an opening are.
 pub(super) const OPENING: &str = "tcp flags & (syn | ack) == syn";
 
-/// The set that holds UDP for as long as the tables count as new.
-pub const STARTING: &str = "starting";
-/// That set, and the counter of what passes for it.
+/// The set [`STARTING`], and the counter of what passes for it.
 pub(super) const OBJECTS: &str = "set starting { type inet_proto; flags timeout; }\ncounter assumed { }\n";
 
-/// Begins that time.
+/// Begins the time in which the tables count as new.
 pub(super) fn start(script: &mut String, table: &str) {
     let _ = writeln!(
         script,
@@ -115,7 +111,7 @@ pub(super) fn judge(script: &mut String, family: &Family) {
         header: ip,
         ..
     } = family;
-    let [(_, of_client), (_, of_server)] = intercept::tuples(ip);
+    let [(_, of_client), (_, of_server)] = shape::tuples(ip);
     let permitted = |tuple: &str, verdict: &str| {
         format!(
             "meta mark set {tuple} map @exact{n} goto {verdict}

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 
 use super::*;
 use crate::enforce::EnforceError;
-use crate::enforce::nft::render::maps_of;
+use crate::enforce::nft::maps::maps_of;
 use crate::enforce::table::ready::PreparedPlan;
 
 /// The rule that the plan's own order of precedence gives a connection, found the slow way.

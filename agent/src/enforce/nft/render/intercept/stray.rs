@@ -1,6 +1,7 @@
 //! What is dropped on its way to the inspector, or from it: `stray`, which is counted, and `swept`, which is told as well.
 
-use super::super::{log, prefix, within_limit};
+use super::super::lines::{log, within_limit};
+use crate::enforce::nft::names::prefix;
 
 /// The chains.
 pub(super) fn chains(group: u16) -> String {

@@ -14,8 +14,8 @@ use self::servers::Servers;
 use super::direction::{Flows, is_well_known};
 use super::events::Aggregate;
 use super::nflog::{Content, KernelAction, PacketShape};
-use crate::enforce::nft::render::STARTING_S;
-use crate::enforce::watch::nflog::Opener;
+use crate::enforce::logged::nflog::Opener;
+use crate::enforce::nft::names::STARTING_S;
 use crate::observed::VerdictSeen;
 
 mod icmp;

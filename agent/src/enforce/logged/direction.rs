@@ -100,7 +100,7 @@ mod tests {
             destination: to.0,
             protocol,
             port: to.1,
-            shape: crate::enforce::watch::nflog::PacketShape::Plain,
+            shape: crate::enforce::logged::nflog::PacketShape::Plain,
         };
         let packet = LoggedPacket {
             logged,

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::net::netdevice::index_to_name;
 
+use crate::enforce::nft::names::{MARK_FLOW, prefix};
 use crate::enforce::nft::netlink::{
     ACK, ERROR, Hearer, NETFILTER, NetlinkMessage, NetlinkSocket, attributes, be32, messages, request, text,
 };
-use crate::enforce::nft::render::{MARK_FLOW, prefix};
 
 mod claim;
 

@@ -6,8 +6,8 @@ use std::io;
 use penstock_policy::ids::FlowId;
 use penstock_policy::plan::Plan;
 
+use crate::enforce::nft::maps::maps_of;
 use crate::enforce::nft::readback::RulesetReader;
-use crate::enforce::nft::render::maps_of;
 use crate::enforce::nft::wire::keys;
 use crate::enforce::shape::block::{Address, Block};
 use crate::enforce::shape::lower::{Disposition, Elements};
@@ -51,7 +51,7 @@ impl MustFlowElements {
     }
 
     /// Packets of each flow since the tables were made.
-    pub(super) fn read(&self) -> io::Result<BTreeMap<FlowId, u64>> {
+    pub(in crate::enforce) fn read(&self) -> io::Result<BTreeMap<FlowId, u64>> {
         let mut packets = BTreeMap::new();
         if self.elements.is_empty() {
             return Ok(packets);

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
 use crate::enforce::nft::readback::KernelRuleset;
+use crate::{clock, durable};
 
 /// The note's name in the state folder.
 pub const FILE: &str = "left.json";
@@ -204,12 +204,12 @@ impl OpenSpan {
     pub(in crate::enforce) fn sentence(&self) -> String {
         let from = match self.from_ms {
             0 => "a time that is not known".to_owned(),
-            known => utc(known),
+            known => clock::utc(known),
         };
         format!(
             "{}: between {from} and {} this gateway may have let pass what its policy refuses, and nothing of it is in the trail",
             self.message,
-            utc(self.until_ms)
+            clock::utc(self.until_ms)
         )
     }
 
@@ -218,17 +218,6 @@ impl OpenSpan {
         let shown_ms = u64::try_from(SHOWN.as_millis()).unwrap_or(u64::MAX);
         now_ms.saturating_sub(self.until_ms) <= shown_ms
     }
-}
-
-/// A time as people read it.
-pub(in crate::enforce) fn utc(ms: u64) -> String {
-    i64::try_from(ms)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-        .map_or_else(
-            || format!("{ms} ms"),
-            |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        )
 }
 
 /// The content of our tables, as a note has it.

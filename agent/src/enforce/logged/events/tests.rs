@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::enforce::watch::nflog::{Content, KernelAction, Opener, PacketShape};
+use crate::enforce::logged::nflog::{Content, KernelAction, Opener, PacketShape};
 use crate::observed::REPORT_AFTER;
 
 fn packet(port: u16) -> LoggedPacket {

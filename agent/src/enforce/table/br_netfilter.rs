@@ -9,9 +9,9 @@ use std::time::Duration;
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::{GatewayMode, OnDrift};
 
-use super::sysctl;
+use super::Table;
 use crate::enforce::EnforceError;
-use crate::enforce::table::Table;
+use crate::enforce::ground::sysctl;
 use crate::observed::DriftStep;
 
 /// How often the parameters are read.
@@ -21,12 +21,9 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(in crate::enforce) async fn watch(table: Arc<Table>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        let current = table
-            .current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(current) = current else { continue };
+        let Some(current) = table.verdicts.current() else {
+            continue;
+        };
         if let Err(error) = table.keep_shown(&current.plan) {
             tracing::error!(
                 error = &error as &dyn std::error::Error,

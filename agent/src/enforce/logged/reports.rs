@@ -1,0 +1,144 @@
+//! The verdicts that wait to be reported: what was heard of the kernel's log, the policy that it is explained by, and the account
+//! of how much of it was reported.
+//!
+//! Not here: who reads the log, and when what is due is handed on (`watch/verdicts`); when the policy changes (`table`).
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Instant, SystemTime};
+
+use super::account::Account;
+use super::events::{Aggregate, Aggregator};
+use super::explain::PolicyInForce;
+use super::nflog;
+use crate::enforce::EnforceSettings;
+use crate::enforce::counters::logged;
+use crate::enforce::nft::readback::RulesetReader;
+use crate::observed::outbox::Outbox;
+use crate::observed::{LossCause, Observation};
+
+/// What waits to be reported.
+#[derive(Debug)]
+pub(in crate::enforce) struct VerdictReports {
+    outbox: Arc<Outbox>,
+    current: RwLock<Option<Arc<PolicyInForce>>>,
+    aggregator: Mutex<Aggregator>,
+    /// How many of the kernel's log messages were reported.
+    account: Option<Mutex<Account>>,
+    /// Whether the kernel's log is heard.
+    hears: AtomicBool,
+}
+
+impl VerdictReports {
+    /// Nothing is heard yet.
+    pub(in crate::enforce) fn new(settings: &EnforceSettings, outbox: Arc<Outbox>) -> Self {
+        let account = settings.account_path.as_deref();
+        Self {
+            outbox,
+            current: RwLock::default(),
+            aggregator: Mutex::new(Aggregator::new(settings.report_after)),
+            account: account.map(Account::read).map(Mutex::new),
+            hears: AtomicBool::new(false),
+        }
+    }
+
+    /// The policy in force.
+    pub(in crate::enforce) fn current(&self) -> Option<Arc<PolicyInForce>> {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// From now on this policy is in force. What was heard before, due or not, is explained by the one before.
+    pub(in crate::enforce) fn follow(&self, policy: PolicyInForce) {
+        let batch = lock(&self.aggregator).all();
+        self.report(batch);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(policy));
+    }
+
+    /// Whether the kernel's log is heard.
+    pub(in crate::enforce) fn hears(&self) -> bool {
+        self.hears.load(Relaxed)
+    }
+
+    /// The kernel's log is heard from now on, or no longer.
+    pub(in crate::enforce) fn set_hearing(&self, hears: bool) {
+        self.hears.store(hears, Relaxed);
+    }
+
+    /// Takes in a datagram of the kernel's log.
+    pub(in crate::enforce) fn record(&self, datagram: &[u8]) {
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let current = self.current();
+        let mut aggregator = lock(&self.aggregator);
+        for packet in nflog::packets(datagram) {
+            aggregator.record(packet.settled(&current), now, clock);
+        }
+    }
+
+    /// Reports that verdicts are missing from the trail.
+    pub(in crate::enforce) fn report_lost(&self, packets: u64, cause: LossCause) {
+        if packets > 0 {
+            self.outbox.put(Observation::Lost { packets, cause });
+        }
+    }
+
+    /// Whether an account is kept of how much was reported.
+    pub(in crate::enforce) fn keeps_account(&self) -> bool {
+        self.account.is_some()
+    }
+
+    /// Reports how many of `logged` messages nobody heard.
+    pub(in crate::enforce) fn report_unheard(&self, logged: u64) {
+        if let Some(account) = &self.account {
+            let packets = lock(account).unheard(logged);
+            self.report_lost(packets, LossCause::NobodyListened);
+        }
+    }
+
+    /// Keeps how many messages the kernel has logged up to now, but for those that are not durable in the trail. What is logged
+    /// while its log is not heard stays to be reported.
+    pub(in crate::enforce) fn keep_account(&self) {
+        let Some(account) = &self.account else { return };
+        let mut account = lock(account);
+        if self.hears() {
+            match RulesetReader::open().and_then(|reader| reader.counters()) {
+                Ok(named) => account.heard(logged(&named)),
+                Err(error) => {
+                    tracing::debug!(%error, "the kernel's counters cannot be read");
+                    return;
+                }
+            }
+        }
+        let counted = lock(&self.aggregator).pending();
+        account.keep(counted + self.outbox.pending());
+    }
+
+    /// Hands on what is due.
+    pub(in crate::enforce) fn report_due(&self) {
+        let (batch, overflow) = {
+            let mut aggregator = lock(&self.aggregator);
+            (aggregator.due(Instant::now()), aggregator.take_overflow())
+        };
+        self.report_lost(overflow, LossCause::TableFull);
+        self.report(batch);
+        self.outbox.flush();
+    }
+
+    fn report(&self, batch: Vec<Aggregate>) {
+        let Some(current) = self.current() else {
+            // Of rules that an agent before left: there is no plan yet to explain them by.
+            let packets = batch.iter().map(|aggregate| aggregate.count).sum();
+            self.report_lost(packets, LossCause::NobodyListened);
+            return;
+        };
+        for event in current.events(batch, nflog::interface_name) {
+            self.outbox.put(Observation::Verdict(event));
+        }
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -7,6 +7,7 @@
 //! Each protocol judges in its folder: [`crate::modbus::judge`] by function code and unit, then spans; [`crate::mqtt::judge`] on
 //! [`trie`], by topic level. What is judged by its facts alone needs no more than [`sets`]. What a refusal looks like on the wire stands beside.
 
+mod reason;
 pub mod sets;
 pub mod trie;
 
@@ -17,8 +18,7 @@ use penstock_policy::protocol::{Operations, Protocol};
 use penstock_policy::terms::Answers;
 pub use penstock_policy::terms::OnRefusal;
 
-use crate::modbus::request::RequestError;
-use crate::modbus::transactions::Busy;
+pub use self::reason::Reason;
 use crate::operation::Operation;
 use crate::protocols::{self, Inspector};
 
@@ -71,59 +71,24 @@ pub struct Refusal {
     pub nearest: Option<RuleIndex>,
 }
 
-/// What stands against an operation. Later means closer to being permitted.
+/// What stands against an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Objection {
     /// Not a request that the standard knows; its bytes went nowhere.
     #[error("it is malformed: {0}")]
-    Malformed(RequestError),
+    Malformed(Reason),
     /// Too much in flight.
     #[error("{0}")]
-    Busy(Busy),
+    Busy(Reason),
     /// No rule names the function.
     #[error("no rule permits the function")]
     Function,
-    /// Rules name the function, for other units.
-    #[error("the unit is not permitted")]
-    Unit,
-    /// The sub-function is not among those permitted.
-    #[error("the sub-function is not permitted")]
-    SubFunction,
-    /// Addresses or files outside those permitted.
-    #[error("the addresses are not within those permitted")]
-    Address,
-    /// An echo of more than one word.
-    #[error("servers do not agree on the length of an echo of more than one word")]
-    Echo,
-    /// Its data holds a write for servers that do not go by the length in the header.
-    #[error(
-        "a server that goes by the function would read its data as a request of function {0}, which is not permitted"
-    )]
-    Within(u8),
     /// Something of it is outside what its limit holds; what it is called: `points`.
     #[error("the {0} are not within those permitted")]
     NotWithin(&'static str),
-    /// A value outside those permitted.
-    #[error("the value is not within those permitted")]
-    Value,
-    /// No filter covers the topic.
-    #[error("no rule covers the topic")]
-    Topic,
-    /// The topic is permitted at another quality of service.
-    #[error("the quality of service is not permitted")]
-    Qos,
-    /// The topic is permitted, retained messages are not.
-    #[error("retained messages are not permitted")]
-    Retain,
-    /// The client identifier or user is not one that may connect.
-    #[error("the client identifier or the user is not permitted")]
-    Identity,
-    /// The broker still holds a publication of the same packet identifier that is not permitted.
-    #[error("the broker still holds a publication of that packet identifier that is no longer permitted")]
-    Unfinished,
-    /// The alias was last set by a refused publication.
-    #[error("its topic alias was set by a refused publication")]
-    Alias,
+    /// What only its protocol knows.
+    #[error("{0}")]
+    Own(Reason),
     /// It is permitted, and does not go on for the sake of what else its packet holds.
     #[error("something else in the same packet is not permitted, and the packet is refused whole")]
     Together,
@@ -144,14 +109,6 @@ pub enum RulesError {
     /// Two flows say that the same port speaks different protocols.
     #[error("the flows that share this connection speak different protocols")]
     TwoProtocols,
-    /// A name that this inspector does not know.
-    #[error("operation {index}: `{name}` is not a Modbus function or group")]
-    Function {
-        /// Position in the list.
-        index: RuleIndex,
-        /// As written.
-        name: String,
-    },
     /// A range that ends before it begins, or past what the field can hold.
     #[error("operation {index}: the range {first}-{last} of {field} is not one")]
     Range {
@@ -164,13 +121,15 @@ pub enum RulesError {
         /// As written.
         last: u32,
     },
-    /// A topic filter that MQTT does not have.
-    #[error("operation {index}: `{filter}` is not a topic filter")]
-    Filter {
+    /// A word that the protocol does not have.
+    #[error("operation {index}: `{word}` is not {kind}")]
+    Word {
         /// Position in the list.
         index: RuleIndex,
         /// As written.
-        filter: String,
+        word: String,
+        /// What it should be, with its article: "a topic filter".
+        kind: &'static str,
     },
     /// A list that must name something names nothing.
     #[error("operation {index}: the list of {field} is empty")]

@@ -7,7 +7,7 @@
 //! - [`response`]: whether an answer fits its request.
 //! - [`transactions`]: which requests wait for an answer.
 //! - [`operation`]: what a request does, in the field's words.
-//! - [`judge`]: which rule permits it; `refusal`: what a refusal looks like on the wire.
+//! - [`judge`]: which rule permits it; [`objection`]: what stands against it; `refusal`: what a refusal looks like on the wire.
 //! - [`deviation`]: what a stream does that is no request and does not go on.
 //! - `query`, `learn`: how a request is asked about, and what is proposed for one.
 //! - `machine`: one connection, from bytes to what becomes of them.
@@ -21,6 +21,7 @@ pub mod framings;
 pub mod judge;
 mod learn;
 pub(crate) mod machine;
+pub mod objection;
 pub mod operation;
 mod query;
 pub(crate) mod refusal;

@@ -7,7 +7,7 @@
 //! - [`topic`]: topic names and filters: valid, matches, covers.
 //! - [`alias`]: MQTT 5 topic aliases of one direction.
 //! - [`operation`]: what a packet does, in the field's words.
-//! - [`judge`]: which rule permits it; `refusal`: what a refusal looks like on the wire.
+//! - [`judge`]: which rule permits it; `objection`: what stands against it; `refusal`: what a refusal looks like on the wire.
 //! - [`deviation`]: what a stream does that is no operation and is not let be.
 //! - `query`, `learn`: how an operation is asked about, and what is proposed for one.
 //! - `machine`: one connection, from bytes to what becomes of them.
@@ -21,6 +21,7 @@ pub mod deviation;
 pub mod judge;
 mod learn;
 pub(crate) mod machine;
+pub(crate) mod objection;
 pub mod operation;
 pub mod packet;
 pub mod properties;

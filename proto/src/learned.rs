@@ -70,6 +70,11 @@ pub fn words(event: &LearnedEvent) -> impl Iterator<Item = String> {
     legacy::words(event).chain(own)
 }
 
+/// How many operations an event names.
+pub fn count(event: &LearnedEvent) -> usize {
+    legacy::count(event) + event.operations.len()
+}
+
 /// What of an event's operations can be searched for.
 pub fn texts(event: &LearnedEvent) -> impl Iterator<Item = &str> {
     let own = event.operations.iter().flat_map(|told| {

@@ -218,9 +218,10 @@ fn index(
         (LimitSet::Range(range), _) => spans(&[*range]),
         (LimitSet::Patterns(listed), Kind::Patterns(patterns)) => {
             match listed.iter().find(|pattern| !(patterns.is)(pattern)) {
-                Some(filter) => Err(RulesError::Filter {
+                Some(filter) => Err(RulesError::Word {
                     index,
-                    filter: filter.clone(),
+                    word: filter.clone(),
+                    kind: "a topic filter",
                 }),
                 None => Ok(Index::Patterns(patterns, listed.clone())),
             }

@@ -13,7 +13,7 @@ use penstock_policy::protocol::modbus_tcp::functions::{
 use penstock_policy::terms::{Answers, NumberRange};
 
 use crate::judge::{Judge, Objection, Refusal, RuleIndex, RulesError, Verdict, ranges_text};
-use crate::modbus::Span;
+use crate::modbus::{Span, objection};
 use crate::modbus::request::{Request, Values, least_mask_result};
 
 /// Compiled Modbus rules of one flow.
@@ -250,7 +250,7 @@ impl Code {
         let nearest = self.entries.first().map(|entry| entry.rule);
         let Some(bucket) = bucket.filter(|bucket| !bucket.entries.is_empty()) else {
             return Verdict::Refuse(Refusal {
-                why: Objection::Unit,
+                why: objection::UNIT,
                 nearest,
             });
         };
@@ -261,7 +261,7 @@ impl Code {
         if let Some(rule) = one_span.and_then(|span| bucket.reach(span)) {
             return Verdict::Allow(rule);
         }
-        let mut closest = (0, Objection::Unit, nearest);
+        let mut closest = (0, objection::UNIT, nearest);
         for entry in bucket.entries.iter().filter_map(|at| self.entries.get(*at)) {
             match entry.against(request) {
                 None => return Verdict::Allow(entry.rule),
@@ -327,7 +327,7 @@ impl FunctionLimits {
             .sub_function
             .is_some_and(|sub_function| !self.sub_functions.holds_one(sub_function))
         {
-            return Some((1, Objection::SubFunction));
+            return Some((1, objection::SUB_FUNCTION));
         }
         let read = request.read.is_none_or(|span| self.read.holds(span));
         let write = request.write.is_none_or(|span| self.write.holds(span));
@@ -340,7 +340,7 @@ impl FunctionLimits {
             limit.holds_one(record.file)
         });
         if !(read && write && files) {
-            return Some((2, Objection::Address));
+            return Some((2, objection::ADDRESS));
         }
         let values = match request.values {
             // What a mask leaves behind depends on the device, so all that it can leave must be permitted.
@@ -348,7 +348,7 @@ impl FunctionLimits {
             values => values.all(|value| self.values.holds_one(value)),
         };
         let values = values && request.files.all_values(|value| self.values.holds_one(value));
-        (!values).then_some((3, Objection::Value))
+        (!values).then_some((3, objection::VALUE))
     }
 }
 
@@ -400,9 +400,10 @@ fn expand(index: RuleIndex, operation: &ModbusOperation) -> Result<Vec<(u8, Func
         return Ok(vec![(code, entry(None, None))]);
     }
     let Some(lists) = modbus_group(&operation.function) else {
-        return Err(RulesError::Function {
+        return Err(RulesError::Word {
             index,
-            name: operation.function.clone(),
+            word: operation.function.clone(),
+            kind: "a Modbus function or group",
         });
     };
     let members = lists.iter().copied().flatten().map(|member| {

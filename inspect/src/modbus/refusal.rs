@@ -5,11 +5,8 @@ use crate::judge::Objection;
 /// The exception code for a refused request (V1.1b3, section 7).
 pub(crate) fn exception_code(why: Objection) -> u8 {
     match why {
-        Objection::Malformed(error) => error.exception(),
-        Objection::Busy(_) => 6,
-        Objection::Address => 2,
-        Objection::Value | Objection::Echo | Objection::Within(_) => 3,
-        _ => 1,
+        Objection::Malformed(reason) | Objection::Busy(reason) | Objection::Own(reason) => reason.code(),
+        Objection::Function | Objection::NotWithin(_) | Objection::Together => 1,
     }
 }
 

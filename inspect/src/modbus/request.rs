@@ -6,10 +6,13 @@
 
 mod data;
 
+use std::fmt;
+
 use self::data::next_record;
 pub use self::data::{FileRecord, Files, Values, least_mask_result};
 use super::operation::{self, ADDRESSES, READ_ADDRESSES, Span, function_name};
 use crate::bytes::Reader;
+use crate::judge::Reason;
 use crate::operation::{Operation, SUB_FUNCTIONS, VALUES};
 
 /// The function that has sub-functions.
@@ -35,16 +38,13 @@ pub struct Request<'a> {
 }
 
 /// Why a PDU is not a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestError {
     /// A response's or no function's code.
-    #[error("{0} is not a request's function code")]
     Code(u8),
     /// A type of encapsulated interface that the standard reserves.
-    #[error("encapsulated interface type {0} is reserved")]
     Interface(u8),
     /// Shorter or longer than the function says.
-    #[error("function {code} does not have {bytes} bytes here")]
     Length {
         /// Function code.
         code: u8,
@@ -52,7 +52,6 @@ pub enum RequestError {
         bytes: usize,
     },
     /// Zero, or more than the function can carry, or not what the byte count says.
-    #[error("function {code} cannot have quantity {quantity}")]
     Quantity {
         /// Function code.
         code: u8,
@@ -60,7 +59,6 @@ pub enum RequestError {
         quantity: u16,
     },
     /// The last address would be above 65535 (a file's record: above 9999).
-    #[error("function {code} from address {first} runs past the last address")]
     Address {
         /// Function code.
         code: u8,
@@ -68,7 +66,6 @@ pub enum RequestError {
         first: u16,
     },
     /// A field has a value that the standard does not give it.
-    #[error("function {code} has {value:#06x} in a field where the standard has no such value")]
     Reserved {
         /// Function code.
         code: u8,
@@ -78,15 +75,50 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// The exception code that answers it (section 7): 1 illegal function, 2 illegal address, 3 illegal value.
-    pub fn exception(self) -> u8 {
+    /// It in words, with the exception code that answers it (section 7): 1 illegal function, 2 illegal address, 3 illegal value.
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Code(_) | Self::Interface(_) => 1,
-            Self::Address { .. } => 2,
-            Self::Length { .. } | Self::Quantity { .. } | Self::Reserved { .. } => 3,
+            Self::Code(code) => {
+                let text = "{} is not a request's function code";
+                Reason::about(text, [code.into(), 0], 1)
+            }
+            Self::Interface(kind) => {
+                let text = "encapsulated interface type {} is reserved";
+                Reason::about(text, [kind.into(), 0], 1)
+            }
+            Self::Length { code, bytes } => {
+                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                let text = "function {} does not have {} bytes here";
+                Reason::about(text, [code.into(), bytes], 3)
+            }
+            Self::Quantity { code, quantity } => {
+                let text = "function {} cannot have quantity {}";
+                Reason::about(text, [code.into(), quantity.into()], 3)
+            }
+            Self::Address { code, first } => {
+                let text = "function {} from address {} runs past the last address";
+                Reason::about(text, [code.into(), first.into()], 2)
+            }
+            Self::Reserved { code, value } => {
+                let text = "function {} has {x} in a field where the standard has no such value";
+                Reason::about(text, [code.into(), value.into()], 3)
+            }
         }
     }
+
+    /// The exception code that answers it.
+    pub fn exception(self) -> u8 {
+        self.reason().code()
+    }
 }
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason().fmt(f)
+    }
+}
+
+impl std::error::Error for RequestError {}
 
 impl<'a> Request<'a> {
     /// Decodes the PDU of a request to `unit`.

@@ -26,6 +26,7 @@ use super::operation::Span;
 use super::request::{Files, Request, Values};
 use super::response::{Expectation, Response, ResponseError};
 use crate::connection::TransactionLimits;
+use crate::judge::Reason;
 
 /// A request that its client waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,15 +109,30 @@ pub struct RefusalAnswer {
     pub exception: u8,
 }
 
-/// Why a request cannot be sent now; it is answered with exception 6, server device busy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a request cannot be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Busy {
     /// As many as the limit are in flight.
-    #[error("{0} requests are in flight, the limit for one connection")]
     Full(usize),
     /// A request that stands alone is in flight.
-    #[error("function {0} is in flight, after which nothing may follow until it is answered")]
     Alone(u8),
+}
+
+impl Busy {
+    /// It in words; it is answered with exception 6, server device busy.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Full(limit) => {
+                let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+                let text = "{} requests are in flight, the limit for one connection";
+                Reason::about(text, [limit, 0], 6)
+            }
+            Self::Alone(code) => {
+                let text = "function {} is in flight, after which nothing may follow until it is answered";
+                Reason::about(text, [code.into(), 0], 6)
+            }
+        }
+    }
 }
 
 /// Whether a unit identifier says that the server itself is meant, and no device behind it (V1.0b, section 4.4.2.2: 255, 0

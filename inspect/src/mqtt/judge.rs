@@ -16,6 +16,7 @@ use penstock_policy::terms::NumberRange;
 
 use crate::judge::trie::{Grant, Trie};
 use crate::judge::{Judge, Objection, Refusal, RuleIndex, RulesError, Verdict};
+use crate::mqtt::objection;
 use crate::mqtt::operation::{Operation, TOPICS};
 use crate::mqtt::topic::Subscription;
 use crate::operation::Operation as AnyOperation;
@@ -281,7 +282,7 @@ impl MqttRules {
         }
         let nearest = self.connect.iter().rfind(|rule| rule.fits_client(client_id));
         Verdict::Refuse(Refusal {
-            why: Objection::Identity,
+            why: objection::IDENTITY,
             nearest: nearest.or(self.connect.first()).map(|rule| rule.rule),
         })
     }
@@ -354,9 +355,9 @@ impl<'c> Closest<'c> {
 
     fn take(&mut self, grant: &Grant, qos: u8, retain: bool) -> Option<RuleIndex> {
         let why = if qos < grant.qos_min || qos > grant.qos_max {
-            Objection::Qos
+            objection::QOS
         } else if retain && !grant.retain {
-            Objection::Retain
+            objection::RETAIN
         } else {
             return self.admit(grant);
         };
@@ -368,7 +369,7 @@ impl<'c> Closest<'c> {
         if self.client.holds(grant) {
             return Some(grant.rule);
         }
-        self.refuse(Objection::Identity, grant)
+        self.refuse(objection::IDENTITY, grant)
     }
 
     fn refuse(&mut self, why: Objection, grant: &Grant) -> Option<RuleIndex> {
@@ -384,7 +385,7 @@ impl<'c> Closest<'c> {
             (Some(rule), _) => Verdict::Allow(rule),
             (None, Some(refusal)) => Verdict::Refuse(refusal),
             (None, None) => Verdict::Refuse(Refusal {
-                why: Objection::Topic,
+                why: objection::TOPIC,
                 nearest: None,
             }),
         }
@@ -424,9 +425,10 @@ fn parsed(index: RuleIndex, filter: &str) -> Result<Subscription<'_>, RulesError
 }
 
 fn bad_filter(index: RuleIndex, filter: &str) -> RulesError {
-    RulesError::Filter {
+    RulesError::Word {
         index,
-        filter: filter.to_owned(),
+        word: filter.to_owned(),
+        kind: "a topic filter",
     }
 }
 

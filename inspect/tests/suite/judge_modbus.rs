@@ -3,6 +3,7 @@
 use penstock_inspect::judge::{Objection, Rules, RulesError, Verdict};
 use penstock_inspect::modbus::Span;
 use penstock_inspect::modbus::judge::ModbusRules;
+use penstock_inspect::modbus::objection;
 use penstock_inspect::modbus::request::{Request, Values};
 use penstock_policy::protocol::modbus_tcp::ModbusOperation;
 use penstock_policy::terms::NumberRange;
@@ -172,19 +173,19 @@ fn a_refusal_names_the_rule_that_came_closest_and_what_stands_against_it() {
         (
             1,
             &[3, 0, 190, 0, 20][..],
-            Objection::Address,
+            objection::ADDRESS,
             "the addresses are not within those permitted; closest is operation 1 (read-holding-registers, units 1, addresses 0-199)",
         ),
         (
             2,
             &[3, 0, 0, 0, 1],
-            Objection::Unit,
+            objection::UNIT,
             "the unit is not permitted; closest is operation 1 (read-holding-registers, units 1, addresses 0-199)",
         ),
         (
             1,
             &[6, 0, 40, 0xff, 0xff],
-            Objection::Value,
+            objection::VALUE,
             "the value is not within those permitted; closest is operation 2 (write-single-register, units 1, addresses 40-41, values 0-1500)",
         ),
         (

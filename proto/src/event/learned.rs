@@ -44,7 +44,7 @@ impl Described for LearnedEvent {
             "source": self.source, "destination": self.destination, "protocol": self.protocol, "port": self.port,
             "application": self.application, "connections": self.connections, "guessed": self.guessed,
             "first_ms": self.first_ms, "last_ms": self.last_ms,
-            "operations": learned::words(self).count(), "further": self.further,
+            "operations": learned::count(self), "further": self.further,
             "unread": self.unread, "in_order": self.in_order, "misfits": self.misfits,
         })
     }
@@ -56,9 +56,8 @@ impl Described for LearnedEvent {
 
 impl LearnedEvent {
     fn operations_in_words(&self) -> String {
-        let mut all: Vec<String> = learned::words(self).collect();
-        let further = all.len().saturating_sub(NAMED_MAX);
-        all.truncate(NAMED_MAX);
+        let mut all: Vec<String> = learned::words(self).take(NAMED_MAX).collect();
+        let further = learned::count(self).saturating_sub(all.len());
         if further > 0 {
             all.push(format!("{further} more"));
         }

@@ -189,3 +189,31 @@ fn an_event_of_the_future_is_shown_rather_than_hidden() {
     assert_eq!(reading.kind, "unknown");
     assert!(!reading.sentence.is_empty());
 }
+
+#[test]
+fn of_what_was_learned_all_operations_are_counted_and_the_first_three_named() {
+    let modbus = |unit| crate::v1::LearnedModbus {
+        unit,
+        function: "read-coils".into(),
+        count: 2,
+        ..Default::default()
+    };
+    let event = crate::v1::LearnedEvent {
+        modbus: vec![modbus(1), modbus(2)],
+        published: vec![crate::v1::LearnedMessages {
+            topic: "works/a".into(),
+            count: 1,
+            ..Default::default()
+        }],
+        operations: vec![crate::v1::LearnedOperation {
+            operation: "poll".into(),
+            count: 7,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    assert_eq!(event.fields().get("operations"), Some(&Value::from(4)));
+    let sentence = event.sentence(&[]);
+    let end = "read-coils of unit 1 \u{d7}2, read-coils of unit 2 \u{d7}2, publish works/a \u{d7}1, 1 more";
+    assert!(sentence.ends_with(end), "{sentence}");
+}

@@ -159,6 +159,11 @@ pub(super) fn words(event: &LearnedEvent) -> impl Iterator<Item = String> {
     functions.chain(messages)
 }
 
+/// How many there are.
+pub(super) fn count(event: &LearnedEvent) -> usize {
+    event.modbus.len() + event.published.len() + event.subscribed.len()
+}
+
 /// What of them can be searched for.
 pub(super) fn texts(event: &LearnedEvent) -> impl Iterator<Item = &str> {
     let topics = event.published.iter().chain(&event.subscribed);

@@ -44,10 +44,6 @@ const NAMES_PROTOCOLS: &[(&str, &str)] = &[
         "bridges, and TLS that ends at a gateway",
     ),
     ("policy/src/arbitrary/flow.rs", "bridges"),
-    (
-        "inspect/src/judge.rs",
-        "reasons that only Modbus has, which a verdict carries without a copy",
-    ),
     ("agent/src/enforce.rs", "the bridge's capability"),
     ("agent/src/config.rs", "the bridge's users and passwords"),
     ("policy/src/waterworks.rs", "the example plant"),

@@ -16,11 +16,12 @@ use serde::{Deserialize, Serialize};
 use super::{Fate, Modbus};
 use crate::connection::machine::FeedEnd;
 use crate::connection::{Effect, Mode, Output, Sink};
-use crate::judge::{Objection, Refusal, Verdict};
+use crate::judge::{Refusal, Verdict};
 use crate::modbus::deviation::ModbusDeviation;
 use crate::modbus::frame::Frame;
 use crate::modbus::framings::{Doubt, StreamPosition, is_open_ended, write_within};
 use crate::modbus::judge::ModbusRules;
+use crate::modbus::objection;
 use crate::modbus::request::Request;
 
 /// What passed while it was only observed, and after which the server may read on within it.
@@ -54,13 +55,13 @@ impl Modbus {
         let refuse = |why| Verdict::Refuse(Refusal { why, nearest: None });
         // Function, sub-function and one word: servers that know the function and go by it read no more.
         if (request.code, request.sub_function) == (8, Some(0)) && frame.pdu.len() != 5 {
-            return refuse(Objection::Echo);
+            return refuse(objection::ECHO);
         }
         if self.carried_out.contains(&request.code) {
             return verdict;
         }
         let permits = |request: &Request<'_>| rules.judge(request).allows();
-        write_within(frame.adu, &permits).map_or(verdict, |code| refuse(Objection::Within(code)))
+        write_within(frame.adu, &permits).map_or(verdict, |code| refuse(objection::within(code)))
     }
 
     /// Where the server may be after this request, if that is not where everybody thinks it is.

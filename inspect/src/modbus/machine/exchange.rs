@@ -16,7 +16,7 @@ use crate::modbus::operation::function_name;
 use crate::modbus::operation::opaque;
 use crate::modbus::refusal::{exception_adu, exception_code};
 use crate::modbus::response::{Expectation, Response};
-use crate::modbus::transactions::{HeldUp, Kinship, Match, Overflow, Reads, RefusalAnswer};
+use crate::modbus::transactions::{Busy, HeldUp, Kinship, Match, Overflow, Reads, RefusalAnswer};
 
 impl Modbus {
     pub(super) fn request(
@@ -44,7 +44,7 @@ impl Modbus {
             Err(error) => (
                 opaque(unit, pdu),
                 Verdict::Refuse(Refusal {
-                    why: Objection::Malformed(error),
+                    why: Objection::Malformed(error.reason()),
                     nearest: None,
                 }),
                 Expectation::anything(pdu),
@@ -53,9 +53,9 @@ impl Modbus {
         };
         let code = pdu.first().copied().unwrap_or(0);
         let observe = self.terms.mode == Mode::Observe;
-        let busy = |busy| {
+        let busy = |busy: Busy| {
             Verdict::Refuse(Refusal {
-                why: Objection::Busy(busy),
+                why: Objection::Busy(busy.reason()),
                 nearest: None,
             })
         };

@@ -3,9 +3,10 @@
 use super::{Fate, Mqtt, forwards, overflow, split};
 use crate::connection::machine::FeedEnd;
 use crate::connection::{Mode, Output, Sender, Sink, pass};
-use crate::judge::{Objection, OnRefusal, Refusal, Verdict};
+use crate::judge::{OnRefusal, Refusal, Verdict};
 use crate::mqtt::deviation::MqttDeviation;
 use crate::mqtt::judge::MqttRules;
+use crate::mqtt::objection;
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::{Packet, Version, kind};
 use crate::mqtt::refusal::{self, IDENTIFIER_NOT_FOUND, NOT_AUTHORISED};
@@ -214,7 +215,7 @@ impl Mqtt {
             rules.judge_for(&self.admission, &operation)
         } else {
             Verdict::Refuse(Refusal {
-                why: Objection::Alias,
+                why: objection::ALIAS,
                 nearest: None,
             })
         };

@@ -19,9 +19,10 @@ use std::collections::BTreeMap;
 use super::{Fate, Mqtt, operations};
 use crate::connection::machine::FeedEnd;
 use crate::connection::{Effect, Mode, Output, Sender, Sink, pass};
-use crate::judge::{Objection, Refusal, Verdict};
+use crate::judge::{Refusal, Verdict};
 use crate::mqtt::deviation::{MqttDeviation, Revocation};
 use crate::mqtt::judge::{Admission, MqttRules};
+use crate::mqtt::objection;
 use crate::mqtt::operation::Operation;
 use crate::mqtt::packet::Header;
 use crate::mqtt::refusal;
@@ -321,7 +322,7 @@ impl Mqtt {
             .lock()
             .refused(identifier, rules, &self.admission)?;
         Some(Verdict::Refuse(Refusal {
-            why: Objection::Unfinished,
+            why: objection::UNFINISHED,
             nearest: None,
         }))
     }

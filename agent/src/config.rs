@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penstock_policy::document::secrets;
 use penstock_policy::ids::AssetId;
+use penstock_policy::secrets;
 use penstock_proto::channel::Address;
 use serde::{Deserialize, Serialize};
 

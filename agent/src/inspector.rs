@@ -39,10 +39,10 @@ mod polling;
 pub mod pulse;
 mod seats;
 mod session;
-mod shortage;
 mod socket;
 mod tally;
 mod threads;
+mod tuple;
 mod worker;
 
 use std::fs::File;

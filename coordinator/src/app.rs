@@ -24,8 +24,8 @@ use crate::clock;
 use crate::config::Config;
 use crate::enrolment::{GATEWAY_PREFIX, GatewayRecord, NewToken, create_token};
 use crate::files::{self, FileError};
-use crate::health::watch::PublishedHealth;
 use crate::health::{self, own::Probe};
+use crate::health_watch::{self, PublishedHealth};
 use crate::journal::Journal;
 use crate::metrics;
 use crate::operators::Role;
@@ -219,7 +219,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     let journal = Journal::new(store.clone(), &config.name);
     let releases = Releases::open(store.clone(), config.plant.clone()).await?;
     let fleet = Arc::new(Fleet::remembered(remembered(&store).await?));
-    let first = health::watch::look(
+    let first = health_watch::look(
         &fleet,
         releases.now().as_deref(),
         clock::now_ms(),
@@ -291,7 +291,7 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
     background(
         &mut tasks,
         &stopping,
-        health::watch::follow(
+        health_watch::follow(
             fleet.clone(),
             releases,
             config.sessions.stale_after_ms(),

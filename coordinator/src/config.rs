@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penstock_policy::document::secrets;
 use penstock_policy::ids::{CoordinatorId, PlantId};
+use penstock_policy::secrets;
 use penstock_proto::tls::names::{NAMES_MAX, ServerNames};
 use penstock_proto::tls::server::AcceptLimits;
 use serde::Deserialize;

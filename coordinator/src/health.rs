@@ -15,7 +15,6 @@
 //! zone look better (a property below).
 
 pub mod own;
-pub mod watch;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! Sessions: the long-lived stream of each gateway (DESIGN §7).
 //!
 //! What a session does is decided by a pure [`machine`]: it offers each release as soon as it is current, and it takes the
-//! audit trail in (`intake`). Around it, `session` is the shell, one task that reads what the gateway sends and asks the
+//! audit trail in (`machine/intake`). Around it, `session` is the shell, one task that reads what the gateway sends and asks the
 //! store. Offers wait for nothing but the gateway's own connection: every session watches the current release by itself, so
 //! none holds up another.
 //!
@@ -11,7 +11,6 @@
 
 mod facts;
 mod fleet;
-mod intake;
 pub mod machine;
 mod session;
 

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::offline;
 use crate::online;
 use crate::output::Output;
+use crate::schemas;
 use crate::times;
 
 /// Does what the command line says; failures were printed when this returns.
@@ -62,7 +63,7 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Init(args) => offline::init::init(out, args),
         Command::Check(args) => offline::check::check(out, args),
-        Command::Schema(args) => offline::schemas::schema(out, args),
+        Command::Schema(args) => schemas::schema(out, args),
         Command::Explain(args) => offline::explain::explain(out, args),
         Command::Diff(args) if args.against_current => {
             wait(online::releases::diff_current(out, context, &args.old))

@@ -31,5 +31,6 @@ pub mod locate;
 pub mod offline;
 pub mod online;
 pub mod output;
+pub mod schemas;
 pub mod times;
 pub mod words;

@@ -8,5 +8,4 @@ pub mod learn;
 pub mod plans;
 pub mod reach;
 pub mod replay;
-pub mod schemas;
 pub mod signing;

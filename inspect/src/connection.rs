@@ -29,7 +29,6 @@ pub(crate) mod machine;
 pub(crate) mod memory;
 mod observing;
 mod seek;
-mod sender;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -37,6 +36,7 @@ use std::time::Duration;
 
 use crate::judge::{OnRefusal, Rules, Verdict};
 use crate::operation::Operation;
+pub use crate::sender::Sender;
 
 pub use self::deviation::{Deviation, DeviationKind, Effect};
 pub use self::frozen::ThawError;
@@ -45,7 +45,6 @@ use self::machine::{FeedEnd, Machine, Terms};
 pub use self::memory::Memory;
 use self::memory::Recollection;
 use self::seek::Seeking;
-pub use self::sender::Sender;
 
 /// Whether refusals are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,5 +40,6 @@ pub mod operation;
 pub mod protocols;
 pub mod query;
 pub mod replay;
+mod sender;
 
 pub use operation::Operation;

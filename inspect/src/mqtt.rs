@@ -30,6 +30,7 @@ mod query;
 pub(crate) mod refusal;
 pub mod subscribe;
 pub mod topic;
+mod version;
 pub mod wire;
 
 use std::fmt;
@@ -53,7 +54,8 @@ use crate::query::{Query, QueryError, Words};
 pub use connect::Connect;
 pub use deviation::MqttDeviation;
 pub use operation::Operation;
-pub use packet::{Packet, Version};
+pub use packet::Packet;
+pub use version::Version;
 pub use publish::Publish;
 pub use wire::MqttError;
 

@@ -17,7 +17,6 @@ mod parse;
 pub(crate) mod per_end;
 pub(crate) mod read;
 pub(crate) mod scalars;
-pub mod secrets;
 pub mod services;
 pub(crate) mod suggest;
 #[cfg(test)]

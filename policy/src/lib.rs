@@ -33,6 +33,7 @@ pub mod protocol;
 pub mod reach;
 pub mod release;
 pub mod schema;
+pub mod secrets;
 pub mod standard;
 pub mod terms;
 pub mod text;

@@ -18,7 +18,7 @@ mod shared;
 mod ways;
 mod zones;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 
@@ -28,7 +28,7 @@ use crate::document::grammar::Document;
 use crate::document::read::{At, Field, Key, Table};
 use crate::document::scalars::Text;
 use crate::document::suggest;
-use crate::ids::ZoneId;
+use crate::ids::{ConduitId, GatewayId, ZoneId};
 use crate::model::{Owner, Plant, Site};
 
 use self::networks::ZoneNetworks;
@@ -38,6 +38,15 @@ struct Context<'a> {
     document: &'a Document,
     networks: ZoneNetworks,
     today: Date,
+}
+
+/// The conduit that a flow belongs to, with those of its zones that exist.
+struct Between<'a> {
+    conduit: &'a ConduitId,
+    from: Option<&'a ZoneId>,
+    to: Option<&'a ZoneId>,
+    /// The gateways that it crosses, as far as they are known.
+    via: &'a BTreeSet<GatewayId>,
 }
 
 /// Judges a document that was read, and makes the plant of it. `None` if a part of it could not be made.

@@ -20,7 +20,7 @@ use penstock_policy::protocol::Protocol;
 use penstock_policy::terms::{Answers, Enforcement, OnAgentLoss, OnRefusal, PortRange, Tls, Transport};
 use penstock_proto::tls::data_path::Devices;
 
-use super::tally::Tuple;
+use super::tuple::Tuple;
 use crate::observed::NamedFlow;
 
 /// Compiled sets that are kept although no connection uses them.

@@ -14,7 +14,9 @@
 //!   room only when these are taken as well. It holds little enough to need no count of bytes ([`UNREAD_READ_BYTES`]).
 //!
 //! The seats also know the ports that a client uses, which the inspector must not use in its name; and they tell health
-//! what was ended for want of them ([`super::shortage`]).
+//! what was ended for want of them (`shortage`).
+
+mod shortage;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -26,9 +28,9 @@ use std::time::Duration;
 use penstock_policy::ids::FlowId;
 use tokio::sync::oneshot;
 
+use self::shortage::{SeatFate, Shortage};
 use super::lookup::SeatClaim;
 use super::session::ConnectionEnd;
-use super::shortage::{SeatFate, Shortage};
 
 /// Of the seats, one in so many is kept for flows that must flow.
 const MUST_FLOW_PART: usize = 8;
@@ -331,7 +333,7 @@ impl SeatTable {
 
     /// Ends a connection; its seat is free, and what it holds is no longer counted.
     fn end(&mut self, holder: &Holder, number: u64, end: ConnectionEnd, now: Duration) -> bool {
-        self.note(holder, fate_of(end), now);
+        self.note(holder, SeatFate::of(end), now);
         let Some(held) = self.leave(holder, number) else {
             return false;
         };
@@ -383,14 +385,6 @@ impl SeatTable {
     }
 }
 
-/// What is reported of a connection that ends so.
-fn fate_of(end: ConnectionEnd) -> SeatFate {
-    match end {
-        ConnectionEnd::Heavy => SeatFate::Heavy,
-        _ => SeatFate::Ended,
-    }
-}
-
 impl Seat {
     /// Whether its connection is carried unread.
     pub(super) fn is_unread(&self) -> bool {
@@ -422,7 +416,7 @@ impl Seat {
     pub(super) fn observed_instead(&self, end: ConnectionEnd, now: Duration) -> Option<Self> {
         let seat = self.observed(now)?;
         let mut taken = self.seats.taken_mut();
-        taken.shortage.spared(fate_of(end));
+        taken.shortage.spared(SeatFate::of(end));
         taken.note(&self.holder, SeatFate::Unread, now);
         drop(taken);
         Some(seat)

@@ -33,7 +33,8 @@ use super::leg::Leg;
 use super::lookup::RuleSet;
 use super::polling::Pace;
 use super::seats::Seat;
-use super::tally::{Tally, Tuple};
+use super::tally::Tally;
+use super::tuple::Tuple;
 use crate::observed::Subject;
 
 /// One read takes so much at most.

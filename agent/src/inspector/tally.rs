@@ -14,7 +14,6 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,6 @@ use penstock_inspect::Operation;
 use penstock_inspect::connection::Deviation;
 use penstock_inspect::judge::Verdict;
 use penstock_inspect::operation::VALUES;
-use penstock_policy::ids::AssetId;
 use penstock_policy::protocol::Protocol;
 use penstock_policy::terms::NumberRange;
 use penstock_policy::text;
@@ -72,17 +70,6 @@ impl Default for TallyRoom {
     fn default() -> Self {
         Self::new(REPORT_AFTER)
     }
-}
-
-/// Whose doings are counted together.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Tuple {
-    /// The client's address.
-    pub client: IpAddr,
-    /// The server.
-    pub server: SocketAddr,
-    /// Who the client is by its certificate, where its TLS ends here.
-    pub device: Option<Rc<AssetId>>,
 }
 
 /// What is reported: one aggregate.

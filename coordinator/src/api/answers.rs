@@ -17,13 +17,12 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::crowd::{Crowd, CrowdPlace};
 use penstock_proto::tls::server::{ConnectionCutter, PeerInfo};
-use prost::Message;
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Extensions, Status};
@@ -209,18 +208,6 @@ impl Drop for Piece {
     }
 }
 
-/// A message as it goes out: made once for all who get it.
-pub fn frame(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut bytes = BytesMut::with_capacity(length.saturating_add(5));
-    // Not compressed; the length.
-    bytes.put_u8(0);
-    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    // There is room, which is the only way in which it fails.
-    let _ = message.encode(&mut bytes);
-    bytes.freeze()
-}
-
 /// A part of a message as it goes out, or why there are no more messages.
 pub type Framed = Result<Bytes, Status>;
 
@@ -325,7 +312,7 @@ mod tests {
             time_ms: 7,
             ..v1::PlantHealth::default()
         };
-        let published = crate::health::watch::PublishedHealth::new(health.clone());
+        let published = crate::health_watch::PublishedHealth::new(health.clone());
         assert_eq!(published.frame().as_ptr(), published.frame().as_ptr());
         let mut response = Response::new(Body::from("what the service says"));
         let frames = tokio_stream::iter([published.frame(), published.frame()].map(Ok));
@@ -336,6 +323,9 @@ mod tests {
         let bytes = body.to_bytes();
         let (one, other) = bytes.split_at(bytes.len() / 2);
         assert_eq!(one, other);
-        assert_eq!(v1::PlantHealth::decode(one.get(5..).unwrap()).unwrap(), health);
+        assert_eq!(
+            <v1::PlantHealth as prost::Message>::decode(one.get(5..).unwrap()).unwrap(),
+            health
+        );
     }
 }

@@ -22,7 +22,7 @@ use crate::ca::Authority;
 use crate::clock;
 use crate::devices;
 use crate::enrolment::{self, GATEWAY_PREFIX, VALID_SECONDS, VALID_SECONDS_DEFAULT, create_token};
-use crate::health::watch::PublishedHealth;
+use crate::health_watch::PublishedHealth;
 use crate::operators::{self, OperatorRecord, Role};
 use crate::query::{self, Filter, Searches};
 use crate::releases::{ProposalEndKind, Releases};

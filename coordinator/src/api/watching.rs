@@ -8,9 +8,10 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::{IntervalStream, WatchStream};
 use tokio_stream::{Stream, StreamExt as _};
 
-use super::answers::{Framed, Frames, frame};
+use super::answers::{Framed, Frames};
 use crate::clock;
-use crate::health::watch::PublishedHealth;
+use crate::frame::frame;
+use crate::health_watch::PublishedHealth;
 
 /// How often who asked for it hears that nothing changed.
 const BEAT: Duration = Duration::from_secs(5);

@@ -26,7 +26,7 @@ use crate::api::{ANSWERS_MAX, ControlService, EnrolmentService, LinkService, REN
 use crate::ca::Authority;
 use crate::config::Config;
 use crate::enrolment::Attempts;
-use crate::health::watch::PublishedHealth;
+use crate::health_watch::PublishedHealth;
 use crate::ingest::Ingest;
 use crate::journal::Journal;
 use crate::query::Searches;

@@ -7,10 +7,12 @@
 //! ```
 //!
 //! A session does two things that wait for nothing of each other: it offers the current release to a gateway that is behind,
-//! and it takes the audit trail in ([`intake`](super::intake)). What goes to the gateway waits in one place each: a newer
+//! and it takes the audit trail in ([`intake`]). What goes to the gateway waits in one place each: a newer
 //! release overtakes one that was not sent yet, and an acknowledgement says up to where the trail is held by then. Whoever
 //! drives a machine keeps three rules: its actions are done in their order, what it asks is answered once, and a message is
 //! [taken out](Machine::message) only to be sent.
+
+mod intake;
 
 use std::time::Instant;
 
@@ -20,9 +22,9 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1::gateway_message::Message;
 use penstock_proto::v1::{AuditAck, AuditBlock, GatewayMessage, Hello, PolicyState};
 
+use self::intake::Intake;
 use super::SessionLimits;
 use super::facts::{HeldPolicy, News};
-use super::intake::Intake;
 use crate::ingest::{IngestReport, Room};
 use crate::store::StoreError;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::direction::{self, Declarations, KnownServers, Opening, PortCarrier};
 use super::link::Segment;
 use super::reassembly::{self, Piece, Stream};
-use crate::connection::Sender;
+use crate::sender::Sender;
 
 /// A connection by its two ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

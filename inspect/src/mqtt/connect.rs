@@ -1,6 +1,6 @@
 //! CONNECT and CONNACK (sections 3.1 and 3.2).
 
-use super::packet::Version;
+use super::version::Version;
 use super::properties::{self, PropertyPlaces};
 use super::topic;
 use super::wire::{self, MqttError};

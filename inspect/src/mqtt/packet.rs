@@ -1,7 +1,5 @@
 //! The fixed header (section 2.1), and the packets that carry no operation of their own.
 
-use serde::{Deserialize, Serialize};
-
 use super::connect::{ConnAck, Connect};
 use super::properties::{self, PropertyPlaces};
 use super::subscribe::Filters;
@@ -9,14 +7,7 @@ use super::wire::{self, MqttError};
 use crate::bytes::Reader;
 use crate::connection::Sender;
 
-/// The protocol version of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Version {
-    /// MQTT 3.1.1.
-    V311,
-    /// MQTT 5.
-    V5,
-}
+pub use super::version::Version;
 
 /// Packet type numbers (table 2-1).
 #[allow(missing_docs)] // The names are the standard's own.

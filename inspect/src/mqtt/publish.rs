@@ -1,6 +1,6 @@
 //! PUBLISH (section 3.3): its head, which is judged, before the payload, which only passes by.
 
-use super::packet::Version;
+use super::version::Version;
 use super::properties::{self, PropertyPlaces};
 use super::topic;
 use super::wire::{self, MqttError};

@@ -1,6 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE (sections 3.8 and 3.10).
 
-use super::packet::Version;
+use super::version::Version;
 use super::properties::{self, PropertyPlaces};
 use super::topic::Subscription;
 use super::wire::{self, MqttError};

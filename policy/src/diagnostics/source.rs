@@ -6,7 +6,7 @@
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
 use super::Location;
-use crate::document::secrets::{self, Secret};
+use crate::secrets::{self, Secret};
 
 /// One file of a plant document.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -75,7 +75,7 @@ fn conduit_of(
             resolves(gateway, context.document.gateways.value(), "gateway", faults);
         }
     }
-    let between = flows::Between {
+    let between = super::Between {
         conduit: name,
         from: from.as_ref(),
         to: to.as_ref(),

@@ -1,9 +1,8 @@
 //! Flows: their ends lie in the conduit's zones and can meet, and what they may do is said.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Context, assets, inside, resolves, text};
+use super::{Between, Context, assets, inside, resolves, text};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
@@ -11,20 +10,11 @@ use crate::document::grammar::{self, Allow, End};
 use crate::document::operations;
 use crate::document::read::{At, Field, OneOrMany};
 use crate::document::services::services;
-use crate::ids::{ConduitId, FlowName, GatewayId, ZoneId};
+use crate::ids::{FlowName, ZoneId};
 use crate::model::{Flow, FlowEnd, Service};
 use crate::protocol::Operations;
 use crate::terms::{PortRange, Transport};
 use crate::words;
-
-/// The conduit that a flow belongs to, with those of its zones that exist.
-pub(super) struct Between<'a> {
-    pub(super) conduit: &'a ConduitId,
-    pub(super) from: Option<&'a ZoneId>,
-    pub(super) to: Option<&'a ZoneId>,
-    /// The gateways that it crosses, as far as they are known.
-    pub(super) via: &'a BTreeSet<GatewayId>,
-}
 
 pub(super) fn flow(
     name: &FlowName,

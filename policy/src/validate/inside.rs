@@ -3,8 +3,7 @@
 //! None of it takes effect by itself. `on_refusal`, `answers` and `tls` are refused where nothing would read them, since a key
 //! without effect is one that somebody relies on in vain; a bridge is refused where it could not stand.
 
-use super::Context;
-use super::flows::Between;
+use super::{Between, Context};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;

@@ -10,6 +10,7 @@
     missing_docs
 )]
 
+mod circles;
 mod documents;
 mod protocols;
 

@@ -6,7 +6,7 @@ use std::task::Poll;
 use super::super::leg::Leg;
 use super::super::seats::Seats;
 use super::super::session::{Inspection, READ_BYTES, Scratch, Session};
-use super::super::tally::Tuple;
+use super::super::tuple::Tuple;
 use super::*;
 
 /// A leg, and what stands at its other end.

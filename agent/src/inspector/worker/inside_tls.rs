@@ -16,7 +16,7 @@ use crate::inspector::handshake;
 use crate::inspector::leg::Leg;
 use crate::inspector::lookup::InspectionPolicy;
 use crate::inspector::seats::Seat;
-use crate::inspector::tally::Tuple;
+use crate::inspector::tuple::Tuple;
 use crate::observed::Subject;
 
 /// Why a connection inside TLS does not come to stand.

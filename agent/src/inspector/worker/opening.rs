@@ -26,7 +26,7 @@ use crate::inspector::lookup::{InspectionPolicy, TupleRules};
 use crate::inspector::seats::{Full, Seat};
 use crate::inspector::session::{ConnectionEnd, Inspection, Session, UNREAD_FROM_HERE};
 use crate::inspector::socket;
-use crate::inspector::tally::Tuple;
+use crate::inspector::tuple::Tuple;
 
 /// A server that has not answered in this time counts as unreachable.
 const CONNECT_MAX: Duration = Duration::from_secs(10);

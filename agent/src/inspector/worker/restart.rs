@@ -11,7 +11,7 @@ use crate::inspector::handover::{self, Each, FrozenConnection, Parcel};
 use crate::inspector::leg::Leg;
 use crate::inspector::lookup::TupleRules;
 use crate::inspector::session::Session;
-use crate::inspector::tally::Tuple;
+use crate::inspector::tuple::Tuple;
 
 /// Connections inside TLS, which are not handed over, have this long to end.
 const DRAIN_MAX: Duration = Duration::from_secs(2);

@@ -10,7 +10,7 @@ use penstock_policy::ids::Revision;
 use penstock_proto::v1::{HealthReport, RevisionDigest, SpoolState};
 use proptest::prelude::*;
 
-use super::super::intake::BLOCKS_MAX;
+use super::intake::BLOCKS_MAX;
 use super::*;
 use crate::ingest::Room;
 

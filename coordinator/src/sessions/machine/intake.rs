@@ -1,4 +1,4 @@
-//! How a session takes its gateway's audit trail in, decided: a part of the session's [machine](super::machine).
+//! How a session takes its gateway's audit trail in, decided: a part of the session's [machine](super).
 //!
 //! Blocks wait in memory, few and with leave, until the store has them; what is acknowledged is what the store said that it
 //! holds. A store that fails is asked again with the same blocks. Where there is no room, in memory or for this trail, the
@@ -12,9 +12,9 @@ use penstock_proto::backoff::Backoff;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1::{AuditAck, AuditBlock};
 
-use super::facts::News;
-use super::machine::{Action, Answer, Question};
+use super::{Action, Answer, Question};
 use crate::ingest::{IngestReport, Room, room_kib};
+use crate::sessions::facts::News;
 use crate::store::StoreError;
 
 /// Audit blocks of one gateway that may wait behind those which are being stored.

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::seats::Holder;
+use super::Holder;
+use crate::inspector::session::ConnectionEnd;
 
 /// A shortage is over when nothing happened for so long.
 const LATELY: Duration = Duration::from_secs(300);
 
 /// What became of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SeatFate {
+pub(in crate::inspector) enum SeatFate {
     /// It was reset as it came.
     Reset,
     /// It was ended, for its seat was another's.
@@ -20,23 +21,33 @@ pub(super) enum SeatFate {
     Unread,
 }
 
+impl SeatFate {
+    /// What is reported of a connection that ends so.
+    pub(in crate::inspector) fn of(end: ConnectionEnd) -> Self {
+        match end {
+            ConnectionEnd::Heavy => Self::Heavy,
+            _ => Self::Ended,
+        }
+    }
+}
+
 /// How much, since it began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Shortage {
+pub(in crate::inspector) struct Shortage {
     reset: u64,
     ended: u64,
     heavy: u64,
     unread: u64,
     last: Option<Duration>,
     /// Who held the most seats then, and how many.
-    pub(super) most: Option<(Holder, usize)>,
+    pub(in crate::inspector) most: Option<(Holder, usize)>,
     /// Whose connections were ended last for what they held.
-    pub(super) heaviest: Option<Holder>,
+    pub(in crate::inspector) heaviest: Option<Holder>,
 }
 
 impl Shortage {
     /// Counts one.
-    pub(super) fn note(
+    pub(in crate::inspector) fn note(
         &mut self,
         whose: &Holder,
         fate: SeatFate,
@@ -60,7 +71,7 @@ impl Shortage {
     }
 
     /// One that was counted as ended goes on after all.
-    pub(super) fn spared(&mut self, fate: SeatFate) {
+    pub(in crate::inspector) fn spared(&mut self, fate: SeatFate) {
         let count = match fate {
             SeatFate::Heavy => &mut self.heavy,
             _ => &mut self.ended,
@@ -69,13 +80,13 @@ impl Shortage {
     }
 
     /// What there was, unless it is over.
-    pub(super) fn lately(&self, now: Duration) -> Option<Self> {
+    pub(in crate::inspector) fn lately(&self, now: Duration) -> Option<Self> {
         let last = self.last?;
         (now.saturating_sub(last) < LATELY).then(|| self.clone())
     }
 
     /// In words, with names for holders.
-    pub(super) fn words(&self, name: impl Fn(&Holder) -> String) -> String {
+    pub(in crate::inspector) fn words(&self, name: impl Fn(&Holder) -> String) -> String {
         let mut words = Vec::new();
         let because = |most: &Option<(Holder, usize)>| {
             most.as_ref().map_or_else(String::new, |(holder, count)| {

@@ -1,4 +1,4 @@
-//! The plant's health as it changes: gathers the facts, asks [`super::judge`], and publishes what is new.
+//! The plant's health as it changes: gathers the facts, asks [`crate::health::judge`], and publishes what is new.
 //!
 //! Level-triggered: a change of facts or of the release wakes it, a tick finds what went stale; it always judges all
 //! from what is known then, off the threads that serve. Changes within [`DEBOUNCE`] become one answer.
@@ -12,9 +12,9 @@ use penstock_proto::v1;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::{GatewayEvidence, ZoneJudgement, ZoneState, judge};
-use crate::api::answers::frame;
 use crate::clock;
+use crate::frame::frame;
+use crate::health::{GatewayEvidence, ZoneJudgement, ZoneState, judge};
 use crate::releases::{CurrentRelease, Releases, gauge};
 use crate::sessions::Fleet;
 

@@ -5,10 +5,15 @@
 //! record "policy-a", "policy-b":  length of trust (4, BE) | trust (JSON) | offer (protobuf, the exact bytes inside)
 //! record "effective":             digest of the statement in force (32)
 //! record "trust":                 what the gateway believes now (JSON), also when both slots are lost
+//! record "applying":              what it will believe with the newest policy that the kernel may hold (JSON)
 //! ```
 //!
 //! What the gateway believes (the floor of revisions, the approvers) moves when a policy is in the kernel, not when it is
 //! staged: a release that never took hold does not decide which others may.
+//!
+//! A policy is named in "applying" before the kernel is asked to hold it, and stays so until another one is, or the kernel
+//! rejected it. An agent that ends between the kernel's change and its note of it leaves the newer name there: where that policy
+//! cannot be used at the next start, nothing older takes its place, and what is believed is its floor.
 //!
 //! A new policy is staged into the slot that is not in force, so that the last good one is never overwritten
 //! before its successor is in the kernel; where it is not known which that is, into the older one, and never into one that
@@ -30,6 +35,7 @@ use crate::store::{Records, StoreError};
 const SLOTS: [&str; 2] = ["policy-a", "policy-b"];
 const EFFECTIVE: &str = "effective";
 const TRUST: &str = "trust";
+const APPLYING: &str = "applying";
 
 /// A policy that was verified once, ready to be enforced.
 #[derive(Debug, Clone)]
@@ -57,6 +63,8 @@ pub struct StoredPolicies {
     pub faults: Vec<RecordFault>,
     /// Whether `effective` is what was in force, or it could not be seen from here.
     pub known: bool,
+    /// The statement of the newest policy that the kernel may hold; `None`: none is named.
+    pub applying: Option<Digest>,
 }
 
 /// A record that there is, and why it is not used.
@@ -131,6 +139,21 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
         Some(Err(error)) => held.faults.push(RecordFault::unusable(TRUST, &error)),
         None => held.faults.extend(RecordFault::of_missing(&*store, TRUST)),
     }
+    let applying = match store
+        .load(APPLYING)
+        .map(|bytes| serde_json::from_slice::<Trust>(&bytes))
+    {
+        Some(Ok(applying)) => Some(applying),
+        Some(Err(error)) => {
+            held.faults.push(RecordFault::unusable(APPLYING, &error));
+            None
+        }
+        None => {
+            held.faults.extend(RecordFault::of_missing(&*store, APPLYING));
+            None
+        }
+    };
+    held.applying = applying.as_ref().and_then(|applying| applying.current);
     let mut found = Vec::new();
     for slot in SLOTS {
         match store.load(slot).map(|bytes| decode(&bytes)) {
@@ -141,6 +164,18 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
     }
     found.sort_by_key(|policy| policy.mark.revision);
     let believed = held.trust.clone();
+    let is_ours = |other: &Trust| {
+        believed
+            .as_ref()
+            .is_none_or(|believed| believed.plant == other.plant && believed.gateway == other.gateway)
+    };
+    // What was being put in force and is in neither slot.
+    let is_found = |applying: &Trust| {
+        found
+            .iter()
+            .any(|policy| Some(policy.statement) == applying.current)
+    };
+    let lost = applying.filter(|applying| is_ours(applying) && !is_found(applying));
     // What the gateway believes moves together with what is in force.
     let in_force = marked.or_else(|| believed.as_ref()?.current);
     for policy in found {
@@ -181,6 +216,37 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
     let is_unread = held.faults.iter().any(|fault| fault.unread);
     if held.effective.is_none() && !is_believed && slot_is_lost && is_unread {
         (held.staged, held.trust) = (None, None);
+    }
+    if let Some(lost) = lost {
+        // The kernel perhaps holds it: nothing older takes its place, and what may follow is what may follow it.
+        let is_older = |policy: &StoredPolicy| policy.mark.revision < lost.floor;
+        held.effective.take_if(|policy| is_older(policy));
+        held.staged.take_if(|policy| is_older(policy));
+        let is_unread = held
+            .faults
+            .iter()
+            .any(|fault| fault.unread && fault.record == TRUST);
+        // What is believed and cannot be read stays unknown.
+        if held
+            .trust
+            .as_ref()
+            .map_or(!is_unread, |trust| trust.floor < lost.floor)
+        {
+            held.trust = Some(lost);
+        }
+    }
+    if held
+        .faults
+        .iter()
+        .any(|fault| fault.unread && fault.record == APPLYING)
+    {
+        // What is staged, or in a slot that cannot be used, was perhaps put in force.
+        if held.staged.is_some() {
+            held.effective = None;
+        }
+        if slot_is_lost {
+            (held.effective, held.staged, held.trust) = (None, None, None);
+        }
     }
     held
 }
@@ -255,6 +321,17 @@ pub fn set_effective(
     // Names, numbers and keys cannot fail to be JSON.
     store.save(TRUST, &serde_json::to_vec(trust).unwrap_or_default())?;
     Ok([EFFECTIVE, TRUST])
+}
+
+/// Names the policy that the kernel is about to be asked for, or that it is known to hold, by what the gateway believes with it; says
+/// which record that wrote.
+///
+/// # Errors
+/// The record cannot be written, or what is in it cannot be read at the moment.
+pub fn set_applying(store: &mut dyn Records, trust: &Trust) -> Result<[&'static str; 1], StoreError> {
+    // Names, numbers and keys cannot fail to be JSON.
+    store.save(APPLYING, &serde_json::to_vec(trust).unwrap_or_default())?;
+    Ok([APPLYING])
 }
 
 /// The policy that was last in force, from the copies in files alone (while the agent holds the database). Where a copy that

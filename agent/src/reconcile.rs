@@ -19,9 +19,10 @@
 //! and what the store says at start in `reconcile/startup.rs`.
 //! Not here: how the kernel is programmed ([`crate::kernel`]) and how offers arrive ([`crate::link`]).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use penstock_policy::ids::Digest;
+use penstock_policy::ids::{ConduitId, Digest};
 use penstock_policy::plan::Plan;
 use penstock_policy::release::Trust;
 use penstock_proto::event::AgentStep;
@@ -87,6 +88,8 @@ pub struct Reconciler<K, W> {
     effective: Option<StoredPolicy>,
     /// What was in force when the process began, should the newer one fail.
     fallback: Option<StoredPolicy>,
+    /// The statement that the disk names as the newest that the kernel may hold.
+    applying: Option<Digest>,
     /// What took effect and is not noted on the disk yet, with what is believed since.
     unnoted: Option<(Digest, Trust)>,
     /// The offer that was refused last: it is not told or recorded again.
@@ -129,6 +132,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             desired: None,
             effective: None,
             fallback: None,
+            applying: None,
             unnoted: None,
             refused: None,
             waiting: None,
@@ -173,28 +177,61 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             return;
         }
         let plan = self.as_of_now(&desired.plan);
-        match self.kernel.apply(plan.clone(), desired.mark.revision).await {
-            Ok(findings) => {
-                self.took_effect(desired, why, &findings).await;
-                self.grants_in_force(plan.open.clone()).await;
+        match self.put_in_kernel(&desired, &plan).await {
+            Some(Ok(findings)) => {
+                self.took_effect((desired, plan.open.clone()), why, &findings)
+                    .await;
+                return;
             }
-            Err(error) => {
-                self.kernel_failed(&error, desired.mark.revision.0);
-                // At start nothing is in the kernel yet: then the policy before is better than none.
-                if let (None, Some(fallback)) = (&self.effective, self.fallback.clone())
-                    && fallback.statement != desired.statement
-                    && let plan = self.as_of_now(&fallback.plan)
-                    && let Ok(findings) = self.kernel.apply(plan.clone(), fallback.mark.revision).await
-                {
-                    let why = "the newer policy could not be put in force";
-                    self.took_effect(fallback, why, &findings).await;
-                    self.grants_in_force(plan.open.clone()).await;
-                }
-            }
+            Some(Err(error)) => self.kernel_failed(&error, desired.mark.revision.0),
+            None => {}
+        }
+        // At start nothing is in the kernel yet: then the policy before is better than none.
+        if let (None, Some(fallback)) = (&self.effective, self.fallback.clone())
+            && fallback.statement != desired.statement
+            && let plan = self.as_of_now(&fallback.plan)
+            && let Ok(findings) = self.kernel.apply(plan.clone(), fallback.mark.revision).await
+        {
+            let why = "the newer policy could not be put in force";
+            self.took_effect((fallback, plan.open.clone()), why, &findings)
+                .await;
+        }
+        // The kernel holds something else than what it was asked for.
+        if let Some(effective) = self.effective.clone() {
+            self.name_as_applying(&effective).await;
         }
     }
 
-    async fn took_effect(&mut self, policy: StoredPolicy, why: &str, findings: &[String]) {
+    /// Has the kernel hold `plan` of `policy`, whose name the disk has before; `None`: the disk did not take it, and the kernel was
+    /// not asked.
+    async fn put_in_kernel(
+        &mut self,
+        policy: &StoredPolicy,
+        plan: &Arc<Plan>,
+    ) -> Option<Result<Vec<String>, KernelError>> {
+        // What failed before is tried without writing first: it may go on failing for weeks.
+        if self.kernel_fault.is_some()
+            && let Err(error) = self.kernel.check(plan.clone()).await
+        {
+            return Some(Err(error));
+        }
+        let is_noted = self
+            .fallback
+            .as_ref()
+            .is_some_and(|noted| noted.statement == policy.statement);
+        if !is_noted && !self.name_as_applying(policy).await {
+            return None;
+        }
+        Some(self.kernel.apply(plan.clone(), policy.mark.revision).await)
+    }
+
+    /// The kernel holds `policy`, with these of its conduits open.
+    async fn took_effect(
+        &mut self,
+        (policy, open): (StoredPolicy, BTreeSet<ConduitId>),
+        why: &str,
+        findings: &[String],
+    ) {
         let statement = policy.statement;
         if self.is_desired(&policy) {
             self.kernel_fault = None;
@@ -241,6 +278,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         self.fallback = Some(policy.clone());
         self.effective = Some(policy);
         self.drift = Drift::None;
+        // The kernel still ends grants as the policy before had them: only then is this one in force for anybody.
+        self.grants_in_force(open).await;
         // The others learn it before the disk does.
         self.publish();
         if !noted {

@@ -53,6 +53,11 @@ fn harsh_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A step among which policies permit nothing for a while.
+fn revoking_step() -> impl Strategy<Value = Step> {
+    prop_oneof![12 => step(), 1 => any::<bool>().prop_map(Step::Permit)]
+}
+
 /// How often each was delivered.
 fn counts(world: &World) -> BTreeMap<usize, usize> {
     world
@@ -128,6 +133,22 @@ proptest! {
         for message in &world.source.accepted {
             if message.permitted && world.source.acknowledged.contains(&message.number) {
                 prop_assert!(counts.contains_key(&message.number), "{} did not come", message.number);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_given_while_a_policy_does_not_permit_it_and_what_comes_once_it_does_again_keeps_its_quality(
+        steps in prop::collection::vec(revoking_step(), 1..120),
+    ) {
+        let world = run(&steps);
+        let counts = counts(&world);
+        for message in world.source.accepted.iter().filter(|message| message.permitted) {
+            let count = counts.get(&message.number).copied().unwrap_or(0);
+            let number = message.number;
+            prop_assert!(message.qos < 2 || count <= 1, "{number} at QoS 2 came {count} times");
+            if number >= world.doubtful_below && !world.revoked && message.qos > 0 {
+                prop_assert!(count > 0, "{number} at QoS {} did not come", message.qos);
             }
         }
     }

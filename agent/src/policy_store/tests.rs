@@ -108,13 +108,7 @@ fn where_what_is_in_force_may_be_in_what_cannot_be_read_no_older_policy_and_no_l
             drop(store);
             let unread = all.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0);
             let unread: Vec<_> = unread.map(|(_, record)| *record).collect();
-            std::fs::remove_dir_all(folder.path().join("store")).unwrap();
-            for record in &unread {
-                // A folder in a file's place cannot be read as a file.
-                let copy = folder.path().join("copies").join(record);
-                std::fs::rename(&copy, folder.path().join(record)).unwrap();
-                std::fs::create_dir(&copy).unwrap();
-            }
+            make_unreadable(folder.path(), &unread);
             let held = load(&mut Store::open(folder.path()));
             let desired = held.desired().map(|desired| desired.mark.revision.0);
             let floor = held.trust.map(|trust| trust.floor.0);
@@ -130,6 +124,55 @@ fn where_what_is_in_force_may_be_in_what_cannot_be_read_no_older_policy_and_no_l
             let believed = says.then_some(if trust_is_noted { 5 } else { 1 });
             assert_eq!(floor, expected.max(believed), "{unread:?}, {trust_is_noted}");
         }
+    }
+}
+
+#[test]
+fn nothing_older_takes_the_place_of_what_was_being_put_in_force_and_cannot_be_used() {
+    let (first, older, one) = offered(1);
+    let (second, newer, two) = offered(5);
+    let cases = [
+        // What cannot be read; whether r5 is noted; what is to be in the kernel, and the floor.
+        (&[][..], false, Some(5), Some(1)),
+        (&[], true, Some(5), Some(5)),
+        (&[SLOTS[0]], false, Some(5), Some(1)),
+        (&[SLOTS[1]], false, None, Some(5)),
+        (&[SLOTS[1]], true, None, Some(5)),
+        (&[SLOTS[1], EFFECTIVE], false, None, Some(5)),
+        (&[SLOTS[1], EFFECTIVE, TRUST], false, None, None),
+        (&[SLOTS[1], APPLYING], false, None, None),
+        (&[APPLYING], false, Some(5), Some(1)),
+    ];
+    for (unread, is_noted, desired, floor) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path());
+        stage(&mut store, None, &first, &older).unwrap();
+        set_applying(&mut store, &first).unwrap();
+        set_effective(&mut store, one, &first).unwrap();
+        stage(&mut store, None, &second, &newer).unwrap();
+        set_applying(&mut store, &second).unwrap();
+        if is_noted {
+            set_effective(&mut store, two, &second).unwrap();
+        }
+        drop(store);
+        make_unreadable(folder.path(), unread);
+        let held = load(&mut Store::open(folder.path()));
+        let found = held.desired().map(|desired| desired.mark.revision.0);
+        let believed = held.trust.as_ref().map(|trust| trust.floor.0);
+        assert_eq!((found, believed), (desired, floor), "{unread:?}, {is_noted}");
+        // What may have been in the kernel is not known: what is staged has nothing to fall back to.
+        let may_fall_back = !unread.contains(&APPLYING) && !unread.contains(&SLOTS[0]);
+        assert!(may_fall_back || held.effective.is_none(), "{unread:?}");
+    }
+}
+
+/// Loses the database, and puts a folder in the place of each file, which cannot be read as one.
+fn make_unreadable(folder: &std::path::Path, records: &[&str]) {
+    std::fs::remove_dir_all(folder.join("store")).unwrap();
+    for record in records {
+        let copy = folder.join("copies").join(record);
+        std::fs::rename(&copy, folder.join(record)).unwrap();
+        std::fs::create_dir(&copy).unwrap();
     }
 }
 

@@ -12,7 +12,7 @@ use penstock_proto::v1::Fault;
 use super::{Reconciler, Workplace};
 use crate::audit::record;
 use crate::kernel::Kernel;
-use crate::policy_store::{self, RecordFault, StoredPolicies};
+use crate::policy_store::{self, RecordFault, StoredPolicies, StoredPolicy};
 use crate::store::{Records, StoreError};
 
 /// What health and the trail call it.
@@ -55,6 +55,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             }
         }
         self.unusable.clone_from(&held.faults);
+        self.applying = held.applying;
         // What decides which release may be taken is then perhaps in what cannot be read.
         self.floor_unknown = held.trust.is_none() && self.unusable.iter().any(|fault| fault.unread);
         if let Some(trust) = held.trust.clone() {
@@ -70,15 +71,39 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 self.trust = Some(trust);
             }
         }
-        let newer = |held: &policy_store::StoredPolicy| {
+        let newer = |held: &StoredPolicy| {
             let own = self.desired.as_ref().map(|own| own.mark.revision);
             own < Some(held.mark.revision)
         };
         if let Some(desired) = held.desired().filter(|desired| newer(desired)).cloned() {
             self.desired = Some(desired);
-            self.fallback = self.fallback.take().or(held.effective);
         }
+        self.fallback = self.fallback.take().or(held.effective);
         self.bring_about(why).await;
+    }
+
+    /// Names `policy` on the disk as the newest that the kernel may hold; whether that is so now.
+    pub(super) async fn name_as_applying(&mut self, policy: &StoredPolicy) -> bool {
+        if self.applying == Some(policy.statement) {
+            return true;
+        }
+        let trust = policy.trust.clone();
+        let named = self
+            .workplace
+            .on_records(move |store| policy_store::set_applying(store, &trust))
+            .await;
+        match named {
+            Some(Ok(written)) => {
+                self.applying = Some(policy.statement);
+                self.usable_again(&written);
+                true
+            }
+            Some(Err(error)) => {
+                tracing::warn!(error = %sentence(&error), "the store does not know which policy the kernel is about to hold");
+                false
+            }
+            None => false,
+        }
     }
 
     /// Notes on the disk what is in force and what is believed from now on.

@@ -20,6 +20,8 @@ use super::*;
 use crate::store::StoreError;
 use crate::timepiece::Time;
 
+mod naming;
+
 const HOUR_MS: u64 = 3_600_000;
 
 /// Runs what has nothing to wait for.
@@ -35,21 +37,41 @@ fn done<T>(step: impl Future<Output = T>) -> T {
 struct Memory {
     records: BTreeMap<&'static str, Vec<u8>>,
     unreadable: bool,
+    /// Of all records only this one.
+    unreadable_one: Option<&'static str>,
+    /// This record is not written.
+    unwritable: Option<&'static str>,
+}
+
+impl Memory {
+    fn is_unreadable(&self, record: &str) -> bool {
+        self.unreadable || self.unreadable_one == Some(record)
+    }
 }
 
 impl Records for Memory {
     fn load(&mut self, record: &'static str) -> Option<Vec<u8>> {
-        let readable = !self.unreadable;
+        let readable = !self.is_unreadable(record);
         readable.then(|| self.records.get(record).cloned()).flatten()
     }
 
     fn save(&mut self, record: &'static str, payload: &[u8]) -> Result<(), StoreError> {
+        if self.unwritable == Some(record) {
+            return Err(StoreError {
+                record,
+                source: crate::durable::FileError {
+                    verb: "write",
+                    path: record.into(),
+                    source: std::io::Error::other("the disk is full"),
+                },
+            });
+        }
         self.records.insert(record, payload.to_vec());
         Ok(())
     }
 
     fn unread(&self, record: &'static str) -> Option<&str> {
-        (self.unreadable && self.records.contains_key(record)).then_some("the disk reports errors")
+        (self.is_unreadable(record) && self.records.contains_key(record)).then_some("the disk reports errors")
     }
 
     fn unusable(&self, record: &'static str) -> Option<&str> {
@@ -82,18 +104,29 @@ struct FakeKernel {
     time: Arc<Mutex<Time>>,
     fails: Mutex<bool>,
     takes: Mutex<Duration>,
+    /// The revisions that it was given, one after the other.
+    given: Mutex<Vec<u64>>,
     open: Mutex<BTreeSet<ConduitId>>,
+    /// Which revision others saw as in force when it heard of that last.
+    shown_at_hold: Mutex<Option<u64>>,
+    shown: Mutex<Option<watch::Receiver<PolicyView>>>,
+    /// The check is passed, and the plan is not taken.
+    fails_late: Mutex<bool>,
     /// When what was held open last ends, by the clock of the boot.
     ends: Mutex<Vec<Duration>>,
+}
+
+fn no_memory() -> KernelError {
+    KernelError {
+        code: "kernel-failed",
+        message: "no memory".to_owned(),
+    }
 }
 
 impl FakeKernel {
     fn answer(&self) -> Result<(), KernelError> {
         if *self.fails.lock().unwrap() {
-            return Err(KernelError {
-                code: "kernel-failed",
-                message: "no memory".to_owned(),
-            });
+            return Err(no_memory());
         }
         Ok(())
     }
@@ -110,8 +143,12 @@ impl Kernel for FakeKernel {
         self.answer()
     }
 
-    async fn apply(&self, plan: Arc<Plan>, _: Revision) -> Result<Vec<String>, KernelError> {
+    async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {
         self.answer()?;
+        if *self.fails_late.lock().unwrap() {
+            return Err(no_memory());
+        }
+        self.given.lock().unwrap().push(revision.0);
         pass(&self.time, *self.takes.lock().unwrap());
         self.open.lock().unwrap().clone_from(&plan.open);
         Ok(Vec::new())
@@ -119,6 +156,10 @@ impl Kernel for FakeKernel {
 
     async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {
         let boot = self.time.lock().unwrap().boot;
+        if let Some(shown) = &*self.shown.lock().unwrap() {
+            let effective = shown.borrow().state.effective.clone();
+            *self.shown_at_hold.lock().unwrap() = effective.map(|mark| mark.revision);
+        }
         *self.ends.lock().unwrap() = left.values().map(|left| boot + *left).collect();
         Ok(())
     }
@@ -164,8 +205,12 @@ impl Gateway {
             time: time.clone(),
             fails: Mutex::default(),
             takes: Mutex::default(),
+            given: Mutex::default(),
             open: Mutex::default(),
             ends: Mutex::default(),
+            shown: Mutex::default(),
+            shown_at_hold: Mutex::default(),
+            fails_late: Mutex::default(),
         });
         let (audit, recorded) = Audit::without_spool();
         let (reconciler, view) = Reconciler::new(kernel.clone(), records.clone(), audit, Some(first_trust()));

@@ -1,6 +1,8 @@
 //! What must be so in every world, judged from what kernels, disks and the coordinator's store hold; what the machines say of
 //! themselves is only held against that.
 
+use std::time::Duration;
+
 use penstock_agent::audit::Position;
 use penstock_proto::v1::{AuditEvent, audit_event::Kind};
 
@@ -12,6 +14,11 @@ use super::plant;
 
 /// As the agent writes it where an older policy takes the place of a newer one.
 const REVERT: &str = "the newer policy could not be put in force";
+
+/// How long what an agent does about a grant takes at most, with all its seams.
+const SLOW: Duration = Duration::from_millis(1500);
+/// How long after a kernel took no change it has heard of everything again.
+const REFUSING: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 struct Watched {
@@ -28,6 +35,10 @@ struct Watched {
     floor: u64,
     /// The highest revision that the disk ever named as in force.
     noted: u64,
+    /// The conduit of grants was judged until then, and whether it passed.
+    granted: (Duration, bool),
+    /// The kernel refused to change last.
+    refused_at: Option<Duration>,
 }
 
 /// One for each world.
@@ -35,6 +46,8 @@ struct Watched {
 pub(crate) struct Checkers {
     gateways: Vec<Watched>,
     pub(crate) reverts: u64,
+    /// How long conduits passed that grants open.
+    pub(crate) granted: Duration,
 }
 
 impl Checkers {
@@ -42,6 +55,7 @@ impl Checkers {
         Self {
             gateways: (0..plant::GATEWAYS).map(|_| Watched::default()).collect(),
             reverts: 0,
+            granted: Duration::ZERO,
         }
     }
 
@@ -58,20 +72,14 @@ impl Checkers {
                         ));
                     }
                     if *revision < watched.held {
-                        // What was put in force just before a death, and not noted, and whose slot cannot be read, nobody knows of:
-                        // then what the disk names is the measure.
-                        let unknown = disk.named_of_unread.is_some_and(|named| *revision >= named);
-                        let failed = watched.refused >= watched.held;
-                        if !failed && !unknown {
+                        if watched.refused < watched.held {
                             return Err(format!(
                                 "back: gateway {index} held r{} and went back to r{revision}, though nothing newer failed",
                                 watched.held
                             ));
                         }
-                        if failed {
-                            watched.unrecorded.push(*revision);
-                            self.reverts += 1;
-                        }
+                        watched.unrecorded.push(*revision);
+                        self.reverts += 1;
                     }
                     watched.held = *revision;
                 }
@@ -99,6 +107,49 @@ impl Checkers {
         }
         watched.floor = floor;
         Ok(())
+    }
+
+    /// Never open outside a span of the policy in force: the one that the kernel holds, or, until the next one is noted, the one
+    /// before, whose ends the kernel may still have. Nor opened by a clock that is known to be wrong. A kernel that takes no change
+    /// cannot be told either of a shorter grant.
+    pub(crate) fn granted(&mut self, gateway: &Gateway, now: Duration) -> Result<(), String> {
+        let (index, watched) = (gateway.index, &mut self.gateways[gateway.index]);
+        let kernel = gateway.kernel.lock().unwrap();
+        if kernel.refuses(now) {
+            watched.refused_at = Some(now);
+        }
+        let (from, passed) = watched.granted;
+        let until = kernel.passes_until().filter(|until| *until > from);
+        watched.granted = (now, until.is_some_and(|until| until > now));
+        let Some(until) = until else { return Ok(()) };
+        if !passed {
+            let (since, until, _) = gateway.clock_wrong;
+            if since + SLOW <= from && from < until {
+                return Err(format!(
+                    "granted: gateway {index} opened a conduit at {from:?} by a clock that was wrong since {since:?}"
+                ));
+            }
+        }
+        let until = until.min(now);
+        self.granted += until - from;
+        let disk = gateway.disk.lock().unwrap();
+        let noted = disk.record("effective").and_then(plant::revision_named);
+        let held = kernel.table.as_ref().map(|(_, revision)| *revision);
+        let revisions = [held, noted].into_iter().flatten();
+        let is_covered = |at: Duration| {
+            let mut spans = revisions.clone().flat_map(plant::spans);
+            spans.any(|(begin, end)| begin <= at && at <= end + SLOW)
+        };
+        let excused = watched
+            .refused_at
+            .is_some_and(|refused| from <= refused + REFUSING);
+        // Spans are longer than what happens between two moments in which an agent lives.
+        if excused || (is_covered(from) && is_covered(until)) {
+            return Ok(());
+        }
+        Err(format!(
+            "granted: gateway {index} lets a conduit pass from {from:?} until {until:?}, outside the spans of r{held:?}, noted r{noted:?}"
+        ))
     }
 
     /// An event became durable.

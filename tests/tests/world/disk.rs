@@ -11,7 +11,6 @@ use penstock_agent::store::{Records, StoreError};
 use penstock_proto::v1::Fault;
 
 use super::life::Life;
-use super::plant;
 
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
@@ -19,13 +18,11 @@ pub(crate) struct Disk {
     pub(crate) full_until: Duration,
     pub(crate) unreadable_until: Duration,
     /// The records that cannot be read then.
-    pub(crate) unreadable: Vec<&'static str>,
-    /// The agent that runs was not given a policy back: which revision the rest of the disk named as in force then.
-    pub(crate) named_of_unread: Option<u64>,
+    unreadable: Vec<&'static str>,
 }
 
 /// What an agent keeps of policies.
-pub(crate) const RECORDS: [&str; 4] = ["policy-a", "policy-b", "effective", "trust"];
+pub(crate) const RECORDS: [&str; 5] = ["policy-a", "policy-b", "effective", "trust", "applying"];
 
 impl Disk {
     /// Whether it takes and gives back everything.
@@ -33,16 +30,12 @@ impl Disk {
         now >= self.full_until.max(self.unreadable_until)
     }
 
-    /// The revision that the marks which can be read name as in force; beyond all, if none can.
-    fn named(&self) -> u64 {
-        let effective = self.record("effective").and_then(plant::revision_named);
-        let trust = self.record("trust").map(plant::floor_named);
-        let named = [("effective", effective), ("trust", trust)];
-        let readable = named
-            .into_iter()
-            .filter(|(record, _)| !self.unreadable.contains(record));
-        let readable = readable.map(|(_, revision)| revision.unwrap_or_default());
-        readable.max().unwrap_or(u64::MAX)
+    /// Those of its records cannot be read until then whose bit is set.
+    pub(crate) fn give_back_all_but(&mut self, mask: u64, until: Duration) {
+        let records = RECORDS.iter().enumerate();
+        let meant = records.filter(|(bit, _)| mask & (1 << bit) != 0);
+        self.unreadable = meant.map(|(_, record)| *record).collect();
+        self.unreadable_until = until;
     }
 
     /// What stands there, for the checkers.
@@ -72,13 +65,8 @@ impl Session<'_> {
 
 impl Records for Session<'_> {
     fn load(&mut self, record: &'static str) -> Option<Vec<u8>> {
-        if self.is_unreadable(record) {
-            if record.starts_with("policy-") {
-                self.disk.named_of_unread = Some(self.disk.named());
-            }
-            return None;
-        }
-        self.disk.records.get(record).cloned()
+        let readable = !self.is_unreadable(record);
+        readable.then(|| self.disk.records.get(record).cloned()).flatten()
     }
 
     fn save(&mut self, record: &'static str, payload: &[u8]) -> Result<(), StoreError> {

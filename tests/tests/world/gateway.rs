@@ -23,15 +23,13 @@ use tokio::sync::{mpsc, watch};
 use super::chance::Chance;
 use super::checkers::Checkers;
 use super::coordinator::Coordinator;
-use super::disk::{Disk, Mounted};
+use super::disk::{Disk, Mounted, RECORDS};
 use super::kernel::{Reached, Table};
 use super::life::Life;
 use super::plant;
 use super::spool::Spool;
 use super::wire::Wire;
 
-/// The time of day at which a world begins.
-const WALL_MS: u64 = 1_800_000_000_000;
 /// How long a certificate is valid.
 const CERTIFICATE: Duration = Duration::from_secs(3600);
 /// How long an attempt at a connection takes that nobody answers.
@@ -88,8 +86,13 @@ pub(crate) struct Gateway {
     pub(crate) kernel: Arc<Mutex<Table>>,
     pub(crate) spool: Spool,
     pub(crate) spool_broken_until: Duration,
+    /// Things fail, most of all after a death.
+    pub(crate) troubled: bool,
     /// No way to the coordinator.
     pub(crate) cut_off_until: Duration,
+    /// The clock is wrong, and not synchronised, from when until when, and by how much.
+    pub(crate) clock_wrong: (Duration, Duration, i64),
+    booted_at: Duration,
     certificate: (Duration, Duration),
     agent: Option<Agent>,
     starts_at: Duration,
@@ -108,7 +111,10 @@ impl Gateway {
             kernel: Arc::default(),
             spool: Spool::new(),
             spool_broken_until: Duration::ZERO,
+            troubled: true,
             cut_off_until: Duration::ZERO,
+            clock_wrong: (Duration::ZERO, Duration::ZERO, 0),
+            booted_at: Duration::ZERO,
             certificate: (Duration::ZERO, CERTIFICATE),
             agent: None,
             starts_at: Duration::ZERO,
@@ -138,7 +144,19 @@ impl Gateway {
     /// The machine loses power.
     pub(crate) fn reboot(&mut self, around: &mut Surroundings<'_>) {
         self.die(around);
+        self.booted_at = around.now;
         self.kernel.lock().unwrap().boot();
+    }
+
+    /// The time as its machine has it.
+    fn time(&self, now: Duration) -> Time {
+        let (since, until, by_ms) = self.clock_wrong;
+        let is_wrong = since <= now && now < until;
+        Time {
+            wall_ms: wall_ms(now).saturating_add_signed(if is_wrong { by_ms } else { 0 }),
+            synchronised: !is_wrong,
+            boot: now - self.booted_at,
+        }
     }
 
     /// No death that was planned comes any more.
@@ -174,8 +192,15 @@ impl Gateway {
     fn start(&mut self, around: &mut Surroundings<'_>) {
         let now = around.now;
         let rejects_until = now + Duration::from_millis(self.chance.below(60_000));
-        self.disk.lock().unwrap().named_of_unread = None;
-        self.kernel.lock().unwrap().start(rejects_until);
+        if self.troubled && self.chance.once_in(6) {
+            let mask = self.chance.below(1 << RECORDS.len());
+            let until = now + Duration::from_millis(self.chance.below(30_000));
+            self.disk.lock().unwrap().give_back_all_but(mask, until);
+        }
+        let mut kernel = self.kernel.lock().unwrap();
+        kernel.rejects_next |= self.troubled && self.chance.once_in(12);
+        kernel.start(rejects_until);
+        drop(kernel);
         let life = Life::new(now, self.chance.number());
         let kernel = Reached {
             kernel: self.kernel.clone(),
@@ -186,7 +211,7 @@ impl Gateway {
             life: life.clone(),
         };
         let (audit, recorded) = Audit::without_spool();
-        let time = Arc::new(Mutex::new(time(now)));
+        let time = Arc::new(Mutex::new(self.time(now)));
         let (reconciler, view) = Reconciler::new(
             Arc::new(kernel),
             disk,
@@ -225,7 +250,11 @@ impl Gateway {
         let task = match &agent.task {
             Task::Busy(_) => agent.life.waits_until(),
             _ if agent.offered.is_some() => Some(Duration::ZERO),
-            _ => Some(agent.tick_at),
+            Task::Idle(reconciler) => {
+                let due = reconciler.due().map(|due| agent.life.now() + due);
+                Some(due.map_or(agent.tick_at, |due| due.min(agent.tick_at)))
+            }
+            Task::Gone => None,
         };
         let link = match &agent.link {
             Link::Waiting(until) | Link::Connecting(until) => Some(*until),
@@ -250,6 +279,7 @@ impl Gateway {
 
     /// Does what is due.
     pub(crate) fn advance(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
+        around.checkers.granted(self, around.now)?;
         if self.agent.is_none() {
             if around.now < self.starts_at {
                 return Ok(());
@@ -268,11 +298,12 @@ impl Gateway {
 
     fn reconcile(&mut self, around: &mut Surroundings<'_>) -> Result<(), String> {
         let now = around.now;
+        let time = self.time(now);
         let Some(agent) = &mut self.agent else {
             return Ok(());
         };
         agent.life.set_now(now);
-        *agent.time.lock().unwrap() = time(now);
+        *agent.time.lock().unwrap() = time;
         loop {
             agent.task = match std::mem::replace(&mut agent.task, Task::Gone) {
                 Task::Busy(mut step) => match step.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -288,6 +319,8 @@ impl Gateway {
                     } else if agent.tick_at <= now {
                         agent.tick_at = now + TICK;
                         Occasion::Tick
+                    } else if reconciler.due().is_some_and(|due| due.is_zero()) {
+                        Occasion::GrantsDue
                     } else {
                         agent.task = Task::Idle(reconciler);
                         break;
@@ -397,15 +430,7 @@ fn hang_up(wires: &mut BTreeMap<u64, Wire>, wire: u64, chance: &mut Chance) {
 }
 
 fn wall_ms(now: Duration) -> u64 {
-    WALL_MS + now.as_millis() as u64
-}
-
-fn time(now: Duration) -> Time {
-    Time {
-        wall_ms: wall_ms(now),
-        synchronised: true,
-        boot: now,
-    }
+    plant::WALL_MS + now.as_millis() as u64
 }
 
 fn moment(around: &Surroundings<'_>, random: u64) -> Moment {

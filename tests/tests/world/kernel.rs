@@ -1,16 +1,17 @@
 //! A gateway's kernel: one table, changed whole or not at all, which outlives the agent and not the machine. It refuses plans for a
-//! while, at the check or only when it has to hold them.
+//! while, at the check or only when it has to hold them. What grants open it ends by itself, when it was told to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_agent::kernel::{Holds, Kernel, KernelError};
-use penstock_policy::ids::Revision;
-use penstock_policy::plan::{Capability, Plan};
+use penstock_policy::ids::{ConduitId, FlowId, Revision};
+use penstock_policy::plan::{Capability, Plan, Rule};
 use penstock_proto::v1::KernelCounters;
 
 use super::life::Life;
+use super::plant;
 
 /// What happened to a kernel, for the checkers.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub(crate) enum KernelChange {
 pub(crate) struct Table {
     pub(crate) table: Option<(Arc<Plan>, u64)>,
     pub(crate) changes: Vec<KernelChange>,
+    /// Until when it lets flows pass that hang on grants. A change of the plan leaves it as it is, or empty where all is replaced.
+    granted: BTreeMap<FlowId, Duration>,
     /// Refuses to check and to apply.
     pub(crate) fails_until: Duration,
     /// Takes the check, and refuses to apply.
@@ -42,7 +45,21 @@ pub(crate) struct Table {
 impl Table {
     /// Whether it takes any plan.
     pub(crate) fn works(&self, now: Duration) -> bool {
-        now >= self.fails_until.max(self.fails_late_until).max(self.rejects.1)
+        !self.refuses(now)
+    }
+
+    /// Until when the conduit of grants passes, if nobody changes anything.
+    pub(crate) fn passes_until(&self) -> Option<Duration> {
+        let (plan, _) = self.table.as_ref()?;
+        let is_open = plan.open.contains(&plant::granted_conduit());
+        is_open
+            .then(|| self.granted.get(&plant::GRANTED_FLOW).copied())
+            .flatten()
+    }
+
+    /// Whether it takes changes of what it holds at all.
+    pub(crate) fn refuses(&self, now: Duration) -> bool {
+        now < self.fails_until.max(self.fails_late_until).max(self.rejects.1)
     }
 
     /// An agent starts; what it may reject, it does so until then.
@@ -59,6 +76,7 @@ impl Table {
 
     pub(crate) fn boot(&mut self) {
         self.table = None;
+        self.granted.clear();
         self.changes.push(KernelChange::Booted);
     }
 }
@@ -82,7 +100,9 @@ fn answer(fails: bool) -> Result<(), KernelError> {
 
 impl Kernel for Reached {
     fn capabilities(&self) -> BTreeSet<Capability> {
-        BTreeSet::from([Capability(Capability::KERNEL.to_owned())])
+        [Capability::KERNEL, Capability::REMOTE_ACCESS]
+            .map(|name| Capability(name.to_owned()))
+            .into()
     }
 
     async fn check(&self, _: Arc<Plan>) -> Result<(), KernelError> {
@@ -102,12 +122,33 @@ impl Kernel for Reached {
                 kernel.changes.push(KernelChange::Refused(revision.0));
             } else {
                 kernel.table = Some((plan.clone(), revision.0));
+                let flows: BTreeSet<_> = plan.rules.iter().map(|rule| rule.id).collect();
+                let all_replaced = self.life.once_in(4);
+                kernel
+                    .granted
+                    .retain(|flow, _| !all_replaced && flows.contains(flow));
                 kernel.changes.push(KernelChange::Holds(plan, revision.0));
             }
             answer(fails)
         };
         self.life.at_a_seam().await;
         result.map(|()| Vec::new())
+    }
+
+    async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {
+        self.life.at_a_seam().await;
+        let result = {
+            let mut kernel = self.kernel.lock().unwrap();
+            let now = self.life.now();
+            let fails = now < kernel.fails_until.max(kernel.fails_late_until);
+            if !fails && let Some((plan, _)) = &kernel.table {
+                let ends = |rule: &Rule| Some((rule.id, now + *left.get(&rule.conduit)?));
+                kernel.granted = plan.rules.iter().filter_map(ends).collect();
+            }
+            answer(fails)
+        };
+        self.life.at_a_seam().await;
+        result
     }
 
     async fn verify(&self) -> Result<Holds, KernelError> {

@@ -86,6 +86,11 @@ impl Life {
         state.dead
     }
 
+    /// Whether something happens that does once in so many times.
+    pub(crate) fn once_in(&self, times: u64) -> bool {
+        self.state().chance.once_in(times)
+    }
+
     /// Takes a while, or for ever.
     pub(crate) fn at_a_seam(&self) -> impl Future<Output = ()> + Send + use<> {
         let life = self.clone();

@@ -1,11 +1,34 @@
 //! A world with a seed: the real machines of several gateways and of a coordinator in one process, with time that nobody waits
 //! for, while kernels, disks, connections, agents and the coordinator fail. Beside it stand the checkers.
 //!
-//! What is real: the agent's reconciler with its store's rules, its session, its renewal; the coordinator's session; releases,
+//! What is real: the agent's reconciler with its store's rules and its grants of remote access, its session, its renewal; the coordinator's session; releases,
 //! signatures and the trail's chain. What is a model: kernel, disk, spool, connection, the coordinator's store. An agent dies at
 //! any of its seams, the coordinator between any two messages, and each takes up what its disk has.
 //!
 //! A failure prints its seed, and `PENSTOCK_SEED` repeats it.
+//!
+//! What the checkers are worth was tried with faults that were put into the machines by hand, 24 worlds each:
+//!
+//! | fault | checker |
+//! |---|---|
+//! | what the disk names as being put in force is not heeded at the next start | back |
+//! | it is not named there | floor |
+//! | a revert gives no reason in the trail | back |
+//! | what can be read again is not taken up | converges |
+//! | a clock that is not synchronised is believed | granted |
+//! | the kernel has a grant for an hour longer | granted |
+//! | a policy comes into the kernel with all its grants open | granted |
+//! | the spool hears of what was only sent as acknowledged | lost |
+//! | a session resumes one block too late | lost |
+//! | no certificate is renewed | converges |
+//!
+//! Ten others were not caught in so few worlds. Tests of the machine are meant for three: a rejected release that stays named, a grant's
+//! end that the kernel hears of only after others learnt of its release (`agent/src/reconcile/tests`), a release that takes the slot of
+//! one that is in force and not noted (`agent/tests/link`). Of these it was not tried what catches them: a floor that sinks, a release
+//! older than the staged one, a note that is not tried again, no fallback at start, ends of grants that the kernel does not hear of when
+//! they move or with a new policy, a conduit that is not tried again.
+//!
+//! Bridges have a world of their own, with their own real machines and brokers: `agent/src/bridge/tests`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -63,6 +86,7 @@ struct Tally {
     renewals: u64,
     reverts: u64,
     blocks: usize,
+    granted: Duration,
 }
 
 impl World {
@@ -92,6 +116,7 @@ impl World {
         let mut tally = Tally {
             troubles: self.troubles,
             reverts: self.checkers.reverts,
+            granted: self.checkers.granted,
             ..Tally::default()
         };
         for gateway in &self.gateways {
@@ -186,7 +211,8 @@ impl World {
         let soon = now + Duration::from_millis(self.chance.below(60_000));
         let seams = self.chance.below(14);
         let unreadable = self.chance.below(1 << disk::RECORDS.len());
-        let kind = self.chance.below(24);
+        let skew = self.chance.below(10_800_000);
+        let kind = self.chance.below(25);
         let (gateway, mut around) = self.parts(index);
         match kind {
             // Most of all, at each step.
@@ -197,13 +223,7 @@ impl World {
             8 => gateway.kernel.lock().unwrap().fails_late_until = soon,
             9 => gateway.kernel.lock().unwrap().rejects_next = true,
             10 => gateway.disk.lock().unwrap().full_until = soon,
-            11 => {
-                let mut disk = gateway.disk.lock().unwrap();
-                let records = disk::RECORDS.iter().enumerate();
-                let meant = records.filter(|(bit, _)| unreadable & (1 << bit) != 0);
-                disk.unreadable = meant.map(|(_, record)| *record).collect();
-                disk.unreadable_until = soon;
-            }
+            11 => gateway.disk.lock().unwrap().give_back_all_but(unreadable, soon),
             12 => gateway.spool_broken_until = soon,
             13 => gateway.cut_off_until = now + (soon - now) * 4,
             14 | 15 => self.stall(index, soon),
@@ -212,6 +232,11 @@ impl World {
             18 => self.coordinator.fails = Some((Failure::Passing, soon)),
             19 => self.coordinator.fails = Some((Failure::NoRoom, soon)),
             20 => self.coordinator.lies = !self.coordinator.lies,
+            21 => {
+                // Somebody sets it, and the time service puts it right later.
+                let by_ms = skew as i64 - 5_400_000;
+                gateway.clock_wrong = (now, now + (soon - now) * 5, by_ms);
+            }
             _ => self.publish(),
         }
     }
@@ -247,7 +272,9 @@ impl World {
         let now = self.now;
         for gateway in &mut self.gateways {
             gateway.spare();
+            gateway.troubled = false;
             gateway.cut_off_until = now;
+            gateway.clock_wrong.1 = now;
             gateway.spool_broken_until = now;
             let mut kernel = gateway.kernel.lock().unwrap();
             (kernel.fails_until, kernel.fails_late_until) = (now, now);
@@ -288,6 +315,7 @@ fn in_every_world_kernels_hold_what_was_signed_trails_arrive_whole_and_all_comes
                 all.renewals += tally.renewals;
                 all.reverts += tally.reverts;
                 all.blocks += tally.blocks;
+                all.granted += tally.granted;
             }
             Err(what) => panic!("{what}; PENSTOCK_SEED={seed} repeats it"),
         }
@@ -299,7 +327,23 @@ fn in_every_world_kernels_hold_what_was_signed_trails_arrive_whole_and_all_comes
         "{all:?}"
     );
     assert!(
-        all.sessions > 50 * worlds && all.renewals >= worlds && all.blocks > 200,
+        all.sessions > 50 * worlds
+            && all.renewals >= worlds
+            && all.blocks > 200
+            && all.granted.as_secs() > 600 * worlds,
         "{all:?}"
     );
+}
+
+/// In both, an agent died between a change of the kernel and its note of it, and could not read the newer policy at its next
+/// start: then the older one was put in force. They are these worlds only while no draw of chance is added or taken away.
+const ONCE_WRONG: [u64; 2] = [8, 7009];
+
+#[test]
+fn worlds_that_once_came_out_wrong_come_out_right() {
+    for seed in ONCE_WRONG {
+        if let Err(what) = World::new(seed).live() {
+            panic!("{what}; PENSTOCK_SEED={seed} repeats it");
+        }
+    }
 }

@@ -1,12 +1,14 @@
-//! What people sign: the releases of a plant whose gateways have one rule each, another one in each release.
+//! What people sign: the releases of a plant whose gateways have one rule each, another one in each release, and beside it a conduit
+//! that grants of remote access open, at other times in each release.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use penstock_policy::ids::{ApproverId, Digest, FlowId, GatewayId, OperatorId, PlantId, Revision};
+use penstock_policy::ids::{ApproverId, ConduitId, Digest, FlowId, GatewayId, OperatorId, PlantId, Revision};
 use penstock_policy::merkle::{Tree, leaf_hash};
 use penstock_policy::model::{Approver, ApproverSet};
-use penstock_policy::plan::{Capability, Endpoint, PLAN_FORMAT, Plan, Rule};
+use penstock_policy::plan::{Capability, Endpoint, Grant, PLAN_FORMAT, Plan, Rule};
 use penstock_policy::release::signing::ApproverKey;
 use penstock_policy::release::{STATEMENT_FORMAT, Statement, Trust, leaf_bytes};
 use penstock_policy::terms::{Answers, GatewayMode, OnAgentLoss, OnDrift, OnRefusal, PortRange, Transport};
@@ -17,6 +19,32 @@ use penstock_proto::v1::{self, PolicyOffer, SignedRelease};
 pub(crate) const GATEWAYS: usize = 3;
 /// Releases that are signed in a world's time at most.
 pub(crate) const RELEASES_MAX: usize = 14;
+
+/// The time of day at which a world begins.
+pub(crate) const WALL_MS: u64 = 1_800_000_000_000;
+/// The number of the flow that grants open.
+pub(crate) const GRANTED_FLOW: FlowId = FlowId(2);
+
+/// The conduit that grants open.
+pub(crate) fn granted_conduit() -> ConduitId {
+    ConduitId::new("service").unwrap()
+}
+
+/// The spans for which a release opens that conduit, in the world's time: some begin before another ends, one release has none of
+/// what the one before has, and the next has them shorter.
+pub(crate) fn spans(revision: u64) -> Vec<(Duration, Duration)> {
+    if revision % 4 == 0 {
+        return Vec::new();
+    }
+    let visits = (0..6).filter(|visit| (revision + visit) % 3 != 0);
+    visits
+        .map(|visit| {
+            let from = 50 + visit * 480 + revision % 5 * 40;
+            let lasts = 90 + (revision * 131 + visit * 57) % 500;
+            (Duration::from_secs(from), Duration::from_secs(from + lasts))
+        })
+        .collect()
+}
 
 /// A signed release and its plans.
 #[derive(Debug, Clone)]
@@ -77,31 +105,51 @@ pub(crate) fn plan(index: usize, revision: u64) -> Plan {
         name: name.into(),
         network: std::net::IpAddr::from(address).into(),
     };
+    let rule = |id, conduit: &str, flow: &str, port| Rule {
+        id,
+        conduit: conduit.parse().unwrap(),
+        flow: flow.parse().unwrap(),
+        sources: vec![end("scada", [10, 0, 1, 2])],
+        destinations: vec![end("plc", [10, 0, 2, 9])],
+        transport: Transport::Tcp(vec![PortRange::single(port)]),
+        must_flow: false,
+        on_agent_loss: OnAgentLoss::Block,
+        operations: None,
+        on_refusal: OnRefusal::Answer,
+        answers: Answers::Strict,
+        tls: None,
+    };
+    let mut rules = vec![rule(FlowId(1), "telemetry", "poll", 1000 + revision as u16)];
+    let mut requires = BTreeSet::from([Capability(Capability::KERNEL.to_owned())]);
+    let wall_ms = |at: Duration| WALL_MS + at.as_millis() as u64;
+    let grant = |(visit, (from, until)): (usize, (Duration, Duration))| Grant {
+        name: format!("visit-{visit}").parse().unwrap(),
+        person: "Carla".to_owned(),
+        from_ms: wall_ms(from),
+        until_ms: wall_ms(until),
+    };
+    let grants: Vec<_> = spans(revision).into_iter().enumerate().map(grant).collect();
+    let grants = match grants.is_empty() {
+        // A conduit without grants would stand open.
+        true => BTreeMap::new(),
+        false => {
+            rules.push(rule(GRANTED_FLOW, "service", "vnc", 5900));
+            requires.insert(Capability(Capability::REMOTE_ACCESS.to_owned()));
+            BTreeMap::from([(granted_conduit(), grants)])
+        }
+    };
     Plan {
         format: PLAN_FORMAT.to_owned(),
         plant: plant(),
         gateway: gateway(index),
         mode: GatewayMode::Routed,
-        requires: BTreeSet::from([Capability(Capability::KERNEL.to_owned())]),
+        requires,
         on_drift: OnDrift::Repair,
         interfaces: Vec::new(),
         management: None,
-        rules: vec![Rule {
-            id: FlowId(1),
-            conduit: "telemetry".parse().unwrap(),
-            flow: "poll".parse().unwrap(),
-            sources: vec![end("scada", [10, 0, 1, 2])],
-            destinations: vec![end("plc", [10, 0, 2, 9])],
-            transport: Transport::Tcp(vec![PortRange::single(1000 + revision as u16)]),
-            must_flow: false,
-            on_agent_loss: OnAgentLoss::Block,
-            operations: None,
-            on_refusal: OnRefusal::Answer,
-            answers: Answers::Strict,
-            tls: None,
-        }],
+        rules,
         bridges: Vec::new(),
-        grants: BTreeMap::new(),
+        grants,
         open: BTreeSet::new(),
     }
 }
@@ -195,7 +243,7 @@ pub(crate) fn revision_of(index: usize, held: &Arc<Plan>) -> Option<u64> {
     releases()
         .iter()
         .map(|release| release.revision)
-        .find(|revision| plan(index, *revision) == **held)
+        .find(|revision| plan(index, *revision).opening(held.open.clone()) == **held)
 }
 
 /// The release whose statement has this digest, as a disk names it.

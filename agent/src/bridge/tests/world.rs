@@ -57,16 +57,25 @@ pub(super) struct World {
     later: bool,
     published: usize,
     pub crashes: usize,
+    /// The policy in force permits nothing of what is published.
+    pub revoked: bool,
+    /// What has a lower number may have met a policy that did not permit it.
+    pub doubtful_below: usize,
+}
+
+/// What the policy permits under this topic.
+fn rules(topic: &str) -> Arc<PublicationRules> {
+    let permitted = MqttOperation::Publish {
+        topics: vec![topic.to_owned()],
+        qos: NumberRange { first: 0, last: 2 },
+        retain: false,
+    };
+    Arc::new(PublicationRules::compile(&[permitted]).unwrap())
 }
 
 impl World {
     pub(super) fn new() -> Self {
-        let permitted = MqttOperation::Publish {
-            topics: vec!["works/#".to_owned()],
-            qos: NumberRange { first: 0, last: 2 },
-            retain: false,
-        };
-        let rules = Arc::new(PublicationRules::compile(&[permitted]).unwrap());
+        let rules = rules("works/#");
         let now = Moment {
             instant: Instant::now(),
             ms: 1_700_000_000_000,
@@ -85,6 +94,8 @@ impl World {
             later: false,
             published: 0,
             crashes: 0,
+            revoked: false,
+            doubtful_below: 0,
         };
         world.time_passes(Duration::ZERO);
         world
@@ -125,6 +136,7 @@ impl World {
                 }
             }
             Step::Crash => self.crash(),
+            Step::Permit(permitted) => self.permit(permitted),
             Step::Forget(side) => {
                 self.break_off(side);
                 match side {
@@ -242,6 +254,17 @@ impl World {
         self.carry_out();
     }
 
+    /// Another policy comes into force: the bridge starts again over its queue, with other rules.
+    fn permit(&mut self, permitted: bool) {
+        if self.agent.owes_record() || self.revoked != permitted {
+            return;
+        }
+        self.revoked = !permitted;
+        self.doubtful_below = self.published;
+        self.rules = rules(if permitted { "works/#" } else { "works/b" });
+        self.crash();
+    }
+
     fn crash(&mut self) {
         // The receiving broker's word that its session is new is not yet on disk: see the bridge's own list of promises.
         if self.agent.delivery.owes_record() {
@@ -264,7 +287,8 @@ impl World {
         });
         let kept: std::collections::BTreeSet<_> = numbers.collect();
         for message in &self.source.accepted {
-            if message.permitted && self.source.acknowledged.contains(&message.number) {
+            let is_permitted = message.permitted && !self.revoked && message.number >= self.doubtful_below;
+            if is_permitted && self.source.acknowledged.contains(&message.number) {
                 assert!(
                     kept.contains(&message.number),
                     "{} is acknowledged and not on disk",

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use penstock_inspect::mqtt::packet::kind;
+
 use super::schedule::Actor;
 use super::{Link, World};
 use crate::bridge::delivery::machine as delivery;
@@ -155,7 +157,12 @@ impl World {
                 let Link::Open { up, down } = &mut self.to else {
                     return None;
                 };
-                down.extend(self.receiver.hear(&up.pop_front()?, self.later));
+                let heard = up.pop_front()?;
+                assert!(
+                    !self.revoked || heard.kind != kind::PUBLISH,
+                    "given although it is revoked"
+                );
+                down.extend(self.receiver.hear(&heard, self.later));
             }
         }
         Some(())

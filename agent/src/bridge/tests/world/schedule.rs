@@ -58,6 +58,8 @@ pub(in crate::bridge::tests) enum Step {
     Repeat,
     /// The agent is killed, and begins again from its disk.
     Crash,
+    /// Another policy comes into force, which permits nothing of this, or all again.
+    Permit(bool),
     /// A broker loses the bridge's session.
     Forget(Side),
     Seconds(u8),

@@ -3,6 +3,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
+/// A part of a message as it goes out, or why there are no more messages.
+pub(crate) type Framed = Result<Bytes, tonic::Status>;
+
 /// A message as it goes out: made once for all who get it.
 pub(crate) fn frame(message: &impl Message) -> Bytes {
     let length = message.encoded_len();

@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::frame::Framed;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -207,9 +208,6 @@ impl Drop for Piece {
         reading.since = Instant::now();
     }
 }
-
-/// A part of a message as it goes out, or why there are no more messages.
-pub type Framed = Result<Bytes, Status>;
 
 type FramedStream = Pin<Box<dyn Stream<Item = Framed> + Send>>;
 

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::{IntervalStream, WatchStream};
 use tokio_stream::{Stream, StreamExt as _};
 
-use super::answers::{Framed, Frames};
+use super::answers::Frames;
 use crate::clock;
-use crate::frame::frame;
+use crate::frame::{Framed, frame};
 use crate::health_watch::PublishedHealth;
 
 /// How often who asked for it hears that nothing changed.

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use penstock_agent::enforce::nft::names::STARTING_S;
 use penstock_agent::enforce::{DriftState, EnforceSettings};
 use penstock_lab as lab;
 use penstock_policy::terms::GatewayMode;

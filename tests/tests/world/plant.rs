@@ -33,10 +33,10 @@ pub(crate) fn granted_conduit() -> ConduitId {
 /// The spans for which a release opens that conduit, in the world's time: some begin before another ends, one release has none of
 /// what the one before has, and the next has them shorter.
 pub(crate) fn spans(revision: u64) -> Vec<(Duration, Duration)> {
-    if revision % 4 == 0 {
+    if revision.is_multiple_of(4) {
         return Vec::new();
     }
-    let visits = (0..6).filter(|visit| (revision + visit) % 3 != 0);
+    let visits = (0..6).filter(|visit| !(revision + visit).is_multiple_of(3));
     visits
         .map(|visit| {
             let from = 50 + visit * 480 + revision % 5 * 40;

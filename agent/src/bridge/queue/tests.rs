@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use penstock_policy::protocol::mqtt::MqttOperation;
 use penstock_policy::terms::NumberRange;
+use penstock_proto::backoff::Backoff;
 use proptest::prelude::*;
 
 use super::*;
@@ -255,7 +256,7 @@ impl Taking {
         let now = Moment { instant, ms };
         let queue = open_on(disk);
         let mut taking = Self {
-            intake: IntakeMachine::new(permitted(), Some(Vec::new()), instant),
+            intake: IntakeMachine::new(permitted(), Some(Vec::new()), instant, Backoff::default()),
             keeper: KeeperMachine::new(queue.state().finished),
             queue,
             now,

@@ -424,7 +424,7 @@ fn a_message_under_the_packet_identifier_of_one_that_expired_on_its_way_or_that_
 #[test]
 fn nothing_is_subscribed_to_in_a_new_session_that_the_disk_does_not_know_of() {
     let mut now = begin();
-    let mut machine = IntakeMachine::new(rules(), None, now.instant);
+    let mut machine = IntakeMachine::new(rules(), None, now.instant, Backoff::default());
     machine.take(intake::Fact::TimePassed, now);
     let open = |machine: &mut IntakeMachine, session_present, now| {
         let (outcome, random) = (welcome(session_present), 1);

@@ -256,7 +256,7 @@ impl World {
 
     /// Another policy comes into force: the bridge starts again over its queue, with other rules.
     fn permit(&mut self, permitted: bool) {
-        if self.agent.owes_record() || self.revoked != permitted {
+        if self.agent.delivery.owes_record() || self.revoked != permitted {
             return;
         }
         self.revoked = !permitted;

@@ -221,9 +221,10 @@ async fn nothing_is_swept_while_it_is_decided_what_becomes_current() {
     let (_folder, store, releases) = begin().await;
     let one = Proposal::small(1, None);
     one.propose(&releases).await.unwrap();
+    // The sweep of the start is over, or waits too.
+    let deciding = releases.deciding.lock().await;
     let rest = vec![7; 100];
     store.put_blobs(vec![rest.clone()]).await.unwrap();
-    let deciding = releases.deciding.lock().await;
     let sweep = tokio::time::timeout(Duration::from_millis(200), releases.sweep());
     assert!(sweep.await.is_err());
     assert!(store.blob(Digest::of(&rest)).await.unwrap().is_some());

@@ -1,6 +1,6 @@
 //! How fast the audit spool takes events for good (DESIGN §12), on a real disk with its own fsyncs: first as fast as it goes
 //! in commits of the writer's size, then through the handle that everybody records with, at a given rate, where what
-//! comes too fast is counted as lost.
+//! comes too fast is counted as lost. A process of its own opens and reads what the first part wrote: what that costs with a backlog.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,6 +22,8 @@ const COMMIT_EVENTS: u64 = 4096;
 /// Paces, events a second, and how long each is kept.
 const PACES: [u64; 3] = [50_000, 100_000, 150_000];
 const PACE_SECONDS: u64 = 4;
+/// What the process that opens is started with, before the folder.
+const OPEN: &str = "--open";
 const LIMITS: SpoolLimits = SpoolLimits {
     bytes_max: 1024 * 1024 * 1024,
     block_bytes: BLOCK_BYTES,
@@ -31,6 +33,10 @@ const LIMITS: SpoolLimits = SpoolLimits {
 fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         println!("this is a bench: cargo bench -p penstock-agent --bench spool");
+        return;
+    }
+    if let Some(folder) = std::env::args().skip_while(|argument| argument != OPEN).nth(1) {
+        opened(std::path::Path::new(&folder));
         return;
     }
     unpaced();
@@ -88,6 +94,47 @@ fn unpaced() {
         "audit spool, commits of {COMMIT_EVENTS} events as fast as it goes: {:.0} events/s durable (budget 100,000)",
         count as f64 / took
     );
+    spool.close().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let status = child
+        .arg("--bench")
+        .arg(OPEN)
+        .arg(folder.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// Opens a spool, and reads it as an upload does.
+fn opened(folder: &std::path::Path) {
+    let before = resident_kib();
+    let began = Instant::now();
+    let (mut spool, _) = Spool::open(folder, LIMITS, 1).unwrap();
+    let took = began.elapsed();
+    let open = resident_kib() - before;
+    let (mut at, mut bytes) = (Position::default(), 0);
+    loop {
+        let blocks = spool.read(at, 32, 512 * 1024).unwrap();
+        let Some(last) = blocks.last() else { break };
+        bytes += blocks.iter().map(|block| block.body.len()).sum::<usize>();
+        at = Position {
+            epoch: last.epoch,
+            sequence: last.sequence + 1,
+        };
+    }
+    println!(
+        "audit spool with {} MiB of blocks: opened in {:.1} ms, {open} KiB of memory, {} KiB at most while all was read",
+        bytes / 1024 / 1024,
+        took.as_secs_f64() * 1000.0,
+        resident_kib() - before,
+    );
+}
+
+/// The most memory that this process had, KiB.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn paced(pace: u64) {

@@ -1,7 +1,7 @@
 //! The gateway's audit trail, from an event to the coordinator's acknowledgement.
 //!
 //! ```text
-//! reconcile, link, bridge ──────record()──▶ bounded queue ──▶ writer (group commit) ──▶ spool (sled)
+//! reconcile, link, bridge ──────record()──▶ bounded queue ──▶ writer (group commit) ──▶ spool (log)
 //! enforce, inspector ─▶ outbox ──offer()──▶     │ full: counted (the outbox waits)  ▲ read, resume, acknowledge
 //!                                               └──▶ a loss record                  └── link::session
 //! ```
@@ -10,15 +10,19 @@
 //! count becomes part of the trail. An event's severity is its description's (`penstock_proto::event`), unless its writer knows
 //! that it is graver.
 
-mod blocks;
+mod accounts;
+mod change;
 mod engine;
 pub mod layout;
 pub mod mark;
 mod opening;
+mod reading;
 pub mod record;
 mod resume;
 mod shed;
+mod shelf;
 pub mod spool;
+mod takeover;
 mod writer;
 
 #[cfg(test)]

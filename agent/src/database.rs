@@ -1,11 +1,17 @@
-//! The embedded database under the store and the audit spool, opened alike for both.
+//! The embedded database, sled: the only file that knows it.
 //!
-//! Not here: what they keep in it, and what becomes of a database that is damaged. Whether it is, is said here: a disk that
+//! Two use it: the store, as the second place of the agent's small state ([`crate::store`]), and the takeover of audit spools that
+//! agents kept in it before ([`crate::audit`]). Nothing that was acknowledged rests on it alone: when it flushes, it waits until the
+//! system has written its bytes (`sync_file_range`), which neither empties the disk's own cache nor makes a file's new length durable.
+//!
+//! Not here: what is kept in it, and what becomes of a database that is damaged. Whether it is, is said here: a disk that
 //! is full, read-only or reports errors is no damage, and nothing is set aside for it.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+pub(crate) use sled::{Db as Database, Error, Result, Tree};
 
 /// How long a database that is still locked is waited for.
 ///
@@ -16,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Opens or creates the database in the folder `path`; `cache` and `segment` are in bytes. It writes when it is told to,
 /// not by a clock.
-pub(crate) fn open(path: &Path, cache: u64, segment: usize) -> sled::Result<sled::Db> {
+pub(crate) fn open(path: &Path, cache: u64, segment: usize) -> Result<Database> {
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(cache)
@@ -33,10 +39,10 @@ pub(crate) fn open(path: &Path, cache: u64, segment: usize) -> sled::Result<sled
 }
 
 /// Whether an error says that the database's own bytes are wrong.
-pub(crate) fn is_damage(error: &sled::Error) -> bool {
+pub(crate) fn is_damage(error: &Error) -> bool {
     match error {
         // A file that ends too early.
-        sled::Error::Io(error) => {
+        Error::Io(error) => {
             matches!(
                 error.kind(),
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
@@ -85,8 +91,8 @@ fn look_for_obstacle(folder: &Path) -> io::Result<()> {
 }
 
 /// The engine has no code of its own for it.
-fn is_locked(error: &sled::Error) -> bool {
-    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+fn is_locked(error: &Error) -> bool {
+    matches!(error, Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
 #[cfg(test)]
@@ -104,9 +110,9 @@ mod tests {
         std::os::unix::fs::symlink("/dev/full", folder.path().join("probe")).unwrap();
         let told = obstacle(folder.path()).unwrap();
         assert!(told.contains("make room on its disk"), "{told}");
-        assert!(!is_damage(&sled::Error::Io(rustix::io::Errno::IO.into())));
-        assert!(!is_damage(&sled::Error::Io(rustix::io::Errno::NOSPC.into())));
-        assert!(is_damage(&sled::Error::Io(io::ErrorKind::UnexpectedEof.into())));
+        assert!(!is_damage(&Error::Io(rustix::io::Errno::IO.into())));
+        assert!(!is_damage(&Error::Io(rustix::io::Errno::NOSPC.into())));
+        assert!(is_damage(&Error::Io(io::ErrorKind::UnexpectedEof.into())));
     }
 
     #[test]

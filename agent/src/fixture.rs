@@ -18,6 +18,13 @@ pub(crate) fn kept(name: &str, written: &[u8]) -> Vec<u8> {
     }
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(in_hex(written), text, "{name} is not what is written today");
+    read(name)
+}
+
+/// The bytes of the fixture `name`, of a format that is not written any more.
+pub(crate) fn read(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    let text = std::fs::read_to_string(&path).unwrap();
     let digits: Vec<char> = text.chars().filter(char::is_ascii_hexdigit).collect();
     digits
         .chunks(2)

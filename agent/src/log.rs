@@ -4,8 +4,8 @@
 //! folder ─▶ segments (files that only grow, numbered) ─▶ records (a length, a digest, a body that is the owner's own)
 //! ```
 //!
-//! Plain files rather than a database: the order is the file's own, and the bytes of one record are nobody else's. Each segment
-//! begins with a record that holds all of the owner's state, so that the oldest can go without loss.
+//! Plain files rather than a database: the order is the file's own, and the bytes of one record are nobody else's. The owner begins
+//! each segment with a record that says what the older ones added up to, so that those can go without loss.
 //!
 //! Invariants:
 //! - what [`Segments::append`] returned for is durable; what it failed for is given up with its segment, which is never written again;
@@ -14,7 +14,8 @@
 //! - an error of the disk is never taken for damage, and removes nothing.
 //!
 //! All that touches the disk goes through [`Disk`], so that tests can have one that tears, forgets and refuses.
-//! Not here: what records mean, which of them are done with, and quotas ([`crate::bridge::queue`]).
+//! Not here: what records mean, which of them are done with, and quotas ([`crate::bridge::queue`],
+//! [`crate::audit::spool`]).
 
 mod disk;
 #[cfg(test)]

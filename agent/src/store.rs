@@ -29,6 +29,7 @@ pub use self::lock::{LockError, is_locked, lock};
 use self::other::is_large;
 pub use self::sealed::{Copy, read_copy};
 use self::sealed::{copy_path, read_sealed};
+use crate::database::Database;
 use crate::durable::{self, FileError};
 
 pub use self::records::Records;
@@ -56,7 +57,7 @@ pub struct StoreError {
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    db: Option<sled::Db>,
+    db: Option<Database>,
     generations: BTreeMap<&'static str, u64>,
     /// By code and record (or [`ALL`]): that one record is well ends no fault of another.
     faults: BTreeMap<(&'static str, &'static str), String>,

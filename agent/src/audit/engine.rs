@@ -1,11 +1,9 @@
-//! Holds the spool at arm's length: whatever the database below does — fail, report corruption, panic — ends here.
+//! Holds the spool at arm's length: whatever its disk, or a fault in it, does ends here.
 //!
-//! Every use runs on a blocking thread under a catch; after an engine's failure the spool is dropped and reopened,
-//! at growing intervals. A database that cannot be opened though its files can be read, and others be written beside them, is
-//! set aside as `spool.damaged` (one copy, replaced by the next) and a new one begun, which says so in the trail. A disk that is
-//! full, read-only or reports errors is waited for: what is there may be whole.
+//! Every use runs on a blocking thread. A spool that cannot be opened, or whose thread panicked, is opened again at growing
+//! intervals; one whose disk refused goes on by itself, with a new segment. A disk that is full, read-only or reports errors is waited
+//! for, and nothing is set aside for it: what is there may be whole.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,8 +22,6 @@ pub(super) const TRAIL_AHEAD: &str = "trail-ahead";
 
 const RETRY_MIN: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Failures of the engine to open, other than corruption, before the database is set aside.
-const OPEN_FAILURES_MAX: u32 = 5;
 
 /// Why an operation did not happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,11 +39,7 @@ pub(super) struct Engine {
     spool: Option<Spool>,
     retry_at: Option<Instant>,
     failures: Backoff,
-    /// Those of them that were the database's own.
-    engine_failures: u32,
     last_failure: Option<Failure>,
-    /// Set aside since the last time it was told.
-    set_aside: Option<String>,
 }
 
 impl Engine {
@@ -58,9 +50,7 @@ impl Engine {
             spool: None,
             retry_at: None,
             failures: Backoff::between(RETRY_MIN, RETRY_MAX),
-            engine_failures: 0,
             last_failure: None,
-            set_aside: None,
         }
     }
 
@@ -80,33 +70,18 @@ impl Engine {
             Spool::open(&folder, limits, 1)
         })
         .await;
-        let (failure, engine_failed, damaged) = match opened {
+        let failure = match opened {
             Ok(Ok((spool, begun))) => {
                 self.spool = Some(spool);
                 self.failures.worked();
-                self.engine_failures = 0;
                 self.retry_at = None;
                 self.last_failure = None;
-                return match (self.set_aside.take(), begun) {
-                    (Some(why), Some(EpochReason::Lost(what))) => {
-                        Some(EpochReason::Lost(format!("{what} ({why})")))
-                    }
-                    (Some(why), _) => Some(EpochReason::Lost(why)),
-                    (None, begun) => begun,
-                };
+                return begun;
             }
-            Ok(Err(error)) => {
-                let engine_failed = matches!(&error, SpoolError::Engine(_));
-                let damaged = matches!(&error, SpoolError::Engine(error) if database::is_damage(error));
-                (describe(&error), engine_failed, damaged)
-            }
-            Err(panic) => (panic, true, true),
+            Ok(Err(error)) => describe(&error),
+            Err(panic) => panic,
         };
         self.fail(failure, now);
-        self.engine_failures = self.engine_failures.saturating_add(u32::from(engine_failed));
-        if damaged || (engine_failed && self.engine_failures >= OPEN_FAILURES_MAX) {
-            self.put_aside(now).await;
-        }
         None
     }
 
@@ -121,24 +96,10 @@ impl Engine {
                 message: "the audit spool is not open yet".to_owned(),
             }));
         };
-        let done = contained(
-            move || match catch_unwind(AssertUnwindSafe(|| operation(&mut spool))) {
-                Ok(result) => {
-                    let broken = matches!(result, Err(SpoolError::Engine(_)));
-                    if broken {
-                        drop(spool);
-                        (result.map_err(|error| describe(&error)), None)
-                    } else {
-                        (result.map_err(|error| describe(&error)), Some(spool))
-                    }
-                }
-                Err(_) => {
-                    // Dropped only now, outside of the unwinding: its own panic must not become an abort.
-                    let _ = catch_unwind(AssertUnwindSafe(move || drop(spool)));
-                    (Err(panicked()), None)
-                }
-            },
-        )
+        let done = contained(move || {
+            let result = operation(&mut spool);
+            (result.map_err(|error| describe(&error)), Some(spool))
+        })
         .await;
         let (result, spool) = done.unwrap_or_else(|panic| (Err(panic), None));
         self.spool = spool;
@@ -192,49 +153,11 @@ impl Engine {
         self.retry_at = Some(now + self.failures.failed(random()));
         self.last_failure = Some(failure);
     }
-
-    async fn put_aside(&mut self, now: Instant) {
-        let folder = self.folder.clone();
-        let needed = self.limits.free_bytes_min;
-        let moved = contained(move || {
-            let free = rustix::fs::statvfs(&folder)?;
-            if free.f_bavail.saturating_mul(free.f_frsize) < needed {
-                // A full disk explains the failure; what is there may be whole.
-                return Ok(false);
-            }
-            if let Some(why) = database::obstacle(&folder.join("spool")) {
-                tracing::warn!("the audit spool cannot be opened, and is not set aside: {why}");
-                return Ok(false);
-            }
-            let aside = folder.join("spool.damaged");
-            if aside.exists() {
-                std::fs::remove_dir_all(&aside)?;
-            }
-            std::fs::rename(folder.join("spool"), &aside)?;
-            Ok::<_, std::io::Error>(true)
-        })
-        .await;
-        match moved {
-            Ok(Ok(true)) => {
-                let why = self
-                    .last_failure
-                    .as_ref()
-                    .map_or_else(String::new, |f| f.message.clone());
-                self.set_aside = Some(format!("the old database was set aside as spool.damaged: {why}"));
-                self.retry_at = Some(now);
-                self.failures.worked();
-                self.engine_failures = 0;
-            }
-            Ok(Ok(false)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the damaged audit spool could not be set aside"),
-            Err(panic) => tracing::warn!("{}", panic.message),
-        }
-    }
 }
 
 fn describe(error: &SpoolError) -> Failure {
     let mut message = text::sentence(error);
-    if let SpoolError::Engine(sled::Error::Io(cause)) = error
+    if let SpoolError::Earlier(database::Error::Io(cause)) = error
         && !durable::remedy(cause).is_empty()
     {
         message = format!("{message}; {}", durable::remedy(cause));
@@ -252,7 +175,7 @@ fn describe(error: &SpoolError) -> Failure {
 fn panicked() -> Failure {
     Failure {
         code: "spool-failed",
-        message: "internal error in the audit spool's database (a panic); it is reopened".to_owned(),
+        message: "internal error in the audit spool (a panic); it is reopened".to_owned(),
     }
 }
 

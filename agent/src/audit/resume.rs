@@ -5,11 +5,17 @@
 //! the coordinator already holds. Then it begins a new epoch, says so in the trail, and moves its undelivered
 //! blocks into it: nothing is delivered twice under one position, and nothing is dropped.
 
-use penstock_proto::audit::{EPOCH_FOLLOWED_MAX, GENESIS, Head, block_digest};
+use penstock_proto::audit::{EPOCH_FOLLOWED_MAX, GENESIS, Head};
 use penstock_proto::v1::AuditAck;
 
-use super::layout::{BlockRecord, Position, block_key, read_block_key};
+use super::accounts::Fork;
+use super::layout::{Position, StoredBlock};
+use super::reading::ReadRange;
 use super::spool::{Spool, SpoolError};
+use crate::log::Disk;
+
+/// What is moved at once, in bytes.
+const MOVE_BYTES: usize = 1024 * 1024;
 
 /// Where the upload goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +26,7 @@ pub enum Resume {
     Reseated(Position, String),
 }
 
-impl Spool {
+impl<D: Disk> Spool<D> {
     /// Takes up the coordinator's word at the start of a session.
     pub(crate) fn resume(&mut self, ack: &AuditAck) -> Result<Resume, SpoolError> {
         let theirs = Position {
@@ -50,26 +56,35 @@ impl Spool {
             None => {
                 // It may have gone back, if the coordinator was restored from a backup: then those blocks are
                 // undelivered again.
-                self.meta.acked = theirs;
+                self.accounts.acked = theirs;
                 Ok(Resume::From(theirs))
             }
             Some(reason) => {
                 let epoch = theirs.epoch.max(ours.epoch).saturating_add(1);
+                let from = Position { epoch, sequence: 0 };
                 let mut change = self.change();
-                let from = self
-                    .meta
-                    .moving_from
-                    .map_or(self.meta.acked, |from| from.min(self.meta.acked));
-                change.meta.moving_from = Some(from);
-                change.meta.head = Head {
+                let accounts = &mut change.accounts;
+                accounts.fork = Some(match accounts.fork {
+                    Some(fork) if fork.is_open() => Fork { epoch, ..fork },
+                    before => {
+                        // Of two forks only the later is known block by block.
+                        let end = before.map_or(accounts.floor, |fork| fork.end());
+                        accounts.floor = accounts.floor.max(end.min(accounts.acked));
+                        Fork {
+                            from: accounts.acked,
+                            done: accounts.acked,
+                            epoch,
+                        }
+                    }
+                });
+                accounts.head = Head {
                     epoch,
                     next_sequence: 0,
                     digest: GENESIS,
                 };
+                accounts.acked = from;
                 self.commit(change)?;
                 self.keep_mark(0, true);
-                let from = Position { epoch, sequence: 0 };
-                self.meta.acked = from;
                 Ok(Resume::Reseated(from, reason))
             }
         }
@@ -77,64 +92,59 @@ impl Spool {
 
     /// Whether blocks still wait to be moved to this epoch.
     pub fn has_blocks_to_move(&self) -> bool {
-        self.meta.moving_from.is_some()
+        self.accounts.fork.is_some_and(|fork| fork.is_open())
     }
 
     /// Moves up to `count` blocks of another epoch to the head of this one, durable when this returns.
     pub(crate) fn move_blocks(&mut self, count: usize) -> Result<(), SpoolError> {
-        let Some(from) = self.meta.moving_from else {
+        let Some(fork) = self.accounts.fork.filter(Fork::is_open) else {
             return Ok(());
         };
+        let blocks = self.gather(&ReadRange {
+            from: fork.done,
+            until: fork.end(),
+            is_hidden_too: true,
+            count_max: count,
+            bytes_max: MOVE_BYTES,
+        })?;
         let mut change = self.change();
-        let until = block_key(Position {
-            epoch: self.meta.head.epoch,
-            sequence: 0,
-        });
-        let mut moved = 0;
-        let mut last = None;
-        for entry in self.tree.range(block_key(from)..until).take(count) {
-            let (key, value) = entry?;
-            moved += 1;
-            let Some(at) = read_block_key(&key) else {
-                change.batch.remove(key);
-                continue;
-            };
-            last = Some(at);
-            match BlockRecord::from_bytes(at, &value) {
-                Some(record) => {
-                    change.remove(at, &record.facts);
-                    change.push(record.facts, record.body);
-                }
-                None => self.write_off(&mut change, at),
-            }
+        if blocks.is_empty() {
+            change.accounts.fork = Some(Fork {
+                done: fork.end(),
+                ..fork
+            });
         }
-        change.meta.moving_from = if moved < count { None } else { last.or(Some(from)) };
+        for StoredBlock { at, facts, body, .. } in blocks {
+            let done = at.after();
+            change.accounts.fork = Some(Fork { done, ..fork });
+            self.put(&mut change, facts, body, true)?;
+        }
         self.commit(change)
     }
 
     /// The digest that stands before `at`, if this spool still knows it.
-    fn digest_before(&self, at: Position) -> Result<Option<[u8; 32]>, SpoolError> {
+    fn digest_before(&mut self, at: Position) -> Result<Option<[u8; 32]>, SpoolError> {
         if at == self.next() && at.sequence > 0 {
-            return Ok(Some(self.meta.head.digest));
+            return Ok(Some(self.accounts.head.digest));
         }
         let Some(sequence) = at.sequence.checked_sub(1) else {
             return Ok(None);
         };
         let before = Position { sequence, ..at };
-        if let Some(value) = self.tree.get(block_key(before))?
-            && let Some(record) = BlockRecord::from_bytes(before, &value)
-        {
-            return Ok(Some(block_digest(
-                &record.previous,
-                before.epoch,
-                before.sequence,
-                &record.body,
-            )));
+        if let Some(block) = self.block_at(before)? {
+            return Ok(Some(block.digest()));
         }
-        Ok(self
-            .tree
-            .get(block_key(at))?
-            .and_then(|value| BlockRecord::from_bytes(at, &value))
-            .map(|record| record.previous))
+        Ok(self.block_at(at)?.map(|block| block.previous))
+    }
+
+    fn block_at(&mut self, at: Position) -> Result<Option<StoredBlock>, SpoolError> {
+        let found = self.gather(&ReadRange {
+            from: at,
+            until: at.after(),
+            is_hidden_too: true,
+            count_max: 1,
+            bytes_max: usize::MAX,
+        })?;
+        Ok(found.into_iter().next())
     }
 }

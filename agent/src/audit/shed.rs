@@ -1,97 +1,64 @@
 //! What goes when the spool is full, and what never goes for something less important.
 //!
-//! Order of victims: blocks that the coordinator has (oldest first, no loss), then the least severe block that is
-//! no more severe than the one asking, among those the oldest. If none is left, the one asking is lost itself.
+//! Whole segments go. Order of victims: those that the coordinator has (the oldest first, no loss), then the oldest of the least
+//! severe log that is no more severe than the block that asks. If none is left, that one is lost itself. Before anything goes that is not
+//! delivered, what is delivered and shares a segment with others is given up: it is read no more and goes with them.
 
-use super::blocks::SpoolBatch;
-use super::layout::{
-    BlockFacts, BlockRecord, Cause, Position, block_key, read_block_key, read_index, read_index_key,
-};
+use super::accounts::SEVERITIES;
+use super::change::Change;
+use super::layout::Cause;
 use super::spool::{Spool, SpoolError};
+use crate::log::Disk;
 
-impl Spool {
-    /// Sheds until `incoming` fits; false if it may not shed enough.
+impl<D: Disk> Spool<D> {
+    /// Sheds until so many bytes of this severity fit; false if it may not shed enough.
     pub(super) fn make_room(
         &self,
-        change: &mut SpoolBatch,
-        incoming: &BlockFacts,
+        change: &mut Change,
+        severity: u8,
+        bytes: u64,
     ) -> Result<bool, SpoolError> {
-        let fits =
-            |change: &SpoolBatch| change.meta.bytes.saturating_add(incoming.cost) <= self.limits.bytes_max;
-        while !fits(change) {
-            if self.shed_acknowledged(change)? {
+        while change.bytes.saturating_add(bytes) > self.limits.bytes_max {
+            if self.shed_delivered(change) {
                 continue;
             }
-            if !self.shed_least_severe(change, incoming.severity)? {
+            change.accounts.floor = change.accounts.floor.max(change.accounts.acked);
+            if !self.shed_least_severe(change, severity)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn shed_acknowledged(&self, change: &mut SpoolBatch) -> Result<bool, SpoolError> {
-        let from = change.acked_cursor.map_or_else(
-            || vec![b'b'],
-            |last| {
-                let mut key = block_key(last);
-                key.push(0);
-                key
-            },
-        );
-        let Some(entry) = self.tree.range(from..block_key(self.meta.acked)).next() else {
-            return Ok(false);
+    fn shed_delivered(&self, change: &mut Change) -> bool {
+        let delivered = SEVERITIES.into_iter().filter_map(|severity| {
+            let first = change.accounts.logs.of(severity).first;
+            let held = self.front(severity, &first)?;
+            (held.end_at <= change.accounts.owed_from(held.start.at)).then_some((severity, held))
+        });
+        let Some((severity, held)) = delivered.min_by_key(|(_, held)| held.start.at) else {
+            return false;
         };
-        let (key, value) = entry?;
-        let Some(at) = read_block_key(&key) else {
-            change.batch.remove(key);
-            return Ok(false);
-        };
-        if self.is_moving(at) {
-            return Ok(false);
-        }
-        change.acked_cursor = Some(at);
-        match BlockRecord::from_bytes(at, &value) {
-            Some(record) => change.remove(at, &record.facts),
-            None => change.remove_damaged(at, self.facts_of(at).as_ref()),
-        }
-        Ok(true)
+        change.drop_segment(severity, &held);
+        true
     }
 
-    fn shed_least_severe(&self, change: &mut SpoolBatch, severity_max: u8) -> Result<bool, SpoolError> {
-        let from = change.index_cursor.clone().unwrap_or_else(|| vec![b'i']);
-        let Some(entry) = self.tree.range(from..vec![b'j']).next() else {
-            return Ok(false);
-        };
-        let (key, value) = entry?;
-        let mut next = key.to_vec();
-        next.push(0);
-        let Some((severity, at)) = read_index_key(&key) else {
-            change.batch.remove(key);
-            change.index_cursor = Some(next);
-            return Ok(true);
-        };
-        if severity > severity_max {
-            return Ok(false);
-        }
-        change.index_cursor = Some(next);
-        if change.acked_cursor.is_some_and(|acked| at <= acked) {
+    fn shed_least_severe(&self, change: &mut Change, severity_max: u8) -> Result<bool, SpoolError> {
+        for severity in 0..=severity_max {
+            let first = change.accounts.logs.of(severity).first;
+            let Some(held) = self.front(severity, &first) else {
+                continue;
+            };
+            let owed_from = change.accounts.owed_from(held.start.at);
+            let (from, first_ms) = self.shelves.of(severity).before(&held, owed_from)?;
+            let (begin, end) = (from.sum.blocks, held.end.sum.blocks);
+            let counted = change.accounts.forget_written_off(severity, begin, end);
+            let sum = held.end.sum.without(&from.sum).without(&counted);
+            let loss = sum.loss(first_ms, held.end.last_ms);
+            change.accounts.lose(Cause::SpoolFull, &loss, sum.events);
+            change.drop_segment(severity, &held);
             return Ok(true);
         }
-        let Some(facts) = read_index(&key, &value) else {
-            // Without facts it can be neither shed nor moved in good order: its block goes with it.
-            change.batch.remove(key);
-            self.write_off(change, at);
-            return Ok(true);
-        };
-        change.remove(at, &facts);
-        change.lose(Cause::SpoolFull, &facts.loss(), facts.events);
-        Ok(true)
-    }
-
-    /// Whether the block waits to be moved to the current epoch ([`super::resume`]).
-    pub(super) fn is_moving(&self, at: Position) -> bool {
-        self.meta
-            .moving_from
-            .is_some_and(|from| at >= from && at.epoch < self.meta.head.epoch)
+        Ok(false)
     }
 }

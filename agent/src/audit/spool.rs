@@ -1,14 +1,22 @@
 //! The audit trail on the gateway's disk, until the coordinator has it and as long as there is room after that.
 //!
-//! Owns the sled database `spool/` and the [`mark`] beside it. Synchronous and single-threaded:
-//! [`writer`](super::writer) runs it, batches events into it, and contains what the engine below may do.
+//! ```text
+//! trail/4 … trail/0   a log of blocks for each severity: what goes first when room is short goes whole
+//! trail/accounts      a log of accounts: what of the others counts
+//! spool.mark          how far the trail had come, apart from it
+//! ```
+//!
+//! Owns these. Synchronous and single-threaded: [`writer`](super::writer) runs it, batches events into it, and contains what may
+//! become of it.
 //!
 //! Invariants:
-//! - [`Spool::append`] returns after the blocks, the head and the accounts are durable, in one atomic batch;
+//! - [`Spool::append`] returns after the blocks are durable, and after them the accounts that make them count, all or none;
 //! - blocks form one chain per epoch (`penstock_proto::audit`); a block holds events of one severity;
-//! - the sum of all costs never exceeds [`SpoolLimits::bytes_max`]; acknowledged blocks go first, then the least
-//!   severe, among those the oldest ([`shed`](super::shed)); each loss is told by a later loss record;
-//! - opening reads a fixed number of records, however much is stored;
+//! - segments never take more than [`SpoolLimits::bytes_max`], but for the moment between a commit and the removal of what it gave
+//!   up; acknowledged blocks go first, then the least severe, among those the oldest ([`shed`](super::shed)); each loss is reported by a
+//!   later loss record;
+//! - opening reads how each segment begins and the newest accounts, however much is stored;
+//! - what cannot be read is counted and reported, and hides nothing of what can;
 //! - a spool that is behind its mark was rolled back or damaged: it begins a new epoch and says so.
 //!
 //! Not here: signing of checkpoints, and the upload.
@@ -17,16 +25,17 @@ use std::path::{Path, PathBuf};
 
 use penstock_policy::text;
 use penstock_proto::audit::Head;
-use penstock_proto::v1::{AuditBlock, AuditEvent, SpoolState};
+use penstock_proto::v1::{AuditEvent, SpoolState};
 
-use super::blocks::{SEVERITY_MAX, SpoolBatch, cut};
-use super::layout::{
-    BlockFacts, BlockRecord, Cause, Loss, META_KEY, Meta, Position, block_key, index_key, read_block_key,
-    read_index,
-};
-use super::opening::{EpochReason, is_sound, judge_mark, rebuild};
-use super::{mark, record};
+use super::accounts::{Accounts, BySeverity, SEVERITIES};
+use super::change::{Change, cut};
+use super::layout::{BlockFacts, Cause, Loss, Position, Totals, cost_of};
+use super::opening::EpochReason;
+use super::shelf::{HeldSegment, Plan, Shelf};
+use super::{mark, record, takeover};
 use crate::database;
+use crate::durable::FileError;
+use crate::log::{Disk, RealDisk, Segments};
 
 /// How large the spool may become, and how it cuts blocks.
 #[derive(Debug, Clone, Copy)]
@@ -39,12 +48,11 @@ pub struct SpoolLimits {
     pub free_bytes_min: u64,
 }
 
-/// A block's body is cut at this size: sled rewrites a page per insert, and small pages cost least.
+/// A block's body is cut at this size: what a damaged place on the disk takes with it.
 pub const BLOCK_BYTES: usize = 16 * 1024;
 
-/// Sled's page cache, in bytes. The spool reads what it wrote once, in order; a cache would only hold memory.
-const CACHE_BYTES: u64 = 1024 * 1024;
-const SEGMENT_BYTES: usize = 256 * 1024;
+/// The accounts' log begins a segment at this size. It is beside the quota.
+const ACCOUNTS_BYTES: u64 = 256 * 1024;
 /// How far the mark may lag behind the trail.
 const MARK_INTERVAL_MS: u64 = 5_000;
 /// How often at most a loss record is written while events are being lost.
@@ -53,9 +61,12 @@ const LOSS_INTERVAL_MS: u64 = 1_000;
 /// Why the spool could not do it. The trail on disk is as it was before.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// The engine failed; it has to be reopened.
-    #[error("the audit spool's database failed")]
-    Engine(#[from] sled::Error),
+    /// A file of the spool cannot be read or written now.
+    #[error("the audit spool cannot use its files")]
+    File(#[from] FileError),
+    /// The database that an agent before this one kept the trail in cannot be read, and the trail in it not be taken over.
+    #[error("the audit spool that an earlier agent left cannot be read")]
+    Earlier(#[source] database::Error),
     /// The file system is too full to write safely.
     #[error(
         "the audit spool's file system has {free_bytes} bytes free, less than the {free_bytes_min} kept in reserve: free some space"
@@ -65,15 +76,6 @@ pub enum SpoolError {
         free_bytes: u64,
         /// Wanted.
         free_bytes_min: u64,
-    },
-    /// The file system could not be asked for its free space.
-    #[error("cannot ask for the free space below {}", path.display())]
-    FreeSpace {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
     },
     /// The coordinator acknowledges an epoch that no trail of this gateway can have reached.
     #[error(
@@ -85,68 +87,67 @@ pub enum SpoolError {
 
 /// The spool. Dropping it without [`Spool::close`] loses nothing that `append` returned for.
 #[derive(Debug)]
-pub struct Spool {
-    pub(super) tree: sled::Tree,
-    db: sled::Db,
-    folder: PathBuf,
+pub struct Spool<D: Disk = RealDisk> {
+    pub(super) folder: PathBuf,
     pub(super) limits: SpoolLimits,
-    pub(super) meta: Meta,
-    marked: Position,
+    pub(super) shelves: BySeverity<Shelf<D>>,
+    pub(super) accounts: Accounts,
+    pub(super) ledger: Segments<D>,
+    pub(super) marked: Position,
     marked_ms: u64,
     /// Why the mark says nothing now: it could not be read at opening, or not be written since.
-    mark_fault: Option<String>,
+    pub(super) mark_fault: Option<String>,
     told_ms: u64,
 }
 
 impl Spool {
-    /// Opens or creates the spool in `folder`, which must exist. `epoch_min` is the lowest number for a first epoch.
+    /// Opens or creates the spool in `folder`, which must exist. `epoch_min` is the lowest number for a first epoch. What an agent
+    /// before this one left in a database is taken over first.
     ///
     /// # Errors
-    /// The database or the mark beside it cannot be opened or read. Damage is not an error: the trail goes on in a
+    /// The disk cannot be read or written, or the database of before cannot. Damage is not an error: the trail goes on in a
     /// new epoch, which is returned.
     pub fn open(
         folder: &Path,
         limits: SpoolLimits,
         epoch_min: u64,
     ) -> Result<(Self, Option<EpochReason>), SpoolError> {
-        // A mark that cannot be read is worth as much as none: the trail goes on, and it is said that a loss would not be seen.
-        let (marked, mark_fault) = match mark::read(folder) {
-            Ok(marked) => (marked, None),
-            Err(error) => (None, Some(mark_failed(&error))),
-        };
-        let db = database::open(&folder.join("spool"), CACHE_BYTES, SEGMENT_BYTES)?;
-        let tree = db.open_tree("trail")?;
-        let held = tree
-            .get(META_KEY)?
-            .and_then(|bytes| Meta::from_bytes(&bytes))
-            .filter(|meta| is_sound(&tree, meta));
-        let (meta, mut begun) = match held {
-            Some(meta) => judge_mark(meta, marked),
-            None => rebuild(&tree, marked, epoch_min)?,
-        };
-        if let (Some(EpochReason::First), Some(why)) = (&begun, &mark_fault) {
-            begun = Some(EpochReason::Lost(format!(
-                "there is no trail, and whether there was one is not known: {why}"
-            )));
-        }
-        let spool = Self {
-            tree,
-            db,
-            folder: folder.to_owned(),
-            limits,
-            meta,
-            marked: marked.unwrap_or_default(),
-            marked_ms: 0,
-            mark_fault,
-            told_ms: 0,
+        let damaged = takeover::take_over(folder, limits)?;
+        let (spool, begun) = Self::open_on(&RealDisk, folder, limits, epoch_min)?;
+        let begun = match (damaged, begun) {
+            (Some(why), Some(EpochReason::Lost(what))) => Some(EpochReason::Lost(format!("{what} ({why})"))),
+            (Some(why), _) => Some(EpochReason::Lost(why)),
+            (None, begun) => begun,
         };
         Ok((spool, begun))
+    }
+}
+
+impl<D: Disk> Spool<D> {
+    pub(super) fn of(
+        folder: &Path,
+        limits: SpoolLimits,
+        shelves: BySeverity<Shelf<D>>,
+        ledger: Segments<D>,
+        accounts: Accounts,
+    ) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            limits,
+            shelves,
+            accounts,
+            ledger,
+            marked: Position::default(),
+            marked_ms: 0,
+            mark_fault: None,
+            told_ms: 0,
+        }
     }
 
     /// Appends events, durable when this returns. Sheds what it must; a loss is never an error here.
     ///
     /// # Errors
-    /// The file system is too full to write safely, or the database failed. None of these events is then in the
+    /// The file system is too full to write safely, or the disk refused. None of these events is then in the
     /// trail.
     pub fn append(&mut self, events: Vec<AuditEvent>, now_ms: u64) -> Result<(), SpoolError> {
         self.require_free_space()?;
@@ -159,28 +160,15 @@ impl Spool {
         all.sort_by_key(|event| std::cmp::Reverse(event.severity));
         let mut tells = told;
         for (facts, body) in cut(all, self.limits.block_bytes) {
-            if self.make_room(&mut change, &facts)? {
-                change.push(facts, body);
-            } else {
-                // The spool's own loss records stay owed; others' are lost with the block and have to be counted.
-                let carried = if tells { 0 } else { facts.carried_events };
-                told &= !tells;
-                change.lose(
-                    Cause::SpoolFull,
-                    &Loss {
-                        events: facts.events.saturating_add(carried),
-                        blocks: 0,
-                        first_ms: facts.first_ms,
-                        last_ms: facts.last_ms,
-                    },
-                    facts.events,
-                );
-            }
+            // The spool's own loss records stay owed; others' are lost with the block and have to be counted.
+            let has_room = self.put(&mut change, facts, body, !tells)?;
+            told &= has_room || !tells;
             tells = false;
         }
         if told {
-            // What this very change shed is told next time.
-            for (slot, before) in change.meta.untold.iter_mut().zip(&self.meta.untold) {
+            // What this very change shed is reported next time.
+            let before = &self.accounts.untold;
+            for (slot, before) in change.accounts.untold.iter_mut().zip(before) {
                 *slot = Loss {
                     events: slot.events.saturating_sub(before.events),
                     blocks: slot.blocks.saturating_sub(before.blocks),
@@ -196,128 +184,92 @@ impl Spool {
         Ok(())
     }
 
-    /// Whether losses wait to be told, and may be now.
+    /// Puts a block at the head if there is room, or can be made; else it is lost, and with it, if so asked, what its loss records
+    /// account for.
+    pub(super) fn put(
+        &self,
+        change: &mut Change,
+        facts: BlockFacts,
+        body: Vec<u8>,
+        with_carried: bool,
+    ) -> Result<bool, SpoolError> {
+        let bytes = cost_of(body.len()).saturating_add(super::layout::START_BYTES);
+        if self.make_room(change, facts.severity, bytes)? {
+            change.push(self.shelves.of(facts.severity), facts, body);
+            return Ok(true);
+        }
+        let carried = if with_carried { facts.carried_events } else { 0 };
+        let loss = Loss {
+            events: facts.events.saturating_add(carried),
+            blocks: 0,
+            first_ms: facts.first_ms,
+            last_ms: facts.last_ms,
+        };
+        change.accounts.lose(Cause::SpoolFull, &loss, facts.events);
+        Ok(false)
+    }
+
+    /// Whether losses wait to be reported, and may be now.
     pub fn owes_loss_record(&self, now_ms: u64) -> bool {
-        self.meta.untold.iter().any(|loss| !loss.is_none())
+        self.accounts.untold.iter().any(|loss| !loss.is_none())
             && now_ms.abs_diff(self.told_ms) >= LOSS_INTERVAL_MS
     }
 
-    /// Accounts for `events` lost before they came here; told by the next append.
+    /// Accounts for `events` lost before they came here; reported by the next append.
     pub fn count_lost(&mut self, cause: Cause, events: u64, first_ms: u64, last_ms: u64) {
-        let mut change = self.change();
-        change.lose(
-            cause,
-            &Loss {
-                events,
-                blocks: 0,
-                first_ms,
-                last_ms,
-            },
+        let loss = Loss {
             events,
-        );
-        self.meta = change.meta;
-    }
-
-    /// Up to `count_max` blocks of together at most `bytes_max` (but at least one), from `from` on in order.
-    ///
-    /// A block that the disk has damaged is dropped, counted, and told as a loss.
-    ///
-    /// # Errors
-    /// The database failed, also while it wrote down that a damaged block is gone.
-    pub fn read(
-        &mut self,
-        from: Position,
-        count_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<AuditBlock>, SpoolError> {
-        let mut blocks = Vec::new();
-        let mut damaged = Vec::new();
-        let mut bytes = 0;
-        for entry in self.tree.range(block_key(from)..vec![b'c']) {
-            let (key, value) = entry?;
-            let Some(at) = read_block_key(&key) else {
-                continue;
-            };
-            if self.is_moving(at) {
-                continue;
-            }
-            let Some(record) = BlockRecord::from_bytes(at, &value) else {
-                damaged.push(at);
-                continue;
-            };
-            if !blocks.is_empty() && (blocks.len() >= count_max || bytes + record.body.len() > bytes_max) {
-                break;
-            }
-            bytes += record.body.len();
-            blocks.push(AuditBlock {
-                epoch: at.epoch,
-                sequence: at.sequence,
-                previous_digest: record.previous.to_vec().into(),
-                body: record.body.into(),
-            });
-        }
-        if !damaged.is_empty() {
-            self.drop_damaged(&damaged)?;
-        }
-        Ok(blocks)
+            blocks: 0,
+            first_ms,
+            last_ms,
+        };
+        self.accounts.lose(cause, &loss, events);
     }
 
     /// Everything before `to` is durable at the coordinator. A position that was never written is ignored.
     pub fn acknowledge(&mut self, to: Position) {
-        if to <= self.next() && to > self.meta.acked {
-            self.meta.acked = to;
+        if to <= self.next() && to > self.accounts.acked {
+            self.accounts.acked = to;
         }
     }
 
     /// The position that the next block will have.
     pub fn next(&self) -> Position {
-        Position {
-            epoch: self.meta.head.epoch,
-            sequence: self.meta.head.next_sequence,
-        }
+        self.accounts.next()
     }
 
     /// The head of the chain.
     pub fn head(&self) -> Head {
-        self.meta.head
+        self.accounts.head
     }
 
     /// The facts for Hello and health.
     pub fn state(&self) -> SpoolState {
-        let first = self
-            .tree
-            .range(
-                block_key(Position {
-                    epoch: self.meta.head.epoch,
-                    sequence: 0,
-                })..vec![b'c'],
-            )
-            .next()
-            .and_then(Result::ok)
-            .and_then(|(key, _)| read_block_key(&key))
-            .map_or(self.meta.head.next_sequence, |at| at.sequence);
+        let head = &self.accounts.head;
+        let firsts = SEVERITIES.into_iter().filter_map(|severity| {
+            let account = self.accounts.logs.of(severity);
+            self.shelves.of(severity).first_of(head.epoch, account)
+        });
+        let first = firsts.min().map(|at| at.max(self.accounts.floor));
         SpoolState {
-            epoch: self.meta.head.epoch,
-            first_sequence: first,
-            next_sequence: self.meta.head.next_sequence,
-            bytes: self.meta.bytes,
+            epoch: head.epoch,
+            first_sequence: first.map_or(head.next_sequence, |at| at.sequence),
+            next_sequence: head.next_sequence,
+            bytes: self.bytes(),
             bytes_max: self.limits.bytes_max,
-            lost_events: self.meta.lost_events,
+            lost_events: self.accounts.lost_events,
         }
     }
 
-    /// What the database takes on disk, in bytes, which is more than the blocks in it.
-    ///
-    /// # Errors
-    /// The database's files cannot be asked for their size.
-    pub fn disk_bytes(&self) -> Result<u64, SpoolError> {
-        Ok(self.db.size_on_disk()?)
+    /// What the blocks take on disk.
+    fn bytes(&self) -> u64 {
+        self.shelves.0.iter().map(Shelf::bytes).sum()
     }
 
     /// Writes the mark and the accounts, for a clean stop.
     ///
     /// # Errors
-    /// The database did not take the accounts. What was durable before still is.
+    /// The disk did not take the accounts. What was durable before still is.
     pub fn close(mut self) -> Result<(), SpoolError> {
         let change = self.change();
         self.commit(change)?;
@@ -325,20 +277,77 @@ impl Spool {
         Ok(())
     }
 
-    pub(super) fn change(&self) -> SpoolBatch {
-        SpoolBatch {
-            batch: sled::Batch::default(),
-            meta: self.meta.clone(),
-            acked_cursor: None,
-            index_cursor: None,
+    pub(super) fn front(&self, severity: u8, first: &Totals) -> Option<HeldSegment> {
+        let account = self.accounts.logs.of(severity);
+        self.shelves.of(severity).front(first, account)
+    }
+
+    pub(super) fn change(&self) -> Change {
+        Change {
+            accounts: self.accounts.clone(),
+            bytes: self.bytes(),
+            plans: BySeverity::default(),
         }
     }
 
-    pub(super) fn commit(&mut self, mut change: SpoolBatch) -> Result<(), SpoolError> {
-        change.batch.insert(META_KEY, change.meta.to_bytes());
-        self.tree.apply_batch(change.batch)?;
-        self.tree.flush()?;
-        self.meta = change.meta;
+    /// Makes a change real: its blocks first, then the accounts. What it gave up goes after that.
+    pub(super) fn commit(&mut self, change: Change) -> Result<(), SpoolError> {
+        let Change {
+            mut accounts,
+            mut plans,
+            ..
+        } = change;
+        let written = self.write(&mut accounts, &mut plans);
+        if let Err(error) = written {
+            for shelf in &mut self.shelves.0 {
+                shelf.abandon();
+            }
+            return Err(error.into());
+        }
+        self.accounts = accounts;
+        for severity in SEVERITIES {
+            let account = self.accounts.logs.of(severity);
+            self.shelves.of_mut(severity).sweep(account);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, accounts: &mut Accounts, plans: &mut BySeverity<Plan>) -> Result<(), FileError> {
+        self.write_blocks(accounts, plans)?;
+        self.write_accounts(accounts)
+    }
+
+    /// Writes what is planned, durable when this returns; it counts when the accounts are.
+    pub(super) fn write_blocks(
+        &mut self,
+        accounts: &mut Accounts,
+        plans: &mut BySeverity<Plan>,
+    ) -> Result<(), FileError> {
+        for severity in SEVERITIES {
+            let plan = std::mem::take(plans.of_mut(severity));
+            if !plan.runs.is_empty() {
+                let shelf = self.shelves.of_mut(severity);
+                shelf.write(plan)?;
+                let account = accounts.logs.of_mut(severity);
+                (account.segment, account.bytes) = shelf.newest();
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_accounts(&mut self, accounts: &Accounts) -> Result<(), FileError> {
+        let record = accounts.to_bytes();
+        // Between the copies lies more than what a sector takes with it.
+        let records = [record.clone(), vec![0; 512], record];
+        if self.ledger.takes_records_below(ACCOUNTS_BYTES) {
+            return self.ledger.append(&records);
+        }
+        let newest = self.ledger.begin(&records)?;
+        let older: Vec<_> = self.ledger.iter().map(|segment| segment.number).collect();
+        for number in older.into_iter().filter(|number| *number < newest) {
+            // One that stays is older than what counts, and is removed with the next.
+            let _ = self.ledger.remove(number);
+        }
         Ok(())
     }
 
@@ -374,7 +383,7 @@ impl Spool {
         if !self.owes_loss_record(now_ms) {
             return Vec::new();
         }
-        self.meta
+        self.accounts
             .untold
             .iter()
             .zip(Cause::ALL)
@@ -384,11 +393,7 @@ impl Spool {
     }
 
     pub(super) fn require_free_space(&self) -> Result<(), SpoolError> {
-        let free = rustix::fs::statvfs(&self.folder).map_err(|error| SpoolError::FreeSpace {
-            path: self.folder.clone(),
-            source: error.into(),
-        })?;
-        let free_bytes = free.f_bavail.saturating_mul(free.f_frsize);
+        let free_bytes = self.ledger.free_bytes()?;
         if free_bytes < self.limits.free_bytes_min {
             return Err(SpoolError::NoRoom {
                 free_bytes,
@@ -397,41 +402,9 @@ impl Spool {
         }
         Ok(())
     }
-
-    fn drop_damaged(&mut self, damaged: &[Position]) -> Result<(), SpoolError> {
-        let mut change = self.change();
-        for at in damaged {
-            self.write_off(&mut change, *at);
-        }
-        self.commit(change)
-    }
-
-    /// Removes a block whose record cannot be read, and accounts for what was in it.
-    pub(super) fn write_off(&self, change: &mut SpoolBatch, at: Position) {
-        let facts = self.facts_of(at);
-        let loss = facts.map_or(
-            Loss {
-                events: 1,
-                blocks: 1,
-                ..Loss::default()
-            },
-            |facts| facts.loss(),
-        );
-        change.lose(Cause::SpoolLost, &loss, facts.map_or(1, |facts| facts.events));
-        change.remove_damaged(at, facts.as_ref());
-    }
-
-    /// The facts of a block whose own record cannot be read, from its index entry.
-    pub(super) fn facts_of(&self, at: Position) -> Option<BlockFacts> {
-        (0..=SEVERITY_MAX).find_map(|severity| {
-            let key = index_key(severity, at);
-            let value = self.tree.get(&key).ok()??;
-            read_index(&key, &value)
-        })
-    }
 }
 
-fn mark_failed(error: &crate::durable::FileError) -> String {
+pub(super) fn mark_failed(error: &FileError) -> String {
     format!(
         "a loss of the audit spool would not be noticed now: {}",
         text::sentence(error)

@@ -1,6 +1,7 @@
 //! The spool against a reference that is nothing but a list, with crashes at any point; and the writer around it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod faults;
 mod model;
 mod settled;
 mod trail;
@@ -14,6 +15,7 @@ use penstock_proto::v1::{AuditBlock, AuditEvent, Severity, audit_event::Kind};
 use super::layout::Position;
 use super::record;
 use super::spool::{Spool, SpoolLimits};
+use crate::log::Disk;
 
 const LIMITS: SpoolLimits = SpoolLimits {
     bytes_max: 24 * 1024,
@@ -30,7 +32,7 @@ fn event(severity: i32, time_ms: u64, text_bytes: usize) -> AuditEvent {
     )
 }
 
-fn all(spool: &mut Spool) -> Vec<AuditBlock> {
+fn all<D: Disk>(spool: &mut Spool<D>) -> Vec<AuditBlock> {
     spool.read(Position::default(), usize::MAX, usize::MAX).unwrap()
 }
 
@@ -55,21 +57,29 @@ fn verify(blocks: &[AuditBlock]) -> (u64, u64, u64, u64) {
     (missing, events, told_events, told_blocks)
 }
 
-/// A copy of the folder as the file system has it now: what a power cut leaves of what was synced, and more.
-fn crash(from: &Path) -> tempfile::TempDir {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            let target = to.join(entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                copy(&entry.path(), &target);
-            } else {
-                std::fs::copy(entry.path(), target).unwrap();
-            }
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
         }
     }
-    let to = tempfile::tempdir().unwrap();
+}
+
+/// A folder in memory, for tests that sync thousands of times.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
+/// A copy of the folder as the file system has it now: what a power cut leaves of what was synced, and more.
+fn crash(from: &Path) -> tempfile::TempDir {
+    let to = folder();
     copy(from, to.path());
     to
 }

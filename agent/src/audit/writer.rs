@@ -172,7 +172,6 @@ impl Writer {
                 match spool.append(batch, now_ms) {
                     Ok(()) => Ok(true),
                     // The spool lives on and keeps what was counted above; only this batch is lost.
-                    Err(error @ super::spool::SpoolError::Engine(_)) => Err(error),
                     Err(error) => {
                         spool.count_lost(Cause::DiskError, count, first_ms, last_ms);
                         Err(error)

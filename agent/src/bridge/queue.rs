@@ -195,7 +195,7 @@ impl<D: Disk> Queue<D> {
             return Ok(());
         }
         let snapshot = layout::encode(&QueueRecord::Snapshot(self.state.clone()));
-        let number = self.log.begin(&snapshot)?;
+        let number = self.log.begin(&[snapshot])?;
         self.spans.push_back(Span {
             number,
             first: self.state.next,
@@ -234,7 +234,7 @@ impl<D: Disk> Queue<D> {
             && self.spans.len() > 1
             && oldest.end <= self.state.finished
         {
-            if let Err(error) = self.log.remove_oldest() {
+            if let Err(error) = self.log.remove(oldest.number) {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "a delivered segment was not removed; it is tried again"
@@ -266,11 +266,11 @@ impl<D: Disk> Queue<D> {
                     seq: span.first,
                 },
             };
-            let mut scan = Scan::within(&cursor.file, number, self.identity, cursor.offset, segment.bytes);
+            let mut scan = Scan::within(number, self.identity, cursor.offset, segment.bytes);
             let mut seq = cursor.seq;
             let mut exhausted = false;
             while cost < bytes_max {
-                match scan.step().map_err(|error| segment.unread(error))? {
+                match scan.step(&cursor.file).map_err(|error| segment.unread(error))? {
                     Step::Record(body) => {
                         if let Some(QueueRecord::Message(message)) = layout::decode(&body)
                             && message.seq < end
@@ -338,9 +338,9 @@ impl Recovering {
     ) -> Result<(), FileError> {
         let mut expected = self.state.next;
         let mut first = None;
-        let mut scan = Scan::new(file, segment.number, identity);
+        let mut scan = Scan::new(segment.number, identity);
         loop {
-            let record = match scan.step().map_err(|error| segment.unread(error))? {
+            let record = match scan.step(file).map_err(|error| segment.unread(error))? {
                 Step::Record(body) => layout::decode(&body),
                 Step::Damaged => None,
                 Step::End { rest } => {

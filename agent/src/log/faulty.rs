@@ -103,6 +103,37 @@ impl FaultyDisk {
         self.0.lock().unwrap().left = Some((operations, fault));
     }
 
+    /// Damages one place of one file, as `seed` says: a byte, the bytes of a sector, or all from there on. Says which file, and
+    /// whether all; `None`: there is none.
+    pub fn damage(&self, seed: u64) -> Option<(PathBuf, bool)> {
+        let mut dice = Dice(seed);
+        let mut world = self.0.lock().unwrap();
+        let files: Vec<_> = world
+            .live
+            .iter()
+            .map(|(path, node)| (path.clone(), *node))
+            .collect();
+        let (path, node) = files.get(dice.below(files.len().max(1)))?.clone();
+        let Node { live, durable, .. } = &mut world.nodes[node];
+        let at = dice.below(live.len().max(1));
+        let kind = dice.below(3);
+        match kind {
+            0 => live
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|byte| *byte ^= 1 << dice.below(8)),
+            1 => live
+                .iter_mut()
+                .skip(at)
+                .take(SECTOR_BYTES)
+                .for_each(|byte| *byte ^= 0x5a),
+            _ => live.truncate(at),
+        }
+        durable.clone_from(live);
+        Some((path, kind == 2))
+    }
+
     /// The power is cut now, if it is not yet; what the disk has when it comes back.
     pub fn after_cut(&self, seed: u64) -> Self {
         let mut dice = Dice(seed);
@@ -154,7 +185,7 @@ impl Disk for FaultyDisk {
         Ok(world
             .live
             .keys()
-            .filter(|path| path.starts_with(folder))
+            .filter(|path| path.parent() == Some(folder))
             .cloned()
             .collect())
     }
@@ -199,10 +230,10 @@ impl Disk for FaultyDisk {
             return Err(error(fault));
         }
         let World { live, durable, .. } = &mut *world;
-        durable.retain(|path, _| !path.starts_with(folder));
+        durable.retain(|path, _| path.parent() != Some(folder));
         durable.extend(
             live.iter()
-                .filter(|(path, _)| path.starts_with(folder))
+                .filter(|(path, _)| path.parent() == Some(folder))
                 .map(|(path, node)| (path.clone(), *node)),
         );
         Ok(())

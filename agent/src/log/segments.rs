@@ -1,4 +1,4 @@
-//! The segments of one log: found at opening, appended to, and removed from the oldest on.
+//! The segments of one log: found at opening, appended to, and removed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, DiskFile};
 use super::frame::{self, HEADER_BYTES, LogId};
+use super::scan::{Scan, Step};
 use crate::durable::FileError;
 
 /// A file of the log.
@@ -31,7 +32,7 @@ impl Segment {
 pub struct Found {
     /// Segments of another log in the same folder; they were removed.
     pub foreign: usize,
-    /// Files without a whole beginning in which something stood; they were removed.
+    /// Files without a whole beginning in which something stood; they were removed, unless a record in them is whole.
     pub headless: usize,
 }
 
@@ -102,17 +103,32 @@ impl<D: Disk> Segments<D> {
         let file = self.disk.open(&path).map_err(failed("open", &path))?;
         let bytes = file.length().map_err(failed("look at", &path))?;
         // An error here is the disk's, not the file's: what it holds may be whole, and is not removed.
-        match read_header(&file).map_err(failed("read", &path))? {
-            Some((identity, stated)) if identity == self.identity && stated == number => {
-                self.bytes = self.bytes.saturating_add(bytes);
-                self.list.push_back(Segment { path, number, bytes });
-                return Ok(());
-            }
+        let header = read_header(&file).map_err(failed("read", &path))?;
+        let is_whole = header == Some((self.identity, number));
+        if is_whole || self.has_record(&file, number).map_err(failed("read", &path))? {
+            found.headless += usize::from(!is_whole);
+            self.bytes = self.bytes.saturating_add(bytes);
+            self.list.push_back(Segment { path, number, bytes });
+            return Ok(());
+        }
+        match header {
             Some((identity, _)) if identity != self.identity => found.foreign += 1,
-            // Made and not yet written, or damaged from its first byte on.
+            // Made and not yet written, or damaged throughout.
             _ => found.headless += usize::from(bytes > 0),
         }
         self.disk.remove(&path).map_err(failed("remove", &path))
+    }
+
+    /// Whether a file has a record of this log's segment of that number, whatever its beginning says.
+    fn has_record(&self, file: &D::File, number: u64) -> io::Result<bool> {
+        let mut scan = Scan::new(number, self.identity);
+        loop {
+            match scan.step(file)? {
+                Step::Record(_) => return Ok(true),
+                Step::Damaged => {}
+                Step::End { .. } => return Ok(false),
+            }
+        }
     }
 
     /// The segments, the oldest first.
@@ -149,11 +165,11 @@ impl<D: Disk> Segments<D> {
         self.active.is_some() && self.list.back().is_some_and(|segment| segment.bytes < bytes)
     }
 
-    /// Begins a segment with this first record, which holds all state so far; durable when this returns.
+    /// Begins a segment with these records; durable when this returns.
     ///
     /// # Errors
     /// There is no new segment, and none takes records.
-    pub fn begin(&mut self, first: &[u8]) -> Result<u64, FileError> {
+    pub fn begin(&mut self, records: &[Vec<u8>]) -> Result<u64, FileError> {
         self.active = None;
         let number = self.last_number.saturating_add(1);
         let path = self.folder.join(format!("{number:016x}.seg"));
@@ -161,7 +177,9 @@ impl<D: Disk> Segments<D> {
         // Never given twice: one that cannot be written may be there again after a crash.
         self.last_number = number;
         let mut out = frame::header(&self.identity, number);
-        frame::put(&mut out, &self.identity, number, 0, first);
+        for record in records {
+            frame::put(&mut out, &self.identity, number, 0, record);
+        }
         let begun = file
             .write_at(&out, 0)
             .and_then(|()| file.sync())
@@ -204,22 +222,35 @@ impl<D: Disk> Segments<D> {
         Ok(())
     }
 
-    /// Removes the oldest segment. The newest stays: it has the state.
+    /// The newest takes no more records.
+    pub fn seal(&mut self) {
+        self.active = None;
+    }
+
+    /// Removes a segment, whose records nobody needs any more; after a crash it may be there again.
     ///
     /// # Errors
     /// It could not be removed, and is there still.
-    pub fn remove_oldest(&mut self) -> Result<(), FileError> {
-        let Some(oldest) = self.list.front().filter(|_| self.list.len() > 1) else {
+    pub fn remove(&mut self, number: u64) -> Result<(), FileError> {
+        let Some((at, segment)) = self
+            .list
+            .iter()
+            .enumerate()
+            .find(|(_, segment)| segment.number == number)
+        else {
             return Ok(());
         };
-        match self.disk.remove(&oldest.path) {
+        match self.disk.remove(&segment.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("remove", &oldest.path)(error));
+                return Err(failed("remove", &segment.path)(error));
             }
             _ => {}
         }
-        self.bytes = self.bytes.saturating_sub(oldest.bytes);
-        self.list.pop_front();
+        self.bytes = self.bytes.saturating_sub(segment.bytes);
+        if at.saturating_add(1) == self.list.len() {
+            self.active = None;
+        }
+        self.list.remove(at);
         Ok(())
     }
 }
@@ -240,4 +271,66 @@ pub fn read_header<F: DiskFile>(file: &F) -> io::Result<Option<(LogId, u64)>> {
         }
     }
     Ok(frame::read_header(&head))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::super::disk::RealDisk;
+    use super::*;
+
+    const ID: LogId = [5; 16];
+
+    /// The records that can be read, over all segments.
+    fn read(folder: &Path) -> (Vec<Vec<u8>>, Found) {
+        let (segments, found) = Segments::open(RealDisk, folder, ID).unwrap();
+        let mut records = Vec::new();
+        for segment in segments.iter() {
+            let file = segments.reading(segment).unwrap();
+            let mut scan = Scan::new(segment.number, ID);
+            loop {
+                match scan.step(&file).unwrap() {
+                    Step::Record(body) => records.push(body),
+                    Step::Damaged => {}
+                    Step::End { .. } => break,
+                }
+            }
+        }
+        (records, found)
+    }
+
+    #[test]
+    fn a_damaged_length_or_beginning_hides_no_record_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let bodies: Vec<_> = (0..5).map(|number| vec![number; 20]).collect();
+        let (mut segments, _) = Segments::open(RealDisk, folder.path(), ID).unwrap();
+        segments.begin(&bodies).unwrap();
+        let path = segments.iter().next().unwrap().path.clone();
+        let whole = std::fs::read(&path).unwrap();
+        for place in 0..whole.len() {
+            for flip in [1, 0x80] {
+                let mut bytes = whole.clone();
+                bytes[place] ^= flip;
+                std::fs::write(&path, &bytes).unwrap();
+                let (records, found) = read(folder.path());
+                let missing = place.checked_sub(HEADER_BYTES).map(|behind| behind / 36);
+                let expected = (0..5)
+                    .filter(|number| missing != Some(*number))
+                    .map(|number| bodies[number].clone());
+                assert_eq!(records, expected.collect::<Vec<_>>(), "byte {place}");
+                assert_eq!(
+                    found.headless + found.foreign,
+                    usize::from(missing.is_none()),
+                    "byte {place}"
+                );
+            }
+        }
+        // What is not of this log goes, as what was never written does.
+        std::fs::write(&path, frame::header(&[6; 16], 1)).unwrap();
+        assert_eq!(read(folder.path()).1.foreign, 1);
+        std::fs::write(&path, b"PS").unwrap();
+        assert_eq!(read(folder.path()).1.headless, 1);
+        assert!(!path.exists());
+    }
 }

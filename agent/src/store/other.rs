@@ -91,7 +91,10 @@ impl Store {
     }
 
     /// Runs `work` on the database; `None` if there is none, or it failed and was let go.
-    pub(super) fn guarded<T>(&mut self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Option<T> {
+    pub(super) fn guarded<T>(
+        &mut self,
+        work: impl FnOnce(&database::Database) -> database::Result<T>,
+    ) -> Option<T> {
         let db = self.db.as_ref()?;
         match catch_unwind(AssertUnwindSafe(|| work(db))) {
             Ok(Ok(value)) => return Some(value),

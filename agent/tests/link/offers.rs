@@ -175,7 +175,7 @@ async fn the_policy_is_in_force_after_a_restart_with_no_coordinator_and_no_datab
     agent.effective(1).await;
     agent.stop().await;
     coordinator.kill().await;
-    for lost in ["", "store", "spool"] {
+    for lost in ["", "store", "trail"] {
         if !lost.is_empty() {
             std::fs::remove_dir_all(state.path().join(lost)).unwrap();
         }

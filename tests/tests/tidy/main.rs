@@ -196,15 +196,19 @@ fn nothing_imports_the_module_that_wires_all() {
 }
 
 #[test]
-fn only_the_engine_of_the_coordinators_store_knows_its_database() {
-    const ENGINE: &str = "coordinator/src/store/sqlite";
-    let engine = spelled(&["rusqlite", "::"]);
-    let (own, others): (Vec<_>, Vec<_>) = rust_files()
-        .into_iter()
-        .filter(|(file, text)| !is_test(file) && code(text).contains(&engine))
-        .partition(|(file, _)| file.starts_with(ENGINE));
-    assert!(!own.is_empty(), "{ENGINE} is gone");
-    none(others.into_iter().map(|(file, _)| file).collect());
+fn only_one_room_of_the_coordinator_and_one_file_of_the_agent_know_their_database() {
+    for (room, database) in [
+        ("coordinator/src/store/sqlite", "rusqlite"),
+        ("agent/src/database.rs", "sled"),
+    ] {
+        let database = spelled(&[database, "::"]);
+        let (own, others): (Vec<_>, Vec<_>) = rust_files()
+            .into_iter()
+            .filter(|(file, text)| !is_test(file) && code(text).contains(&database))
+            .partition(|(file, _)| file.starts_with(room));
+        assert!(!own.is_empty(), "{room} is gone");
+        none(others.into_iter().map(|(file, _)| file).collect());
+    }
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl World {
         let spool = self.spool.as_mut().unwrap();
         let lost = spool.state().lost_events;
         let untold: (u64, u64) = spool
-            .meta
+            .accounts
             .untold
             .iter()
             .fold((0, 0), |sum, loss| (sum.0 + loss.events, sum.1 + loss.blocks));
@@ -134,7 +134,7 @@ proptest! {
     })]
     #[test]
     fn nothing_stored_is_lost_by_a_crash_and_nothing_shed_goes_unsaid(steps in steps()) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let (spool, _) = Spool::open(folder.path(), LIMITS, 1).unwrap();
         let mut world = World {
             folder, spool: Some(spool), now_ms: 1_000_000, appended: 0, delivered: 0,

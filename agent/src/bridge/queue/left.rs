@@ -53,9 +53,9 @@ impl Reading {
             self.damaged |= file.length()? > 0;
             return Ok(());
         };
-        let mut scan = Scan::new(file, number, identity);
+        let mut scan = Scan::new(number, identity);
         loop {
-            let record = match scan.step()? {
+            let record = match scan.step(file)? {
                 Step::Record(body) => layout::decode(&body),
                 Step::Damaged => None,
                 Step::End { rest } => {

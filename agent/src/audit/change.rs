@@ -1,0 +1,143 @@
+//! Events become blocks, and blocks become a change of the spool that is real only when it is committed.
+
+use penstock_proto::audit::{BODY_BYTES_MAX, Head, block_digest};
+use penstock_proto::v1::{AuditBlockBody, AuditEvent, audit_event::Kind};
+use prost::Message as _;
+
+use super::accounts::{Accounts, BySeverity, SEVERITY_MAX};
+use super::layout::{BlockFacts, Position, START_BYTES, StoredBlock, cost_of};
+use super::shelf::{HeldSegment, Plan, Shelf};
+use crate::log::Disk;
+
+/// What an operation builds up; nothing is real until it is committed.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) accounts: Accounts,
+    /// What all segments take when it is done, in bytes.
+    pub(super) bytes: u64,
+    pub(super) plans: BySeverity<Plan>,
+}
+
+impl Change {
+    /// Puts a block of this body at the head of the chain.
+    pub(super) fn push<D: Disk>(&mut self, shelf: &Shelf<D>, facts: BlockFacts, body: Vec<u8>) {
+        let head = self.accounts.head;
+        let at = self.accounts.next();
+        self.accounts.head = Head {
+            epoch: head.epoch,
+            next_sequence: head.next_sequence.saturating_add(1),
+            digest: block_digest(&head.digest, at.epoch, at.sequence, &body),
+        };
+        self.keep(shelf, at, facts, head.digest, body);
+    }
+
+    /// Puts a block that is part of the chain behind the others of its severity.
+    pub(super) fn keep<D: Disk>(
+        &mut self,
+        shelf: &Shelf<D>,
+        at: Position,
+        facts: BlockFacts,
+        previous: [u8; 32],
+        body: Vec<u8>,
+    ) {
+        let account = self.accounts.logs.of_mut(facts.severity);
+        let block = StoredBlock {
+            at,
+            before: account.end,
+            facts,
+            previous,
+            body,
+        };
+        account.end = block.after();
+        account.end_at = at.after();
+        let bytes = self.plans.of_mut(facts.severity).put(shelf, &block);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Gives up a segment that was there before.
+    pub(super) fn drop_segment(&mut self, severity: u8, held: &HeldSegment) {
+        let account = self.accounts.logs.of_mut(severity);
+        account.first = held.end;
+        self.accounts
+            .forget_written_off(severity, held.start.before.sum.blocks, held.end.sum.blocks);
+        self.bytes = self.bytes.saturating_sub(held.bytes);
+        let plan = self.plans.of_mut(severity);
+        if held.is_newest {
+            if std::mem::take(&mut plan.continues) {
+                // What was to go into it begins one of its own.
+                self.bytes = self.bytes.saturating_add(START_BYTES);
+            }
+            plan.begins = true;
+        }
+    }
+}
+
+impl Plan {
+    /// Plans a block; says what it takes.
+    fn put<D: Disk>(&mut self, shelf: &Shelf<D>, block: &StoredBlock) -> u64 {
+        let bytes = cost_of(block.body.len());
+        let fill = match self.fill {
+            Some(fill) => Some(fill),
+            None if self.begins => None,
+            None => shelf.fill(block.at.epoch).inspect(|_| self.continues = true),
+        };
+        let is_first = self.fill.is_none();
+        let newest = self.runs.last().map(|(start, _)| start.at.epoch);
+        let is_other_epoch = newest.is_some_and(|epoch| epoch != block.at.epoch);
+        let (fill, begun) = match fill.filter(|fill| !shelf.is_full(*fill) && !is_other_epoch) {
+            Some(fill) => (fill, 0),
+            None => (START_BYTES, START_BYTES),
+        };
+        if begun > 0 || is_first {
+            self.runs.push((block.start(), Vec::new()));
+        }
+        if let Some((_, records)) = self.runs.last_mut() {
+            records.push(block.to_bytes());
+        }
+        self.fill = Some(fill.saturating_add(bytes));
+        bytes.saturating_add(begun)
+    }
+}
+
+/// Cuts events, sorted by severity, into bodies of one severity each.
+pub(super) fn cut(events: Vec<AuditEvent>, block_bytes: usize) -> Vec<(BlockFacts, Vec<u8>)> {
+    let mut blocks = Vec::new();
+    let mut open: Vec<AuditEvent> = Vec::new();
+    let mut open_bytes = 0;
+    for event in events {
+        // A field's tag and length take at most 6 bytes more.
+        let bytes = event.encoded_len() + 6;
+        let other = open.first().is_some_and(|first| first.severity != event.severity);
+        if !open.is_empty() && (other || open_bytes + bytes > block_bytes.min(BODY_BYTES_MAX)) {
+            blocks.push(close_block(std::mem::take(&mut open)));
+            open_bytes = 0;
+        }
+        open_bytes += bytes;
+        open.push(event);
+    }
+    if !open.is_empty() {
+        blocks.push(close_block(open));
+    }
+    blocks
+}
+
+fn close_block(events: Vec<AuditEvent>) -> (BlockFacts, Vec<u8>) {
+    let mut facts = BlockFacts {
+        severity: events.first().map_or(0, |event| {
+            u8::try_from(event.severity).unwrap_or(0).min(SEVERITY_MAX)
+        }),
+        first_ms: events.iter().map(|event| event.time_ms).min().unwrap_or(0),
+        last_ms: events.iter().map(|event| event.time_ms).max().unwrap_or(0),
+        ..BlockFacts::default()
+    };
+    for event in &events {
+        match &event.kind {
+            Some(Kind::Loss(loss)) => {
+                facts.carried_events = facts.carried_events.saturating_add(loss.events);
+                facts.carried_blocks = facts.carried_blocks.saturating_add(loss.blocks);
+            }
+            _ => facts.events += 1,
+        }
+    }
+    (facts, AuditBlockBody { events }.encode_to_vec())
+}

@@ -146,8 +146,7 @@ pub fn init(config: &Config) -> Result<(), AppError> {
 /// when every admin's certificate is lost. It is written in the trail like any other.
 ///
 /// # Errors
-/// A coordinator runs on the folder, authority or store cannot be opened, the token cannot be made, or the trail
-/// cannot take it.
+/// A coordinator runs on the folder, authority or store cannot be opened, or the token cannot be made or stored.
 pub async fn operator_token(
     config: &Config,
     operator: &OperatorId,
@@ -159,24 +158,8 @@ pub async fn operator_token(
     let store = Store::open(&config.data.join(STORE_FILE))?;
     let journal = Journal::new(store.clone(), &config.name);
     let subject = Subject::Operator(operator.clone());
-    let token = create_token(
-        &store,
-        &subject,
-        Some(role),
-        valid_seconds,
-        "local",
-        clock::now_ms(),
-    )
-    .await?;
-    journal
-        .operator(
-            "local",
-            "",
-            "create-token",
-            &format!("{subject} as {role}"),
-            Ok(""),
-        )
-        .await?;
+    let deed = journal.deed("local", "", "create-token");
+    let token = create_token(&store, &subject, Some(role), valid_seconds, deed, clock::now_ms()).await?;
     Ok((token, authority.root_digest()))
 }
 
@@ -229,6 +212,9 @@ pub async fn start(config: &Config) -> Result<RunningCoordinator, AppError> {
 
     let mut own_certificate = OwnCertificate::new(config, authority.clone());
     let server = ServerCredentials::new(&own_certificate.credentials(clock::now_ms())?)?;
+    if let Err(error) = own_certificate.settle(&journal).await {
+        tracing::error!(error = %crate::chain(&error), "the coordinator's new certificate is not in the trail; it is tried again");
+    }
     let tls = server_config(&config.plant, server.clone(), &authority.roots())?;
     let kept_journal = journal.clone();
     let services = Services {

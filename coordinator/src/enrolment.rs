@@ -2,7 +2,8 @@
 //!
 //! A token is bound to one subject, expires, and is consumed atomically: of two who use it at once with different
 //! keys one wins, since both write against the revision that they read. The same token with the *same* key gets
-//! its answer again, so that a lost reply does not strand a gateway. At rest there is only a hash of the secret.
+//! its answer again, so that a lost reply does not strand a gateway. At rest there is only a hash of the secret. That a token is
+//! used, what is remembered of whoever used it, and the event of it are one change: a crash leaves all of it or nothing.
 //! Whether a name or a secret was wrong is not disclosed, and wrong attempts are limited; a right secret, which nobody guesses,
 //! passes all the same, so that no stranger at the same address locks it out.
 //!
@@ -23,8 +24,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::attempts::{Attempts, AttemptsLimits};
 use crate::ca::{Authority, CaError, IssuedCertificate, ProvenKey};
+use crate::journal::Deed;
 use crate::operators::{self, OperatorRecord, Role};
-use crate::store::{Expect, Store, StoreError};
+use crate::store::{Change, Expect, OwnEvent, Store, StoreError};
 
 /// Shortest and longest validity of a token, seconds.
 pub const VALID_SECONDS: std::ops::RangeInclusive<u32> = 60..=30 * 86_400;
@@ -85,13 +87,21 @@ fn hash(secret: &Secret) -> Digest {
     Digest::of(&bytes)
 }
 
+/// For whom a token is, as the trail says it.
+pub(crate) fn token_target(subject: &Subject, role: Option<Role>) -> String {
+    match role {
+        Some(role) => format!("{subject} as {role}"),
+        None => subject.to_string(),
+    }
+}
+
 /// Makes a token for a gateway, or for an operator with a role.
 pub(crate) async fn create_token(
     store: &Store,
     subject: &Subject,
     role: Option<Role>,
     valid_seconds: u32,
-    created_by: &str,
+    deed: Deed<'_>,
     now_ms: u64,
 ) -> Result<NewToken, Refusal> {
     let mut secret = Secret([0; SECRET_BYTES]);
@@ -102,7 +112,7 @@ pub(crate) async fn create_token(
         secret: hash(&secret),
         role,
         expires_ms,
-        created_by: created_by.to_owned(),
+        created_by: deed.operator().to_owned(),
         created_ms: now_ms,
         used: None,
     };
@@ -111,7 +121,8 @@ pub(crate) async fn create_token(
         None => Expect::Absent,
         Some(found) => Expect::Revision(found.revision),
     };
-    store.put_json(&key, expect, &record).await?;
+    let change = Change::noted(deed.event(&token_target(subject, role), ""));
+    store.apply(change.json(&key, expect, &record)?).await?;
     Ok(NewToken { secret, expires_ms })
 }
 
@@ -167,17 +178,25 @@ pub struct Application<'a> {
     pub address: IpAddr,
 }
 
-/// Consumes a token and issues a certificate for the key in the request.
+/// Consumes a token and issues a certificate for the key in the request. `event` says what the trail says of it, and whether it
+/// is the answer to a repeated request; of one that is repeated too often it says nothing, and then nothing is written.
 pub(crate) async fn enrol(
     store: &Store,
     authority: &Authority,
     attempts: &Attempts,
     application: Application<'_>,
     now_ms: u64,
+    event: impl Fn(&Subject, bool) -> Option<OwnEvent>,
 ) -> Result<EnrolmentResult, Refusal> {
     let address = application.address;
     let limit = attempts.admit(address, now_ms);
-    let outcome = apply(store, authority, application, now_ms).await;
+    let outcome = loop {
+        match apply(store, authority, &application, now_ms, &event).await {
+            // The token or the peer's record was changed meanwhile, so that it is looked at again.
+            Err(refusal) if refusal.reason == Reason::Conflict => {}
+            outcome => break outcome,
+        }
+    };
     if let Err(refusal) = &outcome
         && by_applicant(refusal.reason)
     {
@@ -203,8 +222,9 @@ fn by_applicant(reason: Reason) -> bool {
 async fn apply(
     store: &Store,
     authority: &Authority,
-    application: Application<'_>,
+    application: &Application<'_>,
     now_ms: u64,
+    event: &impl Fn(&Subject, bool) -> Option<OwnEvent>,
 ) -> Result<EnrolmentResult, Refusal> {
     let unknown = || {
         Refusal::new(
@@ -236,24 +256,25 @@ async fn apply(
             format!("the token for {subject} has expired; ask an admin for a new one"),
         ));
     }
-    if !repeated {
-        let used = TokenRecord {
-            used: Some(UsedToken {
-                key: proven.digest(),
-                used_ms: now_ms,
-            }),
-            ..record.clone()
-        };
-        store
-            .put_json(&key_of(&subject), Expect::Revision(revision), &used)
-            .await?;
-    }
-    // From here on a crash is healed by the same request again: the token is bound to this key. A gateway that ends
-    // TLS by its plan renews for the names that it needs.
+    // A certificate that is not handed out is none. A gateway that ends TLS by its plan renews for the names that it needs.
     let issued = authority
         .issue(&subject, &ServerNames::default(), &proven, now_ms)
         .map_err(internal)?;
-    remember(store, &subject, record.role, &issued, now_ms).await?;
+    if let Some(event) = event(&subject, repeated) {
+        let mut change = Change::noted(event);
+        if !repeated {
+            let used = TokenRecord {
+                used: Some(UsedToken {
+                    key: proven.digest(),
+                    used_ms: now_ms,
+                }),
+                ..record.clone()
+            };
+            change = change.json(&key_of(&subject), Expect::Revision(revision), &used)?;
+        }
+        let change = remember(store, change, &subject, record.role, &issued, now_ms).await?;
+        store.apply(change).await?;
+    }
     Ok(EnrolmentResult {
         subject,
         issued,
@@ -282,61 +303,71 @@ async fn find(
     Ok(found)
 }
 
+/// Adds to a change what is remembered of whoever enrolled.
 async fn remember(
     store: &Store,
+    change: Change,
     subject: &Subject,
     role: Option<Role>,
     issued: &IssuedCertificate,
     now_ms: u64,
-) -> Result<(), Refusal> {
+) -> Result<Change, Refusal> {
     match (subject, role) {
         (Subject::Operator(operator), Some(role)) => {
             let record = OperatorRecord {
                 role,
                 enrolled_ms: now_ms,
             };
-            operators::record(store, operator, &record).await?;
+            Ok(operators::record(store, change, operator, &record).await?)
         }
         (Subject::Gateway(gateway), _) => {
-            update_gateway(store, gateway.as_str(), |record| {
+            let update = |record: &mut GatewayRecord| {
                 record.enrolled_ms = now_ms;
                 record.certificate_expires_ms = issued.expires_ms;
-            })
-            .await?;
+            };
+            Ok(with_gateway(store, change, gateway.as_str(), update).await?)
         }
-        _ => {
-            return Err(Refusal::new(
-                Reason::Internal,
-                format!("the token of {subject} has no role"),
-            ));
-        }
+        _ => Err(Refusal::new(
+            Reason::Internal,
+            format!("the token of {subject} has no role"),
+        )),
     }
-    Ok(())
 }
 
-/// Changes what is remembered of a gateway.
+/// Adds to a change what is remembered of a gateway from then on.
+async fn with_gateway(
+    store: &Store,
+    change: Change,
+    gateway: &str,
+    update: impl Fn(&mut GatewayRecord),
+) -> Result<Change, StoreError> {
+    let key = format!("{GATEWAY_PREFIX}{gateway}");
+    let (mut record, expect) = match store.get_json::<GatewayRecord>(&key).await? {
+        Some((record, revision)) => (record, Expect::Revision(revision)),
+        None => (GatewayRecord::default(), Expect::Absent),
+    };
+    update(&mut record);
+    change.json(&key, expect, &record)
+}
+
+/// Changes what is remembered of a gateway, as a part of `change`, as often as somebody else was faster.
 pub(crate) async fn update_gateway(
     store: &Store,
+    change: Change,
     gateway: &str,
-    change: impl Fn(&mut GatewayRecord),
-) -> Result<GatewayRecord, StoreError> {
-    let key = format!("{GATEWAY_PREFIX}{gateway}");
+    update: impl Fn(&mut GatewayRecord),
+) -> Result<(), StoreError> {
     loop {
-        let (mut record, expect) = match store.get_json::<GatewayRecord>(&key).await? {
-            Some((record, revision)) => (record, Expect::Revision(revision)),
-            None => (GatewayRecord::default(), Expect::Absent),
-        };
-        change(&mut record);
-        match store.put_json(&key, expect, &record).await {
+        let change = with_gateway(store, change.clone(), gateway, &update).await?;
+        match store.apply(change).await {
             Err(StoreError::Conflict { .. }) => {}
-            Err(other) => return Err(other),
-            Ok(_) => return Ok(record),
+            other => return other.map(|_| ()),
         }
     }
 }
 
 /// Issues a new certificate to a peer that has a valid one, for the same subject; with the names by which a gateway
-/// serves where it ends TLS.
+/// serves where it ends TLS. `event` is what the trail says of it.
 pub(crate) async fn renew(
     store: &Store,
     authority: &Authority,
@@ -344,16 +375,18 @@ pub(crate) async fn renew(
     names: &ServerNames,
     certificate_request: &[u8],
     now_ms: u64,
+    event: OwnEvent,
 ) -> Result<IssuedCertificate, Refusal> {
     let proven: ProvenKey = ProvenKey::of_request(certificate_request).map_err(bad_request)?;
     let issued = authority
         .issue(subject, names, &proven, now_ms)
         .map_err(internal)?;
+    let change = Change::noted(event);
     if let Subject::Gateway(gateway) = subject {
-        update_gateway(store, gateway.as_str(), |record| {
-            record.certificate_expires_ms = issued.expires_ms;
-        })
-        .await?;
+        let update = |record: &mut GatewayRecord| record.certificate_expires_ms = issued.expires_ms;
+        update_gateway(store, change, gateway.as_str(), update).await?;
+    } else {
+        store.apply(change).await?;
     }
     Ok(issued)
 }

@@ -18,8 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::allowance::{Allowance, Share};
 use crate::journal::Journal;
-use crate::query::summarize;
 use crate::store::{Append, NewBlock, Store, StoreError, block_bytes};
+use crate::summary::summarize;
 
 /// Audit of all gateways together that may wait in memory for the store, KiB. Where it is used up for long, because the store
 /// takes nothing, blocks are let go: the gateways have them, and the rest of their sessions goes on.

@@ -1,9 +1,10 @@
 //! The coordinator's own trail: what operators did or tried, which certificates were issued or refused, and what does not
 //! fit in the trails of gateways.
 //!
-//! It is a chain like any gateway's (source `coordinator/<id>`), stored and searched by the same means. An action
-//! is recorded *before* its answer goes out; if it cannot be recorded, the answer is an error (IEC 62443-3-3
-//! SR 2.8, SR 2.10). What somebody is refused again and again is counted instead of written each time (`refusals`).
+//! It is a chain like any gateway's (source `coordinator/<id>`), stored and searched by the same means. What changes the
+//! coordinator's state is recorded in the same transaction ([`Deed::event`], [`Journal::identity_event`]): neither is there without
+//! the other. What changes no state is recorded before its answer goes out. If it cannot be recorded, it is not done, and the answer is an
+//! error (IEC 62443-3-3 SR 2.8, SR 2.10). What somebody is refused again and again is counted instead of written each time (`refusals`).
 
 mod refusals;
 
@@ -23,8 +24,8 @@ use prost::Message as _;
 
 use self::refusals::Refusals;
 use crate::clock;
-use crate::query;
-use crate::store::{Note, OwnBody, Store, StoreError};
+use crate::store::{Change, Note, OwnBody, OwnEvent, Store, StoreError};
+use crate::summary::summarize;
 
 /// Longest text in one of our own events, bytes.
 const TEXT_BYTES_MAX: usize = 2048;
@@ -56,55 +57,39 @@ impl Journal {
         }
     }
 
-    /// What an operator did (`allowed`) or was refused, and why.
-    ///
-    /// # Errors
-    /// The store does not take it. A refusal that is only counted, or left out because the disk is short, is not an
-    /// error.
-    pub async fn operator(
-        &self,
-        operator: &str,
-        role: &str,
-        action: &str,
-        target: &str,
-        outcome: Result<&str, &str>,
-    ) -> Result<(), StoreError> {
-        let (allowed, message) = match outcome {
-            Ok(message) => (true, message.to_owned()),
-            Err(message) => match counted(&self.refusals, operator, message) {
-                Some(message) => (false, message),
-                None => return Ok(()),
-            },
-        };
-        let event = OperatorEvent {
-            operator: bounded(operator),
-            role: role.to_owned(),
-            action: action.to_owned(),
-            target: bounded(target),
-            allowed,
-            message: bounded(&message),
-        };
-        self.write(Kind::Operator(event), allowed).await
+    /// What this operator does or tries.
+    pub(crate) fn deed<'a>(&'a self, operator: &'a str, role: &'a str, action: &'a str) -> Deed<'a> {
+        Deed {
+            journal: self,
+            operator,
+            role,
+            action,
+        }
     }
 
-    /// A certificate that was issued to `subject`.
-    ///
-    /// # Errors
-    /// The store does not take it.
-    pub async fn identity(
+    /// A certificate that is issued to `subject`, for the change that remembers it.
+    pub(crate) fn identity_event(
         &self,
         step: &str,
         subject: &Subject,
         address: Option<IpAddr>,
         message: &str,
-    ) -> Result<(), StoreError> {
+    ) -> OwnEvent {
         let event = IdentityEvent {
             step: step.to_owned(),
             subject: subject.to_string(),
             address: address.map(|address| address.to_string()).unwrap_or_default(),
             message: bounded(message),
         };
-        self.write(Kind::Identity(event), true).await
+        OwnEvent::new(self.source.clone(), own_body(Kind::Identity(event)))
+    }
+
+    /// Writes the event of something that changes no state.
+    ///
+    /// # Errors
+    /// The store does not take it.
+    pub(crate) async fn alone(&self, event: OwnEvent) -> Result<(), StoreError> {
+        self.store.apply(Change::noted(event)).await.map(|_| ())
     }
 
     /// Somebody without a certificate who was refused: whoever they say they are, their address is what is counted.
@@ -146,7 +131,7 @@ impl Journal {
             address: address.to_string(),
             message: bounded(&message),
         };
-        self.write(Kind::Identity(event), false).await
+        self.deferrable(Kind::Identity(event)).await
     }
 
     /// What was found about a gateway's trail. A gateway about which the same is to be said again and again is counted, as
@@ -159,29 +144,21 @@ impl Journal {
             return Ok(());
         };
         // Health says it, too.
-        self.write(Kind::Trail(event), false).await
+        self.deferrable(Kind::Trail(event)).await
     }
 
-    /// `must`: also when the disk is short. What need not is then counted, as what is refused again and again.
-    async fn write(&self, kind: Kind, must: bool) -> Result<(), StoreError> {
+    /// What is counted when the disk is short, as what is refused again and again.
+    async fn deferrable(&self, kind: Kind) -> Result<(), StoreError> {
         let own = own_body(kind);
-        let (store, source) = (&self.store, &self.source);
-        if must {
-            store
-                .append_own(source, own.body, own.summary, own.received_ms)
-                .await
-                .map(|_| ())
-        } else {
-            match store
-                .append_own_deferrable(source, own.body, own.summary, own.received_ms)
-                .await
-            {
-                Err(StoreError::Reserved { .. }) => {
-                    metrics::counter!("penstock_refusals_unwritten_total").increment(1);
-                    Ok(())
-                }
-                other => other.map(|_| ()),
+        let written = self
+            .store
+            .append_own_deferrable(&self.source, own.body, own.summary, own.received_ms);
+        match written.await {
+            Err(StoreError::Reserved { .. }) => {
+                metrics::counter!("penstock_refusals_unwritten_total").increment(1);
+                Ok(())
             }
+            other => other.map(|_| ()),
         }
     }
 
@@ -211,6 +188,54 @@ impl Journal {
     }
 }
 
+/// What an operator does or tries, as the trail names it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deed<'a> {
+    journal: &'a Journal,
+    operator: &'a str,
+    role: &'a str,
+    action: &'a str,
+}
+
+impl Deed<'_> {
+    /// Who.
+    pub(crate) fn operator(&self) -> &str {
+        self.operator
+    }
+
+    /// That it is done to `target`, for the change that does it.
+    pub(crate) fn event(&self, target: &str, message: &str) -> OwnEvent {
+        let kind = self.kind(target, true, message);
+        OwnEvent::new(self.journal.source.clone(), own_body(kind))
+    }
+
+    /// Writes down that it was refused, and why.
+    ///
+    /// # Errors
+    /// The store does not take it. A refusal that is only counted, or left out because the disk is short, is not an
+    /// error.
+    pub(crate) async fn refused(&self, target: &str, message: &str) -> Result<(), StoreError> {
+        match counted(&self.journal.refusals, self.operator, message) {
+            Some(message) => {
+                let kind = self.kind(target, false, &message);
+                self.journal.deferrable(kind).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn kind(&self, target: &str, allowed: bool, message: &str) -> Kind {
+        Kind::Operator(OperatorEvent {
+            operator: bounded(self.operator),
+            role: self.role.to_owned(),
+            action: self.action.to_owned(),
+            target: bounded(target),
+            allowed,
+            message: bounded(message),
+        })
+    }
+}
+
 /// One event as a body of the coordinator's own trail, which is written also when the disk is short.
 fn own_body(kind: Kind) -> OwnBody {
     let received_ms = clock::now_ms();
@@ -223,7 +248,7 @@ fn own_body(kind: Kind) -> OwnBody {
         }],
     };
     OwnBody {
-        summary: query::summarize(&body),
+        summary: summarize(&body),
         body: Bytes::from(body.encode_to_vec()),
         received_ms,
         deferrable: false,

@@ -12,8 +12,8 @@
 //!   └──────────┴──────────┴─ store ───┴──────────┘        journal: what operators did, in our own chain
 //! ```
 //!
-//! Invariants: who a caller is comes from its certificate alone; a change of state is one record, written
-//! against the revision that was read; an acknowledged audit block is on disk; every queue is bounded.
+//! Invariants: who a caller is comes from its certificate alone; a change of state is one transaction, written
+//! against the revisions that were read and with its event; an acknowledged audit block is on disk; every queue is bounded.
 //!
 //! `app` wires all of it, and nothing imports `app`.
 
@@ -41,5 +41,6 @@ pub mod releases;
 pub mod retention;
 pub mod sessions;
 pub mod store;
+pub mod summary;
 
 pub(crate) use penstock_policy::text::sentence as chain;

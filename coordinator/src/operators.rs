@@ -10,7 +10,7 @@ use penstock_policy::ids::OperatorId;
 use penstock_proto::v1;
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Expect, Store, StoreError};
+use crate::store::{Change, Expect, Store, StoreError};
 
 /// Prefix of the records.
 pub const PREFIX: &str = "operator/";
@@ -111,21 +111,17 @@ pub(crate) async fn role_of(store: &Store, operator: &OperatorId) -> Result<Opti
     Ok(record.map(|(record, _)| record.role))
 }
 
-/// Writes an operator's record in place of an older one.
+/// Adds to a change an operator's record in place of an older one.
 pub(crate) async fn record(
     store: &Store,
+    change: Change,
     operator: &OperatorId,
     record: &OperatorRecord,
-) -> Result<(), StoreError> {
+) -> Result<Change, StoreError> {
     let key = format!("{PREFIX}{operator}");
-    loop {
-        let found = store.get(&key).await?;
-        let expect = found.map_or(Expect::Absent, |found| Expect::Revision(found.revision));
-        match store.put_json(&key, expect, record).await {
-            Err(StoreError::Conflict { .. }) => {}
-            other => return other.map(|_| ()),
-        }
-    }
+    let found = store.get(&key).await?;
+    let expect = found.map_or(Expect::Absent, |found| Expect::Revision(found.revision));
+    change.json(&key, expect, record)
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@
 //! the plant's authority on, not only from now, since a clock that is ahead would else make one that nobody accepts. Its end is
 //! where it should be by the clock; one that ends earlier or later than that came of another time, and gives way. The
 //! authority is here, so that nothing has to be kept to go back to.
+//!
+//! Files and trail are no one transaction, so the event comes first: a new certificate is stored only once the trail says so. If
+//! the coordinator ends in between, the next start makes another one, and says that, too.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +26,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::files;
 use crate::journal::Journal;
+use crate::store::StoreError;
 
 /// How often it is looked at: a clock that jumps must not keep gateways out for long.
 const LOOK: Duration = Duration::from_secs(5);
@@ -40,8 +44,17 @@ pub struct OwnCertificate {
     authority: Arc<Authority>,
     /// The one that is served.
     held: Option<Credentials>,
-    /// Why the last one was made, until that is written down.
-    made: Option<String>,
+    /// The last one that was made, until it is in the trail and stored.
+    made: Option<MadeCertificate>,
+    /// It is not served yet.
+    unserved: bool,
+}
+
+/// A certificate that is not written down.
+struct MadeCertificate {
+    why: String,
+    credentials: Credentials,
+    key: Arc<FileKey>,
 }
 
 /// Why a certificate that is valid in `span` does not do at `now_ms`; `None`: it does.
@@ -73,6 +86,7 @@ impl OwnCertificate {
             authority,
             held: None,
             made: None,
+            unserved: false,
         }
     }
 
@@ -112,14 +126,35 @@ impl OwnCertificate {
             }
         };
         let (from, until) = made.validity_ms()?;
-        self.made = Some(format!(
+        let why = format!(
             "{why}; the new one is valid from {} until {}",
             instant(from),
             instant(until)
-        ));
-        self.store(&made, &key);
+        );
+        tracing::info!("a new certificate for the coordinator itself: {why}");
         self.held = Some(made.clone());
+        self.unserved = true;
+        self.made = Some(MadeCertificate {
+            why,
+            credentials: made.clone(),
+            key,
+        });
         Ok(made)
+    }
+
+    /// Writes a new one down: first in the trail, then as files for the next start.
+    ///
+    /// # Errors
+    /// The trail does not take it. Then it is served, and not stored.
+    pub async fn settle(&mut self, journal: &Journal) -> Result<(), StoreError> {
+        let Some(made) = &self.made else {
+            return Ok(());
+        };
+        let subject = Subject::Coordinator(self.name.clone());
+        let event = journal.identity_event("renewed", &subject, None, &made.why);
+        journal.alone(event).await?;
+        self.store();
+        Ok(())
     }
 
     /// The stored one, if it is whole and ours.
@@ -145,10 +180,14 @@ impl OwnCertificate {
     }
 
     /// Stores it for the next start; where that fails it is served all the same.
-    fn store(&self, made: &Credentials, key: &FileKey) {
-        let chain_pem = certificates_to_pem(made.chain());
+    fn store(&mut self) {
+        let Some(made) = self.made.take() else {
+            return;
+        };
+        let chain_pem = certificates_to_pem(made.credentials.chain());
         // The key first: a certificate without its key would be taken for whole at the next start.
-        let stored = key
+        let stored = made
+            .key
             .replace(&self.key_file)
             .map_err(CaError::from)
             .and_then(|()| Ok(files::replace_secret(&self.chain_file, chain_pem.as_bytes())?));
@@ -162,20 +201,22 @@ impl OwnCertificate {
 
     /// Replaces it in time, and when the clock jumped.
     pub async fn keep(mut self, server: Arc<ServerCredentials>, journal: Journal) {
-        let subject = Subject::Coordinator(self.name.clone());
-        let mut problem = String::new();
+        self.unserved = false;
+        let (mut problem, mut unwritten) = (String::new(), String::new());
         loop {
-            if let Some(why) = self.made.take() {
-                tracing::info!("a new certificate for the coordinator itself: {why}");
-                if let Err(error) = journal.identity("renewed", &subject, None, &why).await {
-                    tracing::error!(error = %crate::chain(&error), "the coordinator's new certificate is not in the trail");
-                }
-            }
             tokio::time::sleep(LOOK).await;
             let replaced = match self.credentials(clock::now_ms()) {
-                Ok(credentials) if self.made.is_some() => server.replace(&credentials).map_err(CaError::from),
+                Ok(credentials) if std::mem::take(&mut self.unserved) => {
+                    server.replace(&credentials).map_err(CaError::from)
+                }
                 other => other.map(|_| ()),
             };
+            let settled = self.settle(&journal).await.map_err(|error| crate::chain(&error));
+            let now = settled.err().unwrap_or_default();
+            if now != unwritten && !now.is_empty() {
+                tracing::error!(error = %now, "the coordinator's new certificate is not in the trail, and therefore not stored; it is tried again");
+            }
+            unwritten = now;
             match replaced {
                 Ok(()) => problem.clear(),
                 Err(error) => {
@@ -196,6 +237,7 @@ mod tests {
 
     use super::*;
     use crate::config::ConfigFile;
+    use crate::store::{BlockFilter, Store};
     use proptest::prelude::*;
 
     const DAY_MS: u64 = 86_400_000;
@@ -214,6 +256,13 @@ mod tests {
             Authority::create(&ca, config.plant.clone(), config.lifetimes, BEGUN_MS)
         };
         OwnCertificate::new(&config, Arc::new(made.unwrap()))
+    }
+
+    /// What a coordinator that starts serves, once it is written down.
+    fn started(mut own: OwnCertificate, now_ms: u64) -> Credentials {
+        let served = own.credentials(now_ms).unwrap();
+        own.store();
+        served
     }
 
     fn good(credentials: &Credentials, at_ms: u64) -> bool {
@@ -248,11 +297,8 @@ mod tests {
     fn a_power_cut_between_key_and_certificate_and_files_that_are_torn_or_cannot_be_written_are_overcome() {
         let folder = tempfile::tempdir().unwrap();
         let now = BEGUN_MS + DAY_MS;
-        let first = own(folder.path()).credentials(now).unwrap();
-        assert_eq!(
-            own(folder.path()).credentials(now).unwrap().chain(),
-            first.chain()
-        );
+        let first = started(own(folder.path()), now);
+        assert_eq!(started(own(folder.path()), now).chain(), first.chain());
         let (pem, key) = (
             folder.path().join("coordinator.pem"),
             folder.path().join("coordinator.key"),
@@ -260,18 +306,41 @@ mod tests {
         let old_key = std::fs::read(&key).unwrap();
         for torn in ["", "-----BEGIN CERTIFICATE-----\nMII"] {
             std::fs::write(&pem, torn).unwrap();
-            assert!(good(&own(folder.path()).credentials(now).unwrap(), now));
+            assert!(good(&started(own(folder.path()), now), now));
         }
         std::fs::write(&key, old_key).unwrap();
-        let after = own(folder.path()).credentials(now).unwrap();
+        let after = started(own(folder.path()), now);
         assert!(good(&after, now) && ServerCredentials::new(&after).is_ok());
         // Where the folder is gone it is served from memory, and not made again at each look.
         let mut homeless = own(folder.path());
         homeless.chain_file = folder.path().join("gone/coordinator.pem");
         homeless.key_file = folder.path().join("gone/coordinator.key");
         let made = homeless.credentials(now).unwrap();
+        homeless.store();
         assert!(good(&made, now));
         assert_eq!(homeless.credentials(now + 5_000).unwrap().chain(), made.chain());
+    }
+
+    #[tokio::test]
+    async fn a_new_certificate_is_stored_only_once_the_trail_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = BEGUN_MS + DAY_MS;
+        let store = Store::open(&folder.path().join("s.db")).unwrap();
+        let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
+        let events = async || store.blocks(BlockFilter::default(), 100).await.unwrap().len();
+        // The coordinator ends before the trail has it: the next start knows nothing of it, and makes another one.
+        let lost = own(folder.path()).credentials(now).unwrap();
+        assert_eq!(events().await, 0);
+        let mut next = own(folder.path());
+        let made = next.credentials(now).unwrap();
+        assert_ne!(made.chain(), lost.chain());
+        next.settle(&journal).await.unwrap();
+        next.settle(&journal).await.unwrap();
+        assert_eq!(events().await, 1);
+        let mut kept = own(folder.path());
+        assert_eq!(kept.credentials(now).unwrap().chain(), made.chain());
+        kept.settle(&journal).await.unwrap();
+        assert_eq!(events().await, 1);
     }
 
     proptest! {

@@ -18,13 +18,14 @@ use penstock_policy::ids::OperatorId;
 use penstock_proto::audit::read_body;
 use penstock_proto::event::EventKind;
 use penstock_proto::refusal::{Reason, Refusal};
-use penstock_proto::v1::{AuditBlockBody, AuditClock, AuditEvent, AuditRecord, SearchAuditRequest};
+use penstock_proto::v1::{AuditClock, AuditEvent, AuditRecord, SearchAuditRequest};
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use self::names::{Names, named};
 use crate::releases::Releases;
-use crate::store::{BlockFilter, BlockSummary, Clock, Store, StoreError, StoredBlock};
+use crate::store::{BlockFilter, Clock, Store, StoreError, StoredBlock};
+use crate::summary::decision;
 
 /// Events that a search gives if it does not say how many.
 pub const LIMIT_DEFAULT: u32 = 100;
@@ -127,34 +128,6 @@ fn is_of(kinds: u32, source: &str, event: &AuditEvent) -> bool {
         || EventKind::of(event)
             .filter(rightful)
             .is_some_and(|kind| kinds & kind.bit() != 0)
-}
-
-/// What was decided, as the wire has it; 0 of an event that decides nothing.
-fn decision(event: &AuditEvent) -> i32 {
-    event.described().map_or(0, |event| event.decision().into())
-}
-
-/// What a block's summary says of its events.
-pub fn summarize(body: &AuditBlockBody) -> BlockSummary {
-    let mut summary = BlockSummary {
-        first_ms: u64::MAX,
-        ..BlockSummary::default()
-    };
-    for event in &body.events {
-        summary.first_ms = summary.first_ms.min(event.time_ms);
-        summary.last_ms = summary.last_ms.max(event.time_ms);
-        summary.kinds |= EventKind::of(event).map_or(0, EventKind::bit);
-        summary.severity = summary.severity.max(event.severity);
-        if let Ok(bit @ 1..=3) = u32::try_from(decision(event)) {
-            summary.decisions |= 1 << bit;
-        }
-    }
-    summary.first_ms = summary.first_ms.min(summary.last_ms);
-    // Times are stored as signed numbers; what no clock shows is held at the end.
-    let latest = i64::MAX.cast_unsigned();
-    summary.first_ms = summary.first_ms.min(latest);
-    summary.last_ms = summary.last_ms.min(latest);
-    summary
 }
 
 impl Filter {

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! propose: statement + documents ─ compile again, compare ─▶ record (waits)
-//! approve: signature ─ verify against the approvers in force ─▶ record ─ if the threshold is met ─▶ link
+//! approve: signature ─ verify against the approvers in force ─▶ record, and if the threshold is met, link
 //! reject, withdraw: record (ended)
 //! current: the newest link; nothing else decides it
 //! ```
 //!
-//! One release is one record (`release/<revision>`), and a number is used once: several proposals wait side by side, each
-//! under its own, until one of them becomes current, which overtakes the others. What became current stands in the
-//! history as well (`link/<revision>`: statement and signatures), which gateways and people follow from the release that
-//! they verified last. Documents and plans lie beside it by their digests, written before. The coordinator never alters a
+//! Each of these is one change of the store, with its event in the trail. One release is one record
+//! (`release/<revision>`), and a number is used once: several proposals wait side by side, each under its own, until one of
+//! them becomes current, which overtakes the others. What became current stands in the history as well (`link/<revision>`:
+//! statement and signatures), which gateways and people follow from the release that they verified last. Documents and plans lie beside it by their digests, written before. The coordinator never alters a
 //! statement, and gateways verify all of it again: nothing here has to be believed (promise 4). The first release of a
 //! plant is judged here by the approvers that it names itself, since the coordinator knows no others; gateways judge it
 //! by those of their token.
@@ -25,6 +25,7 @@ mod offer;
 mod propose;
 mod record;
 mod sweep;
+pub(crate) mod targets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ use self::history::History;
 pub use self::offer::Offer;
 pub use self::record::{Detail, ProposalEnd, ProposalEndKind, ReleaseRecord};
 use crate::allowance::Allowance;
-use crate::store::{Expect, Store, StoreError};
+use crate::store::{Change, Expect, Silent, Store, StoreError};
 
 /// Prefix of the records.
 const PREFIX: &str = "release/";
@@ -329,7 +330,7 @@ impl Releases {
         let history = History::read(&self.store).await?;
         let mut recorded = self.get(newest).await?;
         if recorded.record.approved_ms.is_none() {
-            // The coordinator ended between the two writes that make a release current.
+            // Older software ended between the two writes by which it made a release current.
             recorded = self.approved(&recorded, crate::clock::now_ms()).await?;
         }
         let detail = self.detail(&recorded).await?;
@@ -428,31 +429,28 @@ impl Releases {
     async fn approved(&self, recorded: &RecordedRelease, now_ms: u64) -> Result<RecordedRelease, Refusal> {
         self.change(recorded.statement.revision, recorded.digest, |recorded| {
             recorded.record.approved_ms.get_or_insert(now_ms);
-            Ok(())
+            Ok(Change::silent(Silent::Derived))
         })
         .await
     }
 
-    /// Replaces a record by what `change` makes of it, as often as somebody else was faster.
+    /// Replaces a record by what `decide` makes of it, with what else belongs to that, as often as somebody else was faster.
     async fn change(
         &self,
         revision: Revision,
         digest: Digest,
-        mut change: impl FnMut(&mut RecordedRelease) -> Result<(), Refusal>,
+        mut decide: impl FnMut(&mut RecordedRelease) -> Result<Change, Refusal>,
     ) -> Result<RecordedRelease, Refusal> {
         loop {
             let mut recorded = self.named(revision, digest).await?;
-            change(&mut recorded)?;
-            let expect = Expect::Revision(recorded.stored_at);
-            let stored = self
-                .store
-                .put_json(&key_of(revision), expect, &recorded.record)
-                .await;
-            match stored {
-                Err(StoreError::Conflict { .. }) => {}
+            let (own, expect) = (key_of(revision), Expect::Revision(recorded.stored_at));
+            let change = decide(&mut recorded)?.json(&own, expect, &recorded.record)?;
+            match self.store.apply(change).await {
+                Err(StoreError::Conflict { key, .. }) if key == own => {}
                 Err(other) => return Err(other.into()),
-                Ok(stored_at) => {
-                    recorded.stored_at = stored_at;
+                Ok(written) => {
+                    let written = written.iter().find(|written| written.key == own);
+                    recorded.stored_at = written.map_or(recorded.stored_at, |written| written.revision);
                     return Ok(recorded);
                 }
             }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::journal::Journal;
-use crate::store::{BlockFilter, Expect, Expired, Note, PurgeReport, Store, StoreError};
+use crate::store::{BlockFilter, Change, Expect, Expired, Note, PurgeReport, Silent, Store, StoreError};
 
 /// How often what is old is looked for.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -84,7 +84,8 @@ async fn age(store: &Store, now_ms: u64, aged: Duration) -> Result<u64, StoreErr
         now_ms: now_ms.min(latest_ms).max(held_ms),
     };
     let expect = held.map_or(Expect::Absent, |(_, revision)| Expect::Revision(revision));
-    store.put_json(AGE, expect, &reached).await?;
+    let change = Change::silent(Silent::Observed).json(AGE, expect, &reached)?;
+    store.apply(change).await?;
     Ok(reached.now_ms)
 }
 
@@ -181,7 +182,7 @@ mod tests {
         let journal = Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap());
         let now_ms = clock::now_ms();
         for age in (0..600).rev() {
-            let summary = crate::query::summarize(&Default::default());
+            let summary = crate::summary::summarize(&Default::default());
             store
                 .append_own("gw", bytes::Bytes::new(), summary, now_ms - age * DAY_MS)
                 .await

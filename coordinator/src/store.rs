@@ -22,7 +22,6 @@ use std::sync::Arc;
 
 use penstock_policy::ids::Digest;
 use penstock_proto::audit::Head;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 
@@ -31,10 +30,10 @@ pub use self::fault::{EngineError, FaultCause};
 pub use self::room::DiskReserve;
 use self::sqlite::Sqlite;
 use self::state::Order;
-pub use self::state::{Expect, RecordChange, StateRecord};
+pub use self::state::{Change, Expect, RecordChange, Silent, StateRecord};
 pub use self::trail::{
-    Append, BlockFilter, BlockSummary, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport,
-    StoredBlock, block_bytes,
+    Append, BlockFilter, BlockSummary, Clock, Cursor, Expired, NewBlock, Note, OwnBody, OwnEvent, Page,
+    PurgeReport, StoredBlock, block_bytes,
 };
 
 /// Largest state record, bytes; larger things are blobs.
@@ -112,28 +111,43 @@ impl Store {
         self.engine.list(prefix, Order::Last, limit).await
     }
 
-    /// Writes a record if what is there is what `expect` says; answers with its new revision.
+    /// Writes a change: its records and its event, or nothing of it.
+    ///
+    /// # Errors
+    /// A record is not what the change expects, a value is larger than a record may be, or the database cannot be written.
+    pub(crate) async fn apply(&self, change: Change) -> Result<Vec<RecordChange>, StoreError> {
+        let large = change.writes.iter().find_map(|(key, write)| {
+            let bytes = write.value.as_ref()?.len();
+            (bytes > RECORD_BYTES_MAX).then(|| (key.clone(), bytes))
+        });
+        if let Some((what, bytes)) = large {
+            return Err(StoreError::TooLarge {
+                what,
+                bytes,
+                bytes_max: RECORD_BYTES_MAX,
+            });
+        }
+        self.engine.apply(change).await
+    }
+
+    /// Writes one record without an event, if what is there is what `expect` says; answers with its new revision. For tests and
+    /// tools: whatever the coordinator itself does is a [`Change`].
     ///
     /// # Errors
     /// What is there is not what `expect` says, the value is larger than a record may be, or the database cannot be
     /// written.
     pub async fn put_if(&self, key: &str, expect: Expect, value: Vec<u8>) -> Result<u64, StoreError> {
-        if value.len() > RECORD_BYTES_MAX {
-            return Err(StoreError::TooLarge {
-                what: key.to_owned(),
-                bytes: value.len(),
-                bytes_max: RECORD_BYTES_MAX,
-            });
-        }
-        self.engine.put_if(key, expect, Some(value)).await
+        let change = Change::silent(Silent::Prepared).write(key, expect, Some(value));
+        self.apply(change).await.map(|written| newest(&written))
     }
 
-    /// Removes a record if it still has `revision`.
+    /// Removes a record without an event if it still has `revision`, as [`Store::put_if`].
     ///
     /// # Errors
     /// The record has another revision by now, or the database cannot be written.
     pub async fn delete_if(&self, key: &str, revision: u64) -> Result<u64, StoreError> {
-        self.engine.put_if(key, Expect::Revision(revision), None).await
+        let change = Change::silent(Silent::Prepared).write(key, Expect::Revision(revision), None);
+        self.apply(change).await.map(|written| newest(&written))
     }
 
     /// Changes from now on. A watcher that lags too far behind learns that it does, and lists again.
@@ -166,20 +180,6 @@ impl Store {
                 Ok((name, value, record.revision))
             })
             .collect()
-    }
-
-    /// Writes JSON, as [`Store::put_if`].
-    pub(crate) async fn put_json<T: Serialize>(
-        &self,
-        key: &str,
-        expect: Expect,
-        value: &T,
-    ) -> Result<u64, StoreError> {
-        let bytes = serde_json::to_vec(value).map_err(|source| StoreError::Record {
-            key: key.to_owned(),
-            source,
-        })?;
-        self.put_if(key, expect, bytes).await
     }
 
     /// Reads a record's value as JSON of `T`.
@@ -254,7 +254,9 @@ impl Store {
         self.engine.append(source, blocks, Some(note)).await
     }
 
-    /// Appends a body to the coordinator's own chain, at its head; durable when this returns.
+    /// Appends a body to the coordinator's own chain, at its head; durable when this returns. What the coordinator does is a
+    /// [`Change`] or can be left out.
+    #[cfg(test)]
     pub(crate) async fn append_own(
         &self,
         source: &str,
@@ -354,6 +356,11 @@ impl Store {
     pub fn reserve_bytes(&self) -> u64 {
         self.engine.reserve_bytes()
     }
+}
+
+/// The revision of the record that was written last.
+fn newest(written: &[RecordChange]) -> u64 {
+    written.last().map_or(0, |change| change.revision)
 }
 
 /// Copies the store at `from` to the new file `to`; also while a coordinator is running on it.

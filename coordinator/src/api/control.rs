@@ -25,7 +25,7 @@ use crate::enrolment::{self, GATEWAY_PREFIX, VALID_SECONDS, VALID_SECONDS_DEFAUL
 use crate::health_watch::PublishedHealth;
 use crate::operators::{self, OperatorRecord, Role};
 use crate::query::{self, Filter, Searches};
-use crate::releases::{ProposalEndKind, Releases};
+use crate::releases::{ProposalEndKind, Releases, targets};
 use crate::sessions::Fleet;
 use crate::store::Store;
 
@@ -63,13 +63,6 @@ pub struct ControlService {
     pub health: watch::Receiver<Arc<PublishedHealth>>,
 }
 
-/// A release as the trail names it, by the digest that the request says: a number alone is no name.
-fn named(revision: u64, digest: &[u8]) -> String {
-    let digest =
-        convert::digest("", digest).map_or_else(|_| "without a digest".to_owned(), |d| d.to_string());
-    format!("{} {digest}", Revision(revision))
-}
-
 impl ControlService {
     async fn end_release(
         &self,
@@ -81,14 +74,18 @@ impl ControlService {
         let message = request.into_inner();
         let outcome = self
             .releases
-            .end(how, &caller.operator, &message, clock::now_ms())
+            .end(
+                how,
+                &caller.operator,
+                &message,
+                self.gate.deed(&caller),
+                clock::now_ms(),
+            )
             .await;
-        let target = format!(
-            "{}: {}",
-            named(message.revision, &message.statement_digest),
-            message.reason.trim()
-        );
-        let recorded = self.gate.record(&caller, &target, outcome).await?;
+        let recorded = self
+            .gate
+            .judged(&caller, &targets::ended(&message), outcome)
+            .await?;
         Ok(Response::new(views::release(
             &recorded,
             &self.releases,
@@ -188,14 +185,11 @@ impl Control for ControlService {
                 &caller.operator,
                 &message.statement,
                 message.documents,
+                self.gate.deed(&caller),
                 clock::now_ms(),
             )
             .await;
-        let target = match &outcome {
-            Ok(recorded) => format!("{} {}", recorded.statement.revision, recorded.digest),
-            Err(_) => String::new(),
-        };
-        let recorded = self.gate.record(&caller, &target, outcome).await?;
+        let recorded = self.gate.judged(&caller, "", outcome).await?;
         Ok(Response::new(views::release(
             &recorded,
             &self.releases,
@@ -214,23 +208,15 @@ impl Control for ControlService {
         let message = request.into_inner();
         let outcome = self
             .releases
-            .approve(&caller.operator, &message, clock::now_ms())
+            .approve(
+                &caller.operator,
+                &message,
+                self.gate.deed(&caller),
+                clock::now_ms(),
+            )
             .await;
-        let current = match &outcome {
-            Ok(recorded) if recorded.record.approved_ms.is_some() => ", now current",
-            _ => "",
-        };
-        let by = match &message.signature {
-            Some(signature) if message.brought => {
-                format!(", brought the signature of {}", signature.approver)
-            }
-            _ => String::new(),
-        };
-        let target = format!(
-            "{}{by}{current}",
-            named(message.revision, &message.statement_digest)
-        );
-        let recorded = self.gate.record(&caller, &target, outcome).await?;
+        let target = targets::approved(&message, false);
+        let recorded = self.gate.judged(&caller, &target, outcome).await?;
         Ok(Response::new(views::release(
             &recorded,
             &self.releases,
@@ -342,23 +328,13 @@ impl Control for ControlService {
         let mut target = String::new();
         let outcome = match Self::token_subject(request.into_inner()) {
             Ok((subject, role, valid_seconds)) => {
-                target = match role {
-                    Some(role) => format!("{subject} as {role}"),
-                    None => subject.to_string(),
-                };
-                create_token(
-                    &self.store,
-                    &subject,
-                    role,
-                    valid_seconds,
-                    caller.operator.as_str(),
-                    clock::now_ms(),
-                )
-                .await
+                target = enrolment::token_target(&subject, role);
+                let deed = self.gate.deed(&caller);
+                create_token(&self.store, &subject, role, valid_seconds, deed, clock::now_ms()).await
             }
             Err(refusal) => Err(refusal),
         };
-        let token = self.gate.record(&caller, &target, outcome).await?;
+        let token = self.gate.judged(&caller, &target, outcome).await?;
         Ok(Response::new(v1::CreateTokenResponse {
             secret: token.secret.0.to_vec().into(),
             expires_ms: token.expires_ms,
@@ -383,11 +359,11 @@ impl Control for ControlService {
             clock::now_ms(),
         )
         .await;
-        let target = match &outcome {
-            Ok(device) => format!("{} [{}] with key {}", device.subject, device.names, device.key),
-            Err(_) => format!("device/{}", message.asset),
-        };
-        let device = self.gate.record(&caller, &target, outcome).await?;
+        let target = format!("device/{}", message.asset);
+        let device = self.gate.judged(&caller, &target, outcome).await?;
+        let target = format!("{} [{}] with key {}", device.subject, device.names, device.key);
+        // Nothing is kept of it here, so that its event is all there is: written before the certificate goes out.
+        self.gate.did(&caller, &target).await?;
         let wire = to_wire(device.issued, &self.authority);
         Ok(Response::new(v1::IssueDeviceResponse {
             certificate_chain: wire.certificate_chain,

@@ -58,8 +58,23 @@ impl Enrolment for EnrolmentService {
             certificate_request: &message.certificate_request,
             address,
         };
-        let outcome =
-            enrolment::enrol(&self.store, &self.authority, &self.attempts, application, now_ms).await;
+        // The same token and key again and again is answered, and written down as often as a renewal would be.
+        let event = |subject: &Subject, repeated: bool| {
+            if !repeated {
+                return Some(
+                    self.journal
+                        .identity_event("enrolled", subject, Some(address), ""),
+                );
+            }
+            let written = self.repeats.take(&subject.to_string(), 1, now_ms).is_ok();
+            let words = "the same key again";
+            written.then(|| {
+                self.journal
+                    .identity_event("enrolled", subject, Some(address), words)
+            })
+        };
+        let (store, authority, attempts) = (&self.store, &self.authority, &self.attempts);
+        let outcome = enrolment::enrol(store, authority, attempts, application, now_ms, event).await;
         let enrolled = match outcome {
             Ok(enrolled) => enrolled,
             Err(refusal) => {
@@ -73,18 +88,7 @@ impl Enrolment for EnrolmentService {
                 return Err(refusal.into());
             }
         };
-        let EnrolmentResult {
-            subject,
-            issued,
-            repeated,
-        } = enrolled;
-        let words = if repeated { "the same key again" } else { "" };
-        // The same token and key again and again is answered, and written down as often as a renewal would be.
-        if !repeated || self.repeats.take(&subject.to_string(), 1, now_ms).is_ok() {
-            self.journal
-                .identity("enrolled", &subject, Some(address), words)
-                .await?;
-        }
+        let EnrolmentResult { subject, issued, .. } = enrolled;
         if let Subject::Gateway(gateway) = &subject {
             self.fleet.enrolled(gateway, now_ms, issued.expires_ms);
         }

@@ -14,7 +14,7 @@ use tonic::{Extensions, Request, Status};
 
 use crate::allowance::{Allowance, Share};
 use crate::clock;
-use crate::journal::Journal;
+use crate::journal::{Deed, Journal};
 use crate::operators::{self, Role};
 use crate::sessions::GatewayPeer;
 use crate::store::Store;
@@ -231,36 +231,41 @@ impl Gate {
 
     async fn refused(&self, who: &str, role: &str, action: Action, refusal: &Refusal) -> Result<(), Refusal> {
         metrics::counter!("penstock_denied_total", "reason" => refusal.reason.as_str()).increment(1);
-        self.journal
-            .operator(who, role, action.as_str(), "", Err(&refusal.message))
-            .await?;
+        let deed = self.journal.deed(who, role, action.as_str());
+        deed.refused("", &refusal.message).await?;
         Ok(())
     }
 
-    /// Writes down what came of a caller's action, and hands the result on.
-    pub(crate) async fn record<T>(
+    /// What a caller does, for the trail: its event is written with its effect.
+    pub(crate) fn deed<'a>(&'a self, caller: &'a Caller) -> Deed<'a> {
+        let Caller {
+            operator,
+            role,
+            action,
+        } = caller;
+        self.journal
+            .deed(operator.as_str(), role.as_str(), action.as_str())
+    }
+
+    /// Hands the result of a caller's action on. A refusal is written down first; what was done is there already, with its
+    /// effect.
+    pub(crate) async fn judged<T>(
         &self,
         caller: &Caller,
         target: &str,
         result: Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let outcome = match &result {
-            Ok(_) => Ok(""),
-            Err(refusal) => {
-                metrics::counter!("penstock_denied_total", "reason" => refusal.reason.as_str()).increment(1);
-                Err(refusal.message.as_str())
-            }
-        };
-        self.journal
-            .operator(
-                caller.operator.as_str(),
-                caller.role.as_str(),
-                caller.action.as_str(),
-                target,
-                outcome,
-            )
-            .await?;
+        if let Err(refusal) = &result {
+            metrics::counter!("penstock_denied_total", "reason" => refusal.reason.as_str()).increment(1);
+            self.deed(caller).refused(target, &refusal.message).await?;
+        }
         result
+    }
+
+    /// Writes down what a caller did that changes nothing here.
+    pub(crate) async fn did(&self, caller: &Caller, target: &str) -> Result<(), Refusal> {
+        let event = self.deed(caller).event(target, "");
+        Ok(self.journal.alone(event).await?)
     }
 }
 

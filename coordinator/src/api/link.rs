@@ -85,11 +85,10 @@ impl GatewayLink for LinkService {
             &names,
             &message.certificate_request,
             clock::now_ms(),
+            self.journal
+                .identity_event("renewed", &subject, Some(address), &names.to_string()),
         )
         .await?;
-        self.journal
-            .identity("renewed", &subject, Some(address), &names.to_string())
-            .await?;
         Ok(Response::new(to_wire(issued, &self.authority)))
     }
 }

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use penstock_policy::ids::PlantId;
+use penstock_policy::ids::{CoordinatorId, PlantId};
 use penstock_proto::peer::PeerIdentity;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 use crate::ca::Lifetimes;
+use crate::journal::Journal;
 
 const NOW_MS: u64 = 1_800_000_000_000;
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -17,6 +18,7 @@ struct World {
     store: Store,
     authority: Authority,
     attempts: Attempts,
+    journal: Journal,
 }
 
 fn world(dir: &Path) -> World {
@@ -27,8 +29,10 @@ fn world(dir: &Path) -> World {
         coordinator: day,
         device: day,
     };
+    let store = Store::open(&dir.join("s.db")).unwrap();
     World {
-        store: Store::open(&dir.join("s.db")).unwrap(),
+        journal: Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap()),
+        store,
         authority: Authority::create(dir, PlantId::new("water").unwrap(), lifetimes, NOW_MS).unwrap(),
         attempts: Attempts::new(AttemptsLimits::default()),
     }
@@ -46,7 +50,8 @@ fn request() -> Vec<u8> {
 impl World {
     async fn token(&self, subject: &str, role: Option<Role>) -> Secret {
         let subject = subject.parse().unwrap();
-        create_token(&self.store, &subject, role, 3600, "anna", NOW_MS)
+        let deed = self.journal.deed("anna", "admin", "create-token");
+        create_token(&self.store, &subject, role, 3600, deed, NOW_MS)
             .await
             .unwrap()
             .secret
@@ -65,7 +70,15 @@ impl World {
             certificate_request: request,
             address: HERE,
         };
-        enrol(&self.store, &self.authority, &self.attempts, application, now_ms)
+        let event = |subject: &Subject, repeated: bool| {
+            let words = if repeated { "again" } else { "" };
+            Some(
+                self.journal
+                    .identity_event("enrolled", subject, Some(HERE), words),
+            )
+        };
+        let (store, authority, attempts) = (&self.store, &self.authority, &self.attempts);
+        enrol(store, authority, attempts, application, now_ms, event)
             .await
             .map_err(|refusal| refusal.reason)
     }
@@ -177,6 +190,32 @@ async fn of_many_keys_at_once_one_token_serves_exactly_one() {
         }
     }
     assert_eq!(served, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enrolment_is_not_refused_because_a_session_notes_the_same_gateway_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path());
+    let store = world.store.clone();
+    let noting = tokio::spawn(async move {
+        loop {
+            let change = Change::silent(crate::store::Silent::Observed);
+            let update = |record: &mut GatewayRecord| record.last_seen_ms += 1;
+            update_gateway(&store, change, "gw-1", update).await.unwrap();
+        }
+    });
+    for _ in 0..20 {
+        let secret = world.token("gateway/gw-1", None).await;
+        world.enrol("gw-1", &secret.0, &request(), NOW_MS).await.unwrap();
+    }
+    noting.abort();
+    let (record, _) = world
+        .store
+        .get_json::<GatewayRecord>("gateway/gw-1")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(record.enrolled_ms, NOW_MS);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::store::{Expect, Store, StoreError};
+use crate::store::{Change, Expect, Silent, Store, StoreError};
 
 /// How often the coordinator looks at itself.
 const LOOK: Duration = Duration::from_secs(10);
@@ -218,8 +218,8 @@ impl Probe {
     async fn write(&self) -> Result<(), StoreError> {
         let held = self.store.get(PROBE).await?;
         let expect = held.map_or(Expect::Absent, |record| Expect::Revision(record.revision));
-        let value = clock::now_ms().to_string().into_bytes();
-        match self.store.put_if(PROBE, expect, value).await {
+        let change = Change::silent(Silent::Observed).json(PROBE, expect, &clock::now_ms())?;
+        match self.store.apply(change).await {
             // Somebody else wrote it: so it can be written.
             Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error),

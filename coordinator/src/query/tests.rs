@@ -1,8 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::summary::summarize;
 use penstock_proto::v1::audit_event::Kind;
-use penstock_proto::v1::{AgentEvent, OperatorEvent, VerdictEvent};
+use penstock_proto::v1::{AgentEvent, AuditBlockBody, OperatorEvent, VerdictEvent};
 use proptest::prelude::*;
 
 fn event() -> impl Strategy<Value = AuditEvent> {

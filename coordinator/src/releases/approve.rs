@@ -12,14 +12,17 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 
 use super::ending::bad;
-use super::{RecordedRelease, Releases, history};
+use super::{RecordedRelease, Releases, history, targets};
+use crate::journal::Deed;
+use crate::store::Change;
 
 impl Releases {
-    /// Adds a signature; the release becomes current when there are enough.
+    /// Adds a signature; the release becomes current with it when there are enough.
     pub(crate) async fn approve(
         &self,
         caller: &OperatorId,
         request: &v1::ApproveReleaseRequest,
+        deed: Deed<'_>,
         now_ms: u64,
     ) -> Result<RecordedRelease, Refusal> {
         let revision = Revision(request.revision);
@@ -44,16 +47,23 @@ impl Releases {
                     .record
                     .signatures
                     .insert(approver.clone(), hex::encode(&wire.signature));
-                Ok(())
+                let suffices = self.suffices(recorded)?;
+                let event = deed.event(&targets::approved(request, suffices), "");
+                let change = Change::noted(event);
+                if !suffices {
+                    return Ok(change);
+                }
+                recorded.record.approved_ms = Some(now_ms);
+                Ok(history::add(change, revision, &recorded.record)?)
             })
             .await?;
-        if !self.suffices(&recorded)? {
-            return Ok(recorded);
+        if recorded.record.approved_ms.is_some() {
+            if let Err(refusal) = self.refresh().await {
+                // It is done, and in the trail; `follow` takes it up.
+                tracing::error!(%refusal, "cannot take up the release that was approved; it is tried again");
+            }
+            self.sweep_soon();
         }
-        history::add(&self.store, &recorded).await?;
-        let recorded = self.approved(&recorded, now_ms).await?;
-        self.refresh().await?;
-        self.sweep_soon();
         Ok(recorded)
     }
 

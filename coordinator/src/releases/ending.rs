@@ -6,7 +6,9 @@ use penstock_proto::convert;
 use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1;
 
-use super::{ProposalEnd, ProposalEndKind, RecordedRelease, Releases};
+use super::{ProposalEnd, ProposalEndKind, RecordedRelease, Releases, targets};
+use crate::journal::Deed;
+use crate::store::Change;
 
 /// Longest reason, bytes.
 const REASON_BYTES_MAX: usize = 1024;
@@ -18,6 +20,7 @@ impl Releases {
         how: ProposalEndKind,
         caller: &OperatorId,
         request: &v1::EndReleaseRequest,
+        deed: Deed<'_>,
         now_ms: u64,
     ) -> Result<RecordedRelease, Refusal> {
         let digest = convert::digest("statement_digest", &request.statement_digest)
@@ -41,7 +44,7 @@ impl Releases {
                 reason: reason.to_owned(),
                 at_ms: now_ms,
             });
-            Ok(())
+            Ok(Change::noted(deed.event(&targets::ended(request), "")))
         });
         let ended = ended.await?;
         self.sweep_soon();

@@ -15,7 +15,7 @@ use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
 use super::{RecordedRelease, ReleaseRecord};
-use crate::store::{Expect, Store, StoreError};
+use crate::store::{Change, Expect, Silent, Store, StoreError};
 
 /// Prefix of the records.
 pub(super) const PREFIX: &str = "link/";
@@ -57,21 +57,13 @@ pub(super) async fn newest(store: &Store) -> Result<Option<Revision>, StoreError
         .map(Revision))
 }
 
-/// Adds a release that has all signatures it needs: it is current from here on.
-pub(super) async fn add(store: &Store, recorded: &RecordedRelease) -> Result<(), StoreError> {
-    add_record(store, recorded.statement.revision, &recorded.record).await
-}
-
-async fn add_record(store: &Store, revision: Revision, record: &ReleaseRecord) -> Result<(), StoreError> {
+/// Adds to a change that a release has all signatures it needs: it is current from there on.
+pub(super) fn add(change: Change, revision: Revision, record: &ReleaseRecord) -> Result<Change, StoreError> {
     let link = LinkRecord {
         statement: record.statement.clone(),
         signatures: record.signatures.clone(),
     };
-    match store.put_json(&key_of(revision), Expect::Absent, &link).await {
-        // It was done before, and what followed it was not.
-        Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
-        Err(other) => Err(other),
-    }
+    change.json(&key_of(revision), Expect::Absent, &link)
 }
 
 /// Makes the links that a store lacks which was made before there were any; also where that was interrupted.
@@ -86,7 +78,14 @@ pub(super) async fn complete(store: &Store) -> Result<(), StoreError> {
         if let (Ok(number), Some(_)) = (number.parse().map(Revision), record.approved_ms)
             && !linked.contains(&key_of(number))
         {
-            add_record(store, number, &record).await?;
+            match store
+                .apply(add(Change::silent(Silent::Derived), number, &record)?)
+                .await
+            {
+                // Somebody else does the same.
+                Ok(_) | Err(StoreError::Conflict { .. }) => {}
+                Err(other) => return Err(other),
+            }
         }
     }
     Ok(())

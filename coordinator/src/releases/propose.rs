@@ -10,17 +10,20 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::tls::names::ServerNames;
 use penstock_proto::v1;
 
-use super::{Detail, RecordedRelease, ReleaseRecord, Releases, document, key_of};
+use super::{Detail, RecordedRelease, ReleaseRecord, Releases, document, key_of, targets};
 use crate::health::boundaries;
-use crate::store::{Expect, StoreError};
+use crate::journal::Deed;
+use crate::store::{Change, Expect, StoreError};
 
 impl Releases {
-    /// Records a proposal. The same statement again is answered with what is recorded.
+    /// Records a proposal. The same statement again is answered with what is recorded, and changes nothing: its event stands with
+    /// the record.
     pub(crate) async fn propose(
         &self,
         author: &OperatorId,
         statement_bytes: &[u8],
         documents: Vec<v1::DocumentFile>,
+        deed: Deed<'_>,
         now_ms: u64,
     ) -> Result<RecordedRelease, Refusal> {
         let statement = Statement::from_bytes(statement_bytes).map_err(|error| {
@@ -85,16 +88,16 @@ impl Releases {
         blobs.extend(plans.into_values());
         let _storing = self.storing.lock().await;
         self.store.put_blobs(blobs).await?;
-        let stored = self
-            .store
-            .put_json(&key_of(revision), Expect::Absent, &record)
-            .await;
-        let stored_at = match stored {
+        let digest = Digest::of(statement_bytes);
+        let change = Change::noted(deed.event(&targets::proposed(revision, digest), ""));
+        let change = change.json(&key_of(revision), Expect::Absent, &record)?;
+        let written = match self.store.apply(change).await {
             Err(StoreError::Conflict { .. }) => return Err(taken(revision, None)),
             other => other?,
         };
+        let stored_at = written.last().map_or(0, |written| written.revision);
         Ok(RecordedRelease {
-            digest: Digest::of(statement_bytes),
+            digest,
             record,
             statement,
             stored_at,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use penstock_policy::diagnostics::SourceFile;
-use penstock_policy::ids::OperatorId;
+use penstock_policy::ids::{CoordinatorId, OperatorId};
 use penstock_policy::model::ApproverSet;
 use penstock_policy::release::signing::ApproverKey;
 use penstock_policy::release::{
@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
+use crate::journal::Journal;
 
 const PEOPLE: [&str; 4] = ["bob", "carol", "dora", "erin"];
 
@@ -108,7 +109,11 @@ impl Proposal {
             content: self.text.clone().into_bytes().into(),
         }];
         let author = OperatorId::new("anna").unwrap();
-        releases.propose(&author, &self.statement, documents, 1).await
+        let journal = journal(&releases.store);
+        let deed = journal.deed("anna", "engineer", "propose-release");
+        releases
+            .propose(&author, &self.statement, documents, deed, 1)
+            .await
     }
 
     async fn approve(&self, releases: &Releases, person: &str) -> Result<RecordedRelease, Refusal> {
@@ -121,8 +126,10 @@ impl Proposal {
             }),
             brought: false,
         };
+        let journal = journal(&releases.store);
+        let deed = journal.deed(person, "approver", "approve-release");
         releases
-            .approve(&OperatorId::new(person).unwrap(), &request, 2)
+            .approve(&OperatorId::new(person).unwrap(), &request, deed, 2)
             .await
     }
 
@@ -133,10 +140,16 @@ impl Proposal {
             reason: "test".to_owned(),
         };
         let author = OperatorId::new("anna").unwrap();
+        let journal = journal(&releases.store);
+        let deed = journal.deed("anna", "engineer", "withdraw-release");
         releases
-            .end(ProposalEndKind::Withdrawn, &author, &request, 3)
+            .end(ProposalEndKind::Withdrawn, &author, &request, deed, 3)
             .await
     }
+}
+
+fn journal(store: &Store) -> Journal {
+    Journal::new(store.clone(), &CoordinatorId::new("c1").unwrap())
 }
 
 async fn open(store: &Store) -> Releases {
@@ -156,7 +169,7 @@ fn reason<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> Reason {
     outcome.unwrap_err().reason
 }
 
-/// A release gets its last signature, and the coordinator fails before it takes it up.
+/// A release gets its last signature, and a coordinator of older software fails before it takes it up.
 async fn half_approve(proposal: &Proposal, releases: &Releases, store: &Store) {
     let signed = |recorded: &mut RecordedRelease| {
         let signature = hex::encode(proposal.signature("bob").bytes);
@@ -164,13 +177,18 @@ async fn half_approve(proposal: &Proposal, releases: &Releases, store: &Store) {
             .record
             .signatures
             .insert(ApproverId::new("bob").unwrap(), signature);
-        Ok(())
+        Ok(Change::silent(Silent::Prepared))
     };
     let recorded = releases
         .change(Revision(proposal.revision), proposal.digest(), signed)
         .await
         .unwrap();
-    history::add(store, &recorded).await.unwrap();
+    let change = Change::silent(Silent::Prepared);
+    let revision = Revision(proposal.revision);
+    store
+        .apply(history::add(change, revision, &recorded.record).unwrap())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -25,11 +25,11 @@ use super::facts::News;
 use super::machine::{Action, Answer, Fact, Machine, Outgoing, Question};
 use super::{Fleet, SessionLimits};
 use crate::clock;
-use crate::enrolment::update_gateway;
+use crate::enrolment::{GatewayRecord, update_gateway};
 use crate::frame::{Framed, frame};
 use crate::ingest::Ingest;
 use crate::releases::{CurrentRelease, Offer, Releases};
-use crate::store::Store;
+use crate::store::{Change, Silent, Store};
 
 /// Messages to a gateway that may wait for it.
 const OUT_MAX: usize = 8;
@@ -393,10 +393,12 @@ impl Sessions {
     /// Writes down when a gateway was seen last.
     async fn remember(&self, peer: &GatewayPeer) {
         let (gateway, now_ms) = (&peer.gateway, clock::now_ms());
-        let remembered = update_gateway(&self.store, gateway.as_str(), |record| {
+        let update = |record: &mut GatewayRecord| {
             record.last_seen_ms = now_ms;
             record.certificate_expires_ms = peer.certificate_expires_ms;
-        });
+        };
+        let change = Change::silent(Silent::Observed);
+        let remembered = update_gateway(&self.store, change, gateway.as_str(), update);
         if let Err(error) = remembered.await {
             tracing::warn!(%gateway, error = %crate::chain(&error), "cannot remember when the gateway was seen");
         }

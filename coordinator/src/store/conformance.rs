@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod changes;
 mod trails;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use penstock_proto::refusal::{Reason, Refusal};
 use penstock_proto::v1::AuditBlock;
 use proptest::prelude::*;
 
+use self::changes::*;
 use self::trails::*;
 use super::*;
 
@@ -51,6 +53,9 @@ engines! {
     a_body_beyond_its_bound_is_refused_and_changes_nothing,
     the_coordinators_own_bodies_form_one_chain_however_many_write,
     a_trail_that_was_taken_back_goes_on_and_holds_no_place_twice,
+    records_that_are_written_together_and_their_event_are_all_there_or_none_of_them_is,
+    of_many_changes_at_once_each_that_won_has_its_event_in_the_order_in_which_they_won,
+    an_event_that_cannot_be_written_takes_its_records_with_it,
     what_is_noted_of_a_change_is_written_with_it_or_neither_is,
     pages_of_any_size_give_each_block_once_in_order_also_over_restarts,
     a_page_ends_behind_what_its_filter_ruled_out,
@@ -181,20 +186,21 @@ fn of_many_who_write_at_once_exactly_one_wins<B: Bench>() {
 }
 
 fn nobody_who_counts_at_the_same_time_loses_anothers_count<B: Bench>() {
+    async fn put(store: &Store, expect: Expect, count: u64) -> Result<Vec<RecordChange>, StoreError> {
+        let change = Change::silent(Silent::Prepared).json("count", expect, &count);
+        store.apply(change.unwrap()).await
+    }
     const COUNTERS: u64 = 8;
     const STEPS: u64 = 10;
     let bench = B::default();
     run(async {
         let store = bench.open();
-        store.put_json("count", Expect::Absent, &0_u64).await.unwrap();
+        put(&store, Expect::Absent, 0).await.unwrap();
         let count = async |store: Store| {
             for _ in 0..STEPS {
                 loop {
                     let (held, revision) = store.get_json::<u64>("count").await.unwrap().unwrap();
-                    let next = store
-                        .put_json("count", Expect::Revision(revision), &(held + 1))
-                        .await;
-                    match next {
+                    match put(&store, Expect::Revision(revision), held + 1).await {
                         Ok(_) => break,
                         Err(error) => assert!(matches!(error, StoreError::Conflict { .. }), "{error}"),
                     }

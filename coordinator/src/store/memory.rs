@@ -13,7 +13,7 @@ use penstock_proto::v1::AuditBlock;
 use tokio::sync::{broadcast, watch};
 
 use super::conformance::Bench;
-use super::state::{Expect, Order, RecordChange, State, StateRecord};
+use super::state::{Change, Expect, Order, RecordChange, State, StateRecord};
 use super::trail::{
     Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, REMOVED,
     StoredBlock, Trail, block_bytes,
@@ -292,25 +292,36 @@ impl State for Memory {
         })
     }
 
-    fn put_if<'a>(&'a self, key: &'a str, expect: Expect, value: Option<Vec<u8>>) -> Pending<'a, u64> {
+    fn apply(&self, change: Change) -> Pending<'_, Vec<RecordChange>> {
         let changed = |kept: &mut Kept| {
-            let found = kept.records.get(key).map(|record| record.revision);
-            let expected = match expect {
-                Expect::Absent => None,
-                Expect::Revision(revision) => Some(revision),
-            };
-            if found != expected {
-                let key = key.to_owned();
-                return Err(StoreError::Conflict { key, found });
+            for (key, write) in &change.writes {
+                let found = kept.records.get(key).map(|record| record.revision);
+                let expected = match write.expect {
+                    Expect::Absent => None,
+                    Expect::Revision(revision) => Some(revision),
+                };
+                if found != expected {
+                    let key = key.clone();
+                    return Err(StoreError::Conflict { key, found });
+                }
             }
-            kept.revision += 1;
-            let (revision, key) = (kept.revision, key.to_owned());
-            match value {
-                Some(value) => kept.records.insert(key.clone(), StateRecord { revision, value }),
-                None => kept.records.remove(&key),
-            };
-            let _ = self.changes.send(RecordChange { key, revision });
-            Ok(revision)
+            if let Some(event) = change.event {
+                kept.append_own(&event.source, event.own)?;
+            }
+            let mut written = Vec::new();
+            for (key, write) in change.writes {
+                kept.revision += 1;
+                let revision = kept.revision;
+                match write.value {
+                    Some(value) => kept.records.insert(key.clone(), StateRecord { revision, value }),
+                    None => kept.records.remove(&key),
+                };
+                written.push(RecordChange { key, revision });
+            }
+            for change in &written {
+                let _ = self.changes.send(change.clone());
+            }
+            Ok(written)
         };
         self.write(changed)
     }

@@ -26,7 +26,7 @@ use self::codes::{cause_of, failed};
 use self::writer::{Command, Writer};
 use super::fault::FaultCause;
 use super::room::DiskReserve;
-use super::state::{Expect, Order, RecordChange, State, StateRecord};
+use super::state::{Change, Order, RecordChange, State, StateRecord};
 use super::trail::{Append, BlockFilter, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, Trail};
 use super::{Engine, Pending, StoreError};
 
@@ -126,14 +126,8 @@ impl State for Sqlite {
         Box::pin(self.read(move |connection| state::list(connection, &prefix, order, limit)))
     }
 
-    fn put_if<'a>(&'a self, key: &'a str, expect: Expect, value: Option<Vec<u8>>) -> Pending<'a, u64> {
-        let key = key.to_owned();
-        Box::pin(self.write(move |reply| Command::Put {
-            key,
-            expect,
-            value,
-            reply,
-        }))
+    fn apply(&self, change: Change) -> Pending<'_, Vec<RecordChange>> {
+        Box::pin(self.write(move |reply| Command::Change { change, reply }))
     }
 
     fn watch(&self) -> broadcast::Receiver<RecordChange> {

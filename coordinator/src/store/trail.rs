@@ -58,6 +58,21 @@ pub struct OwnBody {
     pub deferrable: bool,
 }
 
+/// What the coordinator's own trail says of a change of its state.
+#[derive(Debug, Clone)]
+pub struct OwnEvent {
+    /// The coordinator's own trail.
+    pub(super) source: String,
+    pub(super) own: OwnBody,
+}
+
+impl OwnEvent {
+    /// In the trail `source`.
+    pub(crate) fn new(source: String, own: OwnBody) -> Self {
+        Self { source, own }
+    }
+}
+
 /// What the coordinator's own trail says of a change of another one. It is written with the change: neither is there without
 /// the other, whatever fails.
 pub struct Note<T: ?Sized> {

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use penstock_coordinator::query::{Filter, search, summarize};
+use penstock_coordinator::query::{Filter, search};
 use penstock_coordinator::releases::Releases;
 use penstock_coordinator::store::{Append, NewBlock, Store};
+use penstock_coordinator::summary::summarize;
 use penstock_policy::ids::PlantId;
 use penstock_proto::audit::{GENESIS, read_body};
 use penstock_proto::event::{AgentStep, EventKind, Reading, Writer, severity_word};

@@ -3,7 +3,8 @@
 use penstock_policy::ids::Digest;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::store::state::{Expect, Order, StateRecord};
+use crate::store::StoreError;
+use crate::store::state::{Change, Expect, Order, RecordChange, StateRecord};
 
 pub(super) fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
@@ -52,24 +53,37 @@ pub(super) fn list(
         .collect()
 }
 
-/// `Ok(Err(found))`: the record is not what was expected.
-pub(super) fn put_if(
+/// The records of a change, all or none of them. `Ok(Err(_))`: one of them is not what was expected.
+pub(super) fn apply(
     connection: &Connection,
-    key: &str,
-    expect: Expect,
-    value: Option<&[u8]>,
-) -> rusqlite::Result<Result<u64, Option<u64>>> {
-    let found = connection
-        .prepare_cached("SELECT revision FROM state WHERE key = ?1")?
-        .query_row([key], |row| unsigned(row, 0))
-        .optional()?;
-    let expected = match expect {
-        Expect::Absent => None,
-        Expect::Revision(revision) => Some(revision),
-    };
-    if found != expected {
-        return Ok(Err(found));
+    change: &Change,
+) -> rusqlite::Result<Result<Vec<RecordChange>, StoreError>> {
+    for (key, write) in &change.writes {
+        let found = connection
+            .prepare_cached("SELECT revision FROM state WHERE key = ?1")?
+            .query_row([key], |row| unsigned(row, 0))
+            .optional()?;
+        let expected = match write.expect {
+            Expect::Absent => None,
+            Expect::Revision(revision) => Some(revision),
+        };
+        if found != expected {
+            let key = key.clone();
+            return Ok(Err(StoreError::Conflict { key, found }));
+        }
     }
+    let mut written = Vec::with_capacity(change.writes.len());
+    for (key, write) in &change.writes {
+        written.push(RecordChange {
+            key: key.clone(),
+            revision: put(connection, key, write.value.as_deref())?,
+        });
+    }
+    Ok(Ok(written))
+}
+
+/// Writes a record, or removes it, whatever is there.
+pub(super) fn put(connection: &Connection, key: &str, value: Option<&[u8]>) -> rusqlite::Result<u64> {
     let revision: i64 = connection
         .prepare_cached("UPDATE counter SET revision = revision + 1 RETURNING revision")?
         .query_row([], |row| row.get(0))?;
@@ -81,7 +95,7 @@ pub(super) fn put_if(
             .prepare_cached("DELETE FROM state WHERE key = ?1")?
             .execute([key])?,
     };
-    Ok(Ok(revision.cast_unsigned()))
+    Ok(revision.cast_unsigned())
 }
 
 pub(super) fn put_blob(connection: &Connection, content: &[u8]) -> rusqlite::Result<()> {

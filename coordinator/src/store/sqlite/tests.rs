@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::store::conformance::{Bench, chain, run};
-use crate::store::{BlockSummary, Store, backup_file};
+use crate::store::{BlockSummary, Expect, Store, backup_file};
 
 const NO_RESERVE: DiskReserve = DiskReserve {
     reserve_bytes: 0,

@@ -13,7 +13,6 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::state::{self, unsigned};
 use crate::store::StoreError;
-use crate::store::state::Expect;
 use crate::store::trail::{
     Append, BlockFilter, Clock, Cursor, Expired, NewBlock, Note, OwnBody, Page, PurgeReport, REMOVED,
     StoredBlock, block_bytes, bytes_with,
@@ -137,9 +136,7 @@ pub(super) fn note_removed(
         append_note(connection, Some(note), &all)?;
     }
     if held.is_some() || left.is_some() {
-        let expect = held.map_or(Expect::Absent, |held| Expect::Revision(held.revision));
-        state::put_if(connection, REMOVED, expect, left.as_deref())?
-            .map_err(|_| rusqlite::Error::InvalidQuery)?;
+        state::put(connection, REMOVED, left.as_deref())?;
     }
     Ok(())
 }

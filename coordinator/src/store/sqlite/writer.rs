@@ -17,7 +17,7 @@ use super::disk::DiskSample;
 use super::{state, trail};
 use crate::store::StoreError;
 use crate::store::room::{DiskReserve, DiskUsage, Purpose};
-use crate::store::state::{Expect, RecordChange};
+use crate::store::state::{Change, RecordChange};
 use crate::store::trail::{Append, Cursor, Expired, NewBlock, Note, OwnBody, PurgeReport, block_bytes};
 
 /// Commands that may wait for the writer.
@@ -28,12 +28,9 @@ const GROUP_MAX: usize = 256;
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
-    Put {
-        key: String,
-        expect: Expect,
-        /// `None`: remove.
-        value: Option<Vec<u8>>,
-        reply: Reply<u64>,
+    Change {
+        change: Change,
+        reply: Reply<Vec<RecordChange>>,
     },
     Blobs {
         blobs: Vec<Vec<u8>>,
@@ -70,7 +67,7 @@ pub(super) enum Command {
 
 /// A command that is done but not yet committed, with its answer.
 enum Done {
-    Put(Reply<u64>, Result<u64, StoreError>, Option<RecordChange>),
+    Change(Reply<Vec<RecordChange>>, Result<Vec<RecordChange>, StoreError>),
     Blobs(Reply<()>),
     Append(Reply<Vec<Append>>, Vec<Append>),
     AppendOwn(Reply<Head>, Head),
@@ -175,7 +172,7 @@ fn admit(
                 source,
                 held_bytes: held_bytes(source),
             },
-            Command::Put { .. }
+            Command::Change { .. }
             | Command::AppendOwn { .. }
             | Command::DropBlobs { .. }
             | Command::DropExpired { .. }
@@ -208,12 +205,7 @@ fn commit(
             .iter()
             .map(|command| command.run(connection, likely))
             .collect::<rusqlite::Result<Vec<_>>>()?;
-        let appends = outcomes.iter().any(|outcome| {
-            matches!(
-                outcome,
-                Outcome::Append(_) | Outcome::AppendOwn(_) | Outcome::DropExpired(_) | Outcome::Rewind(_)
-            )
-        });
+        let appends = group.iter().any(Command::appends);
         let last_block = appends.then(|| trail::last_block(connection)).transpose()?;
         connection.execute_batch("COMMIT")?;
         Ok((outcomes, last_block))
@@ -238,7 +230,7 @@ fn commit(
 }
 
 enum Outcome {
-    Put(Result<u64, Option<u64>>),
+    Change(Result<Vec<RecordChange>, StoreError>),
     Blobs,
     Append(Vec<Append>),
     AppendOwn(Head),
@@ -251,7 +243,11 @@ impl Command {
     /// About what it adds to the store.
     fn bytes(&self) -> u64 {
         match self {
-            Self::Put { value, .. } => value.as_ref().map_or(0, |value| value.len() as u64),
+            Self::Change { change, .. } => {
+                let values = change.writes.values().filter_map(|write| write.value.as_ref());
+                let event = change.event.as_ref().map(|event| block_bytes(&event.own.body));
+                values.map(|value| value.len() as u64).chain(event).sum()
+            }
             Self::Blobs { blobs, .. } => blobs.iter().map(|blob| blob.len() as u64).sum(),
             Self::Append { blocks, .. } => blocks.iter().map(|new| block_bytes(&new.block.body)).sum(),
             Self::AppendOwn { own, .. } => block_bytes(&own.body),
@@ -259,11 +255,26 @@ impl Command {
         }
     }
 
+    /// Whether it may add a block.
+    fn appends(&self) -> bool {
+        match self {
+            Self::Change { change, .. } => change.event.is_some(),
+            Self::Append { .. } | Self::AppendOwn { .. } | Self::DropExpired { .. } | Self::Rewind { .. } => {
+                true
+            }
+            Self::Blobs { .. } | Self::DropBlobs { .. } => false,
+        }
+    }
+
     fn run(&self, connection: &Connection, likely: &trail::LastLikely) -> rusqlite::Result<Outcome> {
         Ok(match self {
-            Self::Put {
-                key, expect, value, ..
-            } => Outcome::Put(state::put_if(connection, key, *expect, value.as_deref())?),
+            Self::Change { change, .. } => {
+                let outcome = state::apply(connection, change)?;
+                if let (Ok(_), Some(event)) = (&outcome, &change.event) {
+                    trail::append_own(connection, &event.source, &event.own)?;
+                }
+                Outcome::Change(outcome)
+            }
             Self::Blobs { blobs, .. } => {
                 for blob in blobs {
                     state::put_blob(connection, blob)?;
@@ -312,12 +323,7 @@ impl Command {
 
     fn done(self, outcome: Outcome) -> Option<Done> {
         Some(match (self, outcome) {
-            (Self::Put { key, reply, .. }, Outcome::Put(Ok(revision))) => {
-                Done::Put(reply, Ok(revision), Some(RecordChange { key, revision }))
-            }
-            (Self::Put { key, reply, .. }, Outcome::Put(Err(found))) => {
-                Done::Put(reply, Err(StoreError::Conflict { key, found }), None)
-            }
+            (Self::Change { reply, .. }, Outcome::Change(outcome)) => Done::Change(reply, outcome),
             (Self::Blobs { reply, .. }, Outcome::Blobs) => Done::Blobs(reply),
             (Self::Append { reply, .. }, Outcome::Append(outcomes)) => Done::Append(reply, outcomes),
             (Self::AppendOwn { reply, .. }, Outcome::AppendOwn(head)) => Done::AppendOwn(reply, head),
@@ -333,7 +339,7 @@ impl Command {
     fn fail(self, error: StoreError) {
         // Who asked may have gone; then nobody needs the answer.
         match self {
-            Self::Put { reply, .. } => drop(reply.send(Err(error))),
+            Self::Change { reply, .. } => drop(reply.send(Err(error))),
             Self::Blobs { reply, .. } => drop(reply.send(Err(error))),
             Self::Append { reply, .. } => drop(reply.send(Err(error))),
             Self::AppendOwn { reply, .. } => drop(reply.send(Err(error))),
@@ -347,12 +353,12 @@ impl Command {
 impl Done {
     fn answer(self, changes: &broadcast::Sender<RecordChange>) {
         match self {
-            Self::Put(reply, result, change) => {
-                if let Some(change) = change {
+            Self::Change(reply, outcome) => {
+                for change in outcome.iter().flatten() {
                     // Nobody may be watching.
-                    let _ = changes.send(change);
+                    let _ = changes.send(change.clone());
                 }
-                drop(reply.send(result));
+                drop(reply.send(outcome));
             }
             Self::Blobs(reply) => drop(reply.send(Ok(()))),
             Self::Append(reply, outcomes) => drop(reply.send(Ok(outcomes))),

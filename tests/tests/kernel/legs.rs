@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use penstock_agent::enforce::ApplyMethod;
+use penstock_agent::enforce::{ApplyMethod, EnforceSettings};
 use penstock_agent::observed::{DriftStep, Observation};
 use penstock_lab as lab;
 use penstock_policy::plan::Observing;
@@ -19,6 +19,7 @@ use super::inspected::{
 use super::inspector::Inspector;
 use super::plans::two_flows;
 use super::strays::disowned;
+use super::unfinished::Stopping;
 use super::world::{Agent, MODES, PATIENCE, Side};
 
 /// TCP frames that the gateway sent to this side within the time.
@@ -149,6 +150,60 @@ fn standing_connections_go_on_while_plans_are_swapped_and_lose_no_packet() {
                 disowned()
             );
             assert_eq!(inspector.seen().len(), 2);
+        },
+    );
+}
+
+#[test]
+fn inspected_connections_stand_and_begin_while_tables_of_another_version_take_over_also_where_agents_are_killed_at_it()
+ {
+    in_each_mode(
+        "legs::inspected_connections_stand_and_begin_while_tables_of_another_version_take_over_also_where_agents_are_killed_at_it",
+        async |case| {
+            let Case {
+                mode,
+                world,
+                inspector,
+                agent,
+            } = case;
+            let client = &world.sides["lan1"].namespace;
+            let plan = inspected(mode, OnAgentLoss::Block);
+            agent.apply(&plan, 1).await;
+            drop(agent);
+            let mut standing = SERVERS.map(|address| connect(client, address).unwrap().0);
+            let stopping = Stopping::new();
+            let of_version = |log_group| EnforceSettings {
+                log_group,
+                ..with(&inspector)
+            };
+            let (mut is_done, mut loads) = (false, 0);
+            let mut last = None;
+            while !is_done {
+                let version = 87 + u16::try_from(loads % 2).unwrap();
+                drop(last.take());
+                is_done = stopping.kill_amid(of_version(version), None, &plan, loads).await;
+                for stream in &mut standing {
+                    assert!(
+                        echoes(stream, &[9; 3000]),
+                        "{mode:?}, killed after {loads} transactions"
+                    );
+                }
+                for address in SERVERS {
+                    let (mut stream, _) = connect(client, address).unwrap();
+                    assert!(
+                        echoes(&mut stream, b"new"),
+                        "{mode:?}, killed after {loads} transactions"
+                    );
+                }
+                let agent = Agent::start_with(of_version(version));
+                agent.apply(&plan, 2).await;
+                (last, loads) = (Some(agent), loads + 1);
+            }
+            assert_eq!(loads, 8, "{mode:?}: each of the seven transactions, and none");
+            let agent = last.unwrap();
+            let counters = agent.enforcer.counters().await.unwrap();
+            let astray = counters.stray_packets + counters.unattended_packets + counters.allowed_packets;
+            assert_eq!(astray, 0, "{mode:?}: {counters:?}");
         },
     );
 }

@@ -25,12 +25,12 @@ use super::wire::{Part, Probe};
 use super::world::{Agent, MODES, PATIENCE, World, settings};
 
 /// The program `nft`, until it has loaded as many scripts as it may. Then it says so and does nothing more.
-struct Stopping {
+pub(super) struct Stopping {
     folder: tempfile::TempDir,
 }
 
 impl Stopping {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let here = folder.path().display();
         let script = format!(
@@ -68,7 +68,7 @@ impl Stopping {
     }
 
     /// An agent that holds `before` begins to load `plan` and is killed after so many transactions; whether it was done by then.
-    async fn kill_amid(
+    pub(super) async fn kill_amid(
         &self,
         settings: EnforceSettings,
         before: Option<&Plan>,

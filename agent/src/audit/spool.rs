@@ -30,9 +30,8 @@ use penstock_proto::v1::{AuditEvent, SpoolState};
 use super::accounts::{Accounts, BySeverity, SEVERITIES};
 use super::change::{Change, cut};
 use super::layout::{BlockFacts, Cause, Loss, Position, Totals, cost_of};
-use super::opening::EpochReason;
 use super::shelf::{HeldSegment, Plan, Shelf};
-use super::{mark, record, takeover};
+use super::{mark, record};
 use crate::database;
 use crate::durable::FileError;
 use crate::log::{Disk, RealDisk, Segments};
@@ -98,29 +97,6 @@ pub struct Spool<D: Disk = RealDisk> {
     /// Why the mark says nothing now: it could not be read at opening, or not be written since.
     pub(super) mark_fault: Option<String>,
     told_ms: u64,
-}
-
-impl Spool {
-    /// Opens or creates the spool in `folder`, which must exist. `epoch_min` is the lowest number for a first epoch. What an agent
-    /// before this one left in a database is taken over first.
-    ///
-    /// # Errors
-    /// The disk cannot be read or written, or the database of before cannot. Damage is not an error: the trail goes on in a
-    /// new epoch, which is returned.
-    pub fn open(
-        folder: &Path,
-        limits: SpoolLimits,
-        epoch_min: u64,
-    ) -> Result<(Self, Option<EpochReason>), SpoolError> {
-        let damaged = takeover::take_over(folder, limits)?;
-        let (spool, begun) = Self::open_on(&RealDisk, folder, limits, epoch_min)?;
-        let begun = match (damaged, begun) {
-            (Some(why), Some(EpochReason::Lost(what))) => Some(EpochReason::Lost(format!("{what} ({why})"))),
-            (Some(why), _) => Some(EpochReason::Lost(why)),
-            (None, begun) => begun,
-        };
-        Ok((spool, begun))
-    }
 }
 
 impl<D: Disk> Spool<D> {

@@ -21,7 +21,7 @@ use self::earlier::{BLOCKS, EarlierBlock, META_KEY, Meta, indexed_facts, read_bl
 use super::accounts::{Accounts, Fork, SEVERITIES};
 use super::change::Change;
 use super::layout::{Cause, Loss, Position, START_BYTES, cost_of};
-use super::opening::{SpoolFiles, adopt, find};
+use super::opening::{EpochReason, SpoolFiles, adopt, find};
 use super::spool::{Spool, SpoolError, SpoolLimits};
 use crate::database;
 use crate::durable::FileError;
@@ -33,8 +33,31 @@ const SEGMENT_BYTES: usize = 256 * 1024;
 /// So much is copied between two syncs, in bytes.
 const COPY_BYTES: u64 = 1024 * 1024;
 
+impl Spool {
+    /// Opens or creates the spool in `folder`, which must exist. `epoch_min` is the lowest number for a first epoch. What an agent
+    /// before this one left in a database is taken over first.
+    ///
+    /// # Errors
+    /// The disk cannot be read or written, or the database of before cannot. Damage is not an error: the trail goes on in a
+    /// new epoch, which is returned.
+    pub fn open(
+        folder: &Path,
+        limits: SpoolLimits,
+        epoch_min: u64,
+    ) -> Result<(Self, Option<EpochReason>), SpoolError> {
+        let damaged = take_over(folder, limits)?;
+        let (spool, begun) = Self::open_on(&RealDisk, folder, limits, epoch_min)?;
+        let begun = match (damaged, begun) {
+            (Some(why), Some(EpochReason::Lost(what))) => Some(EpochReason::Lost(format!("{what} ({why})"))),
+            (Some(why), _) => Some(EpochReason::Lost(why)),
+            (None, begun) => begun,
+        };
+        Ok((spool, begun))
+    }
+}
+
 /// Takes the trail over, if there is one; says why, if not all of it.
-pub(super) fn take_over(folder: &Path, limits: SpoolLimits) -> Result<Option<String>, SpoolError> {
+fn take_over(folder: &Path, limits: SpoolLimits) -> Result<Option<String>, SpoolError> {
     let (place, taken) = (folder.join("spool"), folder.join("spool.taken"));
     if taken.exists() {
         remove(&taken);

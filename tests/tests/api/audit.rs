@@ -1,6 +1,5 @@
 //! Audit over the wire: taken in exactly once, searched, followed live, and kept through kill -9.
 
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use penstock_proto::audit::{GENESIS, block_digest};
@@ -11,7 +10,7 @@ use penstock_proto::v1::gateway_message::Message as Up;
 use proptest::prelude::ProptestConfig;
 use prost::Message as _;
 
-use crate::world::{PATIENCE, Session, World, config};
+use crate::world::{PATIENCE, Program, Session, World, config};
 
 /// A gateway's trail as it grows.
 pub struct Trail {
@@ -163,85 +162,20 @@ async fn a_search_that_makes_no_sense_is_refused_by_field() {
     assert_eq!(explained.details[0].0, "kinds");
 }
 
-/// The real program on `dir`'s configuration.
-struct Program(Child);
-
-impl Program {
-    fn start(config: &std::path::Path) -> Self {
-        let child = Command::new(penstock_tests_program())
-            .args(["serve", "--config"])
-            .arg(config)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // A test that failed must leave nothing running; a program that was killed already cannot be killed again.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// `penstock-coordinator` beside this test in the target folder.
-fn penstock_tests_program() -> std::path::PathBuf {
-    let mut folder = std::env::current_exe().unwrap();
-    folder.pop();
-    if folder.ends_with("deps") {
-        folder.pop();
-    }
-    let program = folder.join("penstock-coordinator");
-    assert!(
-        program.exists(),
-        "{} is missing; run `cargo build -p penstock-coordinator` first",
-        program.display()
-    );
-    program
-}
-
 /// Kills the program in the middle of its work, again and again; what it acknowledged is there each time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_block_is_lost_when_the_coordinator_is_killed() {
-    // Nobody else takes its port between two runs of the program.
-    const ADDRESS: &str = "127.0.83.1";
     let rounds = u64::from(ProptestConfig::default().cases / 20);
     let mut world = World::start().await;
-    world.running.take().unwrap().stop().await;
-    let port = {
-        let listener = std::net::TcpListener::bind((ADDRESS, 0)).unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let file = world.dir.path().join("c.toml");
-    let data = config(world.dir.path()).data;
-    std::fs::write(
-        &file,
-        format!(
-            "plant = \"riverside\"\nname = \"c1\"\ndata = {:?}\n[listen]\ngrpc = [\"{ADDRESS}:{port}\"]\nmetrics = \"\"\n",
-            data.display().to_string()
-        ),
-    )
-    .unwrap();
-    world.address = format!("{ADDRESS}:{port}").parse().unwrap();
+    let file = Program::takes_over(&mut world, "127.0.83.1").await;
+    let data = world.config.data.clone();
 
     let mut trail = Trail::new(1);
     let mut unacknowledged: Vec<v1::AuditBlock> = Vec::new();
     let mut acked = 0;
     for round in 0..rounds {
         let program = Program::start(&file);
-        for _ in 0..3000 {
-            if world.channel(world.roots(), None).await.is_ok() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        program.serves(&world).await;
         let mut session = world.session("gw-a", v1::PolicyState::default()).await;
         let up = session.up.clone();
         let mut sending = unacknowledged.clone();

@@ -18,6 +18,7 @@ mod bounds;
 mod callers;
 mod devices;
 mod disk;
+mod effects;
 mod history;
 mod lies;
 mod names;

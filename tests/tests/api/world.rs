@@ -1,7 +1,8 @@
 //! A coordinator, its operators and its gateways, as tests need them: the coordinator itself and who gets in are here, a gateway's
-//! session in `gateway`, a plant and its releases in `release`.
+//! session in `gateway`, the real program in `program`, a plant and its releases in `release`.
 
 mod gateway;
+mod program;
 mod release;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 pub use self::gateway::{Session, message};
+pub use self::program::Program;
 pub use self::release::{Built, People, built, built_replacing, document, key, mark, people, release};
 
 /// A claim that does not hold fails by then; no test that passes waits for it.

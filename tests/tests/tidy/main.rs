@@ -12,6 +12,7 @@
 
 mod circles;
 mod documents;
+mod effects;
 mod protocols;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -16,12 +16,16 @@
 //! - order is the order of arrival, over outages, restarts and `kill -9`; only what the other broker puts off (no quota,
 //!   say) comes behind what it took meanwhile;
 //! - QoS 0: at most once, but for what an agent gave in its last moments before it was killed. QoS 1: at least
-//!   once; after a break some may come twice. QoS 2: exactly once, over a gateway killed at any moment and brokers that restart, as long as both keep their sessions and the disk takes receipts and
-//!   is not damaged; else at least once. What a broker forgets of its own (Mosquitto writes its sessions when it ends in
-//!   order, else every half hour) is not ours to keep. Of a new session that the disk does not know of nothing is taken: what
-//!   is taken for a repetition under a packet identifier is as it was before. That the receiving broker's session is new is on
-//!   disk before anything is given to it; an agent that is killed in between, within one sync, takes what the old session had
-//!   for the new one's;
+//!   once; after a break some may come twice. QoS 2: exactly once, over a gateway killed at any moment and brokers that restart,
+//!   as long as both keep their sessions and all that is under way in them, and the disk takes receipts and is not damaged; else
+//!   at least once;
+//! - what a broker forgets or repeats of its own is not ours to make up for. Mosquitto writes its sessions when it ends in order,
+//!   else every half hour: what it acknowledged since is lost with it. Restarted, it publishes once more what it had released beyond
+//!   its `max_inflight_messages`: to take that for a repetition would lose the next message of the same content under the same
+//!   packet identifier at a broker that keeps to the standard;
+//! - of a new session that the disk does not know of nothing is taken: what is taken for a repetition under a packet identifier
+//!   is as it was before. That the receiving broker's session is new is on disk before anything is given to it; an agent that is
+//!   killed in between, within one sync, takes what the old session had for the new one's;
 //! - a full queue or disk acknowledges nothing: the sending broker keeps what it has. What is lost all the same (QoS 0
 //!   without room, expired, too large or refused there, damaged on disk, revoked) stands in the trail by number, and until it
 //!   does, on disk ([`losses`]);

@@ -246,8 +246,11 @@ impl DeliveryMachine {
         let mut notices = Vec::new();
         let received = flights.acknowledged(which, identifier, reason, now.ms, &mut notices)?;
         self.report(notices);
-        if let Some(seq) = received {
-            self.line.own(Question::Received(seq));
+        match received {
+            Some(seq) => self.line.own(Question::Received(seq)),
+            // A broker that ends each connection after a few, as Mosquitto does with fewer places than it says, gets the rest as
+            // soon as it may.
+            None => self.line.worked(),
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!      Connect            Opened(Ok)
-//! away ───────▶ opening ────────────▶ up ── broke, silent, misbehaved ──▶ away (a wait, longer each time)
+//! away ───────▶ opening ────────────▶ up ── broke, silent, misbehaved ──▶ away (a wait, longer each time that nothing worked)
 //! ```
 //!
 //! Whoever drives a side keeps three rules: its actions are done in their order; what a connection says, and what the
@@ -218,6 +218,11 @@ impl<A> Line<A> {
         if let Stage::Up { heard, .. } = &mut self.stage {
             *heard = now;
         }
+    }
+
+    /// The connection did what it is there for: however soon it ends, the wait after it is the first.
+    pub fn worked(&mut self) {
+        self.backoff.worked();
     }
 
     /// The connection ends for this reason, which decides whether the broker hears a goodbye.

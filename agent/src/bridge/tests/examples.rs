@@ -20,6 +20,8 @@ use crate::bridge::report::Notice;
 use crate::bridge::rules::PublicationRules;
 use crate::bridge::side::line::{Action, Goodbye, Moment};
 
+mod waits;
+
 fn rules() -> Arc<PublicationRules> {
     let permitted = MqttOperation::Publish {
         topics: vec!["works/#".to_owned()],

@@ -90,7 +90,7 @@ pub enum Command {
                       penstock explain PS0123"
     )]
     Explain(Explain),
-    /// Say in words what changes for whom between two plant documents
+    /// Say in words what changes for whom between two plant documents, and what follows from it
     #[command(
         after_help = "Examples:\n  penstock diff old/ new/\n  penstock diff plant/ --against HEAD~1      what changed since that revision of git\n  \
                       penstock diff plant/ --against-current      against what the coordinator enforces now"

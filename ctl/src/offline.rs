@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod check;
+pub mod consequences;
 pub mod explain;
 pub mod init;
 pub mod learn;

@@ -82,7 +82,7 @@ mod tests {
     /// Each command, the title of its schema, and the names of what it defines.
     const NAMES: &str = "\
 check: Checked FindingLine Summary\n\
-diff: Changes ChangeLine GatewayTouch\n\
+diff: Changes ChangeLine FindingLine FindingsCompared GatewayTouch MustFlowLine WayLine ZonePair ZonePairs\n\
 explain: Explanation BridgeLine End GatewayVerdict Line OperationVerdict Permitted RuleLine\n\
 explain-code: CodeMeaning\n\
 reach: Reaches ReachLine StepLine WayLine\n\
@@ -94,7 +94,7 @@ key: KeyShown\n\
 init: Started StartedKey\n\
 release-sign: Signed Stated\n\
 release-verify: Verified Stated\n\
-release: ReleaseShown Assurance Base ChangeLine Changes FindingLine GatewayTouch ReleaseLine Stated\n\
+release: ReleaseShown Assurance Base ChangeLine Changes FindingLine FindingsCompared GatewayTouch MustFlowLine ReleaseLine Stated WayLine ZonePair ZonePairs\n\
 release-list: ReleaseList ReleaseLine\n\
 login: LoggedIn\n\
 whoami: Whoami\n\

@@ -18,6 +18,7 @@ use penstock_policy::model::{
     Site, Zone, ZoneKind,
 };
 use penstock_policy::plan::Plan;
+use penstock_policy::preview::Preview;
 use penstock_policy::reach::Steps;
 use penstock_policy::release::{Draft, build};
 use penstock_policy::terms::{Enforcement, GatewayMode, OnAgentLoss, OnDrift, PortRange, Transport};
@@ -252,6 +253,19 @@ fn diff_of_one_changed_flow(bencher: Bencher<'_, '_>, conduits: usize) {
         last: 503,
     }]);
     bencher.bench_local(|| diff(Some(&old), &new).unwrap());
+}
+
+#[divan::bench(args = [1_000, 10_000], max_time = 5)]
+fn preview_of_one_changed_flow(bencher: Bencher<'_, '_>, conduits: usize) {
+    let old = plant(conduits, 1);
+    let mut new = old.clone();
+    let flow = new
+        .conduits
+        .values_mut()
+        .flat_map(|conduit| conduit.flows.values_mut())
+        .next();
+    flow.unwrap().service.transport = Transport::Tcp(vec![PortRange::single(503)]);
+    bencher.bench_local(|| Preview::of(Some(&old), &new).unwrap());
 }
 
 #[divan::bench(args = [1_000, 10_000], max_time = 5)]

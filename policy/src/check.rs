@@ -35,6 +35,8 @@ use std::fmt;
 use serde::Serialize;
 
 pub use self::codes::{FINDING_CODES, FindingCode, finding_code};
+pub(crate) use self::history::{Loss, losses};
+pub(crate) use self::rules::{Element, Index, elements};
 use crate::ids::GatewayId;
 use crate::model::Plant;
 use crate::plan::Plan;

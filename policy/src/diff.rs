@@ -19,9 +19,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub(crate) use self::flow::covers_ports;
 use crate::compile::{CompileError, compile_all};
 use crate::ids::{AssetId, ConduitId, ControlId, FlowName, GatewayId, GrantId, SiteId, ZoneId};
-use crate::model::Plant;
+use crate::model::{Flow, Plant};
+use crate::plan::Plan;
 use crate::protocol::Operations;
 
 /// Everything that differs between two plants.
@@ -132,14 +134,30 @@ impl Diff {
 /// # Errors
 /// One of the plants cannot be compiled.
 pub fn diff(old: Option<&Plant>, new: &Plant) -> Result<Diff, CompileError> {
+    let before = old.map(compile_all).transpose()?;
+    Ok(diff_of_plans(old.zip(before.as_ref()), (new, &compile_all(new)?)))
+}
+
+type Plans = BTreeMap<GatewayId, Plan>;
+
+/// The same of plants whose plans are there.
+pub(crate) fn diff_of_plans(old: Option<(&Plant, &Plans)>, (new, after): (&Plant, &Plans)) -> Diff {
+    let before = old.map(|(_, plans)| plans);
+    let old = old.map(|(plant, _)| plant);
     let mut changes = Vec::new();
     flow::changes(old, new, &mut changes);
     record::changes(old, new, &mut changes);
     changes.sort_by(|a, b| (&a.subject, a.effect).cmp(&(&b.subject, b.effect)));
-    Ok(Diff {
+    Diff {
         changes,
-        gateways: touches(old, new)?,
-    })
+        gateways: touches(before, after),
+    }
+}
+
+/// Whether the second of two flows may permit less than the first, and what differs, in words.
+pub(crate) fn flow_details(before: &Flow, after: &Flow) -> (bool, Vec<String>) {
+    let (effect, details) = flow::compare(before, after);
+    (matches!(effect, Effect::Narrowed | Effect::Altered), details)
 }
 
 /// What one list of operations permits against another, outside of any plant: the effect, and how, in words (none if
@@ -152,12 +170,11 @@ pub fn diff_operations(old: &Operations, new: &Operations) -> (Effect, Vec<Strin
     )
 }
 
-fn touches(old: Option<&Plant>, new: &Plant) -> Result<BTreeMap<GatewayId, Touch>, CompileError> {
-    let before = old.map(compile_all).transpose()?.unwrap_or_default();
-    let after = compile_all(new)?;
+fn touches(before: Option<&Plans>, after: &Plans) -> BTreeMap<GatewayId, Touch> {
+    let none = BTreeMap::new();
+    let before = before.unwrap_or(&none);
     let all: BTreeSet<&GatewayId> = before.keys().chain(after.keys()).collect();
-    Ok(all
-        .into_iter()
+    all.into_iter()
         .map(|gateway| {
             let touch = match (before.get(gateway), after.get(gateway)) {
                 (None, _) => Touch::Added,
@@ -167,7 +184,7 @@ fn touches(old: Option<&Plant>, new: &Plant) -> Result<BTreeMap<GatewayId, Touch
             };
             (gateway.clone(), touch)
         })
-        .collect())
+        .collect()
 }
 
 impl fmt::Display for Effect {

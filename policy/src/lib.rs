@@ -7,7 +7,8 @@
 //!                                      │                 ├─ check    is this plan safe to live with?
 //!                                      │                 ├─ explain  why does this pass, or not?
 //!                                      │                 └─ release  what approvers sign, what gateways verify
-//!                                      └─ diff, reach    what changes for whom; what can act on what
+//!                                      ├─ diff, reach    what changes for whom; what can act on what
+//!                                      └─ preview        both, and what follows from a change, before it is signed
 //! ```
 //!
 //! Invariants: nothing here means "allow" by being absent; the same input gives the same bytes; every
@@ -29,6 +30,7 @@ pub mod merkle;
 pub mod model;
 pub mod neighbours;
 pub mod plan;
+pub mod preview;
 pub mod protocol;
 pub mod reach;
 pub mod release;

@@ -227,6 +227,18 @@ impl<'a> Steps<'a> {
         all
     }
 
+    /// Each single step: from where to where, and what permits it.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&'a ZoneId, &'a ZoneId, &[Permit])> {
+        self.zones
+            .iter()
+            .zip(&self.onward)
+            .flat_map(move |(from, onward)| {
+                onward
+                    .iter()
+                    .filter_map(move |(to, ways)| Some((*from, *self.zones.get(*to)?, ways.as_slice())))
+            })
+    }
+
     /// The zones that `from` can act on at all; no zone of the plant acts on none.
     pub fn reached_from(&self, from: &ZoneId) -> BTreeSet<&'a ZoneId> {
         let before = self.number(from).map(|from| self.before(from, None));

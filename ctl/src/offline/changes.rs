@@ -1,10 +1,15 @@
 //! `diff`: what a new document changes for whom, in words; also what approvers see before they sign.
+//!
+//! What follows from the changes (paths between zones, what must flow, findings) is `consequences`.
 
-use penstock_policy::diff::{self, Diff, Effect, Touch};
+use penstock_policy::diff::{Effect, Touch};
 use penstock_policy::model::Plant;
+use penstock_policy::preview::Preview;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::check::FindingLine;
+use super::consequences::{self, FindingsCompared, MustFlowLine, ZonePairs};
 use crate::args;
 use crate::documents::Documents;
 use crate::exit::Exit;
@@ -22,6 +27,14 @@ pub struct Changes {
     pub changes: Vec<ChangeLine>,
     /// What each gateway gets.
     pub gateways: Vec<GatewayTouch>,
+    /// Zones of which one can act on the other where it could not, or do more to it.
+    pub opened: ZonePairs,
+    /// Zones of which one can no longer act on the other, or do less to it.
+    pub closed: ZonePairs,
+    /// What must flow, and the change takes away, narrows, enforces or interrupts.
+    pub must_flows: Vec<MustFlowLine>,
+    /// What the checker of plans finds now and did not before.
+    pub findings: FindingsCompared,
 }
 
 /// One change.
@@ -64,8 +77,9 @@ fn touch_word(touch: Touch) -> &'static str {
     }
 }
 
-impl From<&Diff> for Changes {
-    fn from(diff: &Diff) -> Self {
+impl From<&Preview> for Changes {
+    fn from(preview: &Preview) -> Self {
+        let diff = &preview.diff;
         let changes = diff.changes.iter().map(|change| ChangeLine {
             subject: change.subject.to_string(),
             effect: effect_word(change.effect).to_owned(),
@@ -79,6 +93,10 @@ impl From<&Diff> for Changes {
             may_widen: diff.may_widen(),
             changes: changes.collect(),
             gateways: gateways.collect(),
+            opened: ZonePairs::from(&preview.paths.opened),
+            closed: ZonePairs::from(&preview.paths.closed),
+            must_flows: preview.must_flows.iter().map(MustFlowLine::from).collect(),
+            findings: FindingsCompared::from(&preview.findings),
         }
     }
 }
@@ -86,12 +104,68 @@ impl From<&Diff> for Changes {
 impl Changes {
     /// What `new` changes against `old`.
     pub(crate) fn between(old: Option<&Plant>, new: &Plant) -> Result<Self, Failure> {
-        let diff = diff::diff(old, new).map_err(|error| {
+        Ok(Self::with_findings(old, new)?.0)
+    }
+
+    /// The same, with all that the checker of plans finds, known or new; gravest first.
+    pub(crate) fn with_findings(
+        old: Option<&Plant>,
+        new: &Plant,
+    ) -> Result<(Self, Vec<FindingLine>), Failure> {
+        let preview = Preview::of(old, new).map_err(|error| {
             Failure::new(Exit::BadDocument, "not-compiled", "the plants cannot be compared").caused_by(&error)
         })?;
-        Ok(Self::from(&diff))
+        let changes = Self::from(&preview);
+        let mut findings = [preview.findings.new, preview.findings.known].concat();
+        findings.sort();
+        Ok((changes, findings.into_iter().map(FindingLine::from).collect()))
+    }
+
+    /// Whether nothing of the plant itself changes.
+    fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.gateways.iter().all(|gateway| gateway.plan == "untouched")
+    }
+
+    /// Whose plans change: by name where they are few, in numbers where they are not.
+    fn gateways(&self) -> String {
+        let touched: Vec<&GatewayTouch> = self.gateways.iter().filter(|g| g.plan != "untouched").collect();
+        let untouched = self.gateways.len() - touched.len();
+        let rest = match untouched {
+            0 => String::new(),
+            _ => format!("; untouched: {}", words::count(untouched, "gateway")),
+        };
+        let names: Vec<String> = match touched.len() {
+            0 => return "no gateway's plan changes".to_owned(),
+            1..=GATEWAYS_NAMED => touched
+                .iter()
+                .map(|g| format!("{} ({})", g.gateway, g.plan))
+                .collect(),
+            _ => ["changed", "added", "removed"]
+                .into_iter()
+                .filter_map(|word| {
+                    let mut names = touched
+                        .iter()
+                        .filter(|g| g.plan == word)
+                        .map(|g| g.gateway.as_str());
+                    let shown: Vec<&str> = names.by_ref().take(GATEWAYS_SHOWN).collect();
+                    let others = match names.count() {
+                        _ if shown.is_empty() => return None,
+                        0 => return Some(format!("{} {word} ({})", shown.len(), shown.join(", "))),
+                        others => others,
+                    };
+                    let all = shown.len() + others;
+                    Some(format!("{all} {word} ({} and {others} others)", shown.join(", ")))
+                })
+                .collect(),
+        };
+        format!("plans: {}{rest}", names.join(", "))
     }
 }
+
+/// So many gateways are each named with what they get.
+const GATEWAYS_NAMED: usize = 12;
+/// Of more, so many are named of those that get the same.
+const GATEWAYS_SHOWN: usize = 4;
 
 /// The sign and word of an effect, and how it is painted.
 fn effect_head(effect: &str) -> (String, Tone) {
@@ -109,9 +183,9 @@ fn effect_head(effect: &str) -> (String, Tone) {
 impl Report for Changes {
     const SCHEMA: &'static str = "penstock.diff/1";
     fn page(&self, page: &mut Page) {
-        let touched: Vec<&GatewayTouch> = self.gateways.iter().filter(|g| g.plan != "untouched").collect();
-        if self.changes.is_empty() && touched.is_empty() {
+        if self.is_empty() {
             page.line("nothing changes");
+            self.findings.page(page);
             return;
         }
         let mut bare: Vec<(String, Vec<&str>)> = Vec::new();
@@ -140,26 +214,13 @@ impl Report for Changes {
             page.paragraph(0, Tone::Plain, &format!("{head}: {}", names.join(", ")));
         }
         page.gap();
-        let names: Vec<String> = touched
-            .iter()
-            .map(|g| format!("{} ({})", g.gateway, g.plan))
-            .collect();
-        let whom = if names.is_empty() {
-            "no gateway's plan changes".to_owned()
-        } else {
-            format!("plans: {}", names.join(", "))
-        };
-        let untouched = self.gateways.len() - touched.len();
-        let rest = if untouched > 0 && !touched.is_empty() {
-            format!("; untouched: {}", words::count(untouched, "gateway"))
-        } else {
-            String::new()
-        };
-        page.paragraph(0, Tone::Plain, &format!("{whom}{rest}"));
+        page.paragraph(0, Tone::Plain, &self.gateways());
         if self.may_widen {
             let words = page.paint(Tone::Warn, "▲ something may pass that did not pass before");
             page.line(words);
         }
+        let paths = (&self.opened, &self.closed);
+        consequences::page(&self.must_flows, paths, &self.findings, page);
     }
 }
 

@@ -53,7 +53,7 @@ pub struct Summary {
 }
 
 /// Something that the checker of plans found.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct FindingLine {
     /// Stable code.
     pub code: String,
@@ -79,23 +79,18 @@ impl From<Finding> for FindingLine {
     }
 }
 
-/// What the checker of plans finds; against the plans of the plant in force, if there is one.
-pub(crate) fn findings(plant: &Plant, in_force: Option<&Plant>) -> Result<Vec<FindingLine>, Failure> {
-    let compile = |plant: &Plant| {
-        compile_all(plant).map_err(|error| {
-            Failure::new(
-                Exit::BadDocument,
-                "not-compiled",
-                "no plans can be made of the document",
-            )
-            .caused_by(&error)
-        })
-    };
-    let (plans, previous) = (compile(plant)?, in_force.map(compile).transpose()?);
-    Ok(check::check(plant, &plans, previous.as_ref())
-        .into_iter()
-        .map(FindingLine::from)
-        .collect())
+/// What the checker of plans finds.
+fn findings(plant: &Plant) -> Result<Vec<FindingLine>, Failure> {
+    let plans = compile_all(plant).map_err(|error| {
+        Failure::new(
+            Exit::BadDocument,
+            "not-compiled",
+            "no plans can be made of the document",
+        )
+        .caused_by(&error)
+    })?;
+    let found = check::check(plant, &plans, None).into_iter();
+    Ok(found.map(FindingLine::from).collect())
 }
 
 impl Summary {
@@ -195,7 +190,7 @@ pub(crate) fn check(out: &Output, args: &args::Check) -> Result<Exit, Failure> {
         errors: 0,
         warnings: diagnostics.warnings().count(),
         diagnostics: as_values(&diagnostics),
-        findings: findings(&plant, None)?,
+        findings: findings(&plant)?,
         drawn: if out.for_people() {
             diagnostics.render(loading::drawing(out.style))
         } else {

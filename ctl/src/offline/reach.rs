@@ -52,7 +52,7 @@ pub struct StepLine {
 }
 
 /// What permits a step.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WayLine {
     /// `conduit/flow`; absent where both zones only observe, so that anything passes.
     pub flow: Option<String>,
@@ -210,7 +210,8 @@ impl ReachLine {
 }
 
 impl WayLine {
-    fn page(&self, page: &mut Page) {
+    /// Writes it for people.
+    pub(super) fn page(&self, page: &mut Page) {
         let Some(flow) = &self.flow else {
             let gateway = self.observed_at.clone().unwrap_or_default();
             let words = format!("▲ anything: both zones only observe at {gateway}");

@@ -5,6 +5,7 @@
 mod approve;
 mod ending;
 mod fetched;
+mod parent;
 mod propose;
 mod report;
 mod standing;
@@ -224,7 +225,9 @@ pub(crate) async fn release(
             let verified = Assurance::of(&known, digest, compiled.as_ref().err());
             if let Some(folder) = documents {
                 // What is written is taken for the release's by whoever signs it elsewhere.
-                compiled?;
+                if let Err(fault) = compiled {
+                    return Err(fault);
+                }
                 write_documents(&fetched.documents, folder)?;
             }
             if let Some(file) = save {
@@ -233,7 +236,11 @@ pub(crate) async fn release(
             if let Some(file) = statement {
                 files::create(file, &fetched.signed.statement, Mode::Shared)?;
             }
-            let mut shown = shown(&fetched, "shown", None)?;
+            let compared = match &compiled {
+                Ok(loaded) => online.compare_with_parent(out, &known, &fetched, loaded).await?,
+                Err(_) => None,
+            };
+            let mut shown = shown(&fetched, "shown", compared)?;
             shown.verified = Some(verified);
             out.show(&shown)?;
             Ok(Exit::Done)

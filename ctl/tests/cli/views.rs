@@ -144,3 +144,32 @@ fn compile_gives_the_exact_bytes_of_the_plan() {
     let said = ends(folder.path(), 2, &["compile", "plant", "--gateway", "gw-none"]);
     assert!(said.err.contains("it knows: gw-office, gw-works"), "{}", said.err);
 }
+
+#[test]
+fn diff_shows_what_follows_from_a_change_in_words_and_as_data() {
+    let folder = works();
+    altered(folder.path(), "less", "addresses: 0-199", "addresses: 0-99");
+    let said = ends(folder.path(), 0, &["diff", "plant", "less"]).out;
+    for words in [
+        "1 flow that must flow at risk",
+        "control-room-to-pumps/polling must flow, and is narrowed at gw-works: ",
+        "▼ operations and office can do less to control; before:",
+        "1 new finding",
+        "as before: `penstock check` shows them",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let back = json(&ends(folder.path(), 0, &["diff", "less", "plant", "--output", "json"]).out);
+    assert_eq!(back["must_flows"], serde_json::json!([]));
+    assert_eq!(back["closed"]["pairs"], serde_json::json!([]));
+    let opened = back["opened"]["pairs"].as_array().unwrap();
+    assert!(
+        opened
+            .iter()
+            .all(|pair| pair["to"] == "control" && pair["entirely"] == false)
+    );
+    assert_eq!(opened.len(), 2);
+    let same = json(&ends(folder.path(), 0, &["diff", "plant", "plant", "--output", "json"]).out);
+    assert_eq!(same["findings"]["new"], serde_json::json!([]));
+    assert_eq!(same["opened"]["pairs"], serde_json::json!([]));
+}

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::Findings;
 use super::rules::{Element, Index, elements};
 use super::spans::Spans;
+use crate::diff::{Effect, diff_operations};
 use crate::ids::{ConduitId, FlowName, GatewayId};
 use crate::plan::{Bridge, Broker, Grant, Plan, Rule};
 use crate::protocol::Operations;
@@ -17,32 +18,62 @@ use crate::protocol::mqtt::MqttOperation;
 const HELP: &str =
     "put the flow back; if the process can do without it, first release it without `must_flow`";
 
+/// What must flow by a plan in force, and does not by the new one, or not all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Loss<'a> {
+    pub(crate) gateway: &'a GatewayId,
+    pub(crate) conduit: &'a ConduitId,
+    pub(crate) flow: &'a FlowName,
+    /// Why it is lost; `None`: it goes on, and may do less inside its protocol.
+    pub(crate) why: Option<&'static str>,
+}
+
 pub(super) fn check(
     previous: &BTreeMap<GatewayId, Plan>,
     plans: &BTreeMap<GatewayId, Plan>,
     findings: &mut Findings,
 ) {
+    for loss in losses(previous, plans) {
+        findings.gateway = Some(loss.gateway.clone());
+        let name = format!("{}/{}", loss.conduit, loss.flow);
+        match loss.why {
+            Some(why) => {
+                let words = format!("flow {name} must flow, but would be lost: {why}");
+                findings.error("PC0131", words, HELP);
+            }
+            None => findings.warning(
+                "PC0132",
+                format!(
+                    "flow {name} must flow, but may do less inside its protocol than in the plan in force"
+                ),
+                "make sure that the process does not use what is taken away",
+            ),
+        }
+    }
+    findings.gateway = None;
+}
+
+/// All that is lost of what must flow, by the plans of each gateway.
+pub(crate) fn losses<'a>(
+    previous: &'a BTreeMap<GatewayId, Plan>,
+    plans: &BTreeMap<GatewayId, Plan>,
+) -> Vec<Loss<'a>> {
+    let mut losses = Vec::new();
     for (gateway, before) in previous {
-        let needed = || before.rules.iter().filter(|rule| rule.must_flow);
-        let needed_bridges = || before.bridges.iter().filter(|bridge| bridge.must_flow);
-        findings.gateway = Some(gateway.clone());
+        let mut add = |conduit: &'a ConduitId, flow: &'a FlowName, why| {
+            losses.push(Loss {
+                gateway,
+                conduit,
+                flow,
+                why,
+            });
+        };
+        let rules = before.rules.iter().filter(|rule| rule.must_flow);
+        let bridges = before.bridges.iter().filter(|bridge| bridge.must_flow);
         let Some(after) = plans.get(gateway) else {
-            for rule in needed() {
-                lost(
-                    &rule.conduit,
-                    &rule.flow,
-                    "its gateway no longer has a plan",
-                    findings,
-                );
-            }
-            for bridge in needed_bridges() {
-                lost(
-                    &bridge.conduit,
-                    &bridge.flow,
-                    "its gateway no longer has a plan",
-                    findings,
-                );
-            }
+            let why = Some("its gateway no longer has a plan");
+            rules.for_each(|rule| add(&rule.conduit, &rule.flow, why));
+            bridges.for_each(|bridge| add(&bridge.conduit, &bridge.flow, why));
             continue;
         };
         let index = Index::new(&after.rules);
@@ -52,46 +83,46 @@ pub(super) fn check(
             .map(|side| Spans::of(side.networks.iter().copied()))
             .collect();
         let none = BTreeMap::new();
-        for rule in needed() {
+        for rule in rules {
             // What only grants opened before may go on so.
             let limited = before.grants.contains_key(&rule.conduit);
             let grants = if limited { &none } else { &after.grants };
-            compare(rule, &index, grants, &sides, findings);
+            if let Err(why) = compare(rule, &index, grants, &sides) {
+                add(&rule.conduit, &rule.flow, why);
+            }
         }
-        for bridge in needed_bridges() {
-            compare_bridge(bridge, &after.bridges, findings);
+        for bridge in bridges {
+            if let Err(why) = compare_bridge(bridge, &after.bridges) {
+                add(&bridge.conduit, &bridge.flow, why);
+            }
         }
     }
-    findings.gateway = None;
+    losses
 }
+
+/// Why it is lost, or `None` if it may only do less.
+type LossReason = Option<&'static str>;
 
 fn compare(
     rule: &Rule,
     index: &Index<'_>,
     grants: &BTreeMap<ConduitId, Vec<Grant>>,
     sides: &[Spans],
-    findings: &mut Findings,
-) {
+) -> Result<(), LossReason> {
     let mut narrowed = false;
     for element in elements(rule) {
         let mut covering = index.covering(&element);
         let any = !covering.is_empty();
         covering.retain(|(_, other, _)| !grants.contains_key(&other.conduit));
         if covering.is_empty() {
-            let why = if any {
+            return Err(Some(if any {
                 "it is permitted only during grants of remote access from now on"
             } else {
                 "no flow permits all of it any longer"
-            };
-            return lost(&rule.conduit, &rule.flow, why, findings);
+            }));
         }
         if !crosses(sides, &element) {
-            return lost(
-                &rule.conduit,
-                &rule.flow,
-                "its ends are no longer on two sides of the gateway",
-                findings,
-            );
+            return Err(Some("its ends are no longer on two sides of the gateway"));
         }
         let limits: Vec<Option<&Operations>> = covering
             .iter()
@@ -99,44 +130,24 @@ fn compare(
             .collect();
         narrowed |= !still_permitted(rule.operations.as_deref(), &limits);
     }
-    if narrowed {
-        less(&rule.conduit, &rule.flow, findings);
-    }
+    if narrowed { Err(None) } else { Ok(()) }
 }
 
 /// A bridge goes on if some bridge joins the same brokers, and carries what it carried.
-fn compare_bridge(bridge: &Bridge, after: &[Bridge], findings: &mut Findings) {
+fn compare_bridge(bridge: &Bridge, after: &[Bridge]) -> Result<(), LossReason> {
     let place = |broker: &Broker| (broker.address, broker.port);
     let joins =
         |other: &&Bridge| place(&other.from) == place(&bridge.from) && place(&other.to) == place(&bridge.to);
     let mut standing = after.iter().filter(joins).peekable();
     if standing.peek().is_none() {
-        return lost(
-            &bridge.conduit,
-            &bridge.flow,
-            "no bridge joins its brokers any longer",
-            findings,
-        );
+        return Err(Some("no bridge joins its brokers any longer"));
     }
     let carried: Vec<&MqttOperation> = standing.flat_map(|other| &other.publications).collect();
-    if !bridge.publications.iter().all(|one| carried.contains(&one)) {
-        less(&bridge.conduit, &bridge.flow, findings);
+    if bridge.publications.iter().all(|one| carried.contains(&one)) {
+        Ok(())
+    } else {
+        Err(None)
     }
-}
-
-fn less(conduit: &ConduitId, flow: &FlowName, findings: &mut Findings) {
-    findings.warning(
-        "PC0132",
-        format!(
-            "flow {conduit}/{flow} must flow, but may do less inside its protocol than in the plan in force"
-        ),
-        "make sure that the process does not use what is taken away",
-    );
-}
-
-fn lost(conduit: &ConduitId, flow: &FlowName, why: &str, findings: &mut Findings) {
-    let words = format!("flow {conduit}/{flow} must flow, but would be lost: {why}");
-    findings.error("PC0131", words, HELP);
 }
 
 fn crosses(sides: &[Spans], element: &Element) -> bool {
@@ -155,10 +166,19 @@ fn still_permitted(before: Option<&Operations>, limits: &[Option<&Operations>]) 
     if limits.iter().any(Option::is_none) {
         return true;
     }
+    let Some(before) = before else {
+        return false;
+    };
+    // One of them alone may permit all of it in wider numbers; or several together, each in the same.
+    let narrower =
+        |now: &Operations| matches!(diff_operations(before, now).0, Effect::Narrowed | Effect::Altered);
+    if limits.iter().flatten().any(|now| !narrower(now)) {
+        return true;
+    }
     let now: Vec<String> = limits
         .iter()
         .flatten()
         .flat_map(|operations| operations.phrases())
         .collect();
-    before.is_some_and(|before| before.phrases().iter().all(|phrase| now.contains(phrase)))
+    before.phrases().iter().all(|phrase| now.contains(phrase))
 }

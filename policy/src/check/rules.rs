@@ -15,7 +15,7 @@ use crate::terms::{Answers, OnAgentLoss, Transport};
 
 /// One permitted combination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Element {
+pub(crate) struct Element {
     source: IpNet,
     destination: IpNet,
     /// IP protocol number; 1 stands for echo of both families.
@@ -32,7 +32,7 @@ impl Element {
 }
 
 /// All combinations of one rule whose ends have a family in common.
-pub(super) fn elements(rule: &Rule) -> Vec<Element> {
+pub(crate) fn elements(rule: &Rule) -> Vec<Element> {
     let (protocol, ranges): (u8, Vec<(u16, u16)>) = match &rule.transport {
         Transport::Tcp(ports) => (6, super::spans::ports(ports)),
         Transport::Udp(ports) => (17, super::spans::ports(ports)),
@@ -59,7 +59,7 @@ pub(super) fn elements(rule: &Rule) -> Vec<Element> {
 }
 
 /// All elements of a plan, to be asked which rules cover one.
-pub(super) struct Index<'a> {
+pub(crate) struct Index<'a> {
     rules: &'a [Rule],
     by_ends: HashMap<(IpNet, IpNet), Vec<(usize, Element)>>,
     source_lengths: BTreeSet<u8>,
@@ -67,7 +67,7 @@ pub(super) struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn new(rules: &'a [Rule]) -> Self {
+    pub(crate) fn new(rules: &'a [Rule]) -> Self {
         let mut index = Self {
             rules,
             by_ends: HashMap::new(),
@@ -86,7 +86,7 @@ impl<'a> Index<'a> {
     }
 
     /// The rules that permit the whole of `element`, each with the element that does.
-    pub(super) fn covering(&self, element: &Element) -> Vec<(usize, &'a Rule, Element)> {
+    pub(crate) fn covering(&self, element: &Element) -> Vec<(usize, &'a Rule, Element)> {
         let mut covering = Vec::new();
         for source in wider(&element.source, &self.source_lengths) {
             for destination in wider(&element.destination, &self.destination_lengths) {

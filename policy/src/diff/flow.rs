@@ -72,7 +72,7 @@ struct Comparison {
     details: Vec<String>,
 }
 
-fn compare(before: &Flow, after: &Flow) -> (Effect, Vec<String>) {
+pub(super) fn compare(before: &Flow, after: &Flow) -> (Effect, Vec<String>) {
     let mut comparison = Comparison::default();
     comparison.ends("from", &before.sources, &after.sources);
     comparison.ends("to", &before.destinations, &after.destinations);
@@ -114,7 +114,9 @@ fn compare(before: &Flow, after: &Flow) -> (Effect, Vec<String>) {
         }
     }
     if before.service.protocol != after.service.protocol && comparison.details.is_empty() {
-        comparison.details.push("is read as another protocol".to_owned());
+        let word = |flow: &Flow| flow.service.protocol.map_or("none", |protocol| protocol.word);
+        let detail = format!("protocol: {} (was {})", word(after), word(before));
+        comparison.details.push(detail);
     }
     (
         Effect::of(comparison.wider, comparison.narrower),
@@ -280,7 +282,8 @@ pub(super) fn covers(outer: &[IpNet], inner: &[IpNet]) -> bool {
         .all(|network| outer.iter().any(|wide| wide.contains(network)))
 }
 
-fn covers_ports(outer: &[PortRange], inner: &[PortRange]) -> bool {
+/// Whether every port of `inner` is one of `outer`.
+pub(crate) fn covers_ports(outer: &[PortRange], inner: &[PortRange]) -> bool {
     let of = |ranges: &[PortRange]| -> Vec<NumberRange> {
         ranges
             .iter()

@@ -12,7 +12,7 @@ use super::gateway::gateway;
 use super::granted::{self, Times};
 use super::{Change, Effect, Subject};
 use crate::ids::{ConduitId, GatewayId, ZoneId};
-use crate::model::{ApproverSet, Conduit, Gateway, Plant, Zone};
+use crate::model::{Approver, ApproverSet, Conduit, Gateway, Plant, Zone};
 use crate::neighbours::{Neighbours, neighbours};
 use crate::terms::{Enforcement, OnAgentLoss};
 use crate::words::and;
@@ -60,15 +60,22 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
     if old.risk != new.risk {
         changes.push(recorded(Subject::Risk, "the assessment is written differently"));
     }
-    for (differs, words) in [
-        (old.id != new.id, format!("is {} instead of {}", new.id, old.id)),
-        (old.title != new.title, "has another title".to_owned()),
-        (old.owner != new.owner, "has another owner or contact".to_owned()),
+    for (name, before, after) in [
+        ("name", Value::from(old.id.as_str()), Value::from(new.id.as_str())),
+        ("title", Value::from(&*old.title), Value::from(&*new.title)),
+        ("owner", value(&old.owner), value(&new.owner)),
     ] {
-        if differs {
-            changes.push(recorded(Subject::Plant, &words));
+        if before != after {
+            let mut parts = Vec::new();
+            differing(name, [&before, &after], &mut parts);
+            changes.push(recorded(Subject::Plant, &parts.join("; ")));
         }
     }
+}
+
+/// Records are plain data, which cannot fail to be JSON.
+fn value<T: Serialize>(record: &T) -> Value {
+    serde_json::to_value(record).unwrap_or(Value::Null)
 }
 
 fn recorded(subject: Subject, words: &str) -> Change {
@@ -327,7 +334,8 @@ fn approvers(old: Option<&ApproverSet>, new: &ApproverSet, changes: &mut Vec<Cha
                 details.push(format!("{name} has another key"));
             }
             (Some(before), Some(after)) if before != after => {
-                details.push(format!("{name} has another role"))
+                let role = |approver: &Approver| approver.role.clone().unwrap_or_else(|| "none".to_owned());
+                details.push(format!("role of {name}: {} (was {})", role(after), role(before)));
             }
             _ => {}
         }

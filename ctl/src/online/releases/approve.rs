@@ -19,7 +19,6 @@ use crate::failure::Failure;
 use crate::keys::{self, passphrase};
 use crate::known::short;
 use crate::offline::changes::Changes;
-use crate::offline::check::findings;
 use crate::offline::signing::{self, Stated};
 use crate::output::{Output, Page, Report as _, Tone};
 
@@ -83,15 +82,12 @@ pub(super) async fn approve(
         (None, Some(envelope)) => to_bring(&fetched, envelope, &approvers)?,
         (None, None) => return Err(Failure::usage("either --key or --signature says what is given")),
     };
-    let changes = Changes::between(standing.plant.as_ref(), &loaded.plant)?;
-    let findings = findings(&loaded.plant, standing.plant.as_ref())?;
+    let (changes, findings) = Changes::with_findings(standing.plant.as_ref(), &loaded.plant)?;
     if out.for_people() {
         let mut page = Page::new(out.style);
         Stated::of(statement, &fetched.signed.statement).page(&mut page);
         page.gap();
         changes.page(&mut page);
-        page.gap();
-        findings.iter().for_each(|finding| finding.page(&mut page));
         page.gap();
         standing.base.page(&mut page, standing.approvers.as_ref());
         let done = page.paint(Tone::Good, "✓");

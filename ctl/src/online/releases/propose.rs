@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::loading::LoadedPlant;
 use crate::offline::changes::Changes;
-use crate::offline::check::{FindingLine, findings};
+use crate::offline::check::FindingLine;
 use crate::offline::signing::Stated;
 use crate::output::{Output, Page, Report as _};
 use crate::words;
@@ -69,13 +69,10 @@ pub(super) async fn propose(
     };
     let mut standing = online.stand(out, known, &told, why.base.as_deref()).await?;
     let joined = join(online, &standing, current.as_ref(), &why).await?;
-    let changes = Changes::between(standing.plant.as_ref(), &loaded.plant)?;
-    let findings = findings(&loaded.plant, standing.plant.as_ref())?;
+    let (changes, findings) = Changes::with_findings(standing.plant.as_ref(), &loaded.plant)?;
     if out.for_people() {
         let mut page = Page::new(out.style);
         changes.page(&mut page);
-        page.gap();
-        findings.iter().for_each(|finding| finding.page(&mut page));
         page.gap();
         standing.base.page(&mut page, standing.approvers.as_ref());
         out.text(&page.finish())?;

@@ -271,6 +271,11 @@ impl Report for ReleaseShown {
             if let Some(verified) = &self.verified {
                 verified.page(page);
             }
+            if let (Some(changes), Some(base)) = (&self.changes, &self.base) {
+                page.gap();
+                base.page(page, None);
+                changes.page(page);
+            }
             return;
         }
         let done = page.paint(Tone::Good, "✓");

@@ -35,7 +35,7 @@ pub struct Base {
     pub statement_digest: Option<String>,
     /// `verified`: by this person, on this machine, or signed by the approvers in force since then. `given`: the document
     /// that was named with `--base`. `first-use`: this machine knows no release of the plant yet. `no-release`: none is
-    /// in force. `other-history`: verified here, and unknown to the coordinator. `coordinator`: on the coordinator's word.
+    /// in force. `parent`: the release on top of which this one was made, by its own statement. `other-history`: verified here, and unknown to the coordinator. `coordinator`: on the coordinator's word.
     pub how: String,
 }
 
@@ -68,7 +68,7 @@ struct ReadStatement {
 }
 
 impl Base {
-    fn of(head: Option<(Revision, Digest)>, how: &str) -> Self {
+    pub(super) fn of(head: Option<(Revision, Digest)>, how: &str) -> Self {
         Self {
             revision: head.map(|(revision, _)| revision.0),
             statement_digest: head.map(|(_, digest)| digest.to_string()),
@@ -100,6 +100,10 @@ impl Base {
                     "{done} compared with your own document, from which {named} was made"
                 ));
             }
+            "parent" if self.revision.is_none() => {
+                page.line("it is the first release: everything in it is new")
+            }
+            "parent" => page.line(format!("compared with {named}, on top of which it was made")),
             "no-release" => page.line("no release is in force: everything in this one is new"),
             "other-history" => {
                 let warn = page.paint(Tone::Warn, "▲");

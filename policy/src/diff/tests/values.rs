@@ -80,3 +80,22 @@ fn the_same_connections_by_a_vaguer_service_are_shown_as_such() {
     );
     assert!(text.contains("service: tcp/502 (was modbus-tcp)"), "{text}");
 }
+
+#[test]
+fn the_plant_itself_and_its_people_are_shown_before_and_after() {
+    let text = said(|plant| {
+        plant.title = "Water".to_owned();
+        plant.owner = Some(crate::model::Owner {
+            organisation: "Works".to_owned(),
+            contact: None,
+        });
+        plant.approvers.people.values_mut().next().unwrap().role = Some("operations".to_owned());
+    });
+    for words in [
+        "plant recorded: title: Water (was ",
+        "owner: ",
+        "role of a.silva: operations (was none)",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}

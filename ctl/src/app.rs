@@ -65,9 +65,12 @@ fn dispatch(out: &Output, cli: &Cli) -> Result<Exit, Failure> {
         Command::Check(args) => offline::check::check(out, args),
         Command::Schema(args) => schemas::schema(out, args),
         Command::Explain(args) => offline::explain::explain(out, args),
-        Command::Diff(args) if args.against_current => {
-            wait(online::releases::diff_current(out, context, &args.old))
-        }
+        Command::Diff(args) if args.against_current => wait(online::releases::diff_current(
+            out,
+            context,
+            &args.old,
+            args.recorded.as_deref(),
+        )),
         Command::Diff(args) => offline::changes::diff(out, args),
         Command::Reach(args) => offline::reach::reach(out, args),
         Command::Graph(args) => offline::plans::graph(out, args),

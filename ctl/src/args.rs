@@ -249,6 +249,14 @@ pub struct Explain {
     pub at: Option<String>,
 }
 
+/// How much recorded traffic is judged by a release.
+#[derive(Debug, Args)]
+pub struct RecordedSpan {
+    /// Since when traffic that passed is judged again by the release, to show what it would refuse (default: 7d; 0: not at all).
+    #[arg(id = "recorded", long = "recorded", value_name = "TIME")]
+    pub since: Option<String>,
+}
+
 /// `penstock diff`.
 #[derive(Debug, Args)]
 pub struct Diff {
@@ -263,6 +271,10 @@ pub struct Diff {
     /// Compare with the coordinator's current release.
     #[arg(long, conflicts_with = "against")]
     pub against_current: bool,
+    /// Since when traffic that passed is judged again by the newer document, to show what it would refuse (default: 7d; 0: not at
+    /// all).
+    #[arg(long, value_name = "TIME", requires = "against_current")]
+    pub recorded: Option<String>,
 }
 
 /// `penstock reach`.

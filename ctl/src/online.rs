@@ -7,6 +7,7 @@ pub mod health;
 pub mod learn;
 pub mod login;
 pub mod releases;
+mod trail;
 pub mod why;
 
 use penstock_policy::ids::Digest;

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use crate::args;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::offline::{changes, check, explain, init, plans, reach, replay, signing};
+use crate::offline::{check, explain, init, plans, reach, replay, signing};
 use crate::online::{audit, devices, fleet, health, login, releases, why};
 use crate::output::{Output, Report};
 
@@ -23,7 +23,7 @@ fn all() -> Vec<(&'static str, Schema)> {
     }
     vec![
         of::<check::Checked>("check"),
-        of::<changes::Changes>("diff"),
+        of::<releases::ChangesAndRecorded>("diff"),
         of::<explain::Explanation>("explain"),
         of::<explain::CodeMeaning>("explain-code"),
         of::<reach::Reaches>("reach"),
@@ -82,7 +82,7 @@ mod tests {
     /// Each command, the title of its schema, and the names of what it defines.
     const NAMES: &str = "\
 check: Checked FindingLine Summary\n\
-diff: Changes ChangeLine FindingLine FindingsCompared GatewayTouch MustFlowLine WayLine ZonePair ZonePairs\n\
+diff: Changes ChangeLine FindingLine FindingsCompared GatewayTouch MustFlowLine Recorded RecordedEnd RecordedRefusal RecordedSum RecordedUnjudged WayLine ZonePair ZonePairs\n\
 explain: Explanation BridgeLine End GatewayVerdict Line OperationVerdict Permitted RuleLine\n\
 explain-code: CodeMeaning\n\
 reach: Reaches ReachLine StepLine WayLine\n\
@@ -94,7 +94,7 @@ key: KeyShown\n\
 init: Started StartedKey\n\
 release-sign: Signed Stated\n\
 release-verify: Verified Stated\n\
-release: ReleaseShown Assurance Base ChangeLine Changes FindingLine FindingsCompared GatewayTouch MustFlowLine ReleaseLine Stated WayLine ZonePair ZonePairs\n\
+release: ReleaseShown Assurance Base ChangeLine Changes FindingLine FindingsCompared GatewayTouch MustFlowLine Recorded RecordedEnd RecordedRefusal RecordedSum RecordedUnjudged ReleaseLine Stated WayLine ZonePair ZonePairs\n\
 release-list: ReleaseList ReleaseLine\n\
 login: LoggedIn\n\
 whoami: Whoami\n\

@@ -29,6 +29,9 @@ pub enum Release {
         /// Your own copy of the document in force, to compare with where this machine has verified no release yet.
         #[arg(long, value_name = "PATH")]
         base: Option<PathBuf>,
+        /// The days of recorded traffic.
+        #[command(flatten)]
+        recorded: super::RecordedSpan,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
@@ -65,6 +68,9 @@ pub enum Release {
         /// Your own copy of the document in force, to compare with where this machine has verified no release yet.
         #[arg(long, value_name = "PATH")]
         base: Option<PathBuf>,
+        /// The days of recorded traffic.
+        #[command(flatten)]
+        recorded: super::RecordedSpan,
         /// Do not ask; the digest has to be given.
         #[arg(long, short, requires = "digest")]
         yes: bool,
@@ -97,6 +103,9 @@ pub enum Release {
         /// Also write the statement's exact bytes, for `release sign` on another machine.
         #[arg(long, value_name = "FILE")]
         statement: Option<PathBuf>,
+        /// The days of recorded traffic.
+        #[command(flatten)]
+        recorded: super::RecordedSpan,
     },
     /// Propose the documents of an earlier release as a new one
     #[command(
@@ -115,6 +124,9 @@ pub enum Release {
         /// Your own copy of the document in force, to compare with where this machine has verified no release yet.
         #[arg(long, value_name = "PATH")]
         base: Option<PathBuf>,
+        /// The days of recorded traffic.
+        #[command(flatten)]
+        recorded: super::RecordedSpan,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,

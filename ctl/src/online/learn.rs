@@ -1,7 +1,7 @@
 //! `learn --from-gateways`: what gateways learned in observing zones and counted by their verdicts, put together over
 //! gateways and time, and written as the same proposal as from captures.
 
-mod events;
+pub(super) mod events;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditClock, AuditRecord, Decision, SearchAuditRequest, Severity};
 
 use super::Online;
+use super::trail::{self, ReadBudget};
 use crate::args;
 use crate::ask;
 use crate::exit::Exit;
@@ -21,8 +22,12 @@ use crate::offline::replay::{clock, plans};
 use crate::output::Output;
 use crate::{times, words};
 
-/// Records of one search; a stretch of time that has more is halved.
-const RECORDS_MAX: u32 = 100_000;
+/// All of it, as many records at once as a search gives.
+const BUDGET: ReadBudget = ReadBudget {
+    page: 100_000,
+    records: usize::MAX,
+    until: None,
+};
 
 /// What is put together.
 #[derive(Debug, Default)]
@@ -44,8 +49,6 @@ struct GatheredTalks {
     unusable: u64,
     /// Gateways that did not learn, and why.
     not_learning: BTreeSet<String>,
-    /// Stretches of time of which not all was read.
-    cut: Vec<String>,
 }
 
 /// `penstock learn --from-gateways`.
@@ -67,7 +70,7 @@ pub(crate) async fn learn(out: &Output, context: Option<&str>, args: &args::Lear
     let (since, until) = times::stretch(args.since.as_deref(), args.until.as_deref(), now_ms)?;
     let until = if until == 0 { now_ms } else { until };
     let waiting = ask::waiting(out, "reading the trail");
-    let mut gathered = GatheredTalks::default();
+    let (mut gathered, mut cut) = (GatheredTalks::default(), Vec::new());
     for source in &sources {
         for (kinds, decision) in [
             (&["learned", "loss", "agent"][..], Decision::Unspecified),
@@ -82,12 +85,14 @@ pub(crate) async fn learn(out: &Output, context: Option<&str>, args: &args::Lear
                 severity_min: Severity::Unspecified.into(),
                 decision: decision.into(),
                 text: String::new(),
-                limit: RECORDS_MAX,
+                limit: BUDGET.page,
                 newest_first: false,
                 // A gateway's clock alone does not say when: one that is wrong would keep all of it out.
                 clock: AuditClock::Either.into(),
             };
-            gathered.read(&mut online, &request).await?;
+            let mut take = |record, ms| gathered.take(record, ms);
+            let gaps = trail::read(&mut online, &request, BUDGET, &mut take).await?;
+            cut.extend(gaps.in_words());
         }
     }
     drop(waiting);
@@ -95,48 +100,10 @@ pub(crate) async fn learn(out: &Output, context: Option<&str>, args: &args::Lear
     if let Some(plans) = &plans {
         gathered.learned.leave_out(plans);
     }
-    propose(out, args, loaded.as_ref(), &gathered.learned, &gathered.cut)
+    propose(out, args, loaded.as_ref(), &gathered.learned, &cut)
 }
 
 impl GatheredTalks {
-    /// Reads all that `request` finds, in stretches of time of which each fits one answer.
-    async fn read(&mut self, online: &mut Online, request: &SearchAuditRequest) -> Result<(), Failure> {
-        let Some(oldest_ms) = oldest(online, request).await? else {
-            return Ok(());
-        };
-        let whole = (request.from_ms, request.until_ms);
-        let mut stretches = vec![(request.from_ms.max(oldest_ms), request.until_ms)];
-        while let Some((from_ms, until_ms)) = stretches.pop() {
-            let part = SearchAuditRequest {
-                from_ms,
-                until_ms,
-                ..request.clone()
-            };
-            let records = online.search(part).await?;
-            if records.len() < RECORDS_MAX as usize {
-                self.take_within(records, whole, (from_ms, until_ms));
-            } else if from_ms < until_ms {
-                let middle = from_ms + (until_ms - from_ms) / 2;
-                stretches.extend([(middle + 1, until_ms), (from_ms, middle)]);
-            } else {
-                // One millisecond with more records than an answer has: never on a real plant, but it must not be silent.
-                self.take_within(records, whole, (from_ms, until_ms));
-                self.cut.push(format!("the trail at {}", words::instant(from_ms)));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes what has its place in this part of the whole: found by either clock, a record may stand in two.
-    fn take_within(&mut self, records: Vec<AuditRecord>, whole: (u64, u64), part: (u64, u64)) {
-        for record in records {
-            let placed_ms = placed_ms(&record, whole);
-            if (part.0..=part.1).contains(&placed_ms) {
-                self.take(record, placed_ms);
-            }
-        }
-    }
-
     fn take(&mut self, record: AuditRecord, placed_ms: u64) {
         let event = record.event.unwrap_or_default();
         match event.kind {
@@ -212,30 +179,6 @@ impl GatheredTalks {
     }
 }
 
-/// When a record happened, as far as the whole stretch of time is concerned: by the coordinator's clock, unless only the
-/// gateway's lies in it.
-fn placed_ms(record: &AuditRecord, (from_ms, until_ms): (u64, u64)) -> u64 {
-    let received_ms = record.received_ms;
-    match &record.event {
-        Some(event) if !(from_ms..=until_ms).contains(&received_ms) => event.time_ms,
-        _ => received_ms,
-    }
-}
-
-/// When the oldest record that `request` asks for happened, in the order of arrival.
-async fn oldest(online: &mut Online, request: &SearchAuditRequest) -> Result<Option<u64>, Failure> {
-    let first = SearchAuditRequest {
-        limit: 1,
-        ..request.clone()
-    };
-    let found = online.search(first).await?;
-    // Another gateway's may have arrived later and be older, so this only saves halving since 1970.
-    const EARLIER_MS: u64 = 400 * 24 * 3_600_000;
-    let whole = (request.from_ms, request.until_ms);
-    let first = found.first().map(|record| placed_ms(record, whole));
-    Ok(first.map(|ms| ms.saturating_sub(EARLIER_MS)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,7 +218,9 @@ mod tests {
         ];
         let mut gathered = GatheredTalks::default();
         for part in [(1_000, 1_500), (1_501, 2_000)] {
-            gathered.take_within(records.clone(), whole, part);
+            trail::take_within(records.clone(), whole, part, &mut |record, ms| {
+                gathered.take(record, ms)
+            });
         }
         assert_eq!(gathered.records, 4);
         assert_eq!((gathered.first_ms, gathered.last_ms), (Some(1_200), 1_900));

@@ -7,6 +7,7 @@ mod ending;
 mod fetched;
 mod parent;
 mod propose;
+mod recorded;
 mod report;
 mod standing;
 
@@ -15,6 +16,7 @@ use std::path::Path;
 use penstock_policy::ids::{Digest, Revision};
 use penstock_proto::v1::{ListReleasesRequest, Release, ReleaseState};
 
+pub use self::recorded::{ChangesAndRecorded, Recorded};
 pub use self::report::{Assurance, ReleaseLine, ReleaseList, ReleaseShown};
 pub use self::standing::Base;
 
@@ -35,7 +37,13 @@ use crate::offline::signing::{self, Stated};
 use crate::output::Output;
 
 /// `penstock diff PATH --against-current`.
-pub(crate) async fn diff_current(out: &Output, context: Option<&str>, path: &Path) -> Result<Exit, Failure> {
+pub(crate) async fn diff_current(
+    out: &Output,
+    context: Option<&str>,
+    path: &Path,
+    asked: Option<&str>,
+) -> Result<Exit, Failure> {
+    let since = recorded::since(asked)?;
     let new = loading::load(path, out)?;
     let mut online = Online::connect(context).await?;
     let known = online.known()?;
@@ -48,6 +56,7 @@ pub(crate) async fn diff_current(out: &Output, context: Option<&str>, path: &Pat
     };
     let standing = online.stand(out, known, &told, None).await?;
     let mut old = standing.plant;
+    let revision = current.as_ref().map(|current| current.statement.revision.0);
     match current {
         // Nothing is signed by this answer; but whose word it is has to be said.
         Some(current) if old.is_none() => {
@@ -59,7 +68,13 @@ pub(crate) async fn diff_current(out: &Output, context: Option<&str>, path: &Pat
         None => out.remark("there is no current release: everything in this one is new"),
         Some(_) => {}
     }
-    out.show(&Changes::between(old.as_ref(), &new.plant)?)?;
+    let changes = Changes::between(old.as_ref(), &new.plant)?;
+    let against = recorded::Against {
+        new: &new.plant,
+        base: old.as_ref().map(|old| (old, revision)),
+    };
+    let recorded = recorded::recorded(&mut online, out, since.as_deref(), against).await;
+    out.show(&ChangesAndRecorded { changes, recorded })?;
     Ok(Exit::Done)
 }
 
@@ -146,8 +161,10 @@ pub(crate) async fn release(
             reason,
             again,
             base,
+            recorded,
             yes,
         } => {
+            let recorded = recorded::since(recorded.since.as_deref())?;
             let loaded = loading::load(path, out)?;
             if out.for_people() && !loaded.diagnostics.is_empty() {
                 out.text(&loaded.diagnostics.render(loading::drawing(out.style)))?;
@@ -158,6 +175,7 @@ pub(crate) async fn release(
                 reason: reason.clone(),
                 again: *again,
                 base: base.clone(),
+                recorded,
                 yes: *yes,
                 earlier: false,
             };
@@ -168,8 +186,10 @@ pub(crate) async fn release(
             ticket,
             reason,
             base,
+            recorded,
             yes,
         } => {
+            let recorded = recorded::since(recorded.since.as_deref())?;
             let mut online = Online::connect(context).await?;
             let earlier = online.require(*revision).await?;
             let digest = Digest::of(&earlier.signed.statement);
@@ -181,6 +201,7 @@ pub(crate) async fn release(
                 reason: reason.clone(),
                 again: false,
                 base: base.clone(),
+                recorded,
                 yes: *yes,
                 earlier: true,
             };
@@ -193,6 +214,7 @@ pub(crate) async fn release(
             unlock,
             signature,
             base,
+            recorded,
             yes,
         } => {
             let asked = approve::ApprovalRequest {
@@ -202,6 +224,7 @@ pub(crate) async fn release(
                 passphrase_file: unlock.passphrase_file.as_deref(),
                 signature: signature.as_deref(),
                 base: base.as_deref(),
+                recorded: recorded::since(recorded.since.as_deref())?,
                 yes: *yes,
             };
             approve(out, context, &asked).await
@@ -214,7 +237,9 @@ pub(crate) async fn release(
             documents,
             save,
             statement,
+            recorded,
         } => {
+            let since = recorded::since(recorded.since.as_deref())?;
             let mut online = Online::connect(context).await?;
             online.settle_zone().await;
             let fetched = online.require(revision.unwrap_or(0)).await?;
@@ -223,6 +248,19 @@ pub(crate) async fn release(
             known.check_number(fetched.statement.revision, digest)?;
             let compiled = plant_of(&fetched, out);
             let verified = Assurance::of(&known, digest, compiled.as_ref().err());
+            let recorded = match (&compiled, &since) {
+                (Ok(loaded), Some(_)) => {
+                    // Whatever is amiss with what holds, this release is shown.
+                    let current = fetched_plant(&mut online, 0, out).await.ok().flatten();
+                    let base = current.as_ref();
+                    let against = recorded::Against {
+                        new: &loaded.plant,
+                        base: base.map(|current| (&current.loaded.plant, Some(current.revision))),
+                    };
+                    recorded::recorded(&mut online, out, since.as_deref(), against).await
+                }
+                _ => None,
+            };
             if let Some(folder) = documents {
                 // What is written is taken for the release's by whoever signs it elsewhere.
                 if let Err(fault) = compiled {
@@ -242,6 +280,7 @@ pub(crate) async fn release(
             };
             let mut shown = shown(&fetched, "shown", compared)?;
             shown.verified = Some(verified);
+            shown.recorded = recorded;
             out.show(&shown)?;
             Ok(Exit::Done)
         }
@@ -342,6 +381,7 @@ struct ReleaseComparison {
     changes: Changes,
     findings: Vec<FindingLine>,
     base: Base,
+    recorded: Option<Recorded>,
 }
 
 fn shown(
@@ -349,9 +389,14 @@ fn shown(
     done: &str,
     compared: Option<ReleaseComparison>,
 ) -> Result<ReleaseShown, Failure> {
-    let (changes, findings, base) = match compared {
-        Some(compared) => (Some(compared.changes), compared.findings, Some(compared.base)),
-        None => (None, Vec::new(), None),
+    let (changes, findings, base, recorded) = match compared {
+        Some(compared) => (
+            Some(compared.changes),
+            compared.findings,
+            Some(compared.base),
+            compared.recorded,
+        ),
+        None => (None, Vec::new(), None, None),
     };
     Ok(ReleaseShown {
         release: ReleaseLine::of(fetched.release.clone())?,
@@ -359,6 +404,7 @@ fn shown(
         changes,
         findings,
         base,
+        recorded,
         verified: None,
         done: done.to_owned(),
         documents: fetched

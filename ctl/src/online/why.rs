@@ -18,14 +18,14 @@ use penstock_policy::explain;
 use penstock_policy::ids::{GatewayId, ZoneId};
 use penstock_policy::model::Plant;
 use penstock_policy::plan::{Grant, Plan, opened_by};
-use penstock_policy::protocol::LimitSet;
-use penstock_policy::verdict::{Connection, Permissions, Reason, matching, permitted};
-use penstock_proto::v1::{AuditClock, Decision, LearnedRange, SearchAuditRequest};
+use penstock_policy::verdict::{Reason, matching};
+use penstock_proto::v1::{AuditClock, Decision, SearchAuditRequest};
 
 use self::gather::{Group, Refusals};
 pub use self::report::{Ask, Refused, Why};
 use super::Online;
 use super::releases::{FetchedPlant, fetched_plant};
+use super::trail;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::offline::explain::{GatewayVerdict, told};
@@ -246,7 +246,7 @@ fn by_plan(release: &Judging, group: &Group, plan: &Plan) -> Option<ReleaseJudge
             operation.decision == "allow"
         })
     };
-    let values = telling_values(plan, &answer.connection, group.values.as_ref());
+    let values = trail::telling_values(plan, &answer.connection, group.values.as_ref());
     let (first, further) = match values.split_first() {
         None => (told(None), &[][..]),
         Some((first, further)) => (told(Some(*first)), further),
@@ -259,29 +259,6 @@ fn by_plan(release: &Judging, group: &Group, plan: &Plan) -> Option<ReleaseJudge
         hindrance,
         passes,
     })
-}
-
-/// The values by which all of a range can be judged: its ends, and in it the first behind each range that a flow permits.
-fn telling_values(plan: &Plan, connection: &Connection, refused: Option<&LearnedRange>) -> Vec<u32> {
-    let Some(refused) = refused else {
-        return Vec::new();
-    };
-    let mut values = vec![refused.first, refused.last];
-    if let Permissions::Only(listed) = permitted(plan, connection) {
-        let entries = listed.iter().flat_map(|(_, operations)| &operations.permitted);
-        let ranges = entries.filter_map(|entry| match entry.limit("values") {
-            Some(LimitSet::Numbers(ranges)) => Some(ranges),
-            _ => None,
-        });
-        let ends = ranges.flatten().map(|range| range.last);
-        values.extend(
-            ends.map(|last| last.saturating_add(1))
-                .filter(|value| (refused.first..=refused.last).contains(value)),
-        );
-    }
-    values.sort_unstable();
-    values.dedup();
-    values
 }
 
 /// The interface on whose side an address lives.

@@ -24,6 +24,7 @@ mod lies;
 mod names;
 mod outages;
 mod person;
+mod recorded;
 mod releases;
 mod sessions;
 mod tokens;

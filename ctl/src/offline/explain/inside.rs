@@ -32,7 +32,7 @@ pub struct OperationVerdict {
 
 impl OperationVerdict {
     /// Of `asked` on a connection that `plan` lets pass. `None` where nothing is inspected because nothing is crossed.
-    pub(super) fn on_connection(
+    pub(crate) fn on_connection(
         asked: &Query,
         on: &str,
         plan: &Plan,

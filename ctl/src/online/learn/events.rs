@@ -13,7 +13,7 @@ use penstock_proto::v1::{LearnedEvent, VerdictEvent};
 
 /// Why a verdict counts for no talk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotCounted {
+pub(in crate::online) enum NotCounted {
     /// What it tells of has no ports.
     Portless,
     /// It went to a group, which no flow can name.
@@ -23,7 +23,7 @@ pub(super) enum NotCounted {
 }
 
 /// What a gateway learned of two ends.
-pub(super) fn learned(event: LearnedEvent) -> Option<(Ends, Talk)> {
+pub(in crate::online) fn learned(event: LearnedEvent) -> Option<(Ends, Talk)> {
     let ends = ends(&event.source, &event.destination, event.protocol, event.port)?;
     let protocol = Protocol::of(&event.application)?;
     let mut talk = Talk::new(Duration::from_millis(event.first_ms), Some(protocol));
@@ -40,7 +40,7 @@ pub(super) fn learned(event: LearnedEvent) -> Option<(Ends, Talk)> {
 }
 
 /// What a gateway counted by its verdicts.
-pub(super) fn counted(verdict: &VerdictEvent) -> Result<(Ends, Talk), NotCounted> {
+pub(in crate::online) fn counted(verdict: &VerdictEvent) -> Result<(Ends, Talk), NotCounted> {
     if !matches!(verdict.protocol, 6 | 17) {
         return Err(NotCounted::Portless);
     }

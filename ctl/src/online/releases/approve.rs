@@ -10,6 +10,7 @@ use penstock_proto::v1::{ApproveReleaseRequest, Signature as WireSignature};
 
 use super::super::{Online, refused};
 use super::fetched::{FetchedRelease, plant_of};
+use super::recorded::{self, Against};
 use super::report::ReleaseLine;
 use super::standing::ServedChain;
 use super::{ReleaseComparison, is_about, named_by_person, shown};
@@ -32,6 +33,8 @@ pub(super) struct ApprovalRequest<'a> {
     pub(super) passphrase_file: Option<&'a Path>,
     pub(super) signature: Option<&'a Path>,
     pub(super) base: Option<&'a Path>,
+    /// Since when recorded traffic is judged; `None`: it is not.
+    pub(super) recorded: Option<String>,
     pub(super) yes: bool,
 }
 
@@ -83,11 +86,21 @@ pub(super) async fn approve(
         (None, None) => return Err(Failure::usage("either --key or --signature says what is given")),
     };
     let (changes, findings) = Changes::with_findings(standing.plant.as_ref(), &loaded.plant)?;
+    let against = Against {
+        new: &loaded.plant,
+        base: standing
+            .plant
+            .as_ref()
+            .map(|plant| (plant, standing.base.revision)),
+    };
+    let recorded = recorded::recorded(&mut online, out, asked.recorded.as_deref(), against).await;
     if out.for_people() {
         let mut page = Page::new(out.style);
         Stated::of(statement, &fetched.signed.statement).page(&mut page);
         page.gap();
         changes.page(&mut page);
+        page.gap();
+        recorded::show(recorded.as_ref(), &mut page);
         page.gap();
         standing.base.page(&mut page, standing.approvers.as_ref());
         let done = page.paint(Tone::Good, "✓");
@@ -134,6 +147,7 @@ pub(super) async fn approve(
         changes,
         findings,
         base: standing.base,
+        recorded,
     };
     out.show(&shown(&fetched, "signed", Some(compared))?)?;
     Ok(Exit::Done)

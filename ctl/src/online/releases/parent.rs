@@ -56,6 +56,7 @@ impl Online {
             changes,
             findings,
             base,
+            recorded: None,
         }))
     }
 

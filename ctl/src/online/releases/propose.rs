@@ -10,6 +10,7 @@ use penstock_proto::v1::{DocumentFile, ListGatewaysRequest, ListReleasesRequest,
 use super::super::{Online, refused};
 use super::fetched::{FetchedRelease, history};
 use super::is_about;
+use super::recorded::{self, Against};
 use super::report::{ReleaseLine, ReleaseShown};
 use super::standing::{ServedChain, VerifiedStanding};
 use crate::ask;
@@ -30,6 +31,8 @@ pub(super) struct ProposalReason {
     pub(super) again: bool,
     /// This person's own copy of the document in force.
     pub(super) base: Option<PathBuf>,
+    /// Since when recorded traffic is judged; `None`: it is not.
+    pub(super) recorded: Option<String>,
     pub(super) yes: bool,
     /// A document that was in force goes back as it is, also where `check` finds errors in it: it is for a person to weigh.
     pub(super) earlier: bool,
@@ -70,9 +73,19 @@ pub(super) async fn propose(
     let mut standing = online.stand(out, known, &told, why.base.as_deref()).await?;
     let joined = join(online, &standing, current.as_ref(), &why).await?;
     let (changes, findings) = Changes::with_findings(standing.plant.as_ref(), &loaded.plant)?;
+    let against = Against {
+        new: &loaded.plant,
+        base: standing
+            .plant
+            .as_ref()
+            .map(|plant| (plant, standing.base.revision)),
+    };
+    let recorded = recorded::recorded(online, out, why.recorded.as_deref(), against).await;
     if out.for_people() {
         let mut page = Page::new(out.style);
         changes.page(&mut page);
+        page.gap();
+        recorded::show(recorded.as_ref(), &mut page);
         page.gap();
         standing.base.page(&mut page, standing.approvers.as_ref());
         out.text(&page.finish())?;
@@ -137,6 +150,7 @@ pub(super) async fn propose(
         changes: Some(changes),
         findings,
         base: Some(standing.base),
+        recorded,
         verified: None,
         done: "proposed".to_owned(),
         documents: loaded

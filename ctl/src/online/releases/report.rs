@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::digest;
+use super::recorded::{self, Recorded};
 use super::standing::Base;
 use crate::failure::Failure;
 use crate::known::KnownPlant;
@@ -248,6 +249,9 @@ pub struct ReleaseShown {
     pub base: Option<Base>,
     /// What of it was verified; only where it is shown.
     pub verified: Option<Assurance>,
+    /// Recorded traffic of the last days that it would refuse; absent where it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<Recorded>,
     /// What was done, in a word: `shown`, `proposed`, `signed`, `rejected` or `withdrawn`.
     pub done: String,
     /// Names of its documents.
@@ -276,6 +280,7 @@ impl Report for ReleaseShown {
                 base.page(page, None);
                 changes.page(page);
             }
+            recorded::show(self.recorded.as_ref(), page);
             return;
         }
         let done = page.paint(Tone::Good, "✓");

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use penstock_inspect::operation::VALUES;
 use penstock_inspect::query::Query;
 use penstock_policy::verdict::{Carried, Connection};
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{AuditRecord, Decision, LearnedRange, NamedAddress, SearchAuditRequest};
 
 use crate::failure::Failure;
-use crate::online::Online;
+use crate::online::{Online, trail};
 
 /// Different things that are kept apart; further ones are counted.
 const GROUPS_MAX: usize = 1_000;
@@ -85,9 +84,8 @@ impl Refusals {
         online: &mut Online,
         request: SearchAuditRequest,
     ) -> Result<(), Failure> {
-        let limit = request.limit as usize;
-        let records = online.search(request).await?;
-        self.cut |= records.len() >= limit;
+        let (records, cut) = trail::newest(online, request).await?;
+        self.cut |= cut;
         records.into_iter().for_each(|record| self.take(record));
         Ok(())
     }
@@ -237,12 +235,7 @@ impl Group {
     /// The operation with one of the values that it carried; `None` where its words do not read back exactly as they are, or
     /// it writes and no value is known.
     pub(super) fn asked(&self, value: Option<u32>) -> Option<Query> {
-        let said = self.operation.as_ref()?;
-        let value = value.map_or_else(String::new, |value| format!(" value {value}"));
-        let asked = Query::read(&format!("{said}{value}")).ok()?;
-        let operation = asked.operation();
-        let writes = operation.numbers(VALUES).is_some();
-        (operation.to_string() == *said && writes == self.values.is_some()).then_some(asked)
+        trail::asked(self.operation.as_ref()?, value, self.values.is_some())
     }
 
     /// How it was carried; `None` for a number that is none.

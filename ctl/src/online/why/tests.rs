@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use penstock_proto::v1::audit_event::Kind;
-use penstock_proto::v1::{AuditEvent, AuditRecord, OperationEvent, VerdictEvent};
+use penstock_proto::v1::{AuditEvent, AuditRecord, LearnedRange, OperationEvent, VerdictEvent};
 
 use super::*;
 use crate::args::{Color, Format};

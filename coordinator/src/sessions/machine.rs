@@ -206,9 +206,10 @@ impl Machine {
         self.intake.room_kib()
     }
 
-    /// Blocks that a session took in which is over, and which nobody was asked about: with room for them they can still be judged.
-    pub fn unjudged(&mut self, has_room: bool) -> Vec<AuditBlock> {
-        self.intake.unjudged(has_room)
+    /// Blocks that a session took in which is over, and which nobody was asked about. They can still be judged: `answer` is what came
+    /// of the last question, if one was open, and `has_room` says whether the last block has room in memory.
+    pub fn unjudged(&mut self, answer: Option<&Answer>, has_room: bool) -> Vec<AuditBlock> {
+        self.intake.unjudged(answer, has_room)
     }
 
     /// Whether a message waits for the gateway.

@@ -305,7 +305,6 @@ impl Session {
         {
             permit.send(Box::new(message));
         }
-        let forked = matches!(&end, Err(refusal) if refusal.reason == Reason::AuditFork);
         let gateway = self.peer.gateway.clone();
         match end {
             Ok(()) => tracing::info!(%gateway, "gateway disconnected"),
@@ -334,10 +333,7 @@ impl Session {
         };
         let lost = std::future::poll_fn(|cx| place.poll_lost(cx));
         let last = async {
-            // Behind a block that was refused, all are.
-            if !forked {
-                self.judge_rest().await;
-            }
+            self.judge_rest().await;
             if stood {
                 self.all.remember(&self.peer).await;
             }
@@ -351,14 +347,15 @@ impl Session {
 
     /// What was taken in is judged although the session is over: who is refused, and hangs up at once, leaves an alarm all the same.
     async fn judge_rest(&mut self) {
-        if self.answer.is_some() {
-            arrival(&mut self.answer).await;
-        }
-        if self.admission.is_some() {
+        let answer = match &self.answer {
+            Some(_) => Some(arrival(&mut self.answer).await),
+            None => None,
+        };
+        let has_room = self.admission.is_some() && {
             let room = arrival(&mut self.admission).await;
-            self.admitted(room);
-        }
-        let blocks = self.machine.unjudged(self.room.is_some());
+            matches!(self.admitted(room), Fact::Room(true))
+        };
+        let blocks = self.machine.unjudged(answer.as_ref(), has_room);
         if !blocks.is_empty() {
             let question = Question::Store { blocks, first: true };
             self.all.answer(&self.peer.gateway, question).await;

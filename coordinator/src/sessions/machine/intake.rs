@@ -164,8 +164,17 @@ impl Intake {
         }
     }
 
-    /// Blocks that nobody was asked about; the last of them only where there is room for it.
-    pub(super) fn unjudged(&mut self, has_room: bool) -> Vec<AuditBlock> {
+    /// Blocks that nobody was asked about, where the store has those before them; the last of them only where there is room for it.
+    pub(super) fn unjudged(&mut self, answer: Option<&Answer>, has_room: bool) -> Vec<AuditBlock> {
+        let follows = match (&self.work, answer) {
+            (Work::Stores(_), Some(Answer::Stored(Ok(report)))) => report.fault.is_none(),
+            // Stored before those, they would make a gap of them, which the next session would take for delivered.
+            (Work::Stores(_) | Work::Pauses { .. }, _) => false,
+            (Work::Nothing | Work::Notes | Work::Looks, _) => true,
+        };
+        if !follows {
+            return Vec::new();
+        }
         let coming = self.coming.take().filter(|_| has_room && self.let_go.is_none());
         std::mem::take(&mut self.waiting)
             .into_iter()
@@ -254,6 +263,9 @@ impl Intake {
             self.acknowledges = true;
         }
         if let Some(fault) = report.fault {
+            // Behind a block that was refused, all are.
+            self.waiting.clear();
+            self.coming = None;
             // The gateway compares positions when it comes back, and begins a new epoch if it has to.
             self.report(format!("audit trail: {fault}"), actions);
             return Err(Refusal::new(Reason::AuditFork, fault));

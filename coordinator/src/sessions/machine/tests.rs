@@ -172,6 +172,7 @@ impl World {
 
     /// The gateway connects, and says hello.
     fn connect(&mut self) {
+        self.leaves();
         self.machine = Machine::new(SessionLimits::default(), self.current, self.now);
         (self.question, self.asked_for_room, self.ended) = (None, false, None);
         (self.greeted, self.welcomed, self.disordered) = (false, false, false);
@@ -315,11 +316,15 @@ impl World {
 
     /// The store answers, if it was asked.
     fn answers(&mut self) {
-        let Some(question) = self.question.take() else {
-            return;
-        };
+        if let Some(question) = self.question.take() {
+            let answer = self.answer_to(question);
+            self.step(Fact::Answered(answer));
+        }
+    }
+
+    fn answer_to(&mut self, question: Question) -> Answer {
         let held = upto(self.durable);
-        let answer = match (question, self.mood) {
+        match (question, self.mood) {
             (Question::Position { epoch }, mood) => {
                 assert_eq!(epoch, 1);
                 let busy = Refusal::new(Reason::StoreBusy, "the store is busy");
@@ -346,8 +351,15 @@ impl World {
             (Question::Room, Mood::Works) => Answer::Room(Room::Yes),
             (Question::Room, Mood::Fails) => Answer::Room(Room::NotInMemory),
             (Question::Room, _) => Answer::Room(Room::NotInStore),
-        };
-        self.step(Fact::Answered(answer));
+        }
+    }
+
+    /// What a session took in that is over is judged, by a store that works again.
+    fn leaves(&mut self) {
+        let answer = self.question.take().map(|question| self.answer_to(question));
+        let has_room = self.asked_for_room && self.durable.is_multiple_of(2);
+        let blocks = self.machine.unjudged(answer.as_ref(), has_room);
+        self.stored(&blocks);
     }
 
     fn room(&mut self, is_there: bool) {

@@ -117,3 +117,42 @@ fn the_end_of_a_session_keeps_no_acknowledgement_of_what_was_stored_back() {
     assert!(world.ended.is_some() && world.takes());
     assert_eq!(world.acknowledged, 1);
 }
+
+#[test]
+fn what_a_broken_session_leaves_behind_is_not_stored_before_the_blocks_that_the_store_failed_to_take() {
+    for paused in [true, false] {
+        let mut world = World::new();
+        world.connect();
+        world.answers();
+        while world.takes() {}
+        world.recorded = 2;
+        world.mood = Mood::Fails;
+        world.next_block();
+        world.room(true);
+        if paused {
+            world.answers();
+        }
+        world.next_block();
+        world.room(true);
+        world.step(Fact::Gone);
+        // The store works again before the session is quite over.
+        world.leaves();
+        assert_eq!(world.durable, 0);
+    }
+}
+
+#[test]
+fn what_waits_behind_blocks_that_are_stored_is_judged_although_the_session_is_over() {
+    let mut world = World::new();
+    world.connect();
+    world.answers();
+    while world.takes() {}
+    world.recorded = 2;
+    world.next_block();
+    world.room(true);
+    world.next_block();
+    world.room(true);
+    world.step(Fact::Gone);
+    world.leaves();
+    assert_eq!(world.durable, 2);
+}

@@ -85,6 +85,10 @@ fn without_progress(
             ProposalEndKind::Withdrawn => v1::ReleaseState::Withdrawn,
         },
         (None, Some(_)) if current.map(digest) == Some(recorded.digest) => v1::ReleaseState::Current,
+        // Gateways are not offered it yet: what it consists of could not be read.
+        (None, Some(_)) if current.is_none_or(|current| current.revision() < revision) => {
+            v1::ReleaseState::Proposed
+        }
         (None, Some(_)) => v1::ReleaseState::Superseded,
         (None, None) if statement.parent == current.map(digest) => v1::ReleaseState::Proposed,
         (None, None) => v1::ReleaseState::Overtaken,

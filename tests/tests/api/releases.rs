@@ -4,7 +4,35 @@ use penstock_policy::ids::Digest;
 use penstock_proto::refusal::{Reason, explain};
 use penstock_proto::v1;
 
-use crate::world::{World, built, document, mark, people, refused, release};
+use crate::bounds::until;
+use crate::world::{PATIENCE, World, built, document, mark, people, refused, release};
+
+#[tokio::test]
+async fn a_release_that_is_approved_and_cannot_be_read_is_not_shown_as_history_and_is_offered_once_it_can() {
+    let world = World::start().await;
+    let mut people = people(&world).await;
+    let first = built(&document(2, 100), 1, None, "anna");
+    let proposal = first.request.clone();
+    people.engineer.propose_release(proposal).await.unwrap();
+    people.bob.approve_release(first.approval("bob")).await.unwrap();
+    let database = rusqlite::Connection::open(world.config.data.join("penstock.db")).unwrap();
+    database.busy_timeout(PATIENCE).unwrap();
+    let moved = "CREATE TABLE away AS SELECT * FROM blob; DELETE FROM blob;";
+    database.execute_batch(moved).unwrap();
+    let last = first.approval("carol");
+    let approved = people.carol.approve_release(last).await.unwrap().into_inner();
+    assert_eq!(approved.state(), v1::ReleaseState::Proposed);
+    assert_eq!((approved.approved_by.len(), approved.threshold), (2, 2));
+    let listed = async || {
+        let asked = v1::ListReleasesRequest { limit: 1 };
+        let answer = world.admin().list_releases(asked).await.unwrap();
+        answer.into_inner().releases[0].state()
+    };
+    assert_eq!(listed().await, v1::ReleaseState::Proposed);
+    let back = "INSERT INTO blob SELECT * FROM away; DROP TABLE away;";
+    database.execute_batch(back).unwrap();
+    until(async || (listed().await == v1::ReleaseState::Current).then_some(())).await;
+}
 
 #[tokio::test]
 async fn a_release_becomes_current_when_enough_others_signed_and_stays_so_over_a_restart() {

@@ -299,6 +299,8 @@ impl Report for ReleaseShown {
                 words::count(missing, "more signature"),
                 self.release.short()
             ));
+        } else if self.release.state == "proposed" {
+            page.line("  it has all its signatures, but gateways are not offered it yet: the coordinator cannot read it, and tries again; see its log");
         }
     }
 }

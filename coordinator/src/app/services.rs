@@ -1,7 +1,6 @@
 //! The gRPC services of a coordinator, put together, and what one connection may ask of them at once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use penstock_proto::channel::{
     GATEWAY_MESSAGE_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, OPERATOR_REQUEST_BYTES_MAX,
@@ -20,7 +19,7 @@ use tonic::transport::Server;
 use super::AppError;
 use crate::allowance::Allowance;
 use crate::api::answers::{self, Answers};
-use crate::api::calls::{self, Calls};
+use crate::api::calls::{self, CALL_TIMEOUT, Calls};
 use crate::api::gate::{self, Gate};
 use crate::api::{ANSWERS_MAX, ControlService, EnrolmentService, LinkService, RENEWALS, WATCHES_MAX};
 use crate::ca::Authority;
@@ -36,8 +35,6 @@ use crate::store::Store;
 
 /// Calls that one connection may have under way.
 const CALLS_PER_CONNECTION_MAX: usize = 64;
-/// How long a call may take before its answer begins: longer than the largest document takes to compile, also behind others.
-const CALL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A server with the bounds that hold for each connection.
 pub(super) fn server_builder() -> Server {

@@ -406,3 +406,40 @@ async fn a_gateway_renews_a_bounded_number_of_times_and_fills_no_trail_with_it()
     let channel = world.channel(world.roots(), Some(other)).await.unwrap();
     GatewayLinkClient::new(channel).renew(request).await.unwrap();
 }
+
+/// A call whose request begins and never ends.
+async fn unfinished(channel: Channel, path: &'static str) -> Result<(), Status> {
+    let mut raw = tonic::client::Grpc::new(channel);
+    raw.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<v1::RenewRequest, v1::EnrolResponse>::default();
+    let never = Request::new(tokio_stream::pending());
+    let path = PathAndQuery::from_static(path);
+    raw.client_streaming(never, path, codec).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_thief_or_a_stranger_with_calls_that_are_never_finished_keeps_no_gateway_out() {
+    let world = World::start().await;
+    for (thief, path) in [
+        (true, "/penstock.v1.GatewayLink/Renew"),
+        (false, "/penstock.v1.Enrolment/Enrol"),
+    ] {
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            let stolen = thief.then(|| world.certificate("gateway/gw-a"));
+            let line = world.channel(world.roots(), stolen).await.unwrap();
+            for _ in 0..64 {
+                calls.spawn(unfinished(line.clone(), path));
+            }
+        }
+        let all_taken = tokio::time::timeout(PATIENCE, calls.join_next()).await.unwrap();
+        refused(all_taken.unwrap().unwrap(), Reason::TooManyActions);
+        if thief {
+            world.session("gw-a", v1::PolicyState::default()).await;
+        } else {
+            let gateway = v1::create_token_request::Subject::Gateway("gw-b".to_owned());
+            let secret = world.token(gateway, v1::Role::Unspecified).await;
+            world.enrol("gw-b", &secret).await.unwrap();
+        }
+    }
+}

@@ -135,7 +135,7 @@ impl KernelRules {
             Self::AsLeft => "holds its rules, as the agent left them".to_owned(),
             Self::Gone => "HOLDS NO RULES of penstock: whatever is routed or bridged here passes; start the agent".to_owned(),
             Self::Base => "holds the base rules of the boot: nothing crosses a guarded interface until the agent runs".to_owned(),
-            Self::Changed => "HOLDS OTHER RULES than the agent left: somebody changed them; start the agent, or send it SIGHUP".to_owned(),
+            Self::Changed => "HOLDS OTHER RULES than the agent left: somebody changed them, or an agent was killed amid a change; start the agent, or send it SIGHUP".to_owned(),
             Self::Unknown { why } => format!("not known: {why}"),
         }
     }

@@ -323,3 +323,38 @@ fn not_a_packet_of_a_running_flow_is_lost_while_agents_are_killed_between_transa
         },
     );
 }
+
+/// The commands by which, as the runbook says, a person opens a gateway whose agent is stopped.
+fn opening_by_hand() -> &'static str {
+    let runbook = include_str!("../../../deploy/runbook.md");
+    let (_, after) = runbook.split_once("may open the whole gateway by hand:").unwrap();
+    let stop_and_open = after.split("```").nth(1).unwrap();
+    let mut commands = stop_and_open.lines().filter_map(|line| line.strip_prefix("# "));
+    assert_eq!(commands.next(), Some("systemctl stop penstock-agent"));
+    commands.next().unwrap()
+}
+
+#[test]
+fn what_the_runbook_says_opens_a_gateway_by_hand_opens_it_also_where_an_agent_was_killed_amid_a_change() {
+    lab::sandbox::test(
+        "unfinished::what_the_runbook_says_opens_a_gateway_by_hand_opens_it_also_where_an_agent_was_killed_amid_a_change",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                world.at_gateway(async || {
+                    for loads in [0, 2, 4] {
+                        let folder = tempfile::tempdir().unwrap();
+                        let [old, new] = plans(mode, Kind::Tables);
+                        prepare(folder.path(), Kind::Tables, &old).await;
+                        let version = of_version(folder.path(), 87);
+                        assert!(!Stopping::new().kill_amid(version, None, &new, loads).await);
+                        world.gateway.run("sh", &["-c", opening_by_hand()]).unwrap();
+                        let number = 5000 + 10 * u16::try_from(loads).unwrap();
+                        assert_eq!(passing(&world, number, [true; 4]), [true; 4], "{mode:?} {loads}");
+                    }
+                });
+            }
+        },
+    )
+    .unwrap();
+}

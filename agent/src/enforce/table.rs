@@ -261,6 +261,7 @@ impl Table {
                         handles: start.held.handles,
                     });
                     state.seen = start.generation;
+                    self.clear_up().await;
                     ApplyMethod::Adopted
                 } else {
                     self.replace(&mut state, Arc::clone(&plan), structure, elements)
@@ -286,6 +287,23 @@ impl Table {
             findings,
             took,
         })
+    }
+
+    /// Takes away what an agent that was killed left beside the tables that were taken over.
+    async fn clear_up(&self) {
+        let cleared = match blocking(|reader| reader.judging()).await {
+            Ok(judging) => {
+                let removed = self.remove_beside(&judging.families_beside).await;
+                removed.map_err(EnforceError::from)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = cleared {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "tables that an earlier agent left beside the rules were not removed"
+            );
+        }
     }
 
     /// Makes sure that a bridged gateway's packets will be shown to the rules.
@@ -324,20 +342,19 @@ impl Table {
         let (held, _) = read_held().await?;
         let judging = blocking(|reader| reader.judging()).await?;
         let group = self.settings.log_group;
-        let steps = if held.is_base() || !(judging.own || judging.beside) {
+        let beside = &judging.families_beside;
+        let steps = match (judging.own, judging.beside) {
             // Nothing passes that could be lost.
-            Vec::new()
-        } else if judging.own {
-            if !judging.families_beside.is_empty() {
-                // An agent was killed before they judged, while they judged as ours did, or when they no longer did.
-                let emptied = render::empty_beside(&judging.families_beside);
-                self.nft.load(&emptied).await?;
-                self.nft.load(&render::remove_beside()).await?;
+            _ if held.is_base() => Vec::new(),
+            (0, 0) => Vec::new(),
+            (0, _) => render::succession_goes_on(&structure, &elements, group, beside).to_vec(),
+            // An agent was killed before they judged, while they judged as ours do, or when they no longer did.
+            (own, others) if others == 0 || others == own => {
+                self.remove_beside(beside).await?;
+                render::succession(&structure, &elements, group, &held.family_names()).to_vec()
             }
-            render::succession(&structure, &elements, group, &held.family_names()).to_vec()
-        } else {
-            let beside = &judging.families_beside;
-            render::succession_goes_on(&structure, &elements, group, beside).to_vec()
+            // Somebody else changed the rules of one of them: which of them judge is not known, and one must at each moment.
+            _ => Vec::new(),
         };
         if steps.is_empty() || !self.nft.load_in_turn(&steps).await? {
             let script = render::whole(&structure, &elements, group);
@@ -345,6 +362,15 @@ impl Table {
         }
         state.counted = counted;
         self.settle(state, plan, structure, elements).await
+    }
+
+    /// Takes away the tables beside, of these families, while those under our own name judge.
+    async fn remove_beside(&self, families: &[&str]) -> Result<(), NftError> {
+        if families.is_empty() {
+            return Ok(());
+        }
+        self.nft.load(&render::empty_beside(families)).await?;
+        self.nft.load(&render::remove_beside()).await
     }
 
     /// After rules were loaded: reads back how the kernel describes them, and seals them.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use penstock_agent::enforce::nft::render;
 use penstock_agent::enforce::nft::run::Nft;
-use penstock_agent::enforce::{Base, DriftState, EnforceSettings};
+use penstock_agent::enforce::{ApplyMethod, Base, DriftState, EnforceSettings};
 use penstock_agent::observed::Observation;
 use penstock_lab as lab;
 use penstock_policy::ids::Revision;
@@ -322,6 +322,70 @@ fn not_a_packet_of_a_running_flow_is_lost_while_agents_are_killed_between_transa
             }
         },
     );
+}
+
+#[test]
+fn nothing_passes_unjudged_where_somebody_put_a_rule_into_tables_that_a_killed_agent_had_emptied() {
+    lab::sandbox::test(
+        "unfinished::nothing_passes_unjudged_where_somebody_put_a_rule_into_tables_that_a_killed_agent_had_emptied",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                world.at_gateway(async || {
+                    let folder = tempfile::tempdir().unwrap();
+                    let [old, new] = plans(mode, Kind::Tables);
+                    prepare(folder.path(), Kind::Tables, &old).await;
+                    let stopping = Stopping::new();
+                    let version = || of_version(folder.path(), 87);
+                    // The tables beside judge, those under our own name are empty.
+                    assert!(!stopping.kill_amid(version(), None, &new, 2).await);
+                    let rule = "add rule inet penstock forward counter\n";
+                    Nft::new("nft".into()).load(rule).await.unwrap();
+                    let expected = [true, false, true, false];
+                    let mut loads = 0;
+                    while !stopping.kill_amid(version(), None, &new, loads).await {
+                        let number = 5000 + 10 * u16::try_from(loads).unwrap();
+                        assert_eq!(
+                            passing(&world, number, expected),
+                            expected,
+                            "{mode:?}, after {loads} transactions"
+                        );
+                        loads += 1;
+                    }
+                    assert_eq!(passing(&world, 6000, expected), expected, "{mode:?}");
+                    let tables = world.gateway.run("nft", &["list", "tables"]).unwrap();
+                    assert!(!tables.contains("penstock_beside"), "{mode:?}: {tables}");
+                });
+            }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn tables_that_a_killed_agent_had_not_filled_yet_are_taken_away_where_those_before_are_taken_over() {
+    lab::sandbox::test(
+        "unfinished::tables_that_a_killed_agent_had_not_filled_yet_are_taken_away_where_those_before_are_taken_over",
+        |lab| {
+            for mode in MODES {
+                let world = World::new(lab, mode, &SIDES);
+                world.at_gateway(async || {
+                    let folder = tempfile::tempdir().unwrap();
+                    let [old, new] = plans(mode, Kind::Tables);
+                    prepare(folder.path(), Kind::Tables, &old).await;
+                    // Another version is tried, is killed, and the one before comes back.
+                    let tried = of_version(folder.path(), 87);
+                    assert!(!Stopping::new().kill_amid(tried, None, &new, 1).await);
+                    let agent = Agent::start_with(of_version(folder.path(), 86));
+                    assert_eq!(agent.apply(&old, 1).await.change, ApplyMethod::Adopted, "{mode:?}");
+                    let tables = world.gateway.run("nft", &["list", "tables"]).unwrap();
+                    assert!(!tables.contains("penstock_beside"), "{mode:?}: {tables}");
+                    assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
+                });
+            }
+        },
+    )
+    .unwrap();
 }
 
 /// The commands by which, as the runbook says, a person opens a gateway whose agent is stopped.

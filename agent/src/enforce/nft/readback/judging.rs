@@ -9,10 +9,10 @@ use crate::enforce::nft::wire::{FAMILIES, GET_RULE, GET_TABLE, TABLE_ATTRIBUTE};
 /// Where our rules are. Tables without any judge nothing: they wait to be filled or to be deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::enforce) struct Judging {
-    /// There are rules under our own name.
-    pub(in crate::enforce) own: bool,
-    /// There are rules beside.
-    pub(in crate::enforce) beside: bool,
+    /// How many rules there are under our own name.
+    pub(in crate::enforce) own: usize,
+    /// How many there are beside. Where both judge as an agent left them, they are as many.
+    pub(in crate::enforce) beside: usize,
     /// The families of the tables beside.
     pub(in crate::enforce) families_beside: Vec<&'static str>,
 }
@@ -36,8 +36,8 @@ impl RulesetReader {
             })?;
             self.dump(GET_RULE, family, &[], |message| {
                 match name(&message, TABLE_ATTRIBUTE).as_deref() {
-                    Some(TABLE) => judging.own = true,
-                    Some(TABLE_BESIDE) => judging.beside = true,
+                    Some(TABLE) => judging.own += 1,
+                    Some(TABLE_BESIDE) => judging.beside += 1,
                     _ => {}
                 }
             })?;

@@ -79,6 +79,9 @@ fn the_chains_beside_come_just_after_those_of_the_same_hook_under_our_own_name()
         let steps = succession(&shape, &Elements::default(), 86, &["inet", "bridge"]);
         let beside = priorities(&steps[1], TABLE_BESIDE);
         let own = priorities(&steps[3], TABLE);
+        // By this a next agent knows that both judge as they were left.
+        let rules = |step: &str| step.lines().filter(|line| !line.starts_with("flush ")).count();
+        assert_eq!(rules(&steps[1]), rules(&steps[3]), "{mode}");
         assert!(own.len() > 3, "{mode}: {own:?}");
         assert_eq!(beside.len(), own.len());
         for (chain, priority) in own {

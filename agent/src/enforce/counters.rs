@@ -70,7 +70,7 @@ impl Counters {
     }
 }
 
-/// Log messages that the kernel has sent since the tables were made.
+/// Log messages that the kernel has sent for these tables.
 pub fn logged(named: &NamedCounters) -> u64 {
     let of_logged = named.iter().filter(|((_, name), _)| name == "logged");
     of_logged.map(|(_, (packets, _))| packets).sum()

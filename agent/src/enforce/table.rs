@@ -13,7 +13,7 @@ use penstock_policy::terms::GatewayMode;
 use tokio::sync::watch;
 
 use super::{ApplyMethod, ApplyReport, EnforceError, EnforceSettings};
-use crate::enforce::counters::{Counters, logged};
+use crate::enforce::counters::Counters;
 use crate::enforce::ground::base::Base;
 use crate::enforce::ground::{routing, sysctl};
 use crate::enforce::logged::explain::PolicyInForce;
@@ -436,7 +436,7 @@ impl Table {
 
     /// Log messages that the kernel has sent since the tables were made.
     pub(super) async fn logged(&self) -> Result<u64, EnforceError> {
-        Ok(logged(&blocking(|reader| reader.counters()).await?))
+        blocking(|reader| reader.logged()).await
     }
 
     async fn counters_of(&self, state: &TableState) -> Result<Counters, EnforceError> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use penstock_agent::enforce::nft::render;
 use penstock_agent::enforce::nft::run::Nft;
 use penstock_agent::enforce::{ApplyMethod, Base, DriftState, EnforceSettings};
-use penstock_agent::observed::Observation;
+use penstock_agent::observed::{LossCause, Observation};
 use penstock_lab as lab;
 use penstock_policy::ids::Revision;
 use penstock_policy::plan::Plan;
@@ -383,6 +383,38 @@ fn tables_that_a_killed_agent_had_not_filled_yet_are_taken_away_where_those_befo
                     assert_eq!(agent.enforcer.verify().await.unwrap(), DriftState::None);
                 });
             }
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_the_tables_beside_logged_while_no_agent_ran_is_reported_as_lost() {
+    lab::sandbox::test(
+        "unfinished::what_the_tables_beside_logged_while_no_agent_ran_is_reported_as_lost",
+        |lab| {
+            let world = World::new(lab, GatewayMode::Routed, &SIDES);
+            world.at_gateway(async || {
+                let folder = tempfile::tempdir().unwrap();
+                let [old, new] = plans(world.mode, Kind::Tables);
+                prepare(folder.path(), Kind::Tables, &old).await;
+                let of_version = |log_group| EnforceSettings {
+                    account_path: Some(folder.path().join("logged")),
+                    ..of_version(folder.path(), log_group)
+                };
+                assert!(!Stopping::new().kill_amid(of_version(87), None, &new, 3).await);
+                // Two are refused, and two connections begin, each with a message.
+                passing(&world, 5000, [true, false, true, false]);
+                let mut agent = Agent::start_with(of_version(87));
+                let seen = agent
+                    .observe_until(|seen| matches!(seen, Observation::Lost { .. }))
+                    .await;
+                let lost = seen.iter().find_map(|seen| match seen {
+                    Observation::Lost { packets, cause } => Some((*packets, *cause)),
+                    _ => None,
+                });
+                assert_eq!(lost, Some((4, LossCause::NobodyListened)));
+            });
         },
     )
     .unwrap();

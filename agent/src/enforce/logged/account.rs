@@ -1,7 +1,7 @@
 //! How many log messages of the kernel were reported, kept on disk, so that an agent that comes back knows how many came while
 //! nobody listened. A mark says that a connection was logged; it does not say that anybody heard it.
 //!
-//! The number is the kernel's counter `logged` of both tables. What is kept is never ahead of what is durable in the trail. After a
+//! The number is the kernel's counter `logged` of all our tables. What is kept is never ahead of what is durable in the trail. After a
 //! crash it is up to ten seconds old, so that too much may be reported then; what lay in the socket, logged and not yet taken, is
 //! missing from it.
 

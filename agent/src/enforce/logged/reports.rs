@@ -12,7 +12,6 @@ use super::events::{Aggregate, Aggregator};
 use super::explain::PolicyInForce;
 use super::nflog;
 use crate::enforce::EnforceSettings;
-use crate::enforce::counters::logged;
 use crate::enforce::nft::readback::RulesetReader;
 use crate::observed::outbox::Outbox;
 use crate::observed::{LossCause, Observation};
@@ -103,8 +102,8 @@ impl VerdictReports {
         let Some(account) = &self.account else { return };
         let mut account = lock(account);
         if self.hears() {
-            match RulesetReader::open().and_then(|reader| reader.counters()) {
-                Ok(named) => account.heard(logged(&named)),
+            match RulesetReader::open().and_then(|reader| reader.logged()) {
+                Ok(logged) => account.heard(logged),
                 Err(error) => {
                     tracing::debug!(%error, "the kernel's counters cannot be read");
                     return;

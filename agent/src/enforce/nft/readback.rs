@@ -14,7 +14,7 @@ use sha2::Digest as _;
 
 use super::batch::ElementBatch;
 use super::maps::{MAPS, maps_of};
-use super::names::{FAMILY_NAMES, GRANTED, STARTING_S, TABLE};
+use super::names::{FAMILY_NAMES, GRANTED, STARTING_S, TABLE, TABLE_BESIDE};
 use super::netlink::{
     ACK, DONE, DUMP, ERROR, INTERRUPTED, NETFILTER, NetlinkMessage, NetlinkSocket, attributes, be32,
     messages, request, text,
@@ -25,7 +25,7 @@ use super::wire::{
     GET_ELEMENTS, GET_GENERATION, GET_OBJECT, GET_RULE, GET_SET, GET_TABLE, OBJECT_DATA, OBJECT_NAME,
     SET_DYNAMIC, SET_FLAGS, SET_NAME, TABLE_ATTRIBUTE, inner, keys, terminated,
 };
-use crate::enforce::counters::NamedCounters;
+use crate::enforce::counters::{NamedCounters, logged};
 use crate::enforce::shape::block::{Address, Block};
 use crate::enforce::shape::lower::{Disposition, Elements};
 use crate::intercept::ALIVE_S;
@@ -324,10 +324,23 @@ impl RulesetReader {
     /// # Errors
     /// The kernel does not answer in time, or refuses.
     pub fn counters(&self) -> io::Result<NamedCounters> {
+        self.counters_of(TABLE)
+    }
+
+    /// Log messages that the kernel has sent since the tables were made: ours, and those that judge while they take others' place.
+    ///
+    /// # Errors
+    /// The kernel does not answer in time, or refuses.
+    pub fn logged(&self) -> io::Result<u64> {
+        Ok(logged(&self.counters_of(TABLE)?) + logged(&self.counters_of(TABLE_BESIDE)?))
+    }
+
+    fn counters_of(&self, table: &str) -> io::Result<NamedCounters> {
         let mut counters = BTreeMap::new();
         for family in FAMILIES {
             self.dump(GET_OBJECT, family, &[], |message| {
-                let Some(name) = is_ours(&message).then(|| name(&message, OBJECT_NAME)).flatten() else {
+                let is_meant = name(&message, TABLE_ATTRIBUTE).as_deref() == Some(table);
+                let Some(name) = is_meant.then(|| name(&message, OBJECT_NAME)).flatten() else {
                     return;
                 };
                 let (mut packets, mut bytes) = (0, 0);

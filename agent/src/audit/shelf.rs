@@ -298,7 +298,13 @@ impl<D: Disk> Shelf<D> {
 
     fn remove(&mut self, number: u64) {
         match self.segments.remove(number) {
-            Ok(()) => self.starts.retain(|(one, _)| *one != number),
+            Ok(()) => {
+                self.starts.retain(|(one, _)| *one != number);
+                // Who read up to a commit that failed stands in what it left: reading goes on where that was put again.
+                if self.cursor.as_ref().is_some_and(|cursor| cursor.number == number) {
+                    self.forget();
+                }
+            }
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "a segment of the audit spool was not removed; it is tried again"

@@ -23,7 +23,7 @@ pub(in crate::audit) struct Gap {
 /// Where reading goes on.
 #[derive(Debug)]
 pub(super) struct Cursor<F> {
-    number: u64,
+    pub(super) number: u64,
     file: F,
     scan: Scan,
     /// What the log had taken before the next block.

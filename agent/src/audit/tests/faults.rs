@@ -54,6 +54,8 @@ struct World {
     acked: Position,
     /// Where each event was seen.
     places: BTreeMap<u64, Position>,
+    /// What comes next, for who reads on and on.
+    read_to: Position,
 }
 
 fn place(block: &AuditBlock) -> Position {
@@ -89,6 +91,7 @@ impl World {
             perhaps: BTreeSet::new(),
             acked: Position::default(),
             places: BTreeMap::new(),
+            read_to: Position::default(),
         };
         world.open();
         world
@@ -144,12 +147,20 @@ impl World {
 
     fn check(&mut self) {
         let Some(spool) = &mut self.spool else { return };
+        let Ok(next) = spool.read(self.read_to, usize::MAX, usize::MAX) else {
+            return;
+        };
         let Ok(blocks) = spool.read(Position::default(), usize::MAX, usize::MAX) else {
             return;
         };
         let lost = spool.state().lost_events;
         assert!(spool.state().bytes <= self.limits.bytes_max + 16 * 1024);
         verify(&blocks);
+        let next: Vec<_> = next.iter().map(place).collect();
+        let whole = blocks.iter().map(place);
+        let beyond: Vec<_> = whole.filter(|at| *at >= self.read_to).collect();
+        assert_eq!(next, beyond, "read on, and read whole");
+        self.read_to = blocks.last().map_or(self.read_to, |block| place(block).after());
         let held = numbers(&blocks);
         for (number, (at, _)) in &held {
             assert!(self.durable.contains(number) || self.perhaps.contains(number));
@@ -196,6 +207,33 @@ fn putting_pieces_together_loses_nothing_wherever_it_is_cut_off() {
                 "{fault:?} after {after}"
             );
         }
+    }
+}
+
+#[test]
+fn an_upload_that_read_up_to_a_failed_commit_misses_nothing_of_the_next_one() {
+    for after in 0..16 {
+        let mut world = World::new(LARGE);
+        let mut uploaded: Vec<AuditBlock> = Vec::new();
+        for round in 0..3 {
+            if round == 1 {
+                // What it begins now are segments of their own.
+                world.open();
+                world.disk.fail_after(after, Fault::Full);
+            }
+            let batch = [(4, 10), (2, 10)];
+            let events = batch.map(|(severity, bytes)| event(severity, world.number, bytes));
+            world.number += 1;
+            let spool = world.spool.as_mut().unwrap();
+            let _ = spool.append(events.to_vec(), world.number * 700);
+            let from = uploaded
+                .last()
+                .map_or(Position::default(), |block| place(block).after());
+            uploaded.extend(spool.read(from, usize::MAX, usize::MAX).unwrap());
+        }
+        let uploaded: Vec<_> = uploaded.iter().map(place).collect();
+        let held: Vec<_> = all(world.spool.as_mut().unwrap()).iter().map(place).collect();
+        assert_eq!(uploaded, held, "full after {after}");
     }
 }
 

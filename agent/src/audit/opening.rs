@@ -36,7 +36,7 @@ pub(super) struct SpoolFiles<D: Disk> {
     pub(super) shelves: BySeverity<Shelf<D>>,
     pub(super) ledger: Segments<D>,
     pub(super) accounts: Option<Accounts>,
-    /// UnaccountedBlock the accounts stands something that cannot be read: others that were torn, or are damaged.
+    /// Something that cannot be read stands behind the accounts: others that were torn, or are damaged.
     pub(super) is_torn: bool,
 }
 
@@ -148,15 +148,19 @@ impl<D: Disk + Clone> Spool<D> {
         Ok((spool, begun))
     }
 
-    /// Removes what counts for nothing, and puts together what restarts left in pieces.
+    /// Removes what counts for nothing, and puts together what restarts left in pieces; a disk without room for that is no reason not
+    /// to read what there is.
     pub(super) fn tidy(&mut self) -> Result<(), SpoolError> {
+        let has_room = self.require_free_space().is_ok();
         let mut accounts = self.accounts.clone();
         for severity in SEVERITIES {
             let account = accounts.logs.of_mut(severity);
             let shelf = self.shelves.of_mut(severity);
             shelf.forget_behind(account)?;
             shelf.sweep(account);
-            *account = shelf.put_together(account)?.unwrap_or(*account);
+            if has_room {
+                *account = shelf.put_together(account)?.unwrap_or(*account);
+            }
         }
         if accounts != self.accounts {
             self.write_accounts(&accounts)?;

@@ -237,6 +237,30 @@ fn an_upload_that_read_up_to_a_failed_commit_misses_nothing_of_the_next_one() {
     }
 }
 
+#[test]
+fn a_spool_in_pieces_is_opened_and_read_while_the_disk_has_no_room_to_put_them_together() {
+    let mut world = World::new(LARGE);
+    for _ in 0..8 {
+        world.append(&[(2, 10), (4, 10)]);
+        world.spool = None;
+        if world.number < 16 {
+            world.open();
+        }
+    }
+    // Behind the two folders' names.
+    world.disk.fail_after(2, Fault::Full);
+    let limits = SpoolLimits {
+        free_bytes_min: u64::MAX,
+        ..LARGE
+    };
+    let (mut spool, _) = Spool::open_on(&world.disk, world.folder.path(), limits, 1).unwrap();
+    assert_eq!(numbers(&all(&mut spool)).len(), 16);
+    assert!(matches!(
+        spool.append(vec![event(4, 99, 0)], 99_000),
+        Err(super::super::spool::SpoolError::NoRoom { .. })
+    ));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: ProptestConfig::default().cases / 4,

@@ -146,6 +146,14 @@ impl Accounts {
         at < self.floor || self.fork.is_some_and(|fork| at >= fork.from && at < fork.end())
     }
 
+    /// Whether all of what ends at this place was given up. What still has to move was not, wherever the floor is.
+    pub(super) fn is_given_up(&self, until: Position) -> bool {
+        let moves = self
+            .fork
+            .is_some_and(|fork| until > fork.done && until <= fork.end());
+        until <= self.floor && !moves
+    }
+
     /// In a segment that begins at this place, nothing before the place returned is owed to the coordinator.
     pub(super) fn owed_from(&self, at: Position) -> Position {
         match &self.fork {

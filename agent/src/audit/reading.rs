@@ -101,7 +101,7 @@ impl<D: Disk> Spool<D> {
                 self.shelves.of_mut(severity).unread();
             }
         }
-        gaps.retain(|gap| gap.until > wanted.from.max(self.accounts.floor));
+        gaps.retain(|gap| gap.until > wanted.from && !self.accounts.is_given_up(gap.until));
         Ok((blocks, gaps))
     }
 

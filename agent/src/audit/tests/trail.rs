@@ -163,6 +163,38 @@ fn a_gateway_restored_from_an_image_moves_what_it_wrote_since_into_a_new_epoch()
 }
 
 #[test]
+fn what_is_damaged_while_a_full_spool_moves_to_a_new_epoch_is_counted() {
+    let folder = folder();
+    let (mut spool, _) = Spool::open(folder.path(), LIMITS, 1).unwrap();
+    let mut appended = 0;
+    while spool.state().lost_events == 0 {
+        appended += 1;
+        spool
+            .append(vec![event(2, appended, 500)], appended * 10_000)
+            .unwrap();
+    }
+    let ahead = Head {
+        next_sequence: appended * 2,
+        ..spool.head()
+    };
+    assert!(matches!(spool.resume(&ack(ahead)).unwrap(), Resume::Reseated(..)));
+    appended += 1;
+    spool.append(vec![event(4, appended, 500)], 0).unwrap();
+    let names = std::fs::read_dir(folder.path().join("trail/2")).unwrap();
+    let mut paths: Vec<_> = names.map(|name| name.unwrap().path()).collect();
+    paths.sort();
+    let path = &paths[paths.len() - 3];
+    let mut bytes = std::fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    while spool.has_blocks_to_move() {
+        spool.move_blocks(3).unwrap();
+    }
+    let (_, present, ..) = verify(&all(&mut spool));
+    assert_eq!(present + spool.state().lost_events, appended);
+}
+
+#[test]
 fn a_coordinator_that_claims_an_absurd_epoch_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = filled(folder.path(), 1);

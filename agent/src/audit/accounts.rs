@@ -162,6 +162,23 @@ impl Accounts {
         }
     }
 
+    /// Another trail took the places from here on: what is not delivered moves to `epoch`.
+    pub(super) fn fork_from(&mut self, from: Position, epoch: u64) {
+        self.fork = Some(match self.fork {
+            Some(fork) if fork.is_open() => Fork { epoch, ..fork },
+            before => {
+                // Of two forks only the later is known block by block.
+                let end = before.map_or(self.floor, |fork| fork.end());
+                self.floor = self.floor.max(end.min(self.acked));
+                Fork {
+                    from,
+                    done: from,
+                    epoch,
+                }
+            }
+        });
+    }
+
     /// Accounts for a loss that a later record has to report.
     pub(super) fn lose(&mut self, cause: Cause, loss: &Loss, events: u64) {
         self.lost_events = self.lost_events.saturating_add(events);

@@ -64,19 +64,7 @@ impl<D: Disk> Spool<D> {
                 let from = Position { epoch, sequence: 0 };
                 let mut change = self.change();
                 let accounts = &mut change.accounts;
-                accounts.fork = Some(match accounts.fork {
-                    Some(fork) if fork.is_open() => Fork { epoch, ..fork },
-                    before => {
-                        // Of two forks only the later is known block by block.
-                        let end = before.map_or(accounts.floor, |fork| fork.end());
-                        accounts.floor = accounts.floor.max(end.min(accounts.acked));
-                        Fork {
-                            from: accounts.acked,
-                            done: accounts.acked,
-                            epoch,
-                        }
-                    }
-                });
+                accounts.fork_from(accounts.acked, epoch);
                 accounts.head = Head {
                     epoch,
                     next_sequence: 0,

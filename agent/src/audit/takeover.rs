@@ -4,8 +4,8 @@
 //! out of the way. Up to then it can be done again: what an attempt before left counts for nothing without accounts. A database that
 //! was written after the log was, by an agent that was put back, goes on where the log ends.
 //!
-//! Where the disk has no room for both, what is not delivered goes first, the gravest of it before the others; what has no
-//! room is lost, and reported. A database whose own bytes are wrong is set aside as `spool.damaged`, with what could be read before
+//! Where the disk or the quota has no room for all, what is not delivered goes first, the gravest of it before the others; what has no
+//! room is lost, and reported. A disk that is below its reserve is waited for, as by every append. A database whose own bytes are wrong is set aside as `spool.damaged`, with what could be read before
 //! kept; a disk that is full, read-only or reports errors is waited for.
 
 mod earlier;
@@ -18,7 +18,7 @@ use penstock_policy::text;
 use penstock_proto::audit::block_digest;
 
 use self::earlier::{BLOCKS, EarlierBlock, META_KEY, Meta, indexed_facts, read_block_key};
-use super::accounts::{Accounts, Fork, SEVERITIES};
+use super::accounts::{Accounts, SEVERITIES};
 use super::change::Change;
 use super::layout::{Cause, Loss, Position, START_BYTES, cost_of};
 use super::opening::{EpochReason, SpoolFiles, adopt, find};
@@ -116,7 +116,7 @@ struct Takeover {
     spool: Spool,
     change: Change,
     meta: Option<Meta>,
-    /// The disk may not have room for all.
+    /// The disk or the quota may not have room for all.
     is_short: bool,
     /// What is copied and not written yet, in bytes.
     waiting: u64,
@@ -143,11 +143,14 @@ fn copy(place: &Path, folder: &Path, limits: SpoolLimits) -> Result<(), SpoolErr
     };
     let mut spool = Spool::of(folder, limits, shelves, ledger, accounts);
     spool.tidy()?;
-    let bytes = meta.as_ref().map_or(0, |meta| meta.bytes);
-    let wanted = bytes.saturating_add(limits.free_bytes_min);
+    // Else all of it would be lost for want of room, and the database, which has it, removed.
+    spool.require_free_space()?;
+    let change = spool.change();
+    let bytes = meta.as_ref().map_or(u64::MAX, |meta| meta.bytes);
     let mut takeover = Takeover {
-        is_short: spool.ledger.free_bytes()? < wanted,
-        change: spool.change(),
+        is_short: spool.ledger.free_bytes()? < bytes.saturating_add(limits.free_bytes_min)
+            || limits.bytes_max < bytes.saturating_add(change.bytes),
+        change,
         spool,
         meta,
         waiting: 0,
@@ -212,15 +215,17 @@ impl Takeover {
         let digest = block_digest(&previous, at.epoch, at.sequence, &body);
         self.last = self.last.max(Some((at, digest)));
         let bytes = cost_of(body.len()).saturating_add(START_BYTES);
-        let has_room = self.change.bytes.saturating_add(bytes) <= self.spool.limits.bytes_max
-            && (!self.is_short || self.spool.require_free_space().is_ok());
-        if !has_room || (self.is_short && !self.is_owed(at)) {
-            if self.is_owed(at) {
-                self.change
-                    .accounts
-                    .lose(Cause::SpoolFull, &facts.loss(), facts.events);
+        if self.is_short {
+            if !self.is_owed(at) {
+                return Ok(());
             }
-            return Ok(());
+            let has_room = self.spool.require_free_space().is_ok()
+                && self.spool.make_room(&mut self.change, facts.severity, bytes)?;
+            if !has_room {
+                let accounts = &mut self.change.accounts;
+                accounts.lose(Cause::SpoolFull, &facts.loss(), facts.events);
+                return Ok(());
+            }
         }
         let shelf = self.spool.shelves.of(facts.severity);
         self.change.keep(shelf, at, facts, previous, body);
@@ -255,21 +260,20 @@ impl Takeover {
             return Ok(());
         };
         let accounts = &mut self.change.accounts;
-        if next(&meta.head) <= accounts.next() {
+        let before = accounts.next();
+        if next(&meta.head) <= before {
             return Ok(());
+        }
+        // The coordinator followed an agent that was put back: what it did not have of the log then gets no place there any more.
+        let stranded = (accounts.acked < before && before < meta.acked).then_some(accounts.acked);
+        if let Some(from) = stranded.into_iter().chain(meta.moving_from).min() {
+            accounts.fork_from(from, meta.head.epoch);
         }
         accounts.head = meta.head;
         accounts.acked = accounts.acked.max(meta.acked);
         accounts.lost_events = accounts.lost_events.saturating_add(meta.lost_events);
         for (slot, loss) in accounts.untold.iter_mut().zip(&meta.untold) {
             slot.add(loss);
-        }
-        if let Some(from) = meta.moving_from {
-            accounts.fork = Some(Fork {
-                from,
-                done: from,
-                epoch: meta.head.epoch,
-            });
         }
         self.spool.write_accounts(accounts)?;
         Ok(())

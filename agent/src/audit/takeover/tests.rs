@@ -70,6 +70,12 @@ fn events(blocks: &[AuditBlock]) -> Vec<u64> {
     numbers
 }
 
+/// The severity of each event.
+fn severities(blocks: &[AuditBlock]) -> impl Iterator<Item = i32> {
+    let bodies = blocks.iter().map(|block| read_body(&block.body).unwrap().events);
+    bodies.flatten().map(|event| event.severity)
+}
+
 fn at(epoch: u64, sequence: u64) -> Position {
     Position { epoch, sequence }
 }
@@ -156,8 +162,123 @@ fn a_spool_of_before_without_room_for_all_keeps_the_gravest_that_is_not_delivere
     assert_eq!((begun, spool.next()), (None, at(1, 16)));
     let blocks = all(&mut spool);
     let lost = spool.state().lost_events - 5;
-    assert_eq!(events(&blocks).len() as u64 + lost, 32);
+    // Ten events are delivered: they are no loss, and have no room.
+    assert_eq!(events(&blocks).len() as u64 + lost, 32 - 10);
     assert!(lost > 0 && spool.state().bytes <= limits.bytes_max);
+    // All alarms and all warnings that are not delivered, and of the notices what had room.
+    let kept = |severity| severities(&blocks).filter(|of| *of == severity).count();
+    assert_eq!((kept(4), kept(3), kept(1)), (4, 6, 0));
+}
+
+#[test]
+fn a_spool_of_before_stays_whole_while_the_disk_is_below_its_reserve() {
+    let folder = earlier(false);
+    let limits = SpoolLimits {
+        free_bytes_min: u64::MAX,
+        ..LIMITS
+    };
+    let refused = Spool::open(folder.path(), limits, 1);
+    assert!(matches!(refused, Err(SpoolError::NoRoom { .. })));
+    let (mut spool, begun) = Spool::open(folder.path(), LIMITS, 1).unwrap();
+    assert_eq!((begun, events(&all(&mut spool))), (None, (1..=32).collect()));
+}
+
+/// What an agent of before leaves that finds its database gone: epoch 2, with these events one block each, `acked` up to there.
+fn put_back(folder: &Path, numbers: std::ops::RangeInclusive<u64>, acked: Position) {
+    let guard = |key: &[u8], mut content: Vec<u8>| {
+        let mut hash = <sha2::Sha256 as sha2::Digest>::new();
+        sha2::Digest::update(&mut hash, key);
+        sha2::Digest::update(&mut hash, &content);
+        content.extend_from_slice(&sha2::Digest::finalize(hash)[..8]);
+        content
+    };
+    let db = database::open(&folder.join("spool"), CACHE_BYTES, SEGMENT_BYTES).unwrap();
+    let tree = db.open_tree("trail").unwrap();
+    let (mut sequence, mut digest, mut bytes) = (0, penstock_proto::audit::GENESIS, 0);
+    for number in numbers {
+        let kind = crate::audit::record::agent("step", "put back");
+        let severity = penstock_proto::v1::Severity::Notice;
+        let event = crate::audit::record::event(1_790_000_000_000 + number, severity, 1, kind);
+        for (facts, body) in crate::audit::change::cut(vec![event], 300) {
+            let mut content = vec![facts.severity];
+            let cost = 249 + body.len() as u64;
+            crate::audit::layout::put(
+                &mut content,
+                &[cost, facts.events, 0, 0, facts.first_ms, facts.last_ms],
+            );
+            content.extend_from_slice(&digest);
+            content.extend_from_slice(&body);
+            let mut key = b"b".to_vec();
+            crate::audit::layout::put(&mut key, &[2, sequence]);
+            tree.insert(&key, guard(&key, content)).unwrap();
+            digest = block_digest(&digest, 2, sequence, &body);
+            (sequence, bytes) = (sequence + 1, bytes + cost);
+        }
+    }
+    let mut meta = vec![1];
+    crate::audit::layout::put(&mut meta, &[2, sequence, bytes, acked.epoch, acked.sequence, 0]);
+    crate::audit::layout::put(&mut meta, &[0; 16]);
+    crate::audit::layout::put(&mut meta, &[u64::MAX, u64::MAX]);
+    meta.extend_from_slice(&digest);
+    tree.insert(META_KEY, guard(META_KEY, meta)).unwrap();
+    db.flush().unwrap();
+    std::fs::write(
+        folder.join("spool.mark"),
+        format!("penstock-spool-mark/1 2 {sequence}\n"),
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_an_agent_that_was_put_back_wrote_is_taken_over_and_what_it_left_undelivered_moves_behind_it() {
+    // Where the coordinator is when it sees the agent again: where it was, or with two blocks of the new epoch.
+    for theirs in [at(1, 5), at(2, 2)] {
+        let folder = earlier(false);
+        Spool::open(folder.path(), LIMITS, 1).unwrap().0.close().unwrap();
+        put_back(folder.path(), 33..=36, theirs);
+        let (mut spool, begun) = Spool::open(folder.path(), LIMITS, 1).unwrap();
+        assert_eq!((begun, spool.next()), (None, at(2, 4)));
+        let ack = penstock_proto::v1::AuditAck {
+            epoch: theirs.epoch,
+            next_sequence: theirs.sequence,
+            ..Default::default()
+        };
+        let resumed = spool.resume(&ack).unwrap();
+        assert_eq!(resumed, crate::audit::resume::Resume::From(theirs));
+        while spool.has_blocks_to_move() {
+            spool.move_blocks(4).unwrap();
+        }
+        assert_eq!(events(&all(&mut spool)), (1..=36).collect::<Vec<_>>());
+        let sent = spool.read(theirs, usize::MAX, usize::MAX).unwrap();
+        // The first five blocks.
+        let is_first = |number: &u64| *number <= 8 || [15, 16].contains(number);
+        let delivered = |number: &u64| match theirs.epoch {
+            1 => is_first(number),
+            _ => is_first(number) || [33, 34].contains(number),
+        };
+        let expected = (1..=36).filter(|number| !delivered(number));
+        assert_eq!(events(&sent), expected.collect::<Vec<_>>(), "{theirs:?}");
+        assert_eq!(spool.state().lost_events, 5);
+    }
+}
+
+#[test]
+fn what_an_agent_that_was_put_back_wrote_finds_room_where_the_rest_is_delivered() {
+    let folder = earlier(false);
+    let (mut spool, _) = Spool::open(folder.path(), LIMITS, 1).unwrap();
+    spool.acknowledge(at(1, 16));
+    let limits = SpoolLimits {
+        bytes_max: spool.state().bytes + 200,
+        ..LIMITS
+    };
+    spool.close().unwrap();
+    put_back(folder.path(), 33..=36, at(1, 16));
+    let (mut spool, begun) = Spool::open(folder.path(), limits, 1).unwrap();
+    assert_eq!((begun, spool.next()), (None, at(2, 4)));
+    let held = events(&all(&mut spool));
+    assert!((33..=36).all(|number| held.contains(&number)), "{held:?}");
+    assert!(spool.state().bytes <= limits.bytes_max);
+    assert_eq!(spool.state().lost_events, 5, "what is delivered is no loss");
 }
 
 #[test]

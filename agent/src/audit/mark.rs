@@ -1,7 +1,7 @@
-//! `spool.mark`: a position that was durable, kept beside the database so that a database which lost it is found out.
+//! `spool.mark`: a position that was durable, kept beside the log so that a log which lost it is found out.
 //!
 //! One line of text: the form, the epoch, the sequence. It only ever names what is durable, so that one that is old or
-//! lacking costs the detection of a loss, and never raises a false alarm.
+//! missing costs the detection of a loss, and never raises a false alarm.
 
 use std::path::Path;
 

@@ -137,6 +137,7 @@ impl<D: Disk + Clone> Spool<D> {
             )));
         }
         let mut spool = Self::of(folder, limits, shelves, ledger, accounts);
+        // Without one it is written with the first commit.
         spool.marked = marked.unwrap_or_default();
         spool.mark_fault = mark_fault;
         spool.tidy()?;

@@ -383,15 +383,21 @@ impl<D: Disk> Shelf<D> {
     /// Puts small segments at the log's end together, as restarts leave them; says what the account is then. The old ones go with the
     /// next [`Self::sweep`].
     pub(super) fn put_together(&mut self, account: &LogAccount) -> Result<Option<LogAccount>, FileError> {
-        let small = |number: u64| {
-            let bytes = self.segments.iter().find(|segment| segment.number == number);
-            bytes.is_some_and(|segment| segment.bytes <= self.segment_bytes / SMALL_PART)
+        // No more than a whole segment's: it is held in memory.
+        let mut room = self.segment_bytes;
+        let mut small = |number: u64| {
+            let segment = self.segments.iter().find(|segment| segment.number == number);
+            let small = segment.filter(|segment| segment.bytes <= self.segment_bytes / SMALL_PART);
+            small
+                .and_then(|segment| room.checked_sub(segment.bytes))
+                .inspect(|left| room = *left)
+                .is_some()
         };
         let Some((_, newest)) = self.starts.back() else {
             return Ok(None);
         };
         let epoch = newest.at.epoch;
-        let alike = |one: &&(u64, Start)| small(one.0) && one.1.at.epoch == epoch;
+        let alike = |one: &&(u64, Start)| one.1.at.epoch == epoch && small(one.0);
         let mut together: Vec<_> = self.starts.iter().rev().take_while(alike).copied().collect();
         together.reverse();
         let Some((_, start)) = together.first().filter(|_| together.len() >= SMALL_SEGMENTS_MAX) else {

@@ -85,6 +85,31 @@ fn the_pieces_that_restarts_leave_are_put_together_and_lose_nothing() {
 }
 
 #[test]
+fn pieces_are_put_together_to_no_more_than_a_whole_segment_however_many_there_are() {
+    let folder = folder();
+    let limits = SpoolLimits {
+        bytes_max: 8 << 20,
+        ..LIMITS
+    };
+    let (mut spool, _) = Spool::open(folder.path(), limits, 1).unwrap();
+    for n in 0..40 {
+        // As a commit that failed leaves it.
+        spool.shelves.of_mut(2).abandon();
+        let batch = vec![event(2, n, 900); 20];
+        spool.append(batch, n * 10_000).unwrap();
+    }
+    spool.close().unwrap();
+    let (mut spool, _) = Spool::open(folder.path(), limits, 1).unwrap();
+    let files = std::fs::read_dir(folder.path().join("trail/2")).unwrap();
+    let sizes: Vec<_> = files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .collect();
+    assert!(sizes.len() < 40, "{sizes:?}");
+    assert!(sizes.iter().all(|bytes| *bytes <= (8 << 20) / 32), "{sizes:?}");
+    assert_eq!(verify(&all(&mut spool)), (0, 40 * 20, 0, 0));
+}
+
+#[test]
 fn an_upload_goes_on_where_the_coordinator_is_and_goes_back_when_it_was_restored() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = filled(folder.path(), 6);

@@ -23,9 +23,10 @@
 //!   else every half hour: what it acknowledged since is lost with it. Restarted, it publishes once more what it had released beyond
 //!   its `max_inflight_messages`: to take that for a repetition would lose the next message of the same content under the same
 //!   packet identifier at a broker that keeps to the standard;
-//! - of a new session that the disk does not know of nothing is taken: what is taken for a repetition under a packet identifier
-//!   is as it was before. That the receiving broker's session is new is on disk before anything is given to it; an agent that is
-//!   killed in between, within one sync, takes what the old session had for the new one's;
+//! - of a new session that the disk does not know of nothing is subscribed to for as long as a working disk takes; where it takes
+//!   nothing, the broker shall keep what comes. What is taken for a repetition under a packet identifier is as it was before;
+//! - that the receiving broker's session is new is on disk before anything is given to it; an agent that is killed in between,
+//!   within one sync, takes what the old session had for the new one's;
 //! - a full queue or disk acknowledges nothing: the sending broker keeps what it has. What is lost all the same (QoS 0
 //!   without room, expired, too large or refused there, damaged on disk, revoked) stands in the trail by number, and until it
 //!   does, on disk ([`losses`]);

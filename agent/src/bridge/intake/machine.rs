@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use penstock_proto::backoff::Backoff;
 
@@ -23,6 +23,8 @@ use crate::bridge::side::line::{self, Due, Line, Moment};
 
 /// A batch of this size is not read on to.
 pub const BATCH_BYTES: u64 = 64 * 1024;
+/// How long a broker's new session waits for the disk before it is subscribed to.
+const FORGOT_WITHIN: Duration = Duration::from_secs(2);
 const SUBSCRIBE_ID: u16 = 1;
 const UNSUBSCRIBE_ID: u16 = 2;
 
@@ -49,6 +51,8 @@ pub struct IntakeMachine {
     noted: Option<Vec<String>>,
     /// The broker's session is new, and the disk does not say so yet: nothing is subscribed to before, so that nothing comes.
     forgot: bool,
+    /// Until when the subscription waits for that. A full disk may take days, and a session without a subscription keeps nothing.
+    subscribe_by: Option<Instant>,
     /// Taken over this connection and not handed over yet.
     pending: Vec<IntakeEntry>,
     pending_bytes: u64,
@@ -70,6 +74,7 @@ impl IntakeMachine {
             rules,
             noted,
             forgot: false,
+            subscribe_by: None,
             pending: Vec::new(),
             pending_bytes: 0,
             subscribed: false,
@@ -93,6 +98,9 @@ impl IntakeMachine {
             Fact::Stopping { forget } => self.line.stop(forget),
             Fact::Written | Fact::TimePassed => {}
         }
+        if self.line.is_up() && self.subscribe_by.is_some_and(|by| by <= now.instant) {
+            self.subscribe();
+        }
         if !self.listens() {
             // What was not listened to is not silent.
             self.line.heard(now.instant);
@@ -112,7 +120,7 @@ impl IntakeMachine {
 
     /// When it is time to look again, whatever happens.
     pub fn deadline(&self) -> Option<Instant> {
-        self.line.deadline()
+        self.line.deadline().into_iter().chain(self.subscribe_by).min()
     }
 
     /// Whether it is at its end.
@@ -147,6 +155,7 @@ impl IntakeMachine {
         self.pending.clear();
         self.pending_bytes = 0;
         self.subscribed = false;
+        self.subscribe_by = None;
         self.under_way.clear();
     }
 
@@ -169,12 +178,14 @@ impl IntakeMachine {
             // Before anything of this session, however often the connection breaks before: a packet identifier of the old
             // session would pass for one of the new. The next agent's, too, if this one is killed now: so there is none yet.
             self.pending.push(IntakeEntry::Forgot);
+            self.subscribe_by = Some(now.instant + FORGOT_WITHIN);
         } else {
             self.subscribe();
         }
     }
 
     fn subscribe(&mut self) {
+        self.subscribe_by = None;
         let wanted = self.rules.wanted();
         let mut gone = self.noted.clone().unwrap_or_default();
         gone.retain(|filter| wanted.iter().all(|one| one.filter != *filter));
@@ -196,7 +207,8 @@ impl IntakeMachine {
             }
         });
         // It was the first of what this connection had to be kept.
-        if std::mem::take(&mut self.forgot) {
+        self.forgot = false;
+        if self.subscribe_by.is_some() {
             self.subscribe();
         }
     }

@@ -20,6 +20,10 @@ const RETAIN: u8 = 4;
 /// By so much may two clocks, and the rounding of seconds, differ in when a message expires.
 const EXPIRED_AFTER_MS: u64 = 5000;
 
+/// Of so many messages at QoS 2 the packet identifiers are remembered: eight times what a broker may have under way to us. One that
+/// never releases any makes no segment begin with more, and may have what it repeats twice.
+pub(super) const UNRELEASED_MAX: usize = 1024;
+
 /// One stored publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -114,6 +118,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Forgets the packet identifier that is the oldest where they are given in turn: the next behind the newest.
+    fn forget_oldest(&mut self, newest: u16) {
+        let behind = newest
+            .checked_add(1)
+            .and_then(|next| self.unreleased.range(next..).next());
+        let oldest = behind.or_else(|| self.unreleased.first_key_value());
+        if let Some(oldest) = oldest.map(|(identifier, _)| *identifier) {
+            self.unreleased.remove(&oldest);
+        }
+    }
+
     /// What the state is after this record.
     pub(super) fn apply(&mut self, record: &QueueRecord) {
         match record {
@@ -121,6 +136,9 @@ impl Snapshot {
                 self.next = message.seq.saturating_add(1);
                 if message.origin != 0 {
                     self.unreleased.insert(message.origin, message.mark());
+                    if self.unreleased.len() > UNRELEASED_MAX {
+                        self.forget_oldest(message.origin);
+                    }
                 }
             }
             QueueRecord::Released(identifier) => {
@@ -337,6 +355,30 @@ mod tests {
             Just(QueueRecord::SenderForgot),
             Just(QueueRecord::ReceiverForgot),
         ]
+    }
+
+    #[test]
+    fn of_packet_identifiers_that_are_never_released_the_newest_are_remembered() {
+        let mut state = Snapshot::default();
+        let mut given = (1..=u16::MAX).cycle().skip(65_000);
+        for _ in 0..2000 {
+            state.apply(&QueueRecord::Message(Message {
+                seq: 1,
+                time_ms: 1,
+                expires_ms: 0,
+                origin: given.next().unwrap(),
+                qos: 2,
+                retain: false,
+                topic: "works/a".to_owned(),
+                payload: Vec::new(),
+            }));
+        }
+        let next = given.next().unwrap();
+        let newest = (1..=UNRELEASED_MAX).map(|back| next - u16::try_from(back).unwrap());
+        assert_eq!(
+            state.unreleased.keys().copied().collect::<BTreeSet<_>>(),
+            newest.collect()
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use penstock_inspect::mqtt::packet::kind;
 use penstock_policy::protocol::mqtt::MqttOperation;
 use penstock_policy::terms::NumberRange;
 use penstock_proto::backoff::Backoff;
@@ -214,6 +215,37 @@ fn open_on(disk: &FaultyDisk) -> Queue<FaultyDisk> {
 }
 
 /// Each message that is given out, with its own payload and in order.
+#[test]
+fn a_broker_that_has_every_packet_identifier_under_way_and_releases_one_by_one_takes_no_more_than_the_reserve()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut queue, _) = open(folder.path());
+    let under_way = |identifier| {
+        let mut record = message(0, 1);
+        if let QueueRecord::Message(message) = &mut record {
+            (message.qos, message.origin) = (2, identifier);
+        }
+        record
+    };
+    let identifiers: Vec<u16> = (1..=u16::MAX).collect();
+    for some in identifiers.chunks(512) {
+        let mut records: Vec<_> = some.iter().copied().map(under_way).collect();
+        if queue.commit(&mut records).is_err() {
+            break;
+        }
+    }
+    while queue.commit(&mut [message(0, 10_000)]).is_ok() {}
+    let known: Vec<u16> = queue.state().unreleased.keys().copied().collect();
+    for identifier in known {
+        queue.commit(&mut [QueueRecord::Released(identifier)]).unwrap();
+        assert!(
+            queue.bytes() <= LIMITS.bytes_max + RESERVE_BYTES,
+            "{}",
+            queue.bytes()
+        );
+    }
+}
+
 fn given<D: Disk>(queue: &mut Queue<D>) -> Vec<u64> {
     let mut from = queue.state().finished;
     let mut times = Vec::new();
@@ -302,6 +334,17 @@ impl Taking {
         self.keeps()
     }
 
+    /// The broker releases it.
+    fn released(&mut self) -> Option<usize> {
+        let release = Incoming::Acknowledge {
+            kind: kind::PUBREL,
+            identifier: 1,
+            reason: 0,
+        };
+        self.intake.take(Fact::Packet(release), self.now);
+        self.keeps()
+    }
+
     fn keeps(&mut self) -> Option<usize> {
         let entries = self.intake.hand_over();
         self.keeper.take(entries, (), &self.queue.state().unreleased);
@@ -349,6 +392,36 @@ fn no_message_of_a_new_session_is_swallowed_by_an_agent_that_was_killed_before_i
         assert_eq!(taking.takes("new", true), Some(1));
         assert_eq!(taking.payloads(), ["old", "old", "new"], "{fault:?}");
     }
+}
+
+#[test]
+fn a_message_like_the_last_under_a_packet_identifier_that_is_free_again_is_kept_whenever_it_comes() {
+    let disk = FaultyDisk::default();
+    let mut taking = Taking::connected(&disk, true);
+    taking.answered();
+    assert_eq!(taking.takes("on", false), Some(1));
+    assert_eq!(taking.released(), Some(1));
+    // The identifier is given again at once, over the same connection.
+    assert_eq!(taking.takes("on", false), Some(1));
+    assert_eq!(taking.payloads(), ["on"; 2]);
+    assert_eq!(taking.released(), Some(1));
+    // Over the next one it comes before the answer to the subscription, as a retained one may.
+    let mut taking = Taking::connected(&disk, true);
+    assert_eq!(taking.takes("on", false), Some(1));
+    assert_eq!(taking.payloads(), ["on"; 3]);
+    // That one is repeated, before and behind that answer.
+    let mut taking = Taking::connected(&disk, true);
+    assert_eq!(taking.takes("on", true), Some(1));
+    let mut taking = Taking::connected(&disk, true);
+    taking.answered();
+    assert_eq!(taking.takes("on", true), Some(1));
+    assert_eq!(taking.payloads(), ["on"; 3]);
+    // In a new session it is another one, also where its first attempt did not arrive.
+    let mut taking = Taking::connected(&disk, false);
+    taking.keeps();
+    taking.answered();
+    assert_eq!(taking.takes("on", true), Some(1));
+    assert_eq!(taking.payloads(), ["on"; 4]);
 }
 
 proptest! {

@@ -31,6 +31,7 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use penstock_proto::v1::{AuditAck, AuditBlock, AuditEvent, Fault, Severity, SpoolState, audit_event::Kind};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -213,6 +214,15 @@ impl Audit {
     /// All events that were taken up to this number are durable, or their loss is.
     pub(crate) fn settled(&self) -> u64 {
         self.progress.settled.load(Ordering::SeqCst)
+    }
+
+    /// Waits until all that was recorded so far is durable, or its loss is; no longer than `within`.
+    pub(crate) async fn recorded(&self, within: Duration) {
+        let taken = self.progress.taken.load(Ordering::SeqCst);
+        let until = tokio::time::Instant::now() + within;
+        while self.settled() < taken && tokio::time::Instant::now() < until {
+            tokio::time::sleep(within / 20).await;
+        }
     }
 
     /// What happens now, under the policy in force.

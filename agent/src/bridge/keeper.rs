@@ -30,7 +30,7 @@ use machine::{KeeperMachine, Owed};
 /// How often positions are written and the state is reported when nothing else is.
 const TICK: Duration = Duration::from_millis(250);
 /// How long a bridge that ends waits for the trail.
-const REPORTED_WITHIN: Duration = Duration::from_secs(1);
+pub const REPORTED_WITHIN: Duration = Duration::from_secs(1);
 /// Requests that may wait for the keeper.
 pub const WAITING_MAX: usize = 64;
 
@@ -51,7 +51,7 @@ const ENTRY_BYTES: u64 = 64;
 pub enum IntakeEntry {
     /// A message to keep.
     Keep {
-        /// It.
+        /// The message.
         message: Message,
         /// How it is acknowledged.
         ack: Option<Ack>,

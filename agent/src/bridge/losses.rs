@@ -15,13 +15,17 @@ use crate::durable;
 const FILE: &str = "losses";
 /// There are a handful of causes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
-/// What is read of them.
+/// More causes than this are not read.
 const CAUSES_MAX: usize = 64;
 
-/// How many of one cause.
+/// Reported where [`read`] fails.
+pub const LOSSES_UNKNOWN: &str =
+    "how many messages an agent before lost or refused, and had not reported, is not known";
+
+/// How many messages were lost or refused for one cause, and when.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LossSum {
-    /// So many.
+    /// How many.
     pub count: u64,
     /// When the first came, milliseconds since 1970.
     pub first_ms: u64,
@@ -33,7 +37,7 @@ pub struct LossSum {
 pub type LossSums = BTreeMap<String, LossSum>;
 
 impl LossSum {
-    /// Both together.
+    /// The sum of both.
     pub fn and(self, other: Self) -> Self {
         if self.count == 0 || other.count == 0 {
             return if self.count == 0 { other } else { self };
@@ -46,45 +50,54 @@ impl LossSum {
     }
 }
 
-/// Of the queue in `folder`.
-pub fn read(folder: &Path) -> LossSums {
-    let read = durable::read(&folder.join(FILE), FILE_BYTES_MAX);
-    let sums = match read {
-        Ok(bytes) => serde_json::from_slice::<LossSums>(&bytes.unwrap_or_default()).unwrap_or_default(),
-        Err(error) => {
-            tracing::warn!(error = %sentence(&error), "what a bridge had not reported of its losses cannot be read");
-            LossSums::new()
-        }
+/// What stands in the folder of a queue.
+///
+/// # Errors
+/// It cannot be read, or is damaged: how much it was is not known.
+pub fn read(folder: &Path) -> Result<LossSums, String> {
+    let Some(bytes) = durable::read(&folder.join(FILE), FILE_BYTES_MAX).map_err(|error| sentence(&error))?
+    else {
+        return Ok(LossSums::new());
     };
-    sums.into_iter().take(CAUSES_MAX).collect()
+    let sums: LossSums = serde_json::from_slice(&bytes).map_err(|_| format!("`{FILE}` is damaged"))?;
+    Ok(sums.into_iter().take(CAUSES_MAX).collect())
 }
 
 /// Where they are kept.
 #[derive(Debug)]
 pub struct LossFile {
     path: PathBuf,
-    written: LossSums,
+    /// What the file says, once it was written.
+    written: Option<LossSums>,
+    /// The disk did not take it the last time, which is logged once.
+    failing: bool,
 }
 
 impl LossFile {
-    /// Of the queue in `folder`.
+    /// That in the folder of a queue.
     pub fn new(folder: &Path) -> Self {
         Self {
             path: folder.join(FILE),
-            written: read(folder),
+            written: None,
+            failing: false,
         }
     }
 
-    /// These are durable when this returns; where the disk takes nothing they are only in memory, and tried again.
+    /// These are durable when this returns; if the disk takes nothing they are only in memory, and the next call tries again.
     pub fn write(&mut self, sums: LossSums) {
-        if self.written == sums {
+        if self.written.as_ref() == Some(&sums) {
             return;
         }
         let text = serde_json::to_vec(&sums).unwrap_or_default();
         match durable::replace(&self.path, &text, 0o600) {
-            Ok(()) => self.written = sums,
+            Ok(()) => {
+                self.written = Some(sums);
+                self.failing = false;
+            }
             Err(error) => {
-                tracing::warn!(error = %sentence(&error), "a bridge's losses were not recorded on disk")
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(error = %sentence(&error), "a bridge's losses were not recorded on disk");
+                }
             }
         }
     }

@@ -18,7 +18,7 @@ use super::delivery::Delivery;
 use super::intake::{Intake, RECEIVE_MAXIMUM};
 use super::keeper::{Depth, Keeper, WAITING_MAX};
 use super::layout::QueueId;
-use super::losses::{self, LossFile};
+use super::losses::{self, LOSSES_UNKNOWN, LossFile};
 use super::queue::{Queue, QueueError, QueueLimits, Recovery};
 use super::report::{BridgeSide, Reporter, flow};
 use super::rules::PublicationRules;
@@ -101,14 +101,19 @@ impl Setup {
             }
         };
         let folder = queue_folder(&self.settings.folder, &self.plant, &self.bridge);
-        if let Ok(left) = tokio::task::spawn_blocking(move || losses::read(&folder)).await {
-            self.reporter.left(left);
+        match tokio::task::spawn_blocking(move || losses::read(&folder)).await {
+            Ok(Ok(left)) => self.reporter.left(left),
+            Ok(Err(problem)) => {
+                let text = format!("{LOSSES_UNKNOWN}: {problem}");
+                self.reporter.event(AgentStep::BridgeDamaged, &text);
+            }
+            Err(error) => tracing::error!(%error, "internal error while a bridge's losses were read"),
         }
         let mut backoff = self.settings.backoff;
         while !stop.is_cancelled() {
             let begun = Instant::now();
             match self.open().await {
-                Ok((queue, found, losses)) => self.once((queue, losses), &found, &permitted, &stop).await,
+                Ok((queue, found)) => self.once(queue, &found, &permitted, &stop).await,
                 Err(error) => {
                     let text = format!("the bridge's queue cannot be opened: {}", sentence(&error));
                     self.reporter.down(BridgeSide::From, &text);
@@ -123,22 +128,18 @@ impl Setup {
         }
     }
 
-    async fn open(&self) -> Result<(Queue, Recovery, LossFile), QueueError> {
+    async fn open(&self) -> Result<(Queue, Recovery), QueueError> {
         let folder = queue_folder(&self.settings.folder, &self.plant, &self.bridge);
         let id = queue_id(&self.plant, &self.bridge);
         let limits = self.settings.limits;
-        let opened = tokio::task::spawn_blocking(move || {
-            let (queue, found) = Queue::open(&folder, id, limits)?;
-            Ok((queue, found, LossFile::new(&folder)))
-        })
-        .await;
+        let opened = tokio::task::spawn_blocking(move || Queue::open(&folder, id, limits)).await;
         opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
     /// Both sides over one opened queue.
     async fn once(
         &self,
-        (queue, losses): (Queue, LossFile),
+        queue: Queue,
         found: &Recovery,
         permitted: &Arc<PublicationRules>,
         stop: &CancellationToken,
@@ -161,7 +162,7 @@ impl Setup {
             requests,
             depth: depth_in,
             reporter: self.reporter.clone(),
-            losses,
+            losses: LossFile::new(&queue_folder(&self.settings.folder, &self.plant, &self.bridge)),
         };
         let intake = Intake {
             peer: self.peer(

@@ -19,7 +19,8 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::losses;
+use super::keeper::REPORTED_WITHIN;
+use super::losses::{self, LOSSES_UNKNOWN};
 use super::queue;
 use super::report::{BridgeState, REFUSED, Reporter, flow};
 use super::run::{BridgeSettings, STOP_TIMEOUT, Setup, queue_folder};
@@ -182,37 +183,44 @@ impl Supervisor {
         );
     }
 
-    /// Removes what nobody may deliver any more, after it stands in the trail.
+    /// Removes what nobody may deliver any more, after it stands in the trail; a trail that takes nothing holds it up for no longer than
+    /// [`REPORTED_WITHIN`], since its disk may want the room.
     async fn purge(&self, folder: &Path, name: &str) {
-        let audit = self.audit.clone();
-        let (folder, name) = (folder.to_owned(), name.to_owned());
-        let purged = tokio::task::spawn_blocking(move || {
-            let left = queue::undelivered(&folder);
-            let (count, first_ms, last_ms) = left.known.unwrap_or_default();
-            let unreported = losses::read(&folder);
-            let more = if left.damaged {
-                ", and those that cannot be read: the queue on disk is damaged"
-            } else {
-                ""
-            };
-            let refused = unreported.get(REFUSED).map_or(0, |sum| sum.count);
-            let refusals = if refused > 0 {
-                format!("; {refused} refused publications were not reported before")
-            } else {
-                String::new()
-            };
-            let text = format!(
-                "{name}: the policy no longer permits it; {count} undelivered messages are removed{more}{refusals}"
+        let read = folder.to_owned();
+        let read = tokio::task::spawn_blocking(move || (queue::undelivered(&read), losses::read(&read)));
+        let Ok((left, unreported)) = read.await else {
+            return tracing::error!(
+                "internal error while what a revoked bridge left was read; it is tried again"
             );
-            audit.note(record::agent(AgentStep::BridgeRevoked, &text));
-            if count > 0 {
-                audit.note(record::lost("bridge-revoked", count, first_ms, last_ms));
-            }
-            for (cause, sum) in unreported.iter().filter(|(cause, _)| *cause != REFUSED) {
-                audit.note(record::lost(cause, sum.count, sum.first_ms, sum.last_ms));
-            }
-            std::fs::remove_dir_all(&folder)
-        });
+        };
+        let (count, first_ms, last_ms) = left.known.unwrap_or_default();
+        let mut text =
+            format!("{name}: the policy no longer permits it; {count} undelivered messages are removed");
+        if left.damaged {
+            text += ", and those that cannot be read: the queue on disk is damaged";
+        }
+        if let Err(problem) = &unreported {
+            text += &format!("; {LOSSES_UNKNOWN}: {problem}");
+        }
+        let unreported = unreported.unwrap_or_default();
+        if let Some(refused) = unreported.get(REFUSED) {
+            text += &format!(
+                "; {} refused publications were not reported before",
+                refused.count
+            );
+        }
+        self.audit.note(record::agent(AgentStep::BridgeRevoked, &text));
+        if count > 0 {
+            self.audit
+                .note(record::lost("bridge-revoked", count, first_ms, last_ms));
+        }
+        for (cause, sum) in unreported.iter().filter(|(cause, _)| *cause != REFUSED) {
+            self.audit
+                .note(record::lost(cause, sum.count, sum.first_ms, sum.last_ms));
+        }
+        self.audit.recorded(REPORTED_WITHIN).await;
+        let folder = folder.to_owned();
+        let purged = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder));
         if let Ok(Err(error)) = purged.await {
             tracing::warn!(%error, "what a revoked bridge left could not be removed; it is tried again");
         }
@@ -321,4 +329,58 @@ pub fn faults(states: &[BridgeState], now_ms: u64) -> Vec<Fault> {
         }
     }
     faults
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::audit::{self, SpoolLimits};
+    use crate::bridge::losses::{LossFile, LossSum, LossSums};
+
+    #[tokio::test]
+    async fn what_a_revoked_bridge_held_and_lost_is_removed_only_once_it_stands_in_the_trail() {
+        let (folder, trail) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let bridge = folder.path().join("aa");
+        std::fs::create_dir(&bridge).unwrap();
+        let lost = LossSum {
+            count: 5,
+            first_ms: 10,
+            last_ms: 20,
+        };
+        LossFile::new(&bridge).write(LossSums::from([("bridge-expired".to_owned(), lost)]));
+        let (audit, unwritten) = audit::queue();
+        let settings = BridgeSettings {
+            folder: folder.path().to_owned(),
+            limits: queue::QueueLimits {
+                bytes_max: 1 << 20,
+                free_bytes_min: 0,
+            },
+            message_bytes_max: 1024,
+            look: LOOK,
+            backoff: penstock_proto::backoff::Backoff::default(),
+            logins: Arc::default(),
+        };
+        let (_policy, policy) = watch::channel(PolicyView::default());
+        let (_identity, identity) = watch::channel(None);
+        let (supervisor, _) = Supervisor::new(settings, policy, identity, audit.clone());
+        let purged = supervisor.purge(&bridge, "readings/upwards");
+        let written = async {
+            tokio::time::sleep(REPORTED_WITHIN / 4).await;
+            assert!(bridge.exists(), "nothing is durable yet");
+            let limits = SpoolLimits {
+                bytes_max: 1 << 20,
+                block_bytes: audit::BLOCK_BYTES,
+                free_bytes_min: 0,
+            };
+            let _writer = unwritten.write_to(trail.path().to_owned(), limits);
+        };
+        tokio::join!(purged, written);
+        assert!(!bridge.exists());
+        // The bridge's end, and its losses.
+        while audit.settled() < 2 {
+            tokio::time::sleep(REPORTED_WITHIN / 20).await;
+        }
+    }
 }

@@ -140,7 +140,7 @@ async fn losses_that_an_agent_had_only_summed_up_when_it_was_killed_are_reported
     .done();
     job.losses.write(job.reporter.unreported());
     drop(job);
-    let left = losses::read(folder.path());
+    let left = losses::read(folder.path()).unwrap();
     let counts: Vec<_> = left
         .iter()
         .map(|(cause, sum)| (cause.as_str(), sum.count))
@@ -176,4 +176,21 @@ fn what_finds_no_room_in_the_trail_is_summed_up_on() {
     while events.try_recv().is_ok() {}
     reporter.lost("bridge-full", LossSum { last_ms: 30, ..one });
     assert_eq!(losses_recorded(&mut events), [("bridge-full".to_owned(), 2)]);
+}
+
+#[test]
+fn a_file_of_losses_that_cannot_be_read_is_not_taken_for_none() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(losses::read(folder.path()), Ok(Default::default()));
+    let path = folder.path().join("losses");
+    for torn in ["", "{\"bridge-full\":{\"count\":3", "\0\0\0"] {
+        std::fs::write(&path, torn).unwrap();
+        assert!(losses::read(folder.path()).is_err(), "{torn:?}");
+    }
+    // Whatever it held, it says from now on what is lost.
+    LossFile::new(folder.path()).write(Default::default());
+    assert_eq!(losses::read(folder.path()), Ok(Default::default()));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert!(losses::read(folder.path()).is_err());
 }

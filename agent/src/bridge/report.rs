@@ -1,7 +1,7 @@
 //! What a bridge tells: events for the trail, and its state for health and status.
 //!
-//! A hostile broker decides how often something is refused, so refusals and losses are told at once the first time and
-//! then summed up over [`TELL_INTERVAL`]. A loss is always told by its exact number, as a loss record: until that is durable in
+//! A hostile broker decides how often something is refused and how often it ends a connection. So refusals and losses are told at
+//! once the first time and then summed up over [`TELL_INTERVAL`], and of outages the first few. A loss is always told by its exact number, as a loss record: until that is durable in
 //! the trail, [`Reporter::unreported`] has it for the disk ([`losses`](super::losses)).
 
 use std::collections::BTreeMap;
@@ -24,6 +24,9 @@ const SESSION_LOST: &str = "messages that were published while the bridge was aw
                             the broker no longer had this bridge's session";
 /// How long refusals and losses are summed up before they are told again.
 pub const TELL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How many outages of one broker are told one by one in [`TELL_INTERVAL`].
+const OUTAGES_TOLD: u32 = 4;
 
 /// Which of its two brokers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,9 +95,9 @@ pub struct BridgeState {
     pub full: Option<String>,
 }
 
-/// Under this name refusals stand among losses on disk.
+/// The name of refusals in the file of losses.
 pub(super) const REFUSED: &str = "refused";
-/// What is said of refusals that an agent before had counted.
+/// The reason shown for refusals that the agent before this one counted.
 const REFUSED_BEFORE: &str = "counted before the agent was restarted";
 
 #[derive(Debug, Default)]
@@ -102,12 +105,25 @@ struct RepeatedEvent {
     sum: LossSum,
     example: String,
     told: Option<Instant>,
-    /// What the trail was given last, and up to which of its events it has to be durable for that.
+    /// What was handed to the trail and not seen to be durable there, with the number of its last event ([`Audit::settled`]).
     giving: Option<(u64, LossSum)>,
+}
+
+/// The connections to one broker that ended.
+#[derive(Debug, Default)]
+struct Outages {
+    /// Since when they are counted, and how many were told since.
+    since: Option<Instant>,
+    told: u32,
+    /// How many were not told, and the reason for the last of them.
+    untold: u64,
+    problem: String,
 }
 
 #[derive(Debug, Default)]
 struct Sums {
+    /// With the broker that messages are taken from, and with the other.
+    outages: [Outages; 2],
     refused: RepeatedEvent,
     lost: BTreeMap<String, RepeatedEvent>,
 }
@@ -122,8 +138,8 @@ pub struct Reporter {
 }
 
 impl RepeatedEvent {
-    /// Gives the trail what is to be told now, if anything: `event` makes it of the sum and an example. Where the trail has no
-    /// room it is told later.
+    /// Hands the trail the sum that is due, if there is one, as the event that `event` makes of it and of an example. If the trail
+    /// has no room, the sum is kept and offered again later.
     fn tell(
         &mut self,
         audit: &Audit,
@@ -149,6 +165,34 @@ impl RepeatedEvent {
     fn unsettled(&self, settled: u64) -> LossSum {
         let giving = self.giving.filter(|(place, _)| *place > settled);
         giving.map(|(_, sum)| sum).unwrap_or_default()
+    }
+}
+
+impl Outages {
+    /// Whether one more is told now; else it is counted.
+    fn tells(&mut self, problem: &str) -> bool {
+        let now = Instant::now();
+        let over = |since| now.duration_since(since) >= TELL_INTERVAL;
+        if self.untold == 0 && self.since.is_none_or(over) {
+            (self.since, self.told) = (Some(now), 0);
+        }
+        if self.untold > 0 || self.told >= OUTAGES_TOLD {
+            self.untold = self.untold.saturating_add(1);
+            self.problem = record::bounded(problem);
+            return false;
+        }
+        self.told += 1;
+        true
+    }
+
+    /// How many were not told, and why the last of them, if it is time to tell that.
+    fn due(&mut self, whatever: bool) -> Option<(u64, String)> {
+        let over = |since: Instant| since.elapsed() >= TELL_INTERVAL;
+        if self.untold == 0 || !(whatever || self.since.is_none_or(over)) {
+            return None;
+        }
+        let all = std::mem::take(self);
+        Some((all.untold, all.problem))
     }
 }
 
@@ -209,7 +253,10 @@ impl Reporter {
     fn up(&self, side: BridgeSide) {
         let broker = self.broker(side);
         tracing::info!(flow = flow(&self.bridge), broker, "bridge connected");
-        self.event(AgentStep::BridgeUp, &format!("connected to {broker}"));
+        // While outages are only counted, that it is connected is told with their number.
+        if self.outages(side, |outages| outages.untold == 0) {
+            self.event(AgentStep::BridgeUp, &format!("connected to {broker}"));
+        }
         self.state.send_modify(|state| {
             let of = of(state, side);
             of.connected = true;
@@ -230,8 +277,10 @@ impl Reporter {
         };
         if news {
             tracing::warn!(flow = flow(&self.bridge), broker, %problem, "bridge not connected");
-            let text = format!("not connected to {broker}: {problem}");
-            self.event(AgentStep::BridgeDown, &text);
+            if self.outages(side, |outages| outages.tells(problem)) {
+                let text = format!("not connected to {broker}: {problem}");
+                self.event(AgentStep::BridgeDown, &text);
+            }
         }
         self.state.send_if_modified(|state| {
             let of = of(state, side);
@@ -327,6 +376,21 @@ impl Reporter {
 
     /// Tells what was summed up long enough; `whatever`: all of it.
     pub fn tell_due(&self, whatever: bool) {
+        for side in [BridgeSide::From, BridgeSide::To] {
+            let Some((count, problem)) = self.outages(side, |outages| outages.due(whatever)) else {
+                continue;
+            };
+            let broker = self.broker(side);
+            let text = format!("not connected to {broker} {count} more times, at last: {problem}");
+            self.event(AgentStep::BridgeDown, &text);
+            let connected = match side {
+                BridgeSide::From => self.state.borrow().from.connected,
+                BridgeSide::To => self.state.borrow().to.connected,
+            };
+            if connected {
+                self.event(AgentStep::BridgeUp, &format!("connected to {broker}"));
+            }
+        }
         let mut sums = self.sums();
         sums.refused
             .tell(&self.audit, whatever, |sum, example| self.refusal(sum, example));
@@ -337,6 +401,14 @@ impl Reporter {
                 self.event(AgentStep::BridgeLost, &text);
             }
         }
+    }
+
+    fn outages<T>(&self, side: BridgeSide, of: impl FnOnce(&mut Outages) -> T) -> T {
+        let [from, to] = &mut self.sums().outages;
+        of(match side {
+            BridgeSide::From => from,
+            BridgeSide::To => to,
+        })
     }
 
     fn sums(&self) -> MutexGuard<'_, Sums> {

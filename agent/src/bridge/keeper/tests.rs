@@ -1,5 +1,5 @@
 //! What the shell adds to its machine: what is on disk when something is said.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use penstock_proto::v1::audit_event::Kind;
 use super::super::layout::QueueRecord;
 use super::super::losses::{self, LossSum};
 use super::super::queue::QueueLimits;
+use super::super::report::{BridgeSide, Notice};
 use super::*;
 use crate::audit::{self, Audit};
 
@@ -193,4 +194,43 @@ fn a_file_of_losses_that_cannot_be_read_is_not_taken_for_none() {
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     assert!(losses::read(folder.path()).is_err());
+}
+
+#[test]
+fn a_broker_that_ends_one_connection_after_the_other_fills_no_trail_and_its_outages_are_counted() {
+    let (audit, mut events) = Audit::without_spool();
+    let reporter = reporter(audit);
+    let mut steps = || {
+        let kinds = std::iter::from_fn(|| events.try_recv().ok()).filter_map(|event| event.kind);
+        let texts = kinds.filter_map(|kind| match kind {
+            Kind::Agent(agent) => Some(agent.message),
+            _ => None,
+        });
+        texts.collect::<Vec<_>>()
+    };
+    for _ in 0..50 {
+        reporter.notice(BridgeSide::To, Notice::Up);
+        reporter.notice(
+            BridgeSide::To,
+            Notice::Down("the broker closed the connection".to_owned()),
+        );
+    }
+    reporter.notice(BridgeSide::To, Notice::Up);
+    let told = steps();
+    let outages = told.iter().filter(|text| text.contains("not connected")).count();
+    assert!(outages < 10 && told.len() <= 2 * outages + 1, "{told:?}");
+    reporter.tell_due(false);
+    assert!(steps().is_empty(), "it is not time yet");
+    reporter.tell_due(true);
+    let told = steps();
+    let count = format!("{} more times", 50 - outages);
+    assert!(told.len() == 2 && told[0].contains(&count), "{told:?}");
+    assert!(
+        told[1].contains("connected to office") && !told[1].contains("not"),
+        "{told:?}"
+    );
+    // From then on they are told one by one again.
+    reporter.notice(BridgeSide::To, Notice::Down("it".to_owned()));
+    reporter.tell_due(false);
+    assert_eq!(steps().len(), 1);
 }

@@ -41,6 +41,7 @@ use crate::connection::{self, DeviationKind};
 use crate::follow::{Follower, StreamFinding};
 use crate::judge::{Objection, Refusal, Rules, Verdict};
 use crate::replay::{Gate, Occurrences, Plans, Track, When};
+pub use beside::Asking;
 pub use entry::{EntryKey, EntrySeen, Lesson};
 pub use sets::LimitSets;
 pub use talk::{Ends, Learned, PortCarrier, Talk};

@@ -13,24 +13,35 @@ use crate::judge::Rules;
 use crate::protocols;
 use crate::replay::{Plans, When};
 
+/// An entry with no more is asked whatever the others took: who gathered those does not decide about it.
+const REQUESTS_ALWAYS: u64 = 16;
 /// Requests that one entry is asked with at most.
 const REQUESTS_MAX: u64 = 1 << 20;
 /// The same of all entries.
 const ALL_REQUESTS_MAX: u64 = 1 << 24;
 
-/// How much of what was gathered can still be asked.
+/// How much can still be asked of what was gathered, by one or by many.
 #[derive(Debug)]
-struct Asking {
+pub struct Asking {
     requests_left: u64,
-    unasked: u64,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self {
+            requests_left: ALL_REQUESTS_MAX,
+        }
+    }
 }
 
 impl Asking {
     /// Whether it may be asked with so many requests.
     fn take(&mut self, requests: u64) -> bool {
+        if requests <= REQUESTS_ALWAYS {
+            return true;
+        }
         let left = self.requests_left.checked_sub(requests);
         let Some(left) = left.filter(|_| requests <= REQUESTS_MAX) else {
-            self.unasked += 1;
             return false;
         };
         self.requests_left = left;
@@ -41,11 +52,12 @@ impl Asking {
 impl Learned {
     /// Leaves out what `plans` permit, at all times or by any grant, and what crosses no gateway.
     pub fn leave_out(&mut self, plans: &Plans) {
-        let (mut permitted, mut by_grant) = (0, 0);
-        let mut asking = Asking {
-            requests_left: ALL_REQUESTS_MAX,
-            unasked: 0,
-        };
+        self.leave_out_within(plans, &mut Asking::default());
+    }
+
+    /// The same, where `asking` bounds what all of several take together.
+    pub fn leave_out_within(&mut self, plans: &Plans, asking: &mut Asking) {
+        let (mut permitted, mut by_grant, mut unasked) = (0, 0, 0);
         self.talks.retain(|ends, talk| {
             let transport = match ends.carrier {
                 PortCarrier::Tcp => Carried::Tcp(ends.server.port()),
@@ -63,7 +75,7 @@ impl Learned {
                 }
                 PlantAnswer::Shut(_) => true,
                 PlantAnswer::Inspected(rules) => {
-                    let left = talk.leave_out(&rules, &mut asking);
+                    let left = talk.leave_out(&rules, asking, &mut unasked);
                     permitted += left;
                     left == 0 || talk.has_operations()
                 }
@@ -71,21 +83,36 @@ impl Learned {
         });
         self.permitted_already += permitted;
         self.by_grant += by_grant;
-        self.unasked += asking.unasked;
+        self.unasked += unasked;
     }
 }
 
 impl Talk {
     /// Leaves out the operations that `rules` permit; how many they were.
-    fn leave_out(&mut self, rules: &Rules, asking: &mut Asking) -> u64 {
+    fn leave_out(&mut self, rules: &Rules, asking: &mut Asking, unasked: &mut u64) -> u64 {
         let mut permitted = 0;
         let inspector = protocols::of(rules.protocol());
         self.operations.retain(|key, seen| {
-            let allowed = asking.take(seen.requests())
-                && inspector.is_some_and(|inspector| inspector.permits(rules, key, seen));
+            let asked = asking.take(seen.requests());
+            *unasked += u64::from(!asked);
+            let allowed = asked && inspector.is_some_and(|inspector| inspector.permits(rules, key, seen));
             permitted += if allowed { seen.seen.count } else { 0 };
             !allowed
         });
         permitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_others_took_an_entry_of_a_few_requests_is_asked() {
+        let mut asking = Asking::default();
+        assert!(!asking.take(REQUESTS_MAX + 1));
+        while asking.take(REQUESTS_MAX) {}
+        assert!(asking.take(REQUESTS_ALWAYS));
+        assert!(!asking.take(REQUESTS_ALWAYS + 1));
     }
 }

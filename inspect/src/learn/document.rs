@@ -48,8 +48,8 @@ pub fn write(learned: &Learned, plant: Option<&Plant>, approver: Option<&str>, c
     if learned.unasked > 0 {
         let _ = writeln!(
             out,
-            "# {} operations have too many separate ranges to be compared with the plant: they are proposed whole, though it may \
-             permit some of them.",
+            "# {} operations have too many separate ranges, each or together, to be compared with the plant: they are proposed whole, \
+             though it may permit some of them.",
             learned.unasked
         );
     }

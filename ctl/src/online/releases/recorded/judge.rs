@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use penstock_inspect::learn::talk::TalkLimits;
-use penstock_inspect::learn::{Ends, Learned, PortCarrier, Talk};
+use penstock_inspect::learn::{Asking, Ends, Learned, PortCarrier, Talk};
 use penstock_inspect::replay::Plans;
 use penstock_policy::compile::compile_all;
 use penstock_policy::model::Plant;
@@ -148,6 +148,8 @@ pub(super) struct Judge {
     /// The new plan of each gateway that learned, ready to judge by: what was learned is judged where it was.
     inspected: BTreeMap<String, Option<Rc<Plans>>>,
     questions: BTreeMap<Question, Tally>,
+    /// What is still asked of what was learned, however many gateways tell of however much.
+    asking: Asking,
     judged: Judged,
 }
 
@@ -164,6 +166,7 @@ impl Judge {
             base_revision: base.and_then(|(_, revision)| revision),
             new: compiled(new),
             questions: BTreeMap::new(),
+            asking: Asking::default(),
             judged: Judged::default(),
         }
     }
@@ -319,7 +322,7 @@ impl Judge {
             let mut one = Learned::within(TalkLimits::default());
             let all: u64 = talk.operations.values().map(|seen| seen.seen.count).sum();
             one.add(ends, talk);
-            one.leave_out(&plans);
+            one.leave_out_within(&plans, &mut self.asking);
             let unasked = one.unasked > 0;
             let left = one
                 .talks

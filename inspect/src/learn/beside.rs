@@ -105,7 +105,15 @@ impl Talk {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use penstock_policy::protocol::LimitSet;
+    use penstock_policy::terms::NumberRange;
+
     use super::*;
+    use crate::learn::EntrySeen;
+    use crate::operation::SUB_FUNCTIONS;
+    use crate::replay::Occurrences;
 
     #[test]
     fn whatever_others_took_an_entry_of_a_few_requests_is_asked() {
@@ -114,5 +122,16 @@ mod tests {
         while asking.take(REQUESTS_MAX) {}
         assert!(asking.take(REQUESTS_ALWAYS));
         assert!(!asking.take(REQUESTS_ALWAYS + 1));
+    }
+
+    #[test]
+    fn ranges_of_sub_functions_count_for_each_of_their_codes() {
+        let codes = (0..20).map(|first| NumberRange { first, last: 65_535 });
+        let set = (SUB_FUNCTIONS, LimitSet::Numbers(codes.collect()));
+        let seen = EntrySeen {
+            seen: Occurrences::once(Duration::ZERO),
+            sets: [set].into_iter().collect(),
+        };
+        assert!(!Asking::default().take(seen.requests()), "{}", seen.requests());
     }
 }

@@ -153,8 +153,8 @@ impl EntrySeen {
         }
     }
 
-    /// How many requests it takes to ask whether all of it is permitted: each range of one limit with each of the others, and
-    /// with each value.
+    /// How many requests it takes to ask whether all of it is permitted: each range of one limit with each of the others, with
+    /// each sub-function, and with each value.
     pub(super) fn requests(&self) -> u64 {
         let width = |range: &NumberRange| u64::from(range.last.saturating_sub(range.first)) + 1;
         self.sets.iter().fold(1_u64, |requests, (name, set)| {
@@ -162,6 +162,8 @@ impl EntrySeen {
                 LimitSet::Numbers(ranges) if name == VALUES => {
                     1 + ranges.iter().map(width).sum::<u64>() / VALUES_AT_ONCE
                 }
+                // Rules are asked for each code, and ranges of codes may overlap.
+                LimitSet::Numbers(ranges) if name == SUB_FUNCTIONS => ranges.iter().map(width).sum(),
                 LimitSet::Numbers(ranges) => ranges.len() as u64,
                 LimitSet::Patterns(listed) | LimitSet::Texts(listed) => listed.len() as u64,
                 LimitSet::Range(_) | LimitSet::Flag(_) => 1,

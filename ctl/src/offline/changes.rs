@@ -162,6 +162,29 @@ impl Changes {
     }
 }
 
+impl Changes {
+    /// What becomes of gateways that get no plan any more.
+    fn left_behind(&self) -> Option<String> {
+        let removed = self.gateways.iter().filter(|gateway| gateway.plan == "removed");
+        let names: Vec<&str> = removed.map(|gateway| gateway.gateway.as_str()).collect();
+        let who = match names.as_slice() {
+            [] => return None,
+            [only] => format!("{only} gets no plan any more, and goes on by its last one"),
+            [..] if names.len() <= GATEWAYS_NAMED => format!(
+                "{} get no plan any more, and each goes on by its last one",
+                names.join(", ")
+            ),
+            many => format!(
+                "{} gateways get no plan any more, and each goes on by its last one",
+                many.len()
+            ),
+        };
+        Some(format!(
+            "▲ {who} until it is taken out: what this says closes there stays open until then"
+        ))
+    }
+}
+
 /// So many gateways are each named with what they get.
 const GATEWAYS_NAMED: usize = 12;
 /// Of more, so many are named of those that get the same.
@@ -215,6 +238,9 @@ impl Report for Changes {
         }
         page.gap();
         page.paragraph(0, Tone::Plain, &self.gateways());
+        if let Some(words) = self.left_behind() {
+            page.paragraph(0, Tone::Warn, &words);
+        }
         if self.may_widen {
             let words = page.paint(Tone::Warn, "▲ something may pass that did not pass before");
             page.line(words);
@@ -241,4 +267,55 @@ pub(crate) fn diff(out: &Output, args: &args::Diff) -> Result<Exit, Failure> {
     let (old, new) = (loading::judge(old, out)?, loading::judge(new, out)?);
     out.show(&Changes::between(Some(&old.plant), &new.plant)?)?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_gateways_that_get_no_plan_any_more_it_is_said_that_they_go_on_by_their_last_one() {
+        let with = |plans: &[&str]| {
+            let gateways = plans.iter().enumerate().map(|(number, plan)| GatewayTouch {
+                gateway: format!("gw-{number}"),
+                plan: (*plan).to_owned(),
+            });
+            let none = || ZonePairs {
+                pairs: Vec::new(),
+                further: 0,
+                unexamined_zones: 0,
+            };
+            let changes = Changes {
+                may_widen: false,
+                changes: Vec::new(),
+                gateways: gateways.collect(),
+                opened: none(),
+                closed: none(),
+                must_flows: Vec::new(),
+                findings: FindingsCompared {
+                    new: Vec::new(),
+                    gone: Vec::new(),
+                    known: 0,
+                },
+            };
+            let mut page = Page::new(crate::output::Style {
+                color: false,
+                width: 200,
+                wrap: true,
+            });
+            changes.page(&mut page);
+            page.finish()
+        };
+        let one = with(&["removed", "changed"]);
+        assert!(
+            one.contains(
+                "▲ gw-0 gets no plan any more, and goes on by its last one until it is taken out: what this says closes there stays \
+                 open until then"
+            ),
+            "{one}"
+        );
+        assert!(with(&["removed", "removed"]).contains("gw-0, gw-1 get no plan"));
+        assert!(with(&["removed"; 40]).contains("40 gateways get no plan"));
+        assert!(!with(&["added", "changed"]).contains("no plan"));
+    }
 }

@@ -44,7 +44,7 @@ pub struct ZonePair {
 pub struct MustFlowLine {
     /// `conduit/flow`.
     pub flow: String,
-    /// `lost`, `narrowed`, `enforced` or `interrupted`.
+    /// `lost`, `narrowed`, `enforced`, `interrupted`, or `not-judged`: whether standing connections go on cannot be told.
     pub risk: String,
     /// At which gateways.
     pub gateways: Vec<String>,
@@ -95,6 +95,7 @@ impl From<&MustFlowAtRisk> for MustFlowLine {
                 Risk::Narrowed => "narrowed",
                 Risk::Enforced => "enforced",
                 Risk::Interrupted => "interrupted",
+                Risk::NotJudged => "not-judged",
             }
             .to_owned(),
             gateways: at_risk.gateways.iter().map(ToString::to_string).collect(),

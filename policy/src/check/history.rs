@@ -71,7 +71,7 @@ pub(crate) fn losses<'a>(
         let rules = before.rules.iter().filter(|rule| rule.must_flow);
         let bridges = before.bridges.iter().filter(|bridge| bridge.must_flow);
         let Some(after) = plans.get(gateway) else {
-            let why = Some("its gateway no longer has a plan");
+            let why = Some("its gateway gets no plan any more, and goes on by its last one until it is taken out");
             rules.for_each(|rule| add(&rule.conduit, &rule.flow, why));
             bridges.for_each(|bridge| add(&bridge.conduit, &bridge.flow, why));
             continue;

@@ -4,20 +4,22 @@
 //! that permits the same takes its place. Whether its standing connections end is said of TCP that is enforced, as the
 //! inspector treats it: what passes unread and is read from now on was not followed from its beginning and is reset; what is
 //! read goes on under other operations, but ends where another protocol is read or TLS ends otherwise; and what is no longer
-//! read goes on. Between zones that only observe nothing ends. Not judged: a gateway that changes between routed and bridged.
+//! read goes on. Between zones that only observe nothing ends. Of a gateway that changes between routed and bridged it is not
+//! judged, which is said of each flow that must flow there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::check::{Element, Index, Loss, elements, losses};
 use crate::diff::flow_details;
 use crate::ids::{ConduitId, FlowName, GatewayId};
-use crate::model::{Flow, FlowEnd, Plant};
+use crate::model::{Flow, FlowEnd, Plant, Zone};
 use crate::plan::{Plan, Rule};
 use crate::protocol::Protocol;
-use crate::terms::{Enforcement, Tls, Transport};
+use crate::terms::{Enforcement, GatewayMode, Tls, Transport};
 use crate::words::and;
 
 type Plans = BTreeMap<GatewayId, Plan>;
@@ -52,6 +54,8 @@ pub enum Risk {
     Enforced,
     /// It goes on, but connections that stand at the change end.
     Interrupted,
+    /// It goes on, but whether connections that stand at the change do cannot be told.
+    NotJudged,
 }
 
 /// What each flow, and why, is at risk where.
@@ -130,16 +134,40 @@ fn lost(loss: &Loss<'_>, before: &Flow, after: Option<&Flow>) -> Option<(Risk, S
     }
 }
 
-/// Whether all zones of its ends only observe.
+/// Whether all zones in which its ends lie only observe.
 fn observed(plant: &Plant, flow: &Flow) -> bool {
-    flow.sources.iter().chain(&flow.destinations).all(|end| {
-        let zone = match end {
-            FlowEnd::Asset(asset, _) => plant.assets.get(asset).map(|asset| &asset.zone),
-            FlowEnd::Zone(zone, _) => Some(zone),
-        };
-        let zone = zone.and_then(|zone| plant.zones.get(zone));
-        zone.is_some_and(|zone| zone.enforcement == Enforcement::Observe)
+    let mut ends = flow.sources.iter().chain(&flow.destinations);
+    ends.all(|end| match end {
+        FlowEnd::Asset(asset, addresses) => match plant.assets.get(asset) {
+            Some(asset) => observes(plant.zones.get(&asset.zone)),
+            None => addresses
+                .iter()
+                .all(|one| observes(holding(plant, (*one).into()))),
+        },
+        FlowEnd::Zone(zone, networks) => match plant.zones.get(zone) {
+            Some(zone) => observes(Some(zone)),
+            None => networks.iter().all(|one| observes(holding(plant, *one))),
+        },
     })
+}
+
+fn observes(zone: Option<&Zone>) -> bool {
+    zone.is_some_and(|zone| zone.enforcement == Enforcement::Observe)
+}
+
+/// The zone that holds an end whose name is gone, or another's from now on.
+fn holding(plant: &Plant, end: IpNet) -> Option<&Zone> {
+    let mut assets = plant.assets.values();
+    let asset = assets.find(|asset| asset.addresses.iter().any(|one| IpNet::from(*one) == end));
+    let nearest = || {
+        let length = |zone: &&Zone| {
+            let around = zone.networks.iter().filter(|network| network.contains(&end));
+            around.map(IpNet::prefix_len).max()
+        };
+        let around = plant.zones.values().filter(|zone| length(zone).is_some());
+        around.max_by_key(length)
+    };
+    asset.map_or_else(nearest, |asset| plant.zones.get(&asset.zone))
 }
 
 /// Who reads a connection.
@@ -185,6 +213,18 @@ impl<'a> Reading<'a> {
 }
 
 fn interruptions((old, plan): (&Plant, &Plan), (new, next): (&Plant, &Plan), found: &mut RiskTable) {
+    if plan.mode != next.mode {
+        let why = format!(
+            "its gateway becomes {} (it is {}), and whether standing connections go on across that is not known",
+            mode_word(next.mode),
+            mode_word(plan.mode)
+        );
+        for rule in plan.rules.iter().filter(|rule| rule.must_flow) {
+            let named = (&rule.conduit, &rule.flow);
+            found.add(named, Risk::NotJudged, &plan.gateway, why.clone());
+        }
+        return;
+    }
     // Most of a plant changes nothing here.
     if plan.rules == next.rules && plan.grants == next.grants && old.zones == new.zones {
         return;
@@ -206,6 +246,13 @@ fn interruptions((old, plan): (&Plant, &Plan), (new, next): (&Plant, &Plan), fou
     }
 }
 
+fn mode_word(mode: GatewayMode) -> &'static str {
+    match mode {
+        GatewayMode::Routed => "routed",
+        GatewayMode::Bridged => "bridged",
+    }
+}
+
 impl fmt::Display for Risk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -213,6 +260,7 @@ impl fmt::Display for Risk {
             Self::Narrowed => "is narrowed",
             Self::Enforced => "is enforced",
             Self::Interrupted => "is interrupted",
+            Self::NotJudged => "is not judged",
         })
     }
 }

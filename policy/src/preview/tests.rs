@@ -11,7 +11,7 @@ use crate::ids::ZoneId;
 use crate::model::{Conduit, Flow, Service};
 use crate::protocol::Operations;
 use crate::reach::{Permit, Steps};
-use crate::terms::{Enforcement, PortRange, Tls, Transport};
+use crate::terms::{Enforcement, GatewayMode, PortRange, Tls, Transport};
 use crate::waterworks::{conduit, id, modbus, operation, waterworks};
 
 fn flow<'a>(plant: &'a mut Plant, conduit: &str, flow: &str) -> &'a mut Flow {
@@ -168,6 +168,42 @@ fn a_must_flow_that_is_read_from_now_on_is_interrupted_once_unless_its_zones_onl
         !all.is_empty() && all.iter().all(|risk| *risk == Risk::Enforced),
         "{all:?}"
     );
+}
+
+#[test]
+fn an_end_that_is_gone_or_has_another_name_is_not_taken_for_one_that_is_enforced_from_now_on() {
+    let observe = |plant: &mut Plant| {
+        for zone in ["operations", "control"] {
+            plant.zones.get_mut(&id(zone)).unwrap().enforcement = Enforcement::Observe;
+        }
+    };
+    let gone = between(observe, |plant| {
+        observe(plant);
+        plant.conduits.remove(&id("control-room-to-pumps"));
+        plant.conduits.remove(&id("set-points"));
+        plant.assets.remove(&id("plc-7"));
+    });
+    let passes = "its zones only observe, so that it passes and is recorded";
+    assert!(!gone.must_flows.is_empty());
+    for risk in &gone.must_flows {
+        assert!(risk.risk == Risk::Lost && risk.why.ends_with(passes), "{risk}");
+    }
+}
+
+#[test]
+fn of_a_gateway_that_is_routed_and_becomes_bridged_it_is_said_that_standing_connections_are_not_judged() {
+    let bridged = between(
+        |_| {},
+        |plant| {
+            let gateway = plant.gateways.get_mut(&id("gw-works")).unwrap();
+            gateway.mode = GatewayMode::Bridged;
+        },
+    );
+    let said = risks(&bridged);
+    let expected = "control-room-to-pumps/polling must flow, and is not judged at gw-works: its gateway becomes bridged (it is \
+                    routed), and whether standing connections go on across that is not known";
+    assert!(said.iter().any(|said| said == expected), "{said:?}");
+    assert!(bridged.must_flows.iter().all(|risk| risk.risk == Risk::NotJudged));
 }
 
 #[test]

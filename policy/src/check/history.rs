@@ -71,7 +71,8 @@ pub(crate) fn losses<'a>(
         let rules = before.rules.iter().filter(|rule| rule.must_flow);
         let bridges = before.bridges.iter().filter(|bridge| bridge.must_flow);
         let Some(after) = plans.get(gateway) else {
-            let why = Some("its gateway gets no plan any more, and goes on by its last one until it is taken out");
+            let why =
+                Some("its gateway gets no plan any more, and goes on by its last one until it is taken out");
             rules.for_each(|rule| add(&rule.conduit, &rule.flow, why));
             bridges.for_each(|bridge| add(&bridge.conduit, &bridge.flow, why));
             continue;
@@ -169,16 +170,14 @@ fn still_permitted(before: Option<&Operations>, limits: &[Option<&Operations>]) 
     let Some(before) = before else {
         return false;
     };
-    // One of them alone may permit all of it in wider numbers; or several together, each in the same.
-    let narrower =
-        |now: &Operations| matches!(diff_operations(before, now).0, Effect::Narrowed | Effect::Altered);
-    if limits.iter().flatten().any(|now| !narrower(now)) {
-        return true;
-    }
+    // Several of them together may permit it, each in the same words; or one alone in wider numbers, which takes longer to see.
     let now: Vec<String> = limits
         .iter()
         .flatten()
         .flat_map(|operations| operations.phrases())
         .collect();
+    let narrower =
+        |now: &Operations| matches!(diff_operations(before, now).0, Effect::Narrowed | Effect::Altered);
     before.phrases().iter().all(|phrase| now.contains(phrase))
+        || limits.iter().flatten().any(|now| !narrower(now))
 }

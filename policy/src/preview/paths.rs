@@ -9,8 +9,8 @@
 //! that path was there, and what permits the last was covered by what permitted it, then the old plant had the path, and the
 //! act was covered. So some step on it is new, or the last one gained; the first zone reaches that step, which leads to the other.
 //!
-//! Bounded: of more than [`PAIRS_MAX`] pairs the others are counted, after [`LOOKS_MAX`] steps looked at the zones from which
-//! not every pair was looked for; of what permits an act at most [`WAYS_MAX`] are shown.
+//! Bounded: of more than [`PAIRS_MAX`] pairs the others are counted, after [`LOOKS_MAX`] steps looked at (a comparison of what
+//! permits two of them counts as many) the zones from which not every pair was looked for; of what permits an act at most [`WAYS_MAX`] are shown.
 
 mod graph;
 mod ways_in;
@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use self::graph::{Graph, SearchTree};
-use self::ways_in::{WHOLE, WaysIn};
+use self::ways_in::{Looks, WaysIn};
 use crate::ids::ZoneId;
 use crate::model::Plant;
 use crate::reach::{Permit, Steps};
@@ -108,11 +108,19 @@ fn gained(old: &Graph<'_>, new: &Graph<'_>, looks_max: usize) -> PairChanges {
         .iter()
         .zip(&new.entered)
         .zip(new.zones)
-        .map(|((old, new), to)| WaysIn::of(&format!("{WHOLE}{to}"), old, new))
+        .map(|((old, new), to)| WaysIn::of(to.as_str(), old, new))
         .collect();
+    let mut looks = Looks {
+        done: 0,
+        max: looks_max,
+    };
     let (mut tails, mut heads) = (BTreeSet::new(), BTreeSet::new());
     for (to, entered) in into.iter().enumerate() {
-        for step in entered.steps.iter().filter(|step| entered.gains(step)) {
+        for step in entered
+            .steps
+            .iter()
+            .filter(|step| entered.gains(step, &mut looks))
+        {
             tails.insert(step.from);
             heads.insert(to);
         }
@@ -128,8 +136,7 @@ fn gained(old: &Graph<'_>, new: &Graph<'_>, looks_max: usize) -> PairChanges {
         old,
         new,
         into: &into,
-        looks: 0,
-        looks_max,
+        looks,
     };
     for from in sources {
         if !search.from(from, &targets, &mut changes) {
@@ -144,20 +151,19 @@ struct Search<'s, 'a> {
     old: &'s Graph<'a>,
     new: &'s Graph<'a>,
     into: &'s [WaysIn<'a>],
-    looks: usize,
-    looks_max: usize,
+    looks: Looks,
 }
 
 impl Search<'_, '_> {
     /// The pairs from one zone; whether all of them were looked for.
     fn from(&mut self, from: usize, targets: &[usize], changes: &mut PairChanges) -> bool {
-        if self.looks > self.looks_max {
+        if self.looks.are_over() {
             return false;
         }
-        let before = self.old.reached(from, None, &mut self.looks);
-        let after = self.new.reached(from, None, &mut self.looks);
+        let before = self.old.reached(from, None, &mut self.looks.done);
+        let after = self.new.reached(from, None, &mut self.looks.done);
         for to in targets.iter().copied().filter(|to| *to != from) {
-            if self.looks > self.looks_max {
+            if self.looks.are_over() {
                 return false;
             }
             if !after.has(to) {
@@ -171,7 +177,12 @@ impl Search<'_, '_> {
             if !entirely && self.surely_covered(to, &before, &after) {
                 continue;
             }
-            let Some(pair) = self.pair(from, to, entirely) else {
+            let pair = self.pair(from, to, entirely);
+            if self.looks.are_over() {
+                // What covers it may not have been found.
+                return false;
+            }
+            let Some(pair) = pair else {
                 continue;
             };
             if changes.pairs.len() < PAIRS_MAX {
@@ -192,33 +203,48 @@ impl Search<'_, '_> {
         };
         let mut steps = entered.steps.iter().filter(|step| after.has(step.from));
         steps.all(|step| {
-            *looks += 1;
-            let stood = before.surely_has(step.from, to, looks);
-            step.ways.keys().all(|set| {
-                let at_this_step =
-                    stood && entered.sets.get(*set).is_some_and(|set| set.contains(&step.from));
-                at_this_step || entered.set(*set).any(|zone| before.surely_has(zone, to, looks))
+            looks.done += 1;
+            let stood = before.surely_has(step.from, to, &mut looks.done);
+            step.ways.iter().all(|(set, ways)| {
+                let same = entered.same(*set);
+                (stood && same.contains(&step.from))
+                    || same
+                        .iter()
+                        .any(|zone| before.surely_has(*zone, to, &mut looks.done))
+                    || ways.iter().all(|way| {
+                        let zones = entered.covering(way, looks).into_iter().flatten();
+                        let mut zones = zones.copied();
+                        zones.any(|zone| before.surely_has(zone, to, &mut looks.done))
+                    })
             })
         })
     }
 
     /// What one zone can do to another that it could not; `None`: nothing.
     fn pair(&mut self, from: usize, to: usize, entirely: bool) -> Option<PairChange> {
-        let before = self.old.reached(from, Some(to), &mut self.looks);
-        let after = self.new.reached(from, Some(to), &mut self.looks);
+        let before = self.old.reached(from, Some(to), &mut self.looks.done);
+        let after = self.new.reached(from, Some(to), &mut self.looks.done);
         let mut steps: Vec<(usize, usize, Vec<&Permit>)> = Vec::new();
         let entered = self.into.get(to)?;
         for step in &entered.steps {
             let Some(length) = after.steps(step.from) else {
                 continue;
             };
-            let uncovered = step
-                .ways
-                .iter()
-                .filter(|(set, _)| entirely || !entered.set(**set).any(|zone| before.has(zone)));
-            let ways: Vec<&Permit> = uncovered.flat_map(|(_, ways)| ways.iter().copied()).collect();
-            if !ways.is_empty() {
-                steps.push((length, step.from, ways));
+            let mut uncovered: Vec<&Permit> = Vec::new();
+            for (set, ways) in &step.ways {
+                if !entirely && entered.same(*set).iter().any(|zone| before.has(*zone)) {
+                    continue;
+                }
+                for way in ways {
+                    self.looks.done += 1;
+                    let mut covering = || entered.covering(way, &mut self.looks).into_iter().flatten();
+                    if entirely || !covering().any(|zone| before.has(*zone)) {
+                        uncovered.push(way.permit);
+                    }
+                }
+            }
+            if !uncovered.is_empty() {
+                steps.push((length, step.from, uncovered));
             }
         }
         let all: usize = steps.iter().map(|(_, _, ways)| ways.len()).sum();

@@ -241,6 +241,36 @@ fn beyond_what_is_looked_at_the_zones_are_counted() {
     assert!(!changes.is_empty());
 }
 
+/// A plant in which one client does as many different things with one controller by flows of their own.
+fn crowded(flows: u32, first: u32) -> Plant {
+    let mut plant = waterworks();
+    for number in 0..flows {
+        let reads = operation("read-coils", (first + number, first + number));
+        let mut flow = modbus(Some(vec![reads]), &plant, "hmi-1", "plc-7");
+        flow.must_flow = false;
+        let conduit = conduit("operations", "control", vec![("reads", flow)]);
+        plant.conduits.insert(id(&format!("reads-{number}")), conduit);
+    }
+    plant
+}
+
+#[test]
+fn what_stands_in_both_plants_in_the_same_words_is_not_compared_with_all_that_leads_to_the_same_end() {
+    let old = crowded(40, 0);
+    let mut new = old.clone();
+    open_safety(&mut new);
+    // A hundred times less than comparing each with each would take.
+    let changes = PathChanges::of(Some(&Steps::of(&old)), &Steps::of(&new), 8_000);
+    assert_eq!((changes.opened.pairs.len(), changes.opened.unexamined), (2, 0));
+    // Where all of it is another, that is needed; beyond the bound nothing is said of it, but that.
+    let other = crowded(40, 1_000);
+    let changes = PathChanges::of(Some(&Steps::of(&old)), &Steps::of(&other), 8_000);
+    assert_eq!(changes.opened.pairs, []);
+    assert!(changes.opened.unexamined >= 2, "{}", changes.opened.unexamined);
+    let all = PathChanges::between(Some(&old), &other);
+    assert_eq!((all.opened.pairs.len(), all.opened.unexamined), (2, 0));
+}
+
 /// A plant in which zones around a hub open everything that the hub opens.
 fn star(spokes: usize) -> Plant {
     let mut plant = waterworks();

@@ -1,5 +1,9 @@
 //! What permits the steps into one zone, and from which zones of the other plant something covers it.
+//!
+//! Most of what permits a step stands word for word in both plants, which is found at once. Whether something else covers it is
+//! asked only where that is not enough: it compares with all that led there, and each comparison reads two lists of operations.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diff::{Effect, covers_ports, diff_operations};
@@ -7,70 +11,95 @@ use crate::plan::Grant;
 use crate::reach::Permit;
 use crate::terms::Transport;
 
+/// So many steps looked at take about as long as one comparison.
+const COMPARISON: usize = 500;
+
+/// How much was looked at, and how much may be.
+#[derive(Debug)]
+pub(super) struct Looks {
+    pub(super) done: usize,
+    pub(super) max: usize,
+}
+
+impl Looks {
+    /// Whether the end is reached: what was found since is not all.
+    pub(super) fn are_over(&self) -> bool {
+        self.done > self.max
+    }
+}
+
 /// The steps into one zone.
-#[derive(Default)]
 pub(super) struct WaysIn<'a> {
-    /// Zones of the old plant from which something covers the same: sets that differ from one another.
-    pub(super) sets: Vec<BTreeSet<usize>>,
     pub(super) steps: Vec<Step<'a>>,
+    /// All of the zone, as flows name it.
+    whole: String,
+    /// Zones of the old plant from which the same led here, word for word: sets that differ from one another.
+    sets: Vec<BTreeSet<usize>>,
+    /// What led here in the old plant, and from where.
+    known: Vec<(&'a Permit, BTreeSet<usize>)>,
+    by_name: BTreeMap<&'a str, Vec<usize>>,
+    /// What leads here in the new one, each once.
+    acts: Vec<Act<'a>>,
 }
 
 /// What permits a step.
 pub(super) struct Step<'a> {
     pub(super) from: usize,
-    /// By the set of zones from which it was covered: most have just the one where the step starts.
-    pub(super) ways: BTreeMap<usize, Vec<&'a Permit>>,
+    /// By the set of zones from which the same led here: most have just the one where the step starts.
+    pub(super) ways: BTreeMap<usize, Vec<Way<'a>>>,
+}
+
+pub(super) struct Way<'a> {
+    pub(super) permit: &'a Permit,
+    act: usize,
+}
+
+/// All that is permitted in the same words but for who may do it.
+struct Act<'a> {
+    permit: &'a Permit,
+    set: usize,
+    /// Zones from which something covered it, once that was asked.
+    covered: OnceCell<BTreeSet<usize>>,
 }
 
 impl<'a> WaysIn<'a> {
-    /// `whole` is how all of the zone is named as an end.
-    pub(super) fn of(whole: &str, old: &[(usize, &'a [Permit])], new: &[(usize, &'a [Permit])]) -> Self {
-        // What permits the same from many sources, or by many flows, is compared once.
-        let mut known: BTreeMap<String, (&Permit, BTreeSet<usize>)> = BTreeMap::new();
-        for (from, ways) in old {
-            for way in *ways {
-                let (_, zones) = known.entry(essence(way)).or_insert((way, BTreeSet::new()));
-                zones.insert(*from);
-            }
-        }
-        // What covers names all destinations of what it covers, or the whole zone.
-        let mut by_name: BTreeMap<&str, Vec<(&Permit, &BTreeSet<usize>)>> = BTreeMap::new();
-        for (way, zones) in known.values() {
-            match way {
-                Permit::Observed { .. } => by_name.entry(whole).or_default().push((way, zones)),
-                Permit::Flow { destinations, .. } => {
-                    for name in destinations {
-                        by_name.entry(name).or_default().push((way, zones));
-                    }
-                }
-            }
-        }
-        let covered = |way: &Permit| -> BTreeSet<usize> {
-            let name = match way {
-                Permit::Flow { destinations, .. } => destinations.first().map_or(whole, String::as_str),
-                Permit::Observed { .. } => whole,
-            };
-            let names: BTreeSet<&str> = BTreeSet::from([whole, name]);
-            let may = names.iter().filter_map(|name| by_name.get(name)).flatten();
-            let covering = may.filter(|(old, _)| covers(whole, old, way));
-            covering.flat_map(|(_, zones)| zones.iter().copied()).collect()
+    /// `to` is the zone's name.
+    pub(super) fn of(to: &str, old: &[(usize, &'a [Permit])], new: &[(usize, &'a [Permit])]) -> Self {
+        let mut into = Self {
+            steps: Vec::new(),
+            whole: format!("{WHOLE}{to}"),
+            sets: Vec::new(),
+            known: Vec::new(),
+            by_name: BTreeMap::new(),
+            acts: Vec::new(),
         };
+        let known = into.know(old);
         let mut numbers: BTreeMap<BTreeSet<usize>, usize> = BTreeMap::new();
-        let mut compared: BTreeMap<String, usize> = BTreeMap::new();
-        let mut steps = Vec::new();
-        for (from, ways) in new {
+        let mut acts: BTreeMap<String, usize> = BTreeMap::new();
+        for (from, permits) in new {
             let mut step = Step {
                 from: *from,
                 ways: BTreeMap::new(),
             };
-            for way in *ways {
-                let set = *compared.entry(essence(way)).or_insert_with(|| {
+            for permit in *permits {
+                let essence = essence(permit);
+                let same = known.get(&essence).and_then(|known| into.known.get(*known));
+                let act = *acts.entry(essence).or_insert_with(|| {
+                    let zones = same.map(|(_, zones)| zones.clone()).unwrap_or_default();
                     let next = numbers.len();
-                    *numbers.entry(covered(way)).or_insert(next)
+                    into.acts.push(Act {
+                        permit,
+                        set: *numbers.entry(zones).or_insert(next),
+                        covered: OnceCell::new(),
+                    });
+                    into.acts.len() - 1
                 });
-                step.ways.entry(set).or_default().push(way);
+                let Some(set) = into.acts.get(act).map(|act| act.set) else {
+                    continue;
+                };
+                step.ways.entry(set).or_default().push(Way { permit, act });
             }
-            steps.push(step);
+            into.steps.push(step);
         }
         let mut sets = vec![BTreeSet::new(); numbers.len()];
         for (set, number) in numbers {
@@ -78,17 +107,87 @@ impl<'a> WaysIn<'a> {
                 *place = set;
             }
         }
-        Self { sets, steps }
+        Self { sets, ..into }
     }
 
-    pub(super) fn set(&self, number: usize) -> impl Iterator<Item = usize> {
-        self.sets.get(number).into_iter().flatten().copied()
+    /// Takes what led here, each once, with its place by its words.
+    fn know(&mut self, old: &[(usize, &'a [Permit])]) -> BTreeMap<String, usize> {
+        let mut places = BTreeMap::new();
+        for (from, permits) in old {
+            for permit in *permits {
+                let place = *places.entry(essence(permit)).or_insert_with(|| {
+                    self.known.push((permit, BTreeSet::new()));
+                    self.known.len() - 1
+                });
+                if let Some((_, zones)) = self.known.get_mut(place) {
+                    zones.insert(*from);
+                }
+            }
+        }
+        for (place, (permit, _)) in self.known.iter().enumerate() {
+            match permit {
+                Permit::Observed { .. } => self.by_name.entry(WHOLE).or_default().push(place),
+                // What covers names all destinations of what it covers, or the whole zone.
+                Permit::Flow { destinations, .. } => {
+                    for name in destinations {
+                        let name = if *name == self.whole { WHOLE } else { name };
+                        self.by_name.entry(name).or_default().push(place);
+                    }
+                }
+            }
+        }
+        places
     }
 
-    /// Whether a step permits anything that the same step did not.
-    pub(super) fn gains(&self, step: &Step<'_>) -> bool {
-        let covered = |set: &usize| self.sets.get(*set).is_some_and(|set| set.contains(&step.from));
-        !step.ways.keys().all(covered)
+    /// Zones of the old plant from which what stands in this set led here too, word for word.
+    pub(super) fn same(&self, set: usize) -> &BTreeSet<usize> {
+        static NONE: BTreeSet<usize> = BTreeSet::new();
+        self.sets.get(set).unwrap_or(&NONE)
+    }
+
+    /// All zones of the old plant from which something covered it; `None`: there is too much to look at.
+    pub(super) fn covering(&self, way: &Way<'_>, looks: &mut Looks) -> Option<&BTreeSet<usize>> {
+        let act = self.acts.get(way.act)?;
+        if act.covered.get().is_none() {
+            let name = match act.permit {
+                Permit::Flow { destinations, .. } => destinations.first().map_or(WHOLE, String::as_str),
+                Permit::Observed { .. } => WHOLE,
+            };
+            let mut covered = self.same(act.set).clone();
+            for place in BTreeSet::from([WHOLE, name])
+                .into_iter()
+                .filter_map(|name| self.by_name.get(name))
+                .flatten()
+            {
+                let Some((old, zones)) = self.known.get(*place) else {
+                    continue;
+                };
+                if zones.is_subset(&covered) {
+                    continue;
+                }
+                if looks.are_over() {
+                    return None;
+                }
+                looks.done += COMPARISON;
+                if covers(&self.whole, old, act.permit) {
+                    covered.extend(zones);
+                }
+            }
+            let _ = act.covered.set(covered);
+        }
+        act.covered.get()
+    }
+
+    /// Whether a step permits anything that the same step did not, as far as was looked.
+    pub(super) fn gains(&self, step: &Step<'_>, looks: &mut Looks) -> bool {
+        let mut covered = |way: &Way<'_>| {
+            let zones = self.covering(way, looks);
+            zones.is_some_and(|zones| zones.contains(&step.from))
+        };
+        let all = |(set, ways): (&usize, &Vec<Way<'_>>)| {
+            self.same(*set).contains(&step.from) || ways.iter().all(&mut covered)
+        };
+        !step.ways.iter().all(all)
     }
 }
 

@@ -1,6 +1,9 @@
 //! The coordinator's trail, read by what people ask of it: in stretches of time of which each fits one answer, within a budget,
 //! each record once and placed in time; and an operation of an event as it can be judged again.
 
+#[cfg(test)]
+mod tests;
+
 use penstock_inspect::operation::VALUES;
 use penstock_inspect::query::Query;
 use penstock_policy::plan::Plan;
@@ -52,8 +55,19 @@ pub(super) async fn read(
     budget: ReadBudget,
     take: &mut impl FnMut(AuditRecord, u64),
 ) -> Result<ReadGaps, Failure> {
+    let mut search = async |part| online.search(part).await;
+    read_by(&mut search, request, budget, take).await
+}
+
+/// The same, by any search.
+async fn read_by(
+    search: &mut impl AsyncFnMut(SearchAuditRequest) -> Result<Vec<AuditRecord>, Failure>,
+    request: &SearchAuditRequest,
+    budget: ReadBudget,
+    take: &mut impl FnMut(AuditRecord, u64),
+) -> Result<ReadGaps, Failure> {
     let mut gaps = ReadGaps::default();
-    let Some(oldest_ms) = oldest(online, request).await? else {
+    let Some(oldest_ms) = oldest(search, request).await? else {
         return Ok(gaps);
     };
     let whole = (request.from_ms, request.until_ms);
@@ -71,10 +85,10 @@ pub(super) async fn read(
             limit: u32::try_from(limit).unwrap_or(budget.page),
             ..request.clone()
         };
-        let search = online.search(part);
+        let found = search(part);
         let records = match budget.until {
-            None => search.await?,
-            Some(until) => match tokio::time::timeout_at(until, search).await {
+            None => found.await?,
+            Some(until) => match tokio::time::timeout_at(until, found).await {
                 Ok(records) => records?,
                 Err(_) => {
                     gaps.left.push((from_ms, until_ms));
@@ -131,13 +145,16 @@ fn placed_ms(record: &AuditRecord, (from_ms, until_ms): (u64, u64)) -> u64 {
 }
 
 /// When the oldest record that `request` asks for happened, in the order of arrival.
-async fn oldest(online: &mut Online, request: &SearchAuditRequest) -> Result<Option<u64>, Failure> {
+async fn oldest(
+    search: &mut impl AsyncFnMut(SearchAuditRequest) -> Result<Vec<AuditRecord>, Failure>,
+    request: &SearchAuditRequest,
+) -> Result<Option<u64>, Failure> {
     let first = SearchAuditRequest {
         limit: 1,
         newest_first: false,
         ..request.clone()
     };
-    let found = online.search(first).await?;
+    let found = search(first).await?;
     // Another gateway's may have arrived later and be older, so this only saves halving since 1970.
     const EARLIER_MS: u64 = 400 * 24 * 3_600_000;
     let whole = (request.from_ms, request.until_ms);

@@ -261,6 +261,10 @@ pub(crate) async fn release(
                 }
                 _ => None,
             };
+            let compared = match &compiled {
+                Ok(loaded) => online.compare_with_parent(out, &known, &fetched, loaded).await?,
+                Err(_) => None,
+            };
             if let Some(folder) = documents {
                 // What is written is taken for the release's by whoever signs it elsewhere.
                 if let Err(fault) = compiled {
@@ -274,10 +278,6 @@ pub(crate) async fn release(
             if let Some(file) = statement {
                 files::create(file, &fetched.signed.statement, Mode::Shared)?;
             }
-            let compared = match &compiled {
-                Ok(loaded) => online.compare_with_parent(out, &known, &fetched, loaded).await?,
-                Err(_) => None,
-            };
             let mut shown = shown(&fetched, "shown", compared)?;
             shown.verified = Some(verified);
             shown.recorded = recorded;

@@ -10,6 +10,7 @@ use super::super::{Online, digest, refused};
 use super::ReleaseComparison;
 use super::fetched::{FetchedRelease, plant_of};
 use super::standing::Base;
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::known::KnownPlant;
 use crate::loading::{self, LoadedPlant};
@@ -20,9 +21,32 @@ use crate::output::Output;
 const LOOKED_THROUGH: u32 = 1_000;
 
 impl Online {
-    /// Compares a release with its parent; `None` if the coordinator shows no such release any more, or its documents
-    /// cannot be read by this program.
+    /// Compares a release with its parent; `None` where that cannot be done, which is said: the release is shown all the same.
+    ///
+    /// # Errors
+    /// What is shown for the parent is not what the release names.
     pub(super) async fn compare_with_parent(
+        &mut self,
+        out: &Output,
+        known: &KnownPlant,
+        fetched: &FetchedRelease,
+        loaded: &LoadedPlant,
+    ) -> Result<Option<ReleaseComparison>, Failure> {
+        let why = match self.against_parent(out, known, fetched, loaded).await {
+            Err(failure) if failure.exit == Exit::Altered => return Err(failure),
+            Ok(Some(compared)) => return Ok(Some(compared)),
+            Ok(None) => {
+                format!("the coordinator does not show it among its newest {LOOKED_THROUGH} releases")
+            }
+            Err(failure) => failure.message,
+        };
+        out.remark(&format!(
+            "not compared with the release on top of which it was made: {why}"
+        ));
+        Ok(None)
+    }
+
+    async fn against_parent(
         &mut self,
         out: &Output,
         known: &KnownPlant,
@@ -42,10 +66,7 @@ impl Online {
                         let Some(before) = self.parent(parent).await? else {
                             return Ok(None);
                         };
-                        let Ok(loaded) = plant_of(&before, out) else {
-                            return Ok(None);
-                        };
-                        (before.statement.revision, loaded.plant)
+                        (before.statement.revision, plant_of(&before, out)?.plant)
                     }
                 };
                 (Some(plant), Base::of(Some((revision, parent)), "parent"))

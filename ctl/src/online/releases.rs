@@ -267,9 +267,7 @@ pub(crate) async fn release(
             };
             if let Some(folder) = documents {
                 // What is written is taken for the release's by whoever signs it elsewhere.
-                if let Err(fault) = compiled {
-                    return Err(fault);
-                }
+                compiled?;
                 write_documents(&fetched.documents, folder)?;
             }
             if let Some(file) = save {

@@ -37,9 +37,9 @@ const SPAN: &str = "7d";
 const RECORDS_MAX: usize = 50_000;
 /// Records of one answer.
 const PAGE: u32 = 10_000;
-/// A person waits no longer.
+/// Reading ends by then. A person waits no longer than twice as long, judging included.
 const READING_MAX: Duration = Duration::from_secs(20);
-/// Refusals that people are shown; programs get them all.
+/// Refusals that people are shown, and things that are missing; programs get them all.
 const SHOWN_MAX: usize = 20;
 
 /// What passed in the last days, as the release would have it.
@@ -65,7 +65,7 @@ pub struct Recorded {
     pub passes: RecordedSum,
     /// What passed and is not permitted, but passes as its zones only observe.
     pub observed: RecordedSum,
-    /// What was refused, and would pass: newly permitted, or permitted since.
+    /// What was refused, and would pass: newly permitted, permitted since, or only observed.
     pub newly_permitted: RecordedSum,
     /// What passed and could not be judged, by the reason.
     pub unjudged: Vec<RecordedUnjudged>,
@@ -182,13 +182,15 @@ pub(super) async fn recorded(
     against: Against<'_>,
 ) -> Option<Recorded> {
     let since = since?;
-    online.settle_zone().await;
+    let until = Instant::now() + READING_MAX;
+    let last = until + READING_MAX;
+    // Without an answer times are in UTC.
+    let _ = tokio::time::timeout_at(until, online.settle_zone()).await;
     let now_ms = words::now_ms();
     let since_ms = times::read(since, SpanEnd::Since, now_ms, &times::zone()).unwrap_or(now_ms);
     let waiting = ask::waiting(out, "judging recorded traffic by the release");
-    let mut judge = Judge::of(against.new, against.base);
+    let mut judge = Judge::of(against.new, against.base).until(last.into_std());
     let mut missing = Vec::new();
-    let until = Instant::now() + READING_MAX;
     for (kinds, decision, what) in [
         (&["verdict", "operation"][..], Decision::Allow, "of what passed"),
         (
@@ -225,7 +227,7 @@ pub(super) async fn recorded(
         };
         let mut take = |record, ms| judge.take(record, ms);
         let read = trail::read(online, &request, budget, &mut take);
-        match tokio::time::timeout_at(until + READING_MAX, read).await {
+        match tokio::time::timeout_at(last, read).await {
             Ok(Ok(gaps)) => {
                 let gaps = gaps.in_words();
                 missing.extend(gaps.into_iter().map(|gap| format!("not read {what}: {gap}")));
@@ -235,7 +237,7 @@ pub(super) async fn recorded(
         }
     }
     let judged = judge.finish();
-    missing.extend(silent(online, &judged.heard, against, (since_ms, now_ms)).await);
+    missing.extend(silent(online, &judged.heard, against, (since_ms, now_ms), last).await);
     drop(waiting);
     Some(report(judged, against, missing, (since_ms, now_ms)))
 }
@@ -246,9 +248,10 @@ async fn silent(
     heard: &BTreeSet<String>,
     against: Against<'_>,
     (since_ms, now_ms): (u64, u64),
+    until: Instant,
 ) -> Vec<String> {
     let asked = online.client.list_gateways(ListGatewaysRequest {});
-    let gateways = match tokio::time::timeout(READING_MAX, asked).await {
+    let gateways = match tokio::time::timeout_at(until, asked).await {
         Ok(Ok(answer)) => answer.into_inner().gateways,
         Ok(Err(status)) => {
             let why = refused(&status).message;

@@ -6,21 +6,20 @@
 //! was learned in observing zones by its lines. What none of them can tell is counted, with the reason. Traffic is judged as of
 //! when it passed: what a grant of remote access opened then is open.
 
+mod learned;
 mod outcome;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::Instant;
 
-use penstock_inspect::learn::talk::TalkLimits;
-use penstock_inspect::learn::{Asking, Ends, Learned, PortCarrier, Talk};
+use penstock_inspect::learn::Asking;
 use penstock_inspect::replay::Plans;
 use penstock_policy::compile::compile_all;
 use penstock_policy::model::Plant;
 use penstock_policy::plan::Plan;
-use penstock_policy::terms::Enforcement;
-use penstock_policy::verdict::{Carried, matching, mode};
+use penstock_policy::verdict::{Carried, matching};
 use penstock_proto::v1::audit_event::Kind;
 use penstock_proto::v1::{self, AuditRecord, OperationEvent, VerdictEvent};
 
@@ -138,6 +137,15 @@ pub(super) struct Judged {
     pub(super) lost: u64,
 }
 
+/// By which plans something is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    New,
+    InForce,
+}
+
+const NO_TIME: &str = "there was no time left to judge it";
+
 /// The new plans, those that the release is compared with, and what was taken so far.
 #[derive(Debug)]
 pub(super) struct Judge {
@@ -145,8 +153,10 @@ pub(super) struct Judge {
     /// By what is in force, and its revision.
     base: BTreeMap<String, Plan>,
     base_revision: Option<u64>,
-    /// The new plan of each gateway that learned, ready to judge by: what was learned is judged where it was.
-    inspected: BTreeMap<String, Option<Rc<Plans>>>,
+    /// The plans of gateways that learned, the new ones and those in force, ready to judge by: what was learned is judged where it was.
+    inspected: BTreeMap<(Whose, String), Option<Rc<Plans>>>,
+    /// When judging ends: what is left then is counted.
+    until: Option<Instant>,
     questions: BTreeMap<Question, Tally>,
     /// What is still asked of what was learned, however many gateways tell of however much.
     asking: Asking,
@@ -168,7 +178,18 @@ impl Judge {
             questions: BTreeMap::new(),
             asking: Asking::default(),
             judged: Judged::default(),
+            until: None,
         }
+    }
+
+    /// The same, which judges no longer than until then: of a large plant each question takes its time.
+    pub(super) fn until(self, until: Instant) -> Self {
+        let until = Some(until);
+        Self { until, ..self }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
     }
 
     /// Takes one record of the trail, with when it happened.
@@ -276,100 +297,6 @@ impl Judge {
         self.ask(question, carried, operation.count, placed_ms);
     }
 
-    /// What was learned is judged at once: its lines join only at the price of what they say.
-    fn learned(&mut self, gateway: &str, ends: Ends, talk: Talk, placed_ms: u64) {
-        let carried = match ends.carrier {
-            PortCarrier::Tcp => Carried::Tcp(ends.server.port()),
-            PortCarrier::Udp => Carried::Udp(ends.server.port()),
-        };
-        let ms = |at: Duration| u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
-        let question = Question {
-            gateway: gateway.to_owned(),
-            client: ends.client,
-            server: ends.server.ip(),
-            service: carried.to_string(),
-            inside: Inside::Connection,
-            passed: true,
-            sides: None,
-            moments: self.moments(gateway, ms(talk.connections.first), ms(talk.connections.last)),
-        };
-        if talk.further > 0 {
-            self.unjudged(
-                "the gateway learned more than it keeps of one client and server",
-                0,
-                talk.further,
-            );
-        }
-        if talk.unread {
-            self.unjudged("the gateway could not read it as the protocol of its port", 0, 1);
-        }
-        let outcome = self.outcome(&self.new, &question, carried);
-        let plan = self.new.get(gateway).filter(|_| outcome == Outcome::Passes);
-        let observing = plan.is_some_and(|plan| {
-            let connection = self.connection(&question, plan, carried);
-            connection.is_some_and(|connection| mode(plan, &connection) == Some(Enforcement::Observe))
-        });
-        let ready = || plan.and_then(|plan| Plans::new(vec![plan.clone()]).ok().map(Rc::new));
-        let plans = match outcome {
-            Outcome::Passes => self
-                .inspected
-                .entry(gateway.to_owned())
-                .or_insert_with(ready)
-                .clone(),
-            _ => None,
-        };
-        if let Some(plans) = plans {
-            let mut one = Learned::within(TalkLimits::default());
-            let all: u64 = talk.operations.values().map(|seen| seen.seen.count).sum();
-            one.add(ends, talk);
-            one.leave_out_within(&plans, &mut self.asking);
-            let unasked = one.unasked > 0;
-            let left = one
-                .talks
-                .remove(&ends)
-                .map(|talk| talk.operations)
-                .unwrap_or_default();
-            let not_permitted: u64 = left.values().map(|seen| seen.seen.count).sum();
-            if unasked {
-                let why = "it was learned in too many separate ranges to ask for each";
-                self.unjudged(why, 0, not_permitted);
-            } else if observing {
-                self.judged.observed.add(0, not_permitted);
-            } else {
-                for (key, seen) in left {
-                    let numbers = key
-                        .numbers
-                        .iter()
-                        .map(|(name, number)| format!("{name} {number}"));
-                    let texts = key.texts.iter().map(|(name, text)| format!("{name} \"{text}\""));
-                    let place: Vec<String> = numbers.chain(texts).collect();
-                    self.refuse(
-                        Refusal {
-                            gateway: gateway.to_owned(),
-                            client: ends.client,
-                            server: ends.server.ip(),
-                            service: carried.to_string(),
-                            operation: Some([vec![key.operation], place].concat().join(" ")),
-                            values: key.written.map(|written| [written.first, written.last]),
-                            must_flow: false,
-                            already: false,
-                            count: seen.seen.count,
-                            last_ms: placed_ms,
-                            because: "no one line of the flow permits all that was learned of it".to_owned(),
-                        },
-                        &question,
-                        carried,
-                    );
-                }
-            }
-            let passes = all.saturating_sub(not_permitted);
-            if passes > 0 {
-                self.judged.passes.add(0, passes);
-            }
-        }
-        self.ask(question, carried, 1, placed_ms);
-    }
-
     /// The first and the last time, where the moment decides.
     fn moments(&self, gateway: &str, first_ms: u64, last_ms: u64) -> Option<[u64; 2]> {
         let granted = self.new.get(gateway).is_some_and(|plan| !plan.grants.is_empty());
@@ -398,6 +325,10 @@ impl Judge {
     /// All that was taken, judged.
     pub(super) fn finish(mut self) -> Judged {
         for (question, tally) in std::mem::take(&mut self.questions) {
+            if self.is_over() {
+                self.unjudged(NO_TIME, tally.events, tally.count);
+                continue;
+            }
             let outcome = self.outcome(&self.new, &question, tally.carried);
             let (events, count) = (tally.events, tally.count);
             match (outcome, question.passed) {
@@ -457,7 +388,8 @@ impl Judge {
         let must_flow = [&self.base, &self.new]
             .into_iter()
             .any(|plans| must(plans) == Some(true));
-        let already = matches!(self.outcome(&self.base, question, carried), Outcome::Refused(_));
+        let already =
+            refusal.already || matches!(self.outcome(&self.base, question, carried), Outcome::Refused(_));
         let refusal = Refusal {
             must_flow,
             already,

@@ -22,6 +22,13 @@ fn things(count: u64) -> String {
     words::count(usize::try_from(count).unwrap_or(usize::MAX), "thing")
 }
 
+fn times_of(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
+}
+
 impl Recorded {
     pub(super) fn page(&self, page: &mut Page) {
         let zone = times::zone();
@@ -71,14 +78,14 @@ impl Recorded {
             (self.observed, "would pass only as their zones observe"),
             (
                 self.newly_permitted,
-                "refused until now would pass: newly permitted",
+                "that was refused would pass: newly permitted, permitted since, or only observed",
             ),
         ];
         for (sum, what) in sums.iter().filter(|(sum, _)| sum.things > 0) {
             page.paragraph(
                 2,
                 Tone::Plain,
-                &format!("{} {what} ({} times)", things(sum.things), sum.count),
+                &format!("{} {what} ({})", things(sum.things), times_of(sum.count)),
             );
         }
         for RecordedUnjudged { why, what } in &self.unjudged {
@@ -86,14 +93,19 @@ impl Recorded {
                 2,
                 Tone::Warn,
                 &format!(
-                    "▲ not judged: {} ({} times): {why}",
+                    "▲ not judged: {} ({}): {why}",
                     things(what.things),
-                    what.count
+                    times_of(what.count)
                 ),
             );
         }
-        for missing in &self.missing {
+        for missing in self.missing.iter().take(SHOWN_MAX) {
             page.paragraph(2, Tone::Warn, &format!("▲ {missing}"));
+        }
+        if let Some(more @ 1..) = self.missing.len().checked_sub(SHOWN_MAX) {
+            let more = words::count(more, "more thing");
+            let words = format!("▲ {more} missing, not shown (--output json)");
+            page.paragraph(2, Tone::Warn, &words);
         }
         page.paragraph(
             2,
@@ -125,10 +137,7 @@ impl RecordedRefusal {
             self.service
         );
         let what = page.paint(Tone::Strong, &what);
-        let times = match self.count {
-            1 => "once".to_owned(),
-            count => format!("{count} times"),
-        };
+        let times = times_of(self.count);
         let already = if self.already {
             "; what is in force refuses it already"
         } else {

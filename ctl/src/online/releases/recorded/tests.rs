@@ -324,6 +324,41 @@ fn what_was_learned_while_zones_observed_is_refused_once_they_enforce_and_no_lin
             text.replace(zone, &zone.replace(", ", ", enforcement: observe, "))
         });
     assert_eq!(outcome(&observing, 100), (0, 3, 0));
+    // What is in force enforces the same list, or did not.
+    let already = |base: &str| {
+        let recorded = judged(PLANT, base, [learned(100)]);
+        recorded
+            .refused
+            .iter()
+            .map(|refused| refused.already)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((already(PLANT), already(&observing)), (vec![true], vec![false]));
+    assert_eq!(already(&PLANT.replace("0-99", "0-199")), [false]);
+}
+
+#[test]
+fn what_there_is_no_time_to_judge_is_counted_as_not_judged() {
+    let plant = plant(PLANT);
+    let mut judge = Judge::of(&plant, None).until(Instant::now().into_std());
+    for address in 0..3 {
+        let words = format!("read-holding-registers {address} of unit 1");
+        judge.take(
+            record("gw-a", 3, operation(v1::Decision::WouldDeny, &words, None)),
+            GRANTED_MS,
+        );
+    }
+    let judged = judge.finish();
+    let unjudged: Vec<_> = judged
+        .unjudged
+        .iter()
+        .map(|(why, sum)| (why.as_str(), sum.events))
+        .collect();
+    assert_eq!(unjudged, [("there was no time left to judge it", 3)]);
+    assert_eq!(
+        (judged.events, judged.refused.len(), judged.passes.things),
+        (3, 0, 0)
+    );
 }
 
 #[test]
@@ -358,6 +393,9 @@ fn flows_that_must_not_stop_come_first_and_people_read_what_is_missing() {
     assert_eq!(services, [("tcp/502", true, 1), ("tcp/9000", false, 2)]);
     assert_eq!(recorded.newly_permitted.count, 1);
     recorded.missing.push("gw-b was dark all the time".to_owned());
+    recorded
+        .missing
+        .extend((0..40).map(|gateway| format!("gw-{gateway} is connected")));
     let mut page = Page::new(Style {
         color: false,
         width: 120,
@@ -370,8 +408,9 @@ fn flows_that_must_not_stop_come_first_and_people_read_what_is_missing() {
         "by the coordinator's clock",
         "✗ 2 things that passed would be refused",
         "must flow: hmi (10.20.1.21, zone operations) → plc (10.20.4.7, zone control) tcp/502",
-        "1 thing refused until now would pass: newly permitted (1 times)",
+        "1 thing that was refused would pass: newly permitted, permitted since, or only observed (once)",
         "▲ gw-b was dark all the time",
+        "▲ 21 more things missing, not shown (--output json)",
         "the trail is the coordinator's word",
     ] {
         assert!(page.contains(said), "{said}\n{page}");

@@ -273,7 +273,7 @@ pub struct Diff {
     pub against_current: bool,
     /// Since when traffic that passed is judged again by the newer document, to show what it would refuse (default: 7d; 0: not at
     /// all).
-    #[arg(long, value_name = "TIME", requires = "against_current")]
+    #[arg(long, value_name = "TIME", requires = "against_current", conflicts_with_all = ["new", "against"])]
     pub recorded: Option<String>,
 }
 

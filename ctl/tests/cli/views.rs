@@ -173,3 +173,13 @@ fn diff_shows_what_follows_from_a_change_in_words_and_as_data() {
     assert_eq!(same["findings"]["new"], serde_json::json!([]));
     assert_eq!(same["opened"]["pairs"], serde_json::json!([]));
 }
+
+#[test]
+fn recorded_traffic_is_asked_for_only_where_a_coordinator_is() {
+    let folder = works();
+    for with in [&["plant"][..], &["--against", "HEAD"]] {
+        let asked = [&["diff", "plant", "--recorded", "3d"], with].concat();
+        let said = ends(folder.path(), 2, &asked);
+        assert!(said.err.contains("--recorded"), "{}", said.err);
+    }
+}

@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod devices;
+#[cfg(test)]
+mod fixture;
 pub mod fleet;
 pub mod health;
 pub mod learn;

@@ -1,30 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use penstock_proto::v1::audit_event::Kind;
-use penstock_proto::v1::{AuditEvent, AuditRecord, LearnedRange, OperationEvent, VerdictEvent};
+use penstock_proto::v1::{AuditRecord, LearnedRange, OperationEvent, VerdictEvent};
 
 use super::*;
-use crate::args::{Color, Format};
-use crate::documents::Documents;
+use crate::online::fixture::{loaded, record, riverside};
 
-const PLANT: &str = "plant: riverside
-approvers:
-  threshold: 1
-  people:
-    bob: { key: \"ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\" }
-sites:
-  works: { title: Works, timezone: UTC }
-gateways:
-  gw-a:
-    site: works
-    mode: routed
-    interfaces:
-      eth1: { zone: operations, address: 10.20.1.1/24 }
-      eth2: { zone: control, address: 10.20.4.1/24 }
-zones:
-  operations: { title: Operations, kind: operations, networks: [10.20.1.0/24] }
-  control: { title: Control, kind: control, networks: [10.20.4.0/24] }
-assets:
+const PLANT: &str = riverside!(
+    "assets:
   hmi: { zone: operations, address: 10.20.1.21 }
   twin: { zone: operations, addresses: [10.20.1.30, 10.20.1.31] }
   plc: { zone: control, address: 10.20.4.7 }
@@ -53,65 +36,57 @@ conduits:
         source: hmi
         destination: store
         service: tcp/9000-9009
-";
+"
+);
 
 fn release() -> Judging {
     release_of(PLANT)
 }
 
 fn release_of(plant: &str) -> Judging {
-    let out = Output::new(Format::Json, Color::Never);
-    let documents = Documents::received("r1", [("plant.yaml".to_owned(), plant.as_bytes().to_vec())]);
-    let loaded = crate::loading::judge(documents, &out).unwrap_or_else(|failure| {
-        panic!("{failure:?}");
-    });
     Judging {
         fetched: FetchedPlant {
             revision: 1,
-            loaded,
+            loaded: loaded(plant),
             verified: true,
         },
         plans: RefCell::default(),
     }
 }
 
-fn record(kind: Kind) -> AuditRecord {
-    AuditRecord {
-        source: "gw-a".into(),
-        event: Some(AuditEvent {
-            revision: 1,
-            kind: Some(kind),
-            ..AuditEvent::default()
-        }),
-        ..AuditRecord::default()
-    }
-}
-
 fn operation(server: &str, port: u32, said: &str, values: Option<(u32, u32)>) -> AuditRecord {
-    record(Kind::Operation(OperationEvent {
-        decision: Decision::Deny.into(),
-        operation: said.into(),
-        client: "10.20.1.21".into(),
-        server: server.into(),
-        port,
-        count: 1,
-        values: values.map(|(first, last)| LearnedRange { first, last }),
-        ..OperationEvent::default()
-    }))
+    record(
+        "gw-a",
+        1,
+        Kind::Operation(OperationEvent {
+            decision: Decision::Deny.into(),
+            operation: said.into(),
+            client: "10.20.1.21".into(),
+            server: server.into(),
+            port,
+            count: 1,
+            values: values.map(|(first, last)| LearnedRange { first, last }),
+            ..OperationEvent::default()
+        }),
+    )
 }
 
 fn connection(ends: [&str; 2], egress: &str, port: u32) -> AuditRecord {
-    record(Kind::Verdict(VerdictEvent {
-        decision: Decision::Deny.into(),
-        ingress: "eth1".into(),
-        egress: egress.into(),
-        source: ends[0].into(),
-        destination: ends[1].into(),
-        protocol: 6,
-        port,
-        count: 1,
-        ..VerdictEvent::default()
-    }))
+    record(
+        "gw-a",
+        1,
+        Kind::Verdict(VerdictEvent {
+            decision: Decision::Deny.into(),
+            ingress: "eth1".into(),
+            egress: egress.into(),
+            source: ends[0].into(),
+            destination: ends[1].into(),
+            protocol: 6,
+            port,
+            count: 1,
+            ..VerdictEvent::default()
+        }),
+    )
 }
 
 /// What is said of records of one thing.

@@ -7,34 +7,15 @@ use penstock_policy::arbitrary::{DICE, GRANTED_MS, connection_near, plants};
 use penstock_policy::compile::compile_all;
 use penstock_policy::verdict::{Carried, Connection, Decision as Oracle, decide};
 use penstock_proto::v1::audit_event::Kind;
-use penstock_proto::v1::{
-    self, AuditEvent, AuditRecord, LearnedEvent, LearnedModbus, LearnedRange, OperationEvent, VerdictEvent,
-};
+use penstock_proto::v1::{self, LearnedEvent, LearnedModbus, LearnedRange, OperationEvent, VerdictEvent};
 use proptest::prelude::*;
 
 use super::*;
-use crate::args::{Color, Format};
-use crate::documents::Documents;
+use crate::online::fixture::{loaded, record, riverside};
 use crate::output::Style;
 
-const PLANT: &str = "plant: riverside
-approvers:
-  threshold: 1
-  people:
-    bob: { key: \"ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\" }
-sites:
-  works: { title: Works, timezone: UTC }
-gateways:
-  gw-a:
-    site: works
-    mode: routed
-    interfaces:
-      eth1: { zone: operations, address: 10.20.1.1/24 }
-      eth2: { zone: control, address: 10.20.4.1/24 }
-zones:
-  operations: { title: Operations, kind: operations, networks: [10.20.1.0/24] }
-  control: { title: Control, kind: control, networks: [10.20.4.0/24] }
-assets:
+const PLANT: &str = riverside!(
+    "assets:
   hmi: { zone: operations, address: 10.20.1.21 }
   plc: { zone: control, address: 10.20.4.7 }
 conduits:
@@ -55,25 +36,11 @@ conduits:
         source: hmi
         destination: plc
         service: tcp/9000
-";
+"
+);
 
 fn plant(text: &str) -> Plant {
-    let out = Output::new(Format::Json, Color::Never);
-    let documents = Documents::received("r1", [("plant.yaml".to_owned(), text.as_bytes().to_vec())]);
-    let loaded = crate::loading::judge(documents, &out).unwrap_or_else(|failure| panic!("{failure:?}"));
-    loaded.plant
-}
-
-fn record(gateway: &str, revision: u64, kind: Kind) -> AuditRecord {
-    AuditRecord {
-        source: gateway.to_owned(),
-        event: Some(AuditEvent {
-            revision,
-            kind: Some(kind),
-            ..AuditEvent::default()
-        }),
-        ..AuditRecord::default()
-    }
+    loaded(text).plant
 }
 
 fn verdict(connection: &Connection, decision: v1::Decision) -> Option<Kind> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use penstock_inspect::learn::entry::{EntryKey, EntrySeen};
 use penstock_inspect::learn::talk::TalkLimits;
-use penstock_inspect::learn::{Ends, Learned, PortCarrier, Talk};
+use penstock_inspect::learn::{Asking, Ends, Learned, PortCarrier, Talk};
 use penstock_inspect::replay::Plans;
 use penstock_policy::plan::Plan;
 use penstock_policy::terms::Enforcement;
@@ -52,7 +52,7 @@ impl Judge {
         };
         if let Some(plans) = plans {
             let all: u64 = talk.operations.values().map(|seen| seen.seen.count).sum();
-            let (left, unasked) = unpermitted(ends, talk.clone(), &plans);
+            let (left, unasked) = unpermitted(ends, talk.clone(), &plans, &mut self.asking);
             let not_permitted: u64 = left.values().map(|seen| seen.seen.count).sum();
             if unasked {
                 let why = "it was learned in too many separate ranges to ask for each";
@@ -65,7 +65,7 @@ impl Judge {
                     self.outcome(&self.base, &question, carried) == Outcome::Passes
                         && !self.observes(Whose::InForce, &question, carried)
                 });
-                let before = enforced.map(|plans| unpermitted(ends, talk, &plans));
+                let before = enforced.map(|plans| unpermitted(ends, talk, &plans, &mut self.asking));
                 let before = before.filter(|(_, unasked)| !unasked);
                 for (key, seen) in left {
                     let already = before.as_ref().is_some_and(|(left, _)| left.contains_key(&key));
@@ -127,10 +127,15 @@ impl Judge {
 }
 
 /// What of it no line of these plans permits, and whether some of it was too much to ask for.
-fn unpermitted(ends: Ends, talk: Talk, plans: &Plans) -> (BTreeMap<EntryKey, EntrySeen>, bool) {
+fn unpermitted(
+    ends: Ends,
+    talk: Talk,
+    plans: &Plans,
+    asking: &mut Asking,
+) -> (BTreeMap<EntryKey, EntrySeen>, bool) {
     let mut one = Learned::within(TalkLimits::default());
     one.add(ends, talk);
-    one.leave_out(plans);
+    one.leave_out_within(plans, asking);
     let left = one.talks.remove(&ends).map(|talk| talk.operations);
     (left.unwrap_or_default(), one.unasked > 0)
 }

@@ -39,6 +39,7 @@ pub mod own_certificate;
 pub mod query;
 pub mod releases;
 pub mod retention;
+pub mod rollout;
 pub mod sessions;
 pub mod store;
 pub mod summary;

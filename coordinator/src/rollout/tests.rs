@@ -1,0 +1,3 @@
+mod plans;
+mod properties;
+mod world;

@@ -61,6 +61,13 @@ pub trait Kernel: Send + Sync + 'static {
         plan: Arc<Plan>,
         revision: Revision,
     ) -> impl Future<Output = Result<Vec<String>, KernelError>> + Send;
+    /// Takes the policy out again, so that what stands is what stood before the first one: a first policy that is reverted.
+    fn withdraw(&self) -> impl Future<Output = Result<(), KernelError>> + Send {
+        std::future::ready(Err(KernelError {
+            code: "not-withdrawn",
+            message: "this data plane cannot go back to no policy".to_owned(),
+        }))
+    }
     /// Lets these conduits of the plan, which hang on grants of remote access, pass for so long and no longer, also when no agent
     /// lives to close them.
     fn hold_open(

@@ -2,18 +2,20 @@
 //! of the two slots is in force.
 //!
 //! ```text
-//! record "policy-a", "policy-b":  length of trust (4, BE) | trust (JSON) | offer (protobuf, the exact bytes inside)
+//! record "policy-a", "policy-b":  length of trust (4, BE) | trust, order (JSON) | offer (protobuf, the exact bytes inside)
 //! record "effective":             digest of the statement in force (32)
 //! record "trust":                 what the gateway believes now (JSON), also when both slots are lost
-//! record "applying":              what it will believe with the newest policy that the kernel may hold (JSON)
+//! record "trial":                 the journal of changes (JSON): what it will believe with the newest policy that the kernel
+//!                                 may hold, the trial that this one is on, what was reverted
 //! ```
 //!
-//! What the gateway believes (the floor of revisions, the approvers) moves when a policy is in the kernel, not when it is
-//! staged: a release that never took hold does not decide which others may.
+//! What the gateway believes (the floor of revisions, the approvers) moves when a policy is in the kernel and on no trial, not when it
+//! is staged: a release that never took hold, or was reverted, does not decide which others may.
 //!
-//! A policy is named in "applying" before the kernel is asked to hold it, and stays so until another one is, or the kernel
+//! A policy is named in the journal before the kernel is asked to hold it, and stays so until another one is, or the kernel
 //! rejected it. An agent that ends between the kernel's change and its note of it leaves the newer name there: where that policy
-//! cannot be used at the next start, nothing older takes its place, and what is believed is its floor.
+//! cannot be used at the next start, nothing older takes its place, and what is believed is its floor. On trial it is otherwise: what
+//! is in force for good is the one before, and so it is that one's mark and floor which stand beside the journal.
 //!
 //! A new policy is staged into the slot that is not in force, so that the last good one is never overwritten
 //! before its successor is in the kernel; where it is not known which that is, into the older one, and never into one that
@@ -30,12 +32,15 @@ use penstock_proto::convert::PolicyMark;
 use penstock_proto::v1::PolicyOffer;
 use prost::Message as _;
 
+use self::journal::{Journal, Order, Upto};
 use crate::store::{Records, StoreError};
+
+pub mod journal;
 
 const SLOTS: [&str; 2] = ["policy-a", "policy-b"];
 const EFFECTIVE: &str = "effective";
 const TRUST: &str = "trust";
-const APPLYING: &str = "applying";
+const JOURNAL: &str = "trial";
 
 /// A policy that was verified once, ready to be enforced.
 #[derive(Debug, Clone)]
@@ -48,6 +53,8 @@ pub struct StoredPolicy {
     pub statement: Digest,
     /// The plan.
     pub plan: Arc<Plan>,
+    /// How far it goes.
+    pub order: Order,
 }
 
 /// What the store holds of policies.
@@ -63,8 +70,8 @@ pub struct StoredPolicies {
     pub faults: Vec<RecordFault>,
     /// Whether `effective` is what was in force, or it could not be seen from here.
     pub known: bool,
-    /// The statement of the newest policy that the kernel may hold; `None`: none is named.
-    pub applying: Option<Digest>,
+    /// The journal of changes; `None`: it cannot be read at the moment.
+    pub journal: Option<Journal>,
 }
 
 /// A record that there is, and why it is not used.
@@ -139,21 +146,25 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
         Some(Err(error)) => held.faults.push(RecordFault::unusable(TRUST, &error)),
         None => held.faults.extend(RecordFault::of_missing(&*store, TRUST)),
     }
-    let applying = match store
-        .load(APPLYING)
-        .map(|bytes| serde_json::from_slice::<Trust>(&bytes))
+    let journal = match store
+        .load(JOURNAL)
+        .map(|bytes| serde_json::from_slice::<Journal>(&bytes))
     {
-        Some(Ok(applying)) => Some(applying),
+        Some(Ok(journal)) => journal,
         Some(Err(error)) => {
-            held.faults.push(RecordFault::unusable(APPLYING, &error));
-            None
+            held.faults.push(RecordFault::unusable(JOURNAL, &error));
+            Journal::default()
         }
         None => {
-            held.faults.extend(RecordFault::of_missing(&*store, APPLYING));
-            None
+            held.faults.extend(RecordFault::of_missing(&*store, JOURNAL));
+            Journal::default()
         }
     };
-    held.applying = applying.as_ref().and_then(|applying| applying.current);
+    let is_unread = |held: &StoredPolicies, record| {
+        let mut faults = held.faults.iter();
+        faults.any(|fault| fault.unread && fault.record == record)
+    };
+    let journal_is_unread = is_unread(&held, JOURNAL);
     let mut found = Vec::new();
     for slot in SLOTS {
         match store.load(slot).map(|bytes| decode(&bytes)) {
@@ -169,18 +180,46 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
             .as_ref()
             .is_none_or(|believed| believed.plant == other.plant && believed.gateway == other.gateway)
     };
+    // One of another plant or gateway is left over from before a new enrolment.
+    let is_of_another = journal
+        .applying
+        .as_ref()
+        .is_some_and(|applying| !is_ours(applying));
+    let journal = if is_of_another {
+        Journal::default()
+    } else {
+        journal
+    };
+    held.journal = (!journal_is_unread).then(|| journal.clone());
     // What was being put in force and is in neither slot.
     let is_found = |applying: &Trust| {
         found
             .iter()
             .any(|policy| Some(policy.statement) == applying.current)
     };
-    let lost = applying.filter(|applying| is_ours(applying) && !is_found(applying));
-    // What the gateway believes moves together with what is in force.
-    let in_force = marked.or_else(|| believed.as_ref()?.current);
+    let lost = journal
+        .applying
+        .as_ref()
+        .filter(|applying| journal.trial.is_none() && !is_found(applying))
+        .cloned();
+    found.retain(|policy| !journal.is_reverted(policy.statement));
+    let is_stored = |statement: &Digest| found.iter().any(|policy| policy.statement == *statement);
+    // The journal is written before the marks are: what was in force before a trial, it knows better.
+    let before_trial = || Some(journal.trial.as_ref()?.previous.as_ref()?.statement);
+    let marked = before_trial().or(marked);
+    let named = || journal.trial.is_none().then(|| journal.names()).flatten();
+    let in_force = match marked {
+        Some(marked) if !is_stored(&marked) => named().filter(is_stored).or(Some(marked)),
+        Some(marked) => Some(marked),
+        // What the gateway believes moves together with what is in force.
+        None => believed.as_ref().and_then(|trust| trust.current).or_else(named),
+    };
     for policy in found {
-        // Where the mark of what is in force is lost, each slot counts: the floor must not sink.
-        let was_in_force = marked.is_none_or(|statement| statement == policy.statement);
+        // Where the mark of what is in force is lost, each slot counts that was perhaps put in force: the floor must not sink.
+        let was_in_force = match marked {
+            Some(statement) => statement == policy.statement,
+            None => !was_never_in_force(&journal, &policy),
+        };
         if was_in_force
             && held
                 .trust
@@ -213,8 +252,8 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
     let current = believed.and_then(|trust| trust.current);
     let is_believed = current.is_some() && marked.is_none_or(|statement| Some(statement) == current);
     let slot_is_lost = held.faults.iter().any(|fault| SLOTS.contains(&fault.record));
-    let is_unread = held.faults.iter().any(|fault| fault.unread);
-    if held.effective.is_none() && !is_believed && slot_is_lost && is_unread {
+    let any_is_unread = held.faults.iter().any(|fault| fault.unread);
+    if held.effective.is_none() && !is_believed && slot_is_lost && any_is_unread {
         (held.staged, held.trust) = (None, None);
     }
     if let Some(lost) = lost {
@@ -222,33 +261,34 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
         let is_older = |policy: &StoredPolicy| policy.mark.revision < lost.floor;
         held.effective.take_if(|policy| is_older(policy));
         held.staged.take_if(|policy| is_older(policy));
-        let is_unread = held
-            .faults
-            .iter()
-            .any(|fault| fault.unread && fault.record == TRUST);
+        let trust_is_unread = is_unread(&held, TRUST);
         // What is believed and cannot be read stays unknown.
         if held
             .trust
             .as_ref()
-            .map_or(!is_unread, |trust| trust.floor < lost.floor)
+            .map_or(!trust_is_unread, |trust| trust.floor < lost.floor)
         {
             held.trust = Some(lost);
         }
     }
-    if held
-        .faults
-        .iter()
-        .any(|fault| fault.unread && fault.record == APPLYING)
-    {
-        // What is staged, or in a slot that cannot be used, was perhaps put in force.
-        if held.staged.is_some() {
-            held.effective = None;
-        }
-        if slot_is_lost {
+    if journal_is_unread {
+        // What is staged, or in a slot that cannot be used, was perhaps put in force; or it was on trial, and nobody knows what came of
+        // that: it is neither taken for confirmed nor for reverted.
+        let staged = held.staged.as_ref().map(|staged| &staged.order);
+        if slot_is_lost || staged.is_some_and(|order| order.trial_ms.is_some()) {
             (held.effective, held.staged, held.trust) = (None, None, None);
+        } else if staged.is_some_and(|order| order.upto == Upto::Active) {
+            held.effective = None;
         }
     }
     held
+}
+
+/// Whether the journal says that a policy was at most on trial.
+fn was_never_in_force(journal: &Journal, policy: &StoredPolicy) -> bool {
+    let is_newer = |named: &Trust| named.floor < policy.mark.revision;
+    let on_trial = journal.trial.is_some() && journal.names() == Some(policy.statement);
+    on_trial || journal.applying.as_ref().is_some_and(is_newer)
 }
 
 fn digest_in(bytes: Option<Vec<u8>>) -> Option<Digest> {
@@ -267,12 +307,20 @@ fn digest_in(bytes: Option<Vec<u8>>) -> Option<Digest> {
 pub fn stage(
     store: &mut dyn Records,
     in_force: Option<Digest>,
-    trust: &Trust,
+    (trust, order): (&Trust, &Order),
     offer: &PolicyOffer,
 ) -> Result<&'static str, StoreError> {
     let slot = slot_to_replace(store, in_force);
-    store.save(slot, &encode(trust, offer))?;
+    store.save(slot, &encode((trust, order), offer))?;
     Ok(slot)
+}
+
+/// Where the policy of this statement is stored.
+pub fn slot_of(store: &mut dyn Records, statement: Digest) -> Option<&'static str> {
+    SLOTS.into_iter().find(|slot| {
+        let facts = store.load(slot).and_then(|bytes| facts_of(&bytes));
+        facts.is_some_and(|(stored, _)| stored == statement)
+    })
 }
 
 /// The slot that a new policy takes the place of. Where that would be one which cannot be read, storing in it fails.
@@ -323,15 +371,14 @@ pub fn set_effective(
     Ok([EFFECTIVE, TRUST])
 }
 
-/// Names the policy that the kernel is about to be asked for, or that it is known to hold, by what the gateway believes with it; says
-/// which record that wrote.
+/// Writes the journal, durable when this returns well; says which record that wrote.
 ///
 /// # Errors
 /// The record cannot be written, or what is in it cannot be read at the moment.
-pub fn set_applying(store: &mut dyn Records, trust: &Trust) -> Result<[&'static str; 1], StoreError> {
+pub fn set_journal(store: &mut dyn Records, journal: &Journal) -> Result<[&'static str; 1], StoreError> {
     // Names, numbers and keys cannot fail to be JSON.
-    store.save(APPLYING, &serde_json::to_vec(trust).unwrap_or_default())?;
-    Ok([APPLYING])
+    store.save(JOURNAL, &serde_json::to_vec(journal).unwrap_or_default())?;
+    Ok([JOURNAL])
 }
 
 /// The policy that was last in force, from the copies in files alone (while the agent holds the database). Where a copy that
@@ -382,9 +429,8 @@ pub fn peek(folder: &std::path::Path) -> StoredPolicies {
     held
 }
 
-fn encode(trust: &Trust, offer: &PolicyOffer) -> Vec<u8> {
-    // Names, numbers and keys cannot fail to be JSON; an empty trust is refused when it is read.
-    let trust = serde_json::to_vec(trust).unwrap_or_default();
+fn encode((trust, order): (&Trust, &Order), offer: &PolicyOffer) -> Vec<u8> {
+    let trust = journal::with_order(trust, order);
     // How it was reached is proved, and not needed again.
     let offer = PolicyOffer {
         chain: Vec::new(),
@@ -408,14 +454,14 @@ fn parts(bytes: &[u8]) -> Option<(&[u8], PolicyOffer)> {
 /// Whose policy a record is and its revision, without reading its plan: that takes long.
 fn facts_of(bytes: &[u8]) -> Option<(Digest, u64)> {
     let (trust, offer) = parts(bytes)?;
-    let trust: Option<Trust> = serde_json::from_slice(trust).ok();
-    let revision = trust.map_or(0, |trust| trust.floor.0);
+    let trust = journal::read_with_order(trust).ok();
+    let revision = trust.map_or(0, |(trust, _)| trust.floor.0);
     Some((Digest::of(&offer.release?.statement), revision))
 }
 
 fn decode(bytes: &[u8]) -> Result<StoredPolicy, StoredPolicyError> {
     let (trust, offer) = parts(bytes).ok_or(StoredPolicyError::Damaged)?;
-    let trust: Trust = serde_json::from_slice(trust).map_err(StoredPolicyError::Trust)?;
+    let (trust, order) = journal::read_with_order(trust).map_err(StoredPolicyError::Trust)?;
     let release = offer.release.as_ref().ok_or(StoredPolicyError::Damaged)?;
     let statement = Digest::of(&release.statement);
     let plan = Plan::from_bytes(&offer.plan)?;
@@ -431,6 +477,7 @@ fn decode(bytes: &[u8]) -> Result<StoredPolicy, StoredPolicyError> {
         trust,
         statement,
         plan: Arc::new(plan),
+        order,
     })
 }
 

@@ -1,8 +1,10 @@
 //! Brings what the kernel holds to what the approvers signed, and keeps it there.
 //!
 //! ```text
-//! offered ─▶ verified ─▶ checked (would the kernel take it?) ─▶ staged (durable) ─▶ effective (in the kernel: now
-//!    │          │            │                                    the floor and the approvers that are believed move)
+//! offered ─▶ verified ─▶ checked (would the kernel take it?) ─▶ staged (durable) ─▶ armed ─┬─▶ in force (in the kernel: now the
+//!    │          │            │                                    (held? stays staged)    │     floor and the approvers move)
+//!    │          │            │                                                            └─▶ trial ─▶ confirmed: in force
+//!    │          │            │                                                                 └─▶ reverted: the one before
 //!    └──────────┴────────────┴──▶ refused: stable code in the trail and in PolicyState; the last good policy stays
 //! ```
 //!
@@ -16,6 +18,7 @@
 //! that is what a crash does to it, and `tests/tests/world` does it at each of them. The shell is in `reconcile/run.rs`.
 //!
 //! Here stands what may move desired or effective; what becomes of an offer before that is in `reconcile/accept.rs`,
+//! what holds a staged release and what ends a trial in `reconcile/activate.rs` (its judgement in `reconcile/trial.rs`),
 //! and what the store says at start in `reconcile/startup.rs`.
 //! Not here: how the kernel is programmed ([`crate::kernel`]) and how offers arrive ([`crate::link`]).
 
@@ -33,27 +36,38 @@ use tokio::sync::watch;
 use crate::audit::{Audit, record};
 use crate::kernel::{Holds, Kernel, KernelError};
 use crate::observed::DriftStep;
+use crate::policy_store::journal::{Journal, Order};
 use crate::policy_store::{RecordFault, StoredPolicy};
 use crate::store::Records;
 use crate::timepiece::Timepiece;
 
 mod accept;
+mod activate;
+mod commands;
 mod grants;
 mod run;
+pub mod site;
 mod startup;
+pub mod trial;
 
+pub use self::activate::Standing;
+pub use self::commands::{Command, CommandRefused, Reply};
 use self::grants::Keeping;
 pub use self::run::{Handed, OfferSlot, SharedStore, TICK, Workplace};
+use self::site::{Site, Unguarded};
+use self::trial::{Hold, RevertReason, Trial};
 
 /// What makes the reconciler act.
 #[derive(Debug)]
 pub enum Occasion {
-    /// The coordinator offers a release.
-    Offer(Arc<PolicyOffer>),
+    /// The coordinator offers a release, which is to go so far.
+    Offer(Arc<PolicyOffer>, Order),
+    /// Somebody who may asks for something.
+    Command(Command, Option<Reply>),
     /// Somebody else changed the data plane's rules, which it took back, or could not.
     Drift(DriftStep),
     /// The time that [`Reconciler::due`] named has come.
-    GrantsDue,
+    Due,
     /// A person asks for a look now.
     Nudge,
     /// [`TICK`] is over.
@@ -73,6 +87,8 @@ pub struct PolicyView {
     pub tls_ends: ServerNames,
     /// What is in force.
     pub plan: Option<Arc<Plan>>,
+    /// How far the newest release is.
+    pub standing: Standing,
 }
 
 /// The one task that changes policy.
@@ -86,16 +102,29 @@ pub struct Reconciler<K, W> {
     desired: Option<StoredPolicy>,
     /// What is in the kernel, put there by this process.
     effective: Option<StoredPolicy>,
-    /// What was in force when the process began, should the newer one fail.
+    /// What is in force for good: what was so when the process began, then what took effect and is on no trial.
     fallback: Option<StoredPolicy>,
-    /// The statement that the disk names as the newest that the kernel may hold.
-    applying: Option<Digest>,
+    /// The journal as the disk has it, or will have it.
+    journal: Journal,
+    /// It was read, or there is none: before, nothing is written over it.
+    journal_is_known: bool,
+    /// The disk has another one still.
+    journal_is_due: bool,
+    /// The trial that runs.
+    trial: Option<Trial>,
+    /// What holds the staged release.
+    held: Option<Hold>,
+    /// When the trial, or what holds, is to be looked at, on the clock that nobody sets.
+    change_due: Option<std::time::Duration>,
+    /// The kernel was brought back to no policy.
+    withdrawn: bool,
+    site: Arc<dyn Site>,
     /// What took effect and is not noted on the disk yet, with what is believed since.
     unnoted: Option<(Digest, Trust)>,
     /// The offer that was refused last: it is not told or recorded again.
     refused: Option<(Digest, Refusal)>,
     /// A good offer that failed for this machine's own reasons (disk, kernel): judged again at each look.
-    waiting: Option<Arc<PolicyOffer>>,
+    waiting: Option<(Arc<PolicyOffer>, Order)>,
     drift: Drift,
     /// Conduits that grants of remote access open.
     keeping: Keeping,
@@ -132,7 +161,14 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             desired: None,
             effective: None,
             fallback: None,
-            applying: None,
+            journal: Journal::default(),
+            journal_is_known: false,
+            journal_is_due: false,
+            trial: None,
+            held: None,
+            change_due: None,
+            withdrawn: false,
+            site: Arc::new(Unguarded),
             unnoted: None,
             refused: None,
             waiting: None,
@@ -155,27 +191,45 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         self
     }
 
+    /// At a site that says when and whether it may change.
+    #[must_use]
+    pub fn with_site(mut self, site: Arc<dyn Site>) -> Self {
+        self.site = site;
+        self
+    }
+
     /// Does what an occasion calls for, and shows what is so then. A step that is broken off anywhere (the agent ends) is taken up
     /// by [`Self::start`] of the next one.
     pub async fn step(&mut self, occasion: Occasion) {
         match occasion {
-            Occasion::Offer(offered) => self.consider(offered).await,
+            Occasion::Offer(offered, order) => self.consider((offered, order)).await,
+            Occasion::Command(command, reply) => self.obey(command, reply).await,
             Occasion::Drift(step) => self.drifted(step),
-            Occasion::GrantsDue => self.keep_grants().await,
+            Occasion::Due => {
+                self.keep_grants().await;
+                self.look_at_change().await;
+            }
             Occasion::Nudge => self.look_closely().await,
             Occasion::Tick => self.look().await,
         }
         self.publish();
     }
 
-    /// Puts the desired policy in force, if it is not.
+    /// Puts the desired policy in force, if it is not and nothing holds it.
     async fn bring_about(&mut self, why: &str) {
         let Some(desired) = self.desired.clone() else {
+            self.put_back(why).await;
             return;
         };
         if self.is_effective(&desired) {
+            self.held = None;
             return;
         }
+        if !self.may_begin(&desired) {
+            self.put_back(why).await;
+            return;
+        }
+        let resumes = self.is_on_trial(desired.statement);
         let plan = self.as_of_now(&desired.plan);
         match self.put_in_kernel(&desired, &plan).await {
             Some(Ok(findings)) => {
@@ -183,21 +237,28 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                     .await;
                 return;
             }
-            Some(Err(error)) => self.kernel_failed(&error, desired.mark.revision.0),
+            Some(Err(error)) => {
+                self.kernel_failed(&error, desired.mark.revision.0);
+                if resumes {
+                    let why = format!(
+                        "the kernel rejected it after a restart of the agent: {}",
+                        error.message
+                    );
+                    self.revert(RevertReason::Lost(why)).await;
+                } else {
+                    self.unbegin().await;
+                }
+            }
             None => {}
         }
         // At start nothing is in the kernel yet: then the policy before is better than none.
-        if let (None, Some(fallback)) = (&self.effective, self.fallback.clone())
-            && fallback.statement != desired.statement
-            && let plan = self.as_of_now(&fallback.plan)
-            && let Ok(findings) = self.kernel.apply(plan.clone(), fallback.mark.revision).await
-        {
-            let why = "the newer policy could not be put in force";
-            self.took_effect((fallback, plan.open.clone()), why, &findings)
-                .await;
+        if !self.is_noted(desired.statement) || resumes {
+            self.put_back("the newer policy could not be put in force").await;
         }
         // The kernel holds something else than what it was asked for.
-        if let Some(effective) = self.effective.clone() {
+        if let Some(effective) = self.effective.clone()
+            && !self.journal.is_reverted(effective.statement)
+        {
             self.name_as_applying(&effective).await;
         }
     }
@@ -215,14 +276,16 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         {
             return Some(Err(error));
         }
-        let is_noted = self
-            .fallback
-            .as_ref()
-            .is_some_and(|noted| noted.statement == policy.statement);
-        if !is_noted && !self.name_as_applying(policy).await {
+        if !self.is_noted(policy.statement) && !self.name(policy).await {
             return None;
         }
         Some(self.kernel.apply(plan.clone(), policy.mark.revision).await)
+    }
+
+    /// Whether the disk has this one as in force for good.
+    fn is_noted(&self, statement: Digest) -> bool {
+        let noted = self.fallback.as_ref();
+        noted.is_some_and(|noted| noted.statement == statement)
     }
 
     /// The kernel holds `policy`, with these of its conduits open.
@@ -268,21 +331,16 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             }
         };
         tracing::info!(revision = %policy.mark.revision, "policy in force");
-        let noted = self.fallback.as_ref().map(|fallback| fallback.statement) == Some(statement);
-        // The floor never sinks, here or on disk: what was in force before may be put back where a newer policy fails.
-        let believed = match self.trust.take() {
-            Some(held) if held.floor > policy.trust.floor => held,
-            _ => policy.trust.clone(),
-        };
-        self.trust = Some(believed.clone());
-        self.fallback = Some(policy.clone());
+        let noted = self.is_noted(statement);
+        // What is on trial is not believed yet.
+        let believed = (!self.trial_in_kernel(statement)).then(|| self.believe(&policy));
         self.effective = Some(policy);
         self.drift = Drift::None;
         // The kernel still ends grants as the policy before had them: only then is this one in force for anybody.
         self.grants_in_force(open).await;
         // The others learn it before the disk does.
         self.publish();
-        if !noted {
+        if let Some(believed) = believed.filter(|_| !noted) {
             self.note_effective(statement, believed).await;
         }
         // See `crate::allocator`.
@@ -302,6 +360,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         self.refresh_store_faults().await;
         self.take_up_what_is_readable_again().await;
         let _ = self.note_what_is_due().await;
+        self.note_journal().await;
+        self.look_at_change().await;
         self.try_waiting().await;
         self.bring_about("").await;
     }
@@ -375,6 +435,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             faults,
             tls_ends: self.tls_ends.clone(),
             plan: self.effective.as_ref().map(|policy| policy.plan.clone()),
+            standing: self.standing(),
         };
         self.view.send_if_modified(|current| {
             let changed = *current != view;

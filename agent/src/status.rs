@@ -360,7 +360,13 @@ mod tests {
             let mut store = Store::open(folder.path());
             for revision in [1, 2] {
                 let (trust, offer, statement) = offered(revision);
-                policy_store::stage(&mut store, None, &trust, &offer).unwrap();
+                policy_store::stage(
+                    &mut store,
+                    None,
+                    (&trust, &policy_store::journal::Order::default()),
+                    &offer,
+                )
+                .unwrap();
                 policy_store::set_effective(&mut store, statement, &trust).unwrap();
             }
             if let Some(record) = damaged {

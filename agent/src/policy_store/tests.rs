@@ -44,7 +44,7 @@ fn where_the_mark_of_what_is_in_force_is_lost_the_older_slot_is_the_one_that_goe
     let mut store = Store::open(folder.path());
     for revision in [1, 2, 3] {
         let (trust, offer, statement) = offered(revision);
-        stage(&mut store, None, &trust, &offer).unwrap();
+        stage(&mut store, None, (&trust, &Order::default()), &offer).unwrap();
         set_effective(&mut store, statement, &trust).unwrap();
     }
     drop(store);
@@ -58,7 +58,7 @@ fn where_the_mark_of_what_is_in_force_is_lost_the_older_slot_is_the_one_that_goe
         assert_eq!(load(&mut store).desired().unwrap().mark.revision, Revision(3));
         let (trust, offer, _) = offered(4);
         assert_eq!(
-            stage(&mut store, None, &trust, &offer).unwrap(),
+            stage(&mut store, None, (&trust, &Order::default()), &offer).unwrap(),
             SLOTS[1],
             "{lost:?}"
         );
@@ -67,7 +67,9 @@ fn where_the_mark_of_what_is_in_force_is_lost_the_older_slot_is_the_one_that_goe
             slot_to_replace(&mut store, None),
             if lost.len() == 1 { SLOTS[1] } else { SLOTS[0] }
         );
-        store.save(SLOTS[1], &encode(&trust, &offer)).unwrap();
+        store
+            .save(SLOTS[1], &encode((&trust, &Order::default()), &offer))
+            .unwrap();
     }
 }
 
@@ -76,7 +78,7 @@ fn a_slot_that_cannot_be_used_is_a_fault_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(folder.path());
     let (trust, offer, statement) = offered(1);
-    stage(&mut store, None, &trust, &offer).unwrap();
+    stage(&mut store, None, (&trust, &Order::default()), &offer).unwrap();
     set_effective(&mut store, statement, &trust).unwrap();
     assert_eq!(load(&mut store).faults, []);
     drop(store);
@@ -98,7 +100,7 @@ fn where_what_is_in_force_may_be_in_what_cannot_be_read_no_older_policy_and_no_l
             let mut store = Store::open(folder.path());
             for revision in [1, 5] {
                 let (trust, offer, statement) = offered(revision);
-                stage(&mut store, None, &trust, &offer).unwrap();
+                stage(&mut store, None, (&trust, &Order::default()), &offer).unwrap();
                 if revision == 1 || trust_is_noted {
                     set_effective(&mut store, statement, &trust).unwrap();
                 } else {
@@ -140,17 +142,17 @@ fn nothing_older_takes_the_place_of_what_was_being_put_in_force_and_cannot_be_us
         (&[SLOTS[1]], true, None, Some(5)),
         (&[SLOTS[1], EFFECTIVE], false, None, Some(5)),
         (&[SLOTS[1], EFFECTIVE, TRUST], false, None, None),
-        (&[SLOTS[1], APPLYING], false, None, None),
-        (&[APPLYING], false, Some(5), Some(1)),
+        (&[SLOTS[1], JOURNAL], false, None, None),
+        (&[JOURNAL], false, Some(5), Some(1)),
     ];
     for (unread, is_noted, desired, floor) in cases {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path());
-        stage(&mut store, None, &first, &older).unwrap();
-        set_applying(&mut store, &first).unwrap();
+        stage(&mut store, None, (&first, &Order::default()), &older).unwrap();
+        set_journal(&mut store, &naming(&first)).unwrap();
         set_effective(&mut store, one, &first).unwrap();
-        stage(&mut store, None, &second, &newer).unwrap();
-        set_applying(&mut store, &second).unwrap();
+        stage(&mut store, None, (&second, &Order::default()), &newer).unwrap();
+        set_journal(&mut store, &naming(&second)).unwrap();
         if is_noted {
             set_effective(&mut store, two, &second).unwrap();
         }
@@ -161,8 +163,16 @@ fn nothing_older_takes_the_place_of_what_was_being_put_in_force_and_cannot_be_us
         let believed = held.trust.as_ref().map(|trust| trust.floor.0);
         assert_eq!((found, believed), (desired, floor), "{unread:?}, {is_noted}");
         // What may have been in the kernel is not known: what is staged has nothing to fall back to.
-        let may_fall_back = !unread.contains(&APPLYING) && !unread.contains(&SLOTS[0]);
+        let may_fall_back = !unread.contains(&JOURNAL) && !unread.contains(&SLOTS[0]);
         assert!(may_fall_back || held.effective.is_none(), "{unread:?}");
+    }
+}
+
+/// The journal of an agent that was about to have the kernel hold this.
+fn naming(trust: &Trust) -> Journal {
+    Journal {
+        applying: Some(trust.clone()),
+        ..Journal::default()
     }
 }
 
@@ -200,7 +210,7 @@ fn what_was_stored_when_the_form_was_made_is_read_and_stored_the_same_today() {
         inclusion_proof: vec![vec![3; 32].into()],
         ..PolicyOffer::default()
     };
-    let kept = crate::fixture::kept("record-policy.hex", &encode(&trust, &offer));
+    let kept = crate::fixture::kept("record-policy.hex", &encode((&trust, &Order::default()), &offer));
     let read = decode(&kept).unwrap();
     assert_eq!((read.trust, read.statement), (trust.clone(), digest));
     assert_eq!(read.plan.to_bytes(), plan);

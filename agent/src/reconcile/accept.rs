@@ -1,7 +1,7 @@
 //! What becomes of an offer: judged, checked, stored, or refused with a stable code.
 //!
 //! An offer that was judged good and then failed for this machine's own reasons (the disk is full, `nft` is missing)
-//! waits and is tried again at each look. Only an offer that was judged good itself takes its place: whoever can send
+//! waits and is tried again at each look; so does one that comes while another is on trial, until that is over. Only an offer that was judged good itself takes its place: whoever can send
 //! garbage cannot make the gateway forget what its approvers signed.
 
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use crate::audit::record;
 use crate::identity::IdentityFolder;
 use crate::kernel::Kernel;
 use crate::offer;
+use crate::policy_store::journal::Order;
 use crate::policy_store::{self, StoredPolicy};
 
 /// Whether the trail has the judgement of an offer already.
@@ -26,8 +27,8 @@ enum Reporting {
 }
 
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
-    /// Judges an offer and, if it may be obeyed, obeys it.
-    pub async fn consider(&mut self, offered: Arc<PolicyOffer>) {
+    /// Judges an offer and, if it may be obeyed, obeys it as far as the order goes.
+    pub async fn consider(&mut self, (offered, order): (Arc<PolicyOffer>, Order)) {
         let statement = offered
             .release
             .as_ref()
@@ -37,7 +38,10 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 Some(policy.statement) == statement && policy.mark.plan == Digest::of(&offered.plan)
             })
         };
-        if is_held(&self.desired) {
+        let is_settled = self.desired.as_ref().is_some_and(|desired| {
+            desired.order == order || self.is_effective(desired) || self.is_on_trial(desired.statement)
+        });
+        if is_held(&self.desired) && is_settled {
             // What waits may be newer than what is held: it is not withdrawn by this.
             if self.waiting.is_none() {
                 self.refused = None;
@@ -50,24 +54,26 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             .as_ref()
             .is_some_and(|(last, _)| *last == fingerprint(&offered));
         if !known {
-            self.obey_if_valid(offered, Reporting::NotYet).await;
+            self.obey_if_valid((offered, order), Reporting::NotYet).await;
         }
     }
 
     /// Judges the offer that waits again.
     pub(super) async fn try_waiting(&mut self) {
-        if let Some(offered) = self.waiting.take() {
-            self.obey_if_valid(offered, Reporting::Before).await;
+        if self.trial.is_none()
+            && let Some(waiting) = self.waiting.take()
+        {
+            self.obey_if_valid(waiting, Reporting::Before).await;
         }
     }
 
-    async fn obey_if_valid(&mut self, offered: Arc<PolicyOffer>, told: Reporting) {
+    async fn obey_if_valid(&mut self, (offered, order): (Arc<PolicyOffer>, Order), told: Reporting) {
         let fingerprint = fingerprint(&offered);
         if self.floor_unknown {
             let message = "what this gateway believes cannot be read from its disk, so that it is not known which release may follow";
             self.refuse(fingerprint, &offered, "not-stored", message);
             // What its number is nobody can tell yet: the last one waits, which an honest coordinator sent after all others.
-            self.waiting = Some(offered);
+            self.waiting = Some((offered, order));
             return;
         }
         if self.trust.is_none() {
@@ -121,16 +127,27 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             self.refuse(fingerprint, &offered, why.code(), &why.to_string());
             return;
         }
+        if self.journal.is_reverted(verified.release.digest) {
+            let message =
+                "this release was reverted here; it stays refused until a person at the gateway clears it";
+            self.refuse(fingerprint, &offered, "reverted", message);
+            return;
+        }
         let signers: Vec<_> = verified.release.signers.iter().map(ToString::to_string).collect();
         if told == Reporting::NotYet {
             let by = format!("signed by {}", signers.join(", "));
             let verified = record::policy("verified", revision.0, verified.plan_digest.0, &by);
             self.audit.note(verified);
         }
+        if self.trial.is_some() {
+            // Both slots are needed until it is known which policy stays.
+            self.wait(offered, order);
+            return;
+        }
         let plan = Arc::new(verified.plan);
         if let Err(error) = self.kernel.check(plan.clone()).await {
             self.refuse(fingerprint, &offered, error.code, &error.message);
-            self.wait(offered);
+            self.wait(offered, order);
             return;
         }
         let policy = StoredPolicy {
@@ -142,14 +159,19 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             },
             statement: verified.release.digest,
             plan,
+            order: order.clone(),
         };
         self.note_what_is_due().await;
         let stored = {
-            let in_force = self.effective.as_ref().map(|effective| effective.statement);
-            let trust = policy.trust.clone();
+            let kept = self.effective.as_ref().map(|effective| effective.statement);
+            // What was reverted and is still to leave the kernel is not what is kept.
+            let in_force = kept
+                .filter(|statement| !self.journal.is_reverted(*statement))
+                .or_else(|| Some(self.fallback.as_ref()?.statement));
+            let (trust, order) = (policy.trust.clone(), order.clone());
             let offered = offered.clone();
             self.workplace
-                .on_records(move |store| policy_store::stage(store, in_force, &trust, &offered))
+                .on_records(move |store| policy_store::stage(store, in_force, (&trust, &order), &offered))
                 .await
         };
         match stored {
@@ -157,19 +179,19 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             Some(Err(error)) => {
                 let message = sentence(&error);
                 self.refuse(fingerprint, &offered, "not-stored", &message);
-                self.wait(offered);
+                self.wait(offered, order);
                 return;
             }
             None => {
                 self.refuse(fingerprint, &offered, "not-stored", "internal error in the store");
-                self.wait(offered);
+                self.wait(offered, order);
                 return;
             }
         }
         self.audit
             .note(record::policy("staged", revision.0, policy.mark.plan.0, ""));
         self.waiting
-            .take_if(|waiting| offer::claimed_revision(waiting) <= revision.0);
+            .take_if(|(waiting, _)| offer::claimed_revision(waiting) <= revision.0);
         if self.waiting.is_none() {
             self.refused = None;
         }
@@ -179,11 +201,12 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     }
 
     /// Keeps an offer that was judged good for the next look. The higher revision waits, of equal ones the later.
-    fn wait(&mut self, offered: Arc<PolicyOffer>) {
-        let newer =
-            |waiting: &Arc<PolicyOffer>| offer::claimed_revision(waiting) > offer::claimed_revision(&offered);
+    fn wait(&mut self, offered: Arc<PolicyOffer>, order: Order) {
+        let newer = |(waiting, _): &(Arc<PolicyOffer>, Order)| {
+            offer::claimed_revision(waiting) > offer::claimed_revision(&offered)
+        };
         if !self.waiting.as_ref().is_some_and(newer) {
-            self.waiting = Some(offered);
+            self.waiting = Some((offered, order));
         }
     }
 

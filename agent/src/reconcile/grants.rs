@@ -54,9 +54,9 @@ impl Keeping {
 }
 
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
-    /// How long until it is time for [`super::Occasion::GrantsDue`]; `None`: nothing changes by itself.
+    /// How long until it is time for [`super::Occasion::Due`]; `None`: nothing changes by itself.
     pub fn due(&self) -> Option<Duration> {
-        let due = self.keeping.due?;
+        let due = self.keeping.due.into_iter().chain(self.change_due).min()?;
         Some(due.saturating_sub(self.keeping.timepiece.now().boot))
     }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Occasion, Reconciler};
 use crate::kernel::Kernel;
+use crate::policy_store::journal::Order;
 use crate::store::{Records, Store};
 
 /// How often desired and effective are compared when nothing happens.
@@ -77,19 +78,19 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                         return;
                     }
                     let Some(offered) = offers.borrow_and_update().clone() else { continue };
-                    Occasion::Offer(offered)
+                    Occasion::Offer(offered, Order::default())
                 }
                 changed = drift.changed(), if drift_open => {
                     drift_open = changed.is_ok();
                     let Some(step) = *drift.borrow_and_update() else { continue };
                     Occasion::Drift(step)
                 }
-                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => Occasion::GrantsDue,
+                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => Occasion::Due,
                 () = nudge.notified() => Occasion::Nudge,
                 _ = tick.tick() => Occasion::Tick,
             };
             let offered = match &occasion {
-                Occasion::Offer(offered) => Some(Arc::clone(offered)),
+                Occasion::Offer(offered, _) => Some(Arc::clone(offered)),
                 _ => None,
             };
             self.step(occasion).await;

@@ -33,13 +33,13 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// Takes up what could not be read before and can be now.
     pub(super) async fn take_up_what_is_readable_again(&mut self) {
         let unread: Vec<_> = self.unusable.iter().filter(|fault| fault.unread).collect();
-        if unread.is_empty() {
+        if unread.is_empty() && self.journal_is_known {
             return;
         }
         let records: Vec<_> = unread.iter().map(|fault| fault.record).collect();
         let look = move |store: &mut dyn Records| {
             // The store's own look, which gets rarer, has tried to read them.
-            let changed = records.iter().any(|record| store.unread(record).is_none());
+            let changed = records.is_empty() || records.iter().any(|record| store.unread(record).is_none());
             changed.then(|| policy_store::load(store))
         };
         if let Some(Some(held)) = self.workplace.on_records(look).await {
@@ -55,7 +55,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             }
         }
         self.unusable.clone_from(&held.faults);
-        self.applying = held.applying;
+        let adopts = self.adopts_journal(&held);
         // What decides which release may be taken is then perhaps in what cannot be read.
         self.floor_unknown = held.trust.is_none() && self.unusable.iter().any(|fault| fault.unread);
         if let Some(trust) = held.trust.clone() {
@@ -75,35 +75,20 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             let own = self.desired.as_ref().map(|own| own.mark.revision);
             own < Some(held.mark.revision)
         };
-        if let Some(desired) = held.desired().filter(|desired| newer(desired)).cloned() {
+        let is_reverted = |desired: &StoredPolicy| self.journal.is_reverted(desired.statement);
+        if let Some(desired) = held
+            .desired()
+            .filter(|desired| newer(desired) && !is_reverted(desired))
+            .cloned()
+        {
             self.desired = Some(desired);
         }
-        self.fallback = self.fallback.take().or(held.effective);
+        let in_force = held.effective;
+        self.fallback = self.fallback.take().or(in_force);
+        if adopts {
+            self.take_up_trial().await;
+        }
         self.bring_about(why).await;
-    }
-
-    /// Names `policy` on the disk as the newest that the kernel may hold; whether that is so now.
-    pub(super) async fn name_as_applying(&mut self, policy: &StoredPolicy) -> bool {
-        if self.applying == Some(policy.statement) {
-            return true;
-        }
-        let trust = policy.trust.clone();
-        let named = self
-            .workplace
-            .on_records(move |store| policy_store::set_applying(store, &trust))
-            .await;
-        match named {
-            Some(Ok(written)) => {
-                self.applying = Some(policy.statement);
-                self.usable_again(&written);
-                true
-            }
-            Some(Err(error)) => {
-                tracing::warn!(error = %sentence(&error), "the store does not know which policy the kernel is about to hold");
-                false
-            }
-            None => false,
-        }
     }
 
     /// Notes on the disk what is in force and what is believed from now on.

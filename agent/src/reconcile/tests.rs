@@ -21,6 +21,9 @@ use crate::store::StoreError;
 use crate::timepiece::Time;
 
 mod naming;
+mod trials;
+
+use trials::Steered;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -154,6 +157,12 @@ impl Kernel for FakeKernel {
         Ok(Vec::new())
     }
 
+    async fn withdraw(&self) -> Result<(), KernelError> {
+        self.answer()?;
+        self.given.lock().unwrap().push(0);
+        Ok(())
+    }
+
     async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {
         let boot = self.time.lock().unwrap().boot;
         if let Some(shown) = &*self.shown.lock().unwrap() {
@@ -183,6 +192,7 @@ fn pass(time: &Mutex<Time>, span: Duration) {
 struct Gateway {
     time: Arc<Mutex<Time>>,
     records: Arc<Mutex<Memory>>,
+    site: Arc<Steered>,
     kernel: Arc<FakeKernel>,
     reconciler: Reconciler<FakeKernel, Arc<Mutex<Memory>>>,
     view: watch::Receiver<PolicyView>,
@@ -197,10 +207,10 @@ impl Gateway {
             synchronised: true,
             boot: Duration::from_secs(100),
         }));
-        Self::start(time, Arc::default())
+        Self::start(time, Arc::default(), Arc::default())
     }
 
-    fn start(time: Arc<Mutex<Time>>, records: Arc<Mutex<Memory>>) -> Self {
+    fn start(time: Arc<Mutex<Time>>, records: Arc<Mutex<Memory>>, site: Arc<Steered>) -> Self {
         let kernel = Arc::new(FakeKernel {
             time: time.clone(),
             fails: Mutex::default(),
@@ -214,11 +224,13 @@ impl Gateway {
         });
         let (audit, recorded) = Audit::without_spool();
         let (reconciler, view) = Reconciler::new(kernel.clone(), records.clone(), audit, Some(first_trust()));
-        let mut reconciler = reconciler.with_timepiece(Timepiece::Told(time.clone()));
+        let reconciler = reconciler.with_timepiece(Timepiece::Told(time.clone()));
+        let mut reconciler = reconciler.with_site(site.clone());
         done(reconciler.start());
         Self {
             time,
             records,
+            site,
             kernel,
             reconciler,
             view,
@@ -228,7 +240,7 @@ impl Gateway {
     }
 
     fn restarted(self) -> Self {
-        Self::start(self.time, self.records)
+        Self::start(self.time, self.records, self.site)
     }
 
     fn now_ms(&self) -> u64 {
@@ -256,7 +268,7 @@ impl Gateway {
             if due.is_none_or(|due| due > left) {
                 return;
             }
-            self.step(Occasion::GrantsDue);
+            self.step(Occasion::Due);
         }
     }
 
@@ -392,11 +404,11 @@ fn a_grant_ends_by_the_gateways_clock_and_stays_over_after_a_restart() {
     let mut gateway = Gateway::new();
     let now = gateway.now_ms();
     let (first, digest) = offer(&granted(now - HOUR_MS, now + HOUR_MS), 1, None);
-    gateway.step(Occasion::Offer(first));
+    gateway.step(Occasion::Offer(first, Order::default()));
     assert!(gateway.is_open() && gateway.shows("remote-access"));
     // Cut short: nobody says anything to the agent when it ends.
     let (second, _) = offer(&granted(now - HOUR_MS, now + 120_000), 2, Some(digest));
-    gateway.step(Occasion::Offer(second));
+    gateway.step(Occasion::Offer(second, Order::default()));
     assert!(gateway.is_open());
     gateway.pass(Duration::from_secs(119));
     assert!(gateway.is_open() && gateway.shows("remote-access"));
@@ -416,7 +428,7 @@ fn a_kernel_that_opens_slowly_holds_no_conduit_open_past_its_end() {
     let mut gateway = Gateway::new();
     let (now, boot) = (gateway.now_ms(), gateway.time.lock().unwrap().boot);
     let (offer, _) = offer(&granted(now + 1_000, now + HOUR_MS), 1, None);
-    gateway.step(Occasion::Offer(offer));
+    gateway.step(Occasion::Offer(offer, Order::default()));
     assert!(!gateway.is_open());
     *gateway.kernel.takes.lock().unwrap() = Duration::from_secs(20);
     gateway.pass(Duration::from_secs(60));
@@ -430,7 +442,7 @@ fn a_conduit_that_could_not_be_closed_is_closed_later_and_reported_as_closed_onl
     let mut gateway = Gateway::new();
     let now = gateway.now_ms();
     let (offer, _) = offer(&granted(now - HOUR_MS, now + 60_000), 1, None);
-    gateway.step(Occasion::Offer(offer));
+    gateway.step(Occasion::Offer(offer, Order::default()));
     assert!(gateway.shows("remote-access"));
     *gateway.kernel.fails.lock().unwrap() = true;
     gateway.pass(Duration::from_secs(120));
@@ -454,7 +466,7 @@ fn where_no_grant_is_to_come_nothing_is_due() {
     assert_eq!(gateway.reconciler.due(), None);
     let now = gateway.now_ms();
     let (offer, _) = offer(&granted(now - HOUR_MS, now + 60_000), 1, None);
-    gateway.step(Occasion::Offer(offer));
+    gateway.step(Occasion::Offer(offer, Order::default()));
     assert!(gateway.reconciler.due().is_some());
     gateway.pass(Duration::from_secs(120));
     assert_eq!(gateway.reconciler.due(), None);
@@ -466,13 +478,13 @@ fn a_forged_release_with_a_high_number_that_came_while_the_disk_could_not_be_rea
     let now = gateway.now_ms();
     let plan = granted(now - HOUR_MS, now + HOUR_MS);
     let (first, one) = offer(&plan, 1, None);
-    gateway.step(Occasion::Offer(first));
+    gateway.step(Occasion::Offer(first, Order::default()));
     gateway.records.lock().unwrap().unreadable = true;
     let mut gateway = gateway.restarted();
     let (forged, _) = offer_by(&ApproverKey::from_seed(&[9; 32]), &plan, 50, Some(one));
     let (second, _) = offer(&plan, 2, Some(one));
-    gateway.step(Occasion::Offer(forged));
-    gateway.step(Occasion::Offer(second));
+    gateway.step(Occasion::Offer(forged, Order::default()));
+    gateway.step(Occasion::Offer(second, Order::default()));
     let refused = gateway.view.borrow().state.refused.clone().unwrap();
     assert_eq!(refused.code, "not-stored");
     gateway.records.lock().unwrap().unreadable = false;

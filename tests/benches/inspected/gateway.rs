@@ -148,7 +148,13 @@ fn store(folder: &Path, plan: &Plan) {
         chain: Vec::new(),
     };
     let mut store = Store::open(folder);
-    policy_store::stage(&mut store, None, &trust, &offer).unwrap();
+    policy_store::stage(
+        &mut store,
+        None,
+        (&trust, &policy_store::journal::Order::default()),
+        &offer,
+    )
+    .unwrap();
     policy_store::set_effective(&mut store, digest, &trust).unwrap();
 }
 

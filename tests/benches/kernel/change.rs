@@ -234,7 +234,9 @@ async fn one(
     kernel.calls.lock().unwrap().clear();
     arrivals.first_us[place].store(0, Ordering::Relaxed);
     let began = Instant::now();
-    reconciler.consider(offered).await;
+    reconciler
+        .consider((offered, penstock_agent::policy_store::journal::Order::default()))
+        .await;
     let ended = Instant::now();
     tokio::time::sleep(SETTLE).await;
     let calls = kernel.calls.lock().unwrap().clone();

@@ -43,7 +43,13 @@ pub fn prepare(lab: &Lab, world: &World, plan: &Plan) -> PathBuf {
         ..PolicyOffer::default()
     };
     let mut store = Store::open(&state);
-    policy_store::stage(&mut store, None, &trust, &offer).unwrap();
+    policy_store::stage(
+        &mut store,
+        None,
+        (&trust, &policy_store::journal::Order::default()),
+        &offer,
+    )
+    .unwrap();
     drop(store);
     let config = folder.join("agent.toml");
     let text = format!(

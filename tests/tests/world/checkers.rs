@@ -1,9 +1,12 @@
 //! What must be so in every world, judged from what kernels, disks and the coordinator's store hold; what the machines say of
 //! themselves is only held against that.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use penstock_agent::audit::Position;
+use penstock_agent::policy_store::journal::Journal;
+use penstock_agent::reconcile::Standing;
 use penstock_proto::v1::{AuditEvent, audit_event::Kind};
 
 use super::coordinator::Coordinator;
@@ -11,6 +14,7 @@ use super::disk::Disk;
 use super::gateway::Gateway;
 use super::kernel::{KernelChange, Table};
 use super::plant;
+use super::site;
 
 /// As the agent writes it where an older policy takes the place of a newer one.
 const REVERT: &str = "the newer policy could not be put in force";
@@ -39,6 +43,12 @@ struct Watched {
     granted: (Duration, bool),
     /// The kernel refused to change last.
     refused_at: Option<Duration>,
+    /// The highest revision that the journal named as about to be in the kernel.
+    named: u64,
+    /// Revisions that the journal has as on trial, or had and did not confirm.
+    tried: BTreeSet<u64>,
+    /// Those that it has as reverted.
+    reverted: BTreeSet<u64>,
 }
 
 /// One for each world.
@@ -46,6 +56,10 @@ struct Watched {
 pub(crate) struct Checkers {
     gateways: Vec<Watched>,
     pub(crate) reverts: u64,
+    /// Trials that began, were confirmed, and were reverted.
+    pub(crate) trials: (u64, u64, u64),
+    /// First policies that went again.
+    pub(crate) withdrawn: u64,
     /// How long conduits passed that grants open.
     pub(crate) granted: Duration,
 }
@@ -55,14 +69,52 @@ impl Checkers {
         Self {
             gateways: (0..plant::GATEWAYS).map(|_| Watched::default()).collect(),
             reverts: 0,
+            trials: (0, 0, 0),
+            withdrawn: 0,
             granted: Duration::ZERO,
         }
     }
 
     /// Never opened: a kernel holds what was signed for it, under its own number. Never back: but by a revert, since the newer
     /// policy failed. What is believed on the disk never sinks.
-    pub(crate) fn enforced(&mut self, index: usize, table: &mut Table, disk: &Disk) -> Result<(), String> {
+    pub(crate) fn enforced(
+        &mut self,
+        index: usize,
+        table: &mut Table,
+        disk: &Disk,
+        (tries, now): (bool, Duration),
+    ) -> Result<(), String> {
         let watched = &mut self.gateways[index];
+        let known = watched.reverted.clone();
+        if let Some(bytes) = disk.record("trial") {
+            let journal: Journal = serde_json::from_slice(bytes).unwrap();
+            let named = journal.applying.as_ref().map_or(0, |applying| applying.floor.0);
+            if named > watched.named {
+                let was_open = [now, now.saturating_sub(SLOW)]
+                    .into_iter()
+                    .any(|at| site::may_change(index, at));
+                if tries && !was_open {
+                    return Err(format!(
+                        "window: gateway {index} is about to change to r{named} at {now:?}"
+                    ));
+                }
+                watched.named = named;
+            }
+            let is_on_trial = journal.trial.is_some();
+            if is_on_trial && watched.tried.insert(named) {
+                self.trials.0 += 1;
+            }
+            let reverted: BTreeSet<_> = journal
+                .reverted
+                .iter()
+                .map(|reverted| reverted.revision.0)
+                .collect();
+            self.trials.2 += reverted.difference(&watched.reverted).count() as u64;
+            watched.reverted.extend(reverted);
+            if !is_on_trial && !watched.reverted.contains(&named) && watched.tried.remove(&named) {
+                self.trials.1 += 1;
+            }
+        }
         for change in &table.changes[watched.judged..] {
             match change {
                 KernelChange::Holds(plan, revision) => {
@@ -71,7 +123,21 @@ impl Checkers {
                             "opened: gateway {index} holds as r{revision} what nobody signed as that"
                         ));
                     }
-                    if *revision < watched.held {
+                    // While the kernel takes no other policy, conduits of this one still open and close.
+                    if known.contains(revision) && *revision != watched.held {
+                        return Err(format!(
+                            "trial: gateway {index} holds r{revision} again, which was reverted"
+                        ));
+                    }
+                    if *revision < watched.floor {
+                        return Err(format!(
+                            "floor: gateway {index} holds r{revision} and believes r{}",
+                            watched.floor
+                        ));
+                    }
+                    if *revision < watched.held && watched.tried.contains(&watched.held) {
+                        // The way back from a trial, which the journal has.
+                    } else if *revision < watched.held {
                         if watched.refused < watched.held {
                             return Err(format!(
                                 "back: gateway {index} held r{} and went back to r{revision}, though nothing newer failed",
@@ -82,6 +148,13 @@ impl Checkers {
                         self.reverts += 1;
                     }
                     watched.held = *revision;
+                }
+                KernelChange::Withdrawn => {
+                    if watched.floor > 0 || watched.noted > 0 {
+                        return Err(format!("trial: gateway {index} has no policy, and believed one"));
+                    }
+                    watched.held = 0;
+                    self.withdrawn += 1;
                 }
                 KernelChange::Refused(revision) => watched.refused = watched.refused.max(*revision),
                 KernelChange::Started => watched.refused = 0,
@@ -239,6 +312,12 @@ impl Checkers {
             ));
         }
         let Watched { noted, floor, .. } = self.gateways[index];
+        if let Standing::Trial { .. } | Standing::Held { .. } = view.standing {
+            return Err(format!(
+                "converges: gateway {index} stands at {:?}",
+                view.standing
+            ));
+        }
         if (noted, floor) != (wanted, wanted) {
             return Err(format!(
                 "converges: the disk of gateway {index} notes r{noted} and believes r{floor} instead of r{wanted}"

@@ -22,7 +22,7 @@ pub(crate) struct Disk {
 }
 
 /// What an agent keeps of policies.
-pub(crate) const RECORDS: [&str; 5] = ["policy-a", "policy-b", "effective", "trust", "applying"];
+pub(crate) const RECORDS: [&str; 5] = ["policy-a", "policy-b", "effective", "trust", "trial"];
 
 impl Disk {
     /// Whether it takes and gives back everything.

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use penstock_agent::audit::{Audit, record};
 use penstock_agent::link::renew::machine::{CertificateFacts, Moment, RenewalMachine};
 use penstock_agent::link::session::machine::SessionMachine;
-use penstock_agent::reconcile::{Occasion, PolicyView, Reconciler, TICK};
+use penstock_agent::reconcile::trial::Confirmer;
+use penstock_agent::reconcile::{Command, Occasion, PolicyView, Reconciler, Standing, TICK};
 use penstock_agent::timepiece::{Time, Timepiece};
 use penstock_proto::backoff::Backoff;
 use penstock_proto::v1::{AuditEvent, PolicyOffer, Severity};
@@ -27,6 +28,7 @@ use super::disk::{Disk, Mounted, RECORDS};
 use super::kernel::{Reached, Table};
 use super::life::Life;
 use super::plant;
+use super::site::{self, WorldSite};
 use super::spool::Spool;
 use super::wire::Wire;
 
@@ -70,12 +72,16 @@ struct Agent {
     view: watch::Receiver<PolicyView>,
     offered: Option<Arc<PolicyOffer>>,
     tick_at: Duration,
+    /// A trial is not confirmed before.
+    confirm_at: Duration,
     link: Link,
     connected: bool,
     backoff: Backoff,
     renewal: RenewalMachine,
     /// When the request for a certificate that is under way comes to something.
     asks_until: Option<Duration>,
+    /// When its session was opened, on the boot's clock, as what judges a trial has it.
+    session: Arc<Mutex<Option<Duration>>>,
     /// Neither kernel nor disk has failed since it started, and its first step is not over.
     starts_well: bool,
 }
@@ -88,6 +94,8 @@ pub(crate) struct Gateway {
     pub(crate) spool_broken_until: Duration,
     /// Things fail, most of all after a death.
     pub(crate) troubled: bool,
+    /// Releases go on trial here, and what holds them is heeded.
+    pub(crate) tries: bool,
     /// No way to the coordinator.
     pub(crate) cut_off_until: Duration,
     /// The clock is wrong, and not synchronised, from when until when, and by how much.
@@ -112,6 +120,7 @@ impl Gateway {
             spool: Spool::new(),
             spool_broken_until: Duration::ZERO,
             troubled: true,
+            tries: false,
             cut_off_until: Duration::ZERO,
             clock_wrong: (Duration::ZERO, Duration::ZERO, 0),
             booted_at: Duration::ZERO,
@@ -218,7 +227,17 @@ impl Gateway {
             audit.clone(),
             Some(plant::first_trust(self.index)),
         );
-        let mut reconciler = Box::new(reconciler.with_timepiece(Timepiece::Told(time.clone())));
+        let mut reconciler = reconciler.with_timepiece(Timepiece::Told(time.clone()));
+        let session = Arc::default();
+        if self.tries {
+            reconciler = reconciler.with_site(Arc::new(WorldSite {
+                index: self.index,
+                booted_at: self.booted_at,
+                time: time.clone(),
+                session: Arc::clone(&session),
+            }));
+        }
+        let mut reconciler = Box::new(reconciler);
         audit.record(Severity::Notice, record::agent("started", ""));
         self.agent = Some(Agent {
             life,
@@ -232,11 +251,13 @@ impl Gateway {
             view,
             offered: None,
             tick_at: now + TICK,
+            confirm_at: now,
             link: Link::Waiting(now),
             connected: false,
             backoff: Backoff::default(),
             renewal: RenewalMachine::new(moment(around, self.chance.number())),
             asks_until: None,
+            session,
             starts_well: true,
         });
     }
@@ -304,6 +325,11 @@ impl Gateway {
         };
         agent.life.set_now(now);
         *agent.time.lock().unwrap() = time;
+        {
+            let mut session = agent.session.lock().unwrap();
+            let opened = session.unwrap_or(time.boot);
+            *session = agent.connected.then_some(opened);
+        }
         loop {
             agent.task = match std::mem::replace(&mut agent.task, Task::Gone) {
                 Task::Busy(mut step) => match step.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -314,13 +340,37 @@ impl Gateway {
                     }
                 },
                 Task::Idle(mut reconciler) => {
+                    let opened = *agent.session.lock().unwrap();
+                    let confirmed = match agent.view.borrow().standing {
+                        Standing::Trial {
+                            statement,
+                            confirmable_since: Some(since),
+                            ..
+                        } => opened
+                            .filter(|opened| {
+                                *opened >= since
+                                    && (!self.troubled || site::is_confirmed(self.index, statement))
+                            })
+                            .map(|session_opened| Command::Confirm {
+                                statement,
+                                by: Confirmer::Remote { session_opened },
+                            }),
+                        _ => None,
+                    };
                     let occasion = if let Some(offered) = agent.offered.take() {
-                        Occasion::Offer(offered)
+                        let order = match self.tries {
+                            true => site::order(self.index, &offered, self.troubled),
+                            false => penstock_agent::policy_store::journal::Order::default(),
+                        };
+                        Occasion::Offer(offered, order)
+                    } else if let Some(confirm) = confirmed.filter(|_| agent.confirm_at <= now) {
+                        agent.confirm_at = now + TICK;
+                        Occasion::Command(confirm, None)
                     } else if agent.tick_at <= now {
                         agent.tick_at = now + TICK;
                         Occasion::Tick
                     } else if reconciler.due().is_some_and(|due| due.is_zero()) {
-                        Occasion::GrantsDue
+                        Occasion::Due
                     } else {
                         agent.task = Task::Idle(reconciler);
                         break;
@@ -348,10 +398,20 @@ impl Gateway {
             self.index,
             &mut self.kernel.lock().unwrap(),
             &self.disk.lock().unwrap(),
+            (self.tries, now),
         )?;
         if !self.agent.as_ref().is_some_and(|agent| agent.life.is_dead()) {
             self.write_trail(around)?;
             if idle {
+                let standing = self.view().map(|view| view.standing);
+                if let Some(Standing::Trial { ends, .. }) = standing
+                    && ends + Duration::from_secs(5) < time.boot
+                {
+                    return Err(format!(
+                        "trial: gateway {} is on one that was to end at {ends:?} of its boot, at {:?}",
+                        self.index, time.boot
+                    ));
+                }
                 around.checkers.step_done(self.index)?;
                 around.checkers.believes(self.index, trusted)?;
             }

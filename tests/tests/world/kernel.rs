@@ -18,6 +18,8 @@ use super::plant;
 pub(crate) enum KernelChange {
     /// It holds this plan, which it was given under this revision, from now on.
     Holds(Arc<Plan>, u64),
+    /// It holds no policy, as before the first.
+    Withdrawn,
     /// It was asked to hold this revision, and could not.
     Refused(u64),
     /// The machine was started again, and no rules but those of the boot stand.
@@ -133,6 +135,22 @@ impl Kernel for Reached {
         };
         self.life.at_a_seam().await;
         result.map(|()| Vec::new())
+    }
+
+    async fn withdraw(&self) -> Result<(), KernelError> {
+        self.life.at_a_seam().await;
+        let result = {
+            let mut kernel = self.kernel.lock().unwrap();
+            let fails = self.life.now() < kernel.fails_until.max(kernel.fails_late_until);
+            if !fails {
+                kernel.table = None;
+                kernel.granted.clear();
+                kernel.changes.push(KernelChange::Withdrawn);
+            }
+            answer(fails)
+        };
+        self.life.at_a_seam().await;
+        result
     }
 
     async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {

@@ -1,7 +1,8 @@
 //! A world with a seed: the real machines of several gateways and of a coordinator in one process, with time that nobody waits
 //! for, while kernels, disks, connections, agents and the coordinator fail. Beside it stand the checkers.
 //!
-//! What is real: the agent's reconciler with its store's rules and its grants of remote access, its session, its renewal; the coordinator's session; releases,
+//! What is real: the agent's reconciler with its store's rules, its grants of remote access and its trials of releases (in worlds of
+//! their own: `site.rs` says which orders come and what holds a gateway), its session, its renewal; the coordinator's session; releases,
 //! signatures and the trail's chain. What is a model: kernel, disk, spool, connection, the coordinator's store. An agent dies at
 //! any of its seams, the coordinator between any two messages, and each takes up what its disk has.
 //!
@@ -44,6 +45,7 @@ mod gateway;
 mod kernel;
 mod life;
 mod plant;
+mod site;
 mod spool;
 mod wire;
 
@@ -87,9 +89,20 @@ struct Tally {
     reverts: u64,
     blocks: usize,
     granted: Duration,
+    trials: (u64, u64, u64),
+    withdrawn: u64,
 }
 
 impl World {
+    /// One in which releases go on trial, and gateways change only when they may.
+    fn with_trials(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        for gateway in &mut world.gateways {
+            gateway.tries = true;
+        }
+        world
+    }
+
     fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
         let base = Instant::now();
@@ -117,6 +130,8 @@ impl World {
             troubles: self.troubles,
             reverts: self.checkers.reverts,
             granted: self.checkers.granted,
+            trials: self.checkers.trials,
+            withdrawn: self.checkers.withdrawn,
             ..Tally::default()
         };
         for gateway in &self.gateways {
@@ -332,6 +347,31 @@ fn in_every_world_kernels_hold_what_was_signed_trails_arrive_whole_and_all_comes
             && all.blocks > 200
             && all.granted.as_secs() > 600 * worlds,
         "{all:?}"
+    );
+}
+
+#[test]
+fn in_every_world_each_trial_ends_with_the_release_confirmed_or_the_one_before_in_force() {
+    let (first, worlds) = (first_seed(), u64::from(Config::default().cases / 16).max(1));
+    let (mut begun, mut confirmed, mut reverted, mut withdrawn) = (0, 0, 0, 0);
+    for seed in first..first + worlds {
+        match World::with_trials(seed).live() {
+            Ok(tally) => {
+                begun += tally.trials.0;
+                confirmed += tally.trials.1;
+                reverted += tally.trials.2;
+                withdrawn += tally.withdrawn;
+            }
+            Err(what) => panic!("{what}; PENSTOCK_SEED={seed} repeats it"),
+        }
+    }
+    println!(
+        "{begun} trials began, {confirmed} were confirmed, {reverted} reverted, {withdrawn} of them the first policy"
+    );
+    // A world in which nothing is tried shows nothing.
+    assert!(
+        begun > 4 * worlds && confirmed > worlds && reverted > worlds,
+        "{begun} {confirmed} {reverted}"
     );
 }
 

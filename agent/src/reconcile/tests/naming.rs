@@ -12,9 +12,9 @@ fn an_agent_that_ends_before_it_noted_a_release_brings_no_older_one_back_where_t
     let mut gateway = Gateway::new();
     let (first, one) = offer(&over(), 1, None);
     let (second, two) = offer(&over(), 2, Some(one));
-    gateway.step(Occasion::Offer(first.clone()));
+    gateway.step(Occasion::Offer(first.clone(), Order::default()));
     gateway.records.lock().unwrap().unwritable = Some("effective");
-    gateway.step(Occasion::Offer(second));
+    gateway.step(Occasion::Offer(second, Order::default()));
     assert_eq!(*gateway.kernel.given.lock().unwrap(), [1, 2]);
     {
         // The agent ends here.
@@ -27,7 +27,7 @@ fn an_agent_that_ends_before_it_noted_a_release_brings_no_older_one_back_where_t
     assert_eq!((trusted.revision, &trusted.statement_digest[..]), (2, &two.0[..]));
     assert!(gateway.shows("stored-policy-unusable"));
     // A coordinator that knows nothing of the second has no way back either.
-    gateway.step(Occasion::Offer(first));
+    gateway.step(Occasion::Offer(first, Order::default()));
     gateway.step(Occasion::Tick);
     assert_eq!(gateway.view.borrow().state.refused.clone().unwrap().code, "older");
     assert!(gateway.kernel.given.lock().unwrap().is_empty());
@@ -42,9 +42,9 @@ fn a_release_that_the_kernel_rejected_leaves_the_one_before_its_place_also_where
     let mut gateway = Gateway::new();
     let (first, one) = offer(&over(), 1, None);
     let (second, _) = offer(&over(), 2, Some(one));
-    gateway.step(Occasion::Offer(first));
+    gateway.step(Occasion::Offer(first, Order::default()));
     *gateway.kernel.fails_late.lock().unwrap() = true;
-    gateway.step(Occasion::Offer(second));
+    gateway.step(Occasion::Offer(second, Order::default()));
     gateway.records.lock().unwrap().unreadable_one = Some("policy-b");
     let gateway = gateway.restarted();
     assert_eq!(*gateway.kernel.given.lock().unwrap(), [1]);
@@ -56,9 +56,9 @@ fn a_release_whose_name_the_disk_does_not_take_waits_and_the_kernel_is_not_asked
     let mut gateway = Gateway::new();
     let (first, one) = offer(&over(), 1, None);
     let (second, _) = offer(&over(), 2, Some(one));
-    gateway.step(Occasion::Offer(first));
-    gateway.records.lock().unwrap().unwritable = Some("applying");
-    gateway.step(Occasion::Offer(second));
+    gateway.step(Occasion::Offer(first, Order::default()));
+    gateway.records.lock().unwrap().unwritable = Some("trial");
+    gateway.step(Occasion::Offer(second, Order::default()));
     gateway.step(Occasion::Tick);
     assert_eq!(*gateway.kernel.given.lock().unwrap(), [1]);
     assert_eq!(gateway.view.borrow().state.staged.as_ref().unwrap().revision, 2);
@@ -76,9 +76,9 @@ fn the_kernel_has_a_shorter_grant_before_anybody_learns_that_its_release_is_in_f
     let (now, boot) = (gateway.now_ms(), gateway.time.lock().unwrap().boot);
     let (first, one) = offer(&granted(now - HOUR_MS, now + HOUR_MS), 1, None);
     let (second, _) = offer(&granted(now - HOUR_MS, now + 60_000), 2, Some(one));
-    gateway.step(Occasion::Offer(first));
+    gateway.step(Occasion::Offer(first, Order::default()));
     *gateway.kernel.shown.lock().unwrap() = Some(gateway.view.clone());
-    gateway.step(Occasion::Offer(second));
+    gateway.step(Occasion::Offer(second, Order::default()));
     assert_eq!(
         *gateway.kernel.ends.lock().unwrap(),
         [boot + Duration::from_secs(60)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use penstock_agent::audit::record;
 use penstock_agent::link::session::machine::{Action, SessionMachine};
+use penstock_agent::reconcile::Standing;
 use penstock_proto::backoff::Backoff;
 use penstock_proto::v1::{HealthReport, Hello, Severity};
 
@@ -129,6 +130,14 @@ impl Gateway {
                         machine.reported(report, at, self.chance.number());
                     }
                 }
+            } else if let Standing::Trial {
+                confirmable_since: Some(since),
+                ..
+            } = agent.view.borrow().standing
+                && agent.connected
+                && agent.session.lock().unwrap().is_some_and(|opened| opened < since)
+            {
+                return Ok(Some(("the rules are on trial".to_owned(), None)));
             } else if wire.broken {
                 return Ok(Some(("the stream broke".to_owned(), None)));
             } else if let Some(message) = wire.receive_down(now) {

@@ -1,0 +1,168 @@
+//! The journal of changes, one record: which policy the kernel was about to hold, the trial that it may be on, what was taken back,
+//! and whether a person holds this gateway.
+//!
+//! The journal decides. Whether a trial runs, was confirmed or was reverted is what this one record says; the marks of what is in
+//! force and believed follow it. It is written before the kernel is asked, so that an agent that ends anywhere is taken up where
+//! it was. Beside each stored policy stands the order that came with it.
+
+use penstock_policy::ids::{Digest, Revision};
+use penstock_policy::release::Trust;
+use serde::{Deserialize, Serialize};
+
+/// Reverted releases that are remembered at most. When there are as many, no further trial begins.
+pub const REVERTED_MAX: usize = 16;
+/// Must-flows that a trial watches at most.
+pub const BEATS_MAX: usize = 256;
+
+/// How far a release goes on this gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Upto {
+    /// Verified, checked with the kernel and stored.
+    Staged,
+    /// In force, as soon as nothing holds it.
+    #[default]
+    Active,
+}
+
+/// What comes with an offer. It never widens what the signed plan allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// How far.
+    pub upto: Upto,
+    /// How long it is on trial; `None`: it is in force at once.
+    pub trial_ms: Option<u64>,
+    /// The rollout and its wave, for people.
+    pub why: String,
+}
+
+/// What stands in the record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Journal {
+    /// What the gateway believes with the newest policy that the kernel may hold; on trial, once it is confirmed.
+    pub applying: Option<Trust>,
+    /// The trial that `applying` is on.
+    pub trial: Option<TrialRecord>,
+    /// Releases that were reverted, the oldest first: refused until a person clears them.
+    pub reverted: Vec<RevertedRelease>,
+    /// A person holds this gateway as it is.
+    pub hold: Option<PersonHold>,
+}
+
+/// A trial, as it was when it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrialRecord {
+    /// What was in force before; `None`: nothing.
+    pub previous: Option<PreviousPolicy>,
+    /// The boot in which it began; empty: not known, and never the same.
+    pub boot: String,
+    /// When, on the clock of that boot, milliseconds.
+    pub began_ms: u64,
+    /// How long it goes on at most.
+    pub length_ms: u64,
+    /// The order's reason.
+    pub why: String,
+    /// A session with the coordinator stood when it began.
+    pub managed: bool,
+    /// Must-flows that were alive when it began.
+    pub beats: Vec<Beat>,
+    /// Denials before it, and how many may come in it; `None`: not bounded.
+    pub denials: Option<DenialBound>,
+}
+
+/// The policy that a trial goes back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreviousPolicy {
+    /// Digest of its statement.
+    pub statement: Digest,
+    /// Where it is stored; empty: not known.
+    pub slot: String,
+}
+
+/// A must-flow and its own rhythm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Beat {
+    /// `conduit/flow`.
+    pub flow: String,
+    /// The longest usual silence, milliseconds.
+    pub rhythm_ms: u64,
+}
+
+/// Denials in a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenialBound {
+    /// Counted when it began.
+    pub before: u64,
+    /// More than so many in it revert it.
+    pub max: u64,
+}
+
+/// A release that came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevertedRelease {
+    /// Digest of its statement.
+    pub statement: Digest,
+    /// Its revision.
+    pub revision: Revision,
+    /// Stable word of the reason.
+    pub code: String,
+    /// The reason.
+    pub why: String,
+    /// When, milliseconds since 1970, as far as the clock was right.
+    pub at_ms: u64,
+}
+
+/// A person's hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonHold {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+impl Journal {
+    /// The statement that the kernel may hold as the newest.
+    pub fn names(&self) -> Option<Digest> {
+        self.applying.as_ref()?.current
+    }
+
+    /// Whether this statement was reverted and not cleared since.
+    pub fn is_reverted(&self, statement: Digest) -> bool {
+        self.reverted
+            .iter()
+            .any(|reverted| reverted.statement == statement)
+    }
+
+    /// Forgets what can never come again, since the floor is above it.
+    pub(crate) fn forget_below(&mut self, floor: Revision) {
+        self.reverted.retain(|reverted| reverted.revision > floor);
+    }
+}
+
+/// What is believed with a stored policy, and the order that came with it, as they are stored.
+pub(super) fn with_order(trust: &Trust, order: &Order) -> Vec<u8> {
+    // Names, numbers and keys cannot fail to be JSON; an empty trust is refused when it is read.
+    if *order == Order::default() {
+        return serde_json::to_vec(trust).unwrap_or_default();
+    }
+    serde_json::to_vec(&(trust, order)).unwrap_or_default()
+}
+
+/// Reads what [`with_order`] wrote.
+pub(super) fn read_with_order(bytes: &[u8]) -> Result<(Trust, Order), serde_json::Error> {
+    match bytes.first() {
+        Some(b'[') => serde_json::from_slice(bytes),
+        _ => Ok((serde_json::from_slice(bytes)?, Order::default())),
+    }
+}

@@ -1,0 +1,279 @@
+//! Releases on trial: what begins one, what ends one, and what the disk and the kernel have then.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::policy_store::journal::Upto;
+use crate::reconcile::site::{Facts, Interlock};
+use crate::reconcile::trial::Confirmer;
+
+/// A site that a test steers.
+#[derive(Default)]
+pub(super) struct Steered {
+    boot: Mutex<String>,
+    is_running: AtomicBool,
+    session: Mutex<Option<Duration>>,
+}
+
+impl Site for Steered {
+    fn boot(&self) -> String {
+        format!("boot{}", self.boot.lock().unwrap())
+    }
+
+    fn interlock(&self, _: &Plan) -> Interlock {
+        if self.is_running.load(Ordering::Relaxed) {
+            return Interlock::NotSafe("the pumps run".to_owned());
+        }
+        Interlock::Safe
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            session: *self.session.lock().unwrap(),
+            ..Facts::default()
+        }
+    }
+}
+
+fn on_trial() -> Order {
+    Order {
+        upto: Upto::Active,
+        trial_ms: Some(60_000),
+        why: "wave 1".to_owned(),
+    }
+}
+
+/// A plan whose one grant is long over.
+fn over() -> Plan {
+    granted(1, 2)
+}
+
+/// A gateway with release 1 in force, and release 2 with its digest.
+fn with_one() -> (Gateway, Arc<PolicyOffer>, Digest) {
+    let mut gateway = Gateway::new();
+    let (first, one) = offer(&over(), 1, None);
+    let (second, two) = offer(&over(), 2, Some(one));
+    gateway.step(Occasion::Offer(first, Order::default()));
+    (gateway, second, two)
+}
+
+fn given(gateway: &Gateway) -> Vec<u64> {
+    gateway.kernel.given.lock().unwrap().clone()
+}
+
+fn believed(gateway: &Gateway) -> u64 {
+    gateway.view.borrow().state.trusted.as_ref().unwrap().revision
+}
+
+fn standing(gateway: &Gateway) -> Standing {
+    gateway.view.borrow().standing.clone()
+}
+
+fn asked(gateway: &mut Gateway, command: Command) -> Result<(), CommandRefused> {
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
+    gateway.step(Occasion::Command(command, Some(reply)));
+    answer.try_recv().unwrap()
+}
+
+fn confirm(statement: Digest) -> Command {
+    Command::Confirm {
+        statement,
+        by: Confirmer::Person("anna".to_owned()),
+    }
+}
+
+#[test]
+fn floor_and_approvers_move_when_a_trial_is_confirmed_and_not_before() {
+    let (mut gateway, second, two) = with_one();
+    gateway.step(Occasion::Offer(second, on_trial()));
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![1, 2], 1));
+    assert!(matches!(standing(&gateway), Standing::Trial { statement, .. } if statement == two));
+    assert_eq!(
+        asked(&mut gateway, confirm(Digest([9; 32]))),
+        Err(CommandRefused::OtherRelease)
+    );
+    let early = Command::Confirm {
+        statement: two,
+        by: Confirmer::Remote {
+            session_opened: Duration::from_secs(1),
+        },
+    };
+    assert_eq!(asked(&mut gateway, early), Err(CommandRefused::OldSession));
+    assert_eq!(asked(&mut gateway, confirm(two)), Ok(()));
+    assert_eq!((believed(&gateway), standing(&gateway)), (2, Standing::Settled));
+    gateway.pass(Duration::from_secs(120));
+    let gateway = gateway.restarted();
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![2], 2));
+}
+
+#[test]
+fn a_trial_that_nobody_confirms_goes_back_and_its_release_stays_refused_until_a_person_clears_it() {
+    let (mut gateway, second, two) = with_one();
+    gateway.step(Occasion::Offer(second.clone(), on_trial()));
+    gateway.pass(Duration::from_secs(61));
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![1, 2, 1], 1));
+    assert_eq!(gateway.recorded("reverted r2"), 1);
+    for order in [on_trial(), Order::default()] {
+        gateway.step(Occasion::Offer(second.clone(), order));
+        assert_eq!(
+            gateway.view.borrow().state.refused.clone().unwrap().code,
+            "reverted"
+        );
+    }
+    let mut gateway = gateway.restarted();
+    gateway.step(Occasion::Tick);
+    gateway.step(Occasion::Offer(second.clone(), on_trial()));
+    assert_eq!(given(&gateway), [1]);
+    let by = || "anna".to_owned();
+    let clear = |statement| Command::Clear { statement, by: by() };
+    assert_eq!(
+        asked(&mut gateway, clear(Digest([9; 32]))),
+        Err(CommandRefused::NothingThere)
+    );
+    assert_eq!(asked(&mut gateway, clear(two)), Ok(()));
+    gateway.step(Occasion::Offer(second, on_trial()));
+    assert_eq!(given(&gateway), [1, 2]);
+}
+
+#[test]
+fn an_agent_that_comes_back_in_time_goes_on_with_what_is_left_and_one_that_comes_late_goes_back() {
+    let (mut gateway, second, _) = with_one();
+    gateway.step(Occasion::Offer(second, on_trial()));
+    pass(&gateway.time, Duration::from_secs(50));
+    let mut gateway = gateway.restarted();
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![2], 1));
+    gateway.pass(Duration::from_secs(9));
+    assert_eq!(given(&gateway), [2]);
+    pass(&gateway.time, Duration::from_secs(1));
+    let gateway = gateway.restarted();
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![1], 1));
+    assert!(matches!(standing(&gateway), Standing::Reverted(reverted) if reverted.code == "not-confirmed"));
+}
+
+#[test]
+fn a_machine_that_was_started_again_amid_a_trial_has_the_policy_before_and_records_why() {
+    let (mut gateway, second, _) = with_one();
+    gateway.step(Occasion::Offer(second, on_trial()));
+    *gateway.site.boot.lock().unwrap() = "2".to_owned();
+    let gateway = gateway.restarted();
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![1], 1));
+    assert!(matches!(standing(&gateway), Standing::Reverted(reverted) if reverted.code == "reboot"));
+}
+
+#[test]
+fn a_disk_that_takes_nothing_begins_no_trial_confirms_none_and_keeps_none_from_its_end() {
+    let (mut gateway, second, two) = with_one();
+    let full = |gateway: &Gateway, record| gateway.records.lock().unwrap().unwritable = record;
+    full(&gateway, Some("trial"));
+    gateway.step(Occasion::Offer(second, on_trial()));
+    assert_eq!(given(&gateway), [1]);
+    full(&gateway, None);
+    gateway.step(Occasion::Tick);
+    assert_eq!(given(&gateway), [1, 2]);
+    full(&gateway, Some("trial"));
+    assert_eq!(asked(&mut gateway, confirm(two)), Err(CommandRefused::NotStored));
+    assert_eq!(believed(&gateway), 1);
+    gateway.pass(Duration::from_secs(61));
+    assert_eq!(given(&gateway), [1, 2, 1]);
+    full(&gateway, None);
+    gateway.step(Occasion::Tick);
+    // It is in the journal now: the time that is left says nothing any more.
+    let gateway = gateway.restarted();
+    assert_eq!(given(&gateway), [1]);
+    assert!(matches!(standing(&gateway), Standing::Reverted(_)));
+}
+
+#[test]
+fn a_first_policy_that_is_reverted_leaves_none() {
+    let mut gateway = Gateway::new();
+    let (first, _) = offer(&over(), 1, None);
+    gateway.step(Occasion::Offer(first, on_trial()));
+    assert_eq!(given(&gateway), [1]);
+    gateway.pass(Duration::from_secs(61));
+    assert_eq!(given(&gateway), [1, 0]);
+    let view = gateway.view.borrow().clone();
+    assert_eq!((view.state.effective, view.state.trusted), (None, None));
+}
+
+#[test]
+fn a_release_waits_for_the_process_and_for_a_person_and_a_hold_outlives_the_agent() {
+    let (mut gateway, second, _) = with_one();
+    gateway.site.is_running.store(true, Ordering::Relaxed);
+    gateway.step(Occasion::Offer(second, on_trial()));
+    gateway.pass(Duration::from_secs(30));
+    assert!(matches!(
+        standing(&gateway),
+        Standing::Held {
+            hold: Hold::Interlock(_),
+            ..
+        }
+    ));
+    assert_eq!(gateway.recorded("held r2"), 1);
+    let hold = Command::Hold {
+        by: "anna".to_owned(),
+        why: "the pumps are repaired".to_owned(),
+    };
+    assert_eq!(asked(&mut gateway, hold), Ok(()));
+    gateway.site.is_running.store(false, Ordering::Relaxed);
+    let mut gateway = gateway.restarted();
+    assert_eq!(given(&gateway), [1]);
+    gateway.step(Occasion::Tick);
+    assert!(matches!(
+        standing(&gateway),
+        Standing::Held {
+            hold: Hold::Person { .. },
+            ..
+        }
+    ));
+    let release = Command::ReleaseHold {
+        by: "anna".to_owned(),
+    };
+    assert_eq!(asked(&mut gateway, release), Ok(()));
+    assert_eq!(given(&gateway), [1, 2]);
+}
+
+#[test]
+fn a_release_that_goes_no_further_than_staged_is_in_force_only_after_another_order() {
+    let (mut gateway, second, _) = with_one();
+    let staged = Order {
+        upto: Upto::Staged,
+        ..Order::default()
+    };
+    gateway.step(Occasion::Offer(second.clone(), staged));
+    let mut gateway = gateway.restarted();
+    gateway.step(Occasion::Tick);
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![1], 1));
+    gateway.step(Occasion::Offer(second, on_trial()));
+    assert_eq!(given(&gateway), [1, 2]);
+}
+
+#[test]
+fn a_release_that_comes_amid_a_trial_waits_for_its_end() {
+    let (mut gateway, second, two) = with_one();
+    let (third, _) = offer(&over(), 3, Some(two));
+    let third = Arc::new(PolicyOffer {
+        chain: vec![second.release.clone().unwrap()],
+        ..(*third).clone()
+    });
+    gateway.step(Occasion::Offer(second, on_trial()));
+    gateway.step(Occasion::Offer(third, Order::default()));
+    gateway.step(Occasion::Tick);
+    assert_eq!(given(&gateway), [1, 2]);
+    assert_eq!(asked(&mut gateway, confirm(two)), Ok(()));
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![1, 2, 3], 3));
+}
+
+#[test]
+fn a_trial_whose_record_cannot_be_read_is_neither_taken_for_confirmed_nor_for_reverted() {
+    let (mut gateway, second, _) = with_one();
+    gateway.step(Occasion::Offer(second, on_trial()));
+    gateway.records.lock().unwrap().unreadable_one = Some("trial");
+    let mut gateway = gateway.restarted();
+    gateway.step(Occasion::Tick);
+    assert!(given(&gateway).is_empty() && gateway.shows("stored-policy-unusable"));
+    gateway.records.lock().unwrap().unreadable_one = None;
+    gateway.step(Occasion::Tick);
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![2], 1));
+    gateway.pass(Duration::from_secs(61));
+    assert_eq!((given(&gateway), believed(&gateway)), (vec![2, 1], 1));
+}

@@ -1,0 +1,380 @@
+//! When a release may begin on this gateway, and what ends the trial that it is on. Pure: times and facts are arguments.
+//!
+//! ```text
+//! staged ─ no order ∧ person ∧ room ∧ clock ∧ window ∧ interlock ─▶ armed ─ journal, swap ─▶ trial ─┬─▶ confirmed
+//!    └──────────────────────▶ held (which, until when)                                              └─▶ reverted (why)
+//! ```
+//!
+//! A trial is measured on the boot's clock, which nobody sets, and ends by itself: a machine that was started again, or an agent that
+//! was away until its time was over, comes back with the policy before. An agent that comes back in time goes on with what is left.
+//!
+//! Not here: what is written and when the kernel changes (`reconcile/activate.rs`), and where facts come from ([`super::site`]).
+
+use std::time::Duration;
+
+use penstock_policy::ids::Digest;
+
+use super::site::{Facts, Interlock};
+use crate::policy_store::journal::{
+    BEATS_MAX, Beat, DenialBound, Journal, Order, PreviousPolicy, REVERTED_MAX, TrialRecord, Upto,
+};
+use crate::timepiece::Time;
+
+pub mod window;
+
+use self::window::{Opening, Windows};
+
+/// How much of a window is left over after the longest trial that begins in it: for the swap back.
+pub const MARGIN: Duration = Duration::from_secs(60);
+/// How often a running trial, or an interlock that holds one back, is looked at.
+pub const LOOK: Duration = Duration::from_secs(1);
+/// How many times its own rhythm a must-flow may be silent.
+pub const SILENT_BEATS: u32 = 5;
+/// It is never called silent before this, since looks and counters have a grain.
+pub const SILENCE_MIN: Duration = Duration::from_secs(5);
+/// A trial is this long at least and at most, whatever the order says.
+pub const TRIAL_MIN: Duration = Duration::from_secs(10);
+/// See [`TRIAL_MIN`].
+pub const TRIAL_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// A session that stood before has to be back after this part of the trial.
+const MANAGEMENT_PART: u32 = 2;
+
+/// Why a release that is staged is not put in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// Its order goes no further.
+    Order,
+    /// A person holds this gateway.
+    Person {
+        /// Who.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// Too many reverted releases are not cleared yet.
+    NotCleared,
+    /// It has windows, and the clock is not synchronised.
+    Clock,
+    /// No window is open for long enough.
+    Window {
+        /// When one is, milliseconds since 1970; `None`: not within two weeks.
+        opens_ms: Option<u64>,
+    },
+    /// Its windows cannot be told: what is unknown is closed.
+    Zone(String),
+    /// The process does not say that it is safe.
+    Interlock(String),
+}
+
+/// What is asked before a release begins.
+#[derive(Debug)]
+pub struct Gate<'a> {
+    /// Its order.
+    pub order: &'a Order,
+    /// What a person and the past say.
+    pub journal: &'a Journal,
+    /// The windows; `None`: it has none, and any time will do.
+    pub windows: Option<Result<Windows, String>>,
+}
+
+impl Gate<'_> {
+    /// Whether it may begin now; `interlock` is asked last, and only if nothing else holds.
+    ///
+    /// # Errors
+    /// What holds it.
+    pub fn judge(&self, now: Time, interlock: impl FnOnce() -> Interlock) -> Result<(), Hold> {
+        if self.order.upto != Upto::Active {
+            return Err(Hold::Order);
+        }
+        if let Some(hold) = &self.journal.hold {
+            return Err(Hold::Person {
+                by: hold.by.clone(),
+                why: hold.why.clone(),
+            });
+        }
+        let length = length_of(self.order);
+        if length.is_some() && self.journal.reverted.len() >= REVERTED_MAX {
+            return Err(Hold::NotCleared);
+        }
+        match &self.windows {
+            None => {}
+            Some(Err(why)) => return Err(Hold::Zone(why.clone())),
+            Some(Ok(_)) if !now.synchronised => return Err(Hold::Clock),
+            Some(Ok(windows)) => {
+                let needs = length.unwrap_or_default() + MARGIN;
+                if let Opening::Closed { opens_ms } = windows.at(now.wall_ms, needs) {
+                    return Err(Hold::Window { opens_ms });
+                }
+            }
+        }
+        match interlock() {
+            Interlock::NotDeclared | Interlock::Safe => Ok(()),
+            Interlock::NotSafe(why) => Err(Hold::Interlock(why)),
+        }
+    }
+}
+
+impl Hold {
+    /// When it is worth another look, beside the reconciler's own looks; `None`: when something else happens.
+    pub fn again(&self, now: Time) -> Option<Duration> {
+        match self {
+            Self::Interlock(_) => Some(LOOK),
+            Self::Window {
+                opens_ms: Some(opens_ms),
+            } => Some(Duration::from_millis(opens_ms.saturating_sub(now.wall_ms)).max(LOOK)),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Order => f.write_str("stays staged: its order goes no further"),
+            Self::Person { by, why } => write!(f, "stays staged: {by} holds this gateway ({why})"),
+            Self::NotCleared => write!(
+                f,
+                "stays staged: {REVERTED_MAX} reverted releases are not cleared; clear them at the gateway"
+            ),
+            Self::Clock => f.write_str(
+                "stays staged: this gateway has change windows, and its clock is not synchronised; check its time service",
+            ),
+            Self::Window { opens_ms: Some(_) } => f.write_str("stays staged until the next change window opens"),
+            Self::Window { opens_ms: None } => {
+                f.write_str("stays staged: no change window of the next two weeks is long enough")
+            }
+            Self::Zone(why) => write!(f, "stays staged: its change windows cannot be evaluated: {why}"),
+            Self::Interlock(why) => write!(f, "stays staged: the process does not say that it is safe to change ({why})"),
+        }
+    }
+}
+
+/// How long the trial of an order is; `None`: there is none.
+pub fn length_of(order: &Order) -> Option<Duration> {
+    order
+        .trial_ms
+        .map(|ms| Duration::from_millis(ms).clamp(TRIAL_MIN, TRIAL_MAX))
+}
+
+/// Why a trial was reverted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RevertReason {
+    /// Nobody confirmed it in time.
+    Timer,
+    /// The machine was started again.
+    Reboot,
+    /// The kernel no longer takes it, or it is no longer to be found, after the agent was started again.
+    Lost(String),
+    /// A must-flow fell silent.
+    MustFlow {
+        /// `conduit/flow`.
+        flow: String,
+        /// For how long.
+        silent: Duration,
+    },
+    /// The session with the coordinator did not come back.
+    Management,
+    /// More was denied than may be.
+    Denials(u64),
+    /// Somebody asked for it.
+    Asked {
+        /// Who.
+        by: String,
+    },
+}
+
+impl RevertReason {
+    /// Stable word.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Timer => "not-confirmed",
+            Self::Reboot => "reboot",
+            Self::Lost(_) => "lost",
+            Self::MustFlow { .. } => "must-flow",
+            Self::Management => "management",
+            Self::Denials(_) => "denials",
+            Self::Asked { .. } => "asked",
+        }
+    }
+}
+
+impl std::fmt::Display for RevertReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Timer => f.write_str("nobody confirmed it in time"),
+            Self::Reboot => f.write_str("the gateway was restarted"),
+            Self::Lost(why) => f.write_str(why),
+            Self::MustFlow { flow, silent } => {
+                write!(f, "must-flow {flow} was silent for {} s", silent.as_secs())
+            }
+            Self::Management => f.write_str("the session with the coordinator did not come back"),
+            Self::Denials(count) => write!(f, "it denied {count} packets or operations, more than foretold"),
+            Self::Asked { by } => write!(f, "{by} asked for it"),
+        }
+    }
+}
+
+/// Who confirms a trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Confirmer {
+    /// The coordinator, over a session that was opened then (boot clock).
+    Remote {
+        /// See above.
+        session_opened: Duration,
+    },
+    /// A person on site.
+    Person(String),
+    /// The gateway's own test, where it is islanded.
+    SelfTest,
+}
+
+/// A trial that runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// The release on trial.
+    pub statement: Digest,
+    /// What the journal has of it.
+    pub record: TrialRecord,
+    /// Since when the kernel has it by this process; `None`: not yet.
+    swapped: Option<Duration>,
+    /// The last moment at which the session that it needs was there.
+    managed_at: Duration,
+}
+
+impl Trial {
+    /// One that begins now.
+    pub fn begin(
+        statement: Digest,
+        order: &Order,
+        previous: Option<PreviousPolicy>,
+        (boot, facts): (String, &Facts),
+        now: Time,
+    ) -> Option<Self> {
+        let alive = facts.must_flows.iter().filter_map(|flow| {
+            Some(Beat {
+                flow: flow.name.clone(),
+                rhythm_ms: milliseconds(flow.rhythm?),
+            })
+        });
+        let record = TrialRecord {
+            previous,
+            boot,
+            began_ms: milliseconds(now.boot),
+            length_ms: milliseconds(length_of(order)?),
+            why: order.why.clone(),
+            managed: facts.session.is_some(),
+            beats: alive.take(BEATS_MAX).collect(),
+            denials: facts.denials_max.map(|max| DenialBound {
+                before: facts.denials,
+                max,
+            }),
+        };
+        Some(Self {
+            statement,
+            managed_at: now.boot,
+            record,
+            swapped: None,
+        })
+    }
+
+    /// One that an agent before began.
+    ///
+    /// # Errors
+    /// It is over.
+    pub fn resume(
+        statement: Digest,
+        record: TrialRecord,
+        boot: &str,
+        now: Time,
+    ) -> Result<Self, RevertReason> {
+        let began = Duration::from_millis(record.began_ms);
+        // A boot without a name may be any.
+        if record.boot.is_empty() || record.boot != boot || now.boot < began {
+            return Err(RevertReason::Reboot);
+        }
+        let trial = Self {
+            statement,
+            record,
+            swapped: None,
+            // Sessions and counters began with this agent.
+            managed_at: now.boot,
+        };
+        if trial.left(now.boot).is_zero() {
+            return Err(RevertReason::Timer);
+        }
+        Ok(trial)
+    }
+
+    /// The kernel has it.
+    pub fn swapped(&mut self, at: Duration) {
+        self.swapped = Some(at);
+        self.managed_at = at;
+    }
+
+    /// Since when the kernel has it by this process.
+    pub fn in_kernel_since(&self) -> Option<Duration> {
+        self.swapped
+    }
+
+    /// How long it still goes on.
+    pub fn left(&self, boot: Duration) -> Duration {
+        let end = Duration::from_millis(self.record.began_ms.saturating_add(self.record.length_ms));
+        end.saturating_sub(boot)
+    }
+
+    /// How long until the next look.
+    pub fn again(&self, boot: Duration) -> Duration {
+        LOOK.min(self.left(boot))
+    }
+
+    /// Looks at the facts: why it is over, if it is.
+    pub fn look(&mut self, facts: &Facts, boot: Duration) -> Option<RevertReason> {
+        if self.left(boot).is_zero() {
+            return Some(RevertReason::Timer);
+        }
+        let swapped = self.swapped?;
+        let alive = |name: &str| facts.must_flows.iter().find(|flow| flow.name == name)?.seen;
+        for beat in &self.record.beats {
+            let limit = (Duration::from_millis(beat.rhythm_ms) * SILENT_BEATS).max(SILENCE_MIN);
+            let silent = boot.saturating_sub(alive(&beat.flow).unwrap_or_default().max(swapped));
+            if silent > limit {
+                return Some(RevertReason::MustFlow {
+                    flow: beat.flow.clone(),
+                    silent,
+                });
+            }
+        }
+        // One from before the swap shows nothing: it may stand by rules that would not let it come again.
+        if facts.session.is_some_and(|opened| opened >= swapped) {
+            self.managed_at = boot;
+        }
+        let limit = Duration::from_millis(self.record.length_ms) / MANAGEMENT_PART;
+        if self.record.managed && boot.saturating_sub(self.managed_at) > limit {
+            return Some(RevertReason::Management);
+        }
+        if let Some(bound) = self.record.denials {
+            // Counters of another agent begin at 0.
+            let count = facts.denials.checked_sub(bound.before).unwrap_or(facts.denials);
+            if count > bound.max {
+                return Some(RevertReason::Denials(count));
+            }
+        }
+        None
+    }
+
+    /// Whether this one may confirm it: only what the new rules let through shows that they do.
+    pub fn is_confirmed_by(&self, confirmer: &Confirmer) -> bool {
+        match (self.swapped, confirmer) {
+            (None, _) => false,
+            (Some(swapped), Confirmer::Remote { session_opened }) => *session_opened >= swapped,
+            (Some(_), Confirmer::Person(_) | Confirmer::SelfTest) => true,
+        }
+    }
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("proto");
-    let files =
-        ["release", "audit", "gateway", "control"].map(|n| root.join(format!("penstock/v1/{n}.proto")));
+    let files = ["release", "audit", "gateway", "rollout", "control"]
+        .map(|n| root.join(format!("penstock/v1/{n}.proto")));
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(files, [root])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);

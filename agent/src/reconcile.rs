@@ -423,6 +423,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                     statement_digest: trust.current?.0.to_vec().into(),
                 })
             }),
+            standing: None,
         };
         let mut faults = self.store_faults.clone();
         faults.extend(self.unusable_faults());

@@ -34,6 +34,7 @@ pub mod preview;
 pub mod protocol;
 pub mod reach;
 pub mod release;
+pub mod rollout;
 pub mod schema;
 pub mod secrets;
 pub mod standard;

@@ -240,6 +240,7 @@ pub fn offer_naming(
         leaf_index: 0,
         inclusion_proof: Vec::new(),
         chain: Vec::new(),
+        order: None,
     };
     (offer, digest)
 }

@@ -155,6 +155,43 @@ impl ControlService {
 
 #[tonic::async_trait]
 impl Control for ControlService {
+    type WatchRolloutStream = tokio_stream::Empty<Result<v1::Rollout, Status>>;
+
+    async fn start_rollout(
+        &self,
+        _request: Request<v1::StartRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        Err(Status::unimplemented("rollouts"))
+    }
+
+    async fn steer_rollout(
+        &self,
+        _request: Request<v1::SteerRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        Err(Status::unimplemented("rollouts"))
+    }
+
+    async fn freeze_rollouts(
+        &self,
+        _request: Request<v1::FreezeRolloutsRequest>,
+    ) -> Result<Response<v1::FreezeState>, Status> {
+        Err(Status::unimplemented("rollouts"))
+    }
+
+    async fn watch_rollout(
+        &self,
+        _request: Request<v1::WatchRolloutRequest>,
+    ) -> Result<Response<Self::WatchRolloutStream>, Status> {
+        Err(Status::unimplemented("rollouts"))
+    }
+
+    async fn list_rollouts(
+        &self,
+        _request: Request<v1::ListRolloutsRequest>,
+    ) -> Result<Response<v1::ListRolloutsResponse>, Status> {
+        Err(Status::unimplemented("rollouts"))
+    }
+
     async fn who_am_i(
         &self,
         request: Request<v1::WhoAmIRequest>,

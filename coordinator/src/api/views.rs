@@ -207,6 +207,7 @@ fn gateway(name: &GatewayId, facts: GatewayFacts) -> v1::Gateway {
                 revision: revision.0,
                 statement_digest: digest.0.to_vec().into(),
             }),
+            standing: None,
         }),
         spool: facts.spool,
         faults: facts

@@ -82,6 +82,7 @@ impl Offer {
             inclusion_proof: plan.proof.iter().map(|hash| hash.to_vec().into()).collect(),
             plan: Bytes::new(),
             chain: Vec::new(),
+            order: None,
         };
         let plan = Bytes::from_owner(PlanBytes(release.clone(), gateway));
         let mut links = release.history.between(verified);

@@ -29,9 +29,8 @@ use serde::{Deserialize, Serialize};
 use self::clock::{Clock, LOOK_MS};
 use self::look::Census;
 use super::facts::{Fact, HardEvent, Now};
-use super::fleet::Fleet;
-use super::plan::{RolloutPlan, Wave};
 use super::seats::{Mark, Seat, Strike};
+use penstock_policy::rollout::{Fleet, RolloutPlan, Wave};
 
 pub use self::record::{Record, RestoreError};
 pub use self::steer::{Command, SteerError};

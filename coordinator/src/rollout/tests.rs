@@ -1,3 +1,2 @@
-mod plans;
 mod properties;
 mod world;

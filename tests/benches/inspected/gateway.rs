@@ -146,6 +146,7 @@ fn store(folder: &Path, plan: &Plan) {
         leaf_index: 0,
         inclusion_proof: Vec::new(),
         chain: Vec::new(),
+        order: None,
     };
     let mut store = Store::open(folder);
     policy_store::stage(

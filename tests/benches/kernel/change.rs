@@ -158,6 +158,7 @@ fn offer(plan: &Plan, revision: u64, parent: Option<Digest>) -> (Arc<PolicyOffer
         leaf_index: 0,
         inclusion_proof: Vec::new(),
         chain: Vec::new(),
+        order: None,
     };
     (Arc::new(offer), digest)
 }

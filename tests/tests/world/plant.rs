@@ -226,6 +226,7 @@ impl Release {
             leaf_index: index as u64,
             inclusion_proof: proof.into_iter().map(|hash| hash.to_vec().into()).collect(),
             chain: between.iter().map(|release| release.signed.clone()).collect(),
+            order: None,
         }
     }
 }

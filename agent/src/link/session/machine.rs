@@ -209,6 +209,8 @@ impl SessionMachine {
         match message {
             Some(Inbound::Offer(offer)) => talk.offer = Some(Arc::new(offer)),
             Some(Inbound::AuditAck(ack)) => talk.acknowledged_by(&ack, now),
+            // Nothing obeys them yet.
+            Some(Inbound::Order(_) | Inbound::Confirm(_) | Inbound::Revert(_)) => {}
             Some(Inbound::Welcome(_)) => return Err(SessionFault::Protocol("a second Welcome")),
             None => return Err(SessionFault::Protocol("a message that this agent does not know")),
         }

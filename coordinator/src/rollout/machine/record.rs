@@ -7,12 +7,10 @@ use std::sync::Arc;
 use penstock_policy::ids::{Digest, Revision};
 use serde::{Deserialize, Serialize};
 
-use super::super::fleet::Fleet;
-use super::super::plan::RolloutPlan;
 use super::super::seats::{Mark, Seat, Strike};
-use super::super::waves::assign;
 use super::clock::Clock;
 use super::{Rollout, Stage, Stop};
+use penstock_policy::rollout::{Fleet, RolloutPlan, assign};
 
 /// A rollout as recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use penstock_policy::ids::Revision;
 use proptest::prelude::*;
 
+use penstock_policy::rollout::*;
+
 use super::super::*;
 use super::world::{Nature, World, member};
 

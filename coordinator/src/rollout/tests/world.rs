@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use penstock_policy::ids::{GatewayId, Revision};
 
+use penstock_policy::rollout::*;
+
 use super::super::*;
 
 /// Numbers out of a number.

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use penstock_policy::ids::{Digest, GatewayId};
+use crate::ids::{Digest, GatewayId};
+use crate::model::Plant;
 
 /// The label of gateways that carry nothing that matters, and so come first.
 pub const LAB_LABEL: &str = "lab";
+/// The label that says what else is not to be changed together with a gateway; without it, its site does.
+pub const CELL_LABEL: &str = "cell";
 
 /// One gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +84,24 @@ impl Fleet {
         }
         fleet.members = members;
         Ok(fleet)
+    }
+
+    /// Of a plant's gateways.
+    ///
+    /// # Errors
+    /// A pair of which the two do not name each other; no valid plant has one.
+    pub fn of(plant: &Plant) -> Result<Self, FleetError> {
+        let members = plant.gateways.iter().map(|(id, gateway)| Member {
+            id: id.clone(),
+            site: gateway.site.to_string(),
+            cell: match gateway.labels.get(CELL_LABEL) {
+                Some(cell) => format!("{}/{cell}", gateway.site),
+                None => gateway.site.to_string(),
+            },
+            labels: gateway.labels.clone(),
+            partner: gateway.redundant_with.clone(),
+        });
+        Self::new(members.collect())
     }
 
     /// How many.

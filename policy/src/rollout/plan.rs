@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use penstock_policy::ids::GatewayId;
+use crate::ids::GatewayId;
 use serde::{Deserialize, Serialize};
 
 /// The format that this code reads and writes.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use penstock_policy::ids::GatewayId;
+use crate::ids::GatewayId;
 
 use super::fleet::{Fleet, LAB_LABEL};
 use super::plan::{Converge, FORMAT, GateLimits, RolloutPlan, Selector, Span, Wave};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use penstock_policy::ids::check_name;
+use crate::ids::check_name;
 
 use super::fleet::Fleet;
 use super::plan::{FORMAT, RolloutPlan, Selector, Wave};

@@ -1,0 +1,25 @@
+//! How a release is carried to its gateways, as a person writes it: the fleet, the plan, what is wrong with a plan, and whom it
+//! chooses in which order.
+//!
+//! ```text
+//! plan ── judge            what a person writes, and what is wrong with it
+//!  │  └── defaults         what is written where nobody wrote anything
+//! waves ── fleet           which gateway is in which wave, from the recorded seed
+//! ```
+//!
+//! What comes of a plan is decided by the coordinator's `rollout`, and on each gateway by its own trial.
+
+mod defaults;
+mod fleet;
+mod judge;
+mod plan;
+mod waves;
+
+pub use defaults::{REASONS, default_plan};
+pub use fleet::{CELL_LABEL, Fleet, FleetError, LAB_LABEL, Member};
+pub use judge::{Problem, problems};
+pub use plan::{Converge, FORMAT, GateLimits, RolloutPlan, Selector, Span, SpanError, Wave};
+pub use waves::assign;
+
+#[cfg(test)]
+mod tests;

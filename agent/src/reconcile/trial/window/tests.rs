@@ -82,7 +82,8 @@ proptest! {
                 if let Some(opens) = opens_ms {
                     prop_assert!(opens > at && reads_within(&windows, opens) && enough(opens));
                     prop_assert!(!reads_within(&windows, opens - MINUTE));
-                    prop_assert!(matches!(windows.at(opens, minutes(needs)), Opening::Open { .. }));
+                    let is_open = matches!(windows.at(opens, minutes(needs)), Opening::Open { .. });
+                    prop_assert!(is_open);
                 }
             }
         }

@@ -41,6 +41,7 @@ mod chance;
 mod checkers;
 mod coordinator;
 mod disk;
+mod fleet;
 mod gateway;
 mod kernel;
 mod life;

@@ -49,6 +49,29 @@ pub enum LeftState {
     Unknown(String),
 }
 
+/// What a plan in its shadow came to: what it would have changed, had it been in force. Counted since it is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShadowReport {
+    /// Since when, milliseconds since 1970.
+    pub since_ms: u64,
+    /// Packets that passed and were judged.
+    pub judged_packets: u64,
+    /// Those of them that would not pass.
+    pub would_deny_packets: u64,
+    /// Operations that would not pass.
+    pub would_deny_operations: u64,
+    /// Connections that would be ended.
+    pub would_cut_connections: u64,
+    /// Flows of the policy in force (`conduit/flow`) that would be refused something, must-flows first; bounded.
+    pub flows: Vec<String>,
+    /// How many more there are.
+    pub further_flows: u32,
+    /// One of them is a must-flow.
+    pub cuts_must_flow: bool,
+    /// What cannot be judged beside live traffic, in words; empty: nothing.
+    pub not_judged: String,
+}
+
 /// Something that enforces plans.
 pub trait Kernel: Send + Sync + 'static {
     /// What it can enforce.
@@ -67,6 +90,19 @@ pub trait Kernel: Send + Sync + 'static {
             code: "not-withdrawn",
             message: "this data plane cannot go back to no policy".to_owned(),
         }))
+    }
+    /// Judges live traffic by this plan too, beside the one in force, and changes nothing that passes; `None`: by no other plan, also
+    /// where an agent before asked for one. A change of what is in force leaves the shadow as it is; one that puts the shadow's own plan
+    /// in force is followed by `None`.
+    fn shadow(
+        &self,
+        _next: Option<(Arc<Plan>, Revision)>,
+    ) -> impl Future<Output = Result<(), KernelError>> + Send {
+        std::future::ready(Ok(()))
+    }
+    /// What the shadow came to so far; `None`: there is none.
+    fn shadowed(&self) -> impl Future<Output = Option<ShadowReport>> + Send {
+        std::future::ready(None)
     }
     /// Lets these conduits of the plan, which hang on grants of remote access, pass for so long and no longer, also when no agent
     /// lives to close them.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offered ─▶ verified ─▶ checked (would the kernel take it?) ─▶ staged (durable) ─▶ armed ─┬─▶ in force (in the kernel: now the
-//!    │          │            │                                    (held? stays staged)    │     floor and the approvers move)
+//!    │          │            │                         (held? stays staged, with a shadow) │     floor and the approvers move)
 //!    │          │            │                                                            └─▶ trial ─▶ confirmed: in force
 //!    │          │            │                                                                 └─▶ reverted: the one before
 //!    └──────────┴────────────┴──▶ refused: stable code in the trail and in PolicyState; the last good policy stays
@@ -46,6 +46,7 @@ mod activate;
 mod commands;
 mod grants;
 mod run;
+mod shadow;
 pub mod site;
 mod startup;
 pub mod trial;
@@ -54,6 +55,7 @@ pub use self::activate::Standing;
 pub use self::commands::{Command, CommandRefused, Reply};
 use self::grants::Keeping;
 pub use self::run::{Handed, OfferSlot, SharedStore, TICK, Workplace};
+use self::shadow::Shadow;
 use self::site::{Site, Unguarded};
 use self::trial::{Hold, RevertReason, Trial};
 
@@ -128,6 +130,7 @@ pub struct Reconciler<K, W> {
     drift: Drift,
     /// Conduits that grants of remote access open.
     keeping: Keeping,
+    shadow: Shadow,
     kernel_fault: Option<Fault>,
     /// What a person should know about the policy in force.
     findings: Vec<Fault>,
@@ -174,6 +177,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             waiting: None,
             drift: Drift::None,
             keeping: Keeping::new(Timepiece::Kernel),
+            shadow: Shadow::default(),
             kernel_fault: None,
             findings: Vec::new(),
             tls_ends: ServerNames::default(),
@@ -201,6 +205,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     /// Does what an occasion calls for, and shows what is so then. A step that is broken off anywhere (the agent ends) is taken up
     /// by [`Self::start`] of the next one.
     pub async fn step(&mut self, occasion: Occasion) {
+        let looks = matches!(occasion, Occasion::Nudge | Occasion::Tick);
         match occasion {
             Occasion::Offer(offered, order) => self.consider((offered, order)).await,
             Occasion::Command(command, reply) => self.obey(command, reply).await,
@@ -212,6 +217,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             Occasion::Nudge => self.look_closely().await,
             Occasion::Tick => self.look().await,
         }
+        self.keep_shadow(looks).await;
         self.publish();
     }
 
@@ -428,6 +434,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let mut faults = self.store_faults.clone();
         faults.extend(self.unusable_faults());
         faults.extend(self.kernel_fault.clone());
+        faults.extend(self.shadow_fault());
         faults.extend(self.findings.iter().cloned());
         self.grant_faults(&mut faults);
         let view = PolicyView {

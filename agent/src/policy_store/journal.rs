@@ -15,11 +15,13 @@ pub const REVERTED_MAX: usize = 16;
 pub const BEATS_MAX: usize = 256;
 
 /// How far a release goes on this gateway.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Upto {
     /// Verified, checked with the kernel and stored.
     Staged,
+    /// And live traffic is judged by it, beside the policy in force.
+    Shadow,
     /// In force, as soon as nothing holds it.
     #[default]
     Active,

@@ -12,7 +12,7 @@ use penstock_policy::text::sentence;
 use super::trial::{Gate, Hold, RevertReason, Trial};
 use super::{Reconciler, Workplace};
 use crate::audit::record;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, ShadowReport};
 use crate::policy_store::journal::{Journal, PreviousPolicy, REVERTED_MAX, RevertedRelease, TrialRecord};
 use crate::policy_store::{self, StoredPolicies, StoredPolicy};
 
@@ -22,6 +22,13 @@ pub enum Standing {
     /// Nothing but what is in force for good.
     #[default]
     Settled,
+    /// A release is staged, and live traffic is judged by it beside the policy in force.
+    Shadow {
+        /// Which.
+        statement: Digest,
+        /// What came of it, as of the last look; `None`: no look was made yet.
+        report: Option<ShadowReport>,
+    },
     /// A release is staged, and held.
     Held {
         /// Which.
@@ -57,6 +64,12 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         }
         let held = self.desired.as_ref().zip(self.held.as_ref());
         if let Some((desired, hold)) = held.filter(|(desired, _)| !self.is_effective(desired)) {
+            if *hold == Hold::Order && self.is_shadowed() {
+                return Standing::Shadow {
+                    statement: desired.statement,
+                    report: self.shadow_report(desired.statement).cloned(),
+                };
+            }
             return Standing::Held {
                 statement: desired.statement,
                 hold: hold.clone(),

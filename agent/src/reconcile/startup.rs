@@ -27,6 +27,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             .await
             .unwrap_or_default();
         self.take_up(held, "loaded from the store at start").await;
+        self.keep_shadow(false).await;
         self.publish();
     }
 

@@ -1,0 +1,100 @@
+//! The staged release in its shadow: live traffic is judged by it beside the policy in force, where its order says so.
+//!
+//! It is there while the release is staged: from an order that says so until the release is in force, another one takes its place, or
+//! a later order withdraws it. A release that may be in force and is held keeps the shadow that it had.
+//!
+//! Not here: how packets and operations are judged by it ([`crate::kernel`]).
+
+use penstock_policy::ids::Digest;
+use penstock_proto::event::AgentStep;
+use penstock_proto::v1::Fault;
+
+use super::{Reconciler, Workplace};
+use crate::audit::record;
+use crate::kernel::{Kernel, ShadowReport};
+use crate::policy_store::StoredPolicy;
+use crate::policy_store::journal::Upto;
+
+/// What the reconciler keeps of it.
+#[derive(Debug, Default)]
+pub(super) struct Shadow {
+    /// Whose the kernel was asked for last; `None`: it was not asked by this process, and has perhaps one of an agent before.
+    asked: Option<Option<Digest>>,
+    /// What it came to at the last look.
+    report: Option<ShadowReport>,
+    /// Why the kernel did not follow.
+    fault: Option<Fault>,
+}
+
+impl<K: Kernel, W: Workplace> Reconciler<K, W> {
+    /// Has the kernel judge live traffic by the staged release, or by none. `looks`: reads what came of it, too, and tries again what
+    /// failed.
+    pub(super) async fn keep_shadow(&mut self, looks: bool) {
+        let wanted = self
+            .desired
+            .as_ref()
+            .filter(|desired| self.is_to_be_shadowed(desired))
+            .cloned();
+        let statement = wanted.as_ref().map(|policy| policy.statement);
+        let tries_again = looks && self.shadow.fault.is_some();
+        if self.shadow.asked != Some(statement) || tries_again {
+            self.shadow.asked = Some(statement);
+            self.shadow.report = None;
+            // Grants open it as they do now: one that begins or ends later is not followed.
+            let next = wanted.as_ref();
+            let next = next.map(|policy| (self.as_of_now(&policy.plan), policy.mark.revision));
+            let done = self.kernel.shadow(next).await;
+            let fault = done.err().map(|error| Fault {
+                code: error.code.to_owned(),
+                message: record::bounded(&format!(
+                    "live traffic is not judged by the staged release: {}",
+                    error.message
+                )),
+                ..Fault::default()
+            });
+            match (&fault, &wanted) {
+                // The same failure every ten seconds is one event.
+                (Some(fault), _) if self.shadow.fault.as_ref() != Some(fault) => {
+                    let event = record::agent(AgentStep::KernelFailed, &fault.message);
+                    self.audit.note(event);
+                }
+                (None, Some(policy)) => {
+                    let (revision, plan) = (policy.mark.revision.0, policy.mark.plan.0);
+                    let event = record::policy("shadow", revision, plan, &policy.order.why);
+                    self.audit.note(event);
+                }
+                _ => {}
+            }
+            self.shadow.fault = fault;
+        }
+        if looks && self.is_shadowed() {
+            self.shadow.report = self.kernel.shadowed().await;
+        }
+    }
+
+    fn is_to_be_shadowed(&self, desired: &StoredPolicy) -> bool {
+        let has_shadow = self.shadow.asked == Some(Some(desired.statement));
+        match desired.order.upto {
+            _ if self.is_effective(desired) || self.is_on_trial(desired.statement) => false,
+            Upto::Staged => false,
+            Upto::Shadow => true,
+            Upto::Active => has_shadow,
+        }
+    }
+
+    /// Whether the kernel judges by the staged release beside the policy in force.
+    pub(super) fn is_shadowed(&self) -> bool {
+        matches!(self.shadow.asked, Some(Some(_))) && self.shadow.fault.is_none()
+    }
+
+    /// What came of the shadow of this release, as of the last look.
+    pub(super) fn shadow_report(&self, statement: Digest) -> Option<&ShadowReport> {
+        let is_its = self.shadow.asked == Some(Some(statement));
+        self.shadow.report.as_ref().filter(|_| is_its)
+    }
+
+    /// What health shows of it.
+    pub(super) fn shadow_fault(&self) -> Option<Fault> {
+        self.shadow.fault.clone()
+    }
+}

@@ -315,6 +315,26 @@ pub fn stage(
     Ok(slot)
 }
 
+/// Stores another order beside the policy of this statement, if it is stored; durable when this returns.
+///
+/// # Errors
+/// The slot's file cannot be written. The order that was stored before stands.
+pub fn reorder(store: &mut dyn Records, statement: Digest, order: &Order) -> Result<(), StoreError> {
+    let Some(slot) = slot_of(store, statement) else {
+        return Ok(());
+    };
+    let stored = store.load(slot).unwrap_or_default();
+    let Some((trust, offer)) = parts(&stored) else {
+        return Ok(());
+    };
+    match journal::read_with_order(trust) {
+        Ok((trust, before)) if !before.asks_the_same_as(order) => {
+            store.save(slot, &encode((&trust, order), &offer))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Where the policy of this statement is stored.
 pub fn slot_of(store: &mut dyn Records, statement: Digest) -> Option<&'static str> {
     SLOTS.into_iter().find(|slot| {

@@ -36,7 +36,7 @@ use tokio::sync::watch;
 use crate::audit::{Audit, record};
 use crate::kernel::{Holds, Kernel, KernelError};
 use crate::observed::DriftStep;
-use crate::policy_store::journal::{Journal, Order};
+use crate::policy_store::journal::{Journal, Order, OrderNumber};
 use crate::policy_store::{RecordFault, StoredPolicy};
 use crate::store::Records;
 use crate::timepiece::Timepiece;
@@ -45,18 +45,20 @@ mod accept;
 mod activate;
 mod commands;
 mod grants;
+mod orders;
 mod run;
 mod shadow;
 pub mod site;
+mod standing;
 mod startup;
 pub mod trial;
 
-pub use self::activate::Standing;
 pub use self::commands::{Command, CommandRefused, Reply};
 use self::grants::Keeping;
 pub use self::run::{Handed, OfferSlot, SharedStore, TICK, Workplace};
 use self::shadow::Shadow;
 use self::site::{Site, Unguarded};
+pub use self::standing::{Standing, StandingState};
 use self::trial::{Hold, RevertReason, Trial};
 
 /// What makes the reconciler act.
@@ -64,6 +66,8 @@ use self::trial::{Hold, RevertReason, Trial};
 pub enum Occasion {
     /// The coordinator offers a release, which is to go so far.
     Offer(Arc<PolicyOffer>, Order),
+    /// The coordinator orders how far the release of this statement goes, which the gateway has.
+    Order(Digest, Order),
     /// Somebody who may asks for something.
     Command(Command, Option<Reply>),
     /// Somebody else changed the data plane's rules, which it took back, or could not.
@@ -116,6 +120,10 @@ pub struct Reconciler<K, W> {
     trial: Option<Trial>,
     /// What holds the staged release.
     held: Option<Hold>,
+    /// The order that was taken up last, and whose release it is about.
+    ordered: (OrderNumber, Option<Digest>),
+    /// The disk has another order of the desired release.
+    order_is_due: bool,
     /// When the trial, or what holds, is to be looked at, on the clock that nobody sets.
     change_due: Option<std::time::Duration>,
     /// The kernel was brought back to no policy.
@@ -169,6 +177,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             journal_is_due: false,
             trial: None,
             held: None,
+            ordered: (OrderNumber::default(), None),
+            order_is_due: false,
             change_due: None,
             withdrawn: false,
             site: Arc::new(Unguarded),
@@ -208,6 +218,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         let looks = matches!(occasion, Occasion::Nudge | Occasion::Tick);
         match occasion {
             Occasion::Offer(offered, order) => self.consider((offered, order)).await,
+            Occasion::Order(statement, order) => self.ordered((statement, order)).await,
             Occasion::Command(command, reply) => self.obey(command, reply).await,
             Occasion::Drift(step) => self.drifted(step),
             Occasion::Due => {
@@ -367,6 +378,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         self.take_up_what_is_readable_again().await;
         let _ = self.note_what_is_due().await;
         self.note_journal().await;
+        self.note_order().await;
         self.look_at_change().await;
         self.try_waiting().await;
         self.bring_about("").await;

@@ -5,6 +5,8 @@
 //! force and believed follow it. It is written before the kernel is asked, so that an agent that ends anywhere is taken up where
 //! it was. Beside each stored policy stands the order that came with it.
 
+use std::time::Duration;
+
 use penstock_policy::ids::{Digest, Revision};
 use penstock_policy::release::Trust;
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,37 @@ pub struct Order {
     pub trial_ms: Option<u64>,
     /// The rollout and its wave, for people.
     pub why: String,
+    /// Which order it is. It is not stored: what is stored is obeyed whoever gave it, and a number is an answer to its own session.
+    #[serde(skip)]
+    pub number: OrderNumber,
+}
+
+impl Order {
+    /// Whether both ask for the same, whichever they are.
+    pub fn asks_the_same_as(&self, other: &Self) -> bool {
+        let number = self.number;
+        *self
+            == Self {
+                number,
+                ..other.clone()
+            }
+    }
+}
+
+/// Which order of which session it is. The number says nothing in another session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OrderNumber {
+    /// When its session was opened, on the boot's clock: no two sessions are opened at one moment.
+    pub session: Duration,
+    /// Its number there; 0: none.
+    pub number: u64,
+}
+
+impl OrderNumber {
+    /// What it is for the session that was opened then; 0: none.
+    pub fn in_session(self, opened: Duration) -> u64 {
+        if self.session == opened { self.number } else { 0 }
+    }
 }
 
 /// What stands in the record.
@@ -119,6 +152,9 @@ pub struct RevertedRelease {
     pub why: String,
     /// When, milliseconds since 1970, as far as the clock was right.
     pub at_ms: u64,
+    /// The coordinator asked for it.
+    #[serde(default)]
+    pub ordered: bool,
 }
 
 /// A person's hold.
@@ -155,7 +191,7 @@ impl Journal {
 /// What is believed with a stored policy, and the order that came with it, as they are stored.
 pub(super) fn with_order(trust: &Trust, order: &Order) -> Vec<u8> {
     // Names, numbers and keys cannot fail to be JSON; an empty trust is refused when it is read.
-    if *order == Order::default() {
+    if order.asks_the_same_as(&Order::default()) {
         return serde_json::to_vec(trust).unwrap_or_default();
     }
     serde_json::to_vec(&(trust, order)).unwrap_or_default()

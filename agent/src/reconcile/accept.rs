@@ -38,14 +38,13 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
                 Some(policy.statement) == statement && policy.mark.plan == Digest::of(&offered.plan)
             })
         };
-        let is_settled = self.desired.as_ref().is_some_and(|desired| {
-            desired.order == order || self.is_effective(desired) || self.is_on_trial(desired.statement)
-        });
-        if is_held(&self.desired) && is_settled {
+        self.ordered = (order.number, statement);
+        if is_held(&self.desired) {
             // What waits may be newer than what is held: it is not withdrawn by this.
             if self.waiting.is_none() {
                 self.refused = None;
             }
+            self.reorder(order).await;
             self.bring_about("offered again").await;
             return;
         }

@@ -3,86 +3,18 @@
 //! Each end is in the journal before it is in the kernel, but for one case: a disk that takes nothing keeps no trial from its end.
 //! Then the kernel is brought back first, and the disk hears of it as soon as it can.
 
-use std::time::Duration;
-
 use penstock_policy::ids::Digest;
 use penstock_policy::release::Trust;
 use penstock_policy::text::sentence;
 
-use super::trial::{Gate, Hold, RevertReason, Trial};
+use super::trial::{Gate, RevertReason, Trial};
 use super::{Reconciler, Workplace};
 use crate::audit::record;
-use crate::kernel::{Kernel, ShadowReport};
+use crate::kernel::Kernel;
 use crate::policy_store::journal::{Journal, PreviousPolicy, REVERTED_MAX, RevertedRelease, TrialRecord};
 use crate::policy_store::{self, StoredPolicies, StoredPolicy};
 
-/// How far the newest release is on this gateway, beside what is in force.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub enum Standing {
-    /// Nothing but what is in force for good.
-    #[default]
-    Settled,
-    /// A release is staged, and live traffic is judged by it beside the policy in force.
-    Shadow {
-        /// Which.
-        statement: Digest,
-        /// What came of it, as of the last look; `None`: no look was made yet.
-        report: Option<ShadowReport>,
-    },
-    /// A release is staged, and held.
-    Held {
-        /// Which.
-        statement: Digest,
-        /// By what.
-        hold: Hold,
-    },
-    /// A release is on trial.
-    Trial {
-        /// Which.
-        statement: Digest,
-        /// When it began, on the boot's clock.
-        began: Duration,
-        /// When it ends by itself, on that clock.
-        ends: Duration,
-        /// The kernel has it: a session that is opened from then on may confirm it; `None`: not yet.
-        confirmable_since: Option<Duration>,
-    },
-    /// The newest release was reverted.
-    Reverted(RevertedRelease),
-}
-
 impl<K: Kernel, W: Workplace> Reconciler<K, W> {
-    pub(super) fn standing(&self) -> Standing {
-        if let Some(trial) = &self.trial {
-            let began = Duration::from_millis(trial.record.began_ms);
-            return Standing::Trial {
-                statement: trial.statement,
-                began,
-                ends: began + Duration::from_millis(trial.record.length_ms),
-                confirmable_since: trial.in_kernel_since(),
-            };
-        }
-        let held = self.desired.as_ref().zip(self.held.as_ref());
-        if let Some((desired, hold)) = held.filter(|(desired, _)| !self.is_effective(desired)) {
-            if *hold == Hold::Order && self.is_shadowed() {
-                return Standing::Shadow {
-                    statement: desired.statement,
-                    report: self.shadow_report(desired.statement).cloned(),
-                };
-            }
-            return Standing::Held {
-                statement: desired.statement,
-                hold: hold.clone(),
-            };
-        }
-        let in_force = self.effective.as_ref().map(|effective| effective.mark.revision);
-        let mut reverted = self.journal.reverted.iter().rev();
-        let reverted = reverted
-            .find(|reverted| Some(reverted.revision) > in_force)
-            .cloned();
-        reverted.map_or(Standing::Settled, Standing::Reverted)
-    }
-
     pub(super) fn is_on_trial(&self, statement: Digest) -> bool {
         let trial = self.trial.as_ref();
         trial.is_some_and(|trial| trial.statement == statement)
@@ -353,6 +285,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             revision,
             code: why.code().to_owned(),
             why: record::bounded(&why.to_string()),
+            ordered: matches!(why, RevertReason::Asked { ordered: true, .. }),
             at_ms: self.keeping.timepiece.now().wall_ms,
         });
         self.journal_in_any_case(journal).await;

@@ -25,8 +25,10 @@ pub enum Command {
     Revert {
         /// Which.
         statement: Digest,
-        /// Who asks.
+        /// Who asks, and why.
         by: String,
+        /// It is the coordinator.
+        ordered: bool,
     },
     /// No release begins until the hold is released. A trial that runs goes on.
     Hold {
@@ -94,9 +96,13 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     pub async fn command(&mut self, command: Command) -> Result<(), CommandRefused> {
         match command {
             Command::Confirm { statement, by } => self.confirm(statement, by).await,
-            Command::Revert { statement, by } => {
+            Command::Revert {
+                statement,
+                by,
+                ordered,
+            } => {
                 self.is_that_trial(statement)?;
-                let why = RevertReason::Asked { by };
+                let why = RevertReason::Asked { by, ordered };
                 self.revert(why.clone()).await;
                 self.bring_about(&format!("the trial was reverted: {why}")).await;
                 Ok(())

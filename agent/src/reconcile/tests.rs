@@ -17,10 +17,12 @@ use penstock_policy::terms::{Answers, GatewayMode, OnAgentLoss, OnDrift, OnRefus
 use penstock_proto::v1::{AuditEvent, KernelCounters, SignedRelease, audit_event::Kind};
 
 use super::*;
+use crate::kernel::ShadowReport;
 use crate::store::StoreError;
 use crate::timepiece::Time;
 
 mod naming;
+mod orders;
 mod trials;
 
 use trials::Steered;
@@ -113,6 +115,8 @@ struct FakeKernel {
     /// Which revision others saw as in force when it heard of that last.
     shown_at_hold: Mutex<Option<u64>>,
     shown: Mutex<Option<watch::Receiver<PolicyView>>>,
+    /// Whose shadow it was asked for, one after the other; 0: none.
+    shadows: Mutex<Vec<u64>>,
     /// The check is passed, and the plan is not taken.
     fails_late: Mutex<bool>,
     /// When what was held open last ends, by the clock of the boot.
@@ -161,6 +165,20 @@ impl Kernel for FakeKernel {
         self.answer()?;
         self.given.lock().unwrap().push(0);
         Ok(())
+    }
+
+    async fn shadow(&self, next: Option<(Arc<Plan>, Revision)>) -> Result<(), KernelError> {
+        self.answer()?;
+        let revision = next.map_or(0, |(_, revision)| revision.0);
+        self.shadows.lock().unwrap().push(revision);
+        Ok(())
+    }
+
+    async fn shadowed(&self) -> Option<ShadowReport> {
+        Some(ShadowReport {
+            would_deny_packets: 7,
+            ..ShadowReport::default()
+        })
     }
 
     async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {
@@ -221,6 +239,7 @@ impl Gateway {
             shown: Mutex::default(),
             shown_at_hold: Mutex::default(),
             fails_late: Mutex::default(),
+            shadows: Mutex::default(),
         });
         let (audit, recorded) = Audit::without_spool();
         let (reconciler, view) = Reconciler::new(kernel.clone(), records.clone(), audit, Some(first_trust()));

@@ -180,6 +180,8 @@ pub enum RevertReason {
     Asked {
         /// Who.
         by: String,
+        /// It was the coordinator.
+        ordered: bool,
     },
 }
 
@@ -209,7 +211,7 @@ impl std::fmt::Display for RevertReason {
             }
             Self::Management => f.write_str("the session with the coordinator did not come back"),
             Self::Denials(count) => write!(f, "it denied {count} packets or operations, more than foretold"),
-            Self::Asked { by } => write!(f, "{by} asked for it"),
+            Self::Asked { by, .. } => write!(f, "{by} asked for it"),
         }
     }
 }
@@ -360,6 +362,21 @@ impl Trial {
             }
         }
         None
+    }
+
+    /// Whether each must-flow that was alive before has flowed since the kernel has it, as far as that can be waited for: one that is
+    /// usually silent for most of such a trial shows nothing by it.
+    pub fn flows(&self, facts: &Facts) -> bool {
+        let Some(swapped) = self.swapped else {
+            return false;
+        };
+        let seen = |name: &str| facts.must_flows.iter().find(|flow| flow.name == name)?.seen;
+        let patience_ms = self.record.length_ms / 2;
+        self.record
+            .beats
+            .iter()
+            .filter(|beat| beat.rhythm_ms < patience_ms)
+            .all(|beat| seen(&beat.flow).is_some_and(|seen| seen >= swapped))
     }
 
     /// Whether this one may confirm it: only what the new rules let through shows that they do.

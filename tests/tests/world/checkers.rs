@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use penstock_agent::audit::Position;
 use penstock_agent::policy_store::journal::Journal;
-use penstock_agent::reconcile::Standing;
+use penstock_agent::reconcile::StandingState;
 use penstock_proto::v1::{AuditEvent, audit_event::Kind};
 
 use super::coordinator::Coordinator;
@@ -312,7 +312,7 @@ impl Checkers {
             ));
         }
         let Watched { noted, floor, .. } = self.gateways[index];
-        if let Standing::Trial { .. } | Standing::Held { .. } = view.standing {
+        if let StandingState::Trial { .. } | StandingState::Held(_) = view.standing.state {
             return Err(format!(
                 "converges: gateway {index} stands at {:?}",
                 view.standing

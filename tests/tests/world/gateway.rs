@@ -15,7 +15,7 @@ use penstock_agent::audit::{Audit, record};
 use penstock_agent::link::renew::machine::{CertificateFacts, Moment, RenewalMachine};
 use penstock_agent::link::session::machine::SessionMachine;
 use penstock_agent::reconcile::trial::Confirmer;
-use penstock_agent::reconcile::{Command, Occasion, PolicyView, Reconciler, Standing, TICK};
+use penstock_agent::reconcile::{Command, Occasion, PolicyView, Reconciler, Standing, StandingState, TICK};
 use penstock_agent::timepiece::{Time, Timepiece};
 use penstock_proto::backoff::Backoff;
 use penstock_proto::v1::{AuditEvent, PolicyOffer, Severity};
@@ -342,9 +342,13 @@ impl Gateway {
                 Task::Idle(mut reconciler) => {
                     let opened = *agent.session.lock().unwrap();
                     let confirmed = match agent.view.borrow().standing {
-                        Standing::Trial {
-                            statement,
-                            confirmable_since: Some(since),
+                        Standing {
+                            release: Some((_, statement)),
+                            state:
+                                StandingState::Trial {
+                                    confirmable_since: Some(since),
+                                    ..
+                                },
                             ..
                         } => opened
                             .filter(|opened| {
@@ -403,8 +407,8 @@ impl Gateway {
         if !self.agent.as_ref().is_some_and(|agent| agent.life.is_dead()) {
             self.write_trail(around)?;
             if idle {
-                let standing = self.view().map(|view| view.standing);
-                if let Some(Standing::Trial { ends, .. }) = standing
+                let standing = self.view().map(|view| view.standing.state);
+                if let Some(StandingState::Trial { ends, .. }) = standing
                     && ends + Duration::from_secs(5) < time.boot
                 {
                     return Err(format!(

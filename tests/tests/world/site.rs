@@ -54,6 +54,7 @@ pub(crate) fn order(index: usize, offer: &PolicyOffer, troubled: bool) -> Order 
         upto: Upto::Active,
         trial_ms: (!at_once).then_some(if troubled { 60_000 } else { 240_000 }),
         why: "a world's".to_owned(),
+        ..Order::default()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::reconcile::trial::Confirmer;
 #[derive(Default)]
 pub(super) struct Steered {
     boot: Mutex<String>,
-    is_running: AtomicBool,
+    pub(super) is_running: AtomicBool,
     session: Mutex<Option<Duration>>,
 }
 
@@ -35,11 +35,12 @@ impl Site for Steered {
     }
 }
 
-fn on_trial() -> Order {
+pub(super) fn on_trial() -> Order {
     Order {
         upto: Upto::Active,
         trial_ms: Some(60_000),
         why: "wave 1".to_owned(),
+        ..Order::default()
     }
 }
 
@@ -49,7 +50,7 @@ fn over() -> Plan {
 }
 
 /// A gateway with release 1 in force, and release 2 with its digest.
-fn with_one() -> (Gateway, Arc<PolicyOffer>, Digest) {
+pub(super) fn with_one() -> (Gateway, Arc<PolicyOffer>, Digest) {
     let mut gateway = Gateway::new();
     let (first, one) = offer(&over(), 1, None);
     let (second, two) = offer(&over(), 2, Some(one));
@@ -57,7 +58,7 @@ fn with_one() -> (Gateway, Arc<PolicyOffer>, Digest) {
     (gateway, second, two)
 }
 
-fn given(gateway: &Gateway) -> Vec<u64> {
+pub(super) fn given(gateway: &Gateway) -> Vec<u64> {
     gateway.kernel.given.lock().unwrap().clone()
 }
 
@@ -65,8 +66,8 @@ fn believed(gateway: &Gateway) -> u64 {
     gateway.view.borrow().state.trusted.as_ref().unwrap().revision
 }
 
-fn standing(gateway: &Gateway) -> Standing {
-    gateway.view.borrow().standing.clone()
+pub(super) fn standing(gateway: &Gateway) -> StandingState {
+    gateway.view.borrow().standing.state.clone()
 }
 
 fn asked(gateway: &mut Gateway, command: Command) -> Result<(), CommandRefused> {
@@ -87,7 +88,11 @@ fn floor_and_approvers_move_when_a_trial_is_confirmed_and_not_before() {
     let (mut gateway, second, two) = with_one();
     gateway.step(Occasion::Offer(second, on_trial()));
     assert_eq!((given(&gateway), believed(&gateway)), (vec![1, 2], 1));
-    assert!(matches!(standing(&gateway), Standing::Trial { statement, .. } if statement == two));
+    assert!(matches!(
+        standing(&gateway),
+        StandingState::Trial { flows: true, .. }
+    ));
+    assert_eq!(gateway.view.borrow().standing.release, Some((Revision(2), two)));
     assert_eq!(
         asked(&mut gateway, confirm(Digest([9; 32]))),
         Err(CommandRefused::OtherRelease)
@@ -100,7 +105,10 @@ fn floor_and_approvers_move_when_a_trial_is_confirmed_and_not_before() {
     };
     assert_eq!(asked(&mut gateway, early), Err(CommandRefused::OldSession));
     assert_eq!(asked(&mut gateway, confirm(two)), Ok(()));
-    assert_eq!((believed(&gateway), standing(&gateway)), (2, Standing::Settled));
+    assert_eq!(
+        (believed(&gateway), standing(&gateway)),
+        (2, StandingState::Settled)
+    );
     gateway.pass(Duration::from_secs(120));
     let gateway = gateway.restarted();
     assert_eq!((given(&gateway), believed(&gateway)), (vec![2], 2));
@@ -147,7 +155,9 @@ fn an_agent_that_comes_back_in_time_goes_on_with_what_is_left_and_one_that_comes
     pass(&gateway.time, Duration::from_secs(1));
     let gateway = gateway.restarted();
     assert_eq!((given(&gateway), believed(&gateway)), (vec![1], 1));
-    assert!(matches!(standing(&gateway), Standing::Reverted(reverted) if reverted.code == "not-confirmed"));
+    assert!(
+        matches!(standing(&gateway), StandingState::Reverted(reverted) if reverted.code == "not-confirmed")
+    );
 }
 
 #[test]
@@ -157,7 +167,7 @@ fn a_machine_that_was_started_again_amid_a_trial_has_the_policy_before_and_recor
     *gateway.site.boot.lock().unwrap() = "2".to_owned();
     let gateway = gateway.restarted();
     assert_eq!((given(&gateway), believed(&gateway)), (vec![1], 1));
-    assert!(matches!(standing(&gateway), Standing::Reverted(reverted) if reverted.code == "reboot"));
+    assert!(matches!(standing(&gateway), StandingState::Reverted(reverted) if reverted.code == "reboot"));
 }
 
 #[test]
@@ -180,7 +190,7 @@ fn a_disk_that_takes_nothing_begins_no_trial_confirms_none_and_keeps_none_from_i
     // It is in the journal now: the time that is left says nothing any more.
     let gateway = gateway.restarted();
     assert_eq!(given(&gateway), [1]);
-    assert!(matches!(standing(&gateway), Standing::Reverted(_)));
+    assert!(matches!(standing(&gateway), StandingState::Reverted(_)));
 }
 
 #[test]
@@ -203,10 +213,7 @@ fn a_release_waits_for_the_process_and_for_a_person_and_a_hold_outlives_the_agen
     gateway.pass(Duration::from_secs(30));
     assert!(matches!(
         standing(&gateway),
-        Standing::Held {
-            hold: Hold::Interlock(_),
-            ..
-        }
+        StandingState::Held(Hold::Interlock(_))
     ));
     assert_eq!(gateway.recorded("held r2"), 1);
     let hold = Command::Hold {
@@ -220,10 +227,7 @@ fn a_release_waits_for_the_process_and_for_a_person_and_a_hold_outlives_the_agen
     gateway.step(Occasion::Tick);
     assert!(matches!(
         standing(&gateway),
-        Standing::Held {
-            hold: Hold::Person { .. },
-            ..
-        }
+        StandingState::Held(Hold::Person { .. })
     ));
     let release = Command::ReleaseHold {
         by: "anna".to_owned(),

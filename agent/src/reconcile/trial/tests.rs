@@ -90,7 +90,7 @@ proptest! {
         let order = Order {
             upto: if staged_only { Upto::Staged } else { Upto::Active },
             trial_ms,
-            why: String::new(),
+            ..Order::default()
         };
         let entry = RevertedRelease {
             statement: STATEMENT,
@@ -98,6 +98,7 @@ proptest! {
             code: "reboot".to_owned(),
             why: String::new(),
             at_ms: 1,
+            ordered: false,
         };
         let journal = Journal {
             reverted: vec![entry; reverted],

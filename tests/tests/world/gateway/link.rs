@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use penstock_agent::audit::record;
 use penstock_agent::link::session::machine::{Action, SessionMachine};
-use penstock_agent::reconcile::Standing;
+use penstock_agent::reconcile::StandingState;
 use penstock_proto::backoff::Backoff;
 use penstock_proto::v1::{HealthReport, Hello, Severity};
 
@@ -130,10 +130,10 @@ impl Gateway {
                         machine.reported(report, at, self.chance.number());
                     }
                 }
-            } else if let Standing::Trial {
+            } else if let StandingState::Trial {
                 confirmable_since: Some(since),
                 ..
-            } = agent.view.borrow().standing
+            } = agent.view.borrow().standing.state
                 && agent.connected
                 && agent.session.lock().unwrap().is_some_and(|opened| opened < since)
             {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::enforce::{DriftState, EnforceError, Enforcer};
 use crate::identity::Identity;
-use crate::kernel::{Holds, Kernel, KernelError, LeftState};
+use crate::kernel::{FlowRhythm, Holds, Kernel, KernelError, LeftState};
 use crate::observed::{DriftStep, fault_of};
 use crate::service_manager::ServiceManager;
 
@@ -117,6 +117,10 @@ impl Kernel for Enforcer {
 
     async fn hand_over(&self, manager: &ServiceManager) {
         Self::hand_over(self, manager).await;
+    }
+
+    fn must_flows(&self) -> Vec<FlowRhythm> {
+        Self::must_flows(self)
     }
 
     async fn counters(&self) -> Result<KernelCounters, KernelError> {

@@ -60,6 +60,7 @@ use watch::{drift, looks, passage, routes, verdicts};
 use crate::identity::Identity;
 use crate::inspector::{self, Inspector};
 use crate::intercept::InspectorPorts;
+use crate::kernel::FlowRhythm;
 use crate::observed::outbox::{Outbox, Sink};
 use crate::observed::{DriftStep, REPORT_AFTER};
 use crate::service_manager::{ServiceManager, StoredDescriptor};
@@ -449,6 +450,11 @@ impl Enforcer {
         let refused = self.inspector.as_deref().map_or([0; 2], Inspector::refused);
         [counters.denied_operations, counters.would_deny_operations] = refused;
         Ok(counters)
+    }
+
+    /// How the must-flows go that are followed, as of the last look ([`EnforceSettings::look`]).
+    pub fn must_flows(&self) -> Vec<FlowRhythm> {
+        self.watching.must_flows()
     }
 
     /// Leaves inspected connections with the service manager, for the agent that comes next. From here on none is

@@ -72,6 +72,17 @@ pub struct ShadowReport {
     pub not_judged: String,
 }
 
+/// How a must-flow of the plan in force goes, or one of a plan before that this one carries too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowRhythm {
+    /// `conduit/flow`.
+    pub name: String,
+    /// Its longest usual pause; `None`: it carries nothing now, or was not followed for long enough.
+    pub usual: Option<Duration>,
+    /// How long ago it was seen; `None`: never.
+    pub ago: Option<Duration>,
+}
+
 /// Something that enforces plans.
 pub trait Kernel: Send + Sync + 'static {
     /// What it can enforce.
@@ -136,6 +147,10 @@ pub trait Kernel: Send + Sync + 'static {
     /// Leaves what it carries itself with the service manager, before a stop.
     fn hand_over(&self, _manager: &ServiceManager) -> impl Future<Output = ()> + Send {
         std::future::ready(())
+    }
+    /// How must-flows go.
+    fn must_flows(&self) -> Vec<FlowRhythm> {
+        Vec::new()
     }
     /// Counters of the data plane.
     fn counters(&self) -> impl Future<Output = Result<KernelCounters, KernelError>> + Send;

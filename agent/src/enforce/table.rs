@@ -183,15 +183,17 @@ impl Table {
         }
     }
 
-    /// The plan in force, and, unless it is the `known` one, where its must-flows are counted.
+    /// The plan in force, and, unless it is the `known` one, where its must-flows are counted, and those of the known one.
     pub(super) async fn in_force(
         &self,
-        known: Option<Arc<Plan>>,
+        known: Option<(Arc<Plan>, Arc<MustFlowElements>)>,
     ) -> Option<(Arc<Plan>, Option<MustFlowElements>)> {
         let state = self.state.lock().await;
         let loaded = state.loaded.as_ref()?;
+        let (known, before) = known.unzip();
         let is_known = known.is_some_and(|known| Arc::ptr_eq(&known, &loaded.plan));
-        let counted = (!is_known).then(|| MustFlowElements::of(&loaded.plan, &loaded.elements));
+        let before = before.unwrap_or_default();
+        let counted = (!is_known).then(|| MustFlowElements::of(&loaded.plan, &loaded.elements, &before));
         Some((Arc::clone(&loaded.plan), counted))
     }
 

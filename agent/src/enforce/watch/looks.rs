@@ -11,6 +11,7 @@ use crate::enforce::ground::routing;
 use crate::enforce::table::Table;
 use crate::inspector::pulse::STALLED;
 use crate::inspector::{self, InspectorState};
+use crate::kernel::FlowRhythm;
 use crate::observed::{Condition, ConditionSeen, ConditionStep, Observation};
 
 /// What is watched.
@@ -69,11 +70,16 @@ impl Watching {
 
     /// Whether packets can cross; nothing is known without a plan.
     async fn look_at_passage(&self, now: Duration) -> PassageReport {
-        let Some((plan, counted)) = self.table.in_force(self.passage.plan()).await else {
+        let Some((plan, counted)) = self.table.in_force(self.passage.followed()).await else {
             return PassageReport::FAILED;
         };
         let inspects = self.table.settings.inspector.is_some() && routing::is_needed(&plan);
         self.passage.look(plan, counted, inspects, now).await
+    }
+
+    /// The must-flows, as they were at the last look.
+    pub(in crate::enforce) fn must_flows(&self) -> Vec<FlowRhythm> {
+        self.passage.must_flows(inspector::now())
     }
 
     /// What is so now.

@@ -32,6 +32,7 @@ use self::silent::{Rhythms, Silent};
 use crate::clock;
 use crate::enforce::ground::needs;
 use crate::enforce::nft::must_flows::MustFlowElements;
+use crate::kernel::FlowRhythm;
 use crate::observed::Condition;
 
 /// How often the machine is looked at.
@@ -96,14 +97,27 @@ impl Passage {
         }
     }
 
-    /// The plan whose must-flows are followed.
-    pub(in crate::enforce) fn plan(&self) -> Option<Arc<Plan>> {
+    /// The plan whose must-flows are followed, and where they are counted.
+    pub(in crate::enforce) fn followed(&self) -> Option<(Arc<Plan>, Arc<MustFlowElements>)> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.plan.clone()
+        Some((seen.plan.clone()?, Arc::clone(&seen.counted)))
+    }
+
+    /// How the flows go that are followed, those of a plan before among them; `now` is the monotonic clock.
+    pub(in crate::enforce) fn must_flows(&self, now: Duration) -> Vec<FlowRhythm> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let flows = seen.rhythms.beats(now).filter_map(|(flow, beats)| {
+            Some(FlowRhythm {
+                name: seen.counted.name(flow)?.to_owned(),
+                usual: beats.usual,
+                ago: beats.last.map(|last| now.saturating_sub(last)),
+            })
+        });
+        flows.collect()
     }
 
     /// Looks at the machine, once, on a blocking thread, for `plan`, which is in force; `now` is the monotonic clock. `counted`
-    /// is where its must-flows are counted, where it is another than [`Passage::plan`].
+    /// is where its must-flows are counted, where it is another than that of [`Passage::followed`].
     pub(in crate::enforce) async fn look(
         self: &Arc<Self>,
         plan: Arc<Plan>,
@@ -232,7 +246,9 @@ impl WatchedPlan {
     }
 
     fn fell_silent(plan: &Plan, silent: &Silent) -> Option<Condition> {
-        let rule = plan.rules.iter().find(|rule| rule.id == silent.flow)?;
+        let mut rules = plan.rules.iter();
+        // What was a must-flow before is followed for a trial alone.
+        let rule = rules.find(|rule| rule.id == silent.flow && rule.must_flow)?;
         let concern = Concern::of_rule(plan, rule);
         let name = format!("{}/{}", rule.conduit, rule.flow);
         let what = if silent.weak {

@@ -21,6 +21,14 @@ const FAIR_PART: u64 = 4;
 const KEPT: usize = 32;
 /// A flow that goes on with few packets for so long has a new rhythm.
 const ANEW: Duration = Duration::from_secs(3600);
+/// What is usual for a flow is taken from its last pauses: at least those of this many beats ...
+const USUAL_BEATS: u32 = 200;
+/// ... and of this time, so that an outage of yesterday is forgotten.
+const USUAL_SPAN: Duration = Duration::from_secs(600);
+/// A trial watches a flow that has beaten so often ...
+const ALIVE_BEATS: u32 = 10;
+/// ... over so long. Earlier than health judges it: a trial that comes soon after the agent's start is watched, too.
+const ALIVE_SPAN: Duration = Duration::from_secs(10);
 
 /// When a flow is judged, and from when on it may be silent at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +60,10 @@ struct Rhythm {
     last_ms: u64,
     beats: u32,
     longest: Duration,
+    /// The longest pauses of the time before, and of the time that goes on: see [`USUAL_BEATS`].
+    recent: [Duration; 2],
+    recent_beats: u32,
+    recent_since: Duration,
     /// Packets in the last seconds that had some.
     volumes: VecDeque<u64>,
     /// Since when it carries few packets, if it does.
@@ -68,6 +80,15 @@ pub(super) struct Silent {
     pub(super) longest: Duration,
     /// Whether it carries a few packets still.
     pub(super) weak: bool,
+}
+
+/// How a flow goes, for whoever wants to know whether a change takes it away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Beats {
+    /// Its longest usual pause; `None`: it does not go on now, or was not followed for long enough.
+    pub(super) usual: Option<Duration>,
+    /// When it beat last.
+    pub(super) last: Option<Duration>,
 }
 
 /// All that are followed.
@@ -103,6 +124,13 @@ impl Rhythms {
         }
         silent
     }
+
+    /// How each goes.
+    pub(super) fn beats(&self, now: Duration) -> impl Iterator<Item = (FlowId, Beats)> {
+        self.flows
+            .iter()
+            .map(move |(flow, rhythm)| (*flow, rhythm.beats(now)))
+    }
 }
 
 impl Rhythm {
@@ -114,6 +142,9 @@ impl Rhythm {
             last_ms: now_ms,
             beats: 0,
             longest: Duration::ZERO,
+            recent: [Duration::ZERO; 2],
+            recent_beats: 0,
+            recent_since: now,
             volumes: VecDeque::new(),
             weak: None,
         }
@@ -146,7 +177,16 @@ impl Rhythm {
         if self.beats == 0 {
             self.began = now;
         } else {
-            self.longest = self.longest.max(now.saturating_sub(self.last));
+            let pause = now.saturating_sub(self.last);
+            self.longest = self.longest.max(pause);
+            let [_, going_on] = &mut self.recent;
+            *going_on = pause.max(*going_on);
+            self.recent_beats = self.recent_beats.saturating_add(1);
+            if self.recent_beats >= USUAL_BEATS && now.saturating_sub(self.recent_since) >= USUAL_SPAN {
+                let [before, going_on] = &mut self.recent;
+                *before = std::mem::take(going_on);
+                (self.recent_beats, self.recent_since) = (0, now);
+            }
         }
         self.beats = self.beats.saturating_add(1);
         (self.last, self.last_ms) = (now, now_ms);
@@ -155,6 +195,17 @@ impl Rhythm {
             self.volumes.pop_front();
         }
         self.volumes.push_back(carried);
+    }
+
+    fn beats(&self, now: Duration) -> Beats {
+        let [before, going_on] = self.recent;
+        let usual = before.max(going_on);
+        let known = self.beats >= ALIVE_BEATS && self.last.saturating_sub(self.began) >= ALIVE_SPAN;
+        let goes_on = now.saturating_sub(self.last) <= usual.saturating_mul(PATIENCE);
+        Beats {
+            usual: (known && goes_on).then_some(usual),
+            last: (self.beats > 0).then_some(self.last),
+        }
     }
 
     /// How many packets a second with packets has as a rule.
@@ -234,6 +285,51 @@ mod tests {
         let found = silences(weaker);
         assert_eq!(found.first(), Some(&150));
         assert!(*found.last().unwrap() < 120 + 3600, "{:?}", found.last());
+    }
+
+    /// How the flow goes at the end of these seconds.
+    fn beats_after(seconds: impl IntoIterator<Item = u64>) -> Beats {
+        let mut rhythms = Rhythms::default();
+        let (mut counted, mut end) = (0, 0);
+        for (second, packets) in (0..).zip(seconds) {
+            (counted, end) = (counted + packets, second);
+            rhythms.see(&BTreeMap::from([(FLOW, counted)]), at(second));
+        }
+        let beats = rhythms.beats(at(end).0).map(|(_, beats)| beats);
+        beats.last().unwrap()
+    }
+
+    #[test]
+    fn a_trial_watches_what_goes_on_by_what_was_usual_lately_and_not_what_has_stopped_or_never_was() {
+        let seconds = Duration::from_secs;
+        assert_eq!(beats_after(every(1, 4, 9)).usual, None, "it is too new");
+        assert_eq!(beats_after(every(1, 4, 15)).usual, Some(seconds(1)));
+        assert_eq!(beats_after(every(3, 4, 120)).usual, Some(seconds(3)));
+        let stopped = every(1, 4, 60).chain(every(1, 0, 6));
+        assert_eq!(
+            beats_after(stopped),
+            Beats {
+                usual: None,
+                last: Some(seconds(59))
+            }
+        );
+        assert_eq!(
+            beats_after(every(1, 0, 60)),
+            Beats {
+                usual: None,
+                last: None
+            }
+        );
+        // An outage is forgotten when the flow went on for long enough after it.
+        let outage = || every(1, 4, 60).chain(every(1, 0, 300));
+        assert_eq!(
+            beats_after(outage().chain(every(1, 4, 60))).usual,
+            Some(seconds(301))
+        );
+        assert_eq!(
+            beats_after(outage().chain(every(1, 4, 1500))).usual,
+            Some(seconds(1))
+        );
     }
 
     #[test]

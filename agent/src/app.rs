@@ -22,8 +22,9 @@ use crate::identity::{Identity, IdentityError, IdentityFolder};
 use crate::kernel::{Kernel, LeftState};
 use crate::link::renew::Renewal;
 use crate::link::session::{Link, LinkState};
-use crate::reconcile::{PolicyView, Reconciler, SharedStore};
+use crate::reconcile::{PolicyView, Reconciler, SharedStore, inbox};
 use crate::service_manager::ServiceManager;
+use crate::site::GatewaySite;
 use crate::store::{self, LockError, Store};
 use crate::tap::Tap;
 use crate::timepiece::Timepiece;
@@ -92,7 +93,10 @@ pub async fn run<K: Kernel>(
     };
     let identity = identity.ok().map(Arc::new);
     kernel.identify(identity.clone());
+    let (link_in, link_state) = watch::channel(LinkState::default());
+    let site = Arc::new(GatewaySite::new(kernel.clone(), link_state.clone()));
     let (reconciler, policy) = Reconciler::new(kernel.clone(), store.clone(), audit.clone(), first_trust);
+    let reconciler = reconciler.with_site(site.clone());
     let mut reconciler = reconciler.with_timepiece(match config.clock {
         ClockSource::Kernel => Timepiece::Kernel,
         ClockSource::Host => Timepiece::Host,
@@ -100,9 +104,8 @@ pub async fn run<K: Kernel>(
     reconciler.start().await;
 
     let (identity_in, identity) = watch::channel(identity);
-    let (offers_in, offers) = watch::channel(None);
+    let (inlet, inbox) = inbox();
     let (certificate_in, certificate) = watch::channel(None);
-    let (link_in, link_state) = watch::channel(LinkState::default());
     let (tap_faults, faults) = watch::channel(Vec::new());
     let tap = Tap {
         settings: config.tap,
@@ -123,15 +126,17 @@ pub async fn run<K: Kernel>(
         bridges: bridge_states,
         coordinators: config.coordinators.clone(),
         audit: audit.clone(),
-        offers: offers_in.clone(),
+        inlet,
         policy: policy.clone(),
         certificate: certificate.clone(),
         faults,
         kernel: kernel.clone(),
         started,
         state: link_in,
+        shown: None,
     };
-    parts.spawn(reconciler.run((offers_in, offers), nudge, stop.clone()));
+    parts.spawn(reconciler.run(inbox, nudge, stop.clone()));
+    parts.spawn(site.run(policy.clone(), stop.clone()));
     parts.spawn(link.run(stop.clone()));
     parts.spawn(tap.run(stop.clone()));
     parts.spawn(bridges.run(stop.clone()));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock_proto::v1::{Fault, HealthReport, KernelCounters};
+use penstock_proto::v1::{Fault, HealthReport, KernelCounters, PolicyState};
 
 use crate::audit::AuditState;
 use crate::reconcile::PolicyView;
@@ -12,6 +12,8 @@ use crate::reconcile::PolicyView;
 pub struct HealthInputs<'a> {
     /// Policy, drift and their faults.
     pub policy: &'a PolicyView,
+    /// What of the policy is sent, with how the gateway stands in this session.
+    pub state: PolicyState,
     /// The spool.
     pub audit: &'a AuditState,
     /// The data plane's counters; `None`: they could not be read.
@@ -36,7 +38,7 @@ pub fn report(facts: HealthInputs<'_>) -> HealthReport {
     faults.extend(facts.faults);
     faults.truncate(FAULTS_MAX);
     HealthReport {
-        policy: Some(facts.policy.state.clone()),
+        policy: Some(facts.state),
         drift: facts.policy.drift.into(),
         spool: Some(facts.audit.spool),
         kernel: facts.kernel,
@@ -84,6 +86,7 @@ mod tests {
         };
         let report = report(HealthInputs {
             policy: &policy,
+            state: policy.state.clone(),
             audit: &audit,
             kernel: None,
             uptime: Duration::from_secs(5),

@@ -44,6 +44,7 @@ pub mod offer;
 pub mod policy_store;
 pub mod reconcile;
 pub mod service_manager;
+pub mod site;
 pub mod status;
 pub mod store;
 pub mod tap;

@@ -6,4 +6,5 @@ pub mod enrol;
 pub mod missing_names;
 pub mod renew;
 pub mod session;
+pub mod standing;
 pub mod upload;

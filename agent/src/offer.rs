@@ -1,13 +1,19 @@
-//! From an offer on the wire to one that may be obeyed: the form first, then `penstock_policy::release`.
+//! From an offer on the wire to one that may be obeyed: the form first, then `penstock_policy::release`. And the order that comes with
+//! it, or alone.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use penstock_policy::ids::ApproverId;
+use penstock_policy::ids::{ApproverId, Digest};
 use penstock_policy::plan::Capability;
 use penstock_policy::release::{
     CHAIN_LINKS_MAX, Link, Offer, OfferRefused, SIGNATURES_MAX, Signature, Trust, VerifiedOffer, verify_offer,
 };
-use penstock_proto::v1::{PolicyOffer, SignedRelease};
+use penstock_policy::text;
+use penstock_proto::v1::{Order as WireOrder, PolicyOffer, SignedRelease, Upto as WireUpto};
+
+use crate::audit::record;
+use crate::policy_store::journal::{Order, OrderNumber, Upto};
 
 /// Judges `offer` by what the gateway believes and can do.
 pub(crate) fn judge(
@@ -85,4 +91,137 @@ pub fn claimed_revision(offer: &PolicyOffer) -> u64 {
         .as_ref()
         .and_then(|release| penstock_policy::release::Statement::from_bytes(&release.statement).ok())
         .map_or(0, |statement| statement.revision.0)
+}
+
+/// Why an order, or what is asked of a trial, cannot be understood as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OrderFault {
+    /// It names nothing.
+    #[error("it does not name a release: the digest of a statement has 32 bytes, not {0}")]
+    NoRelease(usize),
+    /// It came with another release.
+    #[error("it is about another release than the one that it comes with; that one is staged")]
+    OtherRelease,
+    /// It asks for what this agent does not know.
+    #[error("this agent does not know how far it goes ({0}); the release is staged")]
+    Upto(i32),
+}
+
+/// The release that a digest on the wire names.
+///
+/// # Errors
+/// It is not a digest.
+pub fn release_named(digest: &[u8]) -> Result<Digest, OrderFault> {
+    let digest = <[u8; 32]>::try_from(digest).map_err(|_| OrderFault::NoRelease(digest.len()))?;
+    Ok(Digest(digest))
+}
+
+/// The order that came with an offer, in the session that was opened then (boot's clock), taken out of it; and what is wrong with it. An
+/// offer without one is from a coordinator that knows none. One that cannot be understood widens nothing.
+pub fn order_with(offer: &mut PolicyOffer, session: Duration) -> (Order, Option<OrderFault>) {
+    let Some(wire) = offer.order.take() else {
+        return (Order::default(), None);
+    };
+    let (order, fault) = read_order(&wire, session);
+    let statement = offer
+        .release
+        .as_ref()
+        .map(|release| Digest::of(&release.statement));
+    let fault = match release_named(&wire.statement_digest) {
+        Err(fault) => Some(fault),
+        Ok(named) if Some(named) != statement => Some(OrderFault::OtherRelease),
+        Ok(_) => fault,
+    };
+    let upto = if fault.is_some() { Upto::Staged } else { order.upto };
+    (Order { upto, ..order }, fault)
+}
+
+/// An order, in the session that was opened then, but for the release that it is about; and what is wrong with it.
+pub fn read_order(wire: &WireOrder, session: Duration) -> (Order, Option<OrderFault>) {
+    let (upto, fault) = match wire.upto() {
+        WireUpto::Staged => (Upto::Staged, None),
+        WireUpto::Shadow => (Upto::Shadow, None),
+        WireUpto::Active => (Upto::Active, None),
+        WireUpto::Unspecified => (Upto::Staged, Some(OrderFault::Upto(wire.upto))),
+    };
+    let order = Order {
+        upto,
+        trial_ms: (wire.trial_seconds > 0).then(|| u64::from(wire.trial_seconds) * 1000),
+        why: record::bounded(&text::printable(&wire.why)),
+        number: OrderNumber {
+            session,
+            number: wire.number,
+        },
+    };
+    (order, fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SESSION: Duration = Duration::from_secs(5);
+
+    fn wire(upto: i32) -> WireOrder {
+        WireOrder {
+            statement_digest: Digest::of(b"one").0.to_vec().into(),
+            upto,
+            trial_seconds: 60,
+            number: 3,
+            why: "wave 1".to_owned(),
+        }
+    }
+
+    fn offer(order: Option<WireOrder>) -> PolicyOffer {
+        let release = SignedRelease {
+            statement: b"one".to_vec().into(),
+            ..SignedRelease::default()
+        };
+        PolicyOffer {
+            release: Some(release),
+            order,
+            ..PolicyOffer::default()
+        }
+    }
+
+    #[test]
+    fn an_offer_without_an_order_is_in_force_at_once_and_one_with_it_goes_as_far_as_that() {
+        assert_eq!(order_with(&mut offer(None), SESSION), (Order::default(), None));
+        let mut ordered = offer(Some(wire(WireUpto::Active.into())));
+        let expected = Order {
+            upto: Upto::Active,
+            trial_ms: Some(60_000),
+            why: "wave 1".to_owned(),
+            number: OrderNumber {
+                session: SESSION,
+                number: 3,
+            },
+        };
+        assert_eq!(order_with(&mut ordered, SESSION), (expected, None));
+        // So that the same release is the same offer, whatever is ordered.
+        assert_eq!(ordered, offer(None));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_of_an_order_widens_nothing() {
+        let active = wire(WireUpto::Active.into());
+        let short = WireOrder {
+            statement_digest: vec![1; 31].into(),
+            ..active.clone()
+        };
+        let other = WireOrder {
+            statement_digest: Digest::of(b"two").0.to_vec().into(),
+            ..active
+        };
+        for (order, why) in [
+            (short, OrderFault::NoRelease(31)),
+            (other, OrderFault::OtherRelease),
+            (wire(0), OrderFault::Upto(0)),
+            (wire(4), OrderFault::Upto(4)),
+            (wire(-1), OrderFault::Upto(-1)),
+        ] {
+            let (order, fault) = order_with(&mut offer(Some(order)), SESSION);
+            assert_eq!((order.upto, fault), (Upto::Staged, Some(why)));
+        }
+    }
 }

@@ -55,7 +55,7 @@ pub mod trial;
 
 pub use self::commands::{Command, CommandRefused, Reply};
 use self::grants::Keeping;
-pub use self::run::{Handed, OfferSlot, SharedStore, TICK, Workplace};
+pub use self::run::{Asked, Handed, Inbox, Inlet, SharedStore, TICK, Workplace, inbox};
 use self::shadow::Shadow;
 use self::site::{Site, Unguarded};
 pub use self::standing::{Standing, StandingState};

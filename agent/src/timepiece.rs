@@ -40,12 +40,17 @@ impl Timepiece {
     }
 }
 
-fn system(synchronised: bool) -> Time {
+/// [`Time::boot`] alone.
+pub fn since_boot() -> Duration {
     let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(boot).unwrap_or_default()
+}
+
+fn system(synchronised: bool) -> Time {
     Time {
         wall_ms: crate::clock::now_ms(),
         synchronised,
-        boot: Duration::try_from(boot).unwrap_or_default(),
+        boot: since_boot(),
     }
 }
 

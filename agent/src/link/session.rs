@@ -1,13 +1,18 @@
-//! The one long-lived stream to the coordinator: Hello and Welcome, then offers in, state, health and audit out.
+//! The one long-lived stream to the coordinator: Hello and Welcome, then offers, orders and what is asked of trials in, state, health
+//! and audit out.
 //!
 //! A session ends at the first thing that is not as it should be — silence, a message that means nothing, an
 //! acknowledgement that does not come — and the next one begins after a jittered wait. Every queue is bounded; an
 //! offer that nobody has looked at yet is overtaken by the next.
 //!
+//! A session that was opened before a release went on trial shows nothing of the trial's rules. So it ends then, and the next one is
+//! opened at once, by a new connection; what was not acknowledged of the trail is sent again there.
+//!
 //! What is decided within a session is decided by [`machine`]. Here is the shell around it: the connection, the timers, and what
 //! the machine has done by the trail, the reconciler and the kernel.
 
 pub mod machine;
+mod talk;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +25,7 @@ use penstock_proto::refusal::explain;
 use penstock_proto::tls::TlsError;
 use penstock_proto::v1::gateway_link_client::GatewayLinkClient;
 use penstock_proto::v1::gateway_message::Message as Outbound;
-use penstock_proto::v1::{Fault, GatewayMessage, Hello};
+use penstock_proto::v1::{Fault, GatewayMessage, Hello, PolicyState, RevisionDigest};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,7 +34,9 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use self::machine::{Action, SessionFault, SessionMachine};
+use self::talk::Talk;
 use super::connect::{self, LinkError};
+use super::standing;
 use crate::audit::{Audit, AuditError, record};
 use crate::boot;
 use crate::bridge::{report::BridgeState, supervisor};
@@ -37,10 +44,13 @@ use crate::health::{self, HealthInputs};
 use crate::identity::Identity;
 use crate::jitter::random;
 use crate::kernel::Kernel;
-use crate::reconcile::{OfferSlot, PolicyView};
+use crate::reconcile::{Inlet, PolicyView, StandingState};
+use crate::timepiece;
 
 /// Messages under way out of this process.
 const OUTBOUND_MAX: usize = 8;
+/// What says that this agent obeys orders, and knows trials.
+pub const TRIALS: &str = "trials";
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +76,9 @@ pub enum SessionEnd {
     /// The identity was renewed: the next session begins at once.
     #[error("the certificate was renewed")]
     Renewed,
+    /// A release is on trial since the session was opened: the next session begins at once.
+    #[error("a release is on trial, and the next session shows whether its rules let it through")]
+    OnTrial,
     /// The agent stops.
     #[error("the agent stops")]
     Stopping,
@@ -91,6 +104,8 @@ impl From<Status> for SessionEnd {
 pub struct LinkState {
     /// The coordinator's name while connected.
     pub coordinator: Option<String>,
+    /// When the session was opened, on the boot's clock, while connected: before the first packet of its connection.
+    pub opened: Option<Duration>,
     /// Why it is not, in words.
     pub problem: Option<String>,
 }
@@ -103,8 +118,8 @@ pub struct Link<K> {
     pub coordinators: Vec<Address>,
     /// The trail.
     pub audit: Audit,
-    /// Where offers go.
-    pub offers: OfferSlot,
+    /// Where offers, orders and commands go.
+    pub inlet: Inlet,
     /// The policy's state.
     pub policy: watch::Receiver<PolicyView>,
     /// What is wrong with the certificate.
@@ -119,6 +134,8 @@ pub struct Link<K> {
     pub started: Instant,
     /// Whether the link is up.
     pub state: watch::Sender<LinkState>,
+    /// Since when the kernel has the release on trial for which a session was ended.
+    pub shown: Option<Duration>,
 }
 
 impl<K: Kernel> Link<K> {
@@ -141,18 +158,19 @@ impl<K: Kernel> Link<K> {
             };
             let mut lived = Duration::ZERO;
             let end = self.session(&identity, &stop, &mut lived).await;
+            let in_force = self.policy.borrow().state.effective.clone();
             let connected = self.state.borrow().coordinator.is_some();
             let problem = end.to_string();
             if connected {
                 self.audit.note(record::agent(AgentStep::Disconnected, &problem));
             }
             self.state.send_replace(LinkState {
-                coordinator: None,
                 problem: Some(problem.clone()),
+                ..LinkState::default()
             });
             let (wait, asked) = match &end {
                 SessionEnd::Stopping => return,
-                SessionEnd::Renewed => continue,
+                SessionEnd::Renewed | SessionEnd::OnTrial => continue,
                 SessionEnd::Status(status) => (backoff.ended(lived, random()), explain(status).retry_after),
                 _ => (backoff.ended(lived, random()), None),
             };
@@ -168,6 +186,8 @@ impl<K: Kernel> Link<K> {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
                 _ = self.identity.changed() => {}
+                // What kept it from connecting may be what was in force then.
+                () = changes(&mut self.policy, &in_force) => backoff.worked(),
             }
         }
     }
@@ -182,13 +202,15 @@ impl<K: Kernel> Link<K> {
         tokio::select! {
             () = stop.cancelled() => SessionEnd::Stopping,
             ended = async {
+                // Before the first packet of the connection: it is no newer than this.
+                let mut talk = Talk::open(timepiece::since_boot(), self.audit.clone());
                 let channel = match self.connect(identity).await {
                     Ok(channel) => channel,
                     Err(end) => return end,
                 };
                 let trail_end = self.audit.state().borrow().next;
-                let mut machine = SessionMachine::new(self.hello(), trail_end, now());
-                let end = self.converse(channel, &mut machine).await;
+                let mut machine = SessionMachine::new(self.hello(talk.opened), trail_end, now());
+                let end = self.converse(channel, &mut talk, &mut machine).await;
                 *lived = machine.lived(now());
                 end.err().unwrap_or(SessionEnd::Ended)
             } => ended,
@@ -210,18 +232,28 @@ impl<K: Kernel> Link<K> {
         Ok(connected.channel)
     }
 
-    fn hello(&mut self) -> Hello {
+    fn hello(&mut self, opened: Duration) -> Hello {
+        let enforces = self
+            .kernel
+            .capabilities()
+            .into_iter()
+            .map(|capability| capability.0);
         Hello {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: self.kernel.capabilities().into_iter().map(|c| c.0).collect(),
+            capabilities: enforces.chain([TRIALS.to_owned()]).collect(),
             boot_id: boot::id(),
-            policy: Some(self.policy.borrow_and_update().state.clone()),
+            policy: Some(as_sent(&self.policy.borrow_and_update(), opened)),
             spool: Some(self.audit.state().borrow().spool),
         }
     }
 
     /// Passes on what comes and goes until the stream or the machine ends it.
-    async fn converse(&mut self, channel: Channel, machine: &mut SessionMachine) -> Result<(), SessionEnd> {
+    async fn converse(
+        &mut self,
+        channel: Channel,
+        talk: &mut Talk,
+        machine: &mut SessionMachine,
+    ) -> Result<(), SessionEnd> {
         let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
         let mut client =
             GatewayLinkClient::new(channel).max_decoding_message_size(COORDINATOR_MESSAGE_BYTES_MAX);
@@ -236,8 +268,11 @@ impl<K: Kernel> Link<K> {
             .into_inner();
         let mut audit_state = self.audit.state();
         loop {
+            if self.has_to_show(talk.opened) {
+                return Err(SessionEnd::OnTrial);
+            }
             while let Some(action) = machine.action(now()) {
-                self.act(action, machine).await?;
+                self.act(action, talk, machine).await?;
             }
             // First of all: what waited only while this side was busy is not stuck.
             if machine.has_outgoing()
@@ -261,8 +296,14 @@ impl<K: Kernel> Link<K> {
                 }
                 changed = self.policy.changed() => {
                     changed.map_err(|_| SessionEnd::Stopping)?;
-                    let state = self.policy.borrow_and_update().state.clone();
+                    let state = as_sent(&self.policy.borrow_and_update(), talk.opened);
                     machine.policy_changed(state, now());
+                }
+                done = talk.obeyed() => {
+                    machine.obeyed();
+                    if let Err(why) = done {
+                        tracing::warn!("what the coordinator asked for was not done: {why}");
+                    }
                 }
                 changed = audit_state.changed() => {
                     changed.map_err(|_| AuditError::Closed)?;
@@ -278,19 +319,41 @@ impl<K: Kernel> Link<K> {
         }
     }
 
+    /// Whether a release went on trial since this session was opened, and no session was ended for that yet.
+    fn has_to_show(&mut self, opened: Duration) -> bool {
+        let StandingState::Trial {
+            confirmable_since: Some(since),
+            ..
+        } = self.policy.borrow().standing.state
+        else {
+            return false;
+        };
+        opened < since && self.shown.replace(since) != Some(since)
+    }
+
     /// Does what the machine asks for, and hands it the answer.
-    async fn act(&mut self, action: Action, machine: &mut SessionMachine) -> Result<(), SessionEnd> {
+    async fn act(
+        &mut self,
+        action: Action,
+        talk: &mut Talk,
+        machine: &mut SessionMachine,
+    ) -> Result<(), SessionEnd> {
         match action {
             Action::Connected(coordinator) => {
                 tracing::info!(%coordinator, "connected");
                 self.audit.note(record::agent(AgentStep::Connected, &coordinator));
                 self.state.send_replace(LinkState {
                     coordinator: Some(coordinator),
+                    opened: Some(talk.opened),
                     problem: None,
                 });
             }
-            Action::Offer(offer) => {
-                self.offers.send_replace(Some(offer));
+            Action::Offer(offered) => talk.offered(offered, &self.inlet),
+            Action::Order(order) => talk.ordered(&order, &self.inlet),
+            Action::Obey(asked) => {
+                if !talk.asked(&asked, &self.inlet) {
+                    machine.obeyed();
+                }
             }
             Action::Acknowledge(to) => self.audit.acknowledge(to).await,
             Action::Resume(held) => machine.resumed(if_available(self.audit.resume(held).await)?),
@@ -303,7 +366,7 @@ impl<K: Kernel> Link<K> {
                 machine.read(if_available(blocks)?, now());
             }
             Action::Report => {
-                let report = self.report().await;
+                let report = self.report(talk.opened).await;
                 machine.reported(report, now(), random());
             }
         }
@@ -315,7 +378,7 @@ impl<K: Kernel> Link<K> {
         self.kernel.faults().into_iter().map(|fault| fault.code).collect()
     }
 
-    async fn report(&self) -> penstock_proto::v1::HealthReport {
+    async fn report(&self, opened: Duration) -> penstock_proto::v1::HealthReport {
         let counters = self.kernel.counters().await.ok();
         let policy = self.policy.borrow().clone();
         let audit = self.audit.state().borrow().clone();
@@ -326,6 +389,7 @@ impl<K: Kernel> Link<K> {
         faults.extend(supervisor::faults(&self.bridges.borrow(), time_ms));
         health::report(HealthInputs {
             policy: &policy,
+            state: as_sent(&policy, opened),
             audit: &audit,
             kernel: counters,
             uptime: self.started.elapsed(),
@@ -333,6 +397,22 @@ impl<K: Kernel> Link<K> {
             time_ms,
             faults,
         })
+    }
+}
+
+/// What of the policy is sent now, in the session that was opened then.
+fn as_sent(view: &PolicyView, opened: Duration) -> PolicyState {
+    standing::policy_state(view, opened, timepiece::since_boot())
+}
+
+/// Waits until something else is in force.
+async fn changes(policy: &mut watch::Receiver<PolicyView>, in_force: &Option<RevisionDigest>) {
+    if policy
+        .wait_for(|view| view.state.effective != *in_force)
+        .await
+        .is_err()
+    {
+        std::future::pending().await
     }
 }
 

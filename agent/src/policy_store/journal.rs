@@ -104,7 +104,7 @@ pub struct TrialRecord {
     pub managed: bool,
     /// Must-flows that were alive when it began.
     pub beats: Vec<Beat>,
-    /// Denials before it, and how many may come in it; `None`: not bounded.
+    /// Denials before it, and how many more may come in a minute; `None`: not bounded.
     pub denials: Option<DenialBound>,
 }
 
@@ -128,7 +128,7 @@ pub struct Beat {
     pub rhythm_ms: u64,
 }
 
-/// Denials in a trial.
+/// Denials in a trial, in any minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DenialBound {

@@ -77,6 +77,9 @@ pub enum CommandRefused {
     /// A reverted release is not forgotten before the kernel is rid of it.
     #[error("the kernel has not yet given this release up: see the faults in health")]
     StillInKernel,
+    /// The agent ends.
+    #[error("nothing was changed: the agent is stopping")]
+    Stopping,
     /// Nothing to release or clear.
     #[error("there is no such hold, and no such reverted release")]
     NothingThere,

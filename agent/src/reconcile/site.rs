@@ -38,9 +38,9 @@ pub struct Facts {
     pub must_flows: Vec<MustFlow>,
     /// When the session that stands was opened, on the boot's clock; `None`: there is none.
     pub session: Option<Duration>,
-    /// What was denied since the agent started.
+    /// What was denied within the last minute.
     pub denials: u64,
-    /// How much more a trial may deny; `None`: any.
+    /// How much more a trial may deny within a minute than was denied before it; `None`: any.
     pub denials_max: Option<u64>,
 }
 

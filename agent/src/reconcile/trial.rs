@@ -174,7 +174,7 @@ pub enum RevertReason {
     },
     /// The session with the coordinator did not come back.
     Management,
-    /// More was denied than may be.
+    /// More was denied within a minute than may be: so many more than before.
     Denials(u64),
     /// Somebody asked for it.
     Asked {
@@ -210,7 +210,10 @@ impl std::fmt::Display for RevertReason {
                 write!(f, "must-flow {flow} was silent for {} s", silent.as_secs())
             }
             Self::Management => f.write_str("the session with the coordinator did not come back"),
-            Self::Denials(count) => write!(f, "it denied {count} packets or operations, more than foretold"),
+            Self::Denials(count) => write!(
+                f,
+                "it denied {count} packets or operations more within a minute than before it, which is more than was foretold"
+            ),
             Self::Asked { by, .. } => write!(f, "{by} asked for it"),
         }
     }
@@ -355,8 +358,7 @@ impl Trial {
             return Some(RevertReason::Management);
         }
         if let Some(bound) = self.record.denials {
-            // Counters of another agent begin at 0.
-            let count = facts.denials.checked_sub(bound.before).unwrap_or(facts.denials);
+            let count = facts.denials.saturating_sub(bound.before);
             if count > bound.max {
                 return Some(RevertReason::Denials(count));
             }

@@ -4,6 +4,7 @@
 mod certificates;
 mod offers;
 mod remote_access;
+mod trials;
 mod unreadable;
 mod world;
 

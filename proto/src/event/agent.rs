@@ -58,6 +58,7 @@ steps! {
     CertificateNames = "certificate-names", Warning, "the certificate does not name all servers whose TLS ends at this gateway";
     KernelFailed = "kernel-failed", Alarm, "the kernel did not take a policy, or could not be asked";
     PolicyFinding = "policy-finding", Warning, "what a person should know of the policy in force, on this machine";
+    OrderRefused = "order-refused", Warning, "the coordinator ordered what this gateway cannot understand, which widens nothing";
     StoredPolicyUnusable = "stored-policy-unusable", Alarm, "a policy that the gateway holds on its disk cannot be used";
     RulesStood = "rules-stood", Info, "the rules stood while no agent ran; graver where others changed the packet filter meanwhile";
     RulesRenewed = "rules-renewed", Info, "the rules stood, and were replaced in one step";

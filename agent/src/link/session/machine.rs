@@ -5,19 +5,22 @@
 //! ```
 //!
 //! Invariants: at most one audit read, one resumption and one report are in hand; what waits to go out is one policy state, one
-//! health report and the blocks of one read; of offers that nobody has taken yet only the newest is kept. Blocks go out behind
-//! everything else, so a long trail holds up neither state nor health.
+//! health report and the blocks of one read; of offers, of orders, and of what is asked of a trial that nobody has taken yet only the
+//! newest is kept, and an offer takes the place of an order that came before it. Blocks go out behind everything else, so a long
+//! trail holds up neither state nor health.
 //!
 //! Not here: the connection, tasks and timers (`link/session.rs`, the shell), and which blocks are sent next ([`Upload`]).
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penstock_proto::backoff::jitter;
 use penstock_proto::v1::coordinator_message::Message as Inbound;
 use penstock_proto::v1::gateway_message::Message as Outbound;
-use penstock_proto::v1::{AuditAck, AuditBlock, HealthReport, Hello, PolicyOffer, PolicyState, Welcome};
+use penstock_proto::v1::{
+    AuditAck, AuditBlock, ConfirmTrial, HealthReport, Hello, Order, PolicyOffer, PolicyState, RevertTrial,
+    Welcome,
+};
 
 use super::OUTBOUND_MAX;
 use crate::audit::{Position, record};
@@ -58,8 +61,12 @@ pub enum SessionFault {
 pub enum Action {
     /// The coordinator of this name said Welcome.
     Connected(String),
-    /// Hand this offer to the reconciler.
-    Offer(Arc<PolicyOffer>),
+    /// Hand this offer to the reconciler, with the order in it.
+    Offer(PolicyOffer),
+    /// Hand this order to the reconciler.
+    Order(Order),
+    /// Have the reconciler do this; answered by [`SessionMachine::obeyed`].
+    Obey(Asked),
     /// Ask the trail where the upload goes on after this; answered by [`SessionMachine::resumed`].
     Resume(AuditAck),
     /// Read blocks of the trail; answered by [`SessionMachine::read`].
@@ -75,6 +82,15 @@ pub enum Action {
     Acknowledge(Position),
     /// Make a health report; answered by [`SessionMachine::reported`].
     Report,
+}
+
+/// What a coordinator asks of a trial.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Asked {
+    /// Its release stays.
+    Confirm(ConfirmTrial),
+    /// Its release goes.
+    Revert(RevertTrial),
 }
 
 /// Something that is asked for, answered, and asked for again at the next look if there was no answer.
@@ -101,7 +117,11 @@ struct Talk {
     look_at: Instant,
     ack_due: Instant,
     connected: Option<String>,
-    offer: Option<Arc<PolicyOffer>>,
+    offer: Option<PolicyOffer>,
+    order: Option<Order>,
+    asked: Option<Asked>,
+    /// What was asked of a trial is being done.
+    obeys: bool,
     acknowledged: Option<Position>,
 }
 
@@ -207,10 +227,11 @@ impl SessionMachine {
             return Ok(());
         };
         match message {
-            Some(Inbound::Offer(offer)) => talk.offer = Some(Arc::new(offer)),
+            Some(Inbound::Offer(offer)) => (talk.offer, talk.order) = (Some(offer), None),
+            Some(Inbound::Order(order)) => talk.order = Some(order),
+            Some(Inbound::Confirm(confirm)) => talk.asked = Some(Asked::Confirm(confirm)),
+            Some(Inbound::Revert(revert)) => talk.asked = Some(Asked::Revert(revert)),
             Some(Inbound::AuditAck(ack)) => talk.acknowledged_by(&ack, now),
-            // Nothing obeys them yet.
-            Some(Inbound::Order(_) | Inbound::Confirm(_) | Inbound::Revert(_)) => {}
             Some(Inbound::Welcome(_)) => return Err(SessionFault::Protocol("a second Welcome")),
             None => return Err(SessionFault::Protocol("a message that this agent does not know")),
         }
@@ -253,6 +274,13 @@ impl SessionMachine {
         self.expect_room(now);
     }
 
+    /// What [`Action::Obey`] asked for was done, or refused.
+    pub fn obeyed(&mut self) {
+        if let Some(talk) = &mut self.talk {
+            talk.obeys = false;
+        }
+    }
+
     /// The answer to [`Action::Report`]; `random` is any number.
     pub fn reported(&mut self, report: HealthReport, now: Instant, random: u64) {
         let Some(talk) = &mut self.talk else { return };
@@ -270,6 +298,15 @@ impl SessionMachine {
         }
         if let Some(offer) = talk.offer.take() {
             return Some(Action::Offer(offer));
+        }
+        if let Some(order) = talk.order.take() {
+            return Some(Action::Order(order));
+        }
+        if !talk.obeys
+            && let Some(asked) = talk.asked.take()
+        {
+            talk.obeys = true;
+            return Some(Action::Obey(asked));
         }
         if let Some(to) = talk.acknowledged.take() {
             return Some(Action::Acknowledge(to));
@@ -354,6 +391,9 @@ impl Talk {
             ack_due: now + ACK_TIMEOUT,
             connected: Some(record::bounded(&welcome.coordinator)),
             offer: None,
+            order: None,
+            asked: None,
+            obeys: false,
             acknowledged: None,
         }
     }

@@ -211,7 +211,7 @@ fn only_a_session_that_was_opened_under_the_new_rules_confirms_a_trial_or_counts
 }
 
 #[test]
-fn more_denials_than_foretold_revert_a_trial_also_where_a_new_agent_counts_from_the_start() {
+fn more_denials_in_a_minute_than_foretold_revert_a_trial_and_what_was_usual_before_does_not() {
     let facts = |denials| Facts {
         denials,
         denials_max: Some(10),
@@ -221,6 +221,7 @@ fn more_denials_than_foretold_revert_a_trial_also_where_a_new_agent_counts_from_
     trial.swapped(Duration::from_secs(10));
     let mut look = |denials| trial.look(&facts(denials), Duration::from_secs(11));
     assert_eq!((look(110), look(10)), (None, None));
+    // A new agent counts from the start.
+    assert_eq!(look(0), None);
     assert_eq!(look(111), Some(RevertReason::Denials(11)));
-    assert_eq!(look(11), Some(RevertReason::Denials(11)));
 }

@@ -41,6 +41,8 @@ pub struct Memory {
     pub withhold_acks: bool,
     pub refuse_token: Option<Reason>,
     pub policy: Option<PolicyState>,
+    /// What the agent said in its last Hello that it can do.
+    pub capabilities: Vec<String>,
     /// What it puts into gateways' certificates.
     pub tls_ends: Vec<IpAddr>,
     /// The years from whose beginning until whose beginning gateways' certificates are valid; `None`: the library's default.
@@ -262,7 +264,7 @@ impl GatewayLink for Service {
         let current = self.current.borrow().clone();
         tokio::spawn(async move {
             let Ok(Some(GatewayMessage {
-                message: Some(Inbound::Hello(_)),
+                message: Some(Inbound::Hello(hello)),
             })) = inbound.message().await
             else {
                 return;
@@ -270,6 +272,7 @@ impl GatewayLink for Service {
             let audit = {
                 let mut memory = service.memory.lock().unwrap();
                 memory.sessions += 1;
+                (memory.policy, memory.capabilities) = (hello.policy, hello.capabilities);
                 ack(memory.head)
             };
             service.moved();

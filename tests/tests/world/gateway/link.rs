@@ -1,6 +1,7 @@
 //! The link of a gateway: attempts at a connection, and the session on one, until it ends.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_agent::audit::record;
@@ -112,7 +113,10 @@ impl Gateway {
                             .audit
                             .record(Severity::Info, record::agent("connected", &coordinator));
                     }
-                    Action::Offer(offer) => agent.offered = Some(offer),
+                    Action::Offer(offer) => agent.offered = Some(Arc::new(offer)),
+                    Action::Order(_) | Action::Obey(_) => {
+                        return Err("no coordinator of this world orders anything by itself".to_owned());
+                    }
                     Action::Acknowledge(to) => {
                         around.checkers.acknowledged(self.index, to, around.coordinator)?;
                         self.spool.acknowledge(to);

@@ -138,6 +138,49 @@ fn of_offers_that_nobody_took_the_newest_is_handed_on() {
 }
 
 #[test]
+fn of_orders_and_of_what_is_asked_of_a_trial_the_newest_is_handed_on_and_one_thing_at_a_time() {
+    let now = Instant::now();
+    let mut machine = talking(0, now);
+    let order = |number| Order {
+        number,
+        ..Order::default()
+    };
+    let confirm = |byte: u8| ConfirmTrial {
+        statement_digest: vec![byte; 32].into(),
+    };
+    for number in 1..1000 {
+        machine
+            .received(Some(Inbound::Order(order(number))), now)
+            .unwrap();
+        let revert = Inbound::Revert(RevertTrial::default());
+        machine.received(Some(revert), now).unwrap();
+        machine.received(Some(Inbound::Confirm(confirm(1))), now).unwrap();
+    }
+    assert_eq!(machine.action(now), Some(Action::Order(order(999))));
+    assert_eq!(
+        machine.action(now),
+        Some(Action::Obey(Asked::Confirm(confirm(1))))
+    );
+    machine.received(Some(Inbound::Confirm(confirm(2))), now).unwrap();
+    assert_eq!(machine.action(now), None, "one is being done");
+    machine.obeyed();
+    assert_eq!(
+        machine.action(now),
+        Some(Action::Obey(Asked::Confirm(confirm(2))))
+    );
+    // An order from before an offer is not obeyed after it; one that comes behind it is.
+    machine.received(Some(Inbound::Order(order(1000))), now).unwrap();
+    let offer = PolicyOffer::default;
+    machine.received(Some(Inbound::Offer(offer())), now).unwrap();
+    assert_eq!(machine.action(now), Some(Action::Offer(offer())));
+    assert_eq!(machine.action(now), None);
+    machine.received(Some(Inbound::Offer(offer())), now).unwrap();
+    machine.received(Some(Inbound::Order(order(1001))), now).unwrap();
+    assert_eq!(machine.action(now), Some(Action::Offer(offer())));
+    assert_eq!(machine.action(now), Some(Action::Order(order(1001))));
+}
+
+#[test]
 fn a_coordinator_that_takes_nothing_is_given_up_after_the_time_to_send_and_one_that_acknowledges_nothing_after_its_own()
  {
     let began = Instant::now();
@@ -248,7 +291,7 @@ fn a_block_that_comes_while_the_trail_was_all_sent_goes_out_without_waiting_for_
 proptest! {
     #[test]
     fn whatever_comes_in_whatever_order_nothing_is_acknowledged_that_was_not_sent_and_the_machine_never_spins(
-        steps in proptest::collection::vec((0u8..8, 0u64..40), 1..300),
+        steps in proptest::collection::vec((0u8..11, 0u64..40), 1..300),
     ) {
         let mut now = Instant::now();
         let mut machine = talking(20, now);
@@ -270,11 +313,14 @@ proptest! {
                 } else {
                     prop_assert!(machine.deadline() > now || machine.action(now).is_some());
                 },
+                7 => { let _ = machine.received(Some(Inbound::Order(Order::default())), now); }
+                8 => { let _ = machine.received(Some(Inbound::Revert(RevertTrial::default())), now); }
+                9 => machine.obeyed(),
                 _ => {
                     let mut actions = 0;
                     while let Some(action) = machine.action(now) {
                         actions += 1;
-                        prop_assert!(actions < 8, "it asks for ever");
+                        prop_assert!(actions < 10, "it asks for ever");
                         match action {
                             Action::Acknowledge(to) => prop_assert!(to.sequence <= sent),
                             Action::Read { from, count_max, .. } => {
@@ -283,7 +329,7 @@ proptest! {
                             }
                             Action::Report => machine.reported(HealthReport::default(), now, number),
                             Action::Resume(_) => machine.resumed(Some(at(0))),
-                            Action::Connected(_) | Action::Offer(_) => {}
+                            Action::Connected(_) | Action::Offer(_) | Action::Order(_) | Action::Obey(_) => {}
                         }
                     }
                 }

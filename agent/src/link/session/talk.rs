@@ -1,0 +1,124 @@
+//! What the coordinator orders in one session, and asks of a trial, as the reconciler understands it.
+//!
+//! Bounded: one thing that was asked is in hand at a time, and what cannot be understood is recorded once each, and not without end. Nothing
+//! here judges whether it may be done.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_policy::text;
+use penstock_proto::event::AgentStep;
+use penstock_proto::v1::{Order, PolicyOffer};
+
+use super::machine::Asked;
+use crate::audit::{Audit, record};
+use crate::offer::{self, OrderFault, claimed_revision};
+use crate::reconcile::trial::Confirmer;
+use crate::reconcile::{Command, CommandRefused, Inlet};
+
+/// Orders of one session that cannot be understood and are recorded at most.
+const FAULTS_MAX: usize = 8;
+
+/// What is asked of a trial, while it is being done.
+type Obeying = Pin<Box<dyn Future<Output = Result<(), CommandRefused>> + Send>>;
+
+/// One session, beside its machine.
+pub(super) struct Talk {
+    /// When it was opened, on the boot's clock.
+    pub(super) opened: Duration,
+    obeying: Option<Obeying>,
+    /// What could not be understood.
+    faults: Vec<String>,
+    audit: Audit,
+}
+
+impl Talk {
+    /// A session that is opened then.
+    pub(super) fn open(opened: Duration, audit: Audit) -> Self {
+        Self {
+            opened,
+            obeying: None,
+            faults: Vec::new(),
+            audit,
+        }
+    }
+
+    /// Hands on an offer.
+    pub(super) fn offered(&mut self, mut offered: PolicyOffer, inlet: &Inlet) {
+        let (order, fault) = offer::order_with(&mut offered, self.opened);
+        if let Some(fault) = fault {
+            let revision = claimed_revision(&offered);
+            self.record(&format!("an order that came with r{revision}: {fault}"));
+        }
+        inlet.offer(Arc::new(offered), order);
+    }
+
+    /// Hands on an order that came alone.
+    pub(super) fn ordered(&mut self, wire: &Order, inlet: &Inlet) {
+        let (order, fault) = offer::read_order(wire, self.opened);
+        let named = offer::release_named(&wire.statement_digest);
+        if let Some(fault) = named.err().or(fault) {
+            self.record(&format!("an order: {fault}"));
+        }
+        if let Ok(statement) = named {
+            inlet.order(statement, order);
+        }
+    }
+
+    /// Has done what is asked of a trial, if it can be understood; [`Self::obeyed`] gives what came of it.
+    pub(super) fn asked(&mut self, asked: &Asked, inlet: &Inlet) -> bool {
+        match command(asked, self.opened) {
+            Ok(command) => {
+                let inlet = inlet.clone();
+                self.obeying = Some(Box::pin(async move { inlet.ask(command).await }));
+                true
+            }
+            Err((what, fault)) => {
+                self.record(&format!("{what}: {fault}"));
+                false
+            }
+        }
+    }
+
+    /// What came of what was asked; never, if nothing was.
+    pub(super) async fn obeyed(&mut self) -> Result<(), CommandRefused> {
+        let Some(obeying) = &mut self.obeying else {
+            return std::future::pending().await;
+        };
+        let done = obeying.await;
+        self.obeying = None;
+        done
+    }
+
+    fn record(&mut self, words: &str) {
+        if self.faults.len() >= FAULTS_MAX || self.faults.iter().any(|known| known == words) {
+            return;
+        }
+        self.faults.push(words.to_owned());
+        tracing::warn!("the coordinator sent what cannot be understood: {words}");
+        self.audit.note(record::agent(AgentStep::OrderRefused, words));
+    }
+}
+
+/// What is asked of a trial, for the reconciler; `opened` is when the session was opened in which it is asked.
+fn command(asked: &Asked, opened: Duration) -> Result<Command, (&'static str, OrderFault)> {
+    match asked {
+        Asked::Confirm(confirm) => Ok(Command::Confirm {
+            statement: offer::release_named(&confirm.statement_digest)
+                .map_err(|fault| ("a confirmation", fault))?,
+            by: Confirmer::Remote {
+                session_opened: opened,
+            },
+        }),
+        Asked::Revert(revert) => Ok(Command::Revert {
+            statement: offer::release_named(&revert.statement_digest)
+                .map_err(|fault| ("a revert of a trial", fault))?,
+            by: match text::printable(&revert.reason).trim() {
+                "" => "the coordinator".to_owned(),
+                reason => format!("the coordinator ({})", record::bounded(reason)),
+            },
+            ordered: true,
+        }),
+    }
+}

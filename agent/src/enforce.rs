@@ -332,6 +332,7 @@ impl Enforcer {
                 Capability::KERNEL,
                 Capability::BRIDGE_MQTT,
                 Capability::REMOTE_ACCESS,
+                Capability::CHANGE_CONTROL,
             ]
             .map(Capability::of),
         );

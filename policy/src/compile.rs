@@ -20,8 +20,8 @@ pub use self::flow_ids::FlowIds;
 use crate::ids::{ConduitId, FlowId, FlowName, GatewayId, ZoneId};
 use crate::model::{Asset, BridgeSource, Conduit, Flow, FlowEnd, Gateway, Interface, Plant, Service};
 use crate::plan::{
-    Bridge, Broker, Capability, Endpoint, Grant, Hardware, Management, Observing, PLAN_FORMAT, Plan,
-    PlanInterface, Rule,
+    Bridge, Broker, Capability, ChangeWindows, Endpoint, Grant, Hardware, Interlock, Management, Observing,
+    PLAN_FORMAT, Plan, PlanInterface, Rule,
 };
 use crate::protocol::mqtt::MqttOperation;
 use crate::terms::{Enforcement, GatewayMode, Mac, MacError, PortRange, Tls, Transport};
@@ -166,8 +166,48 @@ impl<'a> Compiler<'a> {
             rules,
             bridges,
             grants,
+            windows: self.windows(id, gateway)?,
+            interlock: self.interlock(id, gateway)?,
             open: BTreeSet::new(),
         })
+    }
+
+    /// When the gateway may be changed, by its site's clock.
+    fn windows(&self, id: &GatewayId, gateway: &Gateway) -> Result<Option<ChangeWindows>, CompileError> {
+        if gateway.windows.is_empty() {
+            return Ok(None);
+        }
+        let site = self.plant.sites.get(&gateway.site).ok_or_else(|| {
+            CompileError::Unresolved(format!(
+                "gateway `{id}` names the unknown site `{}`",
+                gateway.site
+            ))
+        })?;
+        let mut weekly = gateway.windows.clone();
+        weekly.sort_by_key(|window| (window.weekday, window.start_minute));
+        Ok(Some(ChangeWindows {
+            timezone: site.timezone.clone(),
+            weekly,
+        }))
+    }
+
+    /// What the gateway asks before it changes, and from where.
+    fn interlock(&self, id: &GatewayId, gateway: &Gateway) -> Result<Option<Interlock>, CompileError> {
+        let Some(safe) = &gateway.safe_to_change else {
+            return Ok(None);
+        };
+        let asset = self.plant.assets.get(&safe.asset);
+        let asked = asset.and_then(|asset| gateway.asks(&asset.zone, &asset.addresses));
+        let (address, from) = asked.ok_or_else(|| {
+            CompileError::Unresolved(format!("gateway `{id}` cannot ask the asset `{}`", safe.asset))
+        })?;
+        Ok(Some(Interlock {
+            asset: safe.asset.clone(),
+            address,
+            port: safe.port,
+            from,
+            condition: safe.condition.clone(),
+        }))
     }
 
     /// The MAC addresses of the assets that live on a side.
@@ -263,6 +303,9 @@ fn requires(
     needed.extend(rules.iter().flat_map(Rule::inspectors));
     if !bridges.is_empty() {
         needed.insert(Capability::of(Capability::BRIDGE_MQTT));
+    }
+    if !gateway.windows.is_empty() || gateway.safe_to_change.is_some() {
+        needed.insert(Capability::of(Capability::CHANGE_CONTROL));
     }
     if !grants.is_empty() {
         needed.insert(Capability::of(Capability::REMOTE_ACCESS));

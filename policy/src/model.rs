@@ -15,11 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 pub use conduit::{BridgeSource, Conduit, Flow, FlowEnd, Service};
-pub use gateway::{Gateway, Interface, ManagementAccess, SafeToChange, Site, Window};
+pub use gateway::{Gateway, Interface, ManagementAccess, SafeToChange, Site};
 pub use people::{Approver, ApproverSet, Owner, PublicKey, PublicKeyError};
 pub use records::{CompensatingControl, RemoteAccess, Risk};
 pub use zone::{Asset, Assurance, Consequence, SlVector, Zone, ZoneKind};
 
+pub use crate::change::{Condition, Window};
 use crate::ids::{AssetId, ConduitId, ControlId, GatewayId, GrantId, PlantId, SiteId, ZoneId};
 
 /// A whole plant.

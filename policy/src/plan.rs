@@ -23,6 +23,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::grants::{Grant, moment, opened_by};
+pub use crate::change::{AskedFrom, ChangeWindows, Condition, Interlock, Window};
 use crate::ids::{AssetId, ConduitId, Digest, FlowId, FlowName, GatewayId, PlantId, ZoneId};
 use crate::protocol::mqtt::MqttOperation;
 use crate::protocol::{Operations, Protocol};
@@ -62,7 +63,13 @@ pub struct Plan {
     /// others stand open. A plan from before grants has none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: BTreeMap<ConduitId, Vec<Grant>>,
-    /// Which of those are open, as of the moment that [`Plan::at`] was asked for. Never a part of its bytes: a plan that is read
+    /// When the gateway may be changed; none: at any time. Left out of the bytes then, as is the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<ChangeWindows>,
+    /// What the gateway asks the process before it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interlock: Option<Interlock>,
+    /// Which of those conduits are open, as of the moment that [`Plan::at`] was asked for. Never a part of its bytes: a plan that is read
     /// has all of them closed.
     #[serde(skip)]
     pub open: BTreeSet<ConduitId>,
@@ -85,6 +92,8 @@ impl Capability {
     pub const BRIDGE_MQTT: &str = "bridge:mqtt";
     /// Conduits that are open only while a grant of remote access lasts.
     pub const REMOTE_ACCESS: &str = "remote-access";
+    /// Change windows, and the question to the process before a change.
+    pub const CHANGE_CONTROL: &str = "change-control";
 
     /// The one with this name.
     pub fn of(name: &str) -> Self {

@@ -10,6 +10,7 @@ mod flows;
 mod gateways;
 mod granted;
 mod inside;
+mod interlock;
 mod networks;
 mod people;
 mod recorded;

@@ -89,6 +89,8 @@ fn plan(port: u16, operations: Option<Operations>, enforcement: Enforcement) -> 
         }],
         bridges: Vec::new(),
         grants: std::collections::BTreeMap::new(),
+        windows: None,
+        interlock: None,
         open: std::collections::BTreeSet::new(),
     }
 }

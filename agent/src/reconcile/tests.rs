@@ -367,6 +367,8 @@ fn granted(from_ms: u64, until_ms: u64) -> Plan {
         }],
         bridges: Vec::new(),
         grants: BTreeMap::from([("service".parse().unwrap(), vec![visit])]),
+        windows: None,
+        interlock: None,
         open: BTreeSet::new(),
     }
 }

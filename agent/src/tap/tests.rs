@@ -54,6 +54,8 @@ fn plan() -> Plan {
         rules: Vec::new(),
         bridges: Vec::new(),
         grants: std::collections::BTreeMap::new(),
+        windows: None,
+        interlock: None,
         open: std::collections::BTreeSet::new(),
     }
 }

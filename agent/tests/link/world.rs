@@ -142,6 +142,8 @@ pub fn plan() -> Plan {
         rules: Vec::new(),
         bridges: Vec::new(),
         grants: std::collections::BTreeMap::new(),
+        windows: None,
+        interlock: None,
         open: std::collections::BTreeSet::new(),
     }
 }

@@ -1,10 +1,12 @@
-//! What a gateway's own record changes: who may reach the gateway itself.
+//! What a gateway's own record changes: who may reach the gateway itself, and when and after what question it may be changed.
+
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
 use super::Effect;
 use super::flow::covers;
-use super::record::{FieldAccount, NOT_ENFORCED};
+use super::record::FieldAccount;
 use crate::model::{Gateway, ManagementAccess, Window};
 use crate::words::and;
 
@@ -30,17 +32,16 @@ pub(super) fn gateway(old: &Gateway, new: &Gateway) -> FieldAccount {
         }
         _ => (None, Vec::new()),
     };
-    if old.windows != new.windows {
-        let (before, after) = (windows(&old.windows), windows(&new.windows));
-        details.push(format!("window: {after} (was {before}), {NOT_ENFORCED}"));
-    }
+    let effect = match (effect, change_control(old, new, &mut details)) {
+        (Some(one), Some(other)) if one != other => Some(Effect::Altered),
+        (one, other) => one.or(other),
+    };
     for (what, before, after) in [
         ("labels", labels(old), labels(new)),
-        ("safe to change", condition(old), condition(new)),
         ("redundant with", pair(old), pair(new)),
     ] {
         if before != after {
-            details.push(format!("{what}: {after} (was {before}), {NOT_ENFORCED}"));
+            details.push(format!("{what}: {after} (was {before})"));
         }
     }
     FieldAccount {
@@ -56,21 +57,44 @@ pub(super) fn gateway(old: &Gateway, new: &Gateway) -> FieldAccount {
     }
 }
 
+/// When the gateway may be changed, and what it asks before: more leave to change is wider, though no packet passes by it.
+fn change_control(old: &Gateway, new: &Gateway, details: &mut Vec<String>) -> Option<Effect> {
+    let (mut wider, mut narrower) = (false, false);
+    if old.windows != new.windows {
+        wider |= !within(&new.windows, &old.windows);
+        narrower |= !within(&old.windows, &new.windows);
+        let (before, after) = (windows(&old.windows), windows(&new.windows));
+        details.push(format!("may be changed: {after} (was: {before})"));
+    }
+    if old.safe_to_change != new.safe_to_change {
+        wider |= old.safe_to_change.is_some();
+        narrower |= new.safe_to_change.is_some();
+        let (before, after) = (condition(old), condition(new));
+        details.push(format!("safe to change: {after} (was: {before})"));
+    }
+    (wider || narrower).then(|| Effect::of(wider, narrower))
+}
+
+/// Whether all of these windows lie in those; none at all is any time.
+fn within(these: &[Window], those: &[Window]) -> bool {
+    let minutes = |windows: &[Window]| -> BTreeSet<(u8, u16)> {
+        let each = windows.iter().flat_map(|window| {
+            let minutes = window.start_minute..window.end_minute;
+            minutes.map(|minute| (window.weekday, minute))
+        });
+        each.collect()
+    };
+    those.is_empty() || (!these.is_empty() && minutes(these).is_subset(&minutes(those)))
+}
+
 fn labels(gateway: &Gateway) -> String {
     let labels = gateway.labels.iter().map(|(key, label)| format!("{key} {label}"));
     or_none(labels.collect::<Vec<_>>().join(", "))
 }
 
 fn condition(gateway: &Gateway) -> String {
-    or_none(
-        gateway
-            .safe_to_change
-            .as_ref()
-            .map_or_else(String::new, |condition| {
-                let is = if condition.is { "on" } else { "off" };
-                format!("coil {} of {} is {is}", condition.coil, condition.modbus)
-            }),
-    )
+    let asked = gateway.safe_to_change.as_ref();
+    asked.map_or_else(|| "nothing is asked".to_owned(), ToString::to_string)
 }
 
 fn pair(gateway: &Gateway) -> String {
@@ -86,21 +110,11 @@ fn or_none(text: String) -> String {
     if text.is_empty() { "none".to_owned() } else { text }
 }
 
-/// As the document writes them.
 fn windows(windows: &[Window]) -> String {
-    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-    let clock = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
     if windows.is_empty() {
-        return "none".to_owned();
+        return "at any time".to_owned();
     }
-    and(windows.iter().map(|window| {
-        let day = DAYS.get(usize::from(window.weekday)).unwrap_or(&"?");
-        format!(
-            "{day} {}-{}",
-            clock(window.start_minute),
-            clock(window.end_minute)
-        )
-    }))
+    and(windows.iter().map(ToString::to_string))
 }
 
 fn said(management: &ManagementAccess) -> String {

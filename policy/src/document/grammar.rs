@@ -13,7 +13,7 @@ use super::names::{InterfaceName, LabelKey};
 use super::node::{Kind, Node};
 use super::per_end::PerEnd;
 use super::read::{List, OneOrMany, Table, Term, record, scalar, wrong_shape};
-use super::scalars::{Number, Text};
+use super::scalars::{Number, Text, Wanted};
 use super::times::{Day, Moment, Windows, ZoneName};
 use super::tls::Tls;
 use super::vocabulary::Criticality;
@@ -102,18 +102,20 @@ record! {
         required site: SiteId,
         /// `routed`, or `bridged` (bump in the wire: no address in the plant changes).
         required mode: GatewayMode,
-        /// Labels, for rollouts. Recorded, not enforced in this version.
+        /// Labels, by which rollouts choose gateways. `lab`: it carries nothing that matters, and comes first. `cell`: what is not to be
+        /// changed together with it; without one, its site.
         optional labels: Table<LabelKey, Text>,
         /// The interfaces it guards, by their kernel's names.
         required interfaces: Table<InterfaceName, Interface>,
         /// The way in for people; every other way to the gateway's own ports is closed, also without it.
         optional management: Management,
-        /// When it may be changed: `Sun 02:00-04:00`, one or a list, in the site's time. Recorded, not enforced in this version.
+        /// When it may be changed: `Sun 02:00-04:00`, one or a list, in the site's time; without it at any time. A change begins only if its
+        /// trial ends within.
         optional window: OneOrMany<Windows>,
-        /// What must hold in the process before a change. Recorded, not enforced in this version.
+        /// What must hold in the process for a change to begin; the gateway asks for it. Without it nothing is asked.
         optional safe_to_change: SafeToChange,
-        /// The other gateway of a redundant pair, which names this one; both may then end the TLS of a flow. Rollouts do not keep the
-        /// two apart in this version.
+        /// The other gateway of a redundant pair, which names this one. A rollout never changes one while the other is on trial; both may
+        /// end the TLS of a flow.
         optional redundant_with: GatewayId,
         /// What to do when something else changed its ruleset: `repair` (default) or `report`.
         optional on_drift: OnDrift,
@@ -146,14 +148,24 @@ record! {
 }
 
 record! {
-    /// A condition in the process, read by Modbus.
+    /// What the gateway asks the process before it changes: a coil by Modbus/TCP, or a retained message at an MQTT 5 broker.
     SafeToChange "a condition in the process" {
-        /// The asset that is asked.
-        required modbus: AssetId,
-        /// The coil that tells, 0–65535.
-        required coil: Number<0, 65535>,
-        /// The coil's value that means safe: `on` or `off`.
-        required is: bool,
+        /// The asset that is asked for a coil. It, or `mqtt`.
+        optional modbus: AssetId,
+        /// The coil that says it, 0–65535, counted as on the wire.
+        optional coil: Number<0, 65535>,
+        /// The Modbus unit; default 255, the device itself. Behind a gateway to a serial line it is the device's number there.
+        optional unit: Number<0, 255>,
+        /// The broker that is asked for a retained message. It, or `modbus`.
+        optional mqtt: AssetId,
+        /// The topic of that message, without wildcards.
+        optional topic: Text,
+        /// The broker is spoken to inside TLS.
+        optional tls: Tls,
+        /// TCP port, if it is not the usual one: 502, 1883, with `tls` 8883.
+        optional port: Number<1, 65535>,
+        /// What means safe: of a coil `on` or `off`, of a topic the message, byte for byte. Anything else, and silence, is not safe.
+        required is: Wanted,
     }
 }
 

@@ -73,7 +73,7 @@ fn looks_like_number(text: &str) -> bool {
 }
 
 /// The boolean of YAML 1.1 that is written so.
-fn as_boolean(text: &str) -> Option<bool> {
+pub(crate) fn as_boolean(text: &str) -> Option<bool> {
     match text {
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
         "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
@@ -101,6 +101,34 @@ impl Term for bool {
 
     fn schema() -> Value {
         json!({ "enum": [true, false, "yes", "no", "on", "off"] })
+    }
+}
+
+/// What a condition in the process is to read: on or off, or a text, as the question has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) text: String,
+    pub(crate) plain: bool,
+}
+
+impl Term for Wanted {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        let text = scalar(node, "a value", faults)?;
+        if text.is_empty() {
+            faults.add(
+                Fault::new(Code::EmptyValue, node.place, "the value is empty")
+                    .help("write the value that means safe"),
+            );
+            return None;
+        }
+        Some(Self {
+            text: text.to_owned(),
+            plain: matches!(node.kind, Kind::Scalar { plain: true, .. }),
+        })
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [bool::schema(), Text::schema()] })
     }
 }
 

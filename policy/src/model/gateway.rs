@@ -1,10 +1,13 @@
 //! Sites, and the gateways that stand at the zones' borders.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::change::{AskedFrom, Condition, Window};
 use crate::ids::{AssetId, GatewayId, SiteId, ZoneId};
 use crate::terms::{GatewayMode, OnDrift};
 
@@ -24,15 +27,15 @@ pub struct Gateway {
     pub site: SiteId,
     /// Routed or bridged.
     pub mode: GatewayMode,
-    /// Labels; recorded only.
+    /// Labels, which rollouts choose by.
     pub labels: BTreeMap<String, String>,
     /// Guarded interfaces by kernel name.
     pub interfaces: BTreeMap<String, Interface>,
     /// The way in for people and the coordinator.
     pub management: Option<ManagementAccess>,
-    /// Change windows, as written (`Sun 02:00-04:00`), in the site's time; recorded only.
+    /// Change windows in the order of the week, in the site's time; none: at any time.
     pub windows: Vec<Window>,
-    /// What must hold in the process before a change; recorded only.
+    /// What must hold in the process before a change.
     pub safe_to_change: Option<SafeToChange>,
     /// The other gateway of a redundant pair.
     pub redundant_with: Option<GatewayId>,
@@ -62,24 +65,56 @@ pub struct ManagementAccess {
     pub peers: Vec<IpNet>,
 }
 
-/// A weekly change window. Minutes since midnight, site time; `end` above `start`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Window {
-    /// 0 = Monday … 6 = Sunday.
-    pub weekday: u8,
-    /// First minute.
-    pub start_minute: u16,
-    /// First minute after it.
-    pub end_minute: u16,
-}
-
-/// A condition in the process that makes a change safe, read by Modbus.
+/// A condition in the process that makes a change safe, and who is asked for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SafeToChange {
     /// The asset that is asked.
-    pub modbus: AssetId,
-    /// The coil that tells.
-    pub coil: u16,
-    /// The value that means "safe".
-    pub is: bool,
+    pub asset: AssetId,
+    /// TCP port.
+    pub port: u16,
+    /// The answer that means safe.
+    pub condition: Condition,
+}
+
+/// `coil 5 is on at plc-1`, with the port where it is not the usual one.
+impl fmt::Display for SafeToChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            asset,
+            port,
+            condition,
+        } = self;
+        write!(f, "{condition} at {asset}")?;
+        if *port == condition.usual_port() {
+            Ok(())
+        } else {
+            write!(f, ", port {port}")
+        }
+    }
+}
+
+impl Gateway {
+    /// Where the gateway reaches an asset of `zone` by itself, for certain: from its own address on that side; or, where the zone is on
+    /// no side, through its way in for people, if that names the asset as a peer. `None`: nothing in the document says that it does.
+    ///
+    /// A bridged gateway has no address on its sides, so of what lives there it reaches nothing.
+    pub fn asks(&self, zone: &ZoneId, addresses: &[IpAddr]) -> Option<(IpAddr, AskedFrom)> {
+        let sides = self.interfaces.values();
+        let mut sides = sides
+            .filter(|side| side.zone == *zone || side.behind.contains(zone))
+            .peekable();
+        if sides.peek().is_some() {
+            let own: Vec<&IpNet> = sides.flat_map(|side| &side.addresses).collect();
+            return addresses.iter().find_map(|address| {
+                let same = |own: &&&IpNet| own.addr().is_ipv4() == address.is_ipv4();
+                let near = own.iter().find(|own| own.contains(address));
+                let from = near.or_else(|| own.iter().find(same))?;
+                Some((*address, AskedFrom::Address(from.addr())))
+            });
+        }
+        let management = self.management.as_ref()?;
+        let is_peer = |address: &&IpAddr| management.peers.iter().any(|peer| peer.contains(*address));
+        let address = addresses.iter().find(is_peer)?;
+        Some((*address, AskedFrom::Interface(management.interface.clone())))
+    }
 }

@@ -82,6 +82,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Plan, PlanError> {
         rules: plan.rules,
         bridges: plan.bridges,
         grants: BTreeMap::new(),
+        windows: None,
+        interlock: None,
         open: BTreeSet::new(),
     })
 }

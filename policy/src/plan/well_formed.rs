@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Bridge, Broker, Capability, Observing, Plan, PlanInterface, Rule};
+use super::{
+    AskedFrom, Bridge, Broker, Capability, ChangeWindows, Interlock, Observing, Plan, PlanInterface, Rule,
+};
 use crate::ids::{ConduitId, FlowId, FlowName};
 use crate::protocol::mqtt::MqttOperation;
 use crate::terms::Transport;
@@ -33,6 +35,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
         bridge(plan, bridged)?;
     }
     grants(plan)?;
+    change_control(plan)?;
     interfaces(plan)
 }
 
@@ -56,6 +59,24 @@ fn grants(plan: &Plan) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Only an agent that keeps to windows and asks may take a plan that has them; and both can be kept to.
+fn change_control(plan: &Plan) -> Result<(), String> {
+    let needed = Capability::CHANGE_CONTROL;
+    if (plan.windows.is_some() || plan.interlock.is_some()) && !requires(plan, needed) {
+        return Err(format!(
+            "the gateway may not change at any time, but the plan does not require `{needed}`"
+        ));
+    }
+    if let Some(AskedFrom::Interface(name)) = plan.interlock.as_ref().map(|interlock| &interlock.from)
+        && !is_interface_name(name)
+    {
+        return Err(format!("`{name}` is not the name of an interface"));
+    }
+    let windows = plan.windows.as_ref().and_then(ChangeWindows::fault);
+    let fault = windows.or_else(|| plan.interlock.as_ref().and_then(Interlock::fault));
+    fault.map_or(Ok(()), Err)
 }
 
 fn requires(plan: &Plan, capability: &str) -> bool {

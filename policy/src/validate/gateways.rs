@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, assets, each, resolve, resolves};
+use super::{Context, assets, each, interlock, resolve, resolves};
 use crate::diagnostics::codes::Code;
 use crate::diagnostics::faults::{Fault, Faults};
 use crate::diagnostics::source::Place;
@@ -11,7 +11,7 @@ use crate::document::grammar;
 use crate::document::names::InterfaceName;
 use crate::document::read::{At, Field};
 use crate::ids::{GatewayId, ZoneId};
-use crate::model::{Gateway, Interface, ManagementAccess, SafeToChange, Window};
+use crate::model::{Gateway, Interface, ManagementAccess, Window};
 use crate::terms::{GatewayMode, OnDrift};
 
 pub(super) fn gateways(context: &Context<'_>, faults: &mut Faults) -> Option<BTreeMap<GatewayId, Gateway>> {
@@ -55,12 +55,8 @@ fn gateway_of(
             faults,
         )
     });
-    let safe_to_change = gateway
-        .safe_to_change
-        .value()
-        .and_then(|condition| safe(condition, context, faults));
     let labels = each(gateway.labels.value(), |_, label| Some(label.0.clone()))?;
-    Some(Gateway {
+    let made = Gateway {
         site: site?,
         mode: mode?,
         labels: labels.into_iter().map(|(key, label)| (key.0, label)).collect(),
@@ -70,7 +66,7 @@ fn gateway_of(
             .collect(),
         management: gateway.management.value().and_then(management),
         windows: windows(gateway, faults),
-        safe_to_change,
+        safe_to_change: None,
         redundant_with: resolve(
             &gateway.redundant_with,
             document.gateways.value(),
@@ -78,6 +74,14 @@ fn gateway_of(
             faults,
         ),
         on_drift: gateway.on_drift.value().copied().unwrap_or(OnDrift::Repair),
+    };
+    let safe_to_change = gateway
+        .safe_to_change
+        .get()
+        .and_then(|condition| interlock::safe_to_change(name, condition, &made, context, faults));
+    Some(Gateway {
+        safe_to_change,
+        ..made
     })
 }
 
@@ -275,34 +279,6 @@ fn windows(gateway: &grammar::Gateway, faults: &mut Faults) -> Vec<Window> {
     }
     windows.sort_by_key(|window| (window.weekday, window.start_minute));
     windows
-}
-
-fn safe(
-    condition: &grammar::SafeToChange,
-    context: &Context<'_>,
-    faults: &mut Faults,
-) -> Option<SafeToChange> {
-    let assets = context.document.assets.value();
-    let modbus = resolve(&condition.modbus, assets, "asset", faults)?;
-    let place = condition.modbus.get()?.place;
-    if let Some(asset) = assets.and_then(|assets| assets.get(&modbus))
-        && asset.address.is_absent()
-        && asset.addresses.is_absent()
-    {
-        faults.add(
-            Fault::new(
-                Code::NoAddress,
-                place,
-                format!("the asset `{modbus}` has no address to ask"),
-            )
-            .help("give the asset its `address`"),
-        );
-    }
-    Some(SafeToChange {
-        modbus,
-        coil: u16::try_from(condition.coil.value()?.0).ok()?,
-        is: *condition.is.value()?,
-    })
 }
 
 /// The two of a redundant pair name each other and stand at one site.

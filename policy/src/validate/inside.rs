@@ -85,7 +85,7 @@ pub(super) fn inside(
     })
 }
 
-fn model(tls: &Written) -> Tls {
+pub(super) fn model(tls: &Written) -> Tls {
     Tls {
         server_authorities: tls
             .server_authorities

@@ -11,38 +11,6 @@ use crate::document::read::{At, Field};
 
 /// Reports each use of a key that nothing obeys.
 pub(super) fn say(document: &Document, faults: &mut Faults) {
-    for (name, _, gateway) in document
-        .gateways
-        .value()
-        .into_iter()
-        .flat_map(|table| table.readable())
-    {
-        let of = |key: &str| format!("`{key}` of the gateway `{name}`");
-        say_one(
-            &gateway.labels,
-            &of("labels"),
-            "nothing chooses gateways by their labels",
-            faults,
-        );
-        say_one(
-            &gateway.window,
-            &of("window"),
-            "an approved release takes effect at once, also outside the window: approve it when the gateway may change",
-            faults,
-        );
-        say_one(
-            &gateway.safe_to_change,
-            &of("safe_to_change"),
-            "nobody asks the asset, and an approved release takes effect at once: look at the process before approving",
-            faults,
-        );
-        say_one(
-            &gateway.redundant_with,
-            &of("redundant_with"),
-            "both gateways of the pair take a release at the same time; the key only lets both of them end the TLS of a flow",
-            faults,
-        );
-    }
     for (name, _, conduit) in document
         .conduits
         .value()

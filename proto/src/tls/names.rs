@@ -245,6 +245,8 @@ mod tests {
             rules: (1..).zip(flows).map(rule).collect(),
             bridges: Vec::new(),
             grants: std::collections::BTreeMap::new(),
+            windows: None,
+            interlock: None,
             open: std::collections::BTreeSet::new(),
         }
     }

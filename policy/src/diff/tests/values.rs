@@ -1,6 +1,7 @@
 //! What an approver sees of a change: what it was, what it becomes, and whether it opens something.
 
 use super::{flow, gateway, id, said};
+use crate::change::Condition;
 use crate::model::{Gateway, ManagementAccess, Plant, SafeToChange, Window};
 
 /// The change of the works' gateway, in words.
@@ -48,17 +49,21 @@ fn every_change_of_a_gateway_shows_its_values() {
                 end_minute: 240,
             }];
         }),
-        "gateway gw-works recorded: window: Mon 02:00-04:00 (was none), recorded, not enforced in this version"
+        "gateway gw-works narrowed: may be changed: Mon 02:00-04:00 (was: at any time)"
     );
     assert_eq!(
         of_gateway(|gateway| {
             gateway.safe_to_change = Some(SafeToChange {
-                modbus: id("plc-1"),
-                coil: 12,
-                is: true,
+                asset: id("plc-7"),
+                port: 502,
+                condition: Condition::Coil {
+                    unit: 1,
+                    coil: 12,
+                    is: true,
+                },
             });
         }),
-        "gateway gw-works recorded: safe to change: coil 12 of plc-1 is on (was none), recorded, not enforced in this version"
+        "gateway gw-works narrowed: safe to change: coil 12 (unit 1) is on at plc-7 (was: nothing is asked)"
     );
     assert_eq!(
         of_gateway(|gateway| gateway.interfaces.get_mut("eth1").unwrap().behind = vec![id("safety")]),

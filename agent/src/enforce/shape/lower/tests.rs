@@ -177,6 +177,8 @@ fn plan() -> impl Strategy<Value = Plan> {
         management: None,
         bridges: Vec::new(),
         grants: std::collections::BTreeMap::new(),
+        windows: None,
+        interlock: None,
         open: std::collections::BTreeSet::new(),
         rules: (1..)
             .zip(rules)
@@ -340,6 +342,8 @@ async fn a_plan_whose_products_grow_without_bound_is_refused_with_the_flow_named
         rules: vec![rule],
         bridges: Vec::new(),
         grants: std::collections::BTreeMap::new(),
+        windows: None,
+        interlock: None,
         open: std::collections::BTreeSet::new(),
     };
     let error = PreparedPlan::of(Arc::new(plan), None).await.unwrap_err();

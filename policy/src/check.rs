@@ -12,11 +12,13 @@
 //! | `PC014x` | who can reach safety, and with what | `safety` |
 //! | `PC015x` | zones and sides: observing too long, overlapping | `zones` |
 //! | `PC016x` | what stops with the agent, and must flow | `agent_loss`, `rules` |
+//! | `PC017x` | when a gateway changes, and what it asks before | `change_control` |
 //!
 //! Codes are stable. An [`Severity::Error`] means: do not release this. A warning is for a person to weigh; a note
 //! is for the record.
 
 mod agent_loss;
+mod change_control;
 mod codes;
 mod faithful;
 mod history;
@@ -82,10 +84,12 @@ pub fn check(
         management::check(plan, &mut findings);
         neighbours::check(plan, &mut findings);
         faithful::check(plant, &index, plan, &mut findings);
+        change_control::check(plant, plan, &mut findings);
         rules::check(plan, &mut findings);
         zones::sides(plan, &mut findings);
     }
     findings.gateway = None;
+    change_control::on_the_way(plans, &mut findings);
     if let Some(previous) = previous {
         history::check(previous, plans, &mut findings);
     }

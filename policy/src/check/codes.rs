@@ -110,7 +110,7 @@ pub const FINDING_CODES: &[FindingCode] = &[
     error(
         "PC0117",
         "The plan limits or carries something without requiring an agent that can.",
-        "An agent that does not know how to look inside a protocol, or to carry a bridge, must refuse the plan. It can only do so if the plan says what it requires. Compile the plans again; if the finding stays, it is a fault in Penstock: please report it.",
+        "An agent that does not know how to look inside a protocol, to carry a bridge or to keep to change windows must refuse the plan. It can only do so if the plan says what it requires. Compile the plans again; if the finding stays, it is a fault in Penstock: please report it.",
     ),
     error(
         "PC0118",
@@ -217,6 +217,16 @@ pub const FINDING_CODES: &[FindingCode] = &[
         "A flow's `on_agent_loss: pass` has no effect where another flow blocks the same connections.",
         "While no agent lives, a connection that several flows permit passes unread only if each of their conduits says `on_agent_loss: pass`; `block`, which is the default, wins. Write the same at both conduits, or take the shared ends out of one of the two flows.",
     ),
+    error(
+        "PC0171",
+        "A plan lets its gateway change at other times, or after another question, than the document says.",
+        UNFAITHFUL,
+    ),
+    error(
+        "PC0172",
+        "What a gateway asks before it changes does not pass another gateway on the way.",
+        "`safe_to_change` is asked from the gateway's own address. Where another gateway stands between it and the asset, that gateway drops the question like anything else that no conduit permits; without an answer nothing is safe, and the gateway would never change. Make the asking gateway an asset with that address, and write the flow: of a coil, `service: modbus-tcp` with `read-coils` and the unit that is asked.",
+    ),
 ];
 
 #[cfg(test)]
@@ -229,6 +239,7 @@ mod tests {
     fn every_code_that_the_checker_gives_is_explained_and_no_other() {
         let sources = [
             include_str!("agent_loss.rs"),
+            include_str!("change_control.rs"),
             include_str!("faithful.rs"),
             include_str!("history.rs"),
             include_str!("management.rs"),

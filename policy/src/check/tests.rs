@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod change_control;
 mod ended;
 mod sessions;
 mod standing;

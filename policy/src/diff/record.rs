@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::gateway::gateway;
 use super::granted::{self, Times};
 use super::{Change, Effect, Subject};
-use crate::ids::{ConduitId, GatewayId, ZoneId};
-use crate::model::{Approver, ApproverSet, Conduit, Gateway, Plant, Zone};
+use crate::ids::{ConduitId, GatewayId, SiteId, ZoneId};
+use crate::model::{Approver, ApproverSet, Conduit, Gateway, Plant, Site, Zone};
 use crate::neighbours::{Neighbours, neighbours};
 use crate::terms::{Enforcement, OnAgentLoss};
 use crate::words::and;
@@ -54,7 +54,8 @@ pub(super) fn changes(old: Option<&Plant>, new: &Plant, changes: &mut Vec<Change
     );
     granted::changes(old, new, changes);
     each!(compensating_controls, Subject::CompensatingControl, &[], unsaid);
-    each!(sites, Subject::Site, &[], unsaid);
+    let site = |name: &SiteId, old: &Site, new_site: &Site| clock(name, (old, new_site), new);
+    each!(sites, Subject::Site, &[], site);
     approvers(old.map(|old| &old.approvers), &new.approvers, changes);
     let Some(old) = old else { return };
     if old.risk != new.risk {
@@ -235,6 +236,27 @@ fn shown(value: &Value) -> Option<String> {
         )?,
     };
     (text.len() <= LENGTH_MAX).then_some(text)
+}
+
+/// What another clock of a site changes: when its gateways may be changed.
+fn clock(name: &SiteId, (old, new): (&Site, &Site), plant: &Plant) -> FieldAccount {
+    let here = plant.gateways.iter().filter(|(_, gateway)| gateway.site == *name);
+    let with_windows: Vec<&GatewayId> = here
+        .filter_map(|(id, gateway)| (!gateway.windows.is_empty()).then_some(id))
+        .collect();
+    if old.timezone == new.timezone || with_windows.is_empty() {
+        return FieldAccount::nothing();
+    }
+    FieldAccount {
+        effect: Some(Effect::Altered),
+        details: vec![format!(
+            "timezone: {} (was {}), by which the change windows of {} are read",
+            new.timezone,
+            old.timezone,
+            and(with_windows.into_iter())
+        )],
+        fields: vec!["timezone"],
+    }
 }
 
 /// What another mode of a zone changes: just the crossings between it and those beside it that observe, or observed.

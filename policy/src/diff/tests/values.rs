@@ -1,6 +1,6 @@
 //! What an approver sees of a change: what it was, what it becomes, and whether it opens something.
 
-use super::{flow, gateway, id, said};
+use super::{diff, flow, gateway, id, said, waterworks};
 use crate::change::Condition;
 use crate::model::{Gateway, ManagementAccess, Plant, SafeToChange, Window};
 
@@ -52,20 +52,6 @@ fn every_change_of_a_gateway_shows_its_values() {
         "gateway gw-works narrowed: may be changed: Mon 02:00-04:00 (was: at any time)"
     );
     assert_eq!(
-        of_gateway(|gateway| {
-            gateway.safe_to_change = Some(SafeToChange {
-                asset: id("plc-7"),
-                port: 502,
-                condition: Condition::Coil {
-                    unit: 1,
-                    coil: 12,
-                    is: true,
-                },
-            });
-        }),
-        "gateway gw-works narrowed: safe to change: coil 12 (unit 1) is on at plc-7 (was: nothing is asked)"
-    );
-    assert_eq!(
         of_gateway(|gateway| gateway.interfaces.get_mut("eth1").unwrap().behind = vec![id("safety")]),
         "gateway gw-works altered: interfaces eth1 behind: safety (was none)"
     );
@@ -103,4 +89,100 @@ fn the_plant_itself_and_its_people_are_shown_before_and_after() {
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
+}
+
+/// The works, whose gateway has addresses and asks for this coil.
+fn asking(coil: Option<u16>) -> Plant {
+    let mut plant = waterworks();
+    let gateway = plant.gateways.get_mut(&gateway()).unwrap();
+    gateway.interfaces.get_mut("eth3").unwrap().addresses = vec![id("10.20.4.1/24")];
+    gateway.safe_to_change = coil.map(|coil| SafeToChange {
+        asset: id("plc-7"),
+        port: 502,
+        condition: Condition::Coil {
+            unit: 1,
+            coil,
+            is: true,
+        },
+    });
+    plant
+}
+
+#[test]
+fn leave_to_change_that_is_given_or_taken_away_is_shown_with_what_was_and_what_comes() {
+    let said = |old: &Plant, new: &Plant| {
+        let text = diff(Some(old), new).unwrap().to_string();
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    let with = |plant: &Plant, windows: &[(u8, u16, u16)]| {
+        let mut plant = plant.clone();
+        let windows = windows.iter().map(|(weekday, start_minute, end_minute)| Window {
+            weekday: *weekday,
+            start_minute: *start_minute,
+            end_minute: *end_minute,
+        });
+        plant.gateways.get_mut(&gateway()).unwrap().windows = windows.collect();
+        plant
+    };
+    let (quiet, asks) = (asking(None), asking(Some(12)));
+    assert_eq!(
+        said(&quiet, &asks),
+        "gateway gw-works narrowed: safe to change: coil 12 (unit 1) is on at plc-7 (was: nothing is asked)"
+    );
+    assert_eq!(
+        said(&asks, &quiet),
+        "gateway gw-works widened: safe to change: nothing is asked (was: coil 12 (unit 1) is on at plc-7)"
+    );
+    assert_eq!(
+        said(&asks, &asking(Some(13))),
+        "gateway gw-works altered: safe to change: coil 13 (unit 1) is on at plc-7 (was: coil 12 (unit 1) is on at plc-7)"
+    );
+    let sunday = with(&quiet, &[(6, 120, 240)]);
+    assert_eq!(
+        said(&sunday, &with(&quiet, &[(6, 120, 180)])),
+        "gateway gw-works narrowed: may be changed: Sun 02:00-03:00 (was: Sun 02:00-04:00)"
+    );
+    assert_eq!(
+        said(&sunday, &with(&quiet, &[(6, 180, 300)])),
+        "gateway gw-works altered: may be changed: Sun 03:00-05:00 (was: Sun 02:00-04:00)"
+    );
+    assert_eq!(
+        said(&sunday, &quiet),
+        "gateway gw-works widened: may be changed: at any time (was: Sun 02:00-04:00)"
+    );
+    // The same minutes, written as two windows: nothing that anyone would notice.
+    let written_as_two = said(&sunday, &with(&quiet, &[(6, 120, 180), (6, 180, 240)]));
+    assert!(
+        written_as_two.starts_with("gateway gw-works recorded: "),
+        "{written_as_two}"
+    );
+}
+
+#[test]
+fn another_clock_of_a_site_is_another_time_to_change_for_gateways_with_windows() {
+    let moved = |windows: Vec<Window>| {
+        let mut old = waterworks();
+        old.gateways.get_mut(&gateway()).unwrap().windows = windows;
+        let mut new = old.clone();
+        new.sites.values_mut().next().unwrap().timezone = "UTC".to_owned();
+        diff(Some(&old), &new).unwrap()
+    };
+    let text = moved(vec![Window {
+        weekday: 6,
+        start_minute: 120,
+        end_minute: 240,
+    }]);
+    let change = text.changes.first().unwrap();
+    assert_eq!(change.effect, crate::diff::Effect::Altered, "{text}");
+    assert!(
+        change.details[0].contains("by which the change windows of gw-works are read"),
+        "{text}"
+    );
+    assert_eq!(text.touched().count(), 1);
+    let text = moved(Vec::new());
+    assert_eq!(
+        text.changes.first().unwrap().effect,
+        crate::diff::Effect::Recorded
+    );
+    assert_eq!(text.touched().count(), 0);
 }

@@ -29,10 +29,12 @@ enum Does {
     Finds(&'static str),
     /// A record for people, which asks for nothing: the diff that approvers read shows it.
     Record,
+    /// In which order a rollout takes the gateways; no plan.
+    Fleet,
     /// Nothing yet, which is reported by name.
     NotEnforced,
 }
-use Does::{Finds, NotEnforced, Plan, Record, Release, Warns};
+use Does::{Finds, Fleet, NotEnforced, Plan, Record, Release, Warns};
 
 /// A key by its path, `*` for a name that the document gives; the base document's text, and what takes its place.
 type Line = (&'static str, Does, &'static str, &'static str);
@@ -60,11 +62,11 @@ const LINES: &[Line] = &[
     ("approvers.people.*.role", Record, "6f5c\" }", "6f5c\", role: manager }"),
     ("sites", Record, "  annex: { timezone: UTC }\n", ""),
     ("sites.*.title", Record, "annex: {", "annex: { title: Annex,"),
-    ("sites.*.timezone", Record, "annex: { timezone: UTC }", "annex: { timezone: Europe/Berlin }"),
+    ("sites.*.timezone", Plan, "works: { timezone: UTC }", "works: { timezone: Europe/Berlin }"),
     ("gateways", Plan, "  gw-1:\n", "  gw-9:\n"),
     ("gateways.*.site", Record, "    site: works\n", "    site: annex\n"),
     ("gateways.*.mode", Plan, "mode: routed\n    interfaces:\n      eth1: { zone: office, address: 10.1.0.1/24 }\n      eth2: { zone: ops, behind: cells, address: 10.2.0.1/24 }\n      eth3: { zone: safety, address: 10.3.0.1/24 }\n", "mode: bridged\n    interfaces:\n      eth1: { zone: office }\n      eth2: { zone: ops, behind: cells }\n      eth3: { zone: safety }\n"),
-    ("gateways.*.labels", NotEnforced, GATEWAY, "    mode: routed\n    labels: { ring: pilot }\n"),
+    ("gateways.*.labels", Fleet, GATEWAY, "    mode: routed\n    labels: { ring: pilot }\n"),
     ("gateways.*.interfaces", Plan, "      eth1: {", "      eth9: {"),
     ("gateways.*.interfaces.*.zone", Plan, "eth3: { zone: safety, address: 10.3.0.1/24 }", "eth3: { zone: safety, address: 10.3.0.1/24 }\n      eth4: { zone: safety, address: 10.3.0.2/24 }"),
     ("gateways.*.interfaces.*.behind", Plan, "behind: cells, ", ""),
@@ -73,12 +75,19 @@ const LINES: &[Line] = &[
     ("gateways.*.management", Finds("PC0101"), "    management: { interface: eth0, peers: 192.0.2.10 }\n", ""),
     ("gateways.*.management.interface", Plan, "interface: eth0", "interface: eth7"),
     ("gateways.*.management.peers", Plan, "192.0.2.10", "192.0.2.11"),
-    ("gateways.*.window", NotEnforced, GATEWAY, "    mode: routed\n    window: Sun 02:00-04:00\n"),
-    ("gateways.*.safe_to_change", NotEnforced, GATEWAY, "    mode: routed\n    safe_to_change: { modbus: plc, coil: 1, is: on }\n"),
-    ("gateways.*.safe_to_change.modbus", NotEnforced, GATEWAY, "    mode: routed\n    safe_to_change: { modbus: hmi, coil: 1, is: on }\n"),
-    ("gateways.*.safe_to_change.coil", NotEnforced, GATEWAY, "    mode: routed\n    safe_to_change: { modbus: plc, coil: 2, is: on }\n"),
-    ("gateways.*.safe_to_change.is", NotEnforced, GATEWAY, "    mode: routed\n    safe_to_change: { modbus: plc, coil: 1, is: off }\n"),
-    ("gateways.*.redundant_with", NotEnforced, "gateways:\n  gw-1:\n", PAIR),
+    ("gateways.*.window", Plan, GATEWAY, "    mode: routed\n    window: Sun 02:00-04:00\n"),
+    ("gateways.*.safe_to_change", Plan, GATEWAY, "    mode: routed\n    safe_to_change: { modbus: plc, coil: 1, is: on }\n"),
+    ("gateways.*.safe_to_change.modbus", Plan, "modbus: plc", "modbus: hmi"),
+    ("gateways.*.safe_to_change.coil", Plan, "coil: 1", "coil: 2"),
+    ("gateways.*.safe_to_change.unit", Plan, "coil: 1", "coil: 1, unit: 1"),
+    ("gateways.*.safe_to_change.port", Plan, "coil: 1", "coil: 1, port: 1502"),
+    ("gateways.*.safe_to_change.is", Plan, "is: on", "is: off"),
+    ("gateways.*.safe_to_change.mqtt", Plan, "mqtt: hmi", "mqtt: clerk"),
+    ("gateways.*.safe_to_change.topic", Plan, "topic: a/safe", "topic: b/safe"),
+    ("gateways.*.safe_to_change.tls", Plan, "topic: a/safe", "topic: a/safe, tls: { server_name: broker.example }"),
+    ("gateways.*.safe_to_change.tls.server_name", Plan, "topic: a/safe", "topic: a/safe, tls: { server_name: broker.example }"),
+    ("gateways.*.safe_to_change.tls.server_authorities", Warns(Code::NotCertificates), "topic: a/safe", "topic: a/safe, tls: { server_authorities: none }"),
+    ("gateways.*.redundant_with", Fleet, "gateways:\n  gw-1:\n", PAIR),
     ("gateways.*.on_drift", Plan, GATEWAY, "    mode: routed\n    on_drift: report\n"),
     ("zones", Plan, "networks: 10.1.0.0/24", "networks: 10.1.0.0/25"),
     ("zones.*.title", Record, "    kind: enterprise\n", "    kind: enterprise\n    title: Office\n"),
@@ -172,6 +181,20 @@ fn ground(key: &str) -> String {
             let (_, _, routed, bridged) = LINES.iter().find(|(key, ..)| *key == "gateways.*.mode").unwrap();
             BASE.replace(routed, bridged)
         }
+        // Windows are read by the site's clock.
+        "sites.*.timezone" => BASE.replace(GATEWAY, "    mode: routed\n    window: Sun 02:00-04:00\n"),
+        _ if key.starts_with("gateways.*.safe_to_change.") => {
+            let of_topic = ["mqtt", "topic", "tls"].iter().any(|word| key.contains(word));
+            let asked = if of_topic {
+                "mqtt: hmi, topic: a/safe, is: safe"
+            } else {
+                "modbus: plc, coil: 1, is: on"
+            };
+            BASE.replace(
+                GATEWAY,
+                &format!("    mode: routed\n    safe_to_change: {{ {asked} }}\n"),
+            )
+        }
         _ => BASE.to_owned(),
     }
 }
@@ -214,6 +237,17 @@ fn plans(plant: &Plant) -> Vec<String> {
     let plans = compile_all(plant).unwrap();
     let text = |plan: &crate::plan::Plan| String::from_utf8(plan.to_bytes()).unwrap();
     plans.values().map(text).collect()
+}
+
+/// The plan of the first gateway.
+fn of_first(plant: &Plant) -> String {
+    let plans = compile_all(plant).unwrap();
+    let plan = plans.values().next().unwrap();
+    String::from_utf8(plan.to_bytes()).unwrap()
+}
+
+fn fleet(plant: &Plant) -> crate::rollout::Fleet {
+    crate::rollout::Fleet::of(plant).unwrap()
 }
 
 /// What the checker finds under this code.
@@ -266,12 +300,19 @@ fn assert_does((key, does, from, to): &Line) {
                 loaded.contains(&Code::NotEnforced),
                 "{key} is not reported: {loaded:?}"
             );
-            if *key != "gateways.*.redundant_with" {
-                let text = diff.to_string();
-                assert!(text.contains("not enforced in this version"), "{key}: {text}");
-                assert!(!diff.may_widen(), "{key}: {text}");
-                assert_eq!(plans(&old), plans(&new), "{key} does something: it is enforced");
-            }
+            let text = diff.to_string();
+            assert!(text.contains("not enforced in this version"), "{key}: {text}");
+            assert!(!diff.may_widen(), "{key}: {text}");
+            assert_eq!(plans(&old), plans(&new), "{key} does something: it is enforced");
+        }
+        Fleet => {
+            assert_ne!(fleet(&old), fleet(&new), "{key}");
+            assert!(!diff.changes.is_empty(), "{key} is not shown");
+            assert_eq!(
+                of_first(&old),
+                of_first(&new),
+                "{key} is the coordinator's, not the gateway's"
+            );
         }
         Warns(_) => {}
     }

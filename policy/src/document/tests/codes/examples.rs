@@ -447,10 +447,24 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
         Edit("service: ssh }", "service: ssh, must_flow: yes }"),
     ),
     (
-        Code::NotEnforced,
+        Code::NotACondition,
         Edit(
             "192.0.2.10 }\n",
-            "192.0.2.10 }\n    labels: { ring: pilot }\n    window: Sun 02:00-04:00\n    safe_to_change: { modbus: plc, coil: 1, is: on }\n",
+            "192.0.2.10 }\n    safe_to_change: { modbus: plc, mqtt: hmi, coil: 1, is: on }\n",
+        ),
+    ),
+    (
+        Code::NotACondition,
+        Edit(
+            "192.0.2.10 }\n",
+            "192.0.2.10 }\n    safe_to_change: { mqtt: hmi, topic: line/+/safe, unit: 1, is: \"yes\" }\n",
+        ),
+    ),
+    (
+        Code::NeverAsked,
+        Edit(
+            "mode: routed\n    interfaces:\n      eth1: { zone: office, address: 10.1.0.1/24 }\n      eth2: { zone: ops, behind: cells, address: 10.2.0.1/24 }\n      eth3: { zone: safety, address: 10.3.0.1/24 }\n",
+            "mode: bridged\n    safe_to_change: { modbus: plc, coil: 1, is: on }\n    interfaces:\n      eth1: { zone: office }\n      eth2: { zone: ops, behind: cells }\n      eth3: { zone: safety }\n",
         ),
     ),
     (

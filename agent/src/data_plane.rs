@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::enforce::{DriftState, EnforceError, Enforcer};
 use crate::identity::Identity;
-use crate::kernel::{FlowRhythm, Holds, Kernel, KernelError, LeftState};
+use crate::kernel::{FlowRhythm, Holds, Kernel, KernelError, LeftState, ShadowReport};
 use crate::observed::{DriftStep, fault_of};
 use crate::service_manager::ServiceManager;
 
@@ -40,6 +40,14 @@ impl Kernel for Enforcer {
             .filter(|finding| !Self::is_looked_at(finding.code))
             .map(|finding| format!("{}: {}", finding.code, finding.message))
             .collect())
+    }
+
+    async fn shadow(&self, next: Option<(Arc<Plan>, Revision)>) -> Result<(), KernelError> {
+        Self::shadow(self, next).await.map_err(|error| refused(&error))
+    }
+
+    async fn shadowed(&self) -> Option<ShadowReport> {
+        Self::shadowed(self).await
     }
 
     async fn hold_open(&self, left: BTreeMap<ConduitId, Duration>) -> Result<(), KernelError> {

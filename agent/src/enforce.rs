@@ -39,6 +39,7 @@ mod grant_ends;
 pub mod ground;
 pub mod logged;
 pub mod nft;
+mod shadow;
 pub mod shape;
 pub mod standing;
 mod table;

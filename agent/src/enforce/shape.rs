@@ -4,5 +4,6 @@ pub mod block;
 pub mod lower;
 pub mod neighbours;
 pub(crate) mod passive;
+pub(super) mod shadow;
 pub(super) mod spans;
 pub mod structure;

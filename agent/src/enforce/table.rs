@@ -38,6 +38,7 @@ mod grant_timeouts;
 pub(super) mod loaded;
 pub(super) mod ready;
 mod repair;
+pub(super) mod shadow;
 pub(super) mod standby;
 mod start;
 
@@ -87,6 +88,8 @@ struct TableState {
     counted: Counters,
     /// The plan that was checked last, until it is applied.
     ready: Option<PreparedPlan>,
+    /// What is judged by beside what is in force.
+    shadow: Option<shadow::LoadedShadow>,
 }
 
 impl TableState {

@@ -24,6 +24,7 @@ mod passage;
 mod plans;
 mod random;
 mod routers;
+mod shadow;
 mod standby;
 mod stood;
 mod strays;

@@ -23,7 +23,7 @@ use super::wire::{Part, Probe};
 use super::world::{Agent, World};
 
 const CONNECTIONS_PER_PLAN: usize = 70;
-const INTERFACES: [&str; 8] = [
+pub(super) const INTERFACES: [&str; 8] = [
     "eth1",
     "eth2",
     "eth3",
@@ -51,7 +51,7 @@ fn a_bridged_gateway_decides_as_the_oracle_does() {
 }
 
 /// Seeds come from the clock and are printed; `PENSTOCK_SEED` repeats a run.
-fn first_seed() -> u64 {
+pub(super) fn first_seed() -> u64 {
     let given = std::env::var("PENSTOCK_SEED")
         .ok()
         .and_then(|text| text.parse().ok());
@@ -128,7 +128,7 @@ fn limited(plan: &Plan) -> BTreeSet<FlowId> {
 }
 
 /// A plan and connections near it.
-fn draw(seed: u64) -> (Plan, Vec<Connection>) {
+pub(super) fn draw(seed: u64) -> (Plan, Vec<Connection>) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -165,7 +165,7 @@ fn is_inspected(plan: &Plan, connection: &Connection) -> bool {
 }
 
 /// Whether the kernel forwards it.
-fn is_forwarded(plan: &Plan, connection: &Connection, verdict: &Verdict, lives: bool) -> bool {
+pub(super) fn is_forwarded(plan: &Plan, connection: &Connection, verdict: &Verdict, lives: bool) -> bool {
     if lives && is_inspected(plan, connection) {
         return false;
     }

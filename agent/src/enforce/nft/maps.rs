@@ -44,6 +44,11 @@ impl Map {
         }
     }
 
+    /// The same keys, without what they lead to.
+    const fn as_set(self) -> Self {
+        Self { flows: false, ..self }
+    }
+
     const fn of_tuples(name: &'static str, intervals: bool) -> Self {
         Self {
             flows: false,
@@ -77,6 +82,16 @@ pub(in crate::enforce) const MAPS: [Map; 9] = [
     SPARED,
     UNATTENDED,
     UNATTENDED_RANGES,
+];
+
+/// The maps that a plan in its shadow is asked for, as sets: which of its flows permits a packet makes no difference there.
+pub(in crate::enforce) const MAPS_SHADOWED: [Map; 6] = [
+    EXACT.as_set(),
+    RANGES.as_set(),
+    ECHO.as_set(),
+    ECHO_RANGES.as_set(),
+    INSPECTED,
+    INSPECTED_RANGES,
 ];
 
 /// The maps that hold a block.

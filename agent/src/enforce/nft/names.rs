@@ -21,6 +21,8 @@ use crate::intercept::MARK_INTERCEPTED_BITS;
 pub const TABLE: &str = "penstock";
 /// Their name while they take the place of others.
 pub(in crate::enforce) const TABLE_BESIDE: &str = "penstock_beside";
+/// The name of the table of a plan in its shadow. It is none of ours that judge: drift is not looked for in it.
+pub const TABLE_SHADOW: &str = "penstock_shadow";
 /// The families.
 pub(in crate::enforce) const FAMILY_NAMES: [&str; 2] = ["inet", "bridge"];
 /// Bits of a mark that hold a flow's number.

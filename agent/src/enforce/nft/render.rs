@@ -10,7 +10,7 @@ use std::fmt::Write;
 use penstock_policy::terms::GatewayMode;
 
 use self::lines::list;
-use crate::enforce::nft::maps::{MAPS, maps_of, only_in};
+use crate::enforce::nft::maps::{MAPS, Map, maps_of, only_in};
 use crate::enforce::nft::names::{FAMILY_NAMES, TABLE, TABLE_BESIDE};
 use crate::enforce::shape::block::{Address, Block, Carrier};
 use crate::enforce::shape::lower::{Disposition, Elements};
@@ -26,18 +26,20 @@ mod intercept;
 mod lines;
 mod mode;
 pub(in crate::enforce) mod neighbours;
+mod shadow;
 mod shape;
 mod standing;
 mod turned;
 
 pub(in crate::enforce) use granted::LEFT_MAX;
 pub use granted::hold;
+pub(in crate::enforce) use shadow::{remove_shadow, shadow};
 
 pub(in crate::enforce) use self::inet::{ANSWERS, LEASES, from_management, peers};
 
 /// The script that puts exactly this into the kernel, whatever was there.
 pub fn whole(structure: &Structure, elements: &Elements, log_group: u16) -> String {
-    remove() + &contents(structure, elements) + &rules(structure, log_group)
+    remove_judging() + &contents(structure, elements) + &rules(structure, log_group)
 }
 
 /// What the rules ask: counters, sets and maps with their elements.
@@ -47,8 +49,8 @@ fn contents(structure: &Structure, elements: &Elements) -> String {
     if structure.mode == GatewayMode::Bridged {
         bridge::objects(&mut script, structure);
     }
-    family(&mut script, "add", elements.v4.iter());
-    family(&mut script, "add", elements.v6.iter());
+    family(&mut script, "add", elements.v4.iter(), &MAPS);
+    family(&mut script, "add", elements.v6.iter(), &MAPS);
     turned::start(&mut script, TABLE);
     alive::start(&mut script, TABLE);
     script
@@ -148,8 +150,13 @@ pub fn succession_goes_on(
 
 /// A script of our tables as one of the tables beside.
 fn beside(script: &str) -> String {
+    named(script, TABLE_BESIDE)
+}
+
+/// A script of our tables as one of tables of this name.
+fn named(script: &str, table: &str) -> String {
     FAMILY_NAMES.iter().fold(script.to_owned(), |script, family| {
-        script.replace(&format!("{family} {TABLE}"), &format!("{family} {TABLE_BESIDE}"))
+        script.replace(&format!("{family} {TABLE}"), &format!("{family} {table}"))
     })
 }
 
@@ -193,8 +200,13 @@ pub fn remove_beside() -> String {
     removal(TABLE_BESIDE)
 }
 
-/// The script that removes our tables, and succeeds where there are none.
+/// The script that removes our tables, that of a shadow too, and succeeds where there are none.
 pub fn remove() -> String {
+    remove_judging() + &remove_shadow()
+}
+
+/// The script that removes those of them that judge.
+fn remove_judging() -> String {
     removal(TABLE) + &removal(TABLE_BESIDE)
 }
 
@@ -214,10 +226,20 @@ fn removal(table: &str) -> String {
 pub fn difference(old: &Elements, new: &Elements) -> String {
     let mut script = String::new();
     // Deletions come first, so that what takes a freed place does not overlap it.
-    family(&mut script, "delete", only_in(&old.v4, &new.v4).into_iter());
-    family(&mut script, "delete", only_in(&old.v6, &new.v6).into_iter());
-    family(&mut script, "add", only_in(&new.v4, &old.v4).into_iter());
-    family(&mut script, "add", only_in(&new.v6, &old.v6).into_iter());
+    family(
+        &mut script,
+        "delete",
+        only_in(&old.v4, &new.v4).into_iter(),
+        &MAPS,
+    );
+    family(
+        &mut script,
+        "delete",
+        only_in(&old.v6, &new.v6).into_iter(),
+        &MAPS,
+    );
+    family(&mut script, "add", only_in(&new.v4, &old.v4).into_iter(), &MAPS);
+    family(&mut script, "add", only_in(&new.v6, &old.v6).into_iter(), &MAPS);
     script
 }
 
@@ -225,11 +247,12 @@ fn family<'a, A: Address + 'a>(
     script: &mut String,
     verb: &str,
     blocks: impl Iterator<Item = (&'a Block<A>, &'a Disposition)> + Clone,
+    maps: &[Map],
 ) {
-    for map in MAPS {
+    for map in maps {
         let elements = blocks
             .clone()
-            .filter(|(block, placed)| maps_of(block, placed.course).contains(&map))
+            .filter(|(block, placed)| maps_of(block, placed.course).iter().any(|of| of.name == map.name))
             .map(|(block, placed)| {
                 if map.flows {
                     format!("{} : {}", key(block), placed.flow.0)

@@ -57,6 +57,12 @@ impl RulesetReader {
     }
 }
 
+/// The packets that an element has counted, if it counts.
+pub(super) fn counter_of(element: &[u8]) -> Option<u64> {
+    let mut expressions = attributes(element).filter(|(kind, _)| *kind == ELEMENT_EXPRESSION);
+    expressions.find_map(|(_, expression)| counter(expression))
+}
+
 /// The packets of an element's counter.
 fn counter(expression: &[u8]) -> Option<u64> {
     let (_, data) = attributes(expression).find(|(kind, _)| *kind == EXPRESSION_DATA)?;

@@ -82,12 +82,33 @@ pub(super) fn unfounded(structure: &Structure, family: &Family, verdict: &str) -
     rules
 }
 
+/// What is asked about the connection that a forwarded error quotes.
+pub(super) struct Quoted<'a> {
+    /// The maps of TCP and UDP, each with the chain that it leads to. The first two are also asked by the tuple turned round.
+    pub(super) maps: [(&'a str, &'a str); 4],
+    /// Those of echo, with the verdict.
+    pub(super) echo: &'a str,
+    /// How a rule asks whether such a map has a tuple.
+    pub(super) asks: fn(&str, &str) -> String,
+}
+
+/// What the rules in force ask: the flow's number becomes the packet's mark.
+const IN_FORCE: Quoted<'static> = Quoted {
+    maps: [
+        ("exact", "goto hit"),
+        ("ranges", "goto hit"),
+        ("unattended", "goto unattended"),
+        ("unattended_ranges", "goto unattended"),
+    ],
+    echo: "goto hit",
+    asks: |tuple, map| format!("meta mark set {tuple} map @{map}"),
+};
+
 /// The chain of a family's forwarded errors: permitted are those about a connection whose tuple is.
 pub(super) fn related(script: &mut String, structure: &Structure, family: &Family) {
     let Family {
         number: n,
         header: ip,
-        nfproto,
         ..
     } = family;
     let mut rules = unfounded(structure, family, "goto miss");
@@ -96,17 +117,26 @@ pub(super) fn related(script: &mut String, structure: &Structure, family: &Famil
         rules += &by_side(structure, ("side", *n), "oifname", &asked, "goto miss");
         rules += "iifname . oifname @same_zone accept\n";
     }
+    rules += &about(family, &IN_FORCE);
+    let _ = writeln!(script, "chain related{n} {{\n{rules}goto miss\n}}");
+}
+
+/// The rules of errors by what the connection that they quote is.
+pub(super) fn about(family: &Family, quoting: &Quoted<'_>) -> String {
+    let Family {
+        number: n,
+        header: ip,
+        nfproto,
+        ..
+    } = family;
+    let Quoted { maps, echo, asks } = quoting;
+    let mut rules = String::new();
     for protocol in ["tcp", "udp"] {
-        for (map, chain) in [
-            ("exact", "hit"),
-            ("ranges", "hit"),
-            ("unattended", "unattended"),
-            ("unattended_ranges", "unattended"),
-        ] {
+        for (map, verdict) in maps {
             let _ = writeln!(
                 rules,
-                "meta nfproto {nfproto} ct original protocol {protocol} meta mark set {} map @{map}{n} goto {chain}",
-                quoted(ip),
+                "meta nfproto {nfproto} ct original protocol {protocol} {} {verdict}",
+                asks(&quoted(ip), &format!("{map}{n}")),
             );
         }
     }
@@ -115,22 +145,23 @@ pub(super) fn related(script: &mut String, structure: &Structure, family: &Famil
         ("tcp", format!("ct mark & {MARK_OPENED:#x} == 0")),
         ("udp", format!("ct mark & {MARK_TURNED:#x} != 0")),
     ] {
-        for map in ["exact", "ranges"] {
+        for (map, verdict) in maps.iter().take(2) {
             let _ = writeln!(
                 rules,
-                "meta nfproto {nfproto} ct original protocol {protocol} {turned} meta mark set {} map @{map}{n} goto hit",
-                quoted_turned(ip),
+                "meta nfproto {nfproto} ct original protocol {protocol} {turned} {} {verdict}",
+                asks(&quoted_turned(ip), &format!("{map}{n}")),
             );
         }
     }
     for map in ["echo", "echo_ranges"] {
+        let pair = format!("ct original {ip} saddr . ct original {ip} daddr");
         let _ = writeln!(
             rules,
-            "ct original protocol {{ icmp, icmpv6 }} meta mark set ct original {ip} saddr . ct original {ip} daddr \
-             map @{map}{n} goto hit"
+            "ct original protocol {{ icmp, icmpv6 }} {} {echo}",
+            asks(&pair, &format!("{map}{n}")),
         );
     }
-    let _ = writeln!(script, "chain related{n} {{\n{rules}goto miss\n}}");
+    rules
 }
 
 /// The tuple of the connection that an error is about. Its ports can be asked for where its protocol is known.

@@ -1,0 +1,150 @@
+//! The next plan judged on live traffic beside the one in force: what it would change, as a report.
+//!
+//! The kernel's half is a table of its own (`table::shadow`, `nft::render`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use penstock_policy::ids::Revision;
+use penstock_policy::plan::{Plan, Rule};
+
+use super::table::shadow::ShadowReading;
+use super::{EnforceError, Enforcer};
+use crate::enforce::nft::readback::shadow::{ByFlow, ShadowCounts};
+use crate::kernel::ShadowReport;
+
+/// How many flows a report names, ...
+const FLOWS_MAX: usize = 16;
+/// ... and how many a sentence.
+const NAMED_MAX: usize = 4;
+/// What stands for a flow where none carries the packet: both its zones observe, or the gateway's interfaces are none of the plan's.
+const UNDECLARED: &str = "undeclared traffic";
+/// What stands for a flow on its way to the gateway itself.
+const MANAGEMENT: &str = "access to the gateway itself";
+
+impl Enforcer {
+    /// Judges live traffic by this plan too, beside the one in force, and changes nothing that passes; `None`: by no other, also where
+    /// an agent before asked for one.
+    ///
+    /// # Errors
+    /// The plan does not fit the kernel's tables, its operations cannot be read, or the kernel (or `nft`) rejects it: then there is no
+    /// shadow. Or the shadow that is there could not be removed. What is in force is as before.
+    pub async fn shadow(&self, next: Option<(Arc<Plan>, Revision)>) -> Result<(), EnforceError> {
+        self.table.shadow(next.map(|(plan, _)| plan)).await
+    }
+
+    /// What the shadow came to so far. Where what is in force changed since the last time, it begins again. `None`: there is none, or it
+    /// cannot be read now.
+    pub async fn shadowed(&self) -> Option<ShadowReport> {
+        match self.table.shadowed().await {
+            Ok(reading) => reading.map(|reading| report(&reading)),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "what the next plan would refuse could not be read"
+                );
+                None
+            }
+        }
+    }
+}
+
+/// What was counted, in the words of the policy in force.
+fn report(reading: &ShadowReading) -> ShadowReport {
+    let ShadowCounts {
+        judged,
+        would_deny,
+        would_deny_input,
+        refused,
+        unread,
+        cut,
+        reset,
+    } = &reading.counts;
+    let names = Names::of(reading.in_force.as_deref());
+    let concerned: BTreeSet<u32> = refused.keys().chain(cut.keys()).copied().collect();
+    let (must, other): (Vec<_>, Vec<_>) = concerned.into_iter().partition(|flow| names.is_must(*flow));
+    let cuts_must_flow = !must.is_empty();
+    let mut flows: Vec<String> = Vec::new();
+    for flow in must.into_iter().chain(other) {
+        let name = names.name(flow);
+        if !flows.contains(&name) {
+            flows.push(name);
+        }
+    }
+    if *would_deny_input > 0 {
+        flows.push(MANAGEMENT.to_owned());
+    }
+    let further = flows.len().saturating_sub(FLOWS_MAX);
+    flows.truncate(FLOWS_MAX);
+    ShadowReport {
+        since_ms: reading.since_ms,
+        judged_packets: *judged,
+        would_deny_packets: would_deny.saturating_add(*would_deny_input),
+        would_deny_operations: 0,
+        would_cut_connections: sum(cut),
+        flows,
+        further_flows: u32::try_from(further).unwrap_or(u32::MAX),
+        cuts_must_flow,
+        not_judged: not_judged(reading.moves_sides, &names, (unread, reset)),
+    }
+}
+
+fn sum(counts: &ByFlow) -> u64 {
+    counts.values().fold(0, |all, count| all.saturating_add(*count))
+}
+
+/// What this shadow says nothing of.
+fn not_judged(moves_sides: bool, names: &Names<'_>, (unread, reset): (&ByFlow, &ByFlow)) -> String {
+    let mut words = Vec::new();
+    let packets = sum(unread);
+    if packets > 0 {
+        let (named, connections) = (names.list(unread.keys().copied()), sum(reset));
+        let mut sentence = format!(
+            "the operations of {named} ({packets} packets): they are read only once this release is in force"
+        );
+        if connections > 0 {
+            sentence += &format!(
+                "; {connections} connections that stand then are reset, so that they are read from their beginning"
+            );
+        }
+        words.push(sentence);
+    }
+    if moves_sides {
+        words.push(
+            "by which port of the bridge frames come in: this release has other addresses or zones on its sides".to_owned(),
+        );
+    }
+    words.join("; ")
+}
+
+/// The flows in force by number.
+struct Names<'a>(BTreeMap<u32, &'a Rule>);
+
+impl<'a> Names<'a> {
+    fn of(plan: Option<&'a Plan>) -> Self {
+        let rules = plan.into_iter().flat_map(|plan| &plan.rules);
+        Self(rules.map(|rule| (rule.id.0, rule)).collect())
+    }
+
+    fn is_must(&self, flow: u32) -> bool {
+        self.0.get(&flow).is_some_and(|rule| rule.must_flow)
+    }
+
+    fn name(&self, flow: u32) -> String {
+        match self.0.get(&flow) {
+            Some(rule) => format!("{}/{}", rule.conduit, rule.flow),
+            None => UNDECLARED.to_owned(),
+        }
+    }
+
+    /// A few of them, in words.
+    fn list(&self, flows: impl Iterator<Item = u32>) -> String {
+        let names: BTreeSet<String> = flows.map(|flow| self.name(flow)).collect();
+        let more = names.len().saturating_sub(NAMED_MAX);
+        let mut named: Vec<String> = names.into_iter().take(NAMED_MAX).collect();
+        if more > 0 {
+            named.push(format!("{more} more"));
+        }
+        named.join(", ")
+    }
+}

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use penstock_policy::ids::Digest;
 use penstock_policy::plan::Plan;
-use penstock_policy::release::Trust;
+use penstock_policy::release::{Statement, Trust};
 use penstock_proto::convert::PolicyMark;
 use penstock_proto::v1::PolicyOffer;
 use prost::Message as _;
@@ -55,6 +55,8 @@ pub struct StoredPolicy {
     pub plan: Arc<Plan>,
     /// How far it goes.
     pub order: Order,
+    /// Signed as an emergency: it waits for no window.
+    pub emergency: bool,
 }
 
 /// What the store holds of policies.
@@ -489,6 +491,7 @@ fn decode(bytes: &[u8]) -> Result<StoredPolicy, StoredPolicyError> {
         return Err(StoredPolicyError::Foreign);
     }
     Ok(StoredPolicy {
+        emergency: Statement::from_bytes(&release.statement).is_ok_and(|statement| statement.emergency),
         mark: PolicyMark {
             revision: trust.floor,
             plan: Digest::of(&offer.plan),

@@ -37,6 +37,7 @@ pub(crate) fn plant(title: &str, zones: &[(ZoneKind, usize)], conduits: &[(usize
             contact: Some("ot@example.org".into()),
         }),
         approvers: ApproverSet {
+            emergency_threshold: None,
             threshold: 1,
             people: BTreeMap::new(),
         },

@@ -65,6 +65,7 @@ fn plant(conduits: usize, gateways: usize) -> Plant {
         title: String::new(),
         owner: None,
         approvers: ApproverSet {
+            emergency_threshold: None,
             threshold: 1,
             people: BTreeMap::from([(
                 id("approver"),
@@ -206,6 +207,7 @@ fn build_a_release_for_a_thousand_gateways(bencher: Bencher<'_, '_>, conduits: u
     let plant = plant(conduits, 1_000);
     bencher.bench_local(|| {
         let draft = Draft {
+            emergency: false,
             revision: Revision(1),
             parent: None,
             replaces: Vec::new(),

@@ -39,6 +39,7 @@ pub(crate) fn key(seed: u8) -> ApproverKey {
 /// A set of these approvers, each with the key of its number.
 pub(crate) fn approvers(threshold: u8, people: &[(&str, u8)]) -> ApproverSet {
     ApproverSet {
+        emergency_threshold: None,
         threshold,
         people: people
             .iter()

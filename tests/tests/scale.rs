@@ -45,6 +45,7 @@ fn read(text: &str) -> Plant {
 
 fn released(plant: &Plant) -> Release {
     let draft = Draft {
+        emergency: false,
         revision: Revision(1),
         parent: None,
         replaces: Vec::new(),

@@ -134,7 +134,12 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         }
         let signers: Vec<_> = verified.release.signers.iter().map(ToString::to_string).collect();
         if told == Reporting::NotYet {
-            let by = format!("signed by {}", signers.join(", "));
+            let kind = if verified.release.statement.emergency {
+                "an emergency, "
+            } else {
+                ""
+            };
+            let by = format!("{kind}signed by {}", signers.join(", "));
             let verified = record::policy("verified", revision.0, verified.plan_digest.0, &by);
             self.audit.note(verified);
         }
@@ -159,6 +164,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             statement: verified.release.digest,
             plan,
             order: order.clone(),
+            emergency: verified.release.statement.emergency,
         };
         self.note_what_is_due().await;
         let stored = {

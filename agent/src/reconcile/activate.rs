@@ -35,6 +35,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         };
         let gate = Gate {
             order: &desired.order,
+            emergency: desired.emergency,
             journal: &self.journal,
             windows: self.site.windows(plan),
         };

@@ -314,6 +314,7 @@ fn approvers() -> ApproverSet {
         role: None,
     };
     ApproverSet {
+        emergency_threshold: None,
         threshold: 1,
         people: BTreeMap::from([(ApproverId::new("anna").unwrap(), anna)]),
     }
@@ -388,6 +389,7 @@ fn offer_by(
     let plan_bytes = plan.to_bytes();
     let leaf = leaf_bytes(&plan.gateway, Revision(revision), Digest::of(&plan_bytes));
     let bytes = Statement {
+        emergency: false,
         format: STATEMENT_FORMAT.to_owned(),
         plant: plan.plant.clone(),
         revision: Revision(revision),

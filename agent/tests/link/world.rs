@@ -121,6 +121,7 @@ pub fn approvers() -> ApproverSet {
         role: None,
     };
     ApproverSet {
+        emergency_threshold: None,
         threshold: 2,
         people: BTreeMap::from([
             (ApproverId::new("anna").unwrap(), person(1)),
@@ -205,6 +206,7 @@ pub fn offer_naming(
     let plan = plan.to_bytes();
     let leaf = leaf_bytes(&gateway(), Revision(revision), Digest::of(&plan));
     let statement = Statement {
+        emergency: false,
         format: STATEMENT_FORMAT.to_owned(),
         plant: plant(),
         revision: Revision(revision),

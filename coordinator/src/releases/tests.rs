@@ -70,6 +70,7 @@ impl Proposal {
             .plant
             .unwrap();
         let draft = Draft {
+            emergency: false,
             revision: Revision(revision),
             parent,
             replaces: Vec::new(),

@@ -85,6 +85,7 @@ pub fn statement(folder: &Path, author: &str) -> Vec<u8> {
     let documents = Documents::read(&folder.join("plant")).unwrap();
     let (plant, _) = penstock::loading::examine(&documents).unwrap();
     let draft = Draft {
+        emergency: false,
         revision: Revision(1),
         parent: None,
         replaces: Vec::new(),

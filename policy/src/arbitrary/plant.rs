@@ -91,6 +91,7 @@ fn approvers() -> ApproverSet {
         0xe1, 0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
     ]);
     ApproverSet {
+        emergency_threshold: None,
         threshold: 1,
         people: BTreeMap::from([(
             name::<ApproverId>("approver".to_owned()),

@@ -276,6 +276,8 @@ codes! {
         "A conduit that a grant of remote access names is open during its grants only. When the last one is taken out of the document, nothing says so any longer, and the conduit is open at all times. Write `only_by_grant: yes` at the conduit: it then stays closed without a grant, and grants that are over can be removed."
     712 Error NotByGrant "This cannot hang on a grant of remote access."
         "Grants open a conduit for a person and a time. A flow that must flow, or a bridge that carries messages by itself, would stand still between them; `only_by_grant: no` contradicts a grant that names the conduit. Put what stands at all times into a conduit of its own."
+    713 Error EmergencyThreshold "An emergency needs more signatures than any other release, and no more than there are approvers."
+        "An emergency skips the change window, the shadow and the soak between waves: what others would notice in that time, more people have to see before they sign. `emergency_threshold` is higher than `threshold`; where `threshold` is the number of `people` already, it is that number too. Without the key there are no emergencies, and every release waits for its windows."
 
     801 Warning NotEnforced "The key is recorded, not enforced in this version."
         "The document holds what was written, the diff and the approvers show it, and nothing acts on it: a conduit with `tunnel: yes` crosses as it is. Do not rely on it: see to it by other means, or leave the key out until a version enforces it."

@@ -324,17 +324,33 @@ fn yes_or_no(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
 }
 
+/// What changes about emergencies.
+fn emergencies(old: Option<u8>, new: Option<u8>) -> Option<String> {
+    match (old, new) {
+        (None, Some(new)) => Some(format!(
+            "{new} may sign an emergency, which waits for no window and is in force everywhere at once"
+        )),
+        (Some(old), Some(new)) if old != new => {
+            Some(format!("{new} must sign an emergency instead of {old}"))
+        }
+        (Some(_), None) => Some("there are no emergencies after this release".to_owned()),
+        _ => None,
+    }
+}
+
 fn approvers(old: Option<&ApproverSet>, new: &ApproverSet, changes: &mut Vec<Change>) {
     let mut details = Vec::new();
     let Some(old) = old else {
         changes.push(Change {
             subject: Subject::Approvers,
             effect: Effect::Added,
-            details: vec![format!(
+            details: std::iter::once(format!(
                 "{} of {} must sign",
                 new.threshold,
                 and(new.people.keys())
-            )],
+            ))
+            .chain(emergencies(None, new.emergency_threshold))
+            .collect(),
         });
         return;
     };
@@ -347,6 +363,7 @@ fn approvers(old: Option<&ApproverSet>, new: &ApproverSet, changes: &mut Vec<Cha
             new.threshold, old.threshold
         ));
     }
+    details.extend(emergencies(old.emergency_threshold, new.emergency_threshold));
     let names: BTreeSet<_> = old.people.keys().chain(new.people.keys()).collect();
     for name in names {
         match (old.people.get(name), new.people.get(name)) {

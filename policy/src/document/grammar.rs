@@ -70,6 +70,8 @@ record! {
     Approvers "the approvers" {
         /// How many different people must sign, none of them the author. At least 1.
         required threshold: Number<1, 255>,
+        /// How many must sign an emergency, which waits for no window. More than `threshold`, or everybody. Without it there are none.
+        optional emergency_threshold: Number<1, 255>,
         /// The people by name.
         required people: Table<ApproverId, Approver>,
     }

@@ -23,8 +23,24 @@ pub struct Owner {
 pub struct ApproverSet {
     /// Signatures needed, by different people, none of them the author. At least 1.
     pub threshold: u8,
+    /// The same for an emergency, which waits for no window and is watched by nobody before it goes everywhere; `None`: there are
+    /// no emergencies. Higher than `threshold`, or all of them where `threshold` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emergency_threshold: Option<u8>,
     /// Their keys.
     pub people: BTreeMap<ApproverId, Approver>,
+}
+
+impl ApproverSet {
+    /// How many have to sign; `None`: nobody can, since these approvers have no emergencies.
+    pub fn needed(&self, emergency: bool) -> Option<u8> {
+        // A set that was stored with threshold 0 must still not mean "nobody has to sign", nor may an emergency need fewer.
+        let threshold = self.threshold.max(1);
+        match emergency {
+            false => Some(threshold),
+            true => self.emergency_threshold.map(|more| more.max(threshold)),
+        }
+    }
 }
 
 /// One approver.

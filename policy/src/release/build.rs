@@ -30,6 +30,8 @@ pub struct Draft {
     pub reason: String,
     /// When, milliseconds since 1970.
     pub created_ms: u64,
+    /// See [`Statement::emergency`].
+    pub emergency: bool,
 }
 
 impl Draft {
@@ -44,6 +46,7 @@ impl Draft {
             ticket: statement.ticket.clone(),
             reason: statement.reason.clone(),
             created_ms: statement.created_ms,
+            emergency: statement.emergency,
         }
     }
 }
@@ -106,6 +109,7 @@ pub fn build(plant: &Plant, draft: Draft) -> Result<Release, BuildError> {
         ticket: draft.ticket,
         reason: draft.reason,
         created_ms: draft.created_ms,
+        emergency: draft.emergency,
     };
     statement.well_formed().map_err(BuildError::Refused)?;
     Ok(Release {

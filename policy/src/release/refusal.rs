@@ -64,6 +64,14 @@ pub enum OfferRefused {
         /// Whose count, in words.
         signers: String,
     },
+    /// An emergency of a plant that has none.
+    #[error(
+        "{revision} is an emergency, and the approvers in force have no `emergency_threshold`: propose it without `--emergency`, or release a document first in which `approvers` has one"
+    )]
+    NoEmergencies {
+        /// The release.
+        revision: Revision,
+    },
     /// Enough signatures only if the author's own were counted.
     #[error(
         "{revision} is signed by its own author {author}, which does not count; {counted} of {needed} others have signed: another approver must sign it"
@@ -165,6 +173,7 @@ impl OfferRefused {
             Self::Contradictory(_) => "contradictory",
             Self::Unsigned { .. } => "unsigned",
             Self::UnderSigned { .. } => "under-signed",
+            Self::NoEmergencies { .. } => "no-emergencies",
             Self::SelfApproved { .. } => "self-approved",
             Self::Older { .. } => "older",
             Self::NumberReused { .. } => "number-reused",

@@ -53,6 +53,16 @@ pub struct Statement {
     pub reason: String,
     /// When it was made, milliseconds since 1970; for people, no decision rests on it.
     pub created_ms: u64,
+    /// It waits for no window, no shadow and no soak, and needs the signatures of the approvers' emergency threshold for that.
+    /// Never in the statement's bytes where it is not so: software from before emergencies refuses them whole.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub emergency: bool,
+}
+
+// What serde asks for.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Why bytes are not a statement.
@@ -144,7 +154,7 @@ impl Statement {
 }
 
 impl ApproverSet {
-    /// Whether its threshold can be met at all: by that many different keys.
+    /// Whether its thresholds can be met at all, by that many different keys, and an emergency needs more of them.
     pub(super) fn satisfiable(&self) -> Result<(), String> {
         let keys: std::collections::BTreeSet<_> = self.people.values().map(|person| person.key).collect();
         if self.threshold == 0 {
@@ -157,7 +167,21 @@ impl ApproverSet {
                 keys.len()
             ));
         }
-        Ok(())
+        match self.emergency_threshold {
+            Some(more) if usize::from(more) > keys.len() => Err(format!(
+                "{more} signatures would be needed in an emergency, but the approvers have {} different keys",
+                keys.len()
+            )),
+            Some(more) if more < self.threshold => Err(format!(
+                "{more} signatures would be enough in an emergency, and {} are needed otherwise",
+                self.threshold
+            )),
+            Some(more) if more == self.threshold && usize::from(more) < keys.len() => Err(format!(
+                "an emergency would need {more} signatures, no more than any other release, and the approvers have {} different keys",
+                keys.len()
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

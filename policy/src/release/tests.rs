@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod chain;
+mod emergency;
 mod hostile;
 mod kept;
 
@@ -30,6 +31,7 @@ fn plant() -> Plant {
 
 fn draft(revision: u64, parent: Option<Digest>) -> Draft {
     Draft {
+        emergency: false,
         revision: Revision(revision),
         parent,
         replaces: Vec::new(),

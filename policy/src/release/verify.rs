@@ -5,6 +5,7 @@
 //! and what it needs. Nothing of the plan is parsed before its digest is proved to be under the signed root (but to name
 //! the fault better).
 //!
+//! An emergency needs the emergency threshold of the approvers in force before it, and is refused where they have none.
 //! Signatures count by person *and* by key among the approvers that the gateway trusts now. One invalid signature
 //! of a known approver refuses the offer: something on the way is at fault or hostile. Signatures of people whom
 //! the gateway does not know are passed over; they may be the next set's.
@@ -189,9 +190,10 @@ fn count_signatures(
     bytes: &[u8],
     signatures: &[Signature],
 ) -> Result<Vec<ApproverId>, OfferRefused> {
-    // A set that was stored with threshold 0 must still not mean "nobody has to sign".
-    let needed = approvers.threshold.max(1);
     let revision = statement.revision;
+    let needed = approvers
+        .needed(statement.emergency)
+        .ok_or(OfferRefused::NoEmergencies { revision })?;
     if signatures.is_empty() {
         return Err(OfferRefused::Unsigned { revision, needed });
     }

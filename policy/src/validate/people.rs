@@ -48,6 +48,31 @@ pub(super) fn approvers(context: &Context<'_>, faults: &mut Faults) -> Option<Ap
                 .help("name at least two approvers, and write `threshold: 2`"),
         );
     }
+    if let (Some(more), Some(threshold)) = (approvers.emergency_threshold.get(), approvers.threshold.get()) {
+        let (number, people) = (u64::from(more.value.0), people.0.len() as u64);
+        let fault = |message: String, label: &'static str, help: &'static str| {
+            Fault::new(Code::EmergencyThreshold, more.place, message)
+                .label(label)
+                .related(threshold.place, "what any other release needs")
+                .help(help)
+        };
+        if number > people {
+            faults.add(fault(
+                format!("an emergency needs {number} signatures, but there are {people} approvers"),
+                "never reached",
+                "name more people, or leave the key out: then there are no emergencies",
+            ));
+        } else if number <= u64::from(threshold.value.0) && number < people {
+            faults.add(fault(
+                format!(
+                    "an emergency needs {number} of {people} signatures, and any other release {}",
+                    threshold.value.0
+                ),
+                "not more than otherwise",
+                "write a higher number: nobody watches what an emergency does before it is everywhere",
+            ));
+        }
+    }
     let mut keys: BTreeMap<PublicKey, (Place, &ApproverId)> = BTreeMap::new();
     for (name, _, person) in people.readable() {
         let Some(key) = person.key.get() else { continue };
@@ -75,6 +100,10 @@ pub(super) fn approvers(context: &Context<'_>, faults: &mut Faults) -> Option<Ap
     })?;
     Some(ApproverSet {
         threshold: u8::try_from(approvers.threshold.value()?.0).ok()?,
+        emergency_threshold: match approvers.emergency_threshold.value() {
+            Some(more) => Some(u8::try_from(more.0).ok()?),
+            None => None,
+        },
         people: made,
     })
 }

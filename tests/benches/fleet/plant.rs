@@ -48,6 +48,7 @@ pub(super) fn release(gateways: u32, revision: u64, parent: Option<Digest>) -> B
         content: text.as_bytes(),
     };
     let draft = Draft {
+        emergency: false,
         revision: Revision(revision),
         parent,
         replaces: Vec::new(),

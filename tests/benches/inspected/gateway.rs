@@ -131,6 +131,7 @@ fn store(folder: &Path, plan: &Plan) {
         plant: plan.plant.clone(),
         gateway: plan.gateway.clone(),
         approvers: ApproverSet {
+            emergency_threshold: None,
             threshold: 1,
             people: BTreeMap::new(),
         },

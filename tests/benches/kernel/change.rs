@@ -116,6 +116,7 @@ fn trust(plan: &Plan) -> Trust {
         plant: plan.plant.clone(),
         gateway: plan.gateway.clone(),
         approvers: ApproverSet {
+            emergency_threshold: None,
             threshold: 1,
             people: BTreeMap::from([(name, person)]),
         },
@@ -128,6 +129,7 @@ fn offer(plan: &Plan, revision: u64, parent: Option<Digest>) -> (Arc<PolicyOffer
     let bytes = plan.to_bytes();
     let leaf = leaf_bytes(&plan.gateway, Revision(revision), Digest::of(&bytes));
     let statement = Statement {
+        emergency: false,
         format: STATEMENT_FORMAT.to_owned(),
         plant: plan.plant.clone(),
         revision: Revision(revision),

@@ -59,6 +59,7 @@ fn enrol(world: &World, authority: &Authority, holder: &Authority) {
         coordinators: Vec::new(),
         root_digest: Digest::of(authority.0.der()),
         approvers: ApproverSet {
+            emergency_threshold: None,
             threshold: 1,
             people: BTreeMap::new(),
         },

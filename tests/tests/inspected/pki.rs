@@ -122,6 +122,7 @@ impl Pki {
             coordinators: Vec::new(),
             root_digest: self.authority.root_digest(),
             approvers: ApproverSet {
+                emergency_threshold: None,
                 threshold: 1,
                 people: BTreeMap::new(),
             },

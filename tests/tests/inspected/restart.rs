@@ -28,6 +28,7 @@ pub fn prepare(lab: &Lab, world: &World, plan: &Plan) -> PathBuf {
         plant: plan.plant.clone(),
         gateway: plan.gateway.clone(),
         approvers: ApproverSet {
+            emergency_threshold: None,
             threshold: 1,
             people: std::collections::BTreeMap::new(),
         },

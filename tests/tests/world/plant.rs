@@ -83,6 +83,7 @@ fn approvers() -> ApproverSet {
         role: None,
     };
     ApproverSet {
+        emergency_threshold: None,
         threshold: 1,
         people: BTreeMap::from([(ApproverId::new("anna").unwrap(), anna)]),
     }
@@ -164,6 +165,7 @@ fn sign(revision: u64, parent: Option<Digest>, key: u8) -> Release {
     };
     let tree = Tree::new(plans.iter().enumerate().map(leaf).collect());
     let bytes = Statement {
+        emergency: false,
         format: STATEMENT_FORMAT.to_owned(),
         plant: plant(),
         revision: Revision(revision),

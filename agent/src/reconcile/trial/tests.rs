@@ -86,6 +86,7 @@ proptest! {
         trial_ms in prop::option::of(0..7_200_000_u64),
         word in 0..3_usize,
         minute in 0..180_u64,
+        emergency in any::<bool>(),
     ) {
         let order = Order {
             upto: if staged_only { Upto::Staged } else { Upto::Active },
@@ -115,6 +116,7 @@ proptest! {
         };
         let needs = trial_ms.map_or(0, |ms| ms.max(10_000)) + 60_000;
         let fits = match &windows {
+            _ if emergency => true,
             None => true,
             Some(Ok(all)) => synchronised
                 && *all != Windows::new(TimeZone::UTC, Vec::new())
@@ -126,7 +128,7 @@ proptest! {
         let words = [Interlock::NotDeclared, Interlock::Safe, Interlock::NotSafe("running".to_owned())];
         let now = Time { wall_ms: SUNDAY_MS + minute * 60_000, synchronised, boot: Duration::ZERO };
         let mut asked = false;
-        let gate = Gate { order: &order, journal: &journal, windows };
+        let gate = Gate { order: &order, emergency, journal: &journal, windows };
         let judged = gate.judge(now, || { asked = true; words[word].clone() });
         prop_assert_eq!(asked, free);
         prop_assert_eq!(judged.is_ok(), free && word < 2, "{:?}", judged);

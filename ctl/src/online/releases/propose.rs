@@ -96,6 +96,7 @@ pub(super) async fn propose(
     let revision = joined.revision;
     ask::confirm(out, why.yes, &format!("Propose this as release r{revision}?"))?;
     let draft = Draft {
+        emergency: false,
         revision: Revision(revision),
         parent: head,
         replaces: joined.replaces,

@@ -57,6 +57,7 @@ const LINES: &[Line] = &[
     ("owner.contact", Record, "plant: test-works\n", "plant: test-works\nowner: { organisation: Works, contact: ot@works.example }\n"),
     ("approvers", Release, "threshold: 2", "threshold: 1"),
     ("approvers.threshold", Release, "threshold: 2", "threshold: 1"),
+    ("approvers.emergency_threshold", Release, "threshold: 2\n", "threshold: 2\n  emergency_threshold: 2\n"),
     ("approvers.people", Release, "    ben: {", "    cleo: { key: \"ed25519:0ac89f326ec1a4d2cfe9fa3a92deab2eabf9e532f72b39c14830d1a03edce4c8\" }\n    ben: {"),
     ("approvers.people.*.key", Release, "ed25519:8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c", "ed25519:8142899829d38d0f3bec25a6be45e90ea4c9c9382fa1fb20673a186a2f4137fd"),
     ("approvers.people.*.role", Record, "6f5c\" }", "6f5c\", role: manager }"),

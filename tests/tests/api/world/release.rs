@@ -123,6 +123,7 @@ pub fn built_replacing(
         .plant
         .unwrap_or_else(|| panic!("{:?}", loaded.diagnostics.iter().collect::<Vec<_>>()));
     let draft = Draft {
+        emergency: false,
         revision: Revision(revision),
         parent,
         replaces,

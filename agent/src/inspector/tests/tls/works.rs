@@ -60,6 +60,7 @@ impl Authority {
             coordinators: Vec::new(),
             root_digest: Digest::of(self.0.der()),
             approvers: ApproverSet {
+                emergency_threshold: None,
                 threshold: 1,
                 people: std::collections::BTreeMap::new(),
             },

@@ -414,6 +414,14 @@ pub(super) const EXAMPLES: &[(Code, Spoil)] = &[
     ),
     (Code::ThresholdUnreachable, Edit("threshold: 2", "threshold: 3")),
     (
+        Code::EmergencyThreshold,
+        Edit("threshold: 2", "threshold: 2\n  emergency_threshold: 3"),
+    ),
+    (
+        Code::EmergencyThreshold,
+        Edit("threshold: 2", "threshold: 1\n  emergency_threshold: 1"),
+    ),
+    (
         Code::SharedKey,
         Edit(
             "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c",

@@ -130,6 +130,11 @@ impl RecordedRelease {
         })
     }
 
+    /// Whether it was proposed as an emergency: with its emergency threshold met, a rollout skips shadow, soak and start.
+    pub fn is_emergency(&self) -> bool {
+        self.statement.emergency
+    }
+
     /// Statement and signatures for the wire: the exact bytes.
     pub fn signed(&self) -> v1::SignedRelease {
         signed(&self.record.statement, &self.record.signatures)

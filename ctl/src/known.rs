@@ -100,15 +100,7 @@ impl KnownPlant {
         );
         let path = contexts.root().join("known").join(name);
         if !path.exists() {
-            return Ok(Self {
-                path,
-                remembered: KnownFile {
-                    format: FORMAT.to_owned(),
-                    verified: None,
-                    numbers: BTreeMap::new(),
-                    seen: Vec::new(),
-                },
-            });
+            return Ok(Self::empty(path));
         }
         let bytes = files::read(&path, FILE_BYTES_MAX)?;
         let remembered: KnownFile =
@@ -117,6 +109,19 @@ impl KnownPlant {
             return Err(damaged(&path).because(format!("it has the format `{}`", remembered.format)));
         }
         Ok(Self { path, remembered })
+    }
+
+    /// Nothing is known yet.
+    pub(crate) fn empty(path: PathBuf) -> Self {
+        Self {
+            path,
+            remembered: KnownFile {
+                format: FORMAT.to_owned(),
+                verified: None,
+                numbers: BTreeMap::new(),
+                seen: Vec::new(),
+            },
+        }
     }
 
     /// The release that this person verified last; `None`: none yet.
@@ -171,6 +176,11 @@ impl KnownPlant {
     /// The highest number that is known to be used.
     pub fn highest(&self) -> u64 {
         self.remembered.numbers.keys().next_back().copied().unwrap_or(0)
+    }
+
+    /// The release that this machine has seen under a number.
+    pub(crate) fn number_of(&self, revision: Revision) -> Option<Digest> {
+        self.remembered.numbers.get(&revision.0).copied()
     }
 
     /// Refuses a number under which this machine has seen another release.

@@ -37,6 +37,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         of::<signing::Verified>("release-verify"),
         of::<releases::ReleaseShown>("release"),
         of::<releases::ReleaseList>("release-list"),
+        of::<releases::KnownShown>("release-known"),
         of::<login::LoggedIn>("login"),
         of::<login::Whoami>("whoami"),
         of::<login::ContextList>("context"),
@@ -96,6 +97,7 @@ release-sign: Signed Stated\n\
 release-verify: Verified Stated\n\
 release: ReleaseShown Assurance Base ChangeLine Changes FindingLine FindingsCompared GatewayTouch MustFlowLine Recorded RecordedEnd RecordedRefusal RecordedSum RecordedUnjudged ReleaseLine Stated WayLine ZonePair ZonePairs\n\
 release-list: ReleaseList ReleaseLine\n\
+release-known: KnownShown Stated\n\
 login: LoggedIn\n\
 whoami: Whoami\n\
 context: ContextList ContextLine\n\

@@ -78,6 +78,8 @@ reasons! {
     AuthorMismatch = "AUTHOR_MISMATCH", PermissionDenied;
     /// The approver is the author.
     SelfApproval = "SELF_APPROVAL", PermissionDenied;
+    /// The release is an emergency, and the approvers in force have no threshold for one.
+    NoEmergencies = "NO_EMERGENCIES", FailedPrecondition;
     /// The caller is not the approver that the signature names, or not one of the approvers in force.
     NotAnApprover = "NOT_AN_APPROVER", PermissionDenied;
     /// The signature does not verify over the release that is recorded.

@@ -95,7 +95,11 @@ fn without_progress(
     };
     let threshold = match state {
         v1::ReleaseState::Proposed | v1::ReleaseState::Rejected | v1::ReleaseState::Withdrawn => {
-            releases.approvers_in_force(recorded).threshold
+            let approvers = releases.approvers_in_force(recorded);
+            // An emergency that ended may be older than the day on which emergencies did.
+            approvers
+                .needed(statement.emergency)
+                .unwrap_or(approvers.threshold)
         }
         // Who had to sign what is history stands in the release before it; the count of signatures is what it took.
         _ => u8::try_from(record.signatures.len()).unwrap_or(u8::MAX),
@@ -120,6 +124,7 @@ fn without_progress(
         ended_by: ended.map(|ended| ended.by.to_string()).unwrap_or_default(),
         ended_ms: ended.map_or(0, |ended| ended.at_ms),
         ended_reason: ended.map(|ended| ended.reason.clone()).unwrap_or_default(),
+        emergency: recorded.is_emergency(),
         ..v1::Release::default()
     }
 }

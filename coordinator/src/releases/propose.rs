@@ -176,6 +176,17 @@ impl Releases {
             || statement.approvers.clone(),
             |current| current.recorded.statement.approvers.clone(),
         );
+        let Some(needed) = approvers.needed(statement.emergency) else {
+            return Err(Refusal::new(
+                Reason::NoEmergencies,
+                format!(
+                    "{} is an emergency, and the approvers in force have no `emergency_threshold`: propose it without `--emergency`, \
+                     or release a document first in which `approvers` has one",
+                    statement.revision
+                ),
+            )
+            .field("statement.emergency", "no approvers could sign it"));
+        };
         let is_author = |name: &str| name == statement.author.as_str();
         let own = approvers
             .people
@@ -188,15 +199,14 @@ impl Releases {
             .map(|person| person.key)
             .filter(|key| Some(*key) != own)
             .collect();
-        if others.len() >= usize::from(approvers.threshold) {
+        if others.len() >= usize::from(needed) {
             return Ok(());
         }
         Err(Refusal::new(
             Reason::SelfApproval,
             format!(
-                "nobody could approve it: {} signatures are needed, the author's own does not count, and the approvers in \
+                "nobody could approve it: {needed} signatures are needed, the author's own does not count, and the approvers in \
                  force without {} are {}; somebody else has to propose it",
-                approvers.threshold,
                 statement.author,
                 others.len()
             ),

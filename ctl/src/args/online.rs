@@ -22,6 +22,10 @@ pub enum Release {
         /// Why, in a sentence.
         #[arg(long)]
         reason: String,
+        /// As an emergency: it waits for no change window, no shadow and no wave, and needs the signatures of the approvers'
+        /// `emergency_threshold`. The interlock and the trial on each gateway stay.
+        #[arg(long)]
+        emergency: bool,
         /// Also if the current release has exactly this document, and on top of what gateways and you hold that the
         /// coordinator does not know: after it was restored from a backup.
         #[arg(long)]
@@ -121,6 +125,10 @@ pub enum Release {
         /// Why, in a sentence.
         #[arg(long)]
         reason: String,
+        /// As an emergency: it waits for no change window, no shadow and no wave, and needs the signatures of the approvers'
+        /// `emergency_threshold`. The interlock and the trial on each gateway stay.
+        #[arg(long)]
+        emergency: bool,
         /// Your own copy of the document in force, to compare with where this machine has verified no release yet.
         #[arg(long, value_name = "PATH")]
         base: Option<PathBuf>,
@@ -131,6 +139,9 @@ pub enum Release {
         #[arg(long, short)]
         yes: bool,
     },
+    /// The release that you verified last on this machine, with its eight words; asks no coordinator
+    #[command(after_help = "Example:\n  penstock release known      # and compare the words by telephone")]
+    Known,
     /// Sign a statement without a coordinator, for instance on a machine that has no network
     #[command(
         after_help = "Example:\n  penstock release sign r4.statement --key a.silva.key --as a.silva --documents plant/ -o r4.signed"

@@ -46,8 +46,12 @@ pub struct Stated {
     pub reason: String,
     /// When it was made, milliseconds since 1970.
     pub created_ms: u64,
+    /// Whether it is an emergency, which waits for no change window and no wave.
+    pub emergency: bool,
     /// Digest of the statement's exact bytes.
     pub statement_digest: String,
+    /// The digest's first eight bytes in words, to be compared by telephone.
+    pub words: String,
 }
 
 impl Stated {
@@ -65,12 +69,33 @@ impl Stated {
             ticket: statement.ticket.clone(),
             reason: statement.reason.clone(),
             created_ms: statement.created_ms,
+            emergency: statement.emergency,
             statement_digest: Digest::of(bytes).to_string(),
+            words: release::spoken(&Digest::of(bytes)),
         }
+    }
+
+    /// Its name in a question to whoever is about to give it force.
+    pub(crate) fn asked(&self) -> String {
+        let digest: String = self
+            .statement_digest
+            .trim_start_matches("sha256:")
+            .chars()
+            .take(12)
+            .collect();
+        let kind = if self.emergency {
+            "the EMERGENCY release"
+        } else {
+            "release"
+        };
+        format!("{kind} r{} ({digest})", self.revision)
     }
 
     /// Writes it for people.
     pub fn page(&self, page: &mut Page) {
+        if self.emergency {
+            emergency_page(page);
+        }
         let plain = |text: &str| page.style.paint(Tone::Plain, text);
         let facts = [
             (
@@ -82,6 +107,7 @@ impl Stated {
             ("reason", plain(&self.reason)),
             ("made", plain(&words::when(self.created_ms, words::now_ms()))),
             ("gateways", plain(&self.gateways.to_string())),
+            ("words", page.paint(Tone::Strong, &self.words)),
             ("statement", page.paint(Tone::Dim, &self.statement_digest)),
             ("document", page.paint(Tone::Dim, &self.document_digest)),
             ("plans", page.paint(Tone::Dim, &self.plans_root)),
@@ -94,6 +120,19 @@ impl Stated {
             ));
         }
     }
+}
+
+/// Says what an emergency is, loudly, before it is proposed or signed and wherever it is shown.
+pub(crate) fn emergency_page(page: &mut Page) {
+    let loud = page.paint(Tone::Bad, "▲▲ EMERGENCY ▲▲");
+    page.line(format!(
+        "{loud} It waits for no change window, is judged in no shadow and watched in no wave: each gateway enforces it as soon as \
+         its interlock lets it, on trial."
+    ));
+    page.line(
+        "   A gateway that does not enforce the release before it yet takes that change with it, at once, too.",
+    );
+    page.gap();
 }
 
 /// A statement's exact bytes, read strictly.
@@ -246,11 +285,7 @@ pub(crate) fn sign(out: &Output, request: &SignRequest<'_>) -> Result<Exit, Fail
     crate::ask::confirm(
         out,
         request.yes,
-        &format!(
-            "Sign release r{} ({}) as {approver}?",
-            statement.revision.0,
-            crate::known::short(&Digest::of(&envelope.statement))
-        ),
+        &format!("Sign {} as {approver}?", stated.asked()),
     )?;
     let signature = key.sign(approver.clone(), &envelope.statement).map_err(|error| {
         Failure::altered("statement-unusable", "the statement cannot be signed").caused_by(&error)
@@ -386,7 +421,11 @@ pub(crate) fn verify(
     out.show(&Verified {
         statement: Stated::of(&verified.statement, &envelope.statement),
         signers: verified.signers.iter().map(ToString::to_string).collect(),
-        threshold: trust.approvers.threshold,
+        // It was verified, so that there is one.
+        threshold: trust
+            .approvers
+            .needed(verified.statement.emergency)
+            .unwrap_or(trust.approvers.threshold),
         documents_compared: documents.is_some(),
     })?;
     Ok(Exit::Done)

@@ -1,4 +1,6 @@
-//! `gateways` and `operators`: who belongs to the plant, and tokens to enrol them.
+//! `gateways` and `operators`: who belongs to the plant, and tokens to enrol them. What is shown of gateways is in `fleet/lines`.
+
+mod lines;
 
 use std::path::Path;
 
@@ -9,12 +11,15 @@ use penstock_proto::peer::Subject;
 use penstock_proto::token::{Secret, Token};
 use penstock_proto::v1::create_token_request::Subject as TokenSubject;
 use penstock_proto::v1::{
-    CreateTokenRequest, Drift, Gateway, ListGatewaysRequest, ListOperatorsRequest, Role,
+    CreateTokenRequest, ListGatewaysRequest, ListOperatorsRequest, ListReleasesRequest, Role,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::lines::{GatewayLine, GatewayList};
+
 use super::login::role_word;
+use super::releases::held::LOOKED_THROUGH;
 use super::{Online, digest, malformed, refused};
 use crate::args::{self, GatewaysCommand, RoleArg};
 use crate::exit::Exit;
@@ -23,94 +28,6 @@ use crate::files::{self, Mode};
 use crate::loading;
 use crate::output::{Output, Page, Report, Tone};
 use crate::words;
-
-/// The gateways of the plant.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct GatewayList {
-    /// Each of them.
-    pub gateways: Vec<GatewayLine>,
-}
-
-/// One gateway.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct GatewayLine {
-    /// Its name.
-    pub name: String,
-    /// Whether it has a certificate.
-    pub enrolled: bool,
-    /// Whether it is connected now.
-    pub connected: bool,
-    /// When it was last heard, milliseconds since 1970; 0: never.
-    pub last_seen_ms: u64,
-    /// Version of its agent.
-    pub software_version: String,
-    /// Revision that it was offered.
-    pub offered: Option<u64>,
-    /// Revision that it has verified and stored.
-    pub staged: Option<u64>,
-    /// Revision that its kernel holds.
-    pub effective: Option<u64>,
-    /// Why it refused the last offer, if it did.
-    pub refused: Option<String>,
-    /// `none`, `repaired`, `present` or `unknown`: foreign changes of the kernel's table.
-    pub drift: String,
-    /// Bytes of audit that wait on the gateway.
-    pub spool_bytes: u64,
-    /// Events that were shed, each replaced by a loss record.
-    pub lost_events: u64,
-    /// Packets that it refused since its agent began.
-    pub denied_packets: u64,
-    /// Operations inside connections that it refused since then, framing attacks among them.
-    pub denied_operations: u64,
-    /// Faults that a person should know.
-    pub faults: Vec<String>,
-    /// What it can enforce.
-    pub capabilities: Vec<String>,
-    /// When its certificate ends, milliseconds since 1970; 0: it has none.
-    pub certificate_expires_ms: u64,
-    /// When the token that was made for it and is not used yet ends, milliseconds since 1970, also if it has ended; 0: none.
-    pub token_expires_ms: u64,
-}
-
-impl From<Gateway> for GatewayLine {
-    fn from(gateway: Gateway) -> Self {
-        let policy = gateway.policy.unwrap_or_default();
-        let spool = gateway.spool.unwrap_or_default();
-        let kernel = gateway.kernel.unwrap_or_default();
-        Self {
-            denied_packets: kernel.denied_packets,
-            denied_operations: kernel.denied_operations,
-            drift: match Drift::try_from(gateway.drift) {
-                Ok(Drift::None) => "none",
-                Ok(Drift::Repaired) => "repaired",
-                Ok(Drift::Present) => "present",
-                Ok(Drift::Unspecified) | Err(_) => "unknown",
-            }
-            .to_owned(),
-            name: gateway.name,
-            enrolled: gateway.enrolled,
-            connected: gateway.connected,
-            last_seen_ms: gateway.last_seen_ms,
-            software_version: gateway.software_version,
-            offered: gateway.offered.map(|mark| mark.revision),
-            staged: policy.staged.map(|mark| mark.revision),
-            effective: policy.effective.map(|mark| mark.revision),
-            refused: policy
-                .refused
-                .map(|refusal| format!("r{}: {}", refusal.revision, refusal.message)),
-            spool_bytes: spool.bytes,
-            lost_events: spool.lost_events,
-            faults: gateway
-                .faults
-                .into_iter()
-                .map(|fault| format!("{}: {}", fault.code, fault.message))
-                .collect(),
-            capabilities: gateway.capabilities,
-            certificate_expires_ms: gateway.certificate_expires_ms,
-            token_expires_ms: gateway.token_expires_ms,
-        }
-    }
-}
 
 /// What is to be said of who has not enrolled: the token that was made for them, by its end.
 fn unused(token_expires_ms: u64, now_ms: u64) -> (Tone, String) {
@@ -124,102 +41,6 @@ fn unused(token_expires_ms: u64, now_ms: u64) -> (Tone, String) {
             Tone::Warn,
             format!("○ token ended {} unused", words::relative(until, now_ms)),
         ),
-    }
-}
-
-impl GatewayLine {
-    fn link(&self, now_ms: u64) -> (Tone, String) {
-        if self.connected {
-            (Tone::Good, "● connected".to_owned())
-        } else if !self.enrolled {
-            unused(self.token_expires_ms, now_ms)
-        } else if self.last_seen_ms == 0 {
-            (Tone::Warn, "◌ never seen".to_owned())
-        } else {
-            (
-                Tone::Warn,
-                format!("◌ last seen {}", words::relative(self.last_seen_ms, now_ms)),
-            )
-        }
-    }
-
-    fn remarks(&self) -> Vec<(Tone, String)> {
-        let mut remarks = Vec::new();
-        if let Some(refused) = &self.refused {
-            remarks.push((Tone::Bad, format!("refused {refused}")));
-        }
-        match self.drift.as_str() {
-            "present" => remarks.push((Tone::Bad, "somebody else changed the kernel's table".to_owned())),
-            "repaired" => remarks.push((
-                Tone::Warn,
-                "a foreign change of the kernel's table was repaired".to_owned(),
-            )),
-            _ => {}
-        }
-        if self.lost_events > 0 {
-            remarks.push((Tone::Bad, format!("{} audit events were lost", self.lost_events)));
-        }
-        remarks.extend(self.faults.iter().map(|fault| (Tone::Bad, fault.clone())));
-        remarks
-    }
-}
-
-impl Report for GatewayList {
-    const SCHEMA: &'static str = "penstock.gateways/1";
-    fn page(&self, page: &mut Page) {
-        if self.gateways.is_empty() {
-            page.line(
-                "no gateways yet: they appear when a token is made for them (penstock gateways token), and with the first release",
-            );
-            return;
-        }
-        let now = words::now_ms();
-        let revision = |mark: Option<u64>| mark.map_or_else(|| "—".to_owned(), |n| format!("r{n}"));
-        let rows: Vec<_> = self
-            .gateways
-            .iter()
-            .map(|gateway| {
-                let behind = gateway.effective != gateway.offered;
-                vec![
-                    (Tone::Strong, gateway.name.clone()),
-                    gateway.link(now),
-                    (Tone::Plain, revision(gateway.offered)),
-                    (Tone::Plain, revision(gateway.staged)),
-                    (
-                        if behind { Tone::Warn } else { Tone::Good },
-                        revision(gateway.effective),
-                    ),
-                    (Tone::Dim, gateway.software_version.clone()),
-                    (
-                        Tone::Dim,
-                        if gateway.certificate_expires_ms == 0 {
-                            "—".into()
-                        } else {
-                            words::relative(gateway.certificate_expires_ms, now)
-                        },
-                    ),
-                ]
-            })
-            .collect();
-        page.table(
-            &[
-                "GATEWAY",
-                "LINK",
-                "OFFERED",
-                "STAGED",
-                "EFFECTIVE",
-                "VERSION",
-                "CERTIFICATE ENDS",
-            ],
-            &rows,
-        );
-        for gateway in &self.gateways {
-            for (tone, remark) in gateway.remarks() {
-                let name = page.paint(Tone::Strong, &gateway.name);
-                let remark = page.paint(tone, &remark);
-                page.line(format!("{name}: {remark}"));
-            }
-        }
     }
 }
 
@@ -238,8 +59,12 @@ pub(crate) async fn gateways(
                 .await
                 .map_err(|s| refused(&s))?
                 .into_inner();
-            let gateways = answer.gateways.into_iter().map(GatewayLine::from).collect();
-            out.show(&GatewayList { gateways })?;
+            let request = ListReleasesRequest {
+                limit: LOOKED_THROUGH,
+            };
+            let releases = online.client.list_releases(request).await;
+            let releases = releases.map_err(|status| refused(&status))?.into_inner().releases;
+            out.show(&GatewayList::judged(answer.gateways, &releases, &online.known()?))?;
         }
         Some(GatewaysCommand::Token {
             gateway,

@@ -5,6 +5,8 @@
 mod approve;
 mod ending;
 mod fetched;
+pub(super) mod held;
+mod last;
 mod parent;
 mod propose;
 mod recorded;
@@ -16,6 +18,7 @@ use std::path::Path;
 use penstock_policy::ids::{Digest, Revision};
 use penstock_proto::v1::{ListReleasesRequest, Release, ReleaseState};
 
+pub use self::last::KnownShown;
 pub use self::recorded::{ChangesAndRecorded, Recorded};
 pub use self::report::{Assurance, ReleaseLine, ReleaseList, ReleaseShown};
 pub use self::standing::Base;
@@ -159,6 +162,7 @@ pub(crate) async fn release(
             path,
             ticket,
             reason,
+            emergency,
             again,
             base,
             recorded,
@@ -173,6 +177,7 @@ pub(crate) async fn release(
             let why = ProposalReason {
                 ticket: ticket.clone(),
                 reason: reason.clone(),
+                emergency: *emergency,
                 again: *again,
                 base: base.clone(),
                 recorded,
@@ -185,6 +190,7 @@ pub(crate) async fn release(
             revision,
             ticket,
             reason,
+            emergency,
             base,
             recorded,
             yes,
@@ -199,6 +205,7 @@ pub(crate) async fn release(
             let why = ProposalReason {
                 ticket: ticket.clone(),
                 reason: reason.clone(),
+                emergency: *emergency,
                 again: false,
                 base: base.clone(),
                 recorded,
@@ -282,6 +289,7 @@ pub(crate) async fn release(
             out.show(&shown)?;
             Ok(Exit::Done)
         }
+        args::Release::Known => last::known(out, context),
         args::Release::Sign {
             statement,
             key,
@@ -404,6 +412,7 @@ fn shown(
         base,
         recorded,
         verified: None,
+        contradictions: Vec::new(),
         done: done.to_owned(),
         documents: fetched
             .documents

@@ -19,6 +19,8 @@ mod callers;
 mod devices;
 mod disk;
 mod effects;
+mod emergencies;
+mod forks;
 mod history;
 mod lies;
 mod names;

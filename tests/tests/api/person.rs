@@ -54,10 +54,21 @@ impl Person {
     }
 
     pub async fn run(&self, arguments: &[&str]) -> Output {
+        self.run_for("json", arguments).await
+    }
+
+    /// What a person reads.
+    pub async fn reads(&self, arguments: &[&str]) -> String {
+        let output = self.run_for("text", arguments).await;
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    async fn run_for(&self, reader: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new(program());
         command
             .env("XDG_CONFIG_HOME", &self.home)
-            .args(["--output", "json"])
+            .args(["--output", reader])
             .args(arguments)
             .stdin(Stdio::null());
         // The coordinator runs in this process.

@@ -27,7 +27,9 @@ use tonic::transport::Channel;
 
 pub use self::gateway::{Session, message};
 pub use self::program::Program;
-pub use self::release::{Built, People, built, built_replacing, document, key, mark, people, release};
+pub use self::release::{
+    Built, People, built, built_as, built_replacing, document, key, mark, people, release,
+};
 
 /// A claim that does not hold fails by then; no test that passes waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(60);

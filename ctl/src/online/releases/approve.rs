@@ -13,12 +13,11 @@ use super::fetched::{FetchedRelease, plant_of};
 use super::recorded::{self, Against};
 use super::report::ReleaseLine;
 use super::standing::ServedChain;
-use super::{ReleaseComparison, is_about, named_by_person, shown};
+use super::{ReleaseComparison, held, is_about, named_by_person, shown};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::keys::{self, passphrase};
-use crate::known::short;
 use crate::offline::changes::Changes;
 use crate::offline::signing::{self, Stated};
 use crate::output::{Output, Page, Report as _, Tone};
@@ -94,9 +93,12 @@ pub(super) async fn approve(
             .map(|plant| (plant, standing.base.revision)),
     };
     let recorded = recorded::recorded(&mut online, out, asked.recorded.as_deref(), against).await;
+    let contradictions = online.contradictions(&standing.known).await?;
+    let stated = Stated::of(statement, &fetched.signed.statement);
     if out.for_people() {
         let mut page = Page::new(out.style);
-        Stated::of(statement, &fetched.signed.statement).page(&mut page);
+        held::show(&contradictions, &mut page);
+        stated.page(&mut page);
         page.gap();
         changes.page(&mut page);
         page.gap();
@@ -110,11 +112,11 @@ pub(super) async fn approve(
         out.text(&page.finish())?;
     }
     let names: Vec<_> = signers.iter().map(ToString::to_string).collect();
-    let (release, names) = (format!("r{revision} ({})", short(&digest)), names.join(", "));
+    let (release, names) = (stated.asked(), names.join(", "));
     let question = if key.is_some() {
-        format!("Sign release {release} as {names}?")
+        format!("Sign {release} as {names}?")
     } else {
-        format!("Bring the signature of {names} to release {release}?")
+        format!("Bring the signature of {names} to {release}?")
     };
     ask::confirm(out, asked.yes, &question)?;
     let signatures: Vec<Signature> = match (key, brought) {
@@ -149,7 +151,9 @@ pub(super) async fn approve(
         base: standing.base,
         recorded,
     };
-    out.show(&shown(&fetched, "signed", Some(compared))?)?;
+    let mut shown = shown(&fetched, "signed", Some(compared))?;
+    shown.contradictions = contradictions;
+    out.show(&shown)?;
     Ok(Exit::Done)
 }
 

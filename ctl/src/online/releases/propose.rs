@@ -9,17 +9,17 @@ use penstock_proto::v1::{DocumentFile, ListGatewaysRequest, ListReleasesRequest,
 
 use super::super::{Online, refused};
 use super::fetched::{FetchedRelease, history};
-use super::is_about;
 use super::recorded::{self, Against};
 use super::report::{ReleaseLine, ReleaseShown};
 use super::standing::{ServedChain, VerifiedStanding};
+use super::{held, is_about};
 use crate::ask;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::loading::LoadedPlant;
 use crate::offline::changes::Changes;
 use crate::offline::check::FindingLine;
-use crate::offline::signing::Stated;
+use crate::offline::signing::{self, Stated};
 use crate::output::{Output, Page, Report as _};
 use crate::words;
 
@@ -27,6 +27,8 @@ use crate::words;
 pub(super) struct ProposalReason {
     pub(super) ticket: Option<String>,
     pub(super) reason: String,
+    /// Without window, shadow and waves, for more signatures.
+    pub(super) emergency: bool,
     /// Also the current release's own document, and on top of histories that the coordinator does not know.
     pub(super) again: bool,
     /// This person's own copy of the document in force.
@@ -71,6 +73,7 @@ pub(super) async fn propose(
         forgives: &|_| why.again,
     };
     let mut standing = online.stand(out, known, &told, why.base.as_deref()).await?;
+    may_be_an_emergency(&standing, loaded, why.emergency)?;
     let joined = join(online, &standing, current.as_ref(), &why).await?;
     let (changes, findings) = Changes::with_findings(standing.plant.as_ref(), &loaded.plant)?;
     let against = Against {
@@ -81,8 +84,13 @@ pub(super) async fn propose(
             .map(|plant| (plant, standing.base.revision)),
     };
     let recorded = recorded::recorded(online, out, why.recorded.as_deref(), against).await;
+    let contradictions = online.contradictions(&standing.known).await?;
     if out.for_people() {
         let mut page = Page::new(out.style);
+        held::show(&contradictions, &mut page);
+        if why.emergency {
+            signing::emergency_page(&mut page);
+        }
         changes.page(&mut page);
         page.gap();
         recorded::show(recorded.as_ref(), &mut page);
@@ -94,9 +102,14 @@ pub(super) async fn propose(
         refuse_errors(&findings)?;
     }
     let revision = joined.revision;
-    ask::confirm(out, why.yes, &format!("Propose this as release r{revision}?"))?;
+    let kind = if why.emergency {
+        "the EMERGENCY release"
+    } else {
+        "release"
+    };
+    ask::confirm(out, why.yes, &format!("Propose this as {kind} r{revision}?"))?;
     let draft = Draft {
-        emergency: false,
+        emergency: why.emergency,
         revision: Revision(revision),
         parent: head,
         replaces: joined.replaces,
@@ -153,6 +166,7 @@ pub(super) async fn propose(
         base: Some(standing.base),
         recorded,
         verified: None,
+        contradictions,
         done: "proposed".to_owned(),
         documents: loaded
             .documents
@@ -162,6 +176,25 @@ pub(super) async fn propose(
             .collect(),
     })?;
     Ok(Exit::Done)
+}
+
+/// Refuses an emergency where the approvers in force, as far as this person verified them, have none.
+fn may_be_an_emergency(
+    standing: &VerifiedStanding,
+    loaded: &LoadedPlant,
+    emergency: bool,
+) -> Result<(), Failure> {
+    let approvers = standing.approvers.as_ref().unwrap_or(&loaded.plant.approvers);
+    if approvers.needed(emergency).is_some() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Refused,
+        "NO_EMERGENCIES",
+        "not proposed: the approvers in force have no `emergency_threshold`, so that no gateway would take an emergency",
+    )
+    .help("propose it without --emergency: it then waits for its windows and waves")
+    .help("for the next time: give `approvers` an `emergency_threshold` and release that document"))
 }
 
 /// What `check` calls an error is not released.

@@ -35,6 +35,8 @@ pub struct ReleaseLine {
     pub approved_by: Vec<String>,
     /// How many have to.
     pub threshold: u32,
+    /// Whether it is an emergency, which waits for no change window and no wave.
+    pub emergency: bool,
     /// When it was proposed, milliseconds since 1970.
     pub created_ms: u64,
     /// When the last signature came that was needed, milliseconds since 1970; 0: not yet.
@@ -57,19 +59,24 @@ pub struct ReleaseLine {
     pub ended_ms: u64,
 }
 
+/// The word of a release's state.
+pub(super) fn state_word(state: i32) -> &'static str {
+    match ReleaseState::try_from(state) {
+        Ok(ReleaseState::Proposed) => "proposed",
+        Ok(ReleaseState::Current) => "current",
+        Ok(ReleaseState::Superseded) => "superseded",
+        Ok(ReleaseState::Rejected) => "rejected",
+        Ok(ReleaseState::Withdrawn) => "withdrawn",
+        Ok(ReleaseState::Overtaken) => "overtaken",
+        Ok(ReleaseState::Unspecified) | Err(_) => "unknown",
+    }
+}
+
 impl ReleaseLine {
     pub(super) fn of(release: Release) -> Result<Self, Failure> {
         Ok(Self {
-            state: match ReleaseState::try_from(release.state) {
-                Ok(ReleaseState::Proposed) => "proposed",
-                Ok(ReleaseState::Current) => "current",
-                Ok(ReleaseState::Superseded) => "superseded",
-                Ok(ReleaseState::Rejected) => "rejected",
-                Ok(ReleaseState::Withdrawn) => "withdrawn",
-                Ok(ReleaseState::Overtaken) => "overtaken",
-                Ok(ReleaseState::Unspecified) | Err(_) => "unknown",
-            }
-            .to_owned(),
+            state: state_word(release.state).to_owned(),
+            emergency: release.emergency,
             statement_digest: digest("statement_digest", &release.statement_digest)?.to_string(),
             revision: release.revision,
             author: release.author,
@@ -97,10 +104,26 @@ impl ReleaseLine {
     }
 
     fn mark(&self) -> (Tone, String) {
-        match self.state.as_str() {
+        let (tone, word) = match self.state.as_str() {
             "current" => (Tone::Good, "● current".to_owned()),
             "proposed" => (Tone::Warn, "○ proposed".to_owned()),
             other => (Tone::Dim, format!("· {other}")),
+        };
+        if self.emergency {
+            return (Tone::Bad, format!("{word}, EMERGENCY"));
+        }
+        (tone, word)
+    }
+
+    /// The same, and since when it is so, as the coordinator says.
+    fn mark_and_age(&self, now_ms: u64) -> (Tone, String) {
+        let (tone, word) = self.mark();
+        match (self.state.as_str(), self.approved_ms) {
+            ("current" | "superseded", approved @ 1..) => (
+                tone,
+                format!("{word}; approved {}", words::when(approved, now_ms)),
+            ),
+            _ => (tone, word),
         }
     }
 
@@ -252,6 +275,9 @@ pub struct ReleaseShown {
     /// Recorded traffic of the last days that it would refuse; absent where it was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recorded: Option<Recorded>,
+    /// What gateways say to hold that cannot be, in sentences: another release under a known number, or one that is not shown. Looked
+    /// for before something is proposed or signed.
+    pub contradictions: Vec<String>,
     /// What was done, in a word: `shown`, `proposed`, `signed`, `rejected` or `withdrawn`.
     pub done: String,
     /// Names of its documents.
@@ -264,7 +290,7 @@ impl Report for ReleaseShown {
         let revision = self.release.revision;
         if self.done == "shown" {
             self.statement.page(page);
-            let (tone, state) = self.release.mark();
+            let (tone, state) = self.release.mark_and_age(words::now_ms());
             let (progress_tone, progress) = self.release.progress();
             page.facts(&[
                 ("state    ", page.paint(tone, &state)),

@@ -122,7 +122,14 @@ impl Base {
                     for (name, approver) in &approvers.people {
                         page.line(format!("    {name}: {}", String::from(approver.key)));
                     }
-                    page.line(format!("    {} of them have to sign", approvers.threshold));
+                    let emergency = approvers.emergency_threshold.map_or_else(
+                        || "there are no emergencies".to_owned(),
+                        |more| format!("{more} for an emergency"),
+                    );
+                    page.line(format!(
+                        "    {} of them have to sign; {emergency}",
+                        approvers.threshold
+                    ));
                 }
             }
         }
@@ -131,7 +138,7 @@ impl Base {
 
 impl Online {
     /// What this person knows of the plant's releases.
-    pub(super) fn known(&self) -> Result<KnownPlant, Failure> {
+    pub(in crate::online) fn known(&self) -> Result<KnownPlant, Failure> {
         KnownPlant::open(&crate::contexts::Contexts::open()?, &self.login)
     }
 

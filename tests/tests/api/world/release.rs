@@ -112,6 +112,16 @@ pub fn built_replacing(
     replaces: Vec<Digest>,
     author: &str,
 ) -> Built {
+    built_as(text, author, |draft| Draft {
+        revision: Revision(revision),
+        parent,
+        replaces,
+        ..draft
+    })
+}
+
+/// The same, drafted in another way.
+pub fn built_as(text: &str, author: &str, drafted: impl FnOnce(Draft) -> Draft) -> Built {
     let loaded = penstock_policy::load(
         &[SourceFile {
             name: "plant.yaml".to_owned(),
@@ -124,9 +134,9 @@ pub fn built_replacing(
         .unwrap_or_else(|| panic!("{:?}", loaded.diagnostics.iter().collect::<Vec<_>>()));
     let draft = Draft {
         emergency: false,
-        revision: Revision(revision),
-        parent,
-        replaces,
+        revision: Revision(1),
+        parent: None,
+        replaces: Vec::new(),
         document_digest: document_digest(&[DocumentFile {
             name: "plant.yaml",
             content: text.as_bytes(),
@@ -136,7 +146,7 @@ pub fn built_replacing(
         reason: "test".to_owned(),
         created_ms: 1,
     };
-    let release = build(&plant, draft).unwrap();
+    let release = build(&plant, drafted(draft)).unwrap();
     let statement = release.statement.to_bytes();
     let request = v1::ProposeReleaseRequest {
         statement: statement.clone().into(),

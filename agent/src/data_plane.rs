@@ -23,13 +23,16 @@ impl Kernel for Enforcer {
     }
 
     async fn check(&self, plan: Arc<Plan>) -> Result<(), KernelError> {
-        Self::check(self, plan).await.map_err(|error| refused(&error))
+        Self::check(self, plan)
+            .await
+            .map_err(|error| not_in_force(&error, false))
     }
 
     async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<Vec<String>, KernelError> {
-        let applied = Self::apply(self, plan, revision)
-            .await
-            .map_err(|error| refused(&error))?;
+        let applied = match Self::apply(self, plan, revision).await {
+            Ok(applied) => applied,
+            Err(error) => return Err(not_in_force(&error, self.is_in_doubt().await)),
+        };
         tracing::info!(
             %revision, change = ?applied.change, elements = applied.elements, took = ?applied.took,
             "the kernel holds the plan"
@@ -149,6 +152,21 @@ impl Kernel for Enforcer {
     }
 }
 
+/// Why a plan is not in force, and what is instead.
+fn not_in_force(error: &EnforceError, in_doubt: bool) -> KernelError {
+    let KernelError { code, message, .. } = refused(error);
+    let rules = if in_doubt {
+        "it is not known yet whether the kernel holds the previous rules or the new ones"
+    } else {
+        "the previous rules stay in force"
+    };
+    KernelError {
+        code,
+        message: format!("{message}; {rules}"),
+        in_doubt,
+    }
+}
+
 fn refused(error: &EnforceError) -> KernelError {
     let message = text::sentence(error);
     KernelError {
@@ -163,5 +181,6 @@ fn refused(error: &EnforceError) -> KernelError {
             | EnforceError::Socket(_) => "kernel-failed",
         },
         message,
+        in_doubt: false,
     }
 }

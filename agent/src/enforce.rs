@@ -214,6 +214,14 @@ impl EnforceError {
     /// How many flows are named.
     const FLOWS_MAX: usize = 5;
 
+    /// Whether the kernel may still take what it was asked for.
+    pub(super) fn is_open_ended(&self) -> bool {
+        matches!(
+            self,
+            Self::Kernel(NftError::TimedOut { .. }) | Self::Interrupted(_)
+        )
+    }
+
     /// Says which flows of `plan` it is about, where the kernel lacks what only they need.
     fn concerning(self, plan: &Plan) -> Self {
         let Self::Kernel(source @ NftError::Lacks { .. }) = self else {
@@ -363,8 +371,7 @@ impl Enforcer {
     /// Puts `plan` into the kernel: by differences where only flows changed, else whole; one transaction each.
     ///
     /// # Errors
-    /// The plan is not in force and what was in the kernel before still is, except after
-    /// [`NftError::TimedOut`], where either may be; [`Enforcer::verify`] shows which.
+    /// The plan is not in force, and what was in the kernel before still is, unless [`Enforcer::is_in_doubt`].
     pub async fn apply(&self, plan: Arc<Plan>, revision: Revision) -> Result<ApplyReport, EnforceError> {
         let mut lacking = Vec::new();
         if self.table.settings.inspector.is_some() && routing::is_needed(&plan) {
@@ -378,19 +385,34 @@ impl Enforcer {
                 let policy = make_policy(Arc::clone(&plan), revision).await?;
                 let hold = inspector.hold(Arc::clone(&policy)).await;
                 let applied = self.table.apply(plan, revision).await;
-                if applied.is_ok() {
-                    self.ending.put(inspector, policy).await?;
+                if applied.is_ok()
+                    && let Err(error) = self.ending.put(inspector, policy).await
+                {
+                    self.table.doubt().await;
+                    return Err(error);
                 }
                 drop(hold);
                 applied
             }
         }
         .map_err(|error| error.concerning(&concerned))?;
-        lacking.extend(forwarding::bound(concerned).await?);
+        match forwarding::bound(concerned).await {
+            Ok(findings) => lacking.extend(findings),
+            Err(error) => {
+                self.table.doubt().await;
+                return Err(error);
+            }
+        }
         applied.findings.append(&mut lacking);
         applied.findings.extend(needs::tracking());
         self.watching.look().await;
         Ok(applied)
+    }
+
+    /// Whether the kernel holds perhaps something else than the plan that was applied last, or a part of it: an [`Enforcer::apply`] did not
+    /// come to its end. The next one replaces whatever is there.
+    pub async fn is_in_doubt(&self) -> bool {
+        self.table.is_in_doubt().await
     }
 
     /// Lets the conduits of the plan that hang on grants pass for so long, and no other of them: the kernel ends it by itself, and the

@@ -15,7 +15,7 @@ use crate::identity::Identity;
 use crate::observed::DriftStep;
 use crate::service_manager::ServiceManager;
 
-/// Why the kernel does not do it. Its state is as before.
+/// Why the kernel does not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct KernelError {
@@ -23,6 +23,8 @@ pub struct KernelError {
     pub code: &'static str,
     /// What happened, why, and what to do.
     pub message: String,
+    /// It perhaps holds what it was asked for, or a part of it, all the same. `false`: it is surely as before.
+    pub in_doubt: bool,
 }
 
 /// Whether the kernel still holds what was applied.
@@ -89,7 +91,8 @@ pub trait Kernel: Send + Sync + 'static {
     fn capabilities(&self) -> BTreeSet<Capability>;
     /// Whether the kernel would take this plan; changes nothing.
     fn check(&self, plan: Arc<Plan>) -> impl Future<Output = Result<(), KernelError>> + Send;
-    /// Puts the plan in force, in one transaction. Returns what a person should know about it.
+    /// Puts the plan in force, in one transaction. Returns what a person should know about it. After an error that leaves it in doubt,
+    /// the next plan is put in force whole, whatever it is.
     fn apply(
         &self,
         plan: Arc<Plan>,
@@ -100,6 +103,7 @@ pub trait Kernel: Send + Sync + 'static {
         std::future::ready(Err(KernelError {
             code: "not-withdrawn",
             message: "this data plane cannot go back to no policy".to_owned(),
+            in_doubt: false,
         }))
     }
     /// Judges live traffic by this plan too, beside the one in force, and changes nothing that passes; `None`: by no other plan, also

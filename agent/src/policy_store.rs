@@ -175,6 +175,7 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
             None => held.faults.extend(RecordFault::of_missing(&*store, slot)),
         }
     }
+    let slot_is_lost = held.faults.iter().any(|fault| SLOTS.contains(&fault.record));
     found.sort_by_key(|policy| policy.mark.revision);
     let believed = held.trust.clone();
     let is_ours = |other: &Trust| {
@@ -211,7 +212,8 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
     let marked = before_trial().or(marked);
     let named = || journal.trial.is_none().then(|| journal.names()).flatten();
     let in_force = match marked {
-        Some(marked) if !is_stored(&marked) => named().filter(is_stored).or(Some(marked)),
+        // Unless it is perhaps in a slot that cannot be used, another one took its place since, which the mark does not know.
+        Some(marked) if !is_stored(&marked) && !slot_is_lost => named().filter(is_stored).or(Some(marked)),
         Some(marked) => Some(marked),
         // What the gateway believes moves together with what is in force.
         None => believed.as_ref().and_then(|trust| trust.current).or_else(named),
@@ -253,7 +255,6 @@ pub fn load(store: &mut dyn Records) -> StoredPolicies {
     // takes its place nor is the measure of what may follow.
     let current = believed.and_then(|trust| trust.current);
     let is_believed = current.is_some() && marked.is_none_or(|statement| Some(statement) == current);
-    let slot_is_lost = held.faults.iter().any(|fault| SLOTS.contains(&fault.record));
     let any_is_unread = held.faults.iter().any(|fault| fault.unread);
     if held.effective.is_none() && !is_believed && slot_is_lost && any_is_unread {
         (held.staged, held.trust) = (None, None);

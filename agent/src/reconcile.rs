@@ -24,6 +24,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock_policy::ids::{ConduitId, Digest};
 use penstock_policy::plan::Plan;
@@ -60,6 +61,9 @@ use self::shadow::Shadow;
 use self::site::{Site, Unguarded};
 pub use self::standing::{Standing, StandingState};
 use self::trial::{Hold, RevertReason, Trial};
+
+/// How long a release that the kernel checks well and does not take is left alone at most.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What makes the reconciler act.
 #[derive(Debug)]
@@ -125,9 +129,13 @@ pub struct Reconciler<K, W> {
     /// The disk has another order of the desired release.
     order_is_due: bool,
     /// When the trial, or what holds, is to be looked at, on the clock that nobody sets.
-    change_due: Option<std::time::Duration>,
+    change_due: Option<Duration>,
     /// The kernel was brought back to no policy.
     withdrawn: bool,
+    /// The kernel holds perhaps something else than what is effective: a change of it did not come to its end.
+    in_doubt: bool,
+    /// A release that passed the kernel's check and was rejected all the same, how often, and when it is worth another attempt.
+    rejected: Option<(Digest, u32, Duration)>,
     site: Arc<dyn Site>,
     /// What took effect and is not noted on the disk yet, with what is believed since.
     unnoted: Option<(Digest, Trust)>,
@@ -181,6 +189,8 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             order_is_due: false,
             change_due: None,
             withdrawn: false,
+            in_doubt: false,
+            rejected: None,
             site: Arc::new(Unguarded),
             unnoted: None,
             refused: None,
@@ -238,11 +248,11 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             self.put_back(why).await;
             return;
         };
-        if self.is_effective(&desired) {
+        if self.is_effective(&desired) && !self.in_doubt {
             self.held = None;
             return;
         }
-        if !self.may_begin(&desired) {
+        if !self.may_begin(&desired) || self.is_pausing(desired.statement) {
             self.put_back(why).await;
             return;
         }
@@ -257,25 +267,25 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             Some(Err(error)) => {
                 self.kernel_failed(&error, desired.mark.revision.0);
                 if resumes {
-                    let why = format!(
-                        "the kernel rejected it after a restart of the agent: {}",
-                        error.message
-                    );
+                    let why = format!("it could not be put in force again: {}", error.message);
                     self.revert(RevertReason::Lost(why)).await;
-                } else {
+                } else if !error.in_doubt {
                     self.unbegin().await;
                 }
             }
             None => {}
         }
-        // At start nothing is in the kernel yet: then the policy before is better than none.
+        // At start nothing is in the kernel yet: then the policy before is better than none. And what the kernel perhaps holds of the
+        // newer one goes again.
         if !self.is_noted(desired.statement) || resumes {
             self.put_back("the newer policy could not be put in force").await;
         }
-        // The kernel holds something else than what it was asked for.
+        // The kernel holds something else than what it was asked for, and no longer perhaps that.
         if let Some(effective) = self.effective.clone()
+            && !self.in_doubt
             && !self.journal.is_reverted(effective.statement)
         {
+            self.unbegin().await;
             self.name_as_applying(&effective).await;
         }
     }
@@ -296,7 +306,27 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         if !self.is_noted(policy.statement) && !self.name(policy).await {
             return None;
         }
-        Some(self.kernel.apply(plan.clone(), policy.mark.revision).await)
+        let applied = self.kernel.apply(plan.clone(), policy.mark.revision).await;
+        match &applied {
+            Err(error) if error.in_doubt => {}
+            Err(_) => self.pause(policy.statement),
+            Ok(_) => self.rejected = None,
+        }
+        Some(applied)
+    }
+
+    /// The next attempts come ever more rarely: each writes the journal before it, and once more after it.
+    fn pause(&mut self, statement: Digest) {
+        let before = self.rejected.filter(|(rejected, ..)| *rejected == statement);
+        let times = before.map_or(0, |(_, times, _)| times);
+        let until = self.keeping.timepiece.now().boot + (TICK * times).min(PAUSE_MAX);
+        self.rejected = Some((statement, times.saturating_add(1), until));
+    }
+
+    fn is_pausing(&self, statement: Digest) -> bool {
+        let boot = self.keeping.timepiece.now().boot;
+        self.rejected
+            .is_some_and(|(rejected, _, until)| rejected == statement && boot < until)
     }
 
     /// Whether the disk has this one as in force for good.
@@ -316,6 +346,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         if self.is_desired(&policy) {
             self.kernel_fault = None;
         }
+        self.in_doubt = false;
         self.audit.set_revision(policy.mark.revision.0);
         let mark = policy.mark;
         self.audit
@@ -399,6 +430,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
     }
 
     fn kernel_failed(&mut self, error: &KernelError, revision: u64) {
+        self.in_doubt |= error.in_doubt;
         let fault = Fault {
             code: error.code.to_owned(),
             message: record::bounded(&error.message),

@@ -86,6 +86,8 @@ struct TableState {
     unnoted: bool,
     /// What the counters had when the tables were last replaced.
     counted: Counters,
+    /// A change of ours did not come to its end: the kernel holds what was loaded, or what was to be, or a part of that.
+    in_doubt: bool,
     /// The plan that was checked last, until it is applied.
     ready: Option<PreparedPlan>,
     /// What is judged by beside what is in force.
@@ -165,7 +167,10 @@ impl Table {
 
     /// The way from what the kernel holds, if that is known.
     fn way(&self, state: &TableState, ready: &PreparedPlan) -> Option<Update> {
-        let known = state.loaded.as_ref().filter(|_| !state.differs)?;
+        let known = state
+            .loaded
+            .as_ref()
+            .filter(|_| !state.differs && !state.in_doubt)?;
         ready.way_from(&known.structure, &known.elements, self.settings.log_group)
     }
 
@@ -205,17 +210,47 @@ impl Table {
         plan: Arc<Plan>,
         revision: Revision,
     ) -> Result<ApplyReport, EnforceError> {
+        self.verdicts.wait_for_account().await;
         let mut state = self.state.lock().await;
+        let before = generation().await.ok();
+        let applied = self.put(&mut state, plan, revision).await;
+        match &applied {
+            Ok(_) => state.in_doubt = false,
+            Err(error) => {
+                // The number changes with each transaction, and one that was still under way can come yet.
+                let is_as_before = before.is_some() && generation().await.ok() == before;
+                state.in_doubt |= !is_as_before || error.is_open_ended();
+            }
+        }
+        applied
+    }
+
+    /// The kernel holds perhaps something else than what was loaded.
+    pub(super) async fn doubt(&self) {
+        self.state.lock().await.in_doubt = true;
+    }
+
+    /// Whether it does.
+    pub(super) async fn is_in_doubt(&self) -> bool {
+        self.state.lock().await.in_doubt
+    }
+
+    async fn put(
+        &self,
+        state: &mut TableState,
+        plan: Arc<Plan>,
+        revision: Revision,
+    ) -> Result<ApplyReport, EnforceError> {
         let checked = state.ready.take().filter(|ready| Arc::ptr_eq(&ready.plan, &plan));
         let ready = match checked {
             Some(ready) => ready,
-            None => PreparedPlan::of(Arc::clone(&plan), self.inspector_of(&state, &plan)).await?,
+            None => PreparedPlan::of(Arc::clone(&plan), self.inspector_of(state, &plan)).await?,
         };
         let began = Instant::now();
         if ready.structure.mode == GatewayMode::Bridged {
             self.open_bridge(&ready.structure).await?;
         }
-        let way = self.way(&state, &ready);
+        let way = self.way(state, &ready);
         let PreparedPlan {
             structure,
             elements,
@@ -236,17 +271,16 @@ impl Table {
                 let taken = self.take(way).await?;
                 if !taken {
                     // The kernel refuses differences if somebody changed the tables meanwhile; then all is replaced.
-                    self.replace(&mut state, Arc::clone(&plan), structure, elements)
+                    self.replace(state, Arc::clone(&plan), structure, elements)
                         .await?;
                     ApplyMethod::Whole
                 } else if restructured {
-                    self.settle(&mut state, Arc::clone(&plan), structure, elements)
-                        .await?;
+                    self.settle(state, Arc::clone(&plan), structure, elements).await?;
                     ApplyMethod::Restructured
                 } else {
                     loaded.plan = Arc::clone(&plan);
                     loaded.elements = elements;
-                    self.after_own(&mut state, before).await?;
+                    self.after_own(state, before).await?;
                     ApplyMethod::Differences
                 }
             }
@@ -269,7 +303,7 @@ impl Table {
                     self.clear_up().await;
                     ApplyMethod::Adopted
                 } else {
-                    self.replace(&mut state, Arc::clone(&plan), structure, elements)
+                    self.replace(state, Arc::clone(&plan), structure, elements)
                         .await?;
                     ApplyMethod::Whole
                 };
@@ -277,7 +311,7 @@ impl Table {
                 change
             }
             (Some(_), None) => {
-                self.replace(&mut state, Arc::clone(&plan), structure, elements)
+                self.replace(state, Arc::clone(&plan), structure, elements)
                     .await?;
                 ApplyMethod::Whole
             }
@@ -285,7 +319,7 @@ impl Table {
         let took = began.elapsed();
         state.unnoted |= change != ApplyMethod::Unchanged;
         self.verdicts.follow(PolicyInForce::new(plan, revision));
-        self.leave_base(&state);
+        self.leave_base(state);
         Ok(ApplyReport {
             change,
             elements: count,
@@ -404,7 +438,7 @@ impl Table {
             handles: held.handles,
         });
         state.seen = generation;
-        state.differs = false;
+        (state.differs, state.in_doubt) = (false, false);
         state.unnoted = true;
         let script = format!("add chain inet {} seal {{ comment \"{seal}\"; }}\n", TABLE);
         self.nft.load(&script).await?;

@@ -106,6 +106,12 @@ pub struct TrialRecord {
     pub beats: Vec<Beat>,
     /// Denials before it, and how many more may come in a minute; `None`: not bounded.
     pub denials: Option<DenialBound>,
+    /// Nobody is expected to confirm it: at its end the gateway's own test does.
+    #[serde(default)]
+    pub islanded: bool,
+    /// How many agents took it up since it began.
+    #[serde(default)]
+    pub starts: u32,
 }
 
 /// The policy that a trial goes back to.

@@ -7,7 +7,7 @@ use penstock_policy::ids::Digest;
 use penstock_policy::release::Trust;
 use penstock_policy::text::sentence;
 
-use super::trial::{Gate, RevertReason, Trial};
+use super::trial::{Confirmer, Gate, RevertReason, Trial, TrialEnd};
 use super::{Reconciler, Workplace};
 use crate::audit::record;
 use crate::kernel::Kernel;
@@ -197,7 +197,15 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             () => None,
         };
         match (resumed, lost) {
-            (Ok(trial), None) => self.trial = Some(trial),
+            (Ok(trial), None) => {
+                // How often it was taken up counts before the kernel is asked: whatever ends this agent.
+                let journal = Journal {
+                    trial: Some(trial.record.clone()),
+                    ..self.journal.clone()
+                };
+                self.trial = Some(trial);
+                self.journal_in_any_case(journal).await;
+            }
             (Ok(_), Some(lost)) => {
                 let why = RevertReason::Lost(lost.to_owned());
                 self.take_back((statement, record), why).await;
@@ -238,13 +246,18 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
             }
             return;
         };
-        match trial.look(&self.site.facts(), boot) {
-            Some(why) => {
-                self.revert(why.clone()).await;
-                self.bring_about(&format!("the trial was reverted: {why}")).await;
-            }
-            None => self.change_due = Some(boot + trial.again(boot)),
-        }
+        let Some(end) = trial.look(&self.site.facts(), boot) else {
+            self.change_due = Some(boot + trial.again(boot));
+            return;
+        };
+        let why = match end {
+            TrialEnd::Reverted(why) => why,
+            TrialEnd::Passed if self.stays(&Confirmer::SelfTest).await.is_ok() => return,
+            // A disk that takes nothing keeps no trial from its end.
+            TrialEnd::Passed => RevertReason::Timer,
+        };
+        self.revert(why.clone()).await;
+        self.bring_about(&format!("the trial was reverted: {why}")).await;
     }
 
     /// The trial is over, and not confirmed: it is so in the journal, and what is desired is what was before.
@@ -306,10 +319,10 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         self.journal_in_any_case(journal).await;
     }
 
-    /// Where the kernel holds nothing by this process, or what was reverted: what is in force for good, or no policy where there was none.
+    /// Where the kernel holds nothing by this process, what was reverted, or who knows what: what is in force for good, or no policy where there was none.
     pub(super) async fn put_back(&mut self, why: &str) {
         let stands = |effective: &StoredPolicy| !self.journal.is_reverted(effective.statement);
-        if self.effective.as_ref().is_some_and(stands) {
+        if self.effective.as_ref().is_some_and(stands) && !self.in_doubt {
             return;
         }
         if let Some(before) = self.fallback.clone() {
@@ -330,6 +343,7 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         match self.kernel.withdraw().await {
             Ok(()) => {
                 (self.effective, self.withdrawn, self.kernel_fault) = (None, true, None);
+                self.in_doubt = false;
                 self.keep_grants().await;
             }
             Err(error) => self.kernel_failed(&error, 0),

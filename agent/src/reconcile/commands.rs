@@ -168,6 +168,11 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         if !trial.is_confirmed_by(&by) {
             return Err(CommandRefused::OldSession);
         }
+        self.stays(&by).await
+    }
+
+    /// What is on trial is in force for good from now on.
+    pub(super) async fn stays(&mut self, by: &Confirmer) -> Result<(), CommandRefused> {
         let policy = self.effective.clone().ok_or(CommandRefused::NoTrial)?;
         let mut journal = Journal {
             trial: None,
@@ -177,10 +182,11 @@ impl<K: Kernel, W: Workplace> Reconciler<K, W> {
         self.change_journal(journal).await?;
         (self.trial, self.change_due) = (None, None);
         let believed = self.believe(&policy);
+        let statement = policy.statement;
         let who = match by {
-            Confirmer::Remote { .. } => "the coordinator".to_owned(),
+            Confirmer::Remote { .. } => "the coordinator",
             Confirmer::Person(person) => person,
-            Confirmer::SelfTest => "the gateway's own test".to_owned(),
+            Confirmer::SelfTest => "the gateway's own test",
         };
         self.note_command("confirmed", &format!("by {who}"));
         self.publish();

@@ -38,6 +38,8 @@ pub struct Facts {
     pub must_flows: Vec<MustFlow>,
     /// When the session that stands was opened, on the boot's clock; `None`: there is none.
     pub session: Option<Duration>,
+    /// This site is declared to be without a coordinator most of the time: its own test confirms a trial that nobody else did.
+    pub islanded: bool,
     /// What was denied within the last minute.
     pub denials: u64,
     /// How much more a trial may deny within a minute than was denied before it; `None`: any.

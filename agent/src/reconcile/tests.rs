@@ -21,6 +21,7 @@ use crate::kernel::ShadowReport;
 use crate::store::StoreError;
 use crate::timepiece::Time;
 
+mod doubt;
 mod naming;
 mod orders;
 mod trials;
@@ -46,6 +47,8 @@ struct Memory {
     unreadable_one: Option<&'static str>,
     /// This record is not written.
     unwritable: Option<&'static str>,
+    /// How often each was written.
+    written: BTreeMap<&'static str, u32>,
 }
 
 impl Memory {
@@ -72,6 +75,7 @@ impl Records for Memory {
             });
         }
         self.records.insert(record, payload.to_vec());
+        *self.written.entry(record).or_default() += 1;
         Ok(())
     }
 
@@ -117,6 +121,8 @@ struct FakeKernel {
     shown: Mutex<Option<watch::Receiver<PolicyView>>>,
     /// Whose shadow it was asked for, one after the other; 0: none.
     shadows: Mutex<Vec<u64>>,
+    /// So many plans that come next are taken, or perhaps not, and nobody knows.
+    doubtful: Mutex<u32>,
     /// The check is passed, and the plan is not taken.
     fails_late: Mutex<bool>,
     /// When what was held open last ends, by the clock of the boot.
@@ -127,6 +133,7 @@ fn no_memory() -> KernelError {
     KernelError {
         code: "kernel-failed",
         message: "no memory".to_owned(),
+        in_doubt: false,
     }
 }
 
@@ -156,6 +163,16 @@ impl Kernel for FakeKernel {
             return Err(no_memory());
         }
         self.given.lock().unwrap().push(revision.0);
+        {
+            let mut doubtful = self.doubtful.lock().unwrap();
+            if *doubtful > 0 {
+                *doubtful -= 1;
+                return Err(KernelError {
+                    in_doubt: true,
+                    ..no_memory()
+                });
+            }
+        }
         pass(&self.time, *self.takes.lock().unwrap());
         self.open.lock().unwrap().clone_from(&plan.open);
         Ok(Vec::new())
@@ -239,6 +256,7 @@ impl Gateway {
             shown: Mutex::default(),
             shown_at_hold: Mutex::default(),
             fails_late: Mutex::default(),
+            doubtful: Mutex::default(),
             shadows: Mutex::default(),
         });
         let (audit, recorded) = Audit::without_spool();

@@ -5,6 +5,9 @@
 //!    └──────────────────────▶ held (which, until when)                                              └─▶ reverted (why)
 //! ```
 //!
+//! Where a site is declared to be islanded, nobody is expected to confirm: there a trial that came to its end with all must-flows
+//! flowing is confirmed by that.
+//!
 //! A trial is measured on the boot's clock, which nobody sets, and ends by itself: a machine that was started again, or an agent that
 //! was away until its time was over, comes back with the policy before. An agent that comes back in time goes on with what is left.
 //!
@@ -24,6 +27,8 @@ pub mod window;
 
 use self::window::{Opening, Windows};
 
+/// An agent that is started so often within one trial is taken to crash by what is on trial.
+pub const STARTS_MAX: u32 = 3;
 /// How much of a window is left over after the longest trial that begins in it: for the swap back.
 pub const MARGIN: Duration = Duration::from_secs(60);
 /// How often a running trial, or an interlock that holds one back, is looked at.
@@ -166,6 +171,11 @@ pub enum RevertReason {
     Timer,
     /// The machine was started again.
     Reboot,
+    /// The agent ended too often in it.
+    Crash {
+        /// How often an agent was started.
+        starts: u32,
+    },
     /// The kernel no longer takes it, or it is no longer to be found, after the agent was started again.
     Lost(String),
     /// A must-flow fell silent.
@@ -194,6 +204,7 @@ impl RevertReason {
         match self {
             Self::Timer => "not-confirmed",
             Self::Reboot => "reboot",
+            Self::Crash { .. } => "crash",
             Self::Lost(_) => "lost",
             Self::MustFlow { .. } => "must-flow",
             Self::Management => "management",
@@ -208,6 +219,7 @@ impl std::fmt::Display for RevertReason {
         match self {
             Self::Timer => f.write_str("nobody confirmed it in time"),
             Self::Reboot => f.write_str("the gateway was restarted"),
+            Self::Crash { starts } => write!(f, "the agent was started {starts} times in it"),
             Self::Lost(why) => f.write_str(why),
             Self::MustFlow { flow, silent } => {
                 write!(f, "must-flow {flow} was silent for {} s", silent.as_secs())
@@ -220,6 +232,15 @@ impl std::fmt::Display for RevertReason {
             Self::Asked { by, .. } => write!(f, "{by} asked for it"),
         }
     }
+}
+
+/// How a trial is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrialEnd {
+    /// The release goes, and why.
+    Reverted(RevertReason),
+    /// The gateway's own test passed where nobody else is expected to confirm: the release stays.
+    Passed,
 }
 
 /// Who confirms a trial.
@@ -276,6 +297,8 @@ impl Trial {
                 before: facts.denials,
                 max,
             }),
+            islanded: facts.islanded,
+            starts: 0,
         };
         Some(Self {
             statement,
@@ -291,10 +314,11 @@ impl Trial {
     /// It is over.
     pub fn resume(
         statement: Digest,
-        record: TrialRecord,
+        mut record: TrialRecord,
         boot: &str,
         now: Time,
     ) -> Result<Self, RevertReason> {
+        record.starts = record.starts.saturating_add(1);
         let began = Duration::from_millis(record.began_ms);
         // A boot without a name may be any.
         if record.boot.is_empty() || record.boot != boot || now.boot < began {
@@ -309,6 +333,10 @@ impl Trial {
         };
         if trial.left(now.boot).is_zero() {
             return Err(RevertReason::Timer);
+        }
+        let starts = trial.record.starts;
+        if starts >= STARTS_MAX {
+            return Err(RevertReason::Crash { starts });
         }
         Ok(trial)
     }
@@ -335,11 +363,24 @@ impl Trial {
         LOOK.min(self.left(boot))
     }
 
-    /// Looks at the facts: why it is over, if it is.
-    pub fn look(&mut self, facts: &Facts, boot: Duration) -> Option<RevertReason> {
-        if self.left(boot).is_zero() {
-            return Some(RevertReason::Timer);
+    /// Looks at the facts: how it is over, if it is.
+    pub fn look(&mut self, facts: &Facts, boot: Duration) -> Option<TrialEnd> {
+        if let Some(why) = self.fails(facts, boot) {
+            return Some(TrialEnd::Reverted(why));
         }
+        if !self.left(boot).is_zero() {
+            return None;
+        }
+        let passes = self.record.islanded && self.flows(facts);
+        Some(if passes {
+            TrialEnd::Passed
+        } else {
+            TrialEnd::Reverted(RevertReason::Timer)
+        })
+    }
+
+    /// What of the facts ends it before its time.
+    fn fails(&mut self, facts: &Facts, boot: Duration) -> Option<RevertReason> {
         let swapped = self.swapped?;
         let alive = |name: &str| facts.must_flows.iter().find(|flow| flow.name == name)?.seen;
         for beat in &self.record.beats {
@@ -357,7 +398,7 @@ impl Trial {
             self.managed_at = boot;
         }
         let limit = Duration::from_millis(self.record.length_ms) / MANAGEMENT_PART;
-        if self.record.managed && boot.saturating_sub(self.managed_at) > limit {
+        if self.record.managed && !self.record.islanded && boot.saturating_sub(self.managed_at) > limit {
             return Some(RevertReason::Management);
         }
         if let Some(bound) = self.record.denials {

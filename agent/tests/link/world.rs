@@ -288,6 +288,7 @@ impl FakeKernel {
             return Err(KernelError {
                 code: "kernel-failed",
                 message: "nft is missing".to_owned(),
+                in_doubt: false,
             });
         }
         Ok(())
@@ -314,6 +315,7 @@ impl Kernel for FakeKernel {
             return Err(KernelError {
                 code: "kernel-failed",
                 message: "no memory".to_owned(),
+                in_doubt: false,
             });
         }
         self.applied.lock().unwrap().push(revision.0);

@@ -43,7 +43,7 @@ struct Watched {
     granted: (Duration, bool),
     /// The kernel refused to change last.
     refused_at: Option<Duration>,
-    /// The highest revision that the journal named as about to be in the kernel.
+    /// The revision that the journal names as about to be in the kernel.
     named: u64,
     /// Revisions that the journal has as on trial, or had and did not confirm.
     tried: BTreeSet<u64>,
@@ -89,6 +89,7 @@ impl Checkers {
         if let Some(bytes) = disk.record("trial") {
             let journal: Journal = serde_json::from_slice(bytes).unwrap();
             let named = journal.applying.as_ref().map_or(0, |applying| applying.floor.0);
+            // Also one that was named before, and was not any more meanwhile.
             if named > watched.named {
                 let was_open = [now, now.saturating_sub(SLOW)]
                     .into_iter()
@@ -98,8 +99,8 @@ impl Checkers {
                         "window: gateway {index} is about to change to r{named} at {now:?}"
                     ));
                 }
-                watched.named = named;
             }
+            watched.named = named;
             let is_on_trial = journal.trial.is_some();
             if is_on_trial && watched.tried.insert(named) {
                 self.trials.0 += 1;

@@ -38,6 +38,8 @@ pub(crate) struct Table {
     pub(crate) fails_until: Duration,
     /// Takes the check, and refuses to apply.
     pub(crate) fails_late_until: Duration,
+    /// What it refuses late, it perhaps took: nobody knows.
+    pub(crate) doubts: bool,
     /// Refuses this revision for a while.
     pub(crate) rejects: (u64, Duration),
     /// From its next agent's start on it refuses the newest that it held.
@@ -57,6 +59,11 @@ impl Table {
         is_open
             .then(|| self.granted.get(&plant::GRANTED_FLOW).copied())
             .flatten()
+    }
+
+    /// Whether what fails now may have come to its end all the same.
+    fn is_doubtful(&self, now: Duration) -> bool {
+        self.doubts && now >= self.fails_until.max(self.rejects.1) && now < self.fails_late_until
     }
 
     /// Whether it takes changes of what it holds at all.
@@ -95,6 +102,7 @@ fn answer(fails: bool) -> Result<(), KernelError> {
         true => Err(KernelError {
             code: "kernel-failed",
             message: "no memory".to_owned(),
+            in_doubt: false,
         }),
         false => Ok(()),
     }
@@ -120,9 +128,13 @@ impl Kernel for Reached {
             let now = self.life.now();
             let rejects = kernel.rejects.0 == revision.0 && now < kernel.rejects.1;
             let fails = rejects || now < kernel.fails_until.max(kernel.fails_late_until);
+            let in_doubt = fails && kernel.is_doubtful(now);
+            // One half of what is in doubt was taken.
+            let is_taken = in_doubt && kernel.changes.len().is_multiple_of(2);
             if fails {
                 kernel.changes.push(KernelChange::Refused(revision.0));
-            } else {
+            }
+            if !fails || is_taken {
                 kernel.table = Some((plan.clone(), revision.0));
                 let flows: BTreeSet<_> = plan.rules.iter().map(|rule| rule.id).collect();
                 let all_replaced = self.life.once_in(4);
@@ -131,7 +143,7 @@ impl Kernel for Reached {
                     .retain(|flow, _| !all_replaced && flows.contains(flow));
                 kernel.changes.push(KernelChange::Holds(plan, revision.0));
             }
-            answer(fails)
+            answer(fails).map_err(|error| KernelError { in_doubt, ..error })
         };
         self.life.at_a_seam().await;
         result.map(|()| Vec::new())
@@ -141,13 +153,15 @@ impl Kernel for Reached {
         self.life.at_a_seam().await;
         let result = {
             let mut kernel = self.kernel.lock().unwrap();
-            let fails = self.life.now() < kernel.fails_until.max(kernel.fails_late_until);
-            if !fails {
+            let now = self.life.now();
+            let fails = now < kernel.fails_until.max(kernel.fails_late_until);
+            let in_doubt = fails && kernel.is_doubtful(now);
+            if !fails || in_doubt {
                 kernel.table = None;
                 kernel.granted.clear();
                 kernel.changes.push(KernelChange::Withdrawn);
             }
-            answer(fails)
+            answer(fails).map_err(|error| KernelError { in_doubt, ..error })
         };
         self.life.at_a_seam().await;
         result

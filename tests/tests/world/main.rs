@@ -100,6 +100,7 @@ impl World {
         let mut world = Self::new(seed);
         for gateway in &mut world.gateways {
             gateway.tries = true;
+            gateway.kernel.lock().unwrap().doubts = true;
         }
         world
     }

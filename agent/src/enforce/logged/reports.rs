@@ -5,7 +5,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
 
 use super::account::Account;
 use super::events::{Aggregate, Aggregator};
@@ -15,6 +17,9 @@ use crate::enforce::EnforceSettings;
 use crate::enforce::nft::readback::RulesetReader;
 use crate::observed::outbox::Outbox;
 use crate::observed::{LossCause, Observation};
+
+/// How long a change of the rules waits for the account: policy does not hang on the log.
+const ACCOUNT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What waits to be reported.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub(in crate::enforce) struct VerdictReports {
     account: Option<Mutex<Account>>,
     /// Whether the kernel's log is heard.
     hears: AtomicBool,
+    /// What an agent before left unheard was counted, or cannot be.
+    counted: watch::Sender<bool>,
 }
 
 impl VerdictReports {
@@ -38,6 +45,7 @@ impl VerdictReports {
             aggregator: Mutex::new(Aggregator::new(settings.report_after)),
             account: account.map(Account::read).map(Mutex::new),
             hears: AtomicBool::new(false),
+            counted: watch::channel(false).0,
         }
     }
 
@@ -64,6 +72,20 @@ impl VerdictReports {
     /// The kernel's log is heard from now on, or no longer.
     pub(in crate::enforce) fn set_hearing(&self, hears: bool) {
         self.hears.store(hears, Relaxed);
+    }
+
+    /// What an agent before left unheard was counted, or cannot be.
+    pub(in crate::enforce) fn account_taken(&self) {
+        self.counted.send_replace(true);
+    }
+
+    /// Waits, not for long, until what an agent before left unheard is counted: tables that take the place of its tables count from 0.
+    pub(in crate::enforce) async fn wait_for_account(&self) {
+        if self.keeps_account() {
+            let mut counted = self.counted.subscribe();
+            let taken = counted.wait_for(|counted| *counted);
+            let _ = tokio::time::timeout(ACCOUNT_PATIENCE, taken).await;
+        }
     }
 
     /// Takes in a datagram of the kernel's log.

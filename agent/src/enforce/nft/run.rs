@@ -36,15 +36,13 @@ const MODULES: [(&str, &str); 5] = [
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {
     /// There is no such program.
-    #[error(
-        "`{program}` was not found: install nftables (Debian: apt-get install nftables); the previous rules stay in force"
-    )]
+    #[error("`{program}` was not found: install nftables (Debian: apt-get install nftables)")]
     Missing {
         /// What was searched.
         program: String,
     },
     /// The program could not be started or spoken to.
-    #[error("`{program}` could not be run; the previous rules stay in force")]
+    #[error("`{program}` could not be run")]
     Run {
         /// The program.
         program: String,
@@ -53,7 +51,7 @@ pub enum NftError {
         source: std::io::Error,
     },
     /// The script was refused. The kernel is as it was before.
-    #[error("the kernel rejected the new rules; the previous rules stay in force: {complaint}")]
+    #[error("the kernel rejected the new rules: {complaint}")]
     Refused {
         /// The beginning of what the program said.
         complaint: String,
@@ -62,8 +60,8 @@ pub enum NftError {
     },
     /// The kernel does not know an expression of the rules. It is as it was before.
     #[error(
-        "this kernel lacks `{expression}` for the new rules; the previous rules stay in force: load its module (modprobe {module}; echo \
-         {module} >> /etc/modules-load.d/penstock.conf), or use a kernel that is built with it"
+        "this kernel lacks `{expression}` for the new rules: load its module (modprobe {module}; echo {module} >> \
+         /etc/modules-load.d/penstock.conf), or use a kernel that is built with it"
     )]
     Lacks {
         /// How the expression begins.
@@ -113,7 +111,7 @@ impl Nft {
     ///
     /// # Errors
     /// `nft` is missing, cannot be run, or was killed after its time, or the kernel rejected the script. Except after
-    /// [`KernelError::TimedOut`], the kernel is as it was before.
+    /// [`NftError::TimedOut`], the kernel is as it was before.
     pub async fn load(&self, script: &str) -> Result<(), NftError> {
         self.run(&["-f", "-"], script).await
     }

@@ -40,11 +40,13 @@ async fn hear(table: &Table) {
             Ok(socket) => {
                 // What is logged from here on waits in the socket.
                 count_unheard(table).await;
+                table.verdicts.account_taken();
                 table.verdicts.set_hearing(true);
                 listen(table, &socket).await
             }
             Err(error) => error,
         };
+        table.verdicts.account_taken();
         table.verdicts.set_hearing(false);
         let group = table.settings.log_group;
         tracing::error!(%error, group, "the kernel's log cannot be read; enforcement goes on, verdicts are only counted");

@@ -45,7 +45,7 @@ pub(super) fn on_trial() -> Order {
 }
 
 /// A plan whose one grant is long over.
-fn over() -> Plan {
+pub(super) fn over() -> Plan {
     granted(1, 2)
 }
 
@@ -62,7 +62,7 @@ pub(super) fn given(gateway: &Gateway) -> Vec<u64> {
     gateway.kernel.given.lock().unwrap().clone()
 }
 
-fn believed(gateway: &Gateway) -> u64 {
+pub(super) fn believed(gateway: &Gateway) -> u64 {
     gateway.view.borrow().state.trusted.as_ref().unwrap().revision
 }
 

@@ -51,16 +51,19 @@ proptest! {
     ) {
         let mut trial = begun(trial_ms, &Facts::default(), began);
         let length = trial_ms.clamp(10_000, 604_800_000);
-        let mut boot = began;
+        let (mut boot, mut starts) = (began, 0);
         for (passes, ends, session) in looks {
             boot += passes;
             let facts = Facts { session: session.map(Duration::from_millis), ..Facts::default() };
             if ends {
+                starts += 1;
                 match Trial::resume(STATEMENT, trial.record.clone(), "boot", at(boot)) {
                     Ok(resumed) => trial = resumed,
                     Err(why) => {
-                        prop_assert_eq!(why, RevertReason::Timer);
-                        prop_assert!(boot >= began + length);
+                        let is_over = boot >= began + length;
+                        let expected = if is_over { RevertReason::Timer } else { RevertReason::Crash { starts: 3 } };
+                        prop_assert_eq!(why, expected);
+                        prop_assert!(is_over || starts == 3);
                         return Ok(());
                     }
                 }
@@ -161,7 +164,7 @@ proptest! {
         let silent = boot - seen.unwrap_or_default().max(swapped);
         let expected = alive && silent > (5 * rhythm).max(5_000);
         let over = trial.look(&facts, Duration::from_millis(boot));
-        prop_assert_eq!(matches!(over, Some(RevertReason::MustFlow { .. })), expected);
+        prop_assert_eq!(matches!(over, Some(TrialEnd::Reverted(RevertReason::MustFlow { .. }))), expected);
     }
 }
 
@@ -198,7 +201,7 @@ fn only_a_session_that_was_opened_under_the_new_rules_confirms_a_trial_or_counts
     assert_eq!(trial.look(&before, Duration::from_secs(312)), None);
     assert_eq!(
         trial.clone().look(&before, Duration::from_secs(313)),
-        Some(RevertReason::Management)
+        Some(TrialEnd::Reverted(RevertReason::Management))
     );
     let after = Facts {
         session: Some(Duration::from_secs(13)),
@@ -225,5 +228,47 @@ fn more_denials_in_a_minute_than_foretold_revert_a_trial_and_what_was_usual_befo
     assert_eq!((look(110), look(10)), (None, None));
     // A new agent counts from the start.
     assert_eq!(look(0), None);
-    assert_eq!(look(111), Some(RevertReason::Denials(11)));
+    assert_eq!(look(111), Some(TrialEnd::Reverted(RevertReason::Denials(11))));
+}
+
+#[test]
+fn an_islanded_gateway_confirms_by_its_own_test_at_the_end_and_waits_for_no_session() {
+    let seen = |seen| Facts {
+        islanded: true,
+        session: Some(Duration::from_secs(1)),
+        must_flows: vec![flow(Some(Duration::from_secs(1)), seen)],
+        ..Facts::default()
+    };
+    let after = Some(Duration::from_secs(609));
+    for (last, end) in [
+        (after, TrialEnd::Passed),
+        // It has not flowed, and it is too early to call it silent.
+        (None, TrialEnd::Reverted(RevertReason::Timer)),
+    ] {
+        let mut trial = begun(600_000, &seen(None), 10_000);
+        trial.swapped(Duration::from_secs(606));
+        assert_eq!(trial.look(&seen(last), Duration::from_secs(609)), None);
+        assert_eq!(trial.look(&seen(last), Duration::from_secs(610)), Some(end));
+    }
+    // One that was never in the kernel by this agent passes nothing.
+    let mut trial = begun(600_000, &seen(after), 10_000);
+    let end = trial.look(&seen(after), Duration::from_secs(610));
+    assert_eq!(end, Some(TrialEnd::Reverted(RevertReason::Timer)));
+}
+
+#[test]
+fn must_flows_flow_once_each_that_can_be_waited_for_was_seen_under_the_new_rules() {
+    let named = |name: &str, rhythm, seen| MustFlow {
+        name: name.to_owned(),
+        rhythm: Some(Duration::from_secs(rhythm)),
+        seen: Some(Duration::from_secs(seen)),
+    };
+    let facts = |fast, slow| Facts {
+        must_flows: vec![named("fast", 1, fast), named("slow", 300, slow)],
+        ..Facts::default()
+    };
+    let mut trial = begun(600_000, &facts(9, 9), 10_000);
+    assert!(!trial.flows(&facts(12, 9)));
+    trial.swapped(Duration::from_secs(11));
+    assert!(!trial.flows(&facts(10, 12)) && trial.flows(&facts(11, 9)));
 }

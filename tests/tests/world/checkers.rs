@@ -118,7 +118,9 @@ impl Checkers {
         }
         for change in &table.changes[watched.judged..] {
             match change {
-                KernelChange::Holds(plan, revision) => {
+                // What came to its end unseen is judged as all others are; that it is recorded is owed once it is known.
+                KernelChange::HoldsUnknown(_, revision) if *revision < watched.held => {}
+                KernelChange::Holds(plan, revision) | KernelChange::HoldsUnknown(plan, revision) => {
                     if plant::revision_of(index, plan) != Some(*revision) {
                         return Err(format!(
                             "opened: gateway {index} holds as r{revision} what nobody signed as that"

@@ -18,6 +18,8 @@ use super::plant;
 pub(crate) enum KernelChange {
     /// It holds this plan, which it was given under this revision, from now on.
     Holds(Arc<Plan>, u64),
+    /// It holds this plan, and whoever asked for it does not know.
+    HoldsUnknown(Arc<Plan>, u64),
     /// It holds no policy, as before the first.
     Withdrawn,
     /// It was asked to hold this revision, and could not.
@@ -75,7 +77,7 @@ impl Table {
     pub(crate) fn start(&mut self, rejects_until: Duration) {
         if std::mem::take(&mut self.rejects_next) {
             let held = self.changes.iter().filter_map(|change| match change {
-                KernelChange::Holds(_, revision) => Some(*revision),
+                KernelChange::Holds(_, revision) | KernelChange::HoldsUnknown(_, revision) => Some(*revision),
                 _ => None,
             });
             self.rejects = (held.max().unwrap_or_default(), rejects_until);
@@ -141,7 +143,10 @@ impl Kernel for Reached {
                 kernel
                     .granted
                     .retain(|flow, _| !all_replaced && flows.contains(flow));
-                kernel.changes.push(KernelChange::Holds(plan, revision.0));
+                kernel.changes.push(match in_doubt {
+                    true => KernelChange::HoldsUnknown(plan, revision.0),
+                    false => KernelChange::Holds(plan, revision.0),
+                });
             }
             answer(fails).map_err(|error| KernelError { in_doubt, ..error })
         };
